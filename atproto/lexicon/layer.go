@@ -1,0 +1,43 @@
+package lexicon
+
+import "encoding/json"
+
+// Layer is an io.atcr.hold.layer record: one layer of one manifest of one
+// owner. Its key is a TID. Times are RFC 3339 in UTC.
+type Layer struct {
+	Digest    string `json:"digest"` // "sha256:…", at most 128 bytes
+	Size      int64  `json:"size"`   // bytes
+	MediaType string `json:"mediaType"`
+	Manifest  string `json:"manifest"` // "at://<owner>/io.atcr.manifest/<digest in hex>"
+	UserDID   string `json:"userDid"`  // the image's owner
+	CreatedAt string `json:"createdAt"`
+
+	// Members of the older shape, which names the repository instead of the
+	// manifest. They are read, never written by us.
+	Repository string `json:"repository,omitempty"`
+	UserHandle string `json:"userHandle,omitempty"`
+}
+
+// MarshalJSON adds the $type.
+func (l Layer) MarshalJSON() ([]byte, error) {
+	type members Layer
+	return json.Marshal(struct {
+		Type string `json:"$type"`
+		members
+	}{NSIDLayer, members(l)})
+}
+
+// ManifestURI is the at:// address of a manifest's record in its owner's
+// repository, whose key is the digest without its algorithm.
+func ManifestURI(owner, digest string) string {
+	return "at://" + owner + "/io.atcr.manifest/" + digestHex(digest)
+}
+
+func digestHex(digest string) string {
+	for i := range len(digest) {
+		if digest[i] == ':' {
+			return digest[i+1:]
+		}
+	}
+	return digest
+}

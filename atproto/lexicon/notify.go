@@ -1,0 +1,67 @@
+package lexicon
+
+// Operations of io.atcr.hold.notifyManifest. An empty operation is a push.
+const (
+	OperationPush = "push"
+	OperationPull = "pull"
+)
+
+// Error names that io.atcr.hold.notifyManifest declares.
+const (
+	ErrorInvalidOperation = "InvalidOperation"
+	ErrorUserMismatch     = "UserMismatch"
+	ErrorQuotaExceeded    = "QuotaExceeded"
+)
+
+// NotifyManifestInput is the input of io.atcr.hold.notifyManifest: a manifest
+// was pushed or pulled.
+type NotifyManifestInput struct {
+	Repository     string       `json:"repository"`          // at most 256 bytes
+	Tag            string       `json:"tag,omitempty"`       // at most 128 bytes; without one there is no post
+	UserDID        string       `json:"userDid"`             // the image's owner
+	ManifestDigest string       `json:"manifestDigest"`      // "sha256:…", at most 128 bytes
+	Operation      string       `json:"operation,omitempty"` // OperationPush or OperationPull
+	Manifest       ManifestInfo `json:"manifest"`
+}
+
+// NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. The
+// pointers are left out for a pull, and for what is not known yet.
+type NotifyManifestOutput struct {
+	Success       bool   `json:"success"`
+	Operation     string `json:"operation"`
+	StatsUpdated  bool   `json:"statsUpdated"`
+	LayersCreated *int   `json:"layersCreated,omitempty"`
+	PostCreated   *bool  `json:"postCreated,omitempty"`
+	PostURI       string `json:"postUri,omitempty"`
+}
+
+// ManifestInfo says what a manifest holds: of an image config and layers, of
+// an index manifests, of an artifact also artifactType or subject. Only
+// MediaType is required, and members unknown here are allowed.
+type ManifestInfo struct {
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Config       *Descriptor       `json:"config,omitempty"`
+	Layers       []Descriptor      `json:"layers,omitempty"`
+	Manifests    []Descriptor      `json:"manifests,omitempty"`
+	Subject      *Descriptor       `json:"subject,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+}
+
+// Descriptor points at a blob or at another manifest, as OCI descriptors do.
+type Descriptor struct {
+	MediaType    string            `json:"mediaType,omitempty"`
+	Digest       string            `json:"digest"`
+	Size         int64             `json:"size"` // bytes
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Platform     *Platform         `json:"platform,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+}
+
+// Platform is what an image in an index runs on.
+type Platform struct {
+	OS           string `json:"os,omitempty"`
+	Architecture string `json:"architecture,omitempty"`
+	Variant      string `json:"variant,omitempty"`
+	OSVersion    string `json:"os.version,omitempty"`
+}
