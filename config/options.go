@@ -1,0 +1,185 @@
+package config
+
+import (
+	"path/filepath"
+	"time"
+)
+
+// Options is what stands under `options:` of the registry's
+// middleware.repository entry named tidings. A section that is a pointer is nil
+// when it was not given: no hold, nothing announced, no Redis.
+type Options struct {
+	// Enabled false leaves the registry as it is without Tidings. The registry
+	// itself never reads `disabled: true` of a middleware entry; FromRegistry
+	// does, and sets this to false. Default true.
+	Enabled bool `option:"enabled"`
+
+	// Data is the folder of the journal, the counters, the embedded hold and its
+	// key. One process uses it at a time. Required.
+	Data string `option:"data"`
+
+	// Public lists globs of the repositories that may be seen: in records, posts
+	// and anonymous answers of the API. `*` stops at a slash, `**` does not. See
+	// Visible. Default: none.
+	Public []string `option:"public"`
+
+	// Hold is the embedded repository that records and posts are written to.
+	// Default: none, and pulls and pushes are counted only.
+	Hold *Hold `option:"hold"`
+
+	// Owner is the DID whose images these are, the userDid of every record.
+	// Default: the hold's own DID.
+	Owner string `option:"owner"`
+
+	// Announce posts about pushed tags. `announce: {}` takes the defaults.
+	// Default: nothing is announced.
+	Announce *Announce `option:"announce"`
+
+	// Redis sums the counters of several registries. Default: none.
+	Redis *Redis `option:"redis"`
+
+	// Count says what is a pull.
+	Count Count `option:"count"`
+
+	// Journal bounds what waits on disk.
+	Journal Journal `option:"journal"`
+
+	// HTTP says where the hold and the API are served.
+	HTTP HTTP `option:"http"`
+
+	// API is the JSON API over the counters.
+	API API `option:"api"`
+
+	warnings []string // what FromRegistry saw
+}
+
+// Hold is a single-account AT Protocol repository inside the registry.
+type Hold struct {
+	// Hostname becomes the identity: did:web:<hostname>. A domain without scheme
+	// or path that answers https on port 443, or localhost with a port to try
+	// things out. Required.
+	Hostname string `option:"hostname"`
+
+	// KeyFile holds the signing key, made by `tidings hold init`. Default:
+	// hold.key in the data folder.
+	KeyFile string `option:"key_file"`
+
+	// Login lets the account's owner log in with the password that `tidings hold
+	// password` printed. Default false.
+	Login bool `option:"login"`
+
+	// Reserve is the free disk space below which the hold stops taking writes;
+	// they wait in the journal. Default 1GiB.
+	Reserve Size `option:"reserve"`
+
+	// DisplayName stands in the account's profile, at most 64 graphemes. It is
+	// written by `tidings hold init`. Default: the hostname.
+	DisplayName string `option:"display_name"`
+
+	// Description stands in the account's profile, at most 256 graphemes. Default:
+	// none.
+	Description string `option:"description"`
+}
+
+// Announce says which pushes become a post.
+type Announce struct {
+	// Tags lists globs of the tags that are announced. Default: version tags,
+	// which are three numbers with or without a v: v1.2.3, 1.2.3. See Match.
+	Tags []string `option:"tags"`
+
+	// Collect is how long the tags of one image are gathered for one post. 0
+	// posts at once. Default 20s.
+	Collect time.Duration `option:"collect"`
+
+	// MaxAge is the age at which a push that could not be announced yet is left
+	// out. Default 1h.
+	MaxAge time.Duration `option:"max_age"`
+
+	// Link is the address a post points to, a template over Repository, Tag and
+	// Digest: "https://example.com/{{.Repository}}". Default: none.
+	Link string `option:"link"`
+
+	// Langs are the languages a post says it is in, BCP 47, at most three.
+	// Default en.
+	Langs []string `option:"langs"`
+
+	// AnonymousPushes accepts that anyone who reaches this registry can make the
+	// account post. Needed when the registry has no `auth:` and is not on a
+	// loopback address. Default false.
+	AnonymousPushes bool `option:"anonymous_pushes"`
+}
+
+// Count says what is a pull and what is not.
+type Count struct {
+	// IgnoreUserAgents lists globs of the user agents whose requests count as
+	// `ignored`: scanners, mirrors. Default: none.
+	IgnoreUserAgents []string `option:"ignore_user_agents"`
+
+	// IgnoreActors lists globs of the registry users whose requests count as
+	// `ignored`. Default: none.
+	IgnoreActors []string `option:"ignore_actors"`
+
+	// HeadWindow is how long a HEAD of a tag is remembered: a GET by digest from
+	// the same client within it is a pull of that tag. Default 10s.
+	HeadWindow time.Duration `option:"head_window"`
+}
+
+// Journal bounds what waits on disk.
+type Journal struct {
+	// Segment is the size after which a new file begins. Default 16MiB.
+	Segment Size `option:"segment"`
+
+	// Limit is what pushes, and separately pulls, may take on disk. At the limit
+	// the slowest reader gives up its oldest events. Default 1GiB.
+	Limit Size `option:"limit"`
+
+	// Wait is the longest a push waits for the disk before it gets a 503. Default
+	// 10s.
+	Wait time.Duration `option:"wait"`
+}
+
+// HTTP says where the hold and the API are served.
+type HTTP struct {
+	// Addr is a listener of its own, host:port. Default: the registry's port.
+	Addr string `option:"addr"`
+}
+
+// API is the JSON API over the counters.
+type API struct {
+	// TokenFile holds the bearer token that shows every repository, not only the
+	// public ones. Default: none, and nobody sees more than the public ones.
+	TokenFile string `option:"token_file"`
+}
+
+// defaults is what a field has when its option is not given.
+func defaults() *Options {
+	return &Options{
+		Enabled: true,
+		Count:   Count{HeadWindow: 10 * time.Second},
+		Journal: Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
+	}
+}
+
+func (h *Hold) defaults() { h.Reserve = 1 << 30 }
+
+func (a *Announce) defaults() {
+	a.Collect = 20 * time.Second
+	a.MaxAge = time.Hour
+	a.Langs = []string{"en"}
+}
+
+// The places inside the data folder.
+func (o *Options) JournalDir() string   { return filepath.Join(o.Data, "journal") }
+func (o *Options) StateDir() string     { return filepath.Join(o.Data, "state") }
+func (o *Options) HoldDir() string      { return filepath.Join(o.Data, "hold") }
+func (o *Options) PasswordFile() string { return filepath.Join(o.Data, "hold.password") }
+func (o *Options) LockFile() string     { return filepath.Join(o.Data, "lock") }
+
+// KeyFile is where the hold's signing key is: hold.key_file, or hold.key in the
+// data folder.
+func (o *Options) KeyFile() string {
+	if o.Hold != nil && o.Hold.KeyFile != "" {
+		return o.Hold.KeyFile
+	}
+	return filepath.Join(o.Data, "hold.key")
+}

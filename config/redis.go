@@ -1,0 +1,142 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis says which Redis sums the counters: `redis: inherit`, or where it is.
+type Redis struct {
+	// Addrs are host:port; several are the nodes of a cluster or, with
+	// MasterName, of Sentinel. Required unless inherited.
+	Addrs []string `option:"addrs"`
+
+	// Username logs in, where Redis has users. Default: none.
+	Username string `option:"username"`
+
+	// PasswordFile holds the password; a line end after it is dropped. Default:
+	// none.
+	PasswordFile string `option:"password_file"`
+
+	// DB is the number of the database; a cluster has only 0. Default 0.
+	DB int `option:"db"`
+
+	// MasterName is the name Sentinel knows the master by. Default: no Sentinel.
+	MasterName string `option:"master_name"`
+
+	// TLS encrypts the connection. `tls: {}` trusts the system's authorities.
+	// Default: no TLS.
+	TLS *RedisTLS `option:"tls"`
+
+	// Inherit is `redis: inherit`: the registry's own `redis:` section, with its
+	// password and its TLS.
+	Inherit bool
+
+	registry *configuration.Redis // set by FromRegistry when inherited
+}
+
+// RedisTLS encrypts the connection to Redis.
+type RedisTLS struct {
+	// CAFile has the authorities to trust, PEM. Default: the system's.
+	CAFile string `option:"ca_file"`
+
+	// CertFile and KeyFile are this client's certificate, PEM; both or neither.
+	CertFile string `option:"cert_file"`
+	KeyFile  string `option:"key_file"`
+
+	// ServerName is the name the certificate must have. Default: the address.
+	ServerName string `option:"server_name"`
+}
+
+// Client is what go-redis' NewUniversalClient takes. It reads the files that the
+// options name, and connects to nothing.
+func (r *Redis) Client() (*redis.UniversalOptions, error) {
+	if r.Inherit {
+		return inherited(r.registry)
+	}
+	o := &redis.UniversalOptions{Addrs: r.Addrs, Username: r.Username, DB: r.DB, MasterName: r.MasterName}
+	if r.PasswordFile != "" {
+		raw, err := os.ReadFile(r.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("options.redis.password_file: %w", err)
+		}
+		o.Password = strings.TrimRight(string(raw), "\r\n")
+	}
+	if r.TLS == nil {
+		return o, nil
+	}
+	var cas []string
+	if r.TLS.CAFile != "" {
+		cas = []string{r.TLS.CAFile}
+	}
+	t, err := tlsConfig(r.TLS.CertFile, r.TLS.KeyFile, cas)
+	if err != nil {
+		return nil, fmt.Errorf("options.redis.tls: %w", err)
+	}
+	t.ServerName = r.TLS.ServerName
+	o.TLSConfig = t
+	return o, nil
+}
+
+// inherited copies the registry's section field by field, as the registry does,
+// and like it uses TLS only when a certificate, a key or an authority is named.
+func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
+	if c == nil {
+		return nil, fmt.Errorf("options.redis: inherit needs the registry's configuration")
+	}
+	r := c.Options
+	o := &redis.UniversalOptions{
+		Addrs: r.Addrs, ClientName: r.ClientName, DB: r.DB, Protocol: r.Protocol,
+		Username: r.Username, Password: r.Password,
+		SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword,
+		MaxRetries: r.MaxRetries, MinRetryBackoff: r.MinRetryBackoff, MaxRetryBackoff: r.MaxRetryBackoff,
+		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,
+		ContextTimeoutEnabled: r.ContextTimeoutEnabled,
+		PoolFIFO:              r.PoolFIFO, PoolSize: r.PoolSize, PoolTimeout: r.PoolTimeout,
+		MinIdleConns: r.MinIdleConns, MaxIdleConns: r.MaxIdleConns, MaxActiveConns: r.MaxActiveConns,
+		ConnMaxIdleTime: r.ConnMaxIdleTime, ConnMaxLifetime: r.ConnMaxLifetime,
+		MaxRedirects: r.MaxRedirects, ReadOnly: r.ReadOnly,
+		RouteByLatency: r.RouteByLatency, RouteRandomly: r.RouteRandomly,
+		MasterName: r.MasterName, DisableIdentity: r.DisableIdentity, IdentitySuffix: r.IdentitySuffix,
+		UnstableResp3: r.UnstableResp3,
+	}
+	if c.TLS.Certificate == "" && c.TLS.Key == "" && len(c.TLS.RootCAs) == 0 {
+		return o, nil
+	}
+	t, err := tlsConfig(c.TLS.Certificate, c.TLS.Key, c.TLS.RootCAs)
+	if err != nil {
+		return nil, fmt.Errorf("redis.tls: %w", err)
+	}
+	o.TLSConfig = t
+	return o, nil
+}
+
+func tlsConfig(certificate, key string, authorities []string) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if certificate != "" || key != "" {
+		pair, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			return nil, fmt.Errorf("load the client certificate: %w", err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	for _, file := range authorities {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read an authority: %w", err)
+		}
+		if t.RootCAs == nil {
+			t.RootCAs = x509.NewCertPool()
+		}
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s has no certificate in PEM form", file)
+		}
+	}
+	return t, nil
+}
