@@ -1,0 +1,19 @@
+package stats
+
+import "time"
+
+// Push is one push as the API shows it.
+type Push struct {
+	ID             string    `json:"id"`
+	Time           time.Time `json:"time"`
+	Repository     string    `json:"repository"`
+	Tags           []string  `json:"tags"`
+	Digest         string    `json:"digest"`
+	Kind           string    `json:"kind"`              // image, index or artifact
+	Size           int64     `json:"size"`              // bytes of the layers
+	Platforms      []string  `json:"platforms"`         // "linux/arm64"
+	Layers         int       `json:"layers"`            // that the manifest lists
+	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not to be published
+	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
+	State          string    `json:"state"`
+}
