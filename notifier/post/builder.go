@@ -1,0 +1,107 @@
+package post
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/rivo/uniseg"
+)
+
+// Limits of app.bsky.feed.post and app.bsky.richtext.facet.
+const (
+	maxGraphemes    = 300
+	maxBytes        = 3000
+	maxTagGraphemes = 64
+	maxTagBytes     = 640
+)
+
+// A Builder collects a post's text from left to right and notes, while it
+// writes, which bytes are a link, a hashtag or a mention. Positions are never
+// found by searching the text, where the same words may stand twice. The zero
+// Builder is empty and ready to use.
+type Builder struct {
+	text   strings.Builder
+	facets []any
+	err    error
+}
+
+// Text writes plain text. Bytes that are not UTF-8 become U+FFFD.
+func (b *Builder) Text(s string) {
+	b.text.WriteString(strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+// Link writes text that leads to uri, an absolute http or https address.
+func (b *Builder) Link(text, uri string) {
+	if err := checkLink(uri); err != nil {
+		b.fail(err)
+		return
+	}
+	b.facet(text, map[string]any{"$type": "app.bsky.richtext.facet#link", "uri": uri})
+}
+
+// Tag writes a hashtag. The text is "#" and the tag; tag may be given with or
+// without its "#".
+func (b *Builder) Tag(tag string) {
+	tag = strings.ToValidUTF8(strings.TrimPrefix(tag, "#"), "\uFFFD")
+	if tag == "" || len(tag) > maxTagBytes || uniseg.GraphemeClusterCount(tag) > maxTagGraphemes {
+		b.fail(fmt.Errorf("hashtag %q: want 1 to %d characters", tag, maxTagGraphemes))
+		return
+	}
+	b.facet("#"+tag, map[string]any{"$type": "app.bsky.richtext.facet#tag", "tag": tag})
+}
+
+// Mention writes text, usually "@" and a handle, that notifies the account
+// with this DID.
+func (b *Builder) Mention(text, did string) {
+	if _, err := syntax.ParseDID(did); err != nil {
+		b.fail(fmt.Errorf("mention of %q: %w", did, err))
+		return
+	}
+	b.facet(text, map[string]any{"$type": "app.bsky.richtext.facet#mention", "did": did})
+}
+
+// Err returns the first error of the calls before, or nil.
+func (b *Builder) Err() error { return b.err }
+
+// Fits tells whether the text is within the limits of a post.
+func (b *Builder) Fits() bool {
+	text := b.text.String()
+	return len(text) <= maxBytes && uniseg.GraphemeClusterCount(text) <= maxGraphemes
+}
+
+func (b *Builder) facet(text string, feature map[string]any) {
+	start := b.text.Len()
+	b.Text(text)
+	if b.text.Len() == start {
+		return // nothing to point at
+	}
+	b.facets = append(b.facets, map[string]any{
+		"index": map[string]any{
+			"byteStart": int64(start),
+			"byteEnd":   int64(b.text.Len()),
+		},
+		"features": []any{feature},
+	})
+}
+
+func (b *Builder) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+func checkLink(uri string) error {
+	if _, err := syntax.ParseURI(uri); err != nil {
+		return fmt.Errorf("link %q: %w", uri, err)
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return fmt.Errorf("link %q: %w", uri, err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("link %q: want http://… or https://…", uri)
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package post
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Facts are what a post may say about a push. All of them come from the
+// registry itself, none from annotations, which any pusher can choose.
+type Facts struct {
+	Repository string   // "oss/app"
+	Tags       []string // the first is the one announced, the others came with it; at least one
+	Digest     string   // "sha256:…", of the manifest or index; part of Reference when that goes by digest
+	Size       int64    // bytes to pull; 0: not known, left out
+	Layers     int      // 0: not known, left out
+	Platforms  []string // "linux/amd64", "linux/arm/v7"
+	Reference  string   // what follows "docker pull"; empty: no such line
+	Link       string   // http or https address behind the name; empty: none
+}
+
+// platformName is what a platform looks like. An index can claim anything in
+// these members, so that anything else would be a stranger's text in our post.
+// The lengths cover Go's names and keep three platforms, beside the longest
+// tag, within a post.
+var platformName = regexp.MustCompile(`^[a-z0-9]{1,10}/[a-z0-9_]{1,12}(/[a-z0-9._]{1,8})?$`)
+
+// clean returns the facts with nothing in them that could break a line, turn
+// the reading direction, or say nothing to a reader.
+func (f Facts) clean() Facts {
+	f.Repository = line(f.Repository)
+	f.Reference = line(f.Reference)
+
+	var tags []string
+	for _, tag := range f.Tags {
+		if tag = line(tag); tag != "" && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+		if len(tags) == maxGraphemes { // more than could ever be shown
+			break
+		}
+	}
+	f.Tags = tags
+
+	var platforms []string
+	for _, p := range f.Platforms {
+		// Attestations are listed in an index under this name.
+		if p == "unknown/unknown" || !platformName.MatchString(p) || slices.Contains(platforms, p) {
+			continue
+		}
+		platforms = append(platforms, p)
+	}
+	f.Platforms = platforms
+	return f
+}
+
+// line makes s safe to stand in one line of text: valid UTF-8, no control
+// characters, nothing that changes the reading direction of what follows.
+func line(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), r == '\u2028', r == '\u2029':
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	return strings.TrimSpace(s)
+}

@@ -1,0 +1,100 @@
+package post
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/rivo/uniseg"
+)
+
+// write makes the default text:
+//
+//	oss/app:v1.2.3 was pushed (also 1.2, latest)
+//	45.2 MB, 7 layers, linux/amd64, linux/arm64
+//
+//	docker pull registry.example.com/oss/app:v1.2.3
+func (f Facts) write(c cut) *Builder {
+	b := new(Builder)
+	name := middle(f.Repository, c.name) + ":" + f.Tags[0]
+	if f.Link != "" {
+		b.Link(name, f.Link)
+	} else {
+		b.Text(name)
+	}
+	b.Text(" was pushed")
+	if c.tags > 0 {
+		b.Text(" (also " + list(f.Tags[1:], c.tags) + ")")
+	}
+
+	var about []string
+	if f.Size > 0 {
+		about = append(about, size(f.Size))
+	}
+	switch {
+	case f.Layers == 1:
+		about = append(about, "1 layer")
+	case f.Layers > 1:
+		about = append(about, strconv.Itoa(f.Layers)+" layers")
+	}
+	if c.platforms > 0 {
+		about = append(about, list(f.Platforms, c.platforms))
+	}
+	if len(about) > 0 {
+		b.Text("\n" + strings.Join(about, ", "))
+	}
+
+	if c.pull {
+		b.Text("\n\ndocker pull " + f.Reference)
+	}
+	return b
+}
+
+// list names the first n of names and says how many are left.
+func list(names []string, n int) string {
+	s := strings.Join(names[:n], ", ")
+	if left := len(names) - n; left > 0 {
+		s += " and " + strconv.Itoa(left) + " more"
+	}
+	return s
+}
+
+// size writes n bytes as Docker's tools do, in powers of 1000.
+func size(n int64) string {
+	if n < 1000 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	v := float64(n) / 1000
+	for v >= 999.5 { // would be written as 1000; an int64 ends below 10 EB
+		v, units = v/1000, units[1:]
+	}
+	digits := 1
+	if v >= 99.95 {
+		digits = 0
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', digits, 64), ".0") + " " + units[0]
+}
+
+// middle shortens s to n graphemes by taking out its middle, where a name
+// says least: the end is the image, the beginning whose it is.
+func middle(s string, n int) string {
+	total := graphemes(s)
+	if total <= n {
+		return s
+	}
+	head := (n - 1) / 2
+	tail := total - (n - 1 - head)
+	var out strings.Builder
+	g := uniseg.NewGraphemes(s)
+	for i := 0; g.Next(); i++ {
+		if i == head {
+			out.WriteString("…")
+		}
+		if i < head || i >= tail {
+			out.WriteString(g.Str())
+		}
+	}
+	return out.String()
+}
+
+func graphemes(s string) int { return uniseg.GraphemeClusterCount(s) }
