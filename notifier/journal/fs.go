@@ -1,0 +1,88 @@
+package journal
+
+import (
+	"io"
+	"os"
+)
+
+// FS is what a journal asks of a file system. The zero Config uses the
+// operating system's; tests put faults and power cuts here. Names are paths
+// below Config.Dir. Implementations are safe for concurrent use.
+type FS interface {
+	// MkdirAll makes dir and its parents, readable by the owner alone.
+	MkdirAll(dir string) error
+	// OpenFile is os.OpenFile with mode 0600.
+	OpenFile(name string, flag int) (File, error)
+	// Rename replaces newName by oldName, both or nothing.
+	Rename(oldName, newName string) error
+	// Remove deletes a file.
+	Remove(name string) error
+	// ReadDir lists the names of the files in dir.
+	ReadDir(dir string) ([]string, error)
+	// SyncDir makes creations, renames and removals in dir durable.
+	SyncDir(dir string) error
+}
+
+// A File is one open file. ReadAt and WriteAt may run at the same time.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
+	// Sync returns once all that was written is durable. After an error
+	// nothing is known about any byte since the last Sync that worked.
+	Sync() error
+	// Size is the length in bytes.
+	Size() (int64, error)
+}
+
+// OS is the operating system's file system.
+type OS struct{}
+
+func (OS) MkdirAll(dir string) error    { return os.MkdirAll(dir, 0o700) }
+func (OS) Rename(old, new string) error { return os.Rename(old, new) }
+func (OS) Remove(name string) error     { return os.Remove(name) }
+
+func (OS) OpenFile(name string, flag int) (File, error) {
+	f, err := os.OpenFile(name, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (OS) ReadDir(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (OS) SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
