@@ -1,0 +1,143 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/manifest/manifestlist"
+	"github.com/distribution/distribution/v3/manifest/ocischema"
+	"github.com/distribution/distribution/v3/manifest/schema2"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// manifests notes what is put, got and deleted in one repository.
+type manifests struct {
+	distribution.ManifestService
+	name    string
+	handler *Handler
+}
+
+// Put notes the push before it is stored, so that not even a crash right
+// after the inner Put leaves an image that nobody heard of.
+func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, options ...distribution.ManifestServiceOption) (digest.Digest, error) {
+	call := callOf(ctx)
+	if call == nil {
+		m.handler.log.Error("a push was refused because it did not come through Handler.Wrap", "repository", m.name)
+		return "", errcode.ErrorCodeUnavailable.WithMessage("tidings is set up wrongly: the app is not wrapped with middleware.Handler.Wrap, so nothing was stored")
+	}
+	mediaType, payload, err := manifest.Payload()
+	if err != nil {
+		return "", err
+	}
+	intended := notifier.Push{
+		Repository: m.name,
+		Tag:        tagOf(options),
+		Digest:     digest.FromBytes(payload).String(),
+		MediaType:  mediaType,
+		Payload:    payload,
+		Actor:      actor(ctx),
+		RequestID:  requestID(ctx),
+	}
+	push, err := call.intend(ctx, intended)
+	if err != nil {
+		return "", m.refusal(ctx, intended, err)
+	}
+	dgst, err := m.ManifestService.Put(ctx, manifest, options...)
+	if err == nil {
+		call.stored(push)
+	}
+	return dgst, err
+}
+
+// refusal is what a client is told whose push cannot be noted; the reason
+// stays in the log, for it can name files.
+func (m *manifests) refusal(ctx context.Context, p notifier.Push, err error) error {
+	var said errcode.Error
+	if errors.As(err, &said) {
+		return said
+	}
+	if ctx.Err() == nil {
+		m.handler.metrics.unrecorded("push")
+		m.handler.log.Error("a push was refused because it could not be noted; nothing was stored",
+			"repository", p.Repository, "tag", p.Tag, "digest", p.Digest, "request", p.RequestID, "err", err)
+	}
+	return errcode.ErrorCodeUnavailable.WithMessage(
+		"the push could not be recorded and nothing was stored; push again (the registry's log has the reason, request " + p.RequestID + ")")
+}
+
+func (m *manifests) Get(ctx context.Context, dgst digest.Digest, options ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
+	manifest, err := m.ManifestService.Get(ctx, dgst, options...)
+	if err != nil {
+		return manifest, err
+	}
+	if call := callOf(ctx); call != nil {
+		pull := notifier.Pull{
+			Method:     call.request.Method,
+			Repository: m.name,
+			Tag:        tagOf(options),
+			Digest:     dgst.String(),
+			Actor:      actor(ctx),
+			Client:     client(call.request),
+			UserAgent:  call.request.UserAgent(),
+			RequestID:  requestID(ctx),
+		}
+		describe(&pull, manifest)
+		call.pulled(pull)
+	}
+	return manifest, nil
+}
+
+func (m *manifests) Delete(ctx context.Context, dgst digest.Digest) error {
+	if err := m.ManifestService.Delete(ctx, dgst); err != nil {
+		return err
+	}
+	m.handler.deleted(ctx, notifier.Delete{
+		Repository: m.name,
+		Digest:     dgst.String(),
+		Actor:      actor(ctx),
+		RequestID:  requestID(ctx),
+	})
+	return nil
+}
+
+func tagOf(options []distribution.ManifestServiceOption) string {
+	for _, option := range options {
+		if o, ok := option.(distribution.WithTagOption); ok {
+			return o.Tag
+		}
+	}
+	return ""
+}
+
+// describe fills in what the host has parsed already.
+func describe(p *notifier.Pull, manifest distribution.Manifest) {
+	p.MediaType, _, _ = manifest.Payload()
+	switch m := manifest.(type) {
+	case *schema2.DeserializedManifest:
+		p.ConfigMediaType, p.LayerMediaTypes = m.Config.MediaType, mediaTypes(m.Layers)
+	case *ocischema.DeserializedManifest:
+		p.ConfigMediaType, p.LayerMediaTypes = m.Config.MediaType, mediaTypes(m.Layers)
+	case *ocischema.DeserializedImageIndex:
+		p.Children = make([]string, len(m.Manifests))
+		for i := range m.Manifests {
+			p.Children[i] = m.Manifests[i].Digest.String()
+		}
+	case *manifestlist.DeserializedManifestList:
+		p.Children = make([]string, len(m.Manifests))
+		for i := range m.Manifests {
+			p.Children[i] = m.Manifests[i].Digest.String()
+		}
+	}
+}
+
+func mediaTypes(layers []v1.Descriptor) []string {
+	types := make([]string, len(layers))
+	for i := range layers {
+		types[i] = layers[i].MediaType
+	}
+	return types
+}
