@@ -52,7 +52,8 @@ type ManifestInfo struct {
 type Descriptor struct {
 	MediaType    string            `json:"mediaType,omitempty"`
 	Digest       string            `json:"digest"`
-	Size         int64             `json:"size"` // bytes
+	Size         int64             `json:"size"`           // bytes
+	URLs         []string          `json:"urls,omitempty"` // of a foreign layer, which the registry does not hold
 	ArtifactType string            `json:"artifactType,omitempty"`
 	Platform     *Platform         `json:"platform,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`

@@ -1,0 +1,94 @@
+package lexicon
+
+import (
+	"bytes"
+	"encoding/hex"
+	"testing"
+)
+
+func TestUnmarshalTakesCanonicalOnly(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, in string }{
+		{"nothing", ""},
+		{"not an object", "01"},
+		{"trailing byte", "a000"},
+		{"long integer", "a161611801"},
+		{"longer length", "b80161610a"},
+		{"unsorted", "a2616201616101"},
+		{"longer key first", "a262616101616201"},
+		{"twice the same key", "a2616101616102"},
+		{"key is no text", "a10101"},
+		{"indefinite map", "bf616101ff"},
+		{"indefinite text", "a161617f6161ff"},
+		{"float64", "a16161fb3ff8000000000000"},
+		{"float16", "a16161f93c00"},
+		{"undefined", "a16161f7"},
+		{"other tag", "a16161c100"},
+		{"link without prefix", "a16161d82a4101"},
+		{"2^53", "a161611b0020000000000000"},
+		{"-2^53", "a161613b001fffffffffffff"},
+		{"-2^64", "a161613bffffffffffffffff"},
+		{"text not UTF-8", "a1616161ff"},
+		{"text cut", "a1616178"},
+		{"claims a giant list", "a161619b00000000ffffffff"},
+		{"claims a giant map", "bb00000000ffffffff"},
+		{"$link as a key", "a16161a165246c696e6b01"},
+	} {
+		in, err := hex.DecodeString(c.in)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got, err := Unmarshal(in); err == nil {
+			t.Errorf("%s: accepted as %v", c.name, got)
+		}
+	}
+	lowest, _ := hex.DecodeString("a161613b001ffffffffffffe")
+	if got, err := Unmarshal(lowest); err != nil || got["a"] != int64(-maxInteger) {
+		t.Errorf("got %v, %v, want %d", got, err, -maxInteger)
+	}
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	for _, seed := range []string{"a0", "a16161f6", "a161618301f520", "a16161a1616243010203"} {
+		raw, _ := hex.DecodeString(seed)
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		object, err := Unmarshal(raw)
+		if err != nil {
+			return
+		}
+		out, err := Marshal(object)
+		if err != nil || !bytes.Equal(out, raw) {
+			t.Fatalf("%x was read as %v and written as %x, %v", raw, object, out, err)
+		}
+	})
+}
+
+func BenchmarkLayer(b *testing.B) {
+	layer := Layer{
+		Digest: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", Size: 123456,
+		MediaType: "application/vnd.oci.image.layer.v1.tar+gzip", UserDID: "did:web:registry.example.com",
+		Manifest:  ManifestURI("did:web:registry.example.com", "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
+		CreatedAt: "2024-01-01T00:00:00Z",
+	}
+	cbor, err := Encode(layer)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("encode", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = Encode(layer)
+		}
+	})
+	b.Run("validate", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = Validate(NSIDLayer, cbor)
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = ToJSON(cbor)
+		}
+	})
+}

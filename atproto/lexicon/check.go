@@ -1,0 +1,149 @@
+package lexicon
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/bluesky-social/indigo/atproto/lexicon"
+	"github.com/rivo/uniseg"
+)
+
+// indigo parses schemas and checks single values. Going through objects,
+// arrays and unions is done here, because its own way takes records only and
+// does not say where an error is.
+
+// check holds value against a definition of the document base.
+func (c catalog) check(def any, base string, value any, path string) error {
+	switch def := def.(type) {
+	case lexicon.SchemaObject:
+		return c.checkObject(def, base, value, path)
+	case lexicon.SchemaArray:
+		return c.checkArray(def, base, value, path)
+	case lexicon.SchemaRef:
+		next, nsid, ok := c.resolve(def.Ref, base)
+		if !ok {
+			return fmt.Errorf("no schema for %s at %s", def.Ref, path)
+		}
+		return c.check(next, nsid, value, path)
+	case lexicon.SchemaUnion:
+		return c.checkUnion(def, base, value, path)
+	case lexicon.SchemaBlob:
+		return checkBlob(def, value, path)
+	case lexicon.SchemaString:
+		return checkString(def, value, path)
+	case lexicon.SchemaBoolean:
+		return at(path, def.Validate(value))
+	case lexicon.SchemaInteger:
+		return at(path, def.Validate(value))
+	case lexicon.SchemaBytes:
+		return at(path, def.Validate(value))
+	case lexicon.SchemaCIDLink:
+		return at(path, def.Validate(value))
+	case lexicon.SchemaUnknown:
+		return at(path, def.Validate(value))
+	default:
+		return fmt.Errorf("schema of type %T does not describe data at %s", def, path)
+	}
+}
+
+func at(path string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w at %s", err, path)
+	}
+	return nil
+}
+
+func (c catalog) checkObject(def lexicon.SchemaObject, base string, value any, path string) error {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Errorf("expected an object at %s", path)
+	}
+	for _, key := range def.Required {
+		if _, ok := object[key]; !ok {
+			return fmt.Errorf("missing required key %q at %s", key, path)
+		}
+	}
+	// In the object's own order, so that the same input gets the same error.
+	for _, key := range sortedKeys(object) {
+		property, ok := def.Properties[key]
+		if !ok || object[key] == nil && slices.Contains(def.Nullable, key) {
+			continue
+		}
+		if err := c.check(property.Inner, base, object[key], path+"."+key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c catalog) checkArray(def lexicon.SchemaArray, base string, value any, path string) error {
+	list, ok := value.([]any)
+	if !ok {
+		return fmt.Errorf("expected an array at %s", path)
+	}
+	if def.MaxLength != nil && len(list) > *def.MaxLength {
+		return fmt.Errorf("array too big (maximum %d, got %d) at %s", *def.MaxLength, len(list), path)
+	}
+	if def.MinLength != nil && len(list) < *def.MinLength {
+		return fmt.Errorf("array too small (minimum %d, got %d) at %s", *def.MinLength, len(list), path)
+	}
+	for i, item := range list {
+		if err := c.check(def.Items.Inner, base, item, path+"["+strconv.Itoa(i)+"]"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkUnion holds a value against the member its $type names. An open union
+// takes any other object too.
+func (c catalog) checkUnion(def lexicon.SchemaUnion, base string, value any, path string) error {
+	object, _ := value.(map[string]any)
+	name, ok := object["$type"].(string)
+	if !ok {
+		return fmt.Errorf(`expected an object with a "$type" at %s`, path)
+	}
+	for _, ref := range def.Refs {
+		if member, nsid, ok := c.resolve(ref, base); ok && named(name, ref, base) {
+			return c.check(member, nsid, value, path)
+		}
+	}
+	if def.Closed != nil && *def.Closed {
+		return fmt.Errorf("unexpected $type %.80q at %s", name, path)
+	}
+	return nil
+}
+
+// named says whether $type name means ref as written in base.
+func named(name, ref, base string) bool {
+	if ref[0] == '#' {
+		ref = base + ref
+	}
+	return name == ref || name == ref+"#main"
+}
+
+func checkBlob(def lexicon.SchemaBlob, value any, path string) error {
+	object, _ := value.(map[string]any)
+	blob, ok := asBlob(object)
+	if !ok {
+		return fmt.Errorf("expected a blob at %s", path)
+	}
+	return at(path, def.Validate(blob, 0))
+}
+
+func checkString(def lexicon.SchemaString, value any, path string) error {
+	text, ok := value.(string)
+	if !ok {
+		return fmt.Errorf("expected a string at %s", path)
+	}
+	if def.MaxLength != nil && len(text) > *def.MaxLength {
+		return fmt.Errorf("string too big (maximum %d, got %d) at %s", *def.MaxLength, len(text), path)
+	}
+	if def.MaxGraphemes != nil && len(text) > *def.MaxGraphemes {
+		if n := uniseg.GraphemeClusterCount(text); n > *def.MaxGraphemes {
+			return fmt.Errorf("grapheme too big (maximum %d, got %d) at %s", *def.MaxGraphemes, n, path)
+		}
+	}
+	return at(path, def.Validate(text, 0))
+}

@@ -1,0 +1,117 @@
+package lexicon
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/bluesky-social/indigo/atproto/lexicon"
+)
+
+var errManyValues = errors.New("given more than once")
+
+// Params reads the query string of a method and holds it against its schema:
+// bool, int64, string or []any by name, defaults filled in. Names the schema
+// does not have are left out.
+func Params(nsid string, query url.Values) (map[string]any, error) {
+	params, err := paramsOf(nsid)
+	if err != nil || params == nil {
+		return map[string]any{}, err
+	}
+	values := map[string]any{}
+	for name, def := range params.Properties {
+		value, err := param(def.Inner, query[name])
+		if err != nil {
+			return nil, fmt.Errorf("%w at $.%s", err, name)
+		}
+		if value == nil {
+			continue
+		}
+		if err := schemas().check(def.Inner, nsid, value, "$."+name); err != nil {
+			return nil, err
+		}
+		values[name] = value
+	}
+	for _, name := range params.Required {
+		if _, ok := values[name]; !ok {
+			return nil, fmt.Errorf("missing required key %q", name)
+		}
+	}
+	return values, nil
+}
+
+func paramsOf(nsid string) (*lexicon.SchemaParams, error) {
+	switch def := schemas()[nsid+"#main"].(type) {
+	case lexicon.SchemaQuery:
+		return def.Parameters, nil
+	case lexicon.SchemaProcedure:
+		return def.Parameters, nil
+	case lexicon.SchemaSubscription:
+		return def.Parameters, nil
+	}
+	return nil, fmt.Errorf("no schema for %s", nsid)
+}
+
+// param reads one parameter; nil means it is not there and has no default.
+func param(def any, given []string) (any, error) {
+	if array, ok := def.(lexicon.SchemaArray); ok {
+		return paramList(array, given)
+	}
+	if len(given) > 1 {
+		return nil, errManyValues
+	}
+	switch def := def.(type) {
+	case lexicon.SchemaBoolean:
+		if len(given) == 0 {
+			return orDefault(def.Default), nil
+		}
+		switch given[0] {
+		case "true":
+			return true, nil
+		case "false":
+			return false, nil
+		}
+		return nil, fmt.Errorf("expected true or false (got %.80q)", given[0])
+	case lexicon.SchemaInteger:
+		if len(given) == 0 {
+			if def.Default == nil {
+				return nil, nil
+			}
+			return int64(*def.Default), nil
+		}
+		n, err := strconv.ParseInt(given[0], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("expected an integer (got %.80q)", given[0])
+		}
+		return n, nil
+	case lexicon.SchemaString:
+		if len(given) == 0 {
+			return orDefault(def.Default), nil
+		}
+		return given[0], nil
+	}
+	return nil, fmt.Errorf("a %T is no parameter", def)
+}
+
+func orDefault[T any](value *T) any {
+	if value == nil {
+		return nil
+	}
+	return *value
+}
+
+func paramList(array lexicon.SchemaArray, given []string) (any, error) {
+	if len(given) == 0 {
+		return nil, nil
+	}
+	list := make([]any, len(given))
+	for i := range given {
+		value, err := param(array.Items.Inner, given[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		list[i] = value
+	}
+	return list, nil
+}
