@@ -1,0 +1,148 @@
+// Bench compares a registry with Tidings to the same registry without it, and
+// to the same registry with distribution's own notifications.
+//
+// The three run side by side and take turns of about a second for every row,
+// because two runs on one machine differ by more than what is measured here:
+// only turns that were neighbours in time are set in relation. The load comes
+// from this process, on the same cores. CPU is the server's alone and
+// includes what a request leaves to be done after its answer.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Pace is how much is measured. Everything in it is a bound.
+type pace struct {
+	rounds int
+	turn   time.Duration // of load, for one row at one server
+	ops    int           // in one turn at most
+	settle time.Duration // waited after a turn until the server is idle
+	total  time.Duration // after which no new round begins
+}
+
+var (
+	full  = pace{rounds: 7, turn: 800 * time.Millisecond, ops: 20_000, settle: 3 * time.Second, total: 5 * time.Minute}
+	quick = pace{rounds: 3, turn: 250 * time.Millisecond, ops: 5_000, settle: 600 * time.Millisecond, total: 40 * time.Second}
+)
+
+var concurrencies = []int{1, 8, 32}
+
+type options struct {
+	plain, tidings string
+	quick          bool
+	counting       bool
+	waiting        int
+	disk, memory   string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.plain, "plain", "", "the upstream registry's `binary`")
+	flag.StringVar(&o.tidings, "tidings", "", "Tidings' `binary`; empty compares plain with plain, which shows the noise")
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter turns, under a minute")
+	flag.BoolVar(&o.counting, "counting", false, "run Tidings without a hold: it counts and writes no records")
+	flag.IntVar(&o.waiting, "waiting", 0, "only measure the memory of Tidings with this `many` pushes waiting in its journal")
+	flag.StringVar(&o.disk, "disk", "/var/tmp", "`folder` on a real disk, for Tidings' data")
+	flag.StringVar(&o.memory, "memory", "/dev/shm", "`folder` in memory, for the registries' storage")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if o.plain == "" {
+		return errors.New("-plain is missing: start this with testdata/bench/run.sh")
+	}
+	disk, err := scratch(o.disk)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(disk)
+	memory, err := scratch(o.memory)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(memory)
+	fmt.Printf("storage in %s (%s), data in %s (%s), %d cores\n",
+		filepath.Dir(memory), filesystem(memory), filepath.Dir(disk), filesystem(disk), runtime.NumCPU())
+
+	if o.waiting > 0 {
+		return measureWaiting(ctx, o, disk, memory)
+	}
+
+	p := full
+	if o.quick {
+		p = quick
+	}
+	servers, closeAll, err := startAll(ctx, o, disk, memory)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	results := results{}
+	for _, s := range servers {
+		if err := s.seed(); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		s.settle(ctx, p.settle)
+		results.idle(s)
+	}
+	if err := measure(ctx, p, servers, results); err != nil {
+		return err
+	}
+	results.print(os.Stdout, servers)
+	return nil
+}
+
+// measure lets the servers take turns, another one first in every round.
+func measure(ctx context.Context, p pace, servers []*server, results results) error {
+	began := time.Now()
+	for round := -1; round < p.rounds; round++ { // round -1 warms up
+		if time.Since(began) > p.total {
+			fmt.Printf("stopped after %d of %d rounds: %s are over\n", round, p.rounds, p.total)
+			return nil
+		}
+		for _, row := range rows {
+			for _, c := range concurrencies {
+				if round < 0 && c != 8 {
+					continue
+				}
+				for i := range servers {
+					s := servers[(i+max(round, 0))%len(servers)]
+					got, err := s.turn(ctx, p, row, c)
+					if err != nil {
+						return fmt.Errorf("%s, %s, %d at once: %w", s.name, row.name, c, err)
+					}
+					if round >= 0 {
+						results.add(row, c, s, round, got)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// scratch makes a folder of our own in dir, or in the system's temporary
+// folder where dir does not exist.
+func scratch(dir string) (string, error) {
+	if _, err := os.Stat(dir); err != nil {
+		dir = os.TempDir()
+	}
+	return os.MkdirTemp(dir, "tidings-bench-")
+}
