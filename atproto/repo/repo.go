@@ -2,15 +2,19 @@ package repo
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multihash"
 )
 
 // Action is what a write does to a record.
@@ -30,6 +34,13 @@ type Write struct {
 	Record     []byte // canonical DAG-CBOR, at most 1 MiB; nil for Delete
 }
 
+// Result is what an Apply did.
+type Result struct {
+	Commit cid.Cid
+	Rev    string
+	CIDs   []cid.Cid // one per write; cid.Undef for Delete
+}
+
 // Config describes a repository. Dir, DID and Key are required.
 type Config struct {
 	Dir string
@@ -42,97 +53,285 @@ type Config struct {
 
 	CacheSize    int64         // bytes of Pebble's block cache; 0: 8 MiB
 	EventsMaxAge time.Duration // how long firehose frames are kept; 0: 72 h
-	EventsLimit  int64         // bytes of firehose frames kept; 0: 1 GiB
+	EventsLimit  int64         // bytes of firehose frames that are kept; 0: 1 GiB
 
 	FS     vfs.FS // nil: the operating system's
 	Logger *slog.Logger
 }
 
-// Result is what an Apply did.
-type Result struct {
-	Commit cid.Cid
-	Rev    string
-	CIDs   []cid.Cid // one per write; cid.Undef for Delete
-}
-
-// Head is the durable state of the repository.
-type Head struct {
-	DID    string
-	Rev    string  // TID
-	Commit cid.Cid // the signed commit
-	Data   cid.Cid // the root of its tree
-	Seq    uint64  // sequence number of the last firehose event
-}
-
-// Record is one record of a List.
-type Record struct {
-	RKey  string
-	CID   cid.Cid
-	Value []byte // DAG-CBOR
-}
-
-// Event is one finished firehose frame.
-type Event struct {
-	Seq   uint64 // also the unix microseconds at which it was made, or a little later
-	Frame []byte // header and body, ready to be sent as one WebSocket message
+func (c Config) withDefaults() (Config, error) {
+	if c.Dir == "" {
+		return c, errors.New("a directory is needed")
+	}
+	if _, err := syntax.ParseDID(c.DID); err != nil {
+		return c, fmt.Errorf("%q is not a DID: %w", c.DID, err)
+	}
+	if c.Key == nil {
+		return c, errors.New("a signing key is needed")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Reserve == 0 {
+		c.Reserve = 1 << 30
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = 8 << 20
+	}
+	if c.EventsMaxAge == 0 {
+		c.EventsMaxAge = 72 * time.Hour
+	}
+	if c.EventsLimit == 0 {
+		c.EventsLimit = 1 << 30
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Logger = c.Logger.With("component", "repo")
+	return c, nil
 }
 
 // Repo is an open repository. Its methods are safe to call together.
-type Repo struct{}
+type Repo struct {
+	cfg      Config
+	store    *store
+	requests chan request  // unbuffered: who waits can leave
+	closing  chan struct{} // closed by Close
+	stopped  chan struct{} // closed by the writer
+	idle     chan struct{} // closed when the last reader has left a closed repository
 
-var errUnbuilt = errors.New("not available yet")
-
-// Init creates the repository in cfg.Dir.
-func Init(cfg Config, first []Write) (*Repo, error) { return nil, errUnbuilt }
-
-// Open opens the repository in cfg.Dir.
-func Open(cfg Config) (*Repo, error) { return nil, errUnbuilt }
-
-// Exists reports whether dir holds a repository.
-func Exists(dir string) bool { return false }
-
-// Apply writes one signed commit and returns once it is durable.
-func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
-	return Result{}, errUnbuilt
+	mu      sync.Mutex
+	view    *view         // the newest
+	views   int           // open ones
+	changed chan struct{} // closed, and another made, when view changes
+	closed  bool
 }
 
-// Head returns the durable head.
-func (r *Repo) Head() Head { return Head{} }
-
-// Get returns one record. ErrNotFound.
-func (r *Repo) Get(collection, rkey string) (cid.Cid, []byte, error) {
-	return cid.Undef, nil, errUnbuilt
-}
-
-// List returns records of a collection, newest key first as listRecords does;
-// reverse gives the oldest key first.
-func (r *Repo) List(collection, cursor string, limit int, reverse bool) ([]Record, string, error) {
-	return nil, "", errUnbuilt
-}
-
-// Collections returns the NSIDs that have records, sorted.
-func (r *Repo) Collections() ([]string, error) { return nil, errUnbuilt }
-
-// Block returns the bytes of a commit, node or record of the current tree. ErrNotFound.
-func (r *Repo) Block(c cid.Cid) ([]byte, error) { return nil, errUnbuilt }
-
-// Export writes the repository as CAR v1.
-func (r *Repo) Export(ctx context.Context, w io.Writer) error { return errUnbuilt }
-
-// Events returns up to limit events with a sequence number greater than after.
-func (r *Repo) Events(after uint64, limit int) ([]Event, error) { return nil, errUnbuilt }
-
-// Health returns what keeps the repository from working, nil if nothing does.
-func (r *Repo) Health() error { return errUnbuilt }
-
-// Close closes the repository. It may be called twice.
-func (r *Repo) Close() error { return nil }
-
-// CIDOf is the CID of a DAG-CBOR block: CIDv1, dag-cbor, sha2-256.
-func CIDOf(block []byte) cid.Cid {
-	hash, err := multihash.Sum(block, multihash.SHA2_256, -1)
+// Init makes a repository whose first commit holds these records, and opens
+// it. Before that commit the event log has #identity and #account. A directory
+// that holds a repository is refused with ErrExist; what a crash here leaves
+// behind is not a repository, and Init may be called again.
+//
+// Keep one of the first records for ever (a profile): indigo's verifier, which
+// relays run, misjudges a commit that replaces the only record.
+func Init(cfg Config, first []Write) (*Repo, error) {
+	full, err := cfg.withDefaults()
 	if err != nil {
-		panic(err) // only for an unknown hash or length
+		return nil, fmt.Errorf("make repository: %w", err)
 	}
-	return cid.NewCidV1(cid.DagCBOR, hash)
+	if exists(full.FS, full.Dir) {
+		return nil, fmt.Errorf("make repository in %s: %w", full.Dir, ErrExist)
+	}
+	if err := checkWrites(first); err != nil {
+		return nil, fmt.Errorf("make repository: %w", err)
+	}
+	if err := initDir(full, first); err != nil {
+		return nil, fmt.Errorf("make repository in %s: %w", full.Dir, err)
+	}
+	return Open(cfg)
+}
+
+// initDir makes the repository beside its place and moves it there when it is
+// complete, so that a directory either is a repository or is none.
+func initDir(cfg Config, first []Write) error {
+	var suffix [4]byte
+	rand.Read(suffix[:])
+	dir := cfg.Dir + ".new-" + hex.EncodeToString(suffix[:])
+	parent := cfg.FS.PathDir(cfg.Dir)
+	if err := cfg.FS.MkdirAll(parent, 0o700); err != nil {
+		return err
+	}
+	if err := initStore(cfg, dir, first); err != nil {
+		return errors.Join(err, cfg.FS.RemoveAll(dir))
+	}
+	if err := cfg.FS.Rename(dir, cfg.Dir); err != nil {
+		return errors.Join(err, cfg.FS.RemoveAll(dir))
+	}
+	d, err := cfg.FS.OpenDir(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func initStore(cfg Config, dir string, first []Write) (err error) {
+	if err := cfg.FS.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	s, err := openStore(cfg, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	w, err := newWriter(cfg, s, state{Head: Head{DID: cfg.DID}})
+	if err != nil {
+		return err
+	}
+	if err := w.ready(); err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	defer b.Close()
+	if err := w.introduce(b); err != nil {
+		return err
+	}
+	if _, err := w.addCommit(context.Background(), b, first, nil); err != nil {
+		return err
+	}
+	return w.finish(b, 0)
+}
+
+// introduce logs who the account is, before its first commit.
+func (w *writer) introduce(b *pebble.Batch) error {
+	seq, err := w.next.tick(w.cfg.Now())
+	if err != nil {
+		return err
+	}
+	f, err := identityFrame(w.cfg.DID, w.cfg.Handle, seq)
+	if err != nil {
+		return err
+	}
+	w.next.logged = putEvent(b, w.next.logged, seq, f)
+	if f, err = accountFrame(w.cfg.DID, seq+1); err != nil {
+		return err
+	}
+	w.next.logged = putEvent(b, w.next.logged, seq+1, f)
+	w.next.Seq = seq + 1
+	return nil
+}
+
+// Open opens the repository in cfg.Dir. ErrNotExist if there is none. It
+// refuses one of another DID, one that another key signed, and one that a
+// newer program wrote.
+func Open(cfg Config) (*Repo, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	if !exists(cfg.FS, cfg.Dir) {
+		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, ErrNotExist)
+	}
+	s, err := openStore(cfg, cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, err)
+	}
+	r, err := open(cfg, s)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, err)
+	}
+	return r, nil
+}
+
+func open(cfg Config, s *store) (*Repo, error) {
+	on, err := loadHead(cfg, s.db)
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWriter(cfg, s, on)
+	if err != nil {
+		return nil, err
+	}
+	if w.tree, err = loadTree(on.Data, w.loadNode); err != nil {
+		return nil, err
+	}
+	r := &Repo{
+		cfg:      cfg,
+		store:    s,
+		requests: make(chan request),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		idle:     make(chan struct{}),
+		changed:  make(chan struct{}),
+	}
+	r.publish(on)
+	go r.run(w)
+	return r, nil
+}
+
+func loadHead(cfg Config, db *pebble.DB) (state, error) {
+	val, err := read(db, keyHead)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return state{}, fmt.Errorf("it has no head: %w", errDamaged)
+	}
+	if err != nil {
+		return state{}, err
+	}
+	s, commit, err := decodeState(val)
+	if err != nil {
+		return state{}, err
+	}
+	if s.DID != cfg.DID {
+		return state{}, fmt.Errorf("it is the repository of %s, not of %s: name the right one, or keep the new one in a directory of its own", s.DID, cfg.DID)
+	}
+	pub, err := cfg.Key.PublicKey()
+	if err != nil {
+		return state{}, fmt.Errorf("read signing key: %w", err)
+	}
+	if err := commit.VerifySignature(pub); err != nil {
+		return state{}, fmt.Errorf("its head %s is not signed by this key (%s): give the key that belongs to it: %w", s.Commit, pub.DIDKey(), err)
+	}
+	return s, nil
+}
+
+// Exists reports whether dir holds a repository. It doesn't open it.
+func Exists(dir string) bool { return exists(vfs.Default, dir) }
+
+func exists(fs vfs.FS, dir string) bool {
+	desc, err := pebble.Peek(dir, fs)
+	return err == nil && desc.Exists
+}
+
+// Head returns the durable head, the last one also when closed.
+func (r *Repo) Head() Head {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.view.Head
+}
+
+// Health returns why writes are or soon will be refused, nil if they aren't.
+func (r *Repo) Health() error {
+	r.mu.Lock()
+	closed := r.closed
+	r.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	return r.store.health()
+}
+
+// closeWait is how long Close waits for readers, such as an Export whose
+// client is slow.
+const closeWait = 5 * time.Second
+
+// Close lets the writes that have begun finish and closes the database. It may
+// be called twice. If readers don't leave in time it says so, and the database
+// is closed when they do.
+func (r *Repo) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		<-r.stopped
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	close(r.closing)
+	<-r.stopped
+	r.mu.Lock()
+	r.dropLocked(r.view)
+	r.mu.Unlock()
+	select {
+	case <-r.idle:
+		return r.store.close()
+	case <-time.After(closeWait):
+		go func() {
+			<-r.idle
+			r.store.close()
+		}()
+		return fmt.Errorf("close repository in %s: a reader still holds it", r.cfg.Dir)
+	}
 }

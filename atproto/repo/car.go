@@ -1,0 +1,30 @@
+package repo
+
+import (
+	"encoding/binary"
+	"io"
+
+	"github.com/ipfs/go-cid"
+)
+
+// CAR v1, by https://ipld.io/specs/transport/car/carv1/: a header, then
+// sections, each with its length as a varint before it. The header is
+// {"roots": [CID], "version": 1} in DAG-CBOR.
+func writeCARHeader(w io.Writer, root cid.Cid) error {
+	id := root.Bytes()
+	head := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 0x2a, 0x58, byte(len(id) + 1), 0}
+	head = append(head, id...)
+	head = append(head, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1)
+	_, err := w.Write(append(binary.AppendUvarint(nil, uint64(len(head))), head...))
+	return err
+}
+
+func writeCARBlock(w io.Writer, c cid.Cid, data []byte) error {
+	id := c.Bytes()
+	head := append(binary.AppendUvarint(nil, uint64(len(id)+len(data))), id...)
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	_, err := w.Write(data)
+	return err
+}

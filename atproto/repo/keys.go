@@ -1,0 +1,101 @@
+package repo
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+)
+
+// What is in the database:
+//
+//	f                    format number, 4 bytes
+//	h                    head: seq, bytes of frames ever logged, commit block
+//	n/<digest>           a node of the tree
+//	r/<path>             a record: its digest, then its bytes. By path, so that
+//	                     equal records need no count and Export is one scan.
+//	i/<digest><path>     where a record is, for Block
+//	e/<seq>              a frame: bytes of frames logged before it, then itself
+//
+// Every block here is dag-cbor under sha2-256, so a digest stands for a CID.
+const (
+	formatNumber = 1
+	digestSize   = 32
+
+	prefixNode   = "n/"
+	prefixRecord = "r/"
+	prefixIndex  = "i/"
+	prefixEvent  = "e/"
+)
+
+var (
+	keyFormat = []byte("f")
+	keyHead   = []byte("h")
+)
+
+func nodeKey(c cid.Cid) []byte { return append([]byte(prefixNode), digestOf(c)...) }
+
+func recordKey(path string) []byte { return []byte(prefixRecord + path) }
+
+func indexKey(c cid.Cid, path string) []byte {
+	key := append([]byte(prefixIndex), digestOf(c)...)
+	return append(key, path...)
+}
+
+func eventKey(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(prefixEvent), seq)
+}
+
+// after is the first key that doesn't begin with prefix.
+func after(prefix string) []byte {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	return end
+}
+
+// CIDOf is the CID of a DAG-CBOR block: CIDv1, dag-cbor, sha2-256.
+func CIDOf(block []byte) cid.Cid {
+	hash, err := multihash.Sum(block, multihash.SHA2_256, -1)
+	if err != nil {
+		panic(err) // only for an unknown hash or length
+	}
+	return cid.NewCidV1(cid.DagCBOR, hash)
+}
+
+// digestOf gives the 32 bytes that follow the multihash's code and length.
+func digestOf(c cid.Cid) []byte { return c.Hash()[2:] }
+
+func cidOfDigest(digest []byte) cid.Cid {
+	hash, err := multihash.Encode(digest, multihash.SHA2_256)
+	if err != nil {
+		panic(err) // only for an unknown hash
+	}
+	return cid.NewCidV1(cid.DagCBOR, hash)
+}
+
+// ours reports whether c is of the kind that a repository's blocks have.
+func ours(c cid.Cid) bool {
+	if !c.Defined() {
+		return false
+	}
+	p := c.Prefix()
+	return p.Version == 1 && p.Codec == cid.DagCBOR && p.MhType == multihash.SHA2_256 && p.MhLength == digestSize
+}
+
+var errDamaged = errors.New("the repository is damaged: restore it from a backup")
+
+func splitRecord(val []byte) (cid.Cid, []byte, error) {
+	if len(val) < digestSize {
+		return cid.Undef, nil, errDamaged
+	}
+	return cidOfDigest(val[:digestSize]), val[digestSize:], nil
+}
+
+func joinPath(collection, rkey string) string { return collection + "/" + rkey }
+
+func splitPath(path string) (collection, rkey string) {
+	collection, rkey, _ = strings.Cut(path, "/")
+	return collection, rkey
+}

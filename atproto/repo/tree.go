@@ -1,0 +1,259 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/repo/mst"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	blockstore "github.com/ipfs/go-ipfs-blockstore"
+)
+
+// keepNodes is how many nodes stay in memory between commits. Record keys
+// mostly grow with time, so the next write walks the nodes of the last.
+const keepNodes = 256
+
+// block is encoded DAG-CBOR under its CID.
+type block struct {
+	cid  cid.Cid
+	data []byte
+}
+
+// tree is indigo's mst with only those nodes in memory that a write touches:
+// hydrate loads them before the mst is asked to change. After any error the
+// tree may be half changed and must be thrown away.
+type tree struct {
+	mst  mst.Tree
+	load func(cid.Cid) ([]byte, error)
+
+	// stored are the nodes in memory that the last commit left behind.
+	stored map[cid.Cid]struct{}
+}
+
+func emptyTree(load func(cid.Cid) ([]byte, error)) *tree {
+	return &tree{mst: mst.NewEmptyTree(), load: load, stored: map[cid.Cid]struct{}{}}
+}
+
+func loadTree(root cid.Cid, load func(cid.Cid) ([]byte, error)) (*tree, error) {
+	t := emptyTree(load)
+	n, err := t.node(root)
+	if err != nil {
+		return nil, err
+	}
+	if len(n.Entries) > 0 {
+		t.mst.Root = n
+		return t, nil
+	}
+	t.mst.Root.CID = &root // the tree of no records
+	return t, nil
+}
+
+func (t *tree) node(c cid.Cid) (*mst.Node, error) {
+	data, err := t.load(c)
+	if err != nil {
+		return nil, err
+	}
+	nd, err := decodeNode(c, data)
+	if err != nil {
+		return nil, err
+	}
+	n := nd.Node(&c)
+	t.stored[c] = struct{}{}
+	return &n, nil
+}
+
+func decodeNode(c cid.Cid, data []byte) (*mst.NodeData, error) {
+	if CIDOf(data) != c {
+		return nil, fmt.Errorf("node %s: %w", c, errDamaged)
+	}
+	nd, err := mst.NodeDataFromCBOR(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w: %w", c, errDamaged, err)
+	}
+	return nd, nil
+}
+
+// child returns the node under an entry, loading it if it isn't in memory.
+func (t *tree) child(n *mst.Node, i int) (*mst.Node, error) {
+	e := &n.Entries[i]
+	if e.Child != nil {
+		return e.Child, nil
+	}
+	c, err := t.node(*e.ChildCID)
+	if err != nil {
+		return nil, err
+	}
+	c.Height = n.Height - 1 // a node without keys of its own doesn't know it
+	e.Child = c
+	return c, nil
+}
+
+// hydrate loads every node that setting or removing key can touch, or that
+// proves to others that it was done right: the search path, and where the key
+// is found, the edges of the two subtrees beside it, which removal merges.
+func (t *tree) hydrate(key []byte) error {
+	n := t.mst.Root
+	for {
+		child, exact := search(n, key)
+		if exact >= 0 {
+			return t.hydrateBeside(n, exact)
+		}
+		if child < 0 {
+			return nil
+		}
+		var err error
+		if n, err = t.child(n, child); err != nil {
+			return err
+		}
+	}
+}
+
+// search finds the entry that holds key, or the child under which it would be.
+func search(n *mst.Node, key []byte) (child, exact int) {
+	child = -1
+	for i := range n.Entries {
+		e := &n.Entries[i]
+		if e.IsChild() {
+			child = i
+			continue
+		}
+		switch bytes.Compare(e.Key, key) {
+		case 0:
+			return -1, i
+		case 1:
+			return child, -1
+		}
+		child = -1
+	}
+	return child, -1
+}
+
+func (t *tree) hydrateBeside(n *mst.Node, i int) error {
+	left := func(n *mst.Node) int { return len(n.Entries) - 1 }
+	right := func(*mst.Node) int { return 0 }
+	if i > 0 {
+		if err := t.hydrateEdge(n, i-1, left); err != nil {
+			return err
+		}
+	}
+	if i+1 < len(n.Entries) {
+		return t.hydrateEdge(n, i+1, right)
+	}
+	return nil
+}
+
+// hydrateEdge loads the child under an entry and its outermost descendants.
+func (t *tree) hydrateEdge(n *mst.Node, i int, outermost func(*mst.Node) int) error {
+	for n.Entries[i].IsChild() {
+		var err error
+		if n, err = t.child(n, i); err != nil {
+			return err
+		}
+		i = outermost(n)
+	}
+	return nil
+}
+
+// get returns the CID at path, cid.Undef if there is none.
+func (t *tree) get(path string) (cid.Cid, error) {
+	if err := t.hydrate([]byte(path)); err != nil {
+		return cid.Undef, fmt.Errorf("read tree: %w", err)
+	}
+	c, err := t.mst.Get([]byte(path))
+	if err != nil {
+		return cid.Undef, fmt.Errorf("read tree: %w", err)
+	}
+	if c == nil {
+		return cid.Undef, nil
+	}
+	return *c, nil
+}
+
+// set puts c at path; cid.Undef removes what is there.
+func (t *tree) set(path string, c cid.Cid) error {
+	key := []byte(path)
+	if err := t.hydrate(key); err != nil {
+		return fmt.Errorf("change tree: %w", err)
+	}
+	if c.Defined() {
+		if _, err := t.mst.Insert(key, c); err != nil {
+			return fmt.Errorf("change tree: %w", err)
+		}
+		return nil
+	}
+	if _, err := t.mst.Remove(key); err != nil {
+		return fmt.Errorf("change tree: %w", err)
+	}
+	// mst keeps the height of a root that lost its last key, and would put the
+	// next key below it.
+	if len(t.mst.Root.Entries) == 0 {
+		t.mst = mst.NewEmptyTree()
+	}
+	return nil
+}
+
+// diff is what a commit changes.
+type diff struct {
+	root  cid.Cid
+	proof []block   // the changed nodes, and those that let others undo the change
+	added []block   // the nodes to store
+	dead  []cid.Cid // the nodes to delete
+}
+
+func (t *tree) diff(ctx context.Context) (diff, error) {
+	t.mst.Root.Dirty = true // the root is in every commit, also in one without changes
+	var sink blockSink
+	root, err := t.mst.WriteDiffBlocks(ctx, &sink)
+	if err != nil {
+		return diff{}, fmt.Errorf("encode tree: %w", err)
+	}
+	d := diff{root: *root, proof: sink.blocks}
+	now := make(map[cid.Cid]struct{}, len(t.stored)+len(sink.blocks))
+	collect(t.mst.Root, now)
+	for _, b := range sink.blocks {
+		if _, ok := t.stored[b.cid]; !ok {
+			d.added = append(d.added, b)
+		}
+	}
+	for c := range t.stored {
+		if _, ok := now[c]; !ok {
+			d.dead = append(d.dead, c)
+		}
+	}
+	t.stored = now
+	return d, nil
+}
+
+func collect(n *mst.Node, into map[cid.Cid]struct{}) {
+	into[*n.CID] = struct{}{}
+	for i := range n.Entries {
+		if c := n.Entries[i].Child; c != nil {
+			collect(c, into)
+		}
+	}
+}
+
+// shrink lets go of all nodes but the root once there are many. Only after
+// they are stored, and never between set and diff.
+func (t *tree) shrink() {
+	if len(t.stored) <= keepNodes {
+		return
+	}
+	for i := range t.mst.Root.Entries {
+		t.mst.Root.Entries[i].Child = nil
+	}
+	t.stored = map[cid.Cid]struct{}{*t.mst.Root.CID: {}}
+}
+
+// blockSink is as much of a blockstore as mst uses: Put.
+type blockSink struct {
+	blockstore.Blockstore
+	blocks []block
+}
+
+func (s *blockSink) Put(_ context.Context, b blocks.Block) error {
+	s.blocks = append(s.blocks, block{b.Cid(), b.RawData()})
+	return nil
+}

@@ -1,0 +1,58 @@
+package repo
+
+import (
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// view is the repository as of a durable commit. Pebble shows writes before
+// they are fsynced, so readers read from a snapshot that is taken afterwards.
+type view struct {
+	state
+	snap *pebble.Snapshot
+	refs int // readers, and one for being the newest; guarded by Repo.mu
+}
+
+// publish shows a durable state to readers and wakes those who wait for it.
+func (r *Repo) publish(s state) {
+	v := &view{state: s, snap: r.store.db.NewSnapshot(), refs: 1}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.views++ // before the old one goes: none at all means that a closed repository is idle
+	if r.view != nil {
+		r.dropLocked(r.view)
+	}
+	r.view = v
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// acquire gives the newest view; release it.
+func (r *Repo) acquire() (*view, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	r.view.refs++
+	return r.view, nil
+}
+
+func (r *Repo) release(v *view) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropLocked(v)
+}
+
+func (r *Repo) dropLocked(v *view) {
+	v.refs--
+	if v.refs > 0 {
+		return
+	}
+	if err := v.snap.Close(); err != nil {
+		r.cfg.Logger.Error("close snapshot", "error", err)
+	}
+	r.views--
+	if r.closed && r.views == 0 {
+		close(r.idle)
+	}
+}

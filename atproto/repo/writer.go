@@ -1,0 +1,220 @@
+package repo
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+)
+
+// What may share one fsync.
+const (
+	groupCalls = 64
+	groupBytes = 8 << 20
+)
+
+// request is one Apply on its way.
+type request struct {
+	ctx    context.Context
+	writes []Write
+	swap   *cid.Cid
+	answer chan answer // room for one, so that the writer never waits
+}
+
+type answer struct {
+	result Result
+	err    error
+}
+
+// writer is what the one goroutine that writes keeps. Between groups next is
+// what is on disk and tree, unless nil, is its tree.
+type writer struct {
+	cfg     Config
+	store   *store
+	clockID uint
+	next    state
+	tree    *tree
+	oldest  mark
+}
+
+func newWriter(cfg Config, s *store, on state) (*writer, error) {
+	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on}
+	var err error
+	w.oldest, err = oldestEvent(s.db, on)
+	return w, err
+}
+
+// group applies requests, each as its own commit, with one fsync for all. It
+// returns the requests that it didn't get to. Nobody is answered before the
+// fsync, since a refusal too may rest on a commit that isn't durable yet.
+func (w *writer) group(requests []request, published func(state)) (rest []request) {
+	if err := w.ready(); err != nil {
+		for _, q := range requests {
+			q.answer <- answer{err: err}
+		}
+		return nil
+	}
+	b := w.store.db.NewBatch()
+	defer b.Close()
+	before, oldest := w.next, w.oldest
+	var answers []answer
+	for _, q := range requests {
+		result, err := w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap)
+		answers = append(answers, answer{result, err})
+		if errors.As(err, new(errTree)) {
+			w.tree = nil // and the next group loads what this one makes durable
+			break
+		}
+		if b.Len() > groupBytes {
+			break
+		}
+	}
+	requests, rest = requests[:len(answers)], requests[len(answers):]
+	if w.next.Seq != before.Seq {
+		if err := w.finish(b, before.Seq); err != nil {
+			w.next, w.oldest, w.tree = before, oldest, nil
+			for _, q := range requests {
+				q.answer <- answer{err: fmt.Errorf("%w: %w", ErrUnknownOutcome, err)}
+			}
+			return rest
+		}
+		published(w.next)
+	}
+	if w.tree != nil {
+		w.tree.shrink()
+	}
+	for i, q := range requests {
+		q.answer <- answers[i]
+	}
+	return rest
+}
+
+// ready makes sure that there is a disk to write to and a tree to change.
+func (w *writer) ready() error {
+	if err := w.store.failure(); err != nil {
+		return err
+	}
+	if err := w.store.space(); err != nil {
+		return err
+	}
+	if w.tree != nil {
+		return nil
+	}
+	if w.next.Rev == "" {
+		w.tree = emptyTree(w.loadNode)
+		return nil
+	}
+	t, err := loadTree(w.next.Data, w.loadNode)
+	if err != nil {
+		return fmt.Errorf("load tree: %w", err)
+	}
+	w.tree = t
+	return nil
+}
+
+func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
+	data, err := read(w.store.db, nodeKey(c))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, fmt.Errorf("node %s is missing: %w", c, errDamaged)
+	}
+	return data, err
+}
+
+// finish adds the head to the batch, whose events come after the event before,
+// and makes it durable.
+func (w *writer) finish(b *pebble.Batch, before uint64) error {
+	b.Set(keyFormat, binary.BigEndian.AppendUint32(nil, formatNumber), nil)
+	b.Set(keyHead, w.next.encode(), nil)
+	oldest, err := w.trim(b, before)
+	if err != nil {
+		return err
+	}
+	w.oldest = oldest
+	return w.store.commit(b)
+}
+
+// tidy drops old events when nothing was written for long.
+func (w *writer) tidy(published func(state)) error {
+	if err := w.store.failure(); err != nil {
+		return err
+	}
+	b := w.store.db.NewBatch()
+	defer b.Close()
+	oldest, err := w.trim(b, w.next.Seq)
+	if err != nil || b.Empty() {
+		return err
+	}
+	if err := w.store.commit(b); err != nil {
+		return err
+	}
+	w.oldest = oldest
+	published(w.next)
+	return nil
+}
+
+// run is the one goroutine that writes.
+func (r *Repo) run(w *writer) {
+	defer close(r.stopped)
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	for {
+		select {
+		case q := <-r.requests:
+			waiting := r.gather(q)
+			for len(waiting) > 0 {
+				waiting = w.group(waiting, r.publish)
+			}
+		case <-hourly.C:
+			if err := w.tidy(r.publish); err != nil {
+				r.cfg.Logger.Error("drop old events", "error", err)
+			}
+		case <-r.closing:
+			return
+		}
+	}
+}
+
+// gather takes what waits at this moment.
+func (r *Repo) gather(first request) []request {
+	all := []request{first}
+	for len(all) < groupCalls {
+		select {
+		case q := <-r.requests:
+			all = append(all, q)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+// Apply makes one signed commit of the writes, in order, all or none, and
+// returns once it is durable. No writes make a commit that changes nothing.
+// With swap, the head must be that commit.
+//
+// Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrClock, ErrClosed:
+// nothing was applied. ErrUnknownOutcome: it may have been.
+func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
+	if err := checkWrites(writes); err != nil {
+		return Result{}, err
+	}
+	q := request{ctx, writes, swap, make(chan answer, 1)}
+	select {
+	case r.requests <- q:
+	case <-r.closing:
+		return Result{}, ErrClosed
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("wait to write: %w", ctx.Err())
+	}
+	select {
+	case a := <-q.answer:
+		return a.result, a.err
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	}
+}
