@@ -111,12 +111,13 @@ type Announce struct {
 
 // Count says what is a pull and what is not.
 type Count struct {
-	// IgnoreUserAgents lists globs of the user agents whose requests count as
-	// `ignored`: scanners, mirrors. Default: none.
+	// IgnoreUserAgents lists patterns of the user agents whose requests count as
+	// `ignored`: scanners, mirrors. `*` is anything, slashes too, `?` one
+	// character, and capitals are as good as small letters. Default: none.
 	IgnoreUserAgents []string `option:"ignore_user_agents"`
 
-	// IgnoreActors lists globs of the registry users whose requests count as
-	// `ignored`. Default: none.
+	// IgnoreActors lists patterns of the registry users whose requests count as
+	// `ignored`; capitals matter. Default: none.
 	IgnoreActors []string `option:"ignore_actors"`
 
 	// HeadWindow is how long a HEAD of a tag is remembered: a GET by digest from

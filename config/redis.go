@@ -84,8 +84,10 @@ func (r *Redis) Client() (*redis.UniversalOptions, error) {
 	return o, nil
 }
 
-// inherited copies the registry's section field by field, as the registry does,
-// and like it uses TLS only when a certificate, a key or an authority is named.
+// inherited copies the registry's section as the registry does: TLS only when a
+// certificate, a key or an authority is named, and half a pair is no pair. What
+// makes a cluster client read from replicas is left out: a sum read from one
+// that lags would go down.
 func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
 	if c == nil {
 		return nil, fmt.Errorf("options.redis: inherit needs the registry's configuration")
@@ -101,15 +103,18 @@ func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
 		PoolFIFO:              r.PoolFIFO, PoolSize: r.PoolSize, PoolTimeout: r.PoolTimeout,
 		MinIdleConns: r.MinIdleConns, MaxIdleConns: r.MaxIdleConns, MaxActiveConns: r.MaxActiveConns,
 		ConnMaxIdleTime: r.ConnMaxIdleTime, ConnMaxLifetime: r.ConnMaxLifetime,
-		MaxRedirects: r.MaxRedirects, ReadOnly: r.ReadOnly,
-		RouteByLatency: r.RouteByLatency, RouteRandomly: r.RouteRandomly,
-		MasterName: r.MasterName, DisableIdentity: r.DisableIdentity, IdentitySuffix: r.IdentitySuffix,
+		MaxRedirects: r.MaxRedirects,
+		MasterName:   r.MasterName, DisableIdentity: r.DisableIdentity, IdentitySuffix: r.IdentitySuffix,
 		UnstableResp3: r.UnstableResp3,
 	}
 	if c.TLS.Certificate == "" && c.TLS.Key == "" && len(c.TLS.RootCAs) == 0 {
 		return o, nil
 	}
-	t, err := tlsConfig(c.TLS.Certificate, c.TLS.Key, c.TLS.RootCAs)
+	certificate, key := c.TLS.Certificate, c.TLS.Key
+	if certificate == "" || key == "" {
+		certificate, key = "", ""
+	}
+	t, err := tlsConfig(certificate, key, c.TLS.RootCAs)
 	if err != nil {
 		return nil, fmt.Errorf("redis.tls: %w", err)
 	}

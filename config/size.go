@@ -44,23 +44,13 @@ func parseSize(text string) (Size, error) {
 	return Size(n * float64(factor)), nil
 }
 
-// String is the size in its largest even unit: "16MiB".
+// String is the size in the unit that makes it shortest: "16MiB", "5GB".
 func (s Size) String() string {
-	for _, u := range []struct {
-		name  string
-		bytes Size
-	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
-		if s >= u.bytes && s%u.bytes == 0 {
-			return fmt.Sprintf("%d%s", s/u.bytes, u.name)
+	shortest := fmt.Sprintf("%dB", int64(s))
+	for _, u := range units {
+		if text := fmt.Sprintf("%d%s", int64(s)/u.bytes, u.name); int64(s) >= u.bytes && int64(s)%u.bytes == 0 && len(text) < len(shortest) {
+			shortest = text
 		}
 	}
-	for _, u := range []struct {
-		name  string
-		bytes Size
-	}{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
-		if s >= u.bytes && s%u.bytes == 0 {
-			return fmt.Sprintf("%d%s", s/u.bytes, u.name)
-		}
-	}
-	return fmt.Sprintf("%dB", int64(s))
+	return shortest
 }

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/rivo/uniseg"
+)
+
+// check looks at what was read, alone; FromRegistry looks at it beside the
+// registry's own configuration. Switched off, only what was written is looked
+// at, not what is missing.
+func (o *Options) check(m *mistakes) {
+	if o.Data == "" && o.Enabled {
+		m.add("options.data", "required; name a folder on this machine's disk, like /var/lib/tidings")
+	}
+	each(m, "options.public", o.Public, checkRepositories)
+	if o.Hold != nil {
+		o.Hold.check(m)
+	}
+	if o.Owner != "" {
+		m.check("options.owner", checkDID(o.Owner))
+	}
+	if o.Announce != nil {
+		o.Announce.check(m)
+		if o.Hold == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
+			m.add("options.announce", "there is no account to post with; give hold too, or leave announce out")
+		}
+	}
+	if o.Redis != nil && !o.Redis.Inherit {
+		o.Redis.check(m)
+	}
+	o.Count.check(m)
+	o.Journal.check(m)
+	if o.HTTP.Addr != "" {
+		m.check("options.http.addr", checkAddr(o.HTTP.Addr))
+	}
+}
+
+func (h *Hold) check(m *mistakes) {
+	m.check("options.hold.hostname", checkHostname(h.Hostname))
+	// The limits of app.bsky.actor.profile.
+	m.check("options.hold.display_name", atMost(h.DisplayName, 64, 640))
+	m.check("options.hold.description", atMost(h.Description, 256, 2560))
+}
+
+func (a *Announce) check(m *mistakes) {
+	each(m, "options.announce.tags", a.Tags, checkTags)
+	m.check("options.announce.link", a.checkLink())
+	if a.MaxAge <= a.Collect {
+		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, which is %s; every push would be too old when it is announced", a.MaxAge, a.Collect))
+	}
+	if a.Collect > 24*time.Hour {
+		m.add("options.announce.collect", fmt.Sprintf("%s is too long to wait for more tags; at most 24h", a.Collect))
+	}
+	if len(a.Langs) > 3 {
+		m.add("options.announce.langs", fmt.Sprintf("has %d languages, and a post may name three", len(a.Langs)))
+	}
+	each(m, "options.announce.langs", a.Langs, func(lang string) error {
+		if _, err := syntax.ParseLanguage(lang); err != nil {
+			return fmt.Errorf(`%q is not a language; write it like "en" or "pt-BR"`, lang)
+		}
+		return nil
+	})
+}
+
+func (r *Redis) check(m *mistakes) {
+	if len(r.Addrs) == 0 {
+		m.add("options.redis.addrs", `required; write ["redis:6379"], or take the registry's own with redis: inherit`)
+	}
+	each(m, "options.redis.addrs", r.Addrs, func(addr string) error {
+		if strings.Contains(addr, "://") || strings.Contains(addr, "@") {
+			return errors.New(`is a URL; write host:port, like "redis:6379", and give username, password_file, db and tls as options of their own`)
+		}
+		if err := checkAddr(addr); err != nil || strings.HasPrefix(addr, ":") {
+			return fmt.Errorf(`%q is not an address; write host:port, like "redis:6379"`, addr)
+		}
+		return nil
+	})
+	if r.DB < 0 {
+		m.add("options.redis.db", fmt.Sprintf("%d is not a database; they are numbered from 0", r.DB))
+	}
+	if r.DB > 0 && len(r.Addrs) > 1 && r.MasterName == "" {
+		m.add("options.redis.db", "several addrs without master_name are a cluster, and a cluster has only database 0")
+	}
+	if r.TLS != nil && (r.TLS.CertFile == "") != (r.TLS.KeyFile == "") {
+		m.add("options.redis.tls", "has one of cert_file and key_file; give both or neither")
+	}
+}
+
+func (c *Count) check(m *mistakes) {
+	checkPatterns(m, "options.count.ignore_user_agents", c.IgnoreUserAgents)
+	checkPatterns(m, "options.count.ignore_actors", c.IgnoreActors)
+	if c.HeadWindow <= 0 || c.HeadWindow > 10*time.Minute {
+		m.add("options.count.head_window", fmt.Sprintf("%s is out of range; more than 0 and at most 10m, since clients are remembered that long", c.HeadWindow))
+	}
+}
+
+func (j *Journal) check(m *mistakes) {
+	if j.Segment < 4<<20 || j.Segment > 1<<30 {
+		m.add("options.journal.segment", fmt.Sprintf("%s is out of range; from 4MiB, since one event may have 1MiB, to 1GiB", j.Segment))
+	}
+	if j.Limit < 2*j.Segment {
+		m.add("options.journal.limit", fmt.Sprintf("%s is less than two segments of %s; the journal gives up whole segments", j.Limit, j.Segment))
+	}
+	if j.Wait < 100*time.Millisecond || j.Wait > 5*time.Minute {
+		m.add("options.journal.wait", fmt.Sprintf("%s is out of range; from 100ms to 5m, for a client is waiting", j.Wait))
+	}
+}
+
+// checkPatterns bounds what every request is compared with.
+func checkPatterns(m *mistakes, path string, list []string) {
+	if len(list) > 256 {
+		m.add(path, fmt.Sprintf("has %d patterns, and every request is compared with all of them; at most 256", len(list)))
+	}
+	each(m, path, list, func(pattern string) error {
+		if strings.TrimSpace(pattern) == "" {
+			return errors.New("an empty text matches nothing; leave it out, or write * for all")
+		}
+		if len(pattern) > 1024 {
+			return fmt.Errorf("has %d bytes; a pattern has at most 1024", len(pattern))
+		}
+		return nil
+	})
+}
+
+func checkDID(did string) error {
+	d, err := syntax.ParseDID(did)
+	if err != nil {
+		return fmt.Errorf(`%q is not a DID; write one like "did:web:example.com" or "did:plc:…"`, did)
+	}
+	if !slices.Contains([]string{"web", "plc"}, d.Method()) {
+		return fmt.Errorf("%q is a DID of a kind the network does not know; it knows did:web and did:plc", did)
+	}
+	return nil
+}
+
+func atMost(text string, graphemes, bytes int) error {
+	if n := uniseg.GraphemeClusterCount(text); n > graphemes {
+		return fmt.Errorf("has %d characters, and a profile takes at most %d", n, graphemes)
+	}
+	if len(text) > bytes {
+		return fmt.Errorf("has %d bytes, and a profile takes at most %d", len(text), bytes)
+	}
+	return nil
+}
+
+func (m *mistakes) check(path string, err error) {
+	if err != nil {
+		m.add(path, err.Error())
+	}
+}
+
+func each(m *mistakes, path string, list []string, check func(string) error) {
+	for i, one := range list {
+		m.check(fmt.Sprintf("%s[%d]", path, i), check(one))
+	}
+}

@@ -1,0 +1,81 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Visible says whether a repository may be seen: whether `public:` has a glob
+// for it. Nothing else decides this. "oss/**" is everything below oss/, and not
+// a repository that is itself called oss.
+func (o *Options) Visible(repository string) bool {
+	for _, glob := range o.Public {
+		if below, ok := strings.CutSuffix(glob, "/**"); ok {
+			glob = below + "/**/*"
+		}
+		if ok, err := doublestar.Match(glob, repository); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// versionTag is three numbers, with or without a v. Pre-releases and variants
+// (-rc.1, -alpine) are not among them: the default is quiet.
+var versionTag = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// Match says whether a tag is announced.
+func (a *Announce) Match(tag string) bool {
+	if len(a.Tags) == 0 {
+		return versionTag.MatchString(tag)
+	}
+	for _, glob := range a.Tags {
+		if ok, err := doublestar.Match(glob, tag); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+func checkGlob(glob string) error {
+	if glob == "" {
+		return errors.New(`an empty text matches nothing; leave it out`)
+	}
+	if !doublestar.ValidatePattern(glob) {
+		return fmt.Errorf("%q is not a glob; each [ and { needs its partner, and \\ something after it", glob)
+	}
+	return nil
+}
+
+// checkRepositories refuses globs that no repository's name can match, which
+// would hide what the operator meant to show.
+func checkRepositories(glob string) error {
+	if err := checkGlob(glob); err != nil {
+		return err
+	}
+	switch {
+	case strings.HasPrefix(glob, "/"):
+		return fmt.Errorf("%q begins with a slash, which no repository does", glob)
+	case strings.HasSuffix(glob, "/"):
+		return fmt.Errorf(`%q ends with a slash, which no repository does; %q is everything below it`, glob, glob+"**")
+	case strings.Contains(glob, ":"):
+		return fmt.Errorf("%q has a colon; name the repository only, without host and port, tag or digest", glob)
+	case glob != strings.ToLower(glob):
+		return fmt.Errorf("%q has capital letters, which no repository has", glob)
+	}
+	return nil
+}
+
+func checkTags(glob string) error {
+	if err := checkGlob(glob); err != nil {
+		return err
+	}
+	if strings.ContainsAny(glob, "/:") {
+		return fmt.Errorf("%q is no glob of tags; tags have neither slashes nor colons", glob)
+	}
+	return nil
+}

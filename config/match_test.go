@@ -1,0 +1,134 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestVisible(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		public, repository string
+		want               bool
+	}{
+		{"", "app", false},
+		{"**", "app", true},
+		{"**", "a/b/c", true},
+		{"*", "app", true},
+		{"*", "a/b", false},
+		{"oss/**", "oss/app", true},
+		{"oss/**", "oss/a/b", true},
+		{"oss/**", "oss", false},
+		{"oss/**", "ossified/app", false},
+		{"oss/*", "oss/a/b", false},
+		{"oss", "oss", true},
+		{"oss", "oss/app", false},
+		{"**/public", "a/b/public", true},
+		{"**/public", "a/b/public/x", false},
+		{"{oss,team}/**", "team/app", true},
+		{"a b", "a b", true},
+	} {
+		o := &Options{}
+		if tc.public != "" {
+			o.Public = []string{"never", tc.public}
+		}
+		if got := o.Visible(tc.repository); got != tc.want {
+			t.Errorf("public %q shows %q: got %v, want %v", tc.public, tc.repository, got, tc.want)
+		}
+	}
+}
+
+func TestMatch(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		tags, tag string
+		want      bool
+	}{
+		{"", "v1.2.3", true},
+		{"", "1.2.3", true},
+		{"", "10.20.30", true},
+		{"", "v1.2", false},
+		{"", "1.2.3.4", false},
+		{"", "v1.2.3-rc.1", false},
+		{"", "1.2.3-alpine", false},
+		{"", "latest", false},
+		{"", "vv1.2.3", false},
+		{"", "", false},
+		{"*", "latest", true},
+		{"v*", "v1.2.3-rc.1", true},
+		{"v*", "1.2.3", false},
+		{"v[0-9]*,edge", "edge", true},
+		{"v[0-9]*,edge", "very", false},
+	} {
+		a := &Announce{}
+		if tc.tags != "" {
+			a.Tags = strings.Split(tc.tags, ",")
+		}
+		if got := a.Match(tc.tag); got != tc.want {
+			t.Errorf("tags %q announce %q: got %v, want %v", tc.tags, tc.tag, got, tc.want)
+		}
+	}
+}
+
+func TestHostnames(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"localhost", "localhost:1", "localhost:65535", "example.com", "a-b.example.com", "registry.local"} {
+		if err := checkHostname(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"localhost:", "localhost:0", "localhost:65536", "localhost:5000:1", "-a.example.com", "a..example.com",
+		"example.com.", "*.example.com", "[::1]:5000", "exämple.com", "user@example.com", " example.com", "example.com/", "1.2.3.4"} {
+		if err := checkHostname(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct {
+		bytes Size
+		shown string
+	}{
+		"0": {0, "0B"}, "1": {1, "1B"}, "512B": {512, "512B"}, "1kB": {1000, "1kB"}, "1KB": {1000, "1kB"}, "1KiB": {1024, "1KiB"},
+		"16MiB": {16 << 20, "16MiB"}, "5GB": {5e9, "5GB"}, "1.5GiB": {3 << 29, "1536MiB"}, "2 TiB": {2 << 40, "2TiB"},
+		"1TB": {1e12, "1TB"}, " 3MB ": {3e6, "3MB"}, "1500": {1500, "1500B"},
+	} {
+		got, err := parseSize(text)
+		if err != nil || got != want.bytes || got.String() != want.shown {
+			t.Errorf("%q: got %d (%s), %v; want %d (%s)", text, int64(got), got, err, int64(want.bytes), want.shown)
+		}
+	}
+	for _, bad := range []string{"", "GB", "1e3", "0x10", "inf", "NaN", "1_000", "5gb", "1 2MB", "1.2.3MB", "-1"} {
+		if got, err := parseSize(bad); err == nil {
+			t.Errorf("%q is read as %d", bad, int64(got))
+		}
+	}
+}
+
+func TestLinkTo(t *testing.T) {
+	t.Parallel()
+	image := Link{"oss/app", "v1", "sha256:ab"}
+	for _, tc := range []struct{ link, want string }{
+		{"", ""},
+		{"https://example.com", "https://example.com"},
+		{"https://example.com/{{.Repository}}?tag={{.Tag}}#{{.Digest}}", "https://example.com/oss/app?tag=v1#sha256:ab"},
+	} {
+		a := &Announce{Link: tc.link}
+		got, err := a.LinkTo(image)
+		if err != nil || got != tc.want || a.checkLink() != nil {
+			t.Errorf("%q: got %q, %v, %v; want %q", tc.link, got, err, a.checkLink(), tc.want)
+		}
+	}
+	for link, want := range map[string]string{
+		"https://example.com/{{.Name}}": "it may use {{.Repository}}, {{.Tag}} and {{.Digest}}",
+		"https://example.com/{{":        "parse the link",
+		"ftp://example.com/":            "is not an address people can open",
+		"https:///app":                  "is not an address people can open",
+	} {
+		if err := (&Announce{Link: link}).checkLink(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", link, err, want)
+		}
+	}
+}

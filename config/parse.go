@@ -1,0 +1,58 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+)
+
+// Parse reads the `options:` of a middleware entry, as the registry's YAML or
+// its environment variables gave them. What is wrong is reported all at once:
+// the error joins one *Error a mistake.
+func Parse(raw map[string]any) (*Options, error) {
+	o, m := parse(raw)
+	if err := m.err(); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func parse(raw map[string]any) (*Options, *mistakes) {
+	o, m := defaults(), &mistakes{}
+	m.decodeStruct("options", reflect.ValueOf(o).Elem(), raw)
+	m.oneWriter(raw)
+	o.check(m)
+	return o, m
+}
+
+// Error is one mistake.
+type Error struct {
+	Path string // "options.hold.hostname"
+	Text string // what is wrong, and what would be right
+}
+
+func (e *Error) Error() string { return e.Path + ": " + e.Text }
+
+// mistakes collects errors, at most one a path: what could not be read is not
+// also reported as missing.
+type mistakes struct {
+	list []error
+	at   map[string]bool
+}
+
+func (m *mistakes) add(path, text string) {
+	if m.at[path] {
+		return
+	}
+	m.excuse(path)
+	m.list = append(m.list, &Error{path, text})
+}
+
+// excuse drops later mistakes at path.
+func (m *mistakes) excuse(path string) {
+	if m.at == nil {
+		m.at = map[string]bool{}
+	}
+	m.at[path] = true
+}
+
+func (m *mistakes) err() error { return errors.Join(m.list...) }

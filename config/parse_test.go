@@ -1,0 +1,357 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+)
+
+// registry reads a configuration file as the registry does, with options under
+// the tidings entry and more at the end.
+func registry(t *testing.T, options, more string) *configuration.Configuration {
+	t.Helper()
+	if !strings.Contains(more, "http:") {
+		more += "\nhttp: {addr: \"127.0.0.1:5000\", draintimeout: 10s}\n"
+	}
+	file := "version: 0.1\nstorage: inmemory\nmiddleware:\n  repository:\n    - name: tidings\n      options:\n" +
+		indent(options, "        ") + "\n" + more
+	c, err := configuration.Parse(strings.NewReader(file))
+	if err != nil {
+		t.Fatalf("the registry does not read this: %v\n%s", err, file)
+	}
+	return c
+}
+
+func indent(text, by string) string {
+	lines := strings.Split(strings.Trim(text, "\n"), "\n")
+	return by + strings.Join(lines, "\n"+by)
+}
+
+func mustRead(t *testing.T, options, more string) *Options {
+	t.Helper()
+	o, found, err := FromRegistry(registry(t, options, more))
+	if err != nil || !found {
+		t.Fatalf("FromRegistry: found %v, %v", found, err)
+	}
+	return o
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	got := mustRead(t, "data: /d\nhold: {hostname: localhost}\nannounce: {}", "")
+	want := &Options{
+		Enabled:  true,
+		Data:     "/d",
+		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30},
+		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
+		Count:    Count{HeadWindow: 10 * time.Second},
+		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	places := []string{got.JournalDir(), got.StateDir(), got.HoldDir(), got.KeyFile(), got.PasswordFile(), got.LockFile()}
+	if want := "[/d/journal /d/state /d/hold /d/hold.key /d/hold.password /d/lock]"; fmt.Sprint(places) != want {
+		t.Errorf("places are %v, want %v", places, want)
+	}
+}
+
+func TestEveryOption(t *testing.T) {
+	t.Parallel()
+	got := mustRead(t, `
+enabled: true
+data: /d
+public: [a, "b/**"]
+hold:
+  hostname: registry.example.com
+  key_file: /k
+  login: true
+  reserve: 5GB
+  display_name: Näme
+  description: More
+owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
+announce:
+  tags: ["v*", edge]
+  collect: 0
+  max_age: 90m
+  link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}"
+  langs: [en, pt-BR, ja]
+  anonymous_pushes: true
+redis:
+  addrs: ["a:6379", "b:6379"]
+  username: u
+  password_file: /p
+  db: 3
+  master_name: m
+  tls: {ca_file: /ca, cert_file: /cert, key_file: /key, server_name: s}
+count:
+  ignore_user_agents: ["*[bot", "Trivy/*"]
+  ignore_actors: [mirror]
+  head_window: 1m
+journal: {segment: 8388608, limit: 64MiB, wait: 1500ms}
+http: {addr: ":5080"}
+api: {token_file: /t}
+`, "")
+	want := &Options{
+		Enabled: true,
+		Data:    "/d",
+		Public:  []string{"a", "b/**"},
+		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, DisplayName: "Näme", Description: "More"},
+		Owner:   "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
+			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
+		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m",
+			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},
+		Count:   Count{IgnoreUserAgents: []string{"*[bot", "Trivy/*"}, IgnoreActors: []string{"mirror"}, HeadWindow: time.Minute},
+		Journal: Journal{Segment: 8 << 20, Limit: 64 << 20, Wait: 1500 * time.Millisecond},
+		HTTP:    HTTP{Addr: ":5080"},
+		API:     API{TokenFile: "/t"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got.KeyFile() != "/k" {
+		t.Errorf("the key is at %s, want /k", got.KeyFile())
+	}
+
+	// The test above is only worth something if it names every option.
+	var empty func(path string, v reflect.Value)
+	empty = func(path string, v reflect.Value) {
+		if v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		for name, i := range fields(v.Type()) {
+			f := v.Field(i)
+			switch {
+			case f.Kind() == reflect.Struct || f.Kind() == reflect.Pointer && !f.IsNil():
+				empty(path+"."+name, f)
+			case f.IsZero() && path+"."+name != "options.announce.collect":
+				t.Errorf("%s is not set in this test", path+"."+name)
+			}
+		}
+	}
+	empty("options", reflect.ValueOf(got))
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	const ok = "data: /d\n"
+	const hold = ok + "hold: {hostname: localhost}\n"
+	long := strings.Repeat("x", 65)
+	for _, tc := range []struct{ name, options, want string }{
+		{"nothing", "{}", "options.data: required; name a folder on this machine's disk, like /var/lib/tidings"},
+		{"misspelled", hold + "anounce: {}", "options.anounce: unknown option; did you mean announce?"},
+		{"swapped letters", hold + "anonunce: {}", "options.anonunce: unknown option; did you mean announce?"},
+		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
+		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
+		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
+		{"far away", ok + "colour: red", "options.colour: unknown option; known here: announce, api, count, data, enabled, hold, http, journal, owner, public, redis"},
+		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
+		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
+		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; names of options are words"},
+		{"true is a name", ok + "http: {true: x}", "options.http.true: unknown option; names of options are words"},
+
+		{"account", ok + "account: {service: https://example.com, password: hunter2}", "options.account: this version writes with hold only: the repository embedded in the registry; give hold instead"},
+		{"remote", ok + "remote: {}", "options.remote: this version writes with hold only: the repository embedded in the registry; give hold instead"},
+		{"two writers", ok + "account: {}\nremote: {}", "options.account: this version writes with hold only: the repository embedded in the registry; give hold instead\n" +
+			"options.remote: this version writes with hold only: the repository embedded in the registry; give hold instead\n" +
+			"options: account and remote are writers, and exactly one writer is allowed"},
+		{"account and hold", hold + "account: {}", "options.account: this version writes with hold only: the repository embedded in the registry; give hold instead\n" +
+			"options: account and hold are writers, and exactly one writer is allowed"},
+
+		{"password of Redis", ok + "redis: {addrs: [\"a:1\"], password: hunter2}", "options.redis.password: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with password_file"},
+		{"password by another name", ok + "redis: {addrs: [\"a:1\"], passwd: hunter2}", "options.redis.passwd: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with password_file"},
+		{"misspelled password", ok + "redis: {addrs: [\"a:1\"], pasword: hunter2}", "options.redis.pasword: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with password_file"},
+		{"token", ok + "api: {token: hunter2}", "options.api.token: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with token_file"},
+		{"bearer token", ok + "api: {bearer_token: hunter2}", "options.api.bearer_token: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with token_file"},
+		{"key of the hold", ok + "hold: {hostname: localhost, key: hunter2}", "options.hold.key: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with key_file"},
+		{"signing key", ok + "hold: {hostname: localhost, signing_key: hunter2}", "options.hold.signing_key: a secret is never written here, because the registry shows its configuration at /debug/vars; put it into a file and name that with key_file"},
+		{"password of the hold", ok + "hold: {hostname: localhost, password: hunter2}", "options.hold.password: a secret is never written here, because the registry shows its configuration at /debug/vars; `tidings hold password` makes one and stores its hash"},
+		{"secret anywhere", ok + "secret: hunter2", "options.secret: a secret is never written here, because the registry shows its configuration at /debug/vars; secrets are files that a *_file option names, and there is none for this"},
+
+		{"section is a text", ok + "hold: localhost", "options.hold: is \"localhost\", and has to be a section with options of its own"},
+		{"section is a list", ok + "journal: [a]", "options.journal: is a list, and has to be a section with options of its own"},
+		{"section without a value", hold + "announce:", "options.announce: has no value; write `announce: {}` to announce with the defaults, or leave the line out"},
+		{"option without a value", ok + "public:", "options.public: has no value; give it one or leave the line out"},
+		{"bool is a word", ok + "enabled: maybe", "options.enabled: is \"maybe\", and has to be true or false"},
+		{"bool is a number", ok + "hold: {hostname: localhost, login: 1}", "options.hold.login: is 1, and has to be true or false"},
+		{"text is a list", "data: [a, b]", "options.data: is a list, and has to be a text; put it in quotes"},
+		{"text is a fraction", "data: 1.5", "options.data: is 1.5, and has to be a text; put it in quotes"},
+		{"text is a bool", "data: yes", "options.data: is true, and has to be a text; put it in quotes"},
+		{"list is a section", ok + "public: {a: b}", "options.public: is a section, and has to be a list of texts"},
+		{"list of a list", ok + "public: [a, [b]]", "options.public[1]: is a list, and has to be a text; put it in quotes"},
+		{"list of nothing", ok + "public: [~]", "options.public[0]: is nothing, and has to be a text; put it in quotes"},
+		{"number is a word", ok + "redis: {addrs: [\"a:1\"], db: first}", "options.redis.db: is \"first\", and has to be a whole number"},
+		{"number is a fraction", ok + "redis: {addrs: [\"a:1\"], db: 1.5}", "options.redis.db: is 1.5, and has to be a whole number"},
+
+		{"duration without a unit", hold + "announce: {collect: 20}", "options.announce.collect: 20 of what? write a duration with its unit, like \"20s\", \"10m\" or \"1h\""},
+		{"duration in days", hold + "announce: {max_age: 1d}", "options.announce.max_age: \"1d\" is not a duration; write a number and a unit, like \"20s\", \"10m\" or \"1h\""},
+		{"negative duration", ok + "journal: {wait: -1s}", "options.journal.wait: -1s is negative"},
+		{"duration is a bool", ok + "journal: {wait: true}", "options.journal.wait: is true, and has to be a duration like \"20s\", \"10m\" or \"1h\""},
+		{"size of nothing", ok + "journal: {limit: lots}", "options.journal.limit: \"lots\": not a size; write a number and a unit, like \"16MiB\" or \"5GB\""},
+		{"size with an unknown unit", ok + "journal: {limit: 5G}", "options.journal.limit: \"5G\": not a size; write a number and a unit, like \"16MiB\" or \"5GB\""},
+		{"negative size", ok + "journal: {limit: -5GB}", "options.journal.limit: \"-5GB\": a size is not negative"},
+		{"huge size", ok + "journal: {limit: 99999999TiB}", "options.journal.limit: \"99999999TiB\": more bytes than can be counted"},
+		{"size is a list", ok + "journal: {limit: [1]}", "options.journal.limit: is a list, and has to be a size like \"16MiB\" or \"5GB\""},
+
+		{"broken glob", ok + "public: [\"oss/[a\"]", "options.public[0]: \"oss/[a\" is not a glob; each [ and { needs its partner, and \\ something after it"},
+		{"empty glob", ok + "public: [a, \"\"]", "options.public[1]: an empty text matches nothing; leave it out"},
+		{"glob with a slash before", ok + "public: [/oss]", "options.public[0]: \"/oss\" begins with a slash, which no repository does"},
+		{"glob with a slash after", ok + "public: [oss/]", "options.public[0]: \"oss/\" ends with a slash, which no repository does; \"oss/**\" is everything below it"},
+		{"glob with a tag", ok + "public: [\"oss/app:v1\"]", "options.public[0]: \"oss/app:v1\" has a colon; name the repository only, without host and port, tag or digest"},
+		{"glob in capitals", ok + "public: [OSS]", "options.public[0]: \"OSS\" has capital letters, which no repository has"},
+		{"broken tag", hold + "announce: {tags: [\"{v\"]}", "options.announce.tags[0]: \"{v\" is not a glob; each [ and { needs its partner, and \\ something after it"},
+		{"tag with a slash", hold + "announce: {tags: [\"oss/*\"]}", "options.announce.tags[0]: \"oss/*\" is no glob of tags; tags have neither slashes nor colons"},
+
+		{"no hostname", ok + "hold: {}", "options.hold.hostname: required; " + goodHostname},
+		{"hostname is a DID", ok + "hold: {hostname: \"did:web:a.example.com\"}", "options.hold.hostname: \"did:web:a.example.com\" is a DID; the DID is made from the hostname, so " + goodHostname},
+		{"hostname is a URL", ok + "hold: {hostname: \"https://a.example.com\"}", "options.hold.hostname: \"https://a.example.com\" is a URL; leave out the scheme: " + goodHostname},
+		{"hostname with a path", ok + "hold: {hostname: a.example.com/hold}", "options.hold.hostname: \"a.example.com/hold\" has a path, which an identity cannot have; " + goodHostname},
+		{"hostname with a port", ok + "hold: {hostname: \"a.example.com:5000\"}", "options.hold.hostname: \"a.example.com:5000\" has a port, which only localhost may have: the network asks on 443; " + goodHostname},
+		{"hostname is an address", ok + "hold: {hostname: \"127.0.0.1:5000\"}", "options.hold.hostname: \"127.0.0.1:5000\" is an IP address, which an identity cannot be; " + goodHostname},
+		{"hostname is an IPv6 address", ok + "hold: {hostname: \"::1\"}", "options.hold.hostname: \"::1\" is an IP address, which an identity cannot be; " + goodHostname},
+		{"hostname in capitals", ok + "hold: {hostname: Registry.example.com}", "options.hold.hostname: \"Registry.example.com\" has capital letters; write registry.example.com"},
+		{"hostname of one word", ok + "hold: {hostname: registry}", "options.hold.hostname: \"registry\" is not a domain; " + goodHostname},
+		{"hostname with a bad port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has no valid port; " + goodHostname},
+		{"long display name", ok + "hold: {hostname: localhost, display_name: " + long + "}", "options.hold.display_name: has 65 characters, and a profile takes at most 64"},
+		{"long description", ok + "hold: {hostname: localhost, description: " + strings.Repeat("x", 257) + "}", "options.hold.description: has 257 characters, and a profile takes at most 256"},
+		{"heavy display name", ok + "hold: {hostname: localhost, display_name: " + strings.Repeat("👨‍👩‍👧‍👦", 30) + "}", "options.hold.display_name: has 750 bytes, and a profile takes at most 640"},
+
+		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; write one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"owner of another kind", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of a kind the network does not know; it knows did:web and did:plc"},
+
+		{"nobody to announce", ok + "announce: {}", "options.announce: there is no account to post with; give hold too, or leave announce out"},
+		{"always too old", hold + "announce: {collect: 2h}", "options.announce.max_age: 1h0m0s is not longer than collect, which is 2h0m0s; every push would be too old when it is announced"},
+		{"collects for days", hold + "announce: {collect: 48h, max_age: 72h}", "options.announce.collect: 48h0m0s is too long to wait for more tags; at most 24h"},
+		{"link that is none", hold + "announce: {link: example.com}", "options.announce.link: \"example.com\" is not an address people can open; write one like \"https://example.com/{{.Repository}}\""},
+		{"link of another kind", hold + "announce: {link: \"javascript:alert(1)\"}", "options.announce.link: \"javascript:alert(1)\" is not an address people can open; write one like \"https://example.com/{{.Repository}}\""},
+		{"link with a password", hold + "announce: {link: \"https://u:hunter2@example.com\"}", "options.announce.link: has a user name or a password in it; everybody would read it"},
+		{"four languages", hold + "announce: {langs: [en, de, fr, it]}", "options.announce.langs: has 4 languages, and a post may name three"},
+		{"bad language", hold + "announce: {langs: [English]}", "options.announce.langs[0]: \"English\" is not a language; write it like \"en\" or \"pt-BR\""},
+
+		{"Redis without an address", ok + "redis: {}", "options.redis.addrs: required; write [\"redis:6379\"], or take the registry's own with redis: inherit"},
+		{"Redis is a word", ok + "redis: \"redis:6379\"", "options.redis: \"redis:6379\" is neither \"inherit\", which takes the registry's own redis section, nor a section with addrs"},
+		{"Redis is a URL", ok + "redis: {addrs: [\"redis://u:hunter2@a:6379\"]}", "options.redis.addrs[0]: is a URL; write host:port, like \"redis:6379\", and give username, password_file, db and tls as options of their own"},
+		{"Redis without a port", ok + "redis: {addrs: [redis]}", "options.redis.addrs[0]: \"redis\" is not an address; write host:port, like \"redis:6379\""},
+		{"negative database", ok + "redis: {addrs: [\"a:1\"], db: -1}", "options.redis.db: -1 is not a database; they are numbered from 0"},
+		{"database of a cluster", ok + "redis: {addrs: [\"a:1\", \"b:1\"], db: 2}", "options.redis.db: several addrs without master_name are a cluster, and a cluster has only database 0"},
+		{"half a certificate", ok + "redis: {addrs: [\"a:1\"], tls: {cert_file: /c}}", "options.redis.tls: has one of cert_file and key_file; give both or neither"},
+		{"nothing to inherit", ok + "redis: inherit", "options.redis: inherit takes the registry's redis section, and that has no addrs; give it some, or write addrs here"},
+
+		{"empty pattern", ok + "count: {ignore_actors: [\" \"]}", "options.count.ignore_actors[0]: an empty text matches nothing; leave it out, or write * for all"},
+		{"long pattern", ok + "count: {ignore_actors: [" + strings.Repeat("x", 1025) + "]}", "options.count.ignore_actors[0]: has 1025 bytes; a pattern has at most 1024"},
+		{"many patterns", ok + "count: {ignore_user_agents: [" + strings.Repeat("x,", 257) + "]}", "options.count.ignore_user_agents: has 257 patterns, and every request is compared with all of them; at most 256"},
+		{"no window", ok + "count: {head_window: 0}", "options.count.head_window: 0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
+		{"long window", ok + "count: {head_window: 1h}", "options.count.head_window: 1h0m0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
+		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; from 4MiB, since one event may have 1MiB, to 1GiB"},
+		{"small limit", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal gives up whole segments"},
+		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; from 100ms to 5m, for a client is waiting"},
+		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is not an address to listen on; write host:port, like \"127.0.0.1:5080\" or \":5080\""},
+		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has no valid port; a port is a number up to 65535"},
+		{"the registry's address", ok + "http: {addr: \"127.0.0.1:5000\"}", "options.http.addr: 127.0.0.1:5000 is where the registry itself listens; leave it out to share that port"},
+
+		{"all at once", "enabled: 1\npublic: [OSS, \"[\"]\nhold: {hostname: \"1.2.3.4\"}\njournal: {wait: soon}",
+			"options.enabled: is 1, and has to be true or false\n" +
+				"options.journal.wait: \"soon\" is not a duration; write a number and a unit, like \"20s\", \"10m\" or \"1h\"\n" +
+				"options.data: required; name a folder on this machine's disk, like /var/lib/tidings\n" +
+				"options.public[0]: \"OSS\" has capital letters, which no repository has\n" +
+				"options.public[1]: \"[\" is not a glob; each [ and { needs its partner, and \\ something after it\n" +
+				"options.hold.hostname: \"1.2.3.4\" is an IP address, which an identity cannot be; " + goodHostname},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o, found, err := FromRegistry(registry(t, tc.options, ""))
+			if err == nil {
+				t.Fatalf("accepted as %+v; want the error %q", o, tc.want)
+			}
+			if !found || o != nil {
+				t.Errorf("found %v and %v beside the error", found, o)
+			}
+			if got := err.Error(); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error shows a secret: %v", err)
+			}
+		})
+	}
+}
+
+// What environment variables and YAML give in more than one way.
+func TestAlsoUnderstood(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		raw  map[string]any
+		get  func(*Options) any
+		want any
+	}{
+		{"one text for a list", map[string]any{"public": "oss/**"}, func(o *Options) any { return o.Public }, []string{"oss/**"}},
+		{"a number for a text", map[string]any{"hold": map[any]any{"hostname": "localhost", "display_name": 42}}, func(o *Options) any { return o.Hold.DisplayName }, "42"},
+		{"a text for a number", map[string]any{"redis": map[any]any{"addrs": "a:1", "db": "2"}}, func(o *Options) any { return o.Redis.DB }, 2},
+		{"a text for a bool", map[string]any{"hold": map[string]any{"hostname": "localhost", "login": "true"}}, func(o *Options) any { return o.Hold.Login }, true},
+		{"a bare size", map[string]any{"journal": map[any]any{"segment": 1 << 23}}, func(o *Options) any { return o.Journal.Segment }, Size(1 << 23)},
+		{"a name taken apart", map[string]any{"hold": map[string]any{"hostname": "localhost", "key": map[string]any{"file": "/k"}}}, func(o *Options) any { return o.Hold.KeyFile }, "/k"},
+		{"a longer one", map[string]any{"count": map[string]any{"ignore": map[string]any{"user": map[string]any{"agents": []any{"a"}}, "actors": "b"}}},
+			func(o *Options) any { return append(o.Count.IgnoreUserAgents, o.Count.IgnoreActors...) }, []string{"a", "b"}},
+		{"the registry's own type", map[string]any{"hold": configuration.Parameters{"hostname": "localhost"}}, func(o *Options) any { return o.Hold.Hostname }, "localhost"},
+		{"switched off, and nothing else", map[string]any{"enabled": false, "data": ""}, func(o *Options) any { return o.Enabled }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if _, given := tc.raw["data"]; !given {
+				tc.raw["data"] = "/d"
+			}
+			o, err := Parse(tc.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tc.get(o); !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("got %#v, want %#v", got, tc.want)
+			}
+		})
+	}
+}
+
+// The same Parse must not change what the registry hands to it: it is the same
+// map on every request.
+func TestParseLeavesItsInput(t *testing.T) {
+	t.Parallel()
+	raw := map[string]any{"data": "/d", "hold": map[string]any{"hostname": "localhost", "key": map[string]any{"file": "/k"}}}
+	before := fmt.Sprint(raw)
+	for range 2 {
+		if _, err := Parse(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := fmt.Sprint(raw); after != before {
+		t.Errorf("Parse made %s of %s", after, before)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("data: /d\npublic: [\"**\"]\nhold: {hostname: localhost}\nannounce: {link: \"https://a/{{.Tag}}\"}")
+	f.Add("redis: {addrs: [a], tls: {}}\njournal: {limit: 1e9GB, wait: 9999999h}")
+	f.Add("? [a]\n: b\nhold: {key: {1: 2}}")
+	f.Fuzz(func(t *testing.T, options string) {
+		c, err := configuration.Parse(strings.NewReader("version: 0.1\nstorage: inmemory\nmiddleware: {repository: [{name: tidings, options:\n" + indent(options, "  ") + "\n}]}"))
+		if err != nil {
+			return
+		}
+		o, found, err := FromRegistry(c)
+		if err != nil && o != nil {
+			t.Errorf("options beside the error %v", err)
+		}
+		if err == nil && found {
+			o.Warnings()
+			o.Visible("a/b")
+			if o.Announce != nil {
+				o.Announce.Match("v1.2.3")
+			}
+		}
+	})
+}

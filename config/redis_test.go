@@ -1,0 +1,109 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRedisClient(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte("hunter2\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := keyPair(t, dir)
+
+	o, err := (&Redis{Addrs: []string{"a:1"}, Username: "u", PasswordFile: password, DB: 2, MasterName: "m"}).Client()
+	if err != nil || fmt.Sprintln(o.Addrs, o.Username, o.Password, o.DB, o.MasterName) != "[a:1] u hunter2 2 m\n" || o.TLSConfig != nil {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	o, err = (&Redis{Addrs: []string{"a:1"}, TLS: &RedisTLS{}}).Client()
+	if err != nil || o.TLSConfig == nil || o.TLSConfig.RootCAs != nil || len(o.TLSConfig.Certificates) != 0 {
+		t.Errorf("TLS with the system's authorities: got %+v, %v", o, err)
+	}
+	o, err = (&Redis{Addrs: []string{"a:1"}, TLS: &RedisTLS{CAFile: certificate, CertFile: certificate, KeyFile: key, ServerName: "s"}}).Client()
+	if err != nil || o.TLSConfig.RootCAs == nil || len(o.TLSConfig.Certificates) != 1 || o.TLSConfig.ServerName != "s" {
+		t.Errorf("TLS with everything: got %+v, %v", o, err)
+	}
+
+	for name, tc := range map[string]struct {
+		redis *Redis
+		want  string
+	}{
+		"no password file": {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
+		"no authority":     {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read an authority: open "},
+		"not an authority": {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},
+		"not a pair":       {&Redis{TLS: &RedisTLS{CertFile: key, KeyFile: certificate}}, "options.redis.tls: load the client certificate: "},
+		"not read yet":     {&Redis{Inherit: true}, "inherit needs the registry's configuration"},
+	} {
+		if _, err := tc.redis.Client(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+func TestInheritedRedis(t *testing.T) {
+	t.Parallel()
+	certificate, key := keyPair(t, t.TempDir())
+	const options = "data: /d\nredis: inherit"
+
+	o, err := mustRead(t, options, `redis: {addrs: ["a:1", "b:1"], username: u, password: hunter2, db: 4, mastername: m,
+  sentinelpassword: s, dialtimeout: 3s, poolsize: 7, readonly: true, routebylatency: true}`).Redis.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintln(o.Addrs, o.Username, o.Password, o.DB, o.MasterName, o.SentinelPassword, o.DialTimeout, o.PoolSize); got != "[a:1 b:1] u hunter2 4 m s 3s 7\n" {
+		t.Errorf("inherited %s", got)
+	}
+	if o.ReadOnly || o.RouteByLatency || o.TLSConfig != nil {
+		t.Errorf("reads from replicas %v %v, TLS %v; want none of it", o.ReadOnly, o.RouteByLatency, o.TLSConfig)
+	}
+
+	o, err = mustRead(t, options, fmt.Sprintf("redis: {addrs: [\"a:1\"], tls: {certificate: %s, key: %s, rootcas: [%s]}}", certificate, key, certificate)).Redis.Client()
+	if err != nil || len(o.TLSConfig.Certificates) != 1 || o.TLSConfig.RootCAs == nil {
+		t.Errorf("inherited TLS: %+v, %v", o, err)
+	}
+	o, err = mustRead(t, options, "redis: {addrs: [\"a:1\"], tls: {certificate: /none}}").Redis.Client()
+	if err != nil || o.TLSConfig == nil || len(o.TLSConfig.Certificates) != 0 {
+		t.Errorf("half a pair: got %+v, %v; want TLS without a certificate, as the registry has it", o, err)
+	}
+	_, err = mustRead(t, options, "redis: {addrs: [\"a:1\"], tls: {rootcas: [/none]}}").Redis.Client()
+	if err == nil || !strings.Contains(err.Error(), "redis.tls: read an authority") {
+		t.Errorf("missing authority: got %v", err)
+	}
+}
+
+func keyPair(t *testing.T, dir string) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
+}

@@ -1,0 +1,199 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/distribution/distribution/v3/configuration"
+)
+
+func parseFile(t *testing.T, file string) *configuration.Configuration {
+	t.Helper()
+	c, err := configuration.Parse(strings.NewReader("version: 0.1\nstorage: inmemory\n" + file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, file string
+		found      bool
+		err        string
+	}{
+		{"no middleware", "", false, ""},
+		{"another middleware", "middleware: {repository: [{name: other, options: {data: 1}}]}", false, ""},
+		{"one", "middleware: {repository: [{name: other}, {name: tidings, options: {data: /d}}]}", true, ""},
+		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; name a folder on this machine's disk, like /var/lib/tidings"},
+		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
+			"middleware.repository: tidings stands here 2 times (middleware.repository[0], middleware.repository[1]), and every push would be told that often; keep one"},
+		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; put it under middleware.repository"},
+		{"in two places", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
+			"middleware.storage[0]: tidings is a repository middleware; put it under middleware.repository"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o, found, err := FromRegistry(parseFile(t, tc.file))
+			var got string
+			if err != nil {
+				got = err.Error()
+			}
+			if found != tc.found || got != tc.err {
+				t.Errorf("got found %v and %q, want %v and %q", found, got, tc.found, tc.err)
+			}
+			if (o != nil) != (tc.found && tc.err == "") {
+				t.Errorf("options are %+v", o)
+			}
+		})
+	}
+}
+
+func TestDisabled(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{
+		"by the entry":  "middleware: {repository: [{name: tidings, disabled: true, options: {data: /d, redis: inherit}}]}",
+		"by the option": "middleware: {repository: [{name: tidings, options: {enabled: false, redis: inherit}}]}",
+	} {
+		o, found, err := FromRegistry(parseFile(t, file))
+		if err != nil || !found || o.Enabled {
+			t.Errorf("%s: got %+v, %v, %v; want found and not enabled", name, o, found, err)
+			continue
+		}
+		if w := o.Warnings(); len(w) > 0 {
+			t.Errorf("%s: warns %q", name, w)
+		}
+	}
+	_, _, err := FromRegistry(parseFile(t, "middleware: {repository: [{name: tidings, options: {enabled: false, daat: /d}}]}"))
+	if err == nil || err.Error() != "options.daat: unknown option; did you mean data?" {
+		t.Errorf("a misspelled option of a disabled entry: got %v", err)
+	}
+}
+
+func TestAnonymousAnnounce(t *testing.T) {
+	t.Parallel()
+	const who = " could make this account post, because the registry has no auth that asks who they are; " +
+		"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true"
+	for _, tc := range []struct{ name, more, announce, want string }{
+		{"loopback", "http: {addr: \"127.0.0.1:5000\"}", "{}", ""},
+		{"loopback by name", "http: {addr: \"localhost:5000\"}", "{}", ""},
+		{"loopback v6", "http: {addr: \"[::1]:5000\"}", "{}", ""},
+		{"a socket", "http: {net: unix, addr: /run/registry}", "{}", ""},
+		{"everywhere", "http: {addr: \":5000\"}", "{}", "anyone who reaches :5000" + who},
+		{"everywhere, by zeroes", "http: {addr: \"0.0.0.0:5000\"}", "{}", "anyone who reaches 0.0.0.0:5000" + who},
+		{"no address", "http: {secret: x}", "{}", "anyone who reaches it" + who},
+		{"a network", "http: {addr: \"10.0.0.1:5000\"}", "{}", "anyone who reaches 10.0.0.1:5000" + who},
+		{"accepted", "http: {addr: \":5000\"}", "{anonymous_pushes: true}", ""},
+		{"auth", "http: {addr: \":5000\"}\nauth: {htpasswd: {realm: r, path: /p}}", "{}", ""},
+		{"auth that lets everybody in", "http: {addr: \":5000\"}\nauth: {silly: {realm: r, service: s}}", "{}", "anyone who reaches :5000" + who},
+		{"client certificates", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", "{}", ""},
+		{"certificates if they like", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca], clientauth: verify-client-cert-if-given}}", "{}", "anyone who reaches :5000" + who},
+		{"a cache takes no pushes", "http: {addr: \":5000\"}\nproxy: {remoteurl: \"https://example.com\"}", "{}", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := registry(t, "data: /d\nhold: {hostname: localhost}\nannounce: "+tc.announce, tc.more)
+			_, _, err := FromRegistry(c)
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || err.Error() != "options.announce: "+tc.want) {
+				t.Errorf("got  %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	const hold = "data: /d\npublic: [\"**\"]\nhold: {hostname: registry.example.com}"
+	for _, tc := range []struct {
+		name, options, more string
+		want                []string // beginnings
+	}{
+		{"nothing to say", hold, "", nil},
+		{"counting only", "data: /d", "", nil},
+		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}", "", []string{"public is empty: nothing will be published"}},
+		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which is every repository without a slash`}},
+		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for trying things out"}},
+		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}", "", []string{"hold.hostname ends in a name that the public network does not use"}},
+		{"dies at once", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
+		{"a cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
+		{"another certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",
+			[]string{"http.tls.letsencrypt.hosts does not have registry.example.com"}},
+		{"its certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [registry.example.com]}}}", nil},
+		{"shows its passwords", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \":5001\"}}",
+			[]string{"http.debug.addr :5001 can be reached from outside"}},
+		{"shows them to itself", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \"localhost:5001\"}}", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := mustRead(t, tc.options, tc.more).Warnings()
+			if len(got) != len(tc.want) {
+				t.Fatalf("got %q, want %q", got, tc.want)
+			}
+			for i := range got {
+				if !strings.HasPrefix(got[i], tc.want[i]) {
+					t.Errorf("got %q, want %q…", got[i], tc.want[i])
+				}
+			}
+		})
+	}
+}
+
+// The registry's environment variables reach the options.
+func TestEnvironment(t *testing.T) {
+	const at = "REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_"
+	for name, value := range map[string]string{
+		"DATA": "/e", "ENABLED": "true", "PUBLIC": `["oss/**", team]`,
+		"HOLD_HOSTNAME": "registry.example.com", "HOLD_KEY_FILE": "/k", "HOLD_RESERVE": "2GiB", "HOLD_LOGIN": "true",
+		"ANNOUNCE": "{}", "REDIS": "inherit", "JOURNAL_LIMIT": "2GB",
+		"COUNT_IGNORE_ACTORS": "mirror",
+	} {
+		t.Setenv(at+name, value)
+	}
+	t.Setenv("REGISTRY_REDIS_ADDRS", `["a:1"]`)
+	o := mustRead(t, "data: /d", "")
+	switch {
+	case o.Data != "/e" || strings.Join(o.Public, " ") != "oss/** team" || o.Announce == nil || !o.Redis.Inherit:
+		t.Errorf("got %+v", o)
+	case o.Hold == nil || o.Hold.Hostname != "registry.example.com" || o.KeyFile() != "/k" || o.Hold.Reserve != 2<<30 || !o.Hold.Login:
+		t.Errorf("got hold %+v", o.Hold)
+	case o.Journal.Limit != 2e9 || o.Journal.Segment != 16<<20 || len(o.Count.IgnoreActors) != 1:
+		t.Errorf("got journal %+v and count %+v", o.Journal, o.Count)
+	}
+}
+
+func TestReadyFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.yml")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("found %v, %v; want the three ready-made files", files, err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := configuration.Parse(strings.NewReader(string(raw)))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		o, found, err := FromRegistry(c)
+		if err != nil || !found {
+			t.Errorf("%s: found %v, %v", file, found, err)
+			continue
+		}
+		var want []string
+		if file == "embedded.yml" {
+			want = []string{"hold.hostname is localhost:5000"}
+		}
+		if got := o.Warnings(); len(got) != len(want) || len(want) > 0 && !strings.HasPrefix(got[0], want[0]) {
+			t.Errorf("%s warns %q, want %q", file, got, want)
+		}
+		if len(o.Public) == 0 {
+			t.Errorf("%s publishes nothing", file)
+		}
+	}
+}
