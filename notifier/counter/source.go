@@ -33,3 +33,13 @@ type Source interface {
 	// numbers are there with empty Counts. At most KeepDays.
 	Daily(ctx context.Context, name string, days int) ([]Day, error)
 }
+
+// lastDays gives the dates that Daily answers with.
+func lastDays(now time.Time, days int) []Day {
+	days = min(max(days, 1), KeepDays)
+	list := make([]Day, days)
+	for i := range list {
+		list[i].Date = dayOf(now.AddDate(0, 0, i-days+1))
+	}
+	return list
+}

@@ -1,0 +1,326 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/post"
+)
+
+// Announce says what is announced, and how.
+type Announce struct {
+	Tag       func(tag string) bool                             // which tags are news; nil: all
+	Collect   time.Duration                                     // how long tags of one digest are waited for
+	MaxAge    time.Duration                                     // older pushes are no news; 0: 1 h
+	Langs     []string                                          // of the post's text
+	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
+	Link      func(repository, tag, digest string) (url string) // behind the name; nil: none
+}
+
+func (a *Announce) validate() error {
+	if a.Collect < 0 || a.MaxAge < 0 {
+		return errors.New("collect and max_age must not be negative")
+	}
+	if a.Tag == nil {
+		a.Tag = func(string) bool { return true }
+	}
+	if a.MaxAge == 0 {
+		a.MaxAge = time.Hour
+	}
+	return nil
+}
+
+// announceSink writes one post for each digest that is pushed to a public
+// repository under a tag that is news. Tags of the same digest that come while
+// its window is open are joined in the post, the first push gives its key and
+// its time, and the cursor waits before the oldest open window. Once a digest
+// is announced in a repository it is never announced there again.
+type announceSink struct {
+	n *Notifier
+	Announce
+}
+
+func (s *announceSink) name() string { return "announce" }
+
+// A window collects the tags of one digest in one repository.
+type window struct {
+	at    int // position of its first event in what was handed over
+	until time.Time
+	event *Event
+	seqs  []uint64
+	tags  []string
+	news  bool // one of the tags is
+}
+
+// An announcement is on its way: finished bytes under a fixed key.
+type announcement struct {
+	Repository string     `json:"repository"`
+	Digest     string     `json:"digest"`
+	Seqs       []uint64   `json:"seqs"`
+	Write      repo.Write `json:"write"`
+}
+
+// announced is what is remembered of a digest that was announced.
+type announced struct {
+	PostURI string `json:"postUri"` // empty when the post was given up
+}
+
+func (s *announceSink) outbox() *outbox { return &outbox{s.n, []byte("b/announce")} }
+
+func (s *announceSink) resume(ctx context.Context) error {
+	var a announcement
+	ok, err := s.outbox().load(&a)
+	if err != nil || !ok {
+		return err
+	}
+	return s.send(ctx, &a)
+}
+
+func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
+	if err := s.resume(ctx); err != nil {
+		return 0, time.Time{}, err
+	}
+	if err := s.learn(events); err != nil {
+		return 0, time.Time{}, err
+	}
+	windows, err := s.windows(events)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	now := s.n.Now()
+	for _, w := range windows {
+		if w.until.After(now) {
+			return w.at, w.until, nil
+		}
+		if err := s.close(ctx, w, now); err != nil {
+			return w.at, time.Time{}, err
+		}
+	}
+	return len(events), time.Time{}, nil
+}
+
+// windows opens a window for each digest that may be announced, in the order
+// of their first events. Pushes that never can be get their result at once.
+func (s *announceSink) windows(events []sequenced) ([]*window, error) {
+	var order []*window
+	open := map[string]*window{}
+	batch := s.n.State.NewBatch()
+	for i, e := range events {
+		id := announcedKey(e.Repository, e.ManifestDigest)
+		if e.Operation == opDelete {
+			if w := open[string(id)]; w != nil {
+				w.news = false // it is gone before it was news
+				s.n.Metrics.post("deleted")
+			}
+			continue
+		}
+		if e.Operation != opPush {
+			continue
+		}
+		if !plan(e.Event).Post || !s.n.Public(e.Repository) {
+			if err := putResult(batch, e.seq, announceResult{}); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		w := open[string(id)]
+		if w == nil || !e.Time.Before(w.until) {
+			w = &window{at: i, until: e.Time.Add(s.Collect), event: e.Event}
+			open[string(id)] = w
+			order = append(order, w)
+		}
+		w.seqs = append(w.seqs, e.seq)
+		w.tags = append(w.tags, e.Tag)
+		w.news = w.news || s.Tag(e.Tag)
+	}
+	return order, batch.Commit(pebble.NoSync)
+}
+
+// close ends a window: with a post, or with the reason why there is none.
+func (s *announceSink) close(ctx context.Context, w *window, now time.Time) error {
+	e := w.event
+	before, done, err := s.announced(e.Repository, e.ManifestDigest)
+	switch {
+	case err != nil:
+		return err
+	case done:
+		return s.results(w, announceResult{Reason: "announced before, in " + before.PostURI})
+	case !w.news:
+		return s.results(w, announceResult{Reason: "no tag that is announced"})
+	case now.Sub(e.Time) > s.MaxAge:
+		s.n.Metrics.post("old")
+		return s.results(w, announceResult{Reason: "too old to be news"})
+	}
+	a, err := s.compose(w)
+	if err != nil {
+		return err
+	}
+	if err := s.outbox().put(s.n.State.NewBatch(), a); err != nil {
+		return err
+	}
+	return s.send(ctx, a)
+}
+
+// compose finishes the post of a window. Its key and time are the first
+// push's.
+func (s *announceSink) compose(w *window) (*announcement, error) {
+	e := w.event
+	tags := s.newsFirst(w.tags)
+	facts := post.Facts{
+		Repository: e.Repository,
+		Tags:       tags,
+		Digest:     e.ManifestDigest,
+		Size:       sizeOf(&e.Manifest),
+		Layers:     len(e.Manifest.Layers),
+		Platforms:  platformsOf(&e.Manifest),
+	}
+	if e.Kind == KindIndex {
+		facts.Size = s.sizeOfIndex(e)
+	}
+	if s.Reference != nil {
+		facts.Reference = s.Reference(e.Repository, tags[0])
+	}
+	if s.Link != nil {
+		facts.Link = s.Link(e.Repository, tags[0], e.ManifestDigest)
+	}
+	record, err := post.Compose(facts, s.Langs, time.UnixMicro(e.TID))
+	if err != nil {
+		return nil, &permanentError{fmt.Errorf("write post: %w", err)}
+	}
+	bytes, err := atdata.MarshalCBOR(record)
+	if err != nil {
+		return nil, &permanentError{fmt.Errorf("encode post: %w", err)}
+	}
+	return &announcement{
+		Repository: e.Repository,
+		Digest:     e.ManifestDigest,
+		Seqs:       w.seqs,
+		Write:      repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: e.ID(), Record: bytes},
+	}, nil
+}
+
+// newsFirst lists each tag once, in the order of their pushes, with the first
+// that is news in front.
+func (s *announceSink) newsFirst(tags []string) []string {
+	var list []string
+	seen := map[string]bool{}
+	for _, t := range tags {
+		if !seen[t] {
+			seen[t] = true
+			list = append(list, t)
+		}
+	}
+	for i, t := range list {
+		if s.Tag(t) {
+			copy(list[1:i+1], list[:i])
+			list[0] = t
+			break
+		}
+	}
+	return list
+}
+
+// results leaves the same result for each push of a window that has none yet:
+// while an older window is open, one that is closed is met again.
+func (s *announceSink) results(w *window, result announceResult) error {
+	batch := s.n.State.NewBatch()
+	for _, seq := range w.seqs {
+		has, err := s.n.getResult(seq, 'a', &announceResult{})
+		if err != nil {
+			return err
+		}
+		if has {
+			continue
+		}
+		if err := putResult(batch, seq, result); err != nil {
+			return err
+		}
+	}
+	return batch.Commit(pebble.NoSync)
+}
+
+// send makes the post, and remembers that it is made.
+func (s *announceSink) send(ctx context.Context, a *announcement) error {
+	err := s.n.deliver(ctx, []repo.Write{a.Write})
+	var at *repo.WriteError
+	if errors.As(err, &at) {
+		return s.drop(a, at)
+	}
+	if err != nil {
+		return err
+	}
+	uri := "at://" + s.n.Account + "/" + lexicon.NSIDPost + "/" + a.Write.RKey
+	val, err := json.Marshal(announced{PostURI: uri})
+	if err != nil {
+		return err
+	}
+	batch := s.n.State.NewBatch()
+	if err := batch.Set(announcedKey(a.Repository, a.Digest), val, nil); err != nil {
+		return err
+	}
+	for _, seq := range a.Seqs {
+		if err := putResult(batch, seq, announceResult{PostURI: uri}); err != nil {
+			return err
+		}
+	}
+	if err := s.outbox().clear(batch); err != nil {
+		return err
+	}
+	s.n.Metrics.post("posted")
+	s.n.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
+	return nil
+}
+
+// drop gives up a post that the repository will never take.
+func (s *announceSink) drop(a *announcement, reason error) error {
+	for _, seq := range a.Seqs {
+		if err := s.n.DeadLetters.add(s.name(), seq, seq, reason.Error(), nil); err != nil {
+			return err
+		}
+	}
+	s.n.Metrics.dead(s.name(), len(a.Seqs))
+	s.n.log.Error("a post is given up", "repository", a.Repository, "digest", a.Digest, "reason", reason)
+	batch := s.n.State.NewBatch()
+	for _, seq := range a.Seqs {
+		if err := putResult(batch, seq, announceResult{Reason: reason.Error()}); err != nil {
+			return err
+		}
+	}
+	// Remembered as announced, so that its window does not open again.
+	val, err := json.Marshal(announced{})
+	if err != nil {
+		return err
+	}
+	if err := batch.Set(announcedKey(a.Repository, a.Digest), val, nil); err != nil {
+		return err
+	}
+	return s.outbox().clear(batch)
+}
+
+func (s *announceSink) announced(repository, digest string) (announced, bool, error) {
+	var a announced
+	val, closer, err := s.n.State.Get(announcedKey(repository, digest))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return a, false, nil
+	}
+	if err != nil {
+		return a, false, fmt.Errorf("read announcements: %w", err)
+	}
+	defer closer.Close()
+	if err := json.Unmarshal(val, &a); err != nil {
+		return a, false, fmt.Errorf("read announcements: %w", err)
+	}
+	return a, true, nil
+}
+
+func announcedKey(repository, digest string) []byte {
+	return []byte("a/d/" + repository + "\x00" + digest)
+}

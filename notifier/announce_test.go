@@ -1,0 +1,122 @@
+package notifier
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// soon is an announcement whose windows close while a test waits.
+func soon() *Announce {
+	return &Announce{
+		Collect:   20 * time.Millisecond,
+		Reference: func(repository, tag string) string { return "registry.test/" + repository + ":" + tag },
+	}
+}
+
+func index(children ...Push) Push {
+	var list []any
+	for i, c := range children {
+		list = append(list, map[string]any{
+			"mediaType": c.MediaType, "digest": c.Digest, "size": len(c.Payload),
+			"platform": map[string]any{"os": "linux", "architecture": []string{"amd64", "arm64"}[i%2]},
+		})
+	}
+	m := map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": list}
+	payload, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload}
+}
+
+func TestAnnounce(t *testing.T) {
+	t.Parallel()
+	a, b := image("a", 3), image("b", 2)
+	both := index(a, b)
+	for name, test := range map[string]struct {
+		do   func(r *rig)
+		want []string // what the posts' first lines name, oldest first
+	}{
+		"a tagged push":         {func(r *rig) { r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"no tag":                {func(r *rig) { r.push(a) }, nil},
+		"not public":            {func(r *rig) { r.push(a.as("secret/app", "v1")) }, nil},
+		"a signature":           {func(r *rig) { r.push(a.as("oss/app", "sha256-"+strings.Repeat("a", 64)+".sig")) }, nil},
+		"two images":            {func(r *rig) { r.push(a.as("oss/app", "v1")); r.push(b.as("oss/app", "v2")) }, []string{"oss/app:v1", "oss/app:v2"}},
+		"pushed again at once":  {func(r *rig) { r.push(a.as("oss/app", "v1")); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"pushed again later":    {func(r *rig) { r.push(a.as("oss/app", "v1")); r.drain(); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"a second tag later":    {func(r *rig) { r.push(a.as("oss/app", "v1")); r.drain(); r.push(a.as("oss/app", "v2")) }, []string{"oss/app:v1"}},
+		"a child and its index": {func(r *rig) { r.push(a); r.push(b); r.push(both.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"after a restart":       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.reopen(soon()); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"deleted at once":       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.delete(a) }, nil},
+	} {
+		for _, f := range [][]fault{nil, {lostRequest, lostAnswer}, {lostAnswer, lostAnswer}} {
+			t.Run(fmt.Sprint(name, f), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, soon())
+				r.account.fail(f...)
+				test.do(r)
+				r.drain()
+				var got []string
+				for _, p := range r.posts() {
+					text, _, _ := strings.Cut(p["text"].(string), "\n")
+					name, _, _ := strings.Cut(text, " ")
+					got = append(got, name)
+				}
+				if fmt.Sprint(got) != fmt.Sprint(test.want) {
+					t.Errorf("posts about %v, want %v", got, test.want)
+				}
+			})
+		}
+	}
+}
+
+// Tags that come within the window of a digest's first push are in its post,
+// the one that is news in front.
+func TestAnnounceJoinsTags(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Collect = 500 * time.Millisecond
+	announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
+	r := newRig(t, announce)
+	a := image("a", 3)
+	r.push(a.as("oss/app", "latest"))
+	r.push(a.as("oss/app", "v1.2.3"))
+	r.push(image("b", 1).as("oss/app", "edge"))
+	r.drain()
+	posts := r.posts()
+	if len(posts) != 1 {
+		t.Fatalf("got %d posts, want one: %v", len(posts), posts)
+	}
+	want := "oss/app:v1.2.3 was pushed (also latest)\n3.1 kB · 3 layers\n\ndocker pull registry.test/oss/app:v1.2.3"
+	if got := posts[0]["text"]; got != want {
+		t.Errorf("text %q, want %q", got, want)
+	}
+	pushes, err := r.Pushes(10, func(string) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(pushes) != 3 || pushes[0].PostURI != "" || pushes[1].PostURI == "" || pushes[1].PostURI != pushes[2].PostURI {
+		t.Errorf("pushes %+v, want the post at those of the announced digest", pushes)
+	}
+	if want := "at://" + owner + "/app.bsky.feed.post/" + pushes[2].ID; pushes[2].PostURI != want {
+		t.Errorf("post %s, want the first push's key, %s", pushes[2].PostURI, want)
+	}
+}
+
+// What waited too long is no news.
+func TestAnnounceTooOld(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.MaxAge = 10 * time.Millisecond
+	r := newRig(t, announce)
+	r.push(image("a", 1).as("oss/app", "v1"))
+	r.drain()
+	if posts := r.posts(); len(posts) != 0 {
+		t.Errorf("posts %v", posts)
+	}
+}

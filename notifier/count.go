@@ -1,0 +1,115 @@
+package notifier
+
+import (
+	"context"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// counterSink is the cursor's name of the counters in both streams. The counter
+// has a cursor of its own, which moves with its numbers; the journal's follows
+// it and holds the events back until then.
+const counterSink = "counters"
+
+// counted are the streams that the counters read.
+var counted = []journal.Stream{journal.Pushes, journal.Pulls}
+
+// How many events are folded into one transaction.
+const (
+	foldEvents = 5000
+	foldBytes  = 4 << 20
+)
+
+// count folds a stream into the counters until ctx ends.
+func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
+	wait := n.newBackoff(counterSink)
+	for ctx.Err() == nil {
+		if err := n.fold(ctx, s); err != nil {
+			wait.sleep(ctx, err)
+			continue
+		}
+		wait.reset()
+	}
+	return nil
+}
+
+func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
+	id := n.Journal.ID()
+	// A crash between the two leaves the journal's behind.
+	after := max(n.Counter.Cursor(id, uint8(s)), n.Journal.Cursor(s, counterSink))
+	entries, err := n.Journal.Read(s, after, foldEvents, foldBytes)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		n.arrive(ctx, s, after)
+		return nil
+	}
+	if err := n.Space(); err != nil {
+		return err
+	}
+	var facts []counter.Fact
+	var rows []row
+	for _, entry := range entries {
+		e, err := decodeEvent(entry.Payload)
+		if err != nil {
+			if err := n.DeadLetters.add(counterSink, entry.Seq, entry.Seq, err.Error(), entry.Payload); err != nil {
+				return err
+			}
+			n.Metrics.dead(counterSink, 1)
+			continue
+		}
+		if fact := plan(e).Counted; fact != nil {
+			facts = append(facts, *fact)
+		}
+		if e.Operation == opPush {
+			rows = append(rows, row{entry.Seq, e.summary()})
+		}
+	}
+	last := entries[len(entries)-1].Seq
+	err = n.Counter.Fold(id, uint8(s), last, facts, func(b *pebble.Batch) error { return putRows(b, rows) })
+	if err != nil {
+		return err
+	}
+	return n.Journal.SetCursor(s, counterSink, last)
+}
+
+// A row is a push as the API shows it.
+type row struct {
+	seq  uint64
+	push *stats.Push
+}
+
+func putRows(b *pebble.Batch, rows []row) error {
+	for _, r := range rows {
+		if err := putResult(b, r.seq, r.push); err != nil {
+			return err
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return prune(b, rows[len(rows)-1].seq)
+}
+
+// summary is what the API tells of a push.
+func (e *Event) summary() *stats.Push {
+	p := &stats.Push{
+		ID:         e.ID(),
+		Time:       e.Time,
+		Repository: e.Repository,
+		Digest:     e.ManifestDigest,
+		Kind:       string(e.Kind),
+		Size:       sizeOf(&e.Manifest),
+		Layers:     len(e.Manifest.Layers),
+		Platforms:  platformsOf(&e.Manifest),
+	}
+	if e.Tag != "" {
+		p.Tags = []string{e.Tag}
+	}
+	return p
+}

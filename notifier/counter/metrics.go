@@ -1,0 +1,63 @@
+package counter
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics tell how counting and publishing go. A nil *Metrics is silent.
+type Metrics struct {
+	Facts       *prometheus.CounterVec // by class: folded into the local numbers
+	Published   prometheus.Counter     // rows that Redis took
+	Failures    prometheus.Counter     // rounds that failed
+	Lost        prometheus.Counter     // times Redis turned out to have lost numbers
+	LastSuccess prometheus.Gauge       // unix seconds
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		Facts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_counter_facts_total", Help: "Requests folded into the local numbers.",
+		}, []string{"class"}),
+		Published: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidings_counter_published_rows_total", Help: "Rows of numbers that Redis took.",
+		}),
+		Failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidings_counter_publish_failures_total", Help: "Rounds of publishing to Redis that failed.",
+		}),
+		Lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidings_counter_redis_lost_total", Help: "Times Redis had lost numbers, which were then sent again.",
+		}),
+		LastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "When Redis last had all numbers.",
+		}),
+	}
+	r.MustRegister(m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess)
+	return m
+}
+
+func (m *Metrics) folded(facts []Fact) {
+	if m == nil {
+		return
+	}
+	for _, f := range facts {
+		if f.Class.index() >= 0 {
+			m.Facts.WithLabelValues(string(f.Class)).Inc()
+		}
+	}
+}
+
+func (m *Metrics) published(rows, lost int, failed bool, now time.Time) {
+	if m == nil {
+		return
+	}
+	m.Published.Add(float64(rows))
+	m.Lost.Add(float64(lost))
+	if failed {
+		m.Failures.Inc()
+		return
+	}
+	m.LastSuccess.Set(float64(now.Unix()))
+}

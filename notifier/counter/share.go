@@ -1,0 +1,104 @@
+package counter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	keysInEntry    = 256
+	streamEntries  = 4096 // about, so that the stream stays under 10 MiB
+	entriesAtATime = 64
+)
+
+// shareChildren tells other replicas which children were found here, and
+// learns theirs. The stream may be cut or lost: what is missing is learned
+// when an index is fetched.
+func (r *round) shareChildren() error {
+	if err := r.tellChildren(); err != nil {
+		return fmt.Errorf("share children of indexes: %w", err)
+	}
+	if r.c.cfg.Learn == nil {
+		return nil
+	}
+	if err := r.learnChildren(); err != nil {
+		return fmt.Errorf("learn children of indexes: %w", err)
+	}
+	return nil
+}
+
+func (r *round) tellChildren() error {
+	c := r.c
+	c.mu.Lock()
+	keys := c.children.unshared
+	c.children.unshared = nil
+	c.mu.Unlock()
+	for len(keys) > 0 {
+		n := min(len(keys), keysInEntry)
+		var b []byte
+		for _, k := range keys[:n] {
+			b = binary.BigEndian.AppendUint64(b, uint64(k))
+		}
+		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
+			Stream: childrenKey, MaxLen: streamEntries, Approx: true, Values: []any{"from", c.id, "keys", b},
+		}).Err()
+		if err != nil {
+			c.mu.Lock()
+			room := max(maxUnshared-len(c.children.unshared), 0)
+			c.children.unshared = append(c.children.unshared, keys[:min(room, len(keys))]...)
+			c.mu.Unlock()
+			return r.stream(err)
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+func (r *round) learnChildren() error {
+	for {
+		streams, err := r.c.cfg.Redis.XRead(r.ctx, &redis.XReadArgs{
+			Streams: []string{childrenKey, r.c.sent.childrenAt}, Count: entriesAtATime, Block: -1,
+		}).Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err != nil {
+			return r.stream(err)
+		}
+		n := 0
+		for _, s := range streams {
+			for _, m := range s.Messages {
+				r.learn(m)
+				r.c.sent.childrenAt = m.ID
+				n++
+			}
+		}
+		if n < entriesAtATime {
+			return nil
+		}
+	}
+}
+
+func (r *round) learn(m redis.XMessage) {
+	packed, _ := m.Values["keys"].(string)
+	if m.Values["from"] == r.c.id {
+		return
+	}
+	var keys []ChildKey
+	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
+		keys = append(keys, ChildKey(binary.BigEndian.Uint64(b)))
+	}
+	r.c.cfg.Learn(keys...)
+}
+
+// stream turns the answer of a key that isn't a stream into one that the
+// operator can act on.
+func (r *round) stream(err error) error {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return &DamagedError{Key: childrenKey, Reason: "is not a stream"}
+	}
+	return err
+}

@@ -1,0 +1,65 @@
+package notifier
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+// Operations of an Event. Push and pull are notifyManifest's own; the others
+// stay in this process.
+const (
+	opPush   = lexicon.OperationPush
+	opPull   = lexicon.OperationPull
+	opDelete = "delete" // a manifest
+	opUntag  = "untag"  // a tag; the manifest stays
+)
+
+// eventVersion is the shape of Event. A newer one in the journal is refused.
+const eventVersion = 1
+
+// An Event is one thing that happened in the registry, with all that its sinks
+// need: an io.atcr.hold.notifyManifest input in an envelope.
+type Event struct {
+	Version int       `json:"v"`
+	Time    time.Time `json:"time"`
+	// TID is the first of the TIDs reserved for what this event makes, as a
+	// time in unix microseconds: the post's. Records take those that follow.
+	// A pull reserves none.
+	TID       int64         `json:"tid,omitempty"`
+	ClockID   uint          `json:"clockId,omitempty"`
+	TIDs      int           `json:"tids,omitempty"` // how many follow the first
+	Actor     string        `json:"actor,omitempty"`
+	RequestID string        `json:"requestId,omitempty"`
+	Kind      Kind          `json:"kind,omitempty"`
+	Class     counter.Class `json:"class,omitempty"` // what it counts as; empty when it is not counted
+	Children  []string      `json:"children,omitempty"`
+
+	lexicon.NotifyManifestInput
+}
+
+func (e *Event) encode() ([]byte, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	return b, nil
+}
+
+func decodeEvent(b []byte) (*Event, error) {
+	var e Event
+	if err := json.Unmarshal(b, &e); err != nil {
+		return nil, fmt.Errorf("decode event: %w", err)
+	}
+	if e.Version > eventVersion {
+		return nil, fmt.Errorf("decode event: it has version %d and this program knows up to %d", e.Version, eventVersion)
+	}
+	return &e, nil
+}
+
+// ID names the event: the TID of its post, unique in the journal and, but for
+// equal clock ids, among replicas.
+func (e *Event) ID() string { return tid(e.TID, e.ClockID) }

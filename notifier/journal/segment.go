@@ -1,0 +1,128 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// A segment is one file of a stream. Its stream's mu owns the fields that
+// change; file is used under the stream's rules for writing and syncing.
+type segment struct {
+	number uint64
+	path   string
+	first  uint64  // number of the next event at its beginning
+	last   uint64  // number of the last event at its end; first-1: none
+	end    int64   // offset behind its last record
+	index  []point // ascending, one for every indexEvery bytes or so
+	file   File    // nil once all is durable and another segment follows
+	lost   bool    // an fsync failed: what was not durable before may be gone
+}
+
+// A point says that the events at or behind offset have numbers from seq on.
+type point struct {
+	seq    uint64
+	offset int64
+}
+
+const indexEvery = 64 << 10
+
+// note adds a point if the last one is far enough behind.
+func (g *segment) note(seq uint64, offset int64) {
+	if n := len(g.index); n == 0 || offset-g.index[n-1].offset >= indexEvery {
+		g.index = append(g.index, point{seq, offset})
+	}
+}
+
+// locate returns an offset from which every event numbered above after is met.
+func (g *segment) locate(after uint64) int64 {
+	offset := int64(headerSize)
+	for _, p := range g.index {
+		if p.seq > after+1 {
+			break
+		}
+		offset = p.offset
+	}
+	return offset
+}
+
+// cut forgets what lies behind offset, where the event last was the last.
+func (g *segment) cut(offset int64, last uint64) {
+	g.end, g.last = offset, last
+	for n := len(g.index); n > 0 && g.index[n-1].offset >= offset; n-- {
+		g.index = g.index[:n-1]
+	}
+}
+
+// A header on disk, little endian: magic, format uint32, stream uint32, then
+// the uint64s below in this order, and a crc32c over all before it. A later
+// format keeps size, magic, format and checksum where they are.
+type header struct {
+	number  uint64 // of the segment, as in its name
+	id      uint64 // of the journal when the segment began
+	salt    uint64 // of the journal, born with its directory
+	first   uint64
+	mark    uint64 // the highest mark so far
+	prevEnd pos    // where the stream before this segment ends, whatever lies behind
+	durable pos    // what was durable when the segment began
+}
+
+const (
+	headerSize  = 80
+	headerMagic = "tidingsJ"
+	format      = 1
+)
+
+var errHeader = errors.New("not a valid segment header")
+
+func (h header) encode(s Stream) []byte {
+	buf := append(make([]byte, 0, headerSize), headerMagic...)
+	buf = binary.LittleEndian.AppendUint32(buf, format)
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(s))
+	for _, v := range []uint64{h.number, h.id, h.salt, h.first, h.mark, uint64(h.prevEnd), uint64(h.durable)} {
+		buf = binary.LittleEndian.AppendUint64(buf, v)
+	}
+	buf = append(buf, make([]byte, headerSize-4-len(buf))...)
+	return binary.LittleEndian.AppendUint32(buf, crc32.Checksum(buf, castagnoli))
+}
+
+// readHeader returns errHeader for a damaged or half-written header.
+func readHeader(f io.ReaderAt, s Stream, path string) (header, error) {
+	var buf [headerSize]byte
+	if _, err := f.ReadAt(buf[:], 0); err == io.EOF {
+		return header{}, errHeader
+	} else if err != nil {
+		return header{}, err
+	}
+	sum := binary.LittleEndian.Uint32(buf[headerSize-4:])
+	if string(buf[:8]) != headerMagic || crc32.Checksum(buf[:headerSize-4], castagnoli) != sum {
+		return header{}, errHeader
+	}
+	if v := binary.LittleEndian.Uint32(buf[8:]); v != format {
+		return header{}, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, v, format)
+	}
+	if v := binary.LittleEndian.Uint32(buf[12:]); v != uint32(s) {
+		return header{}, fmt.Errorf("%s holds no %s: it was renamed", path, s)
+	}
+	u := func(i int) uint64 { return binary.LittleEndian.Uint64(buf[16+8*i:]) }
+	return header{u(0), u(1), u(2), u(3), u(4), pos(u(5)), pos(u(6))}, nil
+}
+
+func segmentName(s Stream, number uint64) string {
+	return fmt.Sprintf("%s-%010d.seg", s, number)
+}
+
+// parseName reads what segmentName wrote.
+func parseName(s Stream, name string) (number uint64, ok bool) {
+	digits, ok := strings.CutPrefix(name, s.String()+"-")
+	if !ok {
+		return 0, false
+	}
+	digits, ok = strings.CutSuffix(digits, ".seg")
+	number, err := strconv.ParseUint(digits, 10, 32)
+	return number, ok && err == nil && len(digits) == 10
+}

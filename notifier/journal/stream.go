@@ -1,0 +1,235 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A stream is one sequence of records in numbered segments. Appenders put
+// records into a batch; one goroutine at a time, started on demand, writes
+// batches; another, likewise, makes them durable. So nobody holds a lock
+// over an fsync that an appender takes, and a disk that hangs holds up
+// neither a caller's deadline nor its context.
+//
+// Locks are taken in this order.
+type stream struct {
+	j    *Journal
+	kind Stream
+
+	tail  sync.Mutex // to write to the last segment, or begin one
+	flush sync.Mutex // to fsync and close segment files
+
+	mu          sync.Mutex // owns the rest
+	idle        sync.Cond  // a write or a round ended
+	segments    []*segment // oldest first
+	active      *segment   // the last of them while it may be written to, else nil
+	number      uint64     // the highest segment number ever tried
+	last        uint64     // number of the last event written
+	written     pos        // behind the last record written
+	durable     pos        // everything before is durable
+	durableLast uint64     // number of the last event before durable
+	newNames    int        // segments whose names may not be durable
+	mark        uint64     // the highest
+	forfeited   []span     // written, then lost by the disk
+	next        *batch     // what waits to be written
+	writing     bool
+	round       *round // the fsync in progress
+	grew        chan struct{}
+	intents     map[uint64]*openIntent // Pushes only
+	readers     []*reader              // idle ones, the longest idle first
+	closed      bool                   // no more calls
+	finished    bool                   // no more fsyncs
+}
+
+type span struct{ from, to pos }
+
+// A batch is what one write puts on disk.
+type batch struct {
+	buf    []byte
+	events uint64
+	done   chan struct{} // closed once the fields below are set
+	first  uint64        // number of its first event
+	end    pos           // behind it
+	err    error
+}
+
+// maxBatch bounds the memory that a hanging disk can cost, in bytes.
+const maxBatch = 8 << 20
+
+// append queues r and returns once it is with the operating system. Its
+// number is 0 unless it is an event.
+func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq uint64, end pos, err error) {
+	if len(r.payload) > MaxPayload {
+		return 0, 0, ErrTooLarge
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	s.mu.Lock()
+	b, err := s.queue(r)
+	if err != nil {
+		s.mu.Unlock()
+		return 0, 0, err
+	}
+	nth := b.events
+	if !s.writing {
+		s.writing = true
+		go s.write()
+	}
+	s.mu.Unlock()
+	if err := await(ctx, wait, b.done); err != nil {
+		return 0, 0, err
+	}
+	if b.err != nil {
+		return 0, 0, b.err
+	}
+	if r.kind == kindEvent {
+		seq = b.first + nth - 1
+	}
+	return seq, b.end, nil
+}
+
+func (s *stream) queue(r record) (*batch, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.next == nil {
+		s.next = &batch{done: make(chan struct{})}
+	}
+	b := s.next
+	if len(b.buf) > 0 && len(b.buf)+recordHead+len(r.payload) > maxBatch {
+		return nil, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
+	}
+	b.buf = r.encode(b.buf)
+	if r.kind == kindEvent {
+		b.events++
+	}
+	s.mark = max(s.mark, r.mark)
+	return b, nil
+}
+
+// await returns nil when done is closed first.
+func await(ctx context.Context, wait *time.Timer, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wait.C:
+		wait.Reset(0) // whoever awaits next with it is late too
+		return ErrSlow
+	}
+}
+
+// wait blocks until there is an event numbered above after.
+func (s *stream) wait(ctx context.Context, after uint64) error {
+	for {
+		s.mu.Lock()
+		if s.closed || s.last > after {
+			closed := s.closed
+			s.mu.Unlock()
+			if closed {
+				return ErrClosed
+			}
+			return nil
+		}
+		if s.grew == nil {
+			s.grew = make(chan struct{})
+		}
+		grew := s.grew
+		s.mu.Unlock()
+		select {
+		case <-grew:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *stream) wake() {
+	if s.grew != nil {
+		close(s.grew)
+		s.grew = nil
+	}
+}
+
+func (s *stream) status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{First: s.last + 1, Last: s.last, Segments: len(s.segments)}
+	for _, g := range s.segments {
+		st.Bytes += g.end
+		if g.last >= g.first {
+			st.First = min(st.First, g.first)
+		}
+	}
+	return st
+}
+
+// jump makes the next event's number seq+1, in a segment whose header says so.
+func (s *stream) jump(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq <= s.last {
+		return
+	}
+	s.last, s.active = seq, nil
+	if s.durable == s.written {
+		s.durableLast = seq
+	}
+}
+
+// close lets what was accepted reach the disk, within the time that an
+// append may take.
+func (s *stream) close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.wake()
+	late := false
+	timer := time.AfterFunc(s.j.cfg.Wait, func() {
+		s.mu.Lock()
+		late = true
+		s.mu.Unlock()
+		s.idle.Broadcast()
+	})
+	defer timer.Stop()
+	for s.writing && !late {
+		s.idle.Wait()
+	}
+	end := s.written
+	s.mu.Unlock()
+
+	wait := time.NewTimer(s.j.cfg.Wait)
+	defer wait.Stop()
+	err := s.syncTo(context.Background(), wait, end)
+
+	s.mu.Lock()
+	for s.round != nil && !late {
+		s.idle.Wait()
+	}
+	s.finished = true
+	stuck := s.writing || s.round != nil
+	s.mu.Unlock()
+	if stuck {
+		return fmt.Errorf("close the journal of %s: %w", s.kind, ErrSlow) // its files stay with the hanging call
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.segments {
+		if g.file != nil {
+			g.file.Close()
+			g.file = nil
+		}
+	}
+	for _, r := range s.readers {
+		r.file.Close()
+	}
+	s.readers = nil
+	return err
+}

@@ -1,0 +1,172 @@
+package notifier
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+)
+
+// Kind says what a manifest is for.
+type Kind string
+
+const (
+	KindImage       Kind = "image"
+	KindIndex       Kind = "index"
+	KindChart       Kind = "chart"
+	KindSignature   Kind = "signature"
+	KindAttestation Kind = "attestation"
+	KindArtifact    Kind = "artifact"
+)
+
+// supporting reports that manifests of this kind say something about another
+// image and are not fetched for themselves.
+func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestation }
+
+const (
+	mediaTypeDockerList   = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
+	mediaTypeChartConfig  = "application/vnd.cncf.helm.config.v1+json"
+)
+
+// describe reads what the event keeps of a manifest. The members of Docker's
+// schema 2 and of OCI manifests have the same names.
+func describe(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
+	info := lexicon.ManifestInfo{}
+	if err := json.Unmarshal(payload, &info); err != nil {
+		return info, fmt.Errorf("read manifest: %w", err)
+	}
+	info.MediaType = mediaType
+	// Annotations are the pusher's own words, of any length; nothing that is
+	// made of an event uses them.
+	info.Annotations = nil
+	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {
+		for i := range list {
+			list[i].Annotations = nil
+		}
+	}
+	for _, d := range []*lexicon.Descriptor{info.Config, info.Subject} {
+		if d != nil {
+			d.Annotations = nil
+		}
+	}
+	return info, nil
+}
+
+// kindOf tells what a pushed manifest is for.
+func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
+	config := ""
+	if m.Config != nil {
+		config = m.Config.MediaType
+	}
+	layers := make([]string, len(m.Layers))
+	for i, l := range m.Layers {
+		layers[i] = l.MediaType
+	}
+	kind := kindOfParts(m.MediaType, m.ArtifactType, config, tag, layers)
+	if m.Subject != nil && !kind.supporting() {
+		return KindArtifact
+	}
+	return kind
+}
+
+// kindOfParts tells the same from what the registry's own parsed manifest
+// gives, so that a pull parses nothing.
+func kindOfParts(mediaType, artifactType, config, tag string, layers []string) Kind {
+	if suffix, ok := referrer(tag); ok {
+		switch suffix {
+		case "sig":
+			return KindSignature
+		case "att":
+			return KindAttestation
+		}
+		return KindArtifact
+	}
+	if kind := supportingKind(artifactType); kind != "" {
+		return kind
+	}
+	if kind := supportingKind(config); kind != "" {
+		return kind
+	}
+	for _, t := range layers {
+		if kind := supportingKind(t); kind != "" {
+			return kind
+		}
+	}
+	switch {
+	case mediaType == v1.MediaTypeImageIndex, mediaType == mediaTypeDockerList:
+		if artifactType != "" {
+			return KindArtifact
+		}
+		return KindIndex
+	case config == mediaTypeChartConfig:
+		return KindChart
+	case artifactType != "", config != v1.MediaTypeImageConfig && config != mediaTypeDockerConfig:
+		return KindArtifact
+	}
+	return KindImage
+}
+
+// supportingKind is the kind that a media type alone gives away.
+func supportingKind(mediaType string) Kind {
+	for _, sign := range []string{"cosign.simplesigning", "cosign.artifact.sig", "notary.signature", "sigstore.bundle"} {
+		if strings.Contains(mediaType, sign) {
+			return KindSignature
+		}
+	}
+	if strings.Contains(mediaType, "in-toto") || strings.Contains(mediaType, "dsse.envelope") {
+		return KindAttestation
+	}
+	return ""
+}
+
+// A client that finds no referrers API keeps what refers to a manifest under a
+// tag made of its digest; cosign adds what it is.
+// (https://github.com/opencontainers/distribution-spec, "Referrers Tag Schema")
+var referrerTag = regexp.MustCompile(`^sha(?:256|512)-[0-9a-f]{64,128}(?:\.([a-z]+))?$`)
+
+func referrer(tag string) (suffix string, ok bool) {
+	if !strings.HasPrefix(tag, "sha") {
+		return "", false
+	}
+	m := referrerTag.FindStringSubmatch(tag)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+// sizeOf is how many bytes there are to pull of an image, 0 for an index,
+// whose images are pushed by themselves.
+func sizeOf(m *lexicon.ManifestInfo) int64 {
+	var size int64
+	if m.Config != nil {
+		size = m.Config.Size
+	}
+	for _, l := range m.Layers {
+		size += l.Size
+	}
+	return size
+}
+
+// platformsOf lists what the images of an index run on, as "linux/arm/v7".
+// Attestations are listed in an index under an unknown platform.
+func platformsOf(m *lexicon.ManifestInfo) []string {
+	var platforms []string
+	for _, d := range m.Manifests {
+		p := d.Platform
+		if p == nil || p.OS == "" || p.OS == "unknown" {
+			continue
+		}
+		name := p.OS + "/" + p.Architecture
+		if p.Variant != "" {
+			name += "/" + p.Variant
+		}
+		platforms = append(platforms, name)
+	}
+	return platforms
+}

@@ -1,0 +1,79 @@
+package notifier
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the notifier's numbers for Prometheus. A nil *Metrics counts
+// nothing.
+type Metrics struct {
+	events  *prometheus.CounterVec
+	latency *prometheus.HistogramVec
+	retries *prometheus.CounterVec
+	letters *prometheus.CounterVec
+	posts   *prometheus.CounterVec
+}
+
+// NewMetrics returns metrics that are not registered yet.
+func NewMetrics() *Metrics {
+	return &Metrics{
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_events_total",
+			Help: "Pushes, pulls and deletes, by what became of their event: recorded, refused (the push got a 503), abandoned (the push failed), lost (a pull was served but not counted).",
+		}, []string{"operation", "outcome"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tidings_sink_seconds",
+			Help:    "Time a sink took for what it was handed at once.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}, []string{"sink"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_sink_retries_total",
+			Help: "Times a sink failed and tried again.",
+		}, []string{"sink"}),
+		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_dead_letters_total",
+			Help: "Events that a sink gave up; they are kept with the reason.",
+		}, []string{"sink"}),
+		posts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_posts_total",
+			Help: "Announcements by outcome: posted, old (too old to be news), deleted (before it was announced).",
+		}, []string{"outcome"}),
+	}
+}
+
+// Collectors are what a registerer is given.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts}
+}
+
+func (m *Metrics) event(operation, outcome string) {
+	if m != nil {
+		m.events.WithLabelValues(operation, outcome).Inc()
+	}
+}
+
+func (m *Metrics) handled(sink string, d time.Duration) {
+	if m != nil {
+		m.latency.WithLabelValues(sink).Observe(d.Seconds())
+	}
+}
+
+func (m *Metrics) retry(sink string) {
+	if m != nil {
+		m.retries.WithLabelValues(sink).Inc()
+	}
+}
+
+func (m *Metrics) dead(sink string, n int) {
+	if m != nil {
+		m.letters.WithLabelValues(sink).Add(float64(n))
+	}
+}
+
+func (m *Metrics) post(outcome string) {
+	if m != nil {
+		m.posts.WithLabelValues(outcome).Inc()
+	}
+}

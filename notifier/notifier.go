@@ -1,0 +1,123 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// A Publisher writes to the repository of the account that publishes.
+type Publisher interface {
+	// Apply makes the writes in one commit, all or none; they are durable when
+	// it returns. After any error but *repo.WriteError it is not known whether
+	// they were made: the caller reads back.
+	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
+	// Get returns a record, or repo.ErrNotFound.
+	Get(collection, rkey string) (cid.Cid, []byte, error)
+}
+
+// Config is what a Notifier is made of.
+type Config struct {
+	Journal     *journal.Journal
+	State       *pebble.DB
+	Counter     *counter.Counter
+	Rule        *counter.Rule
+	DeadLetters *DeadLetters
+
+	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published
+	Account   string                       // DID of the repository that Publisher writes to
+	Owner     string                       // DID that images belong to; empty: Account
+	Public    func(repository string) bool // the only gate to what is published; nil: nothing is public
+	Announce  *Announce                    // nil: no posts
+
+	Space   func() error // an error while the disk has too little room to write on; nil: never
+	Now     func() time.Time
+	Backoff time.Duration // first wait after a temporary error, doubled up to a minute; 0: 1 s
+	Linger  time.Duration // how long an idle sink waits for more before it begins; 0: 200 ms
+	Metrics *Metrics      // nil: none
+	Logger  *slog.Logger  // nil: silent
+}
+
+// A Notifier records what happens in the registry and carries it to the sinks.
+type Notifier struct {
+	Config
+	log    *slog.Logger
+	clock  *clock
+	ledger *ledger.Ledger
+	sinks  []sink
+}
+
+// New returns a notifier that records at once; Run carries events to the
+// sinks.
+func New(cfg Config) (*Notifier, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Public == nil {
+		cfg.Public = func(string) bool { return false }
+	}
+	if cfg.Space == nil {
+		cfg.Space = func() error { return nil }
+	}
+	if cfg.Backoff == 0 {
+		cfg.Backoff = time.Second
+	}
+	if cfg.Owner == "" {
+		cfg.Owner = cfg.Account
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = 200 * time.Millisecond
+	}
+	n := &Notifier{
+		Config: cfg,
+		log:    cfg.Logger.With("component", "notifier"),
+		clock:  &clock{last: int64(cfg.Journal.Mark()), now: cfg.Now},
+		ledger: ledger.New(cfg.State),
+	}
+	if cfg.Publisher != nil {
+		n.sinks = append(n.sinks, &recordSink{n})
+		if cfg.Announce != nil {
+			if err := cfg.Announce.validate(); err != nil {
+				return nil, fmt.Errorf("announce: %w", err)
+			}
+			n.sinks = append(n.sinks, &announceSink{n: n, Announce: *cfg.Announce})
+		}
+	}
+	for _, s := range n.sinks {
+		if err := cfg.Journal.Register(journal.Pushes, s.name()); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range counted {
+		if err := cfg.Journal.Register(s, counterSink); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// Run carries events to the sinks until ctx ends, and returns once each has
+// finished what it held.
+func (n *Notifier) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for _, s := range n.sinks {
+		g.Go(func() error { return n.carry(ctx, s) })
+	}
+	for _, s := range counted {
+		g.Go(func() error { return n.count(ctx, s) })
+	}
+	return g.Wait()
+}

@@ -1,0 +1,102 @@
+package notifier
+
+import (
+	"slices"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// A Plan is what one event asks of each sink, made of the event alone. Whether
+// it is done is decided by what was done before: the ledger for records, the
+// announcements made for posts.
+type Plan struct {
+	Records []Layer       // in the order of their keys
+	Post    bool          // it may be announced
+	Counted *counter.Fact // nil when it is not counted
+}
+
+// Layer is one layer that a manifest's owner gets a record for.
+type Layer struct {
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	MediaType string `json:"mediaType"`
+}
+
+func plan(e *Event) Plan {
+	var p Plan
+	switch e.Operation {
+	case opPush:
+		p.Records = layersOf(&e.Manifest)
+		p.Post = e.Tag != "" && (e.Kind == KindImage || e.Kind == KindIndex)
+	case opPull:
+	default:
+		return p
+	}
+	p.Counted = &counter.Fact{
+		Repository: e.Repository,
+		Tag:        e.Tag,
+		Digest:     e.ManifestDigest,
+		Class:      e.Class,
+		Time:       e.Time,
+		Children:   e.Children,
+	}
+	return p
+}
+
+// layersOf lists the layers that get a record: each digest once, however often
+// the manifest repeats it, and none that has URLs, for its bytes are not in
+// this registry.
+func layersOf(m *lexicon.ManifestInfo) []Layer {
+	var layers []Layer
+	for _, l := range m.Layers {
+		if len(l.URLs) > 0 || slices.ContainsFunc(layers, func(x Layer) bool { return x.Digest == l.Digest }) {
+			continue
+		}
+		layers = append(layers, Layer{l.Digest, l.Size, l.MediaType})
+	}
+	return layers
+}
+
+// recordWrites are the creates for a manifest's layers under the keys that the
+// ledger's entry has fixed. The same entry and layers give the same bytes,
+// whichever push they came with.
+func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.Write, error) {
+	writes := make([]repo.Write, 0, len(layers))
+	for i, l := range layers {
+		record, err := lexicon.Encode(lexicon.Layer{
+			Digest:    l.Digest,
+			Size:      l.Size,
+			MediaType: l.MediaType,
+			Manifest:  lexicon.ManifestURI(owner, digest),
+			UserDID:   owner,
+			CreatedAt: timestamp(e.First),
+		})
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: recordKey(e, i), Record: record})
+	}
+	return writes, nil
+}
+
+// recordDeletes are the deletes of what recordWrites wrote.
+func recordDeletes(e ledger.Entry) []repo.Write {
+	var writes []repo.Write
+	for i := range e.Records {
+		writes = append(writes, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: recordKey(e, i)})
+	}
+	return writes
+}
+
+// recordKey is the key of a manifest's i-th record: the first TID of the push
+// is its post's.
+func recordKey(e ledger.Entry, i int) string { return tid(e.First+1+int64(i), e.ClockID) }
+
+// timestamp is a time in unix microseconds as AT Protocol records write it.
+func timestamp(micros int64) string {
+	return time.UnixMicro(micros).UTC().Format("2006-01-02T15:04:05.000Z")
+}

@@ -1,0 +1,94 @@
+package notifier
+
+import (
+	"fmt"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"testing"
+)
+
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	a, b := image("a", 3), image("b", 2)
+	huge := image("huge", 450)
+	secret := a.as("secret/app", "v1")
+	for name, test := range map[string]struct {
+		do   func(r *rig)
+		want int
+	}{
+		"one record a layer":               {func(r *rig) { r.push(a) }, 3},
+		"pushed again":                     {func(r *rig) { r.push(a); r.drain(); r.push(a) }, 3},
+		"a second tag":                     {func(r *rig) { r.push(a.as("oss/app", "v1")); r.push(a.as("oss/app", "v2")) }, 3},
+		"the same manifest, another place": {func(r *rig) { r.push(a); r.push(a.as("oss/other", "v1")) }, 3},
+		"deleted":                          {func(r *rig) { r.push(a); r.push(b); r.drain(); r.delete(a) }, 2},
+		"deleted before it was written":    {func(r *rig) { r.push(a); r.delete(a) }, 0},
+		"deleted in one of two places":     {func(r *rig) { r.push(a); r.push(a.as("oss/other", "")); r.delete(a) }, 3},
+		"deleted and pushed again":         {func(r *rig) { r.push(a); r.delete(a); r.push(a) }, 3},
+		"more layers than a call holds":    {func(r *rig) { r.push(huge); r.push(a) }, 453},
+		"and deleted again":                {func(r *rig) { r.push(huge); r.drain(); r.delete(huge) }, 0},
+		"not public":                       {func(r *rig) { r.push(secret) }, 0},
+		"not public, then public":          {func(r *rig) { r.push(secret); r.push(a) }, 3},
+		"after a restart":                  {func(r *rig) { r.push(a); r.drain(); r.reopen(nil); r.push(a); r.push(b) }, 5},
+	} {
+		for _, f := range [][]fault{nil, {lostRequest}, {lostAnswer}, {lostAnswer, lostRequest, lostAnswer}} {
+			t.Run(fmt.Sprint(name, f), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, nil)
+				r.account.fail(f...)
+				test.do(r)
+				r.drain()
+				found := r.records()
+				if len(found) != test.want {
+					t.Errorf("got %d records, want %d", len(found), test.want)
+				}
+				for record, times := range found {
+					if times != 1 {
+						t.Errorf("%s is there %d times", record, times)
+					}
+				}
+				letters, err := r.DeadLetters.All()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(letters) > 0 {
+					t.Errorf("given up: %+v", letters)
+				}
+			})
+		}
+	}
+}
+
+// A record of somebody else under our key is never overwritten: the event is
+// given up, and those after it go on.
+func TestRecordsDifferentValue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a, b := image("a", 1), image("b", 1)
+	in, err := r.Intend(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := lexicon.Encode(lexicon.Layer{Digest: "sha256:00", MediaType: "x", Manifest: "at://did:web:x/io.atcr.manifest/00", UserDID: owner, CreatedAt: "2026-01-01T00:00:00Z"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: tid(in.event.TID+1, in.event.ClockID), Record: record}
+	if _, err := r.repo.Apply(t.Context(), []repo.Write{foreign}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Complete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.push(b)
+	r.drain()
+	if found := r.records(); len(found) != 2 {
+		t.Errorf("got %v, want the foreign record and b's", found)
+	}
+	letters, err := r.DeadLetters.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(letters) != 1 || letters[0].Sink != "records" {
+		t.Errorf("dead letters: %+v", letters)
+	}
+}

@@ -1,0 +1,265 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/ipfs/go-cid"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+const owner = "did:web:hold.test"
+
+// rig is a notifier on real stores, with a repository that can be made to fail.
+type rig struct {
+	*Notifier
+	t       *testing.T
+	dir     string
+	key     atcrypto.PrivateKey
+	repo    *repo.Repo
+	account *account
+	stop    func()
+}
+
+// account is the repository, seen through a connection that fails as told.
+type account struct {
+	*repo.Repo
+	mu     sync.Mutex
+	faults []fault
+	calls  int
+}
+
+// fault is what becomes of one call of Apply.
+type fault int
+
+const (
+	lostRequest fault = iota // failed and not applied
+	lostAnswer               // failed yet applied
+)
+
+var errFault = errors.New("the connection broke")
+
+func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls++
+	if len(a.faults) == 0 {
+		return a.Repo.Apply(ctx, writes, swap)
+	}
+	f := a.faults[0]
+	a.faults = a.faults[1:]
+	if f == lostAnswer {
+		if _, err := a.Repo.Apply(ctx, writes, swap); err != nil {
+			return repo.Result{}, err
+		}
+	}
+	return repo.Result{}, errFault
+}
+
+func (a *account) fail(faults ...fault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults = append(a.faults, faults...)
+}
+
+func newRig(t *testing.T, announce *Announce) *rig {
+	t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dir: t.TempDir(), key: key}
+	cfg := repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: key, Reserve: 1}
+	first, err := repo.Init(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.open(announce)
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+// open starts everything on what the folder holds.
+func (r *rig) open(announce *Announce) {
+	t := r.t
+	t.Helper()
+	db, err := state.Open(state.Config{Dir: filepath.Join(r.dir, "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := NewDeadLetters(db)
+	j, err := journal.Open(journal.Config{Dir: filepath.Join(r.dir, "journal"), Dropped: dead.Dropped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers, err := counter.Open(db, counter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := counter.NewRule(counter.RuleConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.repo, err = repo.Open(repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: r.key, Reserve: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.account = &account{Repo: r.repo}
+	r.Notifier, err = New(Config{
+		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
+		Publisher: r.account, Account: owner, Announce: announce,
+		Public:  func(repository string) bool { return repository != "secret/app" },
+		Backoff: time.Millisecond, Linger: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	r.stop = func() {
+		once.Do(func() {
+			cancel()
+			<-ended
+			for _, c := range []interface{ Close() error }{r.repo, j, db} {
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() { defer close(ended); r.Run(ctx) }()
+}
+
+func (r *rig) reopen(announce *Announce) {
+	r.t.Helper()
+	r.stop()
+	r.open(announce)
+}
+
+// image is a manifest with as many layers as asked for. Each seed is another
+// image.
+func image(seed string, layers int) Push {
+	m := map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     "application/vnd.oci.image.manifest.v1+json",
+		"config":        descriptor("application/vnd.oci.image.config.v1+json", seed+" config", 100),
+	}
+	var list []any
+	for i := range layers {
+		list = append(list, descriptor("application/vnd.oci.image.layer.v1.tar+gzip", fmt.Sprint(seed, " layer ", i), 1000+i))
+	}
+	m["layers"] = list
+	payload, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload}
+}
+
+func descriptor(mediaType, content string, size int) map[string]any {
+	return map[string]any{"mediaType": mediaType, "digest": digest.FromString(content).String(), "size": size}
+}
+
+func (p Push) as(repository, tag string) Push {
+	p.Repository, p.Tag = repository, tag
+	return p
+}
+
+func (r *rig) push(p Push) {
+	r.t.Helper()
+	in, err := r.Intend(context.Background(), p)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := in.Complete(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) delete(p Push) {
+	r.t.Helper()
+	if err := r.Delete(context.Background(), Delete{Repository: p.Repository, Digest: p.Digest}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// drain waits until no event waits for any sink.
+func (r *rig) drain() {
+	r.t.Helper()
+	r.until("the sinks have done all", func() bool {
+		for _, h := range r.Health() {
+			if h.Depth > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (r *rig) until(what string, done func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	r.t.Fatalf("it never came true that %s: %+v", what, r.Health())
+}
+
+// records lists the layer records as "manifest digest/layer digest".
+func (r *rig) records() map[string]int {
+	r.t.Helper()
+	found := map[string]int{}
+	for _, rec := range r.list(lexicon.NSIDLayer) {
+		found[rec["manifest"].(string)+" "+rec["digest"].(string)]++
+	}
+	return found
+}
+
+func (r *rig) posts() []map[string]any {
+	r.t.Helper()
+	return r.list(lexicon.NSIDPost)
+}
+
+func (r *rig) list(collection string) []map[string]any {
+	r.t.Helper()
+	var all []map[string]any
+	cursor := ""
+	for {
+		records, next, err := r.repo.List(collection, cursor, 100, true)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, rec := range records {
+			raw, err := lexicon.ToJSON(rec.Value)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			var m map[string]any
+			if err := json.Unmarshal(raw, &m); err != nil {
+				r.t.Fatal(err)
+			}
+			m["rkey"] = rec.RKey
+			all = append(all, m)
+		}
+		if cursor = next; cursor == "" {
+			return all
+		}
+	}
+}

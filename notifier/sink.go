@@ -1,0 +1,177 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+// A sink takes the events of the push stream in order.
+type sink interface {
+	name() string
+	// resume settles what an earlier process left on its way.
+	resume(ctx context.Context) error
+	// handle does what the events ask for. Those before done are finished,
+	// durably. An error leaves the event at done unfinished: a
+	// *permanentError gives it up, any other is tried again. Without an error
+	// and with events left, it waits for more events or for wake.
+	handle(ctx context.Context, events []sequenced) (done int, wake time.Time, err error)
+}
+
+// A sequenced event has its number in the push stream.
+type sequenced struct {
+	seq uint64
+	*Event
+}
+
+// A permanentError says that trying again cannot help.
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// How much a sink is handed at once.
+const (
+	handEvents = 500
+	handBytes  = 4 << 20
+)
+
+const (
+	longestBackoff  = time.Minute
+	shortestWait    = 50 * time.Millisecond // between two looks at the same events
+	shutdownAllowed = 5 * time.Second       // to finish what a sink holds when the process is asked to stop
+)
+
+// carry hands the push stream to a sink until ctx ends.
+func (n *Notifier) carry(ctx context.Context, s sink) error {
+	// What was begun is finished, within a limit, after ctx has ended.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownAllowed, cancel) })
+
+	wait := n.newBackoff(s.name())
+	for ctx.Err() == nil {
+		if err := n.Space(); err != nil {
+			wait.sleep(ctx, err)
+			continue
+		}
+		if err := s.resume(work); err != nil {
+			wait.sleep(ctx, err)
+			continue
+		}
+		break
+	}
+	for ctx.Err() == nil {
+		if err := n.step(ctx, work, s); err != nil {
+			wait.sleep(ctx, err)
+			continue
+		}
+		wait.reset()
+	}
+	return nil
+}
+
+// step reads what is next for the sink, hands it over, and moves its cursor.
+func (n *Notifier) step(ctx, work context.Context, s sink) error {
+	after := n.Journal.Cursor(journal.Pushes, s.name())
+	entries, err := n.Journal.Read(journal.Pushes, after, handEvents, handBytes)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		n.arrive(ctx, journal.Pushes, after)
+		return nil
+	}
+	if err := n.Space(); err != nil {
+		return err
+	}
+	events := make([]sequenced, 0, len(entries))
+	for _, entry := range entries {
+		e, err := decodeEvent(entry.Payload)
+		if err != nil {
+			if len(events) > 0 {
+				break // what comes before it goes first
+			}
+			return n.giveUp(s, entry.Seq, entry.Payload, err)
+		}
+		events = append(events, sequenced{entry.Seq, e})
+	}
+	begun := time.Now()
+	done, wake, err := s.handle(work, events)
+	n.Metrics.handled(s.name(), time.Since(begun))
+	if done > 0 {
+		if err := n.Journal.SetCursor(journal.Pushes, s.name(), events[done-1].seq); err != nil {
+			return err
+		}
+	}
+	var permanent *permanentError
+	if errors.As(err, &permanent) {
+		return n.giveUp(s, events[done].seq, entries[done].Payload, permanent.err)
+	}
+	if err != nil || done == len(events) {
+		return err
+	}
+	n.await(ctx, entries[len(entries)-1].Seq, wake)
+	return nil
+}
+
+// arrive returns a little after an event behind after has come, so that what
+// comes with it is taken together: one batch and few fsyncs for many pushes.
+func (n *Notifier) arrive(ctx context.Context, s journal.Stream, after uint64) {
+	if n.Journal.Wait(ctx, s, after) == nil {
+		pause(ctx, n.Linger)
+	}
+}
+
+// await returns when there is an event after last, or at wake.
+func (n *Notifier) await(ctx context.Context, last uint64, wake time.Time) {
+	pause(ctx, shortestWait)
+	until, cancel := context.WithTimeout(ctx, max(0, wake.Sub(n.Now())))
+	defer cancel()
+	n.Journal.Wait(until, journal.Pushes, last)
+}
+
+// giveUp keeps the event with the reason, and goes on behind it.
+func (n *Notifier) giveUp(s sink, seq uint64, payload []byte, reason error) error {
+	if err := n.DeadLetters.add(s.name(), seq, seq, reason.Error(), payload); err != nil {
+		return err
+	}
+	n.Metrics.dead(s.name(), 1)
+	n.log.Error("an event is given up", "sink", s.name(), "event", seq, "reason", reason)
+	return n.Journal.SetCursor(journal.Pushes, s.name(), seq)
+}
+
+// backoff waits longer after each error in a row.
+type backoff struct {
+	n    *Notifier
+	sink string
+	next time.Duration
+}
+
+func (n *Notifier) newBackoff(sink string) *backoff {
+	return &backoff{n: n, sink: sink, next: n.Backoff}
+}
+
+func (b *backoff) reset() { b.next = b.n.Backoff }
+
+func (b *backoff) sleep(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	b.n.Metrics.retry(b.sink)
+	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "err", err)
+	pause(ctx, b.next/2+rand.N(b.next/2+1))
+	b.next = min(2*b.next, longestBackoff)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
