@@ -1,0 +1,657 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func at(t time.Time) func() time.Time { return func() time.Time { return t } }
+
+func openState(t testing.TB, fs vfs.FS) *pebble.DB {
+	t.Helper()
+	db, err := state.Open(state.Config{Dir: "state", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func open(t testing.TB, db *pebble.DB, cfg Config) *Counter {
+	t.Helper()
+	if cfg.Now == nil {
+		cfg.Now = at(noon)
+	}
+	c, err := Open(db, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// replica is a journal that folds into a store of its own, with what it ought
+// to have counted.
+type replica struct {
+	t       testing.TB
+	journal string
+	fs      *vfs.MemFS
+	db      *pebble.DB
+	redis   redis.UniversalClient
+	c       *Counter
+	seq     uint64
+	want    map[string]map[Class]int64
+}
+
+func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
+	r := &replica{t: t, journal: journal, fs: vfs.NewMem(), redis: client, want: map[string]map[Class]int64{}}
+	r.db = openState(t, r.fs)
+	r.c = open(t, r.db, Config{Redis: client})
+	t.Cleanup(func() { r.db.Close() })
+	return r
+}
+
+func (r *replica) reopen() {
+	r.t.Helper()
+	if err := r.db.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.db = openState(r.t, r.fs)
+	r.c = open(r.t, r.db, Config{Redis: r.redis})
+}
+
+func (r *replica) fold(facts ...Fact) {
+	r.t.Helper()
+	r.seq += uint64(len(facts))
+	if err := r.c.Fold(r.journal, 1, r.seq, facts, nil); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range facts {
+		if r.want[f.Repository] == nil {
+			r.want[f.Repository] = map[Class]int64{}
+		}
+		r.want[f.Repository][f.Class]++
+	}
+}
+
+func (r *replica) publish() int {
+	r.t.Helper()
+	n, err := r.c.Publish(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+// some makes facts for repositories and tags drawn at random.
+func some(rnd *rand.Rand, n int) []Fact {
+	classes := []Class{Pull, Child, Head, Artifact, Ignored}
+	list := make([]Fact, n)
+	for i := range list {
+		list[i] = Fact{
+			Repository: fmt.Sprintf("team/app-%d", rnd.IntN(40)),
+			Tag:        fmt.Sprintf("v%d", rnd.IntN(5)),
+			Class:      classes[rnd.IntN(len(classes))],
+			Time:       noon.AddDate(0, 0, -rnd.IntN(3)),
+		}
+	}
+	return list
+}
+
+// checkSum compares what Redis shows with what the replicas counted: totals,
+// and that tags and days add up to them.
+func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) {
+	t.Helper()
+	want := map[string]map[Class]int64{}
+	for _, r := range replicas {
+		for name, counts := range r.want {
+			if want[name] == nil {
+				want[name] = map[Class]int64{}
+			}
+			for class, n := range counts {
+				want[name][class] += n
+			}
+		}
+	}
+	checkSource(t, &Sum{Redis: client, Now: at(noon)}, want)
+}
+
+func checkSource(t testing.TB, s Source, want map[string]map[Class]int64) {
+	t.Helper()
+	list, err := s.Repositories(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]map[Class]int64{}
+	for _, totals := range list {
+		got[totals.Name] = totals.Counts
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("totals:\n got %v\nwant %v", got, want)
+	}
+	for name := range want {
+		totals, tags, ok, err := s.Repository(t.Context(), name)
+		if err != nil || !ok {
+			t.Fatalf("Repository(%s) = %v, %v", name, ok, err)
+		}
+		days, err := s.Daily(t.Context(), name, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dayCounts []map[Class]int64
+		for _, d := range days {
+			dayCounts = append(dayCounts, d.Counts)
+		}
+		for what, sum := range map[string]map[Class]int64{
+			"total": totals.Counts, "tags": addUp(maps.Values(tags)), "days": addUp(values(dayCounts)),
+		} {
+			if !maps.Equal(sum, want[name]) {
+				t.Fatalf("%s of %s = %v, want %v", what, name, sum, want[name])
+			}
+		}
+	}
+}
+
+func values[T any](list []T) func(func(T) bool) {
+	return func(yield func(T) bool) {
+		for _, v := range list {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func addUp(list func(func(map[Class]int64) bool)) map[Class]int64 {
+	sum := map[Class]int64{}
+	for counts := range list {
+		for class, n := range counts {
+			sum[class] += n
+		}
+	}
+	return sum
+}
+
+func TestPublishSendsWhatChanged(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	r.fold(some(rand.New(rand.NewPCG(1, 1)), 500)...)
+	r.publish()
+	checkSum(t, client, r)
+	if n := r.publish(); n != 0 {
+		t.Errorf("nothing changed, and %d rows were sent", n)
+	}
+	r.fold(Fact{Repository: "team/app-1", Tag: "v1", Class: Pull, Time: noon})
+	if n := r.publish(); n != 3 {
+		t.Errorf("a pull sent %d rows, want its total, its tag and its day", n)
+	}
+	checkSum(t, client, r)
+	r.reopen()
+	if n := r.publish(); n != 0 {
+		t.Errorf("after a restart %d rows were sent again", n)
+	}
+}
+
+func TestWhatRedisLosesIsSentAgain(t *testing.T) {
+	t.Parallel()
+	var dump []byte
+	lose := map[string]func(*redistest.Server){
+		"flushed":        func(s *redistest.Server) { s.Flush() },
+		"killed":         func(s *redistest.Server) { s.Restart() },
+		"older dump":     func(s *redistest.Server) { s.Restore(dump) },
+		"same dump":      func(s *redistest.Server) { s.Dump(); s.Restart() },
+		"nothing at all": func(*redistest.Server) {},
+	}
+	for _, name := range []string{"flushed", "older dump", "killed", "same dump", "nothing at all"} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			client := server.Client()
+			rnd := rand.New(rand.NewPCG(2, 2))
+			a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+			for _, r := range []*replica{a, b} {
+				r.fold(some(rnd, 300)...)
+				r.publish()
+			}
+			dump = server.Dump()
+			for _, r := range []*replica{a, b} {
+				r.fold(some(rnd, 100)...)
+				r.publish()
+			}
+			b.fold(some(rnd, 50)...)
+
+			lose[name](server)
+
+			a.publish() // has nothing new
+			b.publish()
+			checkSum(t, client, a, b)
+		})
+	}
+}
+
+// TestLossWhileSending loses everything between two calls of a round: the
+// second call must not pass over what the first one wrote.
+func TestLossWhileSending(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	r := newReplica(t, "aaaa", client)
+	for i := range 200 {
+		r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+	}
+	r.publish()
+	early := server.Dump()
+	for name, lose := range map[string]func(){
+		"flushed":    server.Flush,
+		"older dump": func() { server.Restore(early) },
+	} {
+		for i := range 600 {
+			r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+		}
+		hook := &beforeCall{n: 2, do: lose}
+		hooked := server.Client()
+		hooked.AddHook(hook)
+		r.c.cfg.Redis = hooked
+		r.publish()
+		r.c.cfg.Redis = client
+		if hook.n > 0 {
+			t.Fatalf("%s: the round had less than two calls", name)
+		}
+		checkSum(t, client, r)
+	}
+}
+
+// beforeCall does something before the n-th call of a script.
+type beforeCall struct {
+	n  int
+	do func()
+}
+
+func (b *beforeCall) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (b *beforeCall) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (b *beforeCall) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if strings.HasPrefix(cmd.Name(), "eval") {
+			if b.n--; b.n == 0 {
+				b.do()
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// answerLost runs calls without letting their answer through: failed, yet
+// applied.
+type answerLost struct {
+	beforeCall
+	applied bool
+}
+
+var errNoAnswer = errors.New("connection reset by test")
+
+func (a *answerLost) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !strings.HasPrefix(cmd.Name(), "eval") {
+			return next(ctx, cmd)
+		}
+		if a.applied {
+			next(ctx, cmd)
+		}
+		cmd.SetErr(errNoAnswer)
+		return errNoAnswer
+	}
+}
+
+func TestCallsThatFail(t *testing.T) {
+	t.Parallel()
+	for _, applied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("applied=%v", applied), func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client := server.Client()
+			r := newReplica(t, "aaaa", client)
+			rnd := rand.New(rand.NewPCG(3, 3))
+			r.fold(some(rnd, 100)...)
+			r.publish()
+			r.fold(some(rnd, 100)...)
+
+			bad := server.Client()
+			bad.AddHook(&answerLost{applied: applied})
+			r.c.cfg.Redis = bad
+			if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
+				t.Fatalf("Publish = %v, want the connection's error", err)
+			}
+			if s := r.c.Status(); s.Error == "" {
+				t.Error("the status does not say that publishing failed")
+			}
+			r.c.cfg.Redis = client
+			r.publish()
+			checkSum(t, client, r)
+		})
+	}
+}
+
+// TestDyingAtAnyTime takes a copy of the disk at moments of its own choosing,
+// goes on from it, and folds what the copy had not seen once more.
+func TestDyingAtAnyTime(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	rnd := rand.New(rand.NewPCG(4, 4))
+	fs := vfs.NewCrashableMem()
+	db := openState(t, fs)
+	c := open(t, db, Config{Redis: client})
+	r := &replica{want: map[string]map[Class]int64{}}
+	var journal []Fact
+	for step := range 60 {
+		facts := some(rnd, 1+rnd.IntN(20))
+		journal = append(journal, facts...)
+		for _, f := range facts {
+			if r.want[f.Repository] == nil {
+				r.want[f.Repository] = map[Class]int64{}
+			}
+			r.want[f.Repository][f.Class]++
+		}
+		done := c.Cursor("aaaa", 1)
+		if err := c.Fold("aaaa", 1, uint64(len(journal)), journal[done:], nil); err != nil {
+			t.Fatal(err)
+		}
+		if rnd.IntN(2) == 0 {
+			if _, err := c.Publish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if step%5 != 4 {
+			continue
+		}
+		// Nothing that was not synced survives, or any part of it.
+		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(2) * 50, RNG: rnd})
+		db.Close()
+		db = openState(t, fs)
+		c = open(t, db, Config{Redis: client})
+		if got := c.Cursor("aaaa", 1); got != uint64(len(journal)) {
+			t.Fatalf("the cursor is %d after a crash, and Fold had returned for %d", got, len(journal))
+		}
+	}
+	if _, err := c.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	checkSum(t, client, r)
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+	var wg sync.WaitGroup
+	for i, r := range []*replica{a, b} {
+		ctx, stop := context.WithCancel(t.Context())
+		r.c.cfg.Every = time.Millisecond
+		done := make(chan struct{})
+		go func() { defer close(done); r.c.Run(ctx) }()
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(5, uint64(i)))
+			for range 150 {
+				r.fold(some(rnd, 5)...)
+			}
+			stop()
+			<-done
+		})
+	}
+	for range 5 {
+		time.Sleep(20 * time.Millisecond)
+		server.Flush()
+	}
+	wg.Wait()
+	a.publish()
+	b.publish()
+	checkSum(t, client, a, b)
+}
+
+func TestOneKeyIsGone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	r.fold(some(rand.New(rand.NewPCG(6, 6)), 400)...)
+	r.publish()
+
+	t.Run("and changes", func(t *testing.T) {
+		client.Del(t.Context(), repositoryKey("team/app-7"))
+		r.fold(Fact{Repository: "team/app-7", Tag: "v1", Class: Pull, Time: noon})
+		r.publish()
+		checkSum(t, client, r)
+	})
+	t.Run("and is still", func(t *testing.T) {
+		client.Del(t.Context(), repositoryKey("team/app-8"))
+		now := noon
+		for range buckets {
+			now = now.Add(time.Hour/buckets + time.Second)
+			r.c.cfg.Now = at(now)
+			r.publish()
+		}
+		r.c.cfg.Now = at(noon)
+		checkSum(t, client, r)
+	})
+}
+
+func TestKeysOfAnotherType(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]struct {
+		key string
+		do  func(context.Context, *redis.Client, string) error
+	}{
+		"repository is a string": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
+			return c.Set(ctx, k, "x", 0).Err()
+		}},
+		"contribution is text": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
+			return c.HSet(ctx, k, "from/aaaa/total/pull", "many", "whole/aaaa", "1").Err()
+		}},
+		"sum is a fraction": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
+			return c.HSet(ctx, k, "total/pull", "1.5", "whole/aaaa", "1").Err()
+		}},
+		"generation is a list": {generationKey(bucketOf("team/app-3")), func(ctx context.Context, c *redis.Client, k string) error {
+			return c.RPush(ctx, k, "x").Err()
+		}},
+		"names are a hash": {repositoriesKey(bucketOf("team/app-3")), func(ctx context.Context, c *redis.Client, k string) error {
+			return c.HSet(ctx, k, "x", "y").Err()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := redistest.Start(t).Client()
+			r := newReplica(t, "aaaa", client)
+			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: Pull, Time: noon})
+			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: Pull, Time: noon})
+			if err := spoil.do(t.Context(), client, spoil.key); err != nil {
+				t.Fatal(err)
+			}
+			before, err := client.Dump(t.Context(), spoil.key).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				_, err := r.c.Publish(t.Context())
+				var damaged *DamagedError
+				if !errors.As(err, &damaged) || damaged.Key != spoil.key {
+					t.Fatalf("Publish = %v, want an error that names %s", err, spoil.key)
+				}
+				if after, err := client.Dump(t.Context(), spoil.key).Result(); err != nil || after != before {
+					t.Fatalf("the key was written to (%v)", err)
+				}
+				if _, _, ok, err := (&Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
+					t.Fatalf("the other repository was not sent: %v, %v", ok, err)
+				}
+			}
+			if err := client.Del(t.Context(), spoil.key).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r.publish()
+			checkSum(t, client, r)
+		})
+	}
+}
+
+// TestDiskSetBack: numbers that Redis has and the disk lost stay, and don't
+// count twice when the journal is folded again.
+func TestDiskSetBack(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	facts := some(rand.New(rand.NewPCG(7, 7)), 300)
+	r.fold(facts...)
+	r.publish()
+
+	fresh := newReplica(t, "aaaa", client)
+	fresh.fold(facts[:100]...)
+	fresh.publish()
+	checkSum(t, client, r)
+	fresh.fold(facts[100:]...)
+	fresh.publish()
+	checkSum(t, client, r)
+}
+
+// TestFromEmbeddedToRedis: what was counted without Redis is sent when there
+// is one, also when there was one before.
+func TestFromEmbeddedToRedis(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", nil)
+	rnd := rand.New(rand.NewPCG(8, 8))
+	for _, c := range []redis.UniversalClient{nil, client, nil, client} {
+		r.redis = c
+		r.reopen()
+		r.fold(some(rnd, 50)...)
+		r.publish()
+	}
+	checkSum(t, client, r)
+}
+
+func TestLastTimes(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+	a.fold(Fact{Repository: "x", Class: Pull, Time: noon}, Fact{Repository: "x", Class: Head, Time: noon.Add(time.Hour)})
+	b.fold(Fact{Repository: "x", Class: Pull, Time: noon.Add(-time.Hour)}, Fact{Repository: "x", Class: Push, Time: noon.Add(-2 * time.Hour)})
+	for range 2 {
+		a.publish()
+		b.publish()
+		got, _, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
+		if err != nil || !got.LastPull.Equal(noon) || !got.LastPush.Equal(noon.Add(-2*time.Hour)) {
+			t.Fatalf("last pull %v, last push %v, %v", got.LastPull, got.LastPush, err)
+		}
+		server.Flush()
+	}
+}
+
+func TestOldDaysLeaveRedisToo(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})
+	r.publish()
+	r.c.cfg.Now = at(noon.AddDate(0, 0, KeepDays))
+	if err := r.c.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	r.publish()
+	fields, err := client.HKeys(t.Context(), repositoryKey("x")).Result()
+	if err != nil || len(fields) == 0 {
+		t.Fatal(fields, err)
+	}
+	for _, f := range fields {
+		if strings.Contains(f, "day/") {
+			t.Errorf("field %s is still there", f)
+		}
+	}
+	got, tags, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
+	if err != nil || got.Counts[Pull] != 1 || tags["v1"][Pull] != 1 {
+		t.Errorf("totals %v and tags %v must stay (%v)", got, tags, err)
+	}
+}
+
+func TestReplicasLearnChildren(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	rule, err := NewRule(RuleConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newReplica(t, "aaaa", client)
+	db := openState(t, vfs.NewMem())
+	defer db.Close()
+	b := open(t, db, Config{Redis: client, Learn: rule.Learn})
+	a.fold(Fact{Repository: "x", Class: Pull, Time: noon, Children: []string{digest(1), digest(2)}})
+	a.publish()
+	if _, err := b.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != Child {
+		t.Errorf("class %s, want child: the other replica had seen the index", class)
+	}
+}
+
+func TestRunSurvivesRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	r := newReplica(t, "aaaa", client)
+	r.c.cfg.Every = 5 * time.Millisecond
+	r.c.cfg.Now = time.Now
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.c.Run(ctx) }()
+	until := func(what string, ok func(Status) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !ok(r.c.Status()); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: status %+v", what, r.c.Status())
+			}
+		}
+	}
+	until("before", func(s Status) bool { return !s.Current.IsZero() && len(s.Warnings) == 1 })
+	server.Kill()
+	until("killed", func(s Status) bool { return s.Error != "" })
+	r.fold(some(rand.New(rand.NewPCG(9, 9)), 100)...)
+	server.Restart()
+	until("back", func(s Status) bool { return s.Error == "" })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	r.publish()
+	checkSum(t, client, r)
+}
+
+func TestForgets(t *testing.T) {
+	t.Parallel()
+	for info, want := range map[string]int{
+		"maxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n":    0,
+		"maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n":   0,
+		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n": 1,
+		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0\r\n": 2,
+	} {
+		if got := forgets(info); len(got) != want {
+			t.Errorf("forgets(%q) = %q, want %d reasons", info, got, want)
+		}
+	}
+}

@@ -1,0 +1,154 @@
+// Package redistest runs a real redis-server for a test, and does to it what
+// happens to servers: it is killed, comes back, is flushed, or gets an older
+// dump. It is for tests only.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is a redis-server of its own, without a password, that writes to disk
+// only when Dump is called.
+type Server struct {
+	Addr string // 127.0.0.1:port; stays the same over restarts
+
+	t    testing.TB
+	dir  string
+	port int
+	log  bytes.Buffer
+	cmd  *exec.Cmd
+}
+
+// Start starts a server that ends with the test.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatal("this test needs redis-server: apt-get install redis-server, or brew install redis")
+	}
+	s := &Server{t: t, dir: t.TempDir()}
+	t.Cleanup(s.Kill)
+	var err error
+	for range 5 { // another process may take the free port before Redis does
+		s.port = freePort(t)
+		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+		if err = s.start(); err == nil {
+			return s
+		}
+		s.Kill()
+	}
+	t.Fatalf("start redis-server: %v\n%s", err, s.log.String())
+	return nil
+}
+
+func freePort(t testing.TB) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func (s *Server) start() error {
+	s.log.Reset()
+	s.cmd = exec.Command("redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no")
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	client := s.dial()
+	defer client.Close()
+	var err error
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var info string
+		info, err = client.Info(context.Background(), "server").Result()
+		if err != nil {
+			continue
+		}
+		if bytes.Contains([]byte(info), fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
+			return nil
+		}
+		return fmt.Errorf("another server has port %d", s.port)
+	}
+	return err
+}
+
+func (s *Server) dial() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialTimeout: time.Second})
+}
+
+// Client gives a client that is closed with the test.
+func (s *Server) Client() *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, DialTimeout: time.Second, MaxRetryBackoff: 20 * time.Millisecond})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Kill ends the server as kill -9 does. What Dump did not write is lost.
+func (s *Server) Kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Restart kills the server if it runs and starts it with what the last Dump,
+// or Restore, left on disk.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("restart redis-server: %v\n%s", err, s.log.String())
+	}
+}
+
+// Flush deletes all keys.
+func (s *Server) Flush() {
+	s.t.Helper()
+	c := s.dial()
+	defer c.Close()
+	if err := c.FlushAll(context.Background()).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Dump writes all keys to disk and gives a copy of the file, for Restore.
+func (s *Server) Dump() []byte {
+	s.t.Helper()
+	c := s.dial()
+	defer c.Close()
+	if err := c.Save(context.Background()).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	b, err := os.ReadFile(s.dump())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+// Restore kills the server, puts a dump in its place, and starts it again.
+func (s *Server) Restore(dump []byte) {
+	s.t.Helper()
+	s.Kill()
+	if err := os.WriteFile(s.dump(), dump, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Restart()
+}
+
+func (s *Server) dump() string { return filepath.Join(s.dir, "dump.rdb") }

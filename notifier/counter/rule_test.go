@@ -1,0 +1,270 @@
+package counter
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
+
+func newRule(t testing.TB, cfg RuleConfig) *Rule {
+	t.Helper()
+	r, err := NewRule(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestClass(t *testing.T) {
+	t.Parallel()
+	hex := strings.Repeat("0a", 32)
+	get := func(tag string, d int) Request {
+		return Request{Method: "GET", Repository: "x", Tag: tag, Digest: digest(d), Kind: "image", Client: "10.0.0.1"}
+	}
+	with := func(q Request, change func(*Request)) Request {
+		change(&q)
+		return q
+	}
+	head := func(q Request) Request { return with(q, func(q *Request) { q.Method = http.MethodHead }) }
+	index := func(q Request, children ...int) Request {
+		q.Kind = "index"
+		for _, n := range children {
+			q.Children = append(q.Children, digest(n))
+		}
+		return q
+	}
+	from := func(q Request, client string) Request { return with(q, func(q *Request) { q.Client = client }) }
+
+	type step struct {
+		after time.Duration // since the step before
+		q     Request
+		class Class
+		tag   string
+	}
+	for name, steps := range map[string][]step{
+		"by tag":    {{0, get("v1", 1), Pull, "v1"}},
+		"by digest": {{0, get("", 1), Pull, ""}},
+		"index and its child": {
+			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
+			{0, get("", 2), Child, ""},
+			{0, get("", 3), Child, ""},
+			{0, get("", 1), Pull, ""},
+			{0, get("", 4), Pull, ""},
+		},
+		"a child in another repository": {
+			{0, index(get("v1", 1), 2), Pull, "v1"},
+			{0, with(get("", 2), func(q *Request) { q.Repository = "y" }), Pull, ""},
+		},
+		"a child by its own tag": {
+			{0, index(get("v1", 1), 2), Pull, "v1"},
+			{0, get("v1-arm64", 2), Pull, "v1-arm64"},
+		},
+		"an index that was pushed": {
+			{0, with(index(get("v1", 1), 2), func(q *Request) { q.Method = http.MethodPut }), Push, "v1"},
+			{0, get("", 2), Child, ""},
+		},
+		"an index that was looked at": {
+			{0, index(head(get("v1", 1)), 2), Head, "v1"},
+			{0, get("", 2), Child, ""},
+		},
+		"docker pull: HEAD tag, GET digest": {
+			{0, head(get("v1", 1)), Head, "v1"},
+			{time.Second, get("", 1), Pull, "v1"},
+			{9 * time.Second, get("", 1), Pull, "v1"},
+		},
+		"docker pull of an index": {
+			{0, index(head(get("v1", 1)), 2), Head, "v1"},
+			{time.Second, index(get("", 1), 2), Pull, "v1"},
+			{time.Second, get("", 2), Child, ""},
+		},
+		"HEAD too long ago": {
+			{0, head(get("v1", 1)), Head, "v1"},
+			{11 * time.Second, get("", 1), Pull, ""},
+		},
+		"HEAD much too long ago": {
+			{0, head(get("v1", 1)), Head, "v1"},
+			{time.Hour, get("", 1), Pull, ""},
+		},
+		"HEAD in the window before": {
+			{0, head(get("v0", 9)), Head, "v0"},
+			{9 * time.Second, head(get("v1", 1)), Head, "v1"},
+			{9 * time.Second, get("", 1), Pull, "v1"},
+			{0, get("", 9), Pull, ""},
+		},
+		"HEAD by somebody else":     {{0, head(get("v1", 1)), Head, "v1"}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
+		"HEAD by nobody known":      {{0, from(head(get("v1", 1)), ""), Head, "v1"}, {0, from(get("", 1), ""), Pull, ""}},
+		"HEAD of another digest":    {{0, head(get("v1", 1)), Head, "v1"}, {0, get("", 2), Pull, ""}},
+		"HEAD by digest":            {{0, head(get("", 1)), Head, ""}, {0, get("", 1), Pull, ""}},
+		"last HEAD of a digest":     {{0, head(get("v1", 1)), Head, "v1"}, {0, head(get("latest", 1)), Head, "latest"}, {0, get("", 1), Pull, "latest"}},
+		"artifact":                  {{0, with(get("v1", 1), func(q *Request) { q.Kind = "artifact" }), Artifact, "v1"}},
+		"HEAD of an artifact":       {{0, with(head(get("", 1)), func(q *Request) { q.Kind = "artifact" }), Artifact, ""}},
+		"referrers tag":             {{0, get("sha256-"+hex, 1), Artifact, "sha256-" + hex}},
+		"signature":                 {{0, get("sha256-"+hex+".sig", 1), Artifact, "sha256-" + hex + ".sig"}},
+		"referrers tag of sha512":   {{0, get("sha512-"+hex, 1), Artifact, "sha512-" + hex}},
+		"a tag that looks like one": {{0, get("sha256-"+hex[1:], 1), Pull, "sha256-" + hex[1:]}},
+		"not hex":                   {{0, get("sha256-"+hex[1:]+"g", 1), Pull, "sha256-" + hex[1:] + "g"}},
+		"artifact that is a child": {
+			{0, index(get("v1", 1), 2), Pull, "v1"},
+			{0, with(get("", 2), func(q *Request) { q.Kind = "artifact" }), Artifact, ""},
+		},
+		"ignored agent": {
+			{0, index(with(get("v1", 1), func(q *Request) { q.UserAgent = "Aqua/1.0 (Trivy scanner)" }), 2), Ignored, "v1"},
+			{0, get("", 2), Child, ""},
+		},
+		"ignored agent's HEAD": {{0, head(with(get("v1", 1), func(q *Request) { q.UserAgent = "trivy" })), Ignored, "v1"}, {0, get("", 1), Pull, ""}},
+		"ignored actor":        {{0, with(get("v1", 1), func(q *Request) { q.Actor = "mirror-7" }), Ignored, "v1"}},
+		"an actor in capitals": {{0, with(get("v1", 1), func(q *Request) { q.Actor = "MIRROR-7" }), Pull, "v1"}},
+		"ignored before artifact": {{0, with(get("v1", 1), func(q *Request) {
+			q.Kind, q.Actor = "artifact", "mirror-1"
+		}), Ignored, "v1"}},
+		"a push of an ignored actor": {{0, with(get("v1", 1), func(q *Request) { q.Method, q.Actor = http.MethodPut, "mirror-1" }), Push, "v1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := noon
+			r := newRule(t, RuleConfig{
+				IgnoreUserAgents: []string{"*trivy*"}, IgnoreActors: []string{"mirror-?"},
+				Now: func() time.Time { return now },
+			})
+			for i, s := range steps {
+				now = now.Add(s.after)
+				if class, tag, _ := r.Class(s.q); class != s.class || tag != s.tag {
+					t.Errorf("step %d: %s of tag %q, want %s of tag %q", i, class, tag, s.class, s.tag)
+				}
+			}
+		})
+	}
+}
+
+func TestFreshChildren(t *testing.T) {
+	t.Parallel()
+	r := newRule(t, RuleConfig{MaxChildren: 8})
+	ask := func(from, n int) []string {
+		q := Request{Method: "GET", Repository: "x", Tag: "v1", Kind: "index"}
+		for i := range n {
+			q.Children = append(q.Children, digest(from+i))
+		}
+		_, _, fresh := r.Class(q)
+		return fresh
+	}
+	known := func(n int) bool {
+		class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)})
+		return class == Child
+	}
+	if got := ask(0, 3); !slices.Equal(got, []string{digest(0), digest(1), digest(2)}) {
+		t.Errorf("fresh = %v", got)
+	}
+	if got := ask(0, 3); got != nil {
+		t.Errorf("fresh = %v the second time", got)
+	}
+	ask(10, 4) // the first half is full with 0, 1, 2, 10
+	if !known(0) || !known(10) || !known(13) {
+		t.Error("children of the last two halves must be known")
+	}
+	if got := ask(0, 1); !slices.Equal(got, []string{digest(0)}) {
+		t.Errorf("fresh = %v, want the one that was about to be forgotten", got)
+	}
+	ask(20, 3)
+	if !known(0) || known(1) || !known(20) {
+		t.Error("what was seen again must stay, and what was not must go")
+	}
+	for i := range 1000 {
+		ask(100+i, 1)
+	}
+	if n := len(r.children.newer) + len(r.children.older); n > 8 {
+		t.Errorf("%d children in memory, want 8 at most", n)
+	}
+}
+
+func TestHeadsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRule(t, RuleConfig{MaxHeads: 10})
+	for i := range 1000 {
+		r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(i), Client: "10.0.0.1"})
+	}
+	if n := len(r.heads.newer) + len(r.heads.older); n > 10 {
+		t.Errorf("%d HEADs in memory, want 10 at most", n)
+	}
+	if _, tag, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(999), Client: "10.0.0.1"}); tag != "v1" {
+		t.Error("the last HEAD is forgotten")
+	}
+}
+
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"trivy", "trivy", true}, {"trivy", "trivy/1", false}, {"trivy*", "trivy/1", true},
+		{"*trivy*", "a/b trivy/1 c", true}, {"*", "x", true}, {"*", "", false}, {"?", "x", true},
+		{"?", "xy", false}, {"a*b*c", "a1b2b3c", true}, {"a*b*c", "a1b2b3", false}, {"a**", "a", true},
+		{"*a?c", "aacabc", true}, {"*b", "abab", true}, {"Trivy", "tRIVY", true}, {"é*", "é!", true},
+	} {
+		p, err := newPatterns([]string{c.pattern}, true)
+		if err != nil || p.match(c.s) != c.want {
+			t.Errorf("%q matches %q: %v, want %v (%v)", c.pattern, c.s, !c.want, c.want, err)
+		}
+	}
+	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", maxSubject+1)}, make([]string, maxPatterns+1)} {
+		if _, err := NewRule(RuleConfig{IgnoreUserAgents: bad}); err == nil {
+			t.Errorf("%d patterns like %.10q are accepted as user agents", len(bad), bad[0])
+		}
+		if _, err := NewRule(RuleConfig{IgnoreActors: bad}); err == nil {
+			t.Errorf("%d patterns like %.10q are accepted as actors", len(bad), bad[0])
+		}
+	}
+	if _, err := NewRule(RuleConfig{HeadWindow: -1}); err == nil {
+		t.Error("a negative window is accepted")
+	}
+}
+
+func TestRuleAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRule(t, RuleConfig{MaxChildren: 100, MaxHeads: 100})
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 500 {
+				client := fmt.Sprint(g)
+				r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(g), Client: client, Children: []string{digest(i)}})
+				r.Learn(ChildKey(i))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkClass(b *testing.B) {
+	r := newRule(b, RuleConfig{IgnoreUserAgents: []string{"*trivy*", "*grype*", "harbor-*", "kube-probe/*"}, IgnoreActors: []string{"mirror-*"}})
+	children := make([]string, 12)
+	for i := range children {
+		children[i] = digest(i)
+	}
+	for n := range 1 << 20 {
+		r.Learn(ChildKey(n))
+	}
+	agent := "docker/28.0.1 go/go1.23.6 git-commit/bbd0a17 kernel/6.8.0-52-generic os/linux arch/amd64 UpstreamClient(Docker-Client/28.0.1 \\(linux\\))"
+	for name, q := range map[string]Request{
+		"tag":    {Method: "GET", Repository: "team/app", Tag: "v1", Digest: digest(1), Kind: "image"},
+		"index":  {Method: "GET", Repository: "team/app", Tag: "v1", Digest: digest(1), Kind: "index", Children: children},
+		"digest": {Method: "GET", Repository: "team/app", Digest: digest(1), Kind: "image"},
+		"head":   {Method: "HEAD", Repository: "team/app", Tag: "v1", Digest: digest(1), Kind: "image"},
+	} {
+		q.Client, q.UserAgent, q.Actor = "203.0.113.7", agent, "alice"
+		b.Run(name, func(b *testing.B) {
+			r.Class(q)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					r.Class(q)
+				}
+			})
+		})
+	}
+}
