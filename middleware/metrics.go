@@ -1,6 +1,10 @@
 package middleware
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics counts what went wrong on the way of a request. A nil *Metrics is
 // silent.
@@ -11,6 +15,8 @@ type Metrics struct {
 }
 
 // NewMetrics makes the metrics and registers them, if registerer is not nil.
+// Registered again, they are the ones that are there: the numbers are the
+// process's.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -26,12 +32,24 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Help: "Requests for our own routes whose handler panicked.",
 		}),
 	}
+	if registerer != nil {
+		m.failed = registered(registerer, m.failed)
+		m.turned = registered(registerer, m.turned)
+		m.panicked = registered(registerer, m.panicked)
+	}
 	m.failed.WithLabelValues("push")
 	m.failed.WithLabelValues("delete")
-	if registerer != nil {
-		registerer.MustRegister(m.failed, m.turned, m.panicked)
-	}
 	return m
+}
+
+func registered[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(registerer.Register(c), &there) {
+		if existing, ok := there.ExistingCollector.(C); ok {
+			return existing
+		}
+	}
+	return c
 }
 
 func (m *Metrics) unrecorded(operation string) {

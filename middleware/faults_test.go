@@ -1,0 +1,301 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+var errFault = errors.New("fault")
+
+// Whatever fails around a push, its intent is completed or abandoned exactly
+// once, and only a push that is whole is completed.
+func TestPushFaults(t *testing.T) {
+	t.Parallel()
+	type inner = func() (digest.Digest, error)
+	failingTag := func(inner func() error) error { return errFault }
+	const intend, complete, abandon = "intend app:v1 IMAGE", "complete app:v1 IMAGE", "abandon app:v1 IMAGE"
+	for _, c := range []struct {
+		name         string
+		inner, outer hooks
+		status       int // 0: the connection is cut
+		want         []string
+	}{
+		{name: "put fails, not applied", status: 500, want: []string{intend, abandon},
+			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { return "", errFault }}},
+		{name: "put fails, yet applied", status: 500, want: []string{intend, abandon},
+			inner: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
+		{name: "tag fails, not applied", status: 500, want: []string{intend, abandon}, inner: hooks{tag: failingTag}},
+		{name: "tag fails, yet applied", status: 500, want: []string{intend, abandon},
+			inner: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
+		{name: "a middleware outside of ours fails after put", status: 500, want: []string{intend, abandon},
+			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
+		{name: "a middleware outside of ours fails after tag", status: 500, want: []string{intend, abandon},
+			outer: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
+		{name: "a middleware outside of ours puts twice", status: 201, want: []string{intend, intend, complete, complete},
+			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return put() }}},
+		{name: "panic in put", want: []string{intend, abandon},
+			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { panic(http.ErrAbortHandler) }}},
+		{name: "panic between put and tag", want: []string{intend, abandon},
+			outer: hooks{tag: func(func() error) error { panic(http.ErrAbortHandler) }}},
+		{name: "panic when all is stored", want: []string{intend, complete},
+			outer: hooks{tag: func(tag func() error) error { _ = tag(); panic(http.ErrAbortHandler) }}},
+		{name: "panic before put", want: nil,
+			outer: hooks{put: func(context.Context, inner) (digest.Digest, error) { panic(http.ErrAbortHandler) }}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := hear(t, &c.inner, &c.outer)
+			image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+			r.tape.take()
+			want := c.want
+			got, err := r.try(t.Context(), "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType)
+			if c.status == 0 {
+				if err == nil {
+					t.Errorf("status %d, want the connection cut", got.status)
+				}
+			} else {
+				if err != nil || got.status != c.status {
+					t.Errorf("status %d, %v; want %d", got.status, err, c.status)
+				}
+				want = append(want, fmt.Sprintf("status %d", c.status))
+			}
+			r.heard("push", want...)
+		})
+	}
+}
+
+// A push that cannot even be noted is not stored.
+func TestNotNotedIsNotStored(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.tape.intend = func(notifier.Push) error { return errDisk }
+	r.tape.take()
+	got := r.push("app", "v1", image)
+	r.heard("push", "refuse app:v1 IMAGE", "status 503")
+	code, message := envelope(t, got)
+	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "nothing was stored") || !strings.Contains(message, r.tape.pushes[0].RequestID) {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if strings.Contains(string(got.body), "secret") {
+		t.Errorf("the client is told what belongs in the log: %s", got.body)
+	}
+	for _, reference := range []string{"v1", image.digest} {
+		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", anything); a.status != 404 {
+			t.Errorf("%s is stored: status %d", reference, a.status)
+		}
+	}
+
+	// and when the disk is well again, the same push passes
+	r.tape.intend = nil
+	if got := r.push("app", "v1", image); got.status != 201 {
+		t.Errorf("second try: %d %s", got.status, got.body)
+	}
+}
+
+// A recorder may refuse for a reason of its own.
+func TestRecorderRefuses(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.tape.intend = func(notifier.Push) error {
+		return fmt.Errorf("check quota: %w", errcode.ErrorCodeDenied.WithMessage("5 of 4 GB"))
+	}
+	got := r.push("app", "v1", image)
+	if code, message := envelope(t, got); got.status != 403 || code != "DENIED" || message != "5 of 4 GB" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+// A push that is stored but not recorded is not acknowledged.
+func TestNotRecordedIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.tape.complete = func(context.Context, notifier.Push) error { return errDisk }
+	r.tape.take()
+	got := r.push("app", "v1", image)
+	r.heard("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 503")
+	code, message := envelope(t, got)
+	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, r.tape.pushes[0].RequestID) {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if strings.Contains(string(got.body), "secret") {
+		t.Errorf("the client is told what belongs in the log: %s", got.body)
+	}
+	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag"} {
+		if v := got.header.Get(name); v != "" {
+			t.Errorf("%s: %s looks like an acknowledgement", name, v)
+		}
+	}
+	if ct := got.header.Get("Content-Type"); ct != "application/json" {
+		t.Errorf("Content-Type %q", ct)
+	}
+	r.tape.complete = nil
+	if got := r.push("app", "v1", image); got.status != 201 || got.header.Get("Docker-Content-Digest") != image.digest {
+		t.Errorf("second try: %d %s", got.status, got.body)
+	}
+}
+
+// A delete cannot be taken back; if it is not recorded, the client hears it.
+func TestDeleteNotRecorded(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+	r.mustPush("app", "v2", image)
+	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	for _, reference := range []string{"v1", image.digest} {
+		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
+		if code, message := envelope(t, got); got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "it is deleted") {
+			t.Errorf("%s: got %d %s", reference, got.status, got.body)
+		}
+	}
+	if n := len(r.tape.deletes); n != 3 { // v1; the manifest; and v2 with it
+		t.Errorf("heard %d deletes, want 3", n)
+	}
+	if a := r.do("GET", "/v2/app/manifests/v2", nil, "Accept", anything); a.status != 404 {
+		t.Errorf("still there: status %d", a.status)
+	}
+}
+
+// A delete that happened is heard even if the request fails afterwards.
+func TestLookupFailsAfterDelete(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{lookup: func() error { return errFault }}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 500 {
+		t.Errorf("status %d, want 500", got.status)
+	}
+	r.heard("delete", "delete app: IMAGE", "status 500")
+
+	// the host's own error is not hidden behind ours
+	r.mustPush("app", "v1", image)
+	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 500 {
+		t.Errorf("status %d, want 500", got.status)
+	}
+}
+
+// The client may leave while its push is stored; the push is heard all the
+// same, under a context that is not cancelled.
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	storing := make(chan struct{})
+	completed := make(chan error, 1)
+	r := hear(t, &hooks{put: func(ctx context.Context, put func() (digest.Digest, error)) (digest.Digest, error) {
+		close(storing)
+		<-ctx.Done()
+		return put()
+	}}, &hooks{})
+	r.tape.complete = func(ctx context.Context, _ notifier.Push) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			completed <- errors.New("nothing bounds the wait")
+		}
+		completed <- ctx.Err()
+		return nil
+	}
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		<-storing
+		leave()
+	}()
+	if got, err := r.try(ctx, "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType); err == nil {
+		t.Fatalf("status %d, want the client to have left", got.status)
+	}
+	if err := <-completed; err != nil {
+		t.Errorf("completed under a context that says %v", err)
+	}
+}
+
+// A Get that fails, or a panic after it, is no pull.
+func TestPullFaults(t *testing.T) {
+	t.Parallel()
+	type inner = func() (distribution.Manifest, error)
+	var fault func(inner) (distribution.Manifest, error)
+	through := func(get inner) (distribution.Manifest, error) {
+		if fault != nil {
+			return fault(get)
+		}
+		return get()
+	}
+	r := hear(t, &hooks{}, &hooks{get: through})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+
+	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); return nil, errFault }
+	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything); got.status != 500 {
+		t.Errorf("status %d, want 500", got.status)
+	}
+	r.heard("get fails", "status 500")
+
+	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); panic(http.ErrAbortHandler) }
+	if _, err := r.try(t.Context(), "GET", "/v2/app/manifests/v1", nil, "Accept", anything); err == nil {
+		t.Error("an answer after a panic")
+	}
+	r.heard("panic")
+
+	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); return get() }
+	r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything)
+	r.heard("two gets are one pull", "GET app:v1 IMAGE", "status 200")
+}
+
+// Many at once: every answered request is heard, once.
+func TestConcurrently(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "same", image)
+	const workers, rounds = 8, 6
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			for i := range rounds {
+				tag := fmt.Sprintf("w%d-%d", w, i)
+				for _, c := range []struct{ method, reference string }{{"PUT", tag}, {"GET", tag}, {"HEAD", "same"}} {
+					body := image.body
+					if c.method != "PUT" {
+						body = nil
+					}
+					got, err := r.try(context.Background(), c.method, "/v2/app/manifests/"+c.reference, body, "Content-Type", image.mediaType, "Accept", anything)
+					if err != nil || got.status >= 300 {
+						t.Errorf("%s %s: %d %v", c.method, c.reference, got.status, err)
+					}
+				}
+			}
+		})
+	}
+	wait.Wait()
+	counts := map[string]int{}
+	for _, line := range r.tape.take() {
+		kind, _, _ := strings.Cut(line, " ")
+		counts[kind]++
+	}
+	for kind, want := range map[string]int{"intend": 48, "complete": 48, "GET": 48, "HEAD": 48, "status": 144, "abandon": 0} {
+		if counts[kind] != want {
+			t.Errorf("%s: %d, want %d", kind, counts[kind], want)
+		}
+	}
+
+	// one request whose untags run concurrently, each failing to be recorded
+	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 503 {
+		t.Errorf("status %d, want 503", got.status)
+	}
+	if n := len(r.tape.deletes); n != workers*rounds+2 {
+		t.Errorf("heard %d deletes, want %d", n, workers*rounds+2)
+	}
+}

@@ -1,0 +1,35 @@
+package middleware
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// Two registries in one process, or one opened again, count together.
+func TestMetricsTwice(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	for range 2 {
+		m := NewMetrics(registry)
+		m.unrecorded("push")
+		m.turnedAway()
+		m.panic()
+	}
+	m := NewMetrics(registry)
+	if f, n, p := testutil.ToFloat64(m.failed.WithLabelValues("push")), testutil.ToFloat64(m.turned), testutil.ToFloat64(m.panicked); f != 2 || n != 2 || p != 2 {
+		t.Errorf("counted %v, %v, %v; want 2 each", f, n, p)
+	}
+	if n := testutil.CollectAndCount(registry); n != 4 {
+		t.Errorf("%d numbers are shown, want 4", n)
+	}
+}
+
+func TestNilMetrics(t *testing.T) {
+	t.Parallel()
+	var m *Metrics
+	m.unrecorded("push")
+	m.turnedAway()
+	m.panic()
+}

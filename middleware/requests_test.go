@@ -1,0 +1,283 @@
+package middleware
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// Every request that a client makes of manifests, what is heard of it, and
+// that it is heard before the status leaves.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("oss/app", "IMAGE", v1.MediaTypeImageManifest)
+	old := r.image("oss/app", "OLD", dockerImage)
+	index := r.index("INDEX", v1.MediaTypeImageIndex, image)
+	list := r.index("LIST", dockerList, old)
+	lost := r.document("LOST", v1.MediaTypeImageManifest, map[string]any{
+		"config": v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromString("nowhere"), Size: 7},
+		"layers": []v1.Descriptor{}})
+	orphan := r.index("ORPHAN", v1.MediaTypeImageIndex, document{v1.MediaTypeImageManifest, digest.FromString("no child").String(), []byte("x")})
+	layer := digest.FromString("layer of IMAGE").String()
+	r.tape.take()
+
+	const path = "/v2/oss/app/manifests/"
+	put := func(d document) []string { return []string{"Content-Type", d.mediaType} }
+	accept := func(s string) []string { return []string{"Accept", s} }
+	steps := []struct {
+		name, method, path string
+		body               []byte
+		header             []string
+		status             int
+		want               []string // heard before the status
+	}{
+		{"push by tag", "PUT", path + "v1", image.body, put(image), 201, []string{"intend oss/app:v1 IMAGE", "complete oss/app:v1 IMAGE"}},
+		{"push the same again", "PUT", path + "v1", image.body, put(image), 201, []string{"intend oss/app:v1 IMAGE", "complete oss/app:v1 IMAGE"}},
+		{"push by digest", "PUT", path + image.digest, image.body, put(image), 201, []string{"intend oss/app: IMAGE", "complete oss/app: IMAGE"}},
+		{"push an index", "PUT", path + "multi", index.body, put(index), 201, []string{"intend oss/app:multi INDEX", "complete oss/app:multi INDEX"}},
+		{"push a docker image by digest", "PUT", path + old.digest, old.body, put(old), 201, []string{"intend oss/app: OLD", "complete oss/app: OLD"}},
+		{"push a docker list", "PUT", path + "list", list.body, put(list), 201, []string{"intend oss/app:list LIST", "complete oss/app:list LIST"}},
+		{"push with a blob missing", "PUT", path + "lost", lost.body, put(lost), 400, []string{"intend oss/app:lost LOST", "abandon oss/app:lost LOST"}},
+		{"push an index with a child missing", "PUT", path + "orphan", orphan.body, put(orphan), 400, []string{"intend oss/app:orphan ORPHAN", "abandon oss/app:orphan ORPHAN"}},
+		{"push under another's digest", "PUT", path + old.digest, image.body, put(image), 400, nil},
+		{"push what is no JSON", "PUT", path + "v1", []byte("}"), put(image), 400, nil},
+		{"push with no media type", "PUT", path + "v1", image.body, nil, 400, nil},
+
+		{"GET by tag", "GET", path + "v1", nil, accept(anything), 200, []string{"GET oss/app:v1 IMAGE"}},
+		{"HEAD by tag", "HEAD", path + "v1", nil, accept(anything), 200, []string{"HEAD oss/app:v1 IMAGE"}},
+		{"GET by digest", "GET", path + image.digest, nil, accept(anything), 200, []string{"GET oss/app: IMAGE"}},
+		{"HEAD by digest", "HEAD", path + image.digest, nil, accept(anything), 200, []string{"HEAD oss/app: IMAGE"}},
+		{"GET of an index by tag", "GET", path + "multi", nil, accept(anything), 200, []string{"GET oss/app:multi INDEX"}},
+		{"GET of a docker list by tag", "GET", path + "list", nil, accept(anything), 200, []string{"GET oss/app:list LIST"}},
+		{"GET of a docker list by an old client, which gets the child", "GET", path + "list", nil, accept(dockerImage), 200, []string{"GET oss/app:list LIST"}},
+		{"the same by a client that knows neither", "GET", path + "list", nil, accept("text/plain"), 400, nil},
+		{"GET of what the client has already, by tag", "GET", path + "v1", nil, []string{"If-None-Match", `"` + image.digest + `"`}, 304, nil},
+		{"GET of what the client has already, by digest", "GET", path + image.digest, nil, []string{"If-None-Match", image.digest}, 304, nil},
+		{"GET without an OCI Accept", "GET", path + "v1", nil, accept(dockerImage), 404, nil},
+		{"HEAD without an OCI Accept", "HEAD", path + "v1", nil, nil, 404, nil},
+		{"GET of an index without an Accept for it, which the host serves", "GET", path + "multi", nil, accept(v1.MediaTypeImageManifest), 200, []string{"GET oss/app:multi INDEX"}},
+		{"GET of an unknown tag", "GET", path + "v9", nil, accept(anything), 404, nil},
+		{"GET of an unknown digest", "GET", path + digest.FromString("?").String(), nil, accept(anything), 404, nil},
+		{"GET in an unknown repository", "GET", "/v2/nobody/manifests/v1", nil, accept(anything), 404, nil},
+		{"GET of a digest that is none", "GET", path + "sha256:abc", nil, accept(anything), 400, nil},
+		{"POST", "POST", path + "v1", nil, nil, 405, nil},
+
+		{"GET of a blob", "GET", "/v2/oss/app/blobs/" + layer, nil, nil, 200, nil},
+		{"HEAD of a blob", "HEAD", "/v2/oss/app/blobs/" + layer, nil, nil, 200, nil},
+		{"the list of tags", "GET", "/v2/oss/app/tags/list", nil, nil, 200, nil},
+		{"the catalog", "GET", "/v2/_catalog", nil, nil, 200, nil},
+		{"the base", "GET", "/v2/", nil, nil, 200, nil},
+		{"referrers, which the host does not have", "GET", "/v2/oss/app/referrers/" + image.digest, nil, nil, 404, nil},
+
+		{"DELETE of a tag", "DELETE", path + "multi", nil, nil, 202, []string{"delete oss/app:multi "}},
+		{"DELETE of an unknown tag", "DELETE", path + "multi", nil, nil, 404, nil},
+		{"push under a second tag", "PUT", path + "latest", image.body, put(image), 201, []string{"intend oss/app:latest IMAGE", "complete oss/app:latest IMAGE"}},
+		{"DELETE of a digest that two tags point at", "DELETE", path + image.digest, nil, nil, 202,
+			[]string{"delete oss/app: IMAGE", "delete oss/app:latest ", "delete oss/app:v1 "}},
+		{"DELETE of an unknown digest", "DELETE", path + digest.FromString("?").String(), nil, nil, 404, nil},
+	}
+	for _, s := range steps {
+		got := r.do(s.method, s.path, s.body, s.header...)
+		if got.status != s.status {
+			t.Errorf("%s: status %d, want %d: %s", s.name, got.status, s.status, got.body)
+		}
+		heard := r.tape.take()
+		if n := len(heard); n == 0 || heard[n-1] != fmt.Sprintf("status %d", s.status) {
+			t.Errorf("%s: the status is not the last that was heard: %q", s.name, heard)
+		} else {
+			heard = heard[:n-1]
+		}
+		if s.method == "DELETE" && len(heard) > 1 {
+			slices.Sort(heard[1:]) // tags go concurrently
+		}
+		if !slices.Equal(heard, s.want) {
+			t.Errorf("%s:\n got %q\nwant %q", s.name, heard, s.want)
+		}
+	}
+}
+
+// The event comes before the status, not merely before the next request.
+func TestEventComesFirst(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.tape.take()
+	r.push("app", "v1", image)
+	r.heard("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
+	r.do("HEAD", "/v2/app/manifests/v1", nil, "Accept", anything)
+	r.heard("HEAD", "HEAD app:v1 IMAGE", "status 200")
+	r.do("DELETE", "/v2/app/manifests/v1", nil)
+	r.heard("delete", "delete app:v1 ", "status 202")
+}
+
+// What an event says, field by field.
+func TestFacts(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
+		c.Auth = configuration.Auth{"silly": {"realm": "r", "service": "s"}}
+	})
+	authorized := r.client.Transport
+	r.client = &http.Client{Transport: roundTrip(func(q *http.Request) (*http.Response, error) {
+		if q.Header.Get("Anonymous") == "" {
+			q.Header.Set("Authorization", "anything")
+		}
+		return authorized.RoundTrip(q)
+	})}
+	image := r.image("a/manifests/b", "IMAGE", v1.MediaTypeImageManifest)
+	index := r.index("INDEX", v1.MediaTypeImageIndex, image)
+	r.mustPush("a/manifests/b", image.digest, image)
+	r.mustPush("a/manifests/b", "multi", index)
+	for _, path := range []string{"multi", image.digest} {
+		r.do("GET", "/v2/a/manifests/b/manifests/"+path, nil, "Accept", anything, "User-Agent", "test/1", "X-Forwarded-For", "192.0.2.7, 10.0.0.1")
+	}
+	r.do("DELETE", "/v2/a/manifests/b/manifests/multi", nil)
+	if a := r.do("GET", "/v2/a/manifests/b/manifests/multi", nil, "Anonymous", "yes"); a.status != 401 {
+		t.Errorf("anonymous: status %d, want 401", a.status)
+	}
+
+	tp := r.tape
+	if len(tp.pushes) != 2 || len(tp.pulls) != 2 || len(tp.deletes) != 1 {
+		t.Fatalf("%d pushes, %d pulls, %d deletes; want 2, 2, 1", len(tp.pushes), len(tp.pulls), len(tp.deletes))
+	}
+	ids := map[string]bool{}
+	id := func(s *string) { ids[*s] = true; *s = "" }
+	id(&tp.pushes[0].RequestID)
+	id(&tp.pushes[1].RequestID)
+	id(&tp.pulls[0].RequestID)
+	id(&tp.pulls[1].RequestID)
+	id(&tp.deletes[0].RequestID)
+	if len(ids) != 5 || ids[""] {
+		t.Errorf("request ids are not there or not unique: %v", ids)
+	}
+	check := func(what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\n got %+v\nwant %+v", what, got, want)
+		}
+	}
+	const repo, actor = "a/manifests/b", "silly"
+	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Actor: actor})
+	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Actor: actor})
+	check("pull of the index", tp.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
+		Children: []string{image.digest}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
+	check("pull of the child", tp.pulls[1], notifier.Pull{Method: "GET", Repository: repo, Digest: image.digest, MediaType: image.mediaType,
+		ConfigMediaType: v1.MediaTypeImageConfig, LayerMediaTypes: []string{v1.MediaTypeImageLayerGzip}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
+	check("delete", tp.deletes[0], notifier.Delete{Repository: repo, Tag: "multi", Actor: actor})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A name that nobody checked is not an actor.
+func TestUncheckedNameIsNoActor(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.do("PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType, "Authorization", "Basic YWxpY2U6eA==")
+	if got := r.tape.pushes[0].Actor; got != "" {
+		t.Errorf("actor %q, want none", got)
+	}
+}
+
+func TestPrefix(t *testing.T) {
+	t.Parallel()
+	for _, prefix := range []string{"/deep/er/", "/deep"} {
+		r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { c.HTTP.Prefix = prefix })
+		image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+		r.tape.take()
+		r.push("app", "v1", image)
+		r.heard(prefix, "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
+	}
+}
+
+// What the host refuses without asking the repository is not heard.
+func TestForbiddenByConfiguration(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
+		c.Storage["maintenance"] = configuration.Parameters{
+			"uploadpurging": map[any]any{"enabled": false},
+			"readonly":      map[any]any{"enabled": true}}
+	})
+	image := r.document("IMAGE", v1.MediaTypeImageManifest, map[string]any{"layers": []string{}})
+	if a := r.push("app", "v1", image); a.status != 405 {
+		t.Errorf("push to a read-only registry: status %d, want 405", a.status)
+	}
+	r.heard("read-only", "status 405")
+
+	r = hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { delete(c.Storage, "delete") })
+	if a := r.do("DELETE", "/v2/app/manifests/v1", nil); a.status != 405 {
+		t.Errorf("delete: status %d, want 405", a.status)
+	}
+	r.heard("delete is off", "status 405")
+}
+
+func TestIsManifest(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]bool{
+		"/v2/a/manifests/v1":              true,
+		"/v2/a/b/manifests/sha256:00":     true,
+		"/v2/a/manifests/b/manifests/v1":  true,
+		"/v2/manifests/manifests/v1":      true,
+		"/v2/a/manifests/":                false,
+		"/v2/a/manifests":                 false,
+		"/v2//manifests":                  false,
+		"/v2/a/manifests/b/blobs/sha256":  false,
+		"/v2/a/manifests/b/tags/list":     false,
+		"/v2/_catalog":                    false,
+		"/v2/":                            false,
+		"/x/v2/a/manifests/v1":            false,
+		"/tidings/api/v1/a/manifests/v1":  false,
+		"/v2/a/tags/list/manifests/v1":    true, // no route; nothing is noted
+		"/v2/a/manifests/v1/blobs/upload": false,
+	} {
+		if got := isManifest("/v2/", path); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+}
+
+func TestClient(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ remote, forwarded, real, want string }{
+		{"192.0.2.1:4711", "", "", "192.0.2.1"},
+		{"[2001:db8::1]:4711", "", "", "2001:db8::1"},
+		{"192.0.2.1:4711", "198.51.100.1, 10.0.0.1", "", "198.51.100.1"},
+		{"192.0.2.1:4711", "unknown", "198.51.100.2", "198.51.100.2"},
+		{"192.0.2.1:4711", "unknown", "nor this", "192.0.2.1"},
+		{"@", "", "", "@"},
+	} {
+		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{}}
+		r.Header.Set("X-Forwarded-For", c.forwarded)
+		r.Header.Set("X-Real-Ip", c.real)
+		if got := client(r); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// envelope reads the registry's own error form.
+func envelope(t *testing.T, a answer) (code, message string) {
+	t.Helper()
+	var said struct {
+		Errors []struct{ Code, Message string }
+	}
+	d := json.NewDecoder(strings.NewReader(string(a.body)))
+	if err := d.Decode(&said); err != nil || len(said.Errors) != 1 {
+		t.Fatalf("want one registry error, got %q (%v)", a.body, err)
+	}
+	if d.More() {
+		t.Errorf("something follows the error: %q", a.body)
+	}
+	return said.Errors[0].Code, said.Errors[0].Message
+}

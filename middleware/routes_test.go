@@ -1,0 +1,245 @@
+package middleware
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func says(s string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, s) })
+}
+
+func quiet(prefix string) *configuration.Configuration {
+	config := &configuration.Configuration{}
+	config.Log.AccessLog.Disabled = true
+	config.HTTP.Prefix = prefix
+	return config
+}
+
+func get(t *testing.T, handler http.Handler, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w
+}
+
+// Our paths are ours, and every other path is the registry's.
+func TestMounts(t *testing.T) {
+	t.Parallel()
+	mounts := []mount{{"/xrpc/", says("xrpc")}, {"/tidings/", says("tidings")}, {"/.well-known/did.json", says("did")}}
+	for _, prefix := range []string{"", "/tidings/"} {
+		h, err := start(quiet(prefix), parts{recorder: &tape{}, mounts: mounts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close(context.Background())
+		wrapped := h.Wrap(says("registry"))
+		for path, want := range map[string]string{
+			"/": "registry", "/v2/": "registry", "/v2/xrpc/manifests/v1": "registry",
+			"/xrpc/_health": "xrpc", "/xrpc": "registry", "/xrpcs": "registry",
+			"/tidings/api/v1/health":    "tidings",
+			"/.well-known/did.json":     "did",
+			"/.well-known/did.json/x":   "registry",
+			"/.well-known/acme":         "registry",
+			"/tidings/v2/app/tags/list": map[string]string{"": "tidings", "/tidings/": "registry"}[prefix],
+		} {
+			if got := get(t, wrapped, path).Body.String(); got != want {
+				t.Errorf("prefix %q: %s is answered by %s, want %s", prefix, path, got, want)
+			}
+		}
+	}
+}
+
+func TestRoutePanics(t *testing.T) {
+	t.Parallel()
+	metrics := NewMetrics(prometheus.NewRegistry())
+	early := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("early") })
+	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "half"); panic("late") })
+	copied := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.(io.ReaderFrom).ReadFrom(strings.NewReader("half"))
+		panic("late")
+	})
+	h, err := start(quiet(""), parts{recorder: &tape{}, metrics: metrics, mounts: []mount{{"/early", early}, {"/late", late}, {"/copied", copied}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	server := httptest.NewServer(h.Wrap(http.NotFoundHandler()))
+	defer server.Close()
+	// without keep-alive, for a client asks again when a kept connection is cut
+	r := &rig{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	got := r.do("GET", "/early", nil)
+	if got.status != 500 || !strings.Contains(string(got.body), `"error":"InternalServerError"`) || strings.Contains(string(got.body), "early") {
+		t.Errorf("early: %d %s", got.status, got.body)
+	}
+	for _, path := range []string{"/late", "/copied"} {
+		if got, err := r.try(t.Context(), "GET", path, nil); err == nil {
+			t.Errorf("%s: a panic in mid-answer looks whole: %d %s", path, got.status, got.body)
+		}
+	}
+	if n := testutil.ToFloat64(metrics.panicked); n != 3 {
+		t.Errorf("%v panics counted, want 3", n)
+	}
+}
+
+// Our routes have room of their own: full, they turn requests away, and
+// pushes and pulls go on.
+func TestRouteLimits(t *testing.T) {
+	t.Parallel()
+	metrics := NewMetrics(nil)
+	entered, release := make(chan struct{}), make(chan struct{})
+	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
+	body := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var large *http.MaxBytesError
+		if _, err := io.Copy(io.Discard, r.Body); errors.As(err, &large) {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}
+	})
+	h, err := start(quiet(""), parts{recorder: &tape{}, metrics: metrics, mounts: []mount{{"/slow", slow}, {"/body", body}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	wrapped := h.Wrap(says("registry"))
+
+	for size, want := range map[int64]int{maxBody: 200, maxBody + 1: 413} {
+		w := httptest.NewRecorder()
+		wrapped.ServeHTTP(w, httptest.NewRequest("POST", "/body", io.LimitReader(zeros{}, size)))
+		if w.Code != want {
+			t.Errorf("a body of %d bytes: status %d, want %d", size, w.Code, want)
+		}
+	}
+
+	done := make(chan struct{})
+	for range maxRoutes {
+		go func() { get(t, wrapped, "/slow"); done <- struct{}{} }()
+		<-entered
+	}
+	if w := get(t, wrapped, "/slow"); w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"error":"Unavailable"`) {
+		t.Errorf("one too many: %d %s", w.Code, w.Body)
+	}
+	if w := get(t, wrapped, "/v2/app/manifests/v1"); w.Body.String() != "registry" {
+		t.Errorf("the registry is turned away too: %d %s", w.Code, w.Body)
+	}
+	if n := testutil.ToFloat64(metrics.turned); n != 1 {
+		t.Errorf("%v turned away, want 1", n)
+	}
+	close(release)
+	for range maxRoutes {
+		<-done
+	}
+	go func() { <-entered }()
+	if w := get(t, wrapped, "/slow"); w.Code != 200 {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// A route may take over its connection, as a firehose does.
+func TestRouteHijack(t *testing.T) {
+	t.Parallel()
+	socket := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		connection, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer connection.Close()
+		_, _ = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\n\r\nhello\n")
+		_ = buffered.Flush()
+	})
+	h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/socket", socket}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	server := httptest.NewServer(h.Wrap(http.NotFoundHandler()))
+	defer server.Close()
+	connection, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	_, _ = io.WriteString(connection, "GET /socket HTTP/1.1\r\nHost: x\r\n\r\n")
+	lines := bufio.NewReader(connection)
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(lines)
+	if err != nil || !strings.HasSuffix(string(rest), "hello\n") {
+		t.Errorf("got %q, %v", rest, err)
+	}
+}
+
+// With an address of their own, our routes are there and not on the
+// registry's port.
+func TestOwnListener(t *testing.T) {
+	t.Parallel()
+	p := parts{recorder: &tape{}, addr: "127.0.0.1:0", mounts: []mount{{"/tidings/", says("tidings")}}}
+	h, err := start(quiet(""), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := h.own.addr.String()
+	if got := get(t, h.Wrap(says("registry")), "/tidings/x").Body.String(); got != "registry" {
+		t.Errorf("on the registry's port: %s", got)
+	}
+	r := &rig{t: t, url: "http://" + address, client: http.DefaultClient}
+	if got := r.do("GET", "/tidings/x", nil); string(got.body) != "tidings" {
+		t.Errorf("on our own: %d %s", got.status, got.body)
+	}
+	if got := r.do("GET", "/v2/", nil); got.status != 404 {
+		t.Errorf("the registry on our own port: %d", got.status)
+	}
+
+	closed := false
+	p.addr, p.close = address, func(context.Context) error { closed = true; return nil }
+	if _, err := start(quiet(""), p); err == nil || !strings.Contains(err.Error(), "listen at http.addr") || !strings.Contains(err.Error(), address) {
+		t.Errorf("an address in use: %v", err)
+	}
+	if !closed {
+		t.Error("the parts are left open")
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", address); err == nil {
+		t.Error("still listening after Close")
+	}
+}
+
+// A request that does not end is cut when the time for closing has.
+func TestOwnListenerCutsOff(t *testing.T) {
+	t.Parallel()
+	entered := make(chan struct{})
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(entered); <-r.Context().Done() })
+	h, err := start(quiet(""), parts{recorder: &tape{}, addr: "127.0.0.1:0", mounts: []mount{{"/hang", hang}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if response, err := http.Get("http://" + h.own.addr.String() + "/hang"); err == nil {
+			response.Body.Close()
+		}
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("close: %v", err)
+	}
+}
