@@ -27,12 +27,12 @@ type pace struct {
 	turn   time.Duration // of load, for one row at one server
 	ops    int           // in one turn at most
 	settle time.Duration // waited after a turn until the server is idle
-	total  time.Duration // after which no new round begins
+	total  time.Duration // after which no new load begins
 }
 
 var (
-	full  = pace{rounds: 7, turn: 800 * time.Millisecond, ops: 20_000, settle: 3 * time.Second, total: 5 * time.Minute}
-	quick = pace{rounds: 3, turn: 250 * time.Millisecond, ops: 5_000, settle: 600 * time.Millisecond, total: 40 * time.Second}
+	full  = pace{rounds: 7, turn: 800 * time.Millisecond, ops: 20_000, settle: 3 * time.Second, total: 5*time.Minute + 20*time.Second}
+	quick = pace{rounds: 3, turn: 250 * time.Millisecond, ops: 5_000, settle: 600 * time.Millisecond, total: 45 * time.Second}
 )
 
 var concurrencies = []int{1, 8, 32}
@@ -113,14 +113,14 @@ func run(ctx context.Context, o options) error {
 func measure(ctx context.Context, p pace, servers []*server, results results) error {
 	began := time.Now()
 	for round := -1; round < p.rounds; round++ { // round -1 warms up
-		if time.Since(began) > p.total {
-			fmt.Printf("stopped after %d of %d rounds: %s are over\n", round, p.rounds, p.total)
-			return nil
-		}
 		for _, row := range rows {
 			for _, c := range concurrencies {
 				if round < 0 && c != 8 {
 					continue
+				}
+				if time.Since(began) > p.total {
+					fmt.Printf("stopped in round %d of %d: %s are over\n", round+1, p.rounds, p.total)
+					return nil
 				}
 				for i := range servers {
 					s := servers[(i+max(round, 0))%len(servers)]
