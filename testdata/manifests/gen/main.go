@@ -4,8 +4,8 @@
 //
 //	go run ./testdata/manifests/gen
 //
-// pushes.json lists them: file, media type, digest, and the tag they come
-// under (empty: pushed by digest), children before their index. blobs.json has
+// lists/pushes.json has them all: file, media type, digest, and the tag they come
+// under (empty: pushed by digest), children before their index. lists/blobs.json has
 // the content of every blob that a manifest names, by digest: a few words that
 // a test can push, since a registry does not compare sizes, which are made up.
 // (A registry takes foreign-layers.json only if its configuration allows URLs in
@@ -47,7 +47,7 @@ const (
 	compact  = ""
 )
 
-// push is one line of pushes.json.
+// push is one entry of lists/pushes.json.
 type push struct {
 	File      string        `json:"file"`
 	MediaType string        `json:"mediaType"`
@@ -99,12 +99,15 @@ func writeAll(dir string) error {
 	if w.err != nil {
 		return w.err
 	}
+	if err := os.MkdirAll(filepath.Join(dir, "lists"), 0o755); err != nil {
+		return err
+	}
 	for file, list := range map[string]any{"pushes.json": w.pushes, "blobs.json": blobs} {
 		b, err := encode(list, "\t")
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, file), append(b, '\n'), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "lists", file), append(b, '\n'), 0o644); err != nil {
 			return err
 		}
 	}
