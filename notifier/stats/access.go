@@ -1,0 +1,50 @@
+package stats
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// access gives what the caller may see. A wrong token is an error rather than
+// a look at the public part, so that a mistyped one is noticed.
+func (a *api) access(w http.ResponseWriter, q *http.Request) (visible func(string) bool, ok bool) {
+	header := q.Header.Get("Authorization")
+	scheme, token, _ := strings.Cut(header, " ")
+	if header == "" || !strings.EqualFold(scheme, "Bearer") {
+		return a.Visible, true
+	}
+	want, err := a.token()
+	if err != nil {
+		a.log.Error("the API token can't be read, so nobody is let in by it", "err", err)
+	}
+	if want == "" || !equal(strings.TrimSpace(token), want) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		fail(w, http.StatusUnauthorized, "AuthenticationRequired", "this token is not the one in the API token file")
+		return nil, false
+	}
+	return func(string) bool { return true }, true
+}
+
+// token is empty if there is none.
+func (a *api) token() (string, error) {
+	if a.TokenFile == "" {
+		return "", nil
+	}
+	f, err := os.Open(a.TokenFile)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	return strings.TrimSpace(string(b)), err
+}
+
+// equal takes the same time whatever the two have in common.
+func equal(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}

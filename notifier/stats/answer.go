@@ -1,0 +1,24 @@
+package stats
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// answer writes v as JSON. Names are in it as they are: it is not for HTML.
+func answer(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "InternalServerError", "the answer can't be written as JSON")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(b, '\n'))
+}
+
+func fail(w http.ResponseWriter, status int, name, message string) {
+	b, _ := json.Marshal(map[string]string{"error": name, "message": message})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}

@@ -1,0 +1,53 @@
+package stats
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+type day struct {
+	Date   string                  `json:"date"` // UTC
+	Pulls  int64                   `json:"pulls"`
+	Pushes int64                   `json:"pushes"`
+	Counts map[counter.Class]int64 `json:"counts"`
+}
+
+func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
+	n, err := number(q, "days", 30, counter.KeepDays)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	list, degraded, err := read(q.Context(), a, func(ctx context.Context, s counter.Source) ([]counter.Day, error) {
+		return s.Daily(ctx, name, n)
+	})
+	if err != nil {
+		a.unavailable(w, err)
+		return
+	}
+	out := struct {
+		Name     string `json:"name"`
+		Days     []day  `json:"days"`
+		Degraded bool   `json:"degraded,omitempty"`
+	}{Name: name, Days: make([]day, 0, len(list)), Degraded: degraded}
+	quiet := true
+	for _, d := range list {
+		out.Days = append(out.Days, day{d.Date, d.Counts[counter.Pull], d.Counts[counter.Push], d.Counts})
+		quiet = quiet && len(d.Counts) == 0
+	}
+	if quiet {
+		// No numbers in these days, or no such repository.
+		d, _, err := a.detail(q.Context(), name)
+		if err != nil {
+			a.unavailable(w, err)
+			return
+		}
+		if !d.found {
+			noRepository(w)
+			return
+		}
+	}
+	answer(w, out)
+}

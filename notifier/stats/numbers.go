@@ -1,0 +1,37 @@
+package stats
+
+import (
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+// numbers are how a repository shows everywhere. Pulls and pushes are in
+// counts too; they have a name of their own since most readers want nothing
+// else.
+type numbers struct {
+	Name     string                  `json:"name"`
+	Pulls    int64                   `json:"pulls"`
+	Pushes   int64                   `json:"pushes"`
+	Counts   map[counter.Class]int64 `json:"counts"`
+	LastPull *time.Time              `json:"lastPull,omitempty"`
+	LastPush *time.Time              `json:"lastPush,omitempty"`
+}
+
+func numbersOf(t counter.Totals) numbers {
+	return numbers{
+		Name:     t.Name,
+		Pulls:    t.Counts[counter.Pull],
+		Pushes:   t.Counts[counter.Push],
+		Counts:   t.Counts,
+		LastPull: known(t.LastPull),
+		LastPush: known(t.LastPush),
+	}
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

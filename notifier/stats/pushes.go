@@ -1,0 +1,38 @@
+package stats
+
+import "net/http"
+
+// pushes serves GET pushes?limit=. What comes back is looked at once more: a
+// list that was put together wrongly must not tell names.
+func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
+	visible, ok := a.access(w, q)
+	if !ok {
+		return
+	}
+	limit, err := number(q, "limit", 50, maxLimit)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	list, err := a.Pushes(q.Context(), limit, visible)
+	if err != nil {
+		a.unavailable(w, err)
+		return
+	}
+	out := struct {
+		Pushes []Push `json:"pushes"`
+	}{Pushes: []Push{}}
+	for _, p := range list {
+		if len(out.Pushes) == limit || !visible(p.Repository) {
+			continue
+		}
+		if p.Tags == nil {
+			p.Tags = []string{}
+		}
+		if p.Platforms == nil {
+			p.Platforms = []string{}
+		}
+		out.Pushes = append(out.Pushes, p)
+	}
+	answer(w, out)
+}

@@ -1,0 +1,46 @@
+package stats
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+const maxLimit = 1000
+
+// number reads a parameter that lies between 1 and most.
+func number(q *http.Request, name string, usual, most int) (int, error) {
+	s := q.URL.Query().Get(name)
+	if s == "" {
+		return usual, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s must be a number from 1 to %d", name, most)
+	}
+	return n, nil
+}
+
+// oneOf reads a parameter that is one of some words, the first of which is
+// usual.
+func oneOf(q *http.Request, name string, words ...string) (string, error) {
+	s := q.URL.Query().Get(name)
+	if s == "" {
+		return words[0], nil
+	}
+	for _, w := range words {
+		if s == w {
+			return s, nil
+		}
+	}
+	return "", fmt.Errorf("%s must be one of %q", name, words)
+}
+
+func badRequest(w http.ResponseWriter, err error) {
+	fail(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+}
+
+func (a *api) unavailable(w http.ResponseWriter, err error) {
+	a.log.Error("numbers can't be read", "err", err)
+	fail(w, http.StatusServiceUnavailable, "Unavailable", "the numbers can't be read at the moment")
+}

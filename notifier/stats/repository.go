@@ -1,0 +1,90 @@
+package stats
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+// repository serves GET repositories/NAME?limit= and, as a pattern of the mux
+// can't, GET repositories/NAME/daily?days=. A repository whose own name ends
+// in /daily is asked for with that slash written as %2F.
+func (a *api) repository(w http.ResponseWriter, q *http.Request) {
+	visible, ok := a.access(w, q)
+	if !ok {
+		return
+	}
+	escaped := strings.TrimPrefix(q.URL.EscapedPath(), Prefix+"repositories/")
+	escaped, daily := strings.CutSuffix(escaped, "/daily")
+	name, err := url.PathUnescape(escaped)
+	if err != nil || name == "" || len(name) > 255 || !visible(name) {
+		noRepository(w)
+		return
+	}
+	if daily {
+		a.daily(w, q, name)
+		return
+	}
+	a.one(w, q, name)
+}
+
+// noRepository is the same whether there is none or it is not for the caller.
+func noRepository(w http.ResponseWriter) {
+	fail(w, http.StatusNotFound, "RepositoryNotFound", "nothing was counted for this repository, or it is not public")
+}
+
+type tag struct {
+	Tag    string                  `json:"tag"`
+	Pulls  int64                   `json:"pulls"`
+	Pushes int64                   `json:"pushes"`
+	Counts map[counter.Class]int64 `json:"counts"`
+}
+
+type detail struct {
+	totals counter.Totals
+	tags   map[string]map[counter.Class]int64
+	found  bool
+}
+
+func (a *api) detail(ctx context.Context, name string) (detail, bool, error) {
+	return read(ctx, a, func(ctx context.Context, s counter.Source) (detail, error) {
+		totals, tags, found, err := s.Repository(ctx, name)
+		return detail{totals, tags, found}, err
+	})
+}
+
+// one shows the tags with the most pulls.
+func (a *api) one(w http.ResponseWriter, q *http.Request, name string) {
+	limit, err := number(q, "limit", 100, maxLimit)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	d, degraded, err := a.detail(q.Context(), name)
+	if err != nil {
+		a.unavailable(w, err)
+		return
+	}
+	if !d.found {
+		noRepository(w)
+		return
+	}
+	tags := make([]tag, 0, len(d.tags))
+	for name, counts := range d.tags {
+		tags = append(tags, tag{name, counts[counter.Pull], counts[counter.Push], counts})
+	}
+	slices.SortFunc(tags, func(a, b tag) int {
+		return cmp.Or(cmp.Compare(b.Pulls, a.Pulls), strings.Compare(a.Tag, b.Tag))
+	})
+	answer(w, struct {
+		numbers
+		Tags     []tag `json:"tags"`
+		MoreTags bool  `json:"moreTags,omitempty"`
+		Degraded bool  `json:"degraded,omitempty"`
+	}{numbersOf(d.totals), tags[:min(limit, len(tags))], len(tags) > limit, degraded})
+}
