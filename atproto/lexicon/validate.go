@@ -96,3 +96,9 @@ func ValidateInput(nsid string, raw []byte) error {
 	_, err := Input(nsid, raw)
 	return err
 }
+
+// HasInput says whether a procedure takes a JSON body.
+func HasInput(nsid string) bool {
+	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaProcedure)
+	return ok && def.Input != nil && def.Input.Schema != nil
+}

@@ -1,0 +1,54 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// hashWait is how long a login waits for others to be checked.
+const hashWait = 10 * time.Second
+
+var errBadLogin = &Error{http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password"}
+
+// createSession is com.atproto.server.createSession.
+func (s *Server) createSession(c *call) (any, error) {
+	if !s.login {
+		return nil, errNoLogins
+	}
+	if wait, ok := s.logins.take(c.Request, s.now()); !ok {
+		return nil, s.tooMany(c, wait)
+	}
+	stored, err := loadPassword(s.passwordFile)
+	if errors.Is(err, errNoPassword) {
+		return nil, &Error{http.StatusUnauthorized, "AuthenticationRequired", errNoPassword.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), hashWait)
+	defer cancel()
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	case <-ctx.Done():
+		return nil, s.tooMany(c, hashWait)
+	}
+	// The password is checked even for a wrong name: both take the same time.
+	if !stored.matches(c.text("password")) || !s.id.is(c.text("identifier")) {
+		return nil, errBadLogin
+	}
+	secret, err := tokenSecret(s.id, stored)
+	if err != nil {
+		return nil, err
+	}
+	return s.newSession(secret)
+}
+
+func (s *Server) tooMany(c *call, wait time.Duration) error {
+	c.reply.Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	return &Error{http.StatusTooManyRequests, "RateLimitExceeded", "Rate Limit Exceeded"}
+}

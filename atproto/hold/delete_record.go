@@ -1,0 +1,36 @@
+package hold
+
+import (
+	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// deleteRecord is com.atproto.repo.deleteRecord. Deleting what is not there is
+// done already.
+func (s *Server) deleteRecord(c *call) (any, error) {
+	if err := s.ownRepo(c); err != nil {
+		return nil, err
+	}
+	w := repo.Write{Action: repo.Delete, Collection: c.text("collection"), RKey: c.text("rkey")}
+	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
+		return nil, invalidRequest("Invalid record key (got %.80q) at $.rkey", w.RKey)
+	}
+	var done repo.Result
+	wrote, err := s.change(c, w.Collection, w.RKey, func(old []byte, swap *cid.Cid) (bool, error) {
+		if old == nil {
+			return false, nil
+		}
+		var err error
+		done, err = s.apply(c, []repo.Write{w}, swap)
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !wrote {
+		return struct{}{}, nil
+	}
+	return struct {
+		Commit *commitMeta `json:"commit"`
+	}{metaOf(done)}, nil
+}

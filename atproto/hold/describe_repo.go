@@ -1,0 +1,22 @@
+package hold
+
+// describeRepo is com.atproto.repo.describeRepo.
+func (s *Server) describeRepo(c *call) (any, error) {
+	if !s.id.is(c.param("repo")) {
+		return nil, invalidRequest("Could not find user: %.300s", c.param("repo"))
+	}
+	collections, err := s.repo.Collections()
+	if err != nil {
+		return nil, err
+	}
+	if collections == nil {
+		collections = []string{}
+	}
+	return struct {
+		Handle          string      `json:"handle"`
+		DID             string      `json:"did"`
+		DIDDoc          didDocument `json:"didDoc"`
+		Collections     []string    `json:"collections"`
+		HandleIsCorrect bool        `json:"handleIsCorrect"`
+	}{s.id.Handle, s.id.DID, s.doc, collections, s.id.Handle != HandleInvalid}, nil
+}

@@ -1,0 +1,173 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// RepoConfig says where a hold's repository and key are, and who it is. Dir,
+// KeyFile and Hostname are required.
+type RepoConfig struct {
+	Dir      string
+	KeyFile  string
+	Hostname string
+	Reserve  uint64           // bytes of free disk below which writes are refused; 0: repo's default
+	Now      func() time.Time // nil: time.Now
+	Logger   *slog.Logger     // nil: silent
+}
+
+// InitConfig adds to a RepoConfig what a new account says of itself.
+type InitConfig struct {
+	RepoConfig
+	DisplayName string // at most 64 graphemes; empty: the hostname
+	Description string // at most 256 graphemes
+
+	// New sets a repository of another hostname aside, beside Dir, and begins a
+	// new one.
+	New bool
+}
+
+// Init makes what is missing of a hold: its signing key, and its repository
+// with a profile that labels the account as a bot. Called again it changes
+// nothing but a display name or description that is given and differs. A
+// repository whose key is missing is an error, and so is one of another
+// hostname unless cfg.New.
+func Init(cfg InitConfig) (did string, err error) {
+	if did, err = DIDWeb(cfg.Hostname); err != nil {
+		return "", fmt.Errorf("init hold: %w", err)
+	}
+	key, err := initKey(cfg.RepoConfig)
+	if err != nil {
+		return "", fmt.Errorf("init hold: %w", err)
+	}
+	id, err := IdentityOf(cfg.Hostname, key)
+	if err != nil {
+		return "", fmt.Errorf("init hold: %w", err)
+	}
+	if err := initRepo(cfg, id); err != nil {
+		return "", fmt.Errorf("init hold: %w", err)
+	}
+	return did, nil
+}
+
+// initKey loads the key or, for a hold that has no repository yet, makes it.
+func initKey(cfg RepoConfig) (atcrypto.PrivateKeyExportable, error) {
+	key, err := LoadKey(cfg.KeyFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if repo.Exists(cfg.Dir) {
+		return nil, missingKey(cfg)
+	}
+	return CreateKey(cfg.KeyFile)
+}
+
+func missingKey(cfg RepoConfig) error {
+	return fmt.Errorf("the repository in %s is there, but its signing key %s is missing: put the key back from a backup, no other can sign for it", cfg.Dir, cfg.KeyFile)
+}
+
+func initRepo(cfg InitConfig, id Identity) error {
+	if repo.Exists(cfg.Dir) {
+		r, err := openRepo(cfg.RepoConfig, id)
+		if err == nil {
+			return errors.Join(updateProfile(r, cfg), r.Close())
+		}
+		if !cfg.New || !otherDID(err, id) {
+			return err
+		}
+		if err := setAside(cfg); err != nil {
+			return err
+		}
+	}
+	profile, err := newProfile(cfg)
+	if err != nil {
+		return err
+	}
+	r, err := repo.Init(repoConfig(cfg.RepoConfig, id), []repo.Write{
+		{Action: repo.Create, Collection: lexicon.NSIDProfile, RKey: "self", Record: profile},
+	})
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// setAside keeps the repository of an identity that is given up.
+func setAside(cfg InitConfig) error {
+	aside := cfg.Dir + ".old-" + cfg.now().UTC().Format("20060102T150405")
+	if err := os.Rename(cfg.Dir, aside); err != nil {
+		return fmt.Errorf("set the old repository aside: %w", err)
+	}
+	cfg.logger().Info("set the old repository aside", "path", aside)
+	return nil
+}
+
+// OpenRepo loads the key and opens the repository that Init made.
+func OpenRepo(cfg RepoConfig) (*repo.Repo, Identity, error) {
+	if _, err := DIDWeb(cfg.Hostname); err != nil {
+		return nil, Identity{}, err
+	}
+	key, err := LoadKey(cfg.KeyFile)
+	if errors.Is(err, fs.ErrNotExist) && repo.Exists(cfg.Dir) {
+		return nil, Identity{}, fmt.Errorf("open hold: %w", missingKey(cfg))
+	}
+	if err != nil {
+		return nil, Identity{}, fmt.Errorf("open hold: %w", err)
+	}
+	id, err := IdentityOf(cfg.Hostname, key)
+	if err != nil {
+		return nil, Identity{}, err
+	}
+	r, err := openRepo(cfg, id)
+	if err != nil {
+		return nil, Identity{}, fmt.Errorf("open hold: %w", err)
+	}
+	return r, id, nil
+}
+
+func openRepo(cfg RepoConfig, id Identity) (*repo.Repo, error) {
+	r, err := repo.Open(repoConfig(cfg, id))
+	switch {
+	case errors.Is(err, repo.ErrNotExist):
+		return nil, fmt.Errorf("%w; `tidings hold init` makes one", err)
+	case err != nil && otherDID(err, id):
+		return nil, fmt.Errorf("%w; a hostname cannot change: give back the old one, or begin anew with `tidings hold init --new`, which keeps the old repository beside the new", err)
+	}
+	return r, err
+}
+
+// otherDID says whether err is that of a repository which belongs to another
+// DID. Its text names both.
+func otherDID(err error, id Identity) bool {
+	return strings.Contains(err.Error(), "not of "+id.DID)
+}
+
+func repoConfig(cfg RepoConfig, id Identity) repo.Config {
+	return repo.Config{
+		Dir: cfg.Dir, DID: id.DID, Key: id.Key, Handle: id.Handle,
+		Now: cfg.Now, Reserve: cfg.Reserve, Logger: cfg.Logger,
+	}
+}
+
+func (cfg RepoConfig) now() time.Time {
+	if cfg.Now != nil {
+		return cfg.Now()
+	}
+	return time.Now()
+}
+
+func (cfg RepoConfig) logger() *slog.Logger {
+	if cfg.Logger != nil {
+		return cfg.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}

@@ -1,0 +1,90 @@
+package hold
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+
+	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// putRecord is com.atproto.repo.putRecord: create or update. The same content
+// again answers the same and makes no commit.
+func (s *Server) putRecord(c *call) (any, error) {
+	w, answer, err := s.planRecord(c, c.text("rkey"))
+	if err != nil {
+		return nil, err
+	}
+	var done repo.Result
+	wrote, err := s.change(c, w.Collection, w.RKey, func(old []byte, swap *cid.Cid) (bool, error) {
+		w.Action = repo.Update
+		if old == nil {
+			w.Action = repo.Create
+		}
+		if bytes.Equal(old, w.Record) {
+			return false, nil
+		}
+		done, err = s.apply(c, []repo.Write{w}, swap)
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !wrote {
+		return answer.written(repo.CIDOf(w.Record), nil), nil
+	}
+	return answer.written(done.CIDs[0], metaOf(done)), nil
+}
+
+// maxRaces is how often a change that others overtook is tried.
+const maxRaces = 20
+
+// change reads a record, holds it against swapRecord and swapCommit, and lets
+// try write on top of the very head that was read. When another commit came
+// between and the caller did not name one, it begins again.
+func (s *Server) change(c *call, collection, rkey string, try func(old []byte, swap *cid.Cid) (bool, error)) (wrote bool, err error) {
+	named, err := c.swap("swapCommit")
+	if err != nil {
+		return false, err
+	}
+	for range maxRaces {
+		head := s.repo.Head().Commit
+		if named != nil && *named != head {
+			return false, &repo.SwapError{Head: head}
+		}
+		was, old, err := s.repo.Get(collection, rkey)
+		if err != nil && !errors.Is(err, repo.ErrNotFound) {
+			return false, err
+		}
+		if err := c.checkSwapRecord(was); err != nil {
+			return false, err
+		}
+		wrote, err = try(old, &head)
+		var overtaken *repo.SwapError
+		if !errors.As(err, &overtaken) || named != nil {
+			return wrote, err
+		}
+	}
+	return false, &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "too many other writes came between: try again"}
+}
+
+// checkSwapRecord holds the member swapRecord, a CID or null for "there is
+// none", against what is there.
+func (c *call) checkSwapRecord(was cid.Cid) error {
+	value, given := c.input["swapRecord"]
+	if !given {
+		return nil
+	}
+	want, err := c.swap("swapRecord")
+	if err != nil {
+		return err
+	}
+	if value == nil && !was.Defined() || want != nil && *want == was {
+		return nil
+	}
+	if !was.Defined() {
+		return &Error{http.StatusBadRequest, "InvalidSwap", "Record was at null"}
+	}
+	return &Error{http.StatusBadRequest, "InvalidSwap", "Record was at " + was.String()}
+}

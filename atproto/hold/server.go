@@ -1,0 +1,115 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// Config is what a Server serves. Identity and Repo are required.
+type Config struct {
+	Identity
+	Repo *repo.Repo
+
+	Login        bool   // the account's owner may log in and write
+	PasswordFile string // what SetPassword wrote; read at each login
+
+	Version string           // told by _health; may be empty
+	Now     func() time.Time // nil: time.Now
+	Logger  *slog.Logger     // nil: silent
+}
+
+// Server answers /xrpc/*, /.well-known/did.json and /.well-known/atproto-did.
+type Server struct {
+	id           Identity
+	repo         *repo.Repo
+	login        bool
+	passwordFile string
+	version      string
+	now          func() time.Time
+	lg           *slog.Logger
+
+	doc     didDocument
+	methods map[string]method
+	tids    *syntax.TIDClock // for records whose key the caller leaves to us
+	logins  loginLimit
+	hashing chan struct{} // one password is hashed at a time
+	exports chan struct{} // getRepo calls at a time
+}
+
+// maxExports is how many getRepo answers may be under way. Each keeps a
+// snapshot of the repository open for as long as its client reads.
+const maxExports = 4
+
+// New makes a Server. It does not own the repository.
+func New(cfg Config) (*Server, error) {
+	if cfg.Repo == nil || cfg.Key == nil || cfg.DID == "" {
+		return nil, errors.New("hold: identity and repository are required")
+	}
+	doc, err := newDIDDocument(cfg.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("hold: read public key: %w", err)
+	}
+	s := &Server{
+		doc:          doc,
+		id:           cfg.Identity,
+		repo:         cfg.Repo,
+		login:        cfg.Login,
+		passwordFile: cfg.PasswordFile,
+		version:      cfg.Version,
+		now:          cfg.Now,
+		lg:           cfg.Logger,
+		hashing:      make(chan struct{}, 1),
+		exports:      make(chan struct{}, maxExports),
+		tids:         syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.lg == nil {
+		s.lg = slog.New(slog.DiscardHandler)
+	}
+	s.lg = s.lg.With("component", "hold")
+	s.methods = map[string]method{
+		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
+		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},
+		"com.atproto.server.refreshSession":  {http.MethodPost, s.refresher, s.refreshSession},
+		"com.atproto.server.getSession":      {http.MethodGet, s.session, s.getSession},
+		"com.atproto.identity.resolveHandle": {http.MethodGet, nobody, s.resolveHandle},
+		"com.atproto.repo.applyWrites":       {http.MethodPost, s.session, s.applyWrites},
+		"com.atproto.repo.createRecord":      {http.MethodPost, s.session, s.createRecord},
+		"com.atproto.repo.putRecord":         {http.MethodPost, s.session, s.putRecord},
+		"com.atproto.repo.deleteRecord":      {http.MethodPost, s.session, s.deleteRecord},
+		"com.atproto.repo.getRecord":         {http.MethodGet, nobody, s.getRecord},
+		"com.atproto.repo.listRecords":       {http.MethodGet, nobody, s.listRecords},
+		"com.atproto.repo.describeRepo":      {http.MethodGet, nobody, s.describeRepo},
+		"com.atproto.sync.getLatestCommit":   {http.MethodGet, nobody, s.getLatestCommit},
+		"com.atproto.sync.getRepo":           {http.MethodGet, nobody, s.getRepo},
+		"com.atproto.sync.getRecord":         {http.MethodGet, nobody, s.syncGetRecord},
+	}
+	return s, nil
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	switch r.URL.Path {
+	case "/.well-known/did.json":
+		s.didJSON(w, r)
+	case "/.well-known/atproto-did":
+		s.atprotoDID(w, r)
+	default:
+		nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/")
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		s.xrpc(w, r, nsid)
+	}
+}

@@ -1,0 +1,225 @@
+package hold
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+)
+
+const (
+	maxBody      = 1_000_000        // bytes of a request, as at the reference server
+	bodyTimeout  = 30 * time.Second // for the whole request body
+	writeTimeout = 30 * time.Second // for a JSON answer, and for each piece of a longer one
+)
+
+// method is one XRPC method: how it is called, who may, and what it answers.
+type method struct {
+	verb   string // GET for a query, POST for a procedure
+	may    func(*http.Request) error
+	answer func(*call) (any, error) // a value for JSON, or a stream
+}
+
+// call is one request to a method, after its parameters and body were held
+// against the schema.
+type call struct {
+	*http.Request
+	nsid   string
+	params map[string]any
+	input  map[string]any // of a procedure that has a body
+	reply  http.Header    // the answer's
+}
+
+// stream answers with something other than JSON.
+type stream struct {
+	contentType string
+	write       func(io.Writer) error
+}
+
+func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
+	allowBrowsers(w.Header())
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if nsid == "_health" {
+		s.health(w, r)
+		return
+	}
+	answer, err := s.answer(w, r, nsid)
+	if err != nil {
+		s.fail(w, r, nsid, err)
+		return
+	}
+	if body, ok := answer.(stream); ok {
+		s.send(w, r, nsid, body)
+		return
+	}
+	s.reply(w, r, http.StatusOK, answer)
+}
+
+// allowBrowsers lets scripts of any site call: nothing here depends on cookies.
+func allowBrowsers(h http.Header) {
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "*, Authorization")
+	h.Set("Access-Control-Expose-Headers", "*")
+	h.Set("Access-Control-Max-Age", "86400")
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (any, error) {
+	m, ok := s.methods[nsid]
+	if !ok {
+		return nil, unknownMethod(nsid)
+	}
+	verb := r.Method
+	if verb == http.MethodHead {
+		verb = http.MethodGet
+	}
+	if verb != m.verb {
+		w.Header().Set("Allow", m.verb)
+		return nil, invalidRequest("Incorrect HTTP method (%.20s) expected %s", r.Method, m.verb)
+	}
+	if m.verb == http.MethodPost || r.Header.Get("Authorization") != "" {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	if m.verb == http.MethodPost {
+		// Also for a body that is refused unread: the server drains it.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	if err := m.may(r); err != nil {
+		return nil, err
+	}
+	c := &call{Request: r, nsid: nsid, reply: w.Header()}
+	if err := c.readParams(); err != nil {
+		return nil, err
+	}
+	if m.verb == http.MethodPost {
+		if err := c.readInput(w); err != nil {
+			return nil, err
+		}
+	}
+	return m.answer(c)
+}
+
+func unknownMethod(nsid string) error {
+	if _, err := syntax.ParseNSID(nsid); err != nil {
+		return invalidRequest("not the name of a method: %.80q", nsid)
+	}
+	return &Error{http.StatusNotImplemented, "MethodNotImplemented", "this hold does not serve " + nsid}
+}
+
+func (c *call) readParams() (err error) {
+	if c.params, err = lexicon.Params(c.nsid, c.URL.Query()); err != nil {
+		return invalidRequest("Invalid %s params: %v", c.nsid, err)
+	}
+	return nil
+}
+
+// readInput reads the body of a procedure that takes one, within its limits of
+// size and time. One that takes none leaves it unread.
+func (c *call) readInput(w http.ResponseWriter) error {
+	if !lexicon.HasInput(c.nsid) {
+		return nil
+	}
+	if err := c.checkEncoding(); err != nil {
+		return err
+	}
+	if c.ContentLength > maxBody {
+		return errTooLarge
+	}
+	raw, err := io.ReadAll(http.MaxBytesReader(w, c.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errTooLarge
+	case err != nil:
+		return invalidRequest("the request body ended too early or took too long")
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // from here on it would end the handler
+	c.input, err = lexicon.Input(c.nsid, raw)
+	if errors.Is(err, lexicon.ErrSyntax) {
+		return &Error{http.StatusBadRequest, "SyntaxError", err.Error()}
+	}
+	if err != nil {
+		return invalidRequest("Input/%v", err)
+	}
+	return nil
+}
+
+func (c *call) checkEncoding() error {
+	given := c.Header.Get("Content-Type")
+	if given == "" {
+		return invalidRequest("Request encoding (Content-Type) required but not provided")
+	}
+	if mediaType, _, err := mime.ParseMediaType(given); err != nil || mediaType != "application/json" {
+		return invalidRequest("Wrong request encoding (Content-Type): %.80s", given)
+	}
+	if encoding := c.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return invalidRequest("Wrong request encoding (Content-Encoding): %.80s", encoding)
+	}
+	return nil
+}
+
+// param is a string parameter, empty when it is not given.
+func (c *call) param(name string) string {
+	text, _ := c.params[name].(string)
+	return text
+}
+
+// text is a string member of the body, empty when it is not given.
+func (c *call) text(name string) string {
+	text, _ := c.input[name].(string)
+	return text
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, nsid string, err error) {
+	told := asError(err)
+	if told.Status >= http.StatusInternalServerError && told.Status != http.StatusNotImplemented {
+		s.lg.Error("request failed", "method", nsid, "error", err)
+	}
+	s.reply(w, r, told.Status, map[string]string{"error": told.Name, "message": told.Message})
+}
+
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		s.lg.Error("answer is not JSON", "path", r.URL.Path, "error", err)
+		http.Error(w, errInternal.Message, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	out := newPacedWriter(w)
+	defer out.done()
+	w.WriteHeader(status)
+	_, _ = out.Write(body) // the client may be gone
+}
+
+// send streams an answer. When it breaks off, the connection is cut, so that
+// the client cannot take the part for the whole.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, nsid string, body stream) {
+	w.Header().Set("Content-Type", body.contentType)
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := newPacedWriter(w)
+	err := body.write(out)
+	if err == nil {
+		out.done()
+		return
+	}
+	if !out.began {
+		w.Header().Del("Content-Type")
+		s.fail(w, r, nsid, err)
+		return
+	}
+	s.lg.Warn("answer broke off", "method", nsid, "error", err)
+	panic(http.ErrAbortHandler)
+}
