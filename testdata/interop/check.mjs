@@ -1,0 +1,29 @@
+// Waits until every sink of a running server has done all, exports the
+// account's repository, and has it verified.
+// usage: node check.mjs http://HOST DID COLLECTION=COUNT...
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+
+const [base, did, ...wanted] = process.argv.slice(2)
+const get = async (path) => {
+  const res = await fetch(base + path)
+  if (!res.ok) throw new Error(`${path}: ${res.status} ${await res.text()}`)
+  return res
+}
+
+for (let i = 0; ; i++) {
+  const { sinks } = await (await get('/tidings/api/v1/health')).json()
+  if (sinks.length > 0 && sinks.every((s) => s.depth === 0)) break
+  if (i === 300) throw new Error(`the sinks do not end: ${JSON.stringify(sinks)}`)
+  await setTimeout(100)
+}
+const doc = await (await get('/.well-known/did.json')).json()
+if (doc.id !== did) throw new Error(`did.json is of ${doc.id}, want ${did}`)
+const key = `did:key:${doc.verificationMethod[0].publicKeyMultibase}`
+const car = join(mkdtempSync(join(tmpdir(), 'car-')), 'repo.car')
+const res = await get(`/xrpc/com.atproto.sync.getRepo?did=${encodeURIComponent(did)}`)
+writeFileSync(car, Buffer.from(await res.arrayBuffer()))
+execFileSync(process.execPath, ['verify.mjs', car, did, key, ...wanted], { stdio: 'inherit' })

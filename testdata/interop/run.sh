@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Pushes with a real client to the real program, and has the account's
+# repository verified by the protocol's own library.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+work=$(mktemp -d)
+server=
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
+
+(cd testdata/interop && npm ci --ignore-scripts --no-audit --no-fund >"$work/npm.log" 2>&1) || { cat "$work/npm.log"; exit 1; }
+go build -o "$work/tidings" ./cmd/tidings
+go build -o "$work/crane" github.com/google/go-containerregistry/cmd/crane
+
+port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+host=localhost:$port
+cat >"$work/config.yml" <<YAML
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $work/registry}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:$port", draintimeout: 10s}
+middleware:
+  repository:
+    - name: tidings
+      options:
+        data: $work/data
+        public: ["oss/**"]
+        hold: {hostname: "$host"}
+        announce: {tags: ["*"], collect: 0s}
+YAML
+"$work/tidings" hold init "$work/config.yml"
+"$work/tidings" serve "$work/config.yml" >"$work/log" 2>&1 &
+server=$!
+for _ in $(seq 300); do (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.1; done
+
+layer() { mkdir -p "$work/$1" && echo "$1" >"$work/$1/file" && tar -C "$work/$1" -czf "$work/$1.tar.gz" file; }
+layer one && layer two && layer three
+crane=$work/crane
+# A Docker schema 2 image, an OCI image of two layers, an index of both, the
+# first again under another tag, and one outside of what is public.
+$crane append -f "$work/one.tar.gz" -t "$host/oss/docker:v1"
+$crane append --oci-empty-base -f "$work/two.tar.gz" -f "$work/three.tar.gz" -t "$host/oss/oci:v1"
+$crane copy "$host/oss/oci:v1" "$host/oss/multi:child"
+$crane index append -m "$host/oss/multi:child" -t "$host/oss/multi:v1"
+$crane tag "$host/oss/docker:v1" v2
+$crane append -f "$work/one.tar.gz" -t "$host/secret/app:v1"
+
+did=did:web:localhost%3A$port
+(cd testdata/interop && node check.mjs "http://$host" "$did" \
+  io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1) || { cat "$work/log"; exit 1; }

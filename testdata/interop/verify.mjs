@@ -1,0 +1,29 @@
+// Verifies an exported repository with the protocol's own library: the
+// signature, the whole tree, every record's hash.
+// usage: node verify.mjs FILE.car DID DIDKEY WANTED...   (WANTED: collection=count)
+import { readFileSync } from 'node:fs'
+import { verifyRepoCar } from '@atproto/repo'
+
+const [file, did, key, ...wanted] = process.argv.slice(2)
+const repo = await verifyRepoCar(readFileSync(file), did, key)
+const counts = {}
+for (const { collection } of repo.creates) counts[collection] = (counts[collection] ?? 0) + 1
+console.log(`verified ${repo.commit.cid}: ${JSON.stringify(counts)}`)
+for (const want of wanted) {
+  const [collection, count] = want.split('=')
+  if ((counts[collection] ?? 0) !== Number(count)) {
+    console.error(`${collection}: ${counts[collection] ?? 0} records, want ${count}`)
+    process.exitCode = 1
+  }
+}
+
+// A judge that cannot say no is none: another key must be refused.
+const { Secp256k1Keypair } = await import('@atproto/crypto')
+const stranger = (await Secp256k1Keypair.create()).did()
+try {
+  await verifyRepoCar(readFileSync(file), did, stranger)
+  console.error('a wrong key was accepted')
+  process.exitCode = 1
+} catch (err) {
+  console.log(`a wrong key is refused: ${err.message}`)
+}
