@@ -1,12 +1,314 @@
 package middleware
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"os"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/distribution/distribution/v3/configuration"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
+// settleTimeout bounds how long start waits for storage's word on pushes that
+// a crash interrupted. Those without an answer stay open until the next start.
+const settleTimeout = 2 * time.Minute
+
+// runtime is what one configuration's Tidings is made of. Each open method
+// adds its part; close ends them in the reverse order.
+type runtime struct {
+	options *config.Options
+	host    *configuration.Configuration
+	log     *slog.Logger
+	metrics prometheus.Registerer
+
+	closers []func(context.Context) error
+	mounts  []mount
+
+	state    *pebble.DB
+	dead     *notifier.DeadLetters
+	journal  *journal.Journal
+	redis    redis.UniversalClient
+	counter  *counter.Counter
+	rule     *counter.Rule
+	repo     *repo.Repo
+	notifier *notifier.Notifier
+}
+
 // wire puts the parts together that a configuration asks for.
-func wire(*configuration.Configuration) (parts, error) {
-	return parts{}, errors.New("this build has nothing to record with")
+func wire(host *configuration.Configuration) (parts, error) {
+	options, found, err := config.FromRegistry(host)
+	if err != nil {
+		return parts{}, err
+	}
+	if !found || !options.Enabled {
+		return parts{}, nil
+	}
+	r := &runtime{
+		options: options,
+		host:    host,
+		log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		metrics: prometheus.DefaultRegisterer,
+	}
+	for _, warning := range options.Warnings() {
+		r.log.Warn(warning)
+	}
+	for _, open := range []func() error{
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHold, r.openNotifier, r.openAPI, r.settle, r.run,
+	} {
+		if err := open(); err != nil {
+			return parts{}, errors.Join(err, r.close(context.Background()))
+		}
+	}
+	return parts{
+		recorder: recorder{r.notifier},
+		mounts:   r.mounts,
+		addr:     options.HTTP.Addr,
+		log:      r.log,
+		metrics:  NewMetrics(r.metrics),
+		close:    r.close,
+	}, nil
+}
+
+func (r *runtime) close(ctx context.Context) error {
+	var failed error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		failed = errors.Join(failed, r.closers[i](ctx))
+	}
+	r.closers = nil
+	return failed
+}
+
+func (r *runtime) onClose(f func() error) {
+	r.closers = append(r.closers, func(context.Context) error { return f() })
+}
+
+// register makes collectors visible on the registry's debug server until
+// close. A second registry in this process keeps its numbers to itself.
+func (r *runtime) register(collectors ...prometheus.Collector) {
+	for _, c := range collectors {
+		if err := r.metrics.Register(c); err != nil {
+			r.log.Warn("these metrics are not shown: another registry in this process has them", "err", err)
+			return
+		}
+		r.onClose(func() error { r.metrics.Unregister(c); return nil })
+	}
+}
+
+func (r *runtime) openFolder() error {
+	unlock, err := lock(r.options.LockFile())
+	if err != nil {
+		return err
+	}
+	r.onClose(unlock)
+	return nil
+}
+
+func (r *runtime) openState() error {
+	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Logger: r.log})
+	if err != nil {
+		return err
+	}
+	r.onClose(db.Close)
+	r.state, r.dead = db, notifier.NewDeadLetters(db)
+	return nil
+}
+
+func (r *runtime) openJournal() error {
+	j, err := journal.Open(journal.Config{
+		Dir:         r.options.JournalDir(),
+		SegmentSize: int64(r.options.Journal.Segment),
+		Limit:       int64(r.options.Journal.Limit),
+		Wait:        r.options.Journal.Wait,
+		Dropped:     r.dead.Dropped,
+		Logger:      r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.onClose(j.Close)
+	r.journal = j
+	return nil
+}
+
+func (r *runtime) openRedis() error {
+	if r.options.Redis == nil {
+		return nil
+	}
+	client, err := r.options.Redis.Client()
+	if err != nil {
+		return err
+	}
+	r.redis = redis.NewUniversalClient(client)
+	r.onClose(r.redis.Close)
+	return nil
+}
+
+func (r *runtime) openCounter() error {
+	rule, err := counter.NewRule(counter.RuleConfig{
+		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
+		IgnoreActors:     r.options.Count.IgnoreActors,
+		HeadWindow:       r.options.Count.HeadWindow,
+	})
+	if err != nil {
+		return err
+	}
+	r.rule = rule
+	r.counter, err = counter.Open(r.state, counter.Config{
+		Redis:   r.redis,
+		Learn:   rule.Learn,
+		Logger:  r.log,
+		Metrics: counter.NewMetrics(r.metrics),
+	})
+	if err != nil {
+		return err
+	}
+	children, err := r.counter.Children()
+	if err != nil {
+		return err
+	}
+	rule.Learn(children...)
+	return nil
+}
+
+func (r *runtime) openHold() error {
+	if r.options.Hold == nil {
+		return nil
+	}
+	reserve := uint64(r.options.Hold.Reserve)
+	account, identity, err := hold.OpenRepo(hold.RepoConfig{
+		Dir:      r.options.HoldDir(),
+		KeyFile:  r.options.KeyFile(),
+		Hostname: r.options.Hold.Hostname,
+		Reserve:  reserve,
+		Logger:   r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.onClose(account.Close)
+	r.repo = account
+	server, err := hold.New(hold.Config{
+		Identity:     identity,
+		Repo:         account,
+		Login:        r.options.Hold.Login,
+		PasswordFile: r.options.PasswordFile(),
+		Logger:       r.log,
+	})
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"} {
+		r.mounts = append(r.mounts, mount{path, server})
+	}
+	return nil
+}
+
+func (r *runtime) openNotifier() error {
+	cfg := notifier.Config{
+		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
+		Public:  r.options.Visible,
+		Metrics: notifier.NewMetrics(),
+		Logger:  r.log,
+	}
+	if r.repo != nil {
+		cfg.Publisher = r.repo
+		cfg.Account = r.repo.Head().DID
+		cfg.Owner = r.options.Owner
+		cfg.Announce = r.announce()
+	}
+	n, err := notifier.New(cfg)
+	if err != nil {
+		return err
+	}
+	r.register(append(cfg.Metrics.Collectors(), n)...)
+	r.notifier = n
+	return nil
+}
+
+func (r *runtime) announce() *notifier.Announce {
+	a := r.options.Announce
+	if a == nil {
+		return nil
+	}
+	return &notifier.Announce{
+		Tag:     a.Match,
+		Collect: a.Collect,
+		MaxAge:  a.MaxAge,
+		Langs:   a.Langs,
+		Reference: func(repository, tag string) string {
+			return r.options.Hold.Hostname + "/" + repository + ":" + tag
+		},
+		Link: func(repository, tag, digest string) string {
+			link, err := a.LinkTo(config.Link{Repository: repository, Tag: tag, Digest: digest})
+			if err != nil {
+				r.log.Warn("a post goes out without its link", "repository", repository, "err", err)
+			}
+			return link
+		},
+	}
+}
+
+func (r *runtime) openAPI() error {
+	cfg := stats.Config{
+		Source:    r.counter,
+		Pushes:    r.pushes,
+		Health:    r.health,
+		Visible:   r.options.Visible,
+		TokenFile: r.options.API.TokenFile,
+		Logger:    r.log,
+	}
+	if r.redis != nil {
+		cfg.Source, cfg.Fallback = &counter.Sum{Redis: r.redis}, r.counter
+	}
+	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
+	return nil
+}
+
+func (r *runtime) pushes(_ context.Context, limit int, visible func(string) bool) ([]stats.Push, error) {
+	return r.notifier.Pushes(limit, visible)
+}
+
+// settle ends what a crash left open, before there are new requests. A
+// pull-through cache takes no pushes.
+func (r *runtime) settle() error {
+	if r.host.Proxy.RemoteURL != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	return r.notifier.Settle(ctx, newStored(ctx, r.host))
+}
+
+// run starts what works in the background, and has it end first at close.
+func (r *runtime) run() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group errgroup.Group
+	group.Go(func() error { return r.notifier.Run(ctx) })
+	group.Go(func() error { return r.counter.Run(ctx) })
+	r.onClose(func() error {
+		cancel()
+		return group.Wait()
+	})
+	return nil
+}
+
+// recorder hands on to the notifier what the wrappers hear.
+type recorder struct{ *notifier.Notifier }
+
+func (r recorder) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
+	return r.Notifier.Intend(ctx, p)
 }

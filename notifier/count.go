@@ -107,6 +107,7 @@ func (e *Event) summary() *stats.Push {
 		Size:       sizeOf(&e.Manifest),
 		Layers:     len(e.Manifest.Layers),
 		Platforms:  platformsOf(&e.Manifest),
+		Tags:       []string{},
 	}
 	if e.Tag != "" {
 		p.Tags = []string{e.Tag}

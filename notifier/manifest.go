@@ -140,15 +140,19 @@ func referrer(tag string) (suffix string, ok bool) {
 	return m[1], true
 }
 
-// sizeOf is how many bytes there are to pull of an image, 0 for an index,
-// whose images are pushed by themselves.
+// sizeOf is how many bytes there are to pull of an image, each layer once, and
+// 0 for an index, whose images are pushed by themselves.
 func sizeOf(m *lexicon.ManifestInfo) int64 {
 	var size int64
 	if m.Config != nil {
 		size = m.Config.Size
 	}
+	seen := map[string]bool{}
 	for _, l := range m.Layers {
-		size += l.Size
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			size += l.Size
+		}
 	}
 	return size
 }
@@ -156,7 +160,7 @@ func sizeOf(m *lexicon.ManifestInfo) int64 {
 // platformsOf lists what the images of an index run on, as "linux/arm/v7".
 // Attestations are listed in an index under an unknown platform.
 func platformsOf(m *lexicon.ManifestInfo) []string {
-	var platforms []string
+	platforms := []string{}
 	for _, d := range m.Manifests {
 		p := d.Platform
 		if p == nil || p.OS == "" || p.OS == "unknown" {

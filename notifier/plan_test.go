@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
@@ -37,6 +38,9 @@ func TestPlan(t *testing.T) {
 			}
 			if err := json.Unmarshal(payload, &head); err != nil {
 				t.Fatal(err)
+			}
+			if head.MediaType == "" {
+				head.MediaType = v1.MediaTypeImageManifest // it is in the request's header then
 			}
 			info, err := describe(head.MediaType, payload)
 			if err != nil {

@@ -1,0 +1,33 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock keeps a second process out of a data folder. The lock goes with the
+// process, however it ends.
+func lock(path string) (unlock func() error, err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder %s: %w; options.data must name a folder that this process may write to", dir, err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write to the data folder %s: %w; options.data must name a folder that this process may write to", dir, err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		f.Close()
+		return nil, fmt.Errorf("the data folder %s is in use by another process: stop that one, or give this one a folder of its own (options.data)", dir)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the data folder %s: %w", dir, err)
+	}
+	return f.Close, nil
+}
