@@ -105,7 +105,6 @@ func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
 		ConnMaxIdleTime: r.ConnMaxIdleTime, ConnMaxLifetime: r.ConnMaxLifetime,
 		MaxRedirects: r.MaxRedirects,
 		MasterName:   r.MasterName, DisableIdentity: r.DisableIdentity, IdentitySuffix: r.IdentitySuffix,
-		UnstableResp3: r.UnstableResp3,
 	}
 	if c.TLS.Certificate == "" && c.TLS.Key == "" && len(c.TLS.RootCAs) == 0 {
 		return o, nil

@@ -1,0 +1,44 @@
+# `make` lists what can be done; .ci/run does what every change has to pass.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 10s
+CONFIG ?= config/embedded.yml
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race fuzz bench lint interop clean redis-server
+
+help: ## list what can be done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## serve CONFIG (config/embedded.yml: a registry and its account on localhost:5000, in ./data)
+	@bin/tidings hold init $(CONFIG)
+	@testdata/scripts/next $(CONFIG)
+	@exec bin/tidings serve $(CONFIG)
+
+build: ## build bin/tidings
+	CGO_ENABLED=0 go build -trimpath -o bin/tidings ./cmd/tidings
+
+test: redis-server ## run the tests; installs redis-server if it is missing
+	go test ./...
+
+race: redis-server ## run the tests with the race detector
+	go test -race ./...
+
+fuzz: ## run each fuzz test for FUZZTIME (10s)
+	testdata/scripts/fuzz $(FUZZTIME)
+
+bench: ## compare pushes and pulls with the registry alone
+	testdata/bench/run.sh
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+interop: build ## talk to a running registry with clients that we did not write
+	testdata/interop/run.sh
+
+clean: ## delete bin; ./data, with its key and its images, stays
+	rm -rf bin
+
+redis-server:
+	@testdata/scripts/need-redis
