@@ -2,6 +2,7 @@ package counter
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -60,16 +61,17 @@ func (s *childStore) begin() { s.fresh = s.fresh[:0] }
 
 func (s *childStore) store(b *pebble.Batch, repository string, digests []string) error {
 	for _, d := range digests {
-		if s.count >= s.half {
-			s.generation, s.count = s.generation+1, 0
-			if s.generation > 1 {
-				gone := childStoreKey(s.generation-1, 0)
-				if err := b.DeleteRange([]byte(childPrefix), gone, nil); err != nil {
-					return err
-				}
-			}
-		}
 		k := childKey(repository, d)
+		known, err := stored(b, childStoreKey(s.generation, k))
+		if err != nil {
+			return err
+		}
+		if known {
+			continue
+		}
+		if err := s.turn(b); err != nil {
+			return err
+		}
 		if err := b.Set(childStoreKey(s.generation, k), nil, nil); err != nil {
 			return err
 		}
@@ -77,6 +79,31 @@ func (s *childStore) store(b *pebble.Batch, repository string, digests []string)
 		s.fresh = append(s.fresh, k)
 	}
 	return nil
+}
+
+// turn begins the next generation if this one is full, and drops the one
+// before this.
+func (s *childStore) turn(b *pebble.Batch) error {
+	if s.count < s.half {
+		return nil
+	}
+	s.generation, s.count = s.generation+1, 0
+	if s.generation < 2 {
+		return nil
+	}
+	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, 0), nil)
+}
+
+// stored tells whether the key is there; many events list the same children.
+func stored(b *pebble.Batch, key []byte) (bool, error) {
+	_, closer, err := b.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, closer.Close()
 }
 
 func (s *childStore) committed() {

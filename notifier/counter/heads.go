@@ -30,7 +30,7 @@ func newHeads(window time.Duration, half int, now func() time.Time) heads {
 }
 
 func (h *heads) key(q Request) uint64 {
-	return maphash.Comparable(h.seed, headKey{q.Client, q.Repository, q.Digest})
+	return maphash.Comparable(h.seed, headKey{host(q.Client), q.Repository, q.Digest})
 }
 
 func (h *heads) add(q Request) {
@@ -76,4 +76,17 @@ func (h *heads) turn(now time.Time) {
 	case passed > h.window || len(h.newer) >= h.half:
 		h.newer, h.older, h.turned = nil, h.newer, now
 	}
+}
+
+// host takes the port off an address: the GET may come on another connection
+// than the HEAD.
+func host(addr string) string {
+	if strings.HasPrefix(addr, "[") {
+		h, _, _ := strings.Cut(addr[1:], "]")
+		return h
+	}
+	if h, _, ok := strings.Cut(addr, ":"); ok && strings.Count(addr, ":") == 1 {
+		return h
+	}
+	return addr
 }

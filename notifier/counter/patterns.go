@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -8,13 +9,16 @@ import (
 // patterns match as in `*trivy*`. Path globs won't do: a user agent is full of
 // slashes that mean nothing.
 type patterns struct {
-	list []string
+	list []pattern
 	fold bool
 }
 
+// pattern is what stands between its stars.
+type pattern [][]byte
+
 const (
 	maxPatterns = 256
-	maxSubject  = 1024 // bytes looked at, so that a long header costs no more
+	maxSubject  = 512 // bytes looked at, so that a long header costs no more
 )
 
 func newPatterns(list []string, fold bool) (patterns, error) {
@@ -29,52 +33,80 @@ func newPatterns(list []string, fold bool) (patterns, error) {
 		if len(s) > maxSubject {
 			return patterns{}, fmt.Errorf("pattern %d is longer than %d bytes", i+1, maxSubject)
 		}
-		p.list = append(p.list, s)
+		b := []byte(s)
+		if fold {
+			lower(b)
+		}
+		p.list = append(p.list, bytes.Split(b, []byte("*")))
 	}
 	return p, nil
 }
 
 func (p patterns) match(s string) bool {
-	if s == "" {
+	if s == "" || len(p.list) == 0 {
 		return false
 	}
-	s = s[:min(len(s), maxSubject)]
-	for _, pattern := range p.list {
-		if wildcard(pattern, s, p.fold) {
+	var room [maxSubject]byte
+	b := room[:copy(room[:], s)]
+	if p.fold {
+		lower(b)
+	}
+	for _, one := range p.list {
+		if one.match(b) {
 			return true
 		}
 	}
 	return false
 }
 
-// wildcard goes back to the last * only, so it takes at most len(pattern) *
-// len(s) steps.
-func wildcard(pattern, s string, fold bool) bool {
-	p, i, star, mark := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || same(pattern[p], s[i], fold)):
-			p, i = p+1, i+1
-		case star >= 0:
-			mark++
-			p, i = star+1, mark
-		default:
+// match takes the first place that fits for each part but the last, which
+// must be at the end: if that fails, a later place fails too.
+func (p pattern) match(b []byte) bool {
+	first, last := p[0], p[len(p)-1]
+	if len(p) == 1 {
+		return len(b) == len(first) && fits(first, b)
+	}
+	if len(b) < len(first)+len(last) || !fits(first, b) || !fits(last, b[len(b)-len(last):]) {
+		return false
+	}
+	b = b[len(first) : len(b)-len(last)]
+	for _, part := range p[1 : len(p)-1] {
+		i := find(part, b)
+		if i < 0 {
+			return false
+		}
+		b = b[i+len(part):]
+	}
+	return true
+}
+
+func find(part, b []byte) int {
+	if bytes.IndexByte(part, '?') < 0 {
+		return bytes.Index(b, part)
+	}
+	for i := 0; i+len(part) <= len(b); i++ {
+		if fits(part, b[i:]) {
+			return i
+		}
+	}
+	return -1
+}
+
+// fits tells whether b begins with part, in which ? stands for any byte. b is
+// not shorter than part.
+func fits(part, b []byte) bool {
+	for i, c := range part {
+		if c != '?' && c != b[i] {
 			return false
 		}
 	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return true
 }
 
-func same(a, b byte, fold bool) bool {
-	return a == b || fold && lower(a) == lower(b)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c + 'a' - 'A'
+func lower(b []byte) {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
 	}
-	return c
 }

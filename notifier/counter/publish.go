@@ -33,6 +33,8 @@ type sent struct {
 	refresh    int             // the bucket that is sent whole at refreshAt
 	refreshAt  time.Time
 	childrenAt string // entry of the stream of children that was read last
+
+	saidLost, saidAhead time.Time // when it was logged
 }
 
 func (c *Counter) loadGenerations() error {
@@ -66,13 +68,23 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	}
 	c.cfg.Metrics.published(r.rows, r.lost, err != nil, c.cfg.Now())
 	c.status.round(c.cfg.Now(), err)
-	if r.lost > 0 {
+	if r.lost > 0 && c.mayLog(&c.sent.saidLost) {
 		c.log.Warn("Redis had lost numbers, which were sent again", "buckets", r.lost, "of", buckets, "rows", r.rows)
 	}
-	if r.ahead > 0 {
+	if r.ahead > 0 && c.mayLog(&c.sent.saidAhead) {
 		c.log.Warn("Redis holds higher numbers of this disk than the disk itself, which was set back or is a copy; the higher ones stay until the disk has caught up", "fields", r.ahead)
 	}
 	return r.rows, err
+}
+
+// mayLog keeps what can happen in every round from filling the log.
+func (c *Counter) mayLog(said *time.Time) bool {
+	now := c.cfg.Now()
+	if now.Sub(*said) < logEvery {
+		return false
+	}
+	*said = now
+	return true
 }
 
 // round is one Publish.
@@ -237,6 +249,9 @@ func (c *Counter) settle(bucket int, generation string, marks []mark, damaged ma
 		}
 		key := []byte(dirtyPrefix + m.suffix)
 		val, closer, err := c.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ type Request struct {
 	Digest     string   // of what is answered
 	Kind       string   // image, index or artifact
 	Children   []string // digests that an index lists
-	Client     string   // an address, without its port; kept only as a hash under a key that dies with the process
+	Client     string   // an address, with a port or without; kept only as a hash under a key that dies with the process
 	UserAgent  string
 	Actor      string
 }

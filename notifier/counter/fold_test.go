@@ -1,0 +1,361 @@
+package counter
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func TestFold(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	r.fold(some(rand.New(rand.NewPCG(10, 10)), 1000)...)
+	checkSource(t, r.c, r.want)
+	r.fold(some(rand.New(rand.NewPCG(11, 11)), 1000)...)
+	r.reopen()
+	checkSource(t, r.c, r.want)
+	if got := r.c.Cursor("aaaa", 1); got != 2000 {
+		t.Errorf("the cursor is %d, want 2000", got)
+	}
+	if got := r.c.Cursor("aaaa", 0); got != 0 {
+		t.Errorf("the cursor of the other stream is %d, want 0", got)
+	}
+	if got := r.c.Cursor("bbbb", 1); got != 0 {
+		t.Errorf("the cursor of another journal is %d, want 0", got)
+	}
+}
+
+func TestFoldTwice(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	pull := []Fact{{Repository: "x", Tag: "v1", Class: Pull, Time: noon}}
+	r.fold(pull...)
+	r.fold(pull...)
+	for _, upTo := range []uint64{0, 1, 2} {
+		err := r.c.Fold("aaaa", 1, upTo, pull, func(*pebble.Batch) error { t.Error("also was called"); return nil })
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	checkSource(t, r.c, r.want)
+}
+
+// TestFoldSumsJournals: a journal that took a new id goes on in the same numbers.
+func TestFoldSumsJournals(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	r.fold(some(rand.New(rand.NewPCG(12, 12)), 300)...)
+	r.journal = "bbbb"
+	r.fold(some(rand.New(rand.NewPCG(13, 13)), 300)...)
+	checkSource(t, r.c, r.want)
+}
+
+func TestFoldWithAlso(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	own := errors.New("no")
+	fact := []Fact{{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon, Children: []string{digest(2)}}}
+	err := r.c.Fold("aaaa", 0, 5, fact, func(*pebble.Batch) error { return own })
+	if !errors.Is(err, own) {
+		t.Fatalf("Fold = %v, want the caller's error", err)
+	}
+	if got := r.c.Cursor("aaaa", 0); got != 0 {
+		t.Errorf("the cursor moved to %d", got)
+	}
+	checkSource(t, r.c, map[string]map[Class]int64{})
+	if keys, _ := r.c.Children(); len(keys) != 0 {
+		t.Errorf("children were stored: %v", keys)
+	}
+	err = r.c.Fold("aaaa", 0, 5, fact, func(b *pebble.Batch) error { return b.Set([]byte("p/1"), []byte("row"), nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.reopen()
+	val, closer, err := r.db.Get([]byte("p/1"))
+	if err != nil || string(val) != "row" {
+		t.Fatalf("the caller's key is %q, %v", val, err)
+	}
+	closer.Close()
+	checkSource(t, r.c, map[string]map[Class]int64{"x": {Push: 1}})
+}
+
+func TestFoldRefusesBadJournals(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	for _, id := range []string{"", "a\x00b", "a/b"} {
+		if err := r.c.Fold(id, 0, 1, nil, nil); err == nil {
+			t.Errorf("journal %q is accepted", id)
+		}
+	}
+}
+
+func TestRetag(t *testing.T) {
+	t.Parallel()
+	push := func(repository, tag string, d int) Fact {
+		return Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: Push, Time: noon}
+	}
+	for name, c := range map[string]struct {
+		facts []Fact
+		want  int64
+	}{
+		"one tag":                 {[]Fact{push("x", "v1", 1)}, 0},
+		"the same tag again":      {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
+		"a second tag":            {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
+		"a tag that begins alike": {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
+		"and back":                {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
+		"another digest":          {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
+		"another repository":      {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
+		"first without a tag":     {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
+		"then without a tag":      {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
+	} {
+		for _, together := range []bool{true, false} {
+			r := newReplica(t, "aaaa", nil)
+			if together {
+				r.fold(c.facts...)
+			} else {
+				for _, f := range c.facts {
+					r.fold(f)
+					r.reopen()
+				}
+			}
+			got, tags, _, err := r.c.Repository(t.Context(), "x")
+			if err != nil || got.Counts[Retag] != c.want {
+				t.Errorf("%s, together %v: %d retags, want %d (%v)", name, together, got.Counts[Retag], c.want, err)
+			}
+			if n := addUp(maps.Values(tags))[Retag]; n != c.want {
+				t.Errorf("%s, together %v: %d retags by tag, want %d", name, together, n, c.want)
+			}
+		}
+	}
+}
+
+func TestClassesOfTheFuture(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	err := r.c.Fold("aaaa", 1, 3, []Fact{
+		{Repository: "x", Tag: "v1", Class: "stare", Time: noon}, {Repository: "x", Tag: "v1", Class: Pull, Time: noon}, {Class: Pull},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSource(t, r.c, map[string]map[Class]int64{"x": {Pull: 1}})
+	if _, err := decodeRow(append(row{}.encode(), 1)); err == nil {
+		t.Error("a row with more numbers than classes is accepted: they would be lost when it is written")
+	}
+	short := row{lastPull: 7, counts: [len(Classes)]uint64{1, 2, 3}}
+	if got, err := decodeRow(short.encode()[:6]); err != nil || got.counts[2] != 3 {
+		t.Errorf("a row with fewer numbers: %v, %v", got, err)
+	}
+}
+
+func TestDays(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	east := time.FixedZone("east", 14*3600)
+	for _, at := range []time.Time{
+		noon, noon.AddDate(0, 0, -1), noon.AddDate(0, 0, 1-KeepDays), noon.AddDate(0, 0, -KeepDays),
+		time.Date(2026, 3, 4, 1, 0, 0, 0, east), // still the third in UTC
+		{},
+	} {
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: at})
+	}
+	days, err := r.c.Daily(t.Context(), "x", 3)
+	if err != nil || len(days) != 3 {
+		t.Fatal(days, err)
+	}
+	for i, want := range []Day{
+		{"2026-03-02", map[Class]int64{}}, {"2026-03-03", map[Class]int64{Pull: 2}}, {"2026-03-04", map[Class]int64{Pull: 1}},
+	} {
+		if days[i].Date != want.Date || !maps.Equal(days[i].Counts, want.Counts) {
+			t.Errorf("day %d = %v, want %v", i, days[i], want)
+		}
+	}
+	count := func() (n int64) {
+		days, err := r.c.Daily(t.Context(), "x", KeepDays+100)
+		if err != nil || len(days) != KeepDays {
+			t.Fatalf("%d days, %v", len(days), err)
+		}
+		for _, d := range days {
+			n += d.Counts[Pull]
+		}
+		return n
+	}
+	if got := count(); got != 4 {
+		t.Errorf("%d pulls in all days, want 4: one is too old, one has no time", got)
+	}
+	r.c.cfg.Now = at(noon.AddDate(0, 0, 1))
+	if err := r.c.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	r.c.cfg.Now = at(noon)
+	if got := count(); got != 3 {
+		t.Errorf("%d pulls in all days when the oldest is dropped, want 3", got)
+	}
+	if got, tags, _, _ := r.c.Repository(t.Context(), "x"); got.Counts[Pull] != 6 || tags["v1"][Pull] != 6 {
+		t.Errorf("totals %v, tags %v; want 6 pulls in both", got.Counts, tags)
+	}
+}
+
+func TestPruneForgetsOldPushes(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon})
+	r.c.cfg.Now = at(noon.AddDate(0, 0, KeepDays))
+	if err := r.c.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil || n != 0 {
+		t.Errorf("%d old pushes are kept (%v)", n, err)
+	}
+}
+
+func TestChildrenSurvive(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	db := openState(t, fs)
+	c := open(t, db, Config{MaxChildren: 8})
+	child := func(n int) Fact { return Fact{Repository: "x", Children: []string{digest(n)}} }
+	for i := range 21 {
+		if err := c.Fold("aaaa", 1, uint64(2*i+1), []Fact{child(i), child(i)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	db = openState(t, fs)
+	defer db.Close()
+	c = open(t, db, Config{MaxChildren: 8})
+	keys, err := c.Children()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []ChildKey
+	for i := 16; i < 21; i++ {
+		want = append(want, childKey("x", digest(i)))
+	}
+	slices.Sort(want[:4]) // they are in order of age by halves, not within one
+	if !slices.Equal(keys, want) {
+		t.Errorf("children %x, want %x", keys, want)
+	}
+	if got, _ := c.Repositories(t.Context()); len(got) != 0 {
+		t.Errorf("an index that nobody asked for is counted: %v", got)
+	}
+	rule := newRule(t, RuleConfig{MaxChildren: 8})
+	rule.Learn(keys...)
+	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(18)}); class != Child {
+		t.Errorf("class %s after a restart, want child", class)
+	}
+}
+
+func TestFoldAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, "aaaa", nil)
+	var wg sync.WaitGroup
+	for stream := range uint8(4) {
+		wg.Go(func() {
+			for i := range uint64(50) {
+				if err := r.c.Fold("aaaa", stream, i+1, []Fact{{Repository: "x", Tag: "v1", Class: Pull, Time: noon}}, nil); err != nil {
+					t.Error(err)
+				}
+				r.c.Repositories(t.Context())
+			}
+		})
+	}
+	wg.Wait()
+	checkSource(t, r.c, map[string]map[Class]int64{"x": {Pull: 200}})
+}
+
+func TestRowKeys(t *testing.T) {
+	t.Parallel()
+	for _, id := range []rowID{
+		{"a", totals, "", "j"}, {"team/app", perTag, "v1", "aaaa"}, {"team/app", perDay, "2026-03-04", "aaaa"},
+	} {
+		if got, err := parseRow(id.suffix()); err != nil || got != id {
+			t.Errorf("parseRow(%q) = %v, %v", id.suffix(), got, err)
+		}
+	}
+	for _, bad := range []string{"", "0", "0a", "0a\x00", "0a\x00t", "0a\x00tv1"} {
+		if id, err := parseRow(bad); err == nil {
+			t.Errorf("parseRow(%q) = %v", bad, id)
+		}
+	}
+	seen := map[byte]int{}
+	for i := range 1600 {
+		seen[bucketOf(fmt.Sprintf("team/app-%d", i))]++
+	}
+	for _, b := range []byte(hexDigits) {
+		if seen[b] < 50 {
+			t.Errorf("bucket %c has %d of 1600 repositories", b, seen[b])
+		}
+	}
+}
+
+// FuzzRow: what can be read is what was written.
+func FuzzRow(f *testing.F) {
+	f.Add(row{}.encode())
+	f.Add(row{lastPull: 1772625600000, lastPush: -1, counts: [len(Classes)]uint64{1, 300, 0, 1 << 63}}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRow(b)
+		if err != nil {
+			return
+		}
+		if again, err := decodeRow(r.encode()); err != nil || again != r {
+			t.Errorf("%x reads as %v and then as %v, %v", b, r, again, err)
+		}
+	})
+}
+
+// FuzzPattern compares with the plainest way to match.
+func FuzzPattern(f *testing.F) {
+	f.Add("*a?c*", "xxabcxx")
+	f.Add("a*a", "a")
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		if len(pattern) > 12 || len(s) > 40 || s == "" {
+			return
+		}
+		p, err := newPatterns([]string{pattern}, false)
+		if err != nil {
+			return
+		}
+		if got, want := p.match(s), plainMatch(pattern, s); got != want {
+			t.Errorf("%q matches %q: %v, want %v", pattern, s, got, want)
+		}
+	})
+}
+
+func plainMatch(pattern, s string) bool {
+	switch {
+	case pattern == "":
+		return s == ""
+	case pattern[0] == '*':
+		return plainMatch(strings.TrimLeft(pattern, "*"), s) || s != "" && plainMatch(pattern, s[1:])
+	case s == "":
+		return false
+	}
+	return (pattern[0] == '?' || pattern[0] == s[0]) && plainMatch(pattern[1:], s[1:])
+}
+
+func BenchmarkFold(b *testing.B) {
+	db := openState(b, vfs.NewMem())
+	defer db.Close()
+	c := open(b, db, Config{})
+	facts := some(rand.New(rand.NewPCG(14, 14)), 500)
+	seq := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		seq += uint64(len(facts))
+		if err := c.Fold("aaaa", 1, seq, facts, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(seq), "ns/fact")
+}
