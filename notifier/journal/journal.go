@@ -2,7 +2,11 @@ package journal
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,13 +15,23 @@ type Stream uint8
 
 const (
 	Pushes Stream = iota // durable when Append returns
-	Pulls                // handed to the operating system when Append returns
+	Pulls                // with the operating system when Append returns
 )
+
+func (s Stream) String() string {
+	switch s {
+	case Pushes:
+		return "pushes"
+	case Pulls:
+		return "pulls"
+	}
+	return fmt.Sprintf("stream %d", uint8(s))
+}
 
 // Config says where a journal lives and how much it may hold.
 type Config struct {
 	Dir         string        // the journal's own folder; made when missing
-	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB
+	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB, at most 1 GiB
 	Limit       int64         // bytes one stream may hold on disk; 0: 1 GiB
 	Wait        time.Duration // the longest an append waits for the disk; 0: 10 s
 	FS          FS            // nil: the operating system's
@@ -55,38 +69,139 @@ type Status struct {
 }
 
 // A Journal is one open directory. All methods are safe for concurrent use.
-type Journal struct{}
+type Journal struct {
+	cfg     Config
+	fs      FS
+	log     *slog.Logger
+	salt    uint64
+	id      atomic.Uint64
+	intents atomic.Uint64 // the last id given
+	streams [2]*stream
 
-func Open(Config) (*Journal, error) { return nil, ErrClosed }
+	stateMu sync.Mutex // to write journal.json
+	state   atomic.Pointer[state]
 
-func (*Journal) ID() string    { return "" }
-func (*Journal) ClockID() uint { return 0 }
-func (*Journal) Mark() uint64  { return 0 }
-func (*Journal) Close() error  { return nil }
+	background sync.WaitGroup
+}
 
-func (*Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Intent, error) {
-	return Intent{}, ErrClosed
+// Open opens the journal in cfg.Dir, or makes one. What a crash or a power
+// cut tore at the end of a stream is cut. A *CorruptError says that bytes that
+// were durable are damaged, and what to do.
+func Open(cfg Config) (*Journal, error) {
+	if cfg.SegmentSize <= 0 {
+		cfg.SegmentSize = 16 << 20
+	}
+	cfg.SegmentSize = min(cfg.SegmentSize, 1<<30)
+	if cfg.Limit <= 0 {
+		cfg.Limit = 1 << 30
+	}
+	if cfg.Wait <= 0 {
+		cfg.Wait = 10 * time.Second
+	}
+	if cfg.FS == nil {
+		cfg.FS = OS{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	j := &Journal{cfg: cfg, fs: cfg.FS, log: cfg.Logger.With("component", "journal")}
+	for kind := range j.streams {
+		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*openIntent{}}
+		s.idle.L = &s.mu
+		j.streams[kind] = s
+	}
+	if err := j.load(); err != nil {
+		for _, s := range j.streams {
+			s.closeFiles()
+		}
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return j, nil
 }
-func (*Journal) Complete(ctx context.Context, in Intent, mark uint64, payload []byte) (uint64, error) {
-	return 0, ErrClosed
-}
-func (*Journal) Abandon(Intent) error   { return ErrClosed }
-func (*Journal) Unsettled() []Unsettled { return nil }
-func (*Journal) Append(ctx context.Context, s Stream, mark uint64, payload []byte) (uint64, error) {
-	return 0, ErrClosed
-}
-func (*Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entry, error) {
-	return nil, ErrClosed
-}
-func (*Journal) Wait(ctx context.Context, s Stream, after uint64) error { return ErrClosed }
 
-func (*Journal) Register(s Stream, name string) error              { return ErrClosed }
-func (*Journal) Forget(s Stream, name string) error                { return ErrClosed }
-func (*Journal) Cursor(s Stream, name string) uint64               { return 0 }
-func (*Journal) SetCursor(s Stream, name string, seq uint64) error { return ErrClosed }
-func (*Journal) Cursors(s Stream) map[string]uint64                { return nil }
-func (*Journal) Follow(s Stream, seq uint64) error                 { return ErrClosed }
-func (*Journal) Status(s Stream) Status                            { return Status{} }
-func (*Journal) Oldest(s Stream, after uint64) (mark uint64, ok bool) {
-	return 0, false
+// ID is the journal's id, 16 hexadecimal characters: random, born with the
+// directory, new when the journal opened behind any of its cursors. Together
+// with stream and number it names an event for ever.
+func (j *Journal) ID() string { return j.state.Load().ID }
+
+// ClockID is 10 random bits born with the directory, for TIDs made here.
+func (j *Journal) ClockID() uint { return j.state.Load().ClockID }
+
+// Mark is the highest mark ever appended. It survives retention and restart.
+func (j *Journal) Mark() uint64 {
+	mark := j.state.Load().Mark
+	for _, s := range j.streams {
+		s.mu.Lock()
+		mark = max(mark, s.mark)
+		s.mu.Unlock()
+	}
+	return mark
+}
+
+// Append appends an event and returns its number: of Pushes once it is
+// durable, of Pulls once the operating system has it. It waits at most
+// Config.Wait. After an error the event may still arrive. The payload may be
+// reused once Append returns.
+func (j *Journal) Append(ctx context.Context, s Stream, mark uint64, payload []byte) (uint64, error) {
+	wait := time.NewTimer(j.cfg.Wait)
+	defer wait.Stop()
+	seq, end, err := j.streams[s].append(ctx, wait, record{kind: kindEvent, mark: mark, payload: payload})
+	if err == nil && s == Pushes {
+		err = j.streams[s].syncTo(ctx, wait, end)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("append event: %w", err)
+	}
+	return seq, nil
+}
+
+// Read returns up to maxEntries events numbered above after, oldest first,
+// stopping once their payloads have maxBytes together. What it hands out is
+// durable: if the events after after are not, it makes them so first. An empty
+// slice is the end for now. Numbers that the journal does not hold are jumped.
+func (j *Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entry, error) {
+	st := j.streams[s]
+	st.mu.Lock()
+	closed, needed := st.closed, after >= st.durableLast && after < st.last
+	st.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if needed {
+		if err := st.syncAll(); err != nil {
+			return nil, fmt.Errorf("read %s: %w", s, err)
+		}
+	}
+	entries, err := st.read(after, maxEntries, maxBytes)
+	if err != nil && len(entries) == 0 {
+		return nil, fmt.Errorf("read %s: %w", s, err)
+	}
+	return entries, nil // an error behind them is the next call's
+}
+
+// Wait blocks until there is an event numbered above after, ctx ends, or the
+// journal is closed.
+func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
+	return j.streams[s].wait(ctx, after)
+}
+
+// Status describes a stream as it is now. A reader's depth is Last less its
+// cursor.
+func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
+
+// Oldest returns the mark of the first event numbered above after; false if
+// there is none.
+func (j *Journal) Oldest(s Stream, after uint64) (mark uint64, ok bool) {
+	return j.streams[s].oldest(after)
+}
+
+// Close lets what was accepted reach the disk and closes the files. It may be
+// called twice. It is not needed for the journal to be right.
+func (j *Journal) Close() error {
+	var errs []error
+	for _, s := range j.streams {
+		errs = append(errs, s.close())
+	}
+	j.background.Wait()
+	return errors.Join(errs...)
 }

@@ -22,78 +22,148 @@ type reader struct {
 // handle and 64 KiB.
 const maxReaders = 8
 
-// read returns events numbered above after that lie before limit.
-func (s *stream) read(after uint64, limit func() pos, maxEntries, maxBytes int) (entries []Entry, err error) {
-	var r *reader
-	bytes := 0
-	for len(entries) < maxEntries && bytes < maxBytes {
-		if r == nil {
-			if r, err = s.reader(after, limit); r == nil || err != nil {
+// read returns durable events numbered above after, oldest first.
+func (s *stream) read(after uint64, maxEntries, maxBytes int) ([]Entry, error) {
+	var entries []Entry
+	for bytes := 0; len(entries) < maxEntries && bytes < maxBytes; {
+		r, err := s.reader(after, false)
+		if err != nil || r == nil {
+			return entries, err
+		}
+		before := len(entries)
+		for len(entries) < maxEntries && bytes < maxBytes {
+			rec, err := s.nextEvent(r, after)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				r.file.Close()
 				return entries, err
 			}
-		}
-		rec, err := r.sc.next(nil)
-		if err == io.EOF {
-			s.release(r, after) // the next reader is in the next segment, if any
-			if !s.more(r, after, limit) {
-				return entries, nil
-			}
-			s.drop(r.segment)
-			r = nil
-			continue
-		}
-		if err != nil {
-			r.file.Close()
-			return entries, s.damage(r, after, err)
-		}
-		if rec.kind == kindEvent && rec.seq > after {
 			after = rec.seq
 			bytes += len(rec.payload)
 			entries = append(entries, Entry{rec.seq, rec.mark, rec.payload})
 		}
-	}
-	if r != nil {
-		s.release(r, after)
+		r.offset, r.after = r.sc.offset, after
+		s.release(r)
+		if len(entries) == before {
+			break // what comes next is not durable
+		}
 	}
 	return entries, nil
 }
 
+// oldest returns the mark of the first event above after, durable or not.
+func (s *stream) oldest(after uint64) (mark uint64, ok bool) {
+	r, err := s.reader(after, true)
+	if err != nil || r == nil {
+		return 0, false
+	}
+	rec, err := s.nextEvent(r, after)
+	s.release(r) // where it was, for the reader whose place this is
+	return rec.mark, err == nil
+}
+
+// nextEvent returns the first event above after; io.EOF: not in this segment.
+func (s *stream) nextEvent(r *reader, after uint64) (record, error) {
+	for {
+		rec, err := r.sc.next(nil)
+		if err == errInvalid {
+			return rec, &CorruptError{
+				File: r.segment.path, Offset: r.sc.offset, Stream: s.kind.String(), First: after + 1,
+				Reason: "no valid record although one was durable here",
+			}
+		}
+		if err != nil || rec.kind == kindEvent && rec.seq > after {
+			return rec, err
+		}
+	}
+}
+
 // reader returns one that meets the first event above after; nil: there is
-// none before limit.
-func (s *stream) reader(after uint64, limit func() pos) (*reader, error) {
+// none. It sees what is durable, or all that is written.
+func (s *stream) reader(after uint64, all bool) (*reader, error) {
 	for {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
 			return nil, ErrClosed
 		}
-		end := limit()
-		g := s.holding(after, end)
-		if g == nil {
+		limit := s.durable
+		if all {
+			limit = s.written
+		}
+		g := s.holding(after)
+		if g == nil || g.number > limit.segment() {
 			s.mu.Unlock()
 			return nil, nil
 		}
-		stop := min(g.end, max(headerSize, int64(end-at(g.number, 0))))
-		i := slices.IndexFunc(s.readers, func(r *reader) bool { return r.after == after && r.segment == g })
-		if i >= 0 {
-			r := s.readers[i]
-			s.readers = slices.Delete(s.readers, i, i+1)
-			s.mu.Unlock()
-			r.sc.reset(r.file, s.j.salt, g.number, r.offset, stop)
-			return r, nil
+		end := g.end
+		if g.number == limit.segment() {
+			end = min(end, limit.offset())
 		}
-		offset, path := g.locate(after), g.path
+		r := s.cached(g, after)
+		offset := g.locate(after)
 		s.mu.Unlock()
 
-		file, err := s.j.fs.OpenFile(path, os.O_RDONLY)
-		if errors.Is(err, fs.ErrNotExist) && s.gone(g) {
-			continue // retention was faster
+		if r == nil {
+			file, err := s.j.fs.OpenFile(g.path, os.O_RDONLY)
+			if errors.Is(err, fs.ErrNotExist) && !s.has(g) {
+				continue // retention was faster
+			}
+			if err != nil {
+				return nil, err
+			}
+			r = &reader{segment: g, file: file, offset: offset, after: after}
 		}
-		if err != nil {
-			return nil, err
-		}
-		r := &reader{segment: g, file: file}
-		r.sc.reset(file, s.j.salt, g.number, offset, stop)
+		r.sc.reset(r.file, s.j.salt, g.number, r.offset, end)
 		return r, nil
 	}
+}
+
+// holding returns the segment with the first event above after. mu is held.
+func (s *stream) holding(after uint64) *segment {
+	for _, g := range s.segments {
+		if g.last > after && g.last >= g.first {
+			return g
+		}
+	}
+	return nil
+}
+
+// cached takes the idle reader that stands behind event after in g. One that
+// stands there in another segment has come to its end. mu is held.
+func (s *stream) cached(g *segment, after uint64) *reader {
+	for i, r := range s.readers {
+		if r.after != after {
+			continue
+		}
+		s.readers = slices.Delete(s.readers, i, i+1)
+		if r.segment == g {
+			return r
+		}
+		r.file.Close()
+		return nil
+	}
+	return nil
+}
+
+func (s *stream) release(r *reader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !slices.Contains(s.segments, r.segment) {
+		r.file.Close()
+		return
+	}
+	s.readers = append(s.readers, r)
+	if len(s.readers) > maxReaders {
+		s.readers[0].file.Close()
+		s.readers = slices.Delete(s.readers, 0, 1)
+	}
+}
+
+func (s *stream) has(g *segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.segments, g)
 }

@@ -73,7 +73,7 @@ func readFull(r io.Reader, buf []byte) error {
 func search(file io.ReaderAt, salt, number uint64, offset, end int64, f func(r record) (enough bool)) error {
 	var sc scanner
 	var window [64 << 10]byte
-	for offset < end-recordHead {
+	for offset <= end-recordHead {
 		n, err := file.ReadAt(window[:min(int64(len(window)), end-offset)], offset)
 		if err != nil && err != io.EOF {
 			return err

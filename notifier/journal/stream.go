@@ -21,6 +21,8 @@ type stream struct {
 	tail  sync.Mutex // to write to the last segment, or begin one
 	flush sync.Mutex // to fsync and close segment files
 
+	retaining sync.Mutex // to delete segments; only ever tried
+
 	mu          sync.Mutex // owns the rest
 	idle        sync.Cond  // a write or a round ended
 	segments    []*segment // oldest first
@@ -61,24 +63,10 @@ const maxBatch = 8 << 20
 // append queues r and returns once it is with the operating system. Its
 // number is 0 unless it is an event.
 func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq uint64, end pos, err error) {
-	if len(r.payload) > MaxPayload {
-		return 0, 0, ErrTooLarge
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, 0, err
-	}
-	s.mu.Lock()
-	b, err := s.queue(r)
+	b, nth, err := s.queue(ctx, r)
 	if err != nil {
-		s.mu.Unlock()
 		return 0, 0, err
 	}
-	nth := b.events
-	if !s.writing {
-		s.writing = true
-		go s.write()
-	}
-	s.mu.Unlock()
 	if err := await(ctx, wait, b.done); err != nil {
 		return 0, 0, err
 	}
@@ -86,28 +74,45 @@ func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq ui
 		return 0, 0, b.err
 	}
 	if r.kind == kindEvent {
-		seq = b.first + nth - 1
+		seq = b.first + nth
 	}
 	return seq, b.end, nil
 }
 
-func (s *stream) queue(r record) (*batch, error) {
+// queue puts r into the next batch, as its nth event if it is one.
+func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, err error) {
+	if len(r.payload) > MaxPayload {
+		return nil, 0, ErrTooLarge
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		return nil, ErrClosed
+		return nil, 0, ErrClosed
 	}
 	if s.next == nil {
 		s.next = &batch{done: make(chan struct{})}
 	}
-	b := s.next
+	b = s.next
 	if len(b.buf) > 0 && len(b.buf)+recordHead+len(r.payload) > maxBatch {
-		return nil, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
+		return nil, 0, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
+	}
+	if err := s.claim(r); err != nil {
+		return nil, 0, err
 	}
 	b.buf = r.encode(b.buf)
+	nth = b.events
 	if r.kind == kindEvent {
 		b.events++
 	}
 	s.mark = max(s.mark, r.mark)
-	return b, nil
+	if !s.writing {
+		s.writing = true
+		go s.write()
+	}
+	return b, nth, nil
 }
 
 // await returns nil when done is closed first.
@@ -148,6 +153,13 @@ func (s *stream) wait(ctx context.Context, after uint64) error {
 	}
 }
 
+func (s *stream) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// wake ends the waiting for an event. mu is held.
 func (s *stream) wake() {
 	if s.grew != nil {
 		close(s.grew)
@@ -219,6 +231,11 @@ func (s *stream) close() error {
 	if stuck {
 		return fmt.Errorf("close the journal of %s: %w", s.kind, ErrSlow) // its files stay with the hanging call
 	}
+	s.closeFiles()
+	return err
+}
+
+func (s *stream) closeFiles() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.segments {
@@ -231,5 +248,4 @@ func (s *stream) close() error {
 		r.file.Close()
 	}
 	s.readers = nil
-	return err
 }

@@ -25,7 +25,7 @@ func (s *stream) write() {
 		b.err = s.put(b)
 		s.tail.Unlock()
 		if b.err != nil {
-			s.reopenIntents(b)
+			s.unclaim(b)
 		}
 		close(b.done)
 	}
@@ -152,6 +152,7 @@ func (s *stream) begin() (*segment, error) {
 	s.written = at(g.number, g.end)
 	if s.kind == Pushes || carry {
 		s.durable, s.durableLast = s.written, s.last
+		s.newNames = 0
 	} else {
 		s.newNames++
 	}
@@ -214,8 +215,8 @@ func (s *stream) create(h header, from []*segment, durable bool) (_ *segment, mo
 }
 
 // carry copies the records of from behind h.prevEnd to g and returns where
-// each event's or intent's record went, by its old place. An operating system may drop pages that it
-// failed to write, so each record is checked; what is gone is left out.
+// each intent went. An operating system may drop pages that it failed to
+// write, so each record is checked; what is gone is left out.
 func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, error) {
 	moved := map[uint64]pos{}
 	var buf []byte
@@ -281,4 +282,3 @@ func (s *stream) abandonTail(g *segment, moved map[uint64]pos) {
 		}
 	}
 }
-

@@ -1,0 +1,250 @@
+// Package journaltest holds what every journal must pass, and a disk that
+// forgets, tears and fails as real ones do.
+package journaltest
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+// A Disk is a file system in memory that knows what would survive a power
+// cut: the bytes that were synced, under the names that were synced.
+type Disk struct {
+	mu     sync.Mutex
+	names  map[string]*node // as processes see them
+	synced map[string]*node // as of the last SyncDir
+	faults []*Fault
+	counts map[Op]int
+}
+
+type node struct {
+	data   []byte // as processes see it
+	synced []byte // as of the last Sync
+}
+
+// NewDisk returns an empty one.
+func NewDisk() *Disk {
+	return &Disk{names: map[string]*node{}, synced: map[string]*node{}, counts: map[Op]int{}}
+}
+
+// Kill returns the disk as the next process finds it after kill -9. What the
+// old process does afterwards doesn't reach it.
+func (d *Disk) Kill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	copies := map[*node]*node{}
+	dup := func(names map[string]*node) map[string]*node {
+		out := map[string]*node{}
+		for name, n := range names {
+			if copies[n] == nil {
+				copies[n] = &node{data: bytes.Clone(n.data), synced: bytes.Clone(n.synced)}
+			}
+			out[name] = copies[n]
+		}
+		return out
+	}
+	return &Disk{names: dup(d.names), synced: dup(d.synced), counts: map[Op]int{}}
+}
+
+// block is the unit in which a power cut tears a file. Real ones have 512
+// bytes or more; a small one tears more places.
+const block = 32
+
+// PowerCut returns the disk after a power cut: what was not synced is there
+// or not, by the block and by the name, as r decides. With r nil all of it is
+// gone.
+func (d *Disk) PowerCut(r *rand.Rand) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	after := NewDisk()
+	all := maps.Clone(d.names)
+	maps.Copy(all, d.synced)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		n := d.synced[name]
+		if r != nil && n != d.names[name] && r.IntN(2) == 0 {
+			n = d.names[name]
+		}
+		if n == nil {
+			continue
+		}
+		data := bytes.Clone(n.synced)
+		if r != nil {
+			data = tear(n, r)
+		}
+		kept := &node{data: data, synced: bytes.Clone(data)}
+		after.names[name], after.synced[name] = kept, kept
+	}
+	return after
+}
+
+func tear(n *node, r *rand.Rand) []byte {
+	size := len(n.data)
+	if grown := size - len(n.synced); grown > 0 {
+		size = len(n.synced) + r.IntN(grown+1)
+	}
+	out := make([]byte, size)
+	copy(out, n.synced)
+	for at := 0; at < size; at += block {
+		if r.IntN(3) > 0 {
+			end := min(at+block, size)
+			copy(out[at:end], n.data[at:end])
+		}
+	}
+	return out
+}
+
+// Files returns the names in order.
+func (d *Disk) Files() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.names))
+}
+
+// Bytes returns what name holds.
+func (d *Disk) Bytes(name string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.names[name]; n != nil {
+		return bytes.Clone(n.data)
+	}
+	return nil
+}
+
+// Put makes name hold data, durably.
+func (d *Disk) Put(name string, data []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := &node{data: bytes.Clone(data), synced: bytes.Clone(data)}
+	d.names[name], d.synced[name] = n, n
+}
+
+// Durable returns how many bytes at the beginning of name a power cut leaves.
+func (d *Disk) Durable(name string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.synced[name]
+	if n == nil {
+		return 0
+	}
+	same := 0
+	for same < min(len(n.data), len(n.synced)) && n.data[same] == n.synced[same] {
+		same++
+	}
+	return same
+}
+
+func (d *Disk) MkdirAll(string) error { return nil }
+
+func (d *Disk) OpenFile(name string, flag int) (journal.File, error) {
+	if err := d.fault(Open, name, nil); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.names[name]
+	if n == nil {
+		if flag&os.O_CREATE == 0 {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		n = &node{}
+		d.names[name] = n
+	}
+	if flag&os.O_TRUNC != 0 {
+		n.data = nil
+	}
+	return &file{d: d, name: name, n: n}, nil
+}
+
+func (d *Disk) Rename(oldName, newName string) error {
+	return d.fault(Rename, newName, func(bool) {
+		d.names[newName] = d.names[oldName]
+		delete(d.names, oldName)
+	})
+}
+
+func (d *Disk) Remove(name string) error {
+	return d.fault(Remove, name, func(bool) { delete(d.names, name) })
+}
+
+func (d *Disk) ReadDir(dir string) ([]string, error) {
+	var names []string
+	for _, name := range d.Files() {
+		if filepath.Dir(name) == filepath.Clean(dir) {
+			names = append(names, filepath.Base(name))
+		}
+	}
+	return names, nil
+}
+
+func (d *Disk) SyncDir(dir string) error {
+	return d.fault(SyncDir, dir, func(bool) { d.synced = maps.Clone(d.names) })
+}
+
+type file struct {
+	d    *Disk
+	name string
+	n    *node
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	if off >= int64(len(f.n.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.n.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	n := 0
+	err := f.d.fault(Write, f.name, func(half bool) {
+		if half {
+			p = p[:len(p)/2]
+		}
+		if grow := int(off) + len(p) - len(f.n.data); grow > 0 {
+			f.n.data = append(f.n.data, make([]byte, grow)...)
+		}
+		n = copy(f.n.data[off:], p)
+	})
+	return n, err
+}
+
+func (f *file) Truncate(size int64) error {
+	return f.d.fault(Truncate, f.name, func(bool) {
+		if grow := int(size) - len(f.n.data); grow > 0 {
+			f.n.data = append(f.n.data, make([]byte, grow)...)
+		}
+		f.n.data = bytes.Clone(f.n.data[:size])
+	})
+}
+
+func (f *file) Sync() error {
+	return f.d.fault(Sync, f.name, func(half bool) {
+		if half {
+			f.n.data = bytes.Clone(f.n.synced) // the page cache drops what it could not write
+			return
+		}
+		f.n.synced = bytes.Clone(f.n.data)
+	})
+}
+
+func (f *file) Size() (int64, error) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	return int64(len(f.n.data)), nil
+}
+
+func (f *file) Close() error { return nil }

@@ -1,0 +1,100 @@
+package journaltest
+
+import (
+	"io/fs"
+	"strings"
+)
+
+// An Op is something that a disk is asked to do.
+type Op string
+
+const (
+	Open     Op = "open"
+	Write    Op = "write"
+	Sync     Op = "fsync"
+	SyncDir  Op = "fsync directory"
+	Rename   Op = "rename"
+	Remove   Op = "remove"
+	Truncate Op = "truncate"
+)
+
+// Outcome is what a failing operation did in spite of its error.
+type Outcome int
+
+const (
+	NotApplied Outcome = iota // nothing
+	Half                      // half of a write; a Sync that lost what it was to keep
+	Applied                   // all of it
+)
+
+// A Fault is what happens to the next Times operations of kind Op on a file
+// whose name contains Name.
+type Fault struct {
+	Op      Op
+	Name    string
+	Outcome Outcome
+	Err     error         // nil: no error
+	Hang    chan struct{} // if set, the operation waits until it is closed
+	Skip    int           // that many matching operations pass first
+	Times   int
+}
+
+// Inject adds a fault.
+func (d *Disk) Inject(f Fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = append(d.faults, &f)
+}
+
+// Heal removes all faults.
+func (d *Disk) Heal() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = nil
+}
+
+// Count says how many operations were asked for.
+func (d *Disk) Count(op Op) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.counts[op]
+}
+
+// fault does what apply does, or what a fault makes of it. half is true for
+// the outcome Half.
+func (d *Disk) fault(op Op, name string, apply func(half bool)) error {
+	d.mu.Lock()
+	d.counts[op]++
+	f := d.match(op, name)
+	if f != nil && f.Hang != nil {
+		d.mu.Unlock()
+		<-f.Hang
+		d.mu.Lock()
+	}
+	defer d.mu.Unlock()
+	if f == nil || f.Err == nil {
+		if apply != nil {
+			apply(false)
+		}
+		return nil
+	}
+	if f.Outcome != NotApplied && apply != nil {
+		apply(f.Outcome == Half)
+	}
+	return &fs.PathError{Op: string(op), Path: name, Err: f.Err}
+}
+
+func (d *Disk) match(op Op, name string) *Fault {
+	for _, f := range d.faults {
+		if f.Op != op || f.Times == 0 || !strings.Contains(name, f.Name) {
+			continue
+		}
+		if f.Skip > 0 {
+			f.Skip--
+			continue
+		}
+		f.Times--
+		return f
+	}
+	return nil
+}

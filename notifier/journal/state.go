@@ -1,0 +1,163 @@
+package journal
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// A state is what the journal's own small file, journal.json, holds. It is
+// replaced as a whole; a value in memory is never changed.
+type state struct {
+	Format  int                          `json:"format"`
+	ID      string                       `json:"id"`
+	ClockID uint                         `json:"clockId"`
+	Salt    string                       `json:"salt"`
+	Mark    uint64                       `json:"mark"`
+	Last    map[string]uint64            `json:"last"` // event known to be durable, by stream
+	Cursors map[string]map[string]uint64 `json:"cursors"`
+}
+
+const stateName = "journal.json"
+
+func newState() *state {
+	return &state{
+		Format: format, ID: random(), ClockID: uint(number(random()) & 1023), Salt: random(),
+		Last: map[string]uint64{}, Cursors: map[string]map[string]uint64{},
+	}
+}
+
+// random returns 16 hexadecimal characters, and number reads them.
+func random() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+func number(hexadecimal string) uint64 {
+	n, _ := strconv.ParseUint(hexadecimal, 16, 64)
+	return n
+}
+
+func (st *state) clone() *state {
+	c := *st
+	c.Last = maps.Clone(st.Last)
+	c.Cursors = map[string]map[string]uint64{}
+	for s, cursors := range st.Cursors {
+		c.Cursors[s] = maps.Clone(cursors)
+	}
+	return &c
+}
+
+func (st *state) set(s Stream, name string, seq uint64) {
+	if st.Cursors[s.String()] == nil {
+		st.Cursors[s.String()] = map[string]uint64{}
+	}
+	st.Cursors[s.String()][name] = seq
+}
+
+// The file is JSON and a last line with its checksum, since a number that
+// changed by itself would skip events in silence.
+func (st *state) encode() ([]byte, error) {
+	text, err := json.MarshalIndent(st, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(text, "\ncrc32c %08x\n", crc32.Checksum(text, castagnoli)), nil
+}
+
+func decodeState(path string, raw []byte) (*state, error) {
+	text, sum, _ := bytes.Cut(raw, []byte("\ncrc32c "))
+	if string(sum) != fmt.Sprintf("%08x\n", crc32.Checksum(text, castagnoli)) {
+		return nil, &CorruptError{File: path, Reason: "its checksum does not fit",
+			Fix: "put the file back from a backup, or move the whole folder away to begin an empty journal"}
+	}
+	st := newState()
+	if err := json.Unmarshal(text, st); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if st.Format != format {
+		return nil, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, st.Format, format)
+	}
+	return st, nil
+}
+
+// loadState returns nil when there is no file.
+func (j *Journal) loadState() (*state, error) {
+	path := filepath.Join(j.cfg.Dir, stateName)
+	f, err := j.fs.OpenFile(path, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	raw := make([]byte, size)
+	if _, err := f.ReadAt(raw, 0); err != nil && size > 0 {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return decodeState(path, raw)
+}
+
+// update changes the state on disk, then in memory. After an error memory is
+// as before; disk may have either.
+func (j *Journal) update(change func(*state)) error {
+	j.stateMu.Lock()
+	defer j.stateMu.Unlock()
+	if j.streams[Pushes].isClosed() {
+		return ErrClosed
+	}
+	next := j.state.Load().clone()
+	change(next)
+	next.Mark = j.Mark()
+	for _, s := range j.streams {
+		s.mu.Lock()
+		next.Last[s.kind.String()] = s.durableLast
+		s.mu.Unlock()
+	}
+	if err := j.saveState(next); err != nil {
+		return fmt.Errorf("write %s: %w", stateName, diskError(err))
+	}
+	j.state.Store(next)
+	return nil
+}
+
+func (j *Journal) saveState(st *state) error {
+	raw, err := st.encode()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(j.cfg.Dir, stateName)
+	f, err := j.fs.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(raw, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := j.fs.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return j.fs.SyncDir(j.cfg.Dir)
+}
