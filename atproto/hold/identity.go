@@ -60,7 +60,7 @@ func checkHostname(hostname string) error {
 	case strings.Contains(hostname, "/"):
 		return errors.New("it has a path, which an identity cannot have")
 	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || strings.HasPrefix(hostname, "[") {
+	if isAddress(host) || isAddress(hostname) || strings.HasPrefix(hostname, "[") {
 		return errors.New("it is an address, which an identity cannot be")
 	}
 	if hasPort {
@@ -73,6 +73,11 @@ func checkHostname(hostname string) error {
 		return errors.New("it is not a domain")
 	}
 	return nil
+}
+
+func isAddress(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil
 }
 
 func isLocalhost(hostname string) bool {

@@ -25,15 +25,23 @@ type RepoConfig struct {
 	Logger   *slog.Logger     // nil: silent
 }
 
-// InitConfig adds to a RepoConfig what a new account says of itself.
+// InitConfig is a RepoConfig and what a new account says of itself.
 type InitConfig struct {
-	RepoConfig
+	Dir, KeyFile, Hostname string
+	Reserve                uint64
+	Now                    func() time.Time
+	Logger                 *slog.Logger
+
 	DisplayName string // at most 64 graphemes; empty: the hostname
 	Description string // at most 256 graphemes
 
 	// New sets a repository of another hostname aside, beside Dir, and begins a
 	// new one.
 	New bool
+}
+
+func (cfg InitConfig) repo() RepoConfig {
+	return RepoConfig{cfg.Dir, cfg.KeyFile, cfg.Hostname, cfg.Reserve, cfg.Now, cfg.Logger}
 }
 
 // Init makes what is missing of a hold: its signing key, and its repository
@@ -45,7 +53,7 @@ func Init(cfg InitConfig) (did string, err error) {
 	if did, err = DIDWeb(cfg.Hostname); err != nil {
 		return "", fmt.Errorf("init hold: %w", err)
 	}
-	key, err := initKey(cfg.RepoConfig)
+	key, err := initKey(cfg.repo())
 	if err != nil {
 		return "", fmt.Errorf("init hold: %w", err)
 	}
@@ -77,7 +85,7 @@ func missingKey(cfg RepoConfig) error {
 
 func initRepo(cfg InitConfig, id Identity) error {
 	if repo.Exists(cfg.Dir) {
-		r, err := openRepo(cfg.RepoConfig, id)
+		r, err := openRepo(cfg.repo(), id)
 		if err == nil {
 			return errors.Join(updateProfile(r, cfg), r.Close())
 		}
@@ -92,7 +100,7 @@ func initRepo(cfg InitConfig, id Identity) error {
 	if err != nil {
 		return err
 	}
-	r, err := repo.Init(repoConfig(cfg.RepoConfig, id), []repo.Write{
+	r, err := repo.Init(repoConfig(cfg.repo(), id), []repo.Write{
 		{Action: repo.Create, Collection: lexicon.NSIDProfile, RKey: "self", Record: profile},
 	})
 	if err != nil {
@@ -103,11 +111,11 @@ func initRepo(cfg InitConfig, id Identity) error {
 
 // setAside keeps the repository of an identity that is given up.
 func setAside(cfg InitConfig) error {
-	aside := cfg.Dir + ".old-" + cfg.now().UTC().Format("20060102T150405")
+	aside := cfg.Dir + ".old-" + cfg.repo().now().UTC().Format("20060102T150405")
 	if err := os.Rename(cfg.Dir, aside); err != nil {
 		return fmt.Errorf("set the old repository aside: %w", err)
 	}
-	cfg.logger().Info("set the old repository aside", "path", aside)
+	cfg.repo().logger().Info("set the old repository aside", "path", aside)
 	return nil
 }
 

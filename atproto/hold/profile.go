@@ -23,7 +23,7 @@ func newProfile(cfg InitConfig) ([]byte, error) {
 		DisplayName: name,
 		Description: cfg.Description,
 		Bot:         true,
-		CreatedAt:   cfg.now().UTC().Format("2006-01-02T15:04:05.000Z"),
+		CreatedAt:   cfg.repo().now().UTC().Format("2006-01-02T15:04:05.000Z"),
 	})
 	if err != nil {
 		return nil, err

@@ -42,6 +42,8 @@ type Server struct {
 	logins  loginLimit
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
+
+	bodyTimeout time.Duration // for a whole request body
 }
 
 // maxExports is how many getRepo answers may be under way. Each keeps a
@@ -66,6 +68,7 @@ func New(cfg Config) (*Server, error) {
 		version:      cfg.Version,
 		now:          cfg.Now,
 		lg:           cfg.Logger,
+		bodyTimeout:  bodyTimeout,
 		hashing:      make(chan struct{}, 1),
 		exports:      make(chan struct{}, maxExports),
 		tids:         syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),

@@ -15,7 +15,7 @@ import (
 
 const (
 	maxBody      = 1_000_000        // bytes of a request, as at the reference server
-	bodyTimeout  = 30 * time.Second // for the whole request body
+	bodyTimeout  = 30 * time.Second // for a whole request body
 	writeTimeout = 30 * time.Second // for a JSON answer, and for each piece of a longer one
 )
 
@@ -91,7 +91,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 	}
 	if m.verb == http.MethodPost {
 		// Also for a body that is refused unread: the server drains it.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout))
 	}
 	if err := m.may(r); err != nil {
 		return nil, err

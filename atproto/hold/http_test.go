@@ -1,0 +1,190 @@
+package hold
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func (h *testHold) didDoc() (doc map[string]any) {
+	h.Helper()
+	resp, body := h.do(h.request("GET", "/.well-known/did.json", ""))
+	if err := json.Unmarshal(body, &doc); err != nil || resp.StatusCode != 200 {
+		h.Fatalf("did.json: %d %s %v", resp.StatusCode, body, err)
+	}
+	return doc
+}
+
+func TestWellKnown(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	doc := h.didDoc()
+	service := doc["service"].([]any)[0].(map[string]any)
+	if doc["id"] != h.did || service["id"] != "#atproto_pds" || service["type"] != "AtprotoPersonalDataServer" || service["serviceEndpoint"] != "https://"+testHost {
+		t.Errorf("got %v", doc)
+	}
+	if aka := doc["alsoKnownAs"].([]any); len(aka) != 1 || aka[0] != "at://"+testHost {
+		t.Errorf("got %v", aka)
+	}
+	h.publicKey()
+	resp, body := h.do(h.request("GET", "/.well-known/atproto-did", ""))
+	if string(body) != h.did || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		t.Errorf("got %q %v", body, resp.Header)
+	}
+	if resp, _ := h.do(h.request("POST", "/.well-known/did.json", "{}")); resp.StatusCode != 405 {
+		t.Errorf("POST: got %d", resp.StatusCode)
+	}
+	if resp, _ := h.do(h.request("GET", "/other", "")); resp.StatusCode != 404 {
+		t.Errorf("other path: got %d", resp.StatusCode)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	if answer := h.want("GET", "_health", "", 200, "", ""); answer["version"] != "test" {
+		t.Errorf("got %v", answer)
+	}
+	if err := h.repo.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := h.call("GET", "_health", ""); status != 503 || answer["version"] != "test" {
+		t.Errorf("closed: got %d %v", status, answer)
+	}
+	h.want("GET", "com.atproto.sync.getRepo?did=%", "", 503, "ServiceUnavailable", "shutting down")
+	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=k", "", 503, "ServiceUnavailable", "shutting down")
+}
+
+func TestMethods(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	h.want("GET", "com.atproto.sync.requestCrawl", "", 501, "MethodNotImplemented", "com.atproto.sync.requestCrawl")
+	h.want("GET", "com.example.unheard", "", 501, "MethodNotImplemented", "")
+	h.want("GET", "nothing", "", 400, "InvalidRequest", "not the name of a method")
+	h.want("GET", "", "", 400, "InvalidRequest", "not the name of a method")
+	h.want("GET", apply, "", 400, "InvalidRequest", "Incorrect HTTP method (GET) expected POST")
+	h.want("POST", get, "{}", 400, "InvalidRequest", "Incorrect HTTP method (POST) expected GET")
+	h.want("DELETE", get, "", 400, "InvalidRequest", "Incorrect HTTP method (DELETE) expected GET")
+	h.want("POST", "_health", "{}", 400, "InvalidRequest", "Incorrect HTTP method")
+}
+
+func TestEncodings(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	for _, c := range []struct{ header, value, want string }{
+		{"Content-Type", "text/plain", "Wrong request encoding (Content-Type): text/plain"},
+		{"Content-Type", "", "Content-Type) required"},
+		{"Content-Encoding", "gzip", "Wrong request encoding (Content-Encoding): gzip"},
+	} {
+		r := h.request("POST", "/xrpc/"+apply, strings.ReplaceAll(writes(`create k {}`), "%", h.did))
+		r.Header.Set(c.header, c.value)
+		if resp, body := h.do(r); resp.StatusCode != 400 || !strings.Contains(string(body), c.want) {
+			t.Errorf("%s %q: got %d %s", c.header, c.value, resp.StatusCode, body)
+		}
+	}
+	r := h.request("POST", "/xrpc/"+apply, strings.ReplaceAll(writes(`create k {}`), "%", h.did))
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if resp, body := h.do(r); resp.StatusCode != 200 {
+		t.Errorf("with a charset: got %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	body := func(size int) string {
+		frame := len(strings.ReplaceAll(writes(`create k {"t":""}`), "%", h.did))
+		return strings.ReplaceAll(writes(`create k {"t":"`+strings.Repeat("x", size-frame)+`"}`), "%", h.did)
+	}
+	h.want("POST", apply, body(maxBody+1), 413, "PayloadTooLargeError", "request entity too large")
+	// Also when the client does not say how long it is.
+	r := h.request("POST", "/xrpc/"+apply, body(maxBody+1))
+	r.ContentLength = -1
+	if resp, answer := h.do(r); resp.StatusCode != 413 || !bytes.Contains(answer, []byte("PayloadTooLargeError")) {
+		t.Errorf("chunked: got %d %s", resp.StatusCode, answer)
+	}
+	h.want("POST", apply, body(maxBody), 200, "", "")
+}
+
+// A client that stalls is answered in time, whether its body is wanted or not.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	h.server.bodyTimeout = 100 * time.Millisecond
+	for name, header := range map[string]string{"wanted": "Authorization: Bearer " + h.access + "\r\n", "refused": ""} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Write([]byte("POST /xrpc/" + apply + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + header + "Content-Length: 100\r\n\r\n{"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer bytes.Buffer
+		if _, err := answer.ReadFrom(conn); err != nil || !strings.Contains(answer.String(), "HTTP/1.1 40") {
+			t.Errorf("%s: got %q, %v", name, answer.String(), err)
+		}
+	}
+}
+
+// Limits on one answer do not outlive it: the same connection goes on.
+func TestDeadlinesAreLifted(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	h.server.bodyTimeout = 50 * time.Millisecond
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			time.Sleep(150 * time.Millisecond)
+			_, _ = w.Write([]byte("done"))
+			return
+		}
+		h.server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	h.url = slow.URL
+	h.want("POST", apply, writes(`create k {}`), 200, "", "")
+	if resp, body := h.do(h.request("GET", "/slow", "")); resp.StatusCode != 200 || string(body) != "done" {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	r := h.request("OPTIONS", "/xrpc/"+apply, "")
+	r.Header.Set("Origin", "https://app.example.com")
+	r.Header.Set("Access-Control-Request-Method", "POST")
+	resp, _ := h.do(r)
+	if resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Origin") != "*" ||
+		!strings.Contains(resp.Header.Get("Access-Control-Allow-Headers"), "Authorization") ||
+		!strings.Contains(resp.Header.Get("Access-Control-Allow-Methods"), "POST") {
+		t.Errorf("preflight: got %d %v", resp.StatusCode, resp.Header)
+	}
+	resp, _ = h.do(h.request("GET", "/xrpc/com.atproto.server.getSession", ""))
+	if resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("got %v", resp.Header)
+	}
+	resp, body := h.do(h.request("HEAD", "/xrpc/com.atproto.sync.getLatestCommit?did="+h.did, ""))
+	if resp.StatusCode != 200 || len(body) > 0 || resp.ContentLength <= 0 {
+		t.Errorf("HEAD: got %d, %d bytes, length %d", resp.StatusCode, len(body), resp.ContentLength)
+	}
+	if resp, body := h.do(h.request("HEAD", "/xrpc/com.atproto.sync.getRepo?did="+h.did, "")); resp.StatusCode != 200 || len(body) > 0 {
+		t.Errorf("HEAD: got %d, %d bytes", resp.StatusCode, len(body))
+	}
+}
+
+func TestServerNeedsARepository(t *testing.T) {
+	t.Parallel()
+	if _, err := New(Config{}); err == nil {
+		t.Error("a server without an identity was made")
+	}
+}

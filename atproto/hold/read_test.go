@@ -1,0 +1,105 @@
+package hold
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// fill writes n records k00… of size bytes each.
+func (h *testHold) fill(n, size int) {
+	h.Helper()
+	for i := range n {
+		record, err := lexicon.Encode(map[string]any{"$type": coll, "n": i, "text": strings.Repeat("x", size)})
+		if err != nil {
+			h.Fatal(err)
+		}
+		_, err = h.repo.Apply(h.Context(), []repo.Write{{Action: repo.Create, Collection: coll, RKey: fmt.Sprintf("k%02d", i), Record: record}}, nil)
+		if err != nil {
+			h.Fatal(err)
+		}
+	}
+}
+
+func TestGetRecord(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(1, 1)
+	path := get + "?repo=%&collection=" + coll + "&rkey=k00"
+	found := h.want("GET", path, "", 200, "", "")
+	if found["uri"] != "at://"+h.did+"/"+coll+"/k00" || found["value"].(map[string]any)["text"] != "x" {
+		t.Errorf("got %v", found)
+	}
+	h.want("GET", path+"&cid="+found["cid"].(string), "", 200, "", "")
+	h.want("GET", path+"&cid=bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq", "", 400, "RecordNotFound", "Could not locate record: at://%/"+coll+"/k00")
+	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=none", "", 400, "RecordNotFound", "at://%/"+coll+"/none")
+	h.want("GET", get+"?repo=did:web:other.example.com&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
+	h.want("GET", get+"?repo=%&collection="+coll, "", 400, "InvalidRequest", `params: missing required key "rkey"`)
+	h.want("GET", get+"?repo=x&collection="+coll+"&rkey=k", "", 400, "InvalidRequest", "at $.repo")
+}
+
+func TestListRecords(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(25, 1)
+	const list = "com.atproto.repo.listRecords"
+	for _, reverse := range []bool{false, true} {
+		var keys []string
+		cursor := ""
+		for {
+			answer := h.want("GET", fmt.Sprintf("%s?repo=%%&collection=%s&limit=12&reverse=%t&cursor=%s", list, coll, reverse, cursor), "", 200, "", "")
+			for _, r := range answer["records"].([]any) {
+				uri := r.(map[string]any)["uri"].(string)
+				keys = append(keys, uri[strings.LastIndex(uri, "/")+1:])
+			}
+			next, more := answer["cursor"].(string)
+			if !more {
+				break
+			}
+			cursor = next
+		}
+		want := "k24"
+		if reverse {
+			want = "k00"
+		}
+		if len(keys) != 25 || keys[0] != want {
+			t.Errorf("reverse %t: got %d keys %v", reverse, len(keys), keys)
+		}
+	}
+	if answer := h.want("GET", list+"?repo="+testHost+"&collection=com.example.none", "", 200, "", ""); len(answer["records"].([]any)) != 0 {
+		t.Errorf("got %v", answer)
+	}
+	h.want("GET", list+"?repo=%&collection="+coll+"&limit=101", "", 400, "InvalidRequest", "at $.limit")
+	h.want("GET", list+"?repo=did:web:other.example.com&collection="+coll, "", 400, "InvalidRequest", "Could not find repo: did:web:other.example.com")
+}
+
+func TestListRecordsIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(25, 200_000)
+	answer := h.want("GET", "com.atproto.repo.listRecords?repo=%&limit=100&collection="+coll, "", 200, "", "")
+	if n := len(answer["records"].([]any)); n != listChunk || answer["cursor"] == nil {
+		t.Errorf("got %d records of 200 kB and the cursor %v", n, answer["cursor"])
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(1, 1)
+	answer := h.want("GET", "com.atproto.repo.describeRepo?repo=%", "", 200, "", "")
+	if answer["handle"] != testHost || answer["handleIsCorrect"] != true || fmt.Sprint(answer["collections"]) != "["+lexicon.NSIDProfile+" "+coll+"]" {
+		t.Errorf("got %v", answer)
+	}
+	h.want("GET", "com.atproto.repo.describeRepo?repo=other.example.com", "", 400, "InvalidRequest", "Could not find user: other.example.com")
+	if answer := h.want("GET", "com.atproto.server.describeServer", "", 200, "", ""); answer["did"] != h.did {
+		t.Errorf("got %v", answer)
+	}
+	if answer := h.want("GET", "com.atproto.identity.resolveHandle?handle=HOLD.example.com", "", 200, "", ""); answer["did"] != h.did {
+		t.Errorf("got %v", answer)
+	}
+	h.want("GET", "com.atproto.identity.resolveHandle?handle=other.example.com", "", 400, "InvalidRequest", "Unable to resolve handle")
+}

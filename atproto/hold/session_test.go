@@ -1,0 +1,231 @@
+package hold
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/api/agnostic"
+	"github.com/bluesky-social/indigo/atproto/atclient"
+)
+
+const loginMethod = "com.atproto.server.createSession"
+
+func (h *testHold) login(identifier, password string) (int, map[string]any) {
+	h.Helper()
+	return h.call("POST", loginMethod, `{"identifier":"`+identifier+`","password":"`+password+`"}`)
+}
+
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	for _, identifier := range []string{testHost, h.did, strings.ToUpper(testHost)} {
+		if status, body := h.login(identifier, h.password); status != 200 || body["did"] != h.did || body["active"] != true {
+			t.Errorf("%s: got %d %v", identifier, status, body)
+		}
+	}
+	const refused = "Invalid identifier or password"
+	h.want("POST", loginMethod, `{"identifier":"%","password":"wrong"}`, 401, "AuthenticationRequired", refused)
+	h.want("POST", loginMethod, `{"identifier":"%","password":""}`, 401, "AuthenticationRequired", refused)
+	h.want("POST", loginMethod, `{"identifier":"other.example.com","password":"`+h.password+`"}`, 401, "AuthenticationRequired", refused)
+	h.want("POST", loginMethod, `{"identifier":"%"}`, 400, "InvalidRequest", `missing required key "password"`)
+	if strings.Contains(h.logged(), h.password) {
+		t.Error("the password is in the log")
+	}
+}
+
+func TestPasswordFileHoldsAHash(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	content, err := os.ReadFile(h.server.passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(content), h.password) || !strings.HasPrefix(string(content), "$argon2id$v=19$m=19456,t=2,p=1$") {
+		t.Errorf("got %s", content)
+	}
+	if info, err := os.Stat(h.server.passwordFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v, want mode 0600", info.Mode(), err)
+	}
+	second, err := SetPassword(h.server.passwordFile)
+	if err != nil || second == h.password || len(second) != 27 {
+		t.Errorf("got %q, %v", second, err)
+	}
+}
+
+func TestLoginsAreOffByDefault(t *testing.T) {
+	t.Parallel()
+	h := newHold(t, func(cfg *Config) { cfg.Login = false })
+	h.want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "hold.login: true")
+	h.want("POST", "com.atproto.repo.createRecord", `{}`, 401, "AuthenticationRequired", "hold.login: true")
+	// Not even with a token from when they were allowed.
+	secret, err := h.server.tokenSecret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.access, err = accessToken.issue(h.did, secret, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	h.want("POST", "com.atproto.repo.deleteRecord", `{"repo":"%","collection":"a.b.c","rkey":"k"}`, 401, "AuthenticationRequired", "hold.login: true")
+}
+
+func TestWithoutAPassword(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	if err := os.Remove(h.server.passwordFile); err != nil {
+		t.Fatal(err)
+	}
+	h.want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 401, "AuthenticationRequired", "tidings hold password")
+	if err := os.WriteFile(h.server.passwordFile, []byte("$argon2id$v=19$m=99999999,t=9,p=1$AA$AA"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 500, "InternalServerError", "Internal Server Error")
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	_, body := h.login(testHost, h.password)
+	access, refresh := body["accessJwt"].(string), body["refreshJwt"].(string)
+	const get, renew = "com.atproto.server.getSession", "com.atproto.server.refreshSession"
+
+	h.access = access
+	if got := h.want("GET", get, "", 200, "", ""); got["handle"] != testHost || got["accessJwt"] != nil {
+		t.Errorf("getSession: got %v", got)
+	}
+	h.want("POST", renew, "", 400, "InvalidToken", "could not be verified")
+	h.access = refresh
+	h.want("GET", get, "", 400, "InvalidToken", "could not be verified")
+	if got := h.want("POST", renew, "", 200, "", ""); got["accessJwt"] == access || got["refreshJwt"] == "" {
+		t.Errorf("refreshSession: got %v", got)
+	}
+
+	h.access = ""
+	h.want("GET", get, "", 401, "AuthMissing", "Authentication Required")
+	secret, err := h.server.tokenSecret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(did string, secret []byte, at time.Time) string {
+		token, err := accessToken.issue(did, secret, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	parts := strings.Split(access, ".")
+	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
+	for name, token := range map[string]string{
+		"garbage":       "garbage",
+		"other secret":  issue(h.did, []byte("another secret of 32 bytes length"), h.clock()),
+		"other account": issue("did:web:other.example.com", secret, h.clock()),
+		"no signature":  parts[0] + "." + parts[1] + ".",
+		"no algorithm":  none + "." + parts[1] + ".",
+	} {
+		h.access = token
+		if got := h.want("GET", get, "", 400, "InvalidToken", "could not be verified"); got["handle"] != nil {
+			t.Errorf("%s: passed", name)
+		}
+	}
+
+	h.access = access
+	h.advance(accessToken.life - time.Minute)
+	h.want("GET", get, "", 200, "", "")
+	h.advance(2 * time.Minute)
+	h.want("GET", get, "", 400, "ExpiredToken", "Token has expired")
+	h.access = refresh
+	h.want("POST", renew, "", 200, "", "")
+	h.advance(refreshToken.life)
+	h.want("POST", renew, "", 400, "ExpiredToken", "Token has expired")
+}
+
+func TestANewPasswordEndsSessions(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	const get = "com.atproto.server.getSession"
+	h.want("GET", get, "", 200, "", "")
+	if _, err := SetPassword(h.server.passwordFile); err != nil {
+		t.Fatal(err)
+	}
+	h.want("GET", get, "", 400, "InvalidToken", "could not be verified")
+	h.access = ""
+	h.want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "Invalid identifier")
+}
+
+func TestBasicAuthorizationIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	r := h.request("GET", "/xrpc/com.atproto.server.getSession", "")
+	r.SetBasicAuth("admin", h.password)
+	if resp, body := h.do(r); resp.StatusCode != 400 || !strings.Contains(string(body), "Unexpected authorization type") {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestLoginsAreLimited(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	for range loginsPerAddr {
+		h.server.logins.take(&http.Request{RemoteAddr: "127.0.0.1:1"}, h.clock())
+	}
+	resp, _ := h.do(h.request("POST", "/xrpc/"+loginMethod, `{"identifier":"x","password":"x"}`))
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "300" {
+		t.Errorf("got %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if _, ok := h.server.logins.take(&http.Request{RemoteAddr: "192.0.2.1:1"}, h.clock()); !ok {
+		t.Error("another address is refused too")
+	}
+	h.advance(loginWindow)
+	if status, body := h.login(testHost, h.password); status != 200 {
+		t.Errorf("in the next window: got %d %v", status, body)
+	}
+}
+
+func TestLoginLimitIsBounded(t *testing.T) {
+	t.Parallel()
+	var l loginLimit
+	now := time.Now()
+	refused := 0
+	for i := range 3 * loginAddresses {
+		addr := "[2001:db8:" + string("0123456789abcdef"[i>>12&15]) + ":" + string("0123456789abcdef"[i>>8&15]) + string("0123456789abcdef"[i>>4&15]) + string("0123456789abcdef"[i&15]) + "::1]:9"
+		if _, ok := l.take(&http.Request{RemoteAddr: addr}, now); !ok {
+			refused++
+		}
+	}
+	if len(l.counts) > loginAddresses+1 || refused == 0 {
+		t.Errorf("%d addresses are kept, %d attempts refused", len(l.counts), refused)
+	}
+	a, b := &http.Request{RemoteAddr: "[2001:db8::1]:1"}, &http.Request{RemoteAddr: "[2001:db8::ffff]:2"}
+	if clientPrefix(a) != clientPrefix(b) {
+		t.Error("addresses of one network are told apart")
+	}
+}
+
+// indigo's client logs in, refreshes a session that expired, and goes on.
+func TestIndigoClient(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	refreshed := 0
+	client, err := atclient.LoginWithPasswordHost(t.Context(), h.url, testHost, h.password, "",
+		func(context.Context, atclient.PasswordSessionData) { refreshed++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func() error {
+		_, err := agnostic.RepoCreateRecord(t.Context(), client, &agnostic.RepoCreateRecord_Input{
+			Repo: h.did, Collection: "com.example.thing", Record: map[string]any{"$type": "com.example.thing", "n": 1},
+		})
+		return err
+	}
+	if err := write(); err != nil {
+		t.Fatal(err)
+	}
+	h.advance(accessToken.life + time.Minute)
+	if err := write(); err != nil || refreshed != 1 {
+		t.Errorf("after expiry: %v, %d refreshes", err, refreshed)
+	}
+}
