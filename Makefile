@@ -15,7 +15,7 @@ run: build ## serve CONFIG (config/embedded.yml: a registry and its account on l
 	@exec bin/tidings serve $(CONFIG)
 
 build: ## build bin/tidings
-	CGO_ENABLED=0 go build -trimpath -o bin/tidings ./cmd/tidings
+	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/tidings ./cmd/tidings
 
 test: redis-server ## run the tests; installs redis-server if it is missing
 	go test ./...

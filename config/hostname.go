@@ -36,7 +36,7 @@ func checkHostname(name string) error {
 		return fmt.Errorf("%q is an IP address, which an identity cannot be; %s", name, goodHostname)
 	}
 	if host == "localhost" {
-		if n, err := strconv.Atoi(port); hasPort && (err != nil || n < 1 || n > 65535) {
+		if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0 || port[0] == '0') {
 			return fmt.Errorf("%q has no valid port; %s", name, goodHostname)
 		}
 		return nil

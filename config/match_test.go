@@ -77,7 +77,7 @@ func TestHostnames(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"localhost:", "localhost:0", "localhost:65536", "localhost:5000:1", "-a.example.com", "a..example.com",
+	for _, bad := range []string{"localhost:", "localhost:0", "localhost:65536", "localhost:5000:1", "localhost:05000", "localhost:+1", "-a.example.com", "a..example.com",
 		"example.com.", "*.example.com", "[::1]:5000", "exämple.com", "user@example.com", " example.com", "example.com/", "1.2.3.4"} {
 		if err := checkHostname(bad); err == nil {
 			t.Errorf("%q is accepted", bad)

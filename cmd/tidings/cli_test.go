@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tidings runs the program once, in a folder of its own.
+func tidings(t *testing.T, dir string, env []string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), beProgram+"=1", "OTEL_TRACES_EXPORTER=none"), env...)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	_ = cmd.Wait() // the code says it
+	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+}
+
+// file writes a configuration with these options into dir.
+func file(t *testing.T, dir, name, options string) {
+	t.Helper()
+	content := "version: 0.1\nstorage: {filesystem: {rootdirectory: ./registry}}\nhttp: {addr: \"127.0.0.1:0\", draintimeout: 1s}\n"
+	if options != "" {
+		content += "middleware:\n  repository:\n    - name: tidings\n      options:\n        " + strings.ReplaceAll(options, "\n", "\n        ") + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}} {
+		out, _, code := tidings(t, t.TempDir(), nil, args...)
+		if !regexp.MustCompile(`^tidings \S+.*, distribution v3\.\S+, go1\.\S+ \w+/\w+\n$`).MatchString(out) || code != 0 {
+			t.Errorf("%v says %q with code %d", args, out, code)
+		}
+	}
+	got := version(&debug.BuildInfo{
+		Main:     debug.Module{Version: "v1.2.3"},
+		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}},
+	})
+	if !strings.HasPrefix(got, "tidings v1.2.3 (0123456789ab, changed), distribution (unknown), go") {
+		t.Errorf("version is %q", got)
+	}
+}
+
+func TestUnknownCommand(t *testing.T) {
+	t.Parallel()
+	if _, errs, code := tidings(t, t.TempDir(), nil, "sevre"); code != 1 || !strings.Contains(errs, `unknown command "sevre" for "tidings"`) {
+		t.Errorf("code %d, %q", code, errs)
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	t.Parallel()
+	const hold = "data: ./data\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com}\n"
+	for _, tc := range []struct {
+		name, options string
+		env           []string
+		code          int
+		says          []string
+	}{
+		{"no entry", "", nil, 0, []string{"c.yml has no entry `name: tidings` under middleware.repository: the registry runs as it does without Tidings."}},
+		{"switched off", "enabled: false", nil, 0, []string{"c.yml switches Tidings off"}},
+		{"counting only", "data: ./data", nil, 0, []string{"c.yml is right.", "no repository; without", "nothing; pushes and pulls are only counted", "announced  nothing", "on this machine only"}},
+		{"a hold", hold, nil, 0, []string{`repositories that match "oss/**"`, "did:web:registry.example.com in this process", "key        data/hold.key",
+			"nobody can log in", "less than 1GiB", "The hold has no key yet. Make it with: tidings hold init c.yml"}},
+		{"everything", hold + "owner: did:web:example.com\nannounce: {tags: [a, b], collect: 0, max_age: 90m, link: \"https://example.com/{{.Tag}}\", anonymous_pushes: true}\n" +
+			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
+			[]string{"images are did:web:example.com's", `tags that match "a" or "b", at once; not pushes older than 1h30m`, "link       https://example.com/{{.Tag}}",
+				"anyone who can push can make the account post", "summed in Redis at redis:6379", `requests of "mirror"`, "the account on :5080"}},
+		{"version tags", hold + "announce: {}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; not pushes older than 1h"}},
+		{"the environment", hold, []string{"REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_PUBLIC=[team/app]"}, 0, []string{`repositories that match "team/app"`}},
+		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: nothing will be published"}},
+		{"a key twice", "data: ./data\ndata: ./other", nil, 0, []string{"./other;", "warning: a key stands twice, and the registry takes the last: line 9"}},
+		{"mistakes", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}", nil, 1,
+			[]string{"c.yml is not right:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"}},
+		{"missing files", "data: ./data\nredis: {addrs: [\"a:1\"], password_file: ./none}\napi: {token_file: ./gone}", nil, 1,
+			[]string{"options.redis.password_file: open ./none", "options.api.token_file: open ./gone"}},
+		{"not a configuration", "data: [", nil, 1, []string{"c.yml: yaml: "}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file(t, dir, "c.yml", tc.options)
+			out, errs, code := tidings(t, dir, tc.env, "config", "check", "c.yml")
+			if code != tc.code {
+				t.Errorf("code %d, want %d", code, tc.code)
+			}
+			for _, want := range tc.says {
+				if !strings.Contains(out+errs, want) {
+					t.Errorf("does not say %q:\n%s%s", want, out, errs)
+				}
+			}
+			if strings.Contains(errs, "Usage:") {
+				t.Errorf("says how to use it, which was not the mistake:\n%s", errs)
+			}
+			if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+				t.Errorf("left something behind: %v", entries)
+			}
+		})
+	}
+}
+
+func TestWhichConfiguration(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "")
+	if out, errs, code := tidings(t, dir, []string{"REGISTRY_CONFIGURATION_PATH=c.yml"}, "config", "check"); code != 0 || !strings.Contains(out, "c.yml has no entry") {
+		t.Errorf("by the environment: code %d, %s%s", code, out, errs)
+	}
+	if _, errs, code := tidings(t, dir, nil, "config", "check"); code != 1 || !strings.Contains(errs, "which configuration?") {
+		t.Errorf("none: code %d, %s", code, errs)
+	}
+	if _, errs, code := tidings(t, dir, nil, "config", "check", "d.yml"); code != 1 || !strings.Contains(errs, "open d.yml") {
+		t.Errorf("a missing one: code %d, %s", code, errs)
+	}
+}
+
+// Wrong options stop serve before the registry has made anything, each on a
+// line of its own. What is wrong with the rest, the registry says.
+func TestServeRefusesMistakes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}")
+	_, errs, code := tidings(t, dir, nil, "serve", "c.yml")
+	want := "Error: c.yml is not right:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"
+	if code != 1 || !strings.HasPrefix(errs, want) {
+		t.Errorf("code %d, got %q, want %q", code, errs, want)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left something behind: %v", entries)
+	}
+	if _, errs, code := tidings(t, dir, nil, "serve", "none.yml"); code != 1 || !strings.Contains(errs, "configuration error: open none.yml") {
+		t.Errorf("a missing file: code %d, %q", code, errs)
+	}
+}
+
+func TestHoldInit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: \"localhost:5000\"}")
+	file(t, dir, "other.yml", "data: ./data\nhold: {hostname: \"localhost:5001\"}")
+	file(t, dir, "none.yml", "data: ./data")
+	key := filepath.Join(dir, "data", "hold.key")
+
+	out, errs, code := tidings(t, dir, nil, "hold", "init", "c.yml")
+	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.\nIts key is data/hold.key: keep a copy") {
+		t.Fatalf("first: code %d, %s%s", code, out, errs)
+	}
+	made, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's mode is %v, %v; want 0600", info.Mode(), err)
+	}
+	if out, errs, code := tidings(t, dir, nil, "config", "check", "c.yml"); code != 0 || strings.Contains(out, "no key yet") {
+		t.Errorf("config check after it: code %d, %s%s", code, out, errs)
+	}
+
+	out, errs, code = tidings(t, dir, nil, "hold", "init", "c.yml")
+	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.") {
+		t.Errorf("again: code %d, %s%s", code, out, errs)
+	}
+	if again, err := os.ReadFile(key); err != nil || !bytes.Equal(again, made) {
+		t.Errorf("the key is another, %v", err)
+	}
+
+	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "tidings hold init --new") {
+		t.Errorf("another hostname: code %d, %s", code, errs)
+	}
+	out, errs, code = tidings(t, dir, nil, "hold", "init", "--new", "other.yml")
+	if code != 0 || !strings.Contains(out, "did:web:localhost%3A5001") {
+		t.Errorf("another hostname, wanted: code %d, %s%s", code, out, errs)
+	}
+	if old, _ := filepath.Glob(filepath.Join(dir, "data", "hold.old-*")); len(old) != 1 {
+		t.Errorf("the old repository is in %v, want one folder", old)
+	}
+
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "put the key back from a backup") {
+		t.Errorf("the key lost: code %d, %s", code, errs)
+	}
+	if exists(key) {
+		t.Error("a lost key was made anew")
+	}
+	if _, errs, code := tidings(t, dir, nil, "hold", "init", "none.yml"); code != 1 || !strings.Contains(errs, "none.yml has no hold; add `hold: {hostname: …}`") {
+		t.Errorf("no hold: code %d, %s", code, errs)
+	}
+}
+
+func TestHoldPassword(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: localhost}")
+	file(t, dir, "login.yml", "data: ./data\nhold: {hostname: localhost, login: true}")
+	out, errs, code := tidings(t, dir, nil, "hold", "password", "c.yml")
+	if code != 0 || !regexp.MustCompile(`^[a-z0-9-]{20,}\n$`).MatchString(out) || !strings.Contains(errs, "Logging in is off") {
+		t.Fatalf("code %d, %q, %q", code, out, errs)
+	}
+	stored, err := os.ReadFile(filepath.Join(dir, "data", "hold.password"))
+	if err != nil || strings.Contains(string(stored), strings.TrimSpace(out)) {
+		t.Errorf("stored as %q, %v; want a hash", stored, err)
+	}
+	again, errs, code := tidings(t, dir, nil, "hold", "password", "login.yml")
+	if code != 0 || again == out || strings.Contains(errs, "Logging in is off") {
+		t.Errorf("again: code %d, %q after %q, %q", code, again, out, errs)
+	}
+}
+
+// The program quiets the registry's traces, unless somebody wants them.
+func TestQuietTraces(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "console")
+	quietTraces()
+	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "console" {
+		t.Errorf("what was asked for became %q", got)
+	}
+	os.Unsetenv("OTEL_TRACES_EXPORTER")
+	quietTraces()
+	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "none" {
+		t.Errorf("unset became %q, want none", got)
+	}
+}
+
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Second: "20s", 10 * time.Minute: "10m", 61 * time.Second: "1m1s", 3610 * time.Second: "1h0m10s"} {
+		if got := short(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
