@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// onSmallDisk makes the journal's folder a file system of its own, of the
+// given size, in a namespace that ends with the process.
+func (s *server) onSmallDisk(megabytes int) {
+	s.t.Helper()
+	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
+		s.t.Skipf("needs user namespaces (sysctl kernel.unprivileged_userns_clone=1, or root): %v %s", err, out)
+	}
+	journal := filepath.Join(s.dir, "tidings", "journal")
+	if err := os.MkdirAll(journal, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.wrap = []string{"unshare", "-rm", "sh", "-c",
+		fmt.Sprintf(`mount -t tmpfs -o size=%dm tmpfs %s && exec "$@"`, megabytes, journal), "sh"}
+}
+
+// When the journal's disk is full a push is answered 503, which says so, and
+// leaves nothing half-written; pulls go on; and once there is room all goes on
+// as before.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 0s}\njournal: {segment: 4MiB}"})
+	s.onSmallDisk(12)
+	s.start()
+	before, after := newImage(1), newImage(1)
+	s.push(t, "oss/app", "before", before)
+	if err := s.upload("oss/app", after); err != nil {
+		t.Fatal(err)
+	}
+
+	filler := filepath.Join("/proc", fmt.Sprint(s.cmd.Process.Pid), "root", s.dir, "tidings", "journal", "filler")
+	fill(t, filler)
+	refused := 0
+	for range 5 {
+		status, err := s.put("oss/app", "during", after)
+		switch {
+		case status == http.StatusServiceUnavailable && strings.Contains(err.Error(), "UNAVAILABLE"):
+			refused++
+		case status != http.StatusCreated:
+			t.Errorf("a push on a full disk: %d %v", status, err)
+		}
+	}
+	if refused == 0 {
+		t.Error("no push was refused")
+	}
+	for range 20 {
+		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
+			t.Errorf("a pull on a full disk: %d %v", status, err)
+		}
+	}
+	if !strings.Contains(s.log.String(), "no space left on device") {
+		t.Errorf("the log does not say why:\n%s", s.log)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := s.put("oss/app", "after", after); status != http.StatusCreated {
+		t.Fatalf("a push when there is room again: %d %v\n%s", status, err, s.log)
+	}
+	s.drained()
+	pushes := s.numbers("oss/app").Pushes
+	if want := int64(2 + 5 - refused); pushes != want {
+		t.Errorf("%d pushes counted, want %d", pushes, want)
+	}
+	s.once(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
+	s.stop()
+}
+
+func fill(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	chunk := make([]byte, 4096)
+	for range 1 << 20 {
+		if _, err := f.Write(chunk); err != nil {
+			break
+		}
+	}
+	for { // the last bytes
+		if _, err := f.Write(chunk[:1]); err != nil {
+			return
+		}
+	}
+}

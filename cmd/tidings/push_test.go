@@ -1,0 +1,216 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/crane"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// made is what one thing that was pushed should leave behind.
+type made struct {
+	repository, tag string
+	layers          int
+	post            bool
+}
+
+// pushAll pushes one of each kind with a real client and says what each should
+// leave behind.
+func pushAll(t *testing.T, s *server, space string) []made {
+	t.Helper()
+	ref := func(repository, tag string) name.Reference {
+		r, err := name.NewTag(s.host+"/"+repository+":"+tag, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	picture := func(layers int64, mediaType types.MediaType) v1.Image {
+		img, err := random.Image(512, layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img = mutate.MediaType(img, mediaType)
+		if mediaType == types.OCIManifestSchema1 {
+			img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
+		}
+		return img
+	}
+	push := func(repository, tag string, img v1.Image) {
+		if err := remote.Write(ref(repository, tag), img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oci := picture(3, types.OCIManifestSchema1)
+	push(space+"/oci", "v1.0.0", oci)
+	push(space+"/docker", "v1.0.0", picture(2, types.DockerManifestSchema2))
+
+	index := mutate.IndexMediaType(mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: picture(2, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: picture(1, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+	), types.OCIImageIndex)
+	if err := remote.WriteIndex(ref(space+"/multi", "v1.0.0"), index); err != nil {
+		t.Fatal(err)
+	}
+	chart := mutate.ConfigMediaType(picture(1, types.OCIManifestSchema1), "application/vnd.cncf.helm.config.v1+json")
+	push(space+"/chart", "1.0.0", chart)
+
+	return []made{
+		{space + "/oci", "v1.0.0", 3, true},
+		{space + "/docker", "v1.0.0", 2, true},
+		{space + "/multi", "v1.0.0", 3, true},
+		{space + "/chart", "1.0.0", 1, false},
+	}
+}
+
+type repositoryAnswer struct {
+	Name   string `json:"name"`
+	Pulls  int64  `json:"pulls"`
+	Pushes int64  `json:"pushes"`
+}
+
+func (s *server) repositories(header ...string) map[string]repositoryAnswer {
+	s.t.Helper()
+	var answer struct {
+		Repositories []repositoryAnswer `json:"repositories"`
+	}
+	s.json(s.t, "/tidings/api/v1/repositories?limit=1000", &answer, header...)
+	found := map[string]repositoryAnswer{}
+	for _, r := range answer.Repositories {
+		found[r.Name] = r
+	}
+	return found
+}
+
+// numbers are those of one repository, as of now.
+func (s *server) numbers(repository string) repositoryAnswer {
+	s.t.Helper()
+	var answer repositoryAnswer
+	s.json(s.t, "/tidings/api/v1/repositories/"+repository, &answer, s.token()...)
+	return answer
+}
+
+const (
+	layerCollection = "io.atcr.hold.layer"
+	postCollection  = "app.bsky.feed.post"
+)
+
+// A user pushes one of each kind to a public repository: each layer has one
+// record, each image one post, the numbers agree.
+func TestPush(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.start()
+	all := pushAll(t, s, "oss")
+	s.drained()
+
+	layers, posts := 0, 0
+	for _, m := range all {
+		layers += m.layers
+		if m.post {
+			posts++
+		}
+	}
+	if got := s.records(t, s.did, layerCollection); len(got) != layers {
+		t.Errorf("%d layer records, want %d", len(got), layers)
+	}
+	got := s.records(t, s.did, postCollection)
+	if len(got) != posts {
+		t.Errorf("%d posts, want %d", len(got), posts)
+	}
+	for _, p := range got {
+		text := p.Value["text"].(string)
+		if !strings.Contains(text, "was pushed") || !strings.Contains(text, "docker pull localhost:") {
+			t.Errorf("post says %q", text)
+		}
+		if strings.HasPrefix(text, "oss/multi") && !strings.Contains(text, "linux/amd64, linux/arm64") {
+			t.Errorf("post of the index says %q", text)
+		}
+	}
+	want := map[string]int64{"oss/oci": 1, "oss/docker": 1, "oss/multi": 3, "oss/chart": 1}
+	for name, r := range s.repositories() {
+		if r.Pushes != want[name] {
+			t.Errorf("%s: %d pushes, want %d", name, r.Pushes, want[name])
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("not in the answer: %v", want)
+	}
+
+	// Again, and under another tag: a push more each, no record, no post.
+	from := s.host + "/oss/oci:v1.0.0"
+	for _, to := range []string{"v1.0.0", "v1.0.1"} {
+		img, err := crane.Pull(from, crane.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := crane.Push(img, s.host+"/oss/oci:"+to, crane.Insecure); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := newImage(1)
+	s.push(t, "oss/again", "v1", m)
+	s.push(t, "oss/again", "v1", m)
+	s.push(t, "oss/again", "v2", m)
+	s.drained()
+	if got := s.records(t, s.did, layerCollection); len(got) != layers+1 {
+		t.Errorf("%d layer records after pushing again, want %d", len(got), layers+1)
+	}
+	if got := s.records(t, s.did, postCollection); len(got) != posts+1 {
+		t.Errorf("%d posts after pushing again, want %d", len(got), posts+1)
+	}
+	if got := s.numbers("oss/again").Pushes; got != 3 {
+		t.Errorf("%d pushes, want 3", got)
+	}
+	s.stop()
+}
+
+// The same in a repository that is not public: it is counted, and nowhere else
+// to be seen.
+func TestPushPrivate(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.start()
+	all := pushAll(t, s, "secret")
+	if _, err := s.get("secret/oci", "v1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	s.drained()
+	for _, collection := range []string{layerCollection, postCollection} {
+		if got := s.records(t, s.did, collection); len(got) != 0 {
+			t.Errorf("%d records in %s", len(got), collection)
+		}
+	}
+	if got := s.repositories(); len(got) != 0 {
+		t.Errorf("the API shows %v to everybody", got)
+	}
+	seen := s.repositories(s.token()...)
+	if len(seen) != len(all) || seen["secret/oci"].Pulls != 1 || seen["secret/oci"].Pushes != 1 {
+		t.Errorf("the API shows %v to who may see all", seen)
+	}
+	for _, path := range []string{"repositories/secret/oci", "repositories/secret/oci/daily?days=2", "repositories/never/was"} {
+		res, body, err := s.do("GET", "/tidings/api/v1/"+path, "", nil)
+		if err != nil || res.StatusCode != 404 {
+			t.Errorf("%s: %v %v %s", path, res.Status, err, body)
+		}
+	}
+	for _, path := range []string{"pushes?limit=100", "health"} {
+		_, body, err := s.do("GET", "/tidings/api/v1/"+path, "", nil)
+		if err != nil || strings.Contains(string(body), "secret") {
+			t.Errorf("%s: %v %s", path, err, body)
+		}
+	}
+	res, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)
+	if err != nil || res.StatusCode != 200 || strings.Contains(string(car), "secret") {
+		t.Errorf("getRepo: %v %v %s", res.Status, err, fmt.Sprintf("%.200q", car))
+	}
+}
