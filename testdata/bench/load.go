@@ -167,7 +167,7 @@ func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sa
 	if err := context.Cause(ctx); err != nil {
 		return sample{}, err
 	}
-	if !s.settle(ctx, p.settle) {
+	if !s.settle(ctx, p.rest, p.settle) {
 		s.busy++
 	}
 	cpu = cpuTime(s.cmd.Process.Pid) - cpu

@@ -26,13 +26,14 @@ type pace struct {
 	rounds int
 	turn   time.Duration // of load, for one row at one server
 	ops    int           // in one turn at most
-	settle time.Duration // waited after a turn until the server is idle
+	rest   time.Duration // without work after a turn, which tells that all of it is done
+	settle time.Duration // waited for that at most
 	total  time.Duration // after which no new load begins
 }
 
 var (
-	full  = pace{rounds: 7, turn: 800 * time.Millisecond, ops: 20_000, settle: 3 * time.Second, total: 5*time.Minute + 20*time.Second}
-	quick = pace{rounds: 3, turn: 250 * time.Millisecond, ops: 5_000, settle: 600 * time.Millisecond, total: 45 * time.Second}
+	full  = pace{rounds: 7, turn: 800 * time.Millisecond, ops: 20_000, rest: 120 * time.Millisecond, settle: 3 * time.Second, total: 5*time.Minute + 20*time.Second}
+	quick = pace{rounds: 3, turn: 250 * time.Millisecond, ops: 5_000, rest: 80 * time.Millisecond, settle: 600 * time.Millisecond, total: 45 * time.Second}
 )
 
 var concurrencies = []int{1, 8, 32}
@@ -99,7 +100,7 @@ func run(ctx context.Context, o options) error {
 		if err := s.seed(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		s.settle(ctx, p.settle)
+		s.settle(ctx, time.Second, 5*time.Second)
 		results.idle(s)
 	}
 	if err := measure(ctx, p, servers, results); err != nil {

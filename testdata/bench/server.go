@@ -180,10 +180,12 @@ func (s *server) stop() {
 	}
 }
 
-// settle waits until the process rests: until it uses less than a fiftieth of
-// a core, or for the time given. It returns whether the process rested.
-func (s *server) settle(ctx context.Context, limit time.Duration) bool {
-	const step = 60 * time.Millisecond
+// settle waits until the process rests: until it has used less than a fiftieth
+// of a core for as long as rest, without a break. It gives up after limit and
+// returns whether the process rested.
+func (s *server) settle(ctx context.Context, rest, limit time.Duration) bool {
+	const step = 40 * time.Millisecond
+	rested := time.Duration(0)
 	for waited := time.Duration(0); waited < limit; waited += step {
 		before := cpuTime(s.cmd.Process.Pid)
 		select {
@@ -191,7 +193,11 @@ func (s *server) settle(ctx context.Context, limit time.Duration) bool {
 			return false
 		case <-time.After(step):
 		}
-		if cpuTime(s.cmd.Process.Pid)-before < step/50 {
+		if cpuTime(s.cmd.Process.Pid)-before >= step/50 {
+			rested = 0
+			continue
+		}
+		if rested += step; rested >= rest {
 			return true
 		}
 	}

@@ -33,7 +33,7 @@ func measureWaiting(ctx context.Context, o options, disk, memory string) error {
 	if err != nil {
 		return err
 	}
-	s.settle(ctx, 10*time.Second)
+	s.settle(ctx, time.Second, 10*time.Second)
 	fmt.Printf("idle: memory (RSS) %.0f MB\n", megabytes(rss(s.cmd.Process.Pid)))
 	s.stop()
 
@@ -59,7 +59,7 @@ func measureWaiting(ctx context.Context, o options, disk, memory string) error {
 		return err
 	}
 	defer s.stop()
-	if !s.settle(ctx, 2*time.Minute) {
+	if !s.settle(ctx, 3*time.Second, 2*time.Minute) {
 		fmt.Println("still busy after 2 minutes")
 	}
 	fmt.Printf("%d pushes waiting: memory (RSS) %.0f MB\n", depth, megabytes(rss(s.cmd.Process.Pid)))
