@@ -60,7 +60,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 	r := &runtime{
 		options: options,
 		host:    host,
-		log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
 	}
 	for _, warning := range options.Warnings() {
