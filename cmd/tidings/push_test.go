@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -107,7 +108,7 @@ const (
 // record, each image one post, the numbers agree.
 func TestPush(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, settings{})
+	s := newServer(t, settings{options: `announce: {tags: ["*"], collect: 300ms, link: "https://example.com/{{.Repository}}?tag={{.Tag}}"}`})
 	s.start()
 	all := pushAll(t, s, "oss")
 	s.drained()
@@ -130,6 +131,11 @@ func TestPush(t *testing.T) {
 		text := p.Value["text"].(string)
 		if !strings.Contains(text, "was pushed") || !strings.Contains(text, "docker pull localhost:") {
 			t.Errorf("post says %q", text)
+		}
+		name, _, _ := strings.Cut(text, " ")
+		repository, tag, _ := strings.Cut(name, ":")
+		if got, want := linked(t, p), name+" https://example.com/"+repository+"?tag="+tag; got != want {
+			t.Errorf("post links %q, want %q", got, want)
 		}
 		if strings.HasPrefix(text, "oss/multi") && !strings.Contains(text, "linux/amd64, linux/arm64") {
 			t.Errorf("post of the index says %q", text)
@@ -172,6 +178,33 @@ func TestPush(t *testing.T) {
 		t.Errorf("%d pushes, want 3", got)
 	}
 	s.stop()
+}
+
+// linked gives the text and the address of a post's one facet.
+func linked(t *testing.T, post record) string {
+	t.Helper()
+	raw, err := json.Marshal(post.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value struct {
+		Text   string
+		Facets []struct {
+			Index    struct{ ByteStart, ByteEnd int }
+			Features []struct {
+				Type string `json:"$type"`
+				URI  string
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &value); err != nil {
+		t.Fatal(err)
+	}
+	if len(value.Facets) != 1 || len(value.Facets[0].Features) != 1 {
+		return fmt.Sprint(value.Facets)
+	}
+	facet := value.Facets[0]
+	return value.Text[facet.Index.ByteStart:facet.Index.ByteEnd] + " " + facet.Features[0].URI
 }
 
 // The same in a repository that is not public: it is counted, and nowhere else
