@@ -10,44 +10,41 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// Each manifest in testdata/manifests has its plan next to it in
-// testdata/plans: its kind, the records it gets, whether it may be announced.
+// Each manifest of testdata/manifests has its plan in testdata/plans: its kind,
+// the records it gets, whether it may be announced.
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../testdata/manifests/*.json")
-	if err != nil || len(files) < 11 {
-		t.Fatalf("%d manifests found (%v)", len(files), err)
+	raw, err := os.ReadFile("../testdata/manifests/lists/pushes.json")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
+	var pushes []struct{ File, MediaType, Tag string }
+	if err := json.Unmarshal(raw, &pushes); err != nil {
+		t.Fatal(err)
+	}
+	if len(pushes) < 11 {
+		t.Fatalf("only %d manifests", len(pushes))
+	}
+	for _, push := range pushes {
+		name := strings.TrimSuffix(push.File, ".json")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			payload, err := os.ReadFile(file)
+			payload, err := os.ReadFile(filepath.Join("../testdata/manifests", push.File))
 			if err != nil {
 				t.Fatal(err)
 			}
-			var head struct {
-				MediaType string `json:"mediaType"`
-			}
-			if err := json.Unmarshal(payload, &head); err != nil {
-				t.Fatal(err)
-			}
-			if head.MediaType == "" {
-				head.MediaType = v1.MediaTypeImageManifest // it is in the request's header then
-			}
-			info, err := describe(head.MediaType, payload)
+			info, err := describe(push.MediaType, payload)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e := &Event{Version: eventVersion, TID: 1_700_000_000_000_000, ClockID: 7, Kind: kindOf(&info, "v1"), Class: "push"}
-			e.Operation, e.Repository, e.Tag, e.UserDID = opPush, "oss/app", "v1", owner
+			e := &Event{Version: eventVersion, TID: 1_700_000_000_000_000, ClockID: 7, Kind: kindOf(&info, push.Tag), Class: "push"}
+			e.Operation, e.Repository, e.Tag, e.UserDID = opPush, "oss/app", push.Tag, owner
 			e.ManifestDigest, e.Manifest = digest.FromBytes(payload).String(), info
 			p := plan(e)
 			entry, _ := ledger.Entry{}.Push(ledger.Push{Repository: e.Repository, First: e.TID, ClockID: e.ClockID, Records: len(p.Records)})
