@@ -41,7 +41,7 @@ func checkProfile(record []byte) error {
 // updateProfile writes the names that are given and differ, and leaves the
 // rest of the profile as it is.
 func updateProfile(r *repo.Repo, cfg InitConfig) error {
-	action, profile := repo.Update, map[string]any{}
+	action := repo.Update
 	_, old, err := r.Get(lexicon.NSIDProfile, "self")
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
@@ -52,7 +52,8 @@ func updateProfile(r *repo.Repo, cfg InitConfig) error {
 	case err != nil:
 		return fmt.Errorf("read profile: %w", err)
 	}
-	if profile, err = lexicon.Unmarshal(old); err != nil {
+	profile, err := lexicon.Unmarshal(old)
+	if err != nil {
 		return fmt.Errorf("read profile: %w", err)
 	}
 	changed := action == repo.Create

@@ -20,7 +20,7 @@ const testHost = "hold.example.com"
 
 // testHold is a hold over real HTTP with a real repository.
 type testHold struct {
-	*testing.T
+	testing.TB
 	server   *Server
 	repo     *repo.Repo
 	url      string
@@ -57,9 +57,9 @@ func (h *testHold) logged() string {
 	return h.log.String()
 }
 
-func newHold(t *testing.T, change ...func(*Config)) *testHold {
+func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	t.Helper()
-	h := &testHold{T: t, now: time.Now()}
+	h := &testHold{TB: t, now: time.Now()}
 	dir := t.TempDir()
 	hold := RepoConfig{Dir: filepath.Join(dir, "hold"), KeyFile: filepath.Join(dir, "hold.key"), Hostname: testHost, Reserve: 1}
 	did, err := Init(InitConfig{Dir: hold.Dir, KeyFile: hold.KeyFile, Hostname: testHost, Reserve: 1, DisplayName: "Test"})
@@ -91,7 +91,7 @@ func newHold(t *testing.T, change ...func(*Config)) *testHold {
 }
 
 // loggedIn is a hold with a session.
-func loggedIn(t *testing.T) *testHold {
+func loggedIn(t testing.TB) *testHold {
 	t.Helper()
 	h := newHold(t)
 	status, body := h.call("POST", "com.atproto.server.createSession", `{"identifier":"`+testHost+`","password":"`+h.password+`"}`)

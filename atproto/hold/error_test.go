@@ -1,0 +1,137 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+func TestErrorsOfTheRepository(t *testing.T) {
+	t.Parallel()
+	const path = "com.example.thing/k"
+	for _, c := range []struct {
+		err    error
+		status int
+		name   string
+	}{
+		{fmt.Errorf("apply: %w", repo.ErrNoSpace), 507, "InsufficientStorage"},
+		{repo.ErrClock, 503, "ClockBehind"},
+		{repo.ErrClosed, 503, "ServiceUnavailable"},
+		{fmt.Errorf("%w: %w", repo.ErrUnknownOutcome, context.Canceled), 500, "UnknownOutcome"},
+		{context.DeadlineExceeded, 503, "ServiceUnavailable"},
+		{repo.ErrTooLarge, 400, "InvalidRequest"},
+		{&repo.WriteError{Path: path, Err: repo.ErrTooLarge}, 413, "PayloadTooLargeError"},
+		{&repo.WriteError{Path: path, Err: repo.ErrExists}, 400, "RecordAlreadyExists"},
+		{&repo.WriteError{Path: path, Err: repo.ErrNotFound}, 400, "RecordNotFound"},
+		{&repo.WriteError{Path: path, Err: repo.ErrBadKey}, 400, "InvalidRequest"},
+		{&repo.WriteError{Path: path, Err: errors.New("a secret")}, 500, "InternalServerError"},
+		{errors.New("a secret"), 500, "InternalServerError"},
+	} {
+		got := asError(c.err)
+		if got.Status != c.status || got.Name != c.name || strings.Contains(got.Message, "secret") {
+			t.Errorf("%v: got %d %v", c.err, got.Status, got)
+		}
+	}
+}
+
+func TestDiskReserve(t *testing.T) {
+	t.Parallel()
+	cfg := initConfig(t)
+	mustInit(t, cfg)
+	full := cfg.repo()
+	full.Reserve = 1 << 62
+	r, id, err := OpenRepo(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	h := newHold(t, func(c *Config) { c.Repo, c.Identity = r, id })
+	if h.access = h.token(); h.access == "" {
+		t.Fatal("no session")
+	}
+	h.want("POST", create, `{"repo":"%","collection":"`+coll+`","record":{}}`, 507, "InsufficientStorage", "too little free disk space")
+	h.want("GET", get+"?repo=%&collection="+lexicon.NSIDProfile+"&rkey=self", "", 200, "", "")
+	if status, _ := h.call("GET", "_health", ""); status != 503 {
+		t.Errorf("_health: got %d, want 503", status)
+	}
+}
+
+// token is an access token.
+func (h *testHold) token() string {
+	h.Helper()
+	secret, err := h.server.tokenSecret()
+	if err != nil {
+		h.Fatal(err)
+	}
+	token, err := accessToken.issue(h.did, secret, h.clock())
+	if err != nil {
+		h.Fatal(err)
+	}
+	return token
+}
+
+func TestMethodsHaveSchemas(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	for nsid, m := range h.server.methods {
+		if _, err := lexicon.Params(nsid, nil); err != nil && strings.Contains(err.Error(), "no schema") {
+			t.Error(err)
+		}
+		if lexicon.HasInput(nsid) && m.verb != http.MethodPost {
+			t.Errorf("%s has a body but is a %s", nsid, m.verb)
+		}
+	}
+}
+
+// No body makes an error of ours, and none that is refused moves the head.
+func FuzzApplyWrites(f *testing.F) {
+	h := loggedIn(f)
+	fill := strings.NewReplacer("%", h.did)
+	for _, seed := range []string{
+		writes(`create k {"n":1}`), writes(`update k {}`, `delete k`), writes(`create - {"a":{"$bytes":"AQ"}}`),
+		with(writes(`create k {}`), `"validate":false`), with(writes(), `"swapCommit":"x"`), `{"repo":"%","writes":[{}]}`, `[]`, ``,
+	} {
+		f.Add([]byte(fill.Replace(seed)))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := h.repo.Head()
+		r := httptest.NewRequest("POST", "/xrpc/"+apply, strings.NewReader(string(body)))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+h.access)
+		w := httptest.NewRecorder()
+		h.server.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%s: got %d %s", body, w.Code, w.Body)
+		}
+		if moved := h.repo.Head() != before; moved != (w.Code == 200) {
+			t.Fatalf("%s: got %d %s, head moved: %t", body, w.Code, w.Body, moved)
+		}
+	})
+}
+
+// Every file a hold makes is for its owner alone.
+func TestFilesArePrivate(t *testing.T) {
+	t.Parallel()
+	cfg := initConfig(t)
+	mustInit(t, cfg)
+	if _, err := SetPassword(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.password")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("got %v, %v", files, err)
+	}
+	for _, file := range files {
+		if _, err := readSecret(file); err != nil {
+			t.Error(err)
+		}
+	}
+}
