@@ -8,15 +8,14 @@ import (
 )
 
 var (
-	ErrExist    = errors.New("there is a repository already")
-	ErrNotExist = errors.New("there is no repository")
-	ErrClosed   = errors.New("repository is closed")
+	ErrRepoExists = errors.New("there is a repository already")
+	ErrNotExist   = errors.New("there is no repository")
+	ErrClosed     = errors.New("repository is closed")
 
 	ErrExists    = errors.New("record exists already")
 	ErrNotFound  = errors.New("record not found")
 	ErrBadKey    = errors.New("bad record path")
 	ErrBadAction = errors.New("action is not create, update or delete")
-	ErrDuplicate = errors.New("record is written twice in one call")
 
 	// ErrTooLarge: a record of more than 1 MiB, more than 200 writes, or a
 	// commit whose blocks pass the 2,000,000 bytes that relays accept.
@@ -40,7 +39,7 @@ var (
 type WriteError struct {
 	Index int    // position in the call's writes
 	Path  string // collection/rkey
-	Err   error  // ErrExists, ErrNotFound, ErrBadKey, ErrBadAction, ErrDuplicate or ErrTooLarge, possibly wrapped
+	Err   error  // ErrExists, ErrNotFound, ErrBadKey, ErrBadAction or ErrTooLarge, possibly wrapped
 }
 
 func (e *WriteError) Error() string { return fmt.Sprintf("write %d, %s: %v", e.Index, e.Path, e.Err) }

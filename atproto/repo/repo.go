@@ -112,7 +112,7 @@ type Repo struct {
 
 // Init makes a repository whose first commit holds these records, and opens
 // it. Before that commit the event log has #identity and #account. A directory
-// that holds a repository is refused with ErrExist; what a crash here leaves
+// that holds a repository is refused with ErrRepoExists; what a crash here leaves
 // behind is not a repository, and Init may be called again.
 //
 // Keep one of the first records for ever (a profile): indigo's verifier, which
@@ -123,7 +123,7 @@ func Init(cfg Config, first []Write) (*Repo, error) {
 		return nil, fmt.Errorf("make repository: %w", err)
 	}
 	if exists(full.FS, full.Dir) {
-		return nil, fmt.Errorf("make repository in %s: %w", full.Dir, ErrExist)
+		return nil, fmt.Errorf("make repository in %s: %w", full.Dir, ErrRepoExists)
 	}
 	if err := checkWrites(first); err != nil {
 		return nil, fmt.Errorf("make repository: %w", err)
@@ -174,7 +174,6 @@ func initStore(cfg Config, dir string, first []Write) (err error) {
 		return err
 	}
 	b := s.db.NewBatch()
-	defer b.Close()
 	if err := w.introduce(b); err != nil {
 		return err
 	}

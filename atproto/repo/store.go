@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,9 +15,12 @@ import (
 
 // store is the Pebble database and what is known of its health.
 //
-// Pebble reports a failed fsync by Logger.Fatalf and, if that returns, answers
-// the commit with nil. The registry around us must not die of it, so Fatalf
-// returns here, and fatal must be asked after every commit.
+// What Pebble can't go on from, such as a failed fsync, it reports to
+// Logger.Fatalf and expects the process to die. The registry around us must
+// not, and if Fatalf returned, Pebble would answer the commit with nil, or try
+// a flush again without end. So Fatalf notes the error and ends the goroutine
+// that it is called on, and what we ask of Pebble for a write runs on a
+// goroutine made for it.
 type store struct {
 	db      *pebble.DB
 	fs      vfs.FS
@@ -23,25 +28,25 @@ type store struct {
 	reserve uint64
 	log     *slog.Logger
 
+	dead       chan struct{} // closed when fatal is set
 	mu         sync.Mutex
 	fatal      error // the first thing that Pebble can't go on from
 	background error // the last failed flush or compaction, until one succeeds
-	hung       bool  // a call into Pebble panicked: it holds locks that nobody will release
 }
 
 func openStore(cfg Config, dir string) (*store, error) {
-	s := &store{fs: cfg.FS, dir: dir, reserve: cfg.Reserve, log: cfg.Logger}
+	s := &store{fs: cfg.FS, dir: dir, reserve: cfg.Reserve, log: cfg.Logger, dead: make(chan struct{})}
 	cache := pebble.NewCache(cfg.CacheSize)
 	defer cache.Unref()
-	db, err := pebble.Open(dir, &pebble.Options{
+	db, err := s.openPebble(dir, &pebble.Options{
 		Cache:                 cache,
-		FS:                    cfg.FS,
+		FS:                    disk{cfg.FS, s},
 		FormatMajorVersion:    pebble.FormatNewest,
 		L0CompactionThreshold: 2,
 		LBaseMaxBytes:         16 << 20,
 		Logger:                pebbleLog{s},
 		EventListener: &pebble.EventListener{
-			BackgroundError: s.setBackground,
+			BackgroundError: s.backgroundFailed,
 			FlushEnd: func(i pebble.FlushInfo) {
 				if i.Err == nil {
 					s.setBackground(nil)
@@ -68,6 +73,42 @@ func openStore(cfg Config, dir string) (*store, error) {
 	return s, nil
 }
 
+func (s *store) openPebble(dir string, opts *pebble.Options) (*pebble.DB, error) {
+	var db *pebble.DB
+	err := s.survive(func() (err error) {
+		db, err = pebble.Open(dir, opts)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// survive runs a call into Pebble and returns its error. If the call panics, or
+// any goroutine of Pebble meets Fatalf, it returns at once with that failure:
+// the call may then wait for a goroutine that is gone.
+func (s *store) survive(call func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.setFatal(fmt.Errorf("%v", p))
+			}
+		}()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		if failure := s.failure(); failure != nil {
+			return failure
+		}
+		return err
+	case <-s.dead:
+		return s.failure()
+	}
+}
+
 func (s *store) checkFormat() error {
 	val, err := read(s.db, keyFormat)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -85,25 +126,18 @@ func (s *store) checkFormat() error {
 	return nil
 }
 
-// commit writes a batch and returns once it is fsynced. After an error nothing
+// commit writes a batch, closes it and returns once it is fsynced. After an error nothing
 // more can be written: what Pebble has in memory is no longer what is on disk.
-func (s *store) commit(b *pebble.Batch) (err error) {
+func (s *store) commit(b *pebble.Batch) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			s.mu.Lock()
-			s.hung = true
-			s.mu.Unlock()
-			s.setFatal(fmt.Errorf("%v", p))
-			err = s.failure()
-		}
-	}()
-	if err := b.Commit(pebble.Sync); err != nil {
+	err := s.survive(func() error { return b.Commit(pebble.Sync) })
+	if err != nil {
 		s.setFatal(err)
+		return s.failure()
 	}
-	return s.failure()
+	return b.Close()
 }
 
 func (s *store) failure() error {
@@ -120,6 +154,7 @@ func (s *store) setFatal(err error) {
 	defer s.mu.Unlock()
 	if s.fatal == nil {
 		s.fatal = err
+		close(s.dead)
 		s.log.Error("repository stopped writing", "dir", s.dir, "error", err)
 	}
 }
@@ -127,10 +162,17 @@ func (s *store) setFatal(err error) {
 func (s *store) setBackground(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	if err != nil && s.background == nil {
 		s.log.Error("repository can't tidy its files", "dir", s.dir, "error", err)
 	}
 	s.background = err
+}
+
+// backgroundFailed is called by Pebble, which tries a failed flush again at
+// once: the pause keeps it from filling the processor.
+func (s *store) backgroundFailed(err error) {
+	s.setBackground(err)
+	time.Sleep(50 * time.Millisecond)
 }
 
 // health is nil while the store can be written.
@@ -160,15 +202,13 @@ func (s *store) space() error {
 	return fmt.Errorf("%w: %d MiB free in %s, %d MiB are kept in reserve", ErrNoSpace, usage.AvailBytes>>20, s.dir, s.reserve>>20)
 }
 
-// close leaves a hung database as it is: closing it would wait for ever.
+// close leaves a failed database as it is: goroutines that Fatalf ended may hold
+// its locks, and nothing is to be saved. Its file lock goes with the process.
 func (s *store) close() error {
-	s.mu.Lock()
-	hung := s.hung
-	s.mu.Unlock()
-	if hung {
-		return s.failure()
+	if err := s.failure(); err != nil {
+		return err
 	}
-	return s.db.Close()
+	return s.survive(s.db.Close)
 }
 
 // read copies a value out.
@@ -192,4 +232,5 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	l.s.setFatal(fmt.Errorf(format, args...))
+	runtime.Goexit()
 }

@@ -59,8 +59,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 		}
 		return nil
 	}
-	b := w.store.db.NewBatch()
-	defer b.Close()
+	b := w.store.db.NewBatch() // closed by commit; after an error Pebble may still hold it
 	before, oldest := w.next, w.oldest
 	var answers []answer
 	for _, q := range requests {
@@ -144,7 +143,6 @@ func (w *writer) tidy(published func(state)) error {
 		return err
 	}
 	b := w.store.db.NewBatch()
-	defer b.Close()
 	oldest, err := w.trim(b, w.next.Seq)
 	if err != nil || b.Empty() {
 		return err

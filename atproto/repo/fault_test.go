@@ -1,0 +1,240 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+var errDisk = errors.New("input/output error")
+
+// TestFailedSync fails one fsync of the log, before or after the disk did it.
+// Either way the caller is told that the outcome is open, readers stay with
+// what was durable, nothing more is written, and the next process finds the
+// repository with the write or without it, whole.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	for _, applied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("applied=%t", applied), func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t)
+			disk := vfs.NewCrashableMem()
+			var armed atomic.Bool
+			cfg.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if !armed.Load() || !isLogSync(op) {
+					return nil
+				}
+				if applied {
+					f, err := disk.OpenReadWrite(op.Path, vfs.WriteCategoryUnspecified)
+					if err != nil {
+						return err
+					}
+					defer f.Close()
+					if err := f.Sync(); err != nil {
+						return err
+					}
+				}
+				return errDisk
+			}))
+			r := initRepo(t, cfg, profile(), note(Create, "a", "1"))
+			before := r.Head()
+			armed.Store(true)
+			_, err := r.Apply(context.Background(), []Write{note(Create, "b", "1")}, nil)
+			if !errors.Is(err, ErrUnknownOutcome) || !strings.Contains(err.Error(), errDisk.Error()) {
+				t.Fatalf("got %v", err)
+			}
+			armed.Store(false)
+			if got := r.Head(); got != before {
+				t.Errorf("head is %+v", got)
+			}
+			if _, _, err := r.Get("com.example.note", "b"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("the failed write: %v", err)
+			}
+			if _, err = r.Apply(context.Background(), []Write{note(Create, "c", "1")}, nil); err == nil || !strings.Contains(err.Error(), "restart") {
+				t.Errorf("a later write: %v", err)
+			}
+			if err := r.Health(); err == nil || !strings.Contains(err.Error(), errDisk.Error()) {
+				t.Errorf("health: %v", err)
+			}
+			cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{})
+			r.Close() // its error is the disk's
+			m := model{}
+			m.apply([]Write{profile(), note(Create, "a", "1")})
+			if applied {
+				m.apply([]Write{note(Create, "b", "1")})
+			}
+			r = openRepo(t, cfg)
+			checkStore(t, r, m)
+			apply(t, r, note(Create, "c", "1"))
+		})
+	}
+}
+
+// TestPowerCut cuts the power at arbitrary moments while callers write: what
+// was answered is there, and what is there is whole.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	disk := vfs.NewCrashableMem()
+	cfg.FS = disk
+	r := initRepo(t, cfg, profile())
+	var mu sync.Mutex
+	answered := map[string]bool{}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for c := range 6 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				key := fmt.Sprintf("k%d-%d", c, i)
+				if _, err := r.Apply(context.Background(), []Write{note(Create, key, key)}, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				answered[key] = true
+				mu.Unlock()
+			}
+		})
+	}
+	for cut := range 25 {
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		var must []string
+		for key := range answered {
+			must = append(must, key)
+		}
+		mu.Unlock()
+		after := cfg
+		after.FS = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: cut * 4, RNG: rand.New(rand.NewPCG(1, uint64(cut)))})
+		checkAfterCut(t, after, must)
+	}
+	stop()
+	wg.Wait()
+	if len(answered) < 50 {
+		t.Errorf("only %d writes", len(answered))
+	}
+}
+
+func checkAfterCut(t *testing.T, cfg Config, must []string) {
+	t.Helper()
+	r := openRepo(t, cfg)
+	defer r.Close()
+	for _, key := range must {
+		if _, _, err := r.Get("com.example.note", key); err != nil {
+			t.Fatalf("%s, which was answered: %v", key, err)
+		}
+	}
+	m := model{}
+	m.apply([]Write{profile()})
+	cursor := ""
+	for {
+		page, next, err := r.List("com.example.note", cursor, 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rec := range page {
+			m["com.example.note/"+rec.RKey] = rec.Value
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	checkStore(t, r, m)
+	commits := 0
+	for _, e := range events(t, r, 0) {
+		if isCommit(e) {
+			commits++
+		}
+	}
+	if commits != len(m) {
+		t.Errorf("%d commits logged for %d records", commits, len(m))
+	}
+}
+
+// TestInitFails fails Init at each of its writes to the disk and cuts the
+// power there: there is a whole repository or none, and Init works again.
+func TestInitFails(t *testing.T) {
+	t.Parallel()
+	base := testConfig(t)
+	done := false
+	for n := int32(0); !done; n++ {
+		disk := vfs.NewCrashableMem()
+		var left atomic.Int32
+		left.Store(n)
+		cfg := base
+		failed := false
+		cfg.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && left.Add(-1) == -1 {
+				failed = true
+				return errDisk
+			}
+			return nil
+		}))
+		r, err := Init(cfg, []Write{profile()})
+		if err == nil {
+			r.Close()
+		}
+		done = !failed
+		// The next process, after this one died or the power did.
+		for _, unsynced := range []int{100, 0} {
+			cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 1))})
+			r, err = Open(cfg)
+			if errors.Is(err, ErrNotExist) {
+				r, err = Init(cfg, []Write{profile()})
+			}
+			if err != nil {
+				t.Fatalf("after write %d failed: %v", n, err)
+			}
+			if _, _, err := r.Get("app.bsky.actor.profile", "self"); err != nil {
+				t.Fatalf("after write %d failed: %v", n, err)
+			}
+			apply(t, r, note(Create, "a", "1"))
+			r.Close()
+		}
+	}
+}
+
+// TestDamage: a tree that lacks a node refuses the write that needs it and the
+// export, and says so.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	for i := range 5 {
+		var writes []Write
+		for j := range 200 {
+			writes = append(writes, note(Create, fmt.Sprintf("k%d-%d", i, j), "x"))
+		}
+		apply(t, r, writes...)
+	}
+	r = openAgain(t, r)
+	root := r.Head().Data
+	it := r.store.db
+	data, err := read(it, nodeKey(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := decodeNode(root, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := it.Delete(nodeKey(*n.Left), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Apply(context.Background(), []Write{note(Update, "k0-0", "y"), {Create, "aaa.example.note", "first", record("x")}}, nil)
+	if !errors.Is(err, errDamaged) {
+		t.Errorf("Apply: %v", err)
+	}
+	r.publish(r.view.state) // readers' snapshot is older than the damage
+	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, errDamaged) {
+		t.Errorf("Export: %v", err)
+	}
+}

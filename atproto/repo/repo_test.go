@@ -1,0 +1,442 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+)
+
+func TestInitAndOpen(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.FS = nil // the operating system's
+	cfg.Dir = filepath.Join(t.TempDir(), "data", "hold")
+	if Exists(cfg.Dir) {
+		t.Error("it exists already")
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrNotExist) {
+		t.Errorf("Open of nothing: %v", err)
+	}
+	if _, err := os.Stat(cfg.Dir); !os.IsNotExist(err) {
+		t.Errorf("Open of nothing left something: %v", err)
+	}
+	r := initRepo(t, cfg, profile())
+	if !Exists(cfg.Dir) {
+		t.Error("it doesn't exist")
+	}
+	if _, err := Init(cfg, []Write{profile()}); !errors.Is(err, ErrRepoExists) {
+		t.Errorf("Init over it: %v", err)
+	}
+	if _, err := Open(cfg); err == nil {
+		t.Error("it was opened twice")
+	}
+	head := r.Head()
+	apply(t, r, note(Create, "a", "1"))
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(filepath.Dir(cfg.Dir))
+	if err != nil || len(left) != 1 {
+		t.Errorf("beside the repository: %v, %v", left, err)
+	}
+
+	other := cfg
+	other.DID = "did:web:elsewhere.example.com"
+	if _, err := Open(other); err == nil || !strings.Contains(err.Error(), cfg.DID) || !strings.Contains(err.Error(), other.DID) {
+		t.Errorf("another DID: %v", err)
+	}
+	other = cfg
+	other.Key = testKey(t)
+	if _, err := Open(other); err == nil || !strings.Contains(err.Error(), "not signed by this key") {
+		t.Errorf("another key: %v", err)
+	}
+	r = openRepo(t, cfg)
+	if got := r.Head(); got.DID != cfg.DID || got.Rev <= head.Rev {
+		t.Errorf("head %+v", got)
+	}
+	if err := r.store.db.Set(keyFormat, []byte{0, 0, 0, 2}, pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "newer program") {
+		t.Errorf("a newer format: %v", err)
+	}
+	for name, bad := range map[string]Config{
+		"dir": {DID: cfg.DID, Key: cfg.Key},
+		"DID": {Dir: "x", DID: "example.com", Key: cfg.Key},
+		"key": {Dir: "x", DID: cfg.DID},
+	} {
+		if _, err := Init(bad, nil); err == nil || !strings.Contains(err.Error(), name[1:]) {
+			t.Errorf("no %s: %v", name, err)
+		}
+	}
+}
+
+func TestReads(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	var keys []string
+	for i := range 25 {
+		keys = append(keys, fmt.Sprintf("k%02d", i))
+		apply(t, r, note(Create, keys[i], "the same"))
+	}
+	// Neighbours by name, whose keys must not be taken for the collection's own.
+	for _, c := range []string{"com.example.note-x.y", "com.example.not", "com.example.noteB", "com.example.note.sub"} {
+		apply(t, r, Write{Create, c, "z", record("x")})
+	}
+	c, rec, err := r.Get("com.example.note", "k07")
+	if err != nil || c != CIDOf(record("the same")) || string(rec) != string(record("the same")) {
+		t.Errorf("Get: %s %q %v", c, rec, err)
+	}
+	if _, _, err := r.Get("com.example.note", "k99"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get of nothing: %v", err)
+	}
+	got, err := r.Collections()
+	want := []string{"app.bsky.actor.profile", "com.example.not", "com.example.note", "com.example.note-x.y", "com.example.note.sub", "com.example.noteB"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("collections %q, want %q (%v)", got, want, err)
+	}
+	for _, reverse := range []bool{false, true} {
+		for _, limit := range []int{1, 7, 24, 25, 26, 0} {
+			var all []string
+			cursor := ""
+			for pages := 0; ; pages++ {
+				page, next, err := r.List("com.example.note", cursor, limit, reverse)
+				if err != nil || pages > 25 {
+					t.Fatalf("page %d: %v", pages, err)
+				}
+				for _, rec := range page {
+					all = append(all, rec.RKey)
+				}
+				if next == "" {
+					break
+				}
+				if len(page) != limit || next != page[limit-1].RKey {
+					t.Fatalf("page of %d, next %q", len(page), next)
+				}
+				cursor = next
+			}
+			want := slices.Clone(keys)
+			if !reverse {
+				slices.Reverse(want)
+			}
+			if !slices.Equal(all, want) {
+				t.Errorf("limit %d, reverse %t: %q", limit, reverse, all)
+			}
+		}
+	}
+	if page, next, err := r.List("com.example.nothing", "", 10, false); len(page) != 0 || next != "" || err != nil {
+		t.Errorf("an empty collection: %v %q %v", page, next, err)
+	}
+	if _, _, err := r.List("nothing", "", 10, false); !errors.Is(err, ErrBadKey) {
+		t.Errorf("no collection: %v", err)
+	}
+	if page, _, err := r.List("com.example.note", "k", 1, true); err != nil || page[0].RKey != "k00" {
+		t.Errorf("a cursor that is no key: %v %v", page, err)
+	}
+}
+
+func TestBlock(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	old := apply(t, r, note(Create, "a", "one"), note(Create, "b", "one"))
+	rootBefore := r.Head().Data
+	apply(t, r, note(Update, "a", "two"))
+	head := r.Head()
+	for name, c := range map[string]cid.Cid{"commit": head.Commit, "root": head.Data, "record": CIDOf(record("one")), "new record": CIDOf(record("two"))} {
+		data, err := r.Block(c)
+		if err != nil || CIDOf(data) != c {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	apply(t, r, note(Delete, "b", ""))
+	raw, err := cid.Decode("bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]cid.Cid{"old commit": old.Commit, "old root": rootBefore, "deleted record": CIDOf(record("one")), "raw": raw, "none": cid.Undef} {
+		if _, err := r.Block(c); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestExportStandsStill: an export is of one commit, whatever is written.
+func TestExportStandsStill(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	var writes []Write
+	for i := range 200 {
+		writes = append(writes, note(Create, fmt.Sprintf("k%03d", i), strings.Repeat("x", 2000)))
+	}
+	apply(t, r, writes...)
+	m := model{}
+	m.apply([]Write{profile()})
+	m.apply(writes)
+	var car writerFunc
+	var buf []byte
+	i := 0
+	car = func(p []byte) (int, error) {
+		apply(t, r, note(Delete, fmt.Sprintf("k%03d", i), ""), note(Update, fmt.Sprintf("k%03d", 100+i), "y"))
+		i++
+		buf = append(buf, p...)
+		return len(p), nil
+	}
+	if err := r.Export(context.Background(), car); err != nil {
+		t.Fatal(err)
+	}
+	if i < 5 {
+		t.Fatalf("only %d writes to the client", i)
+	}
+	verifyCAR(t, r, buf, m)
+	ctx, cancel := context.WithCancel(context.Background())
+	err := r.Export(ctx, writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil }))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a client that left: %v", err)
+	}
+	broken := errors.New("broken pipe")
+	if err := r.Export(context.Background(), writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
+		t.Errorf("a broken connection: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestEventsBegin(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.Handle = "registry.example.com"
+	r := initRepo(t, cfg, profile())
+	all := events(t, r, 0)
+	if len(all) != 3 {
+		t.Fatalf("%d events", len(all))
+	}
+	for i, want := range []string{"#identity", "#account", "#commit"} {
+		if got := string(all[i].Frame[4 : 4+len(want)]); got != want {
+			t.Errorf("event %d is %q, want %q", i, got, want)
+		}
+		if i > 0 && all[i].Seq <= all[i-1].Seq {
+			t.Errorf("event %d has seq %d", i, all[i].Seq)
+		}
+	}
+	if !strings.Contains(string(all[0].Frame), "fhandletregistry.example.com") {
+		t.Errorf("no handle in %q", all[0].Frame)
+	}
+	if got := r.Head().Seq; got != all[2].Seq {
+		t.Errorf("head seq %d, want %d", got, all[2].Seq)
+	}
+	if rest := events(t, r, all[0].Seq); len(rest) != 2 {
+		t.Errorf("%d events after the first", len(rest))
+	}
+	if page, _ := r.Events(0, 2); len(page) != 2 {
+		t.Errorf("%d events, asked for 2", len(page))
+	}
+}
+
+func TestEventRetention(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	t.Run("age", func(t *testing.T) {
+		t.Parallel()
+		cfg := testConfig(t)
+		at := start
+		cfg.Now = func() time.Time { return at }
+		r := initRepo(t, cfg, profile())
+		step := func(d time.Duration) {
+			at = at.Add(d)
+			apply(t, r, note(Create, fmt.Sprint("k", at.Unix()), "x"))
+		}
+		for range 10 {
+			step(10 * time.Hour)
+		}
+		oldest, err := r.OldestEvent()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// kept: what is within 72 h of the last commit
+		if age := at.Sub(time.UnixMicro(int64(oldest))); age < 62*time.Hour || age > 73*time.Hour {
+			t.Errorf("the oldest event has an age of %s", age)
+		}
+		if got := len(events(t, r, 0)); got != 8 {
+			t.Errorf("%d events, want 8", got)
+		}
+		r = openAgain(t, r)
+		step(200 * time.Hour)
+		if got := len(events(t, r, 0)); got != 1 {
+			t.Errorf("%d events after a long silence, want 1", got)
+		}
+		step(time.Hour)
+		step(time.Hour)
+		if got := len(events(t, r, 0)); got != 3 {
+			t.Errorf("%d events, want 3", got)
+		}
+	})
+	t.Run("size", func(t *testing.T) {
+		t.Parallel()
+		cfg := testConfig(t)
+		cfg.EventsLimit = 64 << 10
+		r := initRepo(t, cfg, profile())
+		for i := range 300 {
+			apply(t, r, note(Create, fmt.Sprintf("k%03d", i), "x"))
+			if i == 150 {
+				r = openAgain(t, r)
+			}
+			size := 0
+			for _, e := range events(t, r, 0) {
+				size += len(e.Frame)
+			}
+			if size > 64<<10 || i > 150 && size < 50<<10 {
+				t.Fatalf("after %d commits %d bytes of frames are kept", i, size)
+			}
+		}
+	})
+	t.Run("without commits", func(t *testing.T) {
+		t.Parallel()
+		cfg, err := testConfig(t).withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Now = fixedClock(start)
+		initRepo(t, cfg, profile()).Close()
+		s, err := openStore(cfg, cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		on, err := loadHead(cfg, s.db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Now = fixedClock(start.Add(73 * time.Hour))
+		w, err := newWriter(cfg, s, on)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.tidy(func(state) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got := countKeys(t, s.db, prefixEvent); got != 0 {
+			t.Errorf("%d events are left", got)
+		}
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+		r := openRepo(t, cfg)
+		if got, err := r.OldestEvent(); got != 0 || err != nil {
+			t.Errorf("oldest event %d, %v", got, err)
+		}
+		apply(t, r, note(Create, "a", "1"))
+		if got := events(t, r, 0); len(got) != 1 {
+			t.Errorf("%d events, want 1", len(got))
+		}
+	})
+}
+
+// TestProofVectors runs the network's own cases of which nodes a commit must
+// carry, from the indigo module.
+func TestProofVectors(t *testing.T) {
+	t.Parallel()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "atproto/repo/testdata/commit-proof-fixtures.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Comment          string `json:"comment"`
+		LeafValue        string `json:"leafValue"`
+		Keys, Adds, Dels []string
+		RootBefore       string   `json:"rootBeforeCommit"`
+		RootAfter        string   `json:"rootAfterCommit"`
+		Proof            []string `json:"blocksInProof"`
+	}
+	if err := json.Unmarshal(data, &cases); err != nil || len(cases) == 0 {
+		t.Fatalf("%d cases, %v", len(cases), err)
+	}
+	for _, c := range cases {
+		t.Run(c.Comment, func(t *testing.T) {
+			leaf, err := cid.Decode(c.LeafValue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nodes := map[cid.Cid][]byte{}
+			load := func(c cid.Cid) ([]byte, error) {
+				data, ok := nodes[c]
+				if !ok {
+					return nil, fmt.Errorf("no node %s", c)
+				}
+				return data, nil
+			}
+			tr := emptyTree(load)
+			for _, key := range c.Keys {
+				if err := tr.set(key, leaf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before, err := tr.diff(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range before.added {
+				nodes[b.cid] = b.data
+			}
+			if tr, err = loadTree(before.root, load); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range c.Adds {
+				if err := tr.set(key, leaf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, key := range c.Dels {
+				if err := tr.set(key, cid.Undef); err != nil {
+					t.Fatal(err)
+				}
+			}
+			now, err := tr.diff(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before.root.String() != c.RootBefore || now.root.String() != c.RootAfter {
+				t.Errorf("roots %s and %s, want %s and %s", before.root, now.root, c.RootBefore, c.RootAfter)
+			}
+			var proof []string
+			for _, b := range now.proof {
+				proof = append(proof, b.cid.String())
+			}
+			for _, want := range c.Proof {
+				if !slices.Contains(proof, want) {
+					t.Errorf("the proof lacks %s", want)
+				}
+			}
+		})
+	}
+}
+
+func TestValidPath(t *testing.T) {
+	t.Parallel()
+	for _, rkey := range []string{"self", "3jui7kd54zh2y", "sha256:abc", "~a.b_c-d"} {
+		if err := ValidPath("io.atcr.hold.layer", rkey); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, path := range [][2]string{{"io.atcr.hold.layer", ".."}, {"io.atcr.hold.layer", "a b"}, {"io", "a"}, {"", "a"}, {"a/b.c.d", "e"}} {
+		if err := ValidPath(path[0], path[1]); !errors.Is(err, ErrBadKey) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
