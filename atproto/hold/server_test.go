@@ -94,11 +94,7 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 func loggedIn(t testing.TB) *testHold {
 	t.Helper()
 	h := newHold(t)
-	status, body := h.call("POST", "com.atproto.server.createSession", `{"identifier":"`+testHost+`","password":"`+h.password+`"}`)
-	if status != 200 {
-		t.Fatalf("createSession: %d %v", status, body)
-	}
-	h.access = body["accessJwt"].(string)
+	h.access = h.token()
 	return h
 }
 

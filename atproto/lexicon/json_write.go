@@ -1,0 +1,70 @@
+package lexicon
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/bluesky-social/indigo/atproto/atdata"
+)
+
+func appendJSON(out []byte, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case nil:
+		return append(out, "null"...), nil
+	case bool:
+		return strconv.AppendBool(out, v), nil
+	case int64:
+		return strconv.AppendInt(out, v, 10), nil
+	case string:
+		return appendString(out, v), nil
+	case atdata.CIDLink:
+		return append(append(append(out, `{"$link":"`...), v.String()...), `"}`...), nil
+	case atdata.Bytes:
+		out = append(out, `{"$bytes":"`...)
+		return append(base64.RawStdEncoding.AppendEncode(out, v), `"}`...), nil
+	case []any:
+		return appendArray(out, v)
+	case map[string]any:
+		return appendObject(out, v)
+	default:
+		return nil, fmt.Errorf("%T is not in the data model", value)
+	}
+}
+
+func appendArray(out []byte, list []any) (_ []byte, err error) {
+	out = append(out, '[')
+	for i, value := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if out, err = appendJSON(out, value); err != nil {
+			return nil, err
+		}
+	}
+	return append(out, ']'), nil
+}
+
+func appendObject(out []byte, object map[string]any) (_ []byte, err error) {
+	out = append(out, '{')
+	for i, key := range sortedKeys(object) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(appendString(out, key), ':')
+		if out, err = appendJSON(out, object[key]); err != nil {
+			return nil, err
+		}
+	}
+	return append(out, '}'), nil
+}
+
+func appendString(out []byte, text string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(text) // a string cannot fail, nor a buffer
+	return append(out, bytes.TrimRight(b.Bytes(), "\n")...)
+}
