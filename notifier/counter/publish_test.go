@@ -322,22 +322,25 @@ func (a *answerLost) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func TestCallsThatFail(t *testing.T) {
 	t.Parallel()
-	for _, applied := range []bool{false, true} {
-		t.Run(fmt.Sprintf("applied=%v", applied), func(t *testing.T) {
+	for _, c := range []struct{ applied, first bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			client := server.Client()
 			r := newReplica(t, "aaaa", client)
 			rnd := rand.New(rand.NewPCG(3, 3))
 			r.fold(some(rnd, 100)...)
-			r.publish()
-			r.fold(some(rnd, 100)...)
-
+			if !c.first {
+				r.publish()
+				r.fold(some(rnd, 100)...)
+			}
 			bad := server.Client()
-			bad.AddHook(&answerLost{applied: applied})
+			bad.AddHook(&answerLost{applied: c.applied})
 			r.c.cfg.Redis = bad
-			if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
-				t.Fatalf("Publish = %v, want the connection's error", err)
+			for range 2 {
+				if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
+					t.Fatalf("Publish = %v, want the connection's error", err)
+				}
 			}
 			if s := r.c.Status(); s.Error == "" {
 				t.Error("the status does not say that publishing failed")
@@ -506,6 +509,19 @@ func TestKeysOfAnotherType(t *testing.T) {
 			}
 			r.publish()
 			checkSum(t, client, r)
+
+			// Nothing is marked now, and everything is sent again.
+			client.Del(t.Context(), spoil.key)
+			if err := spoil.do(t.Context(), client, spoil.key); err != nil {
+				t.Fatal(err)
+			}
+			r.c.sent.generation = [buckets]string{}
+			if _, err := r.c.Publish(t.Context()); err == nil {
+				t.Fatal("the damage is not reported")
+			}
+			client.Del(t.Context(), spoil.key)
+			r.publish()
+			checkSum(t, client, r)
 		})
 	}
 }
@@ -654,4 +670,71 @@ func TestForgets(t *testing.T) {
 			t.Errorf("forgets(%q) = %q, want %d reasons", info, got, want)
 		}
 	}
+}
+
+// TestFoldWhileSending: what is counted after a row was read for a call goes
+// with the next round.
+func TestFoldWhileSending(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	r := newReplica(t, "aaaa", client)
+	pull := Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon}
+	r.fold(pull)
+	r.publish()
+	r.fold(pull)
+	hooked := server.Client()
+	hooked.AddHook(&beforeCall{n: 1, do: func() { r.fold(pull) }})
+	r.c.cfg.Redis = hooked
+	r.publish()
+	r.c.cfg.Redis = client
+	if n := r.publish(); n != 3 {
+		t.Errorf("%d rows were sent, want the three that changed meanwhile", n)
+	}
+	checkSum(t, client, r)
+}
+
+// TestTwoJournalsOfOneDisk: the journal took a new id, and Redis forgets.
+func TestTwoJournalsOfOneDisk(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	r := newReplica(t, "aaaa", client)
+	rnd := rand.New(rand.NewPCG(15, 15))
+	r.fold(append(some(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(time.Minute)})...)
+	r.journal = "bbbb"
+	r.fold(append(some(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})...)
+	for range 2 {
+		r.publish()
+		checkSum(t, client, r)
+		got, _, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
+		if err != nil || !got.LastPull.Equal(noon.Add(time.Minute)) {
+			t.Errorf("the last pull was at %v, %v; want that of the older journal", got.LastPull, err)
+		}
+		server.Flush()
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	client := redistest.Start(b).Client()
+	r := newReplica(b, "aaaa", client)
+	rnd := rand.New(rand.NewPCG(16, 16))
+	b.Run("all", func(b *testing.B) {
+		facts := make([]Fact, 20_000)
+		for i := range facts {
+			facts[i] = Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: fmt.Sprintf("v%d", i%20), Class: Pull, Time: noon}
+		}
+		r.fold(facts...)
+		n := 0
+		for b.Loop() {
+			r.c.sent.generation = [buckets]string{}
+			n += r.publish()
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/row")
+	})
+	b.Run("nothing", func(b *testing.B) {
+		for b.Loop() {
+			r.publish()
+		}
+	})
 }
