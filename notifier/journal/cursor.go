@@ -8,6 +8,9 @@ import (
 // Register makes a cursor known at 0, so that nothing it has not read is
 // deleted. It does nothing for a known one.
 func (j *Journal) Register(s Stream, name string) error {
+	if j.streams[s].isClosed() {
+		return ErrClosed
+	}
 	if _, known := j.state.Load().Cursors[s.String()][name]; known {
 		return nil
 	}
@@ -21,6 +24,9 @@ func (j *Journal) Register(s Stream, name string) error {
 // Forget removes a cursor whose reader is gone for good, so that it no
 // longer holds events back.
 func (j *Journal) Forget(s Stream, name string) error {
+	if j.streams[s].isClosed() {
+		return ErrClosed
+	}
 	if _, known := j.state.Load().Cursors[s.String()][name]; !known {
 		return nil
 	}
@@ -78,8 +84,11 @@ func (j *Journal) advance(s Stream, name string, seq uint64) error {
 func (j *Journal) Follow(s Stream, seq uint64) error {
 	st := j.streams[s]
 	st.mu.Lock()
-	behind := seq > st.last
+	closed, behind := st.closed, seq > st.last
 	st.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
 	if !behind {
 		return nil
 	}

@@ -157,8 +157,9 @@ func (j *Journal) Append(ctx context.Context, s Stream, mark uint64, payload []b
 
 // Read returns up to maxEntries events numbered above after, oldest first,
 // stopping once their payloads have maxBytes together. What it hands out is
-// durable: if the events after after are not, it makes them so first. An empty
-// slice is the end for now. Numbers that the journal does not hold are jumped.
+// durable: if the first of them is not yet, all are made so. Fewer events than
+// asked for are not the end, an empty slice is the end for now. Numbers that
+// the journal does not hold are jumped.
 func (j *Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entry, error) {
 	st := j.streams[s]
 	st.mu.Lock()

@@ -136,12 +136,16 @@ func (s *stream) open(names []string) ([]header, error) {
 			continue
 		}
 		g := &segment{number: num, path: path}
-		h, err := s.openFile(g, len(headers) == 0)
+		h, err := s.openFile(g)
+		if err == errHeader {
+			if err := s.cutHeader(g, headers); err != nil {
+				return nil, err
+			}
+			headers, prevEnd = nil, lastPos
+			continue
+		}
 		if err != nil {
 			return nil, err
-		}
-		if g.file == nil {
-			continue
 		}
 		if num == prevEnd.segment() {
 			g.end = prevEnd.offset()
@@ -157,46 +161,74 @@ func (s *stream) open(names []string) ([]header, error) {
 	return headers, nil
 }
 
-// openFile opens g's file. A newest segment that a crash left without a whole
-// header is removed; then g.file stays nil.
-func (s *stream) openFile(g *segment, newest bool) (h header, err error) {
-	f, err := s.j.fs.OpenFile(g.path, os.O_RDWR)
+// openFile opens g's file and reads its header. After errHeader the file is
+// open; after another error it is not.
+func (s *stream) openFile(g *segment) (h header, err error) {
+	g.file, err = s.j.fs.OpenFile(g.path, os.O_RDWR)
 	if err != nil {
 		return header{}, err
 	}
 	defer func() {
-		if err != nil || g.file == nil {
-			f.Close()
+		if err != nil && err != errHeader {
+			g.file.Close()
 		}
 	}()
-	g.file = f
-	g.end, err = f.Size()
-	if err != nil {
+	if g.end, err = g.file.Size(); err != nil {
 		return header{}, err
 	}
-	h, err = readHeader(f, s.kind, g.path)
+	h, err = readHeader(g.file, s.kind, g.path)
 	if err == nil && (h.number != g.number || h.salt != s.j.salt) {
 		return h, &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "it was copied here from another place",
 			Fix: "move it out of the folder"}
 	}
-	if err != errHeader {
-		return h, err
+	return h, err
+}
+
+// cutHeader ends the stream before g, whose header a crash left unfinished.
+// The newer segments, found so far, go too: s.segments, newest first.
+func (s *stream) cutHeader(g *segment, headers []header) error {
+	defer g.file.Close()
+	place := at(g.number, 0)
+	corrupt := false
+	look := func(r record) bool {
+		corrupt = corrupt || r.durable > place
+		return corrupt
 	}
-	torn := newest
-	err = search(f, s.j.salt, g.number, headerSize, g.end, func(r record) bool {
+	own := func(r record) bool {
 		// A push's segment has a durable header before its first record.
-		torn = torn && s.kind == Pulls && r.durable < at(g.number, 0)
-		return !torn
-	})
+		corrupt = corrupt || s.kind == Pushes
+		return look(r)
+	}
+	err := search(g.file, s.j.salt, g.number, headerSize, g.end, own)
+	for i := 0; i < len(headers) && err == nil && !corrupt; i++ {
+		corrupt = headers[i].durable > place
+		newer := s.segments[i]
+		err = search(newer.file, s.j.salt, newer.number, headerSize, newer.end, look)
+	}
 	if err != nil {
-		return h, err
+		return err
 	}
-	if !torn {
-		return h, &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "its header is not valid and records follow"}
+	if corrupt {
+		return &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "its header is not valid and records follow"}
 	}
-	s.j.log.Warn("removing a journal segment whose header a crash left unfinished", "file", g.path, "bytes", g.end)
-	g.file = nil
-	return h, s.j.fs.Remove(g.path)
+	s.j.log.Warn("cutting the journal before a segment whose header a crash left unfinished",
+		"stream", s.kind, "file", g.path, "bytes", g.end, "segments_after", len(s.segments))
+	if err := s.removeNewest(s.segments); err != nil {
+		return err
+	}
+	s.segments = nil
+	return s.j.fs.Remove(g.path)
+}
+
+// removeNewest removes segments at the end of the stream, the newest first.
+func (s *stream) removeNewest(newestFirst []*segment) error {
+	for _, g := range newestFirst {
+		g.file.Close()
+		if err := s.j.fs.Remove(g.path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scan reads the records of segment i and ends the stream at the first that
@@ -281,11 +313,10 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 
 	s.j.log.Warn("cutting what a crash left unfinished at the end of the journal", "stream", s.kind,
 		"file", g.path, "offset", offset, "bytes", g.end-offset, "segments_after", len(s.segments)-i-1)
-	for _, later := range slices.Backward(s.segments[i+1:]) {
-		later.file.Close()
-		if err := s.j.fs.Remove(later.path); err != nil {
-			return err
-		}
+	later := slices.Clone(s.segments[i+1:])
+	slices.Reverse(later)
+	if err := s.removeNewest(later); err != nil {
+		return err
 	}
 	s.segments = s.segments[:i+1]
 	if err := g.file.Truncate(offset); err != nil {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,9 @@ func (s *stream) retain() {
 		}
 		if err == nil {
 			err = s.delete(g)
+		}
+		if errors.Is(err, ErrClosed) {
+			return // the next start goes on
 		}
 		if err != nil {
 			s.j.log.Error("cannot delete a journal segment", "stream", s.kind, "file", g.path, "err", err)

@@ -118,9 +118,6 @@ func (j *Journal) loadState() (*state, error) {
 func (j *Journal) update(change func(*state)) error {
 	j.stateMu.Lock()
 	defer j.stateMu.Unlock()
-	if j.streams[Pushes].isClosed() {
-		return ErrClosed
-	}
 	next := j.state.Load().clone()
 	change(next)
 	next.Mark = j.Mark()

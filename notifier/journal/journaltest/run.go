@@ -80,13 +80,27 @@ func (b *bench) append(s journal.Stream, n int) (last uint64) {
 	return last
 }
 
+// read returns all events above after.
 func (b *bench) read(s journal.Stream, after uint64) []journal.Entry {
 	b.Helper()
-	entries, err := b.j.Read(s, after, 1<<30, 1<<30)
-	if err != nil {
-		b.Fatalf("Read: %v", err)
+	return b.readSome(s, after, 1<<30)
+}
+
+// readSome returns n events above after, or as many as there are.
+func (b *bench) readSome(s journal.Stream, after uint64, n int) (all []journal.Entry) {
+	b.Helper()
+	for len(all) < n {
+		entries, err := b.j.Read(s, after, n-len(all), 1<<30)
+		if err != nil {
+			b.Fatalf("Read: %v", err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		all = append(all, entries...)
+		after = entries[len(entries)-1].Seq
 	}
-	return entries
+	return all
 }
 
 func (b *bench) wantSeqs(s journal.Stream, after uint64, first, last uint64) {
@@ -362,9 +376,9 @@ func reads(t *testing.T, b *bench) {
 		}
 		for after := uint64(0); after <= last+1; after += 13 {
 			want := min(7, int(max(int64(last)-int64(after), 0)))
-			entries, err := b.j.Read(journal.Pulls, after, 7, 1<<20)
-			if err != nil || len(entries) != want {
-				t.Fatalf("Read after %d: %d events, %v; want %d", after, len(entries), err, want)
+			entries := b.readSome(journal.Pulls, after, 7)
+			if len(entries) != want {
+				t.Fatalf("Read after %d: %d events, want %d", after, len(entries), want)
 			}
 			if want > 0 && entries[0].Seq != after+1 {
 				t.Fatalf("Read after %d begins with %d", after, entries[0].Seq)
@@ -382,9 +396,9 @@ func reads(t *testing.T, b *bench) {
 				if _, ok := b.j.Oldest(journal.Pulls, places[i]); !ok {
 					t.Fatalf("Oldest after %d: none", places[i])
 				}
-				entries, err := b.j.Read(journal.Pulls, places[i], 10+i%3, 1<<20)
-				if err != nil || len(entries) != 10+i%3 || entries[0].Seq != places[i]+1 {
-					t.Fatalf("reader %d after %d: %d events, %v", i, places[i], len(entries), err)
+				entries := b.readSome(journal.Pulls, places[i], 10+i%3)
+				if len(entries) != 10+i%3 || entries[0].Seq != places[i]+1 {
+					t.Fatalf("reader %d after %d: %d events", i, places[i], len(entries))
 				}
 				places[i] = entries[len(entries)-1].Seq
 			}
@@ -410,7 +424,8 @@ func waiting(t *testing.T, b *bench) {
 	if err := <-woken; err != nil {
 		t.Errorf("Wait: %v", err)
 	}
-	go func() { woken <- b.j.Wait(ctx, journal.Pulls, 2) }()
+	j := b.j
+	go func() { woken <- j.Wait(ctx, journal.Pulls, 2) }()
 	b.reopen()
 	if err := <-woken; err != nil && !errors.Is(err, journal.ErrClosed) {
 		t.Errorf("Wait: %v, want ErrClosed", err)
