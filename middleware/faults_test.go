@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -216,8 +218,44 @@ func TestClientLeaves(t *testing.T) {
 	if got, err := r.try(ctx, "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType); err == nil {
 		t.Fatalf("status %d, want the client to have left", got.status)
 	}
-	if err := <-completed; err != nil {
-		t.Errorf("completed under a context that says %v", err)
+	select {
+	case err := <-completed:
+		if err != nil {
+			t.Errorf("completed under a context that says %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the push is not completed")
+	}
+}
+
+// The same of a delete.
+func TestClientLeavesDelete(t *testing.T) {
+	t.Parallel()
+	removing := make(chan struct{})
+	recorded := make(chan error, 1)
+	r := hear(t, &hooks{untag: func(ctx context.Context, untag func() error) error {
+		close(removing)
+		<-ctx.Done()
+		return untag()
+	}}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+	r.tape.deleting = func(ctx context.Context) { recorded <- ctx.Err() }
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		<-removing
+		leave()
+	}()
+	if got, err := r.try(ctx, "DELETE", "/v2/app/manifests/v1", nil); err == nil {
+		t.Fatalf("status %d, want the client to have left", got.status)
+	}
+	select {
+	case err := <-recorded:
+		if err != nil {
+			t.Errorf("recorded under a context that says %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the delete is not recorded")
 	}
 }
 
@@ -225,30 +263,28 @@ func TestClientLeaves(t *testing.T) {
 func TestPullFaults(t *testing.T) {
 	t.Parallel()
 	type inner = func() (distribution.Manifest, error)
-	var fault func(inner) (distribution.Manifest, error)
-	through := func(get inner) (distribution.Manifest, error) {
-		if fault != nil {
-			return fault(get)
-		}
-		return get()
-	}
+	var faults atomic.Pointer[func(inner) (distribution.Manifest, error)]
+	through := func(get inner) (distribution.Manifest, error) { return (*faults.Load())(get) }
 	r := hear(t, &hooks{}, &hooks{get: through})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
 
-	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); return nil, errFault }
+	fault := func(get inner) (distribution.Manifest, error) { _, _ = get(); return nil, errFault }
+	faults.Store(&fault)
 	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
 	r.heard("get fails", "status 500")
 
-	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); panic(http.ErrAbortHandler) }
+	cut := func(get inner) (distribution.Manifest, error) { _, _ = get(); panic(http.ErrAbortHandler) }
+	faults.Store(&cut)
 	if _, err := r.try(t.Context(), "GET", "/v2/app/manifests/v1", nil, "Accept", anything); err == nil {
 		t.Error("an answer after a panic")
 	}
 	r.heard("panic")
 
-	fault = func(get inner) (distribution.Manifest, error) { _, _ = get(); return get() }
+	twice := func(get inner) (distribution.Manifest, error) { _, _ = get(); return get() }
+	faults.Store(&twice)
 	r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything)
 	r.heard("two gets are one pull", "GET app:v1 IMAGE", "status 200")
 }

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -135,7 +134,6 @@ func answerTo(t *testing.T, tape *tape, handle func(http.ResponseWriter)) answer
 		wrapped.ServeHTTP(&leaving{ResponseWriter: w, tape: tape}, r)
 	}))
 	defer server.Close()
-	server.Config.ErrorLog = nil
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { return nil }})
 	request, err := http.NewRequestWithContext(ctx, "PUT", server.URL+"/v2/app/manifests/v1", nil)
 	if err != nil {
@@ -146,7 +144,7 @@ func answerTo(t *testing.T, tape *tape, handle func(http.ResponseWriter)) answer
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(bufio.NewReader(response.Body))
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,7 @@ type tape struct {
 	intend   func(notifier.Push) error
 	complete func(context.Context, notifier.Push) error
 	deleted  func(notifier.Delete) error
+	deleting func(context.Context)
 }
 
 func (tp *tape) note(format string, args ...any) {
@@ -89,6 +90,9 @@ func (tp *tape) Delete(ctx context.Context, d notifier.Delete) error {
 	tp.deletes = append(tp.deletes, d)
 	tp.mu.Unlock()
 	tp.note("delete %s:%s %s", d.Repository, d.Tag, d.Digest)
+	if tp.deleting != nil {
+		tp.deleting(ctx)
+	}
 	if tp.deleted != nil {
 		return tp.deleted(d)
 	}
@@ -154,6 +158,7 @@ type hooks struct {
 	put    func(ctx context.Context, inner func() (digest.Digest, error)) (digest.Digest, error)
 	get    func(inner func() (distribution.Manifest, error)) (distribution.Manifest, error)
 	tag    func(inner func() error) error
+	untag  func(ctx context.Context, inner func() error) error
 	lookup func() error
 }
 
@@ -218,6 +223,14 @@ func (t *hookedTags) Tag(ctx context.Context, tag string, desc v1.Descriptor) er
 	inner := func() error { return t.TagService.Tag(ctx, tag, desc) }
 	if t.hooks.tag != nil {
 		return t.hooks.tag(inner)
+	}
+	return inner()
+}
+
+func (t *hookedTags) Untag(ctx context.Context, tag string) error {
+	inner := func() error { return t.TagService.Untag(ctx, tag) }
+	if t.hooks.untag != nil {
+		return t.hooks.untag(ctx, inner)
 	}
 	return inner()
 }
@@ -299,7 +312,6 @@ func serve(t *testing.T, config *configuration.Configuration, wrap func(http.Han
 		}
 		handler.ServeHTTP(w, r)
 	}))
-	server.Config.ErrorLog = nil
 	t.Cleanup(func() {
 		server.Close()
 		if err := a.Shutdown(); err != nil {
