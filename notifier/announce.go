@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -195,7 +194,10 @@ func (s *announceSink) compose(w *window) (*announcement, error) {
 	if err != nil {
 		return nil, &permanentError{fmt.Errorf("write post: %w", err)}
 	}
-	bytes, err := atdata.MarshalCBOR(record)
+	bytes, err := lexicon.Encode(record)
+	if err == nil {
+		_, err = lexicon.Validate(lexicon.NSIDPost, bytes)
+	}
 	if err != nil {
 		return nil, &permanentError{fmt.Errorf("encode post: %w", err)}
 	}

@@ -39,8 +39,13 @@ func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
 
 func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	id := n.Journal.ID()
-	// A crash between the two leaves the journal's behind.
-	after := max(n.Counter.Cursor(id, uint8(s)), n.Journal.Cursor(s, counterSink))
+	// The counter's own cursor goes with its numbers and decides. The journal's
+	// stands in for a journal that the counter has not met: one that took a new
+	// id keeps its cursors.
+	after := n.Counter.Cursor(id, uint8(s))
+	if after == 0 {
+		after = n.Journal.Cursor(s, counterSink)
+	}
 	entries, err := n.Journal.Read(s, after, foldEvents, foldBytes)
 	if err != nil {
 		return err
@@ -55,7 +60,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	var facts []counter.Fact
 	var rows []row
 	for _, entry := range entries {
-		e, err := decodeEvent(entry.Payload)
+		e, err := n.decode(s, entry)
 		if err != nil {
 			if err := n.DeadLetters.add(counterSink, entry.Seq, entry.Seq, err.Error(), entry.Payload); err != nil {
 				return err
@@ -76,6 +81,13 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		return err
 	}
 	return n.Journal.SetCursor(s, counterSink, last)
+}
+
+func (n *Notifier) decode(s journal.Stream, entry journal.Entry) (*Event, error) {
+	if s == journal.Pushes {
+		return n.recent.decode(entry)
+	}
+	return decodeEvent(entry.Payload)
 }
 
 // A row is a push as the API shows it.

@@ -64,10 +64,12 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 // Complete makes the push a fact. When it returns nil the event is on disk and
 // will reach every sink.
 func (i *Intent) Complete(ctx context.Context) error {
-	if _, err := i.n.Journal.Complete(ctx, i.entry, i.mark, i.payload); err != nil {
+	seq, err := i.n.Journal.Complete(ctx, i.entry, i.mark, i.payload)
+	if err != nil {
 		i.n.Metrics.event(opPush, "refused")
 		return err
 	}
+	i.n.recent.add(seq, i.event)
 	// The children of a pushed index are known from now on.
 	i.n.Rule.Class(counter.Request{Method: http.MethodPut, Repository: i.event.Repository, Children: i.event.Children})
 	i.n.Metrics.event(opPush, "recorded")

@@ -54,6 +54,7 @@ type Notifier struct {
 	log    *slog.Logger
 	clock  *clock
 	ledger *ledger.Ledger
+	recent recent
 	sinks  []sink
 }
 

@@ -17,7 +17,7 @@ type sink interface {
 	// handle does what the events ask for. Those before done are finished,
 	// durably. An error leaves the event at done unfinished: a
 	// *permanentError gives it up, any other is tried again. Without an error
-	// and with events left, it waits for more events or for wake.
+	// and with events left, it is called again at wake.
 	handle(ctx context.Context, events []sequenced) (done int, wake time.Time, err error)
 }
 
@@ -41,8 +41,8 @@ const (
 
 const (
 	longestBackoff  = time.Minute
-	shortestWait    = 50 * time.Millisecond // between two looks at the same events
-	shutdownAllowed = 5 * time.Second       // to finish what a sink holds when the process is asked to stop
+	shortestWait    = 5 * time.Millisecond // between two looks at the same events
+	shutdownAllowed = 5 * time.Second      // to finish what a sink holds when the process is asked to stop
 )
 
 // carry hands the push stream to a sink until ctx ends.
@@ -90,7 +90,7 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	}
 	events := make([]sequenced, 0, len(entries))
 	for _, entry := range entries {
-		e, err := decodeEvent(entry.Payload)
+		e, err := n.recent.decode(entry)
 		if err != nil {
 			if len(events) > 0 {
 				break // what comes before it goes first
@@ -114,7 +114,7 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	if err != nil || done == len(events) {
 		return err
 	}
-	n.await(ctx, entries[len(entries)-1].Seq, wake)
+	pause(ctx, max(wake.Sub(n.Now()), shortestWait))
 	return nil
 }
 
@@ -124,14 +124,6 @@ func (n *Notifier) arrive(ctx context.Context, s journal.Stream, after uint64) {
 	if n.Journal.Wait(ctx, s, after) == nil {
 		pause(ctx, n.Linger)
 	}
-}
-
-// await returns when there is an event after last, or at wake.
-func (n *Notifier) await(ctx context.Context, last uint64, wake time.Time) {
-	pause(ctx, shortestWait)
-	until, cancel := context.WithTimeout(ctx, max(0, wake.Sub(n.Now())))
-	defer cancel()
-	n.Journal.Wait(until, journal.Pushes, last)
 }
 
 // giveUp keeps the event with the reason, and goes on behind it.
