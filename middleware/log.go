@@ -1,6 +1,8 @@
 package middleware
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -27,4 +29,12 @@ func level(l configuration.Loglevel) slog.Level {
 		return slog.LevelError
 	}
 	return slog.LevelInfo
+}
+
+// redisLog takes go-redis' own words, most of them about connections that
+// failed. Its callers report errors too, so these are for who looks closely.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
 }

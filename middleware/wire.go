@@ -152,6 +152,9 @@ func (r *runtime) openRedis() error {
 	if err != nil {
 		return err
 	}
+	// Without it a Redis that hangs outlasts the time limits of its callers.
+	client.ContextTimeoutEnabled = true
+	redis.SetLogger(redisLog{r.log.With("component", "redis")})
 	r.redis = redis.NewUniversalClient(client)
 	r.onClose(r.redis.Close)
 	return nil
@@ -206,6 +209,7 @@ func (r *runtime) openHold() error {
 		Repo:         account,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
+		Version:      ownVersion(),
 		Logger:       r.log,
 	})
 	if err != nil {
