@@ -19,7 +19,7 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-const testDID = "did:web:registry.example.com"
+const testDID = "did:web:localhost%3A5000"
 
 func testKey(t testing.TB) atcrypto.PrivateKeyExportable {
 	t.Helper()

@@ -1,0 +1,126 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// layer is a record of the size that the registry writes.
+func layer(n int) Write {
+	text := fmt.Sprintf("sha256:%064x %s", n, strings.Repeat("x", 220))
+	rkey := syntax.NewTID(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()+int64(n), 7).String()
+	return Write{Create, "io.atcr.hold.layer", rkey, record(text)}
+}
+
+func diskRepo(t testing.TB) *Repo {
+	cfg := testConfig(t)
+	cfg.FS = nil
+	cfg.Dir = filepath.Join(t.TempDir(), "hold")
+	return initRepo(t, cfg, profile())
+}
+
+// TestMemory: four times the records, the same memory, also while exporting.
+func TestMemory(t *testing.T) {
+	r := diskRepo(t)
+	n := 0
+	grow := func(to int) uint64 {
+		for n < to {
+			var writes []Write
+			for range 200 {
+				writes = append(writes, layer(n))
+				n++
+			}
+			apply(t, r, writes...)
+		}
+		return heap()
+	}
+	small := grow(5_000)
+	large := grow(20_000)
+	if large > small+4<<20 {
+		t.Errorf("%d MiB in use with 5,000 records, %d MiB with 20,000", small>>20, large>>20)
+	}
+	peak, size := uint64(0), 0
+	err := r.Export(context.Background(), writerFunc(func(p []byte) (int, error) {
+		if size += len(p); size%(1<<20) < len(p) {
+			peak = max(peak, heap())
+		}
+		return len(p), nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size < 6<<20 || peak > large+4<<20 {
+		t.Errorf("an export of %d MiB takes memory from %d to %d MiB", size>>20, large>>20, peak>>20)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkApply makes commits on the disk of the machine, fsync included.
+func BenchmarkApply(b *testing.B) {
+	for _, size := range []int{1, 10, 200} {
+		for _, callers := range []int{1, 32} {
+			b.Run(fmt.Sprintf("writes=%d/callers=%d", size, callers), func(b *testing.B) {
+				r := diskRepo(b)
+				var n atomic.Int64
+				b.SetParallelism((callers + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+				call := func() {
+					first := int(n.Add(int64(size))) - size
+					writes := make([]Write, size)
+					for i := range writes {
+						writes[i] = layer(first + i)
+					}
+					if _, err := r.Apply(context.Background(), writes, nil); err != nil {
+						b.Error(err)
+					}
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				if callers == 1 {
+					for range b.N {
+						call()
+					}
+				} else {
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							call()
+						}
+					})
+				}
+				b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
+func BenchmarkExport(b *testing.B) {
+	r := diskRepo(b)
+	for i := 0; i < 20_000; i += 200 {
+		var writes []Write
+		for j := range 200 {
+			writes = append(writes, layer(i+j))
+		}
+		apply(b, r, writes...)
+	}
+	b.ResetTimer()
+	for range b.N {
+		if err := r.Export(context.Background(), io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*20_000)/b.Elapsed().Seconds(), "records/s")
+}
