@@ -90,7 +90,7 @@ func TestApplyInOrder(t *testing.T) {
 	apply(t, r, writes...)
 	checkStore(t, r, m)
 	all := events(t, r, 0)
-	msg := verifyFrame(t, cfg, all[3], decodeCommit(t, all[2]))
+	msg := verifyFrame(t, cfg, all[4], decodeCommit(t, all[2]))
 	var got []string
 	for _, op := range msg.Ops {
 		got = append(got, op.Action+" "+op.Path)
@@ -112,7 +112,7 @@ func TestEmptyCommit(t *testing.T) {
 	}
 	checkStore(t, r, model{})
 	all := events(t, r, 0)
-	verifyFrame(t, cfg, all[3], verifyFrame(t, cfg, all[2], nil))
+	verifyFrame(t, cfg, all[4], verifyFrame(t, cfg, all[2], nil))
 	// From the last key of a high layer to one of a low layer and back: what
 	// indigo's mst gets wrong by itself.
 	m := model{}
@@ -312,7 +312,7 @@ func TestGroupRefusals(t *testing.T) {
 	}
 	var batch []request
 	add := func(swap *cid.Cid, writes ...Write) {
-		batch = append(batch, request{context.Background(), writes, swap, make(chan answer, 1)})
+		batch = append(batch, request{ctx: context.Background(), writes: writes, swap: swap, answer: make(chan answer, 1)})
 	}
 	large := func(key string) Write {
 		return Write{Create, "com.example.note", key, bytes.Repeat([]byte{0}, 999_900)}
@@ -363,7 +363,7 @@ func TestClock(t *testing.T) {
 	cfg.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	r := initRepo(t, cfg, profile())
 	last := r.Head()
-	if got, want := int64(last.Seq), start.UnixMicro()+2; got != want {
+	if got, want := int64(last.Seq), start.UnixMicro()+3; got != want {
 		t.Errorf("seq %d, want %d", got, want)
 	}
 	for i, at := range []time.Time{start, start.Add(-59 * time.Second), start.Add(time.Hour)} {

@@ -111,9 +111,10 @@ type Repo struct {
 }
 
 // Init makes a repository whose first commit holds these records, and opens
-// it. Before that commit the event log has #identity and #account. A directory
-// that holds a repository is refused with ErrRepoExists; what a crash here leaves
-// behind is not a repository, and Init may be called again.
+// it. The event log has #identity and #account before that commit, and #sync
+// after it. A directory that holds a repository is refused with ErrRepoExists;
+// what a crash here leaves behind is not a repository, and Init may be called
+// again.
 //
 // Keep one of the first records for ever (a profile): indigo's verifier, which
 // relays run, misjudges a commit that replaces the only record.
@@ -174,32 +175,16 @@ func initStore(cfg Config, dir string, first []Write) (err error) {
 		return err
 	}
 	b := s.db.NewBatch()
-	if err := w.introduce(b); err != nil {
-		return err
-	}
-	if _, err := w.addCommit(context.Background(), b, first, nil); err != nil {
-		return err
+	for _, q := range []request{
+		{notices: []Notice{Identity, Account}},
+		{writes: first, commit: true, notices: []Notice{Sync}},
+	} {
+		q.ctx = context.Background()
+		if _, err := w.serve(b, q); err != nil {
+			return err
+		}
 	}
 	return w.finish(b, 0)
-}
-
-// introduce logs who the account is, before its first commit.
-func (w *writer) introduce(b *pebble.Batch) error {
-	seq, err := w.next.tick(w.cfg.Now())
-	if err != nil {
-		return err
-	}
-	f, err := identityFrame(w.cfg.DID, w.cfg.Handle, seq)
-	if err != nil {
-		return err
-	}
-	w.next.logged = putEvent(b, w.next.logged, seq, f)
-	if f, err = accountFrame(w.cfg.DID, seq+1); err != nil {
-		return err
-	}
-	w.next.logged = putEvent(b, w.next.logged, seq+1, f)
-	w.next.Seq = seq + 1
-	return nil
 }
 
 // Open opens the repository in cfg.Dir. ErrNotExist if there is none. It

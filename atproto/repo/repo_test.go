@@ -221,10 +221,10 @@ func TestEventsBegin(t *testing.T) {
 	cfg.Handle = "registry.example.com"
 	r := initRepo(t, cfg, profile())
 	all := events(t, r, 0)
-	if len(all) != 3 {
+	if len(all) != 4 {
 		t.Fatalf("%d events", len(all))
 	}
-	for i, want := range []string{"#identity", "#account", "#commit"} {
+	for i, want := range []string{"#identity", "#account", "#commit", "#sync"} {
 		if got := string(all[i].Frame[4 : 4+len(want)]); got != want {
 			t.Errorf("event %d is %q, want %q", i, got, want)
 		}
@@ -235,10 +235,10 @@ func TestEventsBegin(t *testing.T) {
 	if !strings.Contains(string(all[0].Frame), "fhandletregistry.example.com") {
 		t.Errorf("no handle in %q", all[0].Frame)
 	}
-	if got := r.Head().Seq; got != all[2].Seq {
-		t.Errorf("head seq %d, want %d", got, all[2].Seq)
+	if got := r.Head().Seq; got != all[3].Seq {
+		t.Errorf("head seq %d, want %d", got, all[3].Seq)
 	}
-	if rest := events(t, r, all[0].Seq); len(rest) != 2 {
+	if rest := events(t, r, all[0].Seq); len(rest) != 3 {
 		t.Errorf("%d events after the first", len(rest))
 	}
 	if page, _ := r.Events(0, 2); len(page) != 2 {

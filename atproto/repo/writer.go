@@ -20,10 +20,12 @@ const (
 
 // request is one Apply on its way.
 type request struct {
-	ctx    context.Context
-	writes []Write
-	swap   *cid.Cid
-	answer chan answer // room for one, so that the writer never waits
+	ctx     context.Context
+	writes  []Write
+	swap    *cid.Cid
+	notices []Notice
+	commit  bool        // also with notices
+	answer  chan answer // room for one, so that the writer never waits
 }
 
 type answer struct {
@@ -63,7 +65,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 	before, oldest := w.next, w.oldest
 	var answers []answer
 	for _, q := range requests {
-		result, err := w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap)
+		result, err := w.serve(b, q)
 		answers = append(answers, answer{result, err})
 		if errors.As(err, new(errTree)) {
 			w.tree = nil // and the next group loads what this one makes durable
@@ -201,18 +203,23 @@ func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result
 	if err := checkWrites(writes); err != nil {
 		return Result{}, err
 	}
-	q := request{ctx, writes, swap, make(chan answer, 1)}
+	return r.submit(request{ctx: ctx, writes: writes, swap: swap})
+}
+
+// submit hands a request to the writer and waits for its answer.
+func (r *Repo) submit(q request) (Result, error) {
+	q.answer = make(chan answer, 1)
 	select {
 	case r.requests <- q:
 	case <-r.closing:
 		return Result{}, ErrClosed
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("wait to write: %w", ctx.Err())
+	case <-q.ctx.Done():
+		return Result{}, fmt.Errorf("wait to write: %w", q.ctx.Err())
 	}
 	select {
 	case a := <-q.answer:
 		return a.result, a.err
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	case <-q.ctx.Done():
+		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, q.ctx.Err())
 	}
 }

@@ -1,0 +1,106 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Notice is an event that changes nothing: it says again what is so.
+type Notice string
+
+const (
+	Identity Notice = "#identity" // look the identity up again: handle, keys, host
+	Account  Notice = "#account"  // the account is active, and here
+	Sync     Notice = "#sync"     // the head is this commit, whatever was known before
+)
+
+// Notify logs events in this order and returns once they are durable. The
+// errors are those of Apply.
+func (r *Repo) Notify(ctx context.Context, notices ...Notice) error {
+	if len(notices) == 0 {
+		return nil
+	}
+	_, err := r.submit(request{ctx: ctx, notices: notices})
+	return err
+}
+
+// Renew makes a commit that changes no record, and logs notices after it, all
+// in one transaction. With Sync it brings those to this repository's state who
+// know a later one: from before a backup was restored, say.
+func (r *Repo) Renew(ctx context.Context, notices ...Notice) (Result, error) {
+	return r.submit(request{ctx: ctx, commit: true, notices: notices})
+}
+
+// serve puts what a request asks for into the batch.
+func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
+	if len(q.notices) == 0 || q.commit {
+		if result, err = w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap); err != nil {
+			return Result{}, err
+		}
+	}
+	for _, n := range q.notices {
+		if err := w.addNotice(b, n); err != nil {
+			return Result{}, fmt.Errorf("%w: log %s: %w", ErrUnknownOutcome, n, err)
+		}
+	}
+	return result, nil
+}
+
+func (w *writer) addNotice(b *pebble.Batch, n Notice) error {
+	seq, err := w.next.tick(w.cfg.Now())
+	if err != nil {
+		return err
+	}
+	f, err := noticeFrame(n, w.next, w.cfg.Handle, seq)
+	if err != nil {
+		return err
+	}
+	w.next.logged = putEvent(b, w.next.logged, seq, f)
+	w.next.Seq = seq
+	return nil
+}
+
+func noticeFrame(n Notice, s state, handle string, seq uint64) ([]byte, error) {
+	switch n {
+	case Identity:
+		return identityFrame(s.DID, handle, seq)
+	case Account:
+		return accountFrame(s.DID, seq)
+	case Sync:
+		return syncFrame(s, seq)
+	}
+	return nil, fmt.Errorf("there is no notice %q", n)
+}
+
+func syncFrame(s state, seq uint64) ([]byte, error) {
+	var car bytes.Buffer // writing to it can't fail
+	writeCARHeader(&car, s.Commit)
+	writeCARBlock(&car, s.Commit, s.block)
+	return frame(string(Sync), &comatproto.SyncSubscribeRepos_Sync{
+		Blocks: car.Bytes(), Did: s.DID, Rev: s.Rev, Seq: int64(seq), Time: frameTime(seq),
+	})
+}
+
+// LostEvents is the sequence number up to which events are no longer kept, 0
+// while all are. A subscriber whose cursor is below it has missed some.
+func (r *Repo) LostEvents() (uint64, error) {
+	v, err := r.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.release(v)
+	oldest, err := oldestEvent(v.snap, v.state)
+	switch {
+	case err != nil:
+		return 0, err
+	case oldest.logged == 0:
+		return 0, nil
+	case oldest.seq == 0:
+		return v.Seq, nil
+	}
+	return oldest.seq - 1, nil
+}
