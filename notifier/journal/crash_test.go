@@ -1,9 +1,12 @@
 package journal_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -362,9 +365,21 @@ func TestNewerFormatAndStrangers(t *testing.T) {
 
 	for want, change := range map[string]func(d *journaltest.Disk){
 		"copied here from another place": func(d *journaltest.Disk) { d.Put(name, other.Bytes(name)) },
-		"it was renamed":                 func(d *journaltest.Disk) { d.Put("j/pulls-0000000001.seg", d.Bytes(name)) },
+		"it belongs to the other stream": func(d *journaltest.Disk) { d.Put("j/pulls-0000000001.seg", d.Bytes(name)) },
 		"checksum does not fit":          func(d *journaltest.Disk) { d.Put("j/journal.json", append(d.Bytes("j/journal.json"), ' ')) },
-		"missing beside":                 func(d *journaltest.Disk) { d.Remove("j/journal.json") },
+		"use the version that wrote it": func(d *journaltest.Disk) {
+			raw := d.Bytes(name)
+			raw[8]++ // the header's format, with a fitting checksum
+			binary.LittleEndian.PutUint32(raw[76:], crc32.Checksum(raw[:76], crc32.MakeTable(crc32.Castagnoli)))
+			d.Put(name, raw)
+		},
+		"has format 2": func(d *journaltest.Disk) {
+			text, _, _ := bytes.Cut(d.Bytes("j/journal.json"), []byte("\ncrc32c"))
+			text = bytes.Replace(text, []byte(`"format": 1`), []byte(`"format": 2`), 1)
+			sum := crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli))
+			d.Put("j/journal.json", fmt.Appendf(text, "\ncrc32c %08x\n", sum))
+		},
+		"missing beside": func(d *journaltest.Disk) { d.Remove("j/journal.json") },
 	} {
 		d := disk.Kill()
 		change(d)

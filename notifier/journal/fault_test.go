@@ -252,10 +252,19 @@ func TestGroupCommit(t *testing.T) {
 	if got := disk.Count(journaltest.Sync) - before; got > 2 {
 		t.Errorf("%d fsyncs for %d pushes, want at most 2", got, n)
 	}
-	if got := disk.Count(journaltest.Sync); true {
-		add(t, j, journal.Pulls, 100)
-		if disk.Count(journaltest.Sync) != got {
-			t.Error("a pull waits for an fsync")
-		}
+}
+
+// TestPullsNeverWaitForFsync appends over several segments while every fsync
+// hangs.
+func TestPullsNeverWaitForFsync(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	hang := make(chan struct{})
+	defer close(hang)
+	disk.Inject(journaltest.Fault{Op: journaltest.Sync, Hang: hang, Times: 1 << 30})
+	add(t, j, journal.Pulls, 100)
+	if st := j.Status(journal.Pulls); st.Segments < 5 || st.Last != 100 {
+		t.Errorf("Status = %+v", st)
 	}
 }

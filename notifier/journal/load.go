@@ -45,7 +45,7 @@ func (j *Journal) load() error {
 		if err := j.catchUp(s); err != nil {
 			return err
 		}
-		s.retain()
+		s.retainTo(false) // who is told of dropped events may not be ready before Open returns
 	}
 	return nil
 }

@@ -10,7 +10,10 @@ import (
 // retain deletes the oldest segments as long as every cursor has passed them
 // or the stream is above its limit. An open intent holds its segment in
 // either case. If another call is at it already, that one does it.
-func (s *stream) retain() {
+func (s *stream) retain() { s.retainTo(true) }
+
+// retainTo leaves the limit alone without limited.
+func (s *stream) retainTo(limited bool) {
 	if !s.retaining.TryLock() {
 		return
 	}
@@ -21,7 +24,7 @@ func (s *stream) retain() {
 			return
 		}
 		passed := g.last <= s.j.passed(s.kind)
-		if !passed && !over {
+		if !passed && !(over && limited) {
 			return
 		}
 		err := s.syncAll() // what settles an intent in g must outlive it

@@ -106,7 +106,8 @@ func readHeader(f io.ReaderAt, s Stream, path string) (header, error) {
 		return header{}, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, v, format)
 	}
 	if v := binary.LittleEndian.Uint32(buf[12:]); v != uint32(s) {
-		return header{}, fmt.Errorf("%s holds no %s: it was renamed", path, s)
+		return header{}, &CorruptError{File: path, Stream: s.String(), Reason: "it belongs to the other stream",
+			Fix: "give it back its name, or move it out of the folder"}
 	}
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(buf[16+8*i:]) }
 	return header{u(0), u(1), u(2), u(3), u(4), pos(u(5)), pos(u(6))}, nil
