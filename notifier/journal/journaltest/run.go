@@ -343,6 +343,12 @@ func limit(t *testing.T, b *bench) {
 	refuse = false
 	mu.Unlock()
 	last = b.append(journal.Pulls, 300)
+	for deadline := time.Now().Add(10 * time.Second); b.j.Status(journal.Pulls).Bytes > 8000+2*2100; {
+		if time.Now().After(deadline) {
+			t.Fatalf("Status = %+v, want about 8000 bytes", b.j.Status(journal.Pulls))
+		}
+		time.Sleep(time.Millisecond)
+	}
 	b.reopen() // its background work is done then
 	mu.Lock()
 	defer mu.Unlock()
