@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
@@ -38,7 +38,7 @@ type runtime struct {
 	closers []func(context.Context) error
 	mounts  []mount
 
-	state    *pebble.DB
+	state    *store.Store
 	dead     *notifier.DeadLetters
 	journal  *journal.Journal
 	redis    redis.UniversalClient
@@ -118,13 +118,22 @@ func (r *runtime) openFolder() error {
 }
 
 func (r *runtime) openState() error {
-	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Logger: r.log})
+	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Reserve: r.reserve(), Logger: r.log})
 	if err != nil {
 		return err
 	}
 	r.onClose(db.Close)
 	r.state, r.dead = db, notifier.NewDeadLetters(db)
 	return nil
+}
+
+// reserve is how much of the disk is left free by all but the journal, whose
+// limit is its own.
+func (r *runtime) reserve() uint64 {
+	if r.options.Hold != nil {
+		return uint64(r.options.Hold.Reserve)
+	}
+	return 1 << 30
 }
 
 func (r *runtime) openJournal() error {
@@ -191,12 +200,11 @@ func (r *runtime) openHold() error {
 	if r.options.Hold == nil {
 		return nil
 	}
-	reserve := uint64(r.options.Hold.Reserve)
 	account, identity, err := hold.OpenRepo(hold.RepoConfig{
 		Dir:      r.options.HoldDir(),
 		KeyFile:  r.options.KeyFile(),
 		Hostname: r.options.Hold.Hostname,
-		Reserve:  reserve,
+		Reserve:  r.reserve(),
 		Logger:   r.log,
 	})
 	if err != nil {
@@ -225,6 +233,7 @@ func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
 		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
 		Public:  r.options.Visible,
+		Space:   r.state.Space,
 		Metrics: notifier.NewMetrics(),
 		Logger:  r.log,
 	}

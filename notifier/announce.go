@@ -140,7 +140,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		w.tags = append(w.tags, e.Tag)
 		w.news = w.news || s.Tag(e.Tag)
 	}
-	return order, batch.Commit(pebble.NoSync)
+	return order, s.n.State.Commit(batch, pebble.NoSync)
 }
 
 // close ends a window: with a post, or with the reason why there is none.
@@ -246,7 +246,7 @@ func (s *announceSink) results(w *window, result announceResult) error {
 			return err
 		}
 	}
-	return batch.Commit(pebble.NoSync)
+	return s.n.State.Commit(batch, pebble.NoSync)
 }
 
 // send makes the post, and remembers that it is made.

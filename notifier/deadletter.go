@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -23,10 +24,10 @@ type DeadLetter struct {
 
 // DeadLetters keeps what the sinks gave up, in the notifier's store. A letter is
 // durable before the cursor moves past its events.
-type DeadLetters struct{ db *pebble.DB }
+type DeadLetters struct{ db *store.Store }
 
 // NewDeadLetters returns the dead letters that live in db.
-func NewDeadLetters(db *pebble.DB) *DeadLetters { return &DeadLetters{db} }
+func NewDeadLetters(db *store.Store) *DeadLetters { return &DeadLetters{db} }
 
 func (d *DeadLetters) add(sink string, first, last uint64, reason string, event []byte) error {
 	letter := DeadLetter{Sink: sink, First: first, Last: last, Reason: reason, Time: time.Now().UTC()}

@@ -25,7 +25,7 @@ func (s *announceSink) learn(events []sequenced) error {
 			return err
 		}
 	}
-	return batch.Commit(pebble.NoSync)
+	return s.n.State.Commit(batch, pebble.NoSync)
 }
 
 // sizeOfIndex is how much the images of an index hold together, 0 if the size

@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -29,7 +29,7 @@ type Publisher interface {
 // Config is what a Notifier is made of.
 type Config struct {
 	Journal     *journal.Journal
-	State       *pebble.DB
+	State       *store.Store
 	Counter     *counter.Counter
 	Rule        *counter.Rule
 	DeadLetters *DeadLetters

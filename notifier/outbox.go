@@ -48,7 +48,7 @@ func (o *outbox) put(b *pebble.Batch, v any) error {
 	if err := b.Set(o.key, val, nil); err != nil {
 		return err
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := o.n.State.Commit(b, pebble.Sync); err != nil {
 		return fmt.Errorf("write what is on its way: %w", err)
 	}
 	return nil
@@ -59,7 +59,7 @@ func (o *outbox) clear(b *pebble.Batch) error {
 	if err := b.Delete(o.key, nil); err != nil {
 		return err
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := o.n.State.Commit(b, pebble.Sync); err != nil {
 		return fmt.Errorf("note what was sent: %w", err)
 	}
 	return nil

@@ -227,5 +227,5 @@ func (s *recordSink) note(events []sequenced) error {
 			return err
 		}
 	}
-	return batch.Commit(pebble.NoSync)
+	return s.n.State.Commit(batch, pebble.NoSync)
 }

@@ -302,7 +302,7 @@ func TestGroupRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	on, err := loadHead(r.cfg, s.db)
+	on, err := loadHead(r.cfg, s.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestGroupRefusals(t *testing.T) {
 			t.Errorf("call %d: %v, want %v", i, got, want[i])
 		}
 	}
-	if err := s.close(); err != nil {
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	m := model{}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 var (
@@ -23,7 +24,7 @@ var (
 
 	// ErrNoSpace: the disk has less free space than Config.Reserve. Nothing
 	// was written; the same call works again once there is space.
-	ErrNoSpace = errors.New("too little free disk space to write")
+	ErrNoSpace = store.ErrNoSpace
 
 	// ErrClock: the last revision is further ahead of this machine's clock
 	// than the network accepts. Nothing was written.

@@ -3,11 +3,14 @@ package repo
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Event is one finished firehose frame.
@@ -103,6 +106,21 @@ func (r *Repo) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
+// Wake gives a channel that is closed once there may be an event with a
+// sequence number greater than after: look, and if there is none ask again. It
+// stays open when the repository is closed.
+func (r *Repo) Wake(after uint64) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.view.Seq > after {
+		return awake
+	}
+	return r.changed
+}
+
+// awake is closed.
+var awake = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 func eventIter(r pebble.Reader, from uint64) (*pebble.Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: eventKey(from), UpperBound: after(prefixEvent)})
 	if err != nil {
@@ -151,7 +169,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 	oldest := w.oldest
 	if oldest.seq == 0 {
 		// The events of this batch are the first ones; the next look finds them.
-		return oldestEvent(w.store.db, w.next)
+		return oldestEvent(w.store.DB, w.next)
 	}
 	limit := uint64(w.cfg.EventsLimit)
 	cut := uint64(max(0, w.cfg.Now().Add(-w.cfg.EventsMaxAge).UnixMicro()))
@@ -161,7 +179,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 	}
 	// A sixteenth more than needed, so that the next commits needn't delete.
 	stay := limit - limit/16
-	kept, err := firstEvent(w.store.db, cut, w.next, func(m mark) bool { return w.next.logged-m.logged <= stay })
+	kept, err := firstEvent(w.store.DB, cut, w.next, func(m mark) bool { return w.next.logged-m.logged <= stay })
 	if err != nil {
 		return mark{}, err
 	}
@@ -169,6 +187,45 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 	if kept.seq == 0 {
 		end = eventKey(last + 1)
 	}
-	b.DeleteRange(eventKey(0), end, nil)
+	if err := w.drop(b, end); err != nil {
+		return mark{}, err
+	}
 	return kept, nil
+}
+
+// drop deletes the events before end and notes which was the last of them.
+func (w *writer) drop(b *pebble.Batch, end []byte) error {
+	it, err := eventIter(w.store.DB, 0)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	if it.SeekLT(end) {
+		b.Set(keyLost, it.Key()[len(prefixEvent):], nil)
+	}
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	b.DeleteRange(eventKey(0), end, nil)
+	return nil
+}
+
+// LostEvents is the sequence number of the last event that is no longer kept,
+// 0 while all are. A subscriber whose cursor is below it has missed some.
+func (r *Repo) LostEvents() (uint64, error) {
+	v, err := r.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.release(v)
+	val, err := store.Read(v.snap, keyLost)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read events: %w", err)
+	case len(val) != 8:
+		return 0, fmt.Errorf("read events: %w", errDamaged)
+	}
+	return binary.BigEndian.Uint64(val), nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Export writes the repository as CAR v1: the signed commit, which is the
@@ -76,7 +77,7 @@ func (e *export) node(c cid.Cid) error {
 	if err := e.stop(); err != nil {
 		return err
 	}
-	data, err := read(e.snap, nodeKey(c))
+	data, err := store.Read(e.snap, nodeKey(c))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return fmt.Errorf("node %s is missing: %w", c, errDamaged)
 	}

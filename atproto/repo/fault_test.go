@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 var errDisk = errors.New("input/output error")
@@ -224,8 +225,8 @@ func TestDamage(t *testing.T) {
 	}
 	r = openAgain(t, r)
 	root := r.Head().Data
-	it := r.store.db
-	data, err := read(it, nodeKey(root))
+	it := r.store.DB
+	data, err := store.Read(it, nodeKey(root))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func checkStore(t testing.TB, r *Repo, m model) {
 	}
 	nodes := verifyCAR(t, r, car.Bytes(), m)
 	for prefix, want := range map[string]int{prefixNode: nodes, prefixRecord: len(m), prefixIndex: len(m)} {
-		if got := countKeys(t, r.store.db, prefix); got != want {
+		if got := countKeys(t, r.store.DB, prefix); got != want {
 			t.Errorf("%d keys under %s, want %d", got, prefix, want)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 //	                     equal records need no count and Export is one scan.
 //	i/<digest><path>     where a record is, for Block
 //	e/<seq>              a frame: bytes of frames logged before it, then itself
+//	l                    seq of the last event that is no longer kept
 //
 // Every block here is dag-cbor under sha2-256, so a digest stands for a CID.
 const (
@@ -33,6 +34,7 @@ const (
 var (
 	keyFormat = []byte("f")
 	keyHead   = []byte("h")
+	keyLost   = []byte("l")
 )
 
 func nodeKey(c cid.Cid) []byte { return append([]byte(prefixNode), digestOf(c)...) }

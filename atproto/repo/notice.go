@@ -84,23 +84,3 @@ func syncFrame(s state, seq uint64) ([]byte, error) {
 		Blocks: car.Bytes(), Did: s.DID, Rev: s.Rev, Seq: int64(seq), Time: frameTime(seq),
 	})
 }
-
-// LostEvents is the sequence number up to which events are no longer kept, 0
-// while all are. A subscriber whose cursor is below it has missed some.
-func (r *Repo) LostEvents() (uint64, error) {
-	v, err := r.acquire()
-	if err != nil {
-		return 0, err
-	}
-	defer r.release(v)
-	oldest, err := oldestEvent(v.snap, v.state)
-	switch {
-	case err != nil:
-		return 0, err
-	case oldest.logged == 0:
-		return 0, nil
-	case oldest.seq == 0:
-		return v.Seq, nil
-	}
-	return oldest.seq - 1, nil
-}

@@ -110,8 +110,37 @@ func TestLostEvents(t *testing.T) {
 	at = at.Add(80 * time.Hour)
 	apply(t, r, note(Create, "b", "1"))
 	left := events(t, r, 0)
-	lost, err := r.LostEvents()
-	if err != nil || lost < first[len(first)-1].Seq || lost >= left[0].Seq {
-		t.Errorf("lost up to %d, %v; want from %d to below %d", lost, err, first[len(first)-1].Seq, left[0].Seq)
+	if lost, err := r.LostEvents(); lost != first[len(first)-1].Seq || err != nil || len(left) != 1 {
+		t.Errorf("lost up to %d, %v; want %d", lost, err, first[len(first)-1].Seq)
+	}
+	r = openAgain(t, r)
+	at = at.Add(80 * time.Hour)
+	apply(t, r, note(Create, "c", "1"))
+	if lost, err := r.LostEvents(); lost != left[0].Seq || err != nil {
+		t.Errorf("lost up to %d, %v; want %d", lost, err, left[0].Seq)
+	}
+}
+
+func TestWake(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	head := r.Head().Seq
+	awake := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	wake := r.Wake(head)
+	if awake(wake) || !awake(r.Wake(head-1)) {
+		t.Error("awake at the end, or asleep before it")
+	}
+	if err := r.Notify(t.Context(), Sync); err != nil {
+		t.Fatal(err)
+	}
+	if !awake(wake) || !awake(r.Wake(head)) || awake(r.Wake(r.Head().Seq)) {
+		t.Error("a new event wakes nobody")
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Record is one record of a List.
@@ -33,7 +34,7 @@ func (r *Repo) Get(collection, rkey string) (cid.Cid, []byte, error) {
 }
 
 func (v *view) get(path string) (cid.Cid, []byte, error) {
-	val, err := read(v.snap, recordKey(path))
+	val, err := store.Read(v.snap, recordKey(path))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return cid.Undef, nil, ErrNotFound
 	}
@@ -141,7 +142,7 @@ func (r *Repo) Block(c cid.Cid) ([]byte, error) {
 	if c == v.Commit {
 		return slices.Clone(v.block), nil
 	}
-	data, err := read(v.snap, nodeKey(c))
+	data, err := store.Read(v.snap, nodeKey(c))
 	if !errors.Is(err, pebble.ErrNotFound) {
 		return data, err
 	}

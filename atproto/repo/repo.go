@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Action is what a write does to a record.
@@ -97,7 +98,7 @@ func (c Config) withDefaults() (Config, error) {
 // Repo is an open repository. Its methods are safe to call together.
 type Repo struct {
 	cfg      Config
-	store    *store
+	store    *store.Store
 	requests chan request  // unbuffered: who waits can leave
 	closing  chan struct{} // closed by Close
 	stopped  chan struct{} // closed by the writer
@@ -166,7 +167,7 @@ func initStore(cfg Config, dir string, first []Write) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	w, err := newWriter(cfg, s, state{Head: Head{DID: cfg.DID}})
 	if err != nil {
 		return err
@@ -174,7 +175,7 @@ func initStore(cfg Config, dir string, first []Write) (err error) {
 	if err := w.ready(); err != nil {
 		return err
 	}
-	b := s.db.NewBatch()
+	b := s.DB.NewBatch()
 	for _, q := range []request{
 		{notices: []Notice{Identity, Account}},
 		{writes: first, commit: true, notices: []Notice{Sync}},
@@ -204,14 +205,14 @@ func Open(cfg Config) (*Repo, error) {
 	}
 	r, err := open(cfg, s)
 	if err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, err)
 	}
 	return r, nil
 }
 
-func open(cfg Config, s *store) (*Repo, error) {
-	on, err := loadHead(cfg, s.db)
+func open(cfg Config, s *store.Store) (*Repo, error) {
+	on, err := loadHead(cfg, s.DB)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +238,7 @@ func open(cfg Config, s *store) (*Repo, error) {
 }
 
 func loadHead(cfg Config, db *pebble.DB) (state, error) {
-	val, err := read(db, keyHead)
+	val, err := store.Read(db, keyHead)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return state{}, fmt.Errorf("it has no head: %w", errDamaged)
 	}
@@ -284,7 +285,7 @@ func (r *Repo) Health() error {
 	if closed {
 		return ErrClosed
 	}
-	return r.store.health()
+	return r.store.Health()
 }
 
 // closeWait is how long Close waits for readers, such as an Export whose
@@ -310,11 +311,11 @@ func (r *Repo) Close() error {
 	r.mu.Unlock()
 	select {
 	case <-r.idle:
-		return r.store.close()
+		return r.store.Close()
 	case <-time.After(closeWait):
 		go func() {
 			<-r.idle
-			r.store.close()
+			r.store.Close()
 		}()
 		return fmt.Errorf("close repository in %s: a reader still holds it", r.cfg.Dir)
 	}

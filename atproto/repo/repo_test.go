@@ -65,7 +65,7 @@ func TestInitAndOpen(t *testing.T) {
 	if got := r.Head(); got.DID != cfg.DID || got.Rev <= head.Rev {
 		t.Errorf("head %+v", got)
 	}
-	if err := r.store.db.Set(keyFormat, []byte{0, 0, 0, 2}, pebble.Sync); err != nil {
+	if err := r.store.DB.Set(keyFormat, []byte{0, 0, 0, 2}, pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
@@ -315,7 +315,7 @@ func TestEventRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		on, err := loadHead(cfg, s.db)
+		on, err := loadHead(cfg, s.DB)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,10 +327,10 @@ func TestEventRetention(t *testing.T) {
 		if err := w.tidy(func(state) {}); err != nil {
 			t.Fatal(err)
 		}
-		if got := countKeys(t, s.db, prefixEvent); got != 0 {
+		if got := countKeys(t, s.DB, prefixEvent); got != 0 {
 			t.Errorf("%d events are left", got)
 		}
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		r := openRepo(t, cfg)

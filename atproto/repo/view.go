@@ -14,7 +14,7 @@ type view struct {
 
 // publish shows a durable state to readers and wakes those who wait for it.
 func (r *Repo) publish(s state) {
-	v := &view{state: s, snap: r.store.db.NewSnapshot(), refs: 1}
+	v := &view{state: s, snap: r.store.DB.NewSnapshot(), refs: 1}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.views++ // before the old one goes: none at all means that a closed repository is idle

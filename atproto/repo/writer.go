@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // What may share one fsync.
@@ -37,17 +38,17 @@ type answer struct {
 // what is on disk and tree, unless nil, is its tree.
 type writer struct {
 	cfg     Config
-	store   *store
+	store   *store.Store
 	clockID uint
 	next    state
 	tree    *tree
 	oldest  mark
 }
 
-func newWriter(cfg Config, s *store, on state) (*writer, error) {
+func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
 	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on}
 	var err error
-	w.oldest, err = oldestEvent(s.db, on)
+	w.oldest, err = oldestEvent(s.DB, on)
 	return w, err
 }
 
@@ -61,7 +62,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 		}
 		return nil
 	}
-	b := w.store.db.NewBatch() // closed by commit; after an error Pebble may still hold it
+	b := w.store.DB.NewBatch() // closed by commit; after an error Pebble may still hold it
 	before, oldest := w.next, w.oldest
 	var answers []answer
 	for _, q := range requests {
@@ -97,10 +98,10 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 
 // ready makes sure that there is a disk to write to and a tree to change.
 func (w *writer) ready() error {
-	if err := w.store.failure(); err != nil {
+	if err := w.store.Failure(); err != nil {
 		return err
 	}
-	if err := w.store.space(); err != nil {
+	if err := w.store.Space(); err != nil {
 		return err
 	}
 	if w.tree != nil {
@@ -119,7 +120,7 @@ func (w *writer) ready() error {
 }
 
 func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
-	data, err := read(w.store.db, nodeKey(c))
+	data, err := store.Read(w.store.DB, nodeKey(c))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("node %s is missing: %w", c, errDamaged)
 	}
@@ -136,20 +137,20 @@ func (w *writer) finish(b *pebble.Batch, before uint64) error {
 		return err
 	}
 	w.oldest = oldest
-	return w.store.commit(b)
+	return w.store.Commit(b, pebble.Sync)
 }
 
 // tidy drops old events when nothing was written for long.
 func (w *writer) tidy(published func(state)) error {
-	if err := w.store.failure(); err != nil {
+	if err := w.store.Failure(); err != nil {
 		return err
 	}
-	b := w.store.db.NewBatch()
+	b := w.store.DB.NewBatch()
 	oldest, err := w.trim(b, w.next.Seq)
 	if err != nil || b.Empty() {
 		return err
 	}
-	if err := w.store.commit(b); err != nil {
+	if err := w.store.Commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	w.oldest = oldest

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // KeepDays is how many days have numbers of their own, today included.
@@ -34,7 +35,7 @@ type Config struct {
 
 // Counter folds facts into numbers. Safe for concurrent use.
 type Counter struct {
-	db  *pebble.DB
+	db  *store.Store
 	cfg Config
 	log *slog.Logger
 	id  string
@@ -52,7 +53,7 @@ type Counter struct {
 
 // Open takes the numbers up where they were left. The database belongs to the
 // caller, who closes it after the last call.
-func Open(db *pebble.DB, cfg Config) (*Counter, error) {
+func Open(db *store.Store, cfg Config) (*Counter, error) {
 	if cfg.Every == 0 {
 		cfg.Every = 2 * time.Second
 	}

@@ -55,7 +55,7 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 			return err
 		}
 	}
-	return b.Commit(pebble.Sync)
+	return c.db.Commit(b, pebble.Sync)
 }
 
 func (c *Counter) fold(b *pebble.Batch, journal string, facts []Fact) error {

@@ -66,5 +66,5 @@ func (c *Counter) delete(keys []string) error {
 			}
 		}
 	}
-	return b.Commit(pebble.NoSync)
+	return c.db.Commit(b, pebble.NoSync)
 }

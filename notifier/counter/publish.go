@@ -267,7 +267,7 @@ func (c *Counter) settle(bucket int, generation string, marks []mark, damaged ma
 	if err := b.Set([]byte(genPrefix+hexDigits[bucket:bucket+1]), []byte(generation), nil); err != nil {
 		return err
 	}
-	return b.Commit(pebble.NoSync)
+	return c.db.Commit(b, pebble.NoSync)
 }
 
 // remark makes a repository that Redis can't take be tried in every round.
@@ -279,7 +279,7 @@ func (c *Counter) remark(suffix string) error {
 	if err := c.mark(b, suffix); err != nil {
 		return err
 	}
-	return b.Commit(pebble.NoSync)
+	return c.db.Commit(b, pebble.NoSync)
 }
 
 func newGeneration() string { return strconv.FormatUint(rand.Uint64(), 36) }

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -24,7 +24,7 @@ var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 func at(t time.Time) func() time.Time { return func() time.Time { return t } }
 
-func openState(t testing.TB, fs vfs.FS) *pebble.DB {
+func openState(t testing.TB, fs vfs.FS) *store.Store {
 	t.Helper()
 	db, err := state.Open(state.Config{Dir: "state", FS: fs})
 	if err != nil {
@@ -33,7 +33,7 @@ func openState(t testing.TB, fs vfs.FS) *pebble.DB {
 	return db
 }
 
-func open(t testing.TB, db *pebble.DB, cfg Config) *Counter {
+func open(t testing.TB, db *store.Store, cfg Config) *Counter {
 	t.Helper()
 	if cfg.Now == nil {
 		cfg.Now = at(noon)
@@ -51,7 +51,7 @@ type replica struct {
 	t       testing.TB
 	journal string
 	fs      *vfs.MemFS
-	db      *pebble.DB
+	db      *store.Store
 	redis   redis.UniversalClient
 	c       *Counter
 	seq     uint64

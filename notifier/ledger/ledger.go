@@ -15,6 +15,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // State says how far a manifest's records have come.
@@ -44,10 +45,10 @@ type Entry struct {
 }
 
 // A Ledger keeps entries in the notifier's store.
-type Ledger struct{ db *pebble.DB }
+type Ledger struct{ db *store.Store }
 
 // New returns the ledger that lives in db.
-func New(db *pebble.DB) *Ledger { return &Ledger{db} }
+func New(db *store.Store) *Ledger { return &Ledger{db} }
 
 // Get returns the entry of a manifest; one that is not known has state
 // Unknown.

@@ -92,7 +92,7 @@ func TestEntry(t *testing.T) {
 				if err := l.Put(b, "did:web:x", "sha256:1", e); err != nil {
 					t.Fatal(err)
 				}
-				if err := b.Commit(pebble.Sync); err != nil {
+				if err := db.Commit(b, pebble.Sync); err != nil {
 					t.Fatal(err)
 				}
 			}

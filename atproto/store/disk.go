@@ -1,4 +1,4 @@
-package repo
+package store
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // Fatalf, and the goroutine ends.
 type disk struct {
 	vfs.FS
-	s *store
+	s *Store
 }
 
 func (d disk) OpenDir(name string) (vfs.File, error) {
@@ -29,7 +29,7 @@ func (d disk) Unwrap() vfs.FS { return d.FS }
 
 type directory struct {
 	vfs.File
-	s *store
+	s *Store
 }
 
 func (d directory) Sync() error {

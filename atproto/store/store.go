@@ -1,0 +1,281 @@
+// Package store opens Pebble databases so that they tell the truth on a disk
+// that fails, and never end the process they live in.
+//
+// It owns the options, the format number, the reserve of free space and what
+// is known of a database's health. What keys mean is left to who opens one.
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrNoSpace: the disk has less free space than the reserve. Nothing was
+// written; the same call works again once there is space.
+var ErrNoSpace = errors.New("too little free disk space to write")
+
+// Config says where a database is, and what it is called when it fails.
+type Config struct {
+	Dir  string
+	Name string // "repository", for errors and the log
+
+	// FormatKey holds the format number of what is in the database, 4 bytes big
+	// endian; one above Format is refused. Whoever fills a new database writes
+	// it.
+	FormatKey []byte
+	Format    uint32
+
+	Reserve   uint64 // bytes of free disk below which Space is an error
+	CacheSize int64  // bytes of Pebble's block cache
+	MemTable  uint64 // bytes of one memtable
+
+	FS     vfs.FS // nil: the operating system's
+	Logger *slog.Logger
+}
+
+// Store is a Pebble database and what is known of its health. Batches are
+// committed with Commit, not with their own method.
+//
+// What Pebble can't go on from, such as a failed fsync, it reports to
+// Logger.Fatalf and expects the process to die. The registry around us must
+// not, and if Fatalf returned, Pebble would answer the commit with nil, or try
+// a flush again without end. So Fatalf notes the error and ends the goroutine
+// that it is called on, and what we ask of Pebble for a write runs on a
+// goroutine made for it.
+type Store struct {
+	*pebble.DB
+	cfg Config
+	log *slog.Logger
+
+	dead       chan struct{} // closed when fatal is set
+	mu         sync.Mutex
+	fatal      error // the first thing that Pebble can't go on from
+	background error // the last failed flush or compaction, until one succeeds
+}
+
+// Open opens the database, and makes it when there is none.
+func Open(cfg Config) (*Store, error) {
+	if cfg.FS == nil {
+		cfg.FS = vfs.Default
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{})}
+	cache := pebble.NewCache(cfg.CacheSize)
+	defer cache.Unref()
+	err := s.survive(func() (err error) {
+		s.DB, err = pebble.Open(cfg.Dir, &pebble.Options{
+			Cache:                 cache,
+			FS:                    disk{cfg.FS, s},
+			FormatMajorVersion:    pebble.FormatNewest,
+			L0CompactionThreshold: 2,
+			LBaseMaxBytes:         16 << 20,
+			Logger:                pebbleLog{s},
+			EventListener: &pebble.EventListener{
+				BackgroundError: s.backgroundFailed,
+				FlushEnd: func(i pebble.FlushInfo) {
+					if i.Err == nil {
+						s.setBackground(nil)
+					}
+				},
+				CompactionEnd: func(i pebble.CompactionInfo) {
+					if i.Err == nil {
+						s.setBackground(nil)
+					}
+				},
+			},
+			MaxOpenFiles:                200,
+			MemTableSize:                cfg.MemTable,
+			MemTableStopWritesThreshold: 3,
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkFormat(); err != nil {
+		s.DB.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// survive runs a call into Pebble and returns its error. If the call panics, or
+// any goroutine of Pebble meets Fatalf, it returns at once with that failure:
+// the call may then wait for a goroutine that is gone.
+func (s *Store) survive(call func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.setFatal(fmt.Errorf("%v", p))
+			}
+		}()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		if failure := s.Failure(); failure != nil {
+			return failure
+		}
+		return err
+	case <-s.dead:
+		return s.Failure()
+	}
+}
+
+func (s *Store) checkFormat() error {
+	val, err := Read(s.DB, s.cfg.FormatKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil // new
+	}
+	if err != nil {
+		return err
+	}
+	if len(val) != 4 {
+		return errors.New("its format number is damaged: restore it from a backup")
+	}
+	if got := binary.BigEndian.Uint32(val); got > s.cfg.Format {
+		return fmt.Errorf("it has format %d and this program knows up to %d: use the newer program that wrote it", got, s.cfg.Format)
+	}
+	return nil
+}
+
+// Commit writes a batch and closes it; with pebble.Sync it returns once the
+// batch is fsynced. After an error nothing more can be written: what Pebble has
+// in memory is no longer what is on disk.
+func (s *Store) Commit(b *pebble.Batch, options *pebble.WriteOptions) error {
+	if err := s.Failure(); err != nil {
+		return err
+	}
+	err := s.survive(func() error { return b.Commit(options) })
+	if err != nil {
+		s.setFatal(err)
+		return s.Failure()
+	}
+	return b.Close()
+}
+
+// Set writes one value as Commit does.
+func (s *Store) Set(key, val []byte, options *pebble.WriteOptions) error {
+	b := s.NewBatch()
+	if err := b.Set(key, val, nil); err != nil {
+		return err
+	}
+	return s.Commit(b, options)
+}
+
+// DeleteRange deletes the keys from start up to end, without end, as Commit
+// does.
+func (s *Store) DeleteRange(start, end []byte, options *pebble.WriteOptions) error {
+	b := s.NewBatch()
+	if err := b.DeleteRange(start, end, nil); err != nil {
+		return err
+	}
+	return s.Commit(b, options)
+}
+
+// Failure is what ended writing, nil while nothing has.
+func (s *Store) Failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fatal == nil {
+		return nil
+	}
+	return fmt.Errorf("%s in %s stopped writing, restart once the disk is well: %w", s.cfg.Name, s.cfg.Dir, s.fatal)
+}
+
+func (s *Store) setFatal(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fatal == nil {
+		s.fatal = err
+		close(s.dead)
+		s.log.Error(s.cfg.Name+" stopped writing", "dir", s.cfg.Dir, "error", err)
+	}
+}
+
+func (s *Store) setBackground(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.background == nil {
+		s.log.Error(s.cfg.Name+" can't tidy its files", "dir", s.cfg.Dir, "error", err)
+	}
+	s.background = err
+}
+
+// backgroundFailed is called by Pebble, which tries a failed flush again at
+// once: the pause keeps it from filling the processor.
+func (s *Store) backgroundFailed(err error) {
+	s.setBackground(err)
+	time.Sleep(50 * time.Millisecond)
+}
+
+// Health is nil while the store can be written.
+func (s *Store) Health() error {
+	if err := s.Failure(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	background := s.background
+	s.mu.Unlock()
+	if background != nil {
+		return fmt.Errorf("%s in %s can't tidy its files: %w", s.cfg.Name, s.cfg.Dir, background)
+	}
+	return s.Space()
+}
+
+// Space wraps ErrNoSpace when the disk has less than the reserve left. Pebble
+// stalls or dies on a full disk, so writes end before it is.
+func (s *Store) Space() error {
+	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
+	if err != nil {
+		return nil // a file system that can't tell, or a fault that the write will meet
+	}
+	if usage.AvailBytes >= s.cfg.Reserve {
+		return nil
+	}
+	return fmt.Errorf("%w: %d MiB free in %s, %d MiB are kept in reserve", ErrNoSpace, usage.AvailBytes>>20, s.cfg.Dir, s.cfg.Reserve>>20)
+}
+
+// Close leaves a failed database as it is: goroutines that Fatalf ended may hold
+// its locks, and nothing is to be saved. Its file lock goes with the process.
+func (s *Store) Close() error {
+	if err := s.Failure(); err != nil {
+		return err
+	}
+	return s.survive(s.DB.Close)
+}
+
+// Read copies a value out.
+func Read(r pebble.Reader, key []byte) ([]byte, error) {
+	val, closer, err := r.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return append([]byte(nil), val...), nil
+}
+
+// pebbleLog passes on what an operator should see.
+type pebbleLog struct{ s *Store }
+
+func (l pebbleLog) Infof(string, ...any) {}
+
+func (l pebbleLog) Errorf(format string, args ...any) {
+	l.s.log.Error(fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	l.s.setFatal(fmt.Errorf(format, args...))
+	runtime.Goexit()
+}
