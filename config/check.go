@@ -102,7 +102,7 @@ func (c *Count) check(m *mistakes) {
 
 func (j *Journal) check(m *mistakes) {
 	if j.Segment < 4<<20 || j.Segment > 1<<30 {
-		m.add("options.journal.segment", fmt.Sprintf("%s is out of range; from 4MiB, since one event may have 1MiB, to 1GiB", j.Segment))
+		m.add("options.journal.segment", fmt.Sprintf("%s is out of range; from 4MiB, since one event may have 8MiB, to 1GiB", j.Segment))
 	}
 	if j.Limit < 2*j.Segment {
 		m.add("options.journal.limit", fmt.Sprintf("%s is less than two segments of %s; the journal gives up whole segments", j.Limit, j.Segment))

@@ -247,7 +247,7 @@ func TestMistakes(t *testing.T) {
 		{"many patterns", ok + "count: {ignore_user_agents: [" + strings.Repeat("x,", 257) + "]}", "options.count.ignore_user_agents: has 257 patterns, and every request is compared with all of them; at most 256"},
 		{"no window", ok + "count: {head_window: 0}", "options.count.head_window: 0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
 		{"long window", ok + "count: {head_window: 1h}", "options.count.head_window: 1h0m0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
-		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; from 4MiB, since one event may have 1MiB, to 1GiB"},
+		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; from 4MiB, since one event may have 8MiB, to 1GiB"},
 		{"small limit", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal gives up whole segments"},
 		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; from 100ms to 5m, for a client is waiting"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is not an address to listen on; write host:port, like \"127.0.0.1:5080\" or \":5080\""},

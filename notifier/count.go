@@ -38,14 +38,7 @@ func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
 }
 
 func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
-	id := n.Journal.ID()
-	// The counter's own cursor goes with its numbers and decides. The journal's
-	// stands in for a journal that the counter has not met: one that took a new
-	// id keeps its cursors.
-	after := n.Counter.Cursor(id, uint8(s))
-	if after == 0 {
-		after = n.Journal.Cursor(s, counterSink)
-	}
+	after := n.Counter.Latest(uint8(s))
 	entries, err := n.Journal.Read(s, after, foldEvents, foldBytes)
 	if err != nil {
 		return err
@@ -76,7 +69,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		}
 	}
 	last := entries[len(entries)-1].Seq
-	err = n.Counter.Fold(id, uint8(s), last, facts, func(b *pebble.Batch) error { return putRows(b, rows) })
+	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error { return putRows(b, rows) })
 	if err != nil {
 		return err
 	}

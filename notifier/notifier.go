@@ -106,6 +106,10 @@ func New(cfg Config) (*Notifier, error) {
 		if err := cfg.Journal.Register(s, counterSink); err != nil {
 			return nil, err
 		}
+		// A journal that is behind the numbers has lost events that are in them.
+		if err := cfg.Journal.Follow(s, cfg.Counter.Latest(uint8(s))); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }

@@ -104,8 +104,23 @@ func (c *Counter) loadCursors() error {
 	})
 }
 
-// Cursor gives the last event of a journal's stream that is in the numbers; 0
-// if none is. Read on from here.
+// Latest gives the last event of a stream that is in the numbers, under
+// whatever id its journal had then; 0 if none is. Read on from here: a journal
+// that takes a new id never uses a number again.
+func (c *Counter) Latest(stream uint8) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var latest uint64
+	for name, seq := range c.cursors {
+		if name[len(name)-1] == stream {
+			latest = max(latest, seq)
+		}
+	}
+	return latest
+}
+
+// Cursor gives the last event of a journal's stream that is in the numbers
+// under this journal's id; 0 if none is.
 func (c *Counter) Cursor(journal string, stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

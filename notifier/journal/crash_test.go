@@ -78,7 +78,6 @@ type model struct {
 	disk    *journaltest.Disk
 	j       *journal.Journal
 	r       *rand.Rand
-	id      string
 	pushes  map[uint64]string // acknowledged or read
 	pulls   map[uint64]string // appended
 	durable map[uint64]string // pulls read

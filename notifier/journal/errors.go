@@ -7,7 +7,7 @@ import (
 )
 
 // MaxPayload is the largest payload of an event or an intent, in bytes.
-const MaxPayload = 1 << 20
+const MaxPayload = 8 << 20
 
 var (
 	// ErrClosed is returned by every call after Close.
