@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+// Two registries publish into one Redis that is killed, flushed and put back
+// to an older dump while they are pushed to and pulled from: the sums end
+// exact, whichever of them is asked.
+func TestRedisLoses(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	options := fmt.Sprintf("redis: {addrs: [%q]}", redis.Addr)
+	both := []*server{newServer(t, settings{options: options}), newServer(t, settings{options: options})}
+	var pulls, pushes int64
+	work := func() {
+		t.Helper()
+		var group sync.WaitGroup
+		for _, s := range both {
+			m := newImage(1)
+			s.push(t, "oss/app", "v1", m)
+			pushes++
+			group.Go(func() {
+				for range 20 {
+					if status, err := s.get("oss/app", "v1"); status != 200 {
+						t.Errorf("%d %v", status, err)
+					}
+				}
+			})
+			pulls += 20
+		}
+		group.Wait()
+	}
+	exact := func(after string) {
+		t.Helper()
+		for _, s := range both {
+			s.drained()
+			var got summed
+			for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if got = s.summed("oss/app"); got.Pulls == pulls && got.Pushes == pushes && !got.Degraded {
+					break
+				}
+			}
+			if got.Pulls != pulls || got.Pushes != pushes {
+				t.Errorf("after %s: %d pulls and %d pushes, want %d and %d", after, got.Pulls, got.Pushes, pulls, pushes)
+			}
+		}
+	}
+	for _, s := range both {
+		s.start()
+	}
+	work()
+	exact("the first pushes")
+	dump := redis.Dump()
+	work()
+	exact("more")
+	redis.Kill()
+	work()
+	redis.Restart()
+	work()
+	exact("a kill")
+	work()
+	redis.Flush()
+	work()
+	exact("a flush")
+	redis.Restore(dump)
+	work()
+	exact("an older dump")
+	both[0].kill()
+	both[0].start()
+	work()
+	exact("a killed registry")
+	for _, s := range both {
+		s.stop()
+	}
+}
+
+// summed are the numbers over all registries, or if Redis is away degraded
+// ones.
+type summed struct {
+	repositoryAnswer
+	Degraded bool `json:"degraded"`
+}
+
+// summed asks for a repository, which Redis may not have heard of yet.
+func (s *server) summed(repository string) summed {
+	s.t.Helper()
+	res, body, err := s.do("GET", "/tidings/api/v1/repositories/"+repository, "", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var answer summed
+	if res.StatusCode == http.StatusNotFound {
+		return answer
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		s.t.Fatalf("%s: %v: %s", res.Status, err, body)
+	}
+	return answer
+}
