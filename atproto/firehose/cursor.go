@@ -1,0 +1,62 @@
+package firehose
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// parseCursor reads the cursor parameter; live means that there is none. Below
+// zero is as good as zero: everything that is kept.
+func parseCursor(given []string) (cursor uint64, live bool, err error) {
+	if len(given) == 0 {
+		return 0, true, nil
+	}
+	if len(given) > 1 {
+		return 0, false, badCursor("given more than once")
+	}
+	n, err := strconv.ParseInt(given[0], 10, 64)
+	if err != nil {
+		return 0, false, badCursor(fmt.Sprintf("expected an integer (got %.40q)", given[0]))
+	}
+	return uint64(max(0, n)), false, nil
+}
+
+func badCursor(what string) error {
+	return &refusal{"InvalidRequest", "Invalid com.atproto.sync.subscribeRepos params: " + what + " at $.cursor"}
+}
+
+// begin puts a new subscriber at its place in the log.
+func (s *subscriber) begin(given []string) error {
+	cursor, live, err := parseCursor(given)
+	if err != nil {
+		return err
+	}
+	log := s.firehose.cfg.Log
+	if live {
+		s.cursor = log.Head()
+	} else if !s.firehose.caughtUp(cursor) {
+		return errFutureCursor
+	} else if err := s.rewind(cursor); err != nil {
+		return err
+	}
+	if joined := s.firehose.cfg.Joined; joined != nil {
+		joined(live)
+	}
+	return nil
+}
+
+// rewind goes to a cursor, or to the oldest event that is kept.
+func (s *subscriber) rewind(cursor uint64) error {
+	lost, err := s.firehose.cfg.Log.Lost()
+	if err != nil {
+		return fmt.Errorf("read event log: %w", err)
+	}
+	if s.cursor = max(cursor, lost); cursor == s.cursor {
+		return nil
+	}
+	info, err := newFrame(Event{Frame: infoFrame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events")})
+	if err != nil {
+		return err
+	}
+	return s.write(info)
+}

@@ -1,0 +1,252 @@
+package firehose
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Config is what a Firehose works with. Log is required.
+type Config struct {
+	Log Log
+
+	// MaxSubscribers is how many may be connected; 0: 1000. One address, unless
+	// it is loopback, gets a quarter of them.
+	MaxSubscribers int
+
+	// Recover is called, once in a process, when a subscriber knows a sequence
+	// number that the log has not reached although its time has passed: then the
+	// log is behind itself, as after a restored backup. It should log an event
+	// that says what is so now. nil: such a cursor is refused.
+	Recover func(context.Context) error
+
+	// Joined is told of each new subscriber, and whether it starts with the next
+	// event because it has no cursor. It must not block. May be nil.
+	Joined func(live bool)
+
+	Slow         Slow          // who is too slow
+	Ping         time.Duration // between pings; 0: 30 seconds
+	Silence      time.Duration // a subscriber that answers no ping for so long is dropped; 0: 10 minutes
+	WriteTimeout time.Duration // for one message; 0: 2 minutes
+	Drain        time.Duration // the most that Shutdown takes; 0: 2 seconds
+
+	Now     func() time.Time // nil: time.Now
+	Metrics *Metrics         // nil: silent
+	Logger  *slog.Logger     // nil: silent
+}
+
+func (c Config) withDefaults() Config {
+	for value, standard := range map[*time.Duration]time.Duration{
+		&c.Ping: 30 * time.Second, &c.Silence: 10 * time.Minute, &c.WriteTimeout: 2 * time.Minute, &c.Drain: 2 * time.Second,
+	} {
+		if *value == 0 {
+			*value = standard
+		}
+	}
+	c.Slow = c.Slow.withDefaults()
+	if c.MaxSubscribers == 0 {
+		c.MaxSubscribers = 1000
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Logger = c.Logger.With("component", "firehose")
+	return c
+}
+
+// Firehose serves subscribers. It is an http.Handler.
+type Firehose struct {
+	cfg     Config
+	feed    feed
+	closing chan struct{} // closed by Shutdown
+	recover sync.Once
+
+	mu     sync.Mutex
+	closed bool
+	subs   map[*subscriber]struct{}
+	from   map[netip.Addr]int // subscribers by address
+	places int                // taken, also by those who are not yet in subs
+	empty  chan struct{}      // closed when closed and all places are free
+}
+
+// New makes a Firehose.
+func New(cfg Config) *Firehose {
+	cfg = cfg.withDefaults()
+	return &Firehose{
+		cfg:     cfg,
+		feed:    feed{log: cfg.Log},
+		closing: make(chan struct{}),
+		subs:    map[*subscriber]struct{}{},
+		from:    map[netip.Addr]int{},
+		empty:   make(chan struct{}),
+	}
+}
+
+// upgrader takes subscribers from everywhere: there is nothing to protect.
+var upgrader = websocket.Upgrader{
+	HandshakeTimeout: 10 * time.Second,
+	CheckOrigin:      func(*http.Request) bool { return true },
+	Error: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+		answer(w, status, "InvalidRequest", "connect as a WebSocket: "+err.Error())
+	},
+}
+
+// ServeHTTP makes the request a stream. It returns as soon as that has begun:
+// a stream lasts for months and takes no place among requests.
+func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	addr := address(r)
+	if !f.take(addr) {
+		f.cfg.Metrics.full()
+		w.Header().Set("Retry-After", "60")
+		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "there is no place for another subscriber now; try again in a minute")
+		return
+	}
+	conn, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		f.give(addr)
+		return
+	}
+	s := &subscriber{
+		firehose: f,
+		conn:     conn,
+		addr:     addr,
+		gone:     make(chan struct{}),
+		pace:     pace{limit: f.cfg.Slow},
+	}
+	f.join(s)
+	go s.run(r.URL.Query()["cursor"])
+}
+
+func (f *Firehose) take(addr netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	crowded := !addr.IsLoopback() && f.from[addr] >= max(1, f.cfg.MaxSubscribers/4)
+	if f.closed || crowded || f.places >= f.cfg.MaxSubscribers {
+		return false
+	}
+	f.places++
+	f.from[addr]++
+	return true
+}
+
+func (f *Firehose) give(addr netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.places--
+	if f.from[addr]--; f.from[addr] == 0 {
+		delete(f.from, addr)
+	}
+	if f.places == 0 {
+		f.feed.forget()
+		if f.closed {
+			close(f.empty)
+		}
+	}
+}
+
+func (f *Firehose) join(s *subscriber) {
+	f.mu.Lock()
+	f.subs[s] = struct{}{}
+	f.mu.Unlock()
+	f.cfg.Metrics.joined()
+}
+
+func (f *Firehose) leave(s *subscriber, why error) {
+	f.mu.Lock()
+	delete(f.subs, s)
+	f.mu.Unlock()
+	f.cfg.Metrics.left(why)
+	f.give(s.addr)
+}
+
+// caughtUp makes sure that the log has reached a cursor.
+func (f *Firehose) caughtUp(cursor uint64) bool {
+	if cursor <= f.cfg.Log.Head() {
+		return true
+	}
+	if f.cfg.Recover == nil || cursor > uint64(f.cfg.Now().UnixMicro()) {
+		return false
+	}
+	f.recover.Do(func() {
+		f.cfg.Logger.Warn("a subscriber has seen events that are not here: this looks like a restored backup, and everybody is told what is so now",
+			"cursor", cursor, "head", f.cfg.Log.Head())
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := f.cfg.Recover(ctx); err != nil {
+			f.cfg.Logger.Error("tell subscribers what is so", "error", err)
+		}
+	})
+	return cursor <= f.cfg.Log.Head()
+}
+
+// Shutdown takes no more subscribers and sends each a going-away frame. Those
+// who don't leave within Config.Drain, or until the context ends, are cut off.
+// It may be called twice.
+func (f *Firehose) Shutdown(ctx context.Context) error {
+	f.mu.Lock()
+	if !f.closed {
+		f.closed = true
+		close(f.closing)
+		if f.places == 0 {
+			close(f.empty)
+		}
+	}
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Drain)
+	defer cancel()
+	select {
+	case <-f.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	left := len(f.subs)
+	for s := range f.subs {
+		_ = s.conn.NetConn().Close()
+	}
+	f.mu.Unlock()
+	select {
+	case <-f.empty:
+		f.cfg.Logger.Info("subscribers were cut off", "count", left)
+		return nil
+	case <-time.After(time.Second):
+		return fmt.Errorf("shut down firehose: %d subscribers don't end", left)
+	}
+}
+
+// Subscribers is how many are connected.
+func (f *Firehose) Subscribers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.subs)
+}
+
+func address(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	addr, _ := netip.ParseAddr(host) // one that is none counts together with its like
+	return addr.Unmap().WithZone("")
+}
+
+func answer(w http.ResponseWriter, status int, name, message string) {
+	body, err := json.Marshal(map[string]string{"error": name, "message": message})
+	if err != nil {
+		panic(err) // text always encodes
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone
+}

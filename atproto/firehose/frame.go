@@ -1,0 +1,65 @@
+package firehose
+
+import (
+	"encoding/binary"
+
+	"github.com/gorilla/websocket"
+)
+
+// frame is one message, ready to be written to any number of sockets.
+type frame struct {
+	seq  uint64
+	size int
+	msg  *websocket.PreparedMessage
+}
+
+func newFrame(e Event) (*frame, error) {
+	msg, err := websocket.NewPreparedMessage(websocket.BinaryMessage, e.Frame)
+	if err != nil {
+		return nil, err
+	}
+	return &frame{e.Seq, len(e.Frame), msg}, nil
+}
+
+func newFrames(events []Event) ([]*frame, error) {
+	frames := make([]*frame, len(events))
+	for i, e := range events {
+		f, err := newFrame(e)
+		if err != nil {
+			return nil, err
+		}
+		frames[i] = f
+	}
+	return frames, nil
+}
+
+// The two frames that don't come from the log. Header and body are maps of
+// text in DAG-CBOR, whose keys stand in the order of their length.
+
+// infoFrame is an #info: {"t": "#info", "op": 1}, {"name", "message"}.
+func infoFrame(name, message string) []byte {
+	out := text(text([]byte{0xa2}, "t"), "#info")
+	out = append(text(out, "op"), 1)
+	out = text(text(append(out, 0xa2), "name"), name)
+	return text(text(out, "message"), message)
+}
+
+// errorFrame ends a stream: {"op": -1}, {"error", "message"}.
+func errorFrame(name, message string) []byte {
+	out := append(text([]byte{0xa1}, "op"), 0x20)
+	out = text(text(append(out, 0xa2), "error"), name)
+	return text(text(out, "message"), message)
+}
+
+// text appends a text string of less than 64 KiB.
+func text(out []byte, s string) []byte {
+	switch n := len(s); {
+	case n < 24:
+		out = append(out, 0x60|byte(n))
+	case n < 1<<8:
+		out = append(out, 0x78, byte(n))
+	default:
+		out = binary.BigEndian.AppendUint16(append(out, 0x79), uint16(n))
+	}
+	return append(out, s...)
+}

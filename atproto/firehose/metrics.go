@@ -1,0 +1,88 @@
+package firehose
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics tells how the firehose does. A nil *Metrics is silent.
+type Metrics struct {
+	subscribers prometheus.Gauge
+	frames      prometheus.Counter
+	bytes       prometheus.Counter
+	ended       *prometheus.CounterVec
+}
+
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		subscribers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tidings_firehose_subscribers",
+			Help: "Subscribers that are connected.",
+		}),
+		frames: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidings_firehose_frames_total",
+			Help: "Frames sent, to all subscribers together.",
+		}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidings_firehose_bytes_total",
+			Help: "Bytes of frames sent, to all subscribers together.",
+		}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_firehose_ended_total",
+			Help: "Streams that ended, and why: gone, refused, slow, flood, shutdown, error. Full: turned away before they began.",
+		}, []string{"reason"}),
+	}
+	for _, reason := range []string{"gone", "refused", "slow", "flood", "shutdown", "error", "full"} {
+		m.ended.WithLabelValues(reason)
+	}
+	return m
+}
+
+// Collectors are what to register.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.subscribers, m.frames, m.bytes, m.ended}
+}
+
+func (m *Metrics) joined() {
+	if m != nil {
+		m.subscribers.Inc()
+	}
+}
+
+func (m *Metrics) left(why error) {
+	if m != nil {
+		m.subscribers.Dec()
+		m.ended.WithLabelValues(reason(why)).Inc()
+	}
+}
+
+func (m *Metrics) full() {
+	if m != nil {
+		m.ended.WithLabelValues("full").Inc()
+	}
+}
+
+func (m *Metrics) sent(size int) {
+	if m != nil {
+		m.frames.Inc()
+		m.bytes.Add(float64(size))
+	}
+}
+
+func reason(why error) string {
+	var told *refusal
+	switch {
+	case errors.Is(why, errTooSlow), errors.Is(why, errFellBehind):
+		return "slow"
+	case errors.As(why, &told):
+		return "refused"
+	case errors.Is(why, errFlood):
+		return "flood"
+	case errors.Is(why, errGoingAway):
+		return "shutdown"
+	case errors.Is(why, errGone):
+		return "gone"
+	}
+	return "error"
+}

@@ -1,0 +1,53 @@
+package firehose
+
+import "time"
+
+// Slow says who is too slow: a subscriber that over a whole Window stays
+// further behind than Behind and takes less than Rate. One that is far behind
+// and catching up is welcome, and so is a slow one that keeps up.
+type Slow struct {
+	Behind time.Duration // age of the event it is at; 0: 10 minutes
+	Rate   int64         // bytes a second; 0: 1024
+	Window time.Duration // 0: 1 minute
+}
+
+func (s Slow) withDefaults() Slow {
+	if s.Behind == 0 {
+		s.Behind = 10 * time.Minute
+	}
+	if s.Rate == 0 {
+		s.Rate = 1 << 10
+	}
+	if s.Window == 0 {
+		s.Window = time.Minute
+	}
+	return s
+}
+
+// pace measures one subscriber.
+type pace struct {
+	limit Slow
+	since time.Time // of the window; zero: it is not far behind
+	bytes int64     // taken in the window
+}
+
+// tooSlow is told of each message that was taken: its size, and how old its
+// event is.
+func (p *pace) tooSlow(now time.Time, size int, behind time.Duration) bool {
+	if behind < p.limit.Behind {
+		p.since = time.Time{}
+		return false
+	}
+	if p.since.IsZero() {
+		p.since, p.bytes = now, 0
+		return false
+	}
+	p.bytes += int64(size)
+	length := now.Sub(p.since)
+	if length < p.limit.Window {
+		return false
+	}
+	slow := float64(p.bytes) < float64(p.limit.Rate)*length.Seconds()
+	p.since, p.bytes = now, 0
+	return slow
+}

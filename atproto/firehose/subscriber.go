@@ -1,0 +1,157 @@
+package firehose
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// farewell is how long the last words may take, and how long the other side's.
+const farewell = time.Second
+
+// subscriber is one socket. run writes to it, listen reads from it.
+type subscriber struct {
+	firehose *Firehose
+	conn     *websocket.Conn
+	addr     netip.Addr
+	cursor   uint64
+	pace     pace
+
+	gone    chan struct{} // closed by listen
+	goneFor error         // why; read it when gone is closed
+}
+
+func (s *subscriber) run(cursor []string) {
+	go s.listen()
+	err := s.begin(cursor)
+	if err == nil {
+		err = s.stream()
+	}
+	s.end(err)
+	s.firehose.leave(s, err)
+}
+
+// stream sends what comes after the cursor, for ever.
+func (s *subscriber) stream() error {
+	f := s.firehose
+	ping := time.NewTicker(f.cfg.Ping)
+	defer ping.Stop()
+	for {
+		frames, err := f.feed.after(s.cursor)
+		if err != nil {
+			return fmt.Errorf("read event log: %w", err)
+		}
+		for _, m := range frames {
+			if err := s.send(m, ping.C); err != nil {
+				return err
+			}
+		}
+		if len(frames) > 0 {
+			continue
+		}
+		select {
+		case <-f.cfg.Log.Wake(s.cursor):
+		case <-ping.C:
+			if err := s.ping(); err != nil {
+				return err
+			}
+		case <-s.gone:
+			return s.goneFor
+		case <-f.closing:
+			return errGoingAway
+		}
+	}
+}
+
+// send writes a frame from the log, if there is no reason to end.
+func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
+	select {
+	case <-s.gone:
+		return s.goneFor
+	case <-s.firehose.closing:
+		return errGoingAway
+	case <-ping:
+		if err := s.ping(); err != nil {
+			return err
+		}
+	default:
+	}
+	if err := s.write(m); err != nil {
+		return err
+	}
+	s.cursor = m.seq
+	now := s.firehose.cfg.Now()
+	if s.pace.tooSlow(now, m.size, now.Sub(time.UnixMicro(int64(m.seq)))) {
+		return errTooSlow
+	}
+	return nil
+}
+
+func (s *subscriber) write(m *frame) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.firehose.cfg.WriteTimeout)) // fails never
+	if err := s.conn.WritePreparedMessage(m.msg); err != nil {
+		return s.broken(err)
+	}
+	s.firehose.cfg.Metrics.sent(m.size)
+	return nil
+}
+
+func (s *subscriber) ping() error {
+	err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.firehose.cfg.WriteTimeout))
+	if err != nil {
+		return s.broken(err)
+	}
+	return nil
+}
+
+// broken is why a write failed: what listen has met, if it has met something.
+func (s *subscriber) broken(err error) error {
+	select {
+	case <-s.gone:
+		return s.goneFor
+	default:
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+}
+
+// end says why, if there is somebody to hear it, and closes the socket.
+func (s *subscriber) end(why error) {
+	defer func() {
+		_ = s.conn.Close()
+		<-s.gone
+	}()
+	lg := s.firehose.cfg.Logger.With("address", s.addr, "cursor", s.cursor)
+	code, text := websocket.CloseInternalServerErr, "InternalServerError"
+	var told *refusal
+	switch {
+	case errors.Is(why, errGone):
+		lg.Debug("subscriber left", "reason", why)
+		return
+	case errors.Is(why, errFlood):
+		lg.Info("subscriber dropped", "reason", why)
+		code, text = websocket.ClosePolicyViolation, "this stream takes no messages"
+	case errors.Is(why, errGoingAway):
+		code, text = websocket.CloseGoingAway, errGoingAway.Error()
+	case errors.As(why, &told):
+		lg.Info("subscriber dropped", "reason", why)
+		code, text = websocket.ClosePolicyViolation, told.name
+		_ = s.conn.SetWriteDeadline(time.Now().Add(farewell))
+		if s.conn.WriteMessage(websocket.BinaryMessage, errorFrame(told.name, told.message)) != nil {
+			return
+		}
+	default:
+		lg.Error("stream broke off", "error", why)
+	}
+	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(farewell))
+	if err != nil {
+		return
+	}
+	// A socket that is closed with words unread on it may lose ours.
+	select {
+	case <-s.gone:
+	case <-time.After(farewell):
+	}
+}
