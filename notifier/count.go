@@ -12,7 +12,7 @@ import (
 
 // counterSink is the cursor's name of the counters in both streams. The counter
 // has a cursor of its own, which moves with its numbers; the journal's follows
-// it and holds the events back until then.
+// it from afar and holds the events back until then.
 const counterSink = "counters"
 
 // counted are the streams that the counters read.
@@ -23,6 +23,9 @@ const (
 	foldEvents = 5000
 	foldBytes  = 4 << 20
 )
+
+// releaseEvents is how many events the journal may hold that are counted.
+const releaseEvents = 10_000
 
 // count folds a stream into the counters until ctx ends.
 func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
@@ -44,7 +47,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		return err
 	}
 	if len(entries) == 0 {
-		n.arrive(ctx, s, after)
+		n.Journal.Wait(ctx, s, after)
 		return nil
 	}
 	if err := n.Space(); err != nil {
@@ -72,6 +75,19 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error { return putRows(b, rows) })
 	if err != nil {
 		return err
+	}
+	if err := n.release(s, last); err != nil {
+		return err
+	}
+	n.rest(ctx, len(entries), foldEvents)
+	return nil
+}
+
+// release lets the journal drop what is in the numbers. It is not needed for
+// more than that, so it is not done for every few events.
+func (n *Notifier) release(s journal.Stream, last uint64) error {
+	if last < n.Journal.Cursor(s, counterSink)+releaseEvents {
+		return nil
 	}
 	return n.Journal.SetCursor(s, counterSink, last)
 }

@@ -34,6 +34,9 @@ func (n *Notifier) behind(s journal.Stream, sink string) SinkHealth {
 		h.Stream = "pulls"
 	}
 	cursor := n.Journal.Cursor(s, sink)
+	if sink == counterSink {
+		cursor = n.Counter.Latest(uint8(s))
+	}
 	if last := n.Journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
 	}

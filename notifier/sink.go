@@ -82,7 +82,7 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 		return err
 	}
 	if len(entries) == 0 {
-		n.arrive(ctx, journal.Pushes, after)
+		n.Journal.Wait(ctx, journal.Pushes, after)
 		return nil
 	}
 	if err := n.Space(); err != nil {
@@ -111,17 +111,22 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	if errors.As(err, &permanent) {
 		return n.giveUp(s, events[done].seq, entries[done].Payload, permanent.err)
 	}
-	if err != nil || done == len(events) {
+	if err != nil {
 		return err
+	}
+	if done == len(events) {
+		n.rest(ctx, len(entries), handEvents)
+		return nil
 	}
 	pause(ctx, max(wake.Sub(n.Now()), shortestWait))
 	return nil
 }
 
-// arrive returns a little after an event behind after has come, so that what
-// comes with it is taken together: one batch and few fsyncs for many pushes.
-func (n *Notifier) arrive(ctx context.Context, s journal.Stream, after uint64) {
-	if n.Journal.Wait(ctx, s, after) == nil {
+// rest waits a little after a batch that took all there was, so that what
+// comes meanwhile is taken together: few batches and few fsyncs for many
+// events, and no wait for a single one.
+func (n *Notifier) rest(ctx context.Context, taken, most int) {
+	if taken < most {
 		pause(ctx, n.Linger)
 	}
 }
