@@ -1,0 +1,171 @@
+package compare
+
+import (
+	"cmp"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tidings-dev/tidings/testdata/pds"
+)
+
+const root = "../.."
+
+// TestCompare goes through all rows in order: later ones build on what earlier
+// ones wrote.
+func TestCompare(t *testing.T) {
+	theirs, ours := start(t)
+	for _, table := range []struct {
+		name string
+		rows []row
+	}{
+		{"applyWrites", applyWritesRows()},
+		{"batches", batchRows()},
+		{"dataModel", dataModelRows()},
+		{"requests", requestRows()},
+		{"records", recordRows()},
+		{"posts", postRows()},
+		{"reading", readingRows()},
+		{"blobs", blobRows()},
+		{"sync", syncRows()},
+		{"server", serverRows()},
+		{"sessions", sessionRows()},
+	} {
+		t.Run(table.name, func(t *testing.T) {
+			for _, r := range table.rows {
+				t.Run(r.name, func(t *testing.T) { compare(t, theirs, ours, r) })
+			}
+		})
+	}
+	t.Run("logins", func(t *testing.T) { compareLoginLimit(t, theirs, ours) })
+}
+
+// compareLoginLimit comes last, since it uses up what an address may try.
+func compareLoginLimit(t *testing.T, theirs, ours *side) {
+	const most = 30 // in 5 minutes; earlier rows have used some of it
+	r := row{
+		post: createSession, as: "nobody", body: `{"identifier":"{did}","password":"wrong"}`,
+		header: map[string]string{"X-Ratelimit-Bypass": "no"},
+	}
+	for _, sd := range []*side{theirs, ours} {
+		for i := range most + 1 {
+			got := sd.ask(t, r)
+			if got.answer == (answer{401, "AuthenticationRequired"}) && i < most {
+				continue
+			}
+			if got.answer != (answer{429, "RateLimitExceeded"}) || got.header.Get("Retry-After") == "" {
+				t.Errorf("%s: attempt %d: %v, Retry-After %q, want 429 RateLimitExceeded", sd.Name, i+1, got.answer, got.header.Get("Retry-After"))
+			}
+			break
+		}
+	}
+}
+
+// start starts both servers. Both limit logins: the reference spares who shows
+// it a certain header, so it can be asked the same often.
+func start(t *testing.T) (theirs, ours *side) {
+	t.Helper()
+	ctx, dir := t.Context(), t.TempDir()
+	if err := pds.Install(ctx, root); err != nil {
+		t.Fatal(err)
+	}
+	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "reference"), "PDS_RATE_LIMITS_ENABLED=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, reference) })
+	program, err := pds.Build(ctx, root, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "tidings.d")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tidings, err := pds.StartTidings(ctx, program, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, tidings) })
+	return newSide(t, reference), newSide(t, tidings)
+}
+
+func stop(t *testing.T, s *pds.Server) {
+	if err := s.Stop(); err != nil {
+		t.Errorf("stop %s: %v", s.Name, err)
+	}
+}
+
+func compare(t *testing.T, theirs, ours *side, r row) {
+	if differs := r.ours != nil || r.more != "" || r.less != ""; differs != (r.why != "") {
+		t.Fatal("a row says why exactly if the hold differs")
+	}
+	their, our := theirs.ask(t, r), ours.ask(t, r)
+	if their.answer != r.want {
+		t.Errorf("reference: %v (%.300s), want %v", their.answer, their.message, r.want)
+	}
+	want := *cmp.Or(r.ours, &r.want)
+	if our.answer != want {
+		t.Errorf("hold: %v (%.300s), want %v; the reference says %v (%.300s)", our.answer, our.message, want, their.answer, their.message)
+		return
+	}
+	if their.moved != r.moves {
+		t.Errorf("reference: the head moved: %v, want %v", their.moved, r.moves)
+	}
+	if moves := r.moves && our.status == http.StatusOK; our.moved != moves {
+		t.Errorf("hold: the head moved: %v, want %v", our.moved, moves)
+	}
+	if their.message != our.message {
+		t.Logf("reference: %.300s", their.message)
+		t.Logf("hold:      %.300s", our.message)
+	}
+	if their.status != our.status {
+		return
+	}
+	if got, want := mediaType(our), mediaType(their); got != want && len(their.body) > 0 {
+		t.Errorf("hold: Content-Type %q, the reference's is %q", got, want)
+	}
+	compareBody(t, theirs, ours, r, their, our)
+}
+
+func mediaType(r reply) string {
+	m, _, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+	return m
+}
+
+func compareBody(t *testing.T, theirs, ours *side, r row, their, our reply) {
+	t.Helper()
+	if r.car != "" {
+		for _, one := range []struct {
+			*side
+			reply
+		}{{theirs, their}, {ours, our}} {
+			got, err := summary(one.body, one.vars["head"])
+			if err != nil || got != r.car {
+				t.Errorf("%s: %s %v, want %s", one.Name, got, err, r.car)
+			}
+		}
+		return
+	}
+	if their.err != "" { // the names are the same, the wording need not be
+		for _, member := range without(shape(our.json), "$.error $.message") {
+			t.Errorf("hold: also has %s", member)
+		}
+		return
+	}
+	theirShape, ourShape := without(shape(their.json), r.less), without(shape(our.json), r.more)
+	for _, line := range theirShape {
+		if !slices.Contains(ourShape, line) {
+			t.Errorf("hold: has no %s; it has\n%s", line, strings.Join(ourShape, "\n"))
+		}
+	}
+	for _, line := range ourShape {
+		if !slices.Contains(theirShape, line) {
+			t.Errorf("hold: has %s, which the reference has not; it has\n%s", line, strings.Join(theirShape, "\n"))
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package compare
+
+const (
+	elsewhere = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+	whole     = "roots 1 head true, blocks true head true"
+	lastPage  = "a cursor says that there is more; the reference gives one on the last page too"
+	noCommit  = "roots 0 head false, blocks true head false"
+)
+
+func readingRows() []row {
+	const list = "com.example.list"
+	all := "com.atproto.repo.listRecords?repo={did}&collection=" + list
+	return []row{
+		{name: "five to list", post: applyWrites, body: batch(create(list, "a", `{"n":1}`), create(list, "b", `{"n":2}`), create(list, "c", `{"n":3}`), create(list, "d", `{"n":4}`), create(list, "e", `{"n":5}`)), want: ok, moves: true},
+		{name: "listRecords", get: all, want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, handle", get: "com.atproto.repo.listRecords?repo={handle}&collection=" + list, want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, the newest two", get: all + "&limit=2", want: ok, save: map[string]string{"cursor": "cursor"}},
+		{name: "listRecords, the next two", get: all + "&limit=2&cursor={cursor}", want: ok, save: map[string]string{"cursor": "cursor"}},
+		{name: "listRecords, the last", get: all + "&limit=2&cursor={cursor}", want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, the oldest two", get: all + "&limit=2&reverse=true", want: ok, save: map[string]string{"cursor": "cursor"}},
+		{name: "listRecords, the two after", get: all + "&limit=2&reverse=true&cursor={cursor}", want: ok},
+		{name: "listRecords, cursor beyond the end", get: all + "&reverse=true&cursor=zzz", want: ok},
+		{name: "listRecords, cursor between", get: all + "&cursor=bb", want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, cursor empty", get: all + "&cursor=", want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, nothing there", get: "com.atproto.repo.listRecords?repo={did}&collection=com.example.none", want: ok},
+		{name: "listRecords, limit 100", get: all + "&limit=100", want: ok, less: "$.cursor", why: lastPage},
+		{name: "listRecords, limit 101", get: all + "&limit=101", want: invalid},
+		{name: "listRecords, limit 0", get: all + "&limit=0", want: invalid},
+		{name: "listRecords, limit no number", get: all + "&limit=x", want: invalid},
+		{name: "listRecords, limit 1.5", get: all + "&limit=1.5", want: invalid},
+		{name: "listRecords, reverse no boolean", get: all + "&reverse=maybe", want: invalid},
+		{name: "listRecords, bad collection", get: "com.atproto.repo.listRecords?repo={did}&collection=foo.bar", want: invalid},
+		{name: "listRecords, no collection", get: "com.atproto.repo.listRecords?repo={did}", want: invalid},
+		{name: "listRecords, repo elsewhere", get: "com.atproto.repo.listRecords?repo=" + elsewhere + "&collection=" + list, want: invalid},
+		{name: "describeRepo", get: "com.atproto.repo.describeRepo?repo={did}", want: ok},
+		{name: "describeRepo, handle", get: "com.atproto.repo.describeRepo?repo={handle}", want: ok},
+		{name: "describeRepo, elsewhere", get: "com.atproto.repo.describeRepo?repo=" + elsewhere, want: bad("RepoNotFound")},
+		{name: "describeRepo, no repo", get: "com.atproto.repo.describeRepo", want: invalid},
+	}
+}
+
+func blobRows() []row {
+	const (
+		upload = "com.atproto.repo.uploadBlob"
+		png    = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+		absent = "bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy"
+		get    = "com.atproto.sync.getBlob?did={did}&cid="
+	)
+	ref := `{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"image/png","size":33}`
+	return []row{
+		{name: "listBlobs, none", get: "com.atproto.sync.listBlobs?did={did}", want: ok},
+		{name: "getBlob, missing", get: get + absent, want: invalid},
+		{name: "getBlob, bad cid", get: get + "zzz", want: invalid},
+		{name: "getBlob, no cid", get: "com.atproto.sync.getBlob?did={did}", want: invalid},
+		{name: "getBlob, elsewhere", get: "com.atproto.sync.getBlob?did=" + elsewhere + "&cid=" + absent, want: bad("RepoNotFound")},
+		{name: "uploadBlob from nobody", post: upload, as: "nobody", body: png, contentType: "image/png", want: answer{401, "AuthMissing"}},
+		{name: "uploadBlob", post: upload, body: png, contentType: "image/png", want: ok, save: map[string]string{"blob": "blob.ref.$link"}},
+		{name: "uploadBlob, again", post: upload, body: png, contentType: "image/png", want: ok},
+		{name: "uploadBlob, of a wrong type", post: upload, body: png + "x", contentType: "text/plain", want: ok},
+		{name: "uploadBlob, of type */*", post: upload, body: png + "y", contentType: "*/*", want: ok},
+		{name: "uploadBlob, no type", post: upload, body: png + "z", contentType: "none", want: invalid},
+		{name: "uploadBlob, text", post: upload, body: "text", contentType: "text/plain", want: ok},
+		{name: "uploadBlob, JSON", post: upload, body: `{"a":1}`, contentType: "application/json", want: ok},
+		{name: "getBlob, nothing refers to it", get: get + "{blob}", want: invalid},
+		{name: "listBlobs, nothing refers to it", get: "com.atproto.sync.listBlobs?did={did}", want: ok},
+		{name: "record with another type", post: applyWrites, body: batch(create(thing, "", `{"v":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"text/plain","size":33}}`)), want: bad("InvalidMimeType")},
+		{name: "record with another size", post: applyWrites, body: batch(create(thing, "", `{"v":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"image/png","size":34}}`)), want: bad("InvalidSize")},
+		{name: "record with the blob", post: applyWrites, body: batch(create(thing, "with-blob", `{"v":`+ref+`}`)), want: ok, moves: true},
+		{name: "getBlob", get: get + "{blob}", want: ok},
+		{name: "getBlob, HEAD", get: get + "{blob}", verb: "HEAD", want: ok},
+		{name: "listBlobs, one", get: "com.atproto.sync.listBlobs?did={did}", want: ok},
+		{name: "listBlobs, limit 1001", get: "com.atproto.sync.listBlobs?did={did}&limit=1001", want: invalid},
+		{name: "listBlobs, limit 0", get: "com.atproto.sync.listBlobs?did={did}&limit=0", want: invalid},
+		{name: "listBlobs, since the head", get: "com.atproto.sync.listBlobs?did={did}&since={rev}", want: ok},
+		{name: "listBlobs, since no TID", get: "com.atproto.sync.listBlobs?did={did}&since=x", want: invalid},
+		{name: "listBlobs, elsewhere", get: "com.atproto.sync.listBlobs?did=" + elsewhere, want: bad("RepoNotFound")},
+		{name: "listMissingBlobs", get: "com.atproto.repo.listMissingBlobs", as: "Bearer {access}", want: ok},
+		{name: "avatar", post: putRecord, body: record("app.bsky.actor.profile", "self", `{"avatar":`+ref+`}`, ""), want: ok, moves: true},
+		{name: "avatar that is text", post: putRecord, body: record("app.bsky.actor.profile", "self", `{"avatar":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"text/plain","size":33}}`, ""), want: invalid},
+		{name: "delete one of two that refer to it", post: applyWrites, body: batch(remove(thing, "with-blob")), want: ok, moves: true},
+		{name: "getBlob, one refers to it", get: get + "{blob}", want: ok},
+		{name: "delete the other", post: deleteRecord, body: record("app.bsky.actor.profile", "self", "", ""), want: ok, moves: true},
+		{name: "getBlob, nothing refers to it any more", get: get + "{blob}", want: invalid},
+	}
+}
+
+func syncRows() []row {
+	m := func(name string) string { return "com.atproto.sync." + name }
+	rows := []row{
+		{name: "getLatestCommit", get: m("getLatestCommit?did={did}"), want: ok, save: map[string]string{"old": "rev", "oldHead": "cid"}},
+		{name: "getLatestCommit, elsewhere", get: m("getLatestCommit?did=" + elsewhere), want: bad("RepoNotFound")},
+		{name: "getLatestCommit, no did", get: m("getLatestCommit"), want: invalid},
+		{name: "getLatestCommit, bad did", get: m("getLatestCommit?did=x"), want: invalid},
+		{name: "getLatestCommit, did empty", get: m("getLatestCommit?did="), want: invalid},
+		{name: "getLatestCommit, did twice", get: m("getLatestCommit?did={did}&did={did}"), want: invalid},
+		{name: "getLatestCommit, the handle", get: m("getLatestCommit?did={handle}"), want: invalid},
+		{name: "getHead", get: m("getHead?did={did}"), want: ok},
+		{name: "getHead, elsewhere", get: m("getHead?did=" + elsewhere), want: bad("RepoNotFound")},
+		{name: "a further commit", post: applyWrites, body: batch(many(1)...), want: ok, moves: true},
+		{name: "getRepo", get: m("getRepo?did={did}"), want: ok, car: whole},
+		{name: "getRepo, gzip", get: m("getRepo?did={did}"), header: map[string]string{"Accept-Encoding": "identity"}, want: ok, car: whole},
+		{name: "getRepo, HEAD", get: m("getRepo?did={did}"), verb: "HEAD", want: ok},
+		{name: "getRepo, elsewhere", get: m("getRepo?did=" + elsewhere), want: bad("RepoNotFound")},
+		{name: "getRepo, no did", get: m("getRepo"), want: invalid},
+		{name: "getRepo, since the head", get: m("getRepo?did={did}&since={rev}"), want: ok, car: "roots 1 head true, blocks false head false"},
+		{name: "getRepo, since an older one", get: m("getRepo?did={did}&since={old}"), want: ok, car: whole},
+		{name: "getRepo, since long ago", get: m("getRepo?did={did}&since=2222222222222"), want: ok, car: whole},
+		{name: "getRepo, since later", get: m("getRepo?did={did}&since=3zzzzzzzzzzzz"), want: ok, car: "roots 1 head true, blocks false head false"},
+		{name: "getRepo, since no TID", get: m("getRepo?did={did}&since=x"), want: invalid},
+		{name: "getCheckout", get: m("getCheckout?did={did}"), want: ok, car: whole},
+		{name: "getCheckout, elsewhere", get: m("getCheckout?did=" + elsewhere), want: bad("RepoNotFound")},
+		{name: "getRecord", get: m("getRecord?did={did}&collection=" + thing + "&rkey=c1"), want: ok, car: whole},
+		{name: "getRecord, absent", get: m("getRecord?did={did}&collection=" + thing + "&rkey=absent"), want: ok, car: whole},
+		{name: "getRecord, absent collection", get: m("getRecord?did={did}&collection=com.example.none&rkey=absent"), want: ok, car: whole},
+		{name: "getRecord, elsewhere", get: m("getRecord?did=" + elsewhere + "&collection=" + thing + "&rkey=c1"), want: bad("RepoNotFound")},
+		{name: "getRecord, no rkey", get: m("getRecord?did={did}&collection=" + thing), want: invalid},
+		{name: "getRecord, bad rkey", get: m("getRecord?did={did}&collection=" + thing + "&rkey=a/b"), want: invalid},
+		{name: "getRecord, bad collection", get: m("getRecord?did={did}&collection=x&rkey=c1"), want: invalid},
+		{name: "getBlocks", get: m("getBlocks?did={did}&cids={c1}&cids={head}"), want: ok, car: "roots 0 head false, blocks true head true"},
+		{name: "getBlocks, one", get: m("getBlocks?did={did}&cids={c1}"), want: ok, car: noCommit},
+		{name: "getBlocks, one twice", get: m("getBlocks?did={did}&cids={c1}&cids={c1}"), want: ok, car: noCommit},
+		{name: "getBlocks, one missing", get: m("getBlocks?did={did}&cids={c1}&cids=bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy"), want: invalid},
+		{name: "getBlocks, an older commit", get: m("getBlocks?did={did}&cids={oldHead}"), want: invalid},
+		{name: "getBlocks, none", get: m("getBlocks?did={did}"), want: invalid},
+		{name: "getBlocks, bad cid", get: m("getBlocks?did={did}&cids=zzz"), want: invalid},
+		{name: "getBlocks, elsewhere", get: m("getBlocks?did=" + elsewhere + "&cids={c1}"), want: bad("RepoNotFound")},
+		{name: "getRepoStatus", get: m("getRepoStatus?did={did}"), want: ok},
+		{name: "getRepoStatus, elsewhere", get: m("getRepoStatus?did=" + elsewhere), want: bad("RepoNotFound")},
+		{name: "getRepoStatus, no did", get: m("getRepoStatus"), want: invalid},
+		{name: "listRepos", get: m("listRepos"), want: ok, save: map[string]string{"cursor": "cursor"}},
+		{name: "listRepos, from the end", get: m("listRepos?cursor={cursor}"), want: ok},
+		{name: "listRepos, limit 1000", get: m("listRepos?limit=1000"), want: ok},
+		{name: "listRepos, limit 1001", get: m("listRepos?limit=1001"), want: invalid},
+		{name: "listRepos, limit 0", get: m("listRepos?limit=0"), want: invalid},
+		{name: "listRepos, cursor that is none", get: m("listRepos?cursor=x"), want: invalid},
+		{name: "subscribeRepos without an upgrade", get: m("subscribeRepos"), want: invalid},
+	}
+	const relays = "the status that the protocol has for it; what a relay serves the reference refuses as it does any unknown method"
+	for _, name := range []string{"listReposByCollection?collection=" + thing, "listHosts", "getHostStatus?hostname=localhost"} {
+		rows = append(rows, row{name: name, get: m(name), want: invalid, ours: differs(501, "MethodNotImplemented"), why: relays})
+	}
+	for _, name := range []string{"requestCrawl", "notifyOfUpdate"} {
+		rows = append(rows, row{name: name, post: m(name), as: "nobody", body: `{"hostname":"localhost"}`, want: invalid, ours: differs(501, "MethodNotImplemented"), why: relays})
+	}
+	return rows
+}

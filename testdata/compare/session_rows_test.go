@@ -1,0 +1,97 @@
+package compare
+
+const (
+	createSession  = "com.atproto.server.createSession"
+	refreshSession = "com.atproto.server.refreshSession"
+	deleteSession  = "com.atproto.server.deleteSession"
+	getSession     = "com.atproto.server.getSession"
+	serviceAuth    = "com.atproto.server.getServiceAuth?aud=did:web:api.example.com"
+	noEmail        = "the hold knows no e-mail address, and shows its DID document whether or not it is set up to"
+	email          = "$.email $.emailConfirmed"
+	didDoc         = "$.didDoc"
+)
+
+func serverRows() []row {
+	resolve := "com.atproto.identity.resolveHandle?handle="
+	return []row{
+		{name: "describeServer", get: "com.atproto.server.describeServer", want: ok, less: "$.contact $.links $.blobUploadLimit $.availableUserDomains",
+			more: "$.contact $.links $.blobUploadLimit $.availableUserDomains", why: "what an operator has not said is left out"},
+		{name: "resolveHandle", get: resolve + "{handle}", want: ok},
+		{name: "resolveHandle, capitals", get: resolve + "ALICE.test", want: ok},
+		{name: "resolveHandle, nobody's", get: resolve + "bob.test", want: bad("HandleNotFound")},
+		{name: "resolveHandle, no handle", get: resolve + "x", want: invalid},
+		{name: "resolveHandle, none", get: "com.atproto.identity.resolveHandle", want: invalid},
+	}
+}
+
+// sessionRows change no more than sessions; the account's own session, which
+// the other rows use, goes on.
+func sessionRows() []row {
+	login := func(identifier, password string) string {
+		return `{"identifier":"` + identifier + `","password":"` + password + `"}`
+	}
+	token := func(name, as string, want answer) row {
+		return row{name: name, post: applyWrites, as: as, body: batch(), want: want, moves: want == ok}
+	}
+	return []row{
+		token("no header", "nobody", answer{401, "AuthMissing"}),
+		token("a token made as the server makes them", "Bearer {minted}", ok),
+		token("bearer", "bearer {access}", ok),
+		token("expired", "Bearer {expired}", bad("ExpiredToken")),
+		token("garbage", "Bearer garbage", bad("InvalidToken")),
+		token("empty", "Bearer ", bad("InvalidToken")),
+		token("tampered with", "Bearer {tampered}", bad("InvalidToken")),
+		token("for somebody else", "Bearer {wrong aud}", bad("InvalidToken")),
+		token("no alg", "Bearer {alg none}", bad("InvalidToken")),
+		{name: "HS512", post: applyWrites, as: "Bearer {HS512}", body: batch(), want: ok, moves: true, ours: differs(400, "InvalidToken"), why: "tokens are HS256, and nothing else is taken"},
+		token("no scope that it knows", "Bearer {bad scope}", bad("InvalidToken")),
+		token("refresh token", "Bearer {refresh}", bad("InvalidToken")),
+		token("for other services", "Bearer {service}", bad("InvalidToken")),
+		token("Basic", "Basic YWxpY2U6cGFzcw==", bad("InvalidToken")),
+		{name: "DPoP", post: applyWrites, as: "DPoP {access}", body: batch(), want: answer{401, "invalid_token"}, ours: differs(400, "InvalidToken"), why: "the hold serves no OAuth"},
+
+		{name: "getSession", get: getSession, as: "Bearer {access}", want: ok, less: email, more: didDoc, why: noEmail},
+		{name: "getSession from nobody", get: getSession, want: answer{401, "AuthMissing"}},
+		{name: "getSession with a refresh token", get: getSession, as: "Bearer {refresh}", want: bad("InvalidToken")},
+		{name: "getSession, expired", get: getSession, as: "Bearer {expired}", want: bad("ExpiredToken")},
+
+		{name: "createSession", post: createSession, as: "nobody", body: login("{did}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail,
+			save: map[string]string{"access2": "accessJwt", "refresh2": "refreshJwt"}},
+		{name: "createSession, handle", post: createSession, as: "nobody", body: login("{handle}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
+		{name: "createSession, handle in capitals", post: createSession, as: "nobody", body: login("ALICE.test", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
+		{name: "createSession, wrong password", post: createSession, as: "nobody", body: login("{did}", "wrong"), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, unknown user", post: createSession, as: "nobody", body: login("bob.test", "{password}"), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, empty", post: createSession, as: "nobody", body: login("", ""), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, no password", post: createSession, as: "nobody", body: `{"identifier":"{did}"}`, want: invalid},
+		{name: "createSession, password a number", post: createSession, as: "nobody", body: `{"identifier":"{did}","password":5}`, want: invalid},
+		{name: "createSession, GET", get: createSession, want: invalid},
+
+		{name: "refreshSession", post: refreshSession, contentType: "none", as: "Bearer {refresh2}", want: ok, less: email, more: didDoc, why: noEmail,
+			save: map[string]string{"access3": "accessJwt", "refresh3": "refreshJwt"}},
+		{name: "refreshSession, the old one again", post: refreshSession, contentType: "none", as: "Bearer {refresh2}", want: ok, less: email, more: didDoc, why: noEmail},
+		token("the old access token", "Bearer {access2}", ok),
+		token("the new access token", "Bearer {access3}", ok),
+		{name: "refreshSession with an access token", post: refreshSession, contentType: "none", as: "Bearer {access2}", want: bad("InvalidToken")},
+		{name: "refreshSession from nobody", post: refreshSession, contentType: "none", as: "nobody", want: answer{401, "AuthMissing"}},
+		{name: "refreshSession, expired", post: refreshSession, contentType: "none", as: "Bearer {expired refresh}", want: bad("ExpiredToken")},
+		{name: "deleteSession with an access token", post: deleteSession, contentType: "none", as: "Bearer {access3}", want: bad("InvalidToken")},
+		{name: "deleteSession from nobody", post: deleteSession, contentType: "none", as: "nobody", want: answer{401, "AuthMissing"}},
+		{name: "deleteSession", post: deleteSession, contentType: "none", as: "Bearer {refresh3}", want: ok},
+		{name: "refreshSession, deleted", post: refreshSession, contentType: "none", as: "Bearer {refresh3}", want: bad("ExpiredToken")},
+		token("the access token lives on", "Bearer {access3}", ok),
+		{name: "deleteSession, again", post: deleteSession, contentType: "none", as: "Bearer {refresh3}", want: ok},
+
+		{name: "getServiceAuth", get: serviceAuth + "&lxm=com.example.method", as: "Bearer {access}", want: ok},
+		{name: "getServiceAuth, any method", get: serviceAuth, as: "Bearer {access}", want: ok},
+		{name: "getServiceAuth from nobody", get: serviceAuth, want: answer{401, "AuthMissing"}},
+		{name: "getServiceAuth, bad aud", get: "com.atproto.server.getServiceAuth?aud=x", as: "Bearer {access}", want: invalid},
+		{name: "getServiceAuth, no aud", get: "com.atproto.server.getServiceAuth", as: "Bearer {access}", want: invalid},
+		{name: "getServiceAuth, of a service", get: "com.atproto.server.getServiceAuth?aud=did:web:api.example.com%23service&lxm=com.example.method", as: "Bearer {access}", want: ok},
+		{name: "getServiceAuth, bad lxm", get: serviceAuth + "&lxm=x", as: "Bearer {access}", want: invalid},
+		{name: "getServiceAuth, a protected method", get: serviceAuth + "&lxm=com.atproto.server.createAppPassword", as: "Bearer {access}", want: invalid},
+		{name: "getServiceAuth, past", get: serviceAuth + "&exp=1600000000", as: "Bearer {access}", want: bad("BadExpiration")},
+		{name: "getServiceAuth, in 30 minutes", get: serviceAuth + "&lxm=com.example.method&exp={in 30 minutes}", as: "Bearer {access}", want: ok},
+		{name: "getServiceAuth, any method, in 30 minutes", get: serviceAuth + "&exp={in 30 minutes}", as: "Bearer {access}", want: bad("BadExpiration")},
+		{name: "getServiceAuth, in 3 hours", get: serviceAuth + "&lxm=com.example.method&exp={in 3 hours}", as: "Bearer {access}", want: bad("BadExpiration")},
+	}
+}

@@ -1,0 +1,197 @@
+package compare
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/testdata/pds"
+)
+
+// side is one of the two servers, with what rows know of it.
+type side struct {
+	*pds.Server
+	vars map[string]string
+	http *http.Client
+}
+
+func newSide(t *testing.T, s *pds.Server) *side {
+	t.Helper()
+	access, refresh, err := s.Login(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sd := &side{Server: s, http: &http.Client{Timeout: time.Minute}, vars: map[string]string{
+		"did": s.DID, "handle": pds.Handle, "password": s.Password,
+		"access": access, "refresh": refresh,
+	}}
+	sd.tokens()
+	sd.head(t)
+	return sd
+}
+
+// tokens makes such as a server must not take, and one that it must.
+func (sd *side) tokens() {
+	hour := func(h int) int64 { return time.Now().Add(time.Duration(h) * time.Hour).Unix() }
+	for name, t := range map[string]struct{ header, claims map[string]any }{
+		"minted":          {},
+		"expired":         {claims: map[string]any{"iat": hour(-3), "exp": hour(-1)}},
+		"no exp":          {claims: map[string]any{"exp": nil}},
+		"wrong aud":       {claims: map[string]any{"aud": "did:web:elsewhere.example"}},
+		"wrong sub":       {claims: map[string]any{"sub": "did:web:elsewhere.example"}},
+		"bad scope":       {claims: map[string]any{"scope": "com.atproto.nothing"}},
+		"alg none":        {header: map[string]any{"alg": "none"}},
+		"HS512":           {header: map[string]any{"alg": "HS512"}},
+		"other typ":       {header: map[string]any{"typ": "JWT"}},
+		"service":         {claims: map[string]any{"iss": sd.DID, "lxm": "com.atproto.repo.applyWrites", "scope": nil}},
+		"expired refresh": {header: map[string]any{"typ": "refresh+jwt"}, claims: map[string]any{"scope": "com.atproto.refresh", "exp": hour(-1)}},
+	} {
+		sd.vars[name] = sd.Token(t.header, t.claims)
+	}
+	sd.vars["in 30 minutes"] = strconv.FormatInt(time.Now().Add(30*time.Minute).Unix(), 10)
+	sd.vars["in 3 hours"] = strconv.FormatInt(hour(3), 10)
+	signed := sd.vars["minted"]
+	flip := map[bool]string{true: "B", false: "A"}[strings.HasSuffix(signed[:len(signed)-1], "A")]
+	sd.vars["tampered"] = signed[:len(signed)-2] + flip + signed[len(signed)-1:]
+}
+
+func (sd *side) fill(text string) string {
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(sd.vars)) {
+		pairs = append(pairs, "{"+name+"}", sd.vars[name])
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// reply is what a server answered.
+type reply struct {
+	answer
+	message string
+	header  http.Header
+	body    []byte
+	json    any // the body, if it is JSON
+	moved   bool
+}
+
+// ask sends a row's request, and looks whether the head moved.
+func (sd *side) ask(t *testing.T, r row) reply {
+	t.Helper()
+	before := sd.vars["head"]
+	verb, path := http.MethodGet, r.get
+	if r.post != "" {
+		verb, path = http.MethodPost, r.post
+	}
+	if r.verb != "" {
+		verb = r.verb
+	}
+	header := http.Header{}
+	if r.post != "" && r.contentType != "none" {
+		header.Set("Content-Type", "application/json")
+	}
+	if r.contentType != "" && r.contentType != "none" {
+		header.Set("Content-Type", r.contentType)
+	}
+	switch {
+	case r.as == "nobody", r.as == "" && r.post == "":
+	case r.as == "":
+		header.Set("Authorization", "Bearer "+sd.vars["access"])
+	default:
+		header.Set("Authorization", sd.fill(r.as))
+	}
+	if r.header["X-Ratelimit-Bypass"] == "" {
+		header.Set("X-Ratelimit-Bypass", pds.BypassKey)
+	}
+	for name, value := range r.header {
+		header.Set(name, sd.fill(value))
+	}
+	got, err := sd.send(t, verb, sd.fill(path), header, sd.fill(r.body))
+	if err != nil {
+		t.Fatalf("%s: %v", sd.Name, err)
+	}
+	sd.head(t)
+	got.moved = sd.vars["head"] != before
+	if got.status == http.StatusOK {
+		for name, path := range r.save {
+			if sd.vars[name] = fmt.Sprint(member(got.json, path)); sd.vars[name] == "<nil>" {
+				t.Errorf("%s: nothing at %s of %.300s", sd.Name, path, got.body)
+			}
+		}
+	}
+	return got
+}
+
+func (sd *side) send(t *testing.T, verb, path string, header http.Header, body string) (reply, error) {
+	if !strings.HasPrefix(path, "/") {
+		path = "/xrpc/" + path
+	}
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	q, err := http.NewRequestWithContext(t.Context(), verb, sd.URL+path, content)
+	if err != nil {
+		return reply{}, err
+	}
+	q.Header = header
+	res, err := sd.http.Do(q)
+	if err != nil {
+		return reply{}, err
+	}
+	defer res.Body.Close()
+	got := reply{answer: answer{status: res.StatusCode}, header: res.Header}
+	if got.body, err = io.ReadAll(res.Body); err != nil {
+		return reply{}, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(got.body))
+	dec.UseNumber()
+	if verb != http.MethodHead && strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
+		if err := dec.Decode(&got.json); err != nil {
+			return reply{}, fmt.Errorf("the answer is no JSON: %w: %.200s", err, got.body)
+		}
+	}
+	if res.StatusCode >= 400 {
+		got.err, _ = member(got.json, "error").(string)
+		got.message, _ = member(got.json, "message").(string)
+	}
+	return got, nil
+}
+
+// head brings {head} and {rev} up to date.
+func (sd *side) head(t *testing.T) {
+	t.Helper()
+	got, err := sd.send(t, http.MethodGet, "com.atproto.sync.getLatestCommit?did="+sd.DID, http.Header{"X-Ratelimit-Bypass": {pds.BypassKey}}, "")
+	if err != nil || got.status != http.StatusOK {
+		t.Fatalf("%s: getLatestCommit: %v %s %v", sd.Name, got.answer, got.body, err)
+	}
+	sd.vars["head"], sd.vars["rev"] = member(got.json, "cid").(string), member(got.json, "rev").(string)
+}
+
+// member is what stands at a path like "results.0.cid", or nil.
+func member(v any, path string) any {
+	for name := range strings.SplitSeq(path, ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i >= len(at) {
+				return nil
+			}
+			v = at[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}

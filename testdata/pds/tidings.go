@@ -1,0 +1,103 @@
+package pds
+
+import (
+	"bytes"
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+)
+
+// Build builds the tidings program into dir.
+func Build(ctx context.Context, root, dir string) (program string, err error) {
+	program = filepath.Join(dir, "tidings")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/tidings")
+	cmd.Dir, cmd.Stderr = root, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build tidings: %w", err)
+	}
+	return program, nil
+}
+
+// StartTidings makes a hold in dir, which is new, and serves it.
+func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "config.yml")
+	if err := os.WriteFile(config, []byte(tidingsConfig(dir, port)), 0o600); err != nil {
+		return nil, err
+	}
+	run := func(args ...string) (string, error) {
+		var out, log bytes.Buffer
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Stdout, cmd.Stderr = &out, &log
+		if err := cmd.Run(); err != nil {
+			return "", fmt.Errorf("tidings %s: %w: %s", args, err, log.Bytes())
+		}
+		return strings.TrimSpace(out.String()), nil
+	}
+	if _, err := run("hold", "init", config); err != nil {
+		return nil, err
+	}
+	s := &Server{Name: "tidings", URL: "http://localhost:" + port, DID: "did:web:" + Handle}
+	if s.Password, err = run("hold", "password", config); err != nil {
+		return nil, err
+	}
+	s.Audience = s.DID
+	if s.Secret, err = tokenSecret(filepath.Join(dir, "data"), s.DID); err != nil {
+		return nil, fmt.Errorf("read what signs the tokens: %w", err)
+	}
+	cmd := exec.Command(program, "serve", config)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := s.start(cmd); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, errAnd(err, s.Stop())
+	}
+	return s, nil
+}
+
+func tidingsConfig(dir, port string) string {
+	return fmt.Sprintf(`version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %[1]s/registry}}
+http: {addr: "127.0.0.1:%[2]s", draintimeout: 5s}
+middleware:
+  repository:
+    - name: tidings
+      options:
+        data: %[1]s/data
+        hold: {hostname: %[3]s, login: true}
+`, dir, port, Handle)
+}
+
+// tokenSecret is what the hold signs its session tokens with, made from its
+// files as it makes it.
+func tokenSecret(data, did string) ([]byte, error) {
+	key, err := hold.LoadKey(filepath.Join(data, "hold.key"))
+	if err != nil {
+		return nil, err
+	}
+	line, err := os.ReadFile(filepath.Join(data, "hold.password"))
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Split(strings.TrimSpace(string(line)), "$")
+	salt, err := base64.RawStdEncoding.DecodeString(fields[len(fields)-2])
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Key(sha256.New, key.Bytes(), salt, "tidings hold session tokens of "+did, 32)
+}

@@ -1,0 +1,58 @@
+// Starts a local PLC directory and the reference Bluesky PDS on loopback, makes
+// one account and prints it as one JSON line. Any PDS_* variable that is already
+// set wins; no PLC is started when PDS_DID_PLC_URL names one. It ends when it is
+// told to, and, if its standard input is a pipe, when that ends.
+// usage: node start.mjs [plcPort] [pdsPort] [dataDir] [handle]
+import { fstatSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+const [plcPort = '2582', pdsPort = '2583', dir, handle = 'alice.test'] = process.argv.slice(2)
+const data = dir ? resolve(dir) : mkdtempSync(join(tmpdir(), 'reference-pds-'))
+mkdirSync(join(data, 'blobs'), { recursive: true })
+const ownPlc = !process.env.PDS_DID_PLC_URL
+const defaults = {
+  LOG_ENABLED: 'false',
+  PDS_PORT: pdsPort,
+  PDS_HOSTNAME: 'localhost', // public URL is http://localhost:PORT and handles end in .test
+  PDS_DATA_DIRECTORY: data,
+  PDS_BLOBSTORE_DISK_LOCATION: join(data, 'blobs'),
+  PDS_DID_PLC_URL: `http://localhost:${plcPort}`,
+  PDS_INVITE_REQUIRED: 'false',
+  PDS_DEV_MODE: 'true', // without it a http:// public URL is refused at start
+  PDS_DISABLE_SSRF_PROTECTION: 'true',
+  PDS_JWT_SECRET: randomBytes(16).toString('hex'),
+  PDS_ADMIN_PASSWORD: 'admin-pass',
+  PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX: randomBytes(32).toString('hex'),
+}
+for (const [k, v] of Object.entries(defaults)) process.env[k] ??= v
+
+const load = async (name, want) => { const m = await import(name); return m[want] ? m : m.default }
+let plc
+if (ownPlc) {
+  const { PlcServer, Database } = await load('@did-plc/server', 'PlcServer')
+  plc = PlcServer.create({ db: Database.mock(), port: Number(plcPort) })
+  await plc.start()
+}
+
+const { PDS, envToCfg, envToSecrets, readEnv } = await load('@atproto/pds', 'PDS')
+const env = readEnv()
+const pds = await PDS.create(envToCfg(env), envToSecrets(env))
+await pds.start()
+
+const url = `http://localhost:${pdsPort}`
+const password = randomBytes(8).toString('hex')
+const res = await fetch(`${url}/xrpc/com.atproto.server.createAccount`, {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({ handle, email: `${handle.split('.')[0]}@example.com`, password }),
+})
+if (!res.ok) throw new Error(`createAccount: ${res.status} ${await res.text()}`)
+const { did } = await res.json()
+const line = JSON.stringify({ pds: url, plc: process.env.PDS_DID_PLC_URL, handle, did, password, data, pid: process.pid, node: process.version })
+writeFileSync(join(data, 'account.json'), line)
+console.log(line)
+const stop = async () => { await pds.destroy(); await plc?.destroy(); process.exit(0) }
+for (const s of ['SIGINT', 'SIGTERM']) process.on(s, stop)
+if (fstatSync(0).isFIFO()) process.stdin.on('end', stop).resume()
