@@ -56,7 +56,7 @@ func dialSmall(t testing.TB, url, query string) *client {
 		if err != nil {
 			return nil, err
 		}
-		return conn, conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		return conn, conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	}}
 	conn, _, err := dialer.Dial(url+"/"+query, nil)
 	if err != nil {
