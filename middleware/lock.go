@@ -9,9 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock keeps a second process out of a data folder. The lock goes with the
-// process, however it ends.
-func lock(path string) (unlock func() error, err error) {
+// ErrInUse: another process has the data folder.
+var ErrInUse = errors.New("is in use by another process")
+
+// Lock keeps a second process out of a data folder, whose lock file is path. It
+// goes with the process, however that ends.
+func Lock(path string) (unlock func() error, err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder %s: %w; options.data must name a folder that this process may write to", dir, err)
@@ -23,7 +26,7 @@ func lock(path string) (unlock func() error, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
-		return nil, fmt.Errorf("the data folder %s is in use by another process: stop that one, or give this one a folder of its own (options.data)", dir)
+		return nil, fmt.Errorf("the data folder %s %w: stop that one, or give this one a folder of its own (options.data)", dir, ErrInUse)
 	}
 	if err != nil {
 		f.Close()

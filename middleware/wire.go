@@ -109,7 +109,7 @@ func (r *runtime) register(collectors ...prometheus.Collector) {
 }
 
 func (r *runtime) openFolder() error {
-	unlock, err := lock(r.options.LockFile())
+	unlock, err := Lock(r.options.LockFile())
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type Config struct {
 	CacheSize int64  // bytes of Pebble's block cache
 	MemTable  uint64 // bytes of one memtable
 
+	ReadOnly bool // of a database that is there, and nothing in its folder changes
+
 	FS     vfs.FS // nil: the operating system's
 	Logger *slog.Logger
 }
@@ -96,6 +98,7 @@ func Open(cfg Config) (*Store, error) {
 			MaxOpenFiles:                200,
 			MemTableSize:                cfg.MemTable,
 			MemTableStopWritesThreshold: 3,
+			ReadOnly:                    cfg.ReadOnly,
 		})
 		return err
 	})

@@ -1,0 +1,60 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-dev/tidings/config"
+)
+
+// OpenHold opens the hold of a configuration alone, without the registry around
+// it: its data folder and its repository, nothing that counts or posts. Close
+// it as a Handler that Open made. It listens at http.addr of the options if
+// there is one; Routes is what else to serve.
+func OpenHold(host *configuration.Configuration) (*Handler, error) { return open(host, wireHold) }
+
+// Routes serves the hold and nothing else.
+func (h *Handler) Routes() http.Handler { return h.routes(http.NotFoundHandler()) }
+
+// Own is the address at which the Handler itself listens, "" if whoever opened
+// it is to serve Routes.
+func (h *Handler) Own() string {
+	if h.own == nil {
+		return ""
+	}
+	return h.own.addr.String()
+}
+
+func wireHold(host *configuration.Configuration) (parts, error) {
+	options, _, err := config.FromRegistry(host)
+	if err != nil {
+		return parts{}, err
+	}
+	if !options.Enabled || options.Hold == nil {
+		return parts{}, fmt.Errorf("the entry %q has no hold to serve", Name)
+	}
+	r := &runtime{
+		options: options,
+		host:    host,
+		log:     newLog(os.Stderr, host.Log),
+		metrics: prometheus.DefaultRegisterer,
+	}
+	for _, open := range []func() error{r.openFolder, r.openHold} {
+		if err := open(); err != nil {
+			return parts{}, errors.Join(err, r.close(context.Background()))
+		}
+	}
+	return parts{
+		mounts:  r.mounts,
+		addr:    options.HTTP.Addr,
+		log:     r.log,
+		metrics: NewMetrics(r.metrics),
+		close:   r.close,
+	}, nil
+}
