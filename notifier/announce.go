@@ -59,13 +59,21 @@ type window struct {
 	news  bool // one of the tags is
 }
 
-// An announcement is on its way: finished bytes under a fixed key.
+// An announcement is finished bytes under a fixed key.
 type announcement struct {
 	Repository string     `json:"repository"`
 	Digest     string     `json:"digest"`
 	Seqs       []uint64   `json:"seqs"`
 	Write      repo.Write `json:"write"`
 }
+
+// announcements are on their way together.
+type announcements struct {
+	Posts []announcement `json:"posts"`
+}
+
+// maxPosts is how many posts are sent in one call.
+const maxPosts = 100
 
 // announced is what is remembered of a digest that was announced.
 type announced struct {
@@ -75,12 +83,12 @@ type announced struct {
 func (s *announceSink) outbox() *outbox { return &outbox{s.n, []byte("b/announce")} }
 
 func (s *announceSink) resume(ctx context.Context) error {
-	var a announcement
-	ok, err := s.outbox().load(&a)
+	var all announcements
+	ok, err := s.outbox().load(&all)
 	if err != nil || !ok {
 		return err
 	}
-	return s.send(ctx, &a)
+	return s.send(ctx, &all)
 }
 
 func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
@@ -94,16 +102,18 @@ func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, tim
 	if err != nil {
 		return 0, time.Time{}, err
 	}
-	now := s.n.Now()
-	for _, w := range windows {
-		if w.until.After(now) {
-			return w.at, w.until, nil
-		}
-		if err := s.close(ctx, w, now); err != nil {
-			return w.at, time.Time{}, err
-		}
+	all, done, wake, err := s.gather(windows, len(events))
+	if len(all.Posts) == 0 {
+		return done, wake, err
 	}
-	return len(events), time.Time{}, nil
+	// An error is met again, by itself, once these are sent.
+	if err := s.outbox().put(s.n.State.NewBatch(), all); err != nil {
+		return 0, time.Time{}, err
+	}
+	if err := s.send(ctx, all); err != nil {
+		return 0, time.Time{}, err
+	}
+	return done, wake, nil
 }
 
 // windows opens a window for each digest that may be announced, in the order
@@ -113,9 +123,9 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 	open := map[string]*window{}
 	batch := s.n.State.NewBatch()
 	for i, e := range events {
-		id := announcedKey(e.Repository, e.ManifestDigest)
+		id := string(announcedKey(e.Repository, e.ManifestDigest))
 		if e.Operation == opDelete {
-			if w := open[string(id)]; w != nil {
+			if w := open[id]; w != nil {
 				w.news = false // it is gone before it was news
 				s.n.Metrics.post("deleted")
 			}
@@ -130,10 +140,10 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 			}
 			continue
 		}
-		w := open[string(id)]
+		w := open[id]
 		if w == nil || !e.Time.Before(w.until) {
 			w = &window{at: i, until: e.Time.Add(s.Collect), event: e.Event}
-			open[string(id)] = w
+			open[id] = w
 			order = append(order, w)
 		}
 		w.seqs = append(w.seqs, e.seq)
@@ -143,29 +153,55 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 	return order, s.n.State.Commit(batch, pebble.NoSync)
 }
 
-// close ends a window: with a post, or with the reason why there is none.
-func (s *announceSink) close(ctx context.Context, w *window, now time.Time) error {
-	e := w.event
-	before, done, err := s.announced(e.Repository, e.ManifestDigest)
+// gather ends windows, up to the first that is open still: each with a post,
+// or with the reason why there is none. It says how many of the events are
+// then done.
+func (s *announceSink) gather(windows []*window, events int) (all *announcements, done int, wake time.Time, err error) {
+	all = &announcements{}
+	posted := map[string]announced{}
+	now := s.n.Now()
+	for _, w := range windows {
+		if w.until.After(now) {
+			return all, w.at, w.until, nil
+		}
+		if len(all.Posts) == maxPosts {
+			return all, w.at, now, nil
+		}
+		id := string(announcedKey(w.event.Repository, w.event.ManifestDigest))
+		before, done := posted[id]
+		if !done {
+			if before, done, err = s.announced(w.event.Repository, w.event.ManifestDigest); err != nil {
+				return all, w.at, time.Time{}, err
+			}
+		}
+		if reason := s.silent(w, before, done, now); reason != "" {
+			if err := s.results(w, announceResult{Reason: reason}); err != nil {
+				return all, w.at, time.Time{}, err
+			}
+			continue
+		}
+		a, err := s.compose(w)
+		if err != nil {
+			return all, w.at, time.Time{}, err
+		}
+		all.Posts = append(all.Posts, *a)
+		posted[id] = announced{s.uri(a)}
+	}
+	return all, events, time.Time{}, nil
+}
+
+// silent is why a window ends without a post; empty if it ends with one.
+func (s *announceSink) silent(w *window, before announced, done bool, now time.Time) string {
 	switch {
-	case err != nil:
-		return err
 	case done:
-		return s.results(w, announceResult{Reason: "announced before, in " + before.PostURI})
+		return "announced before, in " + before.PostURI
 	case !w.news:
-		return s.results(w, announceResult{Reason: "no tag that is announced"})
-	case now.Sub(e.Time) > s.MaxAge:
+		return "no tag that is announced"
+	case now.Sub(w.event.Time) > s.MaxAge:
 		s.n.Metrics.post("old")
-		return s.results(w, announceResult{Reason: "too old to be news"})
+		return "too old to be news"
 	}
-	a, err := s.compose(w)
-	if err != nil {
-		return err
-	}
-	if err := s.outbox().put(s.n.State.NewBatch(), a); err != nil {
-		return err
-	}
-	return s.send(ctx, a)
+	return ""
 }
 
 // compose finishes the post of a window. Its key and time are the first
@@ -249,62 +285,81 @@ func (s *announceSink) results(w *window, result announceResult) error {
 	return s.n.State.Commit(batch, pebble.NoSync)
 }
 
-// send makes the post, and remembers that it is made.
-func (s *announceSink) send(ctx context.Context, a *announcement) error {
-	err := s.n.deliver(ctx, []repo.Write{a.Write})
-	var at *repo.WriteError
-	if errors.As(err, &at) {
-		return s.drop(a, at)
-	}
-	if err != nil {
-		return err
-	}
-	uri := "at://" + s.n.Account + "/" + lexicon.NSIDPost + "/" + a.Write.RKey
-	val, err := json.Marshal(announced{PostURI: uri})
-	if err != nil {
-		return err
-	}
-	batch := s.n.State.NewBatch()
-	if err := batch.Set(announcedKey(a.Repository, a.Digest), val, nil); err != nil {
-		return err
-	}
-	for _, seq := range a.Seqs {
-		if err := putResult(batch, seq, announceResult{PostURI: uri}); err != nil {
+func (s *announceSink) uri(a *announcement) string {
+	return "at://" + s.n.Account + "/" + lexicon.NSIDPost + "/" + a.Write.RKey
+}
+
+// send makes the posts, and remembers that they are made. One that can never
+// be made is given up, and the others go on.
+func (s *announceSink) send(ctx context.Context, all *announcements) error {
+	for {
+		writes := make([]repo.Write, len(all.Posts))
+		for i, a := range all.Posts {
+			writes[i] = a.Write
+		}
+		err := s.n.deliver(ctx, writes)
+		var at *repo.WriteError
+		if !errors.As(err, &at) {
+			if err != nil {
+				return err
+			}
+			return s.finish(all)
+		}
+		if err := s.drop(all, at); err != nil {
 			return err
 		}
 	}
-	if err := s.outbox().clear(batch); err != nil {
-		return err
-	}
-	s.n.Metrics.post("posted")
-	s.n.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
-	return nil
 }
 
-// drop gives up a post that the repository will never take.
-func (s *announceSink) drop(a *announcement, reason error) error {
+func (s *announceSink) finish(all *announcements) error {
+	batch := s.n.State.NewBatch()
+	for _, a := range all.Posts {
+		if err := s.remember(batch, &a, announceResult{PostURI: s.uri(&a)}); err != nil {
+			return err
+		}
+		s.n.Metrics.post("posted")
+		s.n.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", s.uri(&a))
+	}
+	return s.outbox().clear(batch)
+}
+
+// drop gives up a post that the repository will never take. It is remembered
+// as announced, so that its window does not open again.
+func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
+	if at.Index < 0 || at.Index >= len(all.Posts) {
+		return at
+	}
+	a := all.Posts[at.Index]
 	for _, seq := range a.Seqs {
-		if err := s.n.DeadLetters.add(s.name(), seq, seq, reason.Error(), nil); err != nil {
+		if err := s.n.DeadLetters.add(s.name(), seq, seq, at.Error(), nil); err != nil {
 			return err
 		}
 	}
 	s.n.Metrics.dead(s.name(), len(a.Seqs))
-	s.n.log.Error("a post is given up", "repository", a.Repository, "digest", a.Digest, "reason", reason)
+	s.n.log.Error("a post is given up", "repository", a.Repository, "digest", a.Digest, "reason", at)
+	all.Posts = append(all.Posts[:at.Index], all.Posts[at.Index+1:]...)
 	batch := s.n.State.NewBatch()
-	for _, seq := range a.Seqs {
-		if err := putResult(batch, seq, announceResult{Reason: reason.Error()}); err != nil {
-			return err
-		}
+	if err := s.remember(batch, &a, announceResult{Reason: at.Error()}); err != nil {
+		return err
 	}
-	// Remembered as announced, so that its window does not open again.
-	val, err := json.Marshal(announced{})
+	return s.outbox().put(batch, all)
+}
+
+// remember notes what became of a digest's announcement.
+func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result announceResult) error {
+	val, err := json.Marshal(announced{result.PostURI})
 	if err != nil {
 		return err
 	}
 	if err := batch.Set(announcedKey(a.Repository, a.Digest), val, nil); err != nil {
 		return err
 	}
-	return s.outbox().clear(batch)
+	for _, seq := range a.Seqs {
+		if err := putResult(batch, seq, result); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *announceSink) announced(repository, digest string) (announced, bool, error) {

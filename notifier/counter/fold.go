@@ -43,7 +43,6 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 
 func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
 	b := c.db.NewIndexedBatch()
-	defer b.Close()
 	if err := c.fold(b, journal, facts); err != nil {
 		return err
 	}

@@ -55,7 +55,6 @@ func (c *Counter) delete(keys []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
-	defer b.Close()
 	for _, key := range keys {
 		if err := b.Delete([]byte(key), nil); err != nil {
 			return err

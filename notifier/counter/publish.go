@@ -242,7 +242,6 @@ func (c *Counter) settle(bucket int, generation string, marks []mark, damaged ma
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
-	defer b.Close()
 	for _, m := range marks {
 		if id, err := parseRow(m.suffix); err == nil && damaged[repositoryKey(id.repository)] != nil {
 			continue
@@ -275,7 +274,6 @@ func (c *Counter) remark(suffix string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
-	defer b.Close()
 	if err := c.mark(b, suffix); err != nil {
 		return err
 	}
