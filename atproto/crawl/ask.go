@@ -1,0 +1,92 @@
+package crawl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// asked is a relay that is asked to crawl.
+type asked struct {
+	url    *url.URL
+	client *http.Client
+	body   []byte
+}
+
+func newAsked(relay, hostname string) (*asked, error) {
+	u, err := parseRelay(relay)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(map[string]string{"hostname": hostname})
+	if err != nil {
+		return nil, err
+	}
+	return &asked{u, guarded(u), body}, nil
+}
+
+// answerError is a relay's no.
+type answerError struct {
+	status int
+	text   string
+	wait   time.Duration // how long it wants to be left alone; 0: it doesn't say
+}
+
+func (e *answerError) Error() string { return fmt.Sprintf("it answered %d: %.300s", e.status, e.text) }
+
+// crawl asks the relay. One that doesn't know requestCrawl is told by the
+// older notifyOfUpdate.
+func (a *asked) crawl(ctx context.Context) error {
+	err := a.post(ctx, "com.atproto.sync.requestCrawl")
+	var no *answerError
+	if !errors.As(err, &no) {
+		return err
+	}
+	switch no.status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return a.post(ctx, "com.atproto.sync.notifyOfUpdate")
+	}
+	return err
+}
+
+func (a *asked) post(ctx context.Context, nsid string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url.JoinPath("xrpc", nsid).String(), bytes.NewReader(a.body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "tidings")
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	if err != nil {
+		text = nil
+	}
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil {
+		seconds = 0
+	}
+	return &answerError{resp.StatusCode, told(text), time.Duration(max(0, min(seconds, 24*3600))) * time.Second}
+}
+
+// told is the message of an XRPC error, or else the body.
+func told(body []byte) string {
+	var e struct{ Error, Message string }
+	if json.Unmarshal(body, &e) == nil && e.Error != "" {
+		return e.Error + ": " + e.Message
+	}
+	return string(bytes.ToValidUTF8(body, nil))
+}

@@ -1,0 +1,186 @@
+package crawl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	delay     = 5 * time.Second  // until our own port is open: a relay calls back
+	silence   = 20 * time.Minute // the least time between two requests to a relay that accepted
+	backOff   = 10 * time.Second // after the first failure, doubled with each
+	backOffTo = time.Hour
+
+	window = 10 * time.Minute // after a request: who joins in it may be a relay
+	gather = time.Second      // those who join together are introduced to together
+	pause  = time.Minute      // the least time between two introductions
+)
+
+// Log tells of new events.
+type Log interface {
+	// Head is the sequence number of the last event.
+	Head() uint64
+	// Wake gives a channel that is closed once there may be an event after a
+	// sequence number.
+	Wake(after uint64) <-chan struct{}
+}
+
+// Config is what a Crawler works with. All but Metrics and Logger is required.
+type Config struct {
+	Hostname string   // of the hold, as relays reach it
+	Relays   []string // addresses that CheckRelay accepts
+	Log      Log
+
+	// Introduce logs #identity, #account and #sync.
+	Introduce func(context.Context) error
+
+	Metrics *Metrics     // nil: silent
+	Logger  *slog.Logger // nil: silent
+}
+
+// Crawler asks relays to crawl. Run does it.
+type Crawler struct {
+	cfg    Config
+	relays []*asked
+	joined chan struct{}
+	last   atomic.Int64 // when a relay was asked last, unix nanoseconds
+}
+
+// New makes a Crawler.
+func New(cfg Config) (*Crawler, error) {
+	if cfg.Hostname == "" || cfg.Log == nil || cfg.Introduce == nil {
+		return nil, errors.New("crawl: hostname, log and introduction are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Logger = cfg.Logger.With("component", "crawl")
+	c := &Crawler{cfg: cfg, joined: make(chan struct{}, 1)}
+	for _, relay := range cfg.Relays {
+		a, err := newAsked(relay, cfg.Hostname)
+		if err != nil {
+			return nil, fmt.Errorf("crawl: %w", err)
+		}
+		c.relays = append(c.relays, a)
+	}
+	return c, nil
+}
+
+// Run asks each relay, at its own pace, until the context ends.
+func (c *Crawler) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	for _, relay := range c.relays {
+		group.Go(func() { c.ask(ctx, relay) })
+	}
+	group.Go(func() { c.introduce(ctx) })
+	group.Wait()
+	return nil
+}
+
+// ask asks one relay now, when it failed, and when there is something new
+// after a silence.
+func (c *Crawler) ask(ctx context.Context, relay *asked) {
+	lg := c.cfg.Logger.With("relay", relay.url.Host)
+	accepted, failures := false, 0
+	for wait := delay; sleep(ctx, wait); {
+		head := c.cfg.Log.Head()
+		c.last.Store(time.Now().UnixNano())
+		err := relay.crawl(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.cfg.Metrics.asked(err)
+		if err != nil {
+			wait = retryIn(failures, err)
+			failures++
+			lg.Warn("relay does not crawl this hold", "error", err, "retry_in", wait.Round(time.Second))
+			continue
+		}
+		if failures != 0 || !accepted {
+			lg.Info("relay crawls this hold", "failures", failures)
+		}
+		accepted, failures, wait = true, 0, 0
+		if !sleep(ctx, silence) {
+			return
+		}
+		if !c.news(ctx, head) {
+			return
+		}
+	}
+}
+
+// news waits for an event after a sequence number.
+func (c *Crawler) news(ctx context.Context, after uint64) bool {
+	for c.cfg.Log.Head() <= after {
+		select {
+		case <-c.cfg.Log.Wake(after):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// retryIn is how long to wait after a failure that followed so many others.
+func retryIn(failures int, err error) time.Duration {
+	wait := min(backOff<<min(failures, 20), backOffTo)
+	wait += rand.N(wait / 4) // so that holds which failed together don't return together
+	var no *answerError
+	if errors.As(err, &no) {
+		wait = max(wait, no.wait)
+	}
+	return wait
+}
+
+// Joined is told of each new subscriber, and whether it has no cursor.
+func (c *Crawler) Joined(live bool) {
+	if !live || time.Since(time.Unix(0, c.last.Load())) > window {
+		return
+	}
+	select {
+	case c.joined <- struct{}{}:
+	default:
+	}
+}
+
+// introduce introduces the account to those who joined.
+func (c *Crawler) introduce(ctx context.Context) {
+	for {
+		select {
+		case <-c.joined:
+		case <-ctx.Done():
+			return
+		}
+		if !sleep(ctx, gather) {
+			return
+		}
+		select {
+		case <-c.joined: // this one, too, is there now
+		default:
+		}
+		if err := c.cfg.Introduce(ctx); err != nil && ctx.Err() == nil {
+			c.cfg.Logger.Error("introduce the account to relays", "error", err)
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// sleep reports whether the context is still there.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,69 @@
+package crawl
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+// notPublic are the ranges that look global and are not, by IANA's registries
+// of special-purpose addresses, and those that lead to an IPv4 address inside.
+var notPublic = prefixes(
+	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
+	"198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+	"64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	list := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		list[i] = netip.MustParsePrefix(text)
+	}
+	return list
+}
+
+// isPublic says whether an address may be anybody's on the internet.
+func isPublic(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
+		return false
+	}
+	for _, p := range notPublic {
+		if p.Contains(addr.WithZone("")) {
+			return false
+		}
+	}
+	return true
+}
+
+// guarded makes the client for one relay. What a name resolves to is checked
+// when the connection is made, not before, so that it can't change between.
+func guarded(relay *url.URL) *http.Client {
+	allowed, wanted := isPublic, "a public address"
+	if isLoopback(relay.Hostname()) {
+		allowed, wanted = func(addr netip.Addr) bool { return addr.Unmap().IsLoopback() }, "this machine"
+	}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("read address %q: %w", address, err)
+		}
+		if !allowed(to.Addr()) {
+			return fmt.Errorf("%s resolves to %s, which is not %s", relay.Hostname(), to.Addr(), wanted)
+		}
+		return nil
+	}}
+	return &http.Client{
+		Timeout: 20 * time.Second,
+		Transport: &http.Transport{
+			DialContext:         dialer.DialContext,
+			TLSHandshakeTimeout: 10 * time.Second,
+			DisableKeepAlives:   true, // it is asked a few times an hour
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
