@@ -41,11 +41,11 @@ func (s *Server) createSession(c *call) (any, error) {
 	if !stored.matches(c.text("password")) || !s.id.is(c.text("identifier")) {
 		return nil, errBadLogin
 	}
-	secret, err := tokenSecret(s.id, stored)
+	session, id, err := s.sessions.begin(s.now())
 	if err != nil {
 		return nil, err
 	}
-	return s.newSession(secret)
+	return s.sessionTokens(session, id)
 }
 
 func (s *Server) tooMany(c *call, wait time.Duration) error {

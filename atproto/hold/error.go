@@ -35,9 +35,12 @@ func asError(err error) *Error {
 	var known *Error
 	var swap *repo.SwapError
 	var write *repo.WriteError
+	var blob *repo.BlobError
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &blob):
+		return blobError(blob)
 	case errors.As(err, &swap):
 		return &Error{http.StatusBadRequest, "InvalidSwap", "Commit was at " + swap.Head.String()}
 	case errors.As(err, &write):
@@ -71,4 +74,15 @@ func writeError(e *repo.WriteError) *Error {
 		return invalidRequest("Invalid record path: %s", message)
 	}
 	return errInternal
+}
+
+// blobError is for a record that refers to a blob in vain.
+func blobError(e *repo.BlobError) *Error {
+	switch {
+	case errors.Is(e, repo.ErrBlobType):
+		return &Error{http.StatusBadRequest, "InvalidMimeType", fmt.Sprintf("Referenced Mimetype does not match stored blob. Expected: %s, Got: %.80s", e.Want, e.Got)}
+	case errors.Is(e, repo.ErrBlobSize):
+		return &Error{http.StatusBadRequest, "InvalidSize", fmt.Sprintf("Referenced Size does not match stored blob. Expected: %s, Got: %s", e.Want, e.Got)}
+	}
+	return &Error{http.StatusBadRequest, "BlobNotFound", "Could not find blob: " + e.CID.String()}
 }

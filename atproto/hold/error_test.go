@@ -64,14 +64,18 @@ func TestDiskReserve(t *testing.T) {
 	}
 }
 
-// token is an access token.
+// token is an access token of a new session.
 func (h *testHold) token() string {
 	h.Helper()
+	session, _, err := h.server.sessions.begin(h.clock())
+	if err != nil {
+		h.Fatal(err)
+	}
 	secret, err := h.server.tokenSecret()
 	if err != nil {
 		h.Fatal(err)
 	}
-	token, err := accessToken.issue(h.did, secret, h.clock())
+	token, err := accessToken.issue(h.did, session, "x", secret, h.clock())
 	if err != nil {
 		h.Fatal(err)
 	}

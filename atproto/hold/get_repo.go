@@ -11,15 +11,26 @@ const (
 	exportRetry   = 30 * time.Second // what a caller is told to wait when all are taken
 )
 
-// getRepo is com.atproto.sync.getRepo. The whole repository answers any since
-// but the head's, after which there is nothing.
+// getRepo is com.atproto.sync.getRepo. Since a rev that the event log reaches
+// back to it is what changed; else the whole repository, which has that too.
 func (s *Server) getRepo(c *call) (any, error) {
 	if err := s.ownDID(c); err != nil {
 		return nil, err
 	}
-	if head := s.repo.Head(); c.param("since") == head.Rev {
-		return carOf(func(out io.Writer) error { return writeCAR(out, head.Commit) }), nil
+	since, err := s.sinceRev(c)
+	if err != nil {
+		return nil, err
 	}
+	return s.export(c, func(ctx context.Context, out io.Writer) error {
+		if since == "" {
+			return s.repo.Export(ctx, out)
+		}
+		return s.repo.ExportSince(ctx, out, since)
+	}), nil
+}
+
+// export streams a CAR in one of the few slots there are.
+func (s *Server) export(c *call, write func(context.Context, io.Writer) error) stream {
 	return carOf(func(out io.Writer) error {
 		select {
 		case s.exports <- struct{}{}:
@@ -29,6 +40,6 @@ func (s *Server) getRepo(c *call) (any, error) {
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), exportTimeout)
 		defer cancel()
-		return s.repo.Export(ctx, out)
-	}), nil
+		return write(ctx, out)
+	})
 }

@@ -1,12 +1,15 @@
 package hold
 
-// refreshSession is com.atproto.server.refreshSession. Sessions are not kept
-// here: an earlier refresh token stays good until it expires or a new password
-// is set.
-func (s *Server) refreshSession(*call) (any, error) {
-	secret, err := s.tokenSecret()
+// refreshSession is com.atproto.server.refreshSession. The token that was used
+// stays good for a while, and always gets the same successor.
+func (s *Server) refreshSession(c *call) (any, error) {
+	token, err := s.authorize(c.Request, refreshToken)
 	if err != nil {
 		return nil, err
 	}
-	return s.newSession(secret)
+	session, id, err := s.sessions.rotate(token.ID, s.now())
+	if err != nil {
+		return nil, err
+	}
+	return s.sessionTokens(session, id)
 }

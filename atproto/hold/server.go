@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +20,10 @@ type Config struct {
 	Repo *repo.Repo
 
 	Login        bool   // the account's owner may log in and write
-	PasswordFile string // what SetPassword wrote; read at each login
+	PasswordFile string // what SetPassword wrote; read at each login. Sessions are kept beside it
+
+	BlobLimit   int64 // bytes of an uploaded blob; 0: 5 MiB
+	ImportLimit int64 // bytes of an imported repository; 0: 256 MiB
 
 	Version string           // told by _health; may be empty
 	Now     func() time.Time // nil: time.Now
@@ -40,8 +44,14 @@ type Server struct {
 	methods map[string]method
 	tids    *syntax.TIDClock // for records whose key the caller leaves to us
 	logins  loginLimit
+
+	sessions *sessions
+
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
+	uploads chan struct{} // bodies that are not JSON at a time
+
+	blobLimit, importLimit int64
 
 	bodyTimeout time.Duration // for a whole request body
 }
@@ -71,6 +81,9 @@ func New(cfg Config) (*Server, error) {
 		bodyTimeout:  bodyTimeout,
 		hashing:      make(chan struct{}, 1),
 		exports:      make(chan struct{}, maxExports),
+		uploads:      make(chan struct{}, maxUploads),
+		blobLimit:    cmp.Or(cfg.BlobLimit, defaultBlobLimit),
+		importLimit:  cmp.Or(cfg.ImportLimit, defaultImportLimit),
 		tids:         syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
 	}
 	if s.now == nil {
@@ -80,10 +93,13 @@ func New(cfg Config) (*Server, error) {
 		s.lg = slog.New(slog.DiscardHandler)
 	}
 	s.lg = s.lg.With("component", "hold")
+	if s.sessions, err = openSessions(cfg.PasswordFile+".sessions", s.lg); err != nil {
+		return nil, err
+	}
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
 		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},
-		"com.atproto.server.refreshSession":  {http.MethodPost, s.refresher, s.refreshSession},
+		"com.atproto.server.refreshSession":  {http.MethodPost, nobody, s.refreshSession},
 		"com.atproto.server.getSession":      {http.MethodGet, s.session, s.getSession},
 		"com.atproto.identity.resolveHandle": {http.MethodGet, nobody, s.resolveHandle},
 		"com.atproto.repo.applyWrites":       {http.MethodPost, s.session, s.applyWrites},
@@ -93,6 +109,19 @@ func New(cfg Config) (*Server, error) {
 		"com.atproto.repo.getRecord":         {http.MethodGet, nobody, s.getRecord},
 		"com.atproto.repo.listRecords":       {http.MethodGet, nobody, s.listRecords},
 		"com.atproto.repo.describeRepo":      {http.MethodGet, nobody, s.describeRepo},
+		"com.atproto.repo.uploadBlob":        {http.MethodPost, s.session, s.uploadBlob},
+		"com.atproto.repo.listMissingBlobs":  {http.MethodGet, s.session, s.listMissingBlobs},
+		"com.atproto.repo.importRepo":        {http.MethodPost, s.session, s.importRepo},
+		"com.atproto.server.deleteSession":   {http.MethodPost, nobody, s.deleteSession},
+		"com.atproto.server.getServiceAuth":  {http.MethodGet, s.session, s.getServiceAuth},
+		"com.atproto.sync.getBlob":           {http.MethodGet, nobody, s.getBlob},
+		"com.atproto.sync.listBlobs":         {http.MethodGet, nobody, s.listBlobs},
+		"com.atproto.sync.getBlocks":         {http.MethodGet, nobody, s.getBlocks},
+		"com.atproto.sync.getRepoStatus":     {http.MethodGet, nobody, s.getRepoStatus},
+		"com.atproto.sync.listRepos":         {http.MethodGet, nobody, s.listRepos},
+		"com.atproto.sync.getHead":           {http.MethodGet, nobody, s.getHead},
+		"com.atproto.sync.getCheckout":       {http.MethodGet, nobody, s.getCheckout},
+		"com.atproto.sync.getCommitPath":     {http.MethodGet, nobody, s.getCommitPath},
 		"com.atproto.sync.getLatestCommit":   {http.MethodGet, nobody, s.getLatestCommit},
 		"com.atproto.sync.getRepo":           {http.MethodGet, nobody, s.getRepo},
 		"com.atproto.sync.getRecord":         {http.MethodGet, nobody, s.syncGetRecord},

@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"strings"
@@ -8,30 +9,35 @@ import (
 
 func nobody(*http.Request) error { return nil }
 
-// session lets a caller pass who presents an access token.
-func (s *Server) session(r *http.Request) error { return s.authorize(r, accessToken) }
+// session lets a caller pass who presents an access token of a session that
+// has not ended.
+func (s *Server) session(r *http.Request) error {
+	token, err := s.authorize(r, accessToken)
+	if err == nil && !s.sessions.alive(token.Session, s.now()) {
+		err = errRevoked
+	}
+	return err
+}
 
-// refresher lets a caller pass who presents a refresh token.
-func (s *Server) refresher(r *http.Request) error { return s.authorize(r, refreshToken) }
-
-func (s *Server) authorize(r *http.Request, kind tokenKind) error {
+// authorize reads a token of kind. An expired one comes with errExpiredToken.
+func (s *Server) authorize(r *http.Request, kind tokenKind) (claims, error) {
 	if !s.login {
-		return errNoLogins
+		return claims{}, errNoLogins
 	}
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return errAuthMissing
+		return claims{}, errAuthMissing
 	}
 	scheme, token, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return &Error{http.StatusBadRequest, "InvalidToken", "Unexpected authorization type"}
+		return claims{}, &Error{http.StatusBadRequest, "InvalidToken", "Unexpected authorization type"}
 	}
 	secret, err := s.tokenSecret()
 	if errors.Is(err, errNoPassword) {
-		return errInvalidToken
+		return claims{}, errInvalidToken
 	}
 	if err != nil {
-		return err
+		return claims{}, err
 	}
 	return kind.verify(token, s.id.DID, secret, s.now())
 }
@@ -61,11 +67,15 @@ func (s *Server) account() sessionAnswer {
 	return sessionAnswer{Handle: s.id.Handle, DID: s.id.DID, DIDDoc: s.doc, Active: true}
 }
 
-// newSession is an account with both tokens.
-func (s *Server) newSession(secret []byte) (sessionAnswer, error) {
+// sessionTokens is the account with both tokens of a session.
+func (s *Server) sessionTokens(session, refreshID string) (any, error) {
+	secret, err := s.tokenSecret()
+	if err != nil {
+		return nil, err
+	}
 	answer, now := s.account(), s.now()
 	var err1, err2 error
-	answer.AccessJWT, err1 = accessToken.issue(s.id.DID, secret, now)
-	answer.RefreshJWT, err2 = refreshToken.issue(s.id.DID, secret, now)
+	answer.AccessJWT, err1 = accessToken.issue(s.id.DID, session, rand.Text(), secret, now)
+	answer.RefreshJWT, err2 = refreshToken.issue(s.id.DID, session, refreshID, secret, now)
 	return answer, errors.Join(err1, err2)
 }

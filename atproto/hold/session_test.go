@@ -67,7 +67,7 @@ func TestLoginsAreOffByDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.access, err = accessToken.issue(h.did, secret, time.Now()); err != nil {
+	if h.access, err = accessToken.issue(h.did, "s", "x", secret, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	h.want("POST", "com.atproto.repo.deleteRecord", `{"repo":"%","collection":"a.b.c","rkey":"k"}`, 401, "AuthenticationRequired", "hold.login: true")
@@ -100,9 +100,11 @@ func TestTokens(t *testing.T) {
 	h.want("POST", renew, "", 400, "InvalidToken", "could not be verified")
 	h.access = refresh
 	h.want("GET", get, "", 400, "InvalidToken", "could not be verified")
-	if got := h.want("POST", renew, "", 200, "", ""); got["accessJwt"] == access || got["refreshJwt"] == "" {
-		t.Errorf("refreshSession: got %v", got)
+	renewed := h.want("POST", renew, "", 200, "", "")
+	if renewed["accessJwt"] == access || renewed["refreshJwt"] == refresh {
+		t.Errorf("refreshSession: got %v", renewed)
 	}
+	refresh = renewed["refreshJwt"].(string)
 
 	h.access = ""
 	h.want("GET", get, "", 401, "AuthMissing", "Authentication Required")
@@ -111,7 +113,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	issue := func(did string, secret []byte, at time.Time) string {
-		token, err := accessToken.issue(did, secret, at)
+		token, err := accessToken.issue(did, "s", "x", secret, at)
 		if err != nil {
 			t.Fatal(err)
 		}

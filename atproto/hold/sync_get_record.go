@@ -18,6 +18,9 @@ func (s *Server) syncGetRecord(c *call) (any, error) {
 	if err := s.ownDID(c); err != nil {
 		return nil, err
 	}
+	if err := s.mustBeHead(c, "commit"); err != nil {
+		return nil, err
+	}
 	path := c.param("collection") + "/" + c.param("rkey")
 	var root cid.Cid
 	var blocks []block

@@ -2,7 +2,6 @@ package hold
 
 import (
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -24,7 +23,8 @@ var (
 )
 
 type claims struct {
-	Scope string `json:"scope"`
+	Scope   string `json:"scope"`
+	Session string `json:"sid"`
 	jwt.RegisteredClaims
 }
 
@@ -35,14 +35,15 @@ func tokenSecret(id Identity, password passwordHash) ([]byte, error) {
 	return hkdf.Key(sha256.New, id.Key.Bytes(), password.salt, "tidings hold session tokens of "+id.DID, 32)
 }
 
-// issue signs a token of kind for the account did.
-func (kind tokenKind) issue(did string, secret []byte, now time.Time) (string, error) {
-	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{kind.scope, jwt.RegisteredClaims{
+// issue signs a token of kind for the account did. Its id is what sessions
+// knows a refresh token by.
+func (kind tokenKind) issue(did, session, id string, secret []byte, now time.Time) (string, error) {
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{kind.scope, session, jwt.RegisteredClaims{
 		Subject:   did,
 		Audience:  jwt.ClaimStrings{did},
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(kind.life)),
-		ID:        rand.Text(),
+		ID:        id,
 	}})
 	token.Header["typ"] = kind.typ
 	signed, err := token.SignedString(secret)
@@ -57,8 +58,9 @@ var (
 	errInvalidToken = &Error{400, "InvalidToken", "Token could not be verified"}
 )
 
-// verify accepts a token of kind that issue made for did with this secret.
-func (kind tokenKind) verify(token, did string, secret []byte, now time.Time) error {
+// verify accepts a token of kind that issue made for did with this secret. What
+// an expired one claims is told too, beside errExpiredToken.
+func (kind tokenKind) verify(token, did string, secret []byte, now time.Time) (claims, error) {
 	var c claims
 	parsed, err := jwt.ParseWithClaims(token, &c,
 		func(*jwt.Token) (any, error) { return secret, nil },
@@ -66,11 +68,13 @@ func (kind tokenKind) verify(token, did string, secret []byte, now time.Time) er
 		jwt.WithAudience(did), jwt.WithSubject(did),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(func() time.Time { return now }),
 	)
-	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
-		return errExpiredToken
+	expired := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) &&
+		!errors.Is(err, jwt.ErrTokenInvalidAudience) && !errors.Is(err, jwt.ErrTokenInvalidSubject)
+	if err != nil && !expired || parsed.Header["typ"] != kind.typ || c.Scope != kind.scope {
+		return claims{}, errInvalidToken
 	}
-	if err != nil || parsed.Header["typ"] != kind.typ || c.Scope != kind.scope {
-		return errInvalidToken
+	if expired {
+		return c, errExpiredToken
 	}
-	return nil
+	return c, nil
 }

@@ -65,9 +65,6 @@ func (v validation) encode(collection, rkey string, record map[string]any) (cbor
 	case given != collection:
 		return nil, "", invalidRequest("Invalid $type: expected %s, got %.80v", collection, given)
 	}
-	if blobs := lexicon.Blobs(record); len(blobs) > 0 {
-		return nil, "", &Error{http.StatusBadRequest, "BlobNotFound", "Could not find blob: " + blobs[0].String()}
-	}
 	if v != validateNone {
 		if status, err = v.validate(collection, rkey, record); err != nil {
 			return nil, "", err

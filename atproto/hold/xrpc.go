@@ -34,7 +34,11 @@ type call struct {
 	params map[string]any
 	input  map[string]any // of a procedure that has a body
 	reply  http.Header    // the answer's
+	writer http.ResponseWriter
 }
+
+// nothing is the answer of a procedure that has no output.
+type nothing struct{}
 
 // stream answers with something other than JSON.
 type stream struct {
@@ -59,6 +63,9 @@ func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
 	}
 	if body, ok := answer.(stream); ok {
 		s.send(w, r, nsid, body)
+		return
+	}
+	if _, ok := answer.(nothing); ok {
 		return
 	}
 	s.reply(w, r, http.StatusOK, answer)
@@ -96,7 +103,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 	if err := m.may(r); err != nil {
 		return nil, err
 	}
-	c := &call{Request: r, nsid: nsid, reply: w.Header()}
+	c := &call{Request: r, nsid: nsid, reply: w.Header(), writer: w}
 	if err := c.readParams(); err != nil {
 		return nil, err
 	}
@@ -112,7 +119,21 @@ func unknownMethod(nsid string) error {
 	if _, err := syntax.ParseNSID(nsid); err != nil {
 		return invalidRequest("not the name of a method: %.80q", nsid)
 	}
-	return &Error{http.StatusNotImplemented, "MethodNotImplemented", "this hold does not serve " + nsid}
+	message := "No service configured for " + nsid
+	if who, known := servedElsewhere[nsid]; known {
+		message += ": " + who
+	}
+	return &Error{http.StatusBadRequest, "InvalidRequest", message}
+}
+
+// servedElsewhere are methods one might expect of an account's host.
+var servedElsewhere = map[string]string{
+	"com.atproto.sync.requestCrawl":          "a relay serves it",
+	"com.atproto.sync.notifyOfUpdate":        "a relay serves it",
+	"com.atproto.sync.listHosts":             "a relay serves it",
+	"com.atproto.sync.getHostStatus":         "a relay serves it",
+	"com.atproto.sync.listReposByCollection": "a relay serves it; here com.atproto.repo.describeRepo tells the collections",
+	"com.atproto.server.createAccount":       "this hold has the one account of its operator",
 }
 
 func (c *call) readParams() (err error) {

@@ -1,22 +1,40 @@
 package lexicon
 
 import (
+	"bytes"
+
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/ipfs/go-cid"
 )
 
-// Blobs lists the blobs that a record refers to, in no particular order.
-func Blobs(record map[string]any) []cid.Cid { return appendBlobs(nil, record) }
+// Blobs lists the blobs that a record refers to, in no particular order, each
+// as often as it occurs.
+func Blobs(record map[string]any) []atdata.Blob { return appendBlobs(nil, record) }
 
-func appendBlobs(found []cid.Cid, value any) []cid.Cid {
+// blobMark is the member "$type": "blob" in DAG-CBOR.
+var blobMark = []byte("\x65$type\x64blob")
+
+// BlobsIn is Blobs for a record's canonical DAG-CBOR. A record without blobs
+// is not decoded.
+func BlobsIn(cbor []byte) ([]atdata.Blob, error) {
+	if !bytes.Contains(cbor, blobMark) {
+		return nil, nil
+	}
+	record, err := Unmarshal(cbor)
+	if err != nil {
+		return nil, err
+	}
+	return Blobs(record), nil
+}
+
+func appendBlobs(found []atdata.Blob, value any) []atdata.Blob {
 	switch value := value.(type) {
 	case []any:
 		for _, item := range value {
 			found = appendBlobs(found, item)
 		}
 	case map[string]any:
-		if value["$type"] == "blob" {
-			return append(found, value["ref"].(atdata.CIDLink).CID()) // its form was checked when it was read
+		if blob, ok := asBlob(value); ok { // a malformed one was refused when it was read
+			return append(found, blob)
 		}
 		for _, member := range value {
 			found = appendBlobs(found, member)

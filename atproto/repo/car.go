@@ -9,11 +9,14 @@ import (
 
 // CAR v1, by https://ipld.io/specs/transport/car/carv1/: a header, then
 // sections, each with its length as a varint before it. The header is
-// {"roots": [CID], "version": 1} in DAG-CBOR.
+// {"roots": [CID], "version": 1} in DAG-CBOR. cid.Undef is no root.
 func writeCARHeader(w io.Writer, root cid.Cid) error {
-	id := root.Bytes()
-	head := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 0x2a, 0x58, byte(len(id) + 1), 0}
-	head = append(head, id...)
+	head := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x80}
+	if root.Defined() {
+		id := root.Bytes()
+		head = append(head[:7], 0x81, 0xd8, 0x2a, 0x58, byte(len(id)+1), 0)
+		head = append(head, id...)
+	}
 	head = append(head, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1)
 	_, err := w.Write(append(binary.AppendUvarint(nil, uint64(len(head))), head...))
 	return err

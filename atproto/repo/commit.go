@@ -24,6 +24,7 @@ type change struct {
 	prev   cid.Cid // before the call; Undef: no record
 	cid    cid.Cid // after it; Undef: no record
 	record []byte
+	blobs  []digest // of the record
 }
 
 func (c change) changed() bool { return c.prev != c.cid }
@@ -127,6 +128,9 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, err
 	}
+	if err := w.blobs.check(writes); err != nil {
+		return Result{}, err
+	}
 	changes, cids, err := plan(w.tree, writes)
 	var refused *WriteError
 	if errors.As(err, &refused) {
@@ -135,9 +139,13 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	for _, c := range changes {
+	for i := range changes {
+		c := &changes[i]
 		if !c.changed() {
 			continue
+		}
+		if c.blobs, err = blobsOf(*c); err != nil {
+			return Result{}, errTree{err}
 		}
 		if err := w.tree.set(c.path, c.cid); err != nil {
 			return Result{}, errTree{err}
@@ -147,16 +155,10 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	now := state{Head: Head{
-		DID:  w.cfg.DID,
-		Rev:  syntax.NewTID(int64(seq), w.clockID).String(),
-		Data: d.root,
-		Seq:  seq,
-	}}
-	if now.block, err = sign(w.cfg.DID, w.cfg.Key, d.root, now.Rev); err != nil {
+	now, err := w.commitOf(d.root, seq)
+	if err != nil {
 		return Result{}, errTree{err}
 	}
-	now.Commit = CIDOf(now.block)
 	car, err := commitCAR(now, d.proof, changes)
 	if err != nil {
 		return Result{}, errTree{err}
@@ -165,10 +167,29 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, errTree{err}
 	}
+	edit, err := w.blobs.plan(changes, now.Rev, seq)
+	if err != nil {
+		return Result{}, errTree{err}
+	}
 	putChanges(b, d, changes)
+	w.blobs.apply(b, edit)
 	now.logged = putEvent(b, w.next.logged, seq, f)
 	w.next = now
 	return Result{Commit: now.Commit, Rev: now.Rev, CIDs: cids}, nil
+}
+
+// commitOf is a signed commit of a tree, made at seq, and so the state that it
+// leads to.
+func (w *writer) commitOf(data cid.Cid, seq uint64) (now state, err error) {
+	now = state{logged: w.next.logged, Head: Head{
+		DID:  w.cfg.DID,
+		Rev:  syntax.NewTID(int64(seq), w.clockID).String(),
+		Data: data,
+		Seq:  seq,
+	}}
+	now.block, err = sign(w.cfg.DID, w.cfg.Key, data, now.Rev)
+	now.Commit = CIDOf(now.block)
+	return now, err
 }
 
 // commitCAR holds the commit, the proof and the new records, the commit first.
@@ -198,17 +219,20 @@ func putChanges(b *pebble.Batch, d diff, changes []change) {
 		b.Set(nodeKey(n.cid), n.data, nil)
 	}
 	for _, c := range changes {
-		if !c.changed() {
-			continue
+		if c.changed() {
+			putRecord(b, c)
 		}
-		if c.prev.Defined() {
-			b.Delete(indexKey(c.prev, c.path), nil)
-		}
-		if !c.cid.Defined() {
-			b.Delete(recordKey(c.path), nil)
-			continue
-		}
-		b.Set(recordKey(c.path), append(digestOf(c.cid), c.record...), nil)
-		b.Set(indexKey(c.cid, c.path), nil, nil)
 	}
+}
+
+func putRecord(b *pebble.Batch, c change) {
+	if c.prev.Defined() {
+		b.Delete(indexKey(c.prev, c.path), nil)
+	}
+	if !c.cid.Defined() {
+		b.Delete(recordKey(c.path), nil)
+		return
+	}
+	b.Set(recordKey(c.path), append(digestOf(c.cid), c.record...), nil)
+	b.Set(indexKey(c.cid, c.path), nil, nil)
 }

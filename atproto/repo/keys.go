@@ -18,6 +18,7 @@ import (
 //	                     equal records need no count and Export is one scan.
 //	i/<digest><path>     where a record is, for Block
 //	e/<seq>              a frame: bytes of frames logged before it, then itself
+//	b/ x/ y/ u/          blobs, see blob_index.go
 //	l                    seq of the last event that is no longer kept
 //
 // Every block here is dag-cbor under sha2-256, so a digest stands for a CID.

@@ -37,6 +37,9 @@ func (r *Repo) Renew(ctx context.Context, notices ...Notice) (Result, error) {
 
 // serve puts what a request asks for into the batch.
 func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
+	if q.work != nil {
+		return Result{}, q.work(w, b)
+	}
 	if len(q.notices) == 0 || q.commit {
 		if result, err = w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap); err != nil {
 			return Result{}, err

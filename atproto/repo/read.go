@@ -131,27 +131,12 @@ func (r *Repo) Collections() ([]string, error) {
 // Block returns the bytes of the head commit, a node of its tree or a record in
 // it. Anything else is ErrNotFound.
 func (r *Repo) Block(c cid.Cid) ([]byte, error) {
-	if !ours(c) {
-		return nil, ErrNotFound
-	}
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer r.release(v)
-	if c == v.Commit {
-		return slices.Clone(v.block), nil
-	}
-	data, err := store.Read(v.snap, nodeKey(c))
-	if !errors.Is(err, pebble.ErrNotFound) {
-		return data, err
-	}
-	path, err := v.pathOf(c)
-	if err != nil {
-		return nil, err
-	}
-	_, record, err := v.get(path)
-	return record, err
+	return v.load(c)
 }
 
 // pathOf finds a path that holds the record, or ErrNotFound.

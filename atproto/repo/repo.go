@@ -99,7 +99,9 @@ func (c Config) withDefaults() (Config, error) {
 type Repo struct {
 	cfg      Config
 	store    *store.Store
-	requests chan request  // unbuffered: who waits can leave
+	blobs    blobFiles
+	requests chan request // unbuffered: who waits can leave
+	tidying  chan chan error
 	closing  chan struct{} // closed by Close
 	stopped  chan struct{} // closed by the writer
 	idle     chan struct{} // closed when the last reader has left a closed repository
@@ -223,10 +225,15 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 	if w.tree, err = loadTree(on.Data, w.loadNode); err != nil {
 		return nil, err
 	}
+	if err := w.files.sweep(&w.blobs, cfg.Logger); err != nil {
+		return nil, err
+	}
 	r := &Repo{
 		cfg:      cfg,
 		store:    s,
+		blobs:    w.files,
 		requests: make(chan request),
+		tidying:  make(chan chan error),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 		idle:     make(chan struct{}),

@@ -19,14 +19,18 @@ const (
 	groupBytes = 8 << 20
 )
 
+// tidyEvery is how often the writer looks for what is due to go.
+const tidyEvery = 10 * time.Minute
+
 // request is one Apply on its way.
 type request struct {
 	ctx     context.Context
 	writes  []Write
 	swap    *cid.Cid
 	notices []Notice
-	commit  bool        // also with notices
-	answer  chan answer // room for one, so that the writer never waits
+	commit  bool                               // also with notices
+	work    func(*writer, *pebble.Batch) error // instead of all that; it reads what is on disk, so its group is its own
+	answer  chan answer                        // room for one, so that the writer never waits
 }
 
 type answer struct {
@@ -43,10 +47,13 @@ type writer struct {
 	next    state
 	tree    *tree
 	oldest  mark
+	blobs   blobIndex
+	files   blobFiles
 }
 
 func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
-	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on}
+	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg)}
+	w.blobs = blobIndex{db: s.DB, pending: map[string][]byte{}}
 	var err error
 	w.oldest, err = oldestEvent(s.DB, on)
 	return w, err
@@ -64,20 +71,29 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 	}
 	b := w.store.DB.NewBatch() // closed by commit; after an error Pebble may still hold it
 	before, oldest := w.next, w.oldest
+	clear(w.blobs.pending)
 	var answers []answer
-	for _, q := range requests {
+	for i, q := range requests {
+		if q.work != nil && i > 0 {
+			break
+		}
 		result, err := w.serve(b, q)
 		answers = append(answers, answer{result, err})
+		if q.work != nil && err != nil { // and may have left it half done
+			b = w.store.DB.NewBatch()
+			w.next, w.tree = before, nil
+			break
+		}
 		if errors.As(err, new(errTree)) {
 			w.tree = nil // and the next group loads what this one makes durable
 			break
 		}
-		if b.Len() > groupBytes {
+		if q.work != nil || b.Len() > groupBytes {
 			break
 		}
 	}
 	requests, rest = requests[:len(answers)], requests[len(answers):]
-	if w.next.Seq != before.Seq {
+	if !b.Empty() {
 		if err := w.finish(b, before.Seq); err != nil {
 			w.next, w.oldest, w.tree = before, oldest, nil
 			for _, q := range requests {
@@ -140,13 +156,18 @@ func (w *writer) finish(b *pebble.Batch, before uint64) error {
 	return w.store.Commit(b, pebble.Sync)
 }
 
-// tidy drops old events when nothing was written for long.
+// tidy drops old events when nothing was written for long, and blobs that
+// nothing refers to.
 func (w *writer) tidy(published func(state)) error {
 	if err := w.store.Failure(); err != nil {
 		return err
 	}
 	b := w.store.DB.NewBatch()
 	oldest, err := w.trim(b, w.next.Seq)
+	if err != nil {
+		return err
+	}
+	dropped, err := w.collect(b)
 	if err != nil || b.Empty() {
 		return err
 	}
@@ -155,14 +176,15 @@ func (w *writer) tidy(published func(state)) error {
 	}
 	w.oldest = oldest
 	published(w.next)
+	w.files.remove(w.store.DB, dropped, w.cfg.Logger)
 	return nil
 }
 
 // run is the one goroutine that writes.
 func (r *Repo) run(w *writer) {
 	defer close(r.stopped)
-	hourly := time.NewTicker(time.Hour)
-	defer hourly.Stop()
+	often := time.NewTicker(tidyEvery)
+	defer often.Stop()
 	for {
 		select {
 		case q := <-r.requests:
@@ -170,10 +192,12 @@ func (r *Repo) run(w *writer) {
 			for len(waiting) > 0 {
 				waiting = w.group(waiting, r.publish)
 			}
-		case <-hourly.C:
+		case <-often.C:
 			if err := w.tidy(r.publish); err != nil {
-				r.cfg.Logger.Error("drop old events", "error", err)
+				r.cfg.Logger.Error("drop what is due", "error", err)
 			}
+		case done := <-r.tidying:
+			done <- w.tidy(r.publish)
 		case <-r.closing:
 			return
 		}

@@ -1,0 +1,46 @@
+package hold
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// getBlob is com.atproto.sync.getBlob: the bytes as they were uploaded. Its
+// headers keep a browser from running them.
+func (s *Server) getBlob(c *call) (any, error) {
+	if err := s.ownDID(c); err != nil {
+		return nil, err
+	}
+	id, err := cid.Decode(c.param("cid"))
+	if err != nil {
+		return nil, invalidRequest("Invalid com.atproto.sync.getBlob params: %v at $.cid", err)
+	}
+	blob, err := s.repo.Blob(id)
+	if err != nil {
+		return nil, noBlob(err)
+	}
+	c.reply.Set("Content-Length", strconv.FormatInt(blob.Size, 10))
+	c.reply.Set("Content-Disposition", `attachment; filename="`+blob.CID.String()+`"`)
+	c.reply.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	return stream{blob.MimeType, func(out io.Writer) error {
+		content, err := s.repo.OpenBlob(blob)
+		if err != nil {
+			return noBlob(err)
+		}
+		defer content.Close()
+		_, err = io.Copy(out, content)
+		return err
+	}}, nil
+}
+
+func noBlob(err error) error {
+	if errors.Is(err, repo.ErrBlobNotFound) {
+		return &Error{http.StatusBadRequest, "InvalidRequest", "Blob not found"}
+	}
+	return err
+}

@@ -1,0 +1,34 @@
+package hold
+
+import (
+	"errors"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+const defaultImportLimit = 256 << 20
+
+// importRepo is com.atproto.repo.importRepo: the repository becomes what the
+// CAR has.
+func (s *Server) importRepo(c *call) (any, error) {
+	mediaType, err := c.mediaType()
+	if err != nil {
+		return nil, err
+	}
+	if mediaType != "application/vnd.ipld.car" {
+		return nil, invalidRequest("Wrong request encoding (Content-Type): %.80s", mediaType)
+	}
+	err = s.receive(c, s.importLimit, func(body *pacedReader) error {
+		_, err := s.repo.Import(c.Context(), body, s.importLimit)
+		return err
+	})
+	switch {
+	case errors.Is(err, repo.ErrTooLarge):
+		return nil, errUploadTooLarge
+	case errors.Is(err, repo.ErrBadCAR):
+		return nil, invalidRequest("%v", err)
+	case err != nil:
+		return nil, err
+	}
+	return nothing{}, nil
+}

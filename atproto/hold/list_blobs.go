@@ -1,0 +1,51 @@
+package hold
+
+import (
+	"github.com/ipfs/go-cid"
+)
+
+// blobPage is a page of CIDs and the cursor of the next: the last of them.
+type blobPage struct {
+	Cursor string   `json:"cursor,omitempty"`
+	CIDs   []string `json:"cids"`
+}
+
+// listBlobs is com.atproto.sync.listBlobs: what records refer to. The older
+// range of commits is answered as getRepo does.
+func (s *Server) listBlobs(c *call) (any, error) {
+	if err := s.ownDID(c); err != nil {
+		return nil, err
+	}
+	since, err := s.sinceRev(c)
+	if err != nil {
+		return nil, err
+	}
+	after, err := c.cursorCID()
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.repo.ListBlobs(since, after, c.limit())
+	if err != nil {
+		return nil, err
+	}
+	page := blobPage{CIDs: make([]string, len(found))}
+	for i, id := range found {
+		page.CIDs[i] = id.String()
+		page.Cursor = page.CIDs[i]
+	}
+	return page, nil
+}
+
+func (c *call) limit() int { return int(c.params["limit"].(int64)) } // the schema has a default
+
+// cursorCID is the member cursor where it is a CID; cid.Undef if not given.
+func (c *call) cursorCID() (cid.Cid, error) {
+	if c.param("cursor") == "" {
+		return cid.Undef, nil
+	}
+	id, err := cid.Decode(c.param("cursor"))
+	if err != nil {
+		return cid.Undef, invalidRequest("Malformed cursor")
+	}
+	return id, nil
+}
