@@ -9,6 +9,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/rivo/uniseg"
+
+	"github.com/tidings-dev/tidings/atproto/crawl"
 )
 
 // check looks at what was read, alone; FromRegistry looks at it beside the
@@ -43,6 +45,13 @@ func (o *Options) check(m *mistakes) {
 
 func (h *Hold) check(m *mistakes) {
 	m.check("options.hold.hostname", checkHostname(h.Hostname))
+	each(m, "options.hold.relays", h.Relays, crawl.CheckRelay)
+	if h.local() && len(h.Relays) > 0 {
+		m.add("options.hold.relays", "no relay can reach "+h.Hostname+"; leave relays out, or give the hold a domain as its hostname")
+	}
+	if len(h.Relays) > 32 {
+		m.add("options.hold.relays", fmt.Sprintf("has %d relays; at most 32", len(h.Relays)))
+	}
 	// The limits of app.bsky.actor.profile.
 	m.check("options.hold.display_name", atMost(h.DisplayName, 64, 640))
 	m.check("options.hold.description", atMost(h.Description, 256, 2560))

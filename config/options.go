@@ -72,6 +72,11 @@ type Hold struct {
 	// they wait in the journal. Default 1GiB.
 	Reserve Size `option:"reserve"`
 
+	// Relays are asked to crawl the hold, at start and when there is news after
+	// a while: "https://bsky.network". On https, or on this machine. Without one
+	// nobody on the network hears of the account. Default: none.
+	Relays []string `option:"relays"`
+
 	// DisplayName stands in the account's profile, at most 64 graphemes. It is
 	// written by `tidings hold init`. Default: the hostname.
 	DisplayName string `option:"display_name"`

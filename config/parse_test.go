@@ -71,6 +71,7 @@ hold:
   key_file: /k
   login: true
   reserve: 5GB
+  relays: ["https://relay.example.com", "http://localhost:2470"]
   display_name: Näme
   description: More
 owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
@@ -100,7 +101,7 @@ api: {token_file: /t}
 		Enabled: true,
 		Data:    "/d",
 		Public:  []string{"a", "b/**"},
-		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, DisplayName: "Näme", Description: "More"},
+		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More"},
 		Owner:   "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
@@ -216,6 +217,10 @@ func TestMistakes(t *testing.T) {
 		{"hostname is an IPv6 address", ok + "hold: {hostname: \"::1\"}", "options.hold.hostname: \"::1\" is an IP address, which an identity cannot be; " + goodHostname},
 		{"hostname in capitals", ok + "hold: {hostname: Registry.example.com}", "options.hold.hostname: \"Registry.example.com\" has capital letters; write registry.example.com"},
 		{"hostname of one word", ok + "hold: {hostname: registry}", "options.hold.hostname: \"registry\" is not a domain; " + goodHostname},
+		{"relay without a scheme", ok + "hold: {hostname: a.example.com, relays: [relay.example.com]}", `options.hold.relays[0]: "relay.example.com" is not the address of a relay; write it like https://relay.example.com`},
+		{"relay in the clear", ok + "hold: {hostname: a.example.com, relays: [\"https://r.example.com\", \"http://relay.example.com\"]}", `options.hold.relays[1]: "http://relay.example.com" is not https, which only a relay on this machine may be; write it like https://relay.example.com`},
+		{"relay inside", ok + "hold: {hostname: a.example.com, relays: [\"https://10.0.0.1\"]}", `options.hold.relays[0]: "https://10.0.0.1" is not a public address, nor this machine's own; write it like https://relay.example.com`},
+		{"relay for localhost", ok + "hold: {hostname: \"localhost:5000\", relays: [\"https://r.example.com\"]}", "options.hold.relays: no relay can reach localhost:5000; leave relays out, or give the hold a domain as its hostname"},
 		{"hostname with a bad port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has no valid port; " + goodHostname},
 		{"long display name", ok + "hold: {hostname: localhost, display_name: " + long + "}", "options.hold.display_name: has 65 characters, and a profile takes at most 64"},
 		{"long description", ok + "hold: {hostname: localhost, description: " + strings.Repeat("x", 257) + "}", "options.hold.description: has 257 characters, and a profile takes at most 256"},

@@ -92,6 +92,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	} else {
 		say("written", "layer records, to the account did:web:%s in this process", strings.ReplaceAll(o.Hold.Hostname, ":", "%3A"))
 		say("key", "%s", o.KeyFile())
+		say("relays", "%s", relays(o.Hold.Relays))
 		say("login", "%s", map[bool]string{true: "with the password of `tidings hold password`", false: "nobody can log in to the account"}[o.Hold.Login])
 		say("reserve", "writes wait while less than %s of disk is free", o.Hold.Reserve)
 	}
@@ -118,6 +119,13 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.API.TokenFile != "" {
 		say("token", "who has the token in %s sees every repository in the API", o.API.TokenFile)
 	}
+}
+
+func relays(list []string) string {
+	if len(list) == 0 {
+		return "nobody is asked to read the account"
+	}
+	return strings.Join(list, ", ") + " asked to read the account and pass it on"
 }
 
 func announced(say func(what, format string, args ...any), a *config.Announce) {
