@@ -212,17 +212,23 @@ func (r *runtime) openHold() error {
 	}
 	r.onClose(account.Close)
 	r.repo = account
+	metrics := hold.NewMetrics()
 	server, err := hold.New(hold.Config{
 		Identity:     identity,
 		Repo:         account,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
+		Relays:       r.options.Hold.Relays,
+		Metrics:      metrics,
 		Version:      ownVersion(),
 		Logger:       r.log,
 	})
 	if err != nil {
 		return err
 	}
+	r.register(metrics.Collectors()...)
+	r.closers = append(r.closers, server.Shutdown)
+	r.background(server.Run)
 	for _, path := range []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"} {
 		r.mounts = append(r.mounts, mount{path, server})
 	}
@@ -306,17 +312,23 @@ func (r *runtime) settle() error {
 	return r.notifier.Settle(ctx, newStored(ctx, r.host))
 }
 
-// run starts what works in the background, and has it end first at close.
+// run starts the sinks, and has them end first at close.
 func (r *runtime) run() error {
+	r.background(r.notifier.Run, r.counter.Run)
+	return nil
+}
+
+// background runs what works until it is told to end, at close.
+func (r *runtime) background(runs ...func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group errgroup.Group
-	group.Go(func() error { return r.notifier.Run(ctx) })
-	group.Go(func() error { return r.counter.Run(ctx) })
+	for _, run := range runs {
+		group.Go(func() error { return run(ctx) })
+	}
 	r.onClose(func() error {
 		cancel()
 		return group.Wait()
 	})
-	return nil
 }
 
 // recorder hands on to the notifier what the wrappers hear.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/crawl"
+	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
@@ -24,6 +26,9 @@ type Config struct {
 
 	BlobLimit   int64 // bytes of an uploaded blob; 0: 5 MiB
 	ImportLimit int64 // bytes of an imported repository; 0: 256 MiB
+
+	Relays  []string // who is asked to crawl, https://host; a localhost hold asks nobody
+	Metrics *Metrics // nil: silent
 
 	Version string           // told by _health; may be empty
 	Now     func() time.Time // nil: time.Now
@@ -46,6 +51,9 @@ type Server struct {
 	logins  loginLimit
 
 	sessions *sessions
+
+	firehose *firehose.Firehose
+	crawler  *crawl.Crawler // nil: nobody is asked
 
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
@@ -95,6 +103,9 @@ func New(cfg Config) (*Server, error) {
 	s.lg = s.lg.With("component", "hold")
 	if s.sessions, err = openSessions(cfg.PasswordFile+".sessions", s.lg); err != nil {
 		return nil, err
+	}
+	if err := s.openNetwork(cfg); err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
 	}
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},

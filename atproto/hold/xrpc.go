@@ -56,6 +56,10 @@ func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
 		s.health(w, r)
 		return
 	}
+	if nsid == nsidSubscribeRepos {
+		s.subscribeRepos(w, r)
+		return
+	}
 	answer, err := s.answer(w, r, nsid)
 	if err != nil {
 		s.fail(w, r, nsid, err)
@@ -119,11 +123,11 @@ func unknownMethod(nsid string) error {
 	if _, err := syntax.ParseNSID(nsid); err != nil {
 		return invalidRequest("not the name of a method: %.80q", nsid)
 	}
-	message := "No service configured for " + nsid
+	message := "this hold does not serve " + nsid
 	if who, known := servedElsewhere[nsid]; known {
 		message += ": " + who
 	}
-	return &Error{http.StatusBadRequest, "InvalidRequest", message}
+	return &Error{http.StatusNotImplemented, "MethodNotImplemented", message}
 }
 
 // servedElsewhere are methods one might expect of an account's host.

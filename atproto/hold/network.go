@@ -1,0 +1,61 @@
+package hold
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tidings-dev/tidings/atproto/crawl"
+	"github.com/tidings-dev/tidings/atproto/firehose"
+)
+
+// Metrics tells how the hold does with the network. A nil *Metrics is silent.
+type Metrics struct {
+	firehose *firehose.Metrics
+	crawl    *crawl.Metrics
+}
+
+func NewMetrics() *Metrics { return &Metrics{firehose.NewMetrics(), crawl.NewMetrics()} }
+
+// Collectors are what to register.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return append(m.firehose.Collectors(), m.crawl.Collectors()...)
+}
+
+// openNetwork makes the firehose and, for a hold that others can reach, what
+// asks relays to read it.
+func (s *Server) openNetwork(cfg Config) (err error) {
+	if cfg.Metrics == nil {
+		cfg.Metrics = &Metrics{}
+	}
+	log := eventLog{cfg.Repo}
+	events := firehose.Config{
+		Log: log, Recover: log.recover,
+		Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
+	}
+	if len(cfg.Relays) > 0 && !isLocalhost(cfg.Hostname) {
+		s.crawler, err = crawl.New(crawl.Config{
+			Hostname: cfg.Hostname, Relays: cfg.Relays, Log: log, Introduce: log.introduce,
+			Metrics: cfg.Metrics.crawl, Logger: cfg.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		events.Joined = s.crawler.Joined
+	}
+	s.firehose = firehose.New(events)
+	return nil
+}
+
+// Run asks relays to crawl the hold until the context ends.
+func (s *Server) Run(ctx context.Context) error {
+	if s.crawler == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.crawler.Run(ctx)
+}
+
+// Shutdown ends the streams of subscribers, which the HTTP server around a
+// Server knows nothing of. It takes a few seconds at most and may be called
+// twice.
+func (s *Server) Shutdown(ctx context.Context) error { return s.firehose.Shutdown(ctx) }

@@ -1,0 +1,52 @@
+package hold
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/tidings-dev/tidings/atproto/firehose"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+const nsidSubscribeRepos = "com.atproto.sync.subscribeRepos"
+
+// subscribeRepos is com.atproto.sync.subscribeRepos.
+func (s *Server) subscribeRepos(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		s.fail(w, r, nsidSubscribeRepos, invalidRequest("Incorrect HTTP method (%.20s) expected GET", r.Method))
+		return
+	}
+	s.firehose.ServeHTTP(w, r)
+}
+
+// eventLog is the repository's event log as the firehose reads it.
+type eventLog struct{ *repo.Repo }
+
+func (l eventLog) Head() uint64 { return l.Repo.Head().Seq }
+
+func (l eventLog) Lost() (uint64, error) { return l.LostEvents() }
+
+func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
+	page, err := l.Repo.Events(after, limit)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]firehose.Event, len(page))
+	for i, e := range page {
+		events[i] = firehose.Event(e)
+	}
+	return events, nil
+}
+
+// recover is for a log that is behind what subscribers have seen: a commit
+// with a revision above all they know, and #sync.
+func (l eventLog) recover(ctx context.Context) error {
+	_, err := l.Renew(ctx, repo.Sync)
+	return err
+}
+
+// introduce is for those who have never heard of the account.
+func (l eventLog) introduce(ctx context.Context) error {
+	return l.Notify(ctx, repo.Identity, repo.Account, repo.Sync)
+}
