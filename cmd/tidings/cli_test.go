@@ -232,12 +232,12 @@ func TestHoldPassword(t *testing.T) {
 // The program quiets the registry's traces, unless somebody wants them.
 func TestQuietTraces(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
-	quietTraces()
+	noTracesUnlessAsked()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "console" {
 		t.Errorf("what was asked for became %q", got)
 	}
 	os.Unsetenv("OTEL_TRACES_EXPORTER")
-	quietTraces()
+	noTracesUnlessAsked()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "none" {
 		t.Errorf("unset became %q, want none", got)
 	}

@@ -33,7 +33,7 @@ import (
 const closing = 10 * time.Second
 
 func main() {
-	quietTraces()
+	noTracesUnlessAsked()
 	root := registry.RootCmd
 	root.Use = "tidings"
 	root.Short = "A registry that tells the AT Protocol network what is pushed to it"
@@ -59,14 +59,4 @@ func shutdown() bool {
 		return false
 	}
 	return true
-}
-
-// quietTraces turns off tracing unless somebody asked for it: the registry
-// otherwise writes every span into its debug log and calls for a collector on
-// localhost, which costs a quarter of a pull.
-func quietTraces() {
-	const exporter = "OTEL_TRACES_EXPORTER"
-	if _, set := os.LookupEnv(exporter); !set {
-		os.Setenv(exporter, "none")
-	}
 }
