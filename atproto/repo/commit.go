@@ -124,7 +124,7 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if swap != nil && *swap != w.next.Commit {
 		return Result{}, &SwapError{w.next.Commit}
 	}
-	seq, err := w.next.tick(w.cfg.Now())
+	seq, rev, err := w.next.tick(w.cfg.Now())
 	if err != nil {
 		return Result{}, err
 	}
@@ -155,7 +155,7 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	now, err := w.commitOf(d.root, seq)
+	now, err := w.commitOf(d.root, seq, rev)
 	if err != nil {
 		return Result{}, errTree{err}
 	}
@@ -178,12 +178,11 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	return Result{Commit: now.Commit, Rev: now.Rev, CIDs: cids}, nil
 }
 
-// commitOf is a signed commit of a tree, made at seq, and so the state that it
-// leads to.
-func (w *writer) commitOf(data cid.Cid, seq uint64) (now state, err error) {
+// commitOf is a signed commit of a tree, and so the state that it leads to.
+func (w *writer) commitOf(data cid.Cid, seq, rev uint64) (now state, err error) {
 	now = state{logged: w.next.logged, Head: Head{
 		DID:  w.cfg.DID,
-		Rev:  syntax.NewTID(int64(seq), w.clockID).String(),
+		Rev:  syntax.NewTID(int64(rev), w.clockID).String(),
 		Data: data,
 		Seq:  seq,
 	}}

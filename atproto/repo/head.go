@@ -63,18 +63,25 @@ func decodeState(val []byte) (state, indigo.Commit, error) {
 	}, commit, nil
 }
 
-// tick gives the microsecond of the next commit or event: later than every one
-// before it, also when the clock was set back or the repository restored.
-func (s state) tick(now time.Time) (uint64, error) {
-	t := max(uint64(now.UnixMicro()), s.Seq+1)
+// tick gives the next sequence number and revision, in microseconds: each later
+// than every one before it, also when the clock was set back or the repository
+// restored. They are the same unless a clock that was ahead took the sequence
+// numbers with it; those may stay there, a revision may not.
+func (s state) tick(now time.Time) (seq, rev uint64, err error) {
+	at := uint64(now.UnixMicro())
+	rev = at
 	if s.Rev != "" {
-		t = max(t, uint64(syntax.TID(s.Rev).Time().UnixMicro())+1)
+		rev = max(rev, uint64(syntax.TID(s.Rev).Time().UnixMicro())+1)
 	}
-	if ahead := time.UnixMicro(int64(t)).Sub(now); ahead > maxAhead {
-		return 0, fmt.Errorf("%w: its last revision %s is %s ahead, and relays refuse what is dated ahead; set this machine's clock right, or wait",
+	if ahead := time.UnixMicro(int64(rev)).Sub(now); ahead > maxAhead {
+		return 0, 0, fmt.Errorf("%w: its last revision %s is %s ahead, and relays refuse what is dated ahead; set this machine's clock right, or, if it is, mend the repository with `tidings hold repair`",
 			ErrClock, s.Rev, ahead.Round(time.Second))
 	}
-	return t, nil
+	seq = max(rev, s.Seq+1)
+	if time.UnixMicro(int64(seq)).Sub(now) <= maxAhead {
+		rev = seq
+	}
+	return seq, rev, nil
 }
 
 // sign makes the commit of a tree.

@@ -95,11 +95,11 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 	}
 	known := w.next
 	known.Rev = max(known.Rev, i.rev) // who followed the account elsewhere knows that one
-	seq, err := known.tick(w.cfg.Now())
+	seq, rev, err := known.tick(w.cfg.Now())
 	if err != nil {
 		return Result{}, err
 	}
-	now, err := w.commitOf(d.root, seq)
+	now, err := w.commitOf(d.root, seq, rev)
 	if err != nil {
 		return Result{}, err
 	}

@@ -54,7 +54,7 @@ func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 }
 
 func (w *writer) addNotice(b *pebble.Batch, n Notice) error {
-	seq, err := w.next.tick(w.cfg.Now())
+	seq, _, err := w.next.tick(w.cfg.Now())
 	if err != nil {
 		return err
 	}
