@@ -49,7 +49,10 @@ var invalid = bad("InvalidRequest")
 // differs is for a row's field ours.
 func differs(status int, name string) *answer { return &answer{status, name} }
 
-// applyWrites and its kin write bodies.
+// unserved is how the hold answers to a method that it does not have.
+var unserved = differs(501, "MethodNotImplemented")
+
+const unknown = "the protocol has a status for it; the reference takes any method for one that it could pass on to another service"
 
 const (
 	applyWrites  = "com.atproto.repo.applyWrites"

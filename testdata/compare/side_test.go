@@ -33,34 +33,48 @@ func newSide(t *testing.T, s *pds.Server) *side {
 		"did": s.DID, "handle": pds.Handle, "password": s.Password,
 		"access": access, "refresh": refresh,
 	}}
-	sd.tokens()
+	sd.tokens(t)
 	sd.head(t)
 	return sd
 }
 
-// tokens makes such as a server must not take, and one that it must.
-func (sd *side) tokens() {
+// tokens makes such as a server must not take, and one that it must: of its own,
+// signed as it signs them, but for one thing.
+func (sd *side) tokens(t *testing.T) {
+	t.Helper()
 	hour := func(h int) int64 { return time.Now().Add(time.Duration(h) * time.Hour).Unix() }
-	for name, t := range map[string]struct{ header, claims map[string]any }{
-		"minted":          {},
-		"expired":         {claims: map[string]any{"iat": hour(-3), "exp": hour(-1)}},
-		"no exp":          {claims: map[string]any{"exp": nil}},
-		"wrong aud":       {claims: map[string]any{"aud": "did:web:elsewhere.example"}},
-		"wrong sub":       {claims: map[string]any{"sub": "did:web:elsewhere.example"}},
-		"bad scope":       {claims: map[string]any{"scope": "com.atproto.nothing"}},
-		"alg none":        {header: map[string]any{"alg": "none"}},
-		"HS512":           {header: map[string]any{"alg": "HS512"}},
-		"other typ":       {header: map[string]any{"typ": "JWT"}},
-		"service":         {claims: map[string]any{"iss": sd.DID, "lxm": "com.atproto.repo.applyWrites", "scope": nil}},
-		"expired refresh": {header: map[string]any{"typ": "refresh+jwt"}, claims: map[string]any{"scope": "com.atproto.refresh", "exp": hour(-1)}},
+	for _, one := range []struct {
+		name           string
+		of             string
+		header, claims map[string]any
+	}{
+		{name: "forged", of: "access"},
+		{name: "expired", of: "access", claims: map[string]any{"iat": hour(-3), "exp": hour(-1)}},
+		{name: "expired refresh", of: "refresh", claims: map[string]any{"iat": hour(-3), "exp": hour(-1)}},
+		{name: "no exp", of: "access", claims: map[string]any{"exp": nil}},
+		{name: "wrong aud", of: "access", claims: map[string]any{"aud": "did:web:elsewhere.example"}},
+		{name: "no aud", of: "access", claims: map[string]any{"aud": nil}},
+		{name: "wrong sub", of: "access", claims: map[string]any{"sub": "did:web:elsewhere.example"}},
+		{name: "no sub", of: "access", claims: map[string]any{"sub": nil}},
+		{name: "bad scope", of: "access", claims: map[string]any{"scope": "com.atproto.nothing"}},
+		{name: "refresh in the scope", of: "access", claims: map[string]any{"scope": "com.atproto.refresh"}},
+		{name: "alg none", of: "access", header: map[string]any{"alg": "none"}},
+		{name: "HS512", of: "access", header: map[string]any{"alg": "HS512"}},
+		{name: "other typ", of: "access", header: map[string]any{"typ": "refresh+jwt"}},
+		{name: "service", of: "access", claims: map[string]any{"iss": sd.DID, "lxm": applyWrites, "scope": nil}},
 	} {
-		sd.vars[name] = sd.Token(t.header, t.claims)
+		forged, err := sd.Forge(sd.vars[one.of], one.header, one.claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sd.vars[one.name] = forged
 	}
 	sd.vars["in 30 minutes"] = strconv.FormatInt(time.Now().Add(30*time.Minute).Unix(), 10)
 	sd.vars["in 3 hours"] = strconv.FormatInt(hour(3), 10)
-	signed := sd.vars["minted"]
-	flip := map[bool]string{true: "B", false: "A"}[strings.HasSuffix(signed[:len(signed)-1], "A")]
-	sd.vars["tampered"] = signed[:len(signed)-2] + flip + signed[len(signed)-1:]
+	// Another signature: its first character, all of whose bits count.
+	payload, signature := sd.vars["access"], ""
+	payload, signature = payload[:strings.LastIndexByte(payload, '.')+1], payload[strings.LastIndexByte(payload, '.')+1:]
+	sd.vars["tampered"] = payload + map[bool]string{true: "B", false: "A"}[signature[0] == 'A'] + signature[1:]
 }
 
 func (sd *side) fill(text string) string {

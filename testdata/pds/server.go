@@ -31,8 +31,7 @@ type Server struct {
 	DID      string
 	Password string
 
-	Audience string // who the session tokens are for
-	Secret   []byte // what signs them
+	Secret []byte // what signs the session tokens
 
 	cmd  *exec.Cmd
 	done chan error

@@ -54,19 +54,38 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	if s.Password, err = run("hold", "password", config); err != nil {
 		return nil, err
 	}
-	s.Audience = s.DID
 	if s.Secret, err = tokenSecret(filepath.Join(dir, "data"), s.DID); err != nil {
 		return nil, fmt.Errorf("read what signs the tokens: %w", err)
 	}
+	return s, s.serve(ctx, program, config)
+}
+
+// RestartTidings serves once more what StartTidings made in dir. Nobody can
+// log in to this Server: the password was told once.
+func RestartTidings(ctx context.Context, program, dir string) (*Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	config := filepath.Join(dir, "config.yml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return nil, err
+	}
+	_, after, _ := strings.Cut(string(text), "127.0.0.1:")
+	port, _, _ := strings.Cut(after, `"`)
+	s := &Server{Name: "tidings", URL: "http://localhost:" + port, DID: "did:web:" + Handle}
+	return s, s.serve(ctx, program, config)
+}
+
+func (s *Server) serve(ctx context.Context, program, config string) error {
 	cmd := exec.Command(program, "serve", config)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := s.start(cmd); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.ready(ctx); err != nil {
-		return nil, errAnd(err, s.Stop())
+		return errAnd(err, s.Stop())
 	}
-	return s, nil
+	return nil
 }
 
 func tidingsConfig(dir, port string) string {
