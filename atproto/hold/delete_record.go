@@ -1,6 +1,8 @@
 package hold
 
 import (
+	"errors"
+
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -14,6 +16,9 @@ func (s *Server) deleteRecord(c *call) (any, error) {
 	w := repo.Write{Action: repo.Delete, Collection: c.text("collection"), RKey: c.text("rkey")}
 	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
 		return nil, invalidRequest("Invalid record key (got %.80q) at $.rkey", w.RKey)
+	}
+	if _, _, err := s.repo.Get(w.Collection, w.RKey); errors.Is(err, repo.ErrNotFound) {
+		return struct{}{}, nil // whatever was to be swapped
 	}
 	var done repo.Result
 	wrote, err := s.change(c, w.Collection, w.RKey, func(old []byte, swap *cid.Cid) (bool, error) {

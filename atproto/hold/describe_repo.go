@@ -1,9 +1,14 @@
 package hold
 
+import (
+	"fmt"
+	"net/http"
+)
+
 // describeRepo is com.atproto.repo.describeRepo.
 func (s *Server) describeRepo(c *call) (any, error) {
 	if !s.id.is(c.param("repo")) {
-		return nil, invalidRequest("Could not find user: %.300s", c.param("repo"))
+		return nil, &Error{http.StatusBadRequest, "RepoNotFound", fmt.Sprintf("Could not find repo for DID: %.300s", c.param("repo"))}
 	}
 	collections, err := s.repo.Collections()
 	if err != nil {

@@ -65,10 +65,10 @@ func TestMethods(t *testing.T) {
 	h := loggedIn(t)
 	for _, method := range []string{"sync.requestCrawl", "sync.notifyOfUpdate", "sync.listReposByCollection", "sync.listHosts", "sync.getHostStatus"} {
 		for _, verb := range []string{"GET", "POST"} {
-			h.want(verb, "com.atproto."+method, "", 400, "InvalidRequest", "No service configured for com.atproto."+method+": a relay serves it")
+			h.want(verb, "com.atproto."+method, "", 501, "MethodNotImplemented", "this hold does not serve com.atproto."+method+": a relay serves it")
 		}
 	}
-	h.want("GET", "com.example.unheard", "", 400, "InvalidRequest", "No service configured for com.example.unheard")
+	h.want("GET", "com.example.unheard", "", 501, "MethodNotImplemented", "this hold does not serve com.example.unheard")
 	h.want("GET", "nothing", "", 400, "InvalidRequest", "not the name of a method")
 	h.want("GET", "", "", 400, "InvalidRequest", "not the name of a method")
 	h.want("GET", apply, "", 400, "InvalidRequest", "Incorrect HTTP method (GET) expected POST")

@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -13,19 +14,22 @@ type hostedRepo struct {
 	Active bool   `json:"active"`
 }
 
-// listRepos is com.atproto.sync.listRepos. There is one, so a cursor, which is
-// "<time>::<did>" as at the reference server, is always behind it; a page never
-// needs another.
+// listRepos is com.atproto.sync.listRepos. There is one repository, and any
+// cursor, "<time>::<did>" as at the reference server, is behind it.
 func (s *Server) listRepos(c *call) (any, error) {
-	repos := []hostedRepo{}
+	page := struct {
+		Cursor string       `json:"cursor,omitempty"`
+		Repos  []hostedRepo `json:"repos"`
+	}{Repos: []hostedRepo{}}
 	switch cursor := c.param("cursor"); {
 	case cursor == "":
 		head := s.repo.Head()
-		repos = append(repos, hostedRepo{s.id.DID, head.Commit.String(), head.Rev, true})
+		page.Repos = append(page.Repos, hostedRepo{s.id.DID, head.Commit.String(), head.Rev, true})
+		page.Cursor = fmt.Sprintf("0::%s", s.id.DID)
 	case !wellFormed(cursor):
 		return nil, invalidRequest("Malformed cursor")
 	}
-	return map[string]any{"repos": repos}, nil
+	return page, nil
 }
 
 func wellFormed(cursor string) bool {

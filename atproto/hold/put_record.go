@@ -16,6 +16,9 @@ func (s *Server) putRecord(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, old, err := s.repo.Get(w.Collection, w.RKey); err == nil && bytes.Equal(old, w.Record) {
+		return answer.written(repo.CIDOf(w.Record), nil), nil // whatever was to be swapped
+	}
 	var done repo.Result
 	wrote, err := s.change(c, w.Collection, w.RKey, func(old []byte, swap *cid.Cid) (bool, error) {
 		w.Action = repo.Update

@@ -94,12 +94,12 @@ func TestDescribe(t *testing.T) {
 	if answer["handle"] != testHost || answer["handleIsCorrect"] != true || fmt.Sprint(answer["collections"]) != "["+lexicon.NSIDProfile+" "+coll+"]" {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", "com.atproto.repo.describeRepo?repo=other.example.com", "", 400, "InvalidRequest", "Could not find user: other.example.com")
+	h.want("GET", "com.atproto.repo.describeRepo?repo=other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: other.example.com")
 	if answer := h.want("GET", "com.atproto.server.describeServer", "", 200, "", ""); answer["did"] != h.did {
 		t.Errorf("got %v", answer)
 	}
 	if answer := h.want("GET", "com.atproto.identity.resolveHandle?handle=HOLD.example.com", "", 200, "", ""); answer["did"] != h.did {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", "com.atproto.identity.resolveHandle?handle=other.example.com", "", 400, "InvalidRequest", "Unable to resolve handle")
+	h.want("GET", "com.atproto.identity.resolveHandle?handle=other.example.com", "", 400, "HandleNotFound", "Unable to resolve handle")
 }

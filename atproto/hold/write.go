@@ -65,6 +65,9 @@ func (v validation) encode(collection, rkey string, record map[string]any) (cbor
 	case given != collection:
 		return nil, "", invalidRequest("Invalid $type: expected %s, got %.80v", collection, given)
 	}
+	if id, found := lexicon.LegacyBlob(record); found {
+		return nil, "", invalidRequest("Legacy blobs are not allowed (%s)", id)
+	}
 	if v != validateNone {
 		if status, err = v.validate(collection, rkey, record); err != nil {
 			return nil, "", err

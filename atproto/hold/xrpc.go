@@ -168,6 +168,9 @@ func (c *call) readInput(w http.ResponseWriter) error {
 		return invalidRequest("the request body ended too early or took too long")
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // from here on it would end the handler
+	if len(raw) == 0 {
+		raw = []byte("{}")
+	}
 	c.input, err = lexicon.Input(c.nsid, raw)
 	if errors.Is(err, lexicon.ErrSyntax) {
 		return &Error{http.StatusBadRequest, "SyntaxError", err.Error()}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/ipfs/go-cid"
 )
 
 // Blobs lists the blobs that a record refers to, in no particular order, each
@@ -41,4 +42,29 @@ func appendBlobs(found []atdata.Blob, value any) []atdata.Blob {
 		}
 	}
 	return found
+}
+
+// LegacyBlob finds a blob of the old form {"cid", "mimeType"}, which records
+// may have and new ones may not, and gives its cid.
+func LegacyBlob(value any) (id string, found bool) {
+	switch value := value.(type) {
+	case []any:
+		for _, item := range value {
+			if id, found = LegacyBlob(item); found {
+				return id, true
+			}
+		}
+	case map[string]any:
+		id, ok1 := value["cid"].(string)
+		mime, ok2 := value["mimeType"].(string)
+		if _, err := cid.Decode(id); ok1 && ok2 && len(value) == 2 && mime != "" && err == nil {
+			return id, true
+		}
+		for _, key := range sortedKeys(value) {
+			if id, found = LegacyBlob(value[key]); found {
+				return id, true
+			}
+		}
+	}
+	return "", false
 }

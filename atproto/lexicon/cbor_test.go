@@ -92,3 +92,31 @@ func BenchmarkLayer(b *testing.B) {
 		}
 	})
 }
+
+func TestBlobsOfARecord(t *testing.T) {
+	t.Parallel()
+	blob := `{"$type":"blob","ref":{"$link":"bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity"},"mimeType":"image/png","size":7}`
+	for raw, want := range map[string]int{
+		`{"a":1}`:                                 0,
+		`{"a":"$type","b":"blob"}`:                0,
+		`{"a":` + blob + `}`:                      1,
+		`{"a":[{"b":` + blob + `},` + blob + `]}`: 2,
+	} {
+		cbor, err := FromJSON([]byte(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blobs, err := BlobsIn(cbor)
+		if err != nil || len(blobs) != want {
+			t.Errorf("%s: got %v, %v, want %d", raw, blobs, err, want)
+		}
+		for _, b := range blobs {
+			if b.Size != 7 || b.MimeType != "image/png" {
+				t.Errorf("%s: got %+v", raw, b)
+			}
+		}
+	}
+	if _, err := BlobsIn([]byte("\xa1\x65$type\x64blob")); err == nil {
+		t.Error("a malformed blob was taken")
+	}
+}

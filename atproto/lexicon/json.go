@@ -19,7 +19,7 @@ const (
 var ErrSyntax = errors.New("not valid JSON")
 
 // FromJSON turns a record's JSON into canonical DAG-CBOR. It refuses what the
-// data model has no room for: fractions, exponents, integers beyond 2^53-1,
+// data model has no room for: fractions, integers beyond 2^53-1,
 // duplicate keys, invalid UTF-8 or UTF-16, nesting over 32 levels, malformed
 // $link, $bytes and blobs. Errors name the place, like "$.embed.images[0]".
 func FromJSON(raw []byte) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -28,11 +29,13 @@ func parseObject(raw []byte, depth int) (map[string]any, error) {
 	if _, err := p.Token(); err != io.EOF {
 		return nil, fmt.Errorf("%w: something follows its end", ErrSyntax)
 	}
-	object, ok := value.(map[string]any)
-	if !ok {
+	switch value := value.(type) {
+	case map[string]any:
+		return value, nil
+	case []any:
 		return nil, errors.New("expected an object at $")
 	}
-	return object, nil
+	return nil, fmt.Errorf("%w: expected an object", ErrSyntax) // as strict readers of request bodies say it
 }
 
 // checkText refuses what encoding/json would silently replace by U+FFFD.
@@ -108,8 +111,13 @@ func (p parser) value(path string, depth int) (any, error) {
 	}
 }
 
-// integer takes "12" and, as other implementations do, "12.0".
+// integer takes "12" and, as other implementations do, "12.0" and "1.2e1".
 func integer(text, path string) (int64, error) {
+	if strings.ContainsAny(text, "eE") {
+		if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) {
+			text = strconv.FormatFloat(f, 'f', 0, 64)
+		}
+	}
 	whole, fraction, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseInt(whole, 10, 64)
 	if errors.Is(err, strconv.ErrRange) || n > maxInteger || n < -maxInteger {
@@ -144,6 +152,9 @@ func (p parser) object(path string, depth int) (any, error) {
 		key, ok := t.(string)
 		if !ok {
 			return nil, fmt.Errorf("%w: expected a key at %s", ErrSyntax, path)
+		}
+		if key == "__proto__" {
+			return nil, fmt.Errorf("invalid key __proto__ at %s", path) // it would not survive JavaScript readers
 		}
 		if _, twice := object[key]; twice {
 			return nil, fmt.Errorf("duplicate key %.80q at %s", key, path)

@@ -82,7 +82,9 @@ func TestFromJSONIsStrict(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
 	for _, c := range []struct{ name, in, want string }{
 		{"float", `{"a":1.5}`, "expected an integer (got 1.5) at $.a"},
-		{"exponent", `{"a":[1,1e3]}`, "expected an integer (got 1e3) at $.a[1]"},
+		{"fraction by exponent", `{"a":[1,1e-3]}`, "expected an integer (got 1e-3) at $.a[1]"},
+		{"exponent too large", `{"a":1e16}`, "integer beyond 2^53-1 (got 10000000000000000) at $.a"},
+		{"__proto__", `{"a":{"__proto__":1}}`, "invalid key __proto__ at $.a"},
 		{"2^53", `{"a":9007199254740992}`, "integer beyond 2^53-1 (got 9007199254740992) at $.a"},
 		{"-2^53", `{"a":-9007199254740992}`, "integer beyond"},
 		{"beyond int64", `{"a":99999999999999999999999999}`, "integer beyond"},

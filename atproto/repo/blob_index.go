@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/cockroachdb/pebble/v2"
@@ -169,7 +170,7 @@ func (x *blobIndex) checkBlob(b atdata.Blob) error {
 type blobEdit map[string][]byte // nil: delete
 
 // plan works out what changes of records mean for blobs.
-func (x *blobIndex) plan(changes []change, rev string, now uint64) (blobEdit, error) {
+func (x *blobIndex) plan(changes []change, rev string, now time.Time) (blobEdit, error) {
 	edit := blobEdit{}
 	rows := map[digest]blobRow{}
 	use := func(d digest, by int) error {
@@ -223,15 +224,15 @@ func (x *blobIndex) plan(changes []change, rev string, now uint64) (blobEdit, er
 }
 
 // put sets a row as its count says.
-func (e blobEdit) put(d digest, row blobRow, now uint64) {
+func (e blobEdit) put(d digest, row blobRow, now time.Time) {
 	key := string(blobKey(d))
 	switch {
 	case row.uses == 0 && !row.stored:
 		e[key] = nil
 		return
 	case row.uses == 0:
-		row.idle = now
-		e[string(idleBlobKey(now, d))] = []byte{}
+		row.idle = uint64(now.UnixMicro())
+		e[string(idleBlobKey(row.idle, d))] = []byte{}
 	}
 	e[key] = row.encode()
 }

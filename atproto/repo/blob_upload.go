@@ -50,13 +50,13 @@ func (r *Repo) Upload(ctx context.Context, body io.Reader, limit int64, mimeType
 
 // receive writes a body to a file on its way in. On an error there is none.
 func (r *Repo) receive(body io.Reader, limit int64, mimeType func([]byte) string) (path string, blob Blob, err error) {
-	path, file, err := r.blobs.create()
+	temp, file, err := r.blobs.create()
 	if err != nil {
 		return "", Blob{}, fmt.Errorf("store blob: %w", diskFull(err))
 	}
 	defer func() {
 		if err != nil {
-			r.blobs.fs.Remove(path)
+			r.blobs.fs.Remove(temp)
 		}
 	}()
 	sum, head := sha256.New(), &headBuffer{}
@@ -70,7 +70,7 @@ func (r *Repo) receive(body io.Reader, limit int64, mimeType func([]byte) string
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return "", Blob{}, fmt.Errorf("store blob: %w", diskFull(err))
 	}
-	return path, Blob{digest(sum.Sum(nil)).cid(), size, mimeType(head.bytes)}, nil
+	return temp, Blob{digest(sum.Sum(nil)).cid(), size, mimeType(head.bytes)}, nil
 }
 
 func diskFull(err error) error {
@@ -99,7 +99,7 @@ func (w *writer) addBlob(b *pebble.Batch, path string, blob Blob) (Blob, error) 
 	if !row.stored {
 		row.stored, row.size, row.mime = true, blob.Size, blob.MimeType
 	}
-	edit.put(d, row, uint64(w.cfg.Now().UnixMicro()))
+	edit.put(d, row, w.cfg.Now())
 	w.blobs.apply(b, edit)
 	return Blob{blob.CID, row.size, row.mime}, nil
 }

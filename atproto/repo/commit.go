@@ -167,7 +167,7 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	edit, err := w.blobs.plan(changes, now.Rev, seq)
+	edit, err := w.blobs.plan(changes, now.Rev, w.cfg.Now())
 	if err != nil {
 		return Result{}, errTree{err}
 	}

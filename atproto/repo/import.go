@@ -103,7 +103,7 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	edit, err := w.blobs.plan(changes, now.Rev, now.Seq)
+	edit, err := w.blobs.plan(changes, now.Rev, w.cfg.Now())
 	if err != nil {
 		return Result{}, err
 	}
