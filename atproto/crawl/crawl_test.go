@@ -145,6 +145,7 @@ func TestAsksAfterSilence(t *testing.T) {
 		time.Sleep(10 * time.Hour) // quiet but for those five
 		w.log.next()
 		time.Sleep(10 * time.Hour)
+		synctest.Wait()
 		want := "[5 requestCrawl 1205 requestCrawl 36360 requestCrawl]"
 		if got := fmt.Sprint(w.relay.heard()); got != want {
 			t.Errorf("asked %s, want %s", got, want)
@@ -164,6 +165,7 @@ func TestBacksOff(t *testing.T) {
 		w := begin(t, 0, 500, 400, 400, 400, 400, 400, 400, 400, 400, 400, 400, 200)
 		defer w.cancel()
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		asked := w.relay.heard()
 		if len(asked) != 13 {
 			t.Fatalf("asked %v", asked)
@@ -195,7 +197,9 @@ func TestWaitsAsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, 429, 200)
 		defer w.cancel()
+		w.relay.mu.Lock()
 		w.relay.wait = "7000"
+		w.relay.mu.Unlock()
 		time.Sleep(3 * time.Hour)
 		if got := fmt.Sprint(w.relay.heard()); got != "[5 requestCrawl 7005 requestCrawl]" {
 			t.Errorf("asked %s", got)
