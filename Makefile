@@ -8,10 +8,10 @@ CONFIG ?= config/embedded.yml
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz bench lint interop clean redis-server
+.PHONY: help run build test race fuzz bench bench-hold lint interop clean redis-server
 
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## serve CONFIG (config/embedded.yml: a registry and its account on localhost:5000, in ./data)
 	@bin/tidings hold init $(CONFIG)
@@ -32,6 +32,9 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 
 bench: ## compare pushes and pulls with the registry alone
 	testdata/bench/run.sh
+
+bench-hold: ## compare the account's writes and reads with the reference PDS
+	go run ./testdata/benchhold
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }

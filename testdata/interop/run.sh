@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Pushes with a real client to the real program, and has the account's
-# repository verified by the protocol's own library.
+# Pushes with a real client to the real program, uses the account with the
+# protocol's own client, and has its repository verified by the protocol's own
+# library.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -25,10 +26,11 @@ middleware:
       options:
         data: $work/data
         public: ["oss/**"]
-        hold: {hostname: "$host"}
+        hold: {hostname: "$host", login: true}
         announce: {tags: ["*"], collect: 0s}
 YAML
 "$work/tidings" hold init "$work/config.yml"
+password=$("$work/tidings" hold password "$work/config.yml" 2>/dev/null)
 "$work/tidings" serve "$work/config.yml" >"$work/log" 2>&1 &
 server=$!
 for _ in $(seq 300); do (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.1; done
@@ -46,5 +48,9 @@ $crane tag "$host/oss/docker:v1" v2
 $crane append -f "$work/one.tar.gz" -t "$host/secret/app:v1"
 
 did=did:web:localhost%3A$port
-(cd testdata/interop && node check.mjs "http://$host" "$did" \
+(cd testdata/interop &&
+  node client.mjs "http://$host" "$did" "$password" &&
+  node proofs.mjs "http://$host" "$did" "$password" &&
+  node check.mjs "http://$host" "$did" \
   io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1) || { cat "$work/log"; exit 1; }
+

@@ -30,6 +30,7 @@ type Server struct {
 	URL      string // without a slash at its end
 	DID      string
 	Password string
+	Debug    string // the URL of the hold's /debug/pprof
 
 	Secret []byte // what signs the session tokens
 

@@ -30,12 +30,13 @@ func Build(ctx context.Context, root, dir string) (program string, err error) {
 func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	port, err := freePort()
-	if err != nil {
+	port, err1 := freePort()
+	debug, err2 := freePort()
+	if err := errAnd(err1, err2); err != nil {
 		return nil, err
 	}
 	config := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(config, []byte(tidingsConfig(dir, port)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(tidingsConfig(dir, port, debug)), 0o600); err != nil {
 		return nil, err
 	}
 	run := func(args ...string) (string, error) {
@@ -50,7 +51,8 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	if _, err := run("hold", "init", config); err != nil {
 		return nil, err
 	}
-	s := &Server{Name: "tidings", URL: "http://localhost:" + port, DID: "did:web:" + Handle}
+	s := &Server{Name: "tidings", URL: "http://localhost:" + port, Debug: "http://localhost:" + debug, DID: "did:web:" + Handle}
+	var err error
 	if s.Password, err = run("hold", "password", config); err != nil {
 		return nil, err
 	}
@@ -88,18 +90,18 @@ func (s *Server) serve(ctx context.Context, program, config string) error {
 	return nil
 }
 
-func tidingsConfig(dir, port string) string {
+func tidingsConfig(dir, port, debug string) string {
 	return fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: %[1]s/registry}}
-http: {addr: "127.0.0.1:%[2]s", draintimeout: 5s}
+http: {addr: "127.0.0.1:%[2]s", draintimeout: 5s, debug: {addr: "127.0.0.1:%[4]s"}}
 middleware:
   repository:
     - name: tidings
       options:
         data: %[1]s/data
         hold: {hostname: %[3]s, login: true}
-`, dir, port, Handle)
+`, dir, port, Handle, debug)
 }
 
 // tokenSecret is what the hold signs its session tokens with, made from its

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// row is one kind of load.
+type row struct {
+	name string
+	unit string
+	want float64 // times the reference's rate; 0: no such promise
+	turn func(context.Context, pace, *target) (sample, error)
+}
+
+// sample is what a turn measured.
+type sample struct {
+	rate float64       // of the row's unit
+	mean time.Duration // of a call, or of what the row is about
+	p50  time.Duration
+	p99  time.Duration
+	done int // records or calls, that the CPU time goes by
+	cpu  time.Duration
+}
+
+var rows = []row{
+	{"applyWrites, 1 a call", "records/s", 15, writes(1, 1)},
+	{"applyWrites, 10 a call", "records/s", 15, writes(10, 1)},
+	{"applyWrites, 10 a call, 8 clients", "records/s", 40, writes(10, 8)},
+	{"applyWrites, 200 a call", "records/s", 25, writes(200, 1)},
+	{"repo.getRecord", "calls/s", 20, reads("com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s")},
+	{"sync.getRecord", "calls/s", 20, reads("com.atproto.sync.getRecord?did=%s&collection=%s&rkey=%s")},
+	{"getRepo", "MB/s", 8, export},
+	{"commit to frame, 100 subscribers", "commits/s", 0, frames(100)},
+}
+
+func writes(n, clients int) func(context.Context, pace, *target) (sample, error) {
+	return func(ctx context.Context, p pace, t *target) (sample, error) {
+		return loop(ctx, p, n, clients, func() error {
+			_, err := t.write(ctx, n)
+			return err
+		})
+	}
+}
+
+func reads(method string) func(context.Context, pace, *target) (sample, error) {
+	return func(ctx context.Context, p pace, t *target) (sample, error) {
+		return loop(ctx, p, 1, 1, func() error {
+			_, err := t.call(ctx, http.MethodGet, fmt.Sprintf(method, t.DID, collection, t.key()), nil)
+			return err
+		})
+	}
+}
+
+func export(ctx context.Context, p pace, t *target) (sample, error) {
+	var size int64
+	got, err := loop(ctx, p, 1, 1, func() error {
+		res, err := t.send(ctx, http.MethodGet, "com.atproto.sync.getRepo?did="+t.DID, nil)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		n, err := io.Copy(io.Discard, res.Body)
+		size += n
+		return err
+	})
+	if got.done > 0 {
+		got.rate *= float64(size) / float64(got.done) / 1e6
+		got.done = int(size / 1e6)
+	}
+	return got, err
+}
+
+// loop calls from so many clients until the turn is over. A call counts n.
+func loop(ctx context.Context, p pace, n, clients int, call func() error) (sample, error) {
+	var (
+		mu     sync.Mutex
+		took   []time.Duration
+		failed error
+		wg     sync.WaitGroup
+	)
+	began := time.Now()
+	for range clients {
+		wg.Go(func() {
+			for range p.calls / clients {
+				at := time.Now()
+				err := call()
+				mu.Lock()
+				took = append(took, time.Since(at))
+				if err != nil {
+					failed = err
+				}
+				stop := failed != nil || time.Since(began) > p.turn || ctx.Err() != nil
+				mu.Unlock()
+				if stop {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	all := time.Since(began)
+	return timings(took, n, all), failed
+}
+
+func timings(took []time.Duration, n int, all time.Duration) sample {
+	if len(took) == 0 {
+		return sample{}
+	}
+	slices.Sort(took)
+	var sum time.Duration
+	for _, d := range took {
+		sum += d
+	}
+	return sample{
+		rate: float64(len(took)*n) / all.Seconds(),
+		mean: sum / time.Duration(len(took)),
+		p50:  took[len(took)/2], p99: took[len(took)*99/100],
+		done: len(took) * n,
+	}
+}
