@@ -73,6 +73,7 @@ func TestDiskFull(t *testing.T) {
 	if want := int64(2 + 5 - refused); pushes != want {
 		t.Errorf("%d pushes counted, want %d", pushes, want)
 	}
+	s.verified()
 	s.once(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
 	s.stop()
 }

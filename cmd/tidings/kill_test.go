@@ -76,6 +76,7 @@ func (s *server) exactly(t *testing.T, pushes map[string]int, layers, posts int)
 		return fmt.Sprint(r.Value["manifest"], r.Value["digest"])
 	})
 	s.once(t, postCollection, posts, func(r record) string { return fmt.Sprint(r.Value["text"]) })
+	s.verified()
 }
 
 func (s *server) once(t *testing.T, collection string, want int, key func(record) string) {
@@ -192,6 +193,7 @@ func TestKillInTheMiddle(t *testing.T) {
 			t.Errorf("%s: %d posts", tag, got)
 		}
 	}
+	s.verified()
 }
 
 func within(t *testing.T, what string, answered, counted, requested int64) {

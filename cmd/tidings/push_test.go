@@ -177,6 +177,7 @@ func TestPush(t *testing.T) {
 	if got := s.numbers("oss/again").Pushes; got != 3 {
 		t.Errorf("%d pushes, want 3", got)
 	}
+	s.verified()
 	s.stop()
 }
 
@@ -246,4 +247,5 @@ func TestPushPrivate(t *testing.T) {
 	if err != nil || res.StatusCode != 200 || strings.Contains(string(car), "secret") {
 		t.Errorf("getRepo: %v %v %s", res.Status, err, fmt.Sprintf("%.200q", car))
 	}
+	s.verified()
 }

@@ -78,6 +78,7 @@ func TestRedisLoses(t *testing.T) {
 	work()
 	exact("a killed registry")
 	for _, s := range both {
+		s.verified()
 		s.stop()
 	}
 }
