@@ -1,0 +1,271 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/atproto/repo/mst"
+	"github.com/ipfs/go-cid"
+)
+
+const importLimit = 10 << 20
+
+func exportCAR(t testing.TB, r *Repo) []byte {
+	t.Helper()
+	var car bytes.Buffer
+	if err := r.Export(context.Background(), &car); err != nil {
+		t.Fatal(err)
+	}
+	return car.Bytes()
+}
+
+// shuffled is the same CAR with its blocks in another order, as other servers
+// write them.
+func shuffled(t testing.TB, car []byte) []byte {
+	t.Helper()
+	var blocks []block
+	if err := eachBlock(car, func(c cid.Cid, data []byte) error {
+		blocks = append(blocks, block{c, data})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	root := blocks[0].cid
+	rand.Shuffle(len(blocks), func(i, j int) { blocks[i], blocks[j] = blocks[j], blocks[i] })
+	return carOf(root, blocks...)
+}
+
+func carOf(root cid.Cid, blocks ...block) []byte {
+	var out bytes.Buffer
+	writeCARHeader(&out, root)
+	for _, b := range blocks {
+		writeCARBlock(&out, b.cid, b.data)
+	}
+	return out.Bytes()
+}
+
+// fillNotes writes n records, the same for the same seed.
+func fillNotes(t testing.TB, r *Repo, m model, n int) {
+	t.Helper()
+	for from := 0; from < n; from += 100 {
+		var writes []Write
+		for i := from; i < min(n, from+100); i++ {
+			writes = append(writes, note(Create, fmt.Sprintf("n%05d", i), fmt.Sprint("text ", i)))
+		}
+		apply(t, r, writes...)
+		m.apply(writes)
+	}
+}
+
+// An export goes into a repository of the same account, under another key, and
+// becomes all that is in it: one commit and one #sync.
+func TestImport(t *testing.T) {
+	t.Parallel()
+	source, m := initRepo(t, testConfig(t), profile()), model{}
+	m.apply([]Write{profile()})
+	fillNotes(t, source, m, 700)
+	b := upload(t, source, "blob")
+	writes := []Write{picture(Create, "p", b)}
+	apply(t, source, writes...)
+	m.apply(writes)
+
+	cfg := testConfig(t)
+	target := initRepo(t, cfg, profile(), note(Create, "n00001", "another text"), note(Create, "mine", "to go"))
+	before := target.Head()
+	result, err := target.Import(t.Context(), bytes.NewReader(shuffled(t, exportCAR(t, source))), importLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkStore(t, target, m)
+	head := target.Head()
+	if head.Commit != result.Commit || head.Rev != result.Rev || head.Rev <= source.Head().Rev || head.Rev <= before.Rev {
+		t.Errorf("got %+v and %+v after %+v", result, head, before)
+	}
+	events, err := target.Events(before.Seq, 10)
+	if err != nil || len(events) != 1 || kindOf(events[0]) != "#sync" {
+		t.Fatalf("got %d events, %v, want a #sync", len(events), err)
+	}
+	var sync comatproto.SyncSubscribeRepos_Sync
+	if err := sync.UnmarshalCBOR(bytes.NewReader(events[0].Frame[len("\xa2\x61t\x65#sync\x62op\x01"):])); err != nil || sync.Rev != head.Rev {
+		t.Errorf("got %+v, %v", sync, err)
+	}
+	missing, err := target.MissingBlobs(cid.Undef, 10)
+	if err != nil || len(missing) != 1 || missing[0] != (MissingBlob{b.CID, "com.example.picture", "p"}) {
+		t.Errorf("missing: got %v, %v", missing, err)
+	}
+	wantBlob(t, target, b.CID, "")
+	upload(t, target, "blob")
+	wantBlob(t, target, b.CID, "blob")
+	if missing, _ := target.MissingBlobs(cid.Undef, 10); len(missing) != 0 {
+		t.Errorf("still missing: %v", missing)
+	}
+	if names := blobFileNames(t, cfg); len(names) != 1 {
+		t.Errorf("left behind: %v", names)
+	}
+	// Life goes on: the next commit continues what #sync said.
+	next := []Write{note(Update, "n00001", "changed"), unpicture("p")}
+	apply(t, target, next...)
+	m.apply(next)
+	checkStore(t, target, m)
+	events, err = target.Events(head.Seq, 10)
+	if err != nil || len(events) != 1 {
+		t.Fatalf("got %d events, %v", len(events), err)
+	}
+	msg := decodeCommit(t, events[0])
+	if _, err := indigo.VerifyCommitMessage(t.Context(), msg); err != nil {
+		t.Error(err)
+	}
+	if *msg.Since != head.Rev || cid.Cid(*msg.PrevData) != head.Data {
+		t.Errorf("the commit continues %s, want %s", *msg.Since, head.Rev)
+	}
+	target.Close()
+	checkStore(t, openRepo(t, cfg), m)
+}
+
+// A second import of the same needs only what changed.
+func TestImportOfADifference(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	r, m := initRepo(t, cfg, profile()), model{}
+	m.apply([]Write{profile()})
+	fillNotes(t, r, m, 50)
+	full := exportCAR(t, r)
+	var few []block
+	if err := eachBlock(full, func(c cid.Cid, data []byte) error {
+		if !bytes.Contains(data, []byte("text ")) {
+			few = append(few, block{c, data})
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, r, note(Create, "extra", "1"))
+	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].cid, few...)), importLimit); err != nil {
+		t.Fatal(err)
+	}
+	checkStore(t, r, m)
+	apply(t, r, note(Delete, "n00007", ""))
+	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].cid, few...)), importLimit); !errors.Is(err, ErrBadCAR) || !strings.Contains(err.Error(), "com.example.note/n00007") {
+		t.Errorf("got %v, want the missing record named", err)
+	}
+}
+
+func TestImportRefused(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	r, m := initRepo(t, cfg, profile()), model{}
+	m.apply([]Write{profile()})
+	fillNotes(t, r, m, 20)
+	good := exportCAR(t, r)
+	var blocks []block
+	if err := eachBlock(good, func(c cid.Cid, data []byte) error {
+		blocks = append(blocks, block{c, data})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	commit := func(did string, data cid.Cid) block {
+		t.Helper()
+		signed, err := sign(did, cfg.Key, data, r.Head().Rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return block{CIDOf(signed), signed}
+	}
+	float := []byte("\xa1\x61a\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00") // {"a": 1.5}
+	tree := func(records map[string][]byte, change func(*mst.NodeData)) []byte {
+		t.Helper()
+		cids := map[string]cid.Cid{}
+		all := []block{}
+		for path, data := range records {
+			cids[path] = CIDOf(data)
+			all = append(all, block{CIDOf(data), data})
+		}
+		built, err := mst.LoadTreeFromMap(cids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := built.RootCID(); err != nil {
+			t.Fatal(err)
+		}
+		nd := built.Root.NodeData()
+		change(&nd)
+		node, _, err := nd.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		top := commit(testDID, CIDOf(node))
+		return carOf(top.cid, slices.Concat([]block{top, {CIDOf(node), node}}, all)...)
+	}
+	same := func(*mst.NodeData) {}
+	other := commit("did:web:other.example.com", r.Head().Data)
+	big := make([]byte, importLimit)
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)-1] ^= 1
+	for _, c := range []struct {
+		name string
+		car  []byte
+		want error
+		text string
+	}{
+		{"empty", nil, ErrBadCAR, ""},
+		{"no CAR", []byte("hello"), ErrBadCAR, ""},
+		{"cut short", good[:len(good)-10], ErrBadCAR, ""},
+		{"a flipped bit", flipped, ErrBadCAR, "mismatch"},
+		{"too long", carOf(blocks[0].cid, append(slices.Clone(blocks), block{CIDOf(big), big})...), ErrTooLarge, ""},
+		{"without its root", carOf(blocks[0].cid, blocks[1:]...), ErrBadCAR, "root " + blocks[0].cid.String() + " is missing"},
+		{"root is no commit", carOf(blocks[1].cid, blocks...), ErrBadCAR, "is not a commit"},
+		{"of another account", carOf(other.cid, append(blocks, other)...), ErrBadCAR, "of did:web:other.example.com, not of " + testDID},
+		{"without a node", carOf(blocks[0].cid, slices.Concat(blocks[:1], blocks[2:])...), ErrBadCAR, "is missing"},
+		{"a float", tree(map[string][]byte{"com.example.note/a": float}, same), ErrBadCAR, "Could not parse record at 'com.example.note/a'"},
+		{"a key that is none", tree(map[string][]byte{"com.example.note/a b": record("x")}, same), ErrBadCAR, "record key"},
+		{"keys out of order", tree(map[string][]byte{"com.example.note/a": record("x"), "com.example.note/b": record("y")}, func(nd *mst.NodeData) {
+			nd.Entries = append(nd.Entries, nd.Entries[0])
+		}), ErrBadCAR, "out of order"},
+		{"a node at the wrong height", tree(map[string][]byte{"com.example.note/a": record("x")}, func(nd *mst.NodeData) {
+			nd.Entries[0].KeySuffix = []byte("com.example.note/b")
+			nd.Entries = append(nd.Entries, mst.EntryData{KeySuffix: []byte("com.example.note/zzz5"), Value: nd.Entries[0].Value}, mst.EntryData{KeySuffix: []byte("com.example.note/zzz6"), Value: nd.Entries[0].Value}, mst.EntryData{KeySuffix: []byte("com.example.note/zzz7"), Value: nd.Entries[0].Value})
+		}), ErrBadCAR, "its tree is not the one"},
+	} {
+		before := r.Head()
+		_, err := r.Import(t.Context(), bytes.NewReader(c.car), importLimit)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: got %v, want %v with %q", c.name, err, c.want, c.text)
+		}
+		if r.Head() != before {
+			t.Fatalf("%s: the head moved", c.name)
+		}
+	}
+	if names := blobFileNames(t, cfg); len(names) != 0 {
+		t.Errorf("left behind: %v", names)
+	}
+	checkStore(t, r, m)
+	fillMore := []Write{note(Create, "more", "1")}
+	apply(t, r, fillMore...)
+	m.apply(fillMore)
+	checkStore(t, r, m)
+}
+
+func FuzzImport(f *testing.F) {
+	r := initRepo(f, testConfig(f), profile(), note(Create, "a", "1"), note(Create, "b", "1"))
+	car := exportCAR(f, r)
+	f.Add(car)
+	f.Add(car[:len(car)/2])
+	f.Fuzz(func(t *testing.T, car []byte) {
+		before := r.Head()
+		if _, err := r.Import(t.Context(), bytes.NewReader(car), 1<<16); err != nil && r.Head() != before {
+			t.Error("a refused import moved the head")
+		}
+		if err := r.Health(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
