@@ -114,7 +114,11 @@ func putRows(b *pebble.Batch, rows []row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return prune(b, rows[len(rows)-1].seq)
+	first, last := rows[0].seq, rows[len(rows)-1].seq
+	if first/pruneEvery == last/pruneEvery && first%pruneEvery != 0 {
+		return nil
+	}
+	return prune(b, last)
 }
 
 // summary is what the API tells of a push.

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -75,8 +76,11 @@ func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.
 			UserDID:   owner,
 			CreatedAt: timestamp(e.First),
 		})
+		if err == nil {
+			_, err = lexicon.Validate(lexicon.NSIDLayer, record)
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("record of layer %s: %w", l.Digest, err)
 		}
 		writes = append(writes, repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: recordKey(e, i), Record: record})
 	}

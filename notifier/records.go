@@ -118,6 +118,9 @@ func (s *recordSink) gather(events []sequenced) (*recordBatch, int, error) {
 			if write && !(inBatch && entry.State == ledger.Claimed) {
 				var err error
 				if change.Writes, err = recordWrites(e.UserDID, e.ManifestDigest, layers, next); err != nil {
+					if i > 0 {
+						return b, i, nil // what comes before it goes first
+					}
 					return nil, 0, &permanentError{err}
 				}
 			}

@@ -1,10 +1,18 @@
 package notifier
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/opencontainers/go-digest"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"testing"
+	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 func TestRecords(t *testing.T) {
@@ -90,5 +98,55 @@ func TestRecordsDifferentValue(t *testing.T) {
 	}
 	if len(letters) != 1 || letters[0].Sink != "records" {
 		t.Errorf("dead letters: %+v", letters)
+	}
+}
+
+// A manifest that no record can be made of is given up, with the reason, and
+// what was pushed before and after it is not.
+func TestRecordsImpossible(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	bad := image("bad", 1)
+	bad.Payload = bytes.Replace(bad.Payload, []byte("image.layer"), bytes.Repeat([]byte("x"), 300), 1)
+	bad.Digest = digest.FromBytes(bad.Payload).String()
+	r.push(image("a", 1))
+	r.push(bad)
+	r.push(image("b", 1))
+	r.drain()
+	if found := r.records(); len(found) != 2 {
+		t.Errorf("%d records, want 2", len(found))
+	}
+	letters, err := r.DeadLetters.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(letters) != 1 || letters[0].First != 2 || !strings.Contains(letters[0].Reason, "mediaType") || len(letters[0].Event) == 0 {
+		t.Errorf("dead letters: %+v", letters)
+	}
+}
+
+// The rows of pushes are bounded.
+func TestPushesPruned(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	batch := r.State.NewBatch()
+	var rows []row
+	for seq := uint64(1); seq <= keptPushes+2*pruneEvery; seq++ {
+		rows = append(rows, row{seq, &stats.Push{Repository: "oss/app"}})
+	}
+	for chunk := range slices.Chunk(rows, 700) {
+		if err := putRows(batch, chunk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.State.Commit(batch, pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	pushes, err := r.Pushes(2*keptPushes, func(string) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(pushes) < keptPushes || len(pushes) > keptPushes+pruneEvery {
+		t.Errorf("%d rows are kept, want %d or a little more", len(pushes), keptPushes)
 	}
 }

@@ -19,8 +19,12 @@ import (
 //	p/<event number, big endian>/r   recordsResult
 //	p/<event number, big endian>/a   announceResult
 
-// keptPushes is how many pushes the rows remember.
-const keptPushes = 10_000
+// keptPushes is how many pushes the rows remember, and a little more, for they
+// are pruned now and then.
+const (
+	keptPushes = 10_000
+	pruneEvery = 1_000
+)
 
 // recordsResult is what the records sink did for a push.
 type recordsResult struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
