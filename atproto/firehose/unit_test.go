@@ -74,7 +74,7 @@ func TestFeed(t *testing.T) {
 	follows := map[uint64]uint64{} // which event comes after which
 	cursors := make([]uint64, 20)
 	fell := 0
-	for step := range 20_000 {
+	for step := range 5_000 {
 		if rng.IntN(3) == 0 {
 			for range 1 + rng.IntN(9) {
 				seq := log.Head() + 1 + rng.Uint64N(3)

@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// patience is for what must happen: a test that waits so long has failed.
+const patience = 20 * time.Second
+
+const (
+	collection = "com.example.thing"
+
+	// hostname is the account's. One with a port would not do: the relay writes
+	// the %3A in a DID in small letters, which is another DID.
+	hostname = "hold.example.com"
+)
+
+// account is a hold that can be stopped and started at one address.
+type account struct {
+	*testing.T
+	dir  string
+	addr string // localhost:port
+
+	mu     sync.Mutex
+	repo   *repo.Repo
+	server *hold.Server
+	http   *http.Server
+	events *prometheus.Registry
+}
+
+func newAccount(t *testing.T) *account {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port}
+	if _, err := hold.Init(hold.InitConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1}); err != nil {
+		t.Fatal(err)
+	}
+	a.serve(l)
+	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *account) path(name string) string { return filepath.Join(a.dir, name) }
+
+func (a *account) start() {
+	a.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1"+a.addr[len("localhost"):])
+	if err != nil {
+		a.Fatal(err)
+	}
+	a.serve(l)
+}
+
+func (a *account) serve(l net.Listener) {
+	a.Helper()
+	r, id, err := hold.OpenRepo(hold.RepoConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1})
+	if err != nil {
+		a.Fatal(err)
+	}
+	metrics := hold.NewMetrics()
+	server, err := hold.New(hold.Config{Identity: id, Repo: r, PasswordFile: a.path("password"), Metrics: metrics})
+	if err != nil {
+		a.Fatal(err)
+	}
+	a.events = prometheus.NewRegistry()
+	a.events.MustRegister(metrics.Collectors()...)
+	a.repo, a.server, a.http = r, server, &http.Server{Handler: server}
+	go a.http.Serve(l)
+}
+
+func (a *account) stop() {
+	if a.http == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := a.http.Shutdown(ctx); err != nil {
+		a.Error(err)
+	}
+	if err := a.server.Shutdown(ctx); err != nil {
+		a.Error(err)
+	}
+	if err := a.repo.Close(); err != nil {
+		a.Error(err)
+	}
+	a.http = nil
+}
+
+// subscribed waits until somebody listens.
+func (a *account) subscribed() {
+	a.Helper()
+	eventually(a.T, "the relay listens", func() bool {
+		families, err := a.events.Gather()
+		if err != nil {
+			a.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "tidings_firehose_subscribers" {
+				return f.GetMetric()[0].GetGauge().GetValue() > 0
+			}
+		}
+		return false
+	})
+}
+
+// backup keeps the repository as it is now, for restore.
+func (a *account) backup() {
+	a.Helper()
+	if err := os.CopyFS(a.path("backup"), os.DirFS(a.path("hold"))); err != nil {
+		a.Fatal(err)
+	}
+}
+
+func (a *account) restore() {
+	a.Helper()
+	if err := os.RemoveAll(a.path("hold")); err != nil {
+		a.Fatal(err)
+	}
+	if err := os.Rename(a.path("backup"), a.path("hold")); err != nil {
+		a.Fatal(err)
+	}
+}
+
+func (a *account) apply(writes ...repo.Write) {
+	a.Helper()
+	if _, err := a.repo.Apply(context.Background(), writes, nil); err != nil {
+		a.Fatal(err)
+	}
+}
+
+func note(action repo.Action, rkey string, n int) repo.Write {
+	w := repo.Write{Action: action, Collection: collection, RKey: rkey}
+	if action == repo.Delete {
+		return w
+	}
+	record, err := lexicon.Encode(map[string]any{"$type": collection, "n": n})
+	if err != nil {
+		panic(err)
+	}
+	w.Record = record
+	return w
+}
+
+// identity is what the hold says of itself.
+func (a *account) identity() identity.Identity {
+	a.Helper()
+	resp, err := http.Get("http://" + a.addr + "/.well-known/did.json")
+	if err != nil {
+		a.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var doc identity.DIDDocument
+	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
+		a.Fatal(err)
+	}
+	return identity.ParseIdentity(&doc)
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never happens that %s", what)
+		}
+	}
+}
+
+// complaints collects what the relay warns of.
+type complaints struct {
+	slog.Handler
+	mu   *sync.Mutex
+	list *[]string
+}
+
+func (c complaints) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (c complaints) Handle(_ context.Context, r slog.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	*c.list = append(*c.list, line)
+	return nil
+}
+
+func (c complaints) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c complaints) WithGroup(string) slog.Handler      { return c }
+
+func (c complaints) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := *c.list
+	*c.list = nil
+	return list
+}

@@ -1,0 +1,224 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	relaytest "github.com/bluesky-social/indigo/cmd/relay/testing"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// world is a hold, a relay that follows it, and one who follows the relay.
+type world struct {
+	*account
+	relay    *relaytest.SimpleRelay
+	consumer *relaytest.Consumer
+	warned   complaints
+	have     []string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{account: newAccount(t), warned: complaints{mu: new(sync.Mutex), list: new([]string)}}
+	before := slog.Default()
+	slog.SetDefault(slog.New(w.warned)) // the only log the relay knows
+	t.Cleanup(func() { slog.SetDefault(before) })
+	directory := identity.NewMockDirectory()
+	directory.Insert(w.identity())
+	w.relay = relaytest.MustSimpleRelay(directory, t.TempDir(), false)
+	w.consumer = relaytest.NewConsumer(fmt.Sprintf("ws://localhost:%d", w.relay.Port))
+	w.consumer.Timeout = patience
+	if err := w.consumer.Connect(t.Context(), -1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.consumer.Shutdown)
+	if err := w.relay.Relay.SubscribeToHost(t.Context(), w.addr, true, true); err != nil {
+		t.Fatal(err)
+	}
+	w.subscribed()
+	return w
+}
+
+// write makes random commits of each kind and size.
+func (w *world) write(rng *rand.Rand, commits int) {
+	w.Helper()
+	for range commits {
+		var writes []repo.Write
+		used := map[string]bool{}
+		for range 1 + rng.IntN(12) {
+			if len(w.have) == 0 || rng.IntN(3) > 0 {
+				key := fmt.Sprintf("k%x", rng.Uint64())
+				w.have = append(w.have, key)
+				used[key] = true
+				writes = append(writes, note(repo.Create, key, rng.IntN(1000)))
+				continue
+			}
+			i := rng.IntN(len(w.have))
+			key := w.have[i]
+			if used[key] {
+				continue
+			}
+			used[key] = true
+			if rng.IntN(2) == 0 {
+				writes = append(writes, note(repo.Update, key, 1000+rng.IntN(1_000_000)))
+				continue
+			}
+			writes = append(writes, note(repo.Delete, key, 0))
+			w.have = slices.Delete(w.have, i, i+1)
+		}
+		w.apply(writes...)
+	}
+}
+
+// empty deletes every record that write made.
+func (w *world) empty() {
+	for keys := range slices.Chunk(w.have, 200) {
+		var writes []repo.Write
+		for _, key := range keys {
+			writes = append(writes, note(repo.Delete, key, 0))
+		}
+		w.apply(writes...)
+	}
+	w.have = nil
+}
+
+// agrees waits until the relay is at the hold's head.
+func (w *world) agrees() {
+	w.Helper()
+	head := w.repo.Head()
+	ctx := context.Background()
+	eventually(w.T, "the relay is at the head", func() bool {
+		account, err := w.relay.Relay.GetAccount(ctx, syntax.DID(head.DID))
+		if err != nil {
+			return false
+		}
+		known, err := w.relay.Relay.GetAccountRepo(ctx, account.UID)
+		return err == nil && known.Rev == head.Rev && known.CommitCID == head.Commit.String() && known.CommitDataCID == head.Data.String()
+	})
+}
+
+// passedOn is what came out of the relay, one line an event.
+func (w *world) passedOn(count int) []string {
+	w.Helper()
+	events, err := w.consumer.ConsumeEvents(count)
+	if err != nil {
+		w.Fatalf("%v; %d of %d events; the relay says %q", err, w.consumer.Count(), count, w.warned.take())
+	}
+	var lines []string
+	for _, e := range events {
+		switch {
+		case e.RepoIdentity != nil:
+			lines = append(lines, "#identity")
+		case e.RepoAccount != nil:
+			lines = append(lines, fmt.Sprint("#account ", e.RepoAccount.Active))
+		case e.RepoSync != nil:
+			lines = append(lines, "#sync "+e.RepoSync.Rev)
+		case e.RepoCommit != nil:
+			lines = append(lines, "#commit "+e.RepoCommit.Rev+" "+e.RepoCommit.Commit.String())
+		}
+	}
+	return lines
+}
+
+func (w *world) calm() {
+	w.Helper()
+	if warned := w.warned.take(); len(warned) > 0 {
+		w.Errorf("the relay warns: %s", strings.Join(warned, "\n"))
+	}
+}
+
+// A strict relay that has never heard of the account takes its introduction
+// and each commit after it, follows it through a restart from its cursor, and
+// through the restore of an old backup.
+func TestRelay(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	w := newWorld(t)
+
+	// A new relay.
+	if err := w.repo.Notify(t.Context(), repo.Identity, repo.Account, repo.Sync); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"#identity", "#account true", "#sync " + w.repo.Head().Rev}
+	commits := func(write func()) {
+		t.Helper()
+		before := w.repo.Head().Seq
+		write()
+		want = append(want, w.logged(before)...)
+	}
+	commits(func() { w.write(rng, 40); w.empty(); w.write(rng, 20) })
+	w.agrees()
+	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
+		t.Errorf("passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	w.calm()
+
+	// A restart: what happens before the relay is back waits for it.
+	w.backup()
+	commits(func() { w.write(rng, 10) })
+	w.agrees()
+	w.stop()
+	w.start()
+	commits(func() { w.write(rng, 10) })
+	w.agrees()
+	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
+		t.Errorf("after a restart: passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, line := range w.warned.take() {
+		expected := []string{
+			"host connection failed", "dialing failed",
+			"dropping commit with old rev", // its cursor lags behind what it has taken
+		}
+		if !slices.ContainsFunc(expected, func(text string) bool { return strings.HasPrefix(line, text) }) {
+			t.Errorf("after a restart the relay warns: %s", line)
+		}
+	}
+
+	// A backup from before the last twenty commits: the relay knows more than the
+	// hold, is told what is so, and follows on.
+	lost := w.repo.Head().Rev
+	w.stop()
+	w.restore()
+	w.start()
+	if rev := w.repo.Head().Rev; rev >= lost {
+		t.Fatalf("restored to %s, had %s", rev, lost)
+	}
+	w.subscribed()
+	eventually(t, "the hold has recovered", func() bool { return w.repo.Head().Rev > lost })
+	w.agrees()
+	warned := strings.Join(w.warned.take(), "\n")
+	if !strings.Contains(warned, "miss-matching prevData") || strings.Contains(warned, "future cursor") {
+		t.Errorf("after a restore the relay warns: %s", warned)
+	}
+	w.have = nil // not all of these are there
+	w.write(rng, 20)
+	w.agrees()
+	w.calm()
+}
+
+// logged is what the hold has logged after a sequence number, one line an
+// event, as passedOn has it.
+func (w *world) logged(after uint64) (lines []string) {
+	w.Helper()
+	for {
+		page, err := w.repo.Events(after, 100)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if len(page) == 0 {
+			return lines
+		}
+		for _, e := range page {
+			lines = append(lines, line(w.T, e))
+			after = e.Seq
+		}
+	}
+}
