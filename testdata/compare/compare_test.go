@@ -41,10 +41,21 @@ func TestCompare(t *testing.T) {
 			}
 		})
 	}
-	t.Run("logins", func(t *testing.T) { compareLoginLimit(t, theirs, ours) })
+	for _, more := range []struct {
+		name    string
+		compare func(*testing.T, *side, *side)
+	}{
+		{"calls at once", compareQueue},
+		{"firehose", compareFirehose},
+		{"first events", compareBeginning},
+		{"bad cursors", compareBadCursors},
+		{"login limit", compareLoginLimit}, // last, since it uses up what an address may try
+	} {
+		t.Run(more.name, func(t *testing.T) { more.compare(t, theirs, ours) })
+	}
 }
 
-// compareLoginLimit comes last, since it uses up what an address may try.
+// compareLoginLimit tries passwords until it is told to stop.
 func compareLoginLimit(t *testing.T, theirs, ours *side) {
 	const most = 30 // in 5 minutes; earlier rows have used some of it
 	r := row{
@@ -158,14 +169,19 @@ func compareBody(t *testing.T, theirs, ours *side, r row, their, our reply) {
 		return
 	}
 	theirShape, ourShape := without(shape(their.json), r.less), without(shape(our.json), r.more)
-	for _, line := range theirShape {
-		if !slices.Contains(ourShape, line) {
-			t.Errorf("hold: has no %s; it has\n%s", line, strings.Join(ourShape, "\n"))
+	sameLines(t, "body", theirShape, ourShape)
+}
+
+func sameLines(t *testing.T, what string, theirs, ours []string) {
+	t.Helper()
+	for _, line := range theirs {
+		if !slices.Contains(ours, line) {
+			t.Errorf("hold: %s without %s; it has\n%s", what, line, strings.Join(ours, "\n"))
 		}
 	}
-	for _, line := range ourShape {
-		if !slices.Contains(theirShape, line) {
-			t.Errorf("hold: has %s, which the reference has not; it has\n%s", line, strings.Join(theirShape, "\n"))
+	for _, line := range ours {
+		if !slices.Contains(theirs, line) {
+			t.Errorf("hold: %s with %s, which the reference has not; it has\n%s", what, line, strings.Join(theirs, "\n"))
 		}
 	}
 }

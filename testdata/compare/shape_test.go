@@ -9,34 +9,41 @@ import (
 
 // verbatim are members whose value is part of the shape: it does not depend on
 // the account, the server or the time.
-var verbatim = []string{"$type", "validationStatus", "active", "status", "value", "error", "seq"}
+var verbatim = []string{"$type", "validationStatus", "active", "status", "value", "error"}
 
 // shape is what a body of JSON has, a line a member: its path and its type.
-func shape(v any) []string {
-	lines := map[string]bool{}
-	addShape(lines, "$", v, false)
-	return slices.Sorted(maps.Keys(lines))
+func shape(v any) []string { return shapeOf(v, verbatim) }
+
+func shapeOf(v any, verbatim []string) []string {
+	s := shaper{verbatim, map[string]bool{}}
+	s.add("$", v, false)
+	return slices.Sorted(maps.Keys(s.lines))
 }
 
-func addShape(lines map[string]bool, path string, v any, exact bool) {
+type shaper struct {
+	verbatim []string
+	lines    map[string]bool
+}
+
+func (s shaper) add(path string, v any, exact bool) {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, value := range v {
-			addShape(lines, path+"."+name, value, exact || slices.Contains(verbatim, name))
+			s.add(path+"."+name, value, exact || slices.Contains(s.verbatim, name))
 		}
 		if len(v) == 0 {
-			lines[path+" {}"] = true
+			s.lines[path+" {}"] = true
 		}
 	case []any:
 		for _, value := range v {
-			addShape(lines, path+"[]", value, exact)
+			s.add(path+"[]", value, exact)
 		}
 		if len(v) == 0 {
-			lines[path+" []"] = true
+			s.lines[path+" []"] = true
 		}
 	default:
 		kind := map[bool]string{true: text(v), false: kindOf(v)}[exact]
-		lines[path+" "+kind] = true
+		s.lines[path+" "+kind] = true
 	}
 }
 
@@ -44,7 +51,7 @@ func kindOf(v any) string {
 	switch v.(type) {
 	case string:
 		return "string"
-	case json.Number:
+	case json.Number, float64:
 		return "number"
 	case bool:
 		return "bool"
