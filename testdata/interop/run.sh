@@ -54,7 +54,6 @@ did=did:web:localhost%3A$port
   node check.mjs "http://$host" "$did" \
   io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1) || { cat "$work/log"; exit 1; }
 
-
 # A relay follows the firehose. It is a module of its own and needs a C compiler.
 (cd testdata/relay && CGO_ENABLED=1 go test -count=1 ./...)
 
