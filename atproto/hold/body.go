@@ -42,10 +42,12 @@ func (s *Server) receive(c *call, limit int64, read func(*pacedReader) error) er
 		return s.tooMany(c, time.Minute)
 	}
 	body := newPacedReader(c.writer, c.Body, s.bodyTimeout)
-	defer body.done()
 	err := read(body)
 	if body.err != nil {
 		return errBodyEnded
+	}
+	if err == nil {
+		body.done() // else the limit is for the rest of the body, which the server drains
 	}
 	return err
 }

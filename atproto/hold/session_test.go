@@ -3,7 +3,10 @@ package hold
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/bluesky-social/indigo/api/agnostic"
 	"github.com/bluesky-social/indigo/atproto/atclient"
+	"github.com/bluesky-social/indigo/atproto/auth"
+	"github.com/bluesky-social/indigo/atproto/identity"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
 const loginMethod = "com.atproto.server.createSession"
@@ -230,4 +236,181 @@ func TestIndigoClient(t *testing.T) {
 	if err := write(); err != nil || refreshed != 1 {
 		t.Errorf("after expiry: %v, %d refreshes", err, refreshed)
 	}
+}
+
+const (
+	getSession     = "com.atproto.server.getSession"
+	refreshSession = "com.atproto.server.refreshSession"
+	deleteSession  = "com.atproto.server.deleteSession"
+)
+
+// id is the jti of a token.
+func (h *testHold) id(token string) string {
+	h.Helper()
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	var c struct{ JTI string }
+	if err != nil || json.Unmarshal(payload, &c) != nil || c.JTI == "" {
+		h.Fatalf("not a token: %s", token)
+	}
+	return c.JTI
+}
+
+func TestRefreshTokensRotate(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	_, body := h.login(testHost, h.password)
+	first := body["refreshJwt"].(string)
+	refresh := func(token string) string {
+		t.Helper()
+		h.access = token
+		return h.want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
+	}
+	second := refresh(first)
+	h.advance(refreshGrace - time.Minute)
+	if again := refresh(first); h.id(again) != h.id(second) || h.id(second) == h.id(first) {
+		t.Error("a token used twice has two successors")
+	}
+	third := refresh(second)
+	revoked := func(token string) {
+		t.Helper()
+		h.access = token
+		h.want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
+	}
+	h.advance(2 * time.Minute) // the grace counts from the first use
+	revoked(first)
+	if h.id(refresh(second)) != h.id(third) {
+		t.Error("another successor")
+	}
+	h.advance(refreshGrace)
+	revoked(second)
+	// A server that starts anew knows them still.
+	again, err := New(Config{Identity: h.server.id, Repo: h.repo, Login: true, PasswordFile: h.server.passwordFile, Now: h.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.server.sessions = again.sessions
+	refresh(third)
+}
+
+func TestDeleteSession(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	_, mine := h.login(testHost, h.password)
+	_, other := h.login(testHost, h.password)
+	access, first := mine["accessJwt"].(string), mine["refreshJwt"].(string)
+	h.access = first
+	second := h.want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
+	h.access = ""
+	h.want("POST", deleteSession, "", 401, "AuthMissing", "")
+	h.access = access
+	h.want("POST", deleteSession, "", 400, "InvalidToken", "could not be verified")
+	h.access = second
+	for range 2 {
+		resp, body := h.do(h.request("POST", "/xrpc/"+deleteSession, ""))
+		if resp.StatusCode != 200 || len(body) != 0 {
+			t.Errorf("got %d %q", resp.StatusCode, body)
+		}
+	}
+	for _, token := range []string{first, second} {
+		h.access = token
+		h.want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
+	}
+	h.access = access
+	h.want("GET", getSession, "", 400, "ExpiredToken", "Token has been revoked")
+	h.access = other["accessJwt"].(string)
+	h.want("GET", getSession, "", 200, "", "")
+	// Also with a token that has expired.
+	h.access = other["refreshJwt"].(string)
+	h.advance(refreshToken.life + time.Hour)
+	if resp, body := h.do(h.request("POST", "/xrpc/"+deleteSession, "")); resp.StatusCode != 200 {
+		t.Errorf("expired: got %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	now := h.clock()
+	grants := map[string]grant{}
+	for i := range maxGrants + 5 {
+		grants[fmt.Sprint(i)] = grant{Session: "s", Expires: now.Add(time.Duration(i+1) * time.Hour)}
+	}
+	s := h.server.sessions
+	if err := s.keep(grants); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.grants["4"]; ok || len(s.grants) != maxGrants {
+		t.Errorf("%d are kept", len(s.grants))
+	}
+	read, err := openSessions(s.file, h.server.lg)
+	if err != nil || len(read.grants) != maxGrants {
+		t.Errorf("%d are read again, %v", len(read.grants), err)
+	}
+	if info, err := os.Stat(s.file); err != nil || info.Mode().Perm() != 0o600 || info.Size() > maxSessionsFile {
+		t.Errorf("got %v, %v", info, err)
+	}
+	if err := os.WriteFile(s.file, []byte("{damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := openSessions(s.file, h.server.lg); err != nil || len(read.grants) != 0 {
+		t.Errorf("damaged: got %d, %v", len(read.grants), err)
+	}
+}
+
+// A service verifies the tokens with indigo's validator and our did.json.
+func TestServiceAuth(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	dir := identity.NewMockDirectory()
+	dir.Insert(identity.Identity{
+		DID: syntax.DID(h.did), Handle: testHost,
+		Keys: map[string]identity.VerificationMethod{"atproto": {Type: "Multikey", PublicKeyMultibase: h.publicKey().Multibase()}},
+	})
+	const aud, lxm = "did:web:api.example.com", syntax.NSID("com.example.method")
+	token := func(query string) string {
+		t.Helper()
+		text, _ := h.want("GET", "com.atproto.server.getServiceAuth?aud="+aud+query, "", 200, "", "")["token"].(string)
+		return text
+	}
+	validator := auth.ServiceAuthValidator{Audience: aud, Dir: dir}
+	check := func(token string, method *syntax.NSID, good bool) {
+		t.Helper()
+		did, err := validator.Validate(t.Context(), token, method)
+		if good != (err == nil) || good && did.String() != h.did {
+			t.Errorf("got %s, %v, want good %t", did, err, good)
+		}
+	}
+	bound := lxm
+	other := syntax.NSID("com.example.other")
+	in := func(d time.Duration) string { return fmt.Sprint("&exp=", h.clock().Add(d).Unix()) }
+	check(token("&lxm="+lxm.String()), &bound, true)
+	check(token("&lxm="+lxm.String()), &other, false)
+	check(token("&lxm="+lxm.String()+in(50*time.Minute)), &bound, true)
+	check(token(""), &bound, false)
+	check(token(in(30*time.Second)), nil, true)
+	if a, b := token(""), token(""); h.id(a) == h.id(b) {
+		t.Error("two tokens have one jti")
+	}
+	validator.Audience = "did:web:other.example.com"
+	check(token("&lxm="+lxm.String()), &bound, false)
+
+	method := "com.atproto.server.getServiceAuth?aud=" + aud
+	h.want("GET", method+in(-time.Minute), "", 400, "BadExpiration", "expiration is in past")
+	h.want("GET", method+"&exp=-9223372036854775808", "", 400, "BadExpiration", "expiration is in past")
+	h.want("GET", method+"&exp=9223372036854775807&lxm=a.b.c", "", 400, "BadExpiration", "more than an hour")
+	h.want("GET", method+in(2*time.Minute), "", 400, "BadExpiration", "more than a minute")
+	h.want("GET", method+"&lxm=a.b.c"+in(61*time.Minute), "", 400, "BadExpiration", "more than an hour")
+	h.want("GET", method+"&lxm=com.atproto.server.getSession", "", 400, "InvalidRequest", "protected method: com.atproto.server.getSession")
+	h.want("GET", method+"&lxm=x", "", 400, "InvalidRequest", "at $.lxm")
+	for aud, want := range map[string]int{
+		"x": 400, "did:key:zabc": 400, "did:web:a.example.com": 200, "did:web:a.example.com#": 400, "did:web:a.example.com#a#b": 400,
+		"did:web:a.example.com#service": 200, "did:plc:ewvi7nxzyoun6zhxrhs64oiz": 200,
+	} {
+		resp, body := h.do(h.request("GET", "/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(aud), ""))
+		if resp.StatusCode != want {
+			t.Errorf("%s: got %d %s, want %d", aud, resp.StatusCode, body, want)
+		}
+	}
+	h.access = ""
+	h.want("GET", method, "", 401, "AuthMissing", "")
 }
