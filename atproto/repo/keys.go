@@ -87,7 +87,7 @@ func ours(c cid.Cid) bool {
 	return p.Version == 1 && p.Codec == cid.DagCBOR && p.MhType == multihash.SHA2_256 && p.MhLength == digestSize
 }
 
-var errDamaged = errors.New("the repository is damaged: restore it from a backup")
+var errDamaged = errors.New("the repository is damaged: stop the server, then `tidings hold verify` says how, and `tidings hold repair` mends what it can")
 
 func splitRecord(val []byte) (cid.Cid, []byte, error) {
 	if len(val) < digestSize {

@@ -245,6 +245,15 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 }
 
 func loadHead(cfg Config, db *pebble.DB) (state, error) {
+	pub, err := cfg.Key.PublicKey()
+	if err != nil {
+		return state{}, fmt.Errorf("read signing key: %w", err)
+	}
+	return loadHeadOf(cfg.DID, pub, db)
+}
+
+// loadHeadOf loads a head that this key signed.
+func loadHeadOf(did string, key atcrypto.PublicKey, db *pebble.DB) (state, error) {
 	val, err := store.Read(db, keyHead)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return state{}, fmt.Errorf("it has no head: %w", errDamaged)
@@ -256,15 +265,11 @@ func loadHead(cfg Config, db *pebble.DB) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	if s.DID != cfg.DID {
-		return state{}, fmt.Errorf("it is the repository of %s, not of %s: name the right one, or keep the new one in a directory of its own", s.DID, cfg.DID)
+	if s.DID != did {
+		return state{}, fmt.Errorf("it is the repository of %s, not of %s: name the right one, or keep the new one in a directory of its own", s.DID, did)
 	}
-	pub, err := cfg.Key.PublicKey()
-	if err != nil {
-		return state{}, fmt.Errorf("read signing key: %w", err)
-	}
-	if err := commit.VerifySignature(pub); err != nil {
-		return state{}, fmt.Errorf("its head %s is not signed by this key (%s): give the key that belongs to it: %w", s.Commit, pub.DIDKey(), err)
+	if err := commit.VerifySignature(key); err != nil {
+		return state{}, fmt.Errorf("its head %s is not signed by this key (%s): give the key that belongs to it: %w", s.Commit, key.DIDKey(), err)
 	}
 	return s, nil
 }

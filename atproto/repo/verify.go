@@ -100,9 +100,13 @@ type verifier struct {
 	found  func(Problem)
 	report Report
 
-	head  state // zero if it is damaged
-	lost  int64 // nodes of the tree that can't be used
-	index int64 // entries that records have
+	head  state  // zero if it is damaged
+	older bool   // an older key signed it
+	begin string // the first rev that the event log tells of
+	gone  uint64 // the last event that it has dropped
+	lost  int64  // nodes of the tree that can't be used
+	index int64  // entries that records have
+	refs  blobUses
 }
 
 func newVerifier(cfg Config, db pebble.Reader, old []atcrypto.PublicKey, found func(Problem)) (*verifier, error) {
@@ -122,7 +126,7 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.readHead(); err != nil {
 		return err
 	}
-	for _, look := range []func(context.Context) error{v.records, v.leaks, v.strayIndex, v.log} {
+	for _, look := range []func(context.Context) error{v.records, v.leaks, v.strayIndex, v.log, v.blobs, v.idle} {
 		if err := look(ctx); err != nil {
 			return err
 		}
@@ -155,14 +159,18 @@ func (v *verifier) readHead() error {
 		v.wrong(PartHead, on.Commit.String(), "it is not signed by this account's key (%s): the key is another, or the head is damaged", v.keys[0].DIDKey())
 		return nil
 	case !signer.Equal(v.keys[0]):
+		v.older = true
 		v.wrong(PartHead, on.Commit.String(), "it is still signed by an older key (%s): a change of keys was cut short", signer.DIDKey())
 	}
 	v.head, v.report.Head = on, on.Head
-	if ahead := syntax.TID(on.Rev).Time().Sub(v.cfg.Now()); ahead > maxAhead {
+	if ahead := on.ahead(v.cfg.Now()); ahead > maxAhead {
 		v.wrong(PartClock, on.Rev, "the head is dated %s ahead of this machine's clock", ahead.Round(time.Second))
 	}
 	return nil
 }
+
+// ahead is how far the state is dated ahead.
+func (s state) ahead(now time.Time) time.Duration { return syntax.TID(s.Rev).Time().Sub(now) }
 
 // signer is the key of this account that signed a commit, nil if none did.
 func (v *verifier) signer(commit *indigo.Commit) atcrypto.PublicKey {

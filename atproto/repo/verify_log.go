@@ -34,6 +34,7 @@ func (v *verifier) log(ctx context.Context) error {
 		}
 		return nil
 	})
+	v.begin, v.gone = chain.first, lost
 	if err != nil || v.report.Events == 0 || v.head.Rev == "" {
 		return err
 	}
@@ -76,9 +77,13 @@ type chain struct {
 	logged uint64 // bytes, from the first kept event on those that it counts
 	some   bool
 
-	rev    string  // the state that the last #commit or #sync gave; "": none did
-	data   cid.Cid // Undef after a #sync that was not looked into
+	first  string // the first rev that it tells of
+	rev    string // the state that the last #commit or #sync gave; "": none did
+	data   cid.Cid
 	commit cid.Cid
+	signed []byte // that commit
+
+	block func(cid.Cid, []byte) error // nil, or takes every block that an event carries
 }
 
 // next takes the event after those before. After an error it goes on from
@@ -98,11 +103,17 @@ func (c *chain) next(rest, val []byte) error {
 	before, frame := binary.BigEndian.Uint64(val), val[8:]
 	counted := !c.some || before == c.logged
 	c.logged, c.some = before+uint64(len(frame)), true
-	if !counted {
-		return errors.New("the bytes before it are counted wrong")
+	err := c.frame(seq, frame)
+	if err != nil && !errors.Is(err, errGap) {
+		c.rev = "" // and the next event is not to blame
 	}
-	return c.frame(seq, frame)
+	if !counted {
+		return errors.New("the bytes before it are counted wrong: an event is missing, or is another")
+	}
+	return err
 }
+
+var errGap = errors.New("it is not on top of the state before it")
 
 func (c *chain) frame(seq uint64, frame []byte) error {
 	kind, body, err := splitFrame(frame)
@@ -179,12 +190,11 @@ func decodeBody(into cbg.CBORUnmarshaler, body []byte) error {
 // commitEvent takes a #commit: its blocks, its signature, the records of its
 // operations, and that it is on top of the state before.
 func (c *chain) commitEvent(msg *comatproto.SyncSubscribeRepos_Commit) error {
-	blocks, commit, err := c.signed(msg.Blocks, cid.Cid(msg.Commit), msg.Rev)
+	rev, data := c.rev, c.data
+	blocks, err := c.take(msg.Blocks, cid.Cid(msg.Commit), msg.Rev)
 	if err != nil {
 		return err
 	}
-	rev, data := c.rev, c.data
-	c.rev, c.data, c.commit = msg.Rev, commit.Data, cid.Cid(msg.Commit)
 	for _, op := range msg.Ops {
 		if op.Cid == nil {
 			continue
@@ -197,7 +207,7 @@ func (c *chain) commitEvent(msg *comatproto.SyncSubscribeRepos_Commit) error {
 		return nil
 	}
 	if msg.Since == nil || *msg.Since != rev || msg.PrevData == nil || cid.Cid(*msg.PrevData) != data {
-		return fmt.Errorf("it is not on top of %s, the state before it", rev)
+		return fmt.Errorf("%w, %s", errGap, rev)
 	}
 	return nil
 }
@@ -207,37 +217,40 @@ func (c *chain) syncEvent(msg *comatproto.SyncSubscribeRepos_Sync) error {
 	if err != nil {
 		return err
 	}
-	_, commit, err := c.signed(msg.Blocks, root, msg.Rev)
-	if err != nil {
-		return err
-	}
-	c.rev, c.data, c.commit = msg.Rev, commit.Data, root
-	return nil
+	_, err = c.take(msg.Blocks, root, msg.Rev)
+	return err
 }
 
-// signed takes the blocks of an event apart.
-func (c *chain) signed(car []byte, id cid.Cid, rev string) (map[cid.Cid][]byte, *indigo.Commit, error) {
+// take takes the blocks of an event apart, and its commit as the state.
+func (c *chain) take(car []byte, id cid.Cid, rev string) (map[cid.Cid][]byte, error) {
 	blocks := map[cid.Cid][]byte{}
-	root, err := readCAR(bytes.NewReader(car), maxCommitCAR, func(c cid.Cid, data []byte) error {
-		blocks[c] = bytes.Clone(data)
-		return nil
+	root, err := readCAR(bytes.NewReader(car), maxCommitCAR, func(id cid.Cid, data []byte) error {
+		blocks[id] = bytes.Clone(data)
+		if c.block == nil {
+			return nil
+		}
+		return c.block(id, data)
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	data, ok := blocks[id]
 	if !ok || root != id {
-		return nil, nil, fmt.Errorf("it lacks its commit %s", id)
+		return nil, fmt.Errorf("it lacks its commit %s", id)
 	}
 	var commit indigo.Commit
 	if err := commit.UnmarshalCBOR(bytes.NewReader(data)); err != nil {
-		return nil, nil, errors.New("its commit can't be understood")
+		return nil, errors.New("its commit can't be understood")
 	}
 	if commit.VerifyStructure() != nil || commit.DID != c.cfg.DID || commit.Rev != rev {
-		return nil, nil, fmt.Errorf("its commit is of %s at %s", commit.DID, commit.Rev)
+		return nil, fmt.Errorf("its commit is of %s at %s", commit.DID, commit.Rev)
 	}
 	if c.signer(&commit) == nil {
-		return nil, nil, fmt.Errorf("its commit %s is not signed by a key of this account", id)
+		return nil, fmt.Errorf("its commit %s is not signed by a key of this account", id)
 	}
-	return blocks, &commit, nil
+	c.rev, c.data, c.commit, c.signed = rev, commit.Data, id, data
+	if c.first == "" {
+		c.first = rev
+	}
+	return blocks, nil
 }

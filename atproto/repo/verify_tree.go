@@ -51,7 +51,7 @@ func orFirst(path string) string {
 }
 
 func (v *verifier) pair(p pair) error {
-	c, _, err := p.record()
+	c, record, err := p.record()
 	switch {
 	case err != nil:
 		v.wrong(PartRecord, p.path, "%v", err)
@@ -62,6 +62,7 @@ func (v *verifier) pair(p pair) error {
 		v.wrong(PartRecord, p.path, "it is %s, and the tree says %s", c, p.want)
 	}
 	v.report.Records++
+	v.recordBlobs(p.path, record)
 	_, closer, err := v.db.Get(indexKey(c, p.path))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):

@@ -84,6 +84,7 @@ func Open(cfg Config) (*Store, error) {
 			Logger:                pebbleLog{s},
 			EventListener: &pebble.EventListener{
 				BackgroundError: s.backgroundFailed,
+				DataCorruption:  s.corrupted,
 				FlushEnd: func(i pebble.FlushInfo) {
 					if i.Err == nil {
 						s.setBackground(nil)
@@ -194,6 +195,9 @@ func (s *Store) Failure() error {
 	if s.fatal == nil {
 		return nil
 	}
+	if errors.Is(s.fatal, errFile) {
+		return fmt.Errorf("%s in %s stopped writing, repair it or restore a backup: %w", s.cfg.Name, s.cfg.Dir, s.fatal)
+	}
 	return fmt.Errorf("%s in %s stopped writing, restart once the disk is well: %w", s.cfg.Name, s.cfg.Dir, s.fatal)
 }
 
@@ -215,6 +219,16 @@ func (s *Store) setBackground(err error) {
 	}
 	s.background = err
 }
+
+// corrupted is called with what a disk has changed. Whoever reads it gets an
+// error and the rest can be read, but nothing more is written on top.
+func (s *Store) corrupted(i pebble.DataCorruptionInfo) {
+	if !s.cfg.ReadOnly {
+		s.setFatal(fmt.Errorf("%w, %s: %w", errFile, i.Path, i.Details))
+	}
+}
+
+var errFile = errors.New("the disk has changed a file of it")
 
 // backgroundFailed is called by Pebble, which tries a failed flush again at
 // once: the pause keeps it from filling the processor.
