@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -128,38 +129,50 @@ func load() string {
 	return string(text[:14])
 }
 
-// measure lets the servers take turns, the other one first in every round.
+// measure has the rows in two parts: those that read come first, while both
+// repositories are of one size.
 func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp, profiles string) (results, error) {
 	got := results{}
-	began := time.Now()
-	for round := range p.rounds + 1 { // the first one warms up
-		for _, r := range rows {
-			if !chosen.MatchString(r.name) {
-				continue
-			}
-			var pair [2]sample
-			for i := range both {
-				i := (i + round) % 2
-				if time.Since(began) > p.total {
+	ends := time.Now().Add(p.total)
+	for _, part := range [][]row{reading, writing} {
+		part = slices.DeleteFunc(slices.Clone(part), func(r row) bool { return !chosen.MatchString(r.name) })
+		for round := range p.rounds + 1 { // the first one warms up
+			for _, r := range part {
+				if time.Now().After(ends) {
 					fmt.Printf("stopped in round %d of %d: %s are over\n", round, p.rounds, p.total)
 					return got, nil
 				}
-				cpu, done := both[i].CPU(), func() error { return nil }
-				if i == 1 && round == p.rounds && profiles != "" {
-					done = both[i].profile(ctx, p.turn, filepath.Join(profiles, r.file()))
+				keep := ""
+				if round == p.rounds && profiles != "" {
+					keep = filepath.Join(profiles, r.file())
 				}
-				one, err := r.turn(ctx, p, both[i])
-				err = errors.Join(err, done())
+				pair, err := turns(ctx, p, both, r, round, keep)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", both[i].Name, r.name, err)
+					return nil, err
 				}
-				one.cpu = both[i].CPU() - cpu
-				pair[i] = one
-			}
-			if round > 0 {
-				got[r.name] = append(got[r.name], pair)
+				if round > 0 {
+					got[r.name] = append(got[r.name], pair)
+				}
 			}
 		}
 	}
 	return got, nil
+}
+
+// turns has both servers take a turn, the other one first in every round.
+func turns(ctx context.Context, p pace, both [2]*target, r row, round int, profile string) (pair [2]sample, err error) {
+	for i := range both {
+		i := (i + round) % 2
+		done := func() error { return nil }
+		if i == 1 && profile != "" {
+			done = both[i].profile(ctx, p.turn, profile)
+		}
+		cpu := both[i].CPU()
+		pair[i], err = r.turn(ctx, p, both[i])
+		pair[i].cpu = both[i].CPU() - cpu
+		if err = errors.Join(err, done()); err != nil {
+			return pair, fmt.Errorf("%s, %s: %w", both[i].Name, r.name, err)
+		}
+	}
+	return pair, nil
 }

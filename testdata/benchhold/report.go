@@ -15,7 +15,7 @@ type results map[string][][2]sample
 func (r results) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tunit\treference\thold\tratio\twanted\tp50\tp50\tp99\tp99\tCPU each\tCPU each\tratio\t")
-	for _, row := range rows {
+	for _, row := range slices.Concat(reading, writing) {
 		pairs := r[row.name]
 		if len(pairs) == 0 {
 			continue

@@ -28,14 +28,17 @@ type sample struct {
 	cpu  time.Duration
 }
 
-var rows = []row{
+var reading = []row{
+	{"repo.getRecord", "calls/s", 20, reads("com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s")},
+	{"sync.getRecord", "calls/s", 20, reads("com.atproto.sync.getRecord?did=%s&collection=%s&rkey=%s")},
+	{"getRepo", "MB/s", 8, export},
+}
+
+var writing = []row{
 	{"applyWrites, 1 a call", "records/s", 15, writes(1, 1)},
 	{"applyWrites, 10 a call", "records/s", 15, writes(10, 1)},
 	{"applyWrites, 10 a call, 8 clients", "records/s", 40, writes(10, 8)},
 	{"applyWrites, 200 a call", "records/s", 25, writes(200, 1)},
-	{"repo.getRecord", "calls/s", 20, reads("com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s")},
-	{"sync.getRecord", "calls/s", 20, reads("com.atproto.sync.getRecord?did=%s&collection=%s&rkey=%s")},
-	{"getRepo", "MB/s", 8, export},
 	{"commit to frame, 100 subscribers", "commits/s", 0, frames(100)},
 }
 
