@@ -8,7 +8,9 @@
 // errors. Records are checked against the data model and the known schemas
 // before they reach the repository (atproto/repo), which keeps and signs them.
 //
-// Statuses and error names are those of the reference server, with one
-// exception: a write to a key that is taken or missing is a 400 that says so,
-// where the reference answers a bare 500.
+// Statuses and error names are those of the reference server, with exceptions: a
+// write to a key that is taken or missing is a 400 that says so, where the
+// reference answers a bare 500; a session that was deleted ends its access
+// tokens too; and a state of the repository that is not kept is refused, never
+// answered with another.
 package hold

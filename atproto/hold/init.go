@@ -34,6 +34,7 @@ type InitConfig struct {
 
 	DisplayName string // at most 64 graphemes; empty: the hostname
 	Description string // at most 256 graphemes
+	Avatar      string // a PNG or JPEG file of up to 1,000,000 bytes; empty: none is set
 
 	// New sets a repository of another hostname aside, beside Dir, and begins a
 	// new one.
@@ -46,7 +47,7 @@ func (cfg InitConfig) repo() RepoConfig {
 
 // Init makes what is missing of a hold: its signing key, and its repository
 // with a profile that labels the account as a bot. Called again it changes
-// nothing but a display name or description that is given and differs. A
+// nothing but a display name, description or avatar that is given and differs. A
 // repository whose key is missing is an error, and so is one of another
 // hostname unless cfg.New.
 func Init(cfg InitConfig) (did string, err error) {
@@ -106,7 +107,7 @@ func initRepo(cfg InitConfig, id Identity) error {
 	if err != nil {
 		return err
 	}
-	return r.Close()
+	return errors.Join(updateProfile(r, cfg), r.Close()) // the avatar, which needs a repository to be in
 }
 
 // setAside keeps the repository of an identity that is given up.
@@ -149,6 +150,8 @@ func openRepo(cfg RepoConfig, id Identity) (*repo.Repo, error) {
 		return nil, fmt.Errorf("%w; `tidings hold init` makes one", err)
 	case err != nil && otherDID(err, id):
 		return nil, fmt.Errorf("%w; a hostname cannot change: give back the old one, or begin anew with `tidings hold init --new`, which keeps the old repository beside the new", err)
+	case errors.Is(err, repo.ErrKey) && rotating(cfg, id):
+		return nil, fmt.Errorf("%w; a change of the key was cut short: finish it with `tidings hold key rotate`", err)
 	}
 	return r, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -56,10 +57,21 @@ func updateProfile(r *repo.Repo, cfg InitConfig) error {
 	if err != nil {
 		return fmt.Errorf("read profile: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), profileTimeout)
+	defer cancel()
 	changed := action == repo.Create
 	for member, value := range map[string]string{"displayName": cfg.DisplayName, "description": cfg.Description} {
 		if value != "" && profile[member] != value {
 			profile[member], changed = value, true
+		}
+	}
+	if cfg.Avatar != "" {
+		avatar, err := uploadAvatar(ctx, r, cfg.Avatar)
+		if err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(profile["avatar"], avatar) {
+			profile["avatar"], changed = avatar, true
 		}
 	}
 	if !changed {
@@ -72,8 +84,6 @@ func updateProfile(r *repo.Repo, cfg InitConfig) error {
 	if err := checkProfile(record); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), profileTimeout)
-	defer cancel()
 	_, err = r.Apply(ctx, []repo.Write{{Action: action, Collection: lexicon.NSIDProfile, RKey: "self", Record: record}}, nil)
 	if err != nil {
 		return fmt.Errorf("update profile: %w", err)

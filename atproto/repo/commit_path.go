@@ -80,7 +80,7 @@ func (r *Repo) RevOf(commit cid.Cid) (rev string, err error) {
 }
 
 // walkBack visits commits from the head on, each with the blocks of its event,
-// nil for a commit without one. It ends where visit says so, where the log
+// nil for a commit without one, of which perhaps only the rev is known. It ends where visit says so, where the log
 // doesn't have the commit before, or at the first one, which it tells.
 func (v *view) walkBack(visit func(c CommitInfo, car []byte) bool, first func()) error {
 	it, err := eventIter(v.snap, 0)
@@ -114,9 +114,9 @@ func (v *view) walkBack(visit func(c CommitInfo, car []byte) bool, first func())
 		}
 		want = CommitInfo{cid.Undef, *msg.Since}
 	}
-	if want.CID.Defined() {
-		visit(want, nil) // the head is known also when an import made it
-	}
+	// A commit whose event is gone, or which an import made, is known by the
+	// one after it; the head anyway.
+	visit(want, nil)
 	return it.Error()
 }
 

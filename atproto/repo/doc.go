@@ -1,7 +1,8 @@
 // Package repo keeps one signed AT Protocol repository in a Pebble database.
 //
 // It owns the records, the Merkle search tree over them, the signed head and
-// the log of firehose frames, and changes all four in one atomic batch. Apply
+// the log of firehose frames, and changes all four in one atomic batch, with the
+// counts of who refers to which blob; blobs themselves are files beside it. Apply
 // is the only way to write: one goroutine turns each call into one signed
 // commit, and calls that wait at the same moment share one fsync.
 //

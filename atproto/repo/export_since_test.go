@@ -86,6 +86,11 @@ func TestExportSince(t *testing.T) {
 	if diff := exportSince(t, r, head); len(diff) != len(now) {
 		t.Errorf("since before an import: got %d blocks, want %d", len(diff), len(now))
 	}
+	imported := r.Head().Rev
+	apply(t, r, note(Create, "after", "the import"))
+	if diff := exportSince(t, r, imported); len(diff) < 3 || len(diff) >= len(now)/2 {
+		t.Errorf("since the import: got %d blocks of %d", len(diff), len(now))
+	}
 }
 
 func TestCommitPath(t *testing.T) {
