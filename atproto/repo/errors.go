@@ -13,6 +13,9 @@ var (
 	ErrNotExist   = errors.New("there is no repository")
 	ErrClosed     = errors.New("repository is closed")
 
+	// ErrKey: Config.Key is not the one that signed the head.
+	ErrKey = errors.New("is not signed by this key")
+
 	ErrExists    = errors.New("record exists already")
 	ErrNotFound  = errors.New("record not found")
 	ErrBadKey    = errors.New("bad record path")

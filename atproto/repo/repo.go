@@ -269,7 +269,7 @@ func loadHeadOf(did string, key atcrypto.PublicKey, db *pebble.DB) (state, error
 		return state{}, fmt.Errorf("it is the repository of %s, not of %s: name the right one, or keep the new one in a directory of its own", s.DID, did)
 	}
 	if err := commit.VerifySignature(key); err != nil {
-		return state{}, fmt.Errorf("its head %s is not signed by this key (%s): give the key that belongs to it: %w", s.Commit, key.DIDKey(), err)
+		return state{}, fmt.Errorf("its head %s %w (%s): give the key that belongs to it: %w", s.Commit, ErrKey, key.DIDKey(), err)
 	}
 	return s, nil
 }

@@ -59,3 +59,33 @@ func rotate(cfg Config, old atcrypto.PublicKey) (head Head, err error) {
 	}
 	return w.next.Head, nil
 }
+
+// SignedBy says whether a key signed the head.
+func SignedBy(cfg Config, key atcrypto.PublicKey) (bool, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return false, err
+	}
+	s, err := openReadOnly(cfg)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	_, err = loadHeadOf(cfg.DID, key, s.DB)
+	if errors.Is(err, ErrKey) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Writable is why a commit would be refused now whatever is in it: Health, or
+// ErrClock. nil if it would not.
+func (r *Repo) Writable() error {
+	if err := r.Health(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, _, err := r.view.tick(r.cfg.Now())
+	return err
+}
