@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/gorilla/websocket"
+	"github.com/ipfs/go-cid"
+)
+
+// reader follows the firehose for as long as a test lasts. Whenever the
+// connection ends it comes back with the last sequence number that it has
+// seen, as a relay does. It holds each commit against the one before, so that
+// one which is missing, repeated or undone by a crash is found.
+type reader struct {
+	url    string
+	key    atcrypto.PublicKey // verifies each commit in full; nil: only that it follows
+	fickle bool               // leaves now and then on its own
+
+	mu      sync.Mutex
+	seq     int64
+	rev     string
+	data    cid.Cid
+	commits []string          // their CIDs
+	kinds   map[string]int    // of frames
+	records map[string]string // by path, the CID
+	resumed int
+	wrong   []string
+}
+
+func newReader(s *server, key atcrypto.PublicKey, fickle bool) *reader {
+	return &reader{
+		url: "ws://" + s.host + "/xrpc/com.atproto.sync.subscribeRepos?cursor=",
+		key: key, fickle: fickle, kinds: map[string]int{}, records: map[string]string{},
+	}
+}
+
+func (r *reader) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		conn, _, err := websocket.DefaultDialer.DialContext(ctx, r.url+fmt.Sprint(r.at()), nil)
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		r.follow(conn)
+		stop()
+		conn.Close()
+	}
+}
+
+func (r *reader) at() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seq
+}
+
+// follow reads until the connection ends.
+func (r *reader) follow(conn *websocket.Conn) {
+	leave := -1
+	if r.fickle {
+		leave = rand.IntN(200)
+	}
+	for n := 0; n != leave; n++ {
+		_, frame, err := conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		if n == 0 && r.seq != 0 {
+			r.resumed++
+		}
+		if err := r.take(frame); err != nil && len(r.wrong) < 10 {
+			r.wrong = append(r.wrong, err.Error())
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *reader) take(frame []byte) error {
+	if bytes.HasPrefix(frame, []byte("\xa1bop\x20")) {
+		return fmt.Errorf("an error frame: %q", frame)
+	}
+	n := int(frame[3] & 0x1f)
+	kind, body := string(frame[4:4+n]), bytes.NewReader(frame[4+n+4:])
+	r.kinds[kind]++
+	switch kind {
+	case "#identity":
+		var m comatproto.SyncSubscribeRepos_Identity
+		return r.next(m.UnmarshalCBOR(body), m.Seq)
+	case "#account":
+		var m comatproto.SyncSubscribeRepos_Account
+		return r.next(m.UnmarshalCBOR(body), m.Seq)
+	case "#sync":
+		var m comatproto.SyncSubscribeRepos_Sync
+		return r.next(m.UnmarshalCBOR(body), m.Seq)
+	case "#commit":
+		var m comatproto.SyncSubscribeRepos_Commit
+		if err := m.UnmarshalCBOR(body); err != nil {
+			return err
+		}
+		if err := r.next(nil, m.Seq); err != nil {
+			return err
+		}
+		return r.commit(&m)
+	}
+	return fmt.Errorf("a frame %s", kind)
+}
+
+func (r *reader) next(err error, seq int64) error {
+	if err == nil && seq <= r.seq {
+		err = fmt.Errorf("seq %d after %d", seq, r.seq)
+	}
+	r.seq = max(r.seq, seq)
+	return err
+}
+
+func (r *reader) commit(m *comatproto.SyncSubscribeRepos_Commit) error {
+	ctx := context.Background()
+	commit, root, err := indigo.LoadCommitFromCAR(ctx, bytes.NewReader(m.Blocks))
+	if err != nil {
+		return fmt.Errorf("seq %d: %w", m.Seq, err)
+	}
+	follows := r.rev == "" && m.Since == nil && m.PrevData == nil ||
+		m.Since != nil && *m.Since == r.rev && m.PrevData != nil && cid.Cid(*m.PrevData) == r.data
+	if !follows || m.Rev <= r.rev || m.Rev != commit.Rev || cid.Cid(m.Commit) != *root {
+		err = fmt.Errorf("seq %d: %s since %v on %v, after %s %s", m.Seq, m.Rev, m.Since, m.PrevData, r.rev, r.data)
+	}
+	r.rev, r.data = m.Rev, commit.Data
+	r.commits = append(r.commits, root.String())
+	for _, op := range m.Ops {
+		if before, there := r.records[op.Path]; there != (op.Prev != nil) || there && op.Prev.String() != before {
+			err = fmt.Errorf("seq %d: %s %s on %v, have %q", m.Seq, op.Action, op.Path, op.Prev, before)
+		}
+		delete(r.records, op.Path)
+		if op.Cid != nil {
+			r.records[op.Path] = op.Cid.String()
+		}
+	}
+	if err != nil || r.key == nil {
+		return err
+	}
+	if err := commit.VerifySignature(r.key); err != nil {
+		return fmt.Errorf("seq %d: %w", m.Seq, err)
+	}
+	if _, err := indigo.VerifyCommitMessage(ctx, m); err != nil {
+		return fmt.Errorf("seq %d: %w", m.Seq, err)
+	}
+	return nil
+}
+
+// ends waits for a commit, and reports what went wrong on the way there.
+func (r *reader) ends(t *testing.T, rev string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		r.mu.Lock()
+		at := r.rev
+		r.mu.Unlock()
+		if at == rev {
+			break
+		}
+		if at > rev || time.Now().After(end) {
+			t.Errorf("a reader is at %s, the repository at %s", at, rev)
+			break
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.wrong) > 0 {
+		t.Errorf("a reader met %s", strings.Join(r.wrong, "\n"))
+	}
+}
+
+// sawAsOther compares what two readers saw.
+func (r *reader) sawAsOther(t *testing.T, other *reader) {
+	t.Helper()
+	if !slices.Equal(r.commits, other.commits) {
+		t.Errorf("one reader saw %d commits, another %d, not all the same", len(r.commits), len(other.commits))
+	}
+}
