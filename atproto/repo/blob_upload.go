@@ -60,7 +60,8 @@ func (r *Repo) receive(body io.Reader, limit int64, mimeType func([]byte) string
 		}
 	}()
 	sum, head := sha256.New(), &headBuffer{}
-	size, err := io.Copy(io.MultiWriter(file, sum, head), io.LimitReader(body, limit+1))
+	// The file comes last: a vfs.File may change the bytes that it is given.
+	size, err := io.Copy(io.MultiWriter(sum, head, file), io.LimitReader(body, limit+1))
 	if err != nil {
 		return "", Blob{}, errors.Join(fmt.Errorf("receive blob: %w", diskFull(err)), file.Close())
 	}
