@@ -12,7 +12,7 @@ import (
 // dropped, and said to be lost, since no subscriber may be led across a gap.
 func (r *rescue) events(ctx context.Context) error {
 	r.log = chain{verifier: r.verifier}
-	lost, err := r.verifier.lastLost()
+	lost, err := lastLost(r.from)
 	if err != nil {
 		lost = 0
 	}

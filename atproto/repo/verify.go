@@ -88,7 +88,7 @@ func openReadOnly(cfg Config) (*store.Store, error) {
 	}
 	return store.Open(store.Config{
 		Dir: cfg.Dir, Name: "repository", FormatKey: keyFormat, Format: formatNumber,
-		CacheSize: cfg.CacheSize, MemTable: 4 << 20,
+		Reserve: cfg.Reserve, CacheSize: cfg.CacheSize, MemTable: 4 << 20,
 		FS: cfg.FS, Logger: cfg.Logger, ReadOnly: true,
 	})
 }

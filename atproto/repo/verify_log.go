@@ -18,7 +18,7 @@ import (
 
 // log looks at every frame that is kept, and at how they follow one another.
 func (v *verifier) log(ctx context.Context) error {
-	lost, err := v.lastLost()
+	lost, err := lastLost(v.db)
 	if err != nil {
 		v.wrong(PartLog, "", "where it begins: %v", err)
 	}
@@ -57,8 +57,8 @@ func eventName(rest []byte) string {
 	return fmt.Sprintf("%x", rest)
 }
 
-func (v *verifier) lastLost() (uint64, error) {
-	val, err := store.Read(v.db, keyLost)
+func lastLost(db pebble.Reader) (uint64, error) {
+	val, err := store.Read(db, keyLost)
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return 0, nil
