@@ -84,6 +84,10 @@ type Hold struct {
 	// Description stands in the account's profile, at most 256 graphemes. Default:
 	// none.
 	Description string `option:"description"`
+
+	// Avatar is a picture for the account's profile: a PNG or JPEG file of at most
+	// 1,000,000 bytes. It is written by `tidings hold init`. Default: none.
+	Avatar string `option:"avatar"`
 }
 
 // Announce says which pushes become a post.

@@ -35,7 +35,7 @@ func holdInit(out, log io.Writer, args []string, anew bool) error {
 	}
 	did, err := hold.Init(hold.InitConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),
-		DisplayName: o.Hold.DisplayName, Description: o.Hold.Description,
+		DisplayName: o.Hold.DisplayName, Description: o.Hold.Description, Avatar: o.Hold.Avatar,
 		New:    anew,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
