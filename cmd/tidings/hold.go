@@ -13,7 +13,10 @@ func holdCommand() *cobra.Command {
 		Use:   "hold",
 		Short: "`hold` looks after the account that is embedded in the registry",
 	}
-	parent.AddCommand(holdInitCommand(), holdPasswordCommand())
+	parent.AddCommand(
+		holdInitCommand(), holdServeCommand(), holdStatusCommand(), holdVerifyCommand(), holdRepairCommand(),
+		holdExportCommand(), holdImportCommand(), holdKeyCommand(), holdPasswordCommand(),
+	)
 	return parent
 }
 

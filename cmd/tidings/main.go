@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	_ "net/http/pprof"
 	"os"
 	"time"
@@ -45,7 +46,10 @@ func main() {
 	// The registry ends the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
-	if !shutdown() || err != nil {
+	switch closed := shutdown(); {
+	case errors.Is(err, errDamaged):
+		os.Exit(2)
+	case !closed || err != nil:
 		os.Exit(1)
 	}
 }

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// newHold makes an account in a folder of its own.
+func newHold(t *testing.T, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if options == "" {
+		options = "hold: {hostname: \"localhost:5000\", reserve: 1MiB}"
+	}
+	file(t, dir, "c.yml", "data: ./data\n"+options)
+	if out, errs, code := tidings(t, dir, nil, "hold", "init", "c.yml"); code != 0 {
+		t.Fatalf("init: code %d, %s%s", code, out, errs)
+	}
+	return dir
+}
+
+// expect runs a command and looks for texts in what it prints.
+func expect(t *testing.T, dir string, code int, args []string, says ...string) (out string) {
+	t.Helper()
+	out, errs, got := tidings(t, dir, nil, args...)
+	if got != code {
+		t.Errorf("%v: code %d, want %d:\n%s%s", args, got, code, out, errs)
+	}
+	for _, want := range says {
+		if !strings.Contains(out+errs, want) {
+			t.Errorf("%v does not say %q:\n%s%s", args, want, out, errs)
+		}
+	}
+	return out
+}
+
+// damage changes the database of a hold behind its back.
+func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
+	t.Helper()
+	db, err := pebble.Open(filepath.Join(dir, "data", "hold"), &pebble.Options{FormatMajorVersion: pebble.FormatNewest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	change(b)
+	if err := b.Commit(pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHoldStatus(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	expect(t, dir, 0, []string{"hold", "status", "c.yml"},
+		"account  did:web:localhost%3A5000", "handle.invalid", "did:key:z", "data/hold.key", "server   stopped", "commit bafyrei",
+		"1 app.bsky.actor.profile", "events   4, ", "free", "health   good")
+	expect(t, t.TempDir(), 1, []string{"hold", "status", "c.yml"}, "c.yml")
+	empty := t.TempDir()
+	file(t, empty, "c.yml", "data: ./data\nhold: {hostname: localhost}")
+	expect(t, empty, 1, []string{"hold", "status", "c.yml"}, "tidings hold init")
+	if entries, _ := os.ReadDir(empty); len(entries) != 1 {
+		t.Errorf("left something behind: %v", entries)
+	}
+}
+
+// verify tells damage from soundness by its code, and repair mends it.
+func TestHoldVerifyAndRepair(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 1 record, 1 node of its tree, 4 events and 0 blobs", "did:web:localhost%3A5000 is sound, at ")
+	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "there is nothing to mend")
+	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("n/"), []byte("n0"), nil) })
+	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "tree node bafyrei", ": it is missing", "the repository is damaged", "`tidings hold repair c.yml`")
+	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "it is missing", "mended: the repository was made anew", "What was there before is kept in data/hold.before-repair-")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+
+	damage(t, dir, func(b *pebble.Batch) {
+		b.DeleteRange([]byte("r/"), []byte("r0"), nil)
+		b.DeleteRange([]byte("e/"), []byte("e0"), nil)
+	})
+	expect(t, dir, 1, []string{"hold", "repair", "c.yml"}, "1 records are lost", "app.bsky.actor.profile/self", "Nothing was changed", "--without-lost c.yml")
+	expect(t, dir, 0, []string{"hold", "repair", "--without-lost", "c.yml"}, "given up: app.bsky.actor.profile/self")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 0 records, 1 node")
+}
+
+func TestHoldExportAndImport(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	expect(t, dir, 0, []string{"hold", "export", "c.yml", "out.car"}, "did:web:localhost%3A5000 at ", "is in out.car, with 0 blobs")
+	expect(t, dir, 1, []string{"hold", "export", "c.yml", "out.car"}, "out.car is there already")
+	car, err := os.ReadFile(filepath.Join(dir, "out.car"))
+	if err != nil || len(car) < 200 {
+		t.Fatalf("%d bytes, %v", len(car), err)
+	}
+	if out := expect(t, dir, 0, []string{"hold", "export", "c.yml"}); out != string(car) {
+		t.Errorf("standard output has %d other bytes than the file's %d", len(out), len(car))
+	}
+	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("r/"), []byte("r0"), nil) })
+	expect(t, dir, 1, []string{"hold", "export", "c.yml", "broken.car"}, "is missing")
+	if exists(filepath.Join(dir, "broken.car")) {
+		t.Error("half an export is left")
+	}
+	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "has the 1 record and 0 blobs of ", "signed by this account's key", "hold.before-import-")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+	if err := os.WriteFile(filepath.Join(dir, "half.car"), car[:len(car)-20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, dir, 1, []string{"hold", "import", "c.yml", "half.car"}, "not a repository to import")
+	expect(t, dir, 1, []string{"hold", "import", "c.yml", "none.car"}, "open none.car")
+}
+
+func TestHoldKeyRotate(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	key := filepath.Join(dir, "data", "hold.key")
+	before, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, dir, 0, []string{"hold", "key", "rotate", "c.yml"}, "did:web:localhost%3A5000 signs with did:key:z", "is kept in data/hold.key.old-")
+	now, err := os.ReadFile(key)
+	if err != nil || string(now) == string(before) {
+		t.Errorf("the key is the same, %v", err)
+	}
+	old, _ := filepath.Glob(key + ".old-*")
+	if len(old) != 1 {
+		t.Fatalf("old keys: %q", old)
+	}
+	if kept, err := os.ReadFile(old[0]); err != nil || string(kept) != string(before) {
+		t.Errorf("the old key is not kept, %v", err)
+	}
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "6 events", "is sound")
+	expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "1 older key kept beside it")
+}
+
+// serving is `hold serve` in a process of its own.
+func serving(t *testing.T, dir string) (base string, stop func()) {
+	t.Helper()
+	log := &logged{}
+	cmd := exec.Command(os.Args[0], "hold", "serve", "c.yml")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), beProgram+"=1")
+	cmd.Stdout, cmd.Stderr = io.Discard, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, at, ok := strings.Cut(log.String(), "is served at "); ok && strings.Contains(at, "\n") {
+			base, _, _ = strings.Cut(at, "\n")
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it does not serve:\n%s", log)
+		}
+	}
+	return base, func() {
+		t.Helper()
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("it ended with %v:\n%s", err, log)
+		}
+	}
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// The hold alone: it answers what it answers in the registry, and nothing else;
+// nobody gets at its folder meanwhile, and status asks it.
+func TestHoldServe(t *testing.T) {
+	t.Parallel()
+	for _, own := range []bool{false, true} {
+		t.Run(map[bool]string{true: "at http.addr of the options", false: "at the registry's"}[own], func(t *testing.T) {
+			t.Parallel()
+			addr := freeAddr(t)
+			_, port, _ := net.SplitHostPort(addr)
+			options := fmt.Sprintf("hold: {hostname: \"localhost:%s\", reserve: 1MiB}", port)
+			env := "http: {addr: \"" + addr + "\", draintimeout: 1s}"
+			if own {
+				options += "\nhttp: {addr: \"" + addr + "\"}"
+			}
+			dir := newHold(t, options)
+			if !own {
+				raw, err := os.ReadFile(filepath.Join(dir, "c.yml"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, "c.yml"), strings.Replace(string(raw), "http: {addr: \"127.0.0.1:0\", draintimeout: 1s}", env, 1))
+			}
+			base, stop := serving(t, dir)
+			if base != "http://"+addr {
+				t.Errorf("served at %s, want http://%s", base, addr)
+			}
+			did := "did:web:localhost%3A" + port
+			if status, body := get(t, base+"/.well-known/did.json"); status != 200 || !strings.Contains(body, did) {
+				t.Errorf("did.json: %d %s", status, body)
+			}
+			status, body := get(t, base+"/xrpc/com.atproto.sync.getLatestCommit?did=did:web:localhost%253A"+port)
+			var head struct{ Rev string }
+			if err := json.Unmarshal([]byte(body), &head); status != 200 || err != nil || head.Rev == "" {
+				t.Errorf("getLatestCommit: %d %s", status, body)
+			}
+			if status, _ := get(t, base+"/v2/"); status != 404 {
+				t.Errorf("/v2/ answers %d, and there is no registry", status)
+			}
+			expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "account  "+did, "server   running", "head     "+head.Rev, "good, it says")
+			for _, command := range []string{"verify", "repair", "export", "serve"} {
+				expect(t, dir, 1, []string{"hold", command, "c.yml"}, "data")
+			}
+			expect(t, dir, 1, []string{"hold", "verify", "c.yml"}, "a server is running on the data folder ./data: stop it first")
+			expect(t, dir, 1, []string{"hold", "key", "rotate", "c.yml"}, "a server is running")
+			stop()
+			expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+		})
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/middleware"
+)
+
+// draining is how long requests may take to end when the server is told to.
+const draining = 10 * time.Second
+
+func holdServeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve <config>",
+		Short: "`hold serve` serves the account alone, without the registry",
+		Long: "`hold serve` opens the account's repository and answers XRPC, the well-known files and the firehose: at http.addr of the options,\n" +
+			"else at the registry's http.addr, with its certificate if it has one. Pushes and pulls are neither taken nor counted.\n" +
+			"It has the data folder for itself: the registry cannot run on the same one.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			return holdServe(ctx, cmd.ErrOrStderr(), args)
+		},
+	}
+}
+
+func holdServe(ctx context.Context, log io.Writer, args []string) (err error) {
+	o, path, err := holdOptions(args)
+	if err != nil {
+		return err
+	}
+	c, _, err := load([]string{path})
+	if err != nil {
+		return err
+	}
+	h, err := middleware.OpenHold(c)
+	if err != nil {
+		return err
+	}
+	if addr := h.Own(); addr != "" {
+		fmt.Fprintf(log, "%s is served at http://%s\n", o.Hold.Hostname, addr)
+		<-ctx.Done()
+		return closeHold(h)
+	}
+	config, err := holdTLS(c.HTTP)
+	if err != nil {
+		return errors.Join(err, closeHold(h))
+	}
+	socket, err := net.Listen("tcp", c.HTTP.Addr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen at http.addr %q: %w", c.HTTP.Addr, err), closeHold(h))
+	}
+	server := &http.Server{
+		Handler:           h.Routes(),
+		TLSConfig:         config,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.NewTextHandler(log, nil), slog.LevelWarn),
+	}
+	scheme := "http"
+	serve := server.Serve
+	if config != nil {
+		scheme = "https"
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	fmt.Fprintf(log, "%s is served at %s://%s\n", o.Hold.Hostname, scheme, socket.Addr())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(socket) }()
+	select {
+	case err = <-ended: // before it was told to
+	case <-ctx.Done():
+	}
+	// Sockets of subscribers are closed by the hold, which the server doesn't know.
+	drain, cancel := context.WithTimeout(context.Background(), draining)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(drain), closeHold(h))
+}
+
+func closeHold(h *middleware.Handler) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	defer cancel()
+	return h.Close(ctx)
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware"
+)
+
+func holdStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status <config>",
+		Short: "`hold status` shows the account: who it is, what it has, whether it can write",
+		Long: "`hold status` shows the account's identity, its head, how many records each collection has, the event log, the disk, and why\n" +
+			"writes would be refused. Of a repository that a server has open it shows who it is and what the server answers.\n" +
+			"`hold verify` looks for damage.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return holdStatus(cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
+		},
+	}
+}
+
+func holdStatus(out, log io.Writer, args []string) (err error) {
+	o, path, err := holdOptions(args)
+	if err != nil {
+		return err
+	}
+	cfg, old, err := hold.Offline(holdConfig(o, log))
+	if err != nil {
+		return err
+	}
+	public, err := cfg.Key.PublicKey()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.Data); err != nil {
+		return fmt.Errorf("%w; `tidings hold init` makes the account", err)
+	}
+	unlock, err := middleware.Lock(o.LockFile())
+	running := errors.Is(err, middleware.ErrInUse)
+	if err != nil && !running {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	defer func() { err = errors.Join(err, w.Flush()) }()
+	say := func(what, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", what, fmt.Sprintf(format, args...))
+	}
+	say("account", "%s", cfg.DID)
+	say("handle", "%s", cfg.Handle)
+	say("key", "%s, in %s", public.DIDKey(), o.KeyFile())
+	if len(old) > 0 {
+		say("", "%s kept beside it", count(int64(len(old)), "older key"))
+	}
+	if running {
+		return statusRunning(say, o, path, cfg)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	st, err := repo.ReadStatus(cfg)
+	if err != nil {
+		return err
+	}
+	statusStopped(say, o, st)
+	return nil
+}
+
+func statusStopped(say func(string, string, ...any), o *config.Options, st repo.Status) {
+	say("server", "stopped")
+	say("head", "%s, %s ago", st.Head.Rev, -st.Ahead.Round(time.Second))
+	say("", "commit %s", st.Head.Commit)
+	total := int64(0)
+	for i, c := range st.Collections {
+		what := ""
+		if i == 0 {
+			what = "records"
+		}
+		say(what, "%d %s", c.Records, c.NSID)
+		total += c.Records
+	}
+	say("", "%d in all", total)
+	say("blobs", "%d, %s", st.Blobs, sizeText(st.BlobBytes))
+	if st.Missing > 0 {
+		say("", "%d that records refer to were never uploaded", st.Missing)
+	}
+	say("events", "%d, %s, up to %d", st.Events, sizeText(st.EventBytes), st.Head.Seq)
+	if st.OldestEvent > 0 {
+		say("", "since %s (%d)", time.UnixMicro(int64(st.OldestEvent)).UTC().Format(time.RFC3339), st.OldestEvent)
+	}
+	if st.LostEvents > 0 {
+		say("", "dropped up to %d", st.LostEvents)
+	}
+	say("disk", "%s in %s; %s free", sizeText(st.DiskBytes), o.HoldDir(), sizeText(int64(st.FreeBytes)))
+	switch {
+	case st.Space != nil:
+		say("health", "%v", st.Space)
+	case st.Ahead > time.Minute:
+		say("health", "the head is dated %s ahead of this machine's clock, and nothing can be written: set the clock right, or mend it with `tidings hold repair`", st.Ahead.Round(time.Second))
+	default:
+		say("health", "good; `tidings hold verify` looks closer")
+	}
+}
+
+// sizeText is a size that is read, not written into a configuration.
+func sizeText(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
