@@ -24,7 +24,7 @@ type redisHealth struct {
 type holdHealth struct {
 	Status string `json:"status"` // "ok" or "failing"
 	DID    string `json:"did"`
-	Rev    string `json:"rev"` // of the last commit
+	Rev    string `json:"rev,omitempty"` // of the last commit, if that can be read
 }
 
 const (
@@ -44,6 +44,9 @@ func (r *runtime) health(context.Context) any {
 		if s.Error != "" || len(s.Warnings) > 0 {
 			h.Status = statusDegraded
 		}
+	}
+	if r.broken != nil {
+		h.Hold, h.Status = &holdHealth{Status: "failing", DID: r.account}, statusDegraded
 	}
 	if r.repo != nil {
 		head := r.repo.Head()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"time"
 
@@ -45,6 +46,9 @@ type runtime struct {
 	counter  *counter.Counter
 	rule     *counter.Rule
 	repo     *repo.Repo
+	broken   *hold.BrokenError // why there is no repo
+	account  string            // DID of the hold, broken or not
+	writes   notifier.Publisher
 	notifier *notifier.Notifier
 }
 
@@ -67,7 +71,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 		r.log.Warn(warning)
 	}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHold, r.openNotifier, r.openAPI, r.settle, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHoldOrStandIn, r.openNotifier, r.openAPI, r.settle, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(err, r.close(context.Background()))
@@ -211,7 +215,7 @@ func (r *runtime) openHold() error {
 		return err
 	}
 	r.onClose(account.Close)
-	r.repo = account
+	r.repo, r.writes, r.account = account, account, identity.DID
 	metrics := hold.NewMetrics()
 	server, err := hold.New(hold.Config{
 		Identity:     identity,
@@ -229,9 +233,30 @@ func (r *runtime) openHold() error {
 	r.register(metrics.Collectors()...)
 	r.closers = append(r.closers, server.Shutdown)
 	r.background(server.Run)
+	r.mountHold(server)
+	return nil
+}
+
+func (r *runtime) mountHold(server http.Handler) {
 	for _, path := range []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"} {
 		r.mounts = append(r.mounts, mount{path, server})
 	}
+}
+
+// openHoldOrStandIn keeps a broken hold from keeping the registry down: pushes
+// and pulls don't need it, and what is to be published waits in the journal.
+func (r *runtime) openHoldOrStandIn() error {
+	err := r.openHold()
+	if !errors.As(err, &r.broken) {
+		return err
+	}
+	standIn, err := hold.NewBroken(r.broken, r.log)
+	if err != nil {
+		return err
+	}
+	r.log.Error("the hold can't be opened; the registry serves without it, and what is to be published waits until a restart finds it mended", "err", r.broken)
+	r.writes, r.account = standIn, r.broken.DID
+	r.mountHold(standIn)
 	return nil
 }
 
@@ -243,9 +268,9 @@ func (r *runtime) openNotifier() error {
 		Metrics: notifier.NewMetrics(),
 		Logger:  r.log,
 	}
-	if r.repo != nil {
-		cfg.Publisher = r.repo
-		cfg.Account = r.repo.Head().DID
+	if r.writes != nil {
+		cfg.Publisher = r.writes
+		cfg.Account = r.account
 		cfg.Owner = r.options.Owner
 		cfg.Announce = r.announce()
 	}

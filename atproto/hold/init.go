@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -90,7 +89,7 @@ func initRepo(cfg InitConfig, id Identity) error {
 		if err == nil {
 			return errors.Join(updateProfile(r, cfg), r.Close())
 		}
-		if !cfg.New || !otherDID(err, id) {
+		if !cfg.New || !errors.Is(err, repo.ErrForeign) {
 			return err
 		}
 		if err := setAside(cfg); err != nil {
@@ -120,7 +119,8 @@ func setAside(cfg InitConfig) error {
 	return nil
 }
 
-// OpenRepo loads the key and opens the repository that Init made.
+// OpenRepo loads the key and opens the repository that Init made. A
+// *BrokenError is a disk's fault; any other error an operator's.
 func OpenRepo(cfg RepoConfig) (*repo.Repo, Identity, error) {
 	if _, err := DIDWeb(cfg.Hostname); err != nil {
 		return nil, Identity{}, err
@@ -138,7 +138,7 @@ func OpenRepo(cfg RepoConfig) (*repo.Repo, Identity, error) {
 	}
 	r, err := openRepo(cfg, id)
 	if err != nil {
-		return nil, Identity{}, fmt.Errorf("open hold: %w", err)
+		return nil, Identity{}, fmt.Errorf("open hold: %w", broken(err, id))
 	}
 	return r, id, nil
 }
@@ -148,18 +148,12 @@ func openRepo(cfg RepoConfig, id Identity) (*repo.Repo, error) {
 	switch {
 	case errors.Is(err, repo.ErrNotExist):
 		return nil, fmt.Errorf("%w; `tidings hold init` makes one", err)
-	case err != nil && otherDID(err, id):
+	case errors.Is(err, repo.ErrForeign):
 		return nil, fmt.Errorf("%w; a hostname cannot change: give back the old one, or begin anew with `tidings hold init --new`, which keeps the old repository beside the new", err)
 	case errors.Is(err, repo.ErrKey) && rotating(cfg, id):
 		return nil, fmt.Errorf("%w; a change of the key was cut short: finish it with `tidings hold key rotate`", err)
 	}
 	return r, err
-}
-
-// otherDID says whether err is that of a repository which belongs to another
-// DID. Its text names both.
-func otherDID(err error, id Identity) bool {
-	return strings.Contains(err.Error(), "not of "+id.DID)
 }
 
 func repoConfig(cfg RepoConfig, id Identity) repo.Config {

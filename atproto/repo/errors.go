@@ -13,6 +13,9 @@ var (
 	ErrNotExist   = errors.New("there is no repository")
 	ErrClosed     = errors.New("repository is closed")
 
+	// ErrForeign: the repository is of another DID.
+	ErrForeign = errors.New("name the right one, or keep the new one in a directory of its own")
+
 	// ErrKey: Config.Key is not the one that signed the head.
 	ErrKey = errors.New("is not signed by this key")
 

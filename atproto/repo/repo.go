@@ -266,7 +266,7 @@ func loadHeadOf(did string, key atcrypto.PublicKey, db *pebble.DB) (state, error
 		return state{}, err
 	}
 	if s.DID != did {
-		return state{}, fmt.Errorf("it is the repository of %s, not of %s: name the right one, or keep the new one in a directory of its own", s.DID, did)
+		return state{}, fmt.Errorf("it is the repository of %s, not of %s: %w", s.DID, did, ErrForeign)
 	}
 	if err := commit.VerifySignature(key); err != nil {
 		return state{}, fmt.Errorf("its head %s %w (%s): give the key that belongs to it: %w", s.Commit, ErrKey, key.DIDKey(), err)
@@ -292,12 +292,16 @@ func (r *Repo) Head() Head {
 // Health returns why writes are or soon will be refused, nil if they aren't.
 func (r *Repo) Health() error {
 	r.mu.Lock()
-	closed := r.closed
+	closed, on := r.closed, r.view.state
 	r.mu.Unlock()
 	if closed {
 		return ErrClosed
 	}
-	return r.store.Health()
+	if err := r.store.Health(); err != nil {
+		return err
+	}
+	_, _, err := on.tick(r.cfg.Now())
+	return err
 }
 
 // closeWait is how long Close waits for readers, such as an Export whose

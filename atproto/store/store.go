@@ -22,6 +22,9 @@ import (
 // written; the same call works again once there is space.
 var ErrNoSpace = errors.New("too little free disk space to write")
 
+// ErrNewer: a newer program wrote the database.
+var ErrNewer = errors.New("use the newer program that wrote it")
+
 // Config says where a database is, and what it is called when it fails.
 type Config struct {
 	Dir  string
@@ -149,7 +152,7 @@ func (s *Store) checkFormat() error {
 		return errors.New("its format number is damaged: restore it from a backup")
 	}
 	if got := binary.BigEndian.Uint32(val); got > s.cfg.Format {
-		return fmt.Errorf("it has format %d and this program knows up to %d: use the newer program that wrote it", got, s.cfg.Format)
+		return fmt.Errorf("it has format %d and this program knows up to %d: %w", got, s.cfg.Format, ErrNewer)
 	}
 	return nil
 }
