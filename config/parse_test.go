@@ -74,6 +74,7 @@ hold:
   relays: ["https://relay.example.com", "http://localhost:2470"]
   display_name: Näme
   description: More
+  avatar: /a.png
 owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
 announce:
   tags: ["v*", edge]
@@ -101,7 +102,7 @@ api: {token_file: /t}
 		Enabled: true,
 		Data:    "/d",
 		Public:  []string{"a", "b/**"},
-		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More"},
+		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png"},
 		Owner:   "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
