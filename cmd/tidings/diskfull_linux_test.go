@@ -10,13 +10,18 @@ import (
 	"testing"
 )
 
+func needNamespaces(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
+		t.Skipf("needs user namespaces (sysctl kernel.unprivileged_userns_clone=1, or root): %v %s", err, out)
+	}
+}
+
 // onSmallDisk makes the journal's folder a file system of its own, of the
 // given size, in a namespace that ends with the process.
 func (s *server) onSmallDisk(megabytes int) {
 	s.t.Helper()
-	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
-		s.t.Skipf("needs user namespaces (sysctl kernel.unprivileged_userns_clone=1, or root): %v %s", err, out)
-	}
+	needNamespaces(s.t)
 	journal := filepath.Join(s.dir, "tidings", "journal")
 	if err := os.MkdirAll(journal, 0o700); err != nil {
 		s.t.Fatal(err)

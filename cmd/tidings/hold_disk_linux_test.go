@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// holdOnDisk makes the hold's folder, as it is now, a file system of its own in
+// a namespace that ends with the process, and what was written to it, too.
+func (s *server) holdOnDisk(megabytes int, option string) {
+	s.t.Helper()
+	needNamespaces(s.t)
+	folder, mounted := filepath.Join(s.dir, "tidings", "hold"), filepath.Join(s.dir, "disk")
+	if err := os.Mkdir(mounted, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.wrap = []string{"unshare", "-rm", "sh", "-c", fmt.Sprintf(
+		`mount -t tmpfs -o size=%[1]dm tmpfs %[3]s && cp -a %[4]s/. %[3]s && mount -o remount,%[2]s %[3]s && mount --bind %[3]s %[4]s && exec "$@"`,
+		megabytes, option, mounted, folder), "sh"}
+}
+
+// holdHealth is what the registry says of the hold.
+func (s *server) holdHealth() (registry, hold string) {
+	s.t.Helper()
+	var answer struct {
+		Status string
+		Hold   struct{ Status string }
+	}
+	s.json(s.t, "/tidings/api/v1/health", &answer)
+	return answer.Status, answer.Hold.Status
+}
+
+// failing checks that the registry says that the hold doesn't work.
+func (s *server) failing() {
+	s.t.Helper()
+	if registry, hold := s.holdHealth(); registry != "degraded" || hold != "failing" {
+		s.t.Errorf("health: the registry is %s, the hold %s", registry, hold)
+	}
+}
+
+// serves checks that pushes and pulls are as if nothing were wrong.
+func (s *server) serves(tags ...string) {
+	s.t.Helper()
+	for _, tag := range tags {
+		s.push(s.t, "oss/app", tag, newImage(2))
+		if status, err := s.get("oss/app", tag); err != nil || status != http.StatusOK {
+			s.t.Errorf("a pull: %d %v", status, err)
+		}
+	}
+}
+
+// answers checks the status and the error's name of a call to the hold.
+func (s *server) answers(method, path string, body any, status int, name string, header ...string) {
+	s.t.Helper()
+	content, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, answer, err := s.do(method, "/xrpc/"+path, "application/json", content, header...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var said struct{ Error, Message string }
+	_ = json.Unmarshal(answer, &said) // no error is no error
+	if res.StatusCode != status || said.Error != name || name != "" && len(said.Message) < 10 {
+		s.t.Errorf("%s: %s %s, want %d %s", path, res.Status, answer, status, name)
+	}
+}
+
+// note is the input of createRecord.
+func (s *server) note(key string) map[string]any {
+	return map[string]any{"repo": unescaped(s.did), "collection": "com.example.note", "rkey": key, "record": map[string]any{"text": key}}
+}
+
+// says waits for the log.
+func (s *server) says(text string) {
+	s.t.Helper()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Errorf("the log does not say %q:\n%s", text, s.log)
+			return
+		}
+	}
+}
+
+const noteRecord = "com.atproto.repo.getRecord?collection=com.example.note&repo="
+
+// On a full disk the hold refuses to write and goes on reading; the registry
+// takes pushes, and their records are written when there is room.
+func TestHoldDiskFull(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.allowLogin()
+	s.holdOnDisk(64, "rw")
+	s.start()
+	session := s.login()
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
+
+	filler := filepath.Join("/proc", fmt.Sprint(s.cmd.Process.Pid), "root", s.dir, "tidings", "hold", "filler")
+	fill(t, filler)
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInsufficientStorage, "InsufficientStorage", session...)
+	s.answers("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
+	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
+	s.serves("a", "b", "c")
+	s.says("too little free disk space")
+	s.failing()
+	s.verified()
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
+	s.drained()
+	s.exactly(t, map[string]int{"oss/app": 3}, 6, 3)
+	s.stop()
+}
+
+// With the hold on a disk that can't be written the registry starts and takes
+// pushes; the hold says that it is away, and the records are written by the
+// next start on a disk that is well.
+func TestHoldDiskReadOnly(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.holdOnDisk(64, "ro")
+	s.start()
+	s.says("read-only file system")
+	s.serves("a", "b")
+	s.failing()
+	s.publicKey()
+	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.stop()
+	s.wrap = nil
+	s.start()
+	s.drained()
+	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
+	if registry, hold := s.holdHealth(); registry != "ok" || hold != "ok" {
+		t.Errorf("health: the registry is %s, the hold %s", registry, hold)
+	}
+}
