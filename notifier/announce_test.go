@@ -3,11 +3,14 @@ package notifier
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
 // soon is an announcement whose windows close while a test waits.
@@ -118,5 +121,32 @@ func TestAnnounceTooOld(t *testing.T) {
 	r.drain()
 	if posts := r.posts(); len(posts) != 0 {
 		t.Errorf("posts %v", posts)
+	}
+}
+
+// Announcements that are switched off hold nothing back in the journal; when
+// they come back, what was announced is not announced again.
+func TestAnnounceSwitchedOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, soon())
+	r.push(image("a", 1).as("oss/app", "v1"))
+	r.drain()
+	r.reopen(nil)
+	if cursors := r.Journal.Cursors(journal.Pushes); len(cursors) != 2 {
+		t.Errorf("cursors %v, want those of records and counters", cursors)
+	}
+	r.push(image("b", 1).as("oss/app", "v2"))
+	r.drain()
+	r.reopen(soon())
+	r.push(image("c", 1).as("oss/app", "v3"))
+	r.drain()
+	var got []string
+	for _, p := range r.posts() {
+		name, _, _ := strings.Cut(p["text"].(string), " ")
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	if len(got) < 2 || len(slices.Compact(slices.Clone(got))) != len(got) || got[0] != "oss/app:v1" || got[len(got)-1] != "oss/app:v3" {
+		t.Errorf("posts about %v", got)
 	}
 }

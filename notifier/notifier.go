@@ -97,21 +97,41 @@ func New(cfg Config) (*Notifier, error) {
 			n.sinks = append(n.sinks, &announceSink{n: n, Announce: *cfg.Announce})
 		}
 	}
+	if err := n.register(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// register makes the cursors known that hold events back in the journal, and
+// forgets those of sinks that are not configured any more.
+func (n *Notifier) register() error {
+	wanted := map[string]bool{counterSink: true}
 	for _, s := range n.sinks {
-		if err := cfg.Journal.Register(journal.Pushes, s.name()); err != nil {
-			return nil, err
+		wanted[s.name()] = true
+		if err := n.Journal.Register(journal.Pushes, s.name()); err != nil {
+			return err
 		}
 	}
 	for _, s := range counted {
-		if err := cfg.Journal.Register(s, counterSink); err != nil {
-			return nil, err
+		if err := n.Journal.Register(s, counterSink); err != nil {
+			return err
 		}
 		// A journal that is behind the numbers has lost events that are in them.
-		if err := cfg.Journal.Follow(s, cfg.Counter.Latest(uint8(s))); err != nil {
-			return nil, err
+		if err := n.Journal.Follow(s, n.Counter.Latest(uint8(s))); err != nil {
+			return err
 		}
 	}
-	return n, nil
+	for name := range n.Journal.Cursors(journal.Pushes) {
+		if wanted[name] {
+			continue
+		}
+		n.log.Warn("this sink is not configured any more; what waited for it is dropped", "sink", name)
+		if err := n.Journal.Forget(journal.Pushes, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Run carries events to the sinks until ctx ends, and returns once each has
