@@ -145,5 +145,10 @@ func checkString(def lexicon.SchemaString, value any, path string) error {
 			return fmt.Errorf("grapheme too big (maximum %d, got %d) at %s", *def.MaxGraphemes, n, path)
 		}
 	}
+	if def.Format != nil {
+		if wellFormed, ok := formats[*def.Format]; ok && wellFormed(text) {
+			def.Format = nil // ours to change, and done
+		}
+	}
 	return at(path, def.Validate(text, 0))
 }

@@ -54,9 +54,11 @@ func ValidateKey(collection, rkey string) error {
 	var err error
 	switch kind, literal, _ := strings.Cut(def.Key, ":"); kind {
 	case "tid":
-		_, err = syntax.ParseTID(rkey)
+		if !isTID(rkey) {
+			_, err = syntax.ParseTID(rkey)
+		}
 	case "nsid":
-		_, err = syntax.ParseNSID(rkey)
+		err = CheckNSID(rkey)
 	case "literal":
 		if rkey != literal {
 			err = fmt.Errorf("must be %q", literal)

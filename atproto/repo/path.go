@@ -3,7 +3,7 @@ package repo
 import (
 	"fmt"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // ValidPath checks that collection is an NSID and rkey a record key, by
@@ -13,14 +13,14 @@ func ValidPath(collection, rkey string) error {
 	if err := validCollection(collection); err != nil {
 		return err
 	}
-	if _, err := syntax.ParseRecordKey(rkey); err != nil {
+	if err := lexicon.CheckRecordKey(rkey); err != nil {
 		return fmt.Errorf("%w: %q is not a record key: %w", ErrBadKey, rkey, err)
 	}
 	return nil
 }
 
 func validCollection(collection string) error {
-	if _, err := syntax.ParseNSID(collection); err != nil {
+	if err := lexicon.CheckNSID(collection); err != nil {
 		return fmt.Errorf("%w: %q is not a collection: %w", ErrBadKey, collection, err)
 	}
 	return nil
