@@ -123,7 +123,7 @@ func (e *export) record(path string, want cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	c, record, err := splitRecord(val)
+	c, record, err := soundRecord(path, val)
 	if err != nil {
 		return err
 	}

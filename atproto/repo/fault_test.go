@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -244,5 +245,83 @@ func TestDamage(t *testing.T) {
 	r.publish(r.view.state) // readers' snapshot is older than the damage
 	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, errDamaged) {
 		t.Errorf("Export: %v", err)
+	}
+}
+
+// A record whose bytes have changed, unseen by Pebble, is not shown.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"), note(Create, "b", "two"))
+	path := "com.example.note/a"
+	val, err := store.Read(r.store.DB, recordKey(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	val[len(val)-1] ^= 1
+	if err := r.store.DB.Set(recordKey(path), val, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.publish(r.view.state) // readers' snapshot is older than the damage
+	if _, _, err := r.Get("com.example.note", "a"); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Get: %v", err)
+	}
+	if _, _, err := r.Get("com.example.note", "b"); err != nil {
+		t.Errorf("Get of another: %v", err)
+	}
+	if _, _, err := r.List("com.example.note", "", 0, false); !errors.Is(err, errDamaged) {
+		t.Errorf("List: %v", err)
+	}
+	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, errDamaged) {
+		t.Errorf("Export: %v", err)
+	}
+	if _, err := r.Block(CIDOf(record("one"))); !errors.Is(err, errDamaged) {
+		t.Errorf("Block: %v", err)
+	}
+}
+
+// TestDeadDisk lets every write to the disk fail from one moment on: what was
+// durable is still read, writes are refused and say why, and the next process
+// on a disk that is well goes on.
+func TestDeadDisk(t *testing.T) {
+	t.Parallel()
+	for _, why := range []error{syscall.EROFS, syscall.EIO, syscall.ENOSPC} {
+		t.Run(why.Error(), func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t)
+			disk := vfs.NewCrashableMem()
+			var dead atomic.Bool
+			cfg.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if dead.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+					return why
+				}
+				return nil
+			}))
+			r := initRepo(t, cfg, profile(), note(Create, "a", "1"))
+			dead.Store(true)
+			for range 3 {
+				_, err := r.Apply(context.Background(), []Write{note(Create, "b", "1")}, nil)
+				if err == nil || !strings.Contains(err.Error(), why.Error()) {
+					t.Errorf("a write: %v", err)
+				}
+			}
+			if _, _, err := r.Get("com.example.note", "a"); err != nil {
+				t.Errorf("a read: %v", err)
+			}
+			if _, _, err := r.Get("com.example.note", "b"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("a read of what was refused: %v", err)
+			}
+			if err := r.Export(context.Background(), new(strings.Builder)); err != nil {
+				t.Errorf("an export: %v", err)
+			}
+			if err := r.Health(); err == nil || !strings.Contains(err.Error(), "restart once the disk is well") {
+				t.Errorf("health: %v", err)
+			}
+			cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{})
+			m := model{}
+			m.apply([]Write{profile(), note(Create, "a", "1")})
+			r = openRepo(t, cfg)
+			checkStore(t, r, m)
+			apply(t, r, note(Create, "b", "1"))
+		})
 	}
 }

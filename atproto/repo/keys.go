@@ -1,8 +1,10 @@
 package repo
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -94,6 +96,18 @@ func splitRecord(val []byte) (cid.Cid, []byte, error) {
 		return cid.Undef, nil, errDamaged
 	}
 	return cidOfDigest(val[:digestSize]), val[digestSize:], nil
+}
+
+// soundRecord is splitRecord for bytes that go out: only as what they are.
+func soundRecord(path string, val []byte) (cid.Cid, []byte, error) {
+	c, record, err := splitRecord(val)
+	if err == nil && sha256.Sum256(record) != [digestSize]byte(val) {
+		err = errDamaged
+	}
+	if err != nil {
+		return cid.Undef, nil, fmt.Errorf("record %s: %w", path, err)
+	}
+	return c, record, nil
 }
 
 func joinPath(collection, rkey string) string { return collection + "/" + rkey }

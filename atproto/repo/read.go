@@ -41,7 +41,7 @@ func (v *view) get(path string) (cid.Cid, []byte, error) {
 	if err != nil {
 		return cid.Undef, nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return splitRecord(val)
+	return soundRecord(path, val)
 }
 
 // List returns up to limit records of a collection (0: 50; at most 1000), in
@@ -90,7 +90,7 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 		if err != nil {
 			return nil, "", fmt.Errorf("list %s: %w", collection, err)
 		}
-		c, record, err := splitRecord(val)
+		c, record, err := soundRecord(string(it.Key()[len(prefixRecord):]), val)
 		if err != nil {
 			return nil, "", fmt.Errorf("list %s: %w", collection, err)
 		}

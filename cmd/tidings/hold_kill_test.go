@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,9 +17,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/ipfs/go-cid"
-
-	"github.com/tidings-dev/tidings/atproto/hold"
-	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 // login lets the account's owner in, with a new password, and gives the header
@@ -156,15 +152,8 @@ func (w *writer) readBack() {
 // fsck looks for damage in what a server that doesn't run has left on disk.
 func (s *server) fsck() {
 	s.t.Helper()
-	data := filepath.Join(s.dir, "tidings")
-	key, err := hold.LoadKey(filepath.Join(data, "hold.key"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, err = repo.Verify(s.t.Context(), repo.Config{Dir: filepath.Join(data, "hold"), DID: unescaped(s.did), Key: key}, nil,
-		func(p repo.Problem) { s.t.Errorf("after a crash: %s", p) })
-	if err != nil {
-		s.t.Error(err)
+	if out, err := s.command("hold", "verify", s.config).CombinedOutput(); err != nil {
+		s.t.Errorf("hold verify: %v\n%s", err, out)
 	}
 }
 
