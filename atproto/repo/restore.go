@@ -236,7 +236,7 @@ func (r *rebuild) receive(d digest, body io.Reader) error {
 		return diskFull(err)
 	}
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(file, sum), body)
+	_, err = io.Copy(io.MultiWriter(sum, file), body) // the file may keep or change the bytes
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return diskFull(err)
 	}
