@@ -232,6 +232,7 @@ func (r *runtime) openHold() error {
 	}
 	r.register(metrics.Collectors()...)
 	r.closers = append(r.closers, server.Shutdown)
+	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
 	r.background(server.Run)
 	r.mountHold(server)
 	return nil

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 // asked is a relay that is asked to crawl.
@@ -29,7 +31,7 @@ func newAsked(relay, hostname string) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asked{u, guarded(u), body}, nil
+	return &asked{u, guard.Client(u), body}, nil
 }
 
 // answerError is a relay's no.

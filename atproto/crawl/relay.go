@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 const goodRelay = "write it like https://relay.example.com"
@@ -24,7 +26,7 @@ func parseRelay(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("%q has more than a host; %s", text, goodRelay)
 	}
 	switch {
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && guard.Loopback(u.Hostname()):
 	case u.Scheme == "wss", u.Scheme == "ws":
 		return nil, fmt.Errorf("%q is a WebSocket's address, and a relay is asked by https; %s", text, goodRelay)
 	case u.Scheme == "http":
@@ -32,7 +34,7 @@ func parseRelay(text string) (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("%q is neither https nor http; %s", text, goodRelay)
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !isPublic(addr) && !isLoopback(u.Hostname()) {
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !guard.Public(addr) && !guard.Loopback(u.Hostname()) {
 		return nil, fmt.Errorf("%q is not a public address, nor this machine's own; %s", text, goodRelay)
 	}
 	return u, nil
@@ -42,12 +44,4 @@ func parseRelay(text string) (*url.URL, error) {
 func CheckRelay(text string) error {
 	_, err := parseRelay(text)
 	return err
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tidings-dev/tidings/atproto/crawl"
@@ -46,8 +47,14 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	return nil
 }
 
-// Run asks relays to crawl the hold until the context ends.
+// Run asks relays to crawl the hold, and looks whether its DID document shows
+// its key, until the context ends.
 func (s *Server) Run(ctx context.Context) error {
+	if s.own != nil {
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		watching.Go(func() { s.watchIdentity(ctx) })
+	}
 	if s.crawler == nil {
 		<-ctx.Done()
 		return nil

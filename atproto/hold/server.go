@@ -54,6 +54,7 @@ type Server struct {
 
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: nobody is asked
+	own      *ownIdentity   // nil: there is nobody to ask
 
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
@@ -107,6 +108,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openNetwork(cfg); err != nil {
 		return nil, fmt.Errorf("hold: %w", err)
 	}
+	s.own = newOwnIdentity(cfg.Identity, doc)
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
 		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},

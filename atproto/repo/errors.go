@@ -36,6 +36,9 @@ var (
 	// than the network accepts. Nothing was written.
 	ErrClock = errors.New("the clock is behind the repository")
 
+	// ErrSuspended: Suspend was told to refuse writes. Nothing was written.
+	ErrSuspended = errors.New("the repository takes no writes now")
+
 	// ErrUnknownOutcome: the caller's context ended, or the disk failed, while
 	// the write was on its way. It may have been applied: read back.
 	ErrUnknownOutcome = errors.New("the write may or may not have been applied")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -97,14 +98,15 @@ func (c Config) withDefaults() (Config, error) {
 
 // Repo is an open repository. Its methods are safe to call together.
 type Repo struct {
-	cfg      Config
-	store    *store.Store
-	blobs    blobFiles
-	requests chan request // unbuffered: who waits can leave
-	tidying  chan chan error
-	closing  chan struct{} // closed by Close
-	stopped  chan struct{} // closed by the writer
-	idle     chan struct{} // closed when the last reader has left a closed repository
+	cfg       Config
+	store     *store.Store
+	blobs     blobFiles
+	requests  chan request // unbuffered: who waits can leave
+	tidying   chan chan error
+	closing   chan struct{}         // closed by Close
+	stopped   chan struct{}         // closed by the writer
+	suspended atomic.Pointer[error] // what writes are refused with
+	idle      chan struct{}         // closed when the last reader has left a closed repository
 
 	mu      sync.Mutex
 	view    *view         // the newest
@@ -298,6 +300,9 @@ func (r *Repo) Health() error {
 		return ErrClosed
 	}
 	if err := r.store.Health(); err != nil {
+		return err
+	}
+	if err := r.Suspended(); err != nil {
 		return err
 	}
 	_, _, err := on.tick(r.cfg.Now())

@@ -222,8 +222,8 @@ func (r *Repo) gather(first request) []request {
 // returns once it is durable. No writes make a commit that changes nothing.
 // With swap, the head must be that commit.
 //
-// Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrClock, ErrClosed:
-// nothing was applied. ErrUnknownOutcome: it may have been.
+// Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrClock,
+// ErrSuspended, ErrClosed: nothing was applied. ErrUnknownOutcome: it may have been.
 func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
 	if err := checkWrites(writes); err != nil {
 		return Result{}, err
@@ -233,6 +233,9 @@ func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result
 
 // submit hands a request to the writer and waits for its answer.
 func (r *Repo) submit(q request) (Result, error) {
+	if err := r.Suspended(); err != nil {
+		return Result{}, err
+	}
 	q.answer = make(chan answer, 1)
 	select {
 	case r.requests <- q:

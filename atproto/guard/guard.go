@@ -1,4 +1,7 @@
-package crawl
+// Package guard makes HTTP clients for addresses that others have a say in: a
+// name may only lead to a public address, or to loopback if that is what was
+// asked for, and no redirect is followed.
+package guard
 
 import (
 	"fmt"
@@ -6,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,8 +30,8 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// isPublic says whether an address may be anybody's on the internet.
-func isPublic(addr netip.Addr) bool {
+// Public says whether an address may be anybody's on the internet.
+func Public(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
 		return false
@@ -40,11 +44,20 @@ func isPublic(addr netip.Addr) bool {
 	return true
 }
 
-// guarded makes the client for one relay. What a name resolves to is checked
+// Loopback says whether a host is this machine, by its name.
+func Loopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// Client makes the client for one server. What its name resolves to is checked
 // when the connection is made, not before, so that it can't change between.
-func guarded(relay *url.URL) *http.Client {
-	allowed, wanted := isPublic, "a public address"
-	if isLoopback(relay.Hostname()) {
+func Client(server *url.URL) *http.Client {
+	allowed, wanted := Public, "a public address"
+	if Loopback(server.Hostname()) {
 		allowed, wanted = func(addr netip.Addr) bool { return addr.Unmap().IsLoopback() }, "this machine"
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
@@ -53,7 +66,7 @@ func guarded(relay *url.URL) *http.Client {
 			return fmt.Errorf("read address %q: %w", address, err)
 		}
 		if !allowed(to.Addr()) {
-			return fmt.Errorf("%s resolves to %s, which is not %s", relay.Hostname(), to.Addr(), wanted)
+			return fmt.Errorf("%s resolves to %s, which is not %s", server.Hostname(), to.Addr(), wanted)
 		}
 		return nil
 	}}
