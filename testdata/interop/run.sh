@@ -38,7 +38,7 @@ for _ in $(seq 300); do (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sl
 layer() { mkdir -p "$work/$1" && echo "$1" >"$work/$1/file" && tar -C "$work/$1" -czf "$work/$1.tar.gz" file; }
 layer one && layer two && layer three
 crane=$work/crane
-# A Docker schema 2 image, an OCI image of two layers, an index of both, the
+# A Docker schema 2 image, an OCI image of two layers, an index of it, the
 # first again under another tag, and one outside of what is public.
 $crane append -f "$work/one.tar.gz" -t "$host/oss/docker:v1"
 $crane append --oci-empty-base -f "$work/two.tar.gz" -f "$work/three.tar.gz" -t "$host/oss/oci:v1"

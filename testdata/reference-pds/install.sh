@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the reference PDS here, from the npm registry alone, and does nothing
-# when it is installed. Node 20 or newer, a C++ compiler, make and python3 have
-# to be there; the Node 22 that the PDS runs on is one of the packages.
+# when it is installed. Node 20 or newer has to be there; the Node 22 that the
+# PDS runs on is one of the packages. A C++ compiler, make and python3, which
+# compile one of them, are installed where apt can.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -16,6 +17,17 @@ want=$(cat package-lock.json install.sh | sha256sum)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 quietly() { "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }; }
+
+missing=
+command -v g++ >/dev/null || missing="$missing g++"
+command -v make >/dev/null || missing="$missing make"
+command -v python3 >/dev/null || missing="$missing python3"
+if [ -n "$missing" ] && command -v apt-get >/dev/null; then
+	sudo=
+	[ "$(id -u)" = 0 ] || sudo=sudo
+	quietly $sudo apt-get update -qq
+	quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
 
 echo "installing the reference PDS, which takes 1 to 4 minutes" >&2
 quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
