@@ -215,7 +215,7 @@ func (r *runtime) openHold() error {
 		return err
 	}
 	r.onClose(account.Close)
-	r.repo, r.writes, r.account = account, account, identity.DID
+	r.repo, r.writes, r.account = account, account.Paced(), identity.DID
 	metrics := hold.NewMetrics()
 	server, err := hold.New(hold.Config{
 		Identity:     identity,

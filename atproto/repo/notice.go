@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/cockroachdb/pebble/v2"
@@ -44,11 +45,13 @@ func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 		if result, err = w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap); err != nil {
 			return Result{}, err
 		}
+		w.rate.add(time.Now())
 	}
 	for _, n := range q.notices {
 		if err := w.addNotice(b, n); err != nil {
 			return Result{}, fmt.Errorf("%w: log %s: %w", ErrUnknownOutcome, n, err)
 		}
+		w.rate.add(time.Now())
 	}
 	return result, nil
 }

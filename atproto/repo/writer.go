@@ -49,10 +49,11 @@ type writer struct {
 	oldest  mark
 	blobs   blobIndex
 	files   blobFiles
+	rate    *rate
 }
 
 func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
-	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg)}
+	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg), rate: newRate(relayLimits)}
 	w.blobs = blobIndex{db: s.DB, pending: map[string][]byte{}}
 	var err error
 	w.oldest, err = oldestEvent(s.DB, on)
