@@ -106,6 +106,7 @@ type Repo struct {
 	closing   chan struct{}         // closed by Close
 	stopped   chan struct{}         // closed by the writer
 	suspended atomic.Pointer[error] // what writes are refused with
+	rate      *rate                 // of events
 	idle      chan struct{}         // closed when the last reader has left a closed repository
 
 	mu      sync.Mutex
@@ -232,6 +233,7 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 	}
 	r := &Repo{
 		cfg:      cfg,
+		rate:     w.rate,
 		store:    s,
 		blobs:    w.files,
 		requests: make(chan request),
