@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bufio"
 	"encoding/binary"
 	"io"
 
@@ -26,6 +27,16 @@ func writeCARBlock(w io.Writer, c cid.Cid, data []byte) error {
 	id := c.Bytes()
 	head := append(binary.AppendUvarint(nil, uint64(len(id)+len(data))), id...)
 	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	_, err := w.Write(data)
+	return err
+}
+
+// writeCARSection is writeCARBlock for a digest.
+func writeCARSection(w *bufio.Writer, digest, data []byte) error {
+	head := binary.AppendUvarint(w.AvailableBuffer(), uint64(len(cidPrefix)+len(digest)+len(data)))
+	if _, err := w.Write(append(append(head, cidPrefix...), digest...)); err != nil {
 		return err
 	}
 	_, err := w.Write(data)

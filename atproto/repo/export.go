@@ -2,14 +2,13 @@ package repo
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/ipfs/go-cid"
-	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Export writes the repository as CAR v1: the signed commit, which is the
@@ -28,8 +27,13 @@ func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 	}
 	defer records.Close()
 	records.First()
+	nodes, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixNode), UpperBound: after(prefixNode)})
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	defer nodes.Close()
 	out := bufio.NewWriterSize(w, 64<<10)
-	e := export{view: v, records: records, out: out, stop: func() error {
+	e := export{view: v, records: records, nodes: nodes, out: out, stop: func() error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -53,8 +57,17 @@ func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 type export struct {
 	*view
 	records *pebble.Iterator
-	out     io.Writer
+	nodes   *pebble.Iterator // which keeps what a Get has to find anew
+	path    []*onPath        // from the root to the current node
+	out     *bufio.Writer
 	stop    func() error
+}
+
+// onPath is room for one node of the path, for each in turn at its depth.
+type onPath struct {
+	node
+	data []byte
+	key  []byte // of the database: of the node, then of its records
 }
 
 func (e *export) run() error {
@@ -64,7 +77,7 @@ func (e *export) run() error {
 	if err := writeCARBlock(e.out, e.Commit, e.block); err != nil {
 		return err
 	}
-	if err := e.node(e.Data); err != nil {
+	if err := e.node(digestOf(e.Data), 0); err != nil {
 		return err
 	}
 	if e.records.Valid() {
@@ -73,64 +86,76 @@ func (e *export) run() error {
 	return e.records.Error()
 }
 
-func (e *export) node(c cid.Cid) error {
+// node writes the subtree of a node that lies so many below the root.
+func (e *export) node(digest []byte, depth int) error {
 	if err := e.stop(); err != nil {
 		return err
 	}
-	data, err := store.Read(e.snap, nodeKey(c))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return fmt.Errorf("node %s is missing: %w", c, errDamaged)
+	if depth == len(e.path) {
+		e.path = append(e.path, new(onPath))
 	}
-	if err != nil {
+	at := e.path[depth]
+	if err := e.load(at, digest); err != nil {
 		return err
 	}
-	if err := writeCARBlock(e.out, c, data); err != nil {
+	if err := writeCARSection(e.out, digest, at.data); err != nil {
 		return err
 	}
-	n, err := decodeNode(c, data)
-	if err != nil {
-		return err
-	}
-	if n.Left != nil {
-		if err := e.node(*n.Left); err != nil {
+	if at.left != nil {
+		if err := e.node(at.left, depth+1); err != nil {
 			return err
 		}
 	}
-	var path []byte
-	for _, entry := range n.Entries {
-		path = append(path[:entry.PrefixLen:entry.PrefixLen], entry.KeySuffix...)
-		if err := e.record(string(path), entry.Value); err != nil {
+	at.key = append(at.key[:0], prefixRecord...)
+	for _, entry := range at.entries {
+		at.key = append(at.key[:len(prefixRecord)+entry.shared], entry.suffix...)
+		if err := e.record(at.key, entry.value); err != nil {
 			return err
 		}
-		if entry.Right == nil {
+		if entry.right == nil {
 			continue
 		}
-		if err := e.node(*entry.Right); err != nil {
+		if err := e.node(entry.right, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *export) record(path string, want cid.Cid) error {
-	if !e.records.Valid() || string(e.records.Key()) != prefixRecord+path {
+func (e *export) load(at *onPath, digest []byte) error {
+	at.key = append(append(at.key[:0], prefixNode...), digest...)
+	if !e.nodes.SeekGE(at.key) || !bytes.Equal(e.nodes.Key(), at.key) {
+		if err := e.nodes.Error(); err != nil {
+			return err
+		}
+		return fmt.Errorf("node %s is missing: %w", cidOfDigest(digest), errDamaged)
+	}
+	val, err := e.nodes.ValueAndErr()
+	if err != nil {
+		return err
+	}
+	at.data = append(at.data[:0], val...)
+	return at.parse(digest, at.data)
+}
+
+func (e *export) record(key, want []byte) error {
+	if !e.records.Valid() || !bytes.Equal(e.records.Key(), key) {
 		if err := e.records.Error(); err != nil {
 			return err
 		}
-		return fmt.Errorf("record %s is missing: %w", path, errDamaged)
+		return fmt.Errorf("record %s is missing: %w", key[len(prefixRecord):], errDamaged)
 	}
 	val, err := e.records.ValueAndErr()
 	if err != nil {
 		return err
 	}
-	c, record, err := soundRecord(path, val)
-	if err != nil {
-		return err
+	if len(val) < digestSize || !bytes.Equal(val[:digestSize], want) {
+		return fmt.Errorf("record %s is another than the tree says: %w", key[len(prefixRecord):], errDamaged)
 	}
-	if c != want {
-		return fmt.Errorf("record %s is another than the tree says: %w", path, errDamaged)
+	if sum := sha256.Sum256(val[digestSize:]); !bytes.Equal(sum[:], want) {
+		return fmt.Errorf("record %s: %w", key[len(prefixRecord):], errDamaged)
 	}
-	if err := writeCARBlock(e.out, c, record); err != nil {
+	if err := writeCARSection(e.out, want, val[digestSize:]); err != nil {
 		return err
 	}
 	e.records.Next()

@@ -101,6 +101,7 @@ type Repo struct {
 	cfg       Config
 	store     *store.Store
 	blobs     blobFiles
+	nodes     nodeCache
 	requests  chan request // unbuffered: who waits can leave
 	tidying   chan chan error
 	closing   chan struct{}         // closed by Close

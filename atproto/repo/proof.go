@@ -1,0 +1,68 @@
+package repo
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/atproto/store"
+)
+
+// Proof is a CAR that proves to whoever trusts our key which record is at a
+// path, or that there is none: the signed commit, which is the root, the nodes
+// down to where the record is or would be, and the record if there is one.
+func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
+	v, err := r.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer r.release(v)
+	path := joinPath(collection, rkey)
+	var car bytes.Buffer // writing to it can't fail
+	out := bufio.NewWriterSize(&car, 4<<10)
+	writeCARHeader(out, v.Commit)
+	writeCARBlock(out, v.Commit, v.block)
+	var n node
+	record, next := []byte(nil), digestOf(v.Data)
+	for next != nil {
+		data, err := r.node(v, &n, next)
+		if err != nil {
+			return nil, fmt.Errorf("prove %s: %w", path, err)
+		}
+		writeCARSection(out, next, data)
+		record, next = n.find(path)
+	}
+	if record != nil {
+		c, data, err := v.get(path)
+		if errors.Is(err, ErrNotFound) || err == nil && !bytes.Equal(digestOf(c), record) {
+			err = errDamaged
+		}
+		if err != nil {
+			return nil, fmt.Errorf("prove %s: %w", path, err)
+		}
+		writeCARSection(out, record, data)
+	}
+	out.Flush()
+	return car.Bytes(), nil
+}
+
+// node reads a node of the view's tree.
+func (r *Repo) node(v *view, n *node, digest []byte) ([]byte, error) {
+	if data := r.nodes.get(digest); data != nil {
+		return data, n.parse(digest, data)
+	}
+	data, err := store.Read(v.snap, append([]byte(prefixNode), digest...))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, fmt.Errorf("node %s is missing: %w", cidOfDigest(digest), errDamaged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := n.parse(digest, data); err != nil {
+		return nil, err
+	}
+	r.nodes.add(digest, data)
+	return data, nil
+}

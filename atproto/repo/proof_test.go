@@ -1,0 +1,129 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/store"
+)
+
+// checkProof has indigo find in the proof what is at a path.
+func checkProof(t testing.TB, r *Repo, rkey string, want cid.Cid) {
+	t.Helper()
+	car, err := r.Proof("com.example.note", rkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, loaded, err := indigo.LoadRepoFromCAR(context.Background(), bytes.NewReader(car))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := r.cfg.Key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := commit.VerifySignature(pub); err != nil || commit.Rev != r.Head().Rev {
+		t.Errorf("%s: a commit of rev %s: %v", rkey, commit.Rev, err)
+	}
+	got, err := loaded.MST.Get([]byte("com.example.note/" + rkey))
+	if err != nil || got == nil && want.Defined() || got != nil && *got != want {
+		t.Errorf("%s: got %v, %v, want %v", rkey, got, err, want)
+	}
+	if !want.Defined() {
+		return
+	}
+	if data, err := loaded.RecordStore.Get(context.Background(), want); err != nil || CIDOf(data.RawData()) != want {
+		t.Errorf("%s: record %v", rkey, err)
+	}
+}
+
+// TestProof: of presence and of absence, while the tree changes under a cache
+// that knew it before.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	checkProof(t, r, "a", cid.Undef)
+	random := rand.New(rand.NewPCG(3, 4))
+	have := map[string]cid.Cid{}
+	for round := range 40 {
+		var writes []Write
+		for i := range 30 {
+			rkey := fmt.Sprint("k", random.IntN(400))
+			_, there := have[rkey]
+			w := note(Create, rkey, fmt.Sprint(round, i))
+			switch {
+			case there && i%2 == 0:
+				w = note(Delete, rkey, "")
+			case there:
+				w = note(Update, rkey, fmt.Sprint(round, i))
+			}
+			writes = append(writes, w)
+			if w.Action == Delete {
+				delete(have, rkey)
+			} else {
+				have[rkey] = CIDOf(w.Record)
+			}
+		}
+		apply(t, r, writes...)
+		for range 20 {
+			rkey := fmt.Sprint("k", random.IntN(400))
+			checkProof(t, r, rkey, have[rkey])
+		}
+	}
+}
+
+// TestProofOfDamage: nothing that changed on the disk goes into a proof.
+func TestProofOfDamage(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"))
+	root := nodeKey(r.Head().Data)
+	for name, key := range map[string][]byte{"record": recordKey("com.example.note/a"), "node": root} {
+		sound, err := store.Read(r.store.DB, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := bytes.Clone(sound)
+		changed[len(changed)/2] ^= 1
+		for _, put := range [][]byte{changed, nil, sound} {
+			if put == nil {
+				err = r.store.DB.Delete(key, nil)
+			} else {
+				err = r.store.DB.Set(key, put, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.publish(r.view.state) // readers' snapshot is older than the damage
+			r.nodes = nodeCache{}
+			_, err := r.Proof("com.example.note", "a")
+			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, errDamaged) {
+				t.Errorf("%s of %d bytes, %v", name, len(put), err)
+			}
+		}
+	}
+}
+
+func BenchmarkProof(b *testing.B) {
+	r := diskRepo(b)
+	const n = 20_000
+	for i := 0; i < n; i += 200 {
+		var writes []Write
+		for j := range 200 {
+			writes = append(writes, layer(i+j))
+		}
+		apply(b, r, writes...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w := layer(rand.IntN(n))
+		if _, err := r.Proof(w.Collection, w.RKey); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
