@@ -26,8 +26,11 @@ func (j *Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Inten
 	wait := time.NewTimer(j.cfg.Wait)
 	defer wait.Stop()
 	in := Intent{j.intents.Add(1)}
-	b, _, err := s.queue(ctx, record{kind: kindIntent, intent: in.id, mark: mark, payload: payload})
+	b, _, lead, err := s.queue(ctx, record{kind: kindIntent, intent: in.id, mark: mark, payload: payload})
 	if err == nil {
+		if lead {
+			s.lead()
+		}
 		if err = await(ctx, wait, b.done); err == nil {
 			err = b.err
 		} else {

@@ -63,9 +63,12 @@ const maxBatch = 8 << 20
 // append queues r and returns once it is with the operating system. Its
 // number is 0 unless it is an event.
 func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq uint64, end pos, err error) {
-	b, nth, err := s.queue(ctx, r)
+	b, nth, lead, err := s.queue(ctx, r)
 	if err != nil {
 		return 0, 0, err
+	}
+	if lead {
+		s.lead()
 	}
 	if err := await(ctx, wait, b.done); err != nil {
 		return 0, 0, err
@@ -79,28 +82,29 @@ func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq ui
 	return seq, b.end, nil
 }
 
-// queue puts r into the next batch, as its nth event if it is one.
-func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, err error) {
+// queue puts r into the next batch, as its nth event if it is one. The caller
+// that is told to lead calls lead.
+func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, lead bool, err error) {
 	if len(r.payload) > MaxPayload {
-		return nil, 0, ErrTooLarge
+		return nil, 0, false, ErrTooLarge
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, 0, ErrClosed
+		return nil, 0, false, ErrClosed
 	}
 	if s.next == nil {
 		s.next = &batch{done: make(chan struct{})}
 	}
 	b = s.next
 	if len(b.buf) > 0 && len(b.buf)+recordHead+len(r.payload) > maxBatch {
-		return nil, 0, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
+		return nil, 0, false, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
 	}
 	if err := s.claim(r); err != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	b.buf = r.encode(b.buf)
 	nth = b.events
@@ -108,11 +112,9 @@ func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, err
 		b.events++
 	}
 	s.mark = max(s.mark, r.mark)
-	if !s.writing {
-		s.writing = true
-		go s.write()
-	}
-	return b, nth, nil
+	lead = !s.writing
+	s.writing = true
+	return b, nth, lead, nil
 }
 
 // await returns nil when done is closed first.

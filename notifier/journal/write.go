@@ -7,28 +7,46 @@ import (
 	"path/filepath"
 )
 
-// write puts what is queued on disk, one batch after the other.
-func (s *stream) write() {
-	for {
-		s.mu.Lock()
-		b := s.next
-		s.next = nil
-		if b == nil {
-			s.writing = false
-			s.idle.Broadcast()
-			s.mu.Unlock()
-			return
-		}
-		s.mu.Unlock()
-
-		s.tail.Lock()
-		b.err = s.put(b)
-		s.tail.Unlock()
-		if b.err != nil {
-			s.unclaim(b)
-		}
-		close(b.done)
+// lead writes the next batch for all who are in it. Whoever finds nobody
+// writing does it himself: to wake a goroutine for it costs a quiet machine
+// more than the write. He waits as long as the operating system does, which
+// takes a write into memory; the others wait no longer than Config.Wait.
+func (s *stream) lead() {
+	if s.writeNext() {
+		go s.follow()
 	}
+}
+
+// follow writes what was queued meanwhile, so that the leader need not.
+func (s *stream) follow() {
+	for s.writeNext() {
+	}
+}
+
+// writeNext writes the next batch, and reports whether another waits. If none
+// does, nobody is writing any more.
+func (s *stream) writeNext() (more bool) {
+	s.mu.Lock()
+	b := s.next
+	s.next = nil
+	s.mu.Unlock()
+
+	s.tail.Lock()
+	b.err = s.put(b)
+	s.tail.Unlock()
+	if b.err != nil {
+		s.unclaim(b)
+	}
+	close(b.done)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		return true
+	}
+	s.writing = false
+	s.idle.Broadcast()
+	return false
 }
 
 // put writes b to the last segment. If that fails it tries once more in a
