@@ -43,7 +43,7 @@ type Config struct {
 	Space   func() error // an error while the disk has too little room to write on; nil: never
 	Now     func() time.Time
 	Backoff time.Duration // first wait after a temporary error, doubled up to a minute; 0: 1 s
-	Linger  time.Duration // how long a sink that is up to date lets events gather; 0: 200 ms
+	Linger  time.Duration // how long a sink that is up to date lets events gather; 0: 500 ms
 	Metrics *Metrics      // nil: none
 	Logger  *slog.Logger  // nil: silent
 }
@@ -80,7 +80,7 @@ func New(cfg Config) (*Notifier, error) {
 		cfg.Owner = cfg.Account
 	}
 	if cfg.Linger == 0 {
-		cfg.Linger = 200 * time.Millisecond
+		cfg.Linger = 500 * time.Millisecond
 	}
 	n := &Notifier{
 		Config: cfg,
