@@ -281,10 +281,10 @@ func TestManySubscribers(t *testing.T) {
 		t.Fatalf("%d events, %v, and %d frames", len(events), err, len(early.kinds))
 	}
 	for range 10 {
-		at := events[rand.IntN(len(events))].Seq
+		at := events[rand.IntN(len(events)-1)].Seq // behind the last there is nothing to follow
 		late := h.observe(fmt.Sprintf("?cursor=%d", at))
 		late.follow(end)
-		if late.rev != early.rev && at < end {
+		if late.rev != early.rev {
 			t.Errorf("from %d: at %s, want %s", at, late.rev, early.rev)
 		}
 	}
