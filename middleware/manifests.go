@@ -83,7 +83,6 @@ func (m *manifests) Get(ctx context.Context, dgst digest.Digest, options ...dist
 			Actor:      actor(ctx),
 			Client:     client(call.request),
 			UserAgent:  call.request.UserAgent(),
-			RequestID:  requestID(ctx),
 		}
 		describe(&pull, manifest)
 		call.pulled(pull)

@@ -25,7 +25,6 @@ type Pull struct {
 	Actor           string
 	Client          string // the client's address; kept only as a keyed hash, for seconds
 	UserAgent       string
-	RequestID       string
 }
 
 // Delete is a manifest (Tag empty) or a tag (Tag set) that the registry has
