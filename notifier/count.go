@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -57,6 +58,9 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	var rows []row
 	for _, entry := range entries {
 		e, err := n.decode(s, entry)
+		if errors.Is(err, errNewer) {
+			return err
+		}
 		if err != nil {
 			if err := n.DeadLetters.add(counterSink, entry.Seq, entry.Seq, err.Error(), entry.Payload); err != nil {
 				return err

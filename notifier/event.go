@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,13 +50,17 @@ func (e *Event) encode() ([]byte, error) {
 	return b, nil
 }
 
+// errNewer: an event is of a newer program. It is not given up, it waits for
+// that program.
+var errNewer = errors.New("decode event")
+
 func decodeEvent(b []byte) (*Event, error) {
 	var e Event
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
 	if e.Version > eventVersion {
-		return nil, fmt.Errorf("decode event: it has version %d and this program knows up to %d", e.Version, eventVersion)
+		return nil, fmt.Errorf("%w: it has version %d and this program knows up to %d; use the newer program that wrote it", errNewer, e.Version, eventVersion)
 	}
 	return &e, nil
 }

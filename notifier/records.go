@@ -212,6 +212,17 @@ func (s *recordSink) finish(b *recordBatch) error {
 				created++
 			}
 		}
+		if created == 0 {
+			// A push that is met again, after its batch was sent and before the
+			// cursor moved, keeps what it was noted to have made.
+			noted, err := s.n.getResult(m.Seq, 'r', &recordsResult{})
+			if err != nil {
+				return err
+			}
+			if noted {
+				continue
+			}
+		}
 		if err := putResult(batch, m.Seq, recordsResult{Created: created}); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -148,5 +149,43 @@ func TestPushesPruned(t *testing.T) {
 	}
 	if len(pushes) < keptPushes || len(pushes) > keptPushes+pruneEvery {
 		t.Errorf("%d rows are kept, want %d or a little more", len(pushes), keptPushes)
+	}
+}
+
+// A push whose batch had to be sent again tells how many records it made, not
+// that the second try found them made.
+func TestRecordsResultAfterRetry(t *testing.T) {
+	t.Parallel()
+	for _, f := range [][]fault{nil, {lostRequest}, {lostAnswer}} {
+		r := newRig(t, nil)
+		r.account.fail(f...)
+		r.push(image("a", 3))
+		r.drain()
+		pushes, err := r.Pushes(1, func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(pushes) != 1 || pushes[0].LayersRecorded == nil || *pushes[0].LayersRecorded != 3 {
+			t.Errorf("after %v: %+v, want 3 layers recorded", f, pushes)
+		}
+	}
+}
+
+// An event of a newer program waits for that program: no sink gives it up, and
+// none goes on behind it.
+func TestNewerEventWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	if _, err := r.Journal.Append(t.Context(), journal.Pushes, 1, []byte(`{"v":99}`)); err != nil {
+		t.Fatal(err)
+	}
+	r.push(image("a", 1))
+	r.until("the sinks have tried", func() bool { return r.account.tried.Load() > 4 })
+	letters, err := r.DeadLetters.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(letters) > 0 || len(r.records()) > 0 || r.pushes() != 0 {
+		t.Errorf("letters %+v, %d records, %d pushes; want none", letters, len(r.records()), r.pushes())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ type account struct {
 	*repo.Repo
 	mu     sync.Mutex
 	faults []fault
-	calls  int
+	tried  atomic.Int64 // looks at the disk's space, one before each try of a sink
 }
 
 // fault is what becomes of one call of Apply.
@@ -55,7 +56,6 @@ var errFault = errors.New("the connection broke")
 func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls++
 	if len(a.faults) == 0 {
 		return a.Repo.Apply(ctx, writes, swap)
 	}
@@ -124,6 +124,7 @@ func (r *rig) open(announce *Announce) {
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public:  func(repository string) bool { return repository != "secret/app" },
+		Space:   func() error { r.account.tried.Add(1); return nil },
 		Backoff: time.Millisecond, Linger: time.Millisecond,
 	})
 	if err != nil {

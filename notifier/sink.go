@@ -95,6 +95,9 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 			if len(events) > 0 {
 				break // what comes before it goes first
 			}
+			if errors.Is(err, errNewer) {
+				return err
+			}
 			return n.giveUp(s, entry.Seq, entry.Payload, err)
 		}
 		events = append(events, sequenced{entry.Seq, e})

@@ -1,7 +1,7 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, drivers and behaviour, and a configuration file
 // without a tidings entry runs as it does there. Ours are `config check`,
-// `hold init`, `hold password` and `version`.
+// `version`, and those under `hold`.
 package main
 
 import (
