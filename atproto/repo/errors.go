@@ -39,6 +39,10 @@ var (
 	// ErrSuspended: Suspend was told to refuse writes. Nothing was written.
 	ErrSuspended = errors.New("the repository takes no writes now")
 
+	// ErrDeactivated: the account is at another place, as Deactivate was told.
+	// Nothing was written.
+	ErrDeactivated = errors.New("the account has moved away")
+
 	// ErrUnknownOutcome: the caller's context ended, or the disk failed, while
 	// the write was on its way. It may have been applied: read back.
 	ErrUnknownOutcome = errors.New("the write may or may not have been applied")

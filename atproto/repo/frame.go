@@ -63,10 +63,13 @@ func identityFrame(did, handle string, seq uint64) ([]byte, error) {
 	return frame("#identity", &msg)
 }
 
-func accountFrame(did string, seq uint64) ([]byte, error) {
-	return frame("#account", &comatproto.SyncSubscribeRepos_Account{
-		Active: true, Did: did, Seq: int64(seq), Time: frameTime(seq),
-	})
+// accountFrame is an #account. The status says why it is not active; empty: it is.
+func accountFrame(did, status string, seq uint64) ([]byte, error) {
+	msg := comatproto.SyncSubscribeRepos_Account{Active: status == "", Did: did, Seq: int64(seq), Time: frameTime(seq)}
+	if status != "" {
+		msg.Status = &status
+	}
+	return frame("#account", &msg)
 }
 
 func link(c cid.Cid) *lexutil.LexLink {

@@ -22,6 +22,7 @@ import (
 //	e/<seq>              a frame: bytes of frames logged before it, then itself
 //	b/ x/ y/ u/          blobs, see blob_index.go
 //	l                    seq of the last event that is no longer kept
+//	m                    where the account has moved to; missing while it is here
 //
 // Every block here is dag-cbor under sha2-256, so a digest stands for a CID.
 const (
@@ -38,6 +39,7 @@ var (
 	keyFormat = []byte("f")
 	keyHead   = []byte("h")
 	keyLost   = []byte("l")
+	keyPlace  = []byte("m")
 )
 
 func nodeKey(c cid.Cid) []byte { return append([]byte(prefixNode), digestOf(c)...) }

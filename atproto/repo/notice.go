@@ -14,13 +14,15 @@ import (
 type Notice string
 
 const (
-	Identity Notice = "#identity" // look the identity up again: handle, keys, host
-	Account  Notice = "#account"  // the account is active, and here
-	Sync     Notice = "#sync"     // the head is this commit, whatever was known before
+	Identity    Notice = "#identity"            // look the identity up again: handle, keys, host
+	Account     Notice = "#account"             // the account is active, and here
+	Deactivated Notice = "#account deactivated" // the account is not active here
+	Sync        Notice = "#sync"                // the head is this commit, whatever was known before
 )
 
 // Notify logs events in this order and returns once they are durable. The
-// errors are those of Apply.
+// errors are those of Apply. Identity and Deactivated are taken also while the
+// account is elsewhere.
 func (r *Repo) Notify(ctx context.Context, notices ...Notice) error {
 	if len(notices) == 0 {
 		return nil
@@ -75,7 +77,9 @@ func noticeFrame(n Notice, s state, handle string, seq uint64) ([]byte, error) {
 	case Identity:
 		return identityFrame(s.DID, handle, seq)
 	case Account:
-		return accountFrame(s.DID, seq)
+		return accountFrame(s.DID, "", seq)
+	case Deactivated:
+		return accountFrame(s.DID, "deactivated", seq)
 	case Sync:
 		return syncFrame(s, seq)
 	}

@@ -104,11 +104,12 @@ type Repo struct {
 	nodes     nodeCache
 	requests  chan request // unbuffered: who waits can leave
 	tidying   chan chan error
-	closing   chan struct{}         // closed by Close
-	stopped   chan struct{}         // closed by the writer
-	suspended atomic.Pointer[error] // what writes are refused with
-	rate      *rate                 // of events
-	idle      chan struct{}         // closed when the last reader has left a closed repository
+	closing   chan struct{}          // closed by Close
+	stopped   chan struct{}          // closed by the writer
+	suspended atomic.Pointer[error]  // what writes are refused with
+	place     atomic.Pointer[string] // where the account has moved to; nil: it is here
+	rate      *rate                  // of events
+	idle      chan struct{}          // closed when the last reader has left a closed repository
 
 	mu      sync.Mutex
 	view    *view         // the newest
@@ -244,6 +245,13 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 		idle:     make(chan struct{}),
 		changed:  make(chan struct{}),
 	}
+	place, err := storedPlace(s.DB)
+	if err != nil {
+		return nil, err
+	}
+	if place != "" {
+		r.place.Store(&place)
+	}
 	r.publish(on)
 	go r.run(w)
 	return r, nil
@@ -306,6 +314,9 @@ func (r *Repo) Health() error {
 		return err
 	}
 	if err := r.Suspended(); err != nil {
+		return err
+	}
+	if err := r.elsewhere(); err != nil {
 		return err
 	}
 	_, _, err := on.tick(r.cfg.Now())

@@ -44,7 +44,7 @@ func (r *rescue) run(ctx context.Context) (err error) {
 			err = errors.Join(err, r.to.abandon())
 		}
 	}()
-	for _, step := range []func(context.Context) error{r.events, r.believe, r.records, r.search, r.idleBlobs, r.settle} {
+	for _, step := range []func(context.Context) error{r.events, r.keepPlace, r.believe, r.records, r.search, r.idleBlobs, r.settle} {
 		if err := step(ctx); err != nil {
 			return err
 		}

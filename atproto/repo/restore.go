@@ -93,7 +93,7 @@ func (i *restorer) run(ctx context.Context, in io.Reader) (err error) {
 	if err := i.tree(ctx, commit.Data); err != nil {
 		return err
 	}
-	if err := i.events(ctx); err != nil {
+	if err := errors.Join(i.events(ctx), i.keepPlace(ctx)); err != nil {
 		return err
 	}
 	head := i.verifier.head

@@ -10,6 +10,7 @@ import (
 // Status is a repository at a glance.
 type Status struct {
 	Head        Head
+	Place       string        // where the account has moved to; empty: it is here
 	Ahead       time.Duration // of the head's date before the clock; negative as a rule
 	Collections []Collection  // sorted
 
@@ -59,6 +60,9 @@ func readStatus(cfg Config, db *pebble.DB) (st Status, err error) {
 		return st, err
 	}
 	st.Head, st.Ahead = on.Head, on.ahead(cfg.Now())
+	if st.Place, err = storedPlace(db); err != nil {
+		return st, err
+	}
 	if st.Collections, err = collections(db); err != nil {
 		return st, err
 	}

@@ -224,7 +224,8 @@ func (r *Repo) gather(first request) []request {
 // With swap, the head must be that commit.
 //
 // Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrClock,
-// ErrSuspended, ErrClosed: nothing was applied. ErrUnknownOutcome: it may have been.
+// ErrSuspended, ErrDeactivated, ErrClosed: nothing was applied. ErrUnknownOutcome:
+// it may have been.
 func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
 	if err := checkWrites(writes); err != nil {
 		return Result{}, err
@@ -232,11 +233,19 @@ func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result
 	return r.submit(request{ctx: ctx, writes: writes, swap: swap})
 }
 
-// submit hands a request to the writer and waits for its answer.
+// submit hands a request to the writer, unless writes are refused.
 func (r *Repo) submit(q request) (Result, error) {
 	if err := r.Suspended(); err != nil {
 		return Result{}, err
 	}
+	if err := r.elsewhere(); err != nil && !q.tells() {
+		return Result{}, err
+	}
+	return r.hand(q)
+}
+
+// hand gives a request to the writer and waits for its answer.
+func (r *Repo) hand(q request) (Result, error) {
 	q.answer = make(chan answer, 1)
 	select {
 	case r.requests <- q:
