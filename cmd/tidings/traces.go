@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // tracesExporter says where spans go. Without it the registry calls for a
@@ -27,7 +28,9 @@ func noTracesUnlessAsked() {
 		if config.Log.Level == "debug" {
 			return next
 		}
-		// The registry sets tracing up after this, and before it listens.
+		// The storage drivers' tracers stay with the first provider there is.
+		otel.SetTracerProvider(noop.NewTracerProvider())
+		// The registry sets up its own after this, and before it listens.
 		var once sync.Once
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			once.Do(stopTraces)
@@ -36,12 +39,12 @@ func noTracesUnlessAsked() {
 	})
 }
 
-// stopTraces takes its processors from the registry's tracer, which then has
-// nobody to hand a span to.
+// stopTraces puts away the registry's tracer, from which each request would
+// begin a span.
 func stopTraces() {
-	if provider, ok := otel.GetTracerProvider().(interface {
-		Shutdown(context.Context) error
-	}); ok {
+	theirs := otel.GetTracerProvider()
+	otel.SetTracerProvider(noop.NewTracerProvider())
+	if provider, ok := theirs.(interface{ Shutdown(context.Context) error }); ok {
 		_ = provider.Shutdown(context.Background()) // of spans that nobody reads
 	}
 }
