@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // An openIntent holds back retention of the segment it lies in.
@@ -23,15 +22,14 @@ type openIntent struct {
 // given here, so that Mark covers it.
 func (j *Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Intent, error) {
 	s := j.streams[Pushes]
-	wait := time.NewTimer(j.cfg.Wait)
-	defer wait.Stop()
+	late := s.late()
 	in := Intent{j.intents.Add(1)}
 	b, _, lead, err := s.queue(ctx, record{kind: kindIntent, intent: in.id, mark: mark, payload: payload})
 	if err == nil {
 		if lead {
 			s.lead()
 		}
-		if err = await(ctx, wait, b.done); err == nil {
+		if err = await(ctx, late, b.done); err == nil {
 			err = b.err
 		} else {
 			go j.withdraw(b, in)
@@ -56,11 +54,10 @@ func (j *Journal) withdraw(b *batch, in Intent) {
 // and not yet durable, in counts as settled; if not, in is open as before.
 func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload []byte) (seq uint64, err error) {
 	s := j.streams[Pushes]
-	wait := time.NewTimer(j.cfg.Wait)
-	defer wait.Stop()
-	seq, end, err := s.append(ctx, wait, record{kind: kindEvent, intent: in.id, mark: mark, payload: payload})
+	late := s.late()
+	seq, end, err := s.append(ctx, late, record{kind: kindEvent, intent: in.id, mark: mark, payload: payload})
 	if err == nil {
-		err = s.syncTo(ctx, wait, end)
+		err = s.syncTo(ctx, late, end)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("append event: %w", err)
@@ -72,9 +69,7 @@ func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload 
 // in may be open again. Abandoning a settled intent does nothing.
 func (j *Journal) Abandon(in Intent) error {
 	s := j.streams[Pushes]
-	wait := time.NewTimer(j.cfg.Wait)
-	defer wait.Stop()
-	_, _, err := s.append(context.Background(), wait, record{kind: kindAbandon, intent: in.id})
+	_, _, err := s.append(context.Background(), s.late(), record{kind: kindAbandon, intent: in.id})
 	if err != nil && err != ErrSettled {
 		return fmt.Errorf("abandon intent: %w", err)
 	}

@@ -143,11 +143,11 @@ func (j *Journal) Mark() uint64 {
 // Config.Wait. After an error the event may still arrive. The payload may be
 // reused once Append returns.
 func (j *Journal) Append(ctx context.Context, s Stream, mark uint64, payload []byte) (uint64, error) {
-	wait := time.NewTimer(j.cfg.Wait)
-	defer wait.Stop()
-	seq, end, err := j.streams[s].append(ctx, wait, record{kind: kindEvent, mark: mark, payload: payload})
+	st := j.streams[s]
+	late := st.late()
+	seq, end, err := st.append(ctx, late, record{kind: kindEvent, mark: mark, payload: payload})
 	if err == nil && s == Pushes {
-		err = j.streams[s].syncTo(ctx, wait, end)
+		err = st.syncTo(ctx, late, end)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("append event: %w", err)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // A pos is a place in a stream: segment number in the upper half, offset in
@@ -53,6 +54,7 @@ type record struct {
 // encode appends r without number, place and checksum, which stamp fills in
 // once they are known.
 func (r record) encode(buf []byte) []byte {
+	buf = slices.Grow(buf, recordHead+len(r.payload))
 	buf = append(buf, magic0, magic1, r.kind, 0)
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(r.payload)))
 	buf = append(buf, make([]byte, 12)...)

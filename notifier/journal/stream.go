@@ -62,7 +62,7 @@ const maxBatch = 8 << 20
 
 // append queues r and returns once it is with the operating system. Its
 // number is 0 unless it is an event.
-func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq uint64, end pos, err error) {
+func (s *stream) append(ctx context.Context, late time.Time, r record) (seq uint64, end pos, err error) {
 	b, nth, lead, err := s.queue(ctx, r)
 	if err != nil {
 		return 0, 0, err
@@ -70,7 +70,7 @@ func (s *stream) append(ctx context.Context, wait *time.Timer, r record) (seq ui
 	if lead {
 		s.lead()
 	}
-	if err := await(ctx, wait, b.done); err != nil {
+	if err := await(ctx, late, b.done); err != nil {
 		return 0, 0, err
 	}
 	if b.err != nil {
@@ -117,15 +117,24 @@ func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, lea
 	return b, nth, lead, nil
 }
 
+// late is when the disk has taken too long for a call that begins now.
+func (s *stream) late() time.Time { return time.Now().Add(s.j.cfg.Wait) }
+
 // await returns nil when done is closed first.
-func await(ctx context.Context, wait *time.Timer, done <-chan struct{}) error {
+func await(ctx context.Context, late time.Time, done <-chan struct{}) error {
+	select {
+	case <-done: // by the caller himself, if he led: then no timer is needed
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(late))
+	defer timer.Stop()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-wait.C:
-		wait.Reset(0) // whoever awaits next with it is late too
+	case <-timer.C:
 		return ErrSlow
 	}
 }
@@ -219,9 +228,7 @@ func (s *stream) close() error {
 	end := s.written
 	s.mu.Unlock()
 
-	wait := time.NewTimer(s.j.cfg.Wait)
-	defer wait.Stop()
-	err := s.syncTo(context.Background(), wait, end)
+	err := s.syncTo(context.Background(), s.late(), end)
 
 	s.mu.Lock()
 	for s.round != nil && !late {

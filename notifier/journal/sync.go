@@ -22,7 +22,7 @@ var (
 
 // syncTo returns once everything before end is durable, joining the round in
 // progress or the one after it.
-func (s *stream) syncTo(ctx context.Context, wait *time.Timer, end pos) error {
+func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
 	for {
 		s.mu.Lock()
 		for _, lost := range s.forfeited {
@@ -41,7 +41,7 @@ func (s *stream) syncTo(ctx context.Context, wait *time.Timer, end pos) error {
 		}
 		r := s.ensureRound()
 		s.mu.Unlock()
-		if err := await(ctx, wait, r.done); err != nil {
+		if err := await(ctx, late, r.done); err != nil {
 			return err
 		}
 		if r.err != nil && r.target >= end {
@@ -52,12 +52,10 @@ func (s *stream) syncTo(ctx context.Context, wait *time.Timer, end pos) error {
 
 // syncAll is syncTo for those who have no deadline of their own.
 func (s *stream) syncAll() error {
-	wait := time.NewTimer(s.j.cfg.Wait)
-	defer wait.Stop()
 	s.mu.Lock()
 	end := s.written
 	s.mu.Unlock()
-	return s.syncTo(context.Background(), wait, end)
+	return s.syncTo(context.Background(), s.late(), end)
 }
 
 // ensureRound returns the round in progress, or begins one. mu is held.
