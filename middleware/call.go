@@ -36,8 +36,9 @@ type call struct {
 	settled   bool
 	requestID string
 	pushes    []*push
-	pull      *notifier.Pull
-	unsaid    error // a delete that happened and could not be recorded
+	got       bool          // a manifest,
+	pull      notifier.Pull // this one
+	unsaid    error         // a delete that happened and could not be recorded
 }
 
 // push is one Put of the request. The host makes one; a middleware outside of
@@ -93,8 +94,8 @@ func (c *call) tagged(tag, digest string) {
 func (c *call) pulled(p notifier.Pull) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pull == nil {
-		c.pull = &p
+	if !c.got {
+		c.got, c.pull = true, p
 	}
 }
 
@@ -129,8 +130,8 @@ func (c *call) finish(success, delivered bool) error {
 		return nil
 	}
 	c.settled = true
-	if c.pull != nil && delivered {
-		c.handler.recorder.Pull(*c.pull)
+	if c.got && delivered {
+		c.handler.recorder.Pull(c.pull)
 	}
 	if len(c.pushes) == 0 && c.unsaid == nil {
 		return nil

@@ -10,7 +10,6 @@ import (
 	"github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -117,9 +116,9 @@ func describe(p *notifier.Pull, manifest distribution.Manifest) {
 	p.MediaType, _, _ = manifest.Payload()
 	switch m := manifest.(type) {
 	case *schema2.DeserializedManifest:
-		p.ConfigMediaType, p.LayerMediaTypes = m.Config.MediaType, mediaTypes(m.Layers)
+		p.ConfigMediaType, p.Layers = m.Config.MediaType, m.Layers
 	case *ocischema.DeserializedManifest:
-		p.ConfigMediaType, p.LayerMediaTypes = m.Config.MediaType, mediaTypes(m.Layers)
+		p.ConfigMediaType, p.Layers = m.Config.MediaType, m.Layers
 	case *ocischema.DeserializedImageIndex:
 		p.Children = make([]string, len(m.Manifests))
 		for i := range m.Manifests {
@@ -131,12 +130,4 @@ func describe(p *notifier.Pull, manifest distribution.Manifest) {
 			p.Children[i] = m.Manifests[i].Digest.String()
 		}
 	}
-}
-
-func mediaTypes(layers []v1.Descriptor) []string {
-	types := make([]string, len(layers))
-	for i := range layers {
-		types[i] = layers[i].MediaType
-	}
-	return types
 }

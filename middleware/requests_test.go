@@ -168,8 +168,12 @@ func TestFacts(t *testing.T) {
 	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Actor: actor})
 	check("pull of the index", tp.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
 		Children: []string{image.digest}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
+	layers := tp.pulls[1].Layers
+	if len(layers) != 1 || layers[0].MediaType != v1.MediaTypeImageLayerGzip {
+		t.Errorf("pull of the child: layers %+v", layers)
+	}
 	check("pull of the child", tp.pulls[1], notifier.Pull{Method: "GET", Repository: repo, Digest: image.digest, MediaType: image.mediaType,
-		ConfigMediaType: v1.MediaTypeImageConfig, LayerMediaTypes: []string{v1.MediaTypeImageLayerGzip}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
+		ConfigMediaType: v1.MediaTypeImageConfig, Layers: layers, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
 	check("delete", tp.deletes[0], notifier.Delete{Repository: repo, Tag: "multi", Actor: actor})
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -48,6 +50,53 @@ func (e *Event) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
 	return b, nil
+}
+
+// encodePull is encode for an event that has no more than Pull gives it, since
+// a client waits for that: the same bytes, without reflection.
+func (e *Event) encodePull() []byte {
+	b := make([]byte, 0, 512)
+	b = append(b, `{"v":`...)
+	b = strconv.AppendInt(b, int64(e.Version), 10)
+	b = append(b, `,"time":"`...)
+	b = e.Time.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
+	if e.Class != "" {
+		b = appendString(append(b, `,"class":`...), string(e.Class))
+	}
+	for i, child := range e.Children {
+		if i == 0 {
+			b = append(b, `,"children":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendString(b, child)
+	}
+	if len(e.Children) > 0 {
+		b = append(b, ']')
+	}
+	b = appendString(append(b, `,"repository":`...), e.Repository)
+	if e.Tag != "" {
+		b = appendString(append(b, `,"tag":`...), e.Tag)
+	}
+	b = appendString(append(b, `,"userDid":`...), e.UserDID)
+	b = appendString(append(b, `,"manifestDigest":`...), e.ManifestDigest)
+	b = appendString(append(b, `,"operation":`...), e.Operation)
+	b = appendString(append(b, `,"manifest":{"mediaType":`...), e.Manifest.MediaType)
+	return append(b, "}}"...)
+}
+
+// appendString appends s as encoding/json writes it.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			quoted, _ := json.Marshal(s) // a string has no way to fail
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 // errNewer: an event is of a newer program. It is not given up, it waits for

@@ -2,7 +2,12 @@ package notifier
 
 import (
 	"reflect"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
 // FuzzDecodeEvent: what is in a journal can be damaged in ways a checksum does
@@ -29,6 +34,38 @@ func FuzzDecodeEvent(f *testing.F) {
 		}
 		if !reflect.DeepEqual(plan(e), plan(back)) {
 			t.Errorf("plan of %s is another the second time", b)
+		}
+	})
+}
+
+// FuzzEncodePull: a pull is encoded as any event is, only faster.
+func FuzzEncodePull(f *testing.F) {
+	f.Add("oss/app", "v1", "did:web:example.com", "pull", "sha256:1,sha256:2", int64(1_700_000_000_123_456_789))
+	f.Add("", "", "", "", "", int64(0))
+	f.Add("\"\\</a>&\x00\x7f\u2028é\xff", "\n", "\t", "é", ",", int64(-1))
+	f.Fuzz(func(t *testing.T, repository, tag, owner, class, children string, nanos int64) {
+		e := &Event{
+			Version: eventVersion,
+			Time:    time.Unix(0, nanos).UTC(),
+			Class:   counter.Class(class),
+			NotifyManifestInput: lexicon.NotifyManifestInput{
+				Repository:     repository,
+				Tag:            tag,
+				UserDID:        owner,
+				ManifestDigest: "sha256:" + tag,
+				Operation:      opPull,
+				Manifest:       lexicon.ManifestInfo{MediaType: class},
+			},
+		}
+		if children != "" {
+			e.Children = strings.Split(children, ",")
+		}
+		want, err := e.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.encodePull(); string(got) != string(want) {
+			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
 }

@@ -147,11 +147,7 @@ func (n *Notifier) Pull(p Pull) {
 			Manifest:       lexicon.ManifestInfo{MediaType: p.MediaType},
 		},
 	}
-	payload, err := e.encode()
-	if err == nil {
-		_, err = n.Journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), payload)
-	}
-	if err != nil {
+	if _, err := n.Journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), e.encodePull()); err != nil {
 		n.Metrics.event(opPull, "lost")
 		return
 	}
@@ -161,7 +157,13 @@ func (n *Notifier) Pull(p Pull) {
 // countedAs tells the counting rule what was pulled. Charts and artifacts that
 // people fetch for themselves are pulled as images are.
 func (p *Pull) countedAs() string {
-	kind := kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, p.LayerMediaTypes)
+	kind := kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
+		for i := range p.Layers {
+			if !yield(p.Layers[i].MediaType) {
+				return
+			}
+		}
+	})
 	_, refers := referrer(p.Tag)
 	switch {
 	case kind.supporting() || refers:

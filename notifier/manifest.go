@@ -3,6 +3,7 @@ package notifier
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"regexp"
 	"strings"
 
@@ -63,11 +64,13 @@ func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 	if m.Config != nil {
 		config = m.Config.MediaType
 	}
-	layers := make([]string, len(m.Layers))
-	for i, l := range m.Layers {
-		layers[i] = l.MediaType
-	}
-	kind := kindOfParts(m.MediaType, m.ArtifactType, config, tag, layers)
+	kind := kindOfParts(m.MediaType, m.ArtifactType, config, tag, func(yield func(string) bool) {
+		for i := range m.Layers {
+			if !yield(m.Layers[i].MediaType) {
+				return
+			}
+		}
+	})
 	if m.Subject != nil && !kind.supporting() {
 		return KindArtifact
 	}
@@ -76,7 +79,7 @@ func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 
 // kindOfParts tells the same from what the registry's own parsed manifest
 // gives, so that a pull parses nothing.
-func kindOfParts(mediaType, artifactType, config, tag string, layers []string) Kind {
+func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
 	if suffix, ok := referrer(tag); ok {
 		switch suffix {
 		case "sig":
@@ -92,7 +95,7 @@ func kindOfParts(mediaType, artifactType, config, tag string, layers []string) K
 	if kind := supportingKind(config); kind != "" {
 		return kind
 	}
-	for _, t := range layers {
+	for t := range layers {
 		if kind := supportingKind(t); kind != "" {
 			return kind
 		}

@@ -1,5 +1,7 @@
 package notifier
 
+import v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 // Push is a manifest that the registry is about to store.
 type Push struct {
 	Repository string
@@ -20,8 +22,8 @@ type Pull struct {
 	Digest          string // of what was asked for: the index, when a client that does not know lists got its child
 	MediaType       string // of what Digest names
 	ConfigMediaType string
-	LayerMediaTypes []string
-	Children        []string // digests that an index lists
+	Layers          []v1.Descriptor // of an image; not changed by anybody
+	Children        []string        // digests that an index lists
 	Actor           string
 	Client          string // the client's address; kept only as a keyed hash, for seconds
 	UserAgent       string
