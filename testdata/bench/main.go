@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -43,6 +45,8 @@ type options struct {
 	quick          bool
 	counting       bool
 	waiting        int
+	row            string
+	at, rounds     int
 	disk, memory   string
 }
 
@@ -53,6 +57,9 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter turns, under a minute")
 	flag.BoolVar(&o.counting, "counting", false, "run Tidings without a hold: it counts and writes no records")
 	flag.IntVar(&o.waiting, "waiting", 0, "only measure the memory of Tidings with this `many` pushes waiting in its journal")
+	flag.StringVar(&o.row, "row", "", "only measure the rows whose name contains `text`")
+	flag.IntVar(&o.at, "c", 0, "only measure so `many` operations at once")
+	flag.IntVar(&o.rounds, "rounds", 0, "turns for each row; 0: 7, or 3 with -quick")
 	flag.StringVar(&o.disk, "disk", "/var/tmp", "`folder` on a real disk, for Tidings' data")
 	flag.StringVar(&o.memory, "memory", "/dev/shm", "`folder` in memory, for the registries' storage")
 	flag.Parse()
@@ -90,6 +97,16 @@ func run(ctx context.Context, o options) error {
 	if o.quick {
 		p = quick
 	}
+	if o.rounds > 0 {
+		p.rounds = o.rounds
+	}
+	rows = slices.DeleteFunc(rows, func(r row) bool { return !strings.Contains(r.name, o.row) })
+	if o.at > 0 {
+		concurrencies = []int{o.at}
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("no row's name contains %q", o.row)
+	}
 	servers, closeAll, err := startAll(ctx, o, disk, memory)
 	defer closeAll()
 	if err != nil {
@@ -116,7 +133,7 @@ func measure(ctx context.Context, p pace, servers []*server, results results) er
 	for round := -1; round < p.rounds; round++ { // round -1 warms up
 		for _, row := range rows {
 			for _, c := range concurrencies {
-				if round < 0 && c != 8 {
+				if round < 0 && c != concurrencies[len(concurrencies)/2] {
 					continue
 				}
 				if time.Since(began) > p.total {
