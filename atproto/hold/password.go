@@ -12,12 +12,20 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Parameters of argon2id. The password is random and long, so they need not
-// slow down a guesser; they bound what a login costs us.
+// argonCost is what a hash by argon2id costs: us for a login, and a guesser.
+type argonCost struct{ memory, time uint32 } // KiB, and passes over them
+
+var (
+	// newCost is OWASP's choice with the least memory. The password is random
+	// and long, so a guesser is not the worry.
+	newCost = argonCost{7 * 1024, 5}
+
+	// mostCost bounds what a file may make a login cost.
+	mostCost = argonCost{64 * 1024, 10}
+)
+
 const (
-	argonTime   = 2
-	argonMemory = 19 * 1024 // KiB
-	argonPrefix = "$argon2id$v=19$m=19456,t=2,p=1$"
+	argonFormat = "$argon2id$v=19$m=%d,t=%d,p=1$"
 	saltSize    = 16
 	hashSize    = 32
 )
@@ -28,7 +36,7 @@ func SetPassword(file string) (password string, err error) {
 	password = newPassword()
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // never fails
-	stored := passwordHash{salt, hashPassword(password, salt)}
+	stored := passwordHash{newCost, salt, newCost.hash(password, salt)}
 	if err := replaceSecret(file, []byte(stored.String()+"\n")); err != nil {
 		return "", fmt.Errorf("store password: %w", err)
 	}
@@ -41,16 +49,19 @@ func newPassword() string {
 	return text[:6] + "-" + text[6:12] + "-" + text[12:18] + "-" + text[18:]
 }
 
-func hashPassword(password string, salt []byte) []byte {
-	return argon2.IDKey([]byte(password), salt, argonTime, argonMemory, 1, hashSize)
+func (c argonCost) hash(password string, salt []byte) []byte {
+	return argon2.IDKey([]byte(password), salt, c.time, c.memory, 1, hashSize)
 }
 
 // passwordHash is what the password file holds.
-type passwordHash struct{ salt, hash []byte }
+type passwordHash struct {
+	cost       argonCost
+	salt, hash []byte
+}
 
 func (p passwordHash) String() string {
 	enc := base64.RawStdEncoding.EncodeToString
-	return argonPrefix + enc(p.salt) + "$" + enc(p.hash)
+	return fmt.Sprintf(argonFormat, p.cost.memory, p.cost.time) + enc(p.salt) + "$" + enc(p.hash)
 }
 
 var errNoPassword = errors.New("no password is set: `tidings hold password` makes one")
@@ -63,20 +74,30 @@ func loadPassword(file string) (passwordHash, error) {
 	if err != nil {
 		return passwordHash{}, fmt.Errorf("load password: %w", err)
 	}
-	bad := fmt.Errorf("load password: %s does not hold a hash that this version made: `tidings hold password` makes a new one", file)
-	text, ok := strings.CutPrefix(strings.TrimSpace(string(content)), argonPrefix)
+	stored, ok := parsePasswordHash(strings.TrimSpace(string(content)))
 	if !ok {
-		return passwordHash{}, bad
+		return passwordHash{}, fmt.Errorf("load password: %s does not hold a hash that this version made: `tidings hold password` makes a new one", file)
 	}
-	salt64, hash64, _ := strings.Cut(text, "$")
-	salt, err1 := base64.RawStdEncoding.DecodeString(salt64)
-	hash, err2 := base64.RawStdEncoding.DecodeString(hash64)
-	if err1 != nil || err2 != nil || len(salt) != saltSize || len(hash) != hashSize {
-		return passwordHash{}, bad
+	return stored, nil
+}
+
+// parsePasswordHash reads a hash with the cost that it was made at.
+func parsePasswordHash(text string) (p passwordHash, ok bool) {
+	fields := strings.Split(text, "$")
+	if len(fields) != 6 {
+		return p, false
 	}
-	return passwordHash{salt, hash}, nil
+	prefix := strings.Join(fields[:4], "$") + "$"
+	if _, err := fmt.Sscanf(prefix, argonFormat, &p.cost.memory, &p.cost.time); err != nil {
+		return p, false
+	}
+	var err1, err2 error
+	p.salt, err1 = base64.RawStdEncoding.DecodeString(fields[4])
+	p.hash, err2 = base64.RawStdEncoding.DecodeString(fields[5])
+	bounded := p.cost.time > 0 && p.cost.time <= mostCost.time && p.cost.memory <= mostCost.memory
+	return p, err1 == nil && err2 == nil && bounded && len(p.salt) == saltSize && len(p.hash) == hashSize
 }
 
 func (p passwordHash) matches(password string) bool {
-	return subtle.ConstantTimeCompare(p.hash, hashPassword(password, p.salt)) == 1
+	return subtle.ConstantTimeCompare(p.hash, p.cost.hash(password, p.salt)) == 1
 }

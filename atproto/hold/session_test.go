@@ -51,7 +51,7 @@ func TestPasswordFileHoldsAHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(content), h.password) || !strings.HasPrefix(string(content), "$argon2id$v=19$m=19456,t=2,p=1$") {
+	if strings.Contains(string(content), h.password) || !strings.HasPrefix(string(content), "$argon2id$v=19$m=7168,t=5,p=1$") {
 		t.Errorf("got %s", content)
 	}
 	if info, err := os.Stat(h.server.passwordFile); err != nil || info.Mode().Perm() != 0o600 {
@@ -60,6 +60,31 @@ func TestPasswordFileHoldsAHash(t *testing.T) {
 	second, err := SetPassword(h.server.passwordFile)
 	if err != nil || second == h.password || len(second) != 27 {
 		t.Errorf("got %q, %v", second, err)
+	}
+}
+
+// A password that an older version stored lets its owner in still, and one at
+// a cost that nobody should pay does not.
+func TestPasswordAtAnotherCost(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	salt := []byte("sixteen bytes of")
+	store := func(cost argonCost) {
+		t.Helper()
+		stored := passwordHash{cost, salt, argonCost{19 * 1024, 2}.hash(h.password, salt)}
+		if err := os.WriteFile(h.server.passwordFile, []byte(stored.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store(argonCost{19 * 1024, 2})
+	if status, body := h.login(h.did, h.password); status != 200 {
+		t.Errorf("got %d %v", status, body)
+	}
+	for _, cost := range []argonCost{{1 << 20, 2}, {19 * 1024, 1 << 20}, {19 * 1024, 0}} {
+		store(cost)
+		if status, _ := h.login(h.did, h.password); status != 500 || !strings.Contains(h.logged(), "tidings hold password") {
+			t.Errorf("%+v: got %d", cost, status)
+		}
 	}
 }
 
