@@ -54,9 +54,6 @@ func (s *subscriber) rewind(cursor uint64) error {
 	if s.cursor = max(cursor, lost); cursor == s.cursor {
 		return nil
 	}
-	info, err := newFrame(Event{Frame: infoFrame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events")})
-	if err != nil {
-		return err
-	}
-	return s.write(info)
+	info := infoFrame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events")
+	return s.write(&frame{data: info})
 }

@@ -40,7 +40,7 @@ func (f *feed) after(cursor uint64) ([]*frame, error) {
 	} else if lost > cursor {
 		return nil, errFellBehind
 	}
-	return newFrames(events)
+	return newFrames(events), nil
 }
 
 // newest answers those who are near the end of the log; ok is false for
@@ -64,7 +64,8 @@ func (f *feed) newest(cursor uint64) (frames []*frame, ok bool, err error) {
 		} else if lost > cursor {
 			return nil, true, errFellBehind
 		}
-		if frames, err = newFrames(events); err != nil {
+		frames = newFrames(events)
+		if err := prepare(frames); err != nil {
 			return nil, true, err
 		}
 		f.share(frames)
@@ -79,8 +80,8 @@ func (f *feed) newest(cursor uint64) (frames []*frame, ok bool, err error) {
 // hand copies the first frames: a part of a slice would keep all of it alive.
 func hand(frames []*frame) []*frame {
 	size, n := 0, 0
-	for n < len(frames) && (n == 0 || size+frames[n].size <= handSize) {
-		size += frames[n].size
+	for n < len(frames) && (n == 0 || size+len(frames[n].data) <= handSize) {
+		size += len(frames[n].data)
 		n++
 	}
 	return slices.Clone(frames[:n])
@@ -89,12 +90,12 @@ func hand(frames []*frame) []*frame {
 func (f *feed) share(frames []*frame) {
 	for _, m := range frames {
 		f.shared = append(f.shared, m)
-		f.size += m.size
+		f.size += len(m.data)
 		f.to = m.seq
 	}
 	drop := 0
 	for ; f.size > sharedSize && drop < len(f.shared)-1; drop++ {
-		f.size -= f.shared[drop].size
+		f.size -= len(f.shared[drop].data)
 		f.from = f.shared[drop].seq
 	}
 	f.shared = slices.Delete(f.shared, 0, drop)

@@ -6,31 +6,40 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// frame is one message, ready to be written to any number of sockets.
+// frame is one message.
 type frame struct {
 	seq  uint64
-	size int
-	msg  *websocket.PreparedMessage
+	data []byte
+
+	// shared is the message ready to be written to any number of sockets, with a
+	// copy of data; nil: it is for one.
+	shared *websocket.PreparedMessage
 }
 
-func newFrame(e Event) (*frame, error) {
-	msg, err := websocket.NewPreparedMessage(websocket.BinaryMessage, e.Frame)
-	if err != nil {
-		return nil, err
-	}
-	return &frame{e.Seq, len(e.Frame), msg}, nil
-}
-
-func newFrames(events []Event) ([]*frame, error) {
+func newFrames(events []Event) []*frame {
 	frames := make([]*frame, len(events))
 	for i, e := range events {
-		f, err := newFrame(e)
-		if err != nil {
-			return nil, err
-		}
-		frames[i] = f
+		frames[i] = &frame{seq: e.Seq, data: e.Frame}
 	}
-	return frames, nil
+	return frames
+}
+
+func prepare(frames []*frame) error {
+	for _, m := range frames {
+		msg, err := websocket.NewPreparedMessage(websocket.BinaryMessage, m.data)
+		if err != nil {
+			return err
+		}
+		m.shared = msg
+	}
+	return nil
+}
+
+func (m *frame) write(conn *websocket.Conn) error {
+	if m.shared != nil {
+		return conn.WritePreparedMessage(m.shared)
+	}
+	return conn.WriteMessage(websocket.BinaryMessage, m.data)
 }
 
 // The two frames that don't come from the log. Header and body are maps of

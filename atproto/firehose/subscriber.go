@@ -84,7 +84,7 @@ func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 	}
 	s.cursor = m.seq
 	now := s.firehose.cfg.Now()
-	if s.pace.tooSlow(now, m.size, now.Sub(time.UnixMicro(int64(m.seq)))) {
+	if s.pace.tooSlow(now, len(m.data), now.Sub(time.UnixMicro(int64(m.seq)))) {
 		return errTooSlow
 	}
 	return nil
@@ -92,10 +92,10 @@ func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 
 func (s *subscriber) write(m *frame) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.firehose.cfg.WriteTimeout)) // fails never
-	if err := s.conn.WritePreparedMessage(m.msg); err != nil {
+	if err := m.write(s.conn); err != nil {
 		return s.broken(err)
 	}
-	s.firehose.cfg.Metrics.sent(m.size)
+	s.firehose.cfg.Metrics.sent(len(m.data))
 	return nil
 }
 

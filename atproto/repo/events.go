@@ -20,7 +20,7 @@ type Event struct {
 }
 
 const (
-	pageBytes = 256 << 10       // of frames that Events hands out at once
+	pageBytes = 16 << 10        // of frames that Events hands out at once: each of many subscribers may hold as much
 	trimEvery = 5 * time.Minute // of age, so that few commits carry a deletion
 )
 
@@ -40,7 +40,7 @@ func putEvent(b *pebble.Batch, logged, seq uint64, frame []byte) uint64 {
 }
 
 // Events returns events with a sequence number greater than after, oldest
-// first: up to limit, and fewer once they pass 256 KiB. Empty at the end.
+// first: up to limit, and fewer once they pass 16 KiB. Empty at the end.
 func (r *Repo) Events(after uint64, limit int) ([]Event, error) {
 	v, err := r.acquire()
 	if err != nil {
