@@ -44,6 +44,7 @@ func main() {
 	isQuick := flag.Bool("quick", false, "fewer and shorter turns, under a minute")
 	only := flag.String("rows", "", "only rows that this `regexp` matches")
 	large := flag.Int("large", 0, "only measure the hold alone, with this `many` records")
+	crowd := flag.Int("subscribers", 0, "only measure the hold's memory, with this `many` subscribers")
 	profiles := flag.String("profiles", "", "keep a CPU profile of the hold's last turn of each row in this `folder`")
 	disk := flag.String("disk", "/var/tmp", "`folder` on a real disk, for what the servers store")
 	flag.Parse()
@@ -54,13 +55,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, p, *only, *large, *disk, *profiles); err != nil {
+	if err := run(ctx, p, *only, *large, *crowd, *disk, *profiles); err != nil {
 		fmt.Fprintln(os.Stderr, "benchhold:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, p pace, only string, large int, disk, profiles string) error {
+func run(ctx context.Context, p pace, only string, large, crowd int, disk, profiles string) error {
 	chosen, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -81,6 +82,9 @@ func run(ctx context.Context, p pace, only string, large int, disk, profiles str
 	}
 	if large > 0 {
 		return measureLarge(ctx, program, data, large)
+	}
+	if crowd > 0 {
+		return measureCrowd(ctx, program, data, crowd)
 	}
 
 	if err := pds.Install(ctx, root); err != nil {

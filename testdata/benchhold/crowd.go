@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/tidings-dev/tidings/testdata/pds"
+)
+
+const (
+	crowdEvents = 10_000           // that each subscriber of a crowd reads again
+	settleTime  = 10 * time.Second // until memory is looked at
+)
+
+// measureCrowd measures the hold's memory with n subscribers: waiting for the
+// next event, reading the log again from its beginning, and reading nothing of
+// it.
+func measureCrowd(ctx context.Context, program, data string, n int) error {
+	s, err := pds.StartTidings(ctx, program, data)
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	t, err := newTarget(ctx, s)
+	if err != nil {
+		return err
+	}
+	for range crowdEvents {
+		if _, err := t.write(ctx, 1); err != nil {
+			return err
+		}
+	}
+	t.tell("%d events, no subscriber", crowdEvents)
+	for _, crowd := range []struct {
+		does   string
+		cursor string
+		read   int // events, by each
+	}{
+		{"wait", "", 0},
+		{"read again", "?cursor=0", crowdEvents},
+		{"read nothing of what there is", "?cursor=0", 0},
+	} {
+		began := time.Now()
+		leave, err := t.crowd(ctx, n, crowd.cursor, crowd.read)
+		if err != nil {
+			return err
+		}
+		took := time.Since(began)
+		if crowd.read == 0 {
+			time.Sleep(settleTime)
+		}
+		t.tell("%d subscribers %s, %v", n, crowd.does, took.Round(time.Millisecond))
+		leave()
+		time.Sleep(settleTime)
+	}
+	return nil
+}
+
+func (t *target) tell(format string, args ...any) {
+	now, most := t.Memory()
+	fmt.Printf("%s: memory %d MB, at most %d MB so far\n", fmt.Sprintf(format, args...), now>>20, most>>20)
+}
+
+// crowd connects n subscribers and returns when each has read so many events.
+// All stay until leave.
+func (t *target) crowd(ctx context.Context, n int, cursor string, events int) (leave func(), err error) {
+	var reading sync.WaitGroup
+	var conns []*websocket.Conn
+	leave = func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	failed := make(chan error, n)
+	for range n {
+		conn, _, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(t.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+cursor, nil)
+		if err != nil {
+			leave()
+			return nil, fmt.Errorf("subscribe: %w", err)
+		}
+		conns = append(conns, conn)
+		reading.Go(func() { failed <- readCommits(conn, events) })
+	}
+	reading.Wait()
+	for range n {
+		if err := <-failed; err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
+}
+
+func readCommits(conn *websocket.Conn, n int) error {
+	for n > 0 {
+		_, frame, err := conn.ReadMessage()
+		if err != nil {
+			return fmt.Errorf("%d events short: %w", n, err)
+		}
+		if bytes.Contains(frame[:20], []byte("#commit")) {
+			n--
+		}
+	}
+	return nil
+}
