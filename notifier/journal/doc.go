@@ -10,6 +10,8 @@
 //   - Readers see only what is durable, and no event number is ever given to
 //     two events under one journal id. A journal that opens behind one of its
 //     cursors (power cut, restored snapshot) takes a new id and jumps ahead.
+//   - Pushes are written into zeros that were written ahead, up to 256 KiB, so
+//     that an fsync has no new file size to store.
 //   - Opening survives a tail torn at any byte. Damage to bytes that are known
 //     to have been durable is reported, never skipped in silence.
 //   - A segment in which a write or an fsync failed is never written again; what

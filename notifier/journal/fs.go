@@ -79,6 +79,8 @@ func (OS) SyncDir(dir string) error {
 
 type osFile struct{ *os.File }
 
+func (f osFile) Sync() error { return datasync(f.File) }
+
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

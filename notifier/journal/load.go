@@ -173,9 +173,10 @@ func (s *stream) openFile(g *segment) (h header, err error) {
 			g.file.Close()
 		}
 	}()
-	if g.end, err = g.file.Size(); err != nil {
+	if g.size, err = g.file.Size(); err != nil {
 		return header{}, err
 	}
+	g.end = g.size
 	h, err = readHeader(g.file, s.kind, g.path)
 	if err == nil && (h.number != g.number || h.salt != s.j.salt) {
 		return h, &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "it was copied here from another place",
@@ -245,7 +246,7 @@ func (s *stream) scan(i int, headers []header) error {
 			return nil
 		}
 		if errors.Is(err, errInvalid) {
-			return s.cutTail(i, headers, sc.offset)
+			return s.endAt(i, headers, sc.offset)
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", g.path, err)
@@ -274,6 +275,23 @@ func (s *stream) replay(g *segment, r record, offset int64) error {
 		g.last, s.last = r.seq, r.seq
 	}
 	return nil
+}
+
+// endAt ends the stream at offset of segment i, where no valid record begins.
+// A segment that no header tells the end of ends before what it has reserved.
+func (s *stream) endAt(i int, headers []header, offset int64) error {
+	g := s.segments[i]
+	if i+1 == len(headers) || headers[i+1].prevEnd.segment() != g.number {
+		blank, err := g.blank(offset)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", g.path, err)
+		}
+		if blank {
+			g.end = offset
+			return nil
+		}
+	}
+	return s.cutTail(i, headers, offset)
 }
 
 // cutTail ends the stream at offset of segment i. Later records or headers
@@ -322,6 +340,6 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 	if err := g.file.Truncate(offset); err != nil {
 		return err
 	}
-	g.end = offset
+	g.end, g.size = offset, offset
 	return nil
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type segment struct {
 	first  uint64  // number of the next event at its beginning
 	last   uint64  // number of the last event at its end; first-1: none
 	end    int64   // offset behind its last record
+	size   int64   // of the file; from end to size it is zero
 	index  []point // ascending, one for every indexEvery bytes or so
 	file   File    // nil once all is durable and another segment follows
 	lost   bool    // an fsync failed: what was not durable before may be gone
@@ -30,6 +32,29 @@ type point struct {
 }
 
 const indexEvery = 64 << 10
+
+var zeros [256 << 10]byte
+
+// reserve lets at most so many zeros follow if the file ends before end. An
+// fsync of a file that only changes inside has no size to write, for which a
+// file system goes to the disk a second time.
+func (g *segment) reserve(end, most int64) error {
+	if end <= g.size {
+		return nil
+	}
+	n, err := g.file.WriteAt(zeros[:min(most, int64(len(zeros)))], end)
+	if err != nil {
+		return err
+	}
+	g.size = end + int64(n)
+	return nil
+}
+
+// blank reports whether there is nothing behind offset but zeros.
+func (g *segment) blank(offset int64) (bool, error) {
+	rest, err := io.ReadAll(io.NewSectionReader(g.file, offset, g.size-offset))
+	return bytes.Equal(rest, make([]byte, len(rest))), err
+}
 
 // note adds a point if the last one is far enough behind.
 func (g *segment) note(seq uint64, offset int64) {

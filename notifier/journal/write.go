@@ -92,7 +92,7 @@ func (s *stream) putIn(g *segment, b *batch) error {
 		stamp(raw, s.j.salt, at(g.number, offset), number, durable)
 		offset += int64(len(raw))
 	})
-	if _, err := g.file.WriteAt(b.buf, start); err != nil {
+	if err := s.write(g, b.buf, start); err != nil {
 		// The next header says where this segment ends. Should there be none
 		// before a crash, half a record here is a torn tail.
 		g.file.Truncate(start)
@@ -119,6 +119,16 @@ func (s *stream) putIn(g *segment, b *batch) error {
 		s.wake()
 	}
 	return nil
+}
+
+func (s *stream) write(g *segment, buf []byte, start int64) error {
+	if s.kind == Pushes {
+		if err := g.reserve(start+int64(len(buf)), s.j.cfg.SegmentSize/16); err != nil {
+			return err
+		}
+	}
+	_, err := g.file.WriteAt(buf, start)
+	return err
 }
 
 // begin makes a new last segment. Pushes are made durable first, pulls are
