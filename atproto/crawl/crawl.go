@@ -36,6 +36,7 @@ type Config struct {
 	Hostname string   // of the hold, as relays reach it
 	Relays   []string // addresses that CheckRelay accepts
 	Log      Log
+	Once     bool // a relay that has accepted is not asked again
 
 	// Introduce logs #identity, #account and #sync.
 	Introduce func(context.Context) error
@@ -106,6 +107,9 @@ func (c *Crawler) ask(ctx context.Context, relay *asked) {
 			lg.Info("relay crawls this hold", "failures", failures)
 		}
 		accepted, failures, wait = true, 0, 0
+		if c.cfg.Once {
+			return
+		}
 		if !sleep(ctx, silence) {
 			return
 		}

@@ -100,10 +100,12 @@ type world struct {
 }
 
 // begin runs a Crawler in a bubble, where time passes only when nobody works.
-func begin(t *testing.T, answers ...int) *world {
+func begin(t *testing.T, answers ...int) *world { return beginAs(t, Config{}, answers...) }
+
+func beginAs(t *testing.T, cfg Config, answers ...int) *world {
 	w := &world{log: newLog(), relay: &relay{answers: answers, begun: time.Now()}}
 	c, err := New(Config{
-		Hostname: "hold.example.com", Relays: []string{"https://relay.example.com"}, Log: w.log,
+		Hostname: "hold.example.com", Relays: []string{"https://relay.example.com"}, Once: cfg.Once, Log: w.log,
 		Introduce: func(context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -128,6 +130,29 @@ func begin(t *testing.T, answers ...int) *world {
 		}
 	}
 	return w
+}
+
+// Until it accepts, and no more; who joins then is introduced to.
+func TestAsksOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := beginAs(t, Config{Once: true}, 503, 200)
+		defer w.cancel()
+		time.Sleep(time.Minute)
+		w.Joined(true)
+		for range 5 {
+			time.Sleep(time.Hour)
+			w.log.next()
+		}
+		if got := w.relay.heard(); len(got) != 2 || !strings.HasSuffix(got[1], " requestCrawl") {
+			t.Errorf("asked %q, want twice: the first was refused", got)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.introduced) != 1 {
+			t.Errorf("introduced at %v, want once", w.introduced)
+		}
+	})
 }
 
 // At start, and then only when there is something new, never within the silence.
