@@ -10,6 +10,9 @@ func (s *Server) describeRepo(c *call) (any, error) {
 	if !s.id.is(c.param("repo")) {
 		return nil, &Error{http.StatusBadRequest, "RepoNotFound", fmt.Sprintf("Could not find repo for DID: %.300s", c.param("repo"))}
 	}
+	if s.here() != nil {
+		return nil, s.repoDeactivated(c.param("repo"))
+	}
 	collections, err := s.repo.Collections()
 	if err != nil {
 		return nil, err

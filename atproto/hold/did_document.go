@@ -29,7 +29,7 @@ type service struct {
 }
 
 func newDIDDocument(id Identity) (didDocument, error) {
-	public, err := id.Key.PublicKey()
+	public, err := id.publicKey()
 	if err != nil {
 		return didDocument{}, err
 	}
@@ -37,7 +37,7 @@ func newDIDDocument(id Identity) (didDocument, error) {
 		Context: []string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"},
 		ID:      id.DID,
 		VerificationMethod: []verificationMethod{
-			{id.DID + "#atproto", "Multikey", id.DID, public.Multibase()},
+			{id.DID + "#atproto", "Multikey", id.DID, public},
 		},
 		Service: []service{
 			{"#atproto_pds", "AtprotoPersonalDataServer", id.endpoint()},

@@ -53,6 +53,8 @@ func asError(err error) *Error {
 		return &Error{http.StatusServiceUnavailable, "ClockBehind", repo.ErrClock.Error()}
 	case errors.Is(err, repo.ErrSuspended):
 		return &Error{http.StatusServiceUnavailable, "ServiceUnavailable", repo.ErrSuspended.Error() + "; its operator's log says why"}
+	case errors.Is(err, repo.ErrDeactivated):
+		return errDeactivated
 	case errors.Is(err, repo.ErrUnknownOutcome):
 		return &Error{http.StatusInternalServerError, "UnknownOutcome", repo.ErrUnknownOutcome.Error() + ": read back before trying again"}
 	case errors.Is(err, repo.ErrClosed):

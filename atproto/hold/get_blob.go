@@ -13,7 +13,7 @@ import (
 // getBlob is com.atproto.sync.getBlob: the bytes as they were uploaded. Its
 // headers keep a browser from running them.
 func (s *Server) getBlob(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	id, err := cid.Decode(c.param("cid"))

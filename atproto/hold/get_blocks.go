@@ -12,7 +12,7 @@ import (
 // getBlocks is com.atproto.sync.getBlocks: a CAR without roots. Blocks of
 // earlier commits are not kept.
 func (s *Server) getBlocks(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	given, _ := c.params["cids"].([]any)

@@ -3,7 +3,7 @@ package hold
 // getCheckout is com.atproto.sync.getCheckout, which getRepo replaced: the
 // whole repository as of the head. As of another commit it is not kept.
 func (s *Server) getCheckout(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	if err := s.mustBeHead(c, "commit"); err != nil {

@@ -11,7 +11,7 @@ import (
 // protocol: the commits after earliest up to latest, the oldest first. Only
 // those whose event is kept are known.
 func (s *Server) getCommitPath(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	latest, err := c.commit("latest")

@@ -4,7 +4,7 @@ import "net/http"
 
 // getLatestCommit is com.atproto.sync.getLatestCommit.
 func (s *Server) getLatestCommit(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	head := s.repo.Head()

@@ -19,7 +19,7 @@ type recordView struct {
 
 // getRecord is com.atproto.repo.getRecord.
 func (s *Server) getRecord(c *call) (any, error) {
-	if !s.id.is(c.param("repo")) {
+	if !s.has(c.param("repo")) {
 		return nil, invalidRequest("Could not locate record")
 	}
 	collection, rkey := c.param("collection"), c.param("rkey")

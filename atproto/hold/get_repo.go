@@ -14,7 +14,7 @@ const (
 // getRepo is com.atproto.sync.getRepo. Since a rev that the event log reaches
 // back to it is what changed; else the whole repository, which has that too.
 func (s *Server) getRepo(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	since, err := s.sinceRev(c)

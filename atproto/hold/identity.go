@@ -20,6 +20,7 @@ type Identity struct {
 	Handle   string // the hostname, or HandleInvalid for localhost
 	Hostname string // "registry.example.com", or "localhost:5000"
 	Key      atcrypto.PrivateKeyExportable
+	MovedTo  *MovedTo // where the account is now; nil: here
 }
 
 // IdentityOf is the identity of a hold at hostname that signs with key.
@@ -84,12 +85,27 @@ func isLocalhost(hostname string) bool {
 	return hostname == "localhost" || strings.HasPrefix(hostname, "localhost:")
 }
 
-// endpoint is where the hold answers.
+// endpoint is where the account's host answers.
 func (id Identity) endpoint() string {
+	if id.MovedTo != nil {
+		return id.MovedTo.Service
+	}
 	if isLocalhost(id.Hostname) {
 		return "http://" + id.Hostname
 	}
 	return "https://" + id.Hostname
+}
+
+// publicKey is what the account's commits are verified with, in multibase.
+func (id Identity) publicKey() (string, error) {
+	if id.MovedTo != nil && id.MovedTo.Key != "" {
+		return id.MovedTo.Key, nil
+	}
+	public, err := id.Key.PublicKey()
+	if err != nil {
+		return "", err
+	}
+	return public.Multibase(), nil
 }
 
 // is says whether name, a DID or a handle, means this hold.

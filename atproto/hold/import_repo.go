@@ -11,6 +11,9 @@ const defaultImportLimit = 256 << 20
 // importRepo is com.atproto.repo.importRepo: the repository becomes what the
 // CAR has.
 func (s *Server) importRepo(c *call) (any, error) {
+	if err := s.here(); err != nil {
+		return nil, err
+	}
 	mediaType, err := c.mediaType()
 	if err != nil {
 		return nil, err

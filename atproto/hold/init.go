@@ -19,6 +19,7 @@ type RepoConfig struct {
 	Dir      string
 	KeyFile  string
 	Hostname string
+	MovedTo  *MovedTo         // where the account is now; nil: here
 	Reserve  uint64           // bytes of free disk below which writes are refused; 0: repo's default
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: silent
@@ -41,7 +42,9 @@ type InitConfig struct {
 }
 
 func (cfg InitConfig) repo() RepoConfig {
-	return RepoConfig{cfg.Dir, cfg.KeyFile, cfg.Hostname, cfg.Reserve, cfg.Now, cfg.Logger}
+	return RepoConfig{
+		Dir: cfg.Dir, KeyFile: cfg.KeyFile, Hostname: cfg.Hostname, Reserve: cfg.Reserve, Now: cfg.Now, Logger: cfg.Logger,
+	}
 }
 
 // Init makes what is missing of a hold: its signing key, and its repository
@@ -136,6 +139,7 @@ func OpenRepo(cfg RepoConfig) (*repo.Repo, Identity, error) {
 	if err != nil {
 		return nil, Identity{}, err
 	}
+	id.MovedTo = cfg.MovedTo
 	r, err := openRepo(cfg, id)
 	if err != nil {
 		return nil, Identity{}, fmt.Errorf("open hold: %w", broken(err, id))

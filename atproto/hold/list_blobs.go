@@ -13,7 +13,7 @@ type blobPage struct {
 // listBlobs is com.atproto.sync.listBlobs: what records refer to. The older
 // range of commits is answered as getRepo does.
 func (s *Server) listBlobs(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	since, err := s.sinceRev(c)

@@ -10,7 +10,7 @@ const (
 // listRecords is com.atproto.repo.listRecords. A page may be shorter than its
 // limit; the cursor says whether there is more.
 func (s *Server) listRecords(c *call) (any, error) {
-	if !s.id.is(c.param("repo")) {
+	if !s.has(c.param("repo")) {
 		return nil, invalidRequest("Could not find repo: %.300s", c.param("repo"))
 	}
 	collection, cursor := c.param("collection"), c.param("cursor")

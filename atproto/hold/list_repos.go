@@ -12,6 +12,7 @@ type hostedRepo struct {
 	Head   string `json:"head"`
 	Rev    string `json:"rev"`
 	Active bool   `json:"active"`
+	Status string `json:"status,omitempty"` // if it is not
 }
 
 // listRepos is com.atproto.sync.listRepos. There is one repository, and any
@@ -23,8 +24,8 @@ func (s *Server) listRepos(c *call) (any, error) {
 	}{Repos: []hostedRepo{}}
 	switch cursor := c.param("cursor"); {
 	case cursor == "":
-		head := s.repo.Head()
-		page.Repos = append(page.Repos, hostedRepo{s.id.DID, head.Commit.String(), head.Rev, true})
+		head, status := s.repo.Head(), s.status()
+		page.Repos = append(page.Repos, hostedRepo{s.id.DID, head.Commit.String(), head.Rev, status == "", status})
 		page.Cursor = fmt.Sprintf("0::%s", s.id.DID)
 	case !wellFormed(cursor):
 		return nil, invalidRequest("Malformed cursor")

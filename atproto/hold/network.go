@@ -35,7 +35,7 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	}
 	if len(cfg.Relays) > 0 && !isLocalhost(cfg.Hostname) {
 		s.crawler, err = crawl.New(crawl.Config{
-			Hostname: cfg.Hostname, Relays: cfg.Relays, Log: log, Introduce: log.introduce,
+			Hostname: cfg.Hostname, Relays: cfg.Relays, Once: cfg.MovedTo != nil, Log: log, Introduce: log.introduce,
 			Metrics: cfg.Metrics.crawl, Logger: cfg.Logger,
 		})
 		if err != nil {
@@ -48,14 +48,15 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 }
 
 // Run asks relays to crawl the hold, and looks whether its DID document shows
-// its key, until the context ends.
+// its key, until the context ends. Of an account that has moved away relays have
+// nothing to read but that, so they are asked once, when it is told.
 func (s *Server) Run(ctx context.Context) error {
 	if s.own != nil {
 		var watching sync.WaitGroup
 		defer watching.Wait()
 		watching.Go(func() { s.watchIdentity(ctx) })
 	}
-	if s.crawler == nil {
+	if !s.settled(ctx) || s.crawler == nil || s.id.MovedTo != nil && !s.told {
 		<-ctx.Done()
 		return nil
 	}

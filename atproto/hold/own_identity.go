@@ -30,6 +30,7 @@ type ownIdentity struct {
 	url    *url.URL
 	client *http.Client
 	want   didDocument
+	moved  bool // the account is elsewhere, which the document has to show
 }
 
 // newOwnIdentity is nil for localhost, which only this machine asks.
@@ -38,11 +39,12 @@ func newOwnIdentity(id Identity, doc didDocument) *ownIdentity {
 		return nil
 	}
 	u := &url.URL{Scheme: "https", Host: id.Hostname, Path: "/.well-known/did.json"}
-	return &ownIdentity{u, guard.Client(u), doc}
+	return &ownIdentity{u, guard.Client(u), doc, id.MovedTo != nil}
 }
 
 // look returns nil if the document shows our key, ErrOtherKey with both if it
-// shows another, and any other error if it can't be had.
+// shows another, and any other error if it can't be had, or does not show where
+// the account has moved.
 func (o *ownIdentity) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
@@ -67,6 +69,10 @@ func (o *ownIdentity) look(ctx context.Context) error {
 	if got.ID != o.want.ID {
 		return fmt.Errorf("%s is the document of %.200q", o.url, got.ID)
 	}
+	if o.moved && (got.signingKey() != o.want.signingKey() || got.host() != o.want.host()) {
+		return fmt.Errorf("%s shows the account at %.200q with the key %.200q, and it has moved to %q with %q",
+			o.url, got.host(), got.signingKey(), o.want.host(), o.want.signingKey())
+	}
 	if theirs, ours := got.signingKey(), o.want.signingKey(); theirs != ours {
 		return fmt.Errorf("%w (%s shows %.200q, ours is %q)", ErrOtherKey, o.url, theirs, ours)
 	}
@@ -83,11 +89,22 @@ func (d didDocument) signingKey() string {
 	return ""
 }
 
+// host is where the account is, "" if that is not told.
+func (d didDocument) host() string {
+	for _, v := range d.Service {
+		if v.ID == "#atproto_pds" || v.ID == d.ID+"#atproto_pds" {
+			return v.ServiceEndpoint
+		}
+	}
+	return ""
+}
+
 // CheckIdentity looks at the DID document of this hold as the network sees it,
 // and has the repository refuse writes if that shows another key. It takes a
 // few seconds at most. Start calls it before there are writes; Run looks again
 // until it has seen the right key. A document that can't be had, as when only
-// we could serve it, stops nothing.
+// we could serve it, stops nothing. Of an account that has moved it looks
+// whether the document shows that.
 func (s *Server) CheckIdentity(ctx context.Context) error {
 	if s.own == nil {
 		return nil
@@ -104,6 +121,14 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 		s.repo.Suspend(nil)
 	}
 	return err
+}
+
+// unseen says what it means that the document was not seen as it should be.
+func (o *ownIdentity) unseen() string {
+	if o.moved {
+		return "the network is not shown where the account has moved"
+	}
+	return "the hold's DID document can't be had; relays need it to verify what is signed"
 }
 
 // watchIdentity checks until the right key was seen.
@@ -123,7 +148,7 @@ func (s *Server) watchIdentity(ctx context.Context) {
 			wait = identityAgain
 			continue
 		case !warned:
-			s.lg.Warn("the hold's DID document can't be had; relays need it to verify what is signed", "error", err)
+			s.lg.Warn(s.own.unseen(), "error", err)
 			warned = true
 		}
 		wait = min(2*wait, identityRetryTo)

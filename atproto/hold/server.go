@@ -55,6 +55,7 @@ type Server struct {
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: nobody is asked
 	own      *ownIdentity   // nil: there is nobody to ask
+	told     bool           // Settle had something to tell
 
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
@@ -109,6 +110,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("hold: %w", err)
 	}
 	s.own = newOwnIdentity(cfg.Identity, doc)
+	if cfg.MovedTo != nil {
+		s.lg.Warn("the account has moved: did.json shows where, and nothing is written here", "account", s.id.DID, "to", cfg.MovedTo)
+	}
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
 		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},

@@ -62,10 +62,12 @@ type sessionAnswer struct {
 	DID        string      `json:"did"`
 	DIDDoc     didDocument `json:"didDoc"`
 	Active     bool        `json:"active"`
+	Status     string      `json:"status,omitempty"` // if it is not
 }
 
 func (s *Server) account() sessionAnswer {
-	return sessionAnswer{Handle: s.id.Handle, DID: s.id.DID, DIDDoc: s.doc, Active: true}
+	status := s.status()
+	return sessionAnswer{Handle: s.id.Handle, DID: s.id.DID, DIDDoc: s.doc, Active: status == "", Status: status}
 }
 
 // sessionTokens is the account with both tokens of a session.

@@ -9,7 +9,7 @@ import (
 // down to where the record is or would be, and the record. Without a record it
 // is a proof of absence.
 func (s *Server) syncGetRecord(c *call) (any, error) {
-	if err := s.ownDID(c); err != nil {
+	if err := s.readable(c); err != nil {
 		return nil, err
 	}
 	if err := s.mustBeHead(c, "commit"); err != nil {

@@ -12,6 +12,9 @@ const defaultBlobLimit = 5 << 20
 // uploadBlob is com.atproto.repo.uploadBlob. What a blob is its own bytes say,
 // where they are of a known kind, else the caller.
 func (s *Server) uploadBlob(c *call) (any, error) {
+	if err := s.here(); err != nil {
+		return nil, err
+	}
 	declared, err := c.mediaType()
 	if err != nil {
 		return nil, err

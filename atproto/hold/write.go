@@ -35,12 +35,12 @@ func (c *call) validation() validation {
 	}
 }
 
-// ownRepo refuses a body whose repo is not this hold's.
+// ownRepo refuses a body whose repo is not this hold's, or has moved away.
 func (s *Server) ownRepo(c *call) error {
 	if !s.id.is(c.text("repo")) {
 		return &Error{http.StatusForbidden, "AccountNotFound", "Account not found"}
 	}
-	return nil
+	return s.here()
 }
 
 // swap reads a member that holds a CID; nil when it is not given or null.

@@ -1,0 +1,102 @@
+package hold
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	settleRetry   = 10 * time.Second // doubled with each failure
+	settleRetryTo = 10 * time.Minute
+)
+
+// MovedTo is where an account is that was here before.
+type MovedTo struct {
+	Service string // the new host's address, https://host
+	Key     string // the public one that signs there, in multibase; empty: ours
+}
+
+func (m *MovedTo) String() string {
+	if m.Key == "" {
+		return m.Service
+	}
+	return m.Service + " with the key " + m.Key
+}
+
+// Settle makes the repository know where the account is by the configuration.
+// What is new of that the log tells, once: at the first start after a move that
+// the account is not active here, at the first after a move back that it is,
+// and what it has. Start calls it before there are writes, and those are
+// refused while the account is elsewhere, also after an error. Run calls it
+// until it is done.
+func (s *Server) Settle(ctx context.Context) error {
+	settle, what := s.repo.Activate, "the account is active here again"
+	if to := s.id.MovedTo; to != nil {
+		settle = func(ctx context.Context) (bool, error) { return s.repo.Deactivate(ctx, to.String()) }
+		what = "the account is not active here any more"
+	}
+	told, err := settle(ctx)
+	if err != nil {
+		s.lg.Error("subscribers were not told yet: "+what, "error", err)
+		return err
+	}
+	if told {
+		s.told = true
+		s.lg.Info("subscribers are told: " + what)
+	}
+	return nil
+}
+
+// settled waits until Settle is done, or the context ends.
+func (s *Server) settled(ctx context.Context) bool {
+	for wait := settleRetry; s.Settle(ctx) != nil; wait = min(2*wait, settleRetryTo) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+var errDeactivated = &Error{http.StatusUnauthorized, "AccountDeactivated", "Account is deactivated: it has moved, and its DID document shows where"}
+
+// here refuses what only an active account may do.
+func (s *Server) here() error {
+	if s.repo.Place() != "" {
+		return errDeactivated
+	}
+	return nil
+}
+
+// has says whether name, a DID or a handle, means an account that is here.
+func (s *Server) has(name string) bool { return s.id.is(name) && s.here() == nil }
+
+// status is what the account's is called while it is elsewhere.
+func (s *Server) status() string {
+	if s.here() == nil {
+		return ""
+	}
+	return "deactivated"
+}
+
+// readable refuses a sync call for another repository, and for one whose
+// account is elsewhere, unless that account asks.
+func (s *Server) readable(c *call) error {
+	if err := s.ownDID(c); err != nil {
+		return err
+	}
+	if s.here() == nil {
+		return nil
+	}
+	if c.Header.Get("Authorization") != "" {
+		return s.session(c.Request)
+	}
+	return s.repoDeactivated(c.param("did"))
+}
+
+func (s *Server) repoDeactivated(name string) error {
+	return &Error{http.StatusBadRequest, "RepoDeactivated", fmt.Sprintf("Repo has been deactivated: %.300s; the account has moved to %s", name, s.repo.Place())}
+}

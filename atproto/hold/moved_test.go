@@ -1,0 +1,293 @@
+package hold
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+const newHost = "https://pds.example.com"
+
+// movable is a hold with some records and a session, and what serves it again
+// with the account at another place: nil for here.
+func movable(t testing.TB) (h *testHold, serve func(*MovedTo)) {
+	t.Helper()
+	var cfg *Config
+	h = newHold(t, func(c *Config) { cfg = c })
+	h.access = h.token()
+	h.fill(3, 3)
+	return h, func(to *MovedTo) {
+		t.Helper()
+		again := *cfg
+		again.MovedTo = to
+		var err error
+		if h.server, err = New(again); err != nil {
+			t.Fatal(err)
+		}
+		web := httptest.NewServer(h.server)
+		t.Cleanup(web.Close)
+		h.url = web.URL
+		if err := h.server.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// said is the kinds of events after a sequence number; of #account, also
+// whether it is active.
+func (h *testHold) said(after uint64) (kinds []string) {
+	h.Helper()
+	events, err := h.repo.Events(after, 100)
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, e := range events {
+		kind := string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)])
+		if kind == "#account" {
+			msg := decode[comatproto.SyncSubscribeRepos_Account](h.TB, e.Frame[bytes.Index(e.Frame, []byte("bop\x01"))+4:])
+			if kind = "#account active"; !msg.Active {
+				kind = "#account " + *msg.Status
+			}
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+func TestMovedAway(t *testing.T) {
+	t.Parallel()
+	h, serve := movable(t)
+	before := h.repo.Head()
+	record, _, err := h.repo.Get(coll, "k00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := h.raw("com.atproto.sync.getRepo?did=%")
+
+	serve(&MovedTo{Service: newHost, Key: otherKey})
+	wants := []string{"#identity", "#account deactivated"}
+	if got := h.said(before.Seq); !slices.Equal(got, wants) {
+		t.Errorf("events %q, want %q", got, wants)
+	}
+	if !strings.Contains(h.logged(), "the account has moved: did.json shows where") {
+		t.Errorf("start does not say that the account has moved:\n%s", h.logged())
+	}
+	events := h.subscribe("?cursor=" + jsonOf(before.Seq))
+	for _, want := range []string{"#identity", "#account"} {
+		if kind, _ := events.next(); kind != want {
+			t.Errorf("a subscriber gets %s, want %s", kind, want)
+		}
+	}
+
+	doc := h.didDoc()
+	if got := jsonOf(doc["service"]); !strings.Contains(got, `"serviceEndpoint":"`+newHost+`"`) || strings.Contains(got, testHost) {
+		t.Errorf("did.json: service %s", got)
+	}
+	if got := jsonOf(doc["verificationMethod"]); !strings.Contains(got, otherKey) || doc["id"] != h.did {
+		t.Errorf("did.json of %v: keys %s", doc["id"], got)
+	}
+	if _, body := h.do(h.request("GET", "/.well-known/atproto-did", "")); string(body) != h.did {
+		t.Errorf("atproto-did: %s", body)
+	}
+
+	const refused = "Account is deactivated"
+	for method, body := range map[string]string{
+		apply:                           writes(`create k {}`),
+		"com.atproto.repo.createRecord": `{"repo":"%","collection":"` + coll + `","record":{}}`,
+		"com.atproto.repo.putRecord":    `{"repo":"%","collection":"` + coll + `","rkey":"k00","record":{}}`,
+		"com.atproto.repo.deleteRecord": `{"repo":"%","collection":"` + coll + `","rkey":"gone"}`,
+		"com.atproto.repo.uploadBlob":   `{}`,
+		"com.atproto.repo.importRepo":   `{}`,
+	} {
+		h.want("POST", method, body, 401, "AccountDeactivated", refused)
+	}
+	h.want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
+	if _, err := h.repo.Paced().Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
+		t.Errorf("a write in process: %v", err)
+	}
+
+	session := h.access
+	for _, query := range []string{
+		"getRepo?did=%", "getCheckout?did=%", "getLatestCommit?did=%", "getHead?did=%", "getCommitPath?did=%", "listBlobs?did=%",
+		"getRecord?did=%&collection=" + coll + "&rkey=k00", "getBlocks?did=%&cids=" + record.String(),
+	} {
+		h.access = ""
+		h.want("GET", "com.atproto.sync."+query, "", 400, "RepoDeactivated", "Repo has been deactivated: %; the account has moved to "+newHost)
+		h.access = "x" + session
+		h.want("GET", "com.atproto.sync."+query, "", 400, "InvalidToken", "")
+		h.access = session
+		if resp, body := h.do(h.request("GET", "/xrpc/com.atproto.sync."+strings.ReplaceAll(query, "%", h.did), "")); resp.StatusCode != 200 {
+			t.Errorf("%s with a session: %d %.200s", query, resp.StatusCode, body)
+		}
+	}
+	h.want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "InvalidRequest", "Blob not found")
+	if got := h.raw("com.atproto.sync.getRepo?did=%"); !bytes.Equal(got, whole) {
+		t.Errorf("getRepo with a session gives %d bytes, before the move it gave %d", len(got), len(whole))
+	}
+	if got := h.want("GET", "com.atproto.server.getSession", "", 200, "", ""); got["active"] != false || got["status"] != "deactivated" {
+		t.Errorf("getSession: %v", got)
+	}
+
+	h.access = ""
+	h.want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "RepoDeactivated", "")
+	h.want("GET", "com.atproto.sync.getRepo?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
+	h.want("GET", "com.atproto.repo.describeRepo?repo="+testHost, "", 400, "RepoDeactivated", "Repo has been deactivated: "+testHost)
+	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
+	h.want("GET", "com.atproto.repo.listRecords?repo=%&collection="+coll, "", 400, "InvalidRequest", "Could not find repo")
+	if got := jsonOf(h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", "")); got != `{"active":false,"did":"`+h.did+`","status":"deactivated"}` {
+		t.Errorf("getRepoStatus: %s", got)
+	}
+	list := h.want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
+	if one := list["repos"].([]any)[0].(map[string]any); one["active"] != false || one["status"] != "deactivated" || one["rev"] != before.Rev {
+		t.Errorf("listRepos: %v", list)
+	}
+	h.want("GET", "_health", "", 200, "", "")
+	if after := h.repo.Head(); after.Commit != before.Commit {
+		t.Errorf("the head moved to %+v", after)
+	}
+}
+
+// Told once, however often it starts; told again when the place is another;
+// and when the account comes back, with what it has.
+func TestMovedAwayAndBack(t *testing.T) {
+	t.Parallel()
+	h, serve := movable(t)
+	last := h.repo.Head().Seq
+	says := func(what string, want ...string) {
+		t.Helper()
+		if got := h.said(last); !slices.Equal(got, want) {
+			t.Errorf("%s: events %q, want %q", what, got, want)
+		}
+		last = h.repo.Head().Seq
+	}
+	serve(nil)
+	says("here")
+	serve(&MovedTo{Service: newHost})
+	says("the first start", "#identity", "#account deactivated")
+	if got := h.server.doc.signingKey(); got != h.publicKey().Multibase() {
+		t.Errorf("a key that moved along is %s in did.json", got)
+	}
+	serve(&MovedTo{Service: newHost})
+	says("the second start")
+	serve(&MovedTo{Service: newHost, Key: otherKey})
+	says("another key", "#identity", "#account deactivated")
+	log := eventLog{h.repo}
+	if err := errors.Join(log.introduce(t.Context()), log.recover(t.Context())); err != nil {
+		t.Error(err)
+	}
+	says("for a new relay, and for one that knows more", "#identity", "#account deactivated", "#identity", "#account deactivated")
+
+	serve(nil)
+	says("back", "#identity", "#account active", "#sync")
+	serve(nil)
+	says("back, the second start")
+	h.want("POST", apply, writes(`create k {}`), 200, "", "")
+	if got := h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["active"] != true || got["rev"] != h.repo.Head().Rev {
+		t.Errorf("getRepoStatus: %v", got)
+	}
+	if host := h.server.doc.host(); host != "https://"+testHost {
+		t.Errorf("did.json shows it at %s", host)
+	}
+	if err := log.introduce(t.Context()); err != nil {
+		t.Error(err)
+	}
+	says("written and introduced", "#commit", "#identity", "#account active", "#sync")
+}
+
+// Nothing is signed here, so what the network shows suspends nothing; but it is told.
+func TestCheckIdentityOfMoved(t *testing.T) {
+	t.Parallel()
+	h, serve := movable(t)
+	ours := h.server.doc.signingKey()
+	old := h.document(ours, ours)
+	serve(&MovedTo{Service: newHost, Key: otherKey})
+	for _, tc := range []struct {
+		name   string
+		answer answered
+		says   string
+	}{
+		{"as it has moved", h.document(newHost, newHost), ""},
+		{"by short names", h.document("#atproto_pds", h.did+"#atproto_pds"), ""},
+		{"from before", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", and it has moved to "` + newHost + `"`},
+		{"at a third place", h.document(newHost, "https://third.example.com"), "third.example.com"},
+		{"with another key", h.document(otherKey, ours), "with the key"},
+		{"without a host", h.document("#atproto_pds", "#other"), `shows the account at ""`},
+		{"away", answered{}, "no route"},
+	} {
+		h.publish(tc.answer)
+		err := h.server.CheckIdentity(t.Context())
+		if err == nil && tc.says != "" || err != nil && (tc.says == "" || !strings.Contains(err.Error(), tc.says)) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if err := h.repo.Suspended(); err != nil {
+			t.Errorf("%s: suspended: %v", tc.name, err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h.publish(old, old, h.document(newHost, newHost))
+		h.server.watchIdentity(t.Context())
+	})
+	if n := strings.Count(h.logged(), "the network is not shown where the account has moved"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, h.logged())
+	}
+}
+
+// A stand-in for a hold that can't be opened shows the new place too.
+func TestBrokenAndMoved(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	id := h.server.id
+	id.MovedTo = &MovedTo{Service: newHost, Key: otherKey}
+	b, err := NewBroken(&BrokenError{id, errors.New("bad disk")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(b)
+	t.Cleanup(web.Close)
+	h.url = web.URL
+	if got := jsonOf(h.didDoc()); !strings.Contains(got, newHost) || !strings.Contains(got, otherKey) {
+		t.Errorf("did.json: %s", got)
+	}
+}
+
+// What could not be told is tried again.
+func TestSettledLater(t *testing.T) {
+	t.Parallel()
+	h, serve := movable(t)
+	serve(&MovedTo{Service: newHost})
+	h.server.id.MovedTo = nil
+	h.repo.Suspend(errors.New("another key"))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+		defer cancel()
+		if h.server.settled(ctx) {
+			t.Error("settled, while writes are suspended")
+		}
+	})
+	if n := strings.Count(h.logged(), "subscribers were not told yet"); n != 4 { // after 0, 10, 30 and 70 s
+		t.Errorf("%d attempts in 100 s, want 4:\n%s", n, h.logged())
+	}
+	h.repo.Suspend(nil)
+	if !h.server.settled(t.Context()) || h.repo.Place() != "" {
+		t.Error("not settled")
+	}
+}
+
+func jsonOf(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}
