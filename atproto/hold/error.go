@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -57,12 +58,24 @@ func asError(err error) *Error {
 		return errDeactivated
 	case errors.Is(err, repo.ErrUnknownOutcome):
 		return &Error{http.StatusInternalServerError, "UnknownOutcome", repo.ErrUnknownOutcome.Error() + ": read back before trying again"}
+	case errors.Is(err, repo.ErrStopped), ofDisk(err):
+		return &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "this hold can't write to its disk; its operator's log says why"}
 	case errors.Is(err, repo.ErrClosed):
 		return &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "shutting down"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "it took too long"}
 	}
 	return errInternal
+}
+
+// ofDisk says whether a disk failed, whatever was to be done with it.
+func ofDisk(err error) bool {
+	for _, failed := range []error{syscall.EROFS, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, failed) {
+			return true
+		}
+	}
+	return false
 }
 
 func writeError(e *repo.WriteError) *Error {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -26,6 +28,8 @@ func TestErrorsOfTheRepository(t *testing.T) {
 		{repo.ErrClock, 503, "ClockBehind"},
 		{repo.ErrClosed, 503, "ServiceUnavailable"},
 		{fmt.Errorf("%w: %w", repo.ErrUnknownOutcome, context.Canceled), 500, "UnknownOutcome"},
+		{fmt.Errorf("repository in /a/secret %w, restart: %w", repo.ErrStopped, errors.New("what")), 503, "ServiceUnavailable"},
+		{fmt.Errorf("store sessions: %w", &fs.PathError{Op: "open", Path: "/a/secret", Err: syscall.EROFS}), 503, "ServiceUnavailable"},
 		{context.DeadlineExceeded, 503, "ServiceUnavailable"},
 		{repo.ErrTooLarge, 400, "InvalidRequest"},
 		{&repo.WriteError{Path: path, Err: repo.ErrTooLarge}, 413, "PayloadTooLargeError"},

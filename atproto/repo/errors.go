@@ -32,6 +32,10 @@ var (
 	// was written; the same call works again once there is space.
 	ErrNoSpace = store.ErrNoSpace
 
+	// ErrStopped: the disk failed an earlier write, and nothing more is written
+	// until a restart. Reads go on.
+	ErrStopped = store.ErrStopped
+
 	// ErrClock: the last revision is further ahead of this machine's clock
 	// than the network accepts. Nothing was written.
 	ErrClock = errors.New("the clock is behind the repository")

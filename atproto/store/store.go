@@ -22,6 +22,10 @@ import (
 // written; the same call works again once there is space.
 var ErrNoSpace = errors.New("too little free disk space to write")
 
+// ErrStopped: the disk failed a write, and nothing more is written until a
+// restart. What is durable can be read.
+var ErrStopped = errors.New("stopped writing")
+
 // ErrNewer: a newer program wrote the database.
 var ErrNewer = errors.New("use the newer program that wrote it")
 
@@ -199,9 +203,9 @@ func (s *Store) Failure() error {
 		return nil
 	}
 	if errors.Is(s.fatal, errFile) {
-		return fmt.Errorf("%s in %s stopped writing, repair it or restore a backup: %w", s.cfg.Name, s.cfg.Dir, s.fatal)
+		return fmt.Errorf("%s in %s %w, repair it or restore a backup: %w", s.cfg.Name, s.cfg.Dir, ErrStopped, s.fatal)
 	}
-	return fmt.Errorf("%s in %s stopped writing, restart once the disk is well: %w", s.cfg.Name, s.cfg.Dir, s.fatal)
+	return fmt.Errorf("%s in %s %w, restart once the disk is well: %w", s.cfg.Name, s.cfg.Dir, ErrStopped, s.fatal)
 }
 
 func (s *Store) setFatal(err error) {

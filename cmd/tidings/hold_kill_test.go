@@ -23,12 +23,21 @@ import (
 // of a session. It wants a server that was edited to allow it.
 func (s *server) login() []string {
 	s.t.Helper()
-	cmd := s.command("hold", "password", s.config)
-	password, err := cmd.Output()
+	return s.loginWith(s.newPassword())
+}
+
+func (s *server) newPassword() string {
+	s.t.Helper()
+	password, err := s.command("hold", "password", s.config).Output()
 	if err != nil {
 		s.t.Fatalf("hold password: %v", err)
 	}
-	body, _ := json.Marshal(map[string]string{"identifier": unescaped(s.did), "password": strings.TrimSpace(string(password))})
+	return strings.TrimSpace(string(password))
+}
+
+func (s *server) loginWith(password string) []string {
+	s.t.Helper()
+	body, _ := json.Marshal(map[string]string{"identifier": unescaped(s.did), "password": password})
 	res, answer, err := s.do("POST", "/xrpc/com.atproto.server.createSession", "application/json", body)
 	if err != nil || res.StatusCode != http.StatusOK {
 		s.t.Fatalf("log in: %v %v %s", res, err, answer)

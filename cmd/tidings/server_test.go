@@ -158,21 +158,29 @@ func (s *server) kill() {
 // stop is what an operator's service manager does.
 func (s *server) stop() {
 	s.t.Helper()
+	if err := s.terminate(); err != nil {
+		s.t.Errorf("it ended with %v\n%s", err, s.log)
+	}
+}
+
+// terminate stops it and gives what it ended with.
+func (s *server) terminate() error {
+	s.t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	ended := make(chan error, 1)
 	go func() { ended <- s.cmd.Wait() }()
+	defer func() {
+		s.cmd = nil
+		s.http.CloseIdleConnections()
+	}()
 	select {
 	case err := <-ended:
-		if err != nil {
-			s.t.Errorf("it ended with %v\n%s", err, s.log)
-		}
+		return err
 	case <-time.After(20 * time.Second):
 		s.t.Errorf("it does not stop\n%s", s.log)
 		s.cmd.Process.Kill()
-		<-ended
+		return <-ended
 	}
-	s.cmd = nil
-	s.http.CloseIdleConnections()
 }
 
 // drained waits until no event waits for a sink.

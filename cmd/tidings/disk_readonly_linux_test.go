@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// onDiskOfItsOwn makes the data folder, as it is now, a file system on a
+// disk that can be made to fail. It is there for as long as the process is.
+func (s *server) onDiskOfItsOwn() {
+	s.t.Helper()
+	image, folder := filepath.Join(s.dir, "disk.img"), filepath.Join(s.dir, "tidings")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Truncate(image, 256<<20); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-d", folder, image).CombinedOutput(); err != nil {
+		s.t.Skipf("needs mkfs.ext4 (e2fsprogs): %v %s", err, out)
+	}
+	mount := fmt.Sprintf("mount -o loop,errors=remount-ro %s %s", image, folder)
+	if out, err := exec.Command("unshare", "-m", "sh", "-c", mount).CombinedOutput(); err != nil {
+		s.t.Skipf("needs root and a loop device: %v %s", err, out)
+	}
+	s.wrap = []string{"unshare", "-m", "sh", "-c", mount + ` && exec "$@"`, "sh"}
+}
+
+// failDisk has the kernel find an error on that disk, at which it makes it
+// read-only, also for files that are open.
+func (s *server) failDisk() {
+	s.t.Helper()
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		device, at, _ := strings.Cut(line, " ")
+		if strings.HasPrefix(at, filepath.Join(s.dir, "tidings")+" ") {
+			write(s.t, "/sys/fs/ext4/"+filepath.Base(device)+"/trigger_fs_error", "a test's")
+			return
+		}
+	}
+	s.t.Fatalf("the data folder is not mounted:\n%s", mounts)
+}
+
+// A disk that turns read-only under a running server: writes are refused with
+// an error that says so, what was durable is read, pulls are served, and after
+// a restart on a disk that is well all is as it was acknowledged.
+func TestDiskTurnsReadOnly(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.allowLogin()
+	password := s.newPassword()
+	s.onDiskOfItsOwn()
+	s.start()
+	session := s.loginWith(password)
+	s.push(t, "oss/app", "before", newImage(2))
+	s.drained()
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
+	later := newImage(1)
+	if err := s.upload("oss/app", later); err != nil {
+		t.Fatal(err)
+	}
+
+	s.failDisk()
+	// The write that meets it may have got through; those after it have not.
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInternalServerError, "UnknownOutcome", session...)
+	for range 3 {
+		s.answers("POST", "com.atproto.repo.createRecord", s.note("later"), http.StatusServiceUnavailable, "ServiceUnavailable", session...)
+	}
+	if res, body, err := s.do("POST", "/xrpc/com.atproto.repo.uploadBlob", "image/png", []byte("picture"), session...); err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "can't write to its disk") {
+		t.Errorf("uploadBlob: %v %v %s", res, err, body)
+	}
+	for range 3 {
+		if status, err := s.put("oss/app", "during", later); status != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "UNAVAILABLE") {
+			t.Errorf("a push: %d %v", status, err)
+		}
+		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
+			t.Errorf("a pull: %d %v", status, err)
+		}
+	}
+	s.answers("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
+	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
+	s.verified()
+	s.failing()
+	s.says("read-only file system")
+	s.says("restart once the disk is well")
+
+	if err := s.terminate(); err == nil {
+		t.Error("it ended as if nothing were wrong")
+	}
+	if out, err := exec.Command("e2fsck", "-p", "-f", filepath.Join(s.dir, "disk.img")).CombinedOutput(); err != nil && err.(*exec.ExitError).ExitCode() > 1 {
+		t.Fatalf("e2fsck: %v %s", err, out)
+	}
+	s.start()
+	s.push(t, "oss/app", "after", later)
+	s.answers("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
+	s.drained()
+	s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+	s.verified()
+	s.stop()
+	s.fsck()
+}
