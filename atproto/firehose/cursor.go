@@ -2,12 +2,15 @@ package firehose
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
-// parseCursor reads the cursor parameter; live means that there is none. Below
-// zero is as good as zero: everything that is kept.
+// parseCursor reads the cursor parameter; live means that there is none. An
+// empty one is none: that is what @atproto/sync sends. Below zero is as good as
+// zero: everything that is kept.
 func parseCursor(given []string) (cursor uint64, live bool, err error) {
+	given = slices.DeleteFunc(given, func(value string) bool { return value == "" })
 	if len(given) == 0 {
 		return 0, true, nil
 	}

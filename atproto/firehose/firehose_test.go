@@ -39,6 +39,7 @@ func TestCursors(t *testing.T) {
 		{"?cursor=0", true, 20},
 		{"?cursor=-7", true, 20},
 		{"?cursor=20&x=1", false, 21},
+		{"?cursor=&cursor=20", false, 21},
 	} {
 		s := dial(t, url, c.query)
 		if live := <-joined; live {
@@ -53,19 +54,22 @@ func TestCursors(t *testing.T) {
 		s.Close()
 	}
 
-	live, end := dial(t, url, ""), dial(t, url, "?cursor=40")
-	if one, other := <-joined, <-joined; one == other {
-		t.Errorf("joined live: %v, %v", one, other)
+	var heads []*client
+	for query, want := range map[string]bool{"": true, "?cursor=": true, "?cursor=40": false} {
+		heads = append(heads, dial(t, url, query))
+		if live := <-joined; live != want {
+			t.Errorf("%q: joined live: %v", query, live)
+		}
 	}
 	log.next()
-	live.want(41)
-	end.want(41)
+	for _, s := range heads {
+		s.want(41)
+	}
 
 	for query, name := range map[string]string{
 		"?cursor=42":                          "FutureCursor",
 		"?cursor=9223372036854775807":         "FutureCursor",
 		"?cursor=9223372036854775808":         "InvalidRequest",
-		"?cursor=":                            "InvalidRequest",
 		"?cursor=one":                         "InvalidRequest",
 		"?cursor=1.0":                         "InvalidRequest",
 		"?cursor=20&cursor=21":                "InvalidRequest",
