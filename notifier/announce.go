@@ -134,8 +134,8 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		if e.Operation != opPush {
 			continue
 		}
-		if !plan(e.Event).Post || !s.n.Public(e.Repository) {
-			if err := putResult(batch, e.seq, announceResult{}); err != nil {
+		if !plan(e.Event).Post || !s.n.Public(e.Name()) {
+			if err := putResult(batch, e.seq, announceResult{Reason: e.unannounced()}); err != nil {
 				return nil, err
 			}
 			continue
@@ -151,6 +151,14 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		w.news = w.news || s.Tag(e.Tag)
 	}
 	return order, s.n.State.Commit(batch, pebble.NoSync)
+}
+
+// unannounced is why an event never becomes a post, if one might expect one.
+func (e *Event) unannounced() string {
+	if e.Foreign {
+		return "an image of another owner, and nobody here knows where to pull it"
+	}
+	return ""
 }
 
 // gather ends windows, up to the first that is open still: each with a post,

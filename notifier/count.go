@@ -56,6 +56,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	}
 	var facts []counter.Fact
 	var rows []row
+	told := callBatch{calls: &n.calls}
 	for _, entry := range entries {
 		e, err := n.decode(s, entry)
 		if errors.Is(err, errNewer) {
@@ -68,6 +69,13 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 			n.Metrics.dead(counterSink, 1)
 			continue
 		}
+		again, err := told.again(entry.Seq, e)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
 		if fact := plan(e).Counted; fact != nil {
 			facts = append(facts, *fact)
 		}
@@ -76,9 +84,15 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		}
 	}
 	last := entries[len(entries)-1].Seq
-	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error { return putRows(b, rows) })
+	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error {
+		return errors.Join(putRows(b, rows), told.put(b))
+	})
 	if err != nil {
 		return err
+	}
+	if s == journal.Pushes {
+		n.calls.counted(last)
+		n.results.ring()
 	}
 	if err := n.release(s, last); err != nil {
 		return err
@@ -130,7 +144,7 @@ func (e *Event) summary() *stats.Push {
 	p := &stats.Push{
 		ID:         e.ID(),
 		Time:       e.Time,
-		Repository: e.Repository,
+		Repository: e.Name(),
 		Digest:     e.ManifestDigest,
 		Kind:       string(e.Kind),
 		Size:       sizeOf(&e.Manifest),

@@ -22,7 +22,7 @@ const (
 )
 
 // eventVersion is the shape of Event. A newer one in the journal is refused.
-const eventVersion = 1
+const eventVersion = 2
 
 // An Event is one thing that happened in the registry, with all that its sinks
 // need: an io.atcr.hold.notifyManifest input in an envelope.
@@ -40,6 +40,8 @@ type Event struct {
 	Kind      Kind          `json:"kind,omitempty"`
 	Class     counter.Class `json:"class,omitempty"` // what it counts as; empty when it is not counted
 	Children  []string      `json:"children,omitempty"`
+	Foreign   bool          `json:"foreign,omitempty"` // of another owner than the images of this registry
+	Call      *Call         `json:"call,omitempty"`    // of an event that another registry told
 
 	lexicon.NotifyManifestInput
 }
@@ -117,3 +119,13 @@ func decodeEvent(b []byte) (*Event, error) {
 // ID names the event: the TID of its post, unique in the journal and, but for
 // equal clock ids, among replicas.
 func (e *Event) ID() string { return tid(e.TID, e.ClockID) }
+
+// Name is what the repository is called here: by the counters, by what is
+// public, to readers. Another owner's has the owner in front of it, which no
+// repository of this registry can be called.
+func (e *Event) Name() string {
+	if e.Foreign {
+		return e.UserDID + "/" + e.Repository
+	}
+	return e.Repository
+}

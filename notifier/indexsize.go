@@ -15,7 +15,7 @@ func (s *announceSink) learn(events []sequenced) error {
 	for _, e := range events {
 		var err error
 		switch {
-		case e.Operation == opPush && e.Kind == KindImage && s.n.Public(e.Repository):
+		case e.Operation == opPush && e.Kind == KindImage && !e.Foreign && s.n.Public(e.Repository):
 			size := binary.BigEndian.AppendUint64(nil, uint64(sizeOf(&e.Manifest)))
 			err = batch.Set(sizeKey(e.Event), size, nil)
 		case e.Operation == opDelete:

@@ -154,24 +154,15 @@ func (n *Notifier) Pull(p Pull) {
 	n.Metrics.event(opPull, "recorded")
 }
 
-// countedAs tells the counting rule what was pulled. Charts and artifacts that
-// people fetch for themselves are pulled as images are.
+// countedAs tells the counting rule what was pulled.
 func (p *Pull) countedAs() string {
-	kind := kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
+	return kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
 		for i := range p.Layers {
 			if !yield(p.Layers[i].MediaType) {
 				return
 			}
 		}
-	})
-	_, refers := referrer(p.Tag)
-	switch {
-	case kind.supporting() || refers:
-		return "artifact"
-	case kind == KindIndex:
-		return "index"
-	}
-	return "image"
+	}).countedAs(p.Tag)
 }
 
 // A Storage answers whether a push that a crash interrupted had happened.

@@ -28,6 +28,19 @@ const (
 // image and are not fetched for themselves.
 func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestation }
 
+// countedAs tells the counting rule what was pulled. Charts and artifacts that
+// people fetch for themselves are pulled as images are.
+func (k Kind) countedAs(tag string) string {
+	_, refers := referrer(tag)
+	switch {
+	case k.supporting() || refers:
+		return "artifact"
+	case k == KindIndex:
+		return "index"
+	}
+	return "image"
+}
+
 const (
 	mediaTypeDockerList   = "application/vnd.docker.distribution.manifest.list.v2+json"
 	mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
@@ -42,8 +55,12 @@ func describe(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
 		return info, fmt.Errorf("read manifest: %w", err)
 	}
 	info.MediaType = mediaType
-	// Annotations are the pusher's own words, of any length; nothing that is
-	// made of an event uses them.
+	return withoutAnnotations(info), nil
+}
+
+// withoutAnnotations takes out what are the pusher's own words, of any length;
+// nothing that is made of an event uses them. It changes what info points at.
+func withoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	info.Annotations = nil
 	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {
 		for i := range list {
@@ -55,7 +72,7 @@ func describe(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
 			d.Annotations = nil
 		}
 	}
-	return info, nil
+	return info
 }
 
 // kindOf tells what a pushed manifest is for.

@@ -21,7 +21,7 @@ func NewMetrics() *Metrics {
 	return &Metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_events_total",
-			Help: "Pushes, pulls and deletes, by what became of their event: recorded, refused (the push got a 503), abandoned (the push failed), lost (a pull was served but not counted).",
+			Help: "Pushes, pulls and deletes, by what became of their event: recorded, refused (the push, or the call of another registry, got a 503), abandoned (the push failed), lost (a pull was served but not counted).",
 		}, []string{"operation", "outcome"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_sink_seconds",

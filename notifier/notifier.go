@@ -56,6 +56,10 @@ type Notifier struct {
 	ledger *ledger.Ledger
 	recent recent
 	sinks  []sink
+
+	calls   calls
+	answers chan struct{} // those that wait
+	results bell          // rings when a sink has done something
 }
 
 // New returns a notifier that records at once; Run carries events to the
@@ -87,7 +91,10 @@ func New(cfg Config) (*Notifier, error) {
 		log:    cfg.Logger.With("component", "notifier"),
 		clock:  &clock{last: int64(cfg.Journal.Mark()), now: cfg.Now},
 		ledger: ledger.New(cfg.State),
+
+		answers: make(chan struct{}, maxAnswers),
 	}
+	n.calls.n = n
 	if cfg.Publisher != nil {
 		n.sinks = append(n.sinks, &recordSink{n})
 		if cfg.Announce != nil {

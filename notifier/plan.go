@@ -32,13 +32,13 @@ func plan(e *Event) Plan {
 	switch e.Operation {
 	case opPush:
 		p.Records = layersOf(&e.Manifest)
-		p.Post = e.Tag != "" && (e.Kind == KindImage || e.Kind == KindIndex)
+		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
 	case opPull:
 	default:
 		return p
 	}
 	p.Counted = &counter.Fact{
-		Repository: e.Repository,
+		Repository: e.Name(),
 		Tag:        e.Tag,
 		Digest:     e.ManifestDigest,
 		Class:      e.Class,

@@ -150,7 +150,7 @@ func (s *recordSink) gather(events []sequenced) (*recordBatch, int, error) {
 func (s *recordSink) touches(e *Event) bool {
 	switch e.Operation {
 	case opPush:
-		return e.UserDID != "" && s.n.Public(e.Repository) && len(plan(e).Records) > 0
+		return e.UserDID != "" && s.n.Public(e.Name()) && len(plan(e).Records) > 0
 	case opDelete:
 		return e.UserDID != "" && e.ManifestDigest != ""
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -32,6 +33,7 @@ type rig struct {
 	key     atcrypto.PrivateKey
 	repo    *repo.Repo
 	account *account
+	full    atomic.Bool // the disk has no room, and the sinks wait
 	stop    func()
 }
 
@@ -124,7 +126,7 @@ func (r *rig) open(announce *Announce) {
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public:  func(repository string) bool { return repository != "secret/app" },
-		Space:   func() error { r.account.tried.Add(1); return nil },
+		Space:   r.space,
 		Backoff: time.Millisecond, Linger: time.Millisecond,
 	})
 	if err != nil {
@@ -145,6 +147,14 @@ func (r *rig) open(announce *Announce) {
 		})
 	}
 	go func() { defer close(ended); r.Run(ctx) }()
+}
+
+func (r *rig) space() error {
+	r.account.tried.Add(1)
+	if r.full.Load() {
+		return store.ErrNoSpace
+	}
+	return nil
 }
 
 func (r *rig) reopen(announce *Announce) {

@@ -105,6 +105,7 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	begun := time.Now()
 	done, wake, err := s.handle(work, events)
 	n.Metrics.handled(s.name(), time.Since(begun))
+	n.results.ring()
 	if done > 0 {
 		if err := n.Journal.SetCursor(journal.Pushes, s.name(), events[done-1].seq); err != nil {
 			return err

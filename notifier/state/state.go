@@ -3,7 +3,8 @@
 // so that one batch can hold a number and the cursor that goes with it.
 //
 //	a/ announcements   b/ batches on their way   c/ counters
-//	d/ dead letters    l/ ledger                 p/ pushes, for those who read
+//	d/ dead letters    k/ calls of others        l/ ledger
+//	p/ pushes, for those who read
 package state
 
 import (

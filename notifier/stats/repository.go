@@ -22,7 +22,7 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	escaped := strings.TrimPrefix(q.URL.EscapedPath(), Prefix+"repositories/")
 	escaped, daily := strings.CutSuffix(escaped, "/daily")
 	name, err := url.PathUnescape(escaped)
-	if err != nil || name == "" || len(name) > 255 || !visible(name) {
+	if err != nil || name == "" || len(name) > maxName || !visible(name) {
 		noRepository(w)
 		return
 	}
@@ -32,6 +32,9 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	}
 	a.one(w, q, name)
 }
+
+// maxName is the longest name there is: an owner's DID, a slash, a repository.
+const maxName = 2048 + 1 + 256
 
 // noRepository is the same whether there is none or it is not for the caller.
 func noRepository(w http.ResponseWriter) {

@@ -1,0 +1,388 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+const (
+	alice  = "did:plc:alice"
+	bob    = "did:plc:bob"
+	teller = "did:web:registry.test"
+)
+
+var tokens struct {
+	sync.Mutex
+	last int
+}
+
+// tells is a notice of a push under a new token.
+func tells(p Push, userDID string) Notice {
+	tokens.Lock()
+	defer tokens.Unlock()
+	tokens.last++
+	info, err := describe(p.MediaType, p.Payload)
+	if err != nil {
+		panic(err)
+	}
+	return Notice{
+		NotifyManifestInput: lexicon.NotifyManifestInput{
+			Repository: p.Repository, Tag: p.Tag, UserDID: userDID, ManifestDigest: p.Digest, Manifest: info,
+		},
+		Issuer: teller, Token: fmt.Sprint("token ", tokens.last),
+	}
+}
+
+func (n Notice) withKey(key string) Notice { n.Key = key; return n }
+
+func (n Notice) pulled() Notice { n.Operation = opPull; return n }
+
+// notify makes a call and gives its answer as JSON.
+func (r *rig) notify(n Notice) string {
+	r.t.Helper()
+	out, err := r.Notify(r.t.Context(), n)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return asJSON(r.t, out)
+}
+
+// hasty is notify by a caller that does not wait.
+func (r *rig) hasty(n Notice) string {
+	r.t.Helper()
+	gone, cancel := context.WithCancel(r.t.Context())
+	cancel()
+	out, err := r.Notify(gone, n)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return asJSON(r.t, out)
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (r *rig) counts(name string) map[counter.Class]int64 {
+	r.t.Helper()
+	totals, _, _, err := r.Counter.Repository(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return totals.Counts
+}
+
+func (r *rig) wantCounts(name string, want map[counter.Class]int64) {
+	r.t.Helper()
+	if got := r.counts(name); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+		r.t.Errorf("%s has %v, want %v", name, got, want)
+	}
+}
+
+func (r *rig) events() uint64 { return r.Journal.Status(journal.Pushes).Last }
+
+// What another owner pushed elsewhere has records with that owner in them, its
+// numbers are under the owner's name, and it is not announced.
+func TestNotifyOfAnotherOwner(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{})
+	p := image("a", 2).as("oss/app", "v1")
+	r.push(p)
+	r.drain()
+	done := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
+	for _, owner := range []string{alice, bob} {
+		if got := r.notify(tells(p, owner)); got != done {
+			t.Errorf("%s: %s", owner, got)
+		}
+		r.wantCounts(owner+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+	}
+	r.wantCounts("oss/app", map[counter.Class]int64{counter.Push: 1})
+	owners := map[string]int{}
+	for _, rec := range r.list(lexicon.NSIDLayer) {
+		user := rec["userDid"].(string)
+		owners[user]++
+		if want := lexicon.ManifestURI(user, p.Digest); rec["manifest"] != want {
+			t.Errorf("manifest %s, want %s", rec["manifest"], want)
+		}
+	}
+	if want := map[string]int{owner: 2, alice: 2, bob: 2}; !reflect.DeepEqual(owners, want) {
+		t.Errorf("records of %v, want %v", owners, want)
+	}
+	if posts := r.posts(); len(posts) != 1 {
+		t.Errorf("%d posts", len(posts))
+	}
+	// Told again under another tag, it is a push and a retag, and no record.
+	p.Tag = "v2"
+	if got := r.notify(tells(p, alice)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
+		t.Errorf("again: %s", got)
+	}
+	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Retag: 1})
+	var result announceResult
+	if ok, err := r.getResult(r.events(), 'a', &result); !ok || err != nil || result.Reason == "" {
+		t.Errorf("no reason why it is not announced: %+v %v %v", result, ok, err)
+	}
+	pushes, err := r.Pushes(1, func(name string) bool { return name == alice+"/oss/app" })
+	if err != nil || len(pushes) != 1 || pushes[0].State != stateDone {
+		t.Errorf("the API shows %+v, %v", pushes, err)
+	}
+}
+
+// What is told of our own owner's image is a push of that repository itself.
+func TestNotifyOfOurOwn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{})
+	r.notify(tells(image("a", 2).as("oss/app", "v1"), owner))
+	posts := r.posts()
+	if len(posts) != 1 {
+		t.Fatalf("%d posts", len(posts))
+	}
+	got := r.notify(tells(image("b", 1).as("oss/app", "v2"), owner))
+	var out lexicon.NotifyManifestOutput
+	if err := json.Unmarshal([]byte(got), &out); err != nil || out.PostURI == "" || !*out.PostCreated || *out.LayersCreated != 1 || !out.StatsUpdated {
+		t.Errorf("got %s, %v", got, err)
+	}
+	r.wantCounts("oss/app", map[counter.Class]int64{counter.Push: 2})
+	if got := r.notify(tells(image("c", 2).as("secret/app", "v1"), owner)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
+		t.Errorf("not public: %s", got)
+	}
+}
+
+// The answer leaves out what is not known while its caller waits.
+func TestNotifyAnswersWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{Collect: time.Hour, MaxAge: 2 * time.Hour})
+	n := tells(image("a", 2).as("oss/app", "v1"), owner)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answered := make(chan lexicon.NotifyManifestOutput)
+	go func() {
+		out, err := r.Notify(ctx, n)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- out
+	}()
+	r.until("its layers are recorded and it is counted", func() bool {
+		return len(r.records()) == 2 && r.counts("oss/app")[counter.Push] == 1
+	})
+	cancel()
+	if got := asJSON(t, <-answered); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2}` {
+		t.Errorf("got %s", got)
+	}
+	// With as many waiting as may, an answer goes out at once.
+	for range maxAnswers {
+		r.answers <- struct{}{}
+	}
+	r.full.Store(true)
+	if got := r.notify(tells(image("b", 2).as("oss/app", "v1"), alice)); got != `{"success":true,"operation":"push","statsUpdated":false,"postCreated":false}` {
+		t.Errorf("in a crowd: %s", got)
+	}
+	r.full.Store(false)
+}
+
+func TestNotifyOfPulls(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	p := image("a", 2).as("oss/app", "v1")
+	child := tells(p, alice)
+	index := child
+	index.Token, index.ManifestDigest = "index", "sha256:index"
+	index.Manifest = lexicon.ManifestInfo{MediaType: "application/vnd.oci.image.index.v1+json", Manifests: []lexicon.Descriptor{{Digest: p.Digest}}}
+	signature := tells(p, alice)
+	signature.Tag = "sha256-" + p.Digest[len("sha256:"):] + ".sig"
+	byDigest := tells(p, alice)
+	byDigest.Tag = ""
+	for _, n := range []Notice{child, signature, index, byDigest} {
+		if got := r.notify(n.pulled()); got != `{"success":true,"operation":"pull","statsUpdated":true}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Pull: 2, counter.Artifact: 1, counter.Child: 1})
+	if n := len(r.records()); n != 0 {
+		t.Errorf("%d records", n)
+	}
+	// They are durable as pushes are.
+	if n := r.events(); n != 4 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// A call under a key is made once: while it is on its way to the counters, in
+// the next process, and when what the sinks noted is gone.
+func TestNotifyOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{})
+	r.full.Store(true)
+	p := image("a", 2).as("oss/app", "v1")
+	first := tells(p, alice).withKey("1")
+	r.hasty(first)
+	again := func() Notice { return tells(p, alice).withKey("1") }
+	refused := func(when string) {
+		t.Helper()
+		other := again()
+		other.Tag = "v2"
+		if _, err := r.Notify(t.Context(), other); !errors.Is(err, ErrKey) {
+			t.Errorf("%s: another body: %v", when, err)
+		}
+		for _, n := range []Notice{first, first.withKey(""), first.withKey("2")} {
+			if _, err := r.Notify(t.Context(), n); !errors.Is(err, ErrToken) {
+				t.Errorf("%s: the same token: %v", when, err)
+			}
+		}
+		if n := r.events(); n != 1 {
+			t.Fatalf("%s: %d events", when, n)
+		}
+	}
+	r.hasty(again())
+	refused("before it is counted")
+	r.reopen(&Announce{})
+	r.hasty(again())
+	refused("in the next process")
+	r.full.Store(false)
+	want := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
+	for i := range 3 {
+		if got := r.notify(again()); got != want {
+			t.Errorf("%d times counted: %s", i, got)
+		}
+		refused("when it is counted")
+		r.reopen(&Announce{})
+	}
+	if err := r.State.DeleteRange([]byte("p/"), []byte("p0"), pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.notify(again()); got != want {
+		t.Errorf("when the notes are gone: %s", got)
+	}
+	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+
+	// Another's key is another key, and a pull's as good as a push's.
+	other := again()
+	other.Issuer = alice
+	r.notify(other)
+	r.notify(tells(p, alice).withKey("pull").pulled())
+	r.notify(tells(p, alice).withKey("pull").pulled())
+	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
+}
+
+func TestNotifyOnceAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{})
+	p := image("a", 2).as("oss/app", "v1")
+	answers := make([]string, 50)
+	var group sync.WaitGroup
+	for i := range answers {
+		n := tells(p, alice).withKey("1")
+		group.Go(func() { answers[i] = r.notify(n) })
+	}
+	group.Wait()
+	for _, got := range answers {
+		if want := answers[0]; got != want {
+			t.Errorf("got %s and %s", got, want)
+		}
+	}
+	if n := r.events(); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// A journal that fails is told of, and the call may be made again, under the
+// same token too. If its event arrives after all there are two, and one counts.
+func TestNotifyAfterAFailure(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &Announce{})
+	p := image("a", 2).as("oss/app", "v1")
+	first := tells(p, alice).withKey("1")
+	for _, n := range []Notice{first, tells(p, alice).withKey("1")} {
+		e, err := r.told(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.drain()
+	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+	if n := len(r.records()); n != 2 {
+		t.Errorf("%d records", n)
+	}
+	if got := r.notify(tells(p, alice).withKey("1")); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}` {
+		t.Errorf("got %s", got)
+	}
+	if n := r.events(); n != 2 {
+		t.Errorf("%d events", n)
+	}
+
+	r.full.Store(true)
+	r.hasty(tells(p, bob)) // what is in the journal is read once, before it fails
+	r.Journal.Close()
+	n := tells(p, alice).withKey("2")
+	for range 2 {
+		if _, err := r.Notify(t.Context(), n); !errors.Is(err, journal.ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// Calls are known for seven days, and then forgotten.
+func TestCallsAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	n := tells(image("a", 1).as("oss/app", "v1"), alice).withKey("1")
+	r.notify(n)
+	call, err := newCall(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for after, known := range map[time.Duration]bool{-12 * time.Hour: true, 0: true, callsKept - time.Minute: true, callsKept + time.Minute: false} {
+		for _, name := range call.names() {
+			if m, err := r.calls.stored(name, now.Add(after)); err != nil || (m != nil) != known {
+				t.Errorf("after %s: %+v, %v", after, m, err)
+			}
+		}
+	}
+	left := func() (n int) {
+		iter, err := r.State.NewIter(&pebble.IterOptions{LowerBound: []byte("k/"), UpperBound: []byte("k0")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer iter.Close()
+		for iter.First(); iter.Valid(); iter.Next() {
+			n++
+		}
+		return n
+	}
+	for _, one := range []struct {
+		after time.Duration
+		left  int
+	}{{callsKept, 2}, {callsKept + 48*time.Hour, 0}} {
+		b := r.State.NewBatch()
+		if err := r.calls.prune(b, now.Add(one.after)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.State.Commit(b, pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+		if got := left(); got != one.left {
+			t.Errorf("after %s: %d left, want %d", one.after, got, one.left)
+		}
+	}
+}
