@@ -92,7 +92,7 @@ func (s *Server) readable(c *call) error {
 		return nil
 	}
 	if c.Header.Get("Authorization") != "" {
-		return s.session(c.Request)
+		return s.session(c)
 	}
 	return s.repoDeactivated(c.param("did"))
 }

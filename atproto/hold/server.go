@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
@@ -29,6 +30,11 @@ type Config struct {
 
 	Relays  []string // who is asked to crawl, https://host; a localhost hold asks nobody
 	Metrics *Metrics // nil: silent
+
+	Notices    Notices  // takes what other registries tell; nil: notifyManifest is not served
+	Registries []string // DIDs that may tell it of any owner's images
+	Owners     []string // DIDs that may tell it of images of their own
+	PLC        string   // directory where a did:plc is looked up, https://host; empty: the public one
 
 	Version string           // told by _health; may be empty
 	Now     func() time.Time // nil: time.Now
@@ -56,6 +62,10 @@ type Server struct {
 	crawler  *crawl.Crawler // nil: nobody is asked
 	own      *ownIdentity   // nil: there is nobody to ask
 	told     bool           // Settle had something to tell
+
+	notices Notices
+	callers map[string]*issuer // by their DIDs
+	tokens  usedTokens
 
 	hashing chan struct{} // one password is hashed at a time
 	exports chan struct{} // getRepo calls at a time
@@ -113,6 +123,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MovedTo != nil {
 		s.lg.Warn("the account has moved: did.json shows where, and nothing is written here", "account", s.id.DID, "to", cfg.MovedTo)
 	}
+	s.notices = cfg.Notices
+	if s.callers, err = newIssuers(cfg); err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
+	}
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
 		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},
@@ -142,6 +156,9 @@ func New(cfg Config) (*Server, error) {
 		"com.atproto.sync.getLatestCommit":   {http.MethodGet, nobody, s.getLatestCommit},
 		"com.atproto.sync.getRepo":           {http.MethodGet, nobody, s.getRepo},
 		"com.atproto.sync.getRecord":         {http.MethodGet, nobody, s.syncGetRecord},
+	}
+	if s.notices != nil {
+		s.methods[lexicon.NSIDNotifyManifest] = method{http.MethodPost, s.service, s.notifyManifest}
 	}
 	return s, nil
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-func nobody(*http.Request) error { return nil }
+func nobody(*call) error { return nil }
 
 // session lets a caller pass who presents an access token of a session that
 // has not ended.
-func (s *Server) session(r *http.Request) error {
-	token, err := s.authorize(r, accessToken)
+func (s *Server) session(c *call) error {
+	token, err := s.authorize(c.Request, accessToken)
 	// One without a session is of a version that had none, and ends soon.
 	if err == nil && token.Session != "" && !s.sessions.alive(token.Session, s.now()) {
 		err = errRevoked

@@ -22,7 +22,7 @@ const (
 // method is one XRPC method: how it is called, who may, and what it answers.
 type method struct {
 	verb   string // GET for a query, POST for a procedure
-	may    func(*http.Request) error
+	may    func(*call) error
 	answer func(*call) (any, error) // a value for JSON, or a stream
 }
 
@@ -33,8 +33,10 @@ type call struct {
 	nsid   string
 	params map[string]any
 	input  map[string]any // of a procedure that has a body
+	body   []byte         // the same as it came
 	reply  http.Header    // the answer's
 	writer http.ResponseWriter
+	caller caller // of a method for other services
 }
 
 // nothing is the answer of a procedure that has no output.
@@ -104,10 +106,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 		// Also for a body that is refused unread: the server drains it.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout))
 	}
-	if err := m.may(r); err != nil {
+	c := &call{Request: r, nsid: nsid, reply: w.Header(), writer: w}
+	if err := m.may(c); err != nil {
 		return nil, err
 	}
-	c := &call{Request: r, nsid: nsid, reply: w.Header(), writer: w}
 	if err := c.readParams(); err != nil {
 		return nil, err
 	}
@@ -138,6 +140,7 @@ var servedElsewhere = map[string]string{
 	"com.atproto.sync.getHostStatus":         "a relay serves it",
 	"com.atproto.sync.listReposByCollection": "a relay serves it; here com.atproto.repo.describeRepo tells the collections",
 	"com.atproto.server.createAccount":       "this hold has the one account of its operator",
+	lexicon.NSIDNotifyManifest:               "a hold inside a registry serves it, and this one runs without",
 }
 
 func (c *call) readParams() (err error) {
@@ -171,6 +174,7 @@ func (c *call) readInput(w http.ResponseWriter) error {
 	if len(raw) == 0 {
 		raw = []byte("{}")
 	}
+	c.body = raw
 	c.input, err = lexicon.Input(c.nsid, raw)
 	if errors.Is(err, lexicon.ErrSyntax) {
 		return &Error{http.StatusBadRequest, "SyntaxError", err.Error()}

@@ -1,5 +1,11 @@
 package lexicon
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
 // Operations of io.atcr.hold.notifyManifest. An empty operation is a push.
 const (
 	OperationPush = "push"
@@ -22,6 +28,26 @@ type NotifyManifestInput struct {
 	ManifestDigest string       `json:"manifestDigest"`      // "sha256:…", at most 128 bytes
 	Operation      string       `json:"operation,omitempty"` // OperationPush or OperationPull
 	Manifest       ManifestInfo `json:"manifest"`
+}
+
+// ReadNotifyManifest reads an input. Members that are not known here are left
+// out, and what is kept is what was held against the schema: to encoding/json
+// "Tag" is a tag as well.
+func ReadNotifyManifest(raw []byte) (NotifyManifestInput, error) {
+	var in NotifyManifestInput
+	err := json.Unmarshal(raw, &in)
+	var other *json.UnmarshalTypeError
+	if errors.As(err, &other) {
+		return in, fmt.Errorf("expected no %s at $.%s", other.Value, other.Field)
+	}
+	if err != nil {
+		return in, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	kept, err := json.Marshal(in)
+	if err != nil {
+		return in, err
+	}
+	return in, ValidateInput(NSIDNotifyManifest, kept)
 }
 
 // NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. The
