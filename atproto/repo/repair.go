@@ -9,6 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // RepairConfig says what Repair may do.
@@ -79,6 +80,9 @@ func Repair(ctx context.Context, cfg RepairConfig) (Repaired, error) {
 	}
 	cfg.Config = full
 	done, err := repair(ctx, cfg)
+	if pebble.IsCorruptionError(err) {
+		return done, fmt.Errorf("repair repository in %s: a file of its database can't be read at all, so there is nothing to derive the rest from: restore a backup (%s)", cfg.Dir, firstLine(err))
+	}
 	if err != nil {
 		return done, fmt.Errorf("repair repository in %s: %w", cfg.Dir, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -26,6 +27,7 @@ const (
 	PartIndex  Part = "index"
 	PartLog    Part = "event log"
 	PartBlob   Part = "blob"
+	PartFile   Part = "file" // of the database, which can't be read at all
 )
 
 // Problem is one thing that Verify finds wrong.
@@ -68,6 +70,10 @@ func Verify(ctx context.Context, cfg Config, old []atcrypto.PublicKey, found fun
 		return Report{}, fmt.Errorf("verify repository: %w", err)
 	}
 	s, err := openReadOnly(cfg)
+	if pebble.IsCorruptionError(err) {
+		found(Problem{PartFile, "", firstLine(err)})
+		return Report{Problems: 1}, nil
+	}
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repository in %s: %w", cfg.Dir, err)
 	}
@@ -76,10 +82,22 @@ func Verify(ctx context.Context, cfg Config, old []atcrypto.PublicKey, found fun
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repository: %w", err)
 	}
-	if err := v.run(ctx); err != nil {
+	err = v.run(ctx)
+	if pebble.IsCorruptionError(err) {
+		v.wrong(PartFile, "", "%s", firstLine(err))
+		err = nil
+	}
+	if err != nil {
 		return v.report, fmt.Errorf("verify repository in %s: %w", cfg.Dir, err)
 	}
 	return v.report, nil
+}
+
+// firstLine is what Pebble says of a damaged file, without the details that it
+// carries along.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 func openReadOnly(cfg Config) (*store.Store, error) {

@@ -1,26 +1,32 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 // A disk that flips bits of the hold's tables, one of them or one in each of
-// many places: whatever the hold can't prove to be right it doesn't show, and
-// the registry goes on.
+// many places: whatever the hold can't prove to be right it doesn't show, the
+// registry goes on, and afterwards verify names the damage and repair mends it
+// or says that a backup is needed.
 func TestHoldBitFlipped(t *testing.T) {
 	t.Parallel()
 	for name, every := range map[string]int{"once": 1 << 30, "now and then": 40_000, "everywhere": 500} {
@@ -31,6 +37,10 @@ func TestHoldBitFlipped(t *testing.T) {
 			s.start() // which moves the log into tables
 			truth := s.truth()
 			s.stop()
+			backup := filepath.Join(s.dir, "backup")
+			if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "tidings", "hold"))); err != nil {
+				t.Fatal(err)
+			}
 			flip(t, filepath.Join(s.dir, "tidings", "hold"), every)
 			s.start()
 			s.serves("a", "b")
@@ -54,12 +64,130 @@ func TestHoldBitFlipped(t *testing.T) {
 			if refused == 0 && every < 1<<30 {
 				t.Error("no bit that counts was flipped")
 			}
+			s.provesOrRefuses(truth)
 			if refused > 0 {
 				s.failing()
 			}
-			t.Logf("%d of %d records refused", refused, len(truth))
+			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repository stopped writing") {
+				t.Errorf("it ended with %v\n%s", err, s.log)
+			}
+			left := s.mends(truth, backup)
+			t.Logf("%d of %d records refused, %d left after repair", refused, len(truth), left)
 		})
 	}
+}
+
+// provesOrRefuses asks for records with their proofs and for the whole
+// repository. Each answer is whole and is the truth, or it is none.
+func (s *server) provesOrRefuses(truth map[string]string) {
+	s.t.Helper()
+	get := func(path string) (*http.Response, []byte) {
+		s.t.Helper()
+		res, body, err := s.do("GET", "/xrpc/"+path, "", nil)
+		if err != nil { // an answer that breaks off
+			return nil, nil
+		}
+		if res.StatusCode != http.StatusOK && res.StatusCode < 500 {
+			s.t.Errorf("%s: %s %s", path, res.Status, body)
+		}
+		return res, body
+	}
+	if res, car := get("com.atproto.sync.getRepo?did=" + s.did); res != nil && res.StatusCode == http.StatusOK {
+		_, r, err := indigo.LoadRepoFromCAR(s.t.Context(), bytes.NewReader(car))
+		if err != nil || r.MST.IsPartial() {
+			s.t.Errorf("getRepo: %v", err)
+		}
+	}
+	asked := 0
+	for key, want := range truth {
+		if asked++; asked > 200 {
+			break
+		}
+		res, car := get("com.atproto.sync.getRecord?collection=com.example.note&did=" + s.did + "&rkey=" + key)
+		if res == nil || res.StatusCode != http.StatusOK {
+			continue
+		}
+		_, r, err := indigo.LoadRepoFromCAR(s.t.Context(), bytes.NewReader(car))
+		if err != nil {
+			s.t.Errorf("%s: %v", key, err)
+			continue
+		}
+		if got, err := r.GetRecordCID(s.t.Context(), "com.example.note", syntax.RecordKey(key)); err != nil || got.String() != want {
+			s.t.Errorf("%s: proof of %v, want %s (%v)", key, got, want, err)
+		}
+	}
+	res, body := get("com.atproto.repo.listRecords?limit=100&collection=com.example.note&repo=" + s.did)
+	if res != nil && res.StatusCode == http.StatusOK {
+		var page struct{ Records []record }
+		if err := json.Unmarshal(body, &page); err != nil {
+			s.t.Error(err)
+		}
+		for _, r := range page.Records {
+			if key := r.URI[strings.LastIndexByte(r.URI, '/')+1:]; truth[key] != r.CID || r.Value["text"] != key {
+				s.t.Errorf("listRecords: %v, want %s", r, truth[key])
+			}
+		}
+	}
+}
+
+// mends has verify say what is damaged and repair mend it, or the operator put
+// a backup in its place where repair says that it must be, and checks what is
+// left: nothing that was not there before. It gives the number of records.
+func (s *server) mends(truth map[string]string, backup string) (left int) {
+	s.t.Helper()
+	out, code := s.run("hold", "verify", s.config)
+	switch {
+	case code == 0 && strings.Contains(out, "is sound"):
+	case code == 2 && strings.Contains(out, "the repository is damaged"):
+	default:
+		s.t.Errorf("hold verify ends with %d:\n%s", code, out)
+	}
+	out, code = s.run("hold", "repair", s.config)
+	if code != 0 && strings.Contains(out, "--without-lost") {
+		out, code = s.run("hold", "repair", "--without-lost", s.config)
+	}
+	restored := code != 0 && strings.Contains(out, "restore a backup")
+	if restored {
+		code = 0
+		dir := filepath.Join(s.dir, "tidings", "hold")
+		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(backup))); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if code != 0 {
+		s.t.Fatalf("hold repair ends with %d:\n%s", code, out)
+	}
+	if out, code := s.run("hold", "verify", s.config); code != 0 || !strings.Contains(out, "is sound") {
+		s.t.Errorf("hold verify ends with %d after repair:\n%s", code, out)
+	}
+	s.start()
+	s.drained()
+	after := s.truth()
+	for key, cid := range after {
+		if truth[key] != cid {
+			s.t.Errorf("%s is %s after repair, was %s", key, cid, truth[key])
+		}
+	}
+	s.verified()
+	if restored && len(after) != len(truth) {
+		s.t.Errorf("%d records are back, want %d", len(after), len(truth))
+	}
+	if !restored {
+		s.exactly(s.t, map[string]int{"oss/app": 2}, 4, 2)
+	}
+	s.stop()
+	return len(after)
+}
+
+// run runs a command and gives all it printed, and its exit code.
+func (s *server) run(args ...string) (out string, code int) {
+	s.t.Helper()
+	cmd := s.command(args...)
+	text, err := cmd.CombinedOutput()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		s.t.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
 }
 
 // fill writes notes into the repository of a server that doesn't run, with a
