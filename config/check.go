@@ -55,6 +55,10 @@ func (h *Hold) check(m *mistakes) {
 	// The limits of app.bsky.actor.profile.
 	m.check("options.hold.display_name", atMost(h.DisplayName, 64, 640))
 	m.check("options.hold.description", atMost(h.Description, 256, 2560))
+	if h.MovedTo != nil {
+		m.check("options.hold.moved_to.service", h.checkService())
+		m.check("options.hold.moved_to.key", h.MovedTo.checkKey())
+	}
 }
 
 func (a *Announce) check(m *mistakes) {

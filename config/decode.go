@@ -122,7 +122,7 @@ func (m *mistakes) joinSplitNames(given map[string]any, known map[string]int) {
 			continue
 		}
 		joined := map[string]any{}
-		flatten(key, inner, joined)
+		flatten(key, inner, known, joined)
 		for name := range joined {
 			if _, ok := known[name]; !ok {
 				joined = nil
@@ -136,11 +136,11 @@ func (m *mistakes) joinSplitNames(given map[string]any, known map[string]int) {
 	}
 }
 
-func flatten(prefix string, v reflect.Value, into map[string]any) {
+func flatten(prefix string, v reflect.Value, known map[string]int, into map[string]any) {
 	for it := v.MapRange(); it.Next(); {
 		name, value := fmt.Sprintf("%s_%v", prefix, it.Key()), reflect.ValueOf(it.Value().Interface())
-		if value.Kind() == reflect.Map {
-			flatten(name, value, into)
+		if _, ok := known[name]; !ok && value.Kind() == reflect.Map {
+			flatten(name, value, known, into)
 			continue
 		}
 		into[name] = it.Value().Interface()

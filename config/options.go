@@ -88,6 +88,23 @@ type Hold struct {
 	// Avatar is a picture for the account's profile: a PNG or JPEG file of at most
 	// 1,000,000 bytes. It is written by `tidings hold init`. Default: none.
 	Avatar string `option:"avatar"`
+
+	// MovedTo is given when the account has moved to another host: did.json shows
+	// that one, and nothing is written here any more. Without it again, the account
+	// is back. Default: the account is here.
+	MovedTo *MovedTo `option:"moved_to"`
+}
+
+// MovedTo is where an account is that was here before.
+type MovedTo struct {
+	// Service is the address of its new host, "https://pds.example.com". http only
+	// on this machine. Required.
+	Service string `option:"service"`
+
+	// Key is the public key that the new host signs with, as that shows it: in
+	// multibase, "zQ3sh…", or as "did:key:zQ3sh…". Default: the hold's own, which
+	// has moved along.
+	Key string `option:"key"`
 }
 
 // Announce says which pushes become a post.

@@ -75,6 +75,7 @@ hold:
   display_name: Näme
   description: More
   avatar: /a.png
+  moved_to: {service: "https://pds.example.com", key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}
 owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
 announce:
   tags: ["v*", edge]
@@ -102,8 +103,9 @@ api: {token_file: /t}
 		Enabled: true,
 		Data:    "/d",
 		Public:  []string{"a", "b/**"},
-		Hold:    &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png"},
-		Owner:   "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		Hold: &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
+			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
+		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m",
@@ -137,6 +139,10 @@ api: {token_file: /t}
 		}
 	}
 	empty("options", reflect.ValueOf(got))
+}
+
+func moved(hostname, service string) string {
+	return fmt.Sprintf("hold: {hostname: %q, moved_to: {service: %q}}", hostname, service)
 }
 
 func TestMistakes(t *testing.T) {
@@ -227,6 +233,23 @@ func TestMistakes(t *testing.T) {
 		{"long description", ok + "hold: {hostname: localhost, description: " + strings.Repeat("x", 257) + "}", "options.hold.description: has 257 characters, and a profile takes at most 256"},
 		{"heavy display name", ok + "hold: {hostname: localhost, display_name: " + strings.Repeat("👨‍👩‍👧‍👦", 30) + "}", "options.hold.display_name: has 750 bytes, and a profile takes at most 640"},
 
+		{"moved nowhere", ok + "hold: {hostname: localhost, moved_to: {}}", "options.hold.moved_to.service: required; " + goodService},
+		{"moved to a text", ok + "hold: {hostname: localhost, moved_to: \"https://pds.example.com\"}", "options.hold.moved_to: is \"https://pds.example.com\", and has to be a section with options of its own"},
+		{"moved to nothing", ok + "hold: {hostname: localhost, moved_to: }", "options.hold.moved_to: has no value; give it one or leave the line out"},
+		{"moved and misspelled", ok + "hold: {hostname: localhost, moved_to: {servce: \"https://pds.example.com\"}}", "options.hold.moved_to.servce: unknown option; did you mean service?"},
+		{"moved to a domain", ok + moved("a.example.com", "pds.example.com"), "options.hold.moved_to.service: \"pds.example.com\" is not the address of a host; " + goodService},
+		{"moved to an endpoint", ok + moved("a.example.com", "https://pds.example.com/xrpc"), "options.hold.moved_to.service: \"https://pds.example.com/xrpc\" has more than a host; " + goodService},
+		{"moved to a slash", ok + moved("a.example.com", "https://pds.example.com/"), "options.hold.moved_to.service: \"https://pds.example.com/\" has more than a host; " + goodService},
+		{"moved to a query", ok + moved("a.example.com", "https://pds.example.com?"), "options.hold.moved_to.service: \"https://pds.example.com?\" has more than a host; " + goodService},
+		{"moved with a password", ok + moved("a.example.com", "https://u:hunter2@pds.example.com"), "options.hold.moved_to.service: has a user name or a password in it; everybody would read it"},
+		{"moved in the clear", ok + moved("a.example.com", "http://pds.example.com"), "options.hold.moved_to.service: \"http://pds.example.com\" is not https, which only a host on this machine may be; " + goodService},
+		{"moved to a socket", ok + moved("a.example.com", "wss://pds.example.com"), "options.hold.moved_to.service: \"wss://pds.example.com\" is neither https nor http; " + goodService},
+		{"moved to this machine", ok + moved("a.example.com", "https://localhost"), "options.hold.moved_to.service: \"https://localhost\" is this machine, where nobody who looks up a.example.com reaches it; " + goodService},
+		{"moved to itself", ok + moved("a.example.com", "https://A.example.com"), "options.hold.moved_to.service: \"https://A.example.com\" is this hold; leave moved_to out while the account is here"},
+		{"moved with a word for a key", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: hunter2}}", "options.hold.moved_to.key: is not a public key; " + goodKey},
+		{"moved with another's DID", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: \"did:web:hunter2\"}}", "options.hold.moved_to.key: is not a public key; " + goodKey},
+		{"moved with a private key", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: z3vLbHFBQiEF7Dwd9k1fmPZKZKUFTkUUcRRRw4qWjvBjPmW4}}", "options.hold.moved_to.key: is not a public key; " + goodKey},
+
 		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; write one like \"did:web:example.com\" or \"did:plc:…\""},
 		{"owner of another kind", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of a kind the network does not know; it knows did:web and did:plc"},
 
@@ -304,6 +327,8 @@ func TestAlsoUnderstood(t *testing.T) {
 		{"a name taken apart", map[string]any{"hold": map[string]any{"hostname": "localhost", "key": map[string]any{"file": "/k"}}}, func(o *Options) any { return o.Hold.KeyFile }, "/k"},
 		{"a longer one", map[string]any{"count": map[string]any{"ignore": map[string]any{"user": map[string]any{"agents": []any{"a"}}, "actors": "b"}}},
 			func(o *Options) any { return append(o.Count.IgnoreUserAgents, o.Count.IgnoreActors...) }, []string{"a", "b"}},
+		{"a section's name taken apart", map[string]any{"hold": map[string]any{"hostname": "localhost", "moved": map[any]any{"to": map[string]any{"service": "https://a.example.com"}}}},
+			func(o *Options) any { return *o.Hold.MovedTo }, MovedTo{Service: "https://a.example.com"}},
 		{"the registry's own type", map[string]any{"hold": configuration.Parameters{"hostname": "localhost"}}, func(o *Options) any { return o.Hold.Hostname }, "localhost"},
 		{"switched off, and nothing else", map[string]any{"enabled": false, "data": ""}, func(o *Options) any { return o.Enabled }, false},
 	} {

@@ -117,6 +117,8 @@ func TestWarnings(t *testing.T) {
 		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which is every repository without a slash`}},
 		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for trying things out"}},
 		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}", "", []string{"hold.hostname ends in a name that the public network does not use"}},
+		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com"), "", []string{"hold.moved_to says that the account is at https://pds.example.com: nothing more is published from here"}},
+		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com"), "", []string{"public is empty: nothing will be published"}},
 		{"dies at once", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
 		{"a cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
 		{"another certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",

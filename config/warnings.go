@@ -16,6 +16,9 @@ func (o *Options) Warnings() []string {
 	if o.Hold != nil && len(o.Public) == 0 {
 		out = append(out, "public is empty: nothing will be published, only counted; name the repositories that may be seen")
 	}
+	if o.Hold != nil && o.Hold.MovedTo != nil && len(o.Public) > 0 {
+		out = append(out, "hold.moved_to says that the account is at "+o.Hold.MovedTo.Service+": nothing more is published from here, and what is to be waits until the account is back, the oldest of it no longer than journal.limit allows; with public empty nothing waits")
+	}
 	if slices.Contains(o.Public, "*") && !slices.Contains(o.Public, "**") {
 		out = append(out, `public has "*", which is every repository without a slash in its name; "**" is every repository`)
 	}

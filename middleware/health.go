@@ -2,8 +2,10 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -22,9 +24,10 @@ type redisHealth struct {
 }
 
 type holdHealth struct {
-	Status string `json:"status"` // "ok" or "failing"
-	DID    string `json:"did"`
-	Rev    string `json:"rev,omitempty"` // of the last commit, if that can be read
+	Status  string `json:"status"` // "ok", "moved" or "failing"
+	DID     string `json:"did"`
+	Rev     string `json:"rev,omitempty"`     // of the last commit, if that can be read
+	MovedTo string `json:"movedTo,omitempty"` // where the account is, by moved_to; records and posts wait
 }
 
 const (
@@ -49,11 +52,22 @@ func (r *runtime) health(context.Context) any {
 		h.Hold, h.Status = &holdHealth{Status: "failing", DID: r.account}, statusDegraded
 	}
 	if r.repo != nil {
-		head := r.repo.Head()
-		h.Hold = &holdHealth{Status: statusOK, DID: head.DID, Rev: head.Rev}
-		if r.repo.Health() != nil {
-			h.Hold.Status, h.Status = "failing", statusDegraded
+		h.Hold = r.holdHealth()
+		if waits := h.Hold.Status == "moved" && len(r.options.Public) > 0; waits || h.Hold.Status == "failing" {
+			h.Status = statusDegraded
 		}
+	}
+	return h
+}
+
+func (r *runtime) holdHealth() *holdHealth {
+	head, err := r.repo.Head(), r.repo.Health()
+	h := &holdHealth{Status: statusOK, DID: head.DID, Rev: head.Rev}
+	switch moved := r.options.Hold.MovedTo; {
+	case moved != nil && errors.Is(err, repo.ErrDeactivated):
+		h.Status, h.MovedTo = "moved", moved.Service
+	case err != nil:
+		h.Status = "failing"
 	}
 	return h
 }

@@ -208,6 +208,7 @@ func (r *runtime) openHold() error {
 		Dir:      r.options.HoldDir(),
 		KeyFile:  r.options.KeyFile(),
 		Hostname: r.options.Hold.Hostname,
+		MovedTo:  movedTo(r.options.Hold),
 		Reserve:  r.reserve(),
 		Logger:   r.log,
 	})
@@ -233,9 +234,17 @@ func (r *runtime) openHold() error {
 	r.register(metrics.Collectors()...)
 	r.closers = append(r.closers, server.Shutdown)
 	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
+	_ = server.Settle(context.Background())        // likewise
 	r.background(server.Run)
 	r.mountHold(server)
 	return nil
+}
+
+func movedTo(o *config.Hold) *hold.MovedTo {
+	if o.MovedTo == nil {
+		return nil
+	}
+	return &hold.MovedTo{Service: o.MovedTo.Service, Key: o.MovedTo.PublicKey()}
 }
 
 func (r *runtime) mountHold(server http.Handler) {
