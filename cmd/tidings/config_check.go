@@ -90,7 +90,12 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.Hold == nil {
 		say("written", "nothing; pushes and pulls are only counted")
 	} else {
-		say("written", "layer records, to the account did:web:%s in this process", strings.ReplaceAll(o.Hold.Hostname, ":", "%3A"))
+		account := "did:web:" + strings.ReplaceAll(o.Hold.Hostname, ":", "%3A")
+		if moved := o.Hold.MovedTo; moved != nil {
+			say("written", "nothing; the account %s has moved to %s, and did.json shows that", account, moved.Service)
+		} else {
+			say("written", "layer records, to the account %s in this process", account)
+		}
 		say("key", "%s", o.KeyFile())
 		say("relays", "%s", relays(o.Hold.Relays))
 		say("login", "%s", map[bool]string{true: "with the password of `tidings hold password`", false: "nobody can log in to the account"}[o.Hold.Login])

@@ -40,6 +40,9 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := unmoved(s.Options); err != nil {
+		return err
+	}
 	done, err := repo.Restore(ctx, s.repo, s.old, file)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 func holdInitCommand() *cobra.Command {
@@ -31,6 +32,13 @@ func holdInitCommand() *cobra.Command {
 func holdInit(out, log io.Writer, args []string, anew bool) error {
 	o, _, err := holdOptions(args)
 	if err != nil {
+		return err
+	}
+	if err := unmoved(o); err != nil {
+		if repo.Exists(o.HoldDir()) { // so that init may stand before every start
+			fmt.Fprintf(out, "Nothing to do: %v.\n", err)
+			return nil
+		}
 		return err
 	}
 	did, err := hold.Init(hold.InitConfig{

@@ -35,6 +35,9 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := unmoved(o); err != nil {
+		return err
+	}
 	unlock, err := lockData(o)
 	if err != nil {
 		return err

@@ -35,6 +35,14 @@ func holdConfig(o *config.Options, log io.Writer) hold.RepoConfig {
 	}
 }
 
+// unmoved refuses to change the repository of an account that is elsewhere.
+func unmoved(o *config.Options) error {
+	if moved := o.Hold.MovedTo; moved != nil {
+		return fmt.Errorf("the account has moved to %s, and nothing is changed here; when it is to come back, leave hold.moved_to out first", moved.Service)
+	}
+	return nil
+}
+
 // stoppedHold keeps servers out of the data folder that a configuration names.
 func stoppedHold(args []string, log io.Writer) (*stopped, error) {
 	o, path, err := holdOptions(args)

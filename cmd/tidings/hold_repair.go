@@ -39,6 +39,9 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := unmoved(s.Options); err != nil {
+		return err
+	}
 	done, err := repo.Repair(ctx, repo.RepairConfig{
 		Config: s.repo, Old: s.old,
 		WithoutLost: withoutLost, ClockIsRight: clockIsRight,

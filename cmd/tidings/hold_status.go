@@ -59,6 +59,9 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	}
 	say("account", "%s", cfg.DID)
 	say("handle", "%s", cfg.Handle)
+	if moved := o.Hold.MovedTo; moved != nil {
+		say("moved", "to %s, by hold.moved_to", moved.Service)
+	}
 	say("key", "%s, in %s", public.DIDKey(), o.KeyFile())
 	if len(old) > 0 {
 		say("", "%s kept beside it", count(int64(len(old)), "older key"))
@@ -104,6 +107,12 @@ func statusStopped(say func(string, string, ...any), o *config.Options, st repo.
 	switch {
 	case st.Space != nil:
 		say("health", "%v", st.Space)
+	case o.Hold.MovedTo == nil && st.Place != "":
+		say("health", "it was at %s; the next start tells that it is back", st.Place)
+	case o.Hold.MovedTo != nil && st.Place == "":
+		say("health", "good; the next start tells that it has moved")
+	case o.Hold.MovedTo != nil:
+		say("health", "good; it has told that it has moved, and takes no writes")
 	case st.Ahead > time.Minute:
 		say("health", "the head is dated %s ahead of this machine's clock, and nothing can be written: set the clock right, or mend it with `tidings hold repair`", st.Ahead.Round(time.Second))
 	default:

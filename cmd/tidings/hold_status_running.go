@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -37,13 +36,22 @@ func statusRunning(say func(string, string, ...any), o *config.Options, path str
 		say("", "it can't be asked at %q: %v", addr, err)
 		return nil
 	}
-	var head struct{ CID, Rev string }
-	if err := ask(base+"/xrpc/com.atproto.sync.getLatestCommit?did="+url.QueryEscape(cfg.DID), &head); err != nil {
+	var list struct { // which tells the head of an account that has moved, too
+		Repos []struct{ DID, Head, Rev, Status string }
+	}
+	if err := ask(base+"/xrpc/com.atproto.sync.listRepos", &list); err != nil {
 		say("", "it does not answer: %v", err)
 		return nil
 	}
-	say("head", "%s", head.Rev)
-	say("", "commit %s", head.CID)
+	if len(list.Repos) != 1 || list.Repos[0].DID != cfg.DID {
+		say("", "it has another account")
+		return nil
+	}
+	say("head", "%s", list.Repos[0].Rev)
+	say("", "commit %s", list.Repos[0].Head)
+	if status := list.Repos[0].Status; status != "" {
+		say("", "it takes no writes: the account is %s here", status)
+	}
 	if err := ask(base+"/xrpc/_health", &struct{}{}); err != nil {
 		say("health", "%v", err)
 		return nil

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const elsewhere = "https://pds.example.com"
+
+// moved changes where the configuration says that the account is; "" is here.
+func (s *server) moved(to string) {
+	s.t.Helper()
+	raw, err := os.ReadFile(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(raw), "reserve: 1MiB")
+	_, after, _ := strings.Cut(rest, "\n")
+	if to != "" {
+		to = fmt.Sprintf(", moved_to: {service: %q}", to)
+	}
+	before = strings.Replace(before, "level: error", "level: warn", 1)
+	write(s.t, s.config, before+"reserve: 1MiB"+to+"}\n"+after)
+}
+
+type movedHealth struct {
+	Status string
+	Hold   struct{ Status, MovedTo string }
+	Sinks  []struct {
+		Sink  string
+		Depth uint64
+	}
+}
+
+// waiting is how many events wait for the records and the posts.
+func (h movedHealth) waiting() (n uint64) {
+	for _, s := range h.Sinks {
+		if s.Sink == "records" || s.Sink == "announce" {
+			n += s.Depth
+		}
+	}
+	return n
+}
+
+// The account moves away: the registry goes on, what is to be written waits.
+// It comes back with what it had elsewhere, and what waited is written.
+func TestHoldMovedAway(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.start()
+	s.push(t, "oss/app", "v1", newImage(2))
+	s.drained()
+	before := len(s.records(t, s.did, layerCollection))
+	s.stop()
+	car := filepath.Join(s.dir, "moved.car")
+	run := func(code int, args []string, says ...string) {
+		t.Helper()
+		args = append(args[:len(args):len(args)], s.config)
+		if args[1] == "import" {
+			args = append(args, car)
+		}
+		expect(t, s.dir, code, args, says...)
+	}
+	expect(t, s.dir, 0, []string{"hold", "export", s.config, car}, "is in")
+	s.moved(elsewhere)
+	run(0, []string{"config", "check"}, "nothing; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to says")
+	run(0, []string{"hold", "status"}, "to "+elsewhere+", by hold.moved_to", "the next start tells that it has moved")
+
+	s.start()
+	if _, body, err := s.do("GET", "/.well-known/did.json", "", nil); err != nil || !strings.Contains(string(body), elsewhere) {
+		t.Errorf("did.json: %s %v", body, err)
+	}
+	if !strings.Contains(s.log.String(), "the account has moved: did.json shows where") {
+		t.Errorf("start does not say that the account has moved:\n%s", s.log)
+	}
+	pushed := newImage(3)
+	s.push(t, "oss/app", "v2", pushed)
+	if status, err := s.get("oss/app", "v2"); status != 200 || err != nil {
+		t.Errorf("a pull: %d %v", status, err)
+	}
+	var h movedHealth
+	for end := time.Now().Add(30 * time.Second); s.numbers("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "the account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d pulls are counted; the log:\n%s", s.numbers("oss/app").Pulls, s.log)
+		}
+	}
+	s.json(t, "/tidings/api/v1/health", &h)
+	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.waiting() == 0 {
+		t.Errorf("health: %+v", h)
+	}
+	run(0, []string{"hold", "status"}, "server   running", "it takes no writes: the account is deactivated here", "good, it says")
+	s.stop()
+
+	run(0, []string{"hold", "status"}, "it has told that it has moved, and takes no writes")
+	run(0, []string{"hold", "verify"}, "is sound")
+	run(0, []string{"hold", "init"}, "Nothing to do: the account has moved to "+elsewhere)
+	for _, command := range [][]string{{"hold", "import"}, {"hold", "repair"}, {"hold", "key", "rotate"}} {
+		run(1, command, "the account has moved to "+elsewhere+", and nothing is changed here; when it is to come back, leave hold.moved_to out first")
+	}
+	expect(t, s.dir, 0, []string{"hold", "export", s.config, filepath.Join(s.dir, "still.car")}, "is in")
+
+	s.moved("")
+	run(0, []string{"hold", "status"}, "it was at "+elsewhere+"; the next start tells that it is back")
+	run(1, []string{"hold", "key", "rotate"}, "the account has moved away, to "+elsewhere)
+	run(0, []string{"hold", "import"}, "has the", "records")
+	s.start()
+	s.drained()
+	if n := len(s.records(t, s.did, layerCollection)); n != before+3 {
+		t.Errorf("%d records of layers, want %d and the 3 that waited", n, before)
+	}
+	h = movedHealth{}
+	s.json(t, "/tidings/api/v1/health", &h)
+	if h.Status != "ok" || h.Hold.Status != "ok" || h.Hold.MovedTo != "" {
+		t.Errorf("health: %+v", h)
+	}
+	s.stop()
+	run(0, []string{"hold", "verify"}, "is sound")
+}
+
+// Where there is no account yet, none is made for one that is elsewhere.
+func TestHoldInitOfMoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: localhost, moved_to: {service: \""+elsewhere+"\"}}")
+	expect(t, dir, 1, []string{"hold", "init", "c.yml"}, "the account has moved to "+elsewhere)
+	if exists(filepath.Join(dir, "data")) {
+		t.Error("something was made")
+	}
+}
