@@ -12,16 +12,25 @@ import (
 // hashWait is how long a login waits for others to be checked.
 const hashWait = 10 * time.Second
 
+// maxLogin is how many bytes a login takes: anybody may send them.
+const maxLogin = 8 << 10
+
 var errBadLogin = &Error{http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password"}
+
+// mayLogIn lets a caller pass who has not tried too often, before the body is read.
+func (s *Server) mayLogIn(c *call) error {
+	if !s.login {
+		return errNoLogins
+	}
+	if wait, ok := s.logins.take(c.Request, s.now()); !ok {
+		return s.tooMany(c, wait)
+	}
+	c.most = maxLogin
+	return nil
+}
 
 // createSession is com.atproto.server.createSession.
 func (s *Server) createSession(c *call) (any, error) {
-	if !s.login {
-		return nil, errNoLogins
-	}
-	if wait, ok := s.logins.take(c.Request, s.now()); !ok {
-		return nil, s.tooMany(c, wait)
-	}
 	stored, err := loadPassword(s.passwordFile)
 	if errors.Is(err, errNoPassword) {
 		return nil, &Error{http.StatusUnauthorized, "AuthenticationRequired", errNoPassword.Error()}

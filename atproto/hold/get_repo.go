@@ -32,12 +32,10 @@ func (s *Server) getRepo(c *call) (any, error) {
 // export streams a CAR in one of the few slots there are.
 func (s *Server) export(c *call, write func(context.Context, io.Writer) error) stream {
 	return carOf(func(out io.Writer) error {
-		select {
-		case s.exports <- struct{}{}:
-			defer func() { <-s.exports }()
-		default:
+		if !s.exports.take(c.Request) {
 			return s.tooMany(c, exportRetry)
 		}
+		defer s.exports.give(c.Request)
 		ctx, cancel := context.WithTimeout(c.Context(), exportTimeout)
 		defer cancel()
 		return write(ctx, out)

@@ -68,12 +68,13 @@ type Server struct {
 	tokens  usedTokens
 
 	hashing chan struct{} // one password is hashed at a time
-	exports chan struct{} // getRepo calls at a time
+	exports places        // getRepo calls at a time
 	uploads chan struct{} // bodies that are not JSON at a time
 
 	blobLimit, importLimit int64
 
-	bodyTimeout time.Duration // for a whole request body
+	bodyTimeout  time.Duration // for a whole request body
+	writeTimeout time.Duration // for a piece of an answer
 }
 
 // maxExports is how many getRepo answers may be under way. Each keeps a
@@ -99,8 +100,9 @@ func New(cfg Config) (*Server, error) {
 		now:          cfg.Now,
 		lg:           cfg.Logger,
 		bodyTimeout:  bodyTimeout,
+		writeTimeout: writeTimeout,
 		hashing:      make(chan struct{}, 1),
-		exports:      make(chan struct{}, maxExports),
+		exports:      places{all: maxExports, each: maxExports / 2},
 		uploads:      make(chan struct{}, maxUploads),
 		blobLimit:    cmp.Or(cfg.BlobLimit, defaultBlobLimit),
 		importLimit:  cmp.Or(cfg.ImportLimit, defaultImportLimit),
@@ -129,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.methods = map[string]method{
 		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
-		"com.atproto.server.createSession":   {http.MethodPost, nobody, s.createSession},
+		"com.atproto.server.createSession":   {http.MethodPost, s.mayLogIn, s.createSession},
 		"com.atproto.server.refreshSession":  {http.MethodPost, nobody, s.refreshSession},
 		"com.atproto.server.getSession":      {http.MethodGet, s.session, s.getSession},
 		"com.atproto.identity.resolveHandle": {http.MethodGet, nobody, s.resolveHandle},

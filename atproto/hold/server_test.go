@@ -28,9 +28,10 @@ type testHold struct {
 	password string
 	access   string // the session that call presents; empty for none
 
-	mu  sync.Mutex
-	now time.Time
-	log bytes.Buffer
+	mu   sync.Mutex
+	now  time.Time
+	log  bytes.Buffer
+	more *sync.Cond // of the log
 }
 
 func (h *testHold) clock() time.Time {
@@ -48,7 +49,22 @@ func (h *testHold) advance(d time.Duration) {
 func (h *testHold) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer h.more.Broadcast()
 	return h.log.Write(b)
+}
+
+// until waits for what the log says.
+func (h *testHold) until(text string) {
+	h.Helper()
+	patience := time.AfterFunc(20*time.Second, h.more.Broadcast)
+	defer patience.Stop()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(h.log.String(), text); h.more.Wait() {
+		if !time.Now().Before(end) {
+			h.Fatalf("the log does not say %q:\n%s", text, h.log.String())
+		}
+	}
 }
 
 func (h *testHold) logged() string {
@@ -60,6 +76,7 @@ func (h *testHold) logged() string {
 func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	t.Helper()
 	h := &testHold{TB: t, now: time.Now()}
+	h.more = sync.NewCond(&h.mu)
 	dir := t.TempDir()
 	hold := RepoConfig{Dir: filepath.Join(dir, "hold"), KeyFile: filepath.Join(dir, "hold.key"), Hostname: testHost, Reserve: 1}
 	did, err := Init(InitConfig{Dir: hold.Dir, KeyFile: hold.KeyFile, Hostname: testHost, Reserve: 1, DisplayName: "Test"})

@@ -2,9 +2,16 @@ package hold
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
@@ -77,18 +84,94 @@ func TestGetRepo(t *testing.T) {
 func TestGetRepoIsLimited(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	for range maxExports {
-		h.server.exports <- struct{}{}
+	one, other := &http.Request{RemoteAddr: "192.0.2.1:1"}, &http.Request{RemoteAddr: "[2001:db8::1]:1"}
+	for _, c := range []struct {
+		by   *http.Request
+		want bool
+	}{{one, true}, {one, true}, {one, false}, {other, true}, {other, true}} { // half of them are for one address
+		if got := h.server.exports.take(c.by); got != c.want {
+			t.Errorf("a place for %s: %v", c.by.RemoteAddr, got)
+		}
 	}
 	resp, body := h.do(h.request("GET", "/xrpc/com.atproto.sync.getRepo?did="+h.did, ""))
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
 	}
-	<-h.server.exports
+	h.server.exports.give(one)
 	h.car("/xrpc/com.atproto.sync.getRepo?did=%")
-	if len(h.server.exports) != maxExports-1 {
-		t.Errorf("%d exports are counted, want %d", len(h.server.exports), maxExports-1)
+	if h.server.exports.taken != maxExports-1 || h.server.exports.by[clientPrefix(one)] != 1 || len(h.server.exports.by) != 2 {
+		t.Errorf("%+v are taken", h.server.exports.by)
 	}
+}
+
+// Who stops reading a repository is cut off, and knows it: the answer breaks
+// off. The place is free then.
+func TestStalledReader(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.server.writeTimeout = 300 * time.Millisecond
+	h.fill(12, 900_000) // more than sockets hold
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := errors.Join(conn.(*net.TCPConn).SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s HTTP/1.1\r\nHost: x\r\n\r\n", h.did); err != nil {
+		t.Fatal(err)
+	}
+	h.until("answer broke off")
+	answer, _ := io.ReadAll(conn) // ends with an error or without
+	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || bytes.HasSuffix(answer, []byte("0\r\n\r\n")) {
+		t.Errorf("got %d bytes, %.60q … %.60q", len(answer), answer, answer[max(0, len(answer)-20):])
+	}
+	h.server.exports.mu.Lock()
+	defer h.server.exports.mu.Unlock()
+	if h.server.exports.taken != 0 {
+		t.Error("it keeps its place")
+	}
+}
+
+// deadlines is a connection that notes until when a write may take.
+type deadlines struct {
+	http.ResponseWriter
+	at time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.at = at; return nil }
+
+func TestPacedWriter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		w := newPacedWriter(out, 30*time.Second)
+		piece := make([]byte, 64<<10)
+		for i, c := range []struct{ took, left time.Duration }{
+			{0, 30 * time.Second},
+			{29 * time.Second, 9 * time.Second}, // 30 s and 8 for what is sent, less 29
+			{time.Second, 12 * time.Second},
+			{4 * time.Second, 12 * time.Second},
+			{0, 16 * time.Second},
+			{0, 20 * time.Second},
+			{0, 24 * time.Second},
+			{0, 28 * time.Second},
+			{0, 30 * time.Second}, // no more for a piece
+		} {
+			time.Sleep(c.took)
+			if _, err := w.Write(piece); err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(out.at).Round(time.Second); left != c.left {
+				t.Errorf("piece %d has %v, want %v", i, left, c.left)
+			}
+		}
+		w.done()
+		if !out.at.IsZero() {
+			t.Error("the limit outlives the answer")
+		}
+	})
 }
 
 func TestSyncGetRecordProves(t *testing.T) {

@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -34,6 +35,7 @@ type call struct {
 	params map[string]any
 	input  map[string]any // of a procedure that has a body
 	body   []byte         // the same as it came
+	most   int64          // bytes of it that are read; 0: maxBody
 	reply  http.Header    // the answer's
 	writer http.ResponseWriter
 	caller caller // of a method for other services
@@ -159,10 +161,11 @@ func (c *call) readInput(w http.ResponseWriter) error {
 	if err := c.checkEncoding(); err != nil {
 		return err
 	}
-	if c.ContentLength > maxBody {
+	most := cmp.Or(c.most, maxBody)
+	if c.ContentLength > most {
 		return errTooLarge
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, c.Body, maxBody))
+	raw, err := io.ReadAll(http.MaxBytesReader(w, c.Body, most))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -228,7 +231,7 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, status int, value
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	out := newPacedWriter(w)
+	out := newPacedWriter(w, s.writeTimeout)
 	defer out.done()
 	w.WriteHeader(status)
 	_, _ = out.Write(body) // the client may be gone
@@ -241,13 +244,13 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, nsid string, body 
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := newPacedWriter(w)
+	out := newPacedWriter(w, s.writeTimeout)
 	err := body.write(out)
 	if err == nil {
 		out.done()
 		return
 	}
-	if !out.began {
+	if !out.began() {
 		w.Header().Del("Content-Type")
 		s.fail(w, r, nsid, err)
 		return
