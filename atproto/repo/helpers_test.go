@@ -276,6 +276,8 @@ type history struct {
 	rng  *rand.Rand
 	have []string
 	n    int
+
+	emptied bool // all records went
 }
 
 func (h *history) next(m model, ops int, fill float64) []Write {

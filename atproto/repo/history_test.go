@@ -2,81 +2,135 @@ package repo
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TestHistories makes random commits and has every one of them judged by
-// indigo: the root against a tree built anew, the frame by undoing it, the
-// export by loading it, the database key by key. Every other history is
-// reopened now and then, once from what a power cut would have left.
+// TestHistories lives through hundreds of random histories: most of a few
+// records, where a tree changes its shape with every write, some of thousands.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(24) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	for seed := range uint64(300) {
+		size := uint16(1 + seed%40)
+		switch {
+		case seed%100 == 99:
+			size = 3000
+		case seed%10 == 9:
+			size = 400
+		}
+		t.Run(fmt.Sprintf("%d of %d", seed, size), func(t *testing.T) {
 			t.Parallel()
-			rng := rand.New(rand.NewPCG(seed, 1))
-			cfg := testConfig(t)
-			fs := vfs.NewCrashableMem()
-			cfg.FS = fs
-			m := model{}
-			first := []Write{profile()}
-			m.apply(first)
-			r := initRepo(t, cfg, first...)
-			h := history{rng: rng}
-			var prev *comatproto.SyncSubscribeRepos_Commit
-			seen := uint64(0)
-			for i := range 120 {
-				fill := 0.75
-				if i%40 >= 25 {
-					fill = 0.1 // shrink it, to the profile alone
-				}
-				writes := h.next(m, 1+rng.IntN(12), fill)
-				res := apply(t, r, writes...)
-				m.apply(writes)
-				if got := r.Head(); got.Commit != res.Commit || got.Rev != res.Rev || got.Data != m.root(t) {
-					t.Fatalf("commit %d: head is %+v, the answer %+v, a tree built anew %s", i, got, res, m.root(t))
-				}
-				for j, w := range writes {
-					if w.Action != Delete && res.CIDs[j] != CIDOf(w.Record) {
-						t.Fatalf("commit %d: write %d has CID %s", i, j, res.CIDs[j])
-					}
-				}
-				if i%20 == 10 {
-					checkStore(t, r, m)
-				}
-				if seed%2 == 1 && i%25 == 24 {
-					for _, e := range events(t, r, seen) {
-						if isCommit(e) {
-							prev = verifyFrame(t, cfg, e, prev)
-						}
-						seen = e.Seq
-					}
-					if i%50 == 24 {
-						fs = fs.CrashClone(vfs.CrashCloneCfg{})
-						cfg.FS = fs
-					} else if err := r.Close(); err != nil {
-						t.Fatal(err)
-					}
-					r = openRepo(t, cfg)
-					checkStore(t, r, m)
-				}
-			}
-			for _, e := range events(t, r, seen) {
-				if isCommit(e) {
-					prev = verifyFrame(t, cfg, e, prev)
-				}
-			}
-			checkStore(t, r, m)
-			if err := r.Close(); err != nil {
-				t.Fatal(err)
-			}
-			checkStore(t, openRepo(t, cfg), m)
+			liveThrough(t, seed, size)
 		})
 	}
+}
+
+func FuzzHistory(f *testing.F) {
+	for seed, size := range map[uint64]uint16{1: 1, 2: 2, 3: 10, 4: 100, 5: 1000} {
+		f.Add(seed, size)
+	}
+	f.Fuzz(liveThrough)
+}
+
+// liveThrough makes the commits of a random history, of up to so many records,
+// that grows, changes, loses all it had and begins again. Every commit is judged
+// by indigo: the root against a tree built anew, the frame by undoing it; now
+// and then the export by loading it, and the database key by key. Every other
+// history is reopened on its way, also from what a power cut would have left.
+func liveThrough(t *testing.T, seed uint64, size uint16) {
+	most := 1 + (max(int(size), 1)-1)%3000
+	rng := rand.New(rand.NewPCG(seed, 1))
+	cfg := testConfig(t)
+	fs := vfs.NewCrashableMem()
+	cfg.FS = fs
+	m := model{}
+	first := []Write{profile()}
+	m.apply(first)
+	r := initRepo(t, cfg, first...)
+	h := history{rng: rng}
+	var prev *comatproto.SyncSubscribeRepos_Commit
+	seen := uint64(0)
+	judge := func() {
+		t.Helper()
+		for _, e := range events(t, r, seen) {
+			if isCommit(e) {
+				prev = verifyFrame(t, cfg, e, prev)
+			}
+			seen = e.Seq
+		}
+	}
+	const commits = 48
+	for i := range commits {
+		writes := h.step(m, most, i, commits)
+		res := apply(t, r, writes...)
+		m.apply(writes)
+		if got, want := r.Head(), m.root(t); got.Commit != res.Commit || got.Rev != res.Rev || got.Data != want {
+			t.Fatalf("commit %d: head is %+v, the answer %+v, a tree built anew %s", i, got, res, want)
+		}
+		for j, w := range writes {
+			if w.Action != Delete && res.CIDs[j] != CIDOf(w.Record) {
+				t.Fatalf("commit %d: write %d has CID %s", i, j, res.CIDs[j])
+			}
+		}
+		if len(m) == 0 || i%16 == 10 {
+			checkStore(t, r, m)
+		}
+		if seed%2 == 0 || i%12 != 11 {
+			continue
+		}
+		judge()
+		if i%24 == 11 {
+			fs = fs.CrashClone(vfs.CrashCloneCfg{})
+			cfg.FS = fs
+		} else if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r = openRepo(t, cfg)
+		checkStore(t, r, m)
+	}
+	judge()
+	checkStore(t, r, m)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !h.emptied {
+		t.Errorf("it has never lost all")
+	}
+}
+
+// step is a call of a history: in the first half of it records come, in the
+// next quarter they change, then all go, the profile too, and some come again.
+func (h *history) step(m model, most, i, of int) []Write {
+	ops := 1 + h.rng.IntN(max(2, min(maxWrites*3/4, 4*most/of)))
+	switch {
+	case i < of/2 && len(m) < most:
+		return h.next(m, min(maxWrites*3/4, ops+2*most/of), 0.85)
+	case i < of*3/4 && len(m) > ops+1:
+		return h.next(m, ops, 0.5)
+	case i >= of*3/4 && !h.emptied:
+		return h.deletes(m, max(ops, len(m)/2))
+	}
+	return h.next(m, ops, 1)
+}
+
+// deletes takes records away, and no other in the same call: of a commit that
+// replaces all that there is indigo's verifier thinks wrongly.
+func (h *history) deletes(m model, n int) (writes []Write) {
+	paths := slices.Sorted(maps.Keys(m))
+	h.rng.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
+	for _, path := range paths[:min(n, len(paths), maxWrites)] {
+		collection, rkey, _ := strings.Cut(path, "/")
+		writes = append(writes, Write{Action: Delete, Collection: collection, RKey: rkey})
+		h.have = slices.DeleteFunc(h.have, func(key string) bool { return key == rkey })
+	}
+	h.emptied = len(writes) == len(m)
+	return writes
 }
 
 func isCommit(e Event) bool { return string(e.Frame[4:11]) == "#commit" }
