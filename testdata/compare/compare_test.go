@@ -49,6 +49,7 @@ func TestCompare(t *testing.T) {
 		{"firehose", compareFirehose},
 		{"first events", compareBeginning},
 		{"bad cursors", compareBadCursors},
+		{"deactivated", compareDeactivated},
 		{"login limit", compareLoginLimit}, // last, since it uses up what an address may try
 	} {
 		t.Run(more.name, func(t *testing.T) { more.compare(t, theirs, ours) })
@@ -102,7 +103,12 @@ func start(t *testing.T) (theirs, ours *side) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, tidings) })
-	return newSide(t, reference), newSide(t, tidings)
+	theirs, ours = newSide(t, reference), newSide(t, tidings)
+	theirs.activate = func(active bool) error { return theirs.manage(t, active) }
+	ours.activate = func(active bool) error {
+		return tidings.Move(ctx, program, data, map[bool]string{false: movedTo}[active])
+	}
+	return theirs, ours
 }
 
 func stop(t *testing.T, s *pds.Server) {

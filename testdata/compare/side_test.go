@@ -21,6 +21,8 @@ type side struct {
 	*pds.Server
 	vars map[string]string
 	http *http.Client
+
+	activate func(active bool) error // or deactivate the account
 }
 
 func newSide(t *testing.T, s *pds.Server) *side {
@@ -181,10 +183,12 @@ func (sd *side) send(t *testing.T, verb, path string, header http.Header, body s
 	return got, nil
 }
 
-// head brings {head} and {rev} up to date.
+// head brings {head} and {rev} up to date, as the account: nobody else is told
+// while it is deactivated.
 func (sd *side) head(t *testing.T) {
 	t.Helper()
-	got, err := sd.send(t, http.MethodGet, "com.atproto.sync.getLatestCommit?did="+sd.DID, http.Header{"X-Ratelimit-Bypass": {pds.BypassKey}}, "")
+	header := http.Header{"X-Ratelimit-Bypass": {pds.BypassKey}, "Authorization": {"Bearer " + sd.vars["access"]}}
+	got, err := sd.send(t, http.MethodGet, "com.atproto.sync.getLatestCommit?did="+sd.DID, header, "")
 	if err != nil || got.status != http.StatusOK {
 		t.Fatalf("%s: getLatestCommit: %v %s %v", sd.Name, got.answer, got.body, err)
 	}

@@ -62,6 +62,30 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	return s, s.serve(ctx, program, config)
 }
 
+// Move serves what StartTidings made in dir anew, with its account at another
+// place, as "https://pds.example.com", or here again: "". Tokens stay good.
+func (s *Server) Move(ctx context.Context, program, dir, place string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	s.done <- nil // for a further Stop, should this fail
+	config := filepath.Join(dir, "config.yml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return err
+	}
+	before, _, _ := strings.Cut(string(text), "login: true")
+	if place != "" {
+		place = fmt.Sprintf(", moved_to: {service: %q}", place)
+	}
+	if err := os.WriteFile(config, []byte(before+"login: true"+place+"}\n"), 0o600); err != nil {
+		return err
+	}
+	return s.serve(ctx, program, config)
+}
+
 // RestartTidings serves once more what StartTidings made in dir. Nobody can
 // log in to this Server: the password was told once.
 func RestartTidings(ctx context.Context, program, dir string) (*Server, error) {
