@@ -39,7 +39,7 @@ func repository(n int64) string { return fmt.Sprintf("bench/r%d", n%repositories
 // seed pushes what pulls ask for and what manifests refer to.
 func (s *server) seed() error {
 	c := dial(s.addr)
-	defer c.close()
+	defer c.Close()
 	for r := range int64(repositories) {
 		for _, blob := range [][]byte{config, layer(0)} {
 			if err := pushBlob(c, repository(r), blob); err != nil {
@@ -137,7 +137,7 @@ func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sa
 	conns := make([]*conn, concurrency)
 	for i := range conns {
 		conns[i] = dial(s.addr)
-		defer conns[i].close()
+		defer conns[i].Close()
 		if _, err := conns[i].do(http.MethodGet, "/v2/", "", nil, http.StatusOK); err != nil {
 			return sample{}, err
 		}

@@ -160,7 +160,7 @@ func serveOnly(ctx context.Context, name, binary, addr, config, disk string) (*s
 		}
 		c := dial(addr)
 		_, err := c.do("GET", "/v2/", "", nil, http.StatusOK)
-		c.close()
+		c.Close()
 		if err == nil {
 			return s, nil
 		}

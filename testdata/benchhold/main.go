@@ -174,6 +174,7 @@ func turns(ctx context.Context, p pace, both [2]*target, r row, round int, profi
 		cpu := both[i].CPU()
 		pair[i], err = r.turn(ctx, p, both[i])
 		pair[i].cpu = both[i].CPU() - cpu
+		both[i].hangUp()
 		if err = errors.Join(err, done()); err != nil {
 			return pair, fmt.Errorf("%s, %s: %w", both[i].Name, r.name, err)
 		}

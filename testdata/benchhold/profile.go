@@ -31,7 +31,7 @@ func (t *target) save(ctx context.Context, url, file string) error {
 	if err != nil {
 		return err
 	}
-	res, err := t.http.Do(r)
+	res, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return err
 	}

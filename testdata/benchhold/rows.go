@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -63,12 +62,7 @@ func reads(method string) func(context.Context, pace, *target) (sample, error) {
 func export(ctx context.Context, p pace, t *target) (sample, error) {
 	var size int64
 	got, err := loop(ctx, p, 1, 1, func() error {
-		res, err := t.send(ctx, http.MethodGet, "com.atproto.sync.getRepo?did="+t.DID, nil)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		n, err := io.Copy(io.Discard, res.Body)
+		n, err := t.download("com.atproto.sync.getRepo?did=" + t.DID)
 		size += n
 		return err
 	})

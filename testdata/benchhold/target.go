@@ -3,17 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/testdata/plainhttp"
 )
 
 const (
@@ -24,10 +23,10 @@ const (
 // target is a server under measurement.
 type target struct {
 	*pds.Server
-	http   *http.Client
-	access string
+	access string // a header line
 
 	mu      sync.Mutex
+	idle    []*plainhttp.Conn
 	records int
 	keys    []string
 }
@@ -37,8 +36,7 @@ func newTarget(ctx context.Context, s *pds.Server) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}
-	return &target{Server: s, access: access, http: &http.Client{Transport: transport, Timeout: time.Minute}}, nil
+	return &target{Server: s, access: "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"}, nil
 }
 
 // fill brings the repository up to n records.
@@ -53,47 +51,64 @@ func (t *target) fill(ctx context.Context, n int) error {
 
 // write is one applyWrites call of n creates. It returns the new revision.
 func (t *target) write(ctx context.Context, n int) (rev string, err error) {
-	body := t.batch(n)
-	answer, err := t.call(ctx, http.MethodPost, "com.atproto.repo.applyWrites", body)
+	answer, err := t.call(ctx, http.MethodPost, "com.atproto.repo.applyWrites", t.batch(n))
 	if err != nil {
 		return "", err
 	}
-	var done struct {
-		Commit  struct{ Rev string }
-		Results []struct{ URI string }
-	}
-	if err := json.Unmarshal(answer, &done); err != nil || len(done.Results) != n {
-		return "", fmt.Errorf("%d results for %d writes: %w", len(done.Results), n, err)
+	keys := members(answer, `"uri":"`)
+	revs := members(answer, `"rev":"`)
+	if len(keys) != n || len(revs) != 1 {
+		return "", fmt.Errorf("%d results and %d commits for %d writes: %.300s", len(keys), len(revs), n, answer)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.records += n
-	for _, r := range done.Results {
-		key := r.URI[strings.LastIndexByte(r.URI, '/')+1:]
+	for _, uri := range keys {
+		key := string(uri[bytes.LastIndexByte(uri, '/')+1:])
 		if len(t.keys) < maxKeys {
 			t.keys = append(t.keys, key)
 		} else {
 			t.keys[rand.IntN(maxKeys)] = key
 		}
 	}
-	return done.Commit.Rev, nil
+	return string(revs[0]), nil
+}
+
+// members finds what follows each begin in a JSON text, up to the next quote.
+// To decode it all would take from the server what is to be measured.
+func members(text []byte, begin string) [][]byte {
+	var found [][]byte
+	for {
+		_, rest, ok := bytes.Cut(text, []byte(begin))
+		if !ok {
+			return found
+		}
+		end := max(bytes.IndexByte(rest, '"'), 0)
+		found = append(found, rest[:end])
+		text = rest[end:]
+	}
 }
 
 // batch is a body of n layers, as a push makes them; no two are the same.
 func (t *target) batch(n int) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"repo":%q,"writes":[`, t.DID)
+	b := append(make([]byte, 0, 64+600*n), `{"repo":"`+t.DID+`","writes":[`...)
 	for i := range n {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		digest := sha256.Sum256([]byte(fmt.Sprint(rand.Uint64())))
-		fmt.Fprintf(&b, `{"$type":"com.atproto.repo.applyWrites#create","collection":%q,"value":{"$type":%[1]q,"digest":"sha256:%x","size":%d,`+
-			`"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","manifest":"at://%s/io.atcr.manifest/%x","userDid":%[4]q,"createdAt":"2026-01-02T03:04:05Z"}}`,
-			collection, digest, rand.IntN(1<<30), t.DID, digest)
+		b = append(b, `{"$type":"com.atproto.repo.applyWrites#create","collection":"`+collection+`","value":{"$type":"`+collection+`","digest":"sha256:`...)
+		digest := len(b)
+		for range 4 {
+			b = fmt.Appendf(b, "%016x", rand.Uint64())
+		}
+		hex := b[digest:len(b):len(b)]
+		b = append(b, `","size":`...)
+		b = strconv.AppendInt(b, rand.Int64N(1<<30), 10)
+		b = append(b, `,"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","manifest":"at://`+t.DID+`/io.atcr.manifest/`...)
+		b = append(b, hex...)
+		b = append(b, `","userDid":"`+t.DID+`","createdAt":"2026-01-02T03:04:05Z"}}`...)
 	}
-	b.WriteString("]}")
-	return b.Bytes()
+	return append(b, "]}"...)
 }
 
 // key is one that was written.
@@ -105,31 +120,65 @@ func (t *target) key() string {
 
 // call is an XRPC call that has to succeed.
 func (t *target) call(ctx context.Context, verb, method string, body []byte) ([]byte, error) {
-	res, err := t.send(ctx, verb, method, body)
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
-	return io.ReadAll(res.Body)
+	c := t.take()
+	defer t.give(c)
+	_, answer, err := c.Ask(verb, "/xrpc/"+method, t.header(verb), body, http.StatusOK)
+	return answer, err
 }
 
-func (t *target) send(ctx context.Context, verb, method string, body []byte) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, verb, t.URL+"/xrpc/"+method, bytes.NewReader(body))
+// download is a call whose answer is only counted, in bytes.
+func (t *target) download(method string) (int64, error) {
+	c := t.take()
+	defer t.give(c)
+	answer, err := c.Do(http.MethodGet, "/xrpc/"+method, "", nil)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
+	n, err := io.Copy(io.Discard, answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: status %d", method, answer.StatusCode)
+	}
+	if err != nil {
+		c.Close()
+	}
+	return n, err
+}
+
+func (t *target) header(verb string) string {
 	if verb == http.MethodPost {
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+t.access)
+		return t.access
 	}
-	res, err := t.http.Do(r)
-	if err != nil {
-		return nil, err
+	return ""
+}
+
+// take gives a connection that nobody else uses.
+func (t *target) take() *plainhttp.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		c := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return c
 	}
-	if res.StatusCode != http.StatusOK {
-		defer res.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
-		return nil, fmt.Errorf("%s: %d %s", method, res.StatusCode, text)
+	return plainhttp.New(strings.TrimPrefix(t.URL, "http://"))
+}
+
+func (t *target) give(c *plainhttp.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = append(t.idle, c)
+}
+
+// hangUp closes the connections, which a server may close itself before they
+// are needed again.
+func (t *target) hangUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.idle {
+		c.Close()
 	}
-	return res, nil
+	t.idle = nil
 }
