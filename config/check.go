@@ -52,6 +52,8 @@ func (h *Hold) check(m *mistakes) {
 	if len(h.Relays) > 32 {
 		m.add("options.hold.relays", fmt.Sprintf("has %d relays; at most 32", len(h.Relays)))
 	}
+	checkCallers(m, "options.hold.registries", h.Registries)
+	checkCallers(m, "options.hold.owners", h.Owners)
 	// The limits of app.bsky.actor.profile.
 	m.check("options.hold.display_name", atMost(h.DisplayName, 64, 640))
 	m.check("options.hold.description", atMost(h.Description, 256, 2560))
@@ -59,6 +61,26 @@ func (h *Hold) check(m *mistakes) {
 		m.check("options.hold.moved_to.service", h.checkService())
 		m.check("options.hold.moved_to.key", h.MovedTo.checkKey())
 	}
+}
+
+// checkCallers refuses accounts whose key can't be looked up.
+func checkCallers(m *mistakes, path string, dids []string) {
+	if len(dids) > 1000 {
+		m.add(path, fmt.Sprintf("has %d accounts; at most 1000", len(dids)))
+	}
+	each(m, path, dids, func(did string) error {
+		if err := checkDID(did); err != nil {
+			return err
+		}
+		host, web := strings.CutPrefix(did, "did:web:")
+		if !web {
+			return nil
+		}
+		if err := checkHostname(strings.ReplaceAll(host, "%3A", ":")); err != nil {
+			return fmt.Errorf(`%q is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`, did)
+		}
+		return nil
+	})
 }
 
 func (a *Announce) check(m *mistakes) {

@@ -57,6 +57,16 @@ func checkRepositories(glob string) error {
 	if err := checkGlob(glob); err != nil {
 		return err
 	}
+	if strings.HasPrefix(glob, "did:") {
+		owner, below, _ := strings.Cut(glob, "/")
+		if below == "" {
+			return fmt.Errorf("%q is an owner alone; %q is all that other registries tell of this owner", glob, owner+"/**")
+		}
+		if err := checkDID(owner); err != nil && !strings.ContainsAny(owner, `*?[{\`) {
+			return err
+		}
+		glob = below
+	}
 	switch {
 	case strings.HasPrefix(glob, "/"):
 		return fmt.Errorf("%q begins with a slash, which no repository does", glob)

@@ -27,6 +27,13 @@ func TestVisible(t *testing.T) {
 		{"**/public", "a/b/public/x", false},
 		{"{oss,team}/**", "team/app", true},
 		{"a b", "a b", true},
+		{"**", "did:plc:abc/oss/app", true},
+		{"*", "did:plc:abc/app", false},
+		{"oss/**", "did:plc:abc/oss/app", false},
+		{"did:plc:abc/**", "did:plc:abc/oss/app", true},
+		{"did:plc:abc/**", "did:plc:abcd/oss/app", false},
+		{"did:plc:abc/oss/*", "did:plc:abc/oss/app", true},
+		{"did:*/oss/*", "did:web:localhost%3A5000/oss/app", true},
 	} {
 		o := &Options{}
 		if tc.public != "" {

@@ -19,8 +19,9 @@ type Options struct {
 	Data string `option:"data"`
 
 	// Public lists globs of the repositories that may be seen: in records, posts
-	// and anonymous answers of the API. `*` stops at a slash, `**` does not. See
-	// Visible. Default: none.
+	// and anonymous answers of the API. `*` stops at a slash, `**` does not. What
+	// other registries tell of another owner is called DID/REPOSITORY:
+	// "did:plc:abc/**". See Visible. Default: none.
 	Public []string `option:"public"`
 
 	// Hold is the embedded repository that records and posts are written to.
@@ -76,6 +77,15 @@ type Hold struct {
 	// a while: "https://bsky.network". On https, or on this machine. Without one
 	// nobody on the network hears of the account. Default: none.
 	Relays []string `option:"relays"`
+
+	// Registries are the DIDs of other registries that may tell this hold what is
+	// pushed to them and pulled from them, by io.atcr.hold.notifyManifest, whoever
+	// owns the images. They are believed. Default: none.
+	Registries []string `option:"registries"`
+
+	// Owners are the DIDs of accounts that may tell the same of images of their
+	// own. Default: none.
+	Owners []string `option:"owners"`
 
 	// DisplayName stands in the account's profile, at most 64 graphemes. It is
 	// written by `tidings hold init`. Default: the hostname.

@@ -65,13 +65,15 @@ func TestEveryOption(t *testing.T) {
 	got := mustRead(t, `
 enabled: true
 data: /d
-public: [a, "b/**"]
+public: [a, "b/**", "did:web:localhost%3A5001/**"]
 hold:
   hostname: registry.example.com
   key_file: /k
   login: true
   reserve: 5GB
   relays: ["https://relay.example.com", "http://localhost:2470"]
+  registries: ["did:web:other.example.com", "did:web:localhost%3A5001"]
+  owners: ["did:plc:ewvi7nxzyoun6zhxrhs64oiz"]
   display_name: Näme
   description: More
   avatar: /a.png
@@ -102,8 +104,9 @@ api: {token_file: /t}
 	want := &Options{
 		Enabled: true,
 		Data:    "/d",
-		Public:  []string{"a", "b/**"},
-		Hold: &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
+		Public:  []string{"a", "b/**", "did:web:localhost%3A5001/**"},
+		Hold: &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"},
+			Registries: []string{"did:web:other.example.com", "did:web:localhost%3A5001"}, Owners: []string{"did:plc:ewvi7nxzyoun6zhxrhs64oiz"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
@@ -212,6 +215,9 @@ func TestMistakes(t *testing.T) {
 		{"glob with a slash after", ok + "public: [oss/]", "options.public[0]: \"oss/\" ends with a slash, which no repository does; \"oss/**\" is everything below it"},
 		{"glob with a tag", ok + "public: [\"oss/app:v1\"]", "options.public[0]: \"oss/app:v1\" has a colon; name the repository only, without host and port, tag or digest"},
 		{"glob in capitals", ok + "public: [OSS]", "options.public[0]: \"OSS\" has capital letters, which no repository has"},
+		{"glob of an owner alone", ok + "public: [\"did:plc:abc\"]", "options.public[0]: \"did:plc:abc\" is an owner alone; \"did:plc:abc/**\" is all that other registries tell of this owner"},
+		{"glob of no owner", ok + "public: [\"did:plc/app\"]", "options.public[0]: \"did:plc\" is not a DID; write one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"glob of an owner with a tag", ok + "public: [\"did:plc:abc/app:v1\"]", "options.public[0]: \"app:v1\" has a colon; name the repository only, without host and port, tag or digest"},
 		{"broken tag", hold + "announce: {tags: [\"{v\"]}", "options.announce.tags[0]: \"{v\" is not a glob; each [ and { needs its partner, and \\ something after it"},
 		{"tag with a slash", hold + "announce: {tags: [\"oss/*\"]}", "options.announce.tags[0]: \"oss/*\" is no glob of tags; tags have neither slashes nor colons"},
 
@@ -228,6 +234,10 @@ func TestMistakes(t *testing.T) {
 		{"relay in the clear", ok + "hold: {hostname: a.example.com, relays: [\"https://r.example.com\", \"http://relay.example.com\"]}", `options.hold.relays[1]: "http://relay.example.com" is not https, which only a relay on this machine may be; write it like https://relay.example.com`},
 		{"relay inside", ok + "hold: {hostname: a.example.com, relays: [\"https://10.0.0.1\"]}", `options.hold.relays[0]: "https://10.0.0.1" is not a public address, nor this machine's own; write it like https://relay.example.com`},
 		{"relay for localhost", ok + "hold: {hostname: \"localhost:5000\", relays: [\"https://r.example.com\"]}", "options.hold.relays: no relay can reach localhost:5000; leave relays out, or give the hold a domain as its hostname"},
+		{"caller by its hostname", ok + "hold: {hostname: a.example.com, registries: [other.example.com]}", `options.hold.registries[0]: "other.example.com" is not a DID; write one like "did:web:example.com" or "did:plc:…"`},
+		{"caller with a service", ok + "hold: {hostname: a.example.com, owners: [\"did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds\"]}", `options.hold.owners[0]: "did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds" is not a DID; write one like "did:web:example.com" or "did:plc:…"`},
+		{"caller inside", ok + "hold: {hostname: a.example.com, owners: [\"did:web:b.example.com\", \"did:web:10.0.0.1\"]}", `options.hold.owners[1]: "did:web:10.0.0.1" is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`},
+		{"caller on another port", ok + "hold: {hostname: a.example.com, registries: [\"did:web:b.example.com%3A8443\"]}", `options.hold.registries[0]: "did:web:b.example.com%3A8443" is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`},
 		{"hostname with a bad port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has no valid port; " + goodHostname},
 		{"long display name", ok + "hold: {hostname: localhost, display_name: " + long + "}", "options.hold.display_name: has 65 characters, and a profile takes at most 64"},
 		{"long description", ok + "hold: {hostname: localhost, description: " + strings.Repeat("x", 257) + "}", "options.hold.description: has 257 characters, and a profile takes at most 256"},
