@@ -50,6 +50,7 @@ type runtime struct {
 	account  string            // DID of the hold, broken or not
 	writes   notifier.Publisher
 	notifier *notifier.Notifier
+	notices  hold.Notices // what other registries tell; nil: nobody takes it
 }
 
 // wire puts the parts together that a configuration asks for.
@@ -67,6 +68,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
 	}
+	r.notices = notices{r}
 	for _, warning := range options.Warnings() {
 		r.log.Warn(warning)
 	}
@@ -224,6 +226,9 @@ func (r *runtime) openHold() error {
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
 		Relays:       r.options.Hold.Relays,
+		Notices:      r.notices,
+		Registries:   r.options.Hold.Registries,
+		Owners:       r.options.Hold.Owners,
 		Metrics:      metrics,
 		Version:      ownVersion(),
 		Logger:       r.log,

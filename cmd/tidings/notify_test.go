@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/auth"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+const notifyManifest = "io.atcr.hold.notifyManifest"
+
+// teller is another registry's account: a key, and a DID document that shows it.
+type teller struct {
+	did string
+	key atcrypto.PrivateKey
+}
+
+func newTeller(t *testing.T) *teller {
+	t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &teller{key: key}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"id":%q,"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":%[1]q,"publicKeyMultibase":%[2]q}]}`, a.did, public.Multibase())
+	}))
+	t.Cleanup(web.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(web.URL, "http://"), ":")
+	a.did = "did:web:localhost%3A" + port
+	return a
+}
+
+// token is for one call to s.
+func (a *teller) token(t *testing.T, s *server) string {
+	lxm := syntax.NSID(notifyManifest)
+	token, err := auth.SignServiceAuth(syntax.DID(a.did), unescaped(s.did), time.Minute, &lxm, a.key)
+	if err != nil {
+		t.Error(err)
+	}
+	return token
+}
+
+// reconfigure changes the configuration of a server that is not running.
+func (s *server) reconfigure(old, new string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.config)
+	if err != nil || !strings.Contains(string(text), old) {
+		s.t.Fatalf("%q is not in the configuration: %v", old, err)
+	}
+	write(s.t, s.config, strings.ReplaceAll(string(text), old, new))
+}
+
+// tell tells s of an image; the answer is empty if there was none.
+func (s *server) tell(m image, operation, owner, token, key string) (status int, answer string) {
+	body := fmt.Sprintf(`{"repository":"oss/app","tag":"v1.0.0","userDid":%q,"manifestDigest":%q,"operation":%q,"manifest":%s}`, owner, m.digest, operation, m.payload)
+	header := []string{"Authorization", "Bearer " + token}
+	if key != "" {
+		header = append(header, "Idempotency-Key", key)
+	}
+	res, raw, err := s.do("POST", "/xrpc/"+notifyManifest, "application/json", []byte(body), header...)
+	if err != nil {
+		return 0, ""
+	}
+	return res.StatusCode, strings.TrimSpace(string(raw))
+}
+
+// One registry tells another of what was pushed to it, with a token of its own
+// account: the other writes records for that owner, counts under that owner's
+// name, and posts nothing.
+func TestNotifyManifest(t *testing.T) {
+	t.Parallel()
+	a, b := newServer(t, settings{}), newServer(t, settings{})
+	a.reconfigure("reserve: 1MiB", "reserve: 1MiB, login: true")
+	owner := unescaped(a.did)
+	b.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, registries: [%q]", owner))
+	b.reconfigure(`public: ["oss/**"]`, fmt.Sprintf(`public: ["oss/**", "%s/oss/**"]`, owner))
+	password, err := a.command("hold", "password", a.config).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	b.start()
+	var session struct{ AccessJWT string }
+	_, raw, err := a.do("POST", "/xrpc/com.atproto.server.createSession", "application/json",
+		fmt.Appendf(nil, `{"identifier":%q,"password":%q}`, owner, strings.TrimSpace(string(password))))
+	if err != nil || json.Unmarshal(raw, &session) != nil {
+		t.Fatalf("log in: %v %s", err, raw)
+	}
+	token := func() string {
+		var grant struct{ Token string }
+		a.json(t, "/xrpc/com.atproto.server.getServiceAuth?lxm="+notifyManifest+"&aud="+url.QueryEscape(unescaped(b.did)), &grant, "Authorization", "Bearer "+session.AccessJWT)
+		return grant.Token
+	}
+	m := newImage(2)
+	a.push(t, "oss/app", "v1.0.0", m)
+	name := a.did + "/oss/app"
+	want := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
+	for i := range 2 {
+		if status, got := b.tell(m, "push", owner, token(), "push 1"); status != 200 || got != want {
+			t.Errorf("%d times told: %d %s", i, status, got)
+		}
+	}
+	if status, got := b.tell(m, "pull", owner, token(), "push 1"); status != 400 || !strings.Contains(got, "Idempotency-Key") {
+		t.Errorf("the same key for a pull: %d %s", status, got)
+	}
+	if status, got := b.tell(m, "pull", owner, token(), "pull 1"); status != 200 || got != `{"success":true,"operation":"pull","statsUpdated":true}` {
+		t.Errorf("a pull: %d %s", status, got)
+	}
+	used := token()
+	for i, want := range []int{200, 401} {
+		if status, got := b.tell(m, "pull", owner, used, ""); status != want {
+			t.Errorf("token used %d times: %d %s", i, status, got)
+		}
+	}
+	check := func() {
+		t.Helper()
+		var anonymous repositoryAnswer
+		b.json(t, "/tidings/api/v1/repositories/"+name, &anonymous)
+		if anonymous.Pushes != 1 || anonymous.Pulls != 2 || anonymous.Name != owner+"/oss/app" {
+			t.Errorf("anybody sees %+v", anonymous)
+		}
+		b.exactly(t, map[string]int{name: 1}, 2, 0)
+		for _, r := range b.records(t, b.did, layerCollection) {
+			if r.Value["userDid"] != owner || !strings.HasPrefix(r.Value["manifest"].(string), "at://"+owner+"/io.atcr.manifest/") {
+				t.Errorf("record %v", r.Value)
+			}
+		}
+	}
+	check()
+
+	// The same call after kill -9, and the same token after it.
+	b.kill()
+	b.start()
+	if status, got := b.tell(m, "push", owner, token(), "push 1"); status != 200 || got != want {
+		t.Errorf("after a kill: %d %s", status, got)
+	}
+	if status, got := b.tell(m, "pull", owner, used, ""); status != 401 || !strings.Contains(got, "BadJwtReplay") {
+		t.Errorf("the same token after a kill: %d %s", status, got)
+	}
+	check()
+	if status, got := b.tell(m, "push", owner, newTeller(t).token(t, b), ""); status != 403 {
+		t.Errorf("a stranger: %d %s", status, got)
+	}
+}
+
+// Killed in the middle of many calls, over and over. Who had no answer calls
+// again under the same key, and each call is made once.
+func TestKillWhileTold(t *testing.T) {
+	t.Parallel()
+	const each = 60
+	a, b := newTeller(t), newServer(t, settings{})
+	owner := "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+	b.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, registries: [%q]", a.did))
+	b.reconfigure(`public: ["oss/**"]`, fmt.Sprintf("public: [%q]", owner+"/oss/*"))
+	told, unanswered := 0, 0
+	for round := range rounds(t, 3) {
+		images := make([]image, each)
+		for i := range images {
+			images[i] = newImage(1)
+		}
+		tellAll := func(answered func()) (missing int) {
+			var group sync.WaitGroup
+			var lost atomic.Int64
+			for w := range 8 {
+				group.Go(func() {
+					for i := w; i < each; i += 8 {
+						status, answer := b.tell(images[i], "push", owner, a.token(t, b), fmt.Sprint(round, " ", i))
+						switch {
+						case status == 200:
+							answered()
+						case status == 0:
+							lost.Add(1)
+						default:
+							t.Errorf("%d %s", status, answer)
+						}
+					}
+				})
+			}
+			group.Wait()
+			return int(lost.Load())
+		}
+		b.start()
+		process, fatal := b.cmd.Process, int64(each/4*(1+round%3))
+		var answered atomic.Int64
+		unanswered += tellAll(func() {
+			if answered.Add(1) == fatal {
+				process.Kill()
+			}
+		})
+		b.kill()
+		b.start()
+		if lost := tellAll(func() {}); lost > 0 {
+			t.Errorf("%d without an answer", lost)
+		}
+		told += each
+		b.drained()
+		b.exactly(t, map[string]int{owner + "/oss/app": told}, told, 0)
+		b.kill()
+	}
+	if unanswered == 0 {
+		t.Error("nobody was without an answer: it was killed too late")
+	}
+}

@@ -1,0 +1,26 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// notices hands on to the notifier what the hold hears from other registries.
+// The notifier is opened after the hold, and before there are requests.
+type notices struct{ *runtime }
+
+func (r notices) Notify(ctx context.Context, n hold.Notice) (lexicon.NotifyManifestOutput, error) {
+	out, err := r.notifier.Notify(ctx, notifier.Notice(n))
+	switch {
+	case errors.Is(err, notifier.ErrToken):
+		err = hold.ErrUsedToken
+	case errors.Is(err, notifier.ErrKey):
+		err = &hold.Error{Status: http.StatusBadRequest, Name: "InvalidRequest", Message: "this Idempotency-Key was used for another call; make a new key for each push and pull"}
+	}
+	return out, err
+}
