@@ -140,10 +140,9 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 	default:
 		wait.Reset(0)
 	}
-	for {
+	for waiting := true; waiting; {
 		changed := n.results.listen()
-		out, whole := n.outcome(seq, e)
-		if whole {
+		if out, whole := n.outcome(seq, e); whole {
 			if err := n.calls.answered(e.Call, seq, out); err != nil {
 				n.log.Warn("an answer is not kept", "event", seq, "err", err)
 			}
@@ -152,11 +151,13 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 		select {
 		case <-changed:
 		case <-wait.C:
-			return out
+			waiting = false
 		case <-ctx.Done():
-			return out
+			waiting = false
 		}
 	}
+	out, _ := n.outcome(seq, e)
+	return out
 }
 
 // outcome is what is known by now, and whether that is all there will be.

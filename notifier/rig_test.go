@@ -33,6 +33,7 @@ type rig struct {
 	key     atcrypto.PrivateKey
 	repo    *repo.Repo
 	account *account
+	silent  bool        // nothing is published
 	full    atomic.Bool // the disk has no room, and the sinks wait
 	stop    func()
 }
@@ -122,14 +123,17 @@ func (r *rig) open(announce *Announce) {
 		t.Fatal(err)
 	}
 	r.account = &account{Repo: r.repo}
-	r.Notifier, err = New(Config{
+	cfg := Config{
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
-		Public:  func(repository string) bool { return repository != "secret/app" },
+		Public:  func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" },
 		Space:   r.space,
 		Backoff: time.Millisecond, Linger: time.Millisecond,
-	})
-	if err != nil {
+	}
+	if r.silent {
+		cfg.Publisher = nil
+	}
+	if r.Notifier, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	var once sync.Once
