@@ -167,6 +167,7 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "a repository too long", body: notice("oss/app", strings.Repeat("a", 257)), status: 400, error: "InvalidRequest", says: "maximum 256"},
 		{name: "twice, in capitals", body: notice(`"tag"`, `"Repository":"../app","tag"`), status: 400, error: "InvalidRequest", says: "at $.repository"},
 		{name: "twice, with another owner", token: owner.sign(h, nil), body: notice(`"userDid":"did:plc:abc"`, `"userDid":"`+ownerDID+`","UserDID":"did:plc:abc"`), status: 403, error: "UserMismatch"},
+		{name: "twice, with no owner", body: notice(`"userDid":"did:plc:abc"`, `"userDid":"did:plc:abc","UserDID":"nobody"`), status: 400, error: "InvalidRequest", says: "$.userDid"},
 		{name: "no tag's name", body: notice(`"v1"`, `"v 1"`), status: 400, error: "InvalidRequest", says: "not a tag at $.tag"},
 		{name: "no DID", body: notice("did:plc:abc", "abc"), status: 400, error: "InvalidRequest", says: "$.userDid"},
 		{name: "no digest", body: notice("sha256:aaa", "sha256:xaa"), status: 400, error: "InvalidRequest", says: "$.manifestDigest"},
