@@ -12,8 +12,11 @@ import (
 // hashWait is how long a login waits for others to be checked.
 const hashWait = 10 * time.Second
 
-// maxLogin is how many bytes a login takes: anybody may send them.
-const maxLogin = 8 << 10
+// What a login takes, since anybody may send one and stop in the middle.
+const (
+	maxLogin     = 8 << 10 // bytes
+	loginTimeout = 5 * time.Second
+)
 
 var errBadLogin = &Error{http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password"}
 
@@ -26,6 +29,7 @@ func (s *Server) mayLogIn(c *call) error {
 		return s.tooMany(c, wait)
 	}
 	c.most = maxLogin
+	s.expectBody(c.writer, loginTimeout)
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 const (
 	maxBody      = 1_000_000        // bytes of a request, as at the reference server
 	bodyTimeout  = 30 * time.Second // for a whole request body
+	drainTimeout = time.Second      // for one that nobody wants
 	writeTimeout = 30 * time.Second // for a JSON answer, and for each piece of a longer one
 )
 
@@ -105,11 +106,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 		w.Header().Set("Cache-Control", "no-store")
 	}
 	if m.verb == http.MethodPost {
-		// Also for a body that is refused unread: the server drains it.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout))
+		s.expectBody(w, bodyTimeout)
 	}
 	c := &call{Request: r, nsid: nsid, reply: w.Header(), writer: w}
 	if err := m.may(c); err != nil {
+		s.expectBody(w, drainTimeout)
 		return nil, err
 	}
 	if err := c.readParams(); err != nil {
@@ -121,6 +122,13 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 		}
 	}
 	return m.answer(c)
+}
+
+// expectBody says how long the body, from here on, may take to come. That goes
+// for one that is refused unread, too: the server drains it, and keeps the
+// request's place meanwhile.
+func (s *Server) expectBody(w http.ResponseWriter, most time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(most, s.bodyTimeout)))
 }
 
 func unknownMethod(nsid string) error {

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// most is how much of the server's process was in RAM at its most, in MB.
+func (s *server) most() (megabytes int) {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &megabytes); err == nil {
+			return megabytes >> 10
+		}
+	}
+	s.t.Fatal("there is no VmHWM")
+	return 0
+}
+
+// dialFrom connects from an address of loopback's own network.
+func dialFrom(address string) func(context.Context, string, string) (net.Conn, error) {
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	return from.DialContext
+}
+
+// Thousands of logins with wrong passwords, from several addresses at once: each
+// address has its 30 tries, memory stays where it is, who knows the password
+// gets in meanwhile, and pulls are served.
+func TestHoldBadLogins(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.allowLogin()
+	password := s.newPassword()
+	s.start()
+	s.loginWith(password)
+	s.push(t, "oss/app", "v1", newImage(1))
+	before := s.most()
+
+	const addresses, clients, tries, allowed = 8, 8, 50, 30
+	try := func(c *http.Client, password string) (int, string) {
+		body, _ := json.Marshal(map[string]string{"identifier": unescaped(s.did), "password": password})
+		res, err := c.Post("http://"+s.host+"/xrpc/com.atproto.server.createSession", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(io.Discard, res.Body)
+		return res.StatusCode, res.Header.Get("Retry-After")
+	}
+	var mu sync.Mutex
+	answers := map[int]int{}
+	var trying sync.WaitGroup
+	for i := range addresses {
+		c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dialFrom(fmt.Sprintf("127.0.1.%d", i+1)), MaxIdleConnsPerHost: clients}}
+		defer c.CloseIdleConnections()
+		for range clients {
+			trying.Go(func() {
+				for n := range tries {
+					status, wait := try(c, fmt.Sprint("wrong ", n, strings.Repeat("!", 5000)))
+					mu.Lock()
+					if answers[status]++; status == http.StatusTooManyRequests && wait == "" {
+						t.Error("nobody says for how long to wait")
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	owner := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dialFrom("127.0.2.1")}}
+	defer owner.CloseIdleConnections()
+	if status, _ := try(owner, password); status != http.StatusOK {
+		t.Errorf("the owner gets %d", status)
+	}
+	for range 100 {
+		if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
+			t.Errorf("a pull: %d %v", status, err)
+		}
+	}
+	trying.Wait()
+	if answers[401] != addresses*allowed || answers[429] != addresses*(clients*tries-allowed) {
+		t.Errorf("got %v, want %d times 401 and 429 for the rest", answers, addresses*allowed)
+	}
+	after := s.most()
+	if after > before+moreMemory {
+		t.Errorf("it takes %d MB at its most, %d before", after, before)
+	}
+	t.Logf("%v; %d MB at its most, %d before", answers, after, before)
+}
+
+// moreMemory is what a flood may cost in MB, with room for what the race
+// detector adds. Without bounds it would be several times that.
+const moreMemory = 150
+
+// places waits until requests that don't come to an end have made room: the
+// hold serves so many at a time, and asks others to come back.
+func (s *server) places() {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		res, body, err := s.do("GET", "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, "", nil)
+		if err == nil && res.StatusCode == http.StatusOK {
+			return
+		}
+		if err != nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || time.Now().After(end) {
+			s.t.Fatalf("%v %v %s", res, err, body)
+		}
+	}
+}
+
+// Clients of all kinds that only keep the server busy: subscribers that read
+// nothing, and requests whose headers or bodies don't come. Everybody else is
+// served, the firehose goes on, and when they are gone nothing is left of them.
+func TestHoldFlood(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.allowLogin()
+	password := s.newPassword()
+	s.fill(20_000) // more than sockets hold
+	s.start()
+	session, key := s.loginWith(password), s.publicKey()
+	before := s.most()
+
+	var stuck []io.Closer
+	leave := sync.OnceFunc(func() {
+		for _, c := range stuck {
+			c.Close()
+		}
+	})
+	defer leave()
+	small := func(i int) func(ctx context.Context, network, to string) (net.Conn, error) {
+		return func(ctx context.Context, network, to string) (net.Conn, error) {
+			conn, err := dialFrom(fmt.Sprintf("127.0.1.%d", 1+i%5))(ctx, network, to)
+			if err != nil {
+				return nil, err
+			}
+			return conn, conn.(*net.TCPConn).SetReadBuffer(4096)
+		}
+	}
+	for i := range 300 {
+		dialer := websocket.Dialer{NetDialContext: small(i)}
+		socket, res, err := dialer.Dial("ws://"+s.host+"/xrpc/com.atproto.sync.subscribeRepos?cursor=0", nil)
+		if err != nil {
+			t.Fatalf("subscriber %d: %v %+v", i, err, res)
+		}
+		stuck = append(stuck, socket)
+	}
+	for i := range 300 {
+		for _, begun := range []string{
+			"GET /xrpc/_health HTTP/1.1\r\nHost: x\r\nX-",
+			"POST /xrpc/com.atproto.server.createSession HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
+			"POST /xrpc/com.atproto.repo.importRepo HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.ipld.car\r\nContent-Length: 100000000\r\n\r\n:",
+		} {
+			conn, err := small(i)(t.Context(), "tcp", s.host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stuck = append(stuck, conn)
+			if _, err := io.WriteString(conn, begun); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	follower := newReader(s, key, false)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() { follower.run(ctx) })
+	s.serves("a", "b", "c")
+	s.places()
+	for i := range 20 {
+		s.answers("POST", "com.atproto.repo.createRecord", s.note(fmt.Sprint("flood", i)), http.StatusOK, "", session...)
+		s.answers("GET", noteRecord+s.did+"&rkey="+fmt.Sprint("flood", i), nil, http.StatusOK, "")
+	}
+	s.drained()
+	s.verified()
+	var latest struct{ Rev string }
+	s.json(t, "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, &latest)
+	follower.ends(t, latest.Rev)
+	cancel()
+
+	after := s.most()
+	if after > before+moreMemory {
+		t.Errorf("it takes %d MB at its most, %d before", after, before)
+	}
+	t.Logf("%d MB at its most, %d before", after, before)
+	leave()
+	s.loginWith(password)
+	s.stop()
+}
