@@ -2,6 +2,7 @@ package compare
 
 import (
 	"cmp"
+	"errors"
 	"mime"
 	"net/http"
 	"os"
@@ -106,7 +107,7 @@ func start(t *testing.T) (theirs, ours *side) {
 	theirs, ours = newSide(t, reference), newSide(t, tidings)
 	theirs.activate = func(active bool) error { return theirs.manage(t, active) }
 	ours.activate = func(active bool) error {
-		return tidings.Move(ctx, program, data, map[bool]string{false: movedTo}[active])
+		return errors.Join(tidings.Stop(), pds.Place(data, map[bool]string{false: movedTo}[active], ""), tidings.Resume(ctx, program, data))
 	}
 	return theirs, ours
 }

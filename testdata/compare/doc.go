@@ -7,5 +7,7 @@
 //	go test ./testdata/compare -v         also shows where only the wording differs
 //	go test ./testdata/compare -run 'TestCompare/applyWrites'
 //
+// TestMove has an account of the hold go on at the reference, and come back.
+//
 // Where the hold answers otherwise on purpose, the row says what and why.
 package compare

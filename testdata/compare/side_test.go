@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,7 +189,7 @@ func (sd *side) send(t *testing.T, verb, path string, header http.Header, body s
 func (sd *side) head(t *testing.T) {
 	t.Helper()
 	header := http.Header{"X-Ratelimit-Bypass": {pds.BypassKey}, "Authorization": {"Bearer " + sd.vars["access"]}}
-	got, err := sd.send(t, http.MethodGet, "com.atproto.sync.getLatestCommit?did="+sd.DID, header, "")
+	got, err := sd.send(t, http.MethodGet, "com.atproto.sync.getLatestCommit?did="+url.QueryEscape(sd.DID), header, "")
 	if err != nil || got.status != http.StatusOK {
 		t.Fatalf("%s: getLatestCommit: %v %s %v", sd.Name, got.answer, got.body, err)
 	}

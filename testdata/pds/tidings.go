@@ -2,6 +2,7 @@ package pds
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -26,8 +27,19 @@ func Build(ctx context.Context, root, dir string) (program string, err error) {
 	return program, nil
 }
 
-// StartTidings makes a hold in dir, which is new, and serves it.
+// StartTidings makes a hold in dir, which is new, and serves it. Its DID can be
+// looked up nowhere.
 func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
+	return startTidings(ctx, program, dir, Handle)
+}
+
+// StartLocal is StartTidings with a DID that this machine can look up.
+func StartLocal(ctx context.Context, program, dir string) (*Server, error) {
+	return startTidings(ctx, program, dir, "")
+}
+
+// startTidings serves a hold at hostname; "": at localhost with its port.
+func startTidings(ctx context.Context, program, dir, hostname string) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	port, err1 := freePort()
@@ -35,8 +47,13 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	if err := errAnd(err1, err2); err != nil {
 		return nil, err
 	}
+	hostname = cmp.Or(hostname, "localhost:"+port)
+	did, err := hold.DIDWeb(hostname)
+	if err != nil {
+		return nil, err
+	}
 	config := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(config, []byte(tidingsConfig(dir, port, debug)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(tidingsConfig(dir, port, debug, hostname)), 0o600); err != nil {
 		return nil, err
 	}
 	run := func(args ...string) (string, error) {
@@ -51,8 +68,7 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	if _, err := run("hold", "init", config); err != nil {
 		return nil, err
 	}
-	s := &Server{Name: "tidings", URL: "http://localhost:" + port, Debug: "http://localhost:" + debug, DID: "did:web:" + Handle}
-	var err error
+	s := &Server{Name: "tidings", URL: "http://localhost:" + port, Debug: "http://localhost:" + debug, DID: did}
 	if s.Password, err = run("hold", "password", config); err != nil {
 		return nil, err
 	}
@@ -62,28 +78,31 @@ func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	return s, s.serve(ctx, program, config)
 }
 
-// Move serves what StartTidings made in dir anew, with its account at another
-// place, as "https://pds.example.com", or here again: "". Tokens stay good.
-func (s *Server) Move(ctx context.Context, program, dir, place string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if err := s.Stop(); err != nil {
-		return err
-	}
-	s.done <- nil // for a further Stop, should this fail
+// Place writes into the configuration of what StartTidings made in dir that its
+// account is at another place, as "https://pds.example.com", where key signs,
+// or here: "". Without a key the hold's own has moved along.
+func Place(dir, place, key string) error {
 	config := filepath.Join(dir, "config.yml")
 	text, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
 	before, _, _ := strings.Cut(string(text), "login: true")
-	if place != "" {
-		place = fmt.Sprintf(", moved_to: {service: %q}", place)
+	moved := ""
+	switch {
+	case place != "" && key != "":
+		moved = fmt.Sprintf(", moved_to: {service: %q, key: %q}", place, key)
+	case place != "":
+		moved = fmt.Sprintf(", moved_to: {service: %q}", place)
 	}
-	if err := os.WriteFile(config, []byte(before+"login: true"+place+"}\n"), 0o600); err != nil {
-		return err
-	}
-	return s.serve(ctx, program, config)
+	return os.WriteFile(config, []byte(before+"login: true"+moved+"}\n"), 0o600)
+}
+
+// Resume serves again what was stopped. Tokens stay good.
+func (s *Server) Resume(ctx context.Context, program, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	return s.serve(ctx, program, filepath.Join(dir, "config.yml"))
 }
 
 // RestartTidings serves once more what StartTidings made in dir. Nobody can
@@ -114,7 +133,7 @@ func (s *Server) serve(ctx context.Context, program, config string) error {
 	return nil
 }
 
-func tidingsConfig(dir, port, debug string) string {
+func tidingsConfig(dir, port, debug, hostname string) string {
 	return fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: %[1]s/registry}}
@@ -124,8 +143,8 @@ middleware:
     - name: tidings
       options:
         data: %[1]s/data
-        hold: {hostname: %[3]s, login: true}
-`, dir, port, Handle, debug)
+        hold: {hostname: "%[3]s", login: true}
+`, dir, port, hostname, debug)
 }
 
 // tokenSecret is what the hold signs its session tokens with, made from its
