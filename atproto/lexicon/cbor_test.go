@@ -3,6 +3,7 @@ package lexicon
 import (
 	"bytes"
 	"encoding/hex"
+	"strings"
 	"testing"
 )
 
@@ -118,5 +119,21 @@ func TestBlobsOfARecord(t *testing.T) {
 	}
 	if _, err := BlobsIn([]byte("\xa1\x65$type\x64blob")); err == nil {
 		t.Error("a malformed blob was taken")
+	}
+}
+
+// BenchmarkInput reads an applyWrites call of 200 layers.
+func BenchmarkInput(b *testing.B) {
+	write := `{"$type":"com.atproto.repo.applyWrites#create","collection":"io.atcr.hold.layer","value":{"$type":"io.atcr.hold.layer",
+		"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","size":123456,
+		"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","manifest":"at://did:web:example.com/io.atcr.manifest/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		"userDid":"did:web:example.com","createdAt":"2024-01-01T00:00:00Z"}}`
+	body := []byte(`{"repo":"did:web:example.com","writes":[` + write + strings.Repeat(","+write, 199) + `]}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Input("com.atproto.repo.applyWrites", body); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -102,7 +102,7 @@ func checkMap(object map[string]any) error {
 			return fmt.Errorf("%s stands for a value and cannot be a key", key)
 		}
 	}
-	return checkType(object, "$")
+	return checkType(object, nil)
 }
 
 // sortedKeys puts shorter keys first, as DAG-CBOR does.

@@ -3,30 +3,26 @@ package lexicon
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/ipfs/go-cid"
 )
 
 func parseObject(raw []byte, depth int) (map[string]any, error) {
-	if err := checkText(raw); err != nil {
-		return nil, err
-	}
-	p := parser{json.NewDecoder(bytes.NewReader(raw))}
-	p.UseNumber()
-	value, err := p.value("$", depth)
+	// Keys that come twice are found here, where their place has a name.
+	p := parser{jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
+	value, err := p.value(nil, depth)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Token(); err != io.EOF {
+	if _, err := p.ReadToken(); err != io.EOF {
 		return nil, fmt.Errorf("%w: something follows its end", ErrSyntax)
 	}
 	switch value := value.(type) {
@@ -38,81 +34,65 @@ func parseObject(raw []byte, depth int) (map[string]any, error) {
 	return nil, fmt.Errorf("%w: expected an object", ErrSyntax) // as strict readers of request bodies say it
 }
 
-// checkText refuses what encoding/json would silently replace by U+FFFD.
-func checkText(raw []byte) error {
-	if !utf8.Valid(raw) {
-		return fmt.Errorf("%w: it is not UTF-8", ErrSyntax)
-	}
-	for i := 0; i < len(raw); i++ {
-		if raw[i] != '\\' {
-			continue
-		}
-		i++ // the escaped character
-		unit, ok := escapedUnit(raw, i)
-		if !ok {
-			continue
-		}
-		i += 4
-		if unit < 0xd800 || unit > 0xdfff {
-			continue
-		}
-		low, ok := uint64(0), false
-		if i+2 < len(raw) && raw[i+1] == '\\' {
-			low, ok = escapedUnit(raw, i+2)
-		}
-		if unit >= 0xdc00 || !ok || low < 0xdc00 || low > 0xdfff {
-			return fmt.Errorf("%w: it has half of a surrogate pair", ErrSyntax)
-		}
-		i += 6
-	}
-	return nil
+// place is where a value is, for errors. nil is the whole text.
+type place struct {
+	in    *place
+	key   string
+	index int // of an array's element, if key is empty
 }
 
-// escapedUnit reads "uXXXX" at i.
-func escapedUnit(raw []byte, i int) (uint64, bool) {
-	if i+5 > len(raw) || raw[i] != 'u' {
-		return 0, false
+func (p *place) String() string {
+	switch {
+	case p == nil:
+		return "$"
+	case p.key == "":
+		return p.in.String() + "[" + strconv.Itoa(p.index) + "]"
 	}
-	unit, err := strconv.ParseUint(string(raw[i+1:i+5]), 16, 32)
-	return unit, err == nil
+	return p.in.String() + "." + p.key
 }
 
-type parser struct{ *json.Decoder }
+type parser struct{ *jsontext.Decoder }
 
-func (p parser) token() (json.Token, error) {
-	t, err := p.Token()
+func (p parser) token() (jsontext.Token, error) {
+	t, err := p.ReadToken()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
+	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		err = fmt.Errorf("%w after byte %d", wrong.Err, wrong.ByteOffset)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+		return t, fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
 	return t, nil
 }
 
-func (p parser) value(path string, depth int) (any, error) {
+func (p parser) value(at *place, depth int) (any, error) {
 	t, err := p.token()
 	if err != nil {
 		return nil, err
 	}
-	switch t := t.(type) {
-	case json.Number:
-		return integer(string(t), path)
-	case json.Delim:
-		if depth == 0 {
-			return nil, fmt.Errorf("nested too deeply at %s", path)
-		}
-		if t == '[' {
-			return p.array(path, depth-1)
-		}
-		return p.object(path, depth-1)
-	default: // nil, bool, string
-		return t, nil
+	switch t.Kind() {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return t.Bool(), nil
+	case '"':
+		return t.String(), nil
+	case '0':
+		return integer(t.String(), at)
 	}
+	if depth == 0 {
+		return nil, fmt.Errorf("nested too deeply at %s", at)
+	}
+	if t.Kind() == '[' {
+		return p.array(at, depth-1)
+	}
+	return p.object(at, depth-1)
 }
 
 // integer takes "12" and, as other implementations do, "12.0" and "1.2e1".
-func integer(text, path string) (int64, error) {
+func integer(text string, at *place) (int64, error) {
 	if strings.ContainsAny(text, "eE") {
 		if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) {
 			text = strconv.FormatFloat(f, 'f', 0, 64)
@@ -121,18 +101,18 @@ func integer(text, path string) (int64, error) {
 	whole, fraction, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseInt(whole, 10, 64)
 	if errors.Is(err, strconv.ErrRange) || n > maxInteger || n < -maxInteger {
-		return 0, fmt.Errorf("integer beyond 2^53-1 (got %.40s) at %s", text, path)
+		return 0, fmt.Errorf("integer beyond 2^53-1 (got %.40s) at %s", text, at)
 	}
 	if err != nil || strings.Trim(fraction, "0") != "" {
-		return 0, fmt.Errorf("expected an integer (got %.40s) at %s", text, path)
+		return 0, fmt.Errorf("expected an integer (got %.40s) at %s", text, at)
 	}
 	return n, nil
 }
 
-func (p parser) array(path string, depth int) (any, error) {
+func (p parser) array(at *place, depth int) (any, error) {
 	list := []any{}
-	for p.More() {
-		value, err := p.value(path+"["+strconv.Itoa(len(list))+"]", depth)
+	for p.PeekKind() != ']' {
+		value, err := p.value(&place{in: at, index: len(list)}, depth)
 		if err != nil {
 			return nil, err
 		}
@@ -142,76 +122,73 @@ func (p parser) array(path string, depth int) (any, error) {
 	return list, err
 }
 
-func (p parser) object(path string, depth int) (any, error) {
+func (p parser) object(at *place, depth int) (any, error) {
 	object := map[string]any{}
-	for p.More() {
+	for p.PeekKind() != '}' {
 		t, err := p.token()
 		if err != nil {
 			return nil, err
 		}
-		key, ok := t.(string)
-		if !ok {
-			return nil, fmt.Errorf("%w: expected a key at %s", ErrSyntax, path)
-		}
+		key := t.String()
 		if key == "__proto__" {
-			return nil, fmt.Errorf("invalid key __proto__ at %s", path) // it would not survive JavaScript readers
+			return nil, fmt.Errorf("invalid key __proto__ at %s", at) // it would not survive JavaScript readers
 		}
 		if _, twice := object[key]; twice {
-			return nil, fmt.Errorf("duplicate key %.80q at %s", key, path)
+			return nil, fmt.Errorf("duplicate key %.80q at %s", key, at)
 		}
-		if object[key], err = p.value(path+"."+key, depth); err != nil {
+		if object[key], err = p.value(&place{in: at, key: key}, depth); err != nil {
 			return nil, err
 		}
 	}
 	if _, err := p.token(); err != nil {
 		return nil, err
 	}
-	return special(object, path)
+	return special(object, at)
 }
 
 // special turns {"$link"} and {"$bytes"} into what they stand for, and checks
 // the form of a $type and of a blob.
-func special(object map[string]any, path string) (any, error) {
+func special(object map[string]any, at *place) (any, error) {
 	if link, ok := object["$link"]; ok {
 		text, ok := link.(string)
 		if !ok || len(object) != 1 {
-			return nil, fmt.Errorf("malformed $link at %s", path)
+			return nil, fmt.Errorf("malformed $link at %s", at)
 		}
 		c, err := cid.Decode(text)
 		if err != nil || c.Version() != 1 {
-			return nil, fmt.Errorf("invalid CID (got %.80q) at %s", text, path)
+			return nil, fmt.Errorf("invalid CID (got %.80q) at %s", text, at)
 		}
 		return atdata.CIDLink(c), nil
 	}
 	if encoded, ok := object["$bytes"]; ok {
 		text, ok := encoded.(string)
 		if !ok || len(object) != 1 {
-			return nil, fmt.Errorf("malformed $bytes at %s", path)
+			return nil, fmt.Errorf("malformed $bytes at %s", at)
 		}
 		b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
 		if err != nil {
-			return nil, fmt.Errorf("invalid base64 at %s", path)
+			return nil, fmt.Errorf("invalid base64 at %s", at)
 		}
 		return atdata.Bytes(b), nil
 	}
-	if err := checkType(object, path); err != nil {
+	if err := checkType(object, at); err != nil {
 		return nil, err
 	}
 	return object, nil
 }
 
-func checkType(object map[string]any, path string) error {
+func checkType(object map[string]any, at *place) error {
 	value, ok := object["$type"]
 	if !ok {
 		return nil
 	}
 	name, _ := value.(string)
 	if name == "" {
-		return fmt.Errorf("$type must be a string that is not empty at %s", path)
+		return fmt.Errorf("$type must be a string that is not empty at %s", at)
 	}
 	if name == "blob" {
 		if _, ok := asBlob(object); !ok {
-			return fmt.Errorf("malformed blob at %s", path)
+			return fmt.Errorf("malformed blob at %s", at)
 		}
 	}
 	return nil
