@@ -57,6 +57,7 @@ type Server struct {
 	logins  loginLimit
 
 	sessions *sessions
+	secret   secretCache
 
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: nobody is asked

@@ -3,8 +3,11 @@ package hold
 import (
 	"crypto/rand"
 	"errors"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 )
 
 func nobody(*call) error { return nil }
@@ -43,14 +46,36 @@ func (s *Server) authorize(r *http.Request, kind tokenKind) (claims, error) {
 	return kind.verify(token, s.id.DID, secret, s.now())
 }
 
+// secretCache is the secret of tokens and the password file that it is of.
+type secretCache struct {
+	mu     sync.Mutex
+	file   fs.FileInfo
+	secret []byte
+}
+
 // tokenSecret follows the password file, so that a new password ends the
 // sessions of the old one at once.
 func (s *Server) tokenSecret() ([]byte, error) {
+	file, err := os.Stat(s.passwordFile)
+	if err != nil {
+		file = nil // and who reads it says why
+	}
+	c := &s.secret
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if file != nil && c.file != nil && os.SameFile(file, c.file) &&
+		file.ModTime().Equal(c.file.ModTime()) && file.Size() == c.file.Size() && file.Mode() == c.file.Mode() {
+		return c.secret, nil
+	}
 	password, err := loadPassword(s.passwordFile)
 	if err != nil {
 		return nil, err
 	}
-	return tokenSecret(s.id, password)
+	secret, err := tokenSecret(s.id, password)
+	if err == nil {
+		c.file, c.secret = file, secret
+	}
+	return secret, err
 }
 
 // sessionAnswer is what the session methods tell of the account. The tokens
