@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -21,10 +22,10 @@ const newHost = "https://pds.example.com"
 
 // movable is a hold with some records and a session, and what serves it again
 // with the account at another place: nil for here.
-func movable(t testing.TB) (h *testHold, serve func(*MovedTo)) {
+func movable(t testing.TB, relays ...string) (h *testHold, serve func(*MovedTo)) {
 	t.Helper()
 	var cfg *Config
-	h = newHold(t, func(c *Config) { cfg = c })
+	h = newHold(t, func(c *Config) { cfg, c.Relays = c, relays })
 	h.access = h.token()
 	h.fill(3, 3)
 	return h, func(to *MovedTo) {
@@ -290,4 +291,35 @@ func jsonOf(v any) string {
 		panic(err)
 	}
 	return string(raw)
+}
+
+// Relays are asked to come and read that the account has moved, by the process
+// that has told it and by no later one.
+func TestAsksOfMovedOnce(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 10)
+	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	t.Cleanup(relay.Close)
+	h, serve := movable(t, relay.URL)
+	if !h.server.asks() {
+		t.Error("an account that is here asks nobody")
+	}
+	serve(&MovedTo{Service: newHost})
+	first := h.server
+	serve(&MovedTo{Service: newHost})
+	if !first.asks() || h.server.asks() {
+		t.Errorf("asks at the first start: %v, at the second: %v", first.asks(), h.server.asks())
+	}
+	h.server = first
+	h.publish(h.document(newHost, newHost))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- first.Run(ctx) }()
+	if got := <-asked; got != "/xrpc/com.atproto.sync.requestCrawl" {
+		t.Errorf("asked %s", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -56,12 +56,15 @@ func (s *Server) Run(ctx context.Context) error {
 		defer watching.Wait()
 		watching.Go(func() { s.watchIdentity(ctx) })
 	}
-	if !s.settled(ctx) || s.crawler == nil || s.id.MovedTo != nil && !s.told {
+	if !s.settled(ctx) || !s.asks() {
 		<-ctx.Done()
 		return nil
 	}
 	return s.crawler.Run(ctx)
 }
+
+// asks says whether relays have something to come for.
+func (s *Server) asks() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.told) }
 
 // Shutdown ends the streams of subscribers, which the HTTP server around a
 // Server knows nothing of. It takes a few seconds at most and may be called
