@@ -24,7 +24,8 @@ type redisHealth struct {
 }
 
 type holdHealth struct {
-	Status  string `json:"status"` // "ok", "moved" or "failing"
+	Status  string `json:"status"`           // "ok", "moved" or "failing"
+	Reason  string `json:"reason,omitempty"` // why it is failing
 	DID     string `json:"did"`
 	Rev     string `json:"rev,omitempty"`     // of the last commit, if that can be read
 	MovedTo string `json:"movedTo,omitempty"` // where the account is, by moved_to; records and posts wait
@@ -35,7 +36,7 @@ const (
 	statusDegraded = "degraded"
 )
 
-// health keeps reasons to itself, since they can name hosts and files: those
+// health keeps errors to itself, since they can name hosts and files: those
 // are in the log.
 func (r *runtime) health(context.Context) any {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
@@ -49,7 +50,7 @@ func (r *runtime) health(context.Context) any {
 		}
 	}
 	if r.broken != nil {
-		h.Hold, h.Status = &holdHealth{Status: "failing", DID: r.account}, statusDegraded
+		h.Hold, h.Status = &holdHealth{Status: "failing", Reason: "it can't be opened", DID: r.account}, statusDegraded
 	}
 	if r.repo != nil {
 		h.Hold = r.holdHealth()
@@ -67,7 +68,17 @@ func (r *runtime) holdHealth() *holdHealth {
 	case moved != nil && errors.Is(err, repo.ErrDeactivated):
 		h.Status, h.MovedTo = "moved", moved.Service
 	case err != nil:
-		h.Status = "failing"
+		h.Status, h.Reason = "failing", reason(err)
 	}
 	return h
+}
+
+// reason is as much of an error as everybody may know.
+func reason(err error) string {
+	for _, known := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrClock, repo.ErrSuspended} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return "the log says why"
 }

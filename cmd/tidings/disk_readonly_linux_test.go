@@ -88,7 +88,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	s.answers("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
 	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
 	s.verified()
-	s.failing()
+	s.failing("stopped writing")
 	s.says("read-only file system")
 	s.says("restart once the disk is well")
 

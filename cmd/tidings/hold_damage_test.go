@@ -66,7 +66,7 @@ func TestHoldBitFlipped(t *testing.T) {
 			}
 			s.provesOrRefuses(truth)
 			if refused > 0 {
-				s.failing()
+				s.failing("")
 			}
 			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repository stopped writing") {
 				t.Errorf("it ended with %v\n%s", err, s.log)
@@ -268,7 +268,7 @@ func TestHoldClockAhead(t *testing.T) {
 	s.serves("a", "b")
 	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ClockBehind", session...)
 	s.says("set this machine's clock right")
-	s.failing()
+	s.failing("the clock is behind")
 	s.verified()
 	if after := s.truth(); len(after) != 3 || !maps.Equal(before, after) {
 		t.Errorf("%v, before %v", after, before)

@@ -26,21 +26,23 @@ func (s *server) holdOnDisk(megabytes int, option string) {
 }
 
 // holdHealth is what the registry says of the hold.
-func (s *server) holdHealth() (registry, hold string) {
+func (s *server) holdHealth() (registry, hold, reason string) {
 	s.t.Helper()
 	var answer struct {
 		Status string
-		Hold   struct{ Status string }
+		Hold   struct{ Status, Reason string }
 	}
 	s.json(s.t, "/tidings/api/v1/health", &answer)
-	return answer.Status, answer.Hold.Status
+	return answer.Status, answer.Hold.Status, answer.Hold.Reason
 }
 
-// failing checks that the registry says that the hold doesn't work.
-func (s *server) failing() {
+// failing checks that the registry says that the hold doesn't work, and why,
+// without the name of a file.
+func (s *server) failing(why string) {
 	s.t.Helper()
-	if registry, hold := s.holdHealth(); registry != "degraded" || hold != "failing" {
-		s.t.Errorf("health: the registry is %s, the hold %s", registry, hold)
+	registry, hold, reason := s.holdHealth()
+	if registry != "degraded" || hold != "failing" || !strings.Contains(reason, why) || strings.Contains(reason, s.dir) {
+		s.t.Errorf("health: the registry is %s, the hold %s: %q, want %q", registry, hold, reason, why)
 	}
 }
 
@@ -109,7 +111,7 @@ func TestHoldDiskFull(t *testing.T) {
 	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
 	s.serves("a", "b", "c")
 	s.says("too little free disk space")
-	s.failing()
+	s.failing("too little free disk space")
 	s.verified()
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -130,7 +132,7 @@ func TestHoldDiskReadOnly(t *testing.T) {
 	s.start()
 	s.says("read-only file system")
 	s.serves("a", "b")
-	s.failing()
+	s.failing("can't be opened")
 	s.publicKey()
 	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ServiceUnavailable")
@@ -139,7 +141,7 @@ func TestHoldDiskReadOnly(t *testing.T) {
 	s.start()
 	s.drained()
 	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
-	if registry, hold := s.holdHealth(); registry != "ok" || hold != "ok" {
+	if registry, hold, _ := s.holdHealth(); registry != "ok" || hold != "ok" {
 		t.Errorf("health: the registry is %s, the hold %s", registry, hold)
 	}
 }
