@@ -98,14 +98,14 @@ func TestHoldBadLogins(t *testing.T) {
 		t.Errorf("got %v, want %d times 401 and 429 for the rest", answers, addresses*allowed)
 	}
 	after := s.most()
-	if after > before+moreMemory {
+	if after > before+moreMemory && !raceDetector {
 		t.Errorf("it takes %d MB at its most, %d before", after, before)
 	}
 	t.Logf("%v; %d MB at its most, %d before", answers, after, before)
 }
 
-// moreMemory is what a flood may cost in MB, with room for what the race
-// detector adds. Without bounds it would be several times that.
+// moreMemory is what a flood may cost in MB: it costs a third of that, and
+// without bounds twice. The race detector makes it many times as much.
 const moreMemory = 150
 
 // places waits until requests that don't come to an end have made room: the
@@ -197,7 +197,7 @@ func TestHoldFlood(t *testing.T) {
 	cancel()
 
 	after := s.most()
-	if after > before+moreMemory {
+	if after > before+moreMemory && !raceDetector {
 		t.Errorf("it takes %d MB at its most, %d before", after, before)
 	}
 	t.Logf("%d MB at its most, %d before", after, before)
