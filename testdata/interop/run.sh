@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Pushes with a real client to the real program, uses the account with the
-# protocol's own client, and has its repository verified by the protocol's own
-# library. Then compares the hold's answers with the reference PDS's.
+# protocol's own client, and has its repository verified and its firehose followed
+# by the protocol's own libraries, by a relay and by tap. Then compares the hold's
+# answers with the reference PDS's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -52,9 +53,10 @@ did=did:web:localhost%3A$port
   node client.mjs "http://$host" "$did" "$password" &&
   node proofs.mjs "http://$host" "$did" "$password" &&
   node check.mjs "http://$host" "$did" \
-  io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1) || { cat "$work/log"; exit 1; }
+  io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1 &&
+  node sync.mjs "http://$host" "$did" "$password") || { cat "$work/log"; exit 1; }
 
-# A relay follows the firehose. It is a module of its own and needs a C compiler.
+# A relay and tap follow. They are a module of their own and need a C compiler.
 (cd testdata/relay && CGO_ENABLED=1 go test -count=1 ./...)
 
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
