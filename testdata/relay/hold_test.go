@@ -37,7 +37,6 @@ type account struct {
 	dir  string
 	addr string // localhost:port
 
-	mu     sync.Mutex
 	repo   *repo.Repo
 	server *hold.Server
 	http   *http.Server

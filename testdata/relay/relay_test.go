@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -23,12 +22,12 @@ type world struct {
 	relay    *relaytest.SimpleRelay
 	consumer *relaytest.Consumer
 	warned   complaints
-	have     []string
+	history
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{account: newAccount(t), warned: complaints{mu: new(sync.Mutex), list: new([]string)}}
+	w := &world{account: newAccount(t), warned: complaints{mu: new(sync.Mutex), list: new([]string)}, history: newHistory()}
 	before := slog.Default()
 	slog.SetDefault(slog.New(w.warned)) // the only log the relay knows
 	t.Cleanup(func() { slog.SetDefault(before) })
@@ -48,39 +47,16 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// write makes random commits of each kind and size.
-func (w *world) write(rng *rand.Rand, commits int) {
+func (w *world) write(commits int) {
 	w.Helper()
 	for range commits {
-		var writes []repo.Write
-		used := map[string]bool{}
-		for range 1 + rng.IntN(12) {
-			if len(w.have) == 0 || rng.IntN(3) > 0 {
-				key := fmt.Sprintf("k%x", rng.Uint64())
-				w.have = append(w.have, key)
-				used[key] = true
-				writes = append(writes, note(repo.Create, key, rng.IntN(1000)))
-				continue
-			}
-			i := rng.IntN(len(w.have))
-			key := w.have[i]
-			if used[key] {
-				continue
-			}
-			used[key] = true
-			if rng.IntN(2) == 0 {
-				writes = append(writes, note(repo.Update, key, 1000+rng.IntN(1_000_000)))
-				continue
-			}
-			writes = append(writes, note(repo.Delete, key, 0))
-			w.have = slices.Delete(w.have, i, i+1)
-		}
-		w.apply(writes...)
+		w.apply(w.next()...)
 	}
 }
 
 // empty deletes every record that write made.
 func (w *world) empty() {
+	w.Helper()
 	for keys := range slices.Chunk(w.have, 200) {
 		var writes []repo.Write
 		for _, key := range keys {
@@ -140,7 +116,6 @@ func (w *world) calm() {
 // and each commit after it, follows it through a restart from its cursor, and
 // through the restore of an old backup.
 func TestRelay(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
 	w := newWorld(t)
 
 	// A new relay.
@@ -154,7 +129,7 @@ func TestRelay(t *testing.T) {
 		write()
 		want = append(want, w.logged(before)...)
 	}
-	commits(func() { w.write(rng, 40); w.empty(); w.write(rng, 20) })
+	commits(func() { w.write(40); w.empty(); w.write(20) })
 	w.agrees()
 	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
 		t.Errorf("passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -163,11 +138,11 @@ func TestRelay(t *testing.T) {
 
 	// A restart: what happens before the relay is back waits for it.
 	w.backup()
-	commits(func() { w.write(rng, 10) })
+	commits(func() { w.write(10) })
 	w.agrees()
 	w.stop()
 	w.start()
-	commits(func() { w.write(rng, 10) })
+	commits(func() { w.write(10) })
 	w.agrees()
 	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
 		t.Errorf("after a restart: passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -199,7 +174,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("after a restore the relay warns: %s", warned)
 	}
 	w.have = nil // not all of these are there
-	w.write(rng, 20)
+	w.write(20)
 	w.agrees()
 	w.calm()
 }

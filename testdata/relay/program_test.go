@@ -1,0 +1,252 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/atdata"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+const did = "did:web:" + hostname
+
+// program is tidings as its users run it: a registry with an account, on a
+// network.
+type program struct {
+	*testing.T
+	*network
+	history
+	dir      string
+	binary   string
+	crane    string
+	config   string
+	password string
+	token    string
+	running  *process
+}
+
+func newProgram(t *testing.T) *program {
+	t.Helper()
+	dir := t.TempDir()
+	p := &program{
+		T: t, network: newNetwork(t, dir), history: newHistory(), dir: dir,
+		binary: build(t, "../..", dir, "github.com/tidings-dev/tidings/cmd/tidings", "CGO_ENABLED=0"),
+		crane:  build(t, "../..", dir, "github.com/google/go-containerregistry/cmd/crane", "CGO_ENABLED=0"),
+		config: filepath.Join(dir, "config.yml"),
+	}
+	write(t, p.config, fmt.Appendf(nil, `version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %[1]s/registry}}
+http: {addr: %[2]q, draintimeout: 10s, tls: {certificate: %[3]s, key: %[4]s}}
+middleware:
+  repository:
+    - name: tidings
+      options:
+        data: %[1]s/data
+        public: ["**"]
+        hold: {hostname: %[5]s, login: true, reserve: 1MiB}
+        announce: {tags: ["*"], collect: 0s}
+`, dir, p.hold, p.cert, p.key, hostname))
+	p.run(p.binary, "hold", "init", p.config)
+	p.password = strings.TrimSpace(p.run(p.binary, "hold", "password", p.config))
+	p.start()
+	return p
+}
+
+// build compiles a program of the module in a folder.
+func build(t *testing.T, module, dir, name string, env ...string) string {
+	t.Helper()
+	out := filepath.Join(dir, filepath.Base(name))
+	cmd := exec.Command("go", "build", "-o", out, name)
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), env...)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, said)
+	}
+	return out
+}
+
+// run returns what a command prints.
+func (p *program) run(name string, args ...string) string {
+	p.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = p.env()
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		p.Fatalf("%s %q: %v\n%s", filepath.Base(name), args, err, &complaints)
+	}
+	return string(out)
+}
+
+// start serves, and logs in.
+func (p *program) start() {
+	p.Helper()
+	p.token = ""
+	p.running = start(p.T, p.env(), p.binary, "serve", p.config)
+	running := p.running
+	p.Cleanup(func() {
+		if p.Failed() {
+			p.Logf("the registry says:\n%s", running.log)
+		}
+	})
+	eventually(p.T, "the registry answers", func() bool {
+		_, err := p.call(http.MethodGet, "com.atproto.server.describeServer", nil)
+		return err == nil
+	})
+	var session struct{ AccessJwt string }
+	p.decode(p.must(http.MethodPost, "com.atproto.server.createSession", map[string]any{"identifier": did, "password": p.password}), &session)
+	p.token = session.AccessJwt
+}
+
+// kill is kill -9.
+func (p *program) kill() {
+	p.running.kill()
+	p.client.CloseIdleConnections()
+}
+
+// backup keeps the data folder as it is now, for restore. Nothing runs then.
+func (p *program) backup() {
+	p.Helper()
+	p.run("cp", "-a", filepath.Join(p.dir, "data"), filepath.Join(p.dir, "backup"))
+}
+
+func (p *program) restore() {
+	p.Helper()
+	data := filepath.Join(p.dir, "data")
+	if err := os.RemoveAll(data); err != nil {
+		p.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(p.dir, "backup"), data); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// push makes an image of one small layer, and waits for what is recorded of it.
+func (p *program) push(tag string) {
+	p.Helper()
+	layer := filepath.Join(p.dir, tag+".tar")
+	write(p.T, layer, []byte(tag)) // nobody unpacks it
+	before := len(p.records("io.atcr.hold.layer/"))
+	p.run(p.crane, "append", "--oci-empty-base", "-f", layer, "-t", hostname+"/oss/app:"+tag)
+	eventually(p.T, "the image's layer is recorded", func() bool { return len(p.records("io.atcr.hold.layer/")) > before })
+}
+
+// apply writes one commit, if the hold is there.
+func (p *program) apply(writes []repo.Write) error {
+	var list []map[string]any
+	for _, w := range writes {
+		one := map[string]any{"$type": "com.atproto.repo.applyWrites#" + string(w.Action), "collection": w.Collection, "rkey": w.RKey}
+		if w.Record != nil {
+			value, err := atdata.UnmarshalCBOR(w.Record)
+			if err != nil {
+				return err
+			}
+			one["value"] = value
+		}
+		list = append(list, one)
+	}
+	_, err := p.call(http.MethodPost, "com.atproto.repo.applyWrites", map[string]any{"repo": did, "writes": list})
+	return err
+}
+
+// write makes random commits.
+func (p *program) write(commits int) {
+	p.Helper()
+	for range commits {
+		if err := p.apply(p.next()); err != nil {
+			p.Fatal(err)
+		}
+	}
+}
+
+// look has the history go on from what is there.
+func (p *program) look() {
+	p.Helper()
+	p.have = nil
+	for path := range p.records(collection + "/") {
+		p.have = append(p.have, strings.TrimPrefix(path, collection+"/"))
+	}
+	slices.Sort(p.have)
+}
+
+func (p *program) rev() string {
+	p.Helper()
+	var head struct{ Rev string }
+	p.decode(p.must(http.MethodGet, "com.atproto.sync.getLatestCommit?did="+did, nil), &head)
+	return head.Rev
+}
+
+// records are those of an export whose path starts so, as CIDs by path.
+func (p *program) records(prefix string) map[string]string {
+	p.Helper()
+	_, export, err := indigo.LoadRepoFromCAR(p.Context(), bytes.NewReader(p.must(http.MethodGet, "com.atproto.sync.getRepo?did="+did, nil)))
+	if err != nil {
+		p.Fatal(err)
+	}
+	records := map[string]string{}
+	if err := export.MST.Walk(func(path []byte, c cid.Cid) error {
+		if bytes.HasPrefix(path, []byte(prefix)) {
+			records[string(path)] = c.String()
+		}
+		return nil
+	}); err != nil {
+		p.Fatal(err)
+	}
+	return records
+}
+
+func (p *program) must(method, path string, body any) []byte {
+	p.Helper()
+	answer, err := p.call(method, path, body)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return answer
+}
+
+// call is XRPC, over the network.
+func (p *program) call(method, path string, body any) ([]byte, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, "https://"+hostname+"/xrpc/"+path, bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if p.token != "" && method == http.MethodPost {
+		req.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, resp.Status, answer)
+	}
+	return answer, err
+}
+
+func (p *program) decode(raw []byte, into any) {
+	p.Helper()
+	if err := json.Unmarshal(raw, into); err != nil {
+		p.Fatalf("%v: %s", err, raw)
+	}
+}
