@@ -98,6 +98,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 		}
 		say("key", "%s", o.KeyFile())
 		say("relays", "%s", relays(o.Hold.Relays))
+		say("told by", "%s", callers(o.Hold))
 		say("login", "%s", map[bool]string{true: "with the password of `tidings hold password`", false: "nobody can log in to the account"}[o.Hold.Login])
 		say("reserve", "writes wait while less than %s of disk is free", o.Hold.Reserve)
 	}
@@ -131,6 +132,20 @@ func relays(list []string) string {
 		return "nobody is asked to read the account"
 	}
 	return strings.Join(list, ", ") + " asked to read the account and pass it on"
+}
+
+func callers(h *config.Hold) string {
+	var who []string
+	if len(h.Registries) > 0 {
+		who = append(who, strings.Join(h.Registries, ", ")+" of any owner's images")
+	}
+	if len(h.Owners) > 0 {
+		who = append(who, strings.Join(h.Owners, ", ")+" of their own")
+	}
+	if len(who) == 0 {
+		return "no other registry"
+	}
+	return strings.Join(who, "; ")
 }
 
 func announced(say func(what, format string, args ...any), a *config.Announce) {
