@@ -50,6 +50,7 @@ func TestCompare(t *testing.T) {
 		{"firehose", compareFirehose},
 		{"first events", compareBeginning},
 		{"bad cursors", compareBadCursors},
+		{"service tokens", takeServiceToken},
 		{"deactivated", compareDeactivated},
 		{"login limit", compareLoginLimit}, // last, since it uses up what an address may try
 	} {

@@ -31,6 +31,7 @@ type Server struct {
 	DID      string
 	Password string
 	Debug    string // the URL of the hold's /debug/pprof
+	PLC      string // the URL of the directory that the reference's account is in
 
 	Secret []byte // what signs the session tokens
 
