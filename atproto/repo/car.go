@@ -23,9 +23,12 @@ func writeCARHeader(w io.Writer, root cid.Cid) error {
 	return err
 }
 
+// carHead is about what a section has around its block, in bytes.
+const carHead = 42
+
 func writeCARBlock(w io.Writer, c cid.Cid, data []byte) error {
-	id := c.Bytes()
-	head := append(binary.AppendUvarint(nil, uint64(len(id)+len(data))), id...)
+	head := binary.AppendUvarint(make([]byte, 0, carHead), uint64(c.ByteLen()+len(data)))
+	head = append(head, c.KeyString()...)
 	if _, err := w.Write(head); err != nil {
 		return err
 	}

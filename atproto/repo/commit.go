@@ -193,7 +193,15 @@ func (w *writer) commitOf(data cid.Cid, seq, rev uint64) (now state, err error) 
 
 // commitCAR holds the commit, the proof and the new records, the commit first.
 func commitCAR(now state, proof []block, changes []change) ([]byte, error) {
+	size := 3*carHead + len(now.block)
+	for _, n := range proof {
+		size += carHead + len(n.data)
+	}
+	for _, c := range changes {
+		size += carHead + len(c.record)
+	}
 	var car bytes.Buffer // writing to it can't fail
+	car.Grow(size)
 	writeCARHeader(&car, now.Commit)
 	writeCARBlock(&car, now.Commit, now.block)
 	for _, n := range proof {
@@ -232,6 +240,14 @@ func putRecord(b *pebble.Batch, c change) {
 		b.Delete(recordKey(c.path), nil)
 		return
 	}
-	b.Set(recordKey(c.path), append(digestOf(c.cid), c.record...), nil)
+	setTwo(b, recordKey(c.path), digestOf(c.cid), c.record)
 	b.Set(indexKey(c.cid, c.path), nil, nil)
+}
+
+// setTwo is a Set of two pieces that need not be put together for it.
+func setTwo(b *pebble.Batch, key, first, second []byte) {
+	op := b.SetDeferred(len(key), len(first)+len(second))
+	copy(op.Key, key)
+	copy(op.Value[copy(op.Value, first):], second)
+	op.Finish() // can't fail: the batch has no index
 }

@@ -34,8 +34,7 @@ type mark struct {
 // putEvent logs a frame and returns the new count of bytes. Each event keeps
 // the count before it, so that the size of any stretch is one subtraction.
 func putEvent(b *pebble.Batch, logged, seq uint64, frame []byte) uint64 {
-	val := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(frame)), logged)
-	b.Set(eventKey(seq), append(val, frame...), nil)
+	setTwo(b, eventKey(seq), binary.BigEndian.AppendUint64(nil, logged), frame)
 	return logged + uint64(len(frame))
 }
 

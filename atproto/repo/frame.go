@@ -12,9 +12,10 @@ import (
 )
 
 // frame is one message of com.atproto.sync.subscribeRepos: the header
-// {"t": kind, "op": 1}, then the body, both DAG-CBOR.
-func frame(kind string, body cbg.CBORMarshaler) ([]byte, error) {
+// {"t": kind, "op": 1}, then the body of about so many bytes, both DAG-CBOR.
+func frame(kind string, body cbg.CBORMarshaler, size int) ([]byte, error) {
 	var out bytes.Buffer
+	out.Grow(size)
 	out.Write([]byte{0xa2, 0x61, 't', 0x60 | byte(len(kind))})
 	out.WriteString(kind)
 	out.Write([]byte{0x62, 'o', 'p', 1})
@@ -41,7 +42,9 @@ func commitFrame(before, now state, changes []change, car []byte) ([]byte, error
 		msg.Since = &before.Rev
 		msg.PrevData = link(before.Data)
 	}
+	size := len(car) + 512
 	for _, c := range changes {
+		size += len(c.path) + 128
 		if !c.changed() {
 			continue // Sync 1.1 has no word for a record replaced by itself
 		}
@@ -52,7 +55,7 @@ func commitFrame(before, now state, changes []change, car []byte) ([]byte, error
 			Prev:   link(c.prev),
 		})
 	}
-	return frame("#commit", &msg)
+	return frame("#commit", &msg, size)
 }
 
 func identityFrame(did, handle string, seq uint64) ([]byte, error) {
@@ -60,7 +63,7 @@ func identityFrame(did, handle string, seq uint64) ([]byte, error) {
 	if handle != "" {
 		msg.Handle = &handle
 	}
-	return frame("#identity", &msg)
+	return frame("#identity", &msg, 0)
 }
 
 // accountFrame is an #account. The status says why it is not active; empty: it is.
@@ -69,7 +72,7 @@ func accountFrame(did, status string, seq uint64) ([]byte, error) {
 	if status != "" {
 		msg.Status = &status
 	}
-	return frame("#account", &msg)
+	return frame("#account", &msg, 0)
 }
 
 func link(c cid.Cid) *lexutil.LexLink {

@@ -92,5 +92,5 @@ func syncFrame(s state, seq uint64) ([]byte, error) {
 	writeCARBlock(&car, s.Commit, s.block)
 	return frame(string(Sync), &comatproto.SyncSubscribeRepos_Sync{
 		Blocks: car.Bytes(), Did: s.DID, Rev: s.Rev, Seq: int64(seq), Time: frameTime(seq),
-	})
+	}, car.Len()+512)
 }
