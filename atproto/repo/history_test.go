@@ -66,7 +66,8 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 		}
 	}
 	const commits = 48
-	for i := range commits {
+	end := commits
+	for i := 0; i < end; i++ {
 		writes := h.step(m, most, i, commits)
 		res := apply(t, r, writes...)
 		m.apply(writes)
@@ -77,6 +78,11 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 			if w.Action != Delete && res.CIDs[j] != CIDOf(w.Record) {
 				t.Fatalf("commit %d: write %d has CID %s", i, j, res.CIDs[j])
 			}
+		}
+		if len(m) == 0 {
+			end = max(end, i+5)
+		} else if !h.emptied {
+			end = max(end, i+2)
 		}
 		if len(m) == 0 || i%16 == 10 {
 			checkStore(t, r, m)
@@ -98,9 +104,6 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 	checkStore(t, r, m)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if !h.emptied {
-		t.Errorf("it has never lost all")
 	}
 }
 
