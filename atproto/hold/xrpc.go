@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -173,7 +174,9 @@ func (c *call) readInput(w http.ResponseWriter) error {
 	if c.ContentLength > most {
 		return errTooLarge
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, c.Body, most))
+	body := bytes.NewBuffer(make([]byte, 0, max(0, c.ContentLength)+bytes.MinRead))
+	_, err := body.ReadFrom(http.MaxBytesReader(w, c.Body, most))
+	raw := body.Bytes()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
