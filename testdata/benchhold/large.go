@@ -12,7 +12,8 @@ import (
 
 const (
 	small        = 10_000           // records, that the large repository is compared with
-	probeCommits = 300              // whose time is measured at each size
+	probeCommits = 2000             // whose time is measured at each size
+	quietTime    = 30 * time.Second // for what filling has left to do, at most
 	fillTime     = 20 * time.Minute // after which the repository is as large as it gets
 )
 
@@ -36,11 +37,15 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 		}
 		now, most := t.Memory()
 		fmt.Printf("%d records after %s: memory %d MB, at most %d MB\n", t.records, time.Since(began).Round(time.Second), now>>20, most>>20)
+		if err := t.quiet(ctx); err != nil {
+			return err
+		}
 		got, cpu, err := t.probe(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  a commit of 1 record: mean %v, median %v, %v of CPU\n", got.mean.Round(10*time.Microsecond), got.p50.Round(10*time.Microsecond), cpu.Round(10*time.Microsecond))
+		fmt.Printf("  a commit of 1 record: mean %v, median %v, 99th %v, %v of CPU\n",
+			got.mean.Round(10*time.Microsecond), got.p50.Round(10*time.Microsecond), got.p99.Round(10*time.Microsecond), cpu.Round(10*time.Microsecond))
 	}
 	if err := t.exportOnce(ctx); err != nil {
 		return err
@@ -55,6 +60,23 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 	now, _ := s.Memory()
 	fmt.Printf("started again and answering after %v, memory %d MB\n", time.Since(began).Round(time.Millisecond), now>>20)
 	return s.Stop()
+}
+
+// quiet waits until the server has done what filling left to do: a commit is
+// to cost what it costs in a repository of this size.
+func (t *target) quiet(ctx context.Context) error {
+	for end := time.Now().Add(quietTime); time.Now().Before(end); {
+		before := t.CPU()
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if t.CPU()-before < 50*time.Millisecond {
+			return nil
+		}
+	}
+	return nil
 }
 
 // probe measures commits of one record, one after the other.
