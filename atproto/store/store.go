@@ -83,12 +83,11 @@ func Open(cfg Config) (*Store, error) {
 	defer cache.Unref()
 	err := s.survive(func() (err error) {
 		s.DB, err = pebble.Open(cfg.Dir, &pebble.Options{
-			Cache:                 cache,
-			FS:                    disk{cfg.FS, s},
-			FormatMajorVersion:    pebble.FormatNewest,
-			L0CompactionThreshold: 2,
-			LBaseMaxBytes:         16 << 20,
-			Logger:                pebbleLog{s},
+			Cache:              cache,
+			FS:                 disk{cfg.FS, s},
+			FormatMajorVersion: pebble.FormatNewest,
+			LBaseMaxBytes:      16 << 20,
+			Logger:             pebbleLog{s},
 			EventListener: &pebble.EventListener{
 				BackgroundError: s.backgroundFailed,
 				DataCorruption:  s.corrupted,
