@@ -1,13 +1,12 @@
 package lexicon
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strconv"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func appendJSON(out []byte, value any) ([]byte, error) {
@@ -62,9 +61,6 @@ func appendObject(out []byte, object map[string]any) (_ []byte, err error) {
 }
 
 func appendString(out []byte, text string) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(text) // a string cannot fail, nor a buffer
-	return append(out, bytes.TrimRight(b.Bytes(), "\n")...)
+	out, _ = jsontext.AppendQuote(out, text) // an error says that U+FFFD stands for what is not UTF-8
+	return out
 }
