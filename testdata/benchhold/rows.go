@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,8 +28,11 @@ type sample struct {
 }
 
 var reading = []row{
-	{"repo.getRecord", "calls/s", 20, reads("com.atproto.repo.getRecord?repo=%s&collection=%s&rkey=%s")},
-	{"sync.getRecord", "calls/s", 20, reads("com.atproto.sync.getRecord?did=%s&collection=%s&rkey=%s")},
+	{"an answer of nothing", "calls/s", 0, reads(1, "_health")}, // what HTTP takes of the rows below
+	{"repo.getRecord", "calls/s", 20, reads(1, "com.atproto.repo.getRecord?repo={did}&collection="+collection+"&rkey={rkey}")},
+	{"repo.getRecord, 8 clients", "calls/s", 20, reads(8, "com.atproto.repo.getRecord?repo={did}&collection="+collection+"&rkey={rkey}")},
+	{"sync.getRecord", "calls/s", 20, reads(1, "com.atproto.sync.getRecord?did={did}&collection="+collection+"&rkey={rkey}")},
+	{"sync.getRecord, 8 clients", "calls/s", 20, reads(8, "com.atproto.sync.getRecord?did={did}&collection="+collection+"&rkey={rkey}")},
 	{"getRepo", "MB/s", 8, export},
 }
 
@@ -50,10 +53,10 @@ func writes(n, clients int) func(context.Context, pace, *target) (sample, error)
 	}
 }
 
-func reads(method string) func(context.Context, pace, *target) (sample, error) {
+func reads(clients int, method string) func(context.Context, pace, *target) (sample, error) {
 	return func(ctx context.Context, p pace, t *target) (sample, error) {
-		return loop(ctx, p, 1, 1, func() error {
-			_, err := t.call(ctx, http.MethodGet, fmt.Sprintf(method, t.DID, collection, t.key()), nil)
+		return loop(ctx, p, 1, clients, func() error {
+			_, err := t.call(ctx, http.MethodGet, strings.NewReplacer("{did}", t.DID, "{rkey}", t.key()).Replace(method), nil)
 			return err
 		})
 	}
