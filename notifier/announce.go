@@ -57,6 +57,7 @@ type window struct {
 	seqs  []uint64
 	tags  []string
 	news  bool // one of the tags is
+	gone  bool // it was deleted; what was pushed again since is news or not
 }
 
 // An announcement is finished bytes under a fixed key.
@@ -126,8 +127,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		id := string(announcedKey(e.Repository, e.ManifestDigest))
 		if e.Operation == opDelete {
 			if w := open[id]; w != nil {
-				w.news = false // it is gone before it was news
-				s.n.Metrics.post("deleted")
+				w.news, w.gone = false, true
 			}
 			continue
 		}
@@ -203,6 +203,9 @@ func (s *announceSink) silent(w *window, before announced, done bool, now time.T
 	switch {
 	case done:
 		return "announced before, in " + before.PostURI
+	case !w.news && w.gone:
+		s.n.Metrics.post("deleted")
+		return "deleted before it was announced"
 	case !w.news:
 		return "no tag that is announced"
 	case now.Sub(w.event.Time) > s.MaxAge:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -75,6 +76,25 @@ func TestAnnounce(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A window is looked at more than once while it is open, and ends once.
+func TestDeletedBeforeAnnounced(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Collect = time.Second
+	r := newRig(t, announce)
+	a := image("a", 3)
+	r.push(a.as("oss/app", "v1"))
+	r.delete(a)
+	r.reopen(announce) // meets both at once, first in the open window
+	r.drain()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(r.Metrics.posts)
+	got, err := registry.Gather()
+	if err != nil || len(got) != 1 || len(got[0].GetMetric()) != 1 || got[0].GetMetric()[0].GetCounter().GetValue() != 1 {
+		t.Errorf("outcomes of posts: %v, %v; want one that was deleted", got, err)
 	}
 }
 

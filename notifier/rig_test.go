@@ -124,6 +124,7 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
+		Metrics: NewMetrics(),
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public:  func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" },
