@@ -52,8 +52,21 @@ func (g *segment) reserve(end, most int64) error {
 
 // blank reports whether there is nothing behind offset but zeros.
 func (g *segment) blank(offset int64) (bool, error) {
-	rest, err := io.ReadAll(io.NewSectionReader(g.file, offset, g.size-offset))
-	return bytes.Equal(rest, make([]byte, len(rest))), err
+	var window [32 << 10]byte
+	for offset < g.size {
+		n, err := g.file.ReadAt(window[:min(int64(len(window)), g.size-offset)], offset)
+		if !bytes.Equal(window[:n], zeros[:n]) {
+			return false, nil
+		}
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		if n == 0 {
+			break // the file is shorter than it was said to be
+		}
+		offset += int64(n)
+	}
+	return true, nil
 }
 
 // note adds a point if the last one is far enough behind.
