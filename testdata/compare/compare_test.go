@@ -2,6 +2,7 @@ package compare
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"mime"
 	"net/http"
@@ -83,34 +84,40 @@ func compareLoginLimit(t *testing.T, theirs, ours *side) {
 // it a certain header, so it can be asked the same often.
 func start(t *testing.T) (theirs, ours *side) {
 	t.Helper()
+	reference, tidings, program, data := servers(t, pds.StartTidings, "PDS_RATE_LIMITS_ENABLED=true")
+	theirs, ours = newSide(t, reference), newSide(t, tidings)
+	theirs.activate = func(active bool) error { return theirs.manage(t, active) }
+	ours.activate = func(active bool) error {
+		return errors.Join(tidings.Stop(), pds.Place(data, map[bool]string{false: movedTo}[active], ""), tidings.Resume(t.Context(), program, data))
+	}
+	return theirs, ours
+}
+
+// servers starts the reference, with more in its environment, and then a hold of
+// a program that is built from here, in a folder for its data.
+func servers(t *testing.T, startHold func(context.Context, string, string) (*pds.Server, error), env ...string) (reference, hold *pds.Server, program, data string) {
+	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	if err := pds.Install(ctx, root); err != nil {
 		t.Fatal(err)
 	}
-	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "reference"), "PDS_RATE_LIMITS_ENABLED=true")
+	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "reference"), env...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, reference) })
-	program, err := pds.Build(ctx, root, dir)
-	if err != nil {
+	if program, err = pds.Build(ctx, root, dir); err != nil {
 		t.Fatal(err)
 	}
-	data := filepath.Join(dir, "tidings.d")
+	data = filepath.Join(dir, "tidings.d")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	tidings, err := pds.StartTidings(ctx, program, data)
-	if err != nil {
+	if hold, err = startHold(ctx, program, data); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop(t, tidings) })
-	theirs, ours = newSide(t, reference), newSide(t, tidings)
-	theirs.activate = func(active bool) error { return theirs.manage(t, active) }
-	ours.activate = func(active bool) error {
-		return errors.Join(tidings.Stop(), pds.Place(data, map[bool]string{false: movedTo}[active], ""), tidings.Resume(ctx, program, data))
-	}
-	return theirs, ours
+	t.Cleanup(func() { stop(t, hold) })
+	return reference, hold, program, data
 }
 
 func stop(t *testing.T, s *pds.Server) {

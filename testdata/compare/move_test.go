@@ -17,28 +17,8 @@ import (
 // TestMove takes the steps of the README: the account of a hold goes on at the
 // reference PDS, and comes back.
 func TestMove(t *testing.T) {
-	ctx, dir := t.Context(), t.TempDir()
-	if err := pds.Install(ctx, root); err != nil {
-		t.Fatal(err)
-	}
-	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "reference"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stop(t, reference) })
-	program, err := pds.Build(ctx, root, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(dir, "tidings.d")
-	if err := os.Mkdir(data, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	tidings, err := pds.StartLocal(ctx, program, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stop(t, tidings) })
+	ctx := t.Context()
+	reference, tidings, program, data := servers(t, pds.StartLocal)
 	hold := newSide(t, tidings)
 	there := &side{Server: reference, http: hold.http, vars: map[string]string{}}
 	command := func(args ...string) {
@@ -47,7 +27,7 @@ func TestMove(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	config, car := filepath.Join(data, "config.yml"), filepath.Join(dir, "out.car")
+	config, car := filepath.Join(data, "config.yml"), filepath.Join(t.TempDir(), "out.car")
 
 	hold.do(t, row{post: "com.atproto.repo.uploadBlob", body: "a blob", contentType: "text/plain", save: map[string]string{"blob": "blob.ref.$link"}})
 	hold.do(t, row{post: putRecord, body: record(thing, "one", `{"v":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"text/plain","size":6}}`, ""), save: map[string]string{"one": "cid"}})
