@@ -84,7 +84,7 @@ func TestPacedAtOnce(t *testing.T) {
 // error, and who can't wait takes its call back.
 func TestPacedMerges(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, 400*time.Millisecond)
+	p := lingering(t, time.Second)
 	before := p.Head()
 	if _, err := p.Repo.Apply(context.Background(), []Write{note(Create, "taken", "x")}, nil); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestPacedMerges(t *testing.T) {
 // More than one commit may hold is spread over several; a swap doesn't linger.
 func TestPacedSplits(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, 100*time.Millisecond)
+	p := lingering(t, time.Second)
 	before := p.Head()
 	if _, err := p.Apply(context.Background(), []Write{note(Create, "swap", "x")}, &before.Commit); err != nil {
 		t.Fatal(err)
