@@ -34,13 +34,13 @@ func (s *subscriber) begin(given []string) error {
 	if err != nil {
 		return err
 	}
-	log := s.firehose.cfg.Log
-	if live {
-		s.cursor = log.Head()
-	} else if !s.firehose.caughtUp(cursor) {
-		return errFutureCursor
-	} else if err := s.rewind(cursor); err != nil {
-		return err
+	if !live {
+		if !s.firehose.caughtUp(cursor) {
+			return errFutureCursor
+		}
+		if err := s.rewind(cursor); err != nil {
+			return err
+		}
 	}
 	if joined := s.firehose.cfg.Joined; joined != nil {
 		joined(live)

@@ -112,6 +112,7 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "there is no place for another subscriber now; try again in a minute")
 		return
 	}
+	head := f.cfg.Log.Head() // who is connected misses nothing from then on
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		f.give(addr)
@@ -121,6 +122,7 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		firehose: f,
 		conn:     conn,
 		addr:     addr,
+		cursor:   head,
 		gone:     make(chan struct{}),
 		pace:     pace{limit: f.cfg.Slow},
 	}
@@ -163,10 +165,10 @@ func (f *Firehose) join(s *subscriber) {
 }
 
 func (f *Firehose) leave(s *subscriber, why error) {
+	f.cfg.Metrics.left(why)
 	f.mu.Lock()
 	delete(f.subs, s)
 	f.mu.Unlock()
-	f.cfg.Metrics.left(why)
 	f.give(s.addr)
 }
 

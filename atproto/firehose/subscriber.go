@@ -17,7 +17,7 @@ type subscriber struct {
 	firehose *Firehose
 	conn     *websocket.Conn
 	addr     netip.Addr
-	cursor   uint64
+	cursor   uint64 // the log's head when it came, unless it says another
 	pace     pace
 
 	gone    chan struct{} // closed by listen
