@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // tidings runs the program once, in a folder of its own.
@@ -249,5 +254,25 @@ func TestShort(t *testing.T) {
 		if got := short(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
+	}
+}
+
+type tracerProvider struct {
+	noop.TracerProvider
+	ended bool
+}
+
+func (p *tracerProvider) Shutdown(context.Context) error { p.ended = true; return nil }
+
+// The registry's tracer is ended, and nobody begins a span with it any more.
+func TestStopTraces(t *testing.T) {
+	theirs := &tracerProvider{}
+	otel.SetTracerProvider(theirs)
+	stopTraces()
+	if !theirs.ended {
+		t.Error("it was not ended")
+	}
+	if now := otel.GetTracerProvider(); now == trace.TracerProvider(theirs) {
+		t.Error("it is still asked for spans")
 	}
 }
