@@ -100,17 +100,6 @@ func firstLine(err error) string {
 	return line
 }
 
-func openReadOnly(cfg Config) (*store.Store, error) {
-	if !exists(cfg.FS, cfg.Dir) {
-		return nil, ErrNotExist
-	}
-	return store.Open(store.Config{
-		Dir: cfg.Dir, Name: "repository", FormatKey: keyFormat, Format: formatNumber,
-		Reserve: cfg.Reserve, CacheSize: cfg.CacheSize, MemTable: 4 << 20,
-		FS: cfg.FS, Logger: cfg.Logger, ReadOnly: true,
-	})
-}
-
 type verifier struct {
 	cfg    Config
 	db     pebble.Reader

@@ -6,6 +6,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,8 +42,12 @@ type Config struct {
 	Format    uint32
 
 	Reserve   uint64 // bytes of free disk below which Space is an error
-	CacheSize int64  // bytes of Pebble's block cache
+	CacheSize int64  // bytes of Pebble's block cache, of which two memtables are taken
 	MemTable  uint64 // bytes of one memtable
+
+	// Apart is a range of keys whose tables hold no others. Keys that only grow
+	// belong there: their tables sink to the bottom without being written again.
+	Apart pebble.KeyRange
 
 	ReadOnly bool // of a database that is there, and nothing in its folder changes
 
@@ -81,32 +86,9 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{})}
 	cache := pebble.NewCache(cfg.CacheSize)
 	defer cache.Unref()
+	options := s.options(cache)
 	err := s.survive(func() (err error) {
-		s.DB, err = pebble.Open(cfg.Dir, &pebble.Options{
-			Cache:              cache,
-			FS:                 disk{cfg.FS, s},
-			FormatMajorVersion: pebble.FormatNewest,
-			LBaseMaxBytes:      16 << 20,
-			Logger:             pebbleLog{s},
-			EventListener: &pebble.EventListener{
-				BackgroundError: s.backgroundFailed,
-				DataCorruption:  s.corrupted,
-				FlushEnd: func(i pebble.FlushInfo) {
-					if i.Err == nil {
-						s.setBackground(nil)
-					}
-				},
-				CompactionEnd: func(i pebble.CompactionInfo) {
-					if i.Err == nil {
-						s.setBackground(nil)
-					}
-				},
-			},
-			MaxOpenFiles:                200,
-			MemTableSize:                cfg.MemTable,
-			MemTableStopWritesThreshold: 3,
-			ReadOnly:                    cfg.ReadOnly,
-		})
+		s.DB, err = pebble.Open(cfg.Dir, options)
 		return err
 	})
 	if err != nil {
@@ -117,6 +99,41 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Store) options(cache *pebble.Cache) *pebble.Options {
+	options := &pebble.Options{
+		Cache:              cache,
+		FS:                 disk{s.cfg.FS, s},
+		FormatMajorVersion: pebble.FormatNewest,
+		// On few cores a compaction takes its time from those who write. With more
+		// tables at level 0 there are fewer of them.
+		L0CompactionThreshold: 8,
+		LBaseMaxBytes:         16 << 20,
+		Logger:                pebbleLog{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: s.backgroundFailed,
+			DataCorruption:  s.corrupted,
+			FlushEnd: func(i pebble.FlushInfo) {
+				if i.Err == nil {
+					s.setBackground(nil)
+				}
+			},
+			CompactionEnd: func(i pebble.CompactionInfo) {
+				if i.Err == nil {
+					s.setBackground(nil)
+				}
+			},
+		},
+		MaxOpenFiles:                200,
+		MemTableSize:                s.cfg.MemTable,
+		MemTableStopWritesThreshold: 3,
+		ReadOnly:                    s.cfg.ReadOnly,
+	}
+	if s.cfg.Apart.Valid() {
+		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, s.cfg.Apart, pebble.SpanPolicy{})
+	}
+	return options
 }
 
 // survive runs a call into Pebble and returns its error. If the call panics, or

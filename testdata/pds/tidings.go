@@ -19,7 +19,7 @@ import (
 // Build builds the tidings program into dir, as the Makefile does.
 func Build(ctx context.Context, root, dir string) (program string, err error) {
 	program = filepath.Join(dir, "tidings")
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", program, "./cmd/tidings")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags=disable_grpc_modules", "-ldflags=-s -w", "-o", program, "./cmd/tidings")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if err := cmd.Run(); err != nil {
