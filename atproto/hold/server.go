@@ -58,6 +58,7 @@ type Server struct {
 
 	sessions *sessions
 	secret   secretCache
+	known    knownTokens
 
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: nobody is asked

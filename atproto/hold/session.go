@@ -43,7 +43,16 @@ func (s *Server) authorize(r *http.Request, kind tokenKind) (claims, error) {
 	if err != nil {
 		return claims{}, err
 	}
-	return kind.verify(token, s.id.DID, secret, s.now())
+	if kind == accessToken {
+		if c, ok := s.known.get(token, secret, s.now()); ok {
+			return c, nil
+		}
+	}
+	c, err := kind.verify(token, s.id.DID, secret, s.now())
+	if err == nil && kind == accessToken {
+		s.known.add(token, secret, c)
+	}
+	return c, err
 }
 
 // secretCache is the secret of tokens and the password file that it is of.
