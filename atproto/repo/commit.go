@@ -2,7 +2,6 @@ package repo
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 
@@ -120,7 +119,7 @@ func (e errTree) Unwrap() error { return e.error }
 
 // addCommit makes one commit on top of w.next and puts it into the batch. On a
 // plain error neither has changed; on an errTree the tree has.
-func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write, swap *cid.Cid) (Result, error) {
+func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Result, error) {
 	if swap != nil && *swap != w.next.Commit {
 		return Result{}, &SwapError{w.next.Commit}
 	}
@@ -151,7 +150,7 @@ func (w *writer) addCommit(ctx context.Context, b *pebble.Batch, writes []Write,
 			return Result{}, errTree{err}
 		}
 	}
-	d, err := w.tree.diff(ctx)
+	d, err := w.tree.diff()
 	if err != nil {
 		return Result{}, errTree{err}
 	}

@@ -86,7 +86,7 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 			return Result{}, err
 		}
 	}
-	d, err := w.tree.diff(context.Background())
+	d, err := w.tree.diff()
 	if err != nil {
 		return Result{}, err
 	}

@@ -64,11 +64,8 @@ func after(prefix string) []byte {
 
 // CIDOf is the CID of a DAG-CBOR block: CIDv1, dag-cbor, sha2-256.
 func CIDOf(block []byte) cid.Cid {
-	hash, err := multihash.Sum(block, multihash.SHA2_256, -1)
-	if err != nil {
-		panic(err) // only for an unknown hash or length
-	}
-	return cid.NewCidV1(cid.DagCBOR, hash)
+	digest := sha256.Sum256(block)
+	return cidOfDigest(digest[:])
 }
 
 // digestOf gives the 32 bytes that follow the multihash's code and length.

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/repo/mst"
+	"github.com/ipfs/go-cid"
 )
 
 // node is an encoded node of the tree, taken apart where it lies: its slices
 // are of the encoded bytes. Reading goes over very many nodes, and mst's own
-// decoding makes a dozen objects of each. The writer uses mst's.
+// decoding makes a dozen objects of each.
 type node struct {
 	left    []byte // digest of the child before the first entry; nil: none
 	entries []nodeEntry
@@ -60,6 +64,62 @@ func (n *node) parse(digest, data []byte) error {
 		return fmt.Errorf("node %s: %w", cidOfDigest(digest), errDamaged)
 	}
 	return nil
+}
+
+// encodeNode is what parse reads. The children have to have their CIDs.
+func encodeNode(n *mst.Node) ([]byte, error) {
+	size, count := 64, 0
+	for i := range n.Entries {
+		if n.Entries[i].IsValue() {
+			size += 96 + len(n.Entries[i].Key)
+			count++
+		}
+	}
+	out := appendHead(append(make([]byte, 0, size), "\xa2\x61e"...), 4<<5, count)
+	var left, child *cid.Cid
+	var last []byte
+	for i := range n.Entries {
+		e := &n.Entries[i]
+		switch {
+		case e.IsValue():
+			shared := mst.CountPrefixLen(last, e.Key)
+			last = e.Key
+			out = appendHead(append(out, "\xa4\x61k"...), 2<<5, len(e.Key)-shared)
+			out = append(out, e.Key[shared:]...)
+			out = appendHead(append(out, "\x61p"...), 0, shared)
+			child = nil
+			if i+1 < len(n.Entries) && n.Entries[i+1].IsChild() {
+				child = n.Entries[i+1].ChildCID
+			}
+			out = appendLink(append(out, "\x61t"...), child)
+			out = appendLink(append(out, "\x61v"...), e.Value)
+		case i == 0:
+			left = e.ChildCID
+		case n.Entries[i-1].IsChild():
+			return nil, errors.New("two children of a node have no key between them")
+		}
+	}
+	return appendLink(append(out, "\x61l"...), left), nil
+}
+
+// appendHead writes the head of a CBOR item of a major type, with a number of
+// at most 16 bits.
+func appendHead(out []byte, major byte, n int) []byte {
+	switch {
+	case n < 24:
+		return append(out, major|byte(n))
+	case n < 1<<8:
+		return append(out, major|24, byte(n))
+	}
+	return append(out, major|25, byte(n>>8), byte(n))
+}
+
+// appendLink writes a CID of our kind, or null.
+func appendLink(out []byte, c *cid.Cid) []byte {
+	if c == nil {
+		return append(out, 0xf6)
+	}
+	return append(append(out, "\xd8\x2a\x58\x25\x00"...), c.KeyString()...)
 }
 
 // find says where the search for path goes on: to the record's digest, or to

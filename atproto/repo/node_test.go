@@ -61,6 +61,14 @@ func TestNode(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameAsMST(t, n, data)
+		decoded, err := mst.NodeDataFromCBOR(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := decoded.Node(nil)
+		if got, err := encodeNode(&again); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("encoded again: %v\n%x, mst says\n%x", err, got, data)
+		}
 		if err := n.parse(digestOf(CIDOf(nil)), data); err == nil {
 			t.Error("parsed under the digest of something else")
 		}

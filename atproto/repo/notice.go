@@ -44,7 +44,7 @@ func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 		return Result{}, q.work(w, b)
 	}
 	if len(q.notices) == 0 || q.commit {
-		if result, err = w.addCommit(context.WithoutCancel(q.ctx), b, q.writes, q.swap); err != nil {
+		if result, err = w.addCommit(b, q.writes, q.swap); err != nil {
 			return Result{}, err
 		}
 		w.rate.add(time.Now())

@@ -387,7 +387,7 @@ func TestProofVectors(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			before, err := tr.diff(context.Background())
+			before, err := tr.diff()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -407,7 +407,7 @@ func TestProofVectors(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			now, err := tr.diff(context.Background())
+			now, err := tr.diff()
 			if err != nil {
 				t.Fatal(err)
 			}

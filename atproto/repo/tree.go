@@ -2,13 +2,10 @@ package repo
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
-	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
-	blockstore "github.com/ipfs/go-ipfs-blockstore"
 )
 
 // keepNodes is how many nodes stay in memory between commits. Record keys
@@ -28,12 +25,12 @@ type tree struct {
 	mst  mst.Tree
 	load func(cid.Cid) ([]byte, error)
 
-	// stored are the nodes in memory that the last commit left behind.
-	stored map[cid.Cid]struct{}
+	touched []*mst.Node // that hydrate met since the last diff
+	held    int         // nodes in memory, or a few less
 }
 
 func emptyTree(load func(cid.Cid) ([]byte, error)) *tree {
-	return &tree{mst: mst.NewEmptyTree(), load: load, stored: map[cid.Cid]struct{}{}}
+	return &tree{mst: mst.NewEmptyTree(), load: load}
 }
 
 func loadTree(root cid.Cid, load func(cid.Cid) ([]byte, error)) (*tree, error) {
@@ -60,7 +57,7 @@ func (t *tree) node(c cid.Cid) (*mst.Node, error) {
 		return nil, err
 	}
 	n := nd.Node(&c)
-	t.stored[c] = struct{}{}
+	t.held++
 	return &n, nil
 }
 
@@ -96,6 +93,7 @@ func (t *tree) child(n *mst.Node, i int) (*mst.Node, error) {
 func (t *tree) hydrate(key []byte) error {
 	n := t.mst.Root
 	for {
+		t.touched = append(t.touched, n)
 		child, exact := search(n, key)
 		if exact >= 0 {
 			return t.hydrateBeside(n, exact)
@@ -151,6 +149,7 @@ func (t *tree) hydrateEdge(n *mst.Node, i int, outermost func(*mst.Node) int) er
 		if n, err = t.child(n, i); err != nil {
 			return err
 		}
+		t.touched = append(t.touched, n)
 		i = outermost(n)
 	}
 	return nil
@@ -194,66 +193,14 @@ func (t *tree) set(path string, c cid.Cid) error {
 	return nil
 }
 
-// diff is what a commit changes.
-type diff struct {
-	root  cid.Cid
-	proof []block   // the changed nodes, and those that let others undo the change
-	added []block   // the nodes to store
-	dead  []cid.Cid // the nodes to delete
-}
-
-func (t *tree) diff(ctx context.Context) (diff, error) {
-	t.mst.Root.Dirty = true // the root is in every commit, also in one without changes
-	var sink blockSink
-	root, err := t.mst.WriteDiffBlocks(ctx, &sink)
-	if err != nil {
-		return diff{}, fmt.Errorf("encode tree: %w", err)
-	}
-	d := diff{root: *root, proof: sink.blocks}
-	now := make(map[cid.Cid]struct{}, len(t.stored)+len(sink.blocks))
-	collect(t.mst.Root, now)
-	for _, b := range sink.blocks {
-		if _, ok := t.stored[b.cid]; !ok {
-			d.added = append(d.added, b)
-		}
-	}
-	for c := range t.stored {
-		if _, ok := now[c]; !ok {
-			d.dead = append(d.dead, c)
-		}
-	}
-	t.stored = now
-	return d, nil
-}
-
-func collect(n *mst.Node, into map[cid.Cid]struct{}) {
-	into[*n.CID] = struct{}{}
-	for i := range n.Entries {
-		if c := n.Entries[i].Child; c != nil {
-			collect(c, into)
-		}
-	}
-}
-
 // shrink lets go of all nodes but the root once there are many. Only after
 // they are stored, and never between set and diff.
 func (t *tree) shrink() {
-	if len(t.stored) <= keepNodes {
+	if t.held <= keepNodes {
 		return
 	}
 	for i := range t.mst.Root.Entries {
 		t.mst.Root.Entries[i].Child = nil
 	}
-	t.stored = map[cid.Cid]struct{}{*t.mst.Root.CID: {}}
-}
-
-// blockSink is as much of a blockstore as mst uses: Put.
-type blockSink struct {
-	blockstore.Blockstore
-	blocks []block
-}
-
-func (s *blockSink) Put(_ context.Context, b blocks.Block) error {
-	s.blocks = append(s.blocks, block{b.Cid(), b.RawData()})
-	return nil
+	t.held = 1
 }
