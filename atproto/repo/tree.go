@@ -10,7 +10,7 @@ import (
 
 // keepNodes is how many nodes stay in memory between commits. Record keys
 // mostly grow with time, so the next write walks the nodes of the last.
-const keepNodes = 256
+const keepNodes = 512
 
 // block is encoded DAG-CBOR under its CID.
 type block struct {
@@ -89,21 +89,21 @@ func (t *tree) child(n *mst.Node, i int) (*mst.Node, error) {
 
 // hydrate loads every node that setting or removing key can touch, or that
 // proves to others that it was done right: the search path, and where the key
-// is found, the edges of the two subtrees beside it, which removal merges.
-func (t *tree) hydrate(key []byte) error {
+// is found, the edges of the two subtrees beside it, which removal merges. It
+// returns the key's entry, nil if there is none.
+func (t *tree) hydrate(key []byte) (found *mst.NodeEntry, err error) {
 	n := t.mst.Root
 	for {
 		t.touched = append(t.touched, n)
 		child, exact := search(n, key)
 		if exact >= 0 {
-			return t.hydrateBeside(n, exact)
+			return &n.Entries[exact], t.hydrateBeside(n, exact)
 		}
 		if child < 0 {
-			return nil
+			return nil, nil
 		}
-		var err error
 		if n, err = t.child(n, child); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -157,23 +157,20 @@ func (t *tree) hydrateEdge(n *mst.Node, i int, outermost func(*mst.Node) int) er
 
 // get returns the CID at path, cid.Undef if there is none.
 func (t *tree) get(path string) (cid.Cid, error) {
-	if err := t.hydrate([]byte(path)); err != nil {
-		return cid.Undef, fmt.Errorf("read tree: %w", err)
-	}
-	c, err := t.mst.Get([]byte(path))
+	found, err := t.hydrate([]byte(path))
 	if err != nil {
 		return cid.Undef, fmt.Errorf("read tree: %w", err)
 	}
-	if c == nil {
+	if found == nil {
 		return cid.Undef, nil
 	}
-	return *c, nil
+	return *found.Value, nil
 }
 
 // set puts c at path; cid.Undef removes what is there.
 func (t *tree) set(path string, c cid.Cid) error {
 	key := []byte(path)
-	if err := t.hydrate(key); err != nil {
+	if _, err := t.hydrate(key); err != nil {
 		return fmt.Errorf("change tree: %w", err)
 	}
 	if c.Defined() {

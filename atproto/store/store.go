@@ -130,10 +130,20 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 		MemTableStopWritesThreshold: 3,
 		ReadOnly:                    s.cfg.ReadOnly,
 	}
+	options.ApplyCompressionSettings(compression)
 	if s.cfg.Apart.Valid() {
 		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, s.cfg.Apart, pebble.SpanPolicy{})
 	}
 	return options
+}
+
+// compression is for the lowest level alone: what is above it is soon written
+// again.
+func compression() pebble.DBCompressionSettings {
+	settings := pebble.DBCompressionNone
+	last := len(settings.Levels) - 1
+	settings.Levels[last] = pebble.DBCompressionFastest.Levels[last]
+	return settings
 }
 
 // survive runs a call into Pebble and returns its error. If the call panics, or
