@@ -60,8 +60,8 @@ func LegacyBlob(value any) (id string, found bool) {
 		if _, err := cid.Decode(id); ok1 && ok2 && len(value) == 2 && mime != "" && err == nil {
 			return id, true
 		}
-		for _, key := range sortedKeys(value) {
-			if id, found = LegacyBlob(value[key]); found {
+		for _, member := range sorted(value) {
+			if id, found = LegacyBlob(member); found {
 				return id, true
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"unicode/utf8"
 
@@ -14,7 +15,7 @@ import (
 // Marshal gives the canonical DAG-CBOR of a record whose values are nil, bool,
 // int64, string, atdata.CIDLink, atdata.Bytes, []any and map[string]any.
 func Marshal(object map[string]any) ([]byte, error) {
-	return appendCBOR(nil, object, maxDepth)
+	return appendCBOR(make([]byte, 0, 512), object, maxDepth)
 }
 
 func appendCBOR(out []byte, value any, depth int) ([]byte, error) {
@@ -83,12 +84,12 @@ func appendMap(out []byte, object map[string]any, depth int) (_ []byte, err erro
 		return nil, err
 	}
 	out = appendHead(out, majorMap, uint64(len(object)))
-	for _, key := range sortedKeys(object) {
+	for key, value := range sorted(object) {
 		if !utf8.ValidString(key) {
 			return nil, errors.New("key is not UTF-8")
 		}
 		out = append(appendHead(out, majorText, uint64(len(key))), key...)
-		if out, err = appendCBOR(out, object[key], depth-1); err != nil {
+		if out, err = appendCBOR(out, value, depth-1); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 	}
@@ -105,14 +106,21 @@ func checkMap(object map[string]any) error {
 	return checkType(object, nil)
 }
 
-// sortedKeys puts shorter keys first, as DAG-CBOR does.
-func sortedKeys(object map[string]any) []string {
-	keys := make([]string, 0, len(object))
-	for key := range object {
-		keys = append(keys, key)
+// sorted goes over an object, shorter keys first, as DAG-CBOR does.
+func sorted(object map[string]any) iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		var room [16]string
+		keys := room[:0]
+		for key := range object {
+			keys = append(keys, key)
+		}
+		slices.SortFunc(keys, compareKeys)
+		for _, key := range keys {
+			if !yield(key, object[key]) {
+				return
+			}
+		}
 	}
-	slices.SortFunc(keys, compareKeys)
-	return keys
 }
 
 func compareKeys(a, b string) int {

@@ -65,12 +65,12 @@ func (c catalog) checkObject(def lexicon.SchemaObject, base string, value any, p
 		}
 	}
 	// In the object's own order, so that the same input gets the same error.
-	for _, key := range sortedKeys(object) {
+	for key, value := range sorted(object) {
 		property, ok := def.Properties[key]
-		if !ok || object[key] == nil && slices.Contains(def.Nullable, key) {
+		if !ok || value == nil && slices.Contains(def.Nullable, key) {
 			continue
 		}
-		if err := c.check(property.Inner, base, object[key], path+"."+key); err != nil {
+		if err := c.check(property.Inner, base, value, path+"."+key); err != nil {
 			return err
 		}
 	}

@@ -48,12 +48,13 @@ func appendArray(out []byte, list []any) (_ []byte, err error) {
 
 func appendObject(out []byte, object map[string]any) (_ []byte, err error) {
 	out = append(out, '{')
-	for i, key := range sortedKeys(object) {
-		if i > 0 {
+	first := len(out)
+	for key, value := range sorted(object) {
+		if len(out) > first {
 			out = append(out, ',')
 		}
 		out = append(appendString(out, key), ':')
-		if out, err = appendJSON(out, object[key]); err != nil {
+		if out, err = appendJSON(out, value); err != nil {
 			return nil, err
 		}
 	}

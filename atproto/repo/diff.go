@@ -19,7 +19,7 @@ type diff struct {
 // to dirty nodes, and to those that hydrate met, which a change may have taken
 // out of the tree.
 func (t *tree) diff() (diff, error) {
-	d := differ{stored: make(map[cid.Cid]struct{}, len(t.touched))}
+	d := differ{stored: make(map[cid.Cid]struct{}, 32)}
 	for _, n := range t.touched {
 		if n.CID != nil { // otherwise it is new
 			d.stored[*n.CID] = struct{}{}

@@ -157,7 +157,9 @@ func (t *tree) hydrateEdge(n *mst.Node, i int, outermost func(*mst.Node) int) er
 
 // get returns the CID at path, cid.Undef if there is none.
 func (t *tree) get(path string) (cid.Cid, error) {
+	before := len(t.touched)
 	found, err := t.hydrate([]byte(path))
+	t.touched = t.touched[:before] // reading changes nothing
 	if err != nil {
 		return cid.Undef, fmt.Errorf("read tree: %w", err)
 	}
