@@ -25,7 +25,7 @@ func (t *tree) diff() (diff, error) {
 			d.stored[*n.CID] = struct{}{}
 		}
 	}
-	t.touched = t.touched[:0]
+	t.touched = make([]*mst.Node, 0, 64)         // the old one may be long, and holds nodes that are gone
 	if err := d.encode(t.mst.Root); err != nil { // also when it is not dirty: it is in every commit
 		return diff{}, fmt.Errorf("encode tree: %w", err)
 	}
@@ -33,7 +33,7 @@ func (t *tree) diff() (diff, error) {
 	for c := range d.stored {
 		d.dead = append(d.dead, c)
 	}
-	t.held += len(d.added)
+	t.held += len(d.added) - len(d.dead)
 	return d.diff, nil
 }
 

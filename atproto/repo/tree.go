@@ -10,7 +10,7 @@ import (
 
 // keepNodes is how many nodes stay in memory between commits. Record keys
 // mostly grow with time, so the next write walks the nodes of the last.
-const keepNodes = 512
+const keepNodes = 256
 
 // block is encoded DAG-CBOR under its CID.
 type block struct {
@@ -26,7 +26,7 @@ type tree struct {
 	load func(cid.Cid) ([]byte, error)
 
 	touched []*mst.Node // that hydrate met since the last diff
-	held    int         // nodes in memory, or a few less
+	held    int         // nodes in memory at the last diff, and those loaded since
 }
 
 func emptyTree(load func(cid.Cid) ([]byte, error)) *tree {
