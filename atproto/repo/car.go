@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bufio"
 	"encoding/binary"
 	"io"
 
@@ -36,8 +35,14 @@ func writeCARBlock(w io.Writer, c cid.Cid, data []byte) error {
 	return err
 }
 
+// buffered is a *bufio.Writer or a *bytes.Buffer.
+type buffered interface {
+	io.Writer
+	AvailableBuffer() []byte
+}
+
 // writeCARSection is writeCARBlock for a digest.
-func writeCARSection(w *bufio.Writer, digest, data []byte) error {
+func writeCARSection(w buffered, digest, data []byte) error {
 	head := binary.AppendUvarint(w.AvailableBuffer(), uint64(len(cidPrefix)+len(digest)+len(data)))
 	if _, err := w.Write(append(append(head, cidPrefix...), digest...)); err != nil {
 		return err

@@ -34,9 +34,15 @@ const cidPrefix = "\x01\x71\x12\x20"
 // right, "v": value}], "l": left} in canonical DAG-CBOR, with links of our kind
 // only. It refuses bytes that don't have this digest. It may use what n held.
 func (n *node) parse(digest, data []byte) error {
-	if sum := sha256.Sum256(data); !bytes.Equal(sum[:], digest) {
+	if sum := sha256.Sum256(data); !bytes.Equal(sum[:], digest) || !n.read(data) {
 		return fmt.Errorf("node %s: %w", cidOfDigest(digest), errDamaged)
 	}
+	return nil
+}
+
+// read is parse for bytes that are known to have their digest. It reports
+// whether they are a node.
+func (n *node) read(data []byte) bool {
 	p := nodeParser{rest: data}
 	p.literal("\xa2\x61e")
 	count := p.head(4 << 5)
@@ -53,17 +59,14 @@ func (n *node) parse(digest, data []byte) error {
 		p.literal("\x61v")
 		e.value = p.link()
 		if p.bad || e.shared > length {
-			return fmt.Errorf("node %s: %w", cidOfDigest(digest), errDamaged)
+			return false
 		}
 		length = e.shared + len(e.suffix)
 		n.entries = append(n.entries, e)
 	}
 	p.literal("\x61l")
 	n.left = p.linkOrNull()
-	if p.bad || len(p.rest) > 0 {
-		return fmt.Errorf("node %s: %w", cidOfDigest(digest), errDamaged)
-	}
-	return nil
+	return !p.bad && len(p.rest) == 0
 }
 
 // encodeNode is what parse reads. The children have to have their CIDs.

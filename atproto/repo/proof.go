@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -21,9 +20,9 @@ func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
 	defer r.release(v)
 	path := joinPath(collection, rkey)
 	var car bytes.Buffer // writing to it can't fail
-	out := bufio.NewWriterSize(&car, 4<<10)
-	writeCARHeader(out, v.Commit)
-	writeCARBlock(out, v.Commit, v.block)
+	car.Grow(8 << 10)
+	writeCARHeader(&car, v.Commit)
+	writeCARBlock(&car, v.Commit, v.block)
 	var n node
 	record, next := []byte(nil), digestOf(v.Data)
 	for next != nil {
@@ -31,7 +30,7 @@ func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("prove %s: %w", path, err)
 		}
-		writeCARSection(out, next, data)
+		writeCARSection(&car, next, data)
 		record, next = n.find(path)
 	}
 	if record != nil {
@@ -42,16 +41,16 @@ func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("prove %s: %w", path, err)
 		}
-		writeCARSection(out, record, data)
+		writeCARSection(&car, record, data)
 	}
-	out.Flush()
 	return car.Bytes(), nil
 }
 
 // node reads a node of the view's tree.
 func (r *Repo) node(v *view, n *node, digest []byte) ([]byte, error) {
 	if data := r.nodes.get(digest); data != nil {
-		return data, n.parse(digest, data)
+		n.read(data) // as it did when it was added
+		return data, nil
 	}
 	data, err := store.Read(v.snap, append([]byte(prefixNode), digest...))
 	if errors.Is(err, pebble.ErrNotFound) {
