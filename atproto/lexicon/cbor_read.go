@@ -57,7 +57,7 @@ func (d *decoder) head() (major byte, n uint64, err error) {
 	for _, b := range d.rest[1 : 1+width] {
 		n = n<<8 | uint64(b)
 	}
-	if len(appendHead(nil, major, n)) != 1+width {
+	if len(AppendHead(nil, major, n)) != 1+width {
 		return 0, 0, errNotDAG
 	}
 	d.rest = d.rest[1+width:]

@@ -33,16 +33,16 @@ func appendCBOR(out []byte, value any, depth int) ([]byte, error) {
 		if !utf8.ValidString(v) {
 			return nil, errors.New("text is not UTF-8")
 		}
-		return append(appendHead(out, majorText, uint64(len(v))), v...), nil
+		return append(AppendHead(out, majorText, uint64(len(v))), v...), nil
 	case atdata.Bytes:
-		return append(appendHead(out, majorBytes, uint64(len(v))), v...), nil
+		return append(AppendHead(out, majorBytes, uint64(len(v))), v...), nil
 	case atdata.CIDLink:
 		if !v.IsDefined() {
 			return nil, errors.New("link without a CID")
 		}
 		raw := v.CID().Bytes()
-		out = appendHead(out, majorTag, tagCID)
-		out = appendHead(out, majorBytes, uint64(len(raw)+1))
+		out = AppendHead(out, majorTag, tagCID)
+		out = AppendHead(out, majorBytes, uint64(len(raw)+1))
 		return append(append(out, 0), raw...), nil
 	case []any:
 		return appendList(out, v, depth)
@@ -58,16 +58,16 @@ func appendInteger(out []byte, n int64) ([]byte, error) {
 		return nil, fmt.Errorf("integer %d is beyond 2^53-1", n)
 	}
 	if n < 0 {
-		return appendHead(out, majorNegative, uint64(-1-n)), nil
+		return AppendHead(out, majorNegative, uint64(-1-n)), nil
 	}
-	return appendHead(out, majorUint, uint64(n)), nil
+	return AppendHead(out, majorUint, uint64(n)), nil
 }
 
 func appendList(out []byte, list []any, depth int) (_ []byte, err error) {
 	if depth == 0 {
 		return nil, errors.New("nested too deeply")
 	}
-	out = appendHead(out, majorArray, uint64(len(list)))
+	out = AppendHead(out, majorArray, uint64(len(list)))
 	for _, value := range list {
 		if out, err = appendCBOR(out, value, depth-1); err != nil {
 			return nil, err
@@ -83,12 +83,12 @@ func appendMap(out []byte, object map[string]any, depth int) (_ []byte, err erro
 	if err := checkMap(object); err != nil {
 		return nil, err
 	}
-	out = appendHead(out, majorMap, uint64(len(object)))
+	out = AppendHead(out, majorMap, uint64(len(object)))
 	for key, value := range sorted(object) {
 		if !utf8.ValidString(key) {
 			return nil, errors.New("key is not UTF-8")
 		}
-		out = append(appendHead(out, majorText, uint64(len(key))), key...)
+		out = append(AppendHead(out, majorText, uint64(len(key))), key...)
 		if out, err = appendCBOR(out, value, depth-1); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -127,7 +127,9 @@ func compareKeys(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-func appendHead(out []byte, major byte, n uint64) []byte {
+// AppendHead writes the head of a CBOR item (RFC 8949, section 3), in its
+// shortest form: the major type in the upper three bits, and its number.
+func AppendHead(out []byte, major byte, n uint64) []byte {
 	switch {
 	case n < 24:
 		return append(out, major|byte(n))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // node is an encoded node of the tree, taken apart where it lies: its slices
@@ -78,7 +79,7 @@ func encodeNode(n *mst.Node) ([]byte, error) {
 			count++
 		}
 	}
-	out := appendHead(append(make([]byte, 0, size), "\xa2\x61e"...), 4<<5, count)
+	out := lexicon.AppendHead(append(make([]byte, 0, size), "\xa2\x61e"...), 4<<5, uint64(count))
 	var left, child *cid.Cid
 	var last []byte
 	for i := range n.Entries {
@@ -87,9 +88,9 @@ func encodeNode(n *mst.Node) ([]byte, error) {
 		case e.IsValue():
 			shared := mst.CountPrefixLen(last, e.Key)
 			last = e.Key
-			out = appendHead(append(out, "\xa4\x61k"...), 2<<5, len(e.Key)-shared)
+			out = lexicon.AppendHead(append(out, "\xa4\x61k"...), 2<<5, uint64(len(e.Key)-shared))
 			out = append(out, e.Key[shared:]...)
-			out = appendHead(append(out, "\x61p"...), 0, shared)
+			out = lexicon.AppendHead(append(out, "\x61p"...), 0, uint64(shared))
 			child = nil
 			if i+1 < len(n.Entries) && n.Entries[i+1].IsChild() {
 				child = n.Entries[i+1].ChildCID
@@ -103,18 +104,6 @@ func encodeNode(n *mst.Node) ([]byte, error) {
 		}
 	}
 	return appendLink(append(out, "\x61l"...), left), nil
-}
-
-// appendHead writes the head of a CBOR item of a major type, with a number of
-// at most 16 bits.
-func appendHead(out []byte, major byte, n int) []byte {
-	switch {
-	case n < 24:
-		return append(out, major|byte(n))
-	case n < 1<<8:
-		return append(out, major|24, byte(n))
-	}
-	return append(out, major|25, byte(n>>8), byte(n))
 }
 
 // appendLink writes a CID of our kind, or null.
