@@ -183,7 +183,7 @@ func (g *gate) wrap(fs vfs.FS) vfs.FS {
 func isLogSync(op errorfs.Op) bool {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		return strings.HasSuffix(op.Path, ".log")
+		return strings.Contains(op.Path, "/log-")
 	}
 	return false
 }

@@ -18,7 +18,7 @@ const (
 // for an hour. Their files go when it is durable.
 func (w *writer) collect(b *pebble.Batch) (dropped []digest, err error) {
 	before := max(0, w.cfg.Now().Add(-blobGrace).UnixMicro())
-	it, err := w.store.DB.NewIter(&pebble.IterOptions{
+	it, err := w.store.NewIter(&pebble.IterOptions{
 		LowerBound: []byte(prefixIdleBlob),
 		UpperBound: binary.BigEndian.AppendUint64([]byte(prefixIdleBlob), uint64(before)),
 	})
@@ -50,12 +50,16 @@ func (r *Repo) Tidy(ctx context.Context) error {
 	case r.tidying <- done:
 	case <-r.closing:
 		return ErrClosed
+	case <-r.store.Dead():
+		return r.store.Failure()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
 	case err := <-done:
 		return err
+	case <-r.store.Dead():
+		return r.store.Failure()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -1,6 +1,9 @@
 package repo
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/tidings-dev/tidings/atproto/store"
 )
@@ -8,10 +11,28 @@ import (
 const memTable = 4 << 20
 
 func openStore(cfg Config, dir string) (*store.Store, error) {
-	return store.Open(storeConfig(cfg, dir))
+	s, err := store.Open(storeConfig(cfg, dir))
+	if errors.Is(err, store.ErrLog) {
+		err = fmt.Errorf("%w: %w", err, errDamaged)
+	}
+	return s, err
 }
 
+// openReadOnly opens a repository that is as it was left.
 func openReadOnly(cfg Config) (*store.Store, error) {
+	s, err := openDamaged(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if damage := s.Damage(); damage != nil {
+		s.Close()
+		return nil, fmt.Errorf("%w: %w", damage, errDamaged)
+	}
+	return s, nil
+}
+
+// openDamaged also opens one whose log is damaged, for who looks at that.
+func openDamaged(cfg Config) (*store.Store, error) {
 	if !exists(cfg.FS, cfg.Dir) {
 		return nil, ErrNotExist
 	}

@@ -168,7 +168,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 	oldest := w.oldest
 	if oldest.seq == 0 {
 		// The events of this batch are the first ones; the next look finds them.
-		return oldestEvent(w.store.DB, w.next)
+		return oldestEvent(w.store, w.next)
 	}
 	limit := uint64(w.cfg.EventsLimit)
 	cut := uint64(max(0, w.cfg.Now().Add(-w.cfg.EventsMaxAge).UnixMicro()))
@@ -178,7 +178,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 	}
 	// A sixteenth more than needed, so that the next commits needn't delete.
 	stay := limit - limit/16
-	kept, err := firstEvent(w.store.DB, cut, w.next, func(m mark) bool { return w.next.logged-m.logged <= stay })
+	kept, err := firstEvent(w.store, cut, w.next, func(m mark) bool { return w.next.logged-m.logged <= stay })
 	if err != nil {
 		return mark{}, err
 	}
@@ -194,7 +194,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (mark, error) {
 
 // drop deletes the events before end and notes which was the last of them.
 func (w *writer) drop(b *pebble.Batch, end []byte) error {
-	it, err := eventIter(w.store.DB, 0)
+	it, err := eventIter(w.store, 0)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/tidings-dev/tidings/atproto/store"
@@ -235,7 +236,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := it.Delete(nodeKey(*n.Left), nil); err != nil {
+	if err := it.Delete(nodeKey(*n.Left), pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Apply(context.Background(), []Write{note(Update, "k0-0", "y"), {Create, "aaa.example.note", "first", record("x")}}, nil)
@@ -258,7 +259,7 @@ func TestDamagedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	val[len(val)-1] ^= 1
-	if err := r.store.DB.Set(recordKey(path), val, nil); err != nil {
+	if err := r.store.DB.Set(recordKey(path), val, pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	r.publish(r.view.state) // readers' snapshot is older than the damage
@@ -277,6 +278,48 @@ func TestDamagedRecord(t *testing.T) {
 	if _, err := r.Block(CIDOf(record("one"))); !errors.Is(err, errDamaged) {
 		t.Errorf("Block: %v", err)
 	}
+}
+
+// TestCloseWhileDying closes a repository whose database has died under a write
+// that still waits for the disk.
+func TestCloseWhileDying(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	var armed atomic.Bool
+	waits, goes := make(chan bool, 1), make(chan bool)
+	cfg.FS = errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		switch {
+		case !armed.Load():
+		case isLogSync(op):
+			waits <- true
+			<-goes
+		case strings.Contains(op.Path, "MANIFEST"):
+			return errDisk
+		}
+		return nil
+	}))
+	r, err := Init(cfg, []Write{profile()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	armed.Store(true)
+	answered := make(chan error)
+	go func() {
+		_, err := r.Apply(context.Background(), []Write{note(Create, "a", "1")}, nil)
+		answered <- err
+	}()
+	<-waits
+	if _, err := r.store.AsyncFlush(); err != nil { // which meets the MANIFEST
+		t.Fatal(err)
+	}
+	if err := <-answered; !errors.Is(err, ErrUnknownOutcome) || !strings.Contains(err.Error(), errDisk.Error()) {
+		t.Errorf("the write: %v", err)
+	}
+	if err := r.Close(); !errors.Is(err, store.ErrStopped) {
+		t.Errorf("Close: %v", err)
+	}
+	close(goes)
+	<-r.stopped
 }
 
 // TestDeadDisk lets every write to the disk fail from one moment on: what was

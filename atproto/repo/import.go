@@ -120,7 +120,7 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 
 // changes compares the import with what is there.
 func (i *importer) changes(w *writer) ([]change, error) {
-	it, err := w.store.DB.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
+	it, err := w.store.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
 	if err != nil {
 		return nil, err
 	}

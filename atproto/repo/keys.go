@@ -26,7 +26,7 @@ import (
 //
 // Every block here is dag-cbor under sha2-256, so a digest stands for a CID.
 const (
-	formatNumber = 1
+	formatNumber = 2 // 1: before the store had a log of its own
 	digestSize   = 32
 
 	prefixNode   = "n/"

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/store"
 )
@@ -92,9 +93,9 @@ func TestProofOfDamage(t *testing.T) {
 		changed[len(changed)/2] ^= 1
 		for _, put := range [][]byte{changed, nil, sound} {
 			if put == nil {
-				err = r.store.DB.Delete(key, nil)
+				err = r.store.DB.Delete(key, pebble.NoSync)
 			} else {
-				err = r.store.DB.Set(key, put, nil)
+				err = r.store.DB.Set(key, put, pebble.NoSync)
 			}
 			if err != nil {
 				t.Fatal(err)

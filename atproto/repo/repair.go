@@ -90,12 +90,12 @@ func Repair(ctx context.Context, cfg RepairConfig) (Repaired, error) {
 }
 
 func repair(ctx context.Context, cfg RepairConfig) (Repaired, error) {
-	s, err := openReadOnly(cfg.Config)
+	s, err := openDamaged(cfg.Config)
 	if err != nil {
 		return Repaired{}, err
 	}
 	damaged := false
-	v, err := newVerifier(cfg.Config, s.DB, cfg.Old, func(p Problem) {
+	v, err := newVerifier(cfg.Config, s, cfg.Old, func(p Problem) {
 		damaged = damaged || p.Part != PartClock && p.Part != PartHead
 		if cfg.Found != nil {
 			cfg.Found(p)

@@ -337,6 +337,60 @@ func TestRepairBitOnDisk(t *testing.T) {
 	}
 }
 
+// A bit that a disk forgot in the log, which holds what is not in tables yet:
+// the server does not start on an earlier state, Verify says why, and Repair
+// gets back all before the bit.
+func TestRepairLog(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.FS, cfg.Dir = vfs.Default, filepath.Join(t.TempDir(), "hold")
+	filled(t, cfg, 5)
+	r := openRepo(t, cfg)
+	marks := []string{"first", "second", "third", "fourth"}
+	for _, mark := range marks {
+		apply(t, r, note(Create, mark, "the text of the "+mark))
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(cfg.Dir, "log-*"))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(err, logs)
+	}
+	content, err := os.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(content, []byte("the text of the third"))
+	if at < 0 {
+		t.Fatal("the third record is not in the log")
+	}
+	content[at] ^= 1
+	if err := os.WriteFile(logs[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(cfg); !errors.Is(err, errDamaged) || !errors.Is(err, store.ErrLog) {
+		t.Errorf("Open: %v", err)
+	}
+	if _, err := ReadStatus(cfg); !errors.Is(err, errDamaged) {
+		t.Errorf("ReadStatus: %v", err)
+	}
+	_, lines := verify(t, cfg)
+	if len(lines) != 1 || !strings.HasPrefix(lines[0], string(PartFile)) || !strings.Contains(lines[0], "log") {
+		t.Errorf("Verify: %q", lines)
+	}
+	mustRepair(t, RepairConfig{Config: cfg})
+	if report, lines := verify(t, cfg); len(lines) != 0 || report.Records != 8 {
+		t.Errorf("after Repair: %d records, %q", report.Records, lines)
+	}
+	r = openRepo(t, cfg)
+	for i, mark := range marks {
+		if _, _, err := r.Get("com.example.note", mark); errors.Is(err, ErrNotFound) != (i >= 2) {
+			t.Errorf("%s: %v", mark, err)
+		}
+	}
+}
+
 // servesNoLies reads all of a damaged repository as a server does: a right
 // record or an error, and once a damaged file was met no more writes.
 func servesNoLies(t testing.TB, cfg Config, m model) {

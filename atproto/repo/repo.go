@@ -182,7 +182,7 @@ func initStore(cfg Config, dir string, first []Write) (err error) {
 	if err := w.ready(); err != nil {
 		return err
 	}
-	b := s.DB.NewBatch()
+	b := s.NewBatch()
 	for _, q := range []request{
 		{notices: []Notice{Identity, Account}},
 		{writes: first, commit: true, notices: []Notice{Sync}},
@@ -219,7 +219,7 @@ func Open(cfg Config) (*Repo, error) {
 }
 
 func open(cfg Config, s *store.Store) (*Repo, error) {
-	on, err := loadHead(cfg, s.DB)
+	on, err := loadHead(cfg, s)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 		idle:     make(chan struct{}),
 		changed:  make(chan struct{}),
 	}
-	place, err := storedPlace(s.DB)
+	place, err := storedPlace(s)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +257,7 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 	return r, nil
 }
 
-func loadHead(cfg Config, db *pebble.DB) (state, error) {
+func loadHead(cfg Config, db pebble.Reader) (state, error) {
 	pub, err := cfg.Key.PublicKey()
 	if err != nil {
 		return state{}, fmt.Errorf("read signing key: %w", err)
@@ -266,7 +266,7 @@ func loadHead(cfg Config, db *pebble.DB) (state, error) {
 }
 
 // loadHeadOf loads a head that this key signed.
-func loadHeadOf(did string, key atcrypto.PublicKey, db *pebble.DB) (state, error) {
+func loadHeadOf(did string, key atcrypto.PublicKey, db pebble.Reader) (state, error) {
 	val, err := store.Read(db, keyHead)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return state{}, fmt.Errorf("it has no head: %w", errDamaged)
@@ -334,13 +334,15 @@ func (r *Repo) Close() error {
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
-		<-r.stopped
+		r.writerStopped()
 		return nil
 	}
 	r.closed = true
 	r.mu.Unlock()
 	close(r.closing)
-	<-r.stopped
+	if !r.writerStopped() {
+		return r.store.Close() // which says why
+	}
 	r.mu.Lock()
 	r.dropLocked(r.view)
 	r.mu.Unlock()
@@ -353,5 +355,15 @@ func (r *Repo) Close() error {
 			r.store.Close()
 		}()
 		return fmt.Errorf("close repository in %s: a reader still holds it", r.cfg.Dir)
+	}
+}
+
+// writerStopped waits for the writer, but not if that may never stop.
+func (r *Repo) writerStopped() bool {
+	select {
+	case <-r.stopped:
+		return true
+	case <-r.store.Dead():
+		return false
 	}
 }

@@ -65,7 +65,10 @@ func TestInitAndOpen(t *testing.T) {
 	if got := r.Head(); got.DID != cfg.DID || got.Rev <= head.Rev {
 		t.Errorf("head %+v", got)
 	}
-	if err := r.store.DB.Set(keyFormat, []byte{0, 0, 0, 2}, pebble.Sync); err != nil {
+	if err := r.store.DB.Set(keyFormat, []byte{0, 0, 0, formatNumber + 1}, pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()

@@ -49,7 +49,7 @@ func Restore(ctx context.Context, cfg Config, old []atcrypto.PublicKey, in io.Re
 		return Restored{}, fmt.Errorf("import into %s: %w", cfg.Dir, err)
 	}
 	var wrong error
-	v, err := newVerifier(cfg, s.DB, old, func(p Problem) { wrong = errors.Join(wrong, errors.New(p.String())) })
+	v, err := newVerifier(cfg, s, old, func(p Problem) { wrong = errors.Join(wrong, errors.New(p.String())) })
 	if err == nil {
 		err = v.readHead()
 	}
@@ -254,5 +254,5 @@ func (r *rebuild) sweep() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	return r.files.sweep(&blobIndex{db: r.store.DB}, r.cfg.Logger)
+	return r.files.sweep(&blobIndex{db: r.store}, r.cfg.Logger)
 }

@@ -33,10 +33,10 @@ func rotate(cfg Config, old atcrypto.PublicKey) (head Head, err error) {
 		return Head{}, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if on, err := loadHead(cfg, s.DB); err == nil {
+	if on, err := loadHead(cfg, s); err == nil {
 		return on.Head, nil
 	}
-	on, err := loadHeadOf(cfg.DID, old, s.DB)
+	on, err := loadHeadOf(cfg.DID, old, s)
 	if err != nil {
 		return Head{}, err
 	}
@@ -71,7 +71,7 @@ func SignedBy(cfg Config, key atcrypto.PublicKey) (bool, error) {
 		return false, err
 	}
 	defer s.Close()
-	_, err = loadHeadOf(cfg.DID, key, s.DB)
+	_, err = loadHeadOf(cfg.DID, key, s)
 	if errors.Is(err, ErrKey) {
 		return false, nil
 	}

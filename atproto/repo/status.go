@@ -46,7 +46,7 @@ func ReadStatus(cfg Config) (Status, error) {
 		return Status{}, fmt.Errorf("read status of the repository in %s: %w", cfg.Dir, err)
 	}
 	defer s.Close()
-	st, err := readStatus(cfg, s.DB)
+	st, err := readStatus(cfg, s)
 	if err != nil {
 		return st, fmt.Errorf("read status of the repository in %s: %w", cfg.Dir, err)
 	}
@@ -54,7 +54,7 @@ func ReadStatus(cfg Config) (Status, error) {
 	return st, nil
 }
 
-func readStatus(cfg Config, db *pebble.DB) (st Status, err error) {
+func readStatus(cfg Config, db pebble.Reader) (st Status, err error) {
 	on, err := loadHead(cfg, db)
 	if err != nil {
 		return st, err

@@ -69,7 +69,7 @@ func Verify(ctx context.Context, cfg Config, old []atcrypto.PublicKey, found fun
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repository: %w", err)
 	}
-	s, err := openReadOnly(cfg)
+	s, err := openDamaged(cfg)
 	if pebble.IsCorruptionError(err) {
 		found(Problem{PartFile, "", firstLine(err)})
 		return Report{Problems: 1}, nil
@@ -78,7 +78,7 @@ func Verify(ctx context.Context, cfg Config, old []atcrypto.PublicKey, found fun
 		return Report{}, fmt.Errorf("verify repository in %s: %w", cfg.Dir, err)
 	}
 	defer s.Close()
-	v, err := newVerifier(cfg, s.DB, old, found)
+	v, err := newVerifier(cfg, s, old, found)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repository: %w", err)
 	}
@@ -105,6 +105,7 @@ type verifier struct {
 	db     pebble.Reader
 	keys   []atcrypto.PublicKey // the account's, the current one first
 	found  func(Problem)
+	damage error // of the database's log
 	report Report
 
 	head  state  // zero if it is damaged
@@ -116,12 +117,12 @@ type verifier struct {
 	refs  blobUses
 }
 
-func newVerifier(cfg Config, db pebble.Reader, old []atcrypto.PublicKey, found func(Problem)) (*verifier, error) {
+func newVerifier(cfg Config, s *store.Store, old []atcrypto.PublicKey, found func(Problem)) (*verifier, error) {
 	key, err := cfg.Key.PublicKey()
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
-	return &verifier{cfg: cfg, db: db, keys: append([]atcrypto.PublicKey{key}, old...), found: found}, nil
+	return &verifier{cfg: cfg, db: s, damage: s.Damage(), keys: append([]atcrypto.PublicKey{key}, old...), found: found}, nil
 }
 
 func (v *verifier) wrong(part Part, where, format string, args ...any) {
@@ -130,6 +131,9 @@ func (v *verifier) wrong(part Part, where, format string, args ...any) {
 }
 
 func (v *verifier) run(ctx context.Context) error {
+	if v.damage != nil {
+		v.wrong(PartFile, "", "%s", firstLine(v.damage))
+	}
 	if err := v.readHead(); err != nil {
 		return err
 	}

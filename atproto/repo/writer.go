@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -43,6 +42,7 @@ type answer struct {
 type writer struct {
 	cfg     Config
 	store   *store.Store
+	commit  func(*pebble.Batch, *pebble.WriteOptions) error
 	clockID uint
 	next    state
 	tree    *tree
@@ -53,10 +53,10 @@ type writer struct {
 }
 
 func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
-	w := &writer{cfg: cfg, store: s, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg), rate: newRate(relayLimits)}
-	w.blobs = blobIndex{db: s.DB, pending: map[string][]byte{}}
+	w := &writer{cfg: cfg, store: s, commit: s.Commit, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg), rate: newRate(relayLimits)}
+	w.blobs = blobIndex{db: s, pending: map[string][]byte{}}
 	var err error
-	w.oldest, err = oldestEvent(s.DB, on)
+	w.oldest, err = oldestEvent(s, on)
 	return w, err
 }
 
@@ -70,7 +70,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 		}
 		return nil
 	}
-	b := w.store.DB.NewBatch() // closed by commit; after an error Pebble may still hold it
+	b := w.store.NewBatch() // closed by commit; after an error Pebble may still hold it
 	before, oldest := w.next, w.oldest
 	clear(w.blobs.pending)
 	var answers []answer
@@ -81,7 +81,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 		result, err := w.serve(b, q)
 		answers = append(answers, answer{result, err})
 		if q.work != nil && err != nil { // and may have left it half done
-			b = w.store.DB.NewBatch()
+			b = w.store.NewBatch()
 			w.next, w.tree = before, nil
 			break
 		}
@@ -137,7 +137,7 @@ func (w *writer) ready() error {
 }
 
 func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
-	data, err := store.Read(w.store.DB, nodeKey(c))
+	data, err := store.Read(w.store, nodeKey(c))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("node %s is missing: %w", c, errDamaged)
 	}
@@ -147,14 +147,13 @@ func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
 // finish adds the head to the batch, whose events come after the event before,
 // and makes it durable.
 func (w *writer) finish(b *pebble.Batch, before uint64) error {
-	b.Set(keyFormat, binary.BigEndian.AppendUint32(nil, formatNumber), nil)
 	b.Set(keyHead, w.next.encode(), nil)
 	oldest, err := w.trim(b, before)
 	if err != nil {
 		return err
 	}
 	w.oldest = oldest
-	return w.store.Commit(b, pebble.Sync)
+	return w.commit(b, pebble.Sync)
 }
 
 // tidy drops old events when nothing was written for long, and blobs that
@@ -163,7 +162,7 @@ func (w *writer) tidy(published func(state)) error {
 	if err := w.store.Failure(); err != nil {
 		return err
 	}
-	b := w.store.DB.NewBatch()
+	b := w.store.NewBatch()
 	oldest, err := w.trim(b, w.next.Seq)
 	if err != nil {
 		return err
@@ -172,18 +171,19 @@ func (w *writer) tidy(published func(state)) error {
 	if err != nil || b.Empty() {
 		return err
 	}
-	if err := w.store.Commit(b, pebble.Sync); err != nil {
+	if err := w.commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	w.oldest = oldest
 	published(w.next)
-	w.files.remove(w.store.DB, dropped, w.cfg.Logger)
+	w.files.remove(w.store, dropped, w.cfg.Logger)
 	return nil
 }
 
 // run is the one goroutine that writes.
 func (r *Repo) run(w *writer) {
 	defer close(r.stopped)
+	w.commit = w.store.CommitHere
 	often := time.NewTicker(tidyEvery)
 	defer often.Stop()
 	for {
@@ -246,17 +246,24 @@ func (r *Repo) submit(q request) (Result, error) {
 
 // hand gives a request to the writer and waits for its answer.
 func (r *Repo) hand(q request) (Result, error) {
+	if err := r.store.Failure(); err != nil {
+		return Result{}, err
+	}
 	q.answer = make(chan answer, 1)
 	select {
 	case r.requests <- q:
 	case <-r.closing:
 		return Result{}, ErrClosed
+	case <-r.store.Dead():
+		return Result{}, r.store.Failure()
 	case <-q.ctx.Done():
 		return Result{}, fmt.Errorf("wait to write: %w", q.ctx.Err())
 	}
 	select {
 	case a := <-q.answer:
 		return a.result, a.err
+	case <-r.store.Dead(): // and with it, perhaps, the writer
+		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, r.store.Failure())
 	case <-q.ctx.Done():
 		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, q.ctx.Err())
 	}

@@ -1,8 +1,9 @@
 // Package store opens Pebble databases so that they tell the truth on a disk
 // that fails, and never end the process they live in.
 //
-// It owns the options, the format number, the reserve of free space and what
-// is known of a database's health. What keys mean is left to who opens one.
+// It owns the options, the log of what isn't in tables yet, the format number,
+// the reserve of free space and what is known of a database's health. What keys
+// mean is left to who opens one.
 package store
 
 import (
@@ -36,8 +37,8 @@ type Config struct {
 	Name string // "repository", for errors and the log
 
 	// FormatKey holds the format number of what is in the database, 4 bytes big
-	// endian; one above Format is refused. Whoever fills a new database writes
-	// it.
+	// endian; one above Format is refused, and one below it raised. Nobody else
+	// writes it.
 	FormatKey []byte
 	Format    uint32
 
@@ -69,7 +70,13 @@ type Store struct {
 	cfg Config
 	log *slog.Logger
 
+	commits sync.Mutex    // of the order in which batches are logged and applied
+	wal     *logWriter    // nil if read only
+	unread  *pebble.Batch // what the log has and the tables don't, if read only; nil: nothing
+	damage  error         // of the log, if read only
+
 	dead       chan struct{} // closed when fatal is set
+	trouble    chan error    // has room for one failed flush or compaction
 	mu         sync.Mutex
 	fatal      error // the first thing that Pebble can't go on from
 	background error // the last failed flush or compaction, until one succeeds
@@ -83,22 +90,45 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{})}
+	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{}), trouble: make(chan error, 1)}
 	cache := pebble.NewCache(cfg.CacheSize)
 	defer cache.Unref()
 	options := s.options(cache)
-	err := s.survive(func() (err error) {
-		s.DB, err = pebble.Open(cfg.Dir, options)
+	// Pebble would try a flush that fails again without end.
+	err := s.survive(func() error { return s.open(options) }, s.trouble)
+	if err == nil {
+		return s, nil
+	}
+	if s.Failure() == nil && s.DB != nil {
+		err = errors.Join(err, s.survive(s.DB.Close, nil))
+	}
+	return nil, err
+}
+
+func (s *Store) open(options *pebble.Options) (err error) {
+	if s.DB, err = pebble.Open(s.cfg.Dir, options); err != nil {
 		return err
-	})
+	}
+	format, err := s.readFormat()
+	if s.cfg.ReadOnly {
+		if err == nil {
+			err = s.readUnread()
+		}
+		if pebble.IsCorruptionError(err) {
+			s.damage, err = err, nil
+		}
+		return err
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.checkFormat(); err != nil {
-		s.DB.Close()
-		return nil, err
+	if format < s.cfg.Format {
+		val := binary.BigEndian.AppendUint32(nil, s.cfg.Format)
+		if err := s.DB.Set(s.cfg.FormatKey, val, pebble.NoSync); err != nil {
+			return err
+		}
 	}
-	return s, nil
+	return s.replay()
 }
 
 func (s *Store) options(cache *pebble.Cache) *pebble.Options {
@@ -130,6 +160,7 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 		MemTableStopWritesThreshold: 3,
 		ReadOnly:                    s.cfg.ReadOnly,
 	}
+	options.DisableWAL = true // we have the log
 	options.ApplyCompressionSettings(compression)
 	if s.cfg.Apart.Valid() {
 		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, s.cfg.Apart, pebble.SpanPolicy{})
@@ -148,8 +179,9 @@ func compression() pebble.DBCompressionSettings {
 
 // survive runs a call into Pebble and returns its error. If the call panics, or
 // any goroutine of Pebble meets Fatalf, it returns at once with that failure:
-// the call may then wait for a goroutine that is gone.
-func (s *Store) survive(call func() error) error {
+// the call may then wait for a goroutine that is gone. So it does at trouble, if
+// that isn't nil.
+func (s *Store) survive(call func() error, trouble <-chan error) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -165,42 +197,77 @@ func (s *Store) survive(call func() error) error {
 			return failure
 		}
 		return err
+	case err := <-trouble:
+		s.setFatal(err)
+		return s.Failure()
 	case <-s.dead:
 		return s.Failure()
 	}
 }
 
-func (s *Store) checkFormat() error {
+// readFormat is the format number in the tables, 0 in a new database.
+func (s *Store) readFormat() (uint32, error) {
 	val, err := Read(s.DB, s.cfg.FormatKey)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil // new
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(val) != 4 {
-		return errors.New("its format number is damaged: restore it from a backup")
+		return 0, errors.New("its format number is damaged: restore it from a backup")
 	}
-	if got := binary.BigEndian.Uint32(val); got > s.cfg.Format {
-		return fmt.Errorf("it has format %d and this program knows up to %d: %w", got, s.cfg.Format, ErrNewer)
+	got := binary.BigEndian.Uint32(val)
+	if got > s.cfg.Format {
+		return 0, fmt.Errorf("it has format %d and this program knows up to %d: %w", got, s.cfg.Format, ErrNewer)
 	}
-	return nil
+	return got, nil
 }
 
 // Commit writes a batch and closes it; with pebble.Sync it returns once the
-// batch is fsynced. After an error nothing more can be written: what Pebble has
-// in memory is no longer what is on disk.
+// batch is fsynced, without once the operating system has it. After an error
+// nothing more can be written: what is in memory is no longer what is on disk.
 func (s *Store) Commit(b *pebble.Batch, options *pebble.WriteOptions) error {
+	return s.survive(func() error { return s.CommitHere(b, options) }, nil)
+}
+
+// CommitHere is Commit for who writes a lot and spares it a goroutine. Its
+// caller may be lost in it, or ended, once the store is Dead.
+func (s *Store) CommitHere(b *pebble.Batch, options *pebble.WriteOptions) error {
+	s.commits.Lock()
+	defer s.commits.Unlock()
 	if err := s.Failure(); err != nil {
 		return err
 	}
-	err := s.survive(func() error { return b.Commit(options) })
-	if err != nil {
+	if err := s.commit(b, options.GetSync()); err != nil {
 		s.setFatal(err)
 		return s.Failure()
 	}
 	return b.Close()
 }
+
+func (s *Store) commit(b *pebble.Batch, sync bool) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	if err := b.Set(keyLogged, binary.BigEndian.AppendUint64(nil, s.wal.next), nil); err != nil {
+		return err
+	}
+	if err := s.wal.append(b.Repr()); err != nil {
+		return err
+	}
+	if sync {
+		if err := s.wal.sync(); err != nil {
+			return err
+		}
+	}
+	return b.Commit(pebble.NoSync)
+}
+
+// Dead is closed when nothing more can be written before a restart.
+func (s *Store) Dead() <-chan struct{} { return s.dead }
 
 // Set writes one value as Commit does.
 func (s *Store) Set(key, val []byte, options *pebble.WriteOptions) error {
@@ -267,6 +334,10 @@ var errFile = errors.New("the disk has changed a file of it")
 // once: the pause keeps it from filling the processor.
 func (s *Store) backgroundFailed(err error) {
 	s.setBackground(err)
+	select {
+	case s.trouble <- err:
+	default:
+	}
 	time.Sleep(50 * time.Millisecond)
 }
 
@@ -303,7 +374,18 @@ func (s *Store) Close() error {
 	if err := s.Failure(); err != nil {
 		return err
 	}
-	return s.survive(s.DB.Close)
+	return s.survive(func() error {
+		s.commits.Lock()
+		defer s.commits.Unlock()
+		var err error
+		if s.wal != nil {
+			err = s.wal.close()
+		}
+		if s.unread != nil {
+			err = s.unread.Close()
+		}
+		return errors.Join(err, s.DB.Close())
+	}, nil)
 }
 
 // Read copies a value out.

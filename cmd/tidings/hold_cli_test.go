@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // newHold makes an account in a folder of its own.
@@ -49,13 +50,13 @@ func expect(t *testing.T, dir string, code int, args []string, says ...string) (
 // damage changes the database of a hold behind its back.
 func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
 	t.Helper()
-	db, err := pebble.Open(filepath.Join(dir, "data", "hold"), &pebble.Options{FormatMajorVersion: pebble.FormatNewest})
+	db, err := store.Open(store.Config{Dir: filepath.Join(dir, "data", "hold"), FormatKey: []byte("f"), Format: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := db.NewBatch()
 	change(b)
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := db.Commit(b, pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -8,18 +8,16 @@
 package state
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-const format = 1
+const format = 2 // 1: before the store had a log of its own
 
 var formatKey = []byte("format")
 
@@ -45,25 +43,11 @@ func Open(cfg Config) (*store.Store, error) {
 		FS:        cfg.FS,
 		Logger:    cfg.Logger,
 	})
+	if errors.Is(err, store.ErrLog) {
+		err = fmt.Errorf("%w: restore it from a backup", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
 	}
-	if err := begin(s); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
-	}
 	return s, nil
-}
-
-// begin gives a new store its format number.
-func begin(s *store.Store) error {
-	_, err := store.Read(s, formatKey)
-	if !errors.Is(err, pebble.ErrNotFound) {
-		return err
-	}
-	b := s.NewBatch()
-	if err := b.Set(formatKey, binary.BigEndian.AppendUint32(nil, format), nil); err != nil {
-		return err
-	}
-	return s.Commit(b, pebble.Sync)
 }
