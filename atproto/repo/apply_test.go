@@ -330,7 +330,7 @@ func TestGroupRefusals(t *testing.T) {
 	all := batch
 	for len(batch) > 0 {
 		rounds++
-		batch = w.group(batch, func(state) {})
+		batch = w.group(batch, func(state) func() { return func() {} })
 	}
 	if rounds != 2 {
 		t.Errorf("%d groups, want 2", rounds)

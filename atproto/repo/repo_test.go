@@ -327,7 +327,7 @@ func TestEventRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.tidy(func(state) {}); err != nil {
+		if err := w.tidy(func(state) func() { return func() {} }); err != nil {
 			t.Fatal(err)
 		}
 		if got := countKeys(t, s.DB, prefixEvent); got != 0 {

@@ -12,18 +12,21 @@ type view struct {
 	refs int // readers, and one for being the newest; guarded by Repo.mu
 }
 
-// publish shows a durable state to readers and wakes those who wait for it.
-func (r *Repo) publish(s state) {
-	v := &view{state: s, snap: r.store.DB.NewSnapshot(), refs: 1}
+// publish shows a durable state to readers and wakes those who wait for it. What
+// it returns lets go of the state before; Pebble takes its time for that.
+func (r *Repo) publish(s state) (release func()) {
+	v := &view{state: s, snap: r.store.NewSnapshot(), refs: 1}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.views++ // before the old one goes: none at all means that a closed repository is idle
-	if r.view != nil {
-		r.dropLocked(r.view)
-	}
+	old := r.view
+	r.views++
 	r.view = v
 	close(r.changed)
 	r.changed = make(chan struct{})
+	if old == nil {
+		return func() {}
+	}
+	return func() { r.release(old) }
 }
 
 // acquire gives the newest view; release it.

@@ -63,7 +63,7 @@ func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
 // group applies requests, each as its own commit, with one fsync for all. It
 // returns the requests that it didn't get to. Nobody is answered before the
 // fsync, since a refusal too may rest on a commit that isn't durable yet.
-func (w *writer) group(requests []request, published func(state)) (rest []request) {
+func (w *writer) group(requests []request, published func(state) func()) (rest []request) {
 	if err := w.ready(); err != nil {
 		for _, q := range requests {
 			q.answer <- answer{err: err}
@@ -102,7 +102,7 @@ func (w *writer) group(requests []request, published func(state)) (rest []reques
 			}
 			return rest
 		}
-		published(w.next)
+		defer published(w.next)() // after the answers
 	}
 	if w.tree != nil {
 		w.tree.shrink()
@@ -158,7 +158,7 @@ func (w *writer) finish(b *pebble.Batch, before uint64) error {
 
 // tidy drops old events when nothing was written for long, and blobs that
 // nothing refers to.
-func (w *writer) tidy(published func(state)) error {
+func (w *writer) tidy(published func(state) func()) error {
 	if err := w.store.Failure(); err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (w *writer) tidy(published func(state)) error {
 		return err
 	}
 	w.oldest = oldest
-	published(w.next)
+	published(w.next)()
 	w.files.remove(w.store, dropped, w.cfg.Logger)
 	return nil
 }
