@@ -182,7 +182,7 @@ func (g *gate) wrap(fs vfs.FS) vfs.FS {
 
 func isLogSync(op errorfs.Op) bool {
 	switch op.Kind {
-	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+	case errorfs.OpFileSync, errorfs.OpFileSyncData:
 		return strings.Contains(op.Path, "/log-")
 	}
 	return false

@@ -225,8 +225,10 @@ func (s *Store) readFormat() (uint32, error) {
 }
 
 // Commit writes a batch and closes it; with pebble.Sync it returns once the
-// batch is fsynced, without once the operating system has it. After an error
-// nothing more can be written: what is in memory is no longer what is on disk.
+// batch is fsynced, without once the operating system has it. It can be read a
+// little earlier: whoever must not see what isn't durable reads from a snapshot.
+// After an error nothing more can be written: what is in memory is no longer
+// what is on disk.
 func (s *Store) Commit(b *pebble.Batch, options *pebble.WriteOptions) error {
 	return s.survive(func() error { return s.CommitHere(b, options) }, nil)
 }
@@ -259,11 +261,17 @@ func (s *Store) commit(b *pebble.Batch, sync bool) (err error) {
 		return err
 	}
 	if sync {
-		if err := s.wal.sync(); err != nil {
+		if err := s.wal.beginSync(); err != nil { // and the disk works while Pebble does
 			return err
 		}
 	}
-	return b.Commit(pebble.NoSync)
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	if sync {
+		return s.wal.sync()
+	}
+	return nil
 }
 
 // Dead is closed when nothing more can be written before a restart.
