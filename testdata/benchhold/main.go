@@ -133,30 +133,31 @@ func load() string {
 	return string(text[:14])
 }
 
-// measure has the rows in two parts: those that read come first, while both
-// repositories are of one size.
+// measure takes one row after another, so that what a row leaves to be tidied
+// burdens no other. Those that read come first, while both repositories are of
+// one size, and of the rest those that write little.
 func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp, profiles string) (results, error) {
 	got := results{}
 	ends := time.Now().Add(p.total)
-	for _, part := range [][]row{reading, writing} {
-		part = slices.DeleteFunc(slices.Clone(part), func(r row) bool { return !chosen.MatchString(r.name) })
+	for _, r := range slices.Concat(reading, writing) {
+		if !chosen.MatchString(r.name) {
+			continue
+		}
 		for round := range p.rounds + 1 { // the first one warms up
-			for _, r := range part {
-				if time.Now().After(ends) {
-					fmt.Printf("stopped in round %d of %d: %s are over\n", round, p.rounds, p.total)
-					return got, nil
-				}
-				keep := ""
-				if round == p.rounds && profiles != "" {
-					keep = filepath.Join(profiles, r.file())
-				}
-				pair, err := turns(ctx, p, both, r, round, keep)
-				if err != nil {
-					return nil, err
-				}
-				if round > 0 {
-					got[r.name] = append(got[r.name], pair)
-				}
+			if time.Now().After(ends) {
+				fmt.Printf("stopped in round %d of %d of %s: %s are over\n", round, p.rounds, r.name, p.total)
+				return got, nil
+			}
+			keep := ""
+			if round == p.rounds && profiles != "" {
+				keep = filepath.Join(profiles, r.file())
+			}
+			pair, err := turns(ctx, p, both, r, round, keep)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				got[r.name] = append(got[r.name], pair)
 			}
 		}
 	}
