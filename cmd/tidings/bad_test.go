@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,13 +158,7 @@ func (s *server) edit(old, new string) {
 // With its Redis down the registry serves, and says that it is degraded.
 func TestRedisDownAtStart(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	s := newServer(t, settings{options: fmt.Sprintf("redis: {addrs: [%q]}", addr)})
+	s := newServer(t, settings{options: fmt.Sprintf("redis: {addrs: [%q]}", freeAddr(t))})
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(1))
 	s.drained()
