@@ -108,6 +108,21 @@ func logFiles(t testing.TB, cfg Config) (names []string) {
 	return names
 }
 
+// inLog makes a database of which nothing is in tables yet.
+func inLog(t testing.TB, fs vfs.FS, batches int) Config {
+	t.Helper()
+	cfg := testConfig(fs)
+	cfg.MemTable = 64 << 20
+	s := open(t, cfg)
+	for n := range batches {
+		commit(t, s, n+1, 50_000, pebble.Sync)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
 // TestPowerCut cuts the power at arbitrary moments: a prefix of the batches is
 // there, with all that were synced. Where only the process was killed all are
 // there, and stay when the power is cut later.
@@ -385,17 +400,9 @@ func TestFullDisk(t *testing.T) {
 		return nil
 	})
 	disk := vfs.NewCrashableMem()
-	large := testConfig(disk)
-	large.MemTable = 64 << 20 // nothing comes to tables
-	s := open(t, large)
-	for n := range 60 {
-		commit(t, s, n+1, 50_000, pebble.Sync)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	inLog(t, disk, 60)
 	older := vfs.NewMem()
-	db, err := pebble.Open("db", &pebble.Options{FS: older, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{s}})
+	db, err := pebble.Open("db", &pebble.Options{FS: older, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{&Store{log: slog.New(slog.DiscardHandler)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +415,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s = open(t, testConfig(disk.CrashClone(vfs.CrashCloneCfg{})))
+	s := open(t, testConfig(disk.CrashClone(vfs.CrashCloneCfg{})))
 	defer s.Close()
 	if got := last(t, s); got != 60 {
 		t.Errorf("%d batches when the disk is well", got)
@@ -419,15 +426,7 @@ func TestFullDisk(t *testing.T) {
 func TestLostFile(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewMem()
-	cfg := testConfig(disk)
-	cfg.MemTable = 64 << 20 // nothing comes to tables
-	s := open(t, cfg)
-	for n := range 90 {
-		commit(t, s, n+1, 50_000, pebble.Sync)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	cfg := inLog(t, disk, 90)
 	if names := logFiles(t, cfg); len(names) < 3 {
 		t.Fatal(names)
 	}
@@ -439,7 +438,7 @@ func TestLostFile(t *testing.T) {
 	}
 
 	cfg = testConfig(vfs.NewMem())
-	s = open(t, cfg)
+	s := open(t, cfg)
 	for n := range 90 {
 		commit(t, s, n+1, 5_000, pebble.Sync) // some come to tables
 	}
