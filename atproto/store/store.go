@@ -111,8 +111,10 @@ func (s *Store) open(options *pebble.Options) (err error) {
 	}
 	format, err := s.readFormat()
 	if s.cfg.ReadOnly {
-		if err == nil {
-			err = s.readUnread()
+		if err == nil || pebble.IsCorruptionError(err) { // what the log has may be whole
+			if failed := s.readUnread(); failed != nil {
+				err = failed
+			}
 		}
 		if pebble.IsCorruptionError(err) {
 			s.damage, err = err, nil
