@@ -156,6 +156,9 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 					s.setBackground(nil)
 				}
 			},
+			PossibleAPIMisuse: func(i pebble.PossibleAPIMisuseInfo) {
+				s.log.Error("a key was not set once and deleted once", "dir", s.cfg.Dir, "found", i.String())
+			},
 		},
 		MaxOpenFiles:                200,
 		MemTableSize:                s.cfg.MemTable,
