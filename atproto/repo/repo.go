@@ -343,9 +343,7 @@ func (r *Repo) Close() error {
 	if !r.writerStopped() {
 		return r.store.Close() // which says why
 	}
-	r.mu.Lock()
-	r.dropLocked(r.view)
-	r.mu.Unlock()
+	r.release(r.view)
 	select {
 	case <-r.idle:
 		return r.store.Close()

@@ -41,21 +41,25 @@ func (r *Repo) acquire() (*view, error) {
 }
 
 func (r *Repo) release(v *view) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.dropLocked(v)
-}
-
-func (r *Repo) dropLocked(v *view) {
-	v.refs--
-	if v.refs > 0 {
+	if !r.leave(v) {
 		return
 	}
+	// Pebble takes its time for this, and others want the lock.
 	if err := v.snap.Close(); err != nil {
 		r.cfg.Logger.Error("close snapshot", "error", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.views--
 	if r.closed && r.views == 0 {
 		close(r.idle)
 	}
+}
+
+// leave reports whether nobody needs the view any more.
+func (r *Repo) leave(v *view) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v.refs--
+	return v.refs == 0
 }
