@@ -55,6 +55,7 @@ type stream struct {
 func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
 	allowBrowsers(w.Header())
 	if r.Method == http.MethodOptions {
+		allowAnyCall(w.Header())
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -84,9 +85,13 @@ func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
 // allowBrowsers lets scripts of any site call: nothing here depends on cookies.
 func allowBrowsers(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "*")
+}
+
+// allowAnyCall answers a browser that asks before it calls.
+func allowAnyCall(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
 	h.Set("Access-Control-Allow-Headers", "*, Authorization")
-	h.Set("Access-Control-Expose-Headers", "*")
 	h.Set("Access-Control-Max-Age", "86400")
 }
 
