@@ -1,9 +1,14 @@
 package hold
 
 import (
+	"bytes"
 	"io"
 	"strconv"
+	"sync"
 )
+
+// proofs are buffers of a proof's size, which is 2 to 8 KiB as a rule.
+var proofs = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
 
 // syncGetRecord is com.atproto.sync.getRecord: the signed commit, the nodes
 // down to where the record is or would be, and the record. Without a record it
@@ -15,13 +20,17 @@ func (s *Server) syncGetRecord(c *call) (any, error) {
 	if err := s.mustBeHead(c, "commit"); err != nil {
 		return nil, err
 	}
-	car, err := s.repo.Proof(c.param("collection"), c.param("rkey"))
-	if err != nil {
+	car := proofs.Get().(*bytes.Buffer)
+	car.Reset()
+	if err := s.repo.Proof(car, c.param("collection"), c.param("rkey")); err != nil {
 		return nil, err
 	}
-	c.reply.Set("Content-Length", strconv.Itoa(len(car)))
+	c.reply.Set("Content-Length", strconv.Itoa(car.Len()))
 	return carOf(func(out io.Writer) error {
-		_, err := out.Write(car)
+		_, err := out.Write(car.Bytes())
+		if car.Cap() <= 64<<10 {
+			proofs.Put(car)
+		}
 		return err
 	}), nil
 }

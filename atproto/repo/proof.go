@@ -9,28 +9,27 @@ import (
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-// Proof is a CAR that proves to whoever trusts our key which record is at a
+// Proof writes a CAR that proves to whoever trusts our key which record is at a
 // path, or that there is none: the signed commit, which is the root, the nodes
-// down to where the record is or would be, and the record if there is one.
-func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
+// down to where the record is or would be, and the record if there is one. After
+// an error it is not whole.
+func (r *Repo) Proof(car *bytes.Buffer, collection, rkey string) error { // writing to it can't fail
 	v, err := r.acquire()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.release(v)
 	path := joinPath(collection, rkey)
-	var car bytes.Buffer // writing to it can't fail
-	car.Grow(8 << 10)
-	writeCARHeader(&car, v.Commit)
-	writeCARBlock(&car, v.Commit, v.block)
-	var n node
+	writeCARHeader(car, v.Commit)
+	writeCARBlock(car, v.Commit, v.block)
+	n := node{entries: make([]nodeEntry, 0, 16)} // few nodes have more
 	record, next := []byte(nil), digestOf(v.Data)
 	for next != nil {
 		data, err := r.node(v, &n, next)
 		if err != nil {
-			return nil, fmt.Errorf("prove %s: %w", path, err)
+			return fmt.Errorf("prove %s: %w", path, err)
 		}
-		writeCARSection(&car, next, data)
+		writeCARSection(car, next, data)
 		record, next = n.find(path)
 	}
 	if record != nil {
@@ -39,11 +38,11 @@ func (r *Repo) Proof(collection, rkey string) ([]byte, error) {
 			err = errDamaged
 		}
 		if err != nil {
-			return nil, fmt.Errorf("prove %s: %w", path, err)
+			return fmt.Errorf("prove %s: %w", path, err)
 		}
-		writeCARSection(&car, record, data)
+		writeCARSection(car, record, data)
 	}
-	return car.Bytes(), nil
+	return nil
 }
 
 // node reads a node of the view's tree.

@@ -17,11 +17,11 @@ import (
 // checkProof has indigo find in the proof what is at a path.
 func checkProof(t testing.TB, r *Repo, rkey string, want cid.Cid) {
 	t.Helper()
-	car, err := r.Proof("com.example.note", rkey)
-	if err != nil {
+	var car bytes.Buffer
+	if err := r.Proof(&car, "com.example.note", rkey); err != nil {
 		t.Fatal(err)
 	}
-	commit, loaded, err := indigo.LoadRepoFromCAR(context.Background(), bytes.NewReader(car))
+	commit, loaded, err := indigo.LoadRepoFromCAR(context.Background(), &car)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestProofOfDamage(t *testing.T) {
 			}
 			r.publish(r.view.state) // readers' snapshot is older than the damage
 			r.nodes = nodeCache{}
-			_, err := r.Proof("com.example.note", "a")
+			err := r.Proof(new(bytes.Buffer), "com.example.note", "a")
 			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, errDamaged) {
 				t.Errorf("%s of %d bytes, %v", name, len(put), err)
 			}
@@ -121,9 +121,11 @@ func BenchmarkProof(b *testing.B) {
 		apply(b, r, writes...)
 	}
 	b.ReportAllocs()
+	var car bytes.Buffer
 	for b.Loop() {
 		w := layer(rand.IntN(n))
-		if _, err := r.Proof(w.Collection, w.RKey); err != nil {
+		car.Reset()
+		if err := r.Proof(&car, w.Collection, w.RKey); err != nil {
 			b.Fatal(err)
 		}
 	}
