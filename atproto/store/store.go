@@ -141,7 +141,6 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 		// On few cores a compaction takes its time from those who write. With more
 		// tables at level 0 there are fewer of them.
 		L0CompactionThreshold: 8,
-		LBaseMaxBytes:         16 << 20,
 		Logger:                pebbleLog{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.backgroundFailed,
