@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,6 +347,59 @@ func TestDamagedLog(t *testing.T) {
 	}
 	if most := int((end - begin) / 97); damaged < most*3/4 {
 		t.Errorf("damage was seen %d times of %d", damaged, most)
+	}
+}
+
+// TestDamagedFormat: where the block of the format number is damaged, a reader
+// still gets what only the log has.
+func TestDamagedFormat(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	s := open(t, testConfig(disk))
+	const inTables, batches = 20, 25
+	for n := range inTables {
+		commit(t, s, n+1, 4000, pebble.Sync)
+	}
+	if err := s.Compact(t.Context(), []byte("a"), []byte("~~"), false); err != nil {
+		t.Fatal(err)
+	}
+	for n := inTables; n < batches; n++ {
+		commit(t, s, n+1, 100, pebble.Sync)
+	}
+	levels, err := s.SSTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := slices.Concat(levels...)
+	if len(tables) != 1 {
+		t.Fatal(tables)
+	}
+	after := disk.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := after.OpenReadWrite(fmt.Sprintf("db/%s.sst", tables[0].FileNum), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{0xff, 0xff}, 20); err != nil { // in the first block
+		t.Fatal(err)
+	}
+	f.Close()
+	cfg := testConfig(after)
+	cfg.ReadOnly = true
+	r := open(t, cfg)
+	defer r.Close()
+	if _, err := Read(r, cfg.FormatKey); !pebble.IsCorruptionError(err) {
+		t.Fatal("the format number can be read:", err)
+	}
+	if !pebble.IsCorruptionError(r.Damage()) {
+		t.Error(r.Damage())
+	}
+	for n := inTables; n < batches; n++ {
+		if _, err := Read(r, fmt.Append([]byte("own"), n+1)); err != nil {
+			t.Errorf("batch %d: %v", n+1, err)
+		}
 	}
 }
 
