@@ -8,7 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-const memTable = 4 << 20
+const memTable = 6 << 20
 
 func openStore(cfg Config, dir string) (*store.Store, error) {
 	s, err := store.Open(storeConfig(cfg, dir))

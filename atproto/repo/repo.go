@@ -53,7 +53,7 @@ type Config struct {
 	Now     func() time.Time // nil: time.Now
 	Reserve uint64           // bytes of free disk below which writes are refused; 0: 1 GiB
 
-	CacheSize    int64         // bytes of blocks that are kept in memory; 0: 8 MiB
+	CacheSize    int64         // bytes of blocks that are kept in memory; 0: 6 MiB
 	EventsMaxAge time.Duration // how long firehose frames are kept; 0: 72 h
 	EventsLimit  int64         // bytes of firehose frames that are kept; 0: 1 GiB
 
@@ -78,7 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Reserve = 1 << 30
 	}
 	if c.CacheSize == 0 {
-		c.CacheSize = 8 << 20
+		c.CacheSize = 6 << 20
 	}
 	if c.EventsMaxAge == 0 {
 		c.EventsMaxAge = 72 * time.Hour
