@@ -156,7 +156,7 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 				}
 			},
 			PossibleAPIMisuse: func(i pebble.PossibleAPIMisuseInfo) {
-				s.log.Error("a key was not set once and deleted once", "dir", s.cfg.Dir, "found", i.String())
+				s.log.Error(s.cfg.Name+" deletes what it did not set just once; verify says what that left", "dir", s.cfg.Dir, "found", i.String())
 			},
 		},
 		MaxOpenFiles:                200,
