@@ -19,10 +19,12 @@ import (
 type deaf struct{}
 
 func (deaf) Intend(context.Context, notifier.Push) (Intent, error) { return deaf{}, nil }
-func (deaf) Delete(context.Context, notifier.Delete) error         { return nil }
 func (deaf) Pull(notifier.Pull)                                    {}
 func (deaf) Complete(context.Context) error                        { return nil }
 func (deaf) Abandon()                                              {}
+func (deaf) Release()                                              {}
+
+func (deaf) IntendDelete(context.Context, notifier.Delete) (Intent, error) { return deaf{}, nil }
 
 type oneManifest struct {
 	distribution.ManifestService

@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -39,15 +42,17 @@ type call struct {
 	got       bool          // a manifest,
 	pull      notifier.Pull // this one
 	unsaid    error         // a delete that happened and could not be recorded
+	refused   error         // a delete that could not be noted and did not happen
 }
 
 // push is one Put of the request. The host makes one; a middleware outside of
 // ours may make more.
 type push struct {
 	notifier.Push
-	intent Intent
-	stored bool // the inner Put returned nil
-	tagged bool // the inner Tag returned nil, or there is no tag
+	intent  Intent
+	stored  bool // the inner Put returned nil
+	unknown bool // the inner Put has not returned, or failed after it may have stored the manifest
+	tagged  bool // the inner Tag returned nil, or there is no tag
 }
 
 var errAnswered = errors.New("the request is answered already")
@@ -65,17 +70,28 @@ func (c *call) intend(ctx context.Context, p notifier.Push) (*push, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := &push{Push: p, intent: intent, tagged: p.Tag == ""}
+	opened := &push{Push: p, intent: intent, unknown: true, tagged: p.Tag == ""}
 	c.mu.Lock()
 	c.pushes = append(c.pushes, opened)
 	c.mu.Unlock()
 	return opened, nil
 }
 
-func (c *call) stored(p *push) {
+// put notes how the inner Put ended.
+func (c *call) put(p *push, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.stored = true
+	p.stored, p.unknown = err == nil, err != nil && !refusedPut(err)
+}
+
+// refusedPut reports whether storage has looked at a manifest and refused it. Of
+// any other error it is not known what storage did before.
+func refusedPut(err error) bool {
+	var verification distribution.ErrManifestVerification
+	var unverified distribution.ErrManifestUnverified
+	var code errcode.Error
+	return errors.As(err, &verification) || errors.As(err, &unverified) || errors.As(err, &code) ||
+		errors.Is(err, distribution.ErrUnsupported) || errors.Is(err, distribution.ErrAccessDenied)
 }
 
 func (c *call) tagged(tag, digest string) {
@@ -108,6 +124,15 @@ func (c *call) unrecorded(d notifier.Delete, err error) {
 	c.unsaid = errors.Join(c.unsaid, err)
 }
 
+// undeletable notes that a delete was refused before it reached storage. It turns
+// the answer into a 503.
+func (c *call) undeletable(d notifier.Delete, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requestID = d.RequestID
+	c.refused = errors.Join(c.refused, err)
+}
+
 // settle completes the request's event, once, by the status that is about to
 // go out. An error means that the status must not: it would acknowledge what
 // is not recorded.
@@ -133,16 +158,23 @@ func (c *call) finish(success, delivered bool) error {
 	if c.got && delivered {
 		c.handler.recorder.Pull(c.pull)
 	}
-	if len(c.pushes) == 0 && c.unsaid == nil {
-		return nil
+	if len(c.pushes) == 0 {
+		if success {
+			return errors.Join(c.unsaid, c.refused)
+		}
+		return c.refused
 	}
 	// The client may leave as soon as its push is stored.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.request.Context()), recordTimeout)
 	defer cancel()
 	var failed error
 	for _, p := range c.pushes {
-		if !success || !p.stored || !p.tagged {
+		if !p.stored && !p.unknown {
 			p.intent.Abandon()
+			continue
+		}
+		if !success || !p.stored || !p.tagged {
+			p.intent.Release()
 			continue
 		}
 		if err := p.intent.Complete(ctx); err != nil {
@@ -153,9 +185,9 @@ func (c *call) finish(success, delivered bool) error {
 		}
 	}
 	if !success {
-		return nil
+		return c.refused
 	}
-	return errors.Join(failed, c.unsaid)
+	return errors.Join(failed, c.unsaid, c.refused)
 }
 
 // actor is who authenticated to the registry. A name that nobody checked (no

@@ -20,35 +20,38 @@ import (
 
 var errFault = errors.New("fault")
 
-// Whatever fails around a push, its intent is completed or abandoned exactly
-// once, and only a push that is whole is completed.
+// Whatever fails around a push, its intent ends exactly once: only a push that is
+// whole is completed, only one that storage has refused is abandoned, and storage
+// is asked about any other.
 func TestPushFaults(t *testing.T) {
 	t.Parallel()
 	type inner = func() (digest.Digest, error)
 	failingTag := func(inner func() error) error { return errFault }
-	const intend, complete, abandon = "intend app:v1 IMAGE", "complete app:v1 IMAGE", "abandon app:v1 IMAGE"
+	const intend, complete, release = "intend app:v1 IMAGE", "complete app:v1 IMAGE", "release app:v1 IMAGE"
 	for _, c := range []struct {
 		name         string
 		inner, outer hooks
 		status       int // 0: the connection is cut
 		want         []string
 	}{
-		{name: "put fails, not applied", status: 500, want: []string{intend, abandon},
+		{name: "put fails, not applied", status: 500, want: []string{intend, release},
 			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { return "", errFault }}},
-		{name: "put fails, yet applied", status: 500, want: []string{intend, abandon},
+		{name: "put fails, yet applied", status: 500, want: []string{intend, release},
 			inner: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
-		{name: "tag fails, not applied", status: 500, want: []string{intend, abandon}, inner: hooks{tag: failingTag}},
-		{name: "tag fails, yet applied", status: 500, want: []string{intend, abandon},
+		{name: "put is refused", status: 405, want: []string{intend, "abandon app:v1 IMAGE"},
+			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { return "", distribution.ErrUnsupported }}},
+		{name: "tag fails, not applied", status: 500, want: []string{intend, release}, inner: hooks{tag: failingTag}},
+		{name: "tag fails, yet applied", status: 500, want: []string{intend, release},
 			inner: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
-		{name: "a middleware outside of ours fails after put", status: 500, want: []string{intend, abandon},
+		{name: "a middleware outside of ours fails after put", status: 500, want: []string{intend, release},
 			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
-		{name: "a middleware outside of ours fails after tag", status: 500, want: []string{intend, abandon},
+		{name: "a middleware outside of ours fails after tag", status: 500, want: []string{intend, release},
 			outer: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
 		{name: "a middleware outside of ours puts twice", status: 201, want: []string{intend, intend, complete, complete},
 			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return put() }}},
-		{name: "panic in put", want: []string{intend, abandon},
+		{name: "panic in put", want: []string{intend, release},
 			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { panic(http.ErrAbortHandler) }}},
-		{name: "panic between put and tag", want: []string{intend, abandon},
+		{name: "panic between put and tag", want: []string{intend, release},
 			outer: hooks{tag: func(func() error) error { panic(http.ErrAbortHandler) }}},
 		{name: "panic when all is stored", want: []string{intend, complete},
 			outer: hooks{tag: func(tag func() error) error { _ = tag(); panic(http.ErrAbortHandler) }}},
@@ -170,6 +173,38 @@ func TestDeleteNotRecorded(t *testing.T) {
 	if a := r.do("GET", "/v2/app/manifests/v2", nil, "Accept", anything); a.status != 404 {
 		t.Errorf("still there: status %d", a.status)
 	}
+}
+
+// A delete that cannot be noted does not happen.
+func TestDeleteNotNoted(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+	r.tape.undeletable = func(notifier.Delete) error { return errDisk }
+	for _, reference := range []string{"v1", image.digest} {
+		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
+		code, message := envelope(t, got)
+		if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "not deleted") || strings.Contains(string(got.body), "secret") {
+			t.Errorf("%s: got %d %s", reference, got.status, got.body)
+		}
+		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", anything); a.status != 200 {
+			t.Errorf("%s is gone: status %d", reference, a.status)
+		}
+	}
+}
+
+// A delete of which nobody knows whether it happened is left to storage.
+func TestDeleteFails(t *testing.T) {
+	t.Parallel()
+	r := hear(t, &hooks{untag: func(_ context.Context, untag func() error) error { _ = untag(); return errFault }}, &hooks{})
+	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
+	r.mustPush("app", "v1", image)
+	r.tape.take()
+	if got := r.do("DELETE", "/v2/app/manifests/v1", nil); got.status != 500 {
+		t.Errorf("status %d, want 500", got.status)
+	}
+	r.heard("delete", "release delete app:v1 ", "status 500")
 }
 
 // A delete that happened is heard even if the request fails afterwards.

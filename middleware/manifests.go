@@ -10,6 +10,8 @@ import (
 	"github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -41,14 +43,13 @@ func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, opt
 		Actor:      actor(ctx),
 		RequestID:  requestID(ctx),
 	}
+	intended.Layers, intended.Children = listed(manifest)
 	push, err := call.intend(ctx, intended)
 	if err != nil {
 		return "", m.refusal(ctx, intended, err)
 	}
 	dgst, err := m.ManifestService.Put(ctx, manifest, options...)
-	if err == nil {
-		call.stored(push)
-	}
+	call.put(push, err)
 	return dgst, err
 }
 
@@ -89,17 +90,15 @@ func (m *manifests) Get(ctx context.Context, dgst digest.Digest, options ...dist
 	return manifest, nil
 }
 
+// Delete notes the delete before it happens. One of a manifest that is not there
+// is noted too: its records may be, from a delete that was interrupted.
 func (m *manifests) Delete(ctx context.Context, dgst digest.Digest) error {
-	if err := m.ManifestService.Delete(ctx, dgst); err != nil {
-		return err
-	}
-	m.handler.deleted(ctx, notifier.Delete{
+	return m.handler.remove(ctx, notifier.Delete{
 		Repository: m.name,
 		Digest:     dgst.String(),
 		Actor:      actor(ctx),
 		RequestID:  requestID(ctx),
-	})
-	return nil
+	}, func() error { return m.ManifestService.Delete(ctx, dgst) })
 }
 
 func tagOf(options []distribution.ManifestServiceOption) string {
@@ -111,6 +110,34 @@ func tagOf(options []distribution.ManifestServiceOption) string {
 	return ""
 }
 
+// listed is what the host has parsed already: how many layers an image lists,
+// or which children an index does.
+func listed(manifest distribution.Manifest) (layers int, children []string) {
+	switch m := manifest.(type) {
+	case *schema2.DeserializedManifest:
+		return len(m.Layers), nil
+	case *ocischema.DeserializedManifest:
+		return len(m.Layers), nil
+	case *ocischema.DeserializedImageIndex:
+		return 0, digests(m.Manifests)
+	case *manifestlist.DeserializedManifestList:
+		children = make([]string, len(m.Manifests))
+		for i := range m.Manifests {
+			children[i] = m.Manifests[i].Digest.String()
+		}
+		return 0, children
+	}
+	return 0, nil
+}
+
+func digests(list []v1.Descriptor) []string {
+	all := make([]string, len(list))
+	for i := range list {
+		all[i] = list[i].Digest.String()
+	}
+	return all
+}
+
 // describe fills in what the host has parsed already.
 func describe(p *notifier.Pull, manifest distribution.Manifest) {
 	p.MediaType, _, _ = manifest.Payload()
@@ -119,15 +146,7 @@ func describe(p *notifier.Pull, manifest distribution.Manifest) {
 		p.ConfigMediaType, p.Layers = m.Config.MediaType, m.Layers
 	case *ocischema.DeserializedManifest:
 		p.ConfigMediaType, p.Layers = m.Config.MediaType, m.Layers
-	case *ocischema.DeserializedImageIndex:
-		p.Children = make([]string, len(m.Manifests))
-		for i := range m.Manifests {
-			p.Children[i] = m.Manifests[i].Digest.String()
-		}
-	case *manifestlist.DeserializedManifestList:
-		p.Children = make([]string, len(m.Manifests))
-		for i := range m.Manifests {
-			p.Children[i] = m.Manifests[i].Digest.String()
-		}
+	default:
+		_, p.Children = listed(manifest)
 	}
 }

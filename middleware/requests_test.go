@@ -80,11 +80,12 @@ func TestRequests(t *testing.T) {
 		{"referrers, which the host does not have", "GET", "/v2/oss/app/referrers/" + image.digest, nil, nil, 404, nil},
 
 		{"DELETE of a tag", "DELETE", path + "multi", nil, nil, 202, []string{"delete oss/app:multi "}},
-		{"DELETE of an unknown tag", "DELETE", path + "multi", nil, nil, 404, nil},
+		{"DELETE of an unknown tag", "DELETE", path + "multi", nil, nil, 404, []string{"abandon delete oss/app:multi "}},
 		{"push under a second tag", "PUT", path + "latest", image.body, put(image), 201, []string{"intend oss/app:latest IMAGE", "complete oss/app:latest IMAGE"}},
 		{"DELETE of a digest that two tags point at", "DELETE", path + image.digest, nil, nil, 202,
 			[]string{"delete oss/app: IMAGE", "delete oss/app:latest ", "delete oss/app:v1 "}},
-		{"DELETE of an unknown digest", "DELETE", path + digest.FromString("?").String(), nil, nil, 404, nil},
+		{"DELETE of an unknown digest, whose records may be left", "DELETE", path + digest.FromString("?").String(), nil, nil, 404,
+			[]string{"delete oss/app: " + digest.FromString("?").String()}},
 	}
 	for _, s := range steps {
 		got := r.do(s.method, s.path, s.body, s.header...)
@@ -164,8 +165,8 @@ func TestFacts(t *testing.T) {
 		}
 	}
 	const repo, actor = "a/manifests/b", "silly"
-	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Actor: actor})
-	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Actor: actor})
+	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor})
+	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor})
 	check("pull of the index", tp.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
 		Children: []string{image.digest}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
 	layers := tp.pulls[1].Layers

@@ -37,13 +37,18 @@ func (w *response) refuse() {
 	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag", "Content-Length"} {
 		w.Header().Del(name)
 	}
-	_ = errcode.ServeJSON(w.ResponseWriter, unavailable(w.call.request.Method, w.call.requestID))
+	_ = errcode.ServeJSON(w.ResponseWriter, unavailable(w.call))
 }
 
-func unavailable(method, request string) errcode.Error {
+func unavailable(c *call) errcode.Error {
+	request := c.requestID
 	what := "the manifest may be stored, but the push could not be recorded and is not acknowledged; push again"
-	if method == http.MethodDelete {
-		what = "it is deleted, but the registry could not record that"
+	switch {
+	case c.request.Method != http.MethodDelete:
+	case c.refused != nil:
+		what = "the delete could not be recorded; what could not be recorded was not deleted; try again"
+	default:
+		what = "it is deleted, but the registry could not record that yet"
 	}
 	return errcode.ErrorCodeUnavailable.WithMessage(
 		fmt.Sprintf("%s (the registry's log has the reason, request %s)", what, request))

@@ -33,8 +33,8 @@ func TestResponse(t *testing.T) {
 		{"flushes", func(w http.ResponseWriter) { w.(http.Flusher).Flush() }, 200, "", []string{"complete"}},
 		{"flushes through a controller", func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }, 200, "", []string{"complete"}},
 		{"sends an early hint", func(w http.ResponseWriter) { w.WriteHeader(103); w.WriteHeader(201) }, 201, "", []string{"status 103", "complete", "status 201"}},
-		{"fails", func(w http.ResponseWriter) { http.Error(w, "no", 500) }, 500, "no\n", []string{"abandon", "status 500"}},
-		{"redirects", func(w http.ResponseWriter) { w.WriteHeader(304) }, 304, "", []string{"abandon", "status 304"}},
+		{"fails", func(w http.ResponseWriter) { http.Error(w, "no", 500) }, 500, "no\n", []string{"release", "status 500"}},
+		{"redirects", func(w http.ResponseWriter) { w.WriteHeader(304) }, 304, "", []string{"release", "status 304"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,7 +126,7 @@ func answerTo(t *testing.T, tape *tape, handle func(http.ResponseWriter)) answer
 			t.Error(err)
 			return
 		}
-		c.stored(p)
+		c.put(p, nil)
 		tape.take()
 		handle(w)
 	}))

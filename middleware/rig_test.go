@@ -46,10 +46,11 @@ type tape struct {
 	pulls   []notifier.Pull
 	deletes []notifier.Delete
 
-	intend   func(notifier.Push) error
-	complete func(context.Context, notifier.Push) error
-	deleted  func(notifier.Delete) error
-	deleting func(context.Context)
+	intend      func(notifier.Push) error
+	complete    func(context.Context, notifier.Push) error
+	undeletable func(notifier.Delete) error
+	deleted     func(notifier.Delete) error
+	deleting    func(context.Context)
 }
 
 func (tp *tape) note(format string, args ...any) {
@@ -85,19 +86,42 @@ func (tp *tape) Intend(_ context.Context, p notifier.Push) (Intent, error) {
 	return &tapeIntent{tape: tp, push: p}, nil
 }
 
-func (tp *tape) Delete(ctx context.Context, d notifier.Delete) error {
+func (tp *tape) IntendDelete(_ context.Context, d notifier.Delete) (Intent, error) {
 	tp.mu.Lock()
 	tp.deletes = append(tp.deletes, d)
 	tp.mu.Unlock()
-	tp.note("delete %s:%s %s", d.Repository, d.Tag, d.Digest)
-	if tp.deleting != nil {
-		tp.deleting(ctx)
+	if tp.undeletable != nil {
+		if err := tp.undeletable(d); err != nil {
+			tp.note("refuse delete %s:%s %s", d.Repository, d.Tag, d.Digest)
+			return nil, err
+		}
 	}
-	if tp.deleted != nil {
-		return tp.deleted(d)
+	return &tapeDelete{tp, d}, nil
+}
+
+// tapeDelete notes only how the delete ended.
+type tapeDelete struct {
+	tape   *tape
+	delete notifier.Delete
+}
+
+func (i *tapeDelete) end(how string) {
+	i.tape.note("%s %s:%s %s", how, i.delete.Repository, i.delete.Tag, i.delete.Digest)
+}
+
+func (i *tapeDelete) Complete(ctx context.Context) error {
+	i.end("delete")
+	if i.tape.deleting != nil {
+		i.tape.deleting(ctx)
+	}
+	if i.tape.deleted != nil {
+		return i.tape.deleted(i.delete)
 	}
 	return ctx.Err()
 }
+
+func (i *tapeDelete) Abandon() { i.end("abandon delete") }
+func (i *tapeDelete) Release() { i.end("release delete") }
 
 func (tp *tape) Pull(p notifier.Pull) {
 	tp.mu.Lock()
@@ -129,6 +153,7 @@ func (i *tapeIntent) Complete(ctx context.Context) error {
 }
 
 func (i *tapeIntent) Abandon() { i.end("abandon") }
+func (i *tapeIntent) Release() { i.end("release") }
 
 // leaving notes each status when it leaves the server, after everything else.
 type leaving struct {

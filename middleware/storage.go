@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -13,66 +12,158 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/tidings-dev/tidings/notifier"
 )
 
-// stored asks the registry's storage what became of a push whose process died
-// before it knew. It opens the storage as garbage-collect does, and only when
-// it is asked. The app's own is not to be had, nor needed: this reads.
+// stored tells the notifier what the registry's storage has. It opens the storage
+// as garbage-collect does, and only when it is asked. The app's own is not to be
+// had, nor needed: this reads.
 type stored struct {
-	open func() (distribution.Namespace, error)
+	ctx    context.Context // of what the driver does by itself
+	config *configuration.Configuration
+
+	mu     sync.Mutex
+	opened distribution.Namespace
 }
 
 func newStored(ctx context.Context, config *configuration.Configuration) *stored {
-	return &stored{open: sync.OnceValues(func() (distribution.Namespace, error) {
-		driver, err := factory.Create(ctx, config.Storage.Type(), maps.Clone(config.Storage.Parameters()))
-		if err != nil {
-			return nil, fmt.Errorf("open the registry's storage: %w", err)
-		}
-		namespace, err := storage.NewRegistry(ctx, driver)
-		if err != nil {
-			return nil, fmt.Errorf("open the registry's storage: %w", err)
-		}
-		return namespace, nil
-	})}
+	return &stored{ctx: ctx, config: config}
 }
 
-// Has reports whether the push came to be: the repository has the manifest
-// and, if there is a tag, the tag points at it. An error means that storage
-// could not say.
-func (s *stored) Has(ctx context.Context, repository, tag, dgst string) (bool, error) {
-	name, err := reference.WithName(repository)
-	if err != nil {
-		return false, fmt.Errorf("look for %s in storage: %w", repository, err)
+// open opens the storage, and tries again at the next call if that fails.
+func (s *stored) open() (distribution.Namespace, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened != nil {
+		return s.opened, nil
 	}
-	want, err := digest.Parse(dgst)
+	driver, err := factory.Create(s.ctx, s.config.Storage.Type(), maps.Clone(s.config.Storage.Parameters()))
 	if err != nil {
-		return false, fmt.Errorf("look for %s@%s in storage: %w", repository, dgst, err)
+		return nil, fmt.Errorf("open the registry's storage: %w", err)
 	}
-	namespace, err := s.open()
+	namespace, err := storage.NewRegistry(s.ctx, driver)
+	if err != nil {
+		return nil, fmt.Errorf("open the registry's storage: %w", err)
+	}
+	s.opened = namespace
+	return namespace, nil
+}
+
+// Has reports whether the repository has the manifest.
+func (s *stored) Has(ctx context.Context, repository, dgst string) (bool, error) {
+	manifests, want, err := s.manifests(ctx, repository, dgst)
 	if err != nil {
 		return false, err
-	}
-	repo, err := namespace.Repository(ctx, name)
-	if err != nil {
-		return false, fmt.Errorf("look for %s in storage: %w", repository, err)
-	}
-	manifests, err := repo.Manifests(ctx)
-	if err != nil {
-		return false, fmt.Errorf("look for %s in storage: %w", repository, err)
 	}
 	exists, err := manifests.Exists(ctx, want)
 	if err != nil {
 		return false, fmt.Errorf("look for %s@%s in storage: %w", repository, dgst, err)
 	}
-	if !exists || tag == "" {
-		return exists, nil
+	return exists, nil
+}
+
+// Manifest returns a manifest as it is stored, or notifier.ErrNotStored.
+func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaType string, payload []byte, err error) {
+	manifests, want, err := s.manifests(ctx, repository, dgst)
+	if err != nil {
+		return "", nil, err
 	}
-	desc, err := repo.Tags(ctx).Get(ctx, tag)
-	if unknown := (distribution.ErrTagUnknown{}); errors.As(err, &unknown) {
-		return false, nil
+	manifest, err := manifests.Get(ctx, want)
+	if err != nil && isGone(err) {
+		return "", nil, notifier.ErrNotStored
+	}
+	if err == nil {
+		mediaType, payload, err = manifest.Payload()
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for %s:%s in storage: %w", repository, tag, err)
+		return "", nil, fmt.Errorf("read %s@%s from storage: %w", repository, dgst, err)
 	}
-	return desc.Digest == want, nil
+	return mediaType, payload, nil
+}
+
+// Tagged returns the digest that a tag points at, or notifier.ErrNotStored.
+func (s *stored) Tagged(ctx context.Context, repository, tag string) (string, error) {
+	repo, err := s.repository(ctx, repository)
+	if err != nil {
+		return "", err
+	}
+	desc, err := repo.Tags(ctx).Get(ctx, tag)
+	if err != nil && isGone(err) {
+		return "", notifier.ErrNotStored
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for %s:%s in storage: %w", repository, tag, err)
+	}
+	return desc.Digest.String(), nil
+}
+
+// Repositories calls visit with the name of each repository.
+func (s *stored) Repositories(ctx context.Context, visit func(string) error) error {
+	namespace, err := s.open()
+	if err != nil {
+		return err
+	}
+	enumerator, ok := namespace.(distribution.RepositoryEnumerator)
+	if !ok {
+		return fmt.Errorf("storage of type %T can't list its repositories", namespace)
+	}
+	err = enumerator.Enumerate(ctx, visit)
+	if isGone(err) {
+		return nil // nothing was ever pushed
+	}
+	return err
+}
+
+// Manifests calls visit with the digest of each manifest of a repository.
+func (s *stored) Manifests(ctx context.Context, repository string, visit func(string) error) error {
+	repo, err := s.repository(ctx, repository)
+	if err != nil {
+		return err
+	}
+	manifests, err := repo.Manifests(ctx)
+	if err != nil {
+		return fmt.Errorf("list the manifests of %s: %w", repository, err)
+	}
+	enumerator, ok := manifests.(distribution.ManifestEnumerator)
+	if !ok {
+		return fmt.Errorf("storage of type %T can't list its manifests", manifests)
+	}
+	err = enumerator.Enumerate(ctx, func(d digest.Digest) error { return visit(d.String()) })
+	if isGone(err) {
+		return nil // it has none, or none any more
+	}
+	return err
+}
+
+func (s *stored) repository(ctx context.Context, name string) (distribution.Repository, error) {
+	named, err := reference.WithName(name)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s in storage: %w", name, err)
+	}
+	namespace, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := namespace.Repository(ctx, named)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s in storage: %w", name, err)
+	}
+	return repo, nil
+}
+
+func (s *stored) manifests(ctx context.Context, repository, dgst string) (distribution.ManifestService, digest.Digest, error) {
+	want, err := digest.Parse(dgst)
+	if err != nil {
+		return nil, "", fmt.Errorf("look for %s@%s in storage: %w", repository, dgst, err)
+	}
+	repo, err := s.repository(ctx, repository)
+	if err != nil {
+		return nil, "", err
+	}
+	manifests, err := repo.Manifests(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("look for %s in storage: %w", repository, err)
+	}
+	return manifests, want, nil
 }

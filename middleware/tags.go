@@ -29,14 +29,10 @@ func (t *tags) Tag(ctx context.Context, tag string, desc v1.Descriptor) error {
 }
 
 func (t *tags) Untag(ctx context.Context, tag string) error {
-	if err := t.TagService.Untag(ctx, tag); err != nil {
-		return err
-	}
-	t.handler.deleted(ctx, notifier.Delete{
+	return t.handler.remove(ctx, notifier.Delete{
 		Repository: t.name,
 		Tag:        tag,
 		Actor:      actor(ctx),
 		RequestID:  requestID(ctx),
-	})
-	return nil
+	}, func() error { return t.TagService.Untag(ctx, tag) })
 }

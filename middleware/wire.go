@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,10 +22,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
-
-// settleTimeout bounds how long start waits for storage's word on pushes that
-// a crash interrupted. Those without an answer stay open until the next start.
-const settleTimeout = 2 * time.Minute
 
 // runtime is what one configuration's Tidings is made of. Each open method
 // adds its part; close ends them in the reverse order.
@@ -73,7 +68,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 		r.log.Warn(warning)
 	}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHoldOrStandIn, r.openNotifier, r.openAPI, r.settle, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHoldOrStandIn, r.openNotifier, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(err, r.close(context.Background()))
@@ -279,6 +274,7 @@ func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
 		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
 		Public:  r.options.Visible,
+		Storage: r.storage(),
 		Space:   r.state.Space,
 		Metrics: notifier.NewMetrics(),
 		Logger:  r.log,
@@ -296,6 +292,15 @@ func (r *runtime) openNotifier() error {
 	r.register(append(cfg.Metrics.Collectors(), n)...)
 	r.notifier = n
 	return nil
+}
+
+// storage is the registry's, nil if only the registry itself can see it. A
+// pull-through cache takes no pushes, and what it holds was pushed elsewhere.
+func (r *runtime) storage() notifier.Storage {
+	if r.host.Storage.Type() == "inmemory" || r.host.Proxy.RemoteURL != "" {
+		return nil
+	}
+	return newStored(context.Background(), r.host)
 }
 
 func (r *runtime) announce() *notifier.Announce {
@@ -341,17 +346,6 @@ func (r *runtime) pushes(_ context.Context, limit int, visible func(string) bool
 	return r.notifier.Pushes(limit, visible)
 }
 
-// settle ends what a crash left open, before there are new requests. A
-// pull-through cache takes no pushes.
-func (r *runtime) settle() error {
-	if r.host.Proxy.RemoteURL != "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-	defer cancel()
-	return r.notifier.Settle(ctx, newStored(ctx, r.host))
-}
-
 // run starts the sinks, and has them end first at close.
 func (r *runtime) run() error {
 	r.background(r.notifier.Run, r.counter.Run)
@@ -376,4 +370,8 @@ type recorder struct{ *notifier.Notifier }
 
 func (r recorder) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
 	return r.Notifier.Intend(ctx, p)
+}
+
+func (r recorder) IntendDelete(ctx context.Context, d notifier.Delete) (Intent, error) {
+	return r.Notifier.IntendDelete(ctx, d)
 }

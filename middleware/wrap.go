@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-
-	"github.com/tidings-dev/tidings/notifier"
 )
 
 // Wrap puts the Handler around the registry's app. Only manifest requests and
@@ -55,21 +53,4 @@ func isManifest(base, path string) bool {
 	}
 	i := strings.LastIndexByte(rest, '/')
 	return i > 0 && i < len(rest)-1 && strings.HasSuffix(rest[:i], "/manifests")
-}
-
-// deleted records a delete at once: it has happened, whatever status the
-// request ends with.
-func (h *Handler) deleted(ctx context.Context, d notifier.Delete) {
-	safe, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	err := h.recorder.Delete(safe, d)
-	if err == nil {
-		return
-	}
-	h.metrics.unrecorded("delete")
-	h.log.Error("a delete happened but could not be recorded; what was published for it stays",
-		"repository", d.Repository, "tag", d.Tag, "digest", d.Digest, "request", d.RequestID, "err", err)
-	if c := callOf(ctx); c != nil {
-		c.unrecorded(d, err)
-	}
 }

@@ -2,9 +2,9 @@ package notifier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -42,6 +42,9 @@ func (a *Announce) validate() error {
 // its window is open are joined in the post, the first push gives its key and
 // its time, and the cursor waits before the oldest open window. Once a digest
 // is announced in a repository it is never announced there again.
+//
+// Before a post is sent, and before it is sent again, storage is asked whether
+// the image is still there under the tags that the post names.
 type announceSink struct {
 	n *Notifier
 	Announce
@@ -49,22 +52,28 @@ type announceSink struct {
 
 func (s *announceSink) name() string { return "announce" }
 
+func (s *announceSink) skip(uint64) error { return nil }
+
 // A window collects the tags of one digest in one repository.
 type window struct {
 	at    int // position of its first event in what was handed over
-	until time.Time
-	event *Event
+	first sequenced
 	seqs  []uint64
 	tags  []string
-	news  bool // one of the tags is
-	gone  bool // it was deleted; what was pushed again since is news or not
+	gone  bool // it was deleted, and not pushed again; only if storage can't be asked
 }
 
-// An announcement is finished bytes under a fixed key.
+// An announcement is a finished post under a fixed key, and what it was made of.
 type announcement struct {
 	Repository string     `json:"repository"`
 	Digest     string     `json:"digest"`
 	Seqs       []uint64   `json:"seqs"`
+	Tags       []string   `json:"tags"` // in the order of their pushes; empty in what an earlier version wrote
+	Time       time.Time  `json:"time"`
+	TID        int64      `json:"tid"`
+	ClockID    uint       `json:"clockId"`
+	Local      bool       `json:"local"` // its image is in this registry's storage
+	Facts      post.Facts `json:"facts"` // but for what depends on the tags
 	Write      repo.Write `json:"write"`
 }
 
@@ -76,34 +85,112 @@ type announcements struct {
 // maxPosts is how many posts are sent in one call.
 const maxPosts = 100
 
-// announced is what is remembered of a digest that was announced.
-type announced struct {
-	PostURI string `json:"postUri"` // empty when the post was given up
-}
-
 func (s *announceSink) outbox() *outbox { return &outbox{s.n, []byte("b/announce")} }
 
+// resume settles what an earlier process, or a failed call, left on its way.
 func (s *announceSink) resume(ctx context.Context) error {
 	var all announcements
 	ok, err := s.outbox().load(&all)
 	if err != nil || !ok {
 		return err
 	}
-	return s.send(ctx, &all)
+	changed, err := s.recheck(ctx, &all)
+	if err != nil {
+		return err
+	}
+	if changed {
+		if err := s.outbox().put(s.n.State.NewBatch(), &all); err != nil {
+			return err
+		}
+	}
+	return s.send(ctx, &all, false)
 }
+
+// recheck looks again at the posts that are not made: at the gate, at their age,
+// and whether their images still have their tags. It reports whether there are
+// others now, or fewer.
+func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed bool, err error) {
+	for i := len(all.Posts) - 1; i >= 0; i-- {
+		a := &all.Posts[i]
+		made, err := s.n.made(a.Write)
+		if errors.Is(err, errDifferent) || made || len(a.Tags) == 0 {
+			continue // send gives it up or finds it made; what an earlier version wrote is sent as it is
+		}
+		if err != nil {
+			return changed, err
+		}
+		tags, reason, err := s.still(ctx, a)
+		if err != nil {
+			return changed, err
+		}
+		if reason == "" && len(tags) < len(a.Tags) {
+			a.Tags, changed = tags, true
+			if err := s.compose(a); err != nil {
+				reason = err.Error()
+			}
+		}
+		if reason != "" {
+			batch := s.n.State.NewBatch()
+			for _, seq := range a.Seqs {
+				if err := putResult(batch, seq, announceResult{Reason: reason}); err != nil {
+					return changed, err
+				}
+			}
+			if err := s.n.State.Commit(batch, pebble.NoSync); err != nil {
+				return changed, err
+			}
+			s.n.log.Info("not announced: "+reason, "repository", a.Repository, "digest", a.Digest)
+			all.Posts = append(all.Posts[:i], all.Posts[i+1:]...)
+			changed = true
+		}
+	}
+	return changed, nil
+}
+
+// still returns the tags that an announcement has still, or why it is not to be
+// made.
+func (s *announceSink) still(ctx context.Context, a *announcement) (tags []string, reason string, err error) {
+	if !s.n.Public(a.Repository) {
+		return nil, "not public any more", nil
+	}
+	if s.n.clock.age(a.Seqs[0], a.Time) > s.MaxAge {
+		s.n.Metrics.post("old")
+		return nil, "too old to be news", nil
+	}
+	tags = a.Tags
+	if a.Local && s.n.Storage != nil {
+		has, err := s.n.Storage.Has(ctx, a.Repository, a.Digest)
+		if err != nil {
+			return nil, "", err
+		}
+		if !has {
+			s.n.Metrics.post("deleted")
+			return nil, reasonDeleted, nil
+		}
+		if tags, err = s.n.pointing(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+			return nil, "", err
+		}
+	}
+	if !slices.ContainsFunc(tags, s.Tag) {
+		if slices.ContainsFunc(a.Tags, s.Tag) {
+			return nil, "its tag was moved or deleted before it was announced", nil
+		}
+		return nil, "no tag that is announced", nil
+	}
+	return tags, "", nil
+}
+
+const reasonDeleted = "deleted before it was announced"
 
 func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
 	if err := s.resume(ctx); err != nil {
-		return 0, time.Time{}, err
-	}
-	if err := s.learn(events); err != nil {
 		return 0, time.Time{}, err
 	}
 	windows, err := s.windows(events)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
-	all, done, wake, err := s.gather(windows, len(events))
+	all, done, wake, err := s.gather(ctx, windows, len(events))
 	if len(all.Posts) == 0 {
 		return done, wake, err
 	}
@@ -111,7 +198,7 @@ func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, tim
 	if err := s.outbox().put(s.n.State.NewBatch(), all); err != nil {
 		return 0, time.Time{}, err
 	}
-	if err := s.send(ctx, all); err != nil {
+	if err := s.send(ctx, all, true); err != nil {
 		return 0, time.Time{}, err
 	}
 	return done, wake, nil
@@ -124,10 +211,10 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 	open := map[string]*window{}
 	batch := s.n.State.NewBatch()
 	for i, e := range events {
-		id := string(announcedKey(e.Repository, e.ManifestDigest))
+		id := e.Repository + "\x00" + e.ManifestDigest
 		if e.Operation == opDelete {
-			if w := open[id]; w != nil {
-				w.news, w.gone = false, true
+			if w := open[id]; w != nil && !s.n.local(e.Event) {
+				w.gone, w.tags = true, nil
 			}
 			continue
 		}
@@ -141,17 +228,19 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 			continue
 		}
 		w := open[id]
-		if w == nil || !e.Time.Before(w.until) {
-			w = &window{at: i, until: e.Time.Add(s.Collect), event: e.Event}
+		if w == nil || s.age(w.first)-s.age(e) >= s.Collect {
+			w = &window{at: i, first: e}
 			open[id] = w
 			order = append(order, w)
 		}
 		w.seqs = append(w.seqs, e.seq)
 		w.tags = append(w.tags, e.Tag)
-		w.news = w.news || s.Tag(e.Tag)
+		w.gone = false
 	}
 	return order, s.n.State.Commit(batch, pebble.NoSync)
 }
+
+func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.seq, e.Time) }
 
 // unannounced is why an event never becomes a post, if one might expect one.
 func (e *Event) unannounced() string {
@@ -164,96 +253,108 @@ func (e *Event) unannounced() string {
 // gather ends windows, up to the first that is open still: each with a post,
 // or with the reason why there is none. It says how many of the events are
 // then done.
-func (s *announceSink) gather(windows []*window, events int) (all *announcements, done int, wake time.Time, err error) {
+func (s *announceSink) gather(ctx context.Context, windows []*window, events int) (all *announcements, done int, wake time.Time, err error) {
 	all = &announcements{}
-	posted := map[string]announced{}
+	posted := map[string]string{}
 	now := s.n.Now()
 	for _, w := range windows {
-		if w.until.After(now) {
-			return all, w.at, w.until, nil
+		if left := s.Collect - s.age(w.first); left > 0 {
+			return all, w.at, now.Add(left), nil
 		}
 		if len(all.Posts) == maxPosts {
 			return all, w.at, now, nil
 		}
-		id := string(announcedKey(w.event.Repository, w.event.ManifestDigest))
-		before, done := posted[id]
-		if !done {
-			if before, done, err = s.announced(w.event.Repository, w.event.ManifestDigest); err != nil {
+		a := &announcement{
+			Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
+			Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.n.local(w.first.Event),
+		}
+		id := string(announcedKey(a.Repository, a.Digest))
+		uri, before := posted[id]
+		if !before {
+			if uri, before, err = s.n.announced(a.Repository, a.Digest); err != nil {
 				return all, w.at, time.Time{}, err
 			}
 		}
-		if reason := s.silent(w, before, done, now); reason != "" {
+		reason := "announced before, in " + uri
+		if !before {
+			if reason, err = s.check(ctx, w, a); err != nil {
+				return all, w.at, time.Time{}, err
+			}
+		}
+		if reason != "" {
 			if err := s.results(w, announceResult{Reason: reason}); err != nil {
 				return all, w.at, time.Time{}, err
 			}
 			continue
 		}
-		a, err := s.compose(w)
-		if err != nil {
+		if err := s.facts(ctx, a, w.first.Event); err != nil {
+			return all, w.at, time.Time{}, err
+		}
+		if err := s.compose(a); err != nil {
 			return all, w.at, time.Time{}, err
 		}
 		all.Posts = append(all.Posts, *a)
-		posted[id] = announced{s.uri(a)}
+		posted[id] = s.uri(a)
 	}
 	return all, events, time.Time{}, nil
 }
 
-// silent is why a window ends without a post; empty if it ends with one.
-func (s *announceSink) silent(w *window, before announced, done bool, now time.Time) string {
-	switch {
-	case done:
-		return "announced before, in " + before.PostURI
-	case !w.news && w.gone:
+// check leaves an announcement the tags that its image has still, or says why it
+// is not to be made.
+func (s *announceSink) check(ctx context.Context, w *window, a *announcement) (reason string, err error) {
+	if w.gone {
 		s.n.Metrics.post("deleted")
-		return "deleted before it was announced"
-	case !w.news:
-		return "no tag that is announced"
-	case now.Sub(w.event.Time) > s.MaxAge:
-		s.n.Metrics.post("old")
-		return "too old to be news"
+		return reasonDeleted, nil
 	}
-	return ""
+	tags, reason, err := s.still(ctx, a)
+	if err == nil && reason == "" {
+		a.Tags = tags
+	}
+	return reason, err
 }
 
-// compose finishes the post of a window. Its key and time are the first
-// push's.
-func (s *announceSink) compose(w *window) (*announcement, error) {
-	e := w.event
-	tags := s.newsFirst(w.tags)
-	facts := post.Facts{
-		Repository: e.Repository,
-		Tags:       tags,
-		Digest:     e.ManifestDigest,
+// facts fills in what the post says about the image, whatever its tags are.
+func (s *announceSink) facts(ctx context.Context, a *announcement, e *Event) error {
+	a.Facts = post.Facts{
+		Repository: a.Repository,
+		Digest:     a.Digest,
 		Size:       sizeOf(&e.Manifest),
 		Layers:     len(e.Manifest.Layers),
 		Platforms:  platformsOf(&e.Manifest),
 	}
-	if e.Kind == KindIndex {
-		facts.Size = s.sizeOfIndex(e)
+	if e.Kind != KindIndex || !s.n.local(e) {
+		return nil
 	}
+	size, err := s.n.sizeOfIndex(ctx, e)
+	a.Facts.Size = size
+	return err
+}
+
+// compose finishes the post of an announcement. Its key and time are the first
+// push's.
+func (s *announceSink) compose(a *announcement) error {
+	facts := a.Facts
+	facts.Tags = s.newsFirst(a.Tags)
 	if s.Reference != nil {
-		facts.Reference = s.Reference(e.Repository, tags[0])
+		facts.Reference = s.Reference(a.Repository, facts.Tags[0])
 	}
 	if s.Link != nil {
-		facts.Link = s.Link(e.Repository, tags[0], e.ManifestDigest)
+		facts.Link = s.Link(a.Repository, facts.Tags[0], a.Digest)
 	}
-	record, err := post.Compose(facts, s.Langs, time.UnixMicro(e.TID))
+	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
 	if err != nil {
-		return nil, &permanentError{fmt.Errorf("write post: %w", err)}
+		return &permanentError{fmt.Errorf("write post: %w", err)}
 	}
+	post.SetOrigin(record, a.Repository, a.Digest)
 	bytes, err := lexicon.Encode(record)
 	if err == nil {
 		_, err = lexicon.Validate(lexicon.NSIDPost, bytes)
 	}
 	if err != nil {
-		return nil, &permanentError{fmt.Errorf("encode post: %w", err)}
+		return &permanentError{fmt.Errorf("encode post: %w", err)}
 	}
-	return &announcement{
-		Repository: e.Repository,
-		Digest:     e.ManifestDigest,
-		Seqs:       w.seqs,
-		Write:      repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: e.ID(), Record: bytes},
-	}, nil
+	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: bytes}
+	return nil
 }
 
 // newsFirst lists each tag once, in the order of their pushes, with the first
@@ -277,6 +378,8 @@ func (s *announceSink) newsFirst(tags []string) []string {
 	return list
 }
 
+func (s *announceSink) uri(a *announcement) string { return s.n.postURI(a.Write.RKey) }
+
 // results leaves the same result for each push of a window that has none yet:
 // while an older window is open, one that is closed is met again.
 func (s *announceSink) results(w *window, result announceResult) error {
@@ -296,19 +399,15 @@ func (s *announceSink) results(w *window, result announceResult) error {
 	return s.n.State.Commit(batch, pebble.NoSync)
 }
 
-func (s *announceSink) uri(a *announcement) string {
-	return "at://" + s.n.Account + "/" + lexicon.NSIDPost + "/" + a.Write.RKey
-}
-
 // send makes the posts, and remembers that they are made. One that can never
 // be made is given up, and the others go on.
-func (s *announceSink) send(ctx context.Context, all *announcements) error {
+func (s *announceSink) send(ctx context.Context, all *announcements, first bool) error {
 	for {
 		writes := make([]repo.Write, len(all.Posts))
 		for i, a := range all.Posts {
 			writes[i] = a.Write
 		}
-		err := s.n.deliver(ctx, writes)
+		err := s.n.deliver(ctx, writes, first)
 		var at *repo.WriteError
 		if !errors.As(err, &at) {
 			if err != nil {
@@ -319,6 +418,7 @@ func (s *announceSink) send(ctx context.Context, all *announcements) error {
 		if err := s.drop(all, at); err != nil {
 			return err
 		}
+		first = false
 	}
 }
 
@@ -342,12 +442,10 @@ func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
 	}
 	a := all.Posts[at.Index]
 	for _, seq := range a.Seqs {
-		if err := s.n.DeadLetters.add(s.name(), seq, seq, at.Error(), nil); err != nil {
+		if err := s.n.letter(s.name(), seq, at); err != nil {
 			return err
 		}
 	}
-	s.n.Metrics.dead(s.name(), len(a.Seqs))
-	s.n.log.Error("a post is given up", "repository", a.Repository, "digest", a.Digest, "reason", at)
 	all.Posts = append(all.Posts[:at.Index], all.Posts[at.Index+1:]...)
 	batch := s.n.State.NewBatch()
 	if err := s.remember(batch, &a, announceResult{Reason: at.Error()}); err != nil {
@@ -358,11 +456,11 @@ func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
 
 // remember notes what became of a digest's announcement.
 func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result announceResult) error {
-	val, err := json.Marshal(announced{result.PostURI})
-	if err != nil {
-		return err
+	rkey := ""
+	if result.PostURI != "" {
+		rkey = a.Write.RKey
 	}
-	if err := batch.Set(announcedKey(a.Repository, a.Digest), val, nil); err != nil {
+	if err := putAnnounced(batch, a.Repository, a.Digest, rkey); err != nil {
 		return err
 	}
 	for _, seq := range a.Seqs {
@@ -371,24 +469,4 @@ func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result ann
 		}
 	}
 	return nil
-}
-
-func (s *announceSink) announced(repository, digest string) (announced, bool, error) {
-	var a announced
-	val, closer, err := s.n.State.Get(announcedKey(repository, digest))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return a, false, nil
-	}
-	if err != nil {
-		return a, false, fmt.Errorf("read announcements: %w", err)
-	}
-	defer closer.Close()
-	if err := json.Unmarshal(val, &a); err != nil {
-		return a, false, fmt.Errorf("read announcements: %w", err)
-	}
-	return a, true, nil
-}
-
-func announcedKey(repository, digest string) []byte {
-	return []byte("a/d/" + repository + "\x00" + digest)
 }

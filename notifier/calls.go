@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,12 +23,17 @@ import (
 // if it has one. Both are in its event, and go to the notifier's store in the
 // transaction that counts the event. Until then they are in memory, and after
 // a restart they are read from the journal. So a call is made once, whatever
-// dies in between.
+// dies in between, and whatever the machine's clock says.
 //
-//	k/<day of the event>/<token or key>   made, for callsKept
+//	k/n/<token or key>                  made
+//	k/s/<event number, big endian>/<token or key>   nothing, to find the oldest
 
-// callsKept is how long a call is known.
-const callsKept = 7 * 24 * time.Hour
+// callsKept is how long a call is known, and keptCalls how many names are known
+// however old they are, for a clock that jumps ahead makes all of them old.
+const (
+	callsKept = 7 * 24 * time.Hour
+	keptCalls = 10_000
+)
 
 // maxCalls is how many tokens and keys are in memory, about 200 bytes each. Only
 // while nothing is counted, for want of disk space, do they gather.
@@ -96,7 +102,7 @@ type calls struct {
 	loaded bool
 	recent map[string]*made // by name; those that are not counted yet
 
-	pruned string // the day before which all is forgotten; for the one who counts
+	pruned time.Time // when the oldest were last forgotten; for the one who counts
 }
 
 // begin gives the earlier call with the same key, or nil: the caller then makes
@@ -125,8 +131,7 @@ func (c *calls) take(call *Call) (*made, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	now := c.n.Now()
-	used, err := c.find(call.Token, now)
+	used, err := c.find(call.Token)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +139,7 @@ func (c *calls) take(call *Call) (*made, error) {
 		return nil, ErrToken
 	}
 	if call.Key != "" {
-		earlier, err := c.find(call.Key, now)
+		earlier, err := c.find(call.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -156,12 +161,12 @@ func (c *calls) take(call *Call) (*made, error) {
 }
 
 // find gives a copy of the call of that name, nil if there is none. mu is held.
-func (c *calls) find(name string, now time.Time) (*made, error) {
+func (c *calls) find(name string) (*made, error) {
 	if m := c.recent[name]; m != nil {
 		found := *m
 		return &found, nil
 	}
-	return c.stored(name, now)
+	return c.stored(name)
 }
 
 // end says which event a call has, 0 for none.
@@ -234,26 +239,21 @@ func (c *calls) learn(entry journal.Entry) error {
 	return nil
 }
 
-// stored reads from the store what was called that up to callsKept ago.
-func (c *calls) stored(name string, now time.Time) (*made, error) {
-	// The clock of events may be ahead of this one.
-	for day := now.Add(24 * time.Hour); day.After(now.Add(-callsKept - 24*time.Hour)); day = day.Add(-24 * time.Hour) {
-		val, err := store.Read(c.n.State, callKey(day, name))
-		if errors.Is(err, pebble.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read calls: %w", err)
-		}
-		var m made
-		if err := json.Unmarshal(val, &m); err != nil {
-			return nil, fmt.Errorf("read calls: %w", err)
-		}
-		if now.Sub(m.Time) <= callsKept {
-			return &m, nil
-		}
+// stored reads a call from the store, nil if it is not there or its key is used
+// again after callsKept. A token is good once for as long as it is known.
+func (c *calls) stored(name string) (*made, error) {
+	val, err := store.Read(c.n.State, callKey(name))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
 	}
-	return nil, nil
+	var m made
+	if err == nil {
+		err = json.Unmarshal(val, &m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read calls: %w", err)
+	}
+	return &m, nil
 }
 
 // answered keeps an answer that will not change any more, for longer than what
@@ -262,7 +262,7 @@ func (c *calls) answered(call *Call, seq uint64, out lexicon.NotifyManifestOutpu
 	if call.Key == "" {
 		return nil
 	}
-	m, err := c.stored(call.Key, c.n.Now())
+	m, err := c.stored(call.Key)
 	if err != nil || m == nil || m.Seq != seq || m.Answer != nil {
 		return err
 	}
@@ -278,7 +278,6 @@ func (c *calls) answered(call *Call, seq uint64, out lexicon.NotifyManifestOutpu
 type callBatch struct {
 	calls *calls
 	made  map[string]*made
-	last  time.Time
 }
 
 // again says whether an event is of a call that has another one already: its
@@ -291,7 +290,7 @@ func (b *callBatch) again(seq uint64, e *Event) (bool, error) {
 		m := b.made[e.Call.Key]
 		if m == nil {
 			var err error
-			if m, err = b.calls.stored(e.Call.Key, e.Time); err != nil {
+			if m, err = b.calls.stored(e.Call.Key); err != nil {
 				return false, err
 			}
 		}
@@ -305,11 +304,10 @@ func (b *callBatch) again(seq uint64, e *Event) (bool, error) {
 	for _, name := range e.Call.names() {
 		b.made[name] = &made{Seq: seq, Time: e.Time, Input: e.Call.Input}
 	}
-	b.last = e.Time
 	return false, nil
 }
 
-// put adds them to what is counted, and forgets the oldest once a day.
+// put adds them to what is counted, and forgets the oldest now and then.
 func (b *callBatch) put(batch *pebble.Batch) error {
 	for name, m := range b.made {
 		if err := putCall(batch, name, m); err != nil {
@@ -319,16 +317,34 @@ func (b *callBatch) put(batch *pebble.Batch) error {
 	if b.made == nil {
 		return nil
 	}
-	return b.calls.prune(batch, b.last)
+	return b.calls.prune(batch)
 }
 
-func (c *calls) prune(batch *pebble.Batch, now time.Time) error {
-	oldest := string(callKey(now.Add(-callsKept-24*time.Hour), ""))
-	if c.pruned >= oldest {
+// prune forgets calls that are older than callsKept, but for the newest
+// keptCalls.
+func (c *calls) prune(batch *pebble.Batch) error {
+	now := c.n.Now()
+	if now.Sub(c.pruned).Abs() < time.Hour {
 		return nil
 	}
-	c.pruned = oldest
-	return batch.DeleteRange([]byte("k/"), []byte(oldest), nil)
+	c.pruned = now
+	names := 0
+	if err := eachRow(c.n.State, "k/s/", func(string, []byte) error { names++; return nil }); err != nil {
+		return err
+	}
+	return eachRow(c.n.State, "k/s/", func(key string, _ []byte) error {
+		if names--; names < keptCalls || len(key) < 9 {
+			return errStopRows
+		}
+		m, err := c.stored(key[9:])
+		if err != nil {
+			return err
+		}
+		if m != nil && now.Sub(m.Time) <= callsKept {
+			return errStopRows
+		}
+		return errors.Join(batch.Delete(callKey(key[9:]), nil), batch.Delete([]byte("k/s/"+key), nil))
+	})
 }
 
 func putCall(b *pebble.Batch, name string, m *made) error {
@@ -336,9 +352,8 @@ func putCall(b *pebble.Batch, name string, m *made) error {
 	if err != nil {
 		return fmt.Errorf("note a call: %w", err)
 	}
-	return b.Set(callKey(m.Time, name), val, nil)
+	order := binary.BigEndian.AppendUint64([]byte("k/s/"), m.Seq)
+	return errors.Join(b.Set(callKey(name), val, nil), b.Set(append(append(order, '/'), name...), nil, nil))
 }
 
-func callKey(day time.Time, name string) []byte {
-	return []byte("k/" + day.UTC().Format(time.DateOnly) + "/" + name)
-}
+func callKey(name string) []byte { return []byte("k/n/" + name) }

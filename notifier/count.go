@@ -79,7 +79,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		if fact := plan(e).Counted; fact != nil {
 			facts = append(facts, *fact)
 		}
-		if e.Operation == opPush {
+		if e.Operation == opPush && e.Class != "" {
 			rows = append(rows, row{entry.Seq, e.summary()})
 		}
 	}

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,16 +20,18 @@ const (
 	opPull   = lexicon.OperationPull
 	opDelete = "delete" // a manifest
 	opUntag  = "untag"  // a tag; the manifest stays
+	opForget = "forget" // the records of a manifest, so that a push makes them anew
 )
 
 // eventVersion is the shape of Event. A newer one in the journal is refused.
-const eventVersion = 2
+// Up to version 2 Time was that of the TID.
+const eventVersion = 3
 
 // An Event is one thing that happened in the registry, with all that its sinks
 // need: an io.atcr.hold.notifyManifest input in an envelope.
 type Event struct {
 	Version int       `json:"v"`
-	Time    time.Time `json:"time"`
+	Time    time.Time `json:"time"` // by the machine's clock
 	// TID is the first of the TIDs reserved for what this event makes, as a
 	// time in unix microseconds: the post's. Records take those that follow.
 	// A pull reserves none.
@@ -43,7 +46,13 @@ type Event struct {
 	Foreign   bool          `json:"foreign,omitempty"` // of another owner than the images of this registry
 	Call      *Call         `json:"call,omitempty"`    // of an event that another registry told
 
+	// MediaType is set when Manifest is, in the journal, the manifest as it was
+	// pushed. What is read from it is filled in by decodeEvent.
+	MediaType string `json:"mediaType,omitempty"`
+
 	lexicon.NotifyManifestInput
+
+	unreadable error // what Manifest could not be read for; it is then empty
 }
 
 func (e *Event) encode() ([]byte, error) {
@@ -52,6 +61,38 @@ func (e *Event) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
 	return b, nil
+}
+
+// pushedPrefix begins an event that encodePushed has written.
+const pushedPrefix = `{"pushed":true,`
+
+// encodePushed encodes a push with the manifest as it is, so that a client waits
+// for no parsing, whatever the manifest's size.
+func (e *Event) encodePushed(manifest []byte) []byte {
+	b := make([]byte, 0, len(manifest)+1024)
+	b = append(b, pushedPrefix+`"v":`...)
+	b = strconv.AppendInt(b, int64(e.Version), 10)
+	b = append(b, `,"time":"`...)
+	b = e.Time.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","tid":`...)
+	b = strconv.AppendInt(b, e.TID, 10)
+	b = append(b, `,"clockId":`...)
+	b = strconv.AppendUint(b, uint64(e.ClockID), 10)
+	b = append(b, `,"tids":`...)
+	b = strconv.AppendInt(b, int64(e.TIDs), 10)
+	for _, member := range []struct{ name, value string }{
+		{"actor", e.Actor}, {"requestId", e.RequestID}, {"class", string(e.Class)}, {"repository", e.Repository},
+		{"tag", e.Tag}, {"userDid", e.UserDID}, {"manifestDigest", e.ManifestDigest}, {"operation", e.Operation},
+		{"mediaType", e.MediaType},
+	} {
+		if member.value != "" {
+			b = append(append(append(b, `,"`...), member.name...), `":`...)
+			b = appendString(b, member.value)
+		}
+	}
+	b = append(b, `,"manifest":`...)
+	b = append(b, manifest...)
+	return append(b, '}')
 }
 
 // encodePull is encode for an event that has no more than Pull gives it, since
@@ -106,14 +147,52 @@ func appendString(b []byte, s string) []byte {
 var errNewer = errors.New("decode event")
 
 func decodeEvent(b []byte) (*Event, error) {
+	if bytes.HasPrefix(b, []byte(pushedPrefix)) {
+		return decodePushed(b)
+	}
 	var e Event
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	if e.Version > eventVersion {
-		return nil, fmt.Errorf("%w: it has version %d and this program knows up to %d; use the newer program that wrote it", errNewer, e.Version, eventVersion)
+	return &e, e.known()
+}
+
+// decodePushed reads what encodePushed has written. A manifest that can't be
+// read leaves an event without layers, for the push has happened.
+func decodePushed(b []byte) (*Event, error) {
+	type members Event
+	var read struct {
+		members
+		Manifest json.RawMessage `json:"manifest"`
+	}
+	if err := json.Unmarshal(b, &read); err != nil {
+		return nil, fmt.Errorf("decode event: %w", err)
+	}
+	e := Event(read.members)
+	if err := e.known(); err != nil {
+		return nil, err
+	}
+	e.Manifest, e.unreadable = readManifest(e.MediaType, read.Manifest)
+	e.Kind = kindOf(&e.Manifest, e.Tag)
+	for _, m := range e.Manifest.Manifests {
+		e.Children = append(e.Children, m.Digest)
 	}
 	return &e, nil
+}
+
+func (e *Event) known() error {
+	if e.Version > eventVersion {
+		return fmt.Errorf("%w: it has version %d and this program knows up to %d; use the newer program that wrote it", errNewer, e.Version, eventVersion)
+	}
+	return nil
+}
+
+// timeOf reads the time of an encoded event without the rest of it.
+func timeOf(payload []byte) (time.Time, bool) {
+	_, rest, ok := bytes.Cut(payload[:min(len(payload), 256)], []byte(`"time":"`))
+	text, _, ended := bytes.Cut(rest, []byte{'"'})
+	at, err := time.Parse(time.RFC3339Nano, string(text))
+	return at, ok && ended && err == nil
 }
 
 // ID names the event: the TID of its post, unique in the journal and, but for

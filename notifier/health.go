@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,11 +41,64 @@ func (n *Notifier) behind(s journal.Stream, sink string) SinkHealth {
 	if last := n.Journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
 	}
-	if mark, ok := n.Journal.Oldest(s, cursor); ok {
-		h.Age = max(0, int64(n.Now().Sub(time.UnixMicro(int64(mark))).Seconds()))
-	}
+	h.Age = int64(n.oldest(s, cursor).Seconds())
 	return h
 }
+
+// oldest is the age of the first event above after, 0 if there is none. The mark
+// of a pull is its time; the mark of a push is a TID's, which says nothing about
+// the time after the clock has jumped.
+func (n *Notifier) oldest(s journal.Stream, after uint64) time.Duration {
+	if s == journal.Pulls {
+		if mark, ok := n.Journal.Oldest(s, after); ok {
+			return max(0, n.Now().Sub(time.UnixMicro(int64(mark))))
+		}
+		return 0
+	}
+	first, ok := n.firstPending.after(n.Journal, after)
+	if !ok {
+		return 0
+	}
+	return n.clock.age(first.seq, first.at)
+}
+
+// pendingEvents remembers the number and time of the event behind each cursor,
+// so that a look at health reads no event twice.
+type pendingEvents struct {
+	mu    sync.Mutex
+	first map[uint64]pendingEvent // by cursor; a few
+}
+
+type pendingEvent struct {
+	seq uint64
+	at  time.Time
+}
+
+func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (pendingEvent, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if first, ok := p.first[cursor]; ok {
+		return first, true
+	}
+	entries, err := j.Read(journal.Pushes, cursor, 1, 1)
+	if err != nil || len(entries) == 0 {
+		return pendingEvent{}, false
+	}
+	at, ok := timeOf(entries[0].Payload)
+	if !ok {
+		return pendingEvent{}, false
+	}
+	if p.first == nil || len(p.first) >= 8 {
+		p.first = map[uint64]pendingEvent{}
+	}
+	first := pendingEvent{entries[0].Seq, at}
+	p.first[cursor] = first
+	return first, true
+}
+
+// Jumped is the last jump of the machine's clock since the start, false if there
+// was none.
+func (n *Notifier) Jumped() (Jump, bool) { return n.clock.jumped() }
 
 var (
 	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that wait for a sink.", []string{"stream", "sink"}, nil)

@@ -1,64 +1,37 @@
 package notifier
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
-	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
-// learn remembers how large each image is, for the post of an index that lists
-// it: an index says only how large its manifests are.
-func (s *announceSink) learn(events []sequenced) error {
-	batch := s.n.State.NewBatch()
-	for _, e := range events {
-		var err error
-		switch {
-		case e.Operation == opPush && e.Kind == KindImage && !e.Foreign && s.n.Public(e.Repository):
-			size := binary.BigEndian.AppendUint64(nil, uint64(sizeOf(&e.Manifest)))
-			err = batch.Set(sizeKey(e.Event), size, nil)
-		case e.Operation == opDelete:
-			err = batch.Delete(sizeKey(e.Event), nil)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return s.n.State.Commit(batch, pebble.NoSync)
-}
+// maxSized is of how many images an index's size is made. One that lists more has
+// none.
+const maxSized = 64
 
-// sizeOfIndex is how much the images of an index hold together, 0 if the size
-// of one is not known.
-func (s *announceSink) sizeOfIndex(e *Event) int64 {
+// sizeOfIndex is how much the images of an index hold together, 0 if that is not
+// known: an index says only how large its manifests are.
+func (n *Notifier) sizeOfIndex(ctx context.Context, e *Event) (int64, error) {
+	if len(e.Manifest.Manifests) > maxSized {
+		return 0, nil
+	}
 	var sum int64
 	for _, m := range e.Manifest.Manifests {
 		if m.Platform == nil || m.Platform.OS == "unknown" {
 			continue
 		}
-		size, err := s.sizeOfImage(e.Repository, m.Digest)
-		if err != nil {
-			return 0
+		mediaType, payload, err := n.Storage.Manifest(ctx, e.Repository, m.Digest)
+		if errors.Is(err, ErrNotStored) {
+			return 0, nil
 		}
-		sum += size
+		if err != nil {
+			return 0, err
+		}
+		image, err := readManifest(mediaType, payload)
+		if err != nil {
+			return 0, nil
+		}
+		sum += sizeOf(&image)
 	}
-	return sum
-}
-
-var errUnknownSize = errors.New("size is not known")
-
-func (s *announceSink) sizeOfImage(repository, digest string) (int64, error) {
-	val, closer, err := s.n.State.Get([]byte("a/m/" + repository + "\x00" + digest))
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errUnknownSize, err)
-	}
-	defer closer.Close()
-	if len(val) != 8 {
-		return 0, errUnknownSize
-	}
-	return int64(binary.BigEndian.Uint64(val)), nil
-}
-
-func sizeKey(e *Event) []byte {
-	return []byte("a/m/" + e.Repository + "\x00" + e.ManifestDigest)
+	return sum, nil
 }

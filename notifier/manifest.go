@@ -47,14 +47,29 @@ const (
 	mediaTypeChartConfig  = "application/vnd.cncf.helm.config.v1+json"
 )
 
-// describe reads what the event keeps of a manifest. The members of Docker's
-// schema 2 and of OCI manifests have the same names.
-func describe(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
-	info := lexicon.ManifestInfo{}
-	if err := json.Unmarshal(payload, &info); err != nil {
+// readManifest reads what the sinks need of a stored manifest. The members of
+// Docker's schema 2 and of OCI manifests have the same names. The registry has
+// read the manifest before, but for the members that it doesn't know: those may
+// hold anything, and are left out if they are not what they should be.
+func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
+	var m struct {
+		ArtifactType json.RawMessage      `json:"artifactType"`
+		Config       *lexicon.Descriptor  `json:"config"`
+		Layers       []lexicon.Descriptor `json:"layers"`
+		Manifests    []lexicon.Descriptor `json:"manifests"`
+		Subject      json.RawMessage      `json:"subject"`
+	}
+	info := lexicon.ManifestInfo{MediaType: mediaType}
+	if err := json.Unmarshal(payload, &m); err != nil {
 		return info, fmt.Errorf("read manifest: %w", err)
 	}
-	info.MediaType = mediaType
+	info.Config, info.Layers, info.Manifests = m.Config, m.Layers, m.Manifests
+	if json.Unmarshal(m.ArtifactType, &info.ArtifactType) != nil {
+		info.ArtifactType = ""
+	}
+	if json.Unmarshal(m.Subject, &info.Subject) != nil {
+		info.Subject = nil
+	}
 	return withoutAnnotations(info), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -24,6 +25,12 @@ type Publisher interface {
 	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
 	// Get returns a record, or repo.ErrNotFound.
 	Get(collection, rkey string) (cid.Cid, []byte, error)
+	// List returns up to limit records of a collection, the highest key first,
+	// with reverse the lowest first, and the cursor of the next page, "" if there
+	// is none. A cursor is a record key.
+	List(collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
+	// Head is the state of the repository after the last commit.
+	Head() repo.Head
 }
 
 // Config is what a Notifier is made of.
@@ -40,12 +47,17 @@ type Config struct {
 	Public    func(repository string) bool // the only gate to what is published; nil: nothing is public
 	Announce  *Announce                    // nil: no posts
 
-	Space   func() error // an error while the disk has too little room to write on; nil: never
-	Now     func() time.Time
-	Backoff time.Duration // first wait after a temporary error, doubled up to a minute; 0: 1 s
-	Linger  time.Duration // how long a sink that is up to date lets events gather; 0: 500 ms
-	Metrics *Metrics      // nil: none
-	Logger  *slog.Logger  // nil: silent
+	// Storage is the registry's; nil: it can't be asked, events are believed, and
+	// a push that a crash interrupted is taken not to have happened.
+	Storage Storage
+
+	Space   func() error         // an error while the disk has too little room to write on; nil: never
+	Now     func() time.Time     // nil: time.Now
+	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's, or none with Now
+	Backoff time.Duration        // first wait after a temporary error, doubled up to a minute; 0: 1 s
+	Linger  time.Duration        // how long a sink that is up to date lets events gather; 0: 500 ms
+	Metrics *Metrics             // nil: none
+	Logger  *slog.Logger         // nil: silent
 }
 
 // A Notifier records what happens in the registry and carries it to the sinks.
@@ -57,14 +69,29 @@ type Notifier struct {
 	recent recent
 	sinks  []sink
 
-	calls   calls
-	answers chan struct{} // those that wait
-	results bell          // rings when a sink has done something
+	calls    calls
+	answers  chan struct{} // those that wait
+	results  bell          // rings when a sink has done something
+	released bell          // rings when an intent is left to storage
+
+	settling     sync.Mutex // one at a time settles intents
+	firstPending pendingEvents
+
+	proving sync.Mutex // one at a time looks whether the stores belong together
+	proven  bool
 }
 
 // New returns a notifier that records at once; Run carries events to the
 // sinks.
 func New(cfg Config) (*Notifier, error) {
+	switch {
+	case cfg.Elapsed != nil:
+	case cfg.Now == nil:
+		cfg.Elapsed = elapsed
+	default:
+		begun, now := cfg.Now(), cfg.Now
+		cfg.Elapsed = func() time.Duration { return now().Sub(begun) }
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -89,12 +116,19 @@ func New(cfg Config) (*Notifier, error) {
 	n := &Notifier{
 		Config: cfg,
 		log:    cfg.Logger.With("component", "notifier"),
-		clock:  &clock{last: int64(cfg.Journal.Mark()), now: cfg.Now},
 		ledger: ledger.New(cfg.State),
 
 		answers: make(chan struct{}, maxAnswers),
 	}
 	n.calls.n = n
+	n.clock = &clock{
+		now:     cfg.Now,
+		elapsed: cfg.Elapsed,
+		events:  func() uint64 { return cfg.Journal.Status(journal.Pushes).Last },
+		log:     n.log,
+		id:      cfg.Journal.ClockID(),
+		last:    int64(cfg.Journal.Mark()),
+	}
 	if cfg.Publisher != nil {
 		n.sinks = append(n.sinks, &recordSink{n})
 		if cfg.Announce != nil {
@@ -103,6 +137,9 @@ func New(cfg Config) (*Notifier, error) {
 			}
 			n.sinks = append(n.sinks, &announceSink{n: n, Announce: *cfg.Announce})
 		}
+	}
+	if err := n.migrate(); err != nil {
+		return nil, err
 	}
 	if err := n.register(); err != nil {
 		return nil, err
@@ -120,6 +157,9 @@ func (n *Notifier) register() error {
 			return err
 		}
 	}
+	if err := n.followRecords(); err != nil {
+		return err
+	}
 	for _, s := range counted {
 		if err := n.Journal.Register(s, counterSink); err != nil {
 			return err
@@ -133,7 +173,7 @@ func (n *Notifier) register() error {
 		if wanted[name] {
 			continue
 		}
-		n.log.Warn("this sink is not configured any more; what waited for it is dropped", "sink", name)
+		n.log.Warn("a sink is not configured any more; its pending events are dropped", "sink", name)
 		if err := n.Journal.Forget(journal.Pushes, name); err != nil {
 			return err
 		}
@@ -150,6 +190,10 @@ func (n *Notifier) Run(ctx context.Context) error {
 	}
 	for _, s := range counted {
 		g.Go(func() error { return n.count(ctx, s) })
+	}
+	g.Go(func() error { return n.settle(ctx) })
+	if n.Publisher != nil && n.Storage != nil {
+		g.Go(func() error { return n.reconcile(ctx) })
 	}
 	return g.Wait()
 }

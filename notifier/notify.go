@@ -73,7 +73,6 @@ func (n *Notifier) told(notice *Notice) (*Event, error) {
 	}
 	return &Event{
 		Version:             eventVersion,
-		ClockID:             n.Journal.ClockID(),
 		Actor:               notice.Issuer,
 		Kind:                kindOf(&notice.Manifest, notice.Tag),
 		Foreign:             notice.UserDID != n.Owner,
@@ -95,8 +94,8 @@ func (n *Notifier) append(ctx context.Context, e *Event) (uint64, error) {
 		e.Class, _, e.Children = n.Rule.Class(n.pullOf(e))
 		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
 	}
-	e.TID = n.clock.reserve(1 + e.TIDs)
-	e.Time = time.UnixMicro(e.TID).UTC()
+	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + e.TIDs)
+	e.Time = e.Time.UTC()
 	payload, err := e.encode()
 	if err != nil {
 		return 0, err
@@ -105,7 +104,7 @@ func (n *Notifier) append(ctx context.Context, e *Event) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n.recent.add(seq, e)
+	n.recent.add(seq, payload)
 	if e.Operation == opPush {
 		// The children of a pushed index are known from now on.
 		n.Rule.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Children: e.Children})

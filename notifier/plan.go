@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -52,12 +51,20 @@ func plan(e *Event) Plan {
 // the manifest repeats it, and none that has URLs, for its bytes are not in
 // this registry.
 func layersOf(m *lexicon.ManifestInfo) []Layer {
-	var layers []Layer
+	layers := make([]Layer, 0, len(m.Layers))
+	seen := make(map[string]struct{}, len(m.Layers))
 	for _, l := range m.Layers {
-		if len(l.URLs) > 0 || slices.ContainsFunc(layers, func(x Layer) bool { return x.Digest == l.Digest }) {
+		if len(l.URLs) > 0 {
 			continue
 		}
+		if _, again := seen[l.Digest]; again {
+			continue
+		}
+		seen[l.Digest] = struct{}{}
 		layers = append(layers, Layer{l.Digest, l.Size, l.MediaType})
+	}
+	if len(layers) == 0 {
+		return nil
 	}
 	return layers
 }
@@ -89,7 +96,7 @@ func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.
 
 // recordDeletes are the deletes of what recordWrites wrote.
 func recordDeletes(e ledger.Entry) []repo.Write {
-	var writes []repo.Write
+	writes := make([]repo.Write, 0, e.Records)
 	for i := range e.Records {
 		writes = append(writes, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: recordKey(e, i)})
 	}

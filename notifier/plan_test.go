@@ -39,7 +39,7 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			info, err := describe(push.MediaType, payload)
+			info, err := readManifest(push.MediaType, payload)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestPlan(t *testing.T) {
 			e.Operation, e.Repository, e.Tag, e.UserDID = opPush, "oss/app", push.Tag, owner
 			e.ManifestDigest, e.Manifest = digest.FromBytes(payload).String(), info
 			p := plan(e)
-			entry, _ := ledger.Entry{}.Push(ledger.Push{Repository: e.Repository, First: e.TID, ClockID: e.ClockID, Records: len(p.Records)})
+			entry := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(p.Records)}
 			writes, err := recordWrites(e.UserDID, e.ManifestDigest, p.Records, entry)
 			if err != nil {
 				t.Fatal(err)

@@ -8,8 +8,10 @@ type Push struct {
 	Tag        string // empty when pushed by digest
 	Digest     string // "sha256:…"
 	MediaType  string
-	Payload    []byte // the manifest's exact bytes
-	Actor      string // who authenticated to the registry; empty when nobody did
+	Payload    []byte   // the manifest's exact bytes; not changed by anybody
+	Layers     int      // that it lists, as often as it does
+	Children   []string // digests that an index lists
+	Actor      string   // who authenticated to the registry; empty when nobody did
 	RequestID  string
 }
 
@@ -29,8 +31,8 @@ type Pull struct {
 	UserAgent       string
 }
 
-// Delete is a manifest (Tag empty) or a tag (Tag set) that the registry has
-// removed.
+// Delete is a manifest (Tag empty) or a tag (Tag set) that the registry is about
+// to remove.
 type Delete struct {
 	Repository string
 	Tag        string

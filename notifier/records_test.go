@@ -3,6 +3,7 @@ package notifier
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,34 +72,217 @@ func TestRecords(t *testing.T) {
 // given up, and those after it go on.
 func TestRecordsDifferentValue(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	a, b := image("a", 1), image("b", 1)
-	in, err := r.Intend(t.Context(), a)
-	if err != nil {
-		t.Fatal(err)
+	for name, test := range map[string]struct {
+		layers, at int
+		again      bool // it is pushed to a second repository in the same batch
+		letters    int
+	}{
+		"one record":                        {1, 0, false, 1},
+		"pushed twice in one batch":         {1, 0, true, 2},
+		"the last of more than a call":      {450, 449, false, 1},
+		"in the second of more than a call": {450, 230, true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			r.full.Store(true)
+			a, b := image("a", test.layers), image("b", 1)
+			r.push(a)
+			if test.again {
+				r.push(a.as("oss/other", ""))
+			}
+			r.push(b)
+			r.apply(foreignRecord(t, r.event(1), test.at))
+			r.full.Store(false)
+			r.drain()
+			if found := r.records(); len(found) != 2 {
+				t.Errorf("%d records, want the foreign one and b's", len(found))
+			}
+			letters, err := r.DeadLetters.All()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(letters) != test.letters || letters[0].Sink != "records" || len(letters[0].Event) == 0 {
+				t.Errorf("dead letters: %+v, want %d", letters, test.letters)
+			}
+			if _, found, err := r.ledger.Get(owner, a.Digest); found || err != nil {
+				t.Errorf("the ledger has what was given up: %v", err)
+			}
+			r.consistent(differRecord, differMissing)
+		})
 	}
+}
+
+// foreignRecord is a record of somebody else under the key of an event's i-th.
+func foreignRecord(t *testing.T, e *Event, i int) repo.Write {
+	t.Helper()
 	record, err := lexicon.Encode(lexicon.Layer{Digest: "sha256:00", MediaType: "x", Manifest: "at://did:web:x/io.atcr.manifest/00", UserDID: owner, CreatedAt: "2026-01-01T00:00:00Z"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign := repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: tid(in.event.TID+1, in.event.ClockID), Record: record}
-	if _, err := r.repo.Apply(t.Context(), []repo.Write{foreign}, nil); err != nil {
-		t.Fatal(err)
+	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: tid(e.TID+1+int64(i), e.ClockID), Record: record}
+}
+
+// A delete of many records goes on when some are gone already, whichever they
+// are: each write is settled by its own state.
+func TestRecordsDeletedByHand(t *testing.T) {
+	t.Parallel()
+	for _, gone := range [][]int{{0}, {1}, {149}, {0, 1, 2, 77, 149}} {
+		for _, f := range [][]fault{nil, {lostRequest}, {lostAnswer}} {
+			t.Run(fmt.Sprint(gone, f), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, nil)
+				a, b := image("a", 150), image("b", 40)
+				r.push(a)
+				r.push(b)
+				r.drain()
+				e := r.event(1)
+				for _, i := range gone {
+					r.apply(repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: tid(e.TID+1+int64(i), e.ClockID)})
+				}
+				r.account.fail(f...)
+				r.full.Store(true)
+				r.delete(b)
+				r.delete(a)
+				r.full.Store(false)
+				r.drain()
+				if found := r.records(); len(found) != 0 {
+					t.Errorf("%d records are left", len(found))
+				}
+				r.consistent()
+			})
+		}
 	}
-	if err := in.Complete(t.Context()); err != nil {
-		t.Fatal(err)
+}
+
+// What storage has decides, in whatever order a push and a delete of one digest
+// reach the journal.
+func TestRecordsPushAndDeleteAtOnce(t *testing.T) {
+	t.Parallel()
+	a := image("a", 2)
+	secret := a.as("secret/app", "v1")
+	for name, test := range map[string]struct {
+		do   func(r *rig)
+		want int
+	}{
+		"deleted before it is stored": {func(r *rig) {
+			in, del := r.intend(a), r.intendDelete(a)
+			r.storage.remove(a)
+			r.storage.put(a)
+			r.complete(in)
+			r.complete(del)
+		}, 2},
+		"deleted after it is stored": {func(r *rig) {
+			in, del := r.intend(a), r.intendDelete(a)
+			r.storage.put(a)
+			r.storage.remove(a)
+			r.complete(del)
+			r.complete(in)
+		}, 0},
+		"pushed during its delete": {func(r *rig) {
+			r.push(a)
+			del := r.intendDelete(a)
+			r.storage.remove(a)
+			r.push(a)
+			r.complete(del)
+		}, 2},
+		"a private copy is deleted during a public push": {func(r *rig) {
+			r.push(secret)
+			in := r.intend(a)
+			r.storage.put(a)
+			r.delete(secret)
+			r.complete(in)
+		}, 2},
+		"a public one is deleted, a private copy stays": {func(r *rig) {
+			r.push(secret)
+			r.push(a)
+			r.delete(a)
+		}, 0},
+	} {
+		for _, between := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " ", between), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, nil)
+				r.full.Store(!between) // all in one batch, or each event by itself
+				test.do(r)
+				r.full.Store(false)
+				r.drain()
+				if got := len(r.records()); got != test.want {
+					t.Errorf("%d records, want %d", got, test.want)
+				}
+				r.consistent()
+			})
+		}
 	}
+}
+
+// The owner of the images is another after a restart: what is pushed again moves
+// to the new owner, and a delete finds the records of the old one.
+func TestRecordsOwnerChanged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a, b := image("a", 2), image("b", 3)
+	r.push(a)
 	r.push(b)
 	r.drain()
-	if found := r.records(); len(found) != 2 {
-		t.Errorf("got %v, want the foreign record and b's", found)
+	r.owner = alice
+	r.reopen(nil)
+	r.push(a)
+	r.delete(b)
+	r.drain()
+	if got, want := r.recordsOf(a.Digest), map[string]int{alice: 2}; !reflect.DeepEqual(got, want) {
+		t.Errorf("records of %v, want %v", got, want)
 	}
-	letters, err := r.DeadLetters.All()
-	if err != nil {
-		t.Fatal(err)
+	if got := r.recordsOf(b.Digest); len(got) != 0 {
+		t.Errorf("records of %v after the delete", got)
 	}
-	if len(letters) != 1 || letters[0].Sink != "records" {
-		t.Errorf("dead letters: %+v", letters)
+	r.consistent()
+}
+
+// What waits in the outbox is looked at again before it is sent.
+func TestRecordsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	a := image("a", 3)
+	for name, test := range map[string]struct {
+		push   Push
+		change func(r *rig)
+		want   int
+	}{
+		"unchanged":                      {a, func(*rig) {}, 3},
+		"not public any more":            {a, func(r *rig) { r.public = func(string) bool { return false } }, 0},
+		"deleted":                        {a, func(r *rig) { r.storage.remove(a) }, 0},
+		"deleted, more than a call":      {image("huge", 450), func(r *rig) { r.storage.remove(image("huge", 450)) }, 0},
+		"not public, more than one call": {image("huge", 450), func(r *rig) { r.public = func(string) bool { return false } }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			calls := 1
+			if test.push.Layers > maxWrites {
+				calls = 2 // the first one is made
+			}
+			r.account.failAfter(calls-1, 1000)
+			r.push(test.push)
+			r.until("it is on its way", func() bool {
+				var b recordBatch
+				ok, err := (&recordSink{r.Notifier}).outbox().load(&b)
+				return ok && err == nil && len(r.records()) == (calls-1)*maxWrites
+			})
+			r.stop()
+			test.change(r)
+			r.open(nil)
+			r.drain()
+			if got := len(r.records()); got != test.want {
+				t.Errorf("%d records, want %d", got, test.want)
+			}
+			if _, found, err := r.ledger.Get(owner, test.push.Digest); found != (test.want > 0) || err != nil {
+				t.Errorf("it is in the ledger: %v, %v", found, err)
+			}
+			var result recordsResult
+			if _, err := r.getResult(1, 'r', &result); err != nil || (result.Reason == "") != (test.want > 0) {
+				t.Errorf("result %+v, %v", result, err)
+			}
+		})
 	}
 }
 

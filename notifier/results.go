@@ -28,7 +28,8 @@ const (
 
 // recordsResult is what the records sink did for a push.
 type recordsResult struct {
-	Created int `json:"created"` // layer records
+	Created int    `json:"created"`          // layer records
+	Reason  string `json:"reason,omitempty"` // why there are none, if some might have been expected
 }
 
 // announceResult is what the announce sink did for a push.

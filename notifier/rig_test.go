@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,7 +34,12 @@ type rig struct {
 	key     atcrypto.PrivateKey
 	repo    *repo.Repo
 	account *account
-	silent  bool        // nothing is published
+	silent  bool   // nothing is published
+	owner   string // of the images; empty: the account
+	storage *shelf // the registry's; nil: it can't be asked
+	public  func(string) bool
+	now     func() time.Time
+	elapsed func() time.Duration
 	full    atomic.Bool // the disk has no room, and the sinks wait
 	stop    func()
 }
@@ -52,6 +58,7 @@ type fault int
 const (
 	lostRequest fault = iota // failed and not applied
 	lostAnswer               // failed yet applied
+	noFault
 )
 
 var errFault = errors.New("the connection broke")
@@ -64,6 +71,9 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	}
 	f := a.faults[0]
 	a.faults = a.faults[1:]
+	if f == noFault {
+		return a.Repo.Apply(ctx, writes, swap)
+	}
 	if f == lostAnswer {
 		if _, err := a.Repo.Apply(ctx, writes, swap); err != nil {
 			return repo.Result{}, err
@@ -78,13 +88,20 @@ func (a *account) fail(faults ...fault) {
 	a.faults = append(a.faults, faults...)
 }
 
+// failAfter lets some calls through and then loses requests.
+func (a *account) failAfter(good, lost int) {
+	a.fail(slices.Repeat([]fault{noFault}, good)...)
+	a.fail(slices.Repeat([]fault{lostRequest}, lost)...)
+}
+
 func newRig(t *testing.T, announce *Announce) *rig {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: t.TempDir(), key: key}
+	r := &rig{t: t, dir: t.TempDir(), key: key, storage: newShelf()}
+	r.public = func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" }
 	cfg := repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: key, Reserve: 1}
 	first, err := repo.Init(cfg, nil)
 	if err != nil {
@@ -124,15 +141,19 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
+		Owner:   r.owner,
 		Metrics: NewMetrics(),
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
-		Public:  func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" },
-		Space:   r.space,
+		Public: func(name string) bool { return r.public(name) },
+		Space:  r.space, Now: r.now, Elapsed: r.elapsed,
 		Backoff: time.Millisecond, Linger: time.Millisecond,
 	}
 	if r.silent {
 		cfg.Publisher = nil
+	}
+	if r.storage != nil {
+		cfg.Storage = r.storage
 	}
 	if r.Notifier, err = New(cfg); err != nil {
 		t.Fatal(err)
@@ -185,7 +206,7 @@ func image(seed string, layers int) Push {
 	if err != nil {
 		panic(err)
 	}
-	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload}
+	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload, Layers: layers}
 }
 
 func descriptor(mediaType, content string, size int) map[string]any {
@@ -197,22 +218,81 @@ func (p Push) as(repository, tag string) Push {
 	return p
 }
 
+// push is a push as the registry makes it.
 func (r *rig) push(p Push) {
 	r.t.Helper()
-	in, err := r.Intend(context.Background(), p)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	in := r.intend(p)
+	r.storage.put(p)
+	r.complete(in)
+}
+
+func (r *rig) complete(in *Intent) {
+	r.t.Helper()
 	if err := in.Complete(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-func (r *rig) delete(p Push) {
+// event reads an event from the journal.
+func (r *rig) event(seq uint64) *Event {
 	r.t.Helper()
-	if err := r.Delete(context.Background(), Delete{Repository: p.Repository, Digest: p.Digest}); err != nil {
+	entries, err := r.Journal.Read(journal.Pushes, seq-1, 1, 1)
+	if err != nil || len(entries) != 1 {
+		r.t.Fatalf("event %d: %v, %v", seq, entries, err)
+	}
+	e, err := decodeEvent(entries[0].Payload)
+	if err != nil {
 		r.t.Fatal(err)
 	}
+	return e
+}
+
+// apply writes to the repository as somebody else does.
+func (r *rig) apply(writes ...repo.Write) {
+	r.t.Helper()
+	if _, err := r.repo.Apply(context.Background(), writes, nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// consistent checks that storage, ledger and account agree, but for differences
+// of the given kinds.
+func (r *rig) consistent(but ...string) {
+	r.t.Helper()
+	err := r.Check(context.Background(), func(d Difference) error {
+		if !slices.Contains(but, d.Kind) {
+			r.t.Errorf("difference: %+v", d)
+		}
+		return nil
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+}
+
+func (r *rig) intend(p Push) *Intent {
+	r.t.Helper()
+	in, err := r.Intend(context.Background(), p)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return in
+}
+
+func (r *rig) intendDelete(p Push) *Intent {
+	r.t.Helper()
+	in, err := r.IntendDelete(context.Background(), Delete{Repository: p.Repository, Digest: p.Digest})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return in
+}
+
+func (r *rig) delete(p Push) {
+	r.t.Helper()
+	in := r.intendDelete(p)
+	r.storage.remove(p)
+	r.complete(in)
 }
 
 // drain waits until no event waits for any sink.

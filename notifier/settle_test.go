@@ -1,61 +1,68 @@
 package notifier
 
 import (
-	"context"
-	"errors"
 	"testing"
 )
 
-// has is a storage that holds the tags it was given, and has no answer for
-// those of the repository "down".
-type has map[string]bool
-
-func (h has) Has(_ context.Context, repository, tag, digest string) (bool, error) {
-	if repository == "down" {
-		return false, errors.New("storage is down")
-	}
-	return h[repository+":"+tag+"@"+digest], nil
-}
-
+// What a crash left open is settled by what storage has.
 func TestSettle(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, soon())
-	a, b, c := image("a", 2), image("b", 3), image("c", 4)
-	for _, p := range []Push{a.as("oss/app", "v1"), b.as("oss/app", "v2"), c.as("down", "v3")} {
-		if _, err := r.Intend(t.Context(), p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.reopen(soon())
-	storage := has{"oss/app:v1@" + a.Digest: true}
-	if err := r.Settle(t.Context(), storage); err != nil {
-		t.Fatal(err)
-	}
+	kept, gone := image("kept", 2), image("gone", 5)
+	r.push(kept.as("oss/app", "kept"))
+	r.push(gone.as("oss/app", "gone"))
 	r.drain()
-	if got := len(r.records()); got != 2 {
-		t.Errorf("%d records, want those of the push that happened, 2", got)
+
+	stored, lost, untagged, down := image("stored", 2).as("oss/app", "v1"), image("lost", 3).as("oss/app", "v2"), image("untagged", 4).as("oss/app", "v3"), image("down", 1).as("oss/app", "v4")
+	for _, p := range []Push{stored, lost, untagged, down} {
+		r.intend(p)
 	}
-	if got := len(r.posts()); got != 1 {
-		t.Errorf("%d posts, want 1", got)
+	r.intendDelete(kept)
+	r.intendDelete(gone)
+	r.stop()
+	r.storage.put(stored)
+	r.storage.put(untagged.as("oss/app", ""))
+	r.storage.remove(gone)
+	r.storage.fail(true)
+	r.open(soon())
+	if err := r.Settle(t.Context()); err == nil {
+		t.Error("storage is down, and there is no error")
+	}
+	if open := len(r.Journal.Unsettled()); open != 6 {
+		t.Errorf("%d intents are open while storage is down, want 6", open)
 	}
 
-	// The one that storage gave no answer for is still open, and only it.
-	r.reopen(soon())
-	if err := r.Settle(t.Context(), has{"oss/app:v1@" + a.Digest: true, "oss/app:v2@" + b.Digest: true}); err != nil {
+	// Storage comes back, and nobody restarts.
+	r.storage.fail(false)
+	if err := r.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if open := r.Journal.Unsettled(); len(open) != 1 {
-		t.Errorf("%d pushes are open, want 1", len(open))
+	if open := len(r.Journal.Unsettled()); open != 0 {
+		t.Errorf("%d intents are open", open)
 	}
 	r.drain()
-	if got := len(r.records()); got != 2 {
-		t.Errorf("%d records, want 2 still", got)
+	if got := len(r.records()); got != 2+2+4 {
+		t.Errorf("%d records, want those of kept, stored and untagged, 8", got)
 	}
-	totals, _, _, err := r.Counter.Repository(t.Context(), "oss/app")
-	if err != nil {
-		t.Fatal(err)
+	if got := len(r.posts()); got != 3 {
+		t.Errorf("%d posts, want those of kept, gone and stored", got)
 	}
-	if got := totals.Counts["push"]; got != 1 {
-		t.Errorf("%d pushes counted, want 1", got)
+	if got := r.pushes(); got != 3 {
+		t.Errorf("%d pushes counted, want 3: one that was not tagged is none", got)
 	}
+	r.consistent()
+}
+
+// An intent that its request gave up is settled without a restart.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a, b := image("a", 2), image("b", 3)
+	in := r.intend(a)
+	r.storage.put(a)
+	in.Release()
+	r.intend(b).Release()
+	r.until("they are settled", func() bool { return len(r.Journal.Unsettled()) == 0 && len(r.records()) == 2 })
+	r.drain()
+	r.consistent()
 }

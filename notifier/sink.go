@@ -3,7 +3,9 @@ package notifier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -14,6 +16,8 @@ type sink interface {
 	name() string
 	// resume settles what an earlier process left on its way.
 	resume(ctx context.Context) error
+	// skip is told that an event was given up.
+	skip(seq uint64) error
 	// handle does what the events ask for. Those before done are finished,
 	// durably. An error leaves the event at done unfinished: a
 	// *permanentError gives it up, any other is tried again. Without an error
@@ -58,7 +62,7 @@ func (n *Notifier) carry(ctx context.Context, s sink) error {
 			wait.sleep(ctx, err)
 			continue
 		}
-		if err := s.resume(work); err != nil {
+		if err := n.prove(work); err != nil {
 			wait.sleep(ctx, err)
 			continue
 		}
@@ -103,7 +107,13 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 		events = append(events, sequenced{entry.Seq, e})
 	}
 	begun := time.Now()
-	done, wake, err := s.handle(work, events)
+	done, wake, err := handle(work, s, events)
+	if panicked := (*panicError)(nil); errors.As(err, &panicked) && len(events) > 1 {
+		// One of them is the cause: they go one by one until it is met alone.
+		n.log.Error("a sink panicked; it takes one event at a time", "sink", s.name(), "err", err)
+		events, entries = events[:1], entries[:1]
+		done, wake, err = handle(work, s, events)
+	}
 	n.Metrics.handled(s.name(), time.Since(begun))
 	n.results.ring()
 	if done > 0 {
@@ -112,10 +122,13 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 		}
 	}
 	var permanent *permanentError
-	if errors.As(err, &permanent) {
+	var panicked *panicError
+	switch {
+	case errors.As(err, &permanent):
 		return n.giveUp(s, events[done].seq, entries[done].Payload, permanent.err)
-	}
-	if err != nil {
+	case errors.As(err, &panicked):
+		return n.giveUp(s, events[0].seq, entries[0].Payload, err)
+	case err != nil:
 		return err
 	}
 	if done == len(events) {
@@ -124,6 +137,25 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	}
 	pause(ctx, max(wake.Sub(n.Now()), shortestWait))
 	return nil
+}
+
+// A panicError is what a sink panicked with.
+type panicError struct {
+	reason any
+	stack  []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.reason, e.stack) }
+
+// handle hands events to a sink, and turns a panic into an error: an event that
+// nobody thought of ends neither the registry nor the sink.
+func handle(ctx context.Context, s sink, events []sequenced) (done int, wake time.Time, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			done, err = 0, &panicError{reason, debug.Stack()}
+		}
+	}()
+	return s.handle(ctx, events)
 }
 
 // rest waits a little after a batch that took all there was, so that what
@@ -142,6 +174,9 @@ func (n *Notifier) giveUp(s sink, seq uint64, payload []byte, reason error) erro
 	}
 	n.Metrics.dead(s.name(), 1)
 	n.log.Error("an event is given up", "sink", s.name(), "event", seq, "reason", reason)
+	if err := s.skip(seq); err != nil {
+		return err
+	}
 	return n.Journal.SetCursor(journal.Pushes, s.name(), seq)
 }
 

@@ -73,3 +73,11 @@ func (b *Broken) Apply(context.Context, []repo.Write, *cid.Cid) (repo.Result, er
 
 // Get is refused.
 func (b *Broken) Get(string, string) (cid.Cid, []byte, error) { return cid.Undef, nil, b.why }
+
+// List is refused.
+func (b *Broken) List(string, string, int, bool) ([]repo.Record, string, error) {
+	return nil, "", b.why
+}
+
+// Head is not known.
+func (b *Broken) Head() repo.Head { return repo.Head{} }

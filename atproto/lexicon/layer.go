@@ -1,6 +1,9 @@
 package lexicon
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Layer is an io.atcr.hold.layer record: one layer of one manifest of one
 // owner. Its key is a TID. Times are RFC 3339 in UTC.
@@ -31,6 +34,21 @@ func (l Layer) MarshalJSON() ([]byte, error) {
 // repository, whose key is the digest without its algorithm.
 func ManifestURI(owner, digest string) string {
 	return "at://" + owner + "/io.atcr.manifest/" + digestHex(digest)
+}
+
+// ParseManifestURI is the inverse of ManifestURI. The address does not hold the
+// digest's algorithm, which is taken to be the one that has digests of its length.
+func ParseManifestURI(uri string) (owner, digest string, ok bool) {
+	rest, ok := strings.CutPrefix(uri, "at://")
+	if !ok {
+		return "", "", false
+	}
+	owner, text, ok := strings.Cut(rest, "/io.atcr.manifest/")
+	algorithm := map[int]string{64: "sha256", 96: "sha384", 128: "sha512"}[len(text)]
+	if !ok || owner == "" || algorithm == "" {
+		return "", "", false
+	}
+	return owner, algorithm + ":" + text, true
 }
 
 func digestHex(digest string) string {

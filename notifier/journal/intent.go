@@ -121,8 +121,19 @@ func (s *stream) noteIntent(r record, place pos) {
 	switch {
 	case r.intent == 0:
 	case r.kind == kindIntent:
-		s.intents[r.intent] = &openIntent{place: place}
+		s.intents[r.intent] = &openIntent{place: place, mark: r.mark, payload: append([]byte{}, r.payload...)}
 	default:
 		delete(s.intents, r.intent)
+	}
+}
+
+// Release says that nobody will settle in any more: Unsettled returns it from
+// now on. It does nothing if in is settled or about to be.
+func (j *Journal) Release(in Intent) {
+	s := j.streams[Pushes]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if open := s.intents[in.id]; open != nil {
+		open.earlier = true
 	}
 }

@@ -1,49 +1,58 @@
-// Package ledger remembers, for each manifest of an owner, which keys its
-// records were written under and what became of them, so that a repeated push,
-// a second tag, two pushes at once, a delete and a push after it each end
-// right. It decides; it writes no records itself.
+// Package ledger remembers which manifests have records in the account's
+// repository: under which keys, and in which repositories of the registry the
+// manifest is. So a repeated push, a second tag, a push to another repository
+// and a delete each end with every record there once, or not at all.
 //
-// An entry goes from nothing to Claimed (its keys are fixed), to Written (the
-// records are in the repository), to Deleted (a tombstone that outlives them).
-// Changes are put into the caller's batch, so that an entry moves together with
-// the cursor or the outgoing batch that moved it.
+// An entry is there from the batch that wrote its records until the batch that
+// deleted them. Entries are changed in the caller's batch, together with what
+// else that batch settles. What is on its way to the account is the caller's.
+//
+// An entry costs about 100 bytes and goes with its manifest.
 package ledger
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-// State says how far a manifest's records have come.
-type State string
-
-const (
-	Unknown State = ""        // never seen
-	Claimed State = "claimed" // its keys are fixed, its records may or may not be written
-	Written State = "written" // its records are in the repository
-	Deleted State = "deleted" // its records are gone; the entry is their tombstone
-)
-
-// An Entry is what is known of one manifest of one owner.
+// An Entry says where the records of one manifest of one owner are.
 type Entry struct {
-	State State `json:"state"`
-	// First is the time (unix microseconds) in the first of the TIDs that the
-	// records use; ClockID is in each of them.
+	// First is the time (unix microseconds) in the TID before those of the
+	// records; ClockID is in each of them.
 	First   int64 `json:"first"`
 	ClockID uint  `json:"clockId"`
-	Records int   `json:"records"` // how many TIDs follow for records
-	// Repositories are those the manifest was pushed to and not deleted from:
-	// the records go with the last of them.
+	Records int   `json:"records"` // how many TIDs follow First
+	// Repositories have the manifest, sorted. The records go with the last of
+	// them.
 	Repositories []string `json:"repositories,omitempty"`
-	// Deleted is the time of the deletion (unix microseconds). A push older
-	// than it writes nothing.
-	Deleted int64 `json:"deleted,omitempty"`
 }
+
+// With returns the entry with one more repository.
+func (e Entry) With(repository string) Entry {
+	if !slices.Contains(e.Repositories, repository) {
+		e.Repositories = append(slices.Clone(e.Repositories), repository)
+		slices.Sort(e.Repositories)
+	}
+	return e
+}
+
+// Without returns the entry without a repository.
+func (e Entry) Without(repository string) Entry {
+	e.Repositories = slices.DeleteFunc(slices.Clone(e.Repositories), func(r string) bool { return r == repository })
+	return e
+}
+
+// In reports whether the repository has the manifest.
+func (e Entry) In(repository string) bool { return slices.Contains(e.Repositories, repository) }
 
 // A Ledger keeps entries in the notifier's store.
 type Ledger struct{ db *store.Store }
@@ -51,33 +60,166 @@ type Ledger struct{ db *store.Store }
 // New returns the ledger that lives in db.
 func New(db *store.Store) *Ledger { return &Ledger{db} }
 
-// Get returns the entry of a manifest; one that is not known has state
-// Unknown.
-func (l *Ledger) Get(owner, digest string) (Entry, error) {
-	val, closer, err := l.db.Get(key(owner, digest))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return Entry{}, nil
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("read ledger: %w", err)
-	}
-	defer closer.Close()
-	var e Entry
-	if err := json.Unmarshal(val, &e); err != nil {
-		return Entry{}, fmt.Errorf("read ledger of %s: %w", digest, err)
-	}
-	return e, nil
+// Get returns the entry of a manifest of an owner, false if there is none.
+func (l *Ledger) Get(owner, digest string) (Entry, bool, error) {
+	return l.GetIn(l.db, owner, digest)
 }
 
-// Put adds the entry to the batch.
-func (l *Ledger) Put(b *pebble.Batch, owner, digest string, e Entry) error {
-	val, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("write ledger: %w", err)
+// GetIn is Get from an indexed batch of the ledger's store.
+func (l *Ledger) GetIn(r pebble.Reader, owner, digest string) (Entry, bool, error) {
+	val, err := store.Read(r, key(owner, digest))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Entry{}, false, nil
 	}
-	return b.Set(key(owner, digest), val, nil)
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("read ledger: %w", err)
+	}
+	e, err := decode(val)
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("read ledger of %s: %w", digest, err)
+	}
+	return e, true, nil
 }
+
+// Owners returns the entries of a manifest by owner. The owner of a registry's
+// images can change, so there may be several.
+func (l *Ledger) Owners(digest string) (map[string]Entry, error) {
+	owners := map[string]Entry{}
+	err := l.scan(key("", digest), func(owner, found string, e Entry) error {
+		if found == digest {
+			owners[owner] = e
+		}
+		return nil
+	})
+	return owners, err
+}
+
+// All calls visit with every entry, until it returns an error.
+func (l *Ledger) All(visit func(owner, digest string, e Entry) error) error {
+	return l.scan([]byte(prefix), visit)
+}
+
+func (l *Ledger) scan(begin []byte, visit func(owner, digest string, e Entry) error) error {
+	iter, err := l.db.NewIter(&pebble.IterOptions{LowerBound: begin, UpperBound: behind(begin)})
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	defer iter.Close()
+	for iter.First(); iter.Valid(); iter.Next() {
+		owner, digest, err := parseKey(iter.Key())
+		if err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		e, err := decode(iter.Value())
+		if err != nil {
+			return fmt.Errorf("read ledger of %s: %w", digest, err)
+		}
+		if err := visit(owner, digest, e); err != nil {
+			return err
+		}
+	}
+	return iter.Error()
+}
+
+// behind is the end of the range of keys that begin with begin.
+func behind(begin []byte) []byte {
+	end := bytes.TrimRight(begin, "\xff")
+	return append(slices.Clone(end[:len(end)-1]), end[len(end)-1]+1)
+}
+
+// Put adds an entry to the batch.
+func (l *Ledger) Put(b *pebble.Batch, owner, digest string, e Entry) error {
+	return b.Set(key(owner, digest), e.encode(), nil)
+}
+
+// Delete adds the end of an entry to the batch.
+func (l *Ledger) Delete(b *pebble.Batch, owner, digest string) error {
+	return b.Delete(key(owner, digest), nil)
+}
+
+// Clear adds the end of all entries to the batch.
+func (l *Ledger) Clear(b *pebble.Batch) error {
+	return b.DeleteRange([]byte(prefix), []byte("m0"), nil)
+}
+
+// A key is the prefix, the digest in binary and the owner, so that the entries
+// of a digest are together. A digest begins with its length in bytes, one byte;
+// 0: it is not in hexadecimal, stands as text and ends with a zero byte.
+const prefix = "m/"
+
+// algorithms by length of their digests in bytes
+var algorithms = map[int]string{32: "sha256", 48: "sha384", 64: "sha512"}
 
 func key(owner, digest string) []byte {
-	return []byte("l/" + owner + "\x00" + digest)
+	k := []byte(prefix)
+	algorithm, text, _ := strings.Cut(digest, ":")
+	raw, err := hex.DecodeString(text)
+	if err == nil && len(raw) > 0 && algorithms[len(raw)] == algorithm && hex.EncodeToString(raw) == text {
+		k = append(append(k, byte(len(raw))), raw...)
+	} else {
+		k = append(append(append(k, 0), digest...), 0)
+	}
+	return append(k, owner...)
+}
+
+var errKey = errors.New("damaged key")
+
+func parseKey(k []byte) (owner, digest string, err error) {
+	k = k[len(prefix):]
+	if len(k) == 0 {
+		return "", "", errKey
+	}
+	n, k := int(k[0]), k[1:]
+	if n == 0 {
+		text, rest, ok := bytes.Cut(k, []byte{0})
+		if !ok {
+			return "", "", errKey
+		}
+		return string(rest), string(text), nil
+	}
+	algorithm := algorithms[n]
+	if algorithm == "" || len(k) < n {
+		return "", "", errKey
+	}
+	return string(k[n:]), algorithm + ":" + hex.EncodeToString(k[:n]), nil
+}
+
+// encode writes First, ClockID and Records as varints, then each repository
+// with its length before it.
+func (e Entry) encode() []byte {
+	b := binary.AppendVarint(make([]byte, 0, 48), e.First)
+	b = binary.AppendUvarint(b, uint64(e.ClockID))
+	b = binary.AppendUvarint(b, uint64(e.Records))
+	for _, r := range e.Repositories {
+		b = binary.AppendUvarint(b, uint64(len(r)))
+		b = append(b, r...)
+	}
+	return b
+}
+
+var errEntry = errors.New("damaged entry")
+
+func decode(b []byte) (e Entry, err error) {
+	first, n := binary.Varint(b)
+	if n <= 0 {
+		return e, errEntry
+	}
+	e.First, b = first, b[n:]
+	var numbers [2]uint64
+	for i := range numbers {
+		if numbers[i], n = binary.Uvarint(b); n <= 0 {
+			return e, errEntry
+		}
+		b = b[n:]
+	}
+	e.ClockID, e.Records = uint(numbers[0]), int(numbers[1])
+	for len(b) > 0 {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return e, errEntry
+		}
+		e.Repositories = append(e.Repositories, string(b[n:n+int(size)]))
+		b = b[n+int(size):]
+	}
+	return e, nil
 }

@@ -1,102 +1,125 @@
 package ledger_test
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// step is something that happens to a manifest, and what has to follow.
-type step struct {
-	do    string // push, delete, settle
-	repo  string
-	at    int64
-	acts  bool // records are written, or removed
-	state ledger.State
-	first int64 // the keys in force
-	in    []string
+func open(t *testing.T) (*ledger.Ledger, *store.Store) {
+	t.Helper()
+	db, err := state.Open(state.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return ledger.New(db), db
 }
 
-func TestEntry(t *testing.T) {
-	t.Parallel()
-	for name, steps := range map[string][]step{
-		"pushed once": {
-			{do: "push", repo: "a", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-			{do: "settle", state: ledger.Written, first: 10, in: []string{"a"}},
-		},
-		"pushed again": {
-			{do: "push", repo: "a", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-			{do: "settle", state: ledger.Written, first: 10, in: []string{"a"}},
-			{do: "push", repo: "a", at: 20, acts: false, state: ledger.Written, first: 10, in: []string{"a"}},
-		},
-		"two at once write under the first's keys": {
-			{do: "push", repo: "a", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-			{do: "push", repo: "a", at: 11, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-		},
-		"deleted and pushed again": {
-			{do: "push", repo: "a", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-			{do: "settle", state: ledger.Written, first: 10, in: []string{"a"}},
-			{do: "delete", repo: "a", at: 20, acts: true, state: ledger.Deleted, first: 10},
-			{do: "push", repo: "a", at: 30, acts: true, state: ledger.Claimed, first: 30, in: []string{"a"}},
-		},
-		"an older push after the delete": {
-			{do: "delete", repo: "a", at: 20, acts: false, state: ledger.Deleted},
-			{do: "push", repo: "a", at: 10, acts: false, state: ledger.Deleted},
-		},
-		"an older delete after the push": {
-			{do: "push", repo: "a", at: 30, acts: true, state: ledger.Claimed, first: 30, in: []string{"a"}},
-			{do: "delete", repo: "a", at: 20, acts: false, state: ledger.Claimed, first: 30, in: []string{"a"}},
-		},
-		"in two repositories": {
-			{do: "push", repo: "b", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"b"}},
-			{do: "settle", state: ledger.Written, first: 10, in: []string{"b"}},
-			{do: "push", repo: "a", at: 20, acts: false, state: ledger.Written, first: 10, in: []string{"a", "b"}},
-			{do: "delete", repo: "b", at: 30, acts: false, state: ledger.Written, first: 10, in: []string{"a"}},
-			{do: "delete", repo: "a", at: 40, acts: true, state: ledger.Deleted, first: 10},
-		},
-		"deleted twice": {
-			{do: "push", repo: "a", at: 10, acts: true, state: ledger.Claimed, first: 10, in: []string{"a"}},
-			{do: "delete", repo: "a", at: 20, acts: true, state: ledger.Deleted, first: 10},
-			{do: "delete", repo: "a", at: 21, acts: false, state: ledger.Deleted, first: 10},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			db, err := state.Open(state.Config{Dir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			l := ledger.New(db)
-			for i, s := range steps {
-				e, err := l.Get("did:web:x", "sha256:1")
-				if err != nil {
-					t.Fatal(err)
-				}
-				var acts bool
-				switch s.do {
-				case "push":
-					e, acts = e.Push(ledger.Push{Repository: s.repo, First: s.at, Records: 2})
-				case "delete":
-					e, acts = e.Delete(s.repo, s.at)
-				case "settle":
-					e = e.Settle()
-				}
-				if acts != s.acts || e.State != s.state || e.First != s.first || !reflect.DeepEqual(e.Repositories, s.in) && len(s.in)+len(e.Repositories) > 0 {
-					t.Fatalf("step %d %s: acts %v, entry %+v; want %+v", i, s.do, acts, e, s)
-				}
-				b := db.NewBatch()
-				if err := l.Put(b, "did:web:x", "sha256:1", e); err != nil {
-					t.Fatal(err)
-				}
-				if err := db.Commit(b, pebble.Sync); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
+func change(t *testing.T, db *store.Store, f func(*pebble.Batch) error) {
+	t.Helper()
+	b := db.NewBatch()
+	if err := f(b); err != nil {
+		t.Fatal(err)
 	}
+	if err := db.Commit(b, pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is put is found again, by owner and by digest, and nothing else is.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	l, db := open(t)
+	digests := []string{
+		digest.FromString("a").String(),
+		"sha256:" + strings.Repeat("ff", 32), // a key with no next one of its length
+		"sha256:" + strings.Repeat("fe", 32),
+		"sha256:" + strings.Repeat("FF", 32),
+		"sha512:" + strings.Repeat("ff", 64),
+		"md5:abc", "odd", "",
+	}
+	owners := []string{"did:web:a.example", "did:plc:b"}
+	want := map[string]ledger.Entry{}
+	change(t, db, func(b *pebble.Batch) error {
+		for i, d := range digests {
+			for k, owner := range owners {
+				e := ledger.Entry{First: 1_700_000_000_000_000 + int64(i), ClockID: uint(k), Records: i * 100}
+				for n := range i {
+					e = e.With(fmt.Sprint("repository/", n))
+				}
+				want[owner+" "+d] = e
+				if err := l.Put(b, owner, d, e); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	got := map[string]ledger.Entry{}
+	if err := l.All(func(owner, digest string, e ledger.Entry) error { got[owner+" "+digest] = e; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, d := range digests {
+		found, err := l.Owners(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 2 {
+			t.Errorf("%q has owners %v, want 2", d, found)
+		}
+		for _, owner := range owners {
+			e, ok, err := l.Get(owner, d)
+			if err != nil || !ok || !reflect.DeepEqual(e, want[owner+" "+d]) || !reflect.DeepEqual(e, found[owner]) {
+				t.Errorf("%s %q: %v %v %v", owner, d, e, ok, err)
+			}
+		}
+	}
+	change(t, db, func(b *pebble.Batch) error { return l.Delete(b, owners[0], digests[0]) })
+	if _, ok, err := l.Get(owners[0], digests[0]); ok || err != nil {
+		t.Errorf("a deleted entry is there: %v", err)
+	}
+	change(t, db, l.Clear)
+	if err := l.All(func(owner, digest string, e ledger.Entry) error { return fmt.Errorf("%s %s is there", owner, digest) }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEntryRepositories(t *testing.T) {
+	t.Parallel()
+	e := ledger.Entry{}.With("b").With("a").With("b")
+	if got := strings.Join(e.Repositories, " "); got != "a b" {
+		t.Errorf("repositories %q", got)
+	}
+	left := e.Without("b")
+	if !left.In("a") || left.In("b") || !e.In("b") {
+		t.Errorf("%v without b is %v", e, left)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	l := ledger.Entry{First: 5, ClockID: 6, Records: 7}.With("oss/app")
+	f.Add(l.Encoded())
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := ledger.Decode(b)
+		if err != nil {
+			return
+		}
+		again, err := ledger.Decode(e.Encoded())
+		if err != nil || !reflect.DeepEqual(e, again) {
+			t.Errorf("%x: %+v, then %+v, %v", b, e, again, err)
+		}
+	})
 }

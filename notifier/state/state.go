@@ -2,8 +2,8 @@
 // ledger, the counters and the sinks each keep keys under a prefix of theirs,
 // so that one batch can hold a number and the cursor that goes with it.
 //
-//	a/ announcements   b/ batches on their way   c/ counters
-//	d/ dead letters    k/ calls of others        l/ ledger
+//	a/ announcements   b/ outboxes and positions of sinks   c/ counters
+//	d/ dead letters    k/ calls of other registries         m/ ledger
 //	p/ pushes, for those who read
 package state
 
@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-const format = 2 // 1: before the store had a log of its own
+const format = 3 // 1: before the store had a log of its own; 2: rows in JSON
 
 var formatKey = []byte("format")
 

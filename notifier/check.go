@@ -1,0 +1,139 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// A Difference is something that two of the stores do not agree on: the
+// registry's storage, the ledger, and the account's repository.
+type Difference struct {
+	Kind       string
+	Owner      string // of a ledger entry or record
+	Repository string // if it is about one
+	Digest     string // of the manifest
+	Detail     string
+}
+
+// Kinds of differences.
+const (
+	differMissing = "missing" // a public manifest in storage that the ledger does not have as it should be
+	differStale   = "stale"   // a ledger entry names a repository that does not have the manifest
+	differRecord  = "record"  // a record of a ledger entry is not in the account, or a record in the account is in no entry
+	differPost    = "post"    // an image has two posts, or one that is not remembered
+)
+
+// Check compares the stores and calls visit with each difference. It must be
+// called when no event is pending; an entry of an owner other than the own is
+// compared with the account only. It reads everything: its cost grows with
+// storage and account.
+func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
+	c := &checker{n: n, visit: visit}
+	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts} {
+		if err := check(ctx); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
+	}
+	return nil
+}
+
+type checker struct {
+	n     *Notifier
+	visit func(Difference) error
+}
+
+func (c *checker) storage(ctx context.Context) error {
+	return c.n.eachStored(ctx, func(m storedManifest) error {
+		e, found, err := c.n.ledger.Get(c.n.Owner, m.digest)
+		if err != nil {
+			return err
+		}
+		detail := ""
+		switch {
+		case !found:
+			detail = "the ledger has no entry"
+		case !e.In(m.repository):
+			detail = fmt.Sprintf("the ledger has it in %q", e.Repositories)
+		case e.Records != m.layers:
+			detail = fmt.Sprintf("the ledger has %d records for %d layers", e.Records, m.layers)
+		default:
+			return nil
+		}
+		return c.visit(Difference{differMissing, c.n.Owner, m.repository, m.digest, detail})
+	})
+}
+
+func (c *checker) entries(ctx context.Context) error {
+	return c.n.ledger.All(func(owner, digest string, e ledger.Entry) error {
+		for i := range e.Records {
+			key := recordKey(e, i)
+			_, value, err := c.n.Publisher.Get(lexicon.NSIDLayer, key)
+			if errors.Is(err, repo.ErrNotFound) {
+				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
+					return err
+				}
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if l, ok := readLayer(repo.Record{RKey: key, Value: value}); !ok || l.owner != owner || l.digest != digest {
+				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is of another manifest"}); err != nil {
+					return err
+				}
+			}
+		}
+		if owner != c.n.Owner {
+			return nil
+		}
+		for _, repository := range e.Repositories {
+			has, err := c.n.Storage.Has(ctx, repository, digest)
+			if err != nil {
+				return err
+			}
+			if has {
+				continue
+			}
+			if err := c.visit(Difference{differStale, owner, repository, digest, "the repository does not have the manifest"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) records(ctx context.Context) error {
+	return c.n.eachRecord(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+		l, ok := readLayer(r)
+		if !ok {
+			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
+		}
+		e, found, err := c.n.ledger.Get(l.owner, l.digest)
+		if err != nil {
+			return err
+		}
+		if !found || l.micros <= e.First || l.micros > e.First+int64(e.Records) || l.clockID != e.ClockID {
+			return c.visit(Difference{differRecord, l.owner, "", l.digest, "record " + r.RKey + " is in no ledger entry"})
+		}
+		return nil
+	})
+}
+
+func (c *checker) posts(ctx context.Context) error {
+	return c.n.eachRecord(ctx, lexicon.NSIDPost, func(r repo.Record) error {
+		repository, digest, ok := readOrigin(r)
+		if !ok {
+			return nil
+		}
+		uri, before, err := c.n.announced(repository, digest)
+		if err != nil || before && uri == c.n.postURI(r.RKey) {
+			return err
+		}
+		return c.visit(Difference{differPost, c.n.Owner, repository, digest, "post " + r.RKey + " is not the one that is remembered, " + uri})
+	})
+}

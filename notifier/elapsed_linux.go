@@ -1,0 +1,19 @@
+package notifier
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// elapsed is the time since the machine was started, time in which it was
+// suspended included.
+func elapsed() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return time.Since(started)
+	}
+	return time.Duration(ts.Nano())
+}
+
+var started = time.Now()

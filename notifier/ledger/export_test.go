@@ -1,0 +1,5 @@
+package ledger
+
+var Decode = decode
+
+func (e Entry) Encoded() []byte { return e.encode() }

@@ -1,0 +1,215 @@
+package notifier
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// migrate rewrites what formats 1 and 2 of the state have under other keys:
+//
+//	l/<owner>\0<digest>        entry of the ledger, as JSON
+//	a/d/<repository>\0<digest> announcement, as JSON
+//	a/m/…                      size of an image, not needed any more
+//	k/<day>/<name>             call of another registry
+//	b/records                  outbox
+//
+// Interrupted, it goes on at the next start.
+func (n *Notifier) migrate() error {
+	old, err := n.hasOld()
+	if err != nil || !old {
+		return err
+	}
+	n.log.Info("rewriting the state for this version")
+	for _, step := range []func() error{
+		n.migrateOutbox,
+		func() error { return n.migrateRows("l/", n.migrateEntry) },
+		func() error { return n.migrateRows("a/d/", migrateAnnounced) },
+		func() error { return n.migrateRows("k/2", migrateCall) }, // a day begins with its century
+		func() error { return n.State.DeleteRange([]byte("a/m/"), []byte("a/m0"), pebble.Sync) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("rewrite the state of an earlier version: %w", err)
+		}
+	}
+	return nil
+}
+
+// hasOld reports whether there is a state that migrate has not finished with.
+func (n *Notifier) hasOld() (bool, error) {
+	if _, err := store.Read(n.State, gatheredKey); err == nil {
+		left := false
+		err := eachRow(n.State, "a/m/", func(_ string, _ []byte) error { left = true; return errStopRows })
+		for _, prefix := range []string{"l/", "a/d/", "k/2"} {
+			if err == nil && !left {
+				err = eachRow(n.State, prefix, func(_ string, _ []byte) error { left = true; return errStopRows })
+			}
+		}
+		return left, err
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return false, err
+	}
+	return n.Journal.Cursor(journal.Pushes, recordsName) > 0, nil
+}
+
+var errStopRows = errors.New("enough rows")
+
+// eachRow calls visit with the rest of each key that begins with prefix and its
+// value.
+func eachRow(r pebble.Reader, prefix string, visit func(key string, val []byte) error) error {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	iter, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: end})
+	if err != nil {
+		return err
+	}
+	defer iter.Close()
+	for iter.First(); iter.Valid(); iter.Next() {
+		err := visit(string(iter.Key()[len(prefix):]), iter.Value())
+		if errors.Is(err, errStopRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return iter.Error()
+}
+
+// migrateRows lets put write each row anew, a thousand at a time.
+func (n *Notifier) migrateRows(prefix string, put func(b *pebble.Batch, key string, val []byte) error) error {
+	for more := true; more; {
+		more = false
+		rows := 0
+		b := n.State.NewBatch()
+		err := eachRow(n.State, prefix, func(key string, val []byte) error {
+			if rows++; rows > 1000 {
+				more = true
+				return errStopRows
+			}
+			if err := put(b, key, val); err != nil {
+				return fmt.Errorf("%s%q: %w", prefix, key, err)
+			}
+			return b.Delete([]byte(prefix+key), nil)
+		})
+		if err != nil {
+			return err
+		}
+		if err := n.State.Commit(b, pebble.Sync); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldEntry is an entry of the ledger up to format 2.
+type oldEntry struct {
+	State string `json:"state"` // "claimed", "written" or "deleted"
+	ledger.Entry
+}
+
+func (n *Notifier) migrateEntry(b *pebble.Batch, key string, val []byte) error {
+	owner, digest, _ := strings.Cut(key, "\x00")
+	var e oldEntry
+	if err := json.Unmarshal(val, &e); err != nil {
+		return err
+	}
+	if e.State != "written" || len(e.Repositories) == 0 {
+		return nil // the outbox, or the event when it is met again, makes what is claimed
+	}
+	return n.ledger.Put(b, owner, digest, e.Entry)
+}
+
+func migrateAnnounced(b *pebble.Batch, key string, val []byte) error {
+	repository, digest, _ := strings.Cut(key, "\x00")
+	var old struct {
+		PostURI string `json:"postUri"`
+	}
+	if err := json.Unmarshal(val, &old); err != nil {
+		return err
+	}
+	rkey := ""
+	if old.PostURI != "" {
+		rkey = path.Base(old.PostURI)
+	}
+	return putAnnounced(b, repository, digest, rkey)
+}
+
+func migrateCall(b *pebble.Batch, key string, val []byte) error {
+	_, name, _ := strings.Cut(key, "/")
+	var m made
+	if err := json.Unmarshal(val, &m); err != nil {
+		return err
+	}
+	return putCall(b, name, &m)
+}
+
+// migrateOutbox rewrites the batch of layer records that is on its way, and notes
+// how far the records sink is.
+func (n *Notifier) migrateOutbox() error {
+	var old struct {
+		Manifests []struct {
+			Seq    uint64       `json:"seq"`
+			Owner  string       `json:"owner"`
+			Digest string       `json:"digest"`
+			Before oldEntry     `json:"before"`
+			After  oldEntry     `json:"after"`
+			Writes []repo.Write `json:"writes"`
+		} `json:"manifests"`
+	}
+	o := (&recordSink{n}).outbox()
+	onItsWay, err := o.load(&old)
+	if err != nil {
+		return err
+	}
+	gathered := n.Journal.Cursor(journal.Pushes, recordsName)
+	b := n.State.NewBatch()
+	if !onItsWay {
+		if err := putGathered(b, gathered); err != nil {
+			return err
+		}
+		return n.State.Commit(b, pebble.Sync)
+	}
+	// Each event was a change of its own; a manifest has one now.
+	var next recordBatch
+	at := map[string]int{}
+	for _, m := range old.Manifests {
+		gathered = max(gathered, m.Seq)
+		id := m.Owner + "\x00" + m.Digest
+		i, again := at[id]
+		if !again {
+			i = len(next.Manifests)
+			at[id] = i
+			next.Manifests = append(next.Manifests, recordChange{Owner: m.Owner, Digest: m.Digest, Before: m.Before.now()})
+		}
+		c := &next.Manifests[i]
+		c.After = m.After.now()
+		c.Writes = append(c.Writes, m.Writes...)
+		event := recordEvent{Seq: m.Seq, Push: m.After.State != "deleted"}
+		if len(m.After.Repositories) > 0 {
+			event.Repository = m.After.Repositories[0]
+		}
+		c.Events = append(c.Events, event)
+	}
+	if err := putGathered(b, gathered); err != nil {
+		return err
+	}
+	return o.put(b, &next)
+}
+
+// now is the entry as it is kept now, nil if there was none or it is deleted.
+func (e oldEntry) now() *ledger.Entry {
+	if e.State != "written" && e.State != "claimed" {
+		return nil
+	}
+	return &e.Entry
+}

@@ -1,0 +1,154 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// unknownRepository stands in an entry that was rebuilt for the repositories that
+// have the manifest: a record does not name them. reconcile finds them in
+// storage.
+const unknownRepository = ""
+
+// rebuildBatch is how many entries are written at once.
+const rebuildBatch = 1000
+
+// rebuild makes the ledger and the marks of announcements anew from the account,
+// deletes records that are there twice, and lets reconcile do the rest. If it is
+// interrupted, the next start does it again.
+func (n *Notifier) rebuild(ctx context.Context) error {
+	if err := n.State.Set(rebuildKey, nil, pebble.Sync); err != nil {
+		return err
+	}
+	if err := n.rebuildLedger(ctx); err != nil {
+		return err
+	}
+	if err := n.rebuildAnnounced(ctx); err != nil {
+		return err
+	}
+	gathered, err := n.gathered()
+	if err != nil {
+		return err
+	}
+	batch := n.State.NewBatch()
+	// What the journal holds up to the cursor was done by a state that is gone.
+	err = errors.Join(
+		putGathered(batch, max(gathered, n.Journal.Cursor(journal.Pushes, recordsName))),
+		batch.Set(revKey, []byte(n.Publisher.Head().Rev), nil),
+		batch.Set(reconcileKey, []byte(phaseWalk), nil),
+		batch.Delete(rebuildKey, nil))
+	if err != nil {
+		return err
+	}
+	return n.State.Commit(batch, pebble.Sync)
+}
+
+// rebuildLedger takes each run of records with consecutive keys for what one push
+// has made of a manifest. A manifest's later runs are deleted: they come from a
+// time when the ledger did not know the first.
+func (n *Notifier) rebuildLedger(ctx context.Context) error {
+	b := n.State.NewIndexedBatch()
+	if err := n.ledger.Clear(b); err != nil {
+		return err
+	}
+	var run []layerRecord
+	var twice []repo.Write
+	entries := 0
+	end := func() error {
+		if len(run) == 0 {
+			return nil
+		}
+		first := run[0]
+		_, known, err := n.ledger.GetIn(b, first.owner, first.digest)
+		if err != nil {
+			return err
+		}
+		if known {
+			for _, r := range run {
+				twice = append(twice, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.rkey})
+			}
+			return nil
+		}
+		entries++
+		entry := ledger.Entry{First: first.micros - 1, ClockID: first.clockID, Records: len(run), Repositories: []string{unknownRepository}}
+		if err := n.ledger.Put(b, first.owner, first.digest, entry); err != nil {
+			return err
+		}
+		if entries%rebuildBatch != 0 {
+			return nil
+		}
+		if err := n.State.Commit(b, pebble.NoSync); err != nil {
+			return err
+		}
+		b = n.State.NewIndexedBatch()
+		return pace(ctx)
+	}
+	err := n.eachRecord(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
+		r, ok := readLayer(record)
+		if !ok {
+			return nil
+		}
+		if k := len(run); k > 0 {
+			last := run[k-1]
+			if r.owner == last.owner && r.digest == last.digest && r.clockID == last.clockID && r.micros == last.micros+1 {
+				run = append(run, r)
+				return nil
+			}
+		}
+		err := end()
+		run = append(run[:0], r)
+		return err
+	})
+	if err == nil {
+		err = end()
+	}
+	if err == nil {
+		err = n.State.Commit(b, pebble.Sync)
+	}
+	if err == nil {
+		err = n.deliver(ctx, twice, false)
+	}
+	if err == nil {
+		n.log.Info("the ledger is rebuilt", "manifests", entries, "duplicate_records_deleted", len(twice))
+	}
+	return err
+}
+
+// rebuildAnnounced adds the marks of what the account's posts announce. Marks that
+// are there stay, also if their post is gone.
+func (n *Notifier) rebuildAnnounced(ctx context.Context) error {
+	b := n.State.NewBatch()
+	marks := 0
+	err := n.eachRecord(ctx, lexicon.NSIDPost, func(record repo.Record) error {
+		repository, digest, ok := readOrigin(record)
+		if !ok {
+			return nil
+		}
+		if _, err := store.Read(n.State, announcedKey(repository, digest)); !errors.Is(err, pebble.ErrNotFound) {
+			return err
+		}
+		if err := putAnnounced(b, repository, digest, record.RKey); err != nil {
+			return err
+		}
+		if marks++; marks%rebuildBatch != 0 {
+			return nil
+		}
+		if err := n.State.Commit(b, pebble.NoSync); err != nil {
+			return err
+		}
+		b = n.State.NewBatch()
+		return pace(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	return n.State.Commit(b, pebble.Sync)
+}

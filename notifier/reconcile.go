@@ -1,0 +1,203 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// reconcile compares the registry's storage with the ledger after one of the
+// stores was found to be behind another. It writes no records: for each
+// difference it puts an event into the journal, and the records sink does what it
+// does for any push or delete. These events count nothing and announce nothing.
+// Interrupted, it begins again at its phase.
+
+// reconcileKey holds the phase of a reconciliation that is not done.
+var reconcileKey = []byte("b/reconcile")
+
+const (
+	phaseWalk  = "walk"  // storage: what has no records gets some
+	phaseSweep = "sweep" // the ledger: what is not in storage goes
+)
+
+// reconcileAhead is how many events may be pending at the records sink before
+// reconcile waits.
+const reconcileAhead = 1000
+
+// wantReconcile lets the next Run reconcile.
+func (n *Notifier) wantReconcile() error {
+	return n.State.Set(reconcileKey, []byte(phaseWalk), pebble.Sync)
+}
+
+// reconcile does what is left of a reconciliation, if there is one, once the
+// ledger can be trusted.
+func (n *Notifier) reconcile(ctx context.Context) error {
+	wait := n.newBackoff("reconcile")
+	for ctx.Err() == nil {
+		changed := n.results.listen()
+		n.proving.Lock()
+		proven := n.proven
+		n.proving.Unlock()
+		if !proven {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		done, err := n.reconcilePhase(ctx)
+		if done {
+			return nil
+		}
+		if err != nil {
+			wait.sleep(ctx, err)
+			continue
+		}
+		wait.reset()
+	}
+	return nil
+}
+
+func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
+	phase, err := store.Read(n.State, reconcileKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := n.Space(); err != nil {
+		return false, err
+	}
+	n.log.Info("comparing the registry's storage with the ledger", "phase", string(phase))
+	if string(phase) == phaseWalk {
+		if err := n.walk(ctx); err != nil {
+			return false, fmt.Errorf("reconcile: %w", err)
+		}
+		return false, n.State.Set(reconcileKey, []byte(phaseSweep), pebble.Sync)
+	}
+	if err := n.sweep(ctx); err != nil {
+		return false, fmt.Errorf("reconcile: %w", err)
+	}
+	return false, n.State.DeleteRange(reconcileKey, append(reconcileKey, 0), pebble.Sync)
+}
+
+// walk asks for the records of each manifest of a public repository that the
+// ledger does not have as it should be.
+func (n *Notifier) walk(ctx context.Context) error {
+	forgotten := map[string]bool{}
+	return n.eachStored(ctx, func(m storedManifest) error {
+		entry, found, err := n.ledger.Get(n.Owner, m.digest)
+		if err != nil || found && entry.In(m.repository) && entry.Records == m.layers {
+			return err
+		}
+		if found && entry.Records != m.layers && !forgotten[m.digest] {
+			forgotten[m.digest] = true
+			if err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: opForget}}, nil, 0); err != nil {
+				return err
+			}
+		}
+		return n.inform(ctx, Event{
+			MediaType: m.mediaType,
+			NotifyManifestInput: lexicon.NotifyManifestInput{
+				Repository: m.repository, ManifestDigest: m.digest, Operation: opPush,
+			},
+		}, m.payload, m.layers)
+	})
+}
+
+// storedManifest is a manifest in the registry's storage that gets records.
+type storedManifest struct {
+	repository, digest, mediaType string
+	payload                       []byte
+	layers                        int // that get one
+}
+
+// eachStored calls visit with each manifest of a public repository that gets
+// records.
+func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) error) error {
+	return n.Storage.Repositories(ctx, func(repository string) error {
+		if !n.Public(repository) {
+			return nil
+		}
+		return n.Storage.Manifests(ctx, repository, func(digest string) error {
+			mediaType, payload, err := n.Storage.Manifest(ctx, repository, digest)
+			if errors.Is(err, ErrNotStored) {
+				return nil // deleted meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			info, err := readManifest(mediaType, payload)
+			if err != nil {
+				return nil
+			}
+			layers := len(layersOf(&info))
+			if layers == 0 {
+				return nil
+			}
+			return visit(storedManifest{repository, digest, mediaType, payload, layers})
+		})
+	})
+}
+
+// sweep asks for the end of what the ledger has of manifests that are not in
+// storage. An entry that was rebuilt and that no manifest in storage asked for
+// goes, too.
+func (n *Notifier) sweep(ctx context.Context) error {
+	return n.ledger.All(func(owner, digest string, e ledger.Entry) error {
+		if owner != n.Owner {
+			return nil
+		}
+		for _, repository := range e.Repositories {
+			if repository != unknownRepository {
+				has, err := n.Storage.Has(ctx, repository, digest)
+				if err != nil {
+					return err
+				}
+				if has {
+					continue
+				}
+			}
+			err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+				Repository: repository, ManifestDigest: digest, Operation: opDelete,
+			}}, nil, 0)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// inform puts an event into the journal that no request has made. It waits while
+// many events are pending.
+func (n *Notifier) inform(ctx context.Context, e Event, manifest []byte, layers int) error {
+	for n.Journal.Status(journal.Pushes).Last > n.Journal.Cursor(journal.Pushes, recordsName)+reconcileAhead {
+		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	e.Version, e.UserDID, e.TIDs = eventVersion, n.Owner, layers
+	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + layers)
+	e.Time = e.Time.UTC()
+	var payload []byte
+	if manifest != nil {
+		payload = e.encodePushed(manifest)
+	} else {
+		var err error
+		if payload, err = e.encode(); err != nil {
+			return err
+		}
+	}
+	_, err := n.Journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	return err
+}

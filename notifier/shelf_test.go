@@ -1,0 +1,119 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// shelf is a registry's storage in memory.
+type shelf struct {
+	mu        sync.Mutex
+	manifests map[string]map[string]Push   // by repository and digest
+	tags      map[string]map[string]string // by repository and tag
+	down      bool
+}
+
+func newShelf() *shelf {
+	return &shelf{manifests: map[string]map[string]Push{}, tags: map[string]map[string]string{}}
+}
+
+func (s *shelf) put(p Push) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.manifests[p.Repository] == nil {
+		s.manifests[p.Repository], s.tags[p.Repository] = map[string]Push{}, map[string]string{}
+	}
+	s.manifests[p.Repository][p.Digest] = p
+	if p.Tag != "" {
+		s.tags[p.Repository][p.Tag] = p.Digest
+	}
+}
+
+// remove removes the manifest and the tags that point at it.
+func (s *shelf) remove(p Push) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.manifests[p.Repository], p.Digest)
+	maps.DeleteFunc(s.tags[p.Repository], func(_, digest string) bool { return digest == p.Digest })
+}
+
+func (s *shelf) untag(p Push) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tags[p.Repository], p.Tag)
+}
+
+func (s *shelf) fail(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+var errShelf = errors.New("storage is down")
+
+func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.manifests[repository][digest]
+	switch {
+	case s.down || repository == "":
+		return "", nil, errShelf
+	case !ok:
+		return "", nil, ErrNotStored
+	}
+	return p.MediaType, p.Payload, nil
+}
+
+func (s *shelf) Has(ctx context.Context, repository, digest string) (bool, error) {
+	_, _, err := s.Manifest(ctx, repository, digest)
+	if errors.Is(err, ErrNotStored) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (s *shelf) Tagged(_ context.Context, repository, tag string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	digest, ok := s.tags[repository][tag]
+	switch {
+	case s.down || repository == "":
+		return "", errShelf
+	case !ok:
+		return "", ErrNotStored
+	}
+	return digest, nil
+}
+
+func (s *shelf) Repositories(_ context.Context, visit func(string) error) error {
+	s.mu.Lock()
+	names := slices.Sorted(maps.Keys(s.manifests))
+	s.mu.Unlock()
+	for _, name := range names {
+		if err := visit(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shelf) Manifests(_ context.Context, repository string, visit func(string) error) error {
+	s.mu.Lock()
+	digests := slices.Sorted(maps.Keys(s.manifests[repository]))
+	s.mu.Unlock()
+	for _, digest := range digests {
+		if err := visit(digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
