@@ -275,6 +275,7 @@ func (r *runtime) openNotifier() error {
 		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
 		Public:  r.options.Visible,
 		Storage: r.storage(),
+		Folder:  folderName(r.options.LockFile()),
 		Space:   r.state.Space,
 		Metrics: notifier.NewMetrics(),
 		Logger:  r.log,

@@ -43,9 +43,14 @@ func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
 
 func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	after := n.Counter.Latest(uint8(s))
+	last := n.Journal.Status(s).Last
 	entries, err := n.Journal.Read(s, after, foldEvents, foldBytes)
 	if err != nil {
 		return err
+	}
+	if len(entries) == 0 && last > after {
+		// The journal was set back and does not use these numbers again.
+		return n.Counter.Fold(n.Journal.ID(), uint8(s), last, nil, nil)
 	}
 	if len(entries) == 0 {
 		n.Journal.Wait(ctx, s, after)
@@ -83,7 +88,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 			rows = append(rows, row{entry.Seq, e.summary()})
 		}
 	}
-	last := entries[len(entries)-1].Seq
+	last = entries[len(entries)-1].Seq
 	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error {
 		return errors.Join(putRows(b, rows), told.put(b))
 	})

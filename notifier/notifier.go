@@ -51,6 +51,11 @@ type Config struct {
 	// a push that a crash interrupted is taken not to have happened.
 	Storage Storage
 
+	// Folder names the folder that the stores are in, as long as nobody copies it
+	// or puts another in its place; empty: that is not looked at. Stores in a folder
+	// with another name than at the last start are compared with Storage.
+	Folder string
+
 	Space   func() error         // an error while the disk has too little room to write on; nil: never
 	Now     func() time.Time     // nil: time.Now
 	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's, or none with Now
@@ -156,6 +161,9 @@ func (n *Notifier) register() error {
 		if err := n.Journal.Register(journal.Pushes, s.name()); err != nil {
 			return err
 		}
+	}
+	if err := n.noteFolder(); err != nil {
+		return err
 	}
 	if err := n.followRecords(); err != nil {
 		return err

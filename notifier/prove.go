@@ -26,6 +26,8 @@ import (
 //   - The journal is behind the state if it ends before that event: see register.
 //   - The account is behind the state if its revision is older than the one
 //     noted with the last batch.
+//   - All three may be behind storage if the folder that they are in is not the
+//     one of the last start: it is a copy, or was put back from one.
 //   - The state is behind the account if that has, among its newest, a record or
 //     post of ours that the state does not know. This is looked at only if the
 //     revision is another than the one noted.
@@ -36,6 +38,9 @@ import (
 
 // revKey holds the account's revision after the last batch that was settled.
 var revKey = []byte("b/rev")
+
+// folderKey holds the name of the folder at the last start.
+var folderKey = []byte("b/folder")
 
 // rebuildKey is there while the ledger is made anew.
 var rebuildKey = []byte("b/rebuild")
@@ -87,6 +92,32 @@ func (n *Notifier) followRecords() error {
 		return err
 	}
 	return n.Journal.Follow(journal.Pushes, reached)
+}
+
+// noteFolder lets storage be compared with the ledger if the folder is another
+// than at the last start.
+func (n *Notifier) noteFolder() error {
+	if n.Folder == "" {
+		return nil
+	}
+	before, err := store.Read(n.State, folderKey)
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return err
+	}
+	if string(before) == n.Folder {
+		return nil
+	}
+	b := n.State.NewBatch()
+	if before != nil {
+		n.log.Warn("the data folder was copied or restored since the last start; the registry's storage is compared with the ledger")
+		if err := b.Set(reconcileKey, []byte(phaseWalk), nil); err != nil {
+			return err
+		}
+	}
+	if err := b.Set(folderKey, []byte(n.Folder), nil); err != nil {
+		return err
+	}
+	return n.State.Commit(b, pebble.Sync)
 }
 
 // apart says why state and account do not belong together; "" if they do.

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -372,4 +373,9 @@ func TestNewerEventWaits(t *testing.T) {
 	if len(letters) > 0 || len(r.records()) > 0 || r.pushes() != 0 {
 		t.Errorf("letters %+v, %d records, %d pushes; want none", letters, len(r.records()), r.pushes())
 	}
+}
+
+// ledgerEntry is the entry of what a push made.
+func ledgerEntry(e *Event, records int) ledger.Entry {
+	return ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: records}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -36,6 +38,7 @@ type rig struct {
 	account *account
 	silent  bool   // nothing is published
 	owner   string // of the images; empty: the account
+	folder  string // its name; empty: none
 	storage *shelf // the registry's; nil: it can't be asked
 	public  func(string) bool
 	now     func() time.Time
@@ -141,12 +144,13 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
-		Owner:   r.owner,
+		Owner: r.owner, Folder: r.folder,
 		Metrics: NewMetrics(),
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,
+		Logger:  testLogger(t),
 		Backoff: time.Millisecond, Linger: time.Millisecond,
 	}
 	if r.silent {
@@ -358,4 +362,11 @@ func (r *rig) list(collection string) []map[string]any {
 			return all
 		}
 	}
+}
+
+func testLogger(t *testing.T) *slog.Logger {
+	if os.Getenv("TIDINGS_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }

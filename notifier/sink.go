@@ -81,9 +81,14 @@ func (n *Notifier) carry(ctx context.Context, s sink) error {
 // step reads what is next for the sink, hands it over, and moves its cursor.
 func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	after := n.Journal.Cursor(journal.Pushes, s.name())
+	last := n.Journal.Status(journal.Pushes).Last
 	entries, err := n.Journal.Read(journal.Pushes, after, handEvents, handBytes)
 	if err != nil {
 		return err
+	}
+	if len(entries) == 0 && last > after {
+		// The journal was set back and does not use these numbers again.
+		return n.Journal.SetCursor(journal.Pushes, s.name(), last)
 	}
 	if len(entries) == 0 {
 		n.Journal.Wait(ctx, journal.Pushes, after)

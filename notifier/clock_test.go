@@ -1,0 +1,234 @@
+package notifier
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+// machine is a machine whose clock can be set.
+type machine struct {
+	mu     sync.Mutex
+	wall   time.Time
+	uptime time.Duration
+	real   bool // time also passes by itself
+	since  time.Time
+}
+
+func newMachine() *machine {
+	return &machine{wall: time.Now().Round(0), uptime: time.Hour, since: time.Now()}
+}
+
+func (m *machine) passed() time.Duration {
+	if !m.real {
+		return 0
+	}
+	return time.Since(m.since)
+}
+
+func (m *machine) now() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.wall.Add(m.passed())
+}
+
+func (m *machine) elapsed() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.uptime + m.passed()
+}
+
+// pass lets time pass.
+func (m *machine) pass(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wall, m.uptime = m.wall.Add(d), m.uptime+d
+}
+
+// set changes the clock alone.
+func (m *machine) set(by time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wall = m.wall.Add(by)
+}
+
+const year = 365 * 24 * time.Hour
+
+// Whatever the machine's clock does, no TID is given twice, times are the
+// machine's, and ages are what has passed.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	for _, jump := range []time.Duration{year, -year, 10 * time.Minute, -10 * time.Minute, -time.Minute, 3 * time.Second, time.Second} {
+		t.Run(jump.String(), func(t *testing.T) {
+			t.Parallel()
+			m := newMachine()
+			event := uint64(0)
+			c := &clock{now: m.now, elapsed: m.elapsed, events: func() uint64 { return event }, log: slog.New(slog.DiscardHandler), id: 7}
+			given := map[string]bool{}
+			var at []time.Time
+			record := func() {
+				now, first, id := c.reserve(100)
+				event++
+				at = append(at, now)
+				for i := range int64(100) {
+					if key := tid(first+i, id); given[key] {
+						t.Fatalf("%s is given twice", key)
+					} else {
+						given[key] = true
+					}
+				}
+				if ahead := time.UnixMicro(first).Sub(m.now()); ahead > maxAhead {
+					t.Errorf("keys are %s ahead", ahead)
+				}
+			}
+			for range 3 { // there and back, three times
+				for _, by := range []time.Duration{jump, -jump} {
+					record()
+					record()
+					m.pass(time.Minute)
+					record()
+					m.set(by)
+					record()
+					m.pass(time.Second)
+				}
+			}
+			n := uint64(len(at))
+			if got, want := c.age(n-1, at[n-2]), time.Second; jump.Abs() >= minJump && got != want {
+				t.Errorf("the last event before the last jump is %s old, want %s", got, want)
+			}
+			if got, want := c.age(1, at[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
+				t.Errorf("the first event is %s old, want %s", got, want)
+			}
+			seen, ok := c.jumped()
+			if ok != (jump.Abs() >= minJump) || ok && seen.By != -jump {
+				t.Errorf("saw %+v, %v; the last was %s", seen, ok, -jump)
+			}
+		})
+	}
+}
+
+// A look that the process was stopped in is no jump.
+func TestClockStopped(t *testing.T) {
+	t.Parallel()
+	m := newMachine()
+	stopped := true
+	c := &clock{log: slog.New(slog.DiscardHandler), elapsed: m.elapsed, events: func() uint64 { return 0 }, now: func() time.Time {
+		if stopped {
+			defer m.pass(time.Hour)
+		}
+		return m.now()
+	}}
+	for range 10 {
+		c.reserve(1)
+		stopped = !stopped
+	}
+	if jump, ok := c.jumped(); ok {
+		t.Errorf("saw %+v", jump)
+	}
+}
+
+// After a boot with the clock wrong by up to a year, and after it was set right
+// while running, pushes are announced, have the machine's time, and count today.
+func TestClockWrong(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []time.Duration{year, -year, time.Hour, -time.Hour, -3 * time.Minute} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprint(wrong, restart), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, soon())
+				m := newMachine()
+				m.real = true
+				r.now, r.elapsed = m.now, m.elapsed
+				push := func(seed string) {
+					r.push(image(seed, 2).as("oss/app", "v"+seed))
+				}
+				r.reopen(soon())
+				push("1")
+				r.drain()
+				m.set(wrong)
+				push("2")
+				r.drain()
+				m.set(-wrong)
+				if restart {
+					r.reopen(soon())
+				}
+				push("3")
+				r.drain()
+				if posts := r.posts(); len(posts) != 3 {
+					t.Errorf("%d posts, want 3", len(posts))
+				}
+				if got := len(r.records()); got != 6 {
+					t.Errorf("%d records, want 6", got)
+				}
+				pushes, err := r.Pushes(1, func(string) bool { return true })
+				if err != nil || len(pushes) != 1 || m.now().Sub(pushes[0].Time).Abs() > time.Minute {
+					t.Errorf("the last push is %+v, %v", pushes, err)
+				}
+				days, err := r.Counter.Daily(t.Context(), "oss/app", 1)
+				if err != nil || days[0].Counts[counter.Push] < 2 {
+					t.Errorf("today has %+v, %v", days, err)
+				}
+				for _, h := range r.Health() {
+					if h.Age > 60 {
+						t.Errorf("health: %+v", h)
+					}
+				}
+				if jump, ok := r.Jumped(); ok != !restart || ok && (jump.By+wrong).Abs() > time.Second {
+					t.Errorf("health tells of a jump of %+v, %v", jump, ok)
+				}
+				r.consistent()
+			})
+		}
+	}
+}
+
+// A push that waits while the clock jumps is as old as the time that has passed.
+func TestClockJumpsWhileWaiting(t *testing.T) {
+	t.Parallel()
+	for _, jump := range []time.Duration{year, -year} {
+		announce := soon()
+		announce.Collect = 200 * time.Millisecond
+		r := newRig(t, announce)
+		m := newMachine()
+		m.real = true
+		r.now, r.elapsed = m.now, m.elapsed
+		r.reopen(announce)
+		r.push(image("a", 1).as("oss/app", "v1"))
+		m.set(jump)
+		r.drain()
+		if posts := r.posts(); len(posts) != 1 {
+			t.Errorf("after a jump of %s: %d posts, want 1", jump, len(posts))
+		}
+	}
+}
+
+// A token is good once, whatever the clock says between two uses of it, and
+// whatever was counted since.
+func TestClockTokens(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	m := newMachine()
+	r.now, r.elapsed = m.now, m.elapsed
+	r.reopen(nil)
+	n := tells(image("a", 1).as("oss/app", "v1"), alice)
+	m.set(year)
+	r.hasty(n)
+	r.drain()
+	for _, by := range []time.Duration{0, -year, 8 * 24 * time.Hour, -2 * year, year} {
+		m.set(by)
+		for range 2 {
+			if _, err := r.Notify(t.Context(), n); err != ErrToken {
+				t.Errorf("after %s: %v", by, err)
+			}
+			r.reopen(nil)
+		}
+	}
+	if got := len(r.list(lexicon.NSIDLayer)); got != 1 {
+		t.Errorf("%d records", got)
+	}
+}
