@@ -222,7 +222,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 			continue
 		}
 		if !plan(e.Event).Post || !s.n.Public(e.Name()) {
-			if err := putResult(batch, e.seq, announceResult{Reason: e.unannounced()}); err != nil {
+			if err := s.result(batch, e.seq, announceResult{Reason: e.unannounced()}); err != nil {
 				return nil, err
 			}
 			continue
@@ -380,23 +380,25 @@ func (s *announceSink) newsFirst(tags []string) []string {
 
 func (s *announceSink) uri(a *announcement) string { return s.n.postURI(a.Write.RKey) }
 
-// results leaves the same result for each push of a window that has none yet:
-// while an older window is open, one that is closed is met again.
+// results leaves the same result for each push of a window.
 func (s *announceSink) results(w *window, result announceResult) error {
 	batch := s.n.State.NewBatch()
 	for _, seq := range w.seqs {
-		has, err := s.n.getResult(seq, 'a', &announceResult{})
-		if err != nil {
-			return err
-		}
-		if has {
-			continue
-		}
-		if err := putResult(batch, seq, result); err != nil {
+		if err := s.result(batch, seq, result); err != nil {
 			return err
 		}
 	}
 	return s.n.State.Commit(batch, pebble.NoSync)
+}
+
+// result leaves a result for a push that has none yet: while an older window is
+// open, events behind it are met again.
+func (s *announceSink) result(batch *pebble.Batch, seq uint64, result announceResult) error {
+	has, err := s.n.getResult(seq, 'a', &announceResult{})
+	if err != nil || has {
+		return err
+	}
+	return putResult(batch, seq, result)
 }
 
 // send makes the posts, and remembers that they are made. One that can never

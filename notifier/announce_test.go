@@ -174,3 +174,96 @@ func TestAnnounceSwitchedOff(t *testing.T) {
 		t.Errorf("posts about %v", got)
 	}
 }
+
+// What waits in the outbox is looked at again before it is sent: the gate, the
+// age, the image and its tags.
+func TestAnnounceLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	a := image("a", 1)
+	v1, latest := a.as("oss/app", "v1"), a.as("oss/app", "latest")
+	for name, test := range map[string]struct {
+		change func(r *rig, m *machine)
+		want   string // the post's first line; empty: there is none
+	}{
+		"unchanged":            {func(*rig, *machine) {}, "oss/app:v1 was pushed (also latest)"},
+		"not public any more":  {func(r *rig, _ *machine) { r.public = func(string) bool { return false } }, ""},
+		"deleted":              {func(r *rig, _ *machine) { r.storage.remove(a) }, ""},
+		"its tag is deleted":   {func(r *rig, _ *machine) { r.storage.untag(v1) }, ""},
+		"its tag has moved":    {func(r *rig, _ *machine) { r.storage.put(image("b", 1).as("oss/app", "v1")) }, ""},
+		"another tag is gone":  {func(r *rig, _ *machine) { r.storage.untag(latest) }, "oss/app:v1 was pushed"},
+		"too old by now":       {func(_ *rig, m *machine) { m.pass(2 * time.Hour) }, ""},
+		"the clock has jumped": {func(_ *rig, m *machine) { m.set(2 * time.Hour) }, "oss/app:v1 was pushed (also latest)"},
+	} {
+		for _, restart := range []bool{false, true} {
+			if restart && name == "the clock has jumped" {
+				continue // a start does not see jumps of before
+			}
+			t.Run(fmt.Sprint(name, " ", restart), func(t *testing.T) {
+				t.Parallel()
+				announce := soon()
+				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
+				r := newRig(t, announce)
+				m := newMachine()
+				m.real = true
+				r.now, r.elapsed = m.now, m.elapsed
+				r.reopen(announce)
+				r.account.fail(noFault) // the layer record
+				r.account.fail(slices.Repeat([]fault{lostRequest}, 1000)...)
+				r.push(latest)
+				r.push(v1)
+				r.until("it is on its way", func() bool {
+					ok, err := (&announceSink{n: r.Notifier}).outbox().load(&announcements{})
+					return ok && err == nil && len(r.records()) == 1
+				})
+				if restart {
+					r.stop()
+					test.change(r, m)
+					r.open(announce)
+				} else {
+					r.full.Store(true)
+					tried := r.account.tried.Load()
+					r.until("no post is being sent", func() bool { return r.account.tried.Load() > tried+1 })
+					test.change(r, m)
+					r.account.heal()
+					r.full.Store(false)
+				}
+				r.drain()
+				got := ""
+				for _, p := range r.posts() {
+					text, _, _ := strings.Cut(p["text"].(string), "\n")
+					got += text
+				}
+				if got != test.want {
+					t.Errorf("posted %q, want %q", got, test.want)
+				}
+				var result announceResult
+				if ok, err := r.getResult(1, 'a', &result); !ok || err != nil || (result.Reason == "") != (test.want != "") {
+					t.Errorf("result %+v, %v, %v", result, ok, err)
+				}
+			})
+		}
+	}
+}
+
+// While a window is open, tags and images can go.
+func TestAnnounceTagsGone(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Collect = 400 * time.Millisecond
+	r := newRig(t, announce)
+	a, b := image("a", 1), image("b", 1)
+	r.push(a.as("oss/app", "v1"))
+	r.push(a.as("oss/app", "v1.0"))
+	r.push(b.as("oss/app", "v1")) // moves it
+	r.push(image("c", 1).as("oss/app", "v3"))
+	r.storage.untag(Push{Repository: "oss/app", Tag: "v3"})
+	r.drain()
+	var got []string
+	for _, p := range r.posts() {
+		text, _, _ := strings.Cut(p["text"].(string), "\n")
+		got = append(got, text)
+	}
+	if want := []string{"oss/app:v1.0 was pushed", "oss/app:v1 was pushed"}; !slices.Equal(got, want) {
+		t.Errorf("posted %q, want %q", got, want)
+	}
+}

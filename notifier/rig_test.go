@@ -45,6 +45,8 @@ type rig struct {
 	elapsed func() time.Duration
 	full    atomic.Bool // the disk has no room, and the sinks wait
 	stop    func()
+	// stopSinks ends the sinks and leaves the stores open.
+	stopSinks func()
 }
 
 // account is the repository, seen through a connection that fails as told.
@@ -89,6 +91,13 @@ func (a *account) fail(faults ...fault) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.faults = append(a.faults, faults...)
+}
+
+// heal ends all faults.
+func (a *account) heal() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults = nil
 }
 
 // failAfter lets some calls through and then loses requests.
@@ -165,10 +174,13 @@ func (r *rig) open(announce *Announce) {
 	var once sync.Once
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
+	r.stopSinks = func() {
+		cancel()
+		<-ended
+	}
 	r.stop = func() {
 		once.Do(func() {
-			cancel()
-			<-ended
+			r.stopSinks()
 			for _, c := range []interface{ Close() error }{r.repo, j, db} {
 				if err := c.Close(); err != nil {
 					t.Error(err)

@@ -1,0 +1,112 @@
+package notifier
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+// A state of format 2 is taken over, with what is on its way: nothing is written
+// again and nothing is lost, whether the batch was made or not.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	written, claimed, gone := image("written", 2), image("claimed", 3), image("gone", 2)
+	for _, made := range []bool{false, true} {
+		t.Run(fmt.Sprint("batch made ", made), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, soon())
+			r.push(written.as("oss/app", "v1"))
+			r.push(gone)
+			r.drain()
+			posts := r.posts()
+			// What the earlier version had: its rows in place of ours, and its last
+			// push, with a delete, in the outbox.
+			r.full.Store(true)
+			r.push(claimed.as("oss/app", ""))
+			r.stop()
+			r.open(soon())
+			r.stopSinks()
+			e := r.event(3)
+			second := r.event(2)
+			old := map[string]any{}
+			entry := func(p Push, state string, first int64, clockID uint, records int) {
+				old["l/"+owner+"\x00"+p.Digest] = map[string]any{
+					"state": state, "first": first, "clockId": clockID, "records": records, "repositories": []string{"oss/app"},
+				}
+			}
+			first := r.event(1)
+			entry(written, "written", first.TID, first.ClockID, 2)
+			entry(claimed, "claimed", e.TID, e.ClockID, 3)
+			old["l/"+owner+"\x00"+gone.Digest] = map[string]any{"state": "deleted", "first": second.TID, "clockId": second.ClockID, "records": 2, "deleted": e.TID}
+			old["l/"+owner+"\x00"+image("other", 1).Digest] = map[string]any{"state": "deleted", "deleted": 1}
+			old["a/d/oss/app\x00"+written.Digest] = map[string]any{"postUri": "at://" + owner + "/app.bsky.feed.post/" + posts[0]["rkey"].(string)}
+			old["k/2026-11-26/a token"] = map[string]any{"seq": 2, "time": e.Time}
+			creates, err := recordWrites(owner, claimed.Digest, plan(e).Records, ledgerEntry(e, 3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			deletes := recordDeletes(ledgerEntry(second, 2))
+			old["b/records"] = map[string]any{"manifests": []any{
+				map[string]any{"seq": 3, "owner": owner, "digest": claimed.Digest, "before": map[string]any{"state": ""},
+					"after": old["l/"+owner+"\x00"+claimed.Digest], "writes": creates},
+				map[string]any{"seq": 3, "owner": owner, "digest": gone.Digest, "before": map[string]any{"state": "written"},
+					"after": old["l/"+owner+"\x00"+gone.Digest], "writes": deletes},
+			}}
+			b := r.State.NewBatch()
+			for _, prefix := range []string{"m/", "a/", "b/"} {
+				if err := b.DeleteRange([]byte(prefix), []byte(prefix[:1]+"0"), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for key, val := range old {
+				raw, err := json.Marshal(val)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := b.Set([]byte(key), raw, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := r.State.Commit(b, pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+			if made {
+				r.apply(append(append([]repo.Write{}, creates...), deletes...)...)
+			}
+			r.storage.remove(gone)
+			r.stop()
+
+			r.full.Store(false)
+			r.open(soon())
+			r.push(written.as("oss/app", "v1"))
+			r.push(written.as("oss/app", "v2"))
+			r.drain()
+			r.consistent()
+			if got := len(r.records()); got != 5 {
+				t.Errorf("%d records, want 5", got)
+			}
+			if got := len(r.posts()); got != 1 {
+				t.Errorf("%d posts, want 1", got)
+			}
+			if m, err := r.calls.stored("a token"); err != nil || m == nil || m.Seq != 2 {
+				t.Errorf("the token is %+v, %v", m, err)
+			}
+			if reason, err := r.apart(); reason != "" || err != nil {
+				t.Errorf("the stores are apart: %s, %v", reason, err)
+			}
+			for _, prefix := range []string{"l/", "a/d/", "a/m/", "k/2"} {
+				if err := eachRow(r.State, prefix, func(key string, _ []byte) error { return fmt.Errorf("%s%s is left", prefix, key) }); err != nil {
+					t.Error(err)
+				}
+			}
+			if r.Journal.Cursor(journal.Pushes, recordsName) < 3 {
+				t.Error("the records sink is not through")
+			}
+		})
+	}
+}
