@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -41,6 +42,7 @@ type runtime struct {
 	counter  *counter.Counter
 	rule     *counter.Rule
 	repo     *repo.Repo
+	identity hold.Identity     // of the repo
 	broken   *hold.BrokenError // why there is no repo
 	account  string            // DID of the hold, broken or not
 	writes   notifier.Publisher
@@ -183,6 +185,7 @@ func (r *runtime) openCounter() error {
 	r.counter, err = counter.Open(r.state, counter.Config{
 		Redis:   r.redis,
 		Learn:   rule.Learn,
+		Now:     clock.Now,
 		Logger:  r.log,
 		Metrics: counter.NewMetrics(r.metrics),
 	})
@@ -197,33 +200,43 @@ func (r *runtime) openCounter() error {
 	return nil
 }
 
-func (r *runtime) openHold() error {
-	if r.options.Hold == nil {
-		return nil
-	}
+// openRepo opens the account's repository.
+func (r *runtime) openRepo() error {
 	account, identity, err := hold.OpenRepo(hold.RepoConfig{
 		Dir:      r.options.HoldDir(),
 		KeyFile:  r.options.KeyFile(),
 		Hostname: r.options.Hold.Hostname,
 		MovedTo:  movedTo(r.options.Hold),
 		Reserve:  r.reserve(),
+		Now:      clock.Now,
 		Logger:   r.log,
 	})
 	if err != nil {
 		return err
 	}
 	r.onClose(account.Close)
-	r.repo, r.writes, r.account = account, account.Paced(), identity.DID
+	r.repo, r.writes, r.account, r.identity = account, account.Paced(), identity.DID, identity
+	return nil
+}
+
+func (r *runtime) openHold() error {
+	if r.options.Hold == nil {
+		return nil
+	}
+	if err := r.openRepo(); err != nil {
+		return err
+	}
 	metrics := hold.NewMetrics()
 	server, err := hold.New(hold.Config{
-		Identity:     identity,
-		Repo:         account,
+		Identity:     r.identity,
+		Repo:         r.repo,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
 		Relays:       r.options.Hold.Relays,
 		Notices:      r.notices,
 		Registries:   r.options.Hold.Registries,
 		Owners:       r.options.Hold.Owners,
+		Now:          clock.Now,
 		Metrics:      metrics,
 		Version:      ownVersion(),
 		Logger:       r.log,
@@ -274,6 +287,7 @@ func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
 		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
 		Public:  r.options.Visible,
+		Now:     clock.Now,
 		Storage: r.storage(),
 		Folder:  folderName(r.options.LockFile()),
 		Space:   r.state.Space,

@@ -20,6 +20,14 @@ type Difference struct {
 	Detail     string
 }
 
+func (d Difference) String() string {
+	image := d.Repository + "@" + d.Digest
+	if d.Owner != "" {
+		image = d.Owner + " " + image
+	}
+	return d.Kind + ": " + image + ": " + d.Detail
+}
+
 // Kinds of differences.
 const (
 	differMissing = "missing" // a public manifest in storage that the ledger does not have as it should be

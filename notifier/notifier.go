@@ -58,7 +58,7 @@ type Config struct {
 
 	Space   func() error         // an error while the disk has too little room to write on; nil: never
 	Now     func() time.Time     // nil: time.Now
-	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's, or none with Now
+	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's
 	Backoff time.Duration        // first wait after a temporary error, doubled up to a minute; 0: 1 s
 	Linger  time.Duration        // how long a sink that is up to date lets events gather; 0: 500 ms
 	Metrics *Metrics             // nil: none
@@ -89,13 +89,8 @@ type Notifier struct {
 // New returns a notifier that records at once; Run carries events to the
 // sinks.
 func New(cfg Config) (*Notifier, error) {
-	switch {
-	case cfg.Elapsed != nil:
-	case cfg.Now == nil:
+	if cfg.Elapsed == nil {
 		cfg.Elapsed = elapsed
-	default:
-		begun, now := cfg.Now(), cfg.Now
-		cfg.Elapsed = func() time.Duration { return now().Sub(begun) }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

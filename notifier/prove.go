@@ -88,7 +88,7 @@ func (n *Notifier) followRecords() error {
 		return nil
 	}
 	n.log.Warn("the journal is older than the state; what only it knew is lost, and the registry's storage is compared with the ledger")
-	if err := n.wantReconcile(); err != nil {
+	if err := n.WantReconcile(); err != nil {
 		return err
 	}
 	return n.Journal.Follow(journal.Pushes, reached)

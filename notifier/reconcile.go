@@ -32,8 +32,8 @@ const (
 // reconcile waits.
 const reconcileAhead = 1000
 
-// wantReconcile lets the next Run reconcile.
-func (n *Notifier) wantReconcile() error {
+// WantReconcile lets the next Run compare storage with the ledger.
+func (n *Notifier) WantReconcile() error {
 	return n.State.Set(reconcileKey, []byte(phaseWalk), pebble.Sync)
 }
 

@@ -1,6 +1,6 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, drivers and behaviour, and a configuration file
-// without a tidings entry runs as it does there. Ours are `config check`,
+// without a tidings entry runs as it does there. Ours are `config check`, `reconcile`,
 // `version`, and those under `hold`.
 package main
 
@@ -41,13 +41,13 @@ func main() {
 	root.Long = root.Short + ", and counts what is pulled from it."
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
-	root.AddCommand(versionCommand(), configCommand(), holdCommand())
+	root.AddCommand(versionCommand(), configCommand(), holdCommand(), reconcileCommand())
 
 	// The registry ends the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
 	switch closed := shutdown(); {
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, errDamaged), errors.Is(err, errDiffers):
 		os.Exit(2)
 	case !closed || err != nil:
 		os.Exit(1)
