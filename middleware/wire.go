@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
@@ -298,6 +299,7 @@ func (r *runtime) openNotifier() error {
 		cfg.Publisher = r.writes
 		cfg.Account = r.account
 		cfg.Owner = r.options.Owner
+		cfg.Gate = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
 		cfg.Announce = r.announce()
 	}
 	n, err := notifier.New(cfg)

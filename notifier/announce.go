@@ -160,10 +160,10 @@ func (s *announceSink) still(ctx context.Context, a *announcement) (tags []strin
 	tags = a.Tags
 	if a.Local && s.n.Storage != nil {
 		has, err := s.n.Storage.Has(ctx, a.Repository, a.Digest)
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnreadable) {
 			return nil, "", err
 		}
-		if !has {
+		if err == nil && !has {
 			s.n.Metrics.post("deleted")
 			return nil, reasonDeleted, nil
 		}

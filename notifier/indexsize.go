@@ -21,7 +21,7 @@ func (n *Notifier) sizeOfIndex(ctx context.Context, e *Event) (int64, error) {
 			continue
 		}
 		mediaType, payload, err := n.Storage.Manifest(ctx, e.Repository, m.Digest)
-		if errors.Is(err, ErrNotStored) {
+		if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
 			return 0, nil
 		}
 		if err != nil {

@@ -36,6 +36,7 @@ func (n *Notifier) migrate() error {
 		func() error { return n.migrateRows("a/d/", migrateAnnounced) },
 		func() error { return n.migrateRows("k/2", migrateCall) }, // a day begins with its century
 		func() error { return n.State.DeleteRange([]byte("a/m/"), []byte("a/m0"), pebble.Sync) },
+		n.WantReconcile, // earlier versions could leave records of what was deleted
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("rewrite the state of an earlier version: %w", err)

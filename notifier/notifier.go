@@ -51,6 +51,9 @@ type Config struct {
 	// a push that a crash interrupted is taken not to have happened.
 	Storage Storage
 
+	// Gate names what Public and Owner are made of; empty: that is not looked at. With
+	// another name than at the last start, Storage is compared with what is recorded.
+	Gate string
 	// Folder names the folder that the stores are in, as long as nobody copies it
 	// or puts another in its place; empty: that is not looked at. Stores in a folder
 	// with another name than at the last start are compared with Storage.
@@ -120,6 +123,9 @@ func New(cfg Config) (*Notifier, error) {
 
 		answers: make(chan struct{}, maxAnswers),
 	}
+	if cfg.Storage != nil {
+		n.Storage = &patient{Storage: cfg.Storage, log: n.log}
+	}
 	n.calls.n = n
 	n.clock = &clock{
 		now:     cfg.Now,
@@ -157,7 +163,7 @@ func (n *Notifier) register() error {
 			return err
 		}
 	}
-	if err := n.noteFolder(); err != nil {
+	if err := n.noteNames(); err != nil {
 		return err
 	}
 	if err := n.followRecords(); err != nil {

@@ -71,7 +71,7 @@ func (r *rig) hasty(n Notice) string {
 	return asJSON(r.t, out)
 }
 
-func asJSON(t *testing.T, v any) string {
+func asJSON(t testing.TB, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -39,8 +39,11 @@ import (
 // revKey holds the account's revision after the last batch that was settled.
 var revKey = []byte("b/rev")
 
-// folderKey holds the name of the folder at the last start.
-var folderKey = []byte("b/folder")
+// folderKey and gateKey hold Config.Folder and Config.Gate at the last start.
+var (
+	folderKey = []byte("b/folder")
+	gateKey   = []byte("b/gate")
+)
 
 // rebuildKey is there while the ledger is made anew.
 var rebuildKey = []byte("b/rebuild")
@@ -94,28 +97,34 @@ func (n *Notifier) followRecords() error {
 	return n.Journal.Follow(journal.Pushes, reached)
 }
 
-// noteFolder lets storage be compared with the ledger if the folder is another
-// than at the last start.
-func (n *Notifier) noteFolder() error {
-	if n.Folder == "" {
-		return nil
-	}
-	before, err := store.Read(n.State, folderKey)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return err
-	}
-	if string(before) == n.Folder {
-		return nil
-	}
+// noteNames lets storage be compared with the ledger if the folder, or what may
+// be published, is another than at the last start.
+func (n *Notifier) noteNames() error {
 	b := n.State.NewBatch()
-	if before != nil {
-		n.log.Warn("the data folder was copied or restored since the last start; the registry's storage is compared with the ledger")
-		if err := b.Set(reconcileKey, []byte(phaseWalk), nil); err != nil {
+	for _, name := range []struct {
+		key []byte
+		now string
+		say string
+	}{
+		{folderKey, n.Folder, "the data folder was copied or restored since the last start"},
+		{gateKey, n.Gate, "the options public or owner have changed since the last start"},
+	} {
+		before, err := store.Read(n.State, name.key)
+		if err != nil && !errors.Is(err, pebble.ErrNotFound) {
 			return err
 		}
-	}
-	if err := b.Set(folderKey, []byte(n.Folder), nil); err != nil {
-		return err
+		if name.now == "" || err == nil && string(before) == name.now {
+			continue
+		}
+		if err == nil {
+			n.log.Warn(name.say + "; the registry's storage is compared with what is recorded")
+			if err := b.Set(reconcileKey, []byte(phaseWalk), nil); err != nil {
+				return err
+			}
+		}
+		if err := b.Set(name.key, []byte(name.now), nil); err != nil {
+			return err
+		}
 	}
 	return n.State.Commit(b, pebble.Sync)
 }

@@ -130,8 +130,8 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 		}
 		return n.Storage.Manifests(ctx, repository, func(digest string) error {
 			mediaType, payload, err := n.Storage.Manifest(ctx, repository, digest)
-			if errors.Is(err, ErrNotStored) {
-				return nil // deleted meanwhile
+			if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+				return nil // deleted meanwhile, or damaged
 			}
 			if err != nil {
 				return err
@@ -160,11 +160,11 @@ func (n *Notifier) sweep(ctx context.Context) error {
 		for _, repository := range e.Repositories {
 			if repository != unknownRepository {
 				has, err := n.Storage.Has(ctx, repository, digest)
+				if has || errors.Is(err, errUnreadable) {
+					continue
+				}
 				if err != nil {
 					return err
-				}
-				if has {
-					continue
 				}
 			}
 			err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{

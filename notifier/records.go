@@ -517,10 +517,10 @@ func (s *recordSink) still(ctx context.Context, c *recordChange) (after ledger.E
 			continue
 		}
 		has, err := s.n.Storage.Has(ctx, e.Repository, c.Digest)
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnreadable) {
 			return after, reason, err
 		}
-		if !has {
+		if err == nil && !has {
 			after, reason = after.Without(e.Repository), "not in storage any more"
 		}
 	}

@@ -379,3 +379,57 @@ func TestNewerEventWaits(t *testing.T) {
 func ledgerEntry(e *Event, records int) ledger.Entry {
 	return ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: records}
 }
+
+// A manifest that storage can't read holds nothing else up, and storage that is
+// away is waited for.
+func TestRecordsStorageFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a, b, c := image("a", 2), image("b", 3), image("c", 4)
+	r.push(c)
+	r.drain()
+	r.storage.fail(true)
+	r.push(a)
+	r.push(b)
+	r.delete(c)
+	tried := r.account.tried.Load()
+	r.until("the sink has tried", func() bool { return r.account.tried.Load() > tried+2*patience })
+	if got := len(r.records()); got != 4 {
+		t.Errorf("%d records while storage is down, want 4", got)
+	}
+	r.storage.mu.Lock()
+	r.storage.down, r.storage.damaged = false, a.Digest
+	r.storage.mu.Unlock()
+	r.drain()
+	if got := len(r.records()); got != 5 {
+		t.Errorf("%d records, want 5", got)
+	}
+}
+
+// What becomes public, and what another owner has from now on, is recorded as if
+// it was pushed; nothing is announced.
+func TestRecordsGateChanged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, soon())
+	r.gate = "first"
+	r.reopen(soon())
+	a, secret := image("a", 2).as("oss/app", "v1"), image("secret", 3).as("secret/app", "v1")
+	r.push(a)
+	r.push(secret)
+	r.drain()
+	r.gate, r.owner, r.public = "second", alice, func(string) bool { return true }
+	r.reopen(soon())
+	r.settled()
+	r.consistent()
+	for digest, want := range map[string]map[string]int{a.Digest: {alice: 2}, secret.Digest: {alice: 3}} {
+		if got := r.recordsOf(digest); !reflect.DeepEqual(got, want) {
+			t.Errorf("records of %v, want %v", got, want)
+		}
+	}
+	if got := len(r.posts()); got != 1 {
+		t.Errorf("%d posts, want 1", got)
+	}
+	if got := r.pushes(); got != 1 {
+		t.Errorf("%d pushes counted, want 1", got)
+	}
+}

@@ -31,13 +31,14 @@ const owner = "did:web:hold.test"
 // rig is a notifier on real stores, with a repository that can be made to fail.
 type rig struct {
 	*Notifier
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	key     atcrypto.PrivateKey
 	repo    *repo.Repo
 	account *account
 	silent  bool   // nothing is published
 	owner   string // of the images; empty: the account
+	gate    string // names public and owner; empty: not looked at
 	folder  string // its name; empty: none
 	storage *shelf // the registry's; nil: it can't be asked
 	public  func(string) bool
@@ -106,7 +107,14 @@ func (a *account) failAfter(good, lost int) {
 	a.fail(slices.Repeat([]fault{lostRequest}, lost)...)
 }
 
-func newRig(t *testing.T, announce *Announce) *rig {
+// newBenchRig is a rig without sinks.
+func newBenchRig(b *testing.B) *rig {
+	r := newRig(b, nil)
+	r.stopSinks()
+	return r
+}
+
+func newRig(t testing.TB, announce *Announce) *rig {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -153,13 +161,13 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
-		Owner: r.owner, Folder: r.folder,
+		Owner: r.owner, Folder: r.folder, Gate: r.gate,
 		Metrics: NewMetrics(),
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,
-		Logger:  testLogger(t),
+		Logger:  testLogger(),
 		Backoff: time.Millisecond, Linger: time.Millisecond,
 	}
 	if r.silent {
@@ -376,7 +384,7 @@ func (r *rig) list(collection string) []map[string]any {
 	}
 }
 
-func testLogger(t *testing.T) *slog.Logger {
+func testLogger() *slog.Logger {
 	if os.Getenv("TIDINGS_TEST_LOG") == "" {
 		return nil
 	}

@@ -96,7 +96,7 @@ func (i *Intent) happened(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	mediaType, payload, err := storage.Manifest(ctx, e.Repository, e.ManifestDigest)
-	if errors.Is(err, ErrNotStored) {
+	if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
 		return false, nil
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ type shelf struct {
 	manifests map[string]map[string]Push   // by repository and digest
 	tags      map[string]map[string]string // by repository and tag
 	down      bool
+	damaged   string // digest of a manifest that can't be read
 }
 
 func newShelf() *shelf {
@@ -65,7 +66,7 @@ func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, 
 	defer s.mu.Unlock()
 	p, ok := s.manifests[repository][digest]
 	switch {
-	case s.down || repository == "":
+	case s.down || repository == "" || s.damaged == digest:
 		return "", nil, errShelf
 	case !ok:
 		return "", nil, ErrNotStored

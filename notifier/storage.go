@@ -54,6 +54,9 @@ func (n *Notifier) present(ctx context.Context, events []sequenced, asked func(*
 		}
 		g.Go(func() (err error) {
 			there[i], err = n.Storage.Has(ctx, e.Repository, e.ManifestDigest)
+			if errors.Is(err, errUnreadable) {
+				there[i], err = e.Operation == opPush, nil
+			}
 			return err
 		})
 	}
@@ -72,10 +75,10 @@ func (n *Notifier) pointing(ctx context.Context, repository, digest string, tags
 		}
 		g.Go(func() error {
 			at, err := n.Storage.Tagged(ctx, repository, tag)
-			if err != nil && !errors.Is(err, ErrNotStored) {
+			if err != nil && !errors.Is(err, ErrNotStored) && !errors.Is(err, errUnreadable) {
 				return err
 			}
-			points[i] = at == digest
+			points[i] = at == digest || errors.Is(err, errUnreadable)
 			return nil
 		})
 	}
