@@ -52,10 +52,13 @@ const noDigest = "sha256:0000000000000000000000000000000000000000000000000000000
 
 func (p *patient) judge(ctx context.Context, repository, reference string, err error) error {
 	id := repository + "\x00" + reference
-	if err == nil || errors.Is(err, ErrNotStored) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, ErrNotStored) {
 		p.mu.Lock()
 		delete(p.failed, id)
 		p.mu.Unlock()
+		return err
+	}
+	if ctx.Err() != nil { // also since another question failed
 		return err
 	}
 	if p.doubts(id) < patience {

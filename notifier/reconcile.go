@@ -95,6 +95,9 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 func (n *Notifier) walk(ctx context.Context) error {
 	forgotten := map[string]bool{}
 	return n.eachStored(ctx, func(m storedManifest) error {
+		if err := pace(ctx); err != nil {
+			return err
+		}
 		entry, found, err := n.ledger.Get(n.Owner, m.digest)
 		if err != nil || found && entry.In(m.repository) && entry.Records == m.layers {
 			return err
@@ -153,29 +156,44 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 // storage. An entry that was rebuilt and that no manifest in storage asked for
 // goes, too.
 func (n *Notifier) sweep(ctx context.Context) error {
-	return n.ledger.All(func(owner, digest string, e ledger.Entry) error {
-		if owner != n.Owner {
-			return nil
+	for place, first := []byte(nil), true; first || place != nil; first = false {
+		// In pages, so that the store is not held open while events are pending.
+		page, next, err := n.ledger.Page(place, reconcileAhead)
+		if err != nil {
+			return err
 		}
-		for _, repository := range e.Repositories {
-			if repository != unknownRepository {
-				has, err := n.Storage.Has(ctx, repository, digest)
-				if has || errors.Is(err, errUnreadable) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
+		for _, m := range page {
+			if m.Owner != n.Owner {
+				continue
 			}
-			err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
-				Repository: repository, ManifestDigest: digest, Operation: opDelete,
-			}}, nil, 0)
+			if err := n.sweepEntry(ctx, m); err != nil {
+				return err
+			}
+		}
+		place = next
+	}
+	return nil
+}
+
+func (n *Notifier) sweepEntry(ctx context.Context, m ledger.Manifest) error {
+	for _, repository := range m.Repositories {
+		if repository != unknownRepository {
+			has, err := n.Storage.Has(ctx, repository, m.Digest)
+			if has || errors.Is(err, errUnreadable) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+		err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+			Repository: repository, ManifestDigest: m.Digest, Operation: opDelete,
+		}}, nil, 0)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inform puts an event into the journal that no request has made. It waits while

@@ -99,8 +99,42 @@ func (l *Ledger) All(visit func(owner, digest string, e Entry) error) error {
 	return l.scan([]byte(prefix), visit)
 }
 
+// A Manifest is an entry and what it is of.
+type Manifest struct {
+	Owner, Digest string
+	Entry
+}
+
+// Page returns up to limit entries behind a place, in the order of All, and the
+// place of the next page, nil if there is none. A nil place is the beginning.
+func (l *Ledger) Page(behindKey []byte, limit int) (page []Manifest, next []byte, err error) {
+	begin := []byte(prefix)
+	if behindKey != nil {
+		begin = append(slices.Clone(behindKey), 0)
+	}
+	err = l.scanRange(begin, behind([]byte(prefix)), func(owner, digest string, e Entry) error {
+		if len(page) == limit {
+			last := page[limit-1]
+			next = key(last.Owner, last.Digest)
+			return errEnough
+		}
+		page = append(page, Manifest{owner, digest, e})
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return page, next, err
+}
+
+var errEnough = errors.New("enough entries")
+
 func (l *Ledger) scan(begin []byte, visit func(owner, digest string, e Entry) error) error {
-	iter, err := l.db.NewIter(&pebble.IterOptions{LowerBound: begin, UpperBound: behind(begin)})
+	return l.scanRange(begin, behind(begin), visit)
+}
+
+func (l *Ledger) scanRange(begin, end []byte, visit func(owner, digest string, e Entry) error) error {
+	iter, err := l.db.NewIter(&pebble.IterOptions{LowerBound: begin, UpperBound: end})
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}

@@ -71,6 +71,22 @@ func TestLedger(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	for _, limit := range []int{1, 3, len(want), 1000} {
+		paged := map[string]ledger.Entry{}
+		for place, pages := []byte(nil), 0; pages == 0 || place != nil; pages++ {
+			page, next, err := l.Page(place, limit)
+			if err != nil || len(page) > limit {
+				t.Fatal(len(page), err)
+			}
+			for _, m := range page {
+				paged[m.Owner+" "+m.Digest] = m.Entry
+			}
+			place = next
+		}
+		if !reflect.DeepEqual(paged, want) {
+			t.Errorf("pages of %d: got %v, want %v", limit, paged, want)
+		}
+	}
 	for _, d := range digests {
 		found, err := l.Owners(d)
 		if err != nil {
