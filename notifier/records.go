@@ -221,6 +221,7 @@ func (s *recordSink) gather(ctx context.Context, events []sequenced) (*gathering
 	if err != nil {
 		return nil, 0, err
 	}
+	events = events[:len(there)]
 	g := &gathering{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
 		if !s.touches(e.Event) {

@@ -39,10 +39,12 @@ func (n *Notifier) local(e *Event) bool {
 
 // present asks for each of the events whether its repository has its manifest
 // now. Without storage, and for what another registry told, the event is
-// believed. Only events for which asked is true are looked up.
+// believed. Only events for which asked is true are looked up. Where storage
+// fails for an event, the answers are those for the events before it; without
+// any that is an error.
 func (n *Notifier) present(ctx context.Context, events []sequenced, asked func(*Event) bool) ([]bool, error) {
-	there := make([]bool, len(events))
-	g, ctx := errgroup.WithContext(ctx)
+	there, failed := make([]bool, len(events)), make([]error, len(events))
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lookups)
 	for i, e := range events {
 		if !asked(e.Event) {
@@ -52,15 +54,34 @@ func (n *Notifier) present(ctx context.Context, events []sequenced, asked func(*
 			there[i] = e.Operation == opPush
 			continue
 		}
-		g.Go(func() (err error) {
-			there[i], err = n.Storage.Has(ctx, e.Repository, e.ManifestDigest)
-			if errors.Is(err, errUnreadable) {
-				there[i], err = e.Operation == opPush, nil
-			}
-			return err
+		g.Go(func() error {
+			there[i], failed[i] = n.has(gctx, e.Event)
+			return failed[i]
 		})
 	}
-	return there, g.Wait()
+	if g.Wait() == nil {
+		return there, nil
+	}
+	first := slices.IndexFunc(failed, func(err error) bool { return err != nil })
+	if first > 0 {
+		return there[:first], nil
+	}
+	// It may have failed since another did.
+	var err error
+	if there[0], err = n.has(ctx, events[0].Event); err != nil {
+		return nil, err
+	}
+	return there[:1], nil
+}
+
+// has reports whether the event's repository has its manifest now. What storage
+// can't read is as the event says.
+func (n *Notifier) has(ctx context.Context, e *Event) (bool, error) {
+	has, err := n.Storage.Has(ctx, e.Repository, e.ManifestDigest)
+	if errors.Is(err, errUnreadable) {
+		return e.Operation == opPush, nil
+	}
+	return has, err
 }
 
 // pointing returns those of the tags that point at the digest now, in their
