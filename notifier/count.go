@@ -3,6 +3,7 @@ package notifier
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -63,7 +64,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	var rows []row
 	told := callBatch{calls: &n.calls}
 	for _, entry := range entries {
-		e, err := n.decode(s, entry)
+		e, fact, err := n.factOf(s, entry)
 		if errors.Is(err, errNewer) {
 			return err
 		}
@@ -81,7 +82,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		if again {
 			continue
 		}
-		if fact := plan(e).Counted; fact != nil {
+		if fact != nil {
 			facts = append(facts, *fact)
 		}
 		if e.Operation == opPush && e.Class != "" {
@@ -115,11 +116,23 @@ func (n *Notifier) release(s journal.Stream, last uint64) error {
 	return n.Journal.SetCursor(s, counterSink, last)
 }
 
-func (n *Notifier) decode(s journal.Stream, entry journal.Entry) (*Event, error) {
+// factOf decodes an event and says what is counted of it. A panic is an error of
+// that event.
+func (n *Notifier) factOf(s journal.Stream, entry journal.Entry) (e *Event, fact *counter.Fact, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = &panicError{reason, debug.Stack()}
+		}
+	}()
 	if s == journal.Pushes {
-		return n.recent.decode(entry)
+		e, err = n.recent.decode(entry)
+	} else {
+		e, err = decodeEvent(entry.Payload)
 	}
-	return decodeEvent(entry.Payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, plan(e).Counted, nil
 }
 
 // A row is a push as the API shows it.
