@@ -13,8 +13,8 @@ import (
 )
 
 // counterSink is the cursor's name of the counters in both streams. The counter
-// has a cursor of its own, which moves with its numbers; the journal's follows
-// it from afar and holds the events back until then.
+// has a cursor of its own, which moves with its numbers. The journal is told of
+// it, and writes it down when it deletes events.
 const counterSink = "counters"
 
 // counted are the streams that the counters read.
@@ -25,9 +25,6 @@ const (
 	foldEvents = 5000
 	foldBytes  = 4 << 20
 )
-
-// releaseEvents is how many events the journal may hold that are counted.
-const releaseEvents = 10_000
 
 // count folds a stream into the counters until ctx ends.
 func (n *Notifier) count(ctx context.Context, s journal.Stream) error {
@@ -107,13 +104,9 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	return nil
 }
 
-// release lets the journal drop what is in the numbers. It is not needed for
-// more than that, so it is not done for every few events.
+// release lets the journal drop what is in the numbers.
 func (n *Notifier) release(s journal.Stream, last uint64) error {
-	if last < n.Journal.Cursor(s, counterSink)+releaseEvents {
-		return nil
-	}
-	return n.Journal.SetCursor(s, counterSink, last)
+	return n.Journal.Passed(s, counterSink, last)
 }
 
 // factOf decodes an event and says what is counted of it. A panic is an error of

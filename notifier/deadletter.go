@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -46,7 +47,7 @@ func (d *DeadLetters) add(sink string, first, last uint64, reason string, event 
 }
 
 // Dropped is the journal's word that its limit makes a cursor give up events.
-func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint64) error {
+func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
 	stream := "push"
 	if s == journal.Pulls {
 		stream = "pull"

@@ -174,7 +174,11 @@ func (n *Notifier) register() error {
 			return err
 		}
 		// A journal that is behind the numbers has lost events that are in them.
-		if err := n.Journal.Follow(s, n.Counter.Latest(uint8(s))); err != nil {
+		latest := n.Counter.Latest(uint8(s))
+		if err := n.Journal.Follow(s, latest); err != nil {
+			return err
+		}
+		if err := n.Journal.Passed(s, counterSink, latest); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Register makes a cursor known at 0, so that nothing it has not read is
@@ -51,30 +52,47 @@ func (j *Journal) Cursors(s Stream) map[string]uint64 {
 // cursor has passed. A number at or below the cursor's does nothing; one
 // above the last durable event is an error.
 func (j *Journal) SetCursor(s Stream, name string, seq uint64) error {
-	if j.streams[s].isClosed() {
-		return ErrClosed
+	if err := j.checkCursor(s, name, seq); err != nil {
+		return err
 	}
-	st := j.streams[s]
-	st.mu.Lock()
-	last := st.durableLast
-	st.mu.Unlock()
-	if seq > last {
-		return fmt.Errorf("move cursor %s: event %d is beyond the last of %s, %d", name, seq, s, last)
+	if old, known := j.state.Load().Cursors[s.String()][name]; !known || old < seq {
+		err := j.update(func(st *state) {
+			st.set(s, name, max(seq, st.Cursors[s.String()][name]))
+		})
+		if err != nil {
+			return fmt.Errorf("move cursor %s: %w", name, err)
+		}
 	}
-	if err := j.advance(s, name, seq); err != nil {
-		return fmt.Errorf("move cursor %s: %w", name, err)
-	}
-	st.retain()
+	j.streams[s].retain()
 	return nil
 }
 
-func (j *Journal) advance(s Stream, name string, seq uint64) error {
-	if old, known := j.state.Load().Cursors[s.String()][name]; known && old >= seq {
-		return nil
+func (j *Journal) checkCursor(s Stream, name string, seq uint64) error {
+	st := j.streams[s]
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
+		return ErrClosed
 	}
-	return j.update(func(st *state) {
-		st.set(s, name, max(seq, st.Cursors[s.String()][name]))
-	})
+	if seq > st.durableLast {
+		return fmt.Errorf("move cursor %s: event %d is beyond the last of %s, %d", name, seq, s, st.durableLast)
+	}
+	return nil
+}
+
+// Passed is SetCursor for a reader that keeps its cursor elsewhere, and costs
+// nothing: the registered cursor moves on disk with the next write of the
+// state, at the latest before an event that it holds back is deleted.
+func (j *Journal) Passed(s Stream, name string, seq uint64) error {
+	if err := j.checkCursor(s, name, seq); err != nil {
+		return err
+	}
+	st := j.streams[s]
+	st.mu.Lock()
+	st.noted[name] = max(seq, st.noted[name])
+	st.mu.Unlock()
+	st.retain()
+	return nil
 }
 
 // Follow is for a reader that keeps its cursor elsewhere, in one transaction
@@ -95,6 +113,28 @@ func (j *Journal) Follow(s Stream, seq uint64) error {
 	return j.renew(s, seq)
 }
 
+// Renew takes a new id now, since the folder was set back or copied in a way
+// that the journal cannot see. The numbers of s go on above above, its last
+// event and all of its cursors, also after a restart.
+func (j *Journal) Renew(s Stream, above uint64) error {
+	st := j.streams[s]
+	if st.isClosed() {
+		return ErrClosed
+	}
+	for _, seq := range j.Cursors(s) {
+		above = max(above, seq)
+	}
+	st.tail.Lock()
+	defer st.tail.Unlock()
+	if err := j.renew(s, above); err != nil {
+		return err
+	}
+	if _, err := st.begin(); err != nil {
+		return fmt.Errorf("take a new journal id: %w", diskError(err))
+	}
+	return nil
+}
+
 // renew takes a new id and begins behind seq.
 func (j *Journal) renew(s Stream, seq uint64) error {
 	id := random()
@@ -102,21 +142,26 @@ func (j *Journal) renew(s Stream, seq uint64) error {
 		return fmt.Errorf("take a new journal id: %w", err)
 	}
 	j.id.Store(number(id))
-	j.log.Warn("the journal is behind one of its readers, after a power cut or a restored backup; it takes a new id",
-		"stream", s, "last", j.Status(s).Last, "reader", seq, "id", id)
+	j.log.Warn("the journal takes a new id: it is older than a reader of it, after a power cut or from a backup",
+		"stream", s, "last", j.Status(s).Last, "above", seq, "id", id)
 	j.streams[s].jump(seq)
 	return nil
 }
 
-// passed is the last event that every cursor has passed.
-func (j *Journal) passed(s Stream) uint64 {
-	cursors := j.state.Load().Cursors[s.String()]
+// cursors returns the cursors as far as their readers have come. mu is held.
+func (s *stream) cursors() map[string]uint64 {
+	cursors := s.j.Cursors(s.kind)
+	for name, seq := range cursors {
+		cursors[name] = max(seq, s.noted[name])
+	}
+	return cursors
+}
+
+// passed is the last event that every cursor has passed. mu is held.
+func (s *stream) passed() uint64 {
+	cursors := s.cursors()
 	if len(cursors) == 0 {
 		return 0
 	}
-	lowest := ^uint64(0)
-	for _, seq := range cursors {
-		lowest = min(lowest, seq)
-	}
-	return lowest
+	return slices.Min(slices.Collect(maps.Values(cursors)))
 }

@@ -6,8 +6,11 @@ import (
 	"syscall"
 )
 
-// MaxPayload is the largest payload of an event or an intent, in bytes.
-const MaxPayload = 8 << 20
+// The largest payloads, in bytes.
+const (
+	MaxPayload = 8 << 20  // of an event
+	MaxIntent  = 64 << 10 // of an intent: open ones are kept in memory and moved
+)
 
 var (
 	// ErrClosed is returned by every call after Close.
@@ -17,8 +20,13 @@ var (
 	// an append found no space left on the disk or in the quota.
 	ErrFull = errors.New("the journal's disk is full: free some space, appends then work again by themselves")
 
-	// ErrTooLarge is returned for a payload of more than MaxPayload bytes.
-	ErrTooLarge = fmt.Errorf("the payload is larger than %d bytes", MaxPayload)
+	// ErrTooLarge is returned, wrapped, for an event's payload of more than
+	// MaxPayload bytes, or an intent's of more than MaxIntent.
+	ErrTooLarge = errors.New("the payload is too large")
+
+	// ErrTooMany is returned by Begin while open intents take all the memory
+	// that the journal gives them, 32 MiB.
+	ErrTooMany = errors.New("too many pushes and deletes are open: those that were interrupted have to be settled first")
 
 	// ErrSettled is returned when an intent is completed that was completed
 	// or abandoned before.
@@ -58,6 +66,9 @@ func (e *CorruptError) Error() string {
 
 // diskError marks err with ErrFull when it says that there is no space.
 func diskError(err error) error {
+	if errors.Is(err, ErrFull) {
+		return err
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}

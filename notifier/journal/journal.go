@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -32,14 +33,15 @@ func (s Stream) String() string {
 type Config struct {
 	Dir         string        // the journal's own folder; made when missing
 	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB, at most 1 GiB
-	Limit       int64         // bytes one stream may hold on disk, looked at when a segment begins; 0: 1 GiB
+	Limit       int64         // bytes of events one stream may hold on disk, and half of what its files may have, looked at when a segment begins; 0: 1 GiB
 	Wait        time.Duration // the longest an append waits for the disk, but for the one that is in the operating system's write; 0: 10 s
 	FS          FS            // nil: the operating system's
 
 	// Dropped is told, before the cursor moves, that the limit makes cursor
-	// give up the events first to last. After a crash it may be told again.
-	// An error keeps the events; it is asked again later. nil: only logged.
-	Dropped func(s Stream, cursor string, first, last uint64) error
+	// give up the events first to last, and may read them; an error there ends
+	// the reading. After a crash it may be told again. An error keeps the
+	// events; it is asked again later. nil: only logged.
+	Dropped func(s Stream, cursor string, first, last uint64, events iter.Seq2[Entry, error]) error
 
 	Logger *slog.Logger // nil: silent
 }
@@ -51,10 +53,11 @@ type Entry struct {
 	Payload []byte // the caller's to keep
 }
 
-// An Intent is a push that was announced and not yet settled.
+// An Intent is a push or a delete that was announced and not yet settled.
 type Intent struct{ id uint64 }
 
-// Unsettled is an intent that an earlier process left open.
+// Unsettled is an intent that an earlier process left open, or that was
+// released.
 type Unsettled struct {
 	Intent  Intent
 	Payload []byte
@@ -78,6 +81,7 @@ type Journal struct {
 	intents atomic.Uint64 // the last id given
 	streams [2]*stream
 
+	opened  atomic.Bool
 	stateMu sync.Mutex // to write journal.json
 	state   atomic.Pointer[state]
 
@@ -86,7 +90,8 @@ type Journal struct {
 
 // Open opens the journal in cfg.Dir, or makes one. What a crash or a power
 // cut tore at the end of a stream is cut. A *CorruptError says that bytes that
-// were durable are damaged, and what to do.
+// were durable are damaged, and what to do. ErrFull is returned if something
+// has to be written and the disk has no space; later Open works.
 func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentSize <= 0 {
 		cfg.SegmentSize = 16 << 20
@@ -106,7 +111,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{cfg: cfg, fs: cfg.FS, log: cfg.Logger.With("component", "journal")}
 	for kind := range j.streams {
-		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*openIntent{}}
+		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*openIntent{}, noted: map[string]uint64{}}
 		s.idle.L = &s.mu
 		j.streams[kind] = s
 	}
@@ -114,8 +119,9 @@ func Open(cfg Config) (*Journal, error) {
 		for _, s := range j.streams {
 			s.closeFiles()
 		}
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, fmt.Errorf("open journal: %w", diskError(err))
 	}
+	j.opened.Store(true)
 	return j, nil
 }
 

@@ -30,7 +30,7 @@ func (j *Journal) load() error {
 		}
 		st = newState()
 		if err := j.saveState(st); err != nil {
-			return diskError(err)
+			return err
 		}
 	}
 	j.state.Store(st)
@@ -42,10 +42,12 @@ func (j *Journal) load() error {
 		}
 	}
 	for _, s := range j.streams {
+		s.retain() // first, since what comes next may need space
+	}
+	for _, s := range j.streams {
 		if err := j.catchUp(s); err != nil {
 			return err
 		}
-		s.retainTo(false) // who is told of dropped events may not be ready before Open returns
 	}
 	return nil
 }
@@ -261,11 +263,11 @@ func (s *stream) scan(i int, headers []header) error {
 func (s *stream) replay(g *segment, r record, offset int64) error {
 	s.mark = max(s.mark, r.mark)
 	s.j.intents.Store(max(s.j.intents.Load(), r.intent))
-	s.noteIntent(r, at(g.number, offset))
+	s.noteIntent(r, r.payload, at(g.number, offset))
+	s.settled = nil // durable before load returns
 	switch r.kind {
 	case kindIntent:
-		in := s.intents[r.intent]
-		in.earlier, in.mark, in.payload = true, r.mark, append([]byte{}, r.payload...)
+		s.intents[r.intent].released = true
 	case kindEvent:
 		if r.seq <= s.last {
 			return &CorruptError{File: g.path, Offset: offset, Stream: s.kind.String(), First: r.seq,
@@ -273,6 +275,7 @@ func (s *stream) replay(g *segment, r record, offset int64) error {
 		}
 		g.note(r.seq, offset)
 		g.last, s.last = r.seq, r.seq
+		g.events += recordHead + int64(len(r.payload))
 	}
 	return nil
 }

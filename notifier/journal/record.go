@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"math"
 	"slices"
@@ -49,6 +50,18 @@ type record struct {
 	seq, intent, mark uint64
 	durable           pos
 	payload           []byte
+	again             bool // not on disk: repeats what the journal knows of the intent
+}
+
+func (r *record) check() error {
+	most := MaxPayload
+	if r.kind == kindIntent && !r.again { // earlier versions took larger ones
+		most = MaxIntent
+	}
+	if len(r.payload) > most {
+		return fmt.Errorf("%w: it has %d bytes, of at most %d", ErrTooLarge, len(r.payload), most)
+	}
+	return nil
 }
 
 // encode appends r without number, place and checksum, which stamp fills in

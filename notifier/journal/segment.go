@@ -20,6 +20,7 @@ type segment struct {
 	last   uint64  // number of the last event at its end; first-1: none
 	end    int64   // offset behind its last record
 	size   int64   // of the file; from end to size it is zero
+	events int64   // bytes of its events
 	index  []point // ascending, one for every indexEvery bytes or so
 	file   File    // nil once all is durable and another segment follows
 	lost   bool    // an fsync failed: what was not durable before may be gone
@@ -90,7 +91,7 @@ func (g *segment) locate(after uint64) int64 {
 
 // cut forgets what lies behind offset, where the event last was the last.
 func (g *segment) cut(offset int64, last uint64) {
-	g.end, g.last = offset, last
+	g.end, g.last, g.events = offset, last, min(g.events, offset)
 	for n := len(g.index); n > 0 && g.index[n-1].offset >= offset; n-- {
 		g.index = g.index[:n-1]
 	}

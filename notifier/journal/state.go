@@ -124,6 +124,9 @@ func (j *Journal) update(change func(*state)) error {
 	for _, s := range j.streams {
 		s.mu.Lock()
 		next.Last[s.kind.String()] = s.durableLast
+		for name, seq := range next.Cursors[s.kind.String()] {
+			next.set(s.kind, name, max(seq, s.noted[name]))
+		}
 		s.mu.Unlock()
 	}
 	if err := j.saveState(next); err != nil {
@@ -150,10 +153,11 @@ func (j *Journal) saveState(st *state) error {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = j.fs.Rename(path+".tmp", path)
 	}
-	if err := j.fs.Rename(path+".tmp", path); err != nil {
+	if err != nil {
+		j.fs.Remove(path + ".tmp") // on a full disk it is in the way
 		return err
 	}
 	return j.fs.SyncDir(j.cfg.Dir)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,9 @@ type stream struct {
 	tail  sync.Mutex // to write to the last segment, or begin one
 	flush sync.Mutex // to fsync and close segment files
 
-	retaining sync.Mutex // to delete segments; only ever tried
+	retaining sync.Mutex  // to delete segments; only ever tried
+	retainNow atomic.Bool // somebody wants that
+	doomed    string      // path of a file that is still to be deleted; the owner of retaining has it
 
 	mu          sync.Mutex // owns the rest
 	idle        sync.Cond  // a write or a round ended
@@ -39,7 +42,11 @@ type stream struct {
 	writing     bool
 	round       *round // the fsync in progress
 	grew        chan struct{}
-	intents     map[uint64]*openIntent // Pushes only
+	intents     map[uint64]*openIntent // open ones, Pushes only
+	settled     []*openIntent          // not yet durably, in order
+	dropped     []*openIntent          // of intents, those whose abandonment failed
+	openBytes   int64                  // of intents
+	noted       map[string]uint64      // how far a reader has come, by cursor, where that is not in the state
 	readers     []*reader              // idle ones, the longest idle first
 	closed      bool                   // no more calls
 	finished    bool                   // no more fsyncs
@@ -51,19 +58,26 @@ type span struct{ from, to pos }
 type batch struct {
 	buf    []byte
 	events uint64
+	taken  chan struct{} // closed when the writer has it; nil: nobody waits for that
 	done   chan struct{} // closed once the fields below are set
 	first  uint64        // number of its first event
 	end    pos           // behind it
 	err    error
 }
 
-// maxBatch bounds the memory that a hanging disk can cost, in bytes.
+// maxBatch is how many bytes one batch has at most, unless it is a single
+// record. The journal holds two, so it bounds the memory that a slow disk costs.
 const maxBatch = 8 << 20
+
+func (b *batch) hasRoom(r record) bool {
+	return len(b.buf) == 0 || len(b.buf)+recordHead+len(r.payload) <= maxBatch ||
+		r.kind == kindAbandon // which is small, and there are no more than intents
+}
 
 // append queues r and returns once it is with the operating system. Its
 // number is 0 unless it is an event.
 func (s *stream) append(ctx context.Context, late time.Time, r record) (seq uint64, end pos, err error) {
-	b, nth, lead, err := s.queue(ctx, r)
+	b, nth, lead, err := s.queue(ctx, late, r)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -82,30 +96,43 @@ func (s *stream) append(ctx context.Context, late time.Time, r record) (seq uint
 	return seq, b.end, nil
 }
 
-// queue puts r into the next batch, as its nth event if it is one. The caller
-// that is told to lead calls lead.
-func (s *stream) queue(ctx context.Context, r record) (b *batch, nth uint64, lead bool, err error) {
-	if len(r.payload) > MaxPayload {
-		return nil, 0, false, ErrTooLarge
+// queue puts r into the next batch, as its nth event if it is one. While that
+// is full it waits until the writer takes it. The caller that is told to lead
+// calls lead.
+func (s *stream) queue(ctx context.Context, late time.Time, r record) (b *batch, nth uint64, lead bool, err error) {
+	if err := r.check(); err != nil {
+		return nil, 0, false, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, 0, false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, 0, false, ErrClosed
-	}
-	if s.next == nil {
-		s.next = &batch{done: make(chan struct{})}
-	}
-	b = s.next
-	if len(b.buf) > 0 && len(b.buf)+recordHead+len(r.payload) > maxBatch {
-		return nil, 0, false, fmt.Errorf("%w: %d bytes wait for it", ErrSlow, len(b.buf))
+	for {
+		if s.closed {
+			return nil, 0, false, ErrClosed
+		}
+		if s.next == nil {
+			s.next = &batch{done: make(chan struct{})}
+		}
+		b = s.next
+		if b.hasRoom(r) {
+			break
+		}
+		if b.taken == nil {
+			b.taken = make(chan struct{})
+		}
+		s.mu.Unlock()
+		err := await(ctx, late, b.taken)
+		s.mu.Lock()
+		if err != nil {
+			return nil, 0, false, err
+		}
 	}
 	if err := s.claim(r); err != nil {
 		return nil, 0, false, err
 	}
+	s.dropAgain(b)
 	b.buf = r.encode(b.buf)
 	nth = b.events
 	if r.kind == kindEvent {
@@ -191,7 +218,8 @@ func (s *stream) status() Status {
 	return st
 }
 
-// jump makes the next event's number seq+1, in a segment whose header says so.
+// jump makes the next event's number at least seq+1, in a segment whose header
+// says so. tail is held, or there are no appends yet.
 func (s *stream) jump(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -25,11 +26,9 @@ var (
 func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
 	for {
 		s.mu.Lock()
-		for _, lost := range s.forfeited {
-			if lost.from < end && end <= lost.to {
-				s.mu.Unlock()
-				return errForfeited
-			}
+		if s.lost(end) {
+			s.mu.Unlock()
+			return errForfeited
 		}
 		if s.durable >= end {
 			s.mu.Unlock()
@@ -48,6 +47,11 @@ func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
 			return r.err
 		}
 	}
+}
+
+// lost reports whether the disk lost the record that ends at end. mu is held.
+func (s *stream) lost(end pos) bool {
+	return slices.ContainsFunc(s.forfeited, func(lost span) bool { return lost.from < end && end <= lost.to })
 }
 
 // syncAll is syncTo for those who have no deadline of their own.
@@ -128,6 +132,7 @@ func (s *stream) sync(target pos, last uint64) error {
 	}
 	s.newNames -= names
 	s.durable, s.durableLast = target, last
+	s.forgetSettled()
 	for i, g := range s.segments {
 		if g.file != nil && i < len(s.segments)-1 && at(g.number, g.end) <= s.durable {
 			g.file.Close()

@@ -29,6 +29,9 @@ func (s *stream) writeNext() (more bool) {
 	s.mu.Lock()
 	b := s.next
 	s.next = nil
+	if b.taken != nil {
+		close(b.taken)
+	}
 	s.mu.Unlock()
 
 	s.tail.Lock()
@@ -82,12 +85,13 @@ func (s *stream) putIn(g *segment, b *batch) error {
 	start, seq, durable := g.end, s.last, s.durable
 	s.mu.Unlock()
 	b.first = seq + 1
-	offset := start
+	offset, events := start, int64(0)
 	walk(b.buf, func(raw []byte, r record) {
 		var number uint64
 		if r.kind == kindEvent {
 			seq++
 			number = seq
+			events += int64(len(raw))
 		}
 		stamp(raw, s.j.salt, at(g.number, offset), number, durable)
 		offset += int64(len(raw))
@@ -110,10 +114,10 @@ func (s *stream) putIn(g *segment, b *batch) error {
 	}
 	offset = start
 	walk(b.buf, func(raw []byte, r record) {
-		s.noteIntent(r, at(g.number, offset))
+		s.noteIntent(r, raw[recordHead:], at(g.number, offset))
 		offset += int64(len(raw))
 	})
-	g.end, g.last = offset, seq
+	g.end, g.last, g.events = offset, seq, g.events+events
 	s.last, s.written = seq, b.end
 	if b.events > 0 {
 		s.wake()
@@ -180,6 +184,7 @@ func (s *stream) begin() (*segment, error) {
 	s.written = at(g.number, g.end)
 	if s.kind == Pushes || carry {
 		s.durable, s.durableLast = s.written, s.last
+		s.forgetSettled()
 		s.newNames = 0
 	} else {
 		s.newNames++
@@ -197,7 +202,7 @@ func (s *stream) begin() (*segment, error) {
 		s.ensureRound() // so that what is not durable stays small without readers too
 		s.mu.Unlock()
 	}
-	s.j.retainSoon(s)
+	s.retainSoon()
 	return g, nil
 }
 
@@ -274,6 +279,7 @@ func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, e
 			if r.kind == kindEvent {
 				g.note(r.seq, g.end)
 				g.last = r.seq
+				g.events += int64(len(raw))
 			}
 			if r.kind == kindIntent {
 				moved[r.intent] = at(g.number, g.end)
@@ -304,9 +310,5 @@ func (s *stream) abandonTail(g *segment, moved map[uint64]pos) {
 		keep = append(keep, old)
 	}
 	s.segments = keep
-	for id, place := range moved {
-		if in := s.intents[id]; in != nil {
-			in.place = place
-		}
-	}
+	s.restoreIntents(moved)
 }

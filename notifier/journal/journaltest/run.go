@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -27,7 +28,12 @@ func Run(t *testing.T, open Opener) {
 		{"an intent is open until it is settled", intents},
 		{"identity stays", identity},
 		{"cursors hold segments back", retention},
-		{"an open intent holds its segment back", heldByIntent},
+		{"an open intent moves out of a segment that goes", moved},
+		{"many open intents move no more than they must", manyOpen},
+		{"an intent that is released can be settled by others", released},
+		{"abandoned intents have no weight", abandoned},
+		{"a reader may keep its cursor elsewhere", passed},
+		{"a new id is taken when asked for", renewed},
 		{"at the limit the slowest reader gives up the oldest", limit},
 		{"reads are bounded and may begin anywhere", reads},
 		{"waiting ends with an event, a context or Close", waiting},
@@ -282,32 +288,228 @@ func retention(t *testing.T, b *bench) {
 	}
 }
 
-func heldByIntent(t *testing.T, b *bench) {
-	b.append(journal.Pushes, 30)
-	in, err := b.j.Begin(ctx, 1, []byte("held"))
-	if err != nil {
+// Whatever the number of open intents, they cost no more than a few segments.
+func moved(t *testing.T, b *bench) {
+	if err := b.j.Register(journal.Pushes, "reader"); err != nil {
 		t.Fatal(err)
 	}
-	last := b.append(journal.Pushes, 200)
-	before := b.j.Status(journal.Pushes)
-	if err := b.j.SetCursor(journal.Pushes, "reader", last); err != nil {
+	var open []journal.Intent
+	begun := 0
+	begin := func() {
+		in, err := b.j.Begin(ctx, 7, fmt.Append(nil, begun))
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, in)
+		begun++
+	}
+	pass := func() {
+		last := b.append(journal.Pushes, 200)
+		if err := b.j.SetCursor(journal.Pushes, "reader", last); err != nil {
+			t.Fatal(err)
+		}
+		if st := b.j.Status(journal.Pushes); st.Segments > 4 {
+			t.Fatalf("Status = %+v with every event read", st)
+		}
+	}
+	var settled uint64
+	for round := range 6 {
+		begin()
+		begin()
+		pass()
+		begin()
+		pass()
+		if round%2 == 1 {
+			b.reopen()
+		}
+		// The oldest, which was moved many times, ends.
+		var err error
+		if settled, err = b.j.Complete(ctx, open[0], 8, []byte("settled")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.j.Abandon(open[1]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.j.Complete(ctx, open[1], 8, nil); !errors.Is(err, journal.ErrSettled) {
+			t.Errorf("Complete of an abandoned one: %v, want ErrSettled", err)
+		}
+		open = open[2:]
+	}
+	if entries := b.read(journal.Pushes, settled-1); len(entries) != 1 || string(entries[0].Payload) != "settled" {
+		t.Errorf("Read = %+v, want the event that was completed last", entries)
+	}
+	for range 3 {
+		b.reopen()
+		got := b.j.Unsettled()
+		if len(got) != len(open) {
+			t.Fatalf("%d intents are open, want %d", len(got), len(open))
+		}
+		for i, u := range got {
+			if u.Intent != open[i] || string(u.Payload) != fmt.Sprint(begun-len(open)+i) || u.Mark != 7 {
+				t.Errorf("intent %d is %+v", i, u)
+			}
+		}
+		pass()
+	}
+}
+
+// Open intents that take more than half of a segment are not moved on and on.
+func manyOpen(t *testing.T, b *bench) {
+	b.cfg.Limit = 20_000
+	b.reopen()
+	if err := b.j.Register(journal.Pushes, "reader"); err != nil {
 		t.Fatal(err)
+	}
+	const n = 400
+	for i := range n {
+		if _, err := b.j.Begin(ctx, 1, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.j.Status(journal.Pushes).Bytes
+	for range 10 {
+		last := b.append(journal.Pushes, 100)
+		if err := b.j.SetCursor(journal.Pushes, "reader", last); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b.reopen()
-	if got := b.j.Unsettled(); len(got) != 1 || string(got[0].Payload) != "held" {
-		t.Fatalf("Unsettled = %+v", got)
+	if st := b.j.Status(journal.Pushes); st.Bytes > 3*before {
+		t.Errorf("Status = %+v, with %d bytes of open intents", st, before)
 	}
-	if got := b.j.Status(journal.Pushes).Segments; got < before.Segments-1 {
-		t.Fatalf("%d of %d segments left, the second holds an intent", got, before.Segments)
+	got := b.j.Unsettled()
+	if len(got) != n {
+		t.Fatalf("%d intents are open, want %d", len(got), n)
 	}
-	if err := b.j.Abandon(b.j.Unsettled()[0].Intent); err != nil {
+	for i, u := range got {
+		if string(u.Payload) != fmt.Sprint(i) {
+			t.Fatalf("intent %d is %q", i, u.Payload)
+		}
+	}
+}
+
+func released(t *testing.T, b *bench) {
+	begin := func(payload string) journal.Intent {
+		in, err := b.j.Begin(ctx, 5, []byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	done, gone, left, kept := begin("done"), begin("gone"), begin("left"), begin("kept")
+	if _, err := b.j.Complete(ctx, done, 5, nil); err != nil {
 		t.Fatal(err)
 	}
-	_ = in
-	b.reopen()
-	if got := b.j.Status(journal.Pushes).Segments; got != 1 {
-		t.Errorf("%d segments left, want 1", got)
+	if err := b.j.Abandon(gone); err != nil {
+		t.Fatal(err)
 	}
+	for _, in := range []journal.Intent{left, done, gone, left} {
+		b.j.Release(in)
+	}
+	got := b.j.Unsettled()
+	if len(got) != 1 || got[0].Intent != left || string(got[0].Payload) != "left" || got[0].Mark != 5 {
+		t.Fatalf("Unsettled = %+v, want the one that was released", got)
+	}
+	if seq, err := b.j.Complete(ctx, left, 5, nil); seq != 2 || err != nil {
+		t.Errorf("Complete = %d, %v", seq, err)
+	}
+	if got := b.j.Unsettled(); len(got) != 0 {
+		t.Errorf("Unsettled = %+v", got)
+	}
+	b.reopen()
+	if got := b.j.Unsettled(); len(got) != 1 || got[0].Intent != kept {
+		t.Errorf("Unsettled = %+v after a restart", got)
+	}
+}
+
+// What is abandoned has no weight: a reader gives nothing up for it.
+func abandoned(t *testing.T, b *bench) {
+	b.cfg.SegmentSize, b.cfg.Limit = 100_000, 300_000
+	b.cfg.Dropped = func(_ journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
+		t.Errorf("%s gives up %d to %d", cursor, first, last)
+		return nil
+	}
+	b.reopen()
+	if err := b.j.Register(journal.Pushes, "reader"); err != nil {
+		t.Fatal(err)
+	}
+	b.append(journal.Pushes, 1)
+	for range 8 {
+		in, err := b.j.Begin(ctx, 1, make([]byte, journal.MaxIntent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.j.Abandon(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := b.append(journal.Pushes, 1)
+	b.reopen()
+	b.wantSeqs(journal.Pushes, 0, 1, last)
+}
+
+// The limit takes nothing from a reader that has passed it.
+func passed(t *testing.T, b *bench) {
+	b.cfg.Limit = 8000
+	b.cfg.Dropped = func(_ journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
+		t.Errorf("%s gives up %d to %d", cursor, first, last)
+		return nil
+	}
+	b.reopen()
+	for _, name := range []string{"own", "elsewhere"} {
+		if err := b.j.Register(journal.Pulls, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last uint64
+	for range 60 {
+		last = b.append(journal.Pulls, 10)
+		b.read(journal.Pulls, last-1)
+		if err := b.j.SetCursor(journal.Pulls, "own", last); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.j.Passed(journal.Pulls, "elsewhere", last); err != nil {
+			t.Fatal(err)
+		}
+		if st := b.j.Status(journal.Pulls); st.Segments > 2 {
+			t.Fatalf("Status = %+v with every event read", st)
+		}
+	}
+	if err := b.j.Passed(journal.Pulls, "elsewhere", last+1); err == nil {
+		t.Error("a reader has passed what is not there")
+	}
+	first := b.j.Status(journal.Pulls).First
+	b.reopen()
+	if got := b.j.Cursor(journal.Pulls, "elsewhere"); got+1 < first || got > last {
+		t.Errorf("the cursor is at %d of %d, and the first event is %d", got, last, first)
+	}
+}
+
+func renewed(t *testing.T, b *bench) {
+	b.append(journal.Pushes, 3)
+	b.append(journal.Pulls, 5)
+	next := map[journal.Stream]uint64{journal.Pushes: 41, journal.Pulls: 6}
+	for s, above := range map[journal.Stream]uint64{journal.Pushes: 40, journal.Pulls: 2} {
+		id := b.j.ID()
+		if err := b.j.Renew(s, above); err != nil || b.j.ID() == id {
+			t.Fatalf("Renew: %v, the id was %s and is %s", err, id, b.j.ID())
+		}
+	}
+	id := b.j.ID()
+	b.reopen()
+	if b.j.ID() != id {
+		t.Errorf("id %s became %s without reason", id, b.j.ID())
+	}
+	for s, want := range next {
+		if seq := b.append(s, 1); seq != want {
+			t.Errorf("event %d of %s, want %d", seq, s, want)
+		}
+	}
+	b.reopen()
+	if entries := b.read(journal.Pushes, 0); len(entries) != 4 || entries[3].Seq != 41 {
+		t.Errorf("Read = %+v, want events 1, 2, 3 and 41", entries)
+	}
+	b.wantSeqs(journal.Pulls, 0, 1, 6)
 }
 
 func limit(t *testing.T, b *bench) {
@@ -319,11 +521,24 @@ func limit(t *testing.T, b *bench) {
 	var drops []drop
 	refuse := true
 	b.cfg.Limit = 8000
-	b.cfg.Dropped = func(s journal.Stream, cursor string, first, last uint64) error {
+	b.cfg.Dropped = func(s journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if refuse {
 			return errors.New("not now")
+		}
+		seq := first
+		for e, err := range events {
+			if errors.Is(err, journal.ErrClosed) {
+				return err
+			}
+			if err != nil || e.Seq != seq || string(e.Payload) != "event" {
+				t.Errorf("dropped event %d is %+v, %v", seq, e, err)
+			}
+			seq++
+		}
+		if seq != last+1 {
+			t.Errorf("dropped %d to %d, and %d could be read", first, last, seq-first)
 		}
 		drops = append(drops, drop{cursor, first, last})
 		return nil
@@ -516,7 +731,7 @@ func arguments(t *testing.T, b *bench) {
 	if _, err := b.j.Append(ctx, journal.Pulls, 1, large); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("Append: %v, want ErrTooLarge", err)
 	}
-	if _, err := b.j.Begin(ctx, 1, large); !errors.Is(err, journal.ErrTooLarge) {
+	if _, err := b.j.Begin(ctx, 1, large[:journal.MaxIntent+1]); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("Begin: %v, want ErrTooLarge", err)
 	}
 	in, err := b.j.Begin(ctx, 1, nil)
@@ -544,7 +759,8 @@ func arguments(t *testing.T, b *bench) {
 	_, err3 := b.j.Complete(ctx, in, 1, nil)
 	_, err4 := b.j.Read(journal.Pulls, 0, 1, 1)
 	for i, err := range []error{err1, err2, err3, err4, b.j.Abandon(in), b.j.Wait(ctx, journal.Pulls, 0),
-		b.j.SetCursor(journal.Pulls, "reader", 0), b.j.Register(journal.Pulls, "reader")} {
+		b.j.SetCursor(journal.Pulls, "reader", 0), b.j.Register(journal.Pulls, "reader"),
+		b.j.Passed(journal.Pulls, "reader", 0), b.j.Renew(journal.Pulls, 0)} {
 		if !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("call %d after Close: %v, want ErrClosed", i, err)
 		}
