@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -83,7 +84,8 @@ type model struct {
 	pulls   map[uint64]string // appended
 	durable map[uint64]string // pulls read
 	given   map[string]string // id and number of what was ever read → payload
-	open    map[string]bool   // intents begun before the last fsync and not settled
+	open    map[string]bool   // payloads of open intents, and whether they are known to be durable
+	settled map[string]bool   // likewise of settled ones
 	count   int
 }
 
@@ -94,7 +96,7 @@ func TestCrashes(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{disk: journaltest.NewDisk(), r: rand.New(rand.NewPCG(seed, 1)), given: map[string]string{},
-				pushes: map[uint64]string{}, pulls: map[uint64]string{}, durable: map[uint64]string{}, open: map[string]bool{}}
+				pushes: map[uint64]string{}, pulls: map[uint64]string{}, durable: map[uint64]string{}, open: map[string]bool{}, settled: map[string]bool{}}
 			for range 12 {
 				m.j = open(t, m.disk)
 				m.check(t)
@@ -116,21 +118,14 @@ func (m *model) step(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.pushes[seq] = payload
+		m.pushed(seq, payload)
 	case 1:
 		in, err := m.j.Begin(ctx, uint64(m.count), []byte(payload))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.r.IntN(3) == 0 {
-			m.open[payload] = true
-			return
-		}
-		seq, err := m.j.Complete(ctx, in, uint64(m.count), []byte(payload))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.pushes[seq] = payload
+		m.open[payload] = false
+		m.settle(t, in, payload)
 	case 2, 3:
 		seq, err := m.j.Append(ctx, journal.Pulls, uint64(m.count), []byte(payload))
 		if err != nil {
@@ -146,6 +141,40 @@ func (m *model) step(t *testing.T) {
 			if err := m.j.SetCursor(s, "r", entries[len(entries)-1].Seq); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// settle completes an intent, or abandons it, or leaves it open.
+func (m *model) settle(t *testing.T, in journal.Intent, payload string) {
+	switch m.r.IntN(4) {
+	case 0:
+		if err := m.j.Abandon(in); err != nil {
+			t.Fatal(err)
+		}
+		delete(m.open, payload)
+		m.settled[payload] = false
+	case 1, 2:
+		seq, err := m.j.Complete(ctx, in, uint64(m.count), []byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(m.open, payload)
+		m.pushed(seq, payload)
+		m.settled[payload] = true
+	}
+}
+
+// pushed notes an acknowledged push, before which all is durable.
+func (m *model) pushed(seq uint64, payload string) {
+	m.pushes[seq] = payload
+	m.allDurable()
+}
+
+func (m *model) allDurable() {
+	for _, intents := range []map[string]bool{m.open, m.settled} {
+		for payload := range intents {
+			intents[payload] = true
 		}
 	}
 }
@@ -186,7 +215,9 @@ func (m *model) crash(t *testing.T) {
 	}
 	m.j.Close()
 	m.pulls = maps.Clone(m.durable)
-	m.open = map[string]bool{} // those with an event behind them are durable, the others may not be
+	for _, intents := range []map[string]bool{m.open, m.settled} {
+		maps.DeleteFunc(intents, func(_ string, durable bool) bool { return !durable })
+	}
 }
 
 func (m *model) check(t *testing.T) {
@@ -210,23 +241,138 @@ func (m *model) check(t *testing.T) {
 	}
 	found := map[string]bool{}
 	for _, u := range m.j.Unsettled() {
-		found[string(u.Payload)] = true
+		payload := string(u.Payload)
+		if found[payload] {
+			t.Fatalf("intent %q is open twice", payload)
+		}
+		found[payload] = true
+		if _, ok := m.settled[payload]; ok {
+			t.Fatalf("intent %q is open again", payload)
+		}
 	}
 	for payload := range m.open {
 		if !found[payload] {
 			t.Fatalf("intent %q is forgotten", payload)
 		}
 	}
-	for seq, payload := range m.pushes {
-		if found[payload] {
-			t.Fatalf("the intent of event %d is open again", seq)
+	m.open = found // and Open has made it all durable
+	m.allDurable()
+	for _, u := range m.j.Unsettled() {
+		m.settle(t, u.Intent, string(u.Payload))
+	}
+}
+
+// TestCrashWhileMoving looks at every step of a history in which intents move
+// from segment to segment: a process that dies there, at any byte, or loses
+// its power leaves each open intent open once, and no settled one.
+func TestCrashWhileMoving(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	if err := j.Register(journal.Pushes, "r"); err != nil {
+		t.Fatal(err)
+	}
+	type moment struct {
+		disk    *journaltest.Disk
+		open    map[string]bool // durably
+		settled map[string]bool // likewise
+		last    uint64
+		how     string
+	}
+	var mu sync.Mutex // the journal works in the background
+	var moments []moment
+	known := moment{open: map[string]bool{}, settled: map[string]bool{}}
+	note := func(d *journaltest.Disk, how string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		moments = append(moments, moment{d, maps.Clone(known.open), maps.Clone(known.settled), known.last, fmt.Sprintf(how, args...)})
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	disk.Watch(func(op journaltest.Op, name string) {
+		note(disk.Kill(), "kill before %s %s", op, name)
+		note(disk.PowerCut(nil), "power cut before %s %s", op, name)
+		note(disk.PowerCut(r), "torn power cut before %s %s", op, name)
+		if op != journaltest.Sync {
+			return
+		}
+		killed := disk.Kill()
+		raw := killed.Bytes(name)
+		for cut := killed.Durable(name); cut < len(bytes.TrimRight(raw, "\x00")); cut++ {
+			torn := disk.Kill()
+			torn.Put(name, raw[:cut])
+			note(torn, "kill in a write, %d bytes of %s are left", cut, name)
+		}
+	})
+	intents := map[string]journal.Intent{}
+	for i := range 60 {
+		switch name := fmt.Sprint("intent ", i); i % 10 {
+		case 0:
+			in, err := j.Begin(ctx, 1, []byte(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			intents[name] = in
+		case 7: // the one of three tens ago, which has moved
+			old := fmt.Sprint("intent ", i-37)
+			in, ok := intents[old]
+			if !ok {
+				continue
+			}
+			mu.Lock()
+			delete(known.open, old)
+			mu.Unlock()
+			seq, err := j.Complete(ctx, in, 1, []byte(old))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			known.last, known.settled[old] = seq, true
+			mu.Unlock()
+			delete(intents, old)
+		default:
+			seq, err := j.Append(ctx, journal.Pushes, 1, []byte("payload"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			known.last = seq
+			for name := range intents {
+				known.open[name] = true
+			}
+			mu.Unlock()
+			if i%3 == 0 {
+				if err := j.SetCursor(journal.Pushes, "r", seq); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
-	for _, u := range m.j.Unsettled() {
-		if err := m.j.Abandon(u.Intent); err != nil {
-			t.Fatal(err)
+	if st := j.Status(journal.Pushes); st.Segments > 3 || st.First < 30 || len(known.open) != 3 || len(known.settled) != 3 {
+		t.Fatalf("the test does not test: %+v, open %v, settled %v", st, known.open, known.settled)
+	}
+	disk.Watch(nil)
+	for _, m := range moments {
+		j := open(t, m.disk)
+		found := map[string]bool{}
+		for _, u := range j.Unsettled() {
+			if name := string(u.Payload); found[name] || m.settled[name] {
+				t.Errorf("%s: %s is open twice or again", m.how, name)
+			} else {
+				found[name] = true
+			}
 		}
-		delete(m.open, string(u.Payload))
+		for name := range m.open {
+			if !found[name] {
+				t.Errorf("%s: %s is forgotten", m.how, name)
+			}
+		}
+		if st := j.Status(journal.Pushes); st.Last < m.last {
+			t.Errorf("%s: %d of %d events", m.how, st.Last, m.last)
+		}
+		j.Close()
+		if t.Failed() {
+			return
+		}
 	}
 }
 

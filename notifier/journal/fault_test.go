@@ -283,3 +283,95 @@ func TestPullsNeverWaitForFsync(t *testing.T) {
 		t.Errorf("Status = %+v", st)
 	}
 }
+
+// TestSettleWhileDeleting completes an intent whose segment is about to be
+// deleted, while the disk holds the write back. Written or not, the intent ends
+// as what its Complete says.
+func TestSettleWhileDeleting(t *testing.T) {
+	t.Parallel()
+	for _, full := range []error{nil, syscall.ENOSPC} {
+		disk := journaltest.NewDisk()
+		j := open(t, disk)
+		in, err := j.Begin(ctx, 1, []byte("intent"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, j, journal.Pushes, 40)
+		hang := make(chan struct{})
+		disk.Inject(journaltest.Fault{Op: journaltest.Write, Hang: hang, Err: full, Times: 1})
+		disk.Inject(journaltest.Fault{Op: journaltest.Write, Name: ".seg", Err: full, Times: 5})
+		before := disk.Count(journaltest.Write)
+		done := make(chan error)
+		go func() {
+			_, err := j.Complete(ctx, in, 1, []byte("event"))
+			done <- err
+		}()
+		for disk.Count(journaltest.Write) == before {
+			time.Sleep(time.Millisecond)
+		}
+		if err := j.SetCursor(journal.Pushes, "r", 40); err != nil {
+			t.Fatal(err)
+		}
+		for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
+			if got := open(t, crashed).Unsettled(); len(got) != 1 {
+				t.Fatalf("%v: Unsettled = %+v, while it is being settled", full, got)
+			}
+		}
+		close(hang)
+		if err := <-done; !errors.Is(err, full) {
+			t.Fatalf("Complete: %v, want %v", err, full)
+		}
+		disk.Heal()
+		want := 0
+		if full != nil {
+			want = 1
+		}
+		for range 3 {
+			if got := open(t, disk.Kill()).Unsettled(); len(got) != want {
+				t.Errorf("%v: Unsettled = %+v, want %d", full, got, want)
+			}
+			add(t, j, journal.Pushes, 20)
+			if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if st := j.Status(journal.Pushes); st.Segments > 2 {
+			t.Errorf("Status = %+v with every event read", st)
+		}
+	}
+}
+
+// TestRemoveFails keeps the oldest segment on disk: then the next one, with the
+// end of an intent that the oldest has, must stay too.
+func TestRemoveFails(t *testing.T) {
+	t.Parallel()
+	for _, op := range []journaltest.Op{journaltest.Remove, journaltest.SyncDir} {
+		for skip := range 60 {
+			disk := journaltest.NewDisk()
+			j := open(t, disk)
+			in, err := j.Begin(ctx, 1, []byte("intent"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(t, j, journal.Pushes, 20)
+			if _, err := j.Complete(ctx, in, 1, []byte("event")); err != nil {
+				t.Fatal(err)
+			}
+			add(t, j, journal.Pushes, 20)
+			disk.Inject(journaltest.Fault{Op: op, Err: syscall.EIO, Skip: skip, Times: 1})
+			for seq := range uint64(42) {
+				j.SetCursor(journal.Pushes, "r", min(seq+1, 41)) // may fail once
+				for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
+					j := open(t, crashed)
+					if got := j.Unsettled(); len(got) != 0 {
+						t.Fatalf("%s %d fails: Unsettled = %+v with the cursor at %d", op, skip, got, seq+1)
+					}
+					j.Close()
+				}
+			}
+			if st := j.Status(journal.Pushes); st.Segments != 1 || len(disk.Files()) != 2 {
+				t.Errorf("%s %d fails: Status = %+v, files %v", op, skip, st, disk.Files())
+			}
+		}
+	}
+}

@@ -24,6 +24,7 @@ type Disk struct {
 	synced map[string]*node // as of the last SyncDir
 	faults []*Fault
 	counts map[Op]int
+	watch  func(Op, string)
 }
 
 type node struct {

@@ -53,6 +53,14 @@ func (d *Disk) Heal() {
 	d.faults = nil
 }
 
+// Watch makes the disk call f, if it isn't nil, before each operation. In f the
+// disk may be looked at and copied.
+func (d *Disk) Watch(f func(op Op, name string)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watch = f
+}
+
 // Count says how many operations were asked for.
 func (d *Disk) Count(op Op) int {
 	d.mu.Lock()
@@ -64,6 +72,11 @@ func (d *Disk) Count(op Op) int {
 // the outcome Half.
 func (d *Disk) fault(op Op, name string, apply func(half bool)) error {
 	d.mu.Lock()
+	if watch := d.watch; watch != nil {
+		d.mu.Unlock()
+		watch(op, name)
+		d.mu.Lock()
+	}
 	d.counts[op]++
 	f := d.match(op, name)
 	if f != nil && f.Hang != nil {
