@@ -249,6 +249,89 @@ func TestLostEvent(t *testing.T) {
 	}
 }
 
+// TestLostIntent is likewise for the record of an intent, which is written
+// again at the latest before a segment is deleted.
+func TestLostIntent(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	add(t, j, journal.Pushes, 1)
+	in, err := j.Begin(ctx, 1, []byte("intent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.Inject(journaltest.Fault{Op: journaltest.Sync, Name: "pushes", Outcome: journaltest.Half, Err: syscall.EIO, Times: 1})
+	if _, err := j.Append(ctx, journal.Pushes, 1, nil); err == nil {
+		t.Fatal("Append worked; the test does not test")
+	}
+	add(t, j, journal.Pushes, 20)
+	if got := open(t, disk.Kill()).Unsettled(); len(got) != 0 {
+		t.Fatalf("Unsettled = %+v; the test does not test", got)
+	}
+	if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, disk.Kill()).Unsettled(); len(got) != 1 || got[0].Intent != in {
+		t.Errorf("Unsettled = %+v after a kill, want the intent", got)
+	}
+	if _, err := j.Complete(ctx, in, 1, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAbandonAgain abandons on a full disk. The next append that works makes up
+// for it; until then the intent counts as abandoned and holds nothing back.
+func TestAbandonAgain(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	var intents []journal.Intent
+	for range 3 {
+		in, err := j.Begin(ctx, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		intents = append(intents, in)
+	}
+	full := journaltest.Fault{Op: journaltest.Write, Name: ".seg", Err: syscall.ENOSPC, Times: 1 << 30}
+	disk.Inject(full)
+	for range 2 {
+		if err := j.Abandon(intents[0]); !errors.Is(err, journal.ErrFull) && err != nil {
+			t.Fatalf("Abandon: %v, want ErrFull", err)
+		}
+		if _, err := j.Complete(ctx, intents[0], 1, nil); !errors.Is(err, journal.ErrSettled) {
+			t.Errorf("Complete of an abandoned intent: %v", err)
+		}
+		j.Release(intents[0])
+		if got := j.Unsettled(); len(got) != 0 {
+			t.Errorf("Unsettled = %+v", got)
+		}
+	}
+	if got := open(t, disk.Kill()).Unsettled(); len(got) != 3 {
+		t.Fatalf("Unsettled = %+v; the test does not test", got)
+	}
+	disk.Heal()
+	add(t, j, journal.Pushes, 1)
+	if got := open(t, disk.Kill()).Unsettled(); len(got) != 2 {
+		t.Errorf("Unsettled = %+v after a kill, want two", got)
+	}
+
+	if err := j.Abandon(intents[2]); err != nil {
+		t.Fatal(err)
+	}
+	add(t, j, journal.Pushes, 20)
+	disk.Inject(full)
+	if err := j.Abandon(intents[1]); !errors.Is(err, journal.ErrFull) {
+		t.Fatalf("Abandon: %v, want ErrFull", err)
+	}
+	if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
+		t.Fatal(err)
+	}
+	if st := j.Status(journal.Pushes); st.Segments != 1 {
+		t.Errorf("Status = %+v: an abandoned intent holds segments on a full disk", st)
+	}
+}
+
 // TestOpenOnFullDisk opens a folder on a disk that takes nothing more. It works
 // if nothing has to be written; else it says so, and works when there is space.
 func TestOpenOnFullDisk(t *testing.T) {

@@ -16,7 +16,7 @@ type openIntent struct {
 	id       uint64
 	mark     uint64
 	payload  []byte
-	place    pos  // of its newest record; 0: the disk lost that
+	place    pos  // of its newest record, even if the disk lost that
 	released bool // nobody will settle it but who learns of it from Unsettled
 	settling bool // its completion or abandonment is on its way to disk
 	dropped  bool // its abandonment could not be written, which is tried again
@@ -214,9 +214,9 @@ func (s *stream) restoreIntents(moved map[uint64]pos) {
 		}
 	}
 	s.settled = nil
-	for id, in := range s.intents {
-		if in.place >= s.durable {
-			in.place = moved[id]
+	for id, place := range moved {
+		if in := s.intents[id]; in != nil {
+			in.place = place
 		}
 	}
 }
