@@ -66,7 +66,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 			return err
 		}
 		if err != nil {
-			if err := n.DeadLetters.add(counterSink, entry.Seq, entry.Seq, err.Error(), entry.Payload); err != nil {
+			if err := n.DeadLetters.addTo(s, counterSink, entry.Seq, entry.Seq, err.Error(), entry.Payload); err != nil {
 				return err
 			}
 			n.Metrics.dead(counterSink, 1)

@@ -1,10 +1,14 @@
 package notifier
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,62 +17,456 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// A DeadLetter is a run of events that a sink has given up, and why.
+// A DeadLetter is an event, or a run of events, that a sink has given up, and
+// why.
 type DeadLetter struct {
-	Sink   string          `json:"sink"`
-	First  uint64          `json:"first"` // numbers in the journal, both inclusive
-	Last   uint64          `json:"last"`
-	Reason string          `json:"reason"`
-	Time   time.Time       `json:"time"`
-	Event  json.RawMessage `json:"event,omitempty"` // of a single event, if it could be read
+	Sink   string    `json:"sink"`
+	Stream string    `json:"stream,omitempty"` // "pushes" or "pulls"
+	First  uint64    `json:"first"`            // numbers in the journal, both inclusive
+	Last   uint64    `json:"last"`
+	Events uint64    `json:"events,omitempty"` // how many of them were given up; 0: all
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"` // when they were given up
+
+	// Of a single event, if it could be read:
+	Operation  string          `json:"operation,omitempty"` // "push", "delete" or "untag"
+	Repository string          `json:"repository,omitempty"`
+	Tag        string          `json:"tag,omitempty"`
+	Digest     string          `json:"digest,omitempty"`
+	Happened   time.Time       `json:"happened,omitzero"`
+	Event      json.RawMessage `json:"event,omitempty"` // all of it, unless the journal's limit took it
 }
 
+func (l *DeadLetter) events() uint64 {
+	if l.Events > 0 {
+		return l.Events
+	}
+	return l.Last - l.First + 1
+}
+
+// describe fills in what is known of a single event.
+func (l *DeadLetter) describe(e *Event) {
+	l.Operation, l.Repository, l.Tag, l.Digest, l.Happened = e.Operation, e.Name(), e.Tag, e.ManifestDigest, e.Time
+}
+
+// What is kept of one sink and stream. Beyond that the oldest letters become
+// one for all of their events.
+const (
+	keptLetters     = 100_000
+	keptLetterBytes = 64 << 20
+)
+
 // DeadLetters keeps what the sinks gave up, in the notifier's store. A letter is
-// durable before the cursor moves past its events.
-type DeadLetters struct{ db *store.Store }
+// durable before the cursor moves past its events, unless the journal's limit
+// takes them while the disk has no space: then it is in memory until it has.
+type DeadLetters struct {
+	db       *store.Store
+	letters  int // keptLetters
+	capacity int // keptLetterBytes
+
+	mu      sync.Mutex
+	metrics *Metrics
+	boxes   map[box]*content // nil: not yet read
+}
+
+// A box has the letters of one sink and stream.
+type box struct {
+	sink   string
+	stream journal.Stream
+}
+
+type content struct {
+	letters int
+	bytes   int
+	events  uint64
+	waiting *DeadLetter // for space on the disk
+}
 
 // NewDeadLetters returns the dead letters that live in db.
-func NewDeadLetters(db *store.Store) *DeadLetters { return &DeadLetters{db} }
+func NewDeadLetters(db *store.Store) *DeadLetters {
+	return &DeadLetters{db: db, letters: keptLetters, capacity: keptLetterBytes}
+}
 
+// measure makes m count what the journal's limit takes.
+func (d *DeadLetters) measure(m *Metrics) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.metrics = m
+}
+
+// prefix is what the keys of a box begin with; the number of a letter's first
+// event follows. Older versions put the pulls of a sink among its pushes.
+func (b box) prefix() []byte {
+	if b.stream == journal.Pulls {
+		return []byte("d/" + b.sink + "/pulls\x00")
+	}
+	return []byte("d/" + b.sink + "\x00")
+}
+
+func (b box) key(first uint64) []byte { return binary.BigEndian.AppendUint64(b.prefix(), first) }
+
+func boxOf(key []byte) box {
+	name, _, _ := bytes.Cut(key[len("d/"):], []byte{0})
+	if sink, ok := strings.CutSuffix(string(name), "/pulls"); ok {
+		return box{sink, journal.Pulls}
+	}
+	return box{string(name), journal.Pushes}
+}
+
+// load counts the letters, once. mu is held.
+func (d *DeadLetters) load() error {
+	if d.boxes != nil {
+		return nil
+	}
+	boxes := map[box]*content{}
+	err := d.scan([]byte("d/"), []byte("d0"), func(key, val []byte, l *DeadLetter) bool {
+		b := boxOf(key)
+		if boxes[b] == nil {
+			boxes[b] = &content{}
+		}
+		boxes[b].add(l, len(val), 1)
+		return true
+	})
+	if err == nil {
+		d.boxes = boxes
+	}
+	return err
+}
+
+// add takes in that a letter is there, or with -1 that it is gone.
+func (c *content) add(l *DeadLetter, size, n int) {
+	c.letters += n
+	c.bytes += n * size
+	c.events += uint64(n) * l.events()
+}
+
+func (d *DeadLetters) open(b box) (*content, error) {
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	if d.boxes[b] == nil {
+		d.boxes[b] = &content{}
+	}
+	return d.boxes[b], nil
+}
+
+// add keeps an event of the push stream.
 func (d *DeadLetters) add(sink string, first, last uint64, reason string, event []byte) error {
-	letter := DeadLetter{Sink: sink, First: first, Last: last, Reason: reason, Time: time.Now().UTC()}
+	return d.addTo(journal.Pushes, sink, first, last, reason, event)
+}
+
+func (d *DeadLetters) addTo(s journal.Stream, sink string, first, last uint64, reason string, event []byte) error {
+	letter := DeadLetter{First: first, Last: last, Reason: reason}
 	if json.Valid(event) {
 		letter.Event = event
 	}
-	val, err := json.Marshal(letter)
+	if e, err := decodeEvent(event); err == nil {
+		letter.describe(e)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.write(box{sink, s}, letter)
+}
+
+// write makes letters of one box durable. mu is held.
+func (d *DeadLetters) write(b box, letters ...DeadLetter) error {
+	c, err := d.open(b)
 	if err != nil {
+		return err
+	}
+	if c.waiting != nil {
+		letters = append(letters, *c.waiting)
+	}
+	batch, after := d.db.NewBatch(), *c
+	after.waiting = nil
+	for i := range letters {
+		if err := d.put(batch, &after, b, &letters[i]); err != nil {
+			return fmt.Errorf("write dead letter: %w", err)
+		}
+	}
+	if err := d.db.Commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write dead letter: %w", err)
 	}
-	key := binary.BigEndian.AppendUint64([]byte("d/"+sink+"\x00"), first)
-	if err := d.db.Set(key, val, pebble.Sync); err != nil {
-		return fmt.Errorf("write dead letter: %w", err)
+	*c = after
+	if c.letters > d.letters || c.bytes > d.capacity {
+		return d.merge(b, c)
 	}
 	return nil
 }
 
-// Dropped is the journal's word that its limit makes a cursor give up events.
-func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
-	stream := "push"
-	if s == journal.Pulls {
-		stream = "pull"
+// put writes a letter, maybe again.
+func (d *DeadLetters) put(batch *pebble.Batch, c *content, b box, l *DeadLetter) error {
+	l.Sink, l.Stream = b.sink, b.stream.String()
+	if l.Time.IsZero() {
+		l.Time = time.Now().UTC()
 	}
-	return d.add(cursor, first, last, "the journal's limit was reached while these "+stream+" events waited", nil)
+	key := b.key(l.First)
+	val, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	old, err := store.Read(d.db.DB, key)
+	if err == nil {
+		var before DeadLetter
+		if err := json.Unmarshal(old, &before); err != nil {
+			return err
+		}
+		c.add(&before, len(old), -1)
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return err
+	}
+	c.add(l, len(val), 1)
+	return batch.Set(key, val, nil)
+}
+
+// merge makes one letter of the oldest quarter of a box. mu is held.
+func (d *DeadLetters) merge(b box, c *content) error {
+	after := *c
+	var merged DeadLetter
+	var end []byte
+	n := 0
+	prefix := b.prefix()
+	err := d.scan(prefix, append(prefix[:len(prefix)-1:len(prefix)-1], 1), func(key, val []byte, l *DeadLetter) bool {
+		if n == 0 {
+			merged.First = l.First
+		}
+		merged.Last = max(merged.Last, l.Last)
+		merged.Events += l.events()
+		merged.Time = l.Time
+		after.add(l, len(val), -1)
+		end = append(bytes.Clone(key), 0)
+		n++
+		return n < max(2, c.letters/4)
+	})
+	if err != nil {
+		return err
+	}
+	merged.Reason = fmt.Sprintf("there are more than %d letters or %d bytes of them; these were the oldest", d.letters, d.capacity)
+	batch := d.db.NewBatch()
+	if err := batch.DeleteRange(b.key(merged.First), end, nil); err != nil {
+		return err
+	}
+	merged.Sink, merged.Stream = b.sink, b.stream.String()
+	val, err := json.Marshal(merged)
+	if err != nil {
+		return err
+	}
+	if err := batch.Set(b.key(merged.First), val, nil); err != nil {
+		return err
+	}
+	after.add(&merged, len(val), 1)
+	if err := d.db.Commit(batch, pebble.Sync); err != nil {
+		return fmt.Errorf("merge dead letters: %w", err)
+	}
+	*c = after
+	return nil
+}
+
+// Dropped is the journal's word that its limit makes a cursor give up events.
+// Of those in the push stream each has a letter, but for pulls that another
+// registry told of.
+func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := box{cursor, s}
+	rest := DeadLetter{First: first, Last: last, Reason: "the journal was at its limit before the sink had taken this"}
+	var err error
+	switch {
+	case d.db.Space() != nil:
+		err = d.wait(b, rest)
+	case s == journal.Pulls:
+		err = d.write(b, rest)
+	default:
+		err = d.writeEach(b, rest, events)
+	}
+	if err == nil {
+		d.metrics.dead(cursor, int(last-first+1))
+	}
+	return err
+}
+
+// wait keeps a letter in memory, as one with those that are there. mu is held.
+func (d *DeadLetters) wait(b box, l DeadLetter) error {
+	c, err := d.open(b)
+	if err != nil {
+		return err
+	}
+	l.Sink, l.Stream, l.Time = b.sink, b.stream.String(), time.Now().UTC()
+	if w := c.waiting; w != nil {
+		l.Events = w.events() + l.events()
+		l.First, l.Last = min(w.First, l.First), max(w.Last, l.Last)
+	}
+	c.waiting = &l
+	return nil
+}
+
+// letterBatch is how many letters are written at once.
+const letterBatch = 1000
+
+// writeEach makes letters of events, which are those of rest, and one of what
+// can't be read. mu is held.
+func (d *DeadLetters) writeEach(b box, rest DeadLetter, events iter.Seq2[journal.Entry, error]) error {
+	var letters []DeadLetter
+	pulls := false // the last letter is of pulls
+	for entry, err := range events {
+		if errors.Is(err, journal.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			rest.Reason += ", and it can't be read: " + err.Error()
+			break
+		}
+		l := DeadLetter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
+		rest.First = entry.Seq + 1
+		if e, err := decodeEvent(entry.Payload); err == nil && e.Operation == opPull {
+			if n := len(letters); pulls && letters[n-1].Last+1 == entry.Seq {
+				letters[n-1].Last = entry.Seq
+				continue
+			}
+			pulls = true
+		} else {
+			if err == nil {
+				l.describe(e)
+			}
+			pulls = false
+		}
+		if len(letters) >= letterBatch {
+			if err := d.write(b, letters...); err != nil {
+				return err
+			}
+			letters = letters[:0]
+		}
+		letters = append(letters, l)
+	}
+	if rest.First <= rest.Last {
+		letters = append(letters, rest)
+	}
+	if len(letters) == 0 {
+		return nil
+	}
+	return d.write(b, letters...)
+}
+
+// Failed returns the letter of one event of the push stream; false if the sink
+// has not given it up, or so long ago that its letter is one with others.
+func (d *DeadLetters) Failed(sink string, seq uint64) (DeadLetter, bool, error) {
+	b := box{sink, journal.Pushes}
+	d.mu.Lock()
+	c, err := d.open(b)
+	if err != nil {
+		d.mu.Unlock()
+		return DeadLetter{}, false, err
+	}
+	waiting, any := c.waiting, c.letters > 0
+	d.mu.Unlock()
+	if waiting != nil && waiting.covers(seq) {
+		return *waiting, true, nil
+	}
+	if !any {
+		return DeadLetter{}, false, nil
+	}
+	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: b.prefix(), UpperBound: append(b.key(seq), 0)})
+	if err != nil {
+		return DeadLetter{}, false, fmt.Errorf("read dead letters: %w", err)
+	}
+	defer iter.Close()
+	if !iter.Last() {
+		return DeadLetter{}, false, iter.Error()
+	}
+	l, err := decodeLetter(iter.Value())
+	if err != nil || !l.covers(seq) {
+		return DeadLetter{}, false, err
+	}
+	return *l, true, nil
+}
+
+// covers reports whether the event of the push stream was surely given up.
+func (l *DeadLetter) covers(seq uint64) bool {
+	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
+}
+
+// Count returns how many events each sink has given up whose letters are kept,
+// also before a restart. What waited for space on the disk is written.
+func (d *DeadLetters) Count() (map[string]int, error) {
+	boxes, err := d.count()
+	counts := map[string]int{}
+	for b, n := range boxes {
+		counts[b.sink] += n
+	}
+	return counts, err
+}
+
+func (d *DeadLetters) count() (map[box]int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	counts := map[box]int{}
+	for b, c := range d.boxes {
+		if c.waiting != nil && d.db.Space() == nil {
+			if err := d.write(b); err != nil {
+				return nil, err
+			}
+		}
+		counts[b] = int(c.events)
+		if c.waiting != nil {
+			counts[b] += int(c.waiting.events())
+		}
+	}
+	return counts, nil
 }
 
 // All returns the letters, by sink and event.
 func (d *DeadLetters) All() ([]DeadLetter, error) {
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: []byte("d/"), UpperBound: []byte("d0")})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	var all []DeadLetter
+	err := d.scan([]byte("d/"), []byte("d0"), func(_, _ []byte, l *DeadLetter) bool {
+		all = append(all, *l)
+		return true
+	})
+	for _, c := range d.boxes {
+		if c.waiting != nil {
+			all = append(all, *c.waiting)
+		}
+	}
+	return all, err
+}
+
+// scan calls f with the letters from one key up to another, until it says
+// enough.
+func (d *DeadLetters) scan(from, to []byte, f func(key, val []byte, l *DeadLetter) (more bool)) error {
+	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
+		return fmt.Errorf("read dead letters: %w", err)
 	}
 	defer iter.Close()
-	var all []DeadLetter
 	for iter.First(); iter.Valid(); iter.Next() {
-		var letter DeadLetter
-		if err := json.Unmarshal(iter.Value(), &letter); err != nil {
-			return nil, fmt.Errorf("read dead letters: %w", err)
+		l, err := decodeLetter(iter.Value())
+		if err != nil {
+			return err
 		}
-		all = append(all, letter)
+		if !f(iter.Key(), iter.Value(), l) {
+			break
+		}
 	}
-	return all, iter.Error()
+	return iter.Error()
+}
+
+func decodeLetter(val []byte) (*DeadLetter, error) {
+	var l DeadLetter
+	if err := json.Unmarshal(val, &l); err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	if l.Stream == "" { // of an older version
+		l.Stream = journal.Pushes.String()
+		if strings.Contains(l.Reason, "these pull events") {
+			l.Stream = journal.Pulls.String()
+		}
+	}
+	return &l, nil
 }

@@ -15,16 +15,28 @@ type SinkHealth struct {
 	Sink   string `json:"sink"`
 	Depth  uint64 `json:"depth"`         // events that wait
 	Age    int64  `json:"oldestSeconds"` // of the oldest that waits
+	Failed int    `json:"deadLetters"`   // events that were given up and are kept as dead letters
 }
 
-// Health says how far behind each sink is.
+// Health says how far behind each sink is, and what it has given up.
 func (n *Notifier) Health() []SinkHealth {
+	failed, err := n.DeadLetters.count()
+	if err != nil {
+		n.log.Warn("the dead letters cannot be counted", "err", err)
+	}
 	var all []SinkHealth
 	for _, s := range n.sinks {
 		all = append(all, n.behind(journal.Pushes, s.name()))
 	}
 	for _, s := range counted {
 		all = append(all, n.behind(s, counterSink))
+	}
+	for i := range all {
+		stream := journal.Pushes
+		if all[i].Stream == journal.Pulls.String() {
+			stream = journal.Pulls
+		}
+		all[i].Failed = failed[box{all[i].Sink, stream}]
 	}
 	return all
 }
@@ -103,22 +115,29 @@ func (n *Notifier) Jumped() (Jump, bool) { return n.clock.jumped() }
 var (
 	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that wait for a sink.", []string{"stream", "sink"}, nil)
 	ageDesc   = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that waits for a sink.", []string{"stream", "sink"}, nil)
+	deadDesc  = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, now or before a restart, and that are kept with the reason.", []string{"sink"}, nil)
 	bytesDesc = prometheus.NewDesc("tidings_journal_bytes", "Bytes that a stream of the journal holds on disk.", []string{"stream"}, nil)
 )
 
 // Describe and Collect make the notifier a prometheus.Collector of the
-// journal's depth, age and size.
+// journal's depth, age and size, and of the dead letters.
 func (n *Notifier) Describe(ch chan<- *prometheus.Desc) {
 	ch <- depthDesc
 	ch <- ageDesc
+	ch <- deadDesc
 	ch <- bytesDesc
 }
 
 // Collect reads the journal's state.
 func (n *Notifier) Collect(ch chan<- prometheus.Metric) {
+	failed := map[string]int{}
 	for _, h := range n.Health() {
+		failed[h.Sink] += h.Failed
 		ch <- prometheus.MustNewConstMetric(depthDesc, prometheus.GaugeValue, float64(h.Depth), h.Stream, h.Sink)
 		ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, float64(h.Age), h.Stream, h.Sink)
+	}
+	for sink, count := range failed {
+		ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(count), sink)
 	}
 	for s, name := range map[journal.Stream]string{journal.Pushes: "pushes", journal.Pulls: "pulls"} {
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(n.Journal.Status(s).Bytes), name)

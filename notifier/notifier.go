@@ -135,6 +135,7 @@ func New(cfg Config) (*Notifier, error) {
 		id:      cfg.Journal.ClockID(),
 		last:    int64(cfg.Journal.Mark()),
 	}
+	n.DeadLetters.measure(n.Metrics)
 	if cfg.Publisher != nil {
 		n.sinks = append(n.sinks, &recordSink{n})
 		if cfg.Announce != nil {

@@ -37,6 +37,7 @@ type rig struct {
 	repo    *repo.Repo
 	account *account
 	silent  bool   // nothing is published
+	limit   int64  // of the journal, whose segments have an eighth; 0: the default
 	owner   string // of the images; empty: the account
 	gate    string // names public and owner; empty: not looked at
 	folder  string // its name; empty: none
@@ -54,6 +55,7 @@ type rig struct {
 type account struct {
 	*repo.Repo
 	mu     sync.Mutex
+	down   atomic.Bool // each call fails and is not applied
 	faults []fault
 	tried  atomic.Int64 // looks at the disk's space, one before each try of a sink
 }
@@ -72,6 +74,9 @@ var errFault = errors.New("the connection broke")
 func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.down.Load() {
+		return repo.Result{}, errFault
+	}
 	if len(a.faults) == 0 {
 		return a.Repo.Apply(ctx, writes, swap)
 	}
@@ -144,7 +149,7 @@ func (r *rig) open(announce *Announce) {
 		t.Fatal(err)
 	}
 	dead := NewDeadLetters(db)
-	j, err := journal.Open(journal.Config{Dir: filepath.Join(r.dir, "journal"), Dropped: dead.Dropped})
+	j, err := journal.Open(journal.Config{Dir: filepath.Join(r.dir, "journal"), Dropped: dead.Dropped, Limit: r.limit, SegmentSize: r.limit / 8})
 	if err != nil {
 		t.Fatal(err)
 	}

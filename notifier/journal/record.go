@@ -113,7 +113,6 @@ func decodeHead(head []byte) (r record, length int, ok bool) {
 func walk(buf []byte, f func(raw []byte, r record)) {
 	for len(buf) > 0 {
 		r, n, _ := decodeHead(buf)
-		r.payload = buf[recordHead : recordHead+n]
 		f(buf[:recordHead+n], r)
 		buf = buf[recordHead+n:]
 	}

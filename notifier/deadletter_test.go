@@ -1,0 +1,372 @@
+package notifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+func openState(t *testing.T, cfg state.Config) *store.Store {
+	t.Helper()
+	db, err := state.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// entries are events of the push stream, numbered from first, one an operation.
+func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) {
+		for i, op := range operations {
+			seq := first + uint64(i)
+			e := Event{Version: eventVersion, Time: time.Unix(int64(seq), 0).UTC(), NotifyManifestInput: lexicon.NotifyManifestInput{
+				Repository: "oss/app", Tag: fmt.Sprint("v", seq), ManifestDigest: fmt.Sprint("sha256:", seq), Operation: op}}
+			payload, err := e.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(journal.Entry{Seq: seq, Payload: payload}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// What the journal's limit takes from a sink is a letter for each push, with
+// all that is needed to find it.
+func TestDropped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	db := openState(t, state.Config{Dir: dir})
+	d := NewDeadLetters(db)
+	metrics := NewMetrics()
+	d.measure(metrics)
+	for range 2 { // after a crash it is told again
+		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, opPush, opPull, opPull, opDelete, opPull, opPush, "?")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := testutil.ToFloat64(metrics.letters.WithLabelValues("records")); got != 14 {
+		t.Errorf("the metric counts %v, want 14", got)
+	}
+	check := func(d *DeadLetters) {
+		t.Helper()
+		all, err := d.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range all {
+			got = append(got, fmt.Sprintln(l.Sink, l.Stream, l.First, l.Last, l.Operation, l.Repository, l.Tag, l.Digest, l.Happened.Second()))
+			if l.Reason == "" || l.Time.IsZero() || l.Event != nil {
+				t.Errorf("letter %+v", l)
+			}
+		}
+		want := []string{
+			"records pushes 4 4 push oss/app v4 sha256:4 4\n",
+			"records pushes 5 6     0\n",
+			"records pushes 7 7 delete oss/app v7 sha256:7 7\n",
+			"records pushes 8 8     0\n",
+			"records pushes 9 9 push oss/app v9 sha256:9 9\n",
+			"records pushes 10 10 ? oss/app v10 sha256:10 10\n",
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("letters\n%q, want\n%q", got, want)
+		}
+		if n, err := d.Count(); err != nil || len(n) != 1 || n["records"] != 7 {
+			t.Errorf("Count = %v, %v; want 7", n, err)
+		}
+		for seq, want := range map[uint64]bool{3: false, 4: true, 6: true, 9: true, 10: true, 11: false} {
+			l, ok, err := d.Failed("records", seq)
+			if err != nil || ok != want || ok && (l.First > seq || l.Last < seq || l.Reason == "") {
+				t.Errorf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+			}
+		}
+		if _, ok, err := d.Failed("announce", 4); ok || err != nil {
+			t.Errorf("another sink failed: %v, %v", ok, err)
+		}
+	}
+	check(d)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(NewDeadLetters(openState(t, state.Config{Dir: dir})))
+}
+
+// An event that can't be read is in a letter with those behind it.
+func TestDroppedUnreadable(t *testing.T) {
+	t.Parallel()
+	d := NewDeadLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	damaged := errors.New("the disk changed it")
+	broken := func(err error) iter.Seq2[journal.Entry, error] {
+		return func(yield func(journal.Entry, error) bool) {
+			for e := range entries(t, 1, opPush, opPush) {
+				yield(e, nil)
+			}
+			yield(journal.Entry{}, err)
+		}
+	}
+	if err := d.Dropped(journal.Pushes, "records", 1, 9, broken(journal.ErrClosed)); !errors.Is(err, journal.ErrClosed) {
+		t.Errorf("Dropped: %v, want ErrClosed, which keeps the events", err)
+	}
+	if err := d.Dropped(journal.Pushes, "records", 1, 9, broken(damaged)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.All()
+	if err != nil || len(all) != 3 || all[2].First != 3 || all[2].Last != 9 {
+		t.Errorf("letters %+v, %v", all, err)
+	}
+}
+
+// The pushes and the pulls that the counters gave up have letters of their own,
+// though the numbers are the same.
+func TestDroppedStreams(t *testing.T) {
+	t.Parallel()
+	d := NewDeadLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	if err := d.Dropped(journal.Pushes, counterSink, 1, 2, entries(t, 1, opPush, opPush)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Dropped(journal.Pulls, counterSink, 1, 500, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.addTo(journal.Pulls, counterSink, 501, 501, "it can't be decoded", nil); err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.All()
+	if err != nil || len(all) != 4 {
+		t.Errorf("letters %+v, %v; want 4", all, err)
+	}
+	if n, err := d.Count(); err != nil || n[counterSink] != 503 {
+		t.Errorf("Count = %v, %v; want 503", n, err)
+	}
+	for seq, want := range map[uint64]bool{1: true, 2: true, 3: false, 501: false} {
+		if _, ok, err := d.Failed(counterSink, seq); ok != want || err != nil {
+			t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+		}
+	}
+}
+
+// Letters that an older version wrote, which knew no stream, are read.
+func TestOldLetters(t *testing.T) {
+	t.Parallel()
+	db := openState(t, state.Config{Dir: t.TempDir()})
+	for first, letter := range map[uint64]string{
+		3:  `{"sink":"counters","first":3,"last":3,"reason":"decode event","time":"2026-01-01T00:00:00Z","event":{"v":1}}`,
+		10: `{"sink":"counters","first":10,"last":19,"reason":"the journal's limit was reached while these push events waited","time":"2026-01-01T00:00:00Z"}`,
+		30: `{"sink":"counters","first":30,"last":39,"reason":"the journal's limit was reached while these pull events waited","time":"2026-01-01T00:00:00Z"}`,
+	} {
+		if err := db.Set(box{counterSink, journal.Pushes}.key(first), []byte(letter), pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := NewDeadLetters(db)
+	for seq, want := range map[uint64]bool{3: true, 4: false, 12: true, 35: false} {
+		l, ok, err := d.Failed(counterSink, seq)
+		if ok != want || err != nil || ok && l.Reason == "" {
+			t.Errorf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+		}
+	}
+	if n, err := d.Count(); err != nil || n[counterSink] != 21 {
+		t.Errorf("Count = %v, %v; want 21", n, err)
+	}
+}
+
+// Letters are bounded, by number and bytes: the oldest become one, and how many
+// events they are of is still known.
+func TestLettersMerged(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []struct{ letters, bytes int }{{20, 1 << 30}, {1 << 30, 100 << 10}} {
+		db := openState(t, state.Config{Dir: t.TempDir()})
+		d := NewDeadLetters(db)
+		d.letters, d.capacity = bound.letters, bound.bytes
+		event, err := json.Marshal(map[string]any{"v": 1, "filler": bytes.Repeat([]byte("x"), 3<<10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.add("records2", 1, 1, "no", nil); err != nil {
+			t.Fatal(err)
+		}
+		const n = 200
+		for seq := uint64(1); seq <= n; seq++ {
+			if err := d.add("records", 2*seq, 2*seq, "no", event); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, d := range []*DeadLetters{d, NewDeadLetters(db)} {
+			all, err := d.All()
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, l := range all {
+				size += len(l.Event)
+			}
+			if size > bound.bytes || len(all) < 10 || len(all) > min(30, bound.letters+1) {
+				t.Errorf("%d letters of %d bytes are kept, of at most %+v", len(all), size, bound)
+			}
+			if count, err := d.Count(); err != nil || count["records"] != n || count["records2"] != 1 {
+				t.Errorf("Count = %v, %v; want %d", count, err, n)
+			}
+			for seq, want := range map[uint64]bool{2: false, 3: false, 2 * n: true, 2*n - 1: false} {
+				if _, ok, err := d.Failed("records", seq); ok != want || err != nil {
+					t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+				}
+			}
+		}
+	}
+}
+
+// smallDisk has as much free space as it is told.
+type smallDisk struct {
+	vfs.FS
+	free uint64
+}
+
+func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: d.free, TotalBytes: 1 << 40, UsedBytes: 1<<40 - d.free}, nil
+}
+
+// On a full disk the journal must be able to delete: what it gives up is one
+// letter in memory, until there is space.
+func TestDroppedOnFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := &smallDisk{FS: vfs.Default, free: 1 << 30}
+	dir := t.TempDir()
+	db := openState(t, state.Config{Dir: dir, Reserve: 1 << 20, FS: disk})
+	d := NewDeadLetters(db)
+	if err := d.Dropped(journal.Pushes, "records", 1, 2, entries(t, 1, opPush, opPush)); err != nil {
+		t.Fatal(err)
+	}
+	disk.free = 1000
+	for first := uint64(3); first < 9; first += 2 {
+		if err := d.Dropped(journal.Pushes, "records", first, first+1, entries(t, first, opPush, opPush)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(d *DeadLetters) {
+		t.Helper()
+		all, err := d.All()
+		if err != nil || len(all) != 3 || all[2].First != 3 || all[2].Last != 8 || all[2].Sink != "records" {
+			t.Errorf("letters %+v, %v", all, err)
+		}
+		if n, err := d.Count(); err != nil || n["records"] != 8 {
+			t.Errorf("Count = %v, %v; want 8", n, err)
+		}
+		for seq, want := range map[uint64]bool{1: true, 5: true, 8: true, 9: false} {
+			if _, ok, err := d.Failed("records", seq); ok != want || err != nil {
+				t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+			}
+		}
+	}
+	check(d)
+	disk.free = 1 << 30
+	check(d)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(NewDeadLetters(openState(t, state.Config{Dir: dir})))
+}
+
+// A sink that is down while the journal reaches its limit: health and metrics
+// tell what it lost, each push can be looked up, and the counters lose nothing.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stop()
+	r.limit = 128 << 10
+	r.open(nil)
+	r.account.down.Store(true)
+	const n = 300
+	for i := range n {
+		r.push(image(fmt.Sprint(i), 5))
+		if i%20 == 19 {
+			r.until("the counters are up to date", func() bool { return r.Counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
+		}
+	}
+	r.until("the journal gave something up", func() bool { return r.failed("records") > 0 && r.Journal.Status(journal.Pushes).Bytes < 2*r.limit })
+	r.account.down.Store(false)
+	r.drain()
+	lost := r.failed("records")
+	if lost == 0 || lost > n-50 || r.failed(counterSink) != 0 {
+		t.Errorf("%d pushes are lost to the records, %d to the counters", lost, r.failed(counterSink))
+	}
+	if got := r.pushes(); got != n {
+		t.Errorf("%d pushes counted, want %d", got, n)
+	}
+	if got := len(r.records()); got < 5*(n-lost) { // what the sink had in hand is made, too
+		t.Errorf("%d records of %d pushes less %d", got, n, lost)
+	}
+	if got := testutil.ToFloat64(r.Metrics.letters.WithLabelValues("records")); int(got) != lost {
+		t.Errorf("the metric counts %v, want %d", got, lost)
+	}
+	for range 2 {
+		for seq := uint64(1); seq <= n; seq++ {
+			l, ok, err := r.DeadLetters.Failed("records", seq)
+			if err != nil || ok != (int(seq) <= lost) || ok && l.Digest != image(fmt.Sprint(seq-1), 5).Digest {
+				t.Fatalf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+			}
+		}
+		if got := testutil.CollectAndCount(r.Notifier, "tidings_dead_letters"); got != 2 {
+			t.Errorf("%d sinks in the gauge, want 2", got)
+		}
+		r.reopen(nil)
+		if got := r.failed("records"); got != lost {
+			t.Errorf("%d dead letters after a restart, want %d", got, lost)
+		}
+	}
+}
+
+func (r *rig) failed(sink string) (n int) {
+	for _, h := range r.Health() {
+		if h.Sink == sink {
+			n += h.Failed
+		}
+	}
+	return n
+}
+
+// With nothing waiting the journal holds a segment or two, whatever was pushed
+// and pulled before, though the counters have a cursor of their own.
+func TestJournalHoldsLittle(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stop()
+	r.limit = 1 << 20
+	r.open(nil)
+	for i := range 100 {
+		p := image(fmt.Sprint(i), 20)
+		r.push(p)
+		for range 10 {
+			r.Pull(Pull{Method: "GET", Repository: p.Repository, Digest: p.Digest, MediaType: p.MediaType})
+		}
+	}
+	r.drain()
+	r.until("the journal is small", func() bool {
+		return r.Journal.Status(journal.Pushes).Segments <= 2 && r.Journal.Status(journal.Pulls).Segments <= 2
+	})
+	files, err := filepath.Glob(filepath.Join(r.dir, "journal", "*.seg"))
+	if err != nil || len(files) > 4 {
+		t.Errorf("files %v, %v", files, err)
+	}
+	r.reopen(nil)
+	if got := r.pushes(); got != 100 {
+		t.Errorf("%d pushes counted, want 100", got)
+	}
+}
