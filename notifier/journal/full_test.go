@@ -2,11 +2,14 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -469,5 +472,130 @@ func TestLargePushes(t *testing.T) {
 	}
 	if st := j.Status(journal.Pushes); st.Last != n {
 		t.Errorf("Status = %+v", st)
+	}
+}
+
+// TestLargePushesInMemory makes a disk hang under many large pushes: the
+// journal holds two batches and nobody's bytes besides.
+func TestLargePushesInMemory(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, Wait: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	hang := make(chan struct{})
+	disk.Inject(journaltest.Fault{Op: journaltest.Write, Hang: hang, Times: 1})
+	large := make([]byte, 3<<20)
+	errs := make(chan error)
+	const n = 30
+	for range n {
+		go func() {
+			_, err := j.Append(ctx, journal.Pushes, 1, large)
+			errs <- err
+		}()
+	}
+	for range n - 1 {
+		if err := <-errs; !errors.Is(err, journal.ErrSlow) {
+			t.Errorf("Append: %v, want ErrSlow", err)
+		}
+	}
+	gone, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	if _, err := j.Append(gone, journal.Pushes, 1, large); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Append: %v, want the context's error", err)
+	}
+	close(hang)
+	if err := <-errs; err != nil && !errors.Is(err, journal.ErrSlow) { // its write was the one that hung
+		t.Error(err)
+	}
+	add(t, j, journal.Pushes, 1)
+	if got := j.Status(journal.Pushes).Last; got > 1+2+1 {
+		t.Errorf("%d events arrived, of which two batches of two can have been held", got)
+	}
+}
+
+// TestOldIntents moves intents that are larger than new ones may be.
+func TestOldIntents(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	large := bytes.Repeat([]byte("x"), 2*journal.MaxIntent)
+	in, err := j.BeginOld(7, large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	for range 3 {
+		j = open(t, disk)
+		for range 100 {
+			if _, err := j.Append(ctx, journal.Pushes, 1, make([]byte, 10_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last := j.Status(journal.Pushes).Last
+		if err := j.SetCursor(journal.Pushes, "r", last); err != nil {
+			t.Fatal(err)
+		}
+		j.Close()
+		j = open(t, disk)
+		if st := j.Status(journal.Pushes); st.First < last || st.Bytes > 300_000 {
+			t.Errorf("Status = %+v with %d events read", st, last)
+		}
+		if got := j.Unsettled(); len(got) != 1 || got[0].Intent != in || got[0].Mark != 7 || !bytes.Equal(got[0].Payload, large) {
+			t.Fatalf("%d intents are open, or not as they were", len(got))
+		}
+		j.Close()
+	}
+}
+
+// TestRenewWhileAppending takes new ids while events come in: no two events
+// have one number.
+func TestRenewWhileAppending(t *testing.T) {
+	t.Parallel()
+	disk := journaltest.NewDisk()
+	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, SegmentSize: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	given := map[journal.Stream]map[uint64]bool{journal.Pushes: {}, journal.Pulls: {}}
+	for s := range given {
+		var renewed atomic.Bool
+		for range 4 {
+			wg.Go(func() {
+				for !renewed.Load() {
+					seq, err := j.Append(ctx, s, 1, nil)
+					mu.Lock()
+					if err != nil || given[s][seq] {
+						t.Errorf("event %d of %s, %v, again", seq, s, err)
+					}
+					given[s][seq] = true
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Go(func() {
+			defer renewed.Store(true)
+			for i := range uint64(10) {
+				if err := j.Renew(s, 1000*i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for s, numbers := range given {
+		seq, err := j.Append(ctx, s, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers[seq] = true
+		if got := seqs(t, open(t, disk.Kill()), s); len(got) != len(numbers) || !slices.IsSorted(got) || got[len(got)-1] <= 9000 {
+			t.Errorf("%d events of %s, up to %d", len(got), s, got[len(got)-1])
+		}
 	}
 }

@@ -116,9 +116,7 @@ func Open(cfg Config) (*Journal, error) {
 		j.streams[kind] = s
 	}
 	if err := j.load(); err != nil {
-		for _, s := range j.streams {
-			s.closeFiles()
-		}
+		j.Close()
 		return nil, fmt.Errorf("open journal: %w", diskError(err))
 	}
 	j.opened.Store(true)

@@ -32,6 +32,7 @@ func Run(t *testing.T, open Opener) {
 		{"many open intents move no more than they must", manyOpen},
 		{"an intent that is released can be settled by others", released},
 		{"abandoned intents have no weight", abandoned},
+		{"open intents have a bound in memory", tooMany},
 		{"a reader may keep its cursor elsewhere", passed},
 		{"a new id is taken when asked for", renewed},
 		{"at the limit the slowest reader gives up the oldest", limit},
@@ -107,6 +108,17 @@ func (b *bench) readSome(s journal.Stream, after uint64, n int) (all []journal.E
 		after = entries[len(entries)-1].Seq
 	}
 	return all
+}
+
+// shrink waits until s has at most so many segments, which the journal may be
+// deleting in the background.
+func (b *bench) shrink(s journal.Stream, segments int) {
+	b.Helper()
+	for deadline := time.Now().Add(10 * time.Second); b.j.Status(s).Segments > segments; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("Status = %+v, want %d segments", b.j.Status(s), segments)
+		}
+	}
 }
 
 func (b *bench) wantSeqs(s journal.Stream, after uint64, first, last uint64) {
@@ -308,9 +320,7 @@ func moved(t *testing.T, b *bench) {
 		if err := b.j.SetCursor(journal.Pushes, "reader", last); err != nil {
 			t.Fatal(err)
 		}
-		if st := b.j.Status(journal.Pushes); st.Segments > 4 {
-			t.Fatalf("Status = %+v with every event read", st)
-		}
+		b.shrink(journal.Pushes, 4)
 	}
 	var settled uint64
 	for round := range 6 {
@@ -446,6 +456,65 @@ func abandoned(t *testing.T, b *bench) {
 	last := b.append(journal.Pushes, 1)
 	b.reopen()
 	b.wantSeqs(journal.Pushes, 0, 1, last)
+
+	// But what they take on disk is bounded, too.
+	var mu sync.Mutex
+	var dropped uint64
+	b.cfg.Dropped = func(_ journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		dropped = last
+		return nil
+	}
+	b.reopen()
+	for range 40 {
+		in, err := b.j.Begin(ctx, 1, make([]byte, journal.MaxIntent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.j.Abandon(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last = b.append(journal.Pushes, 1)
+	for deadline := time.Now().Add(10 * time.Second); b.j.Status(journal.Pushes).Bytes > 600_000+2*165_000; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Status = %+v, want about 600000 bytes", b.j.Status(journal.Pushes))
+		}
+	}
+	b.reopen()
+	mu.Lock()
+	defer mu.Unlock()
+	b.wantSeqs(journal.Pushes, 0, dropped+1, last)
+}
+
+func tooMany(t *testing.T, b *bench) {
+	b.cfg.SegmentSize = 1 << 20
+	b.reopen()
+	var open []journal.Intent
+	var err error
+	for err == nil {
+		var in journal.Intent
+		if in, err = b.j.Begin(ctx, 1, make([]byte, journal.MaxIntent)); err == nil {
+			open = append(open, in)
+		}
+	}
+	if !errors.Is(err, journal.ErrTooMany) || len(open) != 511 { // 512 of them, but for their heads
+		t.Fatalf("Begin after %d: %v, want ErrTooMany", len(open), err)
+	}
+	if _, err := b.j.Append(ctx, journal.Pushes, 1, nil); err != nil {
+		t.Error(err)
+	}
+	b.reopen()
+	if _, err := b.j.Begin(ctx, 1, make([]byte, journal.MaxIntent)); !errors.Is(err, journal.ErrTooMany) {
+		t.Errorf("Begin after a restart: %v, want ErrTooMany", err)
+	}
+	if err := b.j.Abandon(open[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.j.Begin(ctx, 1, make([]byte, journal.MaxIntent)); err != nil {
+		t.Errorf("Begin with room: %v", err)
+	}
 }
 
 // The limit takes nothing from a reader that has passed it.
@@ -471,9 +540,7 @@ func passed(t *testing.T, b *bench) {
 		if err := b.j.Passed(journal.Pulls, "elsewhere", last); err != nil {
 			t.Fatal(err)
 		}
-		if st := b.j.Status(journal.Pulls); st.Segments > 2 {
-			t.Fatalf("Status = %+v with every event read", st)
-		}
+		b.shrink(journal.Pulls, 2)
 	}
 	if err := b.j.Passed(journal.Pulls, "elsewhere", last+1); err == nil {
 		t.Error("a reader has passed what is not there")

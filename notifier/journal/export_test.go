@@ -1,0 +1,11 @@
+package journal
+
+// BeginOld appends an intent as versions before MaxIntent did.
+func (j *Journal) BeginOld(mark uint64, payload []byte) (Intent, error) {
+	in := Intent{j.intents.Add(1)}
+	r := record{kind: kindIntent, intent: in.id, mark: mark, payload: payload}
+	s := j.streams[Pushes]
+	s.tail.Lock()
+	defer s.tail.Unlock()
+	return in, s.put(&batch{buf: r.encode(nil)})
+}
