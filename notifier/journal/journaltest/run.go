@@ -545,6 +545,18 @@ func passed(t *testing.T, b *bench) {
 	if err := b.j.Passed(journal.Pulls, "elsewhere", last+1); err == nil {
 		t.Error("a reader has passed what is not there")
 	}
+	// Also where no other cursor moves.
+	if err := b.j.Forget(journal.Pulls, "own"); err != nil {
+		t.Fatal(err)
+	}
+	for range 60 {
+		last = b.append(journal.Pulls, 10)
+		b.read(journal.Pulls, last-1)
+		if err := b.j.Passed(journal.Pulls, "elsewhere", last); err != nil {
+			t.Fatal(err)
+		}
+		b.shrink(journal.Pulls, 2)
+	}
 	first := b.j.Status(journal.Pulls).First
 	b.reopen()
 	if got := b.j.Cursor(journal.Pulls, "elsewhere"); got+1 < first || got > last {
