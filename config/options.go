@@ -166,8 +166,9 @@ type Journal struct {
 	// Segment is the size after which a new file begins. Default 16MiB.
 	Segment Size `option:"segment"`
 
-	// Limit is what pushes, and separately pulls, may take on disk. At the limit
-	// the slowest reader gives up its oldest events. Default 1GiB.
+	// Limit is what the events of pushes, and separately of pulls, may take on
+	// disk; with all that belongs to them it is never more than twice as much. At
+	// the limit the slowest reader gives up its oldest events. Default 1GiB.
 	Limit Size `option:"limit"`
 
 	// Wait is the longest a push waits for the disk before it gets a 503. Default

@@ -33,7 +33,7 @@ func (s Stream) String() string {
 type Config struct {
 	Dir         string        // the journal's own folder; made when missing
 	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB, at most 1 GiB
-	Limit       int64         // bytes of events one stream may hold on disk, and half of what its files may have, looked at when a segment begins; 0: 1 GiB
+	Limit       int64         // bytes of events one stream may hold, and half of what its files may have; looked at when a segment begins; 0: 1 GiB
 	Wait        time.Duration // the longest an append waits for the disk, but for the one that is in the operating system's write; 0: 10 s
 	FS          FS            // nil: the operating system's
 
