@@ -309,6 +309,11 @@ func TestRecordsImpossible(t *testing.T) {
 	if len(letters) != 1 || letters[0].First != 2 || !strings.Contains(letters[0].Reason, "mediaType") || len(letters[0].Event) == 0 {
 		t.Errorf("dead letters: %+v", letters)
 	}
+	r.reopen(nil)
+	pushes, err := r.Pushes(10, func(string) bool { return true })
+	if err != nil || len(pushes) != 3 || pushes[1].State != stateFailed || !strings.Contains(pushes[1].Reason, "mediaType") || pushes[0].State != stateDone {
+		t.Errorf("the API shows %+v, %v", pushes, err)
+	}
 }
 
 // The rows of pushes are bounded.

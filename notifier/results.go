@@ -144,22 +144,46 @@ const (
 	statePending = "pending" // a sink has still to do its part
 	stateDone    = "done"
 	stateCounted = "counted" // nothing of it is published
+	stateFailed  = "failed"  // a sink has given its part up
 )
 
-// complete fills in what the sinks did.
+// complete fills in what the sinks did, and why not more.
 func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 	result, _, err := n.Result(seq)
 	if err != nil {
 		return err
 	}
 	p.LayersRecorded, p.PostURI = result.LayersCreated, result.PostURI
-	switch {
-	case n.Publisher == nil || !n.Public(p.Repository):
+	if n.Publisher == nil || !n.Public(p.Repository) {
 		p.State = stateCounted
-	case result.LayersCreated == nil, n.Announce != nil && result.PostCreated == nil:
-		p.State = statePending
-	default:
-		p.State = stateDone
+		return nil
 	}
-	return nil
+	for _, s := range n.sinks {
+		letter, failed, err := n.DeadLetters.Failed(s.name(), seq)
+		if err != nil {
+			return err
+		}
+		if failed {
+			p.State, p.Reason = stateFailed, s.name()+": "+letter.Reason
+			return nil
+		}
+	}
+	if result.LayersCreated == nil || n.Announce != nil && result.PostCreated == nil {
+		p.State = statePending
+		return nil
+	}
+	p.State = stateDone
+	p.Reason, err = n.reason(seq)
+	return err
+}
+
+// reason is why there are no records or no post, if some might be expected.
+func (n *Notifier) reason(seq uint64) (string, error) {
+	var records recordsResult
+	if _, err := n.getResult(seq, 'r', &records); err != nil || records.Reason != "" {
+		return records.Reason, err
+	}
+	var announce announceResult
+	_, err := n.getResult(seq, 'a', &announce)
+	return announce.Reason, err
 }

@@ -132,6 +132,7 @@ func (n *Notifier) step(ctx, work context.Context, s sink) error {
 	case errors.As(err, &permanent):
 		return n.giveUp(s, events[done].seq, entries[done].Payload, permanent.err)
 	case errors.As(err, &panicked):
+		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].seq, "err", err, "stack", string(panicked.stack))
 		return n.giveUp(s, events[0].seq, entries[0].Payload, err)
 	case err != nil:
 		return err
@@ -150,7 +151,7 @@ type panicError struct {
 	stack  []byte
 }
 
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.reason, e.stack) }
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.reason) }
 
 // handle hands events to a sink, and turns a panic into an error: an event that
 // nobody thought of ends neither the registry nor the sink.

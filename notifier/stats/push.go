@@ -15,5 +15,6 @@ type Push struct {
 	Layers         int       `json:"layers"`            // that the manifest lists
 	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not to be published
 	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
-	State          string    `json:"state"`
+	State          string    `json:"state"`             // "pending", "done", "failed" or "counted": nothing of it is published
+	Reason         string    `json:"reason,omitempty"`  // why it failed, or why there is no record or no post
 }
