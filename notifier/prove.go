@@ -131,6 +131,10 @@ func (n *Notifier) noteNames() error {
 
 // apart says why state and account do not belong together; "" if they do.
 func (n *Notifier) apart() (reason string, err error) {
+	// A repository that can't be opened has no revision that says anything.
+	if _, _, err := n.Publisher.List(lexicon.NSIDLayer, "", 1, false); err != nil {
+		return "", err
+	}
 	if _, err := store.Read(n.State, rebuildKey); err == nil {
 		return "an earlier rebuild was interrupted", nil
 	} else if !errors.Is(err, pebble.ErrNotFound) {
