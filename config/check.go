@@ -36,6 +36,7 @@ func (o *Options) check(m *mistakes) {
 	if o.Redis != nil && !o.Redis.Inherit {
 		o.Redis.check(m)
 	}
+	o.checkReserve(m)
 	o.Count.check(m)
 	o.Journal.check(m)
 	if o.HTTP.Addr != "" {

@@ -39,6 +39,11 @@ type Options struct {
 	// Redis sums the counters of several registries. Default: none.
 	Redis *Redis `option:"redis"`
 
+	// Reserve is the free disk space below which nothing is written but the
+	// journal: counting and publishing wait there. At least 1MiB. Default: what
+	// hold.reserve says, else 1GiB.
+	Reserve Size `option:"reserve"`
+
 	// Count says what is a pull.
 	Count Count `option:"count"`
 
@@ -70,7 +75,7 @@ type Hold struct {
 	Login bool `option:"login"`
 
 	// Reserve is the free disk space below which the hold stops taking writes;
-	// they wait in the journal. Default 1GiB.
+	// they wait in the journal. At least 1MiB. Default: Options.Reserve.
 	Reserve Size `option:"reserve"`
 
 	// Relays are asked to crawl the hold, at start and when there is news after
@@ -193,12 +198,13 @@ type API struct {
 func defaults() *Options {
 	return &Options{
 		Enabled: true,
+		Reserve: notGiven,
 		Count:   Count{HeadWindow: 10 * time.Second},
 		Journal: Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
 	}
 }
 
-func (h *Hold) defaults() { h.Reserve = 1 << 30 }
+func (h *Hold) defaults() { h.Reserve = notGiven }
 
 func (a *Announce) defaults() {
 	a.Collect = 20 * time.Second

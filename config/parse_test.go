@@ -47,6 +47,7 @@ func TestDefaults(t *testing.T) {
 		Enabled:  true,
 		Data:     "/d",
 		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30},
+		Reserve:  1 << 30,
 		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
 		Count:    Count{HeadWindow: 10 * time.Second},
 		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
@@ -93,6 +94,7 @@ redis:
   db: 3
   master_name: m
   tls: {ca_file: /ca, cert_file: /cert, key_file: /key, server_name: s}
+reserve: 3GB
 count:
   ignore_user_agents: ["*[bot", "Trivy/*"]
   ignore_actors: [mirror]
@@ -113,6 +115,7 @@ api: {token_file: /t}
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m",
 			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},
+		Reserve: 3e9,
 		Count:   Count{IgnoreUserAgents: []string{"*[bot", "Trivy/*"}, IgnoreActors: []string{"mirror"}, HeadWindow: time.Minute},
 		Journal: Journal{Segment: 8 << 20, Limit: 64 << 20, Wait: 1500 * time.Millisecond},
 		HTTP:    HTTP{Addr: ":5080"},
@@ -160,7 +163,7 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"far away", ok + "colour: red", "options.colour: unknown option; known here: announce, api, count, data, enabled, hold, http, journal, owner, public, redis"},
+		{"far away", ok + "colour: red", "options.colour: unknown option; known here: announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; names of options are words"},
@@ -395,4 +398,39 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, options string
+		reserve, hold Size
+	}{
+		{"neither", "hold: {hostname: localhost}", 1 << 30, 1 << 30},
+		{"neither, no hold", "", 1 << 30, 0},
+		{"reserve", "reserve: 5MiB\nhold: {hostname: localhost}", 5 << 20, 5 << 20},
+		{"reserve, no hold", "reserve: 5MiB", 5 << 20, 0},
+		{"the hold's is for both", "hold: {hostname: localhost, reserve: 7MiB}", 7 << 20, 7 << 20},
+		{"both", "reserve: 5MiB\nhold: {hostname: localhost, reserve: 7MiB}", 5 << 20, 7 << 20},
+		{"the least", "reserve: 1MiB", 1 << 20, 0},
+	} {
+		o := mustRead(t, "data: /d\n"+tc.options, "")
+		var hold Size
+		if o.Hold != nil {
+			hold = o.Hold.Reserve
+		}
+		if o.Reserve != tc.reserve || hold != tc.hold {
+			t.Errorf("%s: reserve %s, hold.reserve %s; want %s, %s", tc.name, o.Reserve, hold, tc.reserve, tc.hold)
+		}
+	}
+	for options, want := range map[string]string{
+		"reserve: 0":      "options.reserve: 0B is too small; at least 1MiB",
+		"reserve: 1023kB": "options.reserve: 1023kB is too small; at least 1MiB",
+		"hold: {hostname: localhost, reserve: 0}": "options.hold.reserve: 0B is too small; at least 1MiB",
+		"reserve: {}": "options.reserve: is a section, and has to be a size like \"16MiB\" or \"5GB\"",
+	} {
+		if _, _, err := FromRegistry(registry(t, "data: /d\n"+options, "")); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", options, err, want)
+		}
+	}
 }

@@ -28,7 +28,7 @@ func TestFirehose(t *testing.T) {
 	config := quiet("")
 	config.Log.AccessLog.Disabled = false // its response writer, too, must let the connection go
 	config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
-		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1KiB"},
+		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB"},
 	}}}}
 	h, err := OpenHold(config)
 	if err != nil {

@@ -122,22 +122,13 @@ func (r *runtime) openFolder() error {
 }
 
 func (r *runtime) openState() error {
-	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Reserve: r.reserve(), Logger: r.log})
+	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Reserve: uint64(r.options.Reserve), Logger: r.log})
 	if err != nil {
 		return err
 	}
 	r.onClose(db.Close)
 	r.state, r.dead = db, notifier.NewDeadLetters(db)
 	return nil
-}
-
-// reserve is how much of the disk is left free by all but the journal, whose
-// limit is its own.
-func (r *runtime) reserve() uint64 {
-	if r.options.Hold != nil {
-		return uint64(r.options.Hold.Reserve)
-	}
-	return 1 << 30
 }
 
 func (r *runtime) openJournal() error {
@@ -208,7 +199,7 @@ func (r *runtime) openRepo() error {
 		KeyFile:  r.options.KeyFile(),
 		Hostname: r.options.Hold.Hostname,
 		MovedTo:  movedTo(r.options.Hold),
-		Reserve:  r.reserve(),
+		Reserve:  uint64(r.options.Hold.Reserve),
 		Now:      clock.Now,
 		Logger:   r.log,
 	})

@@ -85,13 +85,16 @@ func TestConfigCheck(t *testing.T) {
 	}{
 		{"no entry", "", nil, 0, []string{"c.yml has no entry `name: tidings` under middleware.repository: the registry runs as it does without Tidings."}},
 		{"switched off", "enabled: false", nil, 0, []string{"c.yml switches Tidings off"}},
-		{"counting only", "data: ./data", nil, 0, []string{"c.yml is right.", "no repository; without", "nothing; pushes and pulls are only counted", "announced  nothing", "on this machine only"}},
+		{"counting only", "data: ./data", nil, 0, []string{"c.yml is right.", "no repository; without", "nothing; pushes and pulls are only counted", "announced  nothing", "on this machine only",
+			"reserve    counting and publishing wait while less than 1GiB of disk space is free"}},
 		{"a hold", hold, nil, 0, []string{`repositories that match "oss/**"`, "did:web:registry.example.com in this process", "key        data/hold.key",
 			"nobody can log in", "less than 1GiB", "The hold has no key yet. Make it with: tidings hold init c.yml"}},
 		{"everything", hold + "owner: did:web:example.com\nannounce: {tags: [a, b], collect: 0, max_age: 90m, link: \"https://example.com/{{.Tag}}\", anonymous_pushes: true}\n" +
 			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
 			[]string{"images are did:web:example.com's", `tags that match "a" or "b", at once; not pushes older than 1h30m`, "link       https://example.com/{{.Tag}}",
 				"anyone who can push can make the account post", "summed in Redis at redis:6379", `requests of "mirror"`, "the account on :5080"}},
+		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,
+			[]string{"wait while less than 5GiB of disk space is free", "no writes while less than 2GiB is free (hold.reserve)"}},
 		{"version tags", hold + "announce: {}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; not pushes older than 1h"}},
 		{"the environment", hold, []string{"REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_PUBLIC=[team/app]"}, 0, []string{`repositories that match "team/app"`}},
 		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: nothing will be published"}},

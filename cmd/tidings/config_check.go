@@ -100,8 +100,8 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 		say("relays", "%s", relays(o.Hold.Relays))
 		say("told by", "%s", callers(o.Hold))
 		say("login", "%s", map[bool]string{true: "with the password of `tidings hold password`", false: "nobody can log in to the account"}[o.Hold.Login])
-		say("reserve", "writes wait while less than %s of disk is free", o.Hold.Reserve)
 	}
+	sayReserve(say, o)
 	if o.Owner != "" {
 		say("owner", "images are %s's", o.Owner)
 	}
@@ -124,6 +124,13 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	}
 	if o.API.TokenFile != "" {
 		say("token", "who has the token in %s sees every repository in the API", o.API.TokenFile)
+	}
+}
+
+func sayReserve(say func(what, format string, args ...any), o *config.Options) {
+	say("reserve", "counting and publishing wait while less than %s of disk space is free", o.Reserve)
+	if o.Hold != nil && o.Hold.Reserve != o.Reserve {
+		say("", "the account takes no writes while less than %s is free (hold.reserve)", o.Hold.Reserve)
 	}
 }
 
