@@ -156,7 +156,7 @@ func TestDeactivateOnFullDisk(t *testing.T) {
 		t.Errorf("at %q, though nobody was told", r.Place())
 	}
 	deactivate(t, r, place, true)
-	disk.set(1)
+	disk.set(16 << 20) // enough to open it
 	r = openAgain(t, r)
 	deactivate(t, r, place, false) // nothing is left to write
 	if told, err := r.Activate(t.Context()); told || !errors.Is(err, ErrNoSpace) {

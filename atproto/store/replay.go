@@ -61,9 +61,21 @@ func (s *Store) durable() (uint64, error) {
 }
 
 // replay commits what the log has and the tables don't, and makes the log ready
-// for more.
+// for more. It flushes before a memtable is full: on a disk that takes no tables
+// Commit would wait without end for memory.
 func (s *Store) replay() error {
-	r, err := s.logReader(func(b *pebble.Batch) error { return b.Commit(pebble.NoSync) })
+	size := 0
+	r, err := s.logReader(func(b *pebble.Batch) error {
+		size += b.Len()
+		if err := b.Commit(pebble.NoSync); err != nil {
+			return err
+		}
+		if uint64(size) < s.cfg.MemTable/2 {
+			return nil
+		}
+		size = 0
+		return s.flush()
+	})
 	if err != nil {
 		return err
 	}
@@ -79,7 +91,7 @@ func (s *Store) replay() error {
 	// A crash may have left in the log what the disk does not have. No record is
 	// written before the tables have its salt, nor before they have the format:
 	// there it is looked for by programs that know no log.
-	if err := s.DB.Flush(); err != nil {
+	if err := s.flush(); err != nil {
 		return err
 	}
 	s.wal = newLogWriter(s.cfg.FS, s.cfg.Dir, files, binary.BigEndian.Uint64(salt[:]), r.next, s.durable)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,13 +77,15 @@ type Store struct {
 	damage  error         // of the log, if read only
 
 	dead       chan struct{} // closed when fatal is set
-	trouble    chan error    // has room for one failed flush or compaction
+	trouble    chan error    // has room for one failed flush or compaction, for flush
 	mu         sync.Mutex
 	fatal      error // the first thing that Pebble can't go on from
 	background error // the last failed flush or compaction, until one succeeds
 }
 
-// Open opens the database, and makes it when there is none.
+// Open opens the database, and makes it when there is none. On a disk that is
+// too full to do that it fails with ErrNoSpace or the system's error, and the
+// same process can try again.
 func Open(cfg Config) (*Store, error) {
 	if cfg.FS == nil {
 		cfg.FS = vfs.Default
@@ -94,21 +97,30 @@ func Open(cfg Config) (*Store, error) {
 	cache := pebble.NewCache(cfg.CacheSize)
 	defer cache.Unref()
 	options := s.options(cache)
-	// Pebble would try a flush that fails again without end.
-	err := s.survive(func() error { return s.open(options) }, s.trouble)
-	if err == nil {
+	if !cfg.ReadOnly {
+		if err := s.roomToOpen(); err != nil {
+			return nil, err
+		}
+	}
+	// A database of an older program has a log that Pebble itself reads, and
+	// then it would try a flush that fails again without end.
+	err := s.survive(func() (err error) {
+		s.DB, err = pebble.Open(cfg.Dir, options)
+		return err
+	}, s.trouble)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.survive(s.open, nil); err == nil {
 		return s, nil
 	}
-	if s.Failure() == nil && s.DB != nil {
+	if s.Failure() == nil {
 		err = errors.Join(err, s.survive(s.DB.Close, nil))
 	}
 	return nil, err
 }
 
-func (s *Store) open(options *pebble.Options) (err error) {
-	if s.DB, err = pebble.Open(s.cfg.Dir, options); err != nil {
-		return err
-	}
+func (s *Store) open() error {
 	format, err := s.readFormat()
 	if s.cfg.ReadOnly {
 		if err == nil || pebble.IsCorruptionError(err) { // what the log has may be whole
@@ -204,6 +216,23 @@ func (s *Store) survive(call func() error, trouble <-chan error) error {
 	case err := <-trouble:
 		s.setFatal(err)
 		return s.Failure()
+	case <-s.dead:
+		return s.Failure()
+	}
+}
+
+// flush returns when all that is in memory is in tables, or with the first
+// error of Pebble, which itself would try again without end.
+func (s *Store) flush() error {
+	done, err := s.DB.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case err := <-s.trouble:
+		return err
 	case <-s.dead:
 		return s.Failure()
 	}
@@ -367,6 +396,37 @@ func (s *Store) Health() error {
 	return s.Space()
 }
 
+// openingTakes is what opening a database writes besides the batches of its log:
+// a manifest, options and a first piece of the log, in bytes.
+const openingTakes = 2 << 20
+
+// roomToOpen wraps ErrNoSpace when the disk has less free space than it takes to
+// open the database. What Pebble can't write then could end it in a way that
+// lasts until the process ends, since it keeps the database's lock.
+func (s *Store) roomToOpen() error {
+	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
+	if err != nil {
+		return nil // there is no database yet, or the file system can't tell
+	}
+	takes := uint64(openingTakes)
+	names, err := s.cfg.FS.List(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, logPrefix) {
+			continue
+		}
+		if info, err := s.cfg.FS.Stat(s.cfg.FS.PathJoin(s.cfg.Dir, name)); err == nil {
+			takes += uint64(info.Size())
+		}
+	}
+	if usage.AvailBytes >= takes {
+		return nil
+	}
+	return fmt.Errorf("%w: %d KiB free in %s, opening %s can take %d KiB", ErrNoSpace, usage.AvailBytes>>10, s.cfg.Dir, s.cfg.Name, takes>>10)
+}
+
 // Space wraps ErrNoSpace when the disk has less than the reserve left. Pebble
 // stalls or dies on a full disk, so writes end before it is.
 func (s *Store) Space() error {
@@ -420,6 +480,25 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 }
 
 func (l pebbleLog) Fatalf(format string, args ...any) {
-	l.s.setFatal(fmt.Errorf(format, args...))
+	l.s.setFatal(fatal(format, args))
 	runtime.Goexit()
 }
+
+// fatal is the error of a message that Pebble formats with %v. It wraps the
+// error among args, so that a full disk can be told from other faults.
+func fatal(format string, args []any) error {
+	text := fmt.Errorf(format, args...)
+	for _, arg := range args {
+		if cause, ok := arg.(error); ok && !errors.Is(text, cause) {
+			return &caused{text, cause}
+		}
+	}
+	return text
+}
+
+type caused struct {
+	error
+	cause error
+}
+
+func (c *caused) Unwrap() error { return c.cause }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -573,4 +574,108 @@ func FuzzLog(f *testing.F) {
 			t.Errorf("%d bytes of batches in %d", given, len(content))
 		}
 	})
+}
+
+// TestOpenFullDisk opens a database on a real file system while the disk takes
+// no table: an error that says so, and once there is room the same process opens
+// it, with all that was in the log.
+func TestOpenFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []errorfs.OpKind{errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileClose, errorfs.OpFileSync} {
+		for _, suffix := range []string{".sst", ""} {
+			t.Run(fmt.Sprint(kind, suffix), func(t *testing.T) {
+				t.Parallel()
+				cfg := inLogAt(t, t.TempDir())
+				cfg.MemTable = 256 << 10
+				healthy := cfg.FS
+				var failed atomic.Int64
+				cfg.FS = errorfs.Wrap(healthy, errorfs.InjectorFunc(func(op errorfs.Op) error {
+					manifest := strings.Contains(op.Path, "MANIFEST") // without which Pebble keeps its lock
+					if op.Kind == kind && strings.HasSuffix(op.Path, suffix) && !manifest {
+						failed.Add(1)
+						return syscall.ENOSPC
+					}
+					return nil
+				}))
+				for range 3 {
+					if s, err := Open(cfg); err == nil {
+						s.Close()
+						if failed.Load() > 0 {
+							t.Error("no error")
+						}
+					} else if !errors.Is(err, syscall.ENOSPC) {
+						t.Error(err)
+					}
+				}
+				cfg.FS = healthy
+				s := open(t, cfg)
+				defer s.Close()
+				if got := last(t, s); got != 60 {
+					t.Errorf("%d batches when there is room", got)
+				}
+			})
+		}
+	}
+}
+
+func inLogAt(t testing.TB, dir string) Config {
+	t.Helper()
+	cfg := testConfig(vfs.Default)
+	cfg.Dir = dir
+	cfg.MemTable = 64 << 20
+	s := open(t, cfg)
+	for n := range 60 {
+		commit(t, s, n+1, 50_000, pebble.Sync)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// small is a disk with so many bytes free.
+type small struct {
+	vfs.FS
+	free *uint64
+}
+
+func (d small) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: *d.free}, nil
+}
+
+// TestNoRoomToOpen: on a disk that may be too full to open a database nothing is
+// tried, so that nothing keeps its lock.
+func TestNoRoomToOpen(t *testing.T) {
+	t.Parallel()
+	cfg := inLogAt(t, t.TempDir())
+	free := uint64(8 << 20) // the log has 9 MB
+	cfg.FS = small{vfs.Default, &free}
+	before, err := vfs.Default.List(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("with %d bytes free: %v", free, err)
+	}
+	if after, err := vfs.Default.List(cfg.Dir); err != nil || !slices.Equal(before, after) {
+		t.Errorf("its files were %v and are %v, %v", before, after, err)
+	}
+	free = 20 << 20
+	s := open(t, cfg)
+	defer s.Close()
+	if got := last(t, s); got != 60 {
+		t.Errorf("%d batches when there is room", got)
+	}
+}
+
+// TestFatalCause: what Pebble formats as text keeps the system's error.
+func TestFatalCause(t *testing.T) {
+	t.Parallel()
+	err := fatal("MANIFEST sync failed: %v", []any{fmt.Errorf("write: %w", syscall.ENOSPC)})
+	if !errors.Is(err, syscall.ENOSPC) || err.Error() != "MANIFEST sync failed: write: no space left on device" {
+		t.Errorf("got %v", err)
+	}
+	if err := fatal("unexpected %d", []any{3}); err.Error() != "unexpected 3" {
+		t.Errorf("got %v", err)
+	}
 }
