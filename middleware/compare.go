@@ -50,7 +50,7 @@ func stopped(host *configuration.Configuration) (*runtime, error) {
 		return nil, fmt.Errorf("the entry %q has no hold, so nothing is recorded", Name)
 	}
 	options.Redis = nil
-	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry()}
+	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: notifier.NewMetrics()}
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in its memory, or a cache of another registry: there is nothing to compare with")
 	}

@@ -3,18 +3,21 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
 // health is what /tidings/api/v1/health shows to everybody.
 type health struct {
-	Status string                `json:"status"` // "ok" or "degraded"
-	Sinks  []notifier.SinkHealth `json:"sinks"`
-	Redis  *redisHealth          `json:"redis,omitempty"` // with redis:
-	Hold   *holdHealth           `json:"hold,omitempty"`  // with hold:
+	Status  string                `json:"status"`            // "ok" or "degraded"
+	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, but for what redis and hold say
+	Sinks   []notifier.SinkHealth `json:"sinks"`
+	Redis   *redisHealth          `json:"redis,omitempty"` // with redis:
+	Hold    *holdHealth           `json:"hold,omitempty"`  // with hold:
 }
 
 type redisHealth struct {
@@ -49,16 +52,51 @@ func (r *runtime) health(context.Context) any {
 			h.Status = statusDegraded
 		}
 	}
-	if r.broken != nil {
-		h.Hold, h.Status = &holdHealth{Status: "failing", Reason: "it can't be opened", DID: r.account}, statusDegraded
+	if err := r.state.Health(); err != nil {
+		h.Status, h.Reasons = statusDegraded, append(h.Reasons, r.stateProblem(err))
 	}
-	if r.repo != nil {
-		h.Hold = r.holdHealth()
+	open := r.openedHold()
+	if open == nil && r.broken != nil {
+		h.Hold, h.Status = r.brokenHealth(), statusDegraded
+	}
+	if open != nil {
+		h.Hold = open.holdHealth()
 		if waits := h.Hold.Status == "moved" && len(r.options.Public) > 0; waits || h.Hold.Status == "failing" {
 			h.Status = statusDegraded
 		}
 	}
 	return h
+}
+
+// stateProblem is as much of an error of the state store as everybody may know.
+func (r *runtime) stateProblem(err error) string {
+	switch {
+	case errors.Is(err, store.ErrStopped):
+		return "the disk failed a write of the counters: counting and publishing wait until a restart on a disk that is well"
+	case errors.Is(err, store.ErrNoSpace):
+		return fmt.Sprintf("less than %s of disk space is free (option reserve): counting and publishing wait", r.options.Reserve)
+	}
+	return "the counters' database can't write its files; the log says why"
+}
+
+// openedHold is the runtime that has the hold open: this one, or that of a hold
+// that was opened later. nil: it is not open.
+func (r *runtime) openedHold() *runtime {
+	if r.late != nil {
+		return r.late.opened.Load()
+	}
+	if r.repo == nil {
+		return nil
+	}
+	return r
+}
+
+func (r *runtime) brokenHealth() *holdHealth {
+	why := "it can't be opened"
+	if r.late != nil {
+		why += ": " + diskProblem(r.broken)
+	}
+	return &holdHealth{Status: "failing", Reason: why, DID: r.account}
 }
 
 func (r *runtime) holdHealth() *holdHealth {

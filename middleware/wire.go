@@ -25,6 +25,16 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
+// opener opens the runtime of a configuration. If the disk is full it does so
+// again later, so what is common to all attempts is here.
+type opener struct {
+	options *config.Options
+	host    *configuration.Configuration
+	log     *slog.Logger
+	metrics prometheus.Registerer
+	events  *notifier.Metrics
+}
+
 // runtime is what one configuration's Tidings is made of. Each open method
 // adds its part; close ends them in the reverse order.
 type runtime struct {
@@ -32,6 +42,7 @@ type runtime struct {
 	host    *configuration.Configuration
 	log     *slog.Logger
 	metrics prometheus.Registerer
+	events  *notifier.Metrics // registered by whoever made them
 
 	closers []func(context.Context) error
 	mounts  []mount
@@ -44,14 +55,17 @@ type runtime struct {
 	rule     *counter.Rule
 	repo     *repo.Repo
 	identity hold.Identity     // of the repo
+	server   http.Handler      // of the hold; nil: there is none, or it is broken
 	broken   *hold.BrokenError // why there is no repo
+	late     *lateHold         // opens the repo later; nil: nobody does
 	account  string            // DID of the hold, broken or not
 	writes   notifier.Publisher
 	notifier *notifier.Notifier
 	notices  hold.Notices // what other registries tell; nil: nobody takes it
 }
 
-// wire puts the parts together that a configuration asks for.
+// wire puts the parts together that a configuration asks for. A data folder on a
+// disk that is full or read-only is opened later.
 func wire(host *configuration.Configuration) (parts, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
@@ -60,31 +74,50 @@ func wire(host *configuration.Configuration) (parts, error) {
 	if !found || !options.Enabled {
 		return parts{}, nil
 	}
-	r := &runtime{
+	o := &opener{
 		options: options,
 		host:    host,
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
+		events:  notifier.NewMetrics(),
 	}
-	r.notices = notices{r}
 	for _, warning := range options.Warnings() {
-		r.log.Warn(warning)
+		o.log.Warn(warning)
 	}
+	hide := show(o.metrics, o.log, o.events.Collectors()...)
+	opened, err := o.open(context.Background())
+	if isNoRoom(err) {
+		opened, err = o.newStandIn(err), nil
+	}
+	if err != nil {
+		hide()
+		return parts{}, err
+	}
+	inner := opened.close
+	opened.close = func(ctx context.Context) error {
+		defer hide()
+		return inner(ctx)
+	}
+	return opened, nil
+}
+
+// open opens everything, or nothing. ctx bounds the questions to the registry's
+// storage.
+func (o *opener) open(ctx context.Context) (parts, error) {
+	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
+	r.notices = notices{r}
 	for _, open := range []func() error{
 		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHoldOrStandIn, r.openNotifier, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
-			return parts{}, errors.Join(err, r.close(context.Background()))
+			return parts{}, errors.Join(markNoRoom(err), r.close(context.Background()))
 		}
 	}
-	return parts{
-		recorder: recorder{r.notifier},
-		mounts:   r.mounts,
-		addr:     options.HTTP.Addr,
-		log:      r.log,
-		metrics:  NewMetrics(r.metrics),
-		close:    r.close,
-	}, nil
+	return o.parts(recorder{r.notifier}, r.mounts, r.close), nil
+}
+
+func (o *opener) parts(to Recorder, mounts []mount, close func(context.Context) error) parts {
+	return parts{recorder: to, mounts: mounts, addr: o.options.HTTP.Addr, log: o.log, metrics: NewMetrics(o.metrics), close: close}
 }
 
 func (r *runtime) close(ctx context.Context) error {
@@ -100,15 +133,27 @@ func (r *runtime) onClose(f func() error) {
 	r.closers = append(r.closers, func(context.Context) error { return f() })
 }
 
-// register makes collectors visible on the registry's debug server until
-// close. A second registry in this process keeps its numbers to itself.
+// register makes collectors visible until close.
 func (r *runtime) register(collectors ...prometheus.Collector) {
+	hide := show(r.metrics, r.log, collectors...)
+	r.onClose(func() error { hide(); return nil })
+}
+
+// show makes collectors visible on the registry's debug server until hide is
+// called. A second registry in this process keeps its numbers to itself.
+func show(on prometheus.Registerer, log *slog.Logger, collectors ...prometheus.Collector) (hide func()) {
+	var shown []prometheus.Collector
 	for _, c := range collectors {
-		if err := r.metrics.Register(c); err != nil {
-			r.log.Warn("these metrics are not shown: another registry in this process has them", "err", err)
-			return
+		if err := on.Register(c); err != nil {
+			log.Warn("these metrics are not shown: another registry in this process has them", "err", err)
+			break
 		}
-		r.onClose(func() error { r.metrics.Unregister(c); return nil })
+		shown = append(shown, c)
+	}
+	return func() {
+		for _, c := range shown {
+			on.Unregister(c)
+		}
 	}
 }
 
@@ -174,16 +219,18 @@ func (r *runtime) openCounter() error {
 		return err
 	}
 	r.rule = rule
+	numbers := prometheus.NewRegistry()
 	r.counter, err = counter.Open(r.state, counter.Config{
 		Redis:   r.redis,
 		Learn:   rule.Learn,
 		Now:     clock.Now,
 		Logger:  r.log,
-		Metrics: counter.NewMetrics(r.metrics),
+		Metrics: counter.NewMetrics(numbers),
 	})
 	if err != nil {
 		return err
 	}
+	r.register(numbers)
 	children, err := r.counter.Children()
 	if err != nil {
 		return err
@@ -241,6 +288,7 @@ func (r *runtime) openHold() error {
 	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
 	_ = server.Settle(context.Background())        // likewise
 	r.background(server.Run)
+	r.server = server
 	r.mountHold(server)
 	return nil
 }
@@ -252,8 +300,10 @@ func movedTo(o *config.Hold) *hold.MovedTo {
 	return &hold.MovedTo{Service: o.MovedTo.Service, Key: o.MovedTo.PublicKey()}
 }
 
+var holdPaths = []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"}
+
 func (r *runtime) mountHold(server http.Handler) {
-	for _, path := range []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"} {
+	for _, path := range holdPaths {
 		r.mounts = append(r.mounts, mount{path, server})
 	}
 }
@@ -269,8 +319,16 @@ func (r *runtime) openHoldOrStandIn() error {
 	if err != nil {
 		return err
 	}
+	r.account = r.broken.DID
+	if isNoRoom(markNoRoom(r.broken)) {
+		r.log.Error("the hold can't be opened; the registry serves without it, and what is to be published waits until the hold's disk can be written", "err", r.broken)
+		r.late = r.openHoldLater(standIn)
+		r.writes = r.late
+		r.mountHold(r.late)
+		return nil
+	}
 	r.log.Error("the hold can't be opened; the registry serves without it, and what is to be published waits until a restart finds it mended", "err", r.broken)
-	r.writes, r.account = standIn, r.broken.DID
+	r.writes = standIn
 	r.mountHold(standIn)
 	return nil
 }
@@ -283,7 +341,7 @@ func (r *runtime) openNotifier() error {
 		Storage: r.storage(),
 		Folder:  folderName(r.options.LockFile()),
 		Space:   r.state.Space,
-		Metrics: notifier.NewMetrics(),
+		Metrics: r.events,
 		Logger:  r.log,
 	}
 	if r.writes != nil {
@@ -297,7 +355,7 @@ func (r *runtime) openNotifier() error {
 	if err != nil {
 		return err
 	}
-	r.register(append(cfg.Metrics.Collectors(), n)...)
+	r.register(n)
 	r.notifier = n
 	return nil
 }

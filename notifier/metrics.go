@@ -48,6 +48,10 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts}
 }
 
+// Event counts an event by its outcome, for a caller that has no Notifier to
+// tell it to.
+func (m *Metrics) Event(operation, outcome string) { m.event(operation, outcome) }
+
 func (m *Metrics) event(operation, outcome string) {
 	if m != nil {
 		m.events.WithLabelValues(operation, outcome).Inc()

@@ -1,0 +1,80 @@
+package middleware
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// lateHold stands in for a hold whose own disk is full or read-only while the
+// rest of the data folder could be opened, and hands everything on to the hold
+// once that is open.
+type lateHold struct {
+	standIn *hold.Broken
+	opened  atomic.Pointer[runtime] // of which only the hold is open
+}
+
+// openHoldLater opens the hold in the background.
+func (r *runtime) openHoldLater(standIn *hold.Broken) *lateHold {
+	late := &lateHold{standIn: standIn}
+	r.closers = append(r.closers, func(ctx context.Context) error {
+		if opened := late.opened.Load(); opened != nil {
+			return opened.close(ctx)
+		}
+		return nil
+	})
+	r.background(func(ctx context.Context) error {
+		openLater(ctx, r.log, "the hold", func(ctx context.Context) error {
+			own := &runtime{options: r.options, host: r.host, log: r.log, metrics: r.metrics, notices: r.notices}
+			if err := own.openHold(); err != nil {
+				if failed := own.close(ctx); failed != nil {
+					r.log.Warn("close the hold that could not be opened", "err", failed)
+				}
+				return err
+			}
+			late.opened.Store(own)
+			return nil
+		})
+		return nil
+	})
+	return late
+}
+
+func (l *lateHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if opened := l.opened.Load(); opened != nil {
+		opened.server.ServeHTTP(w, r)
+		return
+	}
+	l.standIn.ServeHTTP(w, r)
+}
+
+func (l *lateHold) publisher() notifier.Publisher {
+	if opened := l.opened.Load(); opened != nil {
+		return opened.writes
+	}
+	return l.standIn
+}
+
+// Apply is that of the hold.
+func (l *lateHold) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
+	return l.publisher().Apply(ctx, writes, swap)
+}
+
+// Get is that of the hold.
+func (l *lateHold) Get(collection, rkey string) (cid.Cid, []byte, error) {
+	return l.publisher().Get(collection, rkey)
+}
+
+// List is that of the hold.
+func (l *lateHold) List(collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
+	return l.publisher().List(collection, cursor, limit, reverse)
+}
+
+// Head is that of the hold.
+func (l *lateHold) Head() repo.Head { return l.publisher().Head() }
