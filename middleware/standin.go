@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 
@@ -29,32 +31,38 @@ func (o *opener) newStandIn(err error) parts {
 	s := &standIn{problem: diskProblem(err), events: o.events}
 	o.log.Error("the data folder can't be opened; the registry serves pulls without counting them, refuses pushes and deletes, and tries again",
 		"dir", o.options.Data, "err", err)
+	p := o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
+	p.refuse = s.refuse
+	return p
+}
+
+// openLater calls open in the background until it succeeds. end ends that, and
+// what was opened.
+func (s *standIn) openLater(log *slog.Logger, open func(context.Context) (parts, error)) (end func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(done)
-		openLater(ctx, o.log, "the data folder", func(ctx context.Context) error {
-			opened, err := o.open(ctx)
+		defer close(ended)
+		openLater(ctx, log, "the data folder", func(ctx context.Context) error {
+			opened, err := open(ctx)
 			if err == nil {
 				s.opened.Store(&opened)
 			}
 			return err
 		})
 	}()
-	p := o.parts(s, s.mounts(o), func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		cancel()
 		select {
-		case <-done:
+		case <-ended:
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("the data folder is being opened: %w", ctx.Err())
 		}
 		if opened := s.opened.Load(); opened != nil {
 			return opened.close(ctx)
 		}
 		return nil
-	})
-	p.refuse = s.refuse
-	return p
+	}
 }
 
 func (s *standIn) Intend(ctx context.Context, p notifier.Push) (Intent, error) {

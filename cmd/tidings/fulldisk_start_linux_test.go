@@ -1,0 +1,357 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// onLastingDisk makes the data folder, or a folder in it, as it is now, a small
+// file system of its own that outlives the server's process. It returns the
+// folder as the test sees it.
+func (s *server) onLastingDisk(megabytes int, in ...string) (folder string) {
+	s.t.Helper()
+	needNamespaces(s.t)
+	data, copied := filepath.Join(append([]string{s.dir, "tidings"}, in...)...), filepath.Join(s.dir, "copied")
+	script := fmt.Sprintf(`cp -a %[2]s %[3]s && mount -t tmpfs -o size=%[1]dm tmpfs %[2]s && cp -a %[3]s/. %[2]s && echo ready && exec cat`, megabytes, data, copied)
+	holder := exec.Command("unshare", "-rm", "sh", "-c", script)
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		s.kill()
+		stdin.Close()
+		holder.Wait()
+	})
+	if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
+		s.t.Fatalf("mount: %v", err)
+	}
+	pid := fmt.Sprint(holder.Process.Pid)
+	s.wrap = []string{"nsenter", "--preserve-credentials", "-U", "-m", "-t", pid}
+	return filepath.Join("/proc", pid, "root", data)
+}
+
+// diskHealth is the status of the registry, and why it is degraded.
+func (s *server) diskHealth() (status, reasons string) {
+	s.t.Helper()
+	var answer struct {
+		Status  string
+		Reasons []string
+	}
+	s.json(s.t, "/tidings/api/v1/health", &answer)
+	return answer.Status, strings.Join(answer.Reasons, "; ")
+}
+
+// eventually waits for a condition that becomes true by itself.
+func eventually(t *testing.T, what string, within time.Duration, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// metric is the value of one sample on the debug server, "" if it isn't there.
+func metric(t *testing.T, addr, sample string) string {
+	t.Helper()
+	res, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(body) {
+		if value, ok := bytes.CutPrefix(line, []byte(sample+" ")); ok {
+			return string(bytes.TrimSpace(value))
+		}
+	}
+	return ""
+}
+
+// exists reports whether storage has a manifest.
+func (s *server) exists(repository string, m image) bool {
+	_, err := os.Stat(filepath.Join(s.dir, "registry/docker/registry/v2/repositories", repository, "_manifests/revisions/sha256", digest.Digest(m.digest).Encoded(), "link"))
+	return err == nil
+}
+
+// Killed while the disk of its data folder is full, the registry starts all the
+// same: pulls are served and counted as lost, pushes and deletes are refused
+// before storage is touched, and everybody is told why. When there is room
+// again all of it works, in the same process, and nothing that was acknowledged
+// is missing.
+func TestStartOnFullDisk(t *testing.T) {
+	t.Parallel()
+	debug := freeAddr(t)
+	s := newServer(t, settings{})
+	s.edit("  draintimeout: 10s", "  draintimeout: 10s\n  debug: {addr: \""+debug+"\", prometheus: {enabled: true}}")
+	folder := s.onLastingDisk(64)
+	s.start()
+	before, during := newImage(2), newImage(1)
+	s.push(t, "oss/app", "before", before)
+	if err := s.upload("oss/app", during); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(folder, "filler")
+	fill(t, filler)
+	acknowledged := 1
+	for i := range 2000 { // the journal has room that it has reserved
+		status, err := s.put("oss/app", fmt.Sprint("full", i), during)
+		if status == http.StatusServiceUnavailable {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		acknowledged++
+	}
+	for range 3 { // these may be counted, or lost
+		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
+			t.Errorf("a pull on a full disk: %d %v", status, err)
+		}
+	}
+	s.kill()
+	fill(t, filepath.Join(folder, "filler2")) // what the dead process gave back
+
+	s.start()
+	process := s.cmd.Process.Pid
+	for range 5 {
+		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
+			t.Errorf("a pull after the start on a full disk: %d %v", status, err)
+		}
+	}
+	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "5" {
+		t.Errorf("%q pulls are counted as lost, want 5", got)
+	}
+	refused := func(what string, res *http.Response, body []byte, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "UNAVAILABLE") || !strings.Contains(string(body), "the disk is full") {
+			t.Errorf("%s: %s: %s", what, res.Status, body)
+		}
+	}
+	unseen := newImage(1)
+	if err := s.upload("oss/app", unseen); err != nil {
+		t.Fatal(err)
+	}
+	res, body, err := s.do("PUT", "/v2/oss/app/manifests/refused", unseen.mediaType, unseen.payload)
+	refused("a push", res, body, err)
+	if s.exists("oss/app", unseen) {
+		t.Error("the push that was refused is in storage")
+	}
+	for _, reference := range []string{before.digest, "before"} {
+		res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+reference, "", nil)
+		refused("a delete of "+reference, res, body, err)
+	}
+	if status, _ := s.get("oss/app", "before"); status != http.StatusOK || !s.exists("oss/app", before) {
+		t.Errorf("what was to be deleted: %d", status)
+	}
+	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is full") || strings.Contains(why, s.dir) {
+		t.Errorf("health: %s, %q", status, why)
+	}
+	if res, body, err := s.do("GET", "/tidings/api/v1/repositories", "", nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "the disk is full") {
+		t.Errorf("the API: %v %s %v", res, body, err)
+	}
+	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.publicKey()
+	if !strings.Contains(s.log.String(), "the data folder can't be opened") {
+		t.Errorf("the log does not say so:\n%s", s.log)
+	}
+
+	for _, name := range []string{"filler", "filler2"} {
+		if err := os.Remove(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "a push is taken\n"+s.log.String(), 60*time.Second, func() bool {
+		status, _ := s.put("oss/app", "after", unseen)
+		return status == http.StatusCreated
+	})
+	if status, err := s.get("oss/app", "after"); status != http.StatusOK {
+		t.Errorf("a pull when there is room: %d %v", status, err)
+	}
+	s.drained()
+	if s.cmd.Process.Pid != process || s.dead() {
+		t.Error("it is another process")
+	}
+	if status, why := s.diskHealth(); status != "ok" {
+		t.Errorf("health when there is room: %s, %q", status, why)
+	}
+	if got := s.numbers("oss/app").Pushes; got != int64(acknowledged+1) {
+		t.Errorf("%d pushes counted, want %d", got, acknowledged+1)
+	}
+	s.once(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
+	s.verified()
+	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "6" {
+		t.Errorf("%q pulls are counted as lost in the end, want 6", got)
+	}
+	res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+before.digest, "", nil)
+	if err != nil || res.StatusCode != http.StatusAccepted {
+		t.Errorf("a delete when there is room: %v %s %v", res, body, err)
+	}
+	s.drained()
+	s.once(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
+	s.stop()
+}
+
+// Stopped while it waits for room, it ends as it should.
+func TestStopOnFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	folder := s.onLastingDisk(32)
+	fill(t, filepath.Join(folder, "filler"))
+	s.start()
+	if status, why := s.diskHealth(); status != "degraded" {
+		t.Errorf("health: %s, %q", status, why)
+	}
+	s.stop()
+}
+
+// remount changes the file system of onLastingDisk.
+func (s *server) remount(option string) {
+	s.t.Helper()
+	line := append(append([]string{}, s.wrap...), "mount", "-o", "remount,"+option, filepath.Join(s.dir, "tidings"))
+	if out, err := exec.Command(line[0], line[1:]...).CombinedOutput(); err != nil {
+		s.t.Fatalf("remount: %v %s", err, out)
+	}
+}
+
+// A data folder that is read-only at start is opened once it can be written.
+func TestStartOnReadOnlyDisk(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.onLastingDisk(64)
+	s.start()
+	s.push(t, "oss/app", "before", newImage(2))
+	s.drained()
+	s.stop()
+	s.remount("ro")
+	s.start()
+	if status, err := s.get("oss/app", "before"); status != http.StatusOK {
+		t.Errorf("a pull: %d %v", status, err)
+	}
+	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is read-only") {
+		t.Errorf("health: %s, %q", status, why)
+	}
+	after := newImage(1)
+	if err := s.upload("oss/app", after); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := s.put("oss/app", "after", after); status != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "the disk is read-only") {
+		t.Errorf("a push: %d %v", status, err)
+	}
+	s.remount("rw")
+	eventually(t, "a push is taken", 60*time.Second, func() bool {
+		status, _ := s.put("oss/app", "after", after)
+		return status == http.StatusCreated
+	})
+	s.drained()
+	s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+	s.stop()
+}
+
+// A data folder that may not be written ends the start: that is no matter of
+// waiting.
+func TestStartWithoutPermission(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	lock := filepath.Join(s.dir, "tidings", "lock")
+	if err := os.RemoveAll(lock); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(lock, 0o700); err != nil { // root may write everything else
+		t.Fatal(err)
+	}
+	out, err := s.command("serve", s.config).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "write to the data folder") {
+		t.Errorf("it ended with %v: %s", err, out)
+	}
+}
+
+// A hold on a full disk of its own keeps nobody from pushing, and is opened
+// when there is room; then its records are written.
+func TestStartHoldOnFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	folder := s.onLastingDisk(32, "hold")
+	filler := filepath.Join(folder, "filler")
+	fill(t, filler)
+	s.start()
+	process := s.cmd.Process.Pid
+	s.serves("a", "b")
+	s.failing("it can't be opened: the disk is full")
+	s.publicKey()
+	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the hold is open", 60*time.Second, func() bool {
+		_, hold, _ := s.holdHealth()
+		return hold == "ok"
+	})
+	s.drained()
+	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
+	if s.cmd.Process.Pid != process || s.dead() {
+		t.Error("it is another process")
+	}
+	if registry, _, _ := s.holdHealth(); registry != "ok" {
+		t.Errorf("health: the registry is %s", registry)
+	}
+	s.stop()
+}
+
+// Without a hold, too, counting waits while less than the reserve is free, and
+// health says so; a smaller reserve lets it go on.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{options: "count: {head_window: 1s}"})
+	_, port, _ := strings.Cut(s.host, ":")
+	s.edit(`hold: {hostname: "localhost:`+port+`", reserve: 1MiB}`, "journal: {wait: 9s}")
+	s.onLastingDisk(48)
+	s.start()
+	s.push(t, "oss/app", "v1", newImage(1))
+	if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
+		t.Errorf("a pull: %d %v", status, err)
+	}
+	status, why := s.diskHealth()
+	if status != "degraded" || why != "less than 1GiB of disk space is free (option reserve): counting and publishing wait" {
+		t.Errorf("health: %s, %q", status, why)
+	}
+	res, body, err := s.do("GET", "/tidings/api/v1/repositories/oss/app", "", nil)
+	if err != nil || res.StatusCode != http.StatusNotFound {
+		t.Errorf("its numbers: %v %s %v", res, body, err)
+	}
+	s.stop()
+	s.edit("journal: {wait: 9s}", "reserve: 4MiB")
+	s.start()
+	s.drained()
+	if status, why := s.diskHealth(); status != "ok" {
+		t.Errorf("health with a smaller reserve: %s, %q", status, why)
+	}
+	if n := s.numbers("oss/app"); n.Pushes != 1 || n.Pulls != 1 {
+		t.Errorf("counted %+v, want a push and a pull", n)
+	}
+	s.stop()
+}
