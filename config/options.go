@@ -216,6 +216,7 @@ func (a *Announce) defaults() {
 func (o *Options) JournalDir() string   { return filepath.Join(o.Data, "journal") }
 func (o *Options) StateDir() string     { return filepath.Join(o.Data, "state") }
 func (o *Options) HoldDir() string      { return filepath.Join(o.Data, "hold") }
+func (o *Options) CollectedDir() string { return filepath.Join(o.Data, "collected") }
 func (o *Options) PasswordFile() string { return filepath.Join(o.Data, "hold.password") }
 func (o *Options) LockFile() string     { return filepath.Join(o.Data, "lock") }
 

@@ -55,8 +55,8 @@ func TestDefaults(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	places := []string{got.JournalDir(), got.StateDir(), got.HoldDir(), got.KeyFile(), got.PasswordFile(), got.LockFile()}
-	if want := "[/d/journal /d/state /d/hold /d/hold.key /d/hold.password /d/lock]"; fmt.Sprint(places) != want {
+	places := []string{got.JournalDir(), got.StateDir(), got.HoldDir(), got.KeyFile(), got.PasswordFile(), got.LockFile(), got.CollectedDir()}
+	if want := "[/d/journal /d/state /d/hold /d/hold.key /d/hold.password /d/lock /d/collected]"; fmt.Sprint(places) != want {
 		t.Errorf("places are %v, want %v", places, want)
 	}
 }

@@ -414,7 +414,7 @@ func (r *runtime) pushes(_ context.Context, limit int, visible func(string) bool
 
 // run starts the sinks, and has them end first at close.
 func (r *runtime) run() error {
-	r.background(r.notifier.Run, r.counter.Run)
+	r.background(r.notifier.Run, r.counter.Run, r.takeCollected)
 	return nil
 }
 

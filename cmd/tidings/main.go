@@ -1,7 +1,8 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, drivers and behaviour, and a configuration file
-// without a tidings entry runs as it does there. Ours are `config check`, `reconcile`,
-// `version`, and those under `hold`.
+// without a tidings entry runs as it does there. Ours are `config check`,
+// `reconcile`, `version`, and those under `hold`; `garbage-collect` tells
+// Tidings what it deletes.
 package main
 
 import (
@@ -41,6 +42,7 @@ func main() {
 	root.Long = root.Short + ", and counts what is pulled from it."
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
+	noteCollected(registry.GCCmd)
 	root.AddCommand(versionCommand(), configCommand(), holdCommand(), reconcileCommand())
 
 	// The registry ends the process itself when draining takes too long.

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"strings"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/storage"
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware/collected"
+)
+
+// noteCollected changes distribution's garbage-collect: where it deletes
+// manifests of a registry with Tidings, each is first noted in the data folder.
+// The registry's next start deletes their records. In all other cases the
+// command is distribution's.
+func noteCollected(gc *cobra.Command) {
+	upstream := gc.Run
+	gc.Run = nil
+	gc.Long += ".\nManifests that it deletes (-m) are noted in the data folder of Tidings, and their records go at the registry's next start."
+	gc.RunE = func(cmd *cobra.Command, args []string) error {
+		flags := cmd.Flags()
+		dryRun, _ := flags.GetBool("dry-run")
+		untagged, _ := flags.GetBool("delete-untagged")
+		quiet, _ := flags.GetBool("quiet")
+		logrus.SetOutput(io.Discard) // distribution reads the file again, and says this then
+		c, path, err := load(args)
+		logrus.SetOutput(os.Stderr)
+		if dryRun || !untagged || err != nil {
+			upstream(cmd, args)
+			return nil
+		}
+		o, found, err := config.FromRegistry(c)
+		if err != nil {
+			cmd.SilenceUsage = true
+			return listed(path, err)
+		}
+		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a cache publishes nothing
+			upstream(cmd, args)
+			return nil
+		}
+		cmd.SilenceUsage = true
+		return collect(c, o, storage.GCOpts{RemoveUntagged: true, Quiet: quiet})
+	}
+}
+
+// collect does what distribution's command does, and notes what it deletes.
+func collect(c *configuration.Configuration, o *config.Options, opts storage.GCOpts) (err error) {
+	notes, err := collected.Begin(o.CollectedDir())
+	if err != nil {
+		return fmt.Errorf("the manifests that are deleted can't be noted for Tidings, so nothing was deleted: %w; "+
+			"run this where the data folder %s is, as a user who may write to it (the registry makes it when it first starts)", err, o.Data)
+	}
+	defer func() { err = errors.Join(err, notes.Close()) }()
+	if err := logLike(c.Log); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	driver, err := factory.Create(ctx, c.Storage.Type(), maps.Clone(c.Storage.Parameters()))
+	if err != nil {
+		return fmt.Errorf("failed to construct %s driver: %w", c.Storage.Type(), err)
+	}
+	registry, err := storage.NewRegistry(ctx, driver)
+	if err != nil {
+		return fmt.Errorf("failed to construct registry: %w", err)
+	}
+	if err := storage.MarkAndSweep(ctx, &notingDriver{driver, notes}, registry, opts); err != nil {
+		return fmt.Errorf("failed to garbage collect: %w", err)
+	}
+	return nil
+}
+
+// notingDriver notes a manifest before it is deleted.
+type notingDriver struct {
+	storagedriver.StorageDriver
+	notes *collected.Run
+}
+
+func (d *notingDriver) Delete(ctx context.Context, path string) error {
+	if note, ok := manifestAt(path); ok {
+		if err := d.notes.Add(note); err != nil {
+			return fmt.Errorf("note it in the data folder of Tidings: %w", err)
+		}
+	}
+	return d.StorageDriver.Delete(ctx, path)
+}
+
+// manifestAt reads distribution's path of a manifest in a repository:
+// /docker/registry/v2/repositories/<name>/_manifests/revisions/<algorithm>/<hex>.
+func manifestAt(path string) (collected.Note, bool) {
+	rest, ok := strings.CutPrefix(path, "/docker/registry/v2/repositories/")
+	if !ok {
+		return collected.Note{}, false
+	}
+	name, rest, ok := strings.Cut(rest, "/_manifests/revisions/")
+	if !ok {
+		return collected.Note{}, false
+	}
+	algorithm, hex, _ := strings.Cut(rest, "/")
+	dgst := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
+	return collected.Note{Repository: name, Digest: dgst.String()}, dgst.Validate() == nil
+}
+
+// logLike sets up the log as distribution does for a command.
+func logLike(l configuration.Log) error {
+	level, err := logrus.ParseLevel(string(l.Level))
+	if err != nil {
+		level = logrus.InfoLevel
+	}
+	logrus.SetLevel(level)
+	logrus.SetReportCaller(l.ReportCaller)
+	const nanoseconds = "2006-01-02T15:04:05.999999999Z07:00"
+	switch l.Formatter {
+	case "json":
+		logrus.SetFormatter(&logrus.JSONFormatter{TimestampFormat: nanoseconds, DisableHTMLEscape: true})
+	case "logstash":
+		logrus.SetFormatter(&logrus.JSONFormatter{TimestampFormat: nanoseconds, FieldMap: logrus.FieldMap{logrus.FieldKeyFunc: "function"}})
+	case "text", "":
+		logrus.SetFormatter(&logrus.TextFormatter{TimestampFormat: nanoseconds})
+	default:
+		return fmt.Errorf("unsupported logging formatter: %q", l.Formatter)
+	}
+	if len(l.Fields) > 0 {
+		logrus.AddHook(fields(l.Fields))
+	}
+	return nil
+}
+
+// fields are log.fields of the configuration, on every entry.
+type fields map[string]any
+
+func (fields) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (f fields) Fire(e *logrus.Entry) error {
+	for name, value := range f {
+		if _, there := e.Data[name]; !there {
+			e.Data[name] = value
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-dev/tidings/middleware/collected"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// takeAtOnce is how many notes are taken at a time; their events share fsyncs.
+const takeAtOnce = 64
+
+// takeCollected records the deletes of the manifests that garbage-collect has
+// noted. What can't be taken is left for the next start: it keeps nobody from
+// pushing.
+func (r *runtime) takeCollected(ctx context.Context) error {
+	taken, err := collected.Take(r.options.CollectedDir(), func(notes []collected.Note) error {
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(takeAtOnce)
+		for _, note := range notes {
+			group.Go(func() error { return r.takeNote(ctx, note) })
+		}
+		return group.Wait()
+	})
+	if err != nil && ctx.Err() == nil {
+		r.log.Error("notes of garbage-collect could not be taken; the records of the manifests that it deleted stay until the next start", "err", err)
+	}
+	if taken.Running > 0 {
+		r.log.Warn("garbage-collect is running; the records of the manifests that it deletes stay until the next start")
+	}
+	if taken.Notes > 0 || taken.Bad > 0 {
+		r.log.Info("took the notes of garbage-collect", "manifests", taken.Notes, "unreadable", taken.Bad)
+	}
+	return nil
+}
+
+// takeNote records that a manifest was deleted. If it was not, or was pushed
+// again, storage has it and nothing comes of it.
+func (r *runtime) takeNote(ctx context.Context, note collected.Note) error {
+	intent, err := r.notifier.IntendDelete(ctx, notifier.Delete{Repository: note.Repository, Digest: note.Digest})
+	if err == nil {
+		err = intent.Complete(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("record the delete of %s@%s: %w", note.Repository, note.Digest, err)
+	}
+	return nil
+}
