@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -20,15 +21,16 @@ import (
 // our own routes say what is wrong. Once the data folder can be opened standIn
 // hands everything on to the parts that were opened.
 type standIn struct {
-	problem string            // what is wrong with the disk, for everybody
-	events  *notifier.Metrics // shared with the parts that are opened later
-	opened  atomic.Pointer[parts]
+	problem  string            // what is wrong with the disk, for everybody
+	events   *notifier.Metrics // shared with the parts that are opened later
+	requests *Metrics
+	opened   atomic.Pointer[parts]
 }
 
 // newStandIn returns the parts of a registry that could not be opened because of
 // err, and calls open in the background until it succeeds.
 func (o *opener) newStandIn(err error) parts {
-	s := &standIn{problem: diskProblem(err), events: o.events}
+	s := &standIn{problem: diskProblem(err), events: o.events, requests: NewMetrics(o.metrics)}
 	o.log.Error("the data folder can't be opened; the registry serves pulls without counting them, refuses pushes and deletes, and tries again",
 		"dir", o.options.Data, "err", err)
 	p := o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
@@ -69,6 +71,7 @@ func (s *standIn) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
 	if opened := s.opened.Load(); opened != nil {
 		return opened.recorder.Intend(ctx, p)
 	}
+	s.requests.unrecorded("push")
 	return nil, s.refusal("push")
 }
 
@@ -92,6 +95,7 @@ func (s *standIn) refuse(r *http.Request) error {
 	if r.Method != http.MethodDelete || s.opened.Load() != nil {
 		return nil
 	}
+	s.requests.unrecorded("delete")
 	return s.refusal("delete")
 }
 
@@ -136,7 +140,7 @@ func (s *standIn) account(o *opener) http.Handler {
 		return http.HandlerFunc(s.unavailable)
 	}
 	identity.MovedTo = movedTo(o.options.Hold)
-	account, err := hold.NewBroken(&hold.BrokenError{Identity: identity, Err: s.refusal("push")}, o.log)
+	account, err := hold.NewBroken(&hold.BrokenError{Identity: identity, Err: errors.New(s.problem)}, o.log)
 	if err != nil {
 		return http.HandlerFunc(s.unavailable)
 	}

@@ -165,6 +165,11 @@ func TestStartOnFullDisk(t *testing.T) {
 		res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+reference, "", nil)
 		refused("a delete of "+reference, res, body, err)
 	}
+	for operation, want := range map[string]string{"push": "1", "delete": "2"} {
+		if got := metric(t, debug, `tidings_requests_unrecorded_total{operation="`+operation+`"}`); got != want {
+			t.Errorf("%q %s requests are counted as refused, want %s", got, operation, want)
+		}
+	}
 	if status, _ := s.get("oss/app", "before"); status != http.StatusOK || !s.exists("oss/app", before) {
 		t.Errorf("what was to be deleted: %d", status)
 	}
@@ -353,5 +358,67 @@ func TestReserve(t *testing.T) {
 	if n := s.numbers("oss/app"); n.Pushes != 1 || n.Pulls != 1 {
 		t.Errorf("counted %+v, want a push and a pull", n)
 	}
+	s.stop()
+}
+
+// Killed and started with almost no space left, in amounts around what opening
+// the data folder takes, the registry serves pulls, and it works without a
+// restart when there is room.
+func TestStartOnAlmostFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	folder := s.onLastingDisk(64)
+	filler := filepath.Join(folder, "filler")
+	s.start()
+	s.push(t, "oss/app", "base", newImage(2))
+	s.drained()
+	pushes, layers := 1, 2
+	for _, kib := range []int64{700, 2100, 2400, 3200} {
+		m := newImage(1)
+		if err := s.upload("oss/app", m); err != nil {
+			t.Fatal(err)
+		}
+		s.kill()
+		fill(t, filler)
+		info, err := os.Stat(filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filler, info.Size()-kib<<10); err != nil {
+			t.Fatal(err)
+		}
+		s.start()
+		process := s.cmd.Process.Pid
+		if status, err := s.get("oss/app", "base"); status != http.StatusOK {
+			t.Errorf("%d KiB: a pull: %d %v", kib, status, err)
+		}
+		tag := fmt.Sprint("v", kib)
+		for range 30 {
+			if status, _ := s.put("oss/app", tag, m); status != http.StatusCreated {
+				break
+			}
+			pushes++
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, fmt.Sprintf("%d KiB: a push is taken\n%s", kib, s.log), 60*time.Second, func() bool {
+			status, _ := s.put("oss/app", tag, m)
+			return status == http.StatusCreated
+		})
+		pushes, layers = pushes+1, layers+1
+		s.drained()
+		if status, why := s.diskHealth(); status != "ok" {
+			t.Errorf("%d KiB: health when there is room: %s %q\n%s", kib, status, why, s.log)
+		}
+		if s.cmd.Process.Pid != process || s.dead() {
+			t.Fatalf("%d KiB: it is another process", kib)
+		}
+	}
+	if got := s.numbers("oss/app").Pushes; got != int64(pushes) {
+		t.Errorf("%d pushes counted, want %d", got, pushes)
+	}
+	s.once(t, layerCollection, layers, func(r record) string { return fmt.Sprint(r.Value) })
+	s.verified()
 	s.stop()
 }
