@@ -39,6 +39,10 @@ const (
 	statusDegraded = "degraded"
 )
 
+// journalTakes is the free space in bytes with which the journal's next write
+// may fail: it writes ahead in pieces of 256 KiB.
+const journalTakes = 512 << 10
+
 // health keeps errors to itself, since they can name hosts and files: those
 // are in the log.
 func (r *runtime) health(context.Context) any {
@@ -54,6 +58,9 @@ func (r *runtime) health(context.Context) any {
 	}
 	if err := r.state.Health(); err != nil {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, r.stateProblem(err))
+	}
+	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalTakes {
+		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused, and pulls are served and may not be counted")
 	}
 	open := r.openedHold()
 	if open == nil && r.broken != nil {

@@ -427,6 +427,13 @@ func (s *Store) roomToOpen() error {
 	return fmt.Errorf("%w: %d KiB free in %s, opening %s can take %d KiB", ErrNoSpace, usage.AvailBytes>>10, s.cfg.Dir, s.cfg.Name, takes>>10)
 }
 
+// FreeSpace is the space in bytes that this process may still write to the file
+// system of a folder.
+func FreeSpace(dir string) (uint64, error) {
+	usage, err := vfs.Default.GetDiskUsage(dir)
+	return usage.AvailBytes, err
+}
+
 // Space wraps ErrNoSpace when the disk has less than the reserve left. Pebble
 // stalls or dies on a full disk, so writes end before it is.
 func (s *Store) Space() error {

@@ -66,6 +66,9 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("a pull on a full disk: %d %v", status, err)
 		}
 	}
+	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk of the journal is full") {
+		t.Errorf("health on a full disk: %s, %q", status, why)
+	}
 	if !strings.Contains(s.log.String(), "no space left on device") {
 		t.Errorf("the log does not say why:\n%s", s.log)
 	}
@@ -76,6 +79,9 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("a push when there is room again: %d %v\n%s", status, err, s.log)
 	}
 	s.drained()
+	if status, why := s.diskHealth(); status != "ok" {
+		t.Errorf("health when there is room again: %s, %q", status, why)
+	}
 	pushes := s.numbers("oss/app").Pushes
 	// One that was refused after it was stored is found in storage, and counts.
 	if least, most := int64(2+stored), int64(2+stored+refused); pushes < least || pushes > most {
