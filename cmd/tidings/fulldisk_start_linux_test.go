@@ -204,9 +204,8 @@ func TestStartOnFullDisk(t *testing.T) {
 	if status, why := s.diskHealth(); status != "ok" {
 		t.Errorf("health when there is room: %s, %q", status, why)
 	}
-	if got := s.numbers("oss/app").Pushes; got != int64(acknowledged+1) {
-		t.Errorf("%d pushes counted, want %d", got, acknowledged+1)
-	}
+	// The one that the full disk refused may be in storage, and then the start found it.
+	within(t, "pushes", int64(acknowledged+1), s.numbers("oss/app").Pushes, int64(acknowledged+2))
 	s.once(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
 	s.verified()
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "6" {
@@ -372,7 +371,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 	s.start()
 	s.push(t, "oss/app", "base", newImage(2))
 	s.drained()
-	pushes, layers := 1, 2
+	pushes, refused, layers := 1, 0, 2
 	for _, kib := range []int64{700, 2100, 2400, 3200} {
 		m := newImage(1)
 		if err := s.upload("oss/app", m); err != nil {
@@ -395,6 +394,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		tag := fmt.Sprint("v", kib)
 		for range 30 {
 			if status, _ := s.put("oss/app", tag, m); status != http.StatusCreated {
+				refused++
 				break
 			}
 			pushes++
@@ -404,6 +404,9 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		}
 		eventually(t, fmt.Sprintf("%d KiB: a push is taken\n%s", kib, s.log), 60*time.Second, func() bool {
 			status, _ := s.put("oss/app", tag, m)
+			if status != http.StatusCreated {
+				refused++
+			}
 			return status == http.StatusCreated
 		})
 		pushes, layers = pushes+1, layers+1
@@ -415,9 +418,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 			t.Fatalf("%d KiB: it is another process", kib)
 		}
 	}
-	if got := s.numbers("oss/app").Pushes; got != int64(pushes) {
-		t.Errorf("%d pushes counted, want %d", got, pushes)
-	}
+	within(t, "pushes", int64(pushes), s.numbers("oss/app").Pushes, int64(pushes+refused))
 	s.once(t, layerCollection, layers, func(r record) string { return fmt.Sprint(r.Value) })
 	s.verified()
 	s.stop()
