@@ -22,10 +22,6 @@ type parts struct {
 	log      *slog.Logger
 	metrics  *Metrics
 	close    func(context.Context) error // nil: nothing to close
-
-	// refuse gives the error that a manifest request is answered with before the
-	// registry sees it, or nil; refuse itself nil: every request is passed on.
-	refuse func(*http.Request) error
 }
 
 // Handler is everything that runs for one registry configuration.

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,6 +42,10 @@ func (w *response) refuse() {
 }
 
 func unavailable(c *call) errcode.Error {
+	var said errcode.Error
+	if errors.As(c.refused, &said) {
+		return said
+	}
 	request := c.requestID
 	what := "the manifest may be stored, but the push could not be recorded and is not acknowledged; push again"
 	switch {

@@ -33,9 +33,7 @@ func (o *opener) newStandIn(err error) parts {
 	s := &standIn{problem: diskProblem(err), events: o.events, requests: NewMetrics(o.metrics)}
 	o.log.Error("the data folder can't be opened; the registry serves pulls without counting them, refuses pushes and deletes, and tries again",
 		"dir", o.options.Data, "err", err)
-	p := o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
-	p.refuse = s.refuse
-	return p
+	return o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
 }
 
 // openLater calls open in the background until it succeeds. end ends that, and
@@ -88,15 +86,6 @@ func (s *standIn) Pull(p notifier.Pull) {
 		return
 	}
 	s.events.Event("pull", "lost")
-}
-
-// refuse answers deletes before the registry sees them.
-func (s *standIn) refuse(r *http.Request) error {
-	if r.Method != http.MethodDelete || s.opened.Load() != nil {
-		return nil
-	}
-	s.requests.unrecorded("delete")
-	return s.refusal("delete")
 }
 
 func (s *standIn) refusal(operation string) error {

@@ -101,7 +101,7 @@ func TestStandInCloses(t *testing.T) {
 func TestLateRoute(t *testing.T) {
 	t.Parallel()
 	s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
-	h, err := start(quiet(""), parts{recorder: s, refuse: s.refuse, metrics: NewMetrics(prometheus.NewRegistry()),
+	h, err := start(quiet(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
 		mounts: []mount{{"/late", &lateRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &lateRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,11 @@ func TestLateRoute(t *testing.T) {
 	if _, err := s.Intend(t.Context(), notifier.Push{Repository: "app"}); err != nil {
 		t.Error(err)
 	}
-	if err := s.Delete(t.Context(), notifier.Delete{Repository: "app"}); err != nil {
+	del, err := s.IntendDelete(t.Context(), notifier.Delete{Repository: "app"})
+	if err == nil {
+		err = del.Complete(t.Context())
+	}
+	if err != nil {
 		t.Error(err)
 	}
 	if got := len(tp.take()); got != 3 {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
 // Wrap puts the Handler around the registry's app. Only manifest requests and
@@ -27,12 +25,6 @@ func (h *Handler) heard(app http.Handler) http.Handler {
 		if !isManifest(base, r.URL.Path) {
 			app.ServeHTTP(w, r)
 			return
-		}
-		if h.refuse != nil {
-			if err := h.refuse(r); err != nil {
-				_ = errcode.ServeJSON(w, err)
-				return
-			}
 		}
 		c := &call{handler: h, request: r}
 		answer := &response{ResponseWriter: w, call: c}
