@@ -18,6 +18,13 @@ type health struct {
 	Sinks   []notifier.SinkHealth `json:"sinks"`
 	Redis   *redisHealth          `json:"redis,omitempty"` // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`  // with hold:
+	Clock   *clockHealth          `json:"clock,omitempty"` // if the machine's clock has jumped since the start
+}
+
+// clockHealth is the last jump of the machine's clock.
+type clockHealth struct {
+	Jumped string    `json:"jumped"` // by how much, such as "+8760h0m0s"
+	At     time.Time `json:"at"`     // by the clock after it
 }
 
 type redisHealth struct {
@@ -47,6 +54,13 @@ const journalTakes = 512 << 10
 // are in the log.
 func (r *runtime) health(context.Context) any {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
+	if jump, ok := r.notifier.Jumped(); ok {
+		by := jump.By.Round(time.Second).String()
+		if jump.By > 0 {
+			by = "+" + by
+		}
+		h.Clock = &clockHealth{Jumped: by, At: jump.At}
+	}
 	if s := r.counter.Status(); s.Redis {
 		h.Redis = &redisHealth{Status: statusOK, Current: s.Current, Warnings: s.Warnings}
 		if s.Error != "" {

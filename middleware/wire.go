@@ -214,6 +214,7 @@ func (r *runtime) openCounter() error {
 		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
 		IgnoreActors:     r.options.Count.IgnoreActors,
 		HeadWindow:       r.options.Count.HeadWindow,
+		Now:              clock.Now,
 	})
 	if err != nil {
 		return err
@@ -399,10 +400,11 @@ func (r *runtime) openAPI() error {
 		Health:    r.health,
 		Visible:   r.options.Visible,
 		TokenFile: r.options.API.TokenFile,
+		Now:       clock.Now,
 		Logger:    r.log,
 	}
 	if r.redis != nil {
-		cfg.Source, cfg.Fallback = &counter.Sum{Redis: r.redis}, r.counter
+		cfg.Source, cfg.Fallback = &counter.Sum{Redis: r.redis, Now: clock.Now}, r.counter
 	}
 	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
 	return nil
