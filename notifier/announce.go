@@ -153,7 +153,7 @@ func (s *announceSink) still(ctx context.Context, a *announcement) (tags []strin
 	if !s.n.Public(a.Repository) {
 		return nil, "not public any more", nil
 	}
-	if s.n.clock.age(a.Seqs[0], a.Time) > s.MaxAge {
+	if s.n.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
 		s.n.Metrics.post("old")
 		return nil, "too old to be news", nil
 	}
@@ -240,7 +240,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 	return order, s.n.State.Commit(batch, pebble.NoSync)
 }
 
-func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.seq, e.Time) }
+func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.stamp()) }
 
 // unannounced is why an event never becomes a post, if one might expect one.
 func (e *Event) unannounced() string {

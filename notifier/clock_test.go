@@ -67,14 +67,12 @@ func TestClock(t *testing.T) {
 		t.Run(jump.String(), func(t *testing.T) {
 			t.Parallel()
 			m := newMachine()
-			event := uint64(0)
-			c := &clock{now: m.now, elapsed: m.elapsed, events: func() uint64 { return event }, log: slog.New(slog.DiscardHandler), id: 7}
+			c := newClock(m.now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
 			given := map[string]bool{}
-			var at []time.Time
+			var made []stamp
 			record := func() {
 				now, first, id := c.reserve(100)
-				event++
-				at = append(at, now)
+				made = append(made, stamp{now, first, id})
 				for i := range int64(100) {
 					if key := tid(first+i, id); given[key] {
 						t.Fatalf("%s is given twice", key)
@@ -97,11 +95,10 @@ func TestClock(t *testing.T) {
 					m.pass(time.Second)
 				}
 			}
-			n := uint64(len(at))
-			if got, want := c.age(n-1, at[n-2]), time.Second; jump.Abs() >= minJump && got != want {
+			if got, want := c.age(made[len(made)-2]), time.Second; jump.Abs() >= minJump && got != want {
 				t.Errorf("the last event before the last jump is %s old, want %s", got, want)
 			}
-			if got, want := c.age(1, at[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
+			if got, want := c.age(made[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
 				t.Errorf("the first event is %s old, want %s", got, want)
 			}
 			seen, ok := c.jumped()
@@ -117,12 +114,13 @@ func TestClockStopped(t *testing.T) {
 	t.Parallel()
 	m := newMachine()
 	stopped := true
-	c := &clock{log: slog.New(slog.DiscardHandler), elapsed: m.elapsed, events: func() uint64 { return 0 }, now: func() time.Time {
+	now := func() time.Time {
 		if stopped {
 			defer m.pass(time.Hour)
 		}
 		return m.now()
-	}}
+	}
+	c := newClock(now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
 	for range 10 {
 		c.reserve(1)
 		stopped = !stopped
@@ -184,6 +182,88 @@ func TestClockWrong(t *testing.T) {
 				r.consistent()
 			})
 		}
+	}
+}
+
+// Events of an earlier process, of which nobody knows what the clock did since,
+// are at least as old as this process, and jumps that it sees change nothing.
+func TestClockEarlier(t *testing.T) {
+	t.Parallel()
+	m := newMachine()
+	earlier := newClock(m.now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
+	reserve := func(c *clock) stamp {
+		at, first, id := c.reserve(1)
+		return stamp{at, first, id}
+	}
+	right := reserve(earlier)
+	m.set(year)
+	ahead := reserve(earlier)
+	m.set(-year)
+	behind := reserve(earlier) // under another clock id
+	c := newClock(m.now, m.elapsed, 7, ahead.tid, slog.New(slog.DiscardHandler))
+	own := reserve(c)
+	for range 3 {
+		m.pass(time.Minute)
+		m.set(-time.Hour)
+		c.jumped()
+		m.set(time.Hour)
+	}
+	for _, of := range []stamp{right, ahead, behind, own} {
+		if got := c.age(of); got != 3*time.Minute {
+			t.Errorf("%+v is %s old, want 3m", of, got)
+		}
+	}
+}
+
+// A push that took its time before the clock jumped, and reached the journal
+// after that was seen, has its age.
+func TestClockJumpsMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, jump := range []time.Duration{year, -year} {
+		r := newRig(t, soon())
+		m := newMachine()
+		m.real = true
+		r.now, r.elapsed = m.now, m.elapsed
+		r.reopen(soon())
+		in := r.intend(image("a", 1).as("oss/app", "v1"))
+		r.storage.put(image("a", 1).as("oss/app", "v1"))
+		e := &in.event
+		e.TIDs = in.layers
+		e.Time, e.TID, e.ClockID = r.clock.reserve(1 + e.TIDs)
+		m.set(jump)
+		if _, ok := r.Jumped(); !ok {
+			t.Error("the jump was not seen")
+		}
+		if _, err := r.Journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.encodePushed(in.manifest)); err != nil {
+			t.Fatal(err)
+		}
+		r.drain()
+		if posts := r.posts(); len(posts) != 1 {
+			t.Errorf("after a jump of %s: %d posts, want 1", jump, len(posts))
+		}
+	}
+}
+
+// A push that was recorded while the clock was ahead, and that the next process
+// announces, does not wait until that time.
+func TestClockAheadBeforeRestart(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Collect = 100 * time.Millisecond
+	r := newRig(t, announce)
+	m := newMachine()
+	m.real = true
+	r.now, r.elapsed = m.now, m.elapsed
+	r.full.Store(true)
+	r.reopen(announce)
+	m.set(year)
+	r.push(image("a", 1).as("oss/app", "v1"))
+	m.set(-year)
+	r.reopen(announce)
+	r.full.Store(false)
+	r.drain()
+	if posts := r.posts(); len(posts) != 1 {
+		t.Errorf("%d posts, want 1", len(posts))
 	}
 }
 

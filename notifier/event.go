@@ -187,13 +187,27 @@ func (e *Event) known() error {
 	return nil
 }
 
-// timeOf reads the time of an encoded event without the rest of it.
-func timeOf(payload []byte) (time.Time, bool) {
-	_, rest, ok := bytes.Cut(payload[:min(len(payload), 256)], []byte(`"time":"`))
+// stampOf reads the stamp of an encoded event without the rest of it.
+func stampOf(payload []byte) (stamp, bool) {
+	head := payload[:min(len(payload), 256)]
+	_, rest, ok := bytes.Cut(head, []byte(`"time":"`))
 	text, _, ended := bytes.Cut(rest, []byte{'"'})
 	at, err := time.Parse(time.RFC3339Nano, string(text))
-	return at, ok && ended && err == nil
+	return stamp{at, int64(member(head, `"tid":`)), uint(member(head, `"clockId":`))}, ok && ended && err == nil
 }
+
+// member reads a number behind its name, 0 if it is not there.
+func member(b []byte, name string) uint64 {
+	_, rest, _ := bytes.Cut(b, []byte(name))
+	end := 0
+	for end < len(rest) && '0' <= rest[end] && rest[end] <= '9' {
+		end++
+	}
+	n, _ := strconv.ParseUint(string(rest[:end]), 10, 64)
+	return n
+}
+
+func (e *Event) stamp() stamp { return stamp{e.Time, e.TID, e.ClockID} }
 
 // ID names the event: the TID of its post, unique in the journal and, but for
 // equal clock ids, among replicas.

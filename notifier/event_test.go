@@ -69,3 +69,25 @@ func FuzzEncodePull(f *testing.F) {
 		}
 	})
 }
+
+// The stamp of an event is read without the event, however it is encoded.
+func TestStampOf(t *testing.T) {
+	t.Parallel()
+	e := Event{Version: eventVersion, Time: time.Now().UTC(), TID: 1753000000123456, ClockID: 77, TIDs: 3, Actor: `"clockId":5,"tid":6`, MediaType: "x"}
+	encoded, err := e.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pull := Event{Version: eventVersion, Time: e.Time}
+	for _, c := range []struct {
+		payload []byte
+		want    stamp
+	}{{encoded, e.stamp()}, {e.encodePushed([]byte("{}")), e.stamp()}, {pull.encodePull(), pull.stamp()}} {
+		if got, ok := stampOf(c.payload); !ok || got != c.want {
+			t.Errorf("stamp of %s: %+v, %v, want %+v", c.payload, got, ok, c.want)
+		}
+	}
+	if _, ok := stampOf([]byte(`{"v":3}`)); ok {
+		t.Error("an event without a time has a stamp")
+	}
+}

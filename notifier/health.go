@@ -67,26 +67,20 @@ func (n *Notifier) oldest(s journal.Stream, after uint64) time.Duration {
 		}
 		return 0
 	}
-	first, ok := n.firstPending.after(n.Journal, after)
-	if !ok {
-		return 0
+	if first, ok := n.firstPending.after(n.Journal, after); ok {
+		return n.clock.age(first)
 	}
-	return n.clock.age(first.seq, first.at)
+	return 0
 }
 
-// pendingEvents remembers the number and time of the event behind each cursor,
-// so that a look at health reads no event twice.
+// pendingEvents remembers the stamp of the event behind each cursor, so that a
+// look at health reads no event twice.
 type pendingEvents struct {
 	mu    sync.Mutex
-	first map[uint64]pendingEvent // by cursor; a few
+	first map[uint64]stamp // by cursor; a few
 }
 
-type pendingEvent struct {
-	seq uint64
-	at  time.Time
-}
-
-func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (pendingEvent, bool) {
+func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (stamp, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first, ok := p.first[cursor]; ok {
@@ -94,16 +88,15 @@ func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (pendingEvent, 
 	}
 	entries, err := j.Read(journal.Pushes, cursor, 1, 1)
 	if err != nil || len(entries) == 0 {
-		return pendingEvent{}, false
+		return stamp{}, false
 	}
-	at, ok := timeOf(entries[0].Payload)
+	first, ok := stampOf(entries[0].Payload)
 	if !ok {
-		return pendingEvent{}, false
+		return stamp{}, false
 	}
 	if p.first == nil || len(p.first) >= 8 {
-		p.first = map[uint64]pendingEvent{}
+		p.first = map[uint64]stamp{}
 	}
-	first := pendingEvent{entries[0].Seq, at}
 	p.first[cursor] = first
 	return first, true
 }

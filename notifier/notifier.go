@@ -127,14 +127,7 @@ func New(cfg Config) (*Notifier, error) {
 		n.Storage = &patient{Storage: cfg.Storage, log: n.log}
 	}
 	n.calls.n = n
-	n.clock = &clock{
-		now:     cfg.Now,
-		elapsed: cfg.Elapsed,
-		events:  func() uint64 { return cfg.Journal.Status(journal.Pushes).Last },
-		log:     n.log,
-		id:      cfg.Journal.ClockID(),
-		last:    int64(cfg.Journal.Mark()),
-	}
+	n.clock = newClock(cfg.Now, cfg.Elapsed, cfg.Journal.ClockID(), int64(cfg.Journal.Mark()), n.log)
 	n.DeadLetters.measure(n.Metrics)
 	if cfg.Publisher != nil {
 		n.sinks = append(n.sinks, &recordSink{n})
