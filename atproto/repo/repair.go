@@ -59,7 +59,7 @@ func (e *LostError) Error() string {
 }
 
 var (
-	errClockBehind = errors.New("everything that is kept is dated ahead of this machine's clock, so the clock looks wrong: set it right")
+	errClockBehind = errors.New("everything that is kept is dated ahead of this machine's clock, so the clock looks wrong: set it right, or, if it is, run `tidings hold repair --clock-is-right`")
 	errOtherKey    = errors.New("nothing in it is signed by this key: give the key that belongs to it")
 )
 

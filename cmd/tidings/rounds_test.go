@@ -2,11 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A history drives a registry with random requests and keeps what was asked and
@@ -107,6 +110,8 @@ func (h *history) work(round uint64, stop <-chan struct{}) {
 	}
 	group.Wait()
 }
+
+func pause() { time.Sleep(time.Millisecond) }
 
 // step makes one operation and reports whether the registry has answered.
 func (h *history) step(r *rand.Rand) bool {
@@ -360,31 +365,46 @@ func (h *history) dies() {
 	h.ended()
 }
 
-// settle starts and stops the registry until no event is pending and no intent
-// open.
+// settle starts and stops the registry until no event is pending, no intent open,
+// and storage compared with the ledger if it has to be.
 func (h *history) settle(t *testing.T) {
 	t.Helper()
-	for range 5 {
+	for range 10 {
 		h.start()
 		h.drained()
 		h.stop()
 		h.ended()
-		if h.open() == 0 {
+		if h.openIntents() == 0 && !h.comparing() {
 			return
 		}
 	}
-	t.Errorf("%d intents stay open", h.open())
+	t.Errorf("%d intents stay open, comparing: %v", h.openIntents(), h.comparing())
 }
 
-// open counts the open intents in the journal of a registry that is not running.
-func (s *server) open() int {
+// openIntents counts those in the journal of a registry that is not running.
+func (s *server) openIntents() int {
 	s.t.Helper()
-	j, err := journal.Open(journal.Config{Dir: filepath.Join(s.dir, "tidings", "journal"), SegmentSize: 16 << 20, Limit: 1 << 30})
+	j, err := journal.Open(journal.Config{Dir: s.data("journal"), SegmentSize: 16 << 20, Limit: 1 << 30})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer j.Close()
 	return len(j.Unsettled())
+}
+
+// comparing reports whether a comparison of storage and ledger is not done yet.
+func (s *server) comparing() bool {
+	s.t.Helper()
+	db, err := state.Open(state.Config{Dir: s.data("state")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = store.Read(db, []byte("b/reconcile"))
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		s.t.Fatal(err)
+	}
+	return err == nil
 }
 
 // agree checks with the commands of a stopped registry that storage, ledger and
@@ -574,7 +594,7 @@ func TestKillRounds(t *testing.T) {
 		go func() {
 			until, end := h.steps.Load()+r.Int64N(150), time.Now().Add(2*time.Second)
 			for h.steps.Load() < until && time.Now().Before(end) {
-				time.Sleep(time.Millisecond)
+				pause()
 			}
 			time.Sleep(time.Duration(r.IntN(20_000)) * time.Microsecond)
 			h.cmd.Process.Kill()
@@ -594,7 +614,7 @@ func TestKillRounds(t *testing.T) {
 	until := h.steps.Load() + 400
 	go func() {
 		for end := time.Now().Add(time.Minute); h.steps.Load() < until && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
+			pause()
 		}
 		close(stop)
 	}()
