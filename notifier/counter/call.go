@@ -2,9 +2,11 @@ package counter
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
-	"strconv"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -13,159 +15,371 @@ var publishSource string
 
 var publishScript = redis.NewScript(publishSource)
 
-// callFields is how many fields a call of the script takes, about: they keep
-// Redis from others for a millisecond.
-const callFields = 256
-
-type mark struct {
-	suffix string
-	stamp  uint64
+// writer is an id that rows are written under.
+type writer struct {
+	id       string
+	epoch    epoch
+	own      bool
+	expected string // the record that Redis has
+	next     func() record
+	calls    int
 }
 
-// call gathers rows of one bucket for a call of the script, and makes it when
-// there are enough. A call leaves a new generation, which the next one expects:
-// whatever Redis loses between two calls, the second one sees it.
-type call struct {
-	r        *round
-	bucket   int
-	expected string
-	whole    bool
-
-	repositories []string
-	suffix       []string // of the first row of each
-	args         [][]any  // of each: journal, field, value, …
-	fields       int
-	rows         int
-	marks        []mark // to settle when the call is done
-}
-
-func (r *round) call(bucket int, expected string, whole bool) *call {
-	return &call{r: r, bucket: bucket, expected: expected, whole: whole}
-}
-
-// row adds a row; without a value, the row is gone and its fields go too.
-func (c *call) row(suffix string, val []byte) error {
-	if c.fields >= callFields {
-		if err := c.flush(); err != nil {
-			return err
-		}
+func (r *round) ownWriter() *writer {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &writer{
+		id: c.own.id(), epoch: c.own.epoch(), own: true, expected: c.own.Record,
+		next: func() record {
+			rec := c.newRecord()
+			c.mu.Lock()
+			rec.Upto = c.positions()
+			c.mu.Unlock()
+			if r.releasing {
+				rec.Instance = ""
+			}
+			return rec
+		},
 	}
-	id, err := parseRow(suffix)
+}
+
+// op is a field of a hash; without text it goes.
+type op struct{ key, field, text string }
+
+// flight is a call of which it is not known whether it was done.
+type flight struct {
+	id    string
+	rec   record
+	items []*item
+}
+
+// landed settles the last call if Redis turns out to have done it.
+func (r *round) landed(ids map[string]string) error {
+	c, f := r.c, r.c.publisher.flight
+	c.publisher.flight = nil
+	if f == nil || ids[f.id] != f.rec.encode() {
+		return nil
+	}
+	return c.acknowledged(f.rec, func(b *pebble.Batch) error { return c.settle(b, f.items, nil) })
+}
+
+// send writes rows, those alone that Redis has otherwise if compare is set.
+func (r *round) send(w *writer, items []*item, compare bool) error {
+	if len(items) == 0 {
+		return nil
+	}
+	items, err := r.place(w, items)
 	if err != nil {
 		return err
 	}
-	last := len(c.repositories) - 1
-	if last < 0 || c.repositories[last] != id.repository {
-		c.repositories = append(c.repositories, id.repository)
-		c.suffix = append(c.suffix, suffix)
-		c.args = append(c.args, nil)
-		last++
+	for _, it := range items {
+		it.key = r.c.keyOf(w.id, it)
 	}
-	c.rows++
-	if val == nil {
-		for _, class := range Classes {
-			c.field(last, id, id.field(class), "")
-		}
-		return nil
-	}
-	row, err := decodeRow(val)
-	if err != nil {
-		return fmt.Errorf("%w at %q", err, suffix)
-	}
-	for i, n := range row.counts {
-		if n > 0 {
-			c.field(last, id, id.field(Classes[i]), strconv.FormatUint(n, 10))
-		}
-	}
-	if row.lastPull > 0 {
-		c.field(last, id, lastPullField, strconv.FormatInt(row.lastPull, 10))
-	}
-	if row.lastPush > 0 {
-		c.field(last, id, lastPushField, strconv.FormatInt(row.lastPush, 10))
-	}
-	return nil
-}
-
-func (c *call) field(repository int, id rowID, field, value string) {
-	c.args[repository] = append(c.args[repository], id.journal, field, value)
-	c.fields++
-}
-
-func (c *call) flush() error {
-	if c.rows == 0 {
-		return nil
-	}
-	next := newGeneration()
-	missing, damaged, err := c.run(next)
-	if err != nil {
-		return err
-	}
-	c.expected = next
-	c.r.rows += c.rows
-	for _, name := range missing {
-		if c.expected, err = c.r.repository(c.bucket, name, c.expected); err != nil {
+	there := make([]string, len(items))
+	if compare {
+		if there, err = r.fetch(items); err != nil {
 			return err
 		}
 	}
-	if c.whole {
-		for _, name := range damaged {
-			if err := c.r.c.remark(c.suffixOf(name)); err != nil {
+	var ops []op
+	var sent []*item
+	for i, it := range items {
+		text := it.sum.text(it.id.kind)
+		if compare && there[i] == text && len(it.parts) == 0 && it.sum.counted() {
+			continue
+		}
+		if it.key != "" {
+			ops = append(ops, op{it.key, it.id.field(), text})
+		}
+		sent = append(sent, it)
+	}
+	if len(sent) == 0 {
+		return nil
+	}
+	return r.call(w, ops, sent)
+}
+
+// keyOf is empty for a tag that Redis never had.
+func (c *Counter) keyOf(id string, it *item) string {
+	switch it.id.kind {
+	case totals:
+		return c.keys.totals(id, it.id.repository)
+	case perDay:
+		return c.keys.days(id, it.id.repository)
+	}
+	if it.sum.place == 0 {
+		return ""
+	}
+	return c.keys.tags(id, it.id.repository, (it.sum.place-1)/tagsInHash)
+}
+
+func (r rowID) field() string {
+	if r.kind == totals {
+		return r.repository
+	}
+	return r.name
+}
+
+// place gives each tag that has none a place, which is on disk before Redis
+// has it: a tag in two places would be counted twice. The totals, which say
+// how many places there are, go along.
+func (r *round) place(w *writer, items []*item) ([]*item, error) {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b *pebble.Batch
+	all := map[string]*item{} // totals, by repository
+	for _, it := range items {
+		if it.id.kind == totals {
+			all[it.id.repository] = it
+		}
+	}
+	changed := map[string]bool{}
+	for _, it := range items {
+		if it.id.kind != perTag || it.sum.place != 0 || !it.sum.counted() {
+			continue
+		}
+		if b == nil {
+			b = c.db.NewIndexedBatch()
+		}
+		repository := it.id.repository
+		place, err := freePlace(b, repository, w.epoch)
+		if err != nil {
+			return nil, err
+		}
+		if place == 0 {
+			total := all[repository]
+			if total == nil {
+				if total, err = c.load(b, rowID{repository, totals, ""}, w); err != nil {
+					return nil, err
+				}
+				all[repository] = total
+				items = append(items, total)
+			}
+			total.base.place++
+			total.sum.place = total.base.place
+			place = total.base.place
+			changed[repository] = true
+		}
+		it.base.place, it.sum.place = place, place
+		if err := b.Set(baseKey(it.id, w.epoch), it.base.encode(), nil); err != nil {
+			return nil, err
+		}
+	}
+	if b == nil {
+		return items, nil
+	}
+	for repository := range changed {
+		it := all[repository]
+		if err := b.Set(baseKey(it.id, w.epoch), it.base.encode(), nil); err != nil {
+			return nil, err
+		}
+	}
+	return items, c.db.Commit(b, pebble.NoSync)
+}
+
+// freePlace takes a place that a tag had which is gone; 0 if there is none.
+func freePlace(b *pebble.Batch, repository string, e epoch) (uint64, error) {
+	prefix := freeStart(repository, e)
+	var place uint64
+	err := scan(b, prefix, func(key, _ []byte) error {
+		if len(key) != len(prefix)+8 {
+			return fmt.Errorf("damaged key %q", key)
+		}
+		for _, c := range key[len(prefix):] {
+			place = place<<8 | uint64(c)
+		}
+		return errStop
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return 0, err
+	}
+	if place == 0 {
+		return 0, nil
+	}
+	return place, b.Delete(freeKey(repository, e, place), nil)
+}
+
+// load reads a row and what waits for it. The caller has c.mu.
+func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
+	base, _, err := readRow(from, baseKey(id, w.epoch))
+	if err != nil {
+		return nil, err
+	}
+	it := &item{id: id, base: base, sum: base}
+	if !w.own {
+		return it, nil
+	}
+	prefix := []byte(pendingPrefix + id.key())
+	return it, scan(from, prefix, func(key, val []byte) error {
+		add, err := decodeRow(val)
+		if err != nil {
+			return fmt.Errorf("%w at %q", err, key)
+		}
+		it.add(string(key[len(prefix):]), add, c.cfg.Now())
+		return nil
+	})
+}
+
+// fetch reads what Redis has in place of some rows.
+func (r *round) fetch(items []*item) ([]string, error) {
+	cmds := make([]*redis.StringCmd, len(items))
+	_, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
+		for i, it := range items {
+			if it.key != "" {
+				cmds[i] = p.HGet(r.ctx, it.key, it.id.field())
+			}
+		}
+		return nil
+	})
+	there := make([]string, len(items))
+	for i, cmd := range cmds {
+		if cmd == nil {
+			continue
+		}
+		val, cmdErr := cmd.Result()
+		switch {
+		case cmdErr == nil:
+			there[i] = val
+		case redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
+			there[i] = "?" // which the call reports
+		case !errors.Is(cmdErr, redis.Nil):
+			return nil, cmdErr
+		}
+	}
+	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil, err
+	}
+	return there, nil
+}
+
+// call runs the script, and settles the rows.
+func (r *round) call(w *writer, ops []op, items []*item) error {
+	c := r.c
+	next := w.next()
+	keys, args := []string{c.keys.ids()}, []any{w.id, w.expected, next.encode()}
+	var sets, deletes []any
+	for i, o := range ops {
+		// Ops of one key need not follow each other; runs of them are enough.
+		if o.text == "" {
+			deletes = append(deletes, o.field)
+		} else {
+			sets = append(sets, o.field, o.text)
+		}
+		if i+1 == len(ops) || ops[i+1].key != o.key {
+			keys = append(keys, o.key)
+			args = append(append(append(args, len(sets)/2, len(deletes)), sets...), deletes...)
+			sets, deletes = nil, nil
+		}
+	}
+	if w.own {
+		c.publisher.flight = &flight{w.id, next, items}
+		c.status.sending(w.id, next.encode())
+	}
+	reply, err := publishScript.Run(r.ctx, c.cfg.Redis, keys, args...).Slice()
+	if err != nil {
+		return r.damage(err, c.keys.ids())
+	}
+	if w.own {
+		c.publisher.flight = nil
+	}
+	if len(reply) < 2 || reply[0] != "ok" {
+		if w.own {
+			r.lost++
+			c.publisher.startOver()
+		}
+		return errLost
+	}
+	w.calls++
+	w.expected = next.encode()
+	damaged := map[string]bool{}
+	for _, key := range reply[2:] {
+		key, _ := key.(string)
+		damaged[key] = true
+		r.damaged[key] = &DamagedError{Key: key, Reason: "is not a hash"}
+	}
+	r.rows += len(items)
+	if !w.own {
+		return nil
+	}
+	c.publisher.wroteAt = c.cfg.Now()
+	if seconds, _ := reply[1].(int64); seconds > 0 {
+		c.mu.Lock()
+		c.publisher.ahead, c.publisher.aheadAt = time.Unix(seconds, 0).Sub(c.cfg.Now()), c.cfg.Now()
+		c.mu.Unlock()
+	}
+	return c.acknowledged(next, func(b *pebble.Batch) error { return c.settle(b, items, damaged) })
+}
+
+// settle makes what was sent the numbers that Redis has. What was counted since
+// goes on waiting. The caller has c.mu.
+func (c *Counter) settle(b *pebble.Batch, items []*item, damaged map[string]bool) error {
+	e := c.own.epoch()
+	for _, it := range items {
+		if damaged[it.key] {
+			if len(it.parts) == 0 {
+				if err := c.remember(b, it.id); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		base, _, err := readRow(b, baseKey(it.id, e))
+		if err != nil {
+			return err
+		}
+		if base != it.base {
+			continue // it was pruned meanwhile, and waits for that
+		}
+		if err := settleBase(b, it, e); err != nil {
+			return err
+		}
+		for _, p := range it.parts {
+			key := pendingKey(it.id, p.run)
+			now, there, err := readRow(b, key)
+			if err != nil {
+				return err
+			}
+			if !there {
+				continue
+			}
+			if rest := now.without(p.row); rest.counted() || rest.gone != 0 {
+				err = b.Set(key, rest.encode(), nil)
+			} else {
+				err = b.Delete(key, nil)
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
-	if !c.whole {
-		if err := c.r.c.settle(c.bucket, c.expected, c.marks, c.r.damaged); err != nil {
-			return err
-		}
-	}
-	c.repositories, c.suffix, c.args, c.marks, c.fields, c.rows = nil, nil, nil, nil, 0, 0
 	return nil
 }
 
-func (c *call) suffixOf(repository string) string {
-	for i, name := range c.repositories {
-		if name == repository {
-			return c.suffix[i]
+func settleBase(b *pebble.Batch, it *item, e epoch) error {
+	key := baseKey(it.id, e)
+	if it.sum.counted() {
+		if it.sum == it.base {
+			return nil
 		}
+		return b.Set(key, it.sum.encode(), nil)
 	}
-	return ""
+	if err := b.Delete(key, nil); err != nil {
+		return err
+	}
+	if it.id.kind != perTag || it.base.place == 0 {
+		return nil
+	}
+	return b.Set(freeKey(it.id.repository, e, it.base.place), nil, nil)
 }
 
-// run calls the script. What it says is damaged goes into the round's report.
-func (c *call) run(next string) (missing, damaged []string, err error) {
-	bucket := hexDigits[c.bucket]
-	keys := []string{generationKey(bucket), repositoriesKey(bucket)}
-	whole := "0"
-	if c.whole {
-		whole = "1"
+// remember has a row sent in the next round. The caller has c.mu.
+func (c *Counter) remember(b *pebble.Batch, id rowID) error {
+	key := pendingKey(id, fresh+c.run)
+	there, err := stored(b, key)
+	if err != nil || there {
+		return err
 	}
-	args := []any{c.r.c.id, c.expected, next, whole}
-	for i, name := range c.repositories {
-		keys = append(keys, repositoryKey(name))
-		args = append(args, name, len(c.args[i])/3)
-		args = append(args, c.args[i]...)
-	}
-	reply, err := publishScript.Run(c.r.ctx, c.r.c.cfg.Redis, keys, args...).Slice()
-	if err != nil {
-		return nil, nil, err
-	}
-	switch status, _ := reply[0].(string); status {
-	case "lost":
-		return nil, nil, errLost
-	case "damaged":
-		return nil, nil, &DamagedError{Key: fmt.Sprint(reply[1]), Reason: fmt.Sprintf("is a %v", reply[2])}
-	}
-	for _, name := range reply[1].([]any) {
-		missing = append(missing, name.(string))
-	}
-	list := reply[2].([]any)
-	for i := 0; i+1 < len(list); i += 2 {
-		name := list[i].(string)
-		key := repositoryKey(name)
-		c.r.damaged[key] = &DamagedError{Key: key, Reason: list[i+1].(string)}
-		damaged = append(damaged, name)
-	}
-	c.r.ahead += int(reply[3].(int64))
-	return missing, damaged, nil
+	return b.Set(key, row{}.encode(), nil)
 }

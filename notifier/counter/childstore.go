@@ -95,7 +95,7 @@ func (s *childStore) turn(b *pebble.Batch) error {
 }
 
 // stored tells whether the key is there; many events list the same children.
-func stored(b *pebble.Batch, key []byte) (bool, error) {
+func stored(b pebble.Reader, key []byte) (bool, error) {
 	_, closer, err := b.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil

@@ -1,9 +1,7 @@
 package counter
 
 import (
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,8 +21,17 @@ const KeepDays = 400
 // Config says how a Counter publishes. The zero value counts on this disk only.
 type Config struct {
 	Redis redis.UniversalClient // nil: nothing is published
+	Name  string                // of the installation: registries of one name are summed; empty: "default"
 	Every time.Duration         // between two rounds; 0: 2 s
-	Whole time.Duration         // within which everything is sent again, a bucket at a time; 0: 1 h
+	Whole time.Duration         // within which all that Redis has is compared, a bit at a time; 0: 1 h
+
+	// Instance is the same for all processes that can't run at the same time
+	// since they lock the same folder, and differs in a copy of that folder.
+	Instance string
+	Host     string                    // shown to the operator
+	Last     func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
+	Asking   time.Duration             // how long the first Fold waits for Redis; 0: 3 s
+	Watch    time.Duration             // how long another folder's record is watched for signs of life; 0: 45 s
 
 	MaxChildren int                    // children of indexes kept on disk; 0: 1<<20
 	Learn       func(keys ...ChildKey) // told the children that other replicas found; nil: not asked for
@@ -36,18 +43,27 @@ type Config struct {
 
 // Counter folds facts into numbers. Safe for concurrent use.
 type Counter struct {
-	db  *store.Store
-	cfg Config
-	log *slog.Logger
-	id  string
+	db   *store.Store
+	cfg  Config
+	log  *slog.Logger
+	keys keyspace
+	run  string // of this process; empty without Redis
+
+	atOpen   positions // what was folded when Open was called
+	replayed positions // events up to here were in the journal then
 
 	mu       sync.Mutex // one fold at a time; also guards what follows
+	own      own
+	told     bool // what Redis has is known
+	blind    bool // events that were in the journal before were folded before that was known
 	cursors  map[string]uint64
-	marked   uint64 // stamp of the last dirty mark
 	children childStore
 
-	publishing sync.Mutex // one round at a time; also guards sent
-	sent       sent
+	publishing sync.Mutex // one round at a time; also guards publisher
+	publisher  publisher
+	asked      chan struct{} // closed when Redis was asked once, whatever it said
+	askedOnce  sync.Once
+	wake       chan struct{} // has room for one: a reader saw that Redis lost something
 
 	status status
 }
@@ -61,6 +77,12 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 	if cfg.Whole == 0 {
 		cfg.Whole = time.Hour
 	}
+	if cfg.Asking == 0 {
+		cfg.Asking = 3 * time.Second
+	}
+	if cfg.Watch == 0 {
+		cfg.Watch = 45 * time.Second
+	}
 	if cfg.MaxChildren == 0 {
 		cfg.MaxChildren = 1 << 20
 	}
@@ -71,28 +93,16 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Counter{db: db, cfg: cfg, log: log.With("component", "counter"), cursors: map[string]uint64{}}
-	for _, load := range []func() error{c.loadID, c.loadCursors, c.loadChildren, c.loadGenerations} {
+	c := &Counter{
+		db: db, cfg: cfg, log: log.With("component", "counter"), keys: newKeyspace(cfg.Name),
+		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	for _, load := range []func() error{c.takeOver, c.loadCursors, c.loadChildren, c.loadOwn} {
 		if err := load(); err != nil {
 			return nil, fmt.Errorf("open counters: %w", err)
 		}
 	}
 	return c, nil
-}
-
-func (c *Counter) loadID() error {
-	val, closer, err := c.db.Get([]byte(idKey))
-	if err == nil {
-		c.id = string(val)
-		return closer.Close()
-	}
-	if !errors.Is(err, pebble.ErrNotFound) {
-		return err
-	}
-	var b [8]byte
-	rand.Read(b[:])
-	c.id = hex.EncodeToString(b[:])
-	return c.db.Set([]byte(idKey), []byte(c.id), pebble.Sync)
 }
 
 func (c *Counter) loadCursors() error {
@@ -105,19 +115,23 @@ func (c *Counter) loadCursors() error {
 	})
 }
 
+// positions are the last events in the numbers, by stream. The caller has c.mu.
+func (c *Counter) positions() positions {
+	p := positions{}
+	for name, seq := range c.cursors {
+		stream := name[len(name)-1]
+		p[stream] = max(p[stream], seq)
+	}
+	return p
+}
+
 // Latest gives the last event of a stream that is in the numbers, under
 // whatever id its journal had then; 0 if none is. Read on from here: a journal
 // that takes a new id never uses a number again.
 func (c *Counter) Latest(stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var latest uint64
-	for name, seq := range c.cursors {
-		if name[len(name)-1] == stream {
-			latest = max(latest, seq)
-		}
-	}
-	return latest
+	return c.positions()[stream]
 }
 
 // Cursor gives the last event of a journal's stream that is in the numbers

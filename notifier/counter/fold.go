@@ -1,10 +1,10 @@
 package counter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,10 +21,13 @@ import (
 //
 // A push of a digest that this disk has seen pushed to the same repository
 // under another tag counts as a retag too.
+//
+// The first Fold of a process asks Redis what it has, for Config.Asking at most.
 func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: %q can't be the id of a journal", journal)
 	}
+	c.meet()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if upTo <= c.cursors[cursorName(journal, stream)] {
@@ -43,7 +46,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 
 func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
 	b := c.db.NewIndexedBatch()
-	if err := c.fold(b, journal, facts); err != nil {
+	if err := c.fold(b, stream, facts); err != nil {
 		return err
 	}
 	if err := b.Set(cursorKey(journal, stream), binary.BigEndian.AppendUint64(nil, upTo), nil); err != nil {
@@ -57,29 +60,65 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 	return c.db.Commit(b, pebble.Sync)
 }
 
-func (c *Counter) fold(b *pebble.Batch, journal string, facts []Fact) error {
-	f := folding{c: c, b: b, journal: journal, oldest: dayOf(c.cfg.Now().AddDate(0, 0, 1-KeepDays)), rows: map[rowID]*row{}}
+func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
+	now := c.cfg.Now()
+	f := folding{
+		c: c, b: b, now: now, today: dayOf(now),
+		tomorrow: now.Add(24 * time.Hour), oldest: dayOf(now) + 1 - KeepDays,
+		rows: map[rowAt]*row{},
+	}
 	c.children.begin()
-	for _, fact := range facts {
-		if err := f.add(fact); err != nil {
+	for i := range facts {
+		f.to = c.target(stream, facts[i].Seq)
+		if err := f.add(&facts[i]); err != nil {
 			return err
 		}
 	}
 	return f.write()
 }
 
-// folding is one batch in the making.
-type folding struct {
-	c       *Counter
-	b       *pebble.Batch
-	journal string
-	oldest  string // day
-	rows    map[rowID]*row
+// target is how the keys of the rows begin and end that an event counts in.
+// The caller has c.mu.
+func (c *Counter) target(stream uint8, seq uint64) target {
+	switch {
+	case c.cfg.Redis == nil:
+		return target{basePrefix, c.own.epoch().end()}
+	case seq != 0 && seq <= c.own.Skip[stream]:
+		return target{basePrefix, elsewhere.end()}
+	case seq != 0 && seq <= c.replayed[stream]:
+		c.blind = c.blind || !c.told
+		return target{pendingPrefix, replay + c.run}
+	}
+	return target{pendingPrefix, fresh + c.run}
 }
 
-func (f *folding) add(fact Fact) error {
+type target struct{ prefix, end string }
+
+func (t target) key(id rowID) []byte { return []byte(t.prefix + id.key() + t.end) }
+
+type rowAt struct {
+	rowID
+	target
+}
+
+// folding is one batch in the making.
+type folding struct {
+	c        *Counter
+	b        *pebble.Batch
+	now      time.Time
+	today    int64
+	tomorrow time.Time
+	oldest   int64 // day that still has numbers of its own
+	to       target
+	rows     map[rowAt]*row
+}
+
+func (f *folding) add(fact *Fact) error {
 	if err := f.c.children.store(f.b, fact.Repository, fact.Children); err != nil {
 		return err
+	}
+	if fact.Gone {
+		return f.gone(fact)
 	}
 	if fact.Class == "" {
 		return nil
@@ -104,8 +143,8 @@ func (f *folding) add(fact Fact) error {
 	return f.count(fact, Retag.index())
 }
 
-func (f *folding) count(fact Fact, class int) error {
-	total, err := f.row(rowID{fact.Repository, totals, "", f.journal})
+func (f *folding) count(fact *Fact, class int) error {
+	total, err := f.row(rowID{fact.Repository, totals, ""})
 	if err != nil {
 		return err
 	}
@@ -113,23 +152,30 @@ func (f *folding) count(fact Fact, class int) error {
 	if !fact.Time.IsZero() {
 		switch fact.Class {
 		case Pull:
-			total.lastPull = max(total.lastPull, fact.Time.UnixMilli())
+			total.lastPull = later(total.lastPull, fact.Time.UnixMilli(), f.now)
 		case Push:
-			total.lastPush = max(total.lastPush, fact.Time.UnixMilli())
+			total.lastPush = later(total.lastPush, fact.Time.UnixMilli(), f.now)
 		}
 	}
 	if fact.Tag != "" {
-		tag, err := f.row(rowID{fact.Repository, perTag, fact.Tag, f.journal})
+		tag, err := f.row(rowID{fact.Repository, perTag, fact.Tag})
 		if err != nil {
 			return err
 		}
 		tag.counts[class]++
+		if fact.Class == Push {
+			tag.gone = there
+		}
 	}
 	day := dayOf(fact.Time)
+	if fact.Time.After(f.tomorrow) {
+		// The clock was ahead when it happened. When that was is not known.
+		day = f.today
+	}
 	if fact.Time.IsZero() || day < f.oldest {
 		return nil
 	}
-	today, err := f.row(rowID{fact.Repository, perDay, day, f.journal})
+	today, err := f.row(rowID{fact.Repository, perDay, dayName(day)})
 	if err != nil {
 		return err
 	}
@@ -137,59 +183,62 @@ func (f *folding) count(fact Fact, class int) error {
 	return nil
 }
 
+// gone notes that a tag was deleted. Its row is dropped when it stays so.
+func (f *folding) gone(fact *Fact) error {
+	if fact.Repository == "" || fact.Tag == "" {
+		return nil
+	}
+	tag, err := f.row(rowID{fact.Repository, perTag, fact.Tag})
+	if err != nil {
+		return err
+	}
+	tag.gone = goneOn(f.today)
+	return nil
+}
+
 func (f *folding) row(id rowID) (*row, error) {
-	if r, ok := f.rows[id]; ok {
+	at := rowAt{id, f.to}
+	if r, ok := f.rows[at]; ok {
 		return r, nil
 	}
-	r, _, err := readRow(f.c.db, id.suffix())
+	r, _, err := readRow(f.c.db, f.to.key(id))
 	if err != nil {
 		return nil, err
 	}
-	f.rows[id] = &r
+	f.rows[at] = &r
 	return &r, nil
 }
 
 func (f *folding) write() error {
-	for id, r := range f.rows {
-		suffix := id.suffix()
-		if err := f.b.Set([]byte(rowPrefix+suffix), r.encode(), nil); err != nil {
-			return err
+	for at, r := range f.rows {
+		if at.prefix == basePrefix && !r.counted() {
+			continue // a tag that nobody counted was deleted
 		}
-		if err := f.c.mark(f.b, suffix); err != nil {
+		if err := f.b.Set(at.target.key(at.rowID), r.encode(), nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mark notes that a row waits to be sent. The stamp tells a mark from a later
-// one on the same row. The caller has c.mu.
-func (c *Counter) mark(b *pebble.Batch, suffix string) error {
-	if c.cfg.Redis == nil {
-		return nil
-	}
-	c.marked++
-	return b.Set([]byte(dirtyPrefix+suffix), binary.BigEndian.AppendUint64(nil, c.marked), nil)
-}
-
 // pushedBefore notes the push, and tells whether there was one of the same
 // digest under another tag.
-func (f *folding) pushedBefore(fact Fact) (bool, error) {
-	prefix := pushedKey(fact.Repository, fact.Digest, "")
+func (f *folding) pushedBefore(fact *Fact) (bool, error) {
 	own := pushedKey(fact.Repository, fact.Digest, fact.Tag)
+	prefix := own[:len(own)-4]
 	iter, err := f.b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return false, err
 	}
-	other := iter.First() && (!slices.Equal(iter.Key(), own) || iter.Next())
+	other := iter.First() && (!bytes.Equal(iter.Key(), own) || iter.Next())
 	if err := errors.Join(iter.Error(), iter.Close()); err != nil {
 		return false, err
 	}
-	return other, f.b.Set(own, []byte(dayOf(f.c.cfg.Now())), nil)
+	return other, f.b.Set(own, binary.AppendUvarint(nil, uint64(f.today)), nil)
 }
 
-func readRow(r pebble.Reader, suffix string) (row, bool, error) {
-	val, closer, err := r.Get([]byte(rowPrefix + suffix))
+func readRow(r pebble.Reader, key []byte) (row, bool, error) {
+	val, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return row{}, false, nil
 	}
@@ -199,9 +248,7 @@ func readRow(r pebble.Reader, suffix string) (row, bool, error) {
 	defer closer.Close()
 	out, err := decodeRow(val)
 	if err != nil {
-		return row{}, false, fmt.Errorf("%w at %q", err, suffix)
+		return row{}, false, fmt.Errorf("%w at %q", err, key)
 	}
 	return out, true, nil
 }
-
-func dayOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -1,54 +1,45 @@
 package counter
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // The names of all keys, in the store and in Redis, are made here.
 //
-// Repositories are spread over buckets. A bucket is one slot of a Redis
-// Cluster, so whatever a shard loses, it loses together with the generation
-// that tells us so.
-const buckets = 16
-
-const hexDigits = "0123456789abcdef"
-
-func bucketOf(repository string) byte {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(repository) {
-		h = (h ^ uint32(repository[i])) * 16777619
-	}
-	return hexDigits[(h>>16^h)%buckets]
-}
-
 // Keys in the store:
 //
-//	c/id                                  id of the store, random
 //	c/c/JOURNAL 0 STREAM                  cursor
-//	c/d/ROW                               this row waits to be sent to Redis
-//	c/g/REPOSITORY 0 DIGEST 0 TAG         a push that was seen, for retags
+//	c/h/DIGEST TAG                        a push that was seen, both hashed, for retags: its day
 //	c/k/GENERATION CHILD                  child of an index
-//	c/n/ROW                               numbers
-//	c/p/BUCKET                            generation of the bucket in Redis
+//	c/o                                   who this folder is to Redis (own)
+//	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    numbers that Redis has, or all if there is no Redis
+//	c/s/REPOSITORY 0 EPOCH PLACE          a place of a tag that is free again
+//	c/t                                   since when the clock is steady
+//	c/u/REPOSITORY 0 KIND NAME 0 RUN      what was counted since
 //
-//	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
+// EPOCH numbers the ids under which this folder's numbers are in Redis; RUN is
+// whether a fact was replayed and which process counted it.
 const (
-	idKey        = "c/id"
-	cursorPrefix = "c/c/"
-	dirtyPrefix  = "c/d/"
-	pushedPrefix = "c/g/"
-	childPrefix  = "c/k/"
-	rowPrefix    = "c/n/"
-	genPrefix    = "c/p/"
+	ownKey        = "c/o"
+	clockKey      = "c/t"
+	cursorPrefix  = "c/c/"
+	pushedPrefix  = "c/h/"
+	childPrefix   = "c/k/"
+	basePrefix    = "c/r/"
+	freePrefix    = "c/s/"
+	pendingPrefix = "c/u/"
 )
 
 type kind byte
 
 const (
 	totals kind = 'a' // without a name
-	perDay kind = 'd' // 2006-01-02
+	perDay kind = 'd' // days since 1970, UTC
 	perTag kind = 't'
 )
 
@@ -57,36 +48,62 @@ type rowID struct {
 	repository string
 	kind       kind
 	name       string
-	journal    string
 }
 
-func (r rowID) suffix() string {
-	return string(bucketOf(r.repository)) + r.repository + "\x00" + string(r.kind) + r.name + "\x00" + r.journal
+// key is the row's key in the store without its prefix and its end.
+func (r rowID) key() string { return r.repository + "\x00" + string(r.kind) + r.name + "\x00" }
+
+// parseRow takes a row's key, without its prefix, apart.
+func parseRow(key string) (id rowID, end string, err error) {
+	repository, rest, ok := strings.Cut(key, "\x00")
+	if ok && rest != "" {
+		var name string
+		if name, end, ok = strings.Cut(rest[1:], "\x00"); ok {
+			return rowID{repository, kind(rest[0]), name}, end, nil
+		}
+	}
+	return rowID{}, "", fmt.Errorf("damaged key %q", key)
 }
 
-// parseRow is the inverse of suffix.
-func parseRow(suffix string) (rowID, error) {
-	bad := func() (rowID, error) { return rowID{}, fmt.Errorf("damaged key %q", suffix) }
-	if suffix == "" {
-		return bad()
+// epoch numbers this folder's ids from 1. Rows of epoch elsewhere are numbers
+// that other ids have in Redis.
+type epoch uint64
+
+const elsewhere epoch = 0
+
+func (e epoch) end() string { return string(binary.AppendUvarint(nil, uint64(e))) }
+
+func baseKey(id rowID, e epoch) []byte { return []byte(basePrefix + id.key() + e.end()) }
+
+func pendingKey(id rowID, run string) []byte { return []byte(pendingPrefix + id.key() + run) }
+
+// rowStart is how the keys of a repository's rows begin; kind 0 for all kinds.
+func rowStart(prefix, repository string, k kind) []byte {
+	b := []byte(prefix + repository + "\x00")
+	if k != 0 {
+		b = append(b, byte(k))
 	}
-	repository, rest, ok := strings.Cut(suffix[1:], "\x00")
-	if !ok || rest == "" {
-		return bad()
-	}
-	name, journal, ok := strings.Cut(rest[1:], "\x00")
-	if !ok {
-		return bad()
-	}
-	return rowID{repository, kind(rest[0]), name, journal}, nil
+	return b
+}
+
+func freeStart(repository string, e epoch) []byte {
+	return []byte(freePrefix + repository + "\x00" + e.end())
+}
+
+func freeKey(repository string, e epoch, place uint64) []byte {
+	return binary.BigEndian.AppendUint64(freeStart(repository, e), place)
 }
 
 func cursorKey(journal string, stream uint8) []byte {
 	return append([]byte(cursorPrefix+journal+"\x00"), stream)
 }
 
+// pushedKey hashes what is only compared: 12 bytes for a repository, a digest
+// and a tag.
 func pushedKey(repository, digest, tag string) []byte {
-	return []byte(pushedPrefix + repository + "\x00" + digest + "\x00" + tag)
+	of := sha256.Sum256([]byte(repository + "\x00" + digest))
+	to := sha256.Sum256([]byte(tag))
+	return append(append([]byte(pushedPrefix), of[:8]...), to[:4]...)
 }
 
 func childStoreKey(generation uint32, k ChildKey) []byte {
@@ -106,36 +123,69 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-// Keys in Redis.
+// Days are numbered, in UTC.
 
-const childrenKey = "tidings:children"
-
-func generationKey(bucket byte) string { return "tidings:{" + string(bucket) + "}:generation" }
-
-func repositoriesKey(bucket byte) string { return "tidings:{" + string(bucket) + "}:repositories" }
-
-func repositoryKey(name string) string {
-	return "tidings:{" + string(bucketOf(name)) + "}:repository:" + name
-}
-
-// Fields of a repository's hash: these, and for each journal what it gave to
-// them (from/JOURNAL/FIELD), and whether all of it is there (whole/JOURNAL).
-
-func (r rowID) field(c Class) string {
-	switch r.kind {
-	case perDay:
-		return dayField(r.name, c)
-	case perTag:
-		return "tag/" + r.name + "/" + string(c)
+func dayOf(t time.Time) int64 {
+	s := t.Unix()
+	if s < 0 {
+		return 0
 	}
-	return totalField(c)
+	return s / (24 * 3600)
 }
 
-func totalField(c Class) string { return "total/" + string(c) }
+func dayName(day int64) string { return strconv.FormatInt(day, 10) }
 
-func dayField(day string, c Class) string { return "day/" + day + "/" + string(c) }
+func parseDay(name string) (int64, bool) {
+	day, err := strconv.ParseInt(name, 10, 64)
+	return day, err == nil
+}
+
+func dateOf(day int64) string { return time.Unix(day*24*3600, 0).UTC().Format(time.DateOnly) }
+
+// keyspace makes the keys of one installation in Redis. All are in one slot of
+// a cluster: what Redis loses, it loses together.
+//
+//	{tidings:NAME}:ids           hash: id -> record
+//	{tidings:NAME}:runs          hash: run of a process -> the id that has what it counted
+//	{tidings:NAME}:children      stream of children of indexes
+//	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
+//	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
+//	{tidings:NAME}:ID:t:REPOSITORY:PLACE  hash: tag -> numbers; PLACE counts hundreds
+type keyspace string
+
+func newKeyspace(name string) keyspace {
+	if name == "" {
+		name = "default"
+	}
+	return keyspace("{tidings:" + name + "}:")
+}
 
 const (
-	lastPullField = "last/pull" // unix milliseconds
-	lastPushField = "last/push"
+	shards       = 64  // of the names of repositories
+	tagsInHash   = 100 // few enough that Redis keeps them without pointers
+	repositories = "n:"
 )
+
+func (k keyspace) ids() string      { return string(k) + "ids" }
+func (k keyspace) runs() string     { return string(k) + "runs" }
+func (k keyspace) children() string { return string(k) + "children" }
+
+func (k keyspace) shard(id string, shard int) string {
+	return string(k) + id + ":" + repositories + strconv.Itoa(shard)
+}
+
+func (k keyspace) totals(id, repository string) string { return k.shard(id, shardOf(repository)) }
+
+func (k keyspace) days(id, repository string) string { return string(k) + id + ":d:" + repository }
+
+func (k keyspace) tags(id, repository string, hash uint64) string {
+	return string(k) + id + ":t:" + repository + ":" + strconv.FormatUint(hash, 10)
+}
+
+func shardOf(repository string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(repository) {
+		h = (h ^ uint32(repository[i])) * 16777619
+	}
+	return int((h>>16 ^ h) % shards)
+}

@@ -13,80 +13,78 @@ import (
 // maxTags bounds what one look at a repository takes.
 const maxTags = 10_000
 
+// Numbers of this disk are those that Redis has, under any of this folder's
+// ids, and those that wait.
+var localPrefixes = []string{basePrefix, pendingPrefix}
+
 // Repositories lists what was counted on this disk.
 func (c *Counter) Repositories(ctx context.Context) ([]Totals, error) {
-	iter, err := c.db.NewIter(&pebble.IterOptions{LowerBound: []byte(rowPrefix), UpperBound: after([]byte(rowPrefix))})
-	if err != nil {
-		return nil, fmt.Errorf("list repositories: %w", err)
-	}
-	defer iter.Close()
-	var list []Totals
-	for ok := iter.First(); ok; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		id, err := parseRow(string(iter.Key()[len(rowPrefix):]))
-		if err != nil {
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	sums := map[string]row{}
+	for _, prefix := range localPrefixes {
+		if err := c.addTotals(ctx, snap, prefix, sums); err != nil {
 			return nil, fmt.Errorf("list repositories: %w", err)
 		}
-		var sum row
-		ok, err = addRows(iter, rowStart(id.repository, totals), &sum)
-		if err != nil {
-			return nil, fmt.Errorf("list repositories: %w", err)
-		}
-		list = append(list, sum.totals(id.repository))
-		if ok {
-			ok = iter.SeekGE(after(rowStart(id.repository, 0)))
-		}
 	}
-	if err := iter.Error(); err != nil {
-		return nil, fmt.Errorf("list repositories: %w", err)
+	list := make([]Totals, 0, len(sums))
+	for name, sum := range sums {
+		list = append(list, sum.totals(name))
 	}
 	slices.SortFunc(list, func(a, b Totals) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-// addRows adds up the rows from where iter is while their keys begin with
-// prefix, and tells whether there is one behind them.
-func addRows(iter *pebble.Iterator, prefix []byte, sum *row) (more bool, err error) {
-	for ; iter.Valid() && strings.HasPrefix(string(iter.Key()), string(prefix)); iter.Next() {
+func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]row) error {
+	iter, err := snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
+	if err != nil {
+		return err
+	}
+	defer iter.Close()
+	for ok := iter.First(); ok; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		id, _, err := parseRow(string(iter.Key()[len(prefix):]))
+		if err != nil {
+			return err
+		}
+		if id.kind != totals {
+			ok = iter.SeekGE(after(rowStart(prefix, id.repository, 0)))
+			continue
+		}
 		r, err := decodeRow(iter.Value())
 		if err != nil {
-			return false, fmt.Errorf("%w at %q", err, iter.Key())
+			return fmt.Errorf("%w at %q", err, iter.Key())
 		}
-		sum.add(r)
+		if r.counted() {
+			sums[id.repository] = sums[id.repository].with(r, c.cfg.Now())
+		}
+		ok = iter.Next()
 	}
-	return iter.Valid(), iter.Error()
-}
-
-// rowStart is how the keys of a repository's rows begin; kind 0 for all kinds.
-func rowStart(repository string, k kind) []byte {
-	b := []byte(rowPrefix + string(bucketOf(repository)) + repository + "\x00")
-	if k != 0 {
-		b = append(b, byte(k))
-	}
-	return b
+	return iter.Error()
 }
 
 // Repository gives the numbers that this disk has of one repository; of its
 // tags, 10,000 at most.
 func (c *Counter) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
 	var sum row
 	found := false
-	err := c.rows(ctx, rowStart(name, totals), func(_ rowID, r row) bool {
-		sum.add(r)
-		found = true
+	err := c.rows(ctx, snap, name, totals, func(_ rowID, r row) bool {
+		sum = sum.with(r, c.cfg.Now())
+		found = found || r.counted()
 		return true
 	})
 	tags := map[string]row{}
 	if err == nil {
-		err = c.rows(ctx, rowStart(name, perTag), func(id rowID, r row) bool {
+		err = c.rows(ctx, snap, name, perTag, func(id rowID, r row) bool {
 			t, known := tags[id.name]
-			if !known && len(tags) == maxTags {
-				return false
+			if !r.counted() || !known && len(tags) == maxTags {
+				return len(tags) < maxTags
 			}
-			t.add(r)
-			tags[id.name] = t
+			tags[id.name] = t.with(r, c.cfg.Now())
 			return true
 		})
 	}
@@ -102,11 +100,14 @@ func (c *Counter) Repository(ctx context.Context, name string) (Totals, map[stri
 
 // Daily gives the numbers of the last days that this disk has.
 func (c *Counter) Daily(ctx context.Context, name string, days int) ([]Day, error) {
-	byDay := map[string]row{}
-	err := c.rows(ctx, rowStart(name, perDay), func(id rowID, r row) bool {
-		d := byDay[id.name]
-		d.add(r)
-		byDay[id.name] = d
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	byDate := map[string]row{}
+	err := c.rows(ctx, snap, name, perDay, func(id rowID, r row) bool {
+		if day, ok := parseDay(id.name); ok {
+			date := dateOf(day)
+			byDate[date] = byDate[date].with(r, c.cfg.Now())
+		}
 		return true
 	})
 	if err != nil {
@@ -114,33 +115,35 @@ func (c *Counter) Daily(ctx context.Context, name string, days int) ([]Day, erro
 	}
 	list := lastDays(c.cfg.Now(), days)
 	for i := range list {
-		list[i].Counts = byDay[list[i].Date].byClass()
+		list[i].Counts = byDate[list[i].Date].byClass()
 	}
 	return list, nil
 }
 
 var errStop = errors.New("enough")
 
-func (c *Counter) rows(ctx context.Context, prefix []byte, visit func(rowID, row) bool) error {
-	err := scan(c.db, prefix, func(key, val []byte) error {
-		if err := ctx.Err(); err != nil {
+func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k kind, visit func(rowID, row) bool) error {
+	for _, prefix := range localPrefixes {
+		err := scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			id, _, err := parseRow(string(key[len(prefix):]))
+			if err != nil {
+				return err
+			}
+			r, err := decodeRow(val)
+			if err != nil {
+				return fmt.Errorf("%w at %q", err, key)
+			}
+			if !visit(id, r) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
 			return err
 		}
-		id, err := parseRow(string(key[len(rowPrefix):]))
-		if err != nil {
-			return err
-		}
-		r, err := decodeRow(val)
-		if err != nil {
-			return fmt.Errorf("%w at %q", err, key)
-		}
-		if !visit(id, r) {
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errStop) {
-		return nil
 	}
-	return err
+	return nil
 }

@@ -1,69 +1,299 @@
 package counter
 
 import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-// pruneAtATime bounds how long a fold waits for Prune.
-const pruneAtATime = 1000
+const (
+	// keepMore days are kept behind KeepDays, for a clock that was ahead made
+	// days that never were, and they must not take the place of others.
+	keepMore = 14
+	// keepGone is how many days a tag that was deleted keeps its numbers.
+	keepGone = 30
+	// steadyFor is how long a clock must not have jumped before it is believed.
+	steadyFor = 48 * time.Hour
+	// mayPass is how far a clock may move between two looks at it.
+	mayPass = 7 * 24 * time.Hour
+	// disagree is how far Redis' clock may be from ours.
+	disagree = 24 * time.Hour
 
-// Prune drops numbers by day, and what was kept to know a retag, when they are
-// older than KeepDays. Totals and tags stay. Run calls it.
+	dayMillis = 24 * 3600 * 1000
+)
+
+// Prune drops what no promise needs any more. Run calls it. Totals stay.
+//
+//   - Of each repository, the newest days are kept, KeepDays and a few more.
+//     They are counted, not compared with a clock, so that a clock that is wrong
+//     drops nothing.
+//   - Days in the future, numbers of tags that were deleted a while ago, and what
+//     was kept to know a retag go by the clock, but only when that has been
+//     steady for two days and Redis' clock, if there is one, agrees.
 func (c *Counter) Prune() error {
-	oldest := dayOf(c.cfg.Now().AddDate(0, 0, 1-KeepDays))
-	err := c.drop([]byte(rowPrefix), func(key, _ []byte) bool {
-		id, err := parseRow(string(key[len(rowPrefix):]))
-		return err == nil && id.kind == perDay && id.name < oldest
-	})
+	believed, err := c.believe()
 	if err != nil {
-		return fmt.Errorf("drop old days: %w", err)
+		return fmt.Errorf("look at the clock: %w", err)
 	}
-	err = c.drop([]byte(pushedPrefix), func(_, day []byte) bool { return string(day) < oldest })
+	if err := c.pruneRows(believed); err != nil {
+		return fmt.Errorf("drop old numbers: %w", err)
+	}
+	if !believed {
+		return nil
+	}
+	oldest := dayOf(c.cfg.Now()) + 1 - KeepDays
+	err = c.drop([]byte(pushedPrefix), func(val []byte) bool {
+		day, n := binary.Uvarint(val)
+		return n > 0 && int64(day) < oldest
+	})
 	if err != nil {
 		return fmt.Errorf("drop old pushes: %w", err)
 	}
 	return nil
 }
 
-func (c *Counter) drop(prefix []byte, old func(key, val []byte) bool) error {
-	var keys []string
-	flush := func() error {
-		defer func() { keys = keys[:0] }()
-		return c.delete(keys)
+// steady is since when the clock has not jumped, and when it was looked at last.
+type steady struct{ Since, Last time.Time }
+
+// believe tells whether the clock can be believed.
+func (c *Counter) believe() (bool, error) {
+	now := c.cfg.Now()
+	c.mu.Lock()
+	ahead, asked := c.publisher.ahead, c.publisher.aheadAt
+	c.mu.Unlock()
+	raw, err := store.Read(c.db, []byte(clockKey))
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return false, err
 	}
-	err := scan(c.db, prefix, func(key, val []byte) error {
-		if !old(key, val) {
-			return nil
-		}
-		if keys = append(keys, string(key)); len(keys) < pruneAtATime {
-			return nil
-		}
-		return flush()
-	})
-	if err != nil {
-		return err
+	var s steady
+	if err != nil || json.Unmarshal(raw, &s) != nil || now.Before(s.Last) || now.Sub(s.Last) > mayPass {
+		s.Since = now
 	}
-	return flush()
+	s.Last = now
+	if raw, err = json.Marshal(s); err != nil {
+		return false, err
+	}
+	if err := c.db.Set([]byte(clockKey), raw, pebble.NoSync); err != nil {
+		return false, err
+	}
+	if !asked.IsZero() && ahead.Abs() > disagree {
+		return false, nil
+	}
+	return now.Sub(s.Since) >= steadyFor, nil
 }
 
-func (c *Counter) delete(keys []string) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b := c.db.NewBatch()
-	for _, key := range keys {
-		if err := b.Delete([]byte(key), nil); err != nil {
-			return err
-		}
-		if len(key) > len(rowPrefix) && key[:len(rowPrefix)] == rowPrefix {
-			if err := c.mark(b, key[len(rowPrefix):]); err != nil {
+// pruneRows goes over all rows, a repository at a time.
+func (c *Counter) pruneRows(believed bool) error {
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	p := pruning{c: c, believed: believed, today: dayOf(c.cfg.Now())}
+	for _, prefix := range []string{basePrefix, pendingPrefix} {
+		err := scan(snap, []byte(prefix), func(key, val []byte) error {
+			id, end, err := parseRow(string(key[len(prefix):]))
+			if err != nil {
 				return err
 			}
+			if id.repository != p.repository {
+				if err := p.finish(); err != nil {
+					return err
+				}
+				p.repository = id.repository
+			}
+			return p.look(prefix, id, end, val)
+		})
+		if err == nil {
+			err = p.finish()
+		}
+		if err != nil {
+			return err
+		}
+		p.repository = ""
+	}
+	return p.flush()
+}
+
+type pruning struct {
+	c        *Counter
+	believed bool
+	today    int64
+
+	repository string
+	future     []dayRow // totals that have a time in the future
+	last       row      // with the newest days that have a pull or a push, as times
+	days       []dayRow // oldest first
+	seen       int      // different days
+	out        []dayRow
+}
+
+// dayRow is a row that may go.
+type dayRow struct {
+	prefix string
+	id     rowID
+	end    string
+	day    int64
+}
+
+func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
+	r := dayRow{prefix: prefix, id: id, end: end}
+	numbers, err := decodeRow(val)
+	if err != nil {
+		return fmt.Errorf("%w at %q", err, id.key())
+	}
+	switch id.kind {
+	case totals:
+		if tomorrow := (p.today + 2) * dayMillis; p.believed && max(numbers.lastPull, numbers.lastPush) >= tomorrow {
+			p.future = append(p.future, r)
+		}
+	case perDay:
+		day, ok := parseDay(id.name)
+		if !ok {
+			return nil
+		}
+		r.day = day
+		if p.believed && day > p.today+2 {
+			return p.drop(r)
+		}
+		if numbers.counts[Pull.index()] > 0 {
+			p.last.lastPull = day * dayMillis
+		}
+		if numbers.counts[Push.index()] > 0 {
+			p.last.lastPush = day * dayMillis
+		}
+		if n := len(p.days); n == 0 || p.days[n-1].day != day {
+			p.seen++
+		}
+		p.days = append(p.days, r)
+	case perTag:
+		if since, ok := numbers.gone.day(); ok && p.believed && prefix == basePrefix && since+keepGone <= p.today && since <= p.today {
+			return p.drop(r)
+		}
+	}
+	return nil
+}
+
+// finish drops the oldest days of a repository when it has too many, and puts
+// days in place of times that a clock made which was ahead.
+func (p *pruning) finish() error {
+	for _, r := range p.future {
+		if err := p.c.setBack(r, p.last, (p.today+2)*dayMillis); err != nil {
+			return err
+		}
+	}
+	p.future, p.last = nil, row{}
+	days := p.days
+	for i := 0; p.seen > KeepDays+keepMore && i < len(days); i++ {
+		if err := p.drop(days[i]); err != nil {
+			return err
+		}
+		if i+1 == len(days) || days[i+1].day != days[i].day {
+			p.seen--
+		}
+	}
+	p.days, p.seen = nil, 0
+	return nil
+}
+
+func (p *pruning) drop(r dayRow) error {
+	if p.out = append(p.out, r); len(p.out) < writeAtATime {
+		return nil
+	}
+	return p.flush()
+}
+
+func (p *pruning) flush() error {
+	rows := p.out
+	p.out = nil
+	if len(rows) == 0 {
+		return nil
+	}
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.db.NewIndexedBatch()
+	for _, r := range rows {
+		if err := c.dropRow(b, r, p); err != nil {
+			return err
 		}
 	}
 	return c.db.Commit(b, pebble.NoSync)
+}
+
+// dropRow drops a row, unless its tag was pushed again meanwhile. One that
+// Redis has is emptied and sent once more, and goes when Redis has dropped it
+// too. The caller has c.mu.
+func (c *Counter) dropRow(b *pebble.Batch, r dayRow, p *pruning) error {
+	key := []byte(r.prefix + r.id.key() + r.end)
+	now, _, err := readRow(b, key)
+	if err != nil {
+		return err
+	}
+	if r.id.kind == perTag {
+		waits, err := stored(b, pendingKey(r.id, fresh+c.run))
+		if err != nil || waits {
+			return err // it has news, and its turn comes again
+		}
+	}
+	if r.prefix == basePrefix && r.end == c.own.epoch().end() && c.cfg.Redis != nil {
+		if err := b.Set(key, row{place: now.place}.encode(), nil); err != nil {
+			return err
+		}
+		return c.remember(b, r.id)
+	}
+	if err := b.Delete(key, nil); err != nil || r.id.kind != perTag || now.place == 0 || r.end == elsewhere.end() {
+		return err
+	}
+	e, _ := binary.Uvarint([]byte(r.end))
+	return b.Set(freeKey(r.id.repository, epoch(e), now.place), nil, nil)
+}
+
+// setBack puts the times of last in place of those that are not before a limit.
+func (c *Counter) setBack(r dayRow, last row, limit int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.db.NewIndexedBatch()
+	key := []byte(r.prefix + r.id.key() + r.end)
+	now, _, err := readRow(b, key)
+	if err != nil {
+		return err
+	}
+	if now.lastPull >= limit {
+		now.lastPull = last.lastPull
+	}
+	if now.lastPush >= limit {
+		now.lastPush = last.lastPush
+	}
+	if err := b.Set(key, now.encode(), nil); err != nil {
+		return err
+	}
+	if r.prefix == basePrefix && r.end == c.own.epoch().end() && c.cfg.Redis != nil {
+		if err := c.remember(b, r.id); err != nil {
+			return err
+		}
+	}
+	return c.db.Commit(b, pebble.NoSync)
+}
+
+// drop deletes keys under a prefix whose values are old.
+func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
+	b, n := c.db.NewBatch(), 0
+	err := scan(c.db, prefix, func(key, val []byte) error {
+		if !old(val) {
+			return nil
+		}
+		if err := b.Delete(key, nil); err != nil {
+			return err
+		}
+		if n++; n%writeAtATime != 0 {
+			return nil
+		}
+		defer func() { b = c.db.NewBatch() }()
+		return c.db.Commit(b, pebble.NoSync)
+	})
+	return errors.Join(err, c.db.Commit(b, pebble.NoSync))
 }

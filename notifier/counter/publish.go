@@ -2,15 +2,12 @@ package counter
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/redis/go-redis/v9"
 )
 
 // DamagedError says that a key in Redis is not what it should be. The others
@@ -24,34 +21,36 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("redis key %q %s: somebody else wrote it; delete it, and the numbers are sent again", e.Key, e.Reason)
 }
 
-// errLost means that a bucket in Redis is not as our last call left it.
-var errLost = errors.New("redis has lost numbers")
+// heartbeat is how often a record in Redis changes at least. Another folder
+// that watches it takes the id when it does not.
+const heartbeat = 10 * time.Second
 
-// sent is what Redis has if it has lost nothing.
-type sent struct {
-	generation [buckets]string // "": not known, so everything is sent
-	refresh    int             // the bucket that is sent whole at refreshAt
-	refreshAt  time.Time
+// publisher is what a Counter knows of Redis.
+type publisher struct {
+	claimed   bool            // the id is this process's
+	taken     map[string]bool // runs that were entered for this folder's ids
+	watched   string          // another folder's record, since watchedAt
+	watchedAt time.Time
+	wroteAt   time.Time       // when the record was written last
+	restored  map[string]bool // older ids that Redis has
+	flight    *flight
+	sweep     sweep
+	good      bool // the last round was
+
 	childrenAt string // entry of the stream of children that was read last
+	saidLost   time.Time
 
-	saidLost, saidAhead time.Time // when it was logged
+	ahead   time.Duration // of Redis' clock before ours
+	aheadAt time.Time     // when that was; zero: not known
 }
 
-func (c *Counter) loadGenerations() error {
-	c.sent = sent{refreshAt: c.cfg.Now().Add(c.cfg.Whole / buckets), childrenAt: "0"}
-	if c.cfg.Redis == nil {
-		// Without Redis no row is marked, so what it had is not enough later.
-		return c.db.DeleteRange([]byte(genPrefix), after([]byte(genPrefix)), pebble.NoSync)
-	}
-	return scan(c.db, []byte(genPrefix), func(key, val []byte) error {
-		for i := range buckets {
-			if len(key) == len(genPrefix)+1 && key[len(genPrefix)] == hexDigits[i] {
-				c.sent.generation[i] = string(val)
-			}
-		}
-		return nil
-	})
+func (p *publisher) init() {
+	p.taken, p.childrenAt = map[string]bool{}, "0"
+	p.sweep.all = true
 }
+
+// startOver sends everything.
+func (p *publisher) startOver() { p.sweep, p.restored = sweep{all: true}, nil }
 
 // Publish sends what changed to Redis, and everything that Redis turns out to
 // have lost. It gives the number of rows that were sent; without Redis it does
@@ -62,17 +61,23 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	}
 	c.publishing.Lock()
 	defer c.publishing.Unlock()
-	r := &round{c: c, ctx: ctx}
-	if err = r.run(); err != nil {
+	r := &round{c: c, ctx: ctx, damaged: map[string]error{}}
+	reason := ""
+	for range 3 {
+		// What was lost while we sent is sent again at once.
+		if err = r.run(); !errors.Is(err, errLost) {
+			break
+		}
+	}
+	if err != nil {
+		reason = reasonOf(err)
 		err = fmt.Errorf("publish counters: %w", err)
 	}
+	c.publisher.good = err == nil
 	c.cfg.Metrics.published(r.rows, r.lost, err != nil, c.cfg.Now())
-	c.status.round(c.cfg.Now(), err)
-	if r.lost > 0 && c.mayLog(&c.sent.saidLost) {
-		c.log.Warn("Redis had lost numbers, which were sent again", "buckets", r.lost, "of", buckets, "rows", r.rows)
-	}
-	if r.ahead > 0 && c.mayLog(&c.sent.saidAhead) {
-		c.log.Warn("Redis holds higher numbers of this disk than the disk itself, which was set back or is a copy; the higher ones stay until the disk has caught up", "fields", r.ahead)
+	c.status.round(c.cfg.Now(), err, reason)
+	if r.lost > 0 && c.mayLog(&c.publisher.saidLost) {
+		c.log.Warn("Redis had lost numbers, which were sent again", "rows", r.rows)
 	}
 	return r.rows, err
 }
@@ -89,29 +94,54 @@ func (c *Counter) mayLog(said *time.Time) bool {
 
 // round is one Publish.
 type round struct {
-	c           *Counter
-	ctx         context.Context
-	rows        int
-	lost, ahead int
-	damaged     map[string]error // by repository, so that one is reported once
+	c         *Counter
+	ctx       context.Context
+	rows      int
+	lost      int
+	damaged   map[string]error // by key, so that one is reported once
+	snap      *pebble.Snapshot
+	releasing bool
 }
 
 func (r *round) run() error {
-	there, err := r.generations()
+	c, p := r.c, &r.c.publisher
+	ids, err := r.ids()
 	if err != nil {
+		c.askedOnce.Do(func() { close(c.asked) })
 		return err
 	}
-	r.refresh()
-	r.damaged = map[string]error{}
-	for i := range buckets {
-		err := r.bucket(i, there[i])
-		if damaged := (*DamagedError)(nil); errors.As(err, &damaged) {
-			r.damaged[damaged.Key] = damaged
-			continue
-		}
+	if err := r.landed(ids); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	known := p.claimed && ids[c.own.id()] == c.own.Record
+	c.mu.Unlock()
+	if !known {
+		err := r.claim(ids)
+		c.askedOnce.Do(func() { close(c.asked) })
 		if err != nil {
 			return err
 		}
+	}
+	c.status.others(ids, c.cfg.Now())
+
+	r.snap = c.db.NewSnapshot()
+	defer r.snap.Close()
+	if !p.sweep.all {
+		if err := r.changed(); err != nil {
+			return err
+		}
+	}
+	if err := r.compare(); err != nil {
+		return err
+	}
+	if since := c.cfg.Now().Sub(p.wroteAt); since >= heartbeat || since < 0 {
+		if err := r.touch(); err != nil {
+			return err
+		}
+	}
+	if err := r.restore(ids); err != nil {
+		return err
 	}
 	if err := r.shareChildren(); err != nil {
 		return err
@@ -123,161 +153,138 @@ func (r *round) run() error {
 	return errors.Join(all...)
 }
 
-func (r *round) generations() ([buckets]string, error) {
-	var there [buckets]string
-	cmds, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
-		for i := range buckets {
-			p.HGet(r.ctx, generationKey(hexDigits[i]), r.c.id)
-		}
-		return nil
-	})
-	for i, cmd := range cmds {
-		val, err := cmd.(*redis.StringCmd).Result()
-		if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-			return there, err
-		}
-		there[i] = val
-	}
-	if len(cmds) != buckets {
-		return there, err
-	}
-	return there, nil
-}
-
-// refresh lets one bucket be sent whole now and then: a single key that was
-// evicted or deleted does not show in a generation.
-func (r *round) refresh() {
-	s, now := &r.c.sent, r.c.cfg.Now()
-	if now.Before(s.refreshAt) {
-		return
-	}
-	s.generation[s.refresh] = ""
-	s.refresh = (s.refresh + 1) % buckets
-	s.refreshAt = now.Add(r.c.cfg.Whole / buckets)
-}
-
-func (r *round) bucket(i int, there string) error {
-	known := &r.c.sent.generation[i]
-	if *known != "" {
-		if *known == there {
-			err := r.changed(i)
-			if !errors.Is(err, errLost) {
-				return err
-			}
-		}
-		r.lost++
-		*known = ""
-	}
-	if err := r.whole(i); err != nil || *known == "" {
-		return err
-	}
-	return r.changed(i)
-}
-
-// whole sends all rows of a bucket. The generation is kept on disk only when
-// all are there, so dying in between means beginning again.
-func (r *round) whole(i int) error {
-	call := r.call(i, "*", true)
-	prefix := []byte(rowPrefix + hexDigits[i:i+1])
-	err := scan(r.c.db, prefix, func(key, val []byte) error {
-		return call.row(string(key[len(rowPrefix):]), val)
-	})
-	if err == nil {
-		err = call.flush()
-	}
-	if err != nil || call.expected == "*" {
-		r.c.sent.generation[i] = ""
-		return err
-	}
-	r.c.sent.generation[i] = call.expected
-	return r.c.db.Set([]byte(genPrefix+hexDigits[i:i+1]), []byte(call.expected), pebble.NoSync)
-}
-
-// changed sends the rows that are marked, as they and their marks are at one
-// moment.
-func (r *round) changed(i int) error {
-	snap := r.c.db.NewSnapshot()
-	defer snap.Close()
-	call := r.call(i, r.c.sent.generation[i], false)
-	prefix := []byte(dirtyPrefix + hexDigits[i:i+1])
-	err := scan(snap, prefix, func(key, stamp []byte) error {
-		suffix := string(key[len(dirtyPrefix):])
-		val, closer, err := snap.Get([]byte(rowPrefix + suffix))
-		if errors.Is(err, pebble.ErrNotFound) {
-			err = call.row(suffix, nil)
-		} else if err == nil {
-			err = call.row(suffix, val)
-			closer.Close()
-		}
-		call.marks = append(call.marks, mark{suffix, binary.BigEndian.Uint64(stamp)})
-		return err
-	})
-	if err == nil {
-		err = call.flush()
-	}
+// ids reads the records of all ids.
+func (r *round) ids() (map[string]string, error) {
+	key := r.c.keys.ids()
+	ids, err := r.c.cfg.Redis.HGetAll(r.ctx, key).Result()
 	if err != nil {
-		// How much of it was done is not known.
-		r.c.sent.generation[i] = ""
-		return err
+		return nil, r.damage(err, key)
 	}
-	r.c.sent.generation[i] = call.expected
-	return nil
+	return ids, nil
 }
 
-// repository sends all rows of one repository.
-func (r *round) repository(i int, name, expected string) (next string, err error) {
-	call := r.call(i, expected, true)
-	err = scan(r.c.db, rowStart(name, 0), func(key, val []byte) error {
-		return call.row(string(key[len(rowPrefix):]), val)
-	})
-	if err == nil {
-		err = call.flush()
+// damage turns the answer of a key of another type into an error that the
+// operator can act on.
+func (r *round) damage(err error, key string) error {
+	if strings.Contains(err.Error(), "WRONGTYPE") {
+		return &DamagedError{Key: key, Reason: "is not a hash"}
 	}
-	return call.expected, err
+	return err
 }
 
-// settle takes away the marks of what was sent, unless the row has changed
-// since, and keeps the generation that says so.
-func (c *Counter) settle(bucket int, generation string, marks []mark, damaged map[string]error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b := c.db.NewBatch()
-	for _, m := range marks {
-		if id, err := parseRow(m.suffix); err == nil && damaged[repositoryKey(id.repository)] != nil {
-			continue
-		}
-		key := []byte(dirtyPrefix + m.suffix)
-		val, closer, err := c.db.Get(key)
-		if errors.Is(err, pebble.ErrNotFound) {
-			continue
-		}
+// item is a row on its way.
+type item struct {
+	id    rowID
+	base  row // as Redis has it
+	parts []part
+	sum   row // of all these
+	key   string
+}
+
+// part is what waits under a run.
+type part struct {
+	run string
+	row row
+}
+
+func (it *item) add(run string, add row, now time.Time) {
+	it.parts = append(it.parts, part{run, add})
+	it.sum = it.sum.with(add, now)
+}
+
+// rowsInCall keeps Redis from others for less than a millisecond.
+const rowsInCall = 256
+
+// changed sends what waits.
+func (r *round) changed() error {
+	w := r.ownWriter()
+	var batch []*item
+	err := scan(r.snap, []byte(pendingPrefix), func(key, val []byte) error {
+		id, run, err := parseRow(string(key[len(pendingPrefix):]))
 		if err != nil {
 			return err
 		}
-		same := binary.BigEndian.Uint64(val) == m.stamp
-		closer.Close()
-		if !same {
+		add, err := decodeRow(val)
+		if err != nil {
+			return fmt.Errorf("%w at %q", err, key)
+		}
+		if n := len(batch); n == 0 || batch[n-1].id != id {
+			if n >= rowsInCall {
+				if err := r.send(w, batch, false); err != nil {
+					return err
+				}
+				batch = nil
+			}
+			base, _, err := readRow(r.snap, baseKey(id, w.epoch))
+			if err != nil {
+				return err
+			}
+			batch = append(batch, &item{id: id, base: base, sum: base})
+		}
+		batch[len(batch)-1].add(run, add, r.c.cfg.Now())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.send(w, batch, false)
+}
+
+// touch writes the record alone.
+func (r *round) touch() error { return r.call(r.ownWriter(), nil, nil) }
+
+// restore sends the numbers of older ids of this folder that Redis has lost.
+// Whoever else has them may have more: a process that writes under the id takes
+// it from us as soon as it looks.
+func (r *round) restore(ids map[string]string) error {
+	c, p := r.c, &r.c.publisher
+	if p.restored == nil {
+		p.restored = map[string]bool{}
+	}
+	c.mu.Lock()
+	older := c.own.IDs[:len(c.own.IDs)-1]
+	c.mu.Unlock()
+	for i, id := range older {
+		rec := parseRecord(ids[id])
+		if p.restored[id] || rec != nil && (!rec.Part || rec.Owner != "") {
+			p.restored[id] = true
 			continue
 		}
-		if err := b.Delete(key, nil); err != nil {
+		w := &writer{id: id, epoch: epoch(i + 1), expected: ids[id], next: func() record {
+			return record{Call: random(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: true}
+		}}
+		rows, err := newRows(r.snap, w.epoch, false, "")
+		if err != nil {
 			return err
 		}
+		var batch []*item
+		for {
+			it, err := rows.next(c.cfg.Now())
+			if err != nil {
+				return errors.Join(err, rows.close())
+			}
+			if it == nil || len(batch) >= rowsInCall {
+				if err := r.send(w, batch, false); err != nil {
+					return errors.Join(err, rows.close())
+				}
+				batch = nil
+			}
+			if it == nil {
+				break
+			}
+			batch = append(batch, it)
+		}
+		if err := rows.close(); err != nil {
+			return err
+		}
+		if w.calls > 0 {
+			last := w.next
+			w.next = func() record { r := last(); r.Part = false; return r }
+			if err := r.call(w, nil, nil); err != nil {
+				return err
+			}
+		}
+		p.restored[id] = true
 	}
-	if err := b.Set([]byte(genPrefix+hexDigits[bucket:bucket+1]), []byte(generation), nil); err != nil {
-		return err
-	}
-	return c.db.Commit(b, pebble.NoSync)
+	return nil
 }
-
-// remark makes a repository that Redis can't take be tried in every round.
-func (c *Counter) remark(suffix string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b := c.db.NewBatch()
-	if err := c.mark(b, suffix); err != nil {
-		return err
-	}
-	return c.db.Commit(b, pebble.NoSync)
-}
-
-func newGeneration() string { return strconv.FormatUint(rand.Uint64(), 36) }

@@ -59,7 +59,7 @@ type replica struct {
 }
 
 func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
-	r := &replica{t: t, journal: journal, fs: vfs.NewMem(), redis: client, want: map[string]map[Class]int64{}}
+	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), redis: client, want: map[string]map[Class]int64{}}
 	r.db = openState(t, r.fs)
 	r.c = open(t, r.db, Config{Redis: client})
 	t.Cleanup(func() { r.db.Close() })
@@ -430,121 +430,6 @@ func TestManyAtOnce(t *testing.T) {
 	checkSum(t, client, a, b)
 }
 
-func TestOneKeyIsGone(t *testing.T) {
-	t.Parallel()
-	client := redistest.Start(t).Client()
-	r := newReplica(t, "aaaa", client)
-	r.fold(some(rand.New(rand.NewPCG(6, 6)), 400)...)
-	r.publish()
-
-	t.Run("and changes", func(t *testing.T) {
-		client.Del(t.Context(), repositoryKey("team/app-7"))
-		r.fold(Fact{Repository: "team/app-7", Tag: "v1", Class: Pull, Time: noon})
-		r.publish()
-		checkSum(t, client, r)
-	})
-	t.Run("and is still", func(t *testing.T) {
-		client.Del(t.Context(), repositoryKey("team/app-8"))
-		now := noon
-		for range buckets {
-			now = now.Add(time.Hour/buckets + time.Second)
-			r.c.cfg.Now = at(now)
-			r.publish()
-		}
-		r.c.cfg.Now = at(noon)
-		checkSum(t, client, r)
-	})
-}
-
-func TestKeysOfAnotherType(t *testing.T) {
-	t.Parallel()
-	for name, spoil := range map[string]struct {
-		key string
-		do  func(context.Context, *redis.Client, string) error
-	}{
-		"repository is a string": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
-			return c.Set(ctx, k, "x", 0).Err()
-		}},
-		"contribution is text": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
-			return c.HSet(ctx, k, "from/aaaa/total/pull", "many", "whole/aaaa", "1").Err()
-		}},
-		"sum is a fraction": {repositoryKey("team/app-3"), func(ctx context.Context, c *redis.Client, k string) error {
-			return c.HSet(ctx, k, "total/pull", "1.5", "whole/aaaa", "1").Err()
-		}},
-		"generation is a list": {generationKey(bucketOf("team/app-3")), func(ctx context.Context, c *redis.Client, k string) error {
-			return c.RPush(ctx, k, "x").Err()
-		}},
-		"names are a hash": {repositoriesKey(bucketOf("team/app-3")), func(ctx context.Context, c *redis.Client, k string) error {
-			return c.HSet(ctx, k, "x", "y").Err()
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client := redistest.Start(t).Client()
-			r := newReplica(t, "aaaa", client)
-			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: Pull, Time: noon})
-			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: Pull, Time: noon})
-			if err := spoil.do(t.Context(), client, spoil.key); err != nil {
-				t.Fatal(err)
-			}
-			before, err := client.Dump(t.Context(), spoil.key).Result()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 2 {
-				_, err := r.c.Publish(t.Context())
-				var damaged *DamagedError
-				if !errors.As(err, &damaged) || damaged.Key != spoil.key {
-					t.Fatalf("Publish = %v, want an error that names %s", err, spoil.key)
-				}
-				if after, err := client.Dump(t.Context(), spoil.key).Result(); err != nil || after != before {
-					t.Fatalf("the key was written to (%v)", err)
-				}
-				if _, _, ok, err := (&Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
-					t.Fatalf("the other repository was not sent: %v, %v", ok, err)
-				}
-			}
-			if err := client.Del(t.Context(), spoil.key).Err(); err != nil {
-				t.Fatal(err)
-			}
-			r.publish()
-			checkSum(t, client, r)
-
-			// Nothing is marked now, and everything is sent again.
-			client.Del(t.Context(), spoil.key)
-			if err := spoil.do(t.Context(), client, spoil.key); err != nil {
-				t.Fatal(err)
-			}
-			r.c.sent.generation = [buckets]string{}
-			if _, err := r.c.Publish(t.Context()); err == nil {
-				t.Fatal("the damage is not reported")
-			}
-			client.Del(t.Context(), spoil.key)
-			r.publish()
-			checkSum(t, client, r)
-		})
-	}
-}
-
-// TestDiskSetBack: numbers that Redis has and the disk lost stay, and don't
-// count twice when the journal is folded again.
-func TestDiskSetBack(t *testing.T) {
-	t.Parallel()
-	client := redistest.Start(t).Client()
-	r := newReplica(t, "aaaa", client)
-	facts := some(rand.New(rand.NewPCG(7, 7)), 300)
-	r.fold(facts...)
-	r.publish()
-
-	fresh := newReplica(t, "aaaa", client)
-	fresh.fold(facts[:100]...)
-	fresh.publish()
-	checkSum(t, client, r)
-	fresh.fold(facts[100:]...)
-	fresh.publish()
-	checkSum(t, client, r)
-}
-
 // TestFromEmbeddedToRedis: what was counted without Redis is sent when there
 // is one, also when there was one before.
 func TestFromEmbeddedToRedis(t *testing.T) {
@@ -576,32 +461,6 @@ func TestLastTimes(t *testing.T) {
 			t.Fatalf("last pull %v, last push %v, %v", got.LastPull, got.LastPush, err)
 		}
 		server.Flush()
-	}
-}
-
-func TestOldDaysLeaveRedisToo(t *testing.T) {
-	t.Parallel()
-	client := redistest.Start(t).Client()
-	r := newReplica(t, "aaaa", client)
-	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})
-	r.publish()
-	r.c.cfg.Now = at(noon.AddDate(0, 0, KeepDays))
-	if err := r.c.Prune(); err != nil {
-		t.Fatal(err)
-	}
-	r.publish()
-	fields, err := client.HKeys(t.Context(), repositoryKey("x")).Result()
-	if err != nil || len(fields) == 0 {
-		t.Fatal(fields, err)
-	}
-	for _, f := range fields {
-		if strings.Contains(f, "day/") {
-			t.Errorf("field %s is still there", f)
-		}
-	}
-	got, tags, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
-	if err != nil || got.Counts[Pull] != 1 || tags["v1"][Pull] != 1 {
-		t.Errorf("totals %v and tags %v must stay (%v)", got, tags, err)
 	}
 }
 
@@ -727,7 +586,7 @@ func BenchmarkPublish(b *testing.B) {
 		r.fold(facts...)
 		n := 0
 		for b.Loop() {
-			r.c.sent.generation = [buckets]string{}
+			r.c.publisher.startOver()
 			n += r.publish()
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/row")

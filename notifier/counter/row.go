@@ -3,55 +3,153 @@ package counter
 import (
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"time"
 )
 
-// row is what is stored under a rowID. The times are kept with the totals only.
+// row is what is stored under a rowID.
 type row struct {
-	lastPull, lastPush int64 // unix milliseconds, 0: never
-	counts             [len(Classes)]uint64
+	counts [len(Classes)]uint64
+
+	lastPull, lastPush int64 // of totals: unix milliseconds, 0: never
+
+	// place is where Redis has a tag, numbered from 1 in its repository; of
+	// totals, how many places were given out.
+	place uint64
+	// gone is when a tag was deleted.
+	gone gone
 }
+
+// gone of a row that waits is 0 when nothing happened.
+type gone uint64
+
+const (
+	there     gone = 1 // pushed again
+	goneSince gone = 2 // and a day
+)
+
+func goneOn(day int64) gone { return goneSince + gone(max(day, 0)) }
+
+// day is false for a tag that is there.
+func (g gone) day() (int64, bool) { return int64(g - min(g, goneSince)), g >= goneSince }
 
 var errDamagedRow = errors.New("damaged numbers")
 
+// Bits of a row's first number say what follows. The classes come last, since
+// there may be more of them one day.
+const (
+	hasLastPull = 1 << iota
+	hasLastPush
+	hasPlace
+	hasGone
+	firstClass = 4
+)
+
 func (r row) encode() []byte {
-	b := make([]byte, 0, 32)
-	b = binary.AppendVarint(b, r.lastPull)
-	b = binary.AppendVarint(b, r.lastPush)
+	var has uint64
+	for i, n := range r.counts {
+		if n > 0 {
+			has |= 1 << (firstClass + i)
+		}
+	}
+	fields := []struct {
+		bit uint64
+		val uint64
+	}{{hasLastPull, uint64(r.lastPull)}, {hasLastPush, uint64(r.lastPush)}, {hasPlace, r.place}, {hasGone, uint64(r.gone)}}
+	for _, f := range fields {
+		if f.val != 0 {
+			has |= f.bit
+		}
+	}
+	b := binary.AppendUvarint(make([]byte, 0, 32), has)
+	for _, f := range fields {
+		if f.val != 0 {
+			b = binary.AppendUvarint(b, f.val)
+		}
+	}
 	for _, n := range r.counts {
-		b = binary.AppendUvarint(b, n)
+		if n > 0 {
+			b = binary.AppendUvarint(b, n)
+		}
 	}
 	return b
 }
 
-// decodeRow accepts fewer numbers than there are classes: those that came to
-// be known later are zero.
+// decodeRow refuses what a newer program knows and this one would lose.
 func decodeRow(b []byte) (row, error) {
-	var r row
-	for _, t := range []*int64{&r.lastPull, &r.lastPush} {
-		v, n := binary.Varint(b)
-		if n <= 0 {
-			return row{}, errDamagedRow
-		}
-		*t, b = v, b[n:]
-	}
-	for i := 0; len(b) > 0; i++ {
+	bad := false
+	next := func() uint64 {
 		v, n := binary.Uvarint(b)
-		if n <= 0 || i == len(r.counts) {
-			return row{}, errDamagedRow
+		if n <= 0 {
+			bad = true
+			return 0
 		}
-		r.counts[i], b = v, b[n:]
+		b = b[n:]
+		return v
+	}
+	var r row
+	has := next()
+	if has>>(firstClass+len(Classes)) != 0 {
+		return row{}, errDamagedRow
+	}
+	if has&hasLastPull != 0 {
+		r.lastPull = int64(next())
+	}
+	if has&hasLastPush != 0 {
+		r.lastPush = int64(next())
+	}
+	if has&hasPlace != 0 {
+		r.place = next()
+	}
+	if has&hasGone != 0 {
+		r.gone = gone(next())
+	}
+	for i := range r.counts {
+		if has&(1<<(firstClass+i)) != 0 {
+			r.counts[i] = next()
+		}
+	}
+	if bad || len(b) > 0 {
+		return row{}, errDamagedRow
 	}
 	return r, nil
 }
 
-func (r *row) add(o row) {
-	r.lastPull = max(r.lastPull, o.lastPull)
-	r.lastPush = max(r.lastPush, o.lastPush)
+// with gives the numbers of two rows together, of which o is the later one.
+func (r row) with(o row, now time.Time) row {
+	r.lastPull = later(r.lastPull, o.lastPull, now)
+	r.lastPush = later(r.lastPush, o.lastPush, now)
 	for i, n := range o.counts {
 		r.counts[i] += n
 	}
+	if o.gone != 0 {
+		r.gone = o.gone
+	}
+	return r
 }
+
+// later is the newer of two times, unless it is one that a clock made that was
+// ahead.
+func later(old, new int64, now time.Time) int64 {
+	limit := now.Add(24 * time.Hour).UnixMilli()
+	if new == 0 || new < old && old <= limit || new > limit && old != 0 && old <= limit {
+		return old
+	}
+	return new
+}
+
+// without takes away what of o was sent; the places and times stay.
+func (r row) without(o row) row {
+	for i, n := range o.counts {
+		r.counts[i] -= min(n, r.counts[i])
+	}
+	if r.gone == o.gone {
+		r.gone = 0
+	}
+	return r
+}
+
+func (r row) counted() bool { return r.counts != [len(Classes)]uint64{} }
 
 func (r row) byClass() map[Class]int64 {
 	m := make(map[Class]int64)
@@ -72,4 +170,67 @@ func fromMillis(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()
+}
+
+// Redis has a row as letters, each with a number: "p12u1" is twelve pulls and a
+// push.
+const (
+	classLetters = "pchaiur" // in the order of Classes
+	letterPull   = 'P'       // time of the last
+	letterPush   = 'U'
+	letterPlaces = 't'
+)
+
+// text is the row as Redis has it; empty if Redis has none.
+func (r row) text(k kind) string {
+	if !r.counted() {
+		return ""
+	}
+	var b []byte
+	add := func(letter byte, n uint64) {
+		if n > 0 {
+			b = strconv.AppendUint(append(b, letter), n, 10)
+		}
+	}
+	for i, n := range r.counts {
+		add(classLetters[i], n)
+	}
+	if k == totals {
+		add(letterPull, uint64(max(r.lastPull, 0)))
+		add(letterPush, uint64(max(r.lastPush, 0)))
+		add(letterPlaces, r.place)
+	}
+	return string(b)
+}
+
+// parseText passes over what it doesn't know: a newer program may have written
+// it.
+func parseText(s string) row {
+	var r row
+	for i := 0; i < len(s); {
+		letter := s[i]
+		end := i + 1
+		for end < len(s) && '0' <= s[end] && s[end] <= '9' {
+			end++
+		}
+		n, err := strconv.ParseUint(s[i+1:end], 10, 63)
+		i = end
+		if err != nil {
+			continue
+		}
+		switch letter {
+		case letterPull:
+			r.lastPull = int64(n)
+		case letterPush:
+			r.lastPush = int64(n)
+		case letterPlaces:
+			r.place = n
+		}
+		for class := range classLetters {
+			if classLetters[class] == letter {
+				r.counts[class] = n
+			}
+		}
+	}
+	return r
 }

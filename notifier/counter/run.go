@@ -13,10 +13,11 @@ const (
 	pruneGap    = 12 * time.Hour
 )
 
-// Run publishes every so often, drops days that are too old, and asks Redis
-// whether it may forget, until ctx ends; then it returns nil. Redis being away
-// is logged, waited for, and never ends Run.
+// Run publishes every so often, drops what is too old, and asks Redis whether it
+// may forget, until ctx ends; then it returns nil. Redis being away is logged,
+// waited for, and never ends Run.
 func (c *Counter) Run(ctx context.Context) error {
+	defer c.release()
 	var (
 		wait             = c.cfg.Every
 		inspectAt, prune time.Time
@@ -25,7 +26,7 @@ func (c *Counter) Run(ctx context.Context) error {
 	)
 	for {
 		now := c.cfg.Now()
-		if !now.Before(prune) {
+		if until := prune.Sub(now); until <= 0 || until > pruneGap {
 			if err := c.Prune(); err != nil {
 				c.log.Error("old days can't be dropped", "err", err)
 			}
@@ -35,7 +36,7 @@ func (c *Counter) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err == nil && !now.Before(inspectAt) {
+		if until := inspectAt.Sub(now); err == nil && (until <= 0 || until > inspectGap) {
 			err = c.inspect(ctx)
 			inspectAt = now.Add(inspectGap)
 		}
@@ -46,18 +47,19 @@ func (c *Counter) Run(ctx context.Context) error {
 				c.log.Info("Redis takes numbers again")
 			}
 			failing, wait, quietUntil = false, c.cfg.Every, time.Time{}
-		case errors.As(err, &damaged):
+		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUnsure):
 			wait = c.cfg.Every
 		default:
 			wait = min(max(2*wait, c.cfg.Every), longestWait)
 		}
-		if err != nil && !now.Before(quietUntil) {
+		if quiet := quietUntil.Sub(now); err != nil && (quiet <= 0 || quiet > logEvery) {
 			c.log.Warn("numbers wait on this disk, since Redis does not take them", "err", err)
 			failing, quietUntil = true, now.Add(logEvery)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.wake:
 		case <-time.After(wait):
 		}
 	}

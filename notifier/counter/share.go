@@ -43,7 +43,7 @@ func (r *round) tellChildren() error {
 			b = binary.BigEndian.AppendUint64(b, uint64(k))
 		}
 		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
-			Stream: childrenKey, MaxLen: streamEntries, Approx: true, Values: []any{"from", c.id, "keys", b},
+			Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: []any{"from", c.run, "keys", b},
 		}).Err()
 		if err != nil {
 			c.mu.Lock()
@@ -60,7 +60,7 @@ func (r *round) tellChildren() error {
 func (r *round) learnChildren() error {
 	for {
 		streams, err := r.c.cfg.Redis.XRead(r.ctx, &redis.XReadArgs{
-			Streams: []string{childrenKey, r.c.sent.childrenAt}, Count: entriesAtATime, Block: -1,
+			Streams: []string{r.c.keys.children(), r.c.publisher.childrenAt}, Count: entriesAtATime, Block: -1,
 		}).Result()
 		if errors.Is(err, redis.Nil) {
 			return nil
@@ -72,7 +72,7 @@ func (r *round) learnChildren() error {
 		for _, s := range streams {
 			for _, m := range s.Messages {
 				r.learn(m)
-				r.c.sent.childrenAt = m.ID
+				r.c.publisher.childrenAt = m.ID
 				n++
 			}
 		}
@@ -84,7 +84,7 @@ func (r *round) learnChildren() error {
 
 func (r *round) learn(m redis.XMessage) {
 	packed, _ := m.Values["keys"].(string)
-	if m.Values["from"] == r.c.id {
+	if m.Values["from"] == r.c.run {
 		return
 	}
 	var keys []ChildKey
@@ -98,7 +98,7 @@ func (r *round) learn(m redis.XMessage) {
 // operator can act on.
 func (r *round) stream(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return &DamagedError{Key: childrenKey, Reason: "is not a stream"}
+		return &DamagedError{Key: r.c.keys.children(), Reason: "is not a stream"}
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func lastDays(now time.Time, days int) []Day {
 	days = min(max(days, 1), KeepDays)
 	list := make([]Day, days)
 	for i := range list {
-		list[i].Date = dayOf(now.AddDate(0, 0, i-days+1))
+		list[i].Date = dateOf(dayOf(now) + int64(i-days+1))
 	}
 	return list
 }

@@ -5,188 +5,268 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Sum reads the numbers of all replicas from Redis.
+// Sum reads the numbers of all registries of one name from Redis: what each id
+// has there is added up as it is read.
 type Sum struct {
 	Redis redis.UniversalClient
+	Name  string // of the installation; empty: "default"
+	// Check is asked before numbers are read and after, with the records of all
+	// ids; an error of it is the answer. Nil: Redis is believed.
+	Check func(ids map[string]string) error
 	Now   func() time.Time // nil: time.Now
 }
 
-const listAtATime = 500
+const readAtATime = 64 // commands in a pipeline
 
-// Repositories lists what any replica counted.
+func (s *Sum) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+// ids lists the ids whose numbers count.
+func (s *Sum) ids(ctx context.Context) ([]string, error) {
+	records, err := s.Redis.HGetAll(ctx, newKeyspace(s.Name).ids()).Result()
+	if err != nil {
+		return nil, err
+	}
+	if s.Check != nil {
+		if err := s.Check(records); err != nil {
+			return nil, err
+		}
+	}
+	var ids []string
+	for id, raw := range records {
+		if rec := parseRecord(raw); rec != nil && !rec.Removed {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// read calls a function with the ids, and looks whether Redis lost anything
+// meanwhile.
+func (s *Sum) read(ctx context.Context, what func(ids []string) error) error {
+	ids, err := s.ids(ctx)
+	if err != nil {
+		return err
+	}
+	if err := what(ids); err != nil || s.Check == nil {
+		return err
+	}
+	_, err = s.ids(ctx)
+	return err
+}
+
+// Repositories lists what any registry counted.
 func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
-	names, err := s.names(ctx)
+	sums := map[string]row{}
+	err := s.read(ctx, func(ids []string) error {
+		for _, id := range ids {
+			if err := eachTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r row) {
+				sums[name] = sums[name].with(r, s.now())
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
-	list := make([]Totals, 0, len(names))
-	for chunk := range slices.Chunk(names, listAtATime) {
-		if list, err = s.totals(ctx, list, chunk); err != nil {
-			return nil, fmt.Errorf("list repositories: %w", err)
+	list := make([]Totals, 0, len(sums))
+	for name, sum := range sums {
+		if sum.counted() {
+			list = append(list, sum.totals(name))
 		}
 	}
+	slices.SortFunc(list, func(a, b Totals) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func (s *Sum) names(ctx context.Context) ([]string, error) {
-	cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range buckets {
-			p.SMembers(ctx, repositoriesKey(hexDigits[i]))
+// eachTotals visits the repositories of an id once each.
+func eachTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r row)) error {
+	cursors := make(map[int]uint64, shards)
+	for i := range shards {
+		cursors[i] = 0
+	}
+	visited := map[string]bool{}
+	for len(cursors) > 0 {
+		var order []int
+		cmds, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for shard, cursor := range cursors {
+				order = append(order, shard)
+				p.HScan(ctx, keys.shard(id, shard), cursor, "", 1000)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, cmd := range cmds {
-		names = append(names, cmd.(*redis.StringSliceCmd).Val()...)
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// totals leaves out a repository whose key can't be read or is gone: the next
-// round of publishing reports it, or brings it back.
-func (s *Sum) totals(ctx context.Context, list []Totals, names []string) ([]Totals, error) {
-	cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, name := range names {
-			p.HMGet(ctx, repositoryKey(name), totalFields...)
-		}
-		return nil
-	})
-	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return nil, err
-	}
-	for i, cmd := range cmds {
-		if t, ok := parseTotals(names[i], cmd.(*redis.SliceCmd).Val()); ok {
-			list = append(list, t)
-		}
-	}
-	return list, nil
-}
-
-var totalFields = func() []string {
-	fields := []string{lastPullField, lastPushField}
-	for _, c := range Classes {
-		fields = append(fields, totalField(c))
-	}
-	return fields
-}()
-
-func parseTotals(name string, vals []any) (Totals, bool) {
-	if len(vals) != len(totalFields) {
-		return Totals{}, false
-	}
-	t := Totals{
-		Name:     name,
-		LastPull: fromMillis(integer(vals[0])),
-		LastPush: fromMillis(integer(vals[1])),
-		Counts:   counts(vals[2:]),
-	}
-	return t, len(t.Counts) > 0
-}
-
-// counts takes one value per class.
-func counts(vals []any) map[Class]int64 {
-	m := make(map[Class]int64)
-	for i, v := range vals {
-		if n := integer(v); n > 0 {
-			m[Classes[i]] = n
+		for i, cmd := range cmds {
+			pairs, next, err := cmd.(*redis.ScanCmd).Result()
+			if err != nil {
+				return err
+			}
+			for j := 0; j+1 < len(pairs); j += 2 {
+				if name := pairs[j]; !visited[name] {
+					visited[name] = true
+					visit(name, parseText(pairs[j+1]))
+				}
+			}
+			if cursors[order[i]] = next; next == 0 {
+				delete(cursors, order[i])
+			}
 		}
 	}
-	return m
+	return nil
 }
 
-func integer(v any) int64 {
-	s, _ := v.(string)
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// Repository gives the sum for one repository; of its tags, 10,000 at most.
+// Repository gives the sum for one repository; of its tags, 10,000 at most: the
+// newest ones.
 func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
-	vals, err := s.Redis.HMGet(ctx, repositoryKey(name), totalFields...).Result()
+	var sum row
+	tags := map[string]row{}
+	err := s.read(ctx, func(ids []string) error {
+		places, err := s.totals(ctx, ids, name, &sum)
+		if err != nil {
+			return err
+		}
+		return s.tags(ctx, name, places, tags)
+	})
 	if err != nil {
 		return Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
 	}
-	t, ok := parseTotals(name, vals)
-	if !ok {
+	if !sum.counted() {
 		return Totals{}, nil, false, nil
 	}
-	tags, err := s.tags(ctx, name)
-	if err != nil {
-		return Totals{}, nil, false, fmt.Errorf("read tags of %s: %w", name, err)
+	byTag := make(map[string]map[Class]int64, len(tags))
+	for tag, r := range tags {
+		byTag[tag] = r.byClass()
 	}
-	return t, tags, true, nil
+	return sum.totals(name), byTag, true, nil
 }
 
-func (s *Sum) tags(ctx context.Context, name string) (map[string]map[Class]int64, error) {
-	tags := map[string]map[Class]int64{}
-	for cursor := uint64(0); ; {
-		pairs, next, err := s.Redis.HScan(ctx, repositoryKey(name), cursor, "tag/*", 1000).Result()
-		if err != nil {
+// totals adds up the totals of a repository, and gives how many places each id
+// has given to its tags.
+func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (map[string]uint64, error) {
+	places := map[string]uint64{}
+	for chunk := range slices.Chunk(ids, readAtATime) {
+		cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, id := range chunk {
+				p.HGet(ctx, newKeyspace(s.Name).totals(id, name), name)
+			}
+			return nil
+		})
+		for i, cmd := range cmds {
+			text, err := cmd.(*redis.StringCmd).Result()
+			if errors.Is(err, redis.Nil) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			r := parseText(text)
+			*sum = sum.with(r, s.now())
+			places[chunk[i]] = r.place
+		}
+		if len(cmds) != len(chunk) {
 			return nil, err
 		}
-		for i := 0; i+1 < len(pairs); i += 2 {
-			addTag(tags, pairs[i], pairs[i+1])
+	}
+	return places, nil
+}
+
+// tags reads hashes of tags, the newest of all ids first, until there are
+// enough. Places are used again, so there are not many more of them than tags.
+func (s *Sum) tags(ctx context.Context, name string, places map[string]uint64, tags map[string]row) error {
+	keys := newKeyspace(s.Name)
+	for back := uint64(0); ; back++ {
+		var hashes []string
+		for id, n := range places {
+			if last := (n + tagsInHash - 1) / tagsInHash; back*maxHashes < last {
+				for hash := last - back*maxHashes; hash > 0 && hash > last-min(last, (back+1)*maxHashes); hash-- {
+					hashes = append(hashes, keys.tags(id, name, hash-1))
+				}
+			}
 		}
-		if cursor = next; cursor == 0 || len(tags) >= maxTags {
-			return tags, nil
+		if len(hashes) == 0 {
+			return nil
+		}
+		for chunk := range slices.Chunk(hashes, readAtATime) {
+			if len(tags) >= maxTags {
+				chunk = chunk[:0]
+			}
+			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for _, key := range chunk {
+					p.HGetAll(ctx, key)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			for _, cmd := range cmds {
+				for tag, text := range cmd.(*redis.MapStringStringCmd).Val() {
+					r := parseText(text)
+					if _, known := tags[tag]; r.counted() && (known || len(tags) < maxTags) {
+						tags[tag] = tags[tag].with(r, s.now())
+					}
+				}
+			}
+		}
+		if len(tags) >= maxTags {
+			return nil
 		}
 	}
 }
 
-func addTag(tags map[string]map[Class]int64, field, val string) {
-	tag, class, ok := strings.Cut(strings.TrimPrefix(field, "tag/"), "/")
-	if !ok || Class(class).index() < 0 {
-		return
-	}
-	n := integer(val)
-	if n <= 0 {
-		return
-	}
-	if tags[tag] == nil {
-		if len(tags) >= maxTags {
-			return
-		}
-		tags[tag] = map[Class]int64{}
-	}
-	tags[tag][Class(class)] = n
-}
+// maxHashes of an id are read before those of all are looked at again.
+const maxHashes = maxTags / tagsInHash
 
 // Daily gives the sum for each of the last days.
 func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
-	now := time.Now
-	if s.Now != nil {
-		now = s.Now
+	today := dayOf(s.now())
+	list := lastDays(s.now(), days)
+	sums := make([]row, len(list))
+	fields := make([]string, len(list))
+	for i := range list {
+		fields[i] = dayName(today + int64(i-len(list)+1))
 	}
-	list := lastDays(now(), days)
-	fields := make([]string, 0, len(list)*len(Classes))
-	for _, day := range list {
-		for _, c := range Classes {
-			fields = append(fields, dayField(day.Date, c))
+	err := s.read(ctx, func(ids []string) error {
+		for chunk := range slices.Chunk(ids, readAtATime) {
+			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for _, id := range chunk {
+					p.HMGet(ctx, newKeyspace(s.Name).days(id, name), fields...)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			for _, cmd := range cmds {
+				for i, val := range cmd.(*redis.SliceCmd).Val() {
+					if text, ok := val.(string); ok && i < len(sums) {
+						sums[i] = sums[i].with(parseText(text), s.now())
+					}
+				}
+			}
 		}
-	}
-	vals, err := s.Redis.HMGet(ctx, repositoryKey(name), fields...).Result()
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read days of %s: %w", name, err)
 	}
-	if len(vals) != len(fields) {
-		return nil, fmt.Errorf("read days of %s: %w", name, errors.New("redis gave another number of fields"))
-	}
 	for i := range list {
-		list[i].Counts = counts(vals[i*len(Classes) : (i+1)*len(Classes)])
+		list[i].Counts = sums[i].byClass()
 	}
 	return list, nil
 }

@@ -1,0 +1,245 @@
+package counter
+
+import (
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// firstRows is how many rows are compared in a round while it is not known how
+// many there are.
+const firstRows = 512
+
+// sweep is how far the comparison of Redis with this disk has come. A field that
+// somebody changed or deleted does not show in a record, so all are compared
+// within Config.Whole; and all at once when Redis has lost numbers.
+type sweep struct {
+	all  bool   // do not stop before the end
+	from string // where to go on, a row's key
+	rows int    // compared so far
+	last int    // compared from beginning to end
+	at   time.Time
+
+	open  *found      // the repository that it is in
+	names [shards]int // repositories
+}
+
+// found counts what a repository ought to have in Redis.
+type found struct {
+	repository string
+	days       int
+	tags       map[uint64]int // by hash
+	places     uint64
+}
+
+// compare goes on with the sweep, for as many rows as are due.
+func (r *round) compare() error {
+	c, s := r.c, &r.c.publisher.sweep
+	now := c.cfg.Now()
+	due := firstRows
+	if s.last > 0 {
+		due = int(2*float64(s.last)*float64(now.Sub(s.at))/float64(c.cfg.Whole)) + 1
+	}
+	s.at = now
+	w := r.ownWriter()
+	rows, err := newRows(r.snap, w.epoch, true, s.from)
+	if err != nil {
+		return err
+	}
+	defer func() { rows.close() }()
+	var batch []*item
+	for n := 0; ; n++ {
+		it, err := rows.next(now)
+		if err != nil {
+			return err
+		}
+		stop := it == nil || n >= due && !s.all
+		if !stop {
+			batch = append(batch, it)
+		}
+		if stop || len(batch) >= rowsInCall {
+			if err := r.compareRows(w, batch, it == nil); err != nil {
+				return err
+			}
+			batch = nil
+		}
+		if it == nil {
+			err := r.compareNames(w)
+			*s = sweep{last: max(s.rows, 1), at: now}
+			return err
+		}
+		if stop {
+			return nil
+		}
+	}
+}
+
+// compareRows compares rows that follow each other, and then the repositories
+// that end in them.
+func (r *round) compareRows(w *writer, batch []*item, end bool) error {
+	s := &r.c.publisher.sweep
+	waits := make(map[*item]bool)
+	if !s.all {
+		// What waits was sent a moment ago; after this snapshot.
+		kept := batch[:0:0]
+		for _, it := range batch {
+			if waits[it] = len(it.parts) > 0; !waits[it] {
+				kept = append(kept, it)
+			}
+		}
+		if err := r.send(w, kept, true); err != nil {
+			return err
+		}
+	} else if err := r.send(w, batch, true); err != nil {
+		return err
+	}
+	var closed []*found
+	for _, it := range batch {
+		if s.open == nil || s.open.repository != it.id.repository {
+			if s.open != nil {
+				closed = append(closed, s.open)
+			}
+			s.open = &found{repository: it.id.repository, tags: map[uint64]int{}}
+		}
+		s.rows++
+		s.from = it.id.key() + "\x00"
+		if !it.sum.counted() {
+			continue
+		}
+		switch it.id.kind {
+		case totals:
+			s.names[shardOf(it.id.repository)]++
+			s.open.places = it.sum.place
+		case perDay:
+			s.open.days++
+		case perTag:
+			if it.sum.place > 0 {
+				s.open.tags[(it.sum.place-1)/tagsInHash]++
+				s.open.places = max(s.open.places, it.sum.place)
+			}
+		}
+	}
+	if end && s.open != nil {
+		closed, s.open = append(closed, s.open), nil
+	}
+	return r.compareSizes(w, closed)
+}
+
+// compareSizes looks for fields that ought not to be there: in a hash that has
+// another number of them than it ought to.
+func (r *round) compareSizes(w *writer, closed []*found) error {
+	type size struct {
+		key        string
+		repository string
+		kind       kind
+		want       int
+	}
+	var sizes []size
+	for _, f := range closed {
+		sizes = append(sizes, size{r.c.keys.days(w.id, f.repository), f.repository, perDay, f.days})
+		for hash := uint64(0); hash*tagsInHash < f.places; hash++ {
+			sizes = append(sizes, size{r.c.keys.tags(w.id, f.repository, hash), f.repository, perTag, f.tags[hash]})
+		}
+	}
+	for len(sizes) > 0 {
+		n := min(len(sizes), rowsInCall)
+		keys := make([]string, n)
+		for i, s := range sizes[:n] {
+			keys[i] = s.key
+		}
+		there, err := r.lengths(keys)
+		if err != nil {
+			return err
+		}
+		for i, s := range sizes[:n] {
+			if there[i] < 0 || there[i] == int64(s.want) {
+				continue
+			}
+			if err := r.extra(w, s.key, func(field string) rowID { return rowID{s.repository, s.kind, field} }); err != nil {
+				return err
+			}
+		}
+		sizes = sizes[n:]
+	}
+	return nil
+}
+
+// compareNames looks for repositories that ought not to be there.
+func (r *round) compareNames(w *writer) error {
+	keys := make([]string, shards)
+	for i := range keys {
+		keys[i] = r.c.keys.shard(w.id, i)
+	}
+	there, err := r.lengths(keys)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if there[i] < 0 || there[i] == int64(r.c.publisher.sweep.names[i]) {
+			continue
+		}
+		if err := r.extra(w, key, func(field string) rowID { return rowID{field, totals, ""} }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lengths gives the number of fields of hashes, -1 for what is none.
+func (r *round) lengths(keys []string) ([]int64, error) {
+	cmds, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
+		for _, key := range keys {
+			p.HLen(r.ctx, key)
+		}
+		return nil
+	})
+	if len(cmds) != len(keys) {
+		return nil, err
+	}
+	there := make([]int64, len(keys))
+	for i, cmd := range cmds {
+		n, err := cmd.(*redis.IntCmd).Result()
+		switch {
+		case redis.HasErrorPrefix(err, "WRONGTYPE"):
+			there[i] = -1
+			r.damaged[keys[i]] = &DamagedError{Key: keys[i], Reason: "is not a hash"}
+		case err != nil:
+			return nil, err
+		default:
+			there[i] = n
+		}
+	}
+	return there, nil
+}
+
+// extra deletes the fields of a hash that this disk has no numbers for.
+func (r *round) extra(w *writer, key string, of func(field string) rowID) error {
+	fields, err := r.c.cfg.Redis.HKeys(r.ctx, key).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	var ops []op
+	for _, field := range fields {
+		id := of(field)
+		r.c.mu.Lock()
+		it, err := r.c.load(r.c.db, id, w)
+		r.c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if it.sum.counted() && r.c.keyOf(w.id, it) == key {
+			continue
+		}
+		if ops = append(ops, op{key: key, field: field}); len(ops) >= rowsInCall {
+			if err := r.call(w, ops, nil); err != nil {
+				return err
+			}
+			ops = nil
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	return r.call(w, ops, nil)
+}

@@ -1,0 +1,481 @@
+package counter
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/atproto/store"
+)
+
+// A folder's numbers are in Redis under an id, and only one process may write
+// under it: the one whose run (a random text) the id's record in Redis names as
+// its owner. Each call of a script expects the record as the call before left
+// it, so another's record, an older one or none shows at once.
+//
+// A process takes an id over by putting its run into the record. It may when
+// the record was left by an earlier process of the same folder. It may not when
+//
+//   - the record counts events that this folder never heard of: the folder was
+//     set back to an older copy;
+//   - the record is of another folder and changes while it is watched: one of
+//     the two is a copy of the other.
+//
+// Then it takes a new id. What the old id has in Redis stays, and is counted
+// there; here it becomes a number of an older epoch, which is shown while Redis
+// is away and sent only if Redis has lost it.
+//
+// What was counted and is not in Redis yet is kept apart from what is, under
+// the run of the process that counted it. A copy of the folder has a copy of
+// that too, so each run is entered in Redis with the id that took it: the
+// first takes it, and the other folder drops it.
+
+// positions are numbers of events, by stream.
+type positions map[uint8]uint64
+
+func (p positions) beyond(o positions) bool {
+	for stream, n := range p {
+		if n > o[stream] {
+			return true
+		}
+	}
+	return false
+}
+
+// own is who this folder is to Redis.
+type own struct {
+	IDs    []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
+	Runs   []string  `json:"runs,omitempty"`   // of the last processes of this folder
+	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
+	Proven positions `json:"proven,omitempty"` // events that Redis had then
+	Skip   positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id
+}
+
+const maxRuns = 32
+
+func (o own) epoch() epoch { return epoch(len(o.IDs)) }
+
+func (o own) id() string { return o.IDs[len(o.IDs)-1] }
+
+// record is what Redis knows of an id, as JSON.
+type record struct {
+	Owner    string    `json:"owner,omitempty"` // run of the process that writes; empty: nobody does
+	Call     string    `json:"call"`            // another one in each call
+	Instance string    `json:"instance,omitempty"`
+	Host     string    `json:"host,omitempty"`
+	Seen     int64     `json:"seen"`              // unix seconds, by the owner's clock
+	Upto     positions `json:"upto,omitempty"`    // no event after these is in the numbers
+	Part     bool      `json:"part,omitempty"`    // an older id that is still being sent
+	Kept     bool      `json:"kept,omitempty"`    // its registry is gone, its numbers count
+	Removed  bool      `json:"removed,omitempty"` // its registry is gone, its numbers too
+}
+
+func (r record) encode() string {
+	b, _ := json.Marshal(r) // which can't fail
+	return string(b)
+}
+
+// parseRecord gives nil for what is not there. A record that can't be read is
+// one that nobody owns.
+func parseRecord(raw string) *record {
+	if raw == "" {
+		return nil
+	}
+	var r record
+	if json.Unmarshal([]byte(raw), &r) != nil {
+		return &record{}
+	}
+	return &r
+}
+
+func (c *Counter) loadOwn() error {
+	raw, err := store.Read(c.db, []byte(ownKey))
+	if err == nil {
+		if err = json.Unmarshal(raw, &c.own); err == nil && len(c.own.IDs) == 0 {
+			err = errors.New("it has no id")
+		}
+		if err != nil {
+			return fmt.Errorf("damaged value at %q: %w", ownKey, err)
+		}
+	} else if errors.Is(err, pebble.ErrNotFound) {
+		c.own, err = own{IDs: []string{random()}}, nil
+	} else {
+		return err
+	}
+	c.atOpen, c.replayed = c.positions(), positions{}
+	if c.cfg.Last != nil {
+		for stream := range uint8(8) {
+			c.replayed[stream] = c.cfg.Last(stream)
+		}
+	}
+	if c.cfg.Redis == nil {
+		// What Redis has is not kept track of any more.
+		c.own.Record = ""
+		close(c.asked)
+		return errors.Join(c.saveOwn(pebble.Sync), c.absorb(c.own.epoch(), func(string) bool { return true }))
+	}
+	c.run = random()
+	c.own.Runs = append(c.own.Runs, c.run)
+	c.own.Runs = c.own.Runs[max(0, len(c.own.Runs)-maxRuns):]
+	c.publisher.init()
+	return c.saveOwn(pebble.Sync)
+}
+
+func random() string { return strings.ToLower(rand.Text()[:12]) }
+
+// saveOwn writes it. The caller has c.mu, or nobody else has the Counter.
+func (c *Counter) saveOwn(options *pebble.WriteOptions) error {
+	b := c.db.NewBatch()
+	if err := c.putOwn(b); err != nil {
+		return err
+	}
+	return c.db.Commit(b, options)
+}
+
+func (c *Counter) putOwn(b *pebble.Batch) error {
+	raw, err := json.Marshal(c.own)
+	if err != nil {
+		return err
+	}
+	return b.Set([]byte(ownKey), raw, nil)
+}
+
+// Rows that wait end in how a fact came and in the run that counted it.
+const (
+	fresh  = "f" // it happened while the process ran
+	replay = "r" // it was in the journal before
+)
+
+// absorb moves what waits under some runs to the numbers of an epoch.
+func (c *Counter) absorb(to epoch, runs func(run string) bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.db.NewIndexedBatch()
+	now := c.cfg.Now()
+	n := 0
+	flush := func() error {
+		defer func() { b, n = c.db.NewIndexedBatch(), 0 }()
+		return c.db.Commit(b, pebble.NoSync)
+	}
+	err := scan(c.db, []byte(pendingPrefix), func(key, val []byte) error {
+		id, run, err := parseRow(string(key[len(pendingPrefix):]))
+		if err != nil {
+			return err
+		}
+		if !runs(run) {
+			return nil
+		}
+		add, err := decodeRow(val)
+		if err != nil {
+			return fmt.Errorf("%w at %q", err, key)
+		}
+		base, _, err := readRow(b, baseKey(id, to))
+		if err != nil {
+			return err
+		}
+		if base = base.with(add, now); base.counted() {
+			err = b.Set(baseKey(id, to), base.encode(), nil)
+		}
+		if err = errors.Join(err, b.Delete(key, nil)); err != nil {
+			return err
+		}
+		if n++; n < writeAtATime {
+			return nil
+		}
+		return flush()
+	})
+	return errors.Join(err, flush())
+}
+
+// writeAtATime bounds how long others wait for one of our batches.
+const writeAtATime = 1000
+
+// waiting lists the runs under which something waits.
+func (c *Counter) waiting() ([]string, error) {
+	found := map[string]bool{}
+	err := scan(c.db, []byte(pendingPrefix), func(key, _ []byte) error {
+		_, run, err := parseRow(string(key[len(pendingPrefix):]))
+		if run != "" {
+			found[run[1:]] = true
+		}
+		return err
+	})
+	return slices.Sorted(maps.Keys(found)), err
+}
+
+// meet asks Redis before the first fact is folded, so that events which Redis
+// has already are known. It does not wait for long: what is counted meanwhile
+// is kept apart until Redis answers.
+func (c *Counter) meet() {
+	select {
+	case <-c.asked:
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Asking)
+	defer cancel()
+	if c.publishing.TryLock() {
+		defer c.publishing.Unlock()
+		r := &round{c: c, ctx: ctx}
+		if err := r.meet(); err != nil {
+			c.log.Warn("Redis was asked before counting, and did not say what it has", "err", err)
+		}
+		return
+	}
+	select {
+	case <-c.asked:
+	case <-ctx.Done():
+	}
+}
+
+func (r *round) meet() error {
+	defer r.c.askedOnce.Do(func() { close(r.c.asked) })
+	ids, err := r.ids()
+	if err != nil {
+		return err
+	}
+	return r.claim(ids)
+}
+
+type verdict int
+
+const (
+	mine    verdict = iota
+	ahead           // of this folder, which was set back
+	another         // folder writes under the id
+	unsure          // whether another folder does
+)
+
+// judge says whose a record is, when this process has not written it.
+func (p *publisher) judge(c *Counter, o own, raw string) verdict {
+	rec := parseRecord(raw)
+	switch {
+	case rec == nil || rec.Owner == c.run:
+		return mine
+	case rec.Kept || rec.Removed:
+		return another
+	}
+	known := rec.Owner == "" || slices.Contains(o.Runs, rec.Owner)
+	same := rec.Instance == c.cfg.Instance || rec.Instance == ""
+	if p.claimed {
+		if known || same {
+			return mine // and older than what was there
+		}
+		return another
+	}
+	limit := o.Proven
+	if known {
+		limit = c.atOpen
+	}
+	if !same {
+		switch now := c.cfg.Now(); {
+		case p.watched == "" || now.Before(p.watchedAt):
+			p.watched, p.watchedAt = raw, now
+			return unsure
+		case p.watched != raw:
+			return another
+		case now.Sub(p.watchedAt) < c.cfg.Watch:
+			return unsure
+		}
+	}
+	if rec.Upto.beyond(limit) {
+		return ahead
+	}
+	return mine
+}
+
+// errUnsure means that nothing can be sent yet.
+var errUnsure = errors.New("these numbers are in Redis under the name of another data folder, which may be running: it is watched before they are taken over")
+
+// errLost means that Redis is not as the last call left it.
+var errLost = errors.New("redis has lost numbers")
+
+// claim makes this process the owner of this folder's id, or of a new one.
+func (r *round) claim(ids map[string]string) error {
+	c := r.c
+	for {
+		c.mu.Lock()
+		o := c.own
+		c.mu.Unlock()
+		raw := ids[o.id()]
+		p := &c.publisher
+		verdict := p.judge(c, o, raw)
+		upto := positions{}
+		if rec := parseRecord(raw); rec != nil && (verdict == ahead || verdict == unsure) {
+			upto = rec.Upto
+		}
+		c.skip(upto)
+		switch verdict {
+		case mine:
+			return r.take(o, raw)
+		case unsure:
+			return errUnsure
+		}
+		if err := c.newID(verdict); err != nil {
+			return err
+		}
+	}
+}
+
+// skip notes that replayed events up to here are in Redis already.
+func (c *Counter) skip(upto positions) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := maps.Clone(c.own.Skip)
+	if next == nil {
+		next = positions{}
+	}
+	for stream, n := range upto {
+		if n > c.atOpen[stream] {
+			next[stream] = max(next[stream], min(n, c.replayed[stream]))
+		}
+	}
+	c.own.Skip, c.told = next, true
+}
+
+// newID leaves what is in Redis to the old id.
+func (c *Counter) newID(why verdict) error {
+	c.mu.Lock()
+	claimed := c.publisher.claimed
+	old := c.own.id()
+	c.mu.Unlock()
+	if blind := why == ahead && c.blind; why == another && !claimed || blind {
+		// The other folder has the same events in its journal, or Redis has them.
+		if err := c.absorb(elsewhere, func(run string) bool { return strings.HasPrefix(run, replay) }); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if why == another && !claimed {
+		c.own.Skip = maps.Clone(c.replayed)
+	}
+	c.own.IDs = append(slices.Clone(c.own.IDs), random())
+	c.own.Record, c.own.Proven = "", nil
+	if err := c.saveOwn(pebble.Sync); err != nil {
+		return err
+	}
+	c.publisher.claimed, c.publisher.watched = false, ""
+	reason := "the data folder was set back to an older copy: Redis counts events that it does not know"
+	if why == another {
+		reason = "another data folder writes under the old one: one of the two is a copy of the other"
+	}
+	c.log.Warn("the counters go on under a new id; what they have in Redis stays", "reason", reason, "id", c.own.id(), "before", old)
+	return nil
+}
+
+//go:embed claim.lua
+var claimSource string
+
+var claimScript = redis.NewScript(claimSource)
+
+// take enters this process as the owner of the id, and drops what waits here
+// and is counted under another id.
+func (r *round) take(o own, raw string) error {
+	c, p := r.c, &r.c.publisher
+	waiting, err := c.waiting()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(waiting, c.run) {
+		waiting = append(waiting, c.run)
+	}
+	next := c.newRecord()
+	if rec := parseRecord(raw); rec != nil {
+		next.Upto = rec.Upto
+	}
+	args := []any{o.id(), raw, next.encode()}
+	for _, run := range waiting {
+		force := "0"
+		if p.taken[run] {
+			force = "1"
+		}
+		args = append(args, run, force)
+	}
+	reply, err := claimScript.Run(r.ctx, c.cfg.Redis, []string{c.keys.ids(), c.keys.runs()}, args...).StringSlice()
+	if err != nil {
+		return r.damage(err, c.keys.ids())
+	}
+	if len(reply) != 1+len(waiting) || reply[0] != "ok" {
+		return errLost // somebody was faster; ask again
+	}
+	dropped := map[string]bool{}
+	for i, run := range waiting {
+		if reply[1+i] != o.id() {
+			dropped[run] = true
+		} else {
+			p.taken[run] = true
+		}
+	}
+	if len(dropped) > 0 {
+		if err := c.absorb(elsewhere, func(run string) bool { return dropped[run[1:]] }); err != nil {
+			return err
+		}
+	}
+	if exact := raw != "" && raw == o.Record; !exact {
+		p.startOver()
+		if o.Record != "" {
+			r.lost++
+		}
+	}
+	p.claimed, p.wroteAt = true, c.cfg.Now()
+	return c.acknowledged(next, nil)
+}
+
+func (c *Counter) newRecord() record {
+	return record{
+		Owner: c.run, Call: random(), Instance: c.cfg.Instance, Host: c.cfg.Host, Seen: c.cfg.Now().Unix(),
+	}
+}
+
+// acknowledged keeps a record that Redis has, with what else was settled by
+// the call.
+func (c *Counter) acknowledged(rec record, settle func(*pebble.Batch) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	raw := rec.encode()
+	b := c.db.NewIndexedBatch()
+	c.own.Record, c.own.Proven = raw, rec.Upto
+	if err := c.putOwn(b); err != nil {
+		return err
+	}
+	if settle != nil {
+		if err := settle(b); err != nil {
+			return err
+		}
+	}
+	if err := c.db.Commit(b, pebble.NoSync); err != nil {
+		return err
+	}
+	c.status.wrote(c.own.id(), raw)
+	return nil
+}
+
+// release lets any copy of this folder take the id over at once. A process that
+// is killed can't, and then another folder watches for a while.
+func (c *Counter) release() {
+	if c.cfg.Redis == nil || !c.publishing.TryLock() {
+		return
+	}
+	defer c.publishing.Unlock()
+	p := &c.publisher
+	if !p.claimed || !p.good {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r := &round{c: c, ctx: ctx, releasing: true}
+	if err := r.touch(); err != nil {
+		c.log.Warn("Redis was not told that this registry ends", "err", err)
+	}
+}

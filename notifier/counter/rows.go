@@ -1,0 +1,98 @@
+package counter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// rows goes over the numbers of an epoch and what waits, row by row.
+type rows struct {
+	base, pending *pebble.Iterator // pending is nil if what waits is for another epoch
+	epoch         epoch
+}
+
+// newRows begins at a row's key, or behind it; at the first if that is empty.
+func newRows(from pebble.Reader, e epoch, waiting bool, at string) (*rows, error) {
+	open := func(prefix string) (*pebble.Iterator, error) {
+		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
+		if err == nil {
+			iter.SeekGE([]byte(prefix + at))
+		}
+		return iter, err
+	}
+	base, err := open(basePrefix)
+	if err != nil {
+		return nil, err
+	}
+	r := &rows{base: base, epoch: e}
+	if waiting {
+		if r.pending, err = open(pendingPrefix); err != nil {
+			return nil, errors.Join(err, base.Close())
+		}
+	}
+	return r, nil
+}
+
+func (r *rows) close() error {
+	err := r.base.Close()
+	if r.pending != nil {
+		err = errors.Join(err, r.pending.Close())
+	}
+	return err
+}
+
+// next gives nil behind the last row.
+func (r *rows) next(now time.Time) (*item, error) {
+	var baseID, waitingID rowID
+	var end string
+	var err error
+	for ; r.base.Valid(); r.base.Next() {
+		if baseID, end, err = parseRow(string(r.base.Key()[len(basePrefix):])); err != nil {
+			return nil, err
+		}
+		if end == r.epoch.end() {
+			break
+		}
+	}
+	haveBase, haveWaiting := r.base.Valid(), r.pending != nil && r.pending.Valid()
+	if haveWaiting {
+		if waitingID, _, err = parseRow(string(r.pending.Key()[len(pendingPrefix):])); err != nil {
+			return nil, err
+		}
+	}
+	if !haveBase && !haveWaiting {
+		err := r.base.Error()
+		if r.pending != nil {
+			err = errors.Join(err, r.pending.Error())
+		}
+		return nil, err
+	}
+	it := &item{id: waitingID}
+	if haveBase && (!haveWaiting || baseID.key() <= waitingID.key()) {
+		it.id = baseID
+		if it.base, err = decodeRow(r.base.Value()); err != nil {
+			return nil, fmt.Errorf("%w at %q", err, r.base.Key())
+		}
+		r.base.Next()
+	}
+	it.sum = it.base
+	for r.pending != nil && r.pending.Valid() {
+		id, run, err := parseRow(string(r.pending.Key()[len(pendingPrefix):]))
+		if err != nil {
+			return nil, err
+		}
+		if id != it.id {
+			break
+		}
+		add, err := decodeRow(r.pending.Value())
+		if err != nil {
+			return nil, fmt.Errorf("%w at %q", err, r.pending.Key())
+		}
+		it.add(run, add, now)
+		r.pending.Next()
+	}
+	return it, nil
+}

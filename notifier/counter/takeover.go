@@ -1,0 +1,128 @@
+package counter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Keys that earlier versions wrote:
+//
+//	c/d/ROW                        this row waits to be sent to Redis
+//	c/g/REPOSITORY 0 DIGEST 0 TAG  a push that was seen: its day
+//	c/id                           id of the store
+//	c/n/ROW                        numbers
+//	c/p/BUCKET                     what Redis has of a bucket
+//
+//	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
+var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
+
+// takeOver writes the numbers of an earlier version anew. It is done when the
+// old ones are gone; when it is stopped before that, it begins again.
+func (c *Counter) takeOver() error {
+	old, err := stored(c.db, []byte("c/id"))
+	if err != nil || !old {
+		return err
+	}
+	b := c.db.NewBatch()
+	for _, prefix := range []string{basePrefix, pushedPrefix} {
+		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
+			return err
+		}
+	}
+	n := 0
+	set := func(key, val []byte) error {
+		if err := b.Set(key, val, nil); err != nil {
+			return err
+		}
+		if n++; n%writeAtATime != 0 {
+			return nil
+		}
+		defer func() { b = c.db.NewBatch() }()
+		return c.db.Commit(b, pebble.NoSync)
+	}
+	if err := c.oldRows(set); err != nil {
+		return fmt.Errorf("take over numbers of an earlier version: %w", err)
+	}
+	if err := c.oldPushes(set); err != nil {
+		return fmt.Errorf("take over pushes of an earlier version: %w", err)
+	}
+	for _, prefix := range oldPrefixes {
+		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
+			return err
+		}
+	}
+	return c.db.Commit(b, pebble.Sync)
+}
+
+// oldRows adds up what journals of different ids counted.
+func (c *Counter) oldRows(set func(key, val []byte) error) error {
+	var id rowID
+	var sum row
+	flush := func() error {
+		if !sum.counted() {
+			return nil
+		}
+		return set(baseKey(id, 1), sum.encode())
+	}
+	err := scan(c.db, []byte("c/n/"), func(key, val []byte) error {
+		of, _, err := parseRow(string(key[min(len("c/n/")+1, len(key)):]))
+		if err != nil {
+			return err
+		}
+		if of.kind == perDay {
+			day, err := time.Parse(time.DateOnly, of.name)
+			if err != nil {
+				return fmt.Errorf("damaged key %q", key)
+			}
+			of.name = dayName(dayOf(day))
+		}
+		r, err := decodeOldRow(val)
+		if err != nil {
+			return fmt.Errorf("%w at %q", err, key)
+		}
+		if of != id {
+			if err := flush(); err != nil {
+				return err
+			}
+			id, sum = of, row{}
+		}
+		sum = sum.with(r, c.cfg.Now())
+		return nil
+	})
+	return errors.Join(err, flush())
+}
+
+func decodeOldRow(b []byte) (row, error) {
+	var r row
+	for _, t := range []*int64{&r.lastPull, &r.lastPush} {
+		v, n := binary.Varint(b)
+		if n <= 0 {
+			return row{}, errDamagedRow
+		}
+		*t, b = v, b[n:]
+	}
+	for i := 0; len(b) > 0; i++ {
+		v, n := binary.Uvarint(b)
+		if n <= 0 || i == len(r.counts) {
+			return row{}, errDamagedRow
+		}
+		r.counts[i], b = v, b[n:]
+	}
+	return r, nil
+}
+
+func (c *Counter) oldPushes(set func(key, val []byte) error) error {
+	return scan(c.db, []byte("c/g/"), func(key, val []byte) error {
+		parts := strings.Split(string(key[len("c/g/"):]), "\x00")
+		day, err := time.Parse(time.DateOnly, string(val))
+		if err != nil || len(parts) != 3 {
+			return fmt.Errorf("damaged key %q", key)
+		}
+		return set(pushedKey(parts[0], parts[1], parts[2]), binary.AppendUvarint(nil, uint64(dayOf(day))))
+	})
+}
