@@ -38,7 +38,10 @@ import (
 // What was counted and is not in Redis yet is kept apart from what is, under
 // the run of the process that counted it. A copy of the folder has a copy of
 // that too, so each run is entered in Redis with the id that took it: the
-// first takes it, and the other folder drops it.
+// first takes it, and the other folder drops it. One case is not exact: a copy
+// made of a process that has not reached Redis since it started, and that is
+// still running when the copy reaches Redis first. What both counted since then
+// is dropped by the second.
 
 // positions are numbers of events, by stream.
 type positions map[uint8]uint64
@@ -55,13 +58,30 @@ func (p positions) beyond(o positions) bool {
 // own is who this folder is to Redis.
 type own struct {
 	IDs    []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
-	Runs   []string  `json:"runs,omitempty"`   // of the last processes of this folder
+	Runs   []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
 	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
 	Proven positions `json:"proven,omitempty"` // events that Redis had then
 	Skip   positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id
 }
 
+// process is one that had this folder.
+type process struct {
+	Run  string    `json:"run"`
+	From positions `json:"from,omitempty"` // events that were folded when it began
+}
+
 const maxRuns = 32
+
+// ended gives what was folded when a process ended; false for one that is not
+// of this folder.
+func (o own) ended(run string) (positions, bool) {
+	for i, p := range o.Runs {
+		if p.Run == run && i+1 < len(o.Runs) {
+			return o.Runs[i+1].From, true
+		}
+	}
+	return nil, false
+}
 
 func (o own) epoch() epoch { return epoch(len(o.IDs)) }
 
@@ -125,7 +145,7 @@ func (c *Counter) loadOwn() error {
 		return errors.Join(c.saveOwn(pebble.Sync), c.absorb(c.own.epoch(), func(string) bool { return true }))
 	}
 	c.run = random()
-	c.own.Runs = append(c.own.Runs, c.run)
+	c.own.Runs = append(c.own.Runs, process{c.run, c.atOpen})
 	c.own.Runs = c.own.Runs[max(0, len(c.own.Runs)-maxRuns):]
 	c.publisher.init()
 	return c.saveOwn(pebble.Sync)
@@ -265,7 +285,10 @@ func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 	case rec.Kept || rec.Removed:
 		return another
 	}
-	known := rec.Owner == "" || slices.Contains(o.Runs, rec.Owner)
+	limit, known := o.ended(rec.Owner)
+	if rec.Owner == "" {
+		limit, known = c.atOpen, true
+	}
 	same := rec.Instance == c.cfg.Instance || rec.Instance == ""
 	if p.claimed {
 		if known || same {
@@ -273,9 +296,8 @@ func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 		}
 		return another
 	}
-	limit := o.Proven
-	if known {
-		limit = c.atOpen
+	if !known {
+		limit = o.Proven
 	}
 	if !same {
 		switch now := c.cfg.Now(); {

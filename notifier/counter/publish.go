@@ -108,6 +108,7 @@ func (r *round) run() error {
 	ids, err := r.ids()
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })
+		p.watched = "" // nobody could give a sign of life
 		return err
 	}
 	if err := r.landed(ids); err != nil {
@@ -123,7 +124,10 @@ func (r *round) run() error {
 			return err
 		}
 	}
-	c.status.others(ids, c.cfg.Now())
+	c.mu.Lock()
+	own := c.own.IDs
+	c.mu.Unlock()
+	c.status.others(ids, own, c.cfg.Now())
 
 	r.snap = c.db.NewSnapshot()
 	defer r.snap.Close()

@@ -45,25 +45,34 @@ func open(t testing.TB, db *store.Store, cfg Config) *Counter {
 	return c
 }
 
-// replica is a journal that folds into a store of its own, with what it ought
-// to have counted.
+// replica is a registry: a folder with a journal and a state, with what it
+// ought to have counted.
 type replica struct {
 	t       testing.TB
 	journal string
 	fs      *vfs.MemFS
 	db      *store.Store
-	redis   redis.UniversalClient
+	cfg     Config
 	c       *Counter
-	seq     uint64
+	seq     uint64 // the last event that was folded
+	last    uint64 // the last event in the journal when it is opened
 	want    map[string]map[Class]int64
 }
 
 func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
-	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), redis: client, want: map[string]map[Class]int64{}}
-	r.db = openState(t, r.fs)
-	r.c = open(t, r.db, Config{Redis: client})
-	t.Cleanup(func() { r.db.Close() })
+	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[Class]int64{}}
+	r.open()
 	return r
+}
+
+func (r *replica) open() {
+	r.t.Helper()
+	r.last = max(r.last, r.seq)
+	r.cfg.Last = func(stream uint8) uint64 { return map[uint8]uint64{1: r.last}[stream] }
+	r.db = openState(r.t, r.fs)
+	r.c = open(r.t, r.db, r.cfg)
+	db := r.db
+	r.t.Cleanup(func() { db.Close() })
 }
 
 func (r *replica) reopen() {
@@ -71,21 +80,38 @@ func (r *replica) reopen() {
 	if err := r.db.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.db = openState(r.t, r.fs)
-	r.c = open(r.t, r.db, Config{Redis: r.redis})
+	r.open()
+}
+
+// copied is a copy of the folder as it is, which is not open.
+func (r *replica) copied() *replica {
+	return &replica{
+		t: r.t, journal: r.journal, cfg: r.cfg, seq: r.seq, last: r.last,
+		fs:   r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}),
+		want: map[string]map[Class]int64{},
+	}
 }
 
 func (r *replica) fold(facts ...Fact) {
 	r.t.Helper()
-	r.seq += uint64(len(facts))
-	if err := r.c.Fold(r.journal, 1, r.seq, facts, nil); err != nil {
-		r.t.Fatal(err)
-	}
+	r.replay(facts...)
 	for _, f := range facts {
 		if r.want[f.Repository] == nil {
 			r.want[f.Repository] = map[Class]int64{}
 		}
 		r.want[f.Repository][f.Class]++
+	}
+}
+
+// replay folds what ought not to count again.
+func (r *replica) replay(facts ...Fact) {
+	r.t.Helper()
+	for i := range facts {
+		r.seq++
+		facts[i].Seq = r.seq
+	}
+	if err := r.c.Fold(r.journal, 1, r.seq, facts, nil); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
@@ -338,6 +364,7 @@ func TestCallsThatFail(t *testing.T) {
 			bad.AddHook(&answerLost{applied: c.applied})
 			r.c.cfg.Redis = bad
 			for range 2 {
+				r.fold(some(rnd, 1)...)
 				if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
 					t.Fatalf("Publish = %v, want the connection's error", err)
 				}
@@ -438,7 +465,7 @@ func TestFromEmbeddedToRedis(t *testing.T) {
 	r := newReplica(t, "aaaa", nil)
 	rnd := rand.New(rand.NewPCG(8, 8))
 	for _, c := range []redis.UniversalClient{nil, client, nil, client} {
-		r.redis = c
+		r.cfg.Redis = c
 		r.reopen()
 		r.fold(some(rnd, 50)...)
 		r.publish()

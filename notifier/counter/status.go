@@ -122,9 +122,9 @@ func (s *status) wrote(id, raw string) {
 // within seconds, if it runs.
 const othersWait = time.Minute
 
-// others compares what the ids of other registries count with what they did in
-// the last round.
-func (s *status) others(ids map[string]string, now time.Time) {
+// others compares what the ids of other registries, all but own, count with what
+// they did in the last round.
+func (s *status) others(ids map[string]string, own []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[string]positions{}
@@ -136,7 +136,7 @@ func (s *status) others(ids map[string]string, now time.Time) {
 	missing := false
 	for id, upto := range s.upto {
 		rec := parseRecord(ids[id])
-		if id != s.id && (rec == nil || rec.Part || !rec.Removed && upto.beyond(rec.Upto)) {
+		if !slices.Contains(own, id) && (rec == nil || rec.Part || !rec.Removed && upto.beyond(rec.Upto)) {
 			missing = true
 		}
 	}
