@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +35,7 @@ func (o *Options) check(m *mistakes) {
 			m.add("options.announce", "there is no account to post with; give hold too, or leave announce out")
 		}
 	}
-	if o.Redis != nil && !o.Redis.Inherit {
+	if o.Redis != nil {
 		o.Redis.check(m)
 	}
 	o.checkReserve(m)
@@ -105,6 +107,15 @@ func (a *Announce) check(m *mistakes) {
 }
 
 func (r *Redis) check(m *mistakes) {
+	if !redisName.MatchString(r.Name) {
+		m.add("options.redis.name", fmt.Sprintf(`%q is not a name; it has letters, digits, dots, dashes and underscores, at most 64`, r.Name))
+	}
+	if r.Inherit {
+		if own := (Redis{Name: r.Name, Inherit: true}); !reflect.DeepEqual(*r, own) {
+			m.add("options.redis.inherit", "takes all of the registry's redis section; only name may stand beside it")
+		}
+		return
+	}
 	if len(r.Addrs) == 0 {
 		m.add("options.redis.addrs", `required; write ["redis:6379"], or take the registry's own with redis: inherit`)
 	}
@@ -127,6 +138,8 @@ func (r *Redis) check(m *mistakes) {
 		m.add("options.redis.tls", "has one of cert_file and key_file; give both or neither")
 	}
 }
+
+var redisName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 func (c *Count) check(m *mistakes) {
 	checkPatterns(m, "options.count.ignore_user_agents", c.IgnoreUserAgents)

@@ -38,7 +38,7 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 	switch target := v.Addr().Interface().(type) {
 	case **Redis:
 		if raw == "inherit" {
-			*target = &Redis{Inherit: true}
+			*target = &Redis{Inherit: true, Name: defaultName}
 			return
 		}
 		if text, ok := raw.(string); ok {

@@ -93,6 +93,7 @@ redis:
   password_file: /p
   db: 3
   master_name: m
+  name: blue
   tls: {ca_file: /ca, cert_file: /cert, key_file: /key, server_name: s}
 reserve: 3GB
 count:
@@ -113,7 +114,7 @@ api: {token_file: /t}
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true},
-		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m",
+		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
 			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},
 		Reserve: 3e9,
 		Count:   Count{IgnoreUserAgents: []string{"*[bot", "Trivy/*"}, IgnoreActors: []string{"mirror"}, HeadWindow: time.Minute},
@@ -139,7 +140,7 @@ api: {token_file: /t}
 			switch {
 			case f.Kind() == reflect.Struct || f.Kind() == reflect.Pointer && !f.IsNil():
 				empty(path+"."+name, f)
-			case f.IsZero() && path+"."+name != "options.announce.collect":
+			case f.IsZero() && path+"."+name != "options.announce.collect" && path+"."+name != "options.redis.inherit":
 				t.Errorf("%s is not set in this test", path+"."+name)
 			}
 		}
@@ -282,6 +283,8 @@ func TestMistakes(t *testing.T) {
 		{"negative database", ok + "redis: {addrs: [\"a:1\"], db: -1}", "options.redis.db: -1 is not a database; they are numbered from 0"},
 		{"database of a cluster", ok + "redis: {addrs: [\"a:1\", \"b:1\"], db: 2}", "options.redis.db: several addrs without master_name are a cluster, and a cluster has only database 0"},
 		{"half a certificate", ok + "redis: {addrs: [\"a:1\"], tls: {cert_file: /c}}", "options.redis.tls: has one of cert_file and key_file; give both or neither"},
+		{"Redis without a name", ok + "redis: {addrs: [\"a:1\"], name: \"\"}", "options.redis.name: \"\" is not a name; it has letters, digits, dots, dashes and underscores, at most 64"},
+		{"Redis with a name that is none", ok + "redis: {addrs: [\"a:1\"], name: \"a}b\"}", "options.redis.name: \"a}b\" is not a name; it has letters, digits, dots, dashes and underscores, at most 64"},
 		{"nothing to inherit", ok + "redis: inherit", "options.redis: inherit takes the registry's redis section, and that has no addrs; give it some, or write addrs here"},
 
 		{"empty pattern", ok + "count: {ignore_actors: [\" \"]}", "options.count.ignore_actors[0]: an empty text matches nothing; leave it out, or write * for all"},

@@ -30,13 +30,19 @@ type Redis struct {
 	// MasterName is the name Sentinel knows the master by. Default: no Sentinel.
 	MasterName string `option:"master_name"`
 
+	// Name is what this installation is called in Redis. Registries of one name
+	// are summed; those of another name may use the same Redis. Letters, digits,
+	// dots, dashes and underscores, at most 64. Default "default".
+	Name string `option:"name"`
+
 	// TLS encrypts the connection. `tls: {}` trusts the system's authorities.
 	// Default: no TLS.
 	TLS *RedisTLS `option:"tls"`
 
-	// Inherit is `redis: inherit`: the registry's own `redis:` section, with its
-	// password and its TLS.
-	Inherit bool
+	// Inherit takes the registry's own `redis:` section, with its password and its
+	// TLS; only name may stand beside it. `redis: inherit` is short for it.
+	// Default false.
+	Inherit bool `option:"inherit"`
 
 	registry *configuration.Redis // set by FromRegistry when inherited
 }
@@ -53,6 +59,11 @@ type RedisTLS struct {
 	// ServerName is the name the certificate must have. Default: the address.
 	ServerName string `option:"server_name"`
 }
+
+// defaultName is the installation that registries without a name belong to.
+const defaultName = "default"
+
+func (r *Redis) defaults() { r.Name = defaultName }
 
 // Client is what go-redis' NewUniversalClient takes. It reads the files that the
 // options name, and connects to nothing.

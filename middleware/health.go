@@ -28,7 +28,8 @@ type clockHealth struct {
 }
 
 type redisHealth struct {
-	Status   string    `json:"status"`             // "ok" or "away"
+	Status   string    `json:"status"`             // "ok", "away" when it does not answer, or "behind"
+	Reason   string    `json:"reason,omitempty"`   // why it is not ok
 	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers
 	Warnings []string  `json:"warnings,omitempty"` // why it may forget
 }
@@ -62,11 +63,14 @@ func (r *runtime) health(context.Context) any {
 		h.Clock = &clockHealth{Jumped: by, At: jump.At}
 	}
 	if s := r.counter.Status(); s.Redis {
-		h.Redis = &redisHealth{Status: statusOK, Current: s.Current, Warnings: s.Warnings}
-		if s.Error != "" {
+		h.Redis = &redisHealth{Status: statusOK, Reason: s.Reason, Current: s.Current, Warnings: s.Warnings}
+		switch {
+		case s.Away:
 			h.Redis.Status = "away"
+		case s.Reason != "":
+			h.Redis.Status = "behind"
 		}
-		if s.Error != "" || len(s.Warnings) > 0 {
+		if s.Reason != "" || len(s.Warnings) > 0 {
 			h.Status = statusDegraded
 		}
 	}

@@ -1,6 +1,8 @@
 package middleware
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -33,4 +35,21 @@ func Lock(path string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("lock the data folder %s: %w", dir, err)
 	}
 	return f.Close, nil
+}
+
+// instanceOf is the same text for all processes that Lock keeps apart by this
+// lock file, which is there: the file of one running system. A copy of the
+// folder has another file, and so another text.
+func instanceOf(path string) (string, error) {
+	var file unix.Stat_t
+	if err := unix.Stat(path, &file); err != nil {
+		return "", fmt.Errorf("look at the lock file %s: %w", path, err)
+	}
+	system, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil { // not on Linux
+		name, _ := os.Hostname()
+		system = []byte(name)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", system, file.Dev, file.Ino))
+	return hex.EncodeToString(sum[:8]), nil
 }

@@ -47,6 +47,7 @@ type runtime struct {
 	closers []func(context.Context) error
 	mounts  []mount
 
+	instance string // of the data folder
 	state    *store.Store
 	dead     *notifier.DeadLetters
 	journal  *journal.Journal
@@ -163,7 +164,8 @@ func (r *runtime) openFolder() error {
 		return err
 	}
 	r.onClose(unlock)
-	return nil
+	r.instance, err = instanceOf(r.options.LockFile())
+	return err
 }
 
 func (r *runtime) openState() error {
@@ -222,11 +224,15 @@ func (r *runtime) openCounter() error {
 	r.rule = rule
 	numbers := prometheus.NewRegistry()
 	r.counter, err = counter.Open(r.state, counter.Config{
-		Redis:   r.redis,
-		Learn:   rule.Learn,
-		Now:     clock.Now,
-		Logger:  r.log,
-		Metrics: counter.NewMetrics(numbers),
+		Redis:    r.redis,
+		Name:     r.redisName(),
+		Instance: r.instance,
+		Host:     hostname(),
+		Last:     r.lastEvent,
+		Learn:    rule.Learn,
+		Now:      clock.Now,
+		Logger:   r.log,
+		Metrics:  counter.NewMetrics(numbers),
 	})
 	if err != nil {
 		return err
@@ -238,6 +244,27 @@ func (r *runtime) openCounter() error {
 	}
 	rule.Learn(children...)
 	return nil
+}
+
+func (r *runtime) redisName() string {
+	if r.options.Redis == nil {
+		return ""
+	}
+	return r.options.Redis.Name
+}
+
+// lastEvent is the journal's last event of a stream, 0 of one that is none.
+func (r *runtime) lastEvent(stream uint8) uint64 {
+	switch s := journal.Stream(stream); s {
+	case journal.Pushes, journal.Pulls:
+		return r.journal.Status(s).Last
+	}
+	return 0
+}
+
+func hostname() string {
+	name, _ := os.Hostname() // which only the operator sees
+	return name
 }
 
 // openRepo opens the account's repository.
@@ -404,7 +431,8 @@ func (r *runtime) openAPI() error {
 		Logger:    r.log,
 	}
 	if r.redis != nil {
-		cfg.Source, cfg.Fallback = &counter.Sum{Redis: r.redis, Now: clock.Now}, r.counter
+		cfg.Source = &counter.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
+		cfg.Fallback = r.counter
 	}
 	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
 	return nil

@@ -80,6 +80,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 			continue
 		}
 		if fact != nil {
+			fact.Seq = entry.Seq
 			facts = append(facts, *fact)
 		}
 		if e.Operation == opPush && e.Class != "" {

@@ -33,6 +33,9 @@ func plan(e *Event) Plan {
 		p.Records = layersOf(&e.Manifest)
 		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
 	case opPull:
+	case opUntag:
+		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Gone: true, Time: e.Time}
+		return p
 	default:
 		return p
 	}

@@ -1,8 +1,8 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, drivers and behaviour, and a configuration file
 // without a tidings entry runs as it does there. Ours are `config check`,
-// `reconcile`, `version`, and those under `hold`; `garbage-collect` tells
-// Tidings what it deletes.
+// `reconcile`, `version`, and those under `hold` and `redis`; `garbage-collect`
+// tells Tidings what it deletes.
 package main
 
 import (
@@ -43,7 +43,7 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	noteCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), holdCommand(), reconcileCommand())
+	root.AddCommand(versionCommand(), configCommand(), holdCommand(), redisCommand(), reconcileCommand())
 
 	// The registry ends the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })

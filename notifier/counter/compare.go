@@ -43,7 +43,9 @@ func (r *round) compare() error {
 	}
 	s.at = now
 	w := r.ownWriter()
-	rows, err := newRows(r.snap, w.epoch, true, s.from)
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	rows, err := newRows(snap, w.epoch, true, s.from)
 	if err != nil {
 		return err
 	}
@@ -79,19 +81,7 @@ func (r *round) compare() error {
 // that end in them.
 func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	s := &r.c.publisher.sweep
-	waits := make(map[*item]bool)
-	if !s.all {
-		// What waits was sent a moment ago; after this snapshot.
-		kept := batch[:0:0]
-		for _, it := range batch {
-			if waits[it] = len(it.parts) > 0; !waits[it] {
-				kept = append(kept, it)
-			}
-		}
-		if err := r.send(w, kept, true); err != nil {
-			return err
-		}
-	} else if err := r.send(w, batch, true); err != nil {
+	if err := r.send(w, batch, true); err != nil {
 		return err
 	}
 	var closed []*found

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // DamagedError says that a key in Redis is not what it should be. The others
@@ -99,7 +97,6 @@ type round struct {
 	rows      int
 	lost      int
 	damaged   map[string]error // by key, so that one is reported once
-	snap      *pebble.Snapshot
 	releasing bool
 }
 
@@ -129,12 +126,8 @@ func (r *round) run() error {
 	c.mu.Unlock()
 	c.status.others(ids, own, c.cfg.Now())
 
-	r.snap = c.db.NewSnapshot()
-	defer r.snap.Close()
-	if !p.sweep.all {
-		if err := r.changed(); err != nil {
-			return err
-		}
+	if err := r.changed(); err != nil {
+		return err
 	}
 	if err := r.compare(); err != nil {
 		return err
@@ -202,8 +195,10 @@ const rowsInCall = 256
 // changed sends what waits.
 func (r *round) changed() error {
 	w := r.ownWriter()
+	snap := r.c.db.NewSnapshot()
+	defer snap.Close()
 	var batch []*item
-	err := scan(r.snap, []byte(pendingPrefix), func(key, val []byte) error {
+	err := scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))
 		if err != nil {
 			return err
@@ -219,7 +214,7 @@ func (r *round) changed() error {
 				}
 				batch = nil
 			}
-			base, _, err := readRow(r.snap, baseKey(id, w.epoch))
+			base, _, err := readRow(snap, baseKey(id, w.epoch))
 			if err != nil {
 				return err
 			}
@@ -257,7 +252,7 @@ func (r *round) restore(ids map[string]string) error {
 		w := &writer{id: id, epoch: epoch(i + 1), expected: ids[id], next: func() record {
 			return record{Call: random(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: true}
 		}}
-		rows, err := newRows(r.snap, w.epoch, false, "")
+		rows, err := newRows(c.db, w.epoch, false, "")
 		if err != nil {
 			return err
 		}

@@ -574,8 +574,8 @@ func TestFoldWhileSending(t *testing.T) {
 	r.c.cfg.Redis = hooked
 	r.publish()
 	r.c.cfg.Redis = client
-	if n := r.publish(); n != 3 {
-		t.Errorf("%d rows were sent, want the three that changed meanwhile", n)
+	if n := r.publish(); n < 2 || n > 3 {
+		t.Errorf("%d rows were sent, want the three that changed meanwhile, one of which may have been compared then", n)
 	}
 	checkSum(t, client, r)
 }

@@ -17,7 +17,15 @@ func answer(w http.ResponseWriter, v any) {
 }
 
 func fail(w http.ResponseWriter, status int, name, message string) {
-	b, _ := json.Marshal(map[string]string{"error": name, "message": message})
+	failWith(w, status, name, message, false)
+}
+
+func failWith(w http.ResponseWriter, status int, name, message string, degraded bool) {
+	b, _ := json.Marshal(struct {
+		Error    string `json:"error"`
+		Message  string `json:"message"`
+		Degraded bool   `json:"degraded,omitempty"`
+	}{name, message, degraded})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(append(b, '\n'))

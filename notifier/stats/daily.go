@@ -39,13 +39,13 @@ func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
 	}
 	if quiet {
 		// No numbers in these days, or no such repository.
-		d, _, err := a.detail(q.Context(), name)
+		d, degraded, err := a.detail(q.Context(), name)
 		if err != nil {
 			a.unavailable(w, err)
 			return
 		}
 		if !d.found {
-			noRepository(w)
+			a.noRepository(w, degraded)
 			return
 		}
 	}

@@ -23,7 +23,8 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	escaped, daily := strings.CutSuffix(escaped, "/daily")
 	name, err := url.PathUnescape(escaped)
 	if err != nil || name == "" || len(name) > maxName || !visible(name) {
-		noRepository(w)
+		// As degraded as the answer would be for one that is not there.
+		a.noRepository(w, a.Fallback != nil && a.bad.now(a.Now()))
 		return
 	}
 	if daily {
@@ -37,8 +38,9 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 const maxName = 2048 + 1 + 256
 
 // noRepository is the same whether there is none or it is not for the caller.
-func noRepository(w http.ResponseWriter) {
-	fail(w, http.StatusNotFound, "RepositoryNotFound", "nothing was counted for this repository, or it is not public")
+// When the answer is degraded another registry may have counted it.
+func (a *api) noRepository(w http.ResponseWriter, degraded bool) {
+	failWith(w, http.StatusNotFound, "RepositoryNotFound", "nothing was counted for this repository, or it is not public", degraded)
 }
 
 type tag struct {
@@ -74,7 +76,7 @@ func (a *api) one(w http.ResponseWriter, q *http.Request, name string) {
 		return
 	}
 	if !d.found {
-		noRepository(w)
+		a.noRepository(w, degraded)
 		return
 	}
 	tags := make([]tag, 0, len(d.tags))

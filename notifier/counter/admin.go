@@ -1,0 +1,151 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Known is an id that an installation has in Redis: a registry, or one that was
+// there before its data folder was set back or copied.
+type Known struct {
+	ID           string
+	Host         string
+	Seen         time.Time // by the registry's clock
+	Kept         bool      // by Forget
+	Removed      bool      // by Forget
+	Repositories int
+	Pulls        int64
+	Pushes       int64
+
+	raw     string
+	stopped bool // it told Redis that it ended
+}
+
+// ErrRunning: a registry writes to Redis under this id.
+var ErrRunning = errors.New("a registry that runs counts under this id")
+
+// ErrUnknownID: Redis has no such id.
+var ErrUnknownID = errors.New("Redis does not know this id")
+
+// List gives the ids of an installation, those seen last first.
+func List(ctx context.Context, client redis.UniversalClient, name string) ([]Known, error) {
+	keys := newKeyspace(name)
+	records, err := client.HGetAll(ctx, keys.ids()).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list what Redis knows: %w", err)
+	}
+	var list []Known
+	for id, raw := range records {
+		k := known(id, raw)
+		if err := k.count(ctx, client, keys); err != nil {
+			return nil, fmt.Errorf("read the numbers of %s: %w", id, err)
+		}
+		list = append(list, k)
+	}
+	slices.SortFunc(list, func(a, b Known) int {
+		if c := b.Seen.Compare(a.Seen); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list, nil
+}
+
+func known(id, raw string) Known {
+	rec := parseRecord(raw)
+	return Known{
+		ID: id, Host: rec.Host, Seen: time.Unix(rec.Seen, 0).UTC(), Kept: rec.Kept, Removed: rec.Removed,
+		raw: raw, stopped: rec.Owner == "" || rec.Instance == "",
+	}
+}
+
+func (k *Known) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
+	return eachTotals(ctx, client, keys, k.ID, func(_ string, r row) {
+		k.Repositories++
+		k.Pulls += int64(r.counts[Pull.index()])
+		k.Pushes += int64(r.counts[Push.index()])
+	})
+}
+
+// Forget ends an id whose registry is gone. With keep its numbers go on to
+// count and nobody may change them, else they are removed; stopped in the
+// middle, it may be called again. Should the registry come back it counts under
+// a new id. An id that changes within watch is ErrRunning; a record changes
+// every 10 seconds at least.
+func Forget(ctx context.Context, client redis.UniversalClient, name, id string, keep bool, watch time.Duration) (Known, error) {
+	keys := newKeyspace(name)
+	raw, err := client.HGet(ctx, keys.ids(), id).Result()
+	if errors.Is(err, redis.Nil) {
+		return Known{}, ErrUnknownID
+	}
+	if err != nil {
+		return Known{}, fmt.Errorf("look for %s: %w", id, err)
+	}
+	k := known(id, raw)
+	if k.Removed && keep {
+		return k, errors.New("its numbers were removed before and can't be kept")
+	}
+	if !k.stopped && !k.Kept && !k.Removed {
+		select {
+		case <-ctx.Done():
+			return k, ctx.Err()
+		case <-time.After(watch):
+		}
+	}
+	if err := k.count(ctx, client, keys); err != nil {
+		return k, fmt.Errorf("read the numbers of %s: %w", id, err)
+	}
+	end := *parseRecord(raw)
+	end.Owner, end.Instance, end.Call, end.Part = "", "", random(), false
+	end.Kept, end.Removed = keep, !keep
+	reply, err := publishScript.Run(ctx, client, []string{keys.ids()}, id, raw, end.encode()).Slice()
+	if err != nil {
+		return k, fmt.Errorf("end %s: %w", id, err)
+	}
+	if len(reply) == 0 || reply[0] != "ok" {
+		return k, ErrRunning
+	}
+	k.Kept, k.Removed = keep, !keep
+	if keep {
+		return k, nil
+	}
+	if err := remove(ctx, client, keys, id); err != nil {
+		return k, fmt.Errorf("remove the numbers of %s: %w", id, err)
+	}
+	return k, nil
+}
+
+// remove deletes the keys of an id. The totals, which name the others, go last.
+func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id string) error {
+	var gone []string
+	var failed error
+	flush := func(least int) {
+		if failed == nil && len(gone) > least {
+			failed = client.Unlink(ctx, gone...).Err()
+			gone = gone[:0]
+		}
+	}
+	err := eachTotals(ctx, client, keys, id, func(name string, r row) {
+		gone = append(gone, keys.days(id, name))
+		for hash := uint64(0); hash*tagsInHash < r.place; hash++ {
+			gone = append(gone, keys.tags(id, name, hash))
+			flush(rowsInCall)
+		}
+		flush(rowsInCall)
+	})
+	flush(0)
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	for shard := range shards {
+		gone = append(gone, keys.shard(id, shard))
+	}
+	flush(0)
+	return failed
+}

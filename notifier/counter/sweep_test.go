@@ -1,0 +1,366 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+// keysIn lists the keys of an installation.
+func keysIn(t testing.TB, client redis.UniversalClient, pattern string) []string {
+	t.Helper()
+	keys, err := client.Keys(t.Context(), pattern).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// TestChangedByHand: whatever somebody does to a key, it is as it ought to be
+// within an hour, and what others count is not touched.
+func TestChangedByHand(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(ctx context.Context, c redis.UniversalClient, id string) error{
+		"a total is raised": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HSet(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3", "p1000").Err()
+		},
+		"a total is text": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HSet(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3", "many").Err()
+		},
+		"a total is deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HDel(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3").Err()
+		},
+		"the days are deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.Del(ctx, newKeyspace("").days(id, "team/app-3")).Err()
+		},
+		"the tags are deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.Del(ctx, newKeyspace("").tags(id, "team/app-3", 0)).Err()
+		},
+		"a tag is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HSet(ctx, newKeyspace("").tags(id, "team/app-3", 0), "new", "p7").Err()
+		},
+		"a day is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HSet(ctx, newKeyspace("").days(id, "team/app-3"), dayName(dayOf(noon)-8), "p7").Err()
+		},
+		"a repository is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			return c.HSet(ctx, newKeyspace("").totals(id, "new"), "new", "p7").Err()
+		},
+		"everything of the id is deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
+			keys, err := c.Keys(ctx, "*:"+id+":*").Result()
+			if err != nil {
+				return err
+			}
+			return c.Del(ctx, keys...).Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := redistest.Start(t).Client()
+			a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+			rnd := rand.New(rand.NewPCG(6, 6))
+			for _, r := range []*replica{a, b} {
+				r.fold(some(rnd, 400)...)
+				r.publish()
+				r.publish() // the first sweep is over
+			}
+			if err := change(t.Context(), client, a.c.own.id()); err != nil {
+				t.Fatal(err)
+			}
+			now := noon
+			for range 60 {
+				now = now.Add(time.Minute)
+				for _, r := range []*replica{a, b} {
+					r.c.cfg.Now = at(now)
+					r.publish()
+				}
+			}
+			checkSum(t, client, a, b)
+		})
+	}
+}
+
+// TestSweepIsSlow: without a loss, a round compares a share of the rows.
+func TestSweepIsSlow(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	for i := range 1800 {
+		r.fold(Fact{Repository: fmt.Sprintf("r%d", i%50), Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+	}
+	r.publish()
+	now := noon
+	for range 10 {
+		r.c.cfg.Now = at(now)
+		r.publish()
+	}
+	if r.c.publisher.sweep.last != 1900 {
+		t.Fatalf("%d rows are known after a sweep, want 1900", r.c.publisher.sweep.last)
+	}
+	var rows int
+	for range 60 {
+		now = now.Add(2 * time.Second)
+		r.c.cfg.Now = at(now)
+		before := r.c.publisher.sweep.rows
+		r.publish()
+		rows = max(rows, r.c.publisher.sweep.rows-before)
+	}
+	if rows > 4 {
+		t.Errorf("a round compares %d rows of 1900, want 3 or so for half an hour", rows)
+	}
+}
+
+func TestKeysOfAnotherType(t *testing.T) {
+	t.Parallel()
+	k := newKeyspace("")
+	for name, key := range map[string]func(id string) string{
+		"totals": func(id string) string { return k.totals(id, "team/app-3") },
+		"days":   func(id string) string { return k.days(id, "team/app-3") },
+		"tags":   func(id string) string { return k.tags(id, "team/app-3", 0) },
+		"ids":    func(string) string { return k.ids() },
+		"runs":   func(string) string { return k.runs() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client := server.Client()
+			r := newReplica(t, "aaaa", client)
+			key := key(r.c.own.id())
+			if err := client.Set(t.Context(), key, "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: Pull, Time: noon})
+			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: Pull, Time: noon})
+			for range 2 {
+				_, err := r.c.Publish(t.Context())
+				var damaged *DamagedError
+				if !errors.As(err, &damaged) || damaged.Key != key && name != "runs" {
+					t.Fatalf("Publish = %v, want an error that names %s", err, key)
+				}
+				if s := r.c.Status(); s.Reason != "a key in Redis is of another kind" {
+					t.Errorf("reason %q", s.Reason)
+				}
+				if val, err := client.Get(t.Context(), key).Result(); err != nil || val != "x" {
+					t.Fatalf("the key was written to (%v)", err)
+				}
+				if name == "ids" || name == "runs" {
+					continue
+				}
+				if _, _, ok, err := (&Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
+					t.Fatalf("the other repository was not sent: %v, %v", ok, err)
+				}
+			}
+			if err := client.Del(t.Context(), key).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r.publish()
+			checkSum(t, client, r)
+
+			// Nothing waits now, and everything is sent again.
+			client.Del(t.Context(), key)
+			client.Set(t.Context(), key, "x", 0)
+			r.c.publisher.claimed = r.c.publisher.claimed && name != "runs"
+			r.c.publisher.startOver()
+			if _, err := r.c.Publish(t.Context()); err == nil {
+				t.Fatal("the damage is not reported")
+			}
+			client.Del(t.Context(), key)
+			r.publish()
+			checkSum(t, client, r)
+		})
+	}
+}
+
+// TestDeniedCommands: whichever command a user of Redis may not use, sums are
+// never more than what was counted, and right once it may.
+func TestDeniedCommands(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"hset", "hdel", "hget", "hgetall", "evalsha|eval", "time", "hlen", "hkeys", "xadd", "hmget", "del", "script"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client := server.Client()
+			rules := []any{"acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all"}
+			for _, one := range strings.Split(command, "|") {
+				rules = append(rules, "-"+one)
+			}
+			limited := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "limited", Password: "secret"})
+			t.Cleanup(func() { limited.Close() })
+			r := newReplica(t, "aaaa", client)
+			r.fold(pulls(11)...)
+			r.publish()
+			if err := client.Do(t.Context(), rules...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r.c.cfg.Redis = limited
+			failed := false
+			for i := range 20 {
+				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+				if i == 10 {
+					r.c.publisher.startOver()
+				}
+				_, err := r.c.Publish(t.Context())
+				failed = failed || err != nil
+				if reason := r.c.Status().Reason; err != nil && reason != "Redis denies a command (ACL)" {
+					t.Fatalf("reason %q for %v", reason, err)
+				}
+				if err != nil && r.c.Check(nil) == nil {
+					t.Error("readers are not told")
+				}
+				got, tags, _, err := (&Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
+				if want := int64(12 + i); err != nil || got.Counts[Pull] > want || addUp(func(yield func(map[Class]int64) bool) {
+					for _, n := range tags {
+						yield(n)
+					}
+				})[Pull] > want {
+					t.Fatalf("%v and tags %v, want %d at most (%v)", got.Counts, tags, want, err)
+				}
+			}
+			if wants := strings.Contains("hset hget hgetall evalsha|eval", command); wants != failed && wants {
+				t.Errorf("failed %v, want %v", failed, wants)
+			}
+			r.c.cfg.Redis = client
+			r.publish()
+			checkSum(t, client, r)
+		})
+	}
+}
+
+// TestTwoInstallations have one Redis and are not summed.
+func TestTwoInstallations(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	rnd := rand.New(rand.NewPCG(21, 21))
+	one, two := newReplica(t, "aaaa", client), newReplica(t, "aaaa", client)
+	two.cfg.Name = "two"
+	two.reopen()
+	for _, r := range []*replica{one, two} {
+		r.fold(some(rnd, 200)...)
+		r.publish()
+	}
+	checkSum(t, client, one)
+	checkSource(t, &Sum{Redis: client, Name: "two", Now: at(noon)}, two.want)
+	for _, key := range keysIn(t, client, "*") {
+		if !strings.HasPrefix(key, "{tidings:default}:") && !strings.HasPrefix(key, "{tidings:two}:") {
+			t.Errorf("key %q", key)
+		}
+	}
+}
+
+// TestReasons: what Redis refuses is told to readers and to the operator.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	for want, spoil := range map[string]func(s *redistest.Server, c redis.UniversalClient) error{
+		"Redis is read-only": func(s *redistest.Server, c redis.UniversalClient) error {
+			return c.Do(context.Background(), "replicaof", "127.0.0.1", "1").Err()
+		},
+		"Redis is out of memory": func(s *redistest.Server, c redis.UniversalClient) error {
+			return errors.Join(c.ConfigSet(context.Background(), "maxmemory", "1").Err())
+		},
+		"Redis does not answer": func(s *redistest.Server, c redis.UniversalClient) error { s.Kill(); return nil },
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client := server.Client()
+			now := &clock{noon}
+			r := newReplica(t, "aaaa", client)
+			r.c.cfg.Now = now.now
+			sum := &Sum{Redis: client, Now: now.now, Check: r.c.Check}
+			r.fold(pulls(3)...)
+			if _, err := sum.Repositories(t.Context()); err == nil {
+				t.Error("Redis is believed before it was asked")
+			}
+			r.publish()
+			if list, err := sum.Repositories(t.Context()); err != nil || len(list) != 1 {
+				t.Fatalf("%v, %v", list, err)
+			}
+			if err := spoil(server, client); err != nil {
+				t.Fatal(err)
+			}
+			now.at = now.at.Add(heartbeat) // nothing was counted since
+			if _, err := r.c.Publish(t.Context()); err == nil {
+				t.Fatal("it is not noticed")
+			}
+			if got := r.c.Status(); got.Reason != want || got.Away != (want == reasonAway) {
+				t.Errorf("reason %q, away %v (%s)", got.Reason, got.Away, got.Error)
+			}
+			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
+				t.Error("Redis is believed")
+			}
+		})
+	}
+}
+
+// TestReadersNoticeLoss: between two rounds too.
+func TestReadersNoticeLoss(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	now := &clock{noon}
+	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+	for _, r := range []*replica{a, b} {
+		r.cfg.Now = now.now
+		r.reopen()
+		r.fold(pulls(5)...)
+		r.publish()
+	}
+	a.publish()
+	sum := &Sum{Redis: client, Now: now.now, Check: a.c.Check}
+	answers := func() error {
+		_, err := sum.Repositories(t.Context())
+		_, _, _, err2 := sum.Repository(t.Context(), "x")
+		_, err3 := sum.Daily(t.Context(), "x", 3)
+		if (err == nil) != (err2 == nil) || (err == nil) != (err3 == nil) {
+			t.Errorf("some are believed: %v, %v, %v", err, err2, err3)
+		}
+		return err
+	}
+	if err := answers(); err != nil {
+		t.Fatal(err)
+	}
+	dump := server.Dump()
+	now.at = now.at.Add(heartbeat)
+	a.publish()
+	b.fold(pulls(5)...)
+	b.publish()
+	a.publish()
+
+	server.Restore(dump)
+	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonLost) {
+		t.Errorf("after an older dump: %v", err)
+	}
+	a.publish()
+	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonOthers) {
+		t.Errorf("the other registry has not sent its numbers again: %v", err)
+	}
+	b.publish()
+	a.publish()
+	if err := answers(); err != nil {
+		t.Errorf("all numbers are back: %v", err)
+	}
+	checkSum(t, client, a, b)
+
+	server.Flush()
+	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonLost) {
+		t.Errorf("after a flush: %v", err)
+	}
+	a.publish()
+	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonOthers) {
+		t.Errorf("the other registry has not sent its numbers again: %v", err)
+	}
+	for range 7 { // it is gone for good
+		now.at = now.at.Add(heartbeat)
+		a.publish()
+	}
+	if err := answers(); err != nil {
+		t.Errorf("what is left is not shown: %v", err)
+	}
+}
