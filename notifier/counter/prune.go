@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -33,15 +34,17 @@ const (
 //   - Of each repository, the newest days are kept, KeepDays and a few more.
 //     They are counted, not compared with a clock, so that a clock that is wrong
 //     drops nothing.
-//   - Days in the future, numbers of tags that were deleted a while ago, and what
+//   - Numbers of tags that were deleted a while ago, times in the future, and what
 //     was kept to know a retag go by the clock, but only when that has been
 //     steady for two days and Redis' clock, if there is one, agrees.
+//   - Days that were counted while the clock was ahead go when it has come back.
+//     One that was only set back may be wrong.
 func (c *Counter) Prune() error {
-	believed, err := c.believe()
+	believed, clock, err := c.believe()
 	if err != nil {
 		return fmt.Errorf("look at the clock: %w", err)
 	}
-	if err := c.pruneRows(believed); err != nil {
+	if err := c.pruneRows(believed, clock); err != nil {
 		return fmt.Errorf("drop old numbers: %w", err)
 	}
 	if !believed {
@@ -58,41 +61,64 @@ func (c *Counter) Prune() error {
 	return nil
 }
 
-// steady is since when the clock has not jumped, and when it was looked at last.
-type steady struct{ Since, Last time.Time }
+// steady is what is known of the clock.
+type steady struct {
+	Since  time.Time // it has not jumped since
+	Last   time.Time // it was looked at last
+	Before time.Time // it jumped ahead then,
+	Ahead  time.Time // to this time,
+	Back   bool      // and has come back
+}
+
+func (s *steady) look(now time.Time) {
+	switch {
+	case s.Last.IsZero():
+		s.Since = now
+	case now.Sub(s.Last) > mayPass:
+		s.Since, s.Before, s.Ahead, s.Back = now, s.Last, now, false
+	case now.Before(s.Last):
+		s.Since = now
+		if s.Back = !s.Back && !s.Before.IsZero() && !now.Before(s.Before) && now.Before(s.Ahead); !s.Back {
+			s.Before = time.Time{}
+		}
+	}
+	s.Last = now
+}
 
 // believe tells whether the clock can be believed.
-func (c *Counter) believe() (bool, error) {
+func (c *Counter) believe() (bool, steady, error) {
 	now := c.cfg.Now()
 	c.mu.Lock()
 	ahead, asked := c.publisher.ahead, c.publisher.aheadAt
 	c.mu.Unlock()
 	raw, err := store.Read(c.db, []byte(clockKey))
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return false, err
+		return false, steady{}, err
 	}
 	var s steady
-	if err != nil || json.Unmarshal(raw, &s) != nil || now.Before(s.Last) || now.Sub(s.Last) > mayPass {
-		s.Since = now
+	if err != nil || json.Unmarshal(raw, &s) != nil {
+		s = steady{}
 	}
-	s.Last = now
+	s.look(now)
 	if raw, err = json.Marshal(s); err != nil {
-		return false, err
+		return false, s, err
 	}
 	if err := c.db.Set([]byte(clockKey), raw, pebble.NoSync); err != nil {
-		return false, err
+		return false, s, err
 	}
-	if !asked.IsZero() && ahead.Abs() > disagree {
-		return false, nil
-	}
-	return now.Sub(s.Since) >= steadyFor, nil
+	agreed := asked.IsZero() || ahead.Abs() <= disagree
+	return agreed && now.Sub(s.Since) >= steadyFor, s, nil
 }
 
 // pruneRows goes over all rows, a repository at a time.
-func (c *Counter) pruneRows(believed bool) error {
+func (c *Counter) pruneRows(believed bool, clock steady) error {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
 	p := pruning{c: c, believed: believed, today: dayOf(c.cfg.Now())}
+	p.bogus = math.MaxInt64
+	if believed && clock.Back {
+		p.bogus = max(dayOf(clock.Ahead), p.today+3)
+	}
 	for _, prefix := range []string{basePrefix, pendingPrefix} {
 		err := scan(snap, []byte(prefix), func(key, val []byte) error {
 			id, end, err := parseRow(string(key[len(prefix):]))
@@ -122,6 +148,7 @@ type pruning struct {
 	c        *Counter
 	believed bool
 	today    int64
+	bogus    int64 // days from here on were counted while the clock was ahead
 
 	repository string
 	future     []dayRow // totals that have a time in the future
@@ -156,7 +183,7 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 			return nil
 		}
 		r.day = day
-		if p.believed && day > p.today+2 {
+		if day >= p.bogus {
 			return p.drop(r)
 		}
 		if numbers.counts[Pull.index()] > 0 {

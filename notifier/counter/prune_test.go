@@ -1,0 +1,325 @@
+package counter
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+const day = 24 * time.Hour
+
+// settled moves a clock to a time and prunes until it is believed there.
+func settled(t testing.TB, r *replica, now *clock, to time.Time) {
+	t.Helper()
+	for step := range 6 {
+		now.at = to.Add(time.Duration(step) * 12 * time.Hour)
+		r.c.publisher.aheadAt = time.Time{} // Redis has the clock of this machine
+		if err := r.c.Prune(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func daysOf(t testing.TB, s Source, days int) (n int64) {
+	t.Helper()
+	list, err := s.Daily(t.Context(), "x", days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		n += d.Counts[Pull]
+	}
+	return n
+}
+
+func prunable(t testing.TB, client redis.UniversalClient) (*replica, *clock) {
+	now := &clock{noon}
+	r := newReplica(t, "aaaa", client)
+	r.cfg.Now = now.now
+	r.reopen()
+	return r, now
+}
+
+// TestPruneKeepsTheNewestDays: growth ends, whatever the clock says.
+func TestPruneKeepsTheNewestDays(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	for _, c := range []redis.UniversalClient{nil, client} {
+		r, now := prunable(t, c)
+		for range KeepDays + keepMore + 50 {
+			r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+			now.at = now.at.Add(day)
+		}
+		r.publish()
+		if err := r.c.Prune(); err != nil {
+			t.Fatal(err)
+		}
+		r.publish()
+		r.publish()
+		rows := 0
+		for _, prefix := range localPrefixes {
+			if err := scan(r.db, rowStart(prefix, "x", perDay), func(_, _ []byte) error { rows++; return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rows != KeepDays+keepMore {
+			t.Errorf("%d days are kept, want %d", rows, KeepDays+keepMore)
+		}
+		now.at = now.at.Add(-day)
+		sources := []Source{r.c}
+		if c != nil {
+			sources = append(sources, &Sum{Redis: client, Now: now.now})
+			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.own.id(), "x")).Val(); n != KeepDays+keepMore {
+				t.Errorf("Redis has %d days, want %d", n, KeepDays+keepMore)
+			}
+		}
+		for _, s := range sources {
+			if n := daysOf(t, s, KeepDays); n != KeepDays {
+				t.Errorf("%d pulls in the last days, want %d", n, KeepDays)
+			}
+		}
+		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[Pull] != KeepDays+keepMore+50 || tags["v1"][Pull] != KeepDays+keepMore+50 {
+			t.Errorf("totals %v and tags %v must stay (%v)", got.Counts, tags, err)
+		}
+	}
+}
+
+// TestPruneOfOneRegistry: what another one counts stays, and so does what was
+// counted on a day that it has dropped.
+func TestPruneOfOneRegistry(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	a, now := prunable(t, client)
+	b, _ := prunable(t, client)
+	for range KeepDays + keepMore + 1 {
+		a.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		now.at = now.at.Add(day)
+	}
+	b.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})
+	a.publish()
+	b.publish()
+	if err := a.c.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	a.publish()
+	a.publish()
+	if n := daysOf(t, &Sum{Redis: client, Now: at(noon)}, 1); n != 1 {
+		t.Errorf("%d pulls on the first day, want that of the other registry", n)
+	}
+	if n := daysOf(t, &Sum{Redis: client, Now: at(noon.Add(day))}, 1); n != 1 {
+		t.Errorf("%d pulls on the second day, want the one that is kept", n)
+	}
+}
+
+// TestClockJumpsAndPrune: a clock that is wrong, for a moment or for a year,
+// drops no day.
+func TestClockJumpsAndPrune(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r, now := prunable(t, client)
+	for range KeepDays {
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		now.at = now.at.Add(day)
+	}
+	right := now.at.Add(-day)
+	for _, jump := range []time.Duration{365 * day, -365 * day, 20 * 365 * day, 3 * day, -3 * day, -10 * day, 20 * day, -20 * day} {
+		settled(t, r, now, right.Add(jump))
+		r.publish()
+		now.at = right
+		if err := r.c.Prune(); err != nil {
+			t.Fatal(err)
+		}
+		r.publish()
+		for _, s := range []Source{r.c, &Sum{Redis: client, Now: now.now}} {
+			if n := daysOf(t, s, KeepDays); n != KeepDays {
+				t.Errorf("after %v: %d pulls in the last days, want %d", jump, n, KeepDays)
+			}
+		}
+	}
+}
+
+// TestFutureDaysGo: what a clock made that was ahead heals when it is right
+// again.
+func TestFutureDaysGo(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	for _, c := range []redis.UniversalClient{nil, client} {
+		r, now := prunable(t, c)
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		look := func() {
+			if err := r.c.Prune(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		look()
+		now.at = noon.Add(365 * day)
+		look()
+		r.fold(
+			Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at}, Fact{Repository: "quiet", Class: Push, Time: now.at},
+			Fact{Repository: "x", Tag: "v1", Class: Push, Time: now.at},
+		)
+		r.publish()
+		now.at = noon.Add(time.Hour)
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		r.publish()
+		sources := []Source{r.c}
+		if c != nil {
+			sources = append(sources, &Sum{Redis: client, Now: now.now})
+		}
+		for _, s := range sources {
+			if got, _, _, err := s.Repository(t.Context(), "x"); err != nil || !got.LastPull.Equal(now.at) {
+				t.Errorf("%T: the last pull was at %v, want that of the clock that is right (%v)", s, got.LastPull, err)
+			}
+		}
+		settled(t, r, now, noon.Add(2*time.Hour))
+		r.publish()
+		r.publish()
+		for _, s := range sources {
+			if n := daysOf(t, s, KeepDays); n != 2 {
+				t.Errorf("%T: %d pulls in the days, want 2", s, n)
+			}
+			got, _, _, err := s.Repository(t.Context(), "x")
+			if err != nil || got.Counts[Pull] != 3 || got.LastPush.After(now.at) {
+				t.Errorf("%T: %v, last push %v, %v; want 3 pulls and no push in the future", s, got.Counts, got.LastPush, err)
+			}
+			if got, _, _, err := s.Repository(t.Context(), "quiet"); err != nil || got.LastPush.After(now.at) {
+				t.Errorf("%T: the last push of a quiet repository was at %v (%v)", s, got.LastPush, err)
+			}
+		}
+		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.own.id(), "x")).Val()
+		for _, prefix := range localPrefixes {
+			err := scan(r.db, rowStart(prefix, "x", perDay), func(key, _ []byte) error {
+				id, _, err := parseRow(string(key[len(prefix):]))
+				fields = append(fields, id.name)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, field := range fields {
+			if n, _ := parseDay(field); n > dayOf(noon)+2 {
+				t.Errorf("day %s is kept", field)
+			}
+		}
+	}
+}
+
+// TestReplayOfTheFuture: an event that was dated by a clock that was ahead is
+// folded when it is right again.
+func TestReplayOfTheFuture(t *testing.T) {
+	t.Parallel()
+	r, _ := prunable(t, nil)
+	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(365 * day)})
+	if n := daysOf(t, r.c, 1); n != 1 {
+		t.Errorf("%d pulls today, want the one that was folded today", n)
+	}
+}
+
+// TestRedisClockDisagrees: two clocks that differ are no reason to drop anything.
+func TestRedisClockDisagrees(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r, now := prunable(t, client)
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Gone: true, Time: noon})
+	r.publish() // which tells Redis' clock: months from noon
+	for step := range 6 {
+		now.at = noon.Add(KeepDays*day + time.Duration(step)*12*time.Hour)
+		r.publish()
+		if err := r.c.Prune(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.publish()
+	if _, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || tags["v1"] == nil {
+		t.Errorf("a tag was dropped by a clock that Redis does not confirm (%v)", err)
+	}
+}
+
+func TestPruneForgetsOldPushes(t *testing.T) {
+	t.Parallel()
+	r, now := prunable(t, nil)
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon})
+	count := func() (n int) {
+		if err := scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	now.at = noon.Add(KeepDays * day)
+	if err := r.c.Prune(); err != nil || count() != 1 {
+		t.Errorf("%d pushes are kept after a jump of the clock, want the one (%v)", count(), err)
+	}
+	settled(t, r, now, now.at)
+	if count() != 0 {
+		t.Errorf("%d old pushes are kept", count())
+	}
+}
+
+// TestTagsThatAreGone lose their numbers a while later, here and in Redis, if
+// they are not pushed again; totals stay.
+func TestTagsThatAreGone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	for _, c := range []redis.UniversalClient{nil, client} {
+		r, now := prunable(t, c)
+		var facts []Fact
+		for i := range 300 {
+			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
+		}
+		facts = append(facts, Fact{Repository: "x", Tag: "never", Gone: true, Time: noon})
+		r.fold(facts...)
+		r.publish()
+		for i := range 200 {
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Gone: true, Time: noon})
+		}
+		for i := range 50 {
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
+		}
+		for i := range 20 { // which says nothing of whether the tag is there
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: Pull, Time: noon})
+		}
+		r.publish()
+		sources := []Source{r.c}
+		if c != nil {
+			sources = append(sources, &Sum{Redis: client, Now: now.now})
+		}
+		check := func(when string, want int) {
+			t.Helper()
+			r.c.publisher.aheadAt = time.Time{}
+			if err := r.c.Prune(); err != nil {
+				t.Fatal(err)
+			}
+			r.publish()
+			r.publish()
+			for _, s := range sources {
+				got, tags, _, err := s.Repository(t.Context(), "x")
+				if err != nil || len(tags) != want || got.Counts[Push] != 350 || got.Counts[Pull] != 20 {
+					t.Errorf("%s, %T: %d tags and %v, want %d and the same totals (%v)", when, s, len(tags), got.Counts, want, err)
+				}
+			}
+		}
+		settled(t, r, now, noon.Add(20*day))
+		check("before it is time", 300)
+		r.c.publisher.aheadAt = time.Time{}
+		settled(t, r, now, noon.Add(27*day))
+		check("when it is time", 150)
+		if c == nil {
+			continue
+		}
+		// Their places are taken by the next tags.
+		for i := range 160 {
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: Child, Time: noon})
+		}
+		check("with new tags", 310)
+		keys := keysIn(t, client, "*:"+r.c.own.id()+":t:x:*")
+		if len(keys) != 4 {
+			t.Errorf("310 tags are in %d hashes: %s", len(keys), strings.Join(keys, " "))
+		}
+	}
+}
