@@ -65,11 +65,17 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 	f := folding{
 		c: c, b: b, now: now, today: dayOf(now),
 		tomorrow: now.Add(24 * time.Hour), oldest: dayOf(now) + 1 - KeepDays,
-		rows: map[rowAt]*row{},
+		all: map[target]map[rowID]*row{},
 	}
 	c.children.begin()
 	for i := range facts {
-		f.to = c.target(stream, facts[i].Seq)
+		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
+			f.to, f.rows = to, f.all[to]
+		}
+		if f.rows == nil {
+			f.rows = map[rowID]*row{}
+			f.all[f.to] = f.rows
+		}
 		if err := f.add(&facts[i]); err != nil {
 			return err
 		}
@@ -96,11 +102,6 @@ type target struct{ prefix, end string }
 
 func (t target) key(id rowID) []byte { return []byte(t.prefix + id.key() + t.end) }
 
-type rowAt struct {
-	rowID
-	target
-}
-
 // folding is one batch in the making.
 type folding struct {
 	c        *Counter
@@ -108,9 +109,10 @@ type folding struct {
 	now      time.Time
 	today    int64
 	tomorrow time.Time
-	oldest   int64 // day that still has numbers of its own
-	to       target
-	rows     map[rowAt]*row
+	oldest   int64          // day that still has numbers of its own
+	to       target         // of the fact at hand
+	rows     map[rowID]*row // of that target
+	all      map[target]map[rowID]*row
 }
 
 func (f *folding) add(fact *Fact) error {
@@ -197,25 +199,26 @@ func (f *folding) gone(fact *Fact) error {
 }
 
 func (f *folding) row(id rowID) (*row, error) {
-	at := rowAt{id, f.to}
-	if r, ok := f.rows[at]; ok {
+	if r, ok := f.rows[id]; ok {
 		return r, nil
 	}
 	r, _, err := readRow(f.c.db, f.to.key(id))
 	if err != nil {
 		return nil, err
 	}
-	f.rows[at] = &r
+	f.rows[id] = &r
 	return &r, nil
 }
 
 func (f *folding) write() error {
-	for at, r := range f.rows {
-		if at.prefix == basePrefix && !r.counted() {
-			continue // a tag that nobody counted was deleted
-		}
-		if err := f.b.Set(at.target.key(at.rowID), r.encode(), nil); err != nil {
-			return err
+	for to, rows := range f.all {
+		for id, r := range rows {
+			if to.prefix == basePrefix && !r.counted() {
+				continue // a tag that nobody counted was deleted
+			}
+			if err := f.b.Set(to.key(id), r.encode(), nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

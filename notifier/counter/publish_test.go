@@ -614,9 +614,19 @@ func BenchmarkPublish(b *testing.B) {
 		n := 0
 		for b.Loop() {
 			r.c.publisher.startOver()
-			n += r.publish()
+			r.publish()
+			n += r.c.publisher.sweep.last
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/row")
+	})
+	b.Run("pulls", func(b *testing.B) {
+		for b.Loop() {
+			for range 256 {
+				r.fold(Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: "v1", Class: Pull, Time: noon})
+			}
+			r.publish()
+		}
+		b.Log(client.Info(b.Context(), "commandstats").Val())
 	})
 	b.Run("nothing", func(b *testing.B) {
 		for b.Loop() {

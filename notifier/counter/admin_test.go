@@ -1,0 +1,88 @@
+package counter
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+func TestForget(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		server := redistest.Start(t)
+		client := server.Client()
+		rnd := rand.New(rand.NewPCG(31, 31))
+		a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+		b.cfg.Host, b.cfg.Instance = "host-b", "b"
+		b.reopen()
+		for _, r := range []*replica{a, b} {
+			r.fold(some(rnd, 300)...)
+			r.publish()
+		}
+		list, err := List(t.Context(), client, "")
+		if err != nil || len(list) != 2 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		gone := b.c.own.id()
+		for _, k := range list {
+			pulls := int64(0)
+			want := map[string]*replica{gone: b, a.c.own.id(): a}[k.ID]
+			for _, counts := range want.want {
+				pulls += counts[Pull]
+			}
+			if k.Host != want.cfg.Host || !k.Seen.Equal(noon) || k.Repositories != len(want.want) || k.Pulls != pulls {
+				t.Errorf("listed %+v, want %d repositories and %d pulls", k, len(want.want), pulls)
+			}
+		}
+		if _, err := Forget(t.Context(), client, "", "nobody", keep, 0); !errors.Is(err, ErrUnknownID) {
+			t.Errorf("an id that is not there: %v", err)
+		}
+
+		// One that runs is not forgotten.
+		done := make(chan error, 1)
+		go func() {
+			_, err := Forget(t.Context(), client, "", gone, keep, 300*time.Millisecond)
+			done <- err
+		}()
+		time.Sleep(100 * time.Millisecond)
+		b.fold(some(rnd, 5)...)
+		b.publish()
+		if err := <-done; !errors.Is(err, ErrRunning) {
+			t.Errorf("one that runs: %v", err)
+		}
+		checkSum(t, client, a, b)
+
+		k, err := Forget(t.Context(), client, "", gone, keep, time.Millisecond)
+		if err != nil || k.Host != "host-b" || k.Repositories != len(b.want) {
+			t.Fatalf("%+v, %v", k, err)
+		}
+		if _, err := Forget(t.Context(), client, "", gone, keep, time.Hour); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		left := []*replica{a, b}
+		if !keep {
+			left = left[:1]
+			if keys := keysIn(t, client, "*:"+gone+":*"); len(keys) != 0 {
+				t.Errorf("keys are left: %s", strings.Join(keys, " "))
+			}
+		}
+		checkSum(t, client, left...)
+
+		// The registry comes back all the same, and counts under a new id.
+		for range 2 {
+			before := &replica{want: map[string]map[Class]int64{}}
+			b.reopen()
+			if !keep {
+				b.want = map[string]map[Class]int64{}
+			}
+			b.fold(some(rnd, 20)...)
+			b.publish()
+			checkSum(t, client, a, b, before)
+			keep = true // from here on what it counts stays
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package counter
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+// memoryOf adds up what keys take of Redis.
+func memoryOf(t testing.TB, client redis.UniversalClient) (bytes int64) {
+	t.Helper()
+	for _, key := range keysIn(t, client, "*") {
+		n, err := client.MemoryUsage(t.Context(), key, 0).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes += n
+	}
+	return bytes
+}
+
+// diskOf adds up the keys and values of the counters.
+func diskOf(t testing.TB, r *replica) (bytes int) {
+	t.Helper()
+	if err := scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
+
+// TestPrices: a tag that is pushed once, and one that is pulled too, cost what
+// the README says.
+func TestPrices(t *testing.T) {
+	t.Parallel()
+	const tags = 20_000
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	facts := make([]Fact, tags)
+	for i := range facts {
+		facts[i] = Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: Push, Time: noon}
+	}
+	r.fold(facts...)
+	r.publish()
+	redisPush, diskPush := memoryOf(t, client)/tags, diskOf(t, r)/tags
+	for i := range facts {
+		facts[i].Class, facts[i].Digest = Pull, ""
+	}
+	r.fold(facts...)
+	r.publish()
+	redisBoth, diskBoth := memoryOf(t, client)/tags, diskOf(t, r)/tags
+	t.Logf("a tag: %d bytes in Redis and %d on disk; one that is pulled %d and %d", redisPush, diskPush, redisBoth, diskBoth)
+	if redisPush > 40 || redisBoth > 45 || diskPush > 80 || diskBoth > 80 {
+		t.Errorf("a tag costs %d bytes in Redis and %d on disk, one that is pulled too %d and %d; want 40, 80, 45 and 80 at most", redisPush, diskPush, redisBoth, diskBoth)
+	}
+	// Nothing is large.
+	for _, key := range keysIn(t, client, "*") {
+		kind := client.Type(t.Context(), key).Val()
+		if n := client.HLen(t.Context(), key).Val(); kind == "hash" && n > tagsInHash {
+			t.Errorf("%s has %d fields", key, n)
+		}
+	}
+	sum := &Sum{Redis: client, Now: at(noon)}
+	totals, found, _, err := sum.Repository(t.Context(), "team/application")
+	if err != nil || len(found) != maxTags || totals.Counts[Push] != tags || totals.Counts[Pull] != tags {
+		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, maxTags)
+	}
+}
+
+func BenchmarkSum(b *testing.B) {
+	client := redistest.Start(b).Client()
+	r := newReplica(b, "aaaa", client)
+	var facts []Fact
+	for i := range 20_000 {
+		facts = append(facts, Fact{Repository: "large", Tag: fmt.Sprintf("v1.%d", i), Class: Push, Time: noon})
+		facts = append(facts, Fact{Repository: fmt.Sprintf("r%d", i%2000), Tag: "v1", Class: Pull, Time: noon})
+	}
+	r.fold(facts...)
+	r.publish()
+	sum := &Sum{Redis: client, Now: at(noon)}
+	b.Run("repository", func(b *testing.B) {
+		for b.Loop() {
+			if _, _, ok, err := sum.Repository(b.Context(), "large"); !ok || err != nil {
+				b.Fatal(ok, err)
+			}
+		}
+	})
+	b.Run("repositories", func(b *testing.B) {
+		for b.Loop() {
+			if list, err := sum.Repositories(b.Context()); len(list) != 2001 || err != nil {
+				b.Fatal(len(list), err)
+			}
+		}
+	})
+}

@@ -1,0 +1,83 @@
+package counter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+)
+
+// TestTakeOver: a folder of an earlier version is counted on, also when the
+// first start on it was stopped in the middle.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	for _, stopped := range []bool{false, true} {
+		r := newReplica(t, "aaaa", nil)
+		b := r.db.NewBatch()
+		set := func(key string, val []byte) {
+			if err := b.Set([]byte(key), val, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old := func(times [2]int64, counts ...uint64) []byte {
+			val := binary.AppendVarint(binary.AppendVarint(nil, times[0]), times[1])
+			for _, n := range counts {
+				val = binary.AppendUvarint(val, n)
+			}
+			return val
+		}
+		b.DeleteRange([]byte("c/"), []byte("c0"), nil)
+		set("c/id", []byte("0123456789abcdef"))
+		for _, bucket := range []string{"3", "c"} {
+			name := "team/app-" + bucket
+			for i, journal := range []string{"aaaa", "bbbb"} {
+				for _, k := range []string{"a\x00", "tv1\x00", "d2026-03-04\x00"} {
+					times := [2]int64{}
+					if k == "a\x00" {
+						times = [2]int64{noon.UnixMilli() - int64(i), 0}
+					}
+					set("c/n/"+bucket+name+"\x00"+k+journal, old(times, 5, 0, 0, 0, 0, 1))
+					set("c/d/"+bucket+name+"\x00"+k+journal, make([]byte, 8))
+				}
+			}
+			set("c/g/"+name+"\x00"+digest(1)+"\x00v1", []byte("2026-03-04"))
+			set("c/p/"+bucket, []byte("gen"))
+		}
+		set("c/c/aaaa\x00\x01", binary.BigEndian.AppendUint64(nil, 12))
+		if stopped {
+			set(string(baseKey(rowID{"half", totals, ""}, 1)), row{counts: [len(Classes)]uint64{9}}.encode())
+		}
+		if err := r.db.Commit(b, pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+		r.cfg.Redis = client
+		r.cfg.Name = fmt.Sprint(stopped)
+		r.seq = 12
+		for range 2 {
+			r.reopen()
+			want := map[string]map[Class]int64{"team/app-3": {Pull: 10, Push: 2}, "team/app-c": {Pull: 10, Push: 2}}
+			checkSource(t, r.c, want)
+			r.publish()
+			checkSource(t, &Sum{Redis: client, Name: r.cfg.Name, Now: at(noon)}, want)
+		}
+		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); !got.LastPull.Equal(noon) {
+			t.Errorf("the last pull was at %v, want %v", got.LastPull, noon)
+		}
+		if r.c.Latest(1) != 12 {
+			t.Errorf("the cursor is %d, want 12", r.c.Latest(1))
+		}
+		r.fold(Fact{Repository: "team/app-3", Tag: "latest", Digest: digest(1), Class: Push, Time: noon})
+		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); got.Counts[Retag] != 1 {
+			t.Errorf("the push of a known digest gives %v, want a retag", got.Counts)
+		}
+		for _, prefix := range oldPrefixes {
+			if err := scan(r.db, []byte(prefix), func(key, _ []byte) error { t.Errorf("key %q is left", key); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
