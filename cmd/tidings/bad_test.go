@@ -166,12 +166,13 @@ func TestRedisDownAtStart(t *testing.T) {
 		Status string `json:"status"`
 		Redis  struct {
 			Status string `json:"status"`
+			Reason string `json:"reason"`
 		} `json:"redis"`
 	}
 	for end := time.Now().Add(10 * time.Second); answer.Redis.Status != "away" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		s.json(t, "/tidings/api/v1/health", &answer)
 	}
-	if answer.Status != "degraded" || answer.Redis.Status != "away" {
+	if answer.Status != "degraded" || answer.Redis.Status != "away" || answer.Redis.Reason != "Redis does not answer" {
 		t.Errorf("health says %+v", answer)
 	}
 	if got := s.numbers("oss/app").Pushes; got != 1 {

@@ -3,6 +3,7 @@ package counter
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -66,6 +67,46 @@ func TestPrices(t *testing.T) {
 	totals, found, _, err := sum.Repository(t.Context(), "team/application")
 	if err != nil || len(found) != maxTags || totals.Counts[Push] != tags || totals.Counts[Pull] != tags {
 		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, maxTags)
+	}
+}
+
+// TestPriceOfARepository with one tag and one day.
+func TestPriceOfARepository(t *testing.T) {
+	t.Parallel()
+	const repositories = 5000
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	facts := make([]Fact, repositories)
+	for i := range facts {
+		facts[i] = Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: Push, Time: noon}
+	}
+	r.fold(facts...)
+	r.publish()
+	redis, disk := memoryOf(t, client)/repositories, diskOf(t, r)/repositories
+	t.Logf("a repository: %d bytes in Redis and %d on disk", redis, disk)
+	if redis > 450 || disk > 200 {
+		t.Errorf("a repository costs %d bytes in Redis and %d on disk, want 450 and 200 at most", redis, disk)
+	}
+}
+
+// TestPriceOfADay of a repository.
+func TestPriceOfADay(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	r := newReplica(t, "aaaa", client)
+	now := &clock{noon}
+	r.c.cfg.Now = now.now
+	price := func() int64 { r.publish(); return memoryOf(t, client) }
+	r.fold(pulls(1)...)
+	before, disk := price(), diskOf(t, r)
+	for i := range 365 {
+		now.at = noon.Add(time.Duration(i+1) * day)
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at}, Fact{Repository: "x", Tag: "v1", Class: Head, Time: now.at})
+	}
+	redis, onDisk := (price()-before)/365, (diskOf(t, r)-disk)/365
+	t.Logf("a day: %d bytes in Redis and %d on disk", redis, onDisk)
+	if redis > 20 || onDisk > 30 {
+		t.Errorf("a day costs %d bytes in Redis and %d on disk, want 20 and 30 at most", redis, onDisk)
 	}
 }
 

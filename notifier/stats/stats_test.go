@@ -392,3 +392,20 @@ func TestHealth(t *testing.T) {
 		t.Errorf("%d %v", code, body)
 	}
 }
+
+// TestDegradedAbsence: what this disk does not know may be known elsewhere, and
+// what is hidden still looks like what is not there.
+func TestDegradedAbsence(t *testing.T) {
+	t.Parallel()
+	h, source := fixture(t, func(c *Config) { c.Fallback = &numbersFake{} })
+	source.err = errors.New("redis has lost numbers")
+	for _, path := range []string{"repositories/oss/app", "repositories/secret/app", "repositories/oss/app", "repositories/oss/app/daily", "repositories/secret/app/daily"} {
+		code, body := get(t, h, path, "")
+		if path == "repositories/oss/app/daily" {
+			continue // the fake gives numbers for it
+		}
+		if code != 404 || body["error"] != "RepositoryNotFound" || body["degraded"] != true {
+			t.Errorf("%s: %d %v, want a 404 that says it is degraded", path, code, body)
+		}
+	}
+}

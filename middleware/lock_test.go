@@ -1,0 +1,49 @@
+package middleware
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A copy of a data folder is told from the folder, and a process that comes
+// after another in the same folder is not.
+func TestInstanceOf(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	instance := func(name string) string {
+		t.Helper()
+		path := filepath.Join(dir, name, "lock")
+		unlock, err := Lock(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := instanceOf(path)
+		if err != nil || got == "" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first := instance("a")
+	if again := instance("a"); again != first {
+		t.Errorf("the same folder is %q and then %q", first, again)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "b"), os.DirFS(filepath.Join(dir, "a"))); err != nil {
+		t.Fatal(err)
+	}
+	if copied := instance("b"); copied == first {
+		t.Errorf("a copy of the folder is %q too", copied)
+	}
+	if err := os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	if moved := instance("c"); moved != first {
+		t.Errorf("the folder by another name is %q, want %q", moved, first)
+	}
+	if _, err := instanceOf(filepath.Join(dir, "none")); err == nil {
+		t.Error("a lock file that is not there is accepted")
+	}
+}
