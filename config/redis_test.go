@@ -57,10 +57,10 @@ func TestRedisName(t *testing.T) {
 	t.Parallel()
 	const registry = `redis: {addrs: ["a:1"]}`
 	for options, want := range map[string]string{
-		"redis: inherit":                             "default",
-		"redis: {inherit: true}":                     "default",
-		"redis: {inherit: true, name: blue}":         "blue",
-		"redis: {addrs: [\"b:1\"]}":                  "default",
+		"redis: inherit":                              "default",
+		"redis: {inherit: true}":                      "default",
+		"redis: {inherit: true, name: blue}":          "blue",
+		"redis: {addrs: [\"b:1\"]}":                   "default",
 		"redis: {addrs: [\"b:1\"], name: green-1.x_}": "green-1.x_",
 	} {
 		if got := mustRead(t, "data: /d\n"+options, registry).Redis; got.Name != want || got.Inherit != strings.Contains(options, "inherit") {

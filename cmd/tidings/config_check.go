@@ -110,9 +110,9 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	case o.Redis == nil:
 		say("counted", "on this machine only")
 	case o.Redis.Inherit:
-		say("counted", "here, and summed in the registry's Redis at %s", strings.Join(c.Redis.Options.Addrs, ", "))
+		say("counted", "here, and summed in the registry's Redis at %s under the name %q", strings.Join(c.Redis.Options.Addrs, ", "), o.Redis.Name)
 	default:
-		say("counted", "here, and summed in Redis at %s", strings.Join(o.Redis.Addrs, ", "))
+		say("counted", "here, and summed in Redis at %s under the name %q", strings.Join(o.Redis.Addrs, ", "), o.Redis.Name)
 	}
 	if n := append(o.Count.IgnoreUserAgents, o.Count.IgnoreActors...); len(n) > 0 {
 		say("ignored", "requests of %s are counted apart", oneOf(n))

@@ -285,11 +285,7 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 		c.publisher.flight = nil
 	}
 	if len(reply) < 2 || reply[0] != "ok" {
-		if w.own {
-			r.lost++
-			c.publisher.startOver()
-		}
-		return errLost
+		return errLost // or somebody else owns the id; ask again
 	}
 	w.calls++
 	w.expected = next.encode()

@@ -446,8 +446,8 @@ func (r *round) take(o own, raw string) error {
 	}
 	if exact := raw != "" && raw == o.Record; !exact {
 		p.startOver()
-		if o.Record != "" {
-			r.lost++
+		if o.Record != "" && (raw == "" || p.claimed) {
+			r.lost = 1
 		}
 	}
 	p.claimed, p.wroteAt = true, c.cfg.Now()

@@ -95,7 +95,7 @@ type round struct {
 	c         *Counter
 	ctx       context.Context
 	rows      int
-	lost      int
+	lost      int              // 1 if Redis had lost numbers
 	damaged   map[string]error // by key, so that one is reported once
 	releasing bool
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -363,4 +364,67 @@ func TestReadersNoticeLoss(t *testing.T) {
 	if err := answers(); err != nil {
 		t.Errorf("what is left is not shown: %v", err)
 	}
+}
+
+// TestNeededCommands: a user of Redis who may do what the README says.
+func TestNeededCommands(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(readme), "A Redis user needs `")
+	commands, _, _ := strings.Cut(rest, "`")
+	if !ok {
+		t.Fatal("the README does not say which commands are needed")
+	}
+	rules := []any{"acl", "setuser", "limited", "on", ">secret", "~{tidings:default}:*", "-@all", "+unlink"}
+	for _, command := range strings.Fields(commands) {
+		rules = append(rules, "+"+strings.ToLower(command))
+	}
+	if err := client.Do(t.Context(), rules...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	limited := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "limited", Password: "secret"})
+	t.Cleanup(func() { limited.Close() })
+	r := newReplica(t, "aaaa", limited)
+	r.cfg.Learn = func(...ChildKey) {}
+	r.reopen()
+	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon, Children: []string{digest(1)}})
+	r.fold(some(rand.New(rand.NewPCG(41, 41)), 300)...)
+	r.publish()
+	client.HSet(t.Context(), newKeyspace("").totals(r.c.own.id(), "new"), "new", "p7")
+	r.c.publisher.startOver()
+	r.publish()
+	checkSum(t, limited, r)
+	if err := r.c.inspect(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Forget(t.Context(), limited, "", r.c.own.id(), false, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCluster: all keys of an installation are in one slot.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	_, client := redistest.StartCluster(t)
+	rnd := rand.New(rand.NewPCG(51, 51))
+	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
+	for range 2 {
+		for _, r := range []*replica{a, b} {
+			r.fold(some(rnd, 300)...)
+			r.publish()
+		}
+	}
+	checkSum(t, client, a, b)
+	if err := a.c.inspect(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Forget(t.Context(), client, "", b.c.own.id(), false, 0); err != nil {
+		t.Error(err)
+	}
+	checkSum(t, client, a)
 }

@@ -26,6 +26,7 @@ type Server struct {
 	t    testing.TB
 	dir  string
 	port int
+	args []string
 	log  bytes.Buffer
 	cmd  *exec.Cmd
 }
@@ -33,10 +34,39 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	return start(t)
+}
+
+// StartCluster starts a cluster of one, which has all slots and refuses commands
+// with keys of two.
+func StartCluster(t testing.TB) (*Server, *redis.ClusterClient) {
+	t.Helper()
+	s := start(t, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1")
+	c := s.dial()
+	defer c.Close()
+	if err := c.ClusterAddSlotsRange(context.Background(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		info, err := c.ClusterInfo(context.Background()).Result()
+		if err == nil && bytes.Contains([]byte(info), []byte("cluster_state:ok")) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the cluster does not begin: %v\n%s", err, info)
+		}
+	}
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr}})
+	t.Cleanup(func() { client.Close() })
+	return s, client
+}
+
+func start(t testing.TB, args ...string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("this test needs redis-server: apt-get install redis-server, or brew install redis")
 	}
-	s := &Server{t: t, dir: t.TempDir()}
+	s := &Server{t: t, dir: t.TempDir(), args: args}
 	t.Cleanup(s.Kill)
 	var err error
 	for range 5 { // another process may take the free port before Redis does
@@ -62,8 +92,8 @@ func freePort(t testing.TB) int {
 
 func (s *Server) start() error {
 	s.log.Reset()
-	s.cmd = exec.Command("redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no")
+	s.cmd = exec.Command("redis-server", append([]string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no"}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
