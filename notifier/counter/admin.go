@@ -31,7 +31,7 @@ type Known struct {
 var ErrRunning = errors.New("a registry that runs counts under this id")
 
 // ErrUnknownID: Redis has no such id.
-var ErrUnknownID = errors.New("Redis does not know this id")
+var ErrUnknownID = errors.New("no such id in Redis")
 
 // List gives the ids of an installation, those seen last first.
 func List(ctx context.Context, client redis.UniversalClient, name string) ([]Known, error) {

@@ -90,7 +90,7 @@ func (c *Counter) target(stream uint8, seq uint64) target {
 	case c.cfg.Redis == nil:
 		return target{basePrefix, c.own.epoch().end()}
 	case seq != 0 && seq <= c.own.Skip[stream]:
-		return target{basePrefix, elsewhere.end()}
+		return target{basePrefix, c.own.SkipTo.end()}
 	case seq != 0 && seq <= c.replayed[stream]:
 		c.blind = c.blind || !c.told
 		return target{pendingPrefix, replay + c.run}

@@ -61,7 +61,8 @@ type own struct {
 	Runs   []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
 	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
 	Proven positions `json:"proven,omitempty"` // events that Redis had then
-	Skip   positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id
+	Skip   positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id,
+	SkipTo epoch     `json:"skipTo,omitempty"` // the one of this epoch
 }
 
 // process is one that had this folder.
@@ -280,7 +281,15 @@ const (
 func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 	rec := parseRecord(raw)
 	switch {
-	case rec == nil || rec.Owner == c.run:
+	case rec == nil:
+		// Redis has lost it, if it ever had it. Should this be a copy of a folder
+		// whose process runs, then that one sends it again.
+		last := parseRecord(o.Record)
+		if p.claimed || last == nil || last.Instance == c.cfg.Instance || last.Instance == "" {
+			return mine
+		}
+		return p.watch(c, raw, mine)
+	case rec.Owner == c.run:
 		return mine
 	case rec.Kept || rec.Removed:
 		return another
@@ -299,21 +308,28 @@ func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 	if !known {
 		limit = o.Proven
 	}
-	if !same {
-		switch now := c.cfg.Now(); {
-		case p.watched == "" || now.Before(p.watchedAt):
-			p.watched, p.watchedAt = raw, now
-			return unsure
-		case p.watched != raw:
-			return another
-		case now.Sub(p.watchedAt) < c.cfg.Watch:
-			return unsure
-		}
-	}
+	alone := mine
 	if rec.Upto.beyond(limit) {
-		return ahead
+		alone = ahead
 	}
-	return mine
+	if same {
+		return alone
+	}
+	return p.watch(c, raw, alone)
+}
+
+// watch gives a verdict on a record when it has not changed for a while.
+func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
+	switch now := c.cfg.Now(); {
+	case !p.watching || now.Before(p.watchedAt):
+		p.watching, p.watched, p.watchedAt = true, raw, now
+		return unsure
+	case p.watched != raw:
+		return another
+	case now.Sub(p.watchedAt) < c.cfg.Watch:
+		return unsure
+	}
+	return alone
 }
 
 // errUnsure means that nothing can be sent yet.
@@ -353,41 +369,42 @@ func (r *round) claim(ids map[string]string) error {
 func (c *Counter) skip(upto positions) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.told = true
 	next := maps.Clone(c.own.Skip)
 	if next == nil {
 		next = positions{}
 	}
 	for stream, n := range upto {
-		if n > c.atOpen[stream] {
-			next[stream] = max(next[stream], min(n, c.replayed[stream]))
+		if n = min(n, c.replayed[stream]); n > c.atOpen[stream] && n > next[stream] {
+			next[stream], c.own.SkipTo = n, c.own.epoch()
 		}
 	}
-	c.own.Skip, c.told = next, true
+	c.own.Skip = next
 }
 
 // newID leaves what is in Redis to the old id.
 func (c *Counter) newID(why verdict) error {
 	c.mu.Lock()
-	claimed := c.publisher.claimed
-	old := c.own.id()
+	old, oldEpoch := c.own.id(), c.own.epoch()
 	c.mu.Unlock()
+	claimed := c.publisher.claimed
 	if blind := why == ahead && c.blind; why == another && !claimed || blind {
 		// The other folder has the same events in its journal, or Redis has them.
-		if err := c.absorb(elsewhere, func(run string) bool { return strings.HasPrefix(run, replay) }); err != nil {
+		if err := c.absorb(oldEpoch, func(run string) bool { return strings.HasPrefix(run, replay) }); err != nil {
 			return err
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if why == another && !claimed {
-		c.own.Skip = maps.Clone(c.replayed)
+		c.own.Skip, c.own.SkipTo = maps.Clone(c.replayed), oldEpoch
 	}
 	c.own.IDs = append(slices.Clone(c.own.IDs), random())
 	c.own.Record, c.own.Proven = "", nil
 	if err := c.saveOwn(pebble.Sync); err != nil {
 		return err
 	}
-	c.publisher.claimed, c.publisher.watched = false, ""
+	c.publisher.claimed, c.publisher.watching = false, false
 	reason := "the data folder was set back to an older copy: Redis counts events that it does not know"
 	if why == another {
 		reason = "another data folder writes under the old one: one of the two is a copy of the other"
@@ -409,15 +426,19 @@ func (r *round) take(o own, raw string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(waiting, c.run) {
-		waiting = append(waiting, c.run)
+	// All runs are entered again, for Redis may have lost that too.
+	runs := slices.Clone(waiting)
+	for _, p := range o.Runs {
+		if !slices.Contains(runs, p.Run) {
+			runs = append(runs, p.Run)
+		}
 	}
 	next := c.newRecord()
 	if rec := parseRecord(raw); rec != nil {
 		next.Upto = rec.Upto
 	}
 	args := []any{o.id(), raw, next.encode()}
-	for _, run := range waiting {
+	for _, run := range runs {
 		force := "0"
 		if p.taken[run] {
 			force = "1"
@@ -428,19 +449,19 @@ func (r *round) take(o own, raw string) error {
 	if err != nil {
 		return r.damage(err, c.keys.ids())
 	}
-	if len(reply) != 1+len(waiting) || reply[0] != "ok" {
+	if len(reply) != 1+len(runs) || reply[0] != "ok" {
 		return errLost // somebody was faster; ask again
 	}
-	dropped := map[string]bool{}
-	for i, run := range waiting {
-		if reply[1+i] != o.id() {
-			dropped[run] = true
-		} else {
-			p.taken[run] = true
+	for i, run := range runs {
+		if reply[1+i] == o.id() {
+			p.taken[run] = run == c.run || i < len(waiting)
+			continue
 		}
-	}
-	if len(dropped) > 0 {
-		if err := c.absorb(elsewhere, func(run string) bool { return dropped[run[1:]] }); err != nil {
+		if i >= len(waiting) {
+			continue
+		}
+		to := epoch(slices.Index(o.IDs, reply[1+i]) + 1) // elsewhere if it is none of this folder's
+		if err := c.absorb(to, func(waits string) bool { return waits[1:] == run }); err != nil {
 			return err
 		}
 	}

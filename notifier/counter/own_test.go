@@ -117,7 +117,8 @@ func TestSetBackWithRedisAway(t *testing.T) {
 // Redis has counted most of it.
 func TestStateSetBackAlone(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client()
+	server := redistest.Start(t)
+	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	r.fold(pulls(60)...)
 	r.publish()
@@ -134,6 +135,10 @@ func TestStateSetBackAlone(t *testing.T) {
 	back.publish()
 	checkSum(t, client, r, back)
 	checkSource(t, back.c, map[string]map[Class]int64{"x": {Pull: 60 + 52 + 30}})
+
+	server.Flush() // and all of it is here
+	back.publish()
+	checkSum(t, client, r, back)
 }
 
 // TestCloneBeside: a copy of a running registry's folder runs too.
@@ -348,20 +353,25 @@ func (u *unreachable) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// TestFoldersAtRandom kills, copies and sets back folders, and loses what Redis
-// has: no fact counts twice, and none that Redis had is missing unless Redis
-// itself was set back with no folder left that knows it.
+// TestFoldersAtRandom kills, copies and sets back folders, makes Redis
+// unreachable and loses its answers: no fact counts twice, and none that Redis
+// had is missing. In some histories Redis is flushed too; then what only a
+// folder knew that is gone may be missing. (Flushed in the moment between a copy
+// finding out that it is one and entering its runs, Redis can count the few
+// facts twice that were on their way when the copy was made. These histories
+// have no such moment.)
 func TestFoldersAtRandom(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(30) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	for seed := range uint64(45) {
+		losses := seed%3 == 2
+		t.Run(fmt.Sprintf("%d, losses %v", seed, losses), func(t *testing.T) {
 			t.Parallel()
-			foldersAtRandom(t, rand.New(rand.NewPCG(seed, 77)))
+			foldersAtRandom(t, rand.New(rand.NewPCG(seed, 77)), losses)
 		})
 	}
 }
 
-func foldersAtRandom(t *testing.T, rnd *rand.Rand) {
+func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 	server := redistest.Start(t)
 	client := server.Client()
 	var away unreachable
@@ -415,7 +425,7 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand) {
 	}
 	for range 120 {
 		f := folders[rnd.IntN(len(folders))]
-		switch op := rnd.IntN(20); {
+		switch op := rnd.IntN(22); {
 		case op < 8:
 			fold(f)
 		case op < 13:
@@ -441,6 +451,14 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand) {
 			folders = append(folders, clone)
 		case op < 18:
 			away.now = !away.now
+		case op < 19 && !away.now: // a call that is done, and its answer lost
+			lost := server.Client()
+			lost.AddHook(&answerLost{applied: true})
+			f.c.cfg.Redis = lost
+			f.c.Publish(t.Context())
+			f.c.cfg.Redis = cut
+		case op < 20 && losses && rnd.IntN(4) == 0:
+			server.Flush()
 		default:
 			now.at = now.at.Add(11 * time.Second)
 			if !away.now {
@@ -470,7 +488,7 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand) {
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(must)) {
-		if tags[tag] == nil {
+		if tags[tag] == nil && !losses {
 			t.Errorf("%s was in Redis and is gone", tag)
 		}
 	}

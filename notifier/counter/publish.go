@@ -27,7 +27,8 @@ const heartbeat = 10 * time.Second
 type publisher struct {
 	claimed   bool            // the id is this process's
 	taken     map[string]bool // runs that were entered for this folder's ids
-	watched   string          // another folder's record, since watchedAt
+	watching  bool            // another folder's record, since watchedAt
+	watched   string
 	watchedAt time.Time
 	wroteAt   time.Time       // when the record was written last
 	restored  map[string]bool // older ids that Redis has
@@ -105,7 +106,7 @@ func (r *round) run() error {
 	ids, err := r.ids()
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })
-		p.watched = "" // nobody could give a sign of life
+		p.watching = false // nobody could give a sign of life
 		return err
 	}
 	if err := r.landed(ids); err != nil {
