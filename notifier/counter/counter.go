@@ -59,6 +59,9 @@ type Counter struct {
 	cursors  map[string]uint64
 	children childStore
 
+	freshNews []tagNews // of this fold
+	tagNews   []tagNews // waiting to be told to other registries
+
 	publishing sync.Mutex // one round at a time; also guards publisher
 	publisher  publisher
 	asked      chan struct{} // closed when Redis was asked once, whatever it said

@@ -40,6 +40,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
 	c.children.committed()
+	c.tagNews = append(c.tagNews, c.freshNews[:min(len(c.freshNews), maxTagNews-len(c.tagNews))]...)
 	c.cfg.Metrics.folded(facts)
 	return nil
 }
@@ -68,6 +69,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 		all: map[target]map[rowID]*row{},
 	}
 	c.children.begin()
+	c.freshNews = nil
 	for i := range facts {
 		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
 			f.to, f.rows = to, f.all[to]
@@ -164,10 +166,13 @@ func (f *folding) count(fact *Fact, class int) error {
 		if err != nil {
 			return err
 		}
-		tag.counts[class]++
 		if fact.Class == Push {
+			if err := f.pushed(fact, *tag); err != nil {
+				return err
+			}
 			tag.gone = there
 		}
+		tag.counts[class]++
 	}
 	day := dayOf(fact.Time)
 	if fact.Time.After(f.tomorrow) {
@@ -195,7 +200,33 @@ func (f *folding) gone(fact *Fact) error {
 		return err
 	}
 	tag.gone = goneOn(f.today)
+	f.tell(fact, true)
 	return nil
+}
+
+// pushed tells other registries of a tag that they may believe gone: one that is
+// gone here, or that this disk never heard of.
+func (f *folding) pushed(fact *Fact, waits row) error {
+	if f.c.cfg.Redis == nil || waits.gone == there {
+		return nil
+	}
+	base, known, err := readRow(f.c.db, baseKey(rowID{fact.Repository, perTag, fact.Tag}, f.c.own.epoch()))
+	if err != nil {
+		return err
+	}
+	if waits.gone == 0 {
+		waits.gone = base.gone
+	}
+	if waits.gone >= goneSince || !known && !waits.counted() {
+		f.tell(fact, false)
+	}
+	return nil
+}
+
+func (f *folding) tell(fact *Fact, gone bool) {
+	if f.c.cfg.Redis != nil {
+		f.c.freshNews = append(f.c.freshNews, tagNews{fact.Repository, fact.Tag, gone})
+	}
 }
 
 func (f *folding) row(id rowID) (*row, error) {

@@ -2,6 +2,7 @@ package counter
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -321,5 +322,49 @@ func TestTagsThatAreGone(t *testing.T) {
 		if len(keys) != 4 {
 			t.Errorf("310 tags are in %d hashes: %s", len(keys), strings.Join(keys, " "))
 		}
+	}
+}
+
+// TestTagsThatAreGoneElsewhere: two registries have one storage, and a tag is
+// deleted through one of them.
+func TestTagsThatAreGoneElsewhere(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	a, nowA := prunable(t, client)
+	b, nowB := prunable(t, client)
+	fact := func(tag string, class Class, gone bool) Fact {
+		return Fact{Repository: "x", Tag: tag, Class: class, Gone: gone, Time: noon}
+	}
+	both := func() {
+		t.Helper()
+		for range 2 {
+			a.publish()
+			b.publish()
+		}
+	}
+	a.fold(fact("gone", Push, false), fact("again here", Push, false), fact("again there", Push, false), fact("new there", Push, false))
+	b.fold(fact("gone", Pull, false), fact("again here", Pull, false), fact("again there", Pull, false))
+	both()
+	for _, tag := range []string{"gone", "again here", "again there", "new there"} {
+		a.fold(Fact{Repository: "x", Tag: tag, Gone: true, Time: noon})
+	}
+	both()
+	a.fold(fact("again here", Push, false))
+	b.fold(fact("again there", Push, false), fact("new there", Push, false))
+	both()
+	b.reopen() // which reads all that was told once more
+	both()
+	for i, r := range []*replica{a, b} {
+		settled(t, r, []*clock{nowA, nowB}[i], noon.Add(31*day))
+	}
+	both()
+	_, tags, _, err := (&Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")
+	want := map[string]map[Class]int64{
+		"again here":  {Push: 2, Pull: 1},
+		"again there": {Push: 2, Pull: 1},
+		"new there":   {Push: 2},
+	}
+	if err != nil || !reflect.DeepEqual(tags, want) {
+		t.Errorf("tags %v, want %v (%v)", tags, want, err)
 	}
 }

@@ -141,7 +141,7 @@ func (r *round) run() error {
 	if err := r.restore(ids); err != nil {
 		return err
 	}
-	if err := r.shareChildren(); err != nil {
+	if err := r.share(); err != nil {
 		return err
 	}
 	var all []error

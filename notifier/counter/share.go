@@ -14,18 +14,19 @@ const (
 	entriesAtATime = 64
 )
 
-// shareChildren tells other replicas which children were found here, and
-// learns theirs. The stream may be cut or lost: what is missing is learned
-// when an index is fetched.
-func (r *round) shareChildren() error {
+// share tells other registries which children of indexes were found here and
+// which tags were deleted, and learns theirs. The stream may be cut or lost:
+// children that are missing are learned when an index is fetched, and of a tag
+// whose end was missed, what another registry counted stays.
+func (r *round) share() error {
 	if err := r.tellChildren(); err != nil {
 		return fmt.Errorf("share children of indexes: %w", err)
 	}
-	if r.c.cfg.Learn == nil {
-		return nil
+	if err := r.tellTags(); err != nil {
+		return fmt.Errorf("share the end of tags: %w", err)
 	}
-	if err := r.learnChildren(); err != nil {
-		return fmt.Errorf("learn children of indexes: %w", err)
+	if err := r.learnAll(); err != nil {
+		return fmt.Errorf("learn from other registries: %w", err)
 	}
 	return nil
 }
@@ -57,7 +58,7 @@ func (r *round) tellChildren() error {
 	return nil
 }
 
-func (r *round) learnChildren() error {
+func (r *round) learnAll() error {
 	for {
 		streams, err := r.c.cfg.Redis.XRead(r.ctx, &redis.XReadArgs{
 			Streams: []string{r.c.keys.children(), r.c.publisher.childrenAt}, Count: entriesAtATime, Block: -1,
@@ -71,7 +72,9 @@ func (r *round) learnChildren() error {
 		n := 0
 		for _, s := range streams {
 			for _, m := range s.Messages {
-				r.learn(m)
+				if err := r.learn(m); err != nil {
+					return err
+				}
 				r.c.publisher.childrenAt = m.ID
 				n++
 			}
@@ -82,16 +85,22 @@ func (r *round) learnChildren() error {
 	}
 }
 
-func (r *round) learn(m redis.XMessage) {
-	packed, _ := m.Values["keys"].(string)
+func (r *round) learn(m redis.XMessage) error {
 	if m.Values["from"] == r.c.run {
-		return
+		return nil
 	}
+	if tags, ok := m.Values["tags"].(string); ok {
+		return r.c.learnTags(tags, m.ID)
+	}
+	packed, _ := m.Values["keys"].(string)
 	var keys []ChildKey
 	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
 		keys = append(keys, ChildKey(binary.BigEndian.Uint64(b)))
 	}
-	r.c.cfg.Learn(keys...)
+	if r.c.cfg.Learn != nil {
+		r.c.cfg.Learn(keys...)
+	}
+	return nil
 }
 
 // stream turns the answer of a key that isn't a stream into one that the
