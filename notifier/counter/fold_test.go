@@ -334,3 +334,18 @@ func BenchmarkFold(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(seq), "ns/fact")
 }
+
+// TestLater: a time that a clock made that was ahead gives way to one that can
+// be right, and never takes the place of one.
+func TestLater(t *testing.T) {
+	t.Parallel()
+	const now, before, ahead = 1_000_000_000_000, 999_000_000_000, 1_000_100_000_000
+	for _, c := range []struct{ old, new, want int64 }{
+		{0, before, before}, {before, 0, before}, {before, now, now}, {now, before, now},
+		{ahead, now, now}, {ahead, 0, ahead}, {before, ahead, before}, {0, ahead, ahead}, {ahead, ahead + 1, ahead + 1},
+	} {
+		if got := later(c.old, c.new, time.UnixMilli(now)); got != c.want {
+			t.Errorf("later(%d, %d) = %d, want %d", c.old, c.new, got, c.want)
+		}
+	}
+}

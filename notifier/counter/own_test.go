@@ -195,6 +195,36 @@ func TestCloneBeside(t *testing.T) {
 	}
 }
 
+// TestCloneAfterAFlush: a copy starts when Redis has just lost everything, and
+// before the registry that runs has noticed.
+func TestCloneAfterAFlush(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	now := &clock{noon}
+	r := newReplica(t, "aaaa", client)
+	r.cfg.Instance, r.cfg.Now = "here", now.now
+	r.reopen()
+	r.fold(pulls(60)...)
+	r.publish()
+	clone := r.copied()
+	clone.cfg.Instance = "there"
+	r.fold(pulls(10)...)
+	r.publish()
+	server.Flush()
+	clone.open()
+	clone.fold(pulls(5)...)
+	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUnsure) {
+		t.Fatalf("Publish = %v, want the copy to watch first", err)
+	}
+	r.publish()
+	for _, one := range []*replica{clone, r, clone} {
+		one.fold(pulls(2)...)
+		one.publish()
+	}
+	checkSum(t, client, r, clone)
+}
+
 // TestCloneOfAStoppedFolder: the copy starts first and goes on as the folder
 // that it is a copy of; then that one starts.
 func TestCloneOfAStoppedFolder(t *testing.T) {

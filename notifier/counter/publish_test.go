@@ -375,6 +375,9 @@ func TestCallsThatFail(t *testing.T) {
 			r.c.cfg.Redis = client
 			r.publish()
 			checkSum(t, client, r)
+			if !r.c.publisher.saidLost.IsZero() {
+				t.Error("Redis is said to have lost numbers, and only an answer was lost")
+			}
 		})
 	}
 }
