@@ -47,19 +47,27 @@ func (n *Notifier) migrate() error {
 
 // hasOld reports whether there is a state that migrate has not finished with.
 func (n *Notifier) hasOld() (bool, error) {
-	if _, err := store.Read(n.State, gatheredKey); err == nil {
-		left := false
-		err := eachRow(n.State, "a/m/", func(_ string, _ []byte) error { left = true; return errStopRows })
-		for _, prefix := range []string{"l/", "a/d/", "k/2"} {
-			if err == nil && !left {
-				err = eachRow(n.State, prefix, func(_ string, _ []byte) error { left = true; return errStopRows })
-			}
-		}
-		return left, err
-	} else if !errors.Is(err, pebble.ErrNotFound) {
+	_, err := store.Read(n.State, gatheredKey)
+	if err == nil {
+		return n.hasRows("a/m/", "l/", "a/d/", "k/2")
+	}
+	if !errors.Is(err, pebble.ErrNotFound) {
 		return false, err
 	}
-	return n.Journal.Cursor(journal.Pushes, recordsName) > 0, nil
+	if n.Journal.Cursor(journal.Pushes, recordsName) == 0 {
+		return false, nil
+	}
+	return n.hasRows("p/", "l/", "a/d/") // else the state is a new one, beside a journal that is not
+}
+
+// hasRows reports whether there is a row with one of the prefixes.
+func (n *Notifier) hasRows(prefixes ...string) (has bool, err error) {
+	for _, prefix := range prefixes {
+		if err = eachRow(n.State, prefix, func(string, []byte) error { has = true; return errStopRows }); err != nil || has {
+			return has, err
+		}
+	}
+	return false, nil
 }
 
 var errStopRows = errors.New("enough rows")
