@@ -29,15 +29,15 @@ func Compare(ctx context.Context, host *configuration.Configuration, visit func(
 	return pending, r.notifier.Check(ctx, visit)
 }
 
-// Reconcile lets the next start of a stopped registry compare its storage with
-// what is recorded, and publish or delete what differs.
+// Reconcile lets the next start of a stopped registry learn from its account what
+// is recorded, compare that with storage, and publish or delete what differs.
 func Reconcile(ctx context.Context, host *configuration.Configuration) (err error) {
 	r, err := stopped(host)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close(ctx)) }()
-	return r.notifier.WantReconcile()
+	return r.notifier.WantRebuild()
 }
 
 // stopped opens the stores of a configuration without serving them.

@@ -375,6 +375,7 @@ func (r *runtime) openNotifier() error {
 	if r.writes != nil {
 		cfg.Publisher = r.writes
 		cfg.Account = r.account
+		cfg.AccountFolder = folderName(r.options.HoldDir())
 		cfg.Owner = r.options.Owner
 		cfg.Gate = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
 		cfg.Announce = r.announce()

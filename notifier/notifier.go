@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -59,6 +60,10 @@ type Config struct {
 	// with another name than at the last start are compared with Storage.
 	Folder string
 
+	// AccountFolder names in the same way the folder of Publisher's repository. If
+	// it is another than at the last start, the ledger is made anew.
+	AccountFolder string
+
 	Space   func() error         // an error while the disk has too little room to write on; nil: never
 	Now     func() time.Time     // nil: time.Now
 	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's
@@ -86,7 +91,7 @@ type Notifier struct {
 	firstPending pendingEvents
 
 	proving sync.Mutex // one at a time looks whether the stores belong together
-	proven  bool
+	proven  atomic.Bool
 }
 
 // New returns a notifier that records at once; Run carries events to the

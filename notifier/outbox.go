@@ -55,13 +55,17 @@ func (o *outbox) put(b *pebble.Batch, v any) error {
 	return nil
 }
 
-// clear empties the outbox in the batch that notes what was done.
+// clear empties the outbox in the batch that notes what was done. Before the
+// stores are known to belong together, the account's revision is not noted, for
+// it is looked at for that.
 func (o *outbox) clear(b *pebble.Batch) error {
 	if err := b.Delete(o.key, nil); err != nil {
 		return err
 	}
-	if err := b.Set(revKey, []byte(o.n.Publisher.Head().Rev), nil); err != nil {
-		return err
+	if o.n.proven.Load() {
+		if err := b.Set(revKey, []byte(o.n.Publisher.Head().Rev), nil); err != nil {
+			return err
+		}
 	}
 	if err := o.n.State.Commit(b, pebble.Sync); err != nil {
 		return fmt.Errorf("note what was sent: %w", err)

@@ -26,6 +26,9 @@ import (
 //   - The journal is behind the state if it ends before that event: see register.
 //   - The account is behind the state if its revision is older than the one
 //     noted with the last batch.
+//   - The account may be behind the state, whatever its revision, if its
+//     repository is in another folder than at the last start: it was begun anew,
+//     imported, repaired, or put back from a copy.
 //   - All three may be behind storage if the folder that they are in is not the
 //     one of the last start: it is a copy, or was put back from one.
 //   - The state is behind the account if that has, among its newest, a record or
@@ -45,8 +48,16 @@ var (
 	gateKey   = []byte("b/gate")
 )
 
-// rebuildKey is there while the ledger is made anew.
+// accountFolderKey holds the name of the repository's folder when the stores last
+// belonged together.
+var accountFolderKey = []byte("b/account")
+
+// rebuildKey is there while the ledger is made anew, or is to be: see
+// WantRebuild.
 var rebuildKey = []byte("b/rebuild")
+
+// rebuildAsked is the value of rebuildKey if an operator asked for it.
+const rebuildAsked = "asked"
 
 // newestKnown is how many of the newest records are looked up in the state.
 const newestKnown = 200
@@ -55,7 +66,7 @@ const newestKnown = 200
 func (n *Notifier) prove(ctx context.Context) error {
 	n.proving.Lock()
 	defer n.proving.Unlock()
-	if n.proven {
+	if n.proven.Load() {
 		return nil
 	}
 	for _, s := range n.sinks {
@@ -73,7 +84,10 @@ func (n *Notifier) prove(ctx context.Context) error {
 			return fmt.Errorf("rebuild ledger: %w", err)
 		}
 	}
-	n.proven = true
+	if err := n.noteAccount(); err != nil {
+		return err
+	}
+	n.proven.Store(true)
 	n.results.ring()
 	return nil
 }
@@ -129,16 +143,59 @@ func (n *Notifier) noteNames() error {
 	return n.State.Commit(b, pebble.Sync)
 }
 
+// noteAccount notes which repository the state belongs to, and its revision.
+func (n *Notifier) noteAccount() error {
+	b := n.State.NewBatch()
+	if err := b.Set(revKey, []byte(n.Publisher.Head().Rev), nil); err != nil {
+		return err
+	}
+	if n.AccountFolder != "" {
+		if err := b.Set(accountFolderKey, []byte(n.AccountFolder), nil); err != nil {
+			return err
+		}
+	}
+	return n.State.Commit(b, pebble.Sync)
+}
+
+// accountFolder reports whether the account's repository is where it was, and
+// whether that is known.
+func (n *Notifier) accountFolder() (same, known bool, err error) {
+	if n.AccountFolder == "" {
+		return true, false, nil
+	}
+	before, err := store.Read(n.State, accountFolderKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, false, nil
+	}
+	return string(before) == n.AccountFolder, true, err
+}
+
+// WantRebuild lets the next Run make the ledger anew from the account's records,
+// and compare it with storage.
+func (n *Notifier) WantRebuild() error {
+	return n.State.Set(rebuildKey, []byte(rebuildAsked), pebble.Sync)
+}
+
 // apart says why state and account do not belong together; "" if they do.
 func (n *Notifier) apart() (reason string, err error) {
 	// A repository that can't be opened has no revision that says anything.
 	if _, _, err := n.Publisher.List(lexicon.NSIDLayer, "", 1, false); err != nil {
 		return "", err
 	}
-	if _, err := store.Read(n.State, rebuildKey); err == nil {
+	switch asked, err := store.Read(n.State, rebuildKey); {
+	case err == nil && string(asked) == rebuildAsked:
+		return "`tidings reconcile` asks for it", nil
+	case err == nil:
 		return "an earlier rebuild was interrupted", nil
-	} else if !errors.Is(err, pebble.ErrNotFound) {
+	case !errors.Is(err, pebble.ErrNotFound):
 		return "", err
+	}
+	same, known, err := n.accountFolder()
+	if err != nil {
+		return "", err
+	}
+	if known && !same {
+		return "the account's repository was replaced or restored", nil
 	}
 	gathered, err := n.gathered()
 	if err != nil {

@@ -43,10 +43,7 @@ func (n *Notifier) reconcile(ctx context.Context) error {
 	wait := n.newBackoff("reconcile")
 	for ctx.Err() == nil {
 		changed := n.results.listen()
-		n.proving.Lock()
-		proven := n.proven
-		n.proving.Unlock()
-		if !proven {
+		if !n.proven.Load() {
 			select {
 			case <-changed:
 			case <-ctx.Done():

@@ -41,6 +41,7 @@ type rig struct {
 	owner   string // of the images; empty: the account
 	gate    string // names public and owner; empty: not looked at
 	folder  string // its name; empty: none
+	inner   string // name of the folder of the repository; empty: none
 	storage *shelf // the registry's; nil: it can't be asked
 	public  func(string) bool
 	now     func() time.Time
@@ -127,17 +128,22 @@ func newRig(t testing.TB, announce *Announce) *rig {
 	}
 	r := &rig{t: t, dir: t.TempDir(), key: key, storage: newShelf()}
 	r.public = func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" }
-	cfg := repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: key, Reserve: 1}
-	first, err := repo.Init(cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r.initRepo()
 	r.open(announce)
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// initRepo makes an empty repository for the account.
+func (r *rig) initRepo() {
+	r.t.Helper()
+	first, err := repo.Init(repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: r.key, Reserve: 1}, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // open starts everything on what the folder holds.
@@ -166,7 +172,7 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
-		Owner: r.owner, Folder: r.folder, Gate: r.gate,
+		Owner: r.owner, Folder: r.folder, AccountFolder: r.inner, Gate: r.gate,
 		Metrics: NewMetrics(),
 		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
