@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -65,6 +66,28 @@ var restores = []restore{
 	{name: "disk", command: true, forgets: true, back: func(t *testing.T, s *server, backup string) {
 		for _, part := range []string{"journal", "state", "hold"} {
 			replace(part)(t, s, backup)
+		}
+	}},
+	{name: "hold lost", back: func(t *testing.T, s *server, _ string) {
+		if err := os.RemoveAll(s.data("hold")); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := s.command("hold", "init", s.config).CombinedOutput(); err != nil {
+			t.Fatalf("hold init: %v\n%s", err, out)
+		}
+	}},
+	{name: "hold from an export", back: func(t *testing.T, s *server, backup string) {
+		export := filepath.Join(s.dir, "export.car")
+		copyTo(t, s.data("hold"), filepath.Join(s.dir, "newer"))
+		replace("hold")(t, s, backup)
+		if out, err := s.command("hold", "export", s.config, export).CombinedOutput(); err != nil {
+			t.Fatalf("hold export: %v\n%s", err, out)
+		}
+		if err := errors.Join(os.RemoveAll(s.data("hold")), os.Rename(filepath.Join(s.dir, "newer"), s.data("hold"))); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := s.command("hold", "import", s.config, export).CombinedOutput(); err != nil {
+			t.Fatalf("hold import: %v\n%s", err, out)
 		}
 	}},
 	{name: "state lost", forgets: true, back: func(t *testing.T, s *server, _ string) {
