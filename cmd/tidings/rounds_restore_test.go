@@ -241,21 +241,14 @@ func (s *server) clone(t *testing.T, edit func(config, port string) string) *ser
 	return c
 }
 
-// A copy of the folder runs beside the original.
+// A copy of the folder runs beside the original: without an account of its own it
+// counts and publishes nothing, and with the same account each of the two has in
+// its repository what its own storage has. What one does is not in the other's.
 func TestClone(t *testing.T) {
 	t.Parallel()
 	withoutHold := regexp.MustCompile(`(?m)^ *(hold|announce): .*\n`)
-	for _, c := range []struct {
-		name string
-		edit func(config, port string) string
-	}{
-		{"same account", func(config, _ string) string { return config }},
-		{"no account", func(config, _ string) string { return withoutHold.ReplaceAllString(config, "") }},
-		{"another hostname", func(config, port string) string {
-			return regexp.MustCompile(`localhost:\d+`).ReplaceAllString(config, "localhost:"+port)
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, account := range []bool{true, false} {
+		t.Run(fmt.Sprint("account ", account), func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, settings{})
 			shared, own, its := newImage(1), newImage(2), newImage(3)
@@ -263,29 +256,82 @@ func TestClone(t *testing.T) {
 			s.push(t, "oss/app", "shared", shared)
 			s.drained()
 			s.stop()
-			other := s.clone(t, c.edit)
+			other := s.clone(t, func(config, _ string) string {
+				if account {
+					return config
+				}
+				return withoutHold.ReplaceAllString(config, "")
+			})
 			s.start()
 			other.start()
 			s.push(t, "oss/app", "own", own)
 			other.push(t, "oss/app", "its", its)
+			if res, _, err := other.do("DELETE", "/v2/oss/app/manifests/"+shared.digest, "", nil); err != nil || res.StatusCode != 202 {
+				t.Errorf("delete: %v %v", res, err)
+			}
 			for range 3 {
 				if status, err := other.get("oss/app", "its"); status != 200 {
 					t.Errorf("pull: %d %v", status, err)
 				}
 			}
 			s.drained()
-			res, body, err := other.do("GET", "/tidings/api/v1/health", "", nil)
-			t.Log(res.StatusCode, string(body), err)
-			time.Sleep(time.Second)
-			t.Log(other.numbers("oss/app"), s.numbers("oss/app"))
-			res, body, err = other.do("GET", "/xrpc/com.atproto.repo.listRecords?collection="+layerCollection+"&repo="+s.did, "", nil)
-			t.Log(res.StatusCode, string(body), err)
+			other.drained()
+			if got, want := s.numbers("oss/app"), (repositoryAnswer{"oss/app", 0, 2}); got != want {
+				t.Errorf("the original counts %+v, want %+v", got, want)
+			}
+			if got, want := other.numbers("oss/app"), (repositoryAnswer{"oss/app", 3, 2}); got != want {
+				t.Errorf("the copy counts %+v, want %+v", got, want)
+			}
 			s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
-			s.stop()
-			s.agree(t)
-			other.stop()
-			t.Log(other.log)
-			other.agree(t)
+			if account {
+				other.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+			}
+			for _, each := range []*server{s, other} {
+				each.stop()
+				if each == s || account {
+					each.agree(t)
+				}
+			}
 		})
+	}
+}
+
+// A copy that is given another hostname does not start with the account that it
+// came with, and says how it gets one of its own: that has what storage has.
+func TestCloneAnotherHostname(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	m := newImage(3)
+	s.start()
+	s.push(t, "oss/app", "v1", m)
+	s.drained()
+	s.stop()
+	other := s.clone(t, func(config, port string) string {
+		return regexp.MustCompile(`localhost:\d+`).ReplaceAllString(config, "localhost:"+port)
+	})
+	if out, err := other.command("serve", other.config).CombinedOutput(); err == nil || !strings.Contains(string(out), "tidings hold init --new") {
+		t.Errorf("serve: %v\n%s", err, out)
+	}
+	if out, err := other.command("hold", "init", "--new", other.config).CombinedOutput(); err != nil {
+		t.Errorf("hold init --new: %v\n%s", err, out)
+	}
+	_, port, _ := strings.Cut(other.host, ":")
+	other.did = "did:web:localhost%253A" + port
+	other.start()
+	other.drained()
+	other.until(t, "it has the records of its storage", func() bool { return len(other.records(t, other.did, layerCollection)) == 3 })
+	other.push(t, "oss/app", "v1", m)
+	other.drained()
+	other.exactly(t, map[string]int{"oss/app": 2}, 3, 0)
+	other.stop()
+	other.agree(t)
+}
+
+func (s *server) until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never came true that %s\n%s", what, s.log)
+		}
 	}
 }
