@@ -54,6 +54,8 @@ type Counter struct {
 
 	mu       sync.Mutex // one fold at a time; also guards what follows
 	own      own
+	unsaved  bool // own is not on disk as it is
+	joined   bool // without Redis, nothing waits
 	told     bool // what Redis has is known
 	blind    bool // events that were in the journal before were folded before that was known
 	cursors  map[string]uint64

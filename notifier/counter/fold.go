@@ -27,6 +27,11 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: %q can't be the id of a journal", journal)
 	}
+	if c.cfg.Redis == nil {
+		if err := c.joinWaiting(); err != nil {
+			return fmt.Errorf("fold: %w", err)
+		}
+	}
 	c.meet()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +63,16 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 			return err
 		}
 	}
-	return c.db.Commit(b, pebble.Sync)
+	if c.unsaved {
+		if err := c.putOwn(b); err != nil {
+			return err
+		}
+	}
+	if err := c.db.Commit(b, pebble.Sync); err != nil {
+		return err
+	}
+	c.unsaved = false
+	return nil
 }
 
 func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/redis/go-redis/v9"
 )
 
 func TestFold(t *testing.T) {
@@ -347,5 +348,25 @@ func TestLater(t *testing.T) {
 		if got := later(c.old, c.new, time.UnixMilli(now)); got != c.want {
 			t.Errorf("later(%d, %d) = %d, want %d", c.old, c.new, got, c.want)
 		}
+	}
+}
+
+// TestOpenWritesNothing: the disk may be full, and the registry starts.
+func TestOpenWritesNothing(t *testing.T) {
+	t.Parallel()
+	for _, client := range []redis.UniversalClient{nil, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})} {
+		r := newReplica(t, "aaaa", nil)
+		r.fold(pulls(3)...)
+		r.cfg.Redis, r.cfg.Asking = client, time.Millisecond
+		r.reopen()
+		r.fold(pulls(3)...)
+		before := diskOf(t, r)
+		for range 3 {
+			r.reopen()
+		}
+		if got := diskOf(t, r); got != before {
+			t.Errorf("%d bytes after a start, %d before", got, before)
+		}
+		checkSource(t, r.c, r.want)
 	}
 }

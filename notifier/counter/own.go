@@ -139,17 +139,18 @@ func (c *Counter) loadOwn() error {
 			c.replayed[stream] = c.cfg.Last(stream)
 		}
 	}
+	c.unsaved = true // until the first write that is needed: the disk may be full
 	if c.cfg.Redis == nil {
 		// What Redis has is not kept track of any more.
 		c.own.Record = ""
 		close(c.asked)
-		return errors.Join(c.saveOwn(pebble.Sync), c.absorb(c.own.epoch(), func(string) bool { return true }))
+		return nil
 	}
 	c.run = random()
 	c.own.Runs = append(c.own.Runs, process{c.run, c.atOpen})
 	c.own.Runs = c.own.Runs[max(0, len(c.own.Runs)-maxRuns):]
 	c.publisher.init()
-	return c.saveOwn(pebble.Sync)
+	return nil
 }
 
 func random() string { return strings.ToLower(rand.Text()[:12]) }
@@ -160,7 +161,21 @@ func (c *Counter) saveOwn(options *pebble.WriteOptions) error {
 	if err := c.putOwn(b); err != nil {
 		return err
 	}
-	return c.db.Commit(b, options)
+	if err := c.db.Commit(b, options); err != nil {
+		return err
+	}
+	c.unsaved = false
+	return nil
+}
+
+// save writes it if that was not done yet.
+func (c *Counter) save() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.unsaved {
+		return nil
+	}
+	return c.saveOwn(pebble.Sync)
 }
 
 func (c *Counter) putOwn(b *pebble.Batch) error {
@@ -232,6 +247,24 @@ func (c *Counter) waiting() ([]string, error) {
 		return err
 	})
 	return slices.Sorted(maps.Keys(found)), err
+}
+
+// joinWaiting makes what waits for Redis numbers like the others when there is
+// no Redis any more.
+func (c *Counter) joinWaiting() error {
+	c.mu.Lock()
+	done := c.joined
+	c.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := c.absorb(c.own.epoch(), func(string) bool { return true }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.joined = true
+	return nil
 }
 
 // meet asks Redis before the first fact is folded, so that events which Redis
@@ -422,6 +455,9 @@ var claimScript = redis.NewScript(claimSource)
 // and is counted under another id.
 func (r *round) take(o own, raw string) error {
 	c, p := r.c, &r.c.publisher
+	if err := c.save(); err != nil {
+		return err
+	}
 	waiting, err := c.waiting()
 	if err != nil {
 		return err

@@ -40,6 +40,9 @@ const (
 //   - Days that were counted while the clock was ahead go when it has come back.
 //     One that was only set back may be wrong.
 func (c *Counter) Prune() error {
+	if err := c.db.Space(); err != nil {
+		return err
+	}
 	believed, clock, err := c.believe()
 	if err != nil {
 		return fmt.Errorf("look at the clock: %w", err)

@@ -103,6 +103,9 @@ type round struct {
 
 func (r *round) run() error {
 	c, p := r.c, &r.c.publisher
+	if err := c.db.Space(); err != nil {
+		return err
+	}
 	ids, err := r.ids()
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // Status is how publishing goes.
@@ -48,6 +50,8 @@ func reasonOf(err error) string {
 	var damaged *DamagedError
 	var network net.Error
 	switch {
+	case errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrStopped):
+		return "this registry can't write to its disk"
 	case errors.Is(err, errLost):
 		return reasonLost
 	case errors.Is(err, errUnsure):
@@ -85,7 +89,10 @@ func (c *Counter) Status() Status {
 	s := c.status.Status
 	s.Redis = c.cfg.Redis != nil
 	s.Warnings = slices.Clone(s.Warnings)
-	if s.Reason == "" && !c.status.missedAt.IsZero() {
+	switch {
+	case s.Redis && s.Reason == "" && s.Current.IsZero():
+		s.Reason = reasonStart
+	case s.Reason == "" && !c.status.missedAt.IsZero():
 		s.Reason = reasonOthers
 	}
 	return s
