@@ -69,6 +69,15 @@ func TestRedisName(t *testing.T) {
 	}
 }
 
+func TestInheritedAndMore(t *testing.T) {
+	t.Parallel()
+	_, _, err := FromRegistry(registry(t, "data: /d\nredis: {inherit: true, db: 3}", `redis: {addrs: ["a:1"]}`))
+	const want = "options.redis.inherit: takes all of the registry's redis section; only name may stand beside it"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestInheritedRedis(t *testing.T) {
 	t.Parallel()
 	certificate, key := keyPair(t, t.TempDir())
