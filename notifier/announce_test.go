@@ -220,6 +220,14 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 					test.change(r, m)
 					r.open(announce)
 				} else {
+					r.until("the other sinks are through", func() bool {
+						for _, h := range r.Health() {
+							if h.Sink != "announce" && h.Depth > 0 {
+								return false
+							}
+						}
+						return true
+					})
 					r.full.Store(true)
 					tried := r.account.tried.Load()
 					r.until("no post is being sent", func() bool { return r.account.tried.Load() > tried+1 })
