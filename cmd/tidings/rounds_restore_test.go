@@ -33,6 +33,7 @@ type restore struct {
 	command bool // the operator has to run `tidings reconcile`
 	forgets bool // what was counted since the copy is lost
 	journal bool // what was only in the journal is lost
+	nothing bool // all that was counted is lost
 }
 
 // replace puts the copy of a part in the place of it.
@@ -90,7 +91,17 @@ var restores = []restore{
 			t.Fatalf("hold import: %v\n%s", err, out)
 		}
 	}},
-	{name: "state lost", forgets: true, back: func(t *testing.T, s *server, _ string) {
+	{name: "all but the key lost", command: true, forgets: true, nothing: true, back: func(t *testing.T, s *server, _ string) {
+		for _, part := range []string{"journal", "state", "hold", "lock"} {
+			if err := os.RemoveAll(s.data(part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := s.command("hold", "init", s.config).CombinedOutput(); err != nil {
+			t.Fatalf("hold init: %v\n%s", err, out)
+		}
+	}},
+	{name: "state lost", forgets: true, nothing: true, back: func(t *testing.T, s *server, _ string) {
 		if err := os.RemoveAll(s.data("state")); err != nil {
 			t.Fatal(err)
 		}
@@ -126,6 +137,9 @@ func TestRestoreRounds(t *testing.T) {
 					if err == nil || !strings.Contains(string(out), "mends them") {
 						t.Errorf("reconcile: %v\n%s", err, out)
 					}
+				}
+				if c.nothing {
+					before = map[string][2]int64{}
 				}
 				if c.forgets || c.journal && killed {
 					h.forget(before)
