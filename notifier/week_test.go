@@ -1,0 +1,368 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// weekPushes is how many pushes a week has in TestWeek; TIDINGS_WEEK_PUSHES makes
+// it more. There are ten times as many pulls.
+const weekPushes = 2000
+
+// seeds is a registry's storage that makes each manifest anew when it is asked
+// for, so that it takes little memory.
+type seeds struct {
+	mu    sync.Mutex
+	seeds map[string]int // of what is there, by repository and digest
+}
+
+func (s *seeds) image(seed int) Push {
+	return image(strconv.Itoa(seed), 1+seed%3).as(fmt.Sprint("oss/app", seed%50), fmt.Sprint("v", seed))
+}
+
+func (s *seeds) set(p Push, seed int, there bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if there {
+		s.seeds[p.Repository+"@"+p.Digest] = seed
+	} else {
+		delete(s.seeds, p.Repository+"@"+p.Digest)
+	}
+}
+
+func (s *seeds) find(repository, digest string) (int, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seed, ok := s.seeds[repository+"@"+digest]
+	return seed, ok
+}
+
+func (s *seeds) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
+	seed, ok := s.find(repository, digest)
+	if !ok {
+		return "", nil, ErrNotStored
+	}
+	p := s.image(seed)
+	return p.MediaType, p.Payload, nil
+}
+
+func (s *seeds) Has(_ context.Context, repository, digest string) (bool, error) {
+	_, ok := s.find(repository, digest)
+	return ok, nil
+}
+
+func (s *seeds) Tagged(_ context.Context, repository, tag string) (string, error) {
+	seed, err := strconv.Atoi(strings.TrimPrefix(tag, "v"))
+	if err != nil {
+		return "", ErrNotStored
+	}
+	p := s.image(seed)
+	if _, ok := s.find(repository, p.Digest); !ok {
+		return "", ErrNotStored
+	}
+	return p.Digest, nil
+}
+
+func (s *seeds) Repositories(_ context.Context, visit func(string) error) error {
+	for i := range 50 {
+		if err := visit(fmt.Sprint("oss/app", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *seeds) Manifests(_ context.Context, repository string, visit func(string) error) error {
+	s.mu.Lock()
+	var digests []string
+	for name := range s.seeds {
+		if digest, ok := strings.CutPrefix(name, repository+"@"); ok {
+			digests = append(digests, digest)
+		}
+	}
+	s.mu.Unlock()
+	slices.Sort(digests)
+	for _, d := range digests {
+		if err := visit(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A week of a registry that is pushed to and pulled from all the time: pushes
+// under tags of their own, half of them deleted again. What it leaves on disk and
+// in memory stays within its price.
+func TestWeek(t *testing.T) {
+	t.Parallel()
+	pushes := weekPushes
+	if s := os.Getenv("TIDINGS_WEEK_PUSHES"); s != "" {
+		var err error
+		if pushes, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("TIDINGS_WEEK_PUSHES: %v", err)
+		}
+	}
+	began := time.Now()
+	m := newMachine()
+	m.wall = m.wall.Add(-7 * 24 * time.Hour)
+	dir := t.TempDir()
+	storage := &seeds{seeds: map[string]int{}}
+	db, err := state.Open(state.Config{Dir: filepath.Join(dir, "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := NewDeadLetters(db)
+	j, err := journal.Open(journal.Config{Dir: filepath.Join(dir, "journal"), SegmentSize: 16 << 20, Limit: 1 << 30, Dropped: dead.Dropped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers, err := counter.Open(db, counter.Config{Now: m.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := counter.NewRule(counter.RuleConfig{Now: m.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := repo.Init(repo.Config{Dir: filepath.Join(dir, "hold"), DID: owner, Key: key, Reserve: 1, Now: m.now}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Config{
+		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
+		Publisher: account, Account: owner, Storage: storage,
+		Announce: &Announce{}, Public: func(string) bool { return true },
+		Now: m.now, Elapsed: m.elapsed, Linger: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Notifier: n, t: t}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { n.Run(ctx) })
+	ended.Go(func() { numbers.Run(ctx) })
+
+	const chunk = 250
+	random := rand.New(rand.NewPCG(1, 2))
+	var live []int
+	for from := 0; from < pushes; from += chunk {
+		var deleted []int
+		for range chunk / 2 {
+			if len(live) < chunk {
+				break
+			}
+			k := random.IntN(len(live))
+			deleted = append(deleted, live[k])
+			live = slices.Delete(live, k, k+1)
+		}
+		var group sync.WaitGroup
+		for w := range 25 {
+			group.Go(func() {
+				for seed := from + w; seed < from+chunk; seed += 25 {
+					p := storage.image(seed)
+					in, err := n.Intend(context.Background(), p)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					storage.set(p, seed, true)
+					if err := in.Complete(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+				for i := w; i < len(deleted); i += 25 {
+					p := storage.image(deleted[i])
+					in, err := n.IntendDelete(context.Background(), Delete{Repository: p.Repository, Digest: p.Digest})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					storage.set(p, 0, false)
+					if err := in.Complete(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+				for i := range 10 * chunk / 25 {
+					if i%10 > 0 && len(live) > 0 {
+						i = live[(w*7919+i*104729)%len(live)] // not the same one again and again
+					}
+					p := Pull{Method: "GET", MediaType: "application/vnd.oci.image.manifest.v1+json", Client: "192.0.2.1", UserAgent: "docker"}
+					image := storage.image(i)
+					p.Repository, p.Tag, p.Digest = image.Repository, image.Tag, image.Digest
+					n.Pull(p)
+				}
+			})
+		}
+		group.Wait()
+		for seed := from; seed < from+chunk; seed++ {
+			live = append(live, seed)
+		}
+		r.drain()
+		m.pass(7 * 24 * time.Hour * chunk / time.Duration(pushes))
+	}
+	r.consistent()
+	posts, records := 0, 0
+	for collection, count := range map[string]*int{lexicon.NSIDPost: &posts, lexicon.NSIDLayer: &records} {
+		if err := n.eachRecord(t.Context(), collection, func(repo.Record) error { *count++; return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if posts != pushes {
+		t.Errorf("%d posts for %d pushes", posts, pushes)
+	}
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	t.Logf("%d pushes, %d still there, %d pulls in %s; %d records, %d posts; heap %d MB, RSS at most %s", pushes, len(live), 10*pushes,
+		time.Since(began).Round(time.Second), records, posts, mem.HeapAlloc>>20, highWater())
+	if mem.HeapAlloc > 256<<20 {
+		t.Errorf("the heap has %d MB", mem.HeapAlloc>>20)
+	}
+	kept := prices(t, db, len(live))
+	cancel()
+	ended.Wait()
+	for _, c := range []interface{ Close() error }{account, j, db} {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// What a push costs as long as its image is there, beside the counters and the
+	// last results: an entry of the ledger, and its mark and those of the deleted.
+	if per := float64(kept["m"]) / float64(len(live)); per > 150 {
+		t.Errorf("the ledger takes %.0f bytes for each manifest", per)
+	}
+	if per := float64(kept["a/p"]) / float64(pushes); per > 50 {
+		t.Errorf("the marks take %.0f bytes for each announcement", per)
+	}
+	if most := float64(keptPushes+pruneEvery) * 1000; float64(kept["p"]) > most {
+		t.Errorf("results take %d bytes", kept["p"])
+	}
+	for prefix, size := range kept {
+		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "p", "b", "format", "~log", "~salt"}, prefix) {
+			t.Errorf("%s takes %d bytes and has no price", prefix, size)
+		}
+	}
+	disk := map[string]int64{}
+	for _, name := range []string{"journal", "state", "hold"} {
+		disk[name] = sizeOfFolder(t, filepath.Join(dir, name))
+	}
+	compact(t, filepath.Join(dir, "state"))
+	disk["state compacted"] = sizeOfFolder(t, filepath.Join(dir, "state"))
+	compact(t, filepath.Join(dir, "hold"))
+	disk["hold compacted"] = sizeOfFolder(t, filepath.Join(dir, "hold"))
+	for name, size := range disk {
+		t.Logf("disk: %s: %d KB, %d bytes for each push, %d for each that is still there", name, size>>10, size/int64(pushes), size/int64(len(live)))
+	}
+	if disk["journal"] > 1<<30 {
+		t.Errorf("the journal has %d MB", disk["journal"]>>20)
+	}
+}
+
+// prices sums up keys and values of the state by the beginning of the key.
+func prices(t *testing.T, db *store.Store, live int) map[string]int64 {
+	t.Helper()
+	sizes, rows := map[string]int64{}, map[string]int64{}
+	iter, err := db.NewIter(&pebble.IterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer iter.Close()
+	for iter.First(); iter.Valid(); iter.Next() {
+		prefix, rest, _ := strings.Cut(string(iter.Key()), "/")
+		if prefix == "a" || prefix == "c" || prefix == "k" {
+			second, _, _ := strings.Cut(rest, "/")
+			prefix += "/" + second
+		}
+		sizes[prefix] += int64(len(iter.Key()) + len(iter.Value()))
+		rows[prefix]++
+	}
+	total := int64(0)
+	for prefix, size := range sizes {
+		total += size
+		t.Logf("state: %-6s %7d rows, %9d bytes, %4d a row, %4d for each image", prefix, rows[prefix], size, size/rows[prefix], size/int64(live))
+	}
+	t.Logf("state: %d bytes, %d for each image", total, total/int64(live))
+	return sizes
+}
+
+func sizeOfFolder(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	kinds := map[string]int64{}
+	defer func() { t.Logf("%s: bytes by kind of file: %v", filepath.Base(dir), kinds) }()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+			kinds[filepath.Ext(d.Name())] += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return size
+}
+
+// compact opens a database that is closed and compacts it.
+func compact(t *testing.T, dir string) {
+	t.Helper()
+	db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
+	if err == nil {
+		err = db.Compact(context.Background(), []byte{0}, []byte{255}, true)
+	}
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		t.Errorf("compact %s: %v", dir, err)
+	}
+}
+
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf(format, args...))
+}
+
+// highWater is the most memory that this process has had.
+func highWater() string {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "unknown"
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	line, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(line)
+}
