@@ -142,6 +142,10 @@ func (c *checker) posts(ctx context.Context) error {
 		if err != nil || before && uri == c.n.postURI(r.RKey) {
 			return err
 		}
-		return c.visit(Difference{differPost, c.n.Owner, repository, digest, "post " + r.RKey + " is not the one that is remembered, " + uri})
+		detail := "post " + r.RKey + " is not remembered"
+		if before {
+			detail = "post " + r.RKey + " is not the one that is remembered, " + uri
+		}
+		return c.visit(Difference{differPost, c.n.Owner, repository, digest, detail})
 	})
 }
