@@ -154,7 +154,6 @@ func (s *stream) open(names []string) ([]header, error) {
 		}
 		g.first, g.last = h.first, h.first-1
 		prevEnd = h.prevEnd
-		s.mark = max(s.mark, h.mark)
 		s.segments = append(s.segments, g)
 		headers = append(headers, h)
 	}
@@ -240,7 +239,7 @@ func (s *stream) scan(i int, headers []header) error {
 	g := s.segments[i]
 	var sc scanner
 	sc.reset(g.file, s.j.salt, g.number, headerSize, g.end)
-	s.last = max(s.last, headers[i].first-1)
+	s.last, s.mark = max(s.last, headers[i].first-1), max(s.mark, headers[i].mark)
 	var buf []byte
 	for {
 		r, err := sc.next(buf)
