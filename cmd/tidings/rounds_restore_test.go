@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,6 +144,11 @@ func TestRestoreRounds(t *testing.T) {
 				}
 				if c.forgets || c.journal && killed {
 					h.forget(before)
+				}
+				for range 3 {
+					if killed { // while it rebuilds and compares
+						h.diesEarly(rand.N(500 * time.Millisecond))
+					}
 				}
 				h.same(t)
 				h.live(3, killed)
