@@ -112,7 +112,7 @@ var restores = []restore{
 // restoreWarnings are what the log has to say after a restore.
 var restoreWarnings = []string{
 	"the data folder was copied or restored", "the ledger is rebuilt", "the journal is older than the state",
-	"the journal is behind one of its readers", "events are no longer in the journal, a reader jumps them",
+	"takes a new id", "events are no longer in the journal, a reader jumps them",
 }
 
 // A part of the data folder is set back to an older copy, after more was pushed,
