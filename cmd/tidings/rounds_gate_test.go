@@ -1,0 +1,63 @@
+package main
+
+import (
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The options public and owner are changed between the kill rounds, and are at
+// last what they were: the account has what storage has, under its owner.
+func TestGateRounds(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, newServer(t, settings{}))
+	h.expected = append(h.expected, "the options public or owner have changed", "public is empty")
+	first, err := os.ReadFile(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(h.seed, 0))
+	gates := []string{`public: ["oss/**"]`, `public: []`, `public: ["oss/a"]`, `public: ["oss/deep/**", "oss/b"]`}
+	owners := []string{"", "\n        owner: did:web:other.example", "\n        owner: did:web:third.example"}
+	n := rounds(t, 4)
+	for round := range n + 1 {
+		gate := gates[r.IntN(len(gates))] + owners[r.IntN(len(owners))]
+		if round == n {
+			gate = gates[0]
+		}
+		write(t, h.config, strings.Replace(string(first), gates[0], gate, 1))
+		stop := make(chan struct{})
+		h.start()
+		process := h.cmd.Process
+		go func() {
+			time.Sleep(time.Duration(100+r.IntN(900)) * time.Millisecond)
+			process.Kill()
+			close(stop)
+		}()
+		h.work(uint64(round), stop)
+		<-stop
+		h.dies()
+	}
+	h.settle(t)
+	h.agree(t)
+	h.start()
+	f := h.look(t)
+	records := h.recorded(t, f)
+	for image, n := range f.posts {
+		if n > 1 || !public(image) {
+			t.Errorf("%s has %d posts", image, n)
+		}
+	}
+	h.counted(t)
+	h.verified()
+	h.drained()
+	h.stop()
+	h.ended()
+	h.agree(t)
+	t.Logf("%d operations; %d images, %d records, %d posts", h.steps.Load(), len(h.order), records, len(f.posts))
+	for _, p := range h.problems {
+		t.Error(p)
+	}
+}
