@@ -10,9 +10,13 @@ import (
 	"testing"
 )
 
-// rounds is how often a test kills; TIDINGS_KILL_ROUNDS makes it more.
+// rounds is how often a test kills; TIDINGS_KILL_ROUNDS makes it more. The race
+// detector makes each many times as long, so there it is less.
 func rounds(t *testing.T, usual int) int {
 	s := os.Getenv("TIDINGS_KILL_ROUNDS")
+	if s == "" && raceDetector {
+		return (usual + 2) / 3
+	}
 	if s == "" {
 		return usual
 	}

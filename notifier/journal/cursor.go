@@ -138,7 +138,14 @@ func (j *Journal) Renew(s Stream, above uint64) error {
 // renew takes a new id and begins behind seq.
 func (j *Journal) renew(s Stream, seq uint64) error {
 	id := random()
-	if err := j.update(func(st *state) { st.ID = id }); err != nil {
+	err := j.update(func(st *state) {
+		st.ID = id
+		if st.Jumped == nil {
+			st.Jumped = map[string]uint64{}
+		}
+		st.Jumped[s.String()] = seq
+	})
+	if err != nil {
 		return fmt.Errorf("take a new journal id: %w", err)
 	}
 	j.id.Store(number(id))

@@ -55,6 +55,7 @@ func (j *Journal) load() error {
 // catchUp takes a new id if s ends before an event that was durable once.
 func (j *Journal) catchUp(s *stream) error {
 	st := j.state.Load()
+	s.jump(st.Jumped[s.kind.String()])
 	reached := st.Last[s.kind.String()]
 	for name, seq := range st.Cursors[s.kind.String()] {
 		reached = max(reached, seq)

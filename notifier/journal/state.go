@@ -25,6 +25,9 @@ type state struct {
 	Mark    uint64                       `json:"mark"`
 	Last    map[string]uint64            `json:"last"` // event known to be durable, by stream
 	Cursors map[string]map[string]uint64 `json:"cursors"`
+	// Jumped are the numbers, by stream, behind which ID was taken: none up to
+	// them is given again, also if nothing has been appended since.
+	Jumped map[string]uint64 `json:"jumped,omitempty"`
 }
 
 const stateName = "journal.json"
@@ -50,7 +53,7 @@ func number(hexadecimal string) uint64 {
 
 func (st *state) clone() *state {
 	c := *st
-	c.Last = maps.Clone(st.Last)
+	c.Last, c.Jumped = maps.Clone(st.Last), maps.Clone(st.Jumped)
 	c.Cursors = map[string]map[string]uint64{}
 	for s, cursors := range st.Cursors {
 		c.Cursors[s] = maps.Clone(cursors)

@@ -662,8 +662,9 @@ func limit(t *testing.T, b *bench) {
 	if got := b.j.Cursor(journal.Pulls, "dead"); got != next-1 {
 		t.Errorf("the cursor is at %d, dropped through %d", got, next-1)
 	}
-	if st := b.j.Status(journal.Pulls); st.Bytes > 8000+2*2100 || st.First != next {
-		t.Errorf("Status = %+v, want from %d and about 8000 bytes", st, next)
+	// Close may come between giving a segment up and deleting it.
+	if st := b.j.Status(journal.Pulls); st.Bytes > 8000+2*2100 || st.First > next {
+		t.Errorf("Status = %+v, want from %d at most and about 8000 bytes", st, next)
 	}
 	b.wantSeqs(journal.Pulls, next-1, next, last)
 }
@@ -856,6 +857,12 @@ func behind(t *testing.T, b *bench) {
 		t.Fatalf("Follow beyond it: %v, id is still %s", err, id)
 	}
 	id = b.j.ID()
+	for range 2 { // nothing is appended in between
+		b.reopen()
+		if err := b.j.Follow(journal.Pulls, 9); err != nil || b.j.ID() != id {
+			t.Fatalf("opened again: %v, id %s became %s", err, id, b.j.ID())
+		}
+	}
 	if seq := b.append(journal.Pulls, 1); seq != 10 {
 		t.Errorf("event %d follows a reader at 9", seq)
 	}
