@@ -7,11 +7,12 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
 // A Difference is something that two of the stores do not agree on: the
-// registry's storage, the ledger, and the account's repository.
+// registry's storage, the ledger, the account's repository, and the counters.
 type Difference struct {
 	Kind       string
 	Owner      string // of a ledger entry or record
@@ -21,7 +22,10 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	image := d.Repository + "@" + d.Digest
+	image := d.Repository
+	if d.Digest != "" {
+		image += "@" + d.Digest
+	}
 	if d.Owner != "" {
 		image = d.Owner + " " + image
 	}
@@ -33,6 +37,7 @@ const (
 	differMissing = "missing" // a public manifest in storage that the ledger does not have as it should be
 	differStale   = "stale"   // a ledger entry names a repository that does not have the manifest
 	differRecord  = "record"  // a record of a ledger entry is not in the account, or a record in the account is in no entry
+	differCount   = "count"   // a repository's numbers by tag or by day are more than its total
 	differPost    = "post"    // an image has two posts, or one that is not remembered
 )
 
@@ -42,7 +47,7 @@ const (
 // storage and account.
 func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
 	c := &checker{n: n, visit: visit}
-	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts} {
+	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts} {
 		if err := check(ctx); err != nil {
 			return fmt.Errorf("check: %w", err)
 		}
@@ -148,4 +153,39 @@ func (c *checker) posts(ctx context.Context) error {
 		}
 		return c.visit(Difference{differPost, c.n.Owner, repository, digest, detail})
 	})
+}
+
+// counts compares the numbers that this registry has counted with each other: a
+// total holds what each tag and each day has.
+func (c *checker) counts(ctx context.Context) error {
+	all, err := c.n.Counter.Repositories(ctx)
+	if err != nil {
+		return err
+	}
+	for _, repository := range all {
+		_, tags, _, err := c.n.Counter.Repository(ctx, repository.Name)
+		if err != nil {
+			return err
+		}
+		days, err := c.n.Counter.Daily(ctx, repository.Name, counter.KeepDays)
+		if err != nil {
+			return err
+		}
+		for _, class := range counter.Classes {
+			var byTag, byDay int64
+			for _, counts := range tags {
+				byTag += counts[class]
+			}
+			for _, day := range days {
+				byDay += day.Counts[class]
+			}
+			if total := repository.Counts[class]; byTag > total || byDay > total {
+				err := c.visit(Difference{differCount, "", repository.Name, "", fmt.Sprintf("%d %s, %d by tag, %d by day", total, class, byTag, byDay)})
+				if err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }

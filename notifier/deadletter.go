@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 // A DeadLetter is an event, or a run of events, that a sink has given up, and
@@ -378,6 +379,45 @@ func (d *DeadLetters) Failed(sink string, seq uint64) (DeadLetter, bool, error) 
 		return DeadLetter{}, false, err
 	}
 	return *l, true, nil
+}
+
+// newestLooked is how many letters newest looks at: anybody can ask for them.
+const newestLooked = 10_000
+
+// newest returns the letters of a sink's pushes that wanted allows, newest first,
+// at most limit of them.
+func (d *DeadLetters) newest(sink string, limit int, wanted func(*DeadLetter) bool) ([]DeadLetter, error) {
+	prefix := box{sink, journal.Pushes}.prefix()
+	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: append(prefix[:len(prefix)-1:len(prefix)-1], 1)})
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	defer iter.Close()
+	var letters []DeadLetter
+	looked := 0
+	for ok := iter.Last(); ok && len(letters) < limit && looked < newestLooked; ok = iter.Prev() {
+		looked++
+		l, err := decodeLetter(iter.Value())
+		if err != nil {
+			return nil, err
+		}
+		if wanted(l) {
+			letters = append(letters, *l)
+		}
+	}
+	return letters, iter.Error()
+}
+
+// push is what the API tells of a push that has no more than its letter.
+func (l *DeadLetter) push() stats.Push {
+	p := stats.Push{
+		Time: l.Happened, Repository: l.Repository, Digest: l.Digest,
+		Tags: []string{}, Platforms: []string{}, State: stateFailed, Reason: l.Sink + ": " + l.Reason,
+	}
+	if l.Tag != "" {
+		p.Tags = []string{l.Tag}
+	}
+	return p
 }
 
 // covers reports whether the event of the push stream was surely given up.

@@ -333,6 +333,53 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// What the limit takes before it is counted has failed, too, and the API shows it,
+// also after a restart.
+func TestLimitBeforeCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stop()
+	r.limit = 64 << 10
+	r.open(nil)
+	r.full.Store(true)
+	const n = 200
+	for i := range n {
+		r.push(image(fmt.Sprint(i), 5).as("oss/app", fmt.Sprint("v", i)))
+	}
+	r.until("the journal gave something up", func() bool {
+		return r.failed(counterSink) > 0 && r.Journal.Status(journal.Pushes).Bytes < 2*r.limit
+	})
+	r.full.Store(false)
+	r.drain()
+	lost := r.failed(counterSink)
+	if lost == 0 || int(r.pushes())+lost < n {
+		t.Errorf("%d pushes are counted and %d given up, of %d", r.pushes(), lost, n)
+	}
+	for range 2 {
+		pushes, err := r.Pushes(2*n, func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		states := map[string]int{}
+		for i, p := range pushes {
+			states[p.State]++
+			if want := fmt.Sprint("v", n-1-i); len(p.Tags) != 1 || p.Tags[0] != want {
+				t.Fatalf("push %d of the list is %+v, want tag %s", i, p, want)
+			}
+		}
+		if failed := n - int(r.pushes()); len(pushes) != n || states[stateFailed] < failed || failed == 0 || states[stateFailed] == n {
+			t.Errorf("the API shows %d pushes, %v, want %d and at least %d failed", len(pushes), states, n, failed)
+		}
+		if few, err := r.Pushes(3, func(string) bool { return true }); err != nil || len(few) != 3 {
+			t.Errorf("%d pushes, %v, want 3", len(few), err)
+		}
+		if hidden, err := r.Pushes(n, func(string) bool { return false }); err != nil || len(hidden) != 0 {
+			t.Errorf("%d pushes are shown to those who may see none, %v", len(hidden), err)
+		}
+		r.reopen(nil)
+	}
+}
+
 func (r *rig) failed(sink string) (n int) {
 	for _, h := range r.Health() {
 		if h.Sink == sink {

@@ -110,14 +110,28 @@ func (n *Notifier) Result(seq uint64) (lexicon.NotifyManifestOutput, bool, error
 }
 
 // Pushes returns the newest pushes of the repositories that visible allows,
-// newest first.
+// newest first. Those that were given up before they were counted are known from
+// their dead letters.
 func (n *Notifier) Pushes(limit int, visible func(repository string) bool) ([]stats.Push, error) {
+	uncounted, err := n.DeadLetters.newest(counterSink, limit, func(l *DeadLetter) bool {
+		return l.Operation == opPush && visible(l.Repository)
+	})
+	if err != nil {
+		return nil, err
+	}
 	iter, err := n.State.NewIter(&pebble.IterOptions{LowerBound: []byte("p/"), UpperBound: []byte("p0")})
 	if err != nil {
 		return nil, fmt.Errorf("read pushes: %w", err)
 	}
 	defer iter.Close()
 	var pushes []stats.Push
+	// before adds what was given up after the event of a number.
+	before := func(seq uint64) {
+		for len(uncounted) > 0 && uncounted[0].First > seq && len(pushes) < limit {
+			pushes = append(pushes, uncounted[0].push())
+			uncounted = uncounted[1:]
+		}
+	}
 	for ok := iter.Last(); ok && len(pushes) < limit; ok = iter.Prev() {
 		key := iter.Key()
 		if key[len(key)-1] != 'e' {
@@ -131,11 +145,18 @@ func (n *Notifier) Pushes(limit int, visible func(repository string) bool) ([]st
 			continue
 		}
 		seq := binary.BigEndian.Uint64(key[2:10])
+		if before(seq); len(pushes) == limit {
+			break
+		}
+		if len(uncounted) > 0 && uncounted[0].First == seq {
+			uncounted = uncounted[1:] // it was in hand when the limit took it, and is counted
+		}
 		if err := n.complete(seq, &p); err != nil {
 			return nil, err
 		}
 		pushes = append(pushes, p)
 	}
+	before(0)
 	return pushes, iter.Error()
 }
 
