@@ -145,6 +145,11 @@ func (f *Firehose) take(addr netip.Addr) bool {
 func (f *Firehose) give(addr netip.Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.free(addr)
+}
+
+// free frees a place. The caller must hold mu.
+func (f *Firehose) free(addr netip.Addr) {
 	f.places--
 	if f.from[addr]--; f.from[addr] == 0 {
 		delete(f.from, addr)
@@ -167,9 +172,9 @@ func (f *Firehose) join(s *subscriber) {
 func (f *Firehose) leave(s *subscriber, why error) {
 	f.cfg.Metrics.left(why)
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	delete(f.subs, s)
-	f.mu.Unlock()
-	f.give(s.addr)
+	f.free(s.addr)
 }
 
 // caughtUp makes sure that the log has reached a cursor.
