@@ -367,7 +367,7 @@ func (r *runtime) openNotifier() error {
 		Public:  r.options.Visible,
 		Now:     clock.Now,
 		Storage: r.storage(),
-		Folder:  folderName(r.options.LockFile()),
+		Folder:  r.folder(),
 		Space:   r.state.Space,
 		Metrics: r.events,
 		Logger:  r.log,
@@ -387,6 +387,16 @@ func (r *runtime) openNotifier() error {
 	r.register(n)
 	r.notifier = n
 	return nil
+}
+
+// folder names the data folder and, in it, the journal's: a journal that was set
+// back alone can lose events that nobody has read, and then no number shows it.
+func (r *runtime) folder() string {
+	data, journal := folderName(r.options.LockFile()), folderName(r.options.JournalDir())
+	if data == "" || journal == "" {
+		return ""
+	}
+	return data + ", journal " + journal
 }
 
 // storage is the registry's, nil if only the registry itself can see it. A

@@ -162,9 +162,6 @@ func (n *Notifier) register() error {
 			return err
 		}
 	}
-	if err := n.noteNames(); err != nil {
-		return err
-	}
 	if err := n.followRecords(); err != nil {
 		return err
 	}
@@ -180,6 +177,9 @@ func (n *Notifier) register() error {
 		if err := n.Journal.Passed(s, counterSink, latest); err != nil {
 			return err
 		}
+	}
+	if err := n.noteNames(); err != nil { // once the journal has the id that it keeps
+		return err
 	}
 	for name := range n.Journal.Cursors(journal.Pushes) {
 		if wanted[name] {

@@ -23,7 +23,8 @@ import (
 //
 //   - The state is behind the journal if the records sink's cursor is beyond the
 //     last event that the state has gathered.
-//   - The journal is behind the state if it ends before that event: see register.
+//   - The journal is behind the state if it ends before that event, or has another
+//     id than at the last start.
 //   - The account is behind the state if its revision is older than the one
 //     noted with the last batch.
 //   - The account may be behind the state, whatever its revision, if its
@@ -42,10 +43,12 @@ import (
 // revKey holds the account's revision after the last batch that was settled.
 var revKey = []byte("b/rev")
 
-// folderKey and gateKey hold Config.Folder and Config.Gate at the last start.
+// journalKey, folderKey and gateKey hold the journal's id, Config.Folder and
+// Config.Gate at the last start.
 var (
-	folderKey = []byte("b/folder")
-	gateKey   = []byte("b/gate")
+	journalKey = []byte("b/journal")
+	folderKey  = []byte("b/folder")
+	gateKey    = []byte("b/gate")
 )
 
 // accountFolderKey holds the name of the repository's folder when the stores last
@@ -93,8 +96,8 @@ func (n *Notifier) prove(ctx context.Context) error {
 }
 
 // followRecords makes a journal that ends before what the state has gathered take
-// numbers beyond that. Events are lost then, so storage is compared with the
-// ledger.
+// numbers beyond that, and another id. Events are lost then, so storage is compared
+// with the ledger.
 func (n *Notifier) followRecords() error {
 	gathered, err := n.gathered()
 	if err != nil {
@@ -111,8 +114,9 @@ func (n *Notifier) followRecords() error {
 	return n.Journal.Follow(journal.Pushes, reached)
 }
 
-// noteNames lets storage be compared with the ledger if the folder, or what may
-// be published, is another than at the last start.
+// noteNames lets storage be compared with the ledger if the journal, the folder,
+// or what may be published is another than at the last start. The name and the
+// wish to compare are noted together, so that no crash in between hides it.
 func (n *Notifier) noteNames() error {
 	b := n.State.NewBatch()
 	for _, name := range []struct {
@@ -120,7 +124,8 @@ func (n *Notifier) noteNames() error {
 		now string
 		say string
 	}{
-		{folderKey, n.Folder, "the data folder was copied or restored since the last start"},
+		{journalKey, n.Journal.ID(), "the journal has another id than at the last start: it was lost, or is older than its readers"},
+		{folderKey, n.Folder, "the data folder, or the journal in it, was copied or restored since the last start"},
 		{gateKey, n.Gate, "the options public or owner have changed since the last start"},
 	} {
 		before, err := store.Read(n.State, name.key)

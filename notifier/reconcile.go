@@ -76,6 +76,10 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 	}
 	n.log.Info("comparing the registry's storage with the ledger", "phase", string(phase))
 	if string(phase) == phaseWalk {
+		// What is pending can be of an earlier owner, and would undo what is compared.
+		if err := n.recordsReach(ctx, n.Journal.Status(journal.Pushes).Last); err != nil {
+			return false, err
+		}
 		if err := n.walk(ctx); err != nil {
 			return false, fmt.Errorf("reconcile: %w", err)
 		}
@@ -85,6 +89,16 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 		return false, fmt.Errorf("reconcile: %w", err)
 	}
 	return false, n.State.DeleteRange(reconcileKey, append(reconcileKey, 0), pebble.Sync)
+}
+
+// recordsReach waits until the records sink has passed an event.
+func (n *Notifier) recordsReach(ctx context.Context, seq uint64) error {
+	for n.Journal.Cursor(journal.Pushes, recordsName) < seq {
+		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // walk asks for the records of each manifest of a public repository that the
@@ -196,9 +210,9 @@ func (n *Notifier) sweepEntry(ctx context.Context, m ledger.Manifest) error {
 // inform puts an event into the journal that no request has made. It waits while
 // many events are pending.
 func (n *Notifier) inform(ctx context.Context, e Event, manifest []byte, layers int) error {
-	for n.Journal.Status(journal.Pushes).Last > n.Journal.Cursor(journal.Pushes, recordsName)+reconcileAhead {
-		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
-			return ctx.Err()
+	if last := n.Journal.Status(journal.Pushes).Last; last > reconcileAhead {
+		if err := n.recordsReach(ctx, last-reconcileAhead); err != nil {
+			return err
 		}
 	}
 	e.Version, e.UserDID, e.TIDs = eventVersion, n.Owner, layers

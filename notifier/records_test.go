@@ -438,3 +438,29 @@ func TestRecordsGateChanged(t *testing.T) {
 		t.Errorf("%d pushes counted, want 1", got)
 	}
 }
+
+// An event of an earlier owner that is pending when the owner is changed back does
+// not undo what the comparison with storage has found.
+func TestRecordsGateChangedBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a := image("a", 2)
+	r.gate, r.owner = "first", alice
+	r.reopen(nil)
+	r.push(a)
+	r.drain()
+	r.stop()
+	r.gate, r.owner = "second", ""
+	r.full.Store(true)
+	r.open(nil)
+	r.push(a) // pending under the account's own DID
+	r.stop()
+	r.gate, r.owner = "third", alice
+	r.full.Store(false)
+	r.open(nil)
+	r.settled()
+	r.consistent()
+	if got, want := r.recordsOf(a.Digest), (map[string]int{alice: 2}); !reflect.DeepEqual(got, want) {
+		t.Errorf("records of %v, want %v", got, want)
+	}
+}

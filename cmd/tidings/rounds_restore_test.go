@@ -111,7 +111,7 @@ var restores = []restore{
 
 // restoreWarnings are what the log has to say after a restore.
 var restoreWarnings = []string{
-	"the data folder was copied or restored", "the ledger is rebuilt", "the journal is older than the state",
+	"was copied or restored since the last start", "the journal has another id", "the ledger is rebuilt", "the journal is older than the state",
 	"takes a new id", "events are no longer in the journal, a reader jumps them",
 }
 
