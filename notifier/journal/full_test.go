@@ -480,7 +480,7 @@ func TestLargePushes(t *testing.T) {
 func TestLargePushesInMemory(t *testing.T) {
 	t.Parallel()
 	disk := journaltest.NewDisk()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, Wait: 100 * time.Millisecond})
+	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, Wait: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
