@@ -13,8 +13,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// Compare reads what a stopped registry has stored, recorded and published, and
-// calls visit with each difference. It returns how many events are pending,
+// Compare reads what a stopped registry has stored, recorded, published and
+// counted, and calls visit with each difference. It returns how many events are pending,
 // which can be the reason for some of them. It changes nothing but what any
 // start does: what a crash left half-written is cut off.
 func Compare(ctx context.Context, host *configuration.Configuration, visit func(notifier.Difference) error) (pending uint64, err error) {
@@ -49,12 +49,11 @@ func stopped(host *configuration.Configuration) (*runtime, error) {
 	if !found || !options.Enabled || options.Hold == nil {
 		return nil, fmt.Errorf("the entry %q has no hold, so nothing is recorded", Name)
 	}
-	options.Redis = nil
 	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: notifier.NewMetrics()}
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in its memory, or a cache of another registry: there is nothing to compare with")
 	}
-	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openCounter, r.openRepo, r.openNotifier} {
+	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openRepo, r.openNotifier} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, r.close(context.Background()))
 		}

@@ -12,7 +12,8 @@ import (
 )
 
 // A Difference is something that two of the stores do not agree on: the
-// registry's storage, the ledger, the account's repository, and the counters.
+// registry's storage, the ledger, the account's repository, the counters, and
+// Redis.
 type Difference struct {
 	Kind       string
 	Owner      string // of a ledger entry or record
@@ -29,6 +30,9 @@ func (d Difference) String() string {
 	if d.Owner != "" {
 		image = d.Owner + " " + image
 	}
+	if image == "" {
+		return d.Kind + ": " + d.Detail
+	}
 	return d.Kind + ": " + image + ": " + d.Detail
 }
 
@@ -37,7 +41,7 @@ const (
 	differMissing = "missing" // a public manifest in storage that the ledger does not have as it should be
 	differStale   = "stale"   // a ledger entry names a repository that does not have the manifest
 	differRecord  = "record"  // a record of a ledger entry is not in the account, or a record in the account is in no entry
-	differCount   = "count"   // a repository's numbers by tag or by day are more than its total
+	differCount   = "count"   // a repository's numbers by tag or by day are more than its total, or Redis has others
 	differPost    = "post"    // an image has two posts, or one that is not remembered
 )
 
@@ -47,7 +51,7 @@ const (
 // storage and account.
 func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
 	c := &checker{n: n, visit: visit}
-	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts} {
+	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts, c.redis} {
 		if err := check(ctx); err != nil {
 			return fmt.Errorf("check: %w", err)
 		}
@@ -188,4 +192,10 @@ func (c *checker) counts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (c *checker) redis(ctx context.Context) error {
+	return c.n.Counter.CompareRedis(ctx, func(repository, detail string) error {
+		return c.visit(Difference{Kind: differCount, Repository: repository, Detail: detail})
+	})
 }

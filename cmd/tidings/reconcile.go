@@ -21,8 +21,8 @@ func reconcileCommand() *cobra.Command {
 		Use:   "reconcile <config>",
 		Short: "`reconcile` compares what the registry stores with what is recorded, and lets the next start mend the differences",
 		Long: "`reconcile` is for while the server is stopped, after a backup of some of its stores was put back or a disk was rolled back.\n" +
-			"It compares the registry's storage, the ledger and the account, and prints the differences. The next start then writes the\n" +
-			"records that are missing and deletes those of images that are gone. The exit code is 0 if there was none, 2 if there were some,\n" +
+			"It compares the registry's storage, the ledger, the account and the counters, also those in Redis, and prints the differences.\n" +
+			"The next start then writes the records that are missing and deletes those of images that are gone. The exit code is 0 if there was none, 2 if there were some,\n" +
 			"1 if it could not look.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
@@ -69,7 +69,7 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 		fmt.Fprintf(out, "%s pending; the next start delivers them, which can settle differences.\n", count(int64(pending), "event"))
 	}
 	if found == 0 {
-		fmt.Fprintln(out, "Storage, ledger and account agree.")
+		fmt.Fprintln(out, "Storage, ledger, account and counters agree.")
 		return nil
 	}
 	if dryRun {

@@ -69,6 +69,12 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	if len(items) == 0 {
 		return nil
 	}
+	if r.report != nil {
+		for _, it := range items {
+			it.key = r.c.keyOf(w.id, it)
+		}
+		return r.reportRows(items)
+	}
 	items, err := r.place(w, items)
 	if err != nil {
 		return err

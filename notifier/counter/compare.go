@@ -221,6 +221,12 @@ func (r *round) extra(w *writer, key string, of func(field string) rowID) error 
 		if it.sum.counted() && r.c.keyOf(w.id, it) == key {
 			continue
 		}
+		if r.report != nil {
+			if err := r.report(id.repository, "Redis has numbers of "+id.what()+", and this registry has none"); err != nil {
+				return err
+			}
+			continue
+		}
 		if ops = append(ops, op{key: key, field: field}); len(ops) >= rowsInCall {
 			if err := r.call(w, ops, nil); err != nil {
 				return err

@@ -99,6 +99,7 @@ type round struct {
 	lost      int              // 1 if Redis had lost numbers
 	damaged   map[string]error // by key, so that one is reported once
 	releasing bool
+	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 
 func (r *round) run() error {

@@ -1,0 +1,110 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// CompareRedis compares what Redis has of this folder with what it has itself, and
+// calls visit with each difference; repository is empty for one that is of no
+// repository. It writes nothing, and must not be called while the Counter runs.
+// What was counted and not sent yet is no difference. Without Redis it does
+// nothing.
+func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
+	if c.cfg.Redis == nil {
+		return nil
+	}
+	c.publishing.Lock()
+	defer c.publishing.Unlock()
+	defer c.publisher.startOver()
+	r := &round{c: c, ctx: ctx, damaged: map[string]error{}, report: visit}
+	ids, err := r.ids()
+	if err != nil {
+		return fmt.Errorf("ask Redis for its numbers: %w", err)
+	}
+	for i, id := range c.own.IDs[:len(c.own.IDs)-1] {
+		counted, err := c.hasCounted(epoch(i + 1))
+		if err != nil {
+			return err
+		}
+		if counted && ids[id] == "" {
+			if err := visit("", "Redis has lost what was counted under the older id "+id); err != nil {
+				return err
+			}
+		}
+	}
+	rec := parseRecord(ids[c.own.id()])
+	switch counted, err := c.hasCounted(c.own.epoch()); {
+	case err != nil:
+		return err
+	case rec == nil && counted:
+		return visit("", "Redis has lost what was counted under the id "+c.own.id())
+	case rec == nil:
+		return nil // it was never asked
+	}
+	limit, known := c.own.ended(rec.Owner)
+	if rec.Owner == "" {
+		limit, known = c.atOpen, true
+	}
+	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
+		return visit("", "what Redis has under the id "+c.own.id()+" is not of this folder as it is: the next start takes a new id")
+	}
+	if err := r.compare(); err != nil {
+		return fmt.Errorf("compare with Redis: %w", err)
+	}
+	for _, err := range r.damaged {
+		if err := visit("", err.Error()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasCounted reports whether Redis was ever sent a number of an epoch.
+func (c *Counter) hasCounted(e epoch) (counted bool, err error) {
+	rows, err := newRows(c.db, e, false, "")
+	if err != nil {
+		return false, err
+	}
+	it, err := rows.next(c.cfg.Now())
+	for it != nil && err == nil && !it.base.counted() {
+		it, err = rows.next(c.cfg.Now())
+	}
+	return it != nil && it.base.counted(), errors.Join(err, rows.close())
+}
+
+// reportRows reports the rows that Redis has otherwise. A call that was not
+// answered may have brought it some of what is not sent as far as is known here.
+func (r *round) reportRows(items []*item) error {
+	there, err := r.fetch(items)
+	if err != nil {
+		return err
+	}
+	for i, it := range items {
+		got := parseText(there[i])
+		for class, n := range got.counts {
+			if it.key == "" || it.base.counts[class] <= n && n <= it.sum.counts[class] {
+				continue
+			}
+			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry %d", n, Classes[class], it.id.what(), it.base.counts[class])
+			if err := r.report(it.id.repository, detail); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// what names what a row counts.
+func (r rowID) what() string {
+	switch r.kind {
+	case totals:
+		return "all"
+	case perDay:
+		if day, ok := parseDay(r.name); ok {
+			return dateOf(day)
+		}
+	}
+	return "tag " + r.name
+}
