@@ -643,7 +643,10 @@ func limit(t *testing.T, b *bench) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	b.reopen() // its background work is done then
+	mu.Lock()
+	refuse = true // so that the journal as it is reopened gives up no more
+	mu.Unlock()
+	b.reopen() // the background work is done then
 	mu.Lock()
 	defer mu.Unlock()
 	next := uint64(1)
