@@ -228,6 +228,7 @@ func (r *runtime) openCounter() error {
 		Name:     r.redisName(),
 		Instance: r.instance,
 		Host:     hostname(),
+		Journal:  r.journal.ID,
 		Last:     r.lastEvent,
 		Learn:    rule.Learn,
 		Now:      clock.Now,

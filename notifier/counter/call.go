@@ -33,9 +33,7 @@ func (r *round) ownWriter() *writer {
 		id: c.own.id(), epoch: c.own.epoch(), own: true, expected: c.own.Record,
 		next: func() record {
 			rec := c.newRecord()
-			c.mu.Lock()
-			rec.Upto = c.positions()
-			c.mu.Unlock()
+			rec.Upto = r.upto
 			if r.releasing {
 				rec.Instance = ""
 			}
@@ -92,7 +90,7 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	var sent []*item
 	for i, it := range items {
 		text := it.sum.text(it.id.kind)
-		if compare && there[i] == text && len(it.parts) == 0 && it.sum.counted() {
+		if compare && there[i] == text && it.sum.counted() {
 			continue
 		}
 		if it.key != "" {

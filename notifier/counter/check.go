@@ -50,6 +50,8 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
 		return visit("", "what Redis has under the id "+c.own.id()+" is not of this folder as it is: the next start takes a new id")
 	}
+	r.look()
+	defer r.snap.Close()
 	if err := r.compare(); err != nil {
 		return fmt.Errorf("compare with Redis: %w", err)
 	}

@@ -43,9 +43,7 @@ func (r *round) compare() error {
 	}
 	s.at = now
 	w := r.ownWriter()
-	snap := c.db.NewSnapshot()
-	defer snap.Close()
-	rows, err := newRows(snap, w.epoch, true, s.from)
+	rows, err := newRows(r.snap, w.epoch, true, s.from)
 	if err != nil {
 		return err
 	}
@@ -81,7 +79,13 @@ func (r *round) compare() error {
 // that end in them.
 func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	s := &r.c.publisher.sweep
-	if err := r.send(w, batch, true); err != nil {
+	var settled []*item
+	for _, it := range batch {
+		if len(it.parts) == 0 || r.report != nil { // the others were just sent
+			settled = append(settled, it)
+		}
+	}
+	if err := r.send(w, settled, true); err != nil {
 		return err
 	}
 	var closed []*found

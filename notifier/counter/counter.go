@@ -29,6 +29,7 @@ type Config struct {
 	// since they lock the same folder, and differs in a copy of that folder.
 	Instance string
 	Host     string                    // shown to the operator
+	Journal  func() string             // id of the journal that is folded; nil: none
 	Last     func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
 	Asking   time.Duration             // how long the first Fold waits for Redis; 0: 3 s
 	Watch    time.Duration             // how long another folder's record is watched for signs of life; 0: 45 s
@@ -108,6 +109,13 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 		}
 	}
 	return c, nil
+}
+
+func (c *Counter) journal() string {
+	if c.cfg.Journal == nil {
+		return ""
+	}
+	return c.cfg.Journal()
 }
 
 func (c *Counter) loadCursors() error {

@@ -57,6 +57,7 @@ func (p positions) beyond(o positions) bool {
 
 // own is who this folder is to Redis.
 type own struct {
+	New    bool      `json:"new,omitempty"` // Redis was not asked yet whether it knows the folder's journal
 	IDs    []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
 	Runs   []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
 	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
@@ -92,6 +93,7 @@ func (o own) id() string { return o.IDs[len(o.IDs)-1] }
 type record struct {
 	Owner    string    `json:"owner,omitempty"` // run of the process that writes; empty: nobody does
 	Call     string    `json:"call"`            // another one in each call
+	Journal  string    `json:"journal,omitempty"`
 	Instance string    `json:"instance,omitempty"`
 	Host     string    `json:"host,omitempty"`
 	Seen     int64     `json:"seen"`              // unix seconds, by the owner's clock
@@ -129,7 +131,7 @@ func (c *Counter) loadOwn() error {
 			return fmt.Errorf("damaged value at %q: %w", ownKey, err)
 		}
 	} else if errors.Is(err, pebble.ErrNotFound) {
-		c.own, err = own{IDs: []string{random()}}, nil
+		c.own, err = own{New: true, IDs: []string{random()}}, nil
 	} else {
 		return err
 	}
@@ -374,6 +376,7 @@ var errLost = errors.New("redis has lost numbers")
 // claim makes this process the owner of this folder's id, or of a new one.
 func (r *round) claim(ids map[string]string) error {
 	c := r.c
+	c.adopt(ids)
 	for {
 		c.mu.Lock()
 		o := c.own
@@ -395,6 +398,28 @@ func (r *round) claim(ids map[string]string) error {
 		if err := c.newID(verdict); err != nil {
 			return err
 		}
+	}
+}
+
+// adopt takes up the id of a folder whose numbers were lost and whose journal was
+// not, so that events which Redis has are not counted again.
+func (c *Counter) adopt(ids map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.own.New {
+		return
+	}
+	c.own.New, c.unsaved = false, true
+	var last *record
+	found := ""
+	for id, raw := range ids {
+		rec := parseRecord(raw)
+		if rec.Journal != "" && rec.Journal == c.journal() && id != c.own.id() && (last == nil || rec.Seen > last.Seen) {
+			found, last = id, rec
+		}
+	}
+	if last != nil {
+		c.own.IDs = append(slices.Clone(c.own.IDs), found)
 	}
 }
 
@@ -513,7 +538,7 @@ func (r *round) take(o own, raw string) error {
 
 func (c *Counter) newRecord() record {
 	return record{
-		Owner: c.run, Call: random(), Instance: c.cfg.Instance, Host: c.cfg.Host, Seen: c.cfg.Now().Unix(),
+		Owner: c.run, Call: random(), Journal: c.journal(), Instance: c.cfg.Instance, Host: c.cfg.Host, Seen: c.cfg.Now().Unix(),
 	}
 }
 
@@ -553,7 +578,9 @@ func (c *Counter) release() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	r := &round{c: c, ctx: ctx, releasing: true}
+	c.mu.Lock()
+	r := &round{c: c, ctx: ctx, releasing: true, upto: c.own.Proven}
+	c.mu.Unlock()
 	if err := r.touch(); err != nil {
 		c.log.Warn("Redis was not told that this registry ends", "err", err)
 	}

@@ -48,6 +48,102 @@ func answers(t testing.TB, client redis.UniversalClient) {
 	}
 }
 
+// TestStateLost: the numbers of a folder are lost and its journal is not. What is
+// folded again counts once.
+func TestStateLost(t *testing.T) {
+	t.Parallel()
+	for _, reached := range []bool{true, false} {
+		server := redistest.Start(t)
+		client := server.Client()
+		r := newReplica(t, "aaaa", client)
+		r.cfg.Journal = func() string { return "aaaa" }
+		r.reopen()
+		r.fold(pulls(60)...)
+		r.publish()
+		r.fold(pulls(7)...) // which Redis does not hear of
+		r.db.Close()
+
+		lost := newReplica(t, "aaaa", client)
+		lost.cfg, lost.last = r.cfg, r.seq
+		away := unreachable{now: !reached}
+		cut := server.Client()
+		cut.AddHook(&away)
+		lost.cfg.Redis = cut
+		lost.reopen()
+		lost.replay(pulls(67)...)
+		away.now = false
+		lost.fold(pulls(5)...)
+		lost.publish()
+		lost.reopen()
+		lost.fold(pulls(1)...)
+		lost.publish()
+		if !reached { // all events of before are taken for known
+			r.want["x"][Pull] = 60
+		}
+		checkSum(t, client, r, lost)
+		if n := len(idsIn(t, client)); n != 2 {
+			t.Errorf("%d ids, want two", n)
+		}
+	}
+}
+
+// afterFetch does something when fields were read.
+type afterFetch struct {
+	beforeCall
+	do func()
+}
+
+func (a *afterFetch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "hget" {
+			defer a.do()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (a *afterFetch) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// TestSetBackAfterKill: a process is killed that has told Redis that it lives, and
+// not yet what it counted. From an older copy of its numbers, its journal is
+// folded again.
+func TestSetBackAfterKill(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	now := &clock{noon}
+	r := newReplica(t, "aaaa", client)
+	r.cfg.Now = now.now
+	r.reopen()
+	r.fold(pulls(60)...)
+	r.publish()
+	back := r.copied()
+	r.reopen()
+	r.fold(pulls(10)...)
+	r.publish()
+	folded := false
+	hooked := server.Client()
+	hooked.AddHook(&afterFetch{do: func() {
+		if !folded {
+			folded = true
+			r.fold(pulls(30)...) // Redis does not hear of these
+		}
+	}})
+	r.c.cfg.Redis = hooked
+	now.at = now.at.Add(heartbeat)
+	r.publish()
+	if !folded {
+		t.Fatal("nothing was compared")
+	}
+	r.db.Close()
+
+	back.last = r.seq
+	back.open()
+	back.replay(pulls(40)...)
+	back.publish()
+	checkSum(t, client, r)
+}
+
 // TestFolderSetBack: what Redis has of the lost part stays, and what is counted
 // from then on is added.
 func TestFolderSetBack(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // DamagedError says that a key in Redis is not what it should be. The others
@@ -99,6 +101,8 @@ type round struct {
 	lost      int              // 1 if Redis had lost numbers
 	damaged   map[string]error // by key, so that one is reported once
 	releasing bool
+	snap      *pebble.Snapshot // what is sent,
+	upto      positions        // with the events up to here
 	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 
@@ -131,6 +135,8 @@ func (r *round) run() error {
 	c.mu.Unlock()
 	c.status.others(ids, own, c.cfg.Now())
 
+	r.look()
+	defer r.snap.Close()
 	if err := r.changed(); err != nil {
 		return err
 	}
@@ -153,6 +159,15 @@ func (r *round) run() error {
 		all = append(all, err)
 	}
 	return errors.Join(all...)
+}
+
+// look takes the numbers as they are. All that a round sends is of this moment,
+// so that a record tells which events Redis has.
+func (r *round) look() {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.snap, r.upto = c.db.NewSnapshot(), c.positions()
 }
 
 // ids reads the records of all ids.
@@ -199,9 +214,7 @@ const rowsInCall = 256
 
 // changed sends what waits.
 func (r *round) changed() error {
-	w := r.ownWriter()
-	snap := r.c.db.NewSnapshot()
-	defer snap.Close()
+	w, snap := r.ownWriter(), r.snap
 	var batch []*item
 	err := scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))
