@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -112,8 +114,8 @@ func (s *seeds) Manifests(_ context.Context, repository string, visit func(strin
 }
 
 // A week of a registry that is pushed to and pulled from all the time: pushes
-// under tags of their own, half of them deleted again. What it leaves on disk and
-// in memory stays within its price.
+// under tags of their own, half of them deleted again. What it leaves on disk, in
+// memory and in Redis stays within its price, and Redis has what was counted.
 func TestWeek(t *testing.T) {
 	t.Parallel()
 	pushes := weekPushes
@@ -137,7 +139,9 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	numbers, err := counter.Open(db, counter.Config{Now: m.now})
+	server := redistest.Start(t)
+	client := server.Client()
+	numbers, err := counter.Open(db, counter.Config{Redis: client, Journal: j.ID, Instance: "here", Now: m.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,9 +248,24 @@ func TestWeek(t *testing.T) {
 	if mem.HeapAlloc > 256<<20 {
 		t.Errorf("the heap has %d MB", mem.HeapAlloc>>20)
 	}
-	kept := prices(t, db, len(live))
 	cancel()
 	ended.Wait()
+	if _, err := numbers.Publish(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.sumsAgree(numbers, &counter.Sum{Redis: client, Now: m.now})
+	// Each push has a tag of its own, of which half are pulled; the repositories
+	// and the days of the week are few.
+	news := server.Memory("*:children")
+	memory := server.Memory("*") - news
+	t.Logf("Redis: %d bytes, %d for each push, and %d of news", memory, memory/int64(pushes), news)
+	if news > 10<<20 {
+		t.Errorf("the news have %d bytes", news)
+	}
+	if most := 50*(290+8*11) + 4096 + 20*int64(pushes); memory > most {
+		t.Errorf("Redis has %d bytes, want %d at most", memory, most)
+	}
+	kept := prices(t, db, len(live))
 	for _, c := range []interface{ Close() error }{account, j, db} {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -282,6 +301,19 @@ func TestWeek(t *testing.T) {
 	}
 	if disk["journal"] > 1<<30 {
 		t.Errorf("the journal has %d MB", disk["journal"]>>20)
+	}
+}
+
+// sumsAgree checks that Redis has the totals that were counted here.
+func (r *rig) sumsAgree(here, sum counter.Source) {
+	r.t.Helper()
+	want, err := here.Repositories(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got, err := sum.Repositories(r.t.Context())
+	if err != nil || !reflect.DeepEqual(got, want) {
+		r.t.Errorf("Redis: %v, %v; want %v", got, err, want)
 	}
 }
 

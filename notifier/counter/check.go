@@ -8,8 +8,7 @@ import (
 
 // CompareRedis compares what Redis has of this folder with what it has itself, and
 // calls visit with each difference; repository is empty for one that is of no
-// repository. It writes nothing, and must not be called while the Counter runs.
-// What was counted and not sent yet is no difference. Without Redis it does
+// repository. It writes nothing. What was counted and not sent yet is no difference. Without Redis it does
 // nothing.
 func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
 	if c.cfg.Redis == nil {
@@ -44,8 +43,10 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		return nil // it was never asked
 	}
 	limit, known := c.own.ended(rec.Owner)
-	if rec.Owner == "" {
-		limit, known = c.atOpen, true
+	if rec.Owner == "" || rec.Owner == c.run {
+		c.mu.Lock()
+		limit, known = c.positions(), true
+		c.mu.Unlock()
 	}
 	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
 		return visit("", "what Redis has under the id "+c.own.id()+" is not of this folder as it is: the next start takes a new id")

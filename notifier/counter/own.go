@@ -38,10 +38,15 @@ import (
 // What was counted and is not in Redis yet is kept apart from what is, under
 // the run of the process that counted it. A copy of the folder has a copy of
 // that too, so each run is entered in Redis with the id that took it: the
-// first takes it, and the other folder drops it. One case is not exact: a copy
-// made of a process that has not reached Redis since it started, and that is
-// still running when the copy reaches Redis first. What both counted since then
-// is dropped by the second.
+// first takes it, and the other folder drops it.
+//
+// Three cases are not exact. A copy is made of a process that has not reached
+// Redis since it started and is still running when the copy reaches Redis first:
+// what both counted since then is dropped by the second. Redis is flushed between
+// a copy finding out that it is one and entering its runs: what was on its way
+// when the copy was made can count twice. A process is killed between the calls
+// of a round, and its folder set back: the record is of all the events of the
+// round, of which some are not in the numbers.
 
 // positions are numbers of events, by stream.
 type positions map[uint8]uint64
@@ -57,7 +62,7 @@ func (p positions) beyond(o positions) bool {
 
 // own is who this folder is to Redis.
 type own struct {
-	New    bool      `json:"new,omitempty"` // Redis was not asked yet whether it knows the folder's journal
+	New    bool      `json:"new,omitempty"`    // Redis was not asked yet whether it knows the folder's journal
 	IDs    []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
 	Runs   []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
 	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last

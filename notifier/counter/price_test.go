@@ -5,23 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
-
-// memoryOf adds up what keys take of Redis.
-func memoryOf(t testing.TB, client redis.UniversalClient) (bytes int64) {
-	t.Helper()
-	for _, key := range keysIn(t, client, "*") {
-		n, err := client.MemoryUsage(t.Context(), key, 0).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		bytes += n
-	}
-	return bytes
-}
 
 // diskOf adds up the keys and values of the counters.
 func diskOf(t testing.TB, r *replica) (bytes int) {
@@ -37,7 +22,8 @@ func diskOf(t testing.TB, r *replica) (bytes int) {
 func TestPrices(t *testing.T) {
 	t.Parallel()
 	const tags = 20_000
-	client := redistest.Start(t).Client()
+	server := redistest.Start(t)
+	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	facts := make([]Fact, tags)
 	for i := range facts {
@@ -45,13 +31,13 @@ func TestPrices(t *testing.T) {
 	}
 	r.fold(facts...)
 	r.publish()
-	redisPush, diskPush := memoryOf(t, client)/tags, diskOf(t, r)/tags
+	redisPush, diskPush := server.Memory("*")/tags, diskOf(t, r)/tags
 	for i := range facts {
 		facts[i].Class, facts[i].Digest = Pull, ""
 	}
 	r.fold(facts...)
 	r.publish()
-	redisBoth, diskBoth := memoryOf(t, client)/tags, diskOf(t, r)/tags
+	redisBoth, diskBoth := server.Memory("*")/tags, diskOf(t, r)/tags
 	t.Logf("a tag: %d bytes in Redis and %d on disk; one that is pulled %d and %d", redisPush, diskPush, redisBoth, diskBoth)
 	if redisPush > 40 || redisBoth > 45 || diskPush > 80 || diskBoth > 80 {
 		t.Errorf("a tag costs %d bytes in Redis and %d on disk, one that is pulled too %d and %d; want 40, 80, 45 and 80 at most", redisPush, diskPush, redisBoth, diskBoth)
@@ -74,7 +60,8 @@ func TestPrices(t *testing.T) {
 func TestPriceOfARepository(t *testing.T) {
 	t.Parallel()
 	const repositories = 5000
-	client := redistest.Start(t).Client()
+	server := redistest.Start(t)
+	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	facts := make([]Fact, repositories)
 	for i := range facts {
@@ -82,7 +69,7 @@ func TestPriceOfARepository(t *testing.T) {
 	}
 	r.fold(facts...)
 	r.publish()
-	redis, disk := memoryOf(t, client)/repositories, diskOf(t, r)/repositories
+	redis, disk := server.Memory("*")/repositories, diskOf(t, r)/repositories
 	t.Logf("a repository: %d bytes in Redis and %d on disk", redis, disk)
 	if redis > 450 || disk > 200 {
 		t.Errorf("a repository costs %d bytes in Redis and %d on disk, want 450 and 200 at most", redis, disk)
@@ -92,11 +79,12 @@ func TestPriceOfARepository(t *testing.T) {
 // TestPriceOfADay of a repository.
 func TestPriceOfADay(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client()
+	server := redistest.Start(t)
+	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	now := &clock{noon}
 	r.c.cfg.Now = now.now
-	price := func() int64 { r.publish(); return memoryOf(t, client) }
+	price := func() int64 { r.publish(); return server.Memory("*") }
 	r.fold(pulls(1)...)
 	before, disk := price(), diskOf(t, r)
 	for i := range 365 {

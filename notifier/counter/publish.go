@@ -101,8 +101,8 @@ type round struct {
 	lost      int              // 1 if Redis had lost numbers
 	damaged   map[string]error // by key, so that one is reported once
 	releasing bool
-	snap      *pebble.Snapshot // what is sent,
-	upto      positions        // with the events up to here
+	snap      *pebble.Snapshot                      // what is sent,
+	upto      positions                             // with the events up to here
 	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 

@@ -126,6 +126,24 @@ func (s *Server) Client() *redis.Client {
 	return c
 }
 
+// Memory adds up what the keys that fit a pattern take, in bytes.
+func (s *Server) Memory(pattern string) (bytes int64) {
+	s.t.Helper()
+	client := s.Client()
+	keys, err := client.Keys(s.t.Context(), pattern).Result()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, key := range keys {
+		n, err := client.MemoryUsage(s.t.Context(), key, 0).Result()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		bytes += n
+	}
+	return bytes
+}
+
 // Kill ends the server as kill -9 does. What Dump did not write is lost.
 func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
