@@ -5,21 +5,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 // Config is what a Firehose works with. Log is required.
 type Config struct {
 	Log Log
 
-	// MaxSubscribers is how many may be connected; 0: 1000. One address, unless
-	// it is loopback, gets a quarter of them.
+	// MaxSubscribers is how many may be connected; 0: 1000. One client
+	// (clientaddr.Of) gets a quarter of them.
 	MaxSubscribers int
 
 	// Recover is called, once in a process, when a subscriber knows a sequence
@@ -75,8 +76,7 @@ type Firehose struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscriber]struct{}
-	from   map[netip.Addr]int // subscribers by address
-	places int                // taken, also by those who are not yet in subs
+	places *clientaddr.Places // taken also by those who are not yet in subs
 	empty  chan struct{}      // closed when closed and all places are free
 }
 
@@ -88,7 +88,7 @@ func New(cfg Config) *Firehose {
 		feed:    feed{log: cfg.Log},
 		closing: make(chan struct{}),
 		subs:    map[*subscriber]struct{}{},
-		from:    map[netip.Addr]int{},
+		places:  clientaddr.NewPlaces(cfg.MaxSubscribers, max(1, cfg.MaxSubscribers/4)),
 		empty:   make(chan struct{}),
 	}
 }
@@ -105,8 +105,8 @@ var upgrader = websocket.Upgrader{
 // ServeHTTP makes the request a stream. It returns as soon as that has begun:
 // a stream lasts for months and takes no place among requests.
 func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	addr := address(r)
-	if !f.take(addr) {
+	client := clientaddr.Of(r)
+	if !f.take(client) {
 		f.cfg.Metrics.full()
 		w.Header().Set("Retry-After", "60")
 		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "there is no place for another subscriber now; try again in a minute")
@@ -115,13 +115,13 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := f.cfg.Log.Head() // who is connected misses nothing from then on
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		f.give(addr)
+		f.give(client)
 		return
 	}
 	s := &subscriber{
 		firehose: f,
 		conn:     conn,
-		addr:     addr,
+		client:   client,
 		cursor:   head,
 		gone:     make(chan struct{}),
 		pace:     pace{limit: f.cfg.Slow},
@@ -130,31 +130,22 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	go s.run(r.URL.Query()["cursor"])
 }
 
-func (f *Firehose) take(addr netip.Addr) bool {
+func (f *Firehose) take(client netip.Prefix) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	crowded := !addr.IsLoopback() && f.from[addr] >= max(1, f.cfg.MaxSubscribers/4)
-	if f.closed || crowded || f.places >= f.cfg.MaxSubscribers {
-		return false
-	}
-	f.places++
-	f.from[addr]++
-	return true
+	return !f.closed && f.places.Take(client)
 }
 
-func (f *Firehose) give(addr netip.Addr) {
+func (f *Firehose) give(client netip.Prefix) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.free(addr)
+	f.free(client)
 }
 
 // free frees a place. The caller must hold mu.
-func (f *Firehose) free(addr netip.Addr) {
-	f.places--
-	if f.from[addr]--; f.from[addr] == 0 {
-		delete(f.from, addr)
-	}
-	if f.places == 0 {
+func (f *Firehose) free(client netip.Prefix) {
+	f.places.Give(client)
+	if f.places.Taken() == 0 {
 		f.feed.forget()
 		if f.closed {
 			close(f.empty)
@@ -174,7 +165,7 @@ func (f *Firehose) leave(s *subscriber, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.subs, s)
-	f.free(s.addr)
+	f.free(s.client)
 }
 
 // caughtUp makes sure that the log has reached a cursor.
@@ -205,7 +196,7 @@ func (f *Firehose) Shutdown(ctx context.Context) error {
 	if !f.closed {
 		f.closed = true
 		close(f.closing)
-		if f.places == 0 {
+		if f.places.Taken() == 0 {
 			close(f.empty)
 		}
 	}
@@ -237,15 +228,6 @@ func (f *Firehose) Subscribers() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.subs)
-}
-
-func address(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	addr, _ := netip.ParseAddr(host) // one that is none counts together with its like
-	return addr.Unmap().WithZone("")
 }
 
 func answer(w http.ResponseWriter, status int, name, message string) {

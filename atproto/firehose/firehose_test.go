@@ -16,6 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 func TestCursors(t *testing.T) {
@@ -392,12 +394,12 @@ func TestPlaces(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	metrics := NewMetrics()
-	f, url := serve(t, Config{Log: log, MaxSubscribers: 8, Metrics: metrics})
+	f, url := serve(t, Config{Log: log, MaxSubscribers: 32, Metrics: metrics})
 	var there []*client
 	for range 8 {
 		there = append(there, dial(t, url, ""))
 	}
-	resp, err := get(t, url)
+	resp, err := get(t, url) // loopback has a quarter, as any client
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,17 +414,15 @@ func TestPlaces(t *testing.T) {
 	eventually(t, "a place is free", func() bool { return f.Subscribers() == 7 })
 	dial(t, url, "")
 
-	// One address has a quarter.
+	// Addresses of one IPv6 network are one client.
 	f = New(Config{Log: log, MaxSubscribers: 8})
-	for i, want := range []bool{true, true, false} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.RemoteAddr = "[2001:db8::1]:99"
-		if got := f.take(address(r)); got != want {
-			t.Errorf("place %d at one address: %v", i, got)
+	for _, c := range []struct {
+		addr string
+		want bool
+	}{{"[2001:db8::1]:99", true}, {"[2001:db8::2]:99", true}, {"[2001:db8::3]:99", false}, {"[2001:db8:0:1::1]:99", true}} {
+		if got := f.take(clientaddr.Of(&http.Request{RemoteAddr: c.addr})); got != c.want {
+			t.Errorf("a place for %s: %v", c.addr, got)
 		}
-	}
-	if r := httptest.NewRequest("GET", "/", nil); !f.take(address(r)) {
-		t.Error("no place for another address")
 	}
 }
 

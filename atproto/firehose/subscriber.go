@@ -16,7 +16,7 @@ const farewell = time.Second
 type subscriber struct {
 	firehose *Firehose
 	conn     *websocket.Conn
-	addr     netip.Addr
+	client   netip.Prefix
 	cursor   uint64 // the log's head when it came, unless it says another
 	pace     pace
 
@@ -123,7 +123,7 @@ func (s *subscriber) end(why error) {
 		_ = s.conn.Close()
 		<-s.gone
 	}()
-	lg := s.firehose.cfg.Logger.With("address", s.addr, "cursor", s.cursor)
+	lg := s.firehose.cfg.Logger.With("client", s.client, "cursor", s.cursor)
 	code, text := websocket.CloseInternalServerErr, "InternalServerError"
 	var told *refusal
 	switch {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 const (
@@ -32,10 +34,11 @@ func (s *Server) getRepo(c *call) (any, error) {
 // export streams a CAR in one of the few slots there are.
 func (s *Server) export(c *call, write func(context.Context, io.Writer) error) stream {
 	return carOf(func(out io.Writer) error {
-		if !s.exports.take(c.Request) {
+		client := clientaddr.Of(c.Request)
+		if !s.exports.Take(client) {
 			return s.tooMany(c, exportRetry)
 		}
-		defer s.exports.give(c.Request)
+		defer s.exports.Give(client)
 		ctx, cancel := context.WithTimeout(c.Context(), exportTimeout)
 		defer cancel()
 		return write(ctx, out)

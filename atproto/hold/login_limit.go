@@ -1,11 +1,12 @@
 package hold
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 const (
@@ -24,7 +25,7 @@ type loginLimit struct {
 
 // take counts an attempt. If it is one too many, wait says for how long.
 func (l *loginLimit) take(r *http.Request, now time.Time) (wait time.Duration, ok bool) {
-	addr := clientPrefix(r)
+	addr := clientaddr.Of(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !now.Before(l.until) {
@@ -38,24 +39,4 @@ func (l *loginLimit) take(r *http.Request, now time.Time) (wait time.Duration, o
 	}
 	l.counts[addr]++
 	return 0, true
-}
-
-// clientPrefix is the caller's IPv4 address, or IPv6 network of 64 bits. What
-// cannot be parsed shares the zero prefix.
-func clientPrefix(r *http.Request) netip.Prefix {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	prefix, _ := addr.Prefix(bits) // bits fit the address
-	return prefix
 }

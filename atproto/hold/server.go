@@ -15,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 // Config is what a Server serves. Identity and Repo are required.
@@ -69,9 +70,9 @@ type Server struct {
 	callers map[string]*issuer // by their DIDs
 	tokens  usedTokens
 
-	hashing chan struct{} // one password is hashed at a time
-	exports places        // getRepo calls at a time
-	uploads chan struct{} // bodies that are not JSON at a time
+	hashing chan struct{}      // one password is hashed at a time
+	exports *clientaddr.Places // getRepo calls at a time
+	uploads chan struct{}      // bodies that are not JSON at a time
 
 	blobLimit, importLimit int64
 
@@ -104,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 		bodyTimeout:  bodyTimeout,
 		writeTimeout: writeTimeout,
 		hashing:      make(chan struct{}, 1),
-		exports:      places{all: maxExports, each: maxExports / 2},
+		exports:      clientaddr.NewPlaces(maxExports, maxExports/2),
 		uploads:      make(chan struct{}, maxUploads),
 		blobLimit:    cmp.Or(cfg.BlobLimit, defaultBlobLimit),
 		importLimit:  cmp.Or(cfg.ImportLimit, defaultImportLimit),

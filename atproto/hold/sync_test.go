@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,23 +85,23 @@ func TestGetRepo(t *testing.T) {
 func TestGetRepoIsLimited(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	one, other := &http.Request{RemoteAddr: "192.0.2.1:1"}, &http.Request{RemoteAddr: "[2001:db8::1]:1"}
+	one, loopback := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("127.0.0.1/32")
 	for _, c := range []struct {
-		by   *http.Request
+		by   netip.Prefix
 		want bool
-	}{{one, true}, {one, true}, {one, false}, {other, true}, {other, true}} { // half of them are for one address
-		if got := h.server.exports.take(c.by); got != c.want {
-			t.Errorf("a place for %s: %v", c.by.RemoteAddr, got)
+	}{{loopback, true}, {loopback, true}, {loopback, false}, {one, true}, {one, true}} { // half of them are for one client
+		if got := h.server.exports.Take(c.by); got != c.want {
+			t.Errorf("a place for %s: %v", c.by, got)
 		}
 	}
 	resp, body := h.do(h.request("GET", "/xrpc/com.atproto.sync.getRepo?did="+h.did, ""))
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
 	}
-	h.server.exports.give(one)
+	h.server.exports.Give(loopback)
 	h.car("/xrpc/com.atproto.sync.getRepo?did=%")
-	if h.server.exports.taken != maxExports-1 || h.server.exports.by[clientPrefix(one)] != 1 || len(h.server.exports.by) != 2 {
-		t.Errorf("%+v are taken", h.server.exports.by)
+	if n := h.server.exports.Taken(); n != maxExports-1 {
+		t.Errorf("%d are taken", n)
 	}
 }
 
@@ -127,9 +128,7 @@ func TestStalledReader(t *testing.T) {
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || bytes.HasSuffix(answer, []byte("0\r\n\r\n")) {
 		t.Errorf("got %d bytes, %.60q … %.60q", len(answer), answer, answer[max(0, len(answer)-20):])
 	}
-	h.server.exports.mu.Lock()
-	defer h.server.exports.mu.Unlock()
-	if h.server.exports.taken != 0 {
+	if h.server.exports.Taken() != 0 {
 		t.Error("it keeps its place")
 	}
 }
