@@ -41,9 +41,7 @@ func (o *Options) check(m *mistakes) {
 	o.checkReserve(m)
 	o.Count.check(m)
 	o.Journal.check(m)
-	if o.HTTP.Addr != "" {
-		m.check("options.http.addr", checkAddr(o.HTTP.Addr))
-	}
+	o.HTTP.check(m)
 }
 
 func (h *Hold) check(m *mistakes) {

@@ -181,10 +181,20 @@ type Journal struct {
 	Wait time.Duration `option:"wait"`
 }
 
-// HTTP says where the hold and the API are served.
+// HTTP says where the hold and the API are served, and who asks them.
 type HTTP struct {
 	// Addr is a listener of its own, host:port. Default: the registry's port.
 	Addr string `option:"addr"`
+
+	// ClientHeader is the header in which a proxy in front of the hold and the API
+	// writes the client's address: "X-Forwarded-For". Without it all clients of
+	// the proxy share what one client gets of places, logins and subscriptions.
+	// Default: none.
+	ClientHeader string `option:"client_header"`
+
+	// Proxies lists the addresses and networks whose ClientHeader is believed.
+	// Default: this machine, 127.0.0.0/8 and ::1.
+	Proxies []string `option:"proxies"`
 }
 
 // API is the JSON API over the counters.
@@ -201,6 +211,7 @@ func defaults() *Options {
 		Reserve: notGiven,
 		Count:   Count{HeadWindow: 10 * time.Second},
 		Journal: Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
+		HTTP:    HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
 	}
 }
 

@@ -51,6 +51,7 @@ func TestDefaults(t *testing.T) {
 		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
 		Count:    Count{HeadWindow: 10 * time.Second},
 		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
+		HTTP:     HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -101,7 +102,7 @@ count:
   ignore_actors: [mirror]
   head_window: 1m
 journal: {segment: 8388608, limit: 64MiB, wait: 1500ms}
-http: {addr: ":5080"}
+http: {addr: ":5080", client_header: X-Real-Ip, proxies: [10.0.0.7, "2001:db8::/64"]}
 api: {token_file: /t}
 `, "")
 	want := &Options{
@@ -119,7 +120,7 @@ api: {token_file: /t}
 		Reserve: 3e9,
 		Count:   Count{IgnoreUserAgents: []string{"*[bot", "Trivy/*"}, IgnoreActors: []string{"mirror"}, HeadWindow: time.Minute},
 		Journal: Journal{Segment: 8 << 20, Limit: 64 << 20, Wait: 1500 * time.Millisecond},
-		HTTP:    HTTP{Addr: ":5080"},
+		HTTP:    HTTP{Addr: ":5080", ClientHeader: "X-Real-Ip", Proxies: []string{"10.0.0.7", "2001:db8::/64"}},
 		API:     API{TokenFile: "/t"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -297,6 +298,10 @@ func TestMistakes(t *testing.T) {
 		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; from 100ms to 5m, for a client is waiting"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is not an address to listen on; write host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has no valid port; a port is a number up to 65535"},
+		{"no header", ok + "http: {client_header: \"X-Forwarded-For: 1\"}", "options.http.client_header: \"X-Forwarded-For: 1\" is not the name of a header; write the one that the proxy sets, like \"X-Forwarded-For\""},
+		{"a header of another form", ok + "http: {client_header: forwarded}", "options.http.client_header: Forwarded has more than addresses; let the proxy write \"X-Forwarded-For\""},
+		{"a proxy by name", ok + "http: {proxies: [proxy]}", "options.http.proxies[0]: \"proxy\" is not an address or a network; write it like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
+		{"a network with an address", ok + "http: {proxies: [10.0.0.1/24]}", "options.http.proxies[0]: \"10.0.0.1/24\" is not an address or a network; write it like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
 		{"the registry's address", ok + "http: {addr: \"127.0.0.1:5000\"}", "options.http.addr: 127.0.0.1:5000 is where the registry itself listens; leave it out to share that port"},
 
 		{"all at once", "enabled: 1\npublic: [OSS, \"[\"]\nhold: {hostname: \"1.2.3.4\"}\njournal: {wait: soon}",

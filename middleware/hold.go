@@ -53,6 +53,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 	return parts{
 		mounts:  r.mounts,
 		addr:    options.HTTP.Addr,
+		proxies: options.HTTP.Clients(),
 		log:     r.log,
 		metrics: NewMetrics(r.metrics),
 		close:   r.close,

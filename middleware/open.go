@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 // Name is what the entry under middleware.repository is called.
@@ -19,6 +22,7 @@ type parts struct {
 	recorder Recorder // nil: the entry is there but switched off
 	mounts   []mount
 	addr     string // where the mounts are served; empty: on the registry's port
+	proxies  clientaddr.Proxies
 	log      *slog.Logger
 	metrics  *Metrics
 	close    func(context.Context) error // nil: nothing to close
@@ -28,7 +32,8 @@ type parts struct {
 type Handler struct {
 	parts
 	config  *configuration.Configuration
-	own     *listener // nil: the mounts are on the registry's port
+	own     *listener     // nil: the mounts are on the registry's port
+	pause   time.Duration // for each piece of an answer of the mounts
 	closing func(context.Context) error
 }
 
@@ -76,7 +81,7 @@ func start(config *configuration.Configuration, p parts) (*Handler, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{parts: p, config: config}
+	h := &Handler{parts: p, config: config, pause: writePause}
 	h.closing = once(h.shut)
 	if p.addr != "" && len(p.mounts) > 0 {
 		own, err := listen(p.addr, h.routes(http.NotFoundHandler()), p.log)

@@ -5,16 +5,27 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/felixge/httpsnoop"
 	gorilla "github.com/gorilla/handlers"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
+	"github.com/tidings-dev/tidings/internal/paced"
 )
 
 const (
 	// maxRoutes is how many requests for our own routes run at once; they
-	// share a port, and a machine, with pushes and pulls.
-	maxRoutes = 256
+	// share a port, and a machine, with pushes and pulls. One client gets a
+	// quarter of them.
+	maxRoutes       = 256
+	maxClientRoutes = maxRoutes / 4
+	// writePause is for each piece of an answer; bodyTimeout for a whole request
+	// body, unless what serves the route says otherwise.
+	writePause  = 30 * time.Second
+	bodyTimeout = 30 * time.Second
 	// maxBody is the outermost limit of a request body in bytes; what serves
 	// a route has narrower ones.
 	maxBody = 8 << 20
@@ -63,24 +74,34 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 // access log.
 func (h *Handler) guarded(inner http.Handler) http.Handler {
 	handler := h.limited(h.recovered(inner))
-	if h.config.Log.AccessLog.Disabled {
-		return handler
+	if !h.config.Log.AccessLog.Disabled {
+		handler = gorilla.CombinedLoggingHandler(os.Stdout, handler)
 	}
-	return gorilla.CombinedLoggingHandler(os.Stdout, handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, h.proxies.Resolve(r))
+	})
 }
 
+// limited gives a request one of the places there are, for as long as its
+// answer takes, and keeps both its body and its answer from taking for ever.
 func (h *Handler) limited(inner http.Handler) http.Handler {
-	running := make(chan struct{}, maxRoutes)
+	places := clientaddr.NewPlaces(maxRoutes, maxClientRoutes)
+	turnAway := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, "Unavailable", "too many requests are running; try again")
+	})
+	inner, turnedAway := paced.Handler(inner, h.pause), paced.Handler(turnAway, h.pause)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case running <- struct{}{}:
-			defer func() { <-running }()
-		default:
+		if r.ContentLength != 0 { // the server waits for it also if no handler reads it
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		client := clientaddr.Of(r)
+		if !places.Take(client) {
 			h.metrics.turnedAway()
-			w.Header().Set("Retry-After", "1")
-			fail(w, http.StatusServiceUnavailable, "Unavailable", "too many requests are running; try again")
+			turnedAway.ServeHTTP(w, r)
 			return
 		}
+		defer places.Give(client)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		inner.ServeHTTP(w, r)
 	})
@@ -97,9 +118,6 @@ func (h *Handler) recovered(inner http.Handler) http.Handler {
 			},
 			Write: func(write httpsnoop.WriteFunc) httpsnoop.WriteFunc {
 				return func(p []byte) (int, error) { begun = true; return write(p) }
-			},
-			ReadFrom: func(read httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
-				return func(src io.Reader) (int64, error) { begun = true; return read(src) }
 			},
 			Hijack: func(hijack httpsnoop.HijackFunc) httpsnoop.HijackFunc {
 				begun = true
@@ -126,7 +144,9 @@ func (h *Handler) recovered(inner http.Handler) http.Handler {
 
 // fail answers in the form that both XRPC and our API use.
 func fail(w http.ResponseWriter, status int, name, message string) {
+	body := `{"error":"` + name + `","message":"` + message + `"}` + "\n"
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(`{"error":"` + name + `","message":"` + message + `"}` + "\n"))
+	_, _ = io.WriteString(w, body)
 }

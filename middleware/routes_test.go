@@ -4,16 +4,23 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 func says(s string) http.Handler {
@@ -67,7 +74,7 @@ func TestRoutePanics(t *testing.T) {
 	early := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("early") })
 	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "half"); panic("late") })
 	copied := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.(io.ReaderFrom).ReadFrom(strings.NewReader("half"))
+		_, _ = io.Copy(w, strings.NewReader("half"))
 		panic("late")
 	})
 	h, err := start(quiet(""), parts{recorder: &tape{}, metrics: metrics, mounts: []mount{{"/early", early}, {"/late", late}, {"/copied", copied}}})
@@ -121,10 +128,25 @@ func TestRouteLimits(t *testing.T) {
 		}
 	}
 
+	from := func(client int, path string) *httptest.ResponseRecorder {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
+		r.RemoteAddr = fmt.Sprintf("[2001:db8:0:%d::%d]:99", client, rand.IntN(1000))
+		wrapped.ServeHTTP(w, r)
+		return w
+	}
 	done := make(chan struct{})
-	for range maxRoutes {
-		go func() { get(t, wrapped, "/slow"); done <- struct{}{} }()
+	for i := range maxRoutes {
+		go func() { from(i/maxClientRoutes, "/slow"); done <- struct{}{} }()
 		<-entered
+		if i+1 != maxClientRoutes {
+			continue
+		}
+		if w := from(0, "/body"); w.Code != 503 {
+			t.Errorf("one too many of one client: %d %s", w.Code, w.Body)
+		}
+		if w := from(1, "/body"); w.Code != 200 {
+			t.Errorf("another client: %d %s", w.Code, w.Body)
+		}
 	}
 	if w := get(t, wrapped, "/slow"); w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"error":"Unavailable"`) {
 		t.Errorf("one too many: %d %s", w.Code, w.Body)
@@ -132,8 +154,8 @@ func TestRouteLimits(t *testing.T) {
 	if w := get(t, wrapped, "/v2/app/manifests/v1"); w.Body.String() != "registry" {
 		t.Errorf("the registry is turned away too: %d %s", w.Code, w.Body)
 	}
-	if n := testutil.ToFloat64(metrics.turned); n != 1 {
-		t.Errorf("%v turned away, want 1", n)
+	if n := testutil.ToFloat64(metrics.turned); n != 2 {
+		t.Errorf("%v turned away, want 2", n)
 	}
 	close(release)
 	for range maxRoutes {
@@ -144,6 +166,104 @@ func TestRouteLimits(t *testing.T) {
 		t.Errorf("afterwards: %d", w.Code)
 	}
 }
+
+// Clients that read nothing get their own places and no more, in both
+// protocols, and lose them soon. Others are served meanwhile.
+func TestClientsThatReadNothing(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan string, maxRoutes)
+			endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				for {
+					if _, err := w.Write(make([]byte, 32<<10)); err != nil {
+						ended <- r.Proto
+						return
+					}
+				}
+			})
+			proxies := clientaddr.Proxies{Header: "X-Client", From: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+			h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/endless", endless}, {"/short", says("short")}}, proxies: proxies})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close(context.Background())
+			h.pause = 2 * time.Second
+			server := httptest.NewUnstartedServer(h.Wrap(http.NotFoundHandler()))
+			server.EnableHTTP2 = protocol == "HTTP/2.0"
+			server.StartTLS()
+			defer server.Close()
+			ask := func(client, path string) int {
+				t.Helper()
+				r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("X-Client", client)
+				response, err := server.Client().Do(r) // the body stays unread until the test ends
+				if err != nil {
+					t.Fatal(err)
+				}
+				if path == "/short" {
+					response.Body.Close()
+				}
+				return response.StatusCode
+			}
+			for i := range maxClientRoutes {
+				if status := ask("192.0.2.1", "/endless"); status != 200 {
+					t.Fatalf("request %d: %d", i, status)
+				}
+			}
+			if len(ended) == 0 {
+				if status := ask("192.0.2.1", "/short"); status != 503 && len(ended) == 0 {
+					t.Errorf("one too many: %d", status)
+				}
+			}
+			if status := ask("192.0.2.2", "/short"); status != 200 {
+				t.Errorf("another client: %d", status)
+			}
+			for range maxClientRoutes {
+				if got := <-ended; got != protocol {
+					t.Fatalf("by %s, want %s", got, protocol)
+				}
+			}
+			for end := time.Now().Add(20 * time.Second); ask("192.0.2.1", "/short") != 200; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the places stay taken")
+				}
+			}
+		})
+	}
+}
+
+// A body that doesn't come keeps no place, whether or not a handler wants it.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/short", says("short")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	var until atomic.Pointer[time.Time]
+	wrapped := h.Wrap(http.NotFoundHandler())
+	w := &readDeadline{httptest.NewRecorder(), &until}
+	wrapped.ServeHTTP(w, httptest.NewRequest("GET", "/short", nil))
+	if at := until.Load(); at != nil {
+		t.Errorf("a request without a body: until %v", at)
+	}
+	wrapped.ServeHTTP(w, httptest.NewRequest("GET", "/short", strings.NewReader("body")))
+	if at := until.Load(); at == nil || time.Until(*at) > bodyTimeout {
+		t.Errorf("a request with a body: until %v", at)
+	}
+}
+
+type readDeadline struct {
+	*httptest.ResponseRecorder
+	at *atomic.Pointer[time.Time]
+}
+
+func (d *readDeadline) SetReadDeadline(at time.Time) error { d.at.Store(&at); return nil }
 
 type zeros struct{}
 

@@ -118,7 +118,7 @@ func (o *opener) open(ctx context.Context) (parts, error) {
 }
 
 func (o *opener) parts(to Recorder, mounts []mount, close func(context.Context) error) parts {
-	return parts{recorder: to, mounts: mounts, addr: o.options.HTTP.Addr, log: o.log, metrics: NewMetrics(o.metrics), close: close}
+	return parts{recorder: to, mounts: mounts, addr: o.options.HTTP.Addr, proxies: o.options.HTTP.Clients(), log: o.log, metrics: NewMetrics(o.metrics), close: close}
 }
 
 func (r *runtime) close(ctx context.Context) error {

@@ -51,7 +51,7 @@ func NewBroken(e *BrokenError, lg *slog.Logger) (*Broken, error) {
 	if lg == nil {
 		lg = slog.New(slog.DiscardHandler)
 	}
-	return &Broken{&Server{id: e.Identity, doc: doc, lg: lg.With("component", "hold"), writeTimeout: writeTimeout}, e.Err}, nil
+	return &Broken{&Server{id: e.Identity, doc: doc, lg: lg.With("component", "hold")}, e.Err}, nil
 }
 
 func (b *Broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {

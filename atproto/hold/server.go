@@ -43,6 +43,7 @@ type Config struct {
 }
 
 // Server answers /xrpc/*, /.well-known/did.json and /.well-known/atproto-did.
+// How long an answer may take to be written is up to whoever serves it.
 type Server struct {
 	id           Identity
 	repo         *repo.Repo
@@ -76,8 +77,7 @@ type Server struct {
 
 	blobLimit, importLimit int64
 
-	bodyTimeout  time.Duration // for a whole request body
-	writeTimeout time.Duration // for a piece of an answer
+	bodyTimeout time.Duration // for a whole request body
 }
 
 // maxExports is how many getRepo answers may be under way. Each keeps a
@@ -103,7 +103,6 @@ func New(cfg Config) (*Server, error) {
 		now:          cfg.Now,
 		lg:           cfg.Logger,
 		bodyTimeout:  bodyTimeout,
-		writeTimeout: writeTimeout,
 		hashing:      make(chan struct{}, 1),
 		exports:      clientaddr.NewPlaces(maxExports, maxExports/2),
 		uploads:      make(chan struct{}, maxUploads),

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -19,6 +17,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/paced"
 )
 
 // car fetches a CAR, and checks its commit's signature against did.json.
@@ -110,7 +109,9 @@ func TestGetRepoIsLimited(t *testing.T) {
 func TestStalledReader(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	h.server.writeTimeout = 300 * time.Millisecond
+	web := httptest.NewServer(paced.Handler(h.server, 300*time.Millisecond))
+	t.Cleanup(web.Close)
+	h.url = web.URL
 	h.fill(12, 900_000) // more than sockets hold
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
 	if err != nil {
@@ -131,46 +132,6 @@ func TestStalledReader(t *testing.T) {
 	if h.server.exports.Taken() != 0 {
 		t.Error("it keeps its place")
 	}
-}
-
-// deadlines is a connection that notes until when a write may take.
-type deadlines struct {
-	http.ResponseWriter
-	at time.Time
-}
-
-func (d *deadlines) SetWriteDeadline(at time.Time) error { d.at = at; return nil }
-
-func TestPacedWriter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		out := &deadlines{ResponseWriter: httptest.NewRecorder()}
-		w := newPacedWriter(out, 30*time.Second)
-		piece := make([]byte, 64<<10)
-		for i, c := range []struct{ took, left time.Duration }{
-			{0, 30 * time.Second},
-			{29 * time.Second, 9 * time.Second}, // 30 s and 8 for what is sent, less 29
-			{time.Second, 12 * time.Second},
-			{4 * time.Second, 12 * time.Second},
-			{0, 16 * time.Second},
-			{0, 20 * time.Second},
-			{0, 24 * time.Second},
-			{0, 28 * time.Second},
-			{0, 30 * time.Second}, // no more for a piece
-		} {
-			time.Sleep(c.took)
-			if _, err := w.Write(piece); err != nil {
-				t.Fatal(err)
-			}
-			if left := time.Until(out.at).Round(time.Second); left != c.left {
-				t.Errorf("piece %d has %v, want %v", i, left, c.left)
-			}
-		}
-		w.done()
-		if !out.at.IsZero() {
-			t.Error("the limit outlives the answer")
-		}
-	})
 }
 
 func TestSyncGetRecordProves(t *testing.T) {

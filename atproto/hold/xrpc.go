@@ -19,7 +19,6 @@ const (
 	maxBody      = 1_000_000        // bytes of a request, as at the reference server
 	bodyTimeout  = 30 * time.Second // for a whole request body
 	drainTimeout = time.Second      // for one that nobody wants
-	writeTimeout = 30 * time.Second // for a JSON answer, and for each piece of a longer one
 )
 
 // method is one XRPC method: how it is called, who may, and what it answers.
@@ -247,10 +246,8 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, status int, value
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	out := newPacedWriter(w, s.writeTimeout)
-	defer out.done()
 	w.WriteHeader(status)
-	_, _ = out.Write(body) // the client may be gone
+	_, _ = w.Write(body) // the client may be gone
 }
 
 // send streams an answer. When it breaks off, the connection is cut, so that
@@ -260,17 +257,27 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, nsid string, body 
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := newPacedWriter(w, s.writeTimeout)
-	err := body.write(out)
+	out := begun{Writer: w}
+	err := body.write(&out)
 	if err == nil {
-		out.done()
 		return
 	}
-	if !out.began() {
+	if !out.yes {
 		w.Header().Del("Content-Type")
 		s.fail(w, r, nsid, err)
 		return
 	}
 	s.lg.Warn("answer broke off", "method", nsid, "error", err)
 	panic(http.ErrAbortHandler)
+}
+
+// begun notes whether anything of an answer was written.
+type begun struct {
+	io.Writer
+	yes bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.Writer.Write(p)
 }

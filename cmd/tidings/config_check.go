@@ -122,6 +122,9 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	} else {
 		say("served", "the API and the account on the registry's port, %s", c.HTTP.Addr)
 	}
+	if o.HTTP.ClientHeader != "" {
+		say("clients", "told apart by the header %s of %s", o.HTTP.ClientHeader, strings.Join(o.HTTP.Proxies, ", "))
+	}
 	if o.API.TokenFile != "" {
 		say("token", "who has the token in %s sees every repository in the API", o.API.TokenFile)
 	}

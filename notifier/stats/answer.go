@@ -3,6 +3,7 @@ package stats
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 )
 
 // answer writes v as JSON. Names are in it as they are: it is not for HTML.
@@ -12,8 +13,14 @@ func answer(w http.ResponseWriter, v any) {
 		fail(w, http.StatusInternalServerError, "InternalServerError", "the answer can't be written as JSON")
 		return
 	}
+	write(w, http.StatusOK, b)
+}
+
+func write(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(b, '\n'))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
 }
 
 func fail(w http.ResponseWriter, status int, name, message string) {
@@ -26,7 +33,5 @@ func failWith(w http.ResponseWriter, status int, name, message string, degraded 
 		Message  string `json:"message"`
 		Degraded bool   `json:"degraded,omitempty"`
 	}{name, message, degraded})
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
+	write(w, status, b)
 }
