@@ -19,8 +19,8 @@ import (
 // there is one; Routes is what else to serve.
 func OpenHold(host *configuration.Configuration) (*Handler, error) { return open(host, wireHold) }
 
-// Routes serves the hold and nothing else.
-func (h *Handler) Routes() http.Handler { return h.routes(http.NotFoundHandler()) }
+// Routes serves what is mounted and nothing else.
+func (h *Handler) Routes() http.Handler { return withoutUser(h.routes(http.NotFoundHandler())) }
 
 // Own is the address at which the Handler itself listens, "" if whoever opened
 // it is to serve Routes.

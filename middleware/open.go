@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type Handler struct {
 	config  *configuration.Configuration
 	own     *listener     // nil: the mounts are on the registry's port
 	pause   time.Duration // for each piece of an answer of the mounts
+	access  io.Writer     // the access log of the mounts
 	closing func(context.Context) error
 }
 
@@ -81,10 +83,10 @@ func start(config *configuration.Configuration, p parts) (*Handler, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{parts: p, config: config, pause: writePause}
+	h := &Handler{parts: p, config: config, pause: writePause, access: os.Stdout}
 	h.closing = once(h.shut)
 	if p.addr != "" && len(p.mounts) > 0 {
-		own, err := listen(p.addr, h.routes(http.NotFoundHandler()), p.log)
+		own, err := listen(p.addr, h.Routes(), p.log)
 		if err != nil {
 			return nil, errors.Join(err, h.closing(context.Background()))
 		}

@@ -3,7 +3,6 @@ package middleware
 import (
 	"io"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -75,7 +74,7 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 func (h *Handler) guarded(inner http.Handler) http.Handler {
 	handler := h.limited(h.recovered(inner))
 	if !h.config.Log.AccessLog.Disabled {
-		handler = gorilla.CombinedLoggingHandler(os.Stdout, handler)
+		handler = gorilla.CombinedLoggingHandler(h.access, handler)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, h.proxies.Resolve(r))

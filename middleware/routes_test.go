@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
+	gorilla "github.com/gorilla/handlers"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -255,6 +257,38 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 	wrapped.ServeHTTP(w, httptest.NewRequest("GET", "/short", strings.NewReader("body")))
 	if at := until.Load(); at == nil || time.Until(*at) > bodyTimeout {
 		t.Errorf("a request with a body: until %v", at)
+	}
+}
+
+// No request writes lines of its own into an access log.
+func TestAccessLogForging(t *testing.T) {
+	t.Parallel()
+	config := quiet("")
+	config.Log.AccessLog.Disabled = false
+	h, err := start(config, parts{recorder: &tape{}, mounts: []mount{{"/ours", says("ours")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	var ours, registry bytes.Buffer
+	h.access = &ours
+	app := gorilla.CombinedLoggingHandler(&registry, says("registry")) // as the host has it
+	for name, c := range map[string]struct {
+		handler http.Handler
+		path    string
+		log     *bytes.Buffer
+	}{"ours": {h.Wrap(app), "/ours", &ours}, "the registry's": {h.Wrap(app), "/v2/", &registry}, "apart": {h.Routes(), "/ours", &ours}} {
+		c.log.Reset()
+		raw := "GET http://x%0a192.0.2.1%20-%20-%20forged%1b%5b2J:secret@host" + c.path + " HTTP/1.1\r\nHost: host\r\nUser-Agent: a\u202eb\r\n\r\n"
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.handler.ServeHTTP(httptest.NewRecorder(), r)
+		line, rest, _ := strings.Cut(c.log.String(), "\n")
+		if rest != "" || !strings.Contains(line, c.path) || strings.ContainsAny(line, "\x1b\u202e") {
+			t.Errorf("%s: %q", name, c.log.String())
+		}
 	}
 }
 

@@ -13,9 +13,19 @@ func (h *Handler) Wrap(app http.Handler) http.Handler {
 		return app
 	}
 	if h.own == nil && len(h.mounts) > 0 {
-		return h.heard(h.routes(app))
+		return withoutUser(h.heard(h.routes(app)))
 	}
-	return h.heard(app)
+	return withoutUser(h.heard(app))
+}
+
+// withoutUser drops the user name of a request's URL (http://name@host/path in
+// the request line). Nobody needs it, and the access log, the registry's own
+// too, would write it as it is, line ends included.
+func withoutUser(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.User = nil
+		next.ServeHTTP(w, r)
+	})
 }
 
 // heard gives a manifest request its call and settles what the app left open.
