@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Options is what stands under `options:` of the registry's
@@ -200,8 +203,20 @@ type HTTP struct {
 // API is the JSON API over the counters.
 type API struct {
 	// TokenFile holds the bearer token that shows every repository, not only the
-	// public ones. Default: none, and nobody sees more than the public ones.
+	// public ones. Only its owner may read it. Default: none, and nobody sees more
+	// than the public ones.
 	TokenFile string `option:"token_file"`
+}
+
+// CheckToken says what is wrong with the token file, if there is one.
+func (a *API) CheckToken() error {
+	if a.TokenFile == "" {
+		return nil
+	}
+	if _, err := private.ReadFile(a.TokenFile); err != nil {
+		return fmt.Errorf("options.api.token_file: %w", err)
+	}
+	return nil
 }
 
 // defaults is what a field has when its option is not given.
@@ -221,6 +236,12 @@ func (a *Announce) defaults() {
 	a.Collect = 20 * time.Second
 	a.MaxAge = time.Hour
 	a.Langs = []string{"en"}
+}
+
+// Private are the files and folders that are made for their owner alone, but for
+// those of secrets, which are refused if they are open to others.
+func (o *Options) Private() []string {
+	return []string{o.JournalDir(), o.StateDir(), o.HoldDir(), o.CollectedDir(), o.PasswordFile() + ".sessions", o.LockFile()}
 }
 
 // The places inside the data folder.

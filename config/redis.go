@@ -9,6 +9,8 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Redis says which Redis sums the counters: `redis: inherit`, or where it is.
@@ -20,8 +22,8 @@ type Redis struct {
 	// Username logs in, where Redis has users. Default: none.
 	Username string `option:"username"`
 
-	// PasswordFile holds the password; a line end after it is dropped. Default:
-	// none.
+	// PasswordFile holds the password; a line end after it is dropped. Only its
+	// owner may read it. Default: none.
 	PasswordFile string `option:"password_file"`
 
 	// DB is the number of the database; a cluster has only 0. Default 0.
@@ -73,7 +75,7 @@ func (r *Redis) Client() (*redis.UniversalOptions, error) {
 	}
 	o := &redis.UniversalOptions{Addrs: r.Addrs, Username: r.Username, DB: r.DB, MasterName: r.MasterName}
 	if r.PasswordFile != "" {
-		raw, err := os.ReadFile(r.PasswordFile)
+		raw, err := private.ReadFile(r.PasswordFile)
 		if err != nil {
 			return nil, fmt.Errorf("options.redis.password_file: %w", err)
 		}

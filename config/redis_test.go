@@ -37,10 +37,15 @@ func TestRedisClient(t *testing.T) {
 		t.Errorf("TLS with everything: got %+v, %v", o, err)
 	}
 
+	open := filepath.Join(dir, "open")
+	if err := os.WriteFile(open, []byte("hunter2"), 0o604); err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		redis *Redis
 		want  string
 	}{
+		"open to others":   {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by others than its owner (mode 0604): chmod 600 "},
 		"no password file": {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
 		"no authority":     {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read an authority: open "},
 		"not an authority": {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},

@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -164,8 +166,25 @@ func (r *runtime) openFolder() error {
 		return err
 	}
 	r.onClose(unlock)
+	r.closeFolder()
 	r.instance, err = instanceOf(r.options.LockFile())
 	return err
+}
+
+// closeFolder keeps other users from what earlier versions and restored backups
+// left open to them. Of the data folder itself that can fail: somebody else may
+// own it.
+func (r *runtime) closeFolder() {
+	if info, err := os.Stat(r.options.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
+		_ = os.Chmod(r.options.Data, info.Mode()&^0o077)
+	}
+	opened, err := private.Close(r.options.Private()...)
+	if len(opened) > 0 {
+		r.log.Info("other users could read what is in the data folder, and can't any more", "dir", r.options.Data, "files", len(opened), "first", opened[0])
+	}
+	if err != nil {
+		r.log.Warn("other users may be able to read what is in the data folder", "dir", r.options.Data, "err", err)
+	}
 }
 
 func (r *runtime) openState() error {
@@ -433,6 +452,9 @@ func (r *runtime) announce() *notifier.Announce {
 }
 
 func (r *runtime) openAPI() error {
+	if err := r.options.API.CheckToken(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may come later
+		return err
+	}
 	cfg := stats.Config{
 		Source:    r.counter,
 		Pushes:    r.pushes,

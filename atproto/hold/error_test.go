@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 func TestErrorsOfTheRepository(t *testing.T) {
@@ -138,7 +139,7 @@ func TestFilesArePrivate(t *testing.T) {
 		t.Fatalf("got %v, %v", files, err)
 	}
 	for _, file := range files {
-		if _, err := readSecret(file); err != nil {
+		if _, err := private.ReadFile(file); err != nil {
 			t.Error(err)
 		}
 	}

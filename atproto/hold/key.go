@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // CreateKey makes a new signing key (K-256) in a file that only its owner may
@@ -16,7 +18,7 @@ func CreateKey(path string) (atcrypto.PrivateKeyExportable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create signing key: %w", err)
 	}
-	err = createSecret(path, []byte(key.Multibase()+"\n"))
+	err = private.CreateFile(path, []byte(key.Multibase()+"\n"))
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create signing key: %s is there already and is not overwritten", path)
 	}
@@ -29,7 +31,7 @@ func CreateKey(path string) (atcrypto.PrivateKeyExportable, error) {
 // LoadKey reads the signing key: one line, the private key in multibase. If the
 // file is missing, the error is fs.ErrNotExist and names what makes it.
 func LoadKey(path string) (atcrypto.PrivateKeyExportable, error) {
-	content, err := readSecret(path)
+	content, err := private.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("load signing key: %w; `tidings hold init` makes one", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Rotation is a change of the signing key.
@@ -74,14 +75,14 @@ func replaceKey(path string, old atcrypto.PrivateKeyExportable, public atcrypto.
 	if err != nil {
 		return nil, err
 	}
-	err = createSecret(asideKey(path, public), []byte(old.Multibase()+"\n"))
+	err = private.CreateFile(asideKey(path, public), []byte(old.Multibase()+"\n"))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("keep the old key: %w", err)
 	}
 	if err := os.Rename(next, path); err != nil {
 		return nil, err
 	}
-	return key, syncDir(filepath.Dir(path))
+	return key, private.SyncDir(filepath.Dir(path))
 }
 
 // asideKey is where an old key is kept: the end of the public key tells which.

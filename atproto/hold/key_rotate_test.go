@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // checkRotated looks at what a rotation promises.
@@ -90,7 +91,7 @@ func TestRotateKeyCutShort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := createSecret(asideKey(cfg.KeyFile, public), []byte(key.Multibase()+"\n")); err != nil {
+			if err := private.CreateFile(asideKey(cfg.KeyFile, public), []byte(key.Multibase()+"\n")); err != nil {
 				t.Fatal(err)
 			}
 		}, true},

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // argonCost is what a hash by argon2id costs: us for a login, and a guesser.
@@ -37,7 +39,7 @@ func SetPassword(file string) (password string, err error) {
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // never fails
 	stored := passwordHash{newCost, salt, newCost.hash(password, salt)}
-	if err := replaceSecret(file, []byte(stored.String()+"\n")); err != nil {
+	if err := private.ReplaceFile(file, []byte(stored.String()+"\n")); err != nil {
 		return "", fmt.Errorf("store password: %w", err)
 	}
 	return password, nil
@@ -67,7 +69,7 @@ func (p passwordHash) String() string {
 var errNoPassword = errors.New("no password is set: `tidings hold password` makes one")
 
 func loadPassword(file string) (passwordHash, error) {
-	content, err := readSecret(file)
+	content, err := private.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return passwordHash{}, errNoPassword
 	}

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 const (
@@ -143,7 +145,7 @@ func (s *sessions) keep(grants map[string]grant) error {
 	if err != nil {
 		return fmt.Errorf("store sessions: %w", err)
 	}
-	if err := replaceSecret(s.file, append(content, '\n')); err != nil {
+	if err := private.ReplaceFile(s.file, append(content, '\n')); err != nil {
 		return fmt.Errorf("store sessions: %w", err)
 	}
 	s.grants = grants

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidings-dev/tidings/atproto/store"
 )
 
 // blobFiles is the folder of blobs: a file for each, named for its digest, and
@@ -24,7 +26,7 @@ type blobFiles struct {
 const newBlob = "new-"
 
 func newBlobFiles(cfg Config) blobFiles {
-	return blobFiles{cfg.FS, cfg.FS.PathJoin(cfg.Dir, "blobs")}
+	return blobFiles{store.OwnerOnly(cfg.FS), cfg.FS.PathJoin(cfg.Dir, "blobs")}
 }
 
 func (f blobFiles) path(d digest) string {

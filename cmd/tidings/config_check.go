@@ -188,14 +188,7 @@ func files(o *config.Options) error {
 			wrong = append(wrong, err)
 		}
 	}
-	if o.API.TokenFile != "" {
-		if file, err := os.Open(o.API.TokenFile); err != nil {
-			wrong = append(wrong, fmt.Errorf("options.api.token_file: %w", err))
-		} else {
-			file.Close()
-		}
-	}
-	return errors.Join(wrong...)
+	return errors.Join(append(wrong, o.API.CheckToken())...)
 }
 
 // repeated finds what the registry's parser does not mind: a key that stands

@@ -3,10 +3,10 @@ package stats
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"io"
 	"net/http"
-	"os"
 	"strings"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // access gives what the caller may see. A wrong token is an error rather than
@@ -34,12 +34,7 @@ func (a *api) token() (string, error) {
 	if a.TokenFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(a.TokenFile)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	b, err := private.ReadFile(a.TokenFile)
 	return strings.TrimSpace(string(b)), err
 }
 

@@ -26,7 +26,8 @@ type Config struct {
 	// Visible tells whether a repository is public; nil: none is.
 	Visible func(repository string) bool
 	// TokenFile holds a token whose bearer sees everything; empty: nobody does.
-	// It is read at each use, so a new token needs no restart.
+	// It is read at each use, so a new token needs no restart. Only its owner may
+	// read it.
 	TokenFile string
 
 	Now    func() time.Time // nil: time.Now

@@ -284,7 +284,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	for name, file := range map[string]string{"none": "", "missing": filepath.Join(t.TempDir(), "no"), "empty": emptyFile(t)} {
+	for name, file := range map[string]string{"none": "", "missing": filepath.Join(t.TempDir(), "no"), "empty": tokenFile(t, "", 0o600), "open": tokenFile(t, "x", 0o640)} {
 		h, _ := fixture(t, func(c *Config) { c.TokenFile = file })
 		for _, header := range []string{"Bearer", "Bearer ", "Bearer x"} {
 			q := httptest.NewRequest("GET", Prefix+"repositories", nil)
@@ -298,9 +298,9 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func emptyFile(t *testing.T) string {
-	name := filepath.Join(t.TempDir(), "empty")
-	if err := os.WriteFile(name, []byte("\n"), 0o600); err != nil {
+func tokenFile(t *testing.T, content string, mode os.FileMode) string {
+	name := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(name, []byte(content+"\n"), mode); err != nil {
 		t.Fatal(err)
 	}
 	return name

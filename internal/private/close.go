@@ -1,0 +1,51 @@
+package private
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// others are the permissions of everybody but the owner.
+const others fs.FileMode = 0o077
+
+// Close takes the permissions of others away from files and folders, and from
+// all that is in the folders. It returns the paths that had any. Paths that are
+// missing, and symbolic links inside the folders, are left out; what can't be
+// closed is in the error, and the rest is done.
+func Close(paths ...string) (opened []string, err error) {
+	for _, path := range paths {
+		path, failed := filepath.EvalSymlinks(path)
+		if errors.Is(failed, fs.ErrNotExist) {
+			continue
+		}
+		if failed == nil {
+			failed = filepath.WalkDir(path, func(path string, entry fs.DirEntry, failed error) error {
+				if failed == nil {
+					var was bool
+					if was, failed = closeOne(path, entry); was {
+						opened = append(opened, path)
+					}
+				}
+				if failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+					err = errors.Join(err, failed)
+				}
+				return nil
+			})
+		}
+		err = errors.Join(err, failed)
+	}
+	return opened, err
+}
+
+func closeOne(path string, entry fs.DirEntry) (opened bool, err error) {
+	if entry.Type()&fs.ModeSymlink != 0 {
+		return false, nil
+	}
+	info, err := entry.Info()
+	if err != nil || info.Mode().Perm()&others == 0 {
+		return false, err
+	}
+	return true, os.Chmod(path, info.Mode()&^others)
+}
