@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 // hashWait is how long a login waits for others to be checked.
@@ -20,13 +22,10 @@ const (
 
 var errBadLogin = &Error{http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password"}
 
-// mayLogIn lets a caller pass who has not tried too often, before the body is read.
+// mayLogIn says how much body a login may have.
 func (s *Server) mayLogIn(c *call) error {
 	if !s.login {
 		return errNoLogins
-	}
-	if wait, ok := s.logins.take(c.Request, s.now()); !ok {
-		return s.tooMany(c, wait)
 	}
 	c.most = maxLogin
 	s.expectBody(c.writer, loginTimeout)
@@ -42,23 +41,46 @@ func (s *Server) createSession(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), hashWait)
-	defer cancel()
-	select {
-	case s.hashing <- struct{}{}:
-		defer func() { <-s.hashing }()
-	case <-ctx.Done():
-		return nil, s.tooMany(c, hashWait)
+	right := s.right.is(stored, c.text("password"))
+	if !right {
+		if right, err = s.checkPassword(c, stored); err != nil {
+			return nil, err
+		}
 	}
-	// The password is checked even for a wrong name: both take the same time.
-	if !stored.matches(c.text("password")) || !s.id.is(c.text("identifier")) {
+	if !right || !s.id.is(c.text("identifier")) {
 		return nil, errBadLogin
 	}
+	s.right.remember(stored, c.text("password"))
 	session, id, err := s.sessions.begin(s.now())
 	if err != nil {
 		return nil, err
 	}
 	return s.sessionTokens(session, id)
+}
+
+// checkPassword hashes the password that was sent, within the limits. It does so
+// for a wrong name, too: both take the same time.
+func (s *Server) checkPassword(c *call, stored passwordHash) (right bool, err error) {
+	ctx, cancel := context.WithTimeout(c.Context(), hashWait)
+	defer cancel()
+	key := loginKey{clientaddr.Of(c.Request), s.id.is(c.text("identifier"))}
+	if wait, ok := s.logins.take(key, s.now()); !ok {
+		if !key.ours {
+			return false, s.tooMany(c, wait)
+		}
+		leave, ok := s.slow.enter(ctx, key.client)
+		if !ok {
+			return false, s.tooMany(c, hashWait)
+		}
+		defer leave()
+	}
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	case <-ctx.Done():
+		return false, s.tooMany(c, hashWait)
+	}
+	return stored.matches(c.text("password")), nil
 }
 
 func (s *Server) tooMany(c *call, wait time.Duration) error {

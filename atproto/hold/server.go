@@ -57,6 +57,8 @@ type Server struct {
 	methods map[string]method
 	tids    *syntax.TIDClock // for records whose key the caller leaves to us
 	logins  loginLimit
+	slow    *slowLane
+	right   *rightPassword
 
 	sessions *sessions
 	secret   secretCache
@@ -103,6 +105,8 @@ func New(cfg Config) (*Server, error) {
 		now:          cfg.Now,
 		lg:           cfg.Logger,
 		bodyTimeout:  bodyTimeout,
+		slow:         newSlowLane(),
+		right:        newRightPassword(),
 		hashing:      make(chan struct{}, 1),
 		exports:      clientaddr.NewPlaces(maxExports, maxExports/2),
 		uploads:      make(chan struct{}, maxUploads),

@@ -5,11 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bluesky-social/indigo/api/agnostic"
@@ -199,17 +202,74 @@ func TestBasicAuthorizationIsRefused(t *testing.T) {
 	}
 }
 
+// Who tries too often waits for the slow lane, and does not lock out others: not
+// those who come from another address, nor those who know the password.
 func TestLoginsAreLimited(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	for range loginsPerAddr {
-		h.server.logins.take(&http.Request{RemoteAddr: "127.0.0.1:1"}, h.clock())
+	loopback := netip.MustParsePrefix("127.0.0.1/32")
+	exhaust := func() {
+		for range loginsPerClient {
+			for _, ours := range []bool{true, false} {
+				if _, ok := h.server.logins.take(loginKey{loopback, ours}, h.clock()); !ok {
+					t.Fatal("too early")
+				}
+			}
+		}
 	}
-	resp, _ := h.do(h.request("POST", "/xrpc/"+loginMethod, `{"identifier":"x","password":"x"}`))
-	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "300" {
-		t.Errorf("got %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+	fill := func() (leave func()) {
+		for range slowWaiting / 4 {
+			if !h.server.slow.places.Take(loopback) {
+				t.Fatal("no place")
+			}
+		}
+		return func() {
+			for range slowWaiting / 4 {
+				h.server.slow.places.Give(loopback)
+			}
+		}
 	}
-	if _, ok := h.server.logins.take(&http.Request{RemoteAddr: "192.0.2.1:1"}, h.clock()); !ok {
+	refused := func(name, wait string) {
+		t.Helper()
+		resp, _ := h.do(h.request("POST", "/xrpc/"+loginMethod, `{"identifier":"`+name+`","password":"x"}`))
+		if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != wait {
+			t.Errorf("got %d, Retry-After %q, want 429 and %s", resp.StatusCode, resp.Header.Get("Retry-After"), wait)
+		}
+	}
+	exhaust()
+	leave := fill()
+	refused("other.example.com", "300")
+	refused(testHost, "10")
+	if status, body := h.login(testHost, h.password); status != 429 {
+		t.Errorf("nobody knows yet that this password is right: got %d %v", status, body)
+	}
+	leave()
+	refused("other.example.com", "300")
+	if status, body := h.login(testHost, "wrong"); status != 401 {
+		t.Errorf("wrong, in the slow lane: got %d %v", status, body)
+	}
+	if status, body := h.login(testHost, h.password); status != 200 {
+		t.Errorf("right, in the slow lane: got %d %v", status, body)
+	}
+	fill()
+	for range 3 {
+		if status, body := h.login(testHost, h.password); status != 200 {
+			t.Errorf("a password that was right before: got %d %v", status, body)
+		}
+	}
+	if status, body := h.login("other.example.com", h.password); status != 401 {
+		t.Errorf("under another name: got %d %v", status, body)
+	}
+	refused(testHost, "10")
+	old := h.password
+	var err error
+	if h.password, err = SetPassword(h.server.passwordFile); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := h.login(testHost, old); status != 429 {
+		t.Errorf("the password before: got %d %v", status, body)
+	}
+	if _, ok := h.server.logins.take(loginKey{netip.MustParsePrefix("192.0.2.1/32"), true}, h.clock()); !ok {
 		t.Error("another address is refused too")
 	}
 	h.advance(loginWindow)
@@ -221,17 +281,47 @@ func TestLoginsAreLimited(t *testing.T) {
 func TestLoginLimitIsBounded(t *testing.T) {
 	t.Parallel()
 	var l loginLimit
-	now := time.Now()
 	refused := 0
-	for i := range 3 * loginAddresses {
-		addr := "[2001:db8:" + string("0123456789abcdef"[i>>12&15]) + ":" + string("0123456789abcdef"[i>>8&15]) + string("0123456789abcdef"[i>>4&15]) + string("0123456789abcdef"[i&15]) + "::1]:9"
-		if _, ok := l.take(&http.Request{RemoteAddr: addr}, now); !ok {
+	now := time.Now()
+	for i := range 3 * loginsOfAll {
+		addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		if _, ok := l.take(loginKey{netip.PrefixFrom(addr, 32), true}, now); !ok {
 			refused++
 		}
 	}
-	if len(l.counts) > loginAddresses+1 || refused == 0 {
-		t.Errorf("%d addresses are kept, %d attempts refused", len(l.counts), refused)
+	if len(l.counts) != loginsOfAll || refused != 2*loginsOfAll {
+		t.Errorf("%d are told apart, %d attempts refused", len(l.counts), refused)
 	}
+}
+
+// The slow lane lets one after the other through, and keeps nobody waiting long.
+func TestSlowLane(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLane()
+		begun := time.Now()
+		var through atomic.Int32
+		var all sync.WaitGroup
+		for i := range 4 * slowWaiting {
+			client := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 32)
+			all.Go(func() {
+				leave, ok := l.enter(t.Context(), client)
+				if ok {
+					through.Add(1)
+					leave()
+				}
+			})
+		}
+		all.Wait()
+		if n, took := through.Load(), time.Since(begun); n != slowWaiting || took != slowWaiting*slowPause || took >= hashWait {
+			t.Errorf("%d came through in %v", n, took)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, ok := l.enter(gone, netip.Prefix{}); ok || l.places.Taken() != 0 || len(l.turn) != 0 {
+			t.Errorf("who has left: %v, and %d places are taken", ok, l.places.Taken())
+		}
+	})
 }
 
 // indigo's client logs in, refreshes a session that expired, and goes on.
