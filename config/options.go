@@ -148,8 +148,9 @@ type Announce struct {
 	Langs []string `option:"langs"`
 
 	// AnonymousPushes accepts that anyone who reaches this registry can make the
-	// account post. Needed when the registry has no `auth:` and is not on a
-	// loopback address. Default false.
+	// account post. Needed when the registry has no `auth:` and others than this
+	// machine reach it: at its address, or through a proxy that leads to
+	// hold.hostname. Default false.
 	AnonymousPushes bool `option:"anonymous_pushes"`
 }
 

@@ -20,7 +20,7 @@ func TestReadme(t *testing.T) {
 	for i, part := range strings.Split(string(readme), "```yaml\n")[1:] {
 		section, _, _ := strings.Cut(part, "```")
 		all += section
-		file := "version: 0.1\nstorage: inmemory\nhttp: {addr: 127.0.0.1:5000}\n" + section
+		file := "version: 0.1\nstorage: inmemory\nhttp: {addr: 127.0.0.1:5000}\nauth: {htpasswd: {realm: r, path: /p}}\n" + section
 		parsed, err := configuration.Parse(strings.NewReader(file))
 		if err != nil {
 			t.Fatalf("section %d: %v", i, err)

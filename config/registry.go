@@ -74,8 +74,14 @@ func (o *Options) beside(c *configuration.Configuration, m *mistakes) {
 		m.add("options.http.addr", fmt.Sprintf("%s is where the registry itself listens; leave it out to share that port", o.HTTP.Addr))
 	}
 	if o.Announce != nil && !o.Announce.AnonymousPushes && anonymous(c) {
-		m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, because the registry has no auth that asks who they are; "+
-			"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true", listens(c)))
+		switch {
+		case !local(c):
+			m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, because the registry has no auth that asks who they are; "+
+				"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true", listens(c)))
+		case o.proxied():
+			m.add("options.announce", fmt.Sprintf("whoever the proxy in front of %s lets through could make this account post, because the registry has no auth that asks who they are, and %s is reached from outside; "+
+				"add auth, or accept it, or say that the proxy asks, with announce.anonymous_pushes: true", listens(c), o.Hold.Hostname))
+		}
 	}
 
 	if c.HTTP.DrainTimeout == 0 {
@@ -87,20 +93,36 @@ func (o *Options) beside(c *configuration.Configuration, m *mistakes) {
 	if o.Hold != nil && c.HTTP.TLS.LetsEncrypt.CacheFile != "" && !slices.Contains(c.HTTP.TLS.LetsEncrypt.Hosts, o.Hold.Hostname) {
 		o.warn(fmt.Sprintf("http.tls.letsencrypt.hosts does not have %s, the hold's hostname; the network cannot reach it unless something in front answers for it", o.Hold.Hostname))
 	}
+	plain := o.HTTP.Addr != "" || c.HTTP.TLS.Certificate == "" && c.HTTP.TLS.LetsEncrypt.CacheFile == ""
+	if o.Hold != nil && !o.Hold.local() && plain && o.HTTP.ClientHeader == "" {
+		o.warn(fmt.Sprintf("%s is reached over https and served without TLS here, so there is a proxy in front, and all who come through it share what one client gets; "+
+			`set http.client_header to the header in which it writes the client's address, such as "X-Forwarded-For"`, o.Hold.Hostname))
+	}
 	if c.HTTP.Debug.Addr != "" && len(c.Redis.Options.Addrs) > 0 && !loopback(c.HTTP.Debug.Addr) {
 		o.warn(fmt.Sprintf("http.debug.addr %s can be reached from outside, and /debug/vars shows the whole configuration there, the Redis password too", c.HTTP.Debug.Addr))
 	}
 }
 
-// anonymous says whether somebody else than this machine's users can push
-// without showing who they are.
+// anonymous says whether whoever reaches the registry can push without showing
+// who they are.
 func anonymous(c *configuration.Configuration) bool {
 	guarded := c.Auth.Type() != "" && c.Auth.Type() != "silly" // which lets everybody in
-	if guarded || c.Proxy.RemoteURL != "" || c.HTTP.Net == "unix" || loopback(c.HTTP.Addr) {
+	if guarded || c.Proxy.RemoteURL != "" {
 		return false
 	}
 	mode := c.HTTP.TLS.ClientAuth
 	return len(c.HTTP.TLS.ClientCAs) == 0 || (mode != "" && mode != configuration.ClientAuthRequireAndVerifyClientCert)
+}
+
+// local says whether only this machine reaches the registry itself.
+func local(c *configuration.Configuration) bool {
+	return c.HTTP.Net == "unix" || loopback(c.HTTP.Addr)
+}
+
+// proxied says whether others reach a registry that is local: the account has a
+// name in the network and is on the registry's port, so a proxy leads there.
+func (o *Options) proxied() bool {
+	return o.Hold != nil && !o.Hold.local() && o.HTTP.Addr == ""
 }
 
 func listens(c *configuration.Configuration) string {

@@ -77,6 +77,9 @@ func TestAnonymousAnnounce(t *testing.T) {
 	t.Parallel()
 	const who = " could make this account post, because the registry has no auth that asks who they are; " +
 		"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true"
+	const proxy = " lets through could make this account post, because the registry has no auth that asks who they are, and registry.example.com is reached from outside; " +
+		"add auth, or accept it, or say that the proxy asks, with announce.anonymous_pushes: true"
+	const public = "{}\nhold: {hostname: registry.example.com}"
 	for _, tc := range []struct{ name, more, announce, want string }{
 		{"loopback", "http: {addr: \"127.0.0.1:5000\"}", "{}", ""},
 		{"loopback by name", "http: {addr: \"localhost:5000\"}", "{}", ""},
@@ -92,10 +95,19 @@ func TestAnonymousAnnounce(t *testing.T) {
 		{"client certificates", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", "{}", ""},
 		{"certificates if they like", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca], clientauth: verify-client-cert-if-given}}", "{}", "anyone who reaches :5000" + who},
 		{"a cache takes no pushes", "http: {addr: \":5000\"}\nproxy: {remoteurl: \"https://example.com\"}", "{}", ""},
+		{"behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", public, "whoever the proxy in front of 127.0.0.1:5000" + proxy},
+		{"a socket behind a proxy", "http: {net: unix, addr: /run/registry}", public, "whoever the proxy in front of /run/registry" + proxy},
+		{"accepted behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", "{anonymous_pushes: true}\nhold: {hostname: registry.example.com}", ""},
+		{"auth behind a proxy", "http: {addr: \"127.0.0.1:5000\"}\nauth: {htpasswd: {realm: r, path: /p}}", public, ""},
+		{"the account elsewhere", "http: {addr: \"127.0.0.1:5000\"}", public + "\nhttp: {addr: \":5080\"}", ""},
+		{"certificates behind a proxy", "http: {addr: \"127.0.0.1:5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", public, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := registry(t, "data: /d\nhold: {hostname: localhost}\nannounce: "+tc.announce, tc.more)
+			if !strings.Contains(tc.announce, "hold:") {
+				tc.announce += "\nhold: {hostname: localhost}"
+			}
+			c := registry(t, "data: /d\nannounce: "+tc.announce, tc.more)
 			_, _, err := FromRegistry(c)
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || err.Error() != "options.announce: "+tc.want) {
 				t.Errorf("got  %v\nwant %s", err, tc.want)
@@ -106,24 +118,29 @@ func TestAnonymousAnnounce(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	t.Parallel()
-	const hold = "data: /d\npublic: [\"**\"]\nhold: {hostname: registry.example.com}"
+	const header = "\nhttp: {client_header: X-Forwarded-For}"
+	const hold = "data: /d\npublic: [\"**\"]\nhold: {hostname: registry.example.com}" + header
 	for _, tc := range []struct {
 		name, options, more string
 		want                []string // beginnings
 	}{
 		{"nothing to say", hold, "", nil},
 		{"counting only", "data: /d", "", nil},
-		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}", "", []string{"public is empty: nothing will be published"}},
+		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}" + header, "", []string{"public is empty: nothing will be published"}},
 		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which is every repository without a slash`}},
 		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for trying things out"}},
-		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}", "", []string{"hold.hostname ends in a name that the public network does not use"}},
-		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com"), "", []string{"hold.moved_to says that the account is at https://pds.example.com: nothing more is published from here"}},
-		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com"), "", []string{"public is empty: nothing will be published"}},
+		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}" + header, "", []string{"hold.hostname ends in a name that the public network does not use"}},
+		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"hold.moved_to says that the account is at https://pds.example.com: nothing more is published from here"}},
+		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"public is empty: nothing will be published"}},
 		{"dies at once", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
 		{"a cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
 		{"another certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",
 			[]string{"http.tls.letsencrypt.hosts does not have registry.example.com"}},
 		{"its certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [registry.example.com]}}}", nil},
+		{"a proxy that names no clients", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "", []string{"registry.example.com is reached over https and served without TLS here"}},
+		{"the same on a listener of its own", "data: /d\npublic: [a]\nhttp: {addr: \":5080\"}\nhold: {hostname: registry.example.com}",
+			"http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", []string{"registry.example.com is reached over https"}},
+		{"TLS here", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", nil},
 		{"shows its passwords", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \":5001\"}}",
 			[]string{"http.debug.addr :5001 can be reached from outside"}},
 		{"shows them to itself", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \"localhost:5001\"}}", nil},
@@ -149,7 +166,7 @@ func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"DATA": "/e", "ENABLED": "true", "PUBLIC": `["oss/**", team]`,
 		"HOLD_HOSTNAME": "registry.example.com", "HOLD_KEY_FILE": "/k", "HOLD_RESERVE": "2GiB", "HOLD_LOGIN": "true",
-		"ANNOUNCE": "{}", "REDIS": "inherit", "JOURNAL_LIMIT": "2GB",
+		"ANNOUNCE": "{anonymous_pushes: true}", "REDIS": "inherit", "JOURNAL_LIMIT": "2GB",
 		"COUNT_IGNORE_ACTORS": "mirror",
 	} {
 		t.Setenv(at+name, value)

@@ -95,7 +95,7 @@ func TestConfigCheck(t *testing.T) {
 				"anyone who can push can make the account post", "summed in Redis at redis:6379", `requests of "mirror"`, "the account on :5080"}},
 		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,
 			[]string{"wait while less than 5GiB of disk space is free", "no writes while less than 2GiB is free (hold.reserve)"}},
-		{"version tags", hold + "announce: {}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; not pushes older than 1h"}},
+		{"version tags", hold + "announce: {anonymous_pushes: true}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; not pushes older than 1h"}},
 		{"the environment", hold, []string{"REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_PUBLIC=[team/app]"}, 0, []string{`repositories that match "team/app"`}},
 		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: nothing will be published"}},
 		{"a key twice", "data: ./data\ndata: ./other", nil, 0, []string{"./other;", "warning: a key stands twice, and the registry takes the last: line 9"}},
