@@ -16,6 +16,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
@@ -33,7 +34,9 @@ type issuer struct {
 	document *url.URL
 	client   *http.Client
 
-	mu     sync.Mutex // held while the document is fetched: one look at a time
+	looks singleflight.Group // one look at a time, for all who need it
+
+	mu     sync.Mutex // of what is known
 	key    atcrypto.PublicKey
 	seen   time.Time // when it was
 	err    error     // of a look after that
@@ -97,8 +100,35 @@ func (i *issuer) verify(ctx context.Context, t *serviceToken, now time.Time) err
 	return nil
 }
 
-// signingKey is the one in the issuer's document, at most as old as given.
+// signingKey is the one in the issuer's document, at most as old as given. Only
+// those wait for the document who need it, and no longer than they want.
 func (i *issuer) signingKey(ctx context.Context, now time.Time, age time.Duration) (atcrypto.PublicKey, error) {
+	if key, err := i.known(now, age); key != nil || err != nil {
+		return key, err
+	}
+	result := i.looks.DoChan("", func() (any, error) {
+		if key, err := i.known(now, age); key != nil || err != nil { // another look has just ended
+			return key, err
+		}
+		// One caller that leaves must not make it fail for those who wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), identityTimeout)
+		defer cancel()
+		key, err := i.look(ctx)
+		i.note(key, err, now)
+		return key, err
+	})
+	select {
+	case r := <-result:
+		key, _ := r.Val.(atcrypto.PublicKey)
+		return key, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// known is the key, or the error of the last look, as long as no other look is
+// due; neither if one is.
+func (i *issuer) known(now time.Time, age time.Duration) (atcrypto.PublicKey, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.key != nil && now.Sub(i.seen) < age {
@@ -107,16 +137,17 @@ func (i *issuer) signingKey(ctx context.Context, now time.Time, age time.Duratio
 	if i.err != nil && now.Sub(i.failed) < keyRetry {
 		return nil, i.err
 	}
-	// One caller that leaves must not make it fail for those who wait.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), identityTimeout)
-	defer cancel()
-	key, err := i.look(ctx)
+	return nil, nil
+}
+
+func (i *issuer) note(key atcrypto.PublicKey, err error, now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if err != nil {
 		i.err, i.failed = err, now
-		return nil, err
+		return
 	}
 	i.key, i.seen, i.err = key, now, nil
-	return key, nil
 }
 
 // look fetches the document. That it can't be had now is our trouble, that it

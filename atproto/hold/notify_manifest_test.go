@@ -372,6 +372,49 @@ func TestCallersKey(t *testing.T) {
 	}
 }
 
+// A DID host that is slow delays those who need its answer, and no others: not
+// those whose token is of the key that is known, nor those who leave.
+func TestSlowDocument(t *testing.T) {
+	t.Parallel()
+	h, _, reg := listening(t)
+	h.access = reg.sign(h, nil)
+	h.want("POST", notify, notice(), 200, "", "")
+	h.advance(keyAgain)
+	slow := &slowHost{asked: make(chan struct{}), release: make(chan struct{})}
+	from := h.server.callers[registryDID]
+	from.client.Transport = slow
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := from.signingKey(t.Context(), h.clock(), keyAgain)
+		waiting <- err
+	}()
+	<-slow.asked
+	h.access = reg.sign(h, nil)
+	h.want("POST", notify, notice(), 200, "", "")
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := from.signingKey(left, h.clock(), keyAgain); !errors.Is(err, context.Canceled) {
+		t.Errorf("who leaves gets %v", err)
+	}
+	close(slow.release)
+	if err := <-waiting; err == nil || !strings.Contains(err.Error(), "slow at last") {
+		t.Errorf("the answer came too early: %v", err)
+	}
+}
+
+// slowHost answers one request, when it is let.
+type slowHost struct{ asked, release chan struct{} }
+
+func (s *slowHost) RoundTrip(r *http.Request) (*http.Response, error) {
+	close(s.asked)
+	select {
+	case <-s.release:
+		return nil, errors.New("slow at last")
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
 func TestCallersDocuments(t *testing.T) {
 	t.Parallel()
 	const plc = "https://plc.example.com"
