@@ -14,12 +14,17 @@ import (
 	"time"
 )
 
+// globalUnicast is all of IPv6 that IANA gives to networks. What is outside has a
+// special meaning, in many forms an IPv4 address inside: ::/96, ::ffff:0:0:0/96,
+// 64:ff9b::/96.
+var globalUnicast = netip.MustParsePrefix("2000::/3")
+
 // notPublic are the ranges that look global and are not, by IANA's registries
 // of special-purpose addresses, and those that lead to an IPv4 address inside.
 var notPublic = prefixes(
 	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
 	"198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-	"64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
+	"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -32,12 +37,12 @@ func prefixes(texts ...string) []netip.Prefix {
 
 // Public says whether an address may be anybody's on the internet.
 func Public(addr netip.Addr) bool {
-	addr = addr.Unmap()
-	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
+	addr = addr.Unmap().WithZone("")
+	if !addr.IsGlobalUnicast() || addr.IsPrivate() || addr.Is6() && !globalUnicast.Contains(addr) {
 		return false
 	}
 	for _, p := range notPublic {
-		if p.Contains(addr.WithZone("")) {
+		if p.Contains(addr) {
 			return false
 		}
 	}
