@@ -11,17 +11,71 @@ import (
 
 // Visible says whether a repository may be seen: whether `public:` has a glob
 // for it. Nothing else decides this. "oss/**" is everything below oss/, and not
-// a repository that is itself called oss.
+// a repository that is itself called oss, also as one of several in braces.
 func (o *Options) Visible(repository string) bool {
 	for _, glob := range o.Public {
-		if below, ok := strings.CutSuffix(glob, "/**"); ok {
-			glob = below + "/**/*"
-		}
-		if ok, err := doublestar.Match(glob, repository); err == nil && ok {
-			return true
+		for _, glob := range alternatives(glob) {
+			if below, ok := strings.CutSuffix(glob, "/**"); ok {
+				glob = below + "/**/*"
+			}
+			if ok, err := doublestar.Match(glob, repository); err == nil && ok {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// maxAlternatives is how many globs without braces one with braces may stand
+// for: each is matched when somebody asks for a repository.
+const maxAlternatives = 256
+
+// alternatives are the globs without braces that a valid glob stands for; no
+// more than one above maxAlternatives.
+func alternatives(glob string) []string {
+	begin, end, commas := braces(glob)
+	if begin < 0 {
+		return []string{glob}
+	}
+	var all []string
+	from := begin + 1
+	for _, to := range append(commas, end) {
+		for _, one := range alternatives(glob[:begin] + glob[from:to] + glob[end+1:]) {
+			if all = append(all, one); len(all) > maxAlternatives {
+				return all
+			}
+		}
+		from = to + 1
+	}
+	return all
+}
+
+// braces finds the first pair of braces, and the commas between its
+// alternatives; begin is -1 if there is none.
+func braces(glob string) (begin, end int, commas []int) {
+	begin = -1
+	depth, class := 0, false
+	for i := 0; i < len(glob); i++ {
+		switch c := glob[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '{':
+			if depth++; depth == 1 {
+				begin = i
+			}
+		case c == ',' && depth == 1:
+			commas = append(commas, i)
+		case c == '}' && depth > 0:
+			if depth--; depth == 0 {
+				return begin, i, commas
+			}
+		}
+	}
+	return -1, 0, nil
 }
 
 // versionTag is three numbers, with or without a v. Pre-releases and variants
@@ -68,6 +122,8 @@ func checkRepositories(glob string) error {
 		glob = below
 	}
 	switch {
+	case len(alternatives(glob)) > maxAlternatives:
+		return fmt.Errorf("%q stands for more than %d globs; write it in several, or with * in place of braces", glob, maxAlternatives)
 	case strings.HasPrefix(glob, "/"):
 		return fmt.Errorf("%q begins with a slash, which no repository does", glob)
 	case strings.HasSuffix(glob, "/"):
