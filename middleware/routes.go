@@ -11,6 +11,7 @@ import (
 	"github.com/felixge/httpsnoop"
 	gorilla "github.com/gorilla/handlers"
 
+	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 	"github.com/tidings-dev/tidings/internal/paced"
 )
@@ -27,7 +28,7 @@ const (
 	bodyTimeout = 30 * time.Second
 	// maxBody is the outermost limit of a request body in bytes; what serves
 	// a route has narrower ones.
-	maxBody = 8 << 20
+	maxBody = hold.MaxBody
 )
 
 // mount serves a path of ours: a subtree if it ends in a slash, else exactly

@@ -8,6 +8,9 @@ import (
 
 const defaultImportLimit = 256 << 20
 
+// MaxBody is the largest request body in bytes that any method takes.
+const MaxBody = defaultImportLimit
+
 // importRepo is com.atproto.repo.importRepo: the repository becomes what the
 // CAR has.
 func (s *Server) importRepo(c *call) (any, error) {

@@ -1,0 +1,81 @@
+package middleware
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/distribution/distribution/v3/configuration"
+
+	"github.com/tidings-dev/tidings/atproto/hold"
+)
+
+// A repository of many megabytes passes through everything that stands around
+// our routes, out and in again.
+func TestImportOfManyMegabytes(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	did, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := hold.SetPassword(filepath.Join(data, "hold.password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := quiet("")
+	config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
+		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB", "login": true},
+	}}}}
+	h, err := OpenHold(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(t.Context())
+	server := httptest.NewServer(h.Routes())
+	defer server.Close()
+	access := ""
+	call := func(verb, method, contentType string, body []byte) []byte {
+		t.Helper()
+		r, err := http.NewRequest(verb, server.URL+"/xrpc/"+method, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", contentType)
+		if access != "" {
+			r.Header.Set("Authorization", "Bearer "+access)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d %.200s %v", method, resp.StatusCode, answer, err)
+		}
+		return answer
+	}
+	var session struct{ AccessJWT string }
+	login := call("POST", "com.atproto.server.createSession", "application/json", fmt.Appendf(nil, `{"identifier":%q,"password":%q}`, did, password))
+	if err := json.Unmarshal(login, &session); err != nil {
+		t.Fatal(err)
+	}
+	access = session.AccessJWT
+	for i := range 10 {
+		call("POST", "com.atproto.repo.createRecord", "application/json", fmt.Appendf(nil,
+			`{"repo":%q,"collection":"com.example.note","rkey":"n%d","record":{"$type":"com.example.note","text":"%d %s"}}`, did, i, i, strings.Repeat("x", 900_000)))
+	}
+	car := call("GET", "com.atproto.sync.getRepo?did="+url.QueryEscape(did), "", nil)
+	if len(car) <= 8<<20 {
+		t.Fatalf("the repository has %d bytes", len(car))
+	}
+	call("POST", "com.atproto.repo.importRepo", "application/vnd.ipld.car", car)
+}
