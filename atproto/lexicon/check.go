@@ -146,9 +146,10 @@ func checkString(def lexicon.SchemaString, value any, path string) error {
 		}
 	}
 	if def.Format != nil {
-		if wellFormed, ok := formats[*def.Format]; ok && wellFormed(text) {
-			def.Format = nil // ours to change, and done
+		if err := CheckFormat(*def.Format, text); err != nil {
+			return at(path, err)
 		}
+		def.Format = nil // ours to change, and done
 	}
 	return at(path, def.Validate(text, 0))
 }

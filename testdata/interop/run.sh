@@ -11,6 +11,9 @@ server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 
 (cd testdata/interop && npm ci --ignore-scripts --no-audit --no-fund >"$work/npm.log" 2>&1) || { cat "$work/npm.log"; exit 1; }
+# What has a string format, by the reference's validators and by ours.
+(cd testdata/interop && node formats.mjs ../../atproto/lexicon/testdata "$work/formats")
+REFERENCE_FORMATS=$work/formats go test -count=1 -run TestFormats ./atproto/lexicon
 go build -o "$work/tidings" ./cmd/tidings
 go build -o "$work/crane" github.com/google/go-containerregistry/cmd/crane
 
