@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/rivo/uniseg"
 
 	"github.com/tidings-dev/tidings/atproto/crawl"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // check looks at what was read, alone; FromRegistry looks at it beside the
@@ -187,7 +187,7 @@ func checkDID(did string) error {
 }
 
 func atMost(text string, graphemes, bytes int) error {
-	if n := uniseg.GraphemeClusterCount(text); n > graphemes {
+	if n := lexicon.Graphemes(text); n > graphemes {
 		return fmt.Errorf("has %d characters, and a profile takes at most %d", n, graphemes)
 	}
 	if len(text) > bytes {

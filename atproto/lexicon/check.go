@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/bluesky-social/indigo/atproto/lexicon"
-	"github.com/rivo/uniseg"
 )
 
 // indigo parses schemas and checks single values. Going through objects,
@@ -141,15 +140,21 @@ func checkString(def lexicon.SchemaString, value any, path string) error {
 		return fmt.Errorf("string too big (maximum %d, got %d) at %s", *def.MaxLength, len(text), path)
 	}
 	if def.MaxGraphemes != nil && len(text) > *def.MaxGraphemes {
-		if n := uniseg.GraphemeClusterCount(text); n > *def.MaxGraphemes {
+		if n := Graphemes(text); n > *def.MaxGraphemes {
 			return fmt.Errorf("grapheme too big (maximum %d, got %d) at %s", *def.MaxGraphemes, n, path)
 		}
 	}
+	if def.MinGraphemes != nil {
+		if n := Graphemes(text); n < *def.MinGraphemes {
+			return fmt.Errorf("grapheme too small (minimum %d, got %d) at %s", *def.MinGraphemes, n, path)
+		}
+	}
+	def.MaxGraphemes, def.MinGraphemes = nil, nil // ours to change, and done
 	if def.Format != nil {
 		if err := CheckFormat(*def.Format, text); err != nil {
 			return at(path, err)
 		}
-		def.Format = nil // ours to change, and done
+		def.Format = nil
 	}
 	return at(path, def.Validate(text, 0))
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/rivo/uniseg"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // Limits of app.bsky.feed.post and app.bsky.richtext.facet.
@@ -45,7 +45,7 @@ func (b *Builder) Link(text, uri string) {
 // without its "#".
 func (b *Builder) Tag(tag string) {
 	tag = strings.ToValidUTF8(strings.TrimPrefix(tag, "#"), "\uFFFD")
-	if tag == "" || len(tag) > maxTagBytes || uniseg.GraphemeClusterCount(tag) > maxTagGraphemes {
+	if tag == "" || len(tag) > maxTagBytes || lexicon.Graphemes(tag) > maxTagGraphemes {
 		b.fail(fmt.Errorf("hashtag %q: want 1 to %d characters", tag, maxTagGraphemes))
 		return
 	}
@@ -68,7 +68,7 @@ func (b *Builder) Err() error { return b.err }
 // Fits tells whether the text is within the limits of a post.
 func (b *Builder) Fits() bool {
 	text := b.text.String()
-	return len(text) <= maxBytes && uniseg.GraphemeClusterCount(text) <= maxGraphemes
+	return len(text) <= maxBytes && lexicon.Graphemes(text) <= maxGraphemes
 }
 
 func (b *Builder) facet(text string, feature map[string]any) {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/lexicon"
-	"github.com/rivo/uniseg"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -391,7 +390,7 @@ func check(t *testing.T, record map[string]any, link string) {
 	t.Helper()
 	validate(t, record)
 	text := record["text"].(string)
-	if n := uniseg.GraphemeClusterCount(text); n > 300 || len(text) > 3000 || !utf8.ValidString(text) {
+	if n := graphemes(text); n > 300 || len(text) > 3000 || !utf8.ValidString(text) {
 		t.Errorf("got %d graphemes in %d bytes (valid UTF-8: %v): %q", n, len(text), utf8.ValidString(text), text)
 	}
 	if n := strings.Count(text, "\n"); n > 3 {

@@ -4,7 +4,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rivo/uniseg"
+	uax29 "github.com/clipperhouse/uax29/v2/graphemes"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // write makes the default text:
@@ -85,16 +87,16 @@ func middle(s string, n int) string {
 	head := (n - 1) / 2
 	tail := total - (n - 1 - head)
 	var out strings.Builder
-	g := uniseg.NewGraphemes(s)
+	g := uax29.FromString(s)
 	for i := 0; g.Next(); i++ {
 		if i == head {
 			out.WriteString("…")
 		}
 		if i < head || i >= tail {
-			out.WriteString(g.Str())
+			out.WriteString(g.Value())
 		}
 	}
 	return out.String()
 }
 
-func graphemes(s string) int { return uniseg.GraphemeClusterCount(s) }
+func graphemes(s string) int { return lexicon.Graphemes(s) }
