@@ -2,6 +2,7 @@ package hold
 
 import (
 	"errors"
+	"io"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -24,7 +25,7 @@ func (s *Server) importRepo(c *call) (any, error) {
 	if mediaType != "application/vnd.ipld.car" {
 		return nil, invalidRequest("Wrong request encoding (Content-Type): %.80s", mediaType)
 	}
-	err = s.receive(c, s.importLimit, func(body *pacedReader) error {
+	err = s.receive(c, s.importLimit, func(body io.Reader) error {
 		_, err := s.repo.Import(c.Context(), body, s.importLimit)
 		return err
 	})

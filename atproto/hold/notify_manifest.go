@@ -33,7 +33,7 @@ var errNotRecorded = &Error{http.StatusServiceUnavailable, "ServiceUnavailable",
 // notifyManifest is io.atcr.hold.notifyManifest: another registry tells that a
 // manifest was pushed to it or pulled from it.
 func (s *Server) notifyManifest(c *call) (any, error) {
-	in, err := lexicon.ReadNotifyManifest(c.body)
+	in, err := lexicon.ReadNotifyManifest(c.input)
 	if err != nil {
 		return nil, invalidRequest("Input/%v", err)
 	}
@@ -47,7 +47,7 @@ func (s *Server) notifyManifest(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.input, c.body = nil, nil // the answer may wait, and these may be large
+	c.input = nil // the answer may wait, and this may be large
 	out, err := s.notices.Notify(c.Context(), Notice{in, c.caller.did, c.caller.token, key})
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {

@@ -16,7 +16,6 @@ type pacedReader struct {
 	control *http.ResponseController
 	pause   time.Duration
 	until   time.Time
-	err     error // what ended it, unless its end
 }
 
 func newPacedReader(w http.ResponseWriter, body io.Reader, pause time.Duration) *pacedReader {
@@ -29,11 +28,7 @@ func (r *pacedReader) Read(b []byte) (int, error) {
 		deadline = r.until
 	}
 	_ = r.control.SetReadDeadline(deadline) // not every reader can
-	n, err := r.body.Read(b)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
+	return r.body.Read(b)
 }
 
 // done lifts the limit: from here on it would end the handler.

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"errors"
+	"io"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -20,7 +21,7 @@ func (s *Server) uploadBlob(c *call) (any, error) {
 		return nil, err
 	}
 	var blob repo.Blob
-	err = s.receive(c, s.blobLimit, func(body *pacedReader) (err error) {
+	err = s.receive(c, s.blobLimit, func(body io.Reader) (err error) {
 		blob, err = s.repo.Upload(c.Context(), body, s.blobLimit, func(head []byte) string {
 			if known := sniff(head); known != "" {
 				return known

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -35,7 +36,6 @@ type call struct {
 	nsid   string
 	params map[string]any
 	input  map[string]any // of a procedure that has a body
-	body   []byte         // the same as it came
 	most   int64          // bytes of it that are read; 0: maxBody
 	reply  http.Header    // the answer's
 	writer http.ResponseWriter
@@ -58,6 +58,7 @@ func (s *Server) xrpc(w http.ResponseWriter, r *http.Request, nsid string) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	nsid = strings.TrimSuffix(nsid, "/") // as the reference server does
 	if nsid == "_health" {
 		s.health(w, r)
 		return
@@ -166,7 +167,8 @@ func (c *call) readParams() (err error) {
 }
 
 // readInput reads the body of a procedure that takes one, within its limits of
-// size and time. One that takes none leaves it unread.
+// size, also of what is compressed in it, and time. One that takes none leaves it
+// unread.
 func (c *call) readInput(w http.ResponseWriter) error {
 	if !lexicon.HasInput(c.nsid) {
 		return nil
@@ -179,27 +181,22 @@ func (c *call) readInput(w http.ResponseWriter) error {
 		return errTooLarge
 	}
 	body := bytes.NewBuffer(make([]byte, 0, max(0, c.ContentLength)+bytes.MinRead))
-	_, err := body.ReadFrom(http.MaxBytesReader(w, c.Body, most))
-	raw := body.Bytes()
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return errTooLarge
-	case err != nil:
-		return invalidRequest("the request body ended too early or took too long")
+	if err := c.readBody(body, most); err != nil {
+		return err
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // from here on it would end the handler
+	raw := bytes.TrimPrefix(body.Bytes(), []byte("\ufeff"))        // a byte order mark, which some clients send
 	if len(raw) == 0 {
 		raw = []byte("{}")
 	}
-	c.body = raw
-	c.input, err = lexicon.Input(c.nsid, raw)
+	input, err := lexicon.Input(c.nsid, raw)
 	if errors.Is(err, lexicon.ErrSyntax) {
 		return &Error{http.StatusBadRequest, "SyntaxError", err.Error()}
 	}
 	if err != nil {
 		return invalidRequest("Input/%v", err)
 	}
+	c.input = input
 	return nil
 }
 
@@ -210,9 +207,6 @@ func (c *call) checkEncoding() error {
 	}
 	if mediaType, _, err := mime.ParseMediaType(given); err != nil || mediaType != "application/json" {
 		return invalidRequest("Wrong request encoding (Content-Type): %.80s", given)
-	}
-	if encoding := c.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return invalidRequest("Wrong request encoding (Content-Encoding): %.80s", encoding)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package lexicon
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+
+	jsonexact "github.com/go-json-experiment/json"
 )
 
 // Operations of io.atcr.hold.notifyManifest. An empty operation is a push.
@@ -30,24 +32,20 @@ type NotifyManifestInput struct {
 	Manifest       ManifestInfo `json:"manifest"`
 }
 
-// ReadNotifyManifest reads an input. Members that are not known here are left
-// out, and what is kept is what was held against the schema: to encoding/json
-// "Tag" is a tag as well.
-func ReadNotifyManifest(raw []byte) (NotifyManifestInput, error) {
-	var in NotifyManifestInput
-	err := json.Unmarshal(raw, &in)
-	var other *json.UnmarshalTypeError
-	if errors.As(err, &other) {
-		return in, fmt.Errorf("expected no %s at $.%s", other.Value, other.Field)
-	}
-	if err != nil {
-		return in, fmt.Errorf("%w: %w", ErrSyntax, err)
-	}
-	kept, err := json.Marshal(in)
+// ReadNotifyManifest reads an input as Input gives it. Members that are not
+// known here are left out.
+func ReadNotifyManifest(input map[string]any) (in NotifyManifestInput, err error) {
+	raw, err := appendJSON(nil, input)
 	if err != nil {
 		return in, err
 	}
-	return in, ValidateInput(NSIDNotifyManifest, kept)
+	// Not by encoding/json, to which "Tag" is a tag as well, though it was not
+	// held against the schema.
+	err = jsonexact.Unmarshal(raw, &in)
+	if other, ok := errors.AsType[*jsonexact.SemanticError](err); ok {
+		return in, fmt.Errorf("expected another type at $%s", strings.ReplaceAll(string(other.JSONPointer), "/", "."))
+	}
+	return in, err
 }
 
 // NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. The

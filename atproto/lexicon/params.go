@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/bluesky-social/indigo/atproto/lexicon"
@@ -13,7 +14,8 @@ var errManyValues = errors.New("given more than once")
 
 // Params reads the query string of a method and holds it against its schema:
 // bool, int64, string or []any by name, defaults filled in. Names the schema
-// does not have are left out.
+// does not have are left out. An empty value is an absent one, as at the
+// reference implementation: generated clients send those they have no value for.
 func Params(nsid string, query url.Values) (map[string]any, error) {
 	params, err := paramsOf(nsid)
 	if err != nil || params == nil {
@@ -21,7 +23,7 @@ func Params(nsid string, query url.Values) (map[string]any, error) {
 	}
 	values := map[string]any{}
 	for name, def := range params.Properties {
-		value, err := param(def.Inner, query[name])
+		value, err := param(def.Inner, nonEmpty(query[name]))
 		if err != nil {
 			return nil, fmt.Errorf("%w at $.%s", err, name)
 		}
@@ -39,6 +41,10 @@ func Params(nsid string, query url.Values) (map[string]any, error) {
 		}
 	}
 	return values, nil
+}
+
+func nonEmpty(values []string) []string {
+	return slices.DeleteFunc(slices.Clone(values), func(value string) bool { return value == "" })
 }
 
 func paramsOf(nsid string) (*lexicon.SchemaParams, error) {
