@@ -26,6 +26,7 @@ func invalidRequest(format string, args ...any) *Error {
 var (
 	errInternal    = &Error{http.StatusInternalServerError, "InternalServerError", "Internal Server Error"}
 	errTooLarge    = &Error{http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "request entity too large"}
+	errLongQuery   = &Error{http.StatusRequestURITooLong, "URITooLong", "the query is too long"}
 	errAuthMissing = &Error{http.StatusUnauthorized, "AuthMissing", "Authentication Required"}
 	errNoLogins    = &Error{http.StatusUnauthorized, "AuthenticationRequired", "this hold takes no logins; its operator allows them with hold.login: true"}
 )

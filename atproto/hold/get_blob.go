@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -33,7 +34,9 @@ func (s *Server) getBlob(c *call) (any, error) {
 			return noBlob(err)
 		}
 		defer content.Close()
-		_, err = io.Copy(out, content)
+		ctx, cancel := context.WithTimeout(c.Context(), exportTimeout)
+		defer cancel()
+		_, err = io.Copy(untilDone{ctx, out}, content)
 		return err
 	}}, nil
 }

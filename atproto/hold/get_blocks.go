@@ -1,12 +1,22 @@
 package hold
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// What one getBlocks call may ask for. The reference server takes about as many
+// CIDs, since it takes no longer URLs.
+const (
+	maxBlocks     = 250
+	maxBlockBytes = 4 << 20
+	blocksTimeout = 5 * time.Minute // for a whole answer
 )
 
 // getBlocks is com.atproto.sync.getBlocks: a CAR without roots. Blocks of
@@ -16,6 +26,9 @@ func (s *Server) getBlocks(c *call) (any, error) {
 		return nil, err
 	}
 	given, _ := c.params["cids"].([]any)
+	if len(given) > maxBlocks {
+		return nil, invalidRequest("Too many cids. Max: %d", maxBlocks)
+	}
 	cids := make([]cid.Cid, len(given))
 	for i, text := range given {
 		id, err := cid.Decode(text.(string))
@@ -24,11 +37,14 @@ func (s *Server) getBlocks(c *call) (any, error) {
 		}
 		cids[i] = id
 	}
-	return carOf(func(out io.Writer) error {
-		err := s.repo.ExportBlocks(out, cids)
+	return s.export(c, blocksTimeout, func(ctx context.Context, out io.Writer) error {
+		err := s.repo.ExportBlocks(ctx, out, cids, maxBlockBytes)
 		var missing *repo.MissingError
-		if errors.As(err, &missing) {
+		switch {
+		case errors.As(err, &missing):
 			return invalidRequest("Could not find cids: %s", joinCIDs(missing.CIDs))
+		case errors.Is(err, repo.ErrTooLarge):
+			return invalidRequest("The blocks have more than %d bytes together: ask for fewer at a time", maxBlockBytes)
 		}
 		return err
 	}), nil

@@ -9,5 +9,5 @@ func (s *Server) getCheckout(c *call) (any, error) {
 	if err := s.mustBeHead(c, "commit"); err != nil {
 		return nil, err
 	}
-	return s.export(c, s.repo.Export), nil
+	return s.export(c, exportTimeout, s.repo.Export), nil
 }

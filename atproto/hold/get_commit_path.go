@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"context"
 	"errors"
 
 	"github.com/ipfs/go-cid"
@@ -22,7 +23,11 @@ func (s *Server) getCommitPath(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := s.repo.CommitPath(earliest, latest)
+	var path []repo.CommitInfo
+	err = s.placed(c, searchTimeout, func(ctx context.Context) (err error) {
+		path, err = s.repo.CommitPath(ctx, earliest, latest)
+		return err
+	})
 	if err != nil {
 		return nil, notKept(err)
 	}
@@ -78,6 +83,10 @@ func (s *Server) sinceRev(c *call) (string, error) {
 	if c.param("since") != "" {
 		return "", invalidRequest("since and earliest exclude each other")
 	}
-	rev, err := s.repo.RevOf(earliest)
+	var rev string
+	err = s.placed(c, searchTimeout, func(ctx context.Context) (err error) {
+		rev, err = s.repo.RevOf(ctx, earliest)
+		return err
+	})
 	return rev, notKept(err)
 }

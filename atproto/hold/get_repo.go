@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	exportTimeout = 30 * time.Minute // for a whole getRepo answer
-	exportRetry   = 30 * time.Second // what a caller is told to wait when all are taken
+	exportTimeout = 30 * time.Minute // for a whole repository or blob
+	searchTimeout = 10 * time.Second // for what is read to answer another call
+	exportRetry   = 30 * time.Second // what a caller is told to wait when all places are taken
 )
 
 // getRepo is com.atproto.sync.getRepo. Since a rev that the event log reaches
@@ -23,7 +24,7 @@ func (s *Server) getRepo(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.export(c, func(ctx context.Context, out io.Writer) error {
+	return s.export(c, exportTimeout, func(ctx context.Context, out io.Writer) error {
 		if since == "" {
 			return s.repo.Export(ctx, out)
 		}
@@ -31,16 +32,37 @@ func (s *Server) getRepo(c *call) (any, error) {
 	}), nil
 }
 
-// export streams a CAR in one of the few slots there are.
-func (s *Server) export(c *call, write func(context.Context, io.Writer) error) stream {
+// export streams a CAR in one of the few places there are, within a time.
+func (s *Server) export(c *call, most time.Duration, write func(context.Context, io.Writer) error) stream {
 	return carOf(func(out io.Writer) error {
-		client := clientaddr.Of(c.Request)
-		if !s.exports.Take(client) {
-			return s.tooMany(c, exportRetry)
-		}
-		defer s.exports.Give(client)
-		ctx, cancel := context.WithTimeout(c.Context(), exportTimeout)
-		defer cancel()
-		return write(ctx, out)
+		return s.placed(c, most, func(ctx context.Context) error {
+			return write(ctx, untilDone{ctx, out})
+		})
 	})
+}
+
+// placed runs what reads much in one of the few places there are, within a time.
+func (s *Server) placed(c *call, most time.Duration, read func(context.Context) error) error {
+	client := clientaddr.Of(c.Request)
+	if !s.exports.Take(client) {
+		return s.tooMany(c, exportRetry)
+	}
+	defer s.exports.Give(client)
+	ctx, cancel := context.WithTimeout(c.Context(), most)
+	defer cancel()
+	return read(ctx)
+}
+
+// untilDone writes until its context ends. A client that reads slowly may hold
+// up one write for longer, by the time limit that each has.
+type untilDone struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (w untilDone) Write(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(b)
 }

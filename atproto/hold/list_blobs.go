@@ -1,6 +1,8 @@
 package hold
 
 import (
+	"context"
+
 	"github.com/ipfs/go-cid"
 )
 
@@ -24,7 +26,16 @@ func (s *Server) listBlobs(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.repo.ListBlobs(since, after, c.limit())
+	var found []cid.Cid
+	list := func(ctx context.Context) (err error) {
+		found, err = s.repo.ListBlobs(ctx, since, after, c.limit())
+		return err
+	}
+	if since == "" {
+		err = list(c.Context())
+	} else {
+		err = s.placed(c, searchTimeout, list)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,6 @@ package hold
 
 import "github.com/tidings-dev/tidings/atproto/repo"
 
-const (
-	listBytes = 1 << 20 // of records, after which a page ends whatever its limit
-	listChunk = 10      // records read at a time, each of 1 MiB at most
-)
-
 // listRecords is com.atproto.repo.listRecords. A page may be shorter than its
 // limit; the cursor says whether there is more.
 func (s *Server) listRecords(c *call) (any, error) {
@@ -20,28 +15,15 @@ func (s *Server) listRecords(c *call) (any, error) {
 		Cursor  string       `json:"cursor,omitempty"`
 		Records []recordView `json:"records"`
 	}{Records: []recordView{}}
-	for size := 0; len(page.Records) < limit && size < listBytes; {
-		records, next, err := s.repo.List(collection, cursor, min(listChunk, limit-len(page.Records)), reverse)
-		if err != nil {
-			return nil, err
-		}
-		size += totalSize(records)
-		if page.Records, err = s.appendViews(page.Records, collection, records); err != nil {
-			return nil, err
-		}
-		cursor, page.Cursor = next, next
-		if next == "" {
-			break
-		}
+	records, next, err := s.repo.List(collection, cursor, limit, reverse)
+	if err != nil {
+		return nil, err
 	}
+	if page.Records, err = s.appendViews(page.Records, collection, records); err != nil {
+		return nil, err
+	}
+	page.Cursor = next
 	return page, nil
-}
-
-func totalSize(records []repo.Record) (size int) {
-	for _, r := range records {
-		size += len(r.Value)
-	}
-	return size
 }
 
 func (s *Server) appendViews(views []recordView, collection string, records []repo.Record) ([]recordView, error) {

@@ -18,6 +18,7 @@ import (
 
 const (
 	maxBody      = 1_000_000        // bytes of a request, as at the reference server
+	maxQuery     = 32 << 10         // bytes of a query, twice what the reference server takes of a whole header
 	bodyTimeout  = 30 * time.Second // for a whole request body
 	drainTimeout = time.Second      // for one that nobody wants
 )
@@ -118,6 +119,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nsid string) (an
 	if err := m.may(c); err != nil {
 		s.expectBody(w, drainTimeout)
 		return nil, err
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		return nil, errLongQuery
 	}
 	if err := c.readParams(); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -94,8 +95,9 @@ func (b *blobReader) verify() error {
 
 // ListBlobs returns up to limit blobs that records refer to, stored or not, in
 // an order of their own, after the blob after (cid.Undef: from the first). With
-// since, a rev, only those that a record names which was written later.
-func (r *Repo) ListBlobs(since string, after cid.Cid, limit int) ([]cid.Cid, error) {
+// since, a rev, only those that a record names which was written later; to find
+// few of them may take a look at all that records refer to.
+func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit int) ([]cid.Cid, error) {
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
@@ -108,6 +110,9 @@ func (r *Repo) ListBlobs(since string, after cid.Cid, limit int) ([]cid.Cid, err
 	defer it.Close()
 	var found []cid.Cid
 	for ok := it.First(); ok && len(found) < limit; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		d := digest(it.Key()[len(prefixBlobUse):])
 		rev, err := it.ValueAndErr()
 		if err != nil {

@@ -365,7 +365,7 @@ func TestListBlobs(t *testing.T) {
 		t.Helper()
 		after := cid.Undef
 		for {
-			page, err := r.ListBlobs(since, after, limit)
+			page, err := r.ListBlobs(t.Context(), since, after, limit)
 			if err != nil || len(page) > limit {
 				t.Fatalf("got %d, %v", len(page), err)
 			}

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,7 +28,7 @@ type CommitInfo struct {
 // CommitPath lists the commits after earliest up to latest, the oldest first.
 // cid.Undef stands for the very first and for the head. ErrNotKept if the event
 // log, of which the newest few megabytes are read, doesn't reach back so far.
-func (r *Repo) CommitPath(earliest, latest cid.Cid) ([]CommitInfo, error) {
+func (r *Repo) CommitPath(ctx context.Context, earliest, latest cid.Cid) ([]CommitInfo, error) {
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func (r *Repo) CommitPath(earliest, latest cid.Cid) ([]CommitInfo, error) {
 	defer r.release(v)
 	var path []CommitInfo
 	reached, inside := false, !latest.Defined()
-	err = v.walkBack(func(c CommitInfo, _ []byte) bool {
+	err = v.walkBack(ctx, func(c CommitInfo, _ []byte) bool {
 		inside = inside || c.CID == latest
 		if reached = inside && earliest.Defined() && c.CID == earliest; reached {
 			return false
@@ -61,13 +62,13 @@ func (r *Repo) CommitPath(earliest, latest cid.Cid) ([]CommitInfo, error) {
 }
 
 // RevOf is the revision of a commit that CommitPath knows, or ErrNotKept.
-func (r *Repo) RevOf(commit cid.Cid) (rev string, err error) {
+func (r *Repo) RevOf(ctx context.Context, commit cid.Cid) (rev string, err error) {
 	v, err := r.acquire()
 	if err != nil {
 		return "", err
 	}
 	defer r.release(v)
-	err = v.walkBack(func(c CommitInfo, _ []byte) bool {
+	err = v.walkBack(ctx, func(c CommitInfo, _ []byte) bool {
 		if c.CID == commit {
 			rev = c.Rev
 		}
@@ -82,7 +83,7 @@ func (r *Repo) RevOf(commit cid.Cid) (rev string, err error) {
 // walkBack visits commits from the head on, each with the blocks of its event,
 // nil for a commit without one, of which perhaps only the rev is known. It ends where visit says so, where the log
 // doesn't have the commit before, or at the first one, which it tells.
-func (v *view) walkBack(visit func(c CommitInfo, car []byte) bool, first func()) error {
+func (v *view) walkBack(ctx context.Context, visit func(c CommitInfo, car []byte) bool, first func()) error {
 	it, err := eventIter(v.snap, 0)
 	if err != nil {
 		return err
@@ -90,6 +91,9 @@ func (v *view) walkBack(visit func(c CommitInfo, car []byte) bool, first func())
 	defer it.Close()
 	want, size := CommitInfo{v.Commit, v.Rev}, 0
 	for ok := it.Last(); ok && size < maxHistory; ok = it.Prev() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		val, err := it.ValueAndErr()
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)

@@ -21,7 +21,7 @@ func (r *Repo) ExportBlobs(ctx context.Context, w io.Writer) (n int64, err error
 	out := bufio.NewWriterSize(w, 64<<10)
 	last := cid.Undef
 	for {
-		page, err := r.ListBlobs("", last, blobPage)
+		page, err := r.ListBlobs(ctx, "", last, blobPage)
 		if err != nil {
 			return n, fmt.Errorf("export: %w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -25,9 +26,9 @@ func (r *Repo) ExportSince(ctx context.Context, w io.Writer, rev string) error {
 		r.release(v)
 		return writeCARHeader(w, root)
 	}
-	cars, reached, err := v.carsSince(rev)
+	cars, reached, err := v.carsSince(ctx, rev)
 	if err == nil && reached {
-		err = v.exportNew(w, cars)
+		err = v.exportNew(ctx, w, cars)
 	}
 	r.release(v)
 	switch {
@@ -40,8 +41,8 @@ func (r *Repo) ExportSince(ctx context.Context, w io.Writer, rev string) error {
 }
 
 // carsSince collects the blocks of the events after rev, the newest first.
-func (v *view) carsSince(rev string) (cars [][]byte, reached bool, err error) {
-	err = v.walkBack(func(c CommitInfo, car []byte) bool {
+func (v *view) carsSince(ctx context.Context, rev string) (cars [][]byte, reached bool, err error) {
+	err = v.walkBack(ctx, func(c CommitInfo, car []byte) bool {
 		if reached = c.Rev == rev; reached || car == nil {
 			return false
 		}
@@ -52,7 +53,12 @@ func (v *view) carsSince(rev string) (cars [][]byte, reached bool, err error) {
 }
 
 // exportNew writes, each once, those blocks that are still in use.
-func (v *view) exportNew(w io.Writer, cars [][]byte) error {
+func (v *view) exportNew(ctx context.Context, w io.Writer, cars [][]byte) error {
+	f, err := v.finder()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	out := bufio.NewWriterSize(w, 64<<10)
 	if err := writeCARHeader(out, v.Commit); err != nil {
 		return err
@@ -64,7 +70,13 @@ func (v *view) exportNew(w io.Writer, cars [][]byte) error {
 				return nil
 			}
 			seen[c] = true
-			if live, err := v.has(c); err != nil || !live {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			switch _, err := f.size(c); {
+			case errors.Is(err, ErrNotFound):
+				return nil
+			case err != nil:
 				return err
 			}
 			return writeCARBlock(out, c, data)

@@ -103,7 +103,7 @@ func TestCommitPath(t *testing.T) {
 	unknown := CIDOf([]byte("unknown"))
 	check := func(earliest, latest cid.Cid, want []cid.Cid) {
 		t.Helper()
-		path, err := r.CommitPath(earliest, latest)
+		path, err := r.CommitPath(t.Context(), earliest, latest)
 		if want == nil {
 			if !errors.Is(err, ErrNotKept) {
 				t.Errorf("got %v, %v, want ErrNotKept", path, err)
@@ -126,10 +126,10 @@ func TestCommitPath(t *testing.T) {
 	check(unknown, cid.Undef, nil)
 	check(cid.Undef, unknown, nil)
 	check(commits[4], commits[2], nil)
-	if rev, err := r.RevOf(commits[5]); err != nil || rev != r.Head().Rev {
+	if rev, err := r.RevOf(t.Context(), commits[5]); err != nil || rev != r.Head().Rev {
 		t.Errorf("got %s, %v", rev, err)
 	}
-	if rev, err := r.RevOf(unknown); !errors.Is(err, ErrNotKept) {
+	if rev, err := r.RevOf(t.Context(), unknown); !errors.Is(err, ErrNotKept) {
 		t.Errorf("got %s, %v", rev, err)
 	}
 	imported, err := r.Import(t.Context(), bytes.NewReader(exportCAR(t, r)), importLimit)
@@ -151,7 +151,7 @@ func TestExportBlocks(t *testing.T) {
 		cids = append(cids, c)
 	}
 	var car bytes.Buffer
-	if err := r.ExportBlocks(&car, cids); err != nil {
+	if err := r.ExportBlocks(t.Context(), &car, cids, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	if got := blocksOf(t, car.Bytes()); len(got) != len(all) || !bytes.Equal(got[head.Commit], all[head.Commit]) {
@@ -159,7 +159,7 @@ func TestExportBlocks(t *testing.T) {
 	}
 	apply(t, r, note(Update, "a", "2"))
 	car.Reset()
-	err := r.ExportBlocks(&car, cids)
+	err := r.ExportBlocks(t.Context(), &car, cids, 1<<20)
 	var missing *MissingError
 	if !errors.As(err, &missing) || !slices.Contains(missing.CIDs, head.Commit) || !slices.Contains(missing.CIDs, head.Data) || len(missing.CIDs) != 3 || car.Len() > 0 {
 		t.Errorf("got %v after %d bytes, want the old commit, root and record", err, car.Len())

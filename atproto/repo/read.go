@@ -21,6 +21,7 @@ type Record struct {
 const (
 	defaultPage = 50
 	maxPage     = 1000
+	listBytes   = 1 << 20 // of records, after which a page ends
 )
 
 // Get returns one record, or ErrNotFound.
@@ -44,8 +45,8 @@ func (v *view) get(path string) (cid.Cid, []byte, error) {
 	return soundRecord(path, val)
 }
 
-// List returns up to limit records of a collection (0: 50; at most 1000), in
-// the order of com.atproto.repo.listRecords: the highest record key first,
+// List returns up to limit records of a collection (0: 50; at most 1000), fewer
+// if they are large, in the order of com.atproto.repo.listRecords: the highest record key first,
 // with reverse the lowest first. It starts behind cursor, a record key; next is
 // the cursor of the following page, empty when there is none.
 func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []Record, next string, err error) {
@@ -81,9 +82,10 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 	default:
 		ok = it.Last()
 	}
+	size := 0
 	for ; ok; ok = step() {
-		if len(page) == limit {
-			next = page[limit-1].RKey
+		if len(page) == limit || size >= listBytes {
+			next = page[len(page)-1].RKey
 			break
 		}
 		val, err := it.ValueAndErr()
@@ -95,6 +97,7 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 			return nil, "", fmt.Errorf("list %s: %w", collection, err)
 		}
 		page = append(page, Record{string(it.Key()[len(prefix):]), c, slices.Clone(record)})
+		size += len(record)
 	}
 	if err := it.Error(); err != nil {
 		return nil, "", fmt.Errorf("list %s: %w", collection, err)
@@ -136,22 +139,11 @@ func (r *Repo) Block(c cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	defer r.release(v)
-	return v.load(c)
-}
-
-// pathOf finds a path that holds the record, or ErrNotFound.
-func (v *view) pathOf(c cid.Cid) (string, error) {
-	prefix := indexKey(c, "")
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: prefix})
+	f, err := v.finder()
 	if err != nil {
-		return "", fmt.Errorf("look up %s: %w", c, err)
+		return nil, err
 	}
-	defer it.Close()
-	if it.First() && len(it.Key()) > len(prefix) && string(it.Key()[:len(prefix)]) == string(prefix) {
-		return string(it.Key()[len(prefix):]), nil
-	}
-	if err := it.Error(); err != nil {
-		return "", fmt.Errorf("look up %s: %w", c, err)
-	}
-	return "", ErrNotFound
+	defer f.Close()
+	data, err := f.load(c)
+	return slices.Clone(data), err
 }

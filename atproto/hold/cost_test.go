@@ -1,0 +1,202 @@
+package hold
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+)
+
+const getBlocks = "com.atproto.sync.getBlocks?did=%"
+
+// blockOf is the CID of one of fill's records.
+func (h *testHold) blockOf(rkey string) cid.Cid {
+	h.Helper()
+	id, _, err := h.repo.Get(coll, rkey)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return id
+}
+
+func TestGetBlocksIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(6, 900_000)
+	one := "&cids=" + h.blockOf("k00").String()
+	once := h.raw(getBlocks + one)
+	if got := h.raw(getBlocks + strings.Repeat(one, maxBlocks)); !bytes.Equal(got, once) {
+		t.Errorf("named %d times: got %d bytes, want the %d of one", maxBlocks, len(got), len(once))
+	}
+	h.want("GET", getBlocks+strings.Repeat(one, maxBlocks+1), "", 400, "InvalidRequest", "Too many cids. Max: 250")
+	h.want("GET", getBlocks+strings.Repeat(one, 9_900), "", http.StatusRequestURITooLong, "URITooLong", "")
+	four := ""
+	for i := range 4 {
+		four += "&cids=" + h.blockOf(fmt.Sprintf("k%02d", i)).String()
+	}
+	if got := h.raw(getBlocks + four); len(got) < 3_600_000 {
+		t.Errorf("4 blocks: got %d bytes", len(got))
+	}
+	h.want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes together")
+}
+
+// anonymousReads are all methods that anybody may call with GET, each as its
+// costliest call: those that take a place, and the others.
+func (h *testHold) anonymousReads() (placed, others map[string]string) {
+	head := h.repo.Head()
+	record := "&collection=" + coll + "&rkey=k00"
+	blocks := getBlocks
+	for i := range 4 {
+		blocks += "&cids=" + h.blockOf(fmt.Sprintf("k%02d", i)).String()
+	}
+	const sync = "com.atproto.sync."
+	placed = map[string]string{
+		sync + "getRepo":       sync + "getRepo?did=%",
+		sync + "getCheckout":   sync + "getCheckout?did=%",
+		sync + "getBlocks":     blocks,
+		sync + "getCommitPath": sync + "getCommitPath?did=%",
+		sync + "listBlobs":     sync + "listBlobs?did=%&limit=1000&since=2222222222222",
+	}
+	others = map[string]string{
+		"com.atproto.server.describeServer":  "com.atproto.server.describeServer",
+		"com.atproto.identity.resolveHandle": "com.atproto.identity.resolveHandle?handle=nobody.example.com",
+		"com.atproto.repo.getRecord":         "com.atproto.repo.getRecord?repo=%" + record,
+		"com.atproto.repo.listRecords":       "com.atproto.repo.listRecords?repo=%&limit=100&collection=" + coll,
+		"com.atproto.repo.describeRepo":      "com.atproto.repo.describeRepo?repo=%",
+		sync + "getBlob":                     sync + "getBlob?did=%&cid=" + head.Commit.String(),
+		sync + "listBlobs":                   sync + "listBlobs?did=%&limit=1000",
+		sync + "getRepoStatus":               sync + "getRepoStatus?did=%",
+		sync + "listRepos":                   sync + "listRepos?limit=1000",
+		sync + "getHead":                     sync + "getHead?did=%",
+		sync + "getLatestCommit":             sync + "getLatestCommit?did=%",
+		sync + "getRecord":                   sync + "getRecord?did=%" + record,
+	}
+	for nsid, m := range h.server.methods {
+		open := m.verb == http.MethodGet && m.may(&call{Request: h.request("GET", "/", "")}) == nil
+		if open && placed[nsid] == "" && others[nsid] == "" {
+			h.Errorf("nothing is known of what %s costs", nsid)
+		}
+	}
+	return placed, others
+}
+
+// What reads much waits for a place, the rest does not.
+func TestExportPlaces(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(4, 10)
+	other := &http.Request{RemoteAddr: "192.0.2.1:1"}
+	another := &http.Request{RemoteAddr: "[2001:db8::1]:1"}
+	placed, others := h.anonymousReads()
+	placed["getRepo, since"] = "com.atproto.sync.getRepo?did=%&since=2222222222222"
+	placed["getRepo, earliest"] = "com.atproto.sync.getRepo?did=%&earliest=" + h.repo.Head().Commit.String()
+	status := func(path string) int {
+		resp, _ := h.do(h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), ""))
+		if (resp.StatusCode == 429) != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("%s: got %d and Retry-After %q", path, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+		return resp.StatusCode
+	}
+	for name, path := range placed {
+		if got := status(path); got != 200 {
+			t.Errorf("%s, with places: got %d", name, got)
+		}
+	}
+	for _, by := range []*http.Request{other, other, another, another} {
+		h.server.exports.take(by)
+	}
+	for name, path := range placed {
+		if got := status(path); got != 429 {
+			t.Errorf("%s: got %d", name, got)
+		}
+	}
+	for name, path := range others {
+		if got := status(path); got == 429 {
+			t.Errorf("%s: got %d", name, got)
+		}
+	}
+}
+
+// TestAnonymousCost holds what a call takes of memory, with records as large as
+// there may be. What sends a whole repository takes it from the same buffers
+// again and again, which TestMemory of package repo holds.
+func TestAnonymousCost(t *testing.T) { // not in parallel, because it measures
+	h := newHold(t)
+	h.fill(20, 1_000_000)
+	placed, others := h.anonymousReads()
+	for _, paths := range []map[string]string{placed, others} {
+		for name, path := range paths {
+			r := h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), "")
+			w := &discard{header: http.Header{}}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			h.server.ServeHTTP(w, r)
+			runtime.ReadMemStats(&after)
+			took := after.TotalAlloc - before.TotalAlloc
+			t.Logf("%s: %d, %d bytes sent, %d kB taken", name, w.status, w.size, took>>10)
+			if took > 32<<20 && !strings.Contains(name, "getRepo") && !strings.Contains(name, "getCheckout") {
+				t.Errorf("%s: takes %d MiB", name, took>>20)
+			}
+			if _, open := others[name]; open && w.size > 3<<20 {
+				t.Errorf("%s: sends %d MiB", name, w.size>>20)
+			}
+		}
+	}
+}
+
+// discard is a connection that only counts.
+type discard struct {
+	header http.Header
+	status int
+	size   int64
+}
+
+func (d *discard) Header() http.Header { return d.header }
+
+func (d *discard) WriteHeader(status int) { d.status = status }
+
+func (d *discard) Write(b []byte) (int, error) {
+	d.size += int64(len(b))
+	return len(b), nil
+}
+
+// A slow client ends when the time of its answer does.
+func TestExportEndsInTime(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(4, 100_000)
+	c := &call{Request: h.request("GET", "/", ""), reply: http.Header{}}
+	answer := h.server.export(c, 0, func(ctx context.Context, out io.Writer) error {
+		_, err := out.Write([]byte("x"))
+		return err
+	})
+	if err := answer.write(io.Discard); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if h.server.exports.taken != 0 {
+		t.Error("it keeps its place")
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	head := h.repo.Head().Commit
+	_, errPath := h.repo.CommitPath(ended, cid.Undef, cid.Undef)
+	_, errRev := h.repo.RevOf(ended, head)
+	for name, err := range map[string]error{
+		"Export":       h.repo.Export(ended, io.Discard),
+		"ExportSince":  h.repo.ExportSince(ended, io.Discard, "2222222222222"),
+		"ExportBlocks": h.repo.ExportBlocks(ended, io.Discard, []cid.Cid{head}, 1<<20),
+		"CommitPath":   errPath,
+		"RevOf":        errRev,
+	} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
