@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,9 @@ const (
 	// a route has narrower ones.
 	maxBody = hold.MaxBody
 )
+
+// wellKnown is where the network looks for a hold's account.
+const wellKnown = "/.well-known/"
 
 // mount serves a path of ours: a subtree if it ends in a slash, else exactly
 // that path.
@@ -59,12 +63,18 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 		}
 	}))
 	api := h.api()
+	hold := slices.ContainsFunc(h.mounts, func(m mount) bool { return strings.HasPrefix(m.path, wellKnown) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, m := range h.mounts {
 			if m.has(r.URL.Path) && !strings.HasPrefix(r.URL.Path, api) {
 				ours.ServeHTTP(w, r)
 				return
 			}
+		}
+		if hold && strings.HasPrefix(r.URL.Path, wellKnown) {
+			// Browsers ask for more than a hold has, like oauth-protected-resource,
+			// and without this take a 404 for a broken network.
+			w.Header().Set("Access-Control-Allow-Origin", "*")
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -145,6 +155,7 @@ func (h *Handler) recovered(inner http.Handler) http.Handler {
 // fail answers in the form that both XRPC and our API use.
 func fail(w http.ResponseWriter, status int, name, message string) {
 	body := `{"error":"` + name + `","message":"` + message + `"}` + "\n"
+	w.Header().Set("Access-Control-Allow-Origin", "*")
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

@@ -43,6 +43,33 @@ func get(t *testing.T, handler http.Handler, path string) *httptest.ResponseReco
 	return w
 }
 
+// Browsers see what there is not, where the hold's account is looked for, and
+// what keeps a request from its answer.
+func TestBrowsersSeeErrors(t *testing.T) {
+	t.Parallel()
+	crash := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("early") })
+	for _, c := range []struct {
+		mount      string
+		path, want string
+	}{
+		{"/.well-known/did.json", "/.well-known/oauth-protected-resource", "*"},
+		{"/.well-known/did.json", "/.well-known/oauth-authorization-server", "*"},
+		{"/.well-known/did.json", "/.well-known/did.json", "*"},
+		{"/.well-known/did.json", "/v2/", ""},
+		{"/tidings/", "/.well-known/oauth-protected-resource", ""}, // there is no hold
+	} {
+		h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{c.mount, crash}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close(context.Background())
+		got := get(t, h.Wrap(http.NotFoundHandler()), c.path)
+		if got.Code < 400 || got.Header().Get("Access-Control-Allow-Origin") != c.want {
+			t.Errorf("%s, with %s served: got %d and %v", c.path, c.mount, got.Code, got.Header())
+		}
+	}
+}
+
 // Our paths are ours, and every other path is the registry's.
 func TestMounts(t *testing.T) {
 	t.Parallel()

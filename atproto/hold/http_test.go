@@ -36,8 +36,13 @@ func TestWellKnown(t *testing.T) {
 	if string(body) != h.did || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
 		t.Errorf("got %q %v", body, resp.Header)
 	}
-	if resp, _ := h.do(h.request("POST", "/.well-known/did.json", "{}")); resp.StatusCode != 405 {
-		t.Errorf("POST: got %d", resp.StatusCode)
+	for verb, want := range map[string]int{"POST": 405, "OPTIONS": 204, "HEAD": 200, "GET": 200} {
+		for _, path := range []string{"/.well-known/did.json", "/.well-known/atproto-did"} {
+			resp, _ := h.do(h.request(verb, path, ""))
+			if resp.StatusCode != want || resp.Header.Get("Access-Control-Allow-Origin") != "*" || (verb == "OPTIONS") != (resp.Header.Get("Access-Control-Allow-Methods") != "") {
+				t.Errorf("%s %s: got %d %v", verb, path, resp.StatusCode, resp.Header)
+			}
+		}
 	}
 	if resp, _ := h.do(h.request("GET", "/other", "")); resp.StatusCode != 404 {
 		t.Errorf("other path: got %d", resp.StatusCode)
