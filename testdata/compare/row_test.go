@@ -15,6 +15,7 @@ type row struct {
 	verb      string // another than these have
 
 	body        string // of JSON, unless contentType says otherwise
+	compress    bool   // the body, with gzip
 	contentType string // of a post; "none": no such header
 	header      map[string]string
 	as          string // the header Authorization; "": the account for a post, nobody for a get; "nobody"

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -132,7 +133,11 @@ func (sd *side) ask(t *testing.T, r row) reply {
 	for name, value := range r.header {
 		header.Set(name, sd.fill(value))
 	}
-	got, err := sd.send(t, verb, sd.fill(path), header, sd.fill(r.body))
+	body := sd.fill(r.body)
+	if r.compress {
+		body = compressed(t, body)
+	}
+	got, err := sd.send(t, verb, sd.fill(path), header, body)
 	if err != nil {
 		t.Fatalf("%s: %v", sd.Name, err)
 	}
@@ -146,6 +151,19 @@ func (sd *side) ask(t *testing.T, r row) reply {
 		}
 	}
 	return got
+}
+
+func compressed(t *testing.T, text string) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
 
 func (sd *side) send(t *testing.T, verb, path string, header http.Header, body string) (reply, error) {

@@ -163,7 +163,12 @@ func requestRows() []row {
 		{name: "text/plain", post: applyWrites, body: batch(), contentType: "text/plain", want: invalid},
 		{name: "JSON with a charset", post: applyWrites, body: batch(), contentType: "application/json; charset=utf-8", want: ok, moves: true},
 		{name: "no content type", post: applyWrites, body: batch(), contentType: "none", want: invalid},
-		{name: "gzip that is none", post: applyWrites, body: batch(), header: map[string]string{"Content-Encoding": "gzip"}, want: bad("Error"), ours: differs(400, "InvalidRequest"), why: "the hold takes no packed bodies: no client sends any"},
+		{name: "gzip that is none", post: applyWrites, body: batch(), header: map[string]string{"Content-Encoding": "gzip"}, want: bad("Error"), ours: differs(400, "InvalidRequest"), why: "the reference lets the name of an error of its own library out"},
+		{name: "gzip", post: applyWrites, body: batch(many(1)...), header: map[string]string{"Content-Encoding": "gzip"}, compress: true, want: ok, moves: true},
+		{name: "an encoding that nobody knows", post: applyWrites, body: batch(many(1)...), header: map[string]string{"Content-Encoding": "lzma"}, want: answer{415, "UnsupportedMediaTypeError"}},
+		{name: "a byte order mark", post: applyWrites, body: "\ufeff" + batch(many(1)...), want: ok, moves: true},
+		{name: "a slash behind the method", post: applyWrites + "/", body: batch(many(1)...), want: ok, moves: true},
+		{name: "two slashes behind the method", post: applyWrites + "//", body: batch(many(1)...), want: invalid},
 		{name: "GET", get: applyWrites, want: invalid},
 		{name: "PUT", post: applyWrites, verb: "PUT", body: batch(), want: invalid},
 		{name: "POST of a query", post: "com.atproto.sync.getLatestCommit?did={did}", body: `{}`, want: invalid},
@@ -244,6 +249,15 @@ func recordRows() []row {
 	}
 }
 
+// facets are of links to these.
+func facets(uris ...string) string {
+	all := make([]string, len(uris))
+	for i, uri := range uris {
+		all[i] = `{"index":{"byteStart":0,"byteEnd":1},"features":[{"$type":"app.bsky.richtext.facet#link","uri":"` + uri + `"}]}`
+	}
+	return "[" + strings.Join(all, ",") + "]"
+}
+
 func postRows() []row {
 	const at = `"createdAt":"2026-01-02T03:04:05.678Z"`
 	p := func(members string) string { return `{"$type":"` + post + `",` + members + `}` }
@@ -280,6 +294,15 @@ func postRows() []row {
 		one("card with a bad uri", p(`"text":"x",`+at+`,"embed":{"$type":"app.bsky.embed.external","external":{"uri":"nope","title":"t","description":"d"}}`), invalid),
 		one("embed that nobody knows", p(`"text":"x",`+at+`,"embed":{"$type":"com.example.embed","a":1}`), ok),
 		one("embed without $type", p(`"text":"x",`+at+`,"embed":{"a":1}`), invalid),
+		one("links of all kinds", p(`"text":"x",`+at+`,"facets":`+facets("https://ja.wikipedia.org/wiki/日本", "https://bücher.example/", "HTTPS://EXAMPLE.COM", "https://example.com/👍", "h2:x", "my_app://x")), ok),
+		one("link with a blank", p(`"text":"x",`+at+`,"facets":`+facets("https://example.com/a b")), invalid),
+		one("link without a host", p(`"text":"x",`+at+`,"facets":`+facets("https:///path")), invalid),
+		one("time with an offset of 24 hours", p(`"text":"x","createdAt":"2026-01-02T03:04:05+24:00"`), invalid),
+		one("time with an offset of 23 hours", p(`"text":"x","createdAt":"2026-01-02T03:04:05-23:59"`), ok),
+		one("300 Devanagari conjuncts", p(`"text":"`+strings.Repeat("क्ष", 300)+`",`+at), ok),
+		one("301 Devanagari conjuncts", p(`"text":"`+strings.Repeat("क्ष", 301)+`",`+at), invalid),
+		one("language in capitals", p(`"text":"x","langs":["EN"],`+at), invalid),
+		one("language with a variant twice", p(`"text":"x","langs":["sl-rozaj-rozaj"],`+at), invalid),
 		one("facet beyond the text", p(`"text":"x",`+at+`,"facets":[{"index":{"byteStart":0,"byteEnd":99},"features":[{"$type":"app.bsky.richtext.facet#link","uri":"https://example.com"}]}]`), ok),
 		one("facet with a negative index", p(`"text":"x",`+at+`,"facets":[{"index":{"byteStart":-1,"byteEnd":1},"features":[]}]`), invalid),
 		one("langs, four", p(`"text":"x",`+at+`,"langs":["a","b","c","d"]`), invalid),
