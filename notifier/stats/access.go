@@ -12,9 +12,8 @@ import (
 // access gives what the caller may see. A wrong token is an error rather than
 // a look at the public part, so that a mistyped one is noticed.
 func (a *api) access(w http.ResponseWriter, q *http.Request) (visible func(string) bool, ok bool) {
-	header := q.Header.Get("Authorization")
-	scheme, token, _ := strings.Cut(header, " ")
-	if header == "" || !strings.EqualFold(scheme, "Bearer") {
+	token, given := bearer(q)
+	if !given {
 		return a.Visible, true
 	}
 	want, err := a.token()
@@ -27,6 +26,12 @@ func (a *api) access(w http.ResponseWriter, q *http.Request) (visible func(strin
 		return nil, false
 	}
 	return func(string) bool { return true }, true
+}
+
+// bearer is the token that a caller shows.
+func bearer(q *http.Request) (token string, given bool) {
+	scheme, token, _ := strings.Cut(q.Header.Get("Authorization"), " ")
+	return token, strings.EqualFold(scheme, "Bearer")
 }
 
 // token is empty if there is none.

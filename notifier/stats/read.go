@@ -3,6 +3,7 @@ package stats
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,19 +54,49 @@ func (b *bad) until(t time.Time) {
 	b.at = t
 }
 
-// listing keeps the list of all repositories for a moment.
+// listing keeps the list of all repositories for a moment, and the orders in
+// which it was shown: to sort it for each page would take as long as there are
+// repositories, private ones among them.
 type listing struct {
 	mu       sync.Mutex
 	list     []counter.Totals
+	orders   map[order][]int32 // places in list
 	degraded bool
 	until    time.Time
 }
 
-// all gives the same list to everybody: it must not be changed.
-func (a *api) all(ctx context.Context) ([]counter.Totals, bool, error) {
+// order is one in which repositories are shown.
+type order struct {
+	sort, order string
+	private     bool // with those that are not public
+}
+
+// listed gives all repositories, and their places in the order of a page. Both
+// are the same for everybody and must not be changed.
+func (a *api) listed(ctx context.Context, p page, private bool) (list []counter.Totals, places []int32, degraded bool, err error) {
 	l := &a.listing
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if list, degraded, err = a.all(ctx); err != nil {
+		return nil, nil, false, err
+	}
+	o := order{p.sort, p.order, private}
+	places, known := l.orders[o]
+	if !known {
+		for i, t := range list {
+			if private || a.Visible(t.Name) {
+				places = append(places, int32(i))
+			}
+		}
+		slices.SortFunc(places, func(i, j int32) int { return p.compare(p.position(list[i]), p.position(list[j])) })
+		l.orders[o] = places
+	}
+	return list, places, degraded, nil
+}
+
+// all is for whoever holds the lock of the listing.
+func (a *api) all(ctx context.Context) ([]counter.Totals, bool, error) {
+	l := &a.listing
 	if a.Now().Before(l.until) {
 		return l.list, l.degraded, nil
 	}
@@ -75,6 +106,7 @@ func (a *api) all(ctx context.Context) ([]counter.Totals, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	l.orders = map[order][]int32{}
 	l.list, l.degraded, l.until = list, degraded, a.Now().Add(listingAge)
 	return list, degraded, nil
 }

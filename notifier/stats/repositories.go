@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/tidings-dev/tidings/notifier/counter"
@@ -15,38 +16,33 @@ import (
 // repositories serves GET repositories?sort=name|pulls|pushes&order=asc|desc&limit=&cursor=.
 // Numbers go down and names go up unless order says otherwise.
 func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
-	visible, ok := a.access(w, q)
-	if !ok {
+	if _, ok := a.access(w, q); !ok {
 		return
 	}
+	_, private := bearer(q)
 	page, err := parsePage(q)
 	if err != nil {
 		badRequest(w, err)
 		return
 	}
-	all, degraded, err := a.all(q.Context())
+	all, places, degraded, err := a.listed(q.Context(), page, private)
 	if err != nil {
 		a.unavailable(w, err)
 		return
 	}
-	var list []position
-	for i, t := range all {
-		if p := page.position(t, i); visible(t.Name) && page.behind(p) {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, page.compare)
+	first := sort.Search(len(places), func(i int) bool { return page.behind(page.position(all[places[i]])) })
+	places = places[first:]
 
 	out := struct {
 		Repositories []numbers `json:"repositories"`
 		Cursor       string    `json:"cursor,omitempty"`
 		Degraded     bool      `json:"degraded,omitempty"`
 	}{Repositories: []numbers{}, Degraded: degraded}
-	for _, p := range list[:min(page.limit, len(list))] {
-		out.Repositories = append(out.Repositories, numbersOf(all[p.at]))
+	for _, at := range places[:min(page.limit, len(places))] {
+		out.Repositories = append(out.Repositories, numbersOf(all[at]))
 	}
-	if len(list) > page.limit {
-		out.Cursor = page.cursor(list[page.limit-1])
+	if len(places) > page.limit {
+		out.Cursor = page.cursor(page.position(all[places[page.limit-1]]))
 	}
 	answer(w, out)
 }
@@ -65,7 +61,6 @@ type position struct {
 	Order string `json:"o"`
 	Value int64  `json:"v"`
 	Name  string `json:"n"`
-	at    int
 }
 
 func parsePage(q *http.Request) (page, error) {
@@ -98,8 +93,8 @@ func parsePage(q *http.Request) (page, error) {
 	return p, nil
 }
 
-func (p page) position(t counter.Totals, at int) position {
-	pos := position{Sort: p.sort, Order: p.order, Name: t.Name, at: at}
+func (p page) position(t counter.Totals) position {
+	pos := position{Sort: p.sort, Order: p.order, Name: t.Name}
 	switch p.sort {
 	case "pulls":
 		pos.Value = t.Counts[counter.Pull]
