@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 const getBlocks = "com.atproto.sync.getBlocks?did=%"
@@ -110,7 +112,7 @@ func TestExportPlaces(t *testing.T) {
 		}
 	}
 	for _, by := range []*http.Request{other, other, another, another} {
-		h.server.exports.take(by)
+		h.server.exports.Take(clientaddr.Of(by))
 	}
 	for name, path := range placed {
 		if got := status(path); got != 429 {
@@ -180,7 +182,7 @@ func TestExportEndsInTime(t *testing.T) {
 	if err := answer.write(io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if h.server.exports.taken != 0 {
+	if h.server.exports.Taken() != 0 {
 		t.Error("it keeps its place")
 	}
 	ended, end := context.WithCancel(t.Context())
