@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 // check looks at what was read, alone; FromRegistry looks at it beside the
@@ -55,9 +56,8 @@ func (h *Hold) check(m *mistakes) {
 	}
 	checkCallers(m, "options.hold.registries", h.Registries)
 	checkCallers(m, "options.hold.owners", h.Owners)
-	// The limits of app.bsky.actor.profile.
-	m.check("options.hold.display_name", atMost(h.DisplayName, 64, 640))
-	m.check("options.hold.description", atMost(h.Description, 256, 2560))
+	m.check("options.hold.display_name", checkProfile(lexicon.Profile{DisplayName: h.DisplayName}))
+	m.check("options.hold.description", checkProfile(lexicon.Profile{Description: h.Description}))
 	if h.MovedTo != nil {
 		m.check("options.hold.moved_to.service", h.checkService())
 		m.check("options.hold.moved_to.key", h.MovedTo.checkKey())
@@ -93,15 +93,7 @@ func (a *Announce) check(m *mistakes) {
 	if a.Collect > 24*time.Hour {
 		m.add("options.announce.collect", fmt.Sprintf("%s is too long to wait for more tags; at most 24h", a.Collect))
 	}
-	if len(a.Langs) > 3 {
-		m.add("options.announce.langs", fmt.Sprintf("has %d languages, and a post may name three", len(a.Langs)))
-	}
-	each(m, "options.announce.langs", a.Langs, func(lang string) error {
-		if _, err := syntax.ParseLanguage(lang); err != nil {
-			return fmt.Errorf(`%q is not a language; write it like "en" or "pt-BR"`, lang)
-		}
-		return nil
-	})
+	m.check("options.announce.langs", post.CheckLangs(a.Langs))
 }
 
 func (r *Redis) check(m *mistakes) {
@@ -186,14 +178,13 @@ func checkDID(did string) error {
 	return nil
 }
 
-func atMost(text string, graphemes, bytes int) error {
-	if n := lexicon.Graphemes(text); n > graphemes {
-		return fmt.Errorf("has %d characters, and a profile takes at most %d", n, graphemes)
+// checkProfile holds names against the profile's schema.
+func checkProfile(p lexicon.Profile) error {
+	record, err := lexicon.Encode(p)
+	if err == nil {
+		_, err = lexicon.Validate(lexicon.NSIDProfile, record)
 	}
-	if len(text) > bytes {
-		return fmt.Errorf("has %d bytes, and a profile takes at most %d", len(text), bytes)
-	}
-	return nil
+	return err
 }
 
 func (m *mistakes) check(path string, err error) {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"text/template"
+
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 // Link is what the template of announce.link may use.
@@ -29,9 +31,11 @@ func (a *Announce) LinkTo(image Link) (string, error) {
 	if err := t.Execute(&out, image); err != nil {
 		return "", fmt.Errorf("fill in the link: %w", err)
 	}
-	return out.String(), nil
+	return strings.TrimSpace(out.String()), nil
 }
 
+// checkLink fills the link in for an image as there are many. One image's name
+// can still make an address that no post takes; its post then has no link.
 func (a *Announce) checkLink() error {
 	link, err := a.LinkTo(Link{Repository: "oss/app", Tag: "v1.2.3", Digest: "sha256:" + strings.Repeat("0", 64)})
 	if err != nil {
@@ -41,11 +45,11 @@ func (a *Announce) checkLink() error {
 		return nil
 	}
 	u, err := url.Parse(link)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return fmt.Errorf(`%q is not an address people can open; write one like "https://example.com/{{.Repository}}"`, a.Link)
-	}
-	if u.User != nil {
+	if err == nil && u.User != nil {
 		return errors.New("has a user name or a password in it; everybody would read it")
+	}
+	if err != nil || post.CheckLink(link) != nil {
+		return fmt.Errorf(`%q is not an address people can open; write one like "https://example.com/{{.Repository}}"`, a.Link)
 	}
 	return nil
 }

@@ -3,6 +3,9 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 func TestVisible(t *testing.T) {
@@ -158,5 +161,41 @@ func TestLinkTo(t *testing.T) {
 		if err := (&Announce{Link: link}).checkLink(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", link, err, want)
 		}
+	}
+}
+
+// A link and languages that the check takes are in a post that its schema takes.
+func TestWhatAPostTakes(t *testing.T) {
+	t.Parallel()
+	taken := 0
+	for _, link := range []string{
+		"https://ex.example/pfäd/{{.Repository}}", "https://ex.example/a b/{{.Tag}}", "HTTPS://ex.example/{{.Repository}}", "Http://ex.example",
+		"https://日本.example/{{.Digest}}", "https://ex.example/?q={{.Repository}}|{{.Tag}}", "https://ex.example/👩‍🚀#{{.Tag}}", "https://ex.example/%zz",
+		" https://ex.example/", "https://ex.example/{{.Repository}}\n", "https://ex.example:{{.Tag}}/", "https://{{.Repository}}", "https://ex_ample.com/",
+		`{{if eq .Tag "latest"}}https://ex.example{{end}}`, "https://ex.example/{{printf \"%s\" .Tag}}", "ftp://ex.example/", "https://[::1]/{{.Tag}}",
+	} {
+		for _, lang := range []string{"en", "pt-BR", "EN", "en_US", "i-default", "de-DE-1996", "zh-Hant-TW", "x-private", "e", "en-", "日本"} {
+			a := &Announce{Link: link, Langs: []string{lang}, Collect: time.Second, MaxAge: time.Hour}
+			var m mistakes
+			a.check(&m)
+			if len(m.list) > 0 {
+				continue
+			}
+			to, err := a.LinkTo(Link{Repository: "oss/app", Tag: "v1.2.3", Digest: "sha256:abc"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			record, err := post.Compose(post.Facts{Repository: "oss/app", Tags: []string{"v1.2.3"}, Link: to}, a.Langs, time.Now())
+			if err == nil {
+				_, err = post.Encode(record)
+			}
+			if err != nil {
+				t.Errorf("link %q, language %q: %v", link, lang, err)
+			}
+			taken++
+		}
+	}
+	if taken < 30 {
+		t.Errorf("%d combinations were taken, want most", taken)
 	}
 }

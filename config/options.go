@@ -140,7 +140,8 @@ type Announce struct {
 	MaxAge time.Duration `option:"max_age"`
 
 	// Link is the address a post points to, a template over Repository, Tag and
-	// Digest: "https://example.com/{{.Repository}}". Default: none.
+	// Digest: "https://example.com/{{.Repository}}". A post whose address is not
+	// valid goes out without it. Default: none.
 	Link string `option:"link"`
 
 	// Langs are the languages a post says it is in, BCP 47, at most three.

@@ -338,23 +338,35 @@ func (s *announceSink) compose(a *announcement) error {
 	if s.Reference != nil {
 		facts.Reference = s.Reference(a.Repository, facts.Tags[0])
 	}
-	if s.Link != nil {
-		facts.Link = s.Link(a.Repository, facts.Tags[0], a.Digest)
-	}
+	facts.Link = s.link(a, facts.Tags[0])
 	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
 	if err != nil {
 		return &permanentError{fmt.Errorf("write post: %w", err)}
 	}
 	post.SetOrigin(record, a.Repository, a.Digest)
-	bytes, err := lexicon.Encode(record)
-	if err == nil {
-		_, err = lexicon.Validate(lexicon.NSIDPost, bytes)
-	}
+	bytes, err := post.Encode(record)
 	if err != nil {
-		return &permanentError{fmt.Errorf("encode post: %w", err)}
+		return &permanentError{err}
 	}
 	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: bytes}
 	return nil
+}
+
+// link is the address that the post points to, empty if there is none or one that
+// no post takes.
+func (s *announceSink) link(a *announcement, tag string) string {
+	if s.Link == nil {
+		return ""
+	}
+	link := s.Link(a.Repository, tag, a.Digest)
+	if link == "" {
+		return ""
+	}
+	if err := post.CheckLink(link); err != nil {
+		s.n.log.Warn("a post goes out without its link", "repository", a.Repository, "tag", tag, "err", err)
+		return ""
+	}
+	return link
 }
 
 // newsFirst lists each tag once, in the order of their pushes, with the first

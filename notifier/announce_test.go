@@ -135,6 +135,30 @@ func TestAnnounceJoinsTags(t *testing.T) {
 	}
 }
 
+// A link that no post takes costs an image the link and not its post.
+func TestAnnounceWithoutABadLink(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Link = func(_, tag, _ string) string {
+		return map[string]string{"v1": "https://ex.example/pfäd/a b", "v2": "https://ex ample/", "v3": "javascript:alert(1)", "v4": "https://" + strings.Repeat("x", 9000)}[tag]
+	}
+	r := newRig(t, announce)
+	for _, tag := range []string{"v1", "v2", "v3", "v4", "v5"} {
+		r.push(image(tag, 1).as("oss/app", tag))
+	}
+	r.drain()
+	posts := r.posts()
+	if len(posts) != 5 {
+		t.Fatalf("%d posts, want 5: %v", len(posts), posts)
+	}
+	for i, p := range posts {
+		facets := fmt.Sprint(p["facets"])
+		if i == 0 && !strings.Contains(facets, "https://ex.example/pf%C3%A4d/a%20b") || i > 0 && p["facets"] != nil {
+			t.Errorf("post %d: facets %s", i+1, facets)
+		}
+	}
+}
+
 // What waited too long is no news.
 func TestAnnounceTooOld(t *testing.T) {
 	t.Parallel()

@@ -63,6 +63,16 @@ func TestInitMakesABot(t *testing.T) {
 	}
 }
 
+func TestInitNamesALongHostname(t *testing.T) {
+	t.Parallel()
+	cfg := initConfig(t)
+	cfg.Hostname = strings.Repeat("a", 62) + ".b.example.com"
+	mustInit(t, cfg)
+	if _, profile := look(t, cfg); profile["displayName"] != cfg.Hostname[:64] {
+		t.Errorf("got %v", profile)
+	}
+}
+
 func TestInitChangesTheProfileOnly(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)

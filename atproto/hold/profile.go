@@ -14,11 +14,14 @@ import (
 // profileTimeout bounds the one write that an Init may make to a repository.
 const profileTimeout = 30 * time.Second
 
+// maxDisplayName is what the profile's schema allows, in graphemes.
+const maxDisplayName = 64
+
 // newProfile is the record that stands in every hold from its first commit on.
 func newProfile(cfg InitConfig) ([]byte, error) {
 	name := cfg.DisplayName
 	if name == "" {
-		name = cfg.Hostname
+		name = cfg.Hostname[:min(len(cfg.Hostname), maxDisplayName)] // a domain is ASCII
 	}
 	record, err := lexicon.Encode(lexicon.Profile{
 		DisplayName: name,

@@ -2,7 +2,6 @@ package post
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -32,10 +31,11 @@ func (b *Builder) Text(s string) {
 	b.text.WriteString(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// Link writes text that leads to uri, an absolute http or https address.
-func (b *Builder) Link(text, uri string) {
-	if err := checkLink(uri); err != nil {
-		b.fail(err)
+// Link writes text that leads to an http or https address.
+func (b *Builder) Link(text, address string) {
+	uri, err := asciiLink(address)
+	if err != nil {
+		b.fail(fmt.Errorf("link %q: %w", address, err))
 		return
 	}
 	b.facet(text, map[string]any{"$type": "app.bsky.richtext.facet#link", "uri": uri})
@@ -90,18 +90,4 @@ func (b *Builder) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-}
-
-func checkLink(uri string) error {
-	if _, err := syntax.ParseURI(uri); err != nil {
-		return fmt.Errorf("link %q: %w", uri, err)
-	}
-	u, err := url.Parse(uri)
-	if err != nil {
-		return fmt.Errorf("link %q: %w", uri, err)
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("link %q: want http://… or https://…", uri)
-	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // Errors that come from the facts themselves: the same facts will fail again.
@@ -59,15 +61,12 @@ func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, e
 		"text":      b.text.String(),
 		"createdAt": created,
 	}
-	if len(langs) > maxLangs {
-		return nil, fmt.Errorf("%d languages: a post may name %d", len(langs), maxLangs)
+	if err := CheckLangs(langs); err != nil {
+		return nil, err
 	}
 	if len(langs) > 0 {
 		list := make([]any, len(langs))
 		for i, lang := range langs {
-			if _, err := syntax.ParseLanguage(lang); err != nil {
-				return nil, fmt.Errorf("language %q: %w", lang, err)
-			}
 			list[i] = lang
 		}
 		record["langs"] = list
@@ -76,6 +75,33 @@ func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, e
 		record["facets"] = b.facets
 	}
 	return record, nil
+}
+
+// CheckLangs says what is wrong with the languages of a post: BCP 47 tags, at most
+// three.
+func CheckLangs(langs []string) error {
+	if len(langs) > maxLangs {
+		return fmt.Errorf("%d languages, and a post may name %d", len(langs), maxLangs)
+	}
+	for _, lang := range langs {
+		if _, err := syntax.ParseLanguage(lang); err != nil {
+			return fmt.Errorf(`%q is not a language; write it like "en" or "pt-BR"`, lang)
+		}
+	}
+	return nil
+}
+
+// Encode returns a post as a repository stores it. An error means that its
+// schema refuses it.
+func Encode(record map[string]any) ([]byte, error) {
+	encoded, err := lexicon.Encode(record)
+	if err == nil {
+		_, err = lexicon.Validate(lexicon.NSIDPost, encoded)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode post: %w", err)
+	}
+	return encoded, nil
 }
 
 // A cut says how much of the facts one attempt at the text shows.

@@ -246,9 +246,9 @@ func TestComposeErrors(t *testing.T) {
 		{"link without scheme", with(func(f *Facts) { f.Link = "example.com/app" }), nil, when, nil, `link "example.com/app"`},
 		{"link that runs code", with(func(f *Facts) { f.Link = "javascript:alert(1)" }), nil, when, nil, "want http"},
 		{"link without host", with(func(f *Facts) { f.Link = "https:///app" }), nil, when, nil, "want http"},
-		{"link with a space", with(func(f *Facts) { f.Link = "https://example.com/a b" }), nil, when, nil, "link"},
+		{"link with a space in its host", with(func(f *Facts) { f.Link = "https://exam ple.com/" }), nil, when, nil, "link"},
 		{"four languages", ok, []string{"en", "de", "fr", "it"}, when, nil, "4 languages"},
-		{"no language", ok, []string{"English!"}, when, nil, `language "English!"`},
+		{"no language", ok, []string{"English!"}, when, nil, `"English!" is not a language`},
 		{"no year", ok, nil, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), nil, "time of the post"},
 	} {
 		record, err := Compose(tc.facts, tc.langs, tc.at)
@@ -300,19 +300,6 @@ func TestBuilder(t *testing.T) {
 	b.Text(" ")
 	b.Mention("@hold.example.com", "did:web:hold.example.com")
 	b.Link("", "https://example.com/") // no text, no facet
-	b.Text("\xff")
-	if err := b.Err(); err == nil {
-		t.Fatal("an address that is not ASCII is no URI: want an error")
-	}
-
-	b = new(Builder)
-	b.Text("né ")
-	b.Link("né", "https://example.com/n%C3%A9")
-	b.Text(" ")
-	b.Tag("#été")
-	b.Text(" ")
-	b.Mention("@hold.example.com", "did:web:hold.example.com")
-	b.Link("", "https://example.com/")
 	b.Text("\xff")
 	record, err := b.Record(nil, when)
 	if err != nil {
@@ -376,7 +363,7 @@ func FuzzCompose(f *testing.F) {
 			t.Fatalf("twice the same facts: got %v %v, then %v %v", record, err, again, errAgain)
 		}
 		if err != nil {
-			if len(repository) <= 255 && legalRepository.MatchString(repository) && legalTag.MatchString(facts.Tags[0]) && (link == "" || checkLink(link) == nil) {
+			if len(repository) <= 255 && legalRepository.MatchString(repository) && legalTag.MatchString(facts.Tags[0]) && (link == "" || CheckLink(link) == nil) {
 				t.Fatalf("legal names must have a post: %v", err)
 			}
 			return

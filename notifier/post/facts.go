@@ -17,7 +17,7 @@ type Facts struct {
 	Layers     int      // 0: not known, left out
 	Platforms  []string // "linux/amd64", "linux/arm/v7"
 	Reference  string   // what follows "docker pull"; empty: no such line
-	Link       string   // http or https address behind the name; empty: none
+	Link       string   // address behind the name, which CheckLink takes; empty: none
 }
 
 // platformName is what a platform looks like. An index can claim anything in

@@ -1,0 +1,47 @@
+package post
+
+import "testing"
+
+func TestLink(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://ex.example/oss/app?tag=v1#x":    "https://ex.example/oss/app?tag=v1#x",
+		"https://ex.example/pfäd/oss/app":        "https://ex.example/pf%C3%A4d/oss/app",
+		"https://ex.example/pf%C3%A4d/oss%2Fapp": "https://ex.example/pf%C3%A4d/oss%2Fapp",
+		"https://ex.example/a b?c d#e f":         "https://ex.example/a%20b?c%20d#e%20f",
+		"https://ex.example/?q=日本&\"<>":          "https://ex.example/?q=%E6%97%A5%E6%9C%AC&%22%3C%3E",
+		"HTTPS://Ex.Example/A":                   "https://ex.example/A",
+		"https://bücher.example:8443/":           "https://xn--bcher-kva.example:8443/",
+		"http://[::1]:5000/a":                    "http://[::1]:5000/a",
+		"http://localhost":                       "http://localhost",
+		"example.com/app":                        "",
+		"//example.com/app":                      "",
+		"javascript:alert(1)":                    "",
+		"https:///app":                           "",
+		"https://:443/":                          "",
+		"https://u:p@example.com/":               "",
+		"https://exam ple.com/":                  "",
+		"https://example.com:x/":                 "",
+		"https://a_b.example.com/":               "https://a_b.example.com/",
+		"https://日 本.example/":                   "",
+		"https://example.com/\x00":               "",
+		"":                                       "",
+	} {
+		got, err := asciiLink(address)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v, want %q", address, got, err, want)
+		}
+		if err := CheckLink(address); (err == nil) != (want != "") {
+			t.Errorf("%q: checked %v, want an error: %v", address, err, want == "")
+		}
+		if want == "" {
+			continue
+		}
+		record, err := Compose(Facts{Repository: "oss/app", Tags: []string{"v1"}, Link: address}, nil, when)
+		if err != nil {
+			t.Errorf("%q: %v", address, err)
+			continue
+		}
+		check(t, record, want)
+	}
+}
