@@ -60,7 +60,17 @@ type window struct {
 	first sequenced
 	seqs  []uint64
 	tags  []string
-	gone  bool // it was deleted, and not pushed again; only if storage can't be asked
+
+	// Only if storage can't be asked:
+	gone  bool // it was deleted, and not pushed again
+	moved bool // one of its tags was deleted, or set to another digest
+}
+
+// lose takes a tag from a window.
+func (w *window) lose(tag string) {
+	left := slices.DeleteFunc(w.tags, func(t string) bool { return t == tag })
+	w.moved = w.moved || len(left) < len(w.tags)
+	w.tags = left
 }
 
 // An announcement is a finished post under a fixed key, and what it was made of.
@@ -173,14 +183,17 @@ func (s *announceSink) still(ctx context.Context, a *announcement) (tags []strin
 	}
 	if !slices.ContainsFunc(tags, s.Tag) {
 		if slices.ContainsFunc(a.Tags, s.Tag) {
-			return nil, "its tag was moved or deleted before it was announced", nil
+			return nil, reasonTagGone, nil
 		}
 		return nil, "no tag that is announced", nil
 	}
 	return tags, "", nil
 }
 
-const reasonDeleted = "deleted before it was announced"
+const (
+	reasonDeleted = "deleted before it was announced"
+	reasonTagGone = "its tag was moved or deleted before it was announced"
+)
 
 func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
 	if err := s.resume(ctx); err != nil {
@@ -217,6 +230,13 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 				w.gone, w.tags = true, nil
 			}
 			continue
+		}
+		if e.Tag != "" && !s.n.local(e.Event) && (e.Operation == opPush || e.Operation == opUntag) {
+			for _, w := range order {
+				if w.first.Repository == e.Repository && (w.first.ManifestDigest != e.ManifestDigest || e.Operation == opUntag) {
+					w.lose(e.Tag)
+				}
+			}
 		}
 		if e.Operation != opPush {
 			continue
@@ -305,6 +325,9 @@ func (s *announceSink) check(ctx context.Context, w *window, a *announcement) (r
 	if w.gone {
 		s.n.Metrics.post("deleted")
 		return reasonDeleted, nil
+	}
+	if w.moved && !slices.ContainsFunc(w.tags, s.Tag) {
+		return reasonTagGone, nil
 	}
 	tags, reason, err := s.still(ctx, a)
 	if err == nil && reason == "" {

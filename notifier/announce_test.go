@@ -299,3 +299,79 @@ func TestAnnounceTagsGone(t *testing.T) {
 		t.Errorf("posted %q, want %q", got, want)
 	}
 }
+
+// When a window closes, a post names only tags that point at its image still,
+// also if storage can't be asked.
+func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
+	t.Parallel()
+	a, b := image("a", 1), image("b", 1)
+	for name, test := range map[string]struct {
+		do     func(r *rig)
+		want   []string // the posts' first lines
+		reason string   // of the first push
+	}{
+		"its tag is deleted": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.untag(a.as("oss/app", "v1.0.0"))
+		}, nil, reasonTagGone},
+		"one of its tags is deleted": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.push(a.as("oss/app", "latest"))
+			r.untag(a.as("oss/app", "latest"))
+		}, []string{"oss/app:v1.0.0 was pushed"}, ""},
+		"the tag that is news is deleted": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.push(a.as("oss/app", "latest"))
+			r.untag(a.as("oss/app", "v1.0.0"))
+		}, nil, reasonTagGone},
+		"its manifest is deleted and pushed with another tag": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.delete(a)
+			r.push(a.as("oss/app", "v2.0.0"))
+		}, []string{"oss/app:v2.0.0 was pushed"}, ""},
+		"its tag moves to another and it gets a second": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.push(b.as("oss/app", "v1.0.0"))
+			r.push(a.as("oss/app", "v2.0.0"))
+		}, []string{"oss/app:v2.0.0 was pushed", "oss/app:v1.0.0 was pushed"}, ""},
+		"its tag moves away and comes back": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.push(b.as("oss/app", "v1.0.0"))
+			r.push(a.as("oss/app", "v1.0.0"))
+		}, []string{"oss/app:v1.0.0 was pushed"}, ""},
+		"its tag moves in another repository": {func(r *rig) {
+			r.push(a.as("oss/app", "v1.0.0"))
+			r.push(b.as("oss/other", "v1.0.0"))
+		}, []string{"oss/app:v1.0.0 was pushed", "oss/other:v1.0.0 was pushed"}, ""},
+	} {
+		for _, asked := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", storage is asked: ", asked), func(t *testing.T) {
+				t.Parallel()
+				announce := soon()
+				announce.Collect = 500 * time.Millisecond // one window for all, on a slow machine too
+				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
+				r := newRig(t, announce)
+				if !asked {
+					r.storage = nil
+					r.reopen(announce)
+				}
+				r.full.Store(true) // the sinks wait until all has happened
+				test.do(r)
+				r.full.Store(false)
+				r.drain()
+				var got []string
+				for _, p := range r.posts() {
+					text, _, _ := strings.Cut(p["text"].(string), "\n")
+					got = append(got, text)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("posted %q, want %q", got, test.want)
+				}
+				pushes, err := r.Pushes(10, func(string) bool { return true })
+				if err != nil || len(pushes) == 0 || pushes[len(pushes)-1].Reason != test.reason {
+					t.Errorf("pushes %+v, %v; want the first with the reason %q", pushes, err, test.reason)
+				}
+			})
+		}
+	}
+}

@@ -323,6 +323,17 @@ func (r *rig) intendDelete(p Push) *Intent {
 	return in
 }
 
+// untag deletes the tag that p was pushed under.
+func (r *rig) untag(p Push) {
+	r.t.Helper()
+	in, err := r.IntendDelete(context.Background(), Delete{Repository: p.Repository, Digest: p.Digest, Tag: p.Tag})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.storage.untag(p)
+	r.complete(in)
+}
+
 func (r *rig) delete(p Push) {
 	r.t.Helper()
 	in := r.intendDelete(p)

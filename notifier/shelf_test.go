@@ -48,6 +48,9 @@ func (s *shelf) remove(p Push) {
 }
 
 func (s *shelf) untag(p Push) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.tags[p.Repository], p.Tag)
