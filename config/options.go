@@ -139,6 +139,10 @@ type Announce struct {
 	// out. Default 1h.
 	MaxAge time.Duration `option:"max_age"`
 
+	// Retags announces a later tag of an image that was announced before. Default:
+	// only a release that follows its own pre-release, v1.0.0 after v1.0.0-rc.1.
+	Retags bool `option:"retags"`
+
 	// Link is the address a post points to, a template over Repository, Tag and
 	// Digest: "https://example.com/{{.Repository}}". A post whose address is not
 	// valid goes out without it. Default: none.

@@ -437,6 +437,7 @@ func (r *runtime) announce() *notifier.Announce {
 		Tag:     a.Match,
 		Collect: a.Collect,
 		MaxAge:  a.MaxAge,
+		Retags:  a.Retags,
 		Langs:   a.Langs,
 		Reference: func(repository, tag string) string {
 			return r.options.Hold.Hostname + "/" + repository + ":" + tag

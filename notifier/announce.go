@@ -19,6 +19,7 @@ type Announce struct {
 	Tag       func(tag string) bool                             // which tags are news; nil: all
 	Collect   time.Duration                                     // how long tags of one digest are waited for
 	MaxAge    time.Duration                                     // older pushes are no news; 0: 1 h
+	Retags    bool                                              // a later tag of an announced digest is news
 	Langs     []string                                          // of the post's text
 	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link      func(repository, tag, digest string) (url string) // behind the name; nil: none
@@ -41,7 +42,8 @@ func (a *Announce) validate() error {
 // repository under a tag that is news. Tags of the same digest that come while
 // its window is open are joined in the post, the first push gives its key and
 // its time, and the cursor waits before the oldest open window. Once a digest
-// is announced in a repository it is never announced there again.
+// is announced in a repository it is announced there again only under a tag that
+// makes it a release of what was announced, or with Retags under any new tag.
 //
 // Before a post is sent, and before it is sent again, storage is asked whether
 // the image is still there under the tags that the post names.
@@ -129,7 +131,11 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 		if err != nil {
 			return changed, err
 		}
-		tags, reason, err := s.still(ctx, a)
+		before, err := s.n.announced(a.Repository, a.Digest)
+		if err != nil {
+			return changed, err
+		}
+		tags, reason, err := s.still(ctx, a, before)
 		if err != nil {
 			return changed, err
 		}
@@ -157,9 +163,9 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 	return changed, nil
 }
 
-// still returns the tags that an announcement has still, or why it is not to be
-// made.
-func (s *announceSink) still(ctx context.Context, a *announcement) (tags []string, reason string, err error) {
+// still returns the tags that an announcement has still and that are news after
+// what was announced before, or why it is not to be made.
+func (s *announceSink) still(ctx context.Context, a *announcement, before announced) (tags []string, reason string, err error) {
 	if !s.n.Public(a.Repository) {
 		return nil, "not public any more", nil
 	}
@@ -187,7 +193,18 @@ func (s *announceSink) still(ctx context.Context, a *announcement) (tags []strin
 		}
 		return nil, "no tag that is announced", nil
 	}
+	if tags = s.news(tags, before); len(tags) == 0 {
+		return nil, s.before(before), nil
+	}
 	return tags, "", nil
+}
+
+// before is why a digest is not announced again.
+func (s *announceSink) before(before announced) string {
+	if rkey := before.last(); rkey != "" {
+		return "announced before, in " + s.n.postURI(rkey)
+	}
+	return "its announcement was given up before"
 }
 
 const (
@@ -275,7 +292,7 @@ func (e *Event) unannounced() string {
 // then done.
 func (s *announceSink) gather(ctx context.Context, windows []*window, events int) (all *announcements, done int, wake time.Time, err error) {
 	all = &announcements{}
-	posted := map[string]string{}
+	posted := map[string]announced{} // in this call
 	now := s.n.Now()
 	for _, w := range windows {
 		if left := s.Collect - s.age(w.first); left > 0 {
@@ -289,17 +306,14 @@ func (s *announceSink) gather(ctx context.Context, windows []*window, events int
 			Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.n.local(w.first.Event),
 		}
 		id := string(announcedKey(a.Repository, a.Digest))
-		uri, before := posted[id]
-		if !before {
-			if uri, before, err = s.n.announced(a.Repository, a.Digest); err != nil {
-				return all, w.at, time.Time{}, err
-			}
+		before, err := s.n.announced(a.Repository, a.Digest)
+		if err != nil {
+			return all, w.at, time.Time{}, err
 		}
-		reason := "announced before, in " + uri
-		if !before {
-			if reason, err = s.check(ctx, w, a); err != nil {
-				return all, w.at, time.Time{}, err
-			}
+		before = append(before, posted[id]...)
+		reason, err := s.check(ctx, w, a, before)
+		if err != nil {
+			return all, w.at, time.Time{}, err
 		}
 		if reason != "" {
 			if err := s.results(w, announceResult{Reason: reason}); err != nil {
@@ -314,14 +328,36 @@ func (s *announceSink) gather(ctx context.Context, windows []*window, events int
 			return all, w.at, time.Time{}, err
 		}
 		all.Posts = append(all.Posts, *a)
-		posted[id] = s.uri(a)
+		posted[id] = append(posted[id], announcedPost{a.Write.RKey, a.Tags})
 	}
 	return all, events, time.Time{}, nil
 }
 
+// news returns the tags of a window that are to be announced after what was
+// announced of its digest before: all, none, or those that no post names.
+func (s *announceSink) news(tags []string, before announced) []string {
+	if len(before) == 0 {
+		return tags
+	}
+	named := func(tag string) bool {
+		return before.names(func(t string) bool { return t == tag })
+	}
+	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
+	isNews := slices.ContainsFunc(unnamed, func(tag string) bool {
+		return s.Tag(tag) && (s.Retags || before.names(func(t string) bool { return releases(tag, t) }))
+	})
+	if !isNews {
+		return nil
+	}
+	return unnamed
+}
+
 // check leaves an announcement the tags that its image has still, or says why it
 // is not to be made.
-func (s *announceSink) check(ctx context.Context, w *window, a *announcement) (reason string, err error) {
+func (s *announceSink) check(ctx context.Context, w *window, a *announcement, before announced) (reason string, err error) {
+	if len(s.news(w.tags, before)) == 0 && len(before) > 0 {
+		return s.before(before), nil
+	}
 	if w.gone {
 		s.n.Metrics.post("deleted")
 		return reasonDeleted, nil
@@ -329,7 +365,7 @@ func (s *announceSink) check(ctx context.Context, w *window, a *announcement) (r
 	if w.moved && !slices.ContainsFunc(w.tags, s.Tag) {
 		return reasonTagGone, nil
 	}
-	tags, reason, err := s.still(ctx, a)
+	tags, reason, err := s.still(ctx, a, before)
 	if err == nil && reason == "" {
 		a.Tags = tags
 	}
@@ -366,7 +402,7 @@ func (s *announceSink) compose(a *announcement) error {
 	if err != nil {
 		return &permanentError{fmt.Errorf("write post: %w", err)}
 	}
-	post.SetOrigin(record, a.Repository, a.Digest)
+	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: facts.Tags[0], Digest: a.Digest})
 	bytes, err := post.Encode(record)
 	if err != nil {
 		return &permanentError{err}
@@ -393,7 +429,7 @@ func (s *announceSink) link(a *announcement, tag string) string {
 }
 
 // newsFirst lists each tag once, in the order of their pushes, with the first
-// that is news in front.
+// that is news in front: of those that are no pre-releases, if there is one.
 func (s *announceSink) newsFirst(tags []string) []string {
 	var list []string
 	seen := map[string]bool{}
@@ -403,12 +439,14 @@ func (s *announceSink) newsFirst(tags []string) []string {
 			list = append(list, t)
 		}
 	}
-	for i, t := range list {
-		if s.Tag(t) {
-			copy(list[1:i+1], list[:i])
-			list[0] = t
-			break
-		}
+	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !preRelease.MatchString(t) })
+	if first < 0 {
+		first = slices.IndexFunc(list, s.Tag)
+	}
+	if first > 0 {
+		tag := list[first]
+		copy(list[1:first+1], list[:first])
+		list[0] = tag
 	}
 	return list
 }
@@ -460,7 +498,7 @@ func (s *announceSink) send(ctx context.Context, all *announcements, first bool)
 }
 
 func (s *announceSink) finish(all *announcements) error {
-	batch := s.n.State.NewBatch()
+	batch := s.n.State.NewIndexedBatch()
 	for _, a := range all.Posts {
 		if err := s.remember(batch, &a, announceResult{PostURI: s.uri(&a)}); err != nil {
 			return err
@@ -484,20 +522,24 @@ func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
 		}
 	}
 	all.Posts = append(all.Posts[:at.Index], all.Posts[at.Index+1:]...)
-	batch := s.n.State.NewBatch()
+	batch := s.n.State.NewIndexedBatch()
 	if err := s.remember(batch, &a, announceResult{Reason: at.Error()}); err != nil {
 		return err
 	}
 	return s.outbox().put(batch, all)
 }
 
-// remember notes what became of a digest's announcement.
+// remember notes in an indexed batch what became of a digest's announcement.
 func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result announceResult) error {
 	rkey := ""
 	if result.PostURI != "" {
 		rkey = a.Write.RKey
 	}
-	if err := putAnnounced(batch, a.Repository, a.Digest, rkey); err != nil {
+	tags := a.Tags
+	if len(tags) > 0 {
+		tags = s.newsFirst(tags)
+	}
+	if err := addAnnounced(batch, a.Repository, a.Digest, announcedPost{rkey, tags}); err != nil {
 		return err
 	}
 	for _, seq := range a.Seqs {

@@ -3,6 +3,8 @@ package notifier
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -372,6 +374,94 @@ func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
 					t.Errorf("pushes %+v, %v; want the first with the reason %q", pushes, err, test.reason)
 				}
 			})
+		}
+	}
+}
+
+// A release that follows its own pre-release is news, and with Retags any new tag.
+func TestAnnounceReleases(t *testing.T) {
+	t.Parallel()
+	type tags = []string
+	for name, test := range map[string]struct {
+		windows [][]string // tags of one digest
+		want    []string   // the posts' first lines
+		retags  []string   // with Retags
+	}{
+		"a release after its candidate": {
+			[][]string{{"v1.0.0-rc.1"}, {"v1.0.0"}, {"v1.0.0"}},
+			tags{"v1.0.0-rc.1 was pushed", "v1.0.0 was pushed"}, tags{"v1.0.0-rc.1 was pushed", "v1.0.0 was pushed"},
+		},
+		"two candidates": {
+			[][]string{{"1.0.0-rc.1"}, {"1.0.0-rc.2"}, {"1.0.0", "latest"}, {"1.0.0-rc.2", "1.0.0"}},
+			tags{"1.0.0-rc.1 was pushed", "1.0.0 was pushed (also latest)"},
+			tags{"1.0.0-rc.1 was pushed", "1.0.0-rc.2 was pushed", "1.0.0 was pushed (also latest)"},
+		},
+		"another release": {
+			[][]string{{"v1.0.0-rc.1"}, {"v2.0.0"}}, tags{"v1.0.0-rc.1 was pushed"}, tags{"v1.0.0-rc.1 was pushed", "v2.0.0 was pushed"},
+		},
+		"together": {
+			[][]string{{"v1.0.0-rc.1", "v1.0.0"}, {"v1.0.0"}, {"v1.0.0-rc.1"}},
+			tags{"v1.0.0 was pushed (also v1.0.0-rc.1)"}, tags{"v1.0.0 was pushed (also v1.0.0-rc.1)"},
+		},
+		"no release": {
+			[][]string{{"v1.0.0"}, {"latest"}, {"v1.0.0", "latest"}}, tags{"v1.0.0 was pushed"}, tags{"v1.0.0 was pushed", "latest was pushed"},
+		},
+		"a candidate after its release": {
+			[][]string{{"v1.0.0"}, {"v1.0.0-rc.2"}}, tags{"v1.0.0 was pushed"}, tags{"v1.0.0 was pushed", "v1.0.0-rc.2 was pushed"},
+		},
+	} {
+		for _, retags := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", retags ", retags), func(t *testing.T) {
+				t.Parallel()
+				announce := soon()
+				announce.Collect, announce.Retags = 200*time.Millisecond, retags
+				r := newRig(t, announce)
+				a := image("a", 1)
+				for i, window := range test.windows {
+					r.full.Store(true) // the sinks wait until all have come
+					for _, tag := range window {
+						r.push(a.as("oss/app", tag))
+					}
+					r.full.Store(false)
+					r.drain()
+					if i == 0 && len(window) == 1 { // what is read from the posts does as well
+						r.stop()
+						if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
+							t.Fatal(err)
+						}
+						r.open(announce)
+					}
+				}
+				want := test.want
+				if retags {
+					want = test.retags
+				}
+				var got []string
+				for _, p := range r.posts() {
+					text, _, _ := strings.Cut(p["text"].(string), "\n")
+					got = append(got, strings.TrimPrefix(text, "oss/app:"))
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("posted %q, want %q", got, want)
+				}
+				r.consistent()
+			})
+		}
+	}
+}
+
+func TestReleases(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		tag, pre string
+		want     bool
+	}{
+		{"v1.0.0", "v1.0.0-rc.1", true}, {"1.0.0", "v1.0.0-rc.1", true}, {"v1.0.0", "1.0.0-alpha", true}, {"v1", "v1-beta", true},
+		{"v1.0.0", "v1.0.1-rc.1", false}, {"v1.0", "v1.0.0-rc.1", false}, {"v1.0.0-rc.2", "v1.0.0-rc.1", false}, {"v1.0.0", "v1.0.0", false},
+		{"latest", "latest-1", false}, {"v1.0.0", "v1.0.0-", false}, {"v1.0.0-rc", "v1.0.0-rc-1", false},
+	} {
+		if got := releases(test.tag, test.pre); got != test.want {
+			t.Errorf("%s after %s: %v, want %v", test.tag, test.pre, got, test.want)
 		}
 	}
 }

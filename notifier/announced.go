@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -11,10 +13,13 @@ import (
 	"github.com/tidings-dev/tidings/atproto/store"
 )
 
-// That a digest was announced in a repository is remembered for good: about 40
-// bytes each.
+// That a digest was announced in a repository is remembered for good: about 35
+// bytes each, and its tags.
 //
-//	a/p/<hash of repository and digest>   the post's record key; empty: it was given up
+//	a/p/<hash of repository and digest>   for each announcement a line: the post's record key, or "-" if it was
+//	                                      given up, and the tags that it names
+//
+// Earlier versions wrote the record key alone, or nothing if it was given up.
 
 const announcedPrefix = "a/p/"
 
@@ -23,24 +28,85 @@ func announcedKey(repository, digest string) []byte {
 	return append([]byte(announcedPrefix), h[:16]...)
 }
 
-func putAnnounced(b *pebble.Batch, repository, digest, rkey string) error {
-	return b.Set(announcedKey(repository, digest), []byte(rkey), nil)
+// announced is what was announced of one digest in one repository, the oldest
+// first.
+type announced []announcedPost
+
+type announcedPost struct {
+	rkey string   // empty: it was given up
+	tags []string // none in what an earlier version wrote
 }
 
-// announced reports whether a digest was announced in a repository, and in which
-// post; "" if that was given up.
-func (n *Notifier) announced(repository, digest string) (uri string, before bool, err error) {
-	val, err := store.Read(n.State, announcedKey(repository, digest))
+const givenUp = "-"
+
+func (a announced) encode() []byte {
+	lines := make([]string, len(a))
+	for i, p := range a {
+		rkey := p.rkey
+		if rkey == "" {
+			rkey = givenUp
+		}
+		lines[i] = strings.Join(append([]string{rkey}, p.tags...), " ")
+	}
+	return []byte(strings.Join(lines, "\n"))
+}
+
+func decodeAnnounced(val []byte) announced {
+	var a announced
+	for line := range strings.SplitSeq(string(val), "\n") {
+		rkey, tags, _ := strings.Cut(line, " ")
+		if rkey == givenUp {
+			rkey = ""
+		}
+		a = append(a, announcedPost{rkey, strings.Fields(tags)})
+	}
+	return a
+}
+
+// has reports whether a post is among them.
+func (a announced) has(rkey string) bool {
+	return slices.ContainsFunc(a, func(p announcedPost) bool { return p.rkey == rkey })
+}
+
+// names reports whether one of them names a tag for which f is true.
+func (a announced) names(f func(tag string) bool) bool {
+	return slices.ContainsFunc(a, func(p announcedPost) bool { return slices.ContainsFunc(p.tags, f) })
+}
+
+// last is the record key of the newest post, empty if there is none.
+func (a announced) last() string {
+	for _, p := range slices.Backward(a) {
+		if p.rkey != "" {
+			return p.rkey
+		}
+	}
+	return ""
+}
+
+// announced reads what was announced, nil if nothing was.
+func (n *Notifier) announced(repository, digest string) (announced, error) {
+	return readAnnounced(n.State.DB, repository, digest)
+}
+
+func readAnnounced(r pebble.Reader, repository, digest string) (announced, error) {
+	val, err := store.Read(r, announcedKey(repository, digest))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return "", false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("read announcements: %w", err)
+		return nil, fmt.Errorf("read announcements: %w", err)
 	}
-	if len(val) == 0 {
-		return "", true, nil
+	return decodeAnnounced(val), nil
+}
+
+// addAnnounced adds an announcement to those that an indexed batch sees, unless
+// its post is there.
+func addAnnounced(b *pebble.Batch, repository, digest string, p announcedPost) error {
+	before, err := readAnnounced(b, repository, digest)
+	if err != nil || p.rkey != "" && before.has(p.rkey) {
+		return err
 	}
-	return n.postURI(string(val)), true, nil
+	return b.Set(announcedKey(repository, digest), append(before, p).encode(), nil)
 }
 
 func (n *Notifier) postURI(rkey string) string {

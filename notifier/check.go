@@ -143,19 +143,15 @@ func (c *checker) records(ctx context.Context) error {
 
 func (c *checker) posts(ctx context.Context) error {
 	return c.n.eachRecord(ctx, lexicon.NSIDPost, func(r repo.Record) error {
-		repository, digest, ok := readOrigin(r)
+		image, ok := readOrigin(r)
 		if !ok {
 			return nil
 		}
-		uri, before, err := c.n.announced(repository, digest)
-		if err != nil || before && uri == c.n.postURI(r.RKey) {
+		before, err := c.n.announced(image.Repository, image.Digest)
+		if err != nil || before.has(r.RKey) {
 			return err
 		}
-		detail := "post " + r.RKey + " is not remembered"
-		if before {
-			detail = "post " + r.RKey + " is not the one that is remembered, " + uri
-		}
-		return c.visit(Difference{differPost, c.n.Owner, repository, digest, detail})
+		return c.visit(Difference{differPost, c.n.Owner, image.Repository, image.Digest, "post " + r.RKey + " is not remembered"})
 	})
 }
 

@@ -146,11 +146,11 @@ func migrateAnnounced(b *pebble.Batch, key string, val []byte) error {
 	if err := json.Unmarshal(val, &old); err != nil {
 		return err
 	}
-	rkey := ""
+	var p announcedPost
 	if old.PostURI != "" {
-		rkey = path.Base(old.PostURI)
+		p.rkey = path.Base(old.PostURI)
 	}
-	return putAnnounced(b, repository, digest, rkey)
+	return b.Set(announcedKey(repository, digest), announced{p}.encode(), nil)
 }
 
 func migrateCall(b *pebble.Batch, key string, val []byte) error {

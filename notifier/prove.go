@@ -258,11 +258,11 @@ func (n *Notifier) newestAreKnown(below string) (bool, error) {
 		return false, err
 	}
 	for _, p := range posts {
-		repository, digest, ok := readOrigin(p)
+		image, ok := readOrigin(p)
 		if !ok {
 			continue
 		}
-		if _, before, err := n.announced(repository, digest); err != nil || !before {
+		if before, err := n.announced(image.Repository, image.Digest); err != nil || !before.has(p.RKey) {
 			return false, err
 		}
 	}
@@ -295,10 +295,10 @@ func readLayer(r repo.Record) (layerRecord, bool) {
 	return layerRecord{r.RKey, owner, digest, layer, key.Time().UnixMicro(), key.ClockID()}, true
 }
 
-func readOrigin(r repo.Record) (repository, digest string, ok bool) {
+func readOrigin(r repo.Record) (image post.Image, ok bool) {
 	fields, err := lexicon.Unmarshal(r.Value)
 	if err != nil {
-		return "", "", false
+		return post.Image{}, false
 	}
 	return post.Origin(fields)
 }

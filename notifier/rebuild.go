@@ -8,7 +8,6 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
@@ -122,29 +121,30 @@ func (n *Notifier) rebuildLedger(ctx context.Context) error {
 	return err
 }
 
-// rebuildAnnounced adds the marks of what the account's posts announce. Marks that
-// are there stay, also if their post is gone.
+// rebuildAnnounced adds what the account's posts announce. What is remembered
+// stays, also if its post is gone.
 func (n *Notifier) rebuildAnnounced(ctx context.Context) error {
-	b := n.State.NewBatch()
-	marks := 0
+	b := n.State.NewIndexedBatch()
+	posts := 0
 	err := n.eachRecord(ctx, lexicon.NSIDPost, func(record repo.Record) error {
-		repository, digest, ok := readOrigin(record)
+		image, ok := readOrigin(record)
 		if !ok {
 			return nil
 		}
-		if _, err := store.Read(n.State, announcedKey(repository, digest)); !errors.Is(err, pebble.ErrNotFound) {
+		post := announcedPost{rkey: record.RKey}
+		if image.Tag != "" {
+			post.tags = []string{image.Tag}
+		}
+		if err := addAnnounced(b, image.Repository, image.Digest, post); err != nil {
 			return err
 		}
-		if err := putAnnounced(b, repository, digest, record.RKey); err != nil {
-			return err
-		}
-		if marks++; marks%rebuildBatch != 0 {
+		if posts++; posts%rebuildBatch != 0 {
 			return nil
 		}
 		if err := n.State.Commit(b, pebble.NoSync); err != nil {
 			return err
 		}
-		b = n.State.NewBatch()
+		b = n.State.NewIndexedBatch()
 		return pace(ctx)
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 // settled waits until nothing is pending and no reconciliation is under way.
@@ -97,7 +98,8 @@ func TestRestore(t *testing.T) {
 				}
 				announced := map[string]int{}
 				for _, p := range r.posts() {
-					announced[p["tidingsImage"].(string)]++
+					image, _ := post.Origin(p)
+					announced[image.Repository+"@"+image.Digest]++
 				}
 				for image, times := range announced {
 					if times > 1 {

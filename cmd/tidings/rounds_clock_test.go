@@ -122,7 +122,7 @@ func (s *server) isNow(t *testing.T, repository string) {
 	s.drained()
 	posts, records := 0, 0
 	for _, r := range s.records(t, s.did, postCollection) {
-		if _, digest, _ := post.Origin(r.Value); digest == m.digest {
+		if image, _ := post.Origin(r.Value); image.Digest == m.digest {
 			posts++
 			if at, err := time.Parse(time.RFC3339, r.Value["createdAt"].(string)); err != nil || time.Since(at).Abs() > 5*time.Minute {
 				t.Errorf("the post is of %v", r.Value["createdAt"])

@@ -465,11 +465,11 @@ func (h *history) look(t *testing.T) found {
 		f.layers[manifest][r.Value["digest"].(string)]++
 	}
 	for _, r := range h.records(t, h.did, postCollection) {
-		name, digest, ok := post.Origin(r.Value)
+		image, ok := post.Origin(r.Value)
 		if !ok {
 			t.Errorf("a post of nothing: %v", r.Value)
 		}
-		f.posts[name+"@"+digest]++
+		f.posts[image.Repository+"@"+image.Digest]++
 	}
 	return f
 }
