@@ -13,7 +13,7 @@ const (
 	Artifact Class = "artifact" // a signature, an attestation, a list of referrers
 	Ignored  Class = "ignored"  // by a user agent or an actor that the operator named
 	Push     Class = "push"     // a completed PUT
-	Retag    Class = "retag"    // a push of a digest that has another tag already
+	Retag    Class = "retag"    // a push of a digest that has another tag
 )
 
 // Classes are all classes, in the order in which their numbers are stored. A

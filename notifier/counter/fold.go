@@ -1,7 +1,6 @@
 package counter
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,8 +18,8 @@ import (
 //
 // also, if not nil, adds the caller's own keys to the batch.
 //
-// A push of a digest that this disk has seen pushed to the same repository
-// under another tag counts as a retag too.
+// A push of a digest that this disk has seen pushed to the same repository under
+// another tag, which is there and has it still, counts as a retag too.
 //
 // The first Fold of a process asks Redis what it has, for Config.Asking at most.
 func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
@@ -154,7 +153,7 @@ func (f *folding) add(fact *Fact) error {
 	if fact.Class != Push || fact.Tag == "" || fact.Digest == "" {
 		return nil
 	}
-	again, err := f.pushedBefore(fact)
+	again, err := pushedBefore(f.b, fact, f.today)
 	if err != nil || !again {
 		return err
 	}
@@ -215,7 +214,7 @@ func (f *folding) gone(fact *Fact) error {
 	}
 	tag.gone = goneOn(f.today)
 	f.tell(fact, true)
-	return nil
+	return forgetPushed(f.b, fact.Repository, fact.Tag, nil)
 }
 
 // pushed tells other registries of a tag that they may believe gone: one that is
@@ -267,22 +266,6 @@ func (f *folding) write() error {
 		}
 	}
 	return nil
-}
-
-// pushedBefore notes the push, and tells whether there was one of the same
-// digest under another tag.
-func (f *folding) pushedBefore(fact *Fact) (bool, error) {
-	own := pushedKey(fact.Repository, fact.Digest, fact.Tag)
-	prefix := own[:len(own)-4]
-	iter, err := f.b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return false, err
-	}
-	other := iter.First() && (!bytes.Equal(iter.Key(), own) || iter.Next())
-	if err := errors.Join(iter.Error(), iter.Close()); err != nil {
-		return false, err
-	}
-	return other, f.b.Set(own, binary.AppendUvarint(nil, uint64(f.today)), nil)
 }
 
 func readRow(r pebble.Reader, key []byte) (row, bool, error) {

@@ -105,19 +105,26 @@ func TestRetag(t *testing.T) {
 	push := func(repository, tag string, d int) Fact {
 		return Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: Push, Time: noon}
 	}
+	gone := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Gone: true, Time: noon} }
 	for name, c := range map[string]struct {
 		facts []Fact
 		want  int64
 	}{
-		"one tag":                 {[]Fact{push("x", "v1", 1)}, 0},
-		"the same tag again":      {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
-		"a second tag":            {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
-		"a tag that begins alike": {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
-		"and back":                {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
-		"another digest":          {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
-		"another repository":      {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
-		"first without a tag":     {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
-		"then without a tag":      {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
+		"the other tag is deleted":        {[]Fact{push("x", "v1", 1), gone("v1"), push("x", "v2", 1)}, 0},
+		"the other tag has moved":         {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v2", 1)}, 0},
+		"the other tag has moved back":    {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"one of two is deleted":           {[]Fact{push("x", "v1", 1), push("x", "v2", 1), gone("v1"), push("x", "v3", 1)}, 2},
+		"the other is deleted and pushed": {[]Fact{push("x", "v1", 1), gone("v1"), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"a tag of another digest is gone": {[]Fact{push("x", "v1", 1), push("x", "v0", 2), gone("v0"), push("x", "v2", 1)}, 1},
+		"one tag":                         {[]Fact{push("x", "v1", 1)}, 0},
+		"the same tag again":              {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
+		"a second tag":                    {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
+		"a tag that begins alike":         {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
+		"and back":                        {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
+		"another digest":                  {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
+		"another repository":              {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
+		"first without a tag":             {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
+		"then without a tag":              {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
 	} {
 		for _, together := range []bool{true, false} {
 			r := newReplica(t, "aaaa", nil)

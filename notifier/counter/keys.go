@@ -20,6 +20,7 @@ import (
 //	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    numbers that Redis has, or all if there is no Redis
 //	c/s/REPOSITORY 0 EPOCH PLACE          a place of a tag that is free again
 //	c/t                                   since when the clock is steady
+//	c/v/TAG                               what a tag was pushed with last, hashed, for retags: its day, DIGEST
 //	c/u/REPOSITORY 0 KIND NAME 0 RUN      what was counted since
 //
 // EPOCH numbers the ids under which this folder's numbers are in Redis; RUN is
@@ -33,6 +34,7 @@ const (
 	basePrefix    = "c/r/"
 	freePrefix    = "c/s/"
 	pendingPrefix = "c/u/"
+	latestPrefix  = "c/v/"
 )
 
 type kind byte
@@ -102,8 +104,18 @@ func cursorKey(journal string, stream uint8) []byte {
 // and a tag.
 func pushedKey(repository, digest, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + digest))
+	return pushedKeyOf(of[:8], tag)
+}
+
+// pushedKeyOf is pushedKey with the repository and digest hashed.
+func pushedKeyOf(of []byte, tag string) []byte {
 	to := sha256.Sum256([]byte(tag))
-	return append(append([]byte(pushedPrefix), of[:8]...), to[:4]...)
+	return append(append([]byte(pushedPrefix), of...), to[:4]...)
+}
+
+func latestKey(repository, tag string) []byte {
+	of := sha256.Sum256([]byte(repository + "\x00" + tag))
+	return append([]byte(latestPrefix), of[:8]...)
 }
 
 func childStoreKey(generation uint32, k ChildKey) []byte {

@@ -54,12 +54,14 @@ func (c *Counter) Prune() error {
 		return nil
 	}
 	oldest := dayOf(c.cfg.Now()) + 1 - KeepDays
-	err = c.drop([]byte(pushedPrefix), func(val []byte) bool {
-		day, n := binary.Uvarint(val)
-		return n > 0 && int64(day) < oldest
-	})
-	if err != nil {
-		return fmt.Errorf("drop old pushes: %w", err)
+	for _, prefix := range []string{pushedPrefix, latestPrefix} {
+		err = c.drop([]byte(prefix), func(val []byte) bool {
+			day, n := binary.Uvarint(val)
+			return n > 0 && int64(day) < oldest
+		})
+		if err != nil {
+			return fmt.Errorf("drop old pushes: %w", err)
+		}
 	}
 	return nil
 }

@@ -101,6 +101,9 @@ func (c *Counter) learnTags(lines, entry string) error {
 		}
 		if waits.gone = there; news.gone {
 			waits.gone = goneOn(day)
+			if err := forgetPushed(b, news.repository, news.tag, nil); err != nil {
+				return err
+			}
 		}
 		if err := b.Set(key, waits.encode(), nil); err != nil {
 			return err

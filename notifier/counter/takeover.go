@@ -29,7 +29,7 @@ func (c *Counter) takeOver() error {
 		return err
 	}
 	b := c.db.NewBatch()
-	for _, prefix := range []string{basePrefix, pushedPrefix} {
+	for _, prefix := range []string{basePrefix, pushedPrefix, latestPrefix} {
 		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
 			return err
 		}
