@@ -135,27 +135,27 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 		if err != nil {
 			return changed, err
 		}
-		tags, reason, err := s.still(ctx, a, before)
+		tags, none, err := s.still(ctx, a, before)
 		if err != nil {
 			return changed, err
 		}
-		if reason == "" && len(tags) < len(a.Tags) {
+		if none.Reason == "" && len(tags) < len(a.Tags) {
 			a.Tags, changed = tags, true
 			if err := s.compose(a); err != nil {
-				reason = err.Error()
+				none.Reason = err.Error()
 			}
 		}
-		if reason != "" {
+		if none.Reason != "" {
 			batch := s.n.State.NewBatch()
 			for _, seq := range a.Seqs {
-				if err := putResult(batch, seq, announceResult{Reason: reason}); err != nil {
+				if err := putResult(batch, seq, none); err != nil {
 					return changed, err
 				}
 			}
 			if err := s.n.State.Commit(batch, pebble.NoSync); err != nil {
 				return changed, err
 			}
-			s.n.log.Info("not announced: "+reason, "repository", a.Repository, "digest", a.Digest)
+			s.n.log.Info("not announced: "+none.Reason, "repository", a.Repository, "digest", a.Digest)
 			all.Posts = append(all.Posts[:i], all.Posts[i+1:]...)
 			changed = true
 		}
@@ -164,47 +164,47 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 }
 
 // still returns the tags that an announcement has still and that are news after
-// what was announced before, or why it is not to be made.
-func (s *announceSink) still(ctx context.Context, a *announcement, before announced) (tags []string, reason string, err error) {
+// what was announced before, or the reason why it is not to be made.
+func (s *announceSink) still(ctx context.Context, a *announcement, before announced) (tags []string, none announceResult, err error) {
 	if !s.n.Public(a.Repository) {
-		return nil, "not public any more", nil
+		return nil, announceResult{Reason: "not public any more"}, nil
 	}
 	if s.n.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
 		s.n.Metrics.post("old")
-		return nil, "too old to be news", nil
+		return nil, announceResult{Reason: "too old to be news"}, nil
 	}
 	tags = a.Tags
 	if a.Local && s.n.Storage != nil {
 		has, err := s.n.Storage.Has(ctx, a.Repository, a.Digest)
 		if err != nil && !errors.Is(err, errUnreadable) {
-			return nil, "", err
+			return nil, none, err
 		}
 		if err == nil && !has {
 			s.n.Metrics.post("deleted")
-			return nil, reasonDeleted, nil
+			return nil, announceResult{Reason: reasonDeleted}, nil
 		}
 		if tags, err = s.n.pointing(ctx, a.Repository, a.Digest, a.Tags); err != nil {
-			return nil, "", err
+			return nil, none, err
 		}
 	}
 	if !slices.ContainsFunc(tags, s.Tag) {
 		if slices.ContainsFunc(a.Tags, s.Tag) {
-			return nil, reasonTagGone, nil
+			return nil, announceResult{Reason: reasonTagGone}, nil
 		}
-		return nil, "no tag that is announced", nil
+		return nil, announceResult{Reason: "no tag that is announced"}, nil
 	}
 	if tags = s.news(tags, before); len(tags) == 0 {
 		return nil, s.before(before), nil
 	}
-	return tags, "", nil
+	return tags, none, nil
 }
 
-// before is why a digest is not announced again.
-func (s *announceSink) before(before announced) string {
+// before says why a digest is not announced again, and where it was.
+func (s *announceSink) before(before announced) announceResult {
 	if rkey := before.last(); rkey != "" {
-		return "announced before, in " + s.n.postURI(rkey)
+		return announceResult{PostURI: s.n.postURI(rkey), Before: true, Reason: "announced before"}
 	}
-	return "its announcement was given up before"
+	return announceResult{Reason: "its announcement was given up before"}
 }
 
 const (
@@ -258,8 +258,12 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		if e.Operation != opPush {
 			continue
 		}
-		if !plan(e.Event).Post || !s.n.Public(e.Name()) {
-			if err := s.result(batch, e.seq, announceResult{Reason: e.unannounced()}); err != nil {
+		reason := e.unannounced()
+		if reason == "" && !s.n.Public(e.Name()) {
+			reason = "not public"
+		}
+		if reason != "" {
+			if err := s.result(batch, e.seq, announceResult{Reason: reason}); err != nil {
 				return nil, err
 			}
 			continue
@@ -279,12 +283,21 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 
 func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.stamp()) }
 
-// unannounced is why an event never becomes a post, if one might expect one.
+// unannounced is why a push never becomes a post, empty if it may become one.
 func (e *Event) unannounced() string {
-	if e.Foreign {
+	switch {
+	case plan(e).Post:
+		return ""
+	case e.Foreign:
 		return "an image of another owner, and nobody here knows where to pull it"
+	case e.unreadable != nil:
+		return "its manifest can't be read"
+	case e.Tag == "":
+		return "pushed without a tag"
+	case e.Manifest.Subject != nil:
+		return "not announced, since it describes another manifest, its subject"
 	}
-	return ""
+	return fmt.Sprintf("not announced, since its kind is %s and it is neither an image nor an index of images", e.Kind)
 }
 
 // gather ends windows, up to the first that is open still: each with a post,
@@ -311,12 +324,12 @@ func (s *announceSink) gather(ctx context.Context, windows []*window, events int
 			return all, w.at, time.Time{}, err
 		}
 		before = append(before, posted[id]...)
-		reason, err := s.check(ctx, w, a, before)
+		none, err := s.check(ctx, w, a, before)
 		if err != nil {
 			return all, w.at, time.Time{}, err
 		}
-		if reason != "" {
-			if err := s.results(w, announceResult{Reason: reason}); err != nil {
+		if none.Reason != "" {
+			if err := s.results(w, none); err != nil {
 				return all, w.at, time.Time{}, err
 			}
 			continue
@@ -352,24 +365,24 @@ func (s *announceSink) news(tags []string, before announced) []string {
 	return unnamed
 }
 
-// check leaves an announcement the tags that its image has still, or says why it
-// is not to be made.
-func (s *announceSink) check(ctx context.Context, w *window, a *announcement, before announced) (reason string, err error) {
-	if len(s.news(w.tags, before)) == 0 && len(before) > 0 {
+// check leaves an announcement the tags that it is to name, or gives the reason
+// why it is not to be made.
+func (s *announceSink) check(ctx context.Context, w *window, a *announcement, before announced) (none announceResult, err error) {
+	if len(before) > 0 && len(s.news(w.tags, before)) == 0 {
 		return s.before(before), nil
 	}
 	if w.gone {
 		s.n.Metrics.post("deleted")
-		return reasonDeleted, nil
+		return announceResult{Reason: reasonDeleted}, nil
 	}
 	if w.moved && !slices.ContainsFunc(w.tags, s.Tag) {
-		return reasonTagGone, nil
+		return announceResult{Reason: reasonTagGone}, nil
 	}
-	tags, reason, err := s.still(ctx, a, before)
-	if err == nil && reason == "" {
+	tags, none, err := s.still(ctx, a, before)
+	if err == nil && none.Reason == "" {
 		a.Tags = tags
 	}
-	return reason, err
+	return none, err
 }
 
 // facts fills in what the post says about the image, whatever its tags are.

@@ -465,3 +465,68 @@ func TestReleases(t *testing.T) {
 		}
 	}
 }
+
+// manifest is a push of a manifest with these members.
+func manifest(members map[string]any) Push {
+	m := map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": []any{}}
+	for name, value := range members {
+		m[name] = value
+	}
+	payload, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload}
+}
+
+// The API tells why a push has no post, and where an earlier post of its digest
+// is.
+func TestAnnounceSaysWhyNot(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Tag = func(tag string) bool { return tag != "edge" }
+	r := newRig(t, announce)
+	a := image("a", 1)
+	imageConfig := descriptor("application/vnd.oci.image.config.v1+json", "config", 2)
+	r.push(a.as("oss/app", "v1"))
+	r.drain()
+	for _, test := range []struct {
+		push   Push
+		reason string
+	}{
+		{a.as("oss/app", "v1"), "announced before"},
+		{a.as("oss/app", "v2"), "announced before"},
+		{image("b", 1), "pushed without a tag"},
+		{image("c", 1).as("oss/app", "edge"), "no tag that is announced"},
+		{manifest(map[string]any{"config": descriptor("application/vnd.cncf.helm.config.v1+json", "chart", 2)}).as("oss/app", "chart"),
+			"not announced, since its kind is chart and it is neither an image nor an index of images"},
+		{manifest(map[string]any{"config": descriptor("application/vnd.wasm.config.v0+json", "wasm", 2)}).as("oss/app", "wasm"),
+			"not announced, since its kind is artifact and it is neither an image nor an index of images"},
+		{manifest(map[string]any{"config": descriptor("application/vnd.docker.plugin.v1+json", "plugin", 2)}).as("oss/app", "plugin"),
+			"not announced, since its kind is artifact and it is neither an image nor an index of images"},
+		{manifest(map[string]any{"config": imageConfig, "artifactType": "application/vnd.cncf.openpolicyagent.config.v1+json"}).as("oss/app", "policy"),
+			"not announced, since its kind is artifact and it is neither an image nor an index of images"},
+		{manifest(map[string]any{"config": imageConfig, "subject": descriptor("application/vnd.oci.image.manifest.v1+json", "subject", 2)}).as("oss/app", "about"),
+			"not announced, since it describes another manifest, its subject"},
+		{image("d", 1).as("oss/app", "sha256-"+strings.Repeat("a", 64)+".sig"),
+			"not announced, since its kind is signature and it is neither an image nor an index of images"},
+	} {
+		r.push(test.push)
+		r.drain()
+		pushes, err := r.Pushes(100, func(string) bool { return true })
+		if err != nil || len(pushes) == 0 {
+			t.Fatalf("%v, %v", pushes, err)
+		}
+		if p := pushes[0]; p.Reason != test.reason || p.State != stateDone {
+			t.Errorf("%s of kind %s: reason %q, state %s; want %q", p.Tags, p.Kind, p.Reason, p.State, test.reason)
+		}
+		first := pushes[len(pushes)-1].PostURI
+		if got := pushes[0].PostURI; first == "" || (test.reason == "announced before") != (got == first) {
+			t.Errorf("%s, %s: post %q; the first has %q", pushes[0].Tags, test.reason, got, first)
+		}
+		out, _, err := r.Result(r.events())
+		if err != nil || out.PostCreated == nil || *out.PostCreated || out.PostURI != "" {
+			t.Errorf("%s: notifyManifest would answer %+v, %v", pushes[0].Tags, out, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ type recordsResult struct {
 // announceResult is what the announce sink did for a push.
 type announceResult struct {
 	PostURI string `json:"postUri,omitempty"` // at://…; also of the post that the push's tag was joined to
+	Before  bool   `json:"before,omitempty"`  // the post was made for an earlier push of the digest
 	Reason  string `json:"reason,omitempty"`  // why there is none, if one might have been expected
 }
 
@@ -103,8 +105,10 @@ func (n *Notifier) Result(seq uint64) (lexicon.NotifyManifestOutput, bool, error
 		return out, false, err
 	}
 	if announced {
-		posted := announce.PostURI != ""
-		out.PostCreated, out.PostURI = &posted, announce.PostURI
+		posted := announce.PostURI != "" && !announce.Before
+		if out.PostCreated = &posted; posted {
+			out.PostURI = announce.PostURI
+		}
 	}
 	return out, out.StatsUpdated || recorded || announced, nil
 }
@@ -174,7 +178,11 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 	if err != nil {
 		return err
 	}
-	p.LayersRecorded, p.PostURI = result.LayersCreated, result.PostURI
+	var announce announceResult
+	if _, err := n.getResult(seq, 'a', &announce); err != nil {
+		return err
+	}
+	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
 	if n.Publisher == nil || !n.Public(p.Repository) {
 		p.State = stateCounted
 		return nil
@@ -194,17 +202,10 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return nil
 	}
 	p.State = stateDone
-	p.Reason, err = n.reason(seq)
-	return err
-}
-
-// reason is why there are no records or no post, if some might be expected.
-func (n *Notifier) reason(seq uint64) (string, error) {
 	var records recordsResult
-	if _, err := n.getResult(seq, 'r', &records); err != nil || records.Reason != "" {
-		return records.Reason, err
+	if _, err := n.getResult(seq, 'r', &records); err != nil {
+		return err
 	}
-	var announce announceResult
-	_, err := n.getResult(seq, 'a', &announce)
-	return announce.Reason, err
+	p.Reason = cmp.Or(records.Reason, announce.Reason)
+	return nil
 }
