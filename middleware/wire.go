@@ -302,7 +302,7 @@ func (r *runtime) openRepo() error {
 		return err
 	}
 	r.onClose(account.Close)
-	r.repo, r.writes, r.account, r.identity = account, account.Paced(), identity.DID, identity
+	r.repo, r.writes, r.account, r.identity = account, account, identity.DID, identity
 	return nil
 }
 
@@ -336,7 +336,7 @@ func (r *runtime) openHold() error {
 	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
 	_ = server.Settle(context.Background())        // likewise
 	r.background(server.Run)
-	r.server = server
+	r.server, r.writes = server, server.Writer()
 	r.mountHold(server)
 	return nil
 }

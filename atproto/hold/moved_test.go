@@ -114,7 +114,7 @@ func TestMovedAway(t *testing.T) {
 		h.want("POST", method, body, 401, "AccountDeactivated", refused)
 	}
 	h.want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
-	if _, err := h.repo.Paced().Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
+	if _, err := h.repo.Paced(nil).Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
 		t.Errorf("a write in process: %v", err)
 	}
 

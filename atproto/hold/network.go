@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
+	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 // Metrics tells how the hold does with the network. A nil *Metrics is silent.
@@ -65,6 +66,14 @@ func (s *Server) Run(ctx context.Context) error {
 
 // asks says whether relays have something to come for.
 func (s *Server) asks() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.told) }
+
+// Writer writes to the repository for those who can wait: no faster than relays
+// read while there is a relay or a subscriber, as fast as it can otherwise.
+func (s *Server) Writer() *repo.Paced { return s.repo.Paced(s.isRead) }
+
+// isRead says whether anybody reads what is written as it comes. A relay may be
+// away for a moment.
+func (s *Server) isRead() bool { return s.crawler != nil || s.firehose.Subscribers() > 0 }
 
 // Shutdown ends the streams of subscribers, which the HTTP server around a
 // Server knows nothing of. It takes a few seconds at most and may be called

@@ -427,3 +427,27 @@ func BenchmarkCommitToFrame(b *testing.B) {
 		})
 	}
 }
+
+// The writer keeps to what relays take while there is a relay, or anybody is
+// subscribed.
+func TestIsRead(t *testing.T) {
+	t.Parallel()
+	if h := newHold(t, func(cfg *Config) { cfg.Relays = []string{"https://relay.example.com"} }); !h.server.isRead() {
+		t.Error("a hold with a relay is not read")
+	}
+	h := newHold(t)
+	if h.server.isRead() {
+		t.Error("a hold without relays and subscribers is read")
+	}
+	s := h.subscribe("?cursor=0")
+	s.next()
+	if !h.server.isRead() {
+		t.Error("a hold with a subscriber is not read")
+	}
+	s.Close()
+	for end := time.Now().Add(20 * time.Second); h.server.isRead(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a hold whose subscriber is gone is read")
+		}
+	}
+}

@@ -52,7 +52,7 @@ func refuses(t testing.TB, r *Repo, to string) {
 	t.Helper()
 	before := r.Head()
 	_, applied := r.Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
-	_, paced := r.Paced().Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
+	_, paced := r.Paced(nil).Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
 	_, renewed := r.Renew(t.Context(), Sync)
 	_, uploaded := r.Upload(t.Context(), strings.NewReader("blob"), 10, func([]byte) string { return "text/plain" })
 	for what, err := range map[string]error{

@@ -10,19 +10,29 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Paced writes to a repository no faster than relays read. It is for writers
-// that can wait a few seconds: while more than half of what a relay takes is
-// used, their calls linger and share a commit of up to 200 writes.
+// Paced writes to a repository no faster than relays read, while somebody reads.
+// It is for writers that can wait a few seconds: while more than half of what a
+// relay takes is used, their calls linger and share a commit of up to 200 writes.
 type Paced struct {
 	*Repo
+	read func() bool // nil: always
 
 	mu    sync.Mutex
 	open  *merger         // what calls may join; nil: none lingers
 	going <-chan struct{} // closed when the commit that is being made is there; nil: none is
 }
 
-// Paced gives the repository to such writers; they share one.
-func (r *Repo) Paced() *Paced { return &Paced{Repo: r} }
+// Paced gives the repository to such writers; they share one. read reports whether
+// anybody reads the events as they come, and must not block.
+func (r *Repo) Paced(read func() bool) *Paced { return &Paced{Repo: r, read: read} }
+
+// wait is how long the next commit should wait.
+func (p *Paced) wait() time.Duration {
+	if p.read != nil && !p.read() {
+		return 0
+	}
+	return p.rate.wait(time.Now())
+}
 
 // merger are calls that will share a commit.
 type merger struct {
@@ -75,7 +85,7 @@ func (p *Paced) join(call *merged) (full <-chan struct{}, lingers bool) {
 		bytes += len(w.Record)
 	}
 	if p.open == nil {
-		if p.going == nil && p.rate.wait(time.Now()) <= 0 {
+		if p.going == nil && p.wait() <= 0 {
 			return nil, false
 		}
 		p.open = &merger{done: make(chan struct{})}
@@ -118,7 +128,7 @@ func (p *Paced) linger(m *merger, before <-chan struct{}) {
 	if before != nil {
 		<-before
 	}
-	due := time.NewTimer(p.rate.wait(time.Now()))
+	due := time.NewTimer(p.wait())
 	defer due.Stop()
 	select {
 	case <-due.C:

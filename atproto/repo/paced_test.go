@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -61,12 +62,12 @@ func lingering(t *testing.T, wait time.Duration) *Paced {
 	r.rate.counts = newRate([]limit{{wait, 2}}).counts
 	r.rate.mu.Unlock()
 	r.rate.add(time.Now())
-	return r.Paced()
+	return r.Paced(nil)
 }
 
 func TestPacedAtOnce(t *testing.T) {
 	t.Parallel()
-	p := initRepo(t, testConfig(t), profile()).Paced()
+	p := initRepo(t, testConfig(t), profile()).Paced(nil)
 	revs := map[string]bool{}
 	for i := range 20 {
 		result, err := p.Apply(context.Background(), []Write{note(Create, fmt.Sprint(i), "x")}, nil)
@@ -200,5 +201,33 @@ func TestPacedClose(t *testing.T) {
 	}
 	if err := <-failed; !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// While nobody reads, calls don't linger, however many there were.
+func TestPacedUnread(t *testing.T) {
+	t.Parallel()
+	p := lingering(t, 24*time.Hour)
+	var read atomic.Bool
+	p.read = read.Load
+	if _, err := p.Repo.Apply(context.Background(), []Write{note(Create, "used", "x")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	revs := map[string]bool{}
+	for i := range 50 {
+		result, err := p.Apply(context.Background(), []Write{note(Create, fmt.Sprint(i), "x")}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revs[result.Rev] = true
+	}
+	if len(revs) != 50 {
+		t.Errorf("%d commits", len(revs))
+	}
+	read.Store(true)
+	impatient, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := p.Apply(impatient, []Write{note(Create, "read", "x")}, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a reader: %v, want the call to linger", err)
 	}
 }
