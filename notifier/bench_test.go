@@ -2,7 +2,12 @@ package notifier
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // BenchmarkPush is what a push costs on its request: the intent, and the event
@@ -52,5 +57,51 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkDrain is what pending pushes of 5 layers take until all their records
+// are written and they are announced or not, while nobody reads the account.
+// TIDINGS_PUSHES is how many; 10000 if it is not set.
+func BenchmarkDrain(b *testing.B) {
+	pushes := 10_000
+	if n, err := strconv.Atoi(os.Getenv("TIDINGS_PUSHES")); err == nil {
+		pushes = n
+	}
+	const layers = 5
+	for b.Loop() {
+		b.StopTimer()
+		r := newRig(b, soon())
+		r.stopSinks()
+		var g errgroup.Group
+		g.SetLimit(256)
+		for i := range pushes {
+			g.Go(func() error {
+				p := image(fmt.Sprint(i), layers).as("oss/app", "edge")
+				r.storage.put(p)
+				in, err := r.Intend(b.Context(), p)
+				if err != nil {
+					return err
+				}
+				return in.Complete(b.Context())
+			})
+		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		r.stop()
+		announce := soon()
+		announce.Tag = func(string) bool { return false }
+		b.StartTimer()
+		r.unread = true
+		r.open(announce)
+		for pending := true; pending; time.Sleep(10 * time.Millisecond) {
+			pending = false
+			for _, h := range r.Health() {
+				pending = pending || h.Depth > 0
+			}
+		}
+		b.ReportMetric(float64(pushes*layers)/b.Elapsed().Seconds(), "records/s")
+		r.stop()
 	}
 }

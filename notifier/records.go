@@ -112,31 +112,46 @@ func (s *recordSink) handle(ctx context.Context, events []sequenced) (int, time.
 	if err != nil {
 		return 0, time.Time{}, err
 	}
-	skipped := 0
-	for skipped < len(events) && events[skipped].seq <= gathered {
-		skipped++
+	done := 0
+	for done < len(events) && events[done].seq <= gathered {
+		done++
 	}
-	if skipped == len(events) {
-		return skipped, time.Time{}, nil
+	if done == len(events) {
+		return done, time.Time{}, nil
 	}
-	g, done, err := s.gather(ctx, events[skipped:])
+	there, err := s.n.present(ctx, events[done:], s.touches)
 	if err != nil {
-		return 0, time.Time{}, err
+		return done, time.Time{}, err
+	}
+	for len(there) > 0 {
+		n, err := s.batch(ctx, events[done:], there)
+		if err != nil {
+			return done, time.Time{}, err
+		}
+		done, there = done+n, there[n:]
+		s.n.results.ring()
+	}
+	return done, time.Time{}, nil
+}
+
+// batch does what the first of the events ask for, as many as fit into one call.
+// there says, for as many events as are known, whether their manifest is there.
+func (s *recordSink) batch(ctx context.Context, events []sequenced, there []bool) (int, error) {
+	g, done, err := s.gather(events, there)
+	if err != nil {
+		return 0, err
 	}
 	batch := s.n.State.NewBatch()
-	if err := s.note(batch, g, events[skipped:skipped+done]); err != nil {
-		return 0, time.Time{}, err
+	if err := s.note(batch, g, events[:done]); err != nil {
+		return 0, err
 	}
 	if len(g.batch.Manifests) == 0 {
-		return skipped + done, time.Time{}, s.n.State.Commit(batch, pebble.Sync)
+		return done, s.n.State.Commit(batch, pebble.Sync)
 	}
 	if err := s.outbox().put(batch, g.batch); err != nil {
-		return 0, time.Time{}, err
+		return 0, err
 	}
-	if err := s.send(ctx, g.batch, true); err != nil {
-		return 0, time.Time{}, err
-	}
-	return skipped + done, time.Time{}, nil
+	return done, s.send(ctx, g.batch, true)
 }
 
 // gathered is the number of the last event that the records sink has gathered.
@@ -216,17 +231,14 @@ type gathering struct {
 var errNextBatch = errors.New("it goes into the next batch")
 
 // gather takes as many events as fit into one call, and at least one.
-func (s *recordSink) gather(ctx context.Context, events []sequenced) (*gathering, int, error) {
-	there, err := s.n.present(ctx, events, s.touches)
-	if err != nil {
-		return nil, 0, err
-	}
+func (s *recordSink) gather(events []sequenced, there []bool) (*gathering, int, error) {
 	events = events[:len(there)]
 	g := &gathering{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
 		if !s.touches(e.Event) {
 			continue
 		}
+		var err error
 		switch {
 		case e.Operation == opForget:
 			err = g.forget(e)

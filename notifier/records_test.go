@@ -464,3 +464,24 @@ func TestRecordsGateChangedBack(t *testing.T) {
 		t.Errorf("records of %v, want %v", got, want)
 	}
 }
+
+// However long the backlog, storage is asked once for each pending push.
+func TestStorageIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stopSinks()
+	const pushes = 300 // several calls' worth
+	for i := range pushes {
+		r.push(image(fmt.Sprint(i), 5).as("oss/app", "edge"))
+	}
+	r.reopen(nil)
+	r.drain()
+	if got := len(r.records()); got != pushes*5 {
+		t.Errorf("%d records, want %d", got, pushes*5)
+	}
+	r.storage.mu.Lock()
+	defer r.storage.mu.Unlock()
+	if got := r.storage.asked; got > 2*pushes {
+		t.Errorf("storage was asked %d times for %d pushes", got, pushes)
+	}
+}

@@ -37,6 +37,7 @@ type rig struct {
 	repo    *repo.Repo
 	account *account
 	silent  bool   // nothing is published
+	unread  bool   // the account is paced, and nobody reads it
 	limit   int64  // of the journal, whose segments have an eighth; 0: the default
 	owner   string // of the images; empty: the account
 	gate    string // names public and owner; empty: not looked at
@@ -183,6 +184,9 @@ func (r *rig) open(announce *Announce) {
 	}
 	if r.silent {
 		cfg.Publisher = nil
+	}
+	if r.unread {
+		cfg.Publisher = r.repo.Paced(func() bool { return false })
 	}
 	if r.storage != nil {
 		cfg.Storage = r.storage

@@ -15,6 +15,7 @@ type shelf struct {
 	tags      map[string]map[string]string // by repository and tag
 	down      bool
 	damaged   string // digest of a manifest that can't be read
+	asked     int    // how often for a manifest
 }
 
 func newShelf() *shelf {
@@ -67,6 +68,7 @@ var errShelf = errors.New("storage is down")
 func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked++
 	p, ok := s.manifests[repository][digest]
 	switch {
 	case s.down || repository == "" || s.damaged == digest:
