@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// health is what /tidings/api/v1/health shows to everybody.
+// health is what /tidings/api/v1/health shows.
 type health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
 	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, but for what redis and hold say
@@ -30,7 +30,7 @@ type clockHealth struct {
 type redisHealth struct {
 	Status   string    `json:"status"`             // "ok", "away" when it does not answer, or "behind"
 	Reason   string    `json:"reason,omitempty"`   // why it is not ok
-	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers
+	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers; not for everybody
 	Warnings []string  `json:"warnings,omitempty"` // why it may forget
 }
 
@@ -52,9 +52,15 @@ const (
 const journalTakes = 512 << 10
 
 // health keeps errors to itself, since they can name hosts and files: those
-// are in the log.
-func (r *runtime) health(context.Context) any {
+// are in the log. What tells of pushes and pulls in repositories that are not
+// public is for those who may see all.
+func (r *runtime) health(_ context.Context, all bool) any {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
+	if !all {
+		for i := range h.Sinks {
+			h.Sinks[i].Backlog = nil
+		}
+	}
 	if jump, ok := r.notifier.Jumped(); ok {
 		by := jump.By.Round(time.Second).String()
 		if jump.By > 0 {
@@ -63,7 +69,10 @@ func (r *runtime) health(context.Context) any {
 		h.Clock = &clockHealth{Jumped: by, At: jump.At}
 	}
 	if s := r.counter.Status(); s.Redis {
-		h.Redis = &redisHealth{Status: statusOK, Reason: s.Reason, Current: s.Current, Warnings: s.Warnings}
+		h.Redis = &redisHealth{Status: statusOK, Reason: s.Reason, Warnings: s.Warnings}
+		if all {
+			h.Redis.Current = s.Current
+		}
 		switch {
 		case s.Away:
 			h.Redis.Status = "away"

@@ -106,7 +106,7 @@ func (s *standIn) mounts(o *opener) []mount {
 			add(path, account)
 		}
 	}
-	health := stats.New(stats.Config{Health: s.health, Logger: o.log})
+	health := stats.New(stats.Config{Health: s.health, TokenFile: o.options.API.TokenFile, Logger: o.log})
 	add(stats.Prefix, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == stats.Prefix+"health" {
 			health.ServeHTTP(w, r)
@@ -141,7 +141,7 @@ func (s *standIn) unavailable(w http.ResponseWriter, _ *http.Request) {
 	fail(w, http.StatusServiceUnavailable, "ServiceUnavailable", s.problem+"; this is answered again when that is mended")
 }
 
-func (s *standIn) health(context.Context) any {
+func (s *standIn) health(context.Context, bool) any {
 	return health{
 		Status:  statusDegraded,
 		Reasons: []string{s.problem + ": pulls are served and not counted, pushes and deletes are refused"},

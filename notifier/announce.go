@@ -52,7 +52,9 @@ type announceSink struct {
 	Announce
 }
 
-func (s *announceSink) name() string { return "announce" }
+const announceName = "announce"
+
+func (s *announceSink) name() string { return announceName }
 
 func (s *announceSink) skip(uint64) error { return nil }
 

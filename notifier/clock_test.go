@@ -312,3 +312,37 @@ func TestClockTokens(t *testing.T) {
 		t.Errorf("%d records", got)
 	}
 }
+
+// A sink is behind once its oldest event has waited long, by a clock that does
+// not jump; the announcements wait for more tags on purpose.
+func TestHealthState(t *testing.T) {
+	t.Parallel()
+	announce := soon()
+	announce.Collect, announce.MaxAge = 20*time.Minute, time.Hour
+	r := newRig(t, announce)
+	m := newMachine()
+	r.now, r.elapsed = m.now, m.elapsed
+	r.reopen(announce)
+	r.stopSinks()
+	r.push(image("a", 1).as("oss/app", "v1"))
+	for _, step := range []struct {
+		pass time.Duration
+		set  bool
+		want map[string]string
+	}{
+		{14 * time.Minute, false, map[string]string{"records": sinkOK, "announce": sinkOK, "counters": sinkOK}},
+		{0, true, map[string]string{"records": sinkOK, "announce": sinkOK, "counters": sinkOK}},
+		{2 * time.Minute, false, map[string]string{"records": sinkBehind, "announce": sinkOK, "counters": sinkBehind}},
+		{20 * time.Minute, false, map[string]string{"records": sinkBehind, "announce": sinkBehind, "counters": sinkBehind}},
+	} {
+		m.pass(step.pass)
+		if step.set {
+			m.set(48 * time.Hour)
+		}
+		for _, h := range r.Health() {
+			if want := step.want[h.Sink]; h.Stream == "pushes" && h.State != want {
+				t.Errorf("after %s more: %s is %s, want %s (%+v)", step.pass, h.Sink, h.State, want, *h.Backlog)
+			}
+		}
+	}
+}

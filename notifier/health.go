@@ -13,10 +13,26 @@ import (
 type SinkHealth struct {
 	Stream string `json:"stream"` // "pushes" or "pulls"
 	Sink   string `json:"sink"`
-	Depth  uint64 `json:"depth"`         // events that wait
-	Age    int64  `json:"oldestSeconds"` // of the oldest that waits
+	State  string `json:"state"` // "ok" or "behind"
+	*Backlog
+}
+
+// A Backlog is what a sink has before it. It moves with each push and pull,
+// whatever its repository: it is not for everybody.
+type Backlog struct {
+	Depth  uint64 `json:"depth"`         // pending events
+	Age    int64  `json:"oldestSeconds"` // of the oldest pending event
 	Failed int    `json:"deadLetters"`   // events that were given up and are kept as dead letters
 }
+
+const (
+	sinkOK     = "ok"
+	sinkBehind = "behind"
+)
+
+// behindAfter is the age of a pending event, beyond what the sink waits on
+// purpose, from which its sink is behind.
+const behindAfter = 15 * time.Minute
 
 // Health says how far behind each sink is, and what it has given up.
 func (n *Notifier) Health() []SinkHealth {
@@ -42,7 +58,7 @@ func (n *Notifier) Health() []SinkHealth {
 }
 
 func (n *Notifier) behind(s journal.Stream, sink string) SinkHealth {
-	h := SinkHealth{Stream: "pushes", Sink: sink}
+	h := SinkHealth{Stream: "pushes", Sink: sink, State: sinkOK, Backlog: &Backlog{}}
 	if s == journal.Pulls {
 		h.Stream = "pulls"
 	}
@@ -53,7 +69,13 @@ func (n *Notifier) behind(s journal.Stream, sink string) SinkHealth {
 	if last := n.Journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
 	}
-	h.Age = int64(n.oldest(s, cursor).Seconds())
+	age, late := n.oldest(s, cursor), behindAfter
+	if sink == announceName {
+		late += n.Announce.Collect
+	}
+	if h.Age = int64(age.Seconds()); age > late {
+		h.State = sinkBehind
+	}
 	return h
 }
 

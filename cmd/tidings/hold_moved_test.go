@@ -88,7 +88,7 @@ func TestHoldMovedAway(t *testing.T) {
 			t.Fatalf("%d pulls are counted; the log:\n%s", s.numbers("oss/app").Pulls, s.log)
 		}
 	}
-	s.json(t, "/tidings/api/v1/health", &h)
+	s.json(t, "/tidings/api/v1/health", &h, s.token()...)
 	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.waiting() == 0 {
 		t.Errorf("health: %+v", h)
 	}
@@ -113,7 +113,7 @@ func TestHoldMovedAway(t *testing.T) {
 		t.Errorf("%d records of layers, want %d and the 3 that waited", n, before)
 	}
 	h = movedHealth{}
-	s.json(t, "/tidings/api/v1/health", &h)
+	s.json(t, "/tidings/api/v1/health", &h, s.token()...)
 	if h.Status != "ok" || h.Hold.Status != "ok" || h.Hold.MovedTo != "" {
 		t.Errorf("health: %+v", h)
 	}

@@ -106,7 +106,7 @@ type clockHealth struct {
 
 func (s *server) clockHealth() (h clockHealth) {
 	s.t.Helper()
-	s.json(s.t, "/tidings/api/v1/health", &h)
+	s.json(s.t, "/tidings/api/v1/health", &h, s.token()...)
 	return h
 }
 

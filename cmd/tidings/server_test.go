@@ -198,7 +198,7 @@ func (s *server) drained() {
 		} `json:"sinks"`
 	}
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		s.json(s.t, "/tidings/api/v1/health", &health)
+		s.json(s.t, "/tidings/api/v1/health", &health, s.token()...)
 		var waiting uint64
 		for _, sink := range health.Sinks {
 			waiting += sink.Depth

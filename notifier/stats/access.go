@@ -9,12 +9,18 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-// access gives what the caller may see. A wrong token is an error rather than
-// a look at the public part, so that a mistyped one is noticed.
-func (a *api) access(w http.ResponseWriter, q *http.Request) (visible func(string) bool, ok bool) {
+// caller is who asks.
+type caller struct {
+	all     bool                         // has the token
+	visible func(repository string) bool // what the caller may see
+}
+
+// access tells who the caller is. A wrong token is an error rather than a look at
+// the public part, so that a mistyped one is noticed.
+func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool) {
 	token, given := bearer(q)
 	if !given {
-		return a.Visible, true
+		return caller{visible: a.Visible}, true
 	}
 	want, err := a.token()
 	if err != nil {
@@ -23,9 +29,9 @@ func (a *api) access(w http.ResponseWriter, q *http.Request) (visible func(strin
 	if want == "" || !equal(strings.TrimSpace(token), want) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		fail(w, http.StatusUnauthorized, "AuthenticationRequired", "this token is not the one in the API token file")
-		return nil, false
+		return caller{}, false
 	}
-	return func(string) bool { return true }, true
+	return caller{all: true, visible: func(string) bool { return true }}, true
 }
 
 // bearer is the token that a caller shows.

@@ -5,7 +5,7 @@ import "net/http"
 // pushes serves GET pushes?limit=. What comes back is looked at once more: a
 // list that was put together wrongly must not tell names.
 func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
-	visible, ok := a.access(w, q)
+	caller, ok := a.access(w, q)
 	if !ok {
 		return
 	}
@@ -14,7 +14,7 @@ func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 		badRequest(w, err)
 		return
 	}
-	list, err := a.Pushes(q.Context(), limit, visible)
+	list, err := a.Pushes(q.Context(), limit, caller.visible)
 	if err != nil {
 		a.unavailable(w, err)
 		return
@@ -23,7 +23,7 @@ func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 		Pushes []Push `json:"pushes"`
 	}{Pushes: []Push{}}
 	for _, p := range list {
-		if len(out.Pushes) == limit || !visible(p.Repository) {
+		if len(out.Pushes) == limit || !caller.visible(p.Repository) {
 			continue
 		}
 		if p.Tags == nil {

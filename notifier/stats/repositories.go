@@ -16,16 +16,16 @@ import (
 // repositories serves GET repositories?sort=name|pulls|pushes&order=asc|desc&limit=&cursor=.
 // Numbers go down and names go up unless order says otherwise.
 func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
-	if _, ok := a.access(w, q); !ok {
+	caller, ok := a.access(w, q)
+	if !ok {
 		return
 	}
-	_, private := bearer(q)
 	page, err := parsePage(q)
 	if err != nil {
 		badRequest(w, err)
 		return
 	}
-	all, places, degraded, err := a.listed(q.Context(), page, private)
+	all, places, degraded, err := a.listed(q.Context(), page, caller.all)
 	if err != nil {
 		a.unavailable(w, err)
 		return

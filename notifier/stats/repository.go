@@ -15,14 +15,14 @@ import (
 // can't, GET repositories/NAME/daily?days=. A repository whose own name ends
 // in /daily is asked for with that slash written as %2F.
 func (a *api) repository(w http.ResponseWriter, q *http.Request) {
-	visible, ok := a.access(w, q)
+	caller, ok := a.access(w, q)
 	if !ok {
 		return
 	}
 	escaped := strings.TrimPrefix(q.URL.EscapedPath(), Prefix+"repositories/")
 	escaped, daily := strings.CutSuffix(escaped, "/daily")
 	name, err := url.PathUnescape(escaped)
-	if err != nil || name == "" || len(name) > maxName || !visible(name) {
+	if err != nil || name == "" || len(name) > maxName || !caller.visible(name) {
 		// As degraded as the answer would be for one that is not there.
 		a.noRepository(w, a.Fallback != nil && a.bad.now(a.Now()))
 		return

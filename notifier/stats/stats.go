@@ -20,9 +20,10 @@ type Config struct {
 	// Pushes gives the latest pushes of repositories for which visible is true,
 	// newest first; nil: the endpoint is not there.
 	Pushes func(ctx context.Context, limit int, visible func(repository string) bool) ([]Push, error)
-	// Health gives what /health shows; nil: only that the process answers.
-	// What it holds is shown to everybody, so it names no repository.
-	Health func(ctx context.Context) any
+	// Health gives what /health shows; nil: only that the process answers. Unless
+	// all is true it is shown to everybody: it names no repository, and nothing in
+	// it moves with what happens in those that are not public.
+	Health func(ctx context.Context, all bool) any
 	// Visible tells whether a repository is public; nil: none is.
 	Visible func(repository string) bool
 	// TokenFile holds a token whose bearer sees everything; empty: nobody does.
@@ -50,7 +51,7 @@ func New(cfg Config) http.Handler {
 		cfg.Visible = func(string) bool { return false }
 	}
 	if cfg.Health == nil {
-		cfg.Health = func(context.Context) any { return map[string]string{"status": "ok"} }
+		cfg.Health = func(context.Context, bool) any { return map[string]string{"status": "ok"} }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

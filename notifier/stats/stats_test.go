@@ -382,10 +382,15 @@ func TestPushes(t *testing.T) {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	h, _ := fixture(t, func(c *Config) {
-		c.Health = func(context.Context) any { return map[string]any{"journal": 7} }
+		c.Health = func(_ context.Context, all bool) any { return map[string]any{"all": all} }
 	})
-	if code, body := get(t, h, "health", ""); code != 200 || body["journal"] != 7.0 {
-		t.Errorf("%d %v", code, body)
+	for token, all := range map[string]bool{"": false, "let-me-in": true} {
+		if code, body := get(t, h, "health", token); code != 200 || body["all"] != all {
+			t.Errorf("token %q: %d %v", token, code, body)
+		}
+	}
+	if code, body := get(t, h, "health", "wrong"); code != 401 {
+		t.Errorf("a wrong token: %d %v", code, body)
 	}
 	h, _ = fixture(t, nil)
 	if code, body := get(t, h, "health", ""); code != 200 || body["status"] != "ok" {

@@ -1,5 +1,6 @@
 // Waits until every sink of a running server has done all, exports the
 // account's repository, and has it verified.
+// TIDINGS_TOKEN is the token of its API.
 // usage: node check.mjs http://HOST DID COLLECTION=COUNT...
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
@@ -8,14 +9,14 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 
 const [base, did, ...wanted] = process.argv.slice(2)
-const get = async (path) => {
-  const res = await fetch(base + path)
+const get = async (path, headers = {}) => {
+  const res = await fetch(base + path, { headers })
   if (!res.ok) throw new Error(`${path}: ${res.status} ${await res.text()}`)
   return res
 }
 
 for (let i = 0; ; i++) {
-  const { sinks } = await (await get('/tidings/api/v1/health')).json()
+  const { sinks } = await (await get('/tidings/api/v1/health', { authorization: `Bearer ${process.env.TIDINGS_TOKEN}` })).json()
   if (sinks.length > 0 && sinks.every((s) => s.depth === 0)) break
   if (i === 300) throw new Error(`the sinks do not end: ${JSON.stringify(sinks)}`)
   await setTimeout(100)

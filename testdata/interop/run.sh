@@ -32,7 +32,11 @@ middleware:
         public: ["oss/**"]
         hold: {hostname: "$host", login: true}
         announce: {tags: ["*"], collect: 0s}
+        api: {token_file: $work/token}
 YAML
+export TIDINGS_TOKEN=interop-token-0123456789
+echo "$TIDINGS_TOKEN" >"$work/token"
+chmod 600 "$work/token"
 "$work/tidings" hold init "$work/config.yml"
 password=$("$work/tidings" hold password "$work/config.yml" 2>/dev/null)
 "$work/tidings" serve "$work/config.yml" >"$work/log" 2>&1 &
