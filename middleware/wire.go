@@ -473,8 +473,8 @@ func (r *runtime) openAPI() error {
 	return nil
 }
 
-func (r *runtime) pushes(_ context.Context, limit int, visible func(string) bool) ([]stats.Push, error) {
-	return r.notifier.Pushes(limit, visible)
+func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, error) {
+	return r.notifier.Pushes(limit, all)
 }
 
 // run starts the sinks, and has them end first at close.

@@ -125,7 +125,7 @@ func TestAnnounceJoinsTags(t *testing.T) {
 	if got := posts[0]["text"]; got != want {
 		t.Errorf("text %q, want %q", got, want)
 	}
-	pushes, err := r.Pushes(10, func(string) bool { return true })
+	pushes, err := r.Pushes(10, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
 				if !slices.Equal(got, test.want) {
 					t.Errorf("posted %q, want %q", got, test.want)
 				}
-				pushes, err := r.Pushes(10, func(string) bool { return true })
+				pushes, err := r.Pushes(10, true)
 				if err != nil || len(pushes) == 0 || pushes[len(pushes)-1].Reason != test.reason {
 					t.Errorf("pushes %+v, %v; want the first with the reason %q", pushes, err, test.reason)
 				}
@@ -513,7 +513,7 @@ func TestAnnounceSaysWhyNot(t *testing.T) {
 	} {
 		r.push(test.push)
 		r.drain()
-		pushes, err := r.Pushes(100, func(string) bool { return true })
+		pushes, err := r.Pushes(100, true)
 		if err != nil || len(pushes) == 0 {
 			t.Fatalf("%v, %v", pushes, err)
 		}

@@ -163,7 +163,7 @@ func TestClockWrong(t *testing.T) {
 				if got := len(r.records()); got != 6 {
 					t.Errorf("%d records, want 6", got)
 				}
-				pushes, err := r.Pushes(1, func(string) bool { return true })
+				pushes, err := r.Pushes(1, true)
 				if err != nil || len(pushes) != 1 || m.now().Sub(pushes[0].Time).Abs() > time.Minute {
 					t.Errorf("the last push is %+v, %v", pushes, err)
 				}

@@ -88,6 +88,9 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 		}
 	}
 	last = entries[len(entries)-1].Seq
+	for _, r := range rows {
+		n.publicPushes.add(r.seq, n.Public(r.push.Repository))
+	}
 	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error {
 		return errors.Join(putRows(b, rows), told.put(b))
 	})

@@ -2,11 +2,13 @@ package notifier
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,7 +70,16 @@ type DeadLetters struct {
 	mu      sync.Mutex
 	metrics *Metrics
 	boxes   map[box]*content // nil: not yet read
+
+	// Of pushes that were given up before they were counted, the numbers of those
+	// that everybody may see, ascending.
+	public     func(repository string) bool // nil: not looked at
+	publicSeqs []uint64
 }
+
+// uncountedBox has the letters of pushes that were given up before they were
+// counted.
+var uncountedBox = box{counterSink, journal.Pushes}
 
 // A box has the letters of one sink and stream.
 type box struct {
@@ -81,7 +92,26 @@ type content struct {
 	bytes   int
 	events  uint64
 	waiting *DeadLetter // for space on the disk
+	spans   []span      // of the letters, ascending: what has none is not looked for on the disk
 }
+
+// span are the events of a letter.
+type span struct{ first, last uint64 }
+
+// with adds the span of a letter to others. Those are not changed.
+func with(spans []span, s span) []span {
+	at, found := slices.BinarySearchFunc(spans, s.first, span.compare)
+	if at == len(spans) {
+		return append(spans, s)
+	}
+	rest := spans[at:]
+	if found {
+		rest = rest[1:]
+	}
+	return slices.Concat(spans[:at], []span{s}, rest)
+}
+
+func (s span) compare(first uint64) int { return cmp.Compare(s.first, first) }
 
 // NewDeadLetters returns the dead letters that live in db.
 func NewDeadLetters(db *store.Store) *DeadLetters {
@@ -93,6 +123,34 @@ func (d *DeadLetters) measure(m *Metrics) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.metrics = m
+}
+
+// show keeps a list of the pushes that public allows.
+func (d *DeadLetters) show(public func(repository string) bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.public, d.publicSeqs = public, nil
+	from, to := uncountedBox.bounds()
+	return d.scan(from, to, func(_, _ []byte, l *DeadLetter) bool {
+		d.list(l)
+		return true
+	})
+}
+
+// list adds a letter of uncountedBox to the list, if it belongs there. mu is held.
+func (d *DeadLetters) list(l *DeadLetter) {
+	if d.public == nil || l.Operation != opPush || !d.public(l.Repository) {
+		return
+	}
+	if at, found := slices.BinarySearch(d.publicSeqs, l.First); !found {
+		d.publicSeqs = slices.Insert(d.publicSeqs, at, l.First)
+	}
+}
+
+// bounds are those of the keys of a box.
+func (b box) bounds() (from, to []byte) {
+	from = b.prefix()
+	return from, append(from[:len(from)-1:len(from)-1], 1)
 }
 
 // prefix is what the keys of a box begin with; the number of a letter's first
@@ -134,8 +192,12 @@ func (d *DeadLetters) load() error {
 	return err
 }
 
-// add takes in that a letter is there, or with -1 that it is gone.
+// add takes in that a letter is there, or with -1 that it is gone or will be added
+// again.
 func (c *content) add(l *DeadLetter, size, n int) {
+	if n > 0 {
+		c.spans = with(c.spans, span{l.First, l.Last})
+	}
 	c.letters += n
 	c.bytes += n * size
 	c.events += uint64(n) * l.events()
@@ -217,6 +279,9 @@ func (d *DeadLetters) put(batch *pebble.Batch, c *content, b box, l *DeadLetter)
 		return err
 	}
 	c.add(l, len(val), 1)
+	if b == uncountedBox {
+		d.list(l)
+	}
 	return batch.Set(key, val, nil)
 }
 
@@ -226,8 +291,8 @@ func (d *DeadLetters) merge(b box, c *content) error {
 	var merged DeadLetter
 	var end []byte
 	n := 0
-	prefix := b.prefix()
-	err := d.scan(prefix, append(prefix[:len(prefix)-1:len(prefix)-1], 1), func(key, val []byte, l *DeadLetter) bool {
+	from, to := b.bounds()
+	err := d.scan(from, to, func(key, val []byte, l *DeadLetter) bool {
 		if n == 0 {
 			merged.First = l.First
 		}
@@ -242,6 +307,7 @@ func (d *DeadLetters) merge(b box, c *content) error {
 	if err != nil {
 		return err
 	}
+	after.spans = slices.Clone(c.spans[min(n, len(c.spans)):])
 	merged.Reason = fmt.Sprintf("there are more than %d letters or %d bytes of them; these were the oldest", d.letters, d.capacity)
 	batch := d.db.NewBatch()
 	if err := batch.DeleteRange(b.key(merged.First), end, nil); err != nil {
@@ -258,6 +324,9 @@ func (d *DeadLetters) merge(b box, c *content) error {
 	after.add(&merged, len(val), 1)
 	if err := d.db.Commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("merge dead letters: %w", err)
+	}
+	if b == uncountedBox {
+		d.publicSeqs = slices.DeleteFunc(d.publicSeqs, func(seq uint64) bool { return seq <= merged.Last })
 	}
 	*c = after
 	return nil
@@ -348,7 +417,8 @@ func (d *DeadLetters) writeEach(b box, rest DeadLetter, events iter.Seq2[journal
 	return d.write(b, letters...)
 }
 
-// Failed returns the letter of one event of the push stream; false if the sink
+// Failed returns the letter of one event of the push stream, without the event
+// itself; false if the sink
 // has not given it up, or so long ago that its letter is one with others.
 func (d *DeadLetters) Failed(sink string, seq uint64) (DeadLetter, bool, error) {
 	b := box{sink, journal.Pushes}
@@ -358,54 +428,60 @@ func (d *DeadLetters) Failed(sink string, seq uint64) (DeadLetter, bool, error) 
 		d.mu.Unlock()
 		return DeadLetter{}, false, err
 	}
-	waiting, any := c.waiting, c.letters > 0
+	waiting, spans := c.waiting, c.spans
 	d.mu.Unlock()
 	if waiting != nil && waiting.covers(seq) {
 		return *waiting, true, nil
 	}
-	if !any {
+	at, found := slices.BinarySearchFunc(spans, seq, span.compare)
+	if !found {
+		at--
+	}
+	if at < 0 || spans[at].last < seq {
 		return DeadLetter{}, false, nil
 	}
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: b.prefix(), UpperBound: append(b.key(seq), 0)})
+	val, err := store.Read(d.db.DB, b.key(spans[at].first))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return DeadLetter{}, false, nil
+	}
 	if err != nil {
 		return DeadLetter{}, false, fmt.Errorf("read dead letters: %w", err)
 	}
-	defer iter.Close()
-	if !iter.Last() {
-		return DeadLetter{}, false, iter.Error()
-	}
-	l, err := decodeLetter(iter.Value())
+	l, err := decodeLetter(withoutEvent(val))
 	if err != nil || !l.covers(seq) {
 		return DeadLetter{}, false, err
 	}
 	return *l, true, nil
 }
 
-// newestLooked is how many letters newest looks at: anybody can ask for them.
-const newestLooked = 10_000
-
-// newest returns the letters of a sink's pushes that wanted allows, newest first,
-// at most limit of them.
-func (d *DeadLetters) newest(sink string, limit int, wanted func(*DeadLetter) bool) ([]DeadLetter, error) {
-	prefix := box{sink, journal.Pushes}.prefix()
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: append(prefix[:len(prefix)-1:len(prefix)-1], 1)})
+// uncounted returns the numbers of the newest pushes that were given up before they
+// were counted, the newest first, at most limit of them: of all, or of those that
+// are public.
+func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
+	if !all {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		seqs := slices.Clone(d.publicSeqs[max(0, len(d.publicSeqs)-limit):])
+		slices.Reverse(seqs)
+		return seqs, nil
+	}
+	from, to := uncountedBox.bounds()
+	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
+		return nil, err
 	}
 	defer iter.Close()
-	var letters []DeadLetter
-	looked := 0
-	for ok := iter.Last(); ok && len(letters) < limit && looked < newestLooked; ok = iter.Prev() {
-		looked++
-		l, err := decodeLetter(iter.Value())
+	var seqs []uint64
+	for ok := iter.Last(); ok && len(seqs) < limit; ok = iter.Prev() {
+		l, err := decodeLetter(withoutEvent(iter.Value()))
 		if err != nil {
 			return nil, err
 		}
-		if wanted(l) {
-			letters = append(letters, *l)
+		if l.Operation == opPush {
+			seqs = append(seqs, l.First)
 		}
 	}
-	return letters, iter.Error()
+	return seqs, iter.Error()
 }
 
 // push is what the API tells of a push that has no more than its letter.
@@ -495,6 +571,16 @@ func (d *DeadLetters) scan(from, to []byte, f func(key, val []byte, l *DeadLette
 		}
 	}
 	return iter.Error()
+}
+
+// withoutEvent cuts the event, which can have megabytes, off an encoded letter. It
+// is the last member, and no string before it can hold an unescaped quote.
+func withoutEvent(val []byte) []byte {
+	head, _, found := bytes.Cut(val, []byte(`,"event":`))
+	if !found {
+		return val
+	}
+	return append(bytes.Clone(head), '}')
 }
 
 func decodeLetter(val []byte) (*DeadLetter, error) {

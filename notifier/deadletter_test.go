@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -356,7 +357,7 @@ func TestLimitBeforeCounted(t *testing.T) {
 		t.Errorf("%d pushes are counted and %d given up, of %d", r.pushes(), lost, n)
 	}
 	for range 2 {
-		pushes, err := r.Pushes(2*n, func(string) bool { return true })
+		pushes, err := r.Pushes(2*n, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -370,11 +371,11 @@ func TestLimitBeforeCounted(t *testing.T) {
 		if failed := n - int(r.pushes()); len(pushes) != n || states[stateFailed] < failed || failed == 0 || states[stateFailed] == n {
 			t.Errorf("the API shows %d pushes, %v, want %d and at least %d failed", len(pushes), states, n, failed)
 		}
-		if few, err := r.Pushes(3, func(string) bool { return true }); err != nil || len(few) != 3 {
+		if few, err := r.Pushes(3, true); err != nil || len(few) != 3 {
 			t.Errorf("%d pushes, %v, want 3", len(few), err)
 		}
-		if hidden, err := r.Pushes(n, func(string) bool { return false }); err != nil || len(hidden) != 0 {
-			t.Errorf("%d pushes are shown to those who may see none, %v", len(hidden), err)
+		if shown, err := r.Pushes(2*n, false); err != nil || !reflect.DeepEqual(shown, pushes) {
+			t.Errorf("%d pushes are shown to everybody, %v, want all %d", len(shown), err, len(pushes))
 		}
 		r.reopen(nil)
 	}

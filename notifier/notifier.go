@@ -89,6 +89,7 @@ type Notifier struct {
 
 	settling     sync.Mutex // one at a time settles intents
 	firstPending pendingEvents
+	publicPushes publicPushes
 
 	proving sync.Mutex // one at a time looks whether the stores belong together
 	proven  atomic.Bool
@@ -134,6 +135,9 @@ func New(cfg Config) (*Notifier, error) {
 	n.calls.n = n
 	n.clock = newClock(cfg.Now, cfg.Elapsed, cfg.Journal.ClockID(), int64(cfg.Journal.Mark()), n.log)
 	n.DeadLetters.measure(n.Metrics)
+	if err := n.DeadLetters.show(n.Public); err != nil {
+		return nil, err
+	}
 	if cfg.Publisher != nil {
 		n.sinks = append(n.sinks, &recordSink{n})
 		if cfg.Announce != nil {
@@ -144,6 +148,9 @@ func New(cfg Config) (*Notifier, error) {
 		}
 	}
 	if err := n.migrate(); err != nil {
+		return nil, err
+	}
+	if err := n.publicPushes.load(n); err != nil {
 		return nil, err
 	}
 	if err := n.register(); err != nil {

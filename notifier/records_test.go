@@ -310,7 +310,7 @@ func TestRecordsImpossible(t *testing.T) {
 		t.Errorf("dead letters: %+v", letters)
 	}
 	r.reopen(nil)
-	pushes, err := r.Pushes(10, func(string) bool { return true })
+	pushes, err := r.Pushes(10, true)
 	if err != nil || len(pushes) != 3 || pushes[1].State != stateFailed || !strings.Contains(pushes[1].Reason, "mediaType") || pushes[0].State != stateDone {
 		t.Errorf("the API shows %+v, %v", pushes, err)
 	}
@@ -333,7 +333,7 @@ func TestPushesPruned(t *testing.T) {
 	if err := r.State.Commit(batch, pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
-	pushes, err := r.Pushes(2*keptPushes, func(string) bool { return true })
+	pushes, err := r.Pushes(2*keptPushes, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestRecordsResultAfterRetry(t *testing.T) {
 		r.account.fail(f...)
 		r.push(image("a", 3))
 		r.drain()
-		pushes, err := r.Pushes(1, func(string) bool { return true })
+		pushes, err := r.Pushes(1, true)
 		if err != nil {
 			t.Fatal(err)
 		}

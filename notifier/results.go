@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -40,8 +41,15 @@ type announceResult struct {
 	Reason  string `json:"reason,omitempty"`  // why there is none, if one might have been expected
 }
 
+const pushPrefix = "p/"
+
 func rowKey(seq uint64, part byte) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte("p/"), seq), '/', part)
+	return append(binary.BigEndian.AppendUint64([]byte(pushPrefix), seq), '/', part)
+}
+
+// rowOf reads a rowKey.
+func rowOf(key string) (seq uint64, part byte) {
+	return binary.BigEndian.Uint64([]byte(key[len(pushPrefix):])), key[len(key)-1]
 }
 
 func putResult(b *pebble.Batch, seq uint64, result any) error {
@@ -113,55 +121,78 @@ func (n *Notifier) Result(seq uint64) (lexicon.NotifyManifestOutput, bool, error
 	return out, out.StatsUpdated || recorded || announced, nil
 }
 
-// Pushes returns the newest pushes of the repositories that visible allows,
-// newest first. Those that were given up before they were counted are known from
-// their dead letters.
-func (n *Notifier) Pushes(limit int, visible func(repository string) bool) ([]stats.Push, error) {
-	uncounted, err := n.DeadLetters.newest(counterSink, limit, func(l *DeadLetter) bool {
-		return l.Operation == opPush && visible(l.Repository)
-	})
-	if err != nil {
-		return nil, err
-	}
-	iter, err := n.State.NewIter(&pebble.IterOptions{LowerBound: []byte("p/"), UpperBound: []byte("p0")})
+// Pushes returns the newest pushes, newest first: all, or those of public
+// repositories, which takes no longer if there are others between them. Pushes
+// that were given up before they were counted are known from their dead letters.
+func (n *Notifier) Pushes(limit int, all bool) ([]stats.Push, error) {
+	seqs, err := n.newestPushes(limit, all)
 	if err != nil {
 		return nil, fmt.Errorf("read pushes: %w", err)
 	}
-	defer iter.Close()
 	var pushes []stats.Push
-	// before adds what was given up after the event of a number.
-	before := func(seq uint64) {
-		for len(uncounted) > 0 && uncounted[0].First > seq && len(pushes) < limit {
-			pushes = append(pushes, uncounted[0].push())
-			uncounted = uncounted[1:]
-		}
-	}
-	for ok := iter.Last(); ok && len(pushes) < limit; ok = iter.Prev() {
-		key := iter.Key()
-		if key[len(key)-1] != 'e' {
-			continue
-		}
-		var p stats.Push
-		if err := json.Unmarshal(iter.Value(), &p); err != nil {
-			return nil, fmt.Errorf("read pushes: %w", err)
-		}
-		if !visible(p.Repository) {
-			continue
-		}
-		seq := binary.BigEndian.Uint64(key[2:10])
-		if before(seq); len(pushes) == limit {
+	for _, seq := range seqs {
+		if len(pushes) == limit {
 			break
 		}
-		if len(uncounted) > 0 && uncounted[0].First == seq {
-			uncounted = uncounted[1:] // it was in hand when the limit took it, and is counted
-		}
-		if err := n.complete(seq, &p); err != nil {
+		p, ok, err := n.push(seq)
+		if err != nil {
 			return nil, err
 		}
-		pushes = append(pushes, p)
+		if ok && (all || n.Public(p.Repository)) {
+			pushes = append(pushes, p)
+		}
 	}
-	before(0)
-	return pushes, iter.Error()
+	return pushes, nil
+}
+
+// newestPushes returns the numbers of at least as many pushes, if there are, the
+// newest first: all, or those that are public. A few may be gone.
+func (n *Notifier) newestPushes(limit int, all bool) (seqs []uint64, err error) {
+	uncounted, err := n.DeadLetters.uncounted(limit, all)
+	if err != nil {
+		return nil, err
+	}
+	if all {
+		seqs, err = n.newestRows(limit)
+	} else {
+		seqs = n.publicPushes.newest(limit)
+	}
+	// One that was in hand when the limit took it is in both.
+	seqs = append(seqs, uncounted...)
+	slices.SortFunc(seqs, func(a, b uint64) int { return cmp.Compare(b, a) })
+	return slices.Compact(seqs), err
+}
+
+// newestRows returns the numbers of the newest rows.
+func (n *Notifier) newestRows(limit int) ([]uint64, error) {
+	iter, err := n.State.NewIter(&pebble.IterOptions{LowerBound: []byte(pushPrefix), UpperBound: []byte("p0")})
+	if err != nil {
+		return nil, err
+	}
+	defer iter.Close()
+	var seqs []uint64
+	for ok := iter.Last(); ok && len(seqs) < limit; ok = iter.Prev() {
+		if seq, part := rowOf(string(iter.Key())); part == 'e' {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs, iter.Error()
+}
+
+// push reads a push from its row, or from the letter of one that was given up
+// before it was counted; false: it is gone.
+func (n *Notifier) push(seq uint64) (p stats.Push, ok bool, err error) {
+	if ok, err = n.getResult(seq, 'e', &p); err != nil {
+		return p, false, err
+	}
+	if ok {
+		return p, true, n.complete(seq, &p)
+	}
+	letter, ok, err := n.DeadLetters.Failed(counterSink, seq)
+	if err != nil || !ok || letter.Operation != opPush {
+		return p, false, err
+	}
+	return letter.push(), true, nil
 }
 
 // States of a push in the API.

@@ -14,7 +14,7 @@ func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 		badRequest(w, err)
 		return
 	}
-	list, err := a.Pushes(q.Context(), limit, caller.visible)
+	list, err := a.Pushes(q.Context(), limit, caller.all)
 	if err != nil {
 		a.unavailable(w, err)
 		return

@@ -94,7 +94,7 @@ func (a *api) listed(ctx context.Context, p page, private bool) (list []counter.
 	return list, places, degraded, nil
 }
 
-// all is for whoever holds the lock of the listing.
+// all lists all repositories. The caller must hold the lock of the listing.
 func (a *api) all(ctx context.Context) ([]counter.Totals, bool, error) {
 	l := &a.listing
 	if a.Now().Before(l.until) {

@@ -22,10 +22,12 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	escaped := strings.TrimPrefix(q.URL.EscapedPath(), Prefix+"repositories/")
 	escaped, daily := strings.CutSuffix(escaped, "/daily")
 	name, err := url.PathUnescape(escaped)
-	if err != nil || name == "" || len(name) > maxName || !caller.visible(name) {
-		// As degraded as the answer would be for one that is not there.
+	if err != nil || name == "" || len(name) > maxName {
 		a.noRepository(w, a.Fallback != nil && a.bad.now(a.Now()))
 		return
+	}
+	if !caller.visible(name) {
+		name = noName // which takes as long as one that is not there
 	}
 	if daily {
 		a.daily(w, q, name)
@@ -36,6 +38,9 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 
 // maxName is the longest name there is: an owner's DID, a slash, a repository.
 const maxName = 2048 + 1 + 256
+
+// noName is what no repository is called.
+const noName = "-"
 
 // noRepository is the same whether there is none or it is not for the caller.
 // When the answer is degraded another registry may have counted it.

@@ -17,9 +17,9 @@ type Config struct {
 	Source   counter.Source // the numbers
 	Fallback counter.Source // asked when Source fails; the answer then says "degraded"; nil: none
 
-	// Pushes gives the latest pushes of repositories for which visible is true,
-	// newest first; nil: the endpoint is not there.
-	Pushes func(ctx context.Context, limit int, visible func(repository string) bool) ([]Push, error)
+	// Pushes gives the latest pushes, newest first, of all repositories or of those
+	// that are public; nil: the endpoint is not there.
+	Pushes func(ctx context.Context, limit int, all bool) ([]Push, error)
 	// Health gives what /health shows; nil: only that the process answers. Unless
 	// all is true it is shown to everybody: it names no repository, and nothing in
 	// it moves with what happens in those that are not public.

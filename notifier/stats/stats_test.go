@@ -183,7 +183,7 @@ func TestPages(t *testing.T) {
 func TestBadQueries(t *testing.T) {
 	t.Parallel()
 	h, _ := fixture(t, func(c *Config) {
-		c.Pushes = func(context.Context, int, func(string) bool) ([]Push, error) { return nil, nil }
+		c.Pushes = func(context.Context, int, bool) ([]Push, error) { return nil, nil }
 	})
 	_, body := get(t, h, "repositories?limit=1", "")
 	for _, path := range []string{
@@ -353,7 +353,7 @@ func TestPushes(t *testing.T) {
 	t.Parallel()
 	three := 3
 	h, _ := fixture(t, func(c *Config) {
-		c.Pushes = func(_ context.Context, limit int, visible func(string) bool) ([]Push, error) {
+		c.Pushes = func(_ context.Context, limit int, _ bool) ([]Push, error) {
 			return []Push{
 				{ID: "2", Repository: "secret/app", Digest: "sha256:2"},
 				{ID: "1", Repository: "oss/app", Tags: []string{"v1"}, Digest: "sha256:1", LayersRecorded: &three},

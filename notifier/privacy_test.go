@@ -1,0 +1,158 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// api is what everybody sees of r.
+func (r *rig) api() http.Handler {
+	return stats.New(stats.Config{
+		Source: r.Counter, Visible: r.Public,
+		Pushes: func(_ context.Context, limit int, _ bool) ([]stats.Push, error) { return r.Pushes(limit, false) },
+	})
+}
+
+// ask gives the answers to paths, and how long each takes: the median of many
+// tries, the paths in turn, so that what else the machine does hits all alike.
+func ask(h http.Handler, tries int, paths ...string) (answers []string, times []time.Duration) {
+	took := make([][]time.Duration, len(paths))
+	answers, times = make([]string, len(paths)), make([]time.Duration, len(paths))
+	for range tries {
+		for i, path := range paths {
+			w, q := httptest.NewRecorder(), httptest.NewRequest("GET", stats.Prefix+path, nil)
+			begun := time.Now()
+			h.ServeHTTP(w, q)
+			took[i] = append(took[i], time.Since(begun))
+			answers[i] = fmt.Sprint(w.Code, w.Header(), w.Body)
+		}
+	}
+	for i, list := range took {
+		slices.Sort(list)
+		times[i] = list[len(list)/2]
+	}
+	return answers, times
+}
+
+// alike reports whether times are the same but for noise.
+func alike(times []time.Duration) bool {
+	return slices.Max(times) < 2*slices.Min(times)+100*time.Microsecond
+}
+
+// What is private, what was deleted or never pushed though it is public, and what
+// is neither, look the same and take the same time.
+func TestPrivateLooksLikeMissing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a := image("a", 1)
+	r.stopSinks()
+	for i := range 500 {
+		r.push(a.as("secret/app", fmt.Sprint("v", i)))
+	}
+	r.push(a.as("oss/app", "v1"))
+	r.reopen(nil)
+	r.drain()
+	for _, suffix := range []string{"", "/daily", "/daily?days=400", "?limit=1", "?limit=0"} {
+		answers, times := ask(r.api(), 200, "repositories/secret/app"+suffix, "repositories/oss/missing"+suffix, "repositories/secret/never"+suffix)
+		if answers[0] != answers[1] || answers[0] != answers[2] || !strings.HasPrefix(answers[0], "40") {
+			t.Errorf("%q: private: %s\nmissing: %s\nnever: %s", suffix, answers[0], answers[1], answers[2])
+		}
+		if !alike(times) {
+			t.Errorf("%q takes %s", suffix, times)
+		}
+	}
+}
+
+// The list of pushes takes no longer for those that lie between what it shows, be
+// they counted or given up before.
+func TestPrivatePushesTakeNoTime(t *testing.T) {
+	t.Parallel()
+	few, many := newRig(t, nil), newRig(t, nil)
+	a := image("a", 1)
+	for _, r := range []*rig{few, many} {
+		r.push(a.as("oss/app", "v1"))
+		r.drain()
+	}
+	var rows []row
+	for seq := uint64(1000); seq < 1000+keptPushes-500; seq++ {
+		rows = append(rows, row{seq, &stats.Push{Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}}})
+	}
+	batch := many.State.NewBatch()
+	for _, r := range rows {
+		if err := putResult(batch, r.seq, r.push); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := many.State.Commit(batch, pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	letters := make([]DeadLetter, 3000)
+	for i := range letters {
+		seq := uint64(50_000 + i)
+		letters[i] = DeadLetter{First: seq, Last: seq, Reason: "lost", Operation: opPush, Repository: "secret/app"}
+	}
+	many.DeadLetters.mu.Lock()
+	err := many.DeadLetters.write(uncountedBox, letters...)
+	many.DeadLetters.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*rig{few, many} { // what is read at a start is as good
+		r.reopen(nil)
+		r.stopSinks()
+	}
+	var answers []string
+	var times []time.Duration
+	for _, r := range []*rig{few, many} {
+		answer, took := ask(r.api(), 200, "pushes?limit=1")
+		id := strings.Index(answer[0], `"repository"`) // behind the push's own id and time
+		answers, times = append(answers, answer[0][id:]), append(times, took...)
+	}
+	if answers[0] != answers[1] || !strings.Contains(answers[0], "oss/app") {
+		t.Errorf("the answers are\n%s\n%s", answers[0], answers[1])
+	}
+	if !alike(times) {
+		t.Errorf("limit=1 takes %s, and with private pushes between %s", times[0], times[1])
+	}
+}
+
+// A letter of another push is not read for those behind it, however large.
+func TestFailedReadsItsOwnLetter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	event := []byte(`{"repository":"oss/app","operation":"push","x":"` + strings.Repeat(`,\"event\":`, 1<<18) + `"}`)
+	if err := r.DeadLetters.add(recordsName, 7, 7, `a reason with ,"event": in it`, event); err != nil {
+		t.Fatal(err)
+	}
+	l, ok, err := r.DeadLetters.Failed(recordsName, 7)
+	if !ok || err != nil || l.Reason != `a reason with ,"event": in it` || l.Repository != "oss/app" || l.Stream != journal.Pushes.String() || l.Event != nil {
+		t.Errorf("%+.200v, %v, %v", l, ok, err)
+	}
+	if l, ok, err := r.DeadLetters.Failed(recordsName, 8); ok || err != nil {
+		t.Errorf("of another event: %+.200v, %v", l, err)
+	}
+	begun := time.Now()
+	if !json.Valid(event) {
+		t.Fatal("the event is no JSON")
+	}
+	whole := time.Since(begun)
+	begun = time.Now()
+	for seq := uint64(8); seq < 18; seq++ {
+		r.DeadLetters.Failed(recordsName, seq)
+	}
+	if took := time.Since(begun); took > whole {
+		t.Errorf("ten looks for other events take %s, to read the letter once takes %s", took, whole)
+	}
+}
