@@ -460,7 +460,7 @@ func (r *runtime) openAPI() error {
 		Source:    r.counter,
 		Pushes:    r.pushes,
 		Health:    r.health,
-		Visible:   r.options.Visible,
+		Visible:   r.notifier.Public,
 		TokenFile: r.options.API.TokenFile,
 		Now:       clock.Now,
 		Logger:    r.log,

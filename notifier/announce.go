@@ -65,6 +65,8 @@ type window struct {
 	seqs  []uint64
 	tags  []string
 
+	private bool // it was told to be private, and not pushed again
+
 	// Only if storage can't be asked:
 	gone  bool // it was deleted, and not pushed again
 	moved bool // one of its tags was deleted, or set to another digest
@@ -168,6 +170,13 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 // still returns the tags that an announcement has still and that are news after
 // what was announced before, or the reason why it is not to be made.
 func (s *announceSink) still(ctx context.Context, a *announcement, before announced) (tags []string, none announceResult, err error) {
+	private, err := s.n.hidden(a.Repository, a.Digest, slices.Max(a.Seqs))
+	if err != nil {
+		return nil, none, err
+	}
+	if private {
+		return nil, announceResult{Reason: reasonPrivate}, nil
+	}
 	if !s.n.Public(a.Repository) {
 		return nil, announceResult{Reason: "not public any more"}, nil
 	}
@@ -211,6 +220,7 @@ func (s *announceSink) before(before announced) announceResult {
 
 const (
 	reasonDeleted = "deleted before it was announced"
+	reasonPrivate = "private"
 	reasonTagGone = "its tag was moved or deleted before it was announced"
 )
 
@@ -260,6 +270,9 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		if e.Operation != opPush {
 			continue
 		}
+		if w := open[id]; w != nil {
+			w.private = e.private()
+		}
 		reason := e.unannounced()
 		if reason == "" && !s.n.Public(e.Name()) {
 			reason = "not public"
@@ -288,6 +301,8 @@ func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.s
 // unannounced is why a push never becomes a post, empty if it may become one.
 func (e *Event) unannounced() string {
 	switch {
+	case e.private():
+		return reasonPrivate
 	case plan(e).Post:
 		return ""
 	case e.Foreign:
@@ -376,6 +391,9 @@ func (s *announceSink) check(ctx context.Context, w *window, a *announcement, be
 	if w.gone {
 		s.n.Metrics.post("deleted")
 		return announceResult{Reason: reasonDeleted}, nil
+	}
+	if w.private {
+		return announceResult{Reason: reasonPrivate}, nil
 	}
 	if w.moved && !slices.ContainsFunc(w.tags, s.Tag) {
 		return announceResult{Reason: reasonTagGone}, nil

@@ -227,6 +227,7 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 			t.Run(fmt.Sprint(name, " ", restart), func(t *testing.T) {
 				t.Parallel()
 				announce := soon()
+				announce.Collect = 500 * time.Millisecond // for both pushes, on a slow machine too
 				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
 				r := newRig(t, announce)
 				m := newMachine()
@@ -414,7 +415,7 @@ func TestAnnounceReleases(t *testing.T) {
 			t.Run(fmt.Sprint(name, ", retags ", retags), func(t *testing.T) {
 				t.Parallel()
 				announce := soon()
-				announce.Collect, announce.Retags = 200*time.Millisecond, retags
+				announce.Collect, announce.Retags = 400*time.Millisecond, retags
 				r := newRig(t, announce)
 				a := image("a", 1)
 				for i, window := range test.windows {

@@ -59,7 +59,7 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	}
 	var facts []counter.Fact
 	var rows []row
-	told := callBatch{calls: &n.calls}
+	told, private := callBatch{calls: &n.calls}, privateBatch{n: n}
 	for _, entry := range entries {
 		e, fact, err := n.factOf(s, entry)
 		if errors.Is(err, errNewer) {
@@ -80,6 +80,9 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 			continue
 		}
 		if fact != nil {
+			if fact.Repository, err = private.name(e); err != nil {
+				return err
+			}
 			fact.Seq = entry.Seq
 			facts = append(facts, *fact)
 		}
@@ -89,10 +92,10 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	}
 	last = entries[len(entries)-1].Seq
 	for _, r := range rows {
-		n.publicPushes.add(r.seq, n.Public(r.push.Repository))
+		n.publicPushes.add(r.seq, r.push.Repository, r.push.Digest, n.Public)
 	}
 	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error {
-		return errors.Join(putRows(b, rows), told.put(b))
+		return errors.Join(putRows(b, rows), told.put(b), private.put(b))
 	})
 	if err != nil {
 		return err

@@ -24,8 +24,8 @@ const (
 )
 
 // eventVersion is the shape of Event. A newer one in the journal is refused.
-// Up to version 2 Time was that of the TID.
-const eventVersion = 3
+// Up to version 2 Time was that of the TID, and up to version 3 nothing was private.
+const eventVersion = 4
 
 // An Event is one thing that happened in the registry, with all that its sinks
 // need: an io.atcr.hold.notifyManifest input in an envelope.
@@ -215,10 +215,15 @@ func (e *Event) ID() string { return tid(e.TID, e.ClockID) }
 
 // Name is what the repository is called here: by the counters, by what is
 // public, to readers. Another owner's has the owner in front of it, which no
-// repository of this registry can be called.
+// repository of this registry can be called, and what was told to be private has
+// privatePrefix.
 func (e *Event) Name() string {
+	name := e.Repository
 	if e.Foreign {
-		return e.UserDID + "/" + e.Repository
+		name = e.UserDID + "/" + e.Repository
 	}
-	return e.Repository
+	if e.private() {
+		name = privatePrefix + name
+	}
+	return name
 }

@@ -110,6 +110,7 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Public == nil {
 		cfg.Public = func(string) bool { return false }
 	}
+	cfg.Public = gated(cfg.Public)
 	if cfg.Space == nil {
 		cfg.Space = func() error { return nil }
 	}

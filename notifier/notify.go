@@ -66,6 +66,9 @@ func (n *Notifier) told(notice *Notice) (*Event, error) {
 	if notice.Operation == "" {
 		notice.Operation = opPush
 	}
+	if notice.Operation == opPull || notice.Visibility == lexicon.VisibilityPublic {
+		notice.Visibility = "" // it counts on a push only
+	}
 	notice.Manifest = withoutAnnotations(notice.Manifest)
 	call, err := newCall(notice)
 	if err != nil {
@@ -173,7 +176,7 @@ func (n *Notifier) outcome(seq uint64, e *Event) (out lexicon.NotifyManifestOutp
 	out.StatsUpdated = counted
 	nothing, no := 0, false
 	public := n.Publisher != nil && n.Public(e.Name())
-	if !public {
+	if !public && !(e.private() && n.Publisher != nil) { // else its records may have to go
 		out.LayersCreated = &nothing
 	}
 	if !public || n.Announce == nil || !plan(e).Post {

@@ -206,11 +206,14 @@ func (s *recordSink) skip(seq uint64) error {
 }
 
 // touches reports whether the event may change the records of its manifest. A
-// push must be public. A delete touches anywhere, for what is out must go with
+// push must be public, or private, for what is out must then go. A delete touches anywhere, for what is out must go with
 // its manifest also when its repository is not public any more.
 func (s *recordSink) touches(e *Event) bool {
 	switch e.Operation {
 	case opPush:
+		if e.private() {
+			return true
+		}
 		return e.UserDID != "" && s.n.Public(e.Name()) && (e.unreadable != nil || len(plan(e).Records) > 0)
 	case opDelete, opForget:
 		return e.ManifestDigest != ""
@@ -242,6 +245,8 @@ func (s *recordSink) gather(events []sequenced, there []bool) (*gathering, int, 
 		switch {
 		case e.Operation == opForget:
 			err = g.forget(e)
+		case e.private():
+			err = g.hide(e)
 		case e.Operation == opPush && !there[i]:
 			g.reasons[e.seq] = "not in storage any more"
 		case e.Operation == opPush:
@@ -304,6 +309,11 @@ func (g *gathering) push(e sequenced) error {
 		return &permanentError{e.unreadable}
 	}
 	name := e.Name()
+	if e.Class == "" { // nobody has pushed it: it is in storage
+		if private, err := g.s.n.hidden(name, e.ManifestDigest, e.seq); private || err != nil {
+			return err
+		}
+	}
 	if !e.Foreign {
 		if err := g.leave(e, func(owner string) bool { return owner != e.UserDID }); err != nil {
 			return err
@@ -334,6 +344,24 @@ func (g *gathering) push(e sequenced) error {
 // owner that was found in none: see sweep.
 func (g *gathering) delete(e sequenced) error {
 	return g.leave(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
+}
+
+// hide takes the repository of a push that is private out of its owner's entry for
+// the manifest. One that was rebuilt does not know its repositories.
+func (g *gathering) hide(e sequenced) error {
+	e.Event = e.revealed()
+	entry, err := g.entry(e.UserDID, e.ManifestDigest)
+	if err != nil || entry == nil {
+		return err
+	}
+	after := entry.Without(e.Name()).Without(unknownRepository)
+	switch len(after.Repositories) {
+	case 0:
+		return g.add(e, e.UserDID, entry, nil, recordDeletes(*entry))
+	case len(entry.Repositories):
+		return nil
+	}
+	return g.add(e, e.UserDID, entry, &after, nil)
 }
 
 // forget deletes a manifest's records of one owner, whichever repositories have
@@ -522,7 +550,11 @@ func (s *recordSink) still(ctx context.Context, c *recordChange) (after ledger.E
 		if !e.Push || !after.In(e.Repository) {
 			continue
 		}
-		if !s.n.Public(e.Repository) {
+		private, err := s.n.hidden(e.Repository, c.Digest, e.Seq)
+		if err != nil {
+			return after, reason, err
+		}
+		if private || !s.n.Public(e.Repository) {
 			after, reason = after.Without(e.Repository), "not public any more"
 			continue
 		}

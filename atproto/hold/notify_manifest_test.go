@@ -164,6 +164,9 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "a repository upwards", body: notice("oss/app", "../app"), status: 400, error: "InvalidRequest", says: "repository at $.repository"},
 		{name: "a repository in capitals", body: notice("oss/app", "oss/App"), status: 400, error: "InvalidRequest", says: "at $.repository"},
 		{name: "another's repository", body: notice("oss/app", "did:plc:abc/app"), status: 400, error: "InvalidRequest", says: "at $.repository"},
+		{name: "private", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":"private"`), status: 200},
+		{name: "a visibility too long", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":"`+strings.Repeat("x", 17)+`"`), status: 400, error: "InvalidRequest", says: "maximum 16"},
+		{name: "a visibility that is no text", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":true`), status: 400, error: "InvalidRequest", says: "visibility"},
 		{name: "a repository too long", body: notice("oss/app", strings.Repeat("a", 257)), status: 400, error: "InvalidRequest", says: "maximum 256"},
 		{name: "twice, in capitals", body: notice(`"tag"`, `"Repository":"../app","tag"`), status: 200},
 		{name: "only in capitals", body: notice(`"repository"`, `"Repository"`), status: 400, error: "InvalidRequest", says: `missing required key "repository"`},
@@ -236,6 +239,9 @@ func TestNotifyManifest(t *testing.T) {
 			last := n.all[before]
 			if last.Key != tc.key || last.Token == "" || last.Repository != "oss/app" || len(last.Manifest.Layers) != 1 || answer["success"] != true {
 				t.Errorf("got %+v, %s", last, raw)
+			}
+			if (last.Visibility == lexicon.VisibilityPrivate) != strings.Contains(tc.body, "visibility") {
+				t.Errorf("its visibility is %q", last.Visibility)
 			}
 			// What is good once is not good twice.
 			h.want("POST", notify, tc.body, 401, "BadJwtReplay", "a new one for each call")

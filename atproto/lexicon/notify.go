@@ -14,6 +14,12 @@ const (
 	OperationPull = "pull"
 )
 
+// Visibilities of a pushed manifest. An empty visibility is public.
+const (
+	VisibilityPublic  = "public"
+	VisibilityPrivate = "private"
+)
+
 // Error names that io.atcr.hold.notifyManifest declares.
 const (
 	ErrorInvalidOperation = "InvalidOperation"
@@ -24,11 +30,12 @@ const (
 // NotifyManifestInput is the input of io.atcr.hold.notifyManifest: a manifest
 // was pushed or pulled.
 type NotifyManifestInput struct {
-	Repository     string       `json:"repository"`          // at most 256 bytes
-	Tag            string       `json:"tag,omitempty"`       // at most 128 bytes; without one there is no post
-	UserDID        string       `json:"userDid"`             // the image's owner
-	ManifestDigest string       `json:"manifestDigest"`      // "sha256:…", at most 128 bytes
-	Operation      string       `json:"operation,omitempty"` // OperationPush or OperationPull
+	Repository     string       `json:"repository"`           // at most 256 bytes
+	Tag            string       `json:"tag,omitempty"`        // at most 128 bytes; without one there is no post
+	UserDID        string       `json:"userDid"`              // the image's owner
+	ManifestDigest string       `json:"manifestDigest"`       // "sha256:…", at most 128 bytes
+	Operation      string       `json:"operation,omitempty"`  // OperationPush or OperationPull
+	Visibility     string       `json:"visibility,omitempty"` // VisibilityPublic or VisibilityPrivate, or another of at most 16 bytes; counts on a push
 	Manifest       ManifestInfo `json:"manifest"`
 }
 

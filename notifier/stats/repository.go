@@ -36,8 +36,9 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	a.one(w, q, name)
 }
 
-// maxName is the longest name there is: an owner's DID, a slash, a repository.
-const maxName = 2048 + 1 + 256
+// maxName is the longest name there is: that something is private, an owner's DID,
+// a slash, a repository.
+const maxName = 8 + 2048 + 1 + 256
 
 // noName is what no repository is called.
 const noName = "-"

@@ -1,0 +1,142 @@
+package notifier
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+)
+
+func (n Notice) as(visibility string) Notice { n.Visibility = visibility; return n }
+
+// seen is what everybody sees of pushes and repositories, as JSON.
+func (r *rig) seen() string {
+	r.t.Helper()
+	answers, _ := ask(r.api(), 1, "pushes", "repositories")
+	return fmt.Sprint(answers)
+}
+
+// What is told to be private is counted and nothing else; told again it is as told
+// last.
+func TestNotifyPrivate(t *testing.T) {
+	t.Parallel()
+	const nothing = `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}`
+	for _, visibility := range []string{lexicon.VisibilityPrivate, "unlisted"} {
+		for _, state := range []string{"kept", "lost"} {
+			t.Run(visibility+", state "+state, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, &Announce{})
+				p, other := image("a", 2).as("oss/app", "v1"), image("b", 1).as("oss/app", "v2")
+				name, hidden := alice+"/oss/app", privatePrefix+alice+"/oss/app"
+				before := r.seen()
+				if got := r.notify(tells(p, alice).as(visibility)); got != nothing {
+					t.Errorf("private: %s", got)
+				}
+				r.notify(tells(p, alice).pulled())
+				r.notify(tells(p, alice).pulled().as(lexicon.VisibilityPublic)) // which does not count
+				r.wantCounts(name, nil)
+				r.wantCounts(hidden, map[counter.Class]int64{counter.Push: 1, counter.Pull: 2})
+				if got := r.recordsOf(p.Digest); len(got) != 0 {
+					t.Errorf("private: records of %v", got)
+				}
+				if got := r.seen(); got != before {
+					t.Errorf("private: everybody sees %s", got)
+				}
+				// Another manifest of the repository is as it is told.
+				r.notify(tells(other, alice))
+				with := r.seen()
+
+				if got := r.notify(tells(p, alice).as(lexicon.VisibilityPublic)); !strings.Contains(got, `"layersCreated":2`) {
+					t.Errorf("public: %s", got)
+				}
+				r.notify(tells(p, alice).pulled().as(visibility))
+				r.notify(tells(p, bob))
+				r.wantCounts(name, map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
+				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
+					t.Errorf("public: records of %v, want %v", got, want)
+				}
+				if got := r.seen(); got == with {
+					t.Errorf("public: everybody sees %s", got)
+				}
+				if state == "lost" {
+					r.stop()
+					if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
+						t.Fatal(err)
+					}
+					r.open(&Announce{})
+				}
+				if got := r.notify(tells(p, alice).as(visibility)); got != nothing {
+					t.Errorf("private again: %s", got)
+				}
+				if got, want := r.recordsOf(p.Digest), (map[string]int{bob: 2}); !reflect.DeepEqual(got, want) {
+					t.Errorf("private again: records of %v, want %v", got, want)
+				}
+				for range 2 {
+					pushes, err := r.Pushes(100, false)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, push := range pushes {
+						if push.Digest == p.Digest && push.Repository != bob+"/oss/app" {
+							t.Errorf("private again: everybody sees %+v", push)
+						}
+					}
+					r.reopen(&Announce{})
+				}
+				r.notify(tells(p, alice))
+				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
+					t.Errorf("public again: records of %v, want %v", got, want)
+				}
+				r.consistent(differCount)
+			})
+		}
+	}
+}
+
+// A manifest that becomes private is not announced any more, and its records that
+// are on their way are not written.
+func TestPrivateOnItsWay(t *testing.T) {
+	t.Parallel()
+	for name, collect := range map[string]time.Duration{"in an open window": 500 * time.Millisecond, "in the outbox": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			announce := &Announce{Collect: collect}
+			r := newRig(t, announce)
+			if collect == 0 {
+				r.account.down.Store(true)
+			}
+			p := image("a", 2).as("oss/app", "v1")
+			r.hasty(tells(p, owner))
+			if collect == 0 {
+				for _, key := range []string{"b/announce", "b/records"} {
+					r.until("it is on its way", func() bool {
+						ok, err := (&outbox{r.Notifier, []byte(key)}).load(&json.RawMessage{})
+						return ok && err == nil
+					})
+				}
+			}
+			r.hasty(tells(p, owner).as(lexicon.VisibilityPrivate))
+			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counter.Push] == 1 })
+			rev := r.repo.Head().Rev
+			r.account.down.Store(false)
+			r.drain()
+			if posts, records := r.posts(), r.records(); len(posts) != 0 || len(records) != 0 {
+				t.Errorf("posts %v, records %v", posts, records)
+			}
+			if got := r.repo.Head().Rev; collect == 0 && got != rev {
+				t.Errorf("the account has another revision, %s", got)
+			}
+			var result announceResult
+			if ok, err := r.getResult(1, 'a', &result); !ok || err != nil || result.Reason != reasonPrivate {
+				t.Errorf("result %+v, %v, %v", result, ok, err)
+			}
+		})
+	}
+}
