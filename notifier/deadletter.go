@@ -220,7 +220,7 @@ func (d *DeadLetters) add(sink string, first, last uint64, reason string, event 
 
 func (d *DeadLetters) addTo(s journal.Stream, sink string, first, last uint64, reason string, event []byte) error {
 	letter := DeadLetter{First: first, Last: last, Reason: reason}
-	if json.Valid(event) {
+	if json.Valid(slices.Concat([]byte{'['}, event, []byte{']'})) { // as deep as in the letter
 		letter.Event = event
 	}
 	if e, err := decodeEvent(event); err == nil {

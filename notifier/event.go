@@ -90,7 +90,7 @@ func (e *Event) encodePushed(manifest []byte) []byte {
 			b = appendString(b, member.value)
 		}
 	}
-	b = append(b, `,"manifest":`...)
+	b = append(b, manifestMember...)
 	b = append(b, manifest...)
 	return append(b, '}')
 }
@@ -160,24 +160,36 @@ func decodeEvent(b []byte) (*Event, error) {
 // decodePushed reads what encodePushed has written. A manifest that can't be
 // read leaves an event without layers, for the push has happened.
 func decodePushed(b []byte) (*Event, error) {
-	type members Event
-	var read struct {
-		members
-		Manifest json.RawMessage `json:"manifest"`
+	envelope, manifest, ok := cutManifest(b)
+	var e Event
+	err := json.Unmarshal(envelope, &e)
+	if err == nil && !ok {
+		err = errors.New("it has no manifest")
 	}
-	if err := json.Unmarshal(b, &read); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	e := Event(read.members)
 	if err := e.known(); err != nil {
 		return nil, err
 	}
-	e.Manifest, e.unreadable = readManifest(e.MediaType, read.Manifest)
+	e.Manifest, e.unreadable = readManifest(e.MediaType, manifest)
 	e.Kind = kindOf(&e.Manifest, e.Tag)
 	for _, m := range e.Manifest.Manifests {
 		e.Children = append(e.Children, m.Digest)
 	}
 	return &e, nil
+}
+
+// manifestMember begins the last member of an event that encodePushed has written.
+const manifestMember = `,"manifest":`
+
+// cutManifest parts the manifest from the rest of such an event, so that what
+// encoding/json limits, the depth of nesting, is as for the registry. No member
+// before it holds these bytes: a string has its quotes escaped.
+func cutManifest(b []byte) (envelope, manifest []byte, ok bool) {
+	before, after, found := bytes.Cut(b, []byte(manifestMember))
+	manifest, ok = bytes.CutSuffix(after, []byte{'}'})
+	return append(bytes.Clone(before), '}'), manifest, found && ok
 }
 
 func (e *Event) known() error {

@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"regexp"
@@ -49,28 +50,47 @@ const (
 
 // readManifest reads what the sinks need of a stored manifest. The members of
 // Docker's schema 2 and of OCI manifests have the same names. The registry has
-// read the manifest before, but for the members that it doesn't know: those may
-// hold anything, and are left out if they are not what they should be.
+// read the manifest before, but for the members that a manifest of its media type
+// does not have there: those may hold anything, and are left out if they are not
+// what they should be.
 func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
 	var m struct {
-		ArtifactType json.RawMessage      `json:"artifactType"`
-		Config       *lexicon.Descriptor  `json:"config"`
-		Layers       []lexicon.Descriptor `json:"layers"`
-		Manifests    []lexicon.Descriptor `json:"manifests"`
-		Subject      json.RawMessage      `json:"subject"`
+		ArtifactType json.RawMessage `json:"artifactType"`
+		Config       json.RawMessage `json:"config"`
+		Layers       json.RawMessage `json:"layers"`
+		Manifests    json.RawMessage `json:"manifests"`
+		Subject      json.RawMessage `json:"subject"`
 	}
 	info := lexicon.ManifestInfo{MediaType: mediaType}
-	if err := json.Unmarshal(payload, &m); err != nil {
-		return info, fmt.Errorf("read manifest: %w", err)
+	err := json.Unmarshal(payload, &m)
+	if err == nil && isIndex(mediaType) {
+		err = readMember(m.Manifests, &info.Manifests)
+	} else if err == nil {
+		err = errors.Join(readMember(m.Config, &info.Config), readMember(m.Layers, &info.Layers))
 	}
-	info.Config, info.Layers, info.Manifests = m.Config, m.Layers, m.Manifests
-	if json.Unmarshal(m.ArtifactType, &info.ArtifactType) != nil {
+	if err != nil {
+		return lexicon.ManifestInfo{MediaType: mediaType}, fmt.Errorf("read manifest: %w", err)
+	}
+	if readMember(m.ArtifactType, &info.ArtifactType) != nil {
 		info.ArtifactType = ""
 	}
-	if json.Unmarshal(m.Subject, &info.Subject) != nil {
+	if readMember(m.Subject, &info.Subject) != nil {
 		info.Subject = nil
 	}
 	return withoutAnnotations(info), nil
+}
+
+// readMember reads a member of a manifest into v, which stays as it is if there
+// is no such member.
+func readMember(raw json.RawMessage, v any) error {
+	if raw == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, v)
+}
+
+func isIndex(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageIndex || mediaType == mediaTypeDockerList
 }
 
 // withoutAnnotations takes out what are the pusher's own words, of any length;
@@ -133,7 +153,7 @@ func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[st
 		}
 	}
 	switch {
-	case mediaType == v1.MediaTypeImageIndex, mediaType == mediaTypeDockerList:
+	case isIndex(mediaType):
 		if artifactType != "" {
 			return KindArtifact
 		}
