@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,7 @@ var cases = []struct {
 	}, nil},
 	{"platforms beyond three do not fit", Facts{
 		Repository: "oss/app", Tags: []string{"v1.2.3", strings.Repeat("a", 128)}, Size: 45_230_000,
-		Platforms: numbered("linux/arch%04d/v1", 12), Reference: strings.Repeat("r", 80) + ".example.com/oss/app:v1.2.3",
+		Platforms: numbered("linux/arm/v%d", 12), Reference: strings.Repeat("r", 80) + ".example.com/oss/app:v1.2.3",
 	}, nil},
 	{"the pull line does not fit", Facts{
 		Repository: strings.Repeat("team/", 20) + "app", Tags: []string{"v1.2.3", "latest"}, Size: 45_230_000, Layers: 3,
@@ -87,7 +88,7 @@ var cases = []struct {
 	}, nil},
 	{"hostile members", Facts{
 		Repository: "oss/app\n\nFree coins", Tags: []string{"v1\u202e\x00", "v1", "\n", "two\r\nlines"}, Size: -1, Layers: -1,
-		Platforms: []string{"linux/amd64", "visit https://evil.example", "LINUX/amd64", "linux/amd64", "a/b/c/d", "linux/\xff"},
+		Platforms: []string{"linux/amd64", "visit https://evil.example", "LINUX/amd64", "linux/amd64", "a/b/c/d", "linux/\xff", "free/evil_coins/evil.com", "linux/arm64/evil.com", "linux/"},
 		Reference: "h/oss/app\u2028:v1\xff",
 	}, nil},
 }
@@ -199,7 +200,7 @@ func TestComposeLongestNames(t *testing.T) {
 	record, err := Compose(Facts{
 		Repository: strings.Repeat("a", 255), Tags: append([]string{strings.Repeat("t", 128)}, numbered("tag%d", 2000)...),
 		Size: math.MaxInt64, Layers: math.MaxInt,
-		Platforms: numbered("system%04d/architecture/variant8", 2000),
+		Platforms: slices.Concat(numbered("wasip1/mips64le/v9.%d", 2), []string{"dragonfly/mips64le/v99.9"}, numbered("linux/arm/v%d", 97)),
 		Reference: strings.Repeat("r", 600), Link: "https://h.example/",
 	}, nil, when)
 	if err != nil {
@@ -207,8 +208,8 @@ func TestComposeLongestNames(t *testing.T) {
 	}
 	check(t, record, "https://h.example/")
 	text := record["text"].(string)
-	if !strings.Contains(text, "…") || !strings.HasSuffix(text, "variant8 and 1997 more") {
-		t.Errorf("got %q, want a cut name and three of 2000 platforms", text)
+	if !strings.Contains(text, "…") || !strings.HasSuffix(text, "dragonfly/mips64le/v99.9 and 97 more") {
+		t.Errorf("got %q, want a cut name and three of 100 platforms", text)
 	}
 }
 
@@ -440,5 +441,29 @@ func validate(t *testing.T, record map[string]any) {
 	}
 	if err := lexicon.ValidateRecord(cat, back, "app.bsky.feed.post", 0); err != nil {
 		t.Errorf("not a valid post: %v: %v", err, record)
+	}
+}
+
+func TestPlatform(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ system, architecture, variant, want string }{
+		{"linux", "amd64", "", "linux/amd64"},
+		{"linux", "amd64", "v3", "linux/amd64/v3"},
+		{"linux", "arm", "v7", "linux/arm/v7"},
+		{"linux", "arm64", "v8.1", "linux/arm64/v8.1"},
+		{"windows", "amd64", "", "windows/amd64"},
+		{"wasi", "wasm", "", "wasi/wasm"},
+		{"linux", "arm64", "evil.com", "linux/arm64"},
+		{"linux", "arm64", "v8\n", "linux/arm64"},
+		{"linux", "", "", ""},
+		{"", "amd64", "", ""},
+		{"unknown", "unknown", "", ""},
+		{"free", "evil_coins", "evil.com", ""},
+		{"Linux", "amd64", "", ""},
+		{"linux\u202e", "amd64", "", ""},
+	} {
+		if got := Platform(c.system, c.architecture, c.variant); got != c.want {
+			t.Errorf("Platform(%q, %q, %q) = %q, want %q", c.system, c.architecture, c.variant, got, c.want)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package post
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -15,16 +14,10 @@ type Facts struct {
 	Digest     string   // "sha256:…", of the manifest or index; part of Reference when that goes by digest
 	Size       int64    // bytes to pull; 0: not known, left out
 	Layers     int      // 0: not known, left out
-	Platforms  []string // "linux/amd64", "linux/arm/v7"
+	Platforms  []string // "linux/amd64", "linux/arm/v7"; what Platform does not know is left out
 	Reference  string   // what follows "docker pull"; empty: no such line
 	Link       string   // address behind the name, which CheckLink takes; empty: none
 }
-
-// platformName is what a platform looks like. An index can claim anything in
-// these members, so that anything else would be a stranger's text in our post.
-// The lengths cover Go's names and keep three platforms, beside the longest
-// tag, within a post.
-var platformName = regexp.MustCompile(`^[a-z0-9]{1,10}/[a-z0-9_]{1,12}(/[a-z0-9._]{1,8})?$`)
 
 // clean returns the facts with nothing in them that could break a line, turn
 // the reading direction, or say nothing to a reader.
@@ -45,11 +38,9 @@ func (f Facts) clean() Facts {
 
 	var platforms []string
 	for _, p := range f.Platforms {
-		// Attestations are listed in an index under this name.
-		if p == "unknown/unknown" || !platformName.MatchString(p) || slices.Contains(platforms, p) {
-			continue
+		if p = parsePlatform(p); p != "" && !slices.Contains(platforms, p) {
+			platforms = append(platforms, p)
 		}
-		platforms = append(platforms, p)
 	}
 	f.Platforms = platforms
 	return f
