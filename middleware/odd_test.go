@@ -112,6 +112,38 @@ func TestOddManifests(t *testing.T) {
 	}
 }
 
+// What a pusher writes, of any length, costs those nothing who read the API.
+func TestLongManifests(t *testing.T) {
+	t.Parallel()
+	r := whole(t, nil)
+	const pushes = 4
+	image := r.child()
+	long := strings.Repeat("linux", 700_000)
+	for i := range pushes {
+		d := ending(v1.MediaTypeImageIndex, fmt.Sprintf(`"annotations":{"n":"%d"},"manifests":[{"mediaType":%q,"digest":%q,"size":2,"platform":{"os":%q,"architecture":"amd64"},"annotations":{"a":"b"}}]`,
+			i, v1.MediaTypeImageManifest, image.digest, long))
+		if a := r.push("oss/app", fmt.Sprintf("v%d", i), d); a.status != http.StatusCreated {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	r.pushes(pushes+1, func(p stats.Push) bool { return p.State == "counted" })
+	if a := r.do("GET", stats.Prefix+"pushes", nil); len(a.body) > (pushes+1)*500 {
+		t.Errorf("the pushes take %d bytes", len(a.body))
+	}
+}
+
+// child is an image that is stored by its digest.
+func (r *rig) child() document {
+	r.t.Helper()
+	r.blob("oss/app", []byte("config"))
+	r.blob("oss/app", []byte("layer"))
+	d := ending(v1.MediaTypeImageManifest, `"annotations":{}`)
+	if a := r.push("oss/app", d.digest, d); a.status != http.StatusCreated {
+		r.t.Fatalf("%d %s", a.status, a.body)
+	}
+	return d
+}
+
 // oddMembers are what a manifest may end with.
 func oddMembers() []string {
 	var odd []string

@@ -154,6 +154,7 @@ func decodeEvent(b []byte) (*Event, error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
+	e.Manifest = filtered(e.Manifest)
 	return &e, e.known()
 }
 

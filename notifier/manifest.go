@@ -2,15 +2,16 @@ package notifier
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"regexp"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 // Kind says what a manifest is for.
@@ -54,60 +55,41 @@ const (
 // does not have there: those may hold anything, and are left out if they are not
 // what they should be.
 func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
-	var m struct {
-		ArtifactType json.RawMessage `json:"artifactType"`
-		Config       json.RawMessage `json:"config"`
-		Layers       json.RawMessage `json:"layers"`
-		Manifests    json.RawMessage `json:"manifests"`
-		Subject      json.RawMessage `json:"subject"`
+	var image struct {
+		describing
+		Config *lexicon.Descriptor  `json:"config"`
+		Layers []lexicon.Descriptor `json:"layers"`
+	}
+	var index struct {
+		describing
+		Manifests []lexicon.Descriptor `json:"manifests"`
 	}
 	info := lexicon.ManifestInfo{MediaType: mediaType}
-	err := json.Unmarshal(payload, &m)
-	if err == nil && isIndex(mediaType) {
-		err = readMember(m.Manifests, &info.Manifests)
-	} else if err == nil {
-		err = errors.Join(readMember(m.Config, &info.Config), readMember(m.Layers, &info.Layers))
+	into, also := any(&image), &image.describing
+	if isIndex(mediaType) {
+		into, also = &index, &index.describing
 	}
-	if err != nil {
-		return lexicon.ManifestInfo{MediaType: mediaType}, fmt.Errorf("read manifest: %w", err)
+	if err := json.Unmarshal(payload, into); err != nil {
+		return info, fmt.Errorf("read manifest: %w", err)
 	}
-	if readMember(m.ArtifactType, &info.ArtifactType) != nil {
+	info.Config, info.Layers, info.Manifests = image.Config, image.Layers, index.Manifests
+	if json.Unmarshal(also.ArtifactType, &info.ArtifactType) != nil {
 		info.ArtifactType = ""
 	}
-	if readMember(m.Subject, &info.Subject) != nil {
+	if json.Unmarshal(also.Subject, &info.Subject) != nil {
 		info.Subject = nil
 	}
-	return withoutAnnotations(info), nil
+	return filtered(info), nil
 }
 
-// readMember reads a member of a manifest into v, which stays as it is if there
-// is no such member.
-func readMember(raw json.RawMessage, v any) error {
-	if raw == nil {
-		return nil
-	}
-	return json.Unmarshal(raw, v)
+// describing are the members of a manifest that the registry does not read.
+type describing struct {
+	ArtifactType json.RawMessage `json:"artifactType"`
+	Subject      json.RawMessage `json:"subject"`
 }
 
 func isIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == mediaTypeDockerList
-}
-
-// withoutAnnotations takes out what are the pusher's own words, of any length;
-// nothing that is made of an event uses them. It changes what info points at.
-func withoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
-	info.Annotations = nil
-	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {
-		for i := range list {
-			list[i].Annotations = nil
-		}
-	}
-	for _, d := range []*lexicon.Descriptor{info.Config, info.Subject} {
-		if d != nil {
-			d.Annotations = nil
-		}
-	}
-	return info
 }
 
 // kindOf tells what a pushed manifest is for.
@@ -166,14 +148,23 @@ func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[st
 	return KindImage
 }
 
-// supportingKind is the kind that a media type alone gives away.
-func supportingKind(mediaType string) Kind {
+// supportingKind is the kind that a media type alone gives away. A pull has the
+// registry's own parsed manifest, in which nothing is filtered: what the filter
+// would take out gives nothing away.
+func supportingKind(s string) Kind {
+	if signsOf(s) == "" { // as nearly always
+		return ""
+	}
+	return signsOf(cleanMediaType(s))
+}
+
+func signsOf(s string) Kind {
 	for _, sign := range []string{"cosign.simplesigning", "cosign.artifact.sig", "notary.signature", "sigstore.bundle"} {
-		if strings.Contains(mediaType, sign) {
+		if strings.Contains(s, sign) {
 			return KindSignature
 		}
 	}
-	if strings.Contains(mediaType, "in-toto") || strings.Contains(mediaType, "dsse.envelope") {
+	if strings.Contains(s, "in-toto") || strings.Contains(s, "dsse.envelope") {
 		return KindAttestation
 	}
 	return ""
@@ -195,37 +186,59 @@ func referrer(tag string) (suffix string, ok bool) {
 	return m[1], true
 }
 
-// sizeOf is how many bytes there are to pull of an image, each layer once, and
-// 0 for an index, whose images are pushed by themselves.
+// sizeOf is how many bytes a client pulls of an image beside its manifest: the
+// config and each layer that the registry has, each digest once, as the manifest
+// declares them. 0: it is not known, or it is an index, whose images are pushed by
+// themselves.
 func sizeOf(m *lexicon.ManifestInfo) int64 {
 	var size int64
-	if m.Config != nil {
-		size = m.Config.Size
-	}
-	seen := map[string]bool{}
-	for _, l := range m.Layers {
-		if !seen[l.Digest] {
-			seen[l.Digest] = true
-			size += l.Size
+	for digest, declared := range blobsOf(m) {
+		if digest == "" || declared < 0 || declared > maxBlob {
+			return 0
 		}
+		size += declared
+	}
+	if size > maxBlob {
+		return 0
 	}
 	return size
 }
 
+// blobsOf gives the blobs of an image that the registry has, with the sizes that
+// the manifest declares. Layers with URLs are elsewhere.
+func blobsOf(m *lexicon.ManifestInfo) map[string]int64 {
+	blobs := make(map[string]int64, 1+len(m.Layers))
+	if m.Config != nil {
+		blobs[m.Config.Digest] = m.Config.Size
+	}
+	for _, l := range m.Layers {
+		if _, again := blobs[l.Digest]; !again && len(l.URLs) == 0 {
+			blobs[l.Digest] = l.Size
+		}
+	}
+	return blobs
+}
+
+// maxPlatforms is how many platforms of an index are named.
+const maxPlatforms = 32
+
 // platformsOf lists what the images of an index run on, as "linux/arm/v7".
-// Attestations are listed in an index under an unknown platform.
 func platformsOf(m *lexicon.ManifestInfo) []string {
 	platforms := []string{}
 	for _, d := range m.Manifests {
-		p := d.Platform
-		if p == nil || p.OS == "" || p.OS == "unknown" {
-			continue
-		}
-		name := p.OS + "/" + p.Architecture
-		if p.Variant != "" {
-			name += "/" + p.Variant
-		}
-		platforms = append(platforms, name)
+		platforms = addPlatform(platforms, d.Platform)
 	}
 	return platforms
+}
+
+// addPlatform adds a platform that is known and not in the list yet.
+func addPlatform(platforms []string, p *lexicon.Platform) []string {
+	if p == nil || len(platforms) == maxPlatforms {
+		return platforms
+	}
+	name := post.Platform(p.OS, p.Architecture, p.Variant)
+	if name == "" || slices.Contains(platforms, name) {
+		return platforms
+	}
+	return append(platforms, name)
 }

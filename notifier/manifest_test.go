@@ -1,11 +1,19 @@
 package notifier
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // Members that a manifest of its media type does not have, or that only describe
@@ -50,5 +58,176 @@ func TestDeepLetter(t *testing.T) {
 	}
 	if letters, err := r.DeadLetters.All(); err != nil || len(letters) != 3 {
 		t.Errorf("%d letters, %v", len(letters), err)
+	}
+}
+
+// imageOf is an image with one ordinary layer in front of the given ones, as JSON.
+func imageOf(t testing.TB, layers ...map[string]any) Push {
+	t.Helper()
+	list := append([]map[string]any{descriptor(v1.MediaTypeImageLayerGzip, "ordinary", 1000)}, layers...)
+	return document(t, map[string]any{
+		"schemaVersion": 2, "mediaType": v1.MediaTypeImageManifest,
+		"config": descriptor(v1.MediaTypeImageConfig, fmt.Sprint(layers), 100), "layers": list,
+	})
+}
+
+func document(t testing.TB, fields map[string]any) Push {
+	t.Helper()
+	payload, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, _ := fields["layers"].([]map[string]any)
+	return Push{
+		Repository: "oss/app", Tag: "v1", Digest: digest.FromBytes(payload).String(), MediaType: fields["mediaType"].(string),
+		Payload: payload, Layers: len(layers),
+	}
+}
+
+// What a record cannot hold costs a manifest no other record, and the result says
+// what was left out.
+func TestOddLayers(t *testing.T) {
+	t.Parallel()
+	layer := func(mediaType string, size any) map[string]any {
+		return map[string]any{"mediaType": mediaType, "digest": digest.FromString("odd").String(), "size": size}
+	}
+	long := "application/vnd.example." + strings.Repeat("x", 231)
+	const skipped, digests = "no record for 1 layer with an impossible size", "no record for 1 layer with a digest that is not valid or longer than 128 bytes"
+	const changed = "another media type in the record of 1 layer"
+	for name, test := range map[string]struct {
+		layer     map[string]any
+		mediaType string // in its record; empty: there is none
+		reason    string
+	}{
+		"ordinary":                {layer("application/x-tar; compression=zstd", 5), "application/x-tar; compression=zstd", ""},
+		"a media type of 128":     {layer(long[:128], 5), long[:128], ""},
+		"a media type of 255":     {layer(long, 5), otherMediaType, changed},
+		"parameters up to 255":    {layer("application/x-tar; a="+strings.Repeat("x", 234), 5), "application/x-tar", changed},
+		"a newline in parameters": {layer("application/x-tar; a=\n", 5), "application/x-tar", changed},
+		"NUL and bidi":            {layer("application/x\x00\u202egpj", 5), otherMediaType, changed},
+		"no media type":           {layer("see https://evil.example", 5), otherMediaType, changed},
+		"of a terabyte":           {layer(v1.MediaTypeImageLayer, 1_000_000_000_000), v1.MediaTypeImageLayer, ""},
+		"a negative size":         {layer(v1.MediaTypeImageLayer, -1), "", skipped},
+		"9 PB":                    {layer(v1.MediaTypeImageLayer, 9_000_000_000_000_000), "", skipped},
+		"above 2^53":              {layer(v1.MediaTypeImageLayer, int64(1)<<53), "", skipped},
+		"the highest size":        {layer(v1.MediaTypeImageLayer, int64(math.MaxInt64)), "", skipped},
+		"sha512": {map[string]any{
+			"mediaType": v1.MediaTypeImageLayer, "digest": digest.SHA512.FromString("odd").String(), "size": 5,
+		}, "", digests},
+		"no digest": {map[string]any{"mediaType": v1.MediaTypeImageLayer, "digest": "sha256:\u202e", "size": 5}, "", digests},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			p := imageOf(t, test.layer)
+			r.push(p)
+			r.drain()
+			want := map[string]string{digest.FromString("ordinary").String(): v1.MediaTypeImageLayerGzip}
+			if test.mediaType != "" {
+				want[digest.FromString("odd").String()] = test.mediaType
+			}
+			got := map[string]string{}
+			for _, record := range r.list(lexicon.NSIDLayer) {
+				got[record["digest"].(string)] = record["mediaType"].(string)
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("records of %v, want %v", got, want)
+			}
+			pushes, err := r.Pushes(1, r.Public)
+			if err != nil || len(pushes) != 1 {
+				t.Fatal(pushes, err)
+			}
+			if got := pushes[0]; got.State != stateDone || got.Reason != test.reason || *got.LayersRecorded != len(want) {
+				t.Errorf("the push is %+v with %d records, want %d and %q", got, *got.LayersRecorded, len(want), test.reason)
+			}
+			if letters, err := r.DeadLetters.All(); err != nil || len(letters) > 0 {
+				t.Errorf("given up: %+v, %v", letters, err)
+			}
+			var told float64
+			for _, outcome := range []string{"skipped", "changed"} {
+				told += testutil.ToFloat64(r.Metrics.layers.WithLabelValues(outcome))
+			}
+			if (told == 1) != (test.reason != "") {
+				t.Errorf("the metrics have %v odd layers", told)
+			}
+			r.consistent()
+		})
+	}
+}
+
+// A manifest of which no layer can be recorded says why it has no records.
+func TestOnlyOddLayers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.push(document(t, map[string]any{
+		"mediaType": v1.MediaTypeImageManifest, "layers": []map[string]any{{"digest": digest.SHA512.FromString("odd").String()}},
+	}))
+	r.drain()
+	pushes, err := r.Pushes(1, r.Public)
+	if err != nil || len(pushes) != 1 || !strings.HasPrefix(pushes[0].Reason, "no record for 1 layer") {
+		t.Errorf("%+v, %v", pushes, err)
+	}
+}
+
+// Whatever a pusher writes into an index, what is shown of it is short and has
+// only known characters.
+func TestPusherText(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	var children []map[string]any
+	add := func(os, architecture, variant, version string) {
+		d := descriptor(v1.MediaTypeImageManifest, fmt.Sprint(len(children)), 7)
+		d["platform"] = map[string]any{"os": os, "architecture": architecture, "variant": variant, "os.version": version}
+		d["annotations"] = map[string]any{"a": "free coins"}
+		children = append(children, d)
+	}
+	add(strings.Repeat("linux", 100_000), "amd64", "", "")
+	add("linux", "", "", "")
+	add("linux", "amd64", "\n\u202e", "")
+	add("windows", "amd64", "", "10.0.1")
+	add("windows", "amd64", "", "10.0.2")
+	add("free", "evil_coins", "evil.com", "")
+	add("<b>linux</b>", "amd64", "", "")
+	add("unknown", strings.Repeat("unknown", 1000), "", "")
+	for i := range 100 {
+		add("linux", "arm", fmt.Sprintf("v%d", i), "")
+	}
+	p := document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
+	r.push(p)
+	r.drain()
+	pushes, err := r.Pushes(1, r.Public)
+	if err != nil || len(pushes) != 1 {
+		t.Fatal(pushes, err)
+	}
+	got := pushes[0].Platforms
+	if len(got) != maxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
+		t.Errorf("%d platforms: %q", len(got), got)
+	}
+	e, err := json.Marshal(r.event(1))
+	if err != nil || strings.Contains(string(e), "free") || strings.Contains(string(e), "linuxlinux") || strings.Contains(string(e), "unknownunknown") {
+		t.Errorf("the event keeps what is not shown: %d bytes, %v", len(e), err)
+	}
+}
+
+// On a push the media types are filtered, on a pull they are not, and the kind is
+// the same.
+func TestKindOfFiltered(t *testing.T) {
+	t.Parallel()
+	for _, mediaType := range []string{
+		"application/vnd.in-toto+json", "application/vnd.in-toto+json\x00", "application/x; a=" + strings.Repeat("in-toto", 30), "in-toto",
+		"application/vnd.dev.cosign.simplesigning.v1+json", strings.Repeat("cosign.simplesigning", 10) + "/a", "a/" + strings.Repeat("cosign.simplesigning", 6),
+	} {
+		p := document(t, map[string]any{
+			"mediaType": v1.MediaTypeImageManifest, "config": descriptor(v1.MediaTypeImageConfig, "c", 1),
+			"layers": []map[string]any{{"mediaType": mediaType, "digest": digest.FromString("l").String(), "size": 1}},
+		})
+		info, err := readManifest(p.MediaType, p.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull := Pull{MediaType: p.MediaType, ConfigMediaType: v1.MediaTypeImageConfig, Layers: []v1.Descriptor{{MediaType: mediaType}}}
+		if push, pull := kindOf(&info, "").countedAs(""), pull.countedAs(); push != pull {
+			t.Errorf("%.40q is pushed as %s and pulled as %s", mediaType, push, pull)
+		}
 	}
 }

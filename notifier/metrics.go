@@ -14,6 +14,7 @@ type Metrics struct {
 	retries *prometheus.CounterVec
 	letters *prometheus.CounterVec
 	posts   *prometheus.CounterVec
+	layers  *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that are not registered yet.
@@ -40,12 +41,16 @@ func NewMetrics() *Metrics {
 			Name: "tidings_posts_total",
 			Help: "Announcements by outcome: posted, old (too old to be news), deleted (before it was announced).",
 		}, []string{"outcome"}),
+		layers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_odd_layers_total",
+			Help: "Layers that a record cannot hold as they are, by outcome: skipped (no record), changed (another media type).",
+		}, []string{"outcome"}),
 	}
 }
 
 // Collectors are what a registerer is given.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts}
+	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts, m.layers}
 }
 
 // Event counts an event by its outcome, for a caller that has no Notifier to
@@ -79,5 +84,12 @@ func (m *Metrics) dead(sink string, n int) {
 func (m *Metrics) post(outcome string) {
 	if m != nil {
 		m.posts.WithLabelValues(outcome).Inc()
+	}
+}
+
+func (m *Metrics) odd(o *oddLayers) {
+	if m != nil {
+		m.layers.WithLabelValues("skipped").Add(float64(o.skipped()))
+		m.layers.WithLabelValues("changed").Add(float64(o.MediaTypes))
 	}
 }

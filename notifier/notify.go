@@ -74,6 +74,7 @@ func (n *Notifier) told(notice *Notice) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	notice.Manifest = filtered(notice.Manifest)
 	return &Event{
 		Version:             eventVersion,
 		Actor:               notice.Issuer,
@@ -89,7 +90,8 @@ func (n *Notifier) told(notice *Notice) (*Event, error) {
 func (n *Notifier) append(ctx context.Context, e *Event) (uint64, error) {
 	if e.Operation == opPush {
 		e.Class = counter.Push
-		e.TIDs = len(layersOf(&e.Manifest))
+		layers, _ := layersOf(&e.Manifest)
+		e.TIDs = len(layers)
 		for _, m := range e.Manifest.Manifests {
 			e.Children = append(e.Children, m.Digest)
 		}

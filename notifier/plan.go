@@ -2,6 +2,8 @@ package notifier
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -15,6 +17,7 @@ import (
 // announcements made for posts.
 type Plan struct {
 	Records []Layer       // in the order of their keys
+	Odd     *oddLayers    `json:",omitempty"` // nil: each layer has a record, as it is
 	Post    bool          // it may be announced
 	Counted *counter.Fact // nil when it is not counted
 }
@@ -30,7 +33,7 @@ func plan(e *Event) Plan {
 	var p Plan
 	switch e.Operation {
 	case opPush:
-		p.Records = layersOf(&e.Manifest)
+		p.Records, p.Odd = layersOf(&e.Manifest)
 		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
 	case opPull:
 	case opUntag:
@@ -51,25 +54,69 @@ func plan(e *Event) Plan {
 }
 
 // layersOf lists the layers that get a record: each digest once, however often
-// the manifest repeats it, and none that has URLs, for its bytes are not in
-// this registry.
-func layersOf(m *lexicon.ManifestInfo) []Layer {
-	layers := make([]Layer, 0, len(m.Layers))
+// the manifest repeats it, and none that has URLs, for its bytes are not in this
+// registry. What a record cannot hold costs the manifest no other record: a layer
+// with such a digest or size is left out, such a media type is replaced.
+func layersOf(m *lexicon.ManifestInfo) ([]Layer, *oddLayers) {
+	var odd oddLayers
+	var layers []Layer
 	seen := make(map[string]struct{}, len(m.Layers))
 	for _, l := range m.Layers {
 		if len(l.URLs) > 0 {
 			continue
 		}
-		if _, again := seen[l.Digest]; again {
+		if _, again := seen[l.Digest]; again && l.Digest != "" {
 			continue
 		}
 		seen[l.Digest] = struct{}{}
-		layers = append(layers, Layer{l.Digest, l.Size, l.MediaType})
+		if l.Digest == "" || len(l.Digest) > lexicon.MaxLayerText {
+			odd.Digests++
+			continue
+		}
+		if l.Size < 0 || l.Size > maxBlob {
+			odd.Sizes++
+			continue
+		}
+		mediaType := cleanMediaType(l.MediaType)
+		if mediaType != l.MediaType {
+			odd.MediaTypes++
+		}
+		layers = append(layers, Layer{l.Digest, l.Size, mediaType})
 	}
-	if len(layers) == 0 {
-		return nil
+	if odd == (oddLayers{}) {
+		return layers, nil
 	}
-	return layers
+	return layers, &odd
+}
+
+// oddLayers says how many layers have no record, or another than they say.
+type oddLayers struct {
+	Digests    int `json:",omitempty"` // no record: the digest is none, or longer than a record holds
+	Sizes      int `json:",omitempty"` // no record: no blob has this size
+	MediaTypes int `json:",omitempty"` // a record with another media type
+}
+
+// skipped is how many have no record.
+func (o *oddLayers) skipped() int { return o.Digests + o.Sizes }
+
+// String tells it to the pusher.
+func (o *oddLayers) String() string {
+	var said []string
+	for _, s := range []struct {
+		n    int
+		text string
+	}{
+		{o.Digests, "no record for %s with a digest that is not valid or longer than 128 bytes"},
+		{o.Sizes, "no record for %s with an impossible size"},
+		{o.MediaTypes, "another media type in the record of %s"},
+	} {
+		if s.n == 1 {
+			said = append(said, fmt.Sprintf(s.text, "1 layer"))
+		} else if s.n > 1 {
+			said = append(said, fmt.Sprintf(s.text, strconv.Itoa(s.n)+" layers"))
+		}
+	}
+	return strings.Join(said, "; ")
 }
 
 // recordWrites are the creates for a manifest's layers under the keys that the

@@ -154,11 +154,11 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 			if err != nil {
 				return nil
 			}
-			layers := len(layersOf(&info))
-			if layers == 0 {
+			layers, _ := layersOf(&info)
+			if len(layers) == 0 {
 				return nil
 			}
-			return visit(storedManifest{repository, digest, mediaType, payload, layers})
+			return visit(storedManifest{repository, digest, mediaType, payload, len(layers)})
 		})
 	})
 }

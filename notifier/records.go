@@ -52,6 +52,7 @@ type recordChange struct {
 	Before *ledger.Entry `json:"before,omitempty"` // nil: there was none
 	After  *ledger.Entry `json:"after,omitempty"`  // nil: there will be none
 	Writes []repo.Write  `json:"writes,omitempty"`
+	Odd    *oddLayers    `json:"odd,omitempty"` // of what Writes creates
 }
 
 // A recordEvent is an event that asks for a change.
@@ -221,6 +222,15 @@ func (s *recordSink) touches(e *Event) bool {
 	return false
 }
 
+// odd is why a push of a public repository makes no records at all, nil if that
+// is not because of its layers.
+func (s *recordSink) odd(e *Event) *oddLayers {
+	if e.Operation != opPush || !s.n.Public(e.Name()) {
+		return nil
+	}
+	return plan(e).Odd
+}
+
 // A gathering is a batch in the making.
 type gathering struct {
 	s       *recordSink
@@ -239,6 +249,10 @@ func (s *recordSink) gather(events []sequenced, there []bool) (*gathering, int, 
 	g := &gathering{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
 		if !s.touches(e.Event) {
+			if odd := s.odd(e.Event); odd != nil {
+				g.reasons[e.seq] = odd.String()
+				s.n.Metrics.odd(odd)
+			}
 			continue
 		}
 		var err error
@@ -327,7 +341,8 @@ func (g *gathering) push(e sequenced) error {
 		after := entry.With(name)
 		return g.add(e, e.UserDID, entry, &after, nil)
 	}
-	layers := plan(e.Event).Records
+	planned := plan(e.Event)
+	layers := planned.Records
 	if len(layers) > e.TIDs {
 		return &permanentError{fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
 	}
@@ -336,7 +351,11 @@ func (g *gathering) push(e sequenced) error {
 	if err != nil {
 		return &permanentError{err}
 	}
-	return g.add(e, e.UserDID, nil, &after, writes)
+	if err := g.add(e, e.UserDID, nil, &after, writes); err != nil {
+		return err
+	}
+	g.batch.Manifests[g.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = planned.Odd
+	return nil
 }
 
 // delete takes the repository out of the manifest's entries, also from before the
@@ -586,18 +605,22 @@ func (s *recordSink) finish(b *recordBatch) error {
 		if err != nil {
 			return err
 		}
-		created := 0
+		var result recordsResult
 		if c.creates() && len(c.Events) > 0 {
-			created = len(c.Writes)
+			result.Created = len(c.Writes)
+			if c.Odd != nil {
+				result.Reason = c.Odd.String()
+				s.n.Metrics.odd(c.Odd)
+			}
 		}
 		for _, e := range c.Events {
 			if !e.Push {
 				continue
 			}
-			if err := putResult(batch, e.Seq, recordsResult{Created: created}); err != nil {
+			if err := putResult(batch, e.Seq, result); err != nil {
 				return err
 			}
-			created = 0
+			result.Created = 0
 		}
 	}
 	return s.outbox().clear(batch)

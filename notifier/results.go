@@ -31,7 +31,7 @@ const (
 // recordsResult is what the records sink did for a push.
 type recordsResult struct {
 	Created int    `json:"created"`          // layer records
-	Reason  string `json:"reason,omitempty"` // why there are none, if some might have been expected
+	Reason  string `json:"reason,omitempty"` // why there are none, or fewer than layers, if more might have been expected
 }
 
 // announceResult is what the announce sink did for a push.

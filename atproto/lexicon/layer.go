@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// MaxLayerText is how many bytes the digest and the media type of a Layer may
+// have.
+const MaxLayerText = 128
+
 // Layer is an io.atcr.hold.layer record: one layer of one manifest of one
 // owner. Its key is a TID. Times are RFC 3339 in UTC.
 type Layer struct {

@@ -16,5 +16,5 @@ type Push struct {
 	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not to be published
 	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
 	State          string    `json:"state"`             // "pending", "done", "failed" or "counted": nothing of it is published
-	Reason         string    `json:"reason,omitempty"`  // why it failed, or why there is no record or no post
+	Reason         string    `json:"reason,omitempty"`  // why it failed, why there is no record or no post, or which layers have none
 }
