@@ -82,6 +82,45 @@ func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaTy
 	return mediaType, payload, nil
 }
 
+// BlobSize returns how many bytes a blob has, or notifier.ErrNotStored.
+func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
+	blobs, want, err := s.blobs(ctx, repository, dgst)
+	if err != nil {
+		return 0, err
+	}
+	desc, err := blobs.Stat(ctx, want)
+	if err != nil && isGone(err) {
+		return 0, notifier.ErrNotStored
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for blob %s@%s in storage: %w", repository, dgst, err)
+	}
+	return desc.Size, nil
+}
+
+// Blob returns a blob of at most so many bytes, or notifier.ErrNotStored.
+func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
+	size, err := s.BlobSize(ctx, repository, dgst)
+	if err != nil {
+		return nil, err
+	}
+	if size > most {
+		return nil, notifier.ErrNotStored
+	}
+	blobs, want, err := s.blobs(ctx, repository, dgst)
+	if err != nil {
+		return nil, err
+	}
+	content, err := blobs.Get(ctx, want)
+	if err != nil && isGone(err) {
+		return nil, notifier.ErrNotStored
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read blob %s@%s from storage: %w", repository, dgst, err)
+	}
+	return content, nil
+}
+
 // Tagged returns the digest that a tag points at, or notifier.ErrNotStored.
 func (s *stored) Tagged(ctx context.Context, repository, tag string) (string, error) {
 	repo, err := s.repository(ctx, repository)
@@ -166,4 +205,16 @@ func (s *stored) manifests(ctx context.Context, repository, dgst string) (distri
 		return nil, "", fmt.Errorf("look for %s in storage: %w", repository, err)
 	}
 	return manifests, want, nil
+}
+
+func (s *stored) blobs(ctx context.Context, repository, dgst string) (distribution.BlobStore, digest.Digest, error) {
+	want, err := digest.Parse(dgst)
+	if err != nil {
+		return nil, "", fmt.Errorf("look for blob %s@%s in storage: %w", repository, dgst, err)
+	}
+	repo, err := s.repository(ctx, repository)
+	if err != nil {
+		return nil, "", err
+	}
+	return repo.Blobs(ctx), want, nil
 }

@@ -58,6 +58,27 @@ func TestStored(t *testing.T) {
 			t.Errorf("%s: got %v", c.name, err)
 		}
 	}
+	layer := digest.FromString("layer of FIRST").String()
+	for _, c := range []struct {
+		name, repository, digest string
+		most                     int64
+		want                     string
+	}{
+		{"it is there", "oss/app", layer, 14, "layer of FIRST"},
+		{"it has more bytes", "oss/app", layer, 13, ""},
+		{"it is in another repository", "other", layer, 14, ""},
+		{"it never was", "oss/app", digest.FromString("?").String(), 14, ""},
+	} {
+		got, err := s.Blob(t.Context(), c.repository, c.digest, c.most)
+		if string(got) != c.want || (c.want == "") != errors.Is(err, notifier.ErrNotStored) || err != nil && c.want != "" {
+			t.Errorf("blob, %s: %q, %v", c.name, got, err)
+		}
+		size, err := s.BlobSize(t.Context(), c.repository, c.digest)
+		there := c.repository == "oss/app" && c.digest == layer
+		if there && (size != 14 || err != nil) || !there && !errors.Is(err, notifier.ErrNotStored) {
+			t.Errorf("size of a blob, %s: %d, %v", c.name, size, err)
+		}
+	}
 	for tag, want := range map[string]string{"v1": second.digest, "old": first.digest} {
 		if got, err := s.Tagged(t.Context(), "oss/app", tag); err != nil || got != want {
 			t.Errorf("tag %s: %s, %v; want %s", tag, got, err, want)

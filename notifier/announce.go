@@ -351,8 +351,15 @@ func (s *announceSink) gather(ctx context.Context, windows []*window, events int
 			}
 			continue
 		}
-		if err := s.facts(ctx, a, w.first.Event); err != nil {
+		reason, err := s.facts(ctx, a, w.first.Event)
+		if err != nil {
 			return all, w.at, time.Time{}, err
+		}
+		if reason != "" {
+			if err := s.results(w, announceResult{Reason: reason}); err != nil {
+				return all, w.at, time.Time{}, err
+			}
+			continue
 		}
 		if err := s.compose(a); err != nil {
 			return all, w.at, time.Time{}, err
@@ -405,21 +412,29 @@ func (s *announceSink) check(ctx context.Context, w *window, a *announcement, be
 	return none, err
 }
 
-// facts fills in what the post says about the image, whatever its tags are.
-func (s *announceSink) facts(ctx context.Context, a *announcement, e *Event) error {
+// facts fills in what the post says about the image, whatever its tags are, or
+// says why there is nothing to post about.
+func (s *announceSink) facts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
+	d := declared(e)
+	if s.n.local(e) {
+		d, err = s.n.describe(ctx, a.Repository, a.Digest)
+	}
+	switch {
+	case errors.Is(err, ErrNotStored):
+		return reasonDeleted, nil
+	case errors.Is(err, errUnreadable): // it is believed, but for its size
+		d = declared(e)
+		d.Size = 0
+	case err != nil:
+		return "", err
+	}
+	if d.Images == 0 {
+		return "an index without an image", nil
+	}
 	a.Facts = post.Facts{
-		Repository: a.Repository,
-		Digest:     a.Digest,
-		Size:       sizeOf(&e.Manifest),
-		Layers:     len(e.Manifest.Layers),
-		Platforms:  platformsOf(&e.Manifest),
+		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
 	}
-	if e.Kind != KindIndex || !s.n.local(e) {
-		return nil
-	}
-	size, err := s.n.sizeOfIndex(ctx, e)
-	a.Facts.Size = size
-	return err
+	return "", nil
 }
 
 // compose finishes the post of an announcement. Its key and time are the first

@@ -191,17 +191,19 @@ func referrer(tag string) (suffix string, ok bool) {
 // declares them. 0: it is not known, or it is an index, whose images are pushed by
 // themselves.
 func sizeOf(m *lexicon.ManifestInfo) int64 {
-	var size int64
-	for digest, declared := range blobsOf(m) {
-		if digest == "" || declared < 0 || declared > maxBlob {
+	return sum(blobsOf(m))
+}
+
+// sum adds up the sizes of blobs; 0 if one of them is not known or impossible.
+func sum(blobs map[string]int64) int64 {
+	var total int64
+	for digest, size := range blobs {
+		if digest == "" || size < 0 || size > maxBlob || total > maxBlob {
 			return 0
 		}
-		size += declared
+		total += size
 	}
-	if size > maxBlob {
-		return 0
-	}
-	return size
+	return total
 }
 
 // blobsOf gives the blobs of an image that the registry has, with the sizes that

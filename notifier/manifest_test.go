@@ -133,7 +133,7 @@ func TestOddLayers(t *testing.T) {
 			if !maps.Equal(got, want) {
 				t.Errorf("records of %v, want %v", got, want)
 			}
-			pushes, err := r.Pushes(1, r.Public)
+			pushes, err := r.Pushes(1, false)
 			if err != nil || len(pushes) != 1 {
 				t.Fatal(pushes, err)
 			}
@@ -163,7 +163,7 @@ func TestOnlyOddLayers(t *testing.T) {
 		"mediaType": v1.MediaTypeImageManifest, "layers": []map[string]any{{"digest": digest.SHA512.FromString("odd").String()}},
 	}))
 	r.drain()
-	pushes, err := r.Pushes(1, r.Public)
+	pushes, err := r.Pushes(1, false)
 	if err != nil || len(pushes) != 1 || !strings.HasPrefix(pushes[0].Reason, "no record for 1 layer") {
 		t.Errorf("%+v, %v", pushes, err)
 	}
@@ -195,11 +195,7 @@ func TestPusherText(t *testing.T) {
 	p := document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
 	r.push(p)
 	r.drain()
-	pushes, err := r.Pushes(1, r.Public)
-	if err != nil || len(pushes) != 1 {
-		t.Fatal(pushes, err)
-	}
-	got := pushes[0].Platforms
+	got := r.event(1).summary().Platforms
 	if len(got) != maxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
 		t.Errorf("%d platforms: %q", len(got), got)
 	}

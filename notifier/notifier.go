@@ -212,6 +212,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 		g.Go(func() error { return n.count(ctx, s) })
 	}
 	g.Go(func() error { return n.settle(ctx) })
+	if n.Storage != nil {
+		g.Go(func() error { return n.describeRows(ctx) })
+	}
 	if n.Publisher != nil && n.Storage != nil {
 		g.Go(func() error { return n.reconcile(ctx) })
 	}

@@ -47,6 +47,18 @@ func (p *patient) Manifest(ctx context.Context, repository, digest string) (medi
 	return mediaType, payload, p.judge(ctx, repository, digest, err)
 }
 
+// BlobSize is Storage's, or errUnreadable.
+func (p *patient) BlobSize(ctx context.Context, repository, digest string) (size int64, err error) {
+	size, err = p.Storage.BlobSize(ctx, repository, digest)
+	return size, p.judge(ctx, repository, digest, err)
+}
+
+// Blob is Storage's, or errUnreadable.
+func (p *patient) Blob(ctx context.Context, repository, digest string, most int64) (content []byte, err error) {
+	content, err = p.Storage.Blob(ctx, repository, digest, most)
+	return content, p.judge(ctx, repository, digest, err)
+}
+
 // noDigest is of no manifest that anybody has.
 const noDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 

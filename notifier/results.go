@@ -20,6 +20,7 @@ import (
 //	p/<event number, big endian>/e   the push (by the counters, when it is counted)
 //	p/<event number, big endian>/r   recordsResult
 //	p/<event number, big endian>/a   announceResult
+//	p/<event number, big endian>/d   description (once storage was asked)
 
 // keptPushes is how many pushes the rows remember, and a little more, for they
 // are pruned now and then.
@@ -59,6 +60,8 @@ func putResult(b *pebble.Batch, seq uint64, result any) error {
 		part = 'a'
 	case *stats.Push:
 		part = 'e'
+	case description:
+		part = 'd'
 	}
 	val, err := json.Marshal(result)
 	if err != nil {
@@ -214,6 +217,9 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return err
 	}
 	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
+	if err := n.addDescription(seq, p); err != nil {
+		return err
+	}
 	if n.Publisher == nil || !n.Public(p.Repository) {
 		p.State = stateCounted
 		return nil

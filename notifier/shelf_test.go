@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // shelf is a registry's storage in memory.
@@ -14,8 +15,10 @@ type shelf struct {
 	manifests map[string]map[string]Push   // by repository and digest
 	tags      map[string]map[string]string // by repository and tag
 	down      bool
-	damaged   string // digest of a manifest that can't be read
-	asked     int    // how often for a manifest
+	damaged   string            // digest of a manifest that can't be read
+	blobs     map[string][]byte // by digest; of others the shelf has what manifests declare
+	lost      string            // digest of a blob that is not there
+	asked     atomic.Int64      // questions about manifests and blobs
 }
 
 func newShelf() *shelf {
@@ -66,9 +69,9 @@ func (s *shelf) fail(down bool) {
 var errShelf = errors.New("storage is down")
 
 func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
+	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked++
 	p, ok := s.manifests[repository][digest]
 	switch {
 	case s.down || repository == "" || s.damaged == digest:
@@ -77,6 +80,42 @@ func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, 
 		return "", nil, ErrNotStored
 	}
 	return p.MediaType, p.Payload, nil
+}
+
+func (s *shelf) BlobSize(_ context.Context, repository, digest string) (int64, error) {
+	s.asked.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down || repository == "" {
+		return 0, errShelf
+	}
+	if digest == s.lost {
+		return 0, ErrNotStored
+	}
+	if content, ok := s.blobs[digest]; ok {
+		return int64(len(content)), nil
+	}
+	for _, p := range s.manifests[repository] {
+		info, err := readManifest(p.MediaType, p.Payload)
+		if size, ok := blobsOf(&info)[digest]; ok && err == nil {
+			return size, nil
+		}
+	}
+	return 0, ErrNotStored
+}
+
+func (s *shelf) Blob(_ context.Context, repository, digest string, most int64) ([]byte, error) {
+	s.asked.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	content, ok := s.blobs[digest]
+	switch {
+	case s.down || repository == "":
+		return nil, errShelf
+	case !ok || int64(len(content)) > most:
+		return nil, ErrNotStored
+	}
+	return content, nil
 }
 
 func (s *shelf) Has(ctx context.Context, repository, digest string) (bool, error) {

@@ -19,6 +19,11 @@ type Storage interface {
 	// Has reports whether the repository has the manifest. An error means that
 	// storage could not say.
 	Has(ctx context.Context, repository, digest string) (bool, error)
+	// BlobSize returns how many bytes a blob of the repository has, or ErrNotStored.
+	BlobSize(ctx context.Context, repository, digest string) (int64, error)
+	// Blob returns a blob, or ErrNotStored, which a blob of more than most bytes is
+	// as well.
+	Blob(ctx context.Context, repository, digest string, most int64) ([]byte, error)
 	// Tagged returns the digest that a tag points at, or ErrNotStored.
 	Tagged(ctx context.Context, repository, tag string) (digest string, err error)
 	// Repositories and Manifests call visit with each name and each digest, until

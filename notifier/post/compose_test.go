@@ -82,6 +82,10 @@ var cases = []struct {
 		Platforms: []string{"linux/amd64", "linux/arm64"}, Reference: "registry.example.com/app:v1.2.3",
 		Link: "https://registry.example.com/app",
 	}, nil},
+	{"size of the largest", Facts{
+		Repository: "oss/app", Tags: []string{"v1.2.3"}, Images: 2, Size: 45_230_000, Layers: 7,
+		Platforms: []string{"linux/amd64", "linux/arm64"}, Reference: "registry.example.com/oss/app:v1.2.3",
+	}, nil},
 	{"not ascii", Facts{
 		Repository: "équipe/👩‍🚀", Tags: []string{"v1"}, Size: 999_999, Layers: 2,
 		Reference: "例え.example/équipe/👩‍🚀:v1", Link: "https://xn--r8jz45g.example/a?b=c#d",

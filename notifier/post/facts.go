@@ -12,8 +12,9 @@ type Facts struct {
 	Repository string   // "oss/app"
 	Tags       []string // the first is the one announced, the others came with it; at least one
 	Digest     string   // "sha256:…", of the manifest or index; part of Reference when that goes by digest
-	Size       int64    // bytes to pull; 0: not known, left out
-	Layers     int      // 0: not known, left out
+	Images     int      // of an index; 0 or 1: there is one image
+	Size       int64    // bytes to pull of the largest image; 0: not known, left out
+	Layers     int      // of one image; 0: not known, left out
 	Platforms  []string // "linux/amd64", "linux/arm/v7"; what Platform does not know is left out
 	Reference  string   // what follows "docker pull"; empty: no such line
 	Link       string   // address behind the name, which CheckLink takes; empty: none
@@ -38,7 +39,7 @@ func (f Facts) clean() Facts {
 
 	var platforms []string
 	for _, p := range f.Platforms {
-		if p = parsePlatform(p); p != "" && !slices.Contains(platforms, p) {
+		if p = ParsePlatform(p); p != "" && !slices.Contains(platforms, p) {
 			platforms = append(platforms, p)
 		}
 	}

@@ -34,8 +34,8 @@ func Platform(system, architecture, of string) string {
 	return name
 }
 
-// parsePlatform is Platform of what is written already.
-func parsePlatform(name string) string {
+// ParsePlatform is Platform of a platform that is written already.
+func ParsePlatform(name string) string {
 	system, rest, _ := strings.Cut(name, "/")
 	architecture, of, _ := strings.Cut(rest, "/")
 	return Platform(system, architecture, of)

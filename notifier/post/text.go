@@ -29,10 +29,14 @@ func (f Facts) write(c cut) *Builder {
 	}
 
 	var about []string
-	if f.Size > 0 {
+	switch {
+	case f.Size > 0 && f.Images > 1:
+		about = append(about, "up to "+size(f.Size))
+	case f.Size > 0:
 		about = append(about, size(f.Size))
 	}
 	switch {
+	case f.Images > 1: // each has its own
 	case f.Layers == 1:
 		about = append(about, "1 layer")
 	case f.Layers > 1:

@@ -1,0 +1,279 @@
+package notifier
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// blob is a descriptor of content that the shelf has.
+func (s *shelf) blob(mediaType, content string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blobs == nil {
+		s.blobs = map[string][]byte{}
+	}
+	s.blobs[digest.FromString(content).String()] = []byte(content)
+	return descriptor(mediaType, content, len(content))
+}
+
+// imageFor is an image whose config names a platform, with layers of the given
+// contents. Content of "config" is the config itself.
+func (s *shelf) imageFor(t testing.TB, platform string, layers ...string) Push {
+	t.Helper()
+	parts := append(strings.Split(platform, "/"), "")
+	config := fmt.Sprintf(`{"os":%q,"architecture":%q,"variant":%q,"history":[]}`, parts[0], parts[1], parts[2])
+	var list []map[string]any
+	for _, content := range layers {
+		if content == "config" {
+			content = config
+		}
+		list = append(list, s.blob(v1.MediaTypeImageLayer, content))
+	}
+	return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, config), "layers": list})
+}
+
+// child is how an index lists p, on a platform or without one.
+func child(p Push, platform string) map[string]any {
+	d := map[string]any{"mediaType": p.MediaType, "digest": p.Digest, "size": len(p.Payload)}
+	if system, rest, ok := strings.Cut(platform, "/"); ok {
+		architecture, variant, _ := strings.Cut(rest, "/")
+		d["platform"] = map[string]any{"os": system, "architecture": architecture, "variant": variant}
+	}
+	return d
+}
+
+func indexOf(t testing.TB, children ...map[string]any) Push {
+	t.Helper()
+	return document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
+}
+
+// A size is what one client pulls of the largest image, as storage has it. An
+// index without an image is not announced.
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	const config = 63 // bytes of the config of linux/amd64
+	kB := func(content string, n int) string { return strings.Repeat(content, n*1000) }
+	chart := func(s *shelf) Push {
+		return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(mediaTypeChartConfig, "chart"), "layers": []map[string]any{s.blob("application/gzip", "chart layer")}})
+	}
+	amd, arm := "linux/amd64", "linux/arm64"
+	for name, test := range map[string]struct {
+		pushes func(s *shelf) []Push // the last is the tagged one
+		size   int64
+		layers int
+		about  string // platforms
+		post   string // the line about the image; "-": there is no post
+	}{
+		"an image": {func(s *shelf) []Push {
+			return []Push{s.imageFor(t, amd, kB("a", 5), kB("b", 6))}
+		}, 11_000 + config, 2, amd, "11.1 kB, 2 layers, linux/amd64"},
+		"a layer twice": {func(s *shelf) []Push {
+			return []Push{s.imageFor(t, amd, kB("a", 5), kB("a", 5))}
+		}, 5000 + config, 2, amd, "5.1 kB, 2 layers, linux/amd64"},
+		"the config is a layer": {func(s *shelf) []Push {
+			return []Push{s.imageFor(t, amd, "config")}
+		}, config, 1, amd, "63 B, 1 layer, linux/amd64"},
+		"a layer that says it has 1 PB": {func(s *shelf) []Push {
+			layer := s.blob(v1.MediaTypeImageLayer, strings.Repeat("x", 64))
+			layer["size"] = int64(1_000_000_000_000_000)
+			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{layer}})}
+		}, 66, 1, "", "66 B, 1 layer"},
+		"sizes that overflow": {func(s *shelf) []Push {
+			one, two := s.blob(v1.MediaTypeImageLayer, "1"), s.blob(v1.MediaTypeImageLayer, "2")
+			one["size"], two["size"] = int64(1)<<62, int64(1)<<62
+			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{one, two}})}
+		}, 4, 2, "", "4 B, 2 layers"},
+		"a layer that is elsewhere": {func(s *shelf) []Push {
+			foreign := descriptor(v1.MediaTypeImageLayer, "foreign", 1_000_000)
+			foreign["urls"] = []string{"https://elsewhere.example"}
+			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{foreign, s.blob(v1.MediaTypeImageLayer, "here")}})}
+		}, 6, 2, "", "6 B, 2 layers"},
+		"a config that lies": {func(s *shelf) []Push {
+			return []Push{s.imageFor(t, "free/evil_coins", "x")}
+		}, 68, 1, "", "68 B, 1 layer"},
+		"an index": {func(s *shelf) []Push {
+			a, b := s.imageFor(t, amd, kB("s", 4), kB("a", 5)), s.imageFor(t, arm, kB("s", 4), kB("b", 7), "c")
+			return []Push{a, b, indexOf(t, child(a, amd), child(b, arm))}
+		}, 11_001 + config, 3, amd + " " + arm, "up to 11.1 kB, linux/amd64, linux/arm64"},
+		"an index of one image and its attestation": {func(s *shelf) []Push {
+			a := s.imageFor(t, amd, kB("a", 5))
+			attestation := document(t, map[string]any{
+				"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"),
+				"layers": []map[string]any{s.blob("application/vnd.in-toto+json", kB("t", 90))},
+			})
+			return []Push{a, attestation, indexOf(t, child(a, amd), child(attestation, "unknown/unknown"), child(attestation, ""))}
+		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
+		"children without a platform": {func(s *shelf) []Push {
+			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
+			return []Push{a, b, indexOf(t, child(a, amd), child(b, ""))}
+		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
+		"a nested index": {func(s *shelf) []Push {
+			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
+			inner := indexOf(t, child(b, arm))
+			return []Push{a, b, inner, indexOf(t, child(a, amd), child(inner, ""))}
+		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
+		"a child that is not there": {func(s *shelf) []Push {
+			a, gone := s.imageFor(t, amd, kB("a", 5)), image("gone", 1)
+			return []Push{a, indexOf(t, child(a, amd), child(gone, arm))}
+		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
+		"a blob that is not there": {func(s *shelf) []Push {
+			a := s.imageFor(t, amd, kB("a", 5))
+			info, err := readManifest(a.MediaType, a.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.lost = info.Layers[0].Digest
+			return []Push{a}
+		}, 0, 1, amd, "1 layer, linux/amd64"},
+		"more images than are counted": {func(s *shelf) []Push {
+			var all []Push
+			var list []map[string]any
+			for i := range maxDescribed + 1 {
+				p := s.imageFor(t, amd, fmt.Sprint(i))
+				all, list = append(all, p), append(list, child(p, amd))
+			}
+			return append(all, indexOf(t, list...))
+		}, 0, 1, amd, "linux/amd64"},
+		"a nest too deep": {func(s *shelf) []Push {
+			all := []Push{s.imageFor(t, amd, "x")}
+			for range maxNested + 2 {
+				all = append(all, indexOf(t, child(all[len(all)-1], "")))
+			}
+			return all
+		}, 0, 0, "", "-"},
+		"an index of charts": {func(s *shelf) []Push {
+			c := chart(s)
+			return []Push{c, indexOf(t, child(c, ""))}
+		}, 0, 0, "", "-"},
+		"an index of a chart and an image": {func(s *shelf) []Push {
+			c, a := chart(s), s.imageFor(t, amd, kB("a", 5))
+			return []Push{c, a, indexOf(t, child(c, ""), child(a, ""))}
+		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
+		"an empty index": {func(s *shelf) []Push { return []Push{indexOf(t)} }, 0, 0, "", "-"},
+		"an index that lists []": {func(s *shelf) []Push {
+			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": []any{}})}
+		}, 0, 0, "", "-"},
+		"an index that lists nothing": {func(s *shelf) []Push {
+			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex})}
+		}, 0, 0, "", "-"},
+		"an index of itself": {func(s *shelf) []Push {
+			p := Push{Repository: "oss/app", Tag: "v1", Digest: digest.FromString("self").String(), MediaType: v1.MediaTypeImageIndex}
+			p.Payload = fmt.Appendf(nil, `{"manifests":[{"digest":%q},{"digest":%q}]}`, p.Digest, p.Digest)
+			return []Push{p}
+		}, 0, 0, "", "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, soon())
+			all := test.pushes(r.storage)
+			for _, p := range all[:len(all)-1] {
+				r.push(p.as("oss/app", ""))
+			}
+			r.push(all[len(all)-1])
+			r.drain()
+			var got stats.Push
+			r.until("the push is described", func() bool {
+				pushes, err := r.Pushes(1, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = pushes[0]
+				_, row, err := r.undescribed()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return row == nil && got.State == stateDone
+			})
+			if got.Size != test.size || got.Layers != test.layers || strings.Join(got.Platforms, " ") != test.about {
+				t.Errorf("the API has %d bytes, %d layers, %q; want %d, %d, %q", got.Size, got.Layers, got.Platforms, test.size, test.layers, test.about)
+			}
+			posts := r.posts()
+			if test.post == "-" {
+				if len(posts) > 0 || got.Reason != "an index without an image" {
+					t.Errorf("posts %v, reason %q", posts, got.Reason)
+				}
+				return
+			}
+			if len(posts) != 1 {
+				t.Fatalf("%d posts: %+v", len(posts), got)
+			}
+			if lines := strings.Split(posts[0]["text"].(string), "\n"); lines[1] != test.post {
+				t.Errorf("the post says %q, want %q", lines[1], test.post)
+			}
+		})
+	}
+}
+
+// Storage is asked a bounded number of questions, whatever an index lists.
+func TestDescribeIsBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stopSinks()
+	var list []map[string]any
+	var shared []string
+	for i := range 300 {
+		var layers []string
+		for k := range 20 {
+			layers = append(layers, fmt.Sprint(i, " ", k))
+		}
+		p := r.storage.imageFor(t, "linux/amd64", append(layers, shared...)...)
+		r.storage.put(p)
+		list = append(list, child(p, "linux/amd64"))
+	}
+	p := indexOf(t, list...)
+	r.storage.put(p)
+	r.storage.asked.Store(0)
+	d, err := r.describe(t.Context(), p.Repository, p.Digest)
+	if err != nil || d.Images == 0 || d.Size != 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if asked := r.storage.asked.Load(); asked > maxDescribed+maxSized {
+		t.Errorf("%d questions, want %d at most", asked, maxDescribed+maxSized)
+	}
+}
+
+// What an earlier version wrote is filtered, and rows are described after a
+// restart, and while storage was away.
+func TestDescribeRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	p := r.storage.imageFor(t, "linux/amd64", "layer")
+	r.push(p)
+	r.drain()
+	r.stopSinks()
+	batch := r.State.NewBatch()
+	old := &stats.Push{Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
+	if err := putRows(batch, []row{{2, old}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.State.Commit(batch, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.State.DeleteRange(describedKey, append(describedKey, 0), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.storage.fail(true)
+	r.reopen(nil)
+	if _, row, err := r.undescribed(); err != nil || row == nil {
+		t.Errorf("%+v, %v", row, err)
+	}
+	r.storage.fail(false)
+	r.until("all are described", func() bool { _, row, err := r.undescribed(); return row == nil && err == nil })
+	pushes, err := r.Pushes(2, false)
+	if err != nil || len(pushes) != 2 {
+		t.Fatal(pushes, err)
+	}
+	if got := pushes[0].Platforms; !slices.Equal(got, []string{"linux/amd64"}) {
+		t.Errorf("platforms of an earlier version: %q", got)
+	}
+	if got := pushes[1]; got.Size != 68 || !slices.Equal(got.Platforms, []string{"linux/amd64"}) {
+		t.Errorf("%+v", got)
+	}
+}
