@@ -171,7 +171,8 @@ type Count struct {
 	IgnoreActors []string `option:"ignore_actors"`
 
 	// HeadWindow is how long a HEAD of a tag is remembered: a GET by digest from
-	// the same client within it is a pull of that tag. Default 10s.
+	// the same client within it is a pull of that tag. A push is remembered as long:
+	// a GET by digest from the client that pushed it is ignored. Default 10s.
 	HeadWindow time.Duration `option:"head_window"`
 }
 

@@ -42,6 +42,8 @@ func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, opt
 		Payload:    payload,
 		Actor:      actor(ctx),
 		RequestID:  requestID(ctx),
+		Client:     client(call.request),
+		UserAgent:  call.request.UserAgent(),
 	}
 	intended.Layers, intended.Children = listed(manifest)
 	push, err := call.intend(ctx, intended)

@@ -167,5 +167,7 @@ func ending(mediaType, member string) document {
 	if mediaType == v1.MediaTypeImageIndex || mediaType == dockerList {
 		body = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[],%s}`, mediaType, member)
 	}
-	return document{mediaType, digest.FromString(body).String(), []byte(body)}
+	return document{mediaType, digestOf(body), []byte(body)}
 }
+
+func digestOf(body string) string { return digest.FromString(body).String() }

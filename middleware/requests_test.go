@@ -164,9 +164,9 @@ func TestFacts(t *testing.T) {
 			t.Errorf("%s\n got %+v\nwant %+v", what, got, want)
 		}
 	}
-	const repo, actor = "a/manifests/b", "silly"
-	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor})
-	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor})
+	const repo, actor, client, agent = "a/manifests/b", "silly", "127.0.0.1", "Go-http-client/1.1"
+	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor, Client: client, UserAgent: agent})
+	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor, Client: client, UserAgent: agent})
 	check("pull of the index", tp.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
 		Children: []string{image.digest}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
 	layers := tp.pulls[1].Layers

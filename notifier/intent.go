@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 
@@ -22,6 +23,8 @@ type Intent struct {
 	manifest []byte   // of a push
 	layers   int      // in it, at most
 	children []string // that it lists
+	client   string   // that pushes it, and with what
+	agent    string
 }
 
 // Intend notes that a manifest is about to be stored. If it fails, nothing may
@@ -43,7 +46,7 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 				Operation:      opPush,
 			},
 		},
-		manifest: p.Payload, layers: p.Layers, children: p.Children,
+		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, agent: p.UserAgent,
 	}
 	return in, in.begin(ctx)
 }
@@ -111,14 +114,36 @@ func (i *Intent) Complete(ctx context.Context) error {
 		return err
 	}
 	i.n.Metrics.event(e.Operation, "recorded")
-	if e.Operation != opPush {
-		return nil
+	switch e.Operation {
+	case opPush:
+		i.n.recent.add(seq, payload)
+		i.pushed()
+		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
+	case opDelete:
+		i.n.Rule.Learn(counter.IndexGone(e.Name(), e.ManifestDigest))
 	}
-	i.n.recent.add(seq, payload)
-	// The children of a pushed index are known from now on.
-	i.n.Rule.Class(counter.Request{Method: http.MethodPut, Repository: e.Repository, Children: i.children})
-	i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	return nil
+}
+
+// maxRead is the size in bytes of a manifest that is read while its client waits,
+// if it has to be.
+const maxRead = 64 << 10
+
+// pushed makes known at once what decides how the manifest's pulls count: its
+// children, who has pushed it, and whether it says something about another image.
+func (i *Intent) pushed() {
+	e, rule := &i.event, i.n.Rule
+	rule.Class(counter.Request{
+		Method: http.MethodPut, Repository: e.Repository, Tag: e.Tag, Digest: e.ManifestDigest, Children: i.children,
+		Client: i.client, UserAgent: i.agent,
+	})
+	if len(i.manifest) > maxRead || !bytes.Contains(i.manifest, []byte("artifactType")) {
+		return // the registry's own reading says it, or the counters will
+	}
+	info, err := readManifest(e.MediaType, i.manifest)
+	if err == nil && kindOf(&info, e.Tag).supporting() {
+		rule.Supporting(e.Repository, e.ManifestDigest)
+	}
 }
 
 // Abandon notes that the push or delete did not happen.

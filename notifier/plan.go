@@ -39,6 +39,9 @@ func plan(e *Event) Plan {
 	case opUntag:
 		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Gone: true, Time: e.Time}
 		return p
+	case opDelete:
+		p.Counted = &counter.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Gone: true, Time: e.Time}
+		return p
 	default:
 		return p
 	}
@@ -49,6 +52,7 @@ func plan(e *Event) Plan {
 		Class:      e.Class,
 		Time:       e.Time,
 		Children:   e.Children,
+		Supporting: e.Operation == opPush && e.Kind.supporting(),
 	}
 	return p
 }

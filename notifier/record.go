@@ -13,6 +13,8 @@ type Push struct {
 	Children   []string // digests that an index lists
 	Actor      string   // who authenticated to the registry; empty when nobody did
 	RequestID  string
+	Client     string // the client's address; kept only as a keyed hash, for seconds
+	UserAgent  string
 }
 
 // Pull is an answer to a GET or HEAD of a manifest that is about to go out

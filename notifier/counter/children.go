@@ -1,8 +1,9 @@
 package counter
 
-// ChildKey stands for a child of an index in a repository. It holds 64 bits of
-// the child's digest, which nobody can choose at will, mixed with the
-// repository's name: what one repository lists says nothing about another.
+// ChildKey stands for a manifest in a repository: a child of an index, or the
+// index. It holds 64 bits of the manifest's digest, which nobody can choose at
+// will, mixed with the repository's name: what one repository lists says nothing
+// about another.
 type ChildKey uint64
 
 func childKey(repository, digest string) ChildKey {
@@ -25,32 +26,130 @@ func hexValue(c byte) byte {
 	return c & 15
 }
 
+// supporting is the key of an artifact that says something about another image, and
+// referring of one that a referrers tag has shown.
+func (k ChildKey) supporting() ChildKey { return k*0x9e3779b97f4a7c15 + 1 }
+func (k ChildKey) referring() ChildKey  { return k*0x9e3779b97f4a7c15 + 2 }
+
+// Learned is one thing to remember, or to forget, about the manifests of a
+// repository.
+type Learned struct {
+	Index ChildKey // lists Child; 0: it is not known which does
+	Child ChildKey
+	Gone  bool // Index was deleted; Child is 0
+}
+
+// artifacts stands for an index in what is no child: the key of an artifact.
+const artifacts ChildKey = 1
+
+// IndexGone says that a manifest was deleted.
+func IndexGone(repository, digest string) Learned {
+	return Learned{Index: childKey(repository, digest), Gone: true}
+}
+
 // children is a set that forgets what wasn't seen for longest: when the newer
 // half is full it becomes the older one, and the older one goes.
 type children struct {
 	half         int
-	newer, older map[ChildKey]struct{}
+	newer, older listed
+}
+
+// listed holds what indexes list. A child is known as long as an index lists it.
+type listed struct {
+	by   map[ChildKey][]ChildKey // what an index lists
+	in   map[ChildKey]uint32     // how many list a child
+	size int                     // entries of both
+}
+
+func (l *listed) add(index, child ChildKey) {
+	if l.in == nil {
+		l.by, l.in = map[ChildKey][]ChildKey{}, map[ChildKey]uint32{}
+	}
+	if index != 0 {
+		if l.by[index] == nil {
+			l.size++
+		}
+		l.by[index] = append(l.by[index], child)
+	}
+	l.in[child]++
+	l.size++
+}
+
+func (l *listed) forget(index ChildKey) {
+	if l.by[index] != nil {
+		l.size--
+	}
+	for _, child := range l.by[index] {
+		if l.in[child]--; l.in[child] == 0 {
+			delete(l.in, child)
+		}
+		l.size--
+	}
+	delete(l.by, index)
 }
 
 func (s *children) has(k ChildKey) bool {
-	if _, ok := s.newer[k]; ok {
-		return true
-	}
-	_, ok := s.older[k]
-	return ok
-}
-
-// add tells whether k was not in the newer half yet.
-func (s *children) add(k ChildKey) bool {
-	if _, ok := s.newer[k]; ok {
+	if len(s.newer.in)+len(s.older.in) == 0 {
 		return false
 	}
-	if len(s.newer) >= s.half {
-		s.older, s.newer = s.newer, nil
+	return s.newer.in[k] > 0 || s.older.in[k] > 0
+}
+
+// index adds what an index lists, and tells whether the index was not in the
+// newer half yet.
+func (s *children) index(index ChildKey, repository string, list []string) (fresh bool) {
+	if _, known := s.newer.by[index]; known {
+		return false
 	}
-	if s.newer == nil {
-		s.newer = make(map[ChildKey]struct{})
+	if s.newer.size+1+len(list) > s.half {
+		s.older, s.newer = s.newer, listed{} // an index is in a half as a whole
 	}
-	s.newer[k] = struct{}{}
+	for _, child := range list {
+		s.newer.add(index, childKey(repository, child))
+	}
 	return true
+}
+
+// alone adds a key that nothing is known to list.
+func (s *children) alone(k ChildKey) {
+	if s.newer.in[k] == 0 {
+		s.add(0, k)
+	}
+}
+
+func (s *children) add(index, child ChildKey) {
+	if s.newer.size >= s.half {
+		s.older, s.newer = s.newer, listed{}
+		for _, k := range s.older.by[index] {
+			s.newer.add(index, k)
+		}
+	}
+	s.newer.add(index, child)
+}
+
+// learn takes in what is stored or what another replica found. What is known
+// already may come again.
+func (s *children) learn(l Learned) {
+	switch {
+	case l.Gone:
+		s.newer.forget(l.Index)
+		s.older.forget(l.Index)
+	case l.Index == 0:
+		s.alone(l.Child)
+	case !s.newer.lists(l.Index, l.Child):
+		s.add(l.Index, l.Child)
+	}
+}
+
+// lists reports whether the index is known to list the child. Of a long list only
+// the end is looked at: that something is in it twice does no harm.
+func (l *listed) lists(index, child ChildKey) bool {
+	const looked = 64
+	list := l.by[index]
+	for _, k := range list[max(len(list)-looked, 0):] {
+		if k == child {
+			return true
+		}
+	}
+	return false
 }

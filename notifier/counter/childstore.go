@@ -13,9 +13,9 @@ import (
 type childStore struct {
 	half       int
 	generation uint32
-	count      int        // in this generation
-	fresh      []ChildKey // of this fold
-	unshared   []ChildKey // waiting to be told to other replicas
+	count      int       // in this generation
+	fresh      []Learned // in this fold
+	unshared   []Learned // waiting to be told to other replicas
 }
 
 // maxUnshared bounds what waits while Redis is away. What doesn't fit is
@@ -24,7 +24,7 @@ const maxUnshared = 1 << 14
 
 func (c *Counter) loadChildren() error {
 	s := childStore{half: max(c.cfg.MaxChildren/2, 1), unshared: c.children.unshared}
-	err := c.eachChild(func(generation uint32, _ ChildKey) {
+	err := c.eachChild(func(generation uint32, _ Learned) {
 		if generation != s.generation {
 			s.generation, s.count = generation, 0
 		}
@@ -34,49 +34,81 @@ func (c *Counter) loadChildren() error {
 	return err
 }
 
-// Children gives the children of indexes that were stored, those unseen for
+// Children gives what is known of indexes and was stored, what was not seen for
 // longest first, for Rule.Learn.
-func (c *Counter) Children() ([]ChildKey, error) {
-	var keys []ChildKey
-	err := c.eachChild(func(_ uint32, k ChildKey) { keys = append(keys, k) })
+func (c *Counter) Children() ([]Learned, error) {
+	var all []Learned
+	err := c.eachChild(func(_ uint32, l Learned) { all = append(all, l) })
 	if err != nil {
 		return nil, fmt.Errorf("load children: %w", err)
 	}
-	return keys, nil
+	return all, nil
 }
 
-func (c *Counter) eachChild(visit func(generation uint32, k ChildKey)) error {
+func (c *Counter) eachChild(visit func(generation uint32, l Learned)) error {
 	prefix := []byte(childPrefix)
 	return scan(c.db, prefix, func(key, _ []byte) error {
 		key = key[len(prefix):]
-		if len(key) != 12 {
+		switch len(key) {
+		case 12: // all that earlier versions wrote
+			visit(binary.BigEndian.Uint32(key), Learned{Child: ChildKey(binary.BigEndian.Uint64(key[4:]))})
+		case 20:
+			visit(binary.BigEndian.Uint32(key), Learned{
+				Index: ChildKey(binary.BigEndian.Uint64(key[4:])), Child: ChildKey(binary.BigEndian.Uint64(key[12:])),
+			})
+		default:
 			return fmt.Errorf("damaged key of a child: %x", key)
 		}
-		visit(binary.BigEndian.Uint32(key), ChildKey(binary.BigEndian.Uint64(key[4:])))
 		return nil
 	})
 }
 
 func (s *childStore) begin() { s.fresh = s.fresh[:0] }
 
-func (s *childStore) store(b *pebble.Batch, repository string, digests []string) error {
-	for _, d := range digests {
-		k := childKey(repository, d)
-		known, err := stored(b, childStoreKey(s.generation, k))
-		if err != nil {
+// fold stores what a fact says about indexes.
+func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
+	k := childKey(fact.Repository, fact.Digest)
+	if fact.Gone && fact.Tag == "" {
+		s.fresh = append(s.fresh, Learned{Index: k, Gone: true})
+		return s.forget(b, k)
+	}
+	for _, child := range fact.Children {
+		if err := s.store(b, Learned{Index: k, Child: childKey(fact.Repository, child)}); err != nil {
 			return err
 		}
-		if known {
-			continue
-		}
-		if err := s.turn(b); err != nil {
+	}
+	if fact.Supporting {
+		return s.store(b, Learned{Index: artifacts, Child: k.supporting()})
+	}
+	if fact.Digest != "" && referrersTag(fact.Tag) {
+		return s.store(b, Learned{Index: artifacts, Child: k.referring()})
+	}
+	return nil
+}
+
+func (s *childStore) store(b *pebble.Batch, l Learned) error {
+	known, err := stored(b, childStoreKey(s.generation, l))
+	if err != nil || known {
+		return err
+	}
+	if err := s.turn(b); err != nil {
+		return err
+	}
+	if err := b.Set(childStoreKey(s.generation, l), nil, nil); err != nil {
+		return err
+	}
+	s.count++
+	s.fresh = append(s.fresh, l)
+	return nil
+}
+
+// forget removes what an index lists. The count stays: the generation ends sooner.
+func (s *childStore) forget(b *pebble.Batch, index ChildKey) error {
+	for back := range min(s.generation+1, 2) {
+		prefix := childStoreKey(s.generation-back, Learned{Child: index})
+		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return err
 		}
-		if err := b.Set(childStoreKey(s.generation, k), nil, nil); err != nil {
-			return err
-		}
-		s.count++
-		s.fresh = append(s.fresh, k)
 	}
 	return nil
 }
@@ -91,7 +123,7 @@ func (s *childStore) turn(b *pebble.Batch) error {
 	if s.generation < 2 {
 		return nil
 	}
-	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, 0), nil)
+	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, Learned{}), nil)
 }
 
 // stored tells whether the key is there; many events list the same children.

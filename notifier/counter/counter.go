@@ -34,8 +34,8 @@ type Config struct {
 	Asking   time.Duration             // how long the first Fold waits for Redis; 0: 3 s
 	Watch    time.Duration             // how long another folder's record is watched for signs of life; 0: 45 s
 
-	MaxChildren int                    // children of indexes kept on disk; 0: 1<<20
-	Learn       func(keys ...ChildKey) // told the children that other replicas found; nil: not asked for
+	MaxChildren int                  // children of indexes kept on disk; 0: 1<<20
+	Learn       func(all ...Learned) // told what is known of indexes, from a Fold or another replica; nil: nobody is
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent

@@ -44,6 +44,9 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
 	c.children.committed()
+	if c.cfg.Learn != nil && len(c.children.fresh) > 0 {
+		c.cfg.Learn(c.children.fresh...)
+	}
 	c.tagNews = append(c.tagNews, c.freshNews[:min(len(c.freshNews), maxTagNews-len(c.tagNews))]...)
 	c.cfg.Metrics.folded(facts)
 	return nil
@@ -131,7 +134,7 @@ type folding struct {
 }
 
 func (f *folding) add(fact *Fact) error {
-	if err := f.c.children.store(f.b, fact.Repository, fact.Children); err != nil {
+	if err := f.c.children.fold(f.b, fact); err != nil {
 		return err
 	}
 	if fact.Gone {

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -221,13 +222,13 @@ func TestChildrenSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want []ChildKey
+	var want []Learned
 	for i := 16; i < 21; i++ {
-		want = append(want, childKey("x", digest(i)))
+		want = append(want, Learned{Index: childKey("x", ""), Child: childKey("x", digest(i))})
 	}
-	slices.Sort(want[:4]) // they are in order of age by halves, not within one
+	slices.SortFunc(want[:4], func(a, b Learned) int { return cmp.Compare(a.Child, b.Child) }) // they are in order of age by halves, not within one
 	if !slices.Equal(keys, want) {
-		t.Errorf("children %x, want %x", keys, want)
+		t.Errorf("children %v, want %v", keys, want)
 	}
 	if got, _ := c.Repositories(t.Context()); len(got) != 0 {
 		t.Errorf("an index that nobody asked for is counted: %v", got)
@@ -237,6 +238,55 @@ func TestChildrenSurvive(t *testing.T) {
 	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(18)}); class != Child {
 		t.Errorf("class %s after a restart, want child", class)
 	}
+}
+
+// What is known of indexes and artifacts is the same after a restart, also what an
+// earlier version stored.
+func TestIndexGoneSurvives(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	db := openState(t, fs)
+	rule := newRule(t, RuleConfig{})
+	c := open(t, db, Config{Learn: rule.Learn})
+	signature := "sha256-" + strings.Repeat("0a", 32)
+	facts := []Fact{
+		{Repository: "x", Digest: digest(1), Class: Push, Time: noon, Children: []string{digest(11), digest(12)}},
+		{Repository: "x", Digest: digest(2), Class: Push, Time: noon, Children: []string{digest(12)}},
+		{Repository: "x", Digest: digest(3), Class: Push, Time: noon, Supporting: true},
+		{Repository: "x", Digest: digest(4), Class: Artifact, Tag: signature, Time: noon},
+		{Repository: "x", Digest: digest(1), Gone: true},
+		{Repository: "x", Digest: digest(7), Class: Push, Time: noon, Children: []string{digest(17)}},
+		{Repository: "x", Digest: digest(7), Gone: true},
+		{Repository: "x", Digest: digest(7), Class: Push, Time: noon, Children: []string{digest(17)}},
+	}
+	if err := c.Fold("aaaa", 1, 8, facts, nil); err != nil {
+		t.Fatal(err)
+	}
+	old := childStoreKey(0, Learned{Child: childKey("x", digest(20))})
+	if err := db.Set(old, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	rule.Learn(Learned{Child: childKey("x", digest(20))})
+	check := func(when string) {
+		t.Helper()
+		for n, want := range map[int]Class{11: Pull, 12: Child, 3: Artifact, 4: Artifact, 17: Child, 20: Child, 21: Pull} {
+			if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); class != want {
+				t.Errorf("%s %d is %s, want %s", when, n, class, want)
+			}
+		}
+	}
+	check("before")
+	db.Close()
+	db = openState(t, fs)
+	defer db.Close()
+	c = open(t, db, Config{})
+	all, err := c.Children()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule = newRule(t, RuleConfig{})
+	rule.Learn(all...)
+	check("after a restart")
 }
 
 func TestFoldAtOnce(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 )
 
 // heads remembers for a short while which tag showed which digest to which
-// client. The client is in the key's hash alone, and the seed of that hash is
-// in memory alone.
+// client, or which client pushed which digest. The client is in the key's hash
+// alone, and the seed of that hash is in memory alone.
 type heads struct {
 	seed         maphash.Seed
 	window       time.Duration
@@ -23,24 +23,25 @@ type head struct {
 	at  time.Time
 }
 
-type headKey struct{ client, repository, digest string }
+// A client that pushes and reads back is known by its user agent, too: many
+// clients may come from one address.
+type headKey struct{ client, agent, repository, digest string }
 
 func newHeads(window time.Duration, half int, now func() time.Time) heads {
 	return heads{seed: maphash.MakeSeed(), window: window, half: half, now: now, turned: now()}
 }
 
-func (h *heads) key(q Request) uint64 {
-	return maphash.Comparable(h.seed, headKey{host(q.Client), q.Repository, q.Digest})
-}
+func (h *heads) key(k headKey) uint64 { return maphash.Comparable(h.seed, k) }
 
-func (h *heads) add(q Request) {
+func (h *heads) empty() bool { return len(h.newer)+len(h.older) == 0 }
+
+func (h *heads) add(of headKey, tag string) {
 	now := h.now()
 	h.turn(now)
 	if h.newer == nil {
 		h.newer = make(map[uint64]head)
 	}
-	k := h.key(q)
-	tag := q.Tag
+	k := h.key(of)
 	if old, ok := h.newer[k]; ok && old.tag == tag {
 		tag = old.tag
 	} else {
@@ -49,13 +50,13 @@ func (h *heads) add(q Request) {
 	h.newer[k] = head{tag, now}
 }
 
-func (h *heads) tag(q Request) (string, bool) {
-	if len(h.newer)+len(h.older) == 0 {
+func (h *heads) tag(of headKey) (string, bool) {
+	if h.empty() {
 		return "", false
 	}
 	now := h.now()
 	h.turn(now)
-	k := h.key(q)
+	k := h.key(of)
 	found, ok := h.newer[k]
 	if !ok {
 		found, ok = h.older[k]
@@ -64,6 +65,15 @@ func (h *heads) tag(q Request) (string, bool) {
 		return "", false
 	}
 	return found.tag, true
+}
+
+func (h *heads) forget(of headKey) {
+	if h.empty() {
+		return
+	}
+	k := h.key(of)
+	delete(h.newer, k)
+	delete(h.older, k)
 }
 
 // turn forgets: what is in the older half when a window has passed is older

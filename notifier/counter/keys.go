@@ -15,7 +15,8 @@ import (
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
 //	c/h/DIGEST TAG                        a push that was seen, both hashed, for retags: its day
-//	c/k/GENERATION CHILD                  child of an index
+//	c/k/GENERATION CHILD                  child of an index that is not known
+//	c/k/GENERATION INDEX CHILD            child of an index, or an artifact
 //	c/o                                   who this folder is to Redis (own)
 //	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    numbers that Redis has, or all if there is no Redis
 //	c/s/REPOSITORY 0 EPOCH PLACE          a place of a tag that is free again
@@ -118,9 +119,12 @@ func latestKey(repository, tag string) []byte {
 	return append([]byte(latestPrefix), of[:8]...)
 }
 
-func childStoreKey(generation uint32, k ChildKey) []byte {
+func childStoreKey(generation uint32, l Learned) []byte {
 	b := binary.BigEndian.AppendUint32([]byte(childPrefix), generation)
-	return binary.BigEndian.AppendUint64(b, uint64(k))
+	if l.Index != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(l.Index))
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(l.Child))
 }
 
 // after is the end of the range of keys that begin with prefix.

@@ -513,6 +513,23 @@ func TestReplicasLearnChildren(t *testing.T) {
 	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != Child {
 		t.Errorf("class %s, want child: the other replica had seen the index", class)
 	}
+	// The index is deleted through either.
+	if err := b.Fold("bbbb", 1, 1, []Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	a.fold(Fact{Repository: "x", Gone: true}, Fact{Repository: "x", Digest: digest(3), Gone: true}, Fact{Repository: "x", Digest: digest(5), Supporting: true})
+	a.publish()
+	if _, err := b.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int]Class{2: Pull, 4: Pull, 5: Artifact} {
+		if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != want {
+			t.Errorf("%d is %s after the other replica has told, want %s", n, class, want)
+		}
+	}
+	if all, err := b.Children(); err != nil || len(all) != 0 {
+		t.Errorf("%v are stored, %v", all, err)
+	}
 }
 
 func TestRunSurvivesRedis(t *testing.T) {

@@ -16,9 +16,9 @@ type RuleConfig struct {
 	IgnoreUserAgents []string
 	IgnoreActors     []string
 
-	HeadWindow  time.Duration // how long a HEAD vouches for a GET; 0: 10 s
-	MaxChildren int           // children of indexes kept in memory, about 16 bytes each; 0: 1<<20
-	MaxHeads    int           // HEADs kept in memory, about 100 bytes each; 0: 1<<14
+	HeadWindow  time.Duration // how long a HEAD, or a push, has to do with a GET that follows; 0: 10 s
+	MaxChildren int           // indexes and what they list kept in memory, 25 to 60 bytes each; 0: 1<<20
+	MaxHeads    int           // HEADs kept in memory, about 100 bytes each, and as many pushes; 0: 1<<14
 
 	Now func() time.Time // nil: time.Now
 }
@@ -47,9 +47,11 @@ type Request struct {
 type Rule struct {
 	agents, actors patterns
 
-	mu       sync.Mutex
-	children children
-	heads    heads
+	mu        sync.Mutex
+	children  children
+	artifacts children // few, so that looking for one costs nothing
+	heads     heads
+	pushed    heads // what a client has just pushed
 }
 
 // NewRule reports patterns that can't be meant.
@@ -80,51 +82,108 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 	return &Rule{
 		agents:   agents,
 		actors:   actors,
-		children: children{half: max(cfg.MaxChildren/2, 1)},
-		heads:    newHeads(cfg.HeadWindow, max(cfg.MaxHeads/2, 1), cfg.Now),
+		children: children{half: max(cfg.MaxChildren/2, 1)}, artifacts: children{half: max(cfg.MaxChildren/16, 1)},
+		heads:  newHeads(cfg.HeadWindow, max(cfg.MaxHeads/2, 1), cfg.Now),
+		pushed: newHeads(cfg.HeadWindow, max(cfg.MaxHeads/2, 1), cfg.Now),
 	}, nil
 }
 
-// Class gives the class, the tag to count it for, and those of the children
-// that are worth keeping because they were not known, or had nearly been
-// forgotten.
+// Class gives the class, the tag to count it for, and the children, if they are
+// worth keeping because the index was not known, or had nearly been forgotten.
 //
 // The first that fits wins: a PUT is a push; what the operator ignores is
-// ignored; signatures, attestations and referrers tags are artifacts, by
-// whatever method; a HEAD is a head; a GET by digest is a pull of the tag
-// whose HEAD has just shown this digest to the same client, else a child if an
-// index lists it, else a pull.
+// ignored; signatures, attestations and what a referrers tag shows are artifacts,
+// by whatever method; a HEAD is a head; a GET by digest is a pull of the tag
+// whose HEAD has just shown this digest to the same client, unless the client got
+// the digest's index after that; else it is ignored if this client has just pushed
+// the digest, else a child if an index lists it, else a pull.
 func (r *Rule) Class(q Request) (class Class, tag string, fresh []string) {
 	class = r.apart(q)
+	k, refers := childKey(q.Repository, q.Digest), referrersTag(q.Tag)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, d := range q.Children {
-		if r.children.add(childKey(q.Repository, d)) {
-			fresh = append(fresh, d)
-		}
+	if len(q.Children) > 0 && r.children.index(k, q.Repository, q.Children) {
+		fresh = q.Children
 	}
-	if class != "" {
+	if refers {
+		r.artifacts.alone(k.referring())
+	}
+	if class == "" && (refers || r.artifact(q, k)) {
+		class = Artifact
+	}
+	switch {
+	case class == Push:
+		r.push(q)
 		return class, q.Tag, fresh
-	}
-	if q.Method == http.MethodHead {
+	case class != "":
+		return class, q.Tag, fresh
+	case q.Method == http.MethodHead:
 		if q.Tag != "" && q.Client != "" {
-			r.heads.add(q)
+			r.heads.add(q.head(q.Digest), q.Tag)
 		}
 		return Head, q.Tag, fresh
 	}
-	if q.Tag != "" {
-		return Pull, q.Tag, fresh
+	class, tag = Pull, q.Tag
+	if tag == "" {
+		class, tag = r.byDigest(q, k)
 	}
+	r.gotIndex(q)
+	return class, tag, fresh
+}
+
+// byDigest is the class of a GET by digest.
+func (r *Rule) byDigest(q Request, k ChildKey) (Class, string) {
 	if q.Client != "" {
-		if tag, ok := r.heads.tag(q); ok {
-			return Pull, tag, fresh
+		if tag, ok := r.heads.tag(q.head(q.Digest)); ok {
+			return Pull, tag
+		}
+		if _, ok := r.pushed.tag(q.push()); ok {
+			return Ignored, ""
 		}
 	}
-	if r.children.has(childKey(q.Repository, q.Digest)) {
-		return Child, "", fresh
+	if r.children.has(k) {
+		return Child, ""
 	}
-	return Pull, "", fresh
+	return Pull, ""
+}
+
+// push notes that a client has pushed a digest: it may read it back. A HEAD that it
+// made before that was to see whether it has to.
+func (r *Rule) push(q Request) {
+	if q.Client != "" {
+		r.pushed.add(q.push(), "")
+		r.heads.forget(q.head(q.Digest))
+	}
+}
+
+// maxGot is for how many children of an index a HEAD is looked for.
+const maxGot = 256
+
+// gotIndex notes that a client has an index: what it gets of the children now, it
+// gets because of that.
+func (r *Rule) gotIndex(q Request) {
+	if q.Client == "" || r.heads.empty() {
+		return
+	}
+	for _, child := range q.Children[:min(len(q.Children), maxGot)] {
+		r.heads.forget(q.head(child))
+	}
+}
+
+// artifact reports whether the request is for something that says something about
+// another image. That is known for a manifest once it was pushed, and by what a
+// referrers tag has shown: a GET by digest follows it.
+func (r *Rule) artifact(q Request, k ChildKey) bool {
+	return q.Kind == "artifact" || r.artifacts.has(k.supporting()) || q.Tag == "" && r.artifacts.has(k.referring())
+}
+
+func (q *Request) head(digest string) headKey {
+	return headKey{client: host(q.Client), repository: q.Repository, digest: digest}
+}
+
+func (q *Request) push() headKey {
+	return headKey{host(q.Client), q.UserAgent, q.Repository, q.Digest}
 }
 
 // apart gives the classes that need no memory.
@@ -134,20 +193,28 @@ func (r *Rule) apart(q Request) Class {
 		return Push
 	case r.agents.match(q.UserAgent) || r.actors.match(q.Actor):
 		return Ignored
-	case q.Kind == "artifact" || referrersTag(q.Tag):
-		return Artifact
 	}
 	return ""
 }
 
-// Learn makes children known by their keys: those that Counter.Children stored
-// and those that other replicas found.
-func (r *Rule) Learn(keys ...ChildKey) {
+// Learn takes in what Counter.Children stored and what Counter tells: what was
+// folded, and what other replicas found.
+func (r *Rule) Learn(all ...Learned) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range keys {
-		r.children.add(k)
+	for _, l := range all {
+		if l.Index == artifacts {
+			r.artifacts.alone(l.Child)
+		} else {
+			r.children.learn(l)
+		}
 	}
+}
+
+// Supporting makes a manifest known as one that says something about another
+// image, though what the registry reads of it does not show that.
+func (r *Rule) Supporting(repository, digest string) {
+	r.Learn(Learned{Index: artifacts, Child: childKey(repository, digest).supporting()})
 }
 
 // referrersTag tells the tags under which clients keep what refers to an image

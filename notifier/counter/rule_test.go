@@ -41,6 +41,9 @@ func TestClass(t *testing.T) {
 	}
 	from := func(q Request, client string) Request { return with(q, func(q *Request) { q.Client = client }) }
 
+	put := func(q Request) Request { return with(q, func(q *Request) { q.Method = http.MethodPut }) }
+	agent := func(q Request, agent string) Request { return with(q, func(q *Request) { q.UserAgent = agent }) }
+
 	type step struct {
 		after time.Duration // since the step before
 		q     Request
@@ -105,13 +108,57 @@ func TestClass(t *testing.T) {
 		"HEAD of another digest":         {{0, head(get("v1", 1)), Head, "v1"}, {0, get("", 2), Pull, ""}},
 		"HEAD by digest":                 {{0, head(get("", 1)), Head, ""}, {0, get("", 1), Pull, ""}},
 		"last HEAD of a digest":          {{0, head(get("v1", 1)), Head, "v1"}, {0, head(get("latest", 1)), Head, "latest"}, {0, get("", 1), Pull, "latest"}},
-		"artifact":                       {{0, with(get("v1", 1), func(q *Request) { q.Kind = "artifact" }), Artifact, "v1"}},
-		"HEAD of an artifact":            {{0, with(head(get("", 1)), func(q *Request) { q.Kind = "artifact" }), Artifact, ""}},
-		"referrers tag":                  {{0, get("sha256-"+hex, 1), Artifact, "sha256-" + hex}},
-		"signature":                      {{0, get("sha256-"+hex+".sig", 1), Artifact, "sha256-" + hex + ".sig"}},
-		"referrers tag of sha512":        {{0, get("sha512-"+hex, 1), Artifact, "sha512-" + hex}},
-		"a tag that looks like one":      {{0, get("sha256-"+hex[1:], 1), Pull, "sha256-" + hex[1:]}},
-		"not hex":                        {{0, get("sha256-"+hex[1:]+"g", 1), Pull, "sha256-" + hex[1:] + "g"}},
+		"HEAD of a child, then of its index, as docker manifest and pull do": {
+			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
+			{0, index(head(get("v1", 1)), 2, 3), Head, "v1"},
+			{time.Second, index(get("", 1), 2, 3), Pull, "v1"},
+			{time.Second, get("", 2), Child, ""},
+		},
+		"HEAD of a child, then its index by tag": {
+			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
+			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
+			{0, get("", 2), Child, ""},
+		},
+		"HEAD of a child after its index": {
+			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
+			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
+			{0, get("", 2), Pull, "v1-amd64"},
+		},
+		"HEAD of a child, and its index by somebody else": {
+			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
+			{0, from(index(get("v1", 1), 2, 3), "10.0.0.2"), Pull, "v1"},
+			{0, get("", 2), Pull, "v1-amd64"},
+		},
+		"helm push": {
+			{0, put(get("", 1)), Push, ""},
+			{0, get("", 1), Ignored, ""},
+			{0, put(get("v1", 1)), Push, "v1"},
+		},
+		"a child read back":                      {{0, put(get("", 2)), Push, ""}, {0, put(index(get("v1", 1), 2)), Push, "v1"}, {0, get("", 2), Ignored, ""}},
+		"read back by another client":            {{0, put(get("", 1)), Push, ""}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
+		"read back by another agent":             {{0, agent(put(get("", 1)), "helm"), Push, ""}, {0, agent(get("", 1), "containerd"), Pull, ""}},
+		"read back of another digest":            {{0, put(get("", 1)), Push, ""}, {0, get("", 2), Pull, ""}},
+		"read back too late":                     {{0, put(get("", 1)), Push, ""}, {11 * time.Second, get("", 1), Pull, ""}},
+		"pulled by tag after a push":             {{0, put(get("v1", 1)), Push, "v1"}, {0, get("v1", 1), Pull, "v1"}},
+		"pulled by HEAD and digest after a push": {{0, put(get("v1", 1)), Push, "v1"}, {0, head(get("v1", 1)), Head, "v1"}, {0, get("", 1), Pull, "v1"}},
+		"HEAD, push, read back":                  {{0, head(get("v1", 1)), Head, "v1"}, {0, put(get("", 1)), Push, ""}, {0, get("", 1), Ignored, ""}},
+		"by digest after a referrers tag": {
+			{0, head(get("sha256-"+hex, 1)), Artifact, "sha256-" + hex},
+			{time.Minute, get("", 1), Artifact, ""},
+			{0, get("v1", 1), Pull, "v1"},
+			{0, with(get("", 1), func(q *Request) { q.Repository = "y" }), Pull, ""},
+		},
+		"by digest after a push under a referrers tag": {
+			{0, put(get("sha256-"+hex, 1)), Push, "sha256-" + hex},
+			{time.Minute, get("", 1), Artifact, ""},
+		},
+		"artifact":                  {{0, with(get("v1", 1), func(q *Request) { q.Kind = "artifact" }), Artifact, "v1"}},
+		"HEAD of an artifact":       {{0, with(head(get("", 1)), func(q *Request) { q.Kind = "artifact" }), Artifact, ""}},
+		"referrers tag":             {{0, get("sha256-"+hex, 1), Artifact, "sha256-" + hex}},
+		"signature":                 {{0, get("sha256-"+hex+".sig", 1), Artifact, "sha256-" + hex + ".sig"}},
+		"referrers tag of sha512":   {{0, get("sha512-"+hex, 1), Artifact, "sha512-" + hex}},
+		"a tag that looks like one": {{0, get("sha256-"+hex[1:], 1), Pull, "sha256-" + hex[1:]}},
+		"not hex":                   {{0, get("sha256-"+hex[1:]+"g", 1), Pull, "sha256-" + hex[1:] + "g"}},
 		"artifact that is a child": {
 			{0, index(get("v1", 1), 2), Pull, "v1"},
 			{0, with(get("", 2), func(q *Request) { q.Kind = "artifact" }), Artifact, ""},
@@ -144,11 +191,73 @@ func TestClass(t *testing.T) {
 	}
 }
 
+// A child is one as long as an index lists it.
+func TestIndexGone(t *testing.T) {
+	t.Parallel()
+	r := newRule(t, RuleConfig{MaxChildren: 40})
+	put := func(n int, children ...int) {
+		q := Request{Method: "PUT", Repository: "x", Digest: digest(n), Kind: "index"}
+		for _, child := range children {
+			q.Children = append(q.Children, digest(child))
+		}
+		r.Class(q)
+	}
+	want := func(when string, class Class, n int) {
+		t.Helper()
+		if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); got != class {
+			t.Errorf("%s: %d is %s, want %s", when, n, got, class)
+		}
+	}
+	put(1, 11, 12, 12)
+	put(2, 12, 13)
+	r.Learn(IndexGone("y", digest(1)))
+	want("an index of another repository is gone", Child, 11)
+	r.Learn(IndexGone("x", digest(1)))
+	want("its index is gone", Pull, 11)
+	want("another index lists it", Child, 12)
+	r.Learn(IndexGone("x", digest(2)), IndexGone("x", digest(2)))
+	want("both are gone", Pull, 12)
+	put(2, 12, 13)
+	want("the index is pushed again", Child, 13)
+	put(3, 21, 22, 23, 24, 25, 26, 27, 28, 29)
+	put(4, 31, 32, 33, 34, 35, 36, 37, 38, 39) // does not fit into this half
+	put(2, 12, 13)
+	r.Learn(IndexGone("x", digest(2)))
+	want("it was in both halves", Pull, 13)
+	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.in)+len(r.children.older.in) != 18 {
+		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
+	}
+	r.Supporting("x", digest(5))
+	want("it says something about another image", Artifact, 5)
+	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != Artifact {
+		t.Errorf("by tag it is %s", got)
+	}
+}
+
+// An index that was stored is remembered as a whole, wherever its half ends.
+func TestLearnedAsAWhole(t *testing.T) {
+	t.Parallel()
+	r := newRule(t, RuleConfig{MaxChildren: 16})
+	for n := range 10 {
+		r.Learn(Learned{Index: childKey("x", digest(100)), Child: childKey("x", digest(n))})
+	}
+	others := make([]string, 7)
+	for i := range others {
+		others[i] = digest(201 + i)
+	}
+	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // the half turns
+	for n := range 10 {
+		if class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != Child {
+			t.Errorf("child %d is %s", n, class)
+		}
+	}
+}
+
 func TestFreshChildren(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxChildren: 8})
+	r := newRule(t, RuleConfig{MaxChildren: 12})
 	ask := func(from, n int) []string {
-		q := Request{Method: "GET", Repository: "x", Tag: "v1", Kind: "index"}
+		q := Request{Method: "GET", Repository: "x", Tag: "v1", Kind: "index", Digest: digest(10_000 + 100*from + n)}
 		for i := range n {
 			q.Children = append(q.Children, digest(from+i))
 		}
@@ -165,7 +274,7 @@ func TestFreshChildren(t *testing.T) {
 	if got := ask(0, 3); got != nil {
 		t.Errorf("fresh = %v the second time", got)
 	}
-	ask(10, 4) // the first half is full with 0, 1, 2, 10
+	ask(10, 4) // does not fit into the half that has 0, 1, 2
 	if !known(0) || !known(10) || !known(13) {
 		t.Error("children of the last two halves must be known")
 	}
@@ -179,8 +288,8 @@ func TestFreshChildren(t *testing.T) {
 	for i := range 1000 {
 		ask(100+i, 1)
 	}
-	if n := len(r.children.newer) + len(r.children.older); n > 8 {
-		t.Errorf("%d children in memory, want 8 at most", n)
+	if n := r.children.newer.size + r.children.older.size; n > 12 {
+		t.Errorf("%d indexes and children in memory, want 12 at most", n)
 	}
 }
 
@@ -236,7 +345,7 @@ func TestRuleAtOnce(t *testing.T) {
 			for i := range 500 {
 				client := fmt.Sprint(g)
 				r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(g), Client: client, Children: []string{digest(i)}})
-				r.Learn(ChildKey(i))
+				r.Learn(Learned{Child: ChildKey(i)})
 			}
 		})
 	}
@@ -250,7 +359,7 @@ func BenchmarkClass(b *testing.B) {
 		children[i] = digest(i)
 	}
 	for n := range 1 << 20 {
-		r.Learn(ChildKey(n))
+		r.Learn(Learned{Child: ChildKey(n)})
 	}
 	agent := "docker/28.0.1 go/go1.23.6 git-commit/bbd0a17 kernel/6.8.0-52-generic os/linux arch/amd64 UpstreamClient(Docker-Client/28.0.1 \\(linux\\))"
 	for name, q := range map[string]Request{

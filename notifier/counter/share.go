@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -14,8 +15,8 @@ const (
 	entriesAtATime = 64
 )
 
-// share tells other registries which children of indexes were found here and
-// which tags were deleted, and learns theirs. The stream may be cut or lost:
+// share tells other registries which children of indexes were found here, which
+// manifests and which tags were deleted, and learns theirs. The stream may be cut or lost:
 // children that are missing are learned when an index is fetched, and of a tag
 // whose end was missed, what another registry counted stays.
 func (r *round) share() error {
@@ -31,29 +32,38 @@ func (r *round) share() error {
 	return nil
 }
 
+// An entry of the stream has the keys of children and, in the same order, of
+// their indexes, or the keys of manifests that are deleted. Earlier versions know
+// the children alone.
 func (r *round) tellChildren() error {
 	c := r.c
 	c.mu.Lock()
-	keys := c.children.unshared
+	all := c.children.unshared
 	c.children.unshared = nil
 	c.mu.Unlock()
-	for len(keys) > 0 {
-		n := min(len(keys), keysInEntry)
-		var b []byte
-		for _, k := range keys[:n] {
-			b = binary.BigEndian.AppendUint64(b, uint64(k))
+	for len(all) > 0 {
+		n := 1
+		for n < min(len(all), keysInEntry) && all[n].Gone == all[0].Gone {
+			n++
 		}
-		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
-			Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: []any{"from", c.run, "keys", b},
-		}).Err()
+		var indexes, children []byte
+		for _, l := range all[:n] {
+			indexes = binary.BigEndian.AppendUint64(indexes, uint64(l.Index))
+			children = binary.BigEndian.AppendUint64(children, uint64(l.Child))
+		}
+		values := []any{"from", c.run, "keys", children, "of", indexes}
+		if all[0].Gone {
+			values = []any{"from", c.run, "gone", indexes}
+		}
+		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: values}).Err()
 		if err != nil {
 			c.mu.Lock()
-			room := max(maxUnshared-len(c.children.unshared), 0)
-			c.children.unshared = append(c.children.unshared, keys[:min(room, len(keys))]...)
+			c.children.unshared = append(all, c.children.unshared...)
+			c.children.unshared = c.children.unshared[:min(len(c.children.unshared), maxUnshared)]
 			c.mu.Unlock()
 			return r.stream(err)
 		}
-		keys = keys[n:]
+		all = all[n:]
 	}
 	return nil
 }
@@ -92,15 +102,54 @@ func (r *round) learn(m redis.XMessage) error {
 	if tags, ok := m.Values["tags"].(string); ok {
 		return r.c.learnTags(tags, m.ID)
 	}
-	packed, _ := m.Values["keys"].(string)
+	gone := unpack(m.Values["gone"])
+	if err := r.c.forgetIndexes(gone); err != nil {
+		return err
+	}
+	if r.c.cfg.Learn == nil {
+		return nil
+	}
+	var all []Learned
+	for _, index := range gone {
+		all = append(all, Learned{Index: index, Gone: true})
+	}
+	indexes := unpack(m.Values["of"])
+	for i, child := range unpack(m.Values["keys"]) {
+		l := Learned{Child: child}
+		if i < len(indexes) {
+			l.Index = indexes[i]
+		}
+		all = append(all, l)
+	}
+	r.c.cfg.Learn(all...)
+	return nil
+}
+
+// unpack reads the keys of a field.
+func unpack(field any) []ChildKey {
+	packed, _ := field.(string)
 	var keys []ChildKey
 	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
 		keys = append(keys, ChildKey(binary.BigEndian.Uint64(b)))
 	}
-	if r.c.cfg.Learn != nil {
-		r.c.cfg.Learn(keys...)
+	return keys
+}
+
+// forgetIndexes removes what was stored of manifests that another registry has
+// deleted.
+func (c *Counter) forgetIndexes(indexes []ChildKey) error {
+	if len(indexes) == 0 {
+		return nil
 	}
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.db.NewBatch()
+	for _, index := range indexes {
+		if err := c.children.forget(b, index); err != nil {
+			return err
+		}
+	}
+	return c.db.Commit(b, pebble.NoSync)
 }
 
 // stream turns the answer of a key that isn't a stream into one that the
