@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -136,12 +137,16 @@ func TestAnonymousCost(t *testing.T) { // not in parallel, because it measures
 	for _, paths := range []map[string]string{placed, others} {
 		for name, path := range paths {
 			r := h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), "")
-			w := &discard{header: http.Header{}}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			h.server.ServeHTTP(w, r)
-			runtime.ReadMemStats(&after)
-			took := after.TotalAlloc - before.TotalAlloc
+			var w *discard
+			took := uint64(math.MaxUint64)
+			for range 3 { // the database may be busy with something else beside one
+				w = &discard{header: http.Header{}}
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				h.server.ServeHTTP(w, r)
+				runtime.ReadMemStats(&after)
+				took = min(took, after.TotalAlloc-before.TotalAlloc)
+			}
 			t.Logf("%s: %d, %d bytes sent, %d kB taken", name, w.status, w.size, took>>10)
 			if took > 32<<20 && !strings.Contains(name, "getRepo") && !strings.Contains(name, "getCheckout") {
 				t.Errorf("%s: takes %d MiB", name, took>>20)

@@ -109,7 +109,7 @@ func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because 
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit, cfg.ImportLimit = 50_000, 60_000 })
 	h.access = h.token()
 	for encoding := range compressors {
-		large, small := compressed(t, encoding, strings.Repeat(" ", 100<<20)), compressed(t, encoding, strings.Repeat(" ", 4<<20))
+		large, small := compressed(t, encoding, strings.Repeat(" ", 20<<20)), compressed(t, encoding, strings.Repeat(" ", 4<<20))
 		for nsid, most := range h.bodies() {
 			bomb := large
 			if nsid == loginMethod {
