@@ -84,7 +84,7 @@ func CheckLangs(langs []string) error {
 		return fmt.Errorf("%d languages, and a post may name %d", len(langs), maxLangs)
 	}
 	for _, lang := range langs {
-		if _, err := syntax.ParseLanguage(lang); err != nil {
+		if lexicon.CheckFormat("language", lang) != nil {
 			return fmt.Errorf(`%q is not a language; write it like "en" or "pt-BR"`, lang)
 		}
 	}

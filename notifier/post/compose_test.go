@@ -471,3 +471,20 @@ func TestPlatform(t *testing.T) {
 		}
 	}
 }
+
+// What the schema of a post refuses is refused before there is a post.
+func TestLangs(t *testing.T) {
+	t.Parallel()
+	for lang, want := range map[string]bool{
+		"en": true, "pt-BR": true, "zh-Hans-CN": true, "sl-rozaj-biske": true,
+		"EN": false, "en_US": false, "en-a": false, "sl-rozaj-rozaj": false, "i": false, "": false,
+	} {
+		if err := CheckLangs([]string{lang}); (err == nil) != want {
+			t.Errorf("%q: got %v", lang, err)
+		}
+		record := map[string]any{"$type": "app.bsky.feed.post", "text": "x", "createdAt": "2026-01-02T03:04:05Z", "langs": []any{lang}}
+		if _, err := Encode(record); (err == nil) != want {
+			t.Errorf("a post in %q: got %v", lang, err)
+		}
+	}
+}
