@@ -319,6 +319,7 @@ func (r *runtime) openHold() error {
 		Repo:         r.repo,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
+		Folder:       folderName(r.options.HoldDir()),
 		Relays:       r.options.Hold.Relays,
 		Notices:      r.notices,
 		Registries:   r.options.Hold.Registries,

@@ -35,7 +35,8 @@ func (s *subscriber) begin(given []string) error {
 		return err
 	}
 	if !live {
-		if !s.firehose.caughtUp(cursor) {
+		now := uint64(s.firehose.cfg.Now().UnixMicro())
+		if cursor > max(now, s.firehose.cfg.Log.Head()) {
 			return errFutureCursor
 		}
 		if err := s.rewind(cursor); err != nil {
@@ -48,8 +49,11 @@ func (s *subscriber) begin(given []string) error {
 	return nil
 }
 
-// rewind goes to a cursor, or to the oldest event that is kept.
+// rewind goes to a cursor, or to the oldest event that is kept. One behind the
+// last event, whose time has passed, is of a log that was set back since, or
+// invented: what comes next is after it, too.
 func (s *subscriber) rewind(cursor uint64) error {
+	cursor = min(cursor, s.firehose.cfg.Log.Head())
 	lost, err := s.firehose.cfg.Log.Lost()
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)

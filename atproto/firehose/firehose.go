@@ -23,12 +23,6 @@ type Config struct {
 	// (clientaddr.Of) gets a quarter of them.
 	MaxSubscribers int
 
-	// Recover is called, once in a process, when a subscriber knows a sequence
-	// number that the log has not reached although its time has passed: then the
-	// log is behind itself, as after a restored backup. It should log an event
-	// that says what is so now. nil: such a cursor is refused.
-	Recover func(context.Context) error
-
 	// Joined is told of each new subscriber, and whether it starts with the next
 	// event because it has no cursor. It must not block. May be nil.
 	Joined func(live bool)
@@ -71,7 +65,6 @@ type Firehose struct {
 	cfg     Config
 	feed    feed
 	closing chan struct{} // closed by Shutdown
-	recover sync.Once
 
 	mu     sync.Mutex
 	closed bool
@@ -166,26 +159,6 @@ func (f *Firehose) leave(s *subscriber, why error) {
 	defer f.mu.Unlock()
 	delete(f.subs, s)
 	f.free(s.client)
-}
-
-// caughtUp makes sure that the log has reached a cursor.
-func (f *Firehose) caughtUp(cursor uint64) bool {
-	if cursor <= f.cfg.Log.Head() {
-		return true
-	}
-	if f.cfg.Recover == nil || cursor > uint64(f.cfg.Now().UnixMicro()) {
-		return false
-	}
-	f.recover.Do(func() {
-		f.cfg.Logger.Warn("a subscriber has seen events that are not here: this looks like a restored backup, and everybody is told what is so now",
-			"cursor", cursor, "head", f.cfg.Log.Head())
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := f.cfg.Recover(ctx); err != nil {
-			f.cfg.Logger.Error("tell subscribers what is so", "error", err)
-		}
-	})
-	return cursor <= f.cfg.Log.Head()
 }
 
 // Shutdown takes no more subscribers and sends each a going-away frame. Those

@@ -46,7 +46,22 @@ func (s *Server) Settle(ctx context.Context) error {
 		s.told = true
 		s.lg.Info("subscribers are told: " + what)
 	}
-	return nil
+	return s.settleFolder(ctx)
+}
+
+// settleFolder lets subscribers fetch the account again if the repository is in
+// another folder than at the last start: they may have followed one that was
+// further than this copy. What they say themselves is no sign of it, since
+// anybody can say it.
+func (s *Server) settleFolder(ctx context.Context) error {
+	told, err := s.repo.Found(ctx, s.folder)
+	if err != nil {
+		s.lg.Error("it is not noted yet in which folder the repository is", "error", err)
+	}
+	if told {
+		s.lg.Info("subscribers are told to fetch the account again: the repository was copied or restored since the last start")
+	}
+	return err
 }
 
 // settled waits until Settle is done, or the context ends.

@@ -184,10 +184,15 @@ func TestMovedAwayAndBack(t *testing.T) {
 	serve(&MovedTo{Service: newHost, Key: otherKey})
 	says("another key", "#identity", "#account deactivated")
 	log := eventLog{h.repo}
-	if err := errors.Join(log.introduce(t.Context()), log.recover(t.Context())); err != nil {
+	if err := log.introduce(t.Context()); err != nil {
 		t.Error(err)
 	}
-	says("for a new relay, and for one that knows more", "#identity", "#account deactivated", "#identity", "#account deactivated")
+	for _, folder := range []string{"here", "elsewhere"} {
+		if _, err := h.repo.Found(t.Context(), folder); err != nil {
+			t.Error(err)
+		}
+	}
+	says("for a new relay, and by a copy", "#identity", "#account deactivated", "#identity", "#account deactivated")
 
 	serve(nil)
 	says("back", "#identity", "#account active", "#sync")

@@ -31,8 +31,7 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	}
 	log := eventLog{cfg.Repo}
 	events := firehose.Config{
-		Log: log, Recover: log.recover,
-		Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
+		Log: log, Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
 	}
 	if len(cfg.Relays) > 0 && !isLocalhost(cfg.Hostname) {
 		s.crawler, err = crawl.New(crawl.Config{

@@ -29,6 +29,10 @@ type Config struct {
 	BlobLimit   int64 // bytes of an uploaded blob; 0: 5 MiB
 	ImportLimit int64 // bytes of an imported repository; 0: 256 MiB
 
+	// Folder names the repository's folder, as no copy of it is named; empty: it is
+	// not known.
+	Folder string
+
 	Relays  []string // who is asked to crawl, https://host; a localhost hold asks nobody
 	Metrics *Metrics // nil: silent
 
@@ -68,6 +72,7 @@ type Server struct {
 	crawler  *crawl.Crawler // nil: nobody is asked
 	own      *ownIdentity   // nil: there is nobody to ask
 	told     bool           // Settle had something to tell
+	folder   string
 
 	notices Notices
 	callers map[string]*issuer // by their DIDs
@@ -102,6 +107,7 @@ func New(cfg Config) (*Server, error) {
 		login:        cfg.Login,
 		passwordFile: cfg.PasswordFile,
 		version:      cfg.Version,
+		folder:       cfg.Folder,
 		now:          cfg.Now,
 		lg:           cfg.Logger,
 		bodyTimeout:  bodyTimeout,

@@ -39,16 +39,6 @@ func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
 	return events, nil
 }
 
-// recover is for a log that is behind what subscribers have seen: a commit
-// with a revision above all they know, and #sync.
-func (l eventLog) recover(ctx context.Context) error {
-	if l.Place() != "" {
-		return l.introduce(ctx)
-	}
-	_, err := l.Renew(ctx, repo.Sync)
-	return err
-}
-
 // introduce is for those who have never heard of the account.
 func (l eventLog) introduce(ctx context.Context) error {
 	if l.Place() != "" {

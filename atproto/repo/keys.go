@@ -23,6 +23,7 @@ import (
 //	b/ x/ y/ u/          blobs, see blob_index.go
 //	l                    seq of the last event that is no longer kept
 //	m                    where the account has moved to; missing while it is here
+//	w                    name of the folder that the repository is in
 //
 // Every block here is dag-cbor under sha2-256, so a digest stands for a CID.
 const (
@@ -40,6 +41,7 @@ var (
 	keyHead   = []byte("h")
 	keyLost   = []byte("l")
 	keyPlace  = []byte("m")
+	keyFolder = []byte("w")
 )
 
 func nodeKey(c cid.Cid) []byte { return append([]byte(prefixNode), digestOf(c)...) }
