@@ -303,7 +303,7 @@ func TestMistakes(t *testing.T) {
 		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has no valid port; a port is a number up to 65535"},
 		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" stands for more than 256 globs; write it in several, or with * in place of braces"},
 		{"no header", ok + "http: {client_header: \"X-Forwarded-For: 1\"}", "options.http.client_header: \"X-Forwarded-For: 1\" is not the name of a header; write the one that the proxy sets, like \"X-Forwarded-For\""},
-		{"a header of another form", ok + "http: {client_header: forwarded}", "options.http.client_header: Forwarded has more than addresses; let the proxy write \"X-Forwarded-For\""},
+		{"a header of another form", ok + "http: {client_header: forwarded}", "options.http.client_header: the header Forwarded has more than addresses; let the proxy write \"X-Forwarded-For\""},
 		{"a proxy by name", ok + "http: {proxies: [proxy]}", "options.http.proxies[0]: \"proxy\" is not an address or a network; write it like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
 		{"a network with an address", ok + "http: {proxies: [10.0.0.1/24]}", "options.http.proxies[0]: \"10.0.0.1/24\" is not an address or a network; write it like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
 		{"the registry's address", ok + "http: {addr: \"127.0.0.1:5000\"}", "options.http.addr: 127.0.0.1:5000 is where the registry itself listens; leave it out to share that port"},

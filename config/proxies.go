@@ -30,7 +30,7 @@ func checkHeader(name string) error {
 	case !headerName.MatchString(name):
 		return fmt.Errorf(`%q is not the name of a header; write the one that the proxy sets, like "X-Forwarded-For"`, name)
 	case http.CanonicalHeaderKey(name) == "Forwarded":
-		return errors.New(`Forwarded has more than addresses; let the proxy write "X-Forwarded-For"`)
+		return errors.New(`the header Forwarded has more than addresses; let the proxy write "X-Forwarded-For"`)
 	}
 	return nil
 }
