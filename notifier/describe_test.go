@@ -180,15 +180,15 @@ func TestDescribe(t *testing.T) {
 			r.drain()
 			var got stats.Push
 			r.until("the push is described", func() bool {
+				_, row, err := r.undescribed() // before the push is read
+				if err != nil {
+					t.Fatal(err)
+				}
 				pushes, err := r.Pushes(1, false)
 				if err != nil {
 					t.Fatal(err)
 				}
 				got = pushes[0]
-				_, row, err := r.undescribed()
-				if err != nil {
-					t.Fatal(err)
-				}
 				return row == nil && got.State == stateDone
 			})
 			if got.Size != test.size || got.Layers != test.layers || strings.Join(got.Platforms, " ") != test.about {
