@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
@@ -249,6 +250,7 @@ func (r *runtime) openCounter() error {
 		Host:     hostname(),
 		Journal:  r.journal.ID,
 		Last:     r.lastEvent,
+		Tagged:   r.tagged(),
 		Learn:    rule.Learn,
 		Now:      clock.Now,
 		Logger:   r.log,
@@ -264,6 +266,26 @@ func (r *runtime) openCounter() error {
 	}
 	rule.Learn(children...)
 	return nil
+}
+
+// storageTime bounds one question to storage of a caller that has no deadline.
+const storageTime = 10 * time.Second
+
+// tagged asks the registry's storage for a tag; nil if it can't be asked.
+func (r *runtime) tagged() func(repository, tag string) (bool, error) {
+	storage := r.storage()
+	if storage == nil {
+		return nil
+	}
+	return func(repository, tag string) (bool, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), storageTime)
+		defer cancel()
+		_, err := storage.Tagged(ctx, repository, tag)
+		if errors.Is(err, notifier.ErrNotStored) {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 func (r *runtime) redisName() string {

@@ -31,8 +31,11 @@ type Config struct {
 	Host     string                    // shown to the operator
 	Journal  func() string             // id of the journal that is folded; nil: none
 	Last     func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
-	Asking   time.Duration             // how long the first Fold waits for Redis; 0: 3 s
-	Watch    time.Duration             // how long another folder's record is watched for signs of life; 0: 45 s
+	// Tagged reports whether the registry's storage has a tag. It is asked before the
+	// numbers of a deleted tag are dropped; nil: what was folded is believed.
+	Tagged func(repository, tag string) (bool, error)
+	Asking time.Duration // how long the first Fold waits for Redis; 0: 3 s
+	Watch  time.Duration // how long another folder's record is watched for signs of life; 0: 45 s
 
 	MaxChildren int                  // children of indexes kept on disk; 0: 1<<20
 	Learn       func(all ...Learned) // told what is known of indexes, from a Fold or another replica; nil: nobody is

@@ -19,6 +19,11 @@ const (
 	keepMore = 14
 	// keepGone is how many days a tag that was deleted keeps its numbers.
 	keepGone = 30
+	// maxAsked is for how many tags storage is asked at a time, so that it takes
+	// seconds with an object store, too.
+	maxAsked = 500
+	// maxFailed is how many of these may fail before it is left alone.
+	maxFailed = 5
 	// steadyFor is how long a clock must not have jumped before it is believed.
 	steadyFor = 48 * time.Hour
 	// mayPass is how far a clock may move between two looks at it.
@@ -34,7 +39,8 @@ const (
 //   - Of each repository, the newest days are kept, KeepDays and a few more.
 //     They are counted, not compared with a clock, so that a clock that is wrong
 //     drops nothing.
-//   - Numbers of tags that were deleted a while ago, times in the future, and what
+//   - Numbers of tags that were deleted a while ago and that storage does not
+//     have, times in the future, and what
 //     was kept to know a retag go by the clock, but only when that has been
 //     steady for two days and Redis' clock, if there is one, agrees.
 //   - Days that were counted while the clock was ahead go when it has come back.
@@ -154,6 +160,8 @@ type pruning struct {
 	believed bool
 	today    int64
 	bogus    int64 // days from here on were counted while the clock was ahead
+	asked    int   // how often storage was asked for a tag
+	failed   int   // and did not answer
 
 	repository string
 	future     []dayRow // totals that have a time in the future
@@ -203,10 +211,50 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 		p.days = append(p.days, r)
 	case perTag:
 		if since, ok := numbers.gone.day(); ok && p.believed && prefix == basePrefix && since+keepGone <= p.today && since <= p.today {
-			return p.drop(r)
+			return p.dropTag(r)
 		}
 	}
 	return nil
+}
+
+// dropTag drops the row of a tag that was deleted a while ago, unless storage has
+// the tag: a delete and a push at the same time may be folded the other way round.
+func (p *pruning) dropTag(r dayRow) error {
+	if p.c.cfg.Tagged == nil {
+		return p.drop(r)
+	}
+	if p.asked >= maxAsked || p.failed >= maxFailed {
+		return nil // its turn comes again
+	}
+	p.asked++
+	tagged, err := p.c.cfg.Tagged(r.id.repository, r.id.name)
+	if err != nil {
+		p.failed++
+		p.c.log.Warn("numbers of a deleted tag are kept, since storage does not say whether it is there",
+			"repository", r.id.repository, "tag", r.id.name, "err", err)
+		return nil
+	}
+	if tagged {
+		return p.c.markThere(r)
+	}
+	return p.drop(r)
+}
+
+// markThere notes that a tag is there.
+func (c *Counter) markThere(r dayRow) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.db.NewIndexedBatch()
+	key := []byte(r.prefix + r.id.key() + r.end)
+	now, known, err := readRow(b, key)
+	if err != nil || !known {
+		return err
+	}
+	now.gone = there
+	if err := b.Set(key, now.encode(), nil); err != nil {
+		return err
+	}
+	return c.db.Commit(b, pebble.NoSync)
 }
 
 // finish drops the oldest days of a repository when it has too many, and puts

@@ -1,8 +1,11 @@
 package counter
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -323,6 +326,40 @@ func TestTagsThatAreGone(t *testing.T) {
 			t.Errorf("310 tags are in %d hashes: %s", len(keys), strings.Join(keys, " "))
 		}
 	}
+}
+
+// TestTagThatIsStillThere: a push and a delete were folded the other way round, or
+// storage does not answer. The numbers of a tag that is there stay.
+func TestTagThatIsStillThere(t *testing.T) {
+	t.Parallel()
+	r, now := prunable(t, nil)
+	there := map[string]bool{"crossed": true}
+	var down error
+	r.c.cfg.Tagged = func(_, tag string) (bool, error) { return there[tag], down }
+	for _, tag := range []string{"crossed", "gone"} {
+		r.fold(Fact{Repository: "x", Tag: tag, Class: Push, Time: noon}, Fact{Repository: "x", Tag: tag, Gone: true, Time: noon})
+	}
+	check := func(want ...string) {
+		t.Helper()
+		if err := r.c.Prune(); err != nil {
+			t.Fatal(err)
+		}
+		_, tags, _, err := r.c.Repository(t.Context(), "x")
+		if got := slices.Sorted(maps.Keys(tags)); err != nil || !slices.Equal(got, want) {
+			t.Errorf("tags %v, want %v (%v)", got, want, err)
+		}
+	}
+	down = errors.New("storage is down")
+	settled(t, r, now, noon.Add(31*day))
+	check("crossed", "gone")
+	down = nil
+	check("crossed")
+	there["crossed"] = false // which no event tells
+	check("crossed")
+	r.fold(Fact{Repository: "x", Tag: "crossed", Gone: true, Time: now.at})
+	check("crossed")
+	settled(t, r, now, now.at.Add(31*day))
+	check()
 }
 
 // TestTagsThatAreGoneElsewhere: two registries have one storage, and a tag is
