@@ -1,10 +1,17 @@
 package stats
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
@@ -40,6 +47,56 @@ func TestPagesAreCheap(t *testing.T) {
 	if *looks > 10 {
 		t.Errorf("the second page looks at %d repositories, want 10", *looks)
 	}
+}
+
+// busySource is a source that is slow, and notes how many ask at a time.
+type busySource struct {
+	numbersFake
+	now, most atomic.Int64
+}
+
+func (b *busySource) Repository(ctx context.Context, name string) (counter.Totals, map[string]map[counter.Class]int64, bool, error) {
+	defer b.now.Add(-1)
+	if n := b.now.Add(1); n > b.most.Load() {
+		b.most.Store(n)
+	}
+	time.Sleep(time.Second)
+	return b.numbersFake.Repository(ctx, name)
+}
+
+// Few read numbers at a time, however many ask. Who leaves does not wait, and no
+// error is logged for it.
+func TestFewReadAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := &busySource{numbersFake: numbersFake{list: []counter.Totals{{Name: "oss/app"}}}}
+		var log bytes.Buffer
+		h := New(Config{Source: source, Visible: func(string) bool { return true }, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		ask := func(ctx context.Context, want int) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", Prefix+"repositories/oss/app", nil))
+			if w.Code != want {
+				t.Errorf("got %d, want %d", w.Code, want)
+			}
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 5 * readers {
+			all.Go(func() { ask(t.Context(), 200) })
+		}
+		synctest.Wait()
+		gone, leave := context.WithCancel(t.Context())
+		all.Go(func() { ask(gone, 503) })
+		synctest.Wait()
+		leave()
+		all.Wait()
+		if most, took := source.most.Load(), time.Since(began); most != readers || took != 5*time.Second {
+			t.Errorf("%d read at a time, for %s; want %d and 5 s", most, took, readers)
+		}
+		if log.Len() > 0 {
+			t.Errorf("the log has %s", log.String())
+		}
+	})
 }
 
 func BenchmarkPage(b *testing.B) {

@@ -1,6 +1,8 @@
 package stats
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -41,6 +43,8 @@ func badRequest(w http.ResponseWriter, err error) {
 }
 
 func (a *api) unavailable(w http.ResponseWriter, err error) {
-	a.log.Error("numbers can't be read", "err", err)
+	if !errors.Is(err, context.Canceled) { // the client has gone
+		a.log.Error("numbers can't be read", "err", err)
+	}
 	fail(w, http.StatusServiceUnavailable, "Unavailable", "the numbers can't be read at the moment")
 }

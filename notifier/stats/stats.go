@@ -40,6 +40,7 @@ type api struct {
 	log     *slog.Logger
 	bad     bad
 	listing listing
+	reading chan struct{} // has room for readers
 }
 
 // New gives the handler of everything under Prefix.
@@ -56,7 +57,7 @@ func New(cfg Config) http.Handler {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &api{Config: cfg, log: cfg.Logger.With("component", "stats")}
+	a := &api{Config: cfg, log: cfg.Logger.With("component", "stats"), reading: make(chan struct{}, readers)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Prefix+"repositories", a.repositories)
 	mux.HandleFunc("GET "+Prefix+"repositories/{name...}", a.repository)
