@@ -129,7 +129,8 @@ func (c *client) put(repository, reference string, m image) (int, error) {
 
 // get asks for a manifest and reports whether all of it arrived.
 func (c *client) get(repository, reference string) (int, error) {
-	res, _, err := c.do("GET", "/v2/"+repository+"/manifests/"+reference, "", nil, "Accept", acceptAll)
+	// Under another name than pushes, which it is not to read back.
+	res, _, err := c.do("GET", "/v2/"+repository+"/manifests/"+reference, "", nil, "Accept", acceptAll, "User-Agent", "puller")
 	if err != nil {
 		return 0, err
 	}
