@@ -37,6 +37,8 @@ type account struct {
 	dir  string
 	addr string // localhost:port
 
+	folder string // a name that differs for each copy of the repository's folder
+
 	repo   *repo.Repo
 	server *hold.Server
 	http   *http.Server
@@ -53,7 +55,7 @@ func newAccount(t *testing.T) *account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port}
+	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port, folder: "the first"}
 	if _, err := hold.Init(hold.InitConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -80,8 +82,11 @@ func (a *account) serve(l net.Listener) {
 		a.Fatal(err)
 	}
 	metrics := hold.NewMetrics()
-	server, err := hold.New(hold.Config{Identity: id, Repo: r, PasswordFile: a.path("password"), Metrics: metrics})
+	server, err := hold.New(hold.Config{Identity: id, Repo: r, PasswordFile: a.path("password"), Folder: a.folder, Metrics: metrics})
 	if err != nil {
+		a.Fatal(err)
+	}
+	if err := server.Settle(context.Background()); err != nil {
 		a.Fatal(err)
 	}
 	a.events = prometheus.NewRegistry()
@@ -141,6 +146,7 @@ func (a *account) restore() {
 	if err := os.Rename(a.path("backup"), a.path("hold")); err != nil {
 		a.Fatal(err)
 	}
+	a.folder = "the restored"
 }
 
 func (a *account) apply(writes ...repo.Write) {
