@@ -82,7 +82,10 @@ type image struct {
 	digest    string
 }
 
-const ociManifest = "application/vnd.oci.image.manifest.v1+json"
+const (
+	ociManifest = "application/vnd.oci.image.manifest.v1+json"
+	ociIndex    = "application/vnd.oci.image.index.v1+json"
+)
 
 func newImage(layers int) image {
 	m := image{mediaType: ociManifest}

@@ -69,6 +69,21 @@ func (h *history) sumsHold(t *testing.T, others ...*history) {
 	}
 }
 
+// publishes waits until the registry sends to Redis what it counts: before that it
+// may have to watch for 45 seconds whether another does under its id.
+func (h *history) publishes(t *testing.T) {
+	t.Helper()
+	var health struct {
+		Redis struct{ Current time.Time } // when it last had all numbers
+	}
+	for end := time.Now().Add(70 * time.Second); health.Redis.Current.IsZero(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("Redis is not sent what is counted")
+		}
+		h.json(t, "/tidings/api/v1/health", &health, h.token()...)
+	}
+}
+
 // sums asks for those of a repository, which are not exact while Redis is behind.
 func (h *history) sums(t *testing.T, name string) (pulls, pushes int64, exact bool) {
 	t.Helper()
