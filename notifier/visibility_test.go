@@ -114,17 +114,22 @@ func TestPrivateOnItsWay(t *testing.T) {
 			}
 			p := image("a", 2).as("oss/app", "v1")
 			r.hasty(tells(p, owner))
-			if collect == 0 {
+			onItsWay := func(what string, want bool) {
+				if collect > 0 {
+					return
+				}
 				for _, key := range []string{"b/announce", "b/records"} {
-					r.until("it is on its way", func() bool {
+					r.until(what, func() bool {
 						ok, err := (&outbox{r.Notifier, []byte(key)}).load(&json.RawMessage{})
-						return ok && err == nil
+						return ok == want && err == nil
 					})
 				}
 			}
+			onItsWay("it is on its way", true)
 			r.hasty(tells(p, owner).as(lexicon.VisibilityPrivate))
 			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counter.Push] == 1 })
 			rev := r.repo.Head().Rev
+			onItsWay("it is withdrawn", false)
 			r.account.down.Store(false)
 			r.drain()
 			if posts, records := r.posts(), r.records(); len(posts) != 0 || len(records) != 0 {
