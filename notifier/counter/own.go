@@ -419,7 +419,7 @@ func (c *Counter) adopt(ids map[string]string) {
 	found := ""
 	for id, raw := range ids {
 		rec := parseRecord(raw)
-		if rec.Journal != "" && rec.Journal == c.journal() && id != c.own.id() && (last == nil || rec.Seen > last.Seen) {
+		if rec != nil && rec.Journal != "" && rec.Journal == c.journal() && id != c.own.id() && (last == nil || rec.Seen > last.Seen) {
 			found, last = id, rec
 		}
 	}
