@@ -57,8 +57,16 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Kno
 	return list, nil
 }
 
+// recordOf is a record that nobody owns for one that is empty.
+func recordOf(raw string) *record {
+	if rec := parseRecord(raw); rec != nil {
+		return rec
+	}
+	return &record{}
+}
+
 func known(id, raw string) Known {
-	rec := parseRecord(raw)
+	rec := recordOf(raw)
 	return Known{
 		ID: id, Host: rec.Host, Seen: time.Unix(rec.Seen, 0).UTC(), Kept: rec.Kept, Removed: rec.Removed,
 		raw: raw, stopped: rec.Owner == "" || rec.Instance == "",
@@ -101,7 +109,7 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 	if err := k.count(ctx, client, keys); err != nil {
 		return k, fmt.Errorf("read the numbers of %s: %w", id, err)
 	}
-	end := *parseRecord(raw)
+	end := *recordOf(raw)
 	end.Owner, end.Instance, end.Call, end.Part = "", "", random(), false
 	end.Kept, end.Removed = keep, !keep
 	reply, err := publishScript.Run(ctx, client, []string{keys.ids()}, id, raw, end.encode()).Slice()
