@@ -15,14 +15,16 @@ type shelf struct {
 	manifests map[string]map[string]Push   // by repository and digest
 	tags      map[string]map[string]string // by repository and tag
 	down      bool
-	damaged   string            // digest of a manifest that can't be read
-	blobs     map[string][]byte // by digest; of others the shelf has what manifests declare
-	lost      string            // digest of a blob that is not there
-	asked     atomic.Int64      // questions about manifests and blobs
+	damaged   string                      // digest of a manifest that can't be read
+	blobs     map[string][]byte           // by digest
+	sizes     map[string]map[string]int64 // by repository and digest, of the blobs that manifests declare
+	lost      string                      // digest of a blob that is not there
+	asked     atomic.Int64                // questions about manifests and blobs
+	lookups   atomic.Int64                // calls of Has
 }
 
 func newShelf() *shelf {
-	return &shelf{manifests: map[string]map[string]Push{}, tags: map[string]map[string]string{}}
+	return &shelf{manifests: map[string]map[string]Push{}, tags: map[string]map[string]string{}, sizes: map[string]map[string]int64{}}
 }
 
 func (s *shelf) put(p Push) {
@@ -33,8 +35,12 @@ func (s *shelf) put(p Push) {
 	defer s.mu.Unlock()
 	if s.manifests[p.Repository] == nil {
 		s.manifests[p.Repository], s.tags[p.Repository] = map[string]Push{}, map[string]string{}
+		s.sizes[p.Repository] = map[string]int64{}
 	}
 	s.manifests[p.Repository][p.Digest] = p
+	if info, err := readManifest(p.MediaType, p.Payload); err == nil {
+		maps.Copy(s.sizes[p.Repository], blobsOf(&info))
+	}
 	if p.Tag != "" {
 		s.tags[p.Repository][p.Tag] = p.Digest
 	}
@@ -95,11 +101,8 @@ func (s *shelf) BlobSize(_ context.Context, repository, digest string) (int64, e
 	if content, ok := s.blobs[digest]; ok {
 		return int64(len(content)), nil
 	}
-	for _, p := range s.manifests[repository] {
-		info, err := readManifest(p.MediaType, p.Payload)
-		if size, ok := blobsOf(&info)[digest]; ok && err == nil {
-			return size, nil
-		}
+	if size, ok := s.sizes[repository][digest]; ok {
+		return size, nil
 	}
 	return 0, ErrNotStored
 }
@@ -119,6 +122,7 @@ func (s *shelf) Blob(_ context.Context, repository, digest string, most int64) (
 }
 
 func (s *shelf) Has(ctx context.Context, repository, digest string) (bool, error) {
+	s.lookups.Add(1)
 	_, _, err := s.Manifest(ctx, repository, digest)
 	if errors.Is(err, ErrNotStored) {
 		return false, nil
