@@ -56,25 +56,42 @@ type busySource struct {
 }
 
 func (b *busySource) Repository(ctx context.Context, name string) (counter.Totals, map[string]map[counter.Class]int64, bool, error) {
+	b.work()
+	return b.numbersFake.Repository(ctx, name)
+}
+
+func (b *busySource) Pushes(context.Context, int, bool) ([]Push, error) {
+	b.work()
+	return nil, nil
+}
+
+func (b *busySource) work() {
 	defer b.now.Add(-1)
 	if n := b.now.Add(1); n > b.most.Load() {
 		b.most.Store(n)
 	}
 	time.Sleep(time.Second)
-	return b.numbersFake.Repository(ctx, name)
 }
 
-// Few read numbers at a time, however many ask. Who leaves does not wait, and no
+// Only a few requests read at a time. A client that leaves stops waiting, and no
 // error is logged for it.
 func TestFewReadAtATime(t *testing.T) {
-	t.Parallel()
+	for _, path := range []string{"repositories/oss/app", "pushes?limit=1000"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			fewReadAtATime(t, path)
+		})
+	}
+}
+
+func fewReadAtATime(t *testing.T, path string) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &busySource{numbersFake: numbersFake{list: []counter.Totals{{Name: "oss/app"}}}}
 		var log bytes.Buffer
-		h := New(Config{Source: source, Visible: func(string) bool { return true }, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		h := New(Config{Source: source, Visible: func(string) bool { return true }, Pushes: source.Pushes, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		ask := func(ctx context.Context, want int) {
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", Prefix+"repositories/oss/app", nil))
+			h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", Prefix+path, nil))
 			if w.Code != want {
 				t.Errorf("got %d, want %d", w.Code, want)
 			}

@@ -14,6 +14,12 @@ func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 		badRequest(w, err)
 		return
 	}
+	release, err := a.acquire(q.Context())
+	if err != nil {
+		a.unavailable(w, err)
+		return
+	}
+	defer release()
 	list, err := a.Pushes(q.Context(), limit, caller.all)
 	if err != nil {
 		a.unavailable(w, err)

@@ -14,18 +14,28 @@ const (
 	sourceTime = 3 * time.Second // for the source; what is left is the fallback's
 	badFor     = 2 * time.Second // after a failure the source is left alone
 	listingAge = 2 * time.Second // a hundred readers cost as much as one
-	readers    = 2               // at a time: the tags of one repository take milliseconds and megabytes
+	readers    = 2               // at a time: the tags of one repository, or a thousand pushes, take milliseconds and megabytes
 )
+
+// acquire waits until fewer than readers requests read. The caller must call
+// release when it has read.
+func (a *api) acquire(ctx context.Context) (release func(), err error) {
+	select {
+	case a.reading <- struct{}{}:
+		return func() { <-a.reading }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
 // read asks the source, and the fallback if that fails or has just failed. It waits
 // while others read.
 func read[T any](ctx context.Context, a *api, ask func(context.Context, counter.Source) (T, error)) (val T, degraded bool, err error) {
-	select {
-	case a.reading <- struct{}{}:
-		defer func() { <-a.reading }()
-	case <-ctx.Done():
-		return val, false, ctx.Err()
+	release, err := a.acquire(ctx)
+	if err != nil {
+		return val, false, err
 	}
+	defer release()
 	if a.Fallback == nil {
 		val, err = ask(ctx, a.Source)
 		return val, false, err
