@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 

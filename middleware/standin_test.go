@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )

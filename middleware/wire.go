@@ -17,10 +17,10 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/atproto/store"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/private"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"

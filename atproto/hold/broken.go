@@ -10,7 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // BrokenError says that a hold is the one that was asked for, but its disk, or

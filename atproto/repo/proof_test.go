@@ -11,7 +11,7 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // checkProof has indigo find in the proof what is at a path.

@@ -15,7 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 func mustRepair(t testing.TB, cfg RepairConfig) Repaired {

@@ -14,7 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // prefixSpool is where the blocks of a CAR lie until its tree has been walked,

@@ -10,7 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // records compares the tree with the records, and each record with its CID and

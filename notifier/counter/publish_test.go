@@ -15,7 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/state"
 )

@@ -21,7 +21,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/tidings-dev/tidings/atproto/store"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // An Entry says where the records of one manifest of one owner are.
