@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -120,16 +121,16 @@ func (s *standIn) mounts(o *opener) []mount {
 // account shows the hold's identity, which is read from its key, and nothing
 // else of it.
 func (s *standIn) account(o *opener) http.Handler {
-	key, err := hold.LoadKey(o.options.KeyFile())
+	key, err := identity.LoadKey(o.options.KeyFile())
 	if err != nil {
 		return http.HandlerFunc(s.unavailable)
 	}
-	identity, err := hold.IdentityOf(o.options.Hold.Hostname, key)
+	id, err := identity.New(o.options.Hold.Hostname, key)
 	if err != nil {
 		return http.HandlerFunc(s.unavailable)
 	}
-	identity.MovedTo = movedTo(o.options.Hold)
-	account, err := hold.NewBroken(&hold.BrokenError{Identity: identity, Err: errors.New(s.problem)}, o.log)
+	id.MovedTo = movedTo(o.options.Hold)
+	account, err := hold.NewBroken(&hold.BrokenError{Identity: id, Err: errors.New(s.problem)}, o.log)
 	if err != nil {
 		return http.HandlerFunc(s.unavailable)
 	}

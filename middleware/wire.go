@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
@@ -58,7 +59,7 @@ type runtime struct {
 	counter  *counter.Counter
 	rule     *counter.Rule
 	repo     *repo.Repo
-	identity hold.Identity     // of the repo
+	identity identity.Identity // of the repo
 	server   http.Handler      // of the hold; nil: there is none, or it is broken
 	broken   *hold.BrokenError // why there is no repo
 	late     *lateHold         // opens the repo later; nil: nobody does
@@ -364,11 +365,11 @@ func (r *runtime) openHold() error {
 	return nil
 }
 
-func movedTo(o *config.Hold) *hold.MovedTo {
+func movedTo(o *config.Hold) *identity.MovedTo {
 	if o.MovedTo == nil {
 		return nil
 	}
-	return &hold.MovedTo{Service: o.MovedTo.Service, Key: o.MovedTo.PublicKey()}
+	return &identity.MovedTo{Service: o.MovedTo.Service, Key: o.MovedTo.PublicKey()}
 }
 
 var holdPaths = []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"}

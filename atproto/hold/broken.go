@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/store"
@@ -16,7 +18,7 @@ import (
 // BrokenError says that a hold is the one that was asked for, but its disk, or
 // what the disk did to the repository, keeps it from being opened.
 type BrokenError struct {
-	Identity
+	identity.Identity
 	Err error
 }
 
@@ -25,7 +27,7 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 
 // broken makes a *BrokenError of what an operator's configuration is not to
 // blame for.
-func broken(err error, id Identity) error {
+func broken(err error, id identity.Identity) error {
 	for _, mistake := range []error{repo.ErrNotExist, repo.ErrForeign, repo.ErrKey, store.ErrNewer} {
 		if errors.Is(err, mistake) {
 			return err
@@ -44,7 +46,7 @@ type Broken struct {
 
 // NewBroken makes a stand-in.
 func NewBroken(e *BrokenError, lg *slog.Logger) (*Broken, error) {
-	doc, err := newDIDDocument(e.Identity)
+	doc, err := e.Document()
 	if err != nil {
 		return nil, fmt.Errorf("hold: read public key: %w", err)
 	}

@@ -47,7 +47,7 @@ func (s *Server) createSession(c *call) (any, error) {
 			return nil, err
 		}
 	}
-	if !right || !s.id.is(c.text("identifier")) {
+	if !right || !s.id.Matches(c.text("identifier")) {
 		return nil, errBadLogin
 	}
 	s.right.remember(stored, c.text("password"))
@@ -63,7 +63,7 @@ func (s *Server) createSession(c *call) (any, error) {
 func (s *Server) checkPassword(c *call, stored passwordHash) (right bool, err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), hashWait)
 	defer cancel()
-	key := loginKey{clientaddr.Of(c.Request), s.id.is(c.text("identifier"))}
+	key := loginKey{clientaddr.Of(c.Request), s.id.Matches(c.text("identifier"))}
 	if wait, ok := s.logins.take(key, s.now()); !ok {
 		if !key.ours {
 			return false, s.tooMany(c, wait)

@@ -3,11 +3,13 @@ package hold
 import (
 	"fmt"
 	"net/http"
+
+	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
 // describeRepo is com.atproto.repo.describeRepo.
 func (s *Server) describeRepo(c *call) (any, error) {
-	if !s.id.is(c.param("repo")) {
+	if !s.id.Matches(c.param("repo")) {
 		return nil, &Error{http.StatusBadRequest, "RepoNotFound", fmt.Sprintf("Could not find repo for DID: %.300s", c.param("repo"))}
 	}
 	if s.here() != nil {
@@ -21,10 +23,10 @@ func (s *Server) describeRepo(c *call) (any, error) {
 		collections = []string{}
 	}
 	return struct {
-		Handle          string      `json:"handle"`
-		DID             string      `json:"did"`
-		DIDDoc          didDocument `json:"didDoc"`
-		Collections     []string    `json:"collections"`
-		HandleIsCorrect bool        `json:"handleIsCorrect"`
-	}{s.id.Handle, s.id.DID, s.doc, collections, s.id.Handle != HandleInvalid}, nil
+		Handle          string            `json:"handle"`
+		DID             string            `json:"did"`
+		DIDDoc          identity.Document `json:"didDoc"`
+		Collections     []string          `json:"collections"`
+		HandleIsCorrect bool              `json:"handleIsCorrect"`
+	}{s.id.Handle, s.id.DID, s.doc, collections, s.id.Handle != identity.HandleInvalid}, nil
 }

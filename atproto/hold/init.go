@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -19,10 +21,10 @@ type RepoConfig struct {
 	Dir      string
 	KeyFile  string
 	Hostname string
-	MovedTo  *MovedTo         // where the account is now; nil: here
-	Reserve  uint64           // bytes of free disk below which writes are refused; 0: repo's default
-	Now      func() time.Time // nil: time.Now
-	Logger   *slog.Logger     // nil: silent
+	MovedTo  *identity.MovedTo // where the account is now; nil: here
+	Reserve  uint64            // bytes of free disk below which writes are refused; 0: repo's default
+	Now      func() time.Time  // nil: time.Now
+	Logger   *slog.Logger      // nil: silent
 }
 
 // InitConfig is a RepoConfig and what a new account says of itself.
@@ -53,14 +55,14 @@ func (cfg InitConfig) repo() RepoConfig {
 // repository whose key is missing is an error, and so is one of another
 // hostname unless cfg.New.
 func Init(cfg InitConfig) (did string, err error) {
-	if did, err = DIDWeb(cfg.Hostname); err != nil {
+	if did, err = identity.DIDWeb(cfg.Hostname); err != nil {
 		return "", fmt.Errorf("init hold: %w", err)
 	}
 	key, err := initKey(cfg.repo())
 	if err != nil {
 		return "", fmt.Errorf("init hold: %w", err)
 	}
-	id, err := IdentityOf(cfg.Hostname, key)
+	id, err := identity.New(cfg.Hostname, key)
 	if err != nil {
 		return "", fmt.Errorf("init hold: %w", err)
 	}
@@ -72,21 +74,21 @@ func Init(cfg InitConfig) (did string, err error) {
 
 // initKey loads the key or, for a hold that has no repository yet, makes it.
 func initKey(cfg RepoConfig) (atcrypto.PrivateKeyExportable, error) {
-	key, err := LoadKey(cfg.KeyFile)
+	key, err := identity.LoadKey(cfg.KeyFile)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
 	if repo.Exists(cfg.Dir) {
 		return nil, missingKey(cfg)
 	}
-	return CreateKey(cfg.KeyFile)
+	return identity.CreateKey(cfg.KeyFile)
 }
 
 func missingKey(cfg RepoConfig) error {
 	return fmt.Errorf("the repository in %s is there, but its signing key %s is missing: put the key back from a backup, no other can sign for it", cfg.Dir, cfg.KeyFile)
 }
 
-func initRepo(cfg InitConfig, id Identity) error {
+func initRepo(cfg InitConfig, id identity.Identity) error {
 	if repo.Exists(cfg.Dir) {
 		r, err := openRepo(cfg.repo(), id)
 		if err == nil {
@@ -124,43 +126,43 @@ func setAside(cfg InitConfig) error {
 
 // OpenRepo loads the key and opens the repository that Init made. A
 // *BrokenError is a disk's fault; any other error an operator's.
-func OpenRepo(cfg RepoConfig) (*repo.Repo, Identity, error) {
-	if _, err := DIDWeb(cfg.Hostname); err != nil {
-		return nil, Identity{}, err
+func OpenRepo(cfg RepoConfig) (*repo.Repo, identity.Identity, error) {
+	if _, err := identity.DIDWeb(cfg.Hostname); err != nil {
+		return nil, identity.Identity{}, err
 	}
-	key, err := LoadKey(cfg.KeyFile)
+	key, err := identity.LoadKey(cfg.KeyFile)
 	if errors.Is(err, fs.ErrNotExist) && repo.Exists(cfg.Dir) {
-		return nil, Identity{}, fmt.Errorf("open hold: %w", missingKey(cfg))
+		return nil, identity.Identity{}, fmt.Errorf("open hold: %w", missingKey(cfg))
 	}
 	if err != nil {
-		return nil, Identity{}, fmt.Errorf("open hold: %w", err)
+		return nil, identity.Identity{}, fmt.Errorf("open hold: %w", err)
 	}
-	id, err := IdentityOf(cfg.Hostname, key)
+	id, err := identity.New(cfg.Hostname, key)
 	if err != nil {
-		return nil, Identity{}, err
+		return nil, identity.Identity{}, err
 	}
 	id.MovedTo = cfg.MovedTo
 	r, err := openRepo(cfg, id)
 	if err != nil {
-		return nil, Identity{}, fmt.Errorf("open hold: %w", broken(err, id))
+		return nil, identity.Identity{}, fmt.Errorf("open hold: %w", broken(err, id))
 	}
 	return r, id, nil
 }
 
-func openRepo(cfg RepoConfig, id Identity) (*repo.Repo, error) {
+func openRepo(cfg RepoConfig, id identity.Identity) (*repo.Repo, error) {
 	r, err := repo.Open(repoConfig(cfg, id))
 	switch {
 	case errors.Is(err, repo.ErrNotExist):
 		return nil, fmt.Errorf("%w; `tidings hold init` makes one", err)
 	case errors.Is(err, repo.ErrForeign):
 		return nil, fmt.Errorf("%w; a hostname cannot change: give back the old one, or begin anew with `tidings hold init --new`, which keeps the old repository beside the new", err)
-	case errors.Is(err, repo.ErrKey) && rotating(cfg, id):
+	case errors.Is(err, repo.ErrKey) && rotationInterrupted(cfg, id):
 		return nil, fmt.Errorf("%w; a change of the key was cut short: finish it with `tidings hold key rotate`", err)
 	}
 	return r, err
 }
 
-func repoConfig(cfg RepoConfig, id Identity) repo.Config {
+func repoConfig(cfg RepoConfig, id identity.Identity) repo.Config {
 	return repo.Config{
 		Dir: cfg.Dir, DID: id.DID, Key: id.Key, Handle: id.Handle,
 		Now: cfg.Now, Reserve: cfg.Reserve, Logger: cfg.Logger,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -98,12 +100,12 @@ func TestInitChangesTheProfileOnly(t *testing.T) {
 func TestInitUsesTheKeyThatIsThere(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
-	key, err := CreateKey(cfg.KeyFile)
+	key, err := identity.CreateKey(cfg.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustInit(t, cfg)
-	if loaded, err := LoadKey(cfg.KeyFile); err != nil || !loaded.Equal(key) {
+	if loaded, err := identity.LoadKey(cfg.KeyFile); err != nil || !loaded.Equal(key) {
 		t.Errorf("another key, %v", err)
 	}
 	look(t, cfg)
@@ -137,7 +139,7 @@ func TestAnotherKeyIsRefused(t *testing.T) {
 	if err := os.Remove(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CreateKey(cfg.KeyFile); err != nil {
+	if _, err := identity.CreateKey(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "not signed by this key") {
@@ -175,7 +177,7 @@ func TestOpenRepoBeforeInit(t *testing.T) {
 	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "tidings hold init") {
 		t.Errorf("without a key: got %v", err)
 	}
-	if _, err := CreateKey(cfg.KeyFile); err != nil {
+	if _, err := identity.CreateKey(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "tidings hold init") {

@@ -1,24 +1,15 @@
 package hold
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/bluesky-social/indigo/atproto/identity"
-	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"golang.org/x/sync/singleflight"
-
-	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 const (
@@ -31,8 +22,7 @@ const (
 type issuer struct {
 	did      string
 	registry bool // may speak of any owner's images
-	document *url.URL
-	client   *http.Client
+	source   *identity.Source
 
 	looks singleflight.Group // one look at a time, for all who need it
 
@@ -50,33 +40,13 @@ func newIssuers(cfg Config) (map[string]*issuer, error) {
 		if all[did] != nil {
 			continue
 		}
-		document, err := documentOf(did, cmp.Or(cfg.PLC, identity.DefaultPLCURL))
+		source, err := identity.NewSource(did, cfg.PLC)
 		if err != nil {
 			return nil, fmt.Errorf("%q may not call: %w", did, err)
 		}
-		all[did] = &issuer{did: did, registry: i < len(cfg.Registries), document: document, client: guard.Client(document)}
+		all[did] = &issuer{did: did, registry: i < len(cfg.Registries), source: source}
 	}
 	return all, nil
-}
-
-// documentOf is where a DID's document is: of a did:web by its name, as our own
-// is, also on localhost, which only reaches this machine.
-func documentOf(did, plc string) (*url.URL, error) {
-	d, err := syntax.ParseDID(did)
-	if err != nil {
-		return nil, errors.New("it is not a DID")
-	}
-	switch d.Method() {
-	case "plc":
-		return url.Parse(plc + "/" + did)
-	case "web":
-		host := strings.ReplaceAll(d.Identifier(), "%3A", ":")
-		if err := checkHostname(host); err != nil {
-			return nil, err
-		}
-		return url.Parse(Identity{Hostname: host}.endpoint() + "/.well-known/did.json")
-	}
-	return nil, errors.New("its document can't be found: the network knows did:web and did:plc")
 }
 
 // verify says whether the issuer signed the token. A signature that does not
@@ -110,10 +80,8 @@ func (i *issuer) signingKey(ctx context.Context, now time.Time, age time.Duratio
 		if key, err := i.known(now, age); key != nil || err != nil { // another look has just ended
 			return key, err
 		}
-		// One caller that leaves must not make it fail for those who wait.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), identityTimeout)
-		defer cancel()
-		key, err := i.look(ctx)
+		// A client that disconnects must not make the fetch fail for the others.
+		key, err := i.fetch(context.WithoutCancel(ctx))
 		i.note(key, err, now)
 		return key, err
 	})
@@ -150,41 +118,19 @@ func (i *issuer) note(key atcrypto.PublicKey, err error, now time.Time) {
 	i.key, i.seen, i.err = key, now, nil
 }
 
-// look fetches the document. That it can't be had now is our trouble, that it
-// has no key is the issuer's.
-func (i *issuer) look(ctx context.Context) (atcrypto.PublicKey, error) {
-	doc, err := i.fetch(ctx)
+// fetch reads the document. If it can't be fetched the error is temporary; if it
+// has no key, the token is invalid.
+func (i *issuer) fetch(ctx context.Context) (atcrypto.PublicKey, error) {
+	doc, err := i.source.Fetch(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "the DID document of " + i.did + " can't be had now; call again"}, err)
+		return nil, fmt.Errorf("%w: %w", &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "the DID document of " + i.did + " can't be fetched now; try again"}, err)
 	}
-	if doc.DID.String() != i.did {
+	if doc.ID != i.did {
 		return nil, badToken("BadJwtIss", "the DID document of %s is another's", i.did)
 	}
-	id := identity.ParseIdentity(doc)
-	key, err := id.PublicKey()
+	key, err := doc.PublicKey()
 	if err != nil {
-		return nil, badToken("BadJwtIss", "the DID document of %s has no key #atproto that this hold can read", i.did)
+		return nil, badToken("BadJwtIss", "the DID document of %s has no #atproto key that this hold can read", i.did)
 	}
 	return key, nil
-}
-
-func (i *issuer) fetch(ctx context.Context) (*identity.DIDDocument, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.document.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("User-Agent", "tidings")
-	resp, err := i.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", i.document, resp.Status)
-	}
-	var doc identity.DIDDocument
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc); err != nil {
-		return nil, fmt.Errorf("%s is not a DID document: %w", i.document, err)
-	}
-	return &doc, nil
 }

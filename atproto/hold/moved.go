@@ -12,19 +12,6 @@ const (
 	settleRetryTo = 10 * time.Minute
 )
 
-// MovedTo is where an account is that was here before.
-type MovedTo struct {
-	Service string // the new host's address, https://host
-	Key     string // the public one that signs there, in multibase; empty: ours
-}
-
-func (m *MovedTo) String() string {
-	if m.Key == "" {
-		return m.Service
-	}
-	return m.Service + " with the key " + m.Key
-}
-
 // Settle makes the repository know where the account is by the configuration.
 // What is new of that the log tells, once: at the first start after a move that
 // the account is not active here, at the first after a move back that it is,
@@ -87,7 +74,7 @@ func (s *Server) here() error {
 }
 
 // has says whether name, a DID or a handle, means an account that is here.
-func (s *Server) has(name string) bool { return s.id.is(name) && s.here() == nil }
+func (s *Server) has(name string) bool { return s.id.Matches(name) && s.here() == nil }
 
 // status is what the account's is called while it is elsewhere.
 func (s *Server) status() string {

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -22,13 +24,13 @@ const newHost = "https://pds.example.com"
 
 // movable is a hold with some records and a session, and what serves it again
 // with the account at another place: nil for here.
-func movable(t testing.TB, relays ...string) (h *testHold, serve func(*MovedTo)) {
+func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.MovedTo)) {
 	t.Helper()
 	var cfg *Config
 	h = newHold(t, func(c *Config) { cfg, c.Relays = c, relays })
 	h.access = h.token()
 	h.fill(3, 3)
-	return h, func(to *MovedTo) {
+	return h, func(to *identity.MovedTo) {
 		t.Helper()
 		again := *cfg
 		again.MovedTo = to
@@ -76,7 +78,7 @@ func TestMovedAway(t *testing.T) {
 	}
 	whole := h.raw("com.atproto.sync.getRepo?did=%")
 
-	serve(&MovedTo{Service: newHost, Key: otherKey})
+	serve(&identity.MovedTo{Service: newHost, Key: otherKey})
 	wants := []string{"#identity", "#account deactivated"}
 	if got := h.said(before.Seq); !slices.Equal(got, wants) {
 		t.Errorf("events %q, want %q", got, wants)
@@ -174,14 +176,14 @@ func TestMovedAwayAndBack(t *testing.T) {
 	}
 	serve(nil)
 	says("here")
-	serve(&MovedTo{Service: newHost})
+	serve(&identity.MovedTo{Service: newHost})
 	says("the first start", "#identity", "#account deactivated")
-	if got := h.server.doc.signingKey(); got != h.publicKey().Multibase() {
+	if got := h.server.doc.SigningKey(); got != h.publicKey().Multibase() {
 		t.Errorf("a key that moved along is %s in did.json", got)
 	}
-	serve(&MovedTo{Service: newHost})
+	serve(&identity.MovedTo{Service: newHost})
 	says("the second start")
-	serve(&MovedTo{Service: newHost, Key: otherKey})
+	serve(&identity.MovedTo{Service: newHost, Key: otherKey})
 	says("another key", "#identity", "#account deactivated")
 	log := eventLog{h.repo}
 	if err := log.introduce(t.Context()); err != nil {
@@ -202,7 +204,7 @@ func TestMovedAwayAndBack(t *testing.T) {
 	if got := h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["active"] != true || got["rev"] != h.repo.Head().Rev {
 		t.Errorf("getRepoStatus: %v", got)
 	}
-	if host := h.server.doc.host(); host != "https://"+testHost {
+	if host := h.server.doc.Host(); host != "https://"+testHost {
 		t.Errorf("did.json shows it at %s", host)
 	}
 	if err := log.introduce(t.Context()); err != nil {
@@ -215,9 +217,9 @@ func TestMovedAwayAndBack(t *testing.T) {
 func TestCheckIdentityOfMoved(t *testing.T) {
 	t.Parallel()
 	h, serve := movable(t)
-	ours := h.server.doc.signingKey()
+	ours := h.server.doc.SigningKey()
 	old := h.document(ours, ours)
-	serve(&MovedTo{Service: newHost, Key: otherKey})
+	serve(&identity.MovedTo{Service: newHost, Key: otherKey})
 	for _, tc := range []struct {
 		name   string
 		answer answered
@@ -225,7 +227,7 @@ func TestCheckIdentityOfMoved(t *testing.T) {
 	}{
 		{"as it has moved", h.document(newHost, newHost), ""},
 		{"by short names", h.document("#atproto_pds", h.did+"#atproto_pds"), ""},
-		{"from before", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", and it has moved to "` + newHost + `"`},
+		{"from before", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", but it has moved to "` + newHost + `"`},
 		{"at a third place", h.document(newHost, "https://third.example.com"), "third.example.com"},
 		{"with another key", h.document(otherKey, ours), "with the key"},
 		{"without a host", h.document("#atproto_pds", "#other"), `shows the account at ""`},
@@ -244,7 +246,7 @@ func TestCheckIdentityOfMoved(t *testing.T) {
 		h.publish(old, old, h.document(newHost, newHost))
 		h.server.watchIdentity(t.Context())
 	})
-	if n := strings.Count(h.logged(), "the network is not shown where the account has moved"); n != 1 {
+	if n := strings.Count(h.logged(), "does not show that the account has moved"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, h.logged())
 	}
 }
@@ -254,7 +256,7 @@ func TestBrokenAndMoved(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	id := h.server.id
-	id.MovedTo = &MovedTo{Service: newHost, Key: otherKey}
+	id.MovedTo = &identity.MovedTo{Service: newHost, Key: otherKey}
 	b, err := NewBroken(&BrokenError{id, errors.New("bad disk")}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +273,7 @@ func TestBrokenAndMoved(t *testing.T) {
 func TestSettledLater(t *testing.T) {
 	t.Parallel()
 	h, serve := movable(t)
-	serve(&MovedTo{Service: newHost})
+	serve(&identity.MovedTo{Service: newHost})
 	h.server.id.MovedTo = nil
 	h.repo.Suspend(errors.New("another key"))
 	synctest.Test(t, func(t *testing.T) {
@@ -309,9 +311,9 @@ func TestAsksOfMovedOnce(t *testing.T) {
 	if !h.server.asks() {
 		t.Error("an account that is here asks nobody")
 	}
-	serve(&MovedTo{Service: newHost})
+	serve(&identity.MovedTo{Service: newHost})
 	first := h.server
-	serve(&MovedTo{Service: newHost})
+	serve(&identity.MovedTo{Service: newHost})
 	if !first.asks() || h.server.asks() {
 		t.Errorf("asks at the first start: %v, at the second: %v", first.asks(), h.server.asks())
 	}

@@ -33,7 +33,7 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	events := firehose.Config{
 		Log: log, Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
 	}
-	if len(cfg.Relays) > 0 && !isLocalhost(cfg.Hostname) {
+	if len(cfg.Relays) > 0 && !cfg.Local() {
 		s.crawler, err = crawl.New(crawl.Config{
 			Hostname: cfg.Hostname, Relays: cfg.Relays, Once: cfg.MovedTo != nil, Log: log, Introduce: log.introduce,
 			Metrics: cfg.Metrics.crawl, Logger: cfg.Logger,

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
@@ -20,7 +22,7 @@ import (
 
 // Config is what a Server serves. Identity and Repo are required.
 type Config struct {
-	Identity
+	identity.Identity
 	Repo *repo.Repo
 
 	Login        bool   // the account's owner may log in and write
@@ -49,7 +51,7 @@ type Config struct {
 // Server answers /xrpc/*, /.well-known/did.json and /.well-known/atproto-did.
 // How long an answer may take to be written is up to whoever serves it.
 type Server struct {
-	id           Identity
+	id           identity.Identity
 	repo         *repo.Repo
 	login        bool
 	passwordFile string
@@ -57,7 +59,7 @@ type Server struct {
 	now          func() time.Time
 	lg           *slog.Logger
 
-	doc     didDocument
+	doc     identity.Document
 	methods map[string]method
 	tids    *syntax.TIDClock // for records whose key the caller leaves to us
 	logins  loginLimit
@@ -70,7 +72,7 @@ type Server struct {
 
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: nobody is asked
-	own      *ownIdentity   // nil: there is nobody to ask
+	own      *ownDocument   // nil: on localhost
 	told     bool           // Settle had something to tell
 	folder   string
 
@@ -96,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Repo == nil || cfg.Key == nil || cfg.DID == "" {
 		return nil, errors.New("hold: identity and repository are required")
 	}
-	doc, err := newDIDDocument(cfg.Identity)
+	doc, err := cfg.Document()
 	if err != nil {
 		return nil, fmt.Errorf("hold: read public key: %w", err)
 	}
@@ -133,7 +135,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openNetwork(cfg); err != nil {
 		return nil, fmt.Errorf("hold: %w", err)
 	}
-	s.own = newOwnIdentity(cfg.Identity, doc)
+	if s.own, err = newOwnDocument(cfg.Identity, doc); err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
+	}
 	if cfg.MovedTo != nil {
 		s.lg.Warn("the account has moved: did.json shows where, and nothing is written here", "account", s.id.DID, "to", cfg.MovedTo)
 	}

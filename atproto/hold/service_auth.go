@@ -139,7 +139,7 @@ func (s *Server) checkClaims(t *serviceToken, method string, now time.Time) erro
 		return badToken("JwtExpired", "jwt expired")
 	case claims.Expires.After(now.Add(maxServiceLife + maxSkew)):
 		return badToken("BadJwtExpiration", "jwt expires more than %s from now", maxServiceLife)
-	case !s.isUs(claims.Audience[0]):
+	case !s.doc.HasAudience(claims.Audience[0]):
 		return badToken("BadJwtAudience", "jwt audience does not match service did: it must be %s", s.id.DID)
 	case claims.Method == "":
 		return badToken("BadJwtLexiconMethod", `missing jwt lexicon method ("lxm"). must match: %s`, method)
@@ -147,19 +147,6 @@ func (s *Server) checkClaims(t *serviceToken, method string, now time.Time) erro
 		return badToken("BadJwtLexiconMethod", `bad jwt lexicon method ("lxm"). must match: %s`, method)
 	}
 	return nil
-}
-
-// isUs says whether aud is our DID, with or without a service in our document.
-func (s *Server) isUs(aud string) bool {
-	if aud == s.id.DID {
-		return true
-	}
-	for _, service := range s.doc.Service {
-		if aud == s.id.DID+service.ID {
-			return true
-		}
-	}
-	return false
 }
 
 // id tells tokens apart. The reference server asks for no jti, so a token may

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
 func nobody(*call) error { return nil }
@@ -90,13 +92,13 @@ func (s *Server) tokenSecret() ([]byte, error) {
 // sessionAnswer is what the session methods tell of the account. The tokens
 // are left out by getSession.
 type sessionAnswer struct {
-	AccessJWT  string      `json:"accessJwt,omitempty"`
-	RefreshJWT string      `json:"refreshJwt,omitempty"`
-	Handle     string      `json:"handle"`
-	DID        string      `json:"did"`
-	DIDDoc     didDocument `json:"didDoc"`
-	Active     bool        `json:"active"`
-	Status     string      `json:"status,omitempty"` // if it is not
+	AccessJWT  string            `json:"accessJwt,omitempty"`
+	RefreshJWT string            `json:"refreshJwt,omitempty"`
+	Handle     string            `json:"handle"`
+	DID        string            `json:"did"`
+	DIDDoc     identity.Document `json:"didDoc"`
+	Active     bool              `json:"active"`
+	Status     string            `json:"status,omitempty"` // if it is not
 }
 
 func (s *Server) account() sessionAnswer {

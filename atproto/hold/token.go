@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -31,7 +33,7 @@ type claims struct {
 // tokenSecret signs session tokens. It is derived from the signing key, so
 // there is no second secret to keep, and from the password's salt, so a new
 // password ends all sessions.
-func tokenSecret(id Identity, password passwordHash) ([]byte, error) {
+func tokenSecret(id identity.Identity, password passwordHash) ([]byte, error) {
 	return hkdf.Key(sha256.New, id.Key.Bytes(), password.salt, "tidings hold session tokens of "+id.DID, 32)
 }
 

@@ -37,7 +37,7 @@ func (c *call) validation() validation {
 
 // ownRepo refuses a body whose repo is not this hold's, or has moved away.
 func (s *Server) ownRepo(c *call) error {
-	if !s.id.is(c.text("repo")) {
+	if !s.id.Matches(c.text("repo")) {
 		return &Error{http.StatusForbidden, "AccountNotFound", "Account not found"}
 	}
 	return s.here()

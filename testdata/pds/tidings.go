@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
 // Build builds the tidings program into dir, as the Makefile does.
@@ -49,7 +49,7 @@ func startTidings(ctx context.Context, program, dir, hostname string) (*Server, 
 		return nil, err
 	}
 	hostname = cmp.Or(hostname, "localhost:"+port)
-	did, err := hold.DIDWeb(hostname)
+	did, err := identity.DIDWeb(hostname)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ middleware:
 // tokenSecret is what the hold signs its session tokens with, made from its
 // files as it makes it.
 func tokenSecret(data, did string) ([]byte, error) {
-	key, err := hold.LoadKey(filepath.Join(data, "hold.key"))
+	key, err := identity.LoadKey(filepath.Join(data, "hold.key"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package hold
+package identity
 
 import (
 	"strings"
@@ -19,10 +19,10 @@ func TestDIDWeb(t *testing.T) {
 		}
 	}
 	for hostname, want := range map[string]string{
-		"":                             "not a domain",
+		"":                             "required",
 		"registry":                     "not a domain",
-		"https://registry.example.com": "leave out the scheme",
-		"did:web:registry.example.com": "it is a DID",
+		"https://registry.example.com": "remove the scheme",
+		"did:web:registry.example.com": "is a DID",
 		"registry.example.com/path":    "path",
 		"registry.example.com:5000":    "port",
 		"Registry.example.com":         "capital letters",
@@ -39,26 +39,26 @@ func TestDIDWeb(t *testing.T) {
 		"a b.example.com":              "not a domain",
 	} {
 		got, err := DIDWeb(hostname)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "write a domain like") {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "use a domain like") {
 			t.Errorf("%q: got %q, %v, want an error with %q", hostname, got, err, want)
 		}
 	}
 }
 
-func TestIdentityOfLocalhostHasNoHandle(t *testing.T) {
+func TestLocalhostHasNoHandle(t *testing.T) {
 	t.Parallel()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := IdentityOf("localhost:5000", key)
-	if err != nil || id.Handle != HandleInvalid || id.endpoint() != "http://localhost:5000" {
+	id, err := New("localhost:5000", key)
+	if err != nil || id.Handle != HandleInvalid || id.Endpoint() != "http://localhost:5000" {
 		t.Errorf("got %+v, %v", id, err)
 	}
-	if id.is(HandleInvalid) || id.is("localhost:5000") || !id.is("did:web:localhost%3A5000") {
-		t.Error("only its DID means a hold on localhost")
+	if id.Matches(HandleInvalid) || id.Matches("localhost:5000") || !id.Matches("did:web:localhost%3A5000") {
+		t.Error("a hold on localhost has other names than its DID")
 	}
-	doc, err := newDIDDocument(id)
+	doc, err := id.Document()
 	if err != nil || doc.AlsoKnownAs != nil {
 		t.Errorf("got %+v, %v, want no alsoKnownAs", doc, err)
 	}

@@ -1,4 +1,4 @@
-package hold
+package identity
 
 import (
 	"errors"
@@ -32,11 +32,11 @@ func TestKeyFile(t *testing.T) {
 		t.Errorf("got another key, %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".secret-*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("temporary files: %v", left)
 	}
 }
 
-func TestKeyFileIsRefused(t *testing.T) {
+func TestInvalidKeyFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	key, err := CreateKey(filepath.Join(dir, "good"))
@@ -49,9 +49,9 @@ func TestKeyFileIsRefused(t *testing.T) {
 	}{
 		{"group", key.Multibase(), "chmod 600", 0o640},
 		{"world", key.Multibase(), "chmod 600", 0o604},
-		{"cut", key.Multibase()[:20], "does not hold a private key", 0o600},
-		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not hold a private key", 0o600},
-		{"empty", "", "does not hold a private key", 0o600},
+		{"cut", key.Multibase()[:20], "does not contain a private key", 0o600},
+		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not contain a private key", 0o600},
+		{"empty", "", "does not contain a private key", 0o600},
 		{"long", strings.Repeat("z", 5000), "too long", 0o600},
 	} {
 		path := filepath.Join(dir, c.name)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
+
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/private"
 )
@@ -64,7 +66,7 @@ func TestRotateKey(t *testing.T) {
 		}
 		checkRotated(t, cfg, before, done)
 	}
-	if old, err := OldKeys(cfg.KeyFile); err != nil || len(old) != 2 {
+	if old, err := identity.OldKeys(cfg.KeyFile); err != nil || len(old) != 2 {
 		t.Errorf("%d old keys, %v", len(old), err)
 	}
 }
@@ -78,12 +80,12 @@ func TestRotateKeyCutShort(t *testing.T) {
 		open bool // the repository can be opened meanwhile
 	}{
 		{"a new key", func(t *testing.T, cfg RepoConfig) {
-			if _, err := CreateKey(cfg.KeyFile + ".next"); err != nil {
+			if _, err := identity.CreateKey(cfg.KeyFile + ".next"); err != nil {
 				t.Fatal(err)
 			}
 		}, true},
 		{"the old one kept", func(t *testing.T, cfg RepoConfig) {
-			key, err := LoadKey(cfg.KeyFile)
+			key, err := identity.LoadKey(cfg.KeyFile)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,20 +93,12 @@ func TestRotateKeyCutShort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := private.CreateFile(asideKey(cfg.KeyFile, public), []byte(key.Multibase()+"\n")); err != nil {
+			if err := private.CreateFile(identity.OldKeyFile(cfg.KeyFile, public), []byte(key.Multibase()+"\n")); err != nil {
 				t.Fatal(err)
 			}
 		}, true},
 		{"the key replaced", func(t *testing.T, cfg RepoConfig) {
-			key, err := LoadKey(cfg.KeyFile)
-			if err != nil {
-				t.Fatal(err)
-			}
-			public, err := key.PublicKey()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := replaceKey(cfg.KeyFile, key, public); err != nil {
+			if _, err := identity.ReplaceKey(cfg.KeyFile); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
@@ -142,7 +136,7 @@ func TestRotateKeyOther(t *testing.T) {
 	if err := os.Remove(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CreateKey(cfg.KeyFile); err != nil {
+	if _, err := identity.CreateKey(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := RotateKey(cfg); !errors.Is(err, repo.ErrKey) {

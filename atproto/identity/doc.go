@@ -1,0 +1,9 @@
+// Package identity says who a hold is: its did:web and handle, its signing key
+// in a file, and the DID document that it publishes. It also fetches the DID
+// documents of other accounts, through atproto/guard, so that a name chosen by
+// somebody else cannot reach an internal address.
+//
+// Key files are readable by their owner only, and their content never appears in
+// an error. Changing the key of a repository that exists takes a change of the
+// repository as well; package hold does both, see hold.RotateKey.
+package identity

@@ -1,0 +1,141 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// HandleInvalid is the handle of an account that has none.
+const HandleInvalid = "handle.invalid"
+
+// Identity identifies the account of a hold.
+type Identity struct {
+	DID      string
+	Handle   string // the hostname, or HandleInvalid for localhost
+	Hostname string // "registry.example.com", or "localhost:5000"
+	Key      atcrypto.PrivateKeyExportable
+	MovedTo  *MovedTo // the account's current host; nil: this hold
+}
+
+// MovedTo is the host that an account of this hold has moved to.
+type MovedTo struct {
+	Service string // the new host's URL, https://host
+	Key     string // public key that signs there, in multibase; empty: the hold's own
+}
+
+func (m *MovedTo) String() string {
+	if m.Key == "" {
+		return m.Service
+	}
+	return m.Service + " with the key " + m.Key
+}
+
+// New returns the identity of a hold at hostname that signs with key.
+func New(hostname string, key atcrypto.PrivateKeyExportable) (Identity, error) {
+	did, err := DIDWeb(hostname)
+	if err != nil {
+		return Identity{}, err
+	}
+	id := Identity{DID: did, Handle: hostname, Hostname: hostname, Key: key}
+	if id.Local() {
+		id.Handle = HandleInvalid
+	}
+	return id, nil
+}
+
+// DIDWeb returns the did:web of a hostname. The port's colon becomes %3A.
+func DIDWeb(hostname string) (string, error) {
+	if err := CheckHostname(hostname); err != nil {
+		return "", fmt.Errorf("hold hostname: %w", err)
+	}
+	return "did:web:" + strings.ReplaceAll(hostname, ":", "%3A"), nil
+}
+
+const validHostname = "use a domain like registry.example.com, or localhost:5000 for testing"
+
+// CheckHostname reports why a hostname has no did:web: it has to be a domain
+// without a port, or localhost with or without one (https://atproto.com/specs/did).
+func CheckHostname(name string) error {
+	invalid := func(problem string) error { return fmt.Errorf("%q %s; %s", name, problem, validHostname) }
+	host, port, hasPort := strings.Cut(name, ":")
+	switch {
+	case name == "":
+		return errors.New("required; " + validHostname)
+	case strings.HasPrefix(name, "did:"):
+		return invalid("is a DID, which is derived from the hostname")
+	case strings.Contains(name, "://"):
+		return invalid("is a URL; remove the scheme")
+	case strings.Contains(name, "/"):
+		return invalid("has a path, which an identity cannot have")
+	case isAddress(host), isAddress(strings.Trim(name, "[]")), strings.HasPrefix(name, "["):
+		return invalid("is an IP address, which an identity cannot be")
+	}
+	if isLocalhost(name) {
+		if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0 || port[0] == '0') {
+			return invalid("has an invalid port")
+		}
+		return nil
+	}
+	if hasPort {
+		return invalid("has a port, which only localhost may have: a domain is resolved on port 443")
+	}
+	if name != strings.ToLower(name) {
+		return invalid("has capital letters")
+	}
+	if _, err := syntax.ParseHandle(name); err != nil {
+		return invalid("is not a domain")
+	}
+	return nil
+}
+
+func isAddress(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil
+}
+
+func isLocalhost(hostname string) bool {
+	return hostname == "localhost" || strings.HasPrefix(hostname, "localhost:")
+}
+
+// Local reports whether the hold is on localhost, where only this machine can
+// resolve it.
+func (id Identity) Local() bool { return isLocalhost(id.Hostname) }
+
+// Endpoint is the URL of the account's current host.
+func (id Identity) Endpoint() string {
+	if id.MovedTo != nil {
+		return id.MovedTo.Service
+	}
+	return hostURL(id.Hostname)
+}
+
+func hostURL(hostname string) string {
+	if isLocalhost(hostname) {
+		return "http://" + hostname
+	}
+	return "https://" + hostname
+}
+
+// publicKey is the key that the account's commits are verified with, in
+// multibase.
+func (id Identity) publicKey() (string, error) {
+	if id.MovedTo != nil && id.MovedTo.Key != "" {
+		return id.MovedTo.Key, nil
+	}
+	public, err := id.Key.PublicKey()
+	if err != nil {
+		return "", fmt.Errorf("read public key: %w", err)
+	}
+	return public.Multibase(), nil
+}
+
+// Matches reports whether name, a DID or a handle, identifies this account.
+func (id Identity) Matches(name string) bool {
+	return name == id.DID || id.Handle != HandleInvalid && strings.EqualFold(name, id.Handle)
+}
