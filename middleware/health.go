@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier"
@@ -40,6 +41,16 @@ type holdHealth struct {
 	DID     string `json:"did"`
 	Rev     string `json:"rev,omitempty"`     // of the last commit, if that can be read
 	MovedTo string `json:"movedTo,omitempty"` // where the account is, by moved_to; records and posts wait
+
+	Relays []relayHealth `json:"relays,omitempty"` // with hold.relays
+}
+
+// relayHealth is what a relay has of the account.
+type relayHealth struct {
+	Relay  string      `json:"relay"`                // host
+	State  crawl.State `json:"state,omitempty"`      // left out until it was asked
+	Lag    int         `json:"lagSeconds,omitempty"` // age of the oldest commit that it does not have
+	Reason string      `json:"reason,omitempty"`     // why it is not current; only with the token
 }
 
 const (
@@ -95,6 +106,9 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if open != nil {
 		h.Hold = open.holdHealth()
+		if open.relays != nil {
+			h.addRelays(open.relays(), all)
+		}
 		if waits := h.Hold.Status == "moved" && len(r.options.Public) > 0; waits || h.Hold.Status == "failing" {
 			h.Status = statusDegraded
 		}
@@ -143,6 +157,21 @@ func (r *runtime) holdHealth() *holdHealth {
 		h.Status, h.Reason = "failing", reason(err)
 	}
 	return h
+}
+
+// addRelays shows what each relay has of the account. One that is known not to
+// have it degrades the health.
+func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
+	for _, s := range relays {
+		shown := relayHealth{Relay: s.Relay, State: s.State, Lag: int(s.Lag.Seconds())}
+		if all {
+			shown.Reason = s.Reason // it can name addresses
+		}
+		if s.State != "" && s.State != crawl.StateCurrent {
+			h.Status = statusDegraded
+		}
+		h.Hold.Relays = append(h.Hold.Relays, shown)
+	}
 }
 
 // reason is as much of an error as everybody may know.

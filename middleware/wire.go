@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -59,11 +60,12 @@ type runtime struct {
 	counter  *counter.Counter
 	rule     *counter.Rule
 	repo     *repo.Repo
-	identity identity.Identity // of the repo
-	server   http.Handler      // of the hold; nil: there is none, or it is broken
-	broken   *hold.BrokenError // why there is no repo
-	late     *lateHold         // opens the repo later; nil: nobody does
-	account  string            // DID of the hold, broken or not
+	identity identity.Identity          // of the repo
+	server   http.Handler               // of the hold; nil: there is none, or it is broken
+	relays   func() []crawl.RelayStatus // of the hold
+	broken   *hold.BrokenError          // why there is no repo
+	late     *lateHold                  // opens the repo later; nil: nobody does
+	account  string                     // DID of the hold, broken or not
 	writes   notifier.Publisher
 	notifier *notifier.Notifier
 	notices  hold.Notices // what other registries tell; nil: nobody takes it
@@ -360,7 +362,7 @@ func (r *runtime) openHold() error {
 	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
 	_ = server.Settle(context.Background())        // likewise
 	r.background(server.Run)
-	r.server, r.writes = server, server.Writer()
+	r.server, r.writes, r.relays = server, server.Writer(), server.Relays
 	r.mountHold(server)
 	return nil
 }

@@ -10,16 +10,19 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 // asked is a relay that is asked to crawl.
 type asked struct {
-	url    *url.URL
-	client *http.Client
-	body   []byte
+	url     *url.URL
+	client  *http.Client
+	body    []byte
+	watched watched
 }
 
 func newAsked(relay, hostname string) (*asked, error) {
@@ -31,17 +34,18 @@ func newAsked(relay, hostname string) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asked{u, guard.Client(u), body}, nil
+	return &asked{url: u, client: guard.Client(u), body: body}, nil
 }
 
 // answerError is a relay's no.
 type answerError struct {
 	status int
+	name   string // of an XRPC error; "": it is none
 	text   string
 	wait   time.Duration // how long it wants to be left alone; 0: it doesn't say
 }
 
-func (e *answerError) Error() string { return fmt.Sprintf("it answered %d: %.300s", e.status, e.text) }
+func (e *answerError) Error() string { return fmt.Sprintf("it answered %d: %s", e.status, e.text) }
 
 // crawl asks the relay. One that doesn't know requestCrawl is told by the
 // older notifyOfUpdate.
@@ -77,18 +81,29 @@ func (a *asked) post(ctx context.Context, nsid string) error {
 	if err != nil {
 		text = nil
 	}
+	return newAnswerError(resp, text)
+}
+
+func newAnswerError(resp *http.Response, body []byte) *answerError {
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil {
 		seconds = 0
 	}
-	return &answerError{resp.StatusCode, told(text), time.Duration(max(0, min(seconds, 24*3600))) * time.Second}
+	e := &answerError{status: resp.StatusCode, text: printable(string(body)), wait: time.Duration(max(0, min(seconds, 24*3600))) * time.Second}
+	var named struct{ Error, Message string }
+	if json.Unmarshal(body, &named) == nil && named.Error != "" {
+		e.name, e.text = printable(named.Error), printable(named.Error+": "+named.Message)
+	}
+	return e
 }
 
-// told is the message of an XRPC error, or else the body.
-func told(body []byte) string {
-	var e struct{ Error, Message string }
-	if json.Unmarshal(body, &e) == nil && e.Error != "" {
-		return e.Error + ": " + e.Message
-	}
-	return string(bytes.ToValidUTF8(body, nil))
+// printable is a relay's text as one line of at most 300 bytes.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, " "))
+	return strings.ToValidUTF8(text[:min(len(text), 300)], "")
 }

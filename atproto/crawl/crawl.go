@@ -31,7 +31,7 @@ type Log interface {
 	Wake(after uint64) <-chan struct{}
 }
 
-// Config is what a Crawler works with. All but Metrics and Logger is required.
+// Config is what a Crawler works with. All but Commit, Metrics and Logger is required.
 type Config struct {
 	Hostname string   // of the hold, as relays reach it
 	Relays   []string // addresses that CheckRelay accepts
@@ -40,6 +40,10 @@ type Config struct {
 
 	// Introduce logs #identity, #account and #sync.
 	Introduce func(context.Context) error
+
+	// Commit returns the account's DID and the rev of its last commit; nil: relays
+	// are not asked what they have.
+	Commit func() (did, rev string)
 
 	Metrics *Metrics     // nil: silent
 	Logger  *slog.Logger // nil: silent
@@ -68,6 +72,7 @@ func New(cfg Config) (*Crawler, error) {
 		if err != nil {
 			return nil, fmt.Errorf("crawl: %w", err)
 		}
+		a.watched.status.Relay = a.url.Host
 		c.relays = append(c.relays, a)
 	}
 	return c, nil
@@ -78,6 +83,9 @@ func (c *Crawler) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for _, relay := range c.relays {
 		group.Go(func() { c.ask(ctx, relay) })
+		if c.cfg.Commit != nil {
+			group.Go(func() { c.watch(ctx, relay) })
+		}
 	}
 	group.Go(func() { c.introduce(ctx) })
 	group.Wait()

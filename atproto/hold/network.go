@@ -33,9 +33,13 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	events := firehose.Config{
 		Log: log, Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
 	}
+	commit := func() (did, rev string) { h := cfg.Repo.Head(); return h.DID, h.Rev }
+	if cfg.MovedTo != nil {
+		commit = nil // relays have the account from its new host
+	}
 	if len(cfg.Relays) > 0 && !cfg.Local() {
 		s.crawler, err = crawl.New(crawl.Config{
-			Hostname: cfg.Hostname, Relays: cfg.Relays, Once: cfg.MovedTo != nil, Log: log, Introduce: log.introduce,
+			Hostname: cfg.Hostname, Relays: cfg.Relays, Once: cfg.MovedTo != nil, Log: log, Introduce: log.introduce, Commit: commit,
 			Metrics: cfg.Metrics.crawl, Logger: cfg.Logger,
 		})
 		if err != nil {
@@ -62,6 +66,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return s.crawler.Run(ctx)
 }
+
+// Relays returns what each relay has of the account.
+func (s *Server) Relays() []crawl.RelayStatus { return s.crawler.Relays() }
 
 // asks says whether relays have something to come for.
 func (s *Server) asks() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.told) }
