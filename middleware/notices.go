@@ -3,10 +3,10 @@ package middleware
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -20,7 +20,7 @@ func (r notices) Notify(ctx context.Context, n hold.Notice) (lexicon.NotifyManif
 	case errors.Is(err, notifier.ErrToken):
 		err = hold.ErrUsedToken
 	case errors.Is(err, notifier.ErrKey):
-		err = &hold.Error{Status: http.StatusBadRequest, Name: "InvalidRequest", Message: "this Idempotency-Key was used for another call; make a new key for each push and pull"}
+		err = xrpc.InvalidRequest("this Idempotency-Key was used for another call; make a new key for each push and pull")
 	}
 	return out, err
 }

@@ -2,10 +2,10 @@ package hold
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // maxWrites is how many writes a commit may have, by the rules of the network.
@@ -21,22 +21,22 @@ type applyResult struct {
 
 // applyWrites is com.atproto.repo.applyWrites: all writes in one commit, or
 // none.
-func (s *Server) applyWrites(c *call) (any, error) {
+func (s *Server) applyWrites(c *xrpc.Call) (any, error) {
 	if err := s.ownRepo(c); err != nil {
 		return nil, err
 	}
-	swap, err := c.swap("swapCommit")
+	swap, err := swapCID(c, "swapCommit")
 	if err != nil {
 		return nil, err
 	}
-	given := c.input["writes"].([]any) // the schema was checked before
+	given := c.Input["writes"].([]any) // the schema was checked before
 	if len(given) > maxWrites {
-		return nil, invalidRequest("Too many writes. Max: %d", maxWrites)
+		return nil, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
 	}
 	writes := make([]repo.Write, len(given))
 	results := make([]applyResult, len(given))
 	for i, one := range given {
-		if writes[i], results[i], err = s.planWrite(one.(map[string]any), c.validation()); err != nil {
+		if writes[i], results[i], err = s.planWrite(one.(map[string]any), validationOf(c)); err != nil {
 			return nil, atWrite(err, i)
 		}
 	}
@@ -72,7 +72,7 @@ func (s *Server) planWrite(one map[string]any, v validation) (w repo.Write, r ap
 		w.Action, r.Type = repo.Delete, name+"#deleteResult"
 	}
 	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
-		return w, r, invalidRequest("Invalid record key (got %.80q)", w.RKey)
+		return w, r, xrpc.InvalidRequest("Invalid record key (got %.80q)", w.RKey)
 	}
 	if w.Action == repo.Delete {
 		return w, r, nil
@@ -85,9 +85,9 @@ func (s *Server) planWrite(one map[string]any, v validation) (w repo.Write, r ap
 
 // atWrite says which of a call's writes an error is about.
 func atWrite(err error, i int) error {
-	var known *Error
+	var known *xrpc.Error
 	if !errors.As(err, &known) {
 		return err
 	}
-	return &Error{known.Status, known.Name, fmt.Sprintf("%s at $.writes[%d]", known.Message, i)}
+	return xrpc.Errorf(known.Status, known.Name, "%s at $.writes[%d]", known.Message, i)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // bodies are the procedures that take one, with what they take at most.
@@ -23,13 +24,13 @@ func (h *testHold) bodies() map[string]int64 {
 		loginMethod:                     maxLogin,
 		"com.atproto.repo.uploadBlob":   h.server.blobLimit,
 		"com.atproto.repo.importRepo":   h.server.importLimit,
-		"com.atproto.repo.applyWrites":  maxBody,
-		"com.atproto.repo.createRecord": maxBody,
-		"com.atproto.repo.putRecord":    maxBody,
-		"com.atproto.repo.deleteRecord": maxBody,
+		"com.atproto.repo.applyWrites":  xrpc.MaxInput,
+		"com.atproto.repo.createRecord": xrpc.MaxInput,
+		"com.atproto.repo.putRecord":    xrpc.MaxInput,
+		"com.atproto.repo.deleteRecord": xrpc.MaxInput,
 	}
-	for nsid, m := range h.server.methods {
-		if _, known := most[nsid]; !known && m.verb == http.MethodPost && lexicon.HasInput(nsid) {
+	for nsid, m := range h.server.rpc.Methods {
+		if _, known := most[nsid]; !known && m.Verb == http.MethodPost && lexicon.HasInput(nsid) {
 			h.Errorf("nothing is known of %s", nsid)
 		}
 	}
@@ -51,7 +52,7 @@ func mediaTypeOf(nsid string) string {
 func TestOversizedBodies(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit, cfg.ImportLimit = 50_000, 60_000 })
-	h.access = h.token()
+	h.Token = h.token()
 	h.fill(4, 20_000)
 	car := h.raw("com.atproto.sync.getRepo?did=%")
 	head := h.repo.Head()
@@ -61,12 +62,12 @@ func TestOversizedBodies(t *testing.T) {
 			body = string(car)
 		}
 		for _, said := range []bool{true, false} {
-			r := h.request("POST", "/xrpc/"+nsid, body)
+			r := h.Request("POST", "/xrpc/"+nsid, body)
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
 			if !said {
 				r.ContentLength = -1
 			}
-			resp, body := h.do(r)
+			resp, body := h.Do(r)
 			var answer struct{ Error, Message string }
 			if err := json.Unmarshal(body, &answer); err != nil || resp.StatusCode != 413 ||
 				!strings.HasPrefix(answer.Error, "PayloadTooLarge") || answer.Message != "request entity too large" {
@@ -83,9 +84,9 @@ func TestOversizedBodies(t *testing.T) {
 func TestStalledBodies(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
-	h.server.bodyTimeout = 100 * time.Millisecond
+	h.server.rpc.BodyTimeout = 100 * time.Millisecond
 	for nsid := range h.bodies() {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +94,7 @@ func TestStalledBodies(t *testing.T) {
 		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		_, err = fmt.Fprintf(conn, "POST /xrpc/%s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", nsid, mediaTypeOf(nsid), h.access)
+		_, err = fmt.Fprintf(conn, "POST /xrpc/%s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", nsid, mediaTypeOf(nsid), h.Token)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +114,7 @@ func TestBodiesOfStrangers(t *testing.T) {
 			continue
 		}
 		for name, header := range map[string]string{"AuthMissing": "", "InvalidToken": "Bearer x.y.z"} {
-			r := h.request("POST", "/xrpc/"+nsid, "")
+			r := h.Request("POST", "/xrpc/"+nsid, "")
 			body := &unread{}
 			r.Body, r.ContentLength = body, -1
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
@@ -148,8 +149,8 @@ func TestForgedTokens(t *testing.T) {
 	h := newHold(t)
 	_, mine := h.login(testHost, h.password)
 	access, refresh := mine["accessJwt"].(string), mine["refreshJwt"].(string)
-	h.access = access
-	service := h.want("GET", "com.atproto.server.getServiceAuth?aud=%&lxm=com.atproto.repo.applyWrites", "", 200, "", "")["token"].(string)
+	h.Token = access
+	service := h.Want("GET", "com.atproto.server.getServiceAuth?aud=%&lxm=com.atproto.repo.applyWrites", "", 200, "", "")["token"].(string)
 	secret, err := h.server.tokenSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -196,8 +197,8 @@ func TestForgedTokens(t *testing.T) {
 		if side.kind == refreshToken {
 			other = accessToken
 		}
-		h.access = made(side.kind, side.good, hs256, secret, same)
-		h.want(side.verb, side.method, "", 200, "", "") // so what is refused below is so for its change
+		h.Token = made(side.kind, side.good, hs256, secret, same)
+		h.Want(side.verb, side.method, "", 200, "", "") // so what is refused below is so for its change
 		for name, token := range map[string]string{
 			"alg none":               made(side.kind, side.good, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, same),
 			"alg none with a sig":    made(side.kind, side.good, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, same) + "x",
@@ -205,11 +206,11 @@ func TestForgedTokens(t *testing.T) {
 			"HS512":                  made(side.kind, side.good, jwt.SigningMethodHS512, secret, same),
 			"RS256":                  made(side.kind, side.good, jwt.SigningMethodRS256, pair, same),
 			"PS256":                  made(side.kind, side.good, jwt.SigningMethodPS256, pair, same),
-			"signed by the DID":      made(side.kind, side.good, hs256, []byte(h.did), same),
+			"signed by the DID":      made(side.kind, side.good, hs256, []byte(h.DID), same),
 			"no key":                 made(side.kind, side.good, hs256, []byte{}, same),
 			"for another service":    made(side.kind, side.good, hs256, secret, claim("aud", "did:web:api.example.com")),
 			"for nobody":             made(side.kind, side.good, hs256, secret, claim("aud", nil)),
-			"for a fragment of ours": made(side.kind, side.good, hs256, secret, claim("aud", h.did+"#atproto_pds")),
+			"for a fragment of ours": made(side.kind, side.good, hs256, secret, claim("aud", h.DID+"#atproto_pds")),
 			"of another account":     made(side.kind, side.good, hs256, secret, claim("sub", "did:web:other.example.com")),
 			"of nobody":              made(side.kind, side.good, hs256, secret, claim("sub", nil)),
 			"for ever":               made(side.kind, side.good, hs256, secret, claim("exp", nil)),
@@ -222,21 +223,21 @@ func TestForgedTokens(t *testing.T) {
 			"an app password's":      made(side.kind, side.good, hs256, secret, claim("scope", "com.atproto.appPass")),
 			"of a service, by lxm":   service,
 		} {
-			h.access = token
-			if h.want(side.verb, side.method, "", 400, "InvalidToken", "could not be verified"); t.Failed() {
+			h.Token = token
+			if h.Want(side.verb, side.method, "", 400, "InvalidToken", "could not be verified"); t.Failed() {
 				t.Fatalf("%s, %s", side.kind.typ, name)
 			}
 		}
-		h.access = made(side.kind, side.good, hs256, secret, claim("exp", h.clock().Add(-time.Second).Unix()))
-		h.want(side.verb, side.method, "", 400, "ExpiredToken", "Token has expired")
+		h.Token = made(side.kind, side.good, hs256, secret, claim("exp", h.clock().Add(-time.Second).Unix()))
+		h.Want(side.verb, side.method, "", 400, "ExpiredToken", "Token has expired")
 	}
 	// The two for one another, and a session that never was.
-	h.access = refresh
-	h.want("GET", getSession, "", 400, "InvalidToken", "")
-	h.access = access
-	h.want("POST", refreshSession, "", 400, "InvalidToken", "")
-	h.access = made(accessToken, access, hs256, secret, claim("sid", "another"))
-	h.want("GET", getSession, "", 400, "ExpiredToken", "revoked")
-	h.access = made(refreshToken, refresh, hs256, secret, claim("jti", "another"))
-	h.want("POST", refreshSession, "", 400, "ExpiredToken", "revoked")
+	h.Token = refresh
+	h.Want("GET", getSession, "", 400, "InvalidToken", "")
+	h.Token = access
+	h.Want("POST", refreshSession, "", 400, "InvalidToken", "")
+	h.Token = made(accessToken, access, hs256, secret, claim("sid", "another"))
+	h.Want("GET", getSession, "", 400, "ExpiredToken", "revoked")
+	h.Token = made(refreshToken, refresh, hs256, secret, claim("jti", "another"))
+	h.Want("POST", refreshSession, "", 400, "ExpiredToken", "revoked")
 }

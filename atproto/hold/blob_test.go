@@ -21,9 +21,9 @@ const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01
 // upload gives the blob of the answer, as JSON.
 func (h *testHold) upload(content, contentType string) (ref string, id string) {
 	h.Helper()
-	r := h.request("POST", "/xrpc/com.atproto.repo.uploadBlob", content)
+	r := h.Request("POST", "/xrpc/com.atproto.repo.uploadBlob", content)
 	r.Header.Set("Content-Type", contentType)
-	resp, body := h.do(r)
+	resp, body := h.Do(r)
 	var answer struct {
 		Blob struct {
 			Type string `json:"$type"`
@@ -58,21 +58,21 @@ func TestBlobs(t *testing.T) {
 	}
 	const getBlob, list = "com.atproto.sync.getBlob?did=%&cid=", "com.atproto.sync.listBlobs?did=%"
 	cids := func(query string) string {
-		return fmt.Sprint(h.want("GET", list+query, "", 200, "", "")["cids"])
+		return fmt.Sprint(h.Want("GET", list+query, "", 200, "", "")["cids"])
 	}
-	h.want("GET", getBlob+id, "", 400, "InvalidRequest", "Blob not found") // no record refers to it
+	h.Want("GET", getBlob+id, "", 400, "InvalidRequest", "Blob not found") // no record refers to it
 	if got := cids(""); got != "[]" {
 		t.Errorf("listBlobs: got %s", got)
 	}
 	before := h.repo.Head()
-	h.want("POST", apply, writes(`create a {"v":`+ref+`}`), 200, "", "")
-	resp, body := h.do(h.request("GET", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.did)+id, ""))
+	h.Want("POST", apply, writes(`create a {"v":`+ref+`}`), 200, "", "")
+	resp, body := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.DID)+id, ""))
 	if resp.StatusCode != 200 || string(body) != png || resp.Header.Get("Content-Type") != "image/png" || resp.ContentLength != int64(len(png)) ||
 		resp.Header.Get("Content-Security-Policy") != "default-src 'none'; sandbox" || resp.Header.Get("X-Content-Type-Options") != "nosniff" ||
 		resp.Header.Get("Content-Disposition") != `attachment; filename="`+id+`"` {
 		t.Errorf("got %d %v %q", resp.StatusCode, resp.Header, body)
 	}
-	resp, body = h.do(h.request("HEAD", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.did)+id, ""))
+	resp, body = h.Do(h.Request("HEAD", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.DID)+id, ""))
 	if resp.StatusCode != 200 || len(body) > 0 || resp.ContentLength != int64(len(png)) {
 		t.Errorf("HEAD: got %d, %d", resp.StatusCode, resp.ContentLength)
 	}
@@ -85,21 +85,21 @@ func TestBlobs(t *testing.T) {
 			t.Errorf("listBlobs%s: got %s, want %s", query, got, want)
 		}
 	}
-	h.want("GET", list+"&cursor=x", "", 400, "InvalidRequest", "Malformed cursor")
-	h.want("GET", list+"&limit=1001", "", 400, "InvalidRequest", "at $.limit")
-	h.want("GET", list+"&latest="+before.Commit.String(), "", 400, "InvalidRequest", "kept as of its head only")
-	h.want("GET", "com.atproto.sync.listBlobs?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
-	h.want("GET", "com.atproto.sync.getBlob?did=did:web:other.example.com&cid="+id, "", 400, "RepoNotFound", "")
-	h.want("GET", getBlob+"zzz", "", 400, "InvalidRequest", "at $.cid")
-	h.want("GET", "com.atproto.repo.listMissingBlobs", "", 200, "", "")
+	h.Want("GET", list+"&cursor=x", "", 400, "InvalidRequest", "Malformed cursor")
+	h.Want("GET", list+"&limit=1001", "", 400, "InvalidRequest", "at $.limit")
+	h.Want("GET", list+"&latest="+before.Commit.String(), "", 400, "InvalidRequest", "kept as of its head only")
+	h.Want("GET", "com.atproto.sync.listBlobs?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
+	h.Want("GET", "com.atproto.sync.getBlob?did=did:web:other.example.com&cid="+id, "", 400, "RepoNotFound", "")
+	h.Want("GET", getBlob+"zzz", "", 400, "InvalidRequest", "at $.cid")
+	h.Want("GET", "com.atproto.repo.listMissingBlobs", "", 200, "", "")
 
-	h.want("POST", apply, writes(`delete a`), 200, "", "")
-	h.want("GET", getBlob+id, "", 400, "InvalidRequest", "Blob not found")
-	h.want("POST", apply, writes(`create b {"v":`+strings.Replace(ref, "image/png", "image/gif", 1)+`}`), 400, "InvalidMimeType", "Expected: image/png, Got: image/gif")
-	h.want("POST", apply, writes(`create b {"v":`+strings.Replace(ref, `"size":33`, `"size":34`, 1)+`}`), 400, "InvalidSize", "Expected: 33, Got: 34")
-	h.want("POST", apply, writes(`create b {"v":{"cid":"`+id+`","mimeType":"image/png"}}`), 400, "InvalidRequest", "Legacy blobs are not allowed ("+id+")")
-	h.want("POST", put, `{"repo":"%","collection":"`+coll+`","rkey":"c","record":{"v":`+ref+`}}`, 200, "", "")
-	if resp, _ := h.do(h.request("GET", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.did)+id, "")); resp.StatusCode != 200 {
+	h.Want("POST", apply, writes(`delete a`), 200, "", "")
+	h.Want("GET", getBlob+id, "", 400, "InvalidRequest", "Blob not found")
+	h.Want("POST", apply, writes(`create b {"v":`+strings.Replace(ref, "image/png", "image/gif", 1)+`}`), 400, "InvalidMimeType", "Expected: image/png, Got: image/gif")
+	h.Want("POST", apply, writes(`create b {"v":`+strings.Replace(ref, `"size":33`, `"size":34`, 1)+`}`), 400, "InvalidSize", "Expected: 33, Got: 34")
+	h.Want("POST", apply, writes(`create b {"v":{"cid":"`+id+`","mimeType":"image/png"}}`), 400, "InvalidRequest", "Legacy blobs are not allowed ("+id+")")
+	h.Want("POST", put, `{"repo":"%","collection":"`+coll+`","rkey":"c","record":{"v":`+ref+`}}`, 200, "", "")
+	if resp, _ := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.DID)+id, "")); resp.StatusCode != 200 {
 		t.Errorf("referred to again: got %d", resp.StatusCode)
 	}
 }
@@ -108,27 +108,27 @@ func TestUploadRefused(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit = 1000 })
 	const method = "com.atproto.repo.uploadBlob"
-	h.want("POST", method, "x", 401, "AuthMissing", "")
-	h.access = h.token()
-	h.want("POST", method, strings.Repeat("x", 1001), 413, "PayloadTooLarge", "request entity too large")
-	r := h.request("POST", "/xrpc/"+method, strings.Repeat("x", 1001))
+	h.Want("POST", method, "x", 401, "AuthMissing", "")
+	h.Token = h.token()
+	h.Want("POST", method, strings.Repeat("x", 1001), 413, "PayloadTooLarge", "request entity too large")
+	r := h.Request("POST", "/xrpc/"+method, strings.Repeat("x", 1001))
 	r.ContentLength = -1 // the client doesn't say
-	if resp, body := h.do(r); resp.StatusCode != 413 {
+	if resp, body := h.Do(r); resp.StatusCode != 413 {
 		t.Errorf("chunked: got %d %s", resp.StatusCode, body)
 	}
 	h.upload(strings.Repeat("x", 1000), "text/plain")
 	h.upload("", "text/plain")
 	for name, value := range map[string]string{"Content-Type": "", "Content-Encoding": "gzip"} {
-		r := h.request("POST", "/xrpc/"+method, "x")
+		r := h.Request("POST", "/xrpc/"+method, "x")
 		r.Header.Set(name, value)
-		if resp, body := h.do(r); resp.StatusCode/100 != 4 {
+		if resp, body := h.Do(r); resp.StatusCode/100 != 4 {
 			t.Errorf("%s %q: got %d %s", name, value, resp.StatusCode, body)
 		}
 	}
 	for range maxUploads {
 		h.server.uploads <- struct{}{}
 	}
-	if resp, _ := h.do(h.request("POST", "/xrpc/"+method, "x")); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+	if resp, _ := h.Do(h.Request("POST", "/xrpc/"+method, "x")); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one too many: got %d", resp.StatusCode)
 	}
 }
@@ -137,14 +137,14 @@ func TestUploadRefused(t *testing.T) {
 func TestUploadCutShort(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
-	h.server.bodyTimeout = 100 * time.Millisecond
+	h.server.rpc.BodyTimeout = 100 * time.Millisecond
 	for _, leave := range []bool{false, true} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\nhalf", h.access)
+		fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\nhalf", h.Token)
 		if leave {
 			conn.Close()
 			continue
@@ -171,8 +171,8 @@ func TestUploadCutShort(t *testing.T) {
 func TestSlowUpload(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
-	h.server.bodyTimeout = 300 * time.Millisecond
-	r := h.request("POST", "/xrpc/com.atproto.repo.uploadBlob", "")
+	h.server.rpc.BodyTimeout = 300 * time.Millisecond
+	r := h.Request("POST", "/xrpc/com.atproto.repo.uploadBlob", "")
 	r.Body = http.NoBody
 	slow, err := http.NewRequest("POST", r.URL.String(), &dripping{left: 10})
 	if err != nil {
@@ -180,7 +180,7 @@ func TestSlowUpload(t *testing.T) {
 	}
 	slow.Header = r.Header
 	slow.Header.Set("Content-Type", "text/plain")
-	if resp, body := h.do(slow); resp.StatusCode != 200 {
+	if resp, body := h.Do(slow); resp.StatusCode != 200 {
 		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
 }

@@ -7,16 +7,17 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-
-	"github.com/tidings-dev/tidings/atproto/identity"
+	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// BrokenError says that a hold is the one that was asked for, but its disk, or
-// what the disk did to the repository, keeps it from being opened.
+// BrokenError means that the hold is the configured one, and its disk or the
+// state of its repository keeps it from being opened.
 type BrokenError struct {
 	identity.Identity
 	Err error
@@ -25,8 +26,8 @@ type BrokenError struct {
 func (e *BrokenError) Error() string { return e.Err.Error() }
 func (e *BrokenError) Unwrap() error { return e.Err }
 
-// broken makes a *BrokenError of what an operator's configuration is not to
-// blame for.
+// broken wraps err in a *BrokenError unless the operator's configuration is the
+// cause.
 func broken(err error, id identity.Identity) error {
 	for _, mistake := range []error{repo.ErrNotExist, repo.ErrForeign, repo.ErrKey, store.ErrNewer} {
 		if errors.Is(err, mistake) {
@@ -36,50 +37,53 @@ func broken(err error, id identity.Identity) error {
 	return &BrokenError{id, err}
 }
 
-// Broken stands in for a hold that can't be opened, so that what is around it
-// goes on: it shows the identity, answers all else with 503, and takes no
-// writes. Whoever writes tries again, as with any repository that is away.
+// Broken replaces a hold that cannot be opened, so that the registry around it
+// keeps working: it serves the DID document and handle, answers every other
+// request with 503, and refuses reads and writes in process with the error that
+// the hold was opened with.
 type Broken struct {
-	*Server
-	why error
+	wellKnown
+	err error
 }
 
-// NewBroken makes a stand-in.
+// brokenRetry is when a client may try again.
+const brokenRetry = 5 * time.Minute
+
+// NewBroken returns the replacement for the hold that e is about.
 func NewBroken(e *BrokenError, lg *slog.Logger) (*Broken, error) {
 	doc, err := e.Document()
 	if err != nil {
-		return nil, fmt.Errorf("hold: read public key: %w", err)
+		return nil, fmt.Errorf("hold: %w", err)
 	}
 	if lg == nil {
 		lg = slog.New(slog.DiscardHandler)
 	}
-	return &Broken{&Server{id: e.Identity, doc: doc, lg: lg.With("component", "hold")}, e.Err}, nil
+	return &Broken{wellKnown{doc, lg.With("component", "hold")}, e.Err}, nil
 }
 
 func (b *Broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/xrpc/") {
-		allowBrowsers(w.Header())
-		w.Header().Set("Retry-After", "300")
-		b.reply(w, r, http.StatusServiceUnavailable, map[string]string{
-			"error": "ServiceUnavailable", "message": "this hold can't read its repository; its operator's log says why",
-		})
+	if !strings.HasPrefix(r.URL.Path, "/xrpc/") {
+		b.wellKnown.ServeHTTP(w, r)
 		return
 	}
-	b.Server.ServeHTTP(w, r)
+	xrpc.AllowBrowsers(w.Header())
+	unavailable := xrpc.Unavailable("this hold can't read its repository; the operator's log has the reason")
+	unavailable.RetryAfter = brokenRetry
+	xrpc.WriteError(w, unavailable, b.lg)
 }
 
-// Apply is refused.
+// Apply fails.
 func (b *Broken) Apply(context.Context, []repo.Write, *cid.Cid) (repo.Result, error) {
-	return repo.Result{}, b.why
+	return repo.Result{}, b.err
 }
 
-// Get is refused.
-func (b *Broken) Get(string, string) (cid.Cid, []byte, error) { return cid.Undef, nil, b.why }
+// Get fails.
+func (b *Broken) Get(string, string) (cid.Cid, []byte, error) { return cid.Undef, nil, b.err }
 
-// List is refused.
+// List fails.
 func (b *Broken) List(string, string, int, bool) ([]repo.Record, string, error) {
-	return nil, "", b.why
+	return nil, "", b.err
 }
 
-// Head is not known.
+// Head is zero.
 func (b *Broken) Head() repo.Head { return repo.Head{} }

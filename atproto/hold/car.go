@@ -1,7 +1,11 @@
 package hold
 
-import "io"
+import (
+	"io"
 
-func carOf(write func(io.Writer) error) stream {
-	return stream{"application/vnd.ipld.car", write}
+	"github.com/tidings-dev/tidings/atproto/xrpc"
+)
+
+func carOf(write func(io.Writer) error) xrpc.Stream {
+	return xrpc.Stream{ContentType: "application/vnd.ipld.car", Write: write}
 }

@@ -75,14 +75,14 @@ func TestCheckIdentity(t *testing.T) {
 		{"still another key", h.document(ours, otherKey), ours, true},
 		{"away, when it was another", answered{}, "no route", true},
 		{"ours again", h.document(ours, ours), "", false},
-		{"our key by its short name", h.document(h.did+"#atproto", "#atproto"), "", false},
+		{"our key by its short name", h.document(h.DID+"#atproto", "#atproto"), "", false},
 		{"no key", h.document(`"type":"Multikey"`, `"type":"Multikey","id":"#other"`), `shows ""`, true},
 		{"ours once more", h.document(ours, ours), "", false},
 		{"away", answered{}, "no route", false},
 		{"a gateway's page", answered{502, "<html>"}, "answered", false},
 		{"not a document", answered{200, "<html>"}, "not a DID document", false},
 		{"too long to be one", answered{200, `{"id":"` + strings.Repeat("x", 64<<10)}, "not a DID document", false},
-		{"of somebody else", h.document(h.did, "did:web:other.example.com"), "did:web:other.example.com", false},
+		{"of somebody else", h.document(h.DID, "did:web:other.example.com"), "did:web:other.example.com", false},
 		{"elsewhere", answered{302, ""}, "answered", false},
 	} {
 		asked := h.publish(tc.answer)
@@ -98,11 +98,11 @@ func TestCheckIdentity(t *testing.T) {
 			t.Errorf("%s: a write: %v", tc.name, err)
 		}
 		if tc.refuse {
-			h.want("POST", apply, writes(`create k {}`), 503, "ServiceUnavailable", "takes no writes now")
-			h.want("GET", "_health", "", 503, "Service Unavailable", "")
-			h.want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", "")
+			h.Want("POST", apply, writes(`create k {}`), 503, "ServiceUnavailable", "takes no writes now")
+			h.Want("GET", "_health", "", 503, "Service Unavailable", "")
+			h.Want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", "")
 		} else {
-			h.want("GET", "_health", "", 200, "", "")
+			h.Want("GET", "_health", "", 200, "", "")
 		}
 	}
 	if n := strings.Count(h.logged(), "writes are suspended"); n != 2 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
@@ -38,8 +39,8 @@ func TestGetBlocksIsBounded(t *testing.T) {
 	if got := h.raw(getBlocks + strings.Repeat(one, maxBlocks)); !bytes.Equal(got, once) {
 		t.Errorf("named %d times: got %d bytes, want the %d of one", maxBlocks, len(got), len(once))
 	}
-	h.want("GET", getBlocks+strings.Repeat(one, maxBlocks+1), "", 400, "InvalidRequest", "Too many cids. Max: 250")
-	h.want("GET", getBlocks+strings.Repeat(one, 9_900), "", http.StatusRequestURITooLong, "URITooLong", "")
+	h.Want("GET", getBlocks+strings.Repeat(one, maxBlocks+1), "", 400, "InvalidRequest", "Too many cids. Max: 250")
+	h.Want("GET", getBlocks+strings.Repeat(one, 9_900), "", http.StatusRequestURITooLong, "URITooLong", "")
 	four := ""
 	for i := range 4 {
 		four += "&cids=" + h.blockOf(fmt.Sprintf("k%02d", i)).String()
@@ -47,7 +48,7 @@ func TestGetBlocksIsBounded(t *testing.T) {
 	if got := h.raw(getBlocks + four); len(got) < 3_600_000 {
 		t.Errorf("4 blocks: got %d bytes", len(got))
 	}
-	h.want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes together")
+	h.Want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes together")
 }
 
 // anonymousReads are all methods that anybody may call with GET, each as its
@@ -81,8 +82,8 @@ func (h *testHold) anonymousReads() (placed, others map[string]string) {
 		sync + "getLatestCommit":             sync + "getLatestCommit?did=%",
 		sync + "getRecord":                   sync + "getRecord?did=%" + record,
 	}
-	for nsid, m := range h.server.methods {
-		open := m.verb == http.MethodGet && m.may(&call{Request: h.request("GET", "/", "")}) == nil
+	for nsid, m := range h.server.rpc.Methods {
+		open := m.Verb == http.MethodGet && m.Access(&xrpc.Call{Request: h.Request("GET", "/", ""), Response: http.Header{}}) == nil
 		if open && placed[nsid] == "" && others[nsid] == "" {
 			h.Errorf("nothing is known of what %s costs", nsid)
 		}
@@ -101,7 +102,7 @@ func TestExportPlaces(t *testing.T) {
 	placed["getRepo, since"] = "com.atproto.sync.getRepo?did=%&since=2222222222222"
 	placed["getRepo, earliest"] = "com.atproto.sync.getRepo?did=%&earliest=" + h.repo.Head().Commit.String()
 	status := func(path string) int {
-		resp, _ := h.do(h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), ""))
+		resp, _ := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), ""))
 		if (resp.StatusCode == 429) != (resp.Header.Get("Retry-After") != "") {
 			t.Errorf("%s: got %d and Retry-After %q", path, resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
@@ -136,7 +137,7 @@ func TestAnonymousCost(t *testing.T) { // not in parallel, because it measures
 	placed, others := h.anonymousReads()
 	for _, paths := range []map[string]string{placed, others} {
 		for name, path := range paths {
-			r := h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), "")
+			r := h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), "")
 			var w *discard
 			took := uint64(math.MaxUint64)
 			for range 3 { // the database may be busy with something else beside one
@@ -179,12 +180,12 @@ func TestExportEndsInTime(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(4, 100_000)
-	c := &call{Request: h.request("GET", "/", ""), reply: http.Header{}}
+	c := &xrpc.Call{Request: h.Request("GET", "/", ""), Response: http.Header{}}
 	answer := h.server.export(c, 0, func(ctx context.Context, out io.Writer) error {
 		_, err := out.Write([]byte("x"))
 		return err
 	})
-	if err := answer.write(io.Discard); !errors.Is(err, context.DeadlineExceeded) {
+	if err := answer.Write(io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	if h.server.exports.Taken() != 0 {

@@ -3,6 +3,7 @@ package hold
 import (
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // recordAnswer is what createRecord and putRecord tell of what they wrote. A
@@ -15,8 +16,8 @@ type recordAnswer struct {
 }
 
 // createRecord is com.atproto.repo.createRecord.
-func (s *Server) createRecord(c *call) (any, error) {
-	rkey, given := c.input["rkey"].(string)
+func (s *Server) createRecord(c *xrpc.Call) (any, error) {
+	rkey, given := c.Input["rkey"].(string)
 	if !given {
 		rkey = s.newKey()
 	}
@@ -24,7 +25,7 @@ func (s *Server) createRecord(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	swap, err := c.swap("swapCommit")
+	swap, err := swapCID(c, "swapCommit")
 	if err != nil {
 		return nil, err
 	}
@@ -37,16 +38,16 @@ func (s *Server) createRecord(c *call) (any, error) {
 }
 
 // planRecord reads what createRecord and putRecord have in common.
-func (s *Server) planRecord(c *call, rkey string) (w repo.Write, answer recordAnswer, err error) {
+func (s *Server) planRecord(c *xrpc.Call, rkey string) (w repo.Write, answer recordAnswer, err error) {
 	if err := s.ownRepo(c); err != nil {
 		return w, answer, err
 	}
-	w = repo.Write{Collection: c.text("collection"), RKey: rkey}
+	w = repo.Write{Collection: c.Field("collection"), RKey: rkey}
 	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
-		return w, answer, invalidRequest("Invalid record key (got %.80q) at $.rkey", rkey)
+		return w, answer, xrpc.InvalidRequest("Invalid record key (got %.80q) at $.rkey", rkey)
 	}
-	record, _ := c.input["record"].(map[string]any)
-	w.Record, answer.ValidationStatus, err = c.validation().encode(w.Collection, w.RKey, record)
+	record, _ := c.Input["record"].(map[string]any)
+	w.Record, answer.ValidationStatus, err = validationOf(c).encode(w.Collection, w.RKey, record)
 	answer.URI = s.uri(w.Collection, w.RKey)
 	return w, answer, err
 }

@@ -3,11 +3,10 @@ package hold
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
@@ -20,37 +19,37 @@ const (
 	loginTimeout = 5 * time.Second
 )
 
-var errBadLogin = &Error{http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password"}
+var errBadLogin = xrpc.NewError(http.StatusUnauthorized, "AuthenticationRequired", "Invalid identifier or password")
 
 // mayLogIn says how much body a login may have.
-func (s *Server) mayLogIn(c *call) error {
+func (s *Server) mayLogIn(c *xrpc.Call) error {
 	if !s.login {
 		return errNoLogins
 	}
-	c.most = maxLogin
-	s.expectBody(c.writer, loginTimeout)
+	c.InputLimit = maxLogin
+	c.LimitBodyTime(loginTimeout)
 	return nil
 }
 
 // createSession is com.atproto.server.createSession.
-func (s *Server) createSession(c *call) (any, error) {
+func (s *Server) createSession(c *xrpc.Call) (any, error) {
 	stored, err := loadPassword(s.passwordFile)
 	if errors.Is(err, errNoPassword) {
-		return nil, &Error{http.StatusUnauthorized, "AuthenticationRequired", errNoPassword.Error()}
+		return nil, xrpc.NewError(http.StatusUnauthorized, "AuthenticationRequired", errNoPassword.Error())
 	}
 	if err != nil {
 		return nil, err
 	}
-	right := s.right.is(stored, c.text("password"))
+	right := s.right.is(stored, c.Field("password"))
 	if !right {
 		if right, err = s.checkPassword(c, stored); err != nil {
 			return nil, err
 		}
 	}
-	if !right || !s.id.Matches(c.text("identifier")) {
+	if !right || !s.id.Matches(c.Field("identifier")) {
 		return nil, errBadLogin
 	}
-	s.right.remember(stored, c.text("password"))
+	s.right.remember(stored, c.Field("password"))
 	session, id, err := s.sessions.begin(s.now())
 	if err != nil {
 		return nil, err
@@ -60,17 +59,17 @@ func (s *Server) createSession(c *call) (any, error) {
 
 // checkPassword hashes the password that was sent, within the limits. It does so
 // for a wrong name, too: both take the same time.
-func (s *Server) checkPassword(c *call, stored passwordHash) (right bool, err error) {
+func (s *Server) checkPassword(c *xrpc.Call, stored passwordHash) (right bool, err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), hashWait)
 	defer cancel()
-	key := loginKey{clientaddr.Of(c.Request), s.id.Matches(c.text("identifier"))}
+	key := loginKey{clientaddr.Of(c.Request), s.id.Matches(c.Field("identifier"))}
 	if wait, ok := s.logins.take(key, s.now()); !ok {
 		if !key.ours {
-			return false, s.tooMany(c, wait)
+			return false, xrpc.TooManyRequests(wait)
 		}
 		leave, ok := s.slow.enter(ctx, key.client)
 		if !ok {
-			return false, s.tooMany(c, hashWait)
+			return false, xrpc.TooManyRequests(hashWait)
 		}
 		defer leave()
 	}
@@ -78,12 +77,7 @@ func (s *Server) checkPassword(c *call, stored passwordHash) (right bool, err er
 	case s.hashing <- struct{}{}:
 		defer func() { <-s.hashing }()
 	case <-ctx.Done():
-		return false, s.tooMany(c, hashWait)
+		return false, xrpc.TooManyRequests(hashWait)
 	}
-	return stored.matches(c.text("password")), nil
-}
-
-func (s *Server) tooMany(c *call, wait time.Duration) error {
-	c.reply.Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-	return &Error{http.StatusTooManyRequests, "RateLimitExceeded", "Rate Limit Exceeded"}
+	return stored.matches(c.Field("password")), nil
 }

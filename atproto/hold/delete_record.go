@@ -5,17 +5,18 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // deleteRecord is com.atproto.repo.deleteRecord. Deleting what is not there is
 // done already.
-func (s *Server) deleteRecord(c *call) (any, error) {
+func (s *Server) deleteRecord(c *xrpc.Call) (any, error) {
 	if err := s.ownRepo(c); err != nil {
 		return nil, err
 	}
-	w := repo.Write{Action: repo.Delete, Collection: c.text("collection"), RKey: c.text("rkey")}
+	w := repo.Write{Action: repo.Delete, Collection: c.Field("collection"), RKey: c.Field("rkey")}
 	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
-		return nil, invalidRequest("Invalid record key (got %.80q) at $.rkey", w.RKey)
+		return nil, xrpc.InvalidRequest("Invalid record key (got %.80q) at $.rkey", w.RKey)
 	}
 	if _, _, err := s.repo.Get(w.Collection, w.RKey); errors.Is(err, repo.ErrNotFound) {
 		return struct{}{}, nil // whatever was to be swapped

@@ -1,19 +1,19 @@
 package hold
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // describeRepo is com.atproto.repo.describeRepo.
-func (s *Server) describeRepo(c *call) (any, error) {
-	if !s.id.Matches(c.param("repo")) {
-		return nil, &Error{http.StatusBadRequest, "RepoNotFound", fmt.Sprintf("Could not find repo for DID: %.300s", c.param("repo"))}
+func (s *Server) describeRepo(c *xrpc.Call) (any, error) {
+	if !s.id.Matches(c.Param("repo")) {
+		return nil, xrpc.Errorf(http.StatusBadRequest, "RepoNotFound", "Could not find repo for DID: %.300s", c.Param("repo"))
 	}
 	if s.here() != nil {
-		return nil, s.repoDeactivated(c.param("repo"))
+		return nil, s.repoDeactivated(c.Param("repo"))
 	}
 	collections, err := s.repo.Collections()
 	if err != nil {

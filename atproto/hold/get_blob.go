@@ -9,26 +9,27 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // getBlob is com.atproto.sync.getBlob: the bytes as they were uploaded. Its
 // headers keep a browser from running them.
-func (s *Server) getBlob(c *call) (any, error) {
+func (s *Server) getBlob(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}
-	id, err := cid.Decode(c.param("cid"))
+	id, err := cid.Decode(c.Param("cid"))
 	if err != nil {
-		return nil, invalidRequest("Invalid com.atproto.sync.getBlob params: %v at $.cid", err)
+		return nil, xrpc.InvalidRequest("Invalid com.atproto.sync.getBlob params: %v at $.cid", err)
 	}
 	blob, err := s.repo.Blob(id)
 	if err != nil {
 		return nil, noBlob(err)
 	}
-	c.reply.Set("Content-Length", strconv.FormatInt(blob.Size, 10))
-	c.reply.Set("Content-Disposition", `attachment; filename="`+blob.CID.String()+`"`)
-	c.reply.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	return stream{blob.MimeType, func(out io.Writer) error {
+	c.Response.Set("Content-Length", strconv.FormatInt(blob.Size, 10))
+	c.Response.Set("Content-Disposition", `attachment; filename="`+blob.CID.String()+`"`)
+	c.Response.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	return xrpc.Stream{ContentType: blob.MimeType, Write: func(out io.Writer) error {
 		content, err := s.repo.OpenBlob(blob)
 		if err != nil {
 			return noBlob(err)
@@ -43,7 +44,7 @@ func (s *Server) getBlob(c *call) (any, error) {
 
 func noBlob(err error) error {
 	if errors.Is(err, repo.ErrBlobNotFound) {
-		return &Error{http.StatusBadRequest, "InvalidRequest", "Blob not found"}
+		return xrpc.NewError(http.StatusBadRequest, "InvalidRequest", "Blob not found")
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // What one getBlocks call may ask for. The reference server takes about as many
@@ -21,19 +22,19 @@ const (
 
 // getBlocks is com.atproto.sync.getBlocks: a CAR without roots. Blocks of
 // earlier commits are not kept.
-func (s *Server) getBlocks(c *call) (any, error) {
+func (s *Server) getBlocks(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}
-	given, _ := c.params["cids"].([]any)
+	given, _ := c.Params["cids"].([]any)
 	if len(given) > maxBlocks {
-		return nil, invalidRequest("Too many cids. Max: %d", maxBlocks)
+		return nil, xrpc.InvalidRequest("Too many cids. Max: %d", maxBlocks)
 	}
 	cids := make([]cid.Cid, len(given))
 	for i, text := range given {
 		id, err := cid.Decode(text.(string))
 		if err != nil {
-			return nil, invalidRequest("Invalid CID string (got %.80q) at $.cids[%d]", text, i)
+			return nil, xrpc.InvalidRequest("Invalid CID string (got %.80q) at $.cids[%d]", text, i)
 		}
 		cids[i] = id
 	}
@@ -42,9 +43,9 @@ func (s *Server) getBlocks(c *call) (any, error) {
 		var missing *repo.MissingError
 		switch {
 		case errors.As(err, &missing):
-			return invalidRequest("Could not find cids: %s", joinCIDs(missing.CIDs))
+			return xrpc.InvalidRequest("Could not find cids: %s", joinCIDs(missing.CIDs))
 		case errors.Is(err, repo.ErrTooLarge):
-			return invalidRequest("The blocks have more than %d bytes together: ask for fewer at a time", maxBlockBytes)
+			return xrpc.InvalidRequest("The blocks have more than %d bytes together: ask for fewer at a time", maxBlockBytes)
 		}
 		return err
 	}), nil

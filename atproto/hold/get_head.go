@@ -1,7 +1,9 @@
 package hold
 
+import "github.com/tidings-dev/tidings/atproto/xrpc"
+
 // getHead is com.atproto.sync.getHead, which getLatestCommit replaced.
-func (s *Server) getHead(c *call) (any, error) {
+func (s *Server) getHead(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}

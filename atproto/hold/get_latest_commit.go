@@ -1,9 +1,13 @@
 package hold
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/tidings-dev/tidings/atproto/xrpc"
+)
 
 // getLatestCommit is com.atproto.sync.getLatestCommit.
-func (s *Server) getLatestCommit(c *call) (any, error) {
+func (s *Server) getLatestCommit(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}
@@ -12,9 +16,9 @@ func (s *Server) getLatestCommit(c *call) (any, error) {
 }
 
 // ownDID refuses a sync call for another repository.
-func (s *Server) ownDID(c *call) error {
-	if did := c.param("did"); did != s.id.DID {
-		return &Error{http.StatusBadRequest, "RepoNotFound", "Could not find repo for DID: " + did}
+func (s *Server) ownDID(c *xrpc.Call) error {
+	if did := c.Param("did"); did != s.id.DID {
+		return xrpc.NewError(http.StatusBadRequest, "RepoNotFound", "Could not find repo for DID: "+did)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // recordView is a record as getRecord and listRecords show it.
@@ -18,14 +19,14 @@ type recordView struct {
 }
 
 // getRecord is com.atproto.repo.getRecord.
-func (s *Server) getRecord(c *call) (any, error) {
-	if !s.has(c.param("repo")) {
-		return nil, invalidRequest("Could not locate record")
+func (s *Server) getRecord(c *xrpc.Call) (any, error) {
+	if !s.has(c.Param("repo")) {
+		return nil, xrpc.InvalidRequest("Could not locate record")
 	}
-	collection, rkey := c.param("collection"), c.param("rkey")
+	collection, rkey := c.Param("collection"), c.Param("rkey")
 	found, cbor, err := s.repo.Get(collection, rkey)
-	if errors.Is(err, repo.ErrNotFound) || err == nil && c.param("cid") != "" && c.param("cid") != found.String() {
-		return nil, &Error{http.StatusBadRequest, "RecordNotFound", "Could not locate record: " + s.uri(collection, rkey)}
+	if errors.Is(err, repo.ErrNotFound) || err == nil && c.Param("cid") != "" && c.Param("cid") != found.String() {
+		return nil, xrpc.NewError(http.StatusBadRequest, "RecordNotFound", "Could not locate record: "+s.uri(collection, rkey))
 	}
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
@@ -16,7 +17,7 @@ const (
 
 // getRepo is com.atproto.sync.getRepo. Since a rev that the event log reaches
 // back to it is what changed; else the whole repository, which has that too.
-func (s *Server) getRepo(c *call) (any, error) {
+func (s *Server) getRepo(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func (s *Server) getRepo(c *call) (any, error) {
 }
 
 // export streams a CAR in one of the few places there are, within a time.
-func (s *Server) export(c *call, most time.Duration, write func(context.Context, io.Writer) error) stream {
+func (s *Server) export(c *xrpc.Call, most time.Duration, write func(context.Context, io.Writer) error) xrpc.Stream {
 	return carOf(func(out io.Writer) error {
 		return s.placed(c, most, func(ctx context.Context) error {
 			return write(ctx, untilDone{ctx, out})
@@ -42,10 +43,10 @@ func (s *Server) export(c *call, most time.Duration, write func(context.Context,
 }
 
 // placed runs what reads much in one of the few places there are, within a time.
-func (s *Server) placed(c *call, most time.Duration, read func(context.Context) error) error {
+func (s *Server) placed(c *xrpc.Call, most time.Duration, read func(context.Context) error) error {
 	client := clientaddr.Of(c.Request)
 	if !s.exports.Take(client) {
-		return s.tooMany(c, exportRetry)
+		return xrpc.TooManyRequests(exportRetry)
 	}
 	defer s.exports.Give(client)
 	ctx, cancel := context.WithTimeout(c.Context(), most)

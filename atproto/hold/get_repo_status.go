@@ -1,5 +1,7 @@
 package hold
 
+import "github.com/tidings-dev/tidings/atproto/xrpc"
+
 // repoStatus is what getRepoStatus tells. An account that is elsewhere has no rev.
 type repoStatus struct {
 	DID    string `json:"did"`
@@ -9,7 +11,7 @@ type repoStatus struct {
 }
 
 // getRepoStatus is com.atproto.sync.getRepoStatus.
-func (s *Server) getRepoStatus(c *call) (any, error) {
+func (s *Server) getRepoStatus(c *xrpc.Call) (any, error) {
 	if err := s.ownDID(c); err != nil {
 		return nil, err
 	}

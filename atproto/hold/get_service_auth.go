@@ -11,6 +11,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // Lifetimes of a service token, as the reference server grants them.
@@ -52,23 +53,23 @@ type serviceClaims struct {
 
 // getServiceAuth is com.atproto.server.getServiceAuth: a token, signed with the
 // account's key, by which another service knows the account.
-func (s *Server) getServiceAuth(c *call) (any, error) {
+func (s *Server) getServiceAuth(c *xrpc.Call) (any, error) {
 	now := s.now()
 	claims := serviceClaims{
-		IssuedAt: now.Unix(), Issuer: s.id.DID, Audience: c.param("aud"),
-		Expires: now.Add(serviceLife).Unix(), Method: c.param("lxm"), ID: serviceTokenID(),
+		IssuedAt: now.Unix(), Issuer: s.id.DID, Audience: c.Param("aud"),
+		Expires: now.Add(serviceLife).Unix(), Method: c.Param("lxm"), ID: serviceTokenID(),
 	}
 	if !isService(claims.Audience) {
-		return nil, invalidRequest("aud must be a valid atproto DID or did#serviceId reference")
+		return nil, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
 	}
-	if asked, _ := c.params["exp"].(int64); asked != 0 {
+	if asked, _ := c.Params["exp"].(int64); asked != 0 {
 		if err := checkServiceLife(asked, claims.Method, now); err != nil {
 			return nil, err
 		}
 		claims.Expires = asked
 	}
 	if unlent[claims.Method] {
-		return nil, invalidRequest("cannot request a service auth token for the following protected method: %s", claims.Method)
+		return nil, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", claims.Method)
 	}
 	token, err := s.signService(claims)
 	if err != nil {
@@ -96,7 +97,7 @@ func isService(aud string) bool {
 
 // checkServiceLife refuses an end, in unix seconds, that is over or too far.
 func checkServiceLife(exp int64, method string, now time.Time) error {
-	bad := func(why string) error { return &Error{400, "BadExpiration", why} }
+	bad := func(why string) error { return xrpc.NewError(400, "BadExpiration", why) }
 	switch life := max(exp, 0) - now.Unix(); { // seconds, for a far exp has no Duration
 	case life <= 0 && max(exp, 0)*1000 < now.UnixMilli():
 		return bad("expiration is in past")

@@ -1,4 +1,6 @@
 package hold
 
+import "github.com/tidings-dev/tidings/atproto/xrpc"
+
 // getSession is com.atproto.server.getSession.
-func (s *Server) getSession(*call) (any, error) { return s.account(), nil }
+func (s *Server) getSession(*xrpc.Call) (any, error) { return s.account(), nil }

@@ -16,7 +16,7 @@ import (
 // raw fetches a CAR that need not be a whole repository.
 func (h *testHold) raw(path string) []byte {
 	h.Helper()
-	resp, body := h.do(h.request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.did), ""))
+	resp, body := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), ""))
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/vnd.ipld.car" {
 		h.Fatalf("%s: got %d %s %.200s", path, resp.StatusCode, resp.Header.Get("Content-Type"), body)
 	}
@@ -44,30 +44,30 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	head := h.repo.Head()
-	if got := h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["did"] != h.did || got["active"] != true || got["rev"] != head.Rev {
+	if got := h.Want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["did"] != h.DID || got["active"] != true || got["rev"] != head.Rev {
 		t.Errorf("getRepoStatus: got %v", got)
 	}
-	if got := h.want("GET", "com.atproto.sync.getHead?did=%", "", 200, "", ""); got["root"] != head.Commit.String() {
+	if got := h.Want("GET", "com.atproto.sync.getHead?did=%", "", 200, "", ""); got["root"] != head.Commit.String() {
 		t.Errorf("getHead: got %v", got)
 	}
-	list := h.want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
+	list := h.Want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
 	one := list["repos"].([]any)[0].(map[string]any)
-	if len(list["repos"].([]any)) != 1 || one["did"] != h.did || one["head"] != head.Commit.String() || one["rev"] != head.Rev || one["active"] != true {
+	if len(list["repos"].([]any)) != 1 || one["did"] != h.DID || one["head"] != head.Commit.String() || one["rev"] != head.Rev || one["active"] != true {
 		t.Errorf("listRepos: got %v", list)
 	}
-	next := h.want("GET", "com.atproto.sync.listRepos?limit=1&cursor="+list["cursor"].(string), "", 200, "", "")
+	next := h.Want("GET", "com.atproto.sync.listRepos?limit=1&cursor="+list["cursor"].(string), "", 200, "", "")
 	if len(next["repos"].([]any)) != 0 || next["cursor"] != nil {
 		t.Errorf("listRepos, the next page: got %v", next)
 	}
-	h.want("GET", "com.atproto.sync.listRepos?cursor=x", "", 400, "InvalidRequest", "Malformed cursor")
-	h.want("GET", "com.atproto.sync.listRepos?limit=1001", "", 400, "InvalidRequest", "at $.limit")
+	h.Want("GET", "com.atproto.sync.listRepos?cursor=x", "", 400, "InvalidRequest", "Malformed cursor")
+	h.Want("GET", "com.atproto.sync.listRepos?limit=1001", "", 400, "InvalidRequest", "at $.limit")
 	for _, method := range []string{"getRepoStatus", "getHead", "getCheckout", "getCommitPath", "getBlocks?cids=" + head.Commit.String()} {
 		sep := "?"
 		if strings.Contains(method, "?") {
 			sep = "&"
 		}
-		h.want("GET", "com.atproto.sync."+method+sep+"did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
-		h.want("GET", "com.atproto.sync."+method, "", 400, "InvalidRequest", `missing required key "did"`)
+		h.Want("GET", "com.atproto.sync."+method+sep+"did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
+		h.Want("GET", "com.atproto.sync."+method, "", 400, "InvalidRequest", `missing required key "did"`)
 	}
 }
 
@@ -91,10 +91,10 @@ func TestGetBlocks(t *testing.T) {
 	}
 	h.fill2() // the old root may live on below the new one, the old commit does not
 	const unknown = "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"
-	h.want("GET", method+"&cids="+record.String()+"&cids="+head.Commit.String()+"&cids="+unknown, "", 400, "InvalidRequest",
+	h.Want("GET", method+"&cids="+record.String()+"&cids="+head.Commit.String()+"&cids="+unknown, "", 400, "InvalidRequest",
 		"Could not find cids: "+head.Commit.String()+","+unknown)
-	h.want("GET", method+"&cids=zzz", "", 400, "InvalidRequest", "cids")
-	h.want("GET", method, "", 400, "InvalidRequest", `missing required key "cids"`)
+	h.Want("GET", method+"&cids=zzz", "", 400, "InvalidRequest", "cids")
+	h.Want("GET", method, "", 400, "InvalidRequest", `missing required key "cids"`)
 }
 
 // fill2 makes one further commit.
@@ -133,11 +133,11 @@ func TestOlderSync(t *testing.T) {
 			t.Errorf("getCheckout%s: got %d bytes, want %d", query, len(got), len(whole))
 		}
 	}
-	path := h.want("GET", "com.atproto.sync.getCommitPath?did=%&earliest="+old.Commit.String(), "", 200, "", "")["commits"].([]any)
+	path := h.Want("GET", "com.atproto.sync.getCommitPath?did=%&earliest="+old.Commit.String(), "", 200, "", "")["commits"].([]any)
 	if len(path) != 2 || path[1] != head.Commit.String() {
 		t.Errorf("getCommitPath: got %v", path)
 	}
-	if all := h.want("GET", "com.atproto.sync.getCommitPath?did=%", "", 200, "", "")["commits"].([]any); len(all) != 43 {
+	if all := h.Want("GET", "com.atproto.sync.getCommitPath?did=%", "", 200, "", "")["commits"].([]any); len(all) != 43 {
 		t.Errorf("getCommitPath: got %d commits, want 43", len(all))
 	}
 	for query, message := range map[string]string{
@@ -151,7 +151,7 @@ func TestOlderSync(t *testing.T) {
 		"getCommitPath?did=%&latest=" + unknown:                                                   "commit is not kept: " + unknown,
 		"getCommitPath?did=%&earliest=" + head.Commit.String() + "&latest=" + old.Commit.String(): "commit is not kept",
 	} {
-		h.want("GET", "com.atproto.sync."+query, "", 400, "InvalidRequest", message)
+		h.Want("GET", "com.atproto.sync."+query, "", 400, "InvalidRequest", message)
 	}
 }
 
@@ -163,9 +163,9 @@ func TestImportRepo(t *testing.T) {
 	target.fill(3, 100)
 	post := func(body []byte, contentType string, status int, name, message string) {
 		t.Helper()
-		r := target.request("POST", "/xrpc/com.atproto.repo.importRepo", string(body))
+		r := target.Request("POST", "/xrpc/com.atproto.repo.importRepo", string(body))
 		r.Header.Set("Content-Type", contentType)
-		resp, answer := target.do(r)
+		resp, answer := target.Do(r)
 		if resp.StatusCode != status || !strings.Contains(string(answer), name) || !strings.Contains(string(answer), message) {
 			t.Errorf("got %d %s, want %d %s %q", resp.StatusCode, answer, status, name, message)
 		}
@@ -187,7 +187,7 @@ func TestImportRepo(t *testing.T) {
 	if err != nil || len(events) != 1 || !bytes.Contains(events[0].Frame[:20], []byte("#sync")) {
 		t.Errorf("got %d events, %v, want a #sync", len(events), err)
 	}
-	target.access = ""
+	target.Token = ""
 	post(car, kind, 401, "AuthMissing", "")
 }
 
@@ -210,7 +210,7 @@ func TestBatchOfOneRecord(t *testing.T) {
 		{nil, nil, 0},
 	} {
 		before := h.repo.Head()
-		answer := h.want("POST", apply, writes(c.writes...), 200, "", "")
+		answer := h.Want("POST", apply, writes(c.writes...), 200, "", "")
 		if got := results(t, answer); len(got) != len(c.writes) {
 			t.Errorf("%v: got %d results", c.writes, len(got))
 		}
@@ -218,7 +218,7 @@ func TestBatchOfOneRecord(t *testing.T) {
 		if head.Rev <= before.Rev || answer["commit"].(map[string]any)["cid"] != head.Commit.String() {
 			t.Errorf("%v: no new commit: %v", c.writes, answer)
 		}
-		status, record := h.call("GET", get+"?repo=%&collection="+coll+"&rkey=a", "")
+		status, record := h.Call("GET", get+"?repo=%&collection="+coll+"&rkey=a", "")
 		var value any
 		if status == 200 {
 			value = record["value"].(map[string]any)["n"]

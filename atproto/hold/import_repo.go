@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 const defaultImportLimit = 256 << 20
@@ -14,28 +15,27 @@ const MaxBody = defaultImportLimit
 
 // importRepo is com.atproto.repo.importRepo: the repository becomes what the
 // CAR has.
-func (s *Server) importRepo(c *call) (any, error) {
+func (s *Server) importRepo(c *xrpc.Call) (any, error) {
 	if err := s.here(); err != nil {
 		return nil, err
 	}
-	mediaType, err := c.mediaType()
-	if err != nil {
+	if err := c.RequireBody(); err != nil {
 		return nil, err
 	}
-	if mediaType != "application/vnd.ipld.car" {
-		return nil, invalidRequest("Wrong request encoding (Content-Type): %.80s", mediaType)
+	if err := c.RequireMediaType("application/vnd.ipld.car"); err != nil {
+		return nil, err
 	}
-	err = s.receive(c, s.importLimit, func(body io.Reader) error {
+	err := s.upload(c, s.importLimit, func(body io.Reader) error {
 		_, err := s.repo.Import(c.Context(), body, s.importLimit)
 		return err
 	})
 	switch {
 	case errors.Is(err, repo.ErrTooLarge):
-		return nil, errUploadTooLarge
+		return nil, xrpc.ErrUploadTooLarge
 	case errors.Is(err, repo.ErrBadCAR):
-		return nil, invalidRequest("%v", err)
+		return nil, xrpc.InvalidRequest("%v", err)
 	case err != nil:
 		return nil, err
 	}
-	return nothing{}, nil
+	return xrpc.Empty{}, nil
 }

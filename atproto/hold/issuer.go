@@ -9,6 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -123,7 +124,7 @@ func (i *issuer) note(key atcrypto.PublicKey, err error, now time.Time) {
 func (i *issuer) fetch(ctx context.Context) (atcrypto.PublicKey, error) {
 	doc, err := i.source.Fetch(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "the DID document of " + i.did + " can't be fetched now; try again"}, err)
+		return nil, fmt.Errorf("%w: %w", xrpc.NewError(http.StatusServiceUnavailable, "ServiceUnavailable", "the DID document of "+i.did+" can't be fetched now; try again"), err)
 	}
 	if doc.ID != i.did {
 		return nil, badToken("BadJwtIss", "the DID document of %s is another's", i.did)

@@ -28,7 +28,7 @@ func TestWhatClientsSend(t *testing.T) {
 		"com.atproto.server.getServiceAuth?aud=did:web:api.example.com&exp=&lxm=",
 		"_health/",
 	} {
-		h.want("GET", path, "", 200, "", "")
+		h.Want("GET", path, "", 200, "", "")
 	}
 	for _, path := range []string{
 		"com.atproto.sync.getRepo?did=%&since=",
@@ -37,12 +37,12 @@ func TestWhatClientsSend(t *testing.T) {
 	} {
 		h.raw(path)
 	}
-	h.want("GET", "com.atproto.repo.getRecord?repo=%&collection="+coll+"&rkey=", "", 400, "InvalidRequest", `missing required key "rkey"`)
-	h.want("GET", "com.atproto.sync.getBlocks?did=%&cids=&cids=", "", 400, "InvalidRequest", `missing required key "cids"`)
-	h.want("GET", "com.atproto.sync.getLatestCommit//?did=%", "", 400, "InvalidRequest", "not the name of a method")
-	h.want("POST", apply+"/", writes(`create slash {}`), 200, "", "")
-	h.want("POST", apply, "\ufeff"+writes(`create mark {}`), 200, "", "")
-	h.want("POST", apply, "\ufeff\ufeff"+writes(`create marks {}`), 400, "SyntaxError", "")
+	h.Want("GET", "com.atproto.repo.getRecord?repo=%&collection="+coll+"&rkey=", "", 400, "InvalidRequest", `missing required key "rkey"`)
+	h.Want("GET", "com.atproto.sync.getBlocks?did=%&cids=&cids=", "", 400, "InvalidRequest", `missing required key "cids"`)
+	h.Want("GET", "com.atproto.sync.getLatestCommit//?did=%", "", 400, "InvalidRequest", "invalid method name")
+	h.Want("POST", apply+"/", writes(`create slash {}`), 200, "", "")
+	h.Want("POST", apply, "\ufeff"+writes(`create mark {}`), 200, "", "")
+	h.Want("POST", apply, "\ufeff\ufeff"+writes(`create marks {}`), 400, "SyntaxError", "")
 }
 
 // compressors are the encodings of a body that are taken.
@@ -69,10 +69,10 @@ func TestCompressedBodies(t *testing.T) {
 	h := loggedIn(t)
 	post := func(nsid, mediaType, encoding, body string) (int, map[string]any) {
 		t.Helper()
-		r := h.request("POST", "/xrpc/"+nsid, body)
+		r := h.Request("POST", "/xrpc/"+nsid, body)
 		r.Header.Set("Content-Type", mediaType)
 		r.Header.Set("Content-Encoding", encoding)
-		resp, raw := h.do(r)
+		resp, raw := h.Do(r)
 		var answer map[string]any
 		if err := json.Unmarshal(raw, &answer); err != nil {
 			t.Fatalf("%s: %v", raw, err)
@@ -81,7 +81,7 @@ func TestCompressedBodies(t *testing.T) {
 	}
 	const upload = "com.atproto.repo.uploadBlob"
 	for encoding := range compressors {
-		body := strings.ReplaceAll(writes(`create `+encoding+` {}`), "%", h.did)
+		body := strings.ReplaceAll(writes(`create `+encoding+` {}`), "%", h.DID)
 		if status, answer := post(apply, "application/json", strings.ToUpper(encoding), compressed(t, encoding, body)); status != 200 {
 			t.Errorf("%s: got %d %v", encoding, status, answer)
 		}
@@ -107,7 +107,7 @@ func TestCompressedBodies(t *testing.T) {
 // A body that grows when it is decompressed is read no further than its limit.
 func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because it measures
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit, cfg.ImportLimit = 50_000, 60_000 })
-	h.access = h.token()
+	h.Token = h.token()
 	for encoding := range compressors {
 		large, small := compressed(t, encoding, strings.Repeat(" ", 20<<20)), compressed(t, encoding, strings.Repeat(" ", 4<<20))
 		for nsid, most := range h.bodies() {
@@ -115,12 +115,12 @@ func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because 
 			if nsid == loginMethod {
 				bomb = small // is within the limit as it comes
 			}
-			r := h.request("POST", "/xrpc/"+nsid, bomb)
+			r := h.Request("POST", "/xrpc/"+nsid, bomb)
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
 			r.Header.Set("Content-Encoding", encoding)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			resp, body := h.do(r)
+			resp, body := h.Do(r)
 			runtime.ReadMemStats(&after)
 			if nsid != "com.atproto.repo.importRepo" && resp.StatusCode != 413 || resp.StatusCode == 200 {
 				t.Errorf("%s of %s, at most %d: got %d %s", encoding, nsid, most, resp.StatusCode, body)

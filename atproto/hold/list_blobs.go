@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // blobPage is a page of CIDs and the cursor of the next: the last of them.
@@ -14,7 +15,7 @@ type blobPage struct {
 
 // listBlobs is com.atproto.sync.listBlobs: what records refer to. The older
 // range of commits is answered as getRepo does.
-func (s *Server) listBlobs(c *call) (any, error) {
+func (s *Server) listBlobs(c *xrpc.Call) (any, error) {
 	if err := s.readable(c); err != nil {
 		return nil, err
 	}
@@ -22,13 +23,13 @@ func (s *Server) listBlobs(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := c.cursorCID()
+	after, err := cursorCID(c)
 	if err != nil {
 		return nil, err
 	}
 	var found []cid.Cid
 	list := func(ctx context.Context) (err error) {
-		found, err = s.repo.ListBlobs(ctx, since, after, c.limit())
+		found, err = s.repo.ListBlobs(ctx, since, after, limitParam(c))
 		return err
 	}
 	if since == "" {
@@ -47,16 +48,16 @@ func (s *Server) listBlobs(c *call) (any, error) {
 	return page, nil
 }
 
-func (c *call) limit() int { return int(c.params["limit"].(int64)) } // the schema has a default
+func limitParam(c *xrpc.Call) int { return int(c.Params["limit"].(int64)) } // the schema has a default
 
 // cursorCID is the member cursor where it is a CID; cid.Undef if not given.
-func (c *call) cursorCID() (cid.Cid, error) {
-	if c.param("cursor") == "" {
+func cursorCID(c *xrpc.Call) (cid.Cid, error) {
+	if c.Param("cursor") == "" {
 		return cid.Undef, nil
 	}
-	id, err := cid.Decode(c.param("cursor"))
+	id, err := cid.Decode(c.Param("cursor"))
 	if err != nil {
-		return cid.Undef, invalidRequest("Malformed cursor")
+		return cid.Undef, xrpc.InvalidRequest("Malformed cursor")
 	}
 	return id, nil
 }

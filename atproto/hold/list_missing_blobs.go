@@ -1,5 +1,7 @@
 package hold
 
+import "github.com/tidings-dev/tidings/atproto/xrpc"
+
 // missingBlob is #recordBlob.
 type missingBlob struct {
 	CID       string `json:"cid"`
@@ -8,12 +10,12 @@ type missingBlob struct {
 
 // listMissingBlobs is com.atproto.repo.listMissingBlobs: what an imported
 // repository still needs uploaded.
-func (s *Server) listMissingBlobs(c *call) (any, error) {
-	after, err := c.cursorCID()
+func (s *Server) listMissingBlobs(c *xrpc.Call) (any, error) {
+	after, err := cursorCID(c)
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.repo.MissingBlobs(after, c.limit())
+	found, err := s.repo.MissingBlobs(after, limitParam(c))
 	if err != nil {
 		return nil, err
 	}

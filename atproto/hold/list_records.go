@@ -1,16 +1,19 @@
 package hold
 
-import "github.com/tidings-dev/tidings/atproto/repo"
+import (
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
+)
 
 // listRecords is com.atproto.repo.listRecords. A page may be shorter than its
 // limit; the cursor says whether there is more.
-func (s *Server) listRecords(c *call) (any, error) {
-	if !s.has(c.param("repo")) {
-		return nil, invalidRequest("Could not find repo: %.300s", c.param("repo"))
+func (s *Server) listRecords(c *xrpc.Call) (any, error) {
+	if !s.has(c.Param("repo")) {
+		return nil, xrpc.InvalidRequest("Could not find repo: %.300s", c.Param("repo"))
 	}
-	collection, cursor := c.param("collection"), c.param("cursor")
-	reverse, _ := c.params["reverse"].(bool)
-	limit := int(c.params["limit"].(int64)) // the schema has a default
+	collection, cursor := c.Param("collection"), c.Param("cursor")
+	reverse, _ := c.Params["reverse"].(bool)
+	limit := int(c.Params["limit"].(int64)) // the schema has a default
 	page := struct {
 		Cursor  string       `json:"cursor,omitempty"`
 		Records []recordView `json:"records"`

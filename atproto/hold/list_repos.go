@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // hostedRepo is #repo.
@@ -17,18 +19,18 @@ type hostedRepo struct {
 
 // listRepos is com.atproto.sync.listRepos. There is one repository, and any
 // cursor, "<time>::<did>" as at the reference server, is behind it.
-func (s *Server) listRepos(c *call) (any, error) {
+func (s *Server) listRepos(c *xrpc.Call) (any, error) {
 	page := struct {
 		Cursor string       `json:"cursor,omitempty"`
 		Repos  []hostedRepo `json:"repos"`
 	}{Repos: []hostedRepo{}}
-	switch cursor := c.param("cursor"); {
+	switch cursor := c.Param("cursor"); {
 	case cursor == "":
 		head, status := s.repo.Head(), s.status()
 		page.Repos = append(page.Repos, hostedRepo{s.id.DID, head.Commit.String(), head.Rev, status == "", status})
 		page.Cursor = fmt.Sprintf("0::%s", s.id.DID)
 	case !wellFormed(cursor):
-		return nil, invalidRequest("Malformed cursor")
+		return nil, xrpc.InvalidRequest("Malformed cursor")
 	}
 	return page, nil
 }

@@ -2,9 +2,10 @@ package hold
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 const (
@@ -63,7 +64,7 @@ func (s *Server) settled(ctx context.Context) bool {
 	return true
 }
 
-var errDeactivated = &Error{http.StatusUnauthorized, "AccountDeactivated", "Account is deactivated: it has moved, and its DID document shows where"}
+var errDeactivated = xrpc.NewError(http.StatusUnauthorized, "AccountDeactivated", "Account is deactivated: it has moved, and its DID document shows where")
 
 // here refuses what only an active account may do.
 func (s *Server) here() error {
@@ -86,7 +87,7 @@ func (s *Server) status() string {
 
 // readable refuses a sync call for another repository, and for one whose
 // account is elsewhere, unless that account asks.
-func (s *Server) readable(c *call) error {
+func (s *Server) readable(c *xrpc.Call) error {
 	if err := s.ownDID(c); err != nil {
 		return err
 	}
@@ -96,9 +97,9 @@ func (s *Server) readable(c *call) error {
 	if c.Header.Get("Authorization") != "" {
 		return s.session(c)
 	}
-	return s.repoDeactivated(c.param("did"))
+	return s.repoDeactivated(c.Param("did"))
 }
 
 func (s *Server) repoDeactivated(name string) error {
-	return &Error{http.StatusBadRequest, "RepoDeactivated", fmt.Sprintf("Repo has been deactivated: %.300s; the account has moved to %s", name, s.repo.Place())}
+	return xrpc.Errorf(http.StatusBadRequest, "RepoDeactivated", "Repo has been deactivated: %.300s; the account has moved to %s", name, s.repo.Place())
 }

@@ -28,7 +28,7 @@ func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.
 	t.Helper()
 	var cfg *Config
 	h = newHold(t, func(c *Config) { cfg, c.Relays = c, relays })
-	h.access = h.token()
+	h.Token = h.token()
 	h.fill(3, 3)
 	return h, func(to *identity.MovedTo) {
 		t.Helper()
@@ -40,7 +40,7 @@ func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.
 		}
 		web := httptest.NewServer(h.server)
 		t.Cleanup(web.Close)
-		h.url = web.URL
+		h.URL = web.URL
 		if err := h.server.Settle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -97,10 +97,10 @@ func TestMovedAway(t *testing.T) {
 	if got := jsonOf(doc["service"]); !strings.Contains(got, `"serviceEndpoint":"`+newHost+`"`) || strings.Contains(got, testHost) {
 		t.Errorf("did.json: service %s", got)
 	}
-	if got := jsonOf(doc["verificationMethod"]); !strings.Contains(got, otherKey) || doc["id"] != h.did {
+	if got := jsonOf(doc["verificationMethod"]); !strings.Contains(got, otherKey) || doc["id"] != h.DID {
 		t.Errorf("did.json of %v: keys %s", doc["id"], got)
 	}
-	if _, body := h.do(h.request("GET", "/.well-known/atproto-did", "")); string(body) != h.did {
+	if _, body := h.Do(h.Request("GET", "/.well-known/atproto-did", "")); string(body) != h.DID {
 		t.Errorf("atproto-did: %s", body)
 	}
 
@@ -113,49 +113,49 @@ func TestMovedAway(t *testing.T) {
 		"com.atproto.repo.uploadBlob":   `{}`,
 		"com.atproto.repo.importRepo":   `{}`,
 	} {
-		h.want("POST", method, body, 401, "AccountDeactivated", refused)
+		h.Want("POST", method, body, 401, "AccountDeactivated", refused)
 	}
-	h.want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
+	h.Want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
 	if _, err := h.repo.Paced(nil).Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
 		t.Errorf("a write in process: %v", err)
 	}
 
-	session := h.access
+	session := h.Token
 	for _, query := range []string{
 		"getRepo?did=%", "getCheckout?did=%", "getLatestCommit?did=%", "getHead?did=%", "getCommitPath?did=%", "listBlobs?did=%",
 		"getRecord?did=%&collection=" + coll + "&rkey=k00", "getBlocks?did=%&cids=" + record.String(),
 	} {
-		h.access = ""
-		h.want("GET", "com.atproto.sync."+query, "", 400, "RepoDeactivated", "Repo has been deactivated: %; the account has moved to "+newHost)
-		h.access = "x" + session
-		h.want("GET", "com.atproto.sync."+query, "", 400, "InvalidToken", "")
-		h.access = session
-		if resp, body := h.do(h.request("GET", "/xrpc/com.atproto.sync."+strings.ReplaceAll(query, "%", h.did), "")); resp.StatusCode != 200 {
+		h.Token = ""
+		h.Want("GET", "com.atproto.sync."+query, "", 400, "RepoDeactivated", "Repo has been deactivated: %; the account has moved to "+newHost)
+		h.Token = "x" + session
+		h.Want("GET", "com.atproto.sync."+query, "", 400, "InvalidToken", "")
+		h.Token = session
+		if resp, body := h.Do(h.Request("GET", "/xrpc/com.atproto.sync."+strings.ReplaceAll(query, "%", h.DID), "")); resp.StatusCode != 200 {
 			t.Errorf("%s with a session: %d %.200s", query, resp.StatusCode, body)
 		}
 	}
-	h.want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "InvalidRequest", "Blob not found")
+	h.Want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "InvalidRequest", "Blob not found")
 	if got := h.raw("com.atproto.sync.getRepo?did=%"); !bytes.Equal(got, whole) {
 		t.Errorf("getRepo with a session gives %d bytes, before the move it gave %d", len(got), len(whole))
 	}
-	if got := h.want("GET", "com.atproto.server.getSession", "", 200, "", ""); got["active"] != false || got["status"] != "deactivated" {
+	if got := h.Want("GET", "com.atproto.server.getSession", "", 200, "", ""); got["active"] != false || got["status"] != "deactivated" {
 		t.Errorf("getSession: %v", got)
 	}
 
-	h.access = ""
-	h.want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "RepoDeactivated", "")
-	h.want("GET", "com.atproto.sync.getRepo?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
-	h.want("GET", "com.atproto.repo.describeRepo?repo="+testHost, "", 400, "RepoDeactivated", "Repo has been deactivated: "+testHost)
-	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
-	h.want("GET", "com.atproto.repo.listRecords?repo=%&collection="+coll, "", 400, "InvalidRequest", "Could not find repo")
-	if got := jsonOf(h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", "")); got != `{"active":false,"did":"`+h.did+`","status":"deactivated"}` {
+	h.Token = ""
+	h.Want("GET", "com.atproto.sync.getBlob?did=%&cid="+record.String(), "", 400, "RepoDeactivated", "")
+	h.Want("GET", "com.atproto.sync.getRepo?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
+	h.Want("GET", "com.atproto.repo.describeRepo?repo="+testHost, "", 400, "RepoDeactivated", "Repo has been deactivated: "+testHost)
+	h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
+	h.Want("GET", "com.atproto.repo.listRecords?repo=%&collection="+coll, "", 400, "InvalidRequest", "Could not find repo")
+	if got := jsonOf(h.Want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", "")); got != `{"active":false,"did":"`+h.DID+`","status":"deactivated"}` {
 		t.Errorf("getRepoStatus: %s", got)
 	}
-	list := h.want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
+	list := h.Want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
 	if one := list["repos"].([]any)[0].(map[string]any); one["active"] != false || one["status"] != "deactivated" || one["rev"] != before.Rev {
 		t.Errorf("listRepos: %v", list)
 	}
-	h.want("GET", "_health", "", 200, "", "")
+	h.Want("GET", "_health", "", 200, "", "")
 	if after := h.repo.Head(); after.Commit != before.Commit {
 		t.Errorf("the head moved to %+v", after)
 	}
@@ -200,8 +200,8 @@ func TestMovedAwayAndBack(t *testing.T) {
 	says("back", "#identity", "#account active", "#sync")
 	serve(nil)
 	says("back, the second start")
-	h.want("POST", apply, writes(`create k {}`), 200, "", "")
-	if got := h.want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["active"] != true || got["rev"] != h.repo.Head().Rev {
+	h.Want("POST", apply, writes(`create k {}`), 200, "", "")
+	if got := h.Want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["active"] != true || got["rev"] != h.repo.Head().Rev {
 		t.Errorf("getRepoStatus: %v", got)
 	}
 	if host := h.server.doc.Host(); host != "https://"+testHost {
@@ -226,7 +226,7 @@ func TestCheckIdentityOfMoved(t *testing.T) {
 		says   string
 	}{
 		{"as it has moved", h.document(newHost, newHost), ""},
-		{"by short names", h.document("#atproto_pds", h.did+"#atproto_pds"), ""},
+		{"by short names", h.document("#atproto_pds", h.DID+"#atproto_pds"), ""},
 		{"from before", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", but it has moved to "` + newHost + `"`},
 		{"at a third place", h.document(newHost, "https://third.example.com"), "third.example.com"},
 		{"with another key", h.document(otherKey, ours), "with the key"},
@@ -263,7 +263,7 @@ func TestBrokenAndMoved(t *testing.T) {
 	}
 	web := httptest.NewServer(b)
 	t.Cleanup(web.Close)
-	h.url = web.URL
+	h.URL = web.URL
 	if got := jsonOf(h.didDoc()); !strings.Contains(got, newHost) || !strings.Contains(got, otherKey) {
 		t.Errorf("did.json: %s", got)
 	}

@@ -9,13 +9,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // Notices takes what other registries tell. Its method is called from many
 // goroutines at once.
 type Notices interface {
 	// Notify records a notice, and returns once that is durable, with what
-	// became of it within a few seconds. An *Error is answered as it is; after
+	// became of it within a few seconds. An *xrpc.Error is answered as it is; after
 	// any other the caller is told 503 and may call again.
 	Notify(context.Context, Notice) (lexicon.NotifyManifestOutput, error)
 }
@@ -28,28 +29,28 @@ type Notice struct {
 	Key    string // Idempotency-Key of the call, empty if it has none
 }
 
-var errNotRecorded = &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "this could not be recorded, its operator's log says why; call again, with the same Idempotency-Key, so that it is not done twice"}
+var errNotRecorded = xrpc.NewError(http.StatusServiceUnavailable, "ServiceUnavailable", "this could not be recorded, its operator's log says why; call again, with the same Idempotency-Key, so that it is not done twice")
 
 // notifyManifest is io.atcr.hold.notifyManifest: another registry tells that a
 // manifest was pushed to it or pulled from it.
-func (s *Server) notifyManifest(c *call) (any, error) {
-	in, err := lexicon.ReadNotifyManifest(c.input)
+func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
+	in, err := lexicon.ReadNotifyManifest(c.Input)
 	if err != nil {
-		return nil, invalidRequest("Input/%v", err)
+		return nil, xrpc.InvalidRequest("Input/%v", err)
 	}
 	if err := checkNotice(&in); err != nil {
 		return nil, err
 	}
-	if !c.caller.registry && in.UserDID != c.caller.did {
-		return nil, &Error{http.StatusForbidden, lexicon.ErrorUserMismatch, fmt.Sprintf("%s may tell this hold of images of its own, and userDid is %s", c.caller.did, in.UserDID)}
+	if !c.Caller.(caller).registry && in.UserDID != c.Caller.(caller).did {
+		return nil, xrpc.Errorf(http.StatusForbidden, lexicon.ErrorUserMismatch, "%s may tell this hold of images of its own, and userDid is %s", c.Caller.(caller).did, in.UserDID)
 	}
 	key, err := idempotencyKey(c.Header)
 	if err != nil {
 		return nil, err
 	}
-	c.input = nil // the answer may wait, and this may be large
-	out, err := s.notices.Notify(c.Context(), Notice{in, c.caller.did, c.caller.token, key})
-	var refused *Error
+	c.Input = nil // the answer may wait, and this may be large
+	out, err := s.notices.Notify(c.Context(), Notice{in, c.Caller.(caller).did, c.Caller.(caller).token, key})
+	var refused *xrpc.Error
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
 	}
@@ -68,16 +69,16 @@ func checkNotice(in *lexicon.NotifyManifestInput) error {
 	switch in.Operation {
 	case "", lexicon.OperationPush, lexicon.OperationPull:
 	default:
-		return &Error{http.StatusBadRequest, lexicon.ErrorInvalidOperation, fmt.Sprintf("operation is %.20q, and this hold knows push and pull", in.Operation)}
+		return xrpc.Errorf(http.StatusBadRequest, lexicon.ErrorInvalidOperation, "operation is %.20q, and this hold knows push and pull", in.Operation)
 	}
 	if !repositoryName.MatchString(in.Repository) {
-		return invalidRequest("Input/not the name of a repository at $.repository")
+		return xrpc.InvalidRequest("Input/not the name of a repository at $.repository")
 	}
 	if in.Tag != "" && !tagName.MatchString(in.Tag) {
-		return invalidRequest("Input/not a tag at $.tag")
+		return xrpc.InvalidRequest("Input/not a tag at $.tag")
 	}
 	if digest.Digest(in.ManifestDigest).Validate() != nil {
-		return invalidRequest("Input/not a digest, like sha256:…, at $.manifestDigest")
+		return xrpc.InvalidRequest("Input/not a digest, like sha256:…, at $.manifestDigest")
 	}
 	return checkDescriptors(&in.Manifest)
 }
@@ -90,10 +91,10 @@ func checkDescriptors(m *lexicon.ManifestInfo) error {
 	room := int64(maxSize)
 	check := func(path string, d *lexicon.Descriptor) error {
 		if digest.Digest(d.Digest).Validate() != nil {
-			return invalidRequest("Input/not a digest, like sha256:…, at $.manifest.%s.digest", path)
+			return xrpc.InvalidRequest("Input/not a digest, like sha256:…, at $.manifest.%s.digest", path)
 		}
 		if room -= d.Size; room < 0 {
-			return invalidRequest("Input/larger than %d bytes together at $.manifest.%s.size", int64(maxSize), path)
+			return xrpc.InvalidRequest("Input/larger than %d bytes together at $.manifest.%s.size", int64(maxSize), path)
 		}
 		return nil
 	}
@@ -129,7 +130,7 @@ func idempotencyKey(h http.Header) (string, error) {
 		good = good && key[i] >= ' ' && key[i] <= '~'
 	}
 	if !good {
-		return "", invalidRequest("the header Idempotency-Key takes one value of 1 to %d printable ASCII characters", maxKey)
+		return "", xrpc.InvalidRequest("the header Idempotency-Key takes one value of 1 to %d printable ASCII characters", maxKey)
 	}
 	return key, nil
 }

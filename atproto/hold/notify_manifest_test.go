@@ -19,6 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 const notify = lexicon.NSIDNotifyManifest
@@ -79,7 +80,7 @@ func newOther(h *testHold, did string) *other {
 // claims are those of a good token for the hold.
 func (o *other) claims(h *testHold) map[string]any {
 	return map[string]any{
-		"iss": o.did, "aud": h.did, "lxm": notify, "jti": serviceTokenID(),
+		"iss": o.did, "aud": h.DID, "lxm": notify, "jti": serviceTokenID(),
 		"iat": h.clock().Unix(), "exp": h.clock().Add(time.Minute).Unix(),
 	}
 }
@@ -153,8 +154,8 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "without a tag", body: notice(`"tag":"v1",`, ""), status: 200},
 		{name: "with what nobody knows", body: notice(`"tag"`, `"userHandle":"a.test","tag"`, `"size":7`, `"size":7,"data":"eA=="`), status: 200},
 		{name: "with a key", body: notice(), key: "push 1 of 2", status: 200},
-		{name: "for a service in the document", token: reg.sign(h, map[string]any{"aud": h.did + "#atproto_pds"}), body: notice(), status: 200},
-		{name: "a list of one", token: reg.sign(h, map[string]any{"aud": []string{h.did}}), body: notice(), status: 200},
+		{name: "for a service in the document", token: reg.sign(h, map[string]any{"aud": h.DID + "#atproto_pds"}), body: notice(), status: 200},
+		{name: "a list of one", token: reg.sign(h, map[string]any{"aud": []string{h.DID}}), body: notice(), status: 200},
 		{name: "no jti", token: reg.sign(h, map[string]any{"jti": nil}), body: notice(), status: 200},
 		{name: "an owner", token: owner.sign(h, nil), body: notice("did:plc:abc", ownerDID), status: 200},
 		{name: "an owner of another's", token: owner.sign(h, nil), body: notice(), status: 403, error: "UserMismatch", says: "images of its own, and userDid is did:plc:abc"},
@@ -183,7 +184,7 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "a text for a list", body: notice(`"size":10`, `"size":10,"urls":"x"`), status: 400, error: "InvalidRequest", says: "urls"},
 		{name: "no manifest", body: notice(`"manifest":`, `"image":`), status: 400, error: "InvalidRequest", says: `"manifest"`},
 		{name: "no JSON", body: "{", status: 400, error: "SyntaxError"},
-		{name: "too large", body: notice(`"tag"`, `"x":"`+strings.Repeat("x", maxBody)+`","tag"`), status: 413, error: "PayloadTooLargeError"},
+		{name: "too large", body: notice(`"tag"`, `"x":"`+strings.Repeat("x", xrpc.MaxInput)+`","tag"`), status: 413, error: "PayloadTooLargeError"},
 		{name: "a key too long", body: notice(), key: strings.Repeat("k", 129), status: 400, error: "InvalidRequest", says: "Idempotency-Key takes one value of 1 to 128"},
 		{name: "a key that is not ASCII", body: notice(), key: "schlüssel", status: 400, error: "InvalidRequest", says: "printable"},
 
@@ -194,12 +195,12 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "no iss", token: reg.sign(h, map[string]any{"iss": nil}), body: notice(), status: 401, error: "BadJwt"},
 		{name: "no exp", token: reg.sign(h, map[string]any{"exp": nil}), body: notice(), status: 401, error: "BadJwt"},
 		{name: "no aud", token: reg.sign(h, map[string]any{"aud": nil}), body: notice(), status: 401, error: "BadJwt"},
-		{name: "two auds", token: reg.sign(h, map[string]any{"aud": []string{h.did, "did:web:x.example.com"}}), body: notice(), status: 401, error: "BadJwt"},
+		{name: "two auds", token: reg.sign(h, map[string]any{"aud": []string{h.DID, "did:web:x.example.com"}}), body: notice(), status: 401, error: "BadJwt"},
 		{name: "over", token: reg.sign(h, map[string]any{"exp": h.clock().Unix() - 1}), body: notice(), status: 401, error: "JwtExpired"},
 		{name: "for a year", token: reg.sign(h, map[string]any{"exp": h.clock().AddDate(1, 0, 0).Unix()}), body: notice(), status: 401, error: "BadJwtExpiration", says: "5m0s"},
 		{name: "for ever and ever", token: reg.sign(h, map[string]any{"exp": 1e300}), body: notice(), status: 401},
 		{name: "for another", token: reg.sign(h, map[string]any{"aud": "did:web:x.example.com"}), body: notice(), status: 401, error: "BadJwtAudience", says: "it must be %"},
-		{name: "for a service that is not there", token: reg.sign(h, map[string]any{"aud": h.did + "#atproto_labeler"}), body: notice(), status: 401, error: "BadJwtAudience"},
+		{name: "for a service that is not there", token: reg.sign(h, map[string]any{"aud": h.DID + "#atproto_labeler"}), body: notice(), status: 401, error: "BadJwtAudience"},
 		{name: "for another method", token: reg.sign(h, map[string]any{"lxm": "com.atproto.repo.applyWrites"}), body: notice(), status: 401, error: "BadJwtLexiconMethod", says: "bad jwt lexicon method"},
 		{name: "for any method", token: reg.sign(h, map[string]any{"lxm": nil}), body: notice(), status: 401, error: "BadJwtLexiconMethod", says: "missing"},
 		{name: "for a session", token: reg.sign(h, map[string]any{"typ": "at+jwt"}), body: notice(), status: 401, error: "BadJwtType"},
@@ -216,18 +217,18 @@ func TestNotifyManifest(t *testing.T) {
 			case "none":
 				tc.token = ""
 			}
-			h.access = tc.token
-			r := h.request("POST", "/xrpc/"+notify, tc.body)
+			h.Token = tc.token
+			r := h.Request("POST", "/xrpc/"+notify, tc.body)
 			if tc.key != "" {
 				r.Header.Set("Idempotency-Key", tc.key)
 			}
-			resp, raw := h.do(r)
+			resp, raw := h.Do(r)
 			var answer map[string]any
 			if err := json.Unmarshal(raw, &answer); err != nil {
 				t.Fatalf("%s: %v", raw, err)
 			}
 			message, _ := answer["message"].(string)
-			if resp.StatusCode != tc.status || tc.error != "" && answer["error"] != tc.error || !strings.Contains(message, strings.ReplaceAll(tc.says, "%", h.did)) {
+			if resp.StatusCode != tc.status || tc.error != "" && answer["error"] != tc.error || !strings.Contains(message, strings.ReplaceAll(tc.says, "%", h.DID)) {
 				t.Errorf("got %d %s, want %d %s %q", resp.StatusCode, raw, tc.status, tc.error, tc.says)
 			}
 			if got := len(n.all) - before; (got == 1) != (tc.status == 200) {
@@ -244,7 +245,7 @@ func TestNotifyManifest(t *testing.T) {
 				t.Errorf("its visibility is %q", last.Visibility)
 			}
 			// What is good once is not good twice.
-			h.want("POST", notify, tc.body, 401, "BadJwtReplay", "a new one for each call")
+			h.Want("POST", notify, tc.body, 401, "BadJwtReplay", "a new one for each call")
 		})
 	}
 	// indigo's tokens, of both kinds of keys.
@@ -258,13 +259,13 @@ func TestNotifyManifest(t *testing.T) {
 			h.advance(keyAgain) // a new key: it is looked for after a while
 			reg.publish(h)
 		}
-		for _, aud := range []string{h.did, h.did + "#atproto_pds"} {
+		for _, aud := range []string{h.DID, h.DID + "#atproto_pds"} {
 			token, err := auth.SignServiceAuth(registryDID, aud, time.Minute+time.Until(h.clock()), &lxm, reg.key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.access = token
-			h.want("POST", notify, notice(), 200, "", "")
+			h.Token = token
+			h.Want("POST", notify, notice(), 200, "", "")
 		}
 	}
 	if issuers := slices.Compact(slices.Sorted(func(yield func(string) bool) {
@@ -283,12 +284,12 @@ func TestNotifyManifestWithOurServiceAuth(t *testing.T) {
 	t.Parallel()
 	n := &told{}
 	h := newHold(t, func(cfg *Config) { cfg.Notices, cfg.Registries = n, []string{"did:web:" + testHost} })
-	h.access = h.token()
-	token := h.want("GET", "com.atproto.server.getServiceAuth?aud=%&lxm="+notify, "", 200, "", "")["token"].(string)
-	h.server.callers[h.did].source.Client.Transport = &published{answers: []answered{h.document(h.did, h.did)}}
-	h.access = token
-	h.want("POST", notify, notice(), 200, "", "")
-	if len(n.all) != 1 || n.all[0].Issuer != h.did {
+	h.Token = h.token()
+	token := h.Want("GET", "com.atproto.server.getServiceAuth?aud=%&lxm="+notify, "", 200, "", "")["token"].(string)
+	h.server.callers[h.DID].source.Client.Transport = &published{answers: []answered{h.document(h.DID, h.DID)}}
+	h.Token = token
+	h.Want("POST", notify, notice(), 200, "", "")
+	if len(n.all) != 1 || n.all[0].Issuer != h.DID {
 		t.Errorf("got %+v", n.all)
 	}
 }
@@ -296,9 +297,9 @@ func TestNotifyManifestWithOurServiceAuth(t *testing.T) {
 func TestNotifyManifestIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.Notices = &told{} })
-	h.want("POST", notify, notice(), 403, "Forbidden", "hold.registries or hold.owners")
+	h.Want("POST", notify, notice(), 403, "Forbidden", "hold.registries or hold.owners")
 	alone := newHold(t)
-	alone.want("POST", notify, notice(), 501, "MethodNotImplemented", "a hold inside a registry serves it")
+	alone.Want("POST", notify, notice(), 501, "MethodNotImplemented", "a hold inside a registry serves it")
 }
 
 // A registry that can't record says so, and keeps the reason to itself.
@@ -306,12 +307,12 @@ func TestNotifyManifestNotRecorded(t *testing.T) {
 	t.Parallel()
 	h, n, reg := listening(t)
 	for fail, want := range map[error]answered{
-		errors.New("/var/lib/secret is full"):             {503, "ServiceUnavailable"},
-		&Error{http.StatusTeapot, "Teapot", "of its own"}: {http.StatusTeapot, "Teapot"},
+		errors.New("/var/lib/secret is full"):                    {503, "ServiceUnavailable"},
+		xrpc.NewError(http.StatusTeapot, "Teapot", "of its own"): {http.StatusTeapot, "Teapot"},
 	} {
 		n.fail = fail
-		h.access = reg.sign(h, nil)
-		answer := h.want("POST", notify, notice(), want.status, want.body, "")
+		h.Token = reg.sign(h, nil)
+		answer := h.Want("POST", notify, notice(), want.status, want.body, "")
 		if strings.Contains(fmt.Sprint(answer), "secret") {
 			t.Errorf("told the world %v", answer)
 		}
@@ -327,8 +328,8 @@ func TestCallersKey(t *testing.T) {
 	h, _, reg := listening(t)
 	good := func(want int, name string) {
 		t.Helper()
-		h.access = reg.sign(h, nil)
-		h.want("POST", notify, notice(), want, name, "")
+		h.Token = reg.sign(h, nil)
+		h.Want("POST", notify, notice(), want, name, "")
 	}
 	asked := func(want int) {
 		t.Helper()
@@ -344,14 +345,14 @@ func TestCallersKey(t *testing.T) {
 	// Forged ones make it look once a minute.
 	forger := newOther(h, ownerDID)
 	for range 5 {
-		h.access = forger.sign(h, map[string]any{"iss": registryDID})
-		h.want("POST", notify, notice(), 401, "BadJwtSignature", "")
+		h.Token = forger.sign(h, map[string]any{"iss": registryDID})
+		h.Want("POST", notify, notice(), 401, "BadJwtSignature", "")
 	}
 	asked(1)
 	h.advance(keyAgain)
 	for range 5 {
-		h.access = forger.sign(h, map[string]any{"iss": registryDID})
-		h.want("POST", notify, notice(), 401, "BadJwtSignature", "")
+		h.Token = forger.sign(h, map[string]any{"iss": registryDID})
+		h.Want("POST", notify, notice(), 401, "BadJwtSignature", "")
 	}
 	asked(2)
 
@@ -360,8 +361,8 @@ func TestCallersKey(t *testing.T) {
 	h.advance(keyAgain)
 	reg.publish(h)
 	good(200, "")
-	h.access = old.sign(h, nil)
-	h.want("POST", notify, notice(), 401, "BadJwtSignature", "")
+	h.Token = old.sign(h, nil)
+	h.Want("POST", notify, notice(), 401, "BadJwtSignature", "")
 	asked(1)
 
 	// After an hour it looks again, and again after a while if that fails.
@@ -385,8 +386,8 @@ func TestCallersKey(t *testing.T) {
 func TestSlowDocument(t *testing.T) {
 	t.Parallel()
 	h, _, reg := listening(t)
-	h.access = reg.sign(h, nil)
-	h.want("POST", notify, notice(), 200, "", "")
+	h.Token = reg.sign(h, nil)
+	h.Want("POST", notify, notice(), 200, "", "")
 	h.advance(keyAgain)
 	slow := &slowHost{asked: make(chan struct{}), release: make(chan struct{})}
 	from := h.server.callers[registryDID]
@@ -397,8 +398,8 @@ func TestSlowDocument(t *testing.T) {
 		waiting <- err
 	}()
 	<-slow.asked
-	h.access = reg.sign(h, nil)
-	h.want("POST", notify, notice(), 200, "", "")
+	h.Token = reg.sign(h, nil)
+	h.Want("POST", notify, notice(), 200, "", "")
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	if _, err := from.signingKey(left, h.clock(), keyAgain); !errors.Is(err, context.Canceled) {

@@ -7,12 +7,13 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // putRecord is com.atproto.repo.putRecord: create or update. The same content
 // again answers the same and makes no commit.
-func (s *Server) putRecord(c *call) (any, error) {
-	w, answer, err := s.planRecord(c, c.text("rkey"))
+func (s *Server) putRecord(c *xrpc.Call) (any, error) {
+	w, answer, err := s.planRecord(c, c.Field("rkey"))
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +47,8 @@ const maxRaces = 20
 // change reads a record, holds it against swapRecord and swapCommit, and lets
 // try write on top of the very head that was read. When another commit came
 // between and the caller did not name one, it begins again.
-func (s *Server) change(c *call, collection, rkey string, try func(old []byte, swap *cid.Cid) (bool, error)) (wrote bool, err error) {
-	named, err := c.swap("swapCommit")
+func (s *Server) change(c *xrpc.Call, collection, rkey string, try func(old []byte, swap *cid.Cid) (bool, error)) (wrote bool, err error) {
+	named, err := swapCID(c, "swapCommit")
 	if err != nil {
 		return false, err
 	}
@@ -60,7 +61,7 @@ func (s *Server) change(c *call, collection, rkey string, try func(old []byte, s
 		if err != nil && !errors.Is(err, repo.ErrNotFound) {
 			return false, err
 		}
-		if err := c.checkSwapRecord(was); err != nil {
+		if err := checkSwapRecord(c, was); err != nil {
 			return false, err
 		}
 		wrote, err = try(old, &head)
@@ -69,17 +70,17 @@ func (s *Server) change(c *call, collection, rkey string, try func(old []byte, s
 			return wrote, err
 		}
 	}
-	return false, &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "too many other writes came between: try again"}
+	return false, xrpc.NewError(http.StatusServiceUnavailable, "ServiceUnavailable", "too many other writes came between: try again")
 }
 
 // checkSwapRecord holds the member swapRecord, a CID or null for "there is
 // none", against what is there.
-func (c *call) checkSwapRecord(was cid.Cid) error {
-	value, given := c.input["swapRecord"]
+func checkSwapRecord(c *xrpc.Call, was cid.Cid) error {
+	value, given := c.Input["swapRecord"]
 	if !given {
 		return nil
 	}
-	want, err := c.swap("swapRecord")
+	want, err := swapCID(c, "swapRecord")
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (c *call) checkSwapRecord(was cid.Cid) error {
 		return nil
 	}
 	if !was.Defined() {
-		return &Error{http.StatusBadRequest, "InvalidSwap", "Record was at null"}
+		return xrpc.NewError(http.StatusBadRequest, "InvalidSwap", "Record was at null")
 	}
-	return &Error{http.StatusBadRequest, "InvalidSwap", "Record was at " + was.String()}
+	return xrpc.NewError(http.StatusBadRequest, "InvalidSwap", "Record was at "+was.String())
 }

@@ -29,16 +29,16 @@ func TestGetRecord(t *testing.T) {
 	h := newHold(t)
 	h.fill(1, 1)
 	path := get + "?repo=%&collection=" + coll + "&rkey=k00"
-	found := h.want("GET", path, "", 200, "", "")
-	if found["uri"] != "at://"+h.did+"/"+coll+"/k00" || found["value"].(map[string]any)["text"] != "x" {
+	found := h.Want("GET", path, "", 200, "", "")
+	if found["uri"] != "at://"+h.DID+"/"+coll+"/k00" || found["value"].(map[string]any)["text"] != "x" {
 		t.Errorf("got %v", found)
 	}
-	h.want("GET", path+"&cid="+found["cid"].(string), "", 200, "", "")
-	h.want("GET", path+"&cid=bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq", "", 400, "RecordNotFound", "Could not locate record: at://%/"+coll+"/k00")
-	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=none", "", 400, "RecordNotFound", "at://%/"+coll+"/none")
-	h.want("GET", get+"?repo=did:web:other.example.com&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
-	h.want("GET", get+"?repo=%&collection="+coll, "", 400, "InvalidRequest", `params: missing required key "rkey"`)
-	h.want("GET", get+"?repo=x&collection="+coll+"&rkey=k", "", 400, "InvalidRequest", "at $.repo")
+	h.Want("GET", path+"&cid="+found["cid"].(string), "", 200, "", "")
+	h.Want("GET", path+"&cid=bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq", "", 400, "RecordNotFound", "Could not locate record: at://%/"+coll+"/k00")
+	h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=none", "", 400, "RecordNotFound", "at://%/"+coll+"/none")
+	h.Want("GET", get+"?repo=did:web:other.example.com&collection="+coll+"&rkey=k00", "", 400, "InvalidRequest", "Could not locate record")
+	h.Want("GET", get+"?repo=%&collection="+coll, "", 400, "InvalidRequest", `params: missing required key "rkey"`)
+	h.Want("GET", get+"?repo=x&collection="+coll+"&rkey=k", "", 400, "InvalidRequest", "at $.repo")
 }
 
 func TestListRecords(t *testing.T) {
@@ -50,7 +50,7 @@ func TestListRecords(t *testing.T) {
 		var keys []string
 		cursor := ""
 		for {
-			answer := h.want("GET", fmt.Sprintf("%s?repo=%%&collection=%s&limit=12&reverse=%t&cursor=%s", list, coll, reverse, cursor), "", 200, "", "")
+			answer := h.Want("GET", fmt.Sprintf("%s?repo=%%&collection=%s&limit=12&reverse=%t&cursor=%s", list, coll, reverse, cursor), "", 200, "", "")
 			for _, r := range answer["records"].([]any) {
 				uri := r.(map[string]any)["uri"].(string)
 				keys = append(keys, uri[strings.LastIndex(uri, "/")+1:])
@@ -69,18 +69,18 @@ func TestListRecords(t *testing.T) {
 			t.Errorf("reverse %t: got %d keys %v", reverse, len(keys), keys)
 		}
 	}
-	if answer := h.want("GET", list+"?repo="+testHost+"&collection=com.example.none", "", 200, "", ""); len(answer["records"].([]any)) != 0 {
+	if answer := h.Want("GET", list+"?repo="+testHost+"&collection=com.example.none", "", 200, "", ""); len(answer["records"].([]any)) != 0 {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", list+"?repo=%&collection="+coll+"&limit=101", "", 400, "InvalidRequest", "at $.limit")
-	h.want("GET", list+"?repo=did:web:other.example.com&collection="+coll, "", 400, "InvalidRequest", "Could not find repo: did:web:other.example.com")
+	h.Want("GET", list+"?repo=%&collection="+coll+"&limit=101", "", 400, "InvalidRequest", "at $.limit")
+	h.Want("GET", list+"?repo=did:web:other.example.com&collection="+coll, "", 400, "InvalidRequest", "Could not find repo: did:web:other.example.com")
 }
 
 func TestListRecordsIsBounded(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(25, 200_000)
-	answer := h.want("GET", "com.atproto.repo.listRecords?repo=%&limit=100&collection="+coll, "", 200, "", "")
+	answer := h.Want("GET", "com.atproto.repo.listRecords?repo=%&limit=100&collection="+coll, "", 200, "", "")
 	if n := len(answer["records"].([]any)); n != 6 || answer["cursor"] == nil {
 		t.Errorf("got %d records of 200 kB, want the first that pass 1 MiB, and the cursor %v", n, answer["cursor"])
 	}
@@ -90,16 +90,16 @@ func TestDescribe(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(1, 1)
-	answer := h.want("GET", "com.atproto.repo.describeRepo?repo=%", "", 200, "", "")
+	answer := h.Want("GET", "com.atproto.repo.describeRepo?repo=%", "", 200, "", "")
 	if answer["handle"] != testHost || answer["handleIsCorrect"] != true || fmt.Sprint(answer["collections"]) != "["+lexicon.NSIDProfile+" "+coll+"]" {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", "com.atproto.repo.describeRepo?repo=other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: other.example.com")
-	if answer := h.want("GET", "com.atproto.server.describeServer", "", 200, "", ""); answer["did"] != h.did {
+	h.Want("GET", "com.atproto.repo.describeRepo?repo=other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: other.example.com")
+	if answer := h.Want("GET", "com.atproto.server.describeServer", "", 200, "", ""); answer["did"] != h.DID {
 		t.Errorf("got %v", answer)
 	}
-	if answer := h.want("GET", "com.atproto.identity.resolveHandle?handle=HOLD.example.com", "", 200, "", ""); answer["did"] != h.did {
+	if answer := h.Want("GET", "com.atproto.identity.resolveHandle?handle=HOLD.example.com", "", 200, "", ""); answer["did"] != h.DID {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", "com.atproto.identity.resolveHandle?handle=other.example.com", "", 400, "HandleNotFound", "Unable to resolve handle")
+	h.Want("GET", "com.atproto.identity.resolveHandle?handle=other.example.com", "", 400, "HandleNotFound", "Unable to resolve handle")
 }

@@ -1,8 +1,10 @@
 package hold
 
+import "github.com/tidings-dev/tidings/atproto/xrpc"
+
 // refreshSession is com.atproto.server.refreshSession. The token that was used
 // stays good for a while, and always gets the same successor.
-func (s *Server) refreshSession(c *call) (any, error) {
+func (s *Server) refreshSession(c *xrpc.Call) (any, error) {
 	token, err := s.authorize(c.Request, refreshToken)
 	if err != nil {
 		return nil, err

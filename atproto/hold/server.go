@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/tidings-dev/tidings/atproto/crawl"
@@ -59,12 +60,13 @@ type Server struct {
 	now          func() time.Time
 	lg           *slog.Logger
 
-	doc     identity.Document
-	methods map[string]method
-	tids    *syntax.TIDClock // for records whose key the caller leaves to us
-	logins  loginLimit
-	slow    *slowLane
-	right   *rightPassword
+	doc       identity.Document
+	wellKnown wellKnown
+	rpc       xrpc.Server
+	tids      *syntax.TIDClock // for records whose key the caller leaves to us
+	logins    loginLimit
+	slow      *slowLane
+	right     *rightPassword
 
 	sessions *sessions
 	secret   secretCache
@@ -85,8 +87,6 @@ type Server struct {
 	uploads chan struct{}      // bodies that are not JSON at a time
 
 	blobLimit, importLimit int64
-
-	bodyTimeout time.Duration // for a whole request body
 }
 
 // maxExports is how many getRepo answers may be under way. Each keeps a
@@ -112,7 +112,6 @@ func New(cfg Config) (*Server, error) {
 		folder:       cfg.Folder,
 		now:          cfg.Now,
 		lg:           cfg.Logger,
-		bodyTimeout:  bodyTimeout,
 		slow:         newSlowLane(),
 		right:        newRightPassword(),
 		hashing:      make(chan struct{}, 1),
@@ -141,59 +140,68 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MovedTo != nil {
 		s.lg.Warn("the account has moved: did.json shows where, and nothing is written here", "account", s.id.DID, "to", cfg.MovedTo)
 	}
+	s.wellKnown = wellKnown{doc, s.lg}
+	s.rpc = xrpc.Server{Elsewhere: servedElsewhere, Errors: repoError, Logger: s.lg, Handlers: map[string]http.Handler{
+		"_health":                         http.HandlerFunc(s.health),
+		"com.atproto.sync.subscribeRepos": s.firehose,
+	}}
 	s.notices = cfg.Notices
 	if s.callers, err = newIssuers(cfg); err != nil {
 		return nil, fmt.Errorf("hold: %w", err)
 	}
-	s.methods = map[string]method{
-		"com.atproto.server.describeServer":  {http.MethodGet, nobody, s.describeServer},
-		"com.atproto.server.createSession":   {http.MethodPost, s.mayLogIn, s.createSession},
-		"com.atproto.server.refreshSession":  {http.MethodPost, nobody, s.refreshSession},
-		"com.atproto.server.getSession":      {http.MethodGet, s.session, s.getSession},
-		"com.atproto.identity.resolveHandle": {http.MethodGet, nobody, s.resolveHandle},
-		"com.atproto.repo.applyWrites":       {http.MethodPost, s.session, s.applyWrites},
-		"com.atproto.repo.createRecord":      {http.MethodPost, s.session, s.createRecord},
-		"com.atproto.repo.putRecord":         {http.MethodPost, s.session, s.putRecord},
-		"com.atproto.repo.deleteRecord":      {http.MethodPost, s.session, s.deleteRecord},
-		"com.atproto.repo.getRecord":         {http.MethodGet, nobody, s.getRecord},
-		"com.atproto.repo.listRecords":       {http.MethodGet, nobody, s.listRecords},
-		"com.atproto.repo.describeRepo":      {http.MethodGet, nobody, s.describeRepo},
-		"com.atproto.repo.uploadBlob":        {http.MethodPost, s.session, s.uploadBlob},
-		"com.atproto.repo.listMissingBlobs":  {http.MethodGet, s.session, s.listMissingBlobs},
-		"com.atproto.repo.importRepo":        {http.MethodPost, s.session, s.importRepo},
-		"com.atproto.server.deleteSession":   {http.MethodPost, nobody, s.deleteSession},
-		"com.atproto.server.getServiceAuth":  {http.MethodGet, s.session, s.getServiceAuth},
-		"com.atproto.sync.getBlob":           {http.MethodGet, nobody, s.getBlob},
-		"com.atproto.sync.listBlobs":         {http.MethodGet, nobody, s.listBlobs},
-		"com.atproto.sync.getBlocks":         {http.MethodGet, nobody, s.getBlocks},
-		"com.atproto.sync.getRepoStatus":     {http.MethodGet, nobody, s.getRepoStatus},
-		"com.atproto.sync.listRepos":         {http.MethodGet, nobody, s.listRepos},
-		"com.atproto.sync.getHead":           {http.MethodGet, nobody, s.getHead},
-		"com.atproto.sync.getCheckout":       {http.MethodGet, nobody, s.getCheckout},
-		"com.atproto.sync.getCommitPath":     {http.MethodGet, nobody, s.getCommitPath},
-		"com.atproto.sync.getLatestCommit":   {http.MethodGet, nobody, s.getLatestCommit},
-		"com.atproto.sync.getRepo":           {http.MethodGet, nobody, s.getRepo},
-		"com.atproto.sync.getRecord":         {http.MethodGet, nobody, s.syncGetRecord},
+	s.rpc.Methods = map[string]xrpc.Method{
+		"com.atproto.server.describeServer":  xrpc.Query(xrpc.Public, s.describeServer),
+		"com.atproto.server.createSession":   xrpc.Procedure(s.mayLogIn, s.createSession),
+		"com.atproto.server.refreshSession":  xrpc.Procedure(xrpc.Public, s.refreshSession),
+		"com.atproto.server.getSession":      xrpc.Query(s.session, s.getSession),
+		"com.atproto.identity.resolveHandle": xrpc.Query(xrpc.Public, s.resolveHandle),
+		"com.atproto.repo.applyWrites":       xrpc.Procedure(s.session, s.applyWrites),
+		"com.atproto.repo.createRecord":      xrpc.Procedure(s.session, s.createRecord),
+		"com.atproto.repo.putRecord":         xrpc.Procedure(s.session, s.putRecord),
+		"com.atproto.repo.deleteRecord":      xrpc.Procedure(s.session, s.deleteRecord),
+		"com.atproto.repo.getRecord":         xrpc.Query(xrpc.Public, s.getRecord),
+		"com.atproto.repo.listRecords":       xrpc.Query(xrpc.Public, s.listRecords),
+		"com.atproto.repo.describeRepo":      xrpc.Query(xrpc.Public, s.describeRepo),
+		"com.atproto.repo.uploadBlob":        xrpc.Procedure(s.session, s.uploadBlob),
+		"com.atproto.repo.listMissingBlobs":  xrpc.Query(s.session, s.listMissingBlobs),
+		"com.atproto.repo.importRepo":        xrpc.Procedure(s.session, s.importRepo),
+		"com.atproto.server.deleteSession":   xrpc.Procedure(xrpc.Public, s.deleteSession),
+		"com.atproto.server.getServiceAuth":  xrpc.Query(s.session, s.getServiceAuth),
+		"com.atproto.sync.getBlob":           xrpc.Query(xrpc.Public, s.getBlob),
+		"com.atproto.sync.listBlobs":         xrpc.Query(xrpc.Public, s.listBlobs),
+		"com.atproto.sync.getBlocks":         xrpc.Query(xrpc.Public, s.getBlocks),
+		"com.atproto.sync.getRepoStatus":     xrpc.Query(xrpc.Public, s.getRepoStatus),
+		"com.atproto.sync.listRepos":         xrpc.Query(xrpc.Public, s.listRepos),
+		"com.atproto.sync.getHead":           xrpc.Query(xrpc.Public, s.getHead),
+		"com.atproto.sync.getCheckout":       xrpc.Query(xrpc.Public, s.getCheckout),
+		"com.atproto.sync.getCommitPath":     xrpc.Query(xrpc.Public, s.getCommitPath),
+		"com.atproto.sync.getLatestCommit":   xrpc.Query(xrpc.Public, s.getLatestCommit),
+		"com.atproto.sync.getRepo":           xrpc.Query(xrpc.Public, s.getRepo),
+		"com.atproto.sync.getRecord":         xrpc.Query(xrpc.Public, s.syncGetRecord),
 	}
 	if s.notices != nil {
-		s.methods[lexicon.NSIDNotifyManifest] = method{http.MethodPost, s.service, s.notifyManifest}
+		s.rpc.Methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(s.service, s.notifyManifest)
 	}
 	return s, nil
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	switch r.URL.Path {
-	case "/.well-known/did.json":
-		s.didJSON(w, r)
-	case "/.well-known/atproto-did":
-		s.atprotoDID(w, r)
-	default:
-		nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/")
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		s.xrpc(w, r, nsid)
+	if !strings.HasPrefix(r.URL.Path, "/xrpc/") {
+		s.wellKnown.ServeHTTP(w, r)
+		return
 	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	s.rpc.ServeHTTP(w, r)
+}
+
+// servedElsewhere has hints for methods that clients may expect of an account's
+// host.
+var servedElsewhere = map[string]string{
+	"com.atproto.sync.requestCrawl":          "a relay serves it",
+	"com.atproto.sync.notifyOfUpdate":        "a relay serves it",
+	"com.atproto.sync.listHosts":             "a relay serves it",
+	"com.atproto.sync.getHostStatus":         "a relay serves it",
+	"com.atproto.sync.listReposByCollection": "a relay serves it; com.atproto.repo.describeRepo lists the collections of this account",
+	"com.atproto.server.createAccount":       "this hold has only the account of its operator",
+	lexicon.NSIDNotifyManifest:               "a hold inside a registry serves it, and this one runs without a registry",
 }

@@ -2,10 +2,7 @@ package hold
 
 import (
 	"bytes"
-	"encoding/json"
-	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -14,19 +11,17 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc/xrpctest"
 )
 
 const testHost = "hold.example.com"
 
 // testHold is a hold over real HTTP with a real repository.
 type testHold struct {
-	testing.TB
-	server   *Server
-	repo     *repo.Repo
-	url      string
-	did      string
-	password string
-	access   string // the session that call presents; empty for none
+	xrpctest.Client // of a session if Token is set
+	server          *Server
+	repo            *repo.Repo
+	password        string
 
 	mu   sync.Mutex
 	now  time.Time
@@ -75,7 +70,7 @@ func (h *testHold) logged() string {
 
 func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	t.Helper()
-	h := &testHold{TB: t, now: time.Now()}
+	h := &testHold{Client: xrpctest.Client{TB: t}, now: time.Now()}
 	h.more = sync.NewCond(&h.mu)
 	dir := t.TempDir()
 	hold := RepoConfig{Dir: filepath.Join(dir, "hold"), KeyFile: filepath.Join(dir, "hold.key"), Hostname: testHost, Reserve: 1}
@@ -103,7 +98,7 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	}
 	web := httptest.NewServer(h.server)
 	t.Cleanup(web.Close)
-	h.repo, h.did, h.url = r, did, web.URL
+	h.repo, h.DID, h.URL = r, did, web.URL
 	return h
 }
 
@@ -111,61 +106,6 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 func loggedIn(t testing.TB) *testHold {
 	t.Helper()
 	h := newHold(t)
-	h.access = h.token()
+	h.Token = h.token()
 	return h
-}
-
-// do makes a request and gives the whole answer.
-func (h *testHold) do(r *http.Request) (*http.Response, []byte) {
-	h.Helper()
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		h.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		h.Fatal(err)
-	}
-	return resp, body
-}
-
-func (h *testHold) request(verb, path, body string) *http.Request {
-	h.Helper()
-	r, err := http.NewRequest(verb, h.url+path, strings.NewReader(body))
-	if err != nil {
-		h.Fatal(err)
-	}
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if h.access != "" {
-		r.Header.Set("Authorization", "Bearer "+h.access)
-	}
-	return r
-}
-
-// call makes an XRPC call whose answer is JSON. % in the body or the query
-// stands for the hold's DID.
-func (h *testHold) call(verb, method, body string) (int, map[string]any) {
-	h.Helper()
-	fill := strings.NewReplacer("%", h.did)
-	resp, raw := h.do(h.request(verb, "/xrpc/"+fill.Replace(method), fill.Replace(body)))
-	var answer map[string]any
-	if err := json.Unmarshal(raw, &answer); err != nil {
-		h.Fatalf("%s %s: %d %.200q is not JSON: %v", verb, method, resp.StatusCode, raw, err)
-	}
-	return resp.StatusCode, answer
-}
-
-// want checks the status and, of an error, its name and a part of its message.
-func (h *testHold) want(verb, method, body string, status int, name, message string) map[string]any {
-	h.Helper()
-	got, answer := h.call(verb, method, body)
-	gotName, _ := answer["error"].(string)
-	gotMessage, _ := answer["message"].(string)
-	if got != status || gotName != name || !strings.Contains(gotMessage, strings.ReplaceAll(message, "%", h.did)) {
-		h.Errorf("%s %s %.200s: got %d %s %q, want %d %s %q", verb, method, body, got, gotName, gotMessage, status, name, message)
-	}
-	return answer
 }

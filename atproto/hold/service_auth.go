@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 const (
@@ -48,8 +48,8 @@ type serviceToken struct {
 }
 
 // Errors as the reference server names them.
-func badToken(name, format string, args ...any) *Error {
-	return &Error{http.StatusUnauthorized, name, fmt.Sprintf(format, args...)}
+func badToken(name, format string, args ...any) *xrpc.Error {
+	return xrpc.Errorf(http.StatusUnauthorized, name, format, args...)
 }
 
 var (
@@ -59,7 +59,7 @@ var (
 	// ErrUsedToken is for a token that was presented before.
 	ErrUsedToken = badToken("BadJwtReplay", "this jwt was used before; get a new one for each call")
 
-	errNoCallers = &Error{http.StatusForbidden, "Forbidden", "this hold takes no such calls; its operator allows them with hold.registries or hold.owners"}
+	errNoCallers = xrpc.NewError(http.StatusForbidden, "Forbidden", "this hold takes no such calls; its operator allows them with hold.registries or hold.owners")
 )
 
 // service lets an account pass that the operator named and that presents a
@@ -68,7 +68,7 @@ var (
 //
 // indigo's ServiceAuthValidator is not used because it takes tokens of any
 // length, and twice, and asks for a key anew at each bad signature.
-func (s *Server) service(c *call) error {
+func (s *Server) service(c *xrpc.Call) error {
 	if len(s.callers) == 0 {
 		return errNoCallers
 	}
@@ -77,12 +77,12 @@ func (s *Server) service(c *call) error {
 		return err
 	}
 	now := s.now()
-	if err := s.checkClaims(token, c.nsid, now); err != nil {
+	if err := s.checkClaims(token, c.NSID, now); err != nil {
 		return err
 	}
 	from := s.callers[token.claims.Issuer]
 	if from == nil {
-		return &Error{http.StatusForbidden, "Forbidden", fmt.Sprintf("%.200s is not among those who may call; this hold's operator names them with hold.registries or hold.owners", token.claims.Issuer)}
+		return xrpc.Errorf(http.StatusForbidden, "Forbidden", "%.200s is not among those who may call; this hold's operator names them with hold.registries or hold.owners", token.claims.Issuer)
 	}
 	if err := from.verify(c.Context(), token, now); err != nil {
 		return err
@@ -92,16 +92,16 @@ func (s *Server) service(c *call) error {
 	case usedBefore:
 		return ErrUsedToken
 	case noRoom:
-		return s.tooMany(c, maxServiceLife)
+		return xrpc.TooManyRequests(maxServiceLife)
 	}
-	c.caller = caller{token.claims.Issuer, from.registry, base64.RawURLEncoding.EncodeToString(id[:])}
+	c.Caller = caller{token.claims.Issuer, from.registry, base64.RawURLEncoding.EncodeToString(id[:])}
 	return nil
 }
 
 func readServiceToken(r *http.Request) (*serviceToken, error) {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return nil, errAuthMissing
+		return nil, xrpc.ErrAuthMissing
 	}
 	scheme, text, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {

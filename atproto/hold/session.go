@@ -10,13 +10,14 @@ import (
 	"sync"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-func nobody(*call) error { return nil }
+func nobody(*xrpc.Call) error { return nil }
 
 // session lets a caller pass who presents an access token of a session that
 // has not ended.
-func (s *Server) session(c *call) error {
+func (s *Server) session(c *xrpc.Call) error {
 	token, err := s.authorize(c.Request, accessToken)
 	// One without a session is of a version that had none, and ends soon.
 	if err == nil && token.Session != "" && !s.sessions.alive(token.Session, s.now()) {
@@ -32,11 +33,11 @@ func (s *Server) authorize(r *http.Request, kind tokenKind) (claims, error) {
 	}
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return claims{}, errAuthMissing
+		return claims{}, xrpc.ErrAuthMissing
 	}
 	scheme, token, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return claims{}, &Error{http.StatusBadRequest, "InvalidToken", "Unexpected authorization type"}
+		return claims{}, xrpc.NewError(http.StatusBadRequest, "InvalidToken", "Unexpected authorization type")
 	}
 	secret, err := s.tokenSecret()
 	if errors.Is(err, errNoPassword) {
@@ -118,3 +119,5 @@ func (s *Server) sessionTokens(session, refreshID string) (any, error) {
 	answer.RefreshJWT, err2 = refreshToken.issue(s.id.DID, session, refreshID, secret, now)
 	return answer, errors.Join(err1, err2)
 }
+
+var errNoLogins = xrpc.NewError(http.StatusUnauthorized, "AuthenticationRequired", "this hold takes no logins; its operator allows them with hold.login: true")

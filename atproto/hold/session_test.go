@@ -26,22 +26,22 @@ const loginMethod = "com.atproto.server.createSession"
 
 func (h *testHold) login(identifier, password string) (int, map[string]any) {
 	h.Helper()
-	return h.call("POST", loginMethod, `{"identifier":"`+identifier+`","password":"`+password+`"}`)
+	return h.Call("POST", loginMethod, `{"identifier":"`+identifier+`","password":"`+password+`"}`)
 }
 
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	for _, identifier := range []string{testHost, h.did, strings.ToUpper(testHost)} {
-		if status, body := h.login(identifier, h.password); status != 200 || body["did"] != h.did || body["active"] != true {
+	for _, identifier := range []string{testHost, h.DID, strings.ToUpper(testHost)} {
+		if status, body := h.login(identifier, h.password); status != 200 || body["did"] != h.DID || body["active"] != true {
 			t.Errorf("%s: got %d %v", identifier, status, body)
 		}
 	}
 	const refused = "Invalid identifier or password"
-	h.want("POST", loginMethod, `{"identifier":"%","password":"wrong"}`, 401, "AuthenticationRequired", refused)
-	h.want("POST", loginMethod, `{"identifier":"%","password":""}`, 401, "AuthenticationRequired", refused)
-	h.want("POST", loginMethod, `{"identifier":"other.example.com","password":"`+h.password+`"}`, 401, "AuthenticationRequired", refused)
-	h.want("POST", loginMethod, `{"identifier":"%"}`, 400, "InvalidRequest", `missing required key "password"`)
+	h.Want("POST", loginMethod, `{"identifier":"%","password":"wrong"}`, 401, "AuthenticationRequired", refused)
+	h.Want("POST", loginMethod, `{"identifier":"%","password":""}`, 401, "AuthenticationRequired", refused)
+	h.Want("POST", loginMethod, `{"identifier":"other.example.com","password":"`+h.password+`"}`, 401, "AuthenticationRequired", refused)
+	h.Want("POST", loginMethod, `{"identifier":"%"}`, 400, "InvalidRequest", `missing required key "password"`)
 	if strings.Contains(h.logged(), h.password) {
 		t.Error("the password is in the log")
 	}
@@ -80,12 +80,12 @@ func TestPasswordAtAnotherCost(t *testing.T) {
 		}
 	}
 	store(argonCost{19 * 1024, 2})
-	if status, body := h.login(h.did, h.password); status != 200 {
+	if status, body := h.login(h.DID, h.password); status != 200 {
 		t.Errorf("got %d %v", status, body)
 	}
 	for _, cost := range []argonCost{{1 << 20, 2}, {19 * 1024, 1 << 20}, {19 * 1024, 0}} {
 		store(cost)
-		if status, _ := h.login(h.did, h.password); status != 500 || !strings.Contains(h.logged(), "tidings hold password") {
+		if status, _ := h.login(h.DID, h.password); status != 500 || !strings.Contains(h.logged(), "tidings hold password") {
 			t.Errorf("%+v: got %d", cost, status)
 		}
 	}
@@ -94,17 +94,17 @@ func TestPasswordAtAnotherCost(t *testing.T) {
 func TestLoginsAreOffByDefault(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.Login = false })
-	h.want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "hold.login: true")
-	h.want("POST", "com.atproto.repo.createRecord", `{}`, 401, "AuthenticationRequired", "hold.login: true")
+	h.Want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "hold.login: true")
+	h.Want("POST", "com.atproto.repo.createRecord", `{}`, 401, "AuthenticationRequired", "hold.login: true")
 	// Not even with a token from when they were allowed.
 	secret, err := h.server.tokenSecret()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.access, err = accessToken.issue(h.did, "s", "x", secret, time.Now()); err != nil {
+	if h.Token, err = accessToken.issue(h.DID, "s", "x", secret, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	h.want("POST", "com.atproto.repo.deleteRecord", `{"repo":"%","collection":"a.b.c","rkey":"k"}`, 401, "AuthenticationRequired", "hold.login: true")
+	h.Want("POST", "com.atproto.repo.deleteRecord", `{"repo":"%","collection":"a.b.c","rkey":"k"}`, 401, "AuthenticationRequired", "hold.login: true")
 }
 
 func TestWithoutAPassword(t *testing.T) {
@@ -113,11 +113,11 @@ func TestWithoutAPassword(t *testing.T) {
 	if err := os.Remove(h.server.passwordFile); err != nil {
 		t.Fatal(err)
 	}
-	h.want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 401, "AuthenticationRequired", "tidings hold password")
+	h.Want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 401, "AuthenticationRequired", "tidings hold password")
 	if err := os.WriteFile(h.server.passwordFile, []byte("$argon2id$v=19$m=99999999,t=9,p=1$AA$AA"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 500, "InternalServerError", "Internal Server Error")
+	h.Want("POST", loginMethod, `{"identifier":"%","password":"x"}`, 500, "InternalServerError", "Internal Server Error")
 }
 
 func TestTokens(t *testing.T) {
@@ -127,21 +127,21 @@ func TestTokens(t *testing.T) {
 	access, refresh := body["accessJwt"].(string), body["refreshJwt"].(string)
 	const get, renew = "com.atproto.server.getSession", "com.atproto.server.refreshSession"
 
-	h.access = access
-	if got := h.want("GET", get, "", 200, "", ""); got["handle"] != testHost || got["accessJwt"] != nil {
+	h.Token = access
+	if got := h.Want("GET", get, "", 200, "", ""); got["handle"] != testHost || got["accessJwt"] != nil {
 		t.Errorf("getSession: got %v", got)
 	}
-	h.want("POST", renew, "", 400, "InvalidToken", "could not be verified")
-	h.access = refresh
-	h.want("GET", get, "", 400, "InvalidToken", "could not be verified")
-	renewed := h.want("POST", renew, "", 200, "", "")
+	h.Want("POST", renew, "", 400, "InvalidToken", "could not be verified")
+	h.Token = refresh
+	h.Want("GET", get, "", 400, "InvalidToken", "could not be verified")
+	renewed := h.Want("POST", renew, "", 200, "", "")
 	if renewed["accessJwt"] == access || renewed["refreshJwt"] == refresh {
 		t.Errorf("refreshSession: got %v", renewed)
 	}
 	refresh = renewed["refreshJwt"].(string)
 
-	h.access = ""
-	h.want("GET", get, "", 401, "AuthMissing", "Authentication Required")
+	h.Token = ""
+	h.Want("GET", get, "", 401, "AuthMissing", "Authentication Required")
 	secret, err := h.server.tokenSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -157,47 +157,47 @@ func TestTokens(t *testing.T) {
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
 	for name, token := range map[string]string{
 		"garbage":       "garbage",
-		"other secret":  issue(h.did, []byte("another secret of 32 bytes length"), h.clock()),
+		"other secret":  issue(h.DID, []byte("another secret of 32 bytes length"), h.clock()),
 		"other account": issue("did:web:other.example.com", secret, h.clock()),
 		"no signature":  parts[0] + "." + parts[1] + ".",
 		"no algorithm":  none + "." + parts[1] + ".",
 	} {
-		h.access = token
-		if got := h.want("GET", get, "", 400, "InvalidToken", "could not be verified"); got["handle"] != nil {
+		h.Token = token
+		if got := h.Want("GET", get, "", 400, "InvalidToken", "could not be verified"); got["handle"] != nil {
 			t.Errorf("%s: passed", name)
 		}
 	}
 
-	h.access = access
+	h.Token = access
 	h.advance(accessToken.life - time.Minute)
-	h.want("GET", get, "", 200, "", "")
+	h.Want("GET", get, "", 200, "", "")
 	h.advance(2 * time.Minute)
-	h.want("GET", get, "", 400, "ExpiredToken", "Token has expired")
-	h.access = refresh
-	h.want("POST", renew, "", 200, "", "")
+	h.Want("GET", get, "", 400, "ExpiredToken", "Token has expired")
+	h.Token = refresh
+	h.Want("POST", renew, "", 200, "", "")
 	h.advance(refreshToken.life)
-	h.want("POST", renew, "", 400, "ExpiredToken", "Token has expired")
+	h.Want("POST", renew, "", 400, "ExpiredToken", "Token has expired")
 }
 
 func TestANewPasswordEndsSessions(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	const get = "com.atproto.server.getSession"
-	h.want("GET", get, "", 200, "", "")
+	h.Want("GET", get, "", 200, "", "")
 	if _, err := SetPassword(h.server.passwordFile); err != nil {
 		t.Fatal(err)
 	}
-	h.want("GET", get, "", 400, "InvalidToken", "could not be verified")
-	h.access = ""
-	h.want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "Invalid identifier")
+	h.Want("GET", get, "", 400, "InvalidToken", "could not be verified")
+	h.Token = ""
+	h.Want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "Invalid identifier")
 }
 
 func TestBasicAuthorizationIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	r := h.request("GET", "/xrpc/com.atproto.server.getSession", "")
+	r := h.Request("GET", "/xrpc/com.atproto.server.getSession", "")
 	r.SetBasicAuth("admin", h.password)
-	if resp, body := h.do(r); resp.StatusCode != 400 || !strings.Contains(string(body), "Unexpected authorization type") {
+	if resp, body := h.Do(r); resp.StatusCode != 400 || !strings.Contains(string(body), "Unexpected authorization type") {
 		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
 }
@@ -231,7 +231,7 @@ func TestLoginsAreLimited(t *testing.T) {
 	}
 	refused := func(name, wait string) {
 		t.Helper()
-		resp, _ := h.do(h.request("POST", "/xrpc/"+loginMethod, `{"identifier":"`+name+`","password":"x"}`))
+		resp, _ := h.Do(h.Request("POST", "/xrpc/"+loginMethod, `{"identifier":"`+name+`","password":"x"}`))
 		if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != wait {
 			t.Errorf("got %d, Retry-After %q, want 429 and %s", resp.StatusCode, resp.Header.Get("Retry-After"), wait)
 		}
@@ -329,14 +329,14 @@ func TestIndigoClient(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	refreshed := 0
-	client, err := atclient.LoginWithPasswordHost(t.Context(), h.url, testHost, h.password, "",
+	client, err := atclient.LoginWithPasswordHost(t.Context(), h.URL, testHost, h.password, "",
 		func(context.Context, atclient.PasswordSessionData) { refreshed++ })
 	if err != nil {
 		t.Fatal(err)
 	}
 	write := func() error {
 		_, err := agnostic.RepoCreateRecord(t.Context(), client, &agnostic.RepoCreateRecord_Input{
-			Repo: h.did, Collection: "com.example.thing", Record: map[string]any{"$type": "com.example.thing", "n": 1},
+			Repo: h.DID, Collection: "com.example.thing", Record: map[string]any{"$type": "com.example.thing", "n": 1},
 		})
 		return err
 	}
@@ -373,8 +373,8 @@ func TestRefreshTokensRotate(t *testing.T) {
 	first := body["refreshJwt"].(string)
 	refresh := func(token string) string {
 		t.Helper()
-		h.access = token
-		return h.want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
+		h.Token = token
+		return h.Want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
 	}
 	second := refresh(first)
 	h.advance(refreshGrace - time.Minute)
@@ -384,8 +384,8 @@ func TestRefreshTokensRotate(t *testing.T) {
 	third := refresh(second)
 	revoked := func(token string) {
 		t.Helper()
-		h.access = token
-		h.want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
+		h.Token = token
+		h.Want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
 	}
 	h.advance(2 * time.Minute) // the grace counts from the first use
 	revoked(first)
@@ -409,31 +409,31 @@ func TestDeleteSession(t *testing.T) {
 	_, mine := h.login(testHost, h.password)
 	_, other := h.login(testHost, h.password)
 	access, first := mine["accessJwt"].(string), mine["refreshJwt"].(string)
-	h.access = first
-	second := h.want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
-	h.access = ""
-	h.want("POST", deleteSession, "", 401, "AuthMissing", "")
-	h.access = access
-	h.want("POST", deleteSession, "", 400, "InvalidToken", "could not be verified")
-	h.access = second
+	h.Token = first
+	second := h.Want("POST", refreshSession, "", 200, "", "")["refreshJwt"].(string)
+	h.Token = ""
+	h.Want("POST", deleteSession, "", 401, "AuthMissing", "")
+	h.Token = access
+	h.Want("POST", deleteSession, "", 400, "InvalidToken", "could not be verified")
+	h.Token = second
 	for range 2 {
-		resp, body := h.do(h.request("POST", "/xrpc/"+deleteSession, ""))
+		resp, body := h.Do(h.Request("POST", "/xrpc/"+deleteSession, ""))
 		if resp.StatusCode != 200 || len(body) != 0 {
 			t.Errorf("got %d %q", resp.StatusCode, body)
 		}
 	}
 	for _, token := range []string{first, second} {
-		h.access = token
-		h.want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
+		h.Token = token
+		h.Want("POST", refreshSession, "", 400, "ExpiredToken", "Token has been revoked")
 	}
-	h.access = access
-	h.want("GET", getSession, "", 400, "ExpiredToken", "Token has been revoked")
-	h.access = other["accessJwt"].(string)
-	h.want("GET", getSession, "", 200, "", "")
+	h.Token = access
+	h.Want("GET", getSession, "", 400, "ExpiredToken", "Token has been revoked")
+	h.Token = other["accessJwt"].(string)
+	h.Want("GET", getSession, "", 200, "", "")
 	// Also with a token that has expired.
-	h.access = other["refreshJwt"].(string)
+	h.Token = other["refreshJwt"].(string)
 	h.advance(refreshToken.life + time.Hour)
-	if resp, body := h.do(h.request("POST", "/xrpc/"+deleteSession, "")); resp.StatusCode != 200 {
+	if resp, body := h.Do(h.Request("POST", "/xrpc/"+deleteSession, "")); resp.StatusCode != 200 {
 		t.Errorf("expired: got %d %s", resp.StatusCode, body)
 	}
 }
@@ -474,20 +474,20 @@ func TestServiceAuth(t *testing.T) {
 	h := loggedIn(t)
 	dir := identity.NewMockDirectory()
 	dir.Insert(identity.Identity{
-		DID: syntax.DID(h.did), Handle: testHost,
+		DID: syntax.DID(h.DID), Handle: testHost,
 		Keys: map[string]identity.VerificationMethod{"atproto": {Type: "Multikey", PublicKeyMultibase: h.publicKey().Multibase()}},
 	})
 	const aud, lxm = "did:web:api.example.com", syntax.NSID("com.example.method")
 	token := func(query string) string {
 		t.Helper()
-		text, _ := h.want("GET", "com.atproto.server.getServiceAuth?aud="+aud+query, "", 200, "", "")["token"].(string)
+		text, _ := h.Want("GET", "com.atproto.server.getServiceAuth?aud="+aud+query, "", 200, "", "")["token"].(string)
 		return text
 	}
 	validator := auth.ServiceAuthValidator{Audience: aud, Dir: dir}
 	check := func(token string, method *syntax.NSID, good bool) {
 		t.Helper()
 		did, err := validator.Validate(t.Context(), token, method)
-		if good != (err == nil) || good && did.String() != h.did {
+		if good != (err == nil) || good && did.String() != h.DID {
 			t.Errorf("got %s, %v, want good %t", did, err, good)
 		}
 	}
@@ -506,22 +506,22 @@ func TestServiceAuth(t *testing.T) {
 	check(token("&lxm="+lxm.String()), &bound, false)
 
 	method := "com.atproto.server.getServiceAuth?aud=" + aud
-	h.want("GET", method+in(-time.Minute), "", 400, "BadExpiration", "expiration is in past")
-	h.want("GET", method+"&exp=-9223372036854775808", "", 400, "BadExpiration", "expiration is in past")
-	h.want("GET", method+"&exp=9223372036854775807&lxm=a.b.c", "", 400, "BadExpiration", "more than an hour")
-	h.want("GET", method+in(2*time.Minute), "", 400, "BadExpiration", "more than a minute")
-	h.want("GET", method+"&lxm=a.b.c"+in(61*time.Minute), "", 400, "BadExpiration", "more than an hour")
-	h.want("GET", method+"&lxm=com.atproto.server.getSession", "", 400, "InvalidRequest", "protected method: com.atproto.server.getSession")
-	h.want("GET", method+"&lxm=x", "", 400, "InvalidRequest", "at $.lxm")
+	h.Want("GET", method+in(-time.Minute), "", 400, "BadExpiration", "expiration is in past")
+	h.Want("GET", method+"&exp=-9223372036854775808", "", 400, "BadExpiration", "expiration is in past")
+	h.Want("GET", method+"&exp=9223372036854775807&lxm=a.b.c", "", 400, "BadExpiration", "more than an hour")
+	h.Want("GET", method+in(2*time.Minute), "", 400, "BadExpiration", "more than a minute")
+	h.Want("GET", method+"&lxm=a.b.c"+in(61*time.Minute), "", 400, "BadExpiration", "more than an hour")
+	h.Want("GET", method+"&lxm=com.atproto.server.getSession", "", 400, "InvalidRequest", "protected method: com.atproto.server.getSession")
+	h.Want("GET", method+"&lxm=x", "", 400, "InvalidRequest", "at $.lxm")
 	for aud, want := range map[string]int{
 		"x": 400, "did:key:zabc": 400, "did:web:a.example.com": 200, "did:web:a.example.com#": 400, "did:web:a.example.com#a#b": 400,
 		"did:web:a.example.com#service": 200, "did:plc:ewvi7nxzyoun6zhxrhs64oiz": 200,
 	} {
-		resp, body := h.do(h.request("GET", "/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(aud), ""))
+		resp, body := h.Do(h.Request("GET", "/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(aud), ""))
 		if resp.StatusCode != want {
 			t.Errorf("%s: got %d %s, want %d", aud, resp.StatusCode, body, want)
 		}
 	}
-	h.access = ""
-	h.want("GET", method, "", 401, "AuthMissing", "")
+	h.Token = ""
+	h.Want("GET", method, "", 401, "AuthMissing", "")
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
@@ -46,7 +47,7 @@ type grant struct {
 	Next    string    `json:"next,omitempty"` // the token that follows, once it was used
 }
 
-var errRevoked = &Error{400, "ExpiredToken", "Token has been revoked"}
+var errRevoked = xrpc.NewError(400, "ExpiredToken", "Token has been revoked")
 
 // openSessions reads the file. One that cannot be understood ends the sessions
 // in it, which costs a login.

@@ -2,23 +2,10 @@ package hold
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
-
-const nsidSubscribeRepos = "com.atproto.sync.subscribeRepos"
-
-// subscribeRepos is com.atproto.sync.subscribeRepos.
-func (s *Server) subscribeRepos(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		s.fail(w, r, nsidSubscribeRepos, invalidRequest("Incorrect HTTP method (%.20s) expected GET", r.Method))
-		return
-	}
-	s.firehose.ServeHTTP(w, r)
-}
 
 // eventLog is the repository's event log as the firehose reads it.
 type eventLog struct{ *repo.Repo }

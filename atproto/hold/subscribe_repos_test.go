@@ -34,7 +34,7 @@ type subscriber struct {
 
 func (h *testHold) subscribe(query string) *subscriber {
 	h.Helper()
-	socket, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(h.url, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+query, nil)
+	socket, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(h.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+query, nil)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -89,10 +89,10 @@ func (h *testHold) observe(query string) *observer {
 	h.Helper()
 	mock := identity.NewMockDirectory()
 	mock.Insert(identity.Identity{
-		DID: syntax.DID(h.did), Handle: syntax.Handle(testHost),
+		DID: syntax.DID(h.DID), Handle: syntax.Handle(testHost),
 		Keys: map[string]identity.VerificationMethod{"atproto": {Type: "Multikey", PublicKeyMultibase: h.publicKey().Multibase()}},
 	})
-	return &observer{subscriber: h.subscribe(query), did: h.did, directory: mock, records: map[string]string{}}
+	return &observer{subscriber: h.subscribe(query), did: h.DID, directory: mock, records: map[string]string{}}
 }
 
 // follow reads frames up to a sequence number.
@@ -231,8 +231,8 @@ func TestSubscribeRepos(t *testing.T) {
 			t.Errorf("%s: %v", query, err)
 		}
 	}
-	h.want("GET", "com.atproto.sync.subscribeRepos", "", 400, "InvalidRequest", "connect as a WebSocket")
-	h.want("POST", "com.atproto.sync.subscribeRepos", "{}", 400, "InvalidRequest", "Incorrect HTTP method (POST) expected GET")
+	h.Want("GET", "com.atproto.sync.subscribeRepos", "", 400, "InvalidRequest", "connect as a WebSocket")
+	h.Want("POST", "com.atproto.sync.subscribeRepos", "{}", 400, "InvalidRequest", "Incorrect HTTP method (POST) expected GET")
 }
 
 // A hundred subscribers, from the start and from anywhere, under eight writers:

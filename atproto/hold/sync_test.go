@@ -23,7 +23,7 @@ import (
 // car fetches a CAR, and checks its commit's signature against did.json.
 func (h *testHold) car(path string) (*indigo.Commit, *indigo.Repo) {
 	h.Helper()
-	resp, body := h.do(h.request("GET", strings.ReplaceAll(path, "%", h.did), ""))
+	resp, body := h.Do(h.Request("GET", strings.ReplaceAll(path, "%", h.DID), ""))
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/vnd.ipld.car" {
 		h.Fatalf("%s: got %d %s %.200s", path, resp.StatusCode, resp.Header.Get("Content-Type"), body)
 	}
@@ -42,7 +42,7 @@ func (h *testHold) publicKey() atcrypto.PublicKey {
 	h.Helper()
 	doc := h.didDoc()
 	key := doc["verificationMethod"].([]any)[0].(map[string]any)
-	if key["id"] != h.did+"#atproto" || key["type"] != "Multikey" || key["controller"] != h.did {
+	if key["id"] != h.DID+"#atproto" || key["type"] != "Multikey" || key["controller"] != h.DID {
 		h.Errorf("got %v", key)
 	}
 	public, err := atcrypto.ParsePublicMultibase(key["publicKeyMultibase"].(string))
@@ -58,7 +58,7 @@ func TestGetRepo(t *testing.T) {
 	h.fill(30, 10)
 	commit, loaded := h.car("/xrpc/com.atproto.sync.getRepo?did=%")
 	head := h.repo.Head()
-	if commit.Data != head.Data || commit.Rev != head.Rev || commit.DID != h.did {
+	if commit.Data != head.Data || commit.Rev != head.Rev || commit.DID != h.DID {
 		t.Errorf("got %+v, head is %+v", commit, head)
 	}
 	records := 0
@@ -67,18 +67,18 @@ func TestGetRepo(t *testing.T) {
 		t.Errorf("got %d records, %v", records, err)
 	}
 	const method = "com.atproto.sync.getRepo"
-	h.want("GET", method+"?did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
-	h.want("GET", method, "", 400, "InvalidRequest", `params: missing required key "did"`)
-	h.want("GET", method+"?did=x", "", 400, "InvalidRequest", "at $.did")
-	h.want("GET", method+"?did=%&since=x", "", 400, "InvalidRequest", "at $.since")
-	resp, body := h.do(h.request("GET", "/xrpc/"+method+"?did="+h.did+"&since="+head.Rev, ""))
+	h.Want("GET", method+"?did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
+	h.Want("GET", method, "", 400, "InvalidRequest", `params: missing required key "did"`)
+	h.Want("GET", method+"?did=x", "", 400, "InvalidRequest", "at $.did")
+	h.Want("GET", method+"?did=%&since=x", "", 400, "InvalidRequest", "at $.since")
+	resp, body := h.Do(h.Request("GET", "/xrpc/"+method+"?did="+h.DID+"&since="+head.Rev, ""))
 	if resp.StatusCode != 200 || len(body) != 59 {
 		t.Errorf("since the head: got %d and %d bytes, want a header of 59", resp.StatusCode, len(body))
 	}
-	if answer := h.want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", ""); answer["cid"] != head.Commit.String() || answer["rev"] != head.Rev {
+	if answer := h.Want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", ""); answer["cid"] != head.Commit.String() || answer["rev"] != head.Rev {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", "com.atproto.sync.getLatestCommit?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
+	h.Want("GET", "com.atproto.sync.getLatestCommit?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
 }
 
 func TestGetRepoIsLimited(t *testing.T) {
@@ -93,7 +93,7 @@ func TestGetRepoIsLimited(t *testing.T) {
 			t.Errorf("a place for %s: %v", c.by, got)
 		}
 	}
-	resp, body := h.do(h.request("GET", "/xrpc/com.atproto.sync.getRepo?did="+h.did, ""))
+	resp, body := h.Do(h.Request("GET", "/xrpc/com.atproto.sync.getRepo?did="+h.DID, ""))
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
 	}
@@ -111,9 +111,9 @@ func TestStalledReader(t *testing.T) {
 	h := newHold(t)
 	web := httptest.NewServer(paced.Handler(h.server, 300*time.Millisecond))
 	t.Cleanup(web.Close)
-	h.url = web.URL
+	h.URL = web.URL
 	h.fill(12, 900_000) // more than sockets hold
-	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,10 +121,10 @@ func TestStalledReader(t *testing.T) {
 	if err := errors.Join(conn.(*net.TCPConn).SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s HTTP/1.1\r\nHost: x\r\n\r\n", h.did); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s HTTP/1.1\r\nHost: x\r\n\r\n", h.DID); err != nil {
 		t.Fatal(err)
 	}
-	h.until("answer broke off")
+	h.until("response interrupted")
 	answer, _ := io.ReadAll(conn) // ends with an error or without
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || bytes.HasSuffix(answer, []byte("0\r\n\r\n")) {
 		t.Errorf("got %d bytes, %.60q … %.60q", len(answer), answer, answer[max(0, len(answer)-20):])
@@ -157,7 +157,7 @@ func TestSyncGetRecordProves(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want a proof of absence", absent, found, err)
 		}
 	}
-	h.want("GET", "com.atproto.sync.getRecord?did=did:web:other.example.com&collection="+coll+"&rkey=k", "", 400, "RepoNotFound", "")
+	h.Want("GET", "com.atproto.sync.getRecord?did=did:web:other.example.com&collection="+coll+"&rkey=k", "", 400, "RepoNotFound", "")
 }
 
 // A proof that a commit overtakes is made anew.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -56,8 +57,8 @@ func (kind tokenKind) issue(did, session, id string, secret []byte, now time.Tim
 }
 
 var (
-	errExpiredToken = &Error{400, "ExpiredToken", "Token has expired"}
-	errInvalidToken = &Error{400, "InvalidToken", "Token could not be verified"}
+	errExpiredToken = xrpc.NewError(400, "ExpiredToken", "Token has expired")
+	errInvalidToken = xrpc.NewError(400, "InvalidToken", "Token could not be verified")
 )
 
 // verify accepts a token of kind that issue made for did with this secret. What

@@ -3,8 +3,10 @@ package hold
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // defaultBlobLimit is the reference server's.
@@ -12,16 +14,19 @@ const defaultBlobLimit = 5 << 20
 
 // uploadBlob is com.atproto.repo.uploadBlob. What a blob is its own bytes say,
 // where they are of a known kind, else the caller.
-func (s *Server) uploadBlob(c *call) (any, error) {
+func (s *Server) uploadBlob(c *xrpc.Call) (any, error) {
 	if err := s.here(); err != nil {
 		return nil, err
 	}
-	declared, err := c.mediaType()
+	if err := c.RequireBody(); err != nil {
+		return nil, err
+	}
+	declared, err := c.MediaType()
 	if err != nil {
 		return nil, err
 	}
 	var blob repo.Blob
-	err = s.receive(c, s.blobLimit, func(body io.Reader) (err error) {
+	err = s.upload(c, s.blobLimit, func(body io.Reader) (err error) {
 		blob, err = s.repo.Upload(c.Context(), body, s.blobLimit, func(head []byte) string {
 			if known := sniff(head); known != "" {
 				return known
@@ -31,7 +36,7 @@ func (s *Server) uploadBlob(c *call) (any, error) {
 		return err
 	})
 	if errors.Is(err, repo.ErrTooLarge) {
-		return nil, errUploadTooLarge
+		return nil, xrpc.ErrUploadTooLarge
 	}
 	if err != nil {
 		return nil, err
@@ -42,4 +47,18 @@ func (s *Server) uploadBlob(c *call) (any, error) {
 		"mimeType": blob.MimeType,
 		"size":     blob.Size,
 	}}, nil
+}
+
+// maxUploads is how many bodies that are not JSON may arrive at a time.
+const maxUploads = 4
+
+// upload passes a body to read while it arrives, if there is a free slot.
+func (s *Server) upload(c *xrpc.Call, limit int64, read func(io.Reader) error) error {
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	default:
+		return xrpc.TooManyRequests(time.Minute)
+	}
+	return c.Upload(limit, read)
 }

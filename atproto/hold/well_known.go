@@ -2,39 +2,36 @@ package hold
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
+
+	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// didJSON is /.well-known/did.json.
-func (s *Server) didJSON(w http.ResponseWriter, r *http.Request) {
-	if onlyGET(w, r) {
-		s.reply(w, r, http.StatusOK, s.doc)
-	}
+// wellKnown serves the files by which the network finds the account:
+// /.well-known/did.json, the DID document, and /.well-known/atproto-did, which
+// proves that the handle belongs to the DID.
+type wellKnown struct {
+	doc identity.Document
+	lg  *slog.Logger
 }
 
-// atprotoDID is /.well-known/atproto-did, which proves the handle.
-func (s *Server) atprotoDID(w http.ResponseWriter, r *http.Request) {
-	if !onlyGET(w, r) {
-		return
+func (h wellKnown) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	switch r.URL.Path {
+	case "/.well-known/did.json":
+		if xrpc.AllowGET(w, r) {
+			xrpc.WriteJSON(w, http.StatusOK, h.doc, h.lg)
+		}
+	case "/.well-known/atproto-did":
+		if xrpc.AllowGET(w, r) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set("Content-Length", strconv.Itoa(len(h.doc.ID)))
+			_, _ = io.WriteString(w, h.doc.ID) // the client may be gone
+		}
+	default:
+		http.NotFound(w, r)
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(s.id.DID)))
-	_, _ = io.WriteString(w, s.id.DID) // the client may be gone
-}
-
-// onlyGET answers everything but GET and HEAD, for scripts of any site, too.
-func onlyGET(w http.ResponseWriter, r *http.Request) bool {
-	allowBrowsers(w.Header())
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		return true
-	case http.MethodOptions:
-		allowAnyCall(w.Header())
-		w.WriteHeader(http.StatusNoContent)
-		return false
-	}
-	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-	http.Error(w, "only GET", http.StatusMethodNotAllowed)
-	return false
 }

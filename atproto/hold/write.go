@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
 // applyTimeout bounds how long a write waits for its turn and for the disk.
@@ -23,8 +24,8 @@ const (
 	validateNone                    // false
 )
 
-func (c *call) validation() validation {
-	validate, given := c.input["validate"].(bool)
+func validationOf(c *xrpc.Call) validation {
+	validate, given := c.Input["validate"].(bool)
 	switch {
 	case !given:
 		return validateKnown
@@ -36,22 +37,22 @@ func (c *call) validation() validation {
 }
 
 // ownRepo refuses a body whose repo is not this hold's, or has moved away.
-func (s *Server) ownRepo(c *call) error {
-	if !s.id.Matches(c.text("repo")) {
-		return &Error{http.StatusForbidden, "AccountNotFound", "Account not found"}
+func (s *Server) ownRepo(c *xrpc.Call) error {
+	if !s.id.Matches(c.Field("repo")) {
+		return xrpc.NewError(http.StatusForbidden, "AccountNotFound", "Account not found")
 	}
 	return s.here()
 }
 
 // swap reads a member that holds a CID; nil when it is not given or null.
-func (c *call) swap(member string) (*cid.Cid, error) {
-	text := c.text(member)
+func swapCID(c *xrpc.Call, member string) (*cid.Cid, error) {
+	text := c.Field(member)
 	if text == "" {
 		return nil, nil
 	}
 	parsed, err := cid.Decode(text)
 	if err != nil {
-		return nil, invalidRequest("Invalid CID string (got %.80q) at $.%s", text, member)
+		return nil, xrpc.InvalidRequest("Invalid CID string (got %.80q) at $.%s", text, member)
 	}
 	return &parsed, nil
 }
@@ -63,10 +64,10 @@ func (v validation) encode(collection, rkey string, record map[string]any) (cbor
 	case !ok:
 		record["$type"] = collection
 	case given != collection:
-		return nil, "", invalidRequest("Invalid $type: expected %s, got %.80v", collection, given)
+		return nil, "", xrpc.InvalidRequest("Invalid $type: expected %s, got %.80v", collection, given)
 	}
 	if id, found := lexicon.LegacyBlob(record); found {
-		return nil, "", invalidRequest("Legacy blobs are not allowed (%s)", id)
+		return nil, "", xrpc.InvalidRequest("Legacy blobs are not allowed (%s)", id)
 	}
 	if v != validateNone {
 		if status, err = v.validate(collection, rkey, record); err != nil {
@@ -74,20 +75,20 @@ func (v validation) encode(collection, rkey string, record map[string]any) (cbor
 		}
 	}
 	if cbor, err = lexicon.Marshal(record); err != nil {
-		return nil, "", invalidRequest("Invalid record: %v", err)
+		return nil, "", xrpc.InvalidRequest("Invalid record: %v", err)
 	}
 	return cbor, status, nil
 }
 
 func (v validation) validate(collection, rkey string, record map[string]any) (status string, err error) {
 	if status, err = lexicon.ValidateRecord(collection, record); err != nil {
-		return "", invalidRequest("%v", err)
+		return "", xrpc.InvalidRequest("%v", err)
 	}
 	if status == lexicon.StatusUnknown && v == validateAll {
-		return "", invalidRequest("Unknown lexicon type: %s", collection)
+		return "", xrpc.InvalidRequest("Unknown lexicon type: %s", collection)
 	}
 	if err := lexicon.ValidateKey(collection, rkey); err != nil {
-		return "", invalidRequest("%v", err)
+		return "", xrpc.InvalidRequest("%v", err)
 	}
 	return status, nil
 }
@@ -95,7 +96,7 @@ func (v validation) validate(collection, rkey string, record map[string]any) (st
 // newKey is a record key for a caller who left the choice to us.
 func (s *Server) newKey() string { return s.tids.Next().String() }
 
-func (s *Server) apply(c *call, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
+func (s *Server) apply(c *xrpc.Call, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), applyTimeout)
 	defer cancel()
 	return s.repo.Apply(ctx, writes, swap)

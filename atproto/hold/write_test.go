@@ -51,9 +51,9 @@ func results(t *testing.T, answer map[string]any) (list []map[string]any) {
 func TestApplyWrites(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
-	answer := h.want("POST", apply, writes(`create a {"n":1}`, `create - {"n":2}`, `create sha256:abc {"n":3}`), 200, "", "")
+	answer := h.Want("POST", apply, writes(`create a {"n":1}`, `create - {"n":2}`, `create sha256:abc {"n":3}`), 200, "", "")
 	got := results(t, answer)
-	if len(got) != 3 || got[0]["$type"] != apply+"#createResult" || got[0]["uri"] != "at://"+h.did+"/"+coll+"/a" ||
+	if len(got) != 3 || got[0]["$type"] != apply+"#createResult" || got[0]["uri"] != "at://"+h.DID+"/"+coll+"/a" ||
 		got[0]["validationStatus"] != "unknown" || got[0]["cid"] == nil {
 		t.Errorf("got %v", got)
 	}
@@ -61,17 +61,17 @@ func TestApplyWrites(t *testing.T) {
 	if head := h.repo.Head(); commit["cid"] != head.Commit.String() || commit["rev"] != head.Rev {
 		t.Errorf("commit is %v, head %v", commit, head)
 	}
-	got = results(t, h.want("POST", apply, writes(`update a {"n":4}`, `delete sha256:abc`), 200, "", ""))
+	got = results(t, h.Want("POST", apply, writes(`update a {"n":4}`, `delete sha256:abc`), 200, "", ""))
 	if got[0]["$type"] != apply+"#updateResult" || got[0]["cid"] == nil || got[1]["$type"] != apply+"#deleteResult" || len(got[1]) != 1 {
 		t.Errorf("got %v", got)
 	}
 	// By handle too, and in the order given.
-	h.want("POST", apply, strings.Replace(writes(`create b {"n":1}`, `update b {"n":2}`), "%", testHost, 1), 200, "", "")
-	if value := h.want("GET", get+"?repo=%&collection="+coll+"&rkey=b", "", 200, "", "")["value"].(map[string]any); value["n"] != 2.0 || value["$type"] != coll {
+	h.Want("POST", apply, strings.Replace(writes(`create b {"n":1}`, `update b {"n":2}`), "%", testHost, 1), 200, "", "")
+	if value := h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=b", "", 200, "", "")["value"].(map[string]any); value["n"] != 2.0 || value["$type"] != coll {
 		t.Errorf("got %v", value)
 	}
 	before := h.repo.Head()
-	if answer := h.want("POST", apply, `{"repo":"%","writes":[]}`, 200, "", ""); len(results(t, answer)) != 0 || h.repo.Head().Seq == before.Seq {
+	if answer := h.Want("POST", apply, `{"repo":"%","writes":[]}`, 200, "", ""); len(results(t, answer)) != 0 || h.repo.Head().Seq == before.Seq {
 		t.Errorf("no writes: got %v; they make a commit, as at the reference server", answer)
 	}
 }
@@ -79,7 +79,7 @@ func TestApplyWrites(t *testing.T) {
 func TestRefusedWrites(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
-	h.want("POST", apply, writes(`create taken {"n":1}`), 200, "", "")
+	h.Want("POST", apply, writes(`create taken {"n":1}`), 200, "", "")
 	head := h.repo.Head()
 	many := make([]string, 201)
 	for i := range many {
@@ -133,7 +133,7 @@ func TestRefusedWrites(t *testing.T) {
 		{del, `{"repo":"%","collection":"` + coll + `","rkey":"taken","swapRecord":"bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"}`, 400, "InvalidSwap", "Record was at bafy"},
 		{del, `{"repo":"%","collection":"` + coll + `","rkey":"taken","swapCommit":"bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"}`, 400, "InvalidSwap", "Commit was at " + head.Commit.String()},
 	} {
-		h.want("POST", c.method, c.body, c.status, c.name, c.text)
+		h.Want("POST", c.method, c.body, c.status, c.name, c.text)
 	}
 	if after := h.repo.Head(); after != head {
 		t.Errorf("a refused write moved the head from %v to %v", head, after)
@@ -145,7 +145,7 @@ func TestWritesNeedASession(t *testing.T) {
 	h := newHold(t)
 	head := h.repo.Head()
 	for _, method := range []string{apply, create, put, del} {
-		h.want("POST", method, writes(`create k {}`), 401, "AuthMissing", "Authentication Required")
+		h.Want("POST", method, writes(`create k {}`), 401, "AuthMissing", "Authentication Required")
 	}
 	if h.repo.Head() != head {
 		t.Error("the head moved")
@@ -165,12 +165,12 @@ func TestValidate(t *testing.T) {
 		{`{"repo":"%","collection":"` + coll + `","record":{}}`, "unknown"},
 		{`{"repo":"%","collection":"` + coll + `","record":{},"validate":false}`, ""},
 	} {
-		answer := h.want("POST", create, c.body, 200, "", "")
+		answer := h.Want("POST", create, c.body, 200, "", "")
 		if got, _ := answer["validationStatus"].(string); got != c.status {
 			t.Errorf("%s: got %q, want %q", c.body, got, c.status)
 		}
 	}
-	h.want("POST", create, post("3kznmn7xqxl24", `1.5`, `,"validate":false`), 400, "InvalidRequest", "expected an integer")
+	h.Want("POST", create, post("3kznmn7xqxl24", `1.5`, `,"validate":false`), 400, "InvalidRequest", "expected an integer")
 }
 
 func TestCreateRecordChoosesATID(t *testing.T) {
@@ -178,7 +178,7 @@ func TestCreateRecordChoosesATID(t *testing.T) {
 	h := loggedIn(t)
 	seen := map[any]bool{}
 	for range 5 {
-		answer := h.want("POST", create, `{"repo":"%","collection":"app.bsky.feed.post","record":{"text":"x","createdAt":"2024-01-01T00:00:00Z"}}`, 200, "", "")
+		answer := h.Want("POST", create, `{"repo":"%","collection":"app.bsky.feed.post","record":{"text":"x","createdAt":"2024-01-01T00:00:00Z"}}`, 200, "", "")
 		seen[answer["uri"]] = true
 	}
 	if len(seen) != 5 {
@@ -192,35 +192,35 @@ func TestPutRecord(t *testing.T) {
 	body := func(n int, more string) string {
 		return fmt.Sprintf(`{"repo":"%%","collection":"%s","rkey":"k","record":{"n":%d}%s}`, coll, n, more)
 	}
-	first := h.want("POST", put, body(1, `,"swapRecord":null`), 200, "", "")
+	first := h.Want("POST", put, body(1, `,"swapRecord":null`), 200, "", "")
 	if first["commit"] == nil {
 		t.Errorf("got %v", first)
 	}
 	head := h.repo.Head()
-	same := h.want("POST", put, body(1, ``), 200, "", "")
+	same := h.Want("POST", put, body(1, ``), 200, "", "")
 	if same["commit"] != nil || same["cid"] != first["cid"] || h.repo.Head() != head {
 		t.Errorf("the same content: got %v", same)
 	}
-	second := h.want("POST", put, body(2, fmt.Sprintf(`,"swapRecord":%q,"swapCommit":%q`, first["cid"], head.Commit)), 200, "", "")
+	second := h.Want("POST", put, body(2, fmt.Sprintf(`,"swapRecord":%q,"swapCommit":%q`, first["cid"], head.Commit)), 200, "", "")
 	if second["commit"] == nil || second["cid"] == first["cid"] {
 		t.Errorf("got %v", second)
 	}
-	h.want("POST", put, body(3, fmt.Sprintf(`,"swapRecord":%q`, first["cid"])), 400, "InvalidSwap", fmt.Sprint("Record was at ", second["cid"]))
-	h.want("POST", put, body(3, fmt.Sprintf(`,"swapCommit":%q`, head.Commit)), 400, "InvalidSwap", "Commit was at "+h.repo.Head().Commit.String())
+	h.Want("POST", put, body(3, fmt.Sprintf(`,"swapRecord":%q`, first["cid"])), 400, "InvalidSwap", fmt.Sprint("Record was at ", second["cid"]))
+	h.Want("POST", put, body(3, fmt.Sprintf(`,"swapCommit":%q`, head.Commit)), 400, "InvalidSwap", "Commit was at "+h.repo.Head().Commit.String())
 }
 
 func TestDeleteRecord(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	body := `{"repo":"%","collection":"` + coll + `","rkey":"k"}`
-	if answer := h.want("POST", del, body, 200, "", ""); len(answer) != 0 {
+	if answer := h.Want("POST", del, body, 200, "", ""); len(answer) != 0 {
 		t.Errorf("missing: got %v", answer)
 	}
-	h.want("POST", apply, writes(`create k {}`), 200, "", "")
-	if answer := h.want("POST", del, body, 200, "", ""); answer["commit"] == nil {
+	h.Want("POST", apply, writes(`create k {}`), 200, "", "")
+	if answer := h.Want("POST", del, body, 200, "", ""); answer["commit"] == nil {
 		t.Errorf("got %v", answer)
 	}
-	h.want("GET", get+"?repo=%&collection="+coll+"&rkey=k", "", 400, "RecordNotFound", "at://%/"+coll+"/k")
+	h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=k", "", 400, "RecordNotFound", "at://%/"+coll+"/k")
 }
 
 // Puts that race are all done, each on top of the other.
@@ -230,7 +230,7 @@ func TestPutRecordWhileOthersWrite(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			status, answer := h.call("POST", put, fmt.Sprintf(`{"repo":"%%","collection":"%s","rkey":"k%d","record":{"n":%d}}`, coll, i%2, i))
+			status, answer := h.Call("POST", put, fmt.Sprintf(`{"repo":"%%","collection":"%s","rkey":"k%d","record":{"n":%d}}`, coll, i%2, i))
 			if status != 200 {
 				t.Errorf("put %d: %d %v", i, status, answer)
 			}

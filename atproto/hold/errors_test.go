@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -14,10 +15,11 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-func TestErrorsOfTheRepository(t *testing.T) {
+func TestRepositoryErrors(t *testing.T) {
 	t.Parallel()
 	const path = "com.example.thing/k"
 	for _, c := range []struct {
@@ -40,9 +42,14 @@ func TestErrorsOfTheRepository(t *testing.T) {
 		{&repo.WriteError{Path: path, Err: errors.New("a secret")}, 500, "InternalServerError"},
 		{errors.New("a secret"), 500, "InternalServerError"},
 	} {
-		got := asError(c.err)
-		if got.Status != c.status || got.Name != c.name || strings.Contains(got.Message, "secret") {
-			t.Errorf("%v: got %d %v", c.err, got.Status, got)
+		const method = "com.atproto.sync.listRepos"
+		failing := &xrpc.Server{Errors: repoError, Logger: slog.New(slog.DiscardHandler), Methods: map[string]xrpc.Method{
+			method: xrpc.Query(xrpc.Public, func(*xrpc.Call) (any, error) { return nil, c.err }),
+		}}
+		w := httptest.NewRecorder()
+		failing.ServeHTTP(w, httptest.NewRequest("GET", "/xrpc/"+method, nil))
+		if body := w.Body.String(); w.Code != c.status || !strings.Contains(body, `"error":"`+c.name+`"`) || strings.Contains(body, "secret") {
+			t.Errorf("%v: got %d %s, want %d %s", c.err, w.Code, body, c.status, c.name)
 		}
 	}
 }
@@ -59,12 +66,12 @@ func TestDiskReserve(t *testing.T) {
 	}
 	t.Cleanup(func() { r.Close() })
 	h := newHold(t, func(c *Config) { c.Repo, c.Identity = r, id })
-	if h.access = h.token(); h.access == "" {
+	if h.Token = h.token(); h.Token == "" {
 		t.Fatal("no session")
 	}
-	h.want("POST", create, `{"repo":"%","collection":"`+coll+`","record":{}}`, 507, "InsufficientStorage", "too little free disk space")
-	h.want("GET", get+"?repo=%&collection="+lexicon.NSIDProfile+"&rkey=self", "", 200, "", "")
-	if status, _ := h.call("GET", "_health", ""); status != 503 {
+	h.Want("POST", create, `{"repo":"%","collection":"`+coll+`","record":{}}`, 507, "InsufficientStorage", "too little free disk space")
+	h.Want("GET", get+"?repo=%&collection="+lexicon.NSIDProfile+"&rkey=self", "", 200, "", "")
+	if status, _ := h.Call("GET", "_health", ""); status != 503 {
 		t.Errorf("_health: got %d, want 503", status)
 	}
 }
@@ -80,7 +87,7 @@ func (h *testHold) token() string {
 	if err != nil {
 		h.Fatal(err)
 	}
-	token, err := accessToken.issue(h.did, session, "x", secret, h.clock())
+	token, err := accessToken.issue(h.DID, session, "x", secret, h.clock())
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -90,12 +97,12 @@ func (h *testHold) token() string {
 func TestMethodsHaveSchemas(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	for nsid, m := range h.server.methods {
+	for nsid, m := range h.server.rpc.Methods {
 		if _, err := lexicon.Params(nsid, nil); err != nil && strings.Contains(err.Error(), "no schema") {
 			t.Error(err)
 		}
-		if lexicon.HasInput(nsid) && m.verb != http.MethodPost {
-			t.Errorf("%s has a body but is a %s", nsid, m.verb)
+		if lexicon.HasInput(nsid) && m.Verb != http.MethodPost {
+			t.Errorf("%s has a body but is a %s", nsid, m.Verb)
 		}
 	}
 }
@@ -103,7 +110,7 @@ func TestMethodsHaveSchemas(t *testing.T) {
 // No body makes an error of ours, and none that is refused moves the head.
 func FuzzApplyWrites(f *testing.F) {
 	h := loggedIn(f)
-	fill := strings.NewReplacer("%", h.did)
+	fill := strings.NewReplacer("%", h.DID)
 	for _, seed := range []string{
 		writes(`create k {"n":1}`), writes(`update k {}`, `delete k`), writes(`create - {"a":{"$bytes":"AQ"}}`),
 		with(writes(`create k {}`), `"validate":false`), with(writes(), `"swapCommit":"x"`), `{"repo":"%","writes":[{}]}`, `[]`, ``,
@@ -114,7 +121,7 @@ func FuzzApplyWrites(f *testing.F) {
 		before := h.repo.Head()
 		r := httptest.NewRequest("POST", "/xrpc/"+apply, strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+h.access)
+		r.Header.Set("Authorization", "Bearer "+h.Token)
 		w := httptest.NewRecorder()
 		h.server.ServeHTTP(w, r)
 		if w.Code >= 500 {
