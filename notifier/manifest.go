@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -33,7 +33,7 @@ func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestat
 // countedAs tells the counting rule what was pulled. Charts and artifacts that
 // people fetch for themselves are pulled as images are.
 func (k Kind) countedAs(tag string) string {
-	_, refers := referrer(tag)
+	_, refers := counter.ReferrersTag(tag)
 	switch {
 	case k.supporting() || refers:
 		return "artifact"
@@ -114,7 +114,7 @@ func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 // kindOfParts tells the same from what the registry's own parsed manifest
 // gives, so that a pull parses nothing.
 func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
-	if suffix, ok := referrer(tag); ok {
+	if suffix, ok := counter.ReferrersTag(tag); ok {
 		switch suffix {
 		case "sig":
 			return KindSignature
@@ -168,22 +168,6 @@ func signsOf(s string) Kind {
 		return KindAttestation
 	}
 	return ""
-}
-
-// A client that finds no referrers API keeps what refers to a manifest under a
-// tag made of its digest; cosign adds what it is.
-// (https://github.com/opencontainers/distribution-spec, "Referrers Tag Schema")
-var referrerTag = regexp.MustCompile(`^sha(?:256|512)-[0-9a-f]{64,128}(?:\.([a-z]+))?$`)
-
-func referrer(tag string) (suffix string, ok bool) {
-	if !strings.HasPrefix(tag, "sha") {
-		return "", false
-	}
-	m := referrerTag.FindStringSubmatch(tag)
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
 }
 
 // sizeOf is how many bytes a client pulls of an image beside its manifest: the

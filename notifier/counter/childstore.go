@@ -80,7 +80,7 @@ func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
 	if fact.Supporting {
 		return s.store(b, Learned{Index: artifacts, Child: k.supporting()})
 	}
-	if fact.Digest != "" && referrersTag(fact.Tag) {
+	if _, ok := ReferrersTag(fact.Tag); ok && fact.Digest != "" {
 		return s.store(b, Learned{Index: artifacts, Child: k.referring()})
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -168,6 +169,17 @@ func dateOf(day int64) string { return time.Unix(day*24*3600, 0).UTC().Format(ti
 //	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
 //	{tidings:NAME}:ID:t:REPOSITORY:PLACE  hash: tag -> numbers; PLACE counts hundreds
 type keyspace string
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// ValidateName returns an error if a Config.Name is invalid. An empty name is
+// valid and stands for "default".
+func ValidateName(name string) error {
+	if name != "" && !validName.MatchString(name) {
+		return fmt.Errorf("%q is not a valid name; use 1 to 64 letters, digits, dots, underscores and hyphens", name)
+	}
+	return nil
+}
 
 func newKeyspace(name string) keyspace {
 	if name == "" {

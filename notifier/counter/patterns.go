@@ -2,6 +2,7 @@ package counter
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -9,32 +10,41 @@ import (
 // patterns match as in `*trivy*`. Path globs won't do: a user agent is full of
 // slashes that mean nothing.
 type patterns struct {
-	list []pattern
-	fold bool
+	list     []pattern
+	foldCase bool
 }
 
 // pattern is what stands between its stars.
 type pattern [][]byte
 
+// Limits of the patterns that every request is compared with.
 const (
-	maxPatterns = 256
-	maxSubject  = 512 // bytes looked at, so that a long header costs no more
+	MaxPatterns      = 256 // in one list
+	MaxPatternLength = 512 // in bytes; no more of a user agent or an actor is compared
 )
 
-func newPatterns(list []string, fold bool) (patterns, error) {
-	if len(list) > maxPatterns {
-		return patterns{}, fmt.Errorf("%d patterns, and %d are allowed", len(list), maxPatterns)
+// ValidatePattern returns an error if a pattern of RuleConfig is invalid.
+func ValidatePattern(pattern string) error {
+	if strings.TrimSpace(pattern) == "" {
+		return errors.New("an empty pattern matches nothing; leave it out, or write * to match everything")
 	}
-	p := patterns{fold: fold}
+	if len(pattern) > MaxPatternLength {
+		return fmt.Errorf("the pattern has %d bytes; at most %d are allowed", len(pattern), MaxPatternLength)
+	}
+	return nil
+}
+
+func newPatterns(list []string, foldCase bool) (patterns, error) {
+	if len(list) > MaxPatterns {
+		return patterns{}, fmt.Errorf("%d patterns; at most %d are allowed", len(list), MaxPatterns)
+	}
+	p := patterns{foldCase: foldCase}
 	for i, s := range list {
-		if strings.TrimSpace(s) == "" {
-			return patterns{}, fmt.Errorf("pattern %d is empty: leave it out, or write * for all", i+1)
-		}
-		if len(s) > maxSubject {
-			return patterns{}, fmt.Errorf("pattern %d is longer than %d bytes", i+1, maxSubject)
+		if err := ValidatePattern(s); err != nil {
+			return patterns{}, fmt.Errorf("pattern %d: %w", i+1, err)
 		}
 		b := []byte(s)
-		if fold {
+		if foldCase {
 			lower(b)
 		}
 		p.list = append(p.list, bytes.Split(b, []byte("*")))
@@ -46,9 +56,9 @@ func (p patterns) match(s string) bool {
 	if s == "" || len(p.list) == 0 {
 		return false
 	}
-	var room [maxSubject]byte
+	var room [MaxPatternLength]byte
 	b := room[:copy(room[:], s)]
-	if p.fold {
+	if p.foldCase {
 		lower(b)
 	}
 	for _, one := range p.list {

@@ -1,12 +1,26 @@
 package counter
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
+
+// Bounds of RuleConfig.HeadWindow.
+const (
+	DefaultHeadWindow = 10 * time.Second
+	MaxHeadWindow     = 10 * time.Minute
+)
+
+// ValidateHeadWindow returns an error if a RuleConfig.HeadWindow is out of range.
+func ValidateHeadWindow(d time.Duration) error {
+	if d <= 0 || d > MaxHeadWindow {
+		return fmt.Errorf("%s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long", d)
+	}
+	return nil
+}
 
 // RuleConfig says what Rule ignores and how much it may remember.
 type RuleConfig struct {
@@ -16,7 +30,7 @@ type RuleConfig struct {
 	IgnoreUserAgents []string
 	IgnoreActors     []string
 
-	HeadWindow  time.Duration // how long a HEAD, or a push, has to do with a GET that follows; 0: 10 s
+	HeadWindow  time.Duration // how long a HEAD, or a push, has to do with a GET that follows; 0: DefaultHeadWindow
 	MaxChildren int           // indexes and what they list kept in memory, 25 to 60 bytes each; 0: 1<<20
 	MaxHeads    int           // HEADs kept in memory, about 100 bytes each, and as many pushes; 0: 1<<14
 
@@ -65,7 +79,7 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 		return nil, fmt.Errorf("ignored actors: %w", err)
 	}
 	if cfg.HeadWindow == 0 {
-		cfg.HeadWindow = 10 * time.Second
+		cfg.HeadWindow = DefaultHeadWindow
 	}
 	if cfg.MaxChildren == 0 {
 		cfg.MaxChildren = 1 << 20
@@ -73,8 +87,11 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 	if cfg.MaxHeads == 0 {
 		cfg.MaxHeads = 1 << 14
 	}
-	if cfg.HeadWindow < 0 || cfg.MaxChildren < 0 || cfg.MaxHeads < 0 {
-		return nil, fmt.Errorf("head window and limits must not be negative")
+	if err := ValidateHeadWindow(cfg.HeadWindow); err != nil {
+		return nil, fmt.Errorf("head window: %w", err)
+	}
+	if cfg.MaxChildren < 0 || cfg.MaxHeads < 0 {
+		return nil, errors.New("limits must not be negative")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -99,7 +116,8 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 // the digest, else a child if an index lists it, else a pull.
 func (r *Rule) Class(q Request) (class Class, tag string, fresh []string) {
 	class = r.apart(q)
-	k, refers := childKey(q.Repository, q.Digest), referrersTag(q.Tag)
+	k := childKey(q.Repository, q.Digest)
+	_, refers := ReferrersTag(q.Tag)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -216,24 +234,3 @@ func (r *Rule) Learn(all ...Learned) {
 func (r *Rule) Supporting(repository, digest string) {
 	r.Learn(Learned{Index: artifacts, Child: childKey(repository, digest).supporting()})
 }
-
-// referrersTag tells the tags under which clients keep what refers to an image
-// when a registry has no referrers API: sha256-<hex>, and with a suffix those
-// of cosign. The OCI distribution spec cuts the encoded part at 64 characters.
-func referrersTag(tag string) bool {
-	rest, ok := strings.CutPrefix(tag, "sha256-")
-	if !ok {
-		rest, ok = strings.CutPrefix(tag, "sha512-")
-	}
-	if !ok || len(rest) < 64 {
-		return false
-	}
-	for i := range 64 {
-		if !isHex(rest[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }

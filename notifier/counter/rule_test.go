@@ -323,7 +323,7 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%q matches %q: %v, want %v (%v)", c.pattern, c.s, !c.want, c.want, err)
 		}
 	}
-	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", maxSubject+1)}, make([]string, maxPatterns+1)} {
+	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", MaxPatternLength+1)}, make([]string, MaxPatterns+1)} {
 		if _, err := NewRule(RuleConfig{IgnoreUserAgents: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as user agents", len(bad), bad[0])
 		}
