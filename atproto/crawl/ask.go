@@ -34,7 +34,9 @@ func newAsked(relay, hostname string) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asked{url: u, client: guard.Client(u), body: body}, nil
+	a := &asked{url: u, client: guard.Client(u), body: body}
+	a.watched.status.Relay = u.Host
+	return a, nil
 }
 
 // answerError is a relay's no.

@@ -72,7 +72,6 @@ func New(cfg Config) (*Crawler, error) {
 		if err != nil {
 			return nil, fmt.Errorf("crawl: %w", err)
 		}
-		a.watched.status.Relay = a.url.Host
 		c.relays = append(c.relays, a)
 	}
 	return c, nil

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +77,25 @@ func (c *Crawler) Relays() []RelayStatus {
 		list[i] = r.watched.read()
 	}
 	return list
+}
+
+// Check asks relays once what they have of an account, whose last commit is rev.
+func Check(ctx context.Context, relays []string, hostname, did, rev string) ([]RelayStatus, error) {
+	list := make([]RelayStatus, len(relays))
+	var group sync.WaitGroup
+	defer group.Wait()
+	for i, relay := range relays {
+		a, err := newAsked(relay, hostname)
+		if err != nil {
+			return nil, err
+		}
+		group.Go(func() {
+			got, err := a.status(ctx, hostname, did)
+			list[i] = a.watched.update(rev, got, err, time.Now())
+		})
+	}
+	group.Wait()
+	return list, nil
 }
 
 func (w *watched) read() RelayStatus {
@@ -203,6 +223,8 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 		switch {
 		case unknownRepo(err):
 			got.known = false
+		case inactiveRepo(err) != "":
+			got.active, got.status = false, inactiveRepo(err)
 		case err != nil && !unknownMethod(err):
 			return got, err
 		}
@@ -221,10 +243,28 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 	return got, nil
 }
 
-// unknownRepo reports whether a relay answered that it has no such account.
+// unknownRepo reports whether a relay answered that it has no such account, or
+// no commit of it.
 func unknownRepo(err error) bool {
 	var no *answerError
-	return errors.As(err, &no) && (no.name == "RepoNotFound" || no.name == "AccountNotFound")
+	return errors.As(err, &no) && (no.name == "RepoNotFound" || no.name == "AccountNotFound" || no.name == "RepoNotSynchronized")
+}
+
+// inactiveRepo returns the status of an account that a relay takes for inactive, as
+// in the error RepoDeactivated; "" if that is not what it answered.
+func inactiveRepo(err error) string {
+	var no *answerError
+	if !errors.As(err, &no) {
+		return ""
+	}
+	status, found := strings.CutPrefix(no.name, "Repo")
+	switch status = strings.ToLower(status); status {
+	case "deactivated", "takendown", "suspended", "deleted", "inactive":
+		if found {
+			return status
+		}
+	}
+	return ""
 }
 
 // unknownMethod reports whether a relay does not serve a method.

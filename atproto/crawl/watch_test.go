@@ -120,13 +120,17 @@ func TestRelayStates(t *testing.T) {
 		state  State
 		reason string // a part of it
 	}{
-		"current":                 {func(*carrier) {}, StateCurrent, ""},
-		"without getRepoStatus":   {func(r *carrier) { r.without["getRepoStatus"] = true }, StateCurrent, ""},
-		"without getHostStatus":   {func(r *carrier) { r.without["getHostStatus"] = true }, StateCurrent, ""},
-		"without any":             {func(r *carrier) { r.without["getRepoStatus"], r.without["getLatestCommit"] = true, true }, StateCurrent, ""},
-		"status without rev":      {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":true}` }, StateCurrent, ""},
-		"unknown":                 {func(r *carrier) { r.answers["getRepoStatus"] = "RepoNotFound" }, StateUnknown, "never"},
-		"unknown by its commit":   {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotFound" }, StateUnknown, "never"},
+		"current":               {func(*carrier) {}, StateCurrent, ""},
+		"without getRepoStatus": {func(r *carrier) { r.without["getRepoStatus"] = true }, StateCurrent, ""},
+		"without getHostStatus": {func(r *carrier) { r.without["getHostStatus"] = true }, StateCurrent, ""},
+		"without any":           {func(r *carrier) { r.without["getRepoStatus"], r.without["getLatestCommit"] = true, true }, StateCurrent, ""},
+		"status without rev":    {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":true}` }, StateCurrent, ""},
+		"unknown":               {func(r *carrier) { r.answers["getRepoStatus"] = "RepoNotFound" }, StateUnknown, "never"},
+		"unknown by its commit": {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotFound" }, StateUnknown, "never"},
+		"not synchronized": {func(r *carrier) {
+			r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotSynchronized"
+		}, StateUnknown, "never"},
+		"taken down":              {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoTakendown" }, StateInactive, "takendown"},
 		"inactive":                {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":false,"status":"deactivated"}` }, StateInactive, "deactivated"},
 		"inactive, does not say":  {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":false}` }, StateInactive, "inactive"},
 		"host banned, not needed": {func(r *carrier) { r.answers["getHostStatus"] = `{"status":"banned"}` }, StateCurrent, ""},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/config"
@@ -20,9 +22,9 @@ func holdStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status <config>",
 		Short: "`hold status` shows the account: who it is, what it has, whether it can write",
-		Long: "`hold status` shows the account's identity, its head, how many records each collection has, the event log, the disk, and why\n" +
-			"writes would be refused. Of a repository that a server has open it shows who it is and what the server answers.\n" +
-			"`hold verify` looks for damage.",
+		Long: "`hold status` shows the account's identity, its head, how many records each collection has, the event log, the disk, why writes\n" +
+			"would be refused, and whether each relay has the last commit. Of a repository that a server has open it shows who it is and what\n" +
+			"the server answers. `hold verify` looks for damage.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,8 +77,36 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 		return err
 	}
 	statusStopped(say, o, st)
+	return statusOfRelays(say, o, cfg.DID, st.Head.Rev)
+}
+
+// statusOfRelays asks the relays of the configuration whether they have the last
+// commit.
+func statusOfRelays(say func(string, string, ...any), o *config.Options, did, rev string) error {
+	if o.Hold.MovedTo != nil || len(o.Hold.Relays) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askRelays)
+	defer cancel()
+	relays, err := crawl.Check(ctx, o.Hold.Relays, o.Hold.Hostname, did, rev)
+	if err != nil {
+		return err
+	}
+	for _, s := range relays {
+		switch {
+		case s.State != crawl.StateCurrent:
+			say("relay", "%s: %s: %s", s.Relay, s.State, s.Reason)
+		case s.Lag > 0:
+			say("relay", "%s: does not have the last commit, of %s ago", s.Relay, s.Lag.Round(time.Second))
+		default:
+			say("relay", "%s: %s", s.Relay, s.State)
+		}
+	}
 	return nil
 }
+
+// askRelays is how long relays may take to answer.
+const askRelays = 20 * time.Second
 
 func statusStopped(say func(string, string, ...any), o *config.Options, st repo.Status) {
 	say("server", "stopped")

@@ -57,7 +57,7 @@ func statusRunning(say func(string, string, ...any), o *config.Options, path str
 		return nil
 	}
 	say("health", "good, it says")
-	return nil
+	return statusOfRelays(say, o, cfg.DID, list.Repos[0].Rev)
 }
 
 // localURL is where a server that listens at addr is asked on this machine.
