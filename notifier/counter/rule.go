@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/generations"
 )
 
 // Bounds of RuleConfig.HeadWindow.
@@ -63,9 +65,9 @@ type Rule struct {
 
 	mu        sync.Mutex
 	children  children
-	artifacts children // few, so that looking for one costs nothing
-	heads     heads
-	pushed    heads // what a client has just pushed
+	artifacts generations.Map[ChildKey, struct{}] // few, so that a lookup costs nothing
+	heads     recentRequests                      // tags by what was asked for with HEAD
+	pushed    recentRequests                      // what a client has just pushed
 }
 
 // NewRule reports patterns that can't be meant.
@@ -97,11 +99,12 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 		cfg.Now = time.Now
 	}
 	return &Rule{
-		agents:   agents,
-		actors:   actors,
-		children: children{half: max(cfg.MaxChildren/2, 1)}, artifacts: children{half: max(cfg.MaxChildren/16, 1)},
-		heads:  newHeads(cfg.HeadWindow, max(cfg.MaxHeads/2, 1), cfg.Now),
-		pushed: newHeads(cfg.HeadWindow, max(cfg.MaxHeads/2, 1), cfg.Now),
+		agents:    agents,
+		actors:    actors,
+		children:  children{half: max(cfg.MaxChildren/2, 1)},
+		artifacts: generations.New[ChildKey, struct{}](cfg.MaxChildren / 8),
+		heads:     newRecentRequests(cfg.HeadWindow, cfg.MaxHeads, cfg.Now),
+		pushed:    newRecentRequests(cfg.HeadWindow, cfg.MaxHeads, cfg.Now),
 	}, nil
 }
 
@@ -125,7 +128,7 @@ func (r *Rule) Class(q Request) (class Class, tag string, fresh []string) {
 		fresh = q.Children
 	}
 	if refers {
-		r.artifacts.alone(k.referring())
+		r.artifacts.Put(k.referring(), struct{}{}, 1)
 	}
 	if class == "" && (refers || r.artifact(q, k)) {
 		class = Artifact
@@ -171,7 +174,7 @@ func (r *Rule) byDigest(q Request, k ChildKey) (Class, string) {
 func (r *Rule) push(q Request) {
 	if q.Client != "" {
 		r.pushed.add(q.push(), "")
-		r.heads.forget(q.head(q.Digest))
+		r.heads.remove(q.head(q.Digest))
 	}
 }
 
@@ -185,7 +188,7 @@ func (r *Rule) gotIndex(q Request) {
 		return
 	}
 	for _, child := range q.Children[:min(len(q.Children), maxGot)] {
-		r.heads.forget(q.head(child))
+		r.heads.remove(q.head(child))
 	}
 }
 
@@ -193,15 +196,20 @@ func (r *Rule) gotIndex(q Request) {
 // another image. That is known for a manifest once it was pushed, and by what a
 // referrers tag has shown: a GET by digest follows it.
 func (r *Rule) artifact(q Request, k ChildKey) bool {
-	return q.Kind == "artifact" || r.artifacts.has(k.supporting()) || q.Tag == "" && r.artifacts.has(k.referring())
+	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
 
-func (q *Request) head(digest string) headKey {
-	return headKey{client: host(q.Client), repository: q.Repository, digest: digest}
+func (r *Rule) knownArtifact(k ChildKey) bool {
+	_, ok := r.artifacts.Get(k)
+	return ok
 }
 
-func (q *Request) push() headKey {
-	return headKey{host(q.Client), q.UserAgent, q.Repository, q.Digest}
+func (q *Request) head(digest string) requestKey {
+	return requestKey{client: host(q.Client), repository: q.Repository, digest: digest}
+}
+
+func (q *Request) push() requestKey {
+	return requestKey{host(q.Client), q.UserAgent, q.Repository, q.Digest}
 }
 
 // apart gives the classes that need no memory.
@@ -222,7 +230,7 @@ func (r *Rule) Learn(all ...Learned) {
 	defer r.mu.Unlock()
 	for _, l := range all {
 		if l.Index == artifacts {
-			r.artifacts.alone(l.Child)
+			r.artifacts.Put(l.Child, struct{}{}, 1)
 		} else {
 			r.children.learn(l)
 		}

@@ -299,7 +299,7 @@ func TestHeadsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(i), Client: "10.0.0.1"})
 	}
-	if n := len(r.heads.newer) + len(r.heads.older); n > 10 {
+	if n := r.heads.byKey.Len(); n > 10 {
 		t.Errorf("%d HEADs in memory, want 10 at most", n)
 	}
 	if _, tag, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(999), Client: "10.0.0.1"}); tag != "v1" {
