@@ -197,7 +197,7 @@ func (r *runtime) openState() error {
 		return err
 	}
 	r.onClose(db.Close)
-	r.state, r.dead = db, notifier.NewDeadLetters(db)
+	r.state, r.dead = db, notifier.NewDeadLetters(state.OnPebble(db), db.Space)
 	return nil
 }
 
@@ -409,7 +409,7 @@ func (r *runtime) openHoldOrStandIn() error {
 
 func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
-		Journal: r.journal, State: r.state, Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
+		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
 		Public:  r.options.Visible,
 		Now:     clock.Now,
 		Storage: r.storage(),

@@ -7,11 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // Announce says what is announced, and how.
@@ -115,7 +114,7 @@ func (s *announceSink) resume(ctx context.Context) error {
 		return err
 	}
 	if changed {
-		if err := s.outbox().put(s.n.State.NewBatch(), &all); err != nil {
+		if err := s.outbox().put(&state.Batch{}, &all); err != nil {
 			return err
 		}
 	}
@@ -150,13 +149,13 @@ func (s *announceSink) recheck(ctx context.Context, all *announcements) (changed
 			}
 		}
 		if none.Reason != "" {
-			batch := s.n.State.NewBatch()
+			batch := &state.Batch{}
 			for _, seq := range a.Seqs {
 				if err := putResult(batch, seq, none); err != nil {
 					return changed, err
 				}
 			}
-			if err := s.n.State.Commit(batch, pebble.NoSync); err != nil {
+			if err := s.n.State.Commit(batch, state.NoSync); err != nil {
 				return changed, err
 			}
 			s.n.log.Info("not announced: "+none.Reason, "repository", a.Repository, "digest", a.Digest)
@@ -237,7 +236,7 @@ func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, tim
 		return done, wake, err
 	}
 	// An error is met again, by itself, once these are sent.
-	if err := s.outbox().put(s.n.State.NewBatch(), all); err != nil {
+	if err := s.outbox().put(&state.Batch{}, all); err != nil {
 		return 0, time.Time{}, err
 	}
 	if err := s.send(ctx, all, true); err != nil {
@@ -251,7 +250,7 @@ func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, tim
 func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 	var order []*window
 	open := map[string]*window{}
-	batch := s.n.State.NewBatch()
+	batch := &state.Batch{}
 	for i, e := range events {
 		id := e.Repository + "\x00" + e.ManifestDigest
 		if e.Operation == opDelete {
@@ -293,7 +292,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		w.tags = append(w.tags, e.Tag)
 		w.gone = false
 	}
-	return order, s.n.State.Commit(batch, pebble.NoSync)
+	return order, s.n.State.Commit(batch, state.NoSync)
 }
 
 func (s *announceSink) age(e sequenced) time.Duration { return s.n.clock.age(e.stamp()) }
@@ -503,18 +502,18 @@ func (s *announceSink) uri(a *announcement) string { return s.n.postURI(a.Write.
 
 // results leaves the same result for each push of a window.
 func (s *announceSink) results(w *window, result announceResult) error {
-	batch := s.n.State.NewBatch()
+	batch := &state.Batch{}
 	for _, seq := range w.seqs {
 		if err := s.result(batch, seq, result); err != nil {
 			return err
 		}
 	}
-	return s.n.State.Commit(batch, pebble.NoSync)
+	return s.n.State.Commit(batch, state.NoSync)
 }
 
 // result leaves a result for a push that has none yet: while an older window is
 // open, events behind it are met again.
-func (s *announceSink) result(batch *pebble.Batch, seq uint64, result announceResult) error {
+func (s *announceSink) result(batch *state.Batch, seq uint64, result announceResult) error {
 	has, err := s.n.getResult(seq, 'a', &announceResult{})
 	if err != nil || has {
 		return err
@@ -546,7 +545,7 @@ func (s *announceSink) send(ctx context.Context, all *announcements, first bool)
 }
 
 func (s *announceSink) finish(all *announcements) error {
-	batch := s.n.State.NewIndexedBatch()
+	batch := &state.Batch{}
 	for _, a := range all.Posts {
 		if err := s.remember(batch, &a, announceResult{PostURI: s.uri(&a)}); err != nil {
 			return err
@@ -570,7 +569,7 @@ func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
 		}
 	}
 	all.Posts = append(all.Posts[:at.Index], all.Posts[at.Index+1:]...)
-	batch := s.n.State.NewIndexedBatch()
+	batch := &state.Batch{}
 	if err := s.remember(batch, &a, announceResult{Reason: at.Error()}); err != nil {
 		return err
 	}
@@ -578,7 +577,7 @@ func (s *announceSink) drop(all *announcements, at *repo.WriteError) error {
 }
 
 // remember notes in an indexed batch what became of a digest's announcement.
-func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result announceResult) error {
+func (s *announceSink) remember(batch *state.Batch, a *announcement, result announceResult) error {
 	rkey := ""
 	if result.PostURI != "" {
 		rkey = a.Write.RKey
@@ -587,7 +586,7 @@ func (s *announceSink) remember(batch *pebble.Batch, a *announcement, result ann
 	if len(tags) > 0 {
 		tags = s.newsFirst(tags)
 	}
-	if err := addAnnounced(batch, a.Repository, a.Digest, announcedPost{rkey, tags}); err != nil {
+	if err := s.n.addAnnounced(batch, a.Repository, a.Digest, announcedPost{rkey, tags}); err != nil {
 		return err
 	}
 	for _, seq := range a.Seqs {

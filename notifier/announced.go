@@ -7,10 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // That a digest was announced in a repository is remembered for good: about 35
@@ -85,12 +83,12 @@ func (a announced) last() string {
 
 // announced reads what was announced, nil if nothing was.
 func (n *Notifier) announced(repository, digest string) (announced, error) {
-	return readAnnounced(n.State.DB, repository, digest)
+	return readAnnounced(n.State.Get(announcedKey(repository, digest)))
 }
 
-func readAnnounced(r pebble.Reader, repository, digest string) (announced, error) {
-	val, err := store.Read(r, announcedKey(repository, digest))
-	if errors.Is(err, pebble.ErrNotFound) {
+// readAnnounced decodes what a Get of the store returned.
+func readAnnounced(val []byte, err error) (announced, error) {
+	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -99,14 +97,15 @@ func readAnnounced(r pebble.Reader, repository, digest string) (announced, error
 	return decodeAnnounced(val), nil
 }
 
-// addAnnounced adds an announcement to those that an indexed batch sees, unless
+// addAnnounced adds an announcement to those of the store and the batch, unless
 // its post is there.
-func addAnnounced(b *pebble.Batch, repository, digest string, p announcedPost) error {
-	before, err := readAnnounced(b, repository, digest)
+func (n *Notifier) addAnnounced(b *state.Batch, repository, digest string, p announcedPost) error {
+	before, err := readAnnounced(b.Get(n.State, announcedKey(repository, digest)))
 	if err != nil || p.rkey != "" && before.has(p.rkey) {
 		return err
 	}
-	return b.Set(announcedKey(repository, digest), append(before, p).encode(), nil)
+	b.Set(announcedKey(repository, digest), append(before, p).encode())
+	return nil
 }
 
 func (n *Notifier) postURI(rkey string) string {

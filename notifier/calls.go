@@ -12,11 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A call of another registry is known by its token, and by its Idempotency-Key
@@ -242,8 +240,8 @@ func (c *calls) learn(entry journal.Entry) error {
 // stored reads a call from the store, nil if it is not there or its key is used
 // again after callsKept. A token is good once for as long as it is known.
 func (c *calls) stored(name string) (*made, error) {
-	val, err := store.Read(c.n.State, callKey(name))
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := c.n.State.Get(callKey(name))
+	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
 	var m made
@@ -267,11 +265,11 @@ func (c *calls) answered(call *Call, seq uint64, out lexicon.NotifyManifestOutpu
 		return err
 	}
 	m.Answer = &out
-	b := c.n.State.NewBatch()
+	b := &state.Batch{}
 	if err := putCall(b, call.Key, m); err != nil {
 		return err
 	}
-	return c.n.State.Commit(b, pebble.NoSync)
+	return c.n.State.Commit(b, state.NoSync)
 }
 
 // A callBatch gathers the calls of events that are counted together.
@@ -308,7 +306,7 @@ func (b *callBatch) again(seq uint64, e *Event) (bool, error) {
 }
 
 // put adds them to what is counted, and forgets the oldest now and then.
-func (b *callBatch) put(batch *pebble.Batch) error {
+func (b *callBatch) put(batch *state.Batch) error {
 	for name, m := range b.made {
 		if err := putCall(batch, name, m); err != nil {
 			return err
@@ -322,7 +320,7 @@ func (b *callBatch) put(batch *pebble.Batch) error {
 
 // prune forgets calls that are older than callsKept, but for the newest
 // keptCalls.
-func (c *calls) prune(batch *pebble.Batch) error {
+func (c *calls) prune(batch *state.Batch) error {
 	now := c.n.Now()
 	if now.Sub(c.pruned).Abs() < time.Hour {
 		return nil
@@ -334,26 +332,30 @@ func (c *calls) prune(batch *pebble.Batch) error {
 	}
 	return eachRow(c.n.State, "k/s/", func(key string, _ []byte) error {
 		if names--; names < keptCalls || len(key) < 9 {
-			return errStopRows
+			return state.Stop
 		}
 		m, err := c.stored(key[9:])
 		if err != nil {
 			return err
 		}
 		if m != nil && now.Sub(m.Time) <= callsKept {
-			return errStopRows
+			return state.Stop
 		}
-		return errors.Join(batch.Delete(callKey(key[9:]), nil), batch.Delete([]byte("k/s/"+key), nil))
+		batch.Delete(callKey(key[9:]))
+		batch.Delete([]byte("k/s/" + key))
+		return nil
 	})
 }
 
-func putCall(b *pebble.Batch, name string, m *made) error {
+func putCall(b *state.Batch, name string, m *made) error {
 	val, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("note a call: %w", err)
 	}
 	order := binary.BigEndian.AppendUint64([]byte("k/s/"), m.Seq)
-	return errors.Join(b.Set(callKey(name), val, nil), b.Set(append(append(order, '/'), name...), nil, nil))
+	b.Set(callKey(name), val)
+	b.Set(append(append(order, '/'), name...), nil)
+	return nil
 }
 
 func callKey(name string) []byte { return []byte("k/n/" + name) }

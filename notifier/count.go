@@ -5,10 +5,9 @@ import (
 	"errors"
 	"runtime/debug"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -94,10 +93,11 @@ func (n *Notifier) fold(ctx context.Context, s journal.Stream) error {
 	for _, r := range rows {
 		n.publicPushes.add(r.seq, r.push.Repository, r.push.Digest, n.Public)
 	}
-	err = n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, func(b *pebble.Batch) error {
-		return errors.Join(putRows(b, rows), told.put(b), private.put(b))
-	})
-	if err != nil {
+	var b state.Batch
+	if err := errors.Join(putRows(&b, rows), told.put(&b), private.put(&b)); err != nil {
+		return err
+	}
+	if err := n.Counter.Fold(n.Journal.ID(), uint8(s), last, facts, b.AddTo); err != nil {
 		return err
 	}
 	if s == journal.Pushes {
@@ -141,7 +141,7 @@ type row struct {
 	push *stats.Push
 }
 
-func putRows(b *pebble.Batch, rows []row) error {
+func putRows(b *state.Batch, rows []row) error {
 	for _, r := range rows {
 		if err := putResult(b, r.seq, r.push); err != nil {
 			return err

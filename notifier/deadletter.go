@@ -13,10 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -63,9 +61,10 @@ const (
 // durable before the cursor moves past its events, unless the journal's limit
 // takes them while the disk has no space: then it is in memory until it has.
 type DeadLetters struct {
-	db       *store.Store
-	letters  int // keptLetters
-	capacity int // keptLetterBytes
+	db       state.Store
+	space    func() error // an error while the disk has too little room
+	letters  int          // keptLetters
+	capacity int          // keptLetterBytes
 
 	mu      sync.Mutex
 	metrics *Metrics
@@ -113,9 +112,10 @@ func with(spans []span, s span) []span {
 
 func (s span) compare(first uint64) int { return cmp.Compare(s.first, first) }
 
-// NewDeadLetters returns the dead letters that live in db.
-func NewDeadLetters(db *store.Store) *DeadLetters {
-	return &DeadLetters{db: db, letters: keptLetters, capacity: keptLetterBytes}
+// NewDeadLetters returns the dead letters that live in db. space returns an error
+// while the disk has too little room to write on.
+func NewDeadLetters(db state.Store, space func() error) *DeadLetters {
+	return &DeadLetters{db: db, space: space, letters: keptLetters, capacity: keptLetterBytes}
 }
 
 // measure makes m count what the journal's limit takes.
@@ -240,14 +240,14 @@ func (d *DeadLetters) write(b box, letters ...DeadLetter) error {
 	if c.waiting != nil {
 		letters = append(letters, *c.waiting)
 	}
-	batch, after := d.db.NewBatch(), *c
+	batch, after := &state.Batch{}, *c
 	after.waiting = nil
 	for i := range letters {
 		if err := d.put(batch, &after, b, &letters[i]); err != nil {
 			return fmt.Errorf("write dead letter: %w", err)
 		}
 	}
-	if err := d.db.Commit(batch, pebble.Sync); err != nil {
+	if err := d.db.Commit(batch, state.Sync); err != nil {
 		return fmt.Errorf("write dead letter: %w", err)
 	}
 	*c = after
@@ -258,7 +258,7 @@ func (d *DeadLetters) write(b box, letters ...DeadLetter) error {
 }
 
 // put writes a letter, maybe again.
-func (d *DeadLetters) put(batch *pebble.Batch, c *content, b box, l *DeadLetter) error {
+func (d *DeadLetters) put(batch *state.Batch, c *content, b box, l *DeadLetter) error {
 	l.Sink, l.Stream = b.sink, b.stream.String()
 	if l.Time.IsZero() {
 		l.Time = time.Now().UTC()
@@ -268,21 +268,22 @@ func (d *DeadLetters) put(batch *pebble.Batch, c *content, b box, l *DeadLetter)
 	if err != nil {
 		return err
 	}
-	old, err := store.Read(d.db.DB, key)
+	old, err := d.db.Get(key)
 	if err == nil {
 		var before DeadLetter
 		if err := json.Unmarshal(old, &before); err != nil {
 			return err
 		}
 		c.add(&before, len(old), -1)
-	} else if !errors.Is(err, pebble.ErrNotFound) {
+	} else if !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
 	c.add(l, len(val), 1)
 	if b == uncountedBox {
 		d.list(l)
 	}
-	return batch.Set(key, val, nil)
+	batch.Set(key, val)
+	return nil
 }
 
 // merge makes one letter of the oldest quarter of a box. mu is held.
@@ -309,20 +310,16 @@ func (d *DeadLetters) merge(b box, c *content) error {
 	}
 	after.spans = slices.Clone(c.spans[min(n, len(c.spans)):])
 	merged.Reason = fmt.Sprintf("there are more than %d letters or %d bytes of them; these were the oldest", d.letters, d.capacity)
-	batch := d.db.NewBatch()
-	if err := batch.DeleteRange(b.key(merged.First), end, nil); err != nil {
-		return err
-	}
+	batch := &state.Batch{}
+	batch.DeleteRange(state.Range{From: b.key(merged.First), To: end})
 	merged.Sink, merged.Stream = b.sink, b.stream.String()
 	val, err := json.Marshal(merged)
 	if err != nil {
 		return err
 	}
-	if err := batch.Set(b.key(merged.First), val, nil); err != nil {
-		return err
-	}
+	batch.Set(b.key(merged.First), val)
 	after.add(&merged, len(val), 1)
-	if err := d.db.Commit(batch, pebble.Sync); err != nil {
+	if err := d.db.Commit(batch, state.Sync); err != nil {
 		return fmt.Errorf("merge dead letters: %w", err)
 	}
 	if b == uncountedBox {
@@ -342,7 +339,7 @@ func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint6
 	rest := DeadLetter{First: first, Last: last, Reason: "the journal was at its limit before the sink had taken this"}
 	var err error
 	switch {
-	case d.db.Space() != nil:
+	case d.space() != nil:
 		err = d.wait(b, rest)
 	case s == journal.Pulls:
 		err = d.write(b, rest)
@@ -440,8 +437,8 @@ func (d *DeadLetters) Failed(sink string, seq uint64) (DeadLetter, bool, error) 
 	if at < 0 || spans[at].last < seq {
 		return DeadLetter{}, false, nil
 	}
-	val, err := store.Read(d.db.DB, b.key(spans[at].first))
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := d.db.Get(b.key(spans[at].first))
+	if errors.Is(err, state.ErrNotFound) {
 		return DeadLetter{}, false, nil
 	}
 	if err != nil {
@@ -466,22 +463,18 @@ func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
 		return seqs, nil
 	}
 	from, to := uncountedBox.bounds()
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-	if err != nil {
-		return nil, err
-	}
-	defer iter.Close()
 	var seqs []uint64
-	for ok := iter.Last(); ok && len(seqs) < limit; ok = iter.Prev() {
-		l, err := decodeLetter(withoutEvent(iter.Value()))
-		if err != nil {
-			return nil, err
+	err := d.db.Scan(state.Range{From: from, To: to, Reverse: true}, func(_, val []byte) error {
+		if len(seqs) >= limit {
+			return state.Stop
 		}
-		if l.Operation == opPush {
+		l, err := decodeLetter(withoutEvent(val))
+		if err == nil && l.Operation == opPush {
 			seqs = append(seqs, l.First)
 		}
-	}
-	return seqs, iter.Error()
+		return err
+	})
+	return seqs, err
 }
 
 // push is what the API tells of a push that has no more than its letter.
@@ -520,7 +513,7 @@ func (d *DeadLetters) count() (map[box]int, error) {
 	}
 	counts := map[box]int{}
 	for b, c := range d.boxes {
-		if c.waiting != nil && d.db.Space() == nil {
+		if c.waiting != nil && d.space() == nil {
 			if err := d.write(b); err != nil {
 				return nil, err
 			}
@@ -556,21 +549,17 @@ func (d *DeadLetters) All() ([]DeadLetter, error) {
 // scan calls f with the letters from one key up to another, until it says
 // enough.
 func (d *DeadLetters) scan(from, to []byte, f func(key, val []byte, l *DeadLetter) (more bool)) error {
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	err := d.db.Scan(state.Range{From: from, To: to}, func(key, val []byte) error {
+		l, err := decodeLetter(val)
+		if err == nil && !f(key, val, l) {
+			err = state.Stop
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read dead letters: %w", err)
 	}
-	defer iter.Close()
-	for iter.First(); iter.Valid(); iter.Next() {
-		l, err := decodeLetter(iter.Value())
-		if err != nil {
-			return err
-		}
-		if !f(iter.Key(), iter.Value(), l) {
-			break
-		}
-	}
-	return iter.Error()
+	return nil
 }
 
 // withoutEvent cuts the event, which can have megabytes, off an encoded letter. It
@@ -586,7 +575,7 @@ func withoutEvent(val []byte) []byte {
 func decodeLetter(val []byte) (*DeadLetter, error) {
 	var l DeadLetter
 	if err := json.Unmarshal(val, &l); err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
+		return nil, fmt.Errorf("decode dead letter: %w", err)
 	}
 	if l.Stream == "" { // of an older version
 		l.Stream = journal.Pushes.String()

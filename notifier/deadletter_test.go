@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -31,6 +30,8 @@ func openState(t *testing.T, cfg state.Config) *store.Store {
 	t.Cleanup(func() { db.Close() })
 	return db
 }
+
+func deadLetters(db *store.Store) *DeadLetters { return NewDeadLetters(state.OnPebble(db), db.Space) }
 
 // entries are events of the push stream, numbered from first, one an operation.
 func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal.Entry, error] {
@@ -56,7 +57,7 @@ func TestDropped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir})
-	d := NewDeadLetters(db)
+	d := deadLetters(db)
 	metrics := NewMetrics()
 	d.measure(metrics)
 	for range 2 { // after a crash it is told again
@@ -108,13 +109,13 @@ func TestDropped(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check(NewDeadLetters(openState(t, state.Config{Dir: dir})))
+	check(deadLetters(openState(t, state.Config{Dir: dir})))
 }
 
 // An event that can't be read is in a letter with those behind it.
 func TestDroppedUnreadable(t *testing.T) {
 	t.Parallel()
-	d := NewDeadLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
 	damaged := errors.New("the disk changed it")
 	broken := func(err error) iter.Seq2[journal.Entry, error] {
 		return func(yield func(journal.Entry, error) bool) {
@@ -140,7 +141,7 @@ func TestDroppedUnreadable(t *testing.T) {
 // though the numbers are the same.
 func TestDroppedStreams(t *testing.T) {
 	t.Parallel()
-	d := NewDeadLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
 	if err := d.Dropped(journal.Pushes, counterSink, 1, 2, entries(t, 1, opPush, opPush)); err != nil {
 		t.Fatal(err)
 	}
@@ -173,11 +174,11 @@ func TestOldLetters(t *testing.T) {
 		10: `{"sink":"counters","first":10,"last":19,"reason":"the journal's limit was reached while these push events waited","time":"2026-01-01T00:00:00Z"}`,
 		30: `{"sink":"counters","first":30,"last":39,"reason":"the journal's limit was reached while these pull events waited","time":"2026-01-01T00:00:00Z"}`,
 	} {
-		if err := db.Set(box{counterSink, journal.Pushes}.key(first), []byte(letter), pebble.Sync); err != nil {
+		if err := state.Set(state.OnPebble(db), box{counterSink, journal.Pushes}.key(first), []byte(letter), state.Sync); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d := NewDeadLetters(db)
+	d := deadLetters(db)
 	for seq, want := range map[uint64]bool{3: true, 4: false, 12: true, 35: false} {
 		l, ok, err := d.Failed(counterSink, seq)
 		if ok != want || err != nil || ok && l.Reason == "" {
@@ -195,7 +196,7 @@ func TestLettersMerged(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []struct{ letters, bytes int }{{20, 1 << 30}, {1 << 30, 100 << 10}} {
 		db := openState(t, state.Config{Dir: t.TempDir()})
-		d := NewDeadLetters(db)
+		d := deadLetters(db)
 		d.letters, d.capacity = bound.letters, bound.bytes
 		event, err := json.Marshal(map[string]any{"v": 1, "filler": bytes.Repeat([]byte("x"), 3<<10)})
 		if err != nil {
@@ -210,7 +211,7 @@ func TestLettersMerged(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, d := range []*DeadLetters{d, NewDeadLetters(db)} {
+		for _, d := range []*DeadLetters{d, deadLetters(db)} {
 			all, err := d.All()
 			if err != nil {
 				t.Fatal(err)
@@ -251,7 +252,7 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	disk := &smallDisk{FS: vfs.Default, free: 1 << 30}
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir, Reserve: 1 << 20, FS: disk})
-	d := NewDeadLetters(db)
+	d := deadLetters(db)
 	if err := d.Dropped(journal.Pushes, "records", 1, 2, entries(t, 1, opPush, opPush)); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +283,7 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check(NewDeadLetters(openState(t, state.Config{Dir: dir})))
+	check(deadLetters(openState(t, state.Config{Dir: dir})))
 }
 
 // A sink that is down while the journal reaches its limit: health and metrics

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -248,15 +249,15 @@ func TestDescribeRows(t *testing.T) {
 	r.push(p)
 	r.drain()
 	r.stopSinks()
-	batch := r.State.NewBatch()
+	batch := &state.Batch{}
 	old := &stats.Push{Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
 	if err := putRows(batch, []row{{2, old}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.State.Commit(batch, nil); err != nil {
+	if err := r.State.Commit(batch, state.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.State.DeleteRange(describedKey, append(describedKey, 0), nil); err != nil {
+	if err := state.Delete(r.State, describedKey, state.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	r.storage.fail(true)

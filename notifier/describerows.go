@@ -9,10 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -58,46 +56,41 @@ func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
 	if err != nil || row == nil {
 		return false, err
 	}
-	b := n.State.NewBatch()
+	b := &state.Batch{}
 	if err := n.describeRow(ctx, b, seq, row); err != nil {
 		return false, err
 	}
-	if err := b.Set(describedKey, binary.BigEndian.AppendUint64(nil, seq), nil); err != nil {
-		return false, err
-	}
-	return true, n.State.Commit(b, pebble.NoSync)
+	b.Set(describedKey, binary.BigEndian.AppendUint64(nil, seq))
+	return true, n.State.Commit(b, state.NoSync)
 }
 
 // undescribed is the first row behind the last that was described, nil if there
 // is none.
 func (n *Notifier) undescribed() (uint64, *stats.Push, error) {
 	last := uint64(0)
-	val, err := store.Read(n.State, describedKey)
+	val, err := n.State.Get(describedKey)
 	if err == nil && len(val) == 8 {
 		last = binary.BigEndian.Uint64(val)
-	} else if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	} else if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return 0, nil, err
 	}
-	iter, err := n.State.NewIter(&pebble.IterOptions{LowerBound: rowKey(last+1, 0), UpperBound: []byte("p0")})
-	if err != nil {
-		return 0, nil, err
-	}
-	defer iter.Close()
-	for ok := iter.First(); ok; ok = iter.Next() {
-		key := iter.Key()
+	var seq uint64
+	var row *stats.Push
+	err = n.State.Scan(state.Range{From: rowKey(last+1, 0), To: []byte("p0")}, func(key, val []byte) error {
 		if key[len(key)-1] != 'e' {
-			continue
+			return nil
 		}
-		var row stats.Push
-		if err := json.Unmarshal(iter.Value(), &row); err != nil {
-			return 0, nil, fmt.Errorf("read pushes: %w", err)
+		row = &stats.Push{}
+		if err := json.Unmarshal(val, row); err != nil {
+			return fmt.Errorf("read pushes: %w", err)
 		}
-		return binary.BigEndian.Uint64(key[2:10]), &row, nil
-	}
-	return 0, nil, iter.Error()
+		seq = binary.BigEndian.Uint64(key[2:10])
+		return state.Stop
+	})
+	return seq, row, err
 }
 
-func (n *Notifier) describeRow(ctx context.Context, b *pebble.Batch, seq uint64, row *stats.Push) error {
+func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, seq uint64, row *stats.Push) error {
 	if known := knownPlatforms(row.Platforms); len(known) != len(row.Platforms) { // by an earlier version
 		row.Platforms = known
 		if err := putResult(b, seq, row); err != nil {

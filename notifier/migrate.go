@@ -7,12 +7,10 @@ import (
 	"path"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // migrate rewrites what formats 1 and 2 of the state have under other keys:
@@ -35,7 +33,7 @@ func (n *Notifier) migrate() error {
 		func() error { return n.migrateRows("l/", n.migrateEntry) },
 		func() error { return n.migrateRows("a/d/", migrateAnnounced) },
 		func() error { return n.migrateRows("k/2", migrateCall) }, // a day begins with its century
-		func() error { return n.State.DeleteRange([]byte("a/m/"), []byte("a/m0"), pebble.Sync) },
+		func() error { return n.deleteRange("a/m/") },
 		n.WantReconcile, // earlier versions could leave records of what was deleted
 	} {
 		if err := step(); err != nil {
@@ -45,13 +43,19 @@ func (n *Notifier) migrate() error {
 	return nil
 }
 
+func (n *Notifier) deleteRange(prefix string) error {
+	var b state.Batch
+	b.DeleteRange(state.Prefix(prefix))
+	return n.State.Commit(&b, state.Sync)
+}
+
 // hasOld reports whether there is a state that migrate has not finished with.
 func (n *Notifier) hasOld() (bool, error) {
-	_, err := store.Read(n.State, gatheredKey)
+	_, err := n.State.Get(gatheredKey)
 	if err == nil {
 		return n.hasRows("a/m/", "l/", "a/d/", "k/2")
 	}
-	if !errors.Is(err, pebble.ErrNotFound) {
+	if !errors.Is(err, state.ErrNotFound) {
 		return false, err
 	}
 	if n.Journal.Cursor(journal.Pushes, recordsName) == 0 {
@@ -63,57 +67,40 @@ func (n *Notifier) hasOld() (bool, error) {
 // hasRows reports whether there is a row with one of the prefixes.
 func (n *Notifier) hasRows(prefixes ...string) (has bool, err error) {
 	for _, prefix := range prefixes {
-		if err = eachRow(n.State, prefix, func(string, []byte) error { has = true; return errStopRows }); err != nil || has {
+		if err = eachRow(n.State, prefix, func(string, []byte) error { has = true; return state.Stop }); err != nil || has {
 			return has, err
 		}
 	}
 	return false, nil
 }
 
-var errStopRows = errors.New("enough rows")
-
 // eachRow calls visit with the rest of each key that begins with prefix and its
 // value.
-func eachRow(r pebble.Reader, prefix string, visit func(key string, val []byte) error) error {
-	end := []byte(prefix)
-	end[len(end)-1]++
-	iter, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: end})
-	if err != nil {
-		return err
-	}
-	defer iter.Close()
-	for iter.First(); iter.Valid(); iter.Next() {
-		err := visit(string(iter.Key()[len(prefix):]), iter.Value())
-		if errors.Is(err, errStopRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return iter.Error()
+func eachRow(r state.Store, prefix string, visit func(key string, val []byte) error) error {
+	return r.Scan(state.Prefix(prefix), func(key, val []byte) error { return visit(string(key[len(prefix):]), val) })
 }
 
 // migrateRows lets put write each row anew, a thousand at a time.
-func (n *Notifier) migrateRows(prefix string, put func(b *pebble.Batch, key string, val []byte) error) error {
+func (n *Notifier) migrateRows(prefix string, put func(b *state.Batch, key string, val []byte) error) error {
 	for more := true; more; {
 		more = false
 		rows := 0
-		b := n.State.NewBatch()
+		b := &state.Batch{}
 		err := eachRow(n.State, prefix, func(key string, val []byte) error {
 			if rows++; rows > 1000 {
 				more = true
-				return errStopRows
+				return state.Stop
 			}
 			if err := put(b, key, val); err != nil {
 				return fmt.Errorf("%s%q: %w", prefix, key, err)
 			}
-			return b.Delete([]byte(prefix+key), nil)
+			b.Delete([]byte(prefix + key))
+			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := n.State.Commit(b, pebble.Sync); err != nil {
+		if err := n.State.Commit(b, state.Sync); err != nil {
 			return err
 		}
 	}
@@ -126,7 +113,7 @@ type oldEntry struct {
 	ledger.Entry
 }
 
-func (n *Notifier) migrateEntry(b *pebble.Batch, key string, val []byte) error {
+func (n *Notifier) migrateEntry(b *state.Batch, key string, val []byte) error {
 	owner, digest, _ := strings.Cut(key, "\x00")
 	var e oldEntry
 	if err := json.Unmarshal(val, &e); err != nil {
@@ -135,10 +122,11 @@ func (n *Notifier) migrateEntry(b *pebble.Batch, key string, val []byte) error {
 	if e.State != "written" || len(e.Repositories) == 0 {
 		return nil // the outbox, or the event when it is met again, makes what is claimed
 	}
-	return n.ledger.Put(b, owner, digest, e.Entry)
+	n.ledger.Put(b, owner, digest, e.Entry)
+	return nil
 }
 
-func migrateAnnounced(b *pebble.Batch, key string, val []byte) error {
+func migrateAnnounced(b *state.Batch, key string, val []byte) error {
 	repository, digest, _ := strings.Cut(key, "\x00")
 	var old struct {
 		PostURI string `json:"postUri"`
@@ -150,10 +138,11 @@ func migrateAnnounced(b *pebble.Batch, key string, val []byte) error {
 	if old.PostURI != "" {
 		p.rkey = path.Base(old.PostURI)
 	}
-	return b.Set(announcedKey(repository, digest), announced{p}.encode(), nil)
+	b.Set(announcedKey(repository, digest), announced{p}.encode())
+	return nil
 }
 
-func migrateCall(b *pebble.Batch, key string, val []byte) error {
+func migrateCall(b *state.Batch, key string, val []byte) error {
 	_, name, _ := strings.Cut(key, "/")
 	var m made
 	if err := json.Unmarshal(val, &m); err != nil {
@@ -181,12 +170,10 @@ func (n *Notifier) migrateOutbox() error {
 		return err
 	}
 	gathered := n.Journal.Cursor(journal.Pushes, recordsName)
-	b := n.State.NewBatch()
+	b := &state.Batch{}
 	if !onItsWay {
-		if err := putGathered(b, gathered); err != nil {
-			return err
-		}
-		return n.State.Commit(b, pebble.Sync)
+		putGathered(b, gathered)
+		return n.State.Commit(b, state.Sync)
 	}
 	// Each event was a change of its own; a manifest has one now.
 	var next recordBatch
@@ -209,9 +196,7 @@ func (n *Notifier) migrateOutbox() error {
 		}
 		c.Events = append(c.Events, event)
 	}
-	if err := putGathered(b, gathered); err != nil {
-		return err
-	}
+	putGathered(b, gathered)
 	return o.put(b, &next)
 }
 

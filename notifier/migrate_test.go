@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A state of format 2 is taken over, with what is on its way: nothing is written
@@ -57,22 +56,18 @@ func TestMigrate(t *testing.T) {
 				map[string]any{"seq": 3, "owner": owner, "digest": gone.Digest, "before": map[string]any{"state": "written"},
 					"after": old["l/"+owner+"\x00"+gone.Digest], "writes": deletes},
 			}}
-			b := r.State.NewBatch()
+			b := &state.Batch{}
 			for _, prefix := range []string{"m/", "a/", "b/"} {
-				if err := b.DeleteRange([]byte(prefix), []byte(prefix[:1]+"0"), nil); err != nil {
-					t.Fatal(err)
-				}
+				b.DeleteRange(state.Prefix(prefix))
 			}
 			for key, val := range old {
 				raw, err := json.Marshal(val)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := b.Set([]byte(key), raw, nil); err != nil {
-					t.Fatal(err)
-				}
+				b.Set([]byte(key), raw)
 			}
-			if err := r.State.Commit(b, pebble.Sync); err != nil {
+			if err := r.State.Commit(b, state.Sync); err != nil {
 				t.Fatal(err)
 			}
 			if made {

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A Publisher writes to the repository of the account that publishes.
@@ -37,7 +37,7 @@ type Publisher interface {
 // Config is what a Notifier is made of.
 type Config struct {
 	Journal     *journal.Journal
-	State       *store.Store
+	State       state.Store
 	Counter     *counter.Counter
 	Rule        *counter.Rule
 	DeadLetters *DeadLetters

@@ -11,11 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -285,7 +284,7 @@ func TestNotifyOnce(t *testing.T) {
 		refused("when it is counted")
 		r.reopen(&Announce{})
 	}
-	if err := r.State.DeleteRange([]byte("p/"), []byte("p0"), pebble.Sync); err != nil {
+	if err := r.deleteRange("p/"); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.notify(again()); got != want {
@@ -371,7 +370,7 @@ func TestCallsAreForgotten(t *testing.T) {
 	now := time.Now()
 	r.Now = func() time.Time { return now }
 	calls := &calls{n: r.Notifier}
-	b := r.State.NewBatch()
+	b := &state.Batch{}
 	name := func(i int) string { return fmt.Sprint("name ", i) }
 	for i := range keptCalls + 100 {
 		at := now.Add(-callsKept - time.Hour)
@@ -382,7 +381,7 @@ func TestCallsAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.State.Commit(b, pebble.Sync); err != nil {
+	if err := r.State.Commit(b, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 	for _, one := range []struct {
@@ -394,11 +393,11 @@ func TestCallsAreForgotten(t *testing.T) {
 		{"a year ahead", 365 * 24 * time.Hour, 100},
 	} {
 		now = now.Add(one.after)
-		b := r.State.NewBatch()
+		b := &state.Batch{}
 		if err := calls.prune(b); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.State.Commit(b, pebble.Sync); err != nil {
+		if err := r.State.Commit(b, state.Sync); err != nil {
 			t.Fatal(err)
 		}
 		for i, known := range map[int]bool{one.oldest - 1: false, one.oldest: true, keptCalls + 99: true} {

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // maxWrites is how many writes one applyWrites call may hold.
@@ -27,8 +25,8 @@ type outbox struct {
 
 // load fills v with what is on its way, false if nothing is.
 func (o *outbox) load(v any) (bool, error) {
-	val, err := store.Read(o.n.State, o.key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := o.n.State.Get(o.key)
+	if errors.Is(err, state.ErrNotFound) {
 		return false, nil
 	}
 	if err == nil {
@@ -41,15 +39,13 @@ func (o *outbox) load(v any) (bool, error) {
 }
 
 // put makes v durable, together with what else is in the batch.
-func (o *outbox) put(b *pebble.Batch, v any) error {
+func (o *outbox) put(b *state.Batch, v any) error {
 	val, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("write outbox: %w", err)
 	}
-	if err := b.Set(o.key, val, nil); err != nil {
-		return err
-	}
-	if err := o.n.State.Commit(b, pebble.Sync); err != nil {
+	b.Set(o.key, val)
+	if err := o.n.State.Commit(b, state.Sync); err != nil {
 		return fmt.Errorf("write outbox: %w", err)
 	}
 	return nil
@@ -58,16 +54,12 @@ func (o *outbox) put(b *pebble.Batch, v any) error {
 // clear empties the outbox in the batch that notes what was done. Before the
 // stores are known to belong together, the account's revision is not noted, for
 // it is looked at for that.
-func (o *outbox) clear(b *pebble.Batch) error {
-	if err := b.Delete(o.key, nil); err != nil {
-		return err
-	}
+func (o *outbox) clear(b *state.Batch) error {
+	b.Delete(o.key)
 	if o.n.proven.Load() {
-		if err := b.Set(revKey, []byte(o.n.Publisher.Head().Rev), nil); err != nil {
-			return err
-		}
+		b.Set(revKey, []byte(o.n.Publisher.Head().Rev))
 	}
-	if err := o.n.State.Commit(b, pebble.Sync); err != nil {
+	if err := o.n.State.Commit(b, state.Sync); err != nil {
 		return fmt.Errorf("note what was sent: %w", err)
 	}
 	return nil

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -93,13 +92,13 @@ func TestPrivatePushesTakeNoTime(t *testing.T) {
 	for seq := uint64(1000); seq < 1000+keptPushes-500; seq++ {
 		rows = append(rows, row{seq, &stats.Push{Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}}})
 	}
-	batch := many.State.NewBatch()
+	batch := &state.Batch{}
 	for _, r := range rows {
 		if err := putResult(batch, r.seq, r.push); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := many.State.Commit(batch, pebble.Sync); err != nil {
+	if err := many.State.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 	letters := make([]DeadLetter, 3000)

@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // The journal, the notifier's state and the account's repository are three
@@ -118,7 +117,7 @@ func (n *Notifier) followRecords() error {
 // or what may be published is another than at the last start. The name and the
 // wish to compare are noted together, so that no crash in between hides it.
 func (n *Notifier) noteNames() error {
-	b := n.State.NewBatch()
+	b := &state.Batch{}
 	for _, name := range []struct {
 		key []byte
 		now string
@@ -128,8 +127,8 @@ func (n *Notifier) noteNames() error {
 		{folderKey, n.Folder, "the data folder, or the journal in it, was copied or restored since the last start"},
 		{gateKey, n.Gate, "the options public or owner have changed since the last start"},
 	} {
-		before, err := store.Read(n.State, name.key)
-		if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		before, err := n.State.Get(name.key)
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
 		if name.now == "" || err == nil && string(before) == name.now {
@@ -137,29 +136,21 @@ func (n *Notifier) noteNames() error {
 		}
 		if err == nil {
 			n.log.Warn(name.say + "; the registry's storage is compared with what is recorded")
-			if err := b.Set(reconcileKey, []byte(phaseWalk), nil); err != nil {
-				return err
-			}
+			b.Set(reconcileKey, []byte(phaseWalk))
 		}
-		if err := b.Set(name.key, []byte(name.now), nil); err != nil {
-			return err
-		}
+		b.Set(name.key, []byte(name.now))
 	}
-	return n.State.Commit(b, pebble.Sync)
+	return n.State.Commit(b, state.Sync)
 }
 
 // noteAccount notes which repository the state belongs to, and its revision.
 func (n *Notifier) noteAccount() error {
-	b := n.State.NewBatch()
-	if err := b.Set(revKey, []byte(n.Publisher.Head().Rev), nil); err != nil {
-		return err
-	}
+	b := &state.Batch{}
+	b.Set(revKey, []byte(n.Publisher.Head().Rev))
 	if n.AccountFolder != "" {
-		if err := b.Set(accountFolderKey, []byte(n.AccountFolder), nil); err != nil {
-			return err
-		}
+		b.Set(accountFolderKey, []byte(n.AccountFolder))
 	}
-	return n.State.Commit(b, pebble.Sync)
+	return n.State.Commit(b, state.Sync)
 }
 
 // accountFolder reports whether the account's repository is where it was, and
@@ -168,8 +159,8 @@ func (n *Notifier) accountFolder() (same, known bool, err error) {
 	if n.AccountFolder == "" {
 		return true, false, nil
 	}
-	before, err := store.Read(n.State, accountFolderKey)
-	if errors.Is(err, pebble.ErrNotFound) {
+	before, err := n.State.Get(accountFolderKey)
+	if errors.Is(err, state.ErrNotFound) {
 		return false, false, nil
 	}
 	return string(before) == n.AccountFolder, true, err
@@ -178,7 +169,7 @@ func (n *Notifier) accountFolder() (same, known bool, err error) {
 // WantRebuild lets the next Run make the ledger anew from the account's records,
 // and compare it with storage.
 func (n *Notifier) WantRebuild() error {
-	return n.State.Set(rebuildKey, []byte(rebuildAsked), pebble.Sync)
+	return state.Set(n.State, rebuildKey, []byte(rebuildAsked), state.Sync)
 }
 
 // apart says why state and account do not belong together; "" if they do.
@@ -187,12 +178,12 @@ func (n *Notifier) apart() (reason string, err error) {
 	if _, _, err := n.Publisher.List(lexicon.NSIDLayer, "", 1, false); err != nil {
 		return "", err
 	}
-	switch asked, err := store.Read(n.State, rebuildKey); {
+	switch asked, err := n.State.Get(rebuildKey); {
 	case err == nil && string(asked) == rebuildAsked:
 		return "`tidings reconcile` asks for it", nil
 	case err == nil:
 		return "an earlier rebuild was interrupted", nil
-	case !errors.Is(err, pebble.ErrNotFound):
+	case !errors.Is(err, state.ErrNotFound):
 		return "", err
 	}
 	same, known, err := n.accountFolder()
@@ -209,8 +200,8 @@ func (n *Notifier) apart() (reason string, err error) {
 	if n.Journal.Cursor(journal.Pushes, recordsName) > gathered {
 		return "the state is older than the journal", nil
 	}
-	noted, err := store.Read(n.State, revKey)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	noted, err := n.State.Get(revKey)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return "", err
 	}
 	rev := n.Publisher.Head().Rev

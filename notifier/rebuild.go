@@ -2,14 +2,12 @@ package notifier
 
 import (
 	"context"
-	"errors"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // unknownRepository stands in an entry that was rebuilt for the repositories that
@@ -24,7 +22,7 @@ const rebuildBatch = 1000
 // deletes records that are there twice, and lets reconcile do the rest. If it is
 // interrupted, the next start does it again.
 func (n *Notifier) rebuild(ctx context.Context) error {
-	if err := n.State.Set(rebuildKey, nil, pebble.Sync); err != nil {
+	if err := state.Set(n.State, rebuildKey, nil, state.Sync); err != nil {
 		return err
 	}
 	if err := n.rebuildLedger(ctx); err != nil {
@@ -37,27 +35,21 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	batch := n.State.NewBatch()
+	batch := &state.Batch{}
 	// What the journal holds up to the cursor was done by a state that is gone.
-	err = errors.Join(
-		putGathered(batch, max(gathered, n.Journal.Cursor(journal.Pushes, recordsName))),
-		batch.Set(revKey, []byte(n.Publisher.Head().Rev), nil),
-		batch.Set(reconcileKey, []byte(phaseWalk), nil),
-		batch.Delete(rebuildKey, nil))
-	if err != nil {
-		return err
-	}
-	return n.State.Commit(batch, pebble.Sync)
+	putGathered(batch, max(gathered, n.Journal.Cursor(journal.Pushes, recordsName)))
+	batch.Set(revKey, []byte(n.Publisher.Head().Rev))
+	batch.Set(reconcileKey, []byte(phaseWalk))
+	batch.Delete(rebuildKey)
+	return n.State.Commit(batch, state.Sync)
 }
 
 // rebuildLedger takes each run of records with consecutive keys for what one push
 // has made of a manifest. A manifest's later runs are deleted: they come from a
 // time when the ledger did not know the first.
 func (n *Notifier) rebuildLedger(ctx context.Context) error {
-	b := n.State.NewIndexedBatch()
-	if err := n.ledger.Clear(b); err != nil {
-		return err
-	}
+	b := &state.Batch{}
+	n.ledger.Clear(b)
 	var run []layerRecord
 	var twice []repo.Write
 	entries := 0
@@ -78,16 +70,14 @@ func (n *Notifier) rebuildLedger(ctx context.Context) error {
 		}
 		entries++
 		entry := ledger.Entry{First: first.micros - 1, ClockID: first.clockID, Records: len(run), Repositories: []string{unknownRepository}}
-		if err := n.ledger.Put(b, first.owner, first.digest, entry); err != nil {
-			return err
-		}
+		n.ledger.Put(b, first.owner, first.digest, entry)
 		if entries%rebuildBatch != 0 {
 			return nil
 		}
-		if err := n.State.Commit(b, pebble.NoSync); err != nil {
+		if err := n.State.Commit(b, state.NoSync); err != nil {
 			return err
 		}
-		b = n.State.NewIndexedBatch()
+		b = &state.Batch{}
 		return pace(ctx)
 	}
 	err := n.eachRecord(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
@@ -110,7 +100,7 @@ func (n *Notifier) rebuildLedger(ctx context.Context) error {
 		err = end()
 	}
 	if err == nil {
-		err = n.State.Commit(b, pebble.Sync)
+		err = n.State.Commit(b, state.Sync)
 	}
 	if err == nil {
 		err = n.deliver(ctx, twice, false)
@@ -124,7 +114,7 @@ func (n *Notifier) rebuildLedger(ctx context.Context) error {
 // rebuildAnnounced adds what the account's posts announce. What is remembered
 // stays, also if its post is gone.
 func (n *Notifier) rebuildAnnounced(ctx context.Context) error {
-	b := n.State.NewIndexedBatch()
+	b := &state.Batch{}
 	posts := 0
 	err := n.eachRecord(ctx, lexicon.NSIDPost, func(record repo.Record) error {
 		image, ok := readOrigin(record)
@@ -135,20 +125,20 @@ func (n *Notifier) rebuildAnnounced(ctx context.Context) error {
 		if image.Tag != "" {
 			post.tags = []string{image.Tag}
 		}
-		if err := addAnnounced(b, image.Repository, image.Digest, post); err != nil {
+		if err := n.addAnnounced(b, image.Repository, image.Digest, post); err != nil {
 			return err
 		}
 		if posts++; posts%rebuildBatch != 0 {
 			return nil
 		}
-		if err := n.State.Commit(b, pebble.NoSync); err != nil {
+		if err := n.State.Commit(b, state.NoSync); err != nil {
 			return err
 		}
-		b = n.State.NewIndexedBatch()
+		b = &state.Batch{}
 		return pace(ctx)
 	})
 	if err != nil {
 		return err
 	}
-	return n.State.Commit(b, pebble.Sync)
+	return n.State.Commit(b, state.Sync)
 }

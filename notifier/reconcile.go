@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // reconcile compares the registry's storage with the ledger after one of the
@@ -34,7 +32,7 @@ const reconcileAhead = 1000
 
 // WantReconcile lets the next Run compare storage with the ledger.
 func (n *Notifier) WantReconcile() error {
-	return n.State.Set(reconcileKey, []byte(phaseWalk), pebble.Sync)
+	return state.Set(n.State, reconcileKey, []byte(phaseWalk), state.Sync)
 }
 
 // reconcile does what is left of a reconciliation, if there is one, once the
@@ -64,8 +62,8 @@ func (n *Notifier) reconcile(ctx context.Context) error {
 }
 
 func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
-	phase, err := store.Read(n.State, reconcileKey)
-	if errors.Is(err, pebble.ErrNotFound) {
+	phase, err := n.State.Get(reconcileKey)
+	if errors.Is(err, state.ErrNotFound) {
 		return true, nil
 	}
 	if err != nil {
@@ -83,12 +81,12 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 		if err := n.walk(ctx); err != nil {
 			return false, fmt.Errorf("reconcile: %w", err)
 		}
-		return false, n.State.Set(reconcileKey, []byte(phaseSweep), pebble.Sync)
+		return false, state.Set(n.State, reconcileKey, []byte(phaseSweep), state.Sync)
 	}
 	if err := n.sweep(ctx); err != nil {
 		return false, fmt.Errorf("reconcile: %w", err)
 	}
-	return false, n.State.DeleteRange(reconcileKey, append(reconcileKey, 0), pebble.Sync)
+	return false, state.Delete(n.State, reconcileKey, state.Sync)
 }
 
 // recordsReach waits until the records sink has passed an event.

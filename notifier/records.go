@@ -8,12 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // recordSink writes one layer record for each layer of each manifest of a
@@ -98,7 +96,7 @@ func (s *recordSink) resume(ctx context.Context) error {
 		return err
 	}
 	if changed {
-		if err := s.outbox().put(s.n.State.NewBatch(), &b); err != nil {
+		if err := s.outbox().put(&state.Batch{}, &b); err != nil {
 			return err
 		}
 	}
@@ -142,12 +140,12 @@ func (s *recordSink) batch(ctx context.Context, events []sequenced, there []bool
 	if err != nil {
 		return 0, err
 	}
-	batch := s.n.State.NewBatch()
+	batch := &state.Batch{}
 	if err := s.note(batch, g, events[:done]); err != nil {
 		return 0, err
 	}
 	if len(g.batch.Manifests) == 0 {
-		return done, s.n.State.Commit(batch, pebble.Sync)
+		return done, s.n.State.Commit(batch, state.Sync)
 	}
 	if err := s.outbox().put(batch, g.batch); err != nil {
 		return 0, err
@@ -157,8 +155,8 @@ func (s *recordSink) batch(ctx context.Context, events []sequenced, there []bool
 
 // gathered is the number of the last event that the records sink has gathered.
 func (n *Notifier) gathered() (uint64, error) {
-	val, err := store.Read(n.State, gatheredKey)
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := n.State.Get(gatheredKey)
+	if errors.Is(err, state.ErrNotFound) {
 		return 0, nil
 	}
 	if err == nil && len(val) != 8 {
@@ -170,13 +168,13 @@ func (n *Notifier) gathered() (uint64, error) {
 	return binary.BigEndian.Uint64(val), nil
 }
 
-func putGathered(b *pebble.Batch, seq uint64) error {
-	return b.Set(gatheredKey, binary.BigEndian.AppendUint64(nil, seq), nil)
+func putGathered(b *state.Batch, seq uint64) {
+	b.Set(gatheredKey, binary.BigEndian.AppendUint64(nil, seq))
 }
 
 // note adds to the batch what is known already: how far events are gathered,
 // and that some pushes make no records.
-func (s *recordSink) note(batch *pebble.Batch, g *gathering, events []sequenced) error {
+func (s *recordSink) note(batch *state.Batch, g *gathering, events []sequenced) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -194,16 +192,15 @@ func (s *recordSink) note(batch *pebble.Batch, g *gathering, events []sequenced)
 			return err
 		}
 	}
-	return putGathered(batch, events[len(events)-1].seq)
+	putGathered(batch, events[len(events)-1].seq)
+	return nil
 }
 
 // skip notes that an event was given up.
 func (s *recordSink) skip(seq uint64) error {
-	batch := s.n.State.NewBatch()
-	if err := putGathered(batch, seq); err != nil {
-		return err
-	}
-	return s.n.State.Commit(batch, pebble.Sync)
+	batch := &state.Batch{}
+	putGathered(batch, seq)
+	return s.n.State.Commit(batch, state.Sync)
 }
 
 // touches reports whether the event may change the records of its manifest. A
@@ -482,7 +479,7 @@ func (s *recordSink) drop(b *recordBatch, at *repo.WriteError) error {
 		return at
 	}
 	c := &b.Manifests[m]
-	batch := s.n.State.NewBatch()
+	batch := &state.Batch{}
 	for _, e := range c.Events {
 		if err := s.n.letter(s.name(), e.Seq, at); err != nil {
 			return err
@@ -544,13 +541,13 @@ func (s *recordSink) recheck(ctx context.Context, b *recordBatch) (changed bool,
 			c.After = &after
 			continue
 		}
-		batch := s.n.State.NewBatch()
+		batch := &state.Batch{}
 		for _, e := range c.Events {
 			if err := putResult(batch, e.Seq, recordsResult{Reason: reason}); err != nil {
 				return changed, err
 			}
 		}
-		if err := s.n.State.Commit(batch, pebble.NoSync); err != nil {
+		if err := s.n.State.Commit(batch, state.NoSync); err != nil {
 			return changed, err
 		}
 		s.n.log.Info("records are not written: "+reason, "digest", c.Digest, "events", len(c.Events))
@@ -594,16 +591,12 @@ func (s *recordSink) still(ctx context.Context, c *recordChange) (after ledger.E
 // finish notes that the batch is made: the ledger's entries, and for the first
 // push of each manifest how many records it made.
 func (s *recordSink) finish(b *recordBatch) error {
-	batch := s.n.State.NewBatch()
+	batch := &state.Batch{}
 	for _, c := range b.Manifests {
-		var err error
 		if c.After == nil {
-			err = s.n.ledger.Delete(batch, c.Owner, c.Digest)
+			s.n.ledger.Delete(batch, c.Owner, c.Digest)
 		} else {
-			err = s.n.ledger.Put(batch, c.Owner, c.Digest, *c.After)
-		}
-		if err != nil {
-			return err
+			s.n.ledger.Put(batch, c.Owner, c.Digest, *c.After)
 		}
 		var result recordsResult
 		if c.creates() && len(c.Events) > 0 {

@@ -7,12 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -317,7 +316,7 @@ func TestRecordsImpossible(t *testing.T) {
 func TestPushesPruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	batch := r.State.NewBatch()
+	batch := &state.Batch{}
 	var rows []row
 	for seq := uint64(1); seq <= keptPushes+2*pruneEvery; seq++ {
 		rows = append(rows, row{seq, &stats.Push{Repository: "oss/app"}})
@@ -327,7 +326,7 @@ func TestPushesPruned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.State.Commit(batch, pebble.Sync); err != nil {
+	if err := r.State.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 	pushes, err := r.Pushes(2*keptPushes, true)

@@ -8,10 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // settled waits until nothing is pending and no reconciliation is under way.
@@ -21,8 +19,8 @@ func (r *rig) settled() {
 		if !r.proven.Load() {
 			return false
 		}
-		_, err := store.Read(r.State, reconcileKey)
-		return errors.Is(err, pebble.ErrNotFound)
+		_, err := r.State.Get(reconcileKey)
+		return errors.Is(err, state.ErrNotFound)
 	})
 	r.drain()
 }
@@ -159,7 +157,7 @@ func TestRestoreWithOutbox(t *testing.T) {
 	r.account.failAfter(0, 1000)
 	r.push(image("b", 4).as("oss/app", "v2"))
 	r.until("a batch is on its way", func() bool {
-		_, err := store.Read(r.State, []byte("b/records"))
+		_, err := r.State.Get([]byte("b/records"))
 		return err == nil
 	})
 	r.stop()

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -53,7 +52,7 @@ func rowOf(key string) (seq uint64, part byte) {
 	return binary.BigEndian.Uint64([]byte(key[len(pushPrefix):])), key[len(key)-1]
 }
 
-func putResult(b *pebble.Batch, seq uint64, result any) error {
+func putResult(b *state.Batch, seq uint64, result any) error {
 	part := byte('r')
 	switch result.(type) {
 	case announceResult:
@@ -67,18 +66,18 @@ func putResult(b *pebble.Batch, seq uint64, result any) error {
 	if err != nil {
 		return fmt.Errorf("note a result: %w", err)
 	}
-	return b.Set(rowKey(seq, part), val, nil)
+	b.Set(rowKey(seq, part), val)
+	return nil
 }
 
 func (n *Notifier) getResult(seq uint64, part byte, v any) (bool, error) {
-	val, closer, err := n.State.Get(rowKey(seq, part))
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := n.State.Get(rowKey(seq, part))
+	if errors.Is(err, state.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read a result: %w", err)
 	}
-	defer closer.Close()
 	if err := json.Unmarshal(val, v); err != nil {
 		return false, fmt.Errorf("read a result: %w", err)
 	}
@@ -86,11 +85,12 @@ func (n *Notifier) getResult(seq uint64, part byte, v any) (bool, error) {
 }
 
 // prune forgets the rows before the newest keptPushes.
-func prune(b *pebble.Batch, newest uint64) error {
+func prune(b *state.Batch, newest uint64) error {
 	if newest <= keptPushes {
 		return nil
 	}
-	return b.DeleteRange(rowKey(0, 0), rowKey(newest-keptPushes, 0), nil)
+	b.DeleteRange(state.Range{From: rowKey(0, 0), To: rowKey(newest-keptPushes, 0)})
+	return nil
 }
 
 // Result is what is known by now of a push: what the sinks did, in the words
@@ -168,18 +168,19 @@ func (n *Notifier) newestPushes(limit int, all bool) (seqs []uint64, err error) 
 
 // newestRows returns the numbers of the newest rows.
 func (n *Notifier) newestRows(limit int) ([]uint64, error) {
-	iter, err := n.State.NewIter(&pebble.IterOptions{LowerBound: []byte(pushPrefix), UpperBound: []byte("p0")})
-	if err != nil {
-		return nil, err
-	}
-	defer iter.Close()
+	r := state.Prefix(pushPrefix)
+	r.Reverse = true
 	var seqs []uint64
-	for ok := iter.Last(); ok && len(seqs) < limit; ok = iter.Prev() {
-		if seq, part := rowOf(string(iter.Key())); part == 'e' {
+	err := n.State.Scan(r, func(key, _ []byte) error {
+		if len(seqs) >= limit {
+			return state.Stop
+		}
+		if seq, part := rowOf(string(key)); part == 'e' {
 			seqs = append(seqs, seq)
 		}
-	}
-	return seqs, iter.Error()
+		return nil
+	})
+	return seqs, err
 }
 
 // push reads a push from its row, or from the letter of one that was given up

@@ -155,7 +155,7 @@ func (r *rig) open(announce *Announce) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := NewDeadLetters(db)
+	dead := deadLetters(db)
 	j, err := journal.Open(journal.Config{Dir: filepath.Join(r.dir, "journal"), Dropped: dead.Dropped, Limit: r.limit, SegmentSize: r.limit / 8})
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func (r *rig) open(announce *Announce) {
 	cfg := Config{
 		Owner: r.owner, Folder: r.folder, AccountFolder: r.inner, Gate: r.gate,
 		Metrics: NewMetrics(),
-		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
+		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,

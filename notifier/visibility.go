@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // Another registry may tell that a manifest is private. It is then counted under
@@ -53,8 +51,8 @@ func privateKey(repository, digest string) []byte {
 // isPrivate reports whether a manifest of a repository, as Event.Name gives it, is
 // private by the last push that was counted.
 func (n *Notifier) isPrivate(repository, digest string) (bool, error) {
-	_, err := store.Read(n.State, privateKey(repository, digest))
-	if errors.Is(err, pebble.ErrNotFound) {
+	_, err := n.State.Get(privateKey(repository, digest))
+	if errors.Is(err, state.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
@@ -109,16 +107,12 @@ func (b *privateBatch) name(e *Event) (string, error) {
 }
 
 // put adds the changes to what is counted.
-func (b *privateBatch) put(batch *pebble.Batch) error {
+func (b *privateBatch) put(batch *state.Batch) error {
 	for key, private := range b.changed {
-		var err error
 		if private {
-			err = batch.Set([]byte(key), nil, nil)
+			batch.Set([]byte(key), nil)
 		} else {
-			err = batch.Delete([]byte(key), nil)
-		}
-		if err != nil {
-			return err
+			batch.Delete([]byte(key))
 		}
 	}
 	return nil

@@ -141,7 +141,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := NewDeadLetters(db)
+	dead := deadLetters(db)
 	j, err := journal.Open(journal.Config{Dir: filepath.Join(dir, "journal"), SegmentSize: 16 << 20, Limit: 1 << 30, Dropped: dead.Dropped})
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestWeek(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := New(Config{
-		Journal: j, State: db, Counter: numbers, Rule: rule, DeadLetters: dead,
+		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: account, Account: owner, Storage: storage,
 		Announce: &Announce{}, Public: func(string) bool { return true },
 		Now: m.now, Elapsed: m.elapsed, Linger: time.Millisecond,

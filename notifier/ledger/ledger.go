@@ -19,9 +19,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // An Entry says where the records of one manifest of one owner are.
@@ -55,20 +53,26 @@ func (e Entry) Without(repository string) Entry {
 func (e Entry) In(repository string) bool { return slices.Contains(e.Repositories, repository) }
 
 // A Ledger keeps entries in the notifier's store.
-type Ledger struct{ db *store.Store }
+type Ledger struct{ db state.Store }
 
 // New returns the ledger that lives in db.
-func New(db *store.Store) *Ledger { return &Ledger{db} }
+func New(db state.Store) *Ledger { return &Ledger{db} }
 
 // Get returns the entry of a manifest of an owner, false if there is none.
 func (l *Ledger) Get(owner, digest string) (Entry, bool, error) {
-	return l.GetIn(l.db, owner, digest)
+	val, err := l.db.Get(key(owner, digest))
+	return found(digest, val, err)
 }
 
-// GetIn is Get from an indexed batch of the ledger's store.
-func (l *Ledger) GetIn(r pebble.Reader, owner, digest string) (Entry, bool, error) {
-	val, err := store.Read(r, key(owner, digest))
-	if errors.Is(err, pebble.ErrNotFound) {
+// GetIn is Get after the batch is committed.
+func (l *Ledger) GetIn(b *state.Batch, owner, digest string) (Entry, bool, error) {
+	val, err := b.Get(l.db, key(owner, digest))
+	return found(digest, val, err)
+}
+
+// found decodes what a Get of the store returned.
+func found(digest string, val []byte, err error) (Entry, bool, error) {
+	if errors.Is(err, state.ErrNotFound) {
 		return Entry{}, false, nil
 	}
 	if err != nil {
@@ -85,7 +89,7 @@ func (l *Ledger) GetIn(r pebble.Reader, owner, digest string) (Entry, bool, erro
 // images can change, so there may be several.
 func (l *Ledger) Owners(digest string) (map[string]Entry, error) {
 	owners := map[string]Entry{}
-	err := l.scan(key("", digest), func(owner, found string, e Entry) error {
+	err := l.scan(state.Prefix(string(key("", digest))), func(owner, found string, e Entry) error {
 		if found == digest {
 			owners[owner] = e
 		}
@@ -96,7 +100,7 @@ func (l *Ledger) Owners(digest string) (map[string]Entry, error) {
 
 // All calls visit with every entry, until it returns an error.
 func (l *Ledger) All(visit func(owner, digest string, e Entry) error) error {
-	return l.scan([]byte(prefix), visit)
+	return l.scan(state.Prefix(prefix), visit)
 }
 
 // A Manifest is an entry and what it is of.
@@ -108,78 +112,51 @@ type Manifest struct {
 // Page returns up to limit entries behind a place, in the order of All, and the
 // place of the next page, nil if there is none. A nil place is the beginning.
 func (l *Ledger) Page(behindKey []byte, limit int) (page []Manifest, next []byte, err error) {
-	begin := []byte(prefix)
+	r := state.Prefix(prefix)
 	if behindKey != nil {
-		begin = append(slices.Clone(behindKey), 0)
+		r = r.After(behindKey)
 	}
-	err = l.scanRange(begin, behind([]byte(prefix)), func(owner, digest string, e Entry) error {
+	err = l.scan(r, func(owner, digest string, e Entry) error {
 		if len(page) == limit {
 			last := page[limit-1]
 			next = key(last.Owner, last.Digest)
-			return errEnough
+			return state.Stop
 		}
 		page = append(page, Manifest{owner, digest, e})
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
 	return page, next, err
 }
 
-var errEnough = errors.New("enough entries")
-
-func (l *Ledger) scan(begin []byte, visit func(owner, digest string, e Entry) error) error {
-	return l.scanRange(begin, behind(begin), visit)
-}
-
-func (l *Ledger) scanRange(begin, end []byte, visit func(owner, digest string, e Entry) error) error {
-	iter, err := l.db.NewIter(&pebble.IterOptions{LowerBound: begin, UpperBound: end})
-	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
-	}
-	defer iter.Close()
-	for iter.First(); iter.Valid(); iter.Next() {
-		owner, digest, err := parseKey(iter.Key())
+func (l *Ledger) scan(r state.Range, visit func(owner, digest string, e Entry) error) error {
+	return l.db.Scan(r, func(k, val []byte) error {
+		owner, digest, err := parseKey(k)
 		if err != nil {
 			return fmt.Errorf("read ledger: %w", err)
 		}
-		e, err := decode(iter.Value())
+		e, err := decode(val)
 		if err != nil {
 			return fmt.Errorf("read ledger of %s: %w", digest, err)
 		}
-		if err := visit(owner, digest, e); err != nil {
-			return err
-		}
-	}
-	return iter.Error()
-}
-
-// behind is the end of the range of keys that begin with begin.
-func behind(begin []byte) []byte {
-	end := bytes.TrimRight(begin, "\xff")
-	return append(slices.Clone(end[:len(end)-1]), end[len(end)-1]+1)
+		return visit(owner, digest, e)
+	})
 }
 
 // Put adds an entry to the batch.
-func (l *Ledger) Put(b *pebble.Batch, owner, digest string, e Entry) error {
-	return b.Set(key(owner, digest), e.encode(), nil)
+func (l *Ledger) Put(b *state.Batch, owner, digest string, e Entry) {
+	b.Set(key(owner, digest), e.encode())
 }
 
 // Delete adds the end of an entry to the batch.
-func (l *Ledger) Delete(b *pebble.Batch, owner, digest string) error {
-	return b.Delete(key(owner, digest), nil)
-}
+func (l *Ledger) Delete(b *state.Batch, owner, digest string) { b.Delete(key(owner, digest)) }
 
 // Clear adds the end of all entries to the batch.
-func (l *Ledger) Clear(b *pebble.Batch) error {
-	return b.DeleteRange([]byte(prefix), []byte("m0"), nil)
-}
+func (l *Ledger) Clear(b *state.Batch) { b.DeleteRange(state.Prefix(prefix)) }
 
 // A key is the prefix, the digest in binary and the owner, so that the entries
 // of a digest are together. A digest begins with its length in bytes, one byte;
 // 0: it is not in hexadecimal, stands as text and ends with a zero byte.
-const prefix = "m/"
+const prefix = state.Ledger
 
 // algorithms by length of their digests in bytes
 var algorithms = map[int]string{32: "sha256", 48: "sha384", 64: "sha512"}

@@ -6,31 +6,28 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-func open(t *testing.T) (*ledger.Ledger, *store.Store) {
+func open(t *testing.T) (*ledger.Ledger, state.Store) {
 	t.Helper()
 	db, err := state.Open(state.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	return ledger.New(db), db
+	s := state.OnPebble(db)
+	return ledger.New(s), s
 }
 
-func change(t *testing.T, db *store.Store, f func(*pebble.Batch) error) {
+func change(t *testing.T, db state.Store, f func(*state.Batch)) {
 	t.Helper()
-	b := db.NewBatch()
-	if err := f(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Commit(b, pebble.Sync); err != nil {
+	var b state.Batch
+	f(&b)
+	if err := db.Commit(&b, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -49,7 +46,7 @@ func TestLedger(t *testing.T) {
 	}
 	owners := []string{"did:web:a.example", "did:plc:b"}
 	want := map[string]ledger.Entry{}
-	change(t, db, func(b *pebble.Batch) error {
+	change(t, db, func(b *state.Batch) {
 		for i, d := range digests {
 			for k, owner := range owners {
 				e := ledger.Entry{First: 1_700_000_000_000_000 + int64(i), ClockID: uint(k), Records: i * 100}
@@ -57,12 +54,9 @@ func TestLedger(t *testing.T) {
 					e = e.With(fmt.Sprint("repository/", n))
 				}
 				want[owner+" "+d] = e
-				if err := l.Put(b, owner, d, e); err != nil {
-					return err
-				}
+				l.Put(b, owner, d, e)
 			}
 		}
-		return nil
 	})
 	got := map[string]ledger.Entry{}
 	if err := l.All(func(owner, digest string, e ledger.Entry) error { got[owner+" "+digest] = e; return nil }); err != nil {
@@ -102,7 +96,7 @@ func TestLedger(t *testing.T) {
 			}
 		}
 	}
-	change(t, db, func(b *pebble.Batch) error { return l.Delete(b, owners[0], digests[0]) })
+	change(t, db, func(b *state.Batch) { l.Delete(b, owners[0], digests[0]) })
 	if _, ok, err := l.Get(owners[0], digests[0]); ok || err != nil {
 		t.Errorf("a deleted entry is there: %v", err)
 	}

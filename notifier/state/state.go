@@ -1,10 +1,9 @@
-// Package state opens the notifier's own store: one database in which the
-// ledger, the counters and the sinks each keep keys under a prefix of theirs,
-// so that one batch can hold a number and the cursor that goes with it.
+// Package state is the store of the notifier: one database in which the ledger,
+// the counter and the sinks each have keys under their own prefix, so that one
+// batch can hold a number and the cursor that belongs to it. keys.go lists the
+// prefixes.
 //
-//	a/ announcements   b/ outboxes and positions of sinks   c/ counters
-//	d/ dead letters    k/ calls of other registries         m/ ledger
-//	p/ pushes, for those who read
+// Its users need no more than the interface Store, which is implemented on Pebble.
 package state
 
 import (
@@ -17,20 +16,20 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-const format = 3 // 1: before the store had a log of its own; 2: rows in JSON
+const format = 3 // 1: Pebble's log; 2: rows in JSON
 
 var formatKey = []byte("format")
 
-// Config says where the store is.
+// Config configures Open.
 type Config struct {
 	Dir     string
-	Reserve uint64 // bytes of free disk below which the sinks wait
-	FS      vfs.FS // nil: the operating system's
+	Reserve uint64 // bytes of free disk space below which the sinks pause
+	FS      vfs.FS // nil: the operating system
 	Logger  *slog.Logger
 }
 
-// Open opens the store, and makes it when there is none. A store that a newer
-// program wrote is refused.
+// Open opens the database, and creates it if there is none. One that a newer
+// program has written is refused.
 func Open(cfg Config) (*store.Store, error) {
 	s, err := store.Open(store.Config{
 		Dir:       cfg.Dir,

@@ -1,0 +1,49 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// Prefixes of the keys, each with the package or the part that owns what follows.
+const (
+	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
+	Counters      = "c/"   // notifier/counter: local numbers and their cursors
+	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
+	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
+	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
+	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
+	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
+	Private       = "v/"   // notifier: <image hash> -> nothing, the image is private
+)
+
+// Single keys of the notifier.
+var (
+	AnnounceOutbox  = []byte("b/announce")  // posts that are being sent
+	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
+	RecordsCursor   = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
+	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added
+	ReconcilePhase  = []byte("b/reconcile") // phase of an unfinished reconciliation
+	RebuildReason   = []byte("b/rebuild")   // exists while the ledger is to be rebuilt
+	AccountRevision = []byte("b/rev")       // revision of the repo after the last batch
+	AccountFolder   = []byte("b/account")   // Config.AccountFolder at the last start
+	JournalID       = []byte("b/journal")   // id of the journal at the last start
+	DataFolder      = []byte("b/folder")    // Config.Folder at the last start
+	PublicOptions   = []byte("b/gate")      // Config.Gate at the last start
+)
+
+// ImageKey is a key for one digest in one repository: prefix and the first half of
+// their SHA-256.
+func ImageKey(prefix, repository, digest string) []byte {
+	h := sha256.Sum256([]byte(repository + "\x00" + digest))
+	return append([]byte(prefix), h[:16]...)
+}
+
+// SeqKey is a key for an event: prefix, the sequence number in big endian, and
+// suffix.
+func SeqKey(prefix string, seq uint64, suffix string) []byte {
+	key := make([]byte, 0, len(prefix)+8+len(suffix))
+	key = append(key, prefix...)
+	key = binary.BigEndian.AppendUint64(key, seq)
+	return append(key, suffix...)
+}

@@ -1,0 +1,88 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+)
+
+// A Store is what the notifier's parts need of a database: ordered keys, and
+// batches that are committed as a whole. Its methods are safe for concurrent
+// use. Every implementation passes statetest.Run.
+type Store interface {
+	// Get returns a copy of the value of a key, or ErrNotFound.
+	Get(key []byte) ([]byte, error)
+	// Scan calls visit for each key of the range in order. Key and value are
+	// valid until visit returns. An error of visit ends the scan and is returned;
+	// Stop ends it without an error. What is committed during a scan may be
+	// visited or not.
+	Scan(r Range, visit func(key, value []byte) error) error
+	// Commit applies a batch, all of it or nothing. It is visible to Get and Scan
+	// when Commit returns. After an error it is not known whether it was applied.
+	Commit(b *Batch, d Durability) error
+}
+
+// Durability says what a crash may undo.
+type Durability bool
+
+const (
+	// NoSync: a crash may undo the commit, together with all that follow it, until
+	// the next commit with Sync.
+	NoSync Durability = false
+	// Sync: the batch and all before it are durable when Commit returns.
+	Sync Durability = true
+)
+
+var (
+	// ErrNotFound is returned by Get for a key that does not exist.
+	ErrNotFound = errors.New("key not found")
+	// Stop is returned by a visit function that needs no more keys.
+	Stop = errors.New("stop the scan")
+)
+
+// A Range is the keys from From up to, but without, To.
+type Range struct {
+	From, To []byte
+	Reverse  bool // from the last key to the first
+}
+
+// Prefix is the range of the keys that begin with prefix, which has a byte other
+// than 0xff.
+func Prefix(prefix string) Range {
+	return Range{From: []byte(prefix), To: successor([]byte(prefix))}
+}
+
+// After is the rest of the range behind a key.
+func (r Range) After(key []byte) Range {
+	r.From = append(bytes.Clone(key), 0)
+	return r
+}
+
+// successor is the first key behind all that begin with prefix.
+func successor(prefix []byte) []byte {
+	end := bytes.Clone(bytes.TrimRight(prefix, "\xff"))
+	end[len(end)-1]++
+	return end
+}
+
+// Set commits one key.
+func Set(s Store, key, value []byte, d Durability) error {
+	var b Batch
+	b.Set(key, value)
+	return s.Commit(&b, d)
+}
+
+// Delete commits the deletion of one key.
+func Delete(s Store, key []byte, d Durability) error {
+	var b Batch
+	b.Delete(key)
+	return s.Commit(&b, d)
+}
+
+// Has reports whether a key exists.
+func Has(s Store, key []byte) (bool, error) {
+	_, err := s.Get(key)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
