@@ -58,7 +58,7 @@ type runtime struct {
 	journal  *journal.Journal
 	redis    redis.UniversalClient
 	counter  *counter.Counter
-	rule     *counter.Rule
+	rule     *counter.Classifier
 	repo     *repo.Repo
 	identity identity.Identity          // of the repo
 	server   http.Handler               // of the hold; nil: there is none, or it is broken
@@ -235,7 +235,7 @@ func (r *runtime) openRedis() error {
 }
 
 func (r *runtime) openCounter() error {
-	rule, err := counter.NewRule(counter.RuleConfig{
+	rule, err := counter.NewClassifier(counter.ClassifierConfig{
 		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
 		IgnoreActors:     r.options.Count.IgnoreActors,
 		HeadWindow:       r.options.Count.HeadWindow,
@@ -247,17 +247,17 @@ func (r *runtime) openCounter() error {
 	r.rule = rule
 	numbers := prometheus.NewRegistry()
 	r.counter, err = counter.Open(r.state, counter.Config{
-		Redis:    r.redis,
-		Name:     r.redisName(),
-		Instance: r.instance,
-		Host:     hostname(),
-		Journal:  r.journal.ID,
-		Last:     r.lastEvent,
-		Tagged:   r.tagged(),
-		Learn:    rule.Learn,
-		Now:      clock.Now,
-		Logger:   r.log,
-		Metrics:  counter.NewMetrics(numbers),
+		Redis:     r.redis,
+		Name:      r.redisName(),
+		Instance:  r.instance,
+		Host:      hostname(),
+		Journal:   r.journal.ID,
+		LastEvent: r.lastEvent,
+		HasTag:    r.tagged(),
+		Learn:     rule.Learn,
+		Now:       clock.Now,
+		Logger:    r.log,
+		Metrics:   counter.NewMetrics(numbers),
 	})
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (i *Intent) Complete(ctx context.Context) error {
 		i.pushed()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	case opDelete:
-		i.n.Rule.Learn(counter.IndexGone(e.Name(), e.ManifestDigest))
+		i.n.Rule.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (i *Intent) pushed() {
 	}
 	info, err := readManifest(e.MediaType, i.manifest)
 	if err == nil && kindOf(&info, e.Tag).supporting() {
-		rule.Supporting(e.Repository, e.ManifestDigest)
+		rule.LearnArtifact(e.Repository, e.ManifestDigest)
 	}
 }
 

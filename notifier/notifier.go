@@ -39,7 +39,7 @@ type Config struct {
 	Journal     *journal.Journal
 	State       state.Store
 	Counter     *counter.Counter
-	Rule        *counter.Rule
+	Rule        *counter.Classifier
 	DeadLetters *DeadLetters
 
 	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published

@@ -114,7 +114,7 @@ func (n *Notifier) append(ctx context.Context, e *Event) (uint64, error) {
 		// The children of a pushed index are known from now on.
 		n.Rule.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
 		if e.Kind.supporting() {
-			n.Rule.Supporting(e.Name(), e.ManifestDigest)
+			n.Rule.LearnArtifact(e.Name(), e.ManifestDigest)
 		}
 	}
 	return seq, nil

@@ -37,10 +37,10 @@ func plan(e *Event) Plan {
 		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
 	case opPull:
 	case opUntag:
-		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Gone: true, Time: e.Time}
+		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Deleted: true, Time: e.Time}
 		return p
 	case opDelete:
-		p.Counted = &counter.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Gone: true, Time: e.Time}
+		p.Counted = &counter.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Deleted: true, Time: e.Time}
 		return p
 	default:
 		return p

@@ -164,7 +164,7 @@ func (r *rig) open(announce *Announce) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := counter.NewRule(counter.RuleConfig{})
+	rule, err := counter.NewClassifier(counter.ClassifierConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

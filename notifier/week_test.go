@@ -152,7 +152,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := counter.NewRule(counter.RuleConfig{Now: m.now})
+	rule, err := counter.NewClassifier(counter.ClassifierConfig{Now: m.now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
 	return w.Flush()
 }
 
-func forgotten(k counter.Known) string {
+func forgotten(k counter.RegistryInfo) string {
 	switch {
 	case k.Removed:
 		return "forgotten"

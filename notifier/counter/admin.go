@@ -11,9 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Known is an id that an installation has in Redis: a registry, or one that was
+// RegistryInfo is an id that an installation has in Redis: a registry, or one that was
 // there before its data folder was set back or copied.
-type Known struct {
+type RegistryInfo struct {
 	ID           string
 	Host         string
 	Seen         time.Time // by the registry's clock
@@ -34,13 +34,13 @@ var ErrRunning = errors.New("a registry that runs counts under this id")
 var ErrUnknownID = errors.New("no such id in Redis")
 
 // List gives the ids of an installation, those seen last first.
-func List(ctx context.Context, client redis.UniversalClient, name string) ([]Known, error) {
+func List(ctx context.Context, client redis.UniversalClient, name string) ([]RegistryInfo, error) {
 	keys := newKeyspace(name)
 	records, err := client.HGetAll(ctx, keys.ids()).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list what Redis knows: %w", err)
 	}
-	var list []Known
+	var list []RegistryInfo
 	for id, raw := range records {
 		k := known(id, raw)
 		if err := k.count(ctx, client, keys); err != nil {
@@ -48,7 +48,7 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Kno
 		}
 		list = append(list, k)
 	}
-	slices.SortFunc(list, func(a, b Known) int {
+	slices.SortFunc(list, func(a, b RegistryInfo) int {
 		if c := b.Seen.Compare(a.Seen); c != 0 {
 			return c
 		}
@@ -65,15 +65,15 @@ func recordOf(raw string) *record {
 	return &record{}
 }
 
-func known(id, raw string) Known {
+func known(id, raw string) RegistryInfo {
 	rec := recordOf(raw)
-	return Known{
+	return RegistryInfo{
 		ID: id, Host: rec.Host, Seen: time.Unix(rec.Seen, 0).UTC(), Kept: rec.Kept, Removed: rec.Removed,
 		raw: raw, stopped: rec.Owner == "" || rec.Instance == "",
 	}
 }
 
-func (k *Known) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
+func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
 	return eachTotals(ctx, client, keys, k.ID, func(_ string, r row) {
 		k.Repositories++
 		k.Pulls += int64(r.counts[Pull.index()])
@@ -86,14 +86,14 @@ func (k *Known) count(ctx context.Context, client redis.UniversalClient, keys ke
 // middle, it may be called again. Should the registry come back it counts under
 // a new id. An id that changes within watch is ErrRunning; a record changes
 // every 10 seconds at least.
-func Forget(ctx context.Context, client redis.UniversalClient, name, id string, keep bool, watch time.Duration) (Known, error) {
+func Forget(ctx context.Context, client redis.UniversalClient, name, id string, keep bool, watch time.Duration) (RegistryInfo, error) {
 	keys := newKeyspace(name)
 	raw, err := client.HGet(ctx, keys.ids(), id).Result()
 	if errors.Is(err, redis.Nil) {
-		return Known{}, ErrUnknownID
+		return RegistryInfo{}, ErrUnknownID
 	}
 	if err != nil {
-		return Known{}, fmt.Errorf("look for %s: %w", id, err)
+		return RegistryInfo{}, fmt.Errorf("look for %s: %w", id, err)
 	}
 	k := known(id, raw)
 	if k.Removed && keep {

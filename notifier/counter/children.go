@@ -31,20 +31,20 @@ func hexValue(c byte) byte {
 func (k ChildKey) supporting() ChildKey { return k*0x9e3779b97f4a7c15 + 1 }
 func (k ChildKey) referring() ChildKey  { return k*0x9e3779b97f4a7c15 + 2 }
 
-// Learned is one thing to remember, or to forget, about the manifests of a
+// IndexEntry is one thing to remember, or to forget, about the manifests of a
 // repository.
-type Learned struct {
-	Index ChildKey // lists Child; 0: it is not known which does
-	Child ChildKey
-	Gone  bool // Index was deleted; Child is 0
+type IndexEntry struct {
+	Index   ChildKey // lists Child; 0: it is not known which does
+	Child   ChildKey
+	Deleted bool // Index was deleted; Child is 0
 }
 
 // artifacts stands for an index in what is no child: the key of an artifact.
 const artifacts ChildKey = 1
 
-// IndexGone says that a manifest was deleted.
-func IndexGone(repository, digest string) Learned {
-	return Learned{Index: childKey(repository, digest), Gone: true}
+// IndexDeleted says that a manifest was deleted.
+func IndexDeleted(repository, digest string) IndexEntry {
+	return IndexEntry{Index: childKey(repository, digest), Deleted: true}
 }
 
 // children is a set that forgets what wasn't seen for longest: when the newer
@@ -129,9 +129,9 @@ func (s *children) add(index, child ChildKey) {
 
 // learn takes in what is stored or what another replica found. What is known
 // already may come again.
-func (s *children) learn(l Learned) {
+func (s *children) learn(l IndexEntry) {
 	switch {
-	case l.Gone:
+	case l.Deleted:
 		s.newer.forget(l.Index)
 		s.older.forget(l.Index)
 	case l.Index == 0:

@@ -13,9 +13,9 @@ import (
 type childStore struct {
 	half       int
 	generation uint32
-	count      int       // in this generation
-	fresh      []Learned // in this fold
-	unshared   []Learned // waiting to be told to other replicas
+	count      int          // in this generation
+	fresh      []IndexEntry // in this fold
+	unshared   []IndexEntry // waiting to be told to other replicas
 }
 
 // maxUnshared bounds what waits while Redis is away. What doesn't fit is
@@ -24,7 +24,7 @@ const maxUnshared = 1 << 14
 
 func (c *Counter) loadChildren() error {
 	s := childStore{half: max(c.cfg.MaxChildren/2, 1), unshared: c.children.unshared}
-	err := c.eachChild(func(generation uint32, _ Learned) {
+	err := c.eachChild(func(generation uint32, _ IndexEntry) {
 		if generation != s.generation {
 			s.generation, s.count = generation, 0
 		}
@@ -35,25 +35,25 @@ func (c *Counter) loadChildren() error {
 }
 
 // Children gives what is known of indexes and was stored, what was not seen for
-// longest first, for Rule.Learn.
-func (c *Counter) Children() ([]Learned, error) {
-	var all []Learned
-	err := c.eachChild(func(_ uint32, l Learned) { all = append(all, l) })
+// longest first, for Classifier.Learn.
+func (c *Counter) Children() ([]IndexEntry, error) {
+	var all []IndexEntry
+	err := c.eachChild(func(_ uint32, l IndexEntry) { all = append(all, l) })
 	if err != nil {
 		return nil, fmt.Errorf("load children: %w", err)
 	}
 	return all, nil
 }
 
-func (c *Counter) eachChild(visit func(generation uint32, l Learned)) error {
+func (c *Counter) eachChild(visit func(generation uint32, l IndexEntry)) error {
 	prefix := []byte(childPrefix)
 	return scan(c.db, prefix, func(key, _ []byte) error {
 		key = key[len(prefix):]
 		switch len(key) {
 		case 12: // all that earlier versions wrote
-			visit(binary.BigEndian.Uint32(key), Learned{Child: ChildKey(binary.BigEndian.Uint64(key[4:]))})
+			visit(binary.BigEndian.Uint32(key), IndexEntry{Child: ChildKey(binary.BigEndian.Uint64(key[4:]))})
 		case 20:
-			visit(binary.BigEndian.Uint32(key), Learned{
+			visit(binary.BigEndian.Uint32(key), IndexEntry{
 				Index: ChildKey(binary.BigEndian.Uint64(key[4:])), Child: ChildKey(binary.BigEndian.Uint64(key[12:])),
 			})
 		default:
@@ -68,25 +68,25 @@ func (s *childStore) begin() { s.fresh = s.fresh[:0] }
 // fold stores what a fact says about indexes.
 func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
 	k := childKey(fact.Repository, fact.Digest)
-	if fact.Gone && fact.Tag == "" {
-		s.fresh = append(s.fresh, Learned{Index: k, Gone: true})
+	if fact.Deleted && fact.Tag == "" {
+		s.fresh = append(s.fresh, IndexEntry{Index: k, Deleted: true})
 		return s.forget(b, k)
 	}
 	for _, child := range fact.Children {
-		if err := s.store(b, Learned{Index: k, Child: childKey(fact.Repository, child)}); err != nil {
+		if err := s.store(b, IndexEntry{Index: k, Child: childKey(fact.Repository, child)}); err != nil {
 			return err
 		}
 	}
 	if fact.Supporting {
-		return s.store(b, Learned{Index: artifacts, Child: k.supporting()})
+		return s.store(b, IndexEntry{Index: artifacts, Child: k.supporting()})
 	}
 	if _, ok := ReferrersTag(fact.Tag); ok && fact.Digest != "" {
-		return s.store(b, Learned{Index: artifacts, Child: k.referring()})
+		return s.store(b, IndexEntry{Index: artifacts, Child: k.referring()})
 	}
 	return nil
 }
 
-func (s *childStore) store(b *pebble.Batch, l Learned) error {
+func (s *childStore) store(b *pebble.Batch, l IndexEntry) error {
 	known, err := stored(b, childStoreKey(s.generation, l))
 	if err != nil || known {
 		return err
@@ -105,7 +105,7 @@ func (s *childStore) store(b *pebble.Batch, l Learned) error {
 // forget removes what an index lists. The count stays: the generation ends sooner.
 func (s *childStore) forget(b *pebble.Batch, index ChildKey) error {
 	for back := range min(s.generation+1, 2) {
-		prefix := childStoreKey(s.generation-back, Learned{Child: index})
+		prefix := childStoreKey(s.generation-back, IndexEntry{Child: index})
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (s *childStore) turn(b *pebble.Batch) error {
 	if s.generation < 2 {
 		return nil
 	}
-	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, Learned{}), nil)
+	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, IndexEntry{}), nil)
 }
 
 // stored tells whether the key is there; many events list the same children.

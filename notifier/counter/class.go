@@ -35,9 +35,9 @@ type Fact struct {
 	Tag        string    // empty: counted for the repository alone
 	Digest     string    // "sha256:…"; by it a push is known for a retag
 	Class      Class     // empty: nothing to count, but Children may be learned
-	Gone       bool      `json:",omitempty"` // Tag was deleted, or Digest if there is no Tag; Class is empty
+	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if there is no Tag; Class is empty
 	Supporting bool      `json:",omitempty"` // Digest says something about another image
 	Time       time.Time // gives the day, in UTC
 	Seq        uint64    `json:",omitempty"` // of the event in its stream; 0: it can't have been folded before
-	Children   []string  // digests that the index Digest lists, if Rule.Class called them fresh
+	Children   []string  // digests that the index Digest lists, if Classifier.Class called them fresh
 }

@@ -13,7 +13,7 @@ const firstRows = 512
 
 // sweep is how far the comparison of Redis with this disk has come. A field that
 // somebody changed or deleted does not show in a record, so all are compared
-// within Config.Whole; and all at once when Redis has lost numbers.
+// within Config.CompareWithin; and all at once when Redis has lost numbers.
 type sweep struct {
 	all  bool   // do not stop before the end
 	from string // where to go on, a row's key
@@ -39,7 +39,7 @@ func (r *round) compare() error {
 	now := c.cfg.Now()
 	due := firstRows
 	if s.last > 0 {
-		due = int(2*float64(s.last)*float64(now.Sub(s.at))/float64(c.cfg.Whole)) + 1
+		due = int(2*float64(s.last)*float64(now.Sub(s.at))/float64(c.cfg.CompareWithin)) + 1
 	}
 	s.at = now
 	w := r.ownWriter()

@@ -20,25 +20,25 @@ const KeepDays = 400
 
 // Config says how a Counter publishes. The zero value counts on this disk only.
 type Config struct {
-	Redis redis.UniversalClient // nil: nothing is published
-	Name  string                // of the installation: registries of one name are summed; empty: "default"
-	Every time.Duration         // between two rounds; 0: 2 s
-	Whole time.Duration         // within which all that Redis has is compared, a bit at a time; 0: 1 h
+	Redis         redis.UniversalClient // nil: nothing is published
+	Name          string                // of the installation: registries of one name are summed; empty: "default"
+	Interval      time.Duration         // between two rounds; 0: 2 s
+	CompareWithin time.Duration         // within which all that Redis has is compared, a bit at a time; 0: 1 h
 
 	// Instance is the same for all processes that can't run at the same time
 	// since they lock the same folder, and differs in a copy of that folder.
-	Instance string
-	Host     string                    // shown to the operator
-	Journal  func() string             // id of the journal that is folded; nil: none
-	Last     func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
-	// Tagged reports whether the registry's storage has a tag. It is asked before the
+	Instance  string
+	Host      string                    // shown to the operator
+	Journal   func() string             // id of the journal that is folded; nil: none
+	LastEvent func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
+	// HasTag reports whether the registry's storage has a tag. It is asked before the
 	// numbers of a deleted tag are dropped; nil: what was folded is believed.
-	Tagged func(repository, tag string) (bool, error)
-	Asking time.Duration // how long the first Fold waits for Redis; 0: 3 s
-	Watch  time.Duration // how long another folder's record is watched for signs of life; 0: 45 s
+	HasTag     func(repository, tag string) (bool, error)
+	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
+	WatchFor   time.Duration // how long another folder's record is watched for signs of life; 0: 45 s
 
-	MaxChildren int                  // children of indexes kept on disk; 0: 1<<20
-	Learn       func(all ...Learned) // told what is known of indexes, from a Fold or another replica; nil: nobody is
+	MaxChildren int                     // children of indexes kept on disk; 0: 1<<20
+	Learn       func(all ...IndexEntry) // told what is known of indexes, from a Fold or another replica; nil: nobody is
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent
@@ -80,17 +80,17 @@ type Counter struct {
 // Open takes the numbers up where they were left. The database belongs to the
 // caller, who closes it after the last call.
 func Open(db *store.Store, cfg Config) (*Counter, error) {
-	if cfg.Every == 0 {
-		cfg.Every = 2 * time.Second
+	if cfg.Interval == 0 {
+		cfg.Interval = 2 * time.Second
 	}
-	if cfg.Whole == 0 {
-		cfg.Whole = time.Hour
+	if cfg.CompareWithin == 0 {
+		cfg.CompareWithin = time.Hour
 	}
-	if cfg.Asking == 0 {
-		cfg.Asking = 3 * time.Second
+	if cfg.AskTimeout == 0 {
+		cfg.AskTimeout = 3 * time.Second
 	}
-	if cfg.Watch == 0 {
-		cfg.Watch = 45 * time.Second
+	if cfg.WatchFor == 0 {
+		cfg.WatchFor = 45 * time.Second
 	}
 	if cfg.MaxChildren == 0 {
 		cfg.MaxChildren = 1 << 20

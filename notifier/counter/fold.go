@@ -21,7 +21,7 @@ import (
 // A push of a digest that this disk has seen pushed to the same repository under
 // another tag, which is there and has it still, counts as a retag too.
 //
-// The first Fold of a process asks Redis what it has, for Config.Asking at most.
+// The first Fold of a process asks Redis what it has, for Config.AskTimeout at most.
 func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: %q can't be the id of a journal", journal)
@@ -137,7 +137,7 @@ func (f *folding) add(fact *Fact) error {
 	if err := f.c.children.fold(f.b, fact); err != nil {
 		return err
 	}
-	if fact.Gone {
+	if fact.Deleted {
 		return f.gone(fact)
 	}
 	if fact.Class == "" {

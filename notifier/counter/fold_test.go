@@ -106,7 +106,7 @@ func TestRetag(t *testing.T) {
 	push := func(repository, tag string, d int) Fact {
 		return Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: Push, Time: noon}
 	}
-	gone := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Gone: true, Time: noon} }
+	gone := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon} }
 	for name, c := range map[string]struct {
 		facts []Fact
 		want  int64
@@ -222,18 +222,18 @@ func TestChildrenSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want []Learned
+	var want []IndexEntry
 	for i := 16; i < 21; i++ {
-		want = append(want, Learned{Index: childKey("x", ""), Child: childKey("x", digest(i))})
+		want = append(want, IndexEntry{Index: childKey("x", ""), Child: childKey("x", digest(i))})
 	}
-	slices.SortFunc(want[:4], func(a, b Learned) int { return cmp.Compare(a.Child, b.Child) }) // they are in order of age by halves, not within one
+	slices.SortFunc(want[:4], func(a, b IndexEntry) int { return cmp.Compare(a.Child, b.Child) }) // they are in order of age by halves, not within one
 	if !slices.Equal(keys, want) {
 		t.Errorf("children %v, want %v", keys, want)
 	}
 	if got, _ := c.Repositories(t.Context()); len(got) != 0 {
 		t.Errorf("an index that nobody asked for is counted: %v", got)
 	}
-	rule := newRule(t, RuleConfig{MaxChildren: 8})
+	rule := newClassifier(t, ClassifierConfig{MaxChildren: 8})
 	rule.Learn(keys...)
 	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(18)}); class != Child {
 		t.Errorf("class %s after a restart, want child", class)
@@ -246,7 +246,7 @@ func TestIndexGoneSurvives(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	db := openState(t, fs)
-	rule := newRule(t, RuleConfig{})
+	rule := newClassifier(t, ClassifierConfig{})
 	c := open(t, db, Config{Learn: rule.Learn})
 	signature := "sha256-" + strings.Repeat("0a", 32)
 	facts := []Fact{
@@ -254,19 +254,19 @@ func TestIndexGoneSurvives(t *testing.T) {
 		{Repository: "x", Digest: digest(2), Class: Push, Time: noon, Children: []string{digest(12)}},
 		{Repository: "x", Digest: digest(3), Class: Push, Time: noon, Supporting: true},
 		{Repository: "x", Digest: digest(4), Class: Artifact, Tag: signature, Time: noon},
-		{Repository: "x", Digest: digest(1), Gone: true},
+		{Repository: "x", Digest: digest(1), Deleted: true},
 		{Repository: "x", Digest: digest(7), Class: Push, Time: noon, Children: []string{digest(17)}},
-		{Repository: "x", Digest: digest(7), Gone: true},
+		{Repository: "x", Digest: digest(7), Deleted: true},
 		{Repository: "x", Digest: digest(7), Class: Push, Time: noon, Children: []string{digest(17)}},
 	}
 	if err := c.Fold("aaaa", 1, 8, facts, nil); err != nil {
 		t.Fatal(err)
 	}
-	old := childStoreKey(0, Learned{Child: childKey("x", digest(20))})
+	old := childStoreKey(0, IndexEntry{Child: childKey("x", digest(20))})
 	if err := db.Set(old, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	rule.Learn(Learned{Child: childKey("x", digest(20))})
+	rule.Learn(IndexEntry{Child: childKey("x", digest(20))})
 	check := func(when string) {
 		t.Helper()
 		for n, want := range map[int]Class{11: Pull, 12: Child, 3: Artifact, 4: Artifact, 17: Child, 20: Child, 21: Pull} {
@@ -284,7 +284,7 @@ func TestIndexGoneSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule = newRule(t, RuleConfig{})
+	rule = newClassifier(t, ClassifierConfig{})
 	rule.Learn(all...)
 	check("after a restart")
 }
@@ -414,7 +414,7 @@ func TestOpenWritesNothing(t *testing.T) {
 	for _, client := range []redis.UniversalClient{nil, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})} {
 		r := newReplica(t, "aaaa", nil)
 		r.fold(pulls(3)...)
-		r.cfg.Redis, r.cfg.Asking = client, time.Millisecond
+		r.cfg.Redis, r.cfg.AskTimeout = client, time.Millisecond
 		r.reopen()
 		r.fold(pulls(3)...)
 		before := diskOf(t, r)

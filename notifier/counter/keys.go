@@ -120,7 +120,7 @@ func latestKey(repository, tag string) []byte {
 	return append([]byte(latestPrefix), of[:8]...)
 }
 
-func childStoreKey(generation uint32, l Learned) []byte {
+func childStoreKey(generation uint32, l IndexEntry) []byte {
 	b := binary.BigEndian.AppendUint32([]byte(childPrefix), generation)
 	if l.Index != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(l.Index))

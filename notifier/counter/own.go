@@ -141,9 +141,9 @@ func (c *Counter) loadOwn() error {
 		return err
 	}
 	c.atOpen, c.replayed = c.positions(), positions{}
-	if c.cfg.Last != nil {
+	if c.cfg.LastEvent != nil {
 		for stream := range uint8(8) {
-			c.replayed[stream] = c.cfg.Last(stream)
+			c.replayed[stream] = c.cfg.LastEvent(stream)
 		}
 	}
 	c.unsaved = true // until the first write that is needed: the disk may be full
@@ -283,7 +283,7 @@ func (c *Counter) meet() {
 		return
 	default:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Asking)
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.AskTimeout)
 	defer cancel()
 	if c.publishing.TryLock() {
 		defer c.publishing.Unlock()
@@ -366,7 +366,7 @@ func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 		return unsure
 	case p.watched != raw:
 		return another
-	case now.Sub(p.watchedAt) < c.cfg.Watch:
+	case now.Sub(p.watchedAt) < c.cfg.WatchFor:
 		return unsure
 	}
 	return alone

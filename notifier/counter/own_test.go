@@ -196,7 +196,7 @@ func TestSetBackWithRedisAway(t *testing.T) {
 	server.Dump()
 	server.Kill()
 
-	back.cfg.Asking = 50 * time.Millisecond
+	back.cfg.AskTimeout = 50 * time.Millisecond
 	back.open()
 	for range 3 {
 		back.fold(pulls(20)...)
@@ -517,7 +517,7 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 	}
 	first := &folder{replica: newReplica(t, "aaaa", cut)}
 	first.cfg.Instance = "0"
-	first.cfg.Asking = 50 * time.Millisecond
+	first.cfg.AskTimeout = 50 * time.Millisecond
 	first.db.Close()
 	open(first)
 	folders := []*folder{first}

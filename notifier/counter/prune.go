@@ -220,14 +220,14 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 // dropTag drops the row of a tag that was deleted a while ago, unless storage has
 // the tag: a delete and a push at the same time may be folded the other way round.
 func (p *pruning) dropTag(r dayRow) error {
-	if p.c.cfg.Tagged == nil {
+	if p.c.cfg.HasTag == nil {
 		return p.drop(r)
 	}
 	if p.asked >= maxAsked || p.failed >= maxFailed {
 		return nil // its turn comes again
 	}
 	p.asked++
-	tagged, err := p.c.cfg.Tagged(r.id.repository, r.id.name)
+	tagged, err := p.c.cfg.HasTag(r.id.repository, r.id.name)
 	if err != nil {
 		p.failed++
 		p.c.log.Warn("numbers of a deleted tag are kept, since storage does not say whether it is there",

@@ -230,7 +230,7 @@ func TestRedisClockDisagrees(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r, now := prunable(t, client)
-	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Gone: true, Time: noon})
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
 	r.publish() // which tells Redis' clock: months from noon
 	for step := range 6 {
 		now.at = noon.Add(KeepDays*day + time.Duration(step)*12*time.Hour)
@@ -276,11 +276,11 @@ func TestTagsThatAreGone(t *testing.T) {
 		for i := range 300 {
 			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
 		}
-		facts = append(facts, Fact{Repository: "x", Tag: "never", Gone: true, Time: noon})
+		facts = append(facts, Fact{Repository: "x", Tag: "never", Deleted: true, Time: noon})
 		r.fold(facts...)
 		r.publish()
 		for i := range 200 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Gone: true, Time: noon})
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Deleted: true, Time: noon})
 		}
 		for i := range 50 {
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
@@ -335,9 +335,9 @@ func TestTagThatIsStillThere(t *testing.T) {
 	r, now := prunable(t, nil)
 	there := map[string]bool{"crossed": true}
 	var down error
-	r.c.cfg.Tagged = func(_, tag string) (bool, error) { return there[tag], down }
+	r.c.cfg.HasTag = func(_, tag string) (bool, error) { return there[tag], down }
 	for _, tag := range []string{"crossed", "gone"} {
-		r.fold(Fact{Repository: "x", Tag: tag, Class: Push, Time: noon}, Fact{Repository: "x", Tag: tag, Gone: true, Time: noon})
+		r.fold(Fact{Repository: "x", Tag: tag, Class: Push, Time: noon}, Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	check := func(want ...string) {
 		t.Helper()
@@ -356,7 +356,7 @@ func TestTagThatIsStillThere(t *testing.T) {
 	check("crossed")
 	there["crossed"] = false // which no event tells
 	check("crossed")
-	r.fold(Fact{Repository: "x", Tag: "crossed", Gone: true, Time: now.at})
+	r.fold(Fact{Repository: "x", Tag: "crossed", Deleted: true, Time: now.at})
 	check("crossed")
 	settled(t, r, now, now.at.Add(31*day))
 	check()
@@ -370,7 +370,7 @@ func TestTagsThatAreGoneElsewhere(t *testing.T) {
 	a, nowA := prunable(t, client)
 	b, nowB := prunable(t, client)
 	fact := func(tag string, class Class, gone bool) Fact {
-		return Fact{Repository: "x", Tag: tag, Class: class, Gone: gone, Time: noon}
+		return Fact{Repository: "x", Tag: tag, Class: class, Deleted: gone, Time: noon}
 	}
 	both := func() {
 		t.Helper()
@@ -383,7 +383,7 @@ func TestTagsThatAreGoneElsewhere(t *testing.T) {
 	b.fold(fact("gone", Pull, false), fact("again here", Pull, false), fact("again there", Pull, false))
 	both()
 	for _, tag := range []string{"gone", "again here", "again there", "new there"} {
-		a.fold(Fact{Repository: "x", Tag: tag, Gone: true, Time: noon})
+		a.fold(Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	both()
 	a.fold(fact("again here", Push, false))

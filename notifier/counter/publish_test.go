@@ -68,7 +68,7 @@ func newReplica(t testing.TB, journal string, client redis.UniversalClient) *rep
 func (r *replica) open() {
 	r.t.Helper()
 	r.last = max(r.last, r.seq)
-	r.cfg.Last = func(stream uint8) uint64 { return map[uint8]uint64{1: r.last}[stream] }
+	r.cfg.LastEvent = func(stream uint8) uint64 { return map[uint8]uint64{1: r.last}[stream] }
 	r.db = openState(r.t, r.fs)
 	r.c = open(r.t, r.db, r.cfg)
 	db := r.db
@@ -438,7 +438,7 @@ func TestManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, r := range []*replica{a, b} {
 		ctx, stop := context.WithCancel(t.Context())
-		r.c.cfg.Every = time.Millisecond
+		r.c.cfg.Interval = time.Millisecond
 		done := make(chan struct{})
 		go func() { defer close(done); r.c.Run(ctx) }()
 		wg.Go(func() {
@@ -497,7 +497,7 @@ func TestLastTimes(t *testing.T) {
 func TestReplicasLearnChildren(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	rule, err := NewRule(RuleConfig{})
+	rule, err := NewClassifier(ClassifierConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -517,7 +517,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	if err := b.Fold("bbbb", 1, 1, []Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	a.fold(Fact{Repository: "x", Gone: true}, Fact{Repository: "x", Digest: digest(3), Gone: true}, Fact{Repository: "x", Digest: digest(5), Supporting: true})
+	a.fold(Fact{Repository: "x", Deleted: true}, Fact{Repository: "x", Digest: digest(3), Deleted: true}, Fact{Repository: "x", Digest: digest(5), Supporting: true})
 	a.publish()
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
@@ -537,7 +537,7 @@ func TestRunSurvivesRedis(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
-	r.c.cfg.Every = 5 * time.Millisecond
+	r.c.cfg.Interval = 5 * time.Millisecond
 	r.c.cfg.Now = time.Now
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -19,7 +19,7 @@ const (
 func (c *Counter) Run(ctx context.Context) error {
 	defer c.release()
 	var (
-		wait             = c.cfg.Every
+		wait             = c.cfg.Interval
 		inspectAt, prune time.Time
 		quietUntil       time.Time
 		failing          bool
@@ -46,11 +46,11 @@ func (c *Counter) Run(ctx context.Context) error {
 			if failing {
 				c.log.Info("Redis takes numbers again")
 			}
-			failing, wait, quietUntil = false, c.cfg.Every, time.Time{}
+			failing, wait, quietUntil = false, c.cfg.Interval, time.Time{}
 		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUnsure):
-			wait = c.cfg.Every
+			wait = c.cfg.Interval
 		default:
-			wait = min(max(2*wait, c.cfg.Every), longestWait)
+			wait = min(max(2*wait, c.cfg.Interval), longestWait)
 		}
 		if quiet := quietUntil.Sub(now); err != nil && (quiet <= 0 || quiet > logEvery) {
 			c.log.Warn("numbers wait on this disk, since Redis does not take them", "err", err)

@@ -43,7 +43,7 @@ func (r *round) tellChildren() error {
 	c.mu.Unlock()
 	for len(all) > 0 {
 		n := 1
-		for n < min(len(all), keysInEntry) && all[n].Gone == all[0].Gone {
+		for n < min(len(all), keysInEntry) && all[n].Deleted == all[0].Deleted {
 			n++
 		}
 		var indexes, children []byte
@@ -52,7 +52,7 @@ func (r *round) tellChildren() error {
 			children = binary.BigEndian.AppendUint64(children, uint64(l.Child))
 		}
 		values := []any{"from", c.run, "keys", children, "of", indexes}
-		if all[0].Gone {
+		if all[0].Deleted {
 			values = []any{"from", c.run, "gone", indexes}
 		}
 		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: values}).Err()
@@ -109,13 +109,13 @@ func (r *round) learn(m redis.XMessage) error {
 	if r.c.cfg.Learn == nil {
 		return nil
 	}
-	var all []Learned
+	var all []IndexEntry
 	for _, index := range gone {
-		all = append(all, Learned{Index: index, Gone: true})
+		all = append(all, IndexEntry{Index: index, Deleted: true})
 	}
 	indexes := unpack(m.Values["of"])
 	for i, child := range unpack(m.Values["keys"]) {
-		l := Learned{Child: child}
+		l := IndexEntry{Child: child}
 		if i < len(indexes) {
 			l.Index = indexes[i]
 		}

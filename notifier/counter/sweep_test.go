@@ -390,7 +390,7 @@ func TestNeededCommands(t *testing.T) {
 	limited := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "limited", Password: "secret"})
 	t.Cleanup(func() { limited.Close() })
 	r := newReplica(t, "aaaa", limited)
-	r.cfg.Learn = func(...Learned) {}
+	r.cfg.Learn = func(...IndexEntry) {}
 	r.reopen()
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(some(rand.New(rand.NewPCG(41, 41)), 300)...)

@@ -10,13 +10,13 @@ import (
 	"github.com/tidings-dev/tidings/internal/generations"
 )
 
-// Bounds of RuleConfig.HeadWindow.
+// Bounds of ClassifierConfig.HeadWindow.
 const (
 	DefaultHeadWindow = 10 * time.Second
 	MaxHeadWindow     = 10 * time.Minute
 )
 
-// ValidateHeadWindow returns an error if a RuleConfig.HeadWindow is out of range.
+// ValidateHeadWindow returns an error if a ClassifierConfig.HeadWindow is out of range.
 func ValidateHeadWindow(d time.Duration) error {
 	if d <= 0 || d > MaxHeadWindow {
 		return fmt.Errorf("%s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long", d)
@@ -24,8 +24,8 @@ func ValidateHeadWindow(d time.Duration) error {
 	return nil
 }
 
-// RuleConfig says what Rule ignores and how much it may remember.
-type RuleConfig struct {
+// ClassifierConfig says what Classifier ignores and how much it may remember.
+type ClassifierConfig struct {
 	// Requests of these are counted as Ignored. In a pattern * stands for any
 	// characters, none included, and ? for one. User agents are compared
 	// without regard to case.
@@ -39,7 +39,7 @@ type RuleConfig struct {
 	Now func() time.Time // nil: time.Now
 }
 
-// Request is what Rule looks at: a manifest request that is about to be
+// Request is what Classifier looks at: a manifest request that is about to be
 // answered with success.
 type Request struct {
 	Method     string // GET, HEAD or PUT
@@ -53,14 +53,14 @@ type Request struct {
 	Actor      string
 }
 
-// Rule decides of which class a request is. It is asked before the first byte
+// Classifier decides of which class a request is. It is asked before the first byte
 // of an answer goes out, so it parses nothing, waits for nothing but a short
 // lock, and remembers a bounded number of things. Safe for concurrent use.
 //
 // Children known to one replica come to the others through Redis within a
 // round; a GET by digest that follows a HEAD by tag is matched only if both
 // reach the same replica.
-type Rule struct {
+type Classifier struct {
 	agents, actors patterns
 
 	mu        sync.Mutex
@@ -70,8 +70,8 @@ type Rule struct {
 	pushed    recentRequests                      // what a client has just pushed
 }
 
-// NewRule reports patterns that can't be meant.
-func NewRule(cfg RuleConfig) (*Rule, error) {
+// NewClassifier reports patterns that can't be meant.
+func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 	agents, err := newPatterns(cfg.IgnoreUserAgents, true)
 	if err != nil {
 		return nil, fmt.Errorf("ignored user agents: %w", err)
@@ -98,7 +98,7 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Rule{
+	return &Classifier{
 		agents:    agents,
 		actors:    actors,
 		children:  children{half: max(cfg.MaxChildren/2, 1)},
@@ -117,7 +117,7 @@ func NewRule(cfg RuleConfig) (*Rule, error) {
 // whose HEAD has just shown this digest to the same client, unless the client got
 // the digest's index after that; else it is ignored if this client has just pushed
 // the digest, else a child if an index lists it, else a pull.
-func (r *Rule) Class(q Request) (class Class, tag string, fresh []string) {
+func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) {
 	class = r.apart(q)
 	k := childKey(q.Repository, q.Digest)
 	_, refers := ReferrersTag(q.Tag)
@@ -154,7 +154,7 @@ func (r *Rule) Class(q Request) (class Class, tag string, fresh []string) {
 }
 
 // byDigest is the class of a GET by digest.
-func (r *Rule) byDigest(q Request, k ChildKey) (Class, string) {
+func (r *Classifier) byDigest(q Request, k ChildKey) (Class, string) {
 	if q.Client != "" {
 		if tag, ok := r.heads.tag(q.head(q.Digest)); ok {
 			return Pull, tag
@@ -171,7 +171,7 @@ func (r *Rule) byDigest(q Request, k ChildKey) (Class, string) {
 
 // push notes that a client has pushed a digest: it may read it back. A HEAD that it
 // made before that was to see whether it has to.
-func (r *Rule) push(q Request) {
+func (r *Classifier) push(q Request) {
 	if q.Client != "" {
 		r.pushed.add(q.push(), "")
 		r.heads.remove(q.head(q.Digest))
@@ -183,7 +183,7 @@ const maxGot = 256
 
 // gotIndex notes that a client has an index: what it gets of the children now, it
 // gets because of that.
-func (r *Rule) gotIndex(q Request) {
+func (r *Classifier) gotIndex(q Request) {
 	if q.Client == "" || r.heads.empty() {
 		return
 	}
@@ -195,11 +195,11 @@ func (r *Rule) gotIndex(q Request) {
 // artifact reports whether the request is for something that says something about
 // another image. That is known for a manifest once it was pushed, and by what a
 // referrers tag has shown: a GET by digest follows it.
-func (r *Rule) artifact(q Request, k ChildKey) bool {
+func (r *Classifier) artifact(q Request, k ChildKey) bool {
 	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
 
-func (r *Rule) knownArtifact(k ChildKey) bool {
+func (r *Classifier) knownArtifact(k ChildKey) bool {
 	_, ok := r.artifacts.Get(k)
 	return ok
 }
@@ -213,7 +213,7 @@ func (q *Request) push() requestKey {
 }
 
 // apart gives the classes that need no memory.
-func (r *Rule) apart(q Request) Class {
+func (r *Classifier) apart(q Request) Class {
 	switch {
 	case q.Method == http.MethodPut:
 		return Push
@@ -225,7 +225,7 @@ func (r *Rule) apart(q Request) Class {
 
 // Learn takes in what Counter.Children stored and what Counter tells: what was
 // folded, and what other replicas found.
-func (r *Rule) Learn(all ...Learned) {
+func (r *Classifier) Learn(all ...IndexEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range all {
@@ -239,6 +239,6 @@ func (r *Rule) Learn(all ...Learned) {
 
 // Supporting makes a manifest known as one that says something about another
 // image, though what the registry reads of it does not show that.
-func (r *Rule) Supporting(repository, digest string) {
-	r.Learn(Learned{Index: artifacts, Child: childKey(repository, digest).supporting()})
+func (r *Classifier) LearnArtifact(repository, digest string) {
+	r.Learn(IndexEntry{Index: artifacts, Child: childKey(repository, digest).supporting()})
 }

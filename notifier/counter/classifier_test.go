@@ -12,9 +12,9 @@ import (
 
 func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
 
-func newRule(t testing.TB, cfg RuleConfig) *Rule {
+func newClassifier(t testing.TB, cfg ClassifierConfig) *Classifier {
 	t.Helper()
-	r, err := NewRule(cfg)
+	r, err := NewClassifier(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestClass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := noon
-			r := newRule(t, RuleConfig{
+			r := newClassifier(t, ClassifierConfig{
 				IgnoreUserAgents: []string{"*trivy*"}, IgnoreActors: []string{"mirror-?"},
 				Now: func() time.Time { return now },
 			})
@@ -194,7 +194,7 @@ func TestClass(t *testing.T) {
 // A child is one as long as an index lists it.
 func TestIndexGone(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxChildren: 40})
+	r := newClassifier(t, ClassifierConfig{MaxChildren: 40})
 	put := func(n int, children ...int) {
 		q := Request{Method: "PUT", Repository: "x", Digest: digest(n), Kind: "index"}
 		for _, child := range children {
@@ -210,24 +210,24 @@ func TestIndexGone(t *testing.T) {
 	}
 	put(1, 11, 12, 12)
 	put(2, 12, 13)
-	r.Learn(IndexGone("y", digest(1)))
+	r.Learn(IndexDeleted("y", digest(1)))
 	want("an index of another repository is gone", Child, 11)
-	r.Learn(IndexGone("x", digest(1)))
+	r.Learn(IndexDeleted("x", digest(1)))
 	want("its index is gone", Pull, 11)
 	want("another index lists it", Child, 12)
-	r.Learn(IndexGone("x", digest(2)), IndexGone("x", digest(2)))
+	r.Learn(IndexDeleted("x", digest(2)), IndexDeleted("x", digest(2)))
 	want("both are gone", Pull, 12)
 	put(2, 12, 13)
 	want("the index is pushed again", Child, 13)
 	put(3, 21, 22, 23, 24, 25, 26, 27, 28, 29)
 	put(4, 31, 32, 33, 34, 35, 36, 37, 38, 39) // does not fit into this half
 	put(2, 12, 13)
-	r.Learn(IndexGone("x", digest(2)))
+	r.Learn(IndexDeleted("x", digest(2)))
 	want("it was in both halves", Pull, 13)
 	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.in)+len(r.children.older.in) != 18 {
 		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
 	}
-	r.Supporting("x", digest(5))
+	r.LearnArtifact("x", digest(5))
 	want("it says something about another image", Artifact, 5)
 	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != Artifact {
 		t.Errorf("by tag it is %s", got)
@@ -237,9 +237,9 @@ func TestIndexGone(t *testing.T) {
 // An index that was stored is remembered as a whole, wherever its half ends.
 func TestLearnedAsAWhole(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxChildren: 16})
+	r := newClassifier(t, ClassifierConfig{MaxChildren: 16})
 	for n := range 10 {
-		r.Learn(Learned{Index: childKey("x", digest(100)), Child: childKey("x", digest(n))})
+		r.Learn(IndexEntry{Index: childKey("x", digest(100)), Child: childKey("x", digest(n))})
 	}
 	others := make([]string, 7)
 	for i := range others {
@@ -255,7 +255,7 @@ func TestLearnedAsAWhole(t *testing.T) {
 
 func TestFreshChildren(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxChildren: 12})
+	r := newClassifier(t, ClassifierConfig{MaxChildren: 12})
 	ask := func(from, n int) []string {
 		q := Request{Method: "GET", Repository: "x", Tag: "v1", Kind: "index", Digest: digest(10_000 + 100*from + n)}
 		for i := range n {
@@ -295,7 +295,7 @@ func TestFreshChildren(t *testing.T) {
 
 func TestHeadsAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxHeads: 10})
+	r := newClassifier(t, ClassifierConfig{MaxHeads: 10})
 	for i := range 1000 {
 		r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(i), Client: "10.0.0.1"})
 	}
@@ -324,28 +324,28 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", MaxPatternLength+1)}, make([]string, MaxPatterns+1)} {
-		if _, err := NewRule(RuleConfig{IgnoreUserAgents: bad}); err == nil {
+		if _, err := NewClassifier(ClassifierConfig{IgnoreUserAgents: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as user agents", len(bad), bad[0])
 		}
-		if _, err := NewRule(RuleConfig{IgnoreActors: bad}); err == nil {
+		if _, err := NewClassifier(ClassifierConfig{IgnoreActors: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as actors", len(bad), bad[0])
 		}
 	}
-	if _, err := NewRule(RuleConfig{HeadWindow: -1}); err == nil {
+	if _, err := NewClassifier(ClassifierConfig{HeadWindow: -1}); err == nil {
 		t.Error("a negative window is accepted")
 	}
 }
 
 func TestRuleAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRule(t, RuleConfig{MaxChildren: 100, MaxHeads: 100})
+	r := newClassifier(t, ClassifierConfig{MaxChildren: 100, MaxHeads: 100})
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 500 {
 				client := fmt.Sprint(g)
 				r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(g), Client: client, Children: []string{digest(i)}})
-				r.Learn(Learned{Child: ChildKey(i)})
+				r.Learn(IndexEntry{Child: ChildKey(i)})
 			}
 		})
 	}
@@ -353,13 +353,13 @@ func TestRuleAtOnce(t *testing.T) {
 }
 
 func BenchmarkClass(b *testing.B) {
-	r := newRule(b, RuleConfig{IgnoreUserAgents: []string{"*trivy*", "*grype*", "harbor-*", "kube-probe/*"}, IgnoreActors: []string{"mirror-*"}})
+	r := newClassifier(b, ClassifierConfig{IgnoreUserAgents: []string{"*trivy*", "*grype*", "harbor-*", "kube-probe/*"}, IgnoreActors: []string{"mirror-*"}})
 	children := make([]string, 12)
 	for i := range children {
 		children[i] = digest(i)
 	}
 	for n := range 1 << 20 {
-		r.Learn(Learned{Child: ChildKey(n)})
+		r.Learn(IndexEntry{Child: ChildKey(n)})
 	}
 	agent := "docker/28.0.1 go/go1.23.6 git-commit/bbd0a17 kernel/6.8.0-52-generic os/linux arch/amd64 UpstreamClient(Docker-Client/28.0.1 \\(linux\\))"
 	for name, q := range map[string]Request{
