@@ -35,10 +35,10 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 	testdata/scripts/fuzz $(FUZZTIME)
 
 bench: ## compare pushes and pulls with the registry alone
-	testdata/bench/run.sh
+	testdata/scripts/bench
 
 bench-hold: ## compare the account's writes and reads with the reference PDS
-	go run ./testdata/benchhold
+	go run ./internal/benchhold
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }

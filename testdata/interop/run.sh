@@ -64,10 +64,10 @@ did=did:web:localhost%3A$port
   node sync.mjs "http://$host" "$did" "$password") || { cat "$work/log"; exit 1; }
 
 # A relay and tap follow. They are a module of their own and need a C compiler.
-(cd testdata/relay && CGO_ENABLED=1 go test -count=1 ./...)
+(cd internal/interop/relay && CGO_ENABLED=1 go test -count=1 ./...)
 
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
-  go test -count=1 ./testdata/compare
+  TIDINGS_INTEROP=1 go test -count=1 ./internal/interop/compare
 else
   echo "not compared with the reference PDS, which npm has for Linux on x86_64 alone"
 fi

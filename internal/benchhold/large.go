@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
 const (

@@ -3,9 +3,11 @@
 // and whether the repository has a new head. Each row also says which answer
 // is right, so that a reference that changes is noticed too.
 //
-//	go test ./testdata/compare            installs the reference first, see testdata/reference-pds
-//	go test ./testdata/compare -v         also shows where only the wording differs
-//	go test ./testdata/compare -run 'TestCompare/applyWrites'
+//	TIDINGS_INTEROP=1 go test ./internal/interop/compare       installs the reference PDS first, see testdata/reference-pds
+//	TIDINGS_INTEROP=1 go test ./internal/interop/compare -v    also logs messages that differ in their wording only
+//	TIDINGS_INTEROP=1 go test ./internal/interop/compare -run TestCompare/applyWrites
+//
+// Without TIDINGS_INTEROP the tests are skipped.
 //
 // TestMove has an account of the hold go on at the reference, and come back.
 //

@@ -42,8 +42,8 @@ func newProgram(t *testing.T) *program {
 	dir := t.TempDir()
 	p := &program{
 		T: t, network: newNetwork(t, dir), history: newHistory(), dir: dir,
-		binary: build(t, "../..", dir, "github.com/tidings-dev/tidings/cmd/tidings", "CGO_ENABLED=0"),
-		crane:  build(t, "../..", dir, "github.com/google/go-containerregistry/cmd/crane", "CGO_ENABLED=0"),
+		binary: build(t, "../../..", dir, "github.com/tidings-dev/tidings/cmd/tidings", "CGO_ENABLED=0"),
+		crane:  build(t, "../../..", dir, "github.com/google/go-containerregistry/cmd/crane", "CGO_ENABLED=0"),
 		config: filepath.Join(dir, "config.yml"),
 	}
 	write(t, p.config, fmt.Appendf(nil, `version: 0.1

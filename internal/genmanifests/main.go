@@ -2,7 +2,7 @@
 // people push, the exact bytes of a push, in the member order and indentation
 // of the tool that makes it. From the root of the module:
 //
-//	go run ./testdata/manifests/gen
+//	go run ./internal/genmanifests
 //
 // lists/pushes.json has them all: file, media type, digest, and the tag they come
 // under (empty: pushed by digest), children before their index. lists/blobs.json has

@@ -23,7 +23,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
 // Pace is how much is measured. Everything in it is a bound.

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
-	"github.com/tidings-dev/tidings/testdata/plainhttp"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
+	"github.com/tidings-dev/tidings/internal/plainhttp"
 )
 
 const (

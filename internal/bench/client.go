@@ -3,7 +3,7 @@ package main
 import (
 	"net/http"
 
-	"github.com/tidings-dev/tidings/testdata/plainhttp"
+	"github.com/tidings-dev/tidings/internal/plainhttp"
 )
 
 // A conn is what one client has open to a registry.

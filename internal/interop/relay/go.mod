@@ -1,4 +1,4 @@
-module github.com/tidings-dev/tidings/testdata/relay
+module github.com/tidings-dev/tidings/internal/interop/relay
 
 go 1.26.0
 
@@ -140,6 +140,6 @@ require (
 	lukechampine.com/blake3 v1.2.1 // indirect
 )
 
-replace github.com/tidings-dev/tidings => ../..
+replace github.com/tidings-dev/tidings => ../../..
 
 tool github.com/bluesky-social/indigo/cmd/tap

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
 // side is one of the two servers, with what rows know of it.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
 // TestMove takes the steps of the README: the account of a hold goes on at the

@@ -13,10 +13,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tidings-dev/tidings/testdata/pds"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
-const root = "../.."
+const root = "../../.."
 
 // TestCompare goes through all rows in order: later ones build on what earlier
 // ones wrote.
@@ -114,6 +114,9 @@ func start(t *testing.T) (theirs, ours *side) {
 // a program that is built from here, in a folder for its data.
 func servers(t *testing.T, startHold func(context.Context, string, string) (*pds.Server, error), env ...string) (reference, hold *pds.Server, program, data string) {
 	t.Helper()
+	if os.Getenv("TIDINGS_INTEROP") == "" {
+		t.Skip("needs the reference PDS: run `make interop`, or set TIDINGS_INTEROP=1")
+	}
 	ctx, dir := t.Context(), t.TempDir()
 	if err := pds.Install(ctx, root); err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	if o.plain == "" {
-		return errors.New("-plain is missing: start this with testdata/bench/run.sh")
+		return errors.New("-plain is missing: start this with testdata/scripts/bench")
 	}
 	disk, err := scratch(o.disk)
 	if err != nil {
