@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/distribution/distribution/v3/configuration"
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/tidings-dev/tidings/middleware"
 )
@@ -92,4 +96,46 @@ func closeHold(h *middleware.Handler) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closing)
 	defer cancel()
 	return h.Close(ctx)
+}
+
+// holdTLS is what the registry's http.tls asks for, nil for plain HTTP.
+func holdTLS(c configuration.HTTP) (*tls.Config, error) {
+	t := c.TLS
+	if t.Certificate == "" && t.LetsEncrypt.CacheFile == "" {
+		return nil, nil
+	}
+	if len(t.ClientCAs) > 0 {
+		return nil, fmt.Errorf("http.tls.clientcas: the account is for everybody, and the network has no certificate to show: leave it out, or set http.addr in the options")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	switch t.MinimumTLS {
+	case "", "tls1.2":
+	case "tls1.3":
+		config.MinVersion = tls.VersionTLS13
+	default:
+		return nil, fmt.Errorf("http.tls.minimumtls: %q is neither tls1.2 nor tls1.3", t.MinimumTLS)
+	}
+	if t.LetsEncrypt.CacheFile != "" {
+		if t.Certificate != "" {
+			return nil, fmt.Errorf("http.tls has both a certificate and letsencrypt: give one of them")
+		}
+		m := &autocert.Manager{
+			HostPolicy: autocert.HostWhitelist(t.LetsEncrypt.Hosts...),
+			Cache:      autocert.DirCache(t.LetsEncrypt.CacheFile),
+			Email:      t.LetsEncrypt.Email,
+			Prompt:     autocert.AcceptTOS,
+		}
+		if t.LetsEncrypt.DirectoryURL != "" {
+			m.Client = &acme.Client{DirectoryURL: t.LetsEncrypt.DirectoryURL}
+		}
+		config.GetCertificate = m.GetCertificate
+		config.NextProtos = append(config.NextProtos, acme.ALPNProto)
+		return config, nil
+	}
+	pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("http.tls: %w", err)
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
 }
