@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/internal/generations"
 )
 
 // A description is what readers are told of an image or an index, as storage has
@@ -33,7 +35,7 @@ const (
 // not have is left out, for nobody can pull it.
 func (n *Notifier) describe(ctx context.Context, repository, digest string) (description, error) {
 	d := describer{
-		storage: n.Storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
+		storage: n.Storage, known: &n.blobSizes, repository: repository, manifests: maxDescribed, blobs: maxSized,
 		seen: map[string]bool{}, sizes: map[string]int64{},
 	}
 	if err := d.manifest(ctx, digest, nil, maxNested); err != nil {
@@ -45,8 +47,32 @@ func (n *Notifier) describe(ctx context.Context, repository, digest string) (des
 	return d.found, nil
 }
 
+// blobSizes remembers what storage said: the pushes of a repository share most of
+// their layers, and the size of a blob never changes. It is safe for concurrent
+// use.
+type blobSizes struct {
+	mu    sync.Mutex
+	sizes generations.Map[string, int64] // by repository and digest
+}
+
+// rememberedSizes is about a megabyte of digests and names.
+const rememberedSizes = 4096
+
+func (b *blobSizes) get(repository, digest string) (int64, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sizes.Get(repository + "@" + digest)
+}
+
+func (b *blobSizes) put(repository, digest string, size int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sizes.Put(repository+"@"+digest, size, 1)
+}
+
 type describer struct {
 	storage    Storage
+	known      *blobSizes
 	repository string
 	manifests  int // that may be read
 	blobs      int // whose sizes may be asked for
@@ -121,9 +147,14 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 	blobs := blobsOf(image)
 	var digests []string
 	for digest := range blobs {
-		if _, known := d.sizes[digest]; !known && digest != "" {
-			digests = append(digests, digest)
+		if _, asked := d.sizes[digest]; asked || digest == "" {
+			continue
 		}
+		if size, ok := d.known.get(d.repository, digest); ok {
+			d.sizes[digest] = size
+			continue
+		}
+		digests = append(digests, digest)
 	}
 	if len(digests) > d.blobs {
 		return 0, nil
@@ -146,6 +177,9 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 	}
 	for i, digest := range digests {
 		d.sizes[digest] = stored[i]
+		if stored[i] >= 0 {
+			d.known.put(d.repository, digest, stored[i])
+		}
 	}
 	for digest := range blobs {
 		blobs[digest] = d.sizes[digest]

@@ -278,3 +278,24 @@ func TestDescribeRows(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// Images that share layers cost one question for each of their blobs.
+func TestDescribeSharedLayers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stopSinks()
+	const layers = 5
+	p := image("shared", layers)
+	r.push(p)
+	asked := func() int64 {
+		before := r.storage.asked.Load()
+		if d, err := r.describe(t.Context(), p.Repository, p.Digest); err != nil || d.Size == 0 {
+			t.Fatalf("got %+v, %v", d, err)
+		}
+		return r.storage.asked.Load() - before
+	}
+	first, second := asked(), asked()
+	if first < layers || second > 2 { // the manifest and its config
+		t.Errorf("storage was asked %d times, then %d times", first, second)
+	}
+}

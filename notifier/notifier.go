@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/generations"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -90,6 +91,7 @@ type Notifier struct {
 	settling     sync.Mutex // one at a time settles intents
 	firstPending pendingEvents
 	publicPushes publicPushes
+	blobSizes    blobSizes
 
 	proving sync.Mutex // one at a time looks whether the stores belong together
 	proven  atomic.Bool
@@ -128,7 +130,8 @@ func New(cfg Config) (*Notifier, error) {
 		log:    cfg.Logger.With("component", "notifier"),
 		ledger: ledger.New(cfg.State),
 
-		answers: make(chan struct{}, maxAnswers),
+		answers:   make(chan struct{}, maxAnswers),
+		blobSizes: blobSizes{sizes: generations.New[string, int64](rememberedSizes)},
 	}
 	if cfg.Storage != nil {
 		n.Storage = &patient{Storage: cfg.Storage, log: n.log}
