@@ -42,7 +42,7 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Reg
 	}
 	var list []RegistryInfo
 	for id, raw := range records {
-		k := known(id, raw)
+		k := registryInfo(id, raw)
 		if err := k.count(ctx, client, keys); err != nil {
 			return nil, fmt.Errorf("read the numbers of %s: %w", id, err)
 		}
@@ -57,16 +57,16 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Reg
 	return list, nil
 }
 
-// recordOf is a record that nobody owns for one that is empty.
-func recordOf(raw string) *record {
+// recordOrEmpty is a record that nobody owns for one that is empty.
+func recordOrEmpty(raw string) *record {
 	if rec := parseRecord(raw); rec != nil {
 		return rec
 	}
 	return &record{}
 }
 
-func known(id, raw string) RegistryInfo {
-	rec := recordOf(raw)
+func registryInfo(id, raw string) RegistryInfo {
+	rec := recordOrEmpty(raw)
 	return RegistryInfo{
 		ID: id, Host: rec.Host, Seen: time.Unix(rec.Seen, 0).UTC(), Kept: rec.Kept, Removed: rec.Removed,
 		raw: raw, stopped: rec.Owner == "" || rec.Instance == "",
@@ -74,7 +74,7 @@ func known(id, raw string) RegistryInfo {
 }
 
 func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
-	return eachTotals(ctx, client, keys, k.ID, func(_ string, r row) {
+	return scanTotals(ctx, client, keys, k.ID, func(_ string, r row) {
 		k.Repositories++
 		k.Pulls += int64(r.counts[Pull.index()])
 		k.Pushes += int64(r.counts[Push.index()])
@@ -95,7 +95,7 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 	if err != nil {
 		return RegistryInfo{}, fmt.Errorf("look for %s: %w", id, err)
 	}
-	k := known(id, raw)
+	k := registryInfo(id, raw)
 	if k.Removed && keep {
 		return k, errors.New("its numbers were removed before and can't be kept")
 	}
@@ -109,7 +109,7 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 	if err := k.count(ctx, client, keys); err != nil {
 		return k, fmt.Errorf("read the numbers of %s: %w", id, err)
 	}
-	end := *recordOf(raw)
+	end := *recordOrEmpty(raw)
 	end.Owner, end.Instance, end.Call, end.Part = "", "", random(), false
 	end.Kept, end.Removed = keep, !keep
 	reply, err := publishScript.Run(ctx, client, []string{keys.ids()}, id, raw, end.encode()).Slice()
@@ -139,9 +139,9 @@ func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id
 			gone = gone[:0]
 		}
 	}
-	err := eachTotals(ctx, client, keys, id, func(name string, r row) {
+	err := scanTotals(ctx, client, keys, id, func(name string, r row) {
 		gone = append(gone, keys.days(id, name))
-		for hash := uint64(0); hash*tagsInHash < r.place; hash++ {
+		for hash := uint64(0); hash*tagsInHash < r.position; hash++ {
 			gone = append(gone, keys.tags(id, name, hash))
 			flush(rowsInCall)
 		}

@@ -27,10 +27,10 @@ func TestForget(t *testing.T) {
 		if err != nil || len(list) != 2 {
 			t.Fatalf("%v, %v", list, err)
 		}
-		gone := b.c.own.id()
+		gone := b.c.reg.id()
 		for _, k := range list {
 			pulls := int64(0)
-			want := map[string]*replica{gone: b, a.c.own.id(): a}[k.ID]
+			want := map[string]*replica{gone: b, a.c.reg.id(): a}[k.ID]
 			for _, counts := range want.want {
 				pulls += counts[Pull]
 			}

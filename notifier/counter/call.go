@@ -19,18 +19,18 @@ var publishScript = redis.NewScript(publishSource)
 type writer struct {
 	id       string
 	epoch    epoch
-	own      bool
+	current  bool
 	expected string // the record that Redis has
 	next     func() record
 	calls    int
 }
 
-func (r *round) ownWriter() *writer {
+func (r *round) currentWriter() *writer {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &writer{
-		id: c.own.id(), epoch: c.own.epoch(), own: true, expected: c.own.Record,
+		id: c.reg.id(), epoch: c.reg.epoch(), current: true, expected: c.reg.Record,
 		next: func() record {
 			rec := c.newRecord()
 			rec.Upto = r.upto
@@ -46,20 +46,20 @@ func (r *round) ownWriter() *writer {
 type op struct{ key, field, text string }
 
 // flight is a call of which it is not known whether it was done.
-type flight struct {
+type unansweredCall struct {
 	id    string
 	rec   record
 	items []*item
 }
 
-// landed settles the last call if Redis turns out to have done it.
-func (r *round) landed(ids map[string]string) error {
-	c, f := r.c, r.c.publisher.flight
-	c.publisher.flight = nil
+// confirmUnanswered settles the last call if Redis turns out to have done it.
+func (r *round) confirmUnanswered(ids map[string]string) error {
+	c, f := r.c, r.c.publisher.unanswered
+	c.publisher.unanswered = nil
 	if f == nil || ids[f.id] != f.rec.encode() {
 		return nil
 	}
-	return c.acknowledged(f.rec, func(b *pebble.Batch) error { return c.settle(b, f.items, nil) })
+	return c.acknowledge(f.rec, func(b *pebble.Batch) error { return c.applySent(b, f.items, nil) })
 }
 
 // send writes rows, those alone that Redis has otherwise if compare is set.
@@ -73,7 +73,7 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 		}
 		return r.reportRows(items)
 	}
-	items, err := r.place(w, items)
+	items, err := r.assignPositions(w, items)
 	if err != nil {
 		return err
 	}
@@ -112,10 +112,10 @@ func (c *Counter) keyOf(id string, it *item) string {
 	case perDay:
 		return c.keys.days(id, it.id.repository)
 	}
-	if it.sum.place == 0 {
+	if it.sum.position == 0 {
 		return ""
 	}
-	return c.keys.tags(id, it.id.repository, (it.sum.place-1)/tagsInHash)
+	return c.keys.tags(id, it.id.repository, (it.sum.position-1)/tagsInHash)
 }
 
 func (r rowID) field() string {
@@ -126,9 +126,9 @@ func (r rowID) field() string {
 }
 
 // place gives each tag that has none a place, which is on disk before Redis
-// has it: a tag in two places would be counted twice. The totals, which say
-// how many places there are, go along.
-func (r *round) place(w *writer, items []*item) ([]*item, error) {
+// has it: a tag in two positions would be counted twice. The totals, which say
+// how many positions there are, go along.
+func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,18 +141,18 @@ func (r *round) place(w *writer, items []*item) ([]*item, error) {
 	}
 	changed := map[string]bool{}
 	for _, it := range items {
-		if it.id.kind != perTag || it.sum.place != 0 || !it.sum.counted() {
+		if it.id.kind != perTag || it.sum.position != 0 || !it.sum.counted() {
 			continue
 		}
 		if b == nil {
 			b = c.db.NewIndexedBatch()
 		}
 		repository := it.id.repository
-		place, err := freePlace(b, repository, w.epoch)
+		position, err := takeFreePosition(b, repository, w.epoch)
 		if err != nil {
 			return nil, err
 		}
-		if place == 0 {
+		if position == 0 {
 			total := all[repository]
 			if total == nil {
 				if total, err = c.load(b, rowID{repository, totals, ""}, w); err != nil {
@@ -161,12 +161,12 @@ func (r *round) place(w *writer, items []*item) ([]*item, error) {
 				all[repository] = total
 				items = append(items, total)
 			}
-			total.base.place++
-			total.sum.place = total.base.place
-			place = total.base.place
+			total.base.position++
+			total.sum.position = total.base.position
+			position = total.base.position
 			changed[repository] = true
 		}
-		it.base.place, it.sum.place = place, place
+		it.base.position, it.sum.position = position, position
 		if err := b.Set(baseKey(it.id, w.epoch), it.base.encode(), nil); err != nil {
 			return nil, err
 		}
@@ -183,26 +183,26 @@ func (r *round) place(w *writer, items []*item) ([]*item, error) {
 	return items, c.db.Commit(b, pebble.NoSync)
 }
 
-// freePlace takes a place that a tag had which is gone; 0 if there is none.
-func freePlace(b *pebble.Batch, repository string, e epoch) (uint64, error) {
+// takeFreePosition takes a place that a tag had which is gone; 0 if there is none.
+func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, error) {
 	prefix := freeStart(repository, e)
-	var place uint64
+	var position uint64
 	err := scan(b, prefix, func(key, _ []byte) error {
 		if len(key) != len(prefix)+8 {
 			return fmt.Errorf("damaged key %q", key)
 		}
 		for _, c := range key[len(prefix):] {
-			place = place<<8 | uint64(c)
+			position = position<<8 | uint64(c)
 		}
 		return errStop
 	})
 	if err != nil && !errors.Is(err, errStop) {
 		return 0, err
 	}
-	if place == 0 {
+	if position == 0 {
 		return 0, nil
 	}
-	return place, b.Delete(freeKey(repository, e, place), nil)
+	return position, b.Delete(freeKey(repository, e, position), nil)
 }
 
 // load reads a row and what waits for it. The caller has c.mu.
@@ -212,7 +212,7 @@ func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
 		return nil, err
 	}
 	it := &item{id: id, base: base, sum: base}
-	if !w.own {
+	if !w.current {
 		return it, nil
 	}
 	prefix := []byte(pendingPrefix + id.key())
@@ -277,16 +277,16 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 			sets, deletes = nil, nil
 		}
 	}
-	if w.own {
-		c.publisher.flight = &flight{w.id, next, items}
+	if w.current {
+		c.publisher.unanswered = &unansweredCall{w.id, next, items}
 		c.status.sending(w.id, next.encode())
 	}
 	reply, err := publishScript.Run(r.ctx, c.cfg.Redis, keys, args...).Slice()
 	if err != nil {
-		return r.damage(err, c.keys.ids())
+		return r.typeError(err, c.keys.ids())
 	}
-	if w.own {
-		c.publisher.flight = nil
+	if w.current {
+		c.publisher.unanswered = nil
 	}
 	if len(reply) < 2 || reply[0] != "ok" {
 		return errLost // or somebody else owns the id; ask again
@@ -300,26 +300,26 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 		r.damaged[key] = &DamagedError{Key: key, Reason: "is not a hash"}
 	}
 	r.rows += len(items)
-	if !w.own {
+	if !w.current {
 		return nil
 	}
 	c.publisher.wroteAt = c.cfg.Now()
 	if seconds, _ := reply[1].(int64); seconds > 0 {
 		c.mu.Lock()
-		c.publisher.ahead, c.publisher.aheadAt = time.Unix(seconds, 0).Sub(c.cfg.Now()), c.cfg.Now()
+		c.publisher.clockAhead, c.publisher.clockCheckedAt = time.Unix(seconds, 0).Sub(c.cfg.Now()), c.cfg.Now()
 		c.mu.Unlock()
 	}
-	return c.acknowledged(next, func(b *pebble.Batch) error { return c.settle(b, items, damaged) })
+	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
 }
 
 // settle makes what was sent the numbers that Redis has. What was counted since
 // goes on waiting. The caller has c.mu.
-func (c *Counter) settle(b *pebble.Batch, items []*item, damaged map[string]bool) error {
-	e := c.own.epoch()
+func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
+	e := c.reg.epoch()
 	for _, it := range items {
 		if damaged[it.key] {
 			if len(it.parts) == 0 {
-				if err := c.remember(b, it.id); err != nil {
+				if err := c.enqueue(b, it.id); err != nil {
 					return err
 				}
 			}
@@ -332,7 +332,7 @@ func (c *Counter) settle(b *pebble.Batch, items []*item, damaged map[string]bool
 		if base != it.base {
 			continue // it was pruned meanwhile, and waits for that
 		}
-		if err := settleBase(b, it, e); err != nil {
+		if err := applyBase(b, it, e); err != nil {
 			return err
 		}
 		for _, p := range it.parts {
@@ -344,7 +344,7 @@ func (c *Counter) settle(b *pebble.Batch, items []*item, damaged map[string]bool
 			if !there {
 				continue
 			}
-			if rest := now.without(p.row); rest.counted() || rest.gone != 0 {
+			if rest := now.without(p.row); rest.counted() || rest.tagState != 0 {
 				err = b.Set(key, rest.encode(), nil)
 			} else {
 				err = b.Delete(key, nil)
@@ -357,7 +357,7 @@ func (c *Counter) settle(b *pebble.Batch, items []*item, damaged map[string]bool
 	return nil
 }
 
-func settleBase(b *pebble.Batch, it *item, e epoch) error {
+func applyBase(b *pebble.Batch, it *item, e epoch) error {
 	key := baseKey(it.id, e)
 	if it.sum.counted() {
 		if it.sum == it.base {
@@ -368,16 +368,16 @@ func settleBase(b *pebble.Batch, it *item, e epoch) error {
 	if err := b.Delete(key, nil); err != nil {
 		return err
 	}
-	if it.id.kind != perTag || it.base.place == 0 {
+	if it.id.kind != perTag || it.base.position == 0 {
 		return nil
 	}
-	return b.Set(freeKey(it.id.repository, e, it.base.place), nil, nil)
+	return b.Set(freeKey(it.id.repository, e, it.base.position), nil, nil)
 }
 
 // remember has a row sent in the next round. The caller has c.mu.
-func (c *Counter) remember(b *pebble.Batch, id rowID) error {
-	key := pendingKey(id, fresh+c.run)
-	there, err := stored(b, key)
+func (c *Counter) enqueue(b *pebble.Batch, id rowID) error {
+	key := pendingKey(id, liveRun+c.run)
+	there, err := exists(b, key)
 	if err != nil || there {
 		return err
 	}

@@ -16,14 +16,14 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	}
 	c.publishing.Lock()
 	defer c.publishing.Unlock()
-	defer c.publisher.startOver()
+	defer c.publisher.compareAll()
 	r := &round{c: c, ctx: ctx, damaged: map[string]error{}, report: visit}
 	ids, err := r.ids()
 	if err != nil {
 		return fmt.Errorf("ask Redis for its numbers: %w", err)
 	}
-	for i, id := range c.own.IDs[:len(c.own.IDs)-1] {
-		counted, err := c.hasCounted(epoch(i + 1))
+	for i, id := range c.reg.IDs[:len(c.reg.IDs)-1] {
+		counted, err := c.hasNumbers(epoch(i + 1))
 		if err != nil {
 			return err
 		}
@@ -33,25 +33,25 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 			}
 		}
 	}
-	rec := parseRecord(ids[c.own.id()])
-	switch counted, err := c.hasCounted(c.own.epoch()); {
+	rec := parseRecord(ids[c.reg.id()])
+	switch counted, err := c.hasNumbers(c.reg.epoch()); {
 	case err != nil:
 		return err
 	case rec == nil && counted:
-		return visit("", "Redis has lost what was counted under the id "+c.own.id())
+		return visit("", "Redis has lost what was counted under the id "+c.reg.id())
 	case rec == nil:
 		return nil // it was never asked
 	}
-	limit, known := c.own.ended(rec.Owner)
+	limit, known := c.reg.ended(rec.Owner)
 	if rec.Owner == "" || rec.Owner == c.run {
 		c.mu.Lock()
 		limit, known = c.positions(), true
 		c.mu.Unlock()
 	}
 	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
-		return visit("", "what Redis has under the id "+c.own.id()+" is not of this folder as it is: the next start takes a new id")
+		return visit("", "what Redis has under the id "+c.reg.id()+" is not of this folder as it is: the next start takes a new id")
 	}
-	r.look()
+	r.takeSnapshot()
 	defer r.snap.Close()
 	if err := r.compare(); err != nil {
 		return fmt.Errorf("compare with Redis: %w", err)
@@ -64,8 +64,8 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	return nil
 }
 
-// hasCounted reports whether Redis was ever sent a number of an epoch.
-func (c *Counter) hasCounted(e epoch) (counted bool, err error) {
+// hasNumbers reports whether Redis was ever sent a number of an epoch.
+func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 	rows, err := newRows(c.db, e, false, "")
 	if err != nil {
 		return false, err
@@ -90,7 +90,7 @@ func (r *round) reportRows(items []*item) error {
 			if it.key == "" || it.base.counts[class] <= n && n <= it.sum.counts[class] {
 				continue
 			}
-			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry %d", n, Classes[class], it.id.what(), it.base.counts[class])
+			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry %d", n, Classes[class], it.id.describe(), it.base.counts[class])
 			if err := r.report(it.id.repository, detail); err != nil {
 				return err
 			}
@@ -100,7 +100,7 @@ func (r *round) reportRows(items []*item) error {
 }
 
 // what names what a row counts.
-func (r rowID) what() string {
+func (r rowID) describe() string {
 	switch r.kind {
 	case totals:
 		return "all"

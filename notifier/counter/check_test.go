@@ -55,7 +55,7 @@ func TestCompareRedis(t *testing.T) {
 	r.publish()
 	none("it was sent after that")
 
-	id, keys := r.c.own.id(), newKeyspace("")
+	id, keys := r.c.reg.id(), newKeyspace("")
 	name := "team/app-1"
 	for _, c := range []struct {
 		what, want string

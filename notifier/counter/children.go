@@ -56,49 +56,49 @@ type children struct {
 
 // listed holds what indexes list. A child is known as long as an index lists it.
 type listed struct {
-	by   map[ChildKey][]ChildKey // what an index lists
-	in   map[ChildKey]uint32     // how many list a child
-	size int                     // entries of both
+	children map[ChildKey][]ChildKey // what an index lists
+	listedBy map[ChildKey]uint32     // how many list a child
+	size     int                     // entries of both
 }
 
 func (l *listed) add(index, child ChildKey) {
-	if l.in == nil {
-		l.by, l.in = map[ChildKey][]ChildKey{}, map[ChildKey]uint32{}
+	if l.listedBy == nil {
+		l.children, l.listedBy = map[ChildKey][]ChildKey{}, map[ChildKey]uint32{}
 	}
 	if index != 0 {
-		if l.by[index] == nil {
+		if l.children[index] == nil {
 			l.size++
 		}
-		l.by[index] = append(l.by[index], child)
+		l.children[index] = append(l.children[index], child)
 	}
-	l.in[child]++
+	l.listedBy[child]++
 	l.size++
 }
 
-func (l *listed) forget(index ChildKey) {
-	if l.by[index] != nil {
+func (l *listed) remove(index ChildKey) {
+	if l.children[index] != nil {
 		l.size--
 	}
-	for _, child := range l.by[index] {
-		if l.in[child]--; l.in[child] == 0 {
-			delete(l.in, child)
+	for _, child := range l.children[index] {
+		if l.listedBy[child]--; l.listedBy[child] == 0 {
+			delete(l.listedBy, child)
 		}
 		l.size--
 	}
-	delete(l.by, index)
+	delete(l.children, index)
 }
 
 func (s *children) has(k ChildKey) bool {
-	if len(s.newer.in)+len(s.older.in) == 0 {
+	if len(s.newer.listedBy)+len(s.older.listedBy) == 0 {
 		return false
 	}
-	return s.newer.in[k] > 0 || s.older.in[k] > 0
+	return s.newer.listedBy[k] > 0 || s.older.listedBy[k] > 0
 }
 
 // index adds what an index lists, and tells whether the index was not in the
 // newer half yet.
-func (s *children) index(index ChildKey, repository string, list []string) (fresh bool) {
-	if _, known := s.newer.by[index]; known {
+func (s *children) addIndex(index ChildKey, repository string, list []string) (fresh bool) {
+	if _, known := s.newer.children[index]; known {
 		return false
 	}
 	if s.newer.size+1+len(list) > s.half {
@@ -111,8 +111,8 @@ func (s *children) index(index ChildKey, repository string, list []string) (fres
 }
 
 // alone adds a key that nothing is known to list.
-func (s *children) alone(k ChildKey) {
-	if s.newer.in[k] == 0 {
+func (s *children) addUnlisted(k ChildKey) {
+	if s.newer.listedBy[k] == 0 {
 		s.add(0, k)
 	}
 }
@@ -120,7 +120,7 @@ func (s *children) alone(k ChildKey) {
 func (s *children) add(index, child ChildKey) {
 	if s.newer.size >= s.half {
 		s.older, s.newer = s.newer, listed{}
-		for _, k := range s.older.by[index] {
+		for _, k := range s.older.children[index] {
 			s.newer.add(index, k)
 		}
 	}
@@ -132,10 +132,10 @@ func (s *children) add(index, child ChildKey) {
 func (s *children) learn(l IndexEntry) {
 	switch {
 	case l.Deleted:
-		s.newer.forget(l.Index)
-		s.older.forget(l.Index)
+		s.newer.remove(l.Index)
+		s.older.remove(l.Index)
 	case l.Index == 0:
-		s.alone(l.Child)
+		s.addUnlisted(l.Child)
 	case !s.newer.lists(l.Index, l.Child):
 		s.add(l.Index, l.Child)
 	}
@@ -145,7 +145,7 @@ func (s *children) learn(l IndexEntry) {
 // the end is looked at: that something is in it twice does no harm.
 func (l *listed) lists(index, child ChildKey) bool {
 	const looked = 64
-	list := l.by[index]
+	list := l.children[index]
 	for _, k := range list[max(len(list)-looked, 0):] {
 		if k == child {
 			return true

@@ -14,17 +14,17 @@ type childStore struct {
 	half       int
 	generation uint32
 	count      int          // in this generation
-	fresh      []IndexEntry // in this fold
-	unshared   []IndexEntry // waiting to be told to other replicas
+	added      []IndexEntry // in this fold
+	unsent     []IndexEntry // waiting to be told to other replicas
 }
 
-// maxUnshared bounds what waits while Redis is away. What doesn't fit is
+// maxUnsent bounds what waits while Redis is away. What doesn't fit is
 // learned by the other replicas when the index is fetched there.
-const maxUnshared = 1 << 14
+const maxUnsent = 1 << 14
 
 func (c *Counter) loadChildren() error {
-	s := childStore{half: max(c.cfg.MaxChildren/2, 1), unshared: c.children.unshared}
-	err := c.eachChild(func(generation uint32, _ IndexEntry) {
+	s := childStore{half: max(c.cfg.MaxChildren/2, 1), unsent: c.children.unsent}
+	err := c.scanChildren(func(generation uint32, _ IndexEntry) {
 		if generation != s.generation {
 			s.generation, s.count = generation, 0
 		}
@@ -38,14 +38,14 @@ func (c *Counter) loadChildren() error {
 // longest first, for Classifier.Learn.
 func (c *Counter) Children() ([]IndexEntry, error) {
 	var all []IndexEntry
-	err := c.eachChild(func(_ uint32, l IndexEntry) { all = append(all, l) })
+	err := c.scanChildren(func(_ uint32, l IndexEntry) { all = append(all, l) })
 	if err != nil {
 		return nil, fmt.Errorf("load children: %w", err)
 	}
 	return all, nil
 }
 
-func (c *Counter) eachChild(visit func(generation uint32, l IndexEntry)) error {
+func (c *Counter) scanChildren(visit func(generation uint32, l IndexEntry)) error {
 	prefix := []byte(childPrefix)
 	return scan(c.db, prefix, func(key, _ []byte) error {
 		key = key[len(prefix):]
@@ -63,14 +63,14 @@ func (c *Counter) eachChild(visit func(generation uint32, l IndexEntry)) error {
 	})
 }
 
-func (s *childStore) begin() { s.fresh = s.fresh[:0] }
+func (s *childStore) begin() { s.added = s.added[:0] }
 
 // fold stores what a fact says about indexes.
 func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
 	k := childKey(fact.Repository, fact.Digest)
 	if fact.Deleted && fact.Tag == "" {
-		s.fresh = append(s.fresh, IndexEntry{Index: k, Deleted: true})
-		return s.forget(b, k)
+		s.added = append(s.added, IndexEntry{Index: k, Deleted: true})
+		return s.remove(b, k)
 	}
 	for _, child := range fact.Children {
 		if err := s.store(b, IndexEntry{Index: k, Child: childKey(fact.Repository, child)}); err != nil {
@@ -87,23 +87,23 @@ func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
 }
 
 func (s *childStore) store(b *pebble.Batch, l IndexEntry) error {
-	known, err := stored(b, childStoreKey(s.generation, l))
+	known, err := exists(b, childStoreKey(s.generation, l))
 	if err != nil || known {
 		return err
 	}
-	if err := s.turn(b); err != nil {
+	if err := s.nextGeneration(b); err != nil {
 		return err
 	}
 	if err := b.Set(childStoreKey(s.generation, l), nil, nil); err != nil {
 		return err
 	}
 	s.count++
-	s.fresh = append(s.fresh, l)
+	s.added = append(s.added, l)
 	return nil
 }
 
 // forget removes what an index lists. The count stays: the generation ends sooner.
-func (s *childStore) forget(b *pebble.Batch, index ChildKey) error {
+func (s *childStore) remove(b *pebble.Batch, index ChildKey) error {
 	for back := range min(s.generation+1, 2) {
 		prefix := childStoreKey(s.generation-back, IndexEntry{Child: index})
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
@@ -115,7 +115,7 @@ func (s *childStore) forget(b *pebble.Batch, index ChildKey) error {
 
 // turn begins the next generation if this one is full, and drops the one
 // before this.
-func (s *childStore) turn(b *pebble.Batch) error {
+func (s *childStore) nextGeneration(b *pebble.Batch) error {
 	if s.count < s.half {
 		return nil
 	}
@@ -127,7 +127,7 @@ func (s *childStore) turn(b *pebble.Batch) error {
 }
 
 // stored tells whether the key is there; many events list the same children.
-func stored(b pebble.Reader, key []byte) (bool, error) {
+func exists(b pebble.Reader, key []byte) (bool, error) {
 	_, closer, err := b.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
@@ -139,6 +139,6 @@ func stored(b pebble.Reader, key []byte) (bool, error) {
 }
 
 func (s *childStore) committed() {
-	room := maxUnshared - len(s.unshared)
-	s.unshared = append(s.unshared, s.fresh[:min(room, len(s.fresh))]...)
+	room := maxUnsent - len(s.unsent)
+	s.unsent = append(s.unsent, s.added[:min(room, len(s.added))]...)
 }

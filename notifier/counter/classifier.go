@@ -118,48 +118,48 @@ func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 // the digest's index after that; else it is ignored if this client has just pushed
 // the digest, else a child if an index lists it, else a pull.
 func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) {
-	class = r.apart(q)
+	class = r.fixedClass(q)
 	k := childKey(q.Repository, q.Digest)
 	_, refers := ReferrersTag(q.Tag)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(q.Children) > 0 && r.children.index(k, q.Repository, q.Children) {
+	if len(q.Children) > 0 && r.children.addIndex(k, q.Repository, q.Children) {
 		fresh = q.Children
 	}
 	if refers {
 		r.artifacts.Put(k.referring(), struct{}{}, 1)
 	}
-	if class == "" && (refers || r.artifact(q, k)) {
+	if class == "" && (refers || r.isArtifact(q, k)) {
 		class = Artifact
 	}
 	switch {
 	case class == Push:
-		r.push(q)
+		r.notePush(q)
 		return class, q.Tag, fresh
 	case class != "":
 		return class, q.Tag, fresh
 	case q.Method == http.MethodHead:
 		if q.Tag != "" && q.Client != "" {
-			r.heads.add(q.head(q.Digest), q.Tag)
+			r.heads.add(q.headKey(q.Digest), q.Tag)
 		}
 		return Head, q.Tag, fresh
 	}
 	class, tag = Pull, q.Tag
 	if tag == "" {
-		class, tag = r.byDigest(q, k)
+		class, tag = r.classByDigest(q, k)
 	}
-	r.gotIndex(q)
+	r.noteIndex(q)
 	return class, tag, fresh
 }
 
 // byDigest is the class of a GET by digest.
-func (r *Classifier) byDigest(q Request, k ChildKey) (Class, string) {
+func (r *Classifier) classByDigest(q Request, k ChildKey) (Class, string) {
 	if q.Client != "" {
-		if tag, ok := r.heads.tag(q.head(q.Digest)); ok {
+		if tag, ok := r.heads.tag(q.headKey(q.Digest)); ok {
 			return Pull, tag
 		}
-		if _, ok := r.pushed.tag(q.push()); ok {
+		if _, ok := r.pushed.tag(q.pushKey()); ok {
 			return Ignored, ""
 		}
 	}
@@ -171,31 +171,31 @@ func (r *Classifier) byDigest(q Request, k ChildKey) (Class, string) {
 
 // push notes that a client has pushed a digest: it may read it back. A HEAD that it
 // made before that was to see whether it has to.
-func (r *Classifier) push(q Request) {
+func (r *Classifier) notePush(q Request) {
 	if q.Client != "" {
-		r.pushed.add(q.push(), "")
-		r.heads.remove(q.head(q.Digest))
+		r.pushed.add(q.pushKey(), "")
+		r.heads.remove(q.headKey(q.Digest))
 	}
 }
 
-// maxGot is for how many children of an index a HEAD is looked for.
-const maxGot = 256
+// maxNotedChildren is for how many children of an index a HEAD is looked for.
+const maxNotedChildren = 256
 
-// gotIndex notes that a client has an index: what it gets of the children now, it
+// noteIndex notes that a client has an index: what it gets of the children now, it
 // gets because of that.
-func (r *Classifier) gotIndex(q Request) {
+func (r *Classifier) noteIndex(q Request) {
 	if q.Client == "" || r.heads.empty() {
 		return
 	}
-	for _, child := range q.Children[:min(len(q.Children), maxGot)] {
-		r.heads.remove(q.head(child))
+	for _, child := range q.Children[:min(len(q.Children), maxNotedChildren)] {
+		r.heads.remove(q.headKey(child))
 	}
 }
 
 // artifact reports whether the request is for something that says something about
 // another image. That is known for a manifest once it was pushed, and by what a
 // referrers tag has shown: a GET by digest follows it.
-func (r *Classifier) artifact(q Request, k ChildKey) bool {
+func (r *Classifier) isArtifact(q Request, k ChildKey) bool {
 	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
 
@@ -204,16 +204,16 @@ func (r *Classifier) knownArtifact(k ChildKey) bool {
 	return ok
 }
 
-func (q *Request) head(digest string) requestKey {
+func (q *Request) headKey(digest string) requestKey {
 	return requestKey{client: host(q.Client), repository: q.Repository, digest: digest}
 }
 
-func (q *Request) push() requestKey {
+func (q *Request) pushKey() requestKey {
 	return requestKey{host(q.Client), q.UserAgent, q.Repository, q.Digest}
 }
 
 // apart gives the classes that need no memory.
-func (r *Classifier) apart(q Request) Class {
+func (r *Classifier) fixedClass(q Request) Class {
 	switch {
 	case q.Method == http.MethodPut:
 		return Push

@@ -224,7 +224,7 @@ func TestIndexGone(t *testing.T) {
 	put(2, 12, 13)
 	r.Learn(IndexDeleted("x", digest(2)))
 	want("it was in both halves", Pull, 13)
-	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.in)+len(r.children.older.in) != 18 {
+	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.listedBy)+len(r.children.older.listedBy) != 18 {
 		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
 	}
 	r.LearnArtifact("x", digest(5))

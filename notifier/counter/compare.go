@@ -14,35 +14,35 @@ const firstRows = 512
 // sweep is how far the comparison of Redis with this disk has come. A field that
 // somebody changed or deleted does not show in a record, so all are compared
 // within Config.CompareWithin; and all at once when Redis has lost numbers.
-type sweep struct {
+type comparison struct {
 	all  bool   // do not stop before the end
 	from string // where to go on, a row's key
 	rows int    // compared so far
 	last int    // compared from beginning to end
 	at   time.Time
 
-	open  *found      // the repository that it is in
+	open  *expected   // the repository that it is in
 	names [shards]int // repositories
 }
 
 // found counts what a repository ought to have in Redis.
-type found struct {
+type expected struct {
 	repository string
 	days       int
 	tags       map[uint64]int // by hash
-	places     uint64
+	positions  uint64
 }
 
 // compare goes on with the sweep, for as many rows as are due.
 func (r *round) compare() error {
-	c, s := r.c, &r.c.publisher.sweep
+	c, s := r.c, &r.c.publisher.comparison
 	now := c.cfg.Now()
 	due := firstRows
 	if s.last > 0 {
 		due = int(2*float64(s.last)*float64(now.Sub(s.at))/float64(c.cfg.CompareWithin)) + 1
 	}
 	s.at = now
-	w := r.ownWriter()
+	w := r.currentWriter()
 	rows, err := newRows(r.snap, w.epoch, true, s.from)
 	if err != nil {
 		return err
@@ -65,8 +65,8 @@ func (r *round) compare() error {
 			batch = nil
 		}
 		if it == nil {
-			err := r.compareNames(w)
-			*s = sweep{last: max(s.rows, 1), at: now}
+			err := r.compareRepositories(w)
+			*s = comparison{last: max(s.rows, 1), at: now}
 			return err
 		}
 		if stop {
@@ -78,23 +78,23 @@ func (r *round) compare() error {
 // compareRows compares rows that follow each other, and then the repositories
 // that end in them.
 func (r *round) compareRows(w *writer, batch []*item, end bool) error {
-	s := &r.c.publisher.sweep
-	var settled []*item
+	s := &r.c.publisher.comparison
+	var unchanged []*item
 	for _, it := range batch {
 		if len(it.parts) == 0 || r.report != nil { // the others were just sent
-			settled = append(settled, it)
+			unchanged = append(unchanged, it)
 		}
 	}
-	if err := r.send(w, settled, true); err != nil {
+	if err := r.send(w, unchanged, true); err != nil {
 		return err
 	}
-	var closed []*found
+	var closed []*expected
 	for _, it := range batch {
 		if s.open == nil || s.open.repository != it.id.repository {
 			if s.open != nil {
 				closed = append(closed, s.open)
 			}
-			s.open = &found{repository: it.id.repository, tags: map[uint64]int{}}
+			s.open = &expected{repository: it.id.repository, tags: map[uint64]int{}}
 		}
 		s.rows++
 		s.from = it.id.key() + "\x00"
@@ -104,13 +104,13 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 		switch it.id.kind {
 		case totals:
 			s.names[shardOf(it.id.repository)]++
-			s.open.places = it.sum.place
+			s.open.positions = it.sum.position
 		case perDay:
 			s.open.days++
 		case perTag:
-			if it.sum.place > 0 {
-				s.open.tags[(it.sum.place-1)/tagsInHash]++
-				s.open.places = max(s.open.places, it.sum.place)
+			if it.sum.position > 0 {
+				s.open.tags[(it.sum.position-1)/tagsInHash]++
+				s.open.positions = max(s.open.positions, it.sum.position)
 			}
 		}
 	}
@@ -122,7 +122,7 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 
 // compareSizes looks for fields that ought not to be there: in a hash that has
 // another number of them than it ought to.
-func (r *round) compareSizes(w *writer, closed []*found) error {
+func (r *round) compareSizes(w *writer, closed []*expected) error {
 	type size struct {
 		key        string
 		repository string
@@ -132,7 +132,7 @@ func (r *round) compareSizes(w *writer, closed []*found) error {
 	var sizes []size
 	for _, f := range closed {
 		sizes = append(sizes, size{r.c.keys.days(w.id, f.repository), f.repository, perDay, f.days})
-		for hash := uint64(0); hash*tagsInHash < f.places; hash++ {
+		for hash := uint64(0); hash*tagsInHash < f.positions; hash++ {
 			sizes = append(sizes, size{r.c.keys.tags(w.id, f.repository, hash), f.repository, perTag, f.tags[hash]})
 		}
 	}
@@ -150,7 +150,7 @@ func (r *round) compareSizes(w *writer, closed []*found) error {
 			if there[i] < 0 || there[i] == int64(s.want) {
 				continue
 			}
-			if err := r.extra(w, s.key, func(field string) rowID { return rowID{s.repository, s.kind, field} }); err != nil {
+			if err := r.deleteUnexpected(w, s.key, func(field string) rowID { return rowID{s.repository, s.kind, field} }); err != nil {
 				return err
 			}
 		}
@@ -159,8 +159,8 @@ func (r *round) compareSizes(w *writer, closed []*found) error {
 	return nil
 }
 
-// compareNames looks for repositories that ought not to be there.
-func (r *round) compareNames(w *writer) error {
+// compareRepositories looks for repositories that ought not to be there.
+func (r *round) compareRepositories(w *writer) error {
 	keys := make([]string, shards)
 	for i := range keys {
 		keys[i] = r.c.keys.shard(w.id, i)
@@ -170,10 +170,10 @@ func (r *round) compareNames(w *writer) error {
 		return err
 	}
 	for i, key := range keys {
-		if there[i] < 0 || there[i] == int64(r.c.publisher.sweep.names[i]) {
+		if there[i] < 0 || there[i] == int64(r.c.publisher.comparison.names[i]) {
 			continue
 		}
-		if err := r.extra(w, key, func(field string) rowID { return rowID{field, totals, ""} }); err != nil {
+		if err := r.deleteUnexpected(w, key, func(field string) rowID { return rowID{field, totals, ""} }); err != nil {
 			return err
 		}
 	}
@@ -208,7 +208,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 }
 
 // extra deletes the fields of a hash that this disk has no numbers for.
-func (r *round) extra(w *writer, key string, of func(field string) rowID) error {
+func (r *round) deleteUnexpected(w *writer, key string, of func(field string) rowID) error {
 	fields, err := r.c.cfg.Redis.HKeys(r.ctx, key).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
@@ -226,7 +226,7 @@ func (r *round) extra(w *writer, key string, of func(field string) rowID) error 
 			continue
 		}
 		if r.report != nil {
-			if err := r.report(id.repository, "Redis has numbers of "+id.what()+", and this registry has none"); err != nil {
+			if err := r.report(id.repository, "Redis has numbers of "+id.describe()+", and this registry has none"); err != nil {
 				return err
 			}
 			continue

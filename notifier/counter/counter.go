@@ -32,7 +32,7 @@ type Config struct {
 	Journal   func() string             // id of the journal that is folded; nil: none
 	LastEvent func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
 	// HasTag reports whether the registry's storage has a tag. It is asked before the
-	// numbers of a deleted tag are dropped; nil: what was folded is believed.
+	// numbers of a deleted tag are dropped; nil: what was folded is trusted.
 	HasTag     func(repository, tag string) (bool, error)
 	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
 	WatchFor   time.Duration // how long another folder's record is watched for signs of life; 0: 45 s
@@ -56,17 +56,17 @@ type Counter struct {
 	atOpen   positions // what was folded when Open was called
 	replayed positions // events up to here were in the journal then
 
-	mu       sync.Mutex // one fold at a time; also guards what follows
-	own      own
-	unsaved  bool // own is not on disk as it is
-	joined   bool // without Redis, nothing waits
-	told     bool // what Redis has is known
-	blind    bool // events that were in the journal before were folded before that was known
-	cursors  map[string]uint64
-	children childStore
+	mu            sync.Mutex // one fold at a time; also guards what follows
+	reg           registration
+	unsaved       bool // own is not on disk as it is
+	merged        bool // without Redis, nothing waits
+	redisKnown    bool // what Redis has is known
+	replayedEarly bool // events that were in the journal before were folded before that was known
+	cursors       map[string]uint64
+	children      childStore
 
-	freshNews []tagNews // of this fold
-	tagNews   []tagNews // waiting to be told to other registries
+	newTagChanges []tagChange // of this fold
+	tagChanges    []tagChange // waiting to be told to other registries
 
 	publishing sync.Mutex // one round at a time; also guards publisher
 	publisher  publisher
@@ -106,7 +106,7 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 		db: db, cfg: cfg, log: log.With("component", "counter"), keys: newKeyspace(cfg.Name),
 		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	for _, load := range []func() error{c.takeOver, c.loadCursors, c.loadChildren, c.loadOwn} {
+	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadChildren, c.loadRegistration} {
 		if err := load(); err != nil {
 			return nil, fmt.Errorf("open counters: %w", err)
 		}

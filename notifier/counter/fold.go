@@ -27,11 +27,11 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 		return fmt.Errorf("fold: %q can't be the id of a journal", journal)
 	}
 	if c.cfg.Redis == nil {
-		if err := c.joinWaiting(); err != nil {
+		if err := c.mergeAllPending(); err != nil {
 			return fmt.Errorf("fold: %w", err)
 		}
 	}
-	c.meet()
+	c.askRedisOnce()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if upTo <= c.cursors[cursorName(journal, stream)] {
@@ -44,10 +44,10 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
 	c.children.committed()
-	if c.cfg.Learn != nil && len(c.children.fresh) > 0 {
-		c.cfg.Learn(c.children.fresh...)
+	if c.cfg.Learn != nil && len(c.children.added) > 0 {
+		c.cfg.Learn(c.children.added...)
 	}
-	c.tagNews = append(c.tagNews, c.freshNews[:min(len(c.freshNews), maxTagNews-len(c.tagNews))]...)
+	c.tagChanges = append(c.tagChanges, c.newTagChanges[:min(len(c.newTagChanges), maxTagChanges-len(c.tagChanges))]...)
 	c.cfg.Metrics.folded(facts)
 	return nil
 }
@@ -66,7 +66,7 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 		}
 	}
 	if c.unsaved {
-		if err := c.putOwn(b); err != nil {
+		if err := c.putRegistration(b); err != nil {
 			return err
 		}
 	}
@@ -85,7 +85,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 		all: map[target]map[rowID]*row{},
 	}
 	c.children.begin()
-	c.freshNews = nil
+	c.newTagChanges = nil
 	for i := range facts {
 		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
 			f.to, f.rows = to, f.all[to]
@@ -106,14 +106,14 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 func (c *Counter) target(stream uint8, seq uint64) target {
 	switch {
 	case c.cfg.Redis == nil:
-		return target{basePrefix, c.own.epoch().end()}
-	case seq != 0 && seq <= c.own.Skip[stream]:
-		return target{basePrefix, c.own.SkipTo.end()}
+		return target{basePrefix, c.reg.epoch().end()}
+	case seq != 0 && seq <= c.reg.Skip[stream]:
+		return target{basePrefix, c.reg.SkipEpoch.end()}
 	case seq != 0 && seq <= c.replayed[stream]:
-		c.blind = c.blind || !c.told
-		return target{pendingPrefix, replay + c.run}
+		c.replayedEarly = c.replayedEarly || !c.redisKnown
+		return target{pendingPrefix, replayedRun + c.run}
 	}
-	return target{pendingPrefix, fresh + c.run}
+	return target{pendingPrefix, liveRun + c.run}
 }
 
 type target struct{ prefix, end string }
@@ -138,7 +138,7 @@ func (f *folding) add(fact *Fact) error {
 		return err
 	}
 	if fact.Deleted {
-		return f.gone(fact)
+		return f.deleteTag(fact)
 	}
 	if fact.Class == "" {
 		return nil
@@ -156,7 +156,7 @@ func (f *folding) add(fact *Fact) error {
 	if fact.Class != Push || fact.Tag == "" || fact.Digest == "" {
 		return nil
 	}
-	again, err := pushedBefore(f.b, fact, f.today)
+	again, err := recordPush(f.b, fact, f.today)
 	if err != nil || !again {
 		return err
 	}
@@ -183,10 +183,10 @@ func (f *folding) count(fact *Fact, class int) error {
 			return err
 		}
 		if fact.Class == Push {
-			if err := f.pushed(fact, *tag); err != nil {
+			if err := f.notePush(fact, *tag); err != nil {
 				return err
 			}
-			tag.gone = there
+			tag.tagState = present
 		}
 		tag.counts[class]++
 	}
@@ -207,7 +207,7 @@ func (f *folding) count(fact *Fact, class int) error {
 }
 
 // gone notes that a tag was deleted. Its row is dropped when it stays so.
-func (f *folding) gone(fact *Fact) error {
+func (f *folding) deleteTag(fact *Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {
 		return nil
 	}
@@ -215,33 +215,33 @@ func (f *folding) gone(fact *Fact) error {
 	if err != nil {
 		return err
 	}
-	tag.gone = goneOn(f.today)
-	f.tell(fact, true)
-	return forgetPushed(f.b, fact.Repository, fact.Tag, nil)
+	tag.tagState = deletedOn(f.today)
+	f.noteTagChange(fact, true)
+	return deletePush(f.b, fact.Repository, fact.Tag, nil)
 }
 
 // pushed tells other registries of a tag that they may believe gone: one that is
 // gone here, or that this disk never heard of.
-func (f *folding) pushed(fact *Fact, waits row) error {
-	if f.c.cfg.Redis == nil || waits.gone == there {
+func (f *folding) notePush(fact *Fact, waits row) error {
+	if f.c.cfg.Redis == nil || waits.tagState == present {
 		return nil
 	}
-	base, known, err := readRow(f.c.db, baseKey(rowID{fact.Repository, perTag, fact.Tag}, f.c.own.epoch()))
+	base, known, err := readRow(f.c.db, baseKey(rowID{fact.Repository, perTag, fact.Tag}, f.c.reg.epoch()))
 	if err != nil {
 		return err
 	}
-	if waits.gone == 0 {
-		waits.gone = base.gone
+	if waits.tagState == 0 {
+		waits.tagState = base.tagState
 	}
-	if waits.gone >= goneSince || !known && !waits.counted() {
-		f.tell(fact, false)
+	if waits.tagState >= deletedBase || !known && !waits.counted() {
+		f.noteTagChange(fact, false)
 	}
 	return nil
 }
 
-func (f *folding) tell(fact *Fact, gone bool) {
+func (f *folding) noteTagChange(fact *Fact, gone bool) {
 	if f.c.cfg.Redis != nil {
-		f.c.freshNews = append(f.c.freshNews, tagNews{fact.Repository, fact.Tag, gone})
+		f.c.newTagChanges = append(f.c.newTagChanges, tagChange{fact.Repository, fact.Tag, gone})
 	}
 }
 

@@ -310,7 +310,7 @@ func TestFoldAtOnce(t *testing.T) {
 func TestRowKeys(t *testing.T) {
 	t.Parallel()
 	for _, id := range []rowID{{"a", totals, ""}, {"team/app", perTag, "v1"}, {"team/app", perDay, "20516"}} {
-		for _, end := range []string{epoch(0).end(), epoch(300).end(), fresh + random()} {
+		for _, end := range []string{epoch(0).end(), epoch(300).end(), liveRun + random()} {
 			if got, gotEnd, err := parseRow(id.key() + end); err != nil || got != id || gotEnd != end {
 				t.Errorf("parseRow(%q) = %v, %q, %v", id.key()+end, got, gotEnd, err)
 			}
@@ -335,7 +335,7 @@ func TestRowKeys(t *testing.T) {
 // FuzzRow: what can be read is what was written.
 func FuzzRow(f *testing.F) {
 	f.Add(row{}.encode())
-	f.Add(row{lastPull: 1772625600000, lastPush: -1, place: 9, gone: goneOn(3), counts: [len(Classes)]uint64{1, 300, 0, 1 << 63}}.encode())
+	f.Add(row{lastPull: 1772625600000, lastPush: -1, position: 9, tagState: deletedOn(3), counts: [len(Classes)]uint64{1, 300, 0, 1 << 63}}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := decodeRow(b)
 		if err != nil {

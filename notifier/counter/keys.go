@@ -28,15 +28,15 @@ import (
 // EPOCH numbers the ids under which this folder's numbers are in Redis; RUN is
 // whether a fact was replayed and which process counted it.
 const (
-	ownKey        = "c/o"
-	clockKey      = "c/t"
-	cursorPrefix  = "c/c/"
-	pushedPrefix  = "c/h/"
-	childPrefix   = "c/k/"
-	basePrefix    = "c/r/"
-	freePrefix    = "c/s/"
-	pendingPrefix = "c/u/"
-	latestPrefix  = "c/v/"
+	registrationKey = "c/o"
+	clockKey        = "c/t"
+	cursorPrefix    = "c/c/"
+	pushedPrefix    = "c/h/"
+	childPrefix     = "c/k/"
+	basePrefix      = "c/r/"
+	freePrefix      = "c/s/"
+	pendingPrefix   = "c/u/"
+	latestPrefix    = "c/v/"
 )
 
 type kind byte
@@ -94,8 +94,8 @@ func freeStart(repository string, e epoch) []byte {
 	return []byte(freePrefix + repository + "\x00" + e.end())
 }
 
-func freeKey(repository string, e epoch, place uint64) []byte {
-	return binary.BigEndian.AppendUint64(freeStart(repository, e), place)
+func freeKey(repository string, e epoch, position uint64) []byte {
+	return binary.BigEndian.AppendUint64(freeStart(repository, e), position)
 }
 
 func cursorKey(journal string, stream uint8) []byte {

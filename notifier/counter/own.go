@@ -61,14 +61,14 @@ func (p positions) beyond(o positions) bool {
 }
 
 // own is who this folder is to Redis.
-type own struct {
-	New    bool      `json:"new,omitempty"`    // Redis was not asked yet whether it knows the folder's journal
-	IDs    []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
-	Runs   []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
-	Record string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
-	Proven positions `json:"proven,omitempty"` // events that Redis had then
-	Skip   positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id,
-	SkipTo epoch     `json:"skipTo,omitempty"` // the one of this epoch
+type registration struct {
+	New          bool      `json:"new,omitempty"`    // Redis was not asked yet whether it knows the folder's journal
+	IDs          []string  `json:"ids"`              // of epochs 1, 2, …; the last one is written to
+	Runs         []process `json:"runs,omitempty"`   // the last processes of this folder, this one behind the others
+	Record       string    `json:"record,omitempty"` // of the id, as Redis acknowledged it last
+	Acknowledged positions `json:"proven,omitempty"` // events that Redis had then
+	Skip         positions `json:"skip,omitempty"`   // events up to here are in Redis under an older id,
+	SkipEpoch    epoch     `json:"skipTo,omitempty"` // the one of this epoch
 }
 
 // process is one that had this folder.
@@ -81,7 +81,7 @@ const maxRuns = 32
 
 // ended gives what was folded when a process ended; false for one that is not
 // of this folder.
-func (o own) ended(run string) (positions, bool) {
+func (o registration) ended(run string) (positions, bool) {
 	for i, p := range o.Runs {
 		if p.Run == run && i+1 < len(o.Runs) {
 			return o.Runs[i+1].From, true
@@ -90,9 +90,9 @@ func (o own) ended(run string) (positions, bool) {
 	return nil, false
 }
 
-func (o own) epoch() epoch { return epoch(len(o.IDs)) }
+func (o registration) epoch() epoch { return epoch(len(o.IDs)) }
 
-func (o own) id() string { return o.IDs[len(o.IDs)-1] }
+func (o registration) id() string { return o.IDs[len(o.IDs)-1] }
 
 // record is what Redis knows of an id, as JSON.
 type record struct {
@@ -126,17 +126,17 @@ func parseRecord(raw string) *record {
 	return &r
 }
 
-func (c *Counter) loadOwn() error {
-	raw, err := store.Read(c.db, []byte(ownKey))
+func (c *Counter) loadRegistration() error {
+	raw, err := store.Read(c.db, []byte(registrationKey))
 	if err == nil {
-		if err = json.Unmarshal(raw, &c.own); err == nil && len(c.own.IDs) == 0 {
+		if err = json.Unmarshal(raw, &c.reg); err == nil && len(c.reg.IDs) == 0 {
 			err = errors.New("it has no id")
 		}
 		if err != nil {
-			return fmt.Errorf("damaged value at %q: %w", ownKey, err)
+			return fmt.Errorf("damaged value at %q: %w", registrationKey, err)
 		}
 	} else if errors.Is(err, pebble.ErrNotFound) {
-		c.own, err = own{New: true, IDs: []string{random()}}, nil
+		c.reg, err = registration{New: true, IDs: []string{random()}}, nil
 	} else {
 		return err
 	}
@@ -149,23 +149,23 @@ func (c *Counter) loadOwn() error {
 	c.unsaved = true // until the first write that is needed: the disk may be full
 	if c.cfg.Redis == nil {
 		// What Redis has is not kept track of any more.
-		c.own.Record = ""
+		c.reg.Record = ""
 		close(c.asked)
 		return nil
 	}
 	c.run = random()
-	c.own.Runs = append(c.own.Runs, process{c.run, c.atOpen})
-	c.own.Runs = c.own.Runs[max(0, len(c.own.Runs)-maxRuns):]
+	c.reg.Runs = append(c.reg.Runs, process{c.run, c.atOpen})
+	c.reg.Runs = c.reg.Runs[max(0, len(c.reg.Runs)-maxRuns):]
 	c.publisher.init()
 	return nil
 }
 
 func random() string { return strings.ToLower(rand.Text()[:12]) }
 
-// saveOwn writes it. The caller has c.mu, or nobody else has the Counter.
-func (c *Counter) saveOwn(options *pebble.WriteOptions) error {
+// saveRegistration writes it. The caller has c.mu, or nobody else has the Counter.
+func (c *Counter) saveRegistration(options *pebble.WriteOptions) error {
 	b := c.db.NewBatch()
-	if err := c.putOwn(b); err != nil {
+	if err := c.putRegistration(b); err != nil {
 		return err
 	}
 	if err := c.db.Commit(b, options); err != nil {
@@ -182,25 +182,25 @@ func (c *Counter) save() error {
 	if !c.unsaved {
 		return nil
 	}
-	return c.saveOwn(pebble.Sync)
+	return c.saveRegistration(pebble.Sync)
 }
 
-func (c *Counter) putOwn(b *pebble.Batch) error {
-	raw, err := json.Marshal(c.own)
+func (c *Counter) putRegistration(b *pebble.Batch) error {
+	raw, err := json.Marshal(c.reg)
 	if err != nil {
 		return err
 	}
-	return b.Set([]byte(ownKey), raw, nil)
+	return b.Set([]byte(registrationKey), raw, nil)
 }
 
 // Rows that wait end in how a fact came and in the run that counted it.
 const (
-	fresh  = "f" // it happened while the process ran
-	replay = "r" // it was in the journal before
+	liveRun     = "f" // it happened while the process ran
+	replayedRun = "r" // it was in the journal before
 )
 
-// absorb moves what waits under some runs to the numbers of an epoch.
-func (c *Counter) absorb(to epoch, runs func(run string) bool) error {
+// mergeRuns moves what waits under some runs to the numbers of an epoch.
+func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewIndexedBatch()
@@ -232,7 +232,7 @@ func (c *Counter) absorb(to epoch, runs func(run string) bool) error {
 		if err = errors.Join(err, b.Delete(key, nil)); err != nil {
 			return err
 		}
-		if n++; n < writeAtATime {
+		if n++; n < batchRows {
 			return nil
 		}
 		return flush()
@@ -240,11 +240,11 @@ func (c *Counter) absorb(to epoch, runs func(run string) bool) error {
 	return errors.Join(err, flush())
 }
 
-// writeAtATime bounds how long others wait for one of our batches.
-const writeAtATime = 1000
+// batchRows bounds how long others wait for one of our batches.
+const batchRows = 1000
 
 // waiting lists the runs under which something waits.
-func (c *Counter) waiting() ([]string, error) {
+func (c *Counter) pendingRuns() ([]string, error) {
 	found := map[string]bool{}
 	err := scan(c.db, []byte(pendingPrefix), func(key, _ []byte) error {
 		_, run, err := parseRow(string(key[len(pendingPrefix):]))
@@ -256,28 +256,28 @@ func (c *Counter) waiting() ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
-// joinWaiting makes what waits for Redis numbers like the others when there is
+// mergeAllPending makes what waits for Redis numbers like the others when there is
 // no Redis any more.
-func (c *Counter) joinWaiting() error {
+func (c *Counter) mergeAllPending() error {
 	c.mu.Lock()
-	done := c.joined
+	done := c.merged
 	c.mu.Unlock()
 	if done {
 		return nil
 	}
-	if err := c.absorb(c.own.epoch(), func(string) bool { return true }); err != nil {
+	if err := c.mergeRuns(c.reg.epoch(), func(string) bool { return true }); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.joined = true
+	c.merged = true
 	return nil
 }
 
 // meet asks Redis before the first fact is folded, so that events which Redis
 // has already are known. It does not wait for long: what is counted meanwhile
 // is kept apart until Redis answers.
-func (c *Counter) meet() {
+func (c *Counter) askRedisOnce() {
 	select {
 	case <-c.asked:
 		return
@@ -288,7 +288,7 @@ func (c *Counter) meet() {
 	if c.publishing.TryLock() {
 		defer c.publishing.Unlock()
 		r := &round{c: c, ctx: ctx}
-		if err := r.meet(); err != nil {
+		if err := r.askAndClaim(); err != nil {
 			c.log.Warn("Redis was asked before counting, and did not say what it has", "err", err)
 		}
 		return
@@ -299,7 +299,7 @@ func (c *Counter) meet() {
 	}
 }
 
-func (r *round) meet() error {
+func (r *round) askAndClaim() error {
 	defer r.c.askedOnce.Do(func() { close(r.c.asked) })
 	ids, err := r.ids()
 	if err != nil {
@@ -311,14 +311,14 @@ func (r *round) meet() error {
 type verdict int
 
 const (
-	mine    verdict = iota
-	ahead           // of this folder, which was set back
-	another         // folder writes under the id
-	unsure          // whether another folder does
+	claimable verdict = iota
+	setBack
+	foreign
+	undecided
 )
 
-// judge says whose a record is, when this process has not written it.
-func (p *publisher) judge(c *Counter, o own, raw string) verdict {
+// assess says whose a record is, when this process has not written it.
+func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	rec := parseRecord(raw)
 	switch {
 	case rec == nil:
@@ -326,13 +326,13 @@ func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 		// whose process runs, then that one sends it again.
 		last := parseRecord(o.Record)
 		if p.claimed || last == nil || last.Instance == c.cfg.Instance || last.Instance == "" {
-			return mine
+			return claimable
 		}
-		return p.watch(c, raw, mine)
+		return p.watch(c, raw, claimable)
 	case rec.Owner == c.run:
-		return mine
+		return claimable
 	case rec.Kept || rec.Removed:
-		return another
+		return foreign
 	}
 	limit, known := o.ended(rec.Owner)
 	if rec.Owner == "" {
@@ -341,16 +341,16 @@ func (p *publisher) judge(c *Counter, o own, raw string) verdict {
 	same := rec.Instance == c.cfg.Instance || rec.Instance == ""
 	if p.claimed {
 		if known || same {
-			return mine // and older than what was there
+			return claimable // and older than what was there
 		}
-		return another
+		return foreign
 	}
 	if !known {
-		limit = o.Proven
+		limit = o.Acknowledged
 	}
-	alone := mine
+	alone := claimable
 	if rec.Upto.beyond(limit) {
-		alone = ahead
+		alone = setBack
 	}
 	if same {
 		return alone
@@ -363,17 +363,17 @@ func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 	switch now := c.cfg.Now(); {
 	case !p.watching || now.Before(p.watchedAt):
 		p.watching, p.watched, p.watchedAt = true, raw, now
-		return unsure
+		return undecided
 	case p.watched != raw:
-		return another
+		return foreign
 	case now.Sub(p.watchedAt) < c.cfg.WatchFor:
-		return unsure
+		return undecided
 	}
 	return alone
 }
 
-// errUnsure means that nothing can be sent yet.
-var errUnsure = errors.New("these numbers are in Redis under the name of another data folder, which may be running: it is watched before they are taken over")
+// errUndecided means that nothing can be sent yet.
+var errUndecided = errors.New("these numbers are in Redis under the name of another data folder, which may be running: it is watched before they are taken over")
 
 // errLost means that Redis is not as the last call left it.
 var errLost = errors.New("redis has lost numbers")
@@ -381,24 +381,24 @@ var errLost = errors.New("redis has lost numbers")
 // claim makes this process the owner of this folder's id, or of a new one.
 func (r *round) claim(ids map[string]string) error {
 	c := r.c
-	c.adopt(ids)
+	c.adoptID(ids)
 	for {
 		c.mu.Lock()
-		o := c.own
+		o := c.reg
 		c.mu.Unlock()
 		raw := ids[o.id()]
 		p := &c.publisher
-		verdict := p.judge(c, o, raw)
+		verdict := p.assess(c, o, raw)
 		upto := positions{}
-		if rec := parseRecord(raw); rec != nil && (verdict == ahead || verdict == unsure) {
+		if rec := parseRecord(raw); rec != nil && (verdict == setBack || verdict == undecided) {
 			upto = rec.Upto
 		}
-		c.skip(upto)
+		c.skipReplayed(upto)
 		switch verdict {
-		case mine:
-			return r.take(o, raw)
-		case unsure:
-			return errUnsure
+		case claimable:
+			return r.takeOwnership(o, raw)
+		case undecided:
+			return errUndecided
 		}
 		if err := c.newID(verdict); err != nil {
 			return err
@@ -408,71 +408,71 @@ func (r *round) claim(ids map[string]string) error {
 
 // adopt takes up the id of a folder whose numbers were lost and whose journal was
 // not, so that events which Redis has are not counted again.
-func (c *Counter) adopt(ids map[string]string) {
+func (c *Counter) adoptID(ids map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.own.New {
+	if !c.reg.New {
 		return
 	}
-	c.own.New, c.unsaved = false, true
+	c.reg.New, c.unsaved = false, true
 	var last *record
 	found := ""
 	for id, raw := range ids {
 		rec := parseRecord(raw)
-		if rec != nil && rec.Journal != "" && rec.Journal == c.journal() && id != c.own.id() && (last == nil || rec.Seen > last.Seen) {
+		if rec != nil && rec.Journal != "" && rec.Journal == c.journal() && id != c.reg.id() && (last == nil || rec.Seen > last.Seen) {
 			found, last = id, rec
 		}
 	}
 	if last != nil {
-		c.own.IDs = append(slices.Clone(c.own.IDs), found)
+		c.reg.IDs = append(slices.Clone(c.reg.IDs), found)
 	}
 }
 
 // skip notes that replayed events up to here are in Redis already.
-func (c *Counter) skip(upto positions) {
+func (c *Counter) skipReplayed(upto positions) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told = true
-	next := maps.Clone(c.own.Skip)
+	c.redisKnown = true
+	next := maps.Clone(c.reg.Skip)
 	if next == nil {
 		next = positions{}
 	}
 	for stream, n := range upto {
 		if n = min(n, c.replayed[stream]); n > c.atOpen[stream] && n > next[stream] {
-			next[stream], c.own.SkipTo = n, c.own.epoch()
+			next[stream], c.reg.SkipEpoch = n, c.reg.epoch()
 		}
 	}
-	c.own.Skip = next
+	c.reg.Skip = next
 }
 
 // newID leaves what is in Redis to the old id.
 func (c *Counter) newID(why verdict) error {
 	c.mu.Lock()
-	old, oldEpoch := c.own.id(), c.own.epoch()
+	old, oldEpoch := c.reg.id(), c.reg.epoch()
 	c.mu.Unlock()
 	claimed := c.publisher.claimed
-	if blind := why == ahead && c.blind; why == another && !claimed || blind {
+	if early := why == setBack && c.replayedEarly; why == foreign && !claimed || early {
 		// The other folder has the same events in its journal, or Redis has them.
-		if err := c.absorb(oldEpoch, func(run string) bool { return strings.HasPrefix(run, replay) }); err != nil {
+		if err := c.mergeRuns(oldEpoch, func(run string) bool { return strings.HasPrefix(run, replayedRun) }); err != nil {
 			return err
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if why == another && !claimed {
-		c.own.Skip, c.own.SkipTo = maps.Clone(c.replayed), oldEpoch
+	if why == foreign && !claimed {
+		c.reg.Skip, c.reg.SkipEpoch = maps.Clone(c.replayed), oldEpoch
 	}
-	c.own.IDs = append(slices.Clone(c.own.IDs), random())
-	c.own.Record, c.own.Proven = "", nil
-	if err := c.saveOwn(pebble.Sync); err != nil {
+	c.reg.IDs = append(slices.Clone(c.reg.IDs), random())
+	c.reg.Record, c.reg.Acknowledged = "", nil
+	if err := c.saveRegistration(pebble.Sync); err != nil {
 		return err
 	}
 	c.publisher.claimed, c.publisher.watching = false, false
 	reason := "the data folder was set back to an older copy: Redis counts events that it does not know"
-	if why == another {
+	if why == foreign {
 		reason = "another data folder writes under the old one: one of the two is a copy of the other"
 	}
-	c.log.Warn("the counters go on under a new id; what they have in Redis stays", "reason", reason, "id", c.own.id(), "before", old)
+	c.log.Warn("the counters go on under a new id; what they have in Redis stays", "reason", reason, "id", c.reg.id(), "before", old)
 	return nil
 }
 
@@ -483,12 +483,12 @@ var claimScript = redis.NewScript(claimSource)
 
 // take enters this process as the owner of the id, and drops what waits here
 // and is counted under another id.
-func (r *round) take(o own, raw string) error {
+func (r *round) takeOwnership(o registration, raw string) error {
 	c, p := r.c, &r.c.publisher
 	if err := c.save(); err != nil {
 		return err
 	}
-	waiting, err := c.waiting()
+	waiting, err := c.pendingRuns()
 	if err != nil {
 		return err
 	}
@@ -506,39 +506,39 @@ func (r *round) take(o own, raw string) error {
 	args := []any{o.id(), raw, next.encode()}
 	for _, run := range runs {
 		force := "0"
-		if p.taken[run] {
+		if p.entered[run] {
 			force = "1"
 		}
 		args = append(args, run, force)
 	}
 	reply, err := claimScript.Run(r.ctx, c.cfg.Redis, []string{c.keys.ids(), c.keys.runs()}, args...).StringSlice()
 	if err != nil {
-		return r.damage(err, c.keys.ids())
+		return r.typeError(err, c.keys.ids())
 	}
 	if len(reply) != 1+len(runs) || reply[0] != "ok" {
 		return errLost // somebody was faster; ask again
 	}
 	for i, run := range runs {
 		if reply[1+i] == o.id() {
-			p.taken[run] = run == c.run || i < len(waiting)
+			p.entered[run] = run == c.run || i < len(waiting)
 			continue
 		}
 		if i >= len(waiting) {
 			continue
 		}
 		to := epoch(slices.Index(o.IDs, reply[1+i]) + 1) // elsewhere if it is none of this folder's
-		if err := c.absorb(to, func(waits string) bool { return waits[1:] == run }); err != nil {
+		if err := c.mergeRuns(to, func(waits string) bool { return waits[1:] == run }); err != nil {
 			return err
 		}
 	}
 	if exact := raw != "" && raw == o.Record; !exact {
-		p.startOver()
+		p.compareAll()
 		if o.Record != "" && (raw == "" || p.claimed) {
 			r.lost = 1
 		}
 	}
 	p.claimed, p.wroteAt = true, c.cfg.Now()
-	return c.acknowledged(next, nil)
+	return c.acknowledge(next, nil)
 }
 
 func (c *Counter) newRecord() record {
@@ -549,24 +549,24 @@ func (c *Counter) newRecord() record {
 
 // acknowledged keeps a record that Redis has, with what else was settled by
 // the call.
-func (c *Counter) acknowledged(rec record, settle func(*pebble.Batch) error) error {
+func (c *Counter) acknowledge(rec record, also func(*pebble.Batch) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	raw := rec.encode()
 	b := c.db.NewIndexedBatch()
-	c.own.Record, c.own.Proven = raw, rec.Upto
-	if err := c.putOwn(b); err != nil {
+	c.reg.Record, c.reg.Acknowledged = raw, rec.Upto
+	if err := c.putRegistration(b); err != nil {
 		return err
 	}
-	if settle != nil {
-		if err := settle(b); err != nil {
+	if also != nil {
+		if err := also(b); err != nil {
 			return err
 		}
 	}
 	if err := c.db.Commit(b, pebble.NoSync); err != nil {
 		return err
 	}
-	c.status.wrote(c.own.id(), raw)
+	c.status.wrote(c.reg.id(), raw)
 	return nil
 }
 
@@ -578,15 +578,15 @@ func (c *Counter) release() {
 	}
 	defer c.publishing.Unlock()
 	p := &c.publisher
-	if !p.claimed || !p.good {
+	if !p.claimed || !p.succeeded {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	c.mu.Lock()
-	r := &round{c: c, ctx: ctx, releasing: true, upto: c.own.Proven}
+	r := &round{c: c, ctx: ctx, releasing: true, upto: c.reg.Acknowledged}
 	c.mu.Unlock()
-	if err := r.touch(); err != nil {
+	if err := r.writeRecord(); err != nil {
 		c.log.Warn("Redis was not told that this registry ends", "err", err)
 	}
 }

@@ -130,7 +130,7 @@ func TestSetBackAfterKill(t *testing.T) {
 		}
 	}})
 	r.c.cfg.Redis = hooked
-	now.at = now.at.Add(heartbeat)
+	now.at = now.at.Add(heartbeatInterval)
 	r.publish()
 	if !folded {
 		t.Fatal("nothing was compared")
@@ -269,7 +269,7 @@ func TestCloneBeside(t *testing.T) {
 				clone.fold(pulls(5)...)
 				r.fold(pulls(2)...)
 				r.publish()
-				if err := sends(); err != nil && !errors.Is(err, errUnsure) {
+				if err := sends(); err != nil && !errors.Is(err, errUndecided) {
 					t.Fatal(err)
 				}
 				now.at = now.at.Add(11 * time.Second)
@@ -310,7 +310,7 @@ func TestCloneAfterAFlush(t *testing.T) {
 	server.Flush()
 	clone.open()
 	clone.fold(pulls(5)...)
-	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUnsure) {
+	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUndecided) {
 		t.Fatalf("Publish = %v, want the copy to watch first", err)
 	}
 	r.publish()
@@ -338,7 +338,7 @@ func TestCloneOfAStoppedFolder(t *testing.T) {
 	clone.cfg.Instance = "there"
 	clone.open()
 	clone.fold(pulls(5)...)
-	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUnsure) {
+	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUndecided) {
 		t.Fatalf("Publish = %v, want the copy to watch first", err)
 	}
 	now.at = now.at.Add(46 * time.Second)
@@ -352,7 +352,7 @@ func TestCloneOfAStoppedFolder(t *testing.T) {
 		r.fold(pulls(4)...)
 		clone.fold(pulls(3)...)
 		clone.publish()
-		if _, err := r.c.Publish(t.Context()); err != nil && !errors.Is(err, errUnsure) {
+		if _, err := r.c.Publish(t.Context()); err != nil && !errors.Is(err, errUndecided) {
 			t.Fatal(err)
 		}
 		now.at = now.at.Add(11 * time.Second)
@@ -377,7 +377,7 @@ func TestDeposed(t *testing.T) {
 	clone.cfg.Instance = "there"
 	r.fold(pulls(10)...)
 	clone.open()
-	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUnsure) {
+	if _, err := clone.c.Publish(t.Context()); !errors.Is(err, errUndecided) {
 		t.Fatal(err)
 	}
 	now.at = now.at.Add(time.Minute)
@@ -540,7 +540,7 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 	publish := func(f *folder) {
 		if _, err := f.c.Publish(t.Context()); err == nil {
 			sent(f)
-		} else if !errors.Is(err, errUnsure) && !away.now {
+		} else if !errors.Is(err, errUndecided) && !away.now {
 			t.Fatal(err)
 		}
 	}

@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	// keepMore days are kept behind KeepDays, for a clock that was ahead made
+	// extraDays days are kept behind KeepDays, for a clock that was ahead made
 	// days that never were, and they must not take the place of others.
-	keepMore = 14
-	// keepGone is how many days a tag that was deleted keeps its numbers.
-	keepGone = 30
-	// maxAsked is for how many tags storage is asked at a time, so that it takes
+	extraDays = 14
+	// deletedTagDays is how many days a tag that was deleted keeps its numbers.
+	deletedTagDays = 30
+	// maxStorageChecks is for how many tags storage is asked at a time, so that it takes
 	// seconds with an object store, too.
-	maxAsked = 500
-	// maxFailed is how many of these may fail before it is left alone.
-	maxFailed = 5
-	// steadyFor is how long a clock must not have jumped before it is believed.
-	steadyFor = 48 * time.Hour
-	// mayPass is how far a clock may move between two looks at it.
-	mayPass = 7 * 24 * time.Hour
-	// disagree is how far Redis' clock may be from ours.
-	disagree = 24 * time.Hour
+	maxStorageChecks = 500
+	// maxStorageErrors is how many of these may fail before it is left alone.
+	maxStorageErrors = 5
+	// clockSteadyFor is how long a clock must not have jumped before it is trusted.
+	clockSteadyFor = 48 * time.Hour
+	// maxClockStep is how far a clock may move between two looks at it.
+	maxClockStep = 7 * 24 * time.Hour
+	// maxClockOffset is how far Redis' clock may be from ours.
+	maxClockOffset = 24 * time.Hour
 
 	dayMillis = 24 * 3600 * 1000
 )
@@ -49,14 +49,14 @@ func (c *Counter) Prune() error {
 	if err := c.db.Space(); err != nil {
 		return err
 	}
-	believed, clock, err := c.believe()
+	trusted, clock, err := c.clockTrusted()
 	if err != nil {
 		return fmt.Errorf("look at the clock: %w", err)
 	}
-	if err := c.pruneRows(believed, clock); err != nil {
+	if err := c.pruneRows(trusted, clock); err != nil {
 		return fmt.Errorf("drop old numbers: %w", err)
 	}
-	if !believed {
+	if !trusted {
 		return nil
 	}
 	oldest := dayOf(c.cfg.Now()) + 1 - KeepDays
@@ -73,7 +73,7 @@ func (c *Counter) Prune() error {
 }
 
 // steady is what is known of the clock.
-type steady struct {
+type clockState struct {
 	Since  time.Time // it has not jumped since
 	Last   time.Time // it was looked at last
 	Before time.Time // it jumped ahead then,
@@ -81,11 +81,11 @@ type steady struct {
 	Back   bool      // and has come back
 }
 
-func (s *steady) look(now time.Time) {
+func (s *clockState) look(now time.Time) {
 	switch {
 	case s.Last.IsZero():
 		s.Since = now
-	case now.Sub(s.Last) > mayPass:
+	case now.Sub(s.Last) > maxClockStep:
 		s.Since, s.Before, s.Ahead, s.Back = now, s.Last, now, false
 	case now.Before(s.Last):
 		s.Since = now
@@ -96,19 +96,19 @@ func (s *steady) look(now time.Time) {
 	s.Last = now
 }
 
-// believe tells whether the clock can be believed.
-func (c *Counter) believe() (bool, steady, error) {
+// believe tells whether the clock can be trusted.
+func (c *Counter) clockTrusted() (bool, clockState, error) {
 	now := c.cfg.Now()
 	c.mu.Lock()
-	ahead, asked := c.publisher.ahead, c.publisher.aheadAt
+	ahead, asked := c.publisher.clockAhead, c.publisher.clockCheckedAt
 	c.mu.Unlock()
 	raw, err := store.Read(c.db, []byte(clockKey))
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return false, steady{}, err
+		return false, clockState{}, err
 	}
-	var s steady
+	var s clockState
 	if err != nil || json.Unmarshal(raw, &s) != nil {
-		s = steady{}
+		s = clockState{}
 	}
 	s.look(now)
 	if raw, err = json.Marshal(s); err != nil {
@@ -117,18 +117,18 @@ func (c *Counter) believe() (bool, steady, error) {
 	if err := c.db.Set([]byte(clockKey), raw, pebble.NoSync); err != nil {
 		return false, s, err
 	}
-	agreed := asked.IsZero() || ahead.Abs() <= disagree
-	return agreed && now.Sub(s.Since) >= steadyFor, s, nil
+	agreed := asked.IsZero() || ahead.Abs() <= maxClockOffset
+	return agreed && now.Sub(s.Since) >= clockSteadyFor, s, nil
 }
 
 // pruneRows goes over all rows, a repository at a time.
-func (c *Counter) pruneRows(believed bool, clock steady) error {
+func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
-	p := pruning{c: c, believed: believed, today: dayOf(c.cfg.Now())}
-	p.bogus = math.MaxInt64
-	if believed && clock.Back {
-		p.bogus = max(dayOf(clock.Ahead), p.today+3)
+	p := pruning{c: c, trusted: trusted, today: dayOf(c.cfg.Now())}
+	p.futureDay = math.MaxInt64
+	if trusted && clock.Back {
+		p.futureDay = max(dayOf(clock.Ahead), p.today+3)
 	}
 	for _, prefix := range []string{basePrefix, pendingPrefix} {
 		err := scan(snap, []byte(prefix), func(key, val []byte) error {
@@ -156,23 +156,23 @@ func (c *Counter) pruneRows(believed bool, clock steady) error {
 }
 
 type pruning struct {
-	c        *Counter
-	believed bool
-	today    int64
-	bogus    int64 // days from here on were counted while the clock was ahead
-	asked    int   // how often storage was asked for a tag
-	failed   int   // and did not answer
+	c         *Counter
+	trusted   bool
+	today     int64
+	futureDay int64 // days from here on were counted while the clock was ahead
+	asked     int   // how often storage was asked for a tag
+	failed    int   // and did not answer
 
 	repository string
-	future     []dayRow // totals that have a time in the future
-	last       row      // with the newest days that have a pull or a push, as times
-	days       []dayRow // oldest first
-	seen       int      // different days
-	out        []dayRow
+	future     []storedRow // totals that have a time in the future
+	last       row         // with the newest days that have a pull or a push, as times
+	days       []storedRow // oldest first
+	seen       int         // different days
+	out        []storedRow
 }
 
-// dayRow is a row that may go.
-type dayRow struct {
+// storedRow is a row that may go.
+type storedRow struct {
 	prefix string
 	id     rowID
 	end    string
@@ -180,14 +180,14 @@ type dayRow struct {
 }
 
 func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
-	r := dayRow{prefix: prefix, id: id, end: end}
+	r := storedRow{prefix: prefix, id: id, end: end}
 	numbers, err := decodeRow(val)
 	if err != nil {
 		return fmt.Errorf("%w at %q", err, id.key())
 	}
 	switch id.kind {
 	case totals:
-		if tomorrow := (p.today + 2) * dayMillis; p.believed && max(numbers.lastPull, numbers.lastPush) >= tomorrow {
+		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(numbers.lastPull, numbers.lastPush) >= tomorrow {
 			p.future = append(p.future, r)
 		}
 	case perDay:
@@ -196,7 +196,7 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 			return nil
 		}
 		r.day = day
-		if day >= p.bogus {
+		if day >= p.futureDay {
 			return p.drop(r)
 		}
 		if numbers.counts[Pull.index()] > 0 {
@@ -210,7 +210,7 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 		}
 		p.days = append(p.days, r)
 	case perTag:
-		if since, ok := numbers.gone.day(); ok && p.believed && prefix == basePrefix && since+keepGone <= p.today && since <= p.today {
+		if since, ok := numbers.tagState.day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
 			return p.dropTag(r)
 		}
 	}
@@ -219,11 +219,11 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 
 // dropTag drops the row of a tag that was deleted a while ago, unless storage has
 // the tag: a delete and a push at the same time may be folded the other way round.
-func (p *pruning) dropTag(r dayRow) error {
+func (p *pruning) dropTag(r storedRow) error {
 	if p.c.cfg.HasTag == nil {
 		return p.drop(r)
 	}
-	if p.asked >= maxAsked || p.failed >= maxFailed {
+	if p.asked >= maxStorageChecks || p.failed >= maxStorageErrors {
 		return nil // its turn comes again
 	}
 	p.asked++
@@ -235,13 +235,13 @@ func (p *pruning) dropTag(r dayRow) error {
 		return nil
 	}
 	if tagged {
-		return p.c.markThere(r)
+		return p.c.markPresent(r)
 	}
 	return p.drop(r)
 }
 
-// markThere notes that a tag is there.
-func (c *Counter) markThere(r dayRow) error {
+// markPresent notes that a tag is there.
+func (c *Counter) markPresent(r storedRow) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewIndexedBatch()
@@ -250,7 +250,7 @@ func (c *Counter) markThere(r dayRow) error {
 	if err != nil || !known {
 		return err
 	}
-	now.gone = there
+	now.tagState = present
 	if err := b.Set(key, now.encode(), nil); err != nil {
 		return err
 	}
@@ -261,13 +261,13 @@ func (c *Counter) markThere(r dayRow) error {
 // days in place of times that a clock made which was ahead.
 func (p *pruning) finish() error {
 	for _, r := range p.future {
-		if err := p.c.setBack(r, p.last, (p.today+2)*dayMillis); err != nil {
+		if err := p.c.resetTimes(r, p.last, (p.today+2)*dayMillis); err != nil {
 			return err
 		}
 	}
 	p.future, p.last = nil, row{}
 	days := p.days
-	for i := 0; p.seen > KeepDays+keepMore && i < len(days); i++ {
+	for i := 0; p.seen > KeepDays+extraDays && i < len(days); i++ {
 		if err := p.drop(days[i]); err != nil {
 			return err
 		}
@@ -279,8 +279,8 @@ func (p *pruning) finish() error {
 	return nil
 }
 
-func (p *pruning) drop(r dayRow) error {
-	if p.out = append(p.out, r); len(p.out) < writeAtATime {
+func (p *pruning) drop(r storedRow) error {
+	if p.out = append(p.out, r); len(p.out) < batchRows {
 		return nil
 	}
 	return p.flush()
@@ -307,33 +307,33 @@ func (p *pruning) flush() error {
 // dropRow drops a row, unless its tag was pushed again meanwhile. One that
 // Redis has is emptied and sent once more, and goes when Redis has dropped it
 // too. The caller has c.mu.
-func (c *Counter) dropRow(b *pebble.Batch, r dayRow, p *pruning) error {
+func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	key := []byte(r.prefix + r.id.key() + r.end)
 	now, _, err := readRow(b, key)
 	if err != nil {
 		return err
 	}
 	if r.id.kind == perTag {
-		waits, err := stored(b, pendingKey(r.id, fresh+c.run))
+		waits, err := exists(b, pendingKey(r.id, liveRun+c.run))
 		if err != nil || waits {
 			return err // it has news, and its turn comes again
 		}
 	}
-	if r.prefix == basePrefix && r.end == c.own.epoch().end() && c.cfg.Redis != nil {
-		if err := b.Set(key, row{place: now.place}.encode(), nil); err != nil {
+	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
+		if err := b.Set(key, row{position: now.position}.encode(), nil); err != nil {
 			return err
 		}
-		return c.remember(b, r.id)
+		return c.enqueue(b, r.id)
 	}
-	if err := b.Delete(key, nil); err != nil || r.id.kind != perTag || now.place == 0 || r.end == elsewhere.end() {
+	if err := b.Delete(key, nil); err != nil || r.id.kind != perTag || now.position == 0 || r.end == elsewhere.end() {
 		return err
 	}
 	e, _ := binary.Uvarint([]byte(r.end))
-	return b.Set(freeKey(r.id.repository, epoch(e), now.place), nil, nil)
+	return b.Set(freeKey(r.id.repository, epoch(e), now.position), nil, nil)
 }
 
 // setBack puts the times of last in place of those that are not before a limit.
-func (c *Counter) setBack(r dayRow, last row, limit int64) error {
+func (c *Counter) resetTimes(r storedRow, last row, limit int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewIndexedBatch()
@@ -351,8 +351,8 @@ func (c *Counter) setBack(r dayRow, last row, limit int64) error {
 	if err := b.Set(key, now.encode(), nil); err != nil {
 		return err
 	}
-	if r.prefix == basePrefix && r.end == c.own.epoch().end() && c.cfg.Redis != nil {
-		if err := c.remember(b, r.id); err != nil {
+	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
+		if err := c.enqueue(b, r.id); err != nil {
 			return err
 		}
 	}
@@ -369,7 +369,7 @@ func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
 		if err := b.Delete(key, nil); err != nil {
 			return err
 		}
-		if n++; n%writeAtATime != 0 {
+		if n++; n%batchRows != 0 {
 			return nil
 		}
 		defer func() { b = c.db.NewBatch() }()

@@ -17,12 +17,12 @@ import (
 
 const day = 24 * time.Hour
 
-// settled moves a clock to a time and prunes until it is believed there.
+// settled moves a clock to a time and prunes until it is trusted there.
 func settled(t testing.TB, r *replica, now *clock, to time.Time) {
 	t.Helper()
 	for step := range 6 {
 		now.at = to.Add(time.Duration(step) * 12 * time.Hour)
-		r.c.publisher.aheadAt = time.Time{} // Redis has the clock of this machine
+		r.c.publisher.clockCheckedAt = time.Time{} // Redis has the clock of this machine
 		if err := r.c.Prune(); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := prunable(t, c)
-		for range KeepDays + keepMore + 50 {
+		for range KeepDays + extraDays + 50 {
 			r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 			now.at = now.at.Add(day)
 		}
@@ -71,15 +71,15 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if rows != KeepDays+keepMore {
-			t.Errorf("%d days are kept, want %d", rows, KeepDays+keepMore)
+		if rows != KeepDays+extraDays {
+			t.Errorf("%d days are kept, want %d", rows, KeepDays+extraDays)
 		}
 		now.at = now.at.Add(-day)
 		sources := []Source{r.c}
 		if c != nil {
 			sources = append(sources, &Sum{Redis: client, Now: now.now})
-			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.own.id(), "x")).Val(); n != KeepDays+keepMore {
-				t.Errorf("Redis has %d days, want %d", n, KeepDays+keepMore)
+			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val(); n != KeepDays+extraDays {
+				t.Errorf("Redis has %d days, want %d", n, KeepDays+extraDays)
 			}
 		}
 		for _, s := range sources {
@@ -87,7 +87,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 				t.Errorf("%d pulls in the last days, want %d", n, KeepDays)
 			}
 		}
-		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[Pull] != KeepDays+keepMore+50 || tags["v1"][Pull] != KeepDays+keepMore+50 {
+		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[Pull] != KeepDays+extraDays+50 || tags["v1"][Pull] != KeepDays+extraDays+50 {
 			t.Errorf("totals %v and tags %v must stay (%v)", got.Counts, tags, err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestPruneOfOneRegistry(t *testing.T) {
 	client := redistest.Start(t).Client()
 	a, now := prunable(t, client)
 	b, _ := prunable(t, client)
-	for range KeepDays + keepMore + 1 {
+	for range KeepDays + extraDays + 1 {
 		a.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
@@ -195,7 +195,7 @@ func TestFutureDaysGo(t *testing.T) {
 				t.Errorf("%T: the last push of a quiet repository was at %v (%v)", s, got.LastPush, err)
 			}
 		}
-		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.own.id(), "x")).Val()
+		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val()
 		for _, prefix := range localPrefixes {
 			err := scan(r.db, rowStart(prefix, "x", perDay), func(key, _ []byte) error {
 				id, _, err := parseRow(string(key[len(prefix):]))
@@ -295,7 +295,7 @@ func TestTagsThatAreGone(t *testing.T) {
 		}
 		check := func(when string, want int) {
 			t.Helper()
-			r.c.publisher.aheadAt = time.Time{}
+			r.c.publisher.clockCheckedAt = time.Time{}
 			if err := r.c.Prune(); err != nil {
 				t.Fatal(err)
 			}
@@ -310,18 +310,18 @@ func TestTagsThatAreGone(t *testing.T) {
 		}
 		settled(t, r, now, noon.Add(20*day))
 		check("before it is time", 300)
-		r.c.publisher.aheadAt = time.Time{}
+		r.c.publisher.clockCheckedAt = time.Time{}
 		settled(t, r, now, noon.Add(27*day))
 		check("when it is time", 150)
 		if c == nil {
 			continue
 		}
-		// Their places are taken by the next tags.
+		// Their positions are taken by the next tags.
 		for i := range 160 {
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: Child, Time: noon})
 		}
 		check("with new tags", 310)
-		keys := keysIn(t, client, "*:"+r.c.own.id()+":t:x:*")
+		keys := keysIn(t, client, "*:"+r.c.reg.id()+":t:x:*")
 		if len(keys) != 4 {
 			t.Errorf("310 tags are in %d hashes: %s", len(keys), strings.Join(keys, " "))
 		}

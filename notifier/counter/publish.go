@@ -21,37 +21,37 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("redis key %q %s: somebody else wrote it; delete it, and the numbers are sent again", e.Key, e.Reason)
 }
 
-// heartbeat is how often a record in Redis changes at least. Another folder
+// heartbeatInterval is how often a record in Redis changes at least. Another folder
 // that watches it takes the id when it does not.
-const heartbeat = 10 * time.Second
+const heartbeatInterval = 10 * time.Second
 
 // publisher is what a Counter knows of Redis.
 type publisher struct {
-	claimed   bool            // the id is this process's
-	taken     map[string]bool // runs that were entered for this folder's ids
-	watching  bool            // another folder's record, since watchedAt
-	watched   string
-	watchedAt time.Time
-	wroteAt   time.Time       // when the record was written last
-	restored  map[string]bool // older ids that Redis has
-	flight    *flight
-	sweep     sweep
-	good      bool // the last round was
+	claimed    bool            // the id is this process's
+	entered    map[string]bool // runs that were entered for this folder's ids
+	watching   bool            // another folder's record, since watchedAt
+	watched    string
+	watchedAt  time.Time
+	wroteAt    time.Time       // when the record was written last
+	restored   map[string]bool // older ids that Redis has
+	unanswered *unansweredCall
+	comparison comparison
+	succeeded  bool // the last round was
 
 	childrenAt string // entry of the stream of children that was read last
-	saidLost   time.Time
+	lossLogged time.Time
 
-	ahead   time.Duration // of Redis' clock before ours
-	aheadAt time.Time     // when that was; zero: not known
+	clockAhead     time.Duration // of Redis' clock before ours
+	clockCheckedAt time.Time     // when that was; zero: not known
 }
 
 func (p *publisher) init() {
-	p.taken, p.childrenAt = map[string]bool{}, "0"
-	p.sweep.all = true
+	p.entered, p.childrenAt = map[string]bool{}, "0"
+	p.comparison.all = true
 }
 
-// startOver sends everything.
-func (p *publisher) startOver() { p.sweep, p.restored = sweep{all: true}, nil }
+// compareAll sends everything.
+func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: true}, nil }
 
 // Publish sends what changed to Redis, and everything that Redis turns out to
 // have lost. It gives the number of rows that were sent; without Redis it does
@@ -74,10 +74,10 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 		reason = reasonOf(err)
 		err = fmt.Errorf("publish counters: %w", err)
 	}
-	c.publisher.good = err == nil
+	c.publisher.succeeded = err == nil
 	c.cfg.Metrics.published(r.rows, r.lost, err != nil, c.cfg.Now())
-	c.status.round(c.cfg.Now(), err, reason)
-	if r.lost > 0 && c.mayLog(&c.publisher.saidLost) {
+	c.status.finished(c.cfg.Now(), err, reason)
+	if r.lost > 0 && c.mayLog(&c.publisher.lossLogged) {
 		c.log.Warn("Redis had lost numbers, which were sent again", "rows", r.rows)
 	}
 	return r.rows, err
@@ -117,11 +117,11 @@ func (r *round) run() error {
 		p.watching = false // nobody could give a sign of life
 		return err
 	}
-	if err := r.landed(ids); err != nil {
+	if err := r.confirmUnanswered(ids); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	known := p.claimed && ids[c.own.id()] == c.own.Record
+	known := p.claimed && ids[c.reg.id()] == c.reg.Record
 	c.mu.Unlock()
 	if !known {
 		err := r.claim(ids)
@@ -131,24 +131,24 @@ func (r *round) run() error {
 		}
 	}
 	c.mu.Lock()
-	own := c.own.IDs
+	own := c.reg.IDs
 	c.mu.Unlock()
-	c.status.others(ids, own, c.cfg.Now())
+	c.status.checkOthers(ids, own, c.cfg.Now())
 
-	r.look()
+	r.takeSnapshot()
 	defer r.snap.Close()
-	if err := r.changed(); err != nil {
+	if err := r.sendPending(); err != nil {
 		return err
 	}
 	if err := r.compare(); err != nil {
 		return err
 	}
-	if since := c.cfg.Now().Sub(p.wroteAt); since >= heartbeat || since < 0 {
-		if err := r.touch(); err != nil {
+	if since := c.cfg.Now().Sub(p.wroteAt); since >= heartbeatInterval || since < 0 {
+		if err := r.writeRecord(); err != nil {
 			return err
 		}
 	}
-	if err := r.restore(ids); err != nil {
+	if err := r.restoreOlderIDs(ids); err != nil {
 		return err
 	}
 	if err := r.share(); err != nil {
@@ -163,7 +163,7 @@ func (r *round) run() error {
 
 // look takes the numbers as they are. All that a round sends is of this moment,
 // so that a record tells which events Redis has.
-func (r *round) look() {
+func (r *round) takeSnapshot() {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,14 +175,14 @@ func (r *round) ids() (map[string]string, error) {
 	key := r.c.keys.ids()
 	ids, err := r.c.cfg.Redis.HGetAll(r.ctx, key).Result()
 	if err != nil {
-		return nil, r.damage(err, key)
+		return nil, r.typeError(err, key)
 	}
 	return ids, nil
 }
 
 // damage turns the answer of a key of another type into an error that the
 // operator can act on.
-func (r *round) damage(err error, key string) error {
+func (r *round) typeError(err error, key string) error {
 	if strings.Contains(err.Error(), "WRONGTYPE") {
 		return &DamagedError{Key: key, Reason: "is not a hash"}
 	}
@@ -213,8 +213,8 @@ func (it *item) add(run string, add row, now time.Time) {
 const rowsInCall = 256
 
 // changed sends what waits.
-func (r *round) changed() error {
-	w, snap := r.ownWriter(), r.snap
+func (r *round) sendPending() error {
+	w, snap := r.currentWriter(), r.snap
 	var batch []*item
 	err := scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))
@@ -248,18 +248,18 @@ func (r *round) changed() error {
 }
 
 // touch writes the record alone.
-func (r *round) touch() error { return r.call(r.ownWriter(), nil, nil) }
+func (r *round) writeRecord() error { return r.call(r.currentWriter(), nil, nil) }
 
 // restore sends the numbers of older ids of this folder that Redis has lost.
 // Whoever else has them may have more: a process that writes under the id takes
 // it from us as soon as it looks.
-func (r *round) restore(ids map[string]string) error {
+func (r *round) restoreOlderIDs(ids map[string]string) error {
 	c, p := r.c, &r.c.publisher
 	if p.restored == nil {
 		p.restored = map[string]bool{}
 	}
 	c.mu.Lock()
-	older := c.own.IDs[:len(c.own.IDs)-1]
+	older := c.reg.IDs[:len(c.reg.IDs)-1]
 	c.mu.Unlock()
 	for i, id := range older {
 		rec := parseRecord(ids[id])

@@ -375,7 +375,7 @@ func TestCallsThatFail(t *testing.T) {
 			r.c.cfg.Redis = client
 			r.publish()
 			checkSum(t, client, r)
-			if !r.c.publisher.saidLost.IsZero() {
+			if !r.c.publisher.lossLogged.IsZero() {
 				t.Error("Redis is said to have lost numbers, and only an answer was lost")
 			}
 		})
@@ -564,7 +564,7 @@ func TestRunSurvivesRedis(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-func TestForgets(t *testing.T) {
+func TestPersistenceWarnings(t *testing.T) {
 	t.Parallel()
 	for info, want := range map[string]int{
 		"maxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n":    0,
@@ -572,8 +572,8 @@ func TestForgets(t *testing.T) {
 		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n": 1,
 		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0\r\n": 2,
 	} {
-		if got := forgets(info); len(got) != want {
-			t.Errorf("forgets(%q) = %q, want %d reasons", info, got, want)
+		if got := persistenceWarnings(info); len(got) != want {
+			t.Errorf("persistenceWarnings(%q) = %q, want %d reasons", info, got, want)
 		}
 	}
 }
@@ -633,9 +633,9 @@ func BenchmarkPublish(b *testing.B) {
 		r.fold(facts...)
 		n := 0
 		for b.Loop() {
-			r.c.publisher.startOver()
+			r.c.publisher.compareAll()
 			r.publish()
-			n += r.c.publisher.sweep.last
+			n += r.c.publisher.comparison.last
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/row")
 	})

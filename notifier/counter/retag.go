@@ -14,12 +14,12 @@ import (
 // under two keys, of a digest and of a tag, and goes when the tag is deleted or
 // pushed with another digest.
 
-// pushedBefore notes a push in an indexed batch, and tells whether its digest has
+// recordPush notes a push in an indexed batch, and tells whether its digest has
 // another tag.
-func pushedBefore(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
+func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 	own := pushedKey(fact.Repository, fact.Digest, fact.Tag)
 	of := own[len(pushedPrefix) : len(own)-4]
-	if err := forgetPushed(b, fact.Repository, fact.Tag, of); err != nil {
+	if err := deletePush(b, fact.Repository, fact.Tag, of); err != nil {
 		return false, err
 	}
 	prefix := own[:len(own)-4]
@@ -35,9 +35,9 @@ func pushedBefore(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 	return other, errors.Join(b.Set(own, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
 }
 
-// forgetPushed forgets, in an indexed batch, with what a tag was pushed last,
+// deletePush forgets, in an indexed batch, with what a tag was pushed last,
 // unless that is hashed as of. What a version wrote that did not note it stays.
-func forgetPushed(b *pebble.Batch, repository, tag string, of []byte) error {
+func deletePush(b *pebble.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)
 	if errors.Is(err, pebble.ErrNotFound) {

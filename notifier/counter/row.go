@@ -14,24 +14,24 @@ type row struct {
 	lastPull, lastPush int64 // of totals: unix milliseconds, 0: never
 
 	// place is where Redis has a tag, numbered from 1 in its repository; of
-	// totals, how many places were given out.
-	place uint64
+	// totals, how many positions were given out.
+	position uint64
 	// gone is when a tag was deleted.
-	gone gone
+	tagState tagState
 }
 
 // gone of a row that waits is 0 when nothing happened.
-type gone uint64
+type tagState uint64
 
 const (
-	there     gone = 1 // pushed again
-	goneSince gone = 2 // and a day
+	present     tagState = 1 // pushed again
+	deletedBase tagState = 2 // and a day
 )
 
-func goneOn(day int64) gone { return goneSince + gone(max(day, 0)) }
+func deletedOn(day int64) tagState { return deletedBase + tagState(max(day, 0)) }
 
 // day is false for a tag that is there.
-func (g gone) day() (int64, bool) { return int64(g - min(g, goneSince)), g >= goneSince }
+func (g tagState) day() (int64, bool) { return int64(g - min(g, deletedBase)), g >= deletedBase }
 
 var errDamagedRow = errors.New("damaged numbers")
 
@@ -40,8 +40,8 @@ var errDamagedRow = errors.New("damaged numbers")
 const (
 	hasLastPull = 1 << iota
 	hasLastPush
-	hasPlace
-	hasGone
+	hasPosition
+	hasTagState
 	firstClass = 4
 )
 
@@ -55,7 +55,7 @@ func (r row) encode() []byte {
 	fields := []struct {
 		bit uint64
 		val uint64
-	}{{hasLastPull, uint64(r.lastPull)}, {hasLastPush, uint64(r.lastPush)}, {hasPlace, r.place}, {hasGone, uint64(r.gone)}}
+	}{{hasLastPull, uint64(r.lastPull)}, {hasLastPush, uint64(r.lastPush)}, {hasPosition, r.position}, {hasTagState, uint64(r.tagState)}}
 	for _, f := range fields {
 		if f.val != 0 {
 			has |= f.bit
@@ -98,11 +98,11 @@ func decodeRow(b []byte) (row, error) {
 	if has&hasLastPush != 0 {
 		r.lastPush = int64(next())
 	}
-	if has&hasPlace != 0 {
-		r.place = next()
+	if has&hasPosition != 0 {
+		r.position = next()
 	}
-	if has&hasGone != 0 {
-		r.gone = gone(next())
+	if has&hasTagState != 0 {
+		r.tagState = tagState(next())
 	}
 	for i := range r.counts {
 		if has&(1<<(firstClass+i)) != 0 {
@@ -122,8 +122,8 @@ func (r row) with(o row, now time.Time) row {
 	for i, n := range o.counts {
 		r.counts[i] += n
 	}
-	if o.gone != 0 {
-		r.gone = o.gone
+	if o.tagState != 0 {
+		r.tagState = o.tagState
 	}
 	return r
 }
@@ -138,13 +138,13 @@ func later(old, new int64, now time.Time) int64 {
 	return new
 }
 
-// without takes away what of o was sent; the places and times stay.
+// without takes away what of o was sent; the positions and times stay.
 func (r row) without(o row) row {
 	for i, n := range o.counts {
 		r.counts[i] -= min(n, r.counts[i])
 	}
-	if r.gone == o.gone {
-		r.gone = 0
+	if r.tagState == o.tagState {
+		r.tagState = 0
 	}
 	return r
 }
@@ -175,10 +175,10 @@ func fromMillis(ms int64) time.Time {
 // Redis has a row as letters, each with a number: "p12u1" is twelve pulls and a
 // push.
 const (
-	classLetters = "pchaiur" // in the order of Classes
-	letterPull   = 'P'       // time of the last
-	letterPush   = 'U'
-	letterPlaces = 't'
+	classLetters    = "pchaiur" // in the order of Classes
+	letterPull      = 'P'       // time of the last
+	letterPush      = 'U'
+	letterPositions = 't'
 )
 
 // text is the row as Redis has it; empty if Redis has none.
@@ -198,7 +198,7 @@ func (r row) text(k kind) string {
 	if k == totals {
 		add(letterPull, uint64(max(r.lastPull, 0)))
 		add(letterPush, uint64(max(r.lastPush, 0)))
-		add(letterPlaces, r.place)
+		add(letterPositions, r.position)
 	}
 	return string(b)
 }
@@ -223,8 +223,8 @@ func parseText(s string) row {
 			r.lastPull = int64(n)
 		case letterPush:
 			r.lastPush = int64(n)
-		case letterPlaces:
-			r.place = n
+		case letterPositions:
+			r.position = n
 		}
 		for class := range classLetters {
 			if classLetters[class] == letter {

@@ -47,7 +47,7 @@ func (c *Counter) Run(ctx context.Context) error {
 				c.log.Info("Redis takes numbers again")
 			}
 			failing, wait, quietUntil = false, c.cfg.Interval, time.Time{}
-		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUnsure):
+		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUndecided):
 			wait = c.cfg.Interval
 		default:
 			wait = min(max(2*wait, c.cfg.Interval), longestWait)

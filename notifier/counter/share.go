@@ -20,13 +20,13 @@ const (
 // children that are missing are learned when an index is fetched, and of a tag
 // whose end was missed, what another registry counted stays.
 func (r *round) share() error {
-	if err := r.tellChildren(); err != nil {
+	if err := r.sendChildren(); err != nil {
 		return fmt.Errorf("share children of indexes: %w", err)
 	}
-	if err := r.tellTags(); err != nil {
+	if err := r.sendTagChanges(); err != nil {
 		return fmt.Errorf("share the end of tags: %w", err)
 	}
-	if err := r.learnAll(); err != nil {
+	if err := r.receive(); err != nil {
 		return fmt.Errorf("learn from other registries: %w", err)
 	}
 	return nil
@@ -35,11 +35,11 @@ func (r *round) share() error {
 // An entry of the stream has the keys of children and, in the same order, of
 // their indexes, or the keys of manifests that are deleted. Earlier versions know
 // the children alone.
-func (r *round) tellChildren() error {
+func (r *round) sendChildren() error {
 	c := r.c
 	c.mu.Lock()
-	all := c.children.unshared
-	c.children.unshared = nil
+	all := c.children.unsent
+	c.children.unsent = nil
 	c.mu.Unlock()
 	for len(all) > 0 {
 		n := 1
@@ -58,17 +58,17 @@ func (r *round) tellChildren() error {
 		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: values}).Err()
 		if err != nil {
 			c.mu.Lock()
-			c.children.unshared = append(all, c.children.unshared...)
-			c.children.unshared = c.children.unshared[:min(len(c.children.unshared), maxUnshared)]
+			c.children.unsent = append(all, c.children.unsent...)
+			c.children.unsent = c.children.unsent[:min(len(c.children.unsent), maxUnsent)]
 			c.mu.Unlock()
-			return r.stream(err)
+			return r.streamError(err)
 		}
 		all = all[n:]
 	}
 	return nil
 }
 
-func (r *round) learnAll() error {
+func (r *round) receive() error {
 	for {
 		streams, err := r.c.cfg.Redis.XRead(r.ctx, &redis.XReadArgs{
 			Streams: []string{r.c.keys.children(), r.c.publisher.childrenAt}, Count: entriesAtATime, Block: -1,
@@ -77,12 +77,12 @@ func (r *round) learnAll() error {
 			return nil
 		}
 		if err != nil {
-			return r.stream(err)
+			return r.streamError(err)
 		}
 		n := 0
 		for _, s := range streams {
 			for _, m := range s.Messages {
-				if err := r.learn(m); err != nil {
+				if err := r.receiveEntry(m); err != nil {
 					return err
 				}
 				r.c.publisher.childrenAt = m.ID
@@ -95,15 +95,15 @@ func (r *round) learnAll() error {
 	}
 }
 
-func (r *round) learn(m redis.XMessage) error {
+func (r *round) receiveEntry(m redis.XMessage) error {
 	if m.Values["from"] == r.c.run {
 		return nil
 	}
 	if tags, ok := m.Values["tags"].(string); ok {
-		return r.c.learnTags(tags, m.ID)
+		return r.c.applyTagChanges(tags, m.ID)
 	}
-	gone := unpack(m.Values["gone"])
-	if err := r.c.forgetIndexes(gone); err != nil {
+	gone := unpackKeys(m.Values["gone"])
+	if err := r.c.deleteIndexes(gone); err != nil {
 		return err
 	}
 	if r.c.cfg.Learn == nil {
@@ -113,8 +113,8 @@ func (r *round) learn(m redis.XMessage) error {
 	for _, index := range gone {
 		all = append(all, IndexEntry{Index: index, Deleted: true})
 	}
-	indexes := unpack(m.Values["of"])
-	for i, child := range unpack(m.Values["keys"]) {
+	indexes := unpackKeys(m.Values["of"])
+	for i, child := range unpackKeys(m.Values["keys"]) {
 		l := IndexEntry{Child: child}
 		if i < len(indexes) {
 			l.Index = indexes[i]
@@ -126,7 +126,7 @@ func (r *round) learn(m redis.XMessage) error {
 }
 
 // unpack reads the keys of a field.
-func unpack(field any) []ChildKey {
+func unpackKeys(field any) []ChildKey {
 	packed, _ := field.(string)
 	var keys []ChildKey
 	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
@@ -135,9 +135,9 @@ func unpack(field any) []ChildKey {
 	return keys
 }
 
-// forgetIndexes removes what was stored of manifests that another registry has
+// deleteIndexes removes what was stored of manifests that another registry has
 // deleted.
-func (c *Counter) forgetIndexes(indexes []ChildKey) error {
+func (c *Counter) deleteIndexes(indexes []ChildKey) error {
 	if len(indexes) == 0 {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (c *Counter) forgetIndexes(indexes []ChildKey) error {
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
 	for _, index := range indexes {
-		if err := c.children.forget(b, index); err != nil {
+		if err := c.children.remove(b, index); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func (c *Counter) forgetIndexes(indexes []ChildKey) error {
 
 // stream turns the answer of a key that isn't a stream into one that the
 // operator can act on.
-func (r *round) stream(err error) error {
+func (r *round) streamError(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return &DamagedError{Key: r.c.keys.children(), Reason: "is not a stream"}
 	}

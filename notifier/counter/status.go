@@ -30,10 +30,10 @@ type Status struct {
 type status struct {
 	mu sync.Mutex
 	Status
-	id       string
-	records  [2]string // either may be in Redis: what it acknowledged, and what is being sent
-	upto     map[string]positions
-	missedAt time.Time // since when other ids have less than they had; zero: they don't
+	id           string
+	records      [2]string // either may be in Redis: what it acknowledged, and what is being sent
+	upto         map[string]positions
+	missingSince time.Time // since when other ids have less than they had; zero: they don't
 }
 
 // Reasons that everybody may see.
@@ -54,7 +54,7 @@ func reasonOf(err error) string {
 		return "this registry can't write to its disk"
 	case errors.Is(err, errLost):
 		return reasonLost
-	case errors.Is(err, errUnsure):
+	case errors.Is(err, errUndecided):
 		return "Redis has these numbers from another data folder, which is watched before they are taken over"
 	case errors.As(err, &damaged):
 		return "a key in Redis is of another kind"
@@ -92,13 +92,13 @@ func (c *Counter) Status() Status {
 	switch {
 	case s.Redis && s.Reason == "" && s.Current.IsZero():
 		s.Reason = reasonStart
-	case s.Reason == "" && !c.status.missedAt.IsZero():
+	case s.Reason == "" && !c.status.missingSince.IsZero():
 		s.Reason = reasonOthers
 	}
 	return s
 }
 
-func (s *status) round(now time.Time, err error, reason string) {
+func (s *status) finished(now time.Time, err error, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Error, s.Reason, s.Away = "", reason, reason == reasonAway
@@ -131,7 +131,7 @@ const othersWait = time.Minute
 
 // others compares what the ids of other registries, all but own, count with what
 // they did in the last round.
-func (s *status) others(ids map[string]string, own []string, now time.Time) {
+func (s *status) checkOthers(ids map[string]string, own []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[string]positions{}
@@ -147,11 +147,11 @@ func (s *status) others(ids map[string]string, own []string, now time.Time) {
 			missing = true
 		}
 	}
-	switch passed := now.Sub(s.missedAt); {
-	case missing && (s.missedAt.IsZero() || passed < 0):
-		s.missedAt = now
+	switch passed := now.Sub(s.missingSince); {
+	case missing && (s.missingSince.IsZero() || passed < 0):
+		s.missingSince = now
 	case !missing || passed > othersWait:
-		s.missedAt, s.upto = time.Time{}, next
+		s.missingSince, s.upto = time.Time{}, next
 		return
 	}
 	for id, upto := range s.upto {
@@ -182,7 +182,7 @@ func (c *Counter) Check(ids map[string]string) error {
 		default:
 		}
 	}
-	if reason == "" && !s.missedAt.IsZero() {
+	if reason == "" && !s.missingSince.IsZero() {
 		reason = reasonOthers
 	}
 	if reason != "" {
@@ -206,7 +206,7 @@ func (c *Counter) inspect(ctx context.Context) error {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		warnings = append(warnings, forgets(info)...)
+		warnings = append(warnings, persistenceWarnings(info)...)
 		return nil
 	}
 	var err error
@@ -234,7 +234,7 @@ func (c *Counter) inspect(ctx context.Context) error {
 }
 
 // forgets reads the answer to INFO.
-func forgets(info string) []string {
+func persistenceWarnings(info string) []string {
 	field := map[string]string{}
 	for line := range strings.Lines(info) {
 		if name, val, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {

@@ -17,12 +17,12 @@ type Sum struct {
 	Redis redis.UniversalClient
 	Name  string // of the installation; empty: "default"
 	// Check is asked before numbers are read and after, with the records of all
-	// ids; an error of it is the answer. Nil: Redis is believed.
+	// ids; an error of it is the answer. Nil: Redis is trusted.
 	Check func(ids map[string]string) error
 	Now   func() time.Time // nil: time.Now
 }
 
-const readAtATime = 64 // commands in a pipeline
+const pipelineSize = 64 // commands in a pipeline
 
 func (s *Sum) now() time.Time {
 	if s.Now != nil {
@@ -71,7 +71,7 @@ func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
 	sums := map[string]row{}
 	err := s.read(ctx, func(ids []string) error {
 		for _, id := range ids {
-			if err := eachTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r row) {
+			if err := scanTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r row) {
 				sums[name] = sums[name].with(r, s.now())
 			}); err != nil {
 				return err
@@ -92,8 +92,8 @@ func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
 	return list, nil
 }
 
-// eachTotals visits the repositories of an id once each.
-func eachTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r row)) error {
+// scanTotals visits the repositories of an id once each.
+func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r row)) error {
 	cursors := make(map[int]uint64, shards)
 	for i := range shards {
 		cursors[i] = 0
@@ -136,11 +136,11 @@ func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]m
 	var sum row
 	tags := map[string]row{}
 	err := s.read(ctx, func(ids []string) error {
-		places, err := s.totals(ctx, ids, name, &sum)
+		positions, err := s.totals(ctx, ids, name, &sum)
 		if err != nil {
 			return err
 		}
-		return s.tags(ctx, name, places, tags)
+		return s.tags(ctx, name, positions, tags)
 	})
 	if err != nil {
 		return Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
@@ -155,11 +155,11 @@ func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]m
 	return sum.totals(name), byTag, true, nil
 }
 
-// totals adds up the totals of a repository, and gives how many places each id
+// totals adds up the totals of a repository, and gives how many positions each id
 // has given to its tags.
 func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (map[string]uint64, error) {
-	places := map[string]uint64{}
-	for chunk := range slices.Chunk(ids, readAtATime) {
+	positions := map[string]uint64{}
+	for chunk := range slices.Chunk(ids, pipelineSize) {
 		cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, id := range chunk {
 				p.HGet(ctx, newKeyspace(s.Name).totals(id, name), name)
@@ -176,22 +176,22 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (
 			}
 			r := parseText(text)
 			*sum = sum.with(r, s.now())
-			places[chunk[i]] = r.place
+			positions[chunk[i]] = r.position
 		}
 		if len(cmds) != len(chunk) {
 			return nil, err
 		}
 	}
-	return places, nil
+	return positions, nil
 }
 
 // tags reads hashes of tags, the newest of all ids first, until there are
 // enough. Places are used again, so there are not many more of them than tags.
-func (s *Sum) tags(ctx context.Context, name string, places map[string]uint64, tags map[string]row) error {
+func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]row) error {
 	keys := newKeyspace(s.Name)
 	for back := uint64(0); ; back++ {
 		var hashes []string
-		for id, n := range places {
+		for id, n := range positions {
 			if last := (n + tagsInHash - 1) / tagsInHash; back*maxHashes < last {
 				for hash := last - back*maxHashes; hash > 0 && hash > last-min(last, (back+1)*maxHashes); hash-- {
 					hashes = append(hashes, keys.tags(id, name, hash-1))
@@ -201,7 +201,7 @@ func (s *Sum) tags(ctx context.Context, name string, places map[string]uint64, t
 		if len(hashes) == 0 {
 			return nil
 		}
-		for chunk := range slices.Chunk(hashes, readAtATime) {
+		for chunk := range slices.Chunk(hashes, pipelineSize) {
 			if len(tags) >= maxTags {
 				chunk = chunk[:0]
 			}
@@ -242,7 +242,7 @@ func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
 		fields[i] = dayName(today + int64(i-len(list)+1))
 	}
 	err := s.read(ctx, func(ids []string) error {
-		for chunk := range slices.Chunk(ids, readAtATime) {
+		for chunk := range slices.Chunk(ids, pipelineSize) {
 			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, id := range chunk {
 					p.HMGet(ctx, newKeyspace(s.Name).days(id, name), fields...)

@@ -72,7 +72,7 @@ func TestChangedByHand(t *testing.T) {
 				r.publish()
 				r.publish() // the first sweep is over
 			}
-			if err := change(t.Context(), client, a.c.own.id()); err != nil {
+			if err := change(t.Context(), client, a.c.reg.id()); err != nil {
 				t.Fatal(err)
 			}
 			now := noon
@@ -102,16 +102,16 @@ func TestSweepIsSlow(t *testing.T) {
 		r.c.cfg.Now = at(now)
 		r.publish()
 	}
-	if r.c.publisher.sweep.last != 1900 {
-		t.Fatalf("%d rows are known after a sweep, want 1900", r.c.publisher.sweep.last)
+	if r.c.publisher.comparison.last != 1900 {
+		t.Fatalf("%d rows are known after a sweep, want 1900", r.c.publisher.comparison.last)
 	}
 	var rows int
 	for range 60 {
 		now = now.Add(2 * time.Second)
 		r.c.cfg.Now = at(now)
-		before := r.c.publisher.sweep.rows
+		before := r.c.publisher.comparison.rows
 		r.publish()
-		rows = max(rows, r.c.publisher.sweep.rows-before)
+		rows = max(rows, r.c.publisher.comparison.rows-before)
 	}
 	if rows > 4 {
 		t.Errorf("a round compares %d rows of 1900, want 3 or so for half an hour", rows)
@@ -133,7 +133,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			server := redistest.Start(t)
 			client := server.Client()
 			r := newReplica(t, "aaaa", client)
-			key := key(r.c.own.id())
+			key := key(r.c.reg.id())
 			if err := client.Set(t.Context(), key, "x", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			client.Del(t.Context(), key)
 			client.Set(t.Context(), key, "x", 0)
 			r.c.publisher.claimed = r.c.publisher.claimed && name != "runs"
-			r.c.publisher.startOver()
+			r.c.publisher.compareAll()
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("the damage is not reported")
 			}
@@ -205,7 +205,7 @@ func TestDeniedCommands(t *testing.T) {
 			for i := range 20 {
 				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
 				if i == 10 {
-					r.c.publisher.startOver()
+					r.c.publisher.compareAll()
 				}
 				_, err := r.c.Publish(t.Context())
 				failed = failed || err != nil
@@ -277,7 +277,7 @@ func TestReasons(t *testing.T) {
 			sum := &Sum{Redis: client, Now: now.now, Check: r.c.Check}
 			r.fold(pulls(3)...)
 			if _, err := sum.Repositories(t.Context()); err == nil {
-				t.Error("Redis is believed before it was asked")
+				t.Error("Redis is trusted before it was asked")
 			}
 			r.publish()
 			if list, err := sum.Repositories(t.Context()); err != nil || len(list) != 1 {
@@ -286,7 +286,7 @@ func TestReasons(t *testing.T) {
 			if err := spoil(server, client); err != nil {
 				t.Fatal(err)
 			}
-			now.at = now.at.Add(heartbeat) // nothing was counted since
+			now.at = now.at.Add(heartbeatInterval) // nothing was counted since
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("it is not noticed")
 			}
@@ -294,7 +294,7 @@ func TestReasons(t *testing.T) {
 				t.Errorf("reason %q, away %v (%s)", got.Reason, got.Away, got.Error)
 			}
 			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
-				t.Error("Redis is believed")
+				t.Error("Redis is trusted")
 			}
 		})
 	}
@@ -320,7 +320,7 @@ func TestReadersNoticeLoss(t *testing.T) {
 		_, _, _, err2 := sum.Repository(t.Context(), "x")
 		_, err3 := sum.Daily(t.Context(), "x", 3)
 		if (err == nil) != (err2 == nil) || (err == nil) != (err3 == nil) {
-			t.Errorf("some are believed: %v, %v, %v", err, err2, err3)
+			t.Errorf("some are trusted: %v, %v, %v", err, err2, err3)
 		}
 		return err
 	}
@@ -328,7 +328,7 @@ func TestReadersNoticeLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	dump := server.Dump()
-	now.at = now.at.Add(heartbeat)
+	now.at = now.at.Add(heartbeatInterval)
 	a.publish()
 	b.fold(pulls(5)...)
 	b.publish()
@@ -358,7 +358,7 @@ func TestReadersNoticeLoss(t *testing.T) {
 		t.Errorf("the other registry has not sent its numbers again: %v", err)
 	}
 	for range 7 { // it is gone for good
-		now.at = now.at.Add(heartbeat)
+		now.at = now.at.Add(heartbeatInterval)
 		a.publish()
 	}
 	if err := answers(); err != nil {
@@ -395,14 +395,14 @@ func TestNeededCommands(t *testing.T) {
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(some(rand.New(rand.NewPCG(41, 41)), 300)...)
 	r.publish()
-	client.HSet(t.Context(), newKeyspace("").totals(r.c.own.id(), "new"), "new", "p7")
-	r.c.publisher.startOver()
+	client.HSet(t.Context(), newKeyspace("").totals(r.c.reg.id(), "new"), "new", "p7")
+	r.c.publisher.compareAll()
 	r.publish()
 	checkSum(t, limited, r)
 	if err := r.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := Forget(t.Context(), limited, "", r.c.own.id(), false, 0); err != nil {
+	if _, err := Forget(t.Context(), limited, "", r.c.reg.id(), false, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -423,7 +423,7 @@ func TestCluster(t *testing.T) {
 	if err := a.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := Forget(t.Context(), client, "", b.c.own.id(), false, 0); err != nil {
+	if _, err := Forget(t.Context(), client, "", b.c.reg.id(), false, 0); err != nil {
 		t.Error(err)
 	}
 	checkSum(t, client, a)

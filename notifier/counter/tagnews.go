@@ -8,22 +8,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// tagNews says that a tag was deleted, or that it is there again. Registries
+// tagChange says that a tag was deleted, or that it is there again. Registries
 // that share their storage each have numbers of a tag, and only one of them
 // hears that it is deleted.
-type tagNews struct {
+type tagChange struct {
 	repository, tag string
 	gone            bool
 }
 
 const (
-	maxTagNews  = 4096 // that wait while Redis is away
-	newsInEntry = 256
+	maxTagChanges  = 4096 // that wait while Redis is away
+	changesInEntry = 256
 )
 
 // An entry of the stream has a line for each tag: + or -, the repository, a zero
 // byte, the tag.
-func (n tagNews) String() string {
+func (n tagChange) String() string {
 	sign := "+"
 	if n.gone {
 		sign = "-"
@@ -31,21 +31,21 @@ func (n tagNews) String() string {
 	return sign + n.repository + "\x00" + n.tag
 }
 
-func parseTagNews(line string) (n tagNews, ok bool) {
+func parseTagChange(line string) (n tagChange, ok bool) {
 	sign, rest := line[:min(1, len(line))], line[min(1, len(line)):]
 	n.gone = sign == "-"
 	n.repository, n.tag, ok = strings.Cut(rest, "\x00")
 	return n, ok && n.repository != "" && n.tag != "" && (n.gone || sign == "+")
 }
 
-func (r *round) tellTags() error {
+func (r *round) sendTagChanges() error {
 	c := r.c
 	c.mu.Lock()
-	news := c.tagNews
-	c.tagNews = nil
+	news := c.tagChanges
+	c.tagChanges = nil
 	c.mu.Unlock()
 	for len(news) > 0 {
-		n := min(len(news), newsInEntry)
+		n := min(len(news), changesInEntry)
 		lines := make([]string, n)
 		for i, one := range news[:n] {
 			lines[i] = one.String()
@@ -55,19 +55,19 @@ func (r *round) tellTags() error {
 		}).Err()
 		if err != nil {
 			c.mu.Lock()
-			c.tagNews = append(news, c.tagNews...)
-			c.tagNews = c.tagNews[:min(len(c.tagNews), maxTagNews)]
+			c.tagChanges = append(news, c.tagChanges...)
+			c.tagChanges = c.tagChanges[:min(len(c.tagChanges), maxTagChanges)]
 			c.mu.Unlock()
-			return r.stream(err)
+			return r.streamError(err)
 		}
 		news = news[n:]
 	}
 	return nil
 }
 
-// learnTags marks the tags that this disk has numbers of. An entry is read again
+// applyTagChanges marks the tags that this disk has numbers of. An entry is read again
 // after a restart, and then changes nothing: it has a day of its own.
-func (c *Counter) learnTags(lines, entry string) error {
+func (c *Counter) applyTagChanges(lines, entry string) error {
 	millis, _, _ := strings.Cut(entry, "-")
 	at, err := strconv.ParseInt(millis, 10, 64)
 	if err != nil {
@@ -80,10 +80,10 @@ func (c *Counter) learnTags(lines, entry string) error {
 	if day <= 0 || day > today {
 		day = today
 	}
-	w := &writer{id: c.own.id(), epoch: c.own.epoch(), own: true}
+	w := &writer{id: c.reg.id(), epoch: c.reg.epoch(), current: true}
 	b := c.db.NewIndexedBatch()
 	for line := range strings.SplitSeq(lines, "\n") {
-		news, ok := parseTagNews(line)
+		news, ok := parseTagChange(line)
 		if !ok {
 			continue
 		}
@@ -91,17 +91,17 @@ func (c *Counter) learnTags(lines, entry string) error {
 		if err != nil {
 			return err
 		}
-		if !it.sum.counted() || news.gone == (it.sum.gone >= goneSince) {
+		if !it.sum.counted() || news.gone == (it.sum.tagState >= deletedBase) {
 			continue
 		}
-		key := pendingKey(it.id, fresh+c.run)
+		key := pendingKey(it.id, liveRun+c.run)
 		waits, _, err := readRow(b, key)
 		if err != nil {
 			return err
 		}
-		if waits.gone = there; news.gone {
-			waits.gone = goneOn(day)
-			if err := forgetPushed(b, news.repository, news.tag, nil); err != nil {
+		if waits.tagState = present; news.gone {
+			waits.tagState = deletedOn(day)
+			if err := deletePush(b, news.repository, news.tag, nil); err != nil {
 				return err
 			}
 		}

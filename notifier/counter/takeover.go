@@ -21,10 +21,10 @@ import (
 //	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
 var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
 
-// takeOver writes the numbers of an earlier version anew. It is done when the
+// migrate writes the numbers of an earlier version anew. It is done when the
 // old ones are gone; when it is stopped before that, it begins again.
-func (c *Counter) takeOver() error {
-	old, err := stored(c.db, []byte("c/id"))
+func (c *Counter) migrate() error {
+	old, err := exists(c.db, []byte("c/id"))
 	if err != nil || !old {
 		return err
 	}
@@ -39,16 +39,16 @@ func (c *Counter) takeOver() error {
 		if err := b.Set(key, val, nil); err != nil {
 			return err
 		}
-		if n++; n%writeAtATime != 0 {
+		if n++; n%batchRows != 0 {
 			return nil
 		}
 		defer func() { b = c.db.NewBatch() }()
 		return c.db.Commit(b, pebble.NoSync)
 	}
-	if err := c.oldRows(set); err != nil {
+	if err := c.migrateRows(set); err != nil {
 		return fmt.Errorf("take over numbers of an earlier version: %w", err)
 	}
-	if err := c.oldPushes(set); err != nil {
+	if err := c.migratePushes(set); err != nil {
 		return fmt.Errorf("take over pushes of an earlier version: %w", err)
 	}
 	for _, prefix := range oldPrefixes {
@@ -59,8 +59,8 @@ func (c *Counter) takeOver() error {
 	return c.db.Commit(b, pebble.Sync)
 }
 
-// oldRows adds up what journals of different ids counted.
-func (c *Counter) oldRows(set func(key, val []byte) error) error {
+// migrateRows adds up what journals of different ids counted.
+func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 	var id rowID
 	var sum row
 	flush := func() error {
@@ -116,7 +116,7 @@ func decodeOldRow(b []byte) (row, error) {
 	return r, nil
 }
 
-func (c *Counter) oldPushes(set func(key, val []byte) error) error {
+func (c *Counter) migratePushes(set func(key, val []byte) error) error {
 	return scan(c.db, []byte("c/g/"), func(key, val []byte) error {
 		parts := strings.Split(string(key[len("c/g/"):]), "\x00")
 		day, err := time.Parse(time.DateOnly, string(val))
