@@ -45,7 +45,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	limit, known := c.reg.ended(rec.Owner)
 	if rec.Owner == "" || rec.Owner == c.run {
 		c.mu.Lock()
-		limit, known = c.positions(), true
+		limit, known = c.folded(), true
 		c.mu.Unlock()
 	}
 	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {

@@ -53,8 +53,8 @@ type Counter struct {
 	keys keyspace
 	run  string // of this process; empty without Redis
 
-	atOpen   positions // what was folded when Open was called
-	replayed positions // events up to here were in the journal then
+	atOpen   sequences // what was folded when Open was called
+	replayed sequences // events up to here were in the journal then
 
 	mu            sync.Mutex // one fold at a time; also guards what follows
 	reg           registration
@@ -131,9 +131,9 @@ func (c *Counter) loadCursors() error {
 	})
 }
 
-// positions are the last events in the numbers, by stream. The caller has c.mu.
-func (c *Counter) positions() positions {
-	p := positions{}
+// sequences are the last events in the numbers, by stream. The caller has c.mu.
+func (c *Counter) folded() sequences {
+	p := sequences{}
 	for name, seq := range c.cursors {
 		stream := name[len(name)-1]
 		p[stream] = max(p[stream], seq)
@@ -147,7 +147,7 @@ func (c *Counter) positions() positions {
 func (c *Counter) Latest(stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.positions()[stream]
+	return c.folded()[stream]
 }
 
 // Cursor gives the last event of a journal's stream that is in the numbers

@@ -2,34 +2,25 @@ package counter
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
 )
 
 const (
-	// extraDays days are kept behind KeepDays, for a clock that was ahead made
-	// days that never were, and they must not take the place of others.
+	// extraDays are kept in addition to KeepDays: a clock that was ahead counted
+	// on days that did not exist, and they must not displace real ones.
 	extraDays = 14
-	// deletedTagDays is how many days a tag that was deleted keeps its numbers.
+	// deletedTagDays is how many days a deleted tag keeps its numbers.
 	deletedTagDays = 30
-	// maxStorageChecks is for how many tags storage is asked at a time, so that it takes
-	// seconds with an object store, too.
+	// maxStorageChecks bounds how many tags are looked up in storage in one
+	// Prune, so that it takes seconds even with an object store.
 	maxStorageChecks = 500
-	// maxStorageErrors is how many of these may fail before it is left alone.
+	// maxStorageErrors is the number of failed lookups after which Prune stops
+	// asking storage.
 	maxStorageErrors = 5
-	// clockSteadyFor is how long a clock must not have jumped before it is trusted.
-	clockSteadyFor = 48 * time.Hour
-	// maxClockStep is how far a clock may move between two looks at it.
-	maxClockStep = 7 * 24 * time.Hour
-	// maxClockOffset is how far Redis' clock may be from ours.
-	maxClockOffset = 24 * time.Hour
 
 	dayMillis = 24 * 3600 * 1000
 )
@@ -70,55 +61,6 @@ func (c *Counter) Prune() error {
 		}
 	}
 	return nil
-}
-
-// steady is what is known of the clock.
-type clockState struct {
-	Since  time.Time // it has not jumped since
-	Last   time.Time // it was looked at last
-	Before time.Time // it jumped ahead then,
-	Ahead  time.Time // to this time,
-	Back   bool      // and has come back
-}
-
-func (s *clockState) look(now time.Time) {
-	switch {
-	case s.Last.IsZero():
-		s.Since = now
-	case now.Sub(s.Last) > maxClockStep:
-		s.Since, s.Before, s.Ahead, s.Back = now, s.Last, now, false
-	case now.Before(s.Last):
-		s.Since = now
-		if s.Back = !s.Back && !s.Before.IsZero() && !now.Before(s.Before) && now.Before(s.Ahead); !s.Back {
-			s.Before = time.Time{}
-		}
-	}
-	s.Last = now
-}
-
-// believe tells whether the clock can be trusted.
-func (c *Counter) clockTrusted() (bool, clockState, error) {
-	now := c.cfg.Now()
-	c.mu.Lock()
-	ahead, asked := c.publisher.clockAhead, c.publisher.clockCheckedAt
-	c.mu.Unlock()
-	raw, err := store.Read(c.db, []byte(clockKey))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return false, clockState{}, err
-	}
-	var s clockState
-	if err != nil || json.Unmarshal(raw, &s) != nil {
-		s = clockState{}
-	}
-	s.look(now)
-	if raw, err = json.Marshal(s); err != nil {
-		return false, s, err
-	}
-	if err := c.db.Set([]byte(clockKey), raw, pebble.NoSync); err != nil {
-		return false, s, err
-	}
-	agreed := asked.IsZero() || ahead.Abs() <= maxClockOffset
-	return agreed && now.Sub(s.Since) >= clockSteadyFor, s, nil
 }
 
 // pruneRows goes over all rows, a repository at a time.

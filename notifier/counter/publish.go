@@ -102,7 +102,7 @@ type round struct {
 	damaged   map[string]error // by key, so that one is reported once
 	releasing bool
 	snap      *pebble.Snapshot                      // what is sent,
-	upto      positions                             // with the events up to here
+	upto      sequences                             // with the events up to here
 	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 
@@ -167,7 +167,7 @@ func (r *round) takeSnapshot() {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.snap, r.upto = c.db.NewSnapshot(), c.positions()
+	r.snap, r.upto = c.db.NewSnapshot(), c.folded()
 }
 
 // ids reads the records of all ids.
@@ -188,29 +188,6 @@ func (r *round) typeError(err error, key string) error {
 	}
 	return err
 }
-
-// item is a row on its way.
-type item struct {
-	id    rowID
-	base  row // as Redis has it
-	parts []part
-	sum   row // of all these
-	key   string
-}
-
-// part is what waits under a run.
-type part struct {
-	run string
-	row row
-}
-
-func (it *item) add(run string, add row, now time.Time) {
-	it.parts = append(it.parts, part{run, add})
-	it.sum = it.sum.with(add, now)
-}
-
-// rowsInCall keeps Redis from others for less than a millisecond.
-const rowsInCall = 256
 
 // changed sends what waits.
 func (r *round) sendPending() error {

@@ -32,7 +32,7 @@ type status struct {
 	Status
 	id           string
 	records      [2]string // either may be in Redis: what it acknowledged, and what is being sent
-	upto         map[string]positions
+	upto         map[string]sequences
 	missingSince time.Time // since when other ids have less than they had; zero: they don't
 }
 
@@ -134,7 +134,7 @@ const othersWait = time.Minute
 func (s *status) checkOthers(ids map[string]string, own []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := map[string]positions{}
+	next := map[string]sequences{}
 	for id, raw := range ids {
 		if rec := parseRecord(raw); rec != nil && !rec.Removed && !rec.Part {
 			next[id] = rec.Upto

@@ -52,15 +52,8 @@ type unansweredCall struct {
 	items []*item
 }
 
-// confirmUnanswered settles the last call if Redis turns out to have done it.
-func (r *round) confirmUnanswered(ids map[string]string) error {
-	c, f := r.c, r.c.publisher.unanswered
-	c.publisher.unanswered = nil
-	if f == nil || ids[f.id] != f.rec.encode() {
-		return nil
-	}
-	return c.acknowledge(f.rec, func(b *pebble.Batch) error { return c.applySent(b, f.items, nil) })
-}
+// rowsInCall keeps Redis from others for less than a millisecond.
+const rowsInCall = 256
 
 // send writes rows, those alone that Redis has otherwise if compare is set.
 func (r *round) send(w *writer, items []*item, compare bool) error {
@@ -205,27 +198,6 @@ func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, erro
 	return position, b.Delete(freeKey(repository, e, position), nil)
 }
 
-// load reads a row and what waits for it. The caller has c.mu.
-func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
-	base, _, err := readRow(from, baseKey(id, w.epoch))
-	if err != nil {
-		return nil, err
-	}
-	it := &item{id: id, base: base, sum: base}
-	if !w.current {
-		return it, nil
-	}
-	prefix := []byte(pendingPrefix + id.key())
-	return it, scan(from, prefix, func(key, val []byte) error {
-		add, err := decodeRow(val)
-		if err != nil {
-			return fmt.Errorf("%w at %q", err, key)
-		}
-		it.add(string(key[len(prefix):]), add, c.cfg.Now())
-		return nil
-	})
-}
-
 // fetch reads what Redis has in place of some rows.
 func (r *round) fetch(items []*item) ([]string, error) {
 	cmds := make([]*redis.StringCmd, len(items))
@@ -312,74 +284,12 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
 }
 
-// settle makes what was sent the numbers that Redis has. What was counted since
-// goes on waiting. The caller has c.mu.
-func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
-	e := c.reg.epoch()
-	for _, it := range items {
-		if damaged[it.key] {
-			if len(it.parts) == 0 {
-				if err := c.enqueue(b, it.id); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		base, _, err := readRow(b, baseKey(it.id, e))
-		if err != nil {
-			return err
-		}
-		if base != it.base {
-			continue // it was pruned meanwhile, and waits for that
-		}
-		if err := applyBase(b, it, e); err != nil {
-			return err
-		}
-		for _, p := range it.parts {
-			key := pendingKey(it.id, p.run)
-			now, there, err := readRow(b, key)
-			if err != nil {
-				return err
-			}
-			if !there {
-				continue
-			}
-			if rest := now.without(p.row); rest.counted() || rest.tagState != 0 {
-				err = b.Set(key, rest.encode(), nil)
-			} else {
-				err = b.Delete(key, nil)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func applyBase(b *pebble.Batch, it *item, e epoch) error {
-	key := baseKey(it.id, e)
-	if it.sum.counted() {
-		if it.sum == it.base {
-			return nil
-		}
-		return b.Set(key, it.sum.encode(), nil)
-	}
-	if err := b.Delete(key, nil); err != nil {
-		return err
-	}
-	if it.id.kind != perTag || it.base.position == 0 {
+// confirmUnanswered settles the last call if Redis turns out to have done it.
+func (r *round) confirmUnanswered(ids map[string]string) error {
+	c, f := r.c, r.c.publisher.unanswered
+	c.publisher.unanswered = nil
+	if f == nil || ids[f.id] != f.rec.encode() {
 		return nil
 	}
-	return b.Set(freeKey(it.id.repository, e, it.base.position), nil, nil)
-}
-
-// remember has a row sent in the next round. The caller has c.mu.
-func (c *Counter) enqueue(b *pebble.Batch, id rowID) error {
-	key := pendingKey(id, liveRun+c.run)
-	there, err := exists(b, key)
-	if err != nil || there {
-		return err
-	}
-	return b.Set(key, row{}.encode(), nil)
+	return c.acknowledge(f.rec, func(b *pebble.Batch) error { return c.applySent(b, f.items, nil) })
 }
