@@ -62,7 +62,7 @@ func TestVersion(t *testing.T) {
 		Main:     debug.Module{Version: "v1.2.3"},
 		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}},
 	})
-	if !strings.HasPrefix(got, "tidings v1.2.3 (0123456789ab, changed), distribution (unknown), go") {
+	if !strings.HasPrefix(got, "tidings v1.2.3 (0123456789ab, modified), distribution (unknown), go") {
 		t.Errorf("version is %q", got)
 	}
 }
@@ -83,24 +83,24 @@ func TestConfigCheck(t *testing.T) {
 		code          int
 		says          []string
 	}{
-		{"no entry", "", nil, 0, []string{"c.yml has no entry `name: tidings` under middleware.repository: the registry runs as it does without Tidings."}},
-		{"switched off", "enabled: false", nil, 0, []string{"c.yml switches Tidings off"}},
-		{"counting only", "data: ./data", nil, 0, []string{"c.yml is right.", "no repository; without", "nothing; pushes and pulls are only counted", "announced  nothing", "on this machine only",
-			"reserve    counting and publishing wait while less than 1GiB of disk space is free"}},
-		{"a hold", hold, nil, 0, []string{`repositories that match "oss/**"`, "did:web:registry.example.com in this process", "key        data/hold.key",
-			"nobody can log in", "less than 1GiB", "The hold has no key yet. Make it with: tidings hold init c.yml"}},
+		{"no entry", "", nil, 0, []string{"c.yml has no entry `name: tidings` under middleware.repository: the registry runs without Tidings."}},
+		{"switched off", "enabled: false", nil, 0, []string{"c.yml disables Tidings"}},
+		{"counting only", "data: ./data", nil, 0, []string{"c.yml is valid.", "no repository; the API", "none; pushes and pulls are only counted", "announced  nothing", "on this machine only",
+			"reserve    counting and publishing pause while less than 1GiB of disk space is free"}},
+		{"a hold", hold, nil, 0, []string{`repositories that match "oss/**"`, "did:web:registry.example.com of this process", "key        data/hold.key",
+			"login      disabled", "less than 1GiB", "The account does not exist yet. Create it with: tidings hold init c.yml"}},
 		{"everything", hold + "owner: did:web:example.com\nannounce: {tags: [a, b], collect: 0, max_age: 90m, link: \"https://example.com/{{.Tag}}\", anonymous_pushes: true}\n" +
 			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
-			[]string{"images are did:web:example.com's", `tags that match "a" or "b", at once; not pushes older than 1h30m`, "link       https://example.com/{{.Tag}}",
-				"anyone who can push can make the account post", "summed in Redis at redis:6379", `requests of "mirror"`, "the account on :5080"}},
+			[]string{"images belong to did:web:example.com", `tags that match "a" or "b", at once; pushes older than 1h30m are not announced`, "link       https://example.com/{{.Tag}}",
+				"anonymous pushes are announced", "summed in Redis at redis:6379", `requests of "mirror"`, "the account listen on :5080"}},
 		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,
-			[]string{"wait while less than 5GiB of disk space is free", "no writes while less than 2GiB is free (hold.reserve)"}},
-		{"version tags", hold + "announce: {anonymous_pushes: true}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; not pushes older than 1h"}},
+			[]string{"pause while less than 5GiB of disk space is free", "refuses writes while less than 2GiB is free (hold.reserve)"}},
+		{"version tags", hold + "announce: {anonymous_pushes: true}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; pushes older than 1h are not announced"}},
 		{"the environment", hold, []string{"REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_PUBLIC=[team/app]"}, 0, []string{`repositories that match "team/app"`}},
 		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: nothing will be published"}},
-		{"a key twice", "data: ./data\ndata: ./other", nil, 0, []string{"./other;", "warning: a key stands twice, and the registry takes the last: line 9"}},
+		{"a key twice", "data: ./data\ndata: ./other", nil, 0, []string{"./other;", "warning: duplicate key, of which the registry uses the last: line 9"}},
 		{"mistakes", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}", nil, 1,
-			[]string{"c.yml is not right:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"}},
+			[]string{"c.yml is invalid:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"}},
 		{"missing files", "data: ./data\nredis: {addrs: [\"a:1\"], password_file: ./none}\napi: {token_file: ./gone}", nil, 1,
 			[]string{"options.redis.password_file: open ./none", "options.api.token_file: open ./gone"}},
 		{"not a configuration", "data: [", nil, 1, []string{"c.yml: yaml: "}},
@@ -135,7 +135,7 @@ func TestWhichConfiguration(t *testing.T) {
 	if out, errs, code := tidings(t, dir, []string{"REGISTRY_CONFIGURATION_PATH=c.yml"}, "config", "check"); code != 0 || !strings.Contains(out, "c.yml has no entry") {
 		t.Errorf("by the environment: code %d, %s%s", code, out, errs)
 	}
-	if _, errs, code := tidings(t, dir, nil, "config", "check"); code != 1 || !strings.Contains(errs, "which configuration?") {
+	if _, errs, code := tidings(t, dir, nil, "config", "check"); code != 1 || !strings.Contains(errs, "no configuration file") {
 		t.Errorf("none: code %d, %s", code, errs)
 	}
 	if _, errs, code := tidings(t, dir, nil, "config", "check", "d.yml"); code != 1 || !strings.Contains(errs, "open d.yml") {
@@ -150,7 +150,7 @@ func TestServeRefusesMistakes(t *testing.T) {
 	dir := t.TempDir()
 	file(t, dir, "c.yml", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}")
 	_, errs, code := tidings(t, dir, nil, "serve", "c.yml")
-	want := "Error: c.yml is not right:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"
+	want := "Error: c.yml is invalid:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"
 	if code != 1 || !strings.HasPrefix(errs, want) {
 		t.Errorf("code %d, got %q, want %q", code, errs, want)
 	}
@@ -181,7 +181,7 @@ func TestHoldInit(t *testing.T) {
 	if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the key's mode is %v, %v; want 0600", info.Mode(), err)
 	}
-	if out, errs, code := tidings(t, dir, nil, "config", "check", "c.yml"); code != 0 || strings.Contains(out, "no key yet") {
+	if out, errs, code := tidings(t, dir, nil, "config", "check", "c.yml"); code != 0 || strings.Contains(out, "does not exist yet") {
 		t.Errorf("config check after it: code %d, %s%s", code, out, errs)
 	}
 
@@ -213,7 +213,7 @@ func TestHoldInit(t *testing.T) {
 	if exists(key) {
 		t.Error("a lost key was made anew")
 	}
-	if _, errs, code := tidings(t, dir, nil, "hold", "init", "none.yml"); code != 1 || !strings.Contains(errs, "none.yml has no hold; add `hold: {hostname: …}`") {
+	if _, errs, code := tidings(t, dir, nil, "hold", "init", "none.yml"); code != 1 || !strings.Contains(errs, "none.yml has no hold section; add `hold: {hostname: …}`") {
 		t.Errorf("no hold: code %d, %s", code, errs)
 	}
 }
@@ -224,7 +224,7 @@ func TestHoldPassword(t *testing.T) {
 	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: localhost}")
 	file(t, dir, "login.yml", "data: ./data\nhold: {hostname: localhost, login: true}")
 	out, errs, code := tidings(t, dir, nil, "hold", "password", "c.yml")
-	if code != 0 || !regexp.MustCompile(`^[a-z0-9-]{20,}\n$`).MatchString(out) || !strings.Contains(errs, "Logging in is off") {
+	if code != 0 || !regexp.MustCompile(`^[a-z0-9-]{20,}\n$`).MatchString(out) || !strings.Contains(errs, "Login is disabled") {
 		t.Fatalf("code %d, %q, %q", code, out, errs)
 	}
 	stored, err := os.ReadFile(filepath.Join(dir, "data", "hold.password"))
@@ -232,7 +232,7 @@ func TestHoldPassword(t *testing.T) {
 		t.Errorf("stored as %q, %v; want a hash", stored, err)
 	}
 	again, errs, code := tidings(t, dir, nil, "hold", "password", "login.yml")
-	if code != 0 || again == out || strings.Contains(errs, "Logging in is off") {
+	if code != 0 || again == out || strings.Contains(errs, "Login is disabled") {
 		t.Errorf("again: code %d, %q after %q, %q", code, again, out, errs)
 	}
 }
@@ -240,12 +240,12 @@ func TestHoldPassword(t *testing.T) {
 // The program quiets the registry's traces, unless somebody wants them.
 func TestQuietTraces(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
-	noTracesUnlessAsked()
+	disableTraces()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "console" {
 		t.Errorf("what was asked for became %q", got)
 	}
 	os.Unsetenv("OTEL_TRACES_EXPORTER")
-	noTracesUnlessAsked()
+	disableTraces()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "none" {
 		t.Errorf("unset became %q, want none", got)
 	}

@@ -19,13 +19,13 @@ import (
 func configCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "config",
-		Short: "`config` looks at configuration files",
+		Short: "`config` inspects configuration files",
 	}
 	parent.AddCommand(&cobra.Command{
 		Use:   "check <config>",
-		Short: "`config check` says in plain words what a configuration does, and what is wrong with it",
-		Long: "`config check` reads a registry's configuration with its environment variables, opens nothing and changes nothing.\n" +
-			"It says what Tidings will do with it, warns about what may not be meant, and fails if something is wrong.",
+		Short: "`config check` explains a configuration file and lists its errors",
+		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
+			"It prints what Tidings will do and warnings, and fails if an option is invalid.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,24 +42,24 @@ func configCheck(out io.Writer, args []string) error {
 	}
 	o, found, err := config.FromRegistry(c)
 	if err != nil {
-		return listed(path, err)
+		return listErrors(path, err)
 	}
 	if !found {
-		fmt.Fprintf(out, "%s has no entry `name: tidings` under middleware.repository: the registry runs as it does without Tidings.\n", path)
+		fmt.Fprintf(out, "%s has no entry `name: tidings` under middleware.repository: the registry runs without Tidings.\n", path)
 		return nil
 	}
 	if !o.Enabled {
-		fmt.Fprintf(out, "%s switches Tidings off: the registry runs as it does without it.\n", path)
+		fmt.Fprintf(out, "%s disables Tidings: the registry runs without it.\n", path)
 		return nil
 	}
-	warnings, wrong := o.Warnings(), files(o)
-	if text := repeated(path); text != "" {
+	warnings, invalid := o.Warnings(), checkFiles(o)
+	if text := repeatedKeys(path); text != "" {
 		warnings = append(warnings, text)
 	}
-	if wrong != nil {
-		return listed(path, wrong)
+	if invalid != nil {
+		return listErrors(path, invalid)
 	}
-	fmt.Fprintf(out, "%s is right.\n\n", path)
+	fmt.Fprintf(out, "%s is valid.\n\n", path)
 	explain(out, c, o)
 	if len(warnings) > 0 {
 		fmt.Fprintln(out)
@@ -68,89 +68,89 @@ func configCheck(out io.Writer, args []string) error {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}
 	if o.Hold != nil && !exists(o.KeyFile()) {
-		fmt.Fprintf(out, "\nThe hold has no key yet. Make it with: tidings hold init %s\n", path)
+		fmt.Fprintf(out, "\nThe account does not exist yet. Create it with: tidings hold init %s\n", path)
 	}
 	return nil
 }
 
-// explain says what the options do, one line a thing.
+// explain prints what the options do, one topic a line.
 func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	say := func(what, format string, args ...any) {
-		fmt.Fprintf(w, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
+	row := func(topic, format string, args ...any) {
+		fmt.Fprintf(w, "  %s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}
 
-	say("data", "%s; up to %s of pushes and %s of pulls wait there", o.Data, o.Journal.Limit, o.Journal.Limit)
+	row("data", "%s; its journal holds up to %s of pushes and %s of pulls", o.Data, o.Journal.Limit, o.Journal.Limit)
 	if len(o.Public) == 0 {
-		say("seen", "no repository; without the API's token nobody sees anything")
+		row("public", "no repository; the API shows nothing without its token")
 	} else {
-		say("seen", "repositories that match %s", oneOf(o.Public))
+		row("public", "repositories that match %s", oneOf(o.Public))
 	}
 	if o.Hold == nil {
-		say("written", "nothing; pushes and pulls are only counted")
+		row("records", "none; pushes and pulls are only counted")
 	} else {
 		account := "did:web:" + strings.ReplaceAll(o.Hold.Hostname, ":", "%3A")
 		if moved := o.Hold.MovedTo; moved != nil {
-			say("written", "nothing; the account %s has moved to %s, and did.json shows that", account, moved.Service)
+			row("records", "none; the account %s has moved to %s, as did.json shows", account, moved.Service)
 		} else {
-			say("written", "layer records, to the account %s in this process", account)
+			row("records", "one for each layer, in the account %s of this process", account)
 		}
-		say("key", "%s", o.KeyFile())
-		say("relays", "%s", relays(o.Hold.Relays))
-		say("told by", "%s", callers(o.Hold))
-		say("login", "%s", map[bool]string{true: "with the password of `tidings hold password`", false: "nobody can log in to the account"}[o.Hold.Login])
+		row("key", "%s", o.KeyFile())
+		row("relays", "%s", relays(o.Hold.Relays))
+		row("notifiers", "%s", notifiers(o.Hold))
+		row("login", "%s", map[bool]string{true: "enabled, with the password that `tidings hold password` sets", false: "disabled"}[o.Hold.Login])
 	}
-	sayReserve(say, o)
+	explainReserve(row, o)
 	if o.Owner != "" {
-		say("owner", "images are %s's", o.Owner)
+		row("owner", "images belong to %s", o.Owner)
 	}
-	announced(say, o.Announce)
+	explainAnnounce(row, o.Announce)
 	switch {
 	case o.Redis == nil:
-		say("counted", "on this machine only")
+		row("counters", "on this machine only")
 	case o.Redis.Inherit:
-		say("counted", "here, and summed in the registry's Redis at %s under the name %q", strings.Join(c.Redis.Options.Addrs, ", "), o.Redis.Name)
+		row("counters", "on this machine, and summed in the registry's Redis at %s under the name %q", strings.Join(c.Redis.Options.Addrs, ", "), o.Redis.Name)
 	default:
-		say("counted", "here, and summed in Redis at %s under the name %q", strings.Join(o.Redis.Addrs, ", "), o.Redis.Name)
+		row("counters", "on this machine, and summed in Redis at %s under the name %q", strings.Join(o.Redis.Addrs, ", "), o.Redis.Name)
 	}
 	if n := append(o.Count.IgnoreUserAgents, o.Count.IgnoreActors...); len(n) > 0 {
-		say("ignored", "requests of %s are counted apart", oneOf(n))
+		row("ignored", "requests of %s are counted separately", oneOf(n))
 	}
 	if o.HTTP.Addr != "" {
-		say("served", "the API and the account on %s", o.HTTP.Addr)
+		row("http", "the API and the account listen on %s", o.HTTP.Addr)
 	} else {
-		say("served", "the API and the account on the registry's port, %s", c.HTTP.Addr)
+		row("http", "the API and the account share the registry's address, %s", c.HTTP.Addr)
 	}
 	if o.HTTP.ClientHeader != "" {
-		say("clients", "told apart by the header %s of %s", o.HTTP.ClientHeader, strings.Join(o.HTTP.Proxies, ", "))
+		row("clients", "identified by the header %s, set by %s", o.HTTP.ClientHeader, strings.Join(o.HTTP.Proxies, ", "))
 	}
 	if o.API.TokenFile != "" {
-		say("token", "who has the token in %s sees every repository in the API", o.API.TokenFile)
+		row("token", "the API shows every repository to requests with the token in %s", o.API.TokenFile)
 	}
 }
 
-func sayReserve(say func(what, format string, args ...any), o *config.Options) {
-	say("reserve", "counting and publishing wait while less than %s of disk space is free", o.Reserve)
+func explainReserve(row func(topic, format string, args ...any), o *config.Options) {
+	row("reserve", "counting and publishing pause while less than %s of disk space is free", o.Reserve)
 	if o.Hold != nil && o.Hold.Reserve != o.Reserve {
-		say("", "the account takes no writes while less than %s is free (hold.reserve)", o.Hold.Reserve)
+		row("", "the account refuses writes while less than %s is free (hold.reserve)", o.Hold.Reserve)
 	}
 }
 
 func relays(list []string) string {
 	if len(list) == 0 {
-		return "nobody is asked to read the account"
+		return "none is asked to crawl the account"
 	}
-	return strings.Join(list, ", ") + " asked to read the account and pass it on"
+	return strings.Join(list, ", ") + " are asked to crawl the account"
 }
 
-func callers(h *config.Hold) string {
+func notifiers(h *config.Hold) string {
 	var who []string
 	if len(h.Registries) > 0 {
-		who = append(who, strings.Join(h.Registries, ", ")+" of any owner's images")
+		who = append(who, strings.Join(h.Registries, ", ")+" for images of any owner")
 	}
 	if len(h.Owners) > 0 {
-		who = append(who, strings.Join(h.Owners, ", ")+" of their own")
+		who = append(who, strings.Join(h.Owners, ", ")+" for their own images")
 	}
 	if len(who) == 0 {
 		return "no other registry"
@@ -158,9 +158,9 @@ func callers(h *config.Hold) string {
 	return strings.Join(who, "; ")
 }
 
-func announced(say func(what, format string, args ...any), a *config.Announce) {
+func explainAnnounce(row func(topic, format string, args ...any), a *config.Announce) {
 	if a == nil {
-		say("announced", "nothing")
+		row("announced", "nothing")
 		return
 	}
 	tags := "version tags (v1.2.3, 1.2.3)"
@@ -171,36 +171,36 @@ func announced(say func(what, format string, args ...any), a *config.Announce) {
 	if a.Collect > 0 {
 		collect = "the tags of one image within " + short(a.Collect) + " in one post"
 	}
-	say("announced", "%s, %s; not pushes older than %s", tags, collect, short(a.MaxAge))
+	row("announced", "%s, %s; pushes older than %s are not announced", tags, collect, short(a.MaxAge))
 	if a.Link != "" {
-		say("link", "%s", a.Link)
+		row("link", "%s", a.Link)
 	}
 	if a.AnonymousPushes {
-		say("", "anyone who can push can make the account post (announce.anonymous_pushes)")
+		row("", "anonymous pushes are announced (announce.anonymous_pushes)")
 	}
 }
 
-// files looks at what the options name and a start would miss.
-func files(o *config.Options) error {
-	var wrong []error
+// checkFiles reads the files that the options name and that a start needs.
+func checkFiles(o *config.Options) error {
+	var errs []error
 	if o.Redis != nil {
 		if _, err := o.Redis.Client(); err != nil {
-			wrong = append(wrong, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(wrong, o.API.CheckToken())...)
+	return errors.Join(append(errs, o.API.CheckToken())...)
 }
 
-// repeated finds what the registry's parser does not mind: a key that stands
-// twice, of which it takes the last.
-func repeated(path string) string {
+// repeatedKeys reports duplicate keys, which the registry's parser accepts: it
+// uses the last one.
+func repeatedKeys(path string) string {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
-	var wrong *yaml.TypeError
-	if err := yaml.Unmarshal(raw, new(map[string]any)); errors.As(err, &wrong) {
-		return "a key stands twice, and the registry takes the last: " + strings.Join(wrong.Errors, "; ")
+	var duplicates *yaml.TypeError
+	if err := yaml.Unmarshal(raw, new(map[string]any)); errors.As(err, &duplicates) {
+		return "duplicate key, of which the registry uses the last: " + strings.Join(duplicates.Errors, "; ")
 	}
 	return ""
 }
@@ -218,7 +218,7 @@ func oneOf(list []string) string {
 	return strings.Join(quoted, " or ")
 }
 
-// short leaves out the zeroes of "1h0m0s".
+// short omits the zero units of "1h0m0s".
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

@@ -14,21 +14,21 @@ import (
 	"github.com/tidings-dev/tidings/config"
 )
 
-// pathOf is the configuration file that a command is about, found as the
-// registry finds it.
-func pathOf(args []string) (string, error) {
+// configPath returns the configuration file of a command, by the registry's
+// rules.
+func configPath(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil
 	}
 	if path := os.Getenv("REGISTRY_CONFIGURATION_PATH"); path != "" {
 		return path, nil
 	}
-	return "", errors.New("which configuration? name the registry's file, like config/embedded.yml, or set REGISTRY_CONFIGURATION_PATH")
+	return "", errors.New("no configuration file: pass one, such as config/embedded.yml, or set REGISTRY_CONFIGURATION_PATH")
 }
 
 // load reads a configuration file as the registry does.
 func load(args []string) (*configuration.Configuration, string, error) {
-	path, err := pathOf(args)
+	path, err := configPath(args)
 	if err != nil {
 		return nil, "", err
 	}
@@ -44,7 +44,7 @@ func load(args []string) (*configuration.Configuration, string, error) {
 	return c, path, nil
 }
 
-// options reads the options of a file that has to have some.
+// options reads the options of a file, which must have a tidings entry.
 func options(args []string) (*config.Options, string, error) {
 	c, path, err := load(args)
 	if err != nil {
@@ -52,7 +52,7 @@ func options(args []string) (*config.Options, string, error) {
 	}
 	o, found, err := config.FromRegistry(c)
 	if err != nil {
-		return nil, path, listed(path, err)
+		return nil, path, listErrors(path, err)
 	}
 	if !found {
 		return nil, path, fmt.Errorf("%s has no entry `name: tidings` under middleware.repository", path)
@@ -60,16 +60,16 @@ func options(args []string) (*config.Options, string, error) {
 	return o, path, nil
 }
 
-// listed is one line a mistake, below the file's name.
-func listed(path string, err error) error {
-	return fmt.Errorf("%s is not right:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+// listErrors formats the errors of a file, one a line.
+func listErrors(path string, err error) error {
+	return fmt.Errorf("%s is invalid:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
 }
 
-// checkBeforeServing refuses wrong options before anything is opened. The
-// registry itself would start in spite of them. What it says about the rest of
-// the file, it says itself.
+// checkBeforeServing refuses invalid options before anything is opened. The
+// registry itself would start in spite of them. It reports errors in the rest of
+// the file when it reads it.
 func checkBeforeServing(cmd *cobra.Command, args []string) error {
-	logrus.SetOutput(io.Discard) // it will read the file again, and say this then
+	logrus.SetOutput(io.Discard) // the registry reads the file again, with the same warnings
 	c, path, err := load(args)
 	logrus.SetOutput(os.Stderr)
 	if err != nil {
@@ -77,7 +77,7 @@ func checkBeforeServing(cmd *cobra.Command, args []string) error {
 	}
 	if _, _, err := config.FromRegistry(c); err != nil {
 		cmd.SilenceUsage = true
-		return listed(path, err)
+		return listErrors(path, err)
 	}
 	return nil
 }

@@ -21,20 +21,20 @@ import (
 	"github.com/tidings-dev/tidings/middleware/collected"
 )
 
-// noteCollected changes distribution's garbage-collect: where it deletes
-// manifests of a registry with Tidings, each is first noted in the data folder.
-// The registry's next start deletes their records. In all other cases the
-// command is distribution's.
-func noteCollected(gc *cobra.Command) {
+// recordCollected changes distribution's garbage-collect: if the
+// registry has Tidings, each manifest is recorded in the data folder before it is
+// deleted, and the registry's next start deletes its records. Otherwise the
+// command is unchanged.
+func recordCollected(gc *cobra.Command) {
 	upstream := gc.Run
 	gc.Run = nil
-	gc.Long += ".\nManifests that it deletes (-m) are noted in the data folder of Tidings, and their records go at the registry's next start."
+	gc.Long += ".\nThe manifests that it deletes (-m) are recorded in the data folder of Tidings; the registry's next start deletes their layer records."
 	gc.RunE = func(cmd *cobra.Command, args []string) error {
 		flags := cmd.Flags()
 		dryRun, _ := flags.GetBool("dry-run")
 		untagged, _ := flags.GetBool("delete-untagged")
 		quiet, _ := flags.GetBool("quiet")
-		logrus.SetOutput(io.Discard) // distribution reads the file again, and says this then
+		logrus.SetOutput(io.Discard) // distribution reads the file again, with the same warnings
 		c, path, err := load(args)
 		logrus.SetOutput(os.Stderr)
 		if dryRun || !untagged || err != nil {
@@ -44,9 +44,9 @@ func noteCollected(gc *cobra.Command) {
 		o, found, err := config.FromRegistry(c)
 		if err != nil {
 			cmd.SilenceUsage = true
-			return listed(path, err)
+			return listErrors(path, err)
 		}
-		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a cache publishes nothing
+		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a pull-through cache publishes nothing
 			upstream(cmd, args)
 			return nil
 		}
@@ -55,15 +55,15 @@ func noteCollected(gc *cobra.Command) {
 	}
 }
 
-// collect does what distribution's command does, and notes what it deletes.
+// collect does what distribution's command does, and records the manifests that it deletes.
 func collect(c *configuration.Configuration, o *config.Options, opts storage.GCOpts) (err error) {
 	notes, err := collected.Begin(o.CollectedDir())
 	if err != nil {
-		return fmt.Errorf("the manifests that are deleted can't be noted for Tidings, so nothing was deleted: %w; "+
-			"run this where the data folder %s is, as a user who may write to it (the registry makes it when it first starts)", err, o.Data)
+		return fmt.Errorf("nothing was deleted, because the deletions cannot be recorded: %w; "+
+			"run this command on the machine of the data folder %s, as a user with write access (the registry creates the folder at its first start)", err, o.Data)
 	}
 	defer func() { err = errors.Join(err, notes.Close()) }()
-	if err := logLike(c.Log); err != nil {
+	if err := configureLog(c.Log); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -75,28 +75,28 @@ func collect(c *configuration.Configuration, o *config.Options, opts storage.GCO
 	if err != nil {
 		return fmt.Errorf("failed to construct registry: %w", err)
 	}
-	if err := storage.MarkAndSweep(ctx, &notingDriver{driver, notes}, registry, opts); err != nil {
+	if err := storage.MarkAndSweep(ctx, &recordingDriver{driver, notes}, registry, opts); err != nil {
 		return fmt.Errorf("failed to garbage collect: %w", err)
 	}
 	return nil
 }
 
-// notingDriver notes a manifest before it is deleted.
-type notingDriver struct {
+// recordingDriver records a manifest before it is deleted.
+type recordingDriver struct {
 	storagedriver.StorageDriver
 	notes *collected.Run
 }
 
-func (d *notingDriver) Delete(ctx context.Context, path string) error {
+func (d *recordingDriver) Delete(ctx context.Context, path string) error {
 	if note, ok := manifestAt(path); ok {
 		if err := d.notes.Add(note); err != nil {
-			return fmt.Errorf("note it in the data folder of Tidings: %w", err)
+			return fmt.Errorf("record the deletion in the data folder: %w", err)
 		}
 	}
 	return d.StorageDriver.Delete(ctx, path)
 }
 
-// manifestAt reads distribution's path of a manifest in a repository:
+// manifestAt parses distribution's path of a manifest in a repository:
 // /docker/registry/v2/repositories/<name>/_manifests/revisions/<algorithm>/<hex>.
 func manifestAt(path string) (collected.Note, bool) {
 	rest, ok := strings.CutPrefix(path, "/docker/registry/v2/repositories/")
@@ -112,8 +112,8 @@ func manifestAt(path string) (collected.Note, bool) {
 	return collected.Note{Repository: name, Digest: dgst.String()}, dgst.Validate() == nil
 }
 
-// logLike sets up the log as distribution does for a command.
-func logLike(l configuration.Log) error {
+// configureLog sets up the log as distribution does for its commands.
+func configureLog(l configuration.Log) error {
 	level, err := logrus.ParseLevel(string(l.Level))
 	if err != nil {
 		level = logrus.InfoLevel
@@ -137,14 +137,14 @@ func logLike(l configuration.Log) error {
 	return nil
 }
 
-// fields are log.fields of the configuration, on every entry.
+// fields adds log.fields of the configuration to every entry.
 type fields map[string]any
 
 func (fields) Levels() []logrus.Level { return logrus.AllLevels }
 
 func (f fields) Fire(e *logrus.Entry) error {
 	for name, value := range f {
-		if _, there := e.Data[name]; !there {
+		if _, ok := e.Data[name]; !ok {
 			e.Data[name] = value
 		}
 	}

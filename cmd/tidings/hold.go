@@ -19,7 +19,7 @@ import (
 func holdCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "hold",
-		Short: "`hold` looks after the account that is embedded in the registry",
+		Short: "`hold` manages the account that is embedded in the registry",
 	}
 	parent.AddCommand(
 		holdInitCommand(), holdServeCommand(), holdStatusCommand(), holdVerifyCommand(), holdRepairCommand(),
@@ -28,31 +28,30 @@ func holdCommand() *cobra.Command {
 	return parent
 }
 
-// holdOptions reads the options of a file that has to have a hold.
+// holdOptions reads the options of a file, which must have a hold section.
 func holdOptions(args []string) (*config.Options, string, error) {
 	o, path, err := options(args)
 	if err != nil {
 		return nil, path, err
 	}
 	if o.Hold == nil {
-		return nil, path, fmt.Errorf("%s has no hold; add `hold: {hostname: …}` to the options of tidings", path)
+		return nil, path, fmt.Errorf("%s has no hold section; add `hold: {hostname: …}` to the options of tidings", path)
 	}
 	return o, path, nil
 }
 
-// stopped is a hold that no server runs, and none can be started until it is
-// closed.
-type stopped struct {
+// offlineHold is a hold that no server has open. None can open it until Close.
+type offlineHold struct {
 	*config.Options
 	path   string // of the configuration
 	repo   repo.Config
-	old    []atcrypto.PublicKey // earlier keys
+	old    []atcrypto.PublicKey // previous keys
 	unlock func() error
 }
 
-func (s *stopped) Close() error { return s.unlock() }
+func (s *offlineHold) Close() error { return s.unlock() }
 
-// holdConfig says where a hold is. Log is where warnings go.
+// holdConfig returns the configuration of the repository. Warnings go to log.
 func holdConfig(o *config.Options, log io.Writer) hold.RepoConfig {
 	return hold.RepoConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),
@@ -60,21 +59,21 @@ func holdConfig(o *config.Options, log io.Writer) hold.RepoConfig {
 	}
 }
 
-// unmoved refuses to change the repository of an account that is elsewhere.
-func unmoved(o *config.Options) error {
+// checkNotMoved refuses to change the repository of an account that has moved.
+func checkNotMoved(o *config.Options) error {
 	if moved := o.Hold.MovedTo; moved != nil {
-		return fmt.Errorf("the account has moved to %s, and nothing is changed here; when it is to come back, leave hold.moved_to out first", moved.Service)
+		return fmt.Errorf("the account has moved to %s, so nothing is changed here; to move it back, remove hold.moved_to first", moved.Service)
 	}
 	return nil
 }
 
-// stoppedHold keeps servers out of the data folder that a configuration names.
-func stoppedHold(args []string, log io.Writer) (*stopped, error) {
+// openOffline locks the data folder that a configuration names.
+func openOffline(args []string, log io.Writer) (*offlineHold, error) {
 	o, path, err := holdOptions(args)
 	if err != nil {
 		return nil, err
 	}
-	s := &stopped{Options: o, path: path}
+	s := &offlineHold{Options: o, path: path}
 	if s.unlock, err = lockData(o); err != nil {
 		return nil, err
 	}
@@ -84,14 +83,14 @@ func stoppedHold(args []string, log io.Writer) (*stopped, error) {
 	return s, nil
 }
 
-// lockData takes the data folder, which has to be there.
+// lockData locks the data folder, which must exist.
 func lockData(o *config.Options) (unlock func() error, err error) {
 	if _, err := os.Stat(o.Data); err != nil {
-		return nil, fmt.Errorf("%w; `tidings hold init` makes the account", err)
+		return nil, fmt.Errorf("%w; create the account with `tidings hold init`", err)
 	}
 	unlock, err = middleware.Lock(o.LockFile())
 	if errors.Is(err, middleware.ErrInUse) {
-		return nil, fmt.Errorf("a server is running on the data folder %s: stop it first", o.Data)
+		return nil, fmt.Errorf("a server is using the data folder %s: stop it first", o.Data)
 	}
 	return unlock, err
 }

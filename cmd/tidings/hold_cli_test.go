@@ -69,7 +69,7 @@ func TestHoldStatus(t *testing.T) {
 	dir := newHold(t, "")
 	expect(t, dir, 0, []string{"hold", "status", "c.yml"},
 		"account  did:web:localhost%3A5000", "handle.invalid", "did:key:z", "data/hold.key", "server   stopped", "commit bafyrei",
-		"1 app.bsky.actor.profile", "events   4, ", "free", "health   good")
+		"1 app.bsky.actor.profile", "events   4, ", "free", "health   ok")
 	expect(t, t.TempDir(), 1, []string{"hold", "status", "c.yml"}, "c.yml")
 	empty := t.TempDir()
 	file(t, empty, "c.yml", "data: ./data\nhold: {hostname: localhost}")
@@ -83,27 +83,27 @@ func TestHoldStatus(t *testing.T) {
 func TestHoldVerifyAndRepair(t *testing.T) {
 	t.Parallel()
 	dir := newHold(t, "")
-	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 1 record, 1 node of its tree, 4 events and 0 blobs", "did:web:localhost%3A5000 is sound, at ")
-	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "there is nothing to mend")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 1 record, 1 node of its tree, 4 events and 0 blobs", "did:web:localhost%3A5000 is valid, at ")
+	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "nothing to repair")
 	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("n/"), []byte("n0"), nil) })
 	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "tree node bafyrei", ": it is missing", "the repository is damaged", "`tidings hold repair c.yml`")
-	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "it is missing", "mended: the repository was made anew", "What was there before is kept in data/hold.before-repair-")
-	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "it is missing", "repaired: the repository was made anew", "The previous repository is kept in data/hold.before-repair-")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
 
 	damage(t, dir, func(b *pebble.Batch) {
 		b.DeleteRange([]byte("r/"), []byte("r0"), nil)
 		b.DeleteRange([]byte("e/"), []byte("e0"), nil)
 	})
 	expect(t, dir, 1, []string{"hold", "repair", "c.yml"}, "1 records are lost", "app.bsky.actor.profile/self", "Nothing was changed", "--without-lost c.yml")
-	expect(t, dir, 0, []string{"hold", "repair", "--without-lost", "c.yml"}, "given up: app.bsky.actor.profile/self")
+	expect(t, dir, 0, []string{"hold", "repair", "--without-lost", "c.yml"}, "dropped: app.bsky.actor.profile/self")
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 0 records, 1 node")
 }
 
 func TestHoldExportAndImport(t *testing.T) {
 	t.Parallel()
 	dir := newHold(t, "")
-	expect(t, dir, 0, []string{"hold", "export", "c.yml", "out.car"}, "did:web:localhost%3A5000 at ", "is in out.car, with 0 blobs")
-	expect(t, dir, 1, []string{"hold", "export", "c.yml", "out.car"}, "out.car is there already")
+	expect(t, dir, 0, []string{"hold", "export", "c.yml", "out.car"}, "Exported did:web:localhost%3A5000 at ", "with 0 blobs to out.car")
+	expect(t, dir, 1, []string{"hold", "export", "c.yml", "out.car"}, "out.car already exists")
 	car, err := os.ReadFile(filepath.Join(dir, "out.car"))
 	if err != nil || len(car) < 200 {
 		t.Fatalf("%d bytes, %v", len(car), err)
@@ -116,8 +116,8 @@ func TestHoldExportAndImport(t *testing.T) {
 	if exists(filepath.Join(dir, "broken.car")) {
 		t.Error("half an export is left")
 	}
-	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "has the 1 record and 0 blobs of ", "signed by this account's key", "hold.before-import-")
-	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "Imported 1 record and 0 blobs into ", "signed with a key of this account", "hold.before-import-")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
 	if err := os.WriteFile(filepath.Join(dir, "half.car"), car[:len(car)-20], 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestHoldKeyRotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, dir, 0, []string{"hold", "key", "rotate", "c.yml"}, "did:web:localhost%3A5000 signs with did:key:z", "is kept in data/hold.key.old-")
+	expect(t, dir, 0, []string{"hold", "key", "rotate", "c.yml"}, "did:web:localhost%3A5000 now signs with did:key:z", "is kept in data/hold.key.old-")
 	now, err := os.ReadFile(key)
 	if err != nil || string(now) == string(before) {
 		t.Errorf("the key is the same, %v", err)
@@ -145,8 +145,8 @@ func TestHoldKeyRotate(t *testing.T) {
 	if kept, err := os.ReadFile(old[0]); err != nil || string(kept) != string(before) {
 		t.Errorf("the old key is not kept, %v", err)
 	}
-	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "6 events", "is sound")
-	expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "1 older key kept beside it")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "6 events", "is valid")
+	expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "and 1 previous key next to it")
 }
 
 // serving is `hold serve` in a process of its own.
@@ -230,14 +230,14 @@ func TestHoldServe(t *testing.T) {
 			if status, _ := get(t, base+"/v2/"); status != 404 {
 				t.Errorf("/v2/ answers %d, and there is no registry", status)
 			}
-			expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "account  "+did, "server   running", "head     "+head.Rev, "good, it says")
+			expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "account  "+did, "server   running", "head     "+head.Rev, "health   ok")
 			for _, command := range []string{"verify", "repair", "export", "serve"} {
 				expect(t, dir, 1, []string{"hold", command, "c.yml"}, "data")
 			}
-			expect(t, dir, 1, []string{"hold", "verify", "c.yml"}, "a server is running on the data folder ./data: stop it first")
-			expect(t, dir, 1, []string{"hold", "key", "rotate", "c.yml"}, "a server is running")
+			expect(t, dir, 1, []string{"hold", "verify", "c.yml"}, "a server is using the data folder ./data: stop it first")
+			expect(t, dir, 1, []string{"hold", "key", "rotate", "c.yml"}, "a server is using")
 			stop()
-			expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is sound")
+			expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
 		})
 	}
 }

@@ -137,7 +137,7 @@ func (s *server) mends(truth map[string]string, backup string) (left int) {
 	s.t.Helper()
 	out, code := s.run("hold", "verify", s.config)
 	switch {
-	case code == 0 && strings.Contains(out, "is sound"):
+	case code == 0 && strings.Contains(out, "is valid"):
 	case code == 2 && strings.Contains(out, "the repository is damaged"):
 	default:
 		s.t.Errorf("hold verify ends with %d:\n%s", code, out)
@@ -157,7 +157,7 @@ func (s *server) mends(truth map[string]string, backup string) (left int) {
 	if code != 0 {
 		s.t.Fatalf("hold repair ends with %d:\n%s", code, out)
 	}
-	if out, code := s.run("hold", "verify", s.config); code != 0 || !strings.Contains(out, "is sound") {
+	if out, code := s.run("hold", "verify", s.config); code != 0 || !strings.Contains(out, "is valid") {
 		s.t.Errorf("hold verify ends with %d after repair:\n%s", code, out)
 	}
 	s.start()

@@ -17,10 +17,10 @@ func holdExportCommand() *cobra.Command {
 	var noBlobs bool
 	c := &cobra.Command{
 		Use:   "export <config> [<out.car>]",
-		Short: "`hold export` writes the account's repository and its blobs to a CAR file",
-		Long: "`hold export` is for while the server is stopped; a running one answers com.atproto.sync.getRepo. It writes the signed head, the\n" +
-			"tree and the records, and then the blobs, as one CAR: to the file, which must not be there yet, or to standard output.\n" +
-			"`hold import` takes it back. The signing key is not in it.",
+		Short: "`hold export` writes the account's repository and blobs to a CAR file",
+		Long: "`hold export` needs the server to be stopped; a running one serves com.atproto.sync.getRepo. It writes the head commit, the tree\n" +
+			"and the records, followed by the blobs, as one CAR to a new file or to standard output. `hold import` reads it. The signing key\n" +
+			"is not included.",
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -29,12 +29,12 @@ func holdExportCommand() *cobra.Command {
 			return holdExport(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, !noBlobs)
 		},
 	}
-	c.Flags().BoolVar(&noBlobs, "no-blobs", false, "leave the blobs out, as getRepo does")
+	c.Flags().BoolVar(&noBlobs, "no-blobs", false, "omit the blobs, as getRepo does")
 	return c
 }
 
-func holdExport(ctx context.Context, out, say io.Writer, args []string, blobs bool) (err error) {
-	s, err := stoppedHold(args[:1], say)
+func holdExport(ctx context.Context, out, log io.Writer, args []string, blobs bool) (err error) {
+	s, err := openOffline(args[:1], log)
 	if err != nil {
 		return err
 	}
@@ -45,15 +45,15 @@ func holdExport(ctx context.Context, out, say io.Writer, args []string, blobs bo
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(args) == 1 || args[1] == "-" {
-		if terminal(out) {
-			return errors.New("a CAR is no text for a terminal: name a file, or send it into a pipe")
+		if isTerminal(out) {
+			return errors.New("refusing to write a CAR to a terminal: name a file, or use a pipe")
 		}
-		return writeExport(ctx, out, say, r, blobs, "standard output")
+		return writeExport(ctx, out, log, r, blobs, "standard output")
 	}
-	return newFile(args[1], func(file io.Writer) error { return writeExport(ctx, file, say, r, blobs, args[1]) })
+	return createFile(args[1], func(file io.Writer) error { return writeExport(ctx, file, log, r, blobs, args[1]) })
 }
 
-func writeExport(ctx context.Context, out, say io.Writer, r *repo.Repo, blobs bool, to string) error {
+func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bool, to string) error {
 	if err := r.Export(ctx, out); err != nil {
 		return err
 	}
@@ -65,11 +65,11 @@ func writeExport(ctx context.Context, out, say io.Writer, r *repo.Repo, blobs bo
 		}
 	}
 	head := r.Head()
-	fmt.Fprintf(say, "%s at %s is in %s, with %s.\n", head.DID, head.Rev, to, count(n, "blob"))
+	fmt.Fprintf(log, "Exported %s at %s with %s to %s.\n", head.DID, head.Rev, count(n, "blob"), to)
 	return nil
 }
 
-func terminal(out io.Writer) bool {
+func isTerminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
 	if !ok {
 		return false
@@ -78,10 +78,10 @@ func terminal(out io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// newFile writes a file that isn't there yet: all of it, or none.
-func newFile(path string, write func(io.Writer) error) (err error) {
+// createFile writes a new file, completely or not at all.
+func createFile(path string, write func(io.Writer) error) (err error) {
 	if exists(path) {
-		return fmt.Errorf("%s is there already, and is not overwritten", path)
+		return fmt.Errorf("%s already exists and is not overwritten", path)
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".export-*")
 	if err != nil {
@@ -91,16 +91,16 @@ func newFile(path string, write func(io.Writer) error) (err error) {
 	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	return os.Link(file.Name(), path) // which, unlike a rename, replaces nothing
+	return os.Link(file.Name(), path) // unlike a rename, a link does not replace a file
 }
 
 func holdImportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "import <config> <in.car>",
-		Short: "`hold import` makes the account's repository what a CAR file has",
-		Long: "`hold import` is for while the server is stopped. The repository becomes exactly what an export of this account has, its blobs\n" +
-			"included, under a fresh commit; the event log goes on and tells subscribers to look again. What was there before is kept\n" +
-			"beside it: delete that when all is well. An account that has no repository yet needs `hold init` first, with its old key in place.",
+		Short: "`hold import` replaces the account's repository with the contents of a CAR file",
+		Long: "`hold import` needs the server to be stopped. It replaces the repository with an export of this account, including blobs, under a\n" +
+			"new commit. The event log continues and makes subscribers fetch the repository again. The previous repository is kept in a folder\n" +
+			"next to it: delete that once everything works. Without a repository, run `hold init` first, with the old key in place.",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -117,26 +117,26 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 		return err
 	}
 	defer file.Close()
-	s, err := stoppedHold(args[:1], log)
+	s, err := openOffline(args[:1], log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := unmoved(s.Options); err != nil {
+	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
 	done, err := repo.Restore(ctx, s.repo, s.old, file)
 	if err != nil {
 		return err
 	}
-	signed := "signed by this account's key"
+	signature := "signed with a key of this account"
 	if !done.Signed {
-		signed = "signed by a key that this hold has never had"
+		signature = "signed with a key that this hold has never had"
 	}
-	fmt.Fprintf(out, "%s has the %s and %s of %s, which was %s. It is at %s now.\n", done.Head.DID, count(done.Records, "record"), count(done.Blobs, "blob"), done.From, signed, done.Head.Rev)
+	fmt.Fprintf(out, "Imported %s and %s into %s from revision %s, %s. The head is now %s.\n", count(done.Records, "record"), count(done.Blobs, "blob"), done.Head.DID, done.From, signature, done.Head.Rev)
 	if done.Missing > 0 {
-		fmt.Fprintf(out, "%s: records refer to what neither the file nor this hold has. Upload them: com.atproto.repo.listMissingBlobs lists them.\n", count(done.Missing, "missing blob"))
+		fmt.Fprintf(out, "%s: records refer to blobs that neither the file nor this hold has. Upload them; com.atproto.repo.listMissingBlobs lists them.\n", count(done.Missing, "missing blob"))
 	}
-	fmt.Fprintf(out, "What was there before is kept in %s.\n", done.Aside)
+	fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Aside)
 	return nil
 }

@@ -12,30 +12,30 @@ import (
 )
 
 func holdInitCommand() *cobra.Command {
-	var anew bool
+	var createNew bool
 	c := &cobra.Command{
 		Use:   "init <config>",
-		Short: "`hold init` makes the account's signing key and its repository, where they are missing",
-		Long: "`hold init` makes what is missing of the account that `hold:` describes: its signing key, and its repository with a profile\n" +
-			"that says it is a bot. Called again it changes nothing, but brings a new display name or description into the profile.\n" +
-			"Keep a copy of the key: without it the account cannot write any more, and nobody can make another.",
+		Short: "`hold init` creates the account's signing key and repository if they are missing",
+		Long: "`hold init` creates the account of the `hold` section: its signing key, and its repository with a profile that is labelled as a\n" +
+			"bot. On an existing account it only updates the profile from the display name, description and avatar of the configuration.\n" +
+			"Keep a copy of the key: without it the account can never write again.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return holdInit(cmd.OutOrStdout(), cmd.ErrOrStderr(), args, anew)
+			return holdInit(cmd.OutOrStdout(), cmd.ErrOrStderr(), args, createNew)
 		},
 	}
-	c.Flags().BoolVar(&anew, "new", false, "begin a new repository if the hostname is another; the old one is kept beside it")
+	c.Flags().BoolVar(&createNew, "new", false, "start a new repository if the hostname has changed; the old one is kept next to it")
 	return c
 }
 
-func holdInit(out, log io.Writer, args []string, anew bool) error {
+func holdInit(out, log io.Writer, args []string, createNew bool) error {
 	o, _, err := holdOptions(args)
 	if err != nil {
 		return err
 	}
-	if err := unmoved(o); err != nil {
-		if repo.Exists(o.HoldDir()) { // so that init may stand before every start
+	if err := checkNotMoved(o); err != nil {
+		if repo.Exists(o.HoldDir()) { // so that scripts may run init before every start
 			fmt.Fprintf(out, "Nothing to do: %v.\n", err)
 			return nil
 		}
@@ -44,12 +44,12 @@ func holdInit(out, log io.Writer, args []string, anew bool) error {
 	did, err := hold.Init(hold.InitConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),
 		DisplayName: o.Hold.DisplayName, Description: o.Hold.Description, Avatar: o.Hold.Avatar,
-		New:    anew,
+		New:    createNew,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "The account is %s, in %s.\nIts key is %s: keep a copy, nothing else can sign for this account.\n", did, o.HoldDir(), o.KeyFile())
+	fmt.Fprintf(out, "The account is %s, in %s.\nIts key is %s: keep a copy, it cannot be replaced.\n", did, o.HoldDir(), o.KeyFile())
 	return nil
 }

@@ -13,14 +13,14 @@ import (
 func holdKeyCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "key",
-		Short: "`hold key` looks after the account's signing key",
+		Short: "`hold key` manages the account's signing key",
 	}
 	parent.AddCommand(&cobra.Command{
 		Use:   "rotate <config>",
-		Short: "`hold key rotate` gives the account a new signing key",
-		Long: "`hold key rotate` is for while the server is stopped. It makes a new key, which did.json shows from the next start on, signs a\n" +
-			"fresh commit with it and logs #identity and #sync, so that the network asks for the new key. The old one is kept beside it.\n" +
-			"Cut short, it is finished by calling it again.",
+		Short: "`hold key rotate` replaces the account's signing key",
+		Long: "`hold key rotate` needs the server to be stopped. It creates a new key, which did.json shows from the next start on, signs a new\n" +
+			"commit with it and appends #identity and #sync events, so that the network fetches the new key. The old key is kept next to it.\n" +
+			"After an interruption, run the command again to complete the rotation.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,7 +35,7 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := unmoved(o); err != nil {
+	if err := checkNotMoved(o); err != nil {
 		return err
 	}
 	unlock, err := lockData(o)
@@ -47,7 +47,7 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s signs with %s now, from %s on.\nIts key is %s: keep a copy, nothing else can sign for this account.\nThe old one, %s, is kept in %s.\n",
+	fmt.Fprintf(out, "%s now signs with %s, from revision %s on.\nIts key is %s: keep a copy, it cannot be replaced.\nThe old key, %s, is kept in %s.\n",
 		done.DID, done.New, done.Head.Rev, o.KeyFile(), done.Old, done.Aside)
 	return nil
 }
@@ -55,9 +55,9 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 func holdPasswordCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "password <config>",
-		Short: "`hold password` makes a new password for the account and prints it once",
-		Long: "`hold password` makes a new random password for the account, prints it once and stores its hash. An earlier one, and who\n" +
-			"logged in with it, is no longer let in. It is of use only with `hold: {login: true}`.",
+		Short: "`hold password` sets a new random password for the account and prints it",
+		Long: "`hold password` generates a password for the account, stores its hash and prints it once. The previous password and its sessions\n" +
+			"become invalid. Logging in also requires `hold: {login: true}`.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,8 +66,8 @@ func holdPasswordCommand() *cobra.Command {
 	}
 }
 
-// holdPassword prints the password alone on out, so that it can be piped.
-func holdPassword(out, say io.Writer, args []string) error {
+// holdPassword prints only the password to out, so that it can be piped.
+func holdPassword(out, log io.Writer, args []string) error {
 	o, path, err := holdOptions(args)
 	if err != nil {
 		return err
@@ -76,10 +76,10 @@ func holdPassword(out, say io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(say, "The new password, shown this once; its hash is in %s:\n", o.PasswordFile())
+	fmt.Fprintf(log, "The new password, which is not shown again; its hash is in %s:\n", o.PasswordFile())
 	fmt.Fprintln(out, password)
 	if !o.Hold.Login {
-		fmt.Fprintf(say, "Logging in is off: set `hold: {login: true}` in %s.\n", path)
+		fmt.Fprintf(log, "Login is disabled: set `hold: {login: true}` in %s.\n", path)
 	}
 	return nil
 }

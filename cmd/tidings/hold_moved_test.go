@@ -65,10 +65,10 @@ func TestHoldMovedAway(t *testing.T) {
 		}
 		expect(t, s.dir, code, args, says...)
 	}
-	expect(t, s.dir, 0, []string{"hold", "export", s.config, car}, "is in")
+	expect(t, s.dir, 0, []string{"hold", "export", s.config, car}, "Exported")
 	s.moved(elsewhere)
-	run(0, []string{"config", "check"}, "nothing; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to says")
-	run(0, []string{"hold", "status"}, "to "+elsewhere+", by hold.moved_to", "the next start tells that it has moved")
+	run(0, []string{"config", "check"}, "none; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to says")
+	run(0, []string{"hold", "status"}, "to "+elsewhere+", by hold.moved_to", "the next start announces that the account has moved")
 
 	s.start()
 	if _, body, err := s.do("GET", "/.well-known/did.json", "", nil); err != nil || !strings.Contains(string(body), elsewhere) {
@@ -92,21 +92,21 @@ func TestHoldMovedAway(t *testing.T) {
 	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.waiting() == 0 {
 		t.Errorf("health: %+v", h)
 	}
-	run(0, []string{"hold", "status"}, "server   running", "it takes no writes: the account is deactivated here", "good, it says")
+	run(0, []string{"hold", "status"}, "server   running", "it refuses writes: the account is deactivated", "health   ok")
 	s.stop()
 
-	run(0, []string{"hold", "status"}, "it has told that it has moved, and takes no writes")
-	run(0, []string{"hold", "verify"}, "is sound")
+	run(0, []string{"hold", "status"}, "the move has been announced, and writes are refused")
+	run(0, []string{"hold", "verify"}, "is valid")
 	run(0, []string{"hold", "init"}, "Nothing to do: the account has moved to "+elsewhere)
 	for _, command := range [][]string{{"hold", "import"}, {"hold", "repair"}, {"hold", "key", "rotate"}} {
-		run(1, command, "the account has moved to "+elsewhere+", and nothing is changed here; when it is to come back, leave hold.moved_to out first")
+		run(1, command, "the account has moved to "+elsewhere+", so nothing is changed here; to move it back, remove hold.moved_to first")
 	}
-	expect(t, s.dir, 0, []string{"hold", "export", s.config, filepath.Join(s.dir, "still.car")}, "is in")
+	expect(t, s.dir, 0, []string{"hold", "export", s.config, filepath.Join(s.dir, "still.car")}, "Exported")
 
 	s.moved("")
-	run(0, []string{"hold", "status"}, "it was at "+elsewhere+"; the next start tells that it is back")
+	run(0, []string{"hold", "status"}, "the account was at "+elsewhere+"; the next start announces that it is back")
 	run(1, []string{"hold", "key", "rotate"}, "the account has moved away, to "+elsewhere)
-	run(0, []string{"hold", "import"}, "has the", "records")
+	run(0, []string{"hold", "import"}, "Imported", "records")
 	s.start()
 	s.drained()
 	if n := len(s.records(t, s.did, layerCollection)); n != before+3 {
@@ -118,7 +118,7 @@ func TestHoldMovedAway(t *testing.T) {
 		t.Errorf("health: %+v", h)
 	}
 	s.stop()
-	run(0, []string{"hold", "verify"}, "is sound")
+	run(0, []string{"hold", "verify"}, "is valid")
 }
 
 // Where there is no account yet, none is made for one that is elsewhere.

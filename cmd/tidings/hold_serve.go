@@ -19,16 +19,16 @@ import (
 	"github.com/tidings-dev/tidings/middleware"
 )
 
-// draining is how long requests may take to end when the server is told to.
-const draining = 10 * time.Second
+// drainTimeout bounds the requests that are in progress at shutdown.
+const drainTimeout = 10 * time.Second
 
 func holdServeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve <config>",
-		Short: "`hold serve` serves the account alone, without the registry",
-		Long: "`hold serve` opens the account's repository and answers XRPC, the well-known files and the firehose: at http.addr of the options,\n" +
-			"else at the registry's http.addr, with its certificate if it has one. Pushes and pulls are neither taken nor counted.\n" +
-			"It has the data folder for itself: the registry cannot run on the same one.",
+		Short: "`hold serve` serves the account without the registry",
+		Long: "`hold serve` serves XRPC, the well-known files and the firehose at http.addr of the options, or else at the registry's http.addr\n" +
+			"with the registry's certificate. It serves no pushes or pulls. It locks the data folder, so the registry cannot run at the same\n" +
+			"time.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -83,29 +83,29 @@ func holdServe(ctx context.Context, log io.Writer, args []string) (err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- serve(socket) }()
 	select {
-	case err = <-ended: // before it was told to
+	case err = <-ended: // without a signal
 	case <-ctx.Done():
 	}
-	// Sockets of subscribers are closed by the hold, which the server doesn't know.
-	drain, cancel := context.WithTimeout(context.Background(), draining)
+	// The server does not track subscribers' connections, which are hijacked; the hold closes them.
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	return errors.Join(err, server.Shutdown(drain), closeHold(h))
 }
 
 func closeHold(h *middleware.Handler) error {
-	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	return h.Close(ctx)
 }
 
-// holdTLS is what the registry's http.tls asks for, nil for plain HTTP.
+// holdTLS translates the registry's http.tls; nil is plain HTTP.
 func holdTLS(c configuration.HTTP) (*tls.Config, error) {
 	t := c.TLS
 	if t.Certificate == "" && t.LetsEncrypt.CacheFile == "" {
 		return nil, nil
 	}
 	if len(t.ClientCAs) > 0 {
-		return nil, fmt.Errorf("http.tls.clientcas: the account is for everybody, and the network has no certificate to show: leave it out, or set http.addr in the options")
+		return nil, fmt.Errorf("http.tls.clientcas: the account is public, and its clients have no certificates: remove it, or set http.addr in the options")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	switch t.MinimumTLS {
@@ -117,7 +117,7 @@ func holdTLS(c configuration.HTTP) (*tls.Config, error) {
 	}
 	if t.LetsEncrypt.CacheFile != "" {
 		if t.Certificate != "" {
-			return nil, fmt.Errorf("http.tls has both a certificate and letsencrypt: give one of them")
+			return nil, fmt.Errorf("http.tls has both a certificate and letsencrypt: configure one of them")
 		}
 		m := &autocert.Manager{
 			HostPolicy: autocert.HostWhitelist(t.LetsEncrypt.Hosts...),

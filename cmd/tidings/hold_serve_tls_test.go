@@ -53,7 +53,7 @@ func TestHoldTLS(t *testing.T) {
 		{"a certificate", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.Key = cert, key }, "tls"},
 		{"only 1.3", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.Key, c.TLS.MinimumTLS = cert, key, "tls1.3" }, "tls"},
 		{"Let's Encrypt", func(c *configuration.HTTP) { c.TLS.LetsEncrypt.CacheFile = t.TempDir() }, "tls"},
-		{"both", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.LetsEncrypt.CacheFile = cert, "x" }, "give one of them"},
+		{"both", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.LetsEncrypt.CacheFile = cert, "x" }, "configure one of them"},
 		{"no such file", func(c *configuration.HTTP) { c.TLS.Certificate = "none.pem" }, "http.tls: open none.pem"},
 		{"an old version", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.MinimumTLS = cert, "tls1.0" }, `"tls1.0" is neither`},
 		{"client certificates", func(c *configuration.HTTP) { c.TLS.Certificate, c.TLS.ClientCAs = cert, []string{"ca.pem"} }, "http.tls.clientcas"},

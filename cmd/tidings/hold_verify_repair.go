@@ -15,16 +15,16 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// shownProblems is how many problems are printed; all are counted.
-const shownProblems = 200
+// maxPrinted limits the problems or differences that are printed; all are counted.
+const maxPrinted = 200
 
 func holdVerifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify <config>",
-		Short: "`hold verify` reads all of the account's repository and says what is damaged, and where",
-		Long: "`hold verify` is an fsck, for while the server is stopped. It reads the signed head, every node of the tree and every record,\n" +
-			"and compares each with its hash and its place; the index; the blobs; and the event log with its signatures. It changes\n" +
-			"nothing. The exit code is 0 if all is well, 2 if something is damaged, 1 if it could not look.",
+		Short: "`hold verify` checks the whole repository of the account and reports damage",
+		Long: "`hold verify` needs the server to be stopped. It checks the signature of the head, the hash and position of each tree node and\n" +
+			"record, the index, the blobs, and the event log with its signatures. It changes nothing. The exit code is 0 if the repository\n" +
+			"is valid, 2 if it is damaged, and 1 if the check failed.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,67 +35,67 @@ func holdVerifyCommand() *cobra.Command {
 	}
 }
 
-// interruptible ends with the first signal.
+// interruptible returns a context that the first SIGINT or SIGTERM cancels.
 func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
-// errDamaged is for the exit code; what is damaged was said.
+// errDamaged sets the exit code; the damage has been printed.
 var errDamaged = errors.New("the repository is damaged")
 
 func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err error) {
-	s, err := stoppedHold(args, log)
+	s, err := openOffline(args, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	began := time.Now()
-	report, err := repo.Verify(ctx, s.repo, s.old, problems(out))
+	report, err := repo.Verify(ctx, s.repo, s.old, printProblems(out))
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "Read %s, %s of its tree, %s and %s in %s.\n", count(report.Records, "record"), count(report.Nodes, "node"),
 		count(report.Events, "event"), count(report.Blobs, "blob"), time.Since(began).Round(time.Millisecond))
 	if report.Missing > 0 {
-		fmt.Fprintf(out, "%s that records refer to: nobody has uploaded them.\n", count(report.Missing, "missing blob"))
+		fmt.Fprintf(out, "%s: referenced by records, but never uploaded.\n", count(report.Missing, "missing blob"))
 	}
 	if report.Problems > 0 {
-		return fmt.Errorf("%w: %s; `tidings hold repair %s` mends what can be derived", errDamaged, count(report.Problems, "problem"), s.path)
+		return fmt.Errorf("%w: %s; `tidings hold repair %s` restores what can be derived", errDamaged, count(report.Problems, "problem"), s.path)
 	}
-	fmt.Fprintf(out, "%s is sound, at %s.\n", report.Head.DID, report.Head.Rev)
+	fmt.Fprintf(out, "%s is valid, at %s.\n", report.Head.DID, report.Head.Rev)
 	return nil
 }
 
-// problems prints what is wrong, up to a limit.
-func problems(out io.Writer) func(repo.Problem) {
+// printProblems returns a callback that prints up to maxPrinted problems.
+func printProblems(out io.Writer) func(repo.Problem) {
 	shown := 0
 	return func(p repo.Problem) {
 		switch shown++; {
-		case shown <= shownProblems:
+		case shown <= maxPrinted:
 			fmt.Fprintln(out, p)
-		case shown == shownProblems+1:
+		case shown == maxPrinted+1:
 			fmt.Fprintln(out, "… and more")
 		}
 	}
 }
 
-// count is "1 record" or "2 records".
-func count(n int64, what string) string {
+// count returns "1 record" or "2 records".
+func count(n int64, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func holdRepairCommand() *cobra.Command {
 	var withoutLost, clockIsRight bool
 	c := &cobra.Command{
 		Use:   "repair <config>",
-		Short: "`hold repair` mends what `hold verify` finds, as far as it can be derived",
-		Long: "`hold repair` is for while the server is stopped. The tree is rebuilt from the records, lost records are looked for in the\n" +
-			"event log, the index and the counts of blobs are made anew, and a head that is dated ahead of the clock gets a fresh commit in\n" +
-			"its place. The damaged repository is kept beside the new one, which takes as much disk again: delete it when all is well.\n" +
-			"The event log tells subscribers to look again.",
+		Short: "`hold repair` repairs what `hold verify` reports, as far as it can be derived",
+		Long: "`hold repair` needs the server to be stopped. It rebuilds the tree from the records, recovers lost records from the event log,\n" +
+			"rebuilds the index and the blob references, and replaces a head that is ahead of the clock with a new commit. The damaged\n" +
+			"repository is kept next to the new one and needs the same disk space again: delete it once everything works. The event log\n" +
+			"makes subscribers fetch the repository again.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,45 +104,45 @@ func holdRepairCommand() *cobra.Command {
 			return holdRepair(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, withoutLost, clockIsRight)
 		},
 	}
-	c.Flags().BoolVar(&withoutLost, "without-lost", false, "go on without records that are found nowhere, instead of leaving all as it is")
-	c.Flags().BoolVar(&clockIsRight, "clock-is-right", false, "mend a head that is dated ahead though everything that is kept is")
+	c.Flags().BoolVar(&withoutLost, "without-lost", false, "drop records that cannot be recovered, instead of changing nothing")
+	c.Flags().BoolVar(&clockIsRight, "clock-is-right", false, "repair a head that is ahead of the clock even if all other timestamps are, too")
 	return c
 }
 
 func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutLost, clockIsRight bool) (err error) {
-	s, err := stoppedHold(args, log)
+	s, err := openOffline(args, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := unmoved(s.Options); err != nil {
+	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
 	done, err := repo.Repair(ctx, repo.RepairConfig{
 		Config: s.repo, Old: s.old,
 		WithoutLost: withoutLost, ClockIsRight: clockIsRight,
-		Found: problems(out),
+		Found: printProblems(out),
 	})
 	var lost *repo.LostError
 	switch {
 	case errors.As(err, &lost):
-		return fmt.Errorf("%w\nNothing was changed. A backup may have them; `tidings hold repair --without-lost %s` goes on without", err, s.path)
+		return fmt.Errorf("%w\nNothing was changed. A backup may have them; `tidings hold repair --without-lost %s` drops them", err, s.path)
 	case err != nil:
 		return err
 	case done.Before.Problems == 0:
-		fmt.Fprintf(out, "%s is sound, at %s: there is nothing to mend.\n", done.Head.DID, done.Head.Rev)
+		fmt.Fprintf(out, "%s is valid, at %s: nothing to repair.\n", done.Head.DID, done.Head.Rev)
 		return nil
 	}
 	fmt.Fprintln(out)
 	for _, line := range done.Done {
-		fmt.Fprintf(out, "mended: %s\n", line)
+		fmt.Fprintf(out, "repaired: %s\n", line)
 	}
 	for _, path := range done.Dropped {
-		fmt.Fprintf(out, "given up: %s\n", path)
+		fmt.Fprintf(out, "dropped: %s\n", path)
 	}
-	fmt.Fprintf(out, "%s is at %s now.\n", done.Head.DID, done.Head.Rev)
+	fmt.Fprintf(out, "%s is now at %s.\n", done.Head.DID, done.Head.Rev)
 	if done.Aside != "" {
-		fmt.Fprintf(out, "What was there before is kept in %s.\n", done.Aside)
+		fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Aside)
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
-// has distribution's commands, drivers and behaviour, and a configuration file
-// without a tidings entry runs as it does there. Ours are `config check`,
-// `reconcile`, `version`, and those under `hold` and `redis`; `garbage-collect`
-// tells Tidings what it deletes.
+// has distribution's commands, storage drivers and behaviour; without a tidings
+// entry in its configuration it is the upstream registry. It adds the commands
+// `config check`, `reconcile`, `version`, `hold` and `redis`, and extends
+// `garbage-collect`, which records the manifests that it deletes.
 package main
 
 import (
@@ -30,22 +30,22 @@ import (
 	"github.com/tidings-dev/tidings/middleware"
 )
 
-// closing is how long what is held may take to finish when the registry has
-// stopped. Whatever is cut off is done at the next start.
-const closing = 10 * time.Second
+// closeTimeout bounds the work that is finished after the registry has stopped.
+// The next start does the rest.
+const closeTimeout = 10 * time.Second
 
 func main() {
-	noTracesUnlessAsked()
+	disableTraces()
 	root := registry.RootCmd
 	root.Use = "tidings"
-	root.Short = "A registry that tells the AT Protocol network what is pushed to it"
-	root.Long = root.Short + ", and counts what is pulled from it."
+	root.Short = "A container registry that announces pushes on the AT Protocol network"
+	root.Long = root.Short + ", and counts pushes and pulls."
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
-	noteCollected(registry.GCCmd)
+	recordCollected(registry.GCCmd)
 	root.AddCommand(versionCommand(), configCommand(), holdCommand(), redisCommand(), reconcileCommand())
 
-	// The registry ends the process itself when draining takes too long.
+	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
 	switch closed := shutdown(); {
@@ -56,12 +56,12 @@ func main() {
 	}
 }
 
-// shutdown closes what the registry opened for us, and says whether it could.
+// shutdown closes everything that the middleware opened, and reports whether it succeeded.
 func shutdown() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := middleware.Shutdown(ctx); err != nil {
-		logrus.Errorln("tidings: close:", err)
+		logrus.WithError(err).Errorln("tidings: shutdown failed")
 		return false
 	}
 	return true

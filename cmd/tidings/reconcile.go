@@ -12,18 +12,18 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// errDiffers is for the exit code; the differences were printed.
+// errDiffers sets the exit code; the differences have been printed.
 var errDiffers = errors.New("the stores differ")
 
 func reconcileCommand() *cobra.Command {
 	dryRun := false
 	cmd := &cobra.Command{
 		Use:   "reconcile <config>",
-		Short: "`reconcile` compares what the registry stores with what is recorded, and lets the next start mend the differences",
-		Long: "`reconcile` is for while the server is stopped, after a backup of some of its stores was put back or a disk was rolled back.\n" +
-			"It compares the registry's storage, the ledger, the account and the counters, also those in Redis, and prints the differences.\n" +
-			"The next start then writes the records that are missing and deletes those of images that are gone. The exit code is 0 if there was none, 2 if there were some,\n" +
-			"1 if it could not look.",
+		Short: "`reconcile` compares the registry's storage with its records and counters, and schedules the repair of differences",
+		Long: "`reconcile` needs the server to be stopped. Use it after restoring a backup of some of the stores, or after rolling back a disk.\n" +
+			"It compares the registry's storage, the ledger, the account and the counters, including those in Redis, and prints differences.\n" +
+			"The next start then writes missing records and deletes the records of deleted images. The exit code is 0 if there are no\n" +
+			"differences, 2 if there are some, and 1 if the comparison failed.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,7 +54,7 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 	}
 	found := int64(0)
 	pending, err := middleware.Compare(ctx, host, func(d notifier.Difference) error {
-		if found++; found <= shownProblems {
+		if found++; found <= maxPrinted {
 			fmt.Fprintln(out, d)
 		}
 		return nil
@@ -62,14 +62,14 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 	if err != nil {
 		return err
 	}
-	if found > shownProblems {
-		fmt.Fprintf(out, "… and %d more\n", found-shownProblems)
+	if found > maxPrinted {
+		fmt.Fprintf(out, "… and %d more\n", found-maxPrinted)
 	}
 	if pending > 0 {
-		fmt.Fprintf(out, "%s pending; the next start delivers them, which can settle differences.\n", count(int64(pending), "event"))
+		fmt.Fprintf(out, "%s pending; the next start processes them, which may resolve differences.\n", count(int64(pending), "event"))
 	}
 	if found == 0 {
-		fmt.Fprintln(out, "Storage, ledger, account and counters agree.")
+		fmt.Fprintln(out, "Storage, ledger, account and counters are consistent.")
 		return nil
 	}
 	if dryRun {
@@ -78,5 +78,5 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 	if err := middleware.Reconcile(ctx, host); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s; the next `tidings serve %s` mends them", errDiffers, count(found, "difference"), path)
+	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, count(found, "difference"), path)
 }

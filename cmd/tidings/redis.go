@@ -18,7 +18,7 @@ import (
 func redisCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "redis",
-		Short: "`redis` looks after the counters that registries sum in Redis",
+		Short: "`redis` manages the counters of registries in Redis",
 	}
 	parent.AddCommand(redisListCommand(), redisForgetCommand())
 	return parent
@@ -27,9 +27,9 @@ func redisCommand() *cobra.Command {
 func redisListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list <config>",
-		Short: "`redis list` shows which registries count in Redis",
-		Long: "`redis list` shows the ids under which registries of this installation count in Redis, with their hosts, when they were seen\n" +
-			"last, and what they counted. A registry whose data folder was set back or copied has an older id too.",
+		Short: "`redis list` lists the registries that count in Redis",
+		Long: "`redis list` lists the ids of the registries of this installation with their hosts, the time when they were last seen, and their\n" +
+			"counts. A registry whose data folder was restored or copied also has an older id.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,9 +44,9 @@ func redisForgetCommand() *cobra.Command {
 	var keep bool
 	c := &cobra.Command{
 		Use:   "forget <config> <id>",
-		Short: "`redis forget` ends a registry that is gone",
-		Long: "`redis forget` removes from the sums what a registry counted that is gone, by the id that `redis list` shows. With --keep its\n" +
-			"numbers stay. The registry must not run; it is watched for a quarter of a minute unless it ended in order. Should it come back,\n" +
+		Short: "`redis forget` removes the counts of a registry that no longer exists",
+		Long: "`redis forget` removes the counts of a registry from the sums, by the id that `redis list` shows. With --keep its counts stay.\n" +
+			"The registry must be stopped: unless it was shut down cleanly, the command watches it for 15 seconds. If it is started again,\n" +
 			"it counts under a new id.",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -56,18 +56,18 @@ func redisForgetCommand() *cobra.Command {
 			return redisForget(ctx, cmd.OutOrStdout(), args[:1], args[1], keep)
 		},
 	}
-	c.Flags().BoolVar(&keep, "keep", false, "let its numbers count on")
+	c.Flags().BoolVar(&keep, "keep", false, "keep its counts in the sums")
 	return c
 }
 
-// redisOf connects to the Redis that a configuration names.
-func redisOf(args []string) (client redis.UniversalClient, o *config.Options, path string, err error) {
+// openRedis connects to the Redis of a configuration.
+func openRedis(args []string) (client redis.UniversalClient, o *config.Options, path string, err error) {
 	o, path, err = options(args)
 	if err != nil {
 		return nil, nil, path, err
 	}
 	if o.Redis == nil {
-		return nil, nil, path, fmt.Errorf("%s has no Redis; its counters are on this machine only", path)
+		return nil, nil, path, fmt.Errorf("%s has no redis section; its counters are on this machine only", path)
 	}
 	universal, err := o.Redis.Client()
 	if err != nil {
@@ -77,58 +77,58 @@ func redisOf(args []string) (client redis.UniversalClient, o *config.Options, pa
 	return redis.NewUniversalClient(universal), o, path, nil
 }
 
-// redisTime bounds what a command asks of Redis, but for the watching.
-const redisTime = time.Minute
+// redisTimeout bounds the calls of a command, not counting redisWatch.
+const redisTimeout = time.Minute
 
 func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
-	client, o, _, err := redisOf(args)
+	client, o, _, err := openRedis(args)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	list, err := counter.List(ctx, client, o.Redis.Name)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		fmt.Fprintf(out, "No registry has counted in Redis under the name %q.\n", o.Redis.Name)
+		fmt.Fprintf(out, "Redis has no registry under the name %q.\n", o.Redis.Name)
 		return nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tHOST\tSEEN\tREPOSITORIES\tPULLS\tPUSHES\t")
 	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", k.ID, k.Host, k.Seen.Format(time.RFC3339), k.Repositories, k.Pulls, k.Pushes, forgotten(k))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", k.ID, k.Host, k.Seen.Format(time.RFC3339), k.Repositories, k.Pulls, k.Pushes, forgottenText(k))
 	}
 	return w.Flush()
 }
 
-func forgotten(k counter.RegistryInfo) string {
+func forgottenText(k counter.RegistryInfo) string {
 	switch {
 	case k.Removed:
 		return "forgotten"
 	case k.Kept:
-		return "forgotten, its numbers are kept"
+		return "forgotten, counts kept"
 	}
 	return ""
 }
 
-// redisWatch is longer than a registry that runs leaves its record as it is.
+// redisWatch is longer than the interval at which a running registry updates its entry.
 const redisWatch = 15 * time.Second
 
 func redisForget(ctx context.Context, out io.Writer, args []string, id string, keep bool) (err error) {
-	client, o, path, err := redisOf(args)
+	client, o, path, err := openRedis(args)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	ctx, cancel := context.WithTimeout(ctx, redisTime+redisWatch)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout+redisWatch)
 	defer cancel()
 	k, err := counter.Forget(ctx, client, o.Redis.Name, id, keep, redisWatch)
 	switch {
 	case errors.Is(err, counter.ErrUnknownID):
-		return fmt.Errorf("%w: %s; `tidings redis list %s` shows those it knows", err, id, path)
+		return fmt.Errorf("%w: %s; `tidings redis list %s` lists the known ids", err, id, path)
 	case errors.Is(err, counter.ErrRunning):
 		return fmt.Errorf("%w, on %s: stop it first", err, k.Host)
 	case err != nil:
@@ -138,7 +138,7 @@ func redisForget(ctx context.Context, out io.Writer, args []string, id string, k
 	if keep {
 		done = "are kept in the sums"
 	}
-	fmt.Fprintf(out, "%s of %s is forgotten; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, repositoriesText(k.Repositories), done)
+	fmt.Fprintf(out, "Forgot %s of %s; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, repositoriesText(k.Repositories), done)
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (s *server) mendClock() (repaired bool) {
 	if err != nil {
 		s.t.Errorf("hold repair: %v\n%s", err, out)
 	}
-	return strings.Contains(string(out), "mended")
+	return strings.Contains(string(out), "repaired:")
 }
 
 // tokenAt is token, made by a caller whose clock shows another time.

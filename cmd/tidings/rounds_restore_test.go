@@ -148,7 +148,7 @@ func TestRestoreRounds(t *testing.T) {
 				c.back(t, h.server, backup)
 				if c.command {
 					out, err := h.command("reconcile", h.config).CombinedOutput()
-					if err == nil || !strings.Contains(string(out), "mends them") {
+					if err == nil || !strings.Contains(string(out), "repairs them") {
 						t.Errorf("reconcile: %v\n%s", err, out)
 					}
 				}

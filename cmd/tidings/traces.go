@@ -12,15 +12,15 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// tracesExporter says where spans go. Without it the registry calls for a
-// collector on localhost.
+// tracesExporter selects the exporter of spans. Without it the registry sends
+// spans to a collector on localhost.
 const tracesExporter = "OTEL_TRACES_EXPORTER"
 
-// noTracesUnlessAsked keeps the registry from making traces that nobody asked
-// for. It otherwise encodes every span for its debug log, whatever the level of
-// the log, which is a quarter of what a pull costs.
-func noTracesUnlessAsked() {
-	if asked, set := os.LookupEnv(tracesExporter); set && asked != "none" {
+// disableTraces turns tracing off unless tracesExporter is set. The registry
+// otherwise encodes every span for its debug log, at any log level, which is a
+// quarter of the cost of a pull.
+func disableTraces() {
+	if exporter, ok := os.LookupEnv(tracesExporter); ok && exporter != "none" {
 		return
 	}
 	os.Setenv(tracesExporter, "none")
@@ -28,9 +28,9 @@ func noTracesUnlessAsked() {
 		if config.Log.Level == "debug" {
 			return next
 		}
-		// The storage drivers' tracers stay with the first provider there is.
+		// The storage drivers' tracers keep the first provider that is set.
 		otel.SetTracerProvider(noop.NewTracerProvider())
-		// The registry sets up its own after this, and before it listens.
+		// The registry sets its own provider later, before it listens.
 		var once sync.Once
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			once.Do(stopTraces)
@@ -39,12 +39,12 @@ func noTracesUnlessAsked() {
 	})
 }
 
-// stopTraces puts away the registry's tracer, from which each request would
-// begin a span.
+// stopTraces shuts down the registry's tracer provider, with which each request
+// would start a span.
 func stopTraces() {
-	theirs := otel.GetTracerProvider()
+	provider := otel.GetTracerProvider()
 	otel.SetTracerProvider(noop.NewTracerProvider())
-	if provider, ok := theirs.(interface{ Shutdown(context.Context) error }); ok {
-		_ = provider.Shutdown(context.Background()) // of spans that nobody reads
+	if p, ok := provider.(interface{ Shutdown(context.Context) error }); ok {
+		_ = p.Shutdown(context.Background()) // the remaining spans are not exported
 	}
 }

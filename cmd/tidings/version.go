@@ -11,7 +11,7 @@ import (
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "`version` says which Tidings, registry and Go this is",
+		Short: "`version` prints the versions of Tidings, distribution and Go",
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			info, _ := debug.ReadBuildInfo()
@@ -20,7 +20,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// versionFlag makes the registry's --version say the same.
+// versionFlag makes the registry's --version flag print the same.
 func versionFlag(root *cobra.Command) {
 	before := root.Run
 	root.Run = func(cmd *cobra.Command, args []string) {
@@ -33,10 +33,10 @@ func versionFlag(root *cobra.Command) {
 	}
 }
 
-// version is what the build recorded: "tidings v0.1.0 (1a2b3c4d5e6f), distribution
+// version formats build information: "tidings v0.1.0 (1a2b3c4d5e6f), distribution
 // v3.1.2, go1.26.0 linux/amd64".
 func version(info *debug.BuildInfo) string {
-	own, host, revision, changed := "(unknown)", "(unknown)", "", ""
+	own, host, revision, modified := "(unknown)", "(unknown)", "", ""
 	if info != nil {
 		if info.Main.Version != "" {
 			own = info.Main.Version
@@ -51,12 +51,12 @@ func version(info *debug.BuildInfo) string {
 			case s.Key == "vcs.revision":
 				revision = s.Value[:min(12, len(s.Value))]
 			case s.Key == "vcs.modified" && s.Value == "true":
-				changed = ", changed"
+				modified = ", modified"
 			}
 		}
 	}
 	if revision != "" {
-		own += " (" + revision + changed + ")"
+		own += " (" + revision + modified + ")"
 	}
 	return fmt.Sprintf("tidings %s, distribution %s, %s %s/%s", own, host, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
