@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -151,7 +152,7 @@ func (n *Notifier) made(w repo.Write) (bool, error) {
 		return false, fmt.Errorf("read back: %w", err)
 	case w.Action == repo.Delete:
 		return false, nil
-	case got == repo.CIDOf(w.Record):
+	case got == block.CIDOf(w.Record):
 		return true, nil
 	}
 	return false, errDifferent

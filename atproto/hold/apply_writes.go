@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
@@ -71,7 +72,7 @@ func (s *Server) planWrite(one map[string]any, v validation) (w repo.Write, r ap
 	case name + "#delete":
 		w.Action, r.Type = repo.Delete, name+"#deleteResult"
 	}
-	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
+	if err := mst.CheckPath(w.Collection, w.RKey); err != nil {
 		return w, r, xrpc.InvalidRequest("Invalid record key (got %.80q)", w.RKey)
 	}
 	if w.Action == repo.Delete {

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
@@ -43,7 +44,7 @@ func (s *Server) planRecord(c *xrpc.Call, rkey string) (w repo.Write, answer rec
 		return w, answer, err
 	}
 	w = repo.Write{Collection: c.Field("collection"), RKey: rkey}
-	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
+	if err := mst.CheckPath(w.Collection, w.RKey); err != nil {
 		return w, answer, xrpc.InvalidRequest("Invalid record key (got %.80q) at $.rkey", rkey)
 	}
 	record, _ := c.Input["record"].(map[string]any)

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
@@ -15,7 +16,7 @@ func (s *Server) deleteRecord(c *xrpc.Call) (any, error) {
 		return nil, err
 	}
 	w := repo.Write{Action: repo.Delete, Collection: c.Field("collection"), RKey: c.Field("rkey")}
-	if err := repo.ValidPath(w.Collection, w.RKey); err != nil {
+	if err := mst.CheckPath(w.Collection, w.RKey); err != nil {
 		return nil, xrpc.InvalidRequest("Invalid record key (got %.80q) at $.rkey", w.RKey)
 	}
 	if _, _, err := s.repo.Get(w.Collection, w.RKey); errors.Is(err, repo.ErrNotFound) {

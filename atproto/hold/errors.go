@@ -67,7 +67,7 @@ func writeError(e *repo.WriteError) *xrpc.Error {
 		return errorf(http.StatusBadRequest, "RecordNotFound", "Could not locate record")
 	case errors.Is(e, repo.ErrTooLarge):
 		return errorf(http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "Record too large")
-	case errors.Is(e, repo.ErrBadKey):
+	case errors.Is(e, repo.ErrInvalidPath):
 		return errorf(http.StatusBadRequest, "InvalidRequest", "Invalid record path")
 	}
 	return nil

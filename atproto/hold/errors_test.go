@@ -38,7 +38,7 @@ func TestRepositoryErrors(t *testing.T) {
 		{&repo.WriteError{Path: path, Err: repo.ErrTooLarge}, 413, "PayloadTooLargeError"},
 		{&repo.WriteError{Path: path, Err: repo.ErrExists}, 400, "RecordAlreadyExists"},
 		{&repo.WriteError{Path: path, Err: repo.ErrNotFound}, 400, "RecordNotFound"},
-		{&repo.WriteError{Path: path, Err: repo.ErrBadKey}, 400, "InvalidRequest"},
+		{&repo.WriteError{Path: path, Err: repo.ErrInvalidPath}, 400, "InvalidRequest"},
 		{&repo.WriteError{Path: path, Err: errors.New("a secret")}, 500, "InternalServerError"},
 		{errors.New("a secret"), 500, "InternalServerError"},
 	} {

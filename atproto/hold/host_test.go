@@ -172,8 +172,8 @@ func TestImportRepo(t *testing.T) {
 	}
 	const kind = "application/vnd.ipld.car"
 	post(car, "application/json", 400, "InvalidRequest", "Wrong request encoding (Content-Type): application/json")
-	post([]byte("nonsense"), kind, 400, "InvalidRequest", "not a repository to import")
-	post(car[:len(car)-5], kind, 400, "InvalidRequest", "not a repository to import")
+	post([]byte("nonsense"), kind, 400, "InvalidRequest", "invalid repository archive")
+	post(car[:len(car)-5], kind, 400, "InvalidRequest", "invalid repository archive")
 	before := target.repo.Head()
 	post(car, kind, 200, "", "")
 	commit, loaded := target.car("/xrpc/com.atproto.sync.getRepo?did=%") // signed by the target's own key

@@ -32,7 +32,7 @@ func (s *Server) importRepo(c *xrpc.Call) (any, error) {
 	switch {
 	case errors.Is(err, repo.ErrTooLarge):
 		return nil, xrpc.ErrUploadTooLarge
-	case errors.Is(err, repo.ErrBadCAR):
+	case errors.Is(err, repo.ErrInvalidCAR):
 		return nil, xrpc.InvalidRequest("%v", err)
 	case err != nil:
 		return nil, err

@@ -142,7 +142,7 @@ func TestAnotherKeyIsRefused(t *testing.T) {
 	if _, err := identity.CreateKey(cfg.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "not signed by this key") {
+	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "signed by another key") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -42,7 +42,7 @@ func (s *Server) Settle(ctx context.Context) error {
 // further than this copy. What they say themselves is no sign of it, since
 // anybody can say it.
 func (s *Server) settleFolder(ctx context.Context) error {
-	told, err := s.repo.Found(ctx, s.folder)
+	told, err := s.repo.SetFolder(ctx, s.folder)
 	if err != nil {
 		s.lg.Error("it is not noted yet in which folder the repository is", "error", err)
 	}
@@ -68,7 +68,7 @@ var errDeactivated = xrpc.NewError(http.StatusUnauthorized, "AccountDeactivated"
 
 // here refuses what only an active account may do.
 func (s *Server) here() error {
-	if s.repo.Place() != "" {
+	if s.repo.MovedTo() != "" {
 		return errDeactivated
 	}
 	return nil
@@ -101,5 +101,5 @@ func (s *Server) readable(c *xrpc.Call) error {
 }
 
 func (s *Server) repoDeactivated(name string) error {
-	return xrpc.Errorf(http.StatusBadRequest, "RepoDeactivated", "Repo has been deactivated: %.300s; the account has moved to %s", name, s.repo.Place())
+	return xrpc.Errorf(http.StatusBadRequest, "RepoDeactivated", "Repo has been deactivated: %.300s; the account has moved to %s", name, s.repo.MovedTo())
 }

@@ -190,7 +190,7 @@ func TestMovedAwayAndBack(t *testing.T) {
 		t.Error(err)
 	}
 	for _, folder := range []string{"here", "elsewhere"} {
-		if _, err := h.repo.Found(t.Context(), folder); err != nil {
+		if _, err := h.repo.SetFolder(t.Context(), folder); err != nil {
 			t.Error(err)
 		}
 	}
@@ -287,7 +287,7 @@ func TestSettledLater(t *testing.T) {
 		t.Errorf("%d attempts in 100 s, want 4:\n%s", n, h.logged())
 	}
 	h.repo.Suspend(nil)
-	if !h.server.settled(t.Context()) || h.repo.Place() != "" {
+	if !h.server.settled(t.Context()) || h.repo.MovedTo() != "" {
 		t.Error("not settled")
 	}
 }

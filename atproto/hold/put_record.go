@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
@@ -18,7 +19,7 @@ func (s *Server) putRecord(c *xrpc.Call) (any, error) {
 		return nil, err
 	}
 	if _, old, err := s.repo.Get(w.Collection, w.RKey); err == nil && bytes.Equal(old, w.Record) {
-		return answer.written(repo.CIDOf(w.Record), nil), nil // whatever was to be swapped
+		return answer.written(block.CIDOf(w.Record), nil), nil // whatever was to be swapped
 	}
 	var done repo.Result
 	wrote, err := s.change(c, w.Collection, w.RKey, func(old []byte, swap *cid.Cid) (bool, error) {
@@ -36,7 +37,7 @@ func (s *Server) putRecord(c *xrpc.Call) (any, error) {
 		return nil, err
 	}
 	if !wrote {
-		return answer.written(repo.CIDOf(w.Record), nil), nil
+		return answer.written(block.CIDOf(w.Record), nil), nil
 	}
 	return answer.written(done.CIDs[0], metaOf(done)), nil
 }

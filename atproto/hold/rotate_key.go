@@ -65,7 +65,7 @@ func rotateKey(cfg RepoConfig) (Rotation, error) {
 	if err != nil {
 		return Rotation{}, err
 	}
-	if err := errors.Join(r.Writable(), r.Close()); err != nil {
+	if err := errors.Join(r.Health(), r.Close()); err != nil {
 		return Rotation{}, err
 	}
 	old, err := key.PublicKey()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/repo/repair"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/private"
@@ -37,7 +38,7 @@ func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	if err != nil || len(old) == 0 {
 		t.Fatalf("%d old keys, %v", len(old), err)
 	}
-	report, err := repo.Verify(context.Background(), offline, old, func(p repo.Problem) { t.Errorf("wrong: %s", p) })
+	report, err := repair.Verify(context.Background(), offline, old, func(p repair.Problem) { t.Errorf("wrong: %s", p) })
 	if err != nil || report.Head != done.Head {
 		t.Errorf("%+v, %v; want %+v", report.Head, err, done.Head)
 	}

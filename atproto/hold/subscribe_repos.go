@@ -12,7 +12,7 @@ type eventLog struct{ *repo.Repo }
 
 func (l eventLog) Head() uint64 { return l.Repo.Head().Seq }
 
-func (l eventLog) Lost() (uint64, error) { return l.LostEvents() }
+func (l eventLog) Lost() (uint64, error) { return l.DroppedEvents() }
 
 func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
 	page, err := l.Repo.Events(after, limit)
@@ -28,7 +28,7 @@ func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
 
 // introduce is for those who have never heard of the account.
 func (l eventLog) introduce(ctx context.Context) error {
-	if l.Place() != "" {
+	if l.MovedTo() != "" {
 		return l.Notify(ctx, repo.Identity, repo.Deactivated)
 	}
 	return l.Notify(ctx, repo.Identity, repo.Account, repo.Sync)

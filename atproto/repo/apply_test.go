@@ -15,12 +15,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
 func TestApplyRefuses(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "here", "1"))
-	many := make([]Write, maxWrites+1)
+	many := make([]Write, MaxWrites+1)
 	for i := range many {
 		many[i] = note(Create, fmt.Sprint("k", i), "x")
 	}
@@ -38,15 +39,15 @@ func TestApplyRefuses(t *testing.T) {
 		{"delete what doesn't", []Write{note(Delete, "gone", "")}, ErrNotFound, 0},
 		{"create twice", []Write{note(Create, "new", "1"), note(Create, "new", "2")}, ErrExists, 1},
 		{"update after delete", []Write{note(Delete, "here", ""), note(Update, "here", "2")}, ErrNotFound, 1},
-		{"slash in key", []Write{note(Create, "a/b", "1")}, ErrBadKey, 0},
-		{"dot as key", []Write{note(Create, ".", "1")}, ErrBadKey, 0},
-		{"no key", []Write{note(Create, "", "1")}, ErrBadKey, 0},
-		{"long key", []Write{note(Create, strings.Repeat("k", 513), "1")}, ErrBadKey, 0},
-		{"no NSID", []Write{{Create, "note", "k", record("x")}}, ErrBadKey, 0},
-		{"other action", []Write{{"upsert", "com.example.note", "k", record("x")}}, ErrBadAction, 0},
-		{"no record", []Write{{Create, "com.example.note", "k", nil}}, ErrBadAction, 0},
-		{"delete with record", []Write{{Delete, "com.example.note", "here", record("x")}}, ErrBadAction, 0},
-		{"large record", []Write{big("k", maxRecord)}, ErrTooLarge, 0},
+		{"slash in key", []Write{note(Create, "a/b", "1")}, ErrInvalidPath, 0},
+		{"dot as key", []Write{note(Create, ".", "1")}, ErrInvalidPath, 0},
+		{"no key", []Write{note(Create, "", "1")}, ErrInvalidPath, 0},
+		{"long key", []Write{note(Create, strings.Repeat("k", 513), "1")}, ErrInvalidPath, 0},
+		{"no NSID", []Write{{Create, "note", "k", record("x")}}, ErrInvalidPath, 0},
+		{"other action", []Write{{"upsert", "com.example.note", "k", record("x")}}, ErrInvalidAction, 0},
+		{"no record", []Write{{Create, "com.example.note", "k", nil}}, ErrInvalidAction, 0},
+		{"delete with record", []Write{{Delete, "com.example.note", "here", record("x")}}, ErrInvalidAction, 0},
+		{"large record", []Write{big("k", MaxRecord)}, ErrTooLarge, 0},
 		{"many writes", many, ErrTooLarge, -1},
 		{"large call", []Write{big("a", 900_000), big("b", 900_000), big("c", 900_000)}, ErrTooLarge, -1},
 		{"large with its proof", []Write{big("a", 999_500), big("b", 999_900)}, ErrTooLarge, -1},
@@ -247,8 +248,10 @@ func TestGroup(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	if err := r.Wait(ctx, before.Seq); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("woken for an event that isn't durable: %v", err)
+	select {
+	case <-r.Wake(before.Seq):
+		t.Error("woken for an event that isn't durable")
+	case <-time.After(10 * time.Millisecond):
 	}
 	if _, err := r.Apply(ctx, []Write{note(Create, "late", "x")}, nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
 		t.Errorf("a caller who left while waiting: %v", err)
@@ -271,9 +274,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("%d fsyncs for %d commits", g.syncs, callers)
 	}
 	g.mu.Unlock()
-	if err := r.Wait(context.Background(), before.Seq); err != nil {
-		t.Error(err)
-	}
+	<-r.Wake(before.Seq)
 	ev := events(t, r, before.Seq)
 	if len(ev) != callers {
 		t.Fatalf("%d events, want %d", len(ev), callers)
@@ -298,7 +299,7 @@ func TestGroupRefusals(t *testing.T) {
 	cfg := testConfig(t)
 	r := initRepo(t, cfg, profile())
 	r.Close()
-	s, err := openStore(r.cfg, cfg.Dir)
+	s, err := layout.Open(cfg.Dir, r.cfg.Layout())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +331,7 @@ func TestGroupRefusals(t *testing.T) {
 	all := batch
 	for len(batch) > 0 {
 		rounds++
-		batch = w.group(batch, func(state) func() { return func() {} })
+		batch = w.group(batch, func(layout.State) func() { return func() {} })
 	}
 	if rounds != 2 {
 		t.Errorf("%d groups, want 2", rounds)
@@ -444,9 +445,6 @@ func TestClose(t *testing.T) {
 	}
 	if _, _, err := r.Get("com.example.note", "a"); !errors.Is(err, ErrClosed) {
 		t.Errorf("Get: %v", err)
-	}
-	if err := r.Wait(ctx, r.Head().Seq); !errors.Is(err, ErrClosed) {
-		t.Errorf("Wait: %v", err)
 	}
 	close(stuck)
 	if err := <-exported; err != nil {

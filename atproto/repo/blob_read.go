@@ -12,13 +12,17 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Blob says what a blob is that a record refers to; ErrBlobNotFound for any
-// other, also for one that waits for its record.
+// Blob describes a blob that a record refers to. Any other, such as an upload
+// without a record, is ErrBlobNotFound.
 func (r *Repo) Blob(c cid.Cid) (Blob, error) {
 	missing := &BlobError{CID: c, Err: ErrBlobNotFound}
-	d, ok := digestOfBlob(c)
+	d, ok := block.BlobDigest(c)
 	if !ok {
 		return Blob{}, missing
 	}
@@ -27,25 +31,24 @@ func (r *Repo) Blob(c cid.Cid) (Blob, error) {
 		return Blob{}, err
 	}
 	defer r.release(v)
-	row, _, err := (&blobIndex{db: v.snap}).row(d)
+	row, _, err := layout.ReadBlob(v.snap, d)
 	if err != nil {
 		return Blob{}, fmt.Errorf("look up blob %s: %w", c, err)
 	}
-	if !row.stored || row.uses == 0 {
+	if !row.Stored || row.Uses == 0 {
 		return Blob{}, missing
 	}
-	return Blob{c, row.size, row.mime}, nil
+	return Blob{c, row.Size, row.MIME}, nil
 }
 
-// OpenBlob reads a blob that Blob found. The last bytes come only if all of
-// them are those that the CID names: on a disk that forgot some, reading ends
-// with an error.
+// OpenBlob opens a blob that Blob found. Its last bytes are returned only if all
+// of them match the CID; on a damaged disk reading ends with an error.
 func (r *Repo) OpenBlob(b Blob) (io.ReadCloser, error) {
-	d, ok := digestOfBlob(b.CID)
+	d, ok := block.BlobDigest(b.CID)
 	if !ok {
 		return nil, &BlobError{CID: b.CID, Err: ErrBlobNotFound}
 	}
-	file, err := r.blobs.fs.Open(r.blobs.path(d), vfs.SequentialReadsOption)
+	file, err := r.blobs.FS.Open(r.blobs.Path(d), vfs.SequentialReadsOption)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &BlobError{CID: b.CID, Err: ErrBlobNotFound}
 	}
@@ -58,7 +61,7 @@ func (r *Repo) OpenBlob(b Blob) (io.ReadCloser, error) {
 type blobReader struct {
 	vfs.File
 	sum  hash.Hash
-	want digest
+	want block.Digest
 	left int64
 }
 
@@ -70,7 +73,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.File.Read(p)
 	if err != nil && (err != io.EOF || n == 0) {
 		if err == io.EOF {
-			err = fmt.Errorf("blob %s is cut short: %w", b.want.cid(), errDamaged)
+			err = fmt.Errorf("blob %s is truncated: %w", b.want.BlobCID(), layout.ErrDamaged)
 		}
 		return 0, err
 	}
@@ -85,25 +88,25 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// verify is io.EOF for the right bytes.
+// verify returns io.EOF if the bytes match the CID.
 func (b *blobReader) verify() error {
-	if digest(b.sum.Sum(nil)) != b.want {
-		return fmt.Errorf("blob %s has other bytes: %w", b.want.cid(), errDamaged)
+	if block.Digest(b.sum.Sum(nil)) != b.want {
+		return fmt.Errorf("bytes of blob %s don't match the CID: %w", b.want.BlobCID(), layout.ErrDamaged)
 	}
 	return io.EOF
 }
 
 // ListBlobs returns up to limit blobs that records refer to, stored or not, in
-// an order of their own, after the blob after (cid.Undef: from the first). With
-// since, a rev, only those that a record names which was written later; to find
-// few of them may take a look at all that records refer to.
+// the order of their digests, after the blob after (cid.Undef: from the first).
+// With since, a rev, only those of records that were written later; finding a few
+// of them may take a scan over all references.
 func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit int) ([]cid.Cid, error) {
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer r.release(v)
-	it, err := v.iterate(prefixBlobUse, after)
+	it, err := v.iterate(layout.PrefixBlobUse, after)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		d := digest(it.Key()[len(prefixBlobUse):])
+		d := block.Digest(it.Key()[len(layout.PrefixBlobUse):])
 		rev, err := it.ValueAndErr()
 		if err != nil {
 			return nil, fmt.Errorf("list blobs: %w", err)
@@ -122,8 +125,8 @@ func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit
 			ok = it.Next()
 			continue
 		}
-		found = append(found, d.cid())
-		ok = it.SeekGE(behind(prefixBlobUse, d))
+		found = append(found, d.BlobCID())
+		ok = it.SeekGE(layout.End(layout.PrefixBlobUse + string(d[:])))
 	}
 	if err := it.Error(); err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
@@ -131,37 +134,36 @@ func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit
 	return found, nil
 }
 
-// MissingBlob is one that a record refers to and nobody has uploaded.
+// MissingBlob is a blob that a record refers to and that was not uploaded.
 type MissingBlob struct {
 	CID              cid.Cid
 	Collection, RKey string // a record that refers to it
 }
 
-// MissingBlobs lists as ListBlobs does what an import still needs.
+// MissingBlobs lists the blobs that an import still needs, paged like ListBlobs.
 func (r *Repo) MissingBlobs(after cid.Cid, limit int) ([]MissingBlob, error) {
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer r.release(v)
-	it, err := v.iterate(prefixBlobUse, after)
+	it, err := v.iterate(layout.PrefixBlobUse, after)
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
-	x := &blobIndex{db: v.snap}
 	var found []MissingBlob
 	for ok := it.First(); ok && len(found) < limit; {
-		d := digest(it.Key()[len(prefixBlobUse):])
-		row, _, err := x.row(d)
+		d := block.Digest(it.Key()[len(layout.PrefixBlobUse):])
+		row, _, err := layout.ReadBlob(v.snap, d)
 		if err != nil {
 			return nil, fmt.Errorf("list missing blobs: %w", err)
 		}
-		if !row.stored {
-			collection, rkey := splitPath(string(it.Key()[len(prefixBlobUse)+digestSize:]))
-			found = append(found, MissingBlob{d.cid(), collection, rkey})
+		if !row.Stored {
+			collection, rkey := mst.SplitPath(string(it.Key()[len(layout.PrefixBlobUse)+block.DigestSize:]))
+			found = append(found, MissingBlob{d.BlobCID(), collection, rkey})
 		}
-		ok = it.SeekGE(behind(prefixBlobUse, d))
+		ok = it.SeekGE(layout.End(layout.PrefixBlobUse + string(d[:])))
 	}
 	if err := it.Error(); err != nil {
 		return nil, fmt.Errorf("list missing blobs: %w", err)
@@ -169,26 +171,16 @@ func (r *Repo) MissingBlobs(after cid.Cid, limit int) ([]MissingBlob, error) {
 	return found, nil
 }
 
-// iterate goes over keys that a digest follows, behind that of a blob.
-func (v *view) iterate(prefix string, behindBlob cid.Cid) (*pebble.Iterator, error) {
+// iterate returns an iterator over the keys with a prefix that a digest follows,
+// from after that of a blob on.
+func (v *view) iterate(prefix string, afterBlob cid.Cid) (*pebble.Iterator, error) {
 	lower := []byte(prefix)
-	if d, ok := digestOfBlob(behindBlob); ok {
-		lower = behind(prefix, d)
+	if d, ok := block.BlobDigest(afterBlob); ok {
+		lower = layout.End(prefix + string(d[:]))
 	}
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(prefix)})
+	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: layout.End(prefix)})
 	if err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
 	}
 	return it, nil
-}
-
-// behind is the first key after all those of a digest.
-func behind(prefix string, d digest) []byte {
-	key := append([]byte(prefix), d[:]...)
-	for i := len(key) - 1; ; i-- {
-		key[i]++
-		if key[i] != 0 {
-			return key // the prefix ends in a byte that can grow
-		}
-	}
 }

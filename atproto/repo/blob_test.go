@@ -14,8 +14,11 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
 func upload(t testing.TB, r *Repo, content string) Blob {
@@ -78,7 +81,7 @@ func blobFileNames(t testing.TB, cfg Config) []string {
 	return names
 }
 
-func rawCID(content string) cid.Cid { return digest(sha256.Sum256([]byte(content))).cid() }
+func rawCID(content string) cid.Cid { return block.Digest(sha256.Sum256([]byte(content))).BlobCID() }
 
 func TestBlobFollowsItsRecords(t *testing.T) {
 	t.Parallel()
@@ -113,20 +116,21 @@ func TestBlobFollowsItsRecords(t *testing.T) {
 		now = now.Add(20 * time.Minute)
 	}
 	// two was let go 40 minutes ago.
-	tidy := func(want int) {
+	cleanUp := func(want int) {
 		t.Helper()
-		if err := r.Tidy(context.Background()); err != nil {
+		_, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ *pebble.Batch) error { return w.cleanUp(r.publish) }})
+		if err != nil {
 			t.Fatal(err)
 		}
 		if names := blobFileNames(t, cfg); len(names) != want {
 			t.Errorf("got %d files, want %d: %v", len(names), want, names)
 		}
 	}
-	tidy(2)
+	cleanUp(2)
 	now = now.Add(21 * time.Minute)
-	tidy(1)
+	cleanUp(1)
 	now = now.Add(100 * time.Hour)
-	tidy(1)
+	cleanUp(1)
 	wantBlob(t, r, one.CID, "one")
 	_, err := r.Apply(context.Background(), []Write{picture(Create, "e", two)}, nil)
 	if !errors.Is(err, ErrBlobNotFound) {
@@ -148,15 +152,14 @@ func checkBlobIndex(t testing.TB, r *Repo, want map[string][]Blob) {
 			distinct[b.CID]++
 		}
 	}
-	for prefix, n := range map[string]int{prefixBlobUse: uses, prefixUses: len(want), prefixBlob: len(distinct), prefixIdleBlob: 0} {
-		if got := countKeys(t, r.store.DB, prefix); got != n {
+	for prefix, n := range map[string]int{layout.PrefixBlobUse: uses, layout.PrefixBlobRefs: len(want), layout.PrefixBlob: len(distinct), layout.PrefixIdleBlob: 0} {
+		if got := countKeys(t, r, prefix); got != n {
 			t.Errorf("%d keys under %s, want %d", got, prefix, n)
 		}
 	}
-	x := &blobIndex{db: r.store.DB}
 	for c, n := range distinct {
-		d, _ := digestOfBlob(c)
-		if row, ok, err := x.row(d); err != nil || !ok || row.uses != n || row.idle != 0 {
+		d, _ := block.BlobDigest(c)
+		if row, ok, err := layout.ReadBlob(r.store.DB, d); err != nil || !ok || row.Uses != n || row.Idle != 0 {
 			t.Errorf("%s: got %+v, %v, want %d uses", c, row, err, n)
 		}
 	}
@@ -171,7 +174,7 @@ func TestRecordMustNameItsBlobRight(t *testing.T) {
 	other.MimeType = "image/png"
 	size.Size++
 	unknown.CID = rawCID("never uploaded")
-	cbor.CID = CIDOf([]byte("content"))
+	cbor.CID = block.CIDOf([]byte("content"))
 	for _, c := range []struct {
 		blob Blob
 		want error
@@ -187,7 +190,7 @@ func TestRecordMustNameItsBlobRight(t *testing.T) {
 	}
 	broken := picture(Create, "p", b)
 	broken.Record = append(broken.Record, 0)
-	if _, err := r.Apply(context.Background(), []Write{broken}, nil); !errors.Is(err, ErrBadRecord) {
+	if _, err := r.Apply(context.Background(), []Write{broken}, nil); !errors.Is(err, ErrInvalidRecord) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -296,10 +299,10 @@ func TestSweep(t *testing.T) {
 	b := upload(t, r, "kept")
 	apply(t, r, picture(Create, "p", b))
 	r.Close()
-	stray := newBlobFiles(cfg)
-	d, _ := digestOfBlob(rawCID("stray"))
-	for _, path := range []string{stray.path(d), stray.fs.PathJoin(stray.dir, "new-1"), stray.fs.PathJoin(stray.dir, "README")} {
-		f, err := stray.fs.Create(path, vfs.WriteCategoryUnspecified)
+	stray := layout.NewBlobFiles(cfg.FS, cfg.Dir)
+	d, _ := block.BlobDigest(rawCID("stray"))
+	for _, path := range []string{stray.Path(d), stray.FS.PathJoin(stray.Dir, "new-1"), stray.FS.PathJoin(stray.Dir, "README")} {
+		f, err := stray.FS.Create(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,12 +322,12 @@ func TestDamagedBlob(t *testing.T) {
 	r := initRepo(t, cfg, profile())
 	b := upload(t, r, strings.Repeat("x", 100_000))
 	apply(t, r, picture(Create, "p", b))
-	d, _ := digestOfBlob(b.CID)
+	d, _ := block.BlobDigest(b.CID)
 	for name, content := range map[string]string{
 		"a flipped bit": strings.Repeat("x", 50_000) + "y" + strings.Repeat("x", 49_999),
 		"cut short":     strings.Repeat("x", 99_000),
 	} {
-		f, err := cfg.FS.Create(r.blobs.path(d), vfs.WriteCategoryUnspecified)
+		f, err := cfg.FS.Create(r.blobs.Path(d), vfs.WriteCategoryUnspecified)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,12 +340,12 @@ func TestDamagedBlob(t *testing.T) {
 			t.Fatal(err)
 		}
 		read, err := io.ReadAll(got)
-		if !errors.Is(err, errDamaged) || len(read) >= 100_000 {
+		if !errors.Is(err, layout.ErrDamaged) || len(read) >= 100_000 {
 			t.Errorf("%s: got %d bytes, %v", name, len(read), err)
 		}
 		got.Close()
 	}
-	if err := cfg.FS.Remove(r.blobs.path(d)); err != nil {
+	if err := cfg.FS.Remove(r.blobs.Path(d)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.OpenBlob(b); !errors.Is(err, ErrBlobNotFound) {

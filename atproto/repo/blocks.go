@@ -10,17 +10,17 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/car"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// MissingError says which blocks a repository doesn't have.
-type MissingError struct{ CIDs []cid.Cid }
-
-func (e *MissingError) Error() string { return fmt.Sprintf("there are no such blocks: %v", e.CIDs) }
-
-// ExportBlocks writes these blocks, each once and as Block knows them, as a CAR
-// without roots. If one is missing it writes nothing and returns a
-// *MissingError; if they have more than most bytes together, ErrTooLarge.
-func (r *Repo) ExportBlocks(ctx context.Context, w io.Writer, cids []cid.Cid, most int64) error {
+// ExportBlocks writes these blocks, each once, as a CAR file without roots: the
+// head's commit, nodes of its tree, and records in it. If one is missing it
+// writes nothing and returns a *MissingError; if together they have more than
+// limit bytes, ErrTooLarge.
+func (r *Repo) ExportBlocks(ctx context.Context, w io.Writer, cids []cid.Cid, limit int64) error {
 	v, err := r.acquire()
 	if err != nil {
 		return err
@@ -31,12 +31,12 @@ func (r *Repo) ExportBlocks(ctx context.Context, w io.Writer, cids []cid.Cid, mo
 		return err
 	}
 	defer f.Close()
-	cids, err = f.present(ctx, cids, most)
+	cids, err = f.present(ctx, cids, limit)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	if err := writeCARHeader(out, cid.Undef); err != nil {
+	if err := car.WriteHeader(out, cid.Undef); err != nil {
 		return err
 	}
 	for _, c := range cids {
@@ -47,15 +47,15 @@ func (r *Repo) ExportBlocks(ctx context.Context, w io.Writer, cids []cid.Cid, mo
 		if err != nil {
 			return err
 		}
-		if err := writeCARBlock(out, c, data); err != nil {
+		if err := car.WriteBlock(out, c, data); err != nil {
 			return err
 		}
 	}
 	return out.Flush()
 }
 
-// finder looks up blocks with one iterator: to make one takes as long as to
-// look up several.
+// finder looks up blocks with one iterator: creating an iterator takes as long
+// as several lookups.
 type finder struct {
 	*view
 	*pebble.Iterator
@@ -69,8 +69,8 @@ func (v *view) finder() (finder, error) {
 	return finder{v, it}, nil
 }
 
-// present gives each of cids once, if all are there.
-func (f finder) present(ctx context.Context, cids []cid.Cid, most int64) (once []cid.Cid, err error) {
+// present returns each of cids once, if the repository has all of them.
+func (f finder) present(ctx context.Context, cids []cid.Cid, limit int64) (once []cid.Cid, err error) {
 	var missing []cid.Cid
 	seen := map[cid.Cid]bool{}
 	for _, c := range cids {
@@ -90,22 +90,22 @@ func (f finder) present(ctx context.Context, cids []cid.Cid, most int64) (once [
 			return nil, err
 		}
 		once = append(once, c)
-		most -= int64(size)
+		limit -= int64(size)
 	}
 	if len(missing) > 0 {
 		return nil, &MissingError{missing}
 	}
-	if most < 0 {
+	if limit < 0 {
 		return nil, ErrTooLarge
 	}
 	return once, nil
 }
 
-// load gives a block's bytes, which are good until the next look-up, or
+// load returns the bytes of a block, which are valid until the next lookup, or
 // ErrNotFound.
 func (f finder) load(c cid.Cid) ([]byte, error) {
 	if c == f.Commit {
-		return f.block, nil
+		return f.Block, nil
 	}
 	path, err := f.find(c)
 	if err != nil {
@@ -115,14 +115,14 @@ func (f finder) load(c cid.Cid) ([]byte, error) {
 	if err != nil || path == "" {
 		return val, err
 	}
-	_, record, err := soundRecord(path, val)
+	_, record, err := layout.VerifyRecord(path, val)
 	return record, err
 }
 
-// size is how many bytes load gives. It doesn't read them.
+// size returns the number of bytes that load returns, without reading them.
 func (f finder) size(c cid.Cid) (int, error) {
 	if c == f.Commit {
-		return len(f.block), nil
+		return len(f.Block), nil
 	}
 	path, err := f.find(c)
 	if err != nil {
@@ -132,31 +132,31 @@ func (f finder) size(c cid.Cid) (int, error) {
 	if path == "" {
 		return val.Len(), nil
 	}
-	return val.Len() - digestSize, nil
+	return val.Len() - block.DigestSize, nil
 }
 
-// find goes to a block that is not the commit: a node, for which path is empty,
-// or the record at a path.
+// find moves the iterator to a block other than the commit: a node, for which
+// path is empty, or the record at a path.
 func (f finder) find(c cid.Cid) (path string, err error) {
-	if !ours(c) {
+	if !block.IsCBOR(c) {
 		return "", ErrNotFound
 	}
-	if key := nodeKey(c); f.SeekGE(key) && bytes.Equal(f.Key(), key) {
+	if key := layout.NodeKey(block.DigestOf(c)); f.SeekGE(key) && bytes.Equal(f.Key(), key) {
 		return "", nil
 	}
-	prefix := indexKey(c, "")
+	prefix := layout.IndexKey(c, "")
 	if !f.SeekGE(prefix) || !bytes.HasPrefix(f.Key(), prefix) || len(f.Key()) == len(prefix) {
-		return "", f.absent(ErrNotFound)
+		return "", f.readError(ErrNotFound)
 	}
 	path = string(f.Key()[len(prefix):])
-	if key := recordKey(path); !f.SeekGE(key) || !bytes.Equal(f.Key(), key) {
-		return "", f.absent(fmt.Errorf("record %s is missing: %w", path, errDamaged))
+	if key := layout.RecordKey(path); !f.SeekGE(key) || !bytes.Equal(f.Key(), key) {
+		return "", f.readError(fmt.Errorf("record %s is missing: %w", path, layout.ErrDamaged))
 	}
 	return path, nil
 }
 
-// absent is err, unless it was reading that failed.
-func (f finder) absent(err error) error {
+// readError returns the iterator's error, or else err.
+func (f finder) readError(err error) error {
 	if failed := f.Error(); failed != nil {
 		return fmt.Errorf("look up a block: %w", failed)
 	}

@@ -5,25 +5,29 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/car"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// What relays accept, by the Sync 1.1 limits of com.atproto.sync.subscribeRepos.
+// The limits of relays, by Sync 1.1: com.atproto.sync.subscribeRepos.
 const (
-	maxWrites    = 200
-	maxRecord    = 1 << 20
-	maxCommitCAR = 2_000_000
+	MaxWrites = 200              // per commit
+	MaxRecord = layout.MaxRecord // bytes
+	MaxCommit = 2_000_000        // bytes of a commit's CAR
 )
 
-// change is what a call comes to for one path.
+// change is the net effect of a call on one path.
 type change struct {
 	path   string
 	prev   cid.Cid // before the call; Undef: no record
 	cid    cid.Cid // after it; Undef: no record
 	record []byte
-	blobs  []digest // of the record
+	blobs  []block.Digest // of the record
 }
 
 func (c change) changed() bool { return c.prev != c.cid }
@@ -38,57 +42,58 @@ func (c change) action() Action {
 	return Update
 }
 
-// checkWrites finds what is wrong with a call whatever the repository holds.
+// checkWrites checks a call without the repository's contents.
 func checkWrites(writes []Write) error {
-	if len(writes) > maxWrites {
-		return fmt.Errorf("%w: %d writes in one call, at most %d", ErrTooLarge, len(writes), maxWrites)
+	if len(writes) > MaxWrites {
+		return fmt.Errorf("%w: %d writes in one call, at most %d are allowed", ErrTooLarge, len(writes), MaxWrites)
 	}
 	total := 0
 	for i, w := range writes {
 		if err := checkWrite(w); err != nil {
-			return &WriteError{i, joinPath(w.Collection, w.RKey), err}
+			return &WriteError{i, mst.JoinPath(w.Collection, w.RKey), err}
 		}
 		total += len(w.Record)
 	}
-	if total > maxCommitCAR {
-		return fmt.Errorf("%w: %d bytes of records in one call, at most %d", ErrTooLarge, total, maxCommitCAR)
+	if total > MaxCommit {
+		return fmt.Errorf("%w: %d bytes of records in one call, at most %d are allowed", ErrTooLarge, total, MaxCommit)
 	}
 	return nil
 }
 
 func checkWrite(w Write) error {
-	if err := ValidPath(w.Collection, w.RKey); err != nil {
+	if err := mst.CheckPath(w.Collection, w.RKey); err != nil {
 		return err
 	}
 	switch w.Action {
 	case Create, Update:
 		if len(w.Record) == 0 {
-			return fmt.Errorf("%w: a %s needs a record", ErrBadAction, w.Action)
+			return fmt.Errorf("%w: %s without a record", ErrInvalidAction, w.Action)
 		}
 	case Delete:
 		if len(w.Record) != 0 {
-			return fmt.Errorf("%w: a delete has no record", ErrBadAction)
+			return fmt.Errorf("%w: delete with a record", ErrInvalidAction)
 		}
 	default:
-		return fmt.Errorf("%w: %q", ErrBadAction, w.Action)
+		return fmt.Errorf("%w: %q is not create, update or delete", ErrInvalidAction, w.Action)
 	}
-	if len(w.Record) > maxRecord {
-		return fmt.Errorf("%w: a record of %d bytes, at most %d", ErrTooLarge, len(w.Record), maxRecord)
+	if len(w.Record) > MaxRecord {
+		return fmt.Errorf("%w: a record of %d bytes, at most %d are allowed", ErrTooLarge, len(w.Record), MaxRecord)
 	}
 	return nil
 }
 
-// plan reads what the call's paths hold now and takes its writes in order, so
-// that one call may create a record and then update it. It changes nothing.
-func plan(t *tree, writes []Write) ([]change, []cid.Cid, error) {
+// plan reads the records at the call's paths and applies its writes to them in
+// order, so that one call may create a record and then update it. It changes
+// nothing.
+func plan(t *mst.Tree, writes []Write) ([]change, []cid.Cid, error) {
 	var changes []change
 	at := make(map[string]int, len(writes))
 	cids := make([]cid.Cid, len(writes))
 	for i, w := range writes {
-		path := joinPath(w.Collection, w.RKey)
+		path := mst.JoinPath(w.Collection, w.RKey)
 		j, seen := at[path]
 		if !seen {
-			prev, err := t.get(path)
+			prev, err := t.Get(path)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -105,25 +110,25 @@ func plan(t *tree, writes []Write) ([]change, []cid.Cid, error) {
 		}
 		c.record, c.cid = w.Record, cid.Undef
 		if w.Action != Delete {
-			c.cid = CIDOf(w.Record)
+			c.cid = block.CIDOf(w.Record)
 		}
 		cids[i] = c.cid
 	}
 	return changes, cids, nil
 }
 
-// errTree says that the tree in memory is no longer to be trusted.
+// errTree is an error after which the tree in memory must be reloaded.
 type errTree struct{ error }
 
 func (e errTree) Unwrap() error { return e.error }
 
-// addCommit makes one commit on top of w.next and puts it into the batch. On a
-// plain error neither has changed; on an errTree the tree has.
+// addCommit adds one commit on top of w.next to the batch. After an error batch
+// and state are unchanged; after an errTree the tree in memory is not.
 func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Result, error) {
 	if swap != nil && *swap != w.next.Commit {
 		return Result{}, &SwapError{w.next.Commit}
 	}
-	seq, rev, err := w.next.tick(w.cfg.Now())
+	seq, rev, err := tick(w.next, w.cfg.Now())
 	if err != nil {
 		return Result{}, err
 	}
@@ -131,38 +136,25 @@ func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Resu
 		return Result{}, err
 	}
 	changes, cids, err := plan(w.tree, writes)
-	var refused *WriteError
-	if errors.As(err, &refused) {
+	if errors.As(err, new(*WriteError)) {
 		return Result{}, err
 	}
+	var d mst.Diff
+	if err == nil {
+		d, err = w.changeTree(changes)
+	}
+	if err != nil {
+		return Result{}, errTree{damaged(err)}
+	}
+	now, err := w.commitOf(d.Root, seq, rev)
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	for i := range changes {
-		c := &changes[i]
-		if !c.changed() {
-			continue
-		}
-		if c.blobs, err = blobsOf(*c); err != nil {
-			return Result{}, errTree{err}
-		}
-		if err := w.tree.set(c.path, c.cid); err != nil {
-			return Result{}, errTree{err}
-		}
-	}
-	d, err := w.tree.diff()
+	blocks, err := commitCAR(now, d.Proof, changes)
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	now, err := w.commitOf(d.root, seq, rev)
-	if err != nil {
-		return Result{}, errTree{err}
-	}
-	car, err := commitCAR(now, d.proof, changes)
-	if err != nil {
-		return Result{}, errTree{err}
-	}
-	f, err := commitFrame(w.next, now, changes, car)
+	f, err := commitFrame(w.next, now, changes, blocks)
 	if err != nil {
 		return Result{}, errTree{err}
 	}
@@ -172,62 +164,70 @@ func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Resu
 	}
 	putChanges(b, d, changes)
 	w.blobs.apply(b, edit)
-	now.logged = putEvent(b, w.next.logged, seq, f)
+	now.Logged = layout.SetEvent(b, w.next.Logged, seq, f)
 	w.next = now
 	return Result{Commit: now.Commit, Rev: now.Rev, CIDs: cids}, nil
 }
 
-// commitOf is a signed commit of a tree, and so the state that it leads to.
-func (w *writer) commitOf(data cid.Cid, seq, rev uint64) (now state, err error) {
-	now = state{logged: w.next.logged, Head: Head{
-		DID:  w.cfg.DID,
-		Rev:  syntax.NewTID(int64(rev), w.clockID).String(),
-		Data: data,
-		Seq:  seq,
-	}}
-	now.block, err = sign(w.cfg.DID, w.cfg.Key, data, now.Rev)
-	now.Commit = CIDOf(now.block)
-	return now, err
+// changeTree applies changes to the tree, and sets their blobs.
+func (w *writer) changeTree(changes []change) (d mst.Diff, err error) {
+	for i := range changes {
+		c := &changes[i]
+		if !c.changed() {
+			continue
+		}
+		if c.cid.Defined() {
+			if c.blobs, err = layout.BlobsOf(c.record); err != nil {
+				return d, err
+			}
+		}
+		if err := w.tree.Set(c.path, c.cid); err != nil {
+			return d, err
+		}
+	}
+	return w.tree.Diff()
 }
 
-// commitCAR holds the commit, the proof and the new records, the commit first.
-func commitCAR(now state, proof []block, changes []change) ([]byte, error) {
-	size := 3*carHead + len(now.block)
+// commitCAR returns a CAR file with the commit, which is the root, the proof, and
+// the new records.
+func commitCAR(now layout.State, proof []block.Block, changes []change) ([]byte, error) {
+	size := 3*car.SectionOverhead + len(now.Block)
 	for _, n := range proof {
-		size += carHead + len(n.data)
+		size += car.SectionOverhead + len(n.Data)
 	}
 	for _, c := range changes {
-		size += carHead + len(c.record)
+		size += car.SectionOverhead + len(c.record)
 	}
-	var car bytes.Buffer // writing to it can't fail
-	car.Grow(size)
-	writeCARHeader(&car, now.Commit)
-	writeCARBlock(&car, now.Commit, now.block)
+	var out bytes.Buffer // writing to it can't fail
+	out.Grow(size)
+	car.WriteHeader(&out, now.Commit)
+	car.WriteBlock(&out, now.Commit, now.Block)
 	for _, n := range proof {
-		writeCARBlock(&car, n.cid, n.data)
+		car.WriteBlock(&out, n.CID, n.Data)
 	}
 	for _, c := range changes {
 		if c.changed() && c.cid.Defined() {
-			writeCARBlock(&car, c.cid, c.record)
+			car.WriteBlock(&out, c.cid, c.record)
 		}
 	}
-	if car.Len() > maxCommitCAR {
-		return nil, fmt.Errorf("%w: a commit of %d bytes, relays accept %d: send fewer writes in one call", ErrTooLarge, car.Len(), maxCommitCAR)
+	if out.Len() > MaxCommit {
+		return nil, fmt.Errorf("%w: a commit of %d bytes, relays accept %d: send fewer writes in one call", ErrTooLarge, out.Len(), MaxCommit)
 	}
-	return car.Bytes(), nil
+	return out.Bytes(), nil
 }
 
-// putChanges deletes nodes so that Pebble forgets them when it meets what set
-// them, and most die before their memtable is written. A tombstone would sink
-// through all levels, and be half of what compaction does. It takes that nobody
-// sets a node that is there; if somebody did, it might come back as one that
-// verify finds leaked.
-func putChanges(b *pebble.Batch, d diff, changes []change) {
-	for _, c := range d.dead {
-		b.SingleDelete(nodeKey(c), nil)
+// putChanges stores the nodes and the records of a commit. It deletes nodes with
+// SingleDelete, which Pebble drops together with the Set of the node. Most nodes
+// are deleted before their memtable is written; ordinary tombstones would sink
+// through all levels, and be half of what compactions do. SingleDelete requires
+// that a stored node is not set again; if one were, it might reappear as a node
+// that verify reports as leaked.
+func putChanges(b *pebble.Batch, d mst.Diff, changes []change) {
+	for _, c := range d.Removed {
+		b.SingleDelete(layout.NodeKey(block.DigestOf(c)), nil)
 	}
-	for _, n := range d.added {
-		b.Set(nodeKey(n.cid), n.data, nil)
+	for _, n := range d.Added {
+		b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data, nil)
 	}
 	for _, c := range changes {
 		if c.changed() {
@@ -238,20 +238,12 @@ func putChanges(b *pebble.Batch, d diff, changes []change) {
 
 func putRecord(b *pebble.Batch, c change) {
 	if c.prev.Defined() {
-		b.Delete(indexKey(c.prev, c.path), nil)
+		b.Delete(layout.IndexKey(c.prev, c.path), nil)
 	}
 	if !c.cid.Defined() {
-		b.Delete(recordKey(c.path), nil)
+		b.Delete(layout.RecordKey(c.path), nil)
 		return
 	}
-	setTwo(b, recordKey(c.path), digestOf(c.cid), c.record)
-	b.Set(indexKey(c.cid, c.path), nil, nil)
-}
-
-// setTwo is a Set of two pieces that need not be put together for it.
-func setTwo(b *pebble.Batch, key, first, second []byte) {
-	op := b.SetDeferred(len(key), len(first)+len(second))
-	copy(op.Key, key)
-	copy(op.Value[copy(op.Value, first):], second)
-	op.Finish() // can't fail: the batch has no index
+	layout.SetJoined(b, layout.RecordKey(c.path), block.DigestOf(c.cid), c.record)
+	b.Set(layout.IndexKey(c.cid, c.path), nil, nil)
 }

@@ -5,59 +5,77 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/archive"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
 var (
-	ErrRepoExists = errors.New("there is a repository already")
-	ErrNotExist   = errors.New("there is no repository")
+	ErrRepoExists = errors.New("repository already exists")
+	ErrNotExist   = layout.ErrNotExist
 	ErrClosed     = errors.New("repository is closed")
 
-	// ErrForeign: the repository is of another DID.
-	ErrForeign = errors.New("name the right one, or keep the new one in a directory of its own")
+	// ErrForeign: the repository has another DID than Config.DID.
+	ErrForeign = errors.New("repository belongs to another account")
 
 	// ErrKey: Config.Key is not the one that signed the head.
-	ErrKey = errors.New("is not signed by this key")
+	ErrKey = errors.New("repository is signed by another key")
 
-	ErrExists    = errors.New("record exists already")
-	ErrNotFound  = errors.New("record not found")
-	ErrBadKey    = errors.New("bad record path")
-	ErrBadAction = errors.New("action is not create, update or delete")
+	ErrExists        = errors.New("record already exists")
+	ErrNotFound      = errors.New("record not found")
+	ErrInvalidPath   = mst.ErrPath
+	ErrInvalidAction = errors.New("invalid write action")
 
-	// ErrTooLarge: a record of more than 1 MiB, more than 200 writes, or a
-	// commit whose blocks pass the 2,000,000 bytes that relays accept.
-	ErrTooLarge = errors.New("too large")
+	// ErrInvalidRecord: the bytes are not canonical DAG-CBOR of the data model.
+	ErrInvalidRecord = errors.New("invalid record")
 
-	// ErrNoSpace: the disk has less free space than Config.Reserve. Nothing
-	// was written; the same call works again once there is space.
+	// ErrInvalidCAR: the input of an import is not one complete repository of this
+	// account. The error says why.
+	ErrInvalidCAR = archive.ErrInvalid
+
+	// ErrTooLarge: more than MaxRecord bytes in a record, MaxWrites writes, or
+	// MaxCommit bytes in a commit, or an upload or import above its limit.
+	ErrTooLarge = archive.ErrTooLarge
+
+	// ErrNoSpace: the disk has less free space than Config.Reserve. Nothing was
+	// written; the same call works again once there is space.
 	ErrNoSpace = store.ErrNoSpace
 
-	// ErrStopped: the disk failed an earlier write, and nothing more is written
-	// until a restart. Reads go on.
+	// ErrStopped: an earlier write failed on the disk, and nothing more is written
+	// until a restart. Reads continue.
 	ErrStopped = store.ErrStopped
 
-	// ErrClock: the last revision is further ahead of this machine's clock
-	// than the network accepts. Nothing was written.
-	ErrClock = errors.New("the clock is behind the repository")
+	// ErrClock: the rev of the head is further ahead of this machine's clock than
+	// the network accepts. Nothing was written.
+	ErrClock = errors.New("clock is behind the repository")
 
-	// ErrSuspended: Suspend was told to refuse writes. Nothing was written.
-	ErrSuspended = errors.New("the repository takes no writes now")
+	// ErrSuspended: Suspend disabled writes. Nothing was written.
+	ErrSuspended = errors.New("repository is suspended")
 
-	// ErrDeactivated: the account is at another place, as Deactivate was told.
+	// ErrDeactivated: Deactivate recorded that the account is on another host.
 	// Nothing was written.
-	ErrDeactivated = errors.New("the account has moved away")
+	ErrDeactivated = errors.New("account has moved away")
 
-	// ErrUnknownOutcome: the caller's context ended, or the disk failed, while
-	// the write was on its way. It may have been applied: read back.
-	ErrUnknownOutcome = errors.New("the write may or may not have been applied")
+	// ErrUnknownOutcome: the caller's context ended, or the disk failed, while the
+	// write was in progress. It may have been applied: read back.
+	ErrUnknownOutcome = errors.New("unknown whether the write was applied")
+
+	// ErrNotKept: the event log no longer has the commit, or never had it.
+	ErrNotKept = errors.New("commit is not kept")
+
+	ErrBlobNotFound = errors.New("blob not found")
+	ErrBlobType     = errors.New("blob has another media type")
+	ErrBlobSize     = errors.New("blob has another size")
 )
 
-// WriteError says which write of an Apply is at fault. Nothing of the call was
+// WriteError is the error of one write of an Apply. Nothing of the call was
 // applied.
 type WriteError struct {
 	Index int    // position in the call's writes
 	Path  string // collection/rkey
-	Err   error  // ErrExists, ErrNotFound, ErrBadKey, ErrBadAction or ErrTooLarge, possibly wrapped
+	Err   error  // ErrExists, ErrNotFound, ErrInvalid*, ErrTooLarge or a *BlobError, possibly wrapped
 }
 
 func (e *WriteError) Error() string { return fmt.Sprintf("write %d, %s: %v", e.Index, e.Path, e.Err) }
@@ -67,4 +85,26 @@ func (e *WriteError) Unwrap() error { return e.Err }
 // the call was applied.
 type SwapError struct{ Head cid.Cid }
 
-func (e *SwapError) Error() string { return fmt.Sprintf("the head is another commit: %s", e.Head) }
+func (e *SwapError) Error() string { return fmt.Sprintf("head is another commit: %s", e.Head) }
+
+// BlobError is the error for a blob that a record refers to, or that is read. In
+// a call of several writes it is inside a *WriteError.
+type BlobError struct {
+	CID       cid.Cid
+	Err       error  // ErrBlobNotFound, ErrBlobType or ErrBlobSize
+	Want, Got string // the stored type or size, and the record's
+}
+
+func (e *BlobError) Error() string {
+	if e.Want == "" && e.Got == "" {
+		return fmt.Sprintf("%v: %s", e.Err, e.CID)
+	}
+	return fmt.Sprintf("%v: %s is %s, the record says %s", e.Err, e.CID, e.Want, e.Got)
+}
+
+func (e *BlobError) Unwrap() error { return e.Err }
+
+// MissingError lists requested blocks that the repository doesn't have.
+type MissingError struct{ CIDs []cid.Cid }
+
+func (e *MissingError) Error() string { return fmt.Sprintf("blocks not found: %v", e.CIDs) }

@@ -5,159 +5,165 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/car"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Export writes the repository as CAR v1: the signed commit, which is the
-// root, then nodes and records as a walk of the tree meets them. It reads one
-// durable commit whatever is written meanwhile, and holds no more than the
-// path to the current node.
+// Export writes the repository as a CAR file: the signed commit, which is the
+// root, then nodes and records in the order of a walk of the tree. It reads one
+// durable commit whatever is written in the meantime, and keeps only the path to
+// the current node in memory.
 func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 	v, err := r.acquire()
 	if err != nil {
 		return err
 	}
 	defer r.release(v)
-	records, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
+	records, err := layout.Iterate(v.snap, layout.PrefixRecord)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	defer records.Close()
 	records.First()
-	nodes, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixNode), UpperBound: after(prefixNode)})
+	nodes, err := layout.Iterate(v.snap, layout.PrefixNode)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	defer nodes.Close()
-	out := bufio.NewWriterSize(w, 64<<10)
-	e := export{view: v, records: records, nodes: nodes, out: out, stop: func() error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-r.closing:
-			return ErrClosed
-		default:
-			return nil
-		}
-	}}
-	if err := e.run(); err != nil {
-		return fmt.Errorf("export: %w", err)
+	e := export{view: v, records: records, nodes: nodes, out: bufio.NewWriterSize(w, 64<<10), closing: r.closing}
+	if err := e.run(ctx); err != nil {
+		return fmt.Errorf("export: %w", damaged(err))
 	}
-	if err := out.Flush(); err != nil {
+	if err := e.out.Flush(); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	return nil
 }
 
-// export walks the tree and, since a tree is in the order of its paths, an
-// iterator over the records beside it.
+// export walks the tree together with an iterator over the records, which are in
+// the same order.
 type export struct {
 	*view
 	records *pebble.Iterator
-	nodes   *pebble.Iterator // which keeps what a Get has to find anew
-	path    []*onPath        // from the root to the current node
+	nodes   *pebble.Iterator // reused, since it keeps what a Get looks up again
+	key     []byte           // of a node; reused
 	out     *bufio.Writer
-	stop    func() error
+	closing <-chan struct{}
 }
 
-// onPath is room for one node of the path, for each in turn at its depth.
-type onPath struct {
-	node
-	data []byte
-	key  []byte // of the database: of the node, then of its records
-}
-
-func (e *export) run() error {
-	if err := writeCARHeader(e.out, e.Commit); err != nil {
+func (e *export) run(ctx context.Context) error {
+	if err := car.WriteHeader(e.out, e.Commit); err != nil {
 		return err
 	}
-	if err := writeCARBlock(e.out, e.Commit, e.block); err != nil {
+	if err := car.WriteBlock(e.out, e.Commit, e.Block); err != nil {
 		return err
 	}
-	if err := e.node(digestOf(e.Data), 0); err != nil {
+	w := mst.Walk{Load: e.load, Node: e.node, Entry: e.record}
+	if err := w.Run(ctx, block.DigestOf(e.Data)); err != nil {
 		return err
 	}
 	if e.records.Valid() {
-		return fmt.Errorf("record %s is not in the tree: %w", e.records.Key(), errDamaged)
+		return fmt.Errorf("record %s is not in the tree: %w", e.records.Key(), layout.ErrDamaged)
 	}
 	return e.records.Error()
 }
 
-// node writes the subtree of a node that lies so many below the root.
-func (e *export) node(digest []byte, depth int) error {
-	if err := e.stop(); err != nil {
-		return err
-	}
-	if depth == len(e.path) {
-		e.path = append(e.path, new(onPath))
-	}
-	at := e.path[depth]
-	if err := e.load(at, digest); err != nil {
-		return err
-	}
-	if err := writeCARSection(e.out, digest, at.data); err != nil {
-		return err
-	}
-	if at.left != nil {
-		if err := e.node(at.left, depth+1); err != nil {
-			return err
-		}
-	}
-	at.key = append(at.key[:0], prefixRecord...)
-	for _, entry := range at.entries {
-		at.key = append(at.key[:len(prefixRecord)+entry.shared], entry.suffix...)
-		if err := e.record(at.key, entry.value); err != nil {
-			return err
-		}
-		if entry.right == nil {
-			continue
-		}
-		if err := e.node(entry.right, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *export) load(at *onPath, digest []byte) error {
-	at.key = append(append(at.key[:0], prefixNode...), digest...)
-	if !e.nodes.SeekGE(at.key) || !bytes.Equal(e.nodes.Key(), at.key) {
+func (e *export) load(digest, buf []byte) ([]byte, error) {
+	e.key = append(append(e.key[:0], layout.PrefixNode...), digest...)
+	if !e.nodes.SeekGE(e.key) || !bytes.Equal(e.nodes.Key(), e.key) {
 		if err := e.nodes.Error(); err != nil {
-			return err
+			return nil, err
 		}
-		return fmt.Errorf("node %s is missing: %w", cidOfDigest(digest), errDamaged)
+		return nil, fmt.Errorf("missing: %w", layout.ErrDamaged)
 	}
 	val, err := e.nodes.ValueAndErr()
-	if err != nil {
-		return err
-	}
-	at.data = append(at.data[:0], val...)
-	return at.parse(digest, at.data)
+	return append(buf, val...), err
 }
 
-func (e *export) record(key, want []byte) error {
-	if !e.records.Valid() || !bytes.Equal(e.records.Key(), key) {
+func (e *export) node(digest, data []byte) error {
+	select {
+	case <-e.closing:
+		return ErrClosed
+	default:
+		return car.WriteDigest(e.out, digest, data)
+	}
+}
+
+func (e *export) record(path, digest []byte) error {
+	if !e.records.Valid() || !bytes.Equal(e.records.Key()[len(layout.PrefixRecord):], path) {
 		if err := e.records.Error(); err != nil {
 			return err
 		}
-		return fmt.Errorf("record %s is missing: %w", key[len(prefixRecord):], errDamaged)
+		return fmt.Errorf("record %s is missing: %w", path, layout.ErrDamaged)
 	}
 	val, err := e.records.ValueAndErr()
 	if err != nil {
 		return err
 	}
-	if len(val) < digestSize || !bytes.Equal(val[:digestSize], want) {
-		return fmt.Errorf("record %s is another than the tree says: %w", key[len(prefixRecord):], errDamaged)
+	if len(val) < block.DigestSize || !bytes.Equal(val[:block.DigestSize], digest) {
+		return fmt.Errorf("record %s is not the one in the tree: %w", path, layout.ErrDamaged)
 	}
-	if sum := sha256.Sum256(val[digestSize:]); !bytes.Equal(sum[:], want) {
-		return fmt.Errorf("record %s: %w", key[len(prefixRecord):], errDamaged)
+	if sum := sha256.Sum256(val[block.DigestSize:]); !bytes.Equal(sum[:], digest) {
+		return fmt.Errorf("record %s: %w", path, layout.ErrDamaged)
 	}
-	if err := writeCARSection(e.out, want, val[digestSize:]); err != nil {
+	if err := car.WriteDigest(e.out, digest, val[block.DigestSize:]); err != nil {
 		return err
 	}
 	e.records.Next()
 	return nil
+}
+
+// blobPage is how many blobs ExportBlobs looks up at once.
+const blobPage = 500
+
+// ExportBlobs appends the stored blobs that records refer to, as further blocks
+// of the same CAR file, to what Export wrote, and returns their number.
+func (r *Repo) ExportBlobs(ctx context.Context, w io.Writer) (n int64, err error) {
+	out := bufio.NewWriterSize(w, 64<<10)
+	last := cid.Undef
+	for {
+		page, err := r.ListBlobs(ctx, "", last, blobPage)
+		if err != nil {
+			return n, fmt.Errorf("export: %w", err)
+		}
+		for _, c := range page {
+			last = c
+			b, err := r.Blob(c)
+			if errors.Is(err, ErrBlobNotFound) {
+				continue // it was not uploaded
+			}
+			if err == nil {
+				err = r.exportBlob(ctx, out, b)
+			}
+			if err != nil {
+				return n, fmt.Errorf("export: %w", err)
+			}
+			n++
+		}
+		if len(page) < blobPage {
+			return n, out.Flush()
+		}
+	}
+}
+
+func (r *Repo) exportBlob(ctx context.Context, out io.Writer, b Blob) error {
+	body, err := r.OpenBlob(b)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := car.WriteSectionHead(out, b.CID, b.Size); err != nil {
+		return err
+	}
+	_, err = io.Copy(out, layout.Reader{Context: ctx, In: body})
+	return err
 }

@@ -17,6 +17,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -228,23 +231,23 @@ func TestDamage(t *testing.T) {
 	r = openAgain(t, r)
 	root := r.Head().Data
 	it := r.store.DB
-	data, err := store.Read(it, nodeKey(root))
+	data, err := store.Read(it, layout.NodeKey(block.DigestOf(root)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := decodeNode(root, data)
-	if err != nil {
+	var n mst.Node
+	if err := n.Parse(block.DigestOf(root), data); err != nil {
 		t.Fatal(err)
 	}
-	if err := it.Delete(nodeKey(*n.Left), pebble.NoSync); err != nil {
+	if err := it.Delete(layout.NodeKey(n.Left), pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Apply(context.Background(), []Write{note(Update, "k0-0", "y"), {Create, "aaa.example.note", "first", record("x")}}, nil)
-	if !errors.Is(err, errDamaged) {
+	if !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Apply: %v", err)
 	}
-	r.publish(r.view.state) // readers' snapshot is older than the damage
-	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, errDamaged) {
+	r.publish(r.view.State) // readers' snapshot is older than the damage
+	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Export: %v", err)
 	}
 }
@@ -254,28 +257,28 @@ func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"), note(Create, "b", "two"))
 	path := "com.example.note/a"
-	val, err := store.Read(r.store.DB, recordKey(path))
+	val, err := store.Read(r.store.DB, layout.RecordKey(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	val[len(val)-1] ^= 1
-	if err := r.store.DB.Set(recordKey(path), val, pebble.NoSync); err != nil {
+	if err := r.store.DB.Set(layout.RecordKey(path), val, pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	r.publish(r.view.state) // readers' snapshot is older than the damage
-	if _, _, err := r.Get("com.example.note", "a"); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) {
+	r.publish(r.view.State) // readers' snapshot is older than the damage
+	if _, _, err := r.Get("com.example.note", "a"); !errors.Is(err, layout.ErrDamaged) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Get: %v", err)
 	}
 	if _, _, err := r.Get("com.example.note", "b"); err != nil {
 		t.Errorf("Get of another: %v", err)
 	}
-	if _, _, err := r.List("com.example.note", "", 0, false); !errors.Is(err, errDamaged) {
+	if _, _, err := r.List("com.example.note", "", 0, false); !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("List: %v", err)
 	}
-	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, errDamaged) {
+	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Export: %v", err)
 	}
-	if _, err := r.Block(CIDOf(record("one"))); !errors.Is(err, errDamaged) {
+	if _, err := loadBlock(t, r, block.CIDOf(record("one"))); !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Block: %v", err)
 	}
 }

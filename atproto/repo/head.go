@@ -2,97 +2,161 @@ package repo
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// maxAhead is how far a revision may be ahead of the clock. Relays drop
-// commits that are five minutes ahead.
-const maxAhead = time.Minute
-
-// Head is the durable state of the repository.
-type Head struct {
-	DID    string
-	Rev    string  // TID
-	Commit cid.Cid // the signed commit
-	Data   cid.Cid // the root of its tree
-	Seq    uint64  // sequence number of the last firehose event
-}
-
-// state is a head with what the next commit must know.
-type state struct {
-	Head
-	block  []byte // the signed commit
-	logged uint64 // bytes of frames ever logged
-}
-
-func (s state) encode() []byte {
-	out := binary.BigEndian.AppendUint64(nil, s.Seq)
-	out = binary.BigEndian.AppendUint64(out, s.logged)
-	return append(out, s.block...)
-}
-
-func decodeState(val []byte) (state, indigo.Commit, error) {
-	var commit indigo.Commit
-	if len(val) < 16 {
-		return state{}, commit, errDamaged
+func loadHead(cfg Config, db pebble.Reader) (layout.State, error) {
+	pub, err := cfg.Key.PublicKey()
+	if err != nil {
+		return layout.State{}, fmt.Errorf("read signing key: %w", err)
 	}
-	block := val[16:]
-	if err := commit.UnmarshalCBOR(bytes.NewReader(block)); err != nil {
-		return state{}, commit, fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	if err := commit.VerifyStructure(); err != nil {
-		return state{}, commit, fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	return state{
-		Head: Head{
-			DID:    commit.DID,
-			Rev:    commit.Rev,
-			Commit: CIDOf(block),
-			Data:   commit.Data,
-			Seq:    binary.BigEndian.Uint64(val),
-		},
-		block:  block,
-		logged: binary.BigEndian.Uint64(val[8:]),
-	}, commit, nil
+	return loadHeadSignedBy(cfg.DID, pub, db)
 }
 
-// tick gives the next sequence number and revision, in microseconds: each later
-// than every one before it, also when the clock was set back or the repository
-// restored. They are the same unless a clock that was ahead took the sequence
-// numbers with it; those may stay there, a revision may not.
-func (s state) tick(now time.Time) (seq, rev uint64, err error) {
-	at := uint64(now.UnixMicro())
-	rev = at
+func loadHeadSignedBy(did string, key atcrypto.PublicKey, db pebble.Reader) (layout.State, error) {
+	val, err := store.Read(db, layout.KeyHead)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return layout.State{}, fmt.Errorf("head is missing: %w", layout.ErrDamaged)
+	}
+	if err != nil {
+		return layout.State{}, err
+	}
+	s, commit, err := layout.DecodeState(val)
+	if err != nil {
+		return layout.State{}, err
+	}
+	if s.DID != did {
+		return layout.State{}, fmt.Errorf("%w: it is the repository of %s, not of %s: configure the right one, or keep the new one in a folder of its own", ErrForeign, s.DID, did)
+	}
+	if err := commit.VerifySignature(key); err != nil {
+		return layout.State{}, fmt.Errorf("%w: head %s is not signed by %s; configure the key that signed it: %w", ErrKey, s.Commit, key.DIDKey(), err)
+	}
+	return s, nil
+}
+
+// tick returns the sequence number and the rev of the next event, in
+// microseconds. Each is greater than all before it, even if the clock was set
+// back or the repository restored. They are equal, unless a clock that was ahead
+// advanced the sequence numbers: those may stay ahead, a rev may not.
+func tick(s layout.State, now time.Time) (seq, rev uint64, err error) {
+	rev = uint64(now.UnixMicro())
 	if s.Rev != "" {
 		rev = max(rev, uint64(syntax.TID(s.Rev).Time().UnixMicro())+1)
 	}
-	if ahead := time.UnixMicro(int64(rev)).Sub(now); ahead > maxAhead {
-		return 0, 0, fmt.Errorf("%w: its last revision %s is %s ahead, and relays refuse what is dated ahead; set this machine's clock right, or, if it is, mend the repository with `tidings hold repair`",
+	if ahead := time.UnixMicro(int64(rev)).Sub(now); ahead > layout.MaxAhead {
+		return 0, 0, fmt.Errorf("%w: its last rev %s is %s ahead, and relays refuse commits that are ahead; set this machine's clock right, or, if it is right, repair the repository with `tidings hold repair`",
 			ErrClock, s.Rev, ahead.Round(time.Second))
 	}
 	seq = max(rev, s.Seq+1)
-	if time.UnixMicro(int64(seq)).Sub(now) <= maxAhead {
+	if time.UnixMicro(int64(seq)).Sub(now) <= layout.MaxAhead {
 		rev = seq
 	}
 	return seq, rev, nil
 }
 
-// sign makes the commit of a tree.
+// commitOf signs a commit of a tree and returns the state after it.
+func (w *writer) commitOf(data cid.Cid, seq, rev uint64) (now layout.State, err error) {
+	now = layout.State{Logged: w.next.Logged, Head: Head{
+		DID:  w.cfg.DID,
+		Rev:  syntax.NewTID(int64(rev), w.clockID).String(),
+		Data: data,
+		Seq:  seq,
+	}}
+	now.Block, err = sign(w.cfg.DID, w.cfg.Key, data, now.Rev)
+	now.Commit = block.CIDOf(now.Block)
+	return now, err
+}
+
 func sign(did string, key atcrypto.PrivateKey, data cid.Cid, rev string) ([]byte, error) {
 	commit := indigo.Commit{DID: did, Version: indigo.ATPROTO_REPO_VERSION, Data: data, Rev: rev}
 	if err := commit.Sign(key); err != nil {
 		return nil, fmt.Errorf("sign commit: %w", err)
 	}
-	var block bytes.Buffer
-	if err := commit.MarshalCBOR(&block); err != nil {
+	var signed bytes.Buffer
+	if err := commit.MarshalCBOR(&signed); err != nil {
 		return nil, fmt.Errorf("encode commit: %w", err)
 	}
-	return block.Bytes(), nil
+	return signed.Bytes(), nil
+}
+
+// restate adds a fresh commit of a tree to the batch, with a #sync instead of a
+// #commit: whatever state a subscriber has, this replaces it. A rev that is ahead
+// of the clock was accepted by no relay and is abandoned.
+func (w *writer) restate(b *pebble.Batch, data cid.Cid) error {
+	now, known := w.cfg.Now(), w.next
+	if known.Rev != "" && known.Ahead(now) > layout.MaxAhead {
+		known.Rev = ""
+	}
+	seq, rev, err := tick(known, now)
+	if err != nil {
+		return err
+	}
+	if w.next, err = w.commitOf(data, seq, rev); err != nil {
+		return err
+	}
+	return w.addNotice(b, Sync)
+}
+
+// Restatement is a change of a stopped repository that subscribers learn of by a
+// #sync.
+type Restatement struct {
+	State    layout.State // before it
+	Data     cid.Cid      // root of the tree for a fresh commit; Undef: State's commit stays
+	Identity bool         // also log #identity, before the #sync
+	Dropped  uint64       // the last event that is no longer kept; 0: as before
+}
+
+// Restate adds a Restatement to a batch of a stopped repository's database and
+// commits the batch. It is for package repair and for Rotate; an open repository
+// has its own writer.
+func Restate(cfg Config, s *store.Store, b *pebble.Batch, r Restatement) (Head, error) {
+	w, err := newWriter(cfg, s, r.State)
+	if err != nil {
+		return Head{}, err
+	}
+	last := max(r.State.Seq, r.Dropped)
+	w.next.Seq = last
+	if r.Dropped > 0 {
+		layout.SetDropped(b, r.Dropped)
+	}
+	if r.Identity {
+		if err := w.addIdentity(b); err != nil {
+			return Head{}, err
+		}
+	}
+	if r.Data.Defined() {
+		err = w.restate(b, r.Data)
+	} else {
+		err = w.addNotice(b, Sync)
+	}
+	if err != nil {
+		return Head{}, err
+	}
+	if err := w.finish(b, last); err != nil {
+		return Head{}, err
+	}
+	return w.next.Head, nil
+}
+
+// addIdentity logs #identity even if the rev is ahead of the clock.
+func (w *writer) addIdentity(b *pebble.Batch) error {
+	rev := w.next.Rev
+	if w.next.Ahead(w.cfg.Now()) > layout.MaxAhead {
+		w.next.Rev = ""
+	}
+	err := w.addNotice(b, Identity)
+	w.next.Rev = rev
+	return err
 }

@@ -14,9 +14,12 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
+
+	tree "github.com/tidings-dev/tidings/atproto/mst"
 )
 
 const testDID = "did:web:localhost%3A5000"
@@ -90,9 +93,9 @@ type model map[string][]byte
 func (m model) apply(writes []Write) {
 	for _, w := range writes {
 		if w.Action == Delete {
-			delete(m, joinPath(w.Collection, w.RKey))
+			delete(m, tree.JoinPath(w.Collection, w.RKey))
 		} else {
-			m[joinPath(w.Collection, w.RKey)] = w.Record
+			m[tree.JoinPath(w.Collection, w.RKey)] = w.Record
 		}
 	}
 }
@@ -101,7 +104,7 @@ func (m model) root(t testing.TB) cid.Cid {
 	t.Helper()
 	cids := map[string]cid.Cid{}
 	for path, rec := range m {
-		cids[path] = CIDOf(rec)
+		cids[path] = block.CIDOf(rec)
 	}
 	tree, err := mst.LoadTreeFromMap(cids)
 	if err != nil {
@@ -126,29 +129,24 @@ func checkStore(t testing.TB, r *Repo, m model) {
 		t.Fatal(err)
 	}
 	nodes := verifyCAR(t, r, car.Bytes(), m)
-	for prefix, want := range map[string]int{prefixNode: nodes, prefixRecord: len(m), prefixIndex: len(m)} {
-		if got := countKeys(t, r.store.DB, prefix); got != want {
+	for prefix, want := range map[string]int{layout.PrefixNode: nodes, layout.PrefixRecord: len(m), layout.PrefixIndex: len(m)} {
+		if got := countKeys(t, r, prefix); got != want {
 			t.Errorf("%d keys under %s, want %d", got, prefix, want)
 		}
 	}
 }
 
-func countKeys(t testing.TB, db *pebble.DB, prefix string) int {
+func countKeys(t testing.TB, r *Repo, prefix string) int {
 	t.Helper()
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after(prefix)})
+	n, err := layout.Count(r.store, prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer it.Close()
-	n := 0
-	for ok := it.First(); ok; ok = it.Next() {
-		n++
-	}
-	return n
+	return int(n)
 }
 
-// verifyCAR lets indigo load an export and compares it with the model. It
-// returns the number of nodes.
+// verifyCAR loads an export with indigo and compares it with the model. It returns
+// the number of nodes.
 func verifyCAR(t testing.TB, r *Repo, car []byte, m model) int {
 	t.Helper()
 	ctx := context.Background()
@@ -200,24 +198,30 @@ func verifySignature(t testing.TB, cfg Config, commit *indigo.Commit) {
 	}
 }
 
-// decodeCommit takes a #commit frame apart.
+// decode decodes an event.
+func decode(t testing.TB, e Event) any {
+	t.Helper()
+	msg, err := DecodeFrame(e.Frame)
+	if err != nil {
+		t.Fatalf("event %d: %v", e.Seq, err)
+	}
+	return msg
+}
+
 func decodeCommit(t testing.TB, e Event) *comatproto.SyncSubscribeRepos_Commit {
 	t.Helper()
-	header := "\xa2at" + string(rune(0x60|len("#commit"))) + "#commitbop\x01"
-	body, ok := bytes.CutPrefix(e.Frame, []byte(header))
-	if !ok {
-		t.Fatalf("event %d begins with %q, want %q", e.Seq, e.Frame[:min(20, len(e.Frame))], header)
-	}
-	var msg comatproto.SyncSubscribeRepos_Commit
-	in := bytes.NewReader(body)
-	if err := msg.UnmarshalCBOR(in); err != nil {
-		t.Fatal(err)
-	}
-	if in.Len() != 0 {
-		t.Fatalf("event %d has %d bytes too many", e.Seq, in.Len())
-	}
-	return &msg
+	return decode(t, e).(*comatproto.SyncSubscribeRepos_Commit)
 }
+
+func decodeSync(t testing.TB, e Event) *comatproto.SyncSubscribeRepos_Sync {
+	t.Helper()
+	return decode(t, e).(*comatproto.SyncSubscribeRepos_Sync)
+}
+
+// kindOf is the t of a frame's header.
+func kindOf(e Event) string { return string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)]) }
+
+func isCommit(e Event) bool { return kindOf(e) == commitKind }
 
 // verifyFrame lets indigo undo a #commit, and checks what its verifier leaves out.
 func verifyFrame(t testing.TB, cfg Config, e Event, prev *comatproto.SyncSubscribeRepos_Commit) *comatproto.SyncSubscribeRepos_Commit {
@@ -291,7 +295,7 @@ func (h *history) next(m model, ops int, fill float64) []Write {
 				key = fmt.Sprintf("k%x", h.rng.Uint32())
 			}
 			w := note(Create, key, fmt.Sprint(h.n))
-			path := joinPath(w.Collection, w.RKey)
+			path := tree.JoinPath(w.Collection, w.RKey)
 			if _, ok := m[path]; ok || used[path] {
 				continue
 			}

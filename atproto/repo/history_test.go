@@ -1,187 +1,175 @@
 package repo
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
-	comatproto "github.com/bluesky-social/indigo/api/atproto"
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/car"
 )
 
-// underRace: the race detector watches, for which everything takes ten times as
-// long.
-var underRace bool
-
-// TestHistories lives through hundreds of random histories: most of a few
-// records, where a tree changes its shape with every write, some of thousands.
-// Under the race detector each tenth will do: what it looks for is in all.
-func TestHistories(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(300) {
-		if underRace && seed%10 != 5 && seed != 99 {
-			continue
-		}
-		size := uint16(1 + seed%40)
-		switch {
-		case seed%100 == 99:
-			size = 3000
-		case seed%10 == 9:
-			size = 400
-		}
-		t.Run(fmt.Sprintf("%d of %d", seed, size), func(t *testing.T) {
-			t.Parallel()
-			liveThrough(t, seed, size)
-		})
-	}
-}
-
-func FuzzHistory(f *testing.F) {
-	for seed, size := range map[uint64]uint16{1: 1, 2: 2, 3: 10, 4: 100, 5: 1000} {
-		f.Add(seed, size)
-	}
-	f.Fuzz(liveThrough)
-}
-
-// liveThrough makes the commits of a random history, of up to so many records,
-// that grows, changes, loses all it had and begins again. Every commit is judged
-// by indigo: the root against a tree built anew, the frame by undoing it; now
-// and then the export by loading it, and the database key by key. Every other
-// history is reopened on its way, also from what a power cut would have left.
-func liveThrough(t *testing.T, seed uint64, size uint16) {
-	most := 1 + (max(int(size), 1)-1)%3000
-	rng := rand.New(rand.NewPCG(seed, 1))
-	cfg := testConfig(t)
-	fs := vfs.NewCrashableMem()
-	cfg.FS = fs
-	m := model{}
-	first := []Write{profile()}
-	m.apply(first)
-	r := initRepo(t, cfg, first...)
-	h := history{rng: rng}
-	var prev *comatproto.SyncSubscribeRepos_Commit
-	seen := uint64(0)
-	judge := func() {
-		t.Helper()
-		for _, e := range events(t, r, seen) {
-			if isCommit(e) {
-				prev = verifyFrame(t, cfg, e, prev)
-			}
-			seen = e.Seq
-		}
-	}
-	const commits = 48
-	end := commits
-	for i := 0; i < end; i++ {
-		writes := h.step(m, most, i, commits)
-		res := apply(t, r, writes...)
-		m.apply(writes)
-		if got, want := r.Head(), m.root(t); got.Commit != res.Commit || got.Rev != res.Rev || got.Data != want {
-			t.Fatalf("commit %d: head is %+v, the answer %+v, a tree built anew %s", i, got, res, want)
-		}
-		for j, w := range writes {
-			if w.Action != Delete && res.CIDs[j] != CIDOf(w.Record) {
-				t.Fatalf("commit %d: write %d has CID %s", i, j, res.CIDs[j])
-			}
-		}
-		if len(m) == 0 {
-			end = max(end, i+5)
-		} else if !h.emptied {
-			end = max(end, i+2)
-		}
-		if len(m) == 0 || i%16 == 10 {
-			checkStore(t, r, m)
-		}
-		if seed%2 == 0 || i%12 != 11 {
-			continue
-		}
-		judge()
-		if i%24 == 11 {
-			fs = fs.CrashClone(vfs.CrashCloneCfg{})
-			cfg.FS = fs
-		} else if err := r.Close(); err != nil {
-			t.Fatal(err)
-		}
-		r = openRepo(t, cfg)
-		if seed%4 == 1 {
-			sink(t, r)
-		}
-		checkStore(t, r, m)
-	}
-	judge()
-	checkStore(t, r, m)
-	sink(t, r)
-	checkStore(t, r, m)
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// sink has Pebble do all the tidying there is: a node that was set twice and
-// deleted once would come to light.
-func sink(t *testing.T, r *Repo) {
+func exportSince(t testing.TB, r *Repo, rev string) map[cid.Cid][]byte {
 	t.Helper()
-	if err := r.store.Compact(t.Context(), []byte(prefixNode), after(prefixNode), false); err != nil {
+	var car bytes.Buffer
+	if err := r.ExportSince(t.Context(), &car, rev); err != nil {
 		t.Fatal(err)
 	}
+	return blocksOf(t, car.Bytes())
 }
 
-// step is a call of a history: in the first half of it records come, in the
-// next quarter they change, then all go, the profile too, and some come again.
-func (h *history) step(m model, most, i, of int) []Write {
-	ops := 1 + h.rng.IntN(max(2, min(maxWrites*3/4, 4*most/of)))
-	switch {
-	case i < of/2 && len(m) < most:
-		return h.next(m, min(maxWrites*3/4, ops+2*most/of), 0.85)
-	case i < of*3/4 && len(m) > ops+1:
-		return h.next(m, ops, 0.5)
-	case i >= of*3/4 && !h.emptied:
-		return h.deletes(m, max(ops, len(m)/2))
+// eachBlock calls visit with the blocks of a CAR file.
+func eachBlock(file []byte, visit func(cid.Cid, []byte) error) error {
+	_, err := car.ReadBlocks(bytes.NewReader(file), MaxCommit, visit)
+	return err
+}
+
+func blocksOf(t testing.TB, car []byte) map[cid.Cid][]byte {
+	t.Helper()
+	blocks := map[cid.Cid][]byte{}
+	if err := eachBlock(car, func(c cid.Cid, data []byte) error {
+		if _, twice := blocks[c]; twice || block.CIDOf(data) != c {
+			t.Errorf("%s comes twice or has other bytes", c)
+		}
+		blocks[c] = bytes.Clone(data)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
-	return h.next(m, ops, 1)
+	return blocks
 }
 
-// deletes takes records away, and no other in the same call: of a commit that
-// replaces all that there is indigo's verifier thinks wrongly.
-func (h *history) deletes(m model, n int) (writes []Write) {
-	paths := slices.Sorted(maps.Keys(m))
-	h.rng.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
-	for _, path := range paths[:min(n, len(paths), maxWrites)] {
-		collection, rkey, _ := strings.Cut(path, "/")
-		writes = append(writes, Write{Action: Delete, Collection: collection, RKey: rkey})
-		h.have = slices.DeleteFunc(h.have, func(key string) bool { return key == rkey })
-	}
-	h.emptied = len(writes) == len(m)
-	return writes
-}
-
-func isCommit(e Event) bool { return string(e.Frame[4:11]) == "#commit" }
-
-// TestManyNodes goes past what is kept in memory.
-func TestManyNodes(t *testing.T) {
+// What somebody has at a rev, and the blocks since, make the whole repository.
+func TestExportSince(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t)
-	m := model{}
-	first := []Write{profile()}
-	m.apply(first)
-	r := initRepo(t, cfg, first...)
-	h := history{rng: rand.New(rand.NewPCG(7, 7))}
-	var prev *comatproto.SyncSubscribeRepos_Commit
-	for range 40 {
-		writes := h.next(m, 150, 0.9)
-		apply(t, r, writes...)
-		m.apply(writes)
+	r, m := initRepo(t, testConfig(t), profile()), model{}
+	m.apply([]Write{profile()})
+	fillNotes(t, r, m, 300)
+	type state struct {
+		rev    string
+		blocks map[cid.Cid][]byte
 	}
-	for _, e := range events(t, r, 0) {
-		if isCommit(e) {
-			prev = verifyFrame(t, cfg, e, prev)
+	states := []state{{r.Head().Rev, blocksOf(t, exportCAR(t, r))}}
+	for i := range 20 {
+		writes := []Write{note(Update, fmt.Sprintf("n%05d", i), fmt.Sprint("changed ", i)), note(Delete, fmt.Sprintf("n%05d", 100+i), ""), note(Create, fmt.Sprint("x", i), fmt.Sprint("new ", i))}
+		if i == 7 {
+			writes = nil
+		}
+		apply(t, r, writes...)
+		states = append(states, state{r.Head().Rev, blocksOf(t, exportCAR(t, r))})
+	}
+	if err := r.Notify(t.Context(), Identity, Sync); err != nil {
+		t.Fatal(err)
+	}
+	now := states[len(states)-1].blocks
+	for i, s := range states[:len(states)-1] {
+		diff := exportSince(t, r, s.rev)
+		if len(diff) >= len(now)/2 {
+			t.Errorf("state %d: the difference has %d blocks of %d", i, len(diff), len(now))
+		}
+		for c := range now {
+			if _, had := s.blocks[c]; !had && diff[c] == nil {
+				t.Errorf("state %d: %s is missing", i, c)
+			}
+		}
+		for c := range diff {
+			if now[c] == nil {
+				t.Errorf("state %d: %s is not in the repository", i, c)
+			}
 		}
 	}
-	checkStore(t, r, m)
-	if got := len(m); got < 3000 {
-		t.Errorf("only %d records", got)
+	head := r.Head().Rev
+	for rev, want := range map[string]int{head: 0, "3zzzzzzzzzzzz": 0, "2222222222222": len(now)} {
+		if diff := exportSince(t, r, rev); len(diff) != want {
+			t.Errorf("since %s: got %d blocks, want %d", rev, len(diff), want)
+		}
+	}
+	// After an import the log no longer reaches back: all is sent.
+	if _, err := r.Import(t.Context(), bytes.NewReader(exportCAR(t, r)), importLimit); err != nil {
+		t.Fatal(err)
+	}
+	if diff := exportSince(t, r, head); len(diff) != len(now) {
+		t.Errorf("since before an import: got %d blocks, want %d", len(diff), len(now))
+	}
+	imported := r.Head().Rev
+	apply(t, r, note(Create, "after", "the import"))
+	if diff := exportSince(t, r, imported); len(diff) < 3 || len(diff) >= len(now)/2 {
+		t.Errorf("since the import: got %d blocks of %d", len(diff), len(now))
+	}
+}
+
+func TestCommitPath(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile())
+	commits := []cid.Cid{r.Head().Commit}
+	for i := range 5 {
+		commits = append(commits, apply(t, r, note(Create, fmt.Sprint(i), "1")).Commit)
+	}
+	unknown := block.CIDOf([]byte("unknown"))
+	check := func(earliest, latest cid.Cid, want []cid.Cid) {
+		t.Helper()
+		path, err := r.CommitPath(t.Context(), earliest, latest)
+		if want == nil {
+			if !errors.Is(err, ErrNotKept) {
+				t.Errorf("got %v, %v, want ErrNotKept", path, err)
+			}
+			return
+		}
+		var got []cid.Cid
+		for _, c := range path {
+			got = append(got, c.CID)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
+	}
+	check(cid.Undef, cid.Undef, commits)
+	check(commits[0], cid.Undef, commits[1:])
+	check(commits[2], commits[4], commits[3:5])
+	check(cid.Undef, commits[1], commits[:2])
+	check(commits[3], commits[3], []cid.Cid{})
+	check(unknown, cid.Undef, nil)
+	check(cid.Undef, unknown, nil)
+	check(commits[4], commits[2], nil)
+	if rev, err := r.RevOf(t.Context(), commits[5]); err != nil || rev != r.Head().Rev {
+		t.Errorf("got %s, %v", rev, err)
+	}
+	if rev, err := r.RevOf(t.Context(), unknown); !errors.Is(err, ErrNotKept) {
+		t.Errorf("got %s, %v", rev, err)
+	}
+	imported, err := r.Import(t.Context(), bytes.NewReader(exportCAR(t, r)), importLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(imported.Commit, cid.Undef, []cid.Cid{})
+	check(commits[5], cid.Undef, nil)
+	check(cid.Undef, cid.Undef, nil)
+}
+
+func TestExportBlocks(t *testing.T) {
+	t.Parallel()
+	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "1"))
+	head := r.Head()
+	all := blocksOf(t, exportCAR(t, r))
+	var cids []cid.Cid
+	for c := range all {
+		cids = append(cids, c)
+	}
+	var car bytes.Buffer
+	if err := r.ExportBlocks(t.Context(), &car, cids, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocksOf(t, car.Bytes()); len(got) != len(all) || !bytes.Equal(got[head.Commit], all[head.Commit]) {
+		t.Errorf("got %d blocks, want %d", len(got), len(all))
+	}
+	apply(t, r, note(Update, "a", "2"))
+	car.Reset()
+	err := r.ExportBlocks(t.Context(), &car, cids, 1<<20)
+	var missing *MissingError
+	if !errors.As(err, &missing) || !slices.Contains(missing.CIDs, head.Commit) || !slices.Contains(missing.CIDs, head.Data) || len(missing.CIDs) != 3 || car.Len() > 0 {
+		t.Errorf("got %v after %d bytes, want the old commit, root and record", err, car.Len())
 	}
 }

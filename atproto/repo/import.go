@@ -1,47 +1,55 @@
 package repo
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/archive"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Import makes the repository hold exactly the records of a CAR of up to limit
-// bytes: an export of this account, here or elsewhere, whatever key signed it.
-// All of it is one new commit and one #sync event. The tree must be whole; of
-// the records, those that are here already may be left out. Blobs that nobody
-// has uploaded yet are told by MissingBlobs.
+// The import protocol. The archive's blocks go to a temporary file next to the
+// blobs, then its tree is walked and compared with the records that are here, and
+// what differs is one request of the writer: all changes of records, tree, index
+// and blob references, a fresh commit and its #sync in one batch. So the import
+// is durable as a whole or, after a crash or an error, not at all; the temporary
+// file is removed by the next Open. The commit's rev is greater than those of the
+// archive and of the repository here, since subscribers may know either.
 //
-// It keeps the CAR in a file beside the blobs meanwhile, and in memory what
-// changes: a first import takes about twice its size.
+// Package repair has the other importer, Restore, for a stopped repository and
+// for archives of any size; both read them with package archive.
+
+// Import makes the repository hold exactly the records of a CAR file of up to
+// limit bytes: an export of this account, from this host or another, whatever key
+// signed it. The tree must be complete; records that are already here may be left
+// out. Blobs in the file are ignored; see MissingBlobs.
 //
-// Errors: ErrBadCAR, ErrTooLarge, what reading the CAR says, and those of Apply.
+// It keeps the changes in memory: a first import takes about twice the size of
+// the file.
+//
+// Errors: ErrInvalidCAR, ErrTooLarge, those of reading and those of Apply.
 func (r *Repo) Import(ctx context.Context, in io.Reader, limit int64) (Result, error) {
 	if err := r.store.Space(); err != nil {
 		return Result{}, err
 	}
-	path, file, err := r.blobs.create()
+	path, file, err := r.blobs.Create()
 	if err != nil {
-		return Result{}, fmt.Errorf("import: %w", diskFull(err))
+		return Result{}, fmt.Errorf("import: %w", layout.DiskFull(err))
 	}
-	defer r.blobs.fs.Remove(path)
+	defer r.blobs.FS.Remove(path)
 	defer file.Close()
-	c, err := spool(in, limit, file)
-	if err != nil {
+	i := &importer{blocks: newBlockFile(file)}
+	if err := i.read(ctx, in, r.cfg, limit); err != nil {
 		return Result{}, fmt.Errorf("import: %w", err)
 	}
-	i := &importer{car: c}
-	if i.rev, i.root, err = r.checkCommit(c); err != nil {
-		return Result{}, fmt.Errorf("import: %w", err)
-	}
-	if i.records, err = c.records(i.root, 0, nil); err != nil {
-		return Result{}, fmt.Errorf("import: %w", err)
-	}
-	// The CAR's file goes when this returns, so it waits for the writer.
+	// The file is removed when this returns, so it must wait for the writer.
 	var result Result
 	_, err = r.submit(request{ctx: context.WithoutCancel(ctx), work: func(w *writer, b *pebble.Batch) (err error) {
 		result, err = i.apply(w, b)
@@ -53,53 +61,67 @@ func (r *Repo) Import(ctx context.Context, in io.Reader, limit int64) (Result, e
 	return result, nil
 }
 
-func (r *Repo) checkCommit(c *carFile) (rev string, root cid.Cid, err error) {
-	commit, err := c.commit()
-	if err != nil {
-		return "", cid.Undef, err
-	}
-	if commit.DID != r.cfg.DID {
-		return "", cid.Undef, badCAR("it is the repository of %s, not of %s", commit.DID, r.cfg.DID)
-	}
-	if at := syntax.TID(commit.Rev).Time(); at.Sub(r.cfg.Now()) > maxAhead {
-		return "", cid.Undef, badCAR("its revision %s is dated ahead", commit.Rev)
-	}
-	return commit.Rev, commit.Data, nil
-}
-
 type importer struct {
-	car     *carFile
+	blocks  *blockFile
 	rev     string
 	root    cid.Cid // of the tree
-	records []imported
+	records []importedRecord
 }
 
-// apply puts the import into the batch. Its error leaves tree and batch half
-// changed, and the writer drops both.
+type importedRecord struct {
+	path    string
+	cid     cid.Cid
+	present bool // in the archive
+	blobs   []block.Digest
+}
+
+// read reads the archive and lists its records.
+func (i *importer) read(ctx context.Context, in io.Reader, cfg Config, limit int64) error {
+	a := archive.Archive{DID: cfg.DID, Blocks: i.blocks, Limit: limit}
+	commit, err := a.Read(ctx, in)
+	if err != nil {
+		return err
+	}
+	if err := archive.CheckRev(commit, cfg.Now()); err != nil {
+		return err
+	}
+	i.rev, i.root = commit.Rev, commit.Data
+	return a.Records(ctx, i.root, func(path string, c cid.Cid, data []byte) (err error) {
+		r := importedRecord{path: path, cid: c, present: data != nil}
+		if r.present {
+			r.blobs, err = layout.BlobsOf(data)
+		}
+		i.records = append(i.records, r)
+		return err
+	})
+}
+
+// apply adds the import to the batch. After an error tree and batch may be half
+// changed, and the writer discards both.
 func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 	changes, err := i.changes(w)
 	if err != nil {
 		return Result{}, err
 	}
 	for _, c := range changes {
-		if err := w.tree.set(c.path, c.cid); err != nil {
-			return Result{}, err
+		if err := w.tree.Set(c.path, c.cid); err != nil {
+			return Result{}, damaged(err)
 		}
 	}
-	d, err := w.tree.diff()
+	d, err := w.tree.Diff()
 	if err != nil {
-		return Result{}, err
+		return Result{}, damaged(err)
 	}
-	if d.root != i.root {
-		return Result{}, badCAR("its tree is not the one that its records make")
+	if d.Root != i.root {
+		return Result{}, archive.Invalid("its records make another tree than the signed one")
 	}
 	known := w.next
-	known.Rev = max(known.Rev, i.rev) // who followed the account elsewhere knows that one
-	seq, rev, err := known.tick(w.cfg.Now())
+	known.Rev = max(known.Rev, i.rev)
+	seq, rev, err := tick(known, w.cfg.Now())
 	if err != nil {
 		return Result{}, err
 	}
-	now, err := w.commitOf(d.root, seq, rev)
+	now, err := w.commitOf(d.Root, seq, rev)
 	if err != nil {
 		return Result{}, err
 	}
@@ -107,8 +129,8 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	for j := range changes {
-		if err := i.put(b, &changes[j]); err != nil {
+	for _, c := range changes {
+		if err := i.put(b, c); err != nil {
 			return Result{}, err
 		}
 	}
@@ -118,31 +140,32 @@ func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
 	return Result{Commit: now.Commit, Rev: now.Rev}, w.addNotice(b, Sync)
 }
 
-// changes compares the import with what is there.
+// changes compares the archive's records with those that are here; both are
+// sorted by path.
 func (i *importer) changes(w *writer) ([]change, error) {
-	it, err := w.store.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
+	it, err := layout.Iterate(w.store, layout.PrefixRecord)
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
 	var changes []change
 	ok := it.First()
-	drop := func(below string) error { // what is there and not in the import, up to a path
-		for ; ok && (below == "" || string(it.Key()[len(prefixRecord):]) < below); ok = it.Next() {
+	remove := func(below string) error { // records that are only here, below a path or to the end
+		for ; ok && (below == "" || pathAt(it) < below); ok = it.Next() {
 			prev, err := recordAt(it)
 			if err != nil {
 				return err
 			}
-			changes = append(changes, change{path: string(it.Key()[len(prefixRecord):]), prev: prev})
+			changes = append(changes, change{path: pathAt(it), prev: prev})
 		}
 		return it.Error()
 	}
 	for _, r := range i.records {
-		if err := drop(r.path); err != nil {
+		if err := remove(r.path); err != nil {
 			return nil, err
 		}
 		c := change{path: r.path, cid: r.cid, blobs: r.blobs}
-		if ok && string(it.Key()[len(prefixRecord):]) == r.path {
+		if ok && pathAt(it) == r.path {
 			if c.prev, err = recordAt(it); err != nil {
 				return nil, err
 			}
@@ -151,31 +174,74 @@ func (i *importer) changes(w *writer) ([]change, error) {
 		if !c.changed() {
 			continue
 		}
-		if !r.here {
-			return nil, badCAR("Could not parse record at '%s': it is missing", r.path)
+		if !r.present {
+			return nil, archive.Invalid("Could not parse record at '%s': it is missing", r.path)
 		}
 		changes = append(changes, c)
 	}
-	return changes, drop("")
+	return changes, remove("")
 }
+
+func pathAt(it *pebble.Iterator) string { return string(it.Key()[len(layout.PrefixRecord):]) }
 
 func recordAt(it *pebble.Iterator) (cid.Cid, error) {
 	val, err := it.ValueAndErr()
 	if err != nil {
 		return cid.Undef, err
 	}
-	c, _, err := splitRecord(val)
+	c, _, err := layout.SplitRecord(val)
 	return c, err
 }
 
-// put copies one record from the CAR to the batch.
-func (i *importer) put(b *pebble.Batch, c *change) (err error) {
+// put copies one record from the archive to the batch.
+func (i *importer) put(b *pebble.Batch, c change) (err error) {
 	if c.cid.Defined() {
-		if c.record, err = i.car.block(c.cid); err != nil {
+		if c.record, _, err = i.blocks.Get(block.DigestOf(c.cid), nil); err != nil {
 			return err
 		}
 	}
-	putRecord(b, *c)
-	c.record = nil
+	putRecord(b, c)
 	return nil
+}
+
+// blockFile is the archive.Blocks of Import: a file, with its index in memory.
+type blockFile struct {
+	file  vfs.File
+	out   *bufio.Writer
+	index map[block.Digest]span
+	size  int64
+}
+
+type span struct {
+	at   int64
+	size int
+}
+
+func newBlockFile(file vfs.File) *blockFile {
+	return &blockFile{file: file, out: bufio.NewWriterSize(file, 64<<10), index: map[block.Digest]span{}}
+}
+
+func (f *blockFile) Put(digest, data []byte) error {
+	n, err := f.out.Write(data)
+	f.index[block.Digest(digest)] = span{f.size, n}
+	f.size += int64(n)
+	return layout.DiskFull(err)
+}
+
+func (f *blockFile) Get(digest, buf []byte) (data []byte, ok bool, err error) {
+	s, ok := f.index[block.Digest(digest)]
+	if !ok {
+		return buf, false, nil
+	}
+	if f.out.Buffered() > 0 {
+		if err := f.out.Flush(); err != nil {
+			return buf, false, layout.DiskFull(err)
+		}
+	}
+	start := len(buf)
+	data = append(buf, make([]byte, s.size)...)
+	if _, err := f.file.ReadAt(data[start:], s.at); err != nil && err != io.EOF {
+		return buf, false, fmt.Errorf("read imported block %s: %w", block.CID(digest), err)
+	}
+	return data, true, nil
 }

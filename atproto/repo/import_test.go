@@ -14,6 +14,8 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/car"
 )
 
 const importLimit = 10 << 20
@@ -31,23 +33,23 @@ func exportCAR(t testing.TB, r *Repo) []byte {
 // write them.
 func shuffled(t testing.TB, car []byte) []byte {
 	t.Helper()
-	var blocks []block
+	var blocks []block.Block
 	if err := eachBlock(car, func(c cid.Cid, data []byte) error {
-		blocks = append(blocks, block{c, data})
+		blocks = append(blocks, block.Block{CID: c, Data: bytes.Clone(data)})
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	root := blocks[0].cid
+	root := blocks[0].CID
 	rand.Shuffle(len(blocks), func(i, j int) { blocks[i], blocks[j] = blocks[j], blocks[i] })
 	return carOf(root, blocks...)
 }
 
-func carOf(root cid.Cid, blocks ...block) []byte {
+func carOf(root cid.Cid, blocks ...block.Block) []byte {
 	var out bytes.Buffer
-	writeCARHeader(&out, root)
+	car.WriteHeader(&out, root)
 	for _, b := range blocks {
-		writeCARBlock(&out, b.cid, b.data)
+		car.WriteBlock(&out, b.CID, b.Data)
 	}
 	return out.Bytes()
 }
@@ -138,22 +140,22 @@ func TestImportOfADifference(t *testing.T) {
 	m.apply([]Write{profile()})
 	fillNotes(t, r, m, 50)
 	full := exportCAR(t, r)
-	var few []block
+	var few []block.Block
 	if err := eachBlock(full, func(c cid.Cid, data []byte) error {
 		if !bytes.Contains(data, []byte("text ")) {
-			few = append(few, block{c, data})
+			few = append(few, block.Block{CID: c, Data: bytes.Clone(data)})
 		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, r, note(Create, "extra", "1"))
-	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].cid, few...)), importLimit); err != nil {
+	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].CID, few...)), importLimit); err != nil {
 		t.Fatal(err)
 	}
 	checkStore(t, r, m)
 	apply(t, r, note(Delete, "n00007", ""))
-	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].cid, few...)), importLimit); !errors.Is(err, ErrBadCAR) || !strings.Contains(err.Error(), "com.example.note/n00007") {
+	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].CID, few...)), importLimit); !errors.Is(err, ErrInvalidCAR) || !strings.Contains(err.Error(), "com.example.note/n00007") {
 		t.Errorf("got %v, want the missing record named", err)
 	}
 }
@@ -165,29 +167,29 @@ func TestImportRefused(t *testing.T) {
 	m.apply([]Write{profile()})
 	fillNotes(t, r, m, 20)
 	good := exportCAR(t, r)
-	var blocks []block
+	var blocks []block.Block
 	if err := eachBlock(good, func(c cid.Cid, data []byte) error {
-		blocks = append(blocks, block{c, data})
+		blocks = append(blocks, block.Block{CID: c, Data: bytes.Clone(data)})
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	commit := func(did string, data cid.Cid) block {
+	commit := func(did string, data cid.Cid) block.Block {
 		t.Helper()
 		signed, err := sign(did, cfg.Key, data, r.Head().Rev)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return block{CIDOf(signed), signed}
+		return block.Block{CID: block.CIDOf(signed), Data: signed}
 	}
 	float := []byte("\xa1\x61a\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00") // {"a": 1.5}
 	tree := func(records map[string][]byte, change func(*mst.NodeData)) []byte {
 		t.Helper()
 		cids := map[string]cid.Cid{}
-		all := []block{}
+		all := []block.Block{}
 		for path, data := range records {
-			cids[path] = CIDOf(data)
-			all = append(all, block{CIDOf(data), data})
+			cids[path] = block.CIDOf(data)
+			all = append(all, block.Block{CID: block.CIDOf(data), Data: data})
 		}
 		built, err := mst.LoadTreeFromMap(cids)
 		if err != nil {
@@ -202,8 +204,8 @@ func TestImportRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		top := commit(testDID, CIDOf(node))
-		return carOf(top.cid, slices.Concat([]block{top, {CIDOf(node), node}}, all)...)
+		top := commit(testDID, block.CIDOf(node))
+		return carOf(top.CID, slices.Concat([]block.Block{top, {CID: block.CIDOf(node), Data: node}}, all)...)
 	}
 	same := func(*mst.NodeData) {}
 	other := commit("did:web:other.example.com", r.Head().Data)
@@ -216,24 +218,24 @@ func TestImportRefused(t *testing.T) {
 		want error
 		text string
 	}{
-		{"empty", nil, ErrBadCAR, ""},
-		{"no CAR", []byte("hello"), ErrBadCAR, ""},
-		{"cut short", good[:len(good)-10], ErrBadCAR, ""},
-		{"a flipped bit", flipped, ErrBadCAR, "mismatch"},
-		{"too long", carOf(blocks[0].cid, append(slices.Clone(blocks), block{CIDOf(big), big})...), ErrTooLarge, ""},
-		{"without its root", carOf(blocks[0].cid, blocks[1:]...), ErrBadCAR, "root " + blocks[0].cid.String() + " is missing"},
-		{"root is no commit", carOf(blocks[1].cid, blocks...), ErrBadCAR, "its commit"},
-		{"of another account", carOf(other.cid, append(blocks, other)...), ErrBadCAR, "of did:web:other.example.com, not of " + testDID},
-		{"without a node", carOf(blocks[0].cid, slices.Concat(blocks[:1], blocks[2:])...), ErrBadCAR, "is missing"},
-		{"a float", tree(map[string][]byte{"com.example.note/a": float}, same), ErrBadCAR, "Could not parse record at 'com.example.note/a'"},
-		{"a key that is none", tree(map[string][]byte{"com.example.note/a b": record("x")}, same), ErrBadCAR, "record key"},
+		{"empty", nil, ErrInvalidCAR, ""},
+		{"no CAR", []byte("hello"), ErrInvalidCAR, ""},
+		{"cut short", good[:len(good)-10], ErrInvalidCAR, ""},
+		{"a flipped bit", flipped, ErrInvalidCAR, "don't match"},
+		{"too long", carOf(blocks[0].CID, append(slices.Clone(blocks), block.Block{CID: block.CIDOf(big), Data: big})...), ErrTooLarge, ""},
+		{"without its root", carOf(blocks[0].CID, blocks[1:]...), ErrInvalidCAR, "root " + blocks[0].CID.String() + " is missing"},
+		{"root is no commit", carOf(blocks[1].CID, blocks...), ErrInvalidCAR, "commit: "},
+		{"of another account", carOf(other.CID, append(blocks, other)...), ErrInvalidCAR, "of did:web:other.example.com, not of " + testDID},
+		{"without a node", carOf(blocks[0].CID, slices.Concat(blocks[:1], blocks[2:])...), ErrInvalidCAR, ": missing"},
+		{"a float", tree(map[string][]byte{"com.example.note/a": float}, same), ErrInvalidCAR, "Could not parse record at 'com.example.note/a'"},
+		{"a key that is none", tree(map[string][]byte{"com.example.note/a b": record("x")}, same), ErrInvalidCAR, "record key"},
 		{"keys out of order", tree(map[string][]byte{"com.example.note/a": record("x")}, func(nd *mst.NodeData) {
 			nd.Entries = append(nd.Entries, nd.Entries[0])
-		}), ErrBadCAR, "out of order"},
+		}), ErrInvalidCAR, "follows"},
 		{"a node at the wrong height", tree(map[string][]byte{"com.example.note/a": record("x")}, func(nd *mst.NodeData) {
 			nd.Entries[0].KeySuffix = []byte("com.example.note/b")
 			nd.Entries = append(nd.Entries, mst.EntryData{KeySuffix: []byte("com.example.note/zzz5"), Value: nd.Entries[0].Value}, mst.EntryData{KeySuffix: []byte("com.example.note/zzz6"), Value: nd.Entries[0].Value}, mst.EntryData{KeySuffix: []byte("com.example.note/zzz7"), Value: nd.Entries[0].Value})
-		}), ErrBadCAR, "its tree is not the one"},
+		}), ErrInvalidCAR, "invalid tree node"},
 	} {
 		before := r.Head()
 		_, err := r.Import(t.Context(), bytes.NewReader(c.car), importLimit)

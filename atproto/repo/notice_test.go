@@ -10,18 +10,6 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 )
 
-// kindOf is the t of a frame's header.
-func kindOf(e Event) string { return string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)]) }
-
-func decodeSync(t *testing.T, e Event) *comatproto.SyncSubscribeRepos_Sync {
-	t.Helper()
-	var msg comatproto.SyncSubscribeRepos_Sync
-	if err := msg.UnmarshalCBOR(bytes.NewReader(e.Frame[bytes.Index(e.Frame, []byte("bop\x01"))+4:])); err != nil {
-		t.Fatal(err)
-	}
-	return &msg
-}
-
 func TestNotices(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -33,7 +21,7 @@ func TestNotices(t *testing.T) {
 	if h := r.Head(); h.Commit != before.Commit || h.Rev != before.Rev {
 		t.Errorf("a notice moved the head from %s to %s", before.Rev, h.Rev)
 	}
-	renewed, err := r.Renew(t.Context(), Identity, Sync)
+	renewed, err := r.submit(request{ctx: t.Context(), commit: true, notices: []Notice{Identity, Sync}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +54,7 @@ func TestNotices(t *testing.T) {
 			t.Errorf("#sync %d: rev %s, commit %s (%s), want %s", i, msg.Rev, commit.Rev, id, head)
 		}
 	}
-	verifyFrame(t, cfg, all[3], commitOf(t, r, before))
+	verifyFrame(t, cfg, all[3], commitEventOf(t, r, before))
 	if err := r.Notify(t.Context(), "#handle"); err == nil {
 		t.Error("an unknown notice is logged")
 	}
@@ -81,8 +69,8 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// commitOf is the #commit that made a head.
-func commitOf(t *testing.T, r *Repo, head Head) *comatproto.SyncSubscribeRepos_Commit {
+// commitEventOf returns the #commit that made a head.
+func commitEventOf(t *testing.T, r *Repo, head Head) *comatproto.SyncSubscribeRepos_Commit {
 	t.Helper()
 	for _, e := range events(t, r, 0) {
 		if kindOf(e) != "#commit" {
@@ -96,27 +84,27 @@ func commitOf(t *testing.T, r *Repo, head Head) *comatproto.SyncSubscribeRepos_C
 	return nil
 }
 
-func TestLostEvents(t *testing.T) {
+func TestDroppedEvents(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	cfg.Now = func() time.Time { return at }
 	r := initRepo(t, cfg, profile())
 	apply(t, r, note(Create, "a", "1"))
-	if lost, err := r.LostEvents(); lost != 0 || err != nil {
+	if lost, err := r.DroppedEvents(); lost != 0 || err != nil {
 		t.Errorf("%d, %v while all are kept", lost, err)
 	}
 	first := events(t, r, 0)
 	at = at.Add(80 * time.Hour)
 	apply(t, r, note(Create, "b", "1"))
 	left := events(t, r, 0)
-	if lost, err := r.LostEvents(); lost != first[len(first)-1].Seq || err != nil || len(left) != 1 {
+	if lost, err := r.DroppedEvents(); lost != first[len(first)-1].Seq || err != nil || len(left) != 1 {
 		t.Errorf("lost up to %d, %v; want %d", lost, err, first[len(first)-1].Seq)
 	}
 	r = openAgain(t, r)
 	at = at.Add(80 * time.Hour)
 	apply(t, r, note(Create, "c", "1"))
-	if lost, err := r.LostEvents(); lost != left[0].Seq || err != nil {
+	if lost, err := r.DroppedEvents(); lost != left[0].Seq || err != nil {
 		t.Errorf("lost up to %d, %v; want %d", lost, err, left[0].Seq)
 	}
 }

@@ -12,21 +12,23 @@ import (
 
 // Paced writes to a repository no faster than relays read, while somebody reads.
 // It is for writers that can wait a few seconds: while more than half of what a
-// relay takes is used, their calls linger and share a commit of up to 200 writes.
+// relay accepts is used, calls are delayed and share a commit of up to MaxWrites
+// writes.
 type Paced struct {
 	*Repo
 	read func() bool // nil: always
 
-	mu    sync.Mutex
-	open  *merger         // what calls may join; nil: none lingers
-	going <-chan struct{} // closed when the commit that is being made is there; nil: none is
+	mu      sync.Mutex
+	pending *pendingCommit  // the commit that calls may join; nil: none is delayed
+	running <-chan struct{} // closed when the running commit ends; nil: none is running
 }
 
-// Paced gives the repository to such writers; they share one. read reports whether
-// anybody reads the events as they come, and must not block.
+// Paced returns a writer of this kind, which several callers share. read reports
+// whether anybody reads the events as they are logged, and must not block; nil:
+// always.
 func (r *Repo) Paced(read func() bool) *Paced { return &Paced{Repo: r, read: read} }
 
-// wait is how long the next commit should wait.
+// wait returns how long the next commit should be delayed.
 func (p *Paced) wait() time.Duration {
 	if p.read != nil && !p.read() {
 		return 0
@@ -34,33 +36,33 @@ func (p *Paced) wait() time.Duration {
 	return p.rate.wait(time.Now())
 }
 
-// merger are calls that will share a commit.
-type merger struct {
-	calls  []*merged
+// pendingCommit is a delayed commit.
+type pendingCommit struct {
+	calls  []*pacedCall
 	writes int
 	bytes  int
 	done   chan struct{}
 }
 
-type merged struct {
+type pacedCall struct {
 	writes []Write
-	answer chan answer // room for one
+	answer chan answer // buffered
 }
 
-// mergeBytes leaves room in a commit for the proof.
-const mergeBytes = maxCommitCAR / 2
+// sharedBytes leaves room in a commit for the proof.
+const sharedBytes = MaxCommit / 2
 
-// Apply keeps Repo.Apply's contract, but for one thing: the commit may hold the
-// writes of other calls, too, in the order of the calls. A call with a bad write
-// is refused alone.
+// Apply has the contract of Repo.Apply, except that the commit may also hold the
+// writes of other calls, in the order of the calls. A call with a refused write
+// fails alone.
 func (p *Paced) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
 	if err := checkWrites(writes); err != nil {
 		return Result{}, err
 	}
-	call := &merged{writes, make(chan answer, 1)}
+	call := &pacedCall{writes, make(chan answer, 1)}
 	for swap == nil && len(writes) > 0 {
-		full, lingers := p.join(call)
-		if lingers {
+		full, joined := p.join(call)
+		if joined {
 			return p.await(ctx, call)
 		}
 		if full == nil {
@@ -75,34 +77,36 @@ func (p *Paced) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Resul
 	return p.Repo.Apply(ctx, writes, swap)
 }
 
-// join makes a call linger, unless there is no need to or those who linger
-// leave no room; full is closed when they are gone.
-func (p *Paced) join(call *merged) (full <-chan struct{}, lingers bool) {
+// join adds a call to the pending commit. joined is false if there is no need for
+// a delay, and if the pending commit has no room; then full is closed when that
+// is done.
+func (p *Paced) join(call *pacedCall) (full <-chan struct{}, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	bytes := 0
 	for _, w := range call.writes {
 		bytes += len(w.Record)
 	}
-	if p.open == nil {
-		if p.going == nil && p.wait() <= 0 {
+	if p.pending == nil {
+		if p.running == nil && p.wait() <= 0 {
 			return nil, false
 		}
-		p.open = &merger{done: make(chan struct{})}
-		go p.linger(p.open, p.going)
+		p.pending = &pendingCommit{done: make(chan struct{})}
+		go p.commitLater(p.pending, p.running)
 	}
-	m := p.open
-	if len(m.calls) > 0 && (m.writes+len(call.writes) > maxWrites || m.bytes+bytes > mergeBytes) {
-		return m.done, false
+	c := p.pending
+	if len(c.calls) > 0 && (c.writes+len(call.writes) > MaxWrites || c.bytes+bytes > sharedBytes) {
+		return c.done, false
 	}
-	m.calls = append(m.calls, call)
-	m.writes += len(call.writes)
-	m.bytes += bytes
+	c.calls = append(c.calls, call)
+	c.writes += len(call.writes)
+	c.bytes += bytes
 	return nil, true
 }
 
-// await waits for a call's answer, and takes back a call that has not begun.
-func (p *Paced) await(ctx context.Context, call *merged) (Result, error) {
+// await waits for a call's answer. If its context ends before the commit started
+// the call is withdrawn.
+func (p *Paced) await(ctx context.Context, call *pacedCall) (Result, error) {
 	select {
 	case a := <-call.answer:
 		return a.result, a.err
@@ -110,11 +114,11 @@ func (p *Paced) await(ctx context.Context, call *merged) (Result, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open != nil {
-		for i, c := range p.open.calls {
+	if p.pending != nil {
+		for i, c := range p.pending.calls {
 			if c == call {
-				p.open.calls = append(p.open.calls[:i], p.open.calls[i+1:]...)
-				p.open.writes -= len(call.writes)
+				p.pending.calls = append(p.pending.calls[:i], p.pending.calls[i+1:]...)
+				p.pending.writes -= len(call.writes)
 				return Result{}, fmt.Errorf("wait to write: %w", ctx.Err())
 			}
 		}
@@ -122,11 +126,11 @@ func (p *Paced) await(ctx context.Context, call *merged) (Result, error) {
 	return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
 }
 
-// linger makes the commit when it is due after the one before, or when the
+// commitLater makes the commit when it is due after the previous one, or when the
 // repository is closed.
-func (p *Paced) linger(m *merger, before <-chan struct{}) {
-	if before != nil {
-		<-before
+func (p *Paced) commitLater(c *pendingCommit, previous <-chan struct{}) {
+	if previous != nil {
+		<-previous
 	}
 	due := time.NewTimer(p.wait())
 	defer due.Stop()
@@ -135,20 +139,20 @@ func (p *Paced) linger(m *merger, before <-chan struct{}) {
 	case <-p.closing:
 	}
 	p.mu.Lock()
-	p.open, p.going = nil, m.done
+	p.pending, p.running = nil, c.done
 	p.mu.Unlock()
-	p.applyAll(m.calls)
+	p.applyAll(c.calls)
 	p.mu.Lock()
-	if p.going == m.done {
-		p.going = nil
+	if p.running == c.done {
+		p.running = nil
 	}
 	p.mu.Unlock()
-	close(m.done)
+	close(c.done)
 }
 
-// applyAll makes one commit of calls. One at which it fails is answered and left
-// out; if together they are too large, each goes alone.
-func (p *Paced) applyAll(calls []*merged) {
+// applyAll makes one commit of calls. A call whose write is refused is answered
+// and left out; if together they are too large, each is applied alone.
+func (p *Paced) applyAll(calls []*pacedCall) {
 	for len(calls) > 0 {
 		var all []Write
 		for _, c := range calls {
@@ -158,11 +162,11 @@ func (p *Paced) applyAll(calls []*merged) {
 		var refused *WriteError
 		switch {
 		case errors.As(err, &refused):
-			calls = answerOne(calls, refused)
+			calls = answerRefused(calls, refused)
 			continue
 		case len(calls) > 1 && errors.Is(err, ErrTooLarge):
 			for _, c := range calls {
-				p.applyAll([]*merged{c})
+				p.applyAll([]*pacedCall{c})
 			}
 			return
 		}
@@ -178,8 +182,9 @@ func (p *Paced) applyAll(calls []*merged) {
 	}
 }
 
-// answerOne tells the call that a write is of, and gives the other calls.
-func answerOne(calls []*merged, refused *WriteError) (others []*merged) {
+// answerRefused answers the call that has the refused write, and returns the
+// other calls.
+func answerRefused(calls []*pacedCall, refused *WriteError) (others []*pacedCall) {
 	from := 0
 	for i, c := range calls {
 		if refused.Index < from+len(c.writes) {
@@ -188,5 +193,85 @@ func answerOne(calls []*merged, refused *WriteError) (others []*merged) {
 		}
 		from += len(c.writes)
 	}
-	panic("a write that no call has")
+	panic("refused write is in no call")
+}
+
+// relayLimits is how many events indigo's relay accepts from a host that it
+// doesn't trust. Above a limit it pauses reading the stream.
+var relayLimits = []limit{
+	{time.Second, 50},
+	{time.Hour, 2600},
+	{24 * time.Hour, 21_000},
+}
+
+type limit struct {
+	window time.Duration
+	events int
+}
+
+// rate counts events and spaces them so that no limit is exceeded: there is no
+// delay while less than half of each limit is used, and above that events are so
+// far apart that the other half lasts for the window.
+type rate struct {
+	mu     sync.Mutex
+	counts []windowCount
+	last   time.Time
+}
+
+// rateSlots divide a window; counted events are up to a slot older than it.
+const rateSlots = 60
+
+type windowCount struct {
+	limit
+	slot [rateSlots]int64 // the slot of time that n counts
+	n    [rateSlots]int
+}
+
+func newRate(limits []limit) *rate {
+	r := &rate{counts: make([]windowCount, len(limits))}
+	for i, l := range limits {
+		r.counts[i].limit = l
+	}
+	return r
+}
+
+// add counts an event.
+func (r *rate) add(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = now
+	for i := range r.counts {
+		c := &r.counts[i]
+		slot := c.at(now)
+		if at := slot % rateSlots; c.slot[at] == slot {
+			c.n[at]++
+		} else {
+			c.slot[at], c.n[at] = slot, 1
+		}
+	}
+}
+
+func (c *windowCount) at(now time.Time) int64 { return now.UnixNano() / int64(c.window/rateSlots) }
+
+func (c *windowCount) sum(now time.Time) (n int) {
+	slot := c.at(now)
+	for i := range c.n {
+		if c.slot[i] >= slot-rateSlots {
+			n += c.n[i]
+		}
+	}
+	return n
+}
+
+// wait returns how long the next event should be delayed.
+func (r *rate) wait(now time.Time) (wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.counts {
+		c := &r.counts[i]
+		if half := c.events / 2; c.sum(now) >= half {
+			wait = max(wait, r.last.Add(c.window/time.Duration(half)).Sub(now))
+		}
+	}
+	return wait
 }

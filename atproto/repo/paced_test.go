@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/block"
 )
 
 // Whoever always has something to write stays within each limit, and is not
@@ -121,7 +123,7 @@ func TestPacedMerges(t *testing.T) {
 				return
 			}
 			revs[i] = result.Rev
-			if len(result.CIDs) != 3 || result.CIDs[2] != CIDOf(record(key)) {
+			if len(result.CIDs) != 3 || result.CIDs[2] != block.CIDOf(record(key)) {
 				t.Errorf("call %d: %v", i, result.CIDs)
 			}
 			if c, _, err := p.Get("com.example.note", key); err != nil || c != result.CIDs[2] {
@@ -193,7 +195,7 @@ func TestPacedClose(t *testing.T) {
 	}()
 	for lingers := false; !lingers; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
-		lingers = p.open != nil && len(p.open.calls) == 1
+		lingers = p.pending != nil && len(p.pending.calls) == 1
 		p.mu.Unlock()
 	}
 	if err := p.Close(); err != nil {

@@ -11,6 +11,9 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -39,7 +42,7 @@ func checkProof(t testing.TB, r *Repo, rkey string, want cid.Cid) {
 	if !want.Defined() {
 		return
 	}
-	if data, err := loaded.RecordStore.Get(context.Background(), want); err != nil || CIDOf(data.RawData()) != want {
+	if data, err := loaded.RecordStore.Get(context.Background(), want); err != nil || block.CIDOf(data.RawData()) != want {
 		t.Errorf("%s: record %v", rkey, err)
 	}
 }
@@ -68,7 +71,7 @@ func TestProof(t *testing.T) {
 			if w.Action == Delete {
 				delete(have, rkey)
 			} else {
-				have[rkey] = CIDOf(w.Record)
+				have[rkey] = block.CIDOf(w.Record)
 			}
 		}
 		apply(t, r, writes...)
@@ -83,8 +86,8 @@ func TestProof(t *testing.T) {
 func TestProofOfDamage(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"))
-	root := nodeKey(r.Head().Data)
-	for name, key := range map[string][]byte{"record": recordKey("com.example.note/a"), "node": root} {
+	root := layout.NodeKey(block.DigestOf(r.Head().Data))
+	for name, key := range map[string][]byte{"record": layout.RecordKey("com.example.note/a"), "node": root} {
 		sound, err := store.Read(r.store.DB, key)
 		if err != nil {
 			t.Fatal(err)
@@ -100,10 +103,10 @@ func TestProofOfDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.publish(r.view.state) // readers' snapshot is older than the damage
-			r.nodes = nodeCache{}
+			r.publish(r.view.State) // readers' snapshot is older than the damage
+			r.nodes = mst.Cache{}
 			err := r.Proof(new(bytes.Buffer), "com.example.note", "a")
-			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, errDamaged) {
+			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, layout.ErrDamaged) {
 				t.Errorf("%s of %d bytes, %v", name, len(put), err)
 			}
 		}

@@ -7,10 +7,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Record is one record of a List.
+// Record is a record in a page of List.
 type Record struct {
 	RKey  string
 	CID   cid.Cid
@@ -21,7 +23,7 @@ type Record struct {
 const (
 	defaultPage = 50
 	maxPage     = 1000
-	listBytes   = 1 << 20 // of records, after which a page ends
+	listBytes   = 1 << 20 // of records; a page ends after them
 )
 
 // Get returns one record, or ErrNotFound.
@@ -31,26 +33,26 @@ func (r *Repo) Get(collection, rkey string) (cid.Cid, []byte, error) {
 		return cid.Undef, nil, err
 	}
 	defer r.release(v)
-	return v.get(joinPath(collection, rkey))
+	return v.get(mst.JoinPath(collection, rkey))
 }
 
 func (v *view) get(path string) (cid.Cid, []byte, error) {
-	val, err := store.Read(v.snap, recordKey(path))
+	val, err := store.Read(v.snap, layout.RecordKey(path))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return cid.Undef, nil, ErrNotFound
 	}
 	if err != nil {
 		return cid.Undef, nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return soundRecord(path, val)
+	return layout.VerifyRecord(path, val)
 }
 
 // List returns up to limit records of a collection (0: 50; at most 1000), fewer
-// if they are large, in the order of com.atproto.repo.listRecords: the highest record key first,
-// with reverse the lowest first. It starts behind cursor, a record key; next is
-// the cursor of the following page, empty when there is none.
+// if they are large, in the order of com.atproto.repo.listRecords: descending
+// record keys, with reverse ascending. It starts after cursor, a record key; next
+// is the cursor of the following page, empty at the end.
 func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []Record, next string, err error) {
-	if err := validCollection(collection); err != nil {
+	if err := mst.CheckCollection(collection); err != nil {
 		return nil, "", err
 	}
 	if limit <= 0 {
@@ -62,8 +64,8 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 		return nil, "", err
 	}
 	defer r.release(v)
-	prefix := prefixRecord + collection + "/"
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after(prefix)})
+	prefix := layout.PrefixRecord + collection + "/"
+	it, err := layout.Iterate(v.snap, prefix)
 	if err != nil {
 		return nil, "", fmt.Errorf("list %s: %w", collection, err)
 	}
@@ -92,7 +94,7 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 		if err != nil {
 			return nil, "", fmt.Errorf("list %s: %w", collection, err)
 		}
-		c, record, err := soundRecord(string(it.Key()[len(prefixRecord):]), val)
+		c, record, err := layout.VerifyRecord(string(it.Key()[len(layout.PrefixRecord):]), val)
 		if err != nil {
 			return nil, "", fmt.Errorf("list %s: %w", collection, err)
 		}
@@ -105,45 +107,28 @@ func (r *Repo) List(collection, cursor string, limit int, reverse bool) (page []
 	return page, next, nil
 }
 
-// Collections returns the NSIDs that have records, sorted. It reads one key
-// for each.
+// Collections returns the NSIDs of all collections, sorted. It reads one key of
+// each.
 func (r *Repo) Collections() ([]string, error) {
 	v, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer r.release(v)
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
+	it, err := layout.Iterate(v.snap, layout.PrefixRecord)
 	if err != nil {
 		return nil, fmt.Errorf("list collections: %w", err)
 	}
 	defer it.Close()
 	var names []string
 	for ok := it.First(); ok; {
-		name, _ := splitPath(string(it.Key()[len(prefixRecord):]))
+		name, _ := mst.SplitPath(string(it.Key()[len(layout.PrefixRecord):]))
 		names = append(names, name)
-		ok = it.SeekGE(after(prefixRecord + name + "/"))
+		ok = it.SeekGE(layout.End(layout.PrefixRecord + name + "/"))
 	}
 	if err := it.Error(); err != nil {
 		return nil, fmt.Errorf("list collections: %w", err)
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// Block returns the bytes of the head commit, a node of its tree or a record in
-// it. Anything else is ErrNotFound.
-func (r *Repo) Block(c cid.Cid) ([]byte, error) {
-	v, err := r.acquire()
-	if err != nil {
-		return nil, err
-	}
-	defer r.release(v)
-	f, err := v.finder()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := f.load(c)
-	return slices.Clone(data), err
 }

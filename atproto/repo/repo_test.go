@@ -2,11 +2,9 @@ package repo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
 func TestInitAndOpen(t *testing.T) {
@@ -58,14 +58,14 @@ func TestInitAndOpen(t *testing.T) {
 	}
 	other = cfg
 	other.Key = testKey(t)
-	if _, err := Open(other); err == nil || !strings.Contains(err.Error(), "not signed by this key") {
+	if _, err := Open(other); err == nil || !errors.Is(err, ErrKey) {
 		t.Errorf("another key: %v", err)
 	}
 	r = openRepo(t, cfg)
 	if got := r.Head(); got.DID != cfg.DID || got.Rev <= head.Rev {
 		t.Errorf("head %+v", got)
 	}
-	if err := r.store.DB.Set(keyFormat, []byte{0, 0, 0, formatNumber + 1}, pebble.NoSync); err != nil {
+	if err := r.store.DB.Set(layout.KeyFormat, []byte{0, 0, 0, layout.FormatNumber + 1}, pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.store.Flush(); err != nil {
@@ -99,7 +99,7 @@ func TestReads(t *testing.T) {
 		apply(t, r, Write{Create, c, "z", record("x")})
 	}
 	c, rec, err := r.Get("com.example.note", "k07")
-	if err != nil || c != CIDOf(record("the same")) || string(rec) != string(record("the same")) {
+	if err != nil || c != block.CIDOf(record("the same")) || string(rec) != string(record("the same")) {
 		t.Errorf("Get: %s %q %v", c, rec, err)
 	}
 	if _, _, err := r.Get("com.example.note", "k99"); !errors.Is(err, ErrNotFound) {
@@ -142,12 +142,28 @@ func TestReads(t *testing.T) {
 	if page, next, err := r.List("com.example.nothing", "", 10, false); len(page) != 0 || next != "" || err != nil {
 		t.Errorf("an empty collection: %v %q %v", page, next, err)
 	}
-	if _, _, err := r.List("nothing", "", 10, false); !errors.Is(err, ErrBadKey) {
+	if _, _, err := r.List("nothing", "", 10, false); !errors.Is(err, ErrInvalidPath) {
 		t.Errorf("no collection: %v", err)
 	}
 	if page, _, err := r.List("com.example.note", "k", 1, true); err != nil || page[0].RKey != "k00" {
 		t.Errorf("a cursor that is no key: %v %v", page, err)
 	}
+}
+
+func loadBlock(t testing.TB, r *Repo, c cid.Cid) ([]byte, error) {
+	t.Helper()
+	v, err := r.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.release(v)
+	f, err := v.finder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := f.load(c)
+	return slices.Clone(data), err
 }
 
 func TestBlock(t *testing.T) {
@@ -157,9 +173,9 @@ func TestBlock(t *testing.T) {
 	rootBefore := r.Head().Data
 	apply(t, r, note(Update, "a", "two"))
 	head := r.Head()
-	for name, c := range map[string]cid.Cid{"commit": head.Commit, "root": head.Data, "record": CIDOf(record("one")), "new record": CIDOf(record("two"))} {
-		data, err := r.Block(c)
-		if err != nil || CIDOf(data) != c {
+	for name, c := range map[string]cid.Cid{"commit": head.Commit, "root": head.Data, "record": block.CIDOf(record("one")), "new record": block.CIDOf(record("two"))} {
+		data, err := loadBlock(t, r, c)
+		if err != nil || block.CIDOf(data) != c {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -168,8 +184,8 @@ func TestBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]cid.Cid{"old commit": old.Commit, "old root": rootBefore, "deleted record": CIDOf(record("one")), "raw": raw, "none": cid.Undef} {
-		if _, err := r.Block(c); !errors.Is(err, ErrNotFound) {
+	for name, c := range map[string]cid.Cid{"old commit": old.Commit, "old root": rootBefore, "deleted record": block.CIDOf(record("one")), "raw": raw, "none": cid.Undef} {
+		if _, err := loadBlock(t, r, c); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -265,10 +281,7 @@ func TestEventRetention(t *testing.T) {
 		for range 10 {
 			step(10 * time.Hour)
 		}
-		oldest, err := r.OldestEvent()
-		if err != nil {
-			t.Fatal(err)
-		}
+		oldest := events(t, r, 0)[0].Seq
 		// kept: what is within 72 h of the last commit
 		if age := at.Sub(time.UnixMicro(int64(oldest))); age < 62*time.Hour || age > 73*time.Hour {
 			t.Errorf("the oldest event has an age of %s", age)
@@ -308,13 +321,13 @@ func TestEventRetention(t *testing.T) {
 	})
 	t.Run("without commits", func(t *testing.T) {
 		t.Parallel()
-		cfg, err := testConfig(t).withDefaults()
+		cfg, err := testConfig(t).WithDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}
 		cfg.Now = fixedClock(start)
 		initRepo(t, cfg, profile()).Close()
-		s, err := openStore(cfg, cfg.Dir)
+		s, err := layout.Open(cfg.Dir, cfg.Layout())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,119 +340,22 @@ func TestEventRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.tidy(func(state) func() { return func() {} }); err != nil {
+		if err := w.cleanUp(func(layout.State) func() { return func() {} }); err != nil {
 			t.Fatal(err)
 		}
-		if got := countKeys(t, s.DB, prefixEvent); got != 0 {
+		if got, err := layout.Count(s.DB, layout.PrefixEvent); got != 0 || err != nil {
 			t.Errorf("%d events are left", got)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		r := openRepo(t, cfg)
-		if got, err := r.OldestEvent(); got != 0 || err != nil {
-			t.Errorf("oldest event %d, %v", got, err)
+		if got := events(t, r, 0); len(got) != 0 {
+			t.Errorf("%d events", len(got))
 		}
 		apply(t, r, note(Create, "a", "1"))
 		if got := events(t, r, 0); len(got) != 1 {
 			t.Errorf("%d events, want 1", len(got))
 		}
 	})
-}
-
-// TestProofVectors runs the network's own cases of which nodes a commit must
-// carry, from the indigo module.
-func TestProofVectors(t *testing.T) {
-	t.Parallel()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "atproto/repo/testdata/commit-proof-fixtures.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []struct {
-		Comment          string `json:"comment"`
-		LeafValue        string `json:"leafValue"`
-		Keys, Adds, Dels []string
-		RootBefore       string   `json:"rootBeforeCommit"`
-		RootAfter        string   `json:"rootAfterCommit"`
-		Proof            []string `json:"blocksInProof"`
-	}
-	if err := json.Unmarshal(data, &cases); err != nil || len(cases) == 0 {
-		t.Fatalf("%d cases, %v", len(cases), err)
-	}
-	for _, c := range cases {
-		t.Run(c.Comment, func(t *testing.T) {
-			leaf, err := cid.Decode(c.LeafValue)
-			if err != nil {
-				t.Fatal(err)
-			}
-			nodes := map[cid.Cid][]byte{}
-			load := func(c cid.Cid) ([]byte, error) {
-				data, ok := nodes[c]
-				if !ok {
-					return nil, fmt.Errorf("no node %s", c)
-				}
-				return data, nil
-			}
-			tr := emptyTree(load)
-			for _, key := range c.Keys {
-				if err := tr.set(key, leaf); err != nil {
-					t.Fatal(err)
-				}
-			}
-			before, err := tr.diff()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, b := range before.added {
-				nodes[b.cid] = b.data
-			}
-			if tr, err = loadTree(before.root, load); err != nil {
-				t.Fatal(err)
-			}
-			for _, key := range c.Adds {
-				if err := tr.set(key, leaf); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, key := range c.Dels {
-				if err := tr.set(key, cid.Undef); err != nil {
-					t.Fatal(err)
-				}
-			}
-			now, err := tr.diff()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if before.root.String() != c.RootBefore || now.root.String() != c.RootAfter {
-				t.Errorf("roots %s and %s, want %s and %s", before.root, now.root, c.RootBefore, c.RootAfter)
-			}
-			var proof []string
-			for _, b := range now.proof {
-				proof = append(proof, b.cid.String())
-			}
-			for _, want := range c.Proof {
-				if !slices.Contains(proof, want) {
-					t.Errorf("the proof lacks %s", want)
-				}
-			}
-		})
-	}
-}
-
-func TestValidPath(t *testing.T) {
-	t.Parallel()
-	for _, rkey := range []string{"self", "3jui7kd54zh2y", "sha256:abc", "~a.b_c-d"} {
-		if err := ValidPath("io.atcr.hold.layer", rkey); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, path := range [][2]string{{"io.atcr.hold.layer", ".."}, {"io.atcr.hold.layer", "a b"}, {"io", "a"}, {"", "a"}, {"a/b.c.d", "e"}} {
-		if err := ValidPath(path[0], path[1]); !errors.Is(err, ErrBadKey) {
-			t.Errorf("%q: %v", path, err)
-		}
-	}
 }

@@ -5,87 +5,65 @@ import (
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Rotate gives the repository to another key, cfg.Key, if it is signed by old:
-// in one transaction #identity, for others to ask for the new key, and a fresh
-// commit with its #sync. The identity has to show the new key already. If that
-// signed the head before, nothing is changed. No other process may have the
-// repository open.
+// Rotate changes the key of a stopped repository from old to cfg.Key: #identity,
+// for others to resolve the new key, and a fresh commit with its #sync, in one
+// transaction. The identity must have the new key already. If that has signed the
+// head, as after a crash of the caller, nothing is changed.
 func Rotate(cfg Config, old atcrypto.PublicKey) (Head, error) {
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.WithDefaults()
 	if err != nil {
-		return Head{}, fmt.Errorf("change key: %w", err)
+		return Head{}, fmt.Errorf("rotate key: %w", err)
 	}
 	head, err := rotate(cfg, old)
 	if err != nil {
-		return Head{}, fmt.Errorf("change the key of the repository in %s: %w", cfg.Dir, err)
+		return Head{}, fmt.Errorf("rotate the key of the repository in %s: %w", cfg.Dir, err)
 	}
 	return head, nil
 }
 
 func rotate(cfg Config, old atcrypto.PublicKey) (head Head, err error) {
-	if !exists(cfg.FS, cfg.Dir) {
+	if !layout.Exists(cfg.FS, cfg.Dir) {
 		return Head{}, ErrNotExist
 	}
-	s, err := openStore(cfg, cfg.Dir)
+	s, err := layout.Open(cfg.Dir, cfg.Layout())
 	if err != nil {
 		return Head{}, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if on, err := loadHead(cfg, s); err == nil {
-		return on.Head, nil
+	if state, err := loadHead(cfg, s); err == nil {
+		return state.Head, nil
 	}
-	on, err := loadHeadOf(cfg.DID, old, s)
+	state, err := loadHeadSignedBy(cfg.DID, old, s)
 	if err != nil {
 		return Head{}, err
 	}
 	if err := s.Space(); err != nil {
 		return Head{}, err
 	}
-	w, err := newWriter(cfg, s, on)
-	if err != nil {
+	if _, _, err := tick(state, cfg.Now()); err != nil {
 		return Head{}, err
 	}
-	if _, _, err := on.tick(cfg.Now()); err != nil {
-		return Head{}, err
-	}
-	b := s.NewBatch()
-	if err := errors.Join(w.addNotice(b, Identity), w.restate(b, on.Data)); err != nil {
-		return Head{}, err
-	}
-	if err := w.finish(b, on.Seq); err != nil {
-		return Head{}, err
-	}
-	return w.next.Head, nil
+	return Restate(cfg, s, s.NewBatch(), Restatement{State: state, Data: state.Data, Identity: true})
 }
 
-// SignedBy says whether a key signed the head.
+// SignedBy reports whether a key signed the head of a stopped repository.
 func SignedBy(cfg Config, key atcrypto.PublicKey) (bool, error) {
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return false, err
 	}
-	s, err := openReadOnly(cfg)
+	s, err := layout.OpenReadOnly(cfg.Dir, cfg.Layout())
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
-	_, err = loadHeadOf(cfg.DID, key, s)
+	_, err = loadHeadSignedBy(cfg.DID, key, s)
 	if errors.Is(err, ErrKey) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// Writable is why a commit would be refused now whatever is in it: Health, or
-// ErrClock. nil if it would not.
-func (r *Repo) Writable() error {
-	if err := r.Health(); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, _, err := r.view.tick(r.cfg.Now())
-	return err
 }

@@ -5,43 +5,47 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Status is a repository at a glance.
+// Status is a summary of a stopped repository.
 type Status struct {
 	Head        Head
-	Place       string        // where the account has moved to; empty: it is here
-	Ahead       time.Duration // of the head's date before the clock; negative as a rule
+	MovedTo     string        // where the account has moved to; empty: it is here
+	Ahead       time.Duration // how far the head's rev is ahead of the clock; usually negative
 	Collections []Collection  // sorted
 
-	Blobs     int64 // that are stored
+	Blobs     int64 // stored
 	BlobBytes int64
-	Missing   int64 // blobs that a record refers to and nobody has uploaded
+	Missing   int64 // blobs that a record refers to and that were not uploaded
 
-	Events      int64
-	EventBytes  int64 // of frames
-	OldestEvent uint64
-	LostEvents  uint64 // the last that is no longer kept
+	Events       int64
+	EventBytes   int64  // of frames
+	OldestEvent  uint64 // sequence number; 0: there are no events
+	DroppedEvent uint64 // the last that is no longer kept; 0: all are
 
 	DiskBytes int64  // of the database and the blobs
-	FreeBytes uint64 // of the disk; 0: not known
-	Space     error  // why writes would be refused for lack of it
+	FreeBytes uint64 // of the disk; 0: unknown
+	Space     error  // why writes would be refused for lack of disk space
 }
 
-// Collection is a collection and how many records it has.
+// Collection is a collection and the number of its records.
 type Collection struct {
 	NSID    string
 	Records int64
 }
 
-// ReadStatus reads the keys of a repository, not the values, and changes
-// nothing. Verify is what looks for damage. No other process may have it open.
+// ReadStatus reads the keys of a stopped repository, not the values, and changes
+// nothing; damage is found by repair.Verify. No other process may have the
+// repository open.
 func ReadStatus(cfg Config) (Status, error) {
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return Status{}, fmt.Errorf("read status: %w", err)
 	}
-	s, err := openReadOnly(cfg)
+	s, err := layout.OpenReadOnly(cfg.Dir, cfg.Layout())
 	if err != nil {
 		return Status{}, fmt.Errorf("read status of the repository in %s: %w", cfg.Dir, err)
 	}
@@ -55,29 +59,29 @@ func ReadStatus(cfg Config) (Status, error) {
 }
 
 func readStatus(cfg Config, db pebble.Reader) (st Status, err error) {
-	on, err := loadHead(cfg, db)
+	head, err := loadHead(cfg, db)
 	if err != nil {
 		return st, err
 	}
-	st.Head, st.Ahead = on.Head, on.ahead(cfg.Now())
-	if st.Place, err = storedPlace(db); err != nil {
+	st.Head, st.Ahead = head.Head, head.Ahead(cfg.Now())
+	if st.MovedTo, err = layout.Moved(db); err != nil {
 		return st, err
 	}
 	if st.Collections, err = collections(db); err != nil {
 		return st, err
 	}
-	first, err := oldestEvent(db, on)
+	first, err := oldestEvent(db, head)
 	if err != nil {
 		return st, err
 	}
 	st.OldestEvent = first.seq
 	if first.seq > 0 {
-		st.EventBytes = int64(on.logged - first.logged)
+		st.EventBytes = int64(head.Logged - first.logged)
 	}
-	if st.Events, err = countUnder(db, prefixEvent); err != nil {
+	if st.Events, err = layout.Count(db, layout.PrefixEvent); err != nil {
 		return st, err
 	}
-	if st.LostEvents, err = lastLost(db); err != nil {
+	if st.DroppedEvent, err = layout.LastDropped(db); err != nil {
 		return st, err
 	}
 	if err := st.countBlobs(db); err != nil {
@@ -91,13 +95,13 @@ func readStatus(cfg Config, db pebble.Reader) (st Status, err error) {
 }
 
 func collections(db pebble.Reader) (all []Collection, err error) {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixRecord), UpperBound: after(prefixRecord)})
+	it, err := layout.Iterate(db, layout.PrefixRecord)
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		name, _ := splitPath(string(it.Key()[len(prefixRecord):]))
+		name, _ := mst.SplitPath(string(it.Key()[len(layout.PrefixRecord):]))
 		if n := len(all); n == 0 || all[n-1].NSID != name {
 			all = append(all, Collection{NSID: name})
 		}
@@ -106,20 +110,8 @@ func collections(db pebble.Reader) (all []Collection, err error) {
 	return all, it.Error()
 }
 
-func countUnder(db pebble.Reader, prefix string) (n int64, err error) {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after(prefix)})
-	if err != nil {
-		return 0, err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		n++
-	}
-	return n, it.Error()
-}
-
 func (st *Status) countBlobs(db pebble.Reader) error {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixBlob), UpperBound: after(prefixBlob)})
+	it, err := layout.Iterate(db, layout.PrefixBlob)
 	if err != nil {
 		return err
 	}
@@ -129,13 +121,13 @@ func (st *Status) countBlobs(db pebble.Reader) error {
 		if err != nil {
 			return err
 		}
-		row, err := decodeBlobRow(val)
+		row, err := layout.DecodeBlobRow(val)
 		switch {
 		case err != nil:
 			return err
-		case row.stored:
+		case row.Stored:
 			st.Blobs++
-			st.BlobBytes += row.size
+			st.BlobBytes += row.Size
 		default:
 			st.Missing++
 		}
@@ -143,7 +135,7 @@ func (st *Status) countBlobs(db pebble.Reader) error {
 	return it.Error()
 }
 
-// sizeOf adds up the files of a folder, as far as they can be seen.
+// sizeOf returns the total size of the readable files in a folder.
 func sizeOf(cfg Config, dir string) (total int64) {
 	names, err := cfg.FS.List(dir)
 	if err != nil {

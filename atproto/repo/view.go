@@ -2,20 +2,22 @@ package repo
 
 import (
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// view is the repository as of a durable commit. Pebble shows writes before
-// they are fsynced, so readers read from a snapshot that is taken afterwards.
+// view is the repository as of a durable commit. Pebble shows writes before they
+// are durable, so readers use a snapshot that is taken after the fsync.
 type view struct {
-	state
+	layout.State
 	snap *pebble.Snapshot
-	refs int // readers, and one for being the newest; guarded by Repo.mu
+	refs int // readers, plus one while it is the newest; guarded by Repo.mu
 }
 
-// publish shows a durable state to readers and wakes those who wait for it. What
-// it returns lets go of the state before; Pebble takes its time for that.
-func (r *Repo) publish(s state) (release func()) {
-	v := &view{state: s, snap: r.store.NewSnapshot(), refs: 1}
+// publish shows a durable state to readers and wakes those that wait for it.
+// release drops the previous state, which takes Pebble some time.
+func (r *Repo) publish(s layout.State) (release func()) {
+	v := &view{State: s, snap: r.store.NewSnapshot(), refs: 1}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.view
@@ -29,7 +31,7 @@ func (r *Repo) publish(s state) (release func()) {
 	return func() { r.release(old) }
 }
 
-// acquire gives the newest view; release it.
+// acquire returns the newest view, which the caller must release.
 func (r *Repo) acquire() (*view, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,10 +43,10 @@ func (r *Repo) acquire() (*view, error) {
 }
 
 func (r *Repo) release(v *view) {
-	if !r.leave(v) {
+	if !r.unref(v) {
 		return
 	}
-	// Pebble takes its time for this, and others want the lock.
+	// Without the lock, since closing a snapshot takes some time.
 	if err := v.snap.Close(); err != nil {
 		r.cfg.Logger.Error("close snapshot", "error", err)
 	}
@@ -56,8 +58,8 @@ func (r *Repo) release(v *view) {
 	}
 }
 
-// leave reports whether nobody needs the view any more.
-func (r *Repo) leave(v *view) bool {
+// unref reports whether this was the last reference to the view.
+func (r *Repo) unref(v *view) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v.refs--

@@ -9,27 +9,56 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// What may share one fsync.
+// The write protocol. One goroutine, run, owns the writer and everything that
+// changes. Callers hand it requests; it takes those that are pending at one
+// moment and serves them as a group:
+//
+//  1. Each request, in order, adds its commit and events to one batch, on top of
+//     the state that the one before it leads to. A refused request adds nothing.
+//  2. The head of the last state completes the batch, which is committed with one
+//     fsync.
+//  3. Only then are the callers answered, the refused ones too, since a refusal
+//     may depend on an earlier commit of the group. Then readers and subscribers
+//     get a snapshot that includes the batch, and none that includes half of it.
+//
+// After a crash the database has the whole batch or nothing of it: records, tree,
+// head, events and blob references agree. Callers that had no answer don't know
+// which; they read back. If the commit of the batch fails, the writer returns to
+// the state before the group, answers ErrUnknownOutcome, and the store refuses
+// writes until a restart, since the disk may or may not have the batch.
+//
+// A request that fails after it began to change the tree in memory, which
+// addCommit reports as an errTree, ends the group: the batch is still sound, but
+// the tree is reloaded from what this group makes durable. A request with work
+// may read what is on disk and leave the batch half changed, so it is alone in
+// its group.
+
+// Limits of a group.
 const (
 	groupCalls = 64
 	groupBytes = 8 << 20
 )
 
-// tidyEvery is how often the writer looks for what is due to go.
-const tidyEvery = 10 * time.Minute
+// cleanUpInterval is how often the writer deletes expired events and
+// unreferenced blobs.
+const cleanUpInterval = 10 * time.Minute
 
-// request is one Apply on its way.
+// request is what a caller asks of the writer.
 type request struct {
 	ctx     context.Context
 	writes  []Write
 	swap    *cid.Cid
 	notices []Notice
-	commit  bool                               // also with notices
-	work    func(*writer, *pebble.Batch) error // instead of all that; it reads what is on disk, so its group is its own
-	answer  chan answer                        // room for one, so that the writer never waits
+	commit  bool                               // a commit as well as notices
+	work    func(*writer, *pebble.Batch) error // instead of all that
+	answer  chan answer                        // buffered, so that the writer never blocks
 }
 
 type answer struct {
@@ -37,33 +66,77 @@ type answer struct {
 	err    error
 }
 
-// writer is what the one goroutine that writes keeps. Between groups next is
-// what is on disk and tree, unless nil, is its tree.
+// writer is the state of the goroutine that writes. Between groups next is what
+// is on disk, and tree is its tree or nil.
 type writer struct {
 	cfg     Config
 	store   *store.Store
 	commit  func(*pebble.Batch, *pebble.WriteOptions) error
 	clockID uint
-	next    state
-	tree    *tree
-	oldest  mark
-	blobs   blobIndex
-	files   blobFiles
+	next    layout.State
+	tree    *mst.Tree
+	oldest  logPosition
+	blobs   blobRefs
+	files   layout.BlobFiles
 	rate    *rate
 }
 
-func newWriter(cfg Config, s *store.Store, on state) (*writer, error) {
-	w := &writer{cfg: cfg, store: s, commit: s.Commit, clockID: uint(rand.UintN(1024)), next: on, files: newBlobFiles(cfg), rate: newRate(relayLimits)}
-	w.blobs = blobIndex{db: s, pending: map[string][]byte{}}
+func newWriter(cfg Config, s *store.Store, head layout.State) (*writer, error) {
+	w := &writer{
+		cfg:     cfg,
+		store:   s,
+		commit:  s.Commit,
+		clockID: uint(rand.UintN(1024)),
+		next:    head,
+		blobs:   blobRefs{db: s, pending: map[string][]byte{}},
+		files:   layout.NewBlobFiles(cfg.FS, cfg.Dir),
+		rate:    newRate(relayLimits),
+	}
 	var err error
-	w.oldest, err = oldestEvent(s, on)
+	w.oldest, err = oldestEvent(s, head)
 	return w, err
 }
 
-// group applies requests, each as its own commit, with one fsync for all. It
-// returns the requests that it didn't get to. Nobody is answered before the
-// fsync, since a refusal too may rest on a commit that isn't durable yet.
-func (w *writer) group(requests []request, published func(state) func()) (rest []request) {
+// run is the goroutine that writes.
+func (r *Repo) run(w *writer) {
+	defer close(r.stopped)
+	w.commit = w.store.CommitHere
+	cleanUp := time.NewTicker(cleanUpInterval)
+	defer cleanUp.Stop()
+	for {
+		select {
+		case q := <-r.requests:
+			pending := r.gather(q)
+			for len(pending) > 0 {
+				pending = w.group(pending, r.publish)
+			}
+		case <-cleanUp.C:
+			if err := w.cleanUp(r.publish); err != nil {
+				r.cfg.Logger.Error("delete expired events and blobs", "error", err)
+			}
+		case <-r.closing:
+			return
+		}
+	}
+}
+
+// gather takes the requests that are pending at this moment.
+func (r *Repo) gather(first request) []request {
+	all := []request{first}
+	for len(all) < groupCalls {
+		select {
+		case q := <-r.requests:
+			all = append(all, q)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+// group serves requests with one fsync and returns those that it didn't get to.
+// publish shows the new state to readers.
+func (w *writer) group(requests []request, publish func(layout.State) (release func())) (rest []request) {
 	if err := w.ready(); err != nil {
 		for _, q := range requests {
 			q.answer <- answer{err: err}
@@ -80,13 +153,13 @@ func (w *writer) group(requests []request, published func(state) func()) (rest [
 		}
 		result, err := w.serve(b, q)
 		answers = append(answers, answer{result, err})
-		if q.work != nil && err != nil { // and may have left it half done
+		if q.work != nil && err != nil { // it may have changed a part of the batch
 			b = w.store.NewBatch()
 			w.next, w.tree = before, nil
 			break
 		}
 		if errors.As(err, new(errTree)) {
-			w.tree = nil // and the next group loads what this one makes durable
+			w.tree = nil
 			break
 		}
 		if q.work != nil || b.Len() > groupBytes {
@@ -102,10 +175,10 @@ func (w *writer) group(requests []request, published func(state) func()) (rest [
 			}
 			return rest
 		}
-		defer published(w.next)() // after the answers
+		defer publish(w.next)() // releases the old state after the answers
 	}
 	if w.tree != nil {
-		w.tree.shrink()
+		w.tree.Shrink()
 	}
 	for i, q := range requests {
 		q.answer <- answers[i]
@@ -113,7 +186,7 @@ func (w *writer) group(requests []request, published func(state) func()) (rest [
 	return rest
 }
 
-// ready makes sure that there is a disk to write to and a tree to change.
+// ready checks that the disk takes writes, and loads the tree if necessary.
 func (w *writer) ready() error {
 	if err := w.store.Failure(); err != nil {
 		return err
@@ -124,31 +197,61 @@ func (w *writer) ready() error {
 	if w.tree != nil {
 		return nil
 	}
+	return w.loadTree()
+}
+
+func (w *writer) loadTree() (err error) {
 	if w.next.Rev == "" {
-		w.tree = emptyTree(w.loadNode)
+		w.tree = mst.Empty(w.loadNode)
 		return nil
 	}
-	t, err := loadTree(w.next.Data, w.loadNode)
-	if err != nil {
-		return fmt.Errorf("load tree: %w", err)
+	if w.tree, err = mst.Load(w.next.Data, w.loadNode); err != nil {
+		return fmt.Errorf("load tree: %w", damaged(err))
 	}
-	w.tree = t
 	return nil
 }
 
 func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
-	data, err := store.Read(w.store, nodeKey(c))
+	data, err := store.Read(w.store, layout.NodeKey(block.DigestOf(c)))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, fmt.Errorf("node %s is missing: %w", c, errDamaged)
+		return nil, fmt.Errorf("node %s is missing: %w", c, layout.ErrDamaged)
 	}
 	return data, err
 }
 
-// finish adds the head to the batch, whose events come after the event before,
-// and makes it durable.
-func (w *writer) finish(b *pebble.Batch, before uint64) error {
-	b.Set(keyHead, w.next.encode(), nil)
-	oldest, err := w.trim(b, before)
+// damaged adds ErrDamaged to the error of an invalid node.
+func damaged(err error) error {
+	if errors.Is(err, mst.ErrHash) || errors.Is(err, mst.ErrNode) {
+		return fmt.Errorf("%w: %w", err, layout.ErrDamaged)
+	}
+	return err
+}
+
+// serve adds what a request asks for to the batch.
+func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
+	if q.work != nil {
+		return Result{}, q.work(w, b)
+	}
+	if len(q.notices) == 0 || q.commit {
+		if result, err = w.addCommit(b, q.writes, q.swap); err != nil {
+			return Result{}, err
+		}
+		w.rate.add(time.Now())
+	}
+	for _, n := range q.notices {
+		if err := w.addNotice(b, n); err != nil {
+			return Result{}, fmt.Errorf("%w: log %s: %w", ErrUnknownOutcome, n, err)
+		}
+		w.rate.add(time.Now())
+	}
+	return result, nil
+}
+
+// finish adds the head to the batch and commits it. last is the sequence number
+// of the last event before those of the batch.
+func (w *writer) finish(b *pebble.Batch, last uint64) error {
+	b.Set(layout.KeyHead, w.next.Encode(), nil)
+	oldest, err := w.trim(b, last)
 	if err != nil {
 		return err
 	}
@@ -156,9 +259,9 @@ func (w *writer) finish(b *pebble.Batch, before uint64) error {
 	return w.commit(b, pebble.Sync)
 }
 
-// tidy drops old events when nothing was written for long, and blobs that
-// nothing refers to.
-func (w *writer) tidy(published func(state) func()) error {
+// cleanUp deletes expired events, of which commits delete only some, and
+// unreferenced blobs.
+func (w *writer) cleanUp(publish func(layout.State) (release func())) error {
 	if err := w.store.Failure(); err != nil {
 		return err
 	}
@@ -167,7 +270,7 @@ func (w *writer) tidy(published func(state) func()) error {
 	if err != nil {
 		return err
 	}
-	dropped, err := w.collect(b)
+	blobs, err := w.collect(b)
 	if err != nil || b.Empty() {
 		return err
 	}
@@ -175,55 +278,16 @@ func (w *writer) tidy(published func(state) func()) error {
 		return err
 	}
 	w.oldest = oldest
-	published(w.next)()
-	w.files.remove(w.store, dropped, w.cfg.Logger)
+	publish(w.next)()
+	w.files.Remove(w.store, blobs, w.cfg.Logger)
 	return nil
 }
 
-// run is the one goroutine that writes.
-func (r *Repo) run(w *writer) {
-	defer close(r.stopped)
-	w.commit = w.store.CommitHere
-	often := time.NewTicker(tidyEvery)
-	defer often.Stop()
-	for {
-		select {
-		case q := <-r.requests:
-			waiting := r.gather(q)
-			for len(waiting) > 0 {
-				waiting = w.group(waiting, r.publish)
-			}
-		case <-often.C:
-			if err := w.tidy(r.publish); err != nil {
-				r.cfg.Logger.Error("drop what is due", "error", err)
-			}
-		case done := <-r.tidying:
-			done <- w.tidy(r.publish)
-		case <-r.closing:
-			return
-		}
-	}
-}
-
-// gather takes what waits at this moment.
-func (r *Repo) gather(first request) []request {
-	all := []request{first}
-	for len(all) < groupCalls {
-		select {
-		case q := <-r.requests:
-			all = append(all, q)
-		default:
-			return all
-		}
-	}
-	return all
-}
-
 // Apply makes one signed commit of the writes, in order, all or none, and
-// returns once it is durable. No writes make a commit that changes nothing.
-// With swap, the head must be that commit.
+// returns once it is durable. Without writes the commit changes nothing. With
+// swap, the head must be that commit.
 //
-// Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrClock,
+// Errors: *WriteError, *SwapError, ErrTooLarge, ErrNoSpace, ErrStopped, ErrClock,
 // ErrSuspended, ErrDeactivated, ErrClosed: nothing was applied. ErrUnknownOutcome:
 // it may have been.
 func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
@@ -233,19 +297,19 @@ func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result
 	return r.submit(request{ctx: ctx, writes: writes, swap: swap})
 }
 
-// submit hands a request to the writer, unless writes are refused.
+// submit sends a request to the writer, unless writes are refused.
 func (r *Repo) submit(q request) (Result, error) {
 	if err := r.Suspended(); err != nil {
 		return Result{}, err
 	}
-	if err := r.elsewhere(); err != nil && !q.tells() {
+	if err := r.deactivated(); err != nil && !q.repeatsMove() {
 		return Result{}, err
 	}
-	return r.hand(q)
+	return r.send(q)
 }
 
-// hand gives a request to the writer and waits for its answer.
-func (r *Repo) hand(q request) (Result, error) {
+// send sends a request to the writer and waits for its answer.
+func (r *Repo) send(q request) (Result, error) {
 	if err := r.store.Failure(); err != nil {
 		return Result{}, err
 	}
@@ -262,7 +326,7 @@ func (r *Repo) hand(q request) (Result, error) {
 	select {
 	case a := <-q.answer:
 		return a.result, a.err
-	case <-r.store.Dead(): // and with it, perhaps, the writer
+	case <-r.store.Dead(): // the writer may be blocked forever
 		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, r.store.Failure())
 	case <-q.ctx.Done():
 		return Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, q.ctx.Err())

@@ -268,7 +268,7 @@ func TestHoldClockAhead(t *testing.T) {
 	s.serves("a", "b")
 	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ClockBehind", session...)
 	s.says("set this machine's clock right")
-	s.failing("the clock is behind")
+	s.failing("clock is behind")
 	s.verified()
 	if after := s.truth(); len(after) != 3 || !maps.Equal(before, after) {
 		t.Errorf("%v, before %v", after, before)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/repair"
 )
 
 func holdExportCommand() *cobra.Command {
@@ -125,7 +126,7 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
-	done, err := repo.Restore(ctx, s.repo, s.old, file)
+	done, err := repair.Restore(ctx, s.repo, s.old, file)
 	if err != nil {
 		return err
 	}
@@ -137,6 +138,6 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 	if done.Missing > 0 {
 		fmt.Fprintf(out, "%s: records refer to blobs that neither the file nor this hold has. Upload them; com.atproto.repo.listMissingBlobs lists them.\n", count(done.Missing, "missing blob"))
 	}
-	fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Aside)
+	fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Backup)
 	return nil
 }

@@ -83,7 +83,7 @@ func TestHoldMovedAway(t *testing.T) {
 		t.Errorf("a pull: %d %v", status, err)
 	}
 	var h movedHealth
-	for end := time.Now().Add(30 * time.Second); s.numbers("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "the account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); s.numbers("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d pulls are counted; the log:\n%s", s.numbers("oss/app").Pulls, s.log)
 		}
@@ -105,7 +105,7 @@ func TestHoldMovedAway(t *testing.T) {
 
 	s.moved("")
 	run(0, []string{"hold", "status"}, "the account was at "+elsewhere+"; the next start announces that it is back")
-	run(1, []string{"hold", "key", "rotate"}, "the account has moved away, to "+elsewhere)
+	run(1, []string{"hold", "key", "rotate"}, "account has moved away, to "+elsewhere)
 	run(0, []string{"hold", "import"}, "Imported", "records")
 	s.start()
 	s.drained()

@@ -133,16 +133,16 @@ func printStopped(row func(string, string, ...any), o *config.Options, st repo.S
 	if st.OldestEvent > 0 {
 		row("", "first %d, of %s", st.OldestEvent, time.UnixMicro(int64(st.OldestEvent)).UTC().Format(time.RFC3339))
 	}
-	if st.LostEvents > 0 {
-		row("", "dropped through %d", st.LostEvents)
+	if st.DroppedEvent > 0 {
+		row("", "dropped through %d", st.DroppedEvent)
 	}
 	row("disk", "%s in %s; %s free", sizeText(st.DiskBytes), o.HoldDir(), sizeText(int64(st.FreeBytes)))
 	switch {
 	case st.Space != nil:
 		row("health", "%v", st.Space)
-	case o.Hold.MovedTo == nil && st.Place != "":
-		row("health", "the account was at %s; the next start announces that it is back", st.Place)
-	case o.Hold.MovedTo != nil && st.Place == "":
+	case o.Hold.MovedTo == nil && st.MovedTo != "":
+		row("health", "the account was at %s; the next start announces that it is back", st.MovedTo)
+	case o.Hold.MovedTo != nil && st.MovedTo == "":
 		row("health", "ok; the next start announces that the account has moved")
 	case o.Hold.MovedTo != nil:
 		row("health", "ok; the move has been announced, and writes are refused")

@@ -11,8 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/repair"
 )
 
 // maxPrinted limits the problems or differences that are printed; all are counted.
@@ -50,7 +49,7 @@ func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	began := time.Now()
-	report, err := repo.Verify(ctx, s.repo, s.old, printProblems(out))
+	report, err := repair.Verify(ctx, s.repo, s.old, printProblems(out))
 	if err != nil {
 		return err
 	}
@@ -67,9 +66,9 @@ func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err err
 }
 
 // printProblems returns a callback that prints up to maxPrinted problems.
-func printProblems(out io.Writer) func(repo.Problem) {
+func printProblems(out io.Writer) func(repair.Problem) {
 	shown := 0
-	return func(p repo.Problem) {
+	return func(p repair.Problem) {
 		switch shown++; {
 		case shown <= maxPrinted:
 			fmt.Fprintln(out, p)
@@ -118,12 +117,12 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
-	done, err := repo.Repair(ctx, repo.RepairConfig{
+	done, err := repair.Repair(ctx, repair.Config{
 		Config: s.repo, Old: s.old,
 		WithoutLost: withoutLost, ClockIsRight: clockIsRight,
 		Found: printProblems(out),
 	})
-	var lost *repo.LostError
+	var lost *repair.LostError
 	switch {
 	case errors.As(err, &lost):
 		return fmt.Errorf("%w\nNothing was changed. A backup may have them; `tidings hold repair --without-lost %s` drops them", err, s.path)
@@ -141,8 +140,8 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 		fmt.Fprintf(out, "dropped: %s\n", path)
 	}
 	fmt.Fprintf(out, "%s is now at %s.\n", done.Head.DID, done.Head.Rev)
-	if done.Aside != "" {
-		fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Aside)
+	if done.Backup != "" {
+		fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Backup)
 	}
 	return nil
 }

@@ -259,7 +259,7 @@ func TestClockRounds(t *testing.T) {
 	a, s := newTeller(t), newServer(t, settings{})
 	s.believes(a)
 	h := newHistory(t, s)
-	h.expected = append(h.expected, "the machine's clock has jumped", "record keys are ahead of the machine's clock", "the clock is behind the repository",
+	h.expected = append(h.expected, "the machine's clock has jumped", "record keys are ahead of the machine's clock", "clock is behind the repository",
 		"the account's repository is older than the state") // by hold repair
 	r := rand.New(rand.NewPCG(h.seed, 0))
 	wrong := func() time.Duration {
