@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 
 	"github.com/tidings-dev/tidings/internal/clientaddr"
+	"github.com/tidings-dev/tidings/middleware/observe"
 )
 
 // Name is what the entry under middleware.repository is called.
@@ -20,7 +21,7 @@ const Name = "tidings"
 
 // parts is what a Handler runs on. wire makes them for a configuration.
 type parts struct {
-	recorder Recorder // nil: the entry is there but switched off
+	recorder observe.Recorder // nil: the entry is disabled, or a hold alone is served
 	mounts   []mount
 	addr     string // where the mounts are served; empty: on the registry's port
 	proxies  clientaddr.Proxies
@@ -32,11 +33,12 @@ type parts struct {
 // Handler is everything that runs for one registry configuration.
 type Handler struct {
 	parts
-	config  *configuration.Configuration
-	own     *listener     // nil: the mounts are on the registry's port
-	pause   time.Duration // for each piece of an answer of the mounts
-	access  io.Writer     // the access log of the mounts
-	closing func(context.Context) error
+	config   *configuration.Configuration
+	observer *observe.Observer // nil: nothing is recorded
+	own      *listener         // nil: the mounts are on the registry's port
+	pause    time.Duration     // for each piece of an answer of the mounts
+	access   io.Writer         // the access log of the mounts
+	closing  func(context.Context) error
 }
 
 // handlers holds each open Handler under its *configuration.Configuration,
@@ -85,6 +87,9 @@ func start(config *configuration.Configuration, p parts) (*Handler, error) {
 	}
 	h := &Handler{parts: p, config: config, pause: writePause, access: os.Stdout}
 	h.closing = once(h.shut)
+	if p.recorder != nil {
+		h.observer = observe.New(observe.Config{Recorder: p.recorder, Prefix: config.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
+	}
 	if p.addr != "" && len(p.mounts) > 0 {
 		own, err := listen(p.addr, h.Routes(), p.log)
 		if err != nil {

@@ -57,8 +57,8 @@ func wrapRepository(ctx context.Context, inner distribution.Repository, _ map[st
 	if h == nil {
 		return nil, errNotOpen
 	}
-	if h.recorder == nil {
+	if h.observer == nil {
 		return inner, nil
 	}
-	return &repository{Repository: inner, handler: h}, nil
+	return h.observer.Repository(inner), nil
 }

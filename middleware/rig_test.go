@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
+	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -72,7 +73,7 @@ func (tp *tape) take() []string {
 	return lines
 }
 
-func (tp *tape) Intend(_ context.Context, p notifier.Push) (Intent, error) {
+func (tp *tape) Intend(_ context.Context, p notifier.Push) (observe.Intent, error) {
 	tp.mu.Lock()
 	tp.pushes = append(tp.pushes, p)
 	tp.mu.Unlock()
@@ -86,7 +87,7 @@ func (tp *tape) Intend(_ context.Context, p notifier.Push) (Intent, error) {
 	return &tapeIntent{tape: tp, push: p}, nil
 }
 
-func (tp *tape) IntendDelete(_ context.Context, d notifier.Delete) (Intent, error) {
+func (tp *tape) IntendDelete(_ context.Context, d notifier.Delete) (observe.Intent, error) {
 	tp.mu.Lock()
 	tp.deletes = append(tp.deletes, d)
 	tp.mu.Unlock()

@@ -15,7 +15,30 @@ import (
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 	"github.com/tidings-dev/tidings/internal/paced"
+	"github.com/tidings-dev/tidings/middleware/observe"
 )
+
+// Wrap wraps the registry's app. Only manifest requests and the paths of our own
+// routes are affected.
+func (h *Handler) Wrap(app http.Handler) http.Handler {
+	if h.observer == nil {
+		return app
+	}
+	if h.own == nil && len(h.mounts) > 0 {
+		app = h.routes(app)
+	}
+	return withoutUser(h.observer.Handler(app))
+}
+
+// withoutUser removes the user name from the URL of a request (http://name@host/path
+// in the request line). It has no use, and access logs, the registry's own as
+// well, would write it unescaped, line ends included.
+func withoutUser(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.User = nil
+		next.ServeHTTP(w, r)
+	})
+}
 
 const (
 	// maxRoutes is how many requests for our own routes run at once; they
@@ -62,7 +85,7 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 			}
 		}
 	}))
-	api := h.api()
+	api := observe.APIPath(h.config.HTTP.Prefix)
 	hold := slices.ContainsFunc(h.mounts, func(m mount) bool { return strings.HasPrefix(m.path, wellKnown) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, m := range h.mounts {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -66,7 +67,7 @@ func (s *standIn) openLater(log *slog.Logger, open func(context.Context) (parts,
 	}
 }
 
-func (s *standIn) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
+func (s *standIn) Intend(ctx context.Context, p notifier.Push) (observe.Intent, error) {
 	if opened := s.opened.Load(); opened != nil {
 		return opened.recorder.Intend(ctx, p)
 	}
@@ -74,7 +75,7 @@ func (s *standIn) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
 	return nil, s.refusal("push")
 }
 
-func (s *standIn) IntendDelete(ctx context.Context, d notifier.Delete) (Intent, error) {
+func (s *standIn) IntendDelete(ctx context.Context, d notifier.Delete) (observe.Intent, error) {
 	if opened := s.opened.Load(); opened != nil {
 		return opened.recorder.IntendDelete(ctx, d)
 	}

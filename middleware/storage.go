@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -70,7 +71,7 @@ func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaTy
 		return "", nil, err
 	}
 	manifest, err := manifests.Get(ctx, want)
-	if err != nil && isGone(err) {
+	if err != nil && observe.IsGone(err) {
 		return "", nil, notifier.ErrNotStored
 	}
 	if err == nil {
@@ -89,7 +90,7 @@ func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, 
 		return 0, err
 	}
 	desc, err := blobs.Stat(ctx, want)
-	if err != nil && isGone(err) {
+	if err != nil && observe.IsGone(err) {
 		return 0, notifier.ErrNotStored
 	}
 	if err != nil {
@@ -112,7 +113,7 @@ func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) 
 		return nil, err
 	}
 	content, err := blobs.Get(ctx, want)
-	if err != nil && isGone(err) {
+	if err != nil && observe.IsGone(err) {
 		return nil, notifier.ErrNotStored
 	}
 	if err != nil {
@@ -128,7 +129,7 @@ func (s *stored) Tagged(ctx context.Context, repository, tag string) (string, er
 		return "", err
 	}
 	desc, err := repo.Tags(ctx).Get(ctx, tag)
-	if err != nil && isGone(err) {
+	if err != nil && observe.IsGone(err) {
 		return "", notifier.ErrNotStored
 	}
 	if err != nil {
@@ -148,7 +149,7 @@ func (s *stored) Repositories(ctx context.Context, visit func(string) error) err
 		return fmt.Errorf("storage of type %T can't list its repositories", namespace)
 	}
 	err = enumerator.Enumerate(ctx, visit)
-	if isGone(err) {
+	if observe.IsGone(err) {
 		return nil // nothing was ever pushed
 	}
 	return err
@@ -169,7 +170,7 @@ func (s *stored) Manifests(ctx context.Context, repository string, visit func(st
 		return fmt.Errorf("storage of type %T can't list its manifests", manifests)
 	}
 	err = enumerator.Enumerate(ctx, func(d digest.Digest) error { return visit(d.String()) })
-	if isGone(err) {
+	if observe.IsGone(err) {
 		return nil // it has none, or none any more
 	}
 	return err

@@ -23,6 +23,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -123,7 +124,7 @@ func (o *opener) open(ctx context.Context) (parts, error) {
 	return o.parts(recorder{r.notifier}, r.mounts, r.close), nil
 }
 
-func (o *opener) parts(to Recorder, mounts []mount, close func(context.Context) error) parts {
+func (o *opener) parts(to observe.Recorder, mounts []mount, close func(context.Context) error) parts {
 	return parts{recorder: to, mounts: mounts, addr: o.options.HTTP.Addr, proxies: o.options.HTTP.Clients(), log: o.log, metrics: NewMetrics(o.metrics), close: close}
 }
 
@@ -522,13 +523,13 @@ func (r *runtime) background(runs ...func(context.Context) error) {
 	})
 }
 
-// recorder hands on to the notifier what the wrappers hear.
+// recorder is the notifier as an observe.Recorder.
 type recorder struct{ *notifier.Notifier }
 
-func (r recorder) Intend(ctx context.Context, p notifier.Push) (Intent, error) {
+func (r recorder) Intend(ctx context.Context, p notifier.Push) (observe.Intent, error) {
 	return r.Notifier.Intend(ctx, p)
 }
 
-func (r recorder) IntendDelete(ctx context.Context, d notifier.Delete) (Intent, error) {
+func (r recorder) IntendDelete(ctx context.Context, d notifier.Delete) (observe.Intent, error) {
 	return r.Notifier.IntendDelete(ctx, d)
 }

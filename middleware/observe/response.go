@@ -1,4 +1,4 @@
-package middleware
+package observe
 
 import (
 	"errors"
@@ -9,23 +9,23 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// response settles its call when the first byte of the final answer is about
-// to leave, and replaces the answer by a 503 if that fails.
+// response completes the events of its request before the first byte of the final
+// answer is sent, and replaces the answer by a 503 if that fails.
 type response struct {
 	http.ResponseWriter
-	call    *call
+	request *request
 	begun   bool // the final status is decided
-	refused bool // and it is our 503: what the handler still says is dropped
+	refused bool // and it is our 503: what the handler writes is dropped
 }
 
-// begin settles the call for the status that is about to go out and reports
+// begin completes the events for the status that is about to be sent, and reports
 // whether the handler's answer may follow.
 func (w *response) begin(status int) bool {
 	if w.begun {
 		return !w.refused
 	}
 	w.begun = true
-	if err := w.call.settle(status); err != nil {
+	if err := w.request.answer(status); err != nil {
 		w.refuse()
 	}
 	return !w.refused
@@ -38,19 +38,19 @@ func (w *response) refuse() {
 	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag", "Content-Length"} {
 		w.Header().Del(name)
 	}
-	_ = errcode.ServeJSON(w.ResponseWriter, unavailable(w.call))
+	_ = errcode.ServeJSON(w.ResponseWriter, unavailable(w.request))
 }
 
-func unavailable(c *call) errcode.Error {
-	var said errcode.Error
-	if errors.As(c.refused, &said) {
-		return said
+func unavailable(r *request) errcode.Error {
+	var answer errcode.Error
+	if errors.As(r.refused, &answer) {
+		return answer
 	}
-	request := c.requestID
+	request := r.requestID
 	what := "the manifest may be stored, but the push could not be recorded and is not acknowledged; push again"
 	switch {
-	case c.request.Method != http.MethodDelete:
-	case c.refused != nil:
+	case r.Method != http.MethodDelete:
+	case r.refused != nil:
 		what = "the delete could not be recorded; what could not be recorded was not deleted; try again"
 	default:
 		what = "it is deleted, but the registry could not record that yet"

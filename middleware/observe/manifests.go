@@ -1,4 +1,4 @@
-package middleware
+package observe
 
 import (
 	"context"
@@ -15,20 +15,20 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// manifests notes what is put, got and deleted in one repository.
+// manifests reports the manifests that are put, read and deleted in one repository.
 type manifests struct {
 	distribution.ManifestService
-	name    string
-	handler *Handler
+	name     string
+	observer *Observer
 }
 
-// Put notes the push before it is stored, so that not even a crash right
-// after the inner Put leaves an image that nobody heard of.
+// Put records the intent before the manifest is stored, so that a crash after the
+// inner Put cannot leave an image without an event.
 func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, options ...distribution.ManifestServiceOption) (digest.Digest, error) {
-	call := callOf(ctx)
-	if call == nil {
-		m.handler.log.Error("a push was refused because it did not come through Handler.Wrap", "repository", m.name)
-		return "", errcode.ErrorCodeUnavailable.WithMessage("tidings is set up wrongly: the app is not wrapped with middleware.Handler.Wrap, so nothing was stored")
+	request := requestOf(ctx)
+	if request == nil {
+		m.observer.Log.Error("push refused: the request did not pass through middleware.Handler.Wrap", "repository", m.name)
+		return "", errcode.ErrorCodeUnavailable.WithMessage("tidings is not installed correctly: the app is not wrapped with middleware.Handler.Wrap, so nothing was stored")
 	}
 	mediaType, payload, err := manifest.Payload()
 	if err != nil {
@@ -42,30 +42,30 @@ func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, opt
 		Payload:    payload,
 		Actor:      actor(ctx),
 		RequestID:  requestID(ctx),
-		Client:     client(call.request),
-		UserAgent:  call.request.UserAgent(),
+		Client:     client(request.Request),
+		UserAgent:  request.UserAgent(),
 	}
 	intended.Layers, intended.Children = listed(manifest)
-	push, err := call.intend(ctx, intended)
+	push, err := request.intend(ctx, intended)
 	if err != nil {
 		return "", m.refusal(ctx, intended, err)
 	}
 	dgst, err := m.ManifestService.Put(ctx, manifest, options...)
-	call.put(push, err)
+	request.put(push, err)
 	return dgst, err
 }
 
-// refusal is what a client is told whose push cannot be noted; the reason
-// stays in the log, for it can name files.
+// refusal is the error for a client whose push cannot be recorded. The reason goes
+// to the log only, since it can name files.
 func (m *manifests) refusal(ctx context.Context, p notifier.Push, err error) error {
-	var said errcode.Error
-	if errors.As(err, &said) {
-		return said
+	var answer errcode.Error
+	if errors.As(err, &answer) {
+		return answer
 	}
 	if ctx.Err() == nil {
-		m.handler.metrics.unrecorded("push")
-		m.handler.log.Error("a push was refused because it could not be noted; nothing was stored",
-			"repository", p.Repository, "tag", p.Tag, "digest", p.Digest, "request", p.RequestID, "err", err)
+		m.observer.Unrecorded("push")
+		m.observer.Log.Error("push refused: it could not be recorded, and nothing was stored",
+			"repository", p.Repository, "tag", p.Tag, "digest", p.Digest, "request", p.RequestID, "error", err)
 	}
 	return errcode.ErrorCodeUnavailable.WithMessage(
 		"the push could not be recorded and nothing was stored; push again (the registry's log has the reason, request " + p.RequestID + ")")
@@ -76,26 +76,26 @@ func (m *manifests) Get(ctx context.Context, dgst digest.Digest, options ...dist
 	if err != nil {
 		return manifest, err
 	}
-	if call := callOf(ctx); call != nil {
+	if request := requestOf(ctx); request != nil {
 		pull := notifier.Pull{
-			Method:     call.request.Method,
+			Method:     request.Method,
 			Repository: m.name,
 			Tag:        tagOf(options),
 			Digest:     dgst.String(),
 			Actor:      actor(ctx),
-			Client:     client(call.request),
-			UserAgent:  call.request.UserAgent(),
+			Client:     client(request.Request),
+			UserAgent:  request.UserAgent(),
 		}
 		describe(&pull, manifest)
-		call.pulled(pull)
+		request.pulled(pull)
 	}
 	return manifest, nil
 }
 
-// Delete notes the delete before it happens. One of a manifest that is not there
-// is noted too: its records may be, from a delete that was interrupted.
+// Delete records the delete, also of a manifest that does not exist: a delete that
+// was interrupted may have left its records.
 func (m *manifests) Delete(ctx context.Context, dgst digest.Digest) error {
-	return m.handler.remove(ctx, notifier.Delete{
+	return m.observer.delete(ctx, notifier.Delete{
 		Repository: m.name,
 		Digest:     dgst.String(),
 		Actor:      actor(ctx),
@@ -112,8 +112,8 @@ func tagOf(options []distribution.ManifestServiceOption) string {
 	return ""
 }
 
-// listed is what the host has parsed already: how many layers an image lists,
-// or which children an index does.
+// listed returns the number of layers of an image, or the children of an index,
+// as the host has parsed them.
 func listed(manifest distribution.Manifest) (layers int, children []string) {
 	switch m := manifest.(type) {
 	case *schema2.DeserializedManifest:
@@ -140,7 +140,7 @@ func digests(list []v1.Descriptor) []string {
 	return all
 }
 
-// describe fills in what the host has parsed already.
+// describe adds the facts that the host has parsed already.
 func describe(p *notifier.Pull, manifest distribution.Manifest) {
 	p.MediaType, _, _ = manifest.Payload()
 	switch m := manifest.(type) {

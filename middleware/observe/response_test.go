@@ -1,9 +1,10 @@
-package middleware
+package observe
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -12,11 +13,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/distribution/distribution/v3/configuration"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// What a handler can do with a response writer, and when its push is heard.
+// What a handler can do with a response writer, and when its push is completed.
 func TestResponse(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -38,13 +38,13 @@ func TestResponse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			tape := &tape{alias: map[string]string{}}
+			tape := &tape{}
 			got := answerTo(t, tape, c.handle)
 			if got.status != c.status || string(got.body) != c.body {
 				t.Errorf("got %d %q, want %d %q", got.status, got.body, c.status, c.body)
 			}
-			if heard := short(tape.take()); !slices.Equal(heard, c.want) {
-				t.Errorf("heard %q, want %q", heard, c.want)
+			if got := tape.take(); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}
@@ -77,61 +77,64 @@ func TestResponseRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tape := &tape{alias: map[string]string{}, complete: func(context.Context, notifier.Push) error { return errDisk }}
+			tape := &tape{complete: errors.New("disk failed")}
 			got := answerTo(t, tape, handle)
-			if code, _ := envelope(t, got); got.status != 503 || code != "UNAVAILABLE" {
-				t.Errorf("got %d %s", got.status, got.body)
+			var body struct{ Errors []struct{ Code string } }
+			if err := json.Unmarshal(got.body, &body); err != nil || got.status != 503 || len(body.Errors) != 1 || body.Errors[0].Code != "UNAVAILABLE" {
+				t.Errorf("got %d %s, want one registry error", got.status, got.body)
 			}
 			for _, header := range []string{"Location", "Etag"} {
 				if got.header.Get(header) != "" {
 					t.Errorf("%s is still there", header)
 				}
 			}
-			if heard := short(tape.take()); !slices.Equal(heard, []string{"complete", "status 503"}) {
-				t.Errorf("heard %q", heard)
+			if got := tape.take(); !slices.Equal(got, []string{"complete", "status 503"}) {
+				t.Errorf("got %q", got)
 			}
 		})
 	}
 }
 
-// A push that comes after the answer would never be settled.
+// A push after the answer could never be completed.
 func TestPushAfterTheAnswer(t *testing.T) {
 	t.Parallel()
-	tape := &tape{alias: map[string]string{}}
-	h := &Handler{parts: parts{recorder: tape}}
-	c := &call{handler: h, request: httptest.NewRequest("PUT", "/", nil)}
-	if err := c.settle(201); err != nil {
+	tape := &tape{}
+	r := &request{observer: New(Config{Recorder: tape}), Request: httptest.NewRequest("PUT", "/", nil)}
+	if err := r.answer(201); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.intend(t.Context(), notifier.Push{}); !errors.Is(err, errAnswered) {
+	if _, err := r.intend(t.Context(), notifier.Push{}); !errors.Is(err, errAnswered) {
 		t.Errorf("got %v", err)
 	}
-	if heard := tape.take(); len(heard) != 0 {
-		t.Errorf("heard %q", heard)
+	if got := tape.take(); len(got) != 0 {
+		t.Errorf("got %q", got)
 	}
 }
 
-// answerTo serves one push whose storing has gone well, answered by handle.
+// answer is a response that was read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// answerTo serves one push that was stored, answered by handle.
 func answerTo(t *testing.T, tape *tape, handle func(http.ResponseWriter)) answer {
 	t.Helper()
-	h, err := start(&configuration.Configuration{}, parts{recorder: tape})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close(context.Background())
-	wrapped := h.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := callOf(r.Context())
-		p, err := c.intend(r.Context(), notifier.Push{Repository: "app", Digest: "d"})
+	observer := New(Config{Recorder: tape, Log: slog.New(slog.DiscardHandler), Unrecorded: func(string) {}})
+	wrapped := observer.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		observed := requestOf(r.Context())
+		p, err := observed.intend(r.Context(), notifier.Push{Repository: "app", Digest: "d"})
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		c.put(p, nil)
+		observed.put(p, nil)
 		tape.take()
 		handle(w)
 	}))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		wrapped.ServeHTTP(&leaving{ResponseWriter: w, tape: tape}, r)
+		wrapped.ServeHTTP(&recordedWriter{ResponseWriter: w, tape: tape}, r)
 	}))
 	defer server.Close()
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { return nil }})
@@ -149,14 +152,4 @@ func answerTo(t *testing.T, tape *tape, handle func(http.ResponseWriter)) answer
 		t.Fatal(err)
 	}
 	return answer{response.StatusCode, response.Header, body}
-}
-
-// short leaves the verb of a line about the push.
-func short(lines []string) []string {
-	for i, line := range lines {
-		if verb, _, ok := strings.Cut(line, " app"); ok {
-			lines[i] = verb
-		}
-	}
-	return lines
 }

@@ -1,0 +1,34 @@
+package observe
+
+import (
+	"context"
+
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+// Recorder records what happens in the registry. Its methods are called during
+// requests, by many goroutines at the same time.
+type Recorder interface {
+	// Intend records a push before it is stored. After an error the push is refused
+	// and nothing is stored: an errcode.Error is sent as it is, any other error as a
+	// 503.
+	Intend(ctx context.Context, p notifier.Push) (Intent, error)
+	// IntendDelete records the delete of a manifest or a tag before it happens. After
+	// an error the delete is refused and nothing is deleted.
+	IntendDelete(ctx context.Context, d notifier.Delete) (Intent, error)
+	// Pull records an answer that is about to be sent. It cannot fail, and waits for
+	// nothing but the operating system of this machine.
+	Pull(p notifier.Pull)
+}
+
+// Intent is a push or a delete in progress. Exactly one of its methods is called,
+// once, unless the process dies first.
+type Intent interface {
+	// Complete records that it happened, and returns once the event is durable. After
+	// an error the request is answered 503, and storage is asked later.
+	Complete(ctx context.Context) error
+	// Abandon records that it did not happen.
+	Abandon()
+	// Release leaves it to storage, which is asked later whether it happened.
+	Release()
+}
