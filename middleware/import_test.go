@@ -14,6 +14,7 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
 )
 
@@ -26,7 +27,7 @@ func TestImportOfManyMegabytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	password, err := hold.SetPassword(filepath.Join(data, "hold.password"))
+	password, err := auth.SetPassword(filepath.Join(data, "hold.password"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
@@ -18,7 +19,7 @@ func (r notices) Notify(ctx context.Context, n hold.Notice) (lexicon.NotifyManif
 	out, err := r.notifier.Notify(ctx, notifier.Notice(n))
 	switch {
 	case errors.Is(err, notifier.ErrToken):
-		err = hold.ErrUsedToken
+		err = auth.ErrTokenReplay
 	case errors.Is(err, notifier.ErrKey):
 		err = xrpc.InvalidRequest("this Idempotency-Key was used for another call; make a new key for each push and pull")
 	}

@@ -2,8 +2,6 @@ package hold
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
@@ -21,7 +18,7 @@ import (
 // bodies are the procedures that take one, with what they take at most.
 func (h *testHold) bodies() map[string]int64 {
 	most := map[string]int64{
-		loginMethod:                     maxLogin,
+		loginMethod:                     auth.MaxLogin,
 		"com.atproto.repo.uploadBlob":   h.server.blobLimit,
 		"com.atproto.repo.importRepo":   h.server.importLimit,
 		"com.atproto.repo.applyWrites":  xrpc.MaxInput,
@@ -142,102 +139,3 @@ type unread struct{ asked bool }
 
 func (u *unread) Read(b []byte) (int, error) { u.asked = true; return len(b), nil }
 func (u *unread) Close() error               { return nil }
-
-// A token is good for what it was issued for and for nothing else.
-func TestForgedTokens(t *testing.T) {
-	t.Parallel()
-	h := newHold(t)
-	_, mine := h.login(testHost, h.password)
-	access, refresh := mine["accessJwt"].(string), mine["refreshJwt"].(string)
-	h.Token = access
-	service := h.Want("GET", "com.atproto.server.getServiceAuth?aud=%&lxm=com.atproto.repo.applyWrites", "", 200, "", "")["token"].(string)
-	secret, err := h.server.tokenSecret()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// made is a token as ours are, but for a change.
-	made := func(kind tokenKind, from string, alg jwt.SigningMethod, key any, change func(header, claims map[string]any)) string {
-		t.Helper()
-		var c jwt.MapClaims
-		if _, _, err := jwt.NewParser().ParseUnverified(from, &c); err != nil {
-			t.Fatal(err)
-		}
-		token := jwt.NewWithClaims(alg, c)
-		token.Header["typ"] = kind.typ
-		change(token.Header, c)
-		signed, err := token.SignedString(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return signed
-	}
-	claim := func(name string, value any) func(_, claims map[string]any) {
-		return func(_, claims map[string]any) {
-			if claims[name] = value; value == nil {
-				delete(claims, name)
-			}
-		}
-	}
-	same := func(map[string]any, map[string]any) {}
-	hs256 := jwt.SigningMethodHS256
-	for _, side := range []struct {
-		kind   tokenKind
-		good   string
-		verb   string
-		method string
-	}{
-		{accessToken, access, "GET", getSession},
-		{refreshToken, refresh, "POST", refreshSession},
-	} {
-		other := refreshToken
-		if side.kind == refreshToken {
-			other = accessToken
-		}
-		h.Token = made(side.kind, side.good, hs256, secret, same)
-		h.Want(side.verb, side.method, "", 200, "", "") // so what is refused below is so for its change
-		for name, token := range map[string]string{
-			"alg none":               made(side.kind, side.good, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, same),
-			"alg none with a sig":    made(side.kind, side.good, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, same) + "x",
-			"HS384":                  made(side.kind, side.good, jwt.SigningMethodHS384, secret, same),
-			"HS512":                  made(side.kind, side.good, jwt.SigningMethodHS512, secret, same),
-			"RS256":                  made(side.kind, side.good, jwt.SigningMethodRS256, pair, same),
-			"PS256":                  made(side.kind, side.good, jwt.SigningMethodPS256, pair, same),
-			"signed by the DID":      made(side.kind, side.good, hs256, []byte(h.DID), same),
-			"no key":                 made(side.kind, side.good, hs256, []byte{}, same),
-			"for another service":    made(side.kind, side.good, hs256, secret, claim("aud", "did:web:api.example.com")),
-			"for nobody":             made(side.kind, side.good, hs256, secret, claim("aud", nil)),
-			"for a fragment of ours": made(side.kind, side.good, hs256, secret, claim("aud", h.DID+"#atproto_pds")),
-			"of another account":     made(side.kind, side.good, hs256, secret, claim("sub", "did:web:other.example.com")),
-			"of nobody":              made(side.kind, side.good, hs256, secret, claim("sub", nil)),
-			"for ever":               made(side.kind, side.good, hs256, secret, claim("exp", nil)),
-			"until a word":           made(side.kind, side.good, hs256, secret, claim("exp", "tomorrow")),
-			"not yet":                made(side.kind, side.good, hs256, secret, claim("nbf", h.clock().Add(time.Hour).Unix())),
-			"no scope":               made(side.kind, side.good, hs256, secret, claim("scope", nil)),
-			"the other's scope":      made(side.kind, side.good, hs256, secret, claim("scope", other.scope)),
-			"the other's typ":        made(other, side.good, hs256, secret, same),
-			"typ JWT":                made(tokenKind{typ: "JWT"}, side.good, hs256, secret, same),
-			"an app password's":      made(side.kind, side.good, hs256, secret, claim("scope", "com.atproto.appPass")),
-			"of a service, by lxm":   service,
-		} {
-			h.Token = token
-			if h.Want(side.verb, side.method, "", 400, "InvalidToken", "could not be verified"); t.Failed() {
-				t.Fatalf("%s, %s", side.kind.typ, name)
-			}
-		}
-		h.Token = made(side.kind, side.good, hs256, secret, claim("exp", h.clock().Add(-time.Second).Unix()))
-		h.Want(side.verb, side.method, "", 400, "ExpiredToken", "Token has expired")
-	}
-	// The two for one another, and a session that never was.
-	h.Token = refresh
-	h.Want("GET", getSession, "", 400, "InvalidToken", "")
-	h.Token = access
-	h.Want("POST", refreshSession, "", 400, "InvalidToken", "")
-	h.Token = made(accessToken, access, hs256, secret, claim("sid", "another"))
-	h.Want("GET", getSession, "", 400, "ExpiredToken", "revoked")
-	h.Token = made(refreshToken, refresh, hs256, secret, claim("jti", "another"))
-	h.Want("POST", refreshSession, "", 400, "ExpiredToken", "revoked")
-}

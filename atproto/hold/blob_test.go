@@ -197,7 +197,7 @@ func (d *dripping) Read(b []byte) (int, error) {
 	return 1, nil
 }
 
-func TestSniff(t *testing.T) {
+func TestMediaType(t *testing.T) {
 	t.Parallel()
 	for head, want := range map[string]string{
 		"":                                   "",
@@ -220,14 +220,14 @@ func TestSniff(t *testing.T) {
 		"PK\x03\x04":                         "application/zip",
 		"ftyp":                               "",
 	} {
-		if got := sniff([]byte(head)); got != want {
+		if got := mediaType([]byte(head)); got != want {
 			t.Errorf("%q: got %q, want %q", head, got, want)
 		}
 	}
 }
 
-func FuzzSniff(f *testing.F) {
+func FuzzMediaType(f *testing.F) {
 	f.Add([]byte(png))
 	f.Add([]byte("\x00\x00\x00\x18ftypmif1"))
-	f.Fuzz(func(_ *testing.T, head []byte) { sniff(head) })
+	f.Fuzz(func(_ *testing.T, head []byte) { mediaType(head) })
 }

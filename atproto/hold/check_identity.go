@@ -27,16 +27,17 @@ type ownDocument struct {
 	moved bool // the account has moved, which the document has to show
 }
 
-// newOwnDocument returns nil for localhost, which only this machine resolves.
-func newOwnDocument(id identity.Identity, doc identity.Document) (*ownDocument, error) {
-	if id.Local() {
-		return nil, nil
+// openOwnDocument does nothing on localhost, which only this machine resolves.
+func (s *Server) openOwnDocument(cfg Config) error {
+	if cfg.Local() {
+		return nil
 	}
-	source, err := identity.NewSource(id.DID, "")
+	source, err := identity.NewSource(cfg.DID, "")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &ownDocument{source, doc, id.MovedTo != nil}, nil
+	s.own = &ownDocument{source, s.doc, cfg.MovedTo != nil}
+	return nil
 }
 
 // check returns nil if the published document shows our key, ErrOtherKey with

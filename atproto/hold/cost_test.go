@@ -48,7 +48,7 @@ func TestGetBlocksIsBounded(t *testing.T) {
 	if got := h.raw(getBlocks + four); len(got) < 3_600_000 {
 		t.Errorf("4 blocks: got %d bytes", len(got))
 	}
-	h.Want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes together")
+	h.Want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes in total")
 }
 
 // anonymousReads are all methods that anybody may call with GET, each as its

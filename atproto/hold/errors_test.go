@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
@@ -79,19 +80,11 @@ func TestDiskReserve(t *testing.T) {
 // token is an access token of a new session.
 func (h *testHold) token() string {
 	h.Helper()
-	session, _, err := h.server.sessions.begin(h.clock())
-	if err != nil {
-		h.Fatal(err)
+	status, body := h.login(h.DID, h.password)
+	if status != 200 {
+		h.Fatalf("login: %d %v", status, body)
 	}
-	secret, err := h.server.tokenSecret()
-	if err != nil {
-		h.Fatal(err)
-	}
-	token, err := accessToken.issue(h.DID, session, "x", secret, h.clock())
-	if err != nil {
-		h.Fatal(err)
-	}
-	return token
+	return body["accessJwt"].(string)
 }
 
 func TestMethodsHaveSchemas(t *testing.T) {
@@ -138,7 +131,7 @@ func TestFilesArePrivate(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
-	if _, err := SetPassword(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.password")); err != nil {
+	if _, err := auth.SetPassword(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.password")); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.*"))

@@ -72,10 +72,10 @@ func TestMethods(t *testing.T) {
 	h := loggedIn(t)
 	for _, method := range []string{"sync.requestCrawl", "sync.notifyOfUpdate", "sync.listReposByCollection", "sync.listHosts", "sync.getHostStatus"} {
 		for _, verb := range []string{"GET", "POST"} {
-			h.Want(verb, "com.atproto."+method, "", 501, "MethodNotImplemented", "this hold does not serve com.atproto."+method+": a relay serves it")
+			h.Want(verb, "com.atproto."+method, "", 501, "MethodNotImplemented", "unsupported method com.atproto."+method+": a relay serves it")
 		}
 	}
-	h.Want("GET", "com.example.unheard", "", 501, "MethodNotImplemented", "this hold does not serve com.example.unheard")
+	h.Want("GET", "com.example.unheard", "", 501, "MethodNotImplemented", "unsupported method com.example.unheard")
 	h.Want("GET", "nothing", "", 400, "InvalidRequest", "invalid method name")
 	h.Want("GET", "", "", 400, "InvalidRequest", "invalid method name")
 	h.Want("GET", apply, "", 400, "InvalidRequest", "Incorrect HTTP method (GET) expected POST")

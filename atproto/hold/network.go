@@ -10,20 +10,22 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// Metrics tells how the hold does with the network. A nil *Metrics is silent.
+// Metrics are the metrics of the firehose and of relays. A nil *Metrics counts
+// nothing.
 type Metrics struct {
 	firehose *firehose.Metrics
 	crawl    *crawl.Metrics
 }
 
+// NewMetrics returns metrics that are not registered.
 func NewMetrics() *Metrics { return &Metrics{firehose.NewMetrics(), crawl.NewMetrics()} }
 
-// Collectors are what to register.
+// Collectors returns what to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return append(m.firehose.Collectors(), m.crawl.Collectors()...)
 }
 
-// openNetwork makes the firehose and, for a hold that others can reach, what
+// openNetwork creates the firehose and, unless on localhost, the crawler, which
 // asks relays to read it.
 func (s *Server) openNetwork(cfg Config) (err error) {
 	if cfg.Metrics == nil {
@@ -35,7 +37,7 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	}
 	commit := func() (did, rev string) { h := cfg.Repo.Head(); return h.DID, h.Rev }
 	if cfg.MovedTo != nil {
-		commit = nil // relays have the account from its new host
+		commit = nil // relays have the commits of the new host
 	}
 	if len(cfg.Relays) > 0 && !cfg.Local() {
 		s.crawler, err = crawl.New(crawl.Config{
@@ -51,16 +53,15 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 	return nil
 }
 
-// Run asks relays to crawl the hold, and looks whether its DID document shows
-// its key, until the context ends. Of an account that has moved away relays have
-// nothing to read but that, so they are asked once, when it is told.
+// Run informs subscribers of the account's status, asks relays to crawl the hold,
+// and checks its DID document, until the context ends.
 func (s *Server) Run(ctx context.Context) error {
 	if s.own != nil {
 		var watching sync.WaitGroup
 		defer watching.Wait()
 		watching.Go(func() { s.watchIdentity(ctx) })
 	}
-	if !s.settled(ctx) || !s.asks() {
+	if !s.retryUpdateStatus(ctx) || !s.needsCrawl() {
 		<-ctx.Done()
 		return nil
 	}
@@ -70,18 +71,45 @@ func (s *Server) Run(ctx context.Context) error {
 // Relays returns what each relay has of the account.
 func (s *Server) Relays() []crawl.RelayStatus { return s.crawler.Relays() }
 
-// asks says whether relays have something to come for.
-func (s *Server) asks() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.told) }
+// needsCrawl reports whether there is something for relays to read. From an
+// account that has moved that is only the announcement.
+func (s *Server) needsCrawl() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.announced) }
 
-// Writer writes to the repository for those who can wait: no faster than relays
-// read while there is a relay or a subscriber, as fast as it can otherwise.
-func (s *Server) Writer() *repo.Paced { return s.repo.Paced(s.isRead) }
+// Writer returns a writer for callers that can wait. While there are relays or
+// subscribers it writes no faster than they read.
+func (s *Server) Writer() *repo.Paced { return s.repo.Paced(s.hasReaders) }
 
-// isRead says whether anybody reads what is written as it comes. A relay may be
-// away for a moment.
-func (s *Server) isRead() bool { return s.crawler != nil || s.firehose.Subscribers() > 0 }
+// hasReaders reports whether anybody reads the firehose. Configured relays count
+// even while they are disconnected.
+func (s *Server) hasReaders() bool { return s.crawler != nil || s.firehose.Subscribers() > 0 }
 
-// Shutdown ends the streams of subscribers, which the HTTP server around a
-// Server knows nothing of. It takes a few seconds at most and may be called
-// twice.
+// Shutdown closes the connections of subscribers, which the HTTP server does not
+// track any more. It takes at most a few seconds and may be called twice.
 func (s *Server) Shutdown(ctx context.Context) error { return s.firehose.Shutdown(ctx) }
+
+// eventLog is the event log of the repo as the firehose reads it.
+type eventLog struct{ *repo.Repo }
+
+func (l eventLog) Head() uint64 { return l.Repo.Head().Seq }
+
+func (l eventLog) Lost() (uint64, error) { return l.DroppedEvents() }
+
+func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
+	page, err := l.Repo.Events(after, limit)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]firehose.Event, len(page))
+	for i, e := range page {
+		events[i] = firehose.Event(e)
+	}
+	return events, nil
+}
+
+// introduce appends the events that a relay needs which does not know the account.
+func (l eventLog) introduce(ctx context.Context) error {
+	if l.MovedTo() != "" {
+		return l.Notify(ctx, repo.Identity, repo.Deactivated)
+	}
+	return l.Notify(ctx, repo.Identity, repo.Account, repo.Sync)
+}

@@ -8,30 +8,32 @@ import (
 	"regexp"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// Notices takes what other registries tell. Its method is called from many
-// goroutines at once.
+// Notices receives the notifications of other registries. It is safe for
+// concurrent use.
 type Notices interface {
-	// Notify records a notice, and returns once that is durable, with what
-	// became of it within a few seconds. An *xrpc.Error is answered as it is; after
-	// any other the caller is told 503 and may call again.
+	// Notify records a notification. When it returns the event is durable; the
+	// result is what sinks did with it within a few seconds. An *xrpc.Error is sent
+	// to the caller; any other error becomes a 503, after which the caller may
+	// repeat the call.
 	Notify(context.Context, Notice) (lexicon.NotifyManifestOutput, error)
 }
 
-// A Notice is what another registry tells of a manifest.
+// Notice is the notification of another registry about a manifest.
 type Notice struct {
 	lexicon.NotifyManifestInput
-	Issuer string // DID of the account that tells
-	Token  string // names the token that it came with, which is good for one event
-	Key    string // Idempotency-Key of the call, empty if it has none
+	Issuer string // DID of the caller
+	Token  string // ID of the service token, which is valid for one event
+	Key    string // Idempotency-Key of the call; may be empty
 }
 
-var errNotRecorded = xrpc.NewError(http.StatusServiceUnavailable, "ServiceUnavailable", "this could not be recorded, its operator's log says why; call again, with the same Idempotency-Key, so that it is not done twice")
+var errNotRecorded = xrpc.Unavailable("the event could not be recorded, the operator's log has the reason; repeat the call with the same Idempotency-Key, so that it is not recorded twice")
 
-// notifyManifest is io.atcr.hold.notifyManifest: another registry tells that a
+// notifyManifest is io.atcr.hold.notifyManifest: another registry reports that a
 // manifest was pushed to it or pulled from it.
 func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
 	in, err := lexicon.ReadNotifyManifest(c.Input)
@@ -41,15 +43,16 @@ func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
 	if err := checkNotice(&in); err != nil {
 		return nil, err
 	}
-	if !c.Caller.(caller).registry && in.UserDID != c.Caller.(caller).did {
-		return nil, xrpc.Errorf(http.StatusForbidden, lexicon.ErrorUserMismatch, "%s may tell this hold of images of its own, and userDid is %s", c.Caller.(caller).did, in.UserDID)
+	caller := c.Caller.(auth.Caller)
+	if !caller.Registry && in.UserDID != caller.DID {
+		return nil, xrpc.Errorf(http.StatusForbidden, lexicon.ErrorUserMismatch, "%s may report its own images only, but userDid is %s", caller.DID, in.UserDID)
 	}
 	key, err := idempotencyKey(c.Header)
 	if err != nil {
 		return nil, err
 	}
-	c.Input = nil // the answer may wait, and this may be large
-	out, err := s.notices.Notify(c.Context(), Notice{in, c.Caller.(caller).did, c.Caller.(caller).token, key})
+	c.Input = nil // it may be large, and Notify may wait
+	out, err := s.notices.Notify(c.Context(), Notice{in, caller.DID, caller.Token, key})
 	var refused *xrpc.Error
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
@@ -57,44 +60,44 @@ func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
 	return out, err
 }
 
-// Names as the OCI distribution specification has them
+// Names by the OCI distribution specification
 // (https://github.com/opencontainers/distribution-spec, "Pulling manifests").
 var (
 	repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 	tagName        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// checkNotice refuses what a schema can't.
+// checkNotice checks what a schema cannot express.
 func checkNotice(in *lexicon.NotifyManifestInput) error {
 	switch in.Operation {
 	case "", lexicon.OperationPush, lexicon.OperationPull:
 	default:
-		return xrpc.Errorf(http.StatusBadRequest, lexicon.ErrorInvalidOperation, "operation is %.20q, and this hold knows push and pull", in.Operation)
+		return xrpc.Errorf(http.StatusBadRequest, lexicon.ErrorInvalidOperation, "invalid operation %.20q: use push or pull", in.Operation)
 	}
 	if !repositoryName.MatchString(in.Repository) {
-		return xrpc.InvalidRequest("Input/not the name of a repository at $.repository")
+		return xrpc.InvalidRequest("Input/invalid repository name at $.repository")
 	}
 	if in.Tag != "" && !tagName.MatchString(in.Tag) {
-		return xrpc.InvalidRequest("Input/not a tag at $.tag")
+		return xrpc.InvalidRequest("Input/invalid tag at $.tag")
 	}
 	if digest.Digest(in.ManifestDigest).Validate() != nil {
-		return xrpc.InvalidRequest("Input/not a digest, like sha256:…, at $.manifestDigest")
+		return xrpc.InvalidRequest("Input/invalid digest at $.manifestDigest")
 	}
 	return checkDescriptors(&in.Manifest)
 }
 
-// maxSize bounds what a manifest's parts hold together, in bytes: more is no
-// number that a reader of JSON has.
+// maxSize limits the total size of the parts of a manifest, in bytes, to the
+// integers that are exact in JSON.
 const maxSize = 1<<53 - 1
 
 func checkDescriptors(m *lexicon.ManifestInfo) error {
-	room := int64(maxSize)
+	left := int64(maxSize)
 	check := func(path string, d *lexicon.Descriptor) error {
 		if digest.Digest(d.Digest).Validate() != nil {
-			return xrpc.InvalidRequest("Input/not a digest, like sha256:…, at $.manifest.%s.digest", path)
+			return xrpc.InvalidRequest("Input/invalid digest at $.manifest.%s.digest", path)
 		}
-		if room -= d.Size; room < 0 {
-			return xrpc.InvalidRequest("Input/larger than %d bytes together at $.manifest.%s.size", int64(maxSize), path)
+		if left -= d.Size; left < 0 {
+			return xrpc.InvalidRequest("Input/more than %d bytes in total at $.manifest.%s.size", int64(maxSize), path)
 		}
 		return nil
 	}
@@ -118,19 +121,20 @@ func checkDescriptors(m *lexicon.ManifestInfo) error {
 
 const maxKey = 128 // bytes of an Idempotency-Key
 
-// idempotencyKey is what a caller names the call, so that it may repeat it.
+// idempotencyKey returns the key with which a caller can repeat a call; empty if
+// it gives none.
 func idempotencyKey(h http.Header) (string, error) {
 	values := h.Values("Idempotency-Key")
 	if len(values) == 0 {
 		return "", nil
 	}
 	key := values[0]
-	good := len(values) == 1 && key != "" && len(key) <= maxKey
+	valid := len(values) == 1 && key != "" && len(key) <= maxKey
 	for i := range len(key) {
-		good = good && key[i] >= ' ' && key[i] <= '~'
+		valid = valid && key[i] >= ' ' && key[i] <= '~'
 	}
-	if !good {
-		return "", xrpc.InvalidRequest("the header Idempotency-Key takes one value of 1 to %d printable ASCII characters", maxKey)
+	if !valid {
+		return "", xrpc.InvalidRequest("invalid Idempotency-Key: it has to be one value of 1 to %d printable ASCII characters", maxKey)
 	}
 	return key, nil
 }

@@ -4,20 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atdata"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// profileTimeout bounds the one write that an Init may make to a repository.
+// Limits of the profile's schema.
+const (
+	maxDisplayName = 64        // graphemes
+	maxAvatar      = 1_000_000 // bytes
+)
+
+// profileTimeout is for the one write that Init makes to an existing repo.
 const profileTimeout = 30 * time.Second
 
-// maxDisplayName is what the profile's schema allows, in graphemes.
-const maxDisplayName = 64
-
-// newProfile is the record that stands in every hold from its first commit on.
+// newProfile returns the record that every repo has from its first commit on.
 func newProfile(cfg InitConfig) ([]byte, error) {
 	name := cfg.DisplayName
 	if name == "" {
@@ -42,9 +48,11 @@ func checkProfile(record []byte) error {
 	return nil
 }
 
-// updateProfile writes the names that are given and differ, and leaves the
+// updateProfile writes the members that are given and different, and leaves the
 // rest of the profile as it is.
 func updateProfile(r *repo.Repo, cfg InitConfig) error {
+	ctx, cancel := context.WithTimeout(context.Background(), profileTimeout)
+	defer cancel()
 	action := repo.Update
 	_, old, err := r.Get(lexicon.NSIDProfile, "self")
 	switch {
@@ -60,25 +68,9 @@ func updateProfile(r *repo.Repo, cfg InitConfig) error {
 	if err != nil {
 		return fmt.Errorf("read profile: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), profileTimeout)
-	defer cancel()
-	changed := action == repo.Create
-	for member, value := range map[string]string{"displayName": cfg.DisplayName, "description": cfg.Description} {
-		if value != "" && profile[member] != value {
-			profile[member], changed = value, true
-		}
-	}
-	if cfg.Avatar != "" {
-		avatar, err := uploadAvatar(ctx, r, cfg.Avatar)
-		if err != nil {
-			return err
-		}
-		if !reflect.DeepEqual(profile["avatar"], avatar) {
-			profile["avatar"], changed = avatar, true
-		}
-	}
-	if !changed {
-		return nil
+	changed, err := changeProfile(ctx, r, profile, cfg)
+	if err != nil || !changed && action == repo.Update {
+		return err
 	}
 	record, err := lexicon.Marshal(profile)
 	if err != nil {
@@ -92,4 +84,48 @@ func updateProfile(r *repo.Repo, cfg InitConfig) error {
 		return fmt.Errorf("update profile: %w", err)
 	}
 	return nil
+}
+
+func changeProfile(ctx context.Context, r *repo.Repo, profile map[string]any, cfg InitConfig) (changed bool, err error) {
+	for member, value := range map[string]string{"displayName": cfg.DisplayName, "description": cfg.Description} {
+		if value != "" && profile[member] != value {
+			profile[member], changed = value, true
+		}
+	}
+	if cfg.Avatar == "" {
+		return changed, nil
+	}
+	avatar, err := uploadAvatar(ctx, r, cfg.Avatar)
+	if err != nil {
+		return false, err
+	}
+	if !reflect.DeepEqual(profile["avatar"], avatar) {
+		profile["avatar"], changed = avatar, true
+	}
+	return changed, nil
+}
+
+// uploadAvatar stores the picture in a file as a blob. The same picture always
+// gives the same blob.
+func uploadAvatar(ctx context.Context, r *repo.Repo, path string) (map[string]any, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open avatar: %w", err)
+	}
+	defer file.Close()
+	head := make([]byte, 16)
+	n, _ := file.ReadAt(head, 0) // a shorter file is not a picture either
+	if kind := mediaType(head[:n]); kind != "image/png" && kind != "image/jpeg" {
+		return nil, fmt.Errorf("avatar %s is neither PNG nor JPEG", path)
+	}
+	blob, err := r.Upload(ctx, file, maxAvatar, mediaType)
+	if err != nil {
+		return nil, fmt.Errorf("avatar %s (at most %d bytes): %w", path, maxAvatar, err)
+	}
+	return map[string]any{
+		"$type":    "blob",
+		"ref":      atdata.CIDLink(blob.CID),
+		"mimeType": blob.MimeType,
+		"size":     blob.Size,
+	}, nil
 }

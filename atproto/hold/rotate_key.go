@@ -3,7 +3,6 @@ package hold
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
@@ -58,7 +57,7 @@ func rotateKey(cfg RepoConfig) (Rotation, error) {
 	if err != nil {
 		return Rotation{}, err
 	}
-	r, err := repo.Open(repoConfig(cfg, id))
+	r, err := repo.Open(cfg.repoConfig(id))
 	if errors.Is(err, repo.ErrKey) {
 		return finishRotation(cfg, id, err)
 	}
@@ -100,7 +99,7 @@ func rotateRepo(cfg RepoConfig, id identity.Identity, old atcrypto.PublicKey) (R
 	if err != nil {
 		return Rotation{}, err
 	}
-	head, err := repo.Rotate(repoConfig(cfg, id), old)
+	head, err := repo.Rotate(cfg.repoConfig(id), old)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -115,27 +114,9 @@ func rotationInterrupted(cfg RepoConfig, id identity.Identity) bool {
 		return false
 	}
 	for _, public := range old {
-		if signed, err := repo.SignedBy(repoConfig(cfg, id), public); err == nil && signed {
+		if signed, err := repo.SignedBy(cfg.repoConfig(id), public); err == nil && signed {
 			return true
 		}
 	}
 	return false
-}
-
-// Offline returns what atproto/repo needs to read the repository of a hold that
-// no server has open, and the public keys that the account had before.
-func Offline(cfg RepoConfig) (repo.Config, []atcrypto.PublicKey, error) {
-	key, err := identity.LoadKey(cfg.KeyFile)
-	if errors.Is(err, fs.ErrNotExist) && repo.Exists(cfg.Dir) {
-		return repo.Config{}, nil, missingKey(cfg)
-	}
-	if err != nil {
-		return repo.Config{}, nil, err
-	}
-	id, err := identity.New(cfg.Hostname, key)
-	if err != nil {
-		return repo.Config{}, nil, err
-	}
-	old, err := identity.OldKeys(cfg.KeyFile)
-	return repoConfig(cfg, id), old, err
 }

@@ -10,179 +10,137 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidings-dev/tidings/atproto/identity"
-	"github.com/tidings-dev/tidings/atproto/xrpc"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
-// Config is what a Server serves. Identity and Repo are required.
+// Config configures a Server. Identity and Repo are required.
 type Config struct {
 	identity.Identity
 	Repo *repo.Repo
 
 	Login        bool   // the account's owner may log in and write
-	PasswordFile string // what SetPassword wrote; read at each login. Sessions are kept beside it
+	PasswordFile string // written by auth.SetPassword, read at each login. Sessions are kept next to it
 
 	BlobLimit   int64 // bytes of an uploaded blob; 0: 5 MiB
-	ImportLimit int64 // bytes of an imported repository; 0: 256 MiB
+	ImportLimit int64 // bytes of an imported repo; 0: 256 MiB
 
-	// Folder names the repository's folder, as no copy of it is named; empty: it is
-	// not known.
+	// Folder identifies the folder of the repo, so that a copy of it in another
+	// folder is noticed; empty: unknown.
 	Folder string
 
-	Relays  []string // who is asked to crawl, https://host; a localhost hold asks nobody
-	Metrics *Metrics // nil: silent
+	Relays  []string // relays to ask for a crawl, https://host; ignored on localhost
+	Metrics *Metrics // nil: none
 
-	Notices    Notices  // takes what other registries tell; nil: notifyManifest is not served
-	Registries []string // DIDs that may tell it of any owner's images
-	Owners     []string // DIDs that may tell it of images of their own
-	PLC        string   // directory where a did:plc is looked up, https://host; empty: the public one
+	Notices    Notices  // receives notifications of other registries; nil: notifyManifest is not served
+	Registries []string // DIDs that may report images of any owner
+	Owners     []string // DIDs that may report their own images
+	PLC        string   // directory of did:plc, https://host; empty: the public one
 
-	Version string           // told by _health; may be empty
+	Version string           // shown by _health; may be empty
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent
 }
 
-// Server answers /xrpc/*, /.well-known/did.json and /.well-known/atproto-did.
-// How long an answer may take to be written is up to whoever serves it.
+// Server serves /xrpc/, /.well-known/did.json and /.well-known/atproto-did. The
+// HTTP server around it limits the time for writing a response.
 type Server struct {
-	id           identity.Identity
-	repo         *repo.Repo
-	login        bool
-	passwordFile string
-	version      string
-	now          func() time.Time
-	lg           *slog.Logger
+	id      identity.Identity
+	doc     identity.Document
+	repo    *repo.Repo
+	version string
+	folder  string
+	now     func() time.Time
+	lg      *slog.Logger
 
-	doc       identity.Document
 	wellKnown wellKnown
 	rpc       xrpc.Server
-	tids      *syntax.TIDClock // for records whose key the caller leaves to us
-	logins    loginLimit
-	slow      *slowLane
-	right     *rightPassword
+	sessions  *auth.Sessions
+	callers   *auth.Callers
+	notices   Notices
+	tids      *syntax.TIDClock // for records whose key the client leaves to us
 
-	sessions *sessions
-	secret   secretCache
-	known    knownTokens
+	firehose  *firehose.Firehose
+	crawler   *crawl.Crawler // nil: no relays
+	own       *ownDocument   // nil: on localhost
+	announced bool           // SettleStatus announced a change since the start
 
-	firehose *firehose.Firehose
-	crawler  *crawl.Crawler // nil: nobody is asked
-	own      *ownDocument   // nil: on localhost
-	told     bool           // Settle had something to tell
-	folder   string
-
-	notices Notices
-	callers map[string]*issuer // by their DIDs
-	tokens  usedTokens
-
-	hashing chan struct{}      // one password is hashed at a time
-	exports *clientaddr.Places // getRepo calls at a time
-	uploads chan struct{}      // bodies that are not JSON at a time
+	exports *clientaddr.Places // slots for long reads
+	uploads chan struct{}      // slots for bodies that are not JSON
 
 	blobLimit, importLimit int64
 }
 
-// maxExports is how many getRepo answers may be under way. Each keeps a
-// snapshot of the repository open for as long as its client reads.
-const maxExports = 4
-
-// New makes a Server. It does not own the repository.
+// New returns a Server for a repo, which it does not close.
 func New(cfg Config) (*Server, error) {
+	s, err := newServer(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
+	}
+	return s, nil
+}
+
+func newServer(cfg Config) (*Server, error) {
 	if cfg.Repo == nil || cfg.Key == nil || cfg.DID == "" {
-		return nil, errors.New("hold: identity and repository are required")
+		return nil, errors.New("identity and repository are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	doc, err := cfg.Document()
 	if err != nil {
-		return nil, fmt.Errorf("hold: read public key: %w", err)
-	}
-	s := &Server{
-		doc:          doc,
-		id:           cfg.Identity,
-		repo:         cfg.Repo,
-		login:        cfg.Login,
-		passwordFile: cfg.PasswordFile,
-		version:      cfg.Version,
-		folder:       cfg.Folder,
-		now:          cfg.Now,
-		lg:           cfg.Logger,
-		slow:         newSlowLane(),
-		right:        newRightPassword(),
-		hashing:      make(chan struct{}, 1),
-		exports:      clientaddr.NewPlaces(maxExports, maxExports/2),
-		uploads:      make(chan struct{}, maxUploads),
-		blobLimit:    cmp.Or(cfg.BlobLimit, defaultBlobLimit),
-		importLimit:  cmp.Or(cfg.ImportLimit, defaultImportLimit),
-		tids:         syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
-	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	if s.lg == nil {
-		s.lg = slog.New(slog.DiscardHandler)
-	}
-	s.lg = s.lg.With("component", "hold")
-	if s.sessions, err = openSessions(cfg.PasswordFile+".sessions", s.lg); err != nil {
 		return nil, err
 	}
-	if err := s.openNetwork(cfg); err != nil {
-		return nil, fmt.Errorf("hold: %w", err)
+	s := &Server{
+		id:          cfg.Identity,
+		doc:         doc,
+		repo:        cfg.Repo,
+		version:     cfg.Version,
+		folder:      cfg.Folder,
+		now:         cfg.Now,
+		lg:          cfg.Logger.With("component", "hold"),
+		notices:     cfg.Notices,
+		tids:        syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
+		exports:     clientaddr.NewPlaces(maxExports, maxExports/2),
+		uploads:     make(chan struct{}, maxUploads),
+		blobLimit:   cmp.Or(cfg.BlobLimit, defaultBlobLimit),
+		importLimit: cmp.Or(cfg.ImportLimit, defaultImportLimit),
 	}
-	if s.own, err = newOwnDocument(cfg.Identity, doc); err != nil {
-		return nil, fmt.Errorf("hold: %w", err)
-	}
-	if cfg.MovedTo != nil {
-		s.lg.Warn("the account has moved: did.json shows where, and nothing is written here", "account", s.id.DID, "to", cfg.MovedTo)
+	for _, open := range []func(Config) error{s.openSessions, s.openCallers, s.openOwnDocument, s.openNetwork} {
+		if err := open(cfg); err != nil {
+			return nil, err
+		}
 	}
 	s.wellKnown = wellKnown{doc, s.lg}
-	s.rpc = xrpc.Server{Elsewhere: servedElsewhere, Errors: repoError, Logger: s.lg, Handlers: map[string]http.Handler{
-		"_health":                         http.HandlerFunc(s.health),
-		"com.atproto.sync.subscribeRepos": s.firehose,
-	}}
-	s.notices = cfg.Notices
-	if s.callers, err = newIssuers(cfg); err != nil {
-		return nil, fmt.Errorf("hold: %w", err)
-	}
-	s.rpc.Methods = map[string]xrpc.Method{
-		"com.atproto.server.describeServer":  xrpc.Query(xrpc.Public, s.describeServer),
-		"com.atproto.server.createSession":   xrpc.Procedure(s.mayLogIn, s.createSession),
-		"com.atproto.server.refreshSession":  xrpc.Procedure(xrpc.Public, s.refreshSession),
-		"com.atproto.server.getSession":      xrpc.Query(s.session, s.getSession),
-		"com.atproto.identity.resolveHandle": xrpc.Query(xrpc.Public, s.resolveHandle),
-		"com.atproto.repo.applyWrites":       xrpc.Procedure(s.session, s.applyWrites),
-		"com.atproto.repo.createRecord":      xrpc.Procedure(s.session, s.createRecord),
-		"com.atproto.repo.putRecord":         xrpc.Procedure(s.session, s.putRecord),
-		"com.atproto.repo.deleteRecord":      xrpc.Procedure(s.session, s.deleteRecord),
-		"com.atproto.repo.getRecord":         xrpc.Query(xrpc.Public, s.getRecord),
-		"com.atproto.repo.listRecords":       xrpc.Query(xrpc.Public, s.listRecords),
-		"com.atproto.repo.describeRepo":      xrpc.Query(xrpc.Public, s.describeRepo),
-		"com.atproto.repo.uploadBlob":        xrpc.Procedure(s.session, s.uploadBlob),
-		"com.atproto.repo.listMissingBlobs":  xrpc.Query(s.session, s.listMissingBlobs),
-		"com.atproto.repo.importRepo":        xrpc.Procedure(s.session, s.importRepo),
-		"com.atproto.server.deleteSession":   xrpc.Procedure(xrpc.Public, s.deleteSession),
-		"com.atproto.server.getServiceAuth":  xrpc.Query(s.session, s.getServiceAuth),
-		"com.atproto.sync.getBlob":           xrpc.Query(xrpc.Public, s.getBlob),
-		"com.atproto.sync.listBlobs":         xrpc.Query(xrpc.Public, s.listBlobs),
-		"com.atproto.sync.getBlocks":         xrpc.Query(xrpc.Public, s.getBlocks),
-		"com.atproto.sync.getRepoStatus":     xrpc.Query(xrpc.Public, s.getRepoStatus),
-		"com.atproto.sync.listRepos":         xrpc.Query(xrpc.Public, s.listRepos),
-		"com.atproto.sync.getHead":           xrpc.Query(xrpc.Public, s.getHead),
-		"com.atproto.sync.getCheckout":       xrpc.Query(xrpc.Public, s.getCheckout),
-		"com.atproto.sync.getCommitPath":     xrpc.Query(xrpc.Public, s.getCommitPath),
-		"com.atproto.sync.getLatestCommit":   xrpc.Query(xrpc.Public, s.getLatestCommit),
-		"com.atproto.sync.getRepo":           xrpc.Query(xrpc.Public, s.getRepo),
-		"com.atproto.sync.getRecord":         xrpc.Query(xrpc.Public, s.syncGetRecord),
-	}
-	if s.notices != nil {
-		s.rpc.Methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(s.service, s.notifyManifest)
+	s.rpc = xrpc.Server{Methods: s.methods(), Handlers: s.handlers(), Elsewhere: servedElsewhere, Errors: repoError, Logger: s.lg}
+	if cfg.MovedTo != nil {
+		s.lg.Warn("the account has moved: did.json shows its new host, and writes are refused", "account", s.id.DID, "to", cfg.MovedTo)
 	}
 	return s, nil
+}
+
+func (s *Server) openSessions(cfg Config) (err error) {
+	s.sessions, err = auth.OpenSessions(auth.SessionConfig{
+		Identity: cfg.Identity, Login: cfg.Login, PasswordFile: cfg.PasswordFile, Now: cfg.Now, Logger: s.lg,
+	})
+	return err
+}
+
+func (s *Server) openCallers(cfg Config) (err error) {
+	s.callers, err = auth.NewCallers(auth.CallersConfig{
+		Document: s.doc, Registries: cfg.Registries, Owners: cfg.Owners, PLC: cfg.PLC, Now: cfg.Now,
+	})
+	return err
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -192,6 +150,57 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	s.rpc.ServeHTTP(w, r)
+}
+
+// methods is the list of all methods and of who may call them: anybody (public),
+// the account's owner in a session (account), or the services that the operator
+// has named (caller).
+func (s *Server) methods() map[string]xrpc.Method {
+	public, account, caller := xrpc.Public, s.sessions.Authorize, s.callers.Authorize
+	methods := map[string]xrpc.Method{
+		"com.atproto.server.describeServer": xrpc.Query(public, s.describeServer),
+		"com.atproto.server.createSession":  xrpc.Procedure(s.sessions.AllowLogin, s.createSession),
+		"com.atproto.server.getSession":     xrpc.Query(account, s.getSession),
+		"com.atproto.server.refreshSession": xrpc.Procedure(public, s.refreshSession), // takes a refresh token
+		"com.atproto.server.deleteSession":  xrpc.Procedure(public, s.deleteSession),  // takes a refresh token
+		"com.atproto.server.getServiceAuth": xrpc.Query(account, s.getServiceAuth),
+
+		"com.atproto.identity.resolveHandle": xrpc.Query(public, s.resolveHandle),
+
+		"com.atproto.repo.describeRepo":     xrpc.Query(public, s.describeRepo),
+		"com.atproto.repo.getRecord":        xrpc.Query(public, s.getRecord),
+		"com.atproto.repo.listRecords":      xrpc.Query(public, s.listRecords),
+		"com.atproto.repo.applyWrites":      xrpc.Procedure(account, s.applyWrites),
+		"com.atproto.repo.createRecord":     xrpc.Procedure(account, s.createRecord),
+		"com.atproto.repo.putRecord":        xrpc.Procedure(account, s.putRecord),
+		"com.atproto.repo.deleteRecord":     xrpc.Procedure(account, s.deleteRecord),
+		"com.atproto.repo.importRepo":       xrpc.Procedure(account, s.importRepo),
+		"com.atproto.repo.uploadBlob":       xrpc.Procedure(account, s.uploadBlob),
+		"com.atproto.repo.listMissingBlobs": xrpc.Query(account, s.listMissingBlobs),
+
+		"com.atproto.sync.getRepo":         xrpc.Query(public, s.getRepo),
+		"com.atproto.sync.getCheckout":     xrpc.Query(public, s.getCheckout),
+		"com.atproto.sync.getBlocks":       xrpc.Query(public, s.getBlocks),
+		"com.atproto.sync.getRecord":       xrpc.Query(public, s.syncGetRecord),
+		"com.atproto.sync.getHead":         xrpc.Query(public, s.getHead),
+		"com.atproto.sync.getLatestCommit": xrpc.Query(public, s.getLatestCommit),
+		"com.atproto.sync.getCommitPath":   xrpc.Query(public, s.getCommitPath),
+		"com.atproto.sync.getRepoStatus":   xrpc.Query(public, s.getRepoStatus),
+		"com.atproto.sync.listRepos":       xrpc.Query(public, s.listRepos),
+		"com.atproto.sync.getBlob":         xrpc.Query(public, s.getBlob),
+		"com.atproto.sync.listBlobs":       xrpc.Query(public, s.listBlobs),
+	}
+	if s.notices != nil {
+		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(caller, s.notifyManifest)
+	}
+	return methods
+}
+
+func (s *Server) handlers() map[string]http.Handler {
+	return map[string]http.Handler{
+		"_health":                         http.HandlerFunc(s.health),
+		"com.atproto.sync.subscribeRepos": s.firehose,
+	}
 }
 
 // servedElsewhere has hints for methods that clients may expect of an account's
@@ -204,4 +213,15 @@ var servedElsewhere = map[string]string{
 	"com.atproto.sync.listReposByCollection": "a relay serves it; com.atproto.repo.describeRepo lists the collections of this account",
 	"com.atproto.server.createAccount":       "this hold has only the account of its operator",
 	lexicon.NSIDNotifyManifest:               "a hold inside a registry serves it, and this one runs without a registry",
+}
+
+// health is _health. The log has the reason for a 503; the client does not get
+// it. A deactivated account is healthy.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	status, result := http.StatusOK, map[string]string{"version": s.version}
+	if err := s.repo.Health(); err != nil && !errors.Is(err, repo.ErrDeactivated) {
+		s.lg.Error("the repository does not work", "error", err)
+		status, result["error"] = http.StatusServiceUnavailable, "Service Unavailable"
+	}
+	xrpc.WriteJSON(w, status, result, s.lg)
 }

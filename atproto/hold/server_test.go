@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc/xrpctest"
 )
@@ -90,7 +91,7 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	for _, f := range change {
 		f(&cfg)
 	}
-	if h.password, err = SetPassword(cfg.PasswordFile); err != nil {
+	if h.password, err = auth.SetPassword(cfg.PasswordFile); err != nil {
 		t.Fatal(err)
 	}
 	if h.server, err = New(cfg); err != nil {

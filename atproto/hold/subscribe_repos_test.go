@@ -312,7 +312,7 @@ func (h *testHold) events(after uint64) (all []repo.Event) {
 func TestSubscriberAfterRestore(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.Folder = "here" })
-	if err := h.server.Settle(t.Context()); err != nil {
+	if err := h.server.UpdateStatus(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	before := h.repo.Head()
@@ -320,7 +320,7 @@ func TestSubscriberAfterRestore(t *testing.T) {
 	h.advance(time.Minute)
 	s := h.subscribe(fmt.Sprintf("?cursor=%d", seen))
 	for range 3 { // what a start says again
-		if err := h.server.Settle(t.Context()); err != nil {
+		if err := h.server.UpdateStatus(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +329,7 @@ func TestSubscriberAfterRestore(t *testing.T) {
 	}
 	h.server.folder = "elsewhere"
 	for range 3 {
-		if err := h.server.Settle(t.Context()); err != nil {
+		if err := h.server.UpdateStatus(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -445,22 +445,22 @@ func BenchmarkCommitToFrame(b *testing.B) {
 
 // The writer keeps to what relays take while there is a relay, or anybody is
 // subscribed.
-func TestIsRead(t *testing.T) {
+func TestHasReaders(t *testing.T) {
 	t.Parallel()
-	if h := newHold(t, func(cfg *Config) { cfg.Relays = []string{"https://relay.example.com"} }); !h.server.isRead() {
+	if h := newHold(t, func(cfg *Config) { cfg.Relays = []string{"https://relay.example.com"} }); !h.server.hasReaders() {
 		t.Error("a hold with a relay is not read")
 	}
 	h := newHold(t)
-	if h.server.isRead() {
+	if h.server.hasReaders() {
 		t.Error("a hold without relays and subscribers is read")
 	}
 	s := h.subscribe("?cursor=0")
 	s.next()
-	if !h.server.isRead() {
+	if !h.server.hasReaders() {
 		t.Error("a hold with a subscriber is not read")
 	}
 	s.Close()
-	for end := time.Now().Add(20 * time.Second); h.server.isRead(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); h.server.hasReaders(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a hold whose subscriber is gone is read")
 		}

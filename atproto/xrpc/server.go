@@ -124,7 +124,7 @@ func (s *Server) unknownMethod(nsid string) error {
 	if _, err := syntax.ParseNSID(nsid); err != nil {
 		return InvalidRequest("invalid method name: %.80q", nsid)
 	}
-	message := "this hold does not serve " + nsid
+	message := "unsupported method " + nsid
 	if hint, known := s.Elsewhere[nsid]; known {
 		message += ": " + hint
 	}

@@ -207,7 +207,7 @@ func TestHoldInit(t *testing.T) {
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "put the key back from a backup") {
+	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "restore the key from a backup") {
 		t.Errorf("the key lost: code %d, %s", code, errs)
 	}
 	if exists(key) {

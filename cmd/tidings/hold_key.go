@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
 )
 
@@ -72,7 +73,7 @@ func holdPassword(out, log io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	password, err := hold.SetPassword(o.PasswordFile())
+	password, err := auth.SetPassword(o.PasswordFile())
 	if err != nil {
 		return err
 	}

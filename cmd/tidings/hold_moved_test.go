@@ -74,7 +74,7 @@ func TestHoldMovedAway(t *testing.T) {
 	if _, body, err := s.do("GET", "/.well-known/did.json", "", nil); err != nil || !strings.Contains(string(body), elsewhere) {
 		t.Errorf("did.json: %s %v", body, err)
 	}
-	if !strings.Contains(s.log.String(), "the account has moved: did.json shows where") {
+	if !strings.Contains(s.log.String(), "the account has moved: did.json shows its new host") {
 		t.Errorf("start does not say that the account has moved:\n%s", s.log)
 	}
 	pushed := newImage(3)

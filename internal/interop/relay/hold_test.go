@@ -86,7 +86,7 @@ func (a *account) serve(l net.Listener) {
 	if err != nil {
 		a.Fatal(err)
 	}
-	if err := server.Settle(context.Background()); err != nil {
+	if err := server.UpdateStatus(context.Background()); err != nil {
 		a.Fatal(err)
 	}
 	a.events = prometheus.NewRegistry()

@@ -1,0 +1,180 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/xrpc"
+	"github.com/tidings-dev/tidings/internal/clientaddr"
+)
+
+// Login limits.
+//
+// Checking a password costs some 10 ms and 7 MiB, which anybody can have us spend
+// by sending logins. The limits protect that cost; the password itself is too
+// long to be guessed. They must not lock the owner out while somebody else tries,
+// even from the same address. A login takes the first of these ways that applies:
+//
+//  1. The password is the last correct one. Its keyed hash is kept in memory, so
+//     comparing it costs nothing and has no limit. After a restart or a new
+//     password the first correct login has to come another way.
+//  2. The client is below its limit of attempts in the current window. Clients are
+//     counted apart for our account's name and for other names, so that attempts
+//     with a wrong name do not use up those with the right one.
+//  3. The name is our account's: the attempt goes through the slow lane, one at a
+//     time with a pause before each. If too many wait there, it is refused.
+//  4. Otherwise it is refused until the window ends.
+//
+// Passwords are hashed one at a time. The hash is computed for a wrong name as
+// well, so that both take the same time. Everything is in memory: a restart
+// begins with empty counts, which costs no more than one window of attempts.
+const (
+	loginWindow     = 5 * time.Minute
+	loginsPerClient = 30  // in a window, by one client with one kind of name
+	loginsTotal     = 600 // in a window
+
+	slowPause = time.Second // before each login in the slow lane
+	slowSlots = 8           // logins in the slow lane; a quarter for one client
+
+	hashWait = 10 * time.Second // until a login is refused because others are being checked
+)
+
+// loginLimiter decides which logins may have their password checked.
+type loginLimiter struct {
+	counts  attemptCounter
+	slow    *slowLane
+	hashing chan struct{} // one password is hashed at a time
+}
+
+func newLoginLimiter() *loginLimiter {
+	return &loginLimiter{slow: newSlowLane(), hashing: make(chan struct{}, 1)}
+}
+
+// check hashes a password within the limits.
+func (l *loginLimiter) check(ctx context.Context, from attempt, stored passwordHash, password string, now time.Time) (correct bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, hashWait)
+	defer cancel()
+	if wait, ok := l.counts.add(from, now); !ok {
+		if !from.ours {
+			return false, xrpc.TooManyRequests(wait)
+		}
+		leave, ok := l.slow.enter(ctx, from.client)
+		if !ok {
+			return false, xrpc.TooManyRequests(hashWait)
+		}
+		defer leave()
+	}
+	select {
+	case l.hashing <- struct{}{}:
+		defer func() { <-l.hashing }()
+	case <-ctx.Done():
+		return false, xrpc.TooManyRequests(hashWait)
+	}
+	return stored.matches(password), nil
+}
+
+// attempt is what logins are counted by.
+type attempt struct {
+	client netip.Prefix
+	ours   bool // the name is our account's
+}
+
+// attemptCounter counts the attempts of a window. Its zero value is ready.
+type attemptCounter struct {
+	mu     sync.Mutex
+	until  time.Time // end of the window
+	total  int
+	counts map[attempt]int
+}
+
+// add counts an attempt. If it is over the limit, wait is the time until the
+// window ends.
+func (l *attemptCounter) add(a attempt, now time.Time) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !now.Before(l.until) {
+		l.until, l.total, l.counts = now.Add(loginWindow), 0, map[attempt]int{}
+	}
+	if l.total >= loginsTotal || l.counts[a] >= loginsPerClient {
+		return l.until.Sub(now), false
+	}
+	l.total++
+	l.counts[a]++
+	return 0, true
+}
+
+// slowLane lets attempts over the limit pass one at a time.
+type slowLane struct {
+	slots *clientaddr.Places
+	turn  chan struct{}
+}
+
+func newSlowLane() *slowLane {
+	return &slowLane{clientaddr.NewPlaces(slowSlots, slowSlots/4), make(chan struct{}, 1)}
+}
+
+// enter waits for the attempt's turn, which leave ends. It is not ok if too many
+// attempts wait or ctx ends.
+func (l *slowLane) enter(ctx context.Context, client netip.Prefix) (leave func(), ok bool) {
+	if !l.slots.Take(client) {
+		return nil, false
+	}
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		l.slots.Give(client)
+		return nil, false
+	}
+	leave = func() { <-l.turn; l.slots.Give(client) }
+	select {
+	case <-time.After(slowPause):
+		return leave, true
+	case <-ctx.Done():
+		leave()
+		return nil, false
+	}
+}
+
+// correctPassword remembers the last correct password, as a hash with a key that
+// only this process has.
+type correctPassword struct {
+	key [sha256.Size]byte
+
+	mu  sync.Mutex
+	sum []byte // nil: none
+}
+
+func newCorrectPassword() *correctPassword {
+	p := &correctPassword{}
+	_, _ = rand.Read(p.key[:]) // never fails
+	return p
+}
+
+// equals reports whether password is the remembered one, and stored is still its
+// hash.
+func (p *correctPassword) equals(stored passwordHash, password string) bool {
+	sum := p.hash(stored, password)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return subtle.ConstantTimeCompare(sum, p.sum) == 1
+}
+
+func (p *correctPassword) remember(stored passwordHash, password string) {
+	sum := p.hash(stored, password)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sum = sum
+}
+
+func (p *correctPassword) hash(stored passwordHash, password string) []byte {
+	mac := hmac.New(sha256.New, p.key[:])
+	_, _ = io.WriteString(mac, stored.String()+" "+password) // never fails
+	return mac.Sum(nil)
+}
