@@ -361,7 +361,7 @@ func (r *runtime) openHold() error {
 	r.register(metrics.Collectors()...)
 	r.closers = append(r.closers, server.Shutdown)
 	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
-	_ = server.UpdateStatus(context.Background())        // likewise
+	_ = server.UpdateStatus(context.Background())  // likewise
 	r.background(server.Run)
 	r.server, r.writes, r.relays = server, server.Writer(), server.Relays
 	r.mountHold(server)
