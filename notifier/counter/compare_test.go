@@ -366,19 +366,19 @@ func TestReadersNoticeLoss(t *testing.T) {
 	}
 }
 
-// TestNeededCommands: a user of Redis who may do what the README says.
+// TestNeededCommands: a user of Redis who may do what docs/redis.md says.
 func TestNeededCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
-	readme, err := os.ReadFile("../../README.md")
+	doc, err := os.ReadFile("../../docs/redis.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(readme), "A Redis user needs `")
+	_, rest, ok := strings.Cut(string(doc), "A Redis user needs `")
 	commands, _, _ := strings.Cut(rest, "`")
 	if !ok {
-		t.Fatal("the README does not say which commands are needed")
+		t.Fatal("docs/redis.md does not say which commands are needed")
 	}
 	rules := []any{"acl", "setuser", "limited", "on", ">secret", "~{tidings:default}:*", "-@all", "+unlink"}
 	for _, command := range strings.Fields(commands) {

@@ -18,7 +18,7 @@ func diskOf(t testing.TB, r *replica) (bytes int) {
 }
 
 // TestPrices: a tag that is pushed once, and one that is pulled too, cost what
-// the README says.
+// docs/redis.md says.
 func TestPrices(t *testing.T) {
 	t.Parallel()
 	const tags = 20_000

@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
-// TestMove takes the steps of the README: the account of a hold goes on at the
+// TestMove takes the steps of docs/account.md: the account of a hold goes on at the
 // reference PDS, and comes back.
 func TestMove(t *testing.T) {
 	ctx := t.Context()
