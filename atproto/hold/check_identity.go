@@ -15,10 +15,10 @@ const (
 	identityAgain   = time.Minute // while the document shows another key
 )
 
-// ErrOtherKey means that the DID document which the network sees has another
+// errOtherKey means that the DID document which the network sees has another
 // key than this hold. Relays would refuse both of two processes that sign for one
 // DID.
-var ErrOtherKey = errors.New("the DID document has another key, so this hold does not sign: another hold may be running under this hostname, or this may be an old copy of its data folder")
+var errOtherKey = errors.New("the DID document has another key, so this hold does not sign: another hold may be running under this hostname, or this may be an old copy of its data folder")
 
 // ownDocument compares our DID document with the one that the network sees.
 type ownDocument struct {
@@ -40,7 +40,7 @@ func (s *Server) openOwnDocument(cfg Config) error {
 	return nil
 }
 
-// check returns nil if the published document shows our key, ErrOtherKey with
+// check returns nil if the published document shows our key, errOtherKey with
 // both keys if it shows another, and any other error if the document cannot be
 // fetched, or does not show where the account has moved.
 func (o *ownDocument) check(ctx context.Context) error {
@@ -56,7 +56,7 @@ func (o *ownDocument) check(ctx context.Context) error {
 			o.URL, got.Host(), got.SigningKey(), o.want.Host(), o.want.SigningKey())
 	}
 	if theirs, ours := got.SigningKey(), o.want.SigningKey(); theirs != ours {
-		return fmt.Errorf("%w (%s shows %.200q, ours is %q)", ErrOtherKey, o.URL, theirs, ours)
+		return fmt.Errorf("%w (%s shows %.200q, ours is %q)", errOtherKey, o.URL, theirs, ours)
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (s *Server) CheckIdentity(ctx context.Context) error {
 	}
 	err := s.own.check(ctx)
 	switch {
-	case errors.Is(err, ErrOtherKey):
+	case errors.Is(err, errOtherKey):
 		if s.repo.Suspended() == nil {
 			s.lg.Error("writes are suspended", "error", err)
 		}
@@ -102,7 +102,7 @@ func (s *Server) watchIdentity(ctx context.Context) {
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return
-		case errors.Is(err, ErrOtherKey):
+		case errors.Is(err, errOtherKey):
 			wait = identityAgain
 			continue
 		case !warned:

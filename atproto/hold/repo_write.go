@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	maxWrites          = 200 // of a commit, as at the reference server
 	applyTimeout       = 30 * time.Second
 	defaultImportLimit = 256 << 20 // bytes
 )
@@ -44,8 +43,8 @@ func (s *Server) applyWrites(c *xrpc.Call) (any, error) {
 		return nil, err
 	}
 	given := c.Input["writes"].([]any) // required by the schema
-	if len(given) > maxWrites {
-		return nil, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
+	if len(given) > repo.MaxWrites {
+		return nil, xrpc.InvalidRequest("Too many writes. Max: %d", repo.MaxWrites)
 	}
 	writes := make([]repo.Write, len(given))
 	results := make([]applyResult, len(given))

@@ -46,7 +46,7 @@ func (id Identity) Document() (Document, error) {
 			{id.DID + "#atproto", "Multikey", id.DID, public},
 		},
 		Service: []Service{
-			{"#atproto_pds", "AtprotoPersonalDataServer", id.Endpoint()},
+			{"#atproto_pds", "AtprotoPersonalDataServer", id.endpoint()},
 		},
 	}
 	if id.Handle != HandleInvalid {

@@ -107,8 +107,8 @@ func isLocalhost(hostname string) bool {
 // resolve it.
 func (id Identity) Local() bool { return isLocalhost(id.Hostname) }
 
-// Endpoint is the URL of the account's current host.
-func (id Identity) Endpoint() string {
+// endpoint is the URL of the account's current host.
+func (id Identity) endpoint() string {
 	if id.MovedTo != nil {
 		return id.MovedTo.Service
 	}

@@ -52,7 +52,7 @@ func TestLocalhostHasNoHandle(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, err := New("localhost:5000", key)
-	if err != nil || id.Handle != HandleInvalid || id.Endpoint() != "http://localhost:5000" {
+	if err != nil || id.Handle != HandleInvalid || id.endpoint() != "http://localhost:5000" {
 		t.Errorf("got %+v, %v", id, err)
 	}
 	if id.Matches(HandleInvalid) || id.Matches("localhost:5000") || !id.Matches("did:web:localhost%3A5000") {

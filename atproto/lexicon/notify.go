@@ -24,7 +24,6 @@ const (
 const (
 	ErrorInvalidOperation = "InvalidOperation"
 	ErrorUserMismatch     = "UserMismatch"
-	ErrorQuotaExceeded    = "QuotaExceeded"
 )
 
 // NotifyManifestInput is the input of io.atcr.hold.notifyManifest: a manifest
