@@ -135,7 +135,7 @@ func TestRedisClone(t *testing.T) {
 			id = fields[0]
 		}
 	}
-	expect(t, s.dir, 1, []string{"redis", "forget", s.config, "nobody"}, "no such id in Redis: nobody", "tidings redis list")
+	expect(t, s.dir, 1, []string{"redis", "forget", s.config, "nobody"}, "unknown registry id: nobody", "tidings redis list")
 	expect(t, s.dir, 0, []string{"redis", "forget", s.config, "--keep", id}, id+" of ", "30 pulls and 1 pushes in 1 repository are kept in the sums")
 	sums(t, "one is forgotten, and kept", pulls, s)
 	expect(t, s.dir, 0, []string{"redis", "forget", s.config, id}, "are removed from the sums")

@@ -17,8 +17,8 @@ func newRedisHistory(t *testing.T, redis *redistest.Server) *history {
 	options := fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms}\nredis: {addrs: [%q]}", redis.Addr)
 	h := newHistory(t, newServer(t, settings{options: options}))
 	h.redis = redis.Client()
-	h.expected = append(h.expected, "Redis may forget numbers", "the counters go on under a new id",
-		"in Redis under the name of another data folder") // its lock file was restored, too
+	h.expected = append(h.expected, "Redis may lose numbers", "counters continue under a new registry id",
+		"another data folder that may be in use") // its lock file was restored, too
 	return h
 }
 

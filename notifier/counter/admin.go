@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RegistryInfo is an id that an installation has in Redis: a registry, or one that was
-// there before its data folder was set back or copied.
+// RegistryInfo describes a registry id in Redis: a registry, or what one counted
+// before its data folder was set back or copied.
 type RegistryInfo struct {
 	ID           string
 	Host         string
@@ -24,21 +24,21 @@ type RegistryInfo struct {
 	Pushes       int64
 
 	raw     string
-	stopped bool // it told Redis that it ended
+	stopped bool // it was released when the registry stopped
 }
 
-// ErrRunning: a registry writes to Redis under this id.
-var ErrRunning = errors.New("a registry that runs counts under this id")
+// ErrRunning means that a registry is counting under the id.
+var ErrRunning = errors.New("registry id is in use")
 
-// ErrUnknownID: Redis has no such id.
-var ErrUnknownID = errors.New("no such id in Redis")
+// ErrUnknownID means that Redis has no such registry id.
+var ErrUnknownID = errors.New("unknown registry id")
 
-// List gives the ids of an installation, those seen last first.
+// List returns the registry ids of an installation, most recently seen first.
 func List(ctx context.Context, client redis.UniversalClient, name string) ([]RegistryInfo, error) {
 	keys := newKeyspace(name)
 	records, err := client.HGetAll(ctx, keys.ids()).Result()
 	if err != nil {
-		return nil, fmt.Errorf("list what Redis knows: %w", err)
+		return nil, fmt.Errorf("list registry ids: %w", err)
 	}
 	var list []RegistryInfo
 	for id, raw := range records {
@@ -57,7 +57,7 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Reg
 	return list, nil
 }
 
-// recordOrEmpty is a record that nobody owns for one that is empty.
+// recordOrEmpty returns a record without an owner for an empty value.
 func recordOrEmpty(raw string) *record {
 	if rec := parseRecord(raw); rec != nil {
 		return rec
@@ -81,11 +81,11 @@ func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, 
 	})
 }
 
-// Forget ends an id whose registry is gone. With keep its numbers go on to
-// count and nobody may change them, else they are removed; stopped in the
-// middle, it may be called again. Should the registry come back it counts under
-// a new id. An id that changes within watch is ErrRunning; a record changes
-// every 10 seconds at least.
+// Forget ends the registry id of a registry that no longer exists. With keep, its
+// numbers still count and can't be changed any more; otherwise they are removed. An
+// interrupted call may be repeated. If the registry comes back, it counts under a new
+// id. If the record changes within watch, Forget returns ErrRunning; the record of a
+// running registry changes every 10 seconds at least.
 func Forget(ctx context.Context, client redis.UniversalClient, name, id string, keep bool, watch time.Duration) (RegistryInfo, error) {
 	keys := newKeyspace(name)
 	raw, err := client.HGet(ctx, keys.ids(), id).Result()
@@ -97,7 +97,7 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 	}
 	k := registryInfo(id, raw)
 	if k.Removed && keep {
-		return k, errors.New("its numbers were removed before and can't be kept")
+		return k, errors.New("the numbers were already removed and can't be kept")
 	}
 	if !k.stopped && !k.Kept && !k.Removed {
 		select {
@@ -129,7 +129,8 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 	return k, nil
 }
 
-// remove deletes the keys of an id. The totals, which name the others, go last.
+// remove deletes the keys of an id. The totals, which name the other keys, are deleted
+// last, so that an interrupted call can be repeated.
 func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id string) error {
 	var gone []string
 	var failed error

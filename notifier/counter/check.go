@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// CompareRedis compares what Redis has of this folder with what it has itself, and
-// calls visit with each difference; repository is empty for one that is of no
-// repository. It writes nothing. What was counted and not sent yet is no difference. Without Redis it does
-// nothing.
+// CompareRedis compares what Redis has of this folder with the folder's own numbers
+// and calls visit with each difference; repository is empty for one that concerns no
+// single repository. It writes nothing. Numbers that were not sent yet are not a
+// difference. Without Redis it does nothing.
 func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
 	if c.cfg.Redis == nil {
 		return nil
@@ -20,7 +20,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	r := &round{c: c, ctx: ctx, damaged: map[string]error{}, report: visit}
 	ids, err := r.ids()
 	if err != nil {
-		return fmt.Errorf("ask Redis for its numbers: %w", err)
+		return fmt.Errorf("read registry ids: %w", err)
 	}
 	for i, id := range c.reg.IDs[:len(c.reg.IDs)-1] {
 		counted, err := c.hasNumbers(epoch(i + 1))
@@ -28,7 +28,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 			return err
 		}
 		if counted && ids[id] == "" {
-			if err := visit("", "Redis has lost what was counted under the older id "+id); err != nil {
+			if err := visit("", "Redis has lost the numbers of the older registry id "+id); err != nil {
 				return err
 			}
 		}
@@ -38,9 +38,9 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	case err != nil:
 		return err
 	case rec == nil && counted:
-		return visit("", "Redis has lost what was counted under the id "+c.reg.id())
+		return visit("", "Redis has lost the numbers of the registry id "+c.reg.id())
 	case rec == nil:
-		return nil // it was never asked
+		return nil // nothing was ever sent
 	}
 	limit, known := c.reg.ended(rec.Owner)
 	if rec.Owner == "" || rec.Owner == c.run {
@@ -49,7 +49,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		c.mu.Unlock()
 	}
 	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
-		return visit("", "what Redis has under the id "+c.reg.id()+" is not of this folder as it is: the next start takes a new id")
+		return visit("", "the numbers under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
 	}
 	r.takeSnapshot()
 	defer r.snap.Close()
@@ -64,7 +64,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	return nil
 }
 
-// hasNumbers reports whether Redis was ever sent a number of an epoch.
+// hasNumbers reports whether any number of an epoch was ever sent to Redis.
 func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 	rows, err := newRows(c.db, e, false, "")
 	if err != nil {
@@ -77,8 +77,9 @@ func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 	return it != nil && it.base.counted(), errors.Join(err, rows.close())
 }
 
-// reportRows reports the rows that Redis has otherwise. A call that was not
-// answered may have brought it some of what is not sent as far as is known here.
+// reportRows reports rows that differ in Redis. An unanswered call may have been
+// executed, so numbers between the acknowledged and the pending ones are no
+// difference.
 func (r *round) reportRows(items []*item) error {
 	there, err := r.fetch(items)
 	if err != nil {
@@ -90,7 +91,7 @@ func (r *round) reportRows(items []*item) error {
 			if it.key == "" || it.base.counts[class] <= n && n <= it.sum.counts[class] {
 				continue
 			}
-			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry %d", n, Classes[class], it.id.describe(), it.base.counts[class])
+			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d", n, Classes[class], it.id.describe(), it.base.counts[class])
 			if err := r.report(it.id.repository, detail); err != nil {
 				return err
 			}
@@ -99,7 +100,7 @@ func (r *round) reportRows(items []*item) error {
 	return nil
 }
 
-// what names what a row counts.
+// describe names what the row counts, for messages.
 func (r rowID) describe() string {
 	switch r.kind {
 	case totals:

@@ -1,9 +1,8 @@
 package counter
 
-// ChildKey stands for a manifest in a repository: a child of an index, or the
-// index. It holds 64 bits of the manifest's digest, which nobody can choose at
-// will, mixed with the repository's name: what one repository lists says nothing
-// about another.
+// ChildKey identifies a manifest in a repository: an index or a child of one. It is
+// 64 bits of the manifest's digest, which cannot be chosen at will, mixed with the
+// repository's name, so that what one repository lists does not affect another.
 type ChildKey uint64
 
 func childKey(repository, digest string) ChildKey {
@@ -26,39 +25,41 @@ func hexValue(c byte) byte {
 	return c & 15
 }
 
-// supporting is the key of an artifact that says something about another image, and
-// referring of one that a referrers tag has shown.
+// supporting is the key of an artifact that refers to another image; referring is the
+// key of one that a referrers tag has shown.
 func (k ChildKey) supporting() ChildKey { return k*0x9e3779b97f4a7c15 + 1 }
 func (k ChildKey) referring() ChildKey  { return k*0x9e3779b97f4a7c15 + 2 }
 
-// IndexEntry is one thing to remember, or to forget, about the manifests of a
-// repository.
+// IndexEntry is something to remember about the manifests of a repository: a child of
+// an index, an artifact, or that an index was deleted.
 type IndexEntry struct {
-	Index   ChildKey // lists Child; 0: it is not known which does
+	Index   ChildKey // lists Child; 0: the index is unknown; artifacts: Child is an artifact
 	Child   ChildKey
 	Deleted bool // Index was deleted; Child is 0
 }
 
-// artifacts stands for an index in what is no child: the key of an artifact.
+// artifacts is the Index of an entry that is an artifact and not a child.
 const artifacts ChildKey = 1
 
-// IndexDeleted says that a manifest was deleted.
+// IndexDeleted returns the entry for a manifest that was deleted.
 func IndexDeleted(repository, digest string) IndexEntry {
 	return IndexEntry{Index: childKey(repository, digest), Deleted: true}
 }
 
-// children is a set that forgets what wasn't seen for longest: when the newer
-// half is full it becomes the older one, and the older one goes.
+// children is a set of the children of indexes. Like generations.Map it keeps two
+// generations and drops the older one when the newer is full. Each generation has
+// whole indexes with the number of times that they list a child, so that dropping
+// one leaves the other consistent.
 type children struct {
 	half         int
 	newer, older listed
 }
 
-// listed holds what indexes list. A child is known as long as an index lists it.
+// listed is what some indexes list. A child is known as long as one index lists it.
 type listed struct {
-	children map[ChildKey][]ChildKey // what an index lists
-	listedBy map[ChildKey]uint32     // how many list a child
-	size     int                     // entries of both
+	children map[ChildKey][]ChildKey // by index
+	listedBy map[ChildKey]uint32     // number of indexes that list a child
+	size     int                     // entries in both maps
 }
 
 func (l *listed) add(index, child ChildKey) {
@@ -95,14 +96,14 @@ func (s *children) has(k ChildKey) bool {
 	return s.newer.listedBy[k] > 0 || s.older.listedBy[k] > 0
 }
 
-// index adds what an index lists, and tells whether the index was not in the
-// newer half yet.
+// addIndex adds the children of an index and reports whether the index was not in the
+// newer generation yet.
 func (s *children) addIndex(index ChildKey, repository string, list []string) (fresh bool) {
 	if _, known := s.newer.children[index]; known {
 		return false
 	}
 	if s.newer.size+1+len(list) > s.half {
-		s.older, s.newer = s.newer, listed{} // an index is in a half as a whole
+		s.older, s.newer = s.newer, listed{} // an index is in one generation as a whole
 	}
 	for _, child := range list {
 		s.newer.add(index, childKey(repository, child))
@@ -110,7 +111,7 @@ func (s *children) addIndex(index ChildKey, repository string, list []string) (f
 	return true
 }
 
-// alone adds a key that nothing is known to list.
+// addUnlisted adds a child whose index is unknown.
 func (s *children) addUnlisted(k ChildKey) {
 	if s.newer.listedBy[k] == 0 {
 		s.add(0, k)
@@ -127,8 +128,7 @@ func (s *children) add(index, child ChildKey) {
 	s.newer.add(index, child)
 }
 
-// learn takes in what is stored or what another replica found. What is known
-// already may come again.
+// learn adds what is stored or what another registry found. It may be known already.
 func (s *children) learn(l IndexEntry) {
 	switch {
 	case l.Deleted:
@@ -141,8 +141,8 @@ func (s *children) learn(l IndexEntry) {
 	}
 }
 
-// lists reports whether the index is known to list the child. Of a long list only
-// the end is looked at: that something is in it twice does no harm.
+// lists reports whether the index is known to list the child. Only the end of a long
+// list is searched; a child that is listed twice is harmless.
 func (l *listed) lists(index, child ChildKey) bool {
 	const looked = 64
 	list := l.children[index]

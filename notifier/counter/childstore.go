@@ -8,18 +8,18 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// childStore keeps children on disk in generations, as the set in memory does
-// in halves: when one is full the next begins, and the one before is dropped.
+// childStore keeps children on disk in generations, like children does in memory: when
+// one has half of the limit the next begins, and the one before it is dropped.
 type childStore struct {
 	half       int
 	generation uint32
 	count      int          // in this generation
 	added      []IndexEntry // in this fold
-	unsent     []IndexEntry // waiting to be told to other replicas
+	unsent     []IndexEntry // not sent to the other registries yet
 }
 
-// maxUnsent bounds what waits while Redis is away. What doesn't fit is
-// learned by the other replicas when the index is fetched there.
+// maxUnsent bounds unsent while Redis is unavailable. What does not fit is learned by
+// the other registries when they serve the index.
 const maxUnsent = 1 << 14
 
 func (c *Counter) loadChildren() error {
@@ -34,8 +34,7 @@ func (c *Counter) loadChildren() error {
 	return err
 }
 
-// Children gives what is known of indexes and was stored, what was not seen for
-// longest first, for Classifier.Learn.
+// Children returns the stored entries, oldest generation first, for Classifier.Learn.
 func (c *Counter) Children() ([]IndexEntry, error) {
 	var all []IndexEntry
 	err := c.scanChildren(func(_ uint32, l IndexEntry) { all = append(all, l) })
@@ -50,14 +49,14 @@ func (c *Counter) scanChildren(visit func(generation uint32, l IndexEntry)) erro
 	return scan(c.db, prefix, func(key, _ []byte) error {
 		key = key[len(prefix):]
 		switch len(key) {
-		case 12: // all that earlier versions wrote
+		case 12: // written by earlier versions, without the index
 			visit(binary.BigEndian.Uint32(key), IndexEntry{Child: ChildKey(binary.BigEndian.Uint64(key[4:]))})
 		case 20:
 			visit(binary.BigEndian.Uint32(key), IndexEntry{
 				Index: ChildKey(binary.BigEndian.Uint64(key[4:])), Child: ChildKey(binary.BigEndian.Uint64(key[12:])),
 			})
 		default:
-			return fmt.Errorf("damaged key of a child: %x", key)
+			return fmt.Errorf("damaged child key %x", key)
 		}
 		return nil
 	})
@@ -65,7 +64,7 @@ func (c *Counter) scanChildren(visit func(generation uint32, l IndexEntry)) erro
 
 func (s *childStore) begin() { s.added = s.added[:0] }
 
-// fold stores what a fact says about indexes.
+// fold stores what a fact says about indexes and artifacts.
 func (s *childStore) fold(b *pebble.Batch, fact *Fact) error {
 	k := childKey(fact.Repository, fact.Digest)
 	if fact.Deleted && fact.Tag == "" {
@@ -102,7 +101,7 @@ func (s *childStore) store(b *pebble.Batch, l IndexEntry) error {
 	return nil
 }
 
-// forget removes what an index lists. The count stays: the generation ends sooner.
+// remove deletes what an index lists. The count stays, so the generation ends sooner.
 func (s *childStore) remove(b *pebble.Batch, index ChildKey) error {
 	for back := range min(s.generation+1, 2) {
 		prefix := childStoreKey(s.generation-back, IndexEntry{Child: index})
@@ -113,7 +112,7 @@ func (s *childStore) remove(b *pebble.Batch, index ChildKey) error {
 	return nil
 }
 
-// turn begins the next generation if this one is full, and drops the one
+// nextGeneration begins the next generation if this one is full, and drops the one
 // before this.
 func (s *childStore) nextGeneration(b *pebble.Batch) error {
 	if s.count < s.half {
@@ -126,7 +125,7 @@ func (s *childStore) nextGeneration(b *pebble.Batch) error {
 	return b.DeleteRange([]byte(childPrefix), childStoreKey(s.generation-1, IndexEntry{}), nil)
 }
 
-// stored tells whether the key is there; many events list the same children.
+// exists reports whether a key is there.
 func exists(b pebble.Reader, key []byte) (bool, error) {
 	_, closer, err := b.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {

@@ -13,9 +13,54 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// meet asks Redis before the first fact is folded, so that events which Redis
-// has already are known. It does not wait for long: what is counted meanwhile
-// is kept apart until Redis answers.
+// How a data folder claims its registry id.
+//
+// Only one process may write under a registry id: the one whose run the id's
+// record in Redis names as owner. Each script call expects the record that the
+// call before left and replaces it, so a record of another process, an older
+// record and a missing one are all detected by the next call.
+//
+// A process claims an id by writing its run into the record. It may do so if the
+// record was left by an earlier process of the same folder, and if another folder
+// left it and the record does not change for Config.WatchFor: the folder was moved.
+// It takes a new id instead if
+//
+//   - the record counts events that this folder does not have: the folder was
+//     set back to an older copy;
+//   - the record belongs to another folder and changes while it is watched: one
+//     of the two is a copy of the other.
+//
+// What the old id has in Redis stays there and is counted. Locally it becomes the
+// base rows of an older epoch. They are shown while Redis is unavailable, and sent
+// again only if Redis has lost them.
+//
+// A folder whose numbers were lost, but not its journal, adopts the registry id of
+// the latest record with the journal's id. From there on it is a folder that was
+// set back: events up to the record's Upto are known to be in Redis.
+//
+// A copy of a folder has a copy of its pending rows as well. So each claim enters
+// the runs of all pending rows in Redis, with the id that has them. The first
+// folder to enter a run gets it, and the other one drops its copy.
+//
+// A new id is durable before it is used, so a process that crashes before, in, or
+// after a claim leaves a record that names a process of its folder, and runs
+// entered under its own id: the next process claims again and gets the same runs.
+//
+// Three cases are not exact:
+//
+//   - A folder is copied while a process that has not reached Redis since its start
+//     has it open, and the copy reaches Redis first. What the process has counted
+//     since its start is then dropped, including what it counted after it was
+//     copied.
+//   - Redis is flushed between a copy taking a new id and entering its runs. What
+//     was pending when the copy was made can count twice.
+//   - A process is killed between two calls of a round, and its folder set back.
+//     The record is of all events of the round, of which some are not in the
+//     numbers.
+
+// askRedisOnce claims the id before the first fact is folded, so that it is known
+// which replayed events Redis has. It waits for at most Config.AskTimeout; what is
+// counted until Redis answers is kept in rows of its own.
 func (c *Counter) askRedisOnce() {
 	select {
 	case <-c.asked:
@@ -28,7 +73,7 @@ func (c *Counter) askRedisOnce() {
 		defer c.publishing.Unlock()
 		r := &round{c: c, ctx: ctx}
 		if err := r.askAndClaim(); err != nil {
-			c.log.Warn("Redis was asked before counting, and did not say what it has", "err", err)
+			c.log.Warn("counting starts before Redis has answered", "error", err)
 		}
 		return
 	}
@@ -47,22 +92,23 @@ func (r *round) askAndClaim() error {
 	return r.claim(ids)
 }
 
+// verdict is what a record in Redis means for this process.
 type verdict int
 
 const (
-	claimable verdict = iota
-	setBack
-	foreign
-	undecided
+	claimable verdict = iota // this process may write under the id
+	setBack                  // the record is of this folder, which was set back
+	foreign                  // another folder writes under the id
+	undecided                // another folder may be writing under the id
 )
 
-// assess says whose a record is, when this process has not written it.
+// assess returns the verdict on a record that this process has not written.
 func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	rec := parseRecord(raw)
 	switch {
 	case rec == nil:
-		// Redis has lost it, if it ever had it. Should this be a copy of a folder
-		// whose process runs, then that one sends it again.
+		// Redis never had the record, or has lost it. If this folder is a copy of
+		// one that is in use, the other process writes the record again.
 		last := parseRecord(o.Record)
 		if p.claimed || last == nil || last.Instance == c.cfg.Instance || last.Instance == "" {
 			return claimable
@@ -80,7 +126,7 @@ func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	same := rec.Instance == c.cfg.Instance || rec.Instance == ""
 	if p.claimed {
 		if known || same {
-			return claimable // and older than what was there
+			return claimable // Redis went back to an older record
 		}
 		return foreign
 	}
@@ -97,7 +143,8 @@ func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	return p.watch(c, raw, alone)
 }
 
-// watch gives a verdict on a record when it has not changed for a while.
+// watch returns a verdict on another folder's record once it has not changed for
+// Config.WatchFor.
 func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 	switch now := c.cfg.Now(); {
 	case !p.watching || now.Before(p.watchedAt):
@@ -112,12 +159,12 @@ func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 }
 
 // errUndecided means that nothing can be sent yet.
-var errUndecided = errors.New("these numbers are in Redis under the name of another data folder, which may be running: it is watched before they are taken over")
+var errUndecided = errors.New("another data folder that may be in use has the registry id in Redis: it is watched before the id is claimed")
 
-// errLost means that Redis is not as the last call left it.
+// errLost means that Redis is not in the state that the last call left.
 var errLost = errors.New("redis has lost numbers")
 
-// claim makes this process the owner of this folder's id, or of a new one.
+// claim makes this process the owner of this folder's registry id, or of a new one.
 func (r *round) claim(ids map[string]string) error {
 	c := r.c
 	c.adoptID(ids)
@@ -145,8 +192,8 @@ func (r *round) claim(ids map[string]string) error {
 	}
 }
 
-// adopt takes up the id of a folder whose numbers were lost and whose journal was
-// not, so that events which Redis has are not counted again.
+// adoptID finds the registry id of a folder whose numbers were lost and whose journal
+// was not, so that events that Redis has are not counted again.
 func (c *Counter) adoptID(ids map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,7 +214,7 @@ func (c *Counter) adoptID(ids map[string]string) {
 	}
 }
 
-// skip notes that replayed events up to here are in Redis already.
+// skipReplayed records that Redis has the replayed events up to upto already.
 func (c *Counter) skipReplayed(upto sequences) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,14 +231,14 @@ func (c *Counter) skipReplayed(upto sequences) {
 	c.reg.Skip = next
 }
 
-// newID leaves what is in Redis to the old id.
+// newID leaves what is in Redis to the current id and takes a new one.
 func (c *Counter) newID(why verdict) error {
 	c.mu.Lock()
 	old, oldEpoch := c.reg.id(), c.reg.epoch()
 	c.mu.Unlock()
 	claimed := c.publisher.claimed
 	if early := why == setBack && c.replayedEarly; why == foreign && !claimed || early {
-		// The other folder has the same events in its journal, or Redis has them.
+		// Another folder has the same events in its journal, or Redis has them.
 		if err := c.mergeRuns(oldEpoch, func(run string) bool { return strings.HasPrefix(run, replayedRun) }); err != nil {
 			return err
 		}
@@ -207,11 +254,11 @@ func (c *Counter) newID(why verdict) error {
 		return err
 	}
 	c.publisher.claimed, c.publisher.watching = false, false
-	reason := "the data folder was set back to an older copy: Redis counts events that it does not know"
+	reason := "the data folder was set back to an older copy: Redis has events that it does not have"
 	if why == foreign {
-		reason = "another data folder writes under the old one: one of the two is a copy of the other"
+		reason = "another data folder uses the old id: one of the two is a copy of the other"
 	}
-	c.log.Warn("the counters go on under a new id; what they have in Redis stays", "reason", reason, "id", c.reg.id(), "before", old)
+	c.log.Warn("counters continue under a new registry id; the numbers of the old one stay in Redis", "reason", reason, "id", c.reg.id(), "before", old)
 	return nil
 }
 
@@ -220,8 +267,8 @@ var claimSource string
 
 var claimScript = redis.NewScript(claimSource)
 
-// take enters this process as the owner of the id, and drops what waits here
-// and is counted under another id.
+// takeOwnership writes this process into the record of the id and enters the runs,
+// then drops pending rows that are counted under another id.
 func (r *round) takeOwnership(o registration, raw string) error {
 	c, p := r.c, &r.c.publisher
 	if err := c.save(); err != nil {
@@ -231,7 +278,7 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	if err != nil {
 		return err
 	}
-	// All runs are entered again, for Redis may have lost that too.
+	// All runs are entered again, since Redis may have lost those, too.
 	runs := slices.Clone(waiting)
 	for _, p := range o.Runs {
 		if !slices.Contains(runs, p.Run) {
@@ -255,7 +302,7 @@ func (r *round) takeOwnership(o registration, raw string) error {
 		return r.typeError(err, c.keys.ids())
 	}
 	if len(reply) != 1+len(runs) || reply[0] != "ok" {
-		return errLost // somebody was faster; ask again
+		return errLost // the record has changed since it was read: try again
 	}
 	for i, run := range runs {
 		if reply[1+i] == o.id() {
@@ -280,8 +327,8 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	return c.acknowledge(next, nil)
 }
 
-// release lets any copy of this folder take the id over at once. A process that
-// is killed can't, and then another folder watches for a while.
+// release lets a process on any copy of this folder claim the id at once. After a
+// kill -9 another folder has to watch the record first.
 func (c *Counter) release() {
 	if c.cfg.Redis == nil || !c.publishing.TryLock() {
 		return
@@ -297,6 +344,6 @@ func (c *Counter) release() {
 	r := &round{c: c, ctx: ctx, releasing: true, upto: c.reg.Acknowledged}
 	c.mu.Unlock()
 	if err := r.writeRecord(); err != nil {
-		c.log.Warn("Redis was not told that this registry ends", "err", err)
+		c.log.Warn("registry id is not released in Redis", "error", err)
 	}
 }

@@ -1,19 +1,20 @@
--- Makes a process the owner of an id, and enters the runs whose numbers the id
--- takes.
+-- Makes a process the owner of a registry id, and enters the runs whose numbers are
+-- counted under it.
 --
--- KEYS[1]  hash, id -> record
--- KEYS[2]  hash, run -> id
+-- KEYS[1]  hash: registry id -> record
+-- KEYS[2]  hash: run -> registry id
 --
--- ARGV[1]  id
--- ARGV[2]  the record that must be there; "" for none
--- ARGV[3]  the record to leave there
--- then     run, "1" to enter it whatever is there, "0" to enter it if nobody has, …
+-- ARGV[1]  registry id
+-- ARGV[2]  the expected record; "" for none
+-- ARGV[3]  the new record
+-- ARGV[4…] pairs of a run and "1" to enter it in any case, or "0" to enter it if
+--          it is not entered yet
 --
--- Returns  {"other"}: the record is another, nothing was done
---          {"ok", id, …}: of each run, the id that has it
+-- Returns  {"other"}: the record is not the expected one, nothing was done
+--          {"ok", id, …}: for each run, the registry id that has it
 --
--- Stopped in the middle, it may be called again: a run that was entered is
--- entered under the same id.
+-- The record is written last. A call that was interrupted may be repeated: runs
+-- that it entered have the same id then.
 
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if held ~= ARGV[2] then return {'other'} end

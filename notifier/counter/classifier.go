@@ -24,42 +24,40 @@ func ValidateHeadWindow(d time.Duration) error {
 	return nil
 }
 
-// ClassifierConfig says what Classifier ignores and how much it may remember.
+// ClassifierConfig configures a Classifier.
 type ClassifierConfig struct {
-	// Requests of these are counted as Ignored. In a pattern * stands for any
-	// characters, none included, and ? for one. User agents are compared
-	// without regard to case.
+	// Requests whose user agent or actor matches are counted as Ignored. In a
+	// pattern, * stands for any number of characters and ? for one. The case of user
+	// agents is ignored.
 	IgnoreUserAgents []string
 	IgnoreActors     []string
 
-	HeadWindow  time.Duration // how long a HEAD, or a push, has to do with a GET that follows; 0: DefaultHeadWindow
-	MaxChildren int           // indexes and what they list kept in memory, 25 to 60 bytes each; 0: 1<<20
-	MaxHeads    int           // HEADs kept in memory, about 100 bytes each, and as many pushes; 0: 1<<14
+	HeadWindow  time.Duration // how long a HEAD, or a push, is matched with a GET that follows; 0: DefaultHeadWindow
+	MaxChildren int           // indexes and their children in memory, 25 to 60 bytes each; 0: 1<<20
+	MaxHeads    int           // HEADs in memory, about 100 bytes each, and as many pushes; 0: 1<<14
 
 	Now func() time.Time // nil: time.Now
 }
 
-// Request is what Classifier looks at: a manifest request that is about to be
-// answered with success.
+// Request is a manifest request that is about to be answered with success.
 type Request struct {
 	Method     string // GET, HEAD or PUT
 	Repository string
-	Tag        string   // empty when asked for by digest
-	Digest     string   // of what is answered
+	Tag        string   // empty if requested by digest
+	Digest     string   // of the answer
 	Kind       string   // image, index or artifact
 	Children   []string // digests that an index lists
-	Client     string   // an address, with a port or without; kept only as a hash under a key that dies with the process
+	Client     string   // address with or without port; kept only as a hash with a seed in memory
 	UserAgent  string
 	Actor      string
 }
 
-// Classifier decides of which class a request is. It is asked before the first byte
-// of an answer goes out, so it parses nothing, waits for nothing but a short
-// lock, and remembers a bounded number of things. Safe for concurrent use.
+// Classifier decides the class of a request. It is called before the first byte of an
+// answer is sent, so it parses nothing, waits for nothing but a short lock, and
+// uses bounded memory. It is safe for concurrent use.
 //
-// Children known to one replica come to the others through Redis within a
-// round; a GET by digest that follows a HEAD by tag is matched only if both
-// reach the same replica.
+// Children known to one registry reach the others through Redis within a round. A GET
+// by digest is matched with a HEAD by tag only if both reach the same registry.
 type Classifier struct {
 	agents, actors patterns
 
@@ -70,7 +68,7 @@ type Classifier struct {
 	pushed    recentRequests                      // what a client has just pushed
 }
 
-// NewClassifier reports patterns that can't be meant.
+// NewClassifier returns an error if a pattern or a limit is invalid.
 func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 	agents, err := newPatterns(cfg.IgnoreUserAgents, true)
 	if err != nil {
@@ -108,15 +106,22 @@ func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 	}, nil
 }
 
-// Class gives the class, the tag to count it for, and the children, if they are
-// worth keeping because the index was not known, or had nearly been forgotten.
+// Class returns the class, the tag to count it for, and the children of an index that
+// was not known yet or is about to be dropped from memory; the caller records them.
 //
-// The first that fits wins: a PUT is a push; what the operator ignores is
-// ignored; signatures, attestations and what a referrers tag shows are artifacts,
-// by whatever method; a HEAD is a head; a GET by digest is a pull of the tag
-// whose HEAD has just shown this digest to the same client, unless the client got
-// the digest's index after that; else it is ignored if this client has just pushed
-// the digest, else a child if an index lists it, else a pull.
+// The first rule that applies decides:
+//
+//  1. A PUT is a push.
+//  2. A request of an ignored user agent or actor is ignored.
+//  3. A signature, an attestation, or what a referrers tag has shown is an artifact,
+//     for any method.
+//  4. A HEAD is a head.
+//  5. A GET by tag is a pull of the tag.
+//  6. A GET by digest is a pull of the tag for which the same client has just got this
+//     digest with HEAD, unless it got the digest's index since.
+//  7. A GET by digest is ignored if the same client has just pushed the digest.
+//  8. A GET by digest is a child if an index lists it.
+//  9. Otherwise it is a pull without a tag.
 func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) {
 	class = r.fixedClass(q)
 	k := childKey(q.Repository, q.Digest)
@@ -153,7 +158,7 @@ func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) 
 	return class, tag, fresh
 }
 
-// byDigest is the class of a GET by digest.
+// classByDigest returns the class of a GET by digest.
 func (r *Classifier) classByDigest(q Request, k ChildKey) (Class, string) {
 	if q.Client != "" {
 		if tag, ok := r.heads.tag(q.headKey(q.Digest)); ok {
@@ -169,8 +174,8 @@ func (r *Classifier) classByDigest(q Request, k ChildKey) (Class, string) {
 	return Pull, ""
 }
 
-// push notes that a client has pushed a digest: it may read it back. A HEAD that it
-// made before that was to see whether it has to.
+// notePush remembers that a client has pushed a digest, which it may read back. A HEAD
+// of it before that was to find out whether a push is needed.
 func (r *Classifier) notePush(q Request) {
 	if q.Client != "" {
 		r.pushed.add(q.pushKey(), "")
@@ -178,11 +183,11 @@ func (r *Classifier) notePush(q Request) {
 	}
 }
 
-// maxNotedChildren is for how many children of an index a HEAD is looked for.
+// maxNotedChildren bounds for how many children of an index a HEAD is looked up.
 const maxNotedChildren = 256
 
-// noteIndex notes that a client has an index: what it gets of the children now, it
-// gets because of that.
+// noteIndex removes the HEADs of an index's children: the client has the index, and
+// gets the children because of that.
 func (r *Classifier) noteIndex(q Request) {
 	if q.Client == "" || r.heads.empty() {
 		return
@@ -192,9 +197,9 @@ func (r *Classifier) noteIndex(q Request) {
 	}
 }
 
-// artifact reports whether the request is for something that says something about
-// another image. That is known for a manifest once it was pushed, and by what a
-// referrers tag has shown: a GET by digest follows it.
+// isArtifact reports whether the request is for an artifact that refers to another
+// image. That is known of a manifest once it was pushed, and by what a referrers tag
+// has shown: a GET by digest follows it.
 func (r *Classifier) isArtifact(q Request, k ChildKey) bool {
 	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
@@ -212,7 +217,7 @@ func (q *Request) pushKey() requestKey {
 	return requestKey{host(q.Client), q.UserAgent, q.Repository, q.Digest}
 }
 
-// apart gives the classes that need no memory.
+// fixedClass returns the class if it depends on nothing in memory.
 func (r *Classifier) fixedClass(q Request) Class {
 	switch {
 	case q.Method == http.MethodPut:
@@ -223,8 +228,8 @@ func (r *Classifier) fixedClass(q Request) Class {
 	return ""
 }
 
-// Learn takes in what Counter.Children stored and what Counter tells: what was
-// folded, and what other replicas found.
+// Learn adds what Counter.Children returns, and what Config.Learn receives: from a
+// fold and from other registries.
 func (r *Classifier) Learn(all ...IndexEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,8 +242,8 @@ func (r *Classifier) Learn(all ...IndexEntry) {
 	}
 }
 
-// Supporting makes a manifest known as one that says something about another
-// image, though what the registry reads of it does not show that.
+// LearnArtifact marks a manifest as an artifact that refers to another image, if the
+// fields that the registry parses do not show it.
 func (r *Classifier) LearnArtifact(repository, digest string) {
 	r.Learn(IndexEntry{Index: artifacts, Child: childKey(repository, digest).supporting()})
 }

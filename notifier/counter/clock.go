@@ -10,19 +10,23 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
+// Only a trusted clock makes Prune drop what is old by date: it has run without a
+// jump for clockSteadyFor, and Redis' clock, if there is one, agrees. Prune looks at
+// the clock about twice a day and stores what it saw, so a jump while the process is
+// stopped is noticed as well.
 const (
 	clockSteadyFor = 48 * time.Hour     // without a jump, before the clock is trusted
 	maxClockStep   = 7 * 24 * time.Hour // between two looks at it; more is a jump
 	maxClockOffset = 24 * time.Hour     // between our clock and that of Redis
 )
 
-// steady is what is known of the clock.
+// clockState is what is known of the clock.
 type clockState struct {
 	Since  time.Time // it has not jumped since
-	Last   time.Time // it was looked at last
-	Before time.Time // it jumped ahead then,
-	Ahead  time.Time // to this time,
-	Back   bool      // and has come back
+	Last   time.Time // when it was last looked at
+	Before time.Time // the time before it jumped ahead,
+	Ahead  time.Time // the time after that,
+	Back   bool      // and whether it has come back
 }
 
 func (s *clockState) look(now time.Time) {
@@ -40,7 +44,8 @@ func (s *clockState) look(now time.Time) {
 	s.Last = now
 }
 
-// believe tells whether the clock can be trusted.
+// clockTrusted updates the state of the clock and reports whether the clock is
+// trusted.
 func (c *Counter) clockTrusted() (bool, clockState, error) {
 	now := c.cfg.Now()
 	c.mu.Lock()

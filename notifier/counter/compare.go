@@ -7,25 +7,37 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// firstRows is how many rows are compared in a round while it is not known how
-// many there are.
+// A field in Redis that somebody changed or deleted does not show in a record. So
+// every field is compared once within Config.CompareWithin, some rows in each round,
+// and all of them in one round when Redis has lost something.
+//
+// The rows in the store are visited in key order. Those without pending numbers are
+// fetched from Redis and sent if they differ. When a repository is complete, the
+// number of fields of each of its hashes is compared with the number of rows; a hash
+// with another number is read, and the fields without a row are deleted. At the end
+// the same is done for the hashes of totals, which name the repositories.
+//
+// The state of the comparison is in memory only. The first round of a process, and
+// a round after a claim of an id whose record is not the acknowledged one, compare
+// everything.
+
+// firstRows is how many rows are compared in a round while the number of rows is
+// unknown.
 const firstRows = 512
 
-// sweep is how far the comparison of Redis with this disk has come. A field that
-// somebody changed or deleted does not show in a record, so all are compared
-// within Config.CompareWithin; and all at once when Redis has lost numbers.
+// comparison is the progress of comparing Redis with the store.
 type comparison struct {
-	all  bool   // do not stop before the end
-	from string // where to go on, a row's key
-	rows int    // compared so far
-	last int    // compared from beginning to end
-	at   time.Time
+	all  bool      // to the end in one round
+	from string    // key of the next row
+	rows int       // compared so far
+	last int       // rows in the last complete comparison
+	at   time.Time // when rows were last compared
 
-	open  *expected   // the repository that it is in
-	names [shards]int // repositories
+	open  *expected   // the repository that from is in
+	names [shards]int // number of repositories, by shard
 }
 
-// found counts what a repository ought to have in Redis.
+// expected is the number of fields that a repository should have in Redis.
 type expected struct {
 	repository string
 	days       int
@@ -33,7 +45,7 @@ type expected struct {
 	positions  uint64
 }
 
-// compare goes on with the sweep, for as many rows as are due.
+// compare continues the comparison with as many rows as are due.
 func (r *round) compare() error {
 	c, s := r.c, &r.c.publisher.comparison
 	now := c.cfg.Now()
@@ -75,13 +87,13 @@ func (r *round) compare() error {
 	}
 }
 
-// compareRows compares rows that follow each other, and then the repositories
-// that end in them.
+// compareRows compares rows that follow each other, and then the sizes of the
+// repositories that are complete with them.
 func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	s := &r.c.publisher.comparison
 	var unchanged []*item
 	for _, it := range batch {
-		if len(it.parts) == 0 || r.report != nil { // the others were just sent
+		if len(it.parts) == 0 || r.report != nil { // the others were sent in this round
 			unchanged = append(unchanged, it)
 		}
 	}
@@ -120,8 +132,8 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	return r.compareSizes(w, closed)
 }
 
-// compareSizes looks for fields that ought not to be there: in a hash that has
-// another number of them than it ought to.
+// compareSizes finds hashes with a number of fields other than expected, and deletes
+// the unexpected ones.
 func (r *round) compareSizes(w *writer, closed []*expected) error {
 	type size struct {
 		key        string
@@ -159,7 +171,7 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 	return nil
 }
 
-// compareRepositories looks for repositories that ought not to be there.
+// compareRepositories does the same for the hashes of totals.
 func (r *round) compareRepositories(w *writer) error {
 	keys := make([]string, shards)
 	for i := range keys {
@@ -180,7 +192,7 @@ func (r *round) compareRepositories(w *writer) error {
 	return nil
 }
 
-// lengths gives the number of fields of hashes, -1 for what is none.
+// lengths returns the number of fields of hashes, -1 for a key of another type.
 func (r *round) lengths(keys []string) ([]int64, error) {
 	cmds, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
 		for _, key := range keys {
@@ -207,7 +219,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 	return there, nil
 }
 
-// extra deletes the fields of a hash that this disk has no numbers for.
+// deleteUnexpected deletes the fields of a hash for which the store has no numbers.
 func (r *round) deleteUnexpected(w *writer, key string, of func(field string) rowID) error {
 	fields, err := r.c.cfg.Redis.HKeys(r.ctx, key).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {

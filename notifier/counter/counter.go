@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,86 +16,77 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// KeepDays is how many days have numbers of their own, today included.
+// KeepDays is the number of days, including today, for which daily numbers are
+// kept.
 const KeepDays = 400
 
-// Config says how a Counter publishes. The zero value counts on this disk only.
+// Config configures a Counter. With the zero value, numbers are local only.
 type Config struct {
 	Redis         redis.UniversalClient // nil: nothing is published
-	Name          string                // of the installation: registries of one name are summed; empty: "default"
-	Interval      time.Duration         // between two rounds; 0: 2 s
-	CompareWithin time.Duration         // within which all that Redis has is compared, a bit at a time; 0: 1 h
+	Name          string                // of the installation: registries with the same name are summed; empty: "default"
+	Interval      time.Duration         // between two rounds of publishing; 0: 2 s
+	CompareWithin time.Duration         // time in which all of Redis is compared once, in small steps; 0: 1 h
 
-	// Instance is the same for all processes that can't run at the same time
-	// since they lock the same folder, and differs in a copy of that folder.
+	// Instance is the same for all processes that lock the same folder, of which
+	// only one runs at a time, and different in a copy of that folder.
 	Instance  string
 	Host      string                    // shown to the operator
 	Journal   func() string             // id of the journal that is folded; nil: none
-	LastEvent func(stream uint8) uint64 // the journal's last event when Open is called; nil: no event is folded again
-	// HasTag reports whether the registry's storage has a tag. It is asked before the
-	// numbers of a deleted tag are dropped; nil: what was folded is trusted.
+	LastEvent func(stream uint8) uint64 // sequence number of the journal's last event when Open is called; nil: no event is folded again
+	// HasTag reports whether the registry's storage has a tag. It is called before
+	// the numbers of a deleted tag are dropped; nil: they are dropped without asking.
 	HasTag     func(repository, tag string) (bool, error)
 	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
-	WatchFor   time.Duration // how long another folder's record is watched for signs of life; 0: 45 s
+	WatchFor   time.Duration // how long another folder's record must stay unchanged before its registry id is claimed; 0: 45 s
 
 	MaxChildren int                     // children of indexes kept on disk; 0: 1<<20
-	Learn       func(all ...IndexEntry) // told what is known of indexes, from a Fold or another replica; nil: nobody is
+	Learn       func(all ...IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: nobody does
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent
 	Metrics *Metrics         // nil: silent
 }
 
-// Counter folds facts into numbers. Safe for concurrent use.
+// Counter counts facts. It is safe for concurrent use.
 type Counter struct {
 	db   *store.Store
 	cfg  Config
 	log  *slog.Logger
 	keys keyspace
-	run  string // of this process; empty without Redis
+	run  string // id of this process, random; empty without Redis
 
-	atOpen   sequences // what was folded when Open was called
-	replayed sequences // events up to here were in the journal then
+	atOpen   sequences // the last events that were folded when Open was called
+	replayed sequences // the last events that were in the journal then; those after atOpen are replayed
 
 	mu            sync.Mutex // one fold at a time; also guards what follows
 	reg           registration
-	unsaved       bool // own is not on disk as it is
-	merged        bool // without Redis, nothing waits
-	redisKnown    bool // what Redis has is known
-	replayedEarly bool // events that were in the journal before were folded before that was known
+	unsaved       bool // reg differs from what is on disk
+	merged        bool // without Redis: there are no pending rows any more
+	redisKnown    bool // it is known which replayed events Redis has
+	replayedEarly bool // some replayed events were folded before that was known
 	cursors       map[string]uint64
 	children      childStore
 
 	newTagChanges []tagChange // of this fold
-	tagChanges    []tagChange // waiting to be told to other registries
+	tagChanges    []tagChange // not sent to the other registries yet
 
 	publishing sync.Mutex // one round at a time; also guards publisher
 	publisher  publisher
-	asked      chan struct{} // closed when Redis was asked once, whatever it said
+	asked      chan struct{} // closed after the first attempt to ask Redis
 	askedOnce  sync.Once
-	wake       chan struct{} // has room for one: a reader saw that Redis lost something
+	wake       chan struct{} // capacity 1: a reader found that Redis lost something
 
 	status status
 }
 
-// Open takes the numbers up where they were left. The database belongs to the
-// caller, who closes it after the last call.
+// Open opens the counters in db. The database belongs to the caller, who closes it
+// after the last call.
 func Open(db *store.Store, cfg Config) (*Counter, error) {
-	if cfg.Interval == 0 {
-		cfg.Interval = 2 * time.Second
-	}
-	if cfg.CompareWithin == 0 {
-		cfg.CompareWithin = time.Hour
-	}
-	if cfg.AskTimeout == 0 {
-		cfg.AskTimeout = 3 * time.Second
-	}
-	if cfg.WatchFor == 0 {
-		cfg.WatchFor = 45 * time.Second
-	}
-	if cfg.MaxChildren == 0 {
-		cfg.MaxChildren = 1 << 20
-	}
+	cfg.Interval = cmp.Or(cfg.Interval, 2*time.Second)
+	cfg.CompareWithin = cmp.Or(cfg.CompareWithin, time.Hour)
+	cfg.AskTimeout = cmp.Or(cfg.AskTimeout, 3*time.Second)
+	cfg.WatchFor = cmp.Or(cfg.WatchFor, 45*time.Second)
+	cfg.MaxChildren = cmp.Or(cfg.MaxChildren, 1<<20)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -131,7 +123,7 @@ func (c *Counter) loadCursors() error {
 	})
 }
 
-// sequences are the last events in the numbers, by stream. The caller has c.mu.
+// folded returns the last event in the numbers, by stream. The caller holds c.mu.
 func (c *Counter) folded() sequences {
 	p := sequences{}
 	for name, seq := range c.cursors {
@@ -141,17 +133,17 @@ func (c *Counter) folded() sequences {
 	return p
 }
 
-// Latest gives the last event of a stream that is in the numbers, under
-// whatever id its journal had then; 0 if none is. Read on from here: a journal
-// that takes a new id never uses a number again.
+// Latest returns the sequence number of the last event of a stream that is in the
+// numbers, under any id that the journal has had; 0 if there is none. Reading
+// continues from here: a journal that takes a new id never reuses a number.
 func (c *Counter) Latest(stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.folded()[stream]
 }
 
-// Cursor gives the last event of a journal's stream that is in the numbers
-// under this journal's id; 0 if none is.
+// Cursor returns the sequence number of the last event of a stream that is in the
+// numbers under this journal id; 0 if there is none.
 func (c *Counter) Cursor(journal string, stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,8 +154,8 @@ func cursorName(journal string, stream uint8) string {
 	return strings.TrimPrefix(string(cursorKey(journal, stream)), cursorPrefix)
 }
 
-// scan visits the keys that begin with prefix, in order. What visit gets is
-// valid during the call only.
+// scan calls visit for the keys that begin with prefix, in order. The arguments of
+// visit are valid during the call only.
 func scan(r pebble.Reader, prefix []byte, visit func(key, val []byte) error) error {
 	iter, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {

@@ -1,18 +1,19 @@
-// Package counter counts what happened to images: per repository, tag and day,
-// by class.
+// Package counter counts pulls and pushes: per repository, tag and day, by
+// class.
 //
-// It owns two sets of numbers. The local ones are the truth: a journal's events
-// are folded into a Pebble store together with the cursor that says how far,
-// in one synced batch, so an event counts once whatever dies. Redis, if there is
-// one, has the numbers of all registries, each under an id of its own, and a
-// reader adds them up. They are written as absolute values: writing again
-// changes nothing, so a flushed Redis, an old dump put back or a replica that
-// lagged behind are all mended by writing again, and each of these shows at the
-// next round by a record that every call changes. Only one process writes under
-// an id; how it knows that it may is told in own.go.
+// There are two sets of numbers. The local numbers are authoritative: events of
+// a journal are folded into a Pebble store in the same synced batch as the
+// cursor, so an event counts exactly once whatever crashes. Redis, if
+// configured, has the numbers of every registry, each under a registry id of its
+// own, and readers add them up. They are published as absolute values. Writing
+// them again changes nothing, so a Redis that was flushed, restored from an old
+// dump, or failed over to a lagging replica is repaired by publishing again; the
+// next round detects the loss, since every script call changes the registry's
+// record. Only one process writes under a registry id; claim.go explains how that
+// is enforced.
 //
-// It also owns the rule that says of which class a request is; the class is
-// decided once, when the event is recorded, and never again.
+// The package also has the Classifier, which decides the class of a request. The
+// class is stored in the event and not decided again.
 //
-// What is left to others: reading the journal, and who may see the numbers.
+// Reading the journal and access control are the caller's.
 package counter

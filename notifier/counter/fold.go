@@ -10,21 +10,43 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Fold adds facts to the numbers and moves the cursor to upTo, in one batch
-// that is on disk when it returns. The facts must be those of all events after
-// Cursor up to and including upTo. If the cursor is at upTo or behind it
-// already, nothing happens, also is not called, and that is no error: so a
-// Fold whose error left open whether it was done may be repeated.
+// How an event counts exactly once.
+//
+// A Fold commits one synced batch: the rows that the facts change, what is stored of
+// retags and indexes, the caller's own keys, and the cursor of the journal's
+// stream. After a crash either all of it is there or nothing. The caller reads the
+// cursor and continues after it, so an event is folded again only if its batch was
+// lost. A commit that returns an error may have been applied; the cursor is then
+// read back from the store, and a repeated Fold that the cursor covers does nothing.
+//
+// With Redis, a fact is added to a pending row, whose key ends in the id of the
+// process (its run), not to the base row that Redis is known to have. Publishing
+// sends base plus pending and then, in one batch, turns the sum into the new base
+// and subtracts what was sent from the pending row. What was folded in the meantime
+// stays pending.
+//
+// The store may also be older than its journal: restored from a backup, or lost.
+// Then events that are in the journal when Open is called (replayed events) may
+// already be counted in Redis. Those up to the Upto of this folder's record in Redis
+// are added to the base row of the epoch that has them (registration.Skip), and so
+// are not sent again. Until Redis has answered this is unknown, and such facts are
+// kept in pending rows of their own (replayedRun), which are sent or dropped
+// later.
+
+// Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
+// durable when Fold returns. The facts must be those of all events after Cursor up
+// to and including upTo. If the cursor is at upTo or beyond, Fold does nothing, does
+// not call also, and returns nil, so a Fold that failed may be repeated.
 //
 // also, if not nil, adds the caller's own keys to the batch.
 //
-// A push of a digest that this disk has seen pushed to the same repository under
-// another tag, which is there and has it still, counts as a retag too.
+// A push counts as a retag as well if its digest has another tag, as far as this
+// data folder has seen.
 //
-// The first Fold of a process asks Redis what it has, for Config.AskTimeout at most.
+// The first Fold of a process asks Redis what it has, for at most Config.AskTimeout.
 func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
-		return fmt.Errorf("fold: %q can't be the id of a journal", journal)
+		return fmt.Errorf("fold: invalid journal id %q", journal)
 	}
 	if c.cfg.Redis == nil {
 		if err := c.mergeAllPending(); err != nil {
@@ -38,8 +60,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 		return nil
 	}
 	if err := c.commit(journal, stream, upTo, facts, also); err != nil {
-		// It may have been applied all the same; the cursor, which went with
-		// the numbers, knows.
+		// The batch may have been applied. The cursor in the store shows it.
 		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadChildren()))
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
@@ -101,8 +122,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 	return f.write()
 }
 
-// target is how the keys of the rows begin and end that an event counts in.
-// The caller has c.mu.
+// target returns the rows that an event is counted in. The caller holds c.mu.
 func (c *Counter) target(stream uint8, seq uint64) target {
 	switch {
 	case c.cfg.Redis == nil:
@@ -116,20 +136,21 @@ func (c *Counter) target(stream uint8, seq uint64) target {
 	return target{pendingPrefix, liveRun + c.run}
 }
 
+// target is how the keys of rows begin and end.
 type target struct{ prefix, end string }
 
 func (t target) key(id rowID) []byte { return []byte(t.prefix + id.key() + t.end) }
 
-// folding is one batch in the making.
+// folding is one batch being built.
 type folding struct {
 	c        *Counter
 	b        *pebble.Batch
 	now      time.Time
 	today    int64
 	tomorrow time.Time
-	oldest   int64          // day that still has numbers of its own
-	to       target         // of the fact at hand
-	rows     map[rowID]*row // of that target
+	oldest   int64          // first day that still has daily numbers
+	to       target         // of the current fact
+	rows     map[rowID]*row // of to
 	all      map[target]map[rowID]*row
 }
 
@@ -145,9 +166,9 @@ func (f *folding) add(fact *Fact) error {
 	}
 	class := fact.Class.index()
 	if class < 0 || fact.Repository == "" {
-		// It comes from our own journal, so a program that knew more wrote it.
-		// Stopping here would stop all counting.
-		f.c.log.Error("an event of a class that this version does not know is not counted", "class", fact.Class, "repository", fact.Repository)
+		// A newer version wrote it to this journal. An error would stop all
+		// counting.
+		f.c.log.Error("event of an unknown class is not counted", "class", fact.Class, "repository", fact.Repository)
 		return nil
 	}
 	if err := f.count(fact, class); err != nil {
@@ -192,8 +213,7 @@ func (f *folding) count(fact *Fact, class int) error {
 	}
 	day := dayOf(fact.Time)
 	if fact.Time.After(f.tomorrow) {
-		// The clock was ahead when it happened. When that was is not known.
-		day = f.today
+		day = f.today // the clock was ahead: the real day is unknown
 	}
 	if fact.Time.IsZero() || day < f.oldest {
 		return nil
@@ -206,7 +226,8 @@ func (f *folding) count(fact *Fact, class int) error {
 	return nil
 }
 
-// gone notes that a tag was deleted. Its row is dropped when it stays so.
+// deleteTag records that a tag was deleted. Prune drops the row later, if the tag
+// stays deleted.
 func (f *folding) deleteTag(fact *Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {
 		return nil
@@ -220,28 +241,28 @@ func (f *folding) deleteTag(fact *Fact) error {
 	return deletePush(f.b, fact.Repository, fact.Tag, nil)
 }
 
-// pushed tells other registries of a tag that they may believe gone: one that is
-// gone here, or that this disk never heard of.
-func (f *folding) notePush(fact *Fact, waits row) error {
-	if f.c.cfg.Redis == nil || waits.tagState == present {
+// notePush notifies the other registries of a push of a tag that they may have as
+// deleted: one that is deleted here, or that this folder has no numbers of.
+func (f *folding) notePush(fact *Fact, pending row) error {
+	if f.c.cfg.Redis == nil || pending.tagState == present {
 		return nil
 	}
 	base, known, err := readRow(f.c.db, baseKey(rowID{fact.Repository, perTag, fact.Tag}, f.c.reg.epoch()))
 	if err != nil {
 		return err
 	}
-	if waits.tagState == 0 {
-		waits.tagState = base.tagState
+	if pending.tagState == 0 {
+		pending.tagState = base.tagState
 	}
-	if waits.tagState >= deletedBase || !known && !waits.counted() {
+	if pending.tagState >= deletedBase || !known && !pending.counted() {
 		f.noteTagChange(fact, false)
 	}
 	return nil
 }
 
-func (f *folding) noteTagChange(fact *Fact, gone bool) {
+func (f *folding) noteTagChange(fact *Fact, deleted bool) {
 	if f.c.cfg.Redis != nil {
-		f.c.newTagChanges = append(f.c.newTagChanges, tagChange{fact.Repository, fact.Tag, gone})
+		f.c.newTagChanges = append(f.c.newTagChanges, tagChange{fact.Repository, fact.Tag, deleted})
 	}
 }
 
@@ -261,7 +282,7 @@ func (f *folding) write() error {
 	for to, rows := range f.all {
 		for id, r := range rows {
 			if to.prefix == basePrefix && !r.counted() {
-				continue // a tag that nobody counted was deleted
+				continue // a deleted tag that was never counted
 			}
 			if err := f.b.Set(to.key(id), r.encode(), nil); err != nil {
 				return err

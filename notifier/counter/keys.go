@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// The names of all keys, in the store and in Redis, are made here.
+// All key names, in the store and in Redis, are built in this file.
 //
 // Keys in the store:
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
-//	c/h/DIGEST TAG                        a push that was seen, both hashed, for retags: its day
-//	c/k/GENERATION CHILD                  child of an index that is not known
+//	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
+//	c/k/GENERATION CHILD                  child of an unknown index
 //	c/k/GENERATION INDEX CHILD            child of an index, or an artifact
-//	c/o                                   who this folder is to Redis (own)
-//	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    numbers that Redis has, or all if there is no Redis
-//	c/s/REPOSITORY 0 EPOCH PLACE          a place of a tag that is free again
-//	c/t                                   since when the clock is steady
-//	c/v/TAG                               what a tag was pushed with last, hashed, for retags: its day, DIGEST
-//	c/u/REPOSITORY 0 KIND NAME 0 RUN      what was counted since
+//	c/o                                   this folder's registration in Redis
+//	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: numbers that Redis has; all numbers if there is no Redis
+//	c/s/REPOSITORY 0 EPOCH POSITION       a position that no tag uses any more
+//	c/t                                   state of the clock (clock.go)
+//	c/v/TAG                               latest (retag.go), hashed: day of the last push, DIGEST
+//	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: numbers that Redis does not have yet
 //
-// EPOCH numbers the ids under which this folder's numbers are in Redis; RUN is
-// whether a fact was replayed and which process counted it.
+// EPOCH numbers the registry ids that this folder has had. RUN is "f" or "r", for
+// live or replayed facts, and the id of the process that counted them.
 const (
 	registrationKey = "c/o"
 	clockKey        = "c/t"
@@ -42,22 +42,22 @@ const (
 type kind byte
 
 const (
-	totals kind = 'a' // without a name
-	perDay kind = 'd' // days since 1970, UTC
+	totals kind = 'a' // of a repository; the name is empty
+	perDay kind = 'd' // the name is the number of days since 1970, UTC
 	perTag kind = 't'
 )
 
-// rowID says what a row of numbers is about.
+// rowID identifies a row of numbers.
 type rowID struct {
 	repository string
 	kind       kind
 	name       string
 }
 
-// key is the row's key in the store without its prefix and its end.
+// key is the row's key in the store without prefix and end.
 func (r rowID) key() string { return r.repository + "\x00" + string(r.kind) + r.name + "\x00" }
 
-// parseRow takes a row's key, without its prefix, apart.
+// parseRow splits the key of a row, given without its prefix.
 func parseRow(key string) (id rowID, end string, err error) {
 	repository, rest, ok := strings.Cut(key, "\x00")
 	if ok && rest != "" {
@@ -69,8 +69,8 @@ func parseRow(key string) (id rowID, end string, err error) {
 	return rowID{}, "", fmt.Errorf("damaged key %q", key)
 }
 
-// epoch numbers this folder's ids from 1. Rows of epoch elsewhere are numbers
-// that other ids have in Redis.
+// epoch numbers this folder's registry ids from 1. Rows of the epoch elsewhere are
+// counted in Redis under ids of other folders.
 type epoch uint64
 
 const elsewhere epoch = 0
@@ -81,7 +81,8 @@ func baseKey(id rowID, e epoch) []byte { return []byte(basePrefix + id.key() + e
 
 func pendingKey(id rowID, run string) []byte { return []byte(pendingPrefix + id.key() + run) }
 
-// rowStart is how the keys of a repository's rows begin; kind 0 for all kinds.
+// rowStart is the common start of the keys of a repository's rows; kind 0 stands for
+// all kinds.
 func rowStart(prefix, repository string, k kind) []byte {
 	b := []byte(prefix + repository + "\x00")
 	if k != 0 {
@@ -102,14 +103,14 @@ func cursorKey(journal string, stream uint8) []byte {
 	return append([]byte(cursorPrefix+journal+"\x00"), stream)
 }
 
-// pushedKey hashes what is only compared: 12 bytes for a repository, a digest
-// and a tag.
+// pushedKey has 12 bytes of hash for a repository, a digest and a tag, which are only
+// compared.
 func pushedKey(repository, digest, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + digest))
 	return pushedKeyOf(of[:8], tag)
 }
 
-// pushedKeyOf is pushedKey with the repository and digest hashed.
+// pushedKeyOf is pushedKey with the hash of repository and digest.
 func pushedKeyOf(of []byte, tag string) []byte {
 	to := sha256.Sum256([]byte(tag))
 	return append(append([]byte(pushedPrefix), of...), to[:4]...)
@@ -159,15 +160,15 @@ func parseDay(name string) (int64, bool) {
 
 func dateOf(day int64) string { return time.Unix(day*24*3600, 0).UTC().Format(time.DateOnly) }
 
-// keyspace makes the keys of one installation in Redis. All are in one slot of
-// a cluster: what Redis loses, it loses together.
+// keyspace builds the keys of one installation in Redis. All have the same hash tag
+// and so the same slot of a cluster: what Redis loses, it loses together.
 //
-//	{tidings:NAME}:ids           hash: id -> record
-//	{tidings:NAME}:runs          hash: run of a process -> the id that has what it counted
-//	{tidings:NAME}:children      stream of children of indexes
+//	{tidings:NAME}:ids           hash: registry id -> record
+//	{tidings:NAME}:runs          hash: run of a process -> registry id that has what it counted
+//	{tidings:NAME}:children      stream of what registries learn from each other: indexes and tags
 //	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
 //	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
-//	{tidings:NAME}:ID:t:REPOSITORY:PLACE  hash: tag -> numbers; PLACE counts hundreds
+//	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> numbers; HASH is (position-1)/100
 type keyspace string
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -189,8 +190,8 @@ func newKeyspace(name string) keyspace {
 }
 
 const (
-	shards       = 64  // of the names of repositories
-	tagsInHash   = 100 // few enough that Redis keeps them without pointers
+	shards       = 64  // hashes that the totals are spread over
+	tagsInHash   = 100 // few enough for the compact encoding of small hashes
 	repositories = "n:"
 )
 

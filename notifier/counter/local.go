@@ -10,14 +10,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// maxTags bounds what one look at a repository takes.
+// maxTags bounds the cost of reading one repository.
 const maxTags = 10_000
 
-// Numbers of this disk are those that Redis has, under any of this folder's
-// ids, and those that wait.
+// The local numbers are those that Redis has, under any registry id that this folder
+// has had, plus the pending ones.
 var localPrefixes = []string{basePrefix, pendingPrefix}
 
-// Repositories lists what was counted on this disk.
+// Repositories lists the repositories counted in this data folder.
 func (c *Counter) Repositories(ctx context.Context) ([]Totals, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -65,8 +65,8 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 	return iter.Error()
 }
 
-// Repository gives the numbers that this disk has of one repository; of its
-// tags, 10,000 at most.
+// Repository returns the numbers of one repository in this data folder, with at most
+// 10,000 tags.
 func (c *Counter) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -98,7 +98,7 @@ func (c *Counter) Repository(ctx context.Context, name string) (Totals, map[stri
 	return sum.totals(name), byTag, found, nil
 }
 
-// Daily gives the numbers of the last days that this disk has.
+// Daily returns the numbers of the last days in this data folder.
 func (c *Counter) Daily(ctx context.Context, name string, days int) ([]Day, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -120,8 +120,10 @@ func (c *Counter) Daily(ctx context.Context, name string, days int) ([]Day, erro
 	return list, nil
 }
 
-var errStop = errors.New("enough")
+var errStop = errors.New("stop") // ends a scan early
 
+// rows calls visit for the local rows of a kind until it returns false. A row may
+// come several times, with numbers to be added up.
 func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k kind, visit func(rowID, row) bool) error {
 	for _, prefix := range localPrefixes {
 		err := scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {

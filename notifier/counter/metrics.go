@@ -6,12 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics tell how counting and publishing go. A nil *Metrics is silent.
+// Metrics are the metrics of a Counter. A nil *Metrics records nothing.
 type Metrics struct {
-	Facts       *prometheus.CounterVec // by class: folded into the local numbers
-	Published   prometheus.Counter     // rows that Redis took
-	Failures    prometheus.Counter     // rounds that failed
-	Lost        prometheus.Counter     // times Redis turned out to have lost numbers
+	Facts       *prometheus.CounterVec // by class: facts folded into the local numbers
+	Published   prometheus.Counter     // rows acknowledged by Redis
+	Failures    prometheus.Counter     // failed rounds
+	Lost        prometheus.Counter     // rounds that found that Redis had lost numbers
 	LastSuccess prometheus.Gauge       // unix seconds
 }
 
@@ -22,16 +22,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "tidings_counter_facts_total", Help: "Requests folded into the local numbers.",
 		}, []string{"class"}),
 		Published: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tidings_counter_published_rows_total", Help: "Rows of numbers that Redis took.",
+			Name: "tidings_counter_published_rows_total", Help: "Rows of numbers that Redis acknowledged.",
 		}),
 		Failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_counter_publish_failures_total", Help: "Rounds of publishing to Redis that failed.",
 		}),
 		Lost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tidings_counter_redis_lost_total", Help: "Times Redis had lost numbers, which were then sent again.",
+			Name: "tidings_counter_redis_lost_total", Help: "Times that Redis had lost numbers, which were then sent again.",
 		}),
 		LastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "When Redis last had all numbers.",
+			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "Unix time at which Redis last had all numbers.",
 		}),
 	}
 	r.MustRegister(m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess)

@@ -10,19 +10,22 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Keys that earlier versions wrote:
+// The first version wrote these keys:
 //
-//	c/d/ROW                        this row waits to be sent to Redis
-//	c/g/REPOSITORY 0 DIGEST 0 TAG  a push that was seen: its day
+//	c/d/ROW                        the row is pending
+//	c/g/REPOSITORY 0 DIGEST 0 TAG  a push: its day
 //	c/id                           id of the store
 //	c/n/ROW                        numbers
 //	c/p/BUCKET                     what Redis has of a bucket
 //
 //	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
+//
+// migrate writes their content anew and deletes them in the last batch, c/id with
+// them. Interrupted before that, it starts again: it first deletes what it has
+// written.
 var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
 
-// migrate writes the numbers of an earlier version anew. It is done when the
-// old ones are gone; when it is stopped before that, it begins again.
+// migrate converts the numbers of the first version, if there are any.
 func (c *Counter) migrate() error {
 	old, err := exists(c.db, []byte("c/id"))
 	if err != nil || !old {
@@ -46,10 +49,10 @@ func (c *Counter) migrate() error {
 		return c.db.Commit(b, pebble.NoSync)
 	}
 	if err := c.migrateRows(set); err != nil {
-		return fmt.Errorf("take over numbers of an earlier version: %w", err)
+		return fmt.Errorf("migrate numbers of an earlier version: %w", err)
 	}
 	if err := c.migratePushes(set); err != nil {
-		return fmt.Errorf("take over pushes of an earlier version: %w", err)
+		return fmt.Errorf("migrate pushes of an earlier version: %w", err)
 	}
 	for _, prefix := range oldPrefixes {
 		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
@@ -59,7 +62,7 @@ func (c *Counter) migrate() error {
 	return c.db.Commit(b, pebble.Sync)
 }
 
-// migrateRows adds up what journals of different ids counted.
+// migrateRows adds up the numbers of journals with different ids.
 func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 	var id rowID
 	var sum row

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// Class says what a request counts as. A request has one class, but for a
-// retag, which is a push too.
+// Class is the kind of a request as it is counted. A request has one class, except
+// that a retag is counted as a push as well.
 type Class string
 
 const (
-	Pull     Class = "pull"     // a manifest or an index went out
-	Child    Class = "child"    // a manifest of an index went out, asked for by digest
-	Head     Class = "head"     // somebody looked whether there is something new
+	Pull     Class = "pull"     // a manifest or an index was sent
+	Child    Class = "child"    // a manifest that an index lists was sent, requested by digest
+	Head     Class = "head"     // a check whether a tag or digest exists or has changed
 	Artifact Class = "artifact" // a signature, an attestation, a list of referrers
-	Ignored  Class = "ignored"  // by a user agent or an actor that the operator named
+	Ignored  Class = "ignored"  // from a user agent or an actor that the operator excludes
 	Push     Class = "push"     // a completed PUT
 	Retag    Class = "retag"    // a push of a digest that has another tag
 )
 
-// Classes are all classes, in the order in which their numbers are stored. A
-// new one goes to the end.
+// Classes lists all classes in the order in which their numbers are stored. New
+// ones are appended.
 var Classes = [...]Class{Pull, Child, Head, Artifact, Ignored, Push, Retag}
 
 func (c Class) index() int {
@@ -32,21 +32,21 @@ func (c Class) index() int {
 	return -1
 }
 
-// Fact is what an event says to the counters.
+// Fact is the part of an event that is counted.
 type Fact struct {
 	Repository string
-	Tag        string    // empty: counted for the repository alone
-	Digest     string    // "sha256:…"; by it a push is known for a retag
-	Class      Class     // empty: nothing to count, but Children may be learned
-	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if there is no Tag; Class is empty
-	Supporting bool      `json:",omitempty"` // Digest says something about another image
-	Time       time.Time // gives the day, in UTC
-	Seq        uint64    `json:",omitempty"` // of the event in its stream; 0: it can't have been folded before
-	Children   []string  // digests that the index Digest lists, if Classifier.Class called them fresh
+	Tag        string    // empty: counted for the repository only
+	Digest     string    // "sha256:…"; identifies pushes when retags are counted
+	Class      Class     // empty: nothing is counted, but Children may be learned
+	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
+	Supporting bool      `json:",omitempty"` // Digest is an artifact that refers to another image
+	Time       time.Time // its UTC day is the day that is counted
+	Seq        uint64    `json:",omitempty"` // sequence number of the event in its stream; 0: it can't have been folded before
+	Children   []string  // digests that the index Digest lists, if Classifier.Class returned them as fresh
 }
 
-// Totals are the numbers of one repository since the beginning. Classes that
-// never happened are not in Counts.
+// Totals are the all-time numbers of a repository. Counts has no entry for a class
+// that never occurred.
 type Totals struct {
 	Name     string
 	Counts   map[Class]int64
@@ -54,27 +54,26 @@ type Totals struct {
 	LastPush time.Time
 }
 
-// Day holds the numbers of one repository on one day.
+// Day is the numbers of a repository on one day.
 type Day struct {
 	Date   string // 2006-01-02, UTC
 	Counts map[Class]int64
 }
 
-// Source is where numbers are read: a Counter gives those of this disk, a Sum
-// those of all replicas. Both are safe for concurrent use and neither looks at
-// who is asking.
+// Source reads numbers: a Counter has those of this data folder, a Sum those of all
+// registries. Both are safe for concurrent use. Neither checks who is asking.
 type Source interface {
-	// Repositories lists every repository that was counted, by name.
+	// Repositories lists every repository that was counted, sorted by name.
 	Repositories(ctx context.Context) ([]Totals, error)
-	// Repository gives one repository and its numbers by tag; false if nothing
-	// was ever counted for it.
+	// Repository returns the totals of a repository and its counts by tag; false if
+	// nothing was ever counted for it.
 	Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error)
-	// Daily gives the last days, today included, oldest first. Days without
-	// numbers are there with empty Counts. At most KeepDays.
+	// Daily returns the last days including today, oldest first, at most KeepDays.
+	// Days without numbers have empty Counts.
 	Daily(ctx context.Context, name string, days int) ([]Day, error)
 }
 
-// lastDays gives the dates that Daily answers with.
+// lastDays returns the days of a Daily result, without counts.
 func lastDays(now time.Time, days int) []Day {
 	days = min(max(days, 1), KeepDays)
 	list := make([]Day, days)

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// patterns match as in `*trivy*`. Path globs won't do: a user agent is full of
-// slashes that mean nothing.
+// patterns are lists of patterns such as `*trivy*`. They are not path globs, since the
+// slashes of a user agent separate nothing.
 type patterns struct {
 	list     []pattern
 	foldCase bool
 }
 
-// pattern is what stands between its stars.
+// pattern is the parts between the stars.
 type pattern [][]byte
 
 // Limits of the patterns that every request is compared with.
@@ -69,8 +69,8 @@ func (p patterns) match(s string) bool {
 	return false
 }
 
-// match takes the first place that fits for each part but the last, which
-// must be at the end: if that fails, a later place fails too.
+// match takes the first position that fits for each part except the last, which must
+// be at the end: if that fails, a later position fails, too.
 func (p pattern) match(b []byte) bool {
 	first, last := p[0], p[len(p)-1]
 	if len(p) == 1 {
@@ -102,8 +102,8 @@ func find(part, b []byte) int {
 	return -1
 }
 
-// fits tells whether b begins with part, in which ? stands for any byte. b is
-// not shorter than part.
+// fits reports whether b begins with part, in which ? stands for any byte. b is not
+// shorter than part.
 func fits(part, b []byte) bool {
 	for i, c := range part {
 		if c != '?' && c != b[i] {

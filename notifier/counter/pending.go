@@ -10,22 +10,38 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Rows that wait end in how a fact came and in the run that counted it.
+// Pending rows are the numbers that Redis does not have yet. Their keys end in the
+// way a fact came and the run of the process that counted it, so that the rows of
+// one process can be sent, or dropped, without the others.
+//
+// A round sends the sum of a base row and its pending rows and, once Redis has
+// acknowledged, commits one batch (applySent): the sum becomes the base row, what was
+// sent is subtracted from each pending row, and the acknowledged record is stored
+// with them. A crash before that batch loses nothing: the rows are pending still, and
+// the record in Redis is that of the unanswered call, so all is compared again. A
+// crash of the machine after it may lose the batch, which is not synced; then the
+// same absolute values are sent once more.
+//
+// If Redis says that another folder has claimed a run, its rows move to the base rows
+// of the epoch that has them instead (mergeRuns). Each batch moves what it deletes,
+// so an interrupted merge is continued by the next claim.
+
+// The end of a pending key is one of these and a run.
 const (
-	liveRun     = "f" // it happened while the process ran
-	replayedRun = "r" // it was in the journal before
+	liveRun     = "f" // the event was recorded while the process ran
+	replayedRun = "r" // the event was in the journal when the process started
 )
 
-// item is a row on its way.
+// item is a row that is sent or compared.
 type item struct {
 	id    rowID
-	base  row // as Redis has it
+	base  row // that Redis has
 	parts []part
-	sum   row // of all these
+	sum   row // of base and parts
 	key   string
 }
 
-// part is what waits under a run.
+// part is the pending row of one run.
 type part struct {
 	run string
 	row row
@@ -36,7 +52,7 @@ func (it *item) add(run string, add row, now time.Time) {
 	it.sum = it.sum.with(add, now)
 }
 
-// load reads a row and what waits for it. The caller has c.mu.
+// load reads a row with its pending rows. The caller holds c.mu.
 func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
 	base, _, err := readRow(from, baseKey(id, w.epoch))
 	if err != nil {
@@ -57,7 +73,7 @@ func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
 	})
 }
 
-// waiting lists the runs under which something waits.
+// pendingRuns lists the runs that have pending rows.
 func (c *Counter) pendingRuns() ([]string, error) {
 	found := map[string]bool{}
 	err := scan(c.db, []byte(pendingPrefix), func(key, _ []byte) error {
@@ -70,7 +86,7 @@ func (c *Counter) pendingRuns() ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
-// mergeRuns moves what waits under some runs to the numbers of an epoch.
+// mergeRuns moves the pending rows of some runs to the base rows of an epoch.
 func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,11 +127,11 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	return errors.Join(err, flush())
 }
 
-// batchRows bounds how long others wait for one of our batches.
+// batchRows bounds the size of a batch, and so how long other commits wait for it.
 const batchRows = 1000
 
-// mergeAllPending makes what waits for Redis numbers like the others when there is
-// no Redis any more.
+// mergeAllPending moves all pending rows to the base rows when there is no Redis any
+// more.
 func (c *Counter) mergeAllPending() error {
 	c.mu.Lock()
 	done := c.merged
@@ -132,8 +148,8 @@ func (c *Counter) mergeAllPending() error {
 	return nil
 }
 
-// settle makes what was sent the numbers that Redis has. What was counted since
-// goes on waiting. The caller has c.mu.
+// applySent makes what was sent the base rows. What was counted since stays pending.
+// The caller holds c.mu.
 func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
 	e := c.reg.epoch()
 	for _, it := range items {
@@ -150,7 +166,7 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 			return err
 		}
 		if base != it.base {
-			continue // it was pruned meanwhile, and waits for that
+			continue // pruned in the meantime, and pending because of that
 		}
 		if err := applyBase(b, it, e); err != nil {
 			return err
@@ -194,7 +210,8 @@ func applyBase(b *pebble.Batch, it *item, e epoch) error {
 	return b.Set(freeKey(it.id.repository, e, it.base.position), nil, nil)
 }
 
-// remember has a row sent in the next round. The caller has c.mu.
+// enqueue has a row sent in the next round, by an empty pending row. The caller holds
+// c.mu.
 func (c *Counter) enqueue(b *pebble.Batch, id rowID) error {
 	key := pendingKey(id, liveRun+c.run)
 	there, err := exists(b, key)

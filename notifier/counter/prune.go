@@ -25,24 +25,23 @@ const (
 	dayMillis = 24 * 3600 * 1000
 )
 
-// Prune drops what no promise needs any more. Run calls it. Totals stay.
+// Prune drops what is no longer needed. Run calls it. Totals stay.
 //
-//   - Of each repository, the newest days are kept, KeepDays and a few more.
-//     They are counted, not compared with a clock, so that a clock that is wrong
-//     drops nothing.
-//   - Numbers of tags that were deleted a while ago and that storage does not
-//     have, times in the future, and what
-//     was kept to know a retag go by the clock, but only when that has been
-//     steady for two days and Redis' clock, if there is one, agrees.
-//   - Days that were counted while the clock was ahead go when it has come back.
-//     One that was only set back may be wrong.
+//   - Of each repository, the newest KeepDays and extraDays days with numbers are
+//     kept. They are counted, not compared with the clock, so a wrong clock drops
+//     nothing.
+//   - Numbers of tags that were deleted deletedTagDays ago and that storage does not
+//     have, times in the future, and records of pushes older than KeepDays are dropped
+//     only while the clock is trusted (clock.go).
+//   - Days counted while the clock was ahead are dropped when it has come back. If it
+//     was only set back, the new time may be the wrong one, and they stay.
 func (c *Counter) Prune() error {
 	if err := c.db.Space(); err != nil {
 		return err
 	}
 	trusted, clock, err := c.clockTrusted()
 	if err != nil {
-		return fmt.Errorf("look at the clock: %w", err)
+		return fmt.Errorf("check the clock: %w", err)
 	}
 	if err := c.pruneRows(trusted, clock); err != nil {
 		return fmt.Errorf("drop old numbers: %w", err)
@@ -63,7 +62,7 @@ func (c *Counter) Prune() error {
 	return nil
 }
 
-// pruneRows goes over all rows, a repository at a time.
+// pruneRows visits all rows, one repository at a time.
 func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -97,23 +96,24 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	return p.flush()
 }
 
+// pruning is the state of one Prune.
 type pruning struct {
 	c         *Counter
 	trusted   bool
 	today     int64
-	futureDay int64 // days from here on were counted while the clock was ahead
+	futureDay int64 // days from this one on were counted while the clock was ahead
 	asked     int   // how often storage was asked for a tag
 	failed    int   // and did not answer
 
 	repository string
-	future     []storedRow // totals that have a time in the future
-	last       row         // with the newest days that have a pull or a push, as times
+	future     []storedRow // totals with a time in the future
+	last       row         // the newest days that have a pull or a push, as times
 	days       []storedRow // oldest first
-	seen       int         // different days
+	seen       int         // number of different days
 	out        []storedRow
 }
 
-// storedRow is a row that may go.
+// storedRow is a row that may be dropped.
 type storedRow struct {
 	prefix string
 	id     rowID
@@ -159,21 +159,21 @@ func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
 	return nil
 }
 
-// dropTag drops the row of a tag that was deleted a while ago, unless storage has
-// the tag: a delete and a push at the same time may be folded the other way round.
+// dropTag drops the row of a tag that was deleted a while ago, unless storage has the
+// tag: a delete and a push at the same time may be folded in the wrong order.
 func (p *pruning) dropTag(r storedRow) error {
 	if p.c.cfg.HasTag == nil {
 		return p.drop(r)
 	}
 	if p.asked >= maxStorageChecks || p.failed >= maxStorageErrors {
-		return nil // its turn comes again
+		return nil // checked by a later Prune
 	}
 	p.asked++
 	tagged, err := p.c.cfg.HasTag(r.id.repository, r.id.name)
 	if err != nil {
 		p.failed++
-		p.c.log.Warn("numbers of a deleted tag are kept, since storage does not say whether it is there",
-			"repository", r.id.repository, "tag", r.id.name, "err", err)
+		p.c.log.Warn("numbers of a deleted tag are kept, since storage can't be asked for the tag",
+			"repository", r.id.repository, "tag", r.id.name, "error", err)
 		return nil
 	}
 	if tagged {
@@ -182,7 +182,7 @@ func (p *pruning) dropTag(r storedRow) error {
 	return p.drop(r)
 }
 
-// markPresent notes that a tag is there.
+// markPresent records that a tag exists.
 func (c *Counter) markPresent(r storedRow) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,8 +199,8 @@ func (c *Counter) markPresent(r storedRow) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// finish drops the oldest days of a repository when it has too many, and puts
-// days in place of times that a clock made which was ahead.
+// finish drops the oldest days of a repository that has too many, and replaces times in
+// the future by its newest days.
 func (p *pruning) finish() error {
 	for _, r := range p.future {
 		if err := p.c.resetTimes(r, p.last, (p.today+2)*dayMillis); err != nil {
@@ -246,9 +246,9 @@ func (p *pruning) flush() error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// dropRow drops a row, unless its tag was pushed again meanwhile. One that
-// Redis has is emptied and sent once more, and goes when Redis has dropped it
-// too. The caller has c.mu.
+// dropRow drops a row, unless its tag has pending numbers. A row that Redis has is
+// emptied and sent once more, and deleted when Redis has deleted it, too. The caller
+// holds c.mu.
 func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	key := []byte(r.prefix + r.id.key() + r.end)
 	now, _, err := readRow(b, key)
@@ -256,9 +256,9 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 		return err
 	}
 	if r.id.kind == perTag {
-		waits, err := exists(b, pendingKey(r.id, liveRun+c.run))
-		if err != nil || waits {
-			return err // it has news, and its turn comes again
+		pending, err := exists(b, pendingKey(r.id, liveRun+c.run))
+		if err != nil || pending {
+			return err // left to a later Prune
 		}
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
@@ -274,7 +274,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	return b.Set(freeKey(r.id.repository, epoch(e), now.position), nil, nil)
 }
 
-// setBack puts the times of last in place of those that are not before a limit.
+// resetTimes replaces times that are not before limit by those of last.
 func (c *Counter) resetTimes(r storedRow, last row, limit int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -301,7 +301,7 @@ func (c *Counter) resetTimes(r storedRow, last row, limit int64) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// drop deletes keys under a prefix whose values are old.
+// drop deletes the keys with a prefix whose values are old.
 func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
 	b, n := c.db.NewBatch(), 0
 	err := scan(c.db, prefix, func(key, val []byte) error {

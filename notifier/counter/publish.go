@@ -10,39 +10,62 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// DamagedError says that a key in Redis is not what it should be. The others
-// are published all the same.
+// A round of publishing:
+//
+//  1. Read the records of all registry ids. If the own record is not the one last
+//     acknowledged, either the last call was executed without an answer (then its
+//     rows are applied, see confirmUnanswered), or Redis has lost or restored
+//     something or another process claimed the id: claim it (claim.go), and compare
+//     everything.
+//  2. Send the rows with pending numbers, in calls of at most rowsInCall rows.
+//     Each call sets the fields to absolute values and replaces the record in one
+//     script, which does nothing if the record is not the one left by the call
+//     before. What was sent is then applied in one batch (pending.go).
+//  3. Compare some of the other rows, or all after a loss, and send those that
+//     differ (compare.go).
+//  4. Write the record if that was not done for heartbeatInterval, restore older
+//     ids that Redis has lost, and exchange indexes and tags with the other
+//     registries (share.go).
+//
+// A script that Redis stops halfway has set some fields and not the record; the next
+// call sets them again, to the same or newer values. A process that crashes after a
+// call and before its batch finds another record than it has stored and compares
+// everything. If Redis loses data between two calls, the second finds another record
+// (errLost) and the round starts over.
+
+// DamagedError reports a key in Redis that has the wrong type. All other keys are
+// published.
 type DamagedError struct {
 	Key    string
 	Reason string
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("redis key %q %s: somebody else wrote it; delete it, and the numbers are sent again", e.Key, e.Reason)
+	return fmt.Sprintf("redis key %q %s and was not written by Tidings; delete the key, and the numbers are sent again", e.Key, e.Reason)
 }
 
-// heartbeatInterval is how often a record in Redis changes at least. Another folder
-// that watches it takes the id when it does not.
+// heartbeatInterval is how often a record in Redis changes at least. If it does not,
+// another folder that watches it may claim the id.
 const heartbeatInterval = 10 * time.Second
 
-// publisher is what a Counter knows of Redis.
+// publisher is what a Counter knows about Redis.
 type publisher struct {
-	claimed    bool            // the id is this process's
-	entered    map[string]bool // runs that were entered for this folder's ids
-	watching   bool            // another folder's record, since watchedAt
+	claimed    bool            // this process owns the id
+	entered    map[string]bool // runs entered under this folder's ids; true: enter again if Redis has lost it
+	watching   bool            // another folder's record is watched, since watchedAt
 	watched    string
 	watchedAt  time.Time
-	wroteAt    time.Time       // when the record was written last
-	restored   map[string]bool // older ids that Redis has
+	wroteAt    time.Time       // when the record was last written
+	restored   map[string]bool // older ids whose numbers Redis has
 	unanswered *unansweredCall
 	comparison comparison
-	succeeded  bool // the last round was
+	succeeded  bool // the last round did
 
-	childrenAt string // entry of the stream of children that was read last
-	lossLogged time.Time
+	childrenAt string    // last entry of the stream that was read
+	lossLogged time.Time // when a loss was last logged
 
-	clockAhead     time.Duration // of Redis' clock before ours
-	clockCheckedAt time.Time     // when that was; zero: not known
+	clockAhead     time.Duration // of Redis' clock compared to ours
+	clockCheckedAt time.Time     // zero: clockAhead is unknown
 }
 
 func (p *publisher) init() {
@@ -50,12 +73,12 @@ func (p *publisher) init() {
 	p.comparison.all = true
 }
 
-// compareAll sends everything.
+// compareAll has the next round compare everything.
 func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: true}, nil }
 
-// Publish sends what changed to Redis, and everything that Redis turns out to
-// have lost. It gives the number of rows that were sent; without Redis it does
-// nothing. A *DamagedError in the result means that all other rows were sent.
+// Publish does one round: it sends changed numbers to Redis, and everything that
+// Redis has lost. It returns the number of rows sent; without Redis it does nothing.
+// A *DamagedError means that all other rows were sent.
 func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	if c.cfg.Redis == nil {
 		return 0, nil
@@ -65,7 +88,7 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	r := &round{c: c, ctx: ctx, damaged: map[string]error{}}
 	reason := ""
 	for range 3 {
-		// What was lost while we sent is sent again at once.
+		// If Redis lost something in the meantime, it is sent again at once.
 		if err = r.run(); !errors.Is(err, errLost) {
 			break
 		}
@@ -78,31 +101,32 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	c.cfg.Metrics.published(r.rows, r.lost, err != nil, c.cfg.Now())
 	c.status.finished(c.cfg.Now(), err, reason)
 	if r.lost > 0 && c.mayLog(&c.publisher.lossLogged) {
-		c.log.Warn("Redis had lost numbers, which were sent again", "rows", r.rows)
+		c.log.Warn("Redis had lost numbers; they were sent again", "rows", r.rows)
 	}
 	return r.rows, err
 }
 
-// mayLog keeps what can happen in every round from filling the log.
-func (c *Counter) mayLog(said *time.Time) bool {
+// mayLog limits messages that could come with every round. last is the time of the
+// last one.
+func (c *Counter) mayLog(last *time.Time) bool {
 	now := c.cfg.Now()
-	if now.Sub(*said) < logEvery {
+	if now.Sub(*last) < logEvery {
 		return false
 	}
-	*said = now
+	*last = now
 	return true
 }
 
-// round is one Publish.
+// round is one call of Publish or CompareRedis.
 type round struct {
 	c         *Counter
 	ctx       context.Context
 	rows      int
 	lost      int              // 1 if Redis had lost numbers
-	damaged   map[string]error // by key, so that one is reported once
+	damaged   map[string]error // by key, so that each is reported once
 	releasing bool
 	snap      *pebble.Snapshot                      // what is sent,
-	upto      sequences                             // with the events up to here
+	upto      sequences                             // which has the events up to here
 	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 
@@ -114,7 +138,7 @@ func (r *round) run() error {
 	ids, err := r.ids()
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })
-		p.watching = false // nobody could give a sign of life
+		p.watching = false // no process could have written its record
 		return err
 	}
 	if err := r.confirmUnanswered(ids); err != nil {
@@ -131,9 +155,9 @@ func (r *round) run() error {
 		}
 	}
 	c.mu.Lock()
-	own := c.reg.IDs
+	ours := c.reg.IDs
 	c.mu.Unlock()
-	c.status.checkOthers(ids, own, c.cfg.Now())
+	c.status.checkOthers(ids, ours, c.cfg.Now())
 
 	r.takeSnapshot()
 	defer r.snap.Close()
@@ -170,7 +194,7 @@ func (r *round) takeSnapshot() {
 	r.snap, r.upto = c.db.NewSnapshot(), c.folded()
 }
 
-// ids reads the records of all ids.
+// ids reads the records of all registry ids.
 func (r *round) ids() (map[string]string, error) {
 	key := r.c.keys.ids()
 	ids, err := r.c.cfg.Redis.HGetAll(r.ctx, key).Result()
@@ -180,8 +204,8 @@ func (r *round) ids() (map[string]string, error) {
 	return ids, nil
 }
 
-// damage turns the answer of a key of another type into an error that the
-// operator can act on.
+// typeError turns Redis' error about a key of another type into one that the operator
+// can act on.
 func (r *round) typeError(err error, key string) error {
 	if strings.Contains(err.Error(), "WRONGTYPE") {
 		return &DamagedError{Key: key, Reason: "is not a hash"}
@@ -189,7 +213,7 @@ func (r *round) typeError(err error, key string) error {
 	return err
 }
 
-// changed sends what waits.
+// sendPending sends the rows that have pending numbers.
 func (r *round) sendPending() error {
 	w, snap := r.currentWriter(), r.snap
 	var batch []*item
@@ -224,12 +248,12 @@ func (r *round) sendPending() error {
 	return r.send(w, batch, false)
 }
 
-// touch writes the record alone.
+// writeRecord writes only the record.
 func (r *round) writeRecord() error { return r.call(r.currentWriter(), nil, nil) }
 
-// restore sends the numbers of older ids of this folder that Redis has lost.
-// Whoever else has them may have more: a process that writes under the id takes
-// it from us as soon as it looks.
+// restoreOlderIDs sends the numbers of this folder's older ids that Redis has lost.
+// Another folder may have more of them: a process that writes under such an id claims
+// it in its next round and sends its own.
 func (r *round) restoreOlderIDs(ids map[string]string) error {
 	c, p := r.c, &r.c.publisher
 	if p.restored == nil {

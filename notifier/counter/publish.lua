@@ -1,19 +1,21 @@
--- Writes numbers of one id. Every value is what the field is to be, never a
--- difference: sending again changes nothing, and a call that is stopped in the
--- middle is mended by the next one.
+-- Writes numbers of one registry id. Every value is absolute, never a difference:
+-- sending it again changes nothing, and a call that was interrupted is repaired by
+-- the next one.
 --
--- KEYS[1]   hash, id -> record
+-- KEYS[1]   hash: registry id -> record
 -- KEYS[2…]  hashes of the id
 --
--- ARGV[1]   id
--- ARGV[2]   the record that must be there; "" for none
--- ARGV[3]   the record to leave there
--- then, for each of KEYS[2…]: n, m, n times field and value, m times a field
+-- ARGV[1]   registry id
+-- ARGV[2]   the expected record; "" for none
+-- ARGV[3]   the new record
+-- ARGV[4…]  for each of KEYS[2…]: n, m, n pairs of field and value to set, m fields
 --           to delete
 --
--- Returns   {"other", record}: the record is another, nothing was done
---           {"ok", time, key, …}: unix seconds of Redis, 0 if it does not say;
---           and the keys that are no hashes, which were left alone
+-- Returns   {"other", record}: the record is not the expected one, nothing was done
+--           {"ok", time, key, …}: Redis' clock in unix seconds, 0 if unavailable, and
+--           the keys that are not hashes, which were left unchanged
+--
+-- The record is written last.
 
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if held ~= ARGV[2] then return {'other', held} end

@@ -10,11 +10,23 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// A push is a retag if its digest has another tag. What is known of that is
-// under two keys, of a digest and of a tag, and goes when the tag is deleted or
-// pushed with another digest.
+// A push counts as a retag if its digest has another tag in the same repository. Two
+// keys keep track of that:
+//
+//	pushed: hash of repository and digest, hash of tag -> day
+//	latest: hash of repository and tag -> day, hash of repository and digest
+//
+// A push of a tag sets both. It first deletes the pushed key that the tag's latest
+// key names, if that is of another digest, so that a digest has a pushed key for
+// each tag that has it now; a delete of the tag deletes both keys. All of this is
+// part of the batch that moves the cursor: after a crash either the fact was folded
+// and its keys are set, or neither happened and the fact is folded again.
+//
+// Hashes are cut to 8 bytes, and to 4 for a tag within a digest. Only equality
+// matters, and a collision makes one push a retag, or not. Prune drops keys older
+// than KeepDays, and with them the knowledge that an old tag has a digest.
 
-// recordPush notes a push in an indexed batch, and tells whether its digest has
+// recordPush records a push in an indexed batch and reports whether the digest has
 // another tag.
 func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 	own := pushedKey(fact.Repository, fact.Digest, fact.Tag)
@@ -35,8 +47,9 @@ func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 	return other, errors.Join(b.Set(own, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
 }
 
-// deletePush forgets, in an indexed batch, with what a tag was pushed last,
-// unless that is hashed as of. What a version wrote that did not note it stays.
+// deletePush deletes, in an indexed batch, the record of the last push of a tag,
+// except for its pushed key if that is of the digest with the hash of. A push
+// recorded by a version that had no latest keys stays until Prune drops it.
 func deletePush(b *pebble.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)

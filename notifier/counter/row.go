@@ -7,36 +7,37 @@ import (
 	"time"
 )
 
-// row is what is stored under a rowID.
+// row is the value stored under a rowID.
 type row struct {
 	counts [len(Classes)]uint64
 
 	lastPull, lastPush int64 // of totals: unix milliseconds, 0: never
 
-	// place is where Redis has a tag, numbered from 1 in its repository; of
-	// totals, how many positions were given out.
+	// position of a tag says which hash in Redis has it. Tags are numbered from 1
+	// in their repository. In totals it is the highest position in use.
 	position uint64
-	// gone is when a tag was deleted.
-	tagState tagState
+	tagState tagState // of tags
 }
 
-// gone of a row that waits is 0 when nothing happened.
+// tagState says whether a tag exists, and on which day it was deleted. In a pending
+// row, 0 means that it has not changed.
 type tagState uint64
 
 const (
 	present     tagState = 1 // pushed again
-	deletedBase tagState = 2 // and a day
+	deletedBase tagState = 2 // plus the day
 )
 
 func deletedOn(day int64) tagState { return deletedBase + tagState(max(day, 0)) }
 
-// day is false for a tag that is there.
+// day returns when the tag was deleted; false if it exists.
 func (g tagState) day() (int64, bool) { return int64(g - min(g, deletedBase)), g >= deletedBase }
 
-var errDamagedRow = errors.New("damaged numbers")
+var errDamagedRow = errors.New("damaged row of numbers")
 
-// Bits of a row's first number say what follows. The classes come last, since
-// there may be more of them one day.
+// An encoded row is a sequence of uvarints. The bits of the first say which of
+// the others are present. The classes have the highest bits, so that more can be
+// added.
 const (
 	hasLastPull = 1 << iota
 	hasLastPush
@@ -75,7 +76,8 @@ func (r row) encode() []byte {
 	return b
 }
 
-// decodeRow refuses what a newer program knows and this one would lose.
+// decodeRow rejects a row with bits that only a newer version knows: writing it back
+// would lose them.
 func decodeRow(b []byte) (row, error) {
 	bad := false
 	next := func() uint64 {
@@ -115,7 +117,7 @@ func decodeRow(b []byte) (row, error) {
 	return r, nil
 }
 
-// with gives the numbers of two rows together, of which o is the later one.
+// with returns the sum of two rows, of which o is the later one.
 func (r row) with(o row, now time.Time) row {
 	r.lastPull = later(r.lastPull, o.lastPull, now)
 	r.lastPush = later(r.lastPush, o.lastPush, now)
@@ -128,8 +130,8 @@ func (r row) with(o row, now time.Time) row {
 	return r
 }
 
-// later is the newer of two times, unless it is one that a clock made that was
-// ahead.
+// later returns the newer of two times, but ignores one that is in the future, which
+// a clock that was ahead produced.
 func later(old, new int64, now time.Time) int64 {
 	limit := now.Add(24 * time.Hour).UnixMilli()
 	if new == 0 || new < old && old <= limit || new > limit && old != 0 && old <= limit {
@@ -138,7 +140,7 @@ func later(old, new int64, now time.Time) int64 {
 	return new
 }
 
-// without takes away what of o was sent; the positions and times stay.
+// without subtracts what was sent; position and times stay.
 func (r row) without(o row) row {
 	for i, n := range o.counts {
 		r.counts[i] -= min(n, r.counts[i])
@@ -172,16 +174,16 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// Redis has a row as letters, each with a number: "p12u1" is twelve pulls and a
-// push.
+// In Redis a row is text, a letter before each number: "p12u1" is twelve pulls and
+// one push.
 const (
 	classLetters    = "pchaiur" // in the order of Classes
-	letterPull      = 'P'       // time of the last
-	letterPush      = 'U'
+	letterPull      = 'P'       // time of the last pull
+	letterPush      = 'U'       // time of the last push
 	letterPositions = 't'
 )
 
-// text is the row as Redis has it; empty if Redis has none.
+// text returns the row as it is in Redis; empty if Redis does not have it.
 func (r row) text(k kind) string {
 	if !r.counted() {
 		return ""
@@ -203,8 +205,7 @@ func (r row) text(k kind) string {
 	return string(b)
 }
 
-// parseText passes over what it doesn't know: a newer program may have written
-// it.
+// parseText ignores letters that it does not know, which a newer version wrote.
 func parseText(s string) row {
 	var r row
 	for i := 0; i < len(s); {

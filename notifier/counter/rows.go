@@ -8,13 +8,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// rows goes over the numbers of an epoch and what waits, row by row.
+// rows iterates over the rows of an epoch merged with the pending rows.
 type rows struct {
-	base, pending *pebble.Iterator // pending is nil if what waits is for another epoch
+	base, pending *pebble.Iterator // pending is nil if the pending rows belong to another epoch
 	epoch         epoch
 }
 
-// newRows begins at a row's key, or behind it; at the first if that is empty.
+// newRows starts at the first row whose key is not less than at; at is empty for the
+// first row.
 func newRows(from pebble.Reader, e epoch, waiting bool, at string) (*rows, error) {
 	open := func(prefix string) (*pebble.Iterator, error) {
 		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
@@ -44,7 +45,7 @@ func (r *rows) close() error {
 	return err
 }
 
-// next gives nil behind the last row.
+// next returns nil after the last row.
 func (r *rows) next(now time.Time) (*item, error) {
 	var baseID, waitingID rowID
 	var end string

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	longestWait = 30 * time.Second // between two tries while Redis is away
-	logEvery    = time.Minute      // while it stays away
+	longestWait = 30 * time.Second // between two attempts while Redis is unavailable
+	logEvery    = time.Minute      // while it stays unavailable
 	inspectGap  = time.Hour
 	pruneGap    = 12 * time.Hour
 )
 
-// Run publishes every so often, drops what is too old, and asks Redis whether it
-// may forget, until ctx ends; then it returns nil. Redis being away is logged,
-// waited for, and never ends Run.
+// Run publishes at intervals, drops old numbers, and checks whether Redis may lose
+// data, until ctx ends; then it returns nil. While Redis is unavailable Run logs it
+// and tries again.
 func (c *Counter) Run(ctx context.Context) error {
 	defer c.release()
 	var (
@@ -28,7 +28,7 @@ func (c *Counter) Run(ctx context.Context) error {
 		now := c.cfg.Now()
 		if until := prune.Sub(now); until <= 0 || until > pruneGap {
 			if err := c.Prune(); err != nil {
-				c.log.Error("old days can't be dropped", "err", err)
+				c.log.Error("drop old numbers", "error", err)
 			}
 			prune = now.Add(pruneGap)
 		}
@@ -44,7 +44,7 @@ func (c *Counter) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			if failing {
-				c.log.Info("Redis takes numbers again")
+				c.log.Info("publishing to Redis works again")
 			}
 			failing, wait, quietUntil = false, c.cfg.Interval, time.Time{}
 		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUndecided):
@@ -53,7 +53,7 @@ func (c *Counter) Run(ctx context.Context) error {
 			wait = min(max(2*wait, c.cfg.Interval), longestWait)
 		}
 		if quiet := quietUntil.Sub(now); err != nil && (quiet <= 0 || quiet > logEvery) {
-			c.log.Warn("numbers wait on this disk, since Redis does not take them", "err", err)
+			c.log.Warn("publishing to Redis failed; numbers stay pending on this disk", "error", err)
 			failing, quietUntil = true, now.Add(logEvery)
 		}
 		select {

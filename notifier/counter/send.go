@@ -15,13 +15,13 @@ var publishSource string
 
 var publishScript = redis.NewScript(publishSource)
 
-// writer is an id that rows are written under.
+// writer writes rows under a registry id.
 type writer struct {
 	id       string
 	epoch    epoch
-	current  bool
-	expected string // the record that Redis has
-	next     func() record
+	current  bool          // the folder's current id, under which pending rows are sent
+	expected string        // record that Redis has
+	next     func() record // builds the record of the next call
 	calls    int
 }
 
@@ -42,20 +42,20 @@ func (r *round) currentWriter() *writer {
 	}
 }
 
-// op is a field of a hash; without text it goes.
+// op sets a field of a hash, or deletes it if text is empty.
 type op struct{ key, field, text string }
 
-// flight is a call of which it is not known whether it was done.
+// unansweredCall is a call that failed and may have been executed.
 type unansweredCall struct {
 	id    string
 	rec   record
 	items []*item
 }
 
-// rowsInCall keeps Redis from others for less than a millisecond.
+// rowsInCall keeps Redis from serving others for less than a millisecond.
 const rowsInCall = 256
 
-// send writes rows, those alone that Redis has otherwise if compare is set.
+// send writes rows; with compare, only those that are different in Redis.
 func (r *round) send(w *writer, items []*item, compare bool) error {
 	if len(items) == 0 {
 		return nil
@@ -97,7 +97,8 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	return r.call(w, ops, sent)
 }
 
-// keyOf is empty for a tag that Redis never had.
+// keyOf returns the key of the hash in Redis that has a row; empty for a tag that was
+// never sent.
 func (c *Counter) keyOf(id string, it *item) string {
 	switch it.id.kind {
 	case totals:
@@ -118,9 +119,10 @@ func (r rowID) field() string {
 	return r.name
 }
 
-// place gives each tag that has none a place, which is on disk before Redis
-// has it: a tag in two positions would be counted twice. The totals, which say
-// how many positions there are, go along.
+// assignPositions gives each tag without a position the lowest free one, or the next
+// one. It is committed before Redis has the tag: a tag at two positions would be
+// counted twice. After a new position the totals, which have the highest one, are
+// sent as well.
 func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	c := r.c
 	c.mu.Lock()
@@ -176,7 +178,8 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	return items, c.db.Commit(b, pebble.NoSync)
 }
 
-// takeFreePosition takes a place that a tag had which is gone; 0 if there is none.
+// takeFreePosition returns a position that a deleted tag had and removes it from the
+// free ones; 0 if there is none.
 func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, error) {
 	prefix := freeStart(repository, e)
 	var position uint64
@@ -198,7 +201,7 @@ func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, erro
 	return position, b.Delete(freeKey(repository, e, position), nil)
 }
 
-// fetch reads what Redis has in place of some rows.
+// fetch reads the values that Redis has for some rows.
 func (r *round) fetch(items []*item) ([]string, error) {
 	cmds := make([]*redis.StringCmd, len(items))
 	_, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
@@ -219,7 +222,7 @@ func (r *round) fetch(items []*item) ([]string, error) {
 		case cmdErr == nil:
 			there[i] = val
 		case redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
-			there[i] = "?" // which the call reports
+			there[i] = "?" // differs from any row, so that call reports the key
 		case !errors.Is(cmdErr, redis.Nil):
 			return nil, cmdErr
 		}
@@ -230,14 +233,15 @@ func (r *round) fetch(items []*item) ([]string, error) {
 	return there, nil
 }
 
-// call runs the script, and settles the rows.
+// call runs the publish script and applies what was sent.
 func (r *round) call(w *writer, ops []op, items []*item) error {
 	c := r.c
 	next := w.next()
 	keys, args := []string{c.keys.ids()}, []any{w.id, w.expected, next.encode()}
 	var sets, deletes []any
 	for i, o := range ops {
-		// Ops of one key need not follow each other; runs of them are enough.
+		// One argument group per sequence of ops on the same key; a key may
+		// have several.
 		if o.text == "" {
 			deletes = append(deletes, o.field)
 		} else {
@@ -261,7 +265,7 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 		c.publisher.unanswered = nil
 	}
 	if len(reply) < 2 || reply[0] != "ok" {
-		return errLost // or somebody else owns the id; ask again
+		return errLost // or another process owns the id: read the records again
 	}
 	w.calls++
 	w.expected = next.encode()
@@ -284,7 +288,8 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
 }
 
-// confirmUnanswered settles the last call if Redis turns out to have done it.
+// confirmUnanswered applies the last call if its record is in Redis, which shows that
+// it was executed.
 func (r *round) confirmUnanswered(ids map[string]string) error {
 	c, f := r.c, r.c.publisher.unanswered
 	c.publisher.unanswered = nil

@@ -11,30 +11,30 @@ import (
 
 const (
 	keysInEntry    = 256
-	streamEntries  = 4096 // about, so that the stream stays under 10 MiB
+	streamEntries  = 4096 // approximately, so that the stream stays under 10 MiB
 	entriesAtATime = 64
 )
 
-// share tells other registries which children of indexes were found here, which
-// manifests and which tags were deleted, and learns theirs. The stream may be cut or lost:
-// children that are missing are learned when an index is fetched, and of a tag
-// whose end was missed, what another registry counted stays.
+// share sends the children of indexes and the deleted manifests and tags that this
+// registry knows, and receives those of the others. The stream may be cut or lost:
+// missing children are learned when their index is pulled, and for a missed delete
+// of a tag, what this registry counted for it stays.
 func (r *round) share() error {
 	if err := r.sendChildren(); err != nil {
 		return fmt.Errorf("share children of indexes: %w", err)
 	}
 	if err := r.sendTagChanges(); err != nil {
-		return fmt.Errorf("share the end of tags: %w", err)
+		return fmt.Errorf("share changes of tags: %w", err)
 	}
 	if err := r.receive(); err != nil {
-		return fmt.Errorf("learn from other registries: %w", err)
+		return fmt.Errorf("receive from other registries: %w", err)
 	}
 	return nil
 }
 
-// An entry of the stream has the keys of children and, in the same order, of
-// their indexes, or the keys of manifests that are deleted. Earlier versions know
-// the children alone.
+// sendChildren adds entries to the stream with the keys of children and, in the same
+// order, of their indexes, or with the keys of deleted manifests. Earlier versions
+// only know the children.
 func (r *round) sendChildren() error {
 	c := r.c
 	c.mu.Lock()
@@ -125,7 +125,7 @@ func (r *round) receiveEntry(m redis.XMessage) error {
 	return nil
 }
 
-// unpack reads the keys of a field.
+// unpackKeys decodes the keys in a field of an entry.
 func unpackKeys(field any) []ChildKey {
 	packed, _ := field.(string)
 	var keys []ChildKey
@@ -135,8 +135,8 @@ func unpackKeys(field any) []ChildKey {
 	return keys
 }
 
-// deleteIndexes removes what was stored of manifests that another registry has
-// deleted.
+// deleteIndexes removes what is stored of manifests that were deleted through another
+// registry.
 func (c *Counter) deleteIndexes(indexes []ChildKey) error {
 	if len(indexes) == 0 {
 		return nil
@@ -152,7 +152,7 @@ func (c *Counter) deleteIndexes(indexes []ChildKey) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// stream turns the answer of a key that isn't a stream into one that the
+// streamError turns Redis' error about a key of another type into one that the
 // operator can act on.
 func (r *round) streamError(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {

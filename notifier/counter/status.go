@@ -16,36 +16,36 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Status is how publishing goes.
+// Status is the state of publishing.
 type Status struct {
-	Redis    bool      `json:"redis"`              // whether there is one
+	Redis    bool      `json:"redis"`              // Redis is configured
 	Current  time.Time `json:"current,omitzero"`   // when Redis last had all numbers
-	Error    string    `json:"error,omitempty"`    // of the last round; it may name hosts and keys
-	Reason   string    `json:"reason,omitempty"`   // the same for everybody to see
+	Error    string    `json:"error,omitempty"`    // of the last round; may contain host names and keys
+	Reason   string    `json:"reason,omitempty"`   // the same without them, for everybody
 	Away     bool      `json:"away,omitempty"`     // Redis does not answer
-	Warnings []string  `json:"warnings,omitempty"` // why Redis may forget
+	Warnings []string  `json:"warnings,omitempty"` // why Redis may lose data
 }
 
-// status is what the readers of numbers are told by the publisher.
+// status is what readers of numbers need to know from the publisher.
 type status struct {
 	mu sync.Mutex
 	Status
 	id           string
-	records      [2]string // either may be in Redis: what it acknowledged, and what is being sent
-	upto         map[string]sequences
-	missingSince time.Time // since when other ids have less than they had; zero: they don't
+	records      [2]string            // in Redis is either of these: the acknowledged record, or the one being sent
+	upto         map[string]sequences // Upto of each id in the last round
+	missingSince time.Time            // since when other ids have less than they had; zero: they don't
 }
 
-// Reasons that everybody may see.
+// Reasons for everybody to see.
 const (
 	reasonAway    = "Redis does not answer"
-	reasonLost    = "Redis has lost numbers, they are being sent again"
+	reasonLost    = "Redis has lost numbers; they are being sent again"
 	reasonOthers  = "Redis has lost numbers of another registry"
-	reasonStart   = "Redis was not asked yet"
-	reasonUnknown = "the log says why"
+	reasonStart   = "numbers were not published yet since the start"
+	reasonUnknown = "see the log for the reason"
 )
 
-// reasonOf is as much of an error as everybody may know.
+// reasonOf returns the part of an error that everybody may see.
 func reasonOf(err error) string {
 	var damaged *DamagedError
 	var network net.Error
@@ -55,9 +55,9 @@ func reasonOf(err error) string {
 	case errors.Is(err, errLost):
 		return reasonLost
 	case errors.Is(err, errUndecided):
-		return "Redis has these numbers from another data folder, which is watched before they are taken over"
+		return "another data folder has these numbers in Redis and is watched before they are claimed"
 	case errors.As(err, &damaged):
-		return "a key in Redis is of another kind"
+		return "a key in Redis has the wrong type"
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
 		return reasonAway
 	}
@@ -82,7 +82,7 @@ func reasonOf(err error) string {
 	return reasonUnknown
 }
 
-// Status tells how publishing goes.
+// Status returns the state of publishing.
 func (c *Counter) Status() Status {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
@@ -124,14 +124,13 @@ func (s *status) wrote(id, raw string) {
 	s.id, s.records = id, [2]string{raw, raw}
 }
 
-// othersWait is how long numbers of another registry may be missing before
-// those that are left are shown as they are: its publisher sends them again
-// within seconds, if it runs.
+// othersWait is how long numbers of another registry may be missing before the rest is
+// shown without them: a running registry sends its numbers again within seconds.
 const othersWait = time.Minute
 
-// others compares what the ids of other registries, all but own, count with what
-// they did in the last round.
-func (s *status) checkOthers(ids map[string]string, own []string, now time.Time) {
+// checkOthers compares the records of all ids except ours with those of the last
+// round.
+func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[string]sequences{}
@@ -143,7 +142,7 @@ func (s *status) checkOthers(ids map[string]string, own []string, now time.Time)
 	missing := false
 	for id, upto := range s.upto {
 		rec := parseRecord(ids[id])
-		if !slices.Contains(own, id) && (rec == nil || rec.Part || !rec.Removed && upto.beyond(rec.Upto)) {
+		if !slices.Contains(ours, id) && (rec == nil || rec.Part || !rec.Removed && upto.beyond(rec.Upto)) {
 			missing = true
 		}
 	}
@@ -162,9 +161,9 @@ func (s *status) checkOthers(ids map[string]string, own []string, now time.Time)
 	s.upto = next
 }
 
-// Check compares the records that a reader found in Redis with what the
-// publisher knows. After an error the numbers there are not those of all
-// registries. The error's text is for everybody to see.
+// Check compares the records that a reader found in Redis with what the publisher
+// knows. If it returns an error, Redis does not have the numbers of all registries.
+// The text of the error is for everybody to see.
 func (c *Counter) Check(ids map[string]string) error {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
@@ -176,7 +175,7 @@ func (c *Counter) Check(ids map[string]string) error {
 	own := ids[s.id]
 	if lost := own == "" || own != s.records[0] && own != s.records[1]; reason == "" && lost {
 		reason = reasonLost
-		s.Reason = reason // until the next round, which is now
+		s.Reason = reason // until the next round, which starts now
 		select {
 		case c.wake <- struct{}{}:
 		default:
@@ -191,8 +190,9 @@ func (c *Counter) Check(ids map[string]string) error {
 	return nil
 }
 
-// inspect asks Redis whether it may evict or forget. Numbers survive that, as
-// they are sent again; those of replicas that are gone for good don't.
+// inspect asks Redis whether it may evict keys or lose writes. The numbers of running
+// registries are sent again after that; those of registries that no longer exist are
+// lost.
 func (c *Counter) inspect(ctx context.Context) error {
 	if c.cfg.Redis == nil {
 		return nil
@@ -202,7 +202,7 @@ func (c *Counter) inspect(ctx context.Context) error {
 	look := func(ctx context.Context, one *redis.Client) error {
 		info, err := one.Info(ctx).Result()
 		if err != nil {
-			return fmt.Errorf("ask Redis how it keeps data: %w", err)
+			return fmt.Errorf("read persistence settings of Redis: %w", err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -227,13 +227,13 @@ func (c *Counter) inspect(ctx context.Context) error {
 	c.status.mu.Unlock()
 	if !slices.Equal(before, warnings) {
 		for _, w := range warnings {
-			c.log.Warn("Redis may forget numbers: " + w)
+			c.log.Warn("Redis may lose numbers: " + w)
 		}
 	}
 	return nil
 }
 
-// forgets reads the answer to INFO.
+// persistenceWarnings evaluates the result of INFO.
 func persistenceWarnings(info string) []string {
 	field := map[string]string{}
 	for line := range strings.Lines(info) {
@@ -246,7 +246,7 @@ func persistenceWarnings(info string) []string {
 		list = append(list, fmt.Sprintf("maxmemory-policy is %s; set it to noeviction", p))
 	}
 	if field["aof_enabled"] == "0" {
-		list = append(list, "it has no append-only file, so a crash sets it back to its last dump; set appendonly to yes")
+		list = append(list, "there is no append-only file, so a crash loses everything since the last dump; set appendonly to yes")
 	}
 	return list
 }

@@ -11,17 +11,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Sum reads the numbers of all registries of one name from Redis: what each id
-// has there is added up as it is read.
+// The sum over all registries is computed by the reader. Redis has the numbers of each
+// registry id apart, as written by its owner, and a request reads those of every id
+// whose record is not removed and adds them up. So no counter is ever incremented in
+// Redis, and a registry that is restored or published again corrects the sum by
+// itself.
+//
+// A read takes several commands and is not atomic. Numbers only grow, so a sum read
+// during a round has some rows from before it and some from after. If Redis loses
+// data during a read, the records before and after differ from what the publisher
+// last wrote; Check compares them and fails the read, and the caller shows local
+// numbers instead.
+
+// Sum reads the numbers of all registries with the same name from Redis.
 type Sum struct {
 	Redis redis.UniversalClient
 	Name  string // of the installation; empty: "default"
-	// Check is asked before numbers are read and after, with the records of all
-	// ids; an error of it is the answer. Nil: Redis is trusted.
+	// Check is called before and after numbers are read, with the records of all ids.
+	// If it returns an error, the read fails with it. Nil: no check.
 	Check func(ids map[string]string) error
 	Now   func() time.Time // nil: time.Now
 }
 
+// pipelineSize is how many commands are sent in one pipeline.
 const pipelineSize = 64 // commands in a pipeline
 
 func (s *Sum) now() time.Time {
@@ -31,7 +43,7 @@ func (s *Sum) now() time.Time {
 	return time.Now()
 }
 
-// ids lists the ids whose numbers count.
+// ids lists the registry ids whose numbers count.
 func (s *Sum) ids(ctx context.Context) ([]string, error) {
 	records, err := s.Redis.HGetAll(ctx, newKeyspace(s.Name).ids()).Result()
 	if err != nil {
@@ -52,21 +64,21 @@ func (s *Sum) ids(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// read calls a function with the ids, and looks whether Redis lost anything
-// meanwhile.
-func (s *Sum) read(ctx context.Context, what func(ids []string) error) error {
+// read calls do with the ids and then checks that Redis has lost nothing in the
+// meantime.
+func (s *Sum) read(ctx context.Context, do func(ids []string) error) error {
 	ids, err := s.ids(ctx)
 	if err != nil {
 		return err
 	}
-	if err := what(ids); err != nil || s.Check == nil {
+	if err := do(ids); err != nil || s.Check == nil {
 		return err
 	}
 	_, err = s.ids(ctx)
 	return err
 }
 
-// Repositories lists what any registry counted.
+// Repositories lists the repositories that any registry counted.
 func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
 	sums := map[string]row{}
 	err := s.read(ctx, func(ids []string) error {
@@ -92,7 +104,7 @@ func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
 	return list, nil
 }
 
-// scanTotals visits the repositories of an id once each.
+// scanTotals calls visit once for each repository of an id.
 func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r row)) error {
 	cursors := make(map[int]uint64, shards)
 	for i := range shards {
@@ -130,8 +142,8 @@ func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace
 	return nil
 }
 
-// Repository gives the sum for one repository; of its tags, 10,000 at most: the
-// newest ones.
+// Repository returns the sum for one repository, with at most 10,000 tags: the newest
+// ones.
 func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
 	var sum row
 	tags := map[string]row{}
@@ -155,8 +167,8 @@ func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]m
 	return sum.totals(name), byTag, true, nil
 }
 
-// totals adds up the totals of a repository, and gives how many positions each id
-// has given to its tags.
+// totals adds up the totals of a repository, and returns the highest position that
+// each id has given to a tag.
 func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (map[string]uint64, error) {
 	positions := map[string]uint64{}
 	for chunk := range slices.Chunk(ids, pipelineSize) {
@@ -185,8 +197,8 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (
 	return positions, nil
 }
 
-// tags reads hashes of tags, the newest of all ids first, until there are
-// enough. Places are used again, so there are not many more of them than tags.
+// tags reads hashes of tags, those with the newest tags of all ids first, until there
+// are enough. Positions are reused, so there are few more of them than tags.
 func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]row) error {
 	keys := newKeyspace(s.Name)
 	for back := uint64(0); ; back++ {
@@ -229,10 +241,10 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 	}
 }
 
-// maxHashes of an id are read before those of all are looked at again.
+// maxHashes of one id are read before the next ones of all ids.
 const maxHashes = maxTags / tagsInHash
 
-// Daily gives the sum for each of the last days.
+// Daily returns the sum for each of the last days.
 func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
 	today := dayOf(s.now())
 	list := lastDays(s.now(), days)

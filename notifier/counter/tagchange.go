@@ -8,21 +8,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// tagChange says that a tag was deleted, or that it is there again. Registries
-// that share their storage each have numbers of a tag, and only one of them
-// hears that it is deleted.
+// Registries that share their storage each count the same tags, and only one of them
+// observes a delete. It notifies the others through the stream, so that each can drop
+// its own numbers of the tag later (prune.go); likewise of a push of a tag that they
+// may have as deleted.
+//
+// A change is kept in memory from the fold until a round sends it, and at most
+// maxTagChanges are. A crash before that, and a stream that was cut or lost, lose
+// changes. After a lost delete the other registries keep their numbers of the tag. A
+// lost "exists again" drops nothing, since Prune asks storage first.
+//
+// Entries are read again after a restart. A change has the day of its entry, so
+// applying it twice gives the same row. Whether a delete or a push came last is
+// decided by the order of the stream.
+
+// tagChange says that a tag was deleted, or that it exists again.
 type tagChange struct {
 	repository, tag string
 	gone            bool
 }
 
 const (
-	maxTagChanges  = 4096 // that wait while Redis is away
+	maxTagChanges  = 4096 // kept while Redis is unavailable
 	changesInEntry = 256
 )
 
-// An entry of the stream has a line for each tag: + or -, the repository, a zero
-// byte, the tag.
+// String is the change's line in an entry of the stream: + or -, the repository, a
+// zero byte, the tag.
 func (n tagChange) String() string {
 	sign := "+"
 	if n.gone {
@@ -65,8 +77,7 @@ func (r *round) sendTagChanges() error {
 	return nil
 }
 
-// applyTagChanges marks the tags that this disk has numbers of. An entry is read again
-// after a restart, and then changes nothing: it has a day of its own.
+// applyTagChanges sets the state of the tags that this folder has numbers of.
 func (c *Counter) applyTagChanges(lines, entry string) error {
 	millis, _, _ := strings.Cut(entry, "-")
 	at, err := strconv.ParseInt(millis, 10, 64)

@@ -1,6 +1,5 @@
-// Package redistest runs a real redis-server for a test, and does to it what
-// happens to servers: it is killed, comes back, is flushed, or gets an older
-// dump. It is for tests only.
+// Package redistest runs a real redis-server for a test and simulates failures: it is
+// killed, restarted, flushed, or restored from an older dump. It is for tests only.
 package redistest
 
 import (
@@ -18,10 +17,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Server is a redis-server of its own, without a password, that writes to disk
-// only when Dump is called.
+// Server is a redis-server without a password that writes to disk only when Dump is
+// called.
 type Server struct {
-	Addr string // 127.0.0.1:port; stays the same over restarts
+	Addr string // 127.0.0.1:port; the same after a restart
 
 	t    testing.TB
 	dir  string
@@ -31,14 +30,14 @@ type Server struct {
 	cmd  *exec.Cmd
 }
 
-// Start starts a server that ends with the test.
+// Start starts a server that is stopped when the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return start(t)
 }
 
-// StartCluster starts a cluster of one, which has all slots and refuses commands
-// with keys of two.
+// StartCluster starts a cluster of one node, which has all slots and refuses commands
+// with keys of two slots.
 func StartCluster(t testing.TB) (*Server, *redis.ClusterClient) {
 	t.Helper()
 	s := start(t, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1")
@@ -53,7 +52,7 @@ func StartCluster(t testing.TB) (*Server, *redis.ClusterClient) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("the cluster does not begin: %v\n%s", err, info)
+			t.Fatalf("the cluster does not start: %v\n%s", err, info)
 		}
 	}
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr}})
@@ -119,14 +118,14 @@ func (s *Server) dial() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialTimeout: time.Second})
 }
 
-// Client gives a client that is closed with the test.
+// Client returns a client that is closed when the test ends.
 func (s *Server) Client() *redis.Client {
 	c := redis.NewClient(&redis.Options{Addr: s.Addr, DialTimeout: time.Second, MaxRetryBackoff: 20 * time.Millisecond})
 	s.t.Cleanup(func() { c.Close() })
 	return c
 }
 
-// Memory adds up what the keys that fit a pattern take, in bytes.
+// Memory returns the memory in bytes that the keys matching a pattern use.
 func (s *Server) Memory(pattern string) (bytes int64) {
 	s.t.Helper()
 	client := s.Client()
@@ -144,7 +143,7 @@ func (s *Server) Memory(pattern string) (bytes int64) {
 	return bytes
 }
 
-// Kill ends the server as kill -9 does. What Dump did not write is lost.
+// Kill kills the server. What Dump has not written is lost.
 func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
@@ -154,8 +153,8 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Restart kills the server if it runs and starts it with what the last Dump,
-// or Restore, left on disk.
+// Restart kills the server if it runs, and starts it with what the last Dump or Restore
+// has left on disk.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -174,7 +173,7 @@ func (s *Server) Flush() {
 	}
 }
 
-// Dump writes all keys to disk and gives a copy of the file, for Restore.
+// Dump writes all keys to disk and returns a copy of the file, for Restore.
 func (s *Server) Dump() []byte {
 	s.t.Helper()
 	c := s.dial()
@@ -189,7 +188,7 @@ func (s *Server) Dump() []byte {
 	return b
 }
 
-// Restore kills the server, puts a dump in its place, and starts it again.
+// Restore kills the server, replaces its dump, and starts it again.
 func (s *Server) Restore(dump []byte) {
 	s.t.Helper()
 	s.Kill()
