@@ -4,15 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"github.com/tidings-dev/tidings/atproto/crawl"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/internal/glob"
+	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -23,12 +22,12 @@ func (o *Options) check(m *mistakes) {
 	if o.Data == "" && o.Enabled {
 		m.add("options.data", "required; name a folder on this machine's disk, like /var/lib/tidings")
 	}
-	each(m, "options.public", o.Public, checkRepositories)
+	each(m, "options.public", o.Public, glob.ValidateRepository)
 	if o.Hold != nil {
 		o.Hold.check(m)
 	}
 	if o.Owner != "" {
-		m.check("options.owner", checkDID(o.Owner))
+		m.check("options.owner", identity.ValidateDID(o.Owner))
 	}
 	if o.Announce != nil {
 		o.Announce.check(m)
@@ -46,7 +45,7 @@ func (o *Options) check(m *mistakes) {
 }
 
 func (h *Hold) check(m *mistakes) {
-	m.check("options.hold.hostname", checkHostname(h.Hostname))
+	m.check("options.hold.hostname", identity.CheckHostname(h.Hostname))
 	each(m, "options.hold.relays", h.Relays, crawl.CheckRelay)
 	if h.local() && len(h.Relays) > 0 {
 		m.add("options.hold.relays", "no relay can reach "+h.Hostname+"; leave relays out, or give the hold a domain as its hostname")
@@ -70,14 +69,14 @@ func checkCallers(m *mistakes, path string, dids []string) {
 		m.add(path, fmt.Sprintf("has %d accounts; at most 1000", len(dids)))
 	}
 	each(m, path, dids, func(did string) error {
-		if err := checkDID(did); err != nil {
+		if err := identity.ValidateDID(did); err != nil {
 			return err
 		}
 		host, web := strings.CutPrefix(did, "did:web:")
 		if !web {
 			return nil
 		}
-		if err := checkHostname(strings.ReplaceAll(host, "%3A", ":")); err != nil {
+		if err := identity.CheckHostname(strings.ReplaceAll(host, "%3A", ":")); err != nil {
 			return fmt.Errorf(`%q is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`, did)
 		}
 		return nil
@@ -85,7 +84,7 @@ func checkCallers(m *mistakes, path string, dids []string) {
 }
 
 func (a *Announce) check(m *mistakes) {
-	each(m, "options.announce.tags", a.Tags, checkTags)
+	each(m, "options.announce.tags", a.Tags, glob.ValidateTag)
 	m.check("options.announce.link", a.checkLink())
 	if a.MaxAge <= a.Collect {
 		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, which is %s; every push would be too old when it is announced", a.MaxAge, a.Collect))
@@ -97,9 +96,7 @@ func (a *Announce) check(m *mistakes) {
 }
 
 func (r *Redis) check(m *mistakes) {
-	if !redisName.MatchString(r.Name) {
-		m.add("options.redis.name", fmt.Sprintf(`%q is not a name; it has letters, digits, dots, dashes and underscores, at most 64`, r.Name))
-	}
+	m.check("options.redis.name", counter.ValidateName(r.Name))
 	if r.Inherit {
 		if own := (Redis{Name: r.Name, Inherit: true}); !reflect.DeepEqual(*r, own) {
 			m.add("options.redis.inherit", "takes all of the registry's redis section; only name may stand beside it")
@@ -129,14 +126,10 @@ func (r *Redis) check(m *mistakes) {
 	}
 }
 
-var redisName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 func (c *Count) check(m *mistakes) {
 	checkPatterns(m, "options.count.ignore_user_agents", c.IgnoreUserAgents)
 	checkPatterns(m, "options.count.ignore_actors", c.IgnoreActors)
-	if c.HeadWindow <= 0 || c.HeadWindow > 10*time.Minute {
-		m.add("options.count.head_window", fmt.Sprintf("%s is out of range; more than 0 and at most 10m, since clients are remembered that long", c.HeadWindow))
-	}
+	m.check("options.count.head_window", counter.ValidateHeadWindow(c.HeadWindow))
 }
 
 func (j *Journal) check(m *mistakes) {
@@ -151,31 +144,11 @@ func (j *Journal) check(m *mistakes) {
 	}
 }
 
-// checkPatterns bounds what every request is compared with.
 func checkPatterns(m *mistakes, path string, list []string) {
-	if len(list) > 256 {
-		m.add(path, fmt.Sprintf("has %d patterns, and every request is compared with all of them; at most 256", len(list)))
+	if len(list) > counter.MaxPatterns {
+		m.add(path, fmt.Sprintf("has %d patterns; at most %d are allowed, since each request is compared with all of them", len(list), counter.MaxPatterns))
 	}
-	each(m, path, list, func(pattern string) error {
-		if strings.TrimSpace(pattern) == "" {
-			return errors.New("an empty text matches nothing; leave it out, or write * for all")
-		}
-		if len(pattern) > 1024 {
-			return fmt.Errorf("has %d bytes; a pattern has at most 1024", len(pattern))
-		}
-		return nil
-	})
-}
-
-func checkDID(did string) error {
-	d, err := syntax.ParseDID(did)
-	if err != nil {
-		return fmt.Errorf(`%q is not a DID; write one like "did:web:example.com" or "did:plc:…"`, did)
-	}
-	if !slices.Contains([]string{"web", "plc"}, d.Method()) {
-		return fmt.Errorf("%q is a DID of a kind the network does not know; it knows did:web and did:plc", did)
-	}
-	return nil
+	each(m, path, list, counter.ValidatePattern)
 }
 
 // checkProfile holds names against the profile's schema.

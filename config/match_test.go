@@ -11,58 +11,15 @@ import (
 func TestVisible(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		public, repository string
-		want               bool
+		public     []string
+		repository string
+		want       bool
 	}{
-		{"", "app", false},
-		{"**", "app", true},
-		{"**", "a/b/c", true},
-		{"*", "app", true},
-		{"*", "a/b", false},
-		{"oss/**", "oss/app", true},
-		{"oss/**", "oss/a/b", true},
-		{"oss/**", "oss", false},
-		{"oss/**", "ossified/app", false},
-		{"oss/*", "oss/a/b", false},
-		{"oss", "oss", true},
-		{"oss", "oss/app", false},
-		{"**/public", "a/b/public", true},
-		{"**/public", "a/b/public/x", false},
-		{"{oss,team}/**", "team/app", true},
-		{"{oss/**,pub/**}", "oss", false},
-		{"{oss/**,pub/**}", "pub", false},
-		{"{oss/**,pub/**}", "oss/app", true},
-		{"{oss/**,pub/**}", "pub/a/b", true},
-		{"{oss,pub}{/**,/x}", "oss", false},
-		{"{oss,pub}{/**,/x}", "pub/app", true},
-		{"{a/{oss/**,x},b}", "a/oss", false},
-		{"{a/{oss/**,x},b}", "a/oss/app", true},
-		{"{a/{oss/**,x},b}", "a/x", true},
-		{"{a/{oss/**,x},b}", "b", true},
-		{"{oss/**,pub}/x", "oss/x", true},
-		{"{oss/**,pub}/x", "oss", false},
-		{"oss{,/**}", "oss", true},
-		{"oss{,/**}", "oss/app", true},
-		{"oss/**/**", "oss", false},
-		{"oss/**/**", "oss/app", true},
-		{"oss/{**,x}", "oss", false},
-		{"oss/{**,x}", "oss/app", true},
-		{`oss/\{**`, "oss/{x", true},
-		{"[{]/**", "{", false},
-		{"[{]/**", "{/app", true},
-		{"a b", "a b", true},
-		{"**", "did:plc:abc/oss/app", true},
-		{"*", "did:plc:abc/app", false},
-		{"oss/**", "did:plc:abc/oss/app", false},
-		{"did:plc:abc/**", "did:plc:abc/oss/app", true},
-		{"did:plc:abc/**", "did:plc:abcd/oss/app", false},
-		{"did:plc:abc/oss/*", "did:plc:abc/oss/app", true},
-		{"did:*/oss/*", "did:web:localhost%3A5000/oss/app", true},
+		{nil, "app", false},
+		{[]string{"never", "oss/**"}, "oss/app", true},
+		{[]string{"never", "oss/**"}, "oss", false},
 	} {
-		o := &Options{}
-		if tc.public != "" {
-			o.Public = []string{"never", tc.public}
-		}
+		o := &Options{Public: tc.public}
 		if got := o.Visible(tc.repository); got != tc.want {
 			t.Errorf("public %q shows %q: got %v, want %v", tc.public, tc.repository, got, tc.want)
 		}
@@ -97,21 +54,6 @@ func TestMatch(t *testing.T) {
 		}
 		if got := a.Match(tc.tag); got != tc.want {
 			t.Errorf("tags %q announce %q: got %v, want %v", tc.tags, tc.tag, got, tc.want)
-		}
-	}
-}
-
-func TestHostnames(t *testing.T) {
-	t.Parallel()
-	for _, good := range []string{"localhost", "localhost:1", "localhost:65535", "example.com", "a-b.example.com", "registry.local"} {
-		if err := checkHostname(good); err != nil {
-			t.Errorf("%s: %v", good, err)
-		}
-	}
-	for _, bad := range []string{"localhost:", "localhost:0", "localhost:65536", "localhost:5000:1", "localhost:05000", "localhost:+1", "-a.example.com", "a..example.com",
-		"example.com.", "*.example.com", "[::1]:5000", "exämple.com", "user@example.com", " example.com", "example.com/", "1.2.3.4"} {
-		if err := checkHostname(bad); err == nil {
-			t.Errorf("%q is accepted", bad)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/private"
+	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
 // Options is what stands under `options:` of the registry's
@@ -231,7 +232,7 @@ func defaults() *Options {
 	return &Options{
 		Enabled: true,
 		Reserve: notGiven,
-		Count:   Count{HeadWindow: 10 * time.Second},
+		Count:   Count{HeadWindow: counter.DefaultHeadWindow},
 		Journal: Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
 		HTTP:    HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
 	}

@@ -157,6 +157,7 @@ func moved(hostname, service string) string {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	const ok = "data: /d\n"
+	const validHostname = "use a domain like registry.example.com, or localhost:5000 for testing"
 	const hold = ok + "hold: {hostname: localhost}\n"
 	long := strings.Repeat("x", 65)
 	for _, tc := range []struct{ name, options, want string }{
@@ -215,36 +216,36 @@ func TestMistakes(t *testing.T) {
 		{"huge size", ok + "journal: {limit: 99999999TiB}", "options.journal.limit: \"99999999TiB\": more bytes than can be counted"},
 		{"size is a list", ok + "journal: {limit: [1]}", "options.journal.limit: is a list, and has to be a size like \"16MiB\" or \"5GB\""},
 
-		{"broken glob", ok + "public: [\"oss/[a\"]", "options.public[0]: \"oss/[a\" is not a glob; each [ and { needs its partner, and \\ something after it"},
-		{"empty glob", ok + "public: [a, \"\"]", "options.public[1]: an empty text matches nothing; leave it out"},
+		{"broken glob", ok + "public: [\"oss/[a\"]", "options.public[0]: \"oss/[a\" is an invalid pattern; each [ and { must be closed, and \\ must be followed by a character"},
+		{"empty glob", ok + "public: [a, \"\"]", "options.public[1]: an empty pattern matches nothing; remove it"},
 		{"glob with a slash before", ok + "public: [/oss]", "options.public[0]: \"/oss\" begins with a slash, which no repository does"},
-		{"glob with a slash after", ok + "public: [oss/]", "options.public[0]: \"oss/\" ends with a slash, which no repository does; \"oss/**\" is everything below it"},
-		{"glob with a tag", ok + "public: [\"oss/app:v1\"]", "options.public[0]: \"oss/app:v1\" has a colon; name the repository only, without host and port, tag or digest"},
+		{"glob with a slash after", ok + "public: [oss/]", "options.public[0]: \"oss/\" ends with a slash, which no repository does; \"oss/**\" matches everything below it"},
+		{"glob with a tag", ok + "public: [\"oss/app:v1\"]", "options.public[0]: \"oss/app:v1\" has a colon; use the name of the repository without host and port, tag or digest"},
 		{"glob in capitals", ok + "public: [OSS]", "options.public[0]: \"OSS\" has capital letters, which no repository has"},
-		{"glob of an owner alone", ok + "public: [\"did:plc:abc\"]", "options.public[0]: \"did:plc:abc\" is an owner alone; \"did:plc:abc/**\" is all that other registries tell of this owner"},
-		{"glob of no owner", ok + "public: [\"did:plc/app\"]", "options.public[0]: \"did:plc\" is not a DID; write one like \"did:web:example.com\" or \"did:plc:…\""},
-		{"glob of an owner with a tag", ok + "public: [\"did:plc:abc/app:v1\"]", "options.public[0]: \"app:v1\" has a colon; name the repository only, without host and port, tag or digest"},
-		{"broken tag", hold + "announce: {tags: [\"{v\"]}", "options.announce.tags[0]: \"{v\" is not a glob; each [ and { needs its partner, and \\ something after it"},
-		{"tag with a slash", hold + "announce: {tags: [\"oss/*\"]}", "options.announce.tags[0]: \"oss/*\" is no glob of tags; tags have neither slashes nor colons"},
+		{"glob of an owner alone", ok + "public: [\"did:plc:abc\"]", "options.public[0]: \"did:plc:abc\" is only an owner; \"did:plc:abc/**\" matches all repositories of this owner"},
+		{"glob of no owner", ok + "public: [\"did:plc/app\"]", "options.public[0]: \"did:plc\" is not a DID; use one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"glob of an owner with a tag", ok + "public: [\"did:plc:abc/app:v1\"]", "options.public[0]: \"app:v1\" has a colon; use the name of the repository without host and port, tag or digest"},
+		{"broken tag", hold + "announce: {tags: [\"{v\"]}", "options.announce.tags[0]: \"{v\" is an invalid pattern; each [ and { must be closed, and \\ must be followed by a character"},
+		{"tag with a slash", hold + "announce: {tags: [\"oss/*\"]}", "options.announce.tags[0]: \"oss/*\" is an invalid tag pattern: tags have neither slashes nor colons"},
 
-		{"no hostname", ok + "hold: {}", "options.hold.hostname: required; " + goodHostname},
-		{"hostname is a DID", ok + "hold: {hostname: \"did:web:a.example.com\"}", "options.hold.hostname: \"did:web:a.example.com\" is a DID; the DID is made from the hostname, so " + goodHostname},
-		{"hostname is a URL", ok + "hold: {hostname: \"https://a.example.com\"}", "options.hold.hostname: \"https://a.example.com\" is a URL; leave out the scheme: " + goodHostname},
-		{"hostname with a path", ok + "hold: {hostname: a.example.com/hold}", "options.hold.hostname: \"a.example.com/hold\" has a path, which an identity cannot have; " + goodHostname},
-		{"hostname with a port", ok + "hold: {hostname: \"a.example.com:5000\"}", "options.hold.hostname: \"a.example.com:5000\" has a port, which only localhost may have: the network asks on 443; " + goodHostname},
-		{"hostname is an address", ok + "hold: {hostname: \"127.0.0.1:5000\"}", "options.hold.hostname: \"127.0.0.1:5000\" is an IP address, which an identity cannot be; " + goodHostname},
-		{"hostname is an IPv6 address", ok + "hold: {hostname: \"::1\"}", "options.hold.hostname: \"::1\" is an IP address, which an identity cannot be; " + goodHostname},
-		{"hostname in capitals", ok + "hold: {hostname: Registry.example.com}", "options.hold.hostname: \"Registry.example.com\" has capital letters; write registry.example.com"},
-		{"hostname of one word", ok + "hold: {hostname: registry}", "options.hold.hostname: \"registry\" is not a domain; " + goodHostname},
+		{"no hostname", ok + "hold: {}", "options.hold.hostname: required; " + validHostname},
+		{"hostname is a DID", ok + "hold: {hostname: \"did:web:a.example.com\"}", "options.hold.hostname: \"did:web:a.example.com\" is a DID, which is derived from the hostname; " + validHostname},
+		{"hostname is a URL", ok + "hold: {hostname: \"https://a.example.com\"}", "options.hold.hostname: \"https://a.example.com\" is a URL; remove the scheme; " + validHostname},
+		{"hostname with a path", ok + "hold: {hostname: a.example.com/hold}", "options.hold.hostname: \"a.example.com/hold\" has a path, which an identity cannot have; " + validHostname},
+		{"hostname with a port", ok + "hold: {hostname: \"a.example.com:5000\"}", "options.hold.hostname: \"a.example.com:5000\" has a port, which only localhost may have: a domain is resolved on port 443; " + validHostname},
+		{"hostname is an address", ok + "hold: {hostname: \"127.0.0.1:5000\"}", "options.hold.hostname: \"127.0.0.1:5000\" is an IP address, which an identity cannot be; " + validHostname},
+		{"hostname is an IPv6 address", ok + "hold: {hostname: \"::1\"}", "options.hold.hostname: \"::1\" is an IP address, which an identity cannot be; " + validHostname},
+		{"hostname in capitals", ok + "hold: {hostname: Registry.example.com}", "options.hold.hostname: \"Registry.example.com\" has capital letters; " + validHostname},
+		{"hostname of one word", ok + "hold: {hostname: registry}", "options.hold.hostname: \"registry\" is not a domain; " + validHostname},
 		{"relay without a scheme", ok + "hold: {hostname: a.example.com, relays: [relay.example.com]}", `options.hold.relays[0]: "relay.example.com" is not the address of a relay; write it like https://relay.example.com`},
 		{"relay in the clear", ok + "hold: {hostname: a.example.com, relays: [\"https://r.example.com\", \"http://relay.example.com\"]}", `options.hold.relays[1]: "http://relay.example.com" is not https, which only a relay on this machine may be; write it like https://relay.example.com`},
 		{"relay inside", ok + "hold: {hostname: a.example.com, relays: [\"https://10.0.0.1\"]}", `options.hold.relays[0]: "https://10.0.0.1" is not a public address, nor this machine's own; write it like https://relay.example.com`},
 		{"relay for localhost", ok + "hold: {hostname: \"localhost:5000\", relays: [\"https://r.example.com\"]}", "options.hold.relays: no relay can reach localhost:5000; leave relays out, or give the hold a domain as its hostname"},
-		{"caller by its hostname", ok + "hold: {hostname: a.example.com, registries: [other.example.com]}", `options.hold.registries[0]: "other.example.com" is not a DID; write one like "did:web:example.com" or "did:plc:…"`},
-		{"caller with a service", ok + "hold: {hostname: a.example.com, owners: [\"did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds\"]}", `options.hold.owners[0]: "did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds" is not a DID; write one like "did:web:example.com" or "did:plc:…"`},
+		{"caller by its hostname", ok + "hold: {hostname: a.example.com, registries: [other.example.com]}", `options.hold.registries[0]: "other.example.com" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
+		{"caller with a service", ok + "hold: {hostname: a.example.com, owners: [\"did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds\"]}", `options.hold.owners[0]: "did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller inside", ok + "hold: {hostname: a.example.com, owners: [\"did:web:b.example.com\", \"did:web:10.0.0.1\"]}", `options.hold.owners[1]: "did:web:10.0.0.1" is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`},
 		{"caller on another port", ok + "hold: {hostname: a.example.com, registries: [\"did:web:b.example.com%3A8443\"]}", `options.hold.registries[0]: "did:web:b.example.com%3A8443" is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`},
-		{"hostname with a bad port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has no valid port; " + goodHostname},
+		{"hostname with a bad port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has an invalid port; " + validHostname},
 		{"long display name", ok + "hold: {hostname: localhost, display_name: " + long + "}", "options.hold.display_name: invalid app.bsky.actor.profile record: grapheme too big (maximum 64, got 65) at $.displayName"},
 		{"long description", ok + "hold: {hostname: localhost, description: " + strings.Repeat("x", 257) + "}", "options.hold.description: invalid app.bsky.actor.profile record: grapheme too big (maximum 256, got 257) at $.description"},
 		{"heavy display name", ok + "hold: {hostname: localhost, display_name: " + strings.Repeat("👨‍👩‍👧‍👦", 30) + "}", "options.hold.display_name: invalid app.bsky.actor.profile record: string too big (maximum 640, got 750) at $.displayName"},
@@ -266,8 +267,8 @@ func TestMistakes(t *testing.T) {
 		{"moved with another's DID", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: \"did:web:hunter2\"}}", "options.hold.moved_to.key: is not a public key; " + goodKey},
 		{"moved with a private key", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: z3vLbHFBQiEF7Dwd9k1fmPZKZKUFTkUUcRRRw4qWjvBjPmW4}}", "options.hold.moved_to.key: is not a public key; " + goodKey},
 
-		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; write one like \"did:web:example.com\" or \"did:plc:…\""},
-		{"owner of another kind", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of a kind the network does not know; it knows did:web and did:plc"},
+		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; use one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"owner of another kind", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of an unsupported method; use did:web or did:plc"},
 
 		{"nobody to announce", ok + "announce: {}", "options.announce: there is no account to post with; give hold too, or leave announce out"},
 		{"always too old", hold + "announce: {collect: 2h}", "options.announce.max_age: 1h0m0s is not longer than collect, which is 2h0m0s; every push would be too old when it is announced"},
@@ -287,21 +288,20 @@ func TestMistakes(t *testing.T) {
 		{"negative database", ok + "redis: {addrs: [\"a:1\"], db: -1}", "options.redis.db: -1 is not a database; they are numbered from 0"},
 		{"database of a cluster", ok + "redis: {addrs: [\"a:1\", \"b:1\"], db: 2}", "options.redis.db: several addrs without master_name are a cluster, and a cluster has only database 0"},
 		{"half a certificate", ok + "redis: {addrs: [\"a:1\"], tls: {cert_file: /c}}", "options.redis.tls: has one of cert_file and key_file; give both or neither"},
-		{"Redis without a name", ok + "redis: {addrs: [\"a:1\"], name: \"\"}", "options.redis.name: \"\" is not a name; it has letters, digits, dots, dashes and underscores, at most 64"},
-		{"Redis with a name that is none", ok + "redis: {addrs: [\"a:1\"], name: \"a}b\"}", "options.redis.name: \"a}b\" is not a name; it has letters, digits, dots, dashes and underscores, at most 64"},
+		{"Redis with a name that is none", ok + "redis: {addrs: [\"a:1\"], name: \"a}b\"}", "options.redis.name: \"a}b\" is not a valid name; use 1 to 64 letters, digits, dots, underscores and hyphens"},
 		{"nothing to inherit", ok + "redis: inherit", "options.redis: inherit takes the registry's redis section, and that has no addrs; give it some, or write addrs here"},
 
-		{"empty pattern", ok + "count: {ignore_actors: [\" \"]}", "options.count.ignore_actors[0]: an empty text matches nothing; leave it out, or write * for all"},
-		{"long pattern", ok + "count: {ignore_actors: [" + strings.Repeat("x", 1025) + "]}", "options.count.ignore_actors[0]: has 1025 bytes; a pattern has at most 1024"},
-		{"many patterns", ok + "count: {ignore_user_agents: [" + strings.Repeat("x,", 257) + "]}", "options.count.ignore_user_agents: has 257 patterns, and every request is compared with all of them; at most 256"},
-		{"no window", ok + "count: {head_window: 0}", "options.count.head_window: 0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
-		{"long window", ok + "count: {head_window: 1h}", "options.count.head_window: 1h0m0s is out of range; more than 0 and at most 10m, since clients are remembered that long"},
+		{"empty pattern", ok + "count: {ignore_actors: [\" \"]}", "options.count.ignore_actors[0]: an empty pattern matches nothing; leave it out, or write * to match everything"},
+		{"long pattern", ok + "count: {ignore_actors: [" + strings.Repeat("x", 513) + "]}", "options.count.ignore_actors[0]: the pattern has 513 bytes; at most 512 are allowed"},
+		{"many patterns", ok + "count: {ignore_user_agents: [" + strings.Repeat("x,", 257) + "]}", "options.count.ignore_user_agents: has 257 patterns; at most 256 are allowed, since each request is compared with all of them"},
+		{"no window", ok + "count: {head_window: 0}", "options.count.head_window: 0s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long"},
+		{"long window", ok + "count: {head_window: 1h}", "options.count.head_window: 1h0m0s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long"},
 		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; from 4MiB, since one event may have 8MiB, to 1GiB"},
 		{"small limit", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal gives up whole segments"},
 		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; from 100ms to 5m, for a client is waiting"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is not an address to listen on; write host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has no valid port; a port is a number up to 65535"},
-		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" stands for more than 256 globs; write it in several, or with * in place of braces"},
+		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" expands to more than 256 globs; split it, or use * instead of braces"},
 		{"no header", ok + "http: {client_header: \"X-Forwarded-For: 1\"}", "options.http.client_header: \"X-Forwarded-For: 1\" is not the name of a header; write the one that the proxy sets, like \"X-Forwarded-For\""},
 		{"a header of another form", ok + "http: {client_header: forwarded}", "options.http.client_header: the header Forwarded has more than addresses; let the proxy write \"X-Forwarded-For\""},
 		{"a proxy by name", ok + "http: {proxies: [proxy]}", "options.http.proxies[0]: \"proxy\" is not an address or a network; write it like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
@@ -313,8 +313,8 @@ func TestMistakes(t *testing.T) {
 				"options.journal.wait: \"soon\" is not a duration; write a number and a unit, like \"20s\", \"10m\" or \"1h\"\n" +
 				"options.data: required; name a folder on this machine's disk, like /var/lib/tidings\n" +
 				"options.public[0]: \"OSS\" has capital letters, which no repository has\n" +
-				"options.public[1]: \"[\" is not a glob; each [ and { needs its partner, and \\ something after it\n" +
-				"options.hold.hostname: \"1.2.3.4\" is an IP address, which an identity cannot be; " + goodHostname},
+				"options.public[1]: \"[\" is an invalid pattern; each [ and { must be closed, and \\ must be followed by a character\n" +
+				"options.hold.hostname: \"1.2.3.4\" is an IP address, which an identity cannot be; " + validHostname},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -57,6 +57,20 @@ func DIDWeb(hostname string) (string, error) {
 	return "did:web:" + strings.ReplaceAll(hostname, ":", "%3A"), nil
 }
 
+// ValidateDID returns an error if did is invalid, or neither a did:web nor a
+// did:plc, which are the methods that the network supports
+// (https://atproto.com/specs/did).
+func ValidateDID(did string) error {
+	d, err := syntax.ParseDID(did)
+	if err != nil {
+		return fmt.Errorf(`%q is not a DID; use one like "did:web:example.com" or "did:plc:…"`, did)
+	}
+	if method := d.Method(); method != "web" && method != "plc" {
+		return fmt.Errorf("%q is a DID of an unsupported method; use did:web or did:plc", did)
+	}
+	return nil
+}
+
 const validHostname = "use a domain like registry.example.com, or localhost:5000 for testing"
 
 // CheckHostname reports why a hostname has no did:web: it has to be a domain
