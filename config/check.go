@@ -85,7 +85,8 @@ func checkCallers(m *mistakes, path string, dids []string) {
 
 func (a *Announce) check(m *mistakes) {
 	each(m, "options.announce.tags", a.Tags, glob.ValidateTag)
-	m.check("options.announce.link", a.checkLink())
+	_, err := post.ParseLink(a.Link)
+	m.check("options.announce.link", err)
 	if a.MaxAge <= a.Collect {
 		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, which is %s; every push would be too old when it is announced", a.MaxAge, a.Collect))
 	}

@@ -80,33 +80,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-func TestLinkTo(t *testing.T) {
-	t.Parallel()
-	image := Link{"oss/app", "v1", "sha256:ab"}
-	for _, tc := range []struct{ link, want string }{
-		{"", ""},
-		{"https://example.com", "https://example.com"},
-		{"https://example.com/{{.Repository}}?tag={{.Tag}}#{{.Digest}}", "https://example.com/oss/app?tag=v1#sha256:ab"},
-	} {
-		a := &Announce{Link: tc.link}
-		got, err := a.LinkTo(image)
-		if err != nil || got != tc.want || a.checkLink() != nil {
-			t.Errorf("%q: got %q, %v, %v; want %q", tc.link, got, err, a.checkLink(), tc.want)
-		}
-	}
-	for link, want := range map[string]string{
-		"https://example.com/{{.Name}}": "it may use {{.Repository}}, {{.Tag}} and {{.Digest}}",
-		"https://example.com/{{":        "parse the link",
-		"ftp://example.com/":            "is not an address people can open",
-		"https:///app":                  "is not an address people can open",
-	} {
-		if err := (&Announce{Link: link}).checkLink(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: got %v, want %q", link, err, want)
-		}
-	}
-}
-
-// A link and languages that the check takes are in a post that its schema takes.
+// Links and languages that the check accepts make a post that its schema accepts.
 func TestWhatAPostTakes(t *testing.T) {
 	t.Parallel()
 	taken := 0
@@ -123,7 +97,11 @@ func TestWhatAPostTakes(t *testing.T) {
 			if len(m.list) > 0 {
 				continue
 			}
-			to, err := a.LinkTo(Link{Repository: "oss/app", Tag: "v1.2.3", Digest: "sha256:abc"})
+			template, err := post.ParseLink(a.Link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, err := template.Address(post.Image{Repository: "oss/app", Tag: "v1.2.3", Digest: "sha256:abc"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -27,6 +28,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -425,7 +427,10 @@ func (r *runtime) openNotifier() error {
 		cfg.AccountFolder = folderName(r.options.HoldDir())
 		cfg.Owner = r.options.Owner
 		cfg.Gate = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
-		cfg.Announce = r.announce()
+		var err error
+		if cfg.Announce, err = r.announce(); err != nil {
+			return err
+		}
 	}
 	n, err := notifier.New(cfg)
 	if err != nil {
@@ -455,10 +460,14 @@ func (r *runtime) storage() notifier.Storage {
 	return newStored(context.Background(), r.host)
 }
 
-func (r *runtime) announce() *notifier.Announce {
+func (r *runtime) announce() (*notifier.Announce, error) {
 	a := r.options.Announce
 	if a == nil {
-		return nil
+		return nil, nil
+	}
+	link, err := post.ParseLink(a.Link)
+	if err != nil {
+		return nil, fmt.Errorf("options.announce.link: %w", err)
 	}
 	return &notifier.Announce{
 		Tag:     a.Match,
@@ -470,13 +479,13 @@ func (r *runtime) announce() *notifier.Announce {
 			return r.options.Hold.Hostname + "/" + repository + ":" + tag
 		},
 		Link: func(repository, tag, digest string) string {
-			link, err := a.LinkTo(config.Link{Repository: repository, Tag: tag, Digest: digest})
+			address, err := link.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
 			if err != nil {
-				r.log.Warn("a post goes out without its link", "repository", repository, "err", err)
+				r.log.Warn("post without a link", "repository", repository, "error", err)
 			}
-			return link
+			return address
 		},
-	}
+	}, nil
 }
 
 func (r *runtime) openAPI() error {
