@@ -12,21 +12,20 @@ import (
 // Name is what the middleware is called in the registry's configuration.
 const Name = "tidings"
 
-// FromRegistry finds the one middleware.repository entry named tidings, reads
-// its options, and holds them against the rest of the configuration. found is
-// false when there is no entry, and the registry then behaves as if Tidings
-// were not there. An entry with `disabled: true` has Enabled false.
+// FromRegistry parses the options of the entry that Entry returns, and checks them
+// against the rest of the configuration. found is false if there is no entry. An
+// entry with `disabled: true` has Enabled false.
 func FromRegistry(c *configuration.Configuration) (o *Options, found bool, err error) {
-	entry, found, err := find(c)
-	if err != nil || !found {
-		return nil, found, err
+	entry, err := Entry(c)
+	if err != nil || entry == nil {
+		return nil, err != nil, err
 	}
 	o, m := parse(entry.Options)
 	if entry.Disabled {
 		o.Enabled = false
 	}
 	if o.Enabled {
-		o.beside(c, m)
+		o.checkRegistry(c, m)
 	}
 	if err := m.err(); err != nil {
 		return nil, true, err
@@ -34,36 +33,35 @@ func FromRegistry(c *configuration.Configuration) (o *Options, found bool, err e
 	return o, true, nil
 }
 
-func find(c *configuration.Configuration) (entry configuration.Middleware, found bool, err error) {
-	var at []string
+// Entry returns the one middleware.repository entry named tidings; nil if there is
+// none. More than one, or one in another section, is an error.
+func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
+	var found []string // paths
+	var entry *configuration.Middleware
 	var wrong []error
-	for where, list := range c.Middleware {
-		for i, e := range list {
-			if e.Name != Name {
+	for section, list := range c.Middleware {
+		for i := range list {
+			if list[i].Name != Name {
 				continue
 			}
-			place := fmt.Sprintf("middleware.%s[%d]", where, i)
-			if where != "repository" {
-				wrong = append(wrong, &Error{place, "tidings is a repository middleware; put it under middleware.repository"})
+			path := fmt.Sprintf("middleware.%s[%d]", section, i)
+			if section != "repository" {
+				wrong = append(wrong, &Error{path, "tidings is a repository middleware; move it to middleware.repository"})
 				continue
 			}
-			at = append(at, place)
-			entry = e
+			found, entry = append(found, path), &list[i]
 		}
 	}
-	if len(at) > 1 {
+	if len(found) > 1 {
 		wrong = append(wrong, &Error{"middleware.repository",
-			fmt.Sprintf("tidings stands here %d times (%s), and every push would be told that often; keep one", len(at), strings.Join(at, ", "))})
+			fmt.Sprintf("has %d entries named tidings (%s), which would record every push as often; remove all but one", len(found), strings.Join(found, ", "))})
 	}
-	if len(wrong) > 0 {
-		slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-		return entry, true, errors.Join(wrong...)
-	}
-	return entry, len(at) == 1, nil
+	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return entry, errors.Join(wrong...)
 }
 
-// beside checks the options against the registry's own.
-func (o *Options) beside(c *configuration.Configuration, m *mistakes) {
+// checkRegistry checks the options against those of the registry.
+func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 	if o.Redis != nil && o.Redis.Inherit {
 		if len(c.Redis.Options.Addrs) == 0 {
 			m.add("options.redis", "inherit takes the registry's redis section, and that has no addrs; give it some, or write addrs here")

@@ -30,10 +30,10 @@ func TestFind(t *testing.T) {
 		{"one", "middleware: {repository: [{name: other}, {name: tidings, options: {data: /d}}]}", true, ""},
 		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; name a folder on this machine's disk, like /var/lib/tidings"},
 		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
-			"middleware.repository: tidings stands here 2 times (middleware.repository[0], middleware.repository[1]), and every push would be told that often; keep one"},
-		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; put it under middleware.repository"},
+			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), which would record every push as often; remove all but one"},
+		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
 		{"in two places", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
-			"middleware.storage[0]: tidings is a repository middleware; put it under middleware.repository"},
+			"middleware.storage[0]: tidings is a repository middleware; move it to middleware.repository"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

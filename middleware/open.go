@@ -12,25 +12,26 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 
+	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 	"github.com/tidings-dev/tidings/middleware/observe"
 )
 
-// Name is what the entry under middleware.repository is called.
-const Name = "tidings"
+// Name is the name of the entry under middleware.repository.
+const Name = config.Name
 
-// parts is what a Handler runs on. wire makes them for a configuration.
+// parts are what a Handler consists of. wire creates them for a configuration.
 type parts struct {
-	recorder observe.Recorder // nil: the entry is disabled, or a hold alone is served
+	recorder observe.Recorder // nil: the entry is disabled, or a hold is served without a registry
 	mounts   []mount
-	addr     string // where the mounts are served; empty: on the registry's port
+	addr     string // of the listener that serves the mounts; empty: the registry's port
 	proxies  clientaddr.Proxies
 	log      *slog.Logger
 	metrics  *Metrics
 	close    func(context.Context) error // nil: nothing to close
 }
 
-// Handler is everything that runs for one registry configuration.
+// Handler is everything that runs for one configuration of a registry.
 type Handler struct {
 	parts
 	config   *configuration.Configuration
@@ -41,54 +42,57 @@ type Handler struct {
 	closing  func(context.Context) error
 }
 
-// handlers holds each open Handler under its *configuration.Configuration,
-// for that is all that the host tells a repository middleware about the
-// registry it is in.
+// handlers holds each open Handler by its *configuration.Configuration: the host
+// tells a repository middleware nothing else about its registry.
 var (
 	handlers sync.Map
 	opening  sync.Mutex
 )
 
-// Open opens everything that the configuration's entry asks for: the journal,
-// the sinks, the hold, the routes. It fails if there is no such entry, if an
-// option is wrong, or if the configuration is open already; the error's text
-// says what to do. A program that serves through the registry package needs
-// only the blank import; one that makes its handlers.App itself calls Open
-// with the same configuration and wraps the app.
-func Open(config *configuration.Configuration) (*Handler, error) {
-	return open(config, wire)
+// Open opens everything that the entry of the configuration asks for: the journal,
+// the sinks, the hold, the routes. It fails if there is no such entry, if an option
+// is invalid, or if the configuration is open already; the error says what to do.
+//
+// A program that serves through the registry package needs only a blank import of
+// this package. A program that creates its own handlers.App calls Open with the
+// app's configuration, wraps the app with Handler.Wrap, and calls Close at the end.
+func Open(host *configuration.Configuration) (*Handler, error) {
+	return open(host, wire)
 }
 
-func open(config *configuration.Configuration, wire func(*configuration.Configuration) (parts, error)) (*Handler, error) {
+func open(host *configuration.Configuration, wire func(*configuration.Configuration) (parts, error)) (*Handler, error) {
 	opening.Lock()
 	defer opening.Unlock()
-	if handlerOf(config) != nil {
-		return nil, errors.New("this configuration is open already: close the Handler first")
+	if handlerOf(host) != nil {
+		return nil, errors.New("this configuration is open already: close its Handler first")
 	}
-	entry := entryOf(config)
+	entry, err := config.Entry(host)
+	if err != nil {
+		return nil, err
+	}
 	if entry == nil {
 		return nil, fmt.Errorf("the configuration has no entry %q under middleware.repository", Name)
 	}
 	if entry.Disabled {
-		return start(config, parts{})
+		return start(host, parts{})
 	}
-	made, err := wire(config)
+	created, err := wire(host)
 	if err != nil {
 		return nil, err
 	}
-	return start(config, made)
+	return start(host, created)
 }
 
-// start makes the Handler known for its configuration. It owns the parts from
-// the first line on, and closes them when it fails.
-func start(config *configuration.Configuration, p parts) (*Handler, error) {
+// start registers a Handler for its configuration. It takes over the parts, and
+// closes them if it fails.
+func start(host *configuration.Configuration, p parts) (*Handler, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{parts: p, config: config, pause: writePause, access: os.Stdout}
+	h := &Handler{parts: p, config: host, pause: writePause, access: os.Stdout}
 	h.closing = once(h.shut)
 	if p.recorder != nil {
-		h.observer = observe.New(observe.Config{Recorder: p.recorder, Prefix: config.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
+		h.observer = observe.New(observe.Config{Recorder: p.recorder, Prefix: host.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
 	}
 	if p.addr != "" && len(p.mounts) > 0 {
 		own, err := listen(p.addr, h.Routes(), p.log)
@@ -97,29 +101,19 @@ func start(config *configuration.Configuration, p parts) (*Handler, error) {
 		}
 		h.own = own
 	}
-	handlers.Store(config, h)
+	handlers.Store(host, h)
 	return h, nil
 }
 
-func handlerOf(config *configuration.Configuration) *Handler {
-	h, _ := handlers.Load(config)
+func handlerOf(host *configuration.Configuration) *Handler {
+	h, _ := handlers.Load(host)
 	found, _ := h.(*Handler)
 	return found
 }
 
-func entryOf(config *configuration.Configuration) *configuration.Middleware {
-	entries := config.Middleware["repository"]
-	for i := range entries {
-		if entries[i].Name == Name {
-			return &entries[i]
-		}
-	}
-	return nil
-}
-
-// Close stops intake, then the parts, and returns their error. It may be
-// called twice. Requests must have ended before; a push that has not is
-// answered 503.
+// Close stops the recording of requests, then the parts, and returns their error.
+// It may be called twice. Requests should have ended before; a push that has not
+// is answered 503.
 func (h *Handler) Close(ctx context.Context) error { return h.closing(ctx) }
 
 func (h *Handler) shut(ctx context.Context) error {
@@ -143,9 +137,9 @@ func once(f func(context.Context) error) func(context.Context) error {
 	}
 }
 
-// Shutdown closes every Handler that is open, the ones that the blank import
-// opened above all. A main function calls it when the registry has returned,
-// with the time it can spare; the journal is right without it.
+// Shutdown closes all open Handlers, including those that the blank import opened.
+// A main function calls it after the registry has returned, with the time that is
+// left. The journal is consistent without it.
 func Shutdown(ctx context.Context) error {
 	var failed error
 	handlers.Range(func(_, h any) bool {

@@ -11,30 +11,32 @@ import (
 	app "github.com/distribution/distribution/v3/registry/handlers"
 	repositorymiddleware "github.com/distribution/distribution/v3/registry/middleware/repository"
 	"github.com/sirupsen/logrus"
+
+	"github.com/tidings-dev/tidings/config"
 )
 
-// A blank import is all that a registry binary needs.
+// init registers the plugin: a registry binary needs no more than a blank import.
 func init() {
-	registry.RegisterHandler(func(config *configuration.Configuration, next http.Handler) http.Handler {
-		return attach(config, next, wire, logrus.Fatalln)
+	registry.RegisterHandler(func(host *configuration.Configuration, next http.Handler) http.Handler {
+		return attach(host, next, wire, logrus.Fatalln)
 	})
 	if err := repositorymiddleware.Register(Name, wrapRepository); err != nil {
 		panic(err)
 	}
 }
 
-// attach opens and wraps a registry whose configuration has our entry, and
-// leaves any other exactly alone. The host starts in spite of a middleware
-// that cannot, and then answers 500 to everything; so an error ends the
-// process here, before it listens.
-func attach(config *configuration.Configuration, next http.Handler, wire func(*configuration.Configuration) (parts, error), fatal func(...any)) http.Handler {
-	if entryOf(config) == nil {
+// attach opens and wraps a registry whose configuration has our entry, and returns
+// any other unchanged. The host would start in spite of a middleware that fails
+// to open, and answer every request with a 500. So an error ends the process here,
+// before it listens.
+func attach(host *configuration.Configuration, next http.Handler, wire func(*configuration.Configuration) (parts, error), fatal func(...any)) http.Handler {
+	if entry, err := config.Entry(host); entry == nil && err == nil {
 		return next
 	}
-	h := handlerOf(config)
+	h := handlerOf(host)
 	if h == nil {
 		var err error
-		if h, err = open(config, wire); err != nil {
+		if h, err = open(host, wire); err != nil {
 			fatal("tidings:", err)
 			return next
 		}
@@ -45,13 +47,12 @@ func attach(config *configuration.Configuration, next http.Handler, wire func(*c
 var errNotOpen = errors.New("tidings is not open for this configuration: blank-import github.com/tidings-dev/tidings/middleware " +
 	"and serve through the registry package, or call middleware.Open with the app's configuration and wrap the app with Handler.Wrap")
 
-// wrapRepository is what the host calls for every request that names a
-// repository, so it only finds what is open already. ctx is the app, not the
-// request.
+// wrapRepository is called by the host for each request that names a repository, so
+// it only looks up what is open. ctx is the app, not the request.
 func wrapRepository(ctx context.Context, inner distribution.Repository, _ map[string]any) (distribution.Repository, error) {
 	a, ok := ctx.(*app.App)
 	if !ok {
-		return nil, errors.New("tidings runs only inside a registry's handlers.App")
+		return nil, errors.New("tidings requires a registry's handlers.App")
 	}
 	h := handlerOf(a.Config)
 	if h == nil {

@@ -26,7 +26,7 @@ func TestLeftAlone(t *testing.T) {
 	next := &marker{}
 	for name, config := range map[string]*configuration.Configuration{
 		"nothing":            {},
-		"another middleware": {Middleware: map[string][]configuration.Middleware{"repository": {{Name: "other"}}, "storage": {{Name: Name}}}},
+		"another middleware": {Middleware: map[string][]configuration.Middleware{"repository": {{Name: "other"}}, "storage": {{Name: "other"}}}},
 	} {
 		got := attach(config, next, func(*configuration.Configuration) (parts, error) {
 			t.Errorf("%s: something was opened", name)
