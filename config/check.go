@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/glob"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -134,14 +135,14 @@ func (c *Count) check(m *mistakes) {
 }
 
 func (j *Journal) check(m *mistakes) {
-	if j.Segment < 4<<20 || j.Segment > 1<<30 {
-		m.add("options.journal.segment", fmt.Sprintf("%s is out of range; from 4MiB, since one event may have 8MiB, to 1GiB", j.Segment))
+	if j.Segment < journal.MinSegmentSize || j.Segment > journal.MaxSegmentSize {
+		m.add("options.journal.segment", fmt.Sprintf("%s is out of range; it must be from %s to %s", j.Segment, Size(journal.MinSegmentSize), Size(journal.MaxSegmentSize)))
 	}
 	if j.Limit < 2*j.Segment {
-		m.add("options.journal.limit", fmt.Sprintf("%s is less than two segments of %s; the journal gives up whole segments", j.Limit, j.Segment))
+		m.add("options.journal.limit", fmt.Sprintf("%s is less than two segments of %s; the journal deletes whole segments", j.Limit, j.Segment))
 	}
-	if j.Wait < 100*time.Millisecond || j.Wait > 5*time.Minute {
-		m.add("options.journal.wait", fmt.Sprintf("%s is out of range; from 100ms to 5m, for a client is waiting", j.Wait))
+	if j.Wait < journal.MinWait || j.Wait > journal.MaxWait {
+		m.add("options.journal.wait", fmt.Sprintf("%s is out of range; it must be from %s to %s, since a client waits for it", j.Wait, journal.MinWait, journal.MaxWait))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
 // Options is what stands under `options:` of the registry's
@@ -231,14 +232,14 @@ func (a *API) CheckToken() error {
 func defaults() *Options {
 	return &Options{
 		Enabled: true,
-		Reserve: notGiven,
+		Reserve: unset,
 		Count:   Count{HeadWindow: counter.DefaultHeadWindow},
-		Journal: Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
+		Journal: Journal{Segment: journal.DefaultSegmentSize, Limit: journal.DefaultLimit, Wait: journal.DefaultWait},
 		HTTP:    HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
 	}
 }
 
-func (h *Hold) defaults() { h.Reserve = notGiven }
+func (h *Hold) defaults() { h.Reserve = unset }
 
 func (a *Announce) defaults() {
 	a.Collect = 20 * time.Second

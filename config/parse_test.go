@@ -296,9 +296,9 @@ func TestMistakes(t *testing.T) {
 		{"many patterns", ok + "count: {ignore_user_agents: [" + strings.Repeat("x,", 257) + "]}", "options.count.ignore_user_agents: has 257 patterns; at most 256 are allowed, since each request is compared with all of them"},
 		{"no window", ok + "count: {head_window: 0}", "options.count.head_window: 0s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long"},
 		{"long window", ok + "count: {head_window: 1h}", "options.count.head_window: 1h0m0s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long"},
-		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; from 4MiB, since one event may have 8MiB, to 1GiB"},
-		{"small limit", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal gives up whole segments"},
-		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; from 100ms to 5m, for a client is waiting"},
+		{"small segment", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; it must be from 4MiB to 1GiB"},
+		{"small limit", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal deletes whole segments"},
+		{"no patience", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; it must be from 100ms to 5m0s, since a client waits for it"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is not an address to listen on; write host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has no valid port; a port is a number up to 65535"},
 		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" expands to more than 256 globs; split it, or use * instead of braces"},
@@ -436,9 +436,9 @@ func TestReserve(t *testing.T) {
 		}
 	}
 	for options, want := range map[string]string{
-		"reserve: 0":      "options.reserve: 0B is too small; at least 1MiB",
-		"reserve: 1023kB": "options.reserve: 1023kB is too small; at least 1MiB",
-		"hold: {hostname: localhost, reserve: 0}": "options.hold.reserve: 0B is too small; at least 1MiB",
+		"reserve: 0":      "options.reserve: 0B is too small; the minimum is 1MiB",
+		"reserve: 1023kB": "options.reserve: 1023kB is too small; the minimum is 1MiB",
+		"hold: {hostname: localhost, reserve: 0}": "options.hold.reserve: 0B is too small; the minimum is 1MiB",
 		"reserve: {}": "options.reserve: is a section, and has to be a size like \"16MiB\" or \"5GB\"",
 	} {
 		if _, _, err := FromRegistry(registry(t, "data: /d\n"+options, "")); err == nil || err.Error() != want {

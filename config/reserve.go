@@ -1,39 +1,36 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
 
-const (
-	// notGiven stands for a size until it is known that the option is missing.
-	notGiven Size = -1
-
-	defaultReserve Size = 1 << 30
-
-	// minReserve keeps the databases from meeting a full disk, which they may not
-	// survive without a restart.
-	minReserve Size = 1 << 20
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// checkReserve checks both reserves and gives those that are missing their
-// defaults. hold.reserve is the older option: on its own it is for both.
+// unset is the value of a size option that is not given, until its default is
+// known.
+const unset Size = -1
+
+// checkReserve checks both reserves and sets the defaults of those that are not
+// given. hold.reserve is the older option: alone it applies to both.
 func (o *Options) checkReserve(m *mistakes) {
 	m.check("options.reserve", o.Reserve.checkReserve())
 	if o.Hold != nil {
 		m.check("options.hold.reserve", o.Hold.Reserve.checkReserve())
-		if o.Reserve == notGiven {
+		if o.Reserve == unset {
 			o.Reserve = o.Hold.Reserve
 		}
 	}
-	if o.Reserve == notGiven {
-		o.Reserve = defaultReserve
+	if o.Reserve == unset {
+		o.Reserve = store.DefaultReserve
 	}
-	if o.Hold != nil && o.Hold.Reserve == notGiven {
+	if o.Hold != nil && o.Hold.Reserve == unset {
 		o.Hold.Reserve = o.Reserve
 	}
 }
 
 func (s Size) checkReserve() error {
-	if s == notGiven || s >= minReserve {
+	if s == unset || s >= store.MinReserve {
 		return nil
 	}
-	return fmt.Errorf("%s is too small; at least %s", s, minReserve)
+	return fmt.Errorf("%s is too small; the minimum is %s", s, Size(store.MinReserve))
 }

@@ -163,5 +163,5 @@ func recordKey(e ledger.Entry, i int) string { return tid(e.First+1+int64(i), e.
 
 // timestamp is a time in unix microseconds as AT Protocol records write it.
 func timestamp(micros int64) string {
-	return time.UnixMicro(micros).UTC().Format("2006-01-02T15:04:05.000Z")
+	return lexicon.Datetime(time.UnixMicro(micros))
 }

@@ -33,7 +33,7 @@ func newProfile(cfg InitConfig) ([]byte, error) {
 		DisplayName: name,
 		Description: cfg.Description,
 		Bot:         true,
-		CreatedAt:   cfg.repo().now().UTC().Format("2006-01-02T15:04:05.000Z"),
+		CreatedAt:   lexicon.Datetime(cfg.repo().now()),
 	})
 	if err != nil {
 		return nil, err

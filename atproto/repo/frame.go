@@ -12,6 +12,7 @@ import (
 	cbg "github.com/whyrusleeping/cbor-gen"
 
 	"github.com/tidings-dev/tidings/atproto/car"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
@@ -152,5 +153,5 @@ func link(c cid.Cid) *lexutil.LexLink {
 }
 
 func frameTime(micros uint64) string {
-	return time.UnixMicro(int64(micros)).UTC().Format("2006-01-02T15:04:05.000Z")
+	return lexicon.Datetime(time.UnixMicro(int64(micros)))
 }

@@ -78,7 +78,7 @@ func (c Config) WithDefaults() (Config, error) {
 		c.Now = time.Now
 	}
 	if c.Reserve == 0 {
-		c.Reserve = 1 << 30
+		c.Reserve = store.DefaultReserve
 	}
 	if c.CacheSize == 0 {
 		c.CacheSize = 6 << 20

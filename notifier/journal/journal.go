@@ -94,14 +94,14 @@ type Journal struct {
 // has to be written and the disk has no space; later Open works.
 func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentSize <= 0 {
-		cfg.SegmentSize = 16 << 20
+		cfg.SegmentSize = DefaultSegmentSize
 	}
-	cfg.SegmentSize = min(cfg.SegmentSize, 1<<30)
+	cfg.SegmentSize = min(cfg.SegmentSize, MaxSegmentSize)
 	if cfg.Limit <= 0 {
-		cfg.Limit = 1 << 30
+		cfg.Limit = DefaultLimit
 	}
 	if cfg.Wait <= 0 {
-		cfg.Wait = 10 * time.Second
+		cfg.Wait = DefaultWait
 	}
 	if cfg.FS == nil {
 		cfg.FS = OS{}

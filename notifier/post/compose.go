@@ -52,7 +52,7 @@ func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, e
 	if !b.Fits() {
 		return nil, ErrTooLong
 	}
-	created := createdAt.UTC().Format("2006-01-02T15:04:05.000Z")
+	created := lexicon.Datetime(createdAt)
 	if _, err := syntax.ParseDatetime(created); err != nil {
 		return nil, fmt.Errorf("time of the post: %w", err)
 	}
