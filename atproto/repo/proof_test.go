@@ -104,7 +104,7 @@ func TestProofOfDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.publish(r.view.State) // readers' snapshot is older than the damage
-			r.nodes = mst.Cache{}
+			r.nodes = mst.NewCache()
 			err := r.Proof(new(bytes.Buffer), "com.example.note", "a")
 			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, layout.ErrDamaged) {
 				t.Errorf("%s of %d bytes, %v", name, len(put), err)

@@ -109,7 +109,7 @@ type Repo struct {
 	cfg       Config
 	store     *store.Store
 	blobs     layout.BlobFiles
-	nodes     mst.Cache
+	nodes     *mst.Cache
 	requests  chan request           // unbuffered, so that a waiting caller can give up
 	closing   chan struct{}          // closed by Close
 	stopped   chan struct{}          // closed by the writer
@@ -170,6 +170,7 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 		rate:     w.rate,
 		store:    s,
 		blobs:    w.files,
+		nodes:    mst.NewCache(),
 		requests: make(chan request),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
