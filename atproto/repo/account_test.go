@@ -39,8 +39,8 @@ func deactivate(t testing.TB, r *Repo, to string, want bool) {
 	}
 }
 
-// refuses checks that nothing can be written, and that the reason is told.
-func refuses(t testing.TB, r *Repo, to string) {
+// checkRefused checks that nothing can be written, and the reason in the error.
+func checkRefused(t testing.TB, r *Repo, to string) {
 	t.Helper()
 	before := r.Head()
 	_, applied := r.Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
@@ -70,21 +70,21 @@ func TestDeactivate(t *testing.T) {
 	}
 	deactivate(t, r, elsewhere, true)
 	deactivate(t, r, elsewhere, false)
-	refuses(t, r, elsewhere)
+	checkRefused(t, r, elsewhere)
 	r = openAgain(t, r)
-	refuses(t, r, elsewhere)
+	checkRefused(t, r, elsewhere)
 	deactivate(t, r, elsewhere, false)
 	want := []string{"#identity", "#account deactivated"}
 	if got := kindsAfter(t, r, before.Seq); !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
 	if now := r.Head(); now.Commit != before.Commit {
-		t.Errorf("moving away makes a commit: %+v", now)
+		t.Errorf("moving away made a commit: %+v", now)
 	}
 
 	deactivate(t, r, elsewhere+" with another key", true)
 	if err := r.Notify(t.Context(), Identity, Deactivated); err != nil {
-		t.Errorf("telling it again: %v", err)
+		t.Errorf("notifying again: %v", err)
 	}
 	if got := kindsAfter(t, r, before.Seq); !slices.Equal(got, slices.Concat(want, want, want)) {
 		t.Errorf("events %q", got)
@@ -120,8 +120,8 @@ func TestDeactivate(t *testing.T) {
 	}
 }
 
-// A disk without room keeps the log from telling of the move, and takes no
-// write either; the next attempt tells.
+// On a full disk the events of a move can't be logged, and no write is accepted
+// either; the next call logs them.
 func TestDeactivateOnFullDisk(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -138,24 +138,24 @@ func TestDeactivateOnFullDisk(t *testing.T) {
 	}
 	disk.set(2 << 30)
 	if r = openAgain(t, r); r.MovedTo() != "" {
-		t.Errorf("at %q, though nobody was told", r.MovedTo())
+		t.Errorf("at %q, although no event was logged", r.MovedTo())
 	}
 	deactivate(t, r, elsewhere, true)
-	disk.set(16 << 20) // enough to open it
+	disk.set(16 << 20) // enough to open the database
 	r = openAgain(t, r)
-	deactivate(t, r, elsewhere, false) // nothing is left to write
+	deactivate(t, r, elsewhere, false) // nothing has to be written
 	if notified, err := r.Activate(t.Context()); notified || !errors.Is(err, ErrNoSpace) {
 		t.Errorf("activate: notified %v, %v; want ErrNoSpace", notified, err)
 	}
 	disk.set(2 << 30)
 	r = openAgain(t, r)
-	refuses(t, r, elsewhere)
+	checkRefused(t, r, elsewhere)
 	if got, want := kindsAfter(t, r, before.Seq), []string{"#identity", "#account deactivated"}; !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
 }
 
-// While the identity is another's, an account that comes back does not say so.
+// An account whose writes are suspended is not activated.
 func TestActivateSuspended(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())

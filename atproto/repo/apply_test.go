@@ -34,9 +34,9 @@ func TestApplyRefuses(t *testing.T) {
 		want   error
 		index  int // of the WriteError; -1: another error
 	}{
-		{"create what exists", []Write{note(Create, "new", "1"), note(Create, "here", "1")}, ErrExists, 1},
-		{"update what doesn't", []Write{note(Update, "gone", "1")}, ErrNotFound, 0},
-		{"delete what doesn't", []Write{note(Delete, "gone", "")}, ErrNotFound, 0},
+		{"create an existing record", []Write{note(Create, "new", "1"), note(Create, "here", "1")}, ErrExists, 1},
+		{"update a missing record", []Write{note(Update, "gone", "1")}, ErrNotFound, 0},
+		{"delete a missing record", []Write{note(Delete, "gone", "")}, ErrNotFound, 0},
 		{"create twice", []Write{note(Create, "new", "1"), note(Create, "new", "2")}, ErrExists, 1},
 		{"update after delete", []Write{note(Delete, "here", ""), note(Update, "here", "2")}, ErrNotFound, 1},
 		{"slash in key", []Write{note(Create, "a/b", "1")}, ErrInvalidPath, 0},
@@ -64,7 +64,7 @@ func TestApplyRefuses(t *testing.T) {
 				t.Errorf("got %#v, want index %d", err, test.index)
 			}
 			if got := r.Head(); got != before {
-				t.Errorf("the head moved to %+v", got)
+				t.Errorf("the head changed to %+v", got)
 			}
 		})
 	}
@@ -79,11 +79,11 @@ func TestApplyInOrder(t *testing.T) {
 	cfg := testConfig(t)
 	r := initRepo(t, cfg, profile(), note(Create, "a", "1"), note(Create, "b", "1"), note(Create, "c", "1"))
 	writes := []Write{
-		note(Create, "new", "1"), note(Update, "new", "2"), // comes to a create
-		note(Delete, "a", ""), note(Create, "a", "2"), // to an update
-		note(Update, "b", "1"),                                // to nothing
-		note(Create, "brief", "1"), note(Delete, "brief", ""), // to nothing
-		note(Update, "c", "2"), note(Delete, "c", ""), // to a delete
+		note(Create, "new", "1"), note(Update, "new", "2"), // net effect: create
+		note(Delete, "a", ""), note(Create, "a", "2"), // update
+		note(Update, "b", "1"),                                // none
+		note(Create, "brief", "1"), note(Delete, "brief", ""), // none
+		note(Update, "c", "2"), note(Delete, "c", ""), // delete
 	}
 	m := model{}
 	m.apply([]Write{profile(), note(Create, "a", "1"), note(Create, "b", "1"), note(Create, "c", "1")})
@@ -105,7 +105,7 @@ func TestApplyInOrder(t *testing.T) {
 func TestEmptyCommit(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
-	r := initRepo(t, cfg) // and a repository of no records
+	r := initRepo(t, cfg) // without records
 	before := r.Head()
 	res := apply(t, r)
 	if got := r.Head(); got.Data != before.Data || got.Rev != res.Rev || res.Rev <= before.Rev {
@@ -114,8 +114,8 @@ func TestEmptyCommit(t *testing.T) {
 	checkStore(t, r, model{})
 	all := events(t, r, 0)
 	verifyFrame(t, cfg, all[4], verifyFrame(t, cfg, all[2], nil))
-	// From the last key of a high layer to one of a low layer and back: what
-	// indigo's mst gets wrong by itself.
+	// From the last key at a great height to one at a low height and back, which
+	// indigo's mst alone gets wrong.
 	m := model{}
 	for i := range 200 {
 		w := note(Create, fmt.Sprint("k", i), "x")
@@ -158,7 +158,7 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// gate is a file system whose log syncs can be held up, and counts them.
+// gate is a file system that counts log syncs and can block them.
 type gate struct {
 	mu    sync.Mutex
 	hold  chan struct{} // nil: open
@@ -215,8 +215,8 @@ func (g *gate) await(t *testing.T, syncs int) {
 	t.Fatal("no sync came")
 }
 
-// TestGroup holds up an fsync: readers see nothing of what waits for it, and
-// all calls that come meanwhile share the next one.
+// TestGroup blocks an fsync: readers see nothing that is not durable, and all
+// calls that are pending in the meantime share the next fsync.
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	var g gate
@@ -254,12 +254,12 @@ func TestGroup(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	if _, err := r.Apply(ctx, []Write{note(Create, "late", "x")}, nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
-		t.Errorf("a caller who left while waiting: %v", err)
+		t.Errorf("a caller that gave up while waiting: %v", err)
 	}
 	for i := 1; i < callers; i++ {
 		go call(i)
 	}
-	time.Sleep(50 * time.Millisecond) // for all of them to stand in the queue
+	time.Sleep(50 * time.Millisecond) // until all of them are pending
 	open()
 	revs := map[string]bool{}
 	for range callers {
@@ -293,7 +293,7 @@ func TestGroup(t *testing.T) {
 	checkStore(t, r, m)
 }
 
-// TestGroupRefusals: one refused call of a group doesn't touch the others.
+// A refused call doesn't affect the others of its group.
 func TestGroupRefusals(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -320,12 +320,12 @@ func TestGroupRefusals(t *testing.T) {
 	}
 	old := on.Commit
 	add(&old, note(Create, "a", "1"))
-	add(&old, note(Create, "b", "1"))      // the head has moved within the group
-	add(nil, note(Create, "a", "2"))       // exists since the first
-	add(nil, note(Update, "a", "3"))       // also
-	add(nil, large("big1"), large("big2")) // spoils the tree, ends the group
-	add(nil, note(Create, "c", "1"))       // is left for the next
-	add(nil, note(Delete, "a", ""))        // is left for the next
+	add(&old, note(Create, "b", "1"))      // the head changed within the group
+	add(nil, note(Create, "a", "2"))       // exists by the first
+	add(nil, note(Update, "a", "3"))       // so does this
+	add(nil, large("big1"), large("big2")) // needs a new tree, ends the group
+	add(nil, note(Create, "c", "1"))       // left for the next group
+	add(nil, note(Delete, "a", ""))        // left for the next group
 	want := []error{nil, &SwapError{}, ErrExists, nil, ErrTooLarge, nil, nil}
 	rounds := 0
 	all := batch
@@ -381,14 +381,14 @@ func TestClock(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if got := r.Head(); got != last {
-		t.Errorf("head moved to %+v", got)
+		t.Errorf("head changed to %+v", got)
 	}
 	set(start.Add(time.Hour))
 	r = openAgain(t, r)
 	apply(t, r, note(Create, "late", "x"))
 }
 
-// full is a file system that says how much space is left.
+// full is a file system with a configurable amount of free space.
 type full struct {
 	vfs.FS
 	mu   sync.Mutex
@@ -448,7 +448,7 @@ func TestClose(t *testing.T) {
 	}
 	close(stuck)
 	if err := <-exported; err != nil {
-		t.Errorf("Export, which had read all: %v", err)
+		t.Errorf("Export, which had read everything: %v", err)
 	}
 	for range 2 {
 		if err := <-closed; err != nil {

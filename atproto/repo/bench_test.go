@@ -14,7 +14,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// layer is a record of the size that the registry writes.
+// layer returns a write of a record of the size that the registry writes.
 func layer(n int) Write {
 	text := fmt.Sprintf("sha256:%064x %s", n, strings.Repeat("x", 220))
 	rkey := syntax.NewTID(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()+int64(n), 7).String()
@@ -31,9 +31,8 @@ func diskRepoWith(t testing.TB, cfg Config) *Repo {
 	return initRepo(t, cfg, profile())
 }
 
-// TestMemory: eight times the records, the same memory, also while exporting.
-// What it may take more is what Pebble keeps: memtables, and blocks where there
-// are none.
+// Eight times the records take the same memory, also during an export. The
+// tolerance is what Pebble keeps: memtables, and blocks where there are none.
 func TestMemory(t *testing.T) {
 	const kept = 6 << 20
 	cfg := testConfig(t)
@@ -78,7 +77,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// BenchmarkApply makes commits on the disk of the machine, fsync included.
+// BenchmarkApply makes commits on the machine's disk, with fsync.
 func BenchmarkApply(b *testing.B) {
 	for _, size := range []int{1, 10, 200} {
 		for _, callers := range []int{1, 32} {

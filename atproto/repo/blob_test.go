@@ -30,7 +30,7 @@ func upload(t testing.TB, r *Repo, content string) Blob {
 	return b
 }
 
-// picture is a write of a record that refers to blobs.
+// picture returns a write of a record that refers to blobs.
 func picture(action Action, rkey string, blobs ...Blob) Write {
 	list := []any{}
 	for _, b := range blobs {
@@ -47,7 +47,7 @@ func unpicture(rkey string) Write {
 	return Write{Action: Delete, Collection: "com.example.picture", RKey: rkey}
 }
 
-// wantBlob checks what a reader gets, "" for a blob that it doesn't.
+// wantBlob checks the content that a reader gets; "": the blob is not found.
 func wantBlob(t testing.TB, r *Repo, c cid.Cid, want string) {
 	t.Helper()
 	b, err := r.Blob(c)
@@ -83,7 +83,7 @@ func blobFileNames(t testing.TB, cfg Config) []string {
 
 func rawCID(content string) cid.Cid { return block.Digest(sha256.Sum256([]byte(content))).BlobCID() }
 
-func TestBlobFollowsItsRecords(t *testing.T) {
+func TestBlobLifetime(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	now := time.Now()
@@ -115,7 +115,7 @@ func TestBlobFollowsItsRecords(t *testing.T) {
 		wantBlob(t, r, two.CID, step.two)
 		now = now.Add(20 * time.Minute)
 	}
-	// two was let go 40 minutes ago.
+	// two has been idle for 40 minutes.
 	cleanUp := func(want int) {
 		t.Helper()
 		_, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ *pebble.Batch) error { return w.cleanUp(r.publish) }})
@@ -134,16 +134,16 @@ func TestBlobFollowsItsRecords(t *testing.T) {
 	wantBlob(t, r, one.CID, "one")
 	_, err := r.Apply(context.Background(), []Write{picture(Create, "e", two)}, nil)
 	if !errors.Is(err, ErrBlobNotFound) {
-		t.Errorf("a record refers to a blob that is gone: %v", err)
+		t.Errorf("a record that refers to a deleted blob: %v", err)
 	}
 	upload(t, r, "two")
 	apply(t, r, picture(Create, "e", two))
 	wantBlob(t, r, two.CID, "two")
-	checkBlobIndex(t, r, map[string][]Blob{"d": {one}, "e": {two}})
+	checkBlobRows(t, r, map[string][]Blob{"d": {one}, "e": {two}})
 }
 
-// checkBlobIndex compares the rows with what they should be.
-func checkBlobIndex(t testing.TB, r *Repo, want map[string][]Blob) {
+// checkBlobRows compares the rows with the blobs of each record.
+func checkBlobRows(t testing.TB, r *Repo, want map[string][]Blob) {
 	t.Helper()
 	uses, distinct := 0, map[cid.Cid]uint32{}
 	for _, blobs := range want {
@@ -165,7 +165,7 @@ func checkBlobIndex(t testing.TB, r *Repo, want map[string][]Blob) {
 	}
 }
 
-func TestRecordMustNameItsBlobRight(t *testing.T) {
+func TestRecordWithWrongBlob(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())
 	b := upload(t, r, "content")
@@ -203,13 +203,13 @@ func TestUploadRefused(t *testing.T) {
 	if _, err := r.Upload(t.Context(), strings.NewReader("12345"), 4, plain); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("5 of 4 bytes: got %v", err)
 	}
-	gone := errors.New("client went away")
+	gone := errors.New("client disconnected")
 	body := io.MultiReader(strings.NewReader("12"), &failingReader{gone})
 	if _, err := r.Upload(t.Context(), body, 4, plain); !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
 	if names := blobFileNames(t, cfg); len(names) != 0 {
-		t.Errorf("left behind: %v", names)
+		t.Errorf("remaining files: %v", names)
 	}
 	var head []byte
 	b, err := r.Upload(t.Context(), bytes.NewReader(make([]byte, 10_000)), 10_000, func(h []byte) string { head = h; return "x/y" })
@@ -229,9 +229,9 @@ type failingReader struct{ err error }
 
 func (r *failingReader) Read([]byte) (int, error) { return 0, r.err }
 
-// An upload that was answered is there after a crash, with its row and its
-// bytes; of one that was not there is all or nothing, and no file is left over.
-func TestCrashWhileUploading(t *testing.T) {
+// After a crash an answered upload has its row and its bytes; an unanswered one is
+// there as a whole or not at all, and no other file remains.
+func TestUploadCrash(t *testing.T) {
 	t.Parallel()
 	for round := range 30 {
 		cfg := testConfig(t)
@@ -267,12 +267,12 @@ func TestCrashWhileUploading(t *testing.T) {
 		for i, b := range acked {
 			wantBlob(t, r, b.CID, strings.Repeat(fmt.Sprint(i), 100))
 		}
-		checkBlobIndex(t, r, map[string][]Blob{"p": acked[:2], "q": acked})
+		checkBlobRows(t, r, map[string][]Blob{"p": acked[:2], "q": acked})
 		r.Close()
 	}
 }
 
-// crashingReader takes a copy of the disk when half of a body was read.
+// crashingReader copies the disk after half of a body was read.
 type crashingReader struct {
 	io.Reader
 	at    int
@@ -291,7 +291,7 @@ func (r *crashingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Files that a crash left without a row go at the next start, others stay.
+// Files that a crash left without a row are removed by Open, others stay.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -315,7 +315,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// Bytes that the disk changed or lost are never handed out as the blob.
+// Damaged bytes are never returned as the blob.
 func TestDamagedBlob(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -351,7 +351,7 @@ func TestDamagedBlob(t *testing.T) {
 	if _, err := r.OpenBlob(b); !errors.Is(err, ErrBlobNotFound) {
 		t.Errorf("lost: got %v", err)
 	}
-	upload(t, r, strings.Repeat("x", 100_000)) // mends it
+	upload(t, r, strings.Repeat("x", 100_000)) // repairs it
 	wantBlob(t, r, b.CID, strings.Repeat("x", 100_000))
 }
 
@@ -427,6 +427,6 @@ func TestBlobsInOneGroup(t *testing.T) {
 		}
 		want[fmt.Sprint("p", i)] = []Blob{b}
 	}
-	checkBlobIndex(t, r, want)
+	checkBlobRows(t, r, want)
 	wantBlob(t, r, b.CID, "shared")
 }

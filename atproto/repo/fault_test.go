@@ -25,10 +25,10 @@ import (
 
 var errDisk = errors.New("input/output error")
 
-// TestFailedSync fails one fsync of the log, before or after the disk did it.
-// Either way the caller is told that the outcome is open, readers stay with
-// what was durable, nothing more is written, and the next process finds the
-// repository with the write or without it, whole.
+// One fsync of the log fails, before or after the disk has done it. Either way
+// the caller gets ErrUnknownOutcome, readers keep seeing only what was durable,
+// nothing more is written, and the next process finds an intact repository with
+// the write or without it.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	for _, applied := range []bool{false, true} {
@@ -74,7 +74,7 @@ func TestFailedSync(t *testing.T) {
 				t.Errorf("health: %v", err)
 			}
 			cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{})
-			r.Close() // its error is the disk's
+			r.Close() // its error is that of the disk
 			m := model{}
 			m.apply([]Write{profile(), note(Create, "a", "1")})
 			if applied {
@@ -87,9 +87,9 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-// TestPowerCut cuts the power at arbitrary moments while callers write: what
-// was answered is there, and what is there is whole.
-func TestPowerCut(t *testing.T) {
+// After a power failure at an arbitrary moment all answered writes are there, and
+// the repository is intact.
+func TestPowerFailure(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	disk := vfs.NewCrashableMem()
@@ -130,14 +130,14 @@ func TestPowerCut(t *testing.T) {
 	for _, c := range cuts {
 		next := cfg
 		next.FS = c.disk
-		checkAfterCut(t, next, c.must)
+		checkAfterPowerFailure(t, next, c.must)
 	}
 	if last := cuts[len(cuts)-1]; len(last.must) < 20 {
-		t.Errorf("only %d writes were answered before the last cut", len(last.must))
+		t.Errorf("only %d writes were answered before the last power failure", len(last.must))
 	}
 }
 
-func checkAfterCut(t *testing.T, cfg Config, must []string) {
+func checkAfterPowerFailure(t *testing.T, cfg Config, must []string) {
 	t.Helper()
 	r := openRepo(t, cfg)
 	defer r.Close()
@@ -173,8 +173,8 @@ func checkAfterCut(t *testing.T, cfg Config, must []string) {
 	}
 }
 
-// TestInitFails fails Init at each of its writes to the disk and cuts the
-// power there: there is a whole repository or none, and Init works again.
+// Init fails at each of its writes to the disk, and the power fails there: there
+// is a complete repository or none, and Init works again.
 func TestInitFails(t *testing.T) {
 	t.Parallel()
 	base := testConfig(t)
@@ -197,7 +197,7 @@ func TestInitFails(t *testing.T) {
 			r.Close()
 		}
 		done = !failed
-		// The next process, after this one died or the power did.
+		// The next process, after this one was killed or the power failed.
 		for _, unsynced := range []int{100, 0} {
 			cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 1))})
 			r, err = Open(cfg)
@@ -216,8 +216,8 @@ func TestInitFails(t *testing.T) {
 	}
 }
 
-// TestDamage: a tree that lacks a node refuses the write that needs it and the
-// export, and says so.
+// With a missing node, the write that needs it and the export fail with
+// ErrDamaged.
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())
@@ -246,13 +246,13 @@ func TestDamage(t *testing.T) {
 	if !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Apply: %v", err)
 	}
-	r.publish(r.view.State) // readers' snapshot is older than the damage
+	r.publish(r.view.State) // since the snapshot of readers is older than the damage
 	if err := r.Export(context.Background(), new(strings.Builder)); !errors.Is(err, layout.ErrDamaged) {
 		t.Errorf("Export: %v", err)
 	}
 }
 
-// A record whose bytes have changed, unseen by Pebble, is not shown.
+// A record whose bytes were changed without Pebble noticing is not returned.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"), note(Create, "b", "two"))
@@ -265,7 +265,7 @@ func TestDamagedRecord(t *testing.T) {
 	if err := r.store.DB.Set(layout.RecordKey(path), val, pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	r.publish(r.view.State) // readers' snapshot is older than the damage
+	r.publish(r.view.State) // since the snapshot of readers is older than the damage
 	if _, _, err := r.Get("com.example.note", "a"); !errors.Is(err, layout.ErrDamaged) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Get: %v", err)
 	}
@@ -283,9 +283,9 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-// TestCloseWhileDying closes a repository whose database has died under a write
-// that still waits for the disk.
-func TestCloseWhileDying(t *testing.T) {
+// A repository is closed whose database failed while a write still waits for the
+// disk.
+func TestCloseAfterFailure(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	var armed atomic.Bool
@@ -312,7 +312,7 @@ func TestCloseWhileDying(t *testing.T) {
 		answered <- err
 	}()
 	<-waits
-	if _, err := r.store.AsyncFlush(); err != nil { // which meets the MANIFEST
+	if _, err := r.store.AsyncFlush(); err != nil { // which writes the MANIFEST
 		t.Fatal(err)
 	}
 	if err := <-answered; !errors.Is(err, ErrUnknownOutcome) || !strings.Contains(err.Error(), errDisk.Error()) {
@@ -325,10 +325,10 @@ func TestCloseWhileDying(t *testing.T) {
 	<-r.stopped
 }
 
-// TestDeadDisk lets every write to the disk fail from one moment on: what was
-// durable is still read, writes are refused and say why, and the next process
-// on a disk that is well goes on.
-func TestDeadDisk(t *testing.T) {
+// Every write to the disk fails from one moment on: what was durable can still be
+// read, writes are refused with the reason, and the next process on a working disk
+// continues.
+func TestFailedDisk(t *testing.T) {
 	t.Parallel()
 	for _, why := range []error{syscall.EROFS, syscall.EIO, syscall.ENOSPC} {
 		t.Run(why.Error(), func(t *testing.T) {

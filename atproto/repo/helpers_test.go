@@ -37,7 +37,7 @@ func testConfig(t testing.TB) Config {
 	return Config{Dir: "hold", DID: testDID, Key: testKey(t), FS: vfs.NewMem(), Reserve: 1}
 }
 
-// profile is the record that stays for ever.
+// profile is the record that is never deleted.
 func profile() Write {
 	return Write{Create, "app.bsky.actor.profile", "self", record("profile")}
 }
@@ -117,12 +117,12 @@ func (m model) root(t testing.TB) cid.Cid {
 	return *root
 }
 
-// checkStore compares every key of the database with the model: records,
-// index, and exactly the nodes of the tree.
+// checkStore compares all keys of the database with the model: records, index, and
+// exactly the nodes of the tree.
 func checkStore(t testing.TB, r *Repo, m model) {
 	t.Helper()
 	if got, want := r.Head().Data, m.root(t); got != want {
-		t.Fatalf("root is %s, a tree built anew has %s", got, want)
+		t.Fatalf("root is %s, a new tree has %s", got, want)
 	}
 	var car bytes.Buffer
 	if err := r.Export(context.Background(), &car); err != nil {
@@ -156,7 +156,7 @@ func verifyCAR(t testing.TB, r *Repo, car []byte, m model) int {
 	}
 	verifySignature(t, r.cfg, commit)
 	if loaded.MST.IsPartial() {
-		t.Fatal("the export lacks nodes")
+		t.Fatal("nodes are missing in the export")
 	}
 	if err := loaded.MST.Verify(); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func verifyCAR(t testing.TB, r *Repo, car []byte, m model) int {
 	for path, rec := range m {
 		blk, err := loaded.RecordStore.Get(ctx, got[path])
 		if err != nil || !bytes.Equal(blk.RawData(), rec) {
-			t.Fatalf("the export has another %s (%v)", path, err)
+			t.Fatalf("the export has a different %s (%v)", path, err)
 		}
 	}
 	var count func(n *mst.Node) int
@@ -223,7 +223,7 @@ func kindOf(e Event) string { return string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)])
 
 func isCommit(e Event) bool { return kindOf(e) == commitKind }
 
-// verifyFrame lets indigo undo a #commit, and checks what its verifier leaves out.
+// verifyFrame inverts a #commit with indigo, and checks what its verifier omits.
 func verifyFrame(t testing.TB, cfg Config, e Event, prev *comatproto.SyncSubscribeRepos_Commit) *comatproto.SyncSubscribeRepos_Commit {
 	t.Helper()
 	ctx := context.Background()
@@ -240,7 +240,7 @@ func verifyFrame(t testing.TB, cfg Config, e Event, prev *comatproto.SyncSubscri
 	case *id != cid.Cid(msg.Commit):
 		t.Fatalf("event %d: commit is %s, the CAR's root %s", e.Seq, msg.Commit, id)
 	case uint64(msg.Seq) != e.Seq:
-		t.Fatalf("event %d has seq %d in it", e.Seq, msg.Seq)
+		t.Fatalf("event %d says that it is %d", e.Seq, msg.Seq)
 	case prev == nil && (msg.Since != nil || msg.PrevData != nil):
 		t.Fatalf("event %d: the first commit has a predecessor", e.Seq)
 	case prev != nil && (msg.Since == nil || *msg.Since != prev.Rev || msg.Rev <= prev.Rev):
@@ -274,14 +274,14 @@ func events(t testing.TB, r *Repo, after uint64) []Event {
 	}
 }
 
-// history makes up calls: TID-like and arbitrary keys, creates, updates and
+// history generates calls: TID-like and arbitrary keys, creates, updates and
 // deletes, sometimes two of one path.
 type history struct {
 	rng  *rand.Rand
 	have []string
 	n    int
 
-	emptied bool // all records went
+	emptied bool // all records were deleted
 }
 
 func (h *history) next(m model, ops int, fill float64) []Write {

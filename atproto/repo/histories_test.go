@@ -14,13 +14,13 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// underRace: the race detector watches, for which everything takes ten times as
-// long.
+// underRace is true under the race detector, which makes everything ten times
+// slower.
 var underRace bool
 
-// TestHistories lives through hundreds of random histories: most of a few
-// records, where a tree changes its shape with every write, some of thousands.
-// Under the race detector each tenth will do: what it looks for is in all.
+// TestHistories runs hundreds of random histories: most with a few records, where
+// every write changes the shape of the tree, some with thousands. Under the race
+// detector a tenth of them is enough.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -36,7 +36,7 @@ func TestHistories(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("%d of %d", seed, size), func(t *testing.T) {
 			t.Parallel()
-			liveThrough(t, seed, size)
+			runHistory(t, seed, size)
 		})
 	}
 }
@@ -45,15 +45,15 @@ func FuzzHistory(f *testing.F) {
 	for seed, size := range map[uint64]uint16{1: 1, 2: 2, 3: 10, 4: 100, 5: 1000} {
 		f.Add(seed, size)
 	}
-	f.Fuzz(liveThrough)
+	f.Fuzz(runHistory)
 }
 
-// liveThrough makes the commits of a random history, of up to so many records,
-// that grows, changes, loses all it had and begins again. Every commit is judged
-// by indigo: the root against a tree built anew, the frame by undoing it; now
-// and then the export by loading it, and the database key by key. Every other
-// history is reopened on its way, also from what a power cut would have left.
-func liveThrough(t *testing.T, seed uint64, size uint16) {
+// runHistory makes the commits of a random history of up to size records, which
+// grows, changes, is emptied and grows again. Indigo verifies every commit: the
+// root against a new tree, the frame by inverting it. From time to time it loads
+// the export, and the database is compared key by key. Every other history is
+// reopened in between, also from what a power failure leaves.
+func runHistory(t *testing.T, seed uint64, size uint16) {
 	most := 1 + (max(int(size), 1)-1)%3000
 	rng := rand.New(rand.NewPCG(seed, 1))
 	cfg := testConfig(t)
@@ -66,7 +66,7 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 	h := history{rng: rng}
 	var prev *comatproto.SyncSubscribeRepos_Commit
 	seen := uint64(0)
-	judge := func() {
+	verify := func() {
 		t.Helper()
 		for _, e := range events(t, r, seen) {
 			if isCommit(e) {
@@ -82,7 +82,7 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 		res := apply(t, r, writes...)
 		m.apply(writes)
 		if got, want := r.Head(), m.root(t); got.Commit != res.Commit || got.Rev != res.Rev || got.Data != want {
-			t.Fatalf("commit %d: head is %+v, the answer %+v, a tree built anew %s", i, got, res, want)
+			t.Fatalf("commit %d: head is %+v, the answer %+v, a new tree %s", i, got, res, want)
 		}
 		for j, w := range writes {
 			if w.Action != Delete && res.CIDs[j] != block.CIDOf(w.Record) {
@@ -100,7 +100,7 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 		if seed%2 == 0 || i%12 != 11 {
 			continue
 		}
-		judge()
+		verify()
 		if i%24 == 11 {
 			fs = fs.CrashClone(vfs.CrashCloneCfg{})
 			cfg.FS = fs
@@ -109,30 +109,31 @@ func liveThrough(t *testing.T, seed uint64, size uint16) {
 		}
 		r = openRepo(t, cfg)
 		if seed%4 == 1 {
-			sink(t, r)
+			compact(t, r)
 		}
 		checkStore(t, r, m)
 	}
-	judge()
+	verify()
 	checkStore(t, r, m)
-	sink(t, r)
+	compact(t, r)
 	checkStore(t, r, m)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// sink has Pebble do all the tidying there is: a node that was set twice and
-// deleted once would come to light.
-func sink(t *testing.T, r *Repo) {
+// compact has Pebble compact all nodes: one that was set twice and deleted once
+// would reappear.
+func compact(t *testing.T, r *Repo) {
 	t.Helper()
 	if err := r.store.Compact(t.Context(), []byte(layout.PrefixNode), layout.End(layout.PrefixNode), false); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// step is a call of a history: in the first half of it records come, in the
-// next quarter they change, then all go, the profile too, and some come again.
+// step returns the writes of one call: in the first half of a history records are
+// created, in the next quarter they are changed, then all are deleted, the profile
+// too, and some are created again.
 func (h *history) step(m model, most, i, of int) []Write {
 	ops := 1 + h.rng.IntN(max(2, min(MaxWrites*3/4, 4*most/of)))
 	switch {
@@ -146,8 +147,8 @@ func (h *history) step(m model, most, i, of int) []Write {
 	return h.next(m, ops, 1)
 }
 
-// deletes takes records away, and no other in the same call: of a commit that
-// replaces all that there is indigo's verifier thinks wrongly.
+// deletes only deletes records, since indigo's verifier rejects a commit that
+// replaces all records.
 func (h *history) deletes(m model, n int) (writes []Write) {
 	paths := slices.Sorted(maps.Keys(m))
 	h.rng.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
@@ -160,7 +161,7 @@ func (h *history) deletes(m model, n int) (writes []Write) {
 	return writes
 }
 
-// TestManyNodes goes past what is kept in memory.
+// More nodes than are kept in memory.
 func TestManyNodes(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)

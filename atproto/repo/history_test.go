@@ -32,7 +32,7 @@ func blocksOf(t testing.TB, car []byte) map[cid.Cid][]byte {
 	blocks := map[cid.Cid][]byte{}
 	if err := eachBlock(car, func(c cid.Cid, data []byte) error {
 		if _, twice := blocks[c]; twice || block.CIDOf(data) != c {
-			t.Errorf("%s comes twice or has other bytes", c)
+			t.Errorf("%s is there twice or doesn't match its bytes", c)
 		}
 		blocks[c] = bytes.Clone(data)
 		return nil
@@ -42,7 +42,7 @@ func blocksOf(t testing.TB, car []byte) map[cid.Cid][]byte {
 	return blocks
 }
 
-// What somebody has at a rev, and the blocks since, make the whole repository.
+// The blocks at a rev and those since then are the whole repository.
 func TestExportSince(t *testing.T) {
 	t.Parallel()
 	r, m := initRepo(t, testConfig(t), profile()), model{}
@@ -87,7 +87,7 @@ func TestExportSince(t *testing.T) {
 			t.Errorf("since %s: got %d blocks, want %d", rev, len(diff), want)
 		}
 	}
-	// After an import the log no longer reaches back: all is sent.
+	// After an import the event log no longer reaches back: everything is sent.
 	if _, err := r.Import(t.Context(), bytes.NewReader(exportCAR(t, r)), importLimit); err != nil {
 		t.Fatal(err)
 	}

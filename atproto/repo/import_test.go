@@ -29,8 +29,8 @@ func exportCAR(t testing.TB, r *Repo) []byte {
 	return car.Bytes()
 }
 
-// shuffled is the same CAR with its blocks in another order, as other servers
-// write them.
+// shuffled returns the same CAR file with its blocks in another order, as other
+// servers write them.
 func shuffled(t testing.TB, car []byte) []byte {
 	t.Helper()
 	var blocks []block.Block
@@ -54,7 +54,7 @@ func carOf(root cid.Cid, blocks ...block.Block) []byte {
 	return out.Bytes()
 }
 
-// fillNotes writes n records, the same for the same seed.
+// fillNotes writes n records.
 func fillNotes(t testing.TB, r *Repo, m model, n int) {
 	t.Helper()
 	for from := 0; from < n; from += 100 {
@@ -67,8 +67,8 @@ func fillNotes(t testing.TB, r *Repo, m model, n int) {
 	}
 }
 
-// An export goes into a repository of the same account, under another key, and
-// becomes all that is in it: one commit and one #sync.
+// An export is imported into a repository of the same account with another key and
+// replaces its contents, by one commit and one #sync.
 func TestImport(t *testing.T) {
 	t.Parallel()
 	source, m := initRepo(t, testConfig(t), profile()), model{}
@@ -80,7 +80,7 @@ func TestImport(t *testing.T) {
 	m.apply(writes)
 
 	cfg := testConfig(t)
-	target := initRepo(t, cfg, profile(), note(Create, "n00001", "another text"), note(Create, "mine", "to go"))
+	target := initRepo(t, cfg, profile(), note(Create, "n00001", "another text"), note(Create, "mine", "to be deleted"))
 	before := target.Head()
 	result, err := target.Import(t.Context(), bytes.NewReader(shuffled(t, exportCAR(t, source))), importLimit)
 	if err != nil {
@@ -110,9 +110,9 @@ func TestImport(t *testing.T) {
 		t.Errorf("still missing: %v", missing)
 	}
 	if names := blobFileNames(t, cfg); len(names) != 1 {
-		t.Errorf("left behind: %v", names)
+		t.Errorf("remaining files: %v", names)
 	}
-	// Life goes on: the next commit continues what #sync said.
+	// The next commit follows from the state of the #sync.
 	next := []Write{note(Update, "n00001", "changed"), unpicture("p")}
 	apply(t, target, next...)
 	m.apply(next)
@@ -126,14 +126,14 @@ func TestImport(t *testing.T) {
 		t.Error(err)
 	}
 	if *msg.Since != head.Rev || cid.Cid(*msg.PrevData) != head.Data {
-		t.Errorf("the commit continues %s, want %s", *msg.Since, head.Rev)
+		t.Errorf("the commit is since %s, want %s", *msg.Since, head.Rev)
 	}
 	target.Close()
 	checkStore(t, openRepo(t, cfg), m)
 }
 
-// A second import of the same needs only what changed.
-func TestImportOfADifference(t *testing.T) {
+// A second import of the same records needs only what changed.
+func TestImportDifference(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	r, m := initRepo(t, cfg, profile()), model{}
@@ -220,15 +220,15 @@ func TestImportRefused(t *testing.T) {
 	}{
 		{"empty", nil, ErrInvalidCAR, ""},
 		{"no CAR", []byte("hello"), ErrInvalidCAR, ""},
-		{"cut short", good[:len(good)-10], ErrInvalidCAR, ""},
+		{"truncated", good[:len(good)-10], ErrInvalidCAR, ""},
 		{"a flipped bit", flipped, ErrInvalidCAR, "don't match"},
 		{"too long", carOf(blocks[0].CID, append(slices.Clone(blocks), block.Block{CID: block.CIDOf(big), Data: big})...), ErrTooLarge, ""},
 		{"without its root", carOf(blocks[0].CID, blocks[1:]...), ErrInvalidCAR, "root " + blocks[0].CID.String() + " is missing"},
-		{"root is no commit", carOf(blocks[1].CID, blocks...), ErrInvalidCAR, "commit: "},
+		{"root is not a commit", carOf(blocks[1].CID, blocks...), ErrInvalidCAR, "commit: "},
 		{"of another account", carOf(other.CID, append(blocks, other)...), ErrInvalidCAR, "of did:web:other.example.com, not of " + testDID},
 		{"without a node", carOf(blocks[0].CID, slices.Concat(blocks[:1], blocks[2:])...), ErrInvalidCAR, ": missing"},
 		{"a float", tree(map[string][]byte{"com.example.note/a": float}, same), ErrInvalidCAR, "Could not parse record at 'com.example.note/a'"},
-		{"a key that is none", tree(map[string][]byte{"com.example.note/a b": record("x")}, same), ErrInvalidCAR, "record key"},
+		{"an invalid key", tree(map[string][]byte{"com.example.note/a b": record("x")}, same), ErrInvalidCAR, "record key"},
 		{"keys out of order", tree(map[string][]byte{"com.example.note/a": record("x")}, func(nd *mst.NodeData) {
 			nd.Entries = append(nd.Entries, nd.Entries[0])
 		}), ErrInvalidCAR, "follows"},
@@ -243,11 +243,11 @@ func TestImportRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %v with %q", c.name, err, c.want, c.text)
 		}
 		if r.Head() != before {
-			t.Fatalf("%s: the head moved", c.name)
+			t.Fatalf("%s: the head changed", c.name)
 		}
 	}
 	if names := blobFileNames(t, cfg); len(names) != 0 {
-		t.Errorf("left behind: %v", names)
+		t.Errorf("remaining files: %v", names)
 	}
 	checkStore(t, r, m)
 	fillMore := []Write{note(Create, "more", "1")}
@@ -264,7 +264,7 @@ func FuzzImport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, car []byte) {
 		before := r.Head()
 		if _, err := r.Import(t.Context(), bytes.NewReader(car), 1<<16); err != nil && r.Head() != before {
-			t.Error("a refused import moved the head")
+			t.Error("a refused import changed the head")
 		}
 		if err := r.Health(); err != nil {
 			t.Fatal(err)

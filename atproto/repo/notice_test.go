@@ -19,7 +19,7 @@ func TestNotices(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h := r.Head(); h.Commit != before.Commit || h.Rev != before.Rev {
-		t.Errorf("a notice moved the head from %s to %s", before.Rev, h.Rev)
+		t.Errorf("a notice changed the head from %s to %s", before.Rev, h.Rev)
 	}
 	renewed, err := r.submit(request{ctx: t.Context(), commit: true, notices: []Notice{Identity, Sync}})
 	if err != nil {
@@ -65,7 +65,7 @@ func TestNotices(t *testing.T) {
 	apply(t, r, note(Create, "a", "1"))
 	r.Close()
 	if err := r.Notify(context.Background(), Sync); err == nil {
-		t.Error("a closed repository takes notices")
+		t.Error("a closed repository accepts notices")
 	}
 }
 
@@ -91,21 +91,21 @@ func TestDroppedEvents(t *testing.T) {
 	cfg.Now = func() time.Time { return at }
 	r := initRepo(t, cfg, profile())
 	apply(t, r, note(Create, "a", "1"))
-	if lost, err := r.DroppedEvents(); lost != 0 || err != nil {
-		t.Errorf("%d, %v while all are kept", lost, err)
+	if dropped, err := r.DroppedEvents(); dropped != 0 || err != nil {
+		t.Errorf("%d, %v while all are kept", dropped, err)
 	}
 	first := events(t, r, 0)
 	at = at.Add(80 * time.Hour)
 	apply(t, r, note(Create, "b", "1"))
 	left := events(t, r, 0)
-	if lost, err := r.DroppedEvents(); lost != first[len(first)-1].Seq || err != nil || len(left) != 1 {
-		t.Errorf("lost up to %d, %v; want %d", lost, err, first[len(first)-1].Seq)
+	if dropped, err := r.DroppedEvents(); dropped != first[len(first)-1].Seq || err != nil || len(left) != 1 {
+		t.Errorf("dropped up to %d, %v; want %d", dropped, err, first[len(first)-1].Seq)
 	}
 	r = openAgain(t, r)
 	at = at.Add(80 * time.Hour)
 	apply(t, r, note(Create, "c", "1"))
-	if lost, err := r.DroppedEvents(); lost != left[0].Seq || err != nil {
-		t.Errorf("lost up to %d, %v; want %d", lost, err, left[0].Seq)
+	if dropped, err := r.DroppedEvents(); dropped != left[0].Seq || err != nil {
+		t.Errorf("dropped up to %d, %v; want %d", dropped, err, left[0].Seq)
 	}
 }
 
@@ -123,12 +123,12 @@ func TestWake(t *testing.T) {
 	}
 	wake := r.Wake(head)
 	if awake(wake) || !awake(r.Wake(head-1)) {
-		t.Error("awake at the end, or asleep before it")
+		t.Error("woken at the end, or not woken before it")
 	}
 	if err := r.Notify(t.Context(), Sync); err != nil {
 		t.Fatal(err)
 	}
 	if !awake(wake) || !awake(r.Wake(head)) || awake(r.Wake(r.Head().Seq)) {
-		t.Error("a new event wakes nobody")
+		t.Error("a new event wakes no one")
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 )
 
-// Whoever always has something to write stays within each limit, and is not
-// slower than needed.
+// A writer that always has something to write stays within each limit, and is not
+// slower than necessary.
 func TestRate(t *testing.T) {
 	t.Parallel()
 	r := newRate(relayLimits)
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	begin := now
 	if wait := r.wait(now); wait > 0 {
-		t.Errorf("the first waits %s", wait)
+		t.Errorf("the first is delayed by %s", wait)
 	}
 	var events []time.Time
 	for now.Before(begin.Add(3 * 24 * time.Hour)) {
@@ -30,7 +30,7 @@ func TestRate(t *testing.T) {
 		}
 		r.add(now)
 		events = append(events, now)
-		now = now.Add(time.Millisecond) // the least that a commit takes
+		now = now.Add(time.Millisecond) // the minimum that a commit takes
 	}
 	for _, l := range relayLimits {
 		most, from := 0, 0
@@ -50,15 +50,15 @@ func TestRate(t *testing.T) {
 	if perDay := len(events) / 3; perDay < 10_000 {
 		t.Errorf("%d events a day", perDay)
 	}
-	// After a silence there is no wait.
+	// After a quiet period there is no delay.
 	if wait := r.wait(now.Add(25 * time.Hour)); wait > 0 {
-		t.Errorf("after a day's silence %s", wait)
+		t.Errorf("after a quiet day %s", wait)
 	}
 }
 
-// lingering is a repository whose writers have used half of what there is, and
-// that lets the next linger.
-func lingering(t *testing.T, wait time.Duration) *Paced {
+// delaying returns a repository in which half of the rate limit is used, so that
+// the next call is delayed.
+func delaying(t *testing.T, wait time.Duration) *Paced {
 	r := initRepo(t, testConfig(t), profile())
 	r.rate.mu.Lock()
 	r.rate.counts = newRate([]limit{{wait, 2}}).counts
@@ -67,7 +67,7 @@ func lingering(t *testing.T, wait time.Duration) *Paced {
 	return r.Paced(nil)
 }
 
-func TestPacedAtOnce(t *testing.T) {
+func TestPacedWithoutDelay(t *testing.T) {
 	t.Parallel()
 	p := initRepo(t, testConfig(t), profile()).Paced(nil)
 	revs := map[string]bool{}
@@ -83,11 +83,11 @@ func TestPacedAtOnce(t *testing.T) {
 	}
 }
 
-// Calls that linger share a commit: each gets its own CIDs, a bad one its own
-// error, and who can't wait takes its call back.
+// Delayed calls share a commit: each gets its own CIDs, a refused one its own
+// error, and a call whose context ends is withdrawn.
 func TestPacedMerges(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, time.Second)
+	p := delaying(t, time.Second)
 	before := p.Head()
 	if _, err := p.Repo.Apply(context.Background(), []Write{note(Create, "taken", "x")}, nil); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestPacedMerges(t *testing.T) {
 	group.Go(func() {
 		_, err := p.Apply(impatient, []Write{note(Create, "impatient", "x")}, nil)
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
-			t.Errorf("who can't wait: %v", err)
+			t.Errorf("a call whose context ended: %v", err)
 		}
 	})
 	for i := range calls {
@@ -114,7 +114,7 @@ func TestPacedMerges(t *testing.T) {
 			if i%10 == 3 {
 				var at *WriteError
 				if !errors.As(err, &at) || at.Index != 3 || !errors.Is(err, ErrExists) || !strings.HasSuffix(at.Path, "/taken") {
-					t.Errorf("a bad call: %v", err)
+					t.Errorf("a refused call: %v", err)
 				}
 				return
 			}
@@ -127,7 +127,7 @@ func TestPacedMerges(t *testing.T) {
 				t.Errorf("call %d: %v", i, result.CIDs)
 			}
 			if c, _, err := p.Get("com.example.note", key); err != nil || c != result.CIDs[2] {
-				t.Errorf("call %d: there is %s (%v)", i, c, err)
+				t.Errorf("call %d: stored is %s (%v)", i, c, err)
 			}
 		})
 	}
@@ -150,10 +150,11 @@ func TestPacedMerges(t *testing.T) {
 	checkStore(t, p.Repo, m)
 }
 
-// More than one commit may hold is spread over several; a swap doesn't linger.
+// Calls that exceed one commit are spread over several; one with a swap is not
+// delayed.
 func TestPacedSplits(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, time.Second)
+	p := delaying(t, time.Second)
 	before := p.Head()
 	if _, err := p.Apply(context.Background(), []Write{note(Create, "swap", "x")}, &before.Commit); err != nil {
 		t.Fatal(err)
@@ -184,18 +185,18 @@ func TestPacedSplits(t *testing.T) {
 	}
 }
 
-// Close doesn't wait for who lingers.
+// Close doesn't wait for delayed calls.
 func TestPacedClose(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, time.Hour)
+	p := delaying(t, time.Hour)
 	failed := make(chan error)
 	go func() {
 		_, err := p.Apply(context.Background(), []Write{note(Create, "a", "x")}, nil)
 		failed <- err
 	}()
-	for lingers := false; !lingers; time.Sleep(time.Millisecond) {
+	for delayed := false; !delayed; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
-		lingers = p.pending != nil && len(p.pending.calls) == 1
+		delayed = p.pending != nil && len(p.pending.calls) == 1
 		p.mu.Unlock()
 	}
 	if err := p.Close(); err != nil {
@@ -206,10 +207,10 @@ func TestPacedClose(t *testing.T) {
 	}
 }
 
-// While nobody reads, calls don't linger, however many there were.
+// While nobody reads, calls are not delayed, however many there were.
 func TestPacedUnread(t *testing.T) {
 	t.Parallel()
-	p := lingering(t, 24*time.Hour)
+	p := delaying(t, 24*time.Hour)
 	var read atomic.Bool
 	p.read = read.Load
 	if _, err := p.Repo.Apply(context.Background(), []Write{note(Create, "used", "x")}, nil); err != nil {
@@ -230,6 +231,6 @@ func TestPacedUnread(t *testing.T) {
 	impatient, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := p.Apply(impatient, []Write{note(Create, "read", "x")}, nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("with a reader: %v, want the call to linger", err)
+		t.Errorf("with a reader: %v, want the call to be delayed", err)
 	}
 }

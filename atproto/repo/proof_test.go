@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// checkProof has indigo find in the proof what is at a path.
+// checkProof looks up a path in its proof with indigo.
 func checkProof(t testing.TB, r *Repo, rkey string, want cid.Cid) {
 	t.Helper()
 	var car bytes.Buffer
@@ -47,8 +47,8 @@ func checkProof(t testing.TB, r *Repo, rkey string, want cid.Cid) {
 	}
 }
 
-// TestProof: of presence and of absence, while the tree changes under a cache
-// that knew it before.
+// Proofs of presence and of absence, while the tree changes and older nodes are in
+// the cache.
 func TestProof(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())
@@ -82,8 +82,8 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestProofOfDamage: nothing that changed on the disk goes into a proof.
-func TestProofOfDamage(t *testing.T) {
+// Damaged nodes and records are not written into a proof.
+func TestProofDamage(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"))
 	root := layout.NodeKey(block.DigestOf(r.Head().Data))
@@ -103,7 +103,7 @@ func TestProofOfDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.publish(r.view.State) // readers' snapshot is older than the damage
+			r.publish(r.view.State) // since the snapshot of readers is older than the damage
 			r.nodes = mst.NewCache()
 			err := r.Proof(new(bytes.Buffer), "com.example.note", "a")
 			if bytes.Equal(put, sound) != (err == nil) || err != nil && !errors.Is(err, layout.ErrDamaged) {

@@ -23,20 +23,20 @@ func TestInitAndOpen(t *testing.T) {
 	cfg.FS = nil // the operating system's
 	cfg.Dir = filepath.Join(t.TempDir(), "data", "hold")
 	if Exists(cfg.Dir) {
-		t.Error("it exists already")
+		t.Error("it already exists")
 	}
 	if _, err := Open(cfg); !errors.Is(err, ErrNotExist) {
-		t.Errorf("Open of nothing: %v", err)
+		t.Errorf("Open without a repository: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !os.IsNotExist(err) {
-		t.Errorf("Open of nothing left something: %v", err)
+		t.Errorf("Open without a repository left something: %v", err)
 	}
 	r := initRepo(t, cfg, profile())
 	if !Exists(cfg.Dir) {
 		t.Error("it doesn't exist")
 	}
 	if _, err := Init(cfg, []Write{profile()}); !errors.Is(err, ErrRepoExists) {
-		t.Errorf("Init over it: %v", err)
+		t.Errorf("Init over a repository: %v", err)
 	}
 	if _, err := Open(cfg); err == nil {
 		t.Error("it was opened twice")
@@ -48,7 +48,7 @@ func TestInitAndOpen(t *testing.T) {
 	}
 	left, err := os.ReadDir(filepath.Dir(cfg.Dir))
 	if err != nil || len(left) != 1 {
-		t.Errorf("beside the repository: %v, %v", left, err)
+		t.Errorf("next to the repository: %v, %v", left, err)
 	}
 
 	other := cfg
@@ -94,7 +94,8 @@ func TestReads(t *testing.T) {
 		keys = append(keys, fmt.Sprintf("k%02d", i))
 		apply(t, r, note(Create, keys[i], "the same"))
 	}
-	// Neighbours by name, whose keys must not be taken for the collection's own.
+	// Collections with similar names, whose keys must not be taken for the
+	// collection's own.
 	for _, c := range []string{"com.example.note-x.y", "com.example.not", "com.example.noteB", "com.example.note.sub"} {
 		apply(t, r, Write{Create, c, "z", record("x")})
 	}
@@ -103,7 +104,7 @@ func TestReads(t *testing.T) {
 		t.Errorf("Get: %s %q %v", c, rec, err)
 	}
 	if _, _, err := r.Get("com.example.note", "k99"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Get of nothing: %v", err)
+		t.Errorf("Get of a missing record: %v", err)
 	}
 	got, err := r.Collections()
 	want := []string{"app.bsky.actor.profile", "com.example.not", "com.example.note", "com.example.note-x.y", "com.example.note.sub", "com.example.noteB"}
@@ -143,10 +144,10 @@ func TestReads(t *testing.T) {
 		t.Errorf("an empty collection: %v %q %v", page, next, err)
 	}
 	if _, _, err := r.List("nothing", "", 10, false); !errors.Is(err, ErrInvalidPath) {
-		t.Errorf("no collection: %v", err)
+		t.Errorf("an invalid collection: %v", err)
 	}
 	if page, _, err := r.List("com.example.note", "k", 1, true); err != nil || page[0].RKey != "k00" {
-		t.Errorf("a cursor that is no key: %v %v", page, err)
+		t.Errorf("a cursor that is not a key: %v %v", page, err)
 	}
 }
 
@@ -191,8 +192,8 @@ func TestBlock(t *testing.T) {
 	}
 }
 
-// TestExportStandsStill: an export is of one commit, whatever is written.
-func TestExportStandsStill(t *testing.T) {
+// An export has one commit, whatever is written in the meantime.
+func TestExportSnapshot(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())
 	var writes []Write
@@ -222,7 +223,7 @@ func TestExportStandsStill(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	err := r.Export(ctx, writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil }))
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("a client that left: %v", err)
+		t.Errorf("a disconnected client: %v", err)
 	}
 	broken := errors.New("broken pipe")
 	if err := r.Export(context.Background(), writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
@@ -234,7 +235,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func TestEventsBegin(t *testing.T) {
+func TestFirstEvents(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	cfg.Handle = "registry.example.com"
@@ -282,7 +283,7 @@ func TestEventRetention(t *testing.T) {
 			step(10 * time.Hour)
 		}
 		oldest := events(t, r, 0)[0].Seq
-		// kept: what is within 72 h of the last commit
+		// those within 72 h of the last commit are kept
 		if age := at.Sub(time.UnixMicro(int64(oldest))); age < 62*time.Hour || age > 73*time.Hour {
 			t.Errorf("the oldest event has an age of %s", age)
 		}
@@ -292,7 +293,7 @@ func TestEventRetention(t *testing.T) {
 		r = openAgain(t, r)
 		step(200 * time.Hour)
 		if got := len(events(t, r, 0)); got != 1 {
-			t.Errorf("%d events after a long silence, want 1", got)
+			t.Errorf("%d events after a long quiet period, want 1", got)
 		}
 		step(time.Hour)
 		step(time.Hour)

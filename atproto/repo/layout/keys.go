@@ -45,11 +45,11 @@ const (
 )
 
 var (
-	KeyFormat = []byte("f")
-	KeyHead   = []byte("h")
-	KeyLost   = []byte("l")
-	KeyMoved  = []byte("m")
-	KeyFolder = []byte("w")
+	KeyFormat  = []byte("f")
+	KeyHead    = []byte("h")
+	KeyDropped = []byte("l")
+	KeyMoved   = []byte("m")
+	KeyFolder  = []byte("w")
 )
 
 // ErrDamaged is the error for contents that no program writes.

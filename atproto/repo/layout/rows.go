@@ -119,7 +119,7 @@ func SeqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(PrefixEve
 // LastDropped returns the sequence number of the last event that was dropped, 0
 // if all are kept.
 func LastDropped(db pebble.Reader) (uint64, error) {
-	val, err := read(db, KeyLost)
+	val, err := read(db, KeyDropped)
 	switch {
 	case err != nil || val == nil:
 		return 0, err
@@ -148,5 +148,5 @@ func SetJoined(b *pebble.Batch, key, first, second []byte) {
 
 // SetDropped records that events up to seq were dropped.
 func SetDropped(b *pebble.Batch, seq uint64) {
-	b.Set(KeyLost, binary.BigEndian.AppendUint64(nil, seq), nil)
+	b.Set(KeyDropped, binary.BigEndian.AppendUint64(nil, seq), nil)
 }

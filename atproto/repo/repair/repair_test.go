@@ -116,7 +116,7 @@ func TestRepairDerives(t *testing.T) {
 		}, "the event log starts again after", false},
 		{"all frames and the count", func(t *testing.T, s *store.Store, b *pebble.Batch) {
 			b.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent), nil)
-			b.Set(layout.KeyLost, []byte("?"), nil)
+			b.Set(layout.KeyDropped, []byte("?"), nil)
 		}, "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -315,7 +315,7 @@ func TestRepairBitOnDisk(t *testing.T) {
 			continue
 		}
 		if err != nil {
-			t.Fatalf("byte %d of %s: %v; wrong: %.3q", at, name, err, lines)
+			t.Fatalf("byte %d of %s: %v; problems: %.3q", at, name, err, lines)
 		}
 		mine := model{}
 		for path, rec := range m {
@@ -338,9 +338,9 @@ func TestRepairLog(t *testing.T) {
 	cfg.FS, cfg.Dir = vfs.Default, filepath.Join(t.TempDir(), "hold")
 	filled(t, cfg, 5)
 	r := openRepo(t, cfg)
-	marks := []string{"first", "second", "third", "fourth"}
-	for _, mark := range marks {
-		apply(t, r, note(repo.Create, mark, "the text of the "+mark))
+	keys := []string{"first", "second", "third", "fourth"}
+	for _, key := range keys {
+		apply(t, r, note(repo.Create, key, "the text of the "+key))
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -376,9 +376,9 @@ func TestRepairLog(t *testing.T) {
 		t.Errorf("after Repair: %d records, %q", report.Records, lines)
 	}
 	r = openRepo(t, cfg)
-	for i, mark := range marks {
-		if _, _, err := r.Get("com.example.note", mark); errors.Is(err, repo.ErrNotFound) != (i >= 2) {
-			t.Errorf("%s: %v", mark, err)
+	for i, key := range keys {
+		if _, _, err := r.Get("com.example.note", key); errors.Is(err, repo.ErrNotFound) != (i >= 2) {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }
@@ -518,7 +518,7 @@ func TestRepairDiskFull(t *testing.T) {
 		t.Errorf("got %v, want ErrNoSpace", err)
 	}
 	if names, _ := cfg.FS.List(""); len(names) != 1 {
-		t.Errorf("left behind: %q", names)
+		t.Errorf("remaining folders: %q", names)
 	}
 	mustRepair(t, Config{Config: cfg})
 	checkSound(t, cfg, m)

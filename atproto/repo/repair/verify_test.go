@@ -73,7 +73,7 @@ func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b *pebbl
 	}
 }
 
-// keysUnder lists the keys of a prefix.
+// keysUnder lists the keys under a prefix.
 func keysUnder(t testing.TB, db pebble.Reader, prefix string) (keys [][]byte) {
 	t.Helper()
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: layout.End(prefix)})
@@ -212,7 +212,7 @@ func TestVerifyFinds(t *testing.T) {
 			b.Delete(keys[len(keys)-1], nil)
 		}, []string{"the last event is ", "it ends after ", "the last commit is "}, 3},
 		{"a frame that is recorded as dropped", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.KeyLost, keysUnder(t, s, layout.PrefixEvent)[0][2:], nil)
+			b.Set(layout.KeyDropped, keysUnder(t, s, layout.PrefixEvent)[0][2:], nil)
 		}, []string{"were dropped"}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestVerifyKeysAndClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, lines := verify(t, other, public); len(lines) != 1 || !strings.Contains(lines[0], "a key rotation was interrupted") {
-		t.Errorf("an older key: %q", lines)
+		t.Errorf("an old key: %q", lines)
 	}
 	other.DID = "did:web:other.example.com"
 	if _, err := Verify(context.Background(), other, nil, func(Problem) {}); err == nil || !strings.Contains(err.Error(), "it is the repository of "+testDID) {
