@@ -132,18 +132,18 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 // remove deletes the keys of an id. The totals, which name the other keys, are deleted
 // last, so that an interrupted call can be repeated.
 func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id string) error {
-	var gone []string
+	var batch []string
 	var failed error
 	flush := func(least int) {
-		if failed == nil && len(gone) > least {
-			failed = client.Unlink(ctx, gone...).Err()
-			gone = gone[:0]
+		if failed == nil && len(batch) > least {
+			failed = client.Unlink(ctx, batch...).Err()
+			batch = batch[:0]
 		}
 	}
 	err := scanTotals(ctx, client, keys, id, func(name string, r row) {
-		gone = append(gone, keys.days(id, name))
+		batch = append(batch, keys.days(id, name))
 		for hash := uint64(0); hash*tagsInHash < r.position; hash++ {
-			gone = append(gone, keys.tags(id, name, hash))
+			batch = append(batch, keys.tags(id, name, hash))
 			flush(rowsInCall)
 		}
 		flush(rowsInCall)
@@ -153,7 +153,7 @@ func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id
 		return err
 	}
 	for shard := range shards {
-		gone = append(gone, keys.shard(id, shard))
+		batch = append(batch, keys.shard(id, shard))
 	}
 	flush(0)
 	return failed

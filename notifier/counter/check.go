@@ -81,12 +81,12 @@ func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 // executed, so numbers between the acknowledged and the pending ones are no
 // difference.
 func (r *round) reportRows(items []*item) error {
-	there, err := r.fetch(items)
+	inRedis, err := r.fetch(items)
 	if err != nil {
 		return err
 	}
 	for i, it := range items {
-		got := parseText(there[i])
+		got := parseText(inRedis[i])
 		for class, n := range got.counts {
 			if it.key == "" || it.base.counts[class] <= n && n <= it.sum.counts[class] {
 				continue

@@ -77,7 +77,7 @@ func TestCompareRedis(t *testing.T) {
 		{"a day is added", "team/app-1: Redis has numbers of 1970-04-11, and this registry has none", func() error {
 			return client.HSet(t.Context(), keys.days(id, name), dayName(100), "5").Err()
 		}},
-		{"everything is lost", ": Redis has lost what was counted under the id " + id, func() error {
+		{"everything is lost", ": Redis has lost the numbers of the registry id " + id, func() error {
 			return client.FlushAll(t.Context()).Err()
 		}},
 		{"a hash is something else", "is not a hash", func() error {

@@ -274,12 +274,12 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	if err := c.save(); err != nil {
 		return err
 	}
-	waiting, err := c.pendingRuns()
+	pending, err := c.pendingRuns()
 	if err != nil {
 		return err
 	}
 	// All runs are entered again, since Redis may have lost those, too.
-	runs := slices.Clone(waiting)
+	runs := slices.Clone(pending)
 	for _, p := range o.Runs {
 		if !slices.Contains(runs, p.Run) {
 			runs = append(runs, p.Run)
@@ -306,14 +306,14 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	}
 	for i, run := range runs {
 		if reply[1+i] == o.id() {
-			p.entered[run] = run == c.run || i < len(waiting)
+			p.entered[run] = run == c.run || i < len(pending)
 			continue
 		}
-		if i >= len(waiting) {
+		if i >= len(pending) {
 			continue
 		}
 		to := epoch(slices.Index(o.IDs, reply[1+i]) + 1) // elsewhere if it is none of this folder's
-		if err := c.mergeRuns(to, func(waits string) bool { return waits[1:] == run }); err != nil {
+		if err := c.mergeRuns(to, func(pendingRun string) bool { return pendingRun[1:] == run }); err != nil {
 			return err
 		}
 	}

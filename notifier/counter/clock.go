@@ -29,7 +29,7 @@ type clockState struct {
 	Back   bool      // and whether it has come back
 }
 
-func (s *clockState) look(now time.Time) {
+func (s *clockState) update(now time.Time) {
 	switch {
 	case s.Last.IsZero():
 		s.Since = now
@@ -59,7 +59,7 @@ func (c *Counter) clockTrusted() (bool, clockState, error) {
 	if err != nil || json.Unmarshal(raw, &s) != nil {
 		s = clockState{}
 	}
-	s.look(now)
+	s.update(now)
 	if raw, err = json.Marshal(s); err != nil {
 		return false, s, err
 	}

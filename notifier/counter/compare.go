@@ -154,12 +154,12 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 		for i, s := range sizes[:n] {
 			keys[i] = s.key
 		}
-		there, err := r.lengths(keys)
+		inRedis, err := r.lengths(keys)
 		if err != nil {
 			return err
 		}
 		for i, s := range sizes[:n] {
-			if there[i] < 0 || there[i] == int64(s.want) {
+			if inRedis[i] < 0 || inRedis[i] == int64(s.want) {
 				continue
 			}
 			if err := r.deleteUnexpected(w, s.key, func(field string) rowID { return rowID{s.repository, s.kind, field} }); err != nil {
@@ -177,12 +177,12 @@ func (r *round) compareRepositories(w *writer) error {
 	for i := range keys {
 		keys[i] = r.c.keys.shard(w.id, i)
 	}
-	there, err := r.lengths(keys)
+	inRedis, err := r.lengths(keys)
 	if err != nil {
 		return err
 	}
 	for i, key := range keys {
-		if there[i] < 0 || there[i] == int64(r.c.publisher.comparison.names[i]) {
+		if inRedis[i] < 0 || inRedis[i] == int64(r.c.publisher.comparison.names[i]) {
 			continue
 		}
 		if err := r.deleteUnexpected(w, key, func(field string) rowID { return rowID{field, totals, ""} }); err != nil {
@@ -203,20 +203,20 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 	if len(cmds) != len(keys) {
 		return nil, err
 	}
-	there := make([]int64, len(keys))
+	inRedis := make([]int64, len(keys))
 	for i, cmd := range cmds {
 		n, err := cmd.(*redis.IntCmd).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
-			there[i] = -1
+			inRedis[i] = -1
 			r.damaged[keys[i]] = &DamagedError{Key: keys[i], Reason: "is not a hash"}
 		case err != nil:
 			return nil, err
 		default:
-			there[i] = n
+			inRedis[i] = n
 		}
 	}
-	return there, nil
+	return inRedis, nil
 }
 
 // deleteUnexpected deletes the fields of a hash for which the store has no numbers.

@@ -145,7 +145,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 				if !errors.As(err, &damaged) || damaged.Key != key && name != "runs" {
 					t.Fatalf("Publish = %v, want an error that names %s", err, key)
 				}
-				if s := r.c.Status(); s.Reason != "a key in Redis is of another kind" {
+				if s := r.c.Status(); s.Reason != "a key in Redis has the wrong type" {
 					t.Errorf("reason %q", s.Reason)
 				}
 				if val, err := client.Get(t.Context(), key).Result(); err != nil || val != "x" {

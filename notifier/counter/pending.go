@@ -173,11 +173,11 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 		}
 		for _, p := range it.parts {
 			key := pendingKey(it.id, p.run)
-			now, there, err := readRow(b, key)
+			now, ok, err := readRow(b, key)
 			if err != nil {
 				return err
 			}
-			if !there {
+			if !ok {
 				continue
 			}
 			if rest := now.without(p.row); rest.counted() || rest.tagState != 0 {
@@ -214,8 +214,8 @@ func applyBase(b *pebble.Batch, it *item, e epoch) error {
 // c.mu.
 func (c *Counter) enqueue(b *pebble.Batch, id rowID) error {
 	key := pendingKey(id, liveRun+c.run)
-	there, err := exists(b, key)
-	if err != nil || there {
+	ok, err := exists(b, key)
+	if err != nil || ok {
 		return err
 	}
 	return b.Set(key, row{}.encode(), nil)

@@ -83,7 +83,7 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 				}
 				p.repository = id.repository
 			}
-			return p.look(prefix, id, end, val)
+			return p.visit(prefix, id, end, val)
 		})
 		if err == nil {
 			err = p.finish()
@@ -121,7 +121,7 @@ type storedRow struct {
 	day    int64
 }
 
-func (p *pruning) look(prefix string, id rowID, end string, val []byte) error {
+func (p *pruning) visit(prefix string, id rowID, end string, val []byte) error {
 	r := storedRow{prefix: prefix, id: id, end: end}
 	numbers, err := decodeRow(val)
 	if err != nil {

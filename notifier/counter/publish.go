@@ -12,7 +12,7 @@ import (
 
 // A round of publishing:
 //
-//  1. Read the records of all registry ids. If the own record is not the one last
+//  1. Read the records of all registry ids. If this id's record is not the one last
 //     acknowledged, either the last call was executed without an answer (then its
 //     rows are applied, see confirmUnanswered), or Redis has lost or restored
 //     something or another process claimed the id: claim it (claim.go), and compare
@@ -185,8 +185,8 @@ func (r *round) run() error {
 	return errors.Join(all...)
 }
 
-// look takes the numbers as they are. All that a round sends is of this moment,
-// so that a record tells which events Redis has.
+// takeSnapshot fixes the numbers that a round sends, and the events in them, which
+// its record names.
 func (r *round) takeSnapshot() {
 	c := r.c
 	c.mu.Lock()

@@ -29,22 +29,22 @@ import (
 // recordPush records a push in an indexed batch and reports whether the digest has
 // another tag.
 func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
-	own := pushedKey(fact.Repository, fact.Digest, fact.Tag)
-	of := own[len(pushedPrefix) : len(own)-4]
+	pushed := pushedKey(fact.Repository, fact.Digest, fact.Tag)
+	of := pushed[len(pushedPrefix) : len(pushed)-4]
 	if err := deletePush(b, fact.Repository, fact.Tag, of); err != nil {
 		return false, err
 	}
-	prefix := own[:len(own)-4]
+	prefix := pushed[:len(pushed)-4]
 	iter, err := b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return false, err
 	}
-	other := iter.First() && (!bytes.Equal(iter.Key(), own) || iter.Next())
+	other := iter.First() && (!bytes.Equal(iter.Key(), pushed) || iter.Next())
 	if err := errors.Join(iter.Error(), iter.Close()); err != nil {
 		return false, err
 	}
 	day := binary.AppendUvarint(nil, uint64(today))
-	return other, errors.Join(b.Set(own, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
+	return other, errors.Join(b.Set(pushed, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
 }
 
 // deletePush deletes, in an indexed batch, the record of the last push of a tag,

@@ -16,7 +16,7 @@ type rows struct {
 
 // newRows starts at the first row whose key is not less than at; at is empty for the
 // first row.
-func newRows(from pebble.Reader, e epoch, waiting bool, at string) (*rows, error) {
+func newRows(from pebble.Reader, e epoch, withPending bool, at string) (*rows, error) {
 	open := func(prefix string) (*pebble.Iterator, error) {
 		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
 		if err == nil {
@@ -29,7 +29,7 @@ func newRows(from pebble.Reader, e epoch, waiting bool, at string) (*rows, error
 		return nil, err
 	}
 	r := &rows{base: base, epoch: e}
-	if waiting {
+	if withPending {
 		if r.pending, err = open(pendingPrefix); err != nil {
 			return nil, errors.Join(err, base.Close())
 		}

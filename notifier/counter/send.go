@@ -73,9 +73,9 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	for _, it := range items {
 		it.key = r.c.keyOf(w.id, it)
 	}
-	there := make([]string, len(items))
+	inRedis := make([]string, len(items))
 	if compare {
-		if there, err = r.fetch(items); err != nil {
+		if inRedis, err = r.fetch(items); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,7 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	var sent []*item
 	for i, it := range items {
 		text := it.sum.text(it.id.kind)
-		if compare && there[i] == text && it.sum.counted() {
+		if compare && inRedis[i] == text && it.sum.counted() {
 			continue
 		}
 		if it.key != "" {
@@ -212,7 +212,7 @@ func (r *round) fetch(items []*item) ([]string, error) {
 		}
 		return nil
 	})
-	there := make([]string, len(items))
+	inRedis := make([]string, len(items))
 	for i, cmd := range cmds {
 		if cmd == nil {
 			continue
@@ -220,9 +220,9 @@ func (r *round) fetch(items []*item) ([]string, error) {
 		val, cmdErr := cmd.Result()
 		switch {
 		case cmdErr == nil:
-			there[i] = val
+			inRedis[i] = val
 		case redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
-			there[i] = "?" // differs from any row, so that call reports the key
+			inRedis[i] = "?" // differs from any row, so that call reports the key
 		case !errors.Is(cmdErr, redis.Nil):
 			return nil, cmdErr
 		}
@@ -230,7 +230,7 @@ func (r *round) fetch(items []*item) ([]string, error) {
 	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return nil, err
 	}
-	return there, nil
+	return inRedis, nil
 }
 
 // call runs the publish script and applies what was sent.

@@ -102,15 +102,15 @@ func (r *round) receiveEntry(m redis.XMessage) error {
 	if tags, ok := m.Values["tags"].(string); ok {
 		return r.c.applyTagChanges(tags, m.ID)
 	}
-	gone := unpackKeys(m.Values["gone"])
-	if err := r.c.deleteIndexes(gone); err != nil {
+	deleted := unpackKeys(m.Values["gone"])
+	if err := r.c.deleteIndexes(deleted); err != nil {
 		return err
 	}
 	if r.c.cfg.Learn == nil {
 		return nil
 	}
 	var all []IndexEntry
-	for _, index := range gone {
+	for _, index := range deleted {
 		all = append(all, IndexEntry{Index: index, Deleted: true})
 	}
 	indexes := unpackKeys(m.Values["of"])

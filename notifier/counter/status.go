@@ -154,7 +154,7 @@ func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time
 		return
 	}
 	for id, upto := range s.upto {
-		if there, ok := next[id]; !ok || upto.beyond(there) {
+		if latest, ok := next[id]; !ok || upto.beyond(latest) {
 			next[id] = upto
 		}
 	}
@@ -172,8 +172,8 @@ func (c *Counter) Check(ids map[string]string) error {
 	if reason == "" && s.Current.IsZero() {
 		reason = reasonStart
 	}
-	own := ids[s.id]
-	if lost := own == "" || own != s.records[0] && own != s.records[1]; reason == "" && lost {
+	current := ids[s.id]
+	if lost := current == "" || current != s.records[0] && current != s.records[1]; reason == "" && lost {
 		reason = reasonLost
 		s.Reason = reason // until the next round, which starts now
 		select {
@@ -199,7 +199,7 @@ func (c *Counter) inspect(ctx context.Context) error {
 	}
 	var mu sync.Mutex
 	var warnings []string
-	look := func(ctx context.Context, one *redis.Client) error {
+	inspect := func(ctx context.Context, one *redis.Client) error {
 		info, err := one.Info(ctx).Result()
 		if err != nil {
 			return fmt.Errorf("read persistence settings of Redis: %w", err)
@@ -212,9 +212,9 @@ func (c *Counter) inspect(ctx context.Context) error {
 	var err error
 	switch r := c.cfg.Redis.(type) {
 	case *redis.ClusterClient:
-		err = r.ForEachMaster(ctx, look)
+		err = r.ForEachMaster(ctx, inspect)
 	case *redis.Client:
-		err = look(ctx, r)
+		err = inspect(ctx, r)
 	}
 	if err != nil {
 		return err

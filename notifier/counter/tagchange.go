@@ -25,7 +25,7 @@ import (
 // tagChange says that a tag was deleted, or that it exists again.
 type tagChange struct {
 	repository, tag string
-	gone            bool
+	deleted         bool
 }
 
 const (
@@ -35,31 +35,31 @@ const (
 
 // String is the change's line in an entry of the stream: + or -, the repository, a
 // zero byte, the tag.
-func (n tagChange) String() string {
+func (t tagChange) String() string {
 	sign := "+"
-	if n.gone {
+	if t.deleted {
 		sign = "-"
 	}
-	return sign + n.repository + "\x00" + n.tag
+	return sign + t.repository + "\x00" + t.tag
 }
 
-func parseTagChange(line string) (n tagChange, ok bool) {
+func parseTagChange(line string) (t tagChange, ok bool) {
 	sign, rest := line[:min(1, len(line))], line[min(1, len(line)):]
-	n.gone = sign == "-"
-	n.repository, n.tag, ok = strings.Cut(rest, "\x00")
-	return n, ok && n.repository != "" && n.tag != "" && (n.gone || sign == "+")
+	t.deleted = sign == "-"
+	t.repository, t.tag, ok = strings.Cut(rest, "\x00")
+	return t, ok && t.repository != "" && t.tag != "" && (t.deleted || sign == "+")
 }
 
 func (r *round) sendTagChanges() error {
 	c := r.c
 	c.mu.Lock()
-	news := c.tagChanges
+	changes := c.tagChanges
 	c.tagChanges = nil
 	c.mu.Unlock()
-	for len(news) > 0 {
-		n := min(len(news), changesInEntry)
+	for len(changes) > 0 {
+		n := min(len(changes), changesInEntry)
 		lines := make([]string, n)
-		for i, one := range news[:n] {
+		for i, one := range changes[:n] {
 			lines[i] = one.String()
 		}
 		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
@@ -67,12 +67,12 @@ func (r *round) sendTagChanges() error {
 		}).Err()
 		if err != nil {
 			c.mu.Lock()
-			c.tagChanges = append(news, c.tagChanges...)
+			c.tagChanges = append(changes, c.tagChanges...)
 			c.tagChanges = c.tagChanges[:min(len(c.tagChanges), maxTagChanges)]
 			c.mu.Unlock()
 			return r.streamError(err)
 		}
-		news = news[n:]
+		changes = changes[n:]
 	}
 	return nil
 }
@@ -94,29 +94,29 @@ func (c *Counter) applyTagChanges(lines, entry string) error {
 	w := &writer{id: c.reg.id(), epoch: c.reg.epoch(), current: true}
 	b := c.db.NewIndexedBatch()
 	for line := range strings.SplitSeq(lines, "\n") {
-		news, ok := parseTagChange(line)
+		change, ok := parseTagChange(line)
 		if !ok {
 			continue
 		}
-		it, err := c.load(b, rowID{news.repository, perTag, news.tag}, w)
+		it, err := c.load(b, rowID{change.repository, perTag, change.tag}, w)
 		if err != nil {
 			return err
 		}
-		if !it.sum.counted() || news.gone == (it.sum.tagState >= deletedBase) {
+		if !it.sum.counted() || change.deleted == (it.sum.tagState >= deletedBase) {
 			continue
 		}
 		key := pendingKey(it.id, liveRun+c.run)
-		waits, _, err := readRow(b, key)
+		pending, _, err := readRow(b, key)
 		if err != nil {
 			return err
 		}
-		if waits.tagState = present; news.gone {
-			waits.tagState = deletedOn(day)
-			if err := deletePush(b, news.repository, news.tag, nil); err != nil {
+		if pending.tagState = present; change.deleted {
+			pending.tagState = deletedOn(day)
+			if err := deletePush(b, change.repository, change.tag, nil); err != nil {
 				return err
 			}
 		}
-		if err := b.Set(key, waits.encode(), nil); err != nil {
+		if err := b.Set(key, pending.encode(), nil); err != nil {
 			return err
 		}
 	}
