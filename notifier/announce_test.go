@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // soon is an announcement whose windows close while a test waits.
@@ -97,7 +98,7 @@ func TestDeletedBeforeAnnounced(t *testing.T) {
 	r.reopen(announce) // meets both at once, first in the open window
 	r.drain()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(r.Metrics.posts)
+	registry.MustRegister(r.metrics.posts)
 	got, err := registry.Gather()
 	if err != nil || len(got) != 1 || len(got[0].GetMetric()) != 1 || got[0].GetMetric()[0].GetCounter().GetValue() != 1 {
 		t.Errorf("outcomes of posts: %v, %v; want one that was deleted", got, err)
@@ -182,7 +183,7 @@ func TestAnnounceSwitchedOff(t *testing.T) {
 	r.push(image("a", 1).as("oss/app", "v1"))
 	r.drain()
 	r.reopen(nil)
-	if cursors := r.Journal.Cursors(journal.Pushes); len(cursors) != 2 {
+	if cursors := r.journal.Cursors(journal.Pushes); len(cursors) != 2 {
 		t.Errorf("cursors %v, want those of records and counters", cursors)
 	}
 	r.push(image("b", 1).as("oss/app", "v2"))
@@ -239,7 +240,7 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 				r.push(latest)
 				r.push(v1)
 				r.until("it is on its way", func() bool {
-					ok, err := (&announceSink{n: r.Notifier}).outbox().load(&announcements{})
+					ok, err := (&outbox{db: r.state, key: state.AnnounceOutbox}).load(&announcementBatch{})
 					return ok && err == nil && len(r.records()) == 1
 				})
 				if restart {
@@ -271,8 +272,8 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 				if got != test.want {
 					t.Errorf("posted %q, want %q", got, test.want)
 				}
-				var result announceResult
-				if ok, err := r.getResult(1, 'a', &result); !ok || err != nil || (result.Reason == "") != (test.want != "") {
+				var result announceRow
+				if ok, err := getRow(r.state, 1, announcePart, &result); !ok || err != nil || (result.Reason == "") != (test.want != "") {
 					t.Errorf("result %+v, %v, %v", result, ok, err)
 				}
 			})
@@ -461,7 +462,7 @@ func TestReleases(t *testing.T) {
 		{"v1.0.0", "v1.0.1-rc.1", false}, {"v1.0", "v1.0.0-rc.1", false}, {"v1.0.0-rc.2", "v1.0.0-rc.1", false}, {"v1.0.0", "v1.0.0", false},
 		{"latest", "latest-1", false}, {"v1.0.0", "v1.0.0-", false}, {"v1.0.0-rc", "v1.0.0-rc-1", false},
 	} {
-		if got := releases(test.tag, test.pre); got != test.want {
+		if got := isReleaseOf(test.tag, test.pre); got != test.want {
 			t.Errorf("%s after %s: %v, want %v", test.tag, test.pre, got, test.want)
 		}
 	}
@@ -525,7 +526,7 @@ func TestAnnounceSaysWhyNot(t *testing.T) {
 		if got := pushes[0].PostURI; first == "" || (test.reason == "announced before") != (got == first) {
 			t.Errorf("%s, %s: post %q; the first has %q", pushes[0].Tags, test.reason, got, first)
 		}
-		out, _, err := r.Result(r.events())
+		out, _, err := r.result(r.events())
 		if err != nil || out.PostCreated == nil || *out.PostCreated || out.PostURI != "" {
 			t.Errorf("%s: notifyManifest would answer %+v, %v", pushes[0].Tags, out, err)
 		}

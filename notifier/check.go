@@ -11,13 +11,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
-// A Difference is something that two of the stores do not agree on: the
-// registry's storage, the ledger, the account's repository, the counters, and
-// Redis.
+// A Difference is something that two of the stores do not agree on: storage, the ledger,
+// the account's repo, the local numbers, and Redis.
 type Difference struct {
 	Kind       string
-	Owner      string // of a ledger entry or record
-	Repository string // if it is about one
+	Owner      string // of the ledger entry or record
+	Repository string // "" if it is about none
 	Digest     string // of the manifest
 	Detail     string
 }
@@ -38,17 +37,16 @@ func (d Difference) String() string {
 
 // Kinds of differences.
 const (
-	differMissing = "missing" // a public manifest in storage that the ledger does not have as it should be
-	differStale   = "stale"   // a ledger entry names a repository that does not have the manifest
-	differRecord  = "record"  // a record of a ledger entry is not in the account, or a record in the account is in no entry
-	differCount   = "count"   // a repository's numbers by tag or by day are more than its total, or Redis has others
-	differPost    = "post"    // an image has two posts, or one that is not remembered
+	differMissing = "missing" // the ledger has no correct entry for a manifest of a public repository
+	differStale   = "stale"   // a ledger entry has a claim of a repository that does not have the manifest
+	differRecord  = "record"  // a record of a ledger entry is not in the repo, or one in the repo is in no entry
+	differCount   = "count"   // a repository's numbers by tag or by day exceed its total, or Redis has others
+	differPost    = "post"    // a post is not in the history
 )
 
-// Check compares the stores and calls visit with each difference. It must be
-// called when no event is pending; an entry of an owner other than the own is
-// compared with the account only. It reads everything: its cost grows with
-// storage and account.
+// Check compares the stores and calls visit with each difference. It must be called when
+// no event is pending. Entries of other owners are compared with the repo only. It reads
+// everything: its cost grows with storage and repo.
 func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
 	c := &checker{n: n, visit: visit}
 	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts, c.redis} {
@@ -66,7 +64,7 @@ type checker struct {
 
 func (c *checker) storage(ctx context.Context) error {
 	return c.n.eachStored(ctx, func(m storedManifest) error {
-		e, found, err := c.n.ledger.Get(c.n.Owner, m.digest)
+		e, found, err := c.n.ledger.Get(c.n.owner, m.digest)
 		if err != nil {
 			return err
 		}
@@ -75,13 +73,13 @@ func (c *checker) storage(ctx context.Context) error {
 		case !found:
 			detail = "the ledger has no entry"
 		case !e.In(m.repository):
-			detail = fmt.Sprintf("the ledger has it in %q", e.Repositories)
+			detail = fmt.Sprintf("the ledger has claims of %q", e.Repositories)
 		case e.Records != m.layers:
 			detail = fmt.Sprintf("the ledger has %d records for %d layers", e.Records, m.layers)
 		default:
 			return nil
 		}
-		return c.visit(Difference{differMissing, c.n.Owner, m.repository, m.digest, detail})
+		return c.visit(Difference{differMissing, c.n.owner, m.repository, m.digest, detail})
 	})
 }
 
@@ -89,7 +87,7 @@ func (c *checker) entries(ctx context.Context) error {
 	return c.n.ledger.All(func(owner, digest string, e ledger.Entry) error {
 		for i := range e.Records {
 			key := recordKey(e, i)
-			_, value, err := c.n.Publisher.Get(lexicon.NSIDLayer, key)
+			_, value, err := c.n.account.Get(lexicon.NSIDLayer, key)
 			if errors.Is(err, repo.ErrNotFound) {
 				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
 					return err
@@ -105,11 +103,11 @@ func (c *checker) entries(ctx context.Context) error {
 				}
 			}
 		}
-		if owner != c.n.Owner {
+		if owner != c.n.owner {
 			return nil
 		}
 		for _, repository := range e.Repositories {
-			has, err := c.n.Storage.Has(ctx, repository, digest)
+			has, err := c.n.storage.Has(ctx, repository, digest)
 			if err != nil {
 				return err
 			}
@@ -125,7 +123,7 @@ func (c *checker) entries(ctx context.Context) error {
 }
 
 func (c *checker) records(ctx context.Context) error {
-	return c.n.eachRecord(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+	return c.n.account.each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
 		l, ok := readLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
@@ -142,32 +140,32 @@ func (c *checker) records(ctx context.Context) error {
 }
 
 func (c *checker) posts(ctx context.Context) error {
-	return c.n.eachRecord(ctx, lexicon.NSIDPost, func(r repo.Record) error {
+	return c.n.account.each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
 		image, ok := readOrigin(r)
 		if !ok {
 			return nil
 		}
-		before, err := c.n.announced(image.Repository, image.Digest)
+		before, err := c.n.posts.get(image.Repository, image.Digest)
 		if err != nil || before.has(r.RKey) {
 			return err
 		}
-		return c.visit(Difference{differPost, c.n.Owner, image.Repository, image.Digest, "post " + r.RKey + " is not remembered"})
+		return c.visit(Difference{differPost, c.n.owner, image.Repository, image.Digest, "post " + r.RKey + " is not in the history of announcements"})
 	})
 }
 
-// counts compares the numbers that this registry has counted with each other: a
-// total holds what each tag and each day has.
+// counts compares local numbers with each other: the total of a repository is at least
+// the sum of its tags and that of its days.
 func (c *checker) counts(ctx context.Context) error {
-	all, err := c.n.Counter.Repositories(ctx)
+	all, err := c.n.counter.Repositories(ctx)
 	if err != nil {
 		return err
 	}
 	for _, repository := range all {
-		_, tags, _, err := c.n.Counter.Repository(ctx, repository.Name)
+		_, tags, _, err := c.n.counter.Repository(ctx, repository.Name)
 		if err != nil {
 			return err
 		}
-		days, err := c.n.Counter.Daily(ctx, repository.Name, counter.KeepDays)
+		days, err := c.n.counter.Daily(ctx, repository.Name, counter.KeepDays)
 		if err != nil {
 			return err
 		}
@@ -191,7 +189,7 @@ func (c *checker) counts(ctx context.Context) error {
 }
 
 func (c *checker) redis(ctx context.Context) error {
-	return c.n.Counter.CompareRedis(ctx, func(repository, detail string) error {
+	return c.n.counter.CompareRedis(ctx, func(repository, detail string) error {
 		return c.visit(Difference{Kind: differCount, Repository: repository, Detail: detail})
 	})
 }

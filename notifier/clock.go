@@ -10,80 +10,77 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// Order and time are two things. TIDs order what the sinks make and must never
-// repeat; they come from a clock that does not go back. The time of an event is
-// the machine's own and is used for everything that a person reads or that is
-// measured in minutes: windows, ages, days.
+// An event has a TID and a time. TIDs order records and posts and must be unique: they
+// come from a clock that never goes back. The time is that of the system clock, and is
+// used for what people read and for what is measured in minutes: windows, ages, days.
 //
-// A machine's clock can jump. If it went back, TIDs go on after the last one
-// given, up to maxAhead of the clock; beyond that they begin again at the clock's
-// time under another clock id, so that none is made twice. Ages are corrected
-// by the jumps that this process has seen since the event. Jumps between two
-// processes are not seen, but an event of an earlier process is at least as old
-// as this one.
+// The system clock can jump. If it goes back, TIDs continue after the last one up to
+// maxAhead of the clock; beyond that they start again at the clock's time with another
+// clock id, so that they stay unique. Ages are corrected by the jumps that this process
+// has detected since the event. Jumps between two processes are not detected, but an
+// event of an earlier process is at least as old as this process.
 
 const (
-	maxAhead  = 5 * time.Minute // how far TIDs may be ahead of the machine's clock
-	minJump   = 2 * time.Second // a smaller change is drift or a slow look
+	maxAhead  = 5 * time.Minute // how far TIDs may be ahead of the system clock
+	minJump   = 2 * time.Second // smaller changes are drift, or a slow reading
 	keptJumps = 16
 )
 
-// tid is the timestamp identifier of a time in unix microseconds
-// (https://atproto.com/specs/tid).
+// tid is the TID of a time in unix microseconds (https://atproto.com/specs/tid).
 func tid(micros int64, clockID uint) string {
 	return syntax.NewTID(micros, clockID).String()
 }
 
-// A Jump is a change of the machine's clock that was not the passing of time.
+// A Jump is a change of the system clock other than the passing of time.
 type Jump struct {
 	At time.Time     `json:"at"` // by the clock after the jump
 	By time.Duration `json:"by"` // in nanoseconds; negative: the clock went back
 }
 
-// clock gives TIDs, times and ages. It is safe for concurrent use.
+// clock issues TIDs, times and ages. It is safe for concurrent use.
 type clock struct {
 	now     func() time.Time
-	elapsed func() time.Duration // goes on at one pace whatever happens to now
+	elapsed func() time.Duration // monotonic
 	log     *slog.Logger
 
 	mu     sync.Mutex
 	id     uint
-	last   int64         // unix microseconds of the last TID given
+	last   int64         // unix microseconds of the last TID
 	ids    []uint        // clock ids that this process has used before id
 	begun  time.Duration // elapsed when this process began
-	start  int64         // last when it did
-	offset time.Duration // now less elapsed at the last look; 0: not looked yet
+	start  int64         // last when this process began
+	offset time.Duration // now minus elapsed at the last reading; 0: not read yet
 	jumps  []seenJump
 }
 
-// newClock goes on after the last TID, in unix microseconds, that an earlier
-// process has given under the clock id.
+// newClock returns a clock that continues after the last TID of an earlier process with
+// the clock id, in unix microseconds.
 func newClock(now func() time.Time, elapsed func() time.Duration, id uint, last int64, log *slog.Logger) *clock {
 	return &clock{now: now, elapsed: elapsed, log: log, id: id, last: last, start: last, begun: elapsed()}
 }
 
 type seenJump struct {
 	Jump
-	ids  int   // how many clock ids were used before that of the jump
-	last int64 // last TID that was given before it
+	ids  int   // number of clock ids that were used before that of the jump
+	last int64 // last TID before the jump
 }
 
-// A stamp is what the clock knows an event by.
+// A stamp is what of an event determines its age.
 type stamp struct {
-	at  time.Time // by the machine's clock
+	at  time.Time // of the system clock
 	tid int64     // unix microseconds
 	id  uint
 }
 
-// reserve gives the machine's time and n consecutive TIDs, which begin at first
-// (unix microseconds) under the clock id.
+// reserve returns the time of the system clock, and the first of n consecutive TIDs in
+// unix microseconds and their clock id.
 func (c *clock) reserve(n int) (now time.Time, first int64, id uint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now = c.look()
+	now = c.read()
 	micros := now.UnixMicro()
 	if ahead := time.Duration(c.last-micros) * time.Microsecond; ahead > maxAhead {
-		c.log.Warn("record keys are ahead of the machine's clock, which was ahead for a while; new keys begin at its time again", "ahead", ahead.Round(time.Second))
+		c.log.Warn("record keys are ahead of the system clock, which was ahead for a while; new keys start at its time again", "ahead", ahead.Round(time.Second))
 		c.ids = append(c.ids, c.id)
 		c.id = otherClockID(c.ids)
 		c.last = 0
@@ -93,7 +90,7 @@ func (c *clock) reserve(n int) (now time.Time, first int64, id uint) {
 	return now, first, c.id
 }
 
-// otherClockID returns one that is not among the last of those that were used.
+// otherClockID returns a clock id that is not among the last ones used.
 func otherClockID(used []uint) uint {
 	used = used[max(0, len(used)-512):]
 	for {
@@ -107,7 +104,7 @@ func otherClockID(used []uint) uint {
 func (c *clock) age(of stamp) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	age := c.look().Sub(of.at)
+	age := c.read().Sub(of.at)
 	used, own := c.used(of)
 	for _, j := range c.jumps {
 		if used < j.ids || used == j.ids && of.tid <= j.last {
@@ -120,8 +117,8 @@ func (c *clock) age(of stamp) time.Duration {
 	return max(age, 0)
 }
 
-// used says how many clock ids this process had used before that of an event; 0
-// and false if the event is of an earlier process. The caller must hold mu.
+// used returns how many clock ids this process had used before that of an event; 0 and
+// false if the event is of an earlier process. The caller holds mu.
 func (c *clock) used(of stamp) (ids int, own bool) {
 	ids = len(c.ids)
 	if of.id != c.id {
@@ -133,36 +130,36 @@ func (c *clock) used(of stamp) (ids int, own bool) {
 	return ids, true
 }
 
-// jumped gives the last jump that this process has seen; false: none.
+// jumped returns the last jump that this process has detected; false if there was none.
 func (c *clock) jumped() (Jump, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.look()
+	c.read()
 	if len(c.jumps) == 0 {
 		return Jump{}, false
 	}
 	return c.jumps[len(c.jumps)-1].Jump, true
 }
 
-// look gives the machine's time and notes a jump. The caller must hold mu.
-func (c *clock) look() time.Time {
+// read returns the time of the system clock, and detects a jump. The caller holds mu.
+func (c *clock) read() time.Time {
 	before := c.elapsed()
 	now := c.now().Round(0)
 	after := c.elapsed()
 	if after-before > minJump/2 {
-		return now // the process was stopped in between
+		return now // the process was suspended in between
 	}
 	offset := time.Duration(now.UnixNano()) - after
 	by := offset - c.offset
-	looked := c.offset != 0
+	known := c.offset != 0
 	c.offset = offset
-	if !looked || by.Abs() < minJump {
+	if !known || by.Abs() < minJump {
 		return now
 	}
 	c.jumps = append(c.jumps, seenJump{Jump{now.UTC(), by}, len(c.ids), c.last})
 	if len(c.jumps) > keptJumps {
 		c.jumps = c.jumps[1:]
 	}
-	c.log.Warn("the machine's clock has jumped", "by", by.Round(time.Millisecond), "to", now.UTC())
+	c.log.Warn("the system clock has jumped", "by", by.Round(time.Millisecond), "to", now.UTC())
 	return now
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
 // machine is a machine whose clock can be set.
@@ -167,7 +168,7 @@ func TestClockWrong(t *testing.T) {
 				if err != nil || len(pushes) != 1 || m.now().Sub(pushes[0].Time).Abs() > time.Minute {
 					t.Errorf("the last push is %+v, %v", pushes, err)
 				}
-				days, err := r.Counter.Daily(t.Context(), "oss/app", 1)
+				days, err := r.counter.Daily(t.Context(), "oss/app", 1)
 				if err != nil || days[0].Counts[counter.Push] < 2 {
 					t.Errorf("today has %+v, %v", days, err)
 				}
@@ -234,7 +235,7 @@ func TestClockJumpsMeanwhile(t *testing.T) {
 		if _, ok := r.Jumped(); !ok {
 			t.Error("the jump was not seen")
 		}
-		if _, err := r.Journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.encodePushed(in.manifest)); err != nil {
+		if _, err := r.journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.encodePushed(in.manifest)); err != nil {
 			t.Fatal(err)
 		}
 		r.drain()
@@ -295,14 +296,14 @@ func TestClockTokens(t *testing.T) {
 	m := newMachine()
 	r.now, r.elapsed = m.now, m.elapsed
 	r.reopen(nil)
-	n := tells(image("a", 1).as("oss/app", "v1"), alice)
+	n := notificationOf(image("a", 1).as("oss/app", "v1"), alice)
 	m.set(year)
-	r.hasty(n)
+	r.notifyCanceled(n)
 	r.drain()
 	for _, by := range []time.Duration{0, -year, 8 * 24 * time.Hour, -2 * year, year} {
 		m.set(by)
 		for range 2 {
-			if _, err := r.Notify(t.Context(), n); err != ErrToken {
+			if _, err := r.Notify(t.Context(), inbound.Notification(n)); err != inbound.ErrTokenUsed {
 				t.Errorf("after %s: %v", by, err)
 			}
 			r.reopen(nil)

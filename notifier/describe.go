@@ -4,38 +4,36 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/generations"
 )
 
-// A description is what readers are told of an image or an index, as storage has
-// it and not as a pusher declares it.
+// A description is what posts and the API show of an image or an index: what storage
+// has, not what the manifest declares. It is also a row in the state.
 type description struct {
-	Images    int      `json:"images"`              // that a client can pull; of an image 1
-	Size      int64    `json:"size,omitempty"`      // bytes that a client pulls of the largest of them, beside manifests; 0: not known
-	Layers    int      `json:"layers,omitempty"`    // of the largest
-	Platforms []string `json:"platforms,omitempty"` // of all, each once, up to maxPlatforms
+	Images    int      `json:"images"`              // images that a client can pull; of an image 1
+	Size      int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests; 0: not known
+	Layers    int      `json:"layers,omitempty"`    // of the largest image
+	Platforms []string `json:"platforms,omitempty"` // of all images, each once, up to maxPlatforms
 }
 
-// What storage is asked for one description. An index that holds more has no
-// size.
+// Limits of what is read from storage for one description. The size of an index that
+// exceeds them is not known.
 const (
 	maxDescribed = 64      // manifests
 	maxSized     = 1024    // blobs
 	maxNested    = 4       // indexes in an index
-	maxConfig    = 1 << 20 // bytes of a config that is read for its platform
+	maxConfig    = 1 << 20 // bytes of a config, which has the platform
 )
 
-// describe walks an image, or an index with all that it lists. ErrNotStored or
-// errUnreadable is about the manifest itself; what an index lists and storage does
-// not have is left out, for nobody can pull it.
-func (n *Notifier) describe(ctx context.Context, repository, digest string) (description, error) {
+// describe describes an image, or an index with everything that it lists. ErrNotStored
+// and errUnreadable are about the manifest itself. What an index lists and storage
+// does not have is left out, since it can't be pulled.
+func describe(ctx context.Context, storage *checkedStorage, repository, digest string) (description, error) {
 	d := describer{
-		storage: n.Storage, known: &n.blobSizes, repository: repository, manifests: maxDescribed, blobs: maxSized,
+		storage: storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
 		seen: map[string]bool{}, sizes: map[string]int64{},
 	}
 	if err := d.manifest(ctx, digest, nil, maxNested); err != nil {
@@ -47,42 +45,19 @@ func (n *Notifier) describe(ctx context.Context, repository, digest string) (des
 	return d.found, nil
 }
 
-// blobSizes remembers what storage said: the pushes of a repository share most of
-// their layers, and the size of a blob never changes. It is safe for concurrent
-// use.
-type blobSizes struct {
-	mu    sync.Mutex
-	sizes generations.Map[string, int64] // by repository and digest
-}
-
-// rememberedSizes is about a megabyte of digests and names.
-const rememberedSizes = 4096
-
-func (b *blobSizes) get(repository, digest string) (int64, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.sizes.Get(repository + "@" + digest)
-}
-
-func (b *blobSizes) put(repository, digest string, size int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sizes.Put(repository+"@"+digest, size, 1)
-}
-
 type describer struct {
-	storage    Storage
-	known      *blobSizes
+	storage    *checkedStorage
 	repository string
-	manifests  int // that may be read
-	blobs      int // whose sizes may be asked for
+	manifests  int // that may still be read
+	blobs      int // whose sizes may still be read
 	seen       map[string]bool
-	sizes      map[string]int64 // of blobs; -1: storage has it not, or can't say
+	sizes      map[string]int64 // of blobs; -1: storage does not have it, or can't read it
 	found      description
-	unknown    bool // there are images whose size is not known
+	unknown    bool // the size of an image is not known
 }
 
-// manifest adds a manifest. platform is what the index says of it, if it does.
+// manifest adds a manifest. platform is the one that the index declares for it, or
+// nil.
 func (d *describer) manifest(ctx context.Context, digest string, platform *lexicon.Platform, depth int) error {
 	if d.seen[digest] {
 		return nil
@@ -99,7 +74,7 @@ func (d *describer) manifest(ctx context.Context, digest string, platform *lexic
 	}
 	info, err := readManifest(mediaType, payload)
 	if err != nil {
-		return nil // not a manifest of a kind that is shown
+		return nil // not an image
 	}
 	switch kindOf(&info, "") {
 	case KindIndex:
@@ -142,15 +117,15 @@ func (d *describer) image(ctx context.Context, image *lexicon.ManifestInfo, plat
 	return nil
 }
 
-// size is that of sizeOf, with the sizes that the blobs have in storage.
+// size is like sizeOf, with the sizes that the blobs have in storage.
 func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int64, error) {
 	blobs := blobsOf(image)
 	var digests []string
 	for digest := range blobs {
-		if _, asked := d.sizes[digest]; asked || digest == "" {
+		if _, done := d.sizes[digest]; done || digest == "" {
 			continue
 		}
-		if size, ok := d.known.get(d.repository, digest); ok {
+		if size, known := d.storage.knownSize(d.repository, digest); known {
 			d.sizes[digest] = size
 			continue
 		}
@@ -162,7 +137,7 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 	d.blobs -= len(digests)
 	stored := make([]int64, len(digests))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookups)
+	g.SetLimit(maxLookups)
 	for i, digest := range digests {
 		g.Go(func() (err error) {
 			stored[i], err = d.storage.BlobSize(gctx, d.repository, digest)
@@ -177,9 +152,6 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 	}
 	for i, digest := range digests {
 		d.sizes[digest] = stored[i]
-		if stored[i] >= 0 {
-			d.known.put(d.repository, digest, stored[i])
-		}
 	}
 	for digest := range blobs {
 		blobs[digest] = d.sizes[digest]
@@ -187,10 +159,10 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 			blobs[digest] = -1
 		}
 	}
-	return sum(blobs), nil
+	return sumSizes(blobs), nil
 }
 
-// platform is what an image's config says. A config may hold anything there.
+// platform is the one in an image's config. The config may have any JSON there.
 func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*lexicon.Platform, error) {
 	if config == nil || config.Digest == "" {
 		return nil, nil
@@ -202,14 +174,15 @@ func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*
 	if err != nil {
 		return nil, err
 	}
-	var said lexicon.Platform
-	if json.Unmarshal(content, &said) != nil {
+	var platform lexicon.Platform
+	if json.Unmarshal(content, &platform) != nil {
 		return nil, nil
 	}
-	return &said, nil
+	return &platform, nil
 }
 
-// declared is what a manifest says of itself, where storage can't be asked.
+// declared is the description that a manifest gives of itself, for use when storage
+// can't be asked.
 func declared(e *Event) description {
 	if e.Kind != KindIndex {
 		return description{Images: 1, Size: sizeOf(&e.Manifest), Layers: len(e.Manifest.Layers)}

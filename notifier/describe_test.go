@@ -181,7 +181,7 @@ func TestDescribe(t *testing.T) {
 			r.drain()
 			var got stats.Push
 			r.until("the push is described", func() bool {
-				_, row, err := r.undescribed() // before the push is read
+				row, err := r.undescribed() // before the push is read
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -231,7 +231,7 @@ func TestDescribeIsBounded(t *testing.T) {
 	p := indexOf(t, list...)
 	r.storage.put(p)
 	r.storage.asked.Store(0)
-	d, err := r.describe(t.Context(), p.Repository, p.Digest)
+	d, err := describe(t.Context(), r.Notifier.storage, p.Repository, p.Digest)
 	if err != nil || d.Images == 0 || d.Size != 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -250,23 +250,23 @@ func TestDescribeRows(t *testing.T) {
 	r.drain()
 	r.stopSinks()
 	batch := &state.Batch{}
-	old := &stats.Push{Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
-	if err := putRows(batch, []row{{2, old}}); err != nil {
+	old := pushRow{seq: 2, Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
+	if err := putPushRows(batch, []pushRow{old}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.State.Commit(batch, state.NoSync); err != nil {
+	if err := r.state.Commit(batch, state.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	if err := state.Delete(r.State, describedKey, state.NoSync); err != nil {
+	if err := state.Delete(r.state, state.DescribeCursor, state.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	r.storage.fail(true)
 	r.reopen(nil)
-	if _, row, err := r.undescribed(); err != nil || row == nil {
+	if row, err := r.undescribed(); err != nil || row == nil {
 		t.Errorf("%+v, %v", row, err)
 	}
 	r.storage.fail(false)
-	r.until("all are described", func() bool { _, row, err := r.undescribed(); return row == nil && err == nil })
+	r.until("all are described", func() bool { row, err := r.undescribed(); return row == nil && err == nil })
 	pushes, err := r.Pushes(2, false)
 	if err != nil || len(pushes) != 2 {
 		t.Fatal(pushes, err)
@@ -289,7 +289,7 @@ func TestDescribeSharedLayers(t *testing.T) {
 	r.push(p)
 	asked := func() int64 {
 		before := r.storage.asked.Load()
-		if d, err := r.describe(t.Context(), p.Repository, p.Digest); err != nil || d.Size == 0 {
+		if d, err := describe(t.Context(), r.Notifier.storage, p.Repository, p.Digest); err != nil || d.Size == 0 {
 			t.Fatalf("got %+v, %v", d, err)
 		}
 		return r.storage.asked.Load() - before

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elapsed is the time since the machine was started, time in which it was
-// suspended included.
+// elapsed is the time since the system was started, including time in which it was
+// suspended.
 func elapsed() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {

@@ -11,48 +11,49 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
-// Operations of an Event. Push and pull are notifyManifest's own; the others
-// stay in this process.
+// Operations of an Event. Push and pull are those of notifyManifest; the others are
+// internal.
 const (
 	opPush   = lexicon.OperationPush
 	opPull   = lexicon.OperationPull
 	opDelete = "delete" // a manifest
 	opUntag  = "untag"  // a tag; the manifest stays
-	opForget = "forget" // the records of a manifest, so that a push makes them anew
+	opForget = "forget" // of the records of a manifest, which the next push creates again
 )
 
-// eventVersion is the shape of Event. A newer one in the journal is refused.
-// Up to version 2 Time was that of the TID, and up to version 3 nothing was private.
+// eventVersion is the version of Event's encoding. A newer one in the journal is
+// refused. Up to version 2 Time was the time of the TID; up to version 3 there were no
+// private images.
 const eventVersion = 4
 
-// An Event is one thing that happened in the registry, with all that its sinks
-// need: an io.atcr.hold.notifyManifest input in an envelope.
+// An Event is a push, pull or delete with everything that the sinks need: an
+// io.atcr.hold.notifyManifest input in an envelope.
 type Event struct {
 	Version int       `json:"v"`
-	Time    time.Time `json:"time"` // by the machine's clock
-	// TID is the first of the TIDs reserved for what this event makes, as a
-	// time in unix microseconds: the post's. Records take those that follow.
-	// A pull reserves none.
+	Time    time.Time `json:"time"` // of the system clock
+	// TID is the first of the TIDs that are reserved for the event, in unix
+	// microseconds: the post's. Those that follow are for records. A pull has none.
 	TID       int64         `json:"tid,omitempty"`
 	ClockID   uint          `json:"clockId,omitempty"`
-	TIDs      int           `json:"tids,omitempty"` // how many follow the first
+	TIDs      int           `json:"tids,omitempty"` // how many follow the first one
 	Actor     string        `json:"actor,omitempty"`
 	RequestID string        `json:"requestId,omitempty"`
 	Kind      Kind          `json:"kind,omitempty"`
-	Class     counter.Class `json:"class,omitempty"` // what it counts as; empty when it is not counted
+	Class     counter.Class `json:"class,omitempty"` // what it is counted as; "": it is not counted
 	Children  []string      `json:"children,omitempty"`
-	Foreign   bool          `json:"foreign,omitempty"` // of another owner than the images of this registry
-	Call      *Call         `json:"call,omitempty"`    // of an event that another registry told
+	Foreign   bool          `json:"foreign,omitempty"` // of another owner than the registry's
+	Inbound   *inbound.ID   `json:"call,omitempty"`    // of an event that another registry reported; else nil
 
-	// MediaType is set when Manifest is, in the journal, the manifest as it was
-	// pushed. What is read from it is filled in by decodeEvent.
+	// MediaType is set if the journal has the manifest as it was pushed; decodeEvent
+	// then fills in Manifest, Kind and Children.
 	MediaType string `json:"mediaType,omitempty"`
 
 	lexicon.NotifyManifestInput
 
-	unreadable error // what Manifest could not be read for; it is then empty
+	unreadable error // why the manifest could not be read; Manifest is then empty
 }
 
 func (e *Event) encode() ([]byte, error) {
@@ -63,11 +64,14 @@ func (e *Event) encode() ([]byte, error) {
 	return b, nil
 }
 
-// pushedPrefix begins an event that encodePushed has written.
+// inboundMember occurs in the encoding of each event with Inbound.
+const inboundMember = `"call":{`
+
+// pushedPrefix begins an event that encodePushed encoded.
 const pushedPrefix = `{"pushed":true,`
 
-// encodePushed encodes a push with the manifest as it is, so that a client waits
-// for no parsing, whatever the manifest's size.
+// encodePushed encodes a push with the bytes of its manifest, so that the client does
+// not wait for the manifest to be parsed.
 func (e *Event) encodePushed(manifest []byte) []byte {
 	b := make([]byte, 0, len(manifest)+1024)
 	b = append(b, pushedPrefix+`"v":`...)
@@ -95,8 +99,8 @@ func (e *Event) encodePushed(manifest []byte) []byte {
 	return append(b, '}')
 }
 
-// encodePull is encode for an event that has no more than Pull gives it, since
-// a client waits for that: the same bytes, without reflection.
+// encodePull returns the same bytes as encode for an event of Pull, without
+// reflection, since a client waits for it.
 func (e *Event) encodePull() []byte {
 	b := make([]byte, 0, 512)
 	b = append(b, `{"v":`...)
@@ -133,7 +137,7 @@ func (e *Event) encodePull() []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
-			quoted, _ := json.Marshal(s) // a string has no way to fail
+			quoted, _ := json.Marshal(s) // strings can always be encoded
 			return append(b, quoted...)
 		}
 	}
@@ -142,8 +146,8 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// errNewer: an event is of a newer program. It is not given up, it waits for
-// that program.
+// errNewer is returned for an event that a newer program recorded. It is not given up
+// but stays pending for that program.
 var errNewer = errors.New("decode event")
 
 func decodeEvent(b []byte) (*Event, error) {
@@ -154,23 +158,23 @@ func decodeEvent(b []byte) (*Event, error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	e.Manifest = filtered(e.Manifest)
-	return &e, e.known()
+	e.Manifest = filterManifest(e.Manifest)
+	return &e, e.checkVersion()
 }
 
-// decodePushed reads what encodePushed has written. A manifest that can't be
-// read leaves an event without layers, for the push has happened.
+// decodePushed decodes what encodePushed encoded. If the manifest can't be read, the
+// event has no layers: it is no error, since the push has happened.
 func decodePushed(b []byte) (*Event, error) {
 	envelope, manifest, ok := cutManifest(b)
 	var e Event
 	err := json.Unmarshal(envelope, &e)
 	if err == nil && !ok {
-		err = errors.New("it has no manifest")
+		err = errors.New("no manifest")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	if err := e.known(); err != nil {
+	if err := e.checkVersion(); err != nil {
 		return nil, err
 	}
 	e.Manifest, e.unreadable = readManifest(e.MediaType, manifest)
@@ -181,26 +185,26 @@ func decodePushed(b []byte) (*Event, error) {
 	return &e, nil
 }
 
-// manifestMember begins the last member of an event that encodePushed has written.
+// manifestMember begins the last member of an event that encodePushed encoded.
 const manifestMember = `,"manifest":`
 
-// cutManifest parts the manifest from the rest of such an event, so that what
-// encoding/json limits, the depth of nesting, is as for the registry. No member
-// before it holds these bytes: a string has its quotes escaped.
+// cutManifest separates the manifest from the rest of such an event, so that
+// encoding/json limits its depth of nesting as it does in the registry. No member
+// before it contains these bytes, since quotes in strings are escaped.
 func cutManifest(b []byte) (envelope, manifest []byte, ok bool) {
 	before, after, found := bytes.Cut(b, []byte(manifestMember))
 	manifest, ok = bytes.CutSuffix(after, []byte{'}'})
 	return append(bytes.Clone(before), '}'), manifest, found && ok
 }
 
-func (e *Event) known() error {
+func (e *Event) checkVersion() error {
 	if e.Version > eventVersion {
-		return fmt.Errorf("%w: it has version %d and this program knows up to %d; use the newer program that wrote it", errNewer, e.Version, eventVersion)
+		return fmt.Errorf("%w: it has version %d and this program supports up to %d; run the newer program that wrote it", errNewer, e.Version, eventVersion)
 	}
 	return nil
 }
 
-// stampOf reads the stamp of an encoded event without the rest of it.
+// stampOf decodes only the stamp of an event.
 func stampOf(payload []byte) (stamp, bool) {
 	head := payload[:min(len(payload), 256)]
 	_, rest, ok := bytes.Cut(head, []byte(`"time":"`))
@@ -209,7 +213,7 @@ func stampOf(payload []byte) (stamp, bool) {
 	return stamp{at, int64(member(head, `"tid":`)), uint(member(head, `"clockId":`))}, ok && ended && err == nil
 }
 
-// member reads a number behind its name, 0 if it is not there.
+// member returns the number that follows a member's name, 0 if there is none.
 func member(b []byte, name string) uint64 {
 	_, rest, _ := bytes.Cut(b, []byte(name))
 	end := 0
@@ -222,14 +226,13 @@ func member(b []byte, name string) uint64 {
 
 func (e *Event) stamp() stamp { return stamp{e.Time, e.TID, e.ClockID} }
 
-// ID names the event: the TID of its post, unique in the journal and, but for
-// equal clock ids, among replicas.
+// ID identifies the event: the TID of its post. It is unique in the journal, and among
+// replicas as long as their clock ids differ.
 func (e *Event) ID() string { return tid(e.TID, e.ClockID) }
 
-// Name is what the repository is called here: by the counters, by what is
-// public, to readers. Another owner's has the owner in front of it, which no
-// repository of this registry can be called, and what was told to be private has
-// privatePrefix.
+// Name is the name under which the repository is counted, checked for being public,
+// and shown. For images of other owners it begins with the owner's DID, as no name of
+// this registry's repositories does; for private images it begins with privatePrefix.
 func (e *Event) Name() string {
 	name := e.Repository
 	if e.Foreign {

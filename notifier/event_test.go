@@ -23,7 +23,7 @@ func FuzzDecodeEvent(f *testing.F) {
 			return
 		}
 		plan(e)
-		e.summary()
+		summary(e)
 		again, err := e.encode()
 		if err != nil {
 			return // a time outside of what JSON can say

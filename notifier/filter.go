@@ -9,40 +9,40 @@ import (
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
-// A pusher chooses every word of a manifest. What of it can reach a record, a
-// post, a page or the API is filtered here, once, when the event is read: known
-// characters, bounded lengths, no number that no blob has.
+// All content of a manifest is chosen by its pusher. What can reach a record, a post or
+// the API is filtered here, once, when the event is decoded: to allowed characters,
+// lengths and sizes.
 
-// maxBlob is the size in bytes above which a blob is not believed to exist: more
-// than any storage takes.
+// maxBlob is the largest valid size of a blob in bytes: more than any storage takes.
 const maxBlob = 1 << 46
 
-// otherMediaType stands for a media type that is none.
+// otherMediaType replaces an invalid media type.
 const otherMediaType = "application/octet-stream"
 
-// filtered keeps of a manifest what may be shown, but for the media types of its
-// layers: layersOf cleans them, and tells it. It changes what info points at.
-func filtered(info lexicon.ManifestInfo) lexicon.ManifestInfo {
+// filterManifest returns what may be shown of a manifest, except that the media types of
+// its layers are unchanged: layersOf cleans and reports them. It changes what info points
+// to.
+func filterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	info = withoutAnnotations(info)
 	info.MediaType, info.ArtifactType = cleanMediaType(info.MediaType), cleanMediaType(info.ArtifactType)
 	for i := range info.Layers {
-		filter(&info.Layers[i])
+		filterDescriptor(&info.Layers[i])
 	}
 	for i := range info.Manifests {
-		filter(&info.Manifests[i])
+		filterDescriptor(&info.Manifests[i])
 		info.Manifests[i].MediaType = cleanMediaType(info.Manifests[i].MediaType)
 	}
 	for _, d := range []*lexicon.Descriptor{info.Config, info.Subject} {
 		if d != nil {
-			filter(d)
+			filterDescriptor(d)
 			d.MediaType = cleanMediaType(d.MediaType)
 		}
 	}
 	return info
 }
 
-// withoutAnnotations takes out what are the pusher's own words, of any length;
-// nothing that is made of an event uses them. It changes what info points at.
+// withoutAnnotations removes annotations, which are free text of any length and not used
+// by any sink. It changes what info points to.
 func withoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	info.Annotations = nil
 	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {
@@ -58,8 +58,8 @@ func withoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	return info
 }
 
-// filter leaves in a descriptor what may be shown.
-func filter(d *lexicon.Descriptor) {
+// filterDescriptor removes from a descriptor what may not be shown.
+func filterDescriptor(d *lexicon.Descriptor) {
 	d.ArtifactType = cleanMediaType(d.ArtifactType)
 	if digest.Digest(d.Digest).Validate() != nil {
 		d.Digest = ""
@@ -73,12 +73,12 @@ func filter(d *lexicon.Descriptor) {
 	}
 }
 
-// noPlatform reports whether a descriptor says that what it points at runs on
-// nothing: attestations are listed so in an index.
+// noPlatform reports whether a platform is the one that an index declares for
+// attestations, which can't run.
 func noPlatform(p *lexicon.Platform) bool { return p != nil && p.OS == "unknown" }
 
-// cleanMediaType is s if a layer record can hold it; without its parameters if only
-// that can be held; otherMediaType if neither. Empty stays empty.
+// cleanMediaType returns s if it is valid in a layer record, s without its parameters if
+// that is, and otherwise otherMediaType. "" stays "".
 func cleanMediaType(s string) string {
 	if s == "" {
 		return ""
@@ -95,8 +95,8 @@ func cleanMediaType(s string) string {
 	return s
 }
 
-// restrictedName reports whether s can be the type or the subtype of a media
-// type. (RFC 6838, 4.2)
+// restrictedName reports whether s is valid as the type or the subtype of a media type
+// (RFC 6838, 4.2).
 func restrictedName(s string) bool {
 	for i := range len(s) {
 		c := s[i]

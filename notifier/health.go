@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// SinkHealth says how far behind a sink is.
+// SinkHealth is the state of a sink.
 type SinkHealth struct {
 	Stream string `json:"stream"` // "pushes" or "pulls"
 	Sink   string `json:"sink"`
@@ -17,12 +17,12 @@ type SinkHealth struct {
 	*Backlog
 }
 
-// A Backlog is what a sink has before it. It moves with each push and pull,
-// whatever its repository: it is not for everybody.
+// A Backlog is what a sink has not processed. It changes with each push and pull, also
+// of private repositories, so it is not public.
 type Backlog struct {
 	Depth  uint64 `json:"depth"`         // pending events
 	Age    int64  `json:"oldestSeconds"` // of the oldest pending event
-	Failed int    `json:"deadLetters"`   // events that were given up and are kept as dead letters
+	Failed int    `json:"deadLetters"`   // events that were given up
 }
 
 const (
@@ -30,79 +30,79 @@ const (
 	sinkBehind = "behind"
 )
 
-// behindAfter is the age of a pending event, beyond what the sink waits on
-// purpose, from which its sink is behind.
+// behindAfter is the age of the oldest pending event above which a sink is behind. What
+// the announce sink waits to collect tags is added to it.
 const behindAfter = 15 * time.Minute
 
-// Health says how far behind each sink is, and what it has given up.
+// Health returns the state of each sink.
 func (n *Notifier) Health() []SinkHealth {
-	failed, err := n.DeadLetters.count()
+	failed, err := n.dead.count()
 	if err != nil {
-		n.log.Warn("the dead letters cannot be counted", "err", err)
+		n.log.Warn("dead letters can't be counted", "error", err)
 	}
 	var all []SinkHealth
 	for _, s := range n.sinks {
-		all = append(all, n.behind(journal.Pushes, s.name()))
+		all = append(all, n.sinkHealth(journal.Pushes, s.name()))
 	}
-	for _, s := range counted {
-		all = append(all, n.behind(s, counterSink))
+	for _, s := range countedStreams {
+		all = append(all, n.sinkHealth(s, counterSink))
 	}
 	for i := range all {
 		stream := journal.Pushes
 		if all[i].Stream == journal.Pulls.String() {
 			stream = journal.Pulls
 		}
-		all[i].Failed = failed[box{all[i].Sink, stream}]
+		all[i].Failed = failed[letterBox{all[i].Sink, stream}]
 	}
 	return all
 }
 
-func (n *Notifier) behind(s journal.Stream, sink string) SinkHealth {
+func (n *Notifier) sinkHealth(s journal.Stream, sink string) SinkHealth {
 	h := SinkHealth{Stream: "pushes", Sink: sink, State: sinkOK, Backlog: &Backlog{}}
 	if s == journal.Pulls {
 		h.Stream = "pulls"
 	}
-	cursor := n.Journal.Cursor(s, sink)
+	cursor := n.journal.Cursor(s, sink)
 	if sink == counterSink {
-		cursor = n.Counter.Latest(uint8(s))
+		cursor = n.counter.Latest(uint8(s))
 	}
-	if last := n.Journal.Status(s).Last; last > cursor {
+	if last := n.journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
 	}
-	age, late := n.oldest(s, cursor), behindAfter
-	if sink == announceName {
-		late += n.Announce.Collect
+	age, limit := n.pendingAge(s, cursor), behindAfter
+	if sink == announceSinkName {
+		limit += n.announce.Collect
 	}
-	if h.Age = int64(age.Seconds()); age > late {
+	if h.Age = int64(age.Seconds()); age > limit {
 		h.State = sinkBehind
 	}
 	return h
 }
 
-// oldest is the age of the first event above after, 0 if there is none. The mark
-// of a pull is its time; the mark of a push is a TID's, which says nothing about
-// the time after the clock has jumped.
-func (n *Notifier) oldest(s journal.Stream, after uint64) time.Duration {
+// pendingAge is the age of the first event behind a sequence number, 0 if there is none.
+// The order number of a pull is its time. That of a push is the time of a TID, which can
+// differ from the event's time after a jump of the clock, so the event is read.
+func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 	if s == journal.Pulls {
-		if mark, ok := n.Journal.Oldest(s, after); ok {
-			return max(0, n.Now().Sub(time.UnixMicro(int64(mark))))
+		if mark, ok := n.journal.Oldest(s, after); ok {
+			return max(0, n.now().Sub(time.UnixMicro(int64(mark))))
 		}
 		return 0
 	}
-	if first, ok := n.firstPending.after(n.Journal, after); ok {
+	if first, ok := n.oldest.behind(n.journal, after); ok {
 		return n.clock.age(first)
 	}
 	return 0
 }
 
-// pendingEvents remembers the stamp of the event behind each cursor, so that a
-// look at health reads no event twice.
-type pendingEvents struct {
+// oldestPending caches the stamp of the event behind each cursor, so that Health reads
+// no event twice.
+type oldestPending struct {
 	mu    sync.Mutex
 	first map[uint64]stamp // by cursor; a few
 }
 
-func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (stamp, bool) {
+func (p *oldestPending) behind(j *journal.Journal, cursor uint64) (stamp, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first, ok := p.first[cursor]; ok {
@@ -123,19 +123,19 @@ func (p *pendingEvents) after(j *journal.Journal, cursor uint64) (stamp, bool) {
 	return first, true
 }
 
-// Jumped is the last jump of the machine's clock since the start, false if there
-// was none.
+// Jumped returns the last jump of the system clock since the start, false if there was
+// none.
 func (n *Notifier) Jumped() (Jump, bool) { return n.clock.jumped() }
 
 var (
-	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that wait for a sink.", []string{"stream", "sink"}, nil)
-	ageDesc   = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that waits for a sink.", []string{"stream", "sink"}, nil)
-	deadDesc  = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, now or before a restart, and that are kept with the reason.", []string{"sink"}, nil)
-	bytesDesc = prometheus.NewDesc("tidings_journal_bytes", "Bytes that a stream of the journal holds on disk.", []string{"stream"}, nil)
+	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that a sink has not processed yet.", []string{"stream", "sink"}, nil)
+	ageDesc   = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that a sink has not processed yet.", []string{"stream", "sink"}, nil)
+	deadDesc  = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, also before a restart, and that are kept with the reason.", []string{"sink"}, nil)
+	bytesDesc = prometheus.NewDesc("tidings_journal_bytes", "Bytes of a stream of the journal on disk.", []string{"stream"}, nil)
 )
 
-// Describe and Collect make the notifier a prometheus.Collector of the
-// journal's depth, age and size, and of the dead letters.
+// Describe implements prometheus.Collector, with Collect, for the depth, age and size of
+// the journal and for the dead letters.
 func (n *Notifier) Describe(ch chan<- *prometheus.Desc) {
 	ch <- depthDesc
 	ch <- ageDesc
@@ -143,7 +143,7 @@ func (n *Notifier) Describe(ch chan<- *prometheus.Desc) {
 	ch <- bytesDesc
 }
 
-// Collect reads the journal's state.
+// Collect implements prometheus.Collector.
 func (n *Notifier) Collect(ch chan<- prometheus.Metric) {
 	failed := map[string]int{}
 	for _, h := range n.Health() {
@@ -155,6 +155,6 @@ func (n *Notifier) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(count), sink)
 	}
 	for s, name := range map[journal.Stream]string{journal.Pushes: "pushes", journal.Pulls: "pulls"} {
-		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(n.Journal.Status(s).Bytes), name)
+		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(n.journal.Status(s).Bytes), name)
 	}
 }

@@ -10,25 +10,45 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// An Intent is a push or a delete that is on its way through the registry's
-// storage. It is in the journal, small, before storage is touched, and ends in
-// one of three ways: Complete, once it is known to have happened, Abandon, once
-// it is known not to, or Release, when nobody knows. One that is released, or
-// left open by a crash, is settled by a look at storage: see Settle.
+// How pushes and deletes are recorded
+//
+// The registry's storage and the journal can't change in one transaction. So each push
+// and each delete has an intent in the journal:
+//
+//  1. Intend makes the intent durable: the event without the manifest. If that fails,
+//     the request is refused and storage is not touched.
+//  2. The registry changes storage.
+//  3. Complete replaces the intent by the event, in one journal entry. The client gets
+//     its response after this is durable.
+//
+// If the registry knows that storage did not change, it calls Abandon instead of 3. If
+// it does not know, it calls Release.
+//
+// Crash cases: a crash before 1 leaves nothing, and the client has no response. After a
+// crash between 1 and 3 the intent is open; so it is after Release, and after an error
+// of Complete, which may or may not have been written. An open intent is resolved (see
+// resolve.go) by asking storage whether the push or delete took effect: if so, it is
+// completed, and otherwise it is abandoned. So an event may be recorded for a push whose
+// client got an error, but never for one that storage does not have, and no push that
+// storage has is lost.
+
+// An Intent is a push or delete that is on its way through the registry's storage.
+// Exactly one of Complete, Abandon and Release ends it.
 type Intent struct {
 	n     *Notifier
 	entry journal.Intent
 	event Event
 
-	manifest []byte   // of a push
-	layers   int      // in it, at most
-	children []string // that it lists
-	client   string   // that pushes it, and with what
-	agent    string
+	// Of a push:
+	manifest  []byte
+	layers    int      // number of layers, with repetitions
+	children  []string // digests that an index lists
+	client    string
+	userAgent string
 }
 
-// Intend notes that a manifest is about to be stored. If it fails, nothing may
-// be stored: the push could not be recorded.
+// Intend records that a manifest is about to be stored. If it returns an error, the
+// manifest must not be stored, since its push could not be recorded.
 func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 	in := &Intent{
 		n: n,
@@ -41,18 +61,18 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     p.Repository,
 				Tag:            p.Tag,
-				UserDID:        n.Owner,
+				UserDID:        n.owner,
 				ManifestDigest: p.Digest,
 				Operation:      opPush,
 			},
 		},
-		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, agent: p.UserAgent,
+		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, userAgent: p.UserAgent,
 	}
 	return in, in.begin(ctx)
 }
 
-// IntendDelete notes that a manifest or a tag is about to be removed. If it
-// fails, nothing may be removed.
+// IntendDelete records that a manifest or tag is about to be deleted. If it returns an
+// error, it must not be deleted.
 func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) {
 	in := &Intent{
 		n: n,
@@ -63,7 +83,7 @@ func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) 
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     d.Repository,
 				Tag:            d.Tag,
-				UserDID:        n.Owner,
+				UserDID:        n.owner,
 				ManifestDigest: d.Digest,
 				Operation:      opDelete,
 			},
@@ -75,23 +95,22 @@ func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) 
 	return in, in.begin(ctx)
 }
 
-// begin writes the intent to the journal: the event without the manifest, which
-// storage has if the event is to be made later.
+// begin writes the intent. It leaves out the manifest, which storage has if the intent
+// is completed later.
 func (i *Intent) begin(ctx context.Context) error {
 	payload, err := i.event.encode()
 	if err != nil {
 		return err
 	}
-	if i.entry, err = i.n.Journal.Begin(ctx, 0, payload); err != nil {
-		i.n.Metrics.event(i.event.Operation, "refused")
+	if i.entry, err = i.n.journal.Begin(ctx, 0, payload); err != nil {
+		i.n.metrics.event(i.event.Operation, "refused")
 		return err
 	}
 	return nil
 }
 
-// Complete makes the push or delete a fact. When it returns nil the event is on
-// disk and will reach every sink. After an error it is not known whether it
-// will; storage decides later.
+// Complete records the event. When it returns nil, the event is durable and will reach
+// every sink. After an error this is not known, and the intent is resolved later.
 func (i *Intent) Complete(ctx context.Context) error {
 	e := &i.event
 	e.TIDs = i.layers
@@ -107,38 +126,38 @@ func (i *Intent) Complete(ctx context.Context) error {
 			return err
 		}
 	}
-	seq, err := i.n.Journal.Complete(ctx, i.entry, uint64(e.TID)+uint64(e.TIDs), payload)
+	seq, err := i.n.journal.Complete(ctx, i.entry, uint64(e.TID)+uint64(e.TIDs), payload)
 	if err != nil {
-		i.n.Metrics.event(e.Operation, "refused")
+		i.n.metrics.event(e.Operation, "refused")
 		i.Release()
 		return err
 	}
-	i.n.Metrics.event(e.Operation, "recorded")
+	i.n.metrics.event(e.Operation, "recorded")
 	switch e.Operation {
 	case opPush:
 		i.n.recent.add(seq, payload)
-		i.pushed()
+		i.updateRule()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	case opDelete:
-		i.n.Rule.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
+		i.n.rule.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
 }
 
-// maxRead is the size in bytes of a manifest that is read while its client waits,
-// if it has to be.
-const maxRead = 64 << 10
+// maxParsed is the size in bytes up to which a manifest is parsed while its client
+// waits, if it has to be.
+const maxParsed = 64 << 10
 
-// pushed makes known at once what decides how the manifest's pulls count: its
-// children, who has pushed it, and whether it says something about another image.
-func (i *Intent) pushed() {
-	e, rule := &i.event, i.n.Rule
+// updateRule gives the counting rule at once what decides how pulls of the manifest are
+// counted: its children, who pushed it, and whether it describes another image.
+func (i *Intent) updateRule() {
+	e, rule := &i.event, i.n.rule
 	rule.Class(counter.Request{
 		Method: http.MethodPut, Repository: e.Repository, Tag: e.Tag, Digest: e.ManifestDigest, Children: i.children,
-		Client: i.client, UserAgent: i.agent,
+		Client: i.client, UserAgent: i.userAgent,
 	})
-	if len(i.manifest) > maxRead || !bytes.Contains(i.manifest, []byte("artifactType")) {
-		return // the registry's own reading says it, or the counters will
+	if len(i.manifest) > maxParsed || !bytes.Contains(i.manifest, []byte("artifactType")) {
+		return // the registry's parsed manifest shows it, or the counter will
 	}
 	info, err := readManifest(e.MediaType, i.manifest)
 	if err == nil && kindOf(&info, e.Tag).supporting() {
@@ -146,17 +165,17 @@ func (i *Intent) pushed() {
 	}
 }
 
-// Abandon notes that the push or delete did not happen.
+// Abandon records that the push or delete did not happen.
 func (i *Intent) Abandon() {
-	i.n.Metrics.event(i.event.Operation, "abandoned")
-	if err := i.n.Journal.Abandon(i.entry); err != nil {
-		i.n.log.Warn("cannot note that a push or delete did not happen; storage is asked later", "repository", i.event.Repository, "err", err)
+	i.n.metrics.event(i.event.Operation, "abandoned")
+	if err := i.n.journal.Abandon(i.entry); err != nil {
+		i.n.log.Warn("can't record that a push or delete did not happen; storage is asked later", "repository", i.event.Repository, "error", err)
 		i.Release()
 	}
 }
 
-// Release leaves it to storage what became of the push or delete.
+// Release leaves the intent open, to be resolved.
 func (i *Intent) Release() {
-	i.n.Journal.Release(i.entry)
-	i.n.released.ring()
+	i.n.journal.Release(i.entry)
+	i.n.released.send()
 }

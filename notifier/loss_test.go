@@ -9,7 +9,7 @@ import (
 // pushes gives what is counted for oss/app.
 func (r *rig) pushes() int64 {
 	r.t.Helper()
-	totals, _, _, err := r.Counter.Repository(r.t.Context(), "oss/app")
+	totals, _, _, err := r.counter.Repository(r.t.Context(), "oss/app")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -50,11 +50,11 @@ func TestJournalLost(t *testing.T) {
 			r.push(image("b", 1))
 			r.push(image("c", 1))
 			r.drain()
-			id := r.Journal.ID()
+			id := r.journal.ID()
 			r.stop()
 			lose(t, journal, backup)
 			r.open(nil)
-			if r.Journal.ID() == id {
+			if r.journal.ID() == id {
 				t.Error("the journal has its id still")
 			}
 			r.push(image("d", 1))

@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
-// Kind says what a manifest is for.
+// Kind is the kind of a manifest.
 type Kind string
 
 const (
@@ -26,12 +26,12 @@ const (
 	KindArtifact    Kind = "artifact"
 )
 
-// supporting reports that manifests of this kind say something about another
-// image and are not fetched for themselves.
+// supporting reports whether manifests of this kind describe another image and are not
+// pulled for themselves.
 func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestation }
 
-// countedAs tells the counting rule what was pulled. Charts and artifacts that
-// people fetch for themselves are pulled as images are.
+// countedAs is the kind for the counting rule. Pulls of charts and other artifacts count
+// like those of images.
 func (k Kind) countedAs(tag string) string {
 	_, refers := counter.ReferrersTag(tag)
 	switch {
@@ -49,41 +49,40 @@ const (
 	mediaTypeChartConfig  = "application/vnd.cncf.helm.config.v1+json"
 )
 
-// readManifest reads what the sinks need of a stored manifest. The members of
-// Docker's schema 2 and of OCI manifests have the same names. The registry has
-// read the manifest before, but for the members that a manifest of its media type
-// does not have there: those may hold anything, and are left out if they are not
-// what they should be.
+// readManifest parses what the sinks need of a stored manifest. Docker's schema 2 and OCI
+// manifests have the same member names. The registry has parsed the manifest before, but
+// not all members: those that it does not parse may have any JSON, and are left out if
+// they are invalid.
 func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
 	var image struct {
-		describing
+		unparsedMembers
 		Config *lexicon.Descriptor  `json:"config"`
 		Layers []lexicon.Descriptor `json:"layers"`
 	}
 	var index struct {
-		describing
+		unparsedMembers
 		Manifests []lexicon.Descriptor `json:"manifests"`
 	}
 	info := lexicon.ManifestInfo{MediaType: mediaType}
-	into, also := any(&image), &image.describing
+	target, more := any(&image), &image.unparsedMembers
 	if isIndex(mediaType) {
-		into, also = &index, &index.describing
+		target, more = &index, &index.unparsedMembers
 	}
-	if err := json.Unmarshal(payload, into); err != nil {
+	if err := json.Unmarshal(payload, target); err != nil {
 		return info, fmt.Errorf("read manifest: %w", err)
 	}
 	info.Config, info.Layers, info.Manifests = image.Config, image.Layers, index.Manifests
-	if json.Unmarshal(also.ArtifactType, &info.ArtifactType) != nil {
+	if json.Unmarshal(more.ArtifactType, &info.ArtifactType) != nil {
 		info.ArtifactType = ""
 	}
-	if json.Unmarshal(also.Subject, &info.Subject) != nil {
+	if json.Unmarshal(more.Subject, &info.Subject) != nil {
 		info.Subject = nil
 	}
-	return filtered(info), nil
+	return filterManifest(info), nil
 }
 
-// describing are the members of a manifest that the registry does not read.
-type describing struct {
+// unparsedMembers are those that the registry does not parse.
+type unparsedMembers struct {
 	ArtifactType json.RawMessage `json:"artifactType"`
 	Subject      json.RawMessage `json:"subject"`
 }
@@ -92,7 +91,7 @@ func isIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == mediaTypeDockerList
 }
 
-// kindOf tells what a pushed manifest is for.
+// kindOf returns the kind of a manifest.
 func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 	config := ""
 	if m.Config != nil {
@@ -111,8 +110,8 @@ func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 	return kind
 }
 
-// kindOfParts tells the same from what the registry's own parsed manifest
-// gives, so that a pull parses nothing.
+// kindOfParts returns the kind from members of a manifest that the registry has parsed,
+// so that a pull parses nothing.
 func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
 	if suffix, ok := counter.ReferrersTag(tag); ok {
 		switch suffix {
@@ -148,19 +147,19 @@ func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[st
 	return KindImage
 }
 
-// supportingKind is the kind that a media type alone gives away. A pull has the
-// registry's own parsed manifest, in which nothing is filtered: what the filter
-// would take out gives nothing away.
+// supportingKind is KindSignature or KindAttestation if a media type alone shows it, or
+// "". Media types in the registry's parsed manifest are not filtered: one that the filter
+// would replace shows nothing.
 func supportingKind(s string) Kind {
-	if signsOf(s) == "" { // as nearly always
+	if matchSupporting(s) == "" { // nearly always
 		return ""
 	}
-	return signsOf(cleanMediaType(s))
+	return matchSupporting(cleanMediaType(s))
 }
 
-func signsOf(s string) Kind {
-	for _, sign := range []string{"cosign.simplesigning", "cosign.artifact.sig", "notary.signature", "sigstore.bundle"} {
-		if strings.Contains(s, sign) {
+func matchSupporting(s string) Kind {
+	for _, part := range []string{"cosign.simplesigning", "cosign.artifact.sig", "notary.signature", "sigstore.bundle"} {
+		if strings.Contains(s, part) {
 			return KindSignature
 		}
 	}
@@ -170,16 +169,15 @@ func signsOf(s string) Kind {
 	return ""
 }
 
-// sizeOf is how many bytes a client pulls of an image beside its manifest: the
-// config and each layer that the registry has, each digest once, as the manifest
-// declares them. 0: it is not known, or it is an index, whose images are pushed by
-// themselves.
+// sizeOf is the size of an image without its manifest, as the manifest declares it: config
+// and layers that the registry has, each digest once. It is 0 if it is not known, and for
+// an index, whose images have manifests of their own.
 func sizeOf(m *lexicon.ManifestInfo) int64 {
-	return sum(blobsOf(m))
+	return sumSizes(blobsOf(m))
 }
 
-// sum adds up the sizes of blobs; 0 if one of them is not known or impossible.
-func sum(blobs map[string]int64) int64 {
+// sumSizes is the sum of the sizes of blobs; 0 if one of them is not known or invalid.
+func sumSizes(blobs map[string]int64) int64 {
 	var total int64
 	for digest, size := range blobs {
 		if digest == "" || size < 0 || size > maxBlob || total > maxBlob {
@@ -190,8 +188,8 @@ func sum(blobs map[string]int64) int64 {
 	return total
 }
 
-// blobsOf gives the blobs of an image that the registry has, with the sizes that
-// the manifest declares. Layers with URLs are elsewhere.
+// blobsOf returns the blobs of an image that the registry has, with their declared sizes.
+// Layers with URLs are stored elsewhere.
 func blobsOf(m *lexicon.ManifestInfo) map[string]int64 {
 	blobs := make(map[string]int64, 1+len(m.Layers))
 	if m.Config != nil {
@@ -205,10 +203,10 @@ func blobsOf(m *lexicon.ManifestInfo) map[string]int64 {
 	return blobs
 }
 
-// maxPlatforms is how many platforms of an index are named.
+// maxPlatforms is how many platforms of an index are shown.
 const maxPlatforms = 32
 
-// platformsOf lists what the images of an index run on, as "linux/arm/v7".
+// platformsOf returns the platforms of an index, such as "linux/arm/v7".
 func platformsOf(m *lexicon.ManifestInfo) []string {
 	platforms := []string{}
 	for _, d := range m.Manifests {
@@ -217,7 +215,7 @@ func platformsOf(m *lexicon.ManifestInfo) []string {
 	return platforms
 }
 
-// addPlatform adds a platform that is known and not in the list yet.
+// addPlatform adds a platform if it is known and not in the list yet.
 func addPlatform(platforms []string, p *lexicon.Platform) []string {
 	if p == nil || len(platforms) == maxPlatforms {
 		return platforms

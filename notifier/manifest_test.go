@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
 // Members that a manifest of its media type does not have, or that only describe
@@ -50,13 +52,13 @@ func TestDeepLetter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, depth := range []int{9998, 9999, 10_000} {
-		event := Event{Version: eventVersion, Time: r.Now()}
+		event := Event{Version: eventVersion, Time: time.Now()}
 		payload := event.encodePushed([]byte(strings.Repeat("[", depth) + strings.Repeat("]", depth)))
-		if err := r.DeadLetters.add("records", uint64(depth), uint64(depth), "a test", payload); err != nil {
+		if err := r.dead.add(journal.Pushes, "records", uint64(depth), "a test", payload); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if letters, err := r.DeadLetters.All(); err != nil || len(letters) != 3 {
+	if letters, err := allLetters(r.dead); err != nil || len(letters) != 3 {
 		t.Errorf("%d letters, %v", len(letters), err)
 	}
 }
@@ -140,12 +142,12 @@ func TestOddLayers(t *testing.T) {
 			if got := pushes[0]; got.State != stateDone || got.Reason != test.reason || *got.LayersRecorded != len(want) {
 				t.Errorf("the push is %+v with %d records, want %d and %q", got, *got.LayersRecorded, len(want), test.reason)
 			}
-			if letters, err := r.DeadLetters.All(); err != nil || len(letters) > 0 {
+			if letters, err := allLetters(r.dead); err != nil || len(letters) > 0 {
 				t.Errorf("given up: %+v, %v", letters, err)
 			}
 			var told float64
 			for _, outcome := range []string{"skipped", "changed"} {
-				told += testutil.ToFloat64(r.Metrics.layers.WithLabelValues(outcome))
+				told += testutil.ToFloat64(r.metrics.layers.WithLabelValues(outcome))
 			}
 			if (told == 1) != (test.reason != "") {
 				t.Errorf("the metrics have %v odd layers", told)
@@ -195,7 +197,7 @@ func TestPusherText(t *testing.T) {
 	p := document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
 	r.push(p)
 	r.drain()
-	got := r.event(1).summary().Platforms
+	got := summary(r.event(1)).Platforms
 	if len(got) != maxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
 		t.Errorf("%d platforms: %q", len(got), got)
 	}

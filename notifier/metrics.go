@@ -6,8 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are the notifier's numbers for Prometheus. A nil *Metrics counts
-// nothing.
+// Metrics are the notifier's metrics. A nil *Metrics counts nothing.
 type Metrics struct {
 	events  *prometheus.CounterVec
 	latency *prometheus.HistogramVec
@@ -22,16 +21,16 @@ func NewMetrics() *Metrics {
 	return &Metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_events_total",
-			Help: "Pushes, pulls and deletes, by what became of their event: recorded, refused (the push, or the call of another registry, got a 503), abandoned (the push failed), lost (a pull was served but not counted).",
+			Help: "Pushes, pulls and deletes by the outcome of their event: recorded, refused (the push, or the notification of another registry, got a 503), abandoned (the push failed), lost (a pull was served but not counted).",
 		}, []string{"operation", "outcome"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_sink_seconds",
-			Help:    "Time a sink took for what it was handed at once.",
+			Help:    "Time that a sink took for one batch of events.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}, []string{"sink"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_sink_retries_total",
-			Help: "Times a sink failed and tried again.",
+			Help: "Errors after which a sink tried again.",
 		}, []string{"sink"}),
 		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_dead_letters_total",
@@ -43,18 +42,17 @@ func NewMetrics() *Metrics {
 		}, []string{"outcome"}),
 		layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",
-			Help: "Layers that a record cannot hold as they are, by outcome: skipped (no record), changed (another media type).",
+			Help: "Layers that are not valid in a record, by outcome: skipped (no record), changed (another media type).",
 		}, []string{"outcome"}),
 	}
 }
 
-// Collectors are what a registerer is given.
+// Collectors returns the metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts, m.layers}
 }
 
-// Event counts an event by its outcome, for a caller that has no Notifier to
-// tell it to.
+// Event counts an event by its outcome, for a caller that has no Notifier.
 func (m *Metrics) Event(operation, outcome string) { m.event(operation, outcome) }
 
 func (m *Metrics) event(operation, outcome string) {

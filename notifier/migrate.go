@@ -8,33 +8,35 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// migrate rewrites what formats 1 and 2 of the state have under other keys:
-//
-//	l/<owner>\0<digest>        entry of the ledger, as JSON
-//	a/d/<repository>\0<digest> announcement, as JSON
-//	a/m/…                      size of an image, not needed any more
-//	k/<day>/<name>             call of another registry
-//	b/records                  outbox
-//
-// Interrupted, it goes on at the next start.
+// Keys of formats 1 and 2 of the state, which had JSON values.
+const (
+	oldLedger        = "l/"   // <owner> 0x00 <digest> -> oldEntry
+	oldAnnouncements = "a/d/" // <repository> 0x00 <digest> -> announcement
+	oldImageSizes    = "a/m/" // not needed any more
+	oldInbound       = "k/2"  // <day>/<name> -> inbound notification; a day begins with its century
+)
+
+// migrate rewrites what formats 1 and 2 of the state have under other keys. If it is
+// interrupted, the next start continues it.
 func (n *Notifier) migrate() error {
-	old, err := n.hasOld()
+	old, err := n.hasOldFormat()
 	if err != nil || !old {
 		return err
 	}
 	n.log.Info("rewriting the state for this version")
 	for _, step := range []func() error{
 		n.migrateOutbox,
-		func() error { return n.migrateRows("l/", n.migrateEntry) },
-		func() error { return n.migrateRows("a/d/", migrateAnnounced) },
-		func() error { return n.migrateRows("k/2", migrateCall) }, // a day begins with its century
-		func() error { return n.deleteRange("a/m/") },
-		n.WantReconcile, // earlier versions could leave records of what was deleted
+		func() error { return n.migrateRows(oldLedger, n.migrateEntry) },
+		func() error { return n.migrateRows(oldAnnouncements, n.migrateAnnouncement) },
+		func() error { return n.migrateRows(oldInbound, migrateInbound) },
+		func() error { return n.deletePrefix(oldImageSizes) },
+		n.WantReconcile, // earlier versions could leave records of deleted manifests
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("rewrite the state of an earlier version: %w", err)
@@ -43,74 +45,78 @@ func (n *Notifier) migrate() error {
 	return nil
 }
 
-func (n *Notifier) deleteRange(prefix string) error {
+func (n *Notifier) deletePrefix(prefix string) error {
 	var b state.Batch
 	b.DeleteRange(state.Prefix(prefix))
-	return n.State.Commit(&b, state.Sync)
+	return n.state.Commit(&b, state.Sync)
 }
 
-// hasOld reports whether there is a state that migrate has not finished with.
-func (n *Notifier) hasOld() (bool, error) {
-	_, err := n.State.Get(gatheredKey)
-	if err == nil {
-		return n.hasRows("a/m/", "l/", "a/d/", "k/2")
-	}
-	if !errors.Is(err, state.ErrNotFound) {
+// hasOldFormat reports whether there is a state that migrate has not finished.
+func (n *Notifier) hasOldFormat() (bool, error) {
+	migrating, err := state.Has(n.state, state.RecordsBatched)
+	if err != nil {
 		return false, err
 	}
-	if n.Journal.Cursor(journal.Pushes, recordsName) == 0 {
+	if migrating {
+		return n.hasRows(oldImageSizes, oldLedger, oldAnnouncements, oldInbound)
+	}
+	if n.journal.Cursor(journal.Pushes, recordSinkName) == 0 {
 		return false, nil
 	}
-	return n.hasRows("p/", "l/", "a/d/") // else the state is a new one, beside a journal that is not
+	return n.hasRows(state.Pushes, oldLedger, oldAnnouncements) // none: the state is new, and the journal is not
 }
 
-// hasRows reports whether there is a row with one of the prefixes.
+// hasRows reports whether there is a key with one of the prefixes.
 func (n *Notifier) hasRows(prefixes ...string) (has bool, err error) {
 	for _, prefix := range prefixes {
-		if err = eachRow(n.State, prefix, func(string, []byte) error { has = true; return state.Stop }); err != nil || has {
+		err = n.state.Scan(state.Prefix(prefix), func(_, _ []byte) error { has = true; return state.Stop })
+		if err != nil || has {
 			return has, err
 		}
 	}
 	return false, nil
 }
 
-// eachRow calls visit with the rest of each key that begins with prefix and its
-// value.
-func eachRow(r state.Store, prefix string, visit func(key string, val []byte) error) error {
-	return r.Scan(state.Prefix(prefix), func(key, val []byte) error { return visit(string(key[len(prefix):]), val) })
-}
+var errPageFull = errors.New("page is full")
 
-// migrateRows lets put write each row anew, a thousand at a time.
+// migrateRows moves the rows with a prefix, a thousand in a commit. put adds a row in
+// its new form; it gets the key without the prefix.
 func (n *Notifier) migrateRows(prefix string, put func(b *state.Batch, key string, val []byte) error) error {
 	for more := true; more; {
-		more = false
+		var b state.Batch
 		rows := 0
-		b := &state.Batch{}
-		err := eachRow(n.State, prefix, func(key string, val []byte) error {
+		err := n.state.Scan(state.Prefix(prefix), func(key, val []byte) error {
 			if rows++; rows > 1000 {
-				more = true
-				return state.Stop
+				return errPageFull
 			}
-			if err := put(b, key, val); err != nil {
-				return fmt.Errorf("%s%q: %w", prefix, key, err)
+			if err := put(&b, string(key[len(prefix):]), val); err != nil {
+				return fmt.Errorf("%q: %w", key, err)
 			}
-			b.Delete([]byte(prefix + key))
+			b.Delete([]byte(string(key)))
 			return nil
 		})
-		if err != nil {
+		if more = errors.Is(err, errPageFull); err != nil && !more {
 			return err
 		}
-		if err := n.State.Commit(b, state.Sync); err != nil {
+		if err := n.state.Commit(&b, state.Sync); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// oldEntry is an entry of the ledger up to format 2.
+// oldEntry is a ledger entry up to format 2.
 type oldEntry struct {
 	State string `json:"state"` // "claimed", "written" or "deleted"
 	ledger.Entry
+}
+
+// entry is the entry in its present form, nil if it is deleted or never was written.
+func (e oldEntry) entry() *ledger.Entry {
+	if e.State != "written" && e.State != "claimed" {
+		return nil
+	}
+	return &e.Entry
 }
 
 func (n *Notifier) migrateEntry(b *state.Batch, key string, val []byte) error {
@@ -119,14 +125,13 @@ func (n *Notifier) migrateEntry(b *state.Batch, key string, val []byte) error {
 	if err := json.Unmarshal(val, &e); err != nil {
 		return err
 	}
-	if e.State != "written" || len(e.Repositories) == 0 {
-		return nil // the outbox, or the event when it is met again, makes what is claimed
+	if e.State == "written" && len(e.Repositories) > 0 {
+		n.ledger.Put(b, owner, digest, e.Entry)
 	}
-	n.ledger.Put(b, owner, digest, e.Entry)
-	return nil
+	return nil // a claimed entry is written by the outbox, or when its event is read again
 }
 
-func migrateAnnounced(b *state.Batch, key string, val []byte) error {
+func (n *Notifier) migrateAnnouncement(b *state.Batch, key string, val []byte) error {
 	repository, digest, _ := strings.Cut(key, "\x00")
 	var old struct {
 		PostURI string `json:"postUri"`
@@ -134,25 +139,21 @@ func migrateAnnounced(b *state.Batch, key string, val []byte) error {
 	if err := json.Unmarshal(val, &old); err != nil {
 		return err
 	}
-	var p announcedPost
+	var e historyEntry
 	if old.PostURI != "" {
-		p.rkey = path.Base(old.PostURI)
+		e.rkey = path.Base(old.PostURI)
 	}
-	b.Set(announcedKey(repository, digest), announced{p}.encode())
+	b.Set(n.posts.key(repository, digest), history{e}.encode())
 	return nil
 }
 
-func migrateCall(b *state.Batch, key string, val []byte) error {
+func migrateInbound(b *state.Batch, key string, val []byte) error {
 	_, name, _ := strings.Cut(key, "/")
-	var m made
-	if err := json.Unmarshal(val, &m); err != nil {
-		return err
-	}
-	return putCall(b, name, &m)
+	return inbound.Migrate(b, name, val)
 }
 
-// migrateOutbox rewrites the batch of layer records that is on its way, and notes
-// how far the records sink is.
+// migrateOutbox rewrites the records sink's outbox, and notes up to which event the sink
+// has batches.
 func (n *Notifier) migrateOutbox() error {
 	var old struct {
 		Manifests []struct {
@@ -164,31 +165,31 @@ func (n *Notifier) migrateOutbox() error {
 			Writes []repo.Write `json:"writes"`
 		} `json:"manifests"`
 	}
-	o := (&recordSink{n}).outbox()
-	onItsWay, err := o.load(&old)
+	o := &outbox{db: n.state, key: state.RecordsOutbox}
+	pending, err := o.load(&old)
 	if err != nil {
 		return err
 	}
-	gathered := n.Journal.Cursor(journal.Pushes, recordsName)
-	b := &state.Batch{}
-	if !onItsWay {
-		putGathered(b, gathered)
-		return n.State.Commit(b, state.Sync)
+	batched := n.journal.Cursor(journal.Pushes, recordSinkName)
+	var b state.Batch
+	if !pending {
+		putLastBatched(&b, batched)
+		return n.state.Commit(&b, state.Sync)
 	}
-	// Each event was a change of its own; a manifest has one now.
-	var next recordBatch
-	at := map[string]int{}
+	// The old format has one change for each event, the present one for each manifest.
+	var batch recordBatch
+	index := map[string]int{}
 	for _, m := range old.Manifests {
-		gathered = max(gathered, m.Seq)
+		batched = max(batched, m.Seq)
 		id := m.Owner + "\x00" + m.Digest
-		i, again := at[id]
+		i, again := index[id]
 		if !again {
-			i = len(next.Manifests)
-			at[id] = i
-			next.Manifests = append(next.Manifests, recordChange{Owner: m.Owner, Digest: m.Digest, Before: m.Before.now()})
+			i = len(batch.Manifests)
+			index[id] = i
+			batch.Manifests = append(batch.Manifests, recordChange{Owner: m.Owner, Digest: m.Digest, Before: m.Before.entry()})
 		}
-		c := &next.Manifests[i]
-		c.After = m.After.now()
+		c := &batch.Manifests[i]
+		c.After = m.After.entry()
 		c.Writes = append(c.Writes, m.Writes...)
 		event := recordEvent{Seq: m.Seq, Push: m.After.State != "deleted"}
 		if len(m.After.Repositories) > 0 {
@@ -196,14 +197,6 @@ func (n *Notifier) migrateOutbox() error {
 		}
 		c.Events = append(c.Events, event)
 	}
-	putGathered(b, gathered)
-	return o.put(b, &next)
-}
-
-// now is the entry as it is kept now, nil if there was none or it is deleted.
-func (e oldEntry) now() *ledger.Entry {
-	if e.State != "written" && e.State != "claimed" {
-		return nil
-	}
-	return &e.Entry
+	putLastBatched(&b, batched)
+	return o.put(&b, &batch)
 }

@@ -2,10 +2,12 @@ package notifier
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -67,7 +69,7 @@ func TestMigrate(t *testing.T) {
 				}
 				b.Set([]byte(key), raw)
 			}
-			if err := r.State.Commit(b, state.Sync); err != nil {
+			if err := r.state.Commit(b, state.Sync); err != nil {
 				t.Fatal(err)
 			}
 			if made {
@@ -88,18 +90,18 @@ func TestMigrate(t *testing.T) {
 			if got := len(r.posts()); got != 1 {
 				t.Errorf("%d posts, want 1", got)
 			}
-			if m, err := r.calls.stored("a token"); err != nil || m == nil || m.Seq != 2 {
-				t.Errorf("the token is %+v, %v", m, err)
+			if _, err := r.inbound.Begin(t.Context(), &inbound.ID{Token: "a token"}); !errors.Is(err, inbound.ErrTokenUsed) {
+				t.Errorf("the token is not known: %v", err)
 			}
-			if reason, err := r.apart(); reason != "" || err != nil {
+			if reason, err := r.mismatch(); reason != "" || err != nil {
 				t.Errorf("the stores are apart: %s, %v", reason, err)
 			}
 			for _, prefix := range []string{"l/", "a/d/", "a/m/", "k/2"} {
-				if err := eachRow(r.State, prefix, func(key string, _ []byte) error { return fmt.Errorf("%s%s is left", prefix, key) }); err != nil {
+				if err := r.state.Scan(state.Prefix(prefix), func(key, _ []byte) error { return fmt.Errorf("%s is left", key) }); err != nil {
 					t.Error(err)
 				}
 			}
-			if r.Journal.Cursor(journal.Pushes, recordsName) < 3 {
+			if r.journal.Cursor(journal.Pushes, recordSinkName) < 3 {
 				t.Error("the records sink is not through")
 			}
 		})

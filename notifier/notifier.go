@@ -12,30 +12,30 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/generations"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// A Publisher writes to the repository of the account that publishes.
+// A Publisher writes to the repo of the account.
 type Publisher interface {
-	// Apply makes the writes in one commit, all or none; they are durable when
-	// it returns. After any error but *repo.WriteError it is not known whether
-	// they were made: the caller reads back.
+	// Apply makes the writes in one commit, all or none. They are durable when it
+	// returns. After a *repo.WriteError none was made. After any other error it is
+	// not known whether they were made, and the caller reads them back.
 	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
 	// Get returns a record, or repo.ErrNotFound.
 	Get(collection, rkey string) (cid.Cid, []byte, error)
-	// List returns up to limit records of a collection, the highest key first,
-	// with reverse the lowest first, and the cursor of the next page, "" if there
-	// is none. A cursor is a record key.
+	// List returns up to limit records of a collection in descending order of
+	// their keys, with reverse in ascending order, and the cursor of the next page,
+	// "" if there is none. A cursor is a record key.
 	List(collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
-	// Head is the state of the repository after the last commit.
+	// Head is the state of the repo after the last commit.
 	Head() repo.Head
 }
 
-// Config is what a Notifier is made of.
+// Config configures New.
 type Config struct {
 	Journal     *journal.Journal
 	State       state.Store
@@ -44,182 +44,238 @@ type Config struct {
 	DeadLetters *DeadLetters
 
 	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published
-	Account   string                       // DID of the repository that Publisher writes to
-	Owner     string                       // DID that images belong to; empty: Account
-	Public    func(repository string) bool // the only gate to what is published; nil: nothing is public
+	Account   string                       // DID of the account that Publisher writes to
+	Owner     string                       // DID that images belong to; "": Account
+	Public    func(repository string) bool // decides what may be published; nil: nothing is public
 	Announce  *Announce                    // nil: no posts
 
-	// Storage is the registry's; nil: it can't be asked, events are believed, and
-	// a push that a crash interrupted is taken not to have happened.
+	// Storage is the registry's. If it is nil, events are taken as they are, and a
+	// push that a crash interrupted counts as one that did not happen.
 	Storage Storage
 
-	// Gate names what Public and Owner are made of; empty: that is not looked at. With
-	// another name than at the last start, Storage is compared with what is recorded.
+	// Gate identifies the options that Public and Owner depend on; "": changes are
+	// not detected. If it differs from that of the last start, Storage is compared
+	// with the ledger.
 	Gate string
-	// Folder names the folder that the stores are in, as long as nobody copies it
-	// or puts another in its place; empty: that is not looked at. Stores in a folder
-	// with another name than at the last start are compared with Storage.
+	// Folder identifies the folder that holds the stores, and changes when the
+	// folder is copied or replaced; "": that is not detected. If it differs from
+	// that of the last start, Storage is compared with the ledger.
 	Folder string
-
-	// AccountFolder names in the same way the folder of Publisher's repository. If
-	// it is another than at the last start, the ledger is made anew.
+	// AccountFolder identifies the folder of Publisher's repo in the same way. If it
+	// differs, the ledger is rebuilt from the account's records.
 	AccountFolder string
 
-	Space   func() error         // an error while the disk has too little room to write on; nil: never
+	Space   func() error         // returns an error while the disk has too little free space; nil: never
 	Now     func() time.Time     // nil: time.Now
-	Elapsed func() time.Duration // what Now is compared with, to see it jump; nil: the system's
-	Backoff time.Duration        // first wait after a temporary error, doubled up to a minute; 0: 1 s
-	Linger  time.Duration        // how long a sink that is up to date lets events gather; 0: 500 ms
+	Elapsed func() time.Duration // a monotonic clock, to detect jumps of Now; nil: the system's
+	Backoff time.Duration        // first delay after a temporary error, doubled up to a minute; 0: 1 s
+	Linger  time.Duration        // how long a sink without pending events lets new ones gather; 0: 500 ms
 	Metrics *Metrics             // nil: none
-	Logger  *slog.Logger         // nil: silent
+	Logger  *slog.Logger         // nil: no logs
 }
 
-// A Notifier records what happens in the registry and carries it to the sinks.
+// setDefaults replaces zero values by what the fields say.
+func (c *Config) setDefaults() {
+	if c.Elapsed == nil {
+		c.Elapsed = elapsed
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Public == nil {
+		c.Public = func(string) bool { return false }
+	}
+	if c.Space == nil {
+		c.Space = func() error { return nil }
+	}
+	if c.Backoff == 0 {
+		c.Backoff = time.Second
+	}
+	if c.Owner == "" {
+		c.Owner = c.Account
+	}
+	if c.Linger == 0 {
+		c.Linger = 500 * time.Millisecond
+	}
+}
+
+// A Notifier records events and runs the sinks.
 type Notifier struct {
-	Config
-	log    *slog.Logger
-	clock  *clock
-	ledger *ledger.Ledger
-	recent recent
-	sinks  []sink
+	journal *journal.Journal
+	state   state.Store
+	counter *counter.Counter
+	rule    *counter.Classifier
+	ledger  *ledger.Ledger
+	dead    *DeadLetters
+	inbound *inbound.Log
 
-	calls    calls
-	answers  chan struct{} // those that wait
-	results  bell          // rings when a sink has done something
-	released bell          // rings when an intent is left to storage
+	account  *accountRepo    // nil: nothing is published
+	storage  *checkedStorage // nil: storage cannot be asked
+	owner    string
+	public   func(repository string) bool // false for private names
+	announce *Announce                    // nil: no posts
+	posts    postHistory
+	private  *privateImages
+	names    storeNames
 
-	settling     sync.Mutex // one at a time settles intents
-	firstPending pendingEvents
-	publicPushes publicPushes
-	blobSizes    blobSizes
+	space   func() error
+	now     func() time.Time
+	clock   *clock
+	backoff time.Duration
+	linger  time.Duration
+	metrics *Metrics
+	log     *slog.Logger
 
-	proving sync.Mutex // one at a time looks whether the stores belong together
-	proven  atomic.Bool
+	sinks       []sink
+	recent      recentEvents
+	publicRows  publicRows
+	oldest      oldestPending
+	answerSlots chan struct{} // limits the answers that wait for sinks
+
+	progress signal // sent when a sink or the counter has processed events
+	released signal // sent when an intent is released
+
+	resolving sync.Mutex // held while intents are resolved
+
+	verifying sync.Mutex  // held while the stores are compared
+	verified  atomic.Bool // the stores are known to belong together
 }
 
-// New returns a notifier that records at once; Run carries events to the
-// sinks.
+// New returns a notifier that records events at once. Run starts the sinks.
 func New(cfg Config) (*Notifier, error) {
-	if cfg.Elapsed == nil {
-		cfg.Elapsed = elapsed
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Public == nil {
-		cfg.Public = func(string) bool { return false }
-	}
-	cfg.Public = gated(cfg.Public)
-	if cfg.Space == nil {
-		cfg.Space = func() error { return nil }
-	}
-	if cfg.Backoff == 0 {
-		cfg.Backoff = time.Second
-	}
-	if cfg.Owner == "" {
-		cfg.Owner = cfg.Account
-	}
-	if cfg.Linger == 0 {
-		cfg.Linger = 500 * time.Millisecond
-	}
+	cfg.setDefaults()
 	n := &Notifier{
-		Config: cfg,
-		log:    cfg.Logger.With("component", "notifier"),
+		journal: cfg.Journal, state: cfg.State, counter: cfg.Counter, rule: cfg.Rule, dead: cfg.DeadLetters,
 		ledger: ledger.New(cfg.State),
 
-		answers:   make(chan struct{}, maxAnswers),
-		blobSizes: blobSizes{sizes: generations.New[string, int64](rememberedSizes)},
+		owner:   cfg.Owner,
+		public:  exceptPrivate(cfg.Public),
+		posts:   postHistory{cfg.State, cfg.Account},
+		private: &privateImages{cfg.State, countedBy(cfg.Counter)},
+		names:   storeNames{options: cfg.Gate, folder: cfg.Folder, accountFolder: cfg.AccountFolder},
+
+		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
+		log: cfg.Logger.With("component", "notifier"),
+
+		answerSlots: make(chan struct{}, maxAnswers),
 	}
+	n.inbound = inbound.New(inbound.Config{
+		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
+		Now: func() time.Time { return n.now() },
+	})
+	n.clock = newClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.Mark()), n.log)
 	if cfg.Storage != nil {
-		n.Storage = &patient{Storage: cfg.Storage, log: n.log}
+		n.storage = newCheckedStorage(cfg.Storage, n.log)
 	}
-	n.calls.n = n
-	n.clock = newClock(cfg.Now, cfg.Elapsed, cfg.Journal.ClockID(), int64(cfg.Journal.Mark()), n.log)
-	n.DeadLetters.measure(n.Metrics)
-	if err := n.DeadLetters.show(n.Public); err != nil {
+	n.dead.setMetrics(n.metrics)
+	if err := n.dead.setPublic(n.public); err != nil {
 		return nil, err
 	}
 	if cfg.Publisher != nil {
-		n.sinks = append(n.sinks, &recordSink{n})
-		if cfg.Announce != nil {
-			if err := cfg.Announce.validate(); err != nil {
-				return nil, fmt.Errorf("announce: %w", err)
-			}
-			n.sinks = append(n.sinks, &announceSink{n: n, Announce: *cfg.Announce})
+		if err := n.addSinks(cfg.Publisher, cfg.Announce); err != nil {
+			return nil, err
 		}
 	}
-	if err := n.migrate(); err != nil {
-		return nil, err
-	}
-	if err := n.publicPushes.load(n); err != nil {
-		return nil, err
-	}
-	if err := n.register(); err != nil {
-		return nil, err
+	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }
 
-// register makes the cursors known that hold events back in the journal, and
-// forgets those of sinks that are not configured any more.
+// addSinks adds the sinks that publish.
+func (n *Notifier) addSinks(publisher Publisher, announce *Announce) error {
+	n.account = &accountRepo{publisher}
+	deps := sinkDeps{
+		account: n.account, state: n.state, storage: n.storage, private: n.private, public: n.public,
+		revision: n.verifiedRevision, metrics: n.metrics, log: n.log,
+	}
+	records := &recordSink{sinkDeps: deps, ledger: n.ledger, progress: &n.progress}
+	records.giveUp = n.giveUpFor(records)
+	n.sinks = append(n.sinks, records)
+	if announce == nil {
+		return nil
+	}
+	settings, err := announce.withDefaults()
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	n.announce = &settings
+	posts := &announceSink{sinkDeps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
+	posts.giveUp = n.giveUpFor(posts)
+	n.sinks = append(n.sinks, posts)
+	return nil
+}
+
+// countedBy returns the sequence number of the last push event that is counted.
+func countedBy(c *counter.Counter) func() uint64 {
+	return func() uint64 { return c.Latest(uint8(journal.Pushes)) }
+}
+
+// Public reports whether everybody may see a repository.
+func (n *Notifier) Public(repository string) bool { return n.public(repository) }
+
+// register registers the cursors that keep events in the journal, and removes
+// those of sinks that are not configured any more.
 func (n *Notifier) register() error {
-	wanted := map[string]bool{counterSink: true}
+	configured := map[string]bool{counterSink: true}
 	for _, s := range n.sinks {
-		wanted[s.name()] = true
-		if err := n.Journal.Register(journal.Pushes, s.name()); err != nil {
+		configured[s.name()] = true
+		if err := n.journal.Register(journal.Pushes, s.name()); err != nil {
 			return err
 		}
 	}
 	if err := n.followRecords(); err != nil {
 		return err
 	}
-	for _, s := range counted {
-		if err := n.Journal.Register(s, counterSink); err != nil {
+	for _, s := range countedStreams {
+		if err := n.journal.Register(s, counterSink); err != nil {
 			return err
 		}
 		// A journal that is behind the numbers has lost events that are in them.
-		latest := n.Counter.Latest(uint8(s))
-		if err := n.Journal.Follow(s, latest); err != nil {
+		latest := n.counter.Latest(uint8(s))
+		if err := n.journal.Follow(s, latest); err != nil {
 			return err
 		}
-		if err := n.Journal.Passed(s, counterSink, latest); err != nil {
+		if err := n.journal.Passed(s, counterSink, latest); err != nil {
 			return err
 		}
 	}
-	if err := n.noteNames(); err != nil { // once the journal has the id that it keeps
+	if err := n.compareNames(); err != nil { // after Follow, which can change the journal's id
 		return err
 	}
-	for name := range n.Journal.Cursors(journal.Pushes) {
-		if wanted[name] {
+	for name := range n.journal.Cursors(journal.Pushes) {
+		if configured[name] {
 			continue
 		}
 		n.log.Warn("a sink is not configured any more; its pending events are dropped", "sink", name)
-		if err := n.Journal.Forget(journal.Pushes, name); err != nil {
+		if err := n.journal.Forget(journal.Pushes, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Run carries events to the sinks until ctx ends, and returns once each has
-// finished what it held.
+// Run runs the sinks until ctx ends, and returns when each has finished the batch
+// that it had begun.
 func (n *Notifier) Run(ctx context.Context) error {
 	var g errgroup.Group
 	for _, s := range n.sinks {
-		g.Go(func() error { return n.carry(ctx, s) })
+		g.Go(func() error { return n.runSink(ctx, s) })
 	}
-	for _, s := range counted {
-		g.Go(func() error { return n.count(ctx, s) })
+	for _, s := range countedStreams {
+		g.Go(func() error { return n.runCounter(ctx, s) })
 	}
-	g.Go(func() error { return n.settle(ctx) })
-	if n.Storage != nil {
-		g.Go(func() error { return n.describeRows(ctx) })
+	g.Go(func() error { return n.runResolver(ctx) })
+	if n.storage != nil {
+		g.Go(func() error { return n.runDescriber(ctx) })
 	}
-	if n.Publisher != nil && n.Storage != nil {
-		g.Go(func() error { return n.reconcile(ctx) })
+	if n.account != nil && n.storage != nil {
+		g.Go(func() error { return n.runReconciler(ctx) })
 	}
 	return g.Wait()
 }

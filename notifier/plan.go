@@ -12,17 +12,17 @@ import (
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
-// A Plan is what one event asks of each sink, made of the event alone. Whether
-// it is done is decided by what was done before: the ledger for records, the
-// announcements made for posts.
+// A Plan is what each sink does for an event. It depends on the event alone; what was done
+// before can make parts of it unnecessary: the ledger for records, the post history for
+// posts.
 type Plan struct {
 	Records []Layer       // in the order of their keys
-	Odd     *oddLayers    `json:",omitempty"` // nil: each layer has a record, as it is
-	Post    bool          // it may be announced
-	Counted *counter.Fact // nil when it is not counted
+	Odd     *oddLayers    `json:",omitempty"` // nil: each layer has a record, unchanged
+	Post    bool          // whether it may be announced
+	Counted *counter.Fact // nil: it is not counted
 }
 
-// Layer is one layer that a manifest's owner gets a record for.
+// A Layer is a layer that has a record.
 type Layer struct {
 	Digest    string `json:"digest"`
 	Size      int64  `json:"size"`
@@ -57,10 +57,9 @@ func plan(e *Event) Plan {
 	return p
 }
 
-// layersOf lists the layers that get a record: each digest once, however often
-// the manifest repeats it, and none that has URLs, for its bytes are not in this
-// registry. What a record cannot hold costs the manifest no other record: a layer
-// with such a digest or size is left out, such a media type is replaced.
+// layersOf returns the layers that have a record: each digest once, and none that has URLs,
+// since it is stored elsewhere. A layer whose digest or size is not valid in a record is
+// left out, an invalid media type is replaced; the other layers are not affected.
 func layersOf(m *lexicon.ManifestInfo) ([]Layer, *oddLayers) {
 	var odd oddLayers
 	var layers []Layer
@@ -93,19 +92,19 @@ func layersOf(m *lexicon.ManifestInfo) ([]Layer, *oddLayers) {
 	return layers, &odd
 }
 
-// oddLayers says how many layers have no record, or another than they say.
+// oddLayers counts layers that have no record, or one with another media type.
 type oddLayers struct {
-	Digests    int `json:",omitempty"` // no record: the digest is none, or longer than a record holds
-	Sizes      int `json:",omitempty"` // no record: no blob has this size
+	Digests    int `json:",omitempty"` // no record: the digest is invalid, or too long for a record
+	Sizes      int `json:",omitempty"` // no record: the size is invalid
 	MediaTypes int `json:",omitempty"` // a record with another media type
 }
 
-// skipped is how many have no record.
+// skipped is the number of layers without a record.
 func (o *oddLayers) skipped() int { return o.Digests + o.Sizes }
 
-// String tells it to the pusher.
+// String is the reason that the API shows.
 func (o *oddLayers) String() string {
-	var said []string
+	var reasons []string
 	for _, s := range []struct {
 		n    int
 		text string
@@ -115,17 +114,16 @@ func (o *oddLayers) String() string {
 		{o.MediaTypes, "another media type in the record of %s"},
 	} {
 		if s.n == 1 {
-			said = append(said, fmt.Sprintf(s.text, "1 layer"))
+			reasons = append(reasons, fmt.Sprintf(s.text, "1 layer"))
 		} else if s.n > 1 {
-			said = append(said, fmt.Sprintf(s.text, strconv.Itoa(s.n)+" layers"))
+			reasons = append(reasons, fmt.Sprintf(s.text, strconv.Itoa(s.n)+" layers"))
 		}
 	}
-	return strings.Join(said, "; ")
+	return strings.Join(reasons, "; ")
 }
 
-// recordWrites are the creates for a manifest's layers under the keys that the
-// ledger's entry has fixed. The same entry and layers give the same bytes,
-// whichever push they came with.
+// recordWrites returns the creates of a manifest's layer records, with the keys of its
+// ledger entry. The same entry and layers result in the same bytes.
 func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.Write, error) {
 	writes := make([]repo.Write, 0, len(layers))
 	for i, l := range layers {
@@ -148,7 +146,7 @@ func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.
 	return writes, nil
 }
 
-// recordDeletes are the deletes of what recordWrites wrote.
+// recordDeletes returns the deletes of what recordWrites creates.
 func recordDeletes(e ledger.Entry) []repo.Write {
 	writes := make([]repo.Write, 0, e.Records)
 	for i := range e.Records {
@@ -157,11 +155,11 @@ func recordDeletes(e ledger.Entry) []repo.Write {
 	return writes
 }
 
-// recordKey is the key of a manifest's i-th record: the first TID of the push
-// is its post's.
+// recordKey is the key of a manifest's i-th record. The first TID of the push is the key of
+// its post.
 func recordKey(e ledger.Entry, i int) string { return tid(e.First+1+int64(i), e.ClockID) }
 
-// timestamp is a time in unix microseconds as AT Protocol records write it.
+// timestamp formats a time in unix microseconds for AT Protocol records.
 func timestamp(micros int64) string {
 	return lexicon.Datetime(time.UnixMicro(micros))
 }

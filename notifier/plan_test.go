@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -57,7 +58,7 @@ func TestPlan(t *testing.T) {
 				keys[i] = w.Collection + "/" + w.RKey
 			}
 			got, err := json.MarshalIndent(map[string]any{
-				"kind": e.Kind, "plan": p, "keys": keys, "summary": e.summary(),
+				"kind": e.Kind, "plan": p, "keys": keys, "summary": summary(e),
 			}, "", "  ")
 			if err != nil {
 				t.Fatal(err)
@@ -80,4 +81,10 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
+}
+
+// summary is an event as the API shows it.
+func summary(e *Event) stats.Push {
+	row := newPushRow(sequenced{Event: e})
+	return row.push()
 }

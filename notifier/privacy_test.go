@@ -19,7 +19,7 @@ import (
 // api is what everybody sees of r.
 func (r *rig) api() http.Handler {
 	return stats.New(stats.Config{
-		Source: r.Counter, Visible: r.Public,
+		Source: r.counter, Visible: r.Public,
 		Pushes: func(_ context.Context, limit int, _ bool) ([]stats.Push, error) { return r.Pushes(limit, false) },
 	})
 }
@@ -88,27 +88,27 @@ func TestPrivatePushesTakeNoTime(t *testing.T) {
 		r.push(a.as("oss/app", "v1"))
 		r.drain()
 	}
-	var rows []row
+	var rows []pushRow
 	for seq := uint64(1000); seq < 1000+keptPushes-500; seq++ {
-		rows = append(rows, row{seq, &stats.Push{Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}}})
+		rows = append(rows, pushRow{seq: seq, Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}})
 	}
 	batch := &state.Batch{}
 	for _, r := range rows {
-		if err := putResult(batch, r.seq, r.push); err != nil {
+		if err := putRow(batch, r.seq, pushPart, &r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := many.State.Commit(batch, state.Sync); err != nil {
+	if err := many.state.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
-	letters := make([]DeadLetter, 3000)
+	letters := make([]deadLetter, 3000)
 	for i := range letters {
 		seq := uint64(50_000 + i)
-		letters[i] = DeadLetter{First: seq, Last: seq, Reason: "lost", Operation: opPush, Repository: "secret/app"}
+		letters[i] = deadLetter{First: seq, Last: seq, Reason: "lost", Operation: opPush, Repository: "secret/app"}
 	}
-	many.DeadLetters.mu.Lock()
-	err := many.DeadLetters.write(uncountedBox, letters...)
-	many.DeadLetters.mu.Unlock()
+	many.dead.mu.Lock()
+	err := many.dead.write(uncountedBox, letters...)
+	many.dead.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,14 +142,14 @@ func TestFailedReadsItsOwnLetter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	event := []byte(`{"repository":"oss/app","operation":"push","x":"` + strings.Repeat(`,\"event\":`, 1<<18) + `"}`)
-	if err := r.DeadLetters.add(recordsName, 7, 7, `a reason with ,"event": in it`, event); err != nil {
+	if err := r.dead.add(journal.Pushes, recordSinkName, 7, `a reason with ,"event": in it`, event); err != nil {
 		t.Fatal(err)
 	}
-	l, ok, err := r.DeadLetters.Failed(recordsName, 7)
+	l, ok, err := r.dead.find(recordSinkName, 7)
 	if !ok || err != nil || l.Reason != `a reason with ,"event": in it` || l.Repository != "oss/app" || l.Stream != journal.Pushes.String() || l.Event != nil {
 		t.Errorf("%+.200v, %v, %v", l, ok, err)
 	}
-	if l, ok, err := r.DeadLetters.Failed(recordsName, 8); ok || err != nil {
+	if l, ok, err := r.dead.find(recordSinkName, 8); ok || err != nil {
 		t.Errorf("of another event: %+.200v, %v", l, err)
 	}
 	begun := time.Now()
@@ -159,7 +159,7 @@ func TestFailedReadsItsOwnLetter(t *testing.T) {
 	whole := time.Since(begun)
 	begun = time.Now()
 	for seq := uint64(8); seq < 18; seq++ {
-		r.DeadLetters.Failed(recordsName, seq)
+		r.dead.find(recordSinkName, seq)
 	}
 	if took := time.Since(begun); took > whole {
 		t.Errorf("ten looks for other events take %s, to read the letter once takes %s", took, whole)

@@ -10,135 +10,143 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// unknownRepository stands in an entry that was rebuilt for the repositories that
-// have the manifest: a record does not name them. reconcile finds them in
-// storage.
+// unknownRepository stands in a rebuilt ledger entry for the repositories that have the
+// manifest, which its records do not name. reconcile finds them in storage.
 const unknownRepository = ""
 
-// rebuildBatch is how many entries are written at once.
+// rebuildBatch is how many entries are committed at once.
 const rebuildBatch = 1000
 
-// rebuild makes the ledger and the marks of announcements anew from the account,
-// deletes records that are there twice, and lets reconcile do the rest. If it is
-// interrupted, the next start does it again.
+// rebuild rebuilds the ledger and the post history from the account's records, deletes
+// duplicate records, and requests a reconciliation. If it is interrupted, the next start
+// begins it again.
 func (n *Notifier) rebuild(ctx context.Context) error {
-	if err := state.Set(n.State, rebuildKey, nil, state.Sync); err != nil {
+	if err := state.Set(n.state, state.RebuildReason, nil, state.Sync); err != nil {
 		return err
 	}
-	if err := n.rebuildLedger(ctx); err != nil {
+	r := ledgerRebuild{n: n}
+	if err := r.run(ctx); err != nil {
 		return err
 	}
-	if err := n.rebuildAnnounced(ctx); err != nil {
+	if err := n.rebuildHistory(ctx); err != nil {
 		return err
 	}
-	gathered, err := n.gathered()
+	batched, err := lastBatched(n.state)
 	if err != nil {
 		return err
 	}
-	batch := &state.Batch{}
-	// What the journal holds up to the cursor was done by a state that is gone.
-	putGathered(batch, max(gathered, n.Journal.Cursor(journal.Pushes, recordsName)))
-	batch.Set(revKey, []byte(n.Publisher.Head().Rev))
-	batch.Set(reconcileKey, []byte(phaseWalk))
-	batch.Delete(rebuildKey)
-	return n.State.Commit(batch, state.Sync)
+	var b state.Batch
+	// The events up to the cursor were processed, by a state that is lost.
+	putLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, recordSinkName)))
+	b.Set(state.AccountRevision, []byte(n.account.Head().Rev))
+	b.Set(state.ReconcilePhase, []byte(phaseStorage))
+	b.Delete(state.RebuildReason)
+	return n.state.Commit(&b, state.Sync)
 }
 
-// rebuildLedger takes each run of records with consecutive keys for what one push
-// has made of a manifest. A manifest's later runs are deleted: they come from a
-// time when the ledger did not know the first.
-func (n *Notifier) rebuildLedger(ctx context.Context) error {
-	b := &state.Batch{}
-	n.ledger.Clear(b)
-	var run []layerRecord
-	var twice []repo.Write
-	entries := 0
-	end := func() error {
-		if len(run) == 0 {
-			return nil
-		}
-		first := run[0]
-		_, known, err := n.ledger.GetIn(b, first.owner, first.digest)
-		if err != nil {
-			return err
-		}
-		if known {
-			for _, r := range run {
-				twice = append(twice, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.rkey})
-			}
-			return nil
-		}
-		entries++
-		entry := ledger.Entry{First: first.micros - 1, ClockID: first.clockID, Records: len(run), Repositories: []string{unknownRepository}}
-		n.ledger.Put(b, first.owner, first.digest, entry)
-		if entries%rebuildBatch != 0 {
-			return nil
-		}
-		if err := n.State.Commit(b, state.NoSync); err != nil {
-			return err
-		}
-		b = &state.Batch{}
-		return pace(ctx)
-	}
-	err := n.eachRecord(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
+// ledgerRebuild builds ledger entries from layer records. Records with consecutive keys
+// are those of one push of a manifest. A manifest's further pushes are duplicates: they
+// were made when the ledger had lost the first.
+type ledgerRebuild struct {
+	n          *Notifier
+	batch      state.Batch
+	push       []layerRecord // of the push that is being read
+	duplicates []repo.Write
+	entries    int
+}
+
+func (l *ledgerRebuild) run(ctx context.Context) error {
+	n := l.n
+	n.ledger.Clear(&l.batch)
+	err := n.account.each(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
 		r, ok := readLayer(record)
 		if !ok {
 			return nil
 		}
-		if k := len(run); k > 0 {
-			last := run[k-1]
+		if k := len(l.push); k > 0 {
+			last := l.push[k-1]
 			if r.owner == last.owner && r.digest == last.digest && r.clockID == last.clockID && r.micros == last.micros+1 {
-				run = append(run, r)
+				l.push = append(l.push, r)
 				return nil
 			}
 		}
-		err := end()
-		run = append(run[:0], r)
+		err := l.end(ctx)
+		l.push = append(l.push[:0], r)
 		return err
 	})
 	if err == nil {
-		err = end()
+		err = l.end(ctx)
 	}
 	if err == nil {
-		err = n.State.Commit(b, state.Sync)
+		err = n.state.Commit(&l.batch, state.Sync)
 	}
 	if err == nil {
-		err = n.deliver(ctx, twice, false)
+		err = n.account.deliver(ctx, l.duplicates, false)
 	}
 	if err == nil {
-		n.log.Info("the ledger is rebuilt", "manifests", entries, "duplicate_records_deleted", len(twice))
+		n.log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
 	}
 	return err
 }
 
-// rebuildAnnounced adds what the account's posts announce. What is remembered
-// stays, also if its post is gone.
-func (n *Notifier) rebuildAnnounced(ctx context.Context) error {
-	b := &state.Batch{}
+// end adds the entry of the push that was read.
+func (l *ledgerRebuild) end(ctx context.Context) error {
+	if len(l.push) == 0 {
+		return nil
+	}
+	first := l.push[0]
+	_, known, err := l.n.ledger.GetIn(&l.batch, first.owner, first.digest)
+	if err != nil {
+		return err
+	}
+	if known {
+		for _, r := range l.push {
+			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.rkey})
+		}
+		return nil
+	}
+	l.entries++
+	l.n.ledger.Put(&l.batch, first.owner, first.digest, ledger.Entry{
+		First: first.micros - 1, ClockID: first.clockID, Records: len(l.push), Repositories: []string{unknownRepository},
+	})
+	if l.entries%rebuildBatch != 0 {
+		return nil
+	}
+	if err := l.n.state.Commit(&l.batch, state.NoSync); err != nil {
+		return err
+	}
+	l.batch = state.Batch{}
+	return pace(ctx)
+}
+
+// rebuildHistory adds what the account's posts announce to the post history. What is in
+// it stays, also if its post is gone.
+func (n *Notifier) rebuildHistory(ctx context.Context) error {
+	var b state.Batch
 	posts := 0
-	err := n.eachRecord(ctx, lexicon.NSIDPost, func(record repo.Record) error {
+	err := n.account.each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
 		image, ok := readOrigin(record)
 		if !ok {
 			return nil
 		}
-		post := announcedPost{rkey: record.RKey}
+		entry := historyEntry{rkey: record.RKey}
 		if image.Tag != "" {
-			post.tags = []string{image.Tag}
+			entry.tags = []string{image.Tag}
 		}
-		if err := n.addAnnounced(b, image.Repository, image.Digest, post); err != nil {
+		if err := n.posts.add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
 		}
 		if posts++; posts%rebuildBatch != 0 {
 			return nil
 		}
-		if err := n.State.Commit(b, state.NoSync); err != nil {
+		if err := n.state.Commit(&b, state.NoSync); err != nil {
 			return err
 		}
-		b = &state.Batch{}
+		b = state.Batch{}
 		return pace(ctx)
 	})
 	if err != nil {
 		return err
 	}
-	return n.State.Commit(b, state.Sync)
+	return n.state.Commit(&b, state.Sync)
 }

@@ -6,17 +6,17 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// How much recent keeps, encoded. Decoded, an event takes about three times as
-// much.
+// How much recentEvents keeps, encoded. A decoded event takes about three times as
+// much memory.
 const (
-	recentEvents = 256
-	recentBytes  = 4 << 20
+	recentCount = 256
+	recentBytes = 4 << 20
 )
 
-// recent holds the last pushes as they were recorded, so that each is decoded
-// by the first sink that meets it and by no other. Its events are shared and
-// must not be changed.
-type recent struct {
+// recentEvents holds the last recorded pushes with their plans, so that an event is
+// decoded and planned once, by the first sink that reads it, and not by each. A
+// sink that is further behind decodes and plans what it reads itself.
+type recentEvents struct {
 	mu     sync.Mutex
 	events map[uint64]*recentEvent
 	order  []uint64
@@ -24,42 +24,53 @@ type recent struct {
 }
 
 type recentEvent struct {
+	seq     uint64
 	payload []byte
 	once    sync.Once
-	event   *Event
+	event   sequenced
 	err     error
 }
 
-// decode gives the event, decoded once.
-func (e *recentEvent) decode() (*Event, error) {
-	e.once.Do(func() { e.event, e.err = decodeEvent(e.payload) })
+func (e *recentEvent) read() (sequenced, error) {
+	e.once.Do(func() { e.event, e.err = readEvent(e.seq, e.payload) })
 	return e.event, e.err
 }
 
-// add keeps an event and forgets the oldest ones.
-func (r *recent) add(seq uint64, payload []byte) {
+// add keeps an event, and removes the oldest beyond the limits.
+func (r *recentEvents) add(seq uint64, payload []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.events == nil {
 		r.events = map[uint64]*recentEvent{}
 	}
-	r.events[seq] = &recentEvent{payload: payload}
+	r.events[seq] = &recentEvent{seq: seq, payload: payload}
 	r.order = append(r.order, seq)
 	r.bytes += len(payload)
-	for len(r.order) > recentEvents || r.bytes > recentBytes && len(r.order) > 1 {
+	for len(r.order) > recentCount || r.bytes > recentBytes && len(r.order) > 1 {
 		r.bytes -= len(r.events[r.order[0]].payload)
 		delete(r.events, r.order[0])
 		r.order = r.order[1:]
 	}
 }
 
-// decode gives the event of an entry of the push stream.
-func (r *recent) decode(entry journal.Entry) (*Event, error) {
+// read returns the event of an entry of the push stream, with its plan.
+func (r *recentEvents) read(entry journal.Entry) (sequenced, error) {
 	r.mu.Lock()
 	kept := r.events[entry.Seq]
 	r.mu.Unlock()
 	if kept != nil {
-		return kept.decode()
+		return kept.read()
 	}
-	return decodeEvent(entry.Payload)
+	return readEvent(entry.Seq, entry.Payload)
+}
+
+// readEvent decodes and plans an event. A panic is an error of this event.
+func readEvent(seq uint64, payload []byte) (e sequenced, err error) {
+	defer recoverError(&err)
+	event, err := decodeEvent(payload)
+	if err != nil {
+		return sequenced{}, err
+	}
+	p := plan(event)
+	return sequenced{seq, event, &p}, nil
 }

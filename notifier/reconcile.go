@@ -12,36 +12,44 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// reconcile compares the registry's storage with the ledger after one of the
-// stores was found to be behind another. It writes no records: for each
-// difference it puts an event into the journal, and the records sink does what it
-// does for any push or delete. These events count nothing and announce nothing.
-// Interrupted, it begins again at its phase.
-
-// reconcileKey holds the phase of a reconciliation that is not done.
-var reconcileKey = []byte("b/reconcile")
+// How storage and ledger are reconciled
+//
+// A reconciliation is requested, by setting state.ReconcilePhase, when events may have
+// been lost, when the ledger was rebuilt, and when what is public has changed. It begins
+// when the stores are known to belong together, and has two phases:
+//
+//   - phaseStorage goes through storage. A manifest of a public repository that the ledger
+//     does not have, or has with another number of records, gets a push event; wrong
+//     records get a forget event before it.
+//   - phaseLedger goes through the ledger. A claim of a repository that does not have the
+//     manifest gets a delete event. Claims of unknownRepository get one, too: by now the
+//     first phase has added claims for all repositories that were found.
+//
+// It writes no records itself. The events go through the journal, and the records sink
+// handles them like any others, looking at storage again. They have no class and no tag,
+// so they are neither counted as pushes nor announced, and repeating them has no effect:
+// after a crash or an error the phase begins again.
 
 const (
-	phaseWalk  = "walk"  // storage: what has no records gets some
-	phaseSweep = "sweep" // the ledger: what is not in storage goes
+	phaseStorage = "walk"
+	phaseLedger  = "sweep"
 )
 
-// reconcileAhead is how many events may be pending at the records sink before
-// reconcile waits.
+// reconcileAhead is how many events may be pending at the records sink before the
+// reconciliation waits for it.
 const reconcileAhead = 1000
 
-// WantReconcile lets the next Run compare storage with the ledger.
+// WantReconcile requests that the next Run compares storage with the ledger.
 func (n *Notifier) WantReconcile() error {
-	return state.Set(n.State, reconcileKey, []byte(phaseWalk), state.Sync)
+	return state.Set(n.state, state.ReconcilePhase, []byte(phaseStorage), state.Sync)
 }
 
-// reconcile does what is left of a reconciliation, if there is one, once the
-// ledger can be trusted.
-func (n *Notifier) reconcile(ctx context.Context) error {
-	wait := n.newBackoff("reconcile")
+// runReconciler finishes the requested reconciliation, if there is one.
+func (n *Notifier) runReconciler(ctx context.Context) error {
+	retry := n.newBackoff("reconcile")
 	for ctx.Err() == nil {
-		changed := n.results.listen()
-		if !n.proven.Load() {
+		changed := n.progress.wait()
+		if !n.verified.Load() {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -53,45 +61,45 @@ func (n *Notifier) reconcile(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			wait.sleep(ctx, err)
+			retry.sleep(ctx, err)
 			continue
 		}
-		wait.reset()
+		retry.reset()
 	}
 	return nil
 }
 
 func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
-	phase, err := n.State.Get(reconcileKey)
+	phase, err := n.state.Get(state.ReconcilePhase)
 	if errors.Is(err, state.ErrNotFound) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	if err := n.Space(); err != nil {
+	if err := n.space(); err != nil {
 		return false, err
 	}
 	n.log.Info("comparing the registry's storage with the ledger", "phase", string(phase))
-	if string(phase) == phaseWalk {
-		// What is pending can be of an earlier owner, and would undo what is compared.
-		if err := n.recordsReach(ctx, n.Journal.Status(journal.Pushes).Last); err != nil {
+	if string(phase) == phaseStorage {
+		// Pending events can be of an earlier owner and would undo what is compared.
+		if err := n.waitForRecords(ctx, n.journal.Status(journal.Pushes).Last); err != nil {
 			return false, err
 		}
-		if err := n.walk(ctx); err != nil {
+		if err := n.reconcileStorage(ctx); err != nil {
 			return false, fmt.Errorf("reconcile: %w", err)
 		}
-		return false, state.Set(n.State, reconcileKey, []byte(phaseSweep), state.Sync)
+		return false, state.Set(n.state, state.ReconcilePhase, []byte(phaseLedger), state.Sync)
 	}
-	if err := n.sweep(ctx); err != nil {
+	if err := n.reconcileLedger(ctx); err != nil {
 		return false, fmt.Errorf("reconcile: %w", err)
 	}
-	return false, state.Delete(n.State, reconcileKey, state.Sync)
+	return false, state.Delete(n.state, state.ReconcilePhase, state.Sync)
 }
 
-// recordsReach waits until the records sink has passed an event.
-func (n *Notifier) recordsReach(ctx context.Context, seq uint64) error {
-	for n.Journal.Cursor(journal.Pushes, recordsName) < seq {
+// waitForRecords waits until the records sink has processed an event.
+func (n *Notifier) waitForRecords(ctx context.Context, seq uint64) error {
+	for n.journal.Cursor(journal.Pushes, recordSinkName) < seq {
 		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -99,25 +107,25 @@ func (n *Notifier) recordsReach(ctx context.Context, seq uint64) error {
 	return nil
 }
 
-// walk asks for the records of each manifest of a public repository that the
-// ledger does not have as it should be.
-func (n *Notifier) walk(ctx context.Context) error {
+// reconcileStorage appends a push event for each manifest of a public repository that the
+// ledger does not have correctly.
+func (n *Notifier) reconcileStorage(ctx context.Context) error {
 	forgotten := map[string]bool{}
 	return n.eachStored(ctx, func(m storedManifest) error {
 		if err := pace(ctx); err != nil {
 			return err
 		}
-		entry, found, err := n.ledger.Get(n.Owner, m.digest)
+		entry, found, err := n.ledger.Get(n.owner, m.digest)
 		if err != nil || found && entry.In(m.repository) && entry.Records == m.layers {
 			return err
 		}
 		if found && entry.Records != m.layers && !forgotten[m.digest] {
 			forgotten[m.digest] = true
-			if err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: opForget}}, nil, 0); err != nil {
+			if err := n.appendInternal(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: opForget}}, nil, 0); err != nil {
 				return err
 			}
 		}
-		return n.inform(ctx, Event{
+		return n.appendInternal(ctx, Event{
 			MediaType: m.mediaType,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository: m.repository, ManifestDigest: m.digest, Operation: opPush,
@@ -126,22 +134,22 @@ func (n *Notifier) walk(ctx context.Context) error {
 	})
 }
 
-// storedManifest is a manifest in the registry's storage that gets records.
+// A storedManifest is a manifest in storage that is to have records.
 type storedManifest struct {
 	repository, digest, mediaType string
 	payload                       []byte
-	layers                        int // that get one
+	layers                        int // number of its records
 }
 
-// eachStored calls visit with each manifest of a public repository that gets
+// eachStored calls visit with each manifest of a public repository that is to have
 // records.
 func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) error) error {
-	return n.Storage.Repositories(ctx, func(repository string) error {
-		if !n.Public(repository) {
+	return n.storage.Repositories(ctx, func(repository string) error {
+		if !n.public(repository) {
 			return nil
 		}
-		return n.Storage.Manifests(ctx, repository, func(digest string) error {
-			mediaType, payload, err := n.Storage.Manifest(ctx, repository, digest)
+		return n.storage.Manifests(ctx, repository, func(digest string) error {
+			mediaType, payload, err := n.storage.Manifest(ctx, repository, digest)
 			if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
 				return nil // deleted meanwhile, or damaged
 			}
@@ -161,33 +169,32 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 	})
 }
 
-// sweep asks for the end of what the ledger has of manifests that are not in
-// storage. An entry that was rebuilt and that no manifest in storage asked for
-// goes, too.
-func (n *Notifier) sweep(ctx context.Context) error {
-	for place, first := []byte(nil), true; first || place != nil; first = false {
-		// In pages, so that the store is not held open while events are pending.
-		page, next, err := n.ledger.Page(place, reconcileAhead)
+// reconcileLedger appends a delete event for each claim in the ledger whose repository
+// does not have the manifest.
+func (n *Notifier) reconcileLedger(ctx context.Context) error {
+	for position, first := []byte(nil), true; first || position != nil; first = false {
+		// The ledger is read in pages, so that no scan is open while events are pending.
+		page, next, err := n.ledger.Page(position, reconcileAhead)
 		if err != nil {
 			return err
 		}
 		for _, m := range page {
-			if m.Owner != n.Owner {
+			if m.Owner != n.owner {
 				continue
 			}
-			if err := n.sweepEntry(ctx, m); err != nil {
+			if err := n.reconcileEntry(ctx, m); err != nil {
 				return err
 			}
 		}
-		place = next
+		position = next
 	}
 	return nil
 }
 
-func (n *Notifier) sweepEntry(ctx context.Context, m ledger.Manifest) error {
+func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error {
 	for _, repository := range m.Repositories {
 		if repository != unknownRepository {
-			has, err := n.Storage.Has(ctx, repository, m.Digest)
+			has, err := n.storage.Has(ctx, repository, m.Digest)
 			if has || errors.Is(err, errUnreadable) {
 				continue
 			}
@@ -195,7 +202,7 @@ func (n *Notifier) sweepEntry(ctx context.Context, m ledger.Manifest) error {
 				return err
 			}
 		}
-		err := n.inform(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+		err := n.appendInternal(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
 			Repository: repository, ManifestDigest: m.Digest, Operation: opDelete,
 		}}, nil, 0)
 		if err != nil {
@@ -205,15 +212,15 @@ func (n *Notifier) sweepEntry(ctx context.Context, m ledger.Manifest) error {
 	return nil
 }
 
-// inform puts an event into the journal that no request has made. It waits while
-// many events are pending.
-func (n *Notifier) inform(ctx context.Context, e Event, manifest []byte, layers int) error {
-	if last := n.Journal.Status(journal.Pushes).Last; last > reconcileAhead {
-		if err := n.recordsReach(ctx, last-reconcileAhead); err != nil {
+// appendInternal records an event that has no request. It waits while many events are
+// pending.
+func (n *Notifier) appendInternal(ctx context.Context, e Event, manifest []byte, layers int) error {
+	if last := n.journal.Status(journal.Pushes).Last; last > reconcileAhead {
+		if err := n.waitForRecords(ctx, last-reconcileAhead); err != nil {
 			return err
 		}
 	}
-	e.Version, e.UserDID, e.TIDs = eventVersion, n.Owner, layers
+	e.Version, e.UserDID, e.TIDs = eventVersion, n.owner, layers
 	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + layers)
 	e.Time = e.Time.UTC()
 	var payload []byte
@@ -225,6 +232,6 @@ func (n *Notifier) inform(ctx context.Context, e Event, manifest []byte, layers 
 			return err
 		}
 	}
-	_, err := n.Journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	_, err := n.journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
 	return err
 }

@@ -1,44 +1,99 @@
 package notifier
 
-import v1 "github.com/opencontainers/image-spec/specs-go/v1"
+import (
+	"context"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
 
 // Push is a manifest that the registry is about to store.
 type Push struct {
 	Repository string
-	Tag        string // empty when pushed by digest
+	Tag        string // "" for a push by digest
 	Digest     string // "sha256:…"
 	MediaType  string
-	Payload    []byte   // the manifest's exact bytes; not changed by anybody
-	Layers     int      // that it lists, as often as it does
+	Payload    []byte   // the manifest's bytes; nobody may change them
+	Layers     int      // number of layers that it lists, with repetitions
 	Children   []string // digests that an index lists
-	Actor      string   // who authenticated to the registry; empty when nobody did
+	Actor      string   // user of the registry; "": anonymous
 	RequestID  string
-	Client     string // the client's address; kept only as a keyed hash, for seconds
+	Client     string // the client's address; only a keyed hash of it is kept, for seconds
 	UserAgent  string
 }
 
-// Pull is an answer to a GET or HEAD of a manifest that is about to go out
-// with status 200. Everything in it is at hand without parsing.
+// Pull is a response with status 200 to a GET or HEAD of a manifest, which is about to
+// be sent. None of its members needs parsing.
 type Pull struct {
 	Method          string // GET or HEAD
 	Repository      string
-	Tag             string // empty when asked for by digest
-	Digest          string // of what was asked for: the index, when a client that does not know lists got its child
-	MediaType       string // of what Digest names
+	Tag             string // "" for a pull by digest
+	Digest          string // of the requested manifest: the index, if the client got its child because it does not accept indexes
+	MediaType       string // of the requested manifest
 	ConfigMediaType string
-	Layers          []v1.Descriptor // of an image; not changed by anybody
+	Layers          []v1.Descriptor // of an image; nobody may change them
 	Children        []string        // digests that an index lists
-	Actor           string
-	Client          string // the client's address; kept only as a keyed hash, for seconds
+	Actor           string          // user of the registry; "": anonymous
+	Client          string          // the client's address; only a keyed hash of it is kept, for seconds
 	UserAgent       string
 }
 
-// Delete is a manifest (Tag empty) or a tag (Tag set) that the registry is about
-// to remove.
+// Delete is a manifest or a tag that the registry is about to delete.
 type Delete struct {
 	Repository string
-	Tag        string
-	Digest     string // of the deleted manifest; empty when a tag was removed
+	Tag        string // "" if a manifest is deleted
+	Digest     string // of the manifest; "" if a tag is deleted
 	Actor      string
 	RequestID  string
+}
+
+// Pull records a response that is about to be sent. It returns no error, since the
+// response does not depend on it: a pull that could not be recorded is counted in the
+// metrics.
+func (n *Notifier) Pull(p Pull) {
+	class, tag, fresh := n.rule.Class(counter.Request{
+		Method:     p.Method,
+		Repository: p.Repository,
+		Tag:        p.Tag,
+		Digest:     p.Digest,
+		Kind:       p.countedAs(),
+		Children:   p.Children,
+		Client:     p.Client,
+		UserAgent:  p.UserAgent,
+		Actor:      p.Actor,
+	})
+	now := n.now()
+	e := Event{
+		Version:  eventVersion,
+		Time:     now.UTC(),
+		Class:    class,
+		Children: fresh,
+		NotifyManifestInput: lexicon.NotifyManifestInput{
+			Repository:     p.Repository,
+			Tag:            tag,
+			UserDID:        n.owner,
+			ManifestDigest: p.Digest,
+			Operation:      opPull,
+			Manifest:       lexicon.ManifestInfo{MediaType: p.MediaType},
+		},
+	}
+	if _, err := n.journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), e.encodePull()); err != nil {
+		n.metrics.event(opPull, "lost")
+		return
+	}
+	n.metrics.event(opPull, "recorded")
+}
+
+// countedAs is the kind of manifest for the counting rule.
+func (p *Pull) countedAs() string {
+	return kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
+		for i := range p.Layers {
+			if !yield(p.Layers[i].MediaType) {
+				return
+			}
+		}
+	}).countedAs(p.Tag)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
-	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 func TestRecords(t *testing.T) {
@@ -54,7 +53,7 @@ func TestRecords(t *testing.T) {
 						t.Errorf("%s is there %d times", record, times)
 					}
 				}
-				letters, err := r.DeadLetters.All()
+				letters, err := allLetters(r.dead)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -96,7 +95,7 @@ func TestRecordsDifferentValue(t *testing.T) {
 			if found := r.records(); len(found) != 2 {
 				t.Errorf("%d records, want the foreign one and b's", len(found))
 			}
-			letters, err := r.DeadLetters.All()
+			letters, err := allLetters(r.dead)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -263,7 +262,7 @@ func TestRecordsLookedAtAgain(t *testing.T) {
 			r.push(test.push)
 			r.until("it is on its way", func() bool {
 				var b recordBatch
-				ok, err := (&recordSink{r.Notifier}).outbox().load(&b)
+				ok, err := (&outbox{db: r.state, key: state.RecordsOutbox}).load(&b)
 				return ok && err == nil && len(r.records()) == (calls-1)*maxWrites
 			})
 			r.stop()
@@ -276,8 +275,8 @@ func TestRecordsLookedAtAgain(t *testing.T) {
 			if _, found, err := r.ledger.Get(owner, test.push.Digest); found != (test.want > 0) || err != nil {
 				t.Errorf("it is in the ledger: %v, %v", found, err)
 			}
-			var result recordsResult
-			if _, err := r.getResult(1, 'r', &result); err != nil || (result.Reason == "") != (test.want > 0) {
+			var result recordsRow
+			if _, err := getRow(r.state, 1, recordsPart, &result); err != nil || (result.Reason == "") != (test.want > 0) {
 				t.Errorf("result %+v, %v", result, err)
 			}
 		})
@@ -298,7 +297,7 @@ func TestRecordsImpossible(t *testing.T) {
 	if found := r.records(); len(found) != 2 {
 		t.Errorf("%d records, want 2", len(found))
 	}
-	letters, err := r.DeadLetters.All()
+	letters, err := allLetters(r.dead)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,16 +316,16 @@ func TestPushesPruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	batch := &state.Batch{}
-	var rows []row
+	var rows []pushRow
 	for seq := uint64(1); seq <= keptPushes+2*pruneEvery; seq++ {
-		rows = append(rows, row{seq, &stats.Push{Repository: "oss/app"}})
+		rows = append(rows, pushRow{seq: seq, Repository: "oss/app"})
 	}
 	for chunk := range slices.Chunk(rows, 700) {
-		if err := putRows(batch, chunk); err != nil {
+		if err := putPushRows(batch, chunk); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.State.Commit(batch, state.Sync); err != nil {
+	if err := r.state.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 	pushes, err := r.Pushes(2*keptPushes, true)
@@ -362,12 +361,12 @@ func TestRecordsResultAfterRetry(t *testing.T) {
 func TestNewerEventWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	if _, err := r.Journal.Append(t.Context(), journal.Pushes, 1, []byte(`{"v":99}`)); err != nil {
+	if _, err := r.journal.Append(t.Context(), journal.Pushes, 1, []byte(`{"v":99}`)); err != nil {
 		t.Fatal(err)
 	}
 	r.push(image("a", 1))
 	r.until("the sinks have tried", func() bool { return r.account.tried.Load() > 4 })
-	letters, err := r.DeadLetters.All()
+	letters, err := allLetters(r.dead)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +393,7 @@ func TestRecordsStorageFails(t *testing.T) {
 	r.push(b)
 	r.delete(c)
 	tried := r.account.tried.Load()
-	r.until("the sink has tried", func() bool { return r.account.tried.Load() > tried+2*patience })
+	r.until("the sink has tried", func() bool { return r.account.tried.Load() > tried+2*maxFailures })
 	if got := len(r.records()); got != 4 {
 		t.Errorf("%d records while storage is down, want 4", got)
 	}

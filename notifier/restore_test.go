@@ -16,10 +16,10 @@ import (
 func (r *rig) settled() {
 	r.t.Helper()
 	r.until("storage and ledger are compared", func() bool {
-		if !r.proven.Load() {
+		if !r.verified.Load() {
 			return false
 		}
-		_, err := r.State.Get(reconcileKey)
+		_, err := r.state.Get(state.ReconcilePhase)
 		return errors.Is(err, state.ErrNotFound)
 	})
 	r.drain()
@@ -111,7 +111,7 @@ func TestRestore(t *testing.T) {
 				// It is done once: the next start finds nothing to do.
 				r.reopen(soon())
 				r.settled()
-				if reason, err := r.apart(); reason != "" || err != nil {
+				if reason, err := r.mismatch(); reason != "" || err != nil {
 					t.Errorf("the stores are apart again: %s, %v", reason, err)
 				}
 			})
@@ -157,7 +157,7 @@ func TestRestoreWithOutbox(t *testing.T) {
 	r.account.failAfter(0, 1000)
 	r.push(image("b", 4).as("oss/app", "v2"))
 	r.until("a batch is on its way", func() bool {
-		_, err := r.State.Get([]byte("b/records"))
+		_, err := r.state.Get([]byte("b/records"))
 		return err == nil
 	})
 	r.stop()

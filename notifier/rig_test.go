@@ -275,7 +275,7 @@ func (r *rig) complete(in *Intent) {
 // event reads an event from the journal.
 func (r *rig) event(seq uint64) *Event {
 	r.t.Helper()
-	entries, err := r.Journal.Read(journal.Pushes, seq-1, 1, 1)
+	entries, err := r.journal.Read(journal.Pushes, seq-1, 1, 1)
 	if err != nil || len(entries) != 1 {
 		r.t.Fatalf("event %d: %v, %v", seq, entries, err)
 	}

@@ -25,19 +25,19 @@ func TestSettle(t *testing.T) {
 	r.storage.remove(gone)
 	r.storage.fail(true)
 	r.open(soon())
-	if err := r.Settle(t.Context()); err == nil {
+	if err := r.ResolveIntents(t.Context()); err == nil {
 		t.Error("storage is down, and there is no error")
 	}
-	if open := len(r.Journal.Unsettled()); open != 6 {
+	if open := len(r.journal.Unsettled()); open != 6 {
 		t.Errorf("%d intents are open while storage is down, want 6", open)
 	}
 
 	// Storage comes back, and nobody restarts.
 	r.storage.fail(false)
-	if err := r.Settle(t.Context()); err != nil {
+	if err := r.ResolveIntents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if open := len(r.Journal.Unsettled()); open != 0 {
+	if open := len(r.journal.Unsettled()); open != 0 {
 		t.Errorf("%d intents are open", open)
 	}
 	r.drain()
@@ -62,7 +62,7 @@ func TestRelease(t *testing.T) {
 	r.storage.put(a)
 	in.Release()
 	r.intend(b).Release()
-	r.until("they are settled", func() bool { return len(r.Journal.Unsettled()) == 0 && len(r.records()) == 2 })
+	r.until("they are settled", func() bool { return len(r.journal.Unsettled()) == 0 && len(r.records()) == 2 })
 	r.drain()
 	r.consistent()
 }

@@ -4,148 +4,168 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// A sink takes the events of the push stream in order.
+// A sink processes the events of the push stream in order.
 type sink interface {
 	name() string
-	// resume settles what an earlier process left on its way.
-	resume(ctx context.Context) error
-	// skip is told that an event was given up.
+	// confirm confirms the batch in the sink's outbox, if there is one.
+	confirm(ctx context.Context) error
+	// skip notes that an event was given up, before the cursor moves past it.
 	skip(seq uint64) error
-	// handle does what the events ask for. Those before done are finished,
-	// durably. An error leaves the event at done unfinished: a
-	// *permanentError gives it up, any other is tried again. Without an error
-	// and with events left, it is called again at wake.
+	// handle processes events. The first done of them are processed, durably. An
+	// error is about the event at done: a *permanentError gives it up, after any
+	// other it is tried again. Without an error and with events left, handle is
+	// called again at wake.
 	handle(ctx context.Context, events []sequenced) (done int, wake time.Time, err error)
 }
 
-// A sequenced event has its number in the push stream.
+// sinkDeps is what both sinks that publish need.
+type sinkDeps struct {
+	account  *accountRepo
+	state    state.Store
+	storage  *checkedStorage // nil: storage cannot be asked
+	private  *privateImages
+	public   func(repository string) bool
+	giveUp   func(seq uint64, reason error) error
+	revision func() string // the repo's, to be noted with a sent batch; "": not now
+	metrics  *Metrics
+	log      *slog.Logger
+}
+
+// A sequenced event has its sequence number in the push stream, and its plan.
+// Event and plan are shared by the sinks and must not be changed.
 type sequenced struct {
 	seq uint64
 	*Event
+	plan *Plan
 }
 
-// A permanentError says that trying again cannot help.
+// A permanentError is one that remains however often the event is tried.
 type permanentError struct{ err error }
 
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// How much a sink is handed at once.
+// Limits of what handle gets in one call.
 const (
-	handEvents = 500
-	handBytes  = 4 << 20
+	handleEvents = 500
+	handleBytes  = 4 << 20
 )
 
-const (
-	longestBackoff  = time.Minute
-	shortestWait    = 5 * time.Millisecond // between two looks at the same events
-	shutdownAllowed = 5 * time.Second      // to finish what a sink holds when the process is asked to stop
-)
+// shutdownTimeout is how long a sink may take to finish its batch when Run ends.
+const shutdownTimeout = 5 * time.Second
 
-// carry hands the push stream to a sink until ctx ends.
-func (n *Notifier) carry(ctx context.Context, s sink) error {
-	// What was begun is finished, within a limit, after ctx has ended.
+// minWake is the shortest time between two calls of handle with the same events.
+const minWake = 5 * time.Millisecond
+
+// runSink hands the push stream to a sink until ctx ends.
+func (n *Notifier) runSink(ctx context.Context, s sink) error {
+	// A batch that was begun is finished after ctx has ended, within a limit.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownAllowed, cancel) })
+	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownTimeout, cancel) })
 
-	wait := n.newBackoff(s.name())
+	retry := n.newBackoff(s.name())
 	for ctx.Err() == nil {
-		if err := n.Space(); err != nil {
-			wait.sleep(ctx, err)
-			continue
+		err := n.space()
+		if err == nil {
+			err = n.verifyStores(work)
 		}
-		if err := n.prove(work); err != nil {
-			wait.sleep(ctx, err)
-			continue
+		if err == nil {
+			break
 		}
-		break
+		retry.sleep(ctx, err)
 	}
 	for ctx.Err() == nil {
-		if err := n.step(ctx, work, s); err != nil {
-			wait.sleep(ctx, err)
+		if err := n.stepSink(ctx, work, s); err != nil {
+			retry.sleep(ctx, err)
 			continue
 		}
-		wait.reset()
+		retry.reset()
 	}
 	return nil
 }
 
-// step reads what is next for the sink, hands it over, and moves its cursor.
-func (n *Notifier) step(ctx, work context.Context, s sink) error {
-	after := n.Journal.Cursor(journal.Pushes, s.name())
-	last := n.Journal.Status(journal.Pushes).Last
-	entries, err := n.Journal.Read(journal.Pushes, after, handEvents, handBytes)
+// stepSink reads the sink's next events, hands them over and moves its cursor.
+func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
+	after := n.journal.Cursor(journal.Pushes, s.name())
+	last := n.journal.Status(journal.Pushes).Last
+	entries, err := n.journal.Read(journal.Pushes, after, handleEvents, handleBytes)
 	if err != nil {
 		return err
 	}
 	if len(entries) == 0 && last > after {
-		// The journal was set back and does not use these numbers again.
-		return n.Journal.SetCursor(journal.Pushes, s.name(), last)
+		// The journal was restored from an older copy and skips these numbers.
+		return n.journal.SetCursor(journal.Pushes, s.name(), last)
 	}
 	if len(entries) == 0 {
-		n.Journal.Wait(ctx, journal.Pushes, after)
+		n.journal.Wait(ctx, journal.Pushes, after)
 		return nil
 	}
-	if err := n.Space(); err != nil {
+	if err := n.space(); err != nil {
 		return err
 	}
 	events := make([]sequenced, 0, len(entries))
 	for _, entry := range entries {
-		e, err := n.recent.decode(entry)
-		if err != nil {
-			if len(events) > 0 {
-				break // what comes before it goes first
-			}
-			if errors.Is(err, errNewer) {
-				return err
-			}
-			return n.giveUp(s, entry.Seq, entry.Payload, err)
+		e, err := n.recent.read(entry)
+		if err != nil && len(events) > 0 {
+			break // the events before it are processed first
 		}
-		events = append(events, sequenced{entry.Seq, e})
+		if errors.Is(err, errNewer) {
+			return err
+		}
+		if err != nil {
+			return n.giveUpAndSkip(s, entry.Seq, entry.Payload, err)
+		}
+		events = append(events, e)
 	}
-	begun := time.Now()
+	return n.handleStep(ctx, work, s, events, entries)
+}
+
+// handleStep hands events to a sink and moves its cursor.
+func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []sequenced, entries []journal.Entry) error {
+	started := time.Now()
 	done, wake, err := handle(work, s, events)
-	if panicked := (*panicError)(nil); errors.As(err, &panicked) && len(events) > 1 {
-		// One of them is the cause: they go one by one until it is met alone.
-		n.log.Error("a sink panicked; it takes one event at a time", "sink", s.name(), "err", err)
+	var panicked *panicError
+	if errors.As(err, &panicked) && len(events) > 1 {
+		// One of them is the cause. It is given up when it is handled alone.
+		n.log.Error("a sink panicked; it takes one event at a time", "sink", s.name(), "error", err)
 		events, entries = events[:1], entries[:1]
 		done, wake, err = handle(work, s, events)
 	}
-	n.Metrics.handled(s.name(), time.Since(begun))
-	n.results.ring()
+	n.metrics.handled(s.name(), time.Since(started))
+	n.progress.send()
 	if done > 0 {
-		if err := n.Journal.SetCursor(journal.Pushes, s.name(), events[done-1].seq); err != nil {
+		if err := n.journal.SetCursor(journal.Pushes, s.name(), events[done-1].seq); err != nil {
 			return err
 		}
 	}
 	var permanent *permanentError
-	var panicked *panicError
 	switch {
 	case errors.As(err, &permanent):
-		return n.giveUp(s, events[done].seq, entries[done].Payload, permanent.err)
+		return n.giveUpAndSkip(s, events[done].seq, entries[done].Payload, permanent.err)
 	case errors.As(err, &panicked):
-		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].seq, "err", err, "stack", string(panicked.stack))
-		return n.giveUp(s, events[0].seq, entries[0].Payload, err)
+		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].seq, "error", err, "stack", string(panicked.stack))
+		return n.giveUpAndSkip(s, events[0].seq, entries[0].Payload, err)
 	case err != nil:
 		return err
 	}
 	if done == len(events) {
-		n.rest(ctx, len(entries), handEvents)
+		n.lingerAfter(ctx, len(entries), handleEvents)
 		return nil
 	}
-	pause(ctx, max(wake.Sub(n.Now()), shortestWait))
+	pause(ctx, max(wake.Sub(n.now()), minWake))
 	return nil
 }
 
-// A panicError is what a sink panicked with.
+// A panicError is a panic while one event was processed.
 type panicError struct {
 	reason any
 	stack  []byte
@@ -153,67 +173,62 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.reason) }
 
-// handle hands events to a sink, and turns a panic into an error: an event that
-// nobody thought of ends neither the registry nor the sink.
+// recoverError makes an error of a panic: an unexpected event must end neither the
+// registry nor the sink.
+func recoverError(err *error) {
+	if reason := recover(); reason != nil {
+		*err = &panicError{reason, debug.Stack()}
+	}
+}
+
 func handle(ctx context.Context, s sink, events []sequenced) (done int, wake time.Time, err error) {
 	defer func() {
-		if reason := recover(); reason != nil {
-			done, err = 0, &panicError{reason, debug.Stack()}
+		if panicked := (*panicError)(nil); errors.As(err, &panicked) {
+			done = 0
 		}
 	}()
+	defer recoverError(&err)
 	return s.handle(ctx, events)
 }
 
-// rest waits a little after a batch that took all there was, so that what
-// comes meanwhile is taken together: few batches and few fsyncs for many
-// events, and no wait for a single one.
-func (n *Notifier) rest(ctx context.Context, taken, most int) {
-	if taken < most {
-		pause(ctx, n.Linger)
+// lingerAfter waits a little after a batch that took all pending events, so that
+// those of a burst are processed together, in few batches and with few fsyncs. A
+// single event does not wait.
+func (n *Notifier) lingerAfter(ctx context.Context, taken, limit int) {
+	if taken < limit {
+		pause(ctx, n.linger)
 	}
 }
 
-// giveUp keeps the event with the reason, and goes on behind it.
-func (n *Notifier) giveUp(s sink, seq uint64, payload []byte, reason error) error {
-	if err := n.DeadLetters.add(s.name(), seq, seq, reason.Error(), payload); err != nil {
+// giveUpAndSkip gives an event up and moves the sink's cursor past it.
+func (n *Notifier) giveUpAndSkip(s sink, seq uint64, payload []byte, reason error) error {
+	if err := n.giveUp(s.name(), seq, payload, reason); err != nil {
 		return err
 	}
-	n.Metrics.dead(s.name(), 1)
-	n.log.Error("an event is given up", "sink", s.name(), "event", seq, "reason", reason)
 	if err := s.skip(seq); err != nil {
 		return err
 	}
-	return n.Journal.SetCursor(journal.Pushes, s.name(), seq)
+	return n.journal.SetCursor(journal.Pushes, s.name(), seq)
 }
 
-// backoff waits longer after each error in a row.
-type backoff struct {
-	n    *Notifier
-	sink string
-	next time.Duration
-}
-
-func (n *Notifier) newBackoff(sink string) *backoff {
-	return &backoff{n: n, sink: sink, next: n.Backoff}
-}
-
-func (b *backoff) reset() { b.next = b.n.Backoff }
-
-func (b *backoff) sleep(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
+// giveUp keeps an event as a dead letter of a sink.
+func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error) error {
+	if err := n.dead.add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
+		return err
 	}
-	b.n.Metrics.retry(b.sink)
-	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "err", err)
-	pause(ctx, b.next/2+rand.N(b.next/2+1))
-	b.next = min(2*b.next, longestBackoff)
+	n.metrics.dead(sink, 1)
+	n.log.Error("an event is given up", "sink", sink, "event", seq, "error", reason)
+	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+// giveUpFor returns a sink's giveUp. The event is part of the dead letter if the
+// journal still has it.
+func (n *Notifier) giveUpFor(s sink) func(seq uint64, reason error) error {
+	return func(seq uint64, reason error) error {
+		var payload []byte
+		if entries, err := n.journal.Read(journal.Pushes, seq-1, 1, 1); err == nil && len(entries) > 0 && entries[0].Seq == seq {
+			payload = entries[0].Payload
+		}
+		return n.giveUp(s.name(), seq, payload, reason)
 	}
 }

@@ -25,12 +25,12 @@ func TestSinkPanics(t *testing.T) {
 	if got := len(r.posts()); got != 4 {
 		t.Errorf("%d posts, want 4", got)
 	}
-	letters, err := r.DeadLetters.All()
+	letters, err := allLetters(r.dead)
 	if err != nil || len(letters) != 1 || letters[0].First != 4 || !strings.Contains(letters[0].Reason, "nobody thought of this") {
 		t.Errorf("dead letters %+v, %v", letters, err)
 	}
 	r.reopen(nil)
-	if reason, err := r.apart(); reason != "" || err != nil {
+	if reason, err := r.mismatch(); reason != "" || err != nil {
 		t.Errorf("the stores are apart: %s, %v", reason, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
-func (n Notice) as(visibility string) Notice { n.Visibility = visibility; return n }
+func (n notification) as(visibility string) notification { n.Visibility = visibility; return n }
 
 // seen is what everybody sees of pushes and repositories, as JSON.
 func (r *rig) seen() string {
@@ -36,11 +36,11 @@ func TestNotifyPrivate(t *testing.T) {
 				p, other := image("a", 2).as("oss/app", "v1"), image("b", 1).as("oss/app", "v2")
 				name, hidden := alice+"/oss/app", privatePrefix+alice+"/oss/app"
 				before := r.seen()
-				if got := r.notify(tells(p, alice).as(visibility)); got != nothing {
+				if got := r.notify(notificationOf(p, alice).as(visibility)); got != nothing {
 					t.Errorf("private: %s", got)
 				}
-				r.notify(tells(p, alice).pulled())
-				r.notify(tells(p, alice).pulled().as(lexicon.VisibilityPublic)) // which does not count
+				r.notify(notificationOf(p, alice).pulled())
+				r.notify(notificationOf(p, alice).pulled().as(lexicon.VisibilityPublic)) // which does not count
 				r.wantCounts(name, nil)
 				r.wantCounts(hidden, map[counter.Class]int64{counter.Push: 1, counter.Pull: 2})
 				if got := r.recordsOf(p.Digest); len(got) != 0 {
@@ -50,14 +50,14 @@ func TestNotifyPrivate(t *testing.T) {
 					t.Errorf("private: everybody sees %s", got)
 				}
 				// Another manifest of the repository is as it is told.
-				r.notify(tells(other, alice))
+				r.notify(notificationOf(other, alice))
 				with := r.seen()
 
-				if got := r.notify(tells(p, alice).as(lexicon.VisibilityPublic)); !strings.Contains(got, `"layersCreated":2`) {
+				if got := r.notify(notificationOf(p, alice).as(lexicon.VisibilityPublic)); !strings.Contains(got, `"layersCreated":2`) {
 					t.Errorf("public: %s", got)
 				}
-				r.notify(tells(p, alice).pulled().as(visibility))
-				r.notify(tells(p, bob))
+				r.notify(notificationOf(p, alice).pulled().as(visibility))
+				r.notify(notificationOf(p, bob))
 				r.wantCounts(name, map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 					t.Errorf("public: records of %v, want %v", got, want)
@@ -72,7 +72,7 @@ func TestNotifyPrivate(t *testing.T) {
 					}
 					r.open(&Announce{})
 				}
-				if got := r.notify(tells(p, alice).as(visibility)); got != nothing {
+				if got := r.notify(notificationOf(p, alice).as(visibility)); got != nothing {
 					t.Errorf("private again: %s", got)
 				}
 				if got, want := r.recordsOf(p.Digest), (map[string]int{bob: 2}); !reflect.DeepEqual(got, want) {
@@ -90,7 +90,7 @@ func TestNotifyPrivate(t *testing.T) {
 					}
 					r.reopen(&Announce{})
 				}
-				r.notify(tells(p, alice))
+				r.notify(notificationOf(p, alice))
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 					t.Errorf("public again: records of %v, want %v", got, want)
 				}
@@ -113,20 +113,20 @@ func TestPrivateOnItsWay(t *testing.T) {
 				r.account.down.Store(true)
 			}
 			p := image("a", 2).as("oss/app", "v1")
-			r.hasty(tells(p, owner))
+			r.notifyCanceled(notificationOf(p, owner))
 			onItsWay := func(what string, want bool) {
 				if collect > 0 {
 					return
 				}
 				for _, key := range []string{"b/announce", "b/records"} {
 					r.until(what, func() bool {
-						ok, err := (&outbox{r.Notifier, []byte(key)}).load(&json.RawMessage{})
+						ok, err := (&outbox{db: r.state, key: []byte(key)}).load(&json.RawMessage{})
 						return ok == want && err == nil
 					})
 				}
 			}
 			onItsWay("it is on its way", true)
-			r.hasty(tells(p, owner).as(lexicon.VisibilityPrivate))
+			r.notifyCanceled(notificationOf(p, owner).as(lexicon.VisibilityPrivate))
 			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counter.Push] == 1 })
 			rev := r.repo.Head().Rev
 			onItsWay("it is withdrawn", false)
@@ -138,8 +138,8 @@ func TestPrivateOnItsWay(t *testing.T) {
 			if got := r.repo.Head().Rev; collect == 0 && got != rev {
 				t.Errorf("the account has another revision, %s", got)
 			}
-			var result announceResult
-			if ok, err := r.getResult(1, 'a', &result); !ok || err != nil || result.Reason != reasonPrivate {
+			var result announceRow
+			if ok, err := getRow(r.state, 1, announcePart, &result); !ok || err != nil || result.Reason != reasonPrivate {
 				t.Errorf("result %+v, %v, %v", result, ok, err)
 			}
 		})

@@ -21,7 +21,7 @@ const (
 var (
 	AnnounceOutbox  = []byte("b/announce")  // posts that are being sent
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
-	RecordsCursor   = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
+	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event that a batch of the records sink covers
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added
 	ReconcilePhase  = []byte("b/reconcile") // phase of an unfinished reconciliation
 	RebuildReason   = []byte("b/rebuild")   // exists while the ledger is to be rebuilt

@@ -33,6 +33,36 @@ func openState(t *testing.T, cfg state.Config) *store.Store {
 
 func deadLetters(db *store.Store) *DeadLetters { return NewDeadLetters(state.OnPebble(db), db.Space) }
 
+// allLetters returns the letters by sink and event, those in memory last.
+func allLetters(d *DeadLetters) ([]deadLetter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	var all []deadLetter
+	err := d.scan(state.Prefix(state.DeadLetters), func(_, _ []byte, l *deadLetter) bool {
+		all = append(all, *l)
+		return true
+	})
+	for _, index := range d.boxes {
+		if index.unwritten != nil {
+			all = append(all, *index.unwritten)
+		}
+	}
+	return all, err
+}
+
+// letterCounts returns the number of events that each sink has letters of.
+func letterCounts(d *DeadLetters) (map[string]int, error) {
+	boxes, err := d.count()
+	counts := map[string]int{}
+	for box, n := range boxes {
+		counts[box.sink] += n
+	}
+	return counts, err
+}
+
 // entries are events of the push stream, numbered from first, one an operation.
 func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
@@ -59,7 +89,7 @@ func TestDropped(t *testing.T) {
 	db := openState(t, state.Config{Dir: dir})
 	d := deadLetters(db)
 	metrics := NewMetrics()
-	d.measure(metrics)
+	d.setMetrics(metrics)
 	for range 2 { // after a crash it is told again
 		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, opPush, opPull, opPull, opDelete, opPull, opPush, "?")); err != nil {
 			t.Fatal(err)
@@ -70,7 +100,7 @@ func TestDropped(t *testing.T) {
 	}
 	check := func(d *DeadLetters) {
 		t.Helper()
-		all, err := d.All()
+		all, err := allLetters(d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,16 +122,16 @@ func TestDropped(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("letters\n%q, want\n%q", got, want)
 		}
-		if n, err := d.Count(); err != nil || len(n) != 1 || n["records"] != 7 {
-			t.Errorf("Count = %v, %v; want 7", n, err)
+		if n, err := letterCounts(d); err != nil || len(n) != 1 || n["records"] != 7 {
+			t.Errorf("letterCounts = %v, %v; want 7", n, err)
 		}
 		for seq, want := range map[uint64]bool{3: false, 4: true, 6: true, 9: true, 10: true, 11: false} {
-			l, ok, err := d.Failed("records", seq)
+			l, ok, err := d.find("records", seq)
 			if err != nil || ok != want || ok && (l.First > seq || l.Last < seq || l.Reason == "") {
-				t.Errorf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+				t.Errorf("find(%d) = %+v, %v, %v", seq, l, ok, err)
 			}
 		}
-		if _, ok, err := d.Failed("announce", 4); ok || err != nil {
+		if _, ok, err := d.find("announce", 4); ok || err != nil {
 			t.Errorf("another sink failed: %v, %v", ok, err)
 		}
 	}
@@ -131,7 +161,7 @@ func TestDroppedUnreadable(t *testing.T) {
 	if err := d.Dropped(journal.Pushes, "records", 1, 9, broken(damaged)); err != nil {
 		t.Fatal(err)
 	}
-	all, err := d.All()
+	all, err := allLetters(d)
 	if err != nil || len(all) != 3 || all[2].First != 3 || all[2].Last != 9 {
 		t.Errorf("letters %+v, %v", all, err)
 	}
@@ -148,19 +178,19 @@ func TestDroppedStreams(t *testing.T) {
 	if err := d.Dropped(journal.Pulls, counterSink, 1, 500, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.addTo(journal.Pulls, counterSink, 501, 501, "it can't be decoded", nil); err != nil {
+	if err := d.add(journal.Pulls, counterSink, 501, "it can't be decoded", nil); err != nil {
 		t.Fatal(err)
 	}
-	all, err := d.All()
+	all, err := allLetters(d)
 	if err != nil || len(all) != 4 {
 		t.Errorf("letters %+v, %v; want 4", all, err)
 	}
-	if n, err := d.Count(); err != nil || n[counterSink] != 503 {
-		t.Errorf("Count = %v, %v; want 503", n, err)
+	if n, err := letterCounts(d); err != nil || n[counterSink] != 503 {
+		t.Errorf("letterCounts = %v, %v; want 503", n, err)
 	}
 	for seq, want := range map[uint64]bool{1: true, 2: true, 3: false, 501: false} {
-		if _, ok, err := d.Failed(counterSink, seq); ok != want || err != nil {
-			t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+		if _, ok, err := d.find(counterSink, seq); ok != want || err != nil {
+			t.Errorf("find(%d) = %v, %v", seq, ok, err)
 		}
 	}
 }
@@ -174,19 +204,19 @@ func TestOldLetters(t *testing.T) {
 		10: `{"sink":"counters","first":10,"last":19,"reason":"the journal's limit was reached while these push events waited","time":"2026-01-01T00:00:00Z"}`,
 		30: `{"sink":"counters","first":30,"last":39,"reason":"the journal's limit was reached while these pull events waited","time":"2026-01-01T00:00:00Z"}`,
 	} {
-		if err := state.Set(state.OnPebble(db), box{counterSink, journal.Pushes}.key(first), []byte(letter), state.Sync); err != nil {
+		if err := state.Set(state.OnPebble(db), letterBox{counterSink, journal.Pushes}.key(first), []byte(letter), state.Sync); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d := deadLetters(db)
 	for seq, want := range map[uint64]bool{3: true, 4: false, 12: true, 35: false} {
-		l, ok, err := d.Failed(counterSink, seq)
+		l, ok, err := d.find(counterSink, seq)
 		if ok != want || err != nil || ok && l.Reason == "" {
-			t.Errorf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+			t.Errorf("find(%d) = %+v, %v, %v", seq, l, ok, err)
 		}
 	}
-	if n, err := d.Count(); err != nil || n[counterSink] != 21 {
-		t.Errorf("Count = %v, %v; want 21", n, err)
+	if n, err := letterCounts(d); err != nil || n[counterSink] != 21 {
+		t.Errorf("letterCounts = %v, %v; want 21", n, err)
 	}
 }
 
@@ -197,22 +227,22 @@ func TestLettersMerged(t *testing.T) {
 	for _, bound := range []struct{ letters, bytes int }{{20, 1 << 30}, {1 << 30, 100 << 10}} {
 		db := openState(t, state.Config{Dir: t.TempDir()})
 		d := deadLetters(db)
-		d.letters, d.capacity = bound.letters, bound.bytes
+		d.maxLetters, d.maxBytes = bound.letters, bound.bytes
 		event, err := json.Marshal(map[string]any{"v": 1, "filler": bytes.Repeat([]byte("x"), 3<<10)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.add("records2", 1, 1, "no", nil); err != nil {
+		if err := d.add(journal.Pushes, "records2", 1, "no", nil); err != nil {
 			t.Fatal(err)
 		}
 		const n = 200
 		for seq := uint64(1); seq <= n; seq++ {
-			if err := d.add("records", 2*seq, 2*seq, "no", event); err != nil {
+			if err := d.add(journal.Pushes, "records", 2*seq, "no", event); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, d := range []*DeadLetters{d, deadLetters(db)} {
-			all, err := d.All()
+			all, err := allLetters(d)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,12 +253,12 @@ func TestLettersMerged(t *testing.T) {
 			if size > bound.bytes || len(all) < 10 || len(all) > min(30, bound.letters+1) {
 				t.Errorf("%d letters of %d bytes are kept, of at most %+v", len(all), size, bound)
 			}
-			if count, err := d.Count(); err != nil || count["records"] != n || count["records2"] != 1 {
-				t.Errorf("Count = %v, %v; want %d", count, err, n)
+			if count, err := letterCounts(d); err != nil || count["records"] != n || count["records2"] != 1 {
+				t.Errorf("letterCounts = %v, %v; want %d", count, err, n)
 			}
 			for seq, want := range map[uint64]bool{2: false, 3: false, 2 * n: true, 2*n - 1: false} {
-				if _, ok, err := d.Failed("records", seq); ok != want || err != nil {
-					t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+				if _, ok, err := d.find("records", seq); ok != want || err != nil {
+					t.Errorf("find(%d) = %v, %v", seq, ok, err)
 				}
 			}
 		}
@@ -264,16 +294,16 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	}
 	check := func(d *DeadLetters) {
 		t.Helper()
-		all, err := d.All()
+		all, err := allLetters(d)
 		if err != nil || len(all) != 3 || all[2].First != 3 || all[2].Last != 8 || all[2].Sink != "records" {
 			t.Errorf("letters %+v, %v", all, err)
 		}
-		if n, err := d.Count(); err != nil || n["records"] != 8 {
-			t.Errorf("Count = %v, %v; want 8", n, err)
+		if n, err := letterCounts(d); err != nil || n["records"] != 8 {
+			t.Errorf("letterCounts = %v, %v; want 8", n, err)
 		}
 		for seq, want := range map[uint64]bool{1: true, 5: true, 8: true, 9: false} {
-			if _, ok, err := d.Failed("records", seq); ok != want || err != nil {
-				t.Errorf("Failed(%d) = %v, %v", seq, ok, err)
+			if _, ok, err := d.find("records", seq); ok != want || err != nil {
+				t.Errorf("find(%d) = %v, %v", seq, ok, err)
 			}
 		}
 	}
@@ -299,10 +329,10 @@ func TestLimit(t *testing.T) {
 	for i := range n {
 		r.push(image(fmt.Sprint(i), 5))
 		if i%20 == 19 {
-			r.until("the counters are up to date", func() bool { return r.Counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
+			r.until("the counters are up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
 		}
 	}
-	r.until("the journal gave something up", func() bool { return r.failed("records") > 0 && r.Journal.Status(journal.Pushes).Bytes < 2*r.limit })
+	r.until("the journal gave something up", func() bool { return r.failed("records") > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit })
 	r.account.down.Store(false)
 	r.drain()
 	lost := r.failed("records")
@@ -315,14 +345,14 @@ func TestLimit(t *testing.T) {
 	if got := len(r.records()); got < 5*(n-lost) { // what the sink had in hand is made, too
 		t.Errorf("%d records of %d pushes less %d", got, n, lost)
 	}
-	if got := testutil.ToFloat64(r.Metrics.letters.WithLabelValues("records")); int(got) != lost {
+	if got := testutil.ToFloat64(r.metrics.letters.WithLabelValues("records")); int(got) != lost {
 		t.Errorf("the metric counts %v, want %d", got, lost)
 	}
 	for range 2 {
 		for seq := uint64(1); seq <= n; seq++ {
-			l, ok, err := r.DeadLetters.Failed("records", seq)
+			l, ok, err := r.dead.find("records", seq)
 			if err != nil || ok != (int(seq) <= lost) || ok && l.Digest != image(fmt.Sprint(seq-1), 5).Digest {
-				t.Fatalf("Failed(%d) = %+v, %v, %v", seq, l, ok, err)
+				t.Fatalf("find(%d) = %+v, %v, %v", seq, l, ok, err)
 			}
 		}
 		if got := testutil.CollectAndCount(r.Notifier, "tidings_dead_letters"); got != 2 {
@@ -349,7 +379,7 @@ func TestLimitBeforeCounted(t *testing.T) {
 		r.push(image(fmt.Sprint(i), 5).as("oss/app", fmt.Sprint("v", i)))
 	}
 	r.until("the journal gave something up", func() bool {
-		return r.failed(counterSink) > 0 && r.Journal.Status(journal.Pushes).Bytes < 2*r.limit
+		return r.failed(counterSink) > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit
 	})
 	r.full.Store(false)
 	r.drain()
@@ -409,7 +439,7 @@ func TestJournalHoldsLittle(t *testing.T) {
 	}
 	r.drain()
 	r.until("the journal is small", func() bool {
-		return r.Journal.Status(journal.Pushes).Segments <= 2 && r.Journal.Status(journal.Pulls).Segments <= 2
+		return r.journal.Status(journal.Pushes).Segments <= 2 && r.journal.Status(journal.Pulls).Segments <= 2
 	})
 	files, err := filepath.Glob(filepath.Join(r.dir, "journal", "*.seg"))
 	if err != nil || len(files) > 4 {

@@ -13,15 +13,15 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 const (
 	alice  = "did:plc:alice"
 	bob    = "did:plc:bob"
-	teller = "did:web:registry.test"
+	issuer = "did:web:registry.test"
 )
 
 var tokens struct {
@@ -29,8 +29,11 @@ var tokens struct {
 	last int
 }
 
-// tells is a notice of a push under a new token.
-func tells(p Push, userDID string) Notice {
+// A notification is an inbound.Notification, with shorthands for tests.
+type notification inbound.Notification
+
+// notificationOf reports a push, with a new token.
+func notificationOf(p Push, userDID string) notification {
 	tokens.Lock()
 	defer tokens.Unlock()
 	tokens.last++
@@ -38,34 +41,34 @@ func tells(p Push, userDID string) Notice {
 	if err != nil {
 		panic(err)
 	}
-	return Notice{
+	return notification{
 		NotifyManifestInput: lexicon.NotifyManifestInput{
 			Repository: p.Repository, Tag: p.Tag, UserDID: userDID, ManifestDigest: p.Digest, Manifest: info,
 		},
-		Issuer: teller, Token: fmt.Sprint("token ", tokens.last),
+		Issuer: issuer, Token: fmt.Sprint("token ", tokens.last),
 	}
 }
 
-func (n Notice) withKey(key string) Notice { n.Key = key; return n }
+func (n notification) withKey(key string) notification { n.Key = key; return n }
 
-func (n Notice) pulled() Notice { n.Operation = opPull; return n }
+func (n notification) pulled() notification { n.Operation = opPull; return n }
 
-// notify makes a call and gives its answer as JSON.
-func (r *rig) notify(n Notice) string {
+// notify sends a notification and returns the answer as JSON.
+func (r *rig) notify(n notification) string {
 	r.t.Helper()
-	out, err := r.Notify(r.t.Context(), n)
+	out, err := r.Notify(r.t.Context(), inbound.Notification(n))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return asJSON(r.t, out)
 }
 
-// hasty is notify by a caller that does not wait.
-func (r *rig) hasty(n Notice) string {
+// notifyCanceled is notify by a caller that does not wait.
+func (r *rig) notifyCanceled(n notification) string {
 	r.t.Helper()
 	gone, cancel := context.WithCancel(r.t.Context())
 	cancel()
-	out, err := r.Notify(gone, n)
+	out, err := r.Notify(gone, inbound.Notification(n))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -83,7 +86,7 @@ func asJSON(t testing.TB, v any) string {
 
 func (r *rig) counts(name string) map[counter.Class]int64 {
 	r.t.Helper()
-	totals, _, _, err := r.Counter.Repository(r.t.Context(), name)
+	totals, _, _, err := r.counter.Repository(r.t.Context(), name)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -110,7 +113,7 @@ func (r *rig) recordsOf(digest string) map[string]int {
 	return owners
 }
 
-func (r *rig) events() uint64 { return r.Journal.Status(journal.Pushes).Last }
+func (r *rig) events() uint64 { return r.journal.Status(journal.Pushes).Last }
 
 // What another owner pushed elsewhere has records with that owner in them, its
 // numbers are under the owner's name, and it is not announced.
@@ -122,7 +125,7 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	r.drain()
 	done := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
 	for _, owner := range []string{alice, bob} {
-		if got := r.notify(tells(p, owner)); got != done {
+		if got := r.notify(notificationOf(p, owner)); got != done {
 			t.Errorf("%s: %s", owner, got)
 		}
 		r.wantCounts(owner+"/oss/app", map[counter.Class]int64{counter.Push: 1})
@@ -136,7 +139,7 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	}
 	// Told again under another tag, it is a push and a retag, and no record.
 	p.Tag = "v2"
-	if got := r.notify(tells(p, alice)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
+	if got := r.notify(notificationOf(p, alice)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
 		t.Errorf("again: %s", got)
 	}
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Retag: 1})
@@ -144,7 +147,7 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	s := image("s", 1).as("secret/app", "v1")
 	for owner, layers := range map[string]int{alice: 1, bob: 0} {
 		want := fmt.Sprintf(`{"success":true,"operation":"push","statsUpdated":true,"layersCreated":%d,"postCreated":false}`, layers)
-		if got := r.notify(tells(s, owner)); got != want {
+		if got := r.notify(notificationOf(s, owner)); got != want {
 			t.Errorf("%s: %s", owner, got)
 		}
 	}
@@ -152,8 +155,8 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	if got, want := r.recordsOf(s.Digest), (map[string]int{alice: 1}); !reflect.DeepEqual(got, want) {
 		t.Errorf("records of %v, want %v", got, want)
 	}
-	var result announceResult
-	if ok, err := r.getResult(r.events(), 'a', &result); !ok || err != nil || result.Reason == "" {
+	var result announceRow
+	if ok, err := getRow(r.state, r.events(), announcePart, &result); !ok || err != nil || result.Reason == "" {
 		t.Errorf("no reason why it is not announced: %+v %v %v", result, ok, err)
 	}
 	pushes, err := r.Pushes(100, false)
@@ -167,18 +170,18 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 func TestNotifyOfOurOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
-	r.notify(tells(image("a", 2).as("oss/app", "v1"), owner))
+	r.notify(notificationOf(image("a", 2).as("oss/app", "v1"), owner))
 	posts := r.posts()
 	if len(posts) != 1 {
 		t.Fatalf("%d posts", len(posts))
 	}
-	got := r.notify(tells(image("b", 1).as("oss/app", "v2"), owner))
+	got := r.notify(notificationOf(image("b", 1).as("oss/app", "v2"), owner))
 	var out lexicon.NotifyManifestOutput
 	if err := json.Unmarshal([]byte(got), &out); err != nil || out.PostURI == "" || !*out.PostCreated || *out.LayersCreated != 1 || !out.StatsUpdated {
 		t.Errorf("got %s, %v", got, err)
 	}
 	r.wantCounts("oss/app", map[counter.Class]int64{counter.Push: 2})
-	if got := r.notify(tells(image("c", 2).as("secret/app", "v1"), owner)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
+	if got := r.notify(notificationOf(image("c", 2).as("secret/app", "v1"), owner)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
 		t.Errorf("not public: %s", got)
 	}
 }
@@ -187,19 +190,19 @@ func TestNotifyOfOurOwn(t *testing.T) {
 func TestNotifyAnswersWhatIsKnown(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{Collect: time.Hour, MaxAge: 2 * time.Hour})
-	n := tells(image("a", 2).as("oss/app", "v1"), owner)
+	n := notificationOf(image("a", 2).as("oss/app", "v1"), owner)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	answered := make(chan lexicon.NotifyManifestOutput)
 	go func() {
-		out, err := r.Notify(ctx, n)
+		out, err := r.Notify(ctx, inbound.Notification(n))
 		if err != nil {
 			t.Error(err)
 		}
 		answered <- out
 	}()
 	r.until("its layers are recorded and it is counted", func() bool {
-		out, _, err := r.Result(1)
+		out, _, err := r.result(1)
 		return err == nil && out.LayersCreated != nil && out.StatsUpdated
 	})
 	cancel()
@@ -208,10 +211,10 @@ func TestNotifyAnswersWhatIsKnown(t *testing.T) {
 	}
 	// With as many waiting as may, an answer goes out at once.
 	for range maxAnswers {
-		r.answers <- struct{}{}
+		r.answerSlots <- struct{}{}
 	}
 	r.full.Store(true)
-	if got := r.notify(tells(image("b", 2).as("oss/app", "v1"), alice)); got != `{"success":true,"operation":"push","statsUpdated":false,"postCreated":false}` {
+	if got := r.notify(notificationOf(image("b", 2).as("oss/app", "v1"), alice)); got != `{"success":true,"operation":"push","statsUpdated":false,"postCreated":false}` {
 		t.Errorf("in a crowd: %s", got)
 	}
 	r.full.Store(false)
@@ -224,15 +227,15 @@ func TestNotifyOfPulls(t *testing.T) {
 	r.silent = true
 	r.open(nil)
 	p := image("a", 2).as("oss/app", "v1")
-	child := tells(p, alice)
+	child := notificationOf(p, alice)
 	index := child
 	index.Token, index.ManifestDigest = "index", "sha256:index"
 	index.Manifest = lexicon.ManifestInfo{MediaType: "application/vnd.oci.image.index.v1+json", Manifests: []lexicon.Descriptor{{Digest: p.Digest}}}
-	signature := tells(p, alice)
+	signature := notificationOf(p, alice)
 	signature.Manifest.ArtifactType = "application/vnd.dev.cosign.artifact.sig.v1+json"
-	byDigest := tells(p, alice)
+	byDigest := notificationOf(p, alice)
 	byDigest.Tag = ""
-	for _, n := range []Notice{child, signature, index, byDigest} {
+	for _, n := range []notification{child, signature, index, byDigest} {
 		if got := r.notify(n.pulled()); got != `{"success":true,"operation":"pull","statsUpdated":true}` {
 			t.Errorf("got %s", got)
 		}
@@ -251,18 +254,18 @@ func TestNotifyOnce(t *testing.T) {
 	r := newRig(t, &Announce{})
 	r.full.Store(true)
 	p := image("a", 2).as("oss/app", "v1")
-	first := tells(p, alice).withKey("1")
-	r.hasty(first)
-	again := func() Notice { return tells(p, alice).withKey("1") }
+	first := notificationOf(p, alice).withKey("1")
+	r.notifyCanceled(first)
+	again := func() notification { return notificationOf(p, alice).withKey("1") }
 	refused := func(when string) {
 		t.Helper()
 		other := again()
 		other.Tag = "v2"
-		if _, err := r.Notify(t.Context(), other); !errors.Is(err, ErrKey) {
+		if _, err := r.Notify(t.Context(), inbound.Notification(other)); !errors.Is(err, inbound.ErrKeyReused) {
 			t.Errorf("%s: another body: %v", when, err)
 		}
-		for _, n := range []Notice{first, first.withKey(""), first.withKey("2")} {
-			if _, err := r.Notify(t.Context(), n); !errors.Is(err, ErrToken) {
+		for _, n := range []notification{first, first.withKey(""), first.withKey("2")} {
+			if _, err := r.Notify(t.Context(), inbound.Notification(n)); !errors.Is(err, inbound.ErrTokenUsed) {
 				t.Errorf("%s: the same token: %v", when, err)
 			}
 		}
@@ -270,10 +273,10 @@ func TestNotifyOnce(t *testing.T) {
 			t.Fatalf("%s: %d events", when, n)
 		}
 	}
-	r.hasty(again())
+	r.notifyCanceled(again())
 	refused("before it is counted")
 	r.reopen(&Announce{})
-	r.hasty(again())
+	r.notifyCanceled(again())
 	refused("in the next process")
 	r.full.Store(false)
 	want := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
@@ -284,7 +287,7 @@ func TestNotifyOnce(t *testing.T) {
 		refused("when it is counted")
 		r.reopen(&Announce{})
 	}
-	if err := r.deleteRange("p/"); err != nil {
+	if err := r.deletePrefix("p/"); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.notify(again()); got != want {
@@ -296,8 +299,8 @@ func TestNotifyOnce(t *testing.T) {
 	other := again()
 	other.Issuer = alice
 	r.notify(other)
-	r.notify(tells(p, alice).withKey("pull").pulled())
-	r.notify(tells(p, alice).withKey("pull").pulled())
+	r.notify(notificationOf(p, alice).withKey("pull").pulled())
+	r.notify(notificationOf(p, alice).withKey("pull").pulled())
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
 }
 
@@ -308,7 +311,7 @@ func TestNotifyOnceAtTheSameTime(t *testing.T) {
 	answers := make([]string, 50)
 	var group sync.WaitGroup
 	for i := range answers {
-		n := tells(p, alice).withKey("1")
+		n := notificationOf(p, alice).withKey("1")
 		group.Go(func() { answers[i] = r.notify(n) })
 	}
 	group.Wait()
@@ -328,13 +331,13 @@ func TestNotifyAfterAFailure(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
 	p := image("a", 2).as("oss/app", "v1")
-	first := tells(p, alice).withKey("1")
-	for _, n := range []Notice{first, tells(p, alice).withKey("1")} {
-		e, err := r.told(&n)
+	first := notificationOf(p, alice).withKey("1")
+	for _, n := range []notification{first, notificationOf(p, alice).withKey("1")} {
+		e, err := r.notifiedEvent((*inbound.Notification)(&n))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.append(t.Context(), e); err != nil {
+		if _, err := r.appendNotified(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -343,7 +346,7 @@ func TestNotifyAfterAFailure(t *testing.T) {
 	if n := len(r.records()); n != 2 {
 		t.Errorf("%d records", n)
 	}
-	if got := r.notify(tells(p, alice).withKey("1")); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}` {
+	if got := r.notify(notificationOf(p, alice).withKey("1")); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}` {
 		t.Errorf("got %s", got)
 	}
 	if n := r.events(); n != 2 {
@@ -351,59 +354,12 @@ func TestNotifyAfterAFailure(t *testing.T) {
 	}
 
 	r.full.Store(true)
-	r.hasty(tells(p, bob)) // what is in the journal is read once, before it fails
-	r.Journal.Close()
-	n := tells(p, alice).withKey("2")
+	r.notifyCanceled(notificationOf(p, bob)) // what is in the journal is read once, before it fails
+	r.journal.Close()
+	n := notificationOf(p, alice).withKey("2")
 	for range 2 {
-		if _, err := r.Notify(t.Context(), n); !errors.Is(err, journal.ErrClosed) {
+		if _, err := r.Notify(t.Context(), inbound.Notification(n)); !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("got %v", err)
-		}
-	}
-}
-
-// Calls are known for seven days, and then forgotten, but for the newest. A clock
-// that jumps ahead does not make them unknown.
-func TestCallsAreForgotten(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	r.stopSinks() // which read the clock, too
-	now := time.Now()
-	r.Now = func() time.Time { return now }
-	calls := &calls{n: r.Notifier}
-	b := &state.Batch{}
-	name := func(i int) string { return fmt.Sprint("name ", i) }
-	for i := range keptCalls + 100 {
-		at := now.Add(-callsKept - time.Hour)
-		if i >= 50 {
-			at = now.Add(time.Duration(i) - time.Hour)
-		}
-		if err := putCall(b, name(i), &made{Seq: uint64(i + 1), Time: at}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := r.State.Commit(b, state.Sync); err != nil {
-		t.Fatal(err)
-	}
-	for _, one := range []struct {
-		when   string
-		after  time.Duration
-		oldest int
-	}{
-		{"at once", 0, 50},
-		{"a year ahead", 365 * 24 * time.Hour, 100},
-	} {
-		now = now.Add(one.after)
-		b := &state.Batch{}
-		if err := calls.prune(b); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.State.Commit(b, state.Sync); err != nil {
-			t.Fatal(err)
-		}
-		for i, known := range map[int]bool{one.oldest - 1: false, one.oldest: true, keptCalls + 99: true} {
-			if m, err := calls.stored(name(i)); err != nil || (m != nil) != known {
-				t.Errorf("%s: call %d: %+v, %v; want it known: %v", one.when, i, m, err, known)
-			}
 		}
 	}
 }

@@ -10,19 +10,17 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// settleEvery is how often open intents are looked at that storage gave no
-// answer for.
-const settleEvery = 30 * time.Second
+// resolveInterval is how often open intents are tried that storage gave no answer for.
+const resolveInterval = 30 * time.Second
 
-// settle ends the intents that a crash or a failed request left open, as soon
-// as storage gives an answer, until ctx ends.
-func (n *Notifier) settle(ctx context.Context) error {
+// runResolver resolves intents until ctx ends.
+func (n *Notifier) runResolver(ctx context.Context) error {
 	for ctx.Err() == nil {
-		released := n.released.listen()
-		if err := n.Settle(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("interrupted pushes or deletes are still open", "open", len(n.Journal.Unsettled()), "err", err)
+		released := n.released.wait()
+		if err := n.ResolveIntents(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("some interrupted pushes or deletes can't be resolved yet", "open", len(n.journal.Unsettled()), "error", err)
 		}
-		retry := time.NewTimer(settleEvery)
+		retry := time.NewTimer(resolveInterval)
 		select {
 		case <-ctx.Done():
 		case <-released:
@@ -33,44 +31,44 @@ func (n *Notifier) settle(ctx context.Context) error {
 	return nil
 }
 
-// Settle ends every intent that nobody will complete any more. A push whose
-// manifest is in storage is recorded, a delete whose manifest or tag is not, and
-// any other is abandoned. The error is the last of those that are still open.
-func (n *Notifier) Settle(ctx context.Context) error {
-	n.settling.Lock()
-	defer n.settling.Unlock()
+// ResolveIntents resolves every open intent that has no request any more: see Intent.
+// A push is completed if its manifest is in storage, a delete if its manifest or tag is
+// not. The error is the last one of those that remain open.
+func (n *Notifier) ResolveIntents(ctx context.Context) error {
+	n.resolving.Lock()
+	defer n.resolving.Unlock()
 	var failed error
-	for _, u := range n.Journal.Unsettled() {
+	for _, open := range n.journal.Unsettled() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := n.settleOne(ctx, u); err != nil {
+		if err := n.resolveIntent(ctx, open); err != nil {
 			failed = err
 		}
 	}
 	return failed
 }
 
-func (n *Notifier) settleOne(ctx context.Context, u journal.Unsettled) error {
-	e, err := decodeEvent(u.Payload)
+func (n *Notifier) resolveIntent(ctx context.Context, open journal.Unsettled) error {
+	e, err := decodeEvent(open.Payload)
 	if errors.Is(err, errNewer) {
 		return err
 	}
 	if err != nil {
-		n.log.Error("an interrupted push or delete can't be read and is given up", "err", err)
-		return n.Journal.Abandon(u.Intent)
+		n.log.Error("an interrupted push or delete can't be decoded and is given up", "error", err)
+		return n.journal.Abandon(open.Intent)
 	}
-	in := &Intent{n: n, entry: u.Intent, event: Event{
+	in := &Intent{n: n, entry: open.Intent, event: Event{
 		Version: eventVersion, Actor: e.Actor, RequestID: e.RequestID, NotifyManifestInput: e.NotifyManifestInput,
 	}}
 	happened := false
-	if n.Storage != nil { // else it is gone with the process
+	if n.storage != nil { // otherwise storage was in memory, and ended with the process
 		if happened, err = in.happened(ctx); err != nil {
 			return fmt.Errorf("%s of %s %s: %w", e.Operation, e.Repository, e.Tag+e.ManifestDigest, err)
 		}
 	}
 	if !happened {
-		return n.Journal.Abandon(u.Intent)
+		return n.journal.Abandon(open.Intent)
 	}
 	if err := in.Complete(ctx); err != nil {
 		return err
@@ -80,10 +78,10 @@ func (n *Notifier) settleOne(ctx context.Context, u journal.Unsettled) error {
 	return nil
 }
 
-// happened asks storage whether a push or delete took place, and fills in what
-// its event needs.
+// happened asks storage whether a push or delete took effect, and fills in what its
+// event needs.
 func (i *Intent) happened(ctx context.Context) (bool, error) {
-	e, storage := &i.event, i.n.Storage
+	e, storage := &i.event, i.n.storage
 	switch e.Operation {
 	case opDelete:
 		has, err := storage.Has(ctx, e.Repository, e.ManifestDigest)
@@ -104,26 +102,26 @@ func (i *Intent) happened(ctx context.Context) (bool, error) {
 	}
 	e.Class = counter.Push
 	if e.Tag != "" {
-		at, err := storage.Tagged(ctx, e.Repository, e.Tag)
+		target, err := storage.Tagged(ctx, e.Repository, e.Tag)
 		if err != nil && !errors.Is(err, ErrNotStored) {
 			return false, err
 		}
-		if at != e.ManifestDigest {
-			// It was stored and its tag was not set, or went on to another: there
-			// are records for what is stored, and no push to count or announce.
+		if target != e.ManifestDigest {
+			// The manifest was stored, and its tag was not set or has moved since. What
+			// is stored gets its records, but there is no push to count or announce.
 			e.Tag, e.Class = "", ""
 		}
 	}
-	i.read(mediaType, payload)
+	i.setManifest(mediaType, payload)
 	return true, nil
 }
 
-// read takes a stored manifest for that of the push.
-func (i *Intent) read(mediaType string, payload []byte) {
+// setManifest sets the manifest of a push to what storage has.
+func (i *Intent) setManifest(mediaType string, payload []byte) {
 	i.event.MediaType, i.manifest = mediaType, payload
 	info, err := readManifest(mediaType, payload)
 	if err != nil {
-		return // the sinks tell
+		return // the sinks report it
 	}
 	i.layers = len(info.Layers)
 	for _, m := range info.Manifests {

@@ -1,0 +1,145 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// maxWrites is how many writes a commit may have.
+const maxWrites = 200
+
+// accountRepo is the repo of the account, with writes that can be confirmed.
+type accountRepo struct{ Publisher }
+
+// errConflict is returned for a create whose key has another record.
+var errConflict = errors.New("another record has this key")
+
+// deliver makes the writes, in commits of at most maxWrites. Unless fresh, which
+// means that none of them was sent before, it confirms them: each is read back,
+// and only those that are missing are made. The index of a *repo.WriteError counts
+// in writes; it is the index of a write that can never be made.
+func (a *accountRepo) deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
+	for from := 0; from < len(writes); from += maxWrites {
+		part := writes[from:min(from+maxWrites, len(writes))]
+		if err := a.deliverPart(ctx, part, fresh); err != nil {
+			var invalid *repo.WriteError
+			if errors.As(err, &invalid) {
+				return &repo.WriteError{Index: invalid.Index + from, Path: invalid.Path, Err: invalid.Err}
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) error {
+	left := make([]int, len(part)) // indexes in part
+	for i := range left {
+		left[i] = i
+	}
+	if !fresh {
+		var err error
+		if left, err = a.missing(part); err != nil {
+			return err
+		}
+	}
+	for len(left) > 0 {
+		writes := make([]repo.Write, len(left))
+		for k, i := range left {
+			writes[k] = part[i]
+		}
+		_, err := a.Apply(ctx, writes, nil)
+		var invalid *repo.WriteError
+		if !errors.As(err, &invalid) || invalid.Index < 0 || invalid.Index >= len(left) {
+			return err
+		}
+		// The commit was refused. If one of its writes has already been made, such as
+		// a create by an earlier call, the others are tried without it.
+		missing, unread := a.missing(part)
+		if unread != nil {
+			return unread
+		}
+		if len(missing) >= len(left) {
+			return &repo.WriteError{Index: left[invalid.Index], Path: invalid.Path, Err: invalid.Err}
+		}
+		left = missing
+	}
+	return nil
+}
+
+// missing returns the indexes of the writes that have not been made.
+func (a *accountRepo) missing(writes []repo.Write) ([]int, error) {
+	var missing []int
+	for i, w := range writes {
+		done, err := a.done(w)
+		if errors.Is(err, errConflict) {
+			return nil, &repo.WriteError{Index: i, Path: w.Collection + "/" + w.RKey, Err: errConflict}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !done {
+			missing = append(missing, i)
+		}
+	}
+	return missing, nil
+}
+
+// done reports whether a write has been made: whether the record of a create
+// exists, or that of a delete does not. It returns errConflict if the key of a
+// create has another record.
+func (a *accountRepo) done(w repo.Write) (bool, error) {
+	got, _, err := a.Get(w.Collection, w.RKey)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		return w.Action == repo.Delete, nil
+	case err != nil:
+		return false, fmt.Errorf("read back: %w", err)
+	case w.Action == repo.Delete:
+		return false, nil
+	case got == block.CIDOf(w.Record):
+		return true, nil
+	}
+	return false, errConflict
+}
+
+// undo returns deletes for those creates that have been made.
+func (a *accountRepo) undo(writes []repo.Write) ([]repo.Write, error) {
+	var deletes []repo.Write
+	for _, w := range writes {
+		if w.Action != repo.Create {
+			continue
+		}
+		done, err := a.done(w)
+		if err != nil && !errors.Is(err, errConflict) {
+			return nil, err
+		}
+		if done {
+			deletes = append(deletes, repo.Write{Action: repo.Delete, Collection: w.Collection, RKey: w.RKey})
+		}
+	}
+	return deletes, nil
+}
+
+// each calls visit with the records of a collection in ascending order of their
+// keys.
+func (a *accountRepo) each(ctx context.Context, collection string, visit func(repo.Record) error) error {
+	for cursor := ""; ; {
+		page, next, err := a.List(collection, cursor, 1000, true)
+		if err != nil {
+			return err
+		}
+		for _, r := range page {
+			if err := visit(r); err != nil {
+				return err
+			}
+		}
+		if cursor = next; cursor == "" {
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,340 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// Reasons why an image is not announced, which several places give.
+const (
+	reasonDeleted = "deleted before it was announced"
+	reasonPrivate = "private"
+	reasonTagGone = "its tag was moved or deleted before it was announced"
+)
+
+// A window collects the tags of one digest in one repository.
+type window struct {
+	start int // index of its first event
+	first sequenced
+	seqs  []uint64
+	tags  []string
+
+	private bool // the last push reports that the image is private
+
+	// For images of other registries, whose storage can't be asked:
+	deleted bool // a delete followed the last push
+	lostTag bool // one of its tags was deleted, or moved to another digest
+}
+
+// removeTag removes a tag from a window.
+func (w *window) removeTag(tag string) {
+	left := slices.DeleteFunc(w.tags, func(t string) bool { return t == tag })
+	w.lostTag = w.lostTag || len(left) < len(w.tags)
+	w.tags = left
+}
+
+// windows opens a window for each digest that may be announced, in the order of
+// their first events. A push that can't be announced gets its result at once.
+func (s *announceSink) windows(events []sequenced) ([]*window, error) {
+	var order []*window
+	open := map[string]*window{}
+	var b state.Batch
+	for i, e := range events {
+		id := e.Repository + "\x00" + e.ManifestDigest
+		local := s.storage.local(e.Event)
+		switch {
+		case e.Operation == opDelete:
+			if w := open[id]; w != nil && !local {
+				w.deleted, w.tags = true, nil
+			}
+		case e.Tag != "" && !local && (e.Operation == opPush || e.Operation == opUntag):
+			for _, w := range order {
+				if w.first.Repository == e.Repository && (w.first.ManifestDigest != e.ManifestDigest || e.Operation == opUntag) {
+					w.removeTag(e.Tag)
+				}
+			}
+		}
+		if e.Operation != opPush {
+			continue
+		}
+		w := open[id]
+		if w != nil {
+			w.private = e.private()
+		}
+		reason := e.unannounced()
+		if reason == "" && !s.public(e.Name()) {
+			reason = "not public"
+		}
+		if reason != "" {
+			if err := s.putFirstResult(&b, e.seq, announceRow{Reason: reason}); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if w == nil || s.age(w.first)-s.age(e) >= s.Collect {
+			w = &window{start: i, first: e}
+			open[id] = w
+			order = append(order, w)
+		}
+		w.seqs = append(w.seqs, e.seq)
+		w.tags = append(w.tags, e.Tag)
+		w.deleted = false
+	}
+	return order, s.state.Commit(&b, state.NoSync)
+}
+
+func (s *announceSink) age(e sequenced) time.Duration { return s.clock.age(e.stamp()) }
+
+// unannounced is the reason why a push can't be announced, "" if it can.
+func (e *sequenced) unannounced() string {
+	switch {
+	case e.private():
+		return reasonPrivate
+	case e.plan.Post:
+		return ""
+	case e.Foreign:
+		return "an image of another owner, and it is not known here where to pull it"
+	case e.unreadable != nil:
+		return "its manifest can't be read"
+	case e.Tag == "":
+		return "pushed without a tag"
+	case e.Manifest.Subject != nil:
+		return "not announced, since it describes another manifest, its subject"
+	}
+	return fmt.Sprintf("not announced, since its kind is %s and it is neither an image nor an index of images", e.Kind)
+}
+
+// closeWindows closes windows up to the first that is still open, each with a post
+// or a result that says why there is none. done is how many of the events are then
+// processed.
+func (s *announceSink) closeWindows(ctx context.Context, windows []*window, events int) (batch *announcementBatch, done int, wake time.Time, err error) {
+	batch = &announcementBatch{}
+	added := map[string]history{} // by this call
+	now := s.now()
+	for _, w := range windows {
+		if left := s.Collect - s.age(w.first); left > 0 {
+			return batch, w.start, now.Add(left), nil
+		}
+		if len(batch.Posts) == maxPosts {
+			return batch, w.start, now, nil
+		}
+		id := w.first.Repository + "\x00" + w.first.ManifestDigest
+		a, refused, err := s.announcement(ctx, w, added[id])
+		if err != nil {
+			return batch, w.start, time.Time{}, err
+		}
+		if refused.Reason != "" {
+			if err := s.putResults(w, refused); err != nil {
+				return batch, w.start, time.Time{}, err
+			}
+			continue
+		}
+		batch.Posts = append(batch.Posts, *a)
+		added[id] = append(added[id], historyEntry{a.Write.RKey, a.Tags})
+	}
+	return batch, events, time.Time{}, nil
+}
+
+// announcement makes the announcement of a window, or says why there is none. added
+// is what the batch announces of the digest already.
+func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused announceRow, err error) {
+	a = &announcement{
+		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
+		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.storage.local(w.first.Event),
+	}
+	before, err := s.posts.get(a.Repository, a.Digest)
+	if err != nil {
+		return nil, refused, err
+	}
+	before = append(before, added...)
+	if refused, err = s.checkWindow(ctx, w, a, before); err != nil || refused.Reason != "" {
+		return nil, refused, err
+	}
+	if refused.Reason, err = s.addFacts(ctx, a, w.first.Event); err != nil || refused.Reason != "" {
+		return nil, refused, err
+	}
+	return a, refused, s.compose(a)
+}
+
+// checkWindow leaves in an announcement the tags that it is to name, or says why it
+// is not made.
+func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused announceRow, err error) {
+	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
+		return s.announcedBefore(before), nil
+	}
+	if w.deleted {
+		s.metrics.post("deleted")
+		return announceRow{Reason: reasonDeleted}, nil
+	}
+	if w.private {
+		return announceRow{Reason: reasonPrivate}, nil
+	}
+	if w.lostTag && !slices.ContainsFunc(w.tags, s.Tag) {
+		return announceRow{Reason: reasonTagGone}, nil
+	}
+	tags, refused, err := s.check(ctx, a, before)
+	if err == nil && refused.Reason == "" {
+		a.Tags = tags
+	}
+	return refused, err
+}
+
+// check returns the tags that an announcement still has and that are to be
+// announced after what was announced before, or says why it is not made.
+func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
+	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
+	if err != nil {
+		return nil, refused, err
+	}
+	if private {
+		return nil, announceRow{Reason: reasonPrivate}, nil
+	}
+	if !s.public(a.Repository) {
+		return nil, announceRow{Reason: "not public any more"}, nil
+	}
+	if s.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
+		s.metrics.post("old")
+		return nil, announceRow{Reason: "too old to be news"}, nil
+	}
+	tags = a.Tags
+	if a.Local && s.storage != nil {
+		has, err := s.storage.Has(ctx, a.Repository, a.Digest)
+		if err != nil && !errors.Is(err, errUnreadable) {
+			return nil, refused, err
+		}
+		if err == nil && !has {
+			s.metrics.post("deleted")
+			return nil, announceRow{Reason: reasonDeleted}, nil
+		}
+		if tags, err = s.storage.tagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+			return nil, refused, err
+		}
+	}
+	if !slices.ContainsFunc(tags, s.Tag) {
+		if slices.ContainsFunc(a.Tags, s.Tag) {
+			return nil, announceRow{Reason: reasonTagGone}, nil
+		}
+		return nil, announceRow{Reason: "no tag that is announced"}, nil
+	}
+	if tags = s.newTags(tags, before); len(tags) == 0 {
+		return nil, s.announcedBefore(before), nil
+	}
+	return tags, refused, nil
+}
+
+// announcedBefore is the result of a push whose digest is not announced again.
+func (s *announceSink) announcedBefore(before history) announceRow {
+	if rkey := before.last(); rkey != "" {
+		return announceRow{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
+	}
+	return announceRow{Reason: "its announcement was given up before"}
+}
+
+// newTags returns the tags of a window that are to be announced after what was
+// announced of its digest: all, none, or those that no post names.
+func (s *announceSink) newTags(tags []string, before history) []string {
+	if len(before) == 0 {
+		return tags
+	}
+	named := func(tag string) bool {
+		return before.names(func(t string) bool { return t == tag })
+	}
+	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
+	announce := slices.ContainsFunc(unnamed, func(tag string) bool {
+		return s.Tag(tag) && (s.Retags || before.names(func(t string) bool { return isReleaseOf(tag, t) }))
+	})
+	if !announce {
+		return nil
+	}
+	return unnamed
+}
+
+// tagOrder lists each tag once, in the order of their pushes, except that one which
+// is announced comes first: if there is one, one that is no pre-release.
+func (s *announceSink) tagOrder(tags []string) []string {
+	var list []string
+	for _, t := range tags {
+		if !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !isPreRelease(t) })
+	if first < 0 {
+		first = slices.IndexFunc(list, s.Tag)
+	}
+	if first > 0 {
+		tag := list[first]
+		copy(list[1:first+1], list[:first])
+		list[0] = tag
+	}
+	return list
+}
+
+// putResults records the same result for each push of a window.
+func (s *announceSink) putResults(w *window, result announceRow) error {
+	var b state.Batch
+	for _, seq := range w.seqs {
+		if err := s.putFirstResult(&b, seq, result); err != nil {
+			return err
+		}
+	}
+	return s.state.Commit(&b, state.NoSync)
+}
+
+// putFirstResult records a result for a push that has none: while an older window
+// is open, the events behind it are handled again.
+func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result announceRow) error {
+	has, err := state.Has(s.state, rowKey(seq, announcePart))
+	if err != nil || has {
+		return err
+	}
+	return putRow(b, seq, announcePart, result)
+}
+
+// addFacts adds what the post says about the image apart from its tags, or says why
+// there is no post.
+func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
+	d := declared(e)
+	if s.storage.local(e) {
+		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
+	}
+	switch {
+	case errors.Is(err, ErrNotStored):
+		return reasonDeleted, nil
+	case errors.Is(err, errUnreadable): // what the manifest declares is shown, except its size
+		d = declared(e)
+		d.Size = 0
+	case err != nil:
+		return "", err
+	}
+	if d.Images == 0 {
+		return "an index without an image", nil
+	}
+	a.Facts = post.Facts{
+		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
+	}
+	return "", nil
+}
+
+// writePost is the create of an announcement's post. Key and time are those of the
+// first push.
+func writePost(facts post.Facts, langs []string, a *announcement) (repo.Write, error) {
+	record, err := post.Compose(facts, langs, time.UnixMicro(a.TID))
+	if err != nil {
+		return repo.Write{}, err
+	}
+	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: facts.Tags[0], Digest: a.Digest})
+	encoded, err := post.Encode(record)
+	if err != nil {
+		return repo.Write{}, err
+	}
+	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: encoded}, nil
+}

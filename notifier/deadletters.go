@@ -1,0 +1,393 @@
+package notifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// A deadLetter is an event, or a run of events, that a sink gave up, with the reason.
+// This is its form in the state.
+type deadLetter struct {
+	Sink   string    `json:"sink"`
+	Stream string    `json:"stream,omitempty"` // "pushes" or "pulls"
+	First  uint64    `json:"first"`            // sequence numbers, both inclusive
+	Last   uint64    `json:"last"`
+	Events uint64    `json:"events,omitempty"` // how many of them were given up; 0: all
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"` // when they were given up
+
+	// Of a single event that could be read:
+	Operation  string          `json:"operation,omitempty"` // "push", "delete" or "untag"
+	Repository string          `json:"repository,omitempty"`
+	Tag        string          `json:"tag,omitempty"`
+	Digest     string          `json:"digest,omitempty"`
+	Happened   time.Time       `json:"happened,omitzero"`
+	Event      json.RawMessage `json:"event,omitempty"` // the whole event, unless the journal dropped it
+}
+
+func (l *deadLetter) events() uint64 {
+	if l.Events > 0 {
+		return l.Events
+	}
+	return l.Last - l.First + 1
+}
+
+// covers reports whether the letter says for certain that an event of the push stream
+// was given up.
+func (l *deadLetter) covers(seq uint64) bool {
+	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
+}
+
+// describe fills in what is known of a single event.
+func (l *deadLetter) describe(e *Event) {
+	l.Operation, l.Repository, l.Tag, l.Digest, l.Happened = e.Operation, e.Name(), e.Tag, e.ManifestDigest, e.Time
+}
+
+// push is the API's form of a push that has nothing but a dead letter.
+func (l *deadLetter) push() stats.Push {
+	p := stats.Push{
+		Time: l.Happened, Repository: l.Repository, Digest: l.Digest,
+		Tags: []string{}, Platforms: []string{}, State: stateFailed, Reason: l.Sink + ": " + l.Reason,
+	}
+	if l.Tag != "" {
+		p.Tags = []string{l.Tag}
+	}
+	return p
+}
+
+// decodeLetter decodes a letter, also one that an older version wrote.
+func decodeLetter(val []byte) (*deadLetter, error) {
+	var l deadLetter
+	if err := json.Unmarshal(val, &l); err != nil {
+		return nil, fmt.Errorf("decode dead letter: %w", err)
+	}
+	if l.Stream == "" {
+		l.Stream = journal.Pushes.String()
+		if strings.Contains(l.Reason, "these pull events") {
+			l.Stream = journal.Pulls.String()
+		}
+	}
+	return &l, nil
+}
+
+// withoutEvent cuts the event, which can have megabytes, off an encoded letter. It is
+// the last member, and no string before it can contain an unescaped quote.
+func withoutEvent(val []byte) []byte {
+	head, _, found := bytes.Cut(val, []byte(`,"event":`))
+	if !found {
+		return val
+	}
+	return append(bytes.Clone(head), '}')
+}
+
+// A letterBox identifies the letters of one sink and stream.
+type letterBox struct {
+	sink   string
+	stream journal.Stream
+}
+
+// uncountedBox has the letters of pushes that were given up before they were counted.
+var uncountedBox = letterBox{counterSink, journal.Pushes}
+
+// prefix begins the keys of a box, followed by the sequence number of the letter's
+// first event. Older versions kept the letters of pulls among those of pushes.
+func (b letterBox) prefix() string {
+	if b.stream == journal.Pulls {
+		return state.DeadLetters + b.sink + "/pulls\x00"
+	}
+	return state.DeadLetters + b.sink + "\x00"
+}
+
+func (b letterBox) key(first uint64) []byte { return state.SeqKey(b.prefix(), first, "") }
+
+func (b letterBox) keys() state.Range { return state.Prefix(b.prefix()) }
+
+// parseLetterBox returns the box of a key.
+func parseLetterBox(key []byte) letterBox {
+	name, _, _ := bytes.Cut(key[len(state.DeadLetters):], []byte{0})
+	if sink, ok := strings.CutSuffix(string(name), "/pulls"); ok {
+		return letterBox{sink, journal.Pulls}
+	}
+	return letterBox{string(name), journal.Pushes}
+}
+
+// Limits of a box. Beyond them the oldest quarter of its letters is merged into one,
+// which has the number of their events.
+const (
+	maxLetters     = 100_000
+	maxLetterBytes = 64 << 20
+)
+
+// DeadLetters keeps what the sinks gave up. A letter is durable before the cursor
+// moves past its events. There is one exception: if the journal drops events because
+// it is at its limit while the disk is full, their letter is in memory until there is
+// free space. It is safe for concurrent use.
+type DeadLetters struct {
+	db         state.Store
+	space      func() error
+	maxLetters int
+	maxBytes   int
+
+	mu      sync.Mutex
+	metrics *Metrics
+	boxes   map[letterBox]*boxIndex // nil: not read yet
+
+	// The public ones of the pushes in uncountedBox, ascending: see publicRows.
+	public     func(repository string) bool // nil: none is public
+	publicSeqs []uint64
+}
+
+// NewDeadLetters returns the dead letters in db. space returns an error while the
+// disk has too little free space.
+func NewDeadLetters(db state.Store, space func() error) *DeadLetters {
+	return &DeadLetters{db: db, space: space, maxLetters: maxLetters, maxBytes: maxLetterBytes}
+}
+
+// setMetrics sets the metrics that count events which the journal drops.
+func (d *DeadLetters) setMetrics(m *Metrics) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.metrics = m
+}
+
+// setPublic sets what is public, and lists the public pushes.
+func (d *DeadLetters) setPublic(public func(repository string) bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.public, d.publicSeqs = public, nil
+	return d.scan(uncountedBox.keys(), func(_, _ []byte, l *deadLetter) bool {
+		d.addPublic(l)
+		return true
+	})
+}
+
+// addPublic adds a letter of uncountedBox to publicSeqs if it is of a public push.
+// The caller holds mu.
+func (d *DeadLetters) addPublic(l *deadLetter) {
+	if d.public == nil || l.Operation != opPush || !d.public(l.Repository) {
+		return
+	}
+	if at, found := slices.BinarySearch(d.publicSeqs, l.First); !found {
+		d.publicSeqs = slices.Insert(d.publicSeqs, at, l.First)
+	}
+}
+
+// add keeps an event as a dead letter, durably.
+func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason string, event []byte) error {
+	letter := deadLetter{First: seq, Last: seq, Reason: reason}
+	if json.Valid(slices.Concat([]byte{'['}, event, []byte{']'})) { // nested as deep as in the letter
+		letter.Event = event
+	}
+	if e, err := decodeEvent(event); err == nil {
+		letter.describe(e)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.write(letterBox{sink, s}, letter)
+}
+
+// write makes letters of a box durable, together with the one that is in memory. The
+// caller holds mu.
+func (d *DeadLetters) write(box letterBox, letters ...deadLetter) error {
+	index, err := d.index(box)
+	if err != nil {
+		return err
+	}
+	if index.unwritten != nil {
+		letters = append(letters, *index.unwritten)
+	}
+	b, after := &state.Batch{}, *index
+	after.unwritten = nil
+	for i := range letters {
+		if err := d.put(b, &after, box, &letters[i]); err != nil {
+			return fmt.Errorf("write dead letter: %w", err)
+		}
+	}
+	if err := d.db.Commit(b, state.Sync); err != nil {
+		return fmt.Errorf("write dead letter: %w", err)
+	}
+	*index = after
+	if index.letters > d.maxLetters || index.bytes > d.maxBytes {
+		return d.merge(box, index)
+	}
+	return nil
+}
+
+// put adds a letter to b and to the index. It may replace a letter.
+func (d *DeadLetters) put(b *state.Batch, index *boxIndex, box letterBox, l *deadLetter) error {
+	l.Sink, l.Stream = box.sink, box.stream.String()
+	if l.Time.IsZero() {
+		l.Time = time.Now().UTC()
+	}
+	key := box.key(l.First)
+	val, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	old, err := d.db.Get(key)
+	if err == nil {
+		var before deadLetter
+		if err := json.Unmarshal(old, &before); err != nil {
+			return err
+		}
+		index.add(&before, len(old), -1)
+	} else if !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	index.add(l, len(val), 1)
+	if box == uncountedBox {
+		d.addPublic(l)
+	}
+	b.Set(key, val)
+	return nil
+}
+
+// merge replaces the oldest quarter of a box's letters by one. The caller holds mu.
+func (d *DeadLetters) merge(box letterBox, index *boxIndex) error {
+	after := *index
+	var merged deadLetter
+	var last []byte
+	n := 0
+	err := d.scan(box.keys(), func(key, val []byte, l *deadLetter) bool {
+		if n == 0 {
+			merged.First = l.First
+		}
+		merged.Last = max(merged.Last, l.Last)
+		merged.Events += l.events()
+		merged.Time = l.Time
+		after.add(l, len(val), -1)
+		last = bytes.Clone(key)
+		n++
+		return n < max(2, index.letters/4)
+	})
+	if err != nil {
+		return err
+	}
+	after.spans = slices.Clone(index.spans[min(n, len(index.spans)):])
+	merged.Reason = fmt.Sprintf("there are more than %d letters or %d bytes of them; these were the oldest", d.maxLetters, d.maxBytes)
+	merged.Sink, merged.Stream = box.sink, box.stream.String()
+	val, err := json.Marshal(merged)
+	if err != nil {
+		return err
+	}
+	var b state.Batch
+	b.DeleteRange(state.Range{From: box.key(merged.First), To: append(last, 0)})
+	b.Set(box.key(merged.First), val)
+	after.add(&merged, len(val), 1)
+	if err := d.db.Commit(&b, state.Sync); err != nil {
+		return fmt.Errorf("merge dead letters: %w", err)
+	}
+	if box == uncountedBox {
+		d.publicSeqs = slices.DeleteFunc(d.publicSeqs, func(seq uint64) bool { return seq <= merged.Last })
+	}
+	*index = after
+	return nil
+}
+
+// scan calls visit with the letters of a range of keys until it returns false.
+func (d *DeadLetters) scan(r state.Range, visit func(key, val []byte, l *deadLetter) (more bool)) error {
+	err := d.db.Scan(r, func(key, val []byte) error {
+		l, err := decodeLetter(val)
+		if err == nil && !visit(key, val, l) {
+			err = state.Stop
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read dead letters: %w", err)
+	}
+	return nil
+}
+
+// find returns the letter of one event of the push stream, without the event itself;
+// false if the sink has not given it up, or so long ago that its letter was merged.
+func (d *DeadLetters) find(sink string, seq uint64) (deadLetter, bool, error) {
+	box := letterBox{sink, journal.Pushes}
+	d.mu.Lock()
+	index, err := d.index(box)
+	if err != nil {
+		d.mu.Unlock()
+		return deadLetter{}, false, err
+	}
+	unwritten, spans := index.unwritten, index.spans
+	d.mu.Unlock()
+	if unwritten != nil && unwritten.covers(seq) {
+		return *unwritten, true, nil
+	}
+	first, ok := spanOf(spans, seq)
+	if !ok {
+		return deadLetter{}, false, nil
+	}
+	val, err := d.db.Get(box.key(first))
+	if errors.Is(err, state.ErrNotFound) {
+		return deadLetter{}, false, nil
+	}
+	if err != nil {
+		return deadLetter{}, false, fmt.Errorf("read dead letters: %w", err)
+	}
+	l, err := decodeLetter(withoutEvent(val))
+	if err != nil || !l.covers(seq) {
+		return deadLetter{}, false, err
+	}
+	return *l, true, nil
+}
+
+// uncounted returns the sequence numbers of the newest pushes that were given up
+// before they were counted, newest first, at most limit: all, or those that are
+// public.
+func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
+	if !all {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		seqs := slices.Clone(d.publicSeqs[max(0, len(d.publicSeqs)-limit):])
+		slices.Reverse(seqs)
+		return seqs, nil
+	}
+	r := uncountedBox.keys()
+	r.Reverse = true
+	var seqs []uint64
+	err := d.db.Scan(r, func(_, val []byte) error {
+		if len(seqs) >= limit {
+			return state.Stop
+		}
+		l, err := decodeLetter(withoutEvent(val))
+		if err == nil && l.Operation == opPush {
+			seqs = append(seqs, l.First)
+		}
+		return err
+	})
+	return seqs, err
+}
+
+// count returns how many events each box has letters of, also from before a restart.
+// Letters in memory are written if there is free space by now.
+func (d *DeadLetters) count() (map[letterBox]int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	counts := map[letterBox]int{}
+	for box, index := range d.boxes {
+		if index.unwritten != nil && d.space() == nil {
+			if err := d.write(box); err != nil {
+				return nil, err
+			}
+		}
+		counts[box] = int(index.events)
+		if index.unwritten != nil {
+			counts[box] += int(index.unwritten.events())
+		}
+	}
+	return counts, nil
+}

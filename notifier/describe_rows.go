@@ -1,0 +1,111 @@
+package notifier
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// The counter writes the row of a push from its event alone, so that counting never
+// waits for storage. runDescriber adds afterwards what only storage knows: sizes, and
+// what an index lists. It processes the rows in order and keeps its position in
+// state.DescribeCursor, so a crash loses nothing, and a storage that is not available
+// holds up nothing else.
+
+// runDescriber describes the rows of pushes until ctx ends.
+func (n *Notifier) runDescriber(ctx context.Context) error {
+	retry := n.newBackoff("describe")
+	for ctx.Err() == nil {
+		changed := n.progress.wait()
+		more, err := n.describeNext(ctx)
+		if err != nil {
+			retry.sleep(ctx, err)
+			continue
+		}
+		retry.reset()
+		if more {
+			if err := pace(ctx); err != nil {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// describeNext describes the first row that has no description; false if there is
+// none.
+func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
+	if err := n.space(); err != nil {
+		return false, err
+	}
+	row, err := n.undescribed()
+	if err != nil || row == nil {
+		return false, err
+	}
+	var b state.Batch
+	if err := n.describeRow(ctx, &b, row); err != nil {
+		return false, err
+	}
+	b.Set(state.DescribeCursor, binary.BigEndian.AppendUint64(nil, row.seq))
+	return true, n.state.Commit(&b, state.NoSync)
+}
+
+// undescribed is the first row behind the cursor, nil if there is none.
+func (n *Notifier) undescribed() (*pushRow, error) {
+	last := uint64(0)
+	val, err := n.state.Get(state.DescribeCursor)
+	if err == nil && len(val) == 8 {
+		last = binary.BigEndian.Uint64(val)
+	} else if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return nil, err
+	}
+	r := state.Prefix(state.Pushes)
+	r.From = rowKey(last+1, 0)
+	var first *pushRow
+	err = eachPush(n.state, r, func(row *pushRow) error {
+		first = row
+		return state.Stop
+	})
+	return first, err
+}
+
+func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow) error {
+	if known := knownPlatforms(row.Platforms); len(known) != len(row.Platforms) { // by an earlier version
+		row.Platforms = known
+		if err := putRow(b, row.seq, pushPart, row); err != nil {
+			return err
+		}
+	}
+	if row.Kind != KindImage && row.Kind != KindIndex || strings.HasPrefix(row.Repository, "did:") {
+		return nil // images of other owners are in other registries
+	}
+	d, err := describe(ctx, n.storage, row.Repository, row.Digest)
+	if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+		return nil // deleted meanwhile, in another registry, or damaged
+	}
+	if err != nil {
+		return err
+	}
+	return putRow(b, row.seq, descriptionPart, d)
+}
+
+// knownPlatforms returns the platforms of a list that addPlatform would accept.
+func knownPlatforms(names []string) []string {
+	known := []string{}
+	for _, name := range names {
+		if name = post.ParsePlatform(name); name != "" && !slices.Contains(known, name) && len(known) < maxPlatforms {
+			known = append(known, name)
+		}
+	}
+	return known
+}

@@ -1,0 +1,213 @@
+package notifier
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/inbound"
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+const (
+	// answerTimeout is how long an answer waits for the sinks.
+	answerTimeout = 5 * time.Second
+	// maxAnswers is how many answers wait at once. Others are sent immediately.
+	maxAnswers = 64
+)
+
+// Notify records what another registry reports. When it returns without an error, the
+// event is durable and will reach every sink. The answer says what they did within a
+// few seconds, and leaves out what is not known by then.
+//
+// A repeated call with the same issuer and key has no effect and returns the same
+// answer. inbound.ErrTokenUsed and inbound.ErrKeyReused refuse a notification. After
+// any other error it is not known whether the event is recorded; a notification with
+// a key can be repeated without harm.
+func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification) (lexicon.NotifyManifestOutput, error) {
+	e, err := n.notifiedEvent(&notification)
+	if err != nil {
+		return lexicon.NotifyManifestOutput{}, err
+	}
+	earlier, err := n.inbound.Begin(ctx, e.Inbound)
+	if err != nil {
+		return lexicon.NotifyManifestOutput{}, err
+	}
+	if earlier != nil && earlier.Answer != nil {
+		return *earlier.Answer, nil
+	}
+	if earlier != nil {
+		return n.answer(ctx, earlier.Seq, e), nil
+	}
+	seq, err := n.appendNotified(ctx, e)
+	n.inbound.End(e.Inbound, seq)
+	if err != nil {
+		n.metrics.event(e.Operation, "refused")
+		return lexicon.NotifyManifestOutput{}, err
+	}
+	n.metrics.event(e.Operation, "recorded")
+	n.log.Info("notification of another registry recorded", "operation", e.Operation, "repository", e.Name(), "tag", e.Tag, "digest", e.ManifestDigest, "issuer", e.Actor)
+	return n.answer(ctx, seq, e), nil
+}
+
+// notifiedEvent is the event of a notification, without its time and class.
+func (n *Notifier) notifiedEvent(in *inbound.Notification) (*Event, error) {
+	if in.Operation == "" {
+		in.Operation = opPush
+	}
+	if in.Operation == opPull || in.Visibility == lexicon.VisibilityPublic {
+		in.Visibility = "" // only a push can make an image private
+	}
+	in.Manifest = withoutAnnotations(in.Manifest)
+	id, err := inbound.NewID(in)
+	if err != nil {
+		return nil, err
+	}
+	in.Manifest = filterManifest(in.Manifest)
+	return &Event{
+		Version:             eventVersion,
+		Actor:               in.Issuer,
+		Kind:                kindOf(&in.Manifest, in.Tag),
+		Foreign:             in.UserDID != n.owner,
+		Inbound:             id,
+		NotifyManifestInput: in.NotifyManifestInput,
+	}, nil
+}
+
+// appendNotified gives an event its time and class and makes it durable, also if ctx
+// ends.
+func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error) {
+	if e.Operation == opPush {
+		e.Class = counter.Push
+		layers, _ := layersOf(&e.Manifest)
+		e.TIDs = len(layers)
+		for _, m := range e.Manifest.Manifests {
+			e.Children = append(e.Children, m.Digest)
+		}
+	} else {
+		e.Class, _, e.Children = n.rule.Class(pullRequest(e))
+		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
+	}
+	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + e.TIDs)
+	e.Time = e.Time.UTC()
+	payload, err := e.encode()
+	if err != nil {
+		return 0, err
+	}
+	seq, err := n.journal.Append(context.WithoutCancel(ctx), journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	if err != nil {
+		return 0, err
+	}
+	n.recent.add(seq, payload)
+	if e.Operation == opPush {
+		// From now on pulls of the children count as pulls of the index.
+		n.rule.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
+		if e.Kind.supporting() {
+			n.rule.LearnArtifact(e.Name(), e.ManifestDigest)
+		}
+	}
+	return seq, nil
+}
+
+// pullRequest is the request that the counting rule gets for a notification of a pull.
+// The client and the user agent are not known.
+func pullRequest(e *Event) counter.Request {
+	q := counter.Request{
+		Method:     http.MethodGet,
+		Repository: e.Name(),
+		Tag:        e.Tag,
+		Digest:     e.ManifestDigest,
+		Kind:       e.Kind.countedAs(e.Tag),
+		Actor:      e.Actor,
+	}
+	for _, m := range e.Manifest.Manifests {
+		q.Children = append(q.Children, m.Digest)
+	}
+	return q
+}
+
+// answer waits for the sinks to process an event, up to answerTimeout.
+func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.NotifyManifestOutput {
+	timeout := time.NewTimer(answerTimeout)
+	defer timeout.Stop()
+	select {
+	case n.answerSlots <- struct{}{}:
+		defer func() { <-n.answerSlots }()
+	default:
+		timeout.Reset(0)
+	}
+	mayPost := plan(e).Post
+	for waiting := true; waiting; {
+		changed := n.progress.wait()
+		if out, complete := n.outcome(seq, e, mayPost); complete {
+			if err := n.inbound.KeepAnswer(e.Inbound, seq, out); err != nil {
+				n.log.Warn("an answer can't be kept", "event", seq, "error", err)
+			}
+			return out
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		}
+	}
+	out, _ := n.outcome(seq, e, mayPost)
+	return out
+}
+
+// outcome is what the sinks have done for an event so far, and whether that is
+// complete. mayPost says whether the event's plan has a post.
+func (n *Notifier) outcome(seq uint64, e *Event, mayPost bool) (out lexicon.NotifyManifestOutput, complete bool) {
+	counted := n.counter.Latest(uint8(journal.Pushes)) >= seq
+	if e.Operation == opPull {
+		return lexicon.NotifyManifestOutput{Success: true, Operation: opPull, StatsUpdated: counted}, counted
+	}
+	out, _, err := n.result(seq)
+	if err != nil {
+		n.log.Warn("the result of an event can't be read", "event", seq, "error", err)
+		out = lexicon.NotifyManifestOutput{Success: true, Operation: opPush}
+	}
+	out.StatsUpdated = counted
+	none, no := 0, false
+	public := n.account != nil && n.public(e.Name())
+	if !public && (n.account == nil || !e.private()) { // records of a private image may have to be deleted
+		out.LayersCreated = &none
+	}
+	if !public || n.announce == nil || !mayPost {
+		out.PostCreated, out.PostURI = &no, ""
+	}
+	return out, counted && out.LayersCreated != nil && out.PostCreated != nil
+}
+
+// uncountedNotifications calls visit with the notifications that an earlier process
+// recorded and did not count.
+func (n *Notifier) uncountedNotifications(visit func(inbound.Recorded)) error {
+	for after := n.counter.Latest(uint8(journal.Pushes)); ; {
+		entries, err := n.journal.Read(journal.Pushes, after, countEvents, countBytes)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		for _, entry := range entries {
+			after = entry.Seq
+			if !bytes.Contains(entry.Payload, []byte(inboundMember)) {
+				continue // most events: decoding all of them would take long
+			}
+			e, err := decodeEvent(entry.Payload)
+			if errors.Is(err, errNewer) {
+				return err
+			}
+			if err == nil && e.Inbound != nil { // an unreadable one is given up when it is counted
+				visit(inbound.Recorded{Seq: entry.Seq, Time: e.Time, ID: e.Inbound})
+			}
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package notifier
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// States of a push in the API.
+const (
+	statePending = "pending" // a sink has not processed it yet
+	stateDone    = "done"
+	stateCounted = "counted" // counted, and nothing of it is published
+	stateFailed  = "failed"  // a sink gave it up
+)
+
+// result is what is known so far of a push, as the output of notifyManifest. known
+// is false if there are no rows.
+func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known bool, err error) {
+	out = lexicon.NotifyManifestOutput{Success: true, Operation: opPush}
+	if out.StatsUpdated, err = state.Has(n.state, rowKey(seq, pushPart)); err != nil {
+		return out, false, err
+	}
+	var records recordsRow
+	recorded, err := getRow(n.state, seq, recordsPart, &records)
+	if err != nil {
+		return out, false, err
+	}
+	if recorded {
+		out.LayersCreated = &records.Created
+	}
+	var announce announceRow
+	announced, err := getRow(n.state, seq, announcePart, &announce)
+	if err != nil {
+		return out, false, err
+	}
+	if announced {
+		posted := announce.PostURI != "" && !announce.Before
+		if out.PostCreated = &posted; posted {
+			out.PostURI = announce.PostURI
+		}
+	}
+	return out, out.StatsUpdated || recorded || announced, nil
+}
+
+// Pushes returns the newest pushes, newest first: all, or those of public
+// repositories. Reading public ones takes no longer if there are private ones in
+// between. Pushes that were given up before they were counted are known from their
+// dead letters.
+func (n *Notifier) Pushes(limit int, all bool) ([]stats.Push, error) {
+	seqs, err := n.newestPushes(limit, all)
+	if err != nil {
+		return nil, fmt.Errorf("read pushes: %w", err)
+	}
+	var pushes []stats.Push
+	for _, seq := range seqs {
+		if len(pushes) == limit {
+			break
+		}
+		p, ok, err := n.push(seq)
+		if err != nil {
+			return nil, err
+		}
+		if ok && (all || n.public(p.Repository)) {
+			pushes = append(pushes, p)
+		}
+	}
+	return pushes, nil
+}
+
+// newestPushes returns the sequence numbers of the newest pushes, newest first: all,
+// or those that are public. There are at least limit, unless there are fewer pushes;
+// the rows of some may have been deleted.
+func (n *Notifier) newestPushes(limit int, all bool) (seqs []uint64, err error) {
+	uncounted, err := n.dead.uncounted(limit, all)
+	if err != nil {
+		return nil, err
+	}
+	if all {
+		seqs, err = n.newestRows(limit)
+	} else {
+		seqs = n.publicRows.newest(limit)
+	}
+	// A push that was being counted when the journal dropped it is in both lists.
+	seqs = append(seqs, uncounted...)
+	slices.SortFunc(seqs, func(a, b uint64) int { return cmp.Compare(b, a) })
+	return slices.Compact(seqs), err
+}
+
+// newestRows returns the sequence numbers of the newest push rows.
+func (n *Notifier) newestRows(limit int) ([]uint64, error) {
+	r := state.Prefix(state.Pushes)
+	r.Reverse = true
+	var seqs []uint64
+	err := n.state.Scan(r, func(key, _ []byte) error {
+		if len(seqs) >= limit {
+			return state.Stop
+		}
+		if seq, part := parseRowKey(key); part == pushPart {
+			seqs = append(seqs, seq)
+		}
+		return nil
+	})
+	return seqs, err
+}
+
+// push reads a push from its rows, or from its dead letter if it was given up before
+// it was counted; false if neither exists any more.
+func (n *Notifier) push(seq uint64) (stats.Push, bool, error) {
+	var row pushRow
+	counted, err := getRow(n.state, seq, pushPart, &row)
+	if err != nil {
+		return stats.Push{}, false, err
+	}
+	if counted {
+		p := row.push()
+		return p, true, n.complete(seq, &p)
+	}
+	letter, ok, err := n.dead.find(counterSink, seq)
+	if err != nil || !ok || letter.Operation != opPush {
+		return stats.Push{}, false, err
+	}
+	return letter.push(), true, nil
+}
+
+// complete fills in what the sinks did, and why not more.
+func (n *Notifier) complete(seq uint64, p *stats.Push) error {
+	result, _, err := n.result(seq)
+	if err != nil {
+		return err
+	}
+	var announce announceRow
+	if _, err := getRow(n.state, seq, announcePart, &announce); err != nil {
+		return err
+	}
+	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
+	var d description
+	described, err := getRow(n.state, seq, descriptionPart, &d)
+	if err != nil {
+		return err
+	}
+	if described {
+		p.Size, p.Layers, p.Platforms = d.Size, d.Layers, d.Platforms
+	}
+	if n.account == nil || !n.public(p.Repository) {
+		p.State = stateCounted
+		return nil
+	}
+	for _, s := range n.sinks {
+		letter, failed, err := n.dead.find(s.name(), seq)
+		if err != nil {
+			return err
+		}
+		if failed {
+			p.State, p.Reason = stateFailed, s.name()+": "+letter.Reason
+			return nil
+		}
+	}
+	if result.LayersCreated == nil || n.announce != nil && result.PostCreated == nil {
+		p.State = statePending
+		return nil
+	}
+	p.State = stateDone
+	var records recordsRow
+	if _, err := getRow(n.state, seq, recordsPart, &records); err != nil {
+		return err
+	}
+	p.Reason = cmp.Or(records.Reason, announce.Reason)
+	return nil
+}

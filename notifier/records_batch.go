@@ -1,0 +1,282 @@
+package notifier
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// recordBatch is the content of the records sink's outbox.
+type recordBatch struct {
+	Manifests []recordChange `json:"manifests"`
+}
+
+// A recordChange is what events change in the records of one manifest.
+type recordChange struct {
+	Owner  string        `json:"owner"`
+	Digest string        `json:"digest"`
+	Events []recordEvent `json:"events,omitempty"`
+	Before *ledger.Entry `json:"before,omitempty"` // nil: there was none
+	After  *ledger.Entry `json:"after,omitempty"`  // nil: it is deleted
+	Writes []repo.Write  `json:"writes,omitempty"`
+	Odd    *oddLayers    `json:"odd,omitempty"` // of the records that Writes creates
+}
+
+// A recordEvent is an event that causes a change.
+type recordEvent struct {
+	Seq        uint64 `json:"seq"`
+	Push       bool   `json:"push,omitempty"`
+	Repository string `json:"repository"` // as Event.Name returns it
+	Local      bool   `json:"local,omitempty"`
+}
+
+func (c *recordChange) creates() bool { return len(c.Writes) > 0 && c.Writes[0].Action == repo.Create }
+
+func (b *recordBatch) writes() []repo.Write {
+	var all []repo.Write
+	for _, m := range b.Manifests {
+		all = append(all, m.Writes...)
+	}
+	return all
+}
+
+// manifestOf is the index of the change that the i-th write belongs to, or -1.
+func (b *recordBatch) manifestOf(i int) int {
+	for m := range b.Manifests {
+		if i < len(b.Manifests[m].Writes) {
+			return m
+		}
+		i -= len(b.Manifests[m].Writes)
+	}
+	return -1
+}
+
+func (b *recordBatch) remove(m int) { b.Manifests = slices.Delete(b.Manifests, m, m+1) }
+
+// batchBuilder builds a recordBatch.
+type batchBuilder struct {
+	s       *recordSink
+	batch   *recordBatch
+	changes map[string]int    // index in batch by owner and digest
+	reasons map[uint64]string // why an event makes no records although it might be expected to
+	writes  int
+}
+
+// errNextBatch is returned for an event that does not fit into this batch.
+var errNextBatch = errors.New("event belongs to the next batch")
+
+// build puts as many events as fit, at least one, into a batch.
+func (s *recordSink) build(events []sequenced, stored []bool) (*batchBuilder, int, error) {
+	events = events[:len(stored)]
+	b := &batchBuilder{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
+	for i, e := range events {
+		err := b.event(e, stored[i])
+		var permanent *permanentError
+		if errors.Is(err, errNextBatch) {
+			return b, i, nil
+		}
+		if errors.As(err, &permanent) {
+			b.reasons[e.seq] = permanent.Error()
+			err = s.giveUp(e.seq, permanent)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return b, len(events), nil
+}
+
+func (b *batchBuilder) event(e sequenced, stored bool) error {
+	switch {
+	case !b.s.affects(&e):
+		if e.Operation == opPush && e.plan.Odd != nil && b.s.public(e.Name()) {
+			b.reasons[e.seq] = e.plan.Odd.String()
+			b.s.metrics.odd(e.plan.Odd)
+		}
+	case e.Operation == opForget:
+		return b.forget(e)
+	case e.private():
+		return b.hide(e)
+	case e.Operation == opPush && stored:
+		return b.push(e)
+	case e.Operation == opPush:
+		b.reasons[e.seq] = "not in storage any more"
+	case !stored:
+		return b.delete(e)
+	}
+	return nil
+}
+
+// entry is a manifest's ledger entry as it will be after the batch; nil: none.
+func (b *batchBuilder) entry(owner, digest string) (*ledger.Entry, error) {
+	if i, ok := b.changes[owner+"\x00"+digest]; ok {
+		return b.batch.Manifests[i].After, nil
+	}
+	e, ok, err := b.s.ledger.Get(owner, digest)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// owners are the owners with an entry for the manifest, before or after the batch.
+func (b *batchBuilder) owners(digest string) ([]string, error) {
+	entries, err := b.s.ledger.Owners(digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range b.batch.Manifests {
+		if m.Digest == digest {
+			entries[m.Owner] = ledger.Entry{}
+		}
+	}
+	owners := make([]string, 0, len(entries))
+	for owner := range entries {
+		owners = append(owners, owner)
+	}
+	slices.Sort(owners)
+	return owners, nil
+}
+
+// push adds the claim of the event's repository to the manifest's entry, and
+// creates entry and records if there is none. Claims under another owner, from
+// before the option owner was changed, are removed.
+func (b *batchBuilder) push(e sequenced) error {
+	if e.unreadable != nil {
+		return &permanentError{e.unreadable}
+	}
+	name := e.Name()
+	if e.Class == "" { // no push, but a manifest that was found in storage
+		if private, err := b.s.private.since(name, e.ManifestDigest, e.seq); private || err != nil {
+			return err
+		}
+	}
+	if !e.Foreign {
+		if err := b.removeClaims(e, func(owner string) bool { return owner != e.UserDID }); err != nil {
+			return err
+		}
+	}
+	entry, err := b.entry(e.UserDID, e.ManifestDigest)
+	if err != nil {
+		return err
+	}
+	if entry != nil {
+		after := entry.With(name)
+		return b.add(e, e.UserDID, entry, &after, nil)
+	}
+	layers := e.plan.Records
+	if len(layers) > e.TIDs {
+		return &permanentError{fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
+	}
+	after := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(layers)}.With(name)
+	writes, err := recordWrites(e.UserDID, e.ManifestDigest, layers, after)
+	if err != nil {
+		return &permanentError{err}
+	}
+	if err := b.add(e, e.UserDID, nil, &after, writes); err != nil {
+		return err
+	}
+	b.batch.Manifests[b.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = e.plan.Odd
+	return nil
+}
+
+// delete removes the claims of the event's repository, also those from before the
+// option owner was changed. An event without a repository is about an entry that
+// reconcile found in none: only that owner's claim is removed.
+func (b *batchBuilder) delete(e sequenced) error {
+	return b.removeClaims(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
+}
+
+// hide removes the claim of a push that is private. If the entry was rebuilt, it
+// does not know its repositories, and the claim that stands for them is removed.
+func (b *batchBuilder) hide(e sequenced) error {
+	e.Event = e.asPublic()
+	entry, err := b.entry(e.UserDID, e.ManifestDigest)
+	if err != nil || entry == nil {
+		return err
+	}
+	after := entry.Without(e.Name()).Without(unknownRepository)
+	switch len(after.Repositories) {
+	case 0:
+		return b.add(e, e.UserDID, entry, nil, recordDeletes(*entry))
+	case len(entry.Repositories):
+		return nil
+	}
+	return b.add(e, e.UserDID, entry, &after, nil)
+}
+
+// forget deletes an owner's records of a manifest, whoever claims them.
+func (b *batchBuilder) forget(e sequenced) error {
+	entry, err := b.entry(e.UserDID, e.ManifestDigest)
+	if err != nil || entry == nil {
+		return err
+	}
+	return b.add(e, e.UserDID, entry, nil, recordDeletes(*entry))
+}
+
+// removeClaims removes the claim of the event's repository from the entries of its
+// manifest whose owner matches. An entry without claims is deleted with its
+// records.
+func (b *batchBuilder) removeClaims(e sequenced, match func(owner string) bool) error {
+	owners, err := b.owners(e.ManifestDigest)
+	if err != nil {
+		return err
+	}
+	for _, owner := range owners {
+		if !match(owner) {
+			continue
+		}
+		entry, err := b.entry(owner, e.ManifestDigest)
+		if err != nil {
+			return err
+		}
+		if entry == nil || !entry.In(e.Name()) {
+			continue
+		}
+		after := entry.Without(e.Name())
+		if len(after.Repositories) > 0 {
+			err = b.add(e, owner, entry, &after, nil)
+		} else {
+			err = b.add(e, owner, entry, nil, recordDeletes(*entry))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add puts a change into the batch. A manifest has writes only once in a batch.
+func (b *batchBuilder) add(e sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
+	cause := recordEvent{Seq: e.seq, Push: e.Operation == opPush, Repository: e.Name(), Local: b.s.storage.local(e.Event)}
+	id := owner + "\x00" + e.ManifestDigest
+	i, changed := b.changes[id]
+	if changed {
+		c := &b.batch.Manifests[i]
+		if len(writes) > 0 && len(c.Writes) > 0 {
+			return errNextBatch
+		}
+		if len(writes) == 0 && c.After == nil {
+			return errNextBatch
+		}
+		if len(writes) > 0 && b.writes > 0 && b.writes+len(writes) > maxWrites {
+			return errNextBatch
+		}
+		c.Events, c.After = append(c.Events, cause), after
+		c.Writes = append(c.Writes, writes...)
+		b.writes += len(writes)
+		return nil
+	}
+	if len(b.batch.Manifests) > 0 && b.writes+len(writes) > maxWrites {
+		return errNextBatch
+	}
+	b.writes += len(writes)
+	b.changes[id] = len(b.batch.Manifests)
+	b.batch.Manifests = append(b.batch.Manifests, recordChange{
+		Owner: owner, Digest: e.ManifestDigest, Events: []recordEvent{cause}, Before: before, After: after, Writes: writes,
+	})
+	return nil
+}
