@@ -3,7 +3,6 @@ package hold
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -23,8 +22,8 @@ import (
 
 const newHost = "https://pds.example.com"
 
-// movable is a hold with some records and a session, and what serves it again
-// with the account at another place: nil for here.
+// movable returns a hold with some records and a session, and a function that
+// starts it again with the account at another host; nil is this hold.
 func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.MovedTo)) {
 	t.Helper()
 	var cfg *Config
@@ -48,9 +47,9 @@ func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.
 	}
 }
 
-// said is the kinds of events after a sequence number; of #account, also
+// kinds returns the kinds of the events after a sequence number; for #account, also
 // whether it is active.
-func (h *testHold) said(after uint64) (kinds []string) {
+func (h *testHold) kinds(after uint64) (kinds []string) {
 	h.Helper()
 	events, err := h.repo.Events(after, 100)
 	if err != nil {
@@ -81,7 +80,7 @@ func TestMovedAway(t *testing.T) {
 
 	serve(&identity.MovedTo{Service: newHost, Key: otherKey})
 	wants := []string{"#identity", "#account deactivated"}
-	if got := h.said(before.Seq); !slices.Equal(got, wants) {
+	if got := h.kinds(before.Seq); !slices.Equal(got, wants) {
 		t.Errorf("events %q, want %q", got, wants)
 	}
 	if !strings.Contains(h.logged(), "the account has moved: did.json shows its new host") {
@@ -90,7 +89,7 @@ func TestMovedAway(t *testing.T) {
 	events := h.subscribe("?cursor=" + jsonOf(before.Seq))
 	for _, want := range []string{"#identity", "#account"} {
 		if kind, _ := events.next(); kind != want {
-			t.Errorf("a subscriber gets %s, want %s", kind, want)
+			t.Errorf("subscriber: got %s, want %s", kind, want)
 		}
 	}
 
@@ -118,7 +117,7 @@ func TestMovedAway(t *testing.T) {
 	}
 	h.Want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
 	if _, err := h.repo.Paced(nil).Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
-		t.Errorf("a write in process: %v", err)
+		t.Errorf("write in process: %v", err)
 	}
 
 	session := h.Token
@@ -158,34 +157,34 @@ func TestMovedAway(t *testing.T) {
 	}
 	h.Want("GET", "_health", "", 200, "", "")
 	if after := h.repo.Head(); after.Commit != before.Commit {
-		t.Errorf("the head moved to %+v", after)
+		t.Errorf("the head changed to %+v", after)
 	}
 }
 
-// Told once, however often it starts; told again when the place is another;
-// and when the account comes back, with what it has.
+// A change of the host is announced once, at the first start; so is the return of
+// the account.
 func TestMovedAwayAndBack(t *testing.T) {
 	t.Parallel()
 	h, serve := movable(t)
 	last := h.repo.Head().Seq
-	says := func(what string, want ...string) {
+	events := func(start string, want ...string) {
 		t.Helper()
-		if got := h.said(last); !slices.Equal(got, want) {
-			t.Errorf("%s: events %q, want %q", what, got, want)
+		if got := h.kinds(last); !slices.Equal(got, want) {
+			t.Errorf("%s: events %q, want %q", start, got, want)
 		}
 		last = h.repo.Head().Seq
 	}
 	serve(nil)
-	says("here")
+	events("here")
 	serve(&identity.MovedTo{Service: newHost})
-	says("the first start", "#identity", "#account deactivated")
+	events("the first start", "#identity", "#account deactivated")
 	if got := h.server.doc.SigningKey(); got != h.publicKey().Multibase() {
-		t.Errorf("a key that moved along is %s in did.json", got)
+		t.Errorf("the key is %s in did.json", got)
 	}
 	serve(&identity.MovedTo{Service: newHost})
-	says("the second start")
+	events("the second start")
 	serve(&identity.MovedTo{Service: newHost, Key: otherKey})
-	says("another key", "#identity", "#account deactivated")
+	events("another key", "#identity", "#account deactivated")
 	log := eventLog{h.repo}
 	if err := log.introduce(t.Context()); err != nil {
 		t.Error(err)
@@ -195,27 +194,28 @@ func TestMovedAwayAndBack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	says("for a new relay, and by a copy", "#identity", "#account deactivated", "#identity", "#account deactivated")
+	events("for a new relay, and by a copy", "#identity", "#account deactivated", "#identity", "#account deactivated")
 
 	serve(nil)
-	says("back", "#identity", "#account active", "#sync")
+	events("back", "#identity", "#account active", "#sync")
 	serve(nil)
-	says("back, the second start")
+	events("back, the second start")
 	h.Want("POST", apply, writes(`create k {}`), 200, "", "")
 	if got := h.Want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["active"] != true || got["rev"] != h.repo.Head().Rev {
 		t.Errorf("getRepoStatus: %v", got)
 	}
 	if host := h.server.doc.Host(); host != "https://"+testHost {
-		t.Errorf("did.json shows it at %s", host)
+		t.Errorf("did.json has the host %s", host)
 	}
 	if err := log.introduce(t.Context()); err != nil {
 		t.Error(err)
 	}
-	says("written and introduced", "#commit", "#identity", "#account active", "#sync")
+	events("written and introduced", "#commit", "#identity", "#account active", "#sync")
 }
 
-// Nothing is signed here, so what the network shows suspends nothing; but it is told.
-func TestCheckIdentityOfMoved(t *testing.T) {
+// For an account that has moved the document is checked, but writes are not
+// suspended.
+func TestCheckIdentityMoved(t *testing.T) {
 	t.Parallel()
 	h, serve := movable(t)
 	ours := h.server.doc.SigningKey()
@@ -224,19 +224,19 @@ func TestCheckIdentityOfMoved(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		answer identitytest.Answer
-		says   string
+		error  string
 	}{
-		{"as it has moved", h.document(newHost, newHost), ""},
-		{"by short names", h.document("#atproto_pds", h.DID+"#atproto_pds"), ""},
-		{"from before", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", but it has moved to "` + newHost + `"`},
-		{"at a third place", h.document(newHost, "https://third.example.com"), "third.example.com"},
-		{"with another key", h.document(otherKey, ours), "with the key"},
-		{"without a host", h.document("#atproto_pds", "#other"), `shows the account at ""`},
-		{"away", identitytest.Answer{}, "no route"},
+		{"new host", h.document(newHost, newHost), ""},
+		{"relative IDs", h.document("#atproto_pds", h.DID+"#atproto_pds"), ""},
+		{"old host", old, `shows the account at "https://` + testHost + `" with the key "` + ours + `", but it has moved to "` + newHost + `"`},
+		{"another host", h.document(newHost, "https://third.example.com"), "third.example.com"},
+		{"another key", h.document(otherKey, ours), "with the key"},
+		{"no host", h.document("#atproto_pds", "#other"), `shows the account at ""`},
+		{"no connection", identitytest.Answer{}, "no route"},
 	} {
 		h.publish(tc.answer)
 		err := h.server.CheckIdentity(t.Context())
-		if err == nil && tc.says != "" || err != nil && (tc.says == "" || !strings.Contains(err.Error(), tc.says)) {
+		if err == nil && tc.error != "" || err != nil && (tc.error == "" || !strings.Contains(err.Error(), tc.error)) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 		if err := h.repo.Suspended(); err != nil {
@@ -248,11 +248,11 @@ func TestCheckIdentityOfMoved(t *testing.T) {
 		h.server.watchIdentity(t.Context())
 	})
 	if n := strings.Count(h.logged(), "does not show that the account has moved"); n != 1 {
-		t.Errorf("told %d times:\n%s", n, h.logged())
+		t.Errorf("logged %d times, want 1:\n%s", n, h.logged())
 	}
 }
 
-// A stand-in for a hold that can't be opened shows the new place too.
+// The replacement for a hold that cannot be opened shows the new host.
 func TestBrokenAndMoved(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
@@ -270,7 +270,7 @@ func TestBrokenAndMoved(t *testing.T) {
 	}
 }
 
-// What could not be told is tried again.
+// A failed announcement is repeated.
 func TestUpdateStatusRetry(t *testing.T) {
 	t.Parallel()
 	h, serve := movable(t)
@@ -281,7 +281,7 @@ func TestUpdateStatusRetry(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 		defer cancel()
 		if h.server.retryUpdateStatus(ctx) {
-			t.Error("settled, while writes are suspended")
+			t.Error("succeeded while writes are suspended")
 		}
 	})
 	if n := strings.Count(h.logged(), "can't inform subscribers yet"); n != 4 { // after 0, 10, 30 and 70 s
@@ -289,42 +289,34 @@ func TestUpdateStatusRetry(t *testing.T) {
 	}
 	h.repo.Suspend(nil)
 	if !h.server.retryUpdateStatus(t.Context()) || h.repo.MovedTo() != "" {
-		t.Error("not settled")
+		t.Error("the status is not updated")
 	}
 }
 
-func jsonOf(v any) string {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return string(raw)
-}
-
-// Relays are asked to come and read that the account has moved, by the process
-// that has told it and by no later one.
-func TestAsksOfMovedOnce(t *testing.T) {
+// Relays are asked to crawl by the process that announced the move, and by no later
+// one.
+func TestRequestCrawlMovedOnce(t *testing.T) {
 	t.Parallel()
-	asked := make(chan string, 10)
-	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	requests := make(chan string, 10)
+	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { requests <- r.URL.Path }))
 	t.Cleanup(relay.Close)
 	h, serve := movable(t, relay.URL)
 	if !h.server.needsCrawl() {
-		t.Error("an account that is here asks nobody")
+		t.Error("no crawl for an active account")
 	}
 	serve(&identity.MovedTo{Service: newHost})
 	first := h.server
 	serve(&identity.MovedTo{Service: newHost})
 	if !first.needsCrawl() || h.server.needsCrawl() {
-		t.Errorf("asks at the first start: %v, at the second: %v", first.needsCrawl(), h.server.needsCrawl())
+		t.Errorf("crawl at the first start: %v, at the second: %v", first.needsCrawl(), h.server.needsCrawl())
 	}
 	h.server = first
 	h.publish(h.document(newHost, newHost))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- first.Run(ctx) }()
-	if got := <-asked; got != "/xrpc/com.atproto.sync.requestCrawl" {
-		t.Errorf("asked %s", got)
+	if got := <-requests; got != "/xrpc/com.atproto.sync.requestCrawl" {
+		t.Errorf("got request %s", got)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// bodies are the procedures that take one, with what they take at most.
+// bodies returns the procedures with an input and the size limits of their bodies.
 func (h *testHold) bodies() map[string]int64 {
-	most := map[string]int64{
+	limits := map[string]int64{
 		loginMethod:                     auth.MaxLogin,
 		"com.atproto.repo.uploadBlob":   h.server.blobLimit,
 		"com.atproto.repo.importRepo":   h.server.importLimit,
@@ -27,11 +27,11 @@ func (h *testHold) bodies() map[string]int64 {
 		"com.atproto.repo.deleteRecord": xrpc.MaxInput,
 	}
 	for nsid, m := range h.server.rpc.Methods {
-		if _, known := most[nsid]; !known && m.Verb == http.MethodPost && lexicon.HasInput(nsid) {
-			h.Errorf("nothing is known of %s", nsid)
+		if _, known := limits[nsid]; !known && m.Verb == http.MethodPost && lexicon.HasInput(nsid) {
+			h.Errorf("%s is missing in this test", nsid)
 		}
 	}
-	return most
+	return limits
 }
 
 func mediaTypeOf(nsid string) string {
@@ -44,8 +44,7 @@ func mediaTypeOf(nsid string) string {
 	return "application/json"
 }
 
-// Every procedure that takes a body takes so much and no more, whether or not
-// the client says beforehand how much is coming.
+// Every procedure limits its body, with and without a Content-Length.
 func TestOversizedBodies(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit, cfg.ImportLimit = 50_000, 60_000 })
@@ -54,30 +53,30 @@ func TestOversizedBodies(t *testing.T) {
 	car := h.raw("com.atproto.sync.getRepo?did=%")
 	head := h.repo.Head()
 	for nsid, most := range h.bodies() {
-		body := strings.Repeat(" ", int(most)+1) // well-formed JSON as far as it goes
+		body := strings.Repeat(" ", int(most)+1) // the beginning of valid JSON
 		if nsid == "com.atproto.repo.importRepo" {
 			body = string(car)
 		}
-		for _, said := range []bool{true, false} {
+		for _, declared := range []bool{true, false} {
 			r := h.Request("POST", "/xrpc/"+nsid, body)
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
-			if !said {
+			if !declared {
 				r.ContentLength = -1
 			}
 			resp, body := h.Do(r)
 			var answer struct{ Error, Message string }
 			if err := json.Unmarshal(body, &answer); err != nil || resp.StatusCode != 413 ||
 				!strings.HasPrefix(answer.Error, "PayloadTooLarge") || answer.Message != "request entity too large" {
-				t.Errorf("%s, length said %v: got %d %s", nsid, said, resp.StatusCode, body)
+				t.Errorf("%s, Content-Length %v: got %d %s", nsid, declared, resp.StatusCode, body)
 			}
 		}
 	}
 	if h.repo.Head() != head {
-		t.Error("the head moved")
+		t.Error("the head changed")
 	}
 }
 
-// Every procedure gives up on a client that does not go on sending.
+// Every procedure limits the time for its body.
 func TestStalledBodies(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
@@ -102,8 +101,8 @@ func TestStalledBodies(t *testing.T) {
 	}
 }
 
-// Who has not logged in has nothing read of him.
-func TestBodiesOfStrangers(t *testing.T) {
+// The body of an unauthorized request is not read.
+func TestUnauthorizedBodies(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	for nsid := range h.bodies() {
@@ -112,7 +111,7 @@ func TestBodiesOfStrangers(t *testing.T) {
 		}
 		for name, header := range map[string]string{"AuthMissing": "", "InvalidToken": "Bearer x.y.z"} {
 			r := h.Request("POST", "/xrpc/"+nsid, "")
-			body := &unread{}
+			body := &unreadBody{}
 			r.Body, r.ContentLength = body, -1
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
 			r.Header.Set("Expect", "100-continue")
@@ -127,15 +126,15 @@ func TestBodiesOfStrangers(t *testing.T) {
 			var answer struct{ Error string }
 			err = json.NewDecoder(resp.Body).Decode(&answer)
 			resp.Body.Close()
-			if err != nil || resp.StatusCode/100 != 4 || answer.Error != name || body.asked {
-				t.Errorf("%s: got %d %s, the body was asked for: %v", nsid, resp.StatusCode, answer.Error, body.asked)
+			if err != nil || resp.StatusCode/100 != 4 || answer.Error != name || body.read {
+				t.Errorf("%s: got %d %s, body read: %v", nsid, resp.StatusCode, answer.Error, body.read)
 			}
 		}
 	}
 }
 
-// unread is a body that nobody should want.
-type unread struct{ asked bool }
+// unreadBody notes that it was read.
+type unreadBody struct{ read bool }
 
-func (u *unread) Read(b []byte) (int, error) { u.asked = true; return len(b), nil }
-func (u *unread) Close() error               { return nil }
+func (u *unreadBody) Read(b []byte) (int, error) { u.read = true; return len(b), nil }
+func (u *unreadBody) Close() error               { return nil }

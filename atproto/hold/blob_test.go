@@ -18,7 +18,7 @@ import (
 
 const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
 
-// upload gives the blob of the answer, as JSON.
+// upload uploads a blob and returns it as JSON, and its CID.
 func (h *testHold) upload(content, contentType string) (ref string, id string) {
 	h.Helper()
 	r := h.Request("POST", "/xrpc/com.atproto.repo.uploadBlob", content)
@@ -54,7 +54,7 @@ func TestBlobs(t *testing.T) {
 	h := loggedIn(t)
 	ref, id := h.upload(png, "text/html")
 	if !strings.Contains(ref, "image/png") {
-		t.Errorf("got %s, want what the bytes say", ref)
+		t.Errorf("got %s, want the type of the content", ref)
 	}
 	const getBlob, list = "com.atproto.sync.getBlob?did=%&cid=", "com.atproto.sync.listBlobs?did=%"
 	cids := func(query string) string {
@@ -100,11 +100,11 @@ func TestBlobs(t *testing.T) {
 	h.Want("POST", apply, writes(`create b {"v":{"cid":"`+id+`","mimeType":"image/png"}}`), 400, "InvalidRequest", "Legacy blobs are not allowed ("+id+")")
 	h.Want("POST", put, `{"repo":"%","collection":"`+coll+`","rkey":"c","record":{"v":`+ref+`}}`, 200, "", "")
 	if resp, _ := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(getBlob, "%", h.DID)+id, "")); resp.StatusCode != 200 {
-		t.Errorf("referred to again: got %d", resp.StatusCode)
+		t.Errorf("a new reference: got %d", resp.StatusCode)
 	}
 }
 
-func TestUploadRefused(t *testing.T) {
+func TestUploadLimits(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit = 1000 })
 	const method = "com.atproto.repo.uploadBlob"
@@ -112,7 +112,7 @@ func TestUploadRefused(t *testing.T) {
 	h.Token = h.token()
 	h.Want("POST", method, strings.Repeat("x", 1001), 413, "PayloadTooLarge", "request entity too large")
 	r := h.Request("POST", "/xrpc/"+method, strings.Repeat("x", 1001))
-	r.ContentLength = -1 // the client doesn't say
+	r.ContentLength = -1 // no Content-Length
 	if resp, body := h.Do(r); resp.StatusCode != 413 {
 		t.Errorf("chunked: got %d %s", resp.StatusCode, body)
 	}
@@ -129,23 +129,23 @@ func TestUploadRefused(t *testing.T) {
 		h.server.uploads <- struct{}{}
 	}
 	if resp, _ := h.Do(h.Request("POST", "/xrpc/"+method, "x")); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one too many: got %d", resp.StatusCode)
+		t.Errorf("no slot: got %d", resp.StatusCode)
 	}
 }
 
-// A client that stops sending, or goes away, leaves nothing behind.
-func TestUploadCutShort(t *testing.T) {
+// The slot of an interrupted upload is free again.
+func TestInterruptedUpload(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.server.rpc.BodyTimeout = 100 * time.Millisecond
-	for _, leave := range []bool{false, true} {
+	for _, disconnect := range []bool{false, true} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\nhalf", h.Token)
-		if leave {
+		if disconnect {
 			conn.Close()
 			continue
 		}
@@ -162,19 +162,19 @@ func TestUploadCutShort(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := len(h.server.uploads); n != 0 {
-		t.Errorf("%d uploads are still counted", n)
+		t.Errorf("%d slots are still taken", n)
 	}
 	h.upload("whole", "text/plain")
 }
 
-// A slow body that keeps coming has its time, piece by piece.
+// A slow body is accepted as long as each read is in time.
 func TestSlowUpload(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.server.rpc.BodyTimeout = 300 * time.Millisecond
 	r := h.Request("POST", "/xrpc/com.atproto.repo.uploadBlob", "")
 	r.Body = http.NoBody
-	slow, err := http.NewRequest("POST", r.URL.String(), &dripping{left: 10})
+	slow, err := http.NewRequest("POST", r.URL.String(), &slowBody{left: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,9 +185,10 @@ func TestSlowUpload(t *testing.T) {
 	}
 }
 
-type dripping struct{ left int }
+// slowBody sends left bytes, one every 50 ms.
+type slowBody struct{ left int }
 
-func (d *dripping) Read(b []byte) (int, error) {
+func (d *slowBody) Read(b []byte) (int, error) {
 	if d.left == 0 {
 		return 0, io.EOF
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// document is our own DID document, changed.
+// document returns the hold's DID document with a replacement.
 func (h *testHold) document(old, new string) identitytest.Answer {
 	h.Helper()
 	body, err := json.Marshal(h.server.doc)
@@ -41,35 +41,35 @@ func TestCheckIdentity(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		answer identitytest.Answer
-		says   string
+		error  string
 		refuse bool
 	}{
 		{"ours", h.document(ours, ours), "", false},
 		{"another key", h.document(ours, otherKey), otherKey, true},
-		{"still another key", h.document(ours, otherKey), ours, true},
-		{"away, when it was another", identitytest.Answer{}, "no route", true},
+		{"another key again", h.document(ours, otherKey), ours, true},
+		{"no connection after another key", identitytest.Answer{}, "no route", true},
 		{"ours again", h.document(ours, ours), "", false},
-		{"our key by its short name", h.document(h.DID+"#atproto", "#atproto"), "", false},
+		{"key with a relative ID", h.document(h.DID+"#atproto", "#atproto"), "", false},
 		{"no key", h.document(`"type":"Multikey"`, `"type":"Multikey","id":"#other"`), `shows ""`, true},
-		{"ours once more", h.document(ours, ours), "", false},
-		{"away", identitytest.Answer{}, "no route", false},
-		{"a gateway's page", identitytest.Answer{Status: 502, Body: "<html>"}, "answered", false},
-		{"not a document", identitytest.Answer{Status: 200, Body: "<html>"}, "not a DID document", false},
-		{"too long to be one", identitytest.Answer{Status: 200, Body: `{"id":"` + strings.Repeat("x", 64<<10)}, "not a DID document", false},
-		{"of somebody else", h.document(h.DID, "did:web:other.example.com"), "did:web:other.example.com", false},
-		{"elsewhere", identitytest.Answer{Status: 302, Body: ""}, "answered", false},
+		{"ours after no key", h.document(ours, ours), "", false},
+		{"no connection", identitytest.Answer{}, "no route", false},
+		{"error of a gateway", identitytest.Answer{Status: 502, Body: "<html>"}, "answered", false},
+		{"invalid document", identitytest.Answer{Status: 200, Body: "<html>"}, "not a DID document", false},
+		{"too long", identitytest.Answer{Status: 200, Body: `{"id":"` + strings.Repeat("x", 64<<10)}, "not a DID document", false},
+		{"other DID", h.document(h.DID, "did:web:other.example.com"), "did:web:other.example.com", false},
+		{"redirect", identitytest.Answer{Status: 302, Body: ""}, "answered", false},
 	} {
-		asked := h.publish(tc.answer)
+		host := h.publish(tc.answer)
 		err := h.server.CheckIdentity(t.Context())
-		if err == nil && tc.says != "" || err != nil && (tc.says == "" || !strings.Contains(err.Error(), tc.says)) {
+		if err == nil && tc.error != "" || err != nil && (tc.error == "" || !strings.Contains(err.Error(), tc.error)) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
-		if want := "0 https://" + testHost + "/.well-known/did.json"; len(asked.Requests) != 1 || asked.Requests[0] != want {
-			t.Errorf("%s: asked %q", tc.name, asked.Requests)
+		if want := "0 https://" + testHost + "/.well-known/did.json"; len(host.Requests) != 1 || host.Requests[0] != want {
+			t.Errorf("%s: requests %q", tc.name, host.Requests)
 		}
 		_, err = h.repo.Apply(t.Context(), nil, nil)
 		if refused := errors.Is(err, repo.ErrSuspended); refused != tc.refuse || err != nil && !refused {
-			t.Errorf("%s: a write: %v", tc.name, err)
+			t.Errorf("%s: write: %v", tc.name, err)
 		}
 		if tc.refuse {
 			h.Want("POST", apply, writes(`create k {}`), 503, "ServiceUnavailable", "repository is suspended")
@@ -84,8 +84,8 @@ func TestCheckIdentity(t *testing.T) {
 	}
 }
 
-// Looks until the right key was seen: soon, when nobody answers; each minute,
-// while it is another.
+// The document is fetched until it has the hold's key: soon if there is no
+// response, each minute if it has another key.
 func TestWatchIdentity(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
@@ -99,32 +99,32 @@ func TestWatchIdentity(t *testing.T) {
 			at += strings.Fields(line)[0] + " "
 		}
 		if at != "10 30 70 130 190 " {
-			t.Errorf("asked at %s", at)
+			t.Errorf("requests at %s", at)
 		}
 		if err := h.repo.Suspended(); err != nil {
 			t.Error(err)
 		}
 		if n := strings.Count(h.logged(), "can't verify the hold's DID document"); n != 1 {
-			t.Errorf("warned %d times", n)
+			t.Errorf("%d warnings, want 1", n)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
 		p = h.publish(identitytest.Answer{})
 		h.server.watchIdentity(ctx)
 		if len(p.Requests) < 28 || len(p.Requests) > 40 {
-			t.Errorf("asked %d times a day", len(p.Requests))
+			t.Errorf("%d requests a day", len(p.Requests))
 		}
 	})
 }
 
-// Our name that leads inside is not asked.
+// The own hostname is not fetched from an internal address.
 func TestIdentityGuard(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was asked") }))
-	defer inside.Close()
+	internal := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an internal address was fetched") }))
+	defer internal.Close()
 	var err error
-	if h.server.own.URL, err = url.Parse(inside.URL); err != nil { // as if our name led here
+	if h.server.own.URL, err = url.Parse(internal.URL); err != nil { // as if the hostname resolved to it
 		t.Fatal(err)
 	}
 	if err := h.server.CheckIdentity(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a public address") {
@@ -136,6 +136,6 @@ func TestLocalhostIsNotResolved(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.Hostname = "localhost:5000" })
 	if h.server.own != nil {
-		t.Error("the document of a hold on localhost is fetched")
+		t.Error("the document of localhost is fetched")
 	}
 }

@@ -6,18 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
-	"github.com/tidings-dev/tidings/internal/private"
 )
 
 func TestRepositoryErrors(t *testing.T) {
@@ -74,73 +70,5 @@ func TestDiskReserve(t *testing.T) {
 	h.Want("GET", get+"?repo=%&collection="+lexicon.NSIDProfile+"&rkey=self", "", 200, "", "")
 	if status, _ := h.Call("GET", "_health", ""); status != 503 {
 		t.Errorf("_health: got %d, want 503", status)
-	}
-}
-
-// token is an access token of a new session.
-func (h *testHold) token() string {
-	h.Helper()
-	status, body := h.login(h.DID, h.password)
-	if status != 200 {
-		h.Fatalf("login: %d %v", status, body)
-	}
-	return body["accessJwt"].(string)
-}
-
-func TestMethodsHaveSchemas(t *testing.T) {
-	t.Parallel()
-	h := newHold(t)
-	for nsid, m := range h.server.rpc.Methods {
-		if _, err := lexicon.Params(nsid, nil); err != nil && strings.Contains(err.Error(), "no schema") {
-			t.Error(err)
-		}
-		if lexicon.HasInput(nsid) && m.Verb != http.MethodPost {
-			t.Errorf("%s has a body but is a %s", nsid, m.Verb)
-		}
-	}
-}
-
-// No body makes an error of ours, and none that is refused moves the head.
-func FuzzApplyWrites(f *testing.F) {
-	h := loggedIn(f)
-	fill := strings.NewReplacer("%", h.DID)
-	for _, seed := range []string{
-		writes(`create k {"n":1}`), writes(`update k {}`, `delete k`), writes(`create - {"a":{"$bytes":"AQ"}}`),
-		with(writes(`create k {}`), `"validate":false`), with(writes(), `"swapCommit":"x"`), `{"repo":"%","writes":[{}]}`, `[]`, ``,
-	} {
-		f.Add([]byte(fill.Replace(seed)))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		before := h.repo.Head()
-		r := httptest.NewRequest("POST", "/xrpc/"+apply, strings.NewReader(string(body)))
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+h.Token)
-		w := httptest.NewRecorder()
-		h.server.ServeHTTP(w, r)
-		if w.Code >= 500 {
-			t.Fatalf("%s: got %d %s", body, w.Code, w.Body)
-		}
-		if moved := h.repo.Head() != before; moved != (w.Code == 200) {
-			t.Fatalf("%s: got %d %s, head moved: %t", body, w.Code, w.Body, moved)
-		}
-	})
-}
-
-// Every file a hold makes is for its owner alone.
-func TestFilesArePrivate(t *testing.T) {
-	t.Parallel()
-	cfg := initConfig(t)
-	mustInit(t, cfg)
-	if _, err := auth.SetPassword(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.password")); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.*"))
-	if err != nil || len(files) != 2 {
-		t.Fatalf("got %v, %v", files, err)
-	}
-	for _, file := range files {
-		if _, err := private.ReadFile(file); err != nil {
-			t.Error(err)
-		}
 	}
 }

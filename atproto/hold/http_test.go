@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
@@ -75,7 +76,7 @@ func TestMethods(t *testing.T) {
 			h.Want(verb, "com.atproto."+method, "", 501, "MethodNotImplemented", "unsupported method com.atproto."+method+": a relay serves it")
 		}
 	}
-	h.Want("GET", "com.example.unheard", "", 501, "MethodNotImplemented", "unsupported method com.example.unheard")
+	h.Want("GET", "com.example.unknown", "", 501, "MethodNotImplemented", "unsupported method com.example.unknown")
 	h.Want("GET", "nothing", "", 400, "InvalidRequest", "invalid method name")
 	h.Want("GET", "", "", 400, "InvalidRequest", "invalid method name")
 	h.Want("GET", apply, "", 400, "InvalidRequest", "Incorrect HTTP method (GET) expected POST")
@@ -102,7 +103,7 @@ func TestEncodings(t *testing.T) {
 	r := h.Request("POST", "/xrpc/"+apply, strings.ReplaceAll(writes(`create k {}`), "%", h.DID))
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	if resp, body := h.Do(r); resp.StatusCode != 200 {
-		t.Errorf("with a charset: got %d %s", resp.StatusCode, body)
+		t.Errorf("with charset: got %d %s", resp.StatusCode, body)
 	}
 }
 
@@ -114,7 +115,7 @@ func TestBodyLimit(t *testing.T) {
 		return strings.ReplaceAll(writes(`create k {"t":"`+strings.Repeat("x", size-frame)+`"}`), "%", h.DID)
 	}
 	h.Want("POST", apply, body(xrpc.MaxInput+1), 413, "PayloadTooLargeError", "request entity too large")
-	// Also when the client does not say how long it is.
+	// The same without a Content-Length.
 	r := h.Request("POST", "/xrpc/"+apply, body(xrpc.MaxInput+1))
 	r.ContentLength = -1
 	if resp, answer := h.Do(r); resp.StatusCode != 413 || !bytes.Contains(answer, []byte("PayloadTooLargeError")) {
@@ -123,12 +124,12 @@ func TestBodyLimit(t *testing.T) {
 	h.Want("POST", apply, body(xrpc.MaxInput), 200, "", "")
 }
 
-// A client that stalls is answered in time, whether its body is wanted or not.
+// A client that stalls gets a response in time, whether its body is read or not.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.server.rpc.BodyTimeout = 100 * time.Millisecond
-	for name, header := range map[string]string{"wanted": "Authorization: Bearer " + h.Token + "\r\n", "refused": ""} {
+	for name, header := range map[string]string{"read": "Authorization: Bearer " + h.Token + "\r\n", "refused": ""} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -148,8 +149,8 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// Limits on one answer do not outlive it: the same connection goes on.
-func TestDeadlinesAreLifted(t *testing.T) {
+// The time limit of a body does not apply to later requests on the connection.
+func TestDeadlineIsReset(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.server.rpc.BodyTimeout = 50 * time.Millisecond
@@ -194,9 +195,22 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestServerNeedsARepository(t *testing.T) {
+func TestMissingConfig(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Config{}); err == nil {
-		t.Error("a server without an identity was made")
+		t.Error("a server without an identity was created")
+	}
+}
+
+func TestMethodsHaveSchemas(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	for nsid, m := range h.server.rpc.Methods {
+		if _, err := lexicon.Params(nsid, nil); err != nil && strings.Contains(err.Error(), "no schema") {
+			t.Error(err)
+		}
+		if lexicon.HasInput(nsid) && m.Verb != http.MethodPost {
+			t.Errorf("%s has a body but is a %s", nsid, m.Verb)
+		}
 	}
 }

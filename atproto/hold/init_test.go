@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/internal/private"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -25,7 +27,7 @@ func mustInit(t *testing.T, cfg InitConfig) {
 	}
 }
 
-// look opens the hold and shows its head and its profile.
+// look opens the hold and returns its head and its profile.
 func look(t *testing.T, cfg InitConfig) (repo.Head, map[string]any) {
 	t.Helper()
 	r, id, err := OpenRepo(cfg.repo())
@@ -50,7 +52,7 @@ func look(t *testing.T, cfg InitConfig) (repo.Head, map[string]any) {
 	return r.Head(), profile
 }
 
-func TestInitMakesABot(t *testing.T) {
+func TestInitLabelsBot(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
@@ -61,11 +63,11 @@ func TestInitMakesABot(t *testing.T) {
 	}
 	mustInit(t, cfg)
 	if again, _ := look(t, cfg); again != head {
-		t.Errorf("a second Init moved the head from %v to %v", head, again)
+		t.Errorf("a second Init changed the head from %v to %v", head, again)
 	}
 }
 
-func TestInitNamesALongHostname(t *testing.T) {
+func TestInitLongHostname(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	cfg.Hostname = strings.Repeat("a", 62) + ".b.example.com"
@@ -75,7 +77,7 @@ func TestInitNamesALongHostname(t *testing.T) {
 	}
 }
 
-func TestInitChangesTheProfileOnly(t *testing.T) {
+func TestInitUpdatesProfile(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
@@ -88,7 +90,7 @@ func TestInitChangesTheProfileOnly(t *testing.T) {
 	}
 	mustInit(t, cfg)
 	if again, _ := look(t, cfg); again != head {
-		t.Error("the same names again made a commit")
+		t.Error("the same names again caused a commit")
 	}
 	cfg.DisplayName = strings.Repeat("x", 65)
 	if _, err := Init(cfg); err == nil || !strings.Contains(err.Error(), "display name") {
@@ -96,8 +98,8 @@ func TestInitChangesTheProfileOnly(t *testing.T) {
 	}
 }
 
-// What a crash between key and repository leaves behind is completed.
-func TestInitUsesTheKeyThatIsThere(t *testing.T) {
+// Init continues after a crash between creating the key and the repository.
+func TestInitWithKeyOnly(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	key, err := identity.CreateKey(cfg.KeyFile)
@@ -106,12 +108,12 @@ func TestInitUsesTheKeyThatIsThere(t *testing.T) {
 	}
 	mustInit(t, cfg)
 	if loaded, err := identity.LoadKey(cfg.KeyFile); err != nil || !loaded.Equal(key) {
-		t.Errorf("another key, %v", err)
+		t.Errorf("the key was replaced, %v", err)
 	}
 	look(t, cfg)
 }
 
-func TestMissingKeyIsNeverReplaced(t *testing.T) {
+func TestMissingKey(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
@@ -128,11 +130,11 @@ func TestMissingKeyIsNeverReplaced(t *testing.T) {
 		t.Errorf("OpenRepo: got %v", err)
 	}
 	if _, err := os.Stat(cfg.KeyFile); err == nil {
-		t.Error("a key was made")
+		t.Error("a key was created")
 	}
 }
 
-func TestAnotherKeyIsRefused(t *testing.T) {
+func TestOtherKey(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
@@ -147,7 +149,7 @@ func TestAnotherKeyIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnotherHostname(t *testing.T) {
+func TestOtherHostname(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
 	mustInit(t, cfg)
@@ -159,7 +161,7 @@ func TestAnotherHostname(t *testing.T) {
 		err := open()
 		for _, want := range []string{"did:web:" + testHost, "did:web:other.example.com", "hold init --new"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: got %v, want %q in it", name, err, want)
+				t.Errorf("%s: got %v, want an error with %q", name, err, want)
 			}
 		}
 	}
@@ -184,6 +186,25 @@ func TestOpenRepoBeforeInit(t *testing.T) {
 		t.Errorf("without a repository: got %v", err)
 	}
 	if repo.Exists(cfg.Dir) {
-		t.Error("OpenRepo made a repository")
+		t.Error("OpenRepo created a repository")
+	}
+}
+
+// Files with secrets are readable by their owner only.
+func TestFilesArePrivate(t *testing.T) {
+	t.Parallel()
+	cfg := initConfig(t)
+	mustInit(t, cfg)
+	if _, err := auth.SetPassword(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.password")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(cfg.KeyFile), "hold.*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("got %v, %v", files, err)
+	}
+	for _, file := range files {
+		if _, err := private.ReadFile(file); err != nil {
+			t.Error(err)
+		}
 	}
 }

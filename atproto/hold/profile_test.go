@@ -26,7 +26,7 @@ func TestAvatar(t *testing.T) {
 	}
 	mustInit(t, cfg)
 	if again, _ := look(t, cfg); again != first {
-		t.Error("the same avatar made another commit")
+		t.Error("the same avatar caused a commit")
 	}
 	write("\xff\xd8\xff\xe0 a JPEG")
 	mustInit(t, cfg)
@@ -45,11 +45,11 @@ func TestAvatar(t *testing.T) {
 	}
 	cfg.Avatar += ".none"
 	if _, err := Init(cfg); err == nil || !strings.Contains(err.Error(), "open avatar") {
-		t.Errorf("no file: got %v", err)
+		t.Errorf("missing file: got %v", err)
 	}
 	cfg.Avatar = ""
 	mustInit(t, cfg)
 	if last, profile := look(t, cfg); last != changed || profile["avatar"] == nil {
-		t.Errorf("without an avatar given: got %v", profile)
+		t.Errorf("no avatar configured: got %v", profile)
 	}
 }

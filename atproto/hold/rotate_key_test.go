@@ -15,12 +15,12 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-// checkRotated looks at what a rotation promises.
+// checkRotated checks the files and the repository after a rotation.
 func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	t.Helper()
 	now, err := os.ReadFile(cfg.KeyFile)
 	if err != nil || string(now) == string(before) {
-		t.Fatalf("the key is the same, %v", err)
+		t.Fatalf("the key was not replaced, %v", err)
 	}
 	kept, err := os.ReadFile(done.Aside)
 	if err != nil || string(kept) != string(before) {
@@ -32,13 +32,13 @@ func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 		}
 	}
 	if _, err := os.Stat(cfg.KeyFile + ".next"); err == nil {
-		t.Error("the next key lies about")
+		t.Error("the file of the next key is still there")
 	}
 	offline, old, err := Offline(cfg)
 	if err != nil || len(old) == 0 {
 		t.Fatalf("%d old keys, %v", len(old), err)
 	}
-	report, err := repair.Verify(context.Background(), offline, old, func(p repair.Problem) { t.Errorf("wrong: %s", p) })
+	report, err := repair.Verify(context.Background(), offline, old, func(p repair.Problem) { t.Errorf("problem: %s", p) })
 	if err != nil || report.Head != done.Head {
 		t.Errorf("%+v, %v; want %+v", report.Head, err, done.Head)
 	}
@@ -49,7 +49,7 @@ func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	defer r.Close()
 	public, err := id.Key.PublicKey()
 	if err != nil || public.DIDKey() != done.New || done.Old == done.New {
-		t.Errorf("the key is %s, %v; told: %+v", public.DIDKey(), err, done)
+		t.Errorf("the key is %s, %v; want that of %+v", public.DIDKey(), err, done)
 	}
 }
 
@@ -72,20 +72,20 @@ func TestRotateKey(t *testing.T) {
 	}
 }
 
-// Cut short between any two of its steps, a rotation is finished by the next.
-func TestRotateKeyCutShort(t *testing.T) {
+// A rotation that was interrupted between any two steps is finished by the next.
+func TestRotateKeyInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
-		cut  func(t *testing.T, cfg RepoConfig)
-		open bool // the repository can be opened meanwhile
+		stop func(t *testing.T, cfg RepoConfig)
+		open bool // the repository can be opened in this state
 	}{
-		{"a new key", func(t *testing.T, cfg RepoConfig) {
+		{"next key created", func(t *testing.T, cfg RepoConfig) {
 			if _, err := identity.CreateKey(cfg.KeyFile + ".next"); err != nil {
 				t.Fatal(err)
 			}
 		}, true},
-		{"the old one kept", func(t *testing.T, cfg RepoConfig) {
+		{"old key kept", func(t *testing.T, cfg RepoConfig) {
 			key, err := identity.LoadKey(cfg.KeyFile)
 			if err != nil {
 				t.Fatal(err)
@@ -98,7 +98,7 @@ func TestRotateKeyCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, true},
-		{"the key replaced", func(t *testing.T, cfg RepoConfig) {
+		{"key replaced", func(t *testing.T, cfg RepoConfig) {
 			if _, err := identity.ReplaceKey(cfg.KeyFile); err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func TestRotateKeyCutShort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tc.cut(t, cfg)
+			tc.stop(t, cfg)
 			r, _, err := OpenRepo(cfg)
 			switch {
 			case tc.open && err != nil:
@@ -119,7 +119,7 @@ func TestRotateKeyCutShort(t *testing.T) {
 			case tc.open:
 				r.Close()
 			case err == nil || !strings.Contains(err.Error(), "finish it with `tidings hold key rotate`"):
-				t.Fatalf("opened in between: %v", err)
+				t.Fatalf("opened after step 3: %v", err)
 			}
 			done, err := RotateKey(cfg)
 			if err != nil {
@@ -130,8 +130,8 @@ func TestRotateKeyCutShort(t *testing.T) {
 	}
 }
 
-// A key that signed nothing of it is refused, and no file changes.
-func TestRotateKeyOther(t *testing.T) {
+// A key that has not signed the repository is refused, and no file changes.
+func TestRotateOtherKey(t *testing.T) {
 	t.Parallel()
 	cfg := rotationHold(t)
 	if err := os.Remove(cfg.KeyFile); err != nil {
@@ -144,7 +144,7 @@ func TestRotateKeyOther(t *testing.T) {
 		t.Errorf("got %v, want ErrKey", err)
 	}
 	if files, _ := filepath.Glob(cfg.KeyFile + "*"); len(files) != 1 {
-		t.Errorf("left behind: %q", files)
+		t.Errorf("other files: %q", files)
 	}
 }
 

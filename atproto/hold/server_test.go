@@ -2,6 +2,8 @@ package hold
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
@@ -10,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/tidings-dev/tidings/atproto/auth"
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/xrpc/xrpctest"
 )
@@ -27,7 +31,7 @@ type testHold struct {
 	mu   sync.Mutex
 	now  time.Time
 	log  bytes.Buffer
-	more *sync.Cond // of the log
+	more *sync.Cond // signals that log has grown
 }
 
 func (h *testHold) clock() time.Time {
@@ -49,16 +53,16 @@ func (h *testHold) Write(b []byte) (int, error) {
 	return h.log.Write(b)
 }
 
-// until waits for what the log says.
-func (h *testHold) until(text string) {
+// waitForLog waits until the log has text.
+func (h *testHold) waitForLog(text string) {
 	h.Helper()
-	patience := time.AfterFunc(20*time.Second, h.more.Broadcast)
-	defer patience.Stop()
+	wake := time.AfterFunc(20*time.Second, h.more.Broadcast)
+	defer wake.Stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for end := time.Now().Add(20 * time.Second); !strings.Contains(h.log.String(), text); h.more.Wait() {
 		if !time.Now().Before(end) {
-			h.Fatalf("the log does not say %q:\n%s", text, h.log.String())
+			h.Fatalf("the log does not have %q:\n%s", text, h.log.String())
 		}
 	}
 }
@@ -103,10 +107,58 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	return h
 }
 
-// loggedIn is a hold with a session.
+// loggedIn returns a hold and calls it in a session.
 func loggedIn(t testing.TB) *testHold {
 	t.Helper()
 	h := newHold(t)
 	h.Token = h.token()
 	return h
+}
+
+// token returns an access token of a new session.
+func (h *testHold) token() string {
+	h.Helper()
+	status, body := h.login(h.DID, h.password)
+	if status != 200 {
+		h.Fatalf("login: %d %v", status, body)
+	}
+	return body["accessJwt"].(string)
+}
+
+// fill creates n records k00, k01, … of size bytes each.
+func (h *testHold) fill(n, size int) {
+	h.Helper()
+	for i := range n {
+		record, err := lexicon.Encode(map[string]any{"$type": coll, "n": i, "text": strings.Repeat("x", size)})
+		if err != nil {
+			h.Fatal(err)
+		}
+		_, err = h.repo.Apply(h.Context(), []repo.Write{{Action: repo.Create, Collection: coll, RKey: fmt.Sprintf("k%02d", i), Record: record}}, nil)
+		if err != nil {
+			h.Fatal(err)
+		}
+	}
+}
+
+// publicKey returns the key in did.json.
+func (h *testHold) publicKey() atcrypto.PublicKey {
+	h.Helper()
+	doc := h.didDoc()
+	key := doc["verificationMethod"].([]any)[0].(map[string]any)
+	if key["id"] != h.DID+"#atproto" || key["type"] != "Multikey" || key["controller"] != h.DID {
+		h.Errorf("got %v", key)
+	}
+	public, err := atcrypto.ParsePublicMultibase(key["publicKeyMultibase"].(string))
+	if err != nil {
+		h.Fatal(err)
+	}
+	return public
+}
+
+func jsonOf(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
 }

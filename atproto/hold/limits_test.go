@@ -20,7 +20,7 @@ import (
 
 const getBlocks = "com.atproto.sync.getBlocks?did=%"
 
-// blockOf is the CID of one of fill's records.
+// blockOf returns the CID of a record of fill.
 func (h *testHold) blockOf(rkey string) cid.Cid {
 	h.Helper()
 	id, _, err := h.repo.Get(coll, rkey)
@@ -30,14 +30,14 @@ func (h *testHold) blockOf(rkey string) cid.Cid {
 	return id
 }
 
-func TestGetBlocksIsBounded(t *testing.T) {
+func TestGetBlocksLimit(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(6, 900_000)
 	one := "&cids=" + h.blockOf("k00").String()
 	once := h.raw(getBlocks + one)
 	if got := h.raw(getBlocks + strings.Repeat(one, maxBlocks)); !bytes.Equal(got, once) {
-		t.Errorf("named %d times: got %d bytes, want the %d of one", maxBlocks, len(got), len(once))
+		t.Errorf("one CID %d times: got %d bytes, want %d", maxBlocks, len(got), len(once))
 	}
 	h.Want("GET", getBlocks+strings.Repeat(one, maxBlocks+1), "", 400, "InvalidRequest", "Too many cids. Max: 250")
 	h.Want("GET", getBlocks+strings.Repeat(one, 9_900), "", http.StatusRequestURITooLong, "URITooLong", "")
@@ -51,9 +51,9 @@ func TestGetBlocksIsBounded(t *testing.T) {
 	h.Want("GET", getBlocks+four+"&cids="+h.blockOf("k04").String(), "", 400, "InvalidRequest", "more than 4194304 bytes in total")
 }
 
-// anonymousReads are all methods that anybody may call with GET, each as its
-// costliest call: those that take a place, and the others.
-func (h *testHold) anonymousReads() (placed, others map[string]string) {
+// publicQueries returns the most expensive request of each public query: of those
+// that need an export slot, and of the others.
+func (h *testHold) publicQueries() (slotted, others map[string]string) {
 	head := h.repo.Head()
 	record := "&collection=" + coll + "&rkey=k00"
 	blocks := getBlocks
@@ -61,7 +61,7 @@ func (h *testHold) anonymousReads() (placed, others map[string]string) {
 		blocks += "&cids=" + h.blockOf(fmt.Sprintf("k%02d", i)).String()
 	}
 	const sync = "com.atproto.sync."
-	placed = map[string]string{
+	slotted = map[string]string{
 		sync + "getRepo":       sync + "getRepo?did=%",
 		sync + "getCheckout":   sync + "getCheckout?did=%",
 		sync + "getBlocks":     blocks,
@@ -84,23 +84,23 @@ func (h *testHold) anonymousReads() (placed, others map[string]string) {
 	}
 	for nsid, m := range h.server.rpc.Methods {
 		open := m.Verb == http.MethodGet && m.Access(&xrpc.Call{Request: h.Request("GET", "/", ""), Response: http.Header{}}) == nil
-		if open && placed[nsid] == "" && others[nsid] == "" {
-			h.Errorf("nothing is known of what %s costs", nsid)
+		if open && slotted[nsid] == "" && others[nsid] == "" {
+			h.Errorf("%s is missing in this test", nsid)
 		}
 	}
-	return placed, others
+	return slotted, others
 }
 
-// What reads much waits for a place, the rest does not.
-func TestExportPlaces(t *testing.T) {
+// Long reads need an export slot, the rest does not.
+func TestExportSlots(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(4, 10)
 	other := &http.Request{RemoteAddr: "192.0.2.1:1"}
 	another := &http.Request{RemoteAddr: "[2001:db8::1]:1"}
-	placed, others := h.anonymousReads()
-	placed["getRepo, since"] = "com.atproto.sync.getRepo?did=%&since=2222222222222"
-	placed["getRepo, earliest"] = "com.atproto.sync.getRepo?did=%&earliest=" + h.repo.Head().Commit.String()
+	slotted, others := h.publicQueries()
+	slotted["getRepo, since"] = "com.atproto.sync.getRepo?did=%&since=2222222222222"
+	slotted["getRepo, earliest"] = "com.atproto.sync.getRepo?did=%&earliest=" + h.repo.Head().Commit.String()
 	status := func(path string) int {
 		resp, _ := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), ""))
 		if (resp.StatusCode == 429) != (resp.Header.Get("Retry-After") != "") {
@@ -108,15 +108,15 @@ func TestExportPlaces(t *testing.T) {
 		}
 		return resp.StatusCode
 	}
-	for name, path := range placed {
+	for name, path := range slotted {
 		if got := status(path); got != 200 {
-			t.Errorf("%s, with places: got %d", name, got)
+			t.Errorf("%s, with free slots: got %d", name, got)
 		}
 	}
 	for _, by := range []*http.Request{other, other, another, another} {
 		h.server.exports.Take(clientaddr.Of(by))
 	}
-	for name, path := range placed {
+	for name, path := range slotted {
 		if got := status(path); got != 429 {
 			t.Errorf("%s: got %d", name, got)
 		}
@@ -128,29 +128,29 @@ func TestExportPlaces(t *testing.T) {
 	}
 }
 
-// TestAnonymousCost holds what a call takes of memory, with records as large as
-// there may be. What sends a whole repository takes it from the same buffers
-// again and again, which TestMemory of package repo holds.
-func TestAnonymousCost(t *testing.T) { // not in parallel, because it measures
+// TestPublicQueryMemory limits the memory that a public query allocates, with
+// records of the largest size. The export of a whole repository uses its buffers
+// again, which is tested in package repo.
+func TestPublicQueryMemory(t *testing.T) { // not parallel, because it measures
 	h := newHold(t)
 	h.fill(20, 1_000_000)
-	placed, others := h.anonymousReads()
-	for _, paths := range []map[string]string{placed, others} {
+	slotted, others := h.publicQueries()
+	for _, paths := range []map[string]string{slotted, others} {
 		for name, path := range paths {
 			r := h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), "")
 			var w *discard
-			took := uint64(math.MaxUint64)
-			for range 3 { // the database may be busy with something else beside one
+			allocated := uint64(math.MaxUint64)
+			for range 3 { // the database may allocate at the same time
 				w = &discard{header: http.Header{}}
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				h.server.ServeHTTP(w, r)
 				runtime.ReadMemStats(&after)
-				took = min(took, after.TotalAlloc-before.TotalAlloc)
+				allocated = min(allocated, after.TotalAlloc-before.TotalAlloc)
 			}
-			t.Logf("%s: %d, %d bytes sent, %d kB taken", name, w.status, w.size, took>>10)
-			if took > 32<<20 && !strings.Contains(name, "getRepo") && !strings.Contains(name, "getCheckout") {
-				t.Errorf("%s: takes %d MiB", name, took>>20)
+			t.Logf("%s: status %d, %d bytes sent, %d kB allocated", name, w.status, w.size, allocated>>10)
+			if allocated > 32<<20 && !strings.Contains(name, "getRepo") && !strings.Contains(name, "getCheckout") {
+				t.Errorf("%s: allocates %d MiB", name, allocated>>20)
 			}
 			if _, open := others[name]; open && w.size > 3<<20 {
 				t.Errorf("%s: sends %d MiB", name, w.size>>20)
@@ -159,7 +159,7 @@ func TestAnonymousCost(t *testing.T) { // not in parallel, because it measures
 	}
 }
 
-// discard is a connection that only counts.
+// discard is a ResponseWriter that only counts.
 type discard struct {
 	header http.Header
 	status int
@@ -175,8 +175,8 @@ func (d *discard) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A slow client ends when the time of its answer does.
-func TestExportEndsInTime(t *testing.T) {
+// An export fails at its time limit.
+func TestExportTimeout(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(4, 100_000)
@@ -189,7 +189,7 @@ func TestExportEndsInTime(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if h.server.exports.Taken() != 0 {
-		t.Error("it keeps its place")
+		t.Error("the slot is still taken")
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()

@@ -26,7 +26,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// subscriber reads the hold's firehose as anybody would.
+// subscriber is a client of the firehose.
 type subscriber struct {
 	testing.TB
 	*websocket.Conn
@@ -42,7 +42,7 @@ func (h *testHold) subscribe(query string) *subscriber {
 	return &subscriber{h.TB, socket}
 }
 
-// next reads a frame: its kind, or "error", and its body.
+// next reads a frame and returns its kind, or "error", and its body.
 func (s *subscriber) next() (kind string, body []byte) {
 	s.Helper()
 	_ = s.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -72,17 +72,17 @@ func decode[T any, P interface {
 	return msg
 }
 
-// observer follows one stream and holds every frame against those before it,
-// with indigo's verifiers.
+// observer verifies every frame of one stream with indigo, and that it follows
+// from the frames before it.
 type observer struct {
 	*subscriber
 	did       string
 	directory identity.Directory
 	seq       int64
 	rev       string
-	data      cid.Cid // the tree that is known; Undef: none yet
+	data      cid.Cid // root of the tree; Undef: unknown
 	kinds     []string
-	records   map[string]string // by path, the CID
+	records   map[string]string // CIDs by path
 }
 
 func (h *testHold) observe(query string) *observer {
@@ -95,7 +95,7 @@ func (h *testHold) observe(query string) *observer {
 	return &observer{subscriber: h.subscribe(query), did: h.DID, directory: mock, records: map[string]string{}}
 }
 
-// follow reads frames up to a sequence number.
+// follow reads and verifies frames up to a sequence number.
 func (o *observer) follow(to uint64) {
 	o.Helper()
 	for o.seq < int64(to) {
@@ -105,13 +105,13 @@ func (o *observer) follow(to uint64) {
 		switch kind {
 		case "#identity":
 			msg := decode[comatproto.SyncSubscribeRepos_Identity](o, body)
-			o.is(msg.Did, msg.Seq, msg.Time)
+			o.header(msg.Did, msg.Seq, msg.Time)
 			if msg.Handle == nil || *msg.Handle != testHost {
 				o.Errorf("handle %v", msg.Handle)
 			}
 		case "#account":
 			msg := decode[comatproto.SyncSubscribeRepos_Account](o, body)
-			o.is(msg.Did, msg.Seq, msg.Time)
+			o.header(msg.Did, msg.Seq, msg.Time)
 			if !msg.Active || msg.Status != nil {
 				o.Errorf("account is %v, %v", msg.Active, msg.Status)
 			}
@@ -120,7 +120,7 @@ func (o *observer) follow(to uint64) {
 		case "#commit":
 			o.commit(decode[comatproto.SyncSubscribeRepos_Commit](o, body))
 		default:
-			o.Fatalf("a frame %s", kind)
+			o.Fatalf("unexpected frame %s", kind)
 		}
 		if o.seq <= before {
 			o.Fatalf("%s with seq %d after %d", kind, o.seq, before)
@@ -128,7 +128,7 @@ func (o *observer) follow(to uint64) {
 	}
 }
 
-func (o *observer) is(did string, seq int64, at string) {
+func (o *observer) header(did string, seq int64, at string) {
 	o.Helper()
 	if _, err := syntax.ParseDatetime(at); err != nil || did != o.did {
 		o.Errorf("event of %s at %s: %v", did, at, err)
@@ -138,13 +138,13 @@ func (o *observer) is(did string, seq int64, at string) {
 
 func (o *observer) sync(msg *comatproto.SyncSubscribeRepos_Sync) {
 	o.Helper()
-	o.is(msg.Did, msg.Seq, msg.Time)
+	o.header(msg.Did, msg.Seq, msg.Time)
 	commit, err := indigo.VerifySyncMessage(context.Background(), o.directory, msg)
 	if err != nil {
 		o.Fatal(err)
 	}
 	if commit.Rev != msg.Rev || o.rev != "" && (msg.Rev != o.rev || commit.Data != o.data) {
-		o.Errorf("#sync says %s %s, the commits %s %s", msg.Rev, commit.Data, o.rev, o.data)
+		o.Errorf("#sync has %s %s, the commits have %s %s", msg.Rev, commit.Data, o.rev, o.data)
 	}
 	o.rev, o.data = msg.Rev, commit.Data
 }
@@ -152,7 +152,7 @@ func (o *observer) sync(msg *comatproto.SyncSubscribeRepos_Sync) {
 func (o *observer) commit(msg *comatproto.SyncSubscribeRepos_Commit) {
 	o.Helper()
 	ctx := context.Background()
-	o.is(msg.Repo, msg.Seq, msg.Time)
+	o.header(msg.Repo, msg.Seq, msg.Time)
 	if _, err := indigo.VerifyCommitMessage(ctx, msg); err != nil {
 		o.Fatalf("seq %d: %v", msg.Seq, err)
 	}
@@ -200,8 +200,8 @@ func note(action repo.Action, rkey string, n int) repo.Write {
 	return w
 }
 
-// What a new account says first, in the reference's order; then a commit for
-// each call.
+// The events of a new account in the order of the reference server, and then a
+// #commit for each call.
 func TestSubscribeRepos(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
@@ -235,15 +235,15 @@ func TestSubscribeRepos(t *testing.T) {
 	h.Want("POST", "com.atproto.sync.subscribeRepos", "{}", 400, "InvalidRequest", "Incorrect HTTP method (POST) expected GET")
 }
 
-// A hundred subscribers, from the start and from anywhere, under eight writers:
-// each verifies every commit and ends with the same records.
+// Many subscribers, from the beginning or from a random cursor, get the same events
+// while several writers commit.
 func TestManySubscribers(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	const subscribers, calls = 100, 60
 	early := h.observe("?cursor=0")
 	var writing, reading sync.WaitGroup
-	bytewise := make([][]string, subscribers)
+	received := make([][]string, subscribers)
 	sockets := make([]*subscriber, subscribers)
 	for i := range sockets {
 		sockets[i] = h.subscribe("?cursor=0")
@@ -266,14 +266,14 @@ func TestManySubscribers(t *testing.T) {
 		reading.Go(func() {
 			for range early.kinds {
 				kind, body := s.next()
-				bytewise[i] = append(bytewise[i], kind+string(body))
+				received[i] = append(received[i], kind+string(body))
 			}
 		})
 	}
 	reading.Wait()
-	for i := range bytewise {
-		if fmt.Sprint(bytewise[i]) != fmt.Sprint(bytewise[0]) {
-			t.Fatalf("subscriber %d saw something else", i)
+	for i := range received {
+		if fmt.Sprint(received[i]) != fmt.Sprint(received[0]) {
+			t.Fatalf("subscriber %d received other frames", i)
 		}
 	}
 	events := h.events(0)
@@ -281,7 +281,7 @@ func TestManySubscribers(t *testing.T) {
 		t.Fatalf("%d events, and %d frames", len(events), len(early.kinds))
 	}
 	for range 10 {
-		at := events[rand.IntN(len(events)-1)].Seq // behind the last there is nothing to follow
+		at := events[rand.IntN(len(events)-1)].Seq // there are no events after the last one
 		late := h.observe(fmt.Sprintf("?cursor=%d", at))
 		late.follow(end)
 		if late.rev != early.rev {
@@ -290,7 +290,7 @@ func TestManySubscribers(t *testing.T) {
 	}
 }
 
-// events are all that the log has after a sequence number.
+// events returns the events of the log after a sequence number.
 func (h *testHold) events(after uint64) (all []repo.Event) {
 	h.Helper()
 	for {
@@ -306,9 +306,9 @@ func (h *testHold) events(after uint64) (all []repo.Event) {
 	}
 }
 
-// A repository that is found in another folder may be an older copy: subscribers
-// get a #sync above all they know. That one of them says so is no reason to sign
-// anything.
+// A repository in another folder may be an old copy: subscribers get a #sync with a
+// higher sequence number than they have seen. A cursor from the future alone does
+// not cause one.
 func TestSubscriberAfterRestore(t *testing.T) {
 	t.Parallel()
 	h := newHold(t, func(cfg *Config) { cfg.Folder = "here" })
@@ -316,16 +316,16 @@ func TestSubscriberAfterRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := h.repo.Head()
-	seen := uint64(time.Now().UnixMicro()) // an event that the restored log has never had
+	seen := uint64(time.Now().UnixMicro()) // of an event that the restored log does not have
 	h.advance(time.Minute)
 	s := h.subscribe(fmt.Sprintf("?cursor=%d", seen))
-	for range 3 { // what a start says again
+	for range 3 { // as further starts do
 		if err := h.server.UpdateStatus(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if h.repo.Head() != before {
-		t.Errorf("a cursor made the hold sign %+v after %+v", h.repo.Head(), before)
+		t.Errorf("a cursor caused a commit %+v after %+v", h.repo.Head(), before)
 	}
 	h.server.folder = "elsewhere"
 	for range 3 {
@@ -335,7 +335,7 @@ func TestSubscriberAfterRestore(t *testing.T) {
 	}
 	kind, body := s.next()
 	if kind != "#sync" {
-		t.Fatalf("a frame %s", kind)
+		t.Fatalf("unexpected frame %s", kind)
 	}
 	sync := decode[comatproto.SyncSubscribeRepos_Sync](t, body)
 	head := h.repo.Head()
@@ -343,18 +343,18 @@ func TestSubscriberAfterRestore(t *testing.T) {
 		t.Errorf("#sync %d %s, head %+v, after %+v", sync.Seq, sync.Rev, head, before)
 	}
 	if n := strings.Count(h.logged(), "copied or restored"); n != 1 {
-		t.Errorf("told %d times: %s", n, h.logged())
+		t.Errorf("logged %d times, want 1: %s", n, h.logged())
 	}
 }
 
-// A relay is asked to crawl, connects, and is told of an account it has never
-// heard of.
-func TestRelayIsAsked(t *testing.T) {
+// A relay is asked to crawl, connects, and gets the events of an account that it
+// does not know.
+func TestRequestCrawl(t *testing.T) {
 	t.Parallel()
-	asked := make(chan string, 1)
+	requests := make(chan string, 1)
 	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		asked <- r.Method + " " + r.URL.Path + " " + string(body)
+		requests <- r.Method + " " + r.URL.Path + " " + string(body)
 	}))
 	defer relay.Close()
 	h := newHold(t, func(cfg *Config) { cfg.Relays = []string{relay.URL}; cfg.Metrics = NewMetrics() })
@@ -367,8 +367,8 @@ func TestRelayIsAsked(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if got, want := <-asked, `POST /xrpc/com.atproto.sync.requestCrawl {"hostname":"`+testHost+`"}`; got != want {
-		t.Fatalf("asked %s, want %s", got, want)
+	if got, want := <-requests, `POST /xrpc/com.atproto.sync.requestCrawl {"hostname":"`+testHost+`"}`; got != want {
+		t.Fatalf("got request %s, want %s", got, want)
 	}
 	s := h.subscribe("")
 	for _, want := range []string{"#identity", "#account", "#sync"} {
@@ -378,17 +378,17 @@ func TestRelayIsAsked(t *testing.T) {
 	}
 }
 
-func TestRelaysAreChecked(t *testing.T) {
+func TestInvalidRelay(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	cfg := Config{Identity: h.server.id, Repo: h.repo, PasswordFile: filepath.Join(t.TempDir(), "p"), Relays: []string{"http://relay.example.com"}}
 	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "is not https") {
-		t.Errorf("a relay in the clear: %v", err)
+		t.Errorf("a relay without https: %v", err)
 	}
 	cfg.Hostname = "localhost:5000"
 	s, err := New(cfg)
 	if err != nil || s.crawler != nil {
-		t.Fatalf("a localhost hold asks relays: %v", err)
+		t.Fatalf("a hold on localhost has relays: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -400,7 +400,8 @@ func TestRelaysAreChecked(t *testing.T) {
 	}
 }
 
-// From the commit's answer to its frame at each of a hundred subscribers.
+// BenchmarkCommitToFrame measures the time from a commit to its frame at each
+// subscriber.
 func BenchmarkCommitToFrame(b *testing.B) {
 	for _, subscribers := range []int{1, 100, 500} {
 		b.Run(fmt.Sprint(subscribers), func(b *testing.B) {
@@ -443,26 +444,25 @@ func BenchmarkCommitToFrame(b *testing.B) {
 	}
 }
 
-// The writer keeps to what relays take while there is a relay, or anybody is
-// subscribed.
+// The writer is paced while there are relays or subscribers.
 func TestHasReaders(t *testing.T) {
 	t.Parallel()
 	if h := newHold(t, func(cfg *Config) { cfg.Relays = []string{"https://relay.example.com"} }); !h.server.hasReaders() {
-		t.Error("a hold with a relay is not read")
+		t.Error("a hold with a relay has no readers")
 	}
 	h := newHold(t)
 	if h.server.hasReaders() {
-		t.Error("a hold without relays and subscribers is read")
+		t.Error("a hold without relays and subscribers has readers")
 	}
 	s := h.subscribe("?cursor=0")
 	s.next()
 	if !h.server.hasReaders() {
-		t.Error("a hold with a subscriber is not read")
+		t.Error("a hold with a subscriber has no readers")
 	}
 	s.Close()
 	for end := time.Now().Add(20 * time.Second); h.server.hasReaders(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("a hold whose subscriber is gone is read")
+			t.Fatal("a hold whose subscriber has disconnected has readers")
 		}
 	}
 }

@@ -2,18 +2,124 @@ package hold
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
-	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/ipfs/go-cid"
 	car "github.com/ipld/go-car"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/paced"
 )
 
-// raw fetches a CAR that need not be a whole repository.
+// car fetches a CAR and verifies the signature of its commit with the key in
+// did.json.
+func (h *testHold) car(path string) (*indigo.Commit, *indigo.Repo) {
+	h.Helper()
+	resp, body := h.Do(h.Request("GET", strings.ReplaceAll(path, "%", h.DID), ""))
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/vnd.ipld.car" {
+		h.Fatalf("%s: got %d %s %.200s", path, resp.StatusCode, resp.Header.Get("Content-Type"), body)
+	}
+	commit, loaded, err := indigo.LoadRepoFromCAR(h.Context(), bytes.NewReader(body))
+	if err != nil {
+		h.Fatalf("%s: %v", path, err)
+	}
+	if err := commit.VerifySignature(h.publicKey()); err != nil {
+		h.Errorf("%s: %v", path, err)
+	}
+	return commit, loaded
+}
+
+func TestGetRepo(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	h.fill(30, 10)
+	commit, loaded := h.car("/xrpc/com.atproto.sync.getRepo?did=%")
+	head := h.repo.Head()
+	if commit.Data != head.Data || commit.Rev != head.Rev || commit.DID != h.DID {
+		t.Errorf("got %+v, head is %+v", commit, head)
+	}
+	records := 0
+	err := loaded.MST.Walk(func([]byte, cid.Cid) error { records++; return nil })
+	if err != nil || records != 31 {
+		t.Errorf("got %d records, %v", records, err)
+	}
+	const method = "com.atproto.sync.getRepo"
+	h.Want("GET", method+"?did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
+	h.Want("GET", method, "", 400, "InvalidRequest", `params: missing required key "did"`)
+	h.Want("GET", method+"?did=x", "", 400, "InvalidRequest", "at $.did")
+	h.Want("GET", method+"?did=%&since=x", "", 400, "InvalidRequest", "at $.since")
+	resp, body := h.Do(h.Request("GET", "/xrpc/"+method+"?did="+h.DID+"&since="+head.Rev, ""))
+	if resp.StatusCode != 200 || len(body) != 59 {
+		t.Errorf("since the head: got %d and %d bytes, want a header of 59", resp.StatusCode, len(body))
+	}
+	if answer := h.Want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", ""); answer["cid"] != head.Commit.String() || answer["rev"] != head.Rev {
+		t.Errorf("got %v", answer)
+	}
+	h.Want("GET", "com.atproto.sync.getLatestCommit?did=did:web:other.example.com", "", 400, "RepoNotFound", "")
+}
+
+func TestGetRepoSlots(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	one, loopback := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("127.0.0.1/32")
+	for _, c := range []struct {
+		by   netip.Prefix
+		want bool
+	}{{loopback, true}, {loopback, true}, {loopback, false}, {one, true}, {one, true}} { // half of the slots are for one client
+		if got := h.server.exports.Take(c.by); got != c.want {
+			t.Errorf("slot for %s: %v", c.by, got)
+		}
+	}
+	resp, body := h.Do(h.Request("GET", "/xrpc/com.atproto.sync.getRepo?did="+h.DID, ""))
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
+	}
+	h.server.exports.Give(loopback)
+	h.car("/xrpc/com.atproto.sync.getRepo?did=%")
+	if n := h.server.exports.Taken(); n != maxExports-1 {
+		t.Errorf("%d slots are taken", n)
+	}
+}
+
+// The connection of a client that stops reading a repository is closed without the
+// end of the response, and its slot is free again.
+func TestStalledReader(t *testing.T) {
+	t.Parallel()
+	h := newHold(t)
+	web := httptest.NewServer(paced.Handler(h.server, 300*time.Millisecond))
+	t.Cleanup(web.Close)
+	h.URL = web.URL
+	h.fill(12, 900_000) // more than sockets hold
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := errors.Join(conn.(*net.TCPConn).SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "GET /xrpc/com.atproto.sync.getRepo?did=%s HTTP/1.1\r\nHost: x\r\n\r\n", h.DID); err != nil {
+		t.Fatal(err)
+	}
+	h.waitForLog("response interrupted")
+	answer, _ := io.ReadAll(conn) // with or without an error
+	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || bytes.HasSuffix(answer, []byte("0\r\n\r\n")) {
+		t.Errorf("got %d bytes, %.60q … %.60q", len(answer), answer, answer[max(0, len(answer)-20):])
+	}
+	if h.server.exports.Taken() != 0 {
+		t.Error("the slot is still taken")
+	}
+}
+
+// raw fetches a CAR, which may be a part of a repository.
 func (h *testHold) raw(path string) []byte {
 	h.Helper()
 	resp, body := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), ""))
@@ -23,7 +129,7 @@ func (h *testHold) raw(path string) []byte {
 	return body
 }
 
-// blocks reads one with another reader than ours.
+// blocks reads a CAR with go-car.
 func (h *testHold) blocks(raw []byte) map[cid.Cid][]byte {
 	h.Helper()
 	r, err := car.NewCarReader(bytes.NewReader(raw))
@@ -37,37 +143,6 @@ func (h *testHold) blocks(raw []byte) map[cid.Cid][]byte {
 			return blocks
 		}
 		blocks[b.Cid()] = b.RawData()
-	}
-}
-
-func TestStatus(t *testing.T) {
-	t.Parallel()
-	h := newHold(t)
-	head := h.repo.Head()
-	if got := h.Want("GET", "com.atproto.sync.getRepoStatus?did=%", "", 200, "", ""); got["did"] != h.DID || got["active"] != true || got["rev"] != head.Rev {
-		t.Errorf("getRepoStatus: got %v", got)
-	}
-	if got := h.Want("GET", "com.atproto.sync.getHead?did=%", "", 200, "", ""); got["root"] != head.Commit.String() {
-		t.Errorf("getHead: got %v", got)
-	}
-	list := h.Want("GET", "com.atproto.sync.listRepos", "", 200, "", "")
-	one := list["repos"].([]any)[0].(map[string]any)
-	if len(list["repos"].([]any)) != 1 || one["did"] != h.DID || one["head"] != head.Commit.String() || one["rev"] != head.Rev || one["active"] != true {
-		t.Errorf("listRepos: got %v", list)
-	}
-	next := h.Want("GET", "com.atproto.sync.listRepos?limit=1&cursor="+list["cursor"].(string), "", 200, "", "")
-	if len(next["repos"].([]any)) != 0 || next["cursor"] != nil {
-		t.Errorf("listRepos, the next page: got %v", next)
-	}
-	h.Want("GET", "com.atproto.sync.listRepos?cursor=x", "", 400, "InvalidRequest", "Malformed cursor")
-	h.Want("GET", "com.atproto.sync.listRepos?limit=1001", "", 400, "InvalidRequest", "at $.limit")
-	for _, method := range []string{"getRepoStatus", "getHead", "getCheckout", "getCommitPath", "getBlocks?cids=" + head.Commit.String()} {
-		sep := "?"
-		if strings.Contains(method, "?") {
-			sep = "&"
-		}
-		h.Want("GET", "com.atproto.sync."+method+sep+"did=did:web:other.example.com", "", 400, "RepoNotFound", "Could not find repo for DID: did:web:other.example.com")
-		h.Want("GET", "com.atproto.sync."+method, "", 400, "InvalidRequest", `missing required key "did"`)
 	}
 }
 
@@ -89,7 +164,7 @@ func TestGetBlocks(t *testing.T) {
 	if got := h.blocks(withRoot); len(got) != 2 || got[record] == nil || got[head.Commit] == nil {
 		t.Errorf("got %d blocks", len(got))
 	}
-	h.fill2() // the old root may live on below the new one, the old commit does not
+	h.fill2() // the old root may be a node of the new tree; the old commit is gone
 	const unknown = "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"
 	h.Want("GET", method+"&cids="+record.String()+"&cids="+head.Commit.String()+"&cids="+unknown, "", 400, "InvalidRequest",
 		"Could not find cids: "+head.Commit.String()+","+unknown)
@@ -97,17 +172,8 @@ func TestGetBlocks(t *testing.T) {
 	h.Want("GET", method, "", 400, "InvalidRequest", `missing required key "cids"`)
 }
 
-// fill2 makes one further commit.
-func (h *testHold) fill2() {
-	h.Helper()
-	w := repo.Write{Action: repo.Create, Collection: coll, RKey: fmt.Sprint("x", h.repo.Head().Seq), Record: []byte{0xa0}}
-	if _, err := h.repo.Apply(h.Context(), []repo.Write{w}, nil); err != nil {
-		h.Fatal(err)
-	}
-}
-
-// The older parameters are answered for what is kept, and refused for the rest.
-func TestOlderSync(t *testing.T) {
+// Older methods and parameters work for the commits that are kept.
+func TestOlderSyncMethods(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	h.fill(40, 10)
@@ -176,7 +242,7 @@ func TestImportRepo(t *testing.T) {
 	post(car[:len(car)-5], kind, 400, "InvalidRequest", "invalid repository archive")
 	before := target.repo.Head()
 	post(car, kind, 200, "", "")
-	commit, loaded := target.car("/xrpc/com.atproto.sync.getRepo?did=%") // signed by the target's own key
+	commit, loaded := target.car("/xrpc/com.atproto.sync.getRepo?did=%") // signed with the target's key
 	if commit.Data != source.repo.Head().Data || commit.Rev <= before.Rev {
 		t.Errorf("got %+v, want the tree %s", commit, source.repo.Head().Data)
 	}
@@ -191,58 +257,11 @@ func TestImportRepo(t *testing.T) {
 	post(car, kind, 401, "AuthMissing", "")
 }
 
-// Writes of one batch to one record come to what they add up to, in an event
-// that others can undo.
-func TestBatchOfOneRecord(t *testing.T) {
-	t.Parallel()
-	h := loggedIn(t)
-	for _, c := range []struct {
-		writes []string
-		value  any // of the record afterwards, nil: none
-		ops    int
-	}{
-		{[]string{`create a {"n":1}`, `delete a`}, nil, 0},
-		{[]string{`create a {"n":1}`, `update a {"n":2}`}, 2.0, 1},
-		{[]string{`update a {"n":3}`, `update a {"n":4}`}, 4.0, 1},
-		{[]string{`delete a`, `create a {"n":4}`}, 4.0, 0},
-		{[]string{`delete a`, `create a {"n":5}`}, 5.0, 1},
-		{[]string{`update a {"n":6}`, `delete a`}, nil, 1},
-		{nil, nil, 0},
-	} {
-		before := h.repo.Head()
-		answer := h.Want("POST", apply, writes(c.writes...), 200, "", "")
-		if got := results(t, answer); len(got) != len(c.writes) {
-			t.Errorf("%v: got %d results", c.writes, len(got))
-		}
-		head := h.repo.Head()
-		if head.Rev <= before.Rev || answer["commit"].(map[string]any)["cid"] != head.Commit.String() {
-			t.Errorf("%v: no new commit: %v", c.writes, answer)
-		}
-		status, record := h.Call("GET", get+"?repo=%&collection="+coll+"&rkey=a", "")
-		var value any
-		if status == 200 {
-			value = record["value"].(map[string]any)["n"]
-		}
-		if value != c.value {
-			t.Errorf("%v: got %v, want %v", c.writes, value, c.value)
-		}
-		events, err := h.repo.Events(before.Seq, 10)
-		if err != nil || len(events) != 1 {
-			t.Fatalf("%v: got %d events, %v", c.writes, len(events), err)
-		}
-		h.verifyCommit(events[0].Frame, c.ops)
-	}
-}
-
-// verifyCommit lets indigo undo the #commit of a frame.
-func (h *testHold) verifyCommit(frame []byte, ops int) {
+// fill2 makes one more commit.
+func (h *testHold) fill2() {
 	h.Helper()
-	body, ok := bytes.CutPrefix(frame, []byte("\xa2\x61t\x67#commit\x62op\x01"))
-	var msg comatproto.SyncSubscribeRepos_Commit
-	if !ok || msg.UnmarshalCBOR(bytes.NewReader(body)) != nil {
-		h.Fatalf("not a #commit: %.30q", frame)
-	}
-	if _, err := indigo.VerifyCommitMessage(h.Context(), &msg); err != nil || len(msg.Ops) != ops || msg.PrevData == nil {
-		h.Errorf("got %d operations, %v, want %d", len(msg.Ops), err, ops)
+	w := repo.Write{Action: repo.Create, Collection: coll, RKey: fmt.Sprint("x", h.repo.Head().Seq), Record: []byte{0xa0}}
+	if _, err := h.repo.Apply(h.Context(), []repo.Write{w}, nil); err != nil {
+		h.Fatal(err)
 	}
 }

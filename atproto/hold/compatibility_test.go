@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// What the reference server takes, and clients send: parameters without a value,
-// a slash behind the method, a byte order mark.
-func TestWhatClientsSend(t *testing.T) {
+// As the reference server does, the hold accepts parameters without a value, a
+// slash after the method, and a byte order mark.
+func TestLenientRequests(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.fill(3, 10)
@@ -41,11 +41,11 @@ func TestWhatClientsSend(t *testing.T) {
 	h.Want("GET", "com.atproto.sync.getBlocks?did=%&cids=&cids=", "", 400, "InvalidRequest", `missing required key "cids"`)
 	h.Want("GET", "com.atproto.sync.getLatestCommit//?did=%", "", 400, "InvalidRequest", "invalid method name")
 	h.Want("POST", apply+"/", writes(`create slash {}`), 200, "", "")
-	h.Want("POST", apply, "\ufeff"+writes(`create mark {}`), 200, "", "")
-	h.Want("POST", apply, "\ufeff\ufeff"+writes(`create marks {}`), 400, "SyntaxError", "")
+	h.Want("POST", apply, "\ufeff"+writes(`create bom {}`), 200, "", "")
+	h.Want("POST", apply, "\ufeff\ufeff"+writes(`create boms {}`), 400, "SyntaxError", "")
 }
 
-// compressors are the encodings of a body that are taken.
+// compressors are the supported content codings.
 var compressors = map[string]func(io.Writer) io.WriteCloser{
 	"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
 	"deflate": func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
@@ -87,14 +87,14 @@ func TestCompressedBodies(t *testing.T) {
 		}
 		whole := compressed(t, encoding, body)
 		if status, answer := post(apply, "application/json", encoding, whole[:len(whole)-6]); status != 400 {
-			t.Errorf("%s, cut short: got %d %v", encoding, status, answer)
+			t.Errorf("%s, truncated: got %d %v", encoding, status, answer)
 		}
 		status, answer := post(upload, "text/plain", encoding, compressed(t, encoding, "hello "+encoding))
 		if status != 200 || answer["blob"].(map[string]any)["size"] != float64(len("hello "+encoding)) {
 			t.Errorf("%s: got %d %v", encoding, status, answer)
 		}
 		if status, answer := post(upload, "text/plain", encoding, "hello"); status != 400 {
-			t.Errorf("%s, a blob that is not: got %d %v", encoding, status, answer)
+			t.Errorf("%s, not compressed: got %d %v", encoding, status, answer)
 		}
 	}
 	for nsid, want := range map[string]string{apply: "UnsupportedMediaTypeError", upload: "UnsupportedMediaType"} {
@@ -104,8 +104,8 @@ func TestCompressedBodies(t *testing.T) {
 	}
 }
 
-// A body that grows when it is decompressed is read no further than its limit.
-func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because it measures
+// The size limit applies to the decompressed body.
+func TestCompressedBodyLimit(t *testing.T) { // not parallel, because it measures
 	h := newHold(t, func(cfg *Config) { cfg.BlobLimit, cfg.ImportLimit = 50_000, 60_000 })
 	h.Token = h.token()
 	for encoding := range compressors {
@@ -113,7 +113,7 @@ func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because 
 		for nsid, most := range h.bodies() {
 			bomb := large
 			if nsid == loginMethod {
-				bomb = small // is within the limit as it comes
+				bomb = small // is within the limit while compressed
 			}
 			r := h.Request("POST", "/xrpc/"+nsid, bomb)
 			r.Header.Set("Content-Type", mediaTypeOf(nsid))
@@ -123,10 +123,10 @@ func TestCompressedBodiesAreBounded(t *testing.T) { // not in parallel, because 
 			resp, body := h.Do(r)
 			runtime.ReadMemStats(&after)
 			if nsid != "com.atproto.repo.importRepo" && resp.StatusCode != 413 || resp.StatusCode == 200 {
-				t.Errorf("%s of %s, at most %d: got %d %s", encoding, nsid, most, resp.StatusCode, body)
+				t.Errorf("%s, %s, limit %d: got %d %s", encoding, nsid, most, resp.StatusCode, body)
 			}
 			if got := after.TotalAlloc - before.TotalAlloc; got > 10<<20 {
-				t.Errorf("%s of %s took %d bytes of memory", encoding, nsid, got)
+				t.Errorf("%s, %s: allocated %d bytes", encoding, nsid, got)
 			}
 		}
 	}

@@ -1,10 +1,15 @@
 package hold
 
 import (
+	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
 )
 
 const (
@@ -16,7 +21,7 @@ const (
 	coll   = "com.example.thing"
 )
 
-// writes is an applyWrites body: each item is "create|update|delete key value".
+// writes returns an applyWrites input: each item is "create|update|delete key value".
 func writes(items ...string) string {
 	list := make([]string, len(items))
 	for i, item := range items {
@@ -65,18 +70,18 @@ func TestApplyWrites(t *testing.T) {
 	if got[0]["$type"] != apply+"#updateResult" || got[0]["cid"] == nil || got[1]["$type"] != apply+"#deleteResult" || len(got[1]) != 1 {
 		t.Errorf("got %v", got)
 	}
-	// By handle too, and in the order given.
+	// A handle instead of the DID; the writes are applied in order.
 	h.Want("POST", apply, strings.Replace(writes(`create b {"n":1}`, `update b {"n":2}`), "%", testHost, 1), 200, "", "")
 	if value := h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=b", "", 200, "", "")["value"].(map[string]any); value["n"] != 2.0 || value["$type"] != coll {
 		t.Errorf("got %v", value)
 	}
 	before := h.repo.Head()
 	if answer := h.Want("POST", apply, `{"repo":"%","writes":[]}`, 200, "", ""); len(results(t, answer)) != 0 || h.repo.Head().Seq == before.Seq {
-		t.Errorf("no writes: got %v; they make a commit, as at the reference server", answer)
+		t.Errorf("no writes: got %v, want a commit, as at the reference server", answer)
 	}
 }
 
-func TestRefusedWrites(t *testing.T) {
+func TestInvalidWrites(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	h.Want("POST", apply, writes(`create taken {"n":1}`), 200, "", "")
@@ -136,11 +141,11 @@ func TestRefusedWrites(t *testing.T) {
 		h.Want("POST", c.method, c.body, c.status, c.name, c.text)
 	}
 	if after := h.repo.Head(); after != head {
-		t.Errorf("a refused write moved the head from %v to %v", head, after)
+		t.Errorf("a refused write changed the head from %v to %v", head, after)
 	}
 }
 
-func TestWritesNeedASession(t *testing.T) {
+func TestWritesRequireSession(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	head := h.repo.Head()
@@ -148,7 +153,7 @@ func TestWritesNeedASession(t *testing.T) {
 		h.Want("POST", method, writes(`create k {}`), 401, "AuthMissing", "Authentication Required")
 	}
 	if h.repo.Head() != head {
-		t.Error("the head moved")
+		t.Error("the head changed")
 	}
 }
 
@@ -173,7 +178,7 @@ func TestValidate(t *testing.T) {
 	h.Want("POST", create, post("3kznmn7xqxl24", `1.5`, `,"validate":false`), 400, "InvalidRequest", "expected an integer")
 }
 
-func TestCreateRecordChoosesATID(t *testing.T) {
+func TestCreateRecordWithoutKey(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	seen := map[any]bool{}
@@ -223,8 +228,8 @@ func TestDeleteRecord(t *testing.T) {
 	h.Want("GET", get+"?repo=%&collection="+coll+"&rkey=k", "", 400, "RecordNotFound", "at://%/"+coll+"/k")
 }
 
-// Puts that race are all done, each on top of the other.
-func TestPutRecordWhileOthersWrite(t *testing.T) {
+// Concurrent puts all succeed, one after the other.
+func TestConcurrentPutRecord(t *testing.T) {
 	t.Parallel()
 	h := loggedIn(t)
 	var wg sync.WaitGroup
@@ -240,5 +245,88 @@ func TestPutRecordWhileOthersWrite(t *testing.T) {
 	records, _, err := h.repo.List(coll, "", 10, false)
 	if err != nil || len(records) != 2 {
 		t.Errorf("got %v, %v", records, err)
+	}
+}
+
+// No input causes an internal error, and no refused input changes the head.
+func FuzzApplyWrites(f *testing.F) {
+	h := loggedIn(f)
+	fill := strings.NewReplacer("%", h.DID)
+	for _, seed := range []string{
+		writes(`create k {"n":1}`), writes(`update k {}`, `delete k`), writes(`create - {"a":{"$bytes":"AQ"}}`),
+		with(writes(`create k {}`), `"validate":false`), with(writes(), `"swapCommit":"x"`), `{"repo":"%","writes":[{}]}`, `[]`, ``,
+	} {
+		f.Add([]byte(fill.Replace(seed)))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := h.repo.Head()
+		r := httptest.NewRequest("POST", "/xrpc/"+apply, strings.NewReader(string(body)))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+h.Token)
+		w := httptest.NewRecorder()
+		h.server.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%s: got %d %s", body, w.Code, w.Body)
+		}
+		if moved := h.repo.Head() != before; moved != (w.Code == 200) {
+			t.Fatalf("%s: got %d %s, head changed: %t", body, w.Code, w.Body, moved)
+		}
+	})
+}
+
+// Several writes of one batch to the same record become one operation of the
+// event, and subscribers can verify it.
+func TestSeveralWritesToOneRecord(t *testing.T) {
+	t.Parallel()
+	h := loggedIn(t)
+	for _, c := range []struct {
+		writes []string
+		value  any // of the record afterwards; nil: no record
+		ops    int
+	}{
+		{[]string{`create a {"n":1}`, `delete a`}, nil, 0},
+		{[]string{`create a {"n":1}`, `update a {"n":2}`}, 2.0, 1},
+		{[]string{`update a {"n":3}`, `update a {"n":4}`}, 4.0, 1},
+		{[]string{`delete a`, `create a {"n":4}`}, 4.0, 0},
+		{[]string{`delete a`, `create a {"n":5}`}, 5.0, 1},
+		{[]string{`update a {"n":6}`, `delete a`}, nil, 1},
+		{nil, nil, 0},
+	} {
+		before := h.repo.Head()
+		answer := h.Want("POST", apply, writes(c.writes...), 200, "", "")
+		if got := results(t, answer); len(got) != len(c.writes) {
+			t.Errorf("%v: got %d results", c.writes, len(got))
+		}
+		head := h.repo.Head()
+		if head.Rev <= before.Rev || answer["commit"].(map[string]any)["cid"] != head.Commit.String() {
+			t.Errorf("%v: no new commit: %v", c.writes, answer)
+		}
+		status, record := h.Call("GET", get+"?repo=%&collection="+coll+"&rkey=a", "")
+		var value any
+		if status == 200 {
+			value = record["value"].(map[string]any)["n"]
+		}
+		if value != c.value {
+			t.Errorf("%v: got %v, want %v", c.writes, value, c.value)
+		}
+		events, err := h.repo.Events(before.Seq, 10)
+		if err != nil || len(events) != 1 {
+			t.Fatalf("%v: got %d events, %v", c.writes, len(events), err)
+		}
+		h.verifyCommit(events[0].Frame, c.ops)
+	}
+}
+
+// verifyCommit verifies the #commit in a frame with indigo, which inverts its
+// operations.
+func (h *testHold) verifyCommit(frame []byte, ops int) {
+	h.Helper()
+	body, ok := bytes.CutPrefix(frame, []byte("\xa2\x61t\x67#commit\x62op\x01"))
+	var msg comatproto.SyncSubscribeRepos_Commit
+	if !ok || msg.UnmarshalCBOR(bytes.NewReader(body)) != nil {
+		h.Fatalf("not a #commit: %.30q", frame)
+	}
+	if _, err := indigo.VerifyCommitMessage(h.Context(), &msg); err != nil || len(msg.Ops) != ops || msg.PrevData == nil {
+		h.Errorf("got %d operations, %v, want %d", len(msg.Ops), err, ops)
 	}
 }
