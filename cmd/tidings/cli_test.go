@@ -17,7 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// tidings runs the program once, in a folder of its own.
+// tidings runs the program with dir as its working directory.
 func tidings(t *testing.T, dir string, env []string, args ...string) (out, errs string, code int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -26,7 +26,7 @@ func tidings(t *testing.T, dir string, env []string, args ...string) (out, errs 
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), beProgram+"=1", "OTEL_TRACES_EXPORTER=none"), env...)
+	cmd.Env = append(append(os.Environ(), runMain+"=1", "OTEL_TRACES_EXPORTER=none"), env...)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
 	if err := cmd.Start(); err != nil {
@@ -34,11 +34,11 @@ func tidings(t *testing.T, dir string, env []string, args ...string) (out, errs 
 	}
 	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer late.Stop()
-	_ = cmd.Wait() // the code says it
+	_ = cmd.Wait() // the exit code is checked
 	return o.String(), e.String(), cmd.ProcessState.ExitCode()
 }
 
-// file writes a configuration with these options into dir.
+// file writes a configuration with the options to dir.
 func file(t *testing.T, dir, name, options string) {
 	t.Helper()
 	content := "version: 0.1\nstorage: {filesystem: {rootdirectory: ./registry}}\nhttp: {addr: \"127.0.0.1:0\", draintimeout: 1s}\n"
@@ -55,7 +55,7 @@ func TestVersion(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}} {
 		out, _, code := tidings(t, t.TempDir(), nil, args...)
 		if !regexp.MustCompile(`^tidings \S+.*, distribution v3\.\S+, go1\.\S+ \w+/\w+\n$`).MatchString(out) || code != 0 {
-			t.Errorf("%v says %q with code %d", args, out, code)
+			t.Errorf("%v prints %q with code %d", args, out, code)
 		}
 	}
 	got := version(&debug.BuildInfo{
@@ -115,37 +115,37 @@ func TestConfigCheck(t *testing.T) {
 			}
 			for _, want := range tc.says {
 				if !strings.Contains(out+errs, want) {
-					t.Errorf("does not say %q:\n%s%s", want, out, errs)
+					t.Errorf("missing %q:\n%s%s", want, out, errs)
 				}
 			}
 			if strings.Contains(errs, "Usage:") {
-				t.Errorf("says how to use it, which was not the mistake:\n%s", errs)
+				t.Errorf("prints the usage for an invalid option:\n%s", errs)
 			}
 			if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-				t.Errorf("left something behind: %v", entries)
+				t.Errorf("unexpected files: %v", entries)
 			}
 		})
 	}
 }
 
-func TestWhichConfiguration(t *testing.T) {
+func TestConfigurationPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file(t, dir, "c.yml", "")
 	if out, errs, code := tidings(t, dir, []string{"REGISTRY_CONFIGURATION_PATH=c.yml"}, "config", "check"); code != 0 || !strings.Contains(out, "c.yml has no entry") {
-		t.Errorf("by the environment: code %d, %s%s", code, out, errs)
+		t.Errorf("from the environment: code %d, %s%s", code, out, errs)
 	}
 	if _, errs, code := tidings(t, dir, nil, "config", "check"); code != 1 || !strings.Contains(errs, "no configuration file") {
 		t.Errorf("none: code %d, %s", code, errs)
 	}
 	if _, errs, code := tidings(t, dir, nil, "config", "check", "d.yml"); code != 1 || !strings.Contains(errs, "open d.yml") {
-		t.Errorf("a missing one: code %d, %s", code, errs)
+		t.Errorf("missing file: code %d, %s", code, errs)
 	}
 }
 
-// Wrong options stop serve before the registry has made anything, each on a
-// line of its own. What is wrong with the rest, the registry says.
-func TestServeRefusesMistakes(t *testing.T) {
+// Invalid options stop serve before the registry creates anything; the errors are
+// listed one a line. The registry reports errors in the rest of the file.
+func TestServeRefusesInvalidOptions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file(t, dir, "c.yml", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}")
@@ -155,10 +155,10 @@ func TestServeRefusesMistakes(t *testing.T) {
 		t.Errorf("code %d, got %q, want %q", code, errs, want)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("left something behind: %v", entries)
+		t.Errorf("unexpected files: %v", entries)
 	}
 	if _, errs, code := tidings(t, dir, nil, "serve", "none.yml"); code != 1 || !strings.Contains(errs, "configuration error: open none.yml") {
-		t.Errorf("a missing file: code %d, %q", code, errs)
+		t.Errorf("missing file: code %d, %q", code, errs)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestHoldInit(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.\nIts key is data/hold.key: keep a copy") {
 		t.Fatalf("first: code %d, %s%s", code, out, errs)
 	}
-	made, err := os.ReadFile(key)
+	created, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +189,8 @@ func TestHoldInit(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.") {
 		t.Errorf("again: code %d, %s%s", code, out, errs)
 	}
-	if again, err := os.ReadFile(key); err != nil || !bytes.Equal(again, made) {
-		t.Errorf("the key is another, %v", err)
+	if again, err := os.ReadFile(key); err != nil || !bytes.Equal(again, created) {
+		t.Errorf("the key has changed, %v", err)
 	}
 
 	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "tidings hold init --new") {
@@ -198,20 +198,20 @@ func TestHoldInit(t *testing.T) {
 	}
 	out, errs, code = tidings(t, dir, nil, "hold", "init", "--new", "other.yml")
 	if code != 0 || !strings.Contains(out, "did:web:localhost%3A5001") {
-		t.Errorf("another hostname, wanted: code %d, %s%s", code, out, errs)
+		t.Errorf("another hostname with --new: code %d, %s%s", code, out, errs)
 	}
 	if old, _ := filepath.Glob(filepath.Join(dir, "data", "hold.old-*")); len(old) != 1 {
-		t.Errorf("the old repository is in %v, want one folder", old)
+		t.Errorf("old repositories: %v, want one folder", old)
 	}
 
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
 	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "restore the key from a backup") {
-		t.Errorf("the key lost: code %d, %s", code, errs)
+		t.Errorf("lost key: code %d, %s", code, errs)
 	}
 	if exists(key) {
-		t.Error("a lost key was made anew")
+		t.Error("a lost key was created again")
 	}
 	if _, errs, code := tidings(t, dir, nil, "hold", "init", "none.yml"); code != 1 || !strings.Contains(errs, "none.yml has no hold section; add `hold: {hostname: …}`") {
 		t.Errorf("no hold: code %d, %s", code, errs)
@@ -237,17 +237,17 @@ func TestHoldPassword(t *testing.T) {
 	}
 }
 
-// The program quiets the registry's traces, unless somebody wants them.
-func TestQuietTraces(t *testing.T) {
+// Traces are disabled unless the environment selects an exporter.
+func TestDisableTraces(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	disableTraces()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "console" {
-		t.Errorf("what was asked for became %q", got)
+		t.Errorf("got %q, want the exporter that was set", got)
 	}
 	os.Unsetenv("OTEL_TRACES_EXPORTER")
 	disableTraces()
 	if got := os.Getenv("OTEL_TRACES_EXPORTER"); got != "none" {
-		t.Errorf("unset became %q, want none", got)
+		t.Errorf("unset: got %q, want none", got)
 	}
 }
 
@@ -267,15 +267,15 @@ type tracerProvider struct {
 
 func (p *tracerProvider) Shutdown(context.Context) error { p.ended = true; return nil }
 
-// The registry's tracer is ended, and nobody begins a span with it any more.
+// The registry's tracer provider is shut down and replaced.
 func TestStopTraces(t *testing.T) {
-	theirs := &tracerProvider{}
-	otel.SetTracerProvider(theirs)
+	provider := &tracerProvider{}
+	otel.SetTracerProvider(provider)
 	stopTraces()
-	if !theirs.ended {
-		t.Error("it was not ended")
+	if !provider.ended {
+		t.Error("the provider was not shut down")
 	}
-	if now := otel.GetTracerProvider(); now == trace.TracerProvider(theirs) {
-		t.Error("it is still asked for spans")
+	if now := otel.GetTracerProvider(); now == trace.TracerProvider(provider) {
+		t.Error("the provider is still in use")
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// client is a registry client as small as can be, for tests that need many at
-// once and must know exactly which request was answered.
+// client is a minimal registry client, for tests that send many requests and must
+// know which of them were answered.
 type client struct {
 	host string
 	http *http.Client
@@ -50,7 +50,7 @@ func (c *client) do(method, path, contentType string, body []byte, header ...str
 	return res, answer, err
 }
 
-// blob uploads content in one request pair.
+// blob uploads content with a POST and a PUT.
 func (c *client) blob(repository string, content []byte) error {
 	res, body, err := c.do("POST", "/v2/"+repository+"/blobs/uploads/", "", nil)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *client) blob(repository string, content []byte) error {
 	return nil
 }
 
-// image is a manifest and the blobs that it needs.
+// image is a manifest with its blobs.
 type image struct {
 	mediaType string
 	payload   []byte
@@ -108,7 +108,7 @@ func newImage(layers int) image {
 	return m
 }
 
-// upload sends the blobs of an image.
+// upload uploads the blobs of an image.
 func (c *client) upload(repository string, m image) error {
 	for _, b := range m.blobs {
 		if err := c.blob(repository, b); err != nil {
@@ -118,7 +118,7 @@ func (c *client) upload(repository string, m image) error {
 	return nil
 }
 
-// put sends a manifest and returns the status; 0 if there was no answer.
+// put puts a manifest and returns the status, 0 if there was no response.
 func (c *client) put(repository, reference string, m image) (int, error) {
 	res, body, err := c.do("PUT", "/v2/"+repository+"/manifests/"+reference, m.mediaType, m.payload)
 	if err != nil {
@@ -130,9 +130,9 @@ func (c *client) put(repository, reference string, m image) (int, error) {
 	return res.StatusCode, nil
 }
 
-// get asks for a manifest and reports whether all of it arrived.
+// get gets a manifest; the error reports an incomplete response.
 func (c *client) get(repository, reference string) (int, error) {
-	// Under another name than pushes, which it is not to read back.
+	// With another user agent than pushes; a GET by the pusher would not be counted.
 	res, _, err := c.do("GET", "/v2/"+repository+"/manifests/"+reference, "", nil, "Accept", acceptAll, "User-Agent", "puller")
 	if err != nil {
 		return 0, err
@@ -142,7 +142,7 @@ func (c *client) get(repository, reference string) (int, error) {
 
 const acceptAll = ociManifest + ", application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 
-// json asks for a path of our own and decodes the answer.
+// json gets a path of the API and decodes the response.
 func (c *client) json(t *testing.T, path string, into any, header ...string) {
 	t.Helper()
 	res, body, err := c.do("GET", path, "", nil, header...)
@@ -157,7 +157,7 @@ func (c *client) json(t *testing.T, path string, into any, header ...string) {
 	}
 }
 
-// push uploads and puts an image, and fails the test if it is not stored.
+// push pushes an image, or fails the test.
 func (c *client) push(t *testing.T, repository, tag string, m image) {
 	t.Helper()
 	if err := c.upload(repository, m); err != nil {
@@ -191,4 +191,14 @@ type record struct {
 	URI   string         `json:"uri"`
 	CID   string         `json:"cid"`
 	Value map[string]any `json:"value"`
+}
+
+// head sends a HEAD request for a manifest.
+func (c *client) head(t *testing.T, name, reference string) *http.Response {
+	t.Helper()
+	res, _, err := c.do("HEAD", "/v2/"+name+"/manifests/"+reference, "", nil, "Accept", acceptAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
 }

@@ -12,7 +12,7 @@ import (
 
 // onDiskOfItsOwn makes the data folder, as it is now, a file system on a
 // disk that can be made to fail. It is there for as long as the process is.
-func (s *server) onDiskOfItsOwn() {
+func (s *server) mountOwnDisk() {
 	s.t.Helper()
 	image, folder := filepath.Join(s.dir, "disk.img"), filepath.Join(s.dir, "tidings")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -57,12 +57,12 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	s := newServer(t, settings{})
 	s.allowLogin()
 	password := s.newPassword()
-	s.onDiskOfItsOwn()
+	s.mountOwnDisk()
 	s.start()
 	session := s.loginWith(password)
 	s.push(t, "oss/app", "before", newImage(2))
-	s.drained()
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
+	s.waitDrained()
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
 	later := newImage(1)
 	if err := s.upload("oss/app", later); err != nil {
 		t.Fatal(err)
@@ -70,9 +70,9 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 
 	s.failDisk()
 	// The write that meets it may have got through; those after it have not.
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInternalServerError, "UnknownOutcome", session...)
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInternalServerError, "UnknownOutcome", session...)
 	for range 3 {
-		s.answers("POST", "com.atproto.repo.createRecord", s.note("later"), http.StatusServiceUnavailable, "ServiceUnavailable", session...)
+		s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("later"), http.StatusServiceUnavailable, "ServiceUnavailable", session...)
 	}
 	if res, body, err := s.do("POST", "/xrpc/com.atproto.repo.uploadBlob", "image/png", []byte("picture"), session...); err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "can't write to its disk") {
 		t.Errorf("uploadBlob: %v %v %s", res, err, body)
@@ -85,12 +85,12 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 			t.Errorf("a pull: %d %v", status, err)
 		}
 	}
-	s.answers("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
-	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
-	s.verified()
-	s.failing("stopped writing")
-	s.says("read-only file system")
-	s.says("restart once the disk is well")
+	s.checkXRPC("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
+	s.checkXRPC("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
+	s.verifyRepository()
+	s.checkHoldFailing("stopped writing")
+	s.waitForLog("read-only file system")
+	s.waitForLog("restart once the disk is well")
 
 	if err := s.terminate(); err == nil {
 		t.Error("it ended as if nothing were wrong")
@@ -100,10 +100,10 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	}
 	s.start()
 	s.push(t, "oss/app", "after", later)
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
-	s.verified()
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 2}, 3, 2)
+	s.verifyRepository()
 	s.stop()
-	s.fsck()
+	s.verifyOffline()
 }

@@ -19,7 +19,7 @@ func needNamespaces(t *testing.T) {
 
 // onSmallDisk makes the journal's folder a file system of its own, of the
 // given size, in a namespace that ends with the process.
-func (s *server) onSmallDisk(megabytes int) {
+func (s *server) mountSmallJournal(megabytes int) {
 	s.t.Helper()
 	needNamespaces(s.t)
 	journal := filepath.Join(s.dir, "tidings", "journal")
@@ -36,7 +36,7 @@ func (s *server) onSmallDisk(megabytes int) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 0s}\njournal: {segment: 4MiB}"})
-	s.onSmallDisk(12)
+	s.mountSmallJournal(12)
 	s.start()
 	before, after := newImage(1), newImage(1)
 	s.push(t, "oss/app", "before", before)
@@ -78,17 +78,17 @@ func TestDiskFull(t *testing.T) {
 	if status, err := s.put("oss/app", "after", after); status != http.StatusCreated {
 		t.Fatalf("a push when there is room again: %d %v\n%s", status, err, s.log)
 	}
-	s.drained()
+	s.waitDrained()
 	if status, why := s.diskHealth(); status != "ok" {
 		t.Errorf("health when there is room again: %s, %q", status, why)
 	}
-	pushes := s.numbers("oss/app").Pushes
+	pushes := s.counts("oss/app").Pushes
 	// One that was refused after it was stored is found in storage, and counts.
 	if least, most := int64(2+stored), int64(2+stored+refused); pushes < least || pushes > most {
 		t.Errorf("%d pushes counted, want %d to %d", pushes, least, most)
 	}
-	s.verified()
-	s.once(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
+	s.verifyRepository()
+	s.checkUnique(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
 	s.stop()
 }
 

@@ -18,7 +18,7 @@ import (
 // onLastingDisk makes the data folder, or a folder in it, as it is now, a small
 // file system of its own that outlives the server's process. It returns the
 // folder as the test sees it.
-func (s *server) onLastingDisk(megabytes int, in ...string) (folder string) {
+func (s *server) mountPersistentDisk(megabytes int, in ...string) (folder string) {
 	s.t.Helper()
 	needNamespaces(s.t)
 	data, copied := filepath.Join(append([]string{s.dir, "tidings"}, in...)...), filepath.Join(s.dir, "copied")
@@ -105,7 +105,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	debug := freeAddr(t)
 	s := newServer(t, settings{})
 	s.edit("  draintimeout: 10s", "  draintimeout: 10s\n  debug: {addr: \""+debug+"\", prometheus: {enabled: true}}")
-	folder := s.onLastingDisk(64)
+	folder := s.mountPersistentDisk(64)
 	s.start()
 	before, during := newImage(2), newImage(1)
 	s.push(t, "oss/app", "before", before)
@@ -179,7 +179,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	if res, body, err := s.do("GET", "/tidings/api/v1/repositories", "", nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "the disk is full") {
 		t.Errorf("the API: %v %s %v", res, body, err)
 	}
-	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.publicKey()
 	if !strings.Contains(s.log.String(), "the data folder can't be opened") {
 		t.Errorf("the log does not say so:\n%s", s.log)
@@ -197,7 +197,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	if status, err := s.get("oss/app", "after"); status != http.StatusOK {
 		t.Errorf("a pull when there is room: %d %v", status, err)
 	}
-	s.drained()
+	s.waitDrained()
 	if s.cmd.Process.Pid != process || s.dead() {
 		t.Error("it is another process")
 	}
@@ -205,9 +205,9 @@ func TestStartOnFullDisk(t *testing.T) {
 		t.Errorf("health when there is room: %s, %q", status, why)
 	}
 	// The one that the full disk refused may be in storage, and then the start found it.
-	within(t, "pushes", int64(acknowledged+1), s.numbers("oss/app").Pushes, int64(acknowledged+2))
-	s.once(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
-	s.verified()
+	within(t, "pushes", int64(acknowledged+1), s.counts("oss/app").Pushes, int64(acknowledged+2))
+	s.checkUnique(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
+	s.verifyRepository()
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "6" {
 		t.Errorf("%q pulls are counted as lost in the end, want 6", got)
 	}
@@ -215,8 +215,8 @@ func TestStartOnFullDisk(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusAccepted {
 		t.Errorf("a delete when there is room: %v %s %v", res, body, err)
 	}
-	s.drained()
-	s.once(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
+	s.waitDrained()
+	s.checkUnique(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
 	s.stop()
 }
 
@@ -224,7 +224,7 @@ func TestStartOnFullDisk(t *testing.T) {
 func TestStopOnFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
-	folder := s.onLastingDisk(32)
+	folder := s.mountPersistentDisk(32)
 	fill(t, filepath.Join(folder, "filler"))
 	s.start()
 	if status, why := s.diskHealth(); status != "degraded" {
@@ -246,10 +246,10 @@ func (s *server) remount(option string) {
 func TestStartOnReadOnlyDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
-	s.onLastingDisk(64)
+	s.mountPersistentDisk(64)
 	s.start()
 	s.push(t, "oss/app", "before", newImage(2))
-	s.drained()
+	s.waitDrained()
 	s.stop()
 	s.remount("ro")
 	s.start()
@@ -271,8 +271,8 @@ func TestStartOnReadOnlyDisk(t *testing.T) {
 		status, _ := s.put("oss/app", "after", after)
 		return status == http.StatusCreated
 	})
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 2}, 3, 2)
 	s.stop()
 }
 
@@ -299,15 +299,15 @@ func TestStartWithoutPermission(t *testing.T) {
 func TestStartHoldOnFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
-	folder := s.onLastingDisk(32, "hold")
+	folder := s.mountPersistentDisk(32, "hold")
 	filler := filepath.Join(folder, "filler")
 	fill(t, filler)
 	s.start()
 	process := s.cmd.Process.Pid
-	s.serves("a", "b")
-	s.failing("it can't be opened: the disk is full")
+	s.pushAndPull("a", "b")
+	s.checkHoldFailing("it can't be opened: the disk is full")
 	s.publicKey()
-	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
@@ -315,8 +315,8 @@ func TestStartHoldOnFullDisk(t *testing.T) {
 		_, hold, _ := s.holdHealth()
 		return hold == "ok"
 	})
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 2}, 4, 2)
 	if s.cmd.Process.Pid != process || s.dead() {
 		t.Error("it is another process")
 	}
@@ -333,7 +333,7 @@ func TestReserve(t *testing.T) {
 	s := newServer(t, settings{options: "count: {head_window: 1s}"})
 	_, port, _ := strings.Cut(s.host, ":")
 	s.edit(`hold: {hostname: "localhost:`+port+`", reserve: 1MiB}`, "journal: {wait: 9s}")
-	s.onLastingDisk(48)
+	s.mountPersistentDisk(48)
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(1))
 	if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
@@ -350,11 +350,11 @@ func TestReserve(t *testing.T) {
 	s.stop()
 	s.edit("journal: {wait: 9s}", "reserve: 4MiB")
 	s.start()
-	s.drained()
+	s.waitDrained()
 	if status, why := s.diskHealth(); status != "ok" {
 		t.Errorf("health with a smaller reserve: %s, %q", status, why)
 	}
-	if n := s.numbers("oss/app"); n.Pushes != 1 || n.Pulls != 1 {
+	if n := s.counts("oss/app"); n.Pushes != 1 || n.Pulls != 1 {
 		t.Errorf("counted %+v, want a push and a pull", n)
 	}
 	s.stop()
@@ -366,11 +366,11 @@ func TestReserve(t *testing.T) {
 func TestStartOnAlmostFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
-	folder := s.onLastingDisk(64)
+	folder := s.mountPersistentDisk(64)
 	filler := filepath.Join(folder, "filler")
 	s.start()
 	s.push(t, "oss/app", "base", newImage(2))
-	s.drained()
+	s.waitDrained()
 	pushes, refused, layers := 1, 0, 2
 	for _, kib := range []int64{700, 2100, 2400, 3200} {
 		m := newImage(1)
@@ -410,7 +410,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 			return status == http.StatusCreated
 		})
 		pushes, layers = pushes+1, layers+1
-		s.drained()
+		s.waitDrained()
 		if status, why := s.diskHealth(); status != "ok" {
 			t.Errorf("%d KiB: health when there is room: %s %q\n%s", kib, status, why, s.log)
 		}
@@ -418,8 +418,8 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 			t.Fatalf("%d KiB: it is another process", kib)
 		}
 	}
-	within(t, "pushes", int64(pushes), s.numbers("oss/app").Pushes, int64(pushes+refused))
-	s.once(t, layerCollection, layers, func(r record) string { return fmt.Sprint(r.Value) })
-	s.verified()
+	within(t, "pushes", int64(pushes), s.counts("oss/app").Pushes, int64(pushes+refused))
+	s.checkUnique(t, layerCollection, layers, func(r record) string { return fmt.Sprint(r.Value) })
+	s.verifyRepository()
 	s.stop()
 }

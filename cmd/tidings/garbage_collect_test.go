@@ -31,7 +31,7 @@ func TestManifestAt(t *testing.T) {
 	}
 }
 
-// untag pushes two images under one tag, so that nothing points at the first.
+// untag pushes two images under one tag, so that the first is untagged.
 func (s *server) untag(repository string) (untagged, tagged image) {
 	s.t.Helper()
 	untagged, tagged = newImage(2), newImage(1)
@@ -46,9 +46,9 @@ func (s *server) collect(args ...string) (out string, err error) {
 	return string(b), err
 }
 
-func (s *server) layers(want int) {
+func (s *server) checkLayers(want int) {
 	s.t.Helper()
-	s.once(s.t, layerCollection, want, func(r record) string { return fmt.Sprint(r.Value["manifest"], r.Value["digest"]) })
+	s.checkUnique(s.t, layerCollection, want, func(r record) string { return fmt.Sprint(r.Value["manifest"], r.Value["digest"]) })
 }
 
 func (s *server) notes() []os.DirEntry {
@@ -56,8 +56,8 @@ func (s *server) notes() []os.DirEntry {
 	return entries
 }
 
-// garbage-collect deletes manifests offline, or beside a registry that runs; the
-// next start deletes their records, and those of no others.
+// garbage-collect deletes manifests while the registry is stopped or running; the
+// next start deletes the records of these manifests only.
 func TestGarbageCollect(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{false, true} {
@@ -68,8 +68,8 @@ func TestGarbageCollect(t *testing.T) {
 			untagged, tagged := s.untag("oss/app")
 			other := newImage(3)
 			s.push(t, "oss/deep/er", "v1", other)
-			s.drained()
-			s.layers(2 + 1 + 3)
+			s.waitDrained()
+			s.checkLayers(2 + 1 + 3)
 			if !running {
 				s.stop()
 			}
@@ -84,25 +84,25 @@ func TestGarbageCollect(t *testing.T) {
 				s.stop()
 			}
 			s.start()
-			s.drained()
-			s.layers(1 + 3)
-			s.verified()
+			s.waitDrained()
+			s.checkLayers(1 + 3)
+			s.verifyRepository()
 			if left := s.notes(); len(left) != 0 {
-				t.Errorf("left behind: %v", left)
+				t.Errorf("unexpected files: %v", left)
 			}
 			s.stop()
 		})
 	}
 }
 
-// A note of a manifest that is in storage says nothing: garbage-collect was
-// killed before it deleted it, or it was pushed again.
+// A recorded manifest that is still in storage keeps its records: garbage-collect was
+// killed before the delete, or the manifest was pushed again.
 func TestGarbageCollectKilled(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.start()
 	untagged, tagged := s.untag("oss/app")
-	s.drained()
+	s.waitDrained()
 	s.stop()
 	run, err := collected.Begin(filepath.Join(s.dir, "tidings", "collected"))
 	if err != nil {
@@ -115,21 +115,21 @@ func TestGarbageCollectKilled(t *testing.T) {
 	}
 	run.Close()
 	s.start()
-	s.drained()
-	s.layers(3)
+	s.waitDrained()
+	s.checkLayers(3)
 	if left := s.notes(); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("unexpected files: %v", left)
 	}
 	s.stop()
 }
 
-// Where the manifests can't be noted none is deleted.
+// Nothing is deleted if the deletions cannot be recorded.
 func TestGarbageCollectWithoutDataFolder(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.start()
 	untagged, _ := s.untag("oss/app")
-	s.drained()
+	s.waitDrained()
 	s.stop()
 	data := filepath.Join(s.dir, "tidings")
 	if err := os.Rename(data, data+".away"); err != nil {
@@ -140,21 +140,21 @@ func TestGarbageCollectWithoutDataFolder(t *testing.T) {
 		t.Errorf("it ended with %v:\n%s", err, out)
 	}
 	if !s.exists("oss/app", untagged) {
-		t.Error("it deleted the manifest")
+		t.Error("the manifest was deleted")
 	}
 	if _, err := os.Stat(data); err == nil {
-		t.Error("it made a data folder")
+		t.Error("a data folder was created")
 	}
 }
 
-// Without -m, in a dry run, and without Tidings the command is distribution's
-// and leaves no notes.
+// Without -m, in a dry run, and with Tidings disabled the command is distribution's
+// and records nothing.
 func TestGarbageCollectUpstream(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.start()
 	untagged, _ := s.untag("oss/app")
-	s.drained()
+	s.waitDrained()
 	s.stop()
 	for _, args := range [][]string{{}, {"--dry-run", "-m"}} {
 		if out, err := s.collect(args...); err != nil || !strings.Contains(out, "blobs marked") {
@@ -166,10 +166,10 @@ func TestGarbageCollectUpstream(t *testing.T) {
 	}
 	s.edit("        data: ", "        enabled: false\n        data: ")
 	if out, err := s.collect("-m", "-q"); err != nil || strings.Contains(out, "eligible") {
-		t.Errorf("switched off: %v\n%s", err, out)
+		t.Errorf("disabled: %v\n%s", err, out)
 	}
 	if s.exists("oss/app", untagged) {
-		t.Error("switched off: the manifest is there")
+		t.Error("disabled: the manifest is still there")
 	}
 	if left := s.notes(); left != nil {
 		t.Errorf("notes: %v", left)

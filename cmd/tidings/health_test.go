@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// What happens in repositories that are not public moves nothing that everybody
-// may see, also while it is pending.
-func TestHealthTellsNothingPrivate(t *testing.T) {
+// Events of private repositories change no anonymous response of the API, also while
+// they are pending.
+func TestPrivateEventsInvisible(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 300ms}\nreserve: 8TiB"}) // the sinks wait
+	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 300ms}\nreserve: 8TiB"}) // the sinks pause
 	s.start()
 	get := func(path string, header ...string) []byte {
 		t.Helper()
@@ -32,10 +32,10 @@ func TestHealthTellsNothingPrivate(t *testing.T) {
 	}
 	for path, want := range before {
 		if got := get(path); !bytes.Equal(got, want) {
-			t.Errorf("%s was\n%sand is after pushes and pulls of a repository that is not public\n%s", path, want, got)
+			t.Errorf("%s changed after pushes and pulls of a private repository: was\n%sis\n%s", path, want, got)
 		}
 	}
 	if got := get("health", s.token()...); bytes.Equal(got, all) || !bytes.Contains(got, []byte(`"depth":2`)) {
-		t.Errorf("who has the token sees\n%safter\n%s", got, all)
+		t.Errorf("with the token: got\n%safter\n%s", got, all)
 	}
 }

@@ -75,7 +75,7 @@ func TestHoldStatus(t *testing.T) {
 	file(t, empty, "c.yml", "data: ./data\nhold: {hostname: localhost}")
 	expect(t, empty, 1, []string{"hold", "status", "c.yml"}, "tidings hold init")
 	if entries, _ := os.ReadDir(empty); len(entries) != 1 {
-		t.Errorf("left something behind: %v", entries)
+		t.Errorf("unexpected files: %v", entries)
 	}
 }
 
@@ -152,9 +152,9 @@ func TestHoldKeyRotate(t *testing.T) {
 // serving is `hold serve` in a process of its own.
 func serving(t *testing.T, dir string) (base string, stop func()) {
 	t.Helper()
-	log := &logged{}
+	log := &logBuffer{}
 	cmd := exec.Command(os.Args[0], "hold", "serve", "c.yml")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), beProgram+"=1")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), runMain+"=1")
 	cmd.Stdout, cmd.Stderr = io.Discard, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func TestHoldBitFlipped(t *testing.T) {
 			s := newServer(t, settings{})
 			s.fill(2000)
 			s.start() // which moves the log into tables
-			truth := s.truth()
+			truth := s.noteCIDs()
 			s.stop()
 			backup := filepath.Join(s.dir, "backup")
 			if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "tidings", "hold"))); err != nil {
@@ -43,7 +43,7 @@ func TestHoldBitFlipped(t *testing.T) {
 			}
 			flip(t, filepath.Join(s.dir, "tidings", "hold"), every)
 			s.start()
-			s.serves("a", "b")
+			s.pushAndPull("a", "b")
 			refused := 0
 			for key, cid := range truth {
 				res, body, err := s.do("GET", "/xrpc/"+noteRecord+s.did+"&rkey="+key, "", nil)
@@ -64,14 +64,14 @@ func TestHoldBitFlipped(t *testing.T) {
 			if refused == 0 && every < 1<<30 {
 				t.Error("no bit that counts was flipped")
 			}
-			s.provesOrRefuses(truth)
+			s.checkProofs(truth)
 			if refused > 0 {
-				s.failing("")
+				s.checkHoldFailing("")
 			}
 			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repository stopped writing") {
-				t.Errorf("it ended with %v\n%s", err, s.log)
+				t.Errorf("the server exited with %v\n%s", err, s.log)
 			}
-			left := s.mends(truth, backup)
+			left := s.repairAndCheck(truth, backup)
 			t.Logf("%d of %d records refused, %d left after repair", refused, len(truth), left)
 		})
 	}
@@ -79,7 +79,7 @@ func TestHoldBitFlipped(t *testing.T) {
 
 // provesOrRefuses asks for records with their proofs and for the whole
 // repository. Each answer is whole and is the truth, or it is none.
-func (s *server) provesOrRefuses(truth map[string]string) {
+func (s *server) checkProofs(truth map[string]string) {
 	s.t.Helper()
 	get := func(path string) (*http.Response, []byte) {
 		s.t.Helper()
@@ -133,7 +133,7 @@ func (s *server) provesOrRefuses(truth map[string]string) {
 // mends has verify say what is damaged and repair mend it, or the operator put
 // a backup in its place where repair says that it must be, and checks what is
 // left: nothing that was not there before. It gives the number of records.
-func (s *server) mends(truth map[string]string, backup string) (left int) {
+func (s *server) repairAndCheck(truth map[string]string, backup string) (left int) {
 	s.t.Helper()
 	out, code := s.run("hold", "verify", s.config)
 	switch {
@@ -161,19 +161,19 @@ func (s *server) mends(truth map[string]string, backup string) (left int) {
 		s.t.Errorf("hold verify ends with %d after repair:\n%s", code, out)
 	}
 	s.start()
-	s.drained()
-	after := s.truth()
+	s.waitDrained()
+	after := s.noteCIDs()
 	for key, cid := range after {
 		if truth[key] != cid {
 			s.t.Errorf("%s is %s after repair, was %s", key, cid, truth[key])
 		}
 	}
-	s.verified()
+	s.verifyRepository()
 	if restored && len(after) != len(truth) {
 		s.t.Errorf("%d records are back, want %d", len(after), len(truth))
 	}
 	if !restored {
-		s.exactly(s.t, map[string]int{"oss/app": 2}, 4, 2)
+		s.checkTotals(s.t, map[string]int{"oss/app": 2}, 4, 2)
 	}
 	s.stop()
 	return len(after)
@@ -227,7 +227,7 @@ func noteWrite(t *testing.T, key string) repo.Write {
 }
 
 // truth is the CID of each note, by key.
-func (s *server) truth() map[string]string {
+func (s *server) noteCIDs() map[string]string {
 	s.t.Helper()
 	all := map[string]string{}
 	for _, r := range s.records(s.t, s.did, "com.example.note") {
@@ -264,13 +264,13 @@ func TestHoldClockAhead(t *testing.T) {
 	s.allowLogin()
 	s.fill(3, time.Now().AddDate(1, 0, 0))
 	s.start()
-	session, before := s.login(), s.truth()
-	s.serves("a", "b")
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ClockBehind", session...)
-	s.says("set this machine's clock right")
-	s.failing("clock is behind")
-	s.verified()
-	if after := s.truth(); len(after) != 3 || !maps.Equal(before, after) {
+	session, before := s.login(), s.noteCIDs()
+	s.pushAndPull("a", "b")
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ClockBehind", session...)
+	s.waitForLog("set this machine's clock right")
+	s.checkHoldFailing("clock is behind")
+	s.verifyRepository()
+	if after := s.noteCIDs(); len(after) != 3 || !maps.Equal(before, after) {
 		t.Errorf("%v, before %v", after, before)
 	}
 	s.stop()
@@ -278,7 +278,7 @@ func TestHoldClockAhead(t *testing.T) {
 		t.Fatalf("hold repair: %v\n%s", err, out)
 	}
 	s.start()
-	s.drained()
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
-	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
+	s.waitDrained()
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
+	s.checkTotals(t, map[string]int{"oss/app": 2}, 4, 2)
 }

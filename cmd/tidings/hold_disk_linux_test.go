@@ -13,7 +13,7 @@ import (
 
 // holdOnDisk makes the hold's folder, as it is now, a file system of its own in
 // a namespace that ends with the process, and what was written to it, too.
-func (s *server) holdOnDisk(megabytes int, option string) {
+func (s *server) mountHold(megabytes int, option string) {
 	s.t.Helper()
 	needNamespaces(s.t)
 	folder, mounted := filepath.Join(s.dir, "tidings", "hold"), filepath.Join(s.dir, "disk")
@@ -38,7 +38,7 @@ func (s *server) holdHealth() (registry, hold, reason string) {
 
 // failing checks that the registry says that the hold doesn't work, and why,
 // without the name of a file.
-func (s *server) failing(why string) {
+func (s *server) checkHoldFailing(why string) {
 	s.t.Helper()
 	registry, hold, reason := s.holdHealth()
 	if registry != "degraded" || hold != "failing" || !strings.Contains(reason, why) || strings.Contains(reason, s.dir) {
@@ -47,7 +47,7 @@ func (s *server) failing(why string) {
 }
 
 // serves checks that pushes and pulls are as if nothing were wrong.
-func (s *server) serves(tags ...string) {
+func (s *server) pushAndPull(tags ...string) {
 	s.t.Helper()
 	for _, tag := range tags {
 		s.push(s.t, "oss/app", tag, newImage(2))
@@ -58,7 +58,7 @@ func (s *server) serves(tags ...string) {
 }
 
 // answers checks the status and the error's name of a call to the hold.
-func (s *server) answers(method, path string, body any, status int, name string, header ...string) {
+func (s *server) checkXRPC(method, path string, body any, status int, name string, header ...string) {
 	s.t.Helper()
 	content, err := json.Marshal(body)
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *server) note(key string) map[string]any {
 }
 
 // says waits for the log.
-func (s *server) says(text string) {
+func (s *server) waitForLog(text string) {
 	s.t.Helper()
 	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -99,26 +99,26 @@ func TestHoldDiskFull(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.allowLogin()
-	s.holdOnDisk(64, "rw")
+	s.mountHold(64, "rw")
 	s.start()
 	session := s.login()
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("before"), http.StatusOK, "", session...)
 
 	filler := filepath.Join("/proc", fmt.Sprint(s.cmd.Process.Pid), "root", s.dir, "tidings", "hold", "filler")
 	fill(t, filler)
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInsufficientStorage, "InsufficientStorage", session...)
-	s.answers("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
-	s.answers("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
-	s.serves("a", "b", "c")
-	s.says("too little free disk space")
-	s.failing("too little free disk space")
-	s.verified()
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInsufficientStorage, "InsufficientStorage", session...)
+	s.checkXRPC("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
+	s.checkXRPC("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
+	s.pushAndPull("a", "b", "c")
+	s.waitForLog("too little free disk space")
+	s.checkHoldFailing("too little free disk space")
+	s.verifyRepository()
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 3}, 6, 3)
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 3}, 6, 3)
 	s.stop()
 }
 
@@ -128,19 +128,19 @@ func TestHoldDiskFull(t *testing.T) {
 func TestHoldDiskReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
-	s.holdOnDisk(64, "ro")
+	s.mountHold(64, "ro")
 	s.start()
-	s.says("read-only file system")
-	s.serves("a", "b")
-	s.failing("can't be opened")
+	s.waitForLog("read-only file system")
+	s.pushAndPull("a", "b")
+	s.checkHoldFailing("can't be opened")
 	s.publicKey()
-	s.answers("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
-	s.answers("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
+	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.stop()
 	s.wrap = nil
 	s.start()
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 2}, 4, 2)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 2}, 4, 2)
 	if registry, hold, _ := s.holdHealth(); registry != "ok" || hold != "ok" {
 		t.Errorf("health: the registry is %s, the hold %s", registry, hold)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // most is how much of the server's process was in RAM at its most, in MB.
-func (s *server) most() (megabytes int) {
+func (s *server) peakMemory() (megabytes int) {
 	s.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
@@ -51,7 +51,7 @@ func TestHoldBadLogins(t *testing.T) {
 	s.start()
 	s.loginWith(password)
 	s.push(t, "oss/app", "v1", newImage(1))
-	before, begun := s.most(), time.Now()
+	before, begun := s.peakMemory(), time.Now()
 
 	const addresses, clients, tries, allowed = 8, 8, 50, 30
 	try := func(c *http.Client, password string) (int, string) {
@@ -106,7 +106,7 @@ func TestHoldBadLogins(t *testing.T) {
 	if most := int(time.Since(begun).Seconds()) + 1; slow < 0 || slow > most || answers[401]+answers[429] < 1000 || len(answers) != 2 {
 		t.Errorf("got %v, want %d to %d more times 401 and 429 for the rest", answers, addresses*allowed, most)
 	}
-	after := s.most()
+	after := s.peakMemory()
 	if after > before+moreMemory && !raceDetector {
 		t.Errorf("it takes %d MB at its most, %d before", after, before)
 	}
@@ -119,7 +119,7 @@ const moreMemory = 150
 
 // places waits until requests that don't come to an end have made room: the
 // hold serves so many at a time, and asks others to come back.
-func (s *server) places() {
+func (s *server) waitForCapacity() {
 	s.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		res, body, err := s.do("GET", "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, "", nil)
@@ -143,7 +143,7 @@ func TestHoldFlood(t *testing.T) {
 	s.fill(20_000) // more than sockets hold
 	s.start()
 	session, key := s.loginWith(password), s.publicKey()
-	before := s.most()
+	before := s.peakMemory()
 
 	var stuck []io.Closer
 	leave := sync.OnceFunc(func() {
@@ -192,20 +192,20 @@ func TestHoldFlood(t *testing.T) {
 	defer following.Wait()
 	defer cancel()
 	following.Go(func() { follower.run(ctx) })
-	s.serves("a", "b", "c")
-	s.places()
+	s.pushAndPull("a", "b", "c")
+	s.waitForCapacity()
 	for i := range 20 {
-		s.answers("POST", "com.atproto.repo.createRecord", s.note(fmt.Sprint("flood", i)), http.StatusOK, "", session...)
-		s.answers("GET", noteRecord+s.did+"&rkey="+fmt.Sprint("flood", i), nil, http.StatusOK, "")
+		s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note(fmt.Sprint("flood", i)), http.StatusOK, "", session...)
+		s.checkXRPC("GET", noteRecord+s.did+"&rkey="+fmt.Sprint("flood", i), nil, http.StatusOK, "")
 	}
-	s.drained()
-	s.verified()
+	s.waitDrained()
+	s.verifyRepository()
 	var latest struct{ Rev string }
 	s.json(t, "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, &latest)
-	follower.ends(t, latest.Rev)
+	follower.waitForRev(t, latest.Rev)
 	cancel()
 
-	after := s.most()
+	after := s.peakMemory()
 	if after > before+moreMemory && !raceDetector {
 		t.Errorf("it takes %d MB at its most, %d before", after, before)
 	}

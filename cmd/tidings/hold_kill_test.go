@@ -159,7 +159,7 @@ func (w *writer) readBack() {
 }
 
 // fsck looks for damage in what a server that doesn't run has left on disk.
-func (s *server) fsck() {
+func (s *server) verifyOffline() {
 	s.t.Helper()
 	if out, err := s.command("hold", "verify", s.config).CombinedOutput(); err != nil {
 		s.t.Errorf("hold verify: %v\n%s", err, out)
@@ -226,7 +226,7 @@ func TestKillHold(t *testing.T) {
 			cmd.Wait()
 		}
 		if round%20 == 0 {
-			s.fsck()
+			s.verifyOffline()
 		}
 		s.start()
 		for _, w := range writers {
@@ -241,14 +241,14 @@ func TestKillHold(t *testing.T) {
 	s.json(t, "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, &latest)
 	resumed := 0
 	for _, r := range readers {
-		r.ends(t, latest.Rev)
+		r.waitForRev(t, latest.Rev)
 		resumed += r.resumed
 	}
 	cancel()
 	reading.Wait()
 	full := readers[0]
 	for _, r := range readers[1:] {
-		r.sawAsOther(t, full)
+		r.checkSameCommits(t, full)
 	}
 	answered, found, lost := 0, 0, 0
 	seen := map[string]int{}
@@ -269,16 +269,16 @@ func TestKillHold(t *testing.T) {
 	if full.kinds["#identity"] != 1 || full.kinds["#account"] != 1 || full.kinds["#sync"] != 1 {
 		t.Errorf("frames: %v", full.kinds)
 	}
-	s.same(full.records)
-	s.verified()
+	s.checkTree(full.records)
+	s.verifyRepository()
 	s.stop()
-	s.fsck()
+	s.verifyOffline()
 	t.Logf("%d rounds: %d calls answered; of those without an answer %d were applied and %d not; each of 8 readers saw %d commits, resuming %d times in all",
 		n, answered, found, lost, len(full.commits), resumed)
 }
 
-// same compares the repository's tree with paths and CIDs.
-func (s *server) same(want map[string]string) {
+// checkTree compares the repository's tree with paths and CIDs.
+func (s *server) checkTree(want map[string]string) {
 	s.t.Helper()
 	_, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)
 	if err != nil {

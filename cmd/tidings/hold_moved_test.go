@@ -11,8 +11,8 @@ import (
 
 const elsewhere = "https://pds.example.com"
 
-// moved changes where the configuration says that the account is; "" is here.
-func (s *server) moved(to string) {
+// setMovedTo sets hold.moved_to of the configuration; "" removes it.
+func (s *server) setMovedTo(to string) {
 	s.t.Helper()
 	raw, err := os.ReadFile(s.config)
 	if err != nil {
@@ -36,8 +36,8 @@ type movedHealth struct {
 	}
 }
 
-// waiting is how many events wait for the records and the posts.
-func (h movedHealth) waiting() (n uint64) {
+// pending is the number of events pending for records and posts.
+func (h movedHealth) pending() (n uint64) {
 	for _, s := range h.Sinks {
 		if s.Sink == "records" || s.Sink == "announce" {
 			n += s.Depth
@@ -46,14 +46,15 @@ func (h movedHealth) waiting() (n uint64) {
 	return n
 }
 
-// The account moves away: the registry goes on, what is to be written waits.
-// It comes back with what it had elsewhere, and what waited is written.
+// The account moves to another host: the registry continues, and records and posts
+// stay pending. It moves back with an export of the other host, and the pending
+// records are written.
 func TestHoldMovedAway(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(2))
-	s.drained()
+	s.waitDrained()
 	before := len(s.records(t, s.did, layerCollection))
 	s.stop()
 	car := filepath.Join(s.dir, "moved.car")
@@ -66,7 +67,7 @@ func TestHoldMovedAway(t *testing.T) {
 		expect(t, s.dir, code, args, says...)
 	}
 	expect(t, s.dir, 0, []string{"hold", "export", s.config, car}, "Exported")
-	s.moved(elsewhere)
+	s.setMovedTo(elsewhere)
 	run(0, []string{"config", "check"}, "none; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to says")
 	run(0, []string{"hold", "status"}, "to "+elsewhere+", by hold.moved_to", "the next start announces that the account has moved")
 
@@ -75,7 +76,7 @@ func TestHoldMovedAway(t *testing.T) {
 		t.Errorf("did.json: %s %v", body, err)
 	}
 	if !strings.Contains(s.log.String(), "the account has moved: did.json shows its new host") {
-		t.Errorf("start does not say that the account has moved:\n%s", s.log)
+		t.Errorf("start does not log that the account has moved:\n%s", s.log)
 	}
 	pushed := newImage(3)
 	s.push(t, "oss/app", "v2", pushed)
@@ -83,13 +84,13 @@ func TestHoldMovedAway(t *testing.T) {
 		t.Errorf("a pull: %d %v", status, err)
 	}
 	var h movedHealth
-	for end := time.Now().Add(30 * time.Second); s.numbers("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); s.counts("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%d pulls are counted; the log:\n%s", s.numbers("oss/app").Pulls, s.log)
+			t.Fatalf("%d pulls counted; the log:\n%s", s.counts("oss/app").Pulls, s.log)
 		}
 	}
 	s.json(t, "/tidings/api/v1/health", &h, s.token()...)
-	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.waiting() == 0 {
+	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.pending() == 0 {
 		t.Errorf("health: %+v", h)
 	}
 	run(0, []string{"hold", "status"}, "server   running", "it refuses writes: the account is deactivated", "health   ok")
@@ -103,14 +104,14 @@ func TestHoldMovedAway(t *testing.T) {
 	}
 	expect(t, s.dir, 0, []string{"hold", "export", s.config, filepath.Join(s.dir, "still.car")}, "Exported")
 
-	s.moved("")
+	s.setMovedTo("")
 	run(0, []string{"hold", "status"}, "the account was at "+elsewhere+"; the next start announces that it is back")
 	run(1, []string{"hold", "key", "rotate"}, "account has moved away, to "+elsewhere)
 	run(0, []string{"hold", "import"}, "Imported", "records")
 	s.start()
-	s.drained()
+	s.waitDrained()
 	if n := len(s.records(t, s.did, layerCollection)); n != before+3 {
-		t.Errorf("%d records of layers, want %d and the 3 that waited", n, before)
+		t.Errorf("%d layer records, want %d and 3 that were pending", n, before)
 	}
 	h = movedHealth{}
 	s.json(t, "/tidings/api/v1/health", &h, s.token()...)
@@ -121,13 +122,13 @@ func TestHoldMovedAway(t *testing.T) {
 	run(0, []string{"hold", "verify"}, "is valid")
 }
 
-// Where there is no account yet, none is made for one that is elsewhere.
+// No account is created if hold.moved_to is set.
 func TestHoldInitOfMoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: localhost, moved_to: {service: \""+elsewhere+"\"}}")
 	expect(t, dir, 1, []string{"hold", "init", "c.yml"}, "the account has moved to "+elsewhere)
 	if exists(filepath.Join(dir, "data")) {
-		t.Error("something was made")
+		t.Error("a data folder was created")
 	}
 }

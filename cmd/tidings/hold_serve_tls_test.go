@@ -18,7 +18,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 )
 
-// certificate makes one for localhost.
+// certificate creates a certificate for localhost.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// rounds is how often a test kills; TIDINGS_KILL_ROUNDS makes it more. The race
-// detector makes each many times as long, so there it is less.
+// rounds returns the number of rounds of a test, which TIDINGS_KILL_ROUNDS sets. With
+// the race detector, which makes them much slower, it is a third.
 func rounds(t *testing.T, usual int) int {
 	s := os.Getenv("TIDINGS_KILL_ROUNDS")
 	if s == "" && raceDetector {
@@ -27,8 +27,8 @@ func rounds(t *testing.T, usual int) int {
 	return n
 }
 
-// Killed at once after a 201, the push has its records and its post after the
-// next start, once.
+// After a kill that immediately follows a 201, the next start writes the records and
+// the post of the push once.
 func TestKillAfterAnswer(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -39,12 +39,12 @@ func TestKillAfterAnswer(t *testing.T) {
 		s.kill()
 	}
 	s.start()
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": n}, 2*n, n)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": n}, 2*n, n)
 }
 
-// Killed between the tag and the 201, the push is found in storage: a client
-// that sees its tag with a HEAD and skips the PUT has been recorded.
+// After a kill between the write of the tag and the 201, the next start finds the
+// push in storage and records it: a client may see the tag and not push again.
 func TestKillBeforeAnswer(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{host: "  storage:\n    - name: dieattag\n      options: {tag: deadly}\n"})
@@ -54,41 +54,41 @@ func TestKillBeforeAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, err := s.put("oss/app", "deadly", m); err == nil {
-		t.Fatalf("it was to die at this tag and answered %d", status)
+		t.Fatalf("the process did not die at this tag; status %d", status)
 	}
 	s.cmd.Wait()
 	s.cmd = nil
-	s.env = []string{dieNoMore + "=1"}
+	s.env = []string{noDeath + "=1"}
 	s.start()
 	res, _, err := s.do("HEAD", "/v2/oss/app/manifests/deadly", "", nil, "Accept", acceptAll)
 	if err != nil || res.StatusCode != 200 {
-		t.Fatalf("the image is not there: %v %v", res, err)
+		t.Fatalf("image not found: %v %v", res, err)
 	}
-	s.drained()
-	s.exactly(t, map[string]int{"oss/app": 1}, 2, 1)
+	s.waitDrained()
+	s.checkTotals(t, map[string]int{"oss/app": 1}, 2, 1)
 }
 
-// exactly compares pushes, layer records and posts, each there once.
-func (s *server) exactly(t *testing.T, pushes map[string]int, layers, posts int) {
+// checkTotals compares the numbers of pushes, layer records and posts, each unique.
+func (s *server) checkTotals(t *testing.T, pushes map[string]int, layers, posts int) {
 	t.Helper()
 	for repository, want := range pushes {
-		if got := s.numbers(repository).Pushes; got != int64(want) {
+		if got := s.counts(repository).Pushes; got != int64(want) {
 			t.Errorf("%s: %d pushes counted, want %d", repository, got, want)
 		}
 	}
-	s.once(t, layerCollection, layers, func(r record) string {
+	s.checkUnique(t, layerCollection, layers, func(r record) string {
 		return fmt.Sprint(r.Value["manifest"], r.Value["digest"])
 	})
-	s.once(t, postCollection, posts, func(r record) string { return fmt.Sprint(r.Value["text"]) })
-	s.verified()
+	s.checkUnique(t, postCollection, posts, func(r record) string { return fmt.Sprint(r.Value["text"]) })
+	s.verifyRepository()
 }
 
-func (s *server) once(t *testing.T, collection string, want int, key func(record) string) {
+func (s *server) checkUnique(t *testing.T, collection string, want int, key func(record) string) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, r := range s.records(t, s.did, collection) {
 		if k := key(r); seen[k] {
-			t.Errorf("%s is there twice: %s", collection, k)
+			t.Errorf("%s: duplicate %s", collection, k)
 		} else {
 			seen[k] = true
 		}
@@ -98,9 +98,9 @@ func (s *server) once(t *testing.T, collection string, want int, key func(record
 	}
 }
 
-// Killed in the middle of 200 pushes and 200 pulls at once, over and over:
-// every acknowledged push has its records and its post, once; and answered ≤
-// counted ≤ requested, for pushes and for pulls.
+// The registry is killed repeatedly during 200 concurrent pushes and 200 concurrent
+// pulls. Every acknowledged push has its records and its post once, and answered ≤
+// counted ≤ requested for pushes and for pulls.
 func TestKillInTheMiddle(t *testing.T) {
 	t.Parallel()
 	const each = 200
@@ -154,14 +154,14 @@ func TestKillInTheMiddle(t *testing.T) {
 				}
 			})
 		}
-		<-enough // some number of answers have come, the others are on their way
+		<-enough // some requests are answered, others are in progress
 		s.kill()
 		group.Wait()
 		s.start()
 	}
-	s.drained()
+	s.waitDrained()
 
-	pulls, pushes := s.numbers("oss/pulled").Pulls, s.numbers("oss/app").Pushes
+	pulls, pushes := s.counts("oss/pulled").Pulls, s.counts("oss/app").Pushes
 	within(t, "pulls", pulled.Load(), pulls, asked.Load())
 	within(t, "pushes", pushed.Load(), pushes, put.Load())
 	t.Logf("%d rounds: pulls answered %d, counted %d, requested %d; pushes answered %d, counted %d, requested %d",
@@ -197,7 +197,7 @@ func TestKillInTheMiddle(t *testing.T) {
 			t.Errorf("%s: %d posts", tag, got)
 		}
 	}
-	s.verified()
+	s.verifyRepository()
 }
 
 func within(t *testing.T, what string, answered, counted, requested int64) {

@@ -16,23 +16,23 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 )
 
-// With beProgram in its environment the test binary is the program, so that
-// tests can run it in a process of its own, and kill it.
-const beProgram = "TIDINGS_TEST_BE_PROGRAM"
+// With runMain in its environment the test binary runs main, so that tests can run
+// the program as a process and kill it.
+const runMain = "TIDINGS_TEST_RUN_MAIN"
 
-// dieNoMore lets dieattag live.
-const dieNoMore = "TIDINGS_TEST_DIE_NO_MORE"
+// noDeath disables dieattag.
+const noDeath = "TIDINGS_TEST_NO_DEATH"
 
-// clockFile names a file with what is added to the program's clock, such as
-// "-10m". It may change while the program runs.
+// clockFile names a file with the offset of the program's clock, such as "-10m". It
+// may change while the program runs.
 const clockFile = "TIDINGS_TEST_CLOCK"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(beProgram) == "" {
+	if os.Getenv(runMain) == "" {
 		os.Exit(m.Run())
 	}
 	if file := os.Getenv(clockFile); file != "" {
-		clock.Now = wrongClock(file)
+		clock.Now = offsetClock(file)
 	}
 	if err := storagemiddleware.Register("dieattag", dieAtTag); err != nil {
 		panic(err)
@@ -40,9 +40,9 @@ func TestMain(m *testing.M) {
 	main()
 }
 
-// wrongClock is a machine's clock that somebody sets.
-func wrongClock(file string) func() time.Time {
-	var wrong atomic.Int64
+// offsetClock is a clock with the offset in a file.
+func offsetClock(file string) func() time.Time {
+	var offset atomic.Int64
 	read := func() {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -52,7 +52,7 @@ func wrongClock(file string) func() time.Time {
 		if err != nil {
 			panic(err)
 		}
-		wrong.Store(int64(by))
+		offset.Store(int64(by))
 	}
 	read()
 	go func() {
@@ -60,26 +60,26 @@ func wrongClock(file string) func() time.Time {
 			read()
 		}
 	}()
-	return func() time.Time { return time.Now().Round(0).Add(time.Duration(wrong.Load())) }
+	return func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }
 }
 
-// clockRead is how often the clock's file is read.
+// clockRead is the interval at which clockFile is read.
 const clockRead = 5 * time.Millisecond
 
-// dieAtTag is a storage middleware that kills the process once a tag points at
-// its manifest, before anybody is told.
+// dieAtTag is a storage middleware that kills the process when a tag has been
+// written, before the request is answered.
 func dieAtTag(_ context.Context, inner storagedriver.StorageDriver, options map[string]any) (storagedriver.StorageDriver, error) {
-	return &deadly{inner, "/tags/" + options["tag"].(string) + "/current/link"}, nil
+	return &deadlyDriver{inner, "/tags/" + options["tag"].(string) + "/current/link"}, nil
 }
 
-type deadly struct {
+type deadlyDriver struct {
 	storagedriver.StorageDriver
 	link string
 }
 
-func (d *deadly) PutContent(ctx context.Context, path string, content []byte) error {
+func (d *deadlyDriver) PutContent(ctx context.Context, path string, content []byte) error {
 	err := d.StorageDriver.PutContent(ctx, path, content)
-	if err == nil && strings.HasSuffix(path, d.link) && os.Getenv(dieNoMore) == "" {
+	if err == nil && strings.HasSuffix(path, d.link) && os.Getenv(noDeath) == "" {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}

@@ -20,13 +20,13 @@ import (
 
 const notifyManifest = "io.atcr.hold.notifyManifest"
 
-// teller is another registry's account: a key, and a DID document that shows it.
-type teller struct {
+// sender is another registry's account: a key, and a DID document that shows it.
+type sender struct {
 	did string
 	key atcrypto.PrivateKey
 }
 
-func newTeller(t *testing.T) *teller {
+func newSender(t *testing.T) *sender {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -36,7 +36,7 @@ func newTeller(t *testing.T) *teller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &teller{key: key}
+	a := &sender{key: key}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":%q,"verificationMethod":[{"id":"#atproto","type":"Multikey","controller":%[1]q,"publicKeyMultibase":%[2]q}]}`, a.did, public.Multibase())
 	}))
@@ -47,7 +47,7 @@ func newTeller(t *testing.T) *teller {
 }
 
 // token is for one call to s.
-func (a *teller) token(t *testing.T, s *server) string {
+func (a *sender) token(t *testing.T, s *server) string {
 	lxm := syntax.NSID(notifyManifest)
 	token, err := auth.SignServiceAuth(syntax.DID(a.did), unescaped(s.did), time.Minute, &lxm, a.key)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *server) reconfigure(old, new string) {
 }
 
 // tell tells s of an image; the answer is empty if there was none.
-func (s *server) tell(m image, operation, owner, token, key string) (status int, answer string) {
+func (s *server) notify(m image, operation, owner, token, key string) (status int, answer string) {
 	body := fmt.Sprintf(`{"repository":"oss/app","tag":"v1.0.0","userDid":%q,"manifestDigest":%q,"operation":%q,"manifest":%s}`, owner, m.digest, operation, m.payload)
 	header := []string{"Authorization", "Bearer " + token}
 	if key != "" {
@@ -112,19 +112,19 @@ func TestNotifyManifest(t *testing.T) {
 	name := a.did + "/oss/app"
 	want := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
 	for i := range 2 {
-		if status, got := b.tell(m, "push", owner, token(), "push 1"); status != 200 || got != want {
+		if status, got := b.notify(m, "push", owner, token(), "push 1"); status != 200 || got != want {
 			t.Errorf("%d times told: %d %s", i, status, got)
 		}
 	}
-	if status, got := b.tell(m, "pull", owner, token(), "push 1"); status != 400 || !strings.Contains(got, "Idempotency-Key") {
+	if status, got := b.notify(m, "pull", owner, token(), "push 1"); status != 400 || !strings.Contains(got, "Idempotency-Key") {
 		t.Errorf("the same key for a pull: %d %s", status, got)
 	}
-	if status, got := b.tell(m, "pull", owner, token(), "pull 1"); status != 200 || got != `{"success":true,"operation":"pull","statsUpdated":true}` {
+	if status, got := b.notify(m, "pull", owner, token(), "pull 1"); status != 200 || got != `{"success":true,"operation":"pull","statsUpdated":true}` {
 		t.Errorf("a pull: %d %s", status, got)
 	}
 	used := token()
 	for i, want := range []int{200, 401} {
-		if status, got := b.tell(m, "pull", owner, used, ""); status != want {
+		if status, got := b.notify(m, "pull", owner, used, ""); status != want {
 			t.Errorf("token used %d times: %d %s", i, status, got)
 		}
 	}
@@ -135,7 +135,7 @@ func TestNotifyManifest(t *testing.T) {
 		if anonymous.Pushes != 1 || anonymous.Pulls != 2 || anonymous.Name != owner+"/oss/app" {
 			t.Errorf("anybody sees %+v", anonymous)
 		}
-		b.exactly(t, map[string]int{name: 1}, 2, 0)
+		b.checkTotals(t, map[string]int{name: 1}, 2, 0)
 		for _, r := range b.records(t, b.did, layerCollection) {
 			if r.Value["userDid"] != owner || !strings.HasPrefix(r.Value["manifest"].(string), "at://"+owner+"/io.atcr.manifest/") {
 				t.Errorf("record %v", r.Value)
@@ -147,14 +147,14 @@ func TestNotifyManifest(t *testing.T) {
 	// The same call after kill -9, and the same token after it.
 	b.kill()
 	b.start()
-	if status, got := b.tell(m, "push", owner, token(), "push 1"); status != 200 || got != want {
+	if status, got := b.notify(m, "push", owner, token(), "push 1"); status != 200 || got != want {
 		t.Errorf("after a kill: %d %s", status, got)
 	}
-	if status, got := b.tell(m, "pull", owner, used, ""); status != 401 || !strings.Contains(got, "BadJwtReplay") {
+	if status, got := b.notify(m, "pull", owner, used, ""); status != 401 || !strings.Contains(got, "BadJwtReplay") {
 		t.Errorf("the same token after a kill: %d %s", status, got)
 	}
 	check()
-	if status, got := b.tell(m, "push", owner, newTeller(t).token(t, b), ""); status != 403 {
+	if status, got := b.notify(m, "push", owner, newSender(t).token(t, b), ""); status != 403 {
 		t.Errorf("a stranger: %d %s", status, got)
 	}
 }
@@ -164,7 +164,7 @@ func TestNotifyManifest(t *testing.T) {
 func TestKillWhileTold(t *testing.T) {
 	t.Parallel()
 	const each = 60
-	a, b := newTeller(t), newServer(t, settings{})
+	a, b := newSender(t), newServer(t, settings{})
 	owner := "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	b.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, registries: [%q]", a.did))
 	b.reconfigure(`public: ["oss/**"]`, fmt.Sprintf("public: [%q]", owner+"/oss/*"))
@@ -174,13 +174,13 @@ func TestKillWhileTold(t *testing.T) {
 		for i := range images {
 			images[i] = newImage(1)
 		}
-		tellAll := func(answered func()) (missing int) {
+		notifyAll := func(answered func()) (missing int) {
 			var group sync.WaitGroup
 			var lost atomic.Int64
 			for w := range 8 {
 				group.Go(func() {
 					for i := w; i < each; i += 8 {
-						status, answer := b.tell(images[i], "push", owner, a.token(t, b), fmt.Sprint(round, " ", i))
+						status, answer := b.notify(images[i], "push", owner, a.token(t, b), fmt.Sprint(round, " ", i))
 						switch {
 						case status == 200:
 							answered()
@@ -198,19 +198,19 @@ func TestKillWhileTold(t *testing.T) {
 		b.start()
 		process, fatal := b.cmd.Process, int64(each/4*(1+round%3))
 		var answered atomic.Int64
-		unanswered += tellAll(func() {
+		unanswered += notifyAll(func() {
 			if answered.Add(1) == fatal {
 				process.Kill()
 			}
 		})
 		b.kill()
 		b.start()
-		if lost := tellAll(func() {}); lost > 0 {
+		if lost := notifyAll(func() {}); lost > 0 {
 			t.Errorf("%d without an answer", lost)
 		}
 		told += each
-		b.drained()
-		b.exactly(t, map[string]int{owner + "/oss/app": told}, told, 0)
+		b.waitDrained()
+		b.checkTotals(t, map[string]int{owner + "/oss/app": told}, told, 0)
 		b.kill()
 	}
 	if unanswered == 0 {

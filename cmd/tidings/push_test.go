@@ -92,7 +92,7 @@ func (s *server) repositories(header ...string) map[string]repositoryAnswer {
 }
 
 // numbers are those of one repository, as of now.
-func (s *server) numbers(repository string) repositoryAnswer {
+func (s *server) counts(repository string) repositoryAnswer {
 	s.t.Helper()
 	var answer repositoryAnswer
 	s.json(s.t, "/tidings/api/v1/repositories/"+repository, &answer, s.token()...)
@@ -111,7 +111,7 @@ func TestPush(t *testing.T) {
 	s := newServer(t, settings{options: `announce: {tags: ["*"], collect: 300ms, link: "https://example.com/{{.Repository}}?tag={{.Tag}}"}`})
 	s.start()
 	all := pushAll(t, s, "oss")
-	s.drained()
+	s.waitDrained()
 
 	layers, posts := 0, 0
 	for _, m := range all {
@@ -167,17 +167,17 @@ func TestPush(t *testing.T) {
 	s.push(t, "oss/again", "v1", m)
 	s.push(t, "oss/again", "v1", m)
 	s.push(t, "oss/again", "v2", m)
-	s.drained()
+	s.waitDrained()
 	if got := s.records(t, s.did, layerCollection); len(got) != layers+1 {
 		t.Errorf("%d layer records after pushing again, want %d", len(got), layers+1)
 	}
 	if got := s.records(t, s.did, postCollection); len(got) != posts+1 {
 		t.Errorf("%d posts after pushing again, want %d", len(got), posts+1)
 	}
-	if got := s.numbers("oss/again").Pushes; got != 3 {
+	if got := s.counts("oss/again").Pushes; got != 3 {
 		t.Errorf("%d pushes, want 3", got)
 	}
-	s.verified()
+	s.verifyRepository()
 	s.stop()
 }
 
@@ -218,7 +218,7 @@ func TestPushPrivate(t *testing.T) {
 	if _, err := s.get("secret/oci", "v1.0.0"); err != nil {
 		t.Fatal(err)
 	}
-	s.drained()
+	s.waitDrained()
 	for _, collection := range []string{layerCollection, postCollection} {
 		if got := s.records(t, s.did, collection); len(got) != 0 {
 			t.Errorf("%d records in %s", len(got), collection)
@@ -247,5 +247,5 @@ func TestPushPrivate(t *testing.T) {
 	if err != nil || res.StatusCode != 200 || strings.Contains(string(car), "secret") {
 		t.Errorf("getRepo: %v %v %s", res.Status, err, fmt.Sprintf("%.200q", car))
 	}
-	s.verified()
+	s.verifyRepository()
 }

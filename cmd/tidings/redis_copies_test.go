@@ -40,7 +40,7 @@ func (s *server) pull(n int) (pulled int64) {
 
 // setBack puts a copy of the data folder in its place, as a backup program does
 // that writes into the folder: the lock file stays.
-func (s *server) setBack(backup string) {
+func (s *server) restoreData(backup string) {
 	s.t.Helper()
 	data := filepath.Join(s.dir, "tidings")
 	for _, name := range []string{"state", "journal", "hold"} {
@@ -85,7 +85,7 @@ func TestRedisFolderSetBack(t *testing.T) {
 					}
 				}
 			}
-			s.setBack(backup)
+			s.restoreData(backup)
 			s.start()
 			pulls += s.pull(30)
 			sums(t, "the folder was set back", pulls, s)

@@ -41,7 +41,7 @@ func TestRedisLoses(t *testing.T) {
 	exact := func(after string) {
 		t.Helper()
 		for _, s := range both {
-			s.drained()
+			s.waitDrained()
 			var got summed
 			for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				if got = s.summed("oss/app"); got.Pulls == pulls && got.Pushes == pushes && !got.Degraded {
@@ -78,7 +78,7 @@ func TestRedisLoses(t *testing.T) {
 	work()
 	exact("a killed registry")
 	for _, s := range both {
-		s.verified()
+		s.verifyRepository()
 		s.stop()
 	}
 }

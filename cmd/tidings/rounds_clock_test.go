@@ -16,8 +16,7 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// setClock sets the clock of the program, running or not, to a time before or
-// after the right one.
+// setClock sets the offset of the program's clock, whether it is running or not.
 func (s *server) setClock(by time.Duration) {
 	s.t.Helper()
 	file := filepath.Join(s.dir, "clock")
@@ -33,13 +32,13 @@ func (s *server) setClock(by time.Duration) {
 	}
 }
 
-// mendClock is what an operator does whose clock was wrong: it is set right, and
-// the account's repository is repaired.
-func (s *server) mendClock() (repaired bool) {
+// correctClock does what an operator does after the clock was wrong: it corrects
+// the clock and repairs the account's repository.
+func (s *server) correctClock() (repaired bool) {
 	s.t.Helper()
 	s.setClock(0)
 	out, err := s.command("hold", "repair", s.config).CombinedOutput()
-	if strings.Contains(string(out), "--clock-is-right") { // all that it has kept is of the wrong time
+	if strings.Contains(string(out), "--clock-is-right") { // all timestamps in the repository are ahead
 		out, err = s.command("hold", "repair", "--clock-is-right", s.config).CombinedOutput()
 	}
 	if err != nil {
@@ -48,8 +47,8 @@ func (s *server) mendClock() (repaired bool) {
 	return strings.Contains(string(out), "repaired:")
 }
 
-// tokenAt is token, made by a caller whose clock shows another time.
-func (a *teller) tokenAt(t *testing.T, s *server, now time.Time) string {
+// tokenDated is token with the clock of the sender at another time.
+func (a *sender) tokenDated(t *testing.T, s *server, now time.Time) string {
 	t.Helper()
 	part := func(v any) string {
 		raw, err := json.Marshal(v)
@@ -69,28 +68,27 @@ func (a *teller) tokenAt(t *testing.T, s *server, now time.Time) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// believes lets s believe what a tells of its images.
-func (s *server) believes(a *teller) {
+// trust configures s to accept notifications of a.
+func (s *server) trust(a *sender) {
 	s.t.Helper()
 	s.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, registries: [%q]", a.did))
 }
 
-// once tells s with a token that was not used before, which must be accepted
-// once.
-func (a *teller) once(t *testing.T, s *server, token string) {
+// acceptedOnce checks that s accepts an unused token, and only once.
+func (a *sender) acceptedOnce(t *testing.T, s *server, token string) {
 	t.Helper()
 	m := newImage(1)
-	if status, answer := s.tell(m, "pull", a.did, token, ""); status != 200 {
-		t.Errorf("a new token: %d %s", status, answer)
+	if status, answer := s.notify(m, "pull", a.did, token, ""); status != 200 {
+		t.Errorf("unused token: %d %s", status, answer)
 	}
-	a.never(t, s, token)
+	a.rejected(t, s, token)
 }
 
-// never tells s with a token that was used.
-func (a *teller) never(t *testing.T, s *server, token string) {
+// rejected checks that s refuses a used token.
+func (a *sender) rejected(t *testing.T, s *server, token string) {
 	t.Helper()
-	if status, answer := s.tell(newImage(1), "pull", a.did, token, ""); status != 401 {
-		t.Errorf("a used token: %d %s", status, answer)
+	if status, answer := s.notify(newImage(1), "pull", a.did, token, ""); status != 401 {
+		t.Errorf("used token: %d %s", status, answer)
 	}
 }
 
@@ -110,22 +108,22 @@ func (s *server) clockHealth() (h clockHealth) {
 	return h
 }
 
-// isNow checks a running registry whose clock is right: what is pushed is
-// recorded and announced, counts today, and is shown with its time.
-func (s *server) isNow(t *testing.T, repository string) {
+// checkCurrent pushes to a running registry whose clock is correct, and checks
+// records, post, counts of the day and timestamps.
+func (s *server) checkCurrent(t *testing.T, repository string) {
 	t.Helper()
 	m := newImage(2)
 	s.push(t, repository, "v1", m)
 	if status, err := s.get(repository, "v1"); status != 200 {
 		t.Errorf("pull: %d %v", status, err)
 	}
-	s.drained()
+	s.waitDrained()
 	posts, records := 0, 0
 	for _, r := range s.records(t, s.did, postCollection) {
 		if image, _ := post.Origin(r.Value); image.Digest == m.digest {
 			posts++
 			if at, err := time.Parse(time.RFC3339, r.Value["createdAt"].(string)); err != nil || time.Since(at).Abs() > 5*time.Minute {
-				t.Errorf("the post is of %v", r.Value["createdAt"])
+				t.Errorf("post created at %v", r.Value["createdAt"])
 			}
 		}
 	}
@@ -157,12 +155,12 @@ func (s *server) isNow(t *testing.T, repository string) {
 	}
 	s.json(t, "/tidings/api/v1/pushes?limit=1", &answer)
 	if len(answer.Pushes) != 1 || answer.Pushes[0].Repository != repository || time.Since(answer.Pushes[0].Time).Abs() > time.Minute || answer.Pushes[0].State != "done" {
-		t.Errorf("the last push is %+v", answer.Pushes)
+		t.Errorf("last push: %+v", answer.Pushes)
 	}
 	var repo struct{ LastPull, LastPush time.Time }
 	s.json(t, "/tidings/api/v1/repositories/"+repository, &repo)
 	if time.Since(repo.LastPull).Abs() > time.Minute || time.Since(repo.LastPush).Abs() > time.Minute {
-		t.Errorf("%s was last pulled and pushed at %+v", repository, repo)
+		t.Errorf("%s: last pull and push at %+v", repository, repo)
 	}
 	h := s.clockHealth()
 	for _, sink := range h.Sinks {
@@ -175,16 +173,16 @@ func (s *server) isNow(t *testing.T, repository string) {
 	}
 }
 
-// The clock is set while the registry runs, or while it does not, and set right
-// again. What happened meanwhile is not lost, and all is well once it is right.
+// The clock is set to a wrong time, while the registry is running or stopped, and
+// corrected later. No event of that time is lost.
 func TestClockSet(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{3 * time.Minute, time.Hour, year, -3 * time.Minute, -time.Hour, -year} {
 		for _, running := range []bool{true, false} {
 			t.Run(fmt.Sprint(by, running), func(t *testing.T) {
 				t.Parallel()
-				a, s := newTeller(t), newServer(t, settings{})
-				s.believes(a)
+				a, s := newSender(t), newServer(t, settings{})
+				s.trust(a)
 				s.setClock(0)
 				set := func(by time.Duration) {
 					if !running {
@@ -199,68 +197,67 @@ func TestClockSet(t *testing.T) {
 				m := newImage(2)
 				s.push(t, "oss/before", "v1", m)
 				before := a.token(t, s)
-				a.once(t, s, before)
-				s.drained()
+				a.acceptedOnce(t, s, before)
+				s.waitDrained()
 
 				set(by)
 				meanwhile := newImage(1)
 				s.push(t, "oss/meanwhile", "v1", meanwhile)
-				wrong := a.tokenAt(t, s, time.Now().Add(by))
-				a.once(t, s, wrong)
-				a.never(t, s, before)
+				wrong := a.tokenDated(t, s, time.Now().Add(by))
+				a.acceptedOnce(t, s, wrong)
+				a.rejected(t, s, before)
 				if by > 0 {
-					s.drained() // the account signs what is dated ahead
+					s.waitDrained() // the account signs commits that are dated ahead
 				} else if by < -time.Minute {
 					if h := s.clockHealth(); h.Hold.Status != "failing" || !strings.Contains(h.Hold.Reason, "clock") {
-						t.Errorf("the clock was set back, and health is %+v", h)
+						t.Errorf("clock set back: health %+v", h)
 					}
 				}
 				if h := s.clockHealth(); running != (h.Clock.Jumped != "") || running && strings.HasPrefix(h.Clock.Jumped, "-") != (by < 0) {
-					t.Errorf("health tells of a jump of %q", h.Clock.Jumped)
+					t.Errorf("health reports a jump of %q", h.Clock.Jumped)
 				}
 
 				set(0)
-				a.never(t, s, before)
-				a.never(t, s, wrong)
+				a.rejected(t, s, before)
+				a.rejected(t, s, wrong)
 				last := newImage(1)
 				s.push(t, "oss/after", "v1", last)
 				if by > 0 {
 					if h := s.clockHealth(); h.Hold.Status != "failing" || !strings.Contains(h.Hold.Reason, "clock") {
-						t.Errorf("the account is dated ahead, and health is %+v", h)
+						t.Errorf("account dated ahead: health %+v", h)
 					}
 				}
 				if by > 0 || !running {
 					s.stop()
-					if s.mendClock() != (by > 0) {
-						t.Errorf("hold repair has mended: %v", by <= 0)
+					if s.correctClock() != (by > 0) {
+						t.Errorf("hold repair changed something: %v", by <= 0)
 					}
 					s.start()
 				}
-				s.drained()
-				s.isNow(t, "oss/now")
-				a.never(t, s, before)
-				a.never(t, s, wrong)
+				s.waitDrained()
+				s.checkCurrent(t, "oss/now")
+				a.rejected(t, s, before)
+				a.rejected(t, s, wrong)
 				posts := 4
 				if by <= -time.Hour && !running {
-					posts-- // an event of a year ago is no news; nothing says that it is not
+					posts-- // the event looks too old to be announced
 				}
-				s.exactly(t, map[string]int{"oss/before": 1, "oss/meanwhile": 1, "oss/after": 1, "oss/now": 1}, 6, posts)
+				s.checkTotals(t, map[string]int{"oss/before": 1, "oss/meanwhile": 1, "oss/after": 1, "oss/now": 1}, 6, posts)
 				s.stop()
-				s.agree(t)
+				s.checkConsistent(t)
 			})
 		}
 	}
 }
 
-// The same requests as in the kill rounds, at any time of the last and the next
-// year.
+// The workload runs with a clock that jumps up to a year ahead and back.
 func TestClockRounds(t *testing.T) {
 	t.Parallel()
-	a, s := newTeller(t), newServer(t, settings{})
-	s.believes(a)
-	h := newHistory(t, s)
+	a, s := newSender(t), newServer(t, settings{})
+	s.trust(a)
+	h := newWorkload(t, s)
 	h.expected = append(h.expected, "the machine's clock has jumped", "record keys are ahead of the machine's clock", "clock is behind the repository",
-		"the account's repository is older than the state") // by hold repair
+		"the account's repository is older than the state") // logged by hold repair
 	r := rand.New(rand.NewPCG(h.seed, 0))
 	wrong := func() time.Duration {
 		by := []time.Duration{5 * time.Minute, 10 * time.Hour, 3 * 24 * time.Hour, 2 * year}[r.IntN(4)]
@@ -273,8 +270,8 @@ func TestClockRounds(t *testing.T) {
 		h.setClock(by)
 		h.start()
 		for range r.IntN(3) {
-			token := a.tokenAt(t, s, time.Now().Add(by))
-			a.once(t, s, token)
+			token := a.tokenDated(t, s, time.Now().Add(by))
+			a.acceptedOnce(t, s, token)
 			used = append(used, token)
 		}
 		stop := make(chan struct{})
@@ -294,32 +291,32 @@ func TestClockRounds(t *testing.T) {
 		h.work(uint64(round), stop)
 		<-end
 		if round%2 == 0 {
-			h.dies()
+			h.crash()
 		} else {
 			h.stop()
-			h.ended()
+			h.checkLog()
 		}
 	}
-	h.mendClock()
+	h.correctClock()
 	h.settle(t)
-	h.agree(t)
+	h.checkConsistent(t)
 	h.start()
-	f := h.look(t)
-	records := h.recorded(t, f)
+	f := h.snapshot(t)
+	records := h.checkRecords(t, f)
 	for image, n := range f.posts {
 		if n > 1 || !public(image) {
 			t.Errorf("%s has %d posts", image, n)
 		}
 	}
-	h.counted(t)
-	h.isNow(t, "oss/now")
+	h.checkCounts(t)
+	h.checkCurrent(t, "oss/now")
 	for _, token := range used {
-		a.never(t, s, token)
+		a.rejected(t, s, token)
 	}
-	h.verified()
+	h.verifyRepository()
 	h.stop()
-	h.ended()
-	h.agree(t)
+	h.checkLog()
+	h.checkConsistent(t)
 	t.Logf("%d operations; %d images, %d records, %d posts, %d tokens", h.steps.Load(), len(h.order), records, len(f.posts), len(used))
 	for _, p := range h.problems {
 		t.Error(p)

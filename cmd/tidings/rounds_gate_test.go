@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// The options public and owner are changed between the kill rounds, and are at
-// last what they were: the account has what storage has, under its owner.
+// The options public and owner change between rounds of the workload, and return to
+// their first values: the account then has the records of the images in storage,
+// with the right owner.
 func TestGateRounds(t *testing.T) {
 	t.Parallel()
-	h := newHistory(t, newServer(t, settings{}))
+	h := newWorkload(t, newServer(t, settings{}))
 	h.expected = append(h.expected, "the options public or owner have changed", "public is empty")
 	first, err := os.ReadFile(h.config)
 	if err != nil {
@@ -38,24 +39,24 @@ func TestGateRounds(t *testing.T) {
 		}()
 		h.work(uint64(round), stop)
 		<-stop
-		h.dies()
+		h.crash()
 	}
 	h.settle(t)
-	h.agree(t)
+	h.checkConsistent(t)
 	h.start()
-	f := h.look(t)
-	records := h.recorded(t, f)
+	f := h.snapshot(t)
+	records := h.checkRecords(t, f)
 	for image, n := range f.posts {
 		if n > 1 || !public(image) {
 			t.Errorf("%s has %d posts", image, n)
 		}
 	}
-	h.counted(t)
-	h.verified()
-	h.drained()
+	h.checkCounts(t)
+	h.verifyRepository()
+	h.waitDrained()
 	h.stop()
-	h.ended()
-	h.agree(t)
+	h.checkLog()
+	h.checkConsistent(t)
 	t.Logf("%d operations; %d images, %d records, %d posts", h.steps.Load(), len(h.order), records, len(f.posts))
 	for _, p := range h.problems {
 		t.Error(p)

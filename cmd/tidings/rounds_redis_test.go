@@ -12,18 +12,18 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// newRedisHistory is newHistory of a registry that counts in a Redis.
-func newRedisHistory(t *testing.T, redis *redistest.Server) *history {
+// newRedisWorkload is newWorkload with counters summed in Redis.
+func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
 	options := fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms}\nredis: {addrs: [%q]}", redis.Addr)
-	h := newHistory(t, newServer(t, settings{options: options}))
+	h := newWorkload(t, newServer(t, settings{options: options}))
 	h.redis = redis.Client()
 	h.expected = append(h.expected, "Redis may lose numbers", "counters continue under a new registry id",
-		"another data folder that may be in use") // its lock file was restored, too
+		"another data folder that may be in use") // the lock file was restored as well
 	return h
 }
 
-// inRedis is what Redis has: pulls and pushes, by repository.
-func (h *history) inRedis() map[string][2]int64 {
+// inRedis returns the pulls and pushes in Redis, by repository.
+func (h *workload) inRedis() map[string][2]int64 {
 	h.t.Helper()
 	all, err := (&counter.Sum{Redis: h.redis}).Repositories(h.t.Context())
 	if err != nil {
@@ -36,20 +36,20 @@ func (h *history) inRedis() map[string][2]int64 {
 	return sums
 }
 
-// sumsHold checks that the sums, which each of the registries shows, have what all
-// of them have answered, and no more than they were asked.
-func (h *history) sumsHold(t *testing.T, others ...*history) {
+// checkSums checks that the sums of each registry include all requests that all of
+// them answered, and no more than were sent.
+func (h *workload) checkSums(t *testing.T, others ...*workload) {
 	t.Helper()
-	all := append([]*history{h}, others...)
+	all := append([]*workload{h}, others...)
 	end := time.Now().Add(70 * time.Second)
 	for _, name := range h.names {
 		var got, gets, put, puts int64
 		for _, h := range all {
-			told := h.repos[name]
-			got, gets, put, puts = got+told.got, gets+told.gets, put+told.put, puts+told.puts
+			repoLog := h.repos[name]
+			got, gets, put, puts = got+repoLog.got, gets+repoLog.gets, put+repoLog.put, puts+repoLog.puts
 		}
 		if got+put == 0 {
-			continue // it may not be known
+			continue // the API may not list it
 		}
 		for _, h := range all {
 			var pulls, pushes int64
@@ -59,33 +59,33 @@ func (h *history) sumsHold(t *testing.T, others ...*history) {
 				enough = enough && pulls >= got && pushes >= put
 			}
 			if !enough {
-				t.Errorf("%s: the sums are not shown, or less than what was answered", name)
+				t.Errorf("%s: sums are missing or lower than the answered requests", name)
 			}
 			within(t, name+" pulls", got, pulls, gets)
 			within(t, name+" pushes", put, pushes, puts)
-			t.Logf("%s: pulls answered %d, counted %d, asked %d; pushes answered %d, counted %d, asked %d",
+			t.Logf("%s: pulls answered %d, counted %d, sent %d; pushes answered %d, counted %d, sent %d",
 				name, got, pulls, gets, put, pushes, puts)
 		}
 	}
 }
 
-// publishes waits until the registry sends to Redis what it counts: before that it
-// may have to watch for 45 seconds whether another does under its id.
-func (h *history) publishes(t *testing.T) {
+// waitPublishing waits until the registry publishes its counts. It may first watch
+// for 45 seconds whether another process uses its id.
+func (h *workload) waitPublishing(t *testing.T) {
 	t.Helper()
 	var health struct {
-		Redis struct{ Current time.Time } // when it last had all numbers
+		Redis struct{ Current time.Time } // when it last had all counts
 	}
 	for end := time.Now().Add(70 * time.Second); health.Redis.Current.IsZero(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("Redis is not sent what is counted")
+			t.Fatal("counts are not published to Redis")
 		}
 		h.json(t, "/tidings/api/v1/health", &health, h.token()...)
 	}
 }
 
-// sums asks for those of a repository, which are not exact while Redis is behind.
-func (h *history) sums(t *testing.T, name string) (pulls, pushes int64, exact bool) {
+// sums returns the sums of a repository, and whether they are exact.
+func (h *workload) sums(t *testing.T, name string) (pulls, pushes int64, exact bool) {
 	t.Helper()
 	res, body, err := h.do("GET", "/tidings/api/v1/repositories/"+name, "", nil, h.token()...)
 	if err != nil {
@@ -101,12 +101,12 @@ func (h *history) sums(t *testing.T, name string) (pulls, pushes int64, exact bo
 	return n.Counts["pull"] + n.Counts["child"], n.Counts["push"], res.StatusCode == http.StatusOK && !n.Degraded
 }
 
-// Two registries that share a Redis are killed over and over: the sum has what
-// both have answered, and no more than both were asked.
+// Two registries that share a Redis are killed repeatedly. The sums include all
+// requests that both answered, and no more than were sent.
 func TestKillRoundsRedis(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	both := []*history{newRedisHistory(t, redis), newRedisHistory(t, redis)}
+	both := []*workload{newRedisWorkload(t, redis), newRedisWorkload(t, redis)}
 	r := rand.New(rand.NewPCG(both[0].seed, 0))
 	for round := range rounds(t, 3) {
 		for _, h := range both {
@@ -120,18 +120,18 @@ func TestKillRoundsRedis(t *testing.T) {
 			}()
 			h.work(uint64(round), stop)
 			<-stop
-			h.dies()
+			h.crash()
 		}
 	}
 	for _, h := range both {
 		h.settle(t)
-		h.agree(t)
+		h.checkConsistent(t)
 		h.start()
 	}
-	both[0].sumsHold(t, both[1])
+	both[0].checkSums(t, both[1])
 	for _, h := range both {
 		h.stop()
-		h.ended()
+		h.checkLog()
 		for _, p := range h.problems {
 			t.Error(p)
 		}

@@ -17,11 +17,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// data is where a part of the data folder is; empty: all of it.
+// data returns the path of a part of the data folder; "" is the folder itself.
 func (s *server) data(part string) string { return filepath.Join(s.dir, "tidings", part) }
 
-// copyTo copies a file or folder, which must not be there, with all that a backup
-// keeps of it.
+// copyTo copies a file or folder with its attributes. The target must not exist.
 func copyTo(t *testing.T, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
@@ -29,17 +28,17 @@ func copyTo(t *testing.T, from, to string) {
 	}
 }
 
-// A restore sets a part of the data folder of a stopped registry back.
+// A restore restores a part of the data folder of a stopped registry from a backup.
 type restore struct {
 	name    string
 	back    func(t *testing.T, s *server, backup string)
-	command bool // the operator has to run `tidings reconcile`
-	forgets bool // what was counted since the copy is lost
-	journal bool // what was only in the journal is lost
-	nothing bool // all that was counted is lost
+	command bool // requires `tidings reconcile`
+	forgets bool // counts since the backup are lost
+	journal bool // events that were only in the journal are lost
+	nothing bool // all counts are lost
 }
 
-// replace puts the copy of a part in the place of it.
+// replace replaces a part by the one in the backup.
 func replace(part string) func(*testing.T, *server, string) {
 	return func(t *testing.T, s *server, backup string) {
 		if err := os.RemoveAll(s.data(part)); err != nil {
@@ -66,7 +65,7 @@ var restores = []restore{
 		replace("journal")(t, s, backup)
 		replace("hold")(t, s, backup)
 	}},
-	// As a disk that is rolled back: no file tells that it was.
+	// Like a rolled-back disk: no file shows it.
 	{name: "disk", command: true, forgets: true, back: func(t *testing.T, s *server, backup string) {
 		for _, part := range []string{"journal", "state", "hold"} {
 			replace(part)(t, s, backup)
@@ -111,20 +110,20 @@ var restores = []restore{
 	}},
 }
 
-// restoreWarnings are what the log has to say after a restore.
+// restoreWarnings may be logged after a restore.
 var restoreWarnings = []string{
 	"was copied or restored since the last start", "the journal has another id", "the ledger is rebuilt", "the journal is older than the state",
 	"takes a new id", "events are no longer in the journal, a reader jumps them",
 }
 
-// A part of the data folder is set back to an older copy, after more was pushed,
-// moved, deleted and pulled. In the end the account has what storage has, and
-// pushing all of it again makes no record and no post twice. With Redis, what it
-// had when the copy was put back is counted, too.
+// A part of the data folder is restored from a backup after more requests. In the end
+// the account has the records of the images in storage, and pushing all images
+// again duplicates no record and no post. With Redis, the counts that had been
+// written there are kept.
 func TestRestoreRounds(t *testing.T) {
 	t.Parallel()
 	cases := restores
-	if raceDetector { // they differ in what is on disk, not in what runs at once
+	if raceDetector { // the cases differ in files, not in concurrency
 		cases = restores[rand.IntN(len(restores)):][:1]
 	}
 	seed := roundsSeed(t)
@@ -132,19 +131,19 @@ func TestRestoreRounds(t *testing.T) {
 		for n := range min(rounds(t, 1), 4) {
 			t.Run(fmt.Sprint(c.name, n), func(t *testing.T) {
 				t.Parallel()
-				var h *history
+				var h *workload
 				if (uint64(i+n)+seed)%2 == 0 {
-					h = newHistory(t, newServer(t, settings{}))
+					h = newWorkload(t, newServer(t, settings{}))
 				} else {
-					h = newRedisHistory(t, redistest.Start(t))
+					h = newRedisWorkload(t, redistest.Start(t))
 				}
 				killed := (uint64(i+n/2)+h.seed)%2 == 0
 				h.expected = append(h.expected, restoreWarnings...)
 				backup := filepath.Join(h.dir, "backup")
-				h.live(1, killed)
+				h.runRound(1, killed)
 				copyTo(t, h.data(""), backup)
-				before := h.numbersNow()
-				h.live(2, killed)
+				before := h.answeredCounts()
+				h.runRound(2, killed)
 				c.back(t, h.server, backup)
 				if c.command {
 					out, err := h.command("reconcile", h.config).CombinedOutput()
@@ -159,20 +158,20 @@ func TestRestoreRounds(t *testing.T) {
 					h.forget(before)
 				}
 				for range 3 {
-					if killed { // while it rebuilds and compares
-						h.diesEarly(rand.N(500 * time.Millisecond))
+					if killed { // during rebuild and comparison
+						h.startAndCrash(rand.N(500 * time.Millisecond))
 					}
 				}
-				h.same(t)
-				h.live(3, killed)
-				h.same(t)
+				h.checkRestored(t)
+				h.runRound(3, killed)
+				h.checkRestored(t)
 			})
 		}
 	}
 }
 
-// live starts, makes some requests and ends.
-func (h *history) live(round uint64, killed bool) {
+// runRound starts the registry, sends some requests and stops or kills it.
+func (h *workload) runRound(round uint64, killed bool) {
 	h.t.Helper()
 	h.start()
 	stop := make(chan struct{})
@@ -190,70 +189,70 @@ func (h *history) live(round uint64, killed bool) {
 	h.work(round, stop)
 	<-stop
 	if killed {
-		h.dies()
+		h.crash()
 		return
 	}
-	h.drained()
+	h.waitDrained()
 	h.stop()
-	h.ended()
+	h.checkLog()
 }
 
-// numbersNow is what was answered so far, by repository.
-func (h *history) numbersNow() map[string][2]int64 {
+// answeredCounts returns the answered pulls and pushes by repository.
+func (h *workload) answeredCounts() map[string][2]int64 {
 	n := map[string][2]int64{}
-	for name, told := range h.repos {
-		n[name] = [2]int64{told.got, told.put}
+	for name, repoLog := range h.repos {
+		n[name] = [2]int64{repoLog.got, repoLog.put}
 	}
 	return n
 }
 
-// forget takes out what was answered since, but for what Redis has.
-func (h *history) forget(before map[string][2]int64) {
+// forget drops the requests answered since, except for those in the sums of Redis.
+func (h *workload) forget(before map[string][2]int64) {
 	sums := map[string][2]int64{}
 	if h.redis != nil {
 		sums = h.inRedis()
 	}
-	for name, told := range h.repos {
-		told.got = max(before[name][0], min(told.got, sums[name][0]))
-		told.put = max(before[name][1], min(told.put, sums[name][1]))
+	for name, repoLog := range h.repos {
+		repoLog.got = max(before[name][0], min(repoLog.got, sums[name][0]))
+		repoLog.put = max(before[name][1], min(repoLog.put, sums[name][1]))
 	}
 }
 
-// same checks that the account has what storage has, now and after everything was
-// pushed again.
-func (h *history) same(t *testing.T) {
+// checkRestored checks that the account has the records of the images in storage, now
+// and after all of them are pushed again.
+func (h *workload) checkRestored(t *testing.T) {
 	t.Helper()
 	h.settle(t)
-	h.agree(t)
+	h.checkConsistent(t)
 	h.start()
-	h.counted(t)
-	f := h.look(t)
-	h.recorded(t, f)
+	h.checkCounts(t)
+	f := h.snapshot(t)
+	h.checkRecords(t, f)
 	again := 0
 	for _, name := range slices.Sorted(maps.Keys(f.tags)) {
 		for tag, d := range f.tags[name] {
 			if d == "" {
-				continue // its manifest was deleted by a request that was interrupted
+				continue // an interrupted request deleted its manifest
 			}
 			again++
 			if !h.push(name, tag, h.images[d]) {
-				t.Errorf("%s:%s can't be pushed again", name, tag)
+				t.Errorf("%s:%s cannot be pushed again", name, tag)
 			}
 		}
 	}
-	h.drained()
-	f = h.look(t)
-	records := h.recorded(t, f)
+	h.waitDrained()
+	f = h.snapshot(t)
+	records := h.checkRecords(t, f)
 	for image, n := range f.posts {
 		if n > 1 || !public(image) {
 			t.Errorf("%s has %d posts", image, n)
 		}
 	}
-	h.verified()
-	h.drained()
+	h.verifyRepository()
+	h.waitDrained()
 	h.stop()
-	h.ended()
-	h.agree(t)
+	h.checkLog()
+	h.checkConsistent(t)
 	t.Logf("%d operations; %d images, %d records, %d posts; %d tags pushed again", h.steps.Load(), len(h.order), records, len(f.posts), again)
 	for _, p := range h.problems {
 		t.Error(p)
@@ -261,8 +260,8 @@ func (h *history) same(t *testing.T) {
 	h.problems = nil
 }
 
-// clone copies a stopped registry with its storage, for another port. Its
-// configuration is changed by edit.
+// clone copies a stopped registry with its storage, for another port. Edit changes
+// its configuration.
 func (s *server) clone(t *testing.T, edit func(config, port string) string) *server {
 	t.Helper()
 	dir, addr := filepath.Join(t.TempDir(), "clone"), freeAddr(t)
@@ -279,9 +278,9 @@ func (s *server) clone(t *testing.T, edit func(config, port string) string) *ser
 	return c
 }
 
-// A copy of the folder runs beside the original: without an account of its own it
-// counts and publishes nothing, and with the same account each of the two has in
-// its repository what its own storage has. What one does is not in the other's.
+// A copy of the data folder runs next to the original. Without an account it only
+// counts; with the same account each of them has the records of its own storage,
+// and none of the other's.
 func TestClone(t *testing.T) {
 	t.Parallel()
 	withoutHold := regexp.MustCompile(`(?m)^ *(hold|announce): .*\n`)
@@ -292,7 +291,7 @@ func TestClone(t *testing.T) {
 			shared, own, its := newImage(1), newImage(2), newImage(3)
 			s.start()
 			s.push(t, "oss/app", "shared", shared)
-			s.drained()
+			s.waitDrained()
 			s.stop()
 			other := s.clone(t, func(config, _ string) string {
 				if account {
@@ -312,37 +311,37 @@ func TestClone(t *testing.T) {
 					t.Errorf("pull: %d %v", status, err)
 				}
 			}
-			s.drained()
-			other.drained()
-			if got, want := s.numbers("oss/app"), (repositoryAnswer{"oss/app", 0, 2}); got != want {
-				t.Errorf("the original counts %+v, want %+v", got, want)
+			s.waitDrained()
+			other.waitDrained()
+			if got, want := s.counts("oss/app"), (repositoryAnswer{"oss/app", 0, 2}); got != want {
+				t.Errorf("counts of the original: %+v, want %+v", got, want)
 			}
-			if got, want := other.numbers("oss/app"), (repositoryAnswer{"oss/app", 3, 2}); got != want {
-				t.Errorf("the copy counts %+v, want %+v", got, want)
+			if got, want := other.counts("oss/app"), (repositoryAnswer{"oss/app", 3, 2}); got != want {
+				t.Errorf("counts of the copy: %+v, want %+v", got, want)
 			}
-			s.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+			s.checkTotals(t, map[string]int{"oss/app": 2}, 3, 2)
 			if account {
-				other.exactly(t, map[string]int{"oss/app": 2}, 3, 2)
+				other.checkTotals(t, map[string]int{"oss/app": 2}, 3, 2)
 			}
 			for _, each := range []*server{s, other} {
 				each.stop()
 				if each == s || account {
-					each.agree(t)
+					each.checkConsistent(t)
 				}
 			}
 		})
 	}
 }
 
-// A copy that is given another hostname does not start with the account that it
-// came with, and says how it gets one of its own: that has what storage has.
+// A copy with another hostname refuses to start with the copied account. After `hold
+// init --new` its own account has the records of the images in storage.
 func TestCloneAnotherHostname(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	m := newImage(3)
 	s.start()
 	s.push(t, "oss/app", "v1", m)
-	s.drained()
+	s.waitDrained()
 	s.stop()
 	other := s.clone(t, func(config, port string) string {
 		return regexp.MustCompile(`localhost:\d+`).ReplaceAllString(config, "localhost:"+port)
@@ -356,20 +355,20 @@ func TestCloneAnotherHostname(t *testing.T) {
 	_, port, _ := strings.Cut(other.host, ":")
 	other.did = "did:web:localhost%253A" + port
 	other.start()
-	other.drained()
-	other.until(t, "it has the records of its storage", func() bool { return len(other.records(t, other.did, layerCollection)) == 3 })
+	other.waitDrained()
+	other.until(t, "records of the images in storage", func() bool { return len(other.records(t, other.did, layerCollection)) == 3 })
 	other.push(t, "oss/app", "v1", m)
-	other.drained()
-	other.exactly(t, map[string]int{"oss/app": 2}, 3, 0)
+	other.waitDrained()
+	other.checkTotals(t, map[string]int{"oss/app": 2}, 3, 0)
 	other.stop()
-	other.agree(t)
+	other.checkConsistent(t)
 }
 
 func (s *server) until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it never came true that %s\n%s", what, s.log)
+			t.Fatalf("timed out: %s\n%s", what, s.log)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// server is this program, run as its users run it, in a process of its own.
+// server is the program running as a process.
 type server struct {
 	*client
 	t      *testing.T
@@ -24,37 +24,37 @@ type server struct {
 	config string
 	did    string
 	cmd    *exec.Cmd
-	log    *logged
-	env    []string // of the process, beside the usual
-	wrap   []string // a command that the process is started through
+	log    *logBuffer
+	env    []string // additional environment of the process
+	wrap   []string // prefix of the command line, such as unshare
 }
 
-// logged is what a process printed, readable while it runs.
-type logged struct {
+// logBuffer has the output of a process, readable while it runs.
+type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-// settings fill in the configuration of a server.
+// settings extend the configuration of a server.
 type settings struct {
-	options string // further lines of the options, indented as in the file
-	host    string // further sections of the file
-	storage string // further lines under storage:
+	options string // more options
+	host    string // more sections
+	storage string // more lines under storage:
 }
 
-// newServer writes a configuration and makes the account; it starts nothing.
+// newServer writes a configuration and creates the account. It does not start the server.
 func newServer(t *testing.T, s settings) *server {
 	t.Helper()
 	dir := t.TempDir()
@@ -103,8 +103,8 @@ func write(t *testing.T, file, content string) {
 	}
 }
 
-// freeAddr has a port below those that systems give to who asks for any: nobody
-// else gets it before the server begins, or while it is dead.
+// freeAddr returns an address whose port is below the ephemeral range, so that no
+// other process gets the port before the server starts or while it is stopped.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -118,18 +118,18 @@ func freeAddr(t *testing.T) string {
 	return ""
 }
 
-// command runs this program: the test binary, told to be it.
+// command returns a command of the program, which is the test binary with runMain.
 func (s *server) command(args ...string) *exec.Cmd {
 	line := append(append([]string{}, s.wrap...), append([]string{os.Args[0]}, args...)...)
 	cmd := exec.Command(line[0], line[1:]...)
-	cmd.Env = append(append(os.Environ(), beProgram+"=1"), s.env...)
+	cmd.Env = append(append(os.Environ(), runMain+"=1"), s.env...)
 	return cmd
 }
 
-// start serves, and returns when requests are answered.
+// start starts the server and waits until it responds.
 func (s *server) start() {
 	s.t.Helper()
-	s.log = &logged{}
+	s.log = &logBuffer{}
 	s.cmd = s.command("serve", s.config)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
@@ -143,14 +143,14 @@ func (s *server) start() {
 			return
 		}
 		if time.Now().After(end) || s.dead() {
-			s.t.Fatalf("it does not answer: %v\n%s", err, s.log)
+			s.t.Fatalf("the server does not respond: %v\n%s", err, s.log)
 		}
 	}
 }
 
 func (s *server) dead() bool { return s.cmd.Process.Signal(syscall.Signal(0)) != nil }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (s *server) kill() {
 	if s.cmd == nil {
 		return
@@ -161,15 +161,15 @@ func (s *server) kill() {
 	s.http.CloseIdleConnections()
 }
 
-// stop is what an operator's service manager does.
+// stop stops the server with SIGTERM, as a service manager does.
 func (s *server) stop() {
 	s.t.Helper()
 	if err := s.terminate(); err != nil {
-		s.t.Errorf("it ended with %v\n%s", err, s.log)
+		s.t.Errorf("the server exited with %v\n%s", err, s.log)
 	}
 }
 
-// terminate stops it and gives what it ended with.
+// terminate sends SIGTERM and returns the exit status.
 func (s *server) terminate() error {
 	s.t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
@@ -183,14 +183,14 @@ func (s *server) terminate() error {
 	case err := <-ended:
 		return err
 	case <-time.After(20 * time.Second):
-		s.t.Errorf("it does not stop\n%s", s.log)
+		s.t.Errorf("the server does not stop\n%s", s.log)
 		s.cmd.Process.Kill()
 		return <-ended
 	}
 }
 
-// drained waits until no event waits for a sink.
-func (s *server) drained() {
+// waitDrained waits until no event is pending.
+func (s *server) waitDrained() {
 	s.t.Helper()
 	var health struct {
 		Sinks []struct {
@@ -199,18 +199,18 @@ func (s *server) drained() {
 	}
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		s.json(s.t, "/tidings/api/v1/health", &health, s.token()...)
-		var waiting uint64
+		var pending uint64
 		for _, sink := range health.Sinks {
-			waiting += sink.Depth
+			pending += sink.Depth
 		}
-		if len(health.Sinks) > 0 && waiting == 0 {
+		if len(health.Sinks) > 0 && pending == 0 {
 			return
 		}
 	}
-	s.t.Fatalf("the sinks do not end: %+v\n%s", health, s.log)
+	s.t.Fatalf("events stay pending: %+v\n%s", health, s.log)
 }
 
-// token is the header that shows every repository.
+// token is the header that gives access to every repository.
 func (s *server) token() []string {
 	return []string{"Authorization", "Bearer let me see everything 0123456789"}
 }

@@ -9,10 +9,10 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 )
 
-// verified has the account's repository, as the network would fetch it, checked
-// by indigo: every block's hash, the whole tree, and the signature by the key
-// that the DID document shows.
-func (s *server) verified() {
+// verifyRepository fetches the account's repository and has indigo verify it: the
+// hash of every block, the whole tree, and the signature with the key of the DID
+// document.
+func (s *server) verifyRepository() {
 	s.t.Helper()
 	var doc struct {
 		ID                 string `json:"id"`
@@ -37,7 +37,7 @@ func (s *server) verified() {
 		s.t.Errorf("signature: %v", err)
 	}
 	if commit.DID != doc.ID || commit.DID != unescaped(s.did) {
-		s.t.Errorf("a commit of %s, did.json of %s, want %s", commit.DID, doc.ID, unescaped(s.did))
+		s.t.Errorf("commit of %s, did.json of %s, want %s", commit.DID, doc.ID, unescaped(s.did))
 	}
 	if err := repo.MST.Verify(); err != nil {
 		s.t.Errorf("tree: %v", err)
@@ -47,7 +47,7 @@ func (s *server) verified() {
 	}
 }
 
-// A verifier that cannot say no is none.
+// The verifier rejects other keys and corrupted blocks.
 func TestVerifierRefuses(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -69,10 +69,10 @@ func TestVerifierRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := commit.VerifySignature(key); err == nil {
-		t.Error("a stranger's key verifies the commit")
+		t.Error("another key verifies the commit")
 	}
 	car[len(car)-1] ^= 1
 	if _, _, err := indigo.LoadRepoFromCAR(t.Context(), bytes.NewReader(car)); err == nil {
-		t.Error("a flipped bit goes unnoticed")
+		t.Error("a flipped bit is not detected")
 	}
 }

@@ -160,7 +160,7 @@ func (r *reader) commit(m *comatproto.SyncSubscribeRepos_Commit) error {
 }
 
 // ends waits for a commit, and reports what went wrong on the way there.
-func (r *reader) ends(t *testing.T, rev string) {
+func (r *reader) waitForRev(t *testing.T, rev string) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		r.mu.Lock()
@@ -182,7 +182,7 @@ func (r *reader) ends(t *testing.T, rev string) {
 }
 
 // sawAsOther compares what two readers saw.
-func (r *reader) sawAsOther(t *testing.T, other *reader) {
+func (r *reader) checkSameCommits(t *testing.T, other *reader) {
 	t.Helper()
 	if !slices.Equal(r.commits, other.commits) {
 		t.Errorf("one reader saw %d commits, another %d, not all the same", len(r.commits), len(other.commits))
