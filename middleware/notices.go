@@ -15,7 +15,7 @@ import (
 // The notifier is opened after the hold, and before there are requests.
 type notices struct{ *runtime }
 
-func (r notices) Notify(ctx context.Context, n hold.Notice) (lexicon.NotifyManifestOutput, error) {
+func (r notices) Notify(ctx context.Context, n hold.Notification) (lexicon.NotifyManifestOutput, error) {
 	out, err := r.notifier.Notify(ctx, inbound.Notification(n))
 	switch {
 	case errors.Is(err, inbound.ErrTokenUsed):

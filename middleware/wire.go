@@ -71,7 +71,7 @@ type runtime struct {
 	account  string                     // DID of the hold, broken or not
 	writes   notifier.Publisher
 	notifier *notifier.Notifier
-	notices  hold.Notices // what other registries tell; nil: nobody takes it
+	notices  hold.Notifier // what other registries tell; nil: nobody takes it
 }
 
 // wire puts the parts together that a configuration asks for. A data folder on a
@@ -349,7 +349,7 @@ func (r *runtime) openHold() error {
 		PasswordFile: r.options.PasswordFile(),
 		Folder:       folderName(r.options.HoldDir()),
 		Relays:       r.options.Hold.Relays,
-		Notices:      r.notices,
+		Notifier:     r.notices,
 		Registries:   r.options.Hold.Registries,
 		Owners:       r.options.Hold.Owners,
 		Now:          clock.Now,

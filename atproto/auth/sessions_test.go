@@ -91,21 +91,19 @@ func TestTokens(t *testing.T) {
 	h := newHarness(t)
 	_, body := h.login(hostname, h.password)
 	access, refresh := body["accessJwt"].(string), body["refreshJwt"].(string)
-	const get, renew = "com.atproto.server.getSession", "com.atproto.server.refreshSession"
-
 	h.Token = access
-	h.Want("GET", get, "", 200, "", "")
-	h.Want("POST", renew, "", 400, "InvalidToken", "could not be verified")
+	h.Want("GET", getSession, "", 200, "", "")
+	h.Want("POST", refreshSession, "", 400, "InvalidToken", "could not be verified")
 	h.Token = refresh
-	h.Want("GET", get, "", 400, "InvalidToken", "could not be verified")
-	renewed := h.Want("POST", renew, "", 200, "", "")
+	h.Want("GET", getSession, "", 400, "InvalidToken", "could not be verified")
+	renewed := h.Want("POST", refreshSession, "", 200, "", "")
 	if renewed["accessJwt"] == access || renewed["refreshJwt"] == refresh {
 		t.Errorf("refreshSession: got %v", renewed)
 	}
 	refresh = renewed["refreshJwt"].(string)
 
 	h.Token = ""
-	h.Want("GET", get, "", 401, "AuthMissing", "Authentication Required")
+	h.Want("GET", getSession, "", 401, "AuthMissing", "Authentication Required")
 	secret, err := h.sessions.tokenSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -127,20 +125,20 @@ func TestTokens(t *testing.T) {
 		"no algorithm":  none + "." + parts[1] + ".",
 	} {
 		h.Token = token
-		if h.Want("GET", get, "", 400, "InvalidToken", "could not be verified"); t.Failed() {
+		if h.Want("GET", getSession, "", 400, "InvalidToken", "could not be verified"); t.Failed() {
 			t.Fatal(name)
 		}
 	}
 
 	h.Token = access
 	h.advance(accessToken.life - time.Minute)
-	h.Want("GET", get, "", 200, "", "")
+	h.Want("GET", getSession, "", 200, "", "")
 	h.advance(2 * time.Minute)
-	h.Want("GET", get, "", 400, "ExpiredToken", "Token has expired")
+	h.Want("GET", getSession, "", 400, "ExpiredToken", "Token has expired")
 	h.Token = refresh
-	h.Want("POST", renew, "", 200, "", "")
+	h.Want("POST", refreshSession, "", 200, "", "")
 	h.advance(refreshToken.life)
-	h.Want("POST", renew, "", 400, "ExpiredToken", "Token has expired")
+	h.Want("POST", refreshSession, "", 400, "ExpiredToken", "Token has expired")
 }
 
 func TestNewPasswordEndsSessions(t *testing.T) {
@@ -148,12 +146,11 @@ func TestNewPasswordEndsSessions(t *testing.T) {
 	h := newHarness(t)
 	_, body := h.login(hostname, h.password)
 	h.Token = body["accessJwt"].(string)
-	const get = "com.atproto.server.getSession"
-	h.Want("GET", get, "", 200, "", "")
+	h.Want("GET", getSession, "", 200, "", "")
 	if _, err := SetPassword(h.sessions.cfg.PasswordFile); err != nil {
 		t.Fatal(err)
 	}
-	h.Want("GET", get, "", 400, "InvalidToken", "could not be verified")
+	h.Want("GET", getSession, "", 400, "InvalidToken", "could not be verified")
 	h.Token = ""
 	h.Want("POST", loginMethod, `{"identifier":"%","password":"`+h.password+`"}`, 401, "AuthenticationRequired", "Invalid identifier")
 }
@@ -161,7 +158,7 @@ func TestNewPasswordEndsSessions(t *testing.T) {
 func TestBasicAuthorization(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	r := h.Request("GET", "/xrpc/com.atproto.server.getSession", "")
+	r := h.Request("GET", "/xrpc/"+getSession, "")
 	r.SetBasicAuth("admin", h.password)
 	if resp, body := h.Do(r); resp.StatusCode != 400 || !strings.Contains(string(body), "Unexpected authorization type") {
 		t.Errorf("got %d %s", resp.StatusCode, body)

@@ -13,18 +13,18 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// Notices receives the notifications of other registries. It is safe for
+// Notifier records the notifications of other registries. It is safe for
 // concurrent use.
-type Notices interface {
+type Notifier interface {
 	// Notify records a notification. When it returns the event is durable; the
 	// result is what sinks did with it within a few seconds. An *xrpc.Error is sent
 	// to the caller; any other error becomes a 503, after which the caller may
 	// repeat the call.
-	Notify(context.Context, Notice) (lexicon.NotifyManifestOutput, error)
+	Notify(context.Context, Notification) (lexicon.NotifyManifestOutput, error)
 }
 
-// Notice is the notification of another registry about a manifest.
-type Notice struct {
+// Notification is the notification of another registry about a manifest.
+type Notification struct {
 	lexicon.NotifyManifestInput
 	Issuer string // DID of the caller
 	Token  string // ID of the service token, which is valid for one event
@@ -40,7 +40,7 @@ func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
 	if err != nil {
 		return nil, xrpc.InvalidRequest("Input/%v", err)
 	}
-	if err := checkNotice(&in); err != nil {
+	if err := checkNotification(&in); err != nil {
 		return nil, err
 	}
 	caller := c.Caller.(auth.Caller)
@@ -52,7 +52,7 @@ func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
 		return nil, err
 	}
 	c.Input = nil // it may be large, and Notify may wait
-	out, err := s.notices.Notify(c.Context(), Notice{in, caller.DID, caller.Token, key})
+	out, err := s.notifier.Notify(c.Context(), Notification{in, caller.DID, caller.Token, key})
 	var refused *xrpc.Error
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
@@ -67,8 +67,8 @@ var (
 	tagName        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// checkNotice checks what a schema cannot express.
-func checkNotice(in *lexicon.NotifyManifestInput) error {
+// checkNotification checks what a schema cannot express.
+func checkNotification(in *lexicon.NotifyManifestInput) error {
 	switch in.Operation {
 	case "", lexicon.OperationPush, lexicon.OperationPull:
 	default:

@@ -26,18 +26,18 @@ const notify = lexicon.NSIDNotifyManifest
 // recorder replaces the notifier.
 type recorder struct {
 	mu   sync.Mutex
-	all  []Notice
+	all  []Notification
 	fail error
 }
 
-func (n *recorder) Notify(_ context.Context, notice Notice) (lexicon.NotifyManifestOutput, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.fail != nil {
-		return lexicon.NotifyManifestOutput{}, n.fail
+func (r *recorder) Notify(_ context.Context, n Notification) (lexicon.NotifyManifestOutput, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail != nil {
+		return lexicon.NotifyManifestOutput{}, r.fail
 	}
-	n.all = append(n.all, notice)
-	return lexicon.NotifyManifestOutput{Success: true, Operation: notice.Operation, StatsUpdated: true}, nil
+	r.all = append(r.all, n)
+	return lexicon.NotifyManifestOutput{Success: true, Operation: n.Operation, StatsUpdated: true}, nil
 }
 
 const (
@@ -68,7 +68,7 @@ func notifiable(t *testing.T) (h *testHold, n *recorder, token func(did string) 
 	t.Cleanup(directory.Close)
 	n = &recorder{}
 	h = newHold(t, func(cfg *Config) {
-		cfg.Notices, cfg.Registries, cfg.Owners, cfg.PLC = n, []string{registryDID}, []string{ownerDID}, directory.URL
+		cfg.Notifier, cfg.Registries, cfg.Owners, cfg.PLC = n, []string{registryDID}, []string{ownerDID}, directory.URL
 	})
 	return h, n, func(did string) string {
 		t.Helper()
@@ -80,8 +80,8 @@ func notifiable(t *testing.T) (h *testHold, n *recorder, token func(did string) 
 	}
 }
 
-// notice returns an input with replacements.
-func notice(changes ...string) string {
+// notification returns an input with replacements.
+func notification(changes ...string) string {
 	body := `{"repository":"oss/app","tag":"v1","userDid":"did:plc:abc","manifestDigest":"sha256:` + strings.Repeat("a", 64) + `","manifest":{"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
 		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:` + strings.Repeat("c", 64) + `","size":7},` +
 		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:` + strings.Repeat("b", 64) + `","size":10}]}}`
@@ -96,42 +96,42 @@ func TestNotifyManifest(t *testing.T) {
 		status                int
 		error, message        string
 	}{
-		{name: "no operation", body: notice(), status: 200},
-		{name: "operation push", body: notice(`"tag"`, `"operation":"push","tag"`), status: 200},
-		{name: "operation pull", body: notice(`"tag"`, `"operation":"pull","tag"`), status: 200},
-		{name: "no tag", body: notice(`"tag":"v1",`, ""), status: 200},
-		{name: "unknown members", body: notice(`"tag"`, `"userHandle":"a.test","tag"`, `"size":7`, `"size":7,"data":"eA=="`), status: 200},
-		{name: "Idempotency-Key", body: notice(), key: "push 1 of 2", status: 200},
-		{name: "image of the owner", from: ownerDID, body: notice("did:plc:abc", ownerDID), status: 200},
-		{name: "image of another owner", from: ownerDID, body: notice(), status: 403, error: "UserMismatch", message: "its own images only, but userDid is did:plc:abc"},
+		{name: "no operation", body: notification(), status: 200},
+		{name: "operation push", body: notification(`"tag"`, `"operation":"push","tag"`), status: 200},
+		{name: "operation pull", body: notification(`"tag"`, `"operation":"pull","tag"`), status: 200},
+		{name: "no tag", body: notification(`"tag":"v1",`, ""), status: 200},
+		{name: "unknown members", body: notification(`"tag"`, `"userHandle":"a.test","tag"`, `"size":7`, `"size":7,"data":"eA=="`), status: 200},
+		{name: "Idempotency-Key", body: notification(), key: "push 1 of 2", status: 200},
+		{name: "image of the owner", from: ownerDID, body: notification("did:plc:abc", ownerDID), status: 200},
+		{name: "image of another owner", from: ownerDID, body: notification(), status: 403, error: "UserMismatch", message: "its own images only, but userDid is did:plc:abc"},
 
-		{name: "operation delete", body: notice(`"tag"`, `"operation":"delete","tag"`), status: 400, error: "InvalidOperation", message: "use push or pull"},
-		{name: "no repository", body: notice(`"repository":"oss/app",`, ""), status: 400, error: "InvalidRequest", message: `missing required key "repository" at $`},
-		{name: "repository with ..", body: notice("oss/app", "../app"), status: 400, error: "InvalidRequest", message: "invalid repository name at $.repository"},
-		{name: "repository with capitals", body: notice("oss/app", "oss/App"), status: 400, error: "InvalidRequest", message: "at $.repository"},
-		{name: "repository with a DID", body: notice("oss/app", "did:plc:abc/app"), status: 400, error: "InvalidRequest", message: "at $.repository"},
-		{name: "private visibility", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":"private"`), status: 200},
-		{name: "visibility too long", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":"`+strings.Repeat("x", 17)+`"`), status: 400, error: "InvalidRequest", message: "maximum 16"},
-		{name: "visibility not a string", body: notice(`"tag":"v1"`, `"tag":"v1","visibility":true`), status: 400, error: "InvalidRequest", message: "visibility"},
-		{name: "repository too long", body: notice("oss/app", strings.Repeat("a", 257)), status: 400, error: "InvalidRequest", message: "maximum 256"},
-		{name: "member twice, once with capitals", body: notice(`"tag"`, `"Repository":"../app","tag"`), status: 200},
-		{name: "member with capitals", body: notice(`"repository"`, `"Repository"`), status: 400, error: "InvalidRequest", message: `missing required key "repository"`},
-		{name: "userDid twice, once with capitals", from: ownerDID, body: notice(`"userDid":"did:plc:abc"`, `"userDid":"did:plc:abc","UserDID":"`+ownerDID+`"`), status: 403, error: "UserMismatch"},
-		{name: "integers written as fractions", body: notice(`"size":10`, `"size":10.0`, `"size":7`, `"size":0.7e1`), status: 200},
-		{name: "fraction", body: notice(`"size":10`, `"size":10.5`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
-		{name: "invalid tag", body: notice(`"v1"`, `"v 1"`), status: 400, error: "InvalidRequest", message: "invalid tag at $.tag"},
-		{name: "invalid DID", body: notice("did:plc:abc", "abc"), status: 400, error: "InvalidRequest", message: "$.userDid"},
-		{name: "invalid digest", body: notice("sha256:aaa", "sha256:xaa"), status: 400, error: "InvalidRequest", message: "$.manifestDigest"},
-		{name: "invalid digest of a layer", body: notice("sha256:bbb", "sha256:xbb"), status: 400, error: "InvalidRequest", message: "$.manifest.layers[0].digest"},
-		{name: "invalid digest of the config", body: notice("sha256:ccc", "sha256:xcc"), status: 400, error: "InvalidRequest", message: "$.manifest.config.digest"},
-		{name: "total size too large", body: notice(`"size":10`, `"size":9007199254740991`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
-		{name: "negative size", body: notice(`"size":10`, `"size":-1`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
-		{name: "string instead of list", body: notice(`"size":10`, `"size":10,"urls":"x"`), status: 400, error: "InvalidRequest", message: "urls"},
-		{name: "no manifest", body: notice(`"manifest":`, `"image":`), status: 400, error: "InvalidRequest", message: `"manifest"`},
+		{name: "operation delete", body: notification(`"tag"`, `"operation":"delete","tag"`), status: 400, error: "InvalidOperation", message: "use push or pull"},
+		{name: "no repository", body: notification(`"repository":"oss/app",`, ""), status: 400, error: "InvalidRequest", message: `missing required key "repository" at $`},
+		{name: "repository with ..", body: notification("oss/app", "../app"), status: 400, error: "InvalidRequest", message: "invalid repository name at $.repository"},
+		{name: "repository with capitals", body: notification("oss/app", "oss/App"), status: 400, error: "InvalidRequest", message: "at $.repository"},
+		{name: "repository with a DID", body: notification("oss/app", "did:plc:abc/app"), status: 400, error: "InvalidRequest", message: "at $.repository"},
+		{name: "private visibility", body: notification(`"tag":"v1"`, `"tag":"v1","visibility":"private"`), status: 200},
+		{name: "visibility too long", body: notification(`"tag":"v1"`, `"tag":"v1","visibility":"`+strings.Repeat("x", 17)+`"`), status: 400, error: "InvalidRequest", message: "maximum 16"},
+		{name: "visibility not a string", body: notification(`"tag":"v1"`, `"tag":"v1","visibility":true`), status: 400, error: "InvalidRequest", message: "visibility"},
+		{name: "repository too long", body: notification("oss/app", strings.Repeat("a", 257)), status: 400, error: "InvalidRequest", message: "maximum 256"},
+		{name: "member twice, once with capitals", body: notification(`"tag"`, `"Repository":"../app","tag"`), status: 200},
+		{name: "member with capitals", body: notification(`"repository"`, `"Repository"`), status: 400, error: "InvalidRequest", message: `missing required key "repository"`},
+		{name: "userDid twice, once with capitals", from: ownerDID, body: notification(`"userDid":"did:plc:abc"`, `"userDid":"did:plc:abc","UserDID":"`+ownerDID+`"`), status: 403, error: "UserMismatch"},
+		{name: "integers written as fractions", body: notification(`"size":10`, `"size":10.0`, `"size":7`, `"size":0.7e1`), status: 200},
+		{name: "fraction", body: notification(`"size":10`, `"size":10.5`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
+		{name: "invalid tag", body: notification(`"v1"`, `"v 1"`), status: 400, error: "InvalidRequest", message: "invalid tag at $.tag"},
+		{name: "invalid DID", body: notification("did:plc:abc", "abc"), status: 400, error: "InvalidRequest", message: "$.userDid"},
+		{name: "invalid digest", body: notification("sha256:aaa", "sha256:xaa"), status: 400, error: "InvalidRequest", message: "$.manifestDigest"},
+		{name: "invalid digest of a layer", body: notification("sha256:bbb", "sha256:xbb"), status: 400, error: "InvalidRequest", message: "$.manifest.layers[0].digest"},
+		{name: "invalid digest of the config", body: notification("sha256:ccc", "sha256:xcc"), status: 400, error: "InvalidRequest", message: "$.manifest.config.digest"},
+		{name: "total size too large", body: notification(`"size":10`, `"size":9007199254740991`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
+		{name: "negative size", body: notification(`"size":10`, `"size":-1`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
+		{name: "string instead of list", body: notification(`"size":10`, `"size":10,"urls":"x"`), status: 400, error: "InvalidRequest", message: "urls"},
+		{name: "no manifest", body: notification(`"manifest":`, `"image":`), status: 400, error: "InvalidRequest", message: `"manifest"`},
 		{name: "invalid JSON", body: "{", status: 400, error: "SyntaxError"},
-		{name: "too large", body: notice(`"tag"`, `"x":"`+strings.Repeat("x", xrpc.MaxInput)+`","tag"`), status: 413, error: "PayloadTooLargeError"},
-		{name: "Idempotency-Key too long", body: notice(), key: strings.Repeat("k", 129), status: 400, error: "InvalidRequest", message: "one value of 1 to 128"},
-		{name: "Idempotency-Key not ASCII", body: notice(), key: "schlüssel", status: 400, error: "InvalidRequest", message: "printable"},
+		{name: "too large", body: notification(`"tag"`, `"x":"`+strings.Repeat("x", xrpc.MaxInput)+`","tag"`), status: 413, error: "PayloadTooLargeError"},
+		{name: "Idempotency-Key too long", body: notification(), key: strings.Repeat("k", 129), status: 400, error: "InvalidRequest", message: "one value of 1 to 128"},
+		{name: "Idempotency-Key not ASCII", body: notification(), key: "schlüssel", status: 400, error: "InvalidRequest", message: "printable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := len(n.all)
@@ -150,7 +150,7 @@ func TestNotifyManifest(t *testing.T) {
 				t.Errorf("got %d %s, want %d %s %q", resp.StatusCode, raw, tc.status, tc.error, tc.message)
 			}
 			if got := len(n.all) - before; (got == 1) != (tc.status == 200) {
-				t.Fatalf("%d notices", got)
+				t.Fatalf("%d notifications", got)
 			}
 			if tc.status != 200 {
 				return
@@ -169,10 +169,10 @@ func TestNotifyManifest(t *testing.T) {
 
 func TestNotifyManifestNotAllowed(t *testing.T) {
 	t.Parallel()
-	h := newHold(t, func(cfg *Config) { cfg.Notices = &recorder{} })
-	h.Want("POST", notify, notice(), 403, "Forbidden", "hold.registries or hold.owners")
+	h := newHold(t, func(cfg *Config) { cfg.Notifier = &recorder{} })
+	h.Want("POST", notify, notification(), 403, "Forbidden", "hold.registries or hold.owners")
 	alone := newHold(t)
-	alone.Want("POST", notify, notice(), 501, "MethodNotImplemented", "a hold inside a registry serves it")
+	alone.Want("POST", notify, notification(), 501, "MethodNotImplemented", "a hold inside a registry serves it")
 }
 
 // The reason why an event cannot be recorded is in the log, not in the response.
@@ -185,7 +185,7 @@ func TestNotifyManifestNotRecorded(t *testing.T) {
 	} {
 		n.fail = fail
 		h.Token = token(registryDID)
-		answer := h.Want("POST", notify, notice(), want.Status, want.Body, "")
+		answer := h.Want("POST", notify, notification(), want.Status, want.Body, "")
 		if strings.Contains(fmt.Sprint(answer), "secret") {
 			t.Errorf("the response has the reason: %v", answer)
 		}
@@ -194,6 +194,3 @@ func TestNotifyManifestNotRecorded(t *testing.T) {
 		t.Errorf("the log does not have the reason: %s", h.logged())
 	}
 }
-
-// slowHost answers one request, when it is let.
-type slowHost struct{ asked, release chan struct{} }

@@ -39,7 +39,7 @@ type Config struct {
 	Relays  []string // relays to ask for a crawl, https://host; ignored on localhost
 	Metrics *Metrics // nil: none
 
-	Notices    Notices  // receives notifications of other registries; nil: notifyManifest is not served
+	Notifier   Notifier // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string // DIDs that may report images of any owner
 	Owners     []string // DIDs that may report their own images
 	PLC        string   // directory of did:plc, https://host; empty: the public one
@@ -64,7 +64,7 @@ type Server struct {
 	rpc       xrpc.Server
 	sessions  *auth.Sessions
 	callers   *auth.Callers
-	notices   Notices
+	notifier  Notifier
 	tids      *syntax.TIDClock // for records whose key the client leaves to us
 
 	firehose  *firehose.Firehose
@@ -109,7 +109,7 @@ func newServer(cfg Config) (*Server, error) {
 		folder:      cfg.Folder,
 		now:         cfg.Now,
 		lg:          cfg.Logger.With("component", "hold"),
-		notices:     cfg.Notices,
+		notifier:    cfg.Notifier,
 		tids:        syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
 		exports:     clientaddr.NewPlaces(maxExports, maxExports/2),
 		uploads:     make(chan struct{}, maxUploads),
@@ -190,7 +190,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.getBlob":         xrpc.Query(public, s.getBlob),
 		"com.atproto.sync.listBlobs":       xrpc.Query(public, s.listBlobs),
 	}
-	if s.notices != nil {
+	if s.notifier != nil {
 		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(caller, s.notifyManifest)
 	}
 	return methods

@@ -24,22 +24,22 @@ func TestKeyFile(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v, %v, want 0600", info.Mode(), err)
 	}
-	if again, err := CreateKey(path); err == nil {
-		t.Errorf("a key was overwritten by %v", again)
+	if _, err := CreateKey(path); err == nil {
+		t.Error("a key was overwritten")
 	}
 	loaded, err := LoadKey(path)
 	if err != nil || !loaded.Equal(key) {
 		t.Errorf("got another key, %v", err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".secret-*")); len(left) > 0 {
-		t.Errorf("temporary files: %v", left)
+	if files, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".secret-*")); len(files) > 0 {
+		t.Errorf("temporary files: %v", files)
 	}
 }
 
 func TestInvalidKeyFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	key, err := CreateKey(filepath.Join(dir, "good"))
+	key, err := CreateKey(filepath.Join(dir, "valid"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestInvalidKeyFile(t *testing.T) {
 	}{
 		{"group", key.Multibase(), "chmod 600", 0o640},
 		{"world", key.Multibase(), "chmod 600", 0o604},
-		{"cut", key.Multibase()[:20], "does not contain a private key", 0o600},
+		{"truncated", key.Multibase()[:20], "does not contain a private key", 0o600},
 		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not contain a private key", 0o600},
 		{"empty", "", "does not contain a private key", 0o600},
 		{"long", strings.Repeat("z", 5000), "too long", 0o600},

@@ -14,9 +14,9 @@ import (
 )
 
 // notices keeps what it is told.
-type notices chan hold.Notice
+type notices chan hold.Notification
 
-func (n notices) Notify(_ context.Context, notice hold.Notice) (lexicon.NotifyManifestOutput, error) {
+func (n notices) Notify(_ context.Context, notice hold.Notification) (lexicon.NotifyManifestOutput, error) {
 	n <- notice
 	return lexicon.NotifyManifestOutput{Success: true, Operation: notice.Operation}, nil
 }
@@ -38,7 +38,7 @@ func takeServiceToken(t *testing.T, theirs, _ *side) {
 	told := make(notices, 1)
 	server, err := hold.New(hold.Config{
 		Identity: id, Repo: repo, PasswordFile: filepath.Join(dir, "password"),
-		Notices: told, Owners: []string{theirs.DID}, PLC: theirs.PLC,
+		Notifier: told, Owners: []string{theirs.DID}, PLC: theirs.PLC,
 	})
 	if err != nil {
 		t.Fatal(err)
