@@ -3,6 +3,7 @@ package counter
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +86,51 @@ func TestForget(t *testing.T) {
 			keep = true // from here on what it counts stays
 		}
 	}
+}
+
+// TestUnreadableRecords: a registry id whose record is empty or not JSON has no
+// owner. It is no reason to fail, and can be listed and forgotten.
+func TestUnreadableRecords(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	ids := newKeyspace("").ids()
+	damaged := []string{"empty", "text"}
+	if err := client.HSet(t.Context(), ids, "empty", "", "text", "{").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := newReplica(t, "aaaa", client)
+	r.cfg.Journal = func() string { return "aaaa" }
+	r.reopen() // a new folder looks for the id of its journal
+	r.fold(pulls(3)...)
+	r.publish()
+	r.publish()
+	checkSum(t, client, r)
+	if got := r.differences(); len(got) > 0 {
+		t.Errorf("differences: %q", got)
+	}
+	if r.c.reg.epoch() != 1 {
+		t.Errorf("the folder has the ids %q, want no adopted one", r.c.reg.IDs)
+	}
+
+	// A record of the folder itself that is damaged is written again.
+	if err := client.HSet(t.Context(), ids, r.c.reg.id(), "").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.fold(pulls(2)...)
+	r.publish()
+	checkSum(t, client, r)
+
+	for _, id := range damaged {
+		list, err := List(t.Context(), client, "")
+		i := slices.IndexFunc(list, func(info RegistryInfo) bool { return info.ID == id })
+		if err != nil || i < 0 || list[i].Host != "" || list[i].Pulls != 0 {
+			t.Fatalf("List = %+v, %v; want %q without host and numbers", list, err, id)
+		}
+		info, err := Forget(t.Context(), client, "", id, id == "text", time.Hour)
+		if err != nil || info.Removed == info.Kept {
+			t.Errorf("Forget(%q) = %+v, %v", id, info, err)
+		}
+	}
+	r.publish()
+	checkSum(t, client, r)
 }

@@ -174,19 +174,19 @@ func (r *round) claim(ids map[string]string) error {
 		c.mu.Unlock()
 		raw := ids[o.id()]
 		p := &c.publisher
-		verdict := p.assess(c, o, raw)
+		v := p.assess(c, o, raw)
 		upto := sequences{}
-		if rec := parseRecord(raw); rec != nil && (verdict == setBack || verdict == undecided) {
+		if rec := parseRecord(raw); rec != nil && (v == setBack || v == undecided) {
 			upto = rec.Upto
 		}
 		c.skipReplayed(upto)
-		switch verdict {
+		switch v {
 		case claimable:
 			return r.takeOwnership(o, raw)
 		case undecided:
 			return errUndecided
 		}
-		if err := c.newID(verdict); err != nil {
+		if err := c.newID(v); err != nil {
 			return err
 		}
 	}
