@@ -21,17 +21,17 @@ func TestForget(t *testing.T) {
 		b.cfg.Host, b.cfg.Instance = "host-b", "b"
 		b.reopen()
 		for _, r := range []*replica{a, b} {
-			r.fold(some(rnd, 300)...)
+			r.fold(randomFacts(rnd, 300)...)
 			r.publish()
 		}
 		list, err := List(t.Context(), client, "")
 		if err != nil || len(list) != 2 {
 			t.Fatalf("%v, %v", list, err)
 		}
-		gone := b.c.reg.id()
+		id := b.c.reg.id()
 		for _, k := range list {
 			pulls := int64(0)
-			want := map[string]*replica{gone: b, a.c.reg.id(): a}[k.ID]
+			want := map[string]*replica{id: b, a.c.reg.id(): a}[k.ID]
 			for _, counts := range want.want {
 				pulls += counts[Pull]
 			}
@@ -40,56 +40,56 @@ func TestForget(t *testing.T) {
 			}
 		}
 		if _, err := Forget(t.Context(), client, "", "nobody", keep, 0); !errors.Is(err, ErrUnknownID) {
-			t.Errorf("an id that is not there: %v", err)
+			t.Errorf("Forget of an unknown id = %v, want ErrUnknownID", err)
 		}
 
-		// One that runs is not forgotten.
+		// A registry that is running can't be forgotten.
 		done := make(chan error, 1)
 		go func() {
-			_, err := Forget(t.Context(), client, "", gone, keep, 300*time.Millisecond)
+			_, err := Forget(t.Context(), client, "", id, keep, 300*time.Millisecond)
 			done <- err
 		}()
 		time.Sleep(100 * time.Millisecond)
-		b.fold(some(rnd, 5)...)
+		b.fold(randomFacts(rnd, 5)...)
 		b.publish()
 		if err := <-done; !errors.Is(err, ErrRunning) {
-			t.Errorf("one that runs: %v", err)
+			t.Errorf("Forget of a running registry = %v, want ErrRunning", err)
 		}
 		checkSum(t, client, a, b)
 
-		k, err := Forget(t.Context(), client, "", gone, keep, time.Millisecond)
+		k, err := Forget(t.Context(), client, "", id, keep, time.Millisecond)
 		if err != nil || k.Host != "host-b" || k.Repositories != len(b.want) {
 			t.Fatalf("%+v, %v", k, err)
 		}
-		if _, err := Forget(t.Context(), client, "", gone, keep, time.Hour); err != nil {
-			t.Errorf("again: %v", err)
+		if _, err := Forget(t.Context(), client, "", id, keep, time.Hour); err != nil {
+			t.Errorf("second Forget = %v", err)
 		}
 		left := []*replica{a, b}
 		if !keep {
 			left = left[:1]
-			if keys := keysIn(t, client, "*:"+gone+":*"); len(keys) != 0 {
-				t.Errorf("keys are left: %s", strings.Join(keys, " "))
+			if keys := keysIn(t, client, "*:"+id+":*"); len(keys) != 0 {
+				t.Errorf("keys that were not removed: %s", strings.Join(keys, " "))
 			}
 		}
 		checkSum(t, client, left...)
 
-		// The registry comes back all the same, and counts under a new id.
+		// The registry comes back and counts under a new id.
 		for range 2 {
 			before := &replica{want: map[string]map[Class]int64{}}
 			b.reopen()
 			if !keep {
 				b.want = map[string]map[Class]int64{}
 			}
-			b.fold(some(rnd, 20)...)
+			b.fold(randomFacts(rnd, 20)...)
 			b.publish()
 			checkSum(t, client, a, b, before)
-			keep = true // from here on what it counts stays
+			keep = true // the new id is not removed
 		}
 	}
 }
 
-// TestUnreadableRecords: a registry id whose record is empty or not JSON has no
-// owner. It is no reason to fail, and can be listed and forgotten.
+// TestUnreadableRecords has registry ids whose record is empty or not JSON. Such an id
+// has no owner; it causes no failure, and can be listed and forgotten.
 func TestUnreadableRecords(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -100,7 +100,7 @@ func TestUnreadableRecords(t *testing.T) {
 	}
 	r := newReplica(t, "aaaa", client)
 	r.cfg.Journal = func() string { return "aaaa" }
-	r.reopen() // a new folder looks for the id of its journal
+	r.reopen() // a new folder looks for a record of its journal
 	r.fold(pulls(3)...)
 	r.publish()
 	r.publish()

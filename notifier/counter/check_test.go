@@ -8,7 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// differences reopens a folder that was left as by a kill, and compares.
+// differences reopens a folder as after a kill and compares it with Redis.
 func (r *replica) differences() (list []string) {
 	r.t.Helper()
 	r.reopen()
@@ -22,8 +22,8 @@ func (r *replica) differences() (list []string) {
 	return list
 }
 
-// TestCompareRedis: what Redis has otherwise is found, and nothing else is, also
-// when a call's answer was lost.
+// TestCompareRedis: all differences are found, and none is reported where there is
+// none, also after a lost answer.
 func TestCompareRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -36,15 +36,15 @@ func TestCompareRedis(t *testing.T) {
 		}
 	}
 	none("nothing was counted")
-	r.fold(some(rand.New(rand.NewPCG(1, 2)), 3000)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(1, 2)), 3000)...)
 	none("nothing was sent")
 	r.publish()
 	none("all was sent")
-	r.fold(some(rand.New(rand.NewPCG(3, 4)), 500)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(3, 4)), 500)...)
 	none("some was not sent")
 
 	hooked := server.Client()
-	hooked.AddHook(&answerLost{applied: true})
+	hooked.AddHook(&lostAnswer{applied: true})
 	r.cfg.Redis = hooked
 	r.reopen()
 	if _, err := r.c.Publish(t.Context()); err == nil {
@@ -99,7 +99,7 @@ func TestCompareRedis(t *testing.T) {
 	r.publish()
 	none("it was sent again")
 
-	back := r.copied()
+	back := r.clone()
 	r.fold(pulls(45)...)
 	r.publish()
 	r.db.Close()

@@ -10,46 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-func pulls(n int) []Fact {
-	list := make([]Fact, n)
-	for i := range list {
-		list[i] = Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon}
-	}
-	return list
-}
-
-// clock is one that a test sets.
-type clock struct{ at time.Time }
-
-func (c *clock) now() time.Time { return c.at }
-
-func idsIn(t testing.TB, client redis.UniversalClient) []string {
-	t.Helper()
-	ids, err := client.HKeys(t.Context(), newKeyspace("").ids()).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// answers waits until the client has noticed that Redis is back.
-func answers(t testing.TB, client redis.UniversalClient) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); client.Ping(t.Context()).Err() != nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("Redis does not come back")
-		}
-	}
-}
-
-// TestStateLost: the numbers of a folder are lost and its journal is not. What is
-// folded again counts once.
+// TestStateLost loses the numbers of a folder, but not its journal. Events that are
+// folded again count once.
 func TestStateLost(t *testing.T) {
 	t.Parallel()
 	for _, reached := range []bool{true, false} {
@@ -60,7 +25,7 @@ func TestStateLost(t *testing.T) {
 		r.reopen()
 		r.fold(pulls(60)...)
 		r.publish()
-		r.fold(pulls(7)...) // which Redis does not hear of
+		r.fold(pulls(7)...) // not published
 		r.db.Close()
 
 		lost := newReplica(t, "aaaa", client)
@@ -77,7 +42,7 @@ func TestStateLost(t *testing.T) {
 		lost.reopen()
 		lost.fold(pulls(1)...)
 		lost.publish()
-		if !reached { // all events of before are taken for known
+		if !reached { // all earlier events are assumed to be in Redis
 			r.want["x"][Pull] = 60
 		}
 		checkSum(t, client, r, lost)
@@ -87,26 +52,8 @@ func TestStateLost(t *testing.T) {
 	}
 }
 
-// afterFetch does something when fields were read.
-type afterFetch struct {
-	beforeCall
-	do func()
-}
-
-func (a *afterFetch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if cmds[0].Name() == "hget" {
-			defer a.do()
-		}
-		return next(ctx, cmds)
-	}
-}
-
-func (a *afterFetch) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-// TestSetBackAfterKill: a process is killed that has told Redis that it lives, and
-// not yet what it counted. From an older copy of its numbers, its journal is
-// folded again.
+// TestSetBackAfterKill kills a process that has written its record and not yet its
+// numbers. An older copy of the numbers then folds the journal again.
 func TestSetBackAfterKill(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -117,7 +64,7 @@ func TestSetBackAfterKill(t *testing.T) {
 	r.reopen()
 	r.fold(pulls(60)...)
 	r.publish()
-	back := r.copied()
+	back := r.clone()
 	r.reopen()
 	r.fold(pulls(10)...)
 	r.publish()
@@ -126,7 +73,7 @@ func TestSetBackAfterKill(t *testing.T) {
 	hooked.AddHook(&afterFetch{do: func() {
 		if !folded {
 			folded = true
-			r.fold(pulls(30)...) // Redis does not hear of these
+			r.fold(pulls(30)...) // not published
 		}
 	}})
 	r.c.cfg.Redis = hooked
@@ -144,8 +91,8 @@ func TestSetBackAfterKill(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-// TestFolderSetBack: what Redis has of the lost part stays, and what is counted
-// from then on is added.
+// TestFolderSetBack: what Redis has of the lost part stays, and what is counted after
+// that is added.
 func TestFolderSetBack(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -153,7 +100,7 @@ func TestFolderSetBack(t *testing.T) {
 	r := newReplica(t, "aaaa", client)
 	r.fold(pulls(60)...)
 	r.publish()
-	back := r.copied()
+	back := r.clone()
 	r.fold(pulls(45)...)
 	r.publish()
 	r.db.Close()
@@ -172,7 +119,7 @@ func TestFolderSetBack(t *testing.T) {
 	local := &replica{want: map[string]map[Class]int64{"x": {Pull: 100}}}
 	checkSource(t, back.c, local.want)
 
-	// What Redis loses now comes from this disk, the older id's numbers too.
+	// What Redis loses now is sent from this disk, also the older id's numbers.
 	server.Flush()
 	back.fold(pulls(1)...)
 	back.publish()
@@ -180,16 +127,15 @@ func TestFolderSetBack(t *testing.T) {
 	checkSource(t, &Sum{Redis: client, Now: at(noon), Check: back.c.Check}, local.want)
 }
 
-// TestSetBackWithRedisAway: the folder is restarted a few times before Redis
-// says what it has.
-func TestSetBackWithRedisAway(t *testing.T) {
+// TestSetBackWhileRedisIsDown restarts the folder several times before Redis answers.
+func TestSetBackWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	r.fold(pulls(60)...)
 	r.publish()
-	back := r.copied()
+	back := r.clone()
 	r.fold(pulls(45)...)
 	r.publish()
 	r.db.Close()
@@ -203,25 +149,25 @@ func TestSetBackWithRedisAway(t *testing.T) {
 		back.reopen()
 	}
 	server.Restart()
-	answers(t, client)
+	waitForRedis(t, client)
 	back.fold(pulls(5)...)
 	back.publish()
 	checkSum(t, client, r, back)
 }
 
-// TestStateSetBackAlone: the journal still has what the state has lost, and
-// Redis has counted most of it.
-func TestStateSetBackAlone(t *testing.T) {
+// TestStateSetBackWithoutJournal sets back the state only: the journal has the events
+// that the state has lost, and Redis has counted most of them.
+func TestStateSetBackWithoutJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	r.fold(pulls(60)...)
 	r.publish()
-	back := r.copied()
+	back := r.clone()
 	r.fold(pulls(45)...)
 	r.publish()
-	r.fold(pulls(7)...) // which Redis does not have
+	r.fold(pulls(7)...) // not published
 	r.db.Close()
 
 	back.last = r.seq
@@ -232,16 +178,16 @@ func TestStateSetBackAlone(t *testing.T) {
 	checkSum(t, client, r, back)
 	checkSource(t, back.c, map[string]map[Class]int64{"x": {Pull: 60 + 52 + 30}})
 
-	server.Flush() // and all of it is here
+	server.Flush() // everything is on this disk
 	back.publish()
 	checkSum(t, client, r, back)
 }
 
-// TestCloneBeside: a copy of a running registry's folder runs too.
-func TestCloneBeside(t *testing.T) {
+// TestCopyInUse runs a copy of the folder of a running registry.
+func TestCopyInUse(t *testing.T) {
 	t.Parallel()
 	for name, started := range map[string]struct{ unsent, inJournal int }{
-		"all was sent": {}, "something was not": {unsent: 8}, "something was not folded": {inJournal: 9}, "neither": {3, 4},
+		"all sent": {}, "some not sent": {unsent: 8}, "some not folded": {inJournal: 9}, "some not sent, some not folded": {3, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -255,7 +201,7 @@ func TestCloneBeside(t *testing.T) {
 			if started.unsent > 0 {
 				r.fold(pulls(started.unsent)...)
 			}
-			clone := r.copied()
+			clone := r.clone()
 			clone.cfg.Instance = "there"
 			clone.last = r.seq + uint64(started.inJournal)
 			r.fold(pulls(started.inJournal)...)
@@ -291,9 +237,9 @@ func TestCloneBeside(t *testing.T) {
 	}
 }
 
-// TestCloneAfterAFlush: a copy starts when Redis has just lost everything, and
-// before the registry that runs has noticed.
-func TestCloneAfterAFlush(t *testing.T) {
+// TestCopyAfterFlush starts a copy when Redis has just been flushed, before the running
+// registry has noticed.
+func TestCopyAfterFlush(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -303,7 +249,7 @@ func TestCloneAfterAFlush(t *testing.T) {
 	r.reopen()
 	r.fold(pulls(60)...)
 	r.publish()
-	clone := r.copied()
+	clone := r.clone()
 	clone.cfg.Instance = "there"
 	r.fold(pulls(10)...)
 	r.publish()
@@ -321,9 +267,9 @@ func TestCloneAfterAFlush(t *testing.T) {
 	checkSum(t, client, r, clone)
 }
 
-// TestCloneOfAStoppedFolder: the copy starts first and goes on as the folder
-// that it is a copy of; then that one starts.
-func TestCloneOfAStoppedFolder(t *testing.T) {
+// TestCopyOfStoppedFolder starts the copy first, which continues under the id of the
+// original. Then the original starts.
+func TestCopyOfStoppedFolder(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	now := &clock{noon}
@@ -334,7 +280,7 @@ func TestCloneOfAStoppedFolder(t *testing.T) {
 	r.publish()
 	r.fold(pulls(6)...)
 	r.db.Close()
-	clone := r.copied()
+	clone := r.clone()
 	clone.cfg.Instance = "there"
 	clone.open()
 	clone.fold(pulls(5)...)
@@ -344,7 +290,7 @@ func TestCloneOfAStoppedFolder(t *testing.T) {
 	now.at = now.at.Add(46 * time.Second)
 	clone.publish()
 	if n := len(idsIn(t, client)); n != 1 {
-		t.Fatalf("%d ids; a folder that was moved keeps its own", n)
+		t.Fatalf("%d ids, want 1: a folder that was moved keeps its id", n)
 	}
 	checkSum(t, client, r, clone)
 	r.open()
@@ -361,9 +307,9 @@ func TestCloneOfAStoppedFolder(t *testing.T) {
 	checkSum(t, client, r, clone)
 }
 
-// TestDeposed: Redis was out of reach of a registry for so long that a copy of
-// its folder took its place.
-func TestDeposed(t *testing.T) {
+// TestIDClaimedByCopy: a registry can't reach Redis for so long that a copy of its
+// folder claims its id.
+func TestIDClaimedByCopy(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -373,7 +319,7 @@ func TestDeposed(t *testing.T) {
 	r.reopen()
 	r.fold(pulls(60)...)
 	r.publish()
-	clone := r.copied()
+	clone := r.clone()
 	clone.cfg.Instance = "there"
 	r.fold(pulls(10)...)
 	clone.open()
@@ -392,9 +338,9 @@ func TestDeposed(t *testing.T) {
 	}
 }
 
-// TestRestartAtOnce: a registry that was killed goes on under its id without
-// waiting, whether the answer to its last call was lost or not.
-func TestRestartAtOnce(t *testing.T) {
+// TestRestartAfterKill: a registry that was killed continues under its id without
+// waiting, whether or not the answer to its last call was lost.
+func TestRestartAfterKill(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []bool{false, true} {
 		server := redistest.Start(t)
@@ -407,7 +353,7 @@ func TestRestartAtOnce(t *testing.T) {
 		if lost {
 			r.fold(pulls(3)...)
 			bad := server.Client()
-			bad.AddHook(&answerLost{applied: true})
+			bad.AddHook(&lostAnswer{applied: true})
 			r.c.cfg.Redis = bad
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("the answer was not lost")
@@ -426,8 +372,8 @@ func TestRestartAtOnce(t *testing.T) {
 	}
 }
 
-// TestMovedAfterAnOrderlyEnd: a folder that was let go of is taken at once.
-func TestMovedAfterAnOrderlyEnd(t *testing.T) {
+// TestMoveAfterShutdown: an id that was released is claimed at once.
+func TestMoveAfterShutdown(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", client)
@@ -455,56 +401,31 @@ func TestMovedAfterAnOrderlyEnd(t *testing.T) {
 	}
 }
 
-// unreachable fails every command while it is set.
-type unreachable struct{ now bool }
-
-func (u *unreachable) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (u *unreachable) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if u.now {
-			cmd.SetErr(errNoAnswer)
-			return errNoAnswer
-		}
-		return next(ctx, cmd)
-	}
-}
-
-func (u *unreachable) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if u.now {
-			return errNoAnswer
-		}
-		return next(ctx, cmds)
-	}
-}
-
-// TestFoldersAtRandom kills, copies and sets back folders, makes Redis
-// unreachable and loses its answers: no fact counts twice, and none that Redis
-// had is missing. In some histories Redis is flushed too; then what only a
-// folder knew that is gone may be missing. (Flushed in the moment between a copy
-// finding out that it is one and entering its runs, Redis can count the few
-// facts twice that were on their way when the copy was made. These histories
-// have no such moment.)
-func TestFoldersAtRandom(t *testing.T) {
+// TestRandomHistories kills, copies and sets back folders, makes Redis unreachable and
+// loses its answers: no fact counts twice, and none that Redis had is missing. In
+// some histories Redis is flushed, too; then facts that only a lost folder had may be
+// missing. (A flush between a copy taking a new id and entering its runs can make the
+// few facts count twice that were pending when the copy was made. These histories have
+// no such flush.)
+func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(45) {
 		losses := seed%3 == 2
 		t.Run(fmt.Sprintf("%d, losses %v", seed, losses), func(t *testing.T) {
 			t.Parallel()
-			foldersAtRandom(t, rand.New(rand.NewPCG(seed, 77)), losses)
+			randomHistory(t, rand.New(rand.NewPCG(seed, 77)), losses)
 		})
 	}
 }
 
-func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
+func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 	server := redistest.Start(t)
 	client := server.Client()
 	var away unreachable
 	cut := server.Client()
 	cut.AddHook(&away)
 	now := &clock{noon}
-	next := 0 // each fact is a tag of its own
+	next := 0 // each fact has a tag of its own
 	type folder struct {
 		*replica
 		unsent []string
@@ -545,7 +466,7 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 		}
 	}
 	copyOf := func(f *folder, instance string) *folder {
-		c := f.copied()
+		c := f.clone()
 		c.cfg.Instance = instance
 		return &folder{replica: c}
 	}
@@ -570,16 +491,16 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 		case op < 17 && len(folders) < 4 && f.c.publisher.claimed: // cloned, while it runs
 			instances++
 			clone := copyOf(f, fmt.Sprint(instances))
-			for _, one := range folders { // nobody is cut off for so long
+			for _, one := range folders { // none is unreachable for that long
 				publish(one)
 			}
 			open(clone)
 			folders = append(folders, clone)
 		case op < 18:
 			away.now = !away.now
-		case op < 19 && !away.now: // a call that is done, and its answer lost
+		case op < 19 && !away.now: // a call is executed, and its answer lost
 			lost := server.Client()
-			lost.AddHook(&answerLost{applied: true})
+			lost.AddHook(&lostAnswer{applied: true})
 			f.c.cfg.Redis = lost
 			f.c.Publish(t.Context())
 			f.c.cfg.Redis = cut
@@ -610,12 +531,12 @@ func foldersAtRandom(t *testing.T, rnd *rand.Rand, losses bool) {
 			t.Errorf("%s was counted %d times", tag, n[Pull])
 		}
 		if !may[tag] {
-			t.Errorf("%s was never pulled", tag)
+			t.Errorf("%s is counted and was never pulled", tag)
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(must)) {
 		if tags[tag] == nil && !losses {
-			t.Errorf("%s was in Redis and is gone", tag)
+			t.Errorf("%s was in Redis and is missing", tag)
 		}
 	}
 	if totals.Counts[Pull] != int64(len(tags)) {

@@ -100,15 +100,15 @@ func TestClass(t *testing.T) {
 			{9 * time.Second, get("", 1), Pull, "v1"},
 			{0, get("", 9), Pull, ""},
 		},
-		"HEAD by somebody else":          {{0, head(get("v1", 1)), Head, "v1"}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
-		"HEAD by nobody known":           {{0, from(head(get("v1", 1)), ""), Head, "v1"}, {0, from(get("", 1), ""), Pull, ""}},
+		"HEAD by another client":         {{0, head(get("v1", 1)), Head, "v1"}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
+		"HEAD by an unknown client":      {{0, from(head(get("v1", 1)), ""), Head, "v1"}, {0, from(get("", 1), ""), Pull, ""}},
 		"HEAD from another port":         {{0, from(head(get("v1", 1)), "10.0.0.1:1000"), Head, "v1"}, {0, from(get("", 1), "10.0.0.1:1001"), Pull, "v1"}},
 		"HEAD from another port, IPv6":   {{0, from(head(get("v1", 1)), "[::1]:1000"), Head, "v1"}, {0, from(get("", 1), "::1"), Pull, "v1"}},
 		"HEAD from another IPv6 address": {{0, from(head(get("v1", 1)), "fe80::1"), Head, "v1"}, {0, from(get("", 1), "fe80::2"), Pull, ""}},
 		"HEAD of another digest":         {{0, head(get("v1", 1)), Head, "v1"}, {0, get("", 2), Pull, ""}},
 		"HEAD by digest":                 {{0, head(get("", 1)), Head, ""}, {0, get("", 1), Pull, ""}},
 		"last HEAD of a digest":          {{0, head(get("v1", 1)), Head, "v1"}, {0, head(get("latest", 1)), Head, "latest"}, {0, get("", 1), Pull, "latest"}},
-		"HEAD of a child, then of its index, as docker manifest and pull do": {
+		"HEAD of a child, then of its index, like docker manifest and docker pull": {
 			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
 			{0, index(head(get("v1", 1)), 2, 3), Head, "v1"},
 			{time.Second, index(get("", 1), 2, 3), Pull, "v1"},
@@ -124,7 +124,7 @@ func TestClass(t *testing.T) {
 			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
 			{0, get("", 2), Pull, "v1-amd64"},
 		},
-		"HEAD of a child, and its index by somebody else": {
+		"HEAD of a child, and its index by another client": {
 			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
 			{0, from(index(get("v1", 1), 2, 3), "10.0.0.2"), Pull, "v1"},
 			{0, get("", 2), Pull, "v1-amd64"},
@@ -191,8 +191,8 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// A child is one as long as an index lists it.
-func TestIndexGone(t *testing.T) {
+// TestIndexDeleted: a digest is a child as long as an index lists it.
+func TestIndexDeleted(t *testing.T) {
 	t.Parallel()
 	r := newClassifier(t, ClassifierConfig{MaxChildren: 40})
 	put := func(n int, children ...int) {
@@ -211,31 +211,32 @@ func TestIndexGone(t *testing.T) {
 	put(1, 11, 12, 12)
 	put(2, 12, 13)
 	r.Learn(IndexDeleted("y", digest(1)))
-	want("an index of another repository is gone", Child, 11)
+	want("an index of another repository is deleted", Child, 11)
 	r.Learn(IndexDeleted("x", digest(1)))
-	want("its index is gone", Pull, 11)
+	want("its index is deleted", Pull, 11)
 	want("another index lists it", Child, 12)
 	r.Learn(IndexDeleted("x", digest(2)), IndexDeleted("x", digest(2)))
-	want("both are gone", Pull, 12)
+	want("both are deleted", Pull, 12)
 	put(2, 12, 13)
 	want("the index is pushed again", Child, 13)
 	put(3, 21, 22, 23, 24, 25, 26, 27, 28, 29)
-	put(4, 31, 32, 33, 34, 35, 36, 37, 38, 39) // does not fit into this half
+	put(4, 31, 32, 33, 34, 35, 36, 37, 38, 39) // does not fit into this generation
 	put(2, 12, 13)
 	r.Learn(IndexDeleted("x", digest(2)))
-	want("it was in both halves", Pull, 13)
+	want("it was in both generations", Pull, 13)
 	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.listedBy)+len(r.children.older.listedBy) != 18 {
 		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
 	}
 	r.LearnArtifact("x", digest(5))
-	want("it says something about another image", Artifact, 5)
+	want("it refers to another image", Artifact, 5)
 	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != Artifact {
 		t.Errorf("by tag it is %s", got)
 	}
 }
 
-// An index that was stored is remembered as a whole, wherever its half ends.
-func TestLearnedAsAWhole(t *testing.T) {
+// TestLearnedIndexIsComplete: an index that is learned child by child stays complete
+// when a generation ends in between.
+func TestLearnedIndexIsComplete(t *testing.T) {
 	t.Parallel()
 	r := newClassifier(t, ClassifierConfig{MaxChildren: 16})
 	for n := range 10 {
@@ -245,7 +246,7 @@ func TestLearnedAsAWhole(t *testing.T) {
 	for i := range others {
 		others[i] = digest(201 + i)
 	}
-	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // the half turns
+	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // a new generation begins
 	for n := range 10 {
 		if class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != Child {
 			t.Errorf("child %d is %s", n, class)
@@ -274,36 +275,36 @@ func TestFreshChildren(t *testing.T) {
 	if got := ask(0, 3); got != nil {
 		t.Errorf("fresh = %v the second time", got)
 	}
-	ask(10, 4) // does not fit into the half that has 0, 1, 2
+	ask(10, 4) // does not fit into the generation that has 0, 1, 2
 	if !known(0) || !known(10) || !known(13) {
-		t.Error("children of the last two halves must be known")
+		t.Error("children in the last two generations are unknown")
 	}
 	if got := ask(0, 1); !slices.Equal(got, []string{digest(0)}) {
-		t.Errorf("fresh = %v, want the one that was about to be forgotten", got)
+		t.Errorf("fresh = %v, want the child that was about to be dropped", got)
 	}
 	ask(20, 3)
 	if !known(0) || known(1) || !known(20) {
-		t.Error("what was seen again must stay, and what was not must go")
+		t.Error("want children that were seen again, and no others of the older generation")
 	}
 	for i := range 1000 {
 		ask(100+i, 1)
 	}
 	if n := r.children.newer.size + r.children.older.size; n > 12 {
-		t.Errorf("%d indexes and children in memory, want 12 at most", n)
+		t.Errorf("%d indexes and children in memory, want at most 12", n)
 	}
 }
 
-func TestHeadsAreBounded(t *testing.T) {
+func TestHeadLimit(t *testing.T) {
 	t.Parallel()
 	r := newClassifier(t, ClassifierConfig{MaxHeads: 10})
 	for i := range 1000 {
 		r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(i), Client: "10.0.0.1"})
 	}
 	if n := r.heads.byKey.Len(); n > 10 {
-		t.Errorf("%d HEADs in memory, want 10 at most", n)
+		t.Errorf("%d HEADs in memory, want at most 10", n)
 	}
 	if _, tag, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(999), Client: "10.0.0.1"}); tag != "v1" {
-		t.Error("the last HEAD is forgotten")
+		t.Error("the last HEAD is not remembered")
 	}
 }
 
@@ -336,7 +337,7 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-func TestRuleAtOnce(t *testing.T) {
+func TestConcurrentClassifier(t *testing.T) {
 	t.Parallel()
 	r := newClassifier(t, ClassifierConfig{MaxChildren: 100, MaxHeads: 100})
 	var wg sync.WaitGroup

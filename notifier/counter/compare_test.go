@@ -15,19 +15,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// keysIn lists the keys of an installation.
-func keysIn(t testing.TB, client redis.UniversalClient, pattern string) []string {
-	t.Helper()
-	keys, err := client.Keys(t.Context(), pattern).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
-
-// TestChangedByHand: whatever somebody does to a key, it is as it ought to be
-// within an hour, and what others count is not touched.
-func TestChangedByHand(t *testing.T) {
+// TestManualChanges: whatever is changed by hand in Redis is repaired within an hour,
+// and the numbers of other registries are not affected.
+func TestManualChanges(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, c redis.UniversalClient, id string) error{
 		"a total is raised": func(ctx context.Context, c redis.UniversalClient, id string) error {
@@ -68,9 +58,9 @@ func TestChangedByHand(t *testing.T) {
 			a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
 			rnd := rand.New(rand.NewPCG(6, 6))
 			for _, r := range []*replica{a, b} {
-				r.fold(some(rnd, 400)...)
+				r.fold(randomFacts(rnd, 400)...)
 				r.publish()
-				r.publish() // the first sweep is over
+				r.publish() // the first comparison is complete
 			}
 			if err := change(t.Context(), client, a.c.reg.id()); err != nil {
 				t.Fatal(err)
@@ -88,8 +78,8 @@ func TestChangedByHand(t *testing.T) {
 	}
 }
 
-// TestSweepIsSlow: without a loss, a round compares a share of the rows.
-func TestSweepIsSlow(t *testing.T) {
+// TestGradualComparison: without a loss, each round compares a small share of the rows.
+func TestGradualComparison(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", client)
@@ -103,7 +93,7 @@ func TestSweepIsSlow(t *testing.T) {
 		r.publish()
 	}
 	if r.c.publisher.comparison.last != 1900 {
-		t.Fatalf("%d rows are known after a sweep, want 1900", r.c.publisher.comparison.last)
+		t.Fatalf("%d rows in a complete comparison, want 1900", r.c.publisher.comparison.last)
 	}
 	var rows int
 	for range 60 {
@@ -114,7 +104,7 @@ func TestSweepIsSlow(t *testing.T) {
 		rows = max(rows, r.c.publisher.comparison.rows-before)
 	}
 	if rows > 4 {
-		t.Errorf("a round compares %d rows of 1900, want 3 or so for half an hour", rows)
+		t.Errorf("a round compares %d of 1900 rows, want about 3, for half an hour in all", rows)
 	}
 }
 
@@ -149,7 +139,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 					t.Errorf("reason %q", s.Reason)
 				}
 				if val, err := client.Get(t.Context(), key).Result(); err != nil || val != "x" {
-					t.Fatalf("the key was written to (%v)", err)
+					t.Fatalf("the key was overwritten (%v)", err)
 				}
 				if name == "ids" || name == "runs" {
 					continue
@@ -164,7 +154,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			r.publish()
 			checkSum(t, client, r)
 
-			// Nothing waits now, and everything is sent again.
+			// Without pending numbers, everything is compared again.
 			client.Del(t.Context(), key)
 			client.Set(t.Context(), key, "x", 0)
 			r.c.publisher.claimed = r.c.publisher.claimed && name != "runs"
@@ -179,8 +169,8 @@ func TestKeysOfAnotherType(t *testing.T) {
 	}
 }
 
-// TestDeniedCommands: whichever command a user of Redis may not use, sums are
-// never more than what was counted, and right once it may.
+// TestDeniedCommands: whichever command the Redis user lacks, sums never exceed what
+// was counted, and are right once the command is allowed.
 func TestDeniedCommands(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"hset", "hdel", "hget", "hgetall", "evalsha|eval", "time", "hlen", "hkeys", "xadd", "hmget", "del", "script"} {
@@ -213,7 +203,7 @@ func TestDeniedCommands(t *testing.T) {
 					t.Fatalf("reason %q for %v", reason, err)
 				}
 				if err != nil && r.c.Check(nil) == nil {
-					t.Error("readers are not told")
+					t.Error("Check returns nil, and publishing failed")
 				}
 				got, tags, _, err := (&Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
 				if want := int64(12 + i); err != nil || got.Counts[Pull] > want || addUp(func(yield func(map[Class]int64) bool) {
@@ -225,7 +215,7 @@ func TestDeniedCommands(t *testing.T) {
 				}
 			}
 			if wants := strings.Contains("hset hget hgetall evalsha|eval", command); wants != failed && wants {
-				t.Errorf("failed %v, want %v", failed, wants)
+				t.Errorf("publishing failed: %v, want %v", failed, wants)
 			}
 			r.c.cfg.Redis = client
 			r.publish()
@@ -234,7 +224,7 @@ func TestDeniedCommands(t *testing.T) {
 	}
 }
 
-// TestTwoInstallations have one Redis and are not summed.
+// TestTwoInstallations: two installations on one Redis are not summed.
 func TestTwoInstallations(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -243,7 +233,7 @@ func TestTwoInstallations(t *testing.T) {
 	two.cfg.Name = "two"
 	two.reopen()
 	for _, r := range []*replica{one, two} {
-		r.fold(some(rnd, 200)...)
+		r.fold(randomFacts(rnd, 200)...)
 		r.publish()
 	}
 	checkSum(t, client, one)
@@ -255,7 +245,7 @@ func TestTwoInstallations(t *testing.T) {
 	}
 }
 
-// TestReasons: what Redis refuses is told to readers and to the operator.
+// TestReasons: readers and the operator get the reason why Redis can't be used.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	for want, spoil := range map[string]func(s *redistest.Server, c redis.UniversalClient) error{
@@ -277,7 +267,7 @@ func TestReasons(t *testing.T) {
 			sum := &Sum{Redis: client, Now: now.now, Check: r.c.Check}
 			r.fold(pulls(3)...)
 			if _, err := sum.Repositories(t.Context()); err == nil {
-				t.Error("Redis is trusted before it was asked")
+				t.Error("numbers are read from Redis before the first round")
 			}
 			r.publish()
 			if list, err := sum.Repositories(t.Context()); err != nil || len(list) != 1 {
@@ -286,22 +276,22 @@ func TestReasons(t *testing.T) {
 			if err := spoil(server, client); err != nil {
 				t.Fatal(err)
 			}
-			now.at = now.at.Add(heartbeatInterval) // nothing was counted since
+			now.at = now.at.Add(heartbeatInterval) // nothing was counted
 			if _, err := r.c.Publish(t.Context()); err == nil {
-				t.Fatal("it is not noticed")
+				t.Fatal("Publish succeeds")
 			}
 			if got := r.c.Status(); got.Reason != want || got.Away != (want == reasonAway) {
 				t.Errorf("reason %q, away %v (%s)", got.Reason, got.Away, got.Error)
 			}
 			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
-				t.Error("Redis is trusted")
+				t.Error("numbers are still read from Redis")
 			}
 		})
 	}
 }
 
-// TestReadersNoticeLoss: between two rounds too.
-func TestReadersNoticeLoss(t *testing.T) {
+// TestReadersDetectLoss: readers detect a loss between two rounds, too.
+func TestReadersDetectLoss(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -320,7 +310,7 @@ func TestReadersNoticeLoss(t *testing.T) {
 		_, _, _, err2 := sum.Repository(t.Context(), "x")
 		_, err3 := sum.Daily(t.Context(), "x", 3)
 		if (err == nil) != (err2 == nil) || (err == nil) != (err3 == nil) {
-			t.Errorf("some are trusted: %v, %v, %v", err, err2, err3)
+			t.Errorf("only some reads fail: %v, %v, %v", err, err2, err3)
 		}
 		return err
 	}
@@ -357,16 +347,16 @@ func TestReadersNoticeLoss(t *testing.T) {
 	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonOthers) {
 		t.Errorf("the other registry has not sent its numbers again: %v", err)
 	}
-	for range 7 { // it is gone for good
+	for range 7 { // the other registry does not come back
 		now.at = now.at.Add(heartbeatInterval)
 		a.publish()
 	}
 	if err := answers(); err != nil {
-		t.Errorf("what is left is not shown: %v", err)
+		t.Errorf("the remaining numbers are not shown: %v", err)
 	}
 }
 
-// TestNeededCommands: a user of Redis who may do what docs/redis.md says.
+// TestNeededCommands uses a Redis user with the permissions that docs/redis.md lists.
 func TestNeededCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -393,7 +383,7 @@ func TestNeededCommands(t *testing.T) {
 	r.cfg.Learn = func(...IndexEntry) {}
 	r.reopen()
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon, Children: []string{digest(1)}})
-	r.fold(some(rand.New(rand.NewPCG(41, 41)), 300)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(41, 41)), 300)...)
 	r.publish()
 	client.HSet(t.Context(), newKeyspace("").totals(r.c.reg.id(), "new"), "new", "p7")
 	r.c.publisher.compareAll()
@@ -415,7 +405,7 @@ func TestCluster(t *testing.T) {
 	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
 	for range 2 {
 		for _, r := range []*replica{a, b} {
-			r.fold(some(rnd, 300)...)
+			r.fold(randomFacts(rnd, 300)...)
 			r.publish()
 		}
 	}

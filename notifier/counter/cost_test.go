@@ -8,18 +8,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// diskOf adds up the keys and values of the counters.
-func diskOf(t testing.TB, r *replica) (bytes int) {
-	t.Helper()
-	if err := scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return bytes
-}
-
-// TestPrices: a tag that is pushed once, and one that is pulled too, cost what
+// TestCostOfTags: a tag that is pushed once, and one that is also pulled, cost what
 // docs/redis.md says.
-func TestPrices(t *testing.T) {
+func TestCostOfTags(t *testing.T) {
 	t.Parallel()
 	const tags = 20_000
 	server := redistest.Start(t)
@@ -31,18 +22,18 @@ func TestPrices(t *testing.T) {
 	}
 	r.fold(facts...)
 	r.publish()
-	redisPush, diskPush := server.Memory("*")/tags, diskOf(t, r)/tags
+	redisPush, diskPush := server.Memory("*")/tags, storedBytes(t, r)/tags
 	for i := range facts {
 		facts[i].Class, facts[i].Digest = Pull, ""
 	}
 	r.fold(facts...)
 	r.publish()
-	redisBoth, diskBoth := server.Memory("*")/tags, diskOf(t, r)/tags
+	redisBoth, diskBoth := server.Memory("*")/tags, storedBytes(t, r)/tags
 	t.Logf("a tag: %d bytes in Redis and %d on disk; one that is pulled %d and %d", redisPush, diskPush, redisBoth, diskBoth)
 	if redisPush > 40 || redisBoth > 45 || diskPush > 90 || diskBoth > 90 {
 		t.Errorf("a tag costs %d bytes in Redis and %d on disk, one that is pulled too %d and %d; want 40, 90, 45 and 90 at most", redisPush, diskPush, redisBoth, diskBoth)
 	}
-	// Nothing is large.
+	// No hash is large.
 	for _, key := range keysIn(t, client, "*") {
 		kind := client.Type(t.Context(), key).Val()
 		if n := client.HLen(t.Context(), key).Val(); kind == "hash" && n > tagsInHash {
@@ -56,8 +47,8 @@ func TestPrices(t *testing.T) {
 	}
 }
 
-// TestPriceOfARepository with one tag and one day.
-func TestPriceOfARepository(t *testing.T) {
+// TestCostOfRepository measures a repository with one tag and one day.
+func TestCostOfRepository(t *testing.T) {
 	t.Parallel()
 	const repositories = 5000
 	server := redistest.Start(t)
@@ -69,15 +60,15 @@ func TestPriceOfARepository(t *testing.T) {
 	}
 	r.fold(facts...)
 	r.publish()
-	redis, disk := server.Memory("*")/repositories, diskOf(t, r)/repositories
+	redis, disk := server.Memory("*")/repositories, storedBytes(t, r)/repositories
 	t.Logf("a repository: %d bytes in Redis and %d on disk", redis, disk)
 	if redis > 450 || disk > 200 {
 		t.Errorf("a repository costs %d bytes in Redis and %d on disk, want 450 and 200 at most", redis, disk)
 	}
 }
 
-// TestPriceOfADay of a repository.
-func TestPriceOfADay(t *testing.T) {
+// TestCostOfDay measures a day of a repository.
+func TestCostOfDay(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -86,12 +77,12 @@ func TestPriceOfADay(t *testing.T) {
 	r.c.cfg.Now = now.now
 	price := func() int64 { r.publish(); return server.Memory("*") }
 	r.fold(pulls(1)...)
-	before, disk := price(), diskOf(t, r)
+	before, disk := price(), storedBytes(t, r)
 	for i := range 365 {
 		now.at = noon.Add(time.Duration(i+1) * day)
 		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at}, Fact{Repository: "x", Tag: "v1", Class: Head, Time: now.at})
 	}
-	redis, onDisk := (price()-before)/365, (diskOf(t, r)-disk)/365
+	redis, onDisk := (price()-before)/365, (storedBytes(t, r)-disk)/365
 	t.Logf("a day: %d bytes in Redis and %d on disk", redis, onDisk)
 	if redis > 20 || onDisk > 30 {
 		t.Errorf("a day costs %d bytes in Redis and %d on disk, want 20 and 30 at most", redis, onDisk)

@@ -21,9 +21,9 @@ import (
 func TestFold(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
-	r.fold(some(rand.New(rand.NewPCG(10, 10)), 1000)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(10, 10)), 1000)...)
 	checkSource(t, r.c, r.want)
-	r.fold(some(rand.New(rand.NewPCG(11, 11)), 1000)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(11, 11)), 1000)...)
 	r.reopen()
 	checkSource(t, r.c, r.want)
 	if got := r.c.Cursor("aaaa", 1); got != 2000 {
@@ -52,13 +52,13 @@ func TestFoldTwice(t *testing.T) {
 	checkSource(t, r.c, r.want)
 }
 
-// TestFoldSumsJournals: a journal that took a new id goes on in the same numbers.
-func TestFoldSumsJournals(t *testing.T) {
+// TestFoldAfterNewJournalID: a journal with a new id continues the same numbers.
+func TestFoldAfterNewJournalID(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
-	r.fold(some(rand.New(rand.NewPCG(12, 12)), 300)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(12, 12)), 300)...)
 	r.journal = "bbbb"
-	r.fold(some(rand.New(rand.NewPCG(13, 13)), 300)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(13, 13)), 300)...)
 	checkSource(t, r.c, r.want)
 }
 
@@ -96,7 +96,7 @@ func TestFoldRefusesBadJournals(t *testing.T) {
 	r := newReplica(t, "aaaa", nil)
 	for _, id := range []string{"", "a\x00b", "a/b"} {
 		if err := r.c.Fold(id, 0, 1, nil, nil); err == nil {
-			t.Errorf("journal %q is accepted", id)
+			t.Errorf("journal id %q is accepted", id)
 		}
 	}
 }
@@ -106,26 +106,26 @@ func TestRetag(t *testing.T) {
 	push := func(repository, tag string, d int) Fact {
 		return Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: Push, Time: noon}
 	}
-	gone := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon} }
+	untag := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon} }
 	for name, c := range map[string]struct {
 		facts []Fact
 		want  int64
 	}{
-		"the other tag is deleted":        {[]Fact{push("x", "v1", 1), gone("v1"), push("x", "v2", 1)}, 0},
-		"the other tag has moved":         {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v2", 1)}, 0},
-		"the other tag has moved back":    {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v1", 1), push("x", "v2", 1)}, 1},
-		"one of two is deleted":           {[]Fact{push("x", "v1", 1), push("x", "v2", 1), gone("v1"), push("x", "v3", 1)}, 2},
-		"the other is deleted and pushed": {[]Fact{push("x", "v1", 1), gone("v1"), push("x", "v1", 1), push("x", "v2", 1)}, 1},
-		"a tag of another digest is gone": {[]Fact{push("x", "v1", 1), push("x", "v0", 2), gone("v0"), push("x", "v2", 1)}, 1},
-		"one tag":                         {[]Fact{push("x", "v1", 1)}, 0},
-		"the same tag again":              {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
-		"a second tag":                    {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
-		"a tag that begins alike":         {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
-		"and back":                        {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
-		"another digest":                  {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
-		"another repository":              {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
-		"first without a tag":             {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
-		"then without a tag":              {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
+		"the other tag is deleted":           {[]Fact{push("x", "v1", 1), untag("v1"), push("x", "v2", 1)}, 0},
+		"the other tag has moved":            {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v2", 1)}, 0},
+		"the other tag has moved back":       {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"one of two is deleted":              {[]Fact{push("x", "v1", 1), push("x", "v2", 1), untag("v1"), push("x", "v3", 1)}, 2},
+		"the other is deleted and pushed":    {[]Fact{push("x", "v1", 1), untag("v1"), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"a tag of another digest is deleted": {[]Fact{push("x", "v1", 1), push("x", "v0", 2), untag("v0"), push("x", "v2", 1)}, 1},
+		"one tag":                            {[]Fact{push("x", "v1", 1)}, 0},
+		"the same tag again":                 {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
+		"a second tag":                       {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
+		"a tag with the same prefix":         {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
+		"and back":                           {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
+		"another digest":                     {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
+		"another repository":                 {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
+		"first without a tag":                {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
+		"then without a tag":                 {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
 	} {
 		for _, together := range []bool{true, false} {
 			r := newReplica(t, "aaaa", nil)
@@ -148,7 +148,7 @@ func TestRetag(t *testing.T) {
 	}
 }
 
-func TestClassesOfTheFuture(t *testing.T) {
+func TestUnknownClass(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
 	err := r.c.Fold("aaaa", 1, 3, []Fact{
@@ -159,7 +159,7 @@ func TestClassesOfTheFuture(t *testing.T) {
 	}
 	checkSource(t, r.c, map[string]map[Class]int64{"x": {Pull: 1}})
 	if _, err := decodeRow(binary.AppendUvarint(nil, 1<<(firstClass+len(Classes)))); err == nil {
-		t.Error("a row with a number of a class that is not known is accepted: it would be lost when it is written")
+		t.Error("a row with an unknown class is accepted: its number would be lost when the row is written")
 	}
 }
 
@@ -196,14 +196,14 @@ func TestDays(t *testing.T) {
 		return n
 	}
 	if got := count(); got != 4 {
-		t.Errorf("%d pulls in all days, want 4: one is too old, one has no time", got)
+		t.Errorf("%d pulls in all days, want 4: one is too old, and one has no time", got)
 	}
 	if got, tags, _, _ := r.c.Repository(t.Context(), "x"); got.Counts[Pull] != 6 || tags["v1"][Pull] != 6 {
 		t.Errorf("totals %v, tags %v; want 6 pulls in both", got.Counts, tags)
 	}
 }
 
-func TestChildrenSurvive(t *testing.T) {
+func TestChildrenAfterRestart(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	db := openState(t, fs)
@@ -226,12 +226,12 @@ func TestChildrenSurvive(t *testing.T) {
 	for i := 16; i < 21; i++ {
 		want = append(want, IndexEntry{Index: childKey("x", ""), Child: childKey("x", digest(i))})
 	}
-	slices.SortFunc(want[:4], func(a, b IndexEntry) int { return cmp.Compare(a.Child, b.Child) }) // they are in order of age by halves, not within one
+	slices.SortFunc(want[:4], func(a, b IndexEntry) int { return cmp.Compare(a.Child, b.Child) }) // within a generation, the order is that of the keys
 	if !slices.Equal(keys, want) {
 		t.Errorf("children %v, want %v", keys, want)
 	}
 	if got, _ := c.Repositories(t.Context()); len(got) != 0 {
-		t.Errorf("an index that nobody asked for is counted: %v", got)
+		t.Errorf("an index that was not pulled is counted: %v", got)
 	}
 	rule := newClassifier(t, ClassifierConfig{MaxChildren: 8})
 	rule.Learn(keys...)
@@ -240,9 +240,9 @@ func TestChildrenSurvive(t *testing.T) {
 	}
 }
 
-// What is known of indexes and artifacts is the same after a restart, also what an
-// earlier version stored.
-func TestIndexGoneSurvives(t *testing.T) {
+// TestIndexDeletedAfterRestart: what is known of indexes and artifacts is the same
+// after a restart, including what an earlier version stored.
+func TestIndexDeletedAfterRestart(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	db := openState(t, fs)
@@ -289,7 +289,7 @@ func TestIndexGoneSurvives(t *testing.T) {
 	check("after a restart")
 }
 
-func TestFoldAtOnce(t *testing.T) {
+func TestConcurrentFolds(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
 	var wg sync.WaitGroup
@@ -332,7 +332,7 @@ func TestRowKeys(t *testing.T) {
 	}
 }
 
-// FuzzRow: what can be read is what was written.
+// FuzzRow: a row that can be decoded is unchanged by encoding it again.
 func FuzzRow(f *testing.F) {
 	f.Add(row{}.encode())
 	f.Add(row{lastPull: 1772625600000, lastPush: -1, position: 9, tagState: deletedOn(3), counts: [len(Classes)]uint64{1, 300, 0, 1 << 63}}.encode())
@@ -347,7 +347,7 @@ func FuzzRow(f *testing.F) {
 	})
 }
 
-// FuzzPattern compares with the plainest way to match.
+// FuzzPattern compares with a simple recursive implementation.
 func FuzzPattern(f *testing.F) {
 	f.Add("*a?c*", "xxabcxx")
 	f.Add("a*a", "a")
@@ -381,7 +381,7 @@ func BenchmarkFold(b *testing.B) {
 	db := openState(b, vfs.NewMem())
 	defer db.Close()
 	c := open(b, db, Config{})
-	facts := some(rand.New(rand.NewPCG(14, 14)), 500)
+	facts := randomFacts(rand.New(rand.NewPCG(14, 14)), 500)
 	seq := uint64(0)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -393,8 +393,7 @@ func BenchmarkFold(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(seq), "ns/fact")
 }
 
-// TestLater: a time that a clock made that was ahead gives way to one that can
-// be right, and never takes the place of one.
+// TestLater: a time in the future is replaced by any other one, and never replaces one.
 func TestLater(t *testing.T) {
 	t.Parallel()
 	const now, before, ahead = 1_000_000_000_000, 999_000_000_000, 1_000_100_000_000
@@ -408,7 +407,7 @@ func TestLater(t *testing.T) {
 	}
 }
 
-// TestOpenWritesNothing: the disk may be full, and the registry starts.
+// TestOpenWritesNothing: a registry starts with a full disk, so Open must not write.
 func TestOpenWritesNothing(t *testing.T) {
 	t.Parallel()
 	for _, client := range []redis.UniversalClient{nil, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})} {
@@ -417,11 +416,11 @@ func TestOpenWritesNothing(t *testing.T) {
 		r.cfg.Redis, r.cfg.AskTimeout = client, time.Millisecond
 		r.reopen()
 		r.fold(pulls(3)...)
-		before := diskOf(t, r)
+		before := storedBytes(t, r)
 		for range 3 {
 			r.reopen()
 		}
-		if got := diskOf(t, r); got != before {
+		if got := storedBytes(t, r); got != before {
 			t.Errorf("%d bytes after a start, %d before", got, before)
 		}
 		checkSource(t, r.c, r.want)

@@ -10,9 +10,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// TestTakeOver: a folder of an earlier version is counted on, also when the
-// first start on it was stopped in the middle.
-func TestTakeOver(t *testing.T) {
+// TestMigrate opens a folder of the first version, also after a migration that was
+// interrupted.
+func TestMigrate(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	for _, stopped := range []bool{false, true} {

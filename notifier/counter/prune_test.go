@@ -17,12 +17,12 @@ import (
 
 const day = 24 * time.Hour
 
-// settled moves a clock to a time and prunes until it is trusted there.
-func settled(t testing.TB, r *replica, now *clock, to time.Time) {
+// advanceClock sets a clock and prunes until the clock is trusted.
+func advanceClock(t testing.TB, r *replica, now *clock, to time.Time) {
 	t.Helper()
 	for step := range 6 {
 		now.at = to.Add(time.Duration(step) * 12 * time.Hour)
-		r.c.publisher.clockCheckedAt = time.Time{} // Redis has the clock of this machine
+		r.c.publisher.clockCheckedAt = time.Time{} // Redis uses the clock of this machine
 		if err := r.c.Prune(); err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func daysOf(t testing.TB, s Source, days int) (n int64) {
 	return n
 }
 
-func prunable(t testing.TB, client redis.UniversalClient) (*replica, *clock) {
+func newClockReplica(t testing.TB, client redis.UniversalClient) (*replica, *clock) {
 	now := &clock{noon}
 	r := newReplica(t, "aaaa", client)
 	r.cfg.Now = now.now
@@ -49,12 +49,12 @@ func prunable(t testing.TB, client redis.UniversalClient) (*replica, *clock) {
 	return r, now
 }
 
-// TestPruneKeepsTheNewestDays: growth ends, whatever the clock says.
+// TestPruneKeepsTheNewestDays: the number of days is bounded, whatever the clock is.
 func TestPruneKeepsTheNewestDays(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
-		r, now := prunable(t, c)
+		r, now := newClockReplica(t, c)
 		for range KeepDays + extraDays + 50 {
 			r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 			now.at = now.at.Add(day)
@@ -88,18 +88,18 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 			}
 		}
 		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[Pull] != KeepDays+extraDays+50 || tags["v1"][Pull] != KeepDays+extraDays+50 {
-			t.Errorf("totals %v and tags %v must stay (%v)", got.Counts, tags, err)
+			t.Errorf("totals are %v and tags %v, want no change (%v)", got.Counts, tags, err)
 		}
 	}
 }
 
-// TestPruneOfOneRegistry: what another one counts stays, and so does what was
-// counted on a day that it has dropped.
-func TestPruneOfOneRegistry(t *testing.T) {
+// TestPruneAffectsOneRegistry: the numbers of another registry stay, also those of a
+// day that this one has dropped.
+func TestPruneAffectsOneRegistry(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	a, now := prunable(t, client)
-	b, _ := prunable(t, client)
+	a, now := newClockReplica(t, client)
+	b, _ := newClockReplica(t, client)
 	for range KeepDays + extraDays + 1 {
 		a.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 		now.at = now.at.Add(day)
@@ -120,19 +120,18 @@ func TestPruneOfOneRegistry(t *testing.T) {
 	}
 }
 
-// TestClockJumpsAndPrune: a clock that is wrong, for a moment or for a year,
-// drops no day.
+// TestClockJumpsAndPrune: a wrong clock, for a moment or for a year, drops no day.
 func TestClockJumpsAndPrune(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	r, now := prunable(t, client)
+	r, now := newClockReplica(t, client)
 	for range KeepDays {
 		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
 	right := now.at.Add(-day)
 	for _, jump := range []time.Duration{365 * day, -365 * day, 20 * 365 * day, 3 * day, -3 * day, -10 * day, 20 * day, -20 * day} {
-		settled(t, r, now, right.Add(jump))
+		advanceClock(t, r, now, right.Add(jump))
 		r.publish()
 		now.at = right
 		if err := r.c.Prune(); err != nil {
@@ -147,13 +146,13 @@ func TestClockJumpsAndPrune(t *testing.T) {
 	}
 }
 
-// TestFutureDaysGo: what a clock made that was ahead heals when it is right
-// again.
-func TestFutureDaysGo(t *testing.T) {
+// TestFutureDaysAreDropped: days and times that were counted with a clock that was
+// ahead are corrected once the clock is right.
+func TestFutureDaysAreDropped(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
-		r, now := prunable(t, c)
+		r, now := newClockReplica(t, c)
 		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 		look := func() {
 			if err := r.c.Prune(); err != nil {
@@ -177,10 +176,10 @@ func TestFutureDaysGo(t *testing.T) {
 		}
 		for _, s := range sources {
 			if got, _, _, err := s.Repository(t.Context(), "x"); err != nil || !got.LastPull.Equal(now.at) {
-				t.Errorf("%T: the last pull was at %v, want that of the clock that is right (%v)", s, got.LastPull, err)
+				t.Errorf("%T: the last pull was at %v, want the one with the right clock (%v)", s, got.LastPull, err)
 			}
 		}
-		settled(t, r, now, noon.Add(2*time.Hour))
+		advanceClock(t, r, now, noon.Add(2*time.Hour))
 		r.publish()
 		r.publish()
 		for _, s := range sources {
@@ -214,24 +213,23 @@ func TestFutureDaysGo(t *testing.T) {
 	}
 }
 
-// TestReplayOfTheFuture: an event that was dated by a clock that was ahead is
-// folded when it is right again.
-func TestReplayOfTheFuture(t *testing.T) {
+// TestFoldOfFutureEvent: an event with a time in the future counts today.
+func TestFoldOfFutureEvent(t *testing.T) {
 	t.Parallel()
-	r, _ := prunable(t, nil)
+	r, _ := newClockReplica(t, nil)
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(365 * day)})
 	if n := daysOf(t, r.c, 1); n != 1 {
 		t.Errorf("%d pulls today, want the one that was folded today", n)
 	}
 }
 
-// TestRedisClockDisagrees: two clocks that differ are no reason to drop anything.
-func TestRedisClockDisagrees(t *testing.T) {
+// TestRedisClockDiffers: nothing is dropped while our clock and that of Redis differ.
+func TestRedisClockDiffers(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	r, now := prunable(t, client)
+	r, now := newClockReplica(t, client)
 	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
-	r.publish() // which tells Redis' clock: months from noon
+	r.publish() // which reads Redis' clock: months from noon
 	for step := range 6 {
 		now.at = noon.Add(KeepDays*day + time.Duration(step)*12*time.Hour)
 		r.publish()
@@ -241,13 +239,13 @@ func TestRedisClockDisagrees(t *testing.T) {
 	}
 	r.publish()
 	if _, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || tags["v1"] == nil {
-		t.Errorf("a tag was dropped by a clock that Redis does not confirm (%v)", err)
+		t.Errorf("a tag was dropped, and Redis has another time (%v)", err)
 	}
 }
 
-func TestPruneForgetsOldPushes(t *testing.T) {
+func TestPruneDropsOldPushes(t *testing.T) {
 	t.Parallel()
-	r, now := prunable(t, nil)
+	r, now := newClockReplica(t, nil)
 	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon})
 	count := func() (n int) {
 		if err := scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
@@ -259,19 +257,19 @@ func TestPruneForgetsOldPushes(t *testing.T) {
 	if err := r.c.Prune(); err != nil || count() != 1 {
 		t.Errorf("%d pushes are kept after a jump of the clock, want the one (%v)", count(), err)
 	}
-	settled(t, r, now, now.at)
+	advanceClock(t, r, now, now.at)
 	if count() != 0 {
-		t.Errorf("%d old pushes are kept", count())
+		t.Errorf("%d old pushes are kept, want none", count())
 	}
 }
 
-// TestTagsThatAreGone lose their numbers a while later, here and in Redis, if
-// they are not pushed again; totals stay.
-func TestTagsThatAreGone(t *testing.T) {
+// TestDeletedTags: deleted tags lose their numbers after a while, in the store and in
+// Redis, unless they are pushed again; totals stay.
+func TestDeletedTags(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
-		r, now := prunable(t, c)
+		r, now := newClockReplica(t, c)
 		var facts []Fact
 		for i := range 300 {
 			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
@@ -285,7 +283,7 @@ func TestTagsThatAreGone(t *testing.T) {
 		for i := range 50 {
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
 		}
-		for i := range 20 { // which says nothing of whether the tag is there
+		for i := range 20 { // a pull does not show that a tag exists
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: Pull, Time: noon})
 		}
 		r.publish()
@@ -308,15 +306,15 @@ func TestTagsThatAreGone(t *testing.T) {
 				}
 			}
 		}
-		settled(t, r, now, noon.Add(20*day))
-		check("before it is time", 300)
+		advanceClock(t, r, now, noon.Add(20*day))
+		check("too early", 300)
 		r.c.publisher.clockCheckedAt = time.Time{}
-		settled(t, r, now, noon.Add(27*day))
-		check("when it is time", 150)
+		advanceClock(t, r, now, noon.Add(27*day))
+		check("after deletedTagDays", 150)
 		if c == nil {
 			continue
 		}
-		// Their positions are taken by the next tags.
+		// New tags use their positions.
 		for i := range 160 {
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: Child, Time: noon})
 		}
@@ -328,15 +326,15 @@ func TestTagsThatAreGone(t *testing.T) {
 	}
 }
 
-// TestTagThatIsStillThere: a push and a delete were folded the other way round, or
-// storage does not answer. The numbers of a tag that is there stay.
-func TestTagThatIsStillThere(t *testing.T) {
+// TestDeletedTagInStorage: a push and a delete were folded in the wrong order, or
+// storage does not answer. The numbers of a tag that exists stay.
+func TestDeletedTagInStorage(t *testing.T) {
 	t.Parallel()
-	r, now := prunable(t, nil)
+	r, now := newClockReplica(t, nil)
 	there := map[string]bool{"crossed": true}
 	var down error
 	r.c.cfg.HasTag = func(_, tag string) (bool, error) { return there[tag], down }
-	for _, tag := range []string{"crossed", "gone"} {
+	for _, tag := range []string{"crossed", "deleted"} {
 		r.fold(Fact{Repository: "x", Tag: tag, Class: Push, Time: noon}, Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	check := func(want ...string) {
@@ -350,27 +348,27 @@ func TestTagThatIsStillThere(t *testing.T) {
 		}
 	}
 	down = errors.New("storage is down")
-	settled(t, r, now, noon.Add(31*day))
-	check("crossed", "gone")
+	advanceClock(t, r, now, noon.Add(31*day))
+	check("crossed", "deleted")
 	down = nil
 	check("crossed")
-	there["crossed"] = false // which no event tells
+	there["crossed"] = false // without an event
 	check("crossed")
 	r.fold(Fact{Repository: "x", Tag: "crossed", Deleted: true, Time: now.at})
 	check("crossed")
-	settled(t, r, now, now.at.Add(31*day))
+	advanceClock(t, r, now, now.at.Add(31*day))
 	check()
 }
 
-// TestTagsThatAreGoneElsewhere: two registries have one storage, and a tag is
-// deleted through one of them.
-func TestTagsThatAreGoneElsewhere(t *testing.T) {
+// TestTagsDeletedElsewhere: two registries share their storage, and a tag is deleted
+// through one of them.
+func TestTagsDeletedElsewhere(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	a, nowA := prunable(t, client)
-	b, nowB := prunable(t, client)
-	fact := func(tag string, class Class, gone bool) Fact {
-		return Fact{Repository: "x", Tag: tag, Class: class, Deleted: gone, Time: noon}
+	a, nowA := newClockReplica(t, client)
+	b, nowB := newClockReplica(t, client)
+	fact := func(tag string, class Class, deleted bool) Fact {
+		return Fact{Repository: "x", Tag: tag, Class: class, Deleted: deleted, Time: noon}
 	}
 	both := func() {
 		t.Helper()
@@ -379,20 +377,20 @@ func TestTagsThatAreGoneElsewhere(t *testing.T) {
 			b.publish()
 		}
 	}
-	a.fold(fact("gone", Push, false), fact("again here", Push, false), fact("again there", Push, false), fact("new there", Push, false))
-	b.fold(fact("gone", Pull, false), fact("again here", Pull, false), fact("again there", Pull, false))
+	a.fold(fact("deleted", Push, false), fact("again here", Push, false), fact("again there", Push, false), fact("new there", Push, false))
+	b.fold(fact("deleted", Pull, false), fact("again here", Pull, false), fact("again there", Pull, false))
 	both()
-	for _, tag := range []string{"gone", "again here", "again there", "new there"} {
+	for _, tag := range []string{"deleted", "again here", "again there", "new there"} {
 		a.fold(Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	both()
 	a.fold(fact("again here", Push, false))
 	b.fold(fact("again there", Push, false), fact("new there", Push, false))
 	both()
-	b.reopen() // which reads all that was told once more
+	b.reopen() // which reads all changes of tags again
 	both()
 	for i, r := range []*replica{a, b} {
-		settled(t, r, []*clock{nowA, nowB}[i], noon.Add(31*day))
+		advanceClock(t, r, []*clock{nowA, nowB}[i], noon.Add(31*day))
 	}
 	both()
 	_, tags, _, err := (&Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")

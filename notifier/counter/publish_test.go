@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"reflect"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,209 +12,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
-	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-
-func at(t time.Time) func() time.Time { return func() time.Time { return t } }
-
-func openState(t testing.TB, fs vfs.FS) *store.Store {
-	t.Helper()
-	db, err := state.Open(state.Config{Dir: "state", FS: fs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
-
-func open(t testing.TB, db *store.Store, cfg Config) *Counter {
-	t.Helper()
-	if cfg.Now == nil {
-		cfg.Now = at(noon)
-	}
-	c, err := Open(db, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// replica is a registry: a folder with a journal and a state, with what it
-// ought to have counted.
-type replica struct {
-	t       testing.TB
-	journal string
-	fs      *vfs.MemFS
-	db      *store.Store
-	cfg     Config
-	c       *Counter
-	seq     uint64 // the last event that was folded
-	last    uint64 // the last event in the journal when it is opened
-	want    map[string]map[Class]int64
-}
-
-func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
-	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[Class]int64{}}
-	r.open()
-	return r
-}
-
-func (r *replica) open() {
-	r.t.Helper()
-	r.last = max(r.last, r.seq)
-	r.cfg.LastEvent = func(stream uint8) uint64 { return map[uint8]uint64{1: r.last}[stream] }
-	r.db = openState(r.t, r.fs)
-	r.c = open(r.t, r.db, r.cfg)
-	db := r.db
-	r.t.Cleanup(func() { db.Close() })
-}
-
-func (r *replica) reopen() {
-	r.t.Helper()
-	if err := r.db.Close(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.open()
-}
-
-// copied is a copy of the folder as it is, which is not open.
-func (r *replica) copied() *replica {
-	return &replica{
-		t: r.t, journal: r.journal, cfg: r.cfg, seq: r.seq, last: r.last,
-		fs:   r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}),
-		want: map[string]map[Class]int64{},
-	}
-}
-
-func (r *replica) fold(facts ...Fact) {
-	r.t.Helper()
-	r.replay(facts...)
-	for _, f := range facts {
-		if r.want[f.Repository] == nil {
-			r.want[f.Repository] = map[Class]int64{}
-		}
-		r.want[f.Repository][f.Class]++
-	}
-}
-
-// replay folds what ought not to count again.
-func (r *replica) replay(facts ...Fact) {
-	r.t.Helper()
-	for i := range facts {
-		r.seq++
-		facts[i].Seq = r.seq
-	}
-	if err := r.c.Fold(r.journal, 1, r.seq, facts, nil); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *replica) publish() int {
-	r.t.Helper()
-	n, err := r.c.Publish(context.Background())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return n
-}
-
-// some makes facts for repositories and tags drawn at random.
-func some(rnd *rand.Rand, n int) []Fact {
-	classes := []Class{Pull, Child, Head, Artifact, Ignored}
-	list := make([]Fact, n)
-	for i := range list {
-		list[i] = Fact{
-			Repository: fmt.Sprintf("team/app-%d", rnd.IntN(40)),
-			Tag:        fmt.Sprintf("v%d", rnd.IntN(5)),
-			Class:      classes[rnd.IntN(len(classes))],
-			Time:       noon.AddDate(0, 0, -rnd.IntN(3)),
-		}
-	}
-	return list
-}
-
-// checkSum compares what Redis shows with what the replicas counted: totals,
-// and that tags and days add up to them.
-func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) {
-	t.Helper()
-	want := map[string]map[Class]int64{}
-	for _, r := range replicas {
-		for name, counts := range r.want {
-			if want[name] == nil {
-				want[name] = map[Class]int64{}
-			}
-			for class, n := range counts {
-				want[name][class] += n
-			}
-		}
-	}
-	checkSource(t, &Sum{Redis: client, Now: at(noon)}, want)
-}
-
-func checkSource(t testing.TB, s Source, want map[string]map[Class]int64) {
-	t.Helper()
-	list, err := s.Repositories(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]map[Class]int64{}
-	for _, totals := range list {
-		got[totals.Name] = totals.Counts
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Fatalf("totals:\n got %v\nwant %v", got, want)
-	}
-	for name := range want {
-		totals, tags, ok, err := s.Repository(t.Context(), name)
-		if err != nil || !ok {
-			t.Fatalf("Repository(%s) = %v, %v", name, ok, err)
-		}
-		days, err := s.Daily(t.Context(), name, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var dayCounts []map[Class]int64
-		for _, d := range days {
-			dayCounts = append(dayCounts, d.Counts)
-		}
-		for what, sum := range map[string]map[Class]int64{
-			"total": totals.Counts, "tags": addUp(maps.Values(tags)), "days": addUp(values(dayCounts)),
-		} {
-			if !maps.Equal(sum, want[name]) {
-				t.Fatalf("%s of %s = %v, want %v", what, name, sum, want[name])
-			}
-		}
-	}
-}
-
-func values[T any](list []T) func(func(T) bool) {
-	return func(yield func(T) bool) {
-		for _, v := range list {
-			if !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-func addUp(list func(func(map[Class]int64) bool)) map[Class]int64 {
-	sum := map[Class]int64{}
-	for counts := range list {
-		for class, n := range counts {
-			sum[class] += n
-		}
-	}
-	return sum
-}
-
-func TestPublishSendsWhatChanged(t *testing.T) {
+func TestPublishSendsChangedRows(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", client)
-	r.fold(some(rand.New(rand.NewPCG(1, 1)), 500)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(1, 1)), 500)...)
 	r.publish()
 	checkSum(t, client, r)
 	if n := r.publish(); n != 0 {
@@ -234,32 +36,32 @@ func TestPublishSendsWhatChanged(t *testing.T) {
 	}
 }
 
-func TestWhatRedisLosesIsSentAgain(t *testing.T) {
+func TestRedisLoss(t *testing.T) {
 	t.Parallel()
 	var dump []byte
 	lose := map[string]func(*redistest.Server){
-		"flushed":        func(s *redistest.Server) { s.Flush() },
-		"killed":         func(s *redistest.Server) { s.Restart() },
-		"older dump":     func(s *redistest.Server) { s.Restore(dump) },
-		"same dump":      func(s *redistest.Server) { s.Dump(); s.Restart() },
-		"nothing at all": func(*redistest.Server) {},
+		"flushed":    func(s *redistest.Server) { s.Flush() },
+		"killed":     func(s *redistest.Server) { s.Restart() },
+		"older dump": func(s *redistest.Server) { s.Restore(dump) },
+		"same dump":  func(s *redistest.Server) { s.Dump(); s.Restart() },
+		"no loss":    func(*redistest.Server) {},
 	}
-	for _, name := range []string{"flushed", "older dump", "killed", "same dump", "nothing at all"} {
+	for _, name := range []string{"flushed", "older dump", "killed", "same dump", "no loss"} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
 			client := server.Client()
 			rnd := rand.New(rand.NewPCG(2, 2))
 			a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
 			for _, r := range []*replica{a, b} {
-				r.fold(some(rnd, 300)...)
+				r.fold(randomFacts(rnd, 300)...)
 				r.publish()
 			}
 			dump = server.Dump()
 			for _, r := range []*replica{a, b} {
-				r.fold(some(rnd, 100)...)
+				r.fold(randomFacts(rnd, 100)...)
 				r.publish()
 			}
-			b.fold(some(rnd, 50)...)
+			b.fold(randomFacts(rnd, 50)...)
 
 			lose[name](server)
 
@@ -270,9 +72,9 @@ func TestWhatRedisLosesIsSentAgain(t *testing.T) {
 	}
 }
 
-// TestLossWhileSending loses everything between two calls of a round: the
-// second call must not pass over what the first one wrote.
-func TestLossWhileSending(t *testing.T) {
+// TestRedisLossWhileSending loses everything between two calls of a round: what the
+// first call wrote must be sent again.
+func TestRedisLossWhileSending(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -296,57 +98,13 @@ func TestLossWhileSending(t *testing.T) {
 		r.publish()
 		r.c.cfg.Redis = client
 		if hook.n > 0 {
-			t.Fatalf("%s: the round had less than two calls", name)
+			t.Fatalf("%s: the round had fewer than two calls", name)
 		}
 		checkSum(t, client, r)
 	}
 }
 
-// beforeCall does something before the n-th call of a script.
-type beforeCall struct {
-	n  int
-	do func()
-}
-
-func (b *beforeCall) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (b *beforeCall) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (b *beforeCall) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if strings.HasPrefix(cmd.Name(), "eval") {
-			if b.n--; b.n == 0 {
-				b.do()
-			}
-		}
-		return next(ctx, cmd)
-	}
-}
-
-// answerLost runs calls without letting their answer through: failed, yet
-// applied.
-type answerLost struct {
-	beforeCall
-	applied bool
-}
-
-var errNoAnswer = errors.New("connection reset by test")
-
-func (a *answerLost) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !strings.HasPrefix(cmd.Name(), "eval") {
-			return next(ctx, cmd)
-		}
-		if a.applied {
-			next(ctx, cmd)
-		}
-		cmd.SetErr(errNoAnswer)
-		return errNoAnswer
-	}
-}
-
-func TestCallsThatFail(t *testing.T) {
+func TestFailedCalls(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ applied, first bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
@@ -355,36 +113,36 @@ func TestCallsThatFail(t *testing.T) {
 			client := server.Client()
 			r := newReplica(t, "aaaa", client)
 			rnd := rand.New(rand.NewPCG(3, 3))
-			r.fold(some(rnd, 100)...)
+			r.fold(randomFacts(rnd, 100)...)
 			if !c.first {
 				r.publish()
-				r.fold(some(rnd, 100)...)
+				r.fold(randomFacts(rnd, 100)...)
 			}
 			bad := server.Client()
-			bad.AddHook(&answerLost{applied: c.applied})
+			bad.AddHook(&lostAnswer{applied: c.applied})
 			r.c.cfg.Redis = bad
 			for range 2 {
-				r.fold(some(rnd, 1)...)
+				r.fold(randomFacts(rnd, 1)...)
 				if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
 					t.Fatalf("Publish = %v, want the connection's error", err)
 				}
 			}
 			if s := r.c.Status(); s.Error == "" {
-				t.Error("the status does not say that publishing failed")
+				t.Error("the status has no error after a failed round")
 			}
 			r.c.cfg.Redis = client
 			r.publish()
 			checkSum(t, client, r)
 			if !r.c.publisher.lossLogged.IsZero() {
-				t.Error("Redis is said to have lost numbers, and only an answer was lost")
+				t.Error("a loss of numbers is logged, and only an answer was lost")
 			}
 		})
 	}
 }
 
-// TestDyingAtAnyTime takes a copy of the disk at moments of its own choosing,
-// goes on from it, and folds what the copy had not seen once more.
-func TestDyingAtAnyTime(t *testing.T) {
+// TestRandomCrashes continues from copies of the disk taken at random, and folds again
+// what a copy does not have.
+func TestRandomCrashes(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	rnd := rand.New(rand.NewPCG(4, 4))
@@ -394,7 +152,7 @@ func TestDyingAtAnyTime(t *testing.T) {
 	r := &replica{want: map[string]map[Class]int64{}}
 	var journal []Fact
 	for step := range 60 {
-		facts := some(rnd, 1+rnd.IntN(20))
+		facts := randomFacts(rnd, 1+rnd.IntN(20))
 		journal = append(journal, facts...)
 		for _, f := range facts {
 			if r.want[f.Repository] == nil {
@@ -414,13 +172,13 @@ func TestDyingAtAnyTime(t *testing.T) {
 		if step%5 != 4 {
 			continue
 		}
-		// Nothing that was not synced survives, or any part of it.
+		// Of what was not synced, nothing or any part survives.
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(2) * 50, RNG: rnd})
 		db.Close()
 		db = openState(t, fs)
 		c = open(t, db, Config{Redis: client})
 		if got := c.Cursor("aaaa", 1); got != uint64(len(journal)) {
-			t.Fatalf("the cursor is %d after a crash, and Fold had returned for %d", got, len(journal))
+			t.Fatalf("the cursor is %d after a crash, want %d, for which Fold had returned", got, len(journal))
 		}
 	}
 	if _, err := c.Publish(t.Context()); err != nil {
@@ -430,7 +188,7 @@ func TestDyingAtAnyTime(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-func TestManyAtOnce(t *testing.T) {
+func TestConcurrentReplicas(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -444,7 +202,7 @@ func TestManyAtOnce(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(5, uint64(i)))
 			for range 150 {
-				r.fold(some(rnd, 5)...)
+				r.fold(randomFacts(rnd, 5)...)
 			}
 			stop()
 			<-done
@@ -460,9 +218,9 @@ func TestManyAtOnce(t *testing.T) {
 	checkSum(t, client, a, b)
 }
 
-// TestFromEmbeddedToRedis: what was counted without Redis is sent when there
-// is one, also when there was one before.
-func TestFromEmbeddedToRedis(t *testing.T) {
+// TestRedisAddedAndRemoved: what was counted without Redis is sent once there is one,
+// also if there was one before.
+func TestRedisAddedAndRemoved(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", nil)
@@ -470,7 +228,7 @@ func TestFromEmbeddedToRedis(t *testing.T) {
 	for _, c := range []redis.UniversalClient{nil, client, nil, client} {
 		r.cfg.Redis = c
 		r.reopen()
-		r.fold(some(rnd, 50)...)
+		r.fold(randomFacts(rnd, 50)...)
 		r.publish()
 	}
 	checkSum(t, client, r)
@@ -511,7 +269,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != Child {
-		t.Errorf("class %s, want child: the other replica had seen the index", class)
+		t.Errorf("class %s, want child: the other replica knows the index", class)
 	}
 	// The index is deleted through either.
 	if err := b.Fold("bbbb", 1, 1, []Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
@@ -524,15 +282,15 @@ func TestReplicasLearnChildren(t *testing.T) {
 	}
 	for n, want := range map[int]Class{2: Pull, 4: Pull, 5: Artifact} {
 		if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != want {
-			t.Errorf("%d is %s after the other replica has told, want %s", n, class, want)
+			t.Errorf("%d is %s after the other replica has published, want %s", n, class, want)
 		}
 	}
 	if all, err := b.Children(); err != nil || len(all) != 0 {
-		t.Errorf("%v are stored, %v", all, err)
+		t.Errorf("stored children %v, %v; want none", all, err)
 	}
 }
 
-func TestRunSurvivesRedis(t *testing.T) {
+func TestRunWhileRedisRestarts(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
@@ -553,7 +311,7 @@ func TestRunSurvivesRedis(t *testing.T) {
 	until("before", func(s Status) bool { return !s.Current.IsZero() && len(s.Warnings) == 1 })
 	server.Kill()
 	until("killed", func(s Status) bool { return s.Error != "" })
-	r.fold(some(rand.New(rand.NewPCG(9, 9)), 100)...)
+	r.fold(randomFacts(rand.New(rand.NewPCG(9, 9)), 100)...)
 	server.Restart()
 	until("back", func(s Status) bool { return s.Error == "" })
 	stop()
@@ -578,8 +336,8 @@ func TestPersistenceWarnings(t *testing.T) {
 	}
 }
 
-// TestFoldWhileSending: what is counted after a row was read for a call goes
-// with the next round.
+// TestFoldWhileSending: what is counted after a row was read for a call is sent in the
+// next round.
 func TestFoldWhileSending(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -595,21 +353,21 @@ func TestFoldWhileSending(t *testing.T) {
 	r.publish()
 	r.c.cfg.Redis = client
 	if n := r.publish(); n < 2 || n > 3 {
-		t.Errorf("%d rows were sent, want the three that changed meanwhile, one of which may have been compared then", n)
+		t.Errorf("%d rows were sent, want the three that changed in the meantime, one of which may have been compared already", n)
 	}
 	checkSum(t, client, r)
 }
 
-// TestTwoJournalsOfOneDisk: the journal took a new id, and Redis forgets.
-func TestTwoJournalsOfOneDisk(t *testing.T) {
+// TestJournalWithNewID: the journal took a new id, and Redis is flushed.
+func TestJournalWithNewID(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	rnd := rand.New(rand.NewPCG(15, 15))
-	r.fold(append(some(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(time.Minute)})...)
+	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(time.Minute)})...)
 	r.journal = "bbbb"
-	r.fold(append(some(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})...)
+	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})...)
 	for range 2 {
 		r.publish()
 		checkSum(t, client, r)

@@ -1,0 +1,253 @@
+package counter
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func at(t time.Time) func() time.Time { return func() time.Time { return t } }
+
+// clock is a clock that a test sets.
+type clock struct{ at time.Time }
+
+func (c *clock) now() time.Time { return c.at }
+
+// replica is a registry: a folder with a journal and a state, and the numbers that it
+// must have.
+type replica struct {
+	t       testing.TB
+	journal string
+	fs      *vfs.MemFS
+	db      *store.Store
+	cfg     Config
+	c       *Counter
+	seq     uint64 // the last event that was folded
+	last    uint64 // the last event in the journal when it is opened
+	want    map[string]map[Class]int64
+}
+
+func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
+	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[Class]int64{}}
+	r.open()
+	return r
+}
+
+func (r *replica) open() {
+	r.t.Helper()
+	r.last = max(r.last, r.seq)
+	r.cfg.LastEvent = func(stream uint8) uint64 { return map[uint8]uint64{1: r.last}[stream] }
+	r.db = openState(r.t, r.fs)
+	r.c = open(r.t, r.db, r.cfg)
+	db := r.db
+	r.t.Cleanup(func() { db.Close() })
+}
+
+func (r *replica) reopen() {
+	r.t.Helper()
+	if err := r.db.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.open()
+}
+
+// clone returns a copy of the folder as it is, which is not open.
+func (r *replica) clone() *replica {
+	return &replica{
+		t: r.t, journal: r.journal, cfg: r.cfg, seq: r.seq, last: r.last,
+		fs:   r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}),
+		want: map[string]map[Class]int64{},
+	}
+}
+
+func (r *replica) fold(facts ...Fact) {
+	r.t.Helper()
+	r.replay(facts...)
+	for _, f := range facts {
+		if r.want[f.Repository] == nil {
+			r.want[f.Repository] = map[Class]int64{}
+		}
+		r.want[f.Repository][f.Class]++
+	}
+}
+
+// replay folds facts that must not count again.
+func (r *replica) replay(facts ...Fact) {
+	r.t.Helper()
+	for i := range facts {
+		r.seq++
+		facts[i].Seq = r.seq
+	}
+	if err := r.c.Fold(r.journal, 1, r.seq, facts, nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *replica) publish() int {
+	r.t.Helper()
+	n, err := r.c.Publish(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+func openState(t testing.TB, fs vfs.FS) *store.Store {
+	t.Helper()
+	db, err := state.Open(state.Config{Dir: "state", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func open(t testing.TB, db *store.Store, cfg Config) *Counter {
+	t.Helper()
+	if cfg.Now == nil {
+		cfg.Now = at(noon)
+	}
+	c, err := Open(db, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func pulls(n int) []Fact {
+	list := make([]Fact, n)
+	for i := range list {
+		list[i] = Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon}
+	}
+	return list
+}
+
+// randomFacts returns facts of random repositories and tags.
+func randomFacts(rnd *rand.Rand, n int) []Fact {
+	classes := []Class{Pull, Child, Head, Artifact, Ignored}
+	list := make([]Fact, n)
+	for i := range list {
+		list[i] = Fact{
+			Repository: fmt.Sprintf("team/app-%d", rnd.IntN(40)),
+			Tag:        fmt.Sprintf("v%d", rnd.IntN(5)),
+			Class:      classes[rnd.IntN(len(classes))],
+			Time:       noon.AddDate(0, 0, -rnd.IntN(3)),
+		}
+	}
+	return list
+}
+
+// checkSum compares the sum in Redis with what the replicas counted: totals, and that
+// tags and days add up to them.
+func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) {
+	t.Helper()
+	want := map[string]map[Class]int64{}
+	for _, r := range replicas {
+		for name, counts := range r.want {
+			if want[name] == nil {
+				want[name] = map[Class]int64{}
+			}
+			for class, n := range counts {
+				want[name][class] += n
+			}
+		}
+	}
+	checkSource(t, &Sum{Redis: client, Now: at(noon)}, want)
+}
+
+func checkSource(t testing.TB, s Source, want map[string]map[Class]int64) {
+	t.Helper()
+	list, err := s.Repositories(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]map[Class]int64{}
+	for _, totals := range list {
+		got[totals.Name] = totals.Counts
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("totals:\n got %v\nwant %v", got, want)
+	}
+	for name := range want {
+		totals, tags, ok, err := s.Repository(t.Context(), name)
+		if err != nil || !ok {
+			t.Fatalf("Repository(%s) = %v, %v", name, ok, err)
+		}
+		days, err := s.Daily(t.Context(), name, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dayCounts []map[Class]int64
+		for _, d := range days {
+			dayCounts = append(dayCounts, d.Counts)
+		}
+		for what, sum := range map[string]map[Class]int64{
+			"total": totals.Counts, "tags": addUp(maps.Values(tags)), "days": addUp(values(dayCounts)),
+		} {
+			if !maps.Equal(sum, want[name]) {
+				t.Fatalf("%s of %s = %v, want %v", what, name, sum, want[name])
+			}
+		}
+	}
+}
+
+func values[T any](list []T) func(func(T) bool) {
+	return func(yield func(T) bool) {
+		for _, v := range list {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func addUp(list func(func(map[Class]int64) bool)) map[Class]int64 {
+	sum := map[Class]int64{}
+	for counts := range list {
+		for class, n := range counts {
+			sum[class] += n
+		}
+	}
+	return sum
+}
+
+// keysIn lists the keys that match a pattern.
+func keysIn(t testing.TB, client redis.UniversalClient, pattern string) []string {
+	t.Helper()
+	keys, err := client.Keys(t.Context(), pattern).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func idsIn(t testing.TB, client redis.UniversalClient) []string {
+	t.Helper()
+	ids, err := client.HKeys(t.Context(), newKeyspace("").ids()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// storedBytes adds up the keys and values of the counters in the store.
+func storedBytes(t testing.TB, r *replica) (bytes int) {
+	t.Helper()
+	if err := scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
