@@ -89,7 +89,7 @@ func TestBuildAndWalk(t *testing.T) {
 	}
 }
 
-// A strict walk reports each invalid node, and goes on after it.
+// A strict walk reports each invalid node and continues after it.
 func TestWalkInvalid(t *testing.T) {
 	t.Parallel()
 	value := block.CIDOf([]byte("record"))

@@ -11,9 +11,8 @@
 // deleted with the commit that removes them; and that memory doesn't grow with
 // the repository.
 //
-// It trusts the bytes of a record to be canonical DAG-CBOR, and leaves to others
-// what they mean (atproto/lexicon), who may write them (atproto/hold), how events
-// reach subscribers (atproto/firehose), and the verification and repair of a
-// stopped repository (atproto/repo/repair). Package layout has its format on
-// disk.
+// It trusts the bytes of a record to be canonical DAG-CBOR. The meaning of records
+// is left to atproto/lexicon, authorization to atproto/hold, the delivery of events
+// to atproto/firehose, and the verification and repair of a stopped repository to
+// package repair. Package layout has the format on disk.
 package repo

@@ -32,7 +32,7 @@ var (
 	ErrInvalidRecord = errors.New("invalid record")
 
 	// ErrInvalidCAR: the input of an import is not one complete repository of this
-	// account. The error says why.
+	// account. The error has the reason.
 	ErrInvalidCAR = archive.ErrInvalid
 
 	// ErrTooLarge: more than MaxRecord bytes in a record, MaxWrites writes, or

@@ -289,13 +289,13 @@ func TestCloseAfterFailure(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	var armed atomic.Bool
-	waits, goes := make(chan bool, 1), make(chan bool)
+	blocked, release := make(chan bool, 1), make(chan bool)
 	cfg.FS = errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		switch {
 		case !armed.Load():
 		case isLogSync(op):
-			waits <- true
-			<-goes
+			blocked <- true
+			<-release
 		case strings.Contains(op.Path, "MANIFEST"):
 			return errDisk
 		}
@@ -311,7 +311,7 @@ func TestCloseAfterFailure(t *testing.T) {
 		_, err := r.Apply(context.Background(), []Write{note(Create, "a", "1")}, nil)
 		answered <- err
 	}()
-	<-waits
+	<-blocked
 	if _, err := r.store.AsyncFlush(); err != nil { // which writes the MANIFEST
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestCloseAfterFailure(t *testing.T) {
 	if err := r.Close(); !errors.Is(err, store.ErrStopped) {
 		t.Errorf("Close: %v", err)
 	}
-	close(goes)
+	close(release)
 	<-r.stopped
 }
 

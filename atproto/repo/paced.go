@@ -10,10 +10,10 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Paced writes to a repository no faster than relays read, while somebody reads.
-// It is for writers that can wait a few seconds: while more than half of what a
-// relay accepts is used, calls are delayed and share a commit of up to MaxWrites
-// writes.
+// Paced writes to a repository no faster than relays read, while there are any
+// subscribers. It is for writers that can wait a few seconds: while more than half
+// of a relay's limit is used, calls are delayed and share a commit of up to
+// MaxWrites writes.
 type Paced struct {
 	*Repo
 	read func() bool // nil: always
@@ -24,8 +24,7 @@ type Paced struct {
 }
 
 // Paced returns a writer of this kind, which several callers share. read reports
-// whether anybody reads the events as they are logged, and must not block; nil:
-// always.
+// whether there are subscribers, and must not block; nil: always.
 func (r *Repo) Paced(read func() bool) *Paced { return &Paced{Repo: r, read: read} }
 
 // wait returns how long the next commit should be delayed.

@@ -24,9 +24,10 @@ import (
 //     the state that the one before it leads to. A refused request adds nothing.
 //  2. The head of the last state completes the batch, which is committed with one
 //     fsync.
-//  3. Only then are the callers answered, the refused ones too, since a refusal
-//     may depend on an earlier commit of the group. Then readers and subscribers
-//     get a snapshot that includes the batch, and none that includes half of it.
+//  3. Readers and subscribers get a snapshot that includes the batch. There is none
+//     that includes a part of it.
+//  4. The callers are answered, so they can read what they wrote. The refused ones
+//     wait as well, since a refusal may depend on an earlier commit of the group.
 //
 // After a crash the database has the whole batch or nothing of it: records, tree,
 // head, events and blob references agree. Callers that had no answer don't know
@@ -175,7 +176,7 @@ func (w *writer) group(requests []request, publish func(layout.State) (release f
 			}
 			return rest
 		}
-		defer publish(w.next)() // releases the old state after the answers
+		defer publish(w.next)() // publishes now, and releases the old state after the answers
 	}
 	if w.tree != nil {
 		w.tree.Shrink()

@@ -1,12 +1,12 @@
-// Package archive reads a CAR file that holds one complete repository of an
-// account, as imports take it, and checks everything that can be checked without
-// the repository it goes to.
+// Package archive reads a CAR file of one complete repository, as both importers
+// take it, and checks everything that can be checked without the repository into
+// which it is imported.
 //
 // Blocks come in any order and may be too many for memory, so importing takes
 // two steps. Read stores each DAG-CBOR block in a Blocks of the caller, and then
 // decodes the commit. Records walks the tree from the commit's root, in the order
-// of the paths, and passes each record on. Whether the tree is the one that its
-// records make is checked by the caller, who builds it anyway.
+// of the paths, and passes each record on. The caller rebuilds the tree from the
+// records and compares the roots.
 //
 // A crash leaves only what Blocks stored, which the caller removes at its next
 // start: a temporary file, or a folder that is not yet a repository.
@@ -32,7 +32,7 @@ import (
 
 var (
 	// ErrInvalid: the file is not a complete repository of the account. The error
-	// says why.
+	// has the reason.
 	ErrInvalid = errors.New("invalid repository archive")
 
 	// ErrTooLarge: a limit on the size of a file, a block or a write is exceeded.

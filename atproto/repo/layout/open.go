@@ -55,8 +55,8 @@ func OpenReadOnly(dir string, o Options) (*store.Store, error) {
 	return s, nil
 }
 
-// OpenDamaged is OpenReadOnly that also opens a database with a damaged log, for
-// those who repair it: see Store.Damage.
+// OpenDamaged is OpenReadOnly that also opens a database with a damaged log, to
+// verify or repair it: see Store.Damage.
 func OpenDamaged(dir string, o Options) (*store.Store, error) {
 	if !Exists(o.FS, dir) {
 		return nil, ErrNotExist

@@ -68,7 +68,7 @@ func TestRepairDerives(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(t *testing.T, s *store.Store, b *pebble.Batch)
-		says   string
+		want   string
 		fresh  bool
 	}{
 		{"all nodes", func(t *testing.T, s *store.Store, b *pebble.Batch) {
@@ -126,8 +126,8 @@ func TestRepairDerives(t *testing.T) {
 			before, _ := verify(t, cfg)
 			tamper(t, cfg, func(s *store.Store, b *pebble.Batch) { tc.change(t, s, b) })
 			done := mustRepair(t, Config{Config: cfg})
-			if !strings.Contains(strings.Join(done.Done, "\n"), tc.says) {
-				t.Errorf("%q is not in %q", tc.says, done.Done)
+			if !strings.Contains(strings.Join(done.Done, "\n"), tc.want) {
+				t.Errorf("%q is not in %q", tc.want, done.Done)
 			}
 			if done.Head.Commit != before.Head.Commit || done.Head.Seq <= before.Head.Seq {
 				t.Errorf("the head is %+v, was %+v", done.Head, before.Head)
@@ -150,7 +150,7 @@ func TestRepairLost(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(s *store.Store, b *pebble.Batch)
-		says   string
+		want   string
 		gone   bool
 	}{
 		{"a record", func(s *store.Store, b *pebble.Batch) { b.Delete(layout.RecordKey(path), nil) }, "1 records are lost: they are in the tree, and their bytes were not found\n  " + path, true},
@@ -172,8 +172,8 @@ func TestRepairLost(t *testing.T) {
 			files, _ := cfg.FS.List("")
 			_, err := Repair(context.Background(), Config{Config: cfg})
 			var lost *LostError
-			if !errors.As(err, &lost) || !strings.Contains(err.Error(), tc.says) {
-				t.Fatalf("got %v, want %q", err, tc.says)
+			if !errors.As(err, &lost) || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want %q", err, tc.want)
 			}
 			if now, _ := cfg.FS.List(""); len(now) != len(files) {
 				t.Errorf("remaining folders: %q", now)

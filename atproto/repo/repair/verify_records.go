@@ -90,7 +90,7 @@ func (v *verifier) leakedNodes(ctx context.Context) error {
 		switch v.locate(digest) {
 		case leaked:
 			v.report(PartTree, "node "+block.CID(digest).String(), "stored, but not in the tree")
-		case unknownPlace:
+		case undetermined:
 			unknown++
 		}
 		return nil
@@ -101,17 +101,17 @@ func (v *verifier) leakedNodes(ctx context.Context) error {
 	return err
 }
 
-type place int
+type location int
 
 const (
-	inTree place = iota
+	inTree location = iota
 	leaked
-	unknownPlace
+	undetermined
 )
 
 // locate finds a stored node in the tree: on the search path of a path that it,
 // or the first node under it that has entries, holds.
-func (v *verifier) locate(digest []byte) place {
+func (v *verifier) locate(digest []byte) location {
 	root := block.DigestOf(v.root())
 	path, ok := v.pathUnder(digest)
 	if !ok {
@@ -119,7 +119,7 @@ func (v *verifier) locate(digest []byte) place {
 		case bytes.Equal(digest, root):
 			return inTree // the empty tree
 		case v.invalid > 0:
-			return unknownPlace
+			return undetermined
 		}
 		return leaked
 	}
@@ -129,7 +129,7 @@ func (v *verifier) locate(digest []byte) place {
 		}
 		n, err := v.node(at)
 		if err != nil {
-			return unknownPlace
+			return undetermined
 		}
 		_, at = n.Find(path)
 	}
