@@ -70,7 +70,7 @@ type Server struct {
 	firehose  *firehose.Firehose
 	crawler   *crawl.Crawler // nil: no relays
 	own       *ownDocument   // nil: on localhost
-	announced bool           // SettleStatus announced a change since the start
+	announced bool           // UpdateStatus announced a change since the start
 
 	exports *clientaddr.Places // slots for long reads
 	uploads chan struct{}      // slots for bodies that are not JSON
