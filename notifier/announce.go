@@ -3,7 +3,6 @@ package notifier
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -249,38 +248,4 @@ func (s *announceSink) record(b *state.Batch, a *announcement, result announceRo
 		}
 	}
 	return nil
-}
-
-// compose writes the post of an announcement.
-func (s *announceSink) compose(a *announcement) error {
-	facts := a.Facts
-	facts.Tags = s.tagOrder(a.Tags)
-	tag := facts.Tags[0]
-	if s.Reference != nil {
-		facts.Reference = s.Reference(a.Repository, tag)
-	}
-	facts.Link = s.link(a, tag)
-	w, err := writePost(facts, s.Langs, a)
-	if err != nil {
-		return &permanentError{fmt.Errorf("write post: %w", err)}
-	}
-	a.Write = w
-	return nil
-}
-
-// link is the address that the post points to, "" if there is none or a post can't
-// hold it.
-func (s *announceSink) link(a *announcement, tag string) string {
-	if s.Link == nil {
-		return ""
-	}
-	link := s.Link(a.Repository, tag, a.Digest)
-	if link == "" {
-		return ""
-	}
-	if err := post.CheckLink(link); err != nil {
-		s.log.Warn("a post is written without its link", "repository", a.Repository, "tag", tag, "error", err)
-		return ""
-	}
-	return link
 }

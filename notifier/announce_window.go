@@ -2,14 +2,10 @@ package notifier
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -187,97 +183,6 @@ func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announceme
 	return refused, err
 }
 
-// check returns the tags that an announcement still has and that are to be
-// announced after what was announced before, or says why it is not made.
-func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
-	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
-	if err != nil {
-		return nil, refused, err
-	}
-	if private {
-		return nil, announceRow{Reason: reasonPrivate}, nil
-	}
-	if !s.public(a.Repository) {
-		return nil, announceRow{Reason: "not public any more"}, nil
-	}
-	if s.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
-		s.metrics.post("old")
-		return nil, announceRow{Reason: "too old to be news"}, nil
-	}
-	tags = a.Tags
-	if a.Local && s.storage != nil {
-		has, err := s.storage.Has(ctx, a.Repository, a.Digest)
-		if err != nil && !errors.Is(err, errUnreadable) {
-			return nil, refused, err
-		}
-		if err == nil && !has {
-			s.metrics.post("deleted")
-			return nil, announceRow{Reason: reasonDeleted}, nil
-		}
-		if tags, err = s.storage.tagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
-			return nil, refused, err
-		}
-	}
-	if !slices.ContainsFunc(tags, s.Tag) {
-		if slices.ContainsFunc(a.Tags, s.Tag) {
-			return nil, announceRow{Reason: reasonTagGone}, nil
-		}
-		return nil, announceRow{Reason: "no tag that is announced"}, nil
-	}
-	if tags = s.newTags(tags, before); len(tags) == 0 {
-		return nil, s.announcedBefore(before), nil
-	}
-	return tags, refused, nil
-}
-
-// announcedBefore is the result of a push whose digest is not announced again.
-func (s *announceSink) announcedBefore(before history) announceRow {
-	if rkey := before.last(); rkey != "" {
-		return announceRow{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
-	}
-	return announceRow{Reason: "its announcement was given up before"}
-}
-
-// newTags returns the tags of a window that are to be announced after what was
-// announced of its digest: all, none, or those that no post names.
-func (s *announceSink) newTags(tags []string, before history) []string {
-	if len(before) == 0 {
-		return tags
-	}
-	named := func(tag string) bool {
-		return before.names(func(t string) bool { return t == tag })
-	}
-	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
-	announce := slices.ContainsFunc(unnamed, func(tag string) bool {
-		return s.Tag(tag) && (s.Retags || before.names(func(t string) bool { return isReleaseOf(tag, t) }))
-	})
-	if !announce {
-		return nil
-	}
-	return unnamed
-}
-
-// tagOrder lists each tag once, in the order of their pushes, except that one which
-// is announced comes first: if there is one, one that is no pre-release.
-func (s *announceSink) tagOrder(tags []string) []string {
-	var list []string
-	for _, t := range tags {
-		if !slices.Contains(list, t) {
-			list = append(list, t)
-		}
-	}
-	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !isPreRelease(t) })
-	if first < 0 {
-		first = slices.IndexFunc(list, s.Tag)
-	}
-	if first > 0 {
-		tag := list[first]
-		copy(list[1:first+1], list[:first])
-		list[0] = tag
-	}
-	return list
-}
-
 // putResults records the same result for each push of a window.
 func (s *announceSink) putResults(w *window, result announceRow) error {
 	var b state.Batch
@@ -297,44 +202,4 @@ func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result announc
 		return err
 	}
 	return putRow(b, seq, announcePart, result)
-}
-
-// addFacts adds what the post says about the image apart from its tags, or says why
-// there is no post.
-func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
-	d := declared(e)
-	if s.storage.local(e) {
-		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
-	}
-	switch {
-	case errors.Is(err, ErrNotStored):
-		return reasonDeleted, nil
-	case errors.Is(err, errUnreadable): // what the manifest declares is shown, except its size
-		d = declared(e)
-		d.Size = 0
-	case err != nil:
-		return "", err
-	}
-	if d.Images == 0 {
-		return "an index without an image", nil
-	}
-	a.Facts = post.Facts{
-		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
-	}
-	return "", nil
-}
-
-// writePost is the create of an announcement's post. Key and time are those of the
-// first push.
-func writePost(facts post.Facts, langs []string, a *announcement) (repo.Write, error) {
-	record, err := post.Compose(facts, langs, time.UnixMicro(a.TID))
-	if err != nil {
-		return repo.Write{}, err
-	}
-	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: facts.Tags[0], Digest: a.Digest})
-	encoded, err := post.Encode(record)
-	if err != nil {
-		return repo.Write{}, err
-	}
-	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: encoded}, nil
 }

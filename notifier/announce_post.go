@@ -1,0 +1,169 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/post"
+)
+
+// check returns the tags that an announcement still has and that are to be
+// announced after what was announced before, or says why it is not made.
+func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
+	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
+	if err != nil {
+		return nil, refused, err
+	}
+	if private {
+		return nil, announceRow{Reason: reasonPrivate}, nil
+	}
+	if !s.public(a.Repository) {
+		return nil, announceRow{Reason: "not public any more"}, nil
+	}
+	if s.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
+		s.metrics.post("old")
+		return nil, announceRow{Reason: "too old to be news"}, nil
+	}
+	tags = a.Tags
+	if a.Local && s.storage != nil {
+		has, err := s.storage.Has(ctx, a.Repository, a.Digest)
+		if err != nil && !errors.Is(err, errUnreadable) {
+			return nil, refused, err
+		}
+		if err == nil && !has {
+			s.metrics.post("deleted")
+			return nil, announceRow{Reason: reasonDeleted}, nil
+		}
+		if tags, err = s.storage.tagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+			return nil, refused, err
+		}
+	}
+	if !slices.ContainsFunc(tags, s.Tag) {
+		if slices.ContainsFunc(a.Tags, s.Tag) {
+			return nil, announceRow{Reason: reasonTagGone}, nil
+		}
+		return nil, announceRow{Reason: "no tag that is announced"}, nil
+	}
+	if tags = s.newTags(tags, before); len(tags) == 0 {
+		return nil, s.announcedBefore(before), nil
+	}
+	return tags, refused, nil
+}
+
+// announcedBefore is the result of a push whose digest is not announced again.
+func (s *announceSink) announcedBefore(before history) announceRow {
+	if rkey := before.last(); rkey != "" {
+		return announceRow{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
+	}
+	return announceRow{Reason: "its announcement was given up before"}
+}
+
+// newTags returns the tags of a window that are to be announced after what was
+// announced of its digest: all, none, or those that no post names.
+func (s *announceSink) newTags(tags []string, before history) []string {
+	if len(before) == 0 {
+		return tags
+	}
+	named := func(tag string) bool {
+		return before.names(func(t string) bool { return t == tag })
+	}
+	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
+	announce := slices.ContainsFunc(unnamed, func(tag string) bool {
+		return s.Tag(tag) && (s.Retags || before.names(func(t string) bool { return isReleaseOf(tag, t) }))
+	})
+	if !announce {
+		return nil
+	}
+	return unnamed
+}
+
+// tagOrder lists each tag once, in the order of their pushes, except that one which
+// is announced comes first: if there is one, one that is no pre-release.
+func (s *announceSink) tagOrder(tags []string) []string {
+	var list []string
+	for _, t := range tags {
+		if !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !isPreRelease(t) })
+	if first < 0 {
+		first = slices.IndexFunc(list, s.Tag)
+	}
+	if first > 0 {
+		tag := list[first]
+		copy(list[1:first+1], list[:first])
+		list[0] = tag
+	}
+	return list
+}
+
+// addFacts adds what the post says about the image apart from its tags, or says why
+// there is no post.
+func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
+	d := declared(e)
+	if s.storage.local(e) {
+		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
+	}
+	switch {
+	case errors.Is(err, ErrNotStored):
+		return reasonDeleted, nil
+	case errors.Is(err, errUnreadable): // what the manifest declares is shown, except its size
+		d = declared(e)
+		d.Size = 0
+	case err != nil:
+		return "", err
+	}
+	if d.Images == 0 {
+		return "an index without an image", nil
+	}
+	a.Facts = post.Facts{
+		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
+	}
+	return "", nil
+}
+
+// compose writes the post of an announcement. Its key and time are those of the first
+// push.
+func (s *announceSink) compose(a *announcement) error {
+	facts := a.Facts
+	facts.Tags = s.tagOrder(a.Tags)
+	tag := facts.Tags[0]
+	if s.Reference != nil {
+		facts.Reference = s.Reference(a.Repository, tag)
+	}
+	facts.Link = s.link(a, tag)
+	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
+	if err != nil {
+		return &permanentError{fmt.Errorf("write post: %w", err)}
+	}
+	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: tag, Digest: a.Digest})
+	encoded, err := post.Encode(record)
+	if err != nil {
+		return &permanentError{err}
+	}
+	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: encoded}
+	return nil
+}
+
+// link is the address that the post points to, "" if there is none or a post can't
+// hold it.
+func (s *announceSink) link(a *announcement, tag string) string {
+	if s.Link == nil {
+		return ""
+	}
+	link := s.Link(a.Repository, tag, a.Digest)
+	if link == "" {
+		return ""
+	}
+	if err := post.CheckLink(link); err != nil {
+		s.log.Warn("a post is written without its link", "repository", a.Repository, "tag", tag, "error", err)
+		return ""
+	}
+	return link
+}

@@ -1,0 +1,119 @@
+package notifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// A deadLetter is an event, or a run of events, that a sink gave up, with the reason.
+// This is its form in the state.
+type deadLetter struct {
+	Sink   string    `json:"sink"`
+	Stream string    `json:"stream,omitempty"` // "pushes" or "pulls"
+	First  uint64    `json:"first"`            // sequence numbers, both inclusive
+	Last   uint64    `json:"last"`
+	Events uint64    `json:"events,omitempty"` // how many of them were given up; 0: all
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"` // when they were given up
+
+	// Of a single event that could be read:
+	Operation  string          `json:"operation,omitempty"` // "push", "delete" or "untag"
+	Repository string          `json:"repository,omitempty"`
+	Tag        string          `json:"tag,omitempty"`
+	Digest     string          `json:"digest,omitempty"`
+	Happened   time.Time       `json:"happened,omitzero"`
+	Event      json.RawMessage `json:"event,omitempty"` // the whole event, unless the journal dropped it
+}
+
+func (l *deadLetter) events() uint64 {
+	if l.Events > 0 {
+		return l.Events
+	}
+	return l.Last - l.First + 1
+}
+
+// covers reports whether the letter says for certain that an event of the push stream
+// was given up.
+func (l *deadLetter) covers(seq uint64) bool {
+	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
+}
+
+// describe fills in what is known of a single event.
+func (l *deadLetter) describe(e *Event) {
+	l.Operation, l.Repository, l.Tag, l.Digest, l.Happened = e.Operation, e.Name(), e.Tag, e.ManifestDigest, e.Time
+}
+
+// push is the API's form of a push that has nothing but a dead letter.
+func (l *deadLetter) push() stats.Push {
+	p := stats.Push{
+		Time: l.Happened, Repository: l.Repository, Digest: l.Digest,
+		Tags: []string{}, Platforms: []string{}, State: stateFailed, Reason: l.Sink + ": " + l.Reason,
+	}
+	if l.Tag != "" {
+		p.Tags = []string{l.Tag}
+	}
+	return p
+}
+
+// decodeLetter decodes a letter, also one that an older version wrote.
+func decodeLetter(val []byte) (*deadLetter, error) {
+	var l deadLetter
+	if err := json.Unmarshal(val, &l); err != nil {
+		return nil, fmt.Errorf("decode dead letter: %w", err)
+	}
+	if l.Stream == "" {
+		l.Stream = journal.Pushes.String()
+		if strings.Contains(l.Reason, "these pull events") {
+			l.Stream = journal.Pulls.String()
+		}
+	}
+	return &l, nil
+}
+
+// withoutEvent cuts the event, which can have megabytes, off an encoded letter. It is
+// the last member, and no string before it can contain an unescaped quote.
+func withoutEvent(val []byte) []byte {
+	head, _, found := bytes.Cut(val, []byte(`,"event":`))
+	if !found {
+		return val
+	}
+	return append(bytes.Clone(head), '}')
+}
+
+// A letterBox identifies the letters of one sink and stream.
+type letterBox struct {
+	sink   string
+	stream journal.Stream
+}
+
+// uncountedBox has the letters of pushes that were given up before they were counted.
+var uncountedBox = letterBox{counterSink, journal.Pushes}
+
+// prefix begins the keys of a box, followed by the sequence number of the letter's
+// first event. Older versions kept the letters of pulls among those of pushes.
+func (b letterBox) prefix() string {
+	if b.stream == journal.Pulls {
+		return state.DeadLetters + b.sink + "/pulls\x00"
+	}
+	return state.DeadLetters + b.sink + "\x00"
+}
+
+func (b letterBox) key(first uint64) []byte { return state.SeqKey(b.prefix(), first, "") }
+
+func (b letterBox) keys() state.Range { return state.Prefix(b.prefix()) }
+
+// parseLetterBox returns the box of a key.
+func parseLetterBox(key []byte) letterBox {
+	name, _, _ := bytes.Cut(key[len(state.DeadLetters):], []byte{0})
+	if sink, ok := strings.CutSuffix(string(name), "/pulls"); ok {
+		return letterBox{sink, journal.Pulls}
+	}
+	return letterBox{string(name), journal.Pushes}
+}
