@@ -17,8 +17,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// soon is an announcement whose windows close while a test waits.
-func soon() *Announce {
+// shortWindows is a configuration whose windows close while a test waits.
+func shortWindows() *Announce {
 	return &Announce{
 		Collect:   20 * time.Millisecond,
 		Reference: func(repository, tag string) string { return "registry.test/" + repository + ":" + tag },
@@ -47,7 +47,7 @@ func TestAnnounce(t *testing.T) {
 	both := index(a, b)
 	for name, test := range map[string]struct {
 		do   func(r *rig)
-		want []string // what the posts' first lines name, oldest first
+		want []string // names in the first lines of the posts, oldest first
 	}{
 		"a tagged push":         {func(r *rig) { r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
 		"no tag":                {func(r *rig) { r.push(a) }, nil},
@@ -58,15 +58,15 @@ func TestAnnounce(t *testing.T) {
 		"pushed again later":    {func(r *rig) { r.push(a.as("oss/app", "v1")); r.drain(); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
 		"a second tag later":    {func(r *rig) { r.push(a.as("oss/app", "v1")); r.drain(); r.push(a.as("oss/app", "v2")) }, []string{"oss/app:v1"}},
 		"a child and its index": {func(r *rig) { r.push(a); r.push(b); r.push(both.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
-		"after a restart":       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.reopen(soon()); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
+		"after a restart":       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.reopen(shortWindows()); r.push(a.as("oss/app", "v1")) }, []string{"oss/app:v1"}},
 		"deleted at once":       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.delete(a) }, nil},
 	} {
 		for _, f := range [][]fault{nil, {lostRequest, lostAnswer}, {lostAnswer, lostAnswer}} {
 			t.Run(fmt.Sprint(name, f), func(t *testing.T) {
 				t.Parallel()
-				announce := soon()
+				announce := shortWindows()
 				if name == "deleted at once" {
-					announce.Collect = time.Second // for the delete to come in time on a slow machine
+					announce.Collect = time.Second // so that the delete is in time on a slow machine
 				}
 				r := newRig(t, announce)
 				r.account.fail(f...)
@@ -86,30 +86,31 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// A window is looked at more than once while it is open, and ends once.
+// An image that is deleted in its window is counted once, although the events of an open
+// window are handled repeatedly.
 func TestDeletedBeforeAnnounced(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Collect = time.Second
 	r := newRig(t, announce)
 	a := image("a", 3)
 	r.push(a.as("oss/app", "v1"))
 	r.delete(a)
-	r.reopen(announce) // meets both at once, first in the open window
+	r.reopen(announce) // reads both at once, first in the open window
 	r.drain()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(r.metrics.posts)
 	got, err := registry.Gather()
 	if err != nil || len(got) != 1 || len(got[0].GetMetric()) != 1 || got[0].GetMetric()[0].GetCounter().GetValue() != 1 {
-		t.Errorf("outcomes of posts: %v, %v; want one that was deleted", got, err)
+		t.Errorf("outcomes of posts: %v, %v; want one with outcome deleted", got, err)
 	}
 }
 
-// Tags that come within the window of a digest's first push are in its post,
-// the one that is news in front.
+// Tags that are pushed in the window of a digest are in its post, one that is announced
+// comes first.
 func TestAnnounceJoinsTags(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Collect = 500 * time.Millisecond
 	announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
 	r := newRig(t, announce)
@@ -138,10 +139,10 @@ func TestAnnounceJoinsTags(t *testing.T) {
 	}
 }
 
-// A link that no post takes costs an image the link and not its post.
-func TestAnnounceWithoutABadLink(t *testing.T) {
+// An image with an invalid link has a post without the link.
+func TestAnnounceInvalidLink(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Link = func(_, tag, _ string) string {
 		return map[string]string{"v1": "https://ex.example/pfäd/a b", "v2": "https://ex ample/", "v3": "javascript:alert(1)", "v4": "https://" + strings.Repeat("x", 9000)}[tag]
 	}
@@ -162,10 +163,10 @@ func TestAnnounceWithoutABadLink(t *testing.T) {
 	}
 }
 
-// What waited too long is no news.
+// A push that is pending for too long is not announced.
 func TestAnnounceTooOld(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.MaxAge = 10 * time.Millisecond
 	r := newRig(t, announce)
 	r.push(image("a", 1).as("oss/app", "v1"))
@@ -175,11 +176,11 @@ func TestAnnounceTooOld(t *testing.T) {
 	}
 }
 
-// Announcements that are switched off hold nothing back in the journal; when
-// they come back, what was announced is not announced again.
-func TestAnnounceSwitchedOff(t *testing.T) {
+// Without announcements the journal keeps no events for them. When they are configured
+// again, what was announced before is not announced again.
+func TestAnnounceDisabled(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, soon())
+	r := newRig(t, shortWindows())
 	r.push(image("a", 1).as("oss/app", "v1"))
 	r.drain()
 	r.reopen(nil)
@@ -188,7 +189,7 @@ func TestAnnounceSwitchedOff(t *testing.T) {
 	}
 	r.push(image("b", 1).as("oss/app", "v2"))
 	r.drain()
-	r.reopen(soon())
+	r.reopen(shortWindows())
 	r.push(image("c", 1).as("oss/app", "v3"))
 	r.drain()
 	var got []string
@@ -202,33 +203,33 @@ func TestAnnounceSwitchedOff(t *testing.T) {
 	}
 }
 
-// What waits in the outbox is looked at again before it is sent: the gate, the
-// age, the image and its tags.
-func TestAnnounceLookedAtAgain(t *testing.T) {
+// A batch in the outbox is checked again before it is sent: whether the repository is
+// public, the age, the image and its tags.
+func TestAnnounceRecheck(t *testing.T) {
 	t.Parallel()
 	a := image("a", 1)
 	v1, latest := a.as("oss/app", "v1"), a.as("oss/app", "latest")
 	for name, test := range map[string]struct {
 		change func(r *rig, m *machine)
-		want   string // the post's first line; empty: there is none
+		want   string // first line of the post; "": no post
 	}{
 		"unchanged":            {func(*rig, *machine) {}, "oss/app:v1 was pushed (also latest)"},
 		"not public any more":  {func(r *rig, _ *machine) { r.public = func(string) bool { return false } }, ""},
 		"deleted":              {func(r *rig, _ *machine) { r.storage.remove(a) }, ""},
 		"its tag is deleted":   {func(r *rig, _ *machine) { r.storage.untag(v1) }, ""},
 		"its tag has moved":    {func(r *rig, _ *machine) { r.storage.put(image("b", 1).as("oss/app", "v1")) }, ""},
-		"another tag is gone":  {func(r *rig, _ *machine) { r.storage.untag(latest) }, "oss/app:v1 was pushed"},
+		"another tag deleted":  {func(r *rig, _ *machine) { r.storage.untag(latest) }, "oss/app:v1 was pushed"},
 		"too old by now":       {func(_ *rig, m *machine) { m.pass(2 * time.Hour) }, ""},
 		"the clock has jumped": {func(_ *rig, m *machine) { m.set(2 * time.Hour) }, "oss/app:v1 was pushed (also latest)"},
 	} {
 		for _, restart := range []bool{false, true} {
 			if restart && name == "the clock has jumped" {
-				continue // a start does not see jumps of before
+				continue // jumps before the start are not detected
 			}
 			t.Run(fmt.Sprint(name, " ", restart), func(t *testing.T) {
 				t.Parallel()
-				announce := soon()
-				announce.Collect = 500 * time.Millisecond // for both pushes, on a slow machine too
+				announce := shortWindows()
+				announce.Collect = 500 * time.Millisecond // for both pushes, also on a slow machine
 				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
 				r := newRig(t, announce)
 				m := newMachine()
@@ -239,7 +240,7 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 				r.account.fail(slices.Repeat([]fault{lostRequest}, 1000)...)
 				r.push(latest)
 				r.push(v1)
-				r.until("it is on its way", func() bool {
+				r.until("it is in the outbox", func() bool {
 					ok, err := (&outbox{db: r.state, key: state.AnnounceOutbox}).load(&announcementBatch{})
 					return ok && err == nil && len(r.records()) == 1
 				})
@@ -248,7 +249,7 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 					test.change(r, m)
 					r.open(announce)
 				} else {
-					r.until("the other sinks are through", func() bool {
+					r.until("the other sinks have no pending events", func() bool {
 						for _, h := range r.Health() {
 							if h.Sink != "announce" && h.Depth > 0 {
 								return false
@@ -281,16 +282,16 @@ func TestAnnounceLookedAtAgain(t *testing.T) {
 	}
 }
 
-// While a window is open, tags and images can go.
+// Tags that are moved or deleted in a window are not in the post.
 func TestAnnounceTagsGone(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Collect = 400 * time.Millisecond
 	r := newRig(t, announce)
 	a, b := image("a", 1), image("b", 1)
 	r.push(a.as("oss/app", "v1"))
 	r.push(a.as("oss/app", "v1.0"))
-	r.push(b.as("oss/app", "v1")) // moves it
+	r.push(b.as("oss/app", "v1")) // moves the tag
 	r.push(image("c", 1).as("oss/app", "v3"))
 	r.storage.untag(Push{Repository: "oss/app", Tag: "v3"})
 	r.drain()
@@ -304,9 +305,9 @@ func TestAnnounceTagsGone(t *testing.T) {
 	}
 }
 
-// When a window closes, a post names only tags that point at its image still,
-// also if storage can't be asked.
-func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
+// A post names only tags that still point to its image when the window closes, also if
+// storage can't be asked.
+func TestAnnounceCurrentTags(t *testing.T) {
 	t.Parallel()
 	a, b := image("a", 1), image("b", 1)
 	for name, test := range map[string]struct {
@@ -323,7 +324,7 @@ func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
 			r.push(a.as("oss/app", "latest"))
 			r.untag(a.as("oss/app", "latest"))
 		}, []string{"oss/app:v1.0.0 was pushed"}, ""},
-		"the tag that is news is deleted": {func(r *rig) {
+		"the announced tag is deleted": {func(r *rig) {
 			r.push(a.as("oss/app", "v1.0.0"))
 			r.push(a.as("oss/app", "latest"))
 			r.untag(a.as("oss/app", "v1.0.0"))
@@ -351,15 +352,15 @@ func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
 		for _, asked := range []bool{true, false} {
 			t.Run(fmt.Sprint(name, ", storage is asked: ", asked), func(t *testing.T) {
 				t.Parallel()
-				announce := soon()
-				announce.Collect = 500 * time.Millisecond // one window for all, on a slow machine too
+				announce := shortWindows()
+				announce.Collect = 500 * time.Millisecond // one window for all, also on a slow machine
 				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
 				r := newRig(t, announce)
 				if !asked {
 					r.storage = nil
 					r.reopen(announce)
 				}
-				r.full.Store(true) // the sinks wait until all has happened
+				r.full.Store(true) // the sinks pause until everything is recorded
 				test.do(r)
 				r.full.Store(false)
 				r.drain()
@@ -380,7 +381,7 @@ func TestAnnounceOnlyTagsThatPoint(t *testing.T) {
 	}
 }
 
-// A release that follows its own pre-release is news, and with Retags any new tag.
+// The release of an announced pre-release is announced, and with Retags any new tag.
 func TestAnnounceReleases(t *testing.T) {
 	t.Parallel()
 	type tags = []string
@@ -415,18 +416,18 @@ func TestAnnounceReleases(t *testing.T) {
 		for _, retags := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, ", retags ", retags), func(t *testing.T) {
 				t.Parallel()
-				announce := soon()
+				announce := shortWindows()
 				announce.Collect, announce.Retags = 400*time.Millisecond, retags
 				r := newRig(t, announce)
 				a := image("a", 1)
 				for i, window := range test.windows {
-					r.full.Store(true) // the sinks wait until all have come
+					r.full.Store(true) // the sinks pause until everything is recorded
 					for _, tag := range window {
 						r.push(a.as("oss/app", tag))
 					}
 					r.full.Store(false)
 					r.drain()
-					if i == 0 && len(window) == 1 { // what is read from the posts does as well
+					if i == 0 && len(window) == 1 { // a history that is rebuilt from the posts has the same effect
 						r.stop()
 						if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
 							t.Fatal(err)
@@ -452,7 +453,7 @@ func TestAnnounceReleases(t *testing.T) {
 	}
 }
 
-func TestReleases(t *testing.T) {
+func TestIsReleaseOf(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		tag, pre string
@@ -468,7 +469,7 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// manifest is a push of a manifest with these members.
+// manifest is the push of a manifest with the given members.
 func manifest(members map[string]any) Push {
 	m := map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": []any{}}
 	for name, value := range members {
@@ -481,11 +482,10 @@ func manifest(members map[string]any) Push {
 	return Push{Repository: "oss/app", Digest: digest.FromBytes(payload).String(), MediaType: m["mediaType"].(string), Payload: payload}
 }
 
-// The API tells why a push has no post, and where an earlier post of its digest
-// is.
-func TestAnnounceSaysWhyNot(t *testing.T) {
+// The API shows why a push has no post, and the earlier post of its digest.
+func TestAnnounceReasons(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Tag = func(tag string) bool { return tag != "edge" }
 	r := newRig(t, announce)
 	a := image("a", 1)

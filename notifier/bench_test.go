@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// BenchmarkPush is what a push costs on its request: the intent, and the event
-// that is durable before the answer.
+// BenchmarkPush measures what a push adds to its request: the intent, and the event that
+// is durable before the response.
 func BenchmarkPush(b *testing.B) {
 	for _, layers := range []int{1, 100, 10_000, 26_000} {
 		p := image("a", layers).as("oss/app", "v1")
@@ -41,7 +41,7 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// BenchmarkDecode is what the first sink that meets a push pays for its event.
+// BenchmarkDecode measures decoding and planning a push, which the first sink does.
 func BenchmarkDecode(b *testing.B) {
 	for _, layers := range []int{1, 100, 10_000, 26_000} {
 		p := image("a", layers).as("oss/app", "v1")
@@ -60,9 +60,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDrain is what pending pushes of 5 layers take until all their records
-// are written and they are announced or not, while nobody reads the account.
-// TIDINGS_PUSHES is how many; 10000 if it is not set.
+// BenchmarkDrain measures how fast the sinks process pending pushes of 5 layers while the
+// repo has no subscribers. TIDINGS_PUSHES sets their number; the default is 10000.
 func BenchmarkDrain(b *testing.B) {
 	pushes := 10_000
 	if n, err := strconv.Atoi(os.Getenv("TIDINGS_PUSHES")); err == nil {
@@ -71,7 +70,7 @@ func BenchmarkDrain(b *testing.B) {
 	const layers = 5
 	for b.Loop() {
 		b.StopTimer()
-		r := newRig(b, soon())
+		r := newRig(b, shortWindows())
 		r.stopSinks()
 		var g errgroup.Group
 		g.SetLimit(256)
@@ -90,10 +89,10 @@ func BenchmarkDrain(b *testing.B) {
 			b.Fatal(err)
 		}
 		r.stop()
-		announce := soon()
+		announce := shortWindows()
 		announce.Tag = func(string) bool { return false }
 		b.StartTimer()
-		r.unread = true
+		r.unpaced = true
 		r.open(announce)
 		for pending := true; pending; time.Sleep(10 * time.Millisecond) {
 			pending = false

@@ -12,12 +12,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
-// machine is a machine whose clock can be set.
+// machine is a machine whose system clock can be set.
 type machine struct {
 	mu     sync.Mutex
 	wall   time.Time
 	uptime time.Duration
-	real   bool // time also passes by itself
+	real   bool // real time is added
 	since  time.Time
 }
 
@@ -51,7 +51,7 @@ func (m *machine) pass(d time.Duration) {
 	m.wall, m.uptime = m.wall.Add(d), m.uptime+d
 }
 
-// set changes the clock alone.
+// set moves the system clock.
 func (m *machine) set(by time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -60,8 +60,8 @@ func (m *machine) set(by time.Duration) {
 
 const year = 365 * 24 * time.Hour
 
-// Whatever the machine's clock does, no TID is given twice, times are the
-// machine's, and ages are what has passed.
+// TIDs are unique, times are those of the system clock, and ages are the time that has
+// passed, however the clock jumps.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	for _, jump := range []time.Duration{year, -year, 10 * time.Minute, -10 * time.Minute, -time.Minute, 3 * time.Second, time.Second} {
@@ -69,16 +69,16 @@ func TestClock(t *testing.T) {
 			t.Parallel()
 			m := newMachine()
 			c := newClock(m.now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
-			given := map[string]bool{}
-			var made []stamp
+			issued := map[string]bool{}
+			var stamps []stamp
 			record := func() {
 				now, first, id := c.reserve(100)
-				made = append(made, stamp{now, first, id})
+				stamps = append(stamps, stamp{now, first, id})
 				for i := range int64(100) {
-					if key := tid(first+i, id); given[key] {
-						t.Fatalf("%s is given twice", key)
+					if key := tid(first+i, id); issued[key] {
+						t.Fatalf("%s is issued twice", key)
 					} else {
-						given[key] = true
+						issued[key] = true
 					}
 				}
 				if ahead := time.UnixMicro(first).Sub(m.now()); ahead > maxAhead {
@@ -96,27 +96,27 @@ func TestClock(t *testing.T) {
 					m.pass(time.Second)
 				}
 			}
-			if got, want := c.age(made[len(made)-2]), time.Second; jump.Abs() >= minJump && got != want {
+			if got, want := c.age(stamps[len(stamps)-2]), time.Second; jump.Abs() >= minJump && got != want {
 				t.Errorf("the last event before the last jump is %s old, want %s", got, want)
 			}
-			if got, want := c.age(made[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
+			if got, want := c.age(stamps[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
 				t.Errorf("the first event is %s old, want %s", got, want)
 			}
 			seen, ok := c.jumped()
 			if ok != (jump.Abs() >= minJump) || ok && seen.By != -jump {
-				t.Errorf("saw %+v, %v; the last was %s", seen, ok, -jump)
+				t.Errorf("detected %+v, %v; the last was %s", seen, ok, -jump)
 			}
 		})
 	}
 }
 
-// A look that the process was stopped in is no jump.
-func TestClockStopped(t *testing.T) {
+// A process that is suspended while it reads the clock detects no jump.
+func TestClockSuspended(t *testing.T) {
 	t.Parallel()
 	m := newMachine()
-	stopped := true
+	suspended := true
 	now := func() time.Time {
-		if stopped {
+		if suspended {
 			defer m.pass(time.Hour)
 		}
 		return m.now()
@@ -124,29 +124,29 @@ func TestClockStopped(t *testing.T) {
 	c := newClock(now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
 	for range 10 {
 		c.reserve(1)
-		stopped = !stopped
+		suspended = !suspended
 	}
 	if jump, ok := c.jumped(); ok {
-		t.Errorf("saw %+v", jump)
+		t.Errorf("detected %+v", jump)
 	}
 }
 
-// After a boot with the clock wrong by up to a year, and after it was set right
-// while running, pushes are announced, have the machine's time, and count today.
+// Pushes are announced, have the time of the system clock and are counted today also after
+// the clock was wrong by up to a year and was corrected.
 func TestClockWrong(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range []time.Duration{year, -year, time.Hour, -time.Hour, -3 * time.Minute} {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprint(wrong, restart), func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, soon())
+				r := newRig(t, shortWindows())
 				m := newMachine()
 				m.real = true
 				r.now, r.elapsed = m.now, m.elapsed
 				push := func(seed string) {
 					r.push(image(seed, 2).as("oss/app", "v"+seed))
 				}
-				r.reopen(soon())
+				r.reopen(shortWindows())
 				push("1")
 				r.drain()
 				m.set(wrong)
@@ -154,7 +154,7 @@ func TestClockWrong(t *testing.T) {
 				r.drain()
 				m.set(-wrong)
 				if restart {
-					r.reopen(soon())
+					r.reopen(shortWindows())
 				}
 				push("3")
 				r.drain()
@@ -178,7 +178,7 @@ func TestClockWrong(t *testing.T) {
 					}
 				}
 				if jump, ok := r.Jumped(); ok != !restart || ok && (jump.By+wrong).Abs() > time.Second {
-					t.Errorf("health tells of a jump of %+v, %v", jump, ok)
+					t.Errorf("health reports a jump of %+v, %v", jump, ok)
 				}
 				r.consistent()
 			})
@@ -186,8 +186,8 @@ func TestClockWrong(t *testing.T) {
 	}
 }
 
-// Events of an earlier process, of which nobody knows what the clock did since,
-// are at least as old as this process, and jumps that it sees change nothing.
+// Events of an earlier process are at least as old as this process, and the jumps that it
+// detects do not change that.
 func TestClockEarlier(t *testing.T) {
 	t.Parallel()
 	m := newMachine()
@@ -200,7 +200,7 @@ func TestClockEarlier(t *testing.T) {
 	m.set(year)
 	ahead := reserve(earlier)
 	m.set(-year)
-	behind := reserve(earlier) // under another clock id
+	behind := reserve(earlier) // with another clock id
 	c := newClock(m.now, m.elapsed, 7, ahead.tid, slog.New(slog.DiscardHandler))
 	own := reserve(c)
 	for range 3 {
@@ -216,16 +216,15 @@ func TestClockEarlier(t *testing.T) {
 	}
 }
 
-// A push that took its time before the clock jumped, and reached the journal
-// after that was seen, has its age.
-func TestClockJumpsMeanwhile(t *testing.T) {
+// The age of a push is right if the clock jumped between its time and its journal entry.
+func TestClockJumpsDuringPush(t *testing.T) {
 	t.Parallel()
 	for _, jump := range []time.Duration{year, -year} {
-		r := newRig(t, soon())
+		r := newRig(t, shortWindows())
 		m := newMachine()
 		m.real = true
 		r.now, r.elapsed = m.now, m.elapsed
-		r.reopen(soon())
+		r.reopen(shortWindows())
 		in := r.intend(image("a", 1).as("oss/app", "v1"))
 		r.storage.put(image("a", 1).as("oss/app", "v1"))
 		e := &in.event
@@ -233,7 +232,7 @@ func TestClockJumpsMeanwhile(t *testing.T) {
 		e.Time, e.TID, e.ClockID = r.clock.reserve(1 + e.TIDs)
 		m.set(jump)
 		if _, ok := r.Jumped(); !ok {
-			t.Error("the jump was not seen")
+			t.Error("the jump was not detected")
 		}
 		if _, err := r.journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.encodePushed(in.manifest)); err != nil {
 			t.Fatal(err)
@@ -245,11 +244,11 @@ func TestClockJumpsMeanwhile(t *testing.T) {
 	}
 }
 
-// A push that was recorded while the clock was ahead, and that the next process
-// announces, does not wait until that time.
+// A push that was recorded while the clock was ahead is announced by the next process at
+// once.
 func TestClockAheadBeforeRestart(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Collect = 100 * time.Millisecond
 	r := newRig(t, announce)
 	m := newMachine()
@@ -268,11 +267,11 @@ func TestClockAheadBeforeRestart(t *testing.T) {
 	}
 }
 
-// A push that waits while the clock jumps is as old as the time that has passed.
-func TestClockJumpsWhileWaiting(t *testing.T) {
+// The age of a pending push is the time that has passed, also if the clock jumps.
+func TestClockJumpsWhilePending(t *testing.T) {
 	t.Parallel()
 	for _, jump := range []time.Duration{year, -year} {
-		announce := soon()
+		announce := shortWindows()
 		announce.Collect = 200 * time.Millisecond
 		r := newRig(t, announce)
 		m := newMachine()
@@ -288,8 +287,7 @@ func TestClockJumpsWhileWaiting(t *testing.T) {
 	}
 }
 
-// A token is good once, whatever the clock says between two uses of it, and
-// whatever was counted since.
+// A token is valid once, however the clock jumps between two uses.
 func TestClockTokens(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -314,11 +312,11 @@ func TestClockTokens(t *testing.T) {
 	}
 }
 
-// A sink is behind once its oldest event has waited long, by a clock that does
-// not jump; the announcements wait for more tags on purpose.
+// A sink is behind when its oldest event has been pending for long. Jumps of the clock do
+// not matter, and the time in which tags are collected is not included.
 func TestHealthState(t *testing.T) {
 	t.Parallel()
-	announce := soon()
+	announce := shortWindows()
 	announce.Collect, announce.MaxAge = 20*time.Minute, time.Hour
 	r := newRig(t, announce)
 	m := newMachine()

@@ -63,7 +63,7 @@ func letterCounts(d *DeadLetters) (map[string]int, error) {
 	return counts, err
 }
 
-// entries are events of the push stream, numbered from first, one an operation.
+// entries are events of the push stream from a sequence number on, one per operation.
 func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
 		for i, op := range operations {
@@ -81,8 +81,7 @@ func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal
 	}
 }
 
-// What the journal's limit takes from a sink is a letter for each push, with
-// all that is needed to find it.
+// Each push that the journal drops has a letter that identifies it.
 func TestDropped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -90,7 +89,7 @@ func TestDropped(t *testing.T) {
 	d := deadLetters(db)
 	metrics := NewMetrics()
 	d.setMetrics(metrics)
-	for range 2 { // after a crash it is told again
+	for range 2 { // after a crash the journal repeats the call
 		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, opPush, opPull, opPull, opDelete, opPull, opPush, "?")); err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +131,7 @@ func TestDropped(t *testing.T) {
 			}
 		}
 		if _, ok, err := d.find("announce", 4); ok || err != nil {
-			t.Errorf("another sink failed: %v, %v", ok, err)
+			t.Errorf("a letter of another sink: %v, %v", ok, err)
 		}
 	}
 	check(d)
@@ -142,11 +141,11 @@ func TestDropped(t *testing.T) {
 	check(deadLetters(openState(t, state.Config{Dir: dir})))
 }
 
-// An event that can't be read is in a letter with those behind it.
+// An unreadable event is in one letter with all that follow.
 func TestDroppedUnreadable(t *testing.T) {
 	t.Parallel()
 	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
-	damaged := errors.New("the disk changed it")
+	damaged := errors.New("damaged")
 	broken := func(err error) iter.Seq2[journal.Entry, error] {
 		return func(yield func(journal.Entry, error) bool) {
 			for e := range entries(t, 1, opPush, opPush) {
@@ -167,8 +166,8 @@ func TestDroppedUnreadable(t *testing.T) {
 	}
 }
 
-// The pushes and the pulls that the counters gave up have letters of their own,
-// though the numbers are the same.
+// Pushes and pulls that the counter gave up have separate letters, although their sequence
+// numbers overlap.
 func TestDroppedStreams(t *testing.T) {
 	t.Parallel()
 	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
@@ -195,7 +194,7 @@ func TestDroppedStreams(t *testing.T) {
 	}
 }
 
-// Letters that an older version wrote, which knew no stream, are read.
+// Letters of older versions, which have no stream, can be read.
 func TestOldLetters(t *testing.T) {
 	t.Parallel()
 	db := openState(t, state.Config{Dir: t.TempDir()})
@@ -220,8 +219,8 @@ func TestOldLetters(t *testing.T) {
 	}
 }
 
-// Letters are bounded, by number and bytes: the oldest become one, and how many
-// events they are of is still known.
+// The number and the bytes of letters are limited: the oldest are merged into one, which
+// keeps the number of their events.
 func TestLettersMerged(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []struct{ letters, bytes int }{{20, 1 << 30}, {1 << 30, 100 << 10}} {
@@ -265,7 +264,7 @@ func TestLettersMerged(t *testing.T) {
 	}
 }
 
-// smallDisk has as much free space as it is told.
+// smallDisk reports a given amount of free space.
 type smallDisk struct {
 	vfs.FS
 	free uint64
@@ -275,8 +274,8 @@ func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: d.free, TotalBytes: 1 << 40, UsedBytes: 1<<40 - d.free}, nil
 }
 
-// On a full disk the journal must be able to delete: what it gives up is one
-// letter in memory, until there is space.
+// On a full disk the journal must be able to drop events: their letter is in memory until
+// there is free space.
 func TestDroppedOnFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := &smallDisk{FS: vfs.Default, free: 1 << 30}
@@ -316,9 +315,9 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	check(deadLetters(openState(t, state.Config{Dir: dir})))
 }
 
-// A sink that is down while the journal reaches its limit: health and metrics
-// tell what it lost, each push can be looked up, and the counters lose nothing.
-func TestLimit(t *testing.T) {
+// A sink fails while the journal reaches its limit: health and metrics report what it lost,
+// each push can be looked up, and the counter loses nothing.
+func TestJournalLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.stop()
@@ -329,21 +328,21 @@ func TestLimit(t *testing.T) {
 	for i := range n {
 		r.push(image(fmt.Sprint(i), 5))
 		if i%20 == 19 {
-			r.until("the counters are up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
+			r.until("the counter is up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
 		}
 	}
-	r.until("the journal gave something up", func() bool { return r.failed("records") > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit })
+	r.until("the journal has dropped events", func() bool { return r.failed("records") > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit })
 	r.account.down.Store(false)
 	r.drain()
 	lost := r.failed("records")
 	if lost == 0 || lost > n-50 || r.failed(counterSink) != 0 {
-		t.Errorf("%d pushes are lost to the records, %d to the counters", lost, r.failed(counterSink))
+		t.Errorf("the records sink lost %d pushes, the counter %d", lost, r.failed(counterSink))
 	}
 	if got := r.pushes(); got != n {
 		t.Errorf("%d pushes counted, want %d", got, n)
 	}
-	if got := len(r.records()); got < 5*(n-lost) { // what the sink had in hand is made, too
-		t.Errorf("%d records of %d pushes less %d", got, n, lost)
+	if got := len(r.records()); got < 5*(n-lost) { // those that the sink was processing are written, too
+		t.Errorf("%d records of %d pushes, of which %d are lost", got, n, lost)
 	}
 	if got := testutil.ToFloat64(r.metrics.letters.WithLabelValues("records")); int(got) != lost {
 		t.Errorf("the metric counts %v, want %d", got, lost)
@@ -365,9 +364,9 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// What the limit takes before it is counted has failed, too, and the API shows it,
-// also after a restart.
-func TestLimitBeforeCounted(t *testing.T) {
+// The API shows pushes as failed that the journal dropped before they were counted, also
+// after a restart.
+func TestJournalLimitBeforeCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.stop()
@@ -378,7 +377,7 @@ func TestLimitBeforeCounted(t *testing.T) {
 	for i := range n {
 		r.push(image(fmt.Sprint(i), 5).as("oss/app", fmt.Sprint("v", i)))
 	}
-	r.until("the journal gave something up", func() bool {
+	r.until("the journal has dropped events", func() bool {
 		return r.failed(counterSink) > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit
 	})
 	r.full.Store(false)
@@ -405,9 +404,9 @@ func TestLimitBeforeCounted(t *testing.T) {
 		if few, err := r.Pushes(3, true); err != nil || len(few) != 3 {
 			t.Errorf("%d pushes, %v, want 3", len(few), err)
 		}
-		same := func(a, b stats.Push) bool { return a.ID == b.ID && a.State == b.State } // descriptions come later
+		same := func(a, b stats.Push) bool { return a.ID == b.ID && a.State == b.State } // descriptions are added later
 		if shown, err := r.Pushes(2*n, false); err != nil || !slices.EqualFunc(shown, pushes, same) {
-			t.Errorf("%d pushes are shown to everybody, %v, want all %d", len(shown), err, len(pushes))
+			t.Errorf("%d public pushes, %v, want all %d", len(shown), err, len(pushes))
 		}
 		r.reopen(nil)
 	}
@@ -422,9 +421,9 @@ func (r *rig) failed(sink string) (n int) {
 	return n
 }
 
-// With nothing waiting the journal holds a segment or two, whatever was pushed
-// and pulled before, though the counters have a cursor of their own.
-func TestJournalHoldsLittle(t *testing.T) {
+// Without pending events the journal has one or two segments, although the counter has its
+// own cursor.
+func TestJournalIsTrimmed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.stop()

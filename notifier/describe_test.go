@@ -13,8 +13,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// blob is a descriptor of content that the shelf has.
-func (s *shelf) blob(mediaType, content string) map[string]any {
+// blob stores content and returns its descriptor.
+func (s *memStorage) blob(mediaType, content string) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.blobs == nil {
@@ -24,9 +24,9 @@ func (s *shelf) blob(mediaType, content string) map[string]any {
 	return descriptor(mediaType, content, len(content))
 }
 
-// imageFor is an image whose config names a platform, with layers of the given
-// contents. Content of "config" is the config itself.
-func (s *shelf) imageFor(t testing.TB, platform string, layers ...string) Push {
+// imageFor is an image with a platform in its config, and layers with the given contents.
+// The content "config" stands for the config itself.
+func (s *memStorage) imageFor(t testing.TB, platform string, layers ...string) Push {
 	t.Helper()
 	parts := append(strings.Split(platform, "/"), "")
 	config := fmt.Sprintf(`{"os":%q,"architecture":%q,"variant":%q,"history":[]}`, parts[0], parts[1], parts[2])
@@ -40,7 +40,7 @@ func (s *shelf) imageFor(t testing.TB, platform string, layers ...string) Push {
 	return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, config), "layers": list})
 }
 
-// child is how an index lists p, on a platform or without one.
+// child is the descriptor of p in an index, with a platform or without.
 func child(p Push, platform string) map[string]any {
 	d := map[string]any{"mediaType": p.MediaType, "digest": p.Digest, "size": len(p.Payload)}
 	if system, rest, ok := strings.Cut(platform, "/"); ok {
@@ -55,55 +55,55 @@ func indexOf(t testing.TB, children ...map[string]any) Push {
 	return document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
 }
 
-// A size is what one client pulls of the largest image, as storage has it. An
-// index without an image is not announced.
+// The size is that of the largest image in storage. An index without images is not
+// announced.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 	const config = 63 // bytes of the config of linux/amd64
 	kB := func(content string, n int) string { return strings.Repeat(content, n*1000) }
-	chart := func(s *shelf) Push {
+	chart := func(s *memStorage) Push {
 		return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(mediaTypeChartConfig, "chart"), "layers": []map[string]any{s.blob("application/gzip", "chart layer")}})
 	}
 	amd, arm := "linux/amd64", "linux/arm64"
 	for name, test := range map[string]struct {
-		pushes func(s *shelf) []Push // the last is the tagged one
+		pushes func(s *memStorage) []Push // the last one is tagged
 		size   int64
 		layers int
 		about  string // platforms
-		post   string // the line about the image; "-": there is no post
+		post   string // second line of the post; "-": no post
 	}{
-		"an image": {func(s *shelf) []Push {
+		"an image": {func(s *memStorage) []Push {
 			return []Push{s.imageFor(t, amd, kB("a", 5), kB("b", 6))}
 		}, 11_000 + config, 2, amd, "11.1 kB, 2 layers, linux/amd64"},
-		"a layer twice": {func(s *shelf) []Push {
+		"a layer twice": {func(s *memStorage) []Push {
 			return []Push{s.imageFor(t, amd, kB("a", 5), kB("a", 5))}
 		}, 5000 + config, 2, amd, "5.1 kB, 2 layers, linux/amd64"},
-		"the config is a layer": {func(s *shelf) []Push {
+		"the config is a layer": {func(s *memStorage) []Push {
 			return []Push{s.imageFor(t, amd, "config")}
 		}, config, 1, amd, "63 B, 1 layer, linux/amd64"},
-		"a layer that says it has 1 PB": {func(s *shelf) []Push {
+		"a layer with a declared size of 1 PB": {func(s *memStorage) []Push {
 			layer := s.blob(v1.MediaTypeImageLayer, strings.Repeat("x", 64))
 			layer["size"] = int64(1_000_000_000_000_000)
 			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{layer}})}
 		}, 66, 1, "", "66 B, 1 layer"},
-		"sizes that overflow": {func(s *shelf) []Push {
+		"sizes that overflow": {func(s *memStorage) []Push {
 			one, two := s.blob(v1.MediaTypeImageLayer, "1"), s.blob(v1.MediaTypeImageLayer, "2")
 			one["size"], two["size"] = int64(1)<<62, int64(1)<<62
 			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{one, two}})}
 		}, 4, 2, "", "4 B, 2 layers"},
-		"a layer that is elsewhere": {func(s *shelf) []Push {
+		"a layer that is stored elsewhere": {func(s *memStorage) []Push {
 			foreign := descriptor(v1.MediaTypeImageLayer, "foreign", 1_000_000)
 			foreign["urls"] = []string{"https://elsewhere.example"}
 			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"), "layers": []map[string]any{foreign, s.blob(v1.MediaTypeImageLayer, "here")}})}
 		}, 6, 2, "", "6 B, 2 layers"},
-		"a config that lies": {func(s *shelf) []Push {
+		"a config with an unknown platform": {func(s *memStorage) []Push {
 			return []Push{s.imageFor(t, "free/evil_coins", "x")}
 		}, 68, 1, "", "68 B, 1 layer"},
-		"an index": {func(s *shelf) []Push {
+		"an index": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("s", 4), kB("a", 5)), s.imageFor(t, arm, kB("s", 4), kB("b", 7), "c")
 			return []Push{a, b, indexOf(t, child(a, amd), child(b, arm))}
 		}, 11_001 + config, 3, amd + " " + arm, "up to 11.1 kB, linux/amd64, linux/arm64"},
-		"an index of one image and its attestation": {func(s *shelf) []Push {
+		"an index of one image and its attestation": {func(s *memStorage) []Push {
 			a := s.imageFor(t, amd, kB("a", 5))
 			attestation := document(t, map[string]any{
 				"mediaType": v1.MediaTypeImageManifest, "config": s.blob(v1.MediaTypeImageConfig, "{}"),
@@ -111,20 +111,20 @@ func TestDescribe(t *testing.T) {
 			})
 			return []Push{a, attestation, indexOf(t, child(a, amd), child(attestation, "unknown/unknown"), child(attestation, ""))}
 		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
-		"children without a platform": {func(s *shelf) []Push {
+		"children without a platform": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
 			return []Push{a, b, indexOf(t, child(a, amd), child(b, ""))}
 		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
-		"a nested index": {func(s *shelf) []Push {
+		"a nested index": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
 			inner := indexOf(t, child(b, arm))
 			return []Push{a, b, inner, indexOf(t, child(a, amd), child(inner, ""))}
 		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
-		"a child that is not there": {func(s *shelf) []Push {
+		"a missing child": {func(s *memStorage) []Push {
 			a, gone := s.imageFor(t, amd, kB("a", 5)), image("gone", 1)
 			return []Push{a, indexOf(t, child(a, amd), child(gone, arm))}
 		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
-		"a blob that is not there": {func(s *shelf) []Push {
+		"a missing blob": {func(s *memStorage) []Push {
 			a := s.imageFor(t, amd, kB("a", 5))
 			info, err := readManifest(a.MediaType, a.Payload)
 			if err != nil {
@@ -133,7 +133,7 @@ func TestDescribe(t *testing.T) {
 			s.lost = info.Layers[0].Digest
 			return []Push{a}
 		}, 0, 1, amd, "1 layer, linux/amd64"},
-		"more images than are counted": {func(s *shelf) []Push {
+		"more images than are counted": {func(s *memStorage) []Push {
 			var all []Push
 			var list []map[string]any
 			for i := range maxDescribed + 1 {
@@ -142,29 +142,29 @@ func TestDescribe(t *testing.T) {
 			}
 			return append(all, indexOf(t, list...))
 		}, 0, 1, amd, "linux/amd64"},
-		"a nest too deep": {func(s *shelf) []Push {
+		"nested too deep": {func(s *memStorage) []Push {
 			all := []Push{s.imageFor(t, amd, "x")}
 			for range maxNested + 2 {
 				all = append(all, indexOf(t, child(all[len(all)-1], "")))
 			}
 			return all
 		}, 0, 0, "", "-"},
-		"an index of charts": {func(s *shelf) []Push {
+		"an index of charts": {func(s *memStorage) []Push {
 			c := chart(s)
 			return []Push{c, indexOf(t, child(c, ""))}
 		}, 0, 0, "", "-"},
-		"an index of a chart and an image": {func(s *shelf) []Push {
+		"an index of a chart and an image": {func(s *memStorage) []Push {
 			c, a := chart(s), s.imageFor(t, amd, kB("a", 5))
 			return []Push{c, a, indexOf(t, child(c, ""), child(a, ""))}
 		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
-		"an empty index": {func(s *shelf) []Push { return []Push{indexOf(t)} }, 0, 0, "", "-"},
-		"an index that lists []": {func(s *shelf) []Push {
+		"an empty index": {func(s *memStorage) []Push { return []Push{indexOf(t)} }, 0, 0, "", "-"},
+		"an index with an empty list": {func(s *memStorage) []Push {
 			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": []any{}})}
 		}, 0, 0, "", "-"},
-		"an index that lists nothing": {func(s *shelf) []Push {
+		"an index without a list": {func(s *memStorage) []Push {
 			return []Push{document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex})}
 		}, 0, 0, "", "-"},
-		"an index of itself": {func(s *shelf) []Push {
+		"an index of itself": {func(s *memStorage) []Push {
 			p := Push{Repository: "oss/app", Tag: "v1", Digest: digest.FromString("self").String(), MediaType: v1.MediaTypeImageIndex}
 			p.Payload = fmt.Appendf(nil, `{"manifests":[{"digest":%q},{"digest":%q}]}`, p.Digest, p.Digest)
 			return []Push{p}
@@ -172,7 +172,7 @@ func TestDescribe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, soon())
+			r := newRig(t, shortWindows())
 			all := test.pushes(r.storage)
 			for _, p := range all[:len(all)-1] {
 				r.push(p.as("oss/app", ""))
@@ -181,7 +181,7 @@ func TestDescribe(t *testing.T) {
 			r.drain()
 			var got stats.Push
 			r.until("the push is described", func() bool {
-				row, err := r.undescribed() // before the push is read
+				row, err := r.undescribed() // read before the push
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -212,7 +212,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// Storage is asked a bounded number of questions, whatever an index lists.
+// The number of requests to storage is limited, whatever an index lists.
 func TestDescribeIsBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -236,12 +236,12 @@ func TestDescribeIsBounded(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	if asked := r.storage.asked.Load(); asked > maxDescribed+maxSized {
-		t.Errorf("%d questions, want %d at most", asked, maxDescribed+maxSized)
+		t.Errorf("%d requests to storage, want at most %d", asked, maxDescribed+maxSized)
 	}
 }
 
-// What an earlier version wrote is filtered, and rows are described after a
-// restart, and while storage was away.
+// Rows of earlier versions are filtered, and rows are described after a restart and after
+// storage was not available.
 func TestDescribeRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -279,7 +279,7 @@ func TestDescribeRows(t *testing.T) {
 	}
 }
 
-// Images that share layers cost one question for each of their blobs.
+// The sizes of shared layers are read from storage once.
 func TestDescribeSharedLayers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)

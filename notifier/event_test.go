@@ -10,9 +10,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
-// FuzzDecodeEvent: what is in a journal can be damaged in ways a checksum does
-// not show; decoding it gives an event or an error, and an event keeps its
-// meaning when it is written again.
+// FuzzDecodeEvent: decoding any bytes returns an event or an error, and an event has the
+// same plan after it was encoded and decoded again.
 func FuzzDecodeEvent(f *testing.F) {
 	f.Add([]byte(`{"v":1,"operation":"push","manifest":{"layers":[{}]}}`))
 	f.Add([]byte(`{"v":2}`))
@@ -26,19 +25,19 @@ func FuzzDecodeEvent(f *testing.F) {
 		summary(e)
 		again, err := e.encode()
 		if err != nil {
-			return // a time outside of what JSON can say
+			return // the time is not valid in JSON
 		}
 		back, err := decodeEvent(again)
 		if err != nil {
 			t.Fatalf("%s: %v", again, err)
 		}
 		if !reflect.DeepEqual(plan(e), plan(back)) {
-			t.Errorf("plan of %s is another the second time", b)
+			t.Errorf("the plan of %s changes with encoding", b)
 		}
 	})
 }
 
-// FuzzEncodePull: a pull is encoded as any event is, only faster.
+// FuzzEncodePull: encodePull returns the same bytes as encode.
 func FuzzEncodePull(f *testing.F) {
 	f.Add("oss/app", "v1", "did:web:example.com", "pull", "sha256:1,sha256:2", int64(1_700_000_000_123_456_789))
 	f.Add("", "", "", "", "", int64(0))
@@ -70,7 +69,7 @@ func FuzzEncodePull(f *testing.F) {
 	})
 }
 
-// The stamp of an event is read without the event, however it is encoded.
+// stampOf works for each encoding of an event.
 func TestStampOf(t *testing.T) {
 	t.Parallel()
 	e := Event{Version: eventVersion, Time: time.Now().UTC(), TID: 1753000000123456, ClockID: 77, TIDs: 3, Actor: `"clockId":5,"tid":6`, MediaType: "x"}

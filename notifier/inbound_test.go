@@ -115,9 +115,9 @@ func (r *rig) recordsOf(digest string) map[string]int {
 
 func (r *rig) events() uint64 { return r.journal.Status(journal.Pushes).Last }
 
-// What another owner pushed elsewhere has records with that owner in them, its
-// numbers are under the owner's name, and it is not announced.
-func TestNotifyOfAnotherOwner(t *testing.T) {
+// A push of another owner's image has records of that owner, is counted under the owner's
+// name, and is not announced.
+func TestNotifyOtherOwner(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
 	p := image("a", 2).as("oss/app", "v1")
@@ -137,13 +137,13 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	if posts := r.posts(); len(posts) != 1 {
 		t.Errorf("%d posts", len(posts))
 	}
-	// Told again under another tag, it is a push and a retag, and no record.
+	// Pushed again under another tag, it is a push and a retag, and has no new records.
 	p.Tag = "v2"
 	if got := r.notify(notificationOf(p, alice)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
 		t.Errorf("again: %s", got)
 	}
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Retag: 1})
-	// What may be seen of it goes by that name.
+	// Whether it is public is decided by that name.
 	s := image("s", 1).as("secret/app", "v1")
 	for owner, layers := range map[string]int{alice: 1, bob: 0} {
 		want := fmt.Sprintf(`{"success":true,"operation":"push","statsUpdated":true,"layersCreated":%d,"postCreated":false}`, layers)
@@ -166,8 +166,8 @@ func TestNotifyOfAnotherOwner(t *testing.T) {
 	}
 }
 
-// What is told of our own owner's image is a push of that repository itself.
-func TestNotifyOfOurOwn(t *testing.T) {
+// A push of the registry's own owner is one of the repository itself.
+func TestNotifyOwnOwner(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
 	r.notify(notificationOf(image("a", 2).as("oss/app", "v1"), owner))
@@ -186,8 +186,8 @@ func TestNotifyOfOurOwn(t *testing.T) {
 	}
 }
 
-// The answer leaves out what is not known while its caller waits.
-func TestNotifyAnswersWhatIsKnown(t *testing.T) {
+// The answer leaves out what is not known when the caller stops waiting.
+func TestNotifyPartialAnswer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{Collect: time.Hour, MaxAge: 2 * time.Hour})
 	n := notificationOf(image("a", 2).as("oss/app", "v1"), owner)
@@ -209,18 +209,18 @@ func TestNotifyAnswersWhatIsKnown(t *testing.T) {
 	if got := asJSON(t, <-answered); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2}` {
 		t.Errorf("got %s", got)
 	}
-	// With as many waiting as may, an answer goes out at once.
+	// If too many answers are waiting, further ones are sent at once.
 	for range maxAnswers {
 		r.answerSlots <- struct{}{}
 	}
 	r.full.Store(true)
 	if got := r.notify(notificationOf(image("b", 2).as("oss/app", "v1"), alice)); got != `{"success":true,"operation":"push","statsUpdated":false,"postCreated":false}` {
-		t.Errorf("in a crowd: %s", got)
+		t.Errorf("with %d waiting: %s", maxAnswers, got)
 	}
 	r.full.Store(false)
 }
 
-func TestNotifyOfPulls(t *testing.T) {
+func TestNotifyPulls(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.stop()
@@ -241,14 +241,14 @@ func TestNotifyOfPulls(t *testing.T) {
 		}
 	}
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Pull: 2, counter.Artifact: 1, counter.Child: 1})
-	// They are durable as pushes are.
+	// They are in the push stream, since their sender waits for durability.
 	if n := r.events(); n != 4 {
 		t.Errorf("%d events", n)
 	}
 }
 
-// A call under a key is made once: while it is on its way to the counters, in
-// the next process, and when what the sinks noted is gone.
+// A notification with a key is recorded once: also before it is counted, in the next
+// process, and after the rows of the push were deleted.
 func TestNotifyOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
@@ -291,11 +291,11 @@ func TestNotifyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := r.notify(again()); got != want {
-		t.Errorf("when the notes are gone: %s", got)
+		t.Errorf("without the rows: %s", got)
 	}
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 1})
 
-	// Another's key is another key, and a pull's as good as a push's.
+	// Keys of different issuers are different, and pulls have keys as well.
 	other := again()
 	other.Issuer = alice
 	r.notify(other)
@@ -304,7 +304,7 @@ func TestNotifyOnce(t *testing.T) {
 	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
 }
 
-func TestNotifyOnceAtTheSameTime(t *testing.T) {
+func TestNotifyOnceConcurrently(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
 	p := image("a", 2).as("oss/app", "v1")
@@ -325,9 +325,9 @@ func TestNotifyOnceAtTheSameTime(t *testing.T) {
 	}
 }
 
-// A journal that fails is told of, and the call may be made again, under the
-// same token too. If its event arrives after all there are two, and one counts.
-func TestNotifyAfterAFailure(t *testing.T) {
+// If the journal fails, the notification may be repeated, with the same token. If its first
+// event became durable nevertheless, one of the two is counted.
+func TestNotifyAfterFailure(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Announce{})
 	p := image("a", 2).as("oss/app", "v1")
@@ -354,7 +354,7 @@ func TestNotifyAfterAFailure(t *testing.T) {
 	}
 
 	r.full.Store(true)
-	r.notifyCanceled(notificationOf(p, bob)) // what is in the journal is read once, before it fails
+	r.notifyCanceled(notificationOf(p, bob)) // the journal is read once, before it fails
 	r.journal.Close()
 	n := notificationOf(p, alice).withKey("2")
 	for range 2 {

@@ -18,9 +18,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// Members that a manifest of its media type does not have, or that only describe
-// it, may hold anything: the registry does not look at them.
-func TestReadManifestLeniently(t *testing.T) {
+// Members that the registry does not parse may have any JSON.
+func TestReadManifestUnparsedMembers(t *testing.T) {
 	t.Parallel()
 	const docker = "application/vnd.docker.distribution.manifest.v2+json"
 	parts := `"config":{"digest":"sha256:1"},"layers":[{"digest":"sha256:2"}]`
@@ -47,8 +46,8 @@ func TestReadManifestLeniently(t *testing.T) {
 	}
 }
 
-// A letter can be read although its event is nested as deep as JSON may be.
-func TestDeepLetter(t *testing.T) {
+// A letter can be decoded although its event has the maximal depth of nesting.
+func TestLetterMaxDepth(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, depth := range []int{9998, 9999, 10_000} {
@@ -63,7 +62,7 @@ func TestDeepLetter(t *testing.T) {
 	}
 }
 
-// imageOf is an image with one ordinary layer in front of the given ones, as JSON.
+// imageOf is an image with one ordinary layer before the given ones.
 func imageOf(t testing.TB, layers ...map[string]any) Push {
 	t.Helper()
 	list := append([]map[string]any{descriptor(v1.MediaTypeImageLayerGzip, "ordinary", 1000)}, layers...)
@@ -86,8 +85,8 @@ func document(t testing.TB, fields map[string]any) Push {
 	}
 }
 
-// What a record cannot hold costs a manifest no other record, and the result says
-// what was left out.
+// A layer that is not valid in a record does not affect the other records, and the result
+// reports it.
 func TestOddLayers(t *testing.T) {
 	t.Parallel()
 	layer := func(mediaType string, size any) map[string]any {
@@ -98,7 +97,7 @@ func TestOddLayers(t *testing.T) {
 	const changed = "another media type in the record of 1 layer"
 	for name, test := range map[string]struct {
 		layer     map[string]any
-		mediaType string // in its record; empty: there is none
+		mediaType string // of its record; "": no record
 		reason    string
 	}{
 		"ordinary":                {layer("application/x-tar; compression=zstd", 5), "application/x-tar; compression=zstd", ""},
@@ -145,19 +144,19 @@ func TestOddLayers(t *testing.T) {
 			if letters, err := allLetters(r.dead); err != nil || len(letters) > 0 {
 				t.Errorf("given up: %+v, %v", letters, err)
 			}
-			var told float64
+			var counted float64
 			for _, outcome := range []string{"skipped", "changed"} {
-				told += testutil.ToFloat64(r.metrics.layers.WithLabelValues(outcome))
+				counted += testutil.ToFloat64(r.metrics.layers.WithLabelValues(outcome))
 			}
-			if (told == 1) != (test.reason != "") {
-				t.Errorf("the metrics have %v odd layers", told)
+			if (counted == 1) != (test.reason != "") {
+				t.Errorf("the metrics have %v odd layers", counted)
 			}
 			r.consistent()
 		})
 	}
 }
 
-// A manifest of which no layer can be recorded says why it has no records.
+// The result of a push without valid layers has the reason.
 func TestOnlyOddLayers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -171,9 +170,9 @@ func TestOnlyOddLayers(t *testing.T) {
 	}
 }
 
-// Whatever a pusher writes into an index, what is shown of it is short and has
-// only known characters.
-func TestPusherText(t *testing.T) {
+// What is shown of an index is short and has only known characters, whatever its pusher
+// writes into it.
+func TestFilterIndex(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	var children []map[string]any
@@ -203,12 +202,12 @@ func TestPusherText(t *testing.T) {
 	}
 	e, err := json.Marshal(r.event(1))
 	if err != nil || strings.Contains(string(e), "free") || strings.Contains(string(e), "linuxlinux") || strings.Contains(string(e), "unknownunknown") {
-		t.Errorf("the event keeps what is not shown: %d bytes, %v", len(e), err)
+		t.Errorf("the event has text that was to be removed: %d bytes, %v", len(e), err)
 	}
 }
 
-// On a push the media types are filtered, on a pull they are not, and the kind is
-// the same.
+// The kind is the same for a push, whose media types are filtered, and for a pull, whose
+// media types are not.
 func TestKindOfFiltered(t *testing.T) {
 	t.Parallel()
 	for _, mediaType := range []string{

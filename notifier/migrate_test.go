@@ -12,25 +12,25 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// A state of format 2 is taken over, with what is on its way: nothing is written
-// again and nothing is lost, whether the batch was made or not.
+// A state of format 2 is migrated with its outbox: nothing is written twice and nothing is
+// lost, whether the batch in the outbox was sent or not.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	written, claimed, gone := image("written", 2), image("claimed", 3), image("gone", 2)
-	for _, made := range []bool{false, true} {
-		t.Run(fmt.Sprint("batch made ", made), func(t *testing.T) {
+	for _, sent := range []bool{false, true} {
+		t.Run(fmt.Sprint("batch sent ", sent), func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, soon())
+			r := newRig(t, shortWindows())
 			r.push(written.as("oss/app", "v1"))
 			r.push(gone)
 			r.drain()
 			posts := r.posts()
-			// What the earlier version had: its rows in place of ours, and its last
-			// push, with a delete, in the outbox.
+			// Replace the rows by those of the earlier version, which has its last push and
+			// a delete in the outbox.
 			r.full.Store(true)
 			r.push(claimed.as("oss/app", ""))
 			r.stop()
-			r.open(soon())
+			r.open(shortWindows())
 			r.stopSinks()
 			e := r.event(3)
 			second := r.event(2)
@@ -72,14 +72,14 @@ func TestMigrate(t *testing.T) {
 			if err := r.state.Commit(b, state.Sync); err != nil {
 				t.Fatal(err)
 			}
-			if made {
+			if sent {
 				r.apply(append(append([]repo.Write{}, creates...), deletes...)...)
 			}
 			r.storage.remove(gone)
 			r.stop()
 
 			r.full.Store(false)
-			r.open(soon())
+			r.open(shortWindows())
 			r.push(written.as("oss/app", "v1"))
 			r.push(written.as("oss/app", "v2"))
 			r.drain()
@@ -94,7 +94,7 @@ func TestMigrate(t *testing.T) {
 				t.Errorf("the token is not known: %v", err)
 			}
 			if reason, err := r.mismatch(); reason != "" || err != nil {
-				t.Errorf("the stores are apart: %s, %v", reason, err)
+				t.Errorf("the stores do not match: %s, %v", reason, err)
 			}
 			for _, prefix := range []string{"l/", "a/d/", "a/m/", "k/2"} {
 				if err := r.state.Scan(state.Prefix(prefix), func(key, _ []byte) error { return fmt.Errorf("%s is left", key) }); err != nil {
@@ -102,7 +102,7 @@ func TestMigrate(t *testing.T) {
 				}
 			}
 			if r.journal.Cursor(journal.Pushes, recordSinkName) < 3 {
-				t.Error("the records sink is not through")
+				t.Error("the records sink has pending events")
 			}
 		})
 	}

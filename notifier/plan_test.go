@@ -6,19 +6,22 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// Each manifest of testdata/manifests has its plan in testdata/plans: its kind,
-// the records it gets, whether it may be announced.
+// The plan of each manifest in testdata/manifests is in testdata/plans.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("../testdata/manifests/lists/pushes.json")
@@ -87,4 +90,15 @@ func TestPlan(t *testing.T) {
 func summary(e *Event) stats.Push {
 	row := newPushRow(sequenced{Event: e})
 	return row.push()
+}
+
+// The deletion of a tag is counted.
+func TestPlanUntag(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	e := &Event{Time: at, NotifyManifestInput: lexicon.NotifyManifestInput{Operation: opUntag, Repository: "oss/app", Tag: "v1"}}
+	want := Plan{Counted: &counter.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
+	if got := plan(e); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }

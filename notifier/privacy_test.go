@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// api is what everybody sees of r.
+// api is the public API of r.
 func (r *rig) api() http.Handler {
 	return stats.New(stats.Config{
 		Source: r.counter, Visible: r.Public,
@@ -24,9 +24,9 @@ func (r *rig) api() http.Handler {
 	})
 }
 
-// ask gives the answers to paths, and how long each takes: the median of many
-// tries, the paths in turn, so that what else the machine does hits all alike.
-func ask(h http.Handler, tries int, paths ...string) (answers []string, times []time.Duration) {
+// get returns the responses to paths, and how long each takes: the median of many tries, the
+// paths in turn, so that other load affects all equally.
+func get(h http.Handler, tries int, paths ...string) (answers []string, times []time.Duration) {
 	took := make([][]time.Duration, len(paths))
 	answers, times = make([]string, len(paths)), make([]time.Duration, len(paths))
 	for range tries {
@@ -45,14 +45,14 @@ func ask(h http.Handler, tries int, paths ...string) (answers []string, times []
 	return answers, times
 }
 
-// alike reports whether times are the same but for noise.
+// alike reports whether times are equal except for noise.
 func alike(times []time.Duration) bool {
 	return slices.Max(times) < 2*slices.Min(times)+100*time.Microsecond
 }
 
-// What is private, what was deleted or never pushed though it is public, and what
-// is neither, look the same and take the same time.
-func TestPrivateLooksLikeMissing(t *testing.T) {
+// The responses for a private repository, a public one that does not exist and a private one
+// that does not exist are the same and take the same time.
+func TestPrivateLikeMissing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	a := image("a", 1)
@@ -65,9 +65,9 @@ func TestPrivateLooksLikeMissing(t *testing.T) {
 	r.drain()
 	for _, suffix := range []string{"", "/daily", "/daily?days=400", "?limit=1", "?limit=0"} {
 		paths := []string{"repositories/secret/app" + suffix, "repositories/oss/missing" + suffix, "repositories/secret/never" + suffix}
-		answers, times := ask(r.api(), 200, paths...)
-		for try := 0; try < 4 && !alike(times); try++ { // the machine has other things to do, too
-			_, times = ask(r.api(), 200, paths...)
+		answers, times := get(r.api(), 200, paths...)
+		for try := 0; try < 4 && !alike(times); try++ { // there is other load
+			_, times = get(r.api(), 200, paths...)
 		}
 		if answers[0] != answers[1] || answers[0] != answers[2] || !strings.HasPrefix(answers[0], "40") {
 			t.Errorf("%q: private: %s\nmissing: %s\nnever: %s", suffix, answers[0], answers[1], answers[2])
@@ -78,9 +78,9 @@ func TestPrivateLooksLikeMissing(t *testing.T) {
 	}
 }
 
-// The list of pushes takes no longer for those that lie between what it shows, be
-// they counted or given up before.
-func TestPrivatePushesTakeNoTime(t *testing.T) {
+// The list of public pushes takes no longer if there are private ones in between, counted or
+// given up before.
+func TestPrivatePushesDoNotDelay(t *testing.T) {
 	t.Parallel()
 	few, many := newRig(t, nil), newRig(t, nil)
 	a := image("a", 1)
@@ -112,17 +112,17 @@ func TestPrivatePushesTakeNoTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*rig{few, many} { // what is read at a start is as good
+	for _, r := range []*rig{few, many} { // what is read at a start has the same effect
 		r.reopen(nil)
 		r.stopSinks()
 	}
 	var answers []string
 	var times []time.Duration
-	for range 5 { // the machine has other things to do, too
+	for range 5 { // there is other load
 		answers, times = nil, nil
 		for _, r := range []*rig{few, many} {
-			answer, took := ask(r.api(), 200, "pushes?limit=1")
-			id := strings.Index(answer[0], `"repository"`) // behind the push's own id and time
+			answer, took := get(r.api(), 200, "pushes?limit=1")
+			id := strings.Index(answer[0], `"repository"`) // after id and time, which differ
 			answers, times = append(answers, answer[0][id:]), append(times, took...)
 		}
 		if alike(times) {
@@ -133,12 +133,12 @@ func TestPrivatePushesTakeNoTime(t *testing.T) {
 		t.Errorf("the answers are\n%s\n%s", answers[0], answers[1])
 	}
 	if !alike(times) {
-		t.Errorf("limit=1 takes %s, and with private pushes between %s", times[0], times[1])
+		t.Errorf("limit=1 takes %s, and %s with private pushes in between", times[0], times[1])
 	}
 }
 
-// A letter of another push is not read for those behind it, however large.
-func TestFailedReadsItsOwnLetter(t *testing.T) {
+// Looking for the letter of an event does not read the letter of another.
+func TestFindReadsOneLetter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	event := []byte(`{"repository":"oss/app","operation":"push","x":"` + strings.Repeat(`,\"event\":`, 1<<18) + `"}`)
@@ -162,6 +162,6 @@ func TestFailedReadsItsOwnLetter(t *testing.T) {
 		r.dead.find(recordSinkName, seq)
 	}
 	if took := time.Since(begun); took > whole {
-		t.Errorf("ten looks for other events take %s, to read the letter once takes %s", took, whole)
+		t.Errorf("ten lookups of other events take %s, parsing the letter once takes %s", took, whole)
 	}
 }

@@ -23,19 +23,19 @@ func TestRecords(t *testing.T) {
 		do   func(r *rig)
 		want int
 	}{
-		"one record a layer":               {func(r *rig) { r.push(a) }, 3},
-		"pushed again":                     {func(r *rig) { r.push(a); r.drain(); r.push(a) }, 3},
-		"a second tag":                     {func(r *rig) { r.push(a.as("oss/app", "v1")); r.push(a.as("oss/app", "v2")) }, 3},
-		"the same manifest, another place": {func(r *rig) { r.push(a); r.push(a.as("oss/other", "v1")) }, 3},
-		"deleted":                          {func(r *rig) { r.push(a); r.push(b); r.drain(); r.delete(a) }, 2},
-		"deleted before it was written":    {func(r *rig) { r.push(a); r.delete(a) }, 0},
-		"deleted in one of two places":     {func(r *rig) { r.push(a); r.push(a.as("oss/other", "")); r.delete(a) }, 3},
-		"deleted and pushed again":         {func(r *rig) { r.push(a); r.delete(a); r.push(a) }, 3},
-		"more layers than a call holds":    {func(r *rig) { r.push(huge); r.push(a) }, 453},
-		"and deleted again":                {func(r *rig) { r.push(huge); r.drain(); r.delete(huge) }, 0},
-		"not public":                       {func(r *rig) { r.push(secret) }, 0},
-		"not public, then public":          {func(r *rig) { r.push(secret); r.push(a) }, 3},
-		"after a restart":                  {func(r *rig) { r.push(a); r.drain(); r.reopen(nil); r.push(a); r.push(b) }, 5},
+		"one record a layer":                 {func(r *rig) { r.push(a) }, 3},
+		"pushed again":                       {func(r *rig) { r.push(a); r.drain(); r.push(a) }, 3},
+		"a second tag":                       {func(r *rig) { r.push(a.as("oss/app", "v1")); r.push(a.as("oss/app", "v2")) }, 3},
+		"in a second repository":             {func(r *rig) { r.push(a); r.push(a.as("oss/other", "v1")) }, 3},
+		"deleted":                            {func(r *rig) { r.push(a); r.push(b); r.drain(); r.delete(a) }, 2},
+		"deleted before it was written":      {func(r *rig) { r.push(a); r.delete(a) }, 0},
+		"deleted in one of two repositories": {func(r *rig) { r.push(a); r.push(a.as("oss/other", "")); r.delete(a) }, 3},
+		"deleted and pushed again":           {func(r *rig) { r.push(a); r.delete(a); r.push(a) }, 3},
+		"more layers than a commit holds":    {func(r *rig) { r.push(huge); r.push(a) }, 453},
+		"more, and deleted":                  {func(r *rig) { r.push(huge); r.drain(); r.delete(huge) }, 0},
+		"not public":                         {func(r *rig) { r.push(secret) }, 0},
+		"not public, then public":            {func(r *rig) { r.push(secret); r.push(a) }, 3},
+		"after a restart":                    {func(r *rig) { r.push(a); r.drain(); r.reopen(nil); r.push(a); r.push(b) }, 5},
 	} {
 		for _, f := range [][]fault{nil, {lostRequest}, {lostAnswer}, {lostAnswer, lostRequest, lostAnswer}} {
 			t.Run(fmt.Sprint(name, f), func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestRecords(t *testing.T) {
 				}
 				for record, times := range found {
 					if times != 1 {
-						t.Errorf("%s is there %d times", record, times)
+						t.Errorf("%s exists %d times", record, times)
 					}
 				}
 				letters, err := allLetters(r.dead)
@@ -65,19 +65,19 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A record of somebody else under our key is never overwritten: the event is
-// given up, and those after it go on.
-func TestRecordsDifferentValue(t *testing.T) {
+// A record of another client under our key is never overwritten: the event is given up, and
+// the following events are processed.
+func TestRecordsConflict(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		layers, at int
-		again      bool // it is pushed to a second repository in the same batch
+		again      bool // a second push, in the same batch
 		letters    int
 	}{
-		"one record":                        {1, 0, false, 1},
-		"pushed twice in one batch":         {1, 0, true, 2},
-		"the last of more than a call":      {450, 449, false, 1},
-		"in the second of more than a call": {450, 230, true, 2},
+		"one record":                     {1, 0, false, 1},
+		"pushed twice in one batch":      {1, 0, true, 2},
+		"the last of two commits":        {450, 449, false, 1},
+		"in the second of three commits": {450, 230, true, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,14 +103,14 @@ func TestRecordsDifferentValue(t *testing.T) {
 				t.Errorf("dead letters: %+v, want %d", letters, test.letters)
 			}
 			if _, found, err := r.ledger.Get(owner, a.Digest); found || err != nil {
-				t.Errorf("the ledger has what was given up: %v", err)
+				t.Errorf("the ledger has an entry of what was given up: %v", err)
 			}
 			r.consistent(differRecord, differMissing)
 		})
 	}
 }
 
-// foreignRecord is a record of somebody else under the key of an event's i-th.
+// foreignRecord is a record of another client under the key of an event's i-th record.
 func foreignRecord(t *testing.T, e *Event, i int) repo.Write {
 	t.Helper()
 	record, err := lexicon.Encode(lexicon.Layer{Digest: "sha256:00", MediaType: "x", Manifest: "at://did:web:x/io.atcr.manifest/00", UserDID: owner, CreatedAt: "2026-01-01T00:00:00Z"})
@@ -120,8 +120,7 @@ func foreignRecord(t *testing.T, e *Event, i int) repo.Write {
 	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: tid(e.TID+1+int64(i), e.ClockID), Record: record}
 }
 
-// A delete of many records goes on when some are gone already, whichever they
-// are: each write is settled by its own state.
+// A delete of many records succeeds if some of them have been deleted by hand.
 func TestRecordsDeletedByHand(t *testing.T) {
 	t.Parallel()
 	for _, gone := range [][]int{{0}, {1}, {149}, {0, 1, 2, 77, 149}} {
@@ -152,9 +151,9 @@ func TestRecordsDeletedByHand(t *testing.T) {
 	}
 }
 
-// What storage has decides, in whatever order a push and a delete of one digest
-// reach the journal.
-func TestRecordsPushAndDeleteAtOnce(t *testing.T) {
+// What storage has decides, in whatever order a push and a delete of one digest reach the
+// journal.
+func TestRecordsConcurrentPushAndDelete(t *testing.T) {
 	t.Parallel()
 	a := image("a", 2)
 	secret := a.as("secret/app", "v1")
@@ -200,7 +199,7 @@ func TestRecordsPushAndDeleteAtOnce(t *testing.T) {
 			t.Run(fmt.Sprint(name, " ", between), func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, nil)
-				r.full.Store(!between) // all in one batch, or each event by itself
+				r.full.Store(!between) // true: all events are in one batch
 				test.do(r)
 				r.full.Store(false)
 				r.drain()
@@ -213,8 +212,8 @@ func TestRecordsPushAndDeleteAtOnce(t *testing.T) {
 	}
 }
 
-// The owner of the images is another after a restart: what is pushed again moves
-// to the new owner, and a delete finds the records of the old one.
+// After the owner was changed, records of images that are pushed again move to the new
+// owner, and a delete finds those of the old one.
 func TestRecordsOwnerChanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -236,8 +235,8 @@ func TestRecordsOwnerChanged(t *testing.T) {
 	r.consistent()
 }
 
-// What waits in the outbox is looked at again before it is sent.
-func TestRecordsLookedAtAgain(t *testing.T) {
+// A batch in the outbox is checked again before it is sent.
+func TestRecordsRecheck(t *testing.T) {
 	t.Parallel()
 	a := image("a", 3)
 	for name, test := range map[string]struct {
@@ -245,25 +244,25 @@ func TestRecordsLookedAtAgain(t *testing.T) {
 		change func(r *rig)
 		want   int
 	}{
-		"unchanged":                      {a, func(*rig) {}, 3},
-		"not public any more":            {a, func(r *rig) { r.public = func(string) bool { return false } }, 0},
-		"deleted":                        {a, func(r *rig) { r.storage.remove(a) }, 0},
-		"deleted, more than a call":      {image("huge", 450), func(r *rig) { r.storage.remove(image("huge", 450)) }, 0},
-		"not public, more than one call": {image("huge", 450), func(r *rig) { r.public = func(string) bool { return false } }, 0},
+		"unchanged":               {a, func(*rig) {}, 3},
+		"not public any more":     {a, func(r *rig) { r.public = func(string) bool { return false } }, 0},
+		"deleted":                 {a, func(r *rig) { r.storage.remove(a) }, 0},
+		"deleted, two commits":    {image("huge", 450), func(r *rig) { r.storage.remove(image("huge", 450)) }, 0},
+		"not public, two commits": {image("huge", 450), func(r *rig) { r.public = func(string) bool { return false } }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, nil)
-			calls := 1
+			commits := 1
 			if test.push.Layers > maxWrites {
-				calls = 2 // the first one is made
+				commits = 2 // the first one succeeds
 			}
-			r.account.failAfter(calls-1, 1000)
+			r.account.failAfter(commits-1, 1000)
 			r.push(test.push)
-			r.until("it is on its way", func() bool {
+			r.until("it is in the outbox", func() bool {
 				var b recordBatch
 				ok, err := (&outbox{db: r.state, key: state.RecordsOutbox}).load(&b)
-				return ok && err == nil && len(r.records()) == (calls-1)*maxWrites
+				return ok && err == nil && len(r.records()) == (commits-1)*maxWrites
 			})
 			r.stop()
 			test.change(r)
@@ -273,7 +272,7 @@ func TestRecordsLookedAtAgain(t *testing.T) {
 				t.Errorf("%d records, want %d", got, test.want)
 			}
 			if _, found, err := r.ledger.Get(owner, test.push.Digest); found != (test.want > 0) || err != nil {
-				t.Errorf("it is in the ledger: %v, %v", found, err)
+				t.Errorf("the ledger has an entry: %v, %v", found, err)
 			}
 			var result recordsRow
 			if _, err := getRow(r.state, 1, recordsPart, &result); err != nil || (result.Reason == "") != (test.want > 0) {
@@ -283,13 +282,13 @@ func TestRecordsLookedAtAgain(t *testing.T) {
 	}
 }
 
-// A manifest that no record can be made of is given up, with the reason, and
-// what was pushed before and after it is not.
-func TestRecordsImpossible(t *testing.T) {
+// A push without enough reserved keys is given up with the reason, and other pushes are not
+// affected.
+func TestRecordsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	bad := image("bad", 1)
-	bad.Layers = 0 // so that its push has no keys for them
+	bad.Layers = 0 // no keys are reserved
 	r.push(image("a", 1))
 	r.push(bad)
 	r.push(image("b", 1))
@@ -311,7 +310,7 @@ func TestRecordsImpossible(t *testing.T) {
 	}
 }
 
-// The rows of pushes are bounded.
+// The number of rows is limited.
 func TestPushesPruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -333,12 +332,11 @@ func TestPushesPruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(pushes) < keptPushes || len(pushes) > keptPushes+pruneEvery {
-		t.Errorf("%d rows are kept, want %d or a little more", len(pushes), keptPushes)
+		t.Errorf("%d rows are kept, want %d or a few more", len(pushes), keptPushes)
 	}
 }
 
-// A push whose batch had to be sent again tells how many records it made, not
-// that the second try found them made.
+// The result of a push whose batch was sent twice has the number of its records.
 func TestRecordsResultAfterRetry(t *testing.T) {
 	t.Parallel()
 	for _, f := range [][]fault{nil, {lostRequest}, {lostAnswer}} {
@@ -356,9 +354,8 @@ func TestRecordsResultAfterRetry(t *testing.T) {
 	}
 }
 
-// An event of a newer program waits for that program: no sink gives it up, and
-// none goes on behind it.
-func TestNewerEventWaits(t *testing.T) {
+// An event of a newer program stays pending: no sink gives it up or skips it.
+func TestNewerEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	if _, err := r.journal.Append(t.Context(), journal.Pushes, 1, []byte(`{"v":99}`)); err != nil {
@@ -375,13 +372,13 @@ func TestNewerEventWaits(t *testing.T) {
 	}
 }
 
-// ledgerEntry is the entry of what a push made.
+// ledgerEntry is the ledger entry of a push.
 func ledgerEntry(e *Event, records int) ledger.Entry {
 	return ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: records}
 }
 
-// A manifest that storage can't read holds nothing else up, and storage that is
-// away is waited for.
+// A damaged manifest holds up no other event; while storage is not available, events are
+// pending.
 func TestRecordsStorageFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -406,20 +403,20 @@ func TestRecordsStorageFails(t *testing.T) {
 	}
 }
 
-// What becomes public, and what another owner has from now on, is recorded as if
-// it was pushed; nothing is announced.
-func TestRecordsGateChanged(t *testing.T) {
+// When public or owner are changed, records are written for the images in storage, and
+// nothing is announced.
+func TestRecordsOptionsChanged(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, soon())
+	r := newRig(t, shortWindows())
 	r.gate = "first"
-	r.reopen(soon())
+	r.reopen(shortWindows())
 	a, secret := image("a", 2).as("oss/app", "v1"), image("secret", 3).as("secret/app", "v1")
 	r.push(a)
 	r.push(secret)
 	r.drain()
 	r.gate, r.owner, r.public = "second", alice, func(string) bool { return true }
-	r.reopen(soon())
-	r.settled()
+	r.reopen(shortWindows())
+	r.reconciled()
 	r.consistent()
 	for digest, want := range map[string]map[string]int{a.Digest: {alice: 2}, secret.Digest: {alice: 3}} {
 		if got := r.recordsOf(digest); !reflect.DeepEqual(got, want) {
@@ -434,9 +431,9 @@ func TestRecordsGateChanged(t *testing.T) {
 	}
 }
 
-// An event of an earlier owner that is pending when the owner is changed back does
-// not undo what the comparison with storage has found.
-func TestRecordsGateChangedBack(t *testing.T) {
+// A pending event of an earlier owner does not undo the reconciliation when the owner is
+// changed back.
+func TestRecordsOptionsChangedBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	a := image("a", 2)
@@ -448,24 +445,24 @@ func TestRecordsGateChangedBack(t *testing.T) {
 	r.gate, r.owner = "second", ""
 	r.full.Store(true)
 	r.open(nil)
-	r.push(a) // pending under the account's own DID
+	r.push(a) // pending with the account's DID as owner
 	r.stop()
 	r.gate, r.owner = "third", alice
 	r.full.Store(false)
 	r.open(nil)
-	r.settled()
+	r.reconciled()
 	r.consistent()
 	if got, want := r.recordsOf(a.Digest), (map[string]int{alice: 2}); !reflect.DeepEqual(got, want) {
 		t.Errorf("records of %v, want %v", got, want)
 	}
 }
 
-// However long the backlog, storage is asked once for each pending push.
-func TestStorageIsAskedOnce(t *testing.T) {
+// Storage is asked once for each pending push, however many there are.
+func TestOneLookupPerPush(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.stopSinks()
-	const pushes = 300 // several calls' worth
+	const pushes = 300 // several commits
 	for i := range pushes {
 		r.push(image(fmt.Sprint(i), 5).as("oss/app", "edge"))
 	}

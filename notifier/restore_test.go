@@ -12,8 +12,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// settled waits until nothing is pending and no reconciliation is under way.
-func (r *rig) settled() {
+// reconciled waits until nothing is pending and no reconciliation is requested.
+func (r *rig) reconciled() {
 	r.t.Helper()
 	r.until("storage and ledger are compared", func() bool {
 		if !r.verified.Load() {
@@ -25,8 +25,8 @@ func (r *rig) settled() {
 	r.drain()
 }
 
-// Whichever stores are set back to an older copy, or lost, the account ends with
-// the records of what is in storage, each once, and no image is announced twice.
+// Whichever stores are lost or restored from an older copy, the account finally has the
+// records of what is in storage, each once, and no image is announced twice.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	kept, gone, fresh, secret := image("kept", 3), image("gone", 2), image("fresh", 4), image("secret", 2)
@@ -34,13 +34,13 @@ func TestRestore(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		for _, stores := range [][]string{{}, {"journal"}, {"state"}, {"hold"}, {"journal", "state"}, {"journal", "hold"}, {"state", "hold"}, {"journal", "state", "hold"}} {
 			if lost && len(stores) == 3 {
-				continue // a new installation beside old images
+				continue // a new installation with old images
 			}
 			t.Run(fmt.Sprint(stores, " lost ", lost), func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, soon())
-				r.folder, r.inner = "before", "before"
-				r.reopen(soon())
+				r := newRig(t, shortWindows())
+				r.folder, r.accountFolder = "before", "before"
+				r.reopen(shortWindows())
 				r.push(kept.as("oss/app", "v1"))
 				r.push(gone.as("oss/app", "v2"))
 				r.push(secret.as("secret/app", "v1"))
@@ -52,7 +52,7 @@ func TestRestore(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				r.open(soon())
+				r.open(shortWindows())
 				r.push(kept.as("oss/other", "v1"))
 				r.push(kept.as("oss/app", "v1.0"))
 				r.push(fresh.as("oss/app", "v3"))
@@ -70,7 +70,7 @@ func TestRestore(t *testing.T) {
 						t.Fatal(err)
 					}
 					if name == "hold" {
-						r.inner = "restored"
+						r.accountFolder = "restored"
 					}
 					switch {
 					case lost && name == "hold":
@@ -82,10 +82,10 @@ func TestRestore(t *testing.T) {
 					}
 				}
 
-				r.open(soon())
-				r.settled()
+				r.open(shortWindows())
+				r.reconciled()
 				r.consistent(differPost)
-				// People push what they have pushed before, and something new.
+				// Images are pushed again, and a new one.
 				r.push(kept.as("oss/app", "v1"))
 				r.push(fresh.as("oss/app", "v3"))
 				r.push(image("new", 1).as("oss/app", "v4"))
@@ -104,23 +104,22 @@ func TestRestore(t *testing.T) {
 						t.Errorf("%s is announced %d times", image, times)
 					}
 				}
-				// The whole folder set back knows nothing of what was announced since.
+				// If all stores are restored, later announcements are not known.
 				if got := len(r.posts()); got != posts+1 && !strings.Contains(fmt.Sprint(stores), "hold") {
 					t.Errorf("%d posts, want %d and the new one", got, posts)
 				}
-				// It is done once: the next start finds nothing to do.
-				r.reopen(soon())
-				r.settled()
+				// The next start finds nothing to do.
+				r.reopen(shortWindows())
+				r.reconciled()
 				if reason, err := r.mismatch(); reason != "" || err != nil {
-					t.Errorf("the stores are apart again: %s, %v", reason, err)
+					t.Errorf("the stores do not match again: %s, %v", reason, err)
 				}
 			})
 		}
 	}
 }
 
-// Without a name of the repository's folder, a repository that was set back is
-// known by its revision.
+// If the folder of the repo is not known, a restored repo is detected by its revision.
 func TestRestoreOlderRevision(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -140,24 +139,24 @@ func TestRestoreOlderRevision(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open(nil)
-	r.settled()
+	r.reconciled()
 	r.consistent()
 	if got := len(r.records()); got != 7 {
 		t.Errorf("%d records, want 7", got)
 	}
 }
 
-// Journal and state are set back to a copy that was made while a batch was on its
-// way. That the batch is settled first does not hide that the account is newer.
+// Journal and state are restored from a copy with a batch in the outbox. Confirming the batch
+// does not hide that the repo is newer.
 func TestRestoreWithOutbox(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, soon())
+	r := newRig(t, shortWindows())
 	r.push(image("a", 3).as("oss/app", "v1"))
 	r.drain()
 	r.account.failAfter(0, 1000)
 	r.push(image("b", 4).as("oss/app", "v2"))
-	r.until("a batch is on its way", func() bool {
-		_, err := r.state.Get([]byte("b/records"))
+	r.until("a batch is in the outbox", func() bool {
+		_, err := r.state.Get(state.RecordsOutbox)
 		return err == nil
 	})
 	r.stop()
@@ -167,7 +166,7 @@ func TestRestoreWithOutbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.open(soon())
+	r.open(shortWindows())
 	r.push(image("c", 5).as("oss/app", "v3"))
 	r.drain()
 	r.stop()
@@ -177,8 +176,8 @@ func TestRestoreWithOutbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.open(soon())
-	r.settled()
+	r.open(shortWindows())
+	r.reconciled()
 	r.consistent()
 	r.push(image("c", 5).as("oss/app", "v3"))
 	r.drain()
@@ -188,9 +187,9 @@ func TestRestoreWithOutbox(t *testing.T) {
 	}
 }
 
-// A record that was deleted by hand is a difference, and made again if an
-// operator asks for it.
-func TestReconcileAsked(t *testing.T) {
+// A record that was deleted by hand is a difference, and is written again when an operator
+// requests a rebuild.
+func TestRebuildRequested(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.push(image("a", 3))
@@ -198,7 +197,7 @@ func TestReconcileAsked(t *testing.T) {
 	r.drain()
 	r.apply(recordDeletes(ledgerEntry(r.event(2), 4))[2])
 	r.reopen(nil)
-	r.settled()
+	r.reconciled()
 	differences := 0
 	if err := r.Check(t.Context(), func(Difference) error { differences++; return nil }); err != nil || differences != 1 {
 		t.Errorf("%d differences, %v, want 1", differences, err)
@@ -207,24 +206,22 @@ func TestReconcileAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.reopen(nil)
-	r.settled()
+	r.reconciled()
 	r.consistent()
 	if got := len(r.records()); got != 7 {
 		t.Errorf("%d records, want 7", got)
 	}
 }
 
-// Records that are there twice, since an earlier version did not know better,
-// are deleted when the ledger is rebuilt, and a manifest with a part of its
-// records gets all.
-func TestRebuildMends(t *testing.T) {
+// A rebuild deletes duplicate records, and completes the records of a manifest.
+func TestRebuildDuplicates(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	a, b := image("a", 3), image("b", 4)
 	r.push(a)
 	r.push(b)
 	r.drain()
-	// A second set of a's records, and one record of b gone.
+	// Write a's records again, and delete one of b's.
 	e := r.event(1)
 	e.TID += 1000
 	layers := plan(e).Records
@@ -240,14 +237,76 @@ func TestRebuildMends(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open(nil)
-	r.settled()
+	r.reconciled()
 	r.consistent()
 	for record, times := range r.records() {
 		if times != 1 {
-			t.Errorf("%s is there %d times", record, times)
+			t.Errorf("%s exists %d times", record, times)
 		}
 	}
 	if got := len(r.records()); got != 7 {
 		t.Errorf("%d records, want 7", got)
+	}
+}
+
+// pushes is the number of counted pushes of oss/app.
+func (r *rig) pushes() int64 {
+	r.t.Helper()
+	totals, _, _, err := r.counter.Repository(r.t.Context(), "oss/app")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return totals.Counts["push"]
+}
+
+// The journal is lost or restored from an older copy, and the numbers are not: they stay,
+// nothing is counted twice, and later events are counted.
+func TestJournalLost(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(t *testing.T, journal, backup string){
+		"removed": func(t *testing.T, journal, _ string) {
+			if err := os.RemoveAll(journal); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"restored": func(t *testing.T, journal, backup string) {
+			if err := os.RemoveAll(journal); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(journal, os.DirFS(backup)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			journal, backup := filepath.Join(r.dir, "journal"), filepath.Join(r.dir, "backup")
+			r.push(image("a", 1))
+			r.drain()
+			r.stop()
+			if err := os.CopyFS(backup, os.DirFS(journal)); err != nil {
+				t.Fatal(err)
+			}
+			r.open(nil)
+			r.push(image("b", 1))
+			r.push(image("c", 1))
+			r.drain()
+			id := r.journal.ID()
+			r.stop()
+			lose(t, journal, backup)
+			r.open(nil)
+			if r.journal.ID() == id {
+				t.Error("the journal has the same id")
+			}
+			r.push(image("d", 1))
+			r.drain()
+			if got := r.pushes(); got != 4 {
+				t.Errorf("%d pushes counted, want 4", got)
+			}
+			if got := len(r.records()); got != 4 {
+				t.Errorf("%d records, want 4", got)
+			}
+		})
 	}
 }

@@ -28,7 +28,7 @@ import (
 
 const owner = "did:web:hold.test"
 
-// rig is a notifier on real stores, with a repository that can be made to fail.
+// rig is a notifier on real stores, with a repo that can be made to fail.
 type rig struct {
 	*Notifier
 	t       testing.TB
@@ -37,32 +37,34 @@ type rig struct {
 	repo    *repo.Repo
 	account *account
 	silent  bool   // nothing is published
-	unread  bool   // the account is paced, and nobody reads it
-	limit   int64  // of the journal, whose segments have an eighth; 0: the default
-	owner   string // of the images; empty: the account
-	gate    string // names public and owner; empty: not looked at
-	folder  string // its name; empty: none
-	inner   string // name of the folder of the repository; empty: none
-	storage *shelf // the registry's; nil: it can't be asked
+	unpaced bool   // the repo has no subscribers, so that commits are not paced
+	limit   int64  // of the journal, with segments of an eighth; 0: the default
+	owner   string // of the images; "": the account
+	gate    string // Config.Gate
+	folder  string // Config.Folder
+
+	accountFolder string // Config.AccountFolder
+
+	storage *memStorage // nil: it can't be asked
 	public  func(string) bool
 	now     func() time.Time
 	elapsed func() time.Duration
-	full    atomic.Bool // the disk has no room, and the sinks wait
+	full    atomic.Bool // the disk has no free space, and the sinks pause
 	stop    func()
 	// stopSinks ends the sinks and leaves the stores open.
 	stopSinks func()
 }
 
-// account is the repository, seen through a connection that fails as told.
+// account is the repo behind a connection that can be made to fail.
 type account struct {
 	*repo.Repo
 	mu     sync.Mutex
 	down   atomic.Bool // each call fails and is not applied
 	faults []fault
-	tried  atomic.Int64 // looks at the disk's space, one before each try of a sink
+	tried  atomic.Int64 // calls of space, one before each try of a sink
 }
 
-// fault is what becomes of one call of Apply.
+// fault is the outcome of one call of Apply.
 type fault int
 
 const (
@@ -108,7 +110,7 @@ func (a *account) heal() {
 	a.faults = nil
 }
 
-// failAfter lets some calls through and then loses requests.
+// failAfter lets some calls succeed and then loses requests.
 func (a *account) failAfter(good, lost int) {
 	a.fail(slices.Repeat([]fault{noFault}, good)...)
 	a.fail(slices.Repeat([]fault{lostRequest}, lost)...)
@@ -127,7 +129,7 @@ func newRig(t testing.TB, announce *Announce) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: t.TempDir(), key: key, storage: newShelf()}
+	r := &rig{t: t, dir: t.TempDir(), key: key, storage: newMemStorage()}
 	r.public = func(name string) bool { return name != "secret/app" && name != bob+"/secret/app" }
 	r.initRepo()
 	r.open(announce)
@@ -135,7 +137,7 @@ func newRig(t testing.TB, announce *Announce) *rig {
 	return r
 }
 
-// initRepo makes an empty repository for the account.
+// initRepo creates an empty repo.
 func (r *rig) initRepo() {
 	r.t.Helper()
 	first, err := repo.Init(repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: r.key, Reserve: 1}, nil)
@@ -147,7 +149,7 @@ func (r *rig) initRepo() {
 	}
 }
 
-// open starts everything on what the folder holds.
+// open opens the stores in the folder and starts the sinks.
 func (r *rig) open(announce *Announce) {
 	t := r.t
 	t.Helper()
@@ -173,7 +175,7 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
-		Owner: r.owner, Folder: r.folder, AccountFolder: r.inner, Gate: r.gate,
+		Owner: r.owner, Folder: r.folder, AccountFolder: r.accountFolder, Gate: r.gate,
 		Metrics: NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
@@ -185,7 +187,7 @@ func (r *rig) open(announce *Announce) {
 	if r.silent {
 		cfg.Publisher = nil
 	}
-	if r.unread {
+	if r.unpaced {
 		cfg.Publisher = r.repo.Paced(func() bool { return false })
 	}
 	if r.storage != nil {
@@ -228,8 +230,7 @@ func (r *rig) reopen(announce *Announce) {
 	r.open(announce)
 }
 
-// image is a manifest with as many layers as asked for. Each seed is another
-// image.
+// image is a manifest with a number of layers, which depends on the seed.
 func image(seed string, layers int) Push {
 	m := map[string]any{
 		"schemaVersion": 2,
@@ -257,7 +258,7 @@ func (p Push) as(repository, tag string) Push {
 	return p
 }
 
-// push is a push as the registry makes it.
+// push does what the registry does for a push.
 func (r *rig) push(p Push) {
 	r.t.Helper()
 	in := r.intend(p)
@@ -286,7 +287,7 @@ func (r *rig) event(seq uint64) *Event {
 	return e
 }
 
-// apply writes to the repository as somebody else does.
+// apply writes to the repo as another client.
 func (r *rig) apply(writes ...repo.Write) {
 	r.t.Helper()
 	if _, err := r.repo.Apply(context.Background(), writes, nil); err != nil {
@@ -294,12 +295,12 @@ func (r *rig) apply(writes ...repo.Write) {
 	}
 }
 
-// consistent checks that storage, ledger and account agree, but for differences
-// of the given kinds.
-func (r *rig) consistent(but ...string) {
+// consistent checks that storage, ledger and account agree, ignoring differences of some
+// kinds.
+func (r *rig) consistent(ignored ...string) {
 	r.t.Helper()
 	err := r.Check(context.Background(), func(d Difference) error {
-		if !slices.Contains(but, d.Kind) {
+		if !slices.Contains(ignored, d.Kind) {
 			r.t.Errorf("difference: %+v", d)
 		}
 		return nil
@@ -345,10 +346,10 @@ func (r *rig) delete(p Push) {
 	r.complete(in)
 }
 
-// drain waits until no event waits for any sink.
+// drain waits until no sink has pending events.
 func (r *rig) drain() {
 	r.t.Helper()
-	r.until("the sinks have done all", func() bool {
+	r.until("no sink has pending events", func() bool {
 		for _, h := range r.Health() {
 			if h.Depth > 0 {
 				return false
@@ -365,7 +366,7 @@ func (r *rig) until(what string, done func() bool) {
 			return
 		}
 	}
-	r.t.Fatalf("it never came true that %s: %+v", what, r.Health())
+	r.t.Fatalf("timeout waiting until %s: %+v", what, r.Health())
 }
 
 // records lists the layer records as "manifest digest/layer digest".

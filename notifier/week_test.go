@@ -28,39 +28,39 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// weekPushes is how many pushes a week has in TestWeek; TIDINGS_WEEK_PUSHES makes
-// it more. There are ten times as many pulls.
+// weekPushes is the number of pushes in TestWeek, unless TIDINGS_WEEK_PUSHES is set. There
+// are ten times as many pulls.
 const weekPushes = 2000
 
-// seeds is a registry's storage that makes each manifest anew when it is asked
-// for, so that it takes little memory.
-type seeds struct {
+// seedStorage is a Storage that computes manifests from their seeds, so that it takes little
+// memory.
+type seedStorage struct {
 	mu    sync.Mutex
-	seeds map[string]int // of what is there, by repository and digest
+	seeds map[string]int // of stored manifests, by repository and digest
 }
 
-func (s *seeds) image(seed int) Push {
+func (s *seedStorage) image(seed int) Push {
 	return image(strconv.Itoa(seed), 1+seed%3).as(fmt.Sprint("oss/app", seed%50), fmt.Sprint("v", seed))
 }
 
-func (s *seeds) set(p Push, seed int, there bool) {
+func (s *seedStorage) set(p Push, seed int, stored bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if there {
+	if stored {
 		s.seeds[p.Repository+"@"+p.Digest] = seed
 	} else {
 		delete(s.seeds, p.Repository+"@"+p.Digest)
 	}
 }
 
-func (s *seeds) find(repository, digest string) (int, bool) {
+func (s *seedStorage) find(repository, digest string) (int, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seed, ok := s.seeds[repository+"@"+digest]
 	return seed, ok
 }
 
-func (s *seeds) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
+func (s *seedStorage) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
 	seed, ok := s.find(repository, digest)
 	if !ok {
 		return "", nil, ErrNotStored
@@ -69,19 +69,19 @@ func (s *seeds) Manifest(_ context.Context, repository, digest string) (string, 
 	return p.MediaType, p.Payload, nil
 }
 
-// Blobs have the size that their image declares, which nobody looks at here.
-func (s *seeds) BlobSize(context.Context, string, string) (int64, error) { return 1000, nil }
+// BlobSize is not checked by this test.
+func (s *seedStorage) BlobSize(context.Context, string, string) (int64, error) { return 1000, nil }
 
-func (s *seeds) Blob(context.Context, string, string, int64) ([]byte, error) {
+func (s *seedStorage) Blob(context.Context, string, string, int64) ([]byte, error) {
 	return nil, ErrNotStored
 }
 
-func (s *seeds) Has(_ context.Context, repository, digest string) (bool, error) {
+func (s *seedStorage) Has(_ context.Context, repository, digest string) (bool, error) {
 	_, ok := s.find(repository, digest)
 	return ok, nil
 }
 
-func (s *seeds) Tagged(_ context.Context, repository, tag string) (string, error) {
+func (s *seedStorage) Tagged(_ context.Context, repository, tag string) (string, error) {
 	seed, err := strconv.Atoi(strings.TrimPrefix(tag, "v"))
 	if err != nil {
 		return "", ErrNotStored
@@ -93,7 +93,7 @@ func (s *seeds) Tagged(_ context.Context, repository, tag string) (string, error
 	return p.Digest, nil
 }
 
-func (s *seeds) Repositories(_ context.Context, visit func(string) error) error {
+func (s *seedStorage) Repositories(_ context.Context, visit func(string) error) error {
 	for i := range 50 {
 		if err := visit(fmt.Sprint("oss/app", i)); err != nil {
 			return err
@@ -102,7 +102,7 @@ func (s *seeds) Repositories(_ context.Context, visit func(string) error) error 
 	return nil
 }
 
-func (s *seeds) Manifests(_ context.Context, repository string, visit func(string) error) error {
+func (s *seedStorage) Manifests(_ context.Context, repository string, visit func(string) error) error {
 	s.mu.Lock()
 	var digests []string
 	for name := range s.seeds {
@@ -120,9 +120,9 @@ func (s *seeds) Manifests(_ context.Context, repository string, visit func(strin
 	return nil
 }
 
-// A week of a registry that is pushed to and pulled from all the time: pushes
-// under tags of their own, half of them deleted again. What it leaves on disk, in
-// memory and in Redis stays within its price, and Redis has what was counted.
+// A week of constant pushes, pulls and deletes: each push has its own tag, and half of them
+// are deleted again. Disk, memory and Redis stay within limits, and Redis has the numbers that
+// were counted.
 func TestWeek(t *testing.T) {
 	t.Parallel()
 	pushes := weekPushes
@@ -136,7 +136,7 @@ func TestWeek(t *testing.T) {
 	m := newMachine()
 	m.wall = m.wall.Add(-7 * 24 * time.Hour)
 	dir := t.TempDir()
-	storage := &seeds{seeds: map[string]int{}}
+	storage := &seedStorage{seeds: map[string]int{}}
 	db, err := state.Open(state.Config{Dir: filepath.Join(dir, "state")})
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func TestWeek(t *testing.T) {
 				}
 				for i := range 10 * chunk / 25 {
 					if i%10 > 0 && len(live) > 0 {
-						i = live[(w*7919+i*104729)%len(live)] // not the same one again and again
+						i = live[(w*7919+i*104729)%len(live)] // not always the same one
 					}
 					p := Pull{Method: "GET", MediaType: "application/vnd.oci.image.manifest.v1+json", Client: "192.0.2.1", UserAgent: "docker"}
 					image := storage.image(i)
@@ -250,8 +250,8 @@ func TestWeek(t *testing.T) {
 	var mem runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&mem)
-	t.Logf("%d pushes, %d still there, %d pulls in %s; %d records, %d posts; heap %d MB, RSS at most %s", pushes, len(live), 10*pushes,
-		time.Since(began).Round(time.Second), records, posts, mem.HeapAlloc>>20, highWater())
+	t.Logf("%d pushes, %d of them not deleted, %d pulls in %s; %d records, %d posts; heap %d MB, peak RSS %s", pushes, len(live), 10*pushes,
+		time.Since(began).Round(time.Second), records, posts, mem.HeapAlloc>>20, peakRSS())
 	if mem.HeapAlloc > 256<<20 {
 		t.Errorf("the heap has %d MB", mem.HeapAlloc>>20)
 	}
@@ -261,8 +261,7 @@ func TestWeek(t *testing.T) {
 		t.Error(err)
 	}
 	r.sumsAgree(numbers, &counter.Sum{Redis: client, Now: m.now})
-	// Each push has a tag of its own, of which half are pulled; the repositories
-	// and the days of the week are few.
+	// Each push has its own tag, of which half are pulled; there are few repositories and days.
 	news := server.Memory("*:children")
 	memory := server.Memory("*") - news
 	t.Logf("Redis: %d bytes, %d for each push, and %d of news", memory, memory/int64(pushes), news)
@@ -272,27 +271,27 @@ func TestWeek(t *testing.T) {
 	if most := 50*(290+8*11) + 4096 + 20*int64(pushes); memory > most {
 		t.Errorf("Redis has %d bytes, want %d at most", memory, most)
 	}
-	kept := prices(t, db, len(live))
+	kept := sizesByPrefix(t, db, len(live))
 	for _, c := range []interface{ Close() error }{account, j, db} {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 
-	// What a push costs as long as its image is there, beside the counters and the
-	// last results: an entry of the ledger, and its mark and those of the deleted.
+	// Apart from numbers and the newest rows, a push leaves a ledger entry until its image is
+	// deleted, and an entry in the post history.
 	if per := float64(kept["m"]) / float64(len(live)); per > 150 {
 		t.Errorf("the ledger takes %.0f bytes for each manifest", per)
 	}
 	if per := float64(kept["a/p"]) / float64(pushes); per > 50 {
-		t.Errorf("the marks take %.0f bytes for each announcement", per)
+		t.Errorf("the post history takes %.0f bytes for each announcement", per)
 	}
 	if most := float64(keptPushes+pruneEvery) * 1000; float64(kept["p"]) > most {
-		t.Errorf("results take %d bytes", kept["p"])
+		t.Errorf("rows take %d bytes", kept["p"])
 	}
 	for prefix, size := range kept {
 		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "p", "b", "format", "~log", "~salt"}, prefix) {
-			t.Errorf("%s takes %d bytes and has no price", prefix, size)
+			t.Errorf("%s takes %d bytes and has no limit", prefix, size)
 		}
 	}
 	disk := map[string]int64{}
@@ -304,14 +303,14 @@ func TestWeek(t *testing.T) {
 	compact(t, filepath.Join(dir, "hold"))
 	disk["hold compacted"] = sizeOfFolder(t, filepath.Join(dir, "hold"))
 	for name, size := range disk {
-		t.Logf("disk: %s: %d KB, %d bytes for each push, %d for each that is still there", name, size>>10, size/int64(pushes), size/int64(len(live)))
+		t.Logf("disk: %s: %d KB, %d bytes for each push, %d for each that is not deleted", name, size>>10, size/int64(pushes), size/int64(len(live)))
 	}
 	if disk["journal"] > 1<<30 {
 		t.Errorf("the journal has %d MB", disk["journal"]>>20)
 	}
 }
 
-// sumsAgree checks that Redis has the totals that were counted here.
+// sumsAgree checks that the sum in Redis is the local numbers.
 func (r *rig) sumsAgree(here, sum counter.Source) {
 	r.t.Helper()
 	want, err := here.Repositories(r.t.Context())
@@ -324,8 +323,8 @@ func (r *rig) sumsAgree(here, sum counter.Source) {
 	}
 }
 
-// prices sums up keys and values of the state by the beginning of the key.
-func prices(t *testing.T, db *store.Store, live int) map[string]int64 {
+// sizesByPrefix adds up the sizes of keys and values by the prefix of the key.
+func sizesByPrefix(t *testing.T, db *store.Store, live int) map[string]int64 {
 	t.Helper()
 	sizes, rows := map[string]int64{}, map[string]int64{}
 	iter, err := db.NewIter(&pebble.IterOptions{})
@@ -372,7 +371,7 @@ func sizeOfFolder(t *testing.T, dir string) (size int64) {
 	return size
 }
 
-// compact opens a database that is closed and compacts it.
+// compact opens a closed database and compacts it.
 func compact(t *testing.T, dir string) {
 	t.Helper()
 	db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
@@ -395,8 +394,8 @@ func (quiet) Fatalf(format string, args ...any) {
 	panic(fmt.Sprintf(format, args...))
 }
 
-// highWater is the most memory that this process has had.
-func highWater() string {
+// peakRSS is the peak resident set size of this process.
+func peakRSS() string {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return "unknown"

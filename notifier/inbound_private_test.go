@@ -12,46 +12,46 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 func (n notification) as(visibility string) notification { n.Visibility = visibility; return n }
 
-// seen is what everybody sees of pushes and repositories, as JSON.
-func (r *rig) seen() string {
+// publicView is what the public API shows of pushes and repositories, as JSON.
+func (r *rig) publicView() string {
 	r.t.Helper()
-	answers, _ := ask(r.api(), 1, "pushes", "repositories")
+	answers, _ := get(r.api(), 1, "pushes", "repositories")
 	return fmt.Sprint(answers)
 }
 
-// What is told to be private is counted and nothing else; told again it is as told
-// last.
+// A private image is counted and nothing else; the next push of the image decides anew.
 func TestNotifyPrivate(t *testing.T) {
 	t.Parallel()
 	const nothing = `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}`
 	for _, visibility := range []string{lexicon.VisibilityPrivate, "unlisted"} {
-		for _, state := range []string{"kept", "lost"} {
-			t.Run(visibility+", state "+state, func(t *testing.T) {
+		for _, stateIs := range []string{"kept", "lost"} {
+			t.Run(visibility+", state "+stateIs, func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, &Announce{})
 				p, other := image("a", 2).as("oss/app", "v1"), image("b", 1).as("oss/app", "v2")
 				name, hidden := alice+"/oss/app", privatePrefix+alice+"/oss/app"
-				before := r.seen()
+				before := r.publicView()
 				if got := r.notify(notificationOf(p, alice).as(visibility)); got != nothing {
 					t.Errorf("private: %s", got)
 				}
 				r.notify(notificationOf(p, alice).pulled())
-				r.notify(notificationOf(p, alice).pulled().as(lexicon.VisibilityPublic)) // which does not count
+				r.notify(notificationOf(p, alice).pulled().as(lexicon.VisibilityPublic)) // ignored for a pull
 				r.wantCounts(name, nil)
 				r.wantCounts(hidden, map[counter.Class]int64{counter.Push: 1, counter.Pull: 2})
 				if got := r.recordsOf(p.Digest); len(got) != 0 {
 					t.Errorf("private: records of %v", got)
 				}
-				if got := r.seen(); got != before {
-					t.Errorf("private: everybody sees %s", got)
+				if got := r.publicView(); got != before {
+					t.Errorf("private: the API shows %s", got)
 				}
-				// Another manifest of the repository is as it is told.
+				// Another manifest of the repository is not affected.
 				r.notify(notificationOf(other, alice))
-				with := r.seen()
+				with := r.publicView()
 
 				if got := r.notify(notificationOf(p, alice).as(lexicon.VisibilityPublic)); !strings.Contains(got, `"layersCreated":2`) {
 					t.Errorf("public: %s", got)
@@ -62,10 +62,10 @@ func TestNotifyPrivate(t *testing.T) {
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 					t.Errorf("public: records of %v, want %v", got, want)
 				}
-				if got := r.seen(); got == with {
-					t.Errorf("public: everybody sees %s", got)
+				if got := r.publicView(); got == with {
+					t.Errorf("public: the API shows %s", got)
 				}
-				if state == "lost" {
+				if stateIs == "lost" {
 					r.stop()
 					if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
 						t.Fatal(err)
@@ -85,7 +85,7 @@ func TestNotifyPrivate(t *testing.T) {
 					}
 					for _, push := range pushes {
 						if push.Digest == p.Digest && push.Repository != bob+"/oss/app" {
-							t.Errorf("private again: everybody sees %+v", push)
+							t.Errorf("private again: the API shows %+v", push)
 						}
 					}
 					r.reopen(&Announce{})
@@ -100,9 +100,8 @@ func TestNotifyPrivate(t *testing.T) {
 	}
 }
 
-// A manifest that becomes private is not announced any more, and its records that
-// are on their way are not written.
-func TestPrivateOnItsWay(t *testing.T) {
+// An image that becomes private is not announced, and records in the outbox are not written.
+func TestPrivateWhilePending(t *testing.T) {
 	t.Parallel()
 	for name, collect := range map[string]time.Duration{"in an open window": 500 * time.Millisecond, "in the outbox": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -114,29 +113,29 @@ func TestPrivateOnItsWay(t *testing.T) {
 			}
 			p := image("a", 2).as("oss/app", "v1")
 			r.notifyCanceled(notificationOf(p, owner))
-			onItsWay := func(what string, want bool) {
+			waitForOutbox := func(what string, want bool) {
 				if collect > 0 {
 					return
 				}
-				for _, key := range []string{"b/announce", "b/records"} {
+				for _, key := range [][]byte{state.AnnounceOutbox, state.RecordsOutbox} {
 					r.until(what, func() bool {
-						ok, err := (&outbox{db: r.state, key: []byte(key)}).load(&json.RawMessage{})
+						ok, err := (&outbox{db: r.state, key: key}).load(&json.RawMessage{})
 						return ok == want && err == nil
 					})
 				}
 			}
-			onItsWay("it is on its way", true)
+			waitForOutbox("it is in the outbox", true)
 			r.notifyCanceled(notificationOf(p, owner).as(lexicon.VisibilityPrivate))
 			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counter.Push] == 1 })
 			rev := r.repo.Head().Rev
-			onItsWay("it is withdrawn", false)
+			waitForOutbox("it is withdrawn", false)
 			r.account.down.Store(false)
 			r.drain()
 			if posts, records := r.posts(), r.records(); len(posts) != 0 || len(records) != 0 {
 				t.Errorf("posts %v, records %v", posts, records)
 			}
 			if got := r.repo.Head().Rev; collect == 0 && got != rev {
-				t.Errorf("the account has another revision, %s", got)
+				t.Errorf("the revision has changed to %s", got)
 			}
 			var result announceRow
 			if ok, err := getRow(r.state, 1, announcePart, &result); !ok || err != nil || result.Reason != reasonPrivate {

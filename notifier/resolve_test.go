@@ -4,10 +4,10 @@ import (
 	"testing"
 )
 
-// What a crash left open is settled by what storage has.
-func TestSettle(t *testing.T) {
+// Intents that a crash left open are resolved by what storage has.
+func TestResolveIntents(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, soon())
+	r := newRig(t, shortWindows())
 	kept, gone := image("kept", 2), image("gone", 5)
 	r.push(kept.as("oss/app", "kept"))
 	r.push(gone.as("oss/app", "gone"))
@@ -24,15 +24,15 @@ func TestSettle(t *testing.T) {
 	r.storage.put(untagged.as("oss/app", ""))
 	r.storage.remove(gone)
 	r.storage.fail(true)
-	r.open(soon())
+	r.open(shortWindows())
 	if err := r.ResolveIntents(t.Context()); err == nil {
-		t.Error("storage is down, and there is no error")
+		t.Error("no error while storage is down")
 	}
 	if open := len(r.journal.Unsettled()); open != 6 {
 		t.Errorf("%d intents are open while storage is down, want 6", open)
 	}
 
-	// Storage comes back, and nobody restarts.
+	// Storage is available again, without a restart.
 	r.storage.fail(false)
 	if err := r.ResolveIntents(t.Context()); err != nil {
 		t.Fatal(err)
@@ -48,12 +48,12 @@ func TestSettle(t *testing.T) {
 		t.Errorf("%d posts, want those of kept, gone and stored", got)
 	}
 	if got := r.pushes(); got != 3 {
-		t.Errorf("%d pushes counted, want 3: one that was not tagged is none", got)
+		t.Errorf("%d pushes counted, want 3: one without its tag is not counted", got)
 	}
 	r.consistent()
 }
 
-// An intent that its request gave up is settled without a restart.
+// A released intent is resolved without a restart.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -62,7 +62,7 @@ func TestRelease(t *testing.T) {
 	r.storage.put(a)
 	in.Release()
 	r.intend(b).Release()
-	r.until("they are settled", func() bool { return len(r.journal.Unsettled()) == 0 && len(r.records()) == 2 })
+	r.until("they are resolved", func() bool { return len(r.journal.Unsettled()) == 0 && len(r.records()) == 2 })
 	r.drain()
 	r.consistent()
 }

@@ -9,25 +9,25 @@ import (
 	"sync/atomic"
 )
 
-// shelf is a registry's storage in memory.
-type shelf struct {
+// memStorage is a Storage in memory.
+type memStorage struct {
 	mu        sync.Mutex
 	manifests map[string]map[string]Push   // by repository and digest
 	tags      map[string]map[string]string // by repository and tag
 	down      bool
-	damaged   string                      // digest of a manifest that can't be read
+	damaged   string                      // digest of a damaged manifest
 	blobs     map[string][]byte           // by digest
 	sizes     map[string]map[string]int64 // by repository and digest, of the blobs that manifests declare
-	lost      string                      // digest of a blob that is not there
-	asked     atomic.Int64                // questions about manifests and blobs
+	lost      string                      // digest of a missing blob
+	asked     atomic.Int64                // requests for manifests and blobs
 	lookups   atomic.Int64                // calls of Has
 }
 
-func newShelf() *shelf {
-	return &shelf{manifests: map[string]map[string]Push{}, tags: map[string]map[string]string{}, sizes: map[string]map[string]int64{}}
+func newMemStorage() *memStorage {
+	return &memStorage{manifests: map[string]map[string]Push{}, tags: map[string]map[string]string{}, sizes: map[string]map[string]int64{}}
 }
 
-func (s *shelf) put(p Push) {
+func (s *memStorage) put(p Push) {
 	if s == nil {
 		return
 	}
@@ -46,8 +46,8 @@ func (s *shelf) put(p Push) {
 	}
 }
 
-// remove removes the manifest and the tags that point at it.
-func (s *shelf) remove(p Push) {
+// remove removes the manifest and the tags that point to it.
+func (s *memStorage) remove(p Push) {
 	if s == nil {
 		return
 	}
@@ -57,7 +57,7 @@ func (s *shelf) remove(p Push) {
 	maps.DeleteFunc(s.tags[p.Repository], func(_, digest string) bool { return digest == p.Digest })
 }
 
-func (s *shelf) untag(p Push) {
+func (s *memStorage) untag(p Push) {
 	if s == nil {
 		return
 	}
@@ -66,34 +66,34 @@ func (s *shelf) untag(p Push) {
 	delete(s.tags[p.Repository], p.Tag)
 }
 
-func (s *shelf) fail(down bool) {
+func (s *memStorage) fail(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
 }
 
-var errShelf = errors.New("storage is down")
+var errStorageDown = errors.New("storage is down")
 
-func (s *shelf) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
+func (s *memStorage) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
 	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, ok := s.manifests[repository][digest]
 	switch {
 	case s.down || repository == "" || s.damaged == digest:
-		return "", nil, errShelf
+		return "", nil, errStorageDown
 	case !ok:
 		return "", nil, ErrNotStored
 	}
 	return p.MediaType, p.Payload, nil
 }
 
-func (s *shelf) BlobSize(_ context.Context, repository, digest string) (int64, error) {
+func (s *memStorage) BlobSize(_ context.Context, repository, digest string) (int64, error) {
 	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down || repository == "" {
-		return 0, errShelf
+		return 0, errStorageDown
 	}
 	if digest == s.lost {
 		return 0, ErrNotStored
@@ -107,21 +107,21 @@ func (s *shelf) BlobSize(_ context.Context, repository, digest string) (int64, e
 	return 0, ErrNotStored
 }
 
-func (s *shelf) Blob(_ context.Context, repository, digest string, most int64) ([]byte, error) {
+func (s *memStorage) Blob(_ context.Context, repository, digest string, limit int64) ([]byte, error) {
 	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	content, ok := s.blobs[digest]
 	switch {
 	case s.down || repository == "":
-		return nil, errShelf
-	case !ok || int64(len(content)) > most:
+		return nil, errStorageDown
+	case !ok || int64(len(content)) > limit:
 		return nil, ErrNotStored
 	}
 	return content, nil
 }
 
-func (s *shelf) Has(ctx context.Context, repository, digest string) (bool, error) {
+func (s *memStorage) Has(ctx context.Context, repository, digest string) (bool, error) {
 	s.lookups.Add(1)
 	_, _, err := s.Manifest(ctx, repository, digest)
 	if errors.Is(err, ErrNotStored) {
@@ -130,20 +130,20 @@ func (s *shelf) Has(ctx context.Context, repository, digest string) (bool, error
 	return err == nil, err
 }
 
-func (s *shelf) Tagged(_ context.Context, repository, tag string) (string, error) {
+func (s *memStorage) Tagged(_ context.Context, repository, tag string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	digest, ok := s.tags[repository][tag]
 	switch {
 	case s.down || repository == "":
-		return "", errShelf
+		return "", errStorageDown
 	case !ok:
 		return "", ErrNotStored
 	}
 	return digest, nil
 }
 
-func (s *shelf) Repositories(_ context.Context, visit func(string) error) error {
+func (s *memStorage) Repositories(_ context.Context, visit func(string) error) error {
 	s.mu.Lock()
 	names := slices.Sorted(maps.Keys(s.manifests))
 	s.mu.Unlock()
@@ -155,7 +155,7 @@ func (s *shelf) Repositories(_ context.Context, visit func(string) error) error 
 	return nil
 }
 
-func (s *shelf) Manifests(_ context.Context, repository string, visit func(string) error) error {
+func (s *memStorage) Manifests(_ context.Context, repository string, visit func(string) error) error {
 	s.mu.Lock()
 	digests := slices.Sorted(maps.Keys(s.manifests[repository]))
 	s.mu.Unlock()
