@@ -30,8 +30,8 @@ import (
 // already be counted in Redis. Those up to the Upto of this folder's record in Redis
 // are added to the base row of the epoch that has them (registration.Skip), and so
 // are not sent again. Until Redis has answered this is unknown, and such facts are
-// kept in pending rows of their own (replayedRun), which are sent or dropped
-// later.
+// kept in pending rows of their own (replayedRun). They are sent if Redis does not
+// have the events, and moved to the base rows of that epoch if it has.
 
 // Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
 // durable when Fold returns. The facts must be those of all events after Cursor up

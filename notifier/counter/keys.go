@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // All key names, in the store and in Redis, are built in this file.
@@ -130,16 +132,7 @@ func childStoreKey(generation uint32, l IndexEntry) []byte {
 }
 
 // after is the end of the range of keys that begin with prefix.
-func after(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i] < 0xff {
-			end[i]++
-			return end[:i+1]
-		}
-	}
-	return nil
-}
+func after(prefix []byte) []byte { return state.Prefix(string(prefix)).To }
 
 // Days are numbered, in UTC.
 

@@ -22,9 +22,9 @@ import (
 // crash of the machine after it may lose the batch, which is not synced; then the
 // same absolute values are sent once more.
 //
-// If Redis says that another folder has claimed a run, its rows move to the base rows
-// of the epoch that has them instead (mergeRuns). Each batch moves what it deletes,
-// so an interrupted merge is continued by the next claim.
+// If Redis says that another registry id has a run (claim.go), its rows move to the
+// base rows of that id's epoch instead (mergeRuns). Each batch adds what it deletes,
+// so the next claim continues an interrupted merge.
 
 // The end of a pending key is one of these and a run.
 const (

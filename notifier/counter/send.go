@@ -52,7 +52,8 @@ type unansweredCall struct {
 	items []*item
 }
 
-// rowsInCall keeps Redis from serving others for less than a millisecond.
+// rowsInCall bounds the rows of one call, so that it blocks Redis for less than a
+// millisecond.
 const rowsInCall = 256
 
 // send writes rows; with compare, only those that are different in Redis.

@@ -34,7 +34,7 @@ type Sum struct {
 }
 
 // pipelineSize is how many commands are sent in one pipeline.
-const pipelineSize = 64 // commands in a pipeline
+const pipelineSize = 64
 
 func (s *Sum) now() time.Time {
 	if s.Now != nil {
