@@ -106,9 +106,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if open != nil {
 		h.Hold = open.holdHealth()
-		if open.relays != nil {
-			h.addRelays(open.relays(), all)
-		}
+		h.addRelays(open.network.Relays(), all)
 		if waits := h.Hold.Status == "moved" && len(r.options.Public) > 0; waits || h.Hold.Status == "failing" {
 			h.Status = statusDegraded
 		}
@@ -142,7 +140,7 @@ func (r *runtime) openedHold() *runtime {
 func (r *runtime) brokenHealth() *holdHealth {
 	why := "it can't be opened"
 	if r.late != nil {
-		why += ": " + diskProblem(r.broken)
+		why += ": " + diskProblem(r.broken.Reason())
 	}
 	return &holdHealth{Status: "failing", Reason: why, DID: r.account}
 }

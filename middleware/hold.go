@@ -45,7 +45,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
 	}
-	for _, open := range []func() error{r.openFolder, r.openHold} {
+	for _, open := range []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(err, r.close(context.Background()))
 		}

@@ -12,38 +12,40 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// lateHold stands in for a hold whose own disk is full or read-only while the
-// rest of the data folder could be opened, and hands everything on to the hold
-// once that is open.
+// lateHold replaces a hold whose disk is full or read-only, while the rest of the
+// data folder could be opened. Once the hold can be opened it passes everything on
+// to that.
 type lateHold struct {
-	standIn *hold.Broken
-	opened  atomic.Pointer[runtime] // of which only the hold is open
+	broken *hold.Broken
+	opened atomic.Pointer[runtime] // with nothing but a hold
 }
 
-// openHoldLater opens the hold in the background.
-func (r *runtime) openHoldLater(standIn *hold.Broken) *lateHold {
-	late := &lateHold{standIn: standIn}
+func newLateHold(broken *hold.Broken) *lateHold { return &lateHold{broken: broken} }
+
+// openLate opens the hold in the background.
+func (r *runtime) openLate() {
 	r.closers = append(r.closers, func(ctx context.Context) error {
-		if opened := late.opened.Load(); opened != nil {
+		if opened := r.late.opened.Load(); opened != nil {
 			return opened.close(ctx)
 		}
 		return nil
 	})
 	r.background(func(ctx context.Context) error {
 		openLater(ctx, r.log, "the hold", func(ctx context.Context) error {
-			own := &runtime{options: r.options, host: r.host, log: r.log, metrics: r.metrics, notices: r.notices}
-			if err := own.openHold(); err != nil {
-				if failed := own.close(ctx); failed != nil {
-					r.log.Warn("close the hold that could not be opened", "err", failed)
+			own := &runtime{options: r.options, host: r.host, log: r.log, metrics: r.metrics, notifier: r.notifier}
+			for _, open := range []func() error{own.openRepo, own.openNetwork, own.openServer} {
+				if err := open(); err != nil {
+					if failed := own.close(ctx); failed != nil {
+						r.log.Warn("close the hold that could not be opened", "error", failed)
+					}
+					return err
 				}
-				return err
 			}
-			late.opened.Store(own)
+			r.late.opened.Store(own)
 			return nil
 		})
 		return nil
 	})
-	return late
 }
 
 func (l *lateHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,14 +53,14 @@ func (l *lateHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		opened.server.ServeHTTP(w, r)
 		return
 	}
-	l.standIn.ServeHTTP(w, r)
+	l.broken.ServeHTTP(w, r)
 }
 
 func (l *lateHold) publisher() notifier.Publisher {
 	if opened := l.opened.Load(); opened != nil {
 		return opened.writes
 	}
-	return l.standIn
+	return l.broken
 }
 
 // Apply is that of the hold.

@@ -16,7 +16,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -63,15 +62,14 @@ type runtime struct {
 	counter  *counter.Counter
 	rule     *counter.Classifier
 	repo     *repo.Repo
-	identity identity.Identity          // of the repo
-	server   http.Handler               // of the hold; nil: there is none, or it is broken
-	relays   func() []crawl.RelayStatus // of the hold
-	broken   *hold.BrokenError          // why there is no repo
-	late     *lateHold                  // opens the repo later; nil: nobody does
-	account  string                     // DID of the hold, broken or not
+	identity identity.Identity // of the repo
+	network  *hold.Network     // of the repo
+	broken   *hold.Broken      // replaces the hold; nil: it is open
+	late     *lateHold         // opens the hold later; nil: it is open, or a restart is needed
+	account  string            // DID of the hold, broken or not
 	writes   notifier.Publisher
-	notifier *notifier.Notifier
-	notices  hold.Notifier // what other registries tell; nil: nobody takes it
+	notifier *notifier.Notifier // nil: a hold is served without a registry
+	server   http.Handler       // of the hold; nil: there is none, or it is broken
 }
 
 // wire puts the parts together that a configuration asks for. A data folder on a
@@ -115,9 +113,8 @@ func wire(host *configuration.Configuration) (parts, error) {
 // storage.
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
-	r.notices = notices{r}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHoldOrStandIn, r.openNotifier, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openNotifier, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markNoRoom(err), r.close(context.Background()))
@@ -334,38 +331,92 @@ func (r *runtime) openRepo() error {
 	return nil
 }
 
-func (r *runtime) openHold() error {
-	if r.options.Hold == nil {
-		return nil
-	}
-	if err := r.openRepo(); err != nil {
-		return err
-	}
+// openNetwork creates the firehose of the repo. While somebody reads it, the
+// notifier writes no faster than they read.
+func (r *runtime) openNetwork() error {
 	metrics := hold.NewMetrics()
-	server, err := hold.New(hold.Config{
-		Identity:     r.identity,
-		Repo:         r.repo,
-		Login:        r.options.Hold.Login,
-		PasswordFile: r.options.PasswordFile(),
-		Folder:       folderName(r.options.HoldDir()),
-		Relays:       r.options.Hold.Relays,
-		Notifier:     r.notices,
-		Registries:   r.options.Hold.Registries,
-		Owners:       r.options.Hold.Owners,
-		Now:          clock.Now,
-		Metrics:      metrics,
-		Version:      ownVersion(),
-		Logger:       r.log,
+	network, err := hold.NewNetwork(hold.NetworkConfig{
+		Identity: r.identity, Repo: r.repo, Relays: r.options.Hold.Relays, Metrics: metrics, Now: clock.Now, Logger: r.log,
 	})
 	if err != nil {
 		return err
 	}
 	r.register(metrics.Collectors()...)
-	r.closers = append(r.closers, server.Shutdown)
-	_ = server.CheckIdentity(context.Background()) // which has logged what matters, and Run tells the rest
+	r.closers = append(r.closers, network.Shutdown)
+	r.network, r.writes = network, network.Writer()
+	return nil
+}
+
+// openAccount opens what records and posts are written to. A hold that cannot be
+// opened does not keep the registry from starting: pushes and pulls do not need
+// it, and records and posts stay pending in the journal.
+func (r *runtime) openAccount() error {
+	if r.options.Hold == nil {
+		return nil
+	}
+	err := r.openRepo()
+	if err == nil {
+		return r.openNetwork()
+	}
+	var reason *hold.BrokenError
+	if !errors.As(err, &reason) {
+		return err
+	}
+	if r.broken, err = hold.NewBroken(reason, r.log); err != nil {
+		return err
+	}
+	r.account, r.writes = reason.DID, r.broken
+	if isNoRoom(markNoRoom(reason)) {
+		r.log.Error("the hold cannot be opened; records and posts are pending until its disk can be written", "error", reason)
+		r.late = newLateHold(r.broken)
+		r.writes = r.late
+		return nil
+	}
+	r.log.Error("the hold cannot be opened; records and posts are pending until it is repaired and the registry restarted", "error", reason)
+	return nil
+}
+
+// openHold serves the account, or what replaces it.
+func (r *runtime) openHold() error {
+	switch {
+	case r.options.Hold == nil:
+		return nil
+	case r.late != nil:
+		r.openLate()
+		r.mountHold(r.late)
+		return nil
+	case r.broken != nil:
+		r.mountHold(r.broken)
+		return nil
+	}
+	return r.openServer()
+}
+
+func (r *runtime) openServer() error {
+	cfg := hold.Config{
+		Identity:     r.identity,
+		Repo:         r.repo,
+		Network:      r.network,
+		Login:        r.options.Hold.Login,
+		PasswordFile: r.options.PasswordFile(),
+		Folder:       folderName(r.options.HoldDir()),
+		Registries:   r.options.Hold.Registries,
+		Owners:       r.options.Hold.Owners,
+		Now:          clock.Now,
+		Version:      ownVersion(),
+		Logger:       r.log,
+	}
+	if r.notifier != nil {
+		cfg.Notifier = notices{r.notifier}
+	}
+	server, err := hold.New(cfg)
+	if err != nil {
+		return err
+	}
+	_ = server.CheckIdentity(context.Background()) // it logs the result, and Run repeats it
 	_ = server.UpdateStatus(context.Background())  // likewise
 	r.background(server.Run)
-	r.server, r.writes, r.relays = server, server.Writer(), server.Relays
+	r.server = server
 	r.mountHold(server)
 	return nil
 }
@@ -383,31 +434,6 @@ func (r *runtime) mountHold(server http.Handler) {
 	for _, path := range holdPaths {
 		r.mounts = append(r.mounts, mount{path, server})
 	}
-}
-
-// openHoldOrStandIn keeps a broken hold from keeping the registry down: pushes
-// and pulls don't need it, and what is to be published waits in the journal.
-func (r *runtime) openHoldOrStandIn() error {
-	err := r.openHold()
-	if !errors.As(err, &r.broken) {
-		return err
-	}
-	standIn, err := hold.NewBroken(r.broken, r.log)
-	if err != nil {
-		return err
-	}
-	r.account = r.broken.DID
-	if isNoRoom(markNoRoom(r.broken)) {
-		r.log.Error("the hold can't be opened; the registry serves without it, and what is to be published waits until the hold's disk can be written", "err", r.broken)
-		r.late = r.openHoldLater(standIn)
-		r.writes = r.late
-		r.mountHold(r.late)
-		return nil
-	}
-	r.log.Error("the hold can't be opened; the registry serves without it, and what is to be published waits until a restart finds it mended", "err", r.broken)
-	r.writes = standIn
-	r.mountHold(standIn)
-	return nil
 }
 
 func (r *runtime) openNotifier() error {

@@ -27,13 +27,14 @@ const newHost = "https://pds.example.com"
 func movable(t testing.TB, relays ...string) (h *testHold, serve func(*identity.MovedTo)) {
 	t.Helper()
 	var cfg *Config
-	h = newHold(t, func(c *Config) { cfg, c.Relays = c, relays })
+	h = newHold(t, func(c *Config) { cfg, c.Network = c, newNetwork(t, *c, relays...) })
 	h.Token = h.token()
 	h.fill(3, 3)
 	return h, func(to *identity.MovedTo) {
 		t.Helper()
 		again := *cfg
 		again.MovedTo = to
+		again.Network = newNetwork(t, again, relays...)
 		var err error
 		if h.server, err = New(again); err != nil {
 			t.Fatal(err)

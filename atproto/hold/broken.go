@@ -61,6 +61,9 @@ func NewBroken(e *BrokenError, lg *slog.Logger) (*Broken, error) {
 	return &Broken{wellKnown{doc, lg.With("component", "hold")}, e.Err}, nil
 }
 
+// Reason returns the error that the hold was opened with.
+func (b *Broken) Reason() error { return b.err }
+
 func (b *Broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, "/xrpc/") {
 		b.wellKnown.ServeHTTP(w, r)

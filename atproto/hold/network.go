@@ -2,11 +2,15 @@ package hold
 
 import (
 	"context"
-	"sync"
+	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
@@ -25,13 +29,31 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return append(m.firehose.Collectors(), m.crawl.Collectors()...)
 }
 
-// openNetwork creates the firehose and, unless on localhost, the crawler, which
-// asks relays to read it.
-func (s *Server) openNetwork(cfg Config) (err error) {
+// NetworkConfig configures a Network. Identity and Repo are required.
+type NetworkConfig struct {
+	identity.Identity
+	Repo *repo.Repo
+
+	Relays  []string         // relays to ask for a crawl, https://host; ignored on localhost
+	Metrics *Metrics         // nil: none
+	Now     func() time.Time // nil: time.Now
+	Logger  *slog.Logger     // nil: silent
+}
+
+// Network is the network's view of a repo: the firehose, and the relays that are
+// asked to read it.
+type Network struct {
+	repo     *repo.Repo
+	firehose *firehose.Firehose
+	crawler  *crawl.Crawler // nil: no relays
+}
+
+// NewNetwork returns a Network. Server.Run makes it active.
+func NewNetwork(cfg NetworkConfig) (*Network, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = &Metrics{}
 	}
-	log := eventLog{cfg.Repo}
+	n, log := &Network{repo: cfg.Repo}, eventLog{cfg.Repo}
 	events := firehose.Config{
 		Log: log, Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
 	}
@@ -40,52 +62,34 @@ func (s *Server) openNetwork(cfg Config) (err error) {
 		commit = nil // relays have the commits of the new host
 	}
 	if len(cfg.Relays) > 0 && !cfg.Local() {
-		s.crawler, err = crawl.New(crawl.Config{
+		var err error
+		n.crawler, err = crawl.New(crawl.Config{
 			Hostname: cfg.Hostname, Relays: cfg.Relays, Once: cfg.MovedTo != nil, Log: log, Introduce: log.introduce, Commit: commit,
 			Metrics: cfg.Metrics.crawl, Logger: cfg.Logger,
 		})
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("hold: %w", err)
 		}
-		events.Joined = s.crawler.Joined
+		events.Joined = n.crawler.Joined
 	}
-	s.firehose = firehose.New(events)
-	return nil
-}
-
-// Run informs subscribers of the account's status, asks relays to crawl the hold,
-// and checks its DID document, until the context ends.
-func (s *Server) Run(ctx context.Context) error {
-	if s.own != nil {
-		var watching sync.WaitGroup
-		defer watching.Wait()
-		watching.Go(func() { s.watchIdentity(ctx) })
-	}
-	if !s.retryUpdateStatus(ctx) || !s.needsCrawl() {
-		<-ctx.Done()
-		return nil
-	}
-	return s.crawler.Run(ctx)
+	n.firehose = firehose.New(events)
+	return n, nil
 }
 
 // Relays returns what each relay has of the account.
-func (s *Server) Relays() []crawl.RelayStatus { return s.crawler.Relays() }
-
-// needsCrawl reports whether there is something for relays to read. From an
-// account that has moved that is only the announcement.
-func (s *Server) needsCrawl() bool { return s.crawler != nil && (s.id.MovedTo == nil || s.announced) }
+func (n *Network) Relays() []crawl.RelayStatus { return n.crawler.Relays() }
 
 // Writer returns a writer for callers that can wait. While there are relays or
 // subscribers it writes no faster than they read.
-func (s *Server) Writer() *repo.Paced { return s.repo.Paced(s.hasReaders) }
+func (n *Network) Writer() *repo.Paced { return n.repo.Paced(n.hasReaders) }
 
 // hasReaders reports whether anybody reads the firehose. Configured relays count
 // even while they are disconnected.
-func (s *Server) hasReaders() bool { return s.crawler != nil || s.firehose.Subscribers() > 0 }
+func (n *Network) hasReaders() bool { return n.crawler != nil || n.firehose.Subscribers() > 0 }
 
 // Shutdown closes the connections of subscribers, which the HTTP server does not
 // track any more. It takes at most a few seconds and may be called twice.
-func (s *Server) Shutdown(ctx context.Context) error { return s.firehose.Shutdown(ctx) }
+func (n *Network) Shutdown(ctx context.Context) error { return n.firehose.Shutdown(ctx) }
 
 // eventLog is the event log of the repo as the firehose reads it.
 type eventLog struct{ *repo.Repo }

@@ -357,7 +357,7 @@ func TestRequestCrawl(t *testing.T) {
 		requests <- r.Method + " " + r.URL.Path + " " + string(body)
 	}))
 	defer relay.Close()
-	h := newHold(t, func(cfg *Config) { cfg.Relays = []string{relay.URL}; cfg.Metrics = NewMetrics() })
+	h := newHold(t, func(cfg *Config) { cfg.Network = newNetwork(t, *cfg, relay.URL) })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- h.server.Run(ctx) }()
@@ -381,21 +381,25 @@ func TestRequestCrawl(t *testing.T) {
 func TestInvalidRelay(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
-	cfg := Config{Identity: h.server.id, Repo: h.repo, PasswordFile: filepath.Join(t.TempDir(), "p"), Relays: []string{"http://relay.example.com"}}
-	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "is not https") {
+	network := NetworkConfig{Identity: h.server.id, Repo: h.repo, Relays: []string{"http://relay.example.com"}}
+	if _, err := NewNetwork(network); err == nil || !strings.Contains(err.Error(), "is not https") {
 		t.Errorf("a relay without https: %v", err)
 	}
-	cfg.Hostname = "localhost:5000"
-	s, err := New(cfg)
-	if err != nil || s.crawler != nil {
+	network.Hostname = "localhost:5000"
+	n, err := NewNetwork(network)
+	if err != nil || n.crawler != nil {
 		t.Fatalf("a hold on localhost has relays: %v", err)
+	}
+	s, err := New(Config{Identity: network.Identity, Repo: h.repo, Network: n, PasswordFile: filepath.Join(t.TempDir(), "p")})
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Run(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := s.Shutdown(t.Context()); err != nil {
+	if err := n.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -418,7 +422,7 @@ func BenchmarkCommitToFrame(b *testing.B) {
 					}
 				}()
 			}
-			for h.server.firehose.Subscribers() < subscribers {
+			for h.server.network.firehose.Subscribers() < subscribers {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -447,20 +451,20 @@ func BenchmarkCommitToFrame(b *testing.B) {
 // The writer is paced while there are relays or subscribers.
 func TestHasReaders(t *testing.T) {
 	t.Parallel()
-	if h := newHold(t, func(cfg *Config) { cfg.Relays = []string{"https://relay.example.com"} }); !h.server.hasReaders() {
+	if h := newHold(t, func(cfg *Config) { cfg.Network = newNetwork(t, *cfg, "https://relay.example.com") }); !h.server.network.hasReaders() {
 		t.Error("a hold with a relay has no readers")
 	}
 	h := newHold(t)
-	if h.server.hasReaders() {
+	if h.server.network.hasReaders() {
 		t.Error("a hold without relays and subscribers has readers")
 	}
 	s := h.subscribe("?cursor=0")
 	s.next()
-	if !h.server.hasReaders() {
+	if !h.server.network.hasReaders() {
 		t.Error("a hold with a subscriber has no readers")
 	}
 	s.Close()
-	for end := time.Now().Add(20 * time.Second); h.server.hasReaders(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); h.server.network.hasReaders(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a hold whose subscriber has disconnected has readers")
 		}

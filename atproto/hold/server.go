@@ -2,18 +2,18 @@ package hold
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/tidings-dev/tidings/atproto/auth"
-	"github.com/tidings-dev/tidings/atproto/crawl"
-	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -21,10 +21,11 @@ import (
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
-// Config configures a Server. Identity and Repo are required.
+// Config configures a Server. Identity, Repo and Network are required.
 type Config struct {
 	identity.Identity
-	Repo *repo.Repo
+	Repo    *repo.Repo
+	Network *Network // of the same repo
 
 	Login        bool   // the account's owner may log in and write
 	PasswordFile string // written by auth.SetPassword, read at each login. Sessions are kept next to it
@@ -35,9 +36,6 @@ type Config struct {
 	// Folder identifies the folder of the repo, so that a copy of it in another
 	// folder is noticed; empty: unknown.
 	Folder string
-
-	Relays  []string // relays to ask for a crawl, https://host; ignored on localhost
-	Metrics *Metrics // nil: none
 
 	Notifier   Notifier // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string // DIDs that may report images of any owner
@@ -67,10 +65,9 @@ type Server struct {
 	notifier  Notifier
 	tids      *syntax.TIDClock // for records whose key the client leaves to us
 
-	firehose  *firehose.Firehose
-	crawler   *crawl.Crawler // nil: no relays
-	own       *ownDocument   // nil: on localhost
-	announced bool           // UpdateStatus announced a change since the start
+	network   *Network
+	own       *ownDocument // nil: on localhost
+	announced bool         // UpdateStatus announced a change since the start
 
 	exports *clientaddr.Places // slots for long reads
 	uploads chan struct{}      // slots for bodies that are not JSON
@@ -88,8 +85,8 @@ func New(cfg Config) (*Server, error) {
 }
 
 func newServer(cfg Config) (*Server, error) {
-	if cfg.Repo == nil || cfg.Key == nil || cfg.DID == "" {
-		return nil, errors.New("identity and repository are required")
+	if cfg.Repo == nil || cfg.Network == nil || cfg.Key == nil || cfg.DID == "" {
+		return nil, errors.New("identity, repository and network are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -105,6 +102,7 @@ func newServer(cfg Config) (*Server, error) {
 		id:          cfg.Identity,
 		doc:         doc,
 		repo:        cfg.Repo,
+		network:     cfg.Network,
 		version:     cfg.Version,
 		folder:      cfg.Folder,
 		now:         cfg.Now,
@@ -116,7 +114,7 @@ func newServer(cfg Config) (*Server, error) {
 		blobLimit:   cmp.Or(cfg.BlobLimit, defaultBlobLimit),
 		importLimit: cmp.Or(cfg.ImportLimit, defaultImportLimit),
 	}
-	for _, open := range []func(Config) error{s.openSessions, s.openCallers, s.openOwnDocument, s.openNetwork} {
+	for _, open := range []func(Config) error{s.openSessions, s.openCallers, s.openOwnDocument} {
 		if err := open(cfg); err != nil {
 			return nil, err
 		}
@@ -141,6 +139,27 @@ func (s *Server) openCallers(cfg Config) (err error) {
 		Document: s.doc, Registries: cfg.Registries, Owners: cfg.Owners, PLC: cfg.PLC, Now: cfg.Now,
 	})
 	return err
+}
+
+// Run informs subscribers of the account's status, asks relays to crawl the hold,
+// and checks its DID document, until the context ends.
+func (s *Server) Run(ctx context.Context) error {
+	if s.own != nil {
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		watching.Go(func() { s.watchIdentity(ctx) })
+	}
+	if !s.retryUpdateStatus(ctx) || !s.needsCrawl() {
+		<-ctx.Done()
+		return nil
+	}
+	return s.network.crawler.Run(ctx)
+}
+
+// needsCrawl reports whether there is something for relays to read. From an
+// account that has moved that is only the announcement.
+func (s *Server) needsCrawl() bool {
+	return s.network.crawler != nil && (s.id.MovedTo == nil || s.announced)
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -199,7 +218,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 func (s *Server) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"_health":                         http.HandlerFunc(s.health),
-		"com.atproto.sync.subscribeRepos": s.firehose,
+		"com.atproto.sync.subscribeRepos": s.network.firehose,
 	}
 }
 

@@ -95,6 +95,9 @@ func newHold(t testing.TB, change ...func(*Config)) *testHold {
 	for _, f := range change {
 		f(&cfg)
 	}
+	if cfg.Network == nil {
+		cfg.Network = newNetwork(t, cfg)
+	}
 	if h.password, err = auth.SetPassword(cfg.PasswordFile); err != nil {
 		t.Fatal(err)
 	}
@@ -161,4 +164,13 @@ func jsonOf(v any) string {
 		panic(err)
 	}
 	return string(raw)
+}
+
+func newNetwork(t testing.TB, cfg Config, relays ...string) *Network {
+	t.Helper()
+	n, err := NewNetwork(NetworkConfig{Identity: cfg.Identity, Repo: cfg.Repo, Relays: relays, Metrics: NewMetrics(), Now: cfg.Now, Logger: cfg.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

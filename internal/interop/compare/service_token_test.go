@@ -36,8 +36,12 @@ func takeServiceToken(t *testing.T, theirs, _ *side) {
 	}
 	defer repo.Close()
 	told := make(notices, 1)
+	network, err := hold.NewNetwork(hold.NetworkConfig{Identity: id, Repo: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := hold.New(hold.Config{
-		Identity: id, Repo: repo, PasswordFile: filepath.Join(dir, "password"),
+		Identity: id, Repo: repo, Network: network, PasswordFile: filepath.Join(dir, "password"),
 		Notifier: told, Owners: []string{theirs.DID}, PLC: theirs.PLC,
 	})
 	if err != nil {

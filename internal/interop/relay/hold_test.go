@@ -39,10 +39,10 @@ type account struct {
 
 	folder string // a name that differs for each copy of the repository's folder
 
-	repo   *repo.Repo
-	server *hold.Server
-	http   *http.Server
-	events *prometheus.Registry
+	repo    *repo.Repo
+	network *hold.Network
+	http    *http.Server
+	events  *prometheus.Registry
 }
 
 func newAccount(t *testing.T) *account {
@@ -82,7 +82,11 @@ func (a *account) serve(l net.Listener) {
 		a.Fatal(err)
 	}
 	metrics := hold.NewMetrics()
-	server, err := hold.New(hold.Config{Identity: id, Repo: r, PasswordFile: a.path("password"), Folder: a.folder, Metrics: metrics})
+	network, err := hold.NewNetwork(hold.NetworkConfig{Identity: id, Repo: r, Metrics: metrics})
+	if err != nil {
+		a.Fatal(err)
+	}
+	server, err := hold.New(hold.Config{Identity: id, Repo: r, Network: network, PasswordFile: a.path("password"), Folder: a.folder})
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -91,7 +95,7 @@ func (a *account) serve(l net.Listener) {
 	}
 	a.events = prometheus.NewRegistry()
 	a.events.MustRegister(metrics.Collectors()...)
-	a.repo, a.server, a.http = r, server, &http.Server{Handler: server}
+	a.repo, a.network, a.http = r, network, &http.Server{Handler: server}
 	go a.http.Serve(l)
 }
 
@@ -104,7 +108,7 @@ func (a *account) stop() {
 	if err := a.http.Shutdown(ctx); err != nil {
 		a.Error(err)
 	}
-	if err := a.server.Shutdown(ctx); err != nil {
+	if err := a.network.Shutdown(ctx); err != nil {
 		a.Error(err)
 	}
 	if err := a.repo.Close(); err != nil {
