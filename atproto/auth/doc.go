@@ -1,4 +1,4 @@
-// Package auth decides who may call a hold.
+// Package auth authenticates and authorizes the callers of a hold.
 //
 // The account's owner logs in with a password and gets a session (Sessions):
 // access and refresh tokens as at the reference server. Other services call with

@@ -32,6 +32,12 @@ const (
 
 // grants are the valid refresh tokens, kept in a file next to the password's. A
 // session is alive as long as it has one; all other tokens are revoked.
+//
+// A refresh token is exchanged for its successor. The successor is in the file
+// before it is sent, so that it is valid after a crash. A client that did not get
+// the response, because of a crash or a lost connection, repeats the request with
+// the old token, which is valid for refreshGrace longer, and gets the same
+// successor: a session never forks.
 type grants struct {
 	file string
 
@@ -130,7 +136,8 @@ func (g *grants) valid(now time.Time) map[string]grant {
 	return all
 }
 
-// store makes grants durable before it uses them.
+// store writes the file and then uses the grants: a token is not issued before it is
+// durable.
 func (g *grants) store(all map[string]grant) error {
 	if extra := len(all) - maxGrants; extra > 0 {
 		ids := slices.SortedFunc(maps.Keys(all), func(a, b string) int {

@@ -33,7 +33,7 @@ type Server struct {
 // Method is one XRPC method.
 type Method struct {
 	Verb   string                   // GET for a query, POST for a procedure
-	Access func(*Call) error        // reports who may not call it; runs before the body is read
+	Access func(*Call) error        // returns the error for a client that may not call it; runs before the body is read
 	Serve  func(*Call) (any, error) // returns a value for JSON, a Stream or Empty
 }
 
