@@ -33,34 +33,47 @@ type rescue struct {
 	dropped uint64               // the last event that is not kept
 }
 
-func (r *rescue) run(ctx context.Context) (err error) {
+func (r *rescue) run(ctx context.Context) error {
+	backup, err := r.replace("before-repair", func() error {
+		for _, step := range []func(context.Context) error{r.copyEvents, r.copyMoved, r.findHead, r.copyRecords, r.searchLost, r.copyIdleBlobs, r.finish} {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.done.Backup = backup
+	r.note("the repository was rebuilt from what could be read")
+	return nil
+}
+
+// replace builds a new repository and replaces the old one by it, whose database
+// it closes. It returns the folder in which the old one is kept.
+func (r *rescue) replace(reason string, build func() error) (backup string, err error) {
 	defer func() {
 		if r.from != nil {
 			err = errors.Join(err, r.from.Close())
 		}
 	}()
 	if r.to, err = newRebuild(r.cfg.Config); err != nil {
-		return err
+		return "", err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.to.abort())
 		}
 	}()
-	for _, step := range []func(context.Context) error{r.copyEvents, r.copyMoved, r.findHead, r.copyRecords, r.searchLost, r.copyIdleBlobs, r.finish} {
-		if err := step(ctx); err != nil {
-			return err
-		}
+	if err := build(); err != nil {
+		return "", err
 	}
-	if err := r.from.Close(); err != nil {
-		return err
+	err, r.from = r.from.Close(), nil
+	if err != nil {
+		return "", err
 	}
-	r.from = nil
-	if r.done.Backup, err = r.to.replace("before-repair"); err != nil {
-		return err
-	}
-	r.note("the repository was rebuilt from what could be read")
-	return nil
+	return r.to.replace(reason)
 }
 
 func (r *rescue) note(format string, args ...any) {

@@ -71,19 +71,11 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context, in io.Reader) (err error) {
-	defer func() {
-		if r.from != nil {
-			err = errors.Join(err, r.from.Close())
-		}
-	}()
-	if r.to, err = newRebuild(r.cfg.Config); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.to.abort())
-		}
-	}()
+	r.restored.Backup, err = r.replace("before-import", func() error { return r.build(ctx, in) })
+	return err
+}
+
+func (r *restorer) build(ctx context.Context, in io.Reader) error {
 	commit, err := r.read(ctx, in)
 	if err != nil {
 		return err
@@ -105,16 +97,7 @@ func (r *restorer) run(ctx context.Context, in io.Reader) (err error) {
 	if commit.Rev > head.Rev && archive.CheckRev(commit, r.cfg.Now()) == nil {
 		head.Rev = commit.Rev // subscribers of another host may know that one
 	}
-	now, err := r.to.finish(head, root, true, r.dropped)
-	if err != nil {
-		return err
-	}
-	err, r.from = r.from.Close(), nil
-	if err != nil {
-		return err
-	}
-	r.restored.Head = now
-	r.restored.Backup, err = r.to.replace("before-import")
+	r.restored.Head, err = r.to.finish(head, root, true, r.dropped)
 	return err
 }
 
