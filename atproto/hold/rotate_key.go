@@ -12,10 +12,10 @@ import (
 
 // Rotation describes a change of the signing key.
 type Rotation struct {
-	DID      string
-	Old, New string // public keys, as did:key
-	Aside    string // file in which the old private key is kept
-	Head     repo.Head
+	DID        string
+	Old, New   string // public keys, as did:key
+	OldKeyFile string // file in which the old private key is kept
+	Head       repo.Head
 }
 
 // RotateKey replaces the signing key by a new one. No server may have the
@@ -103,7 +103,7 @@ func rotateRepo(cfg RepoConfig, id identity.Identity, old atcrypto.PublicKey) (R
 	if err != nil {
 		return Rotation{}, err
 	}
-	return Rotation{DID: id.DID, Old: old.DIDKey(), New: public.DIDKey(), Aside: identity.OldKeyFile(cfg.KeyFile, old), Head: head}, nil
+	return Rotation{DID: id.DID, Old: old.DIDKey(), New: public.DIDKey(), OldKeyFile: identity.OldKeyFile(cfg.KeyFile, old), Head: head}, nil
 }
 
 // rotationInterrupted reports whether the head is signed with a kept key, which

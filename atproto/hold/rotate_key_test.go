@@ -22,11 +22,11 @@ func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	if err != nil || string(now) == string(before) {
 		t.Fatalf("the key was not replaced, %v", err)
 	}
-	kept, err := os.ReadFile(done.Aside)
+	kept, err := os.ReadFile(done.OldKeyFile)
 	if err != nil || string(kept) != string(before) {
 		t.Errorf("the old key is not kept: %v", err)
 	}
-	for _, file := range []string{cfg.KeyFile, done.Aside} {
+	for _, file := range []string{cfg.KeyFile, done.OldKeyFile} {
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want 0600", file, info.Mode(), err)
 		}
