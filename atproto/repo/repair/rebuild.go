@@ -32,7 +32,8 @@ import (
 // the exchange and the rename leaves the new repository in place and the old one
 // in that folder. Where the exchange isn't supported, a crash between two renames
 // may leave no <dir>: then the old one is in <dir>.<reason>-<time> and the
-// complete new one in <dir>.new-<random>.
+// complete new one in <dir>.new-<random>. An error in step 3 leaves the same as a
+// crash, and no folder is removed.
 
 // rebuildBatch is how many bytes are written at once.
 const rebuildBatch = 2 << 20
@@ -46,6 +47,8 @@ type rebuild struct {
 	batch  *pebble.Batch
 	logged uint64 // bytes of frames
 	closed bool
+
+	replacing bool // dir may hold the old repository
 }
 
 func newRebuild(cfg repo.Config) (*rebuild, error) {
@@ -249,6 +252,7 @@ func (r *rebuild) replace(reason string) (backup string, err error) {
 	for _, err := r.cfg.FS.Stat(backup); err == nil; _, err = r.cfg.FS.Stat(backup) {
 		backup += "x" // two within a second
 	}
+	r.replacing = true
 	if err := swap(r.cfg.FS, r.cfg.Dir, r.dir, backup); err != nil {
 		return "", err
 	}
@@ -267,8 +271,11 @@ func swap(fs vfs.FS, dir, with, backup string) error {
 	return fs.Rename(with, dir)
 }
 
-// abort removes the new repository.
+// abort removes the new repository, unless replace has started and failed.
 func (r *rebuild) abort() error {
+	if r.replacing {
+		return nil
+	}
 	var err error
 	if !r.closed {
 		r.closed = true
