@@ -13,12 +13,12 @@ import (
 // Bounds of ClassifierConfig.HeadWindow.
 const (
 	DefaultHeadWindow = 10 * time.Second
-	MaxHeadWindow     = 10 * time.Minute
+	maxHeadWindow     = 10 * time.Minute
 )
 
 // ValidateHeadWindow returns an error if a ClassifierConfig.HeadWindow is out of range.
 func ValidateHeadWindow(d time.Duration) error {
-	if d <= 0 || d > MaxHeadWindow {
+	if d <= 0 || d > maxHeadWindow {
 		return fmt.Errorf("%s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long", d)
 	}
 	return nil

@@ -324,7 +324,7 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%q matches %q: %v, want %v (%v)", c.pattern, c.s, !c.want, c.want, err)
 		}
 	}
-	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", MaxPatternLength+1)}, make([]string, MaxPatterns+1)} {
+	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", maxPatternLength+1)}, make([]string, MaxPatterns+1)} {
 		if _, err := NewClassifier(ClassifierConfig{IgnoreUserAgents: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as user agents", len(bad), bad[0])
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Only a trusted clock makes Prune drop what is old by date: it has run without a
-// jump for clockSteadyFor, and Redis' clock, if there is one, agrees. Prune looks at
+// Only a trusted clock makes prune drop what is old by date: it has run without a
+// jump for clockSteadyFor, and Redis' clock, if there is one, agrees. prune looks at
 // the clock about twice a day and stores what it saw, so a jump while the process is
 // stopped is noticed as well.
 const (

@@ -209,7 +209,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 		switch {
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
 			inRedis[i] = -1
-			r.damaged[keys[i]] = &DamagedError{Key: keys[i], Reason: "is not a hash"}
+			r.damaged[keys[i]] = &damagedError{Key: keys[i], Reason: "is not a hash"}
 		case err != nil:
 			return nil, err
 		default:

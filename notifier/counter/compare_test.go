@@ -131,7 +131,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: Pull, Time: noon})
 			for range 2 {
 				_, err := r.c.Publish(t.Context())
-				var damaged *DamagedError
+				var damaged *damagedError
 				if !errors.As(err, &damaged) || damaged.Key != key && name != "runs" {
 					t.Fatalf("Publish = %v, want an error that names %s", err, key)
 				}

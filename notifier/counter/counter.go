@@ -142,14 +142,6 @@ func (c *Counter) Latest(stream uint8) uint64 {
 	return c.folded()[stream]
 }
 
-// Cursor returns the sequence number of the last event of a stream that is in the
-// numbers under this journal id; 0 if there is none.
-func (c *Counter) Cursor(journal string, stream uint8) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cursors[cursorName(journal, stream)]
-}
-
 func cursorName(journal string, stream uint8) string {
 	return strings.TrimPrefix(string(cursorKey(journal, stream)), cursorPrefix)
 }

@@ -34,9 +34,10 @@ import (
 // have the events, and moved to the base rows of that epoch if it has.
 
 // Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
-// durable when Fold returns. The facts must be those of all events after Cursor up
-// to and including upTo. If the cursor is at upTo or beyond, Fold does nothing, does
-// not call also, and returns nil, so a Fold that failed may be repeated.
+// durable when Fold returns. The facts must be those of all events after the last
+// folded one (Latest) up to and including upTo. If the cursor is at upTo or beyond,
+// Fold does nothing, does not call also, and returns nil, so a Fold that failed may be
+// repeated.
 //
 // also, if not nil, adds the caller's own keys to the batch.
 //
@@ -226,7 +227,7 @@ func (f *folding) count(fact *Fact, class int) error {
 	return nil
 }
 
-// deleteTag records that a tag was deleted. Prune drops the row later, if the tag
+// deleteTag records that a tag was deleted. prune drops the row later, if the tag
 // stays deleted.
 func (f *folding) deleteTag(fact *Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {

@@ -26,13 +26,13 @@ func TestFold(t *testing.T) {
 	r.fold(randomFacts(rand.New(rand.NewPCG(11, 11)), 1000)...)
 	r.reopen()
 	checkSource(t, r.c, r.want)
-	if got := r.c.Cursor("aaaa", 1); got != 2000 {
+	if got := cursor(r.c, "aaaa", 1); got != 2000 {
 		t.Errorf("the cursor is %d, want 2000", got)
 	}
-	if got := r.c.Cursor("aaaa", 0); got != 0 {
+	if got := cursor(r.c, "aaaa", 0); got != 0 {
 		t.Errorf("the cursor of the other stream is %d, want 0", got)
 	}
-	if got := r.c.Cursor("bbbb", 1); got != 0 {
+	if got := cursor(r.c, "bbbb", 1); got != 0 {
 		t.Errorf("the cursor of another journal is %d, want 0", got)
 	}
 }
@@ -71,7 +71,7 @@ func TestFoldWithAlso(t *testing.T) {
 	if !errors.Is(err, own) {
 		t.Fatalf("Fold = %v, want the caller's error", err)
 	}
-	if got := r.c.Cursor("aaaa", 0); got != 0 {
+	if got := cursor(r.c, "aaaa", 0); got != 0 {
 		t.Errorf("the cursor moved to %d", got)
 	}
 	checkSource(t, r.c, map[string]map[Class]int64{})

@@ -20,7 +20,7 @@ type pattern [][]byte
 // Limits of the patterns that every request is compared with.
 const (
 	MaxPatterns      = 256 // in one list
-	MaxPatternLength = 512 // in bytes; no more of a user agent or an actor is compared
+	maxPatternLength = 512 // in bytes; no more of a user agent or an actor is compared
 )
 
 // ValidatePattern returns an error if a pattern of ClassifierConfig is invalid.
@@ -28,8 +28,8 @@ func ValidatePattern(pattern string) error {
 	if strings.TrimSpace(pattern) == "" {
 		return errors.New("an empty pattern matches nothing; leave it out, or write * to match everything")
 	}
-	if len(pattern) > MaxPatternLength {
-		return fmt.Errorf("the pattern has %d bytes; at most %d are allowed", len(pattern), MaxPatternLength)
+	if len(pattern) > maxPatternLength {
+		return fmt.Errorf("the pattern has %d bytes; at most %d are allowed", len(pattern), maxPatternLength)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func (p patterns) match(s string) bool {
 	if s == "" || len(p.list) == 0 {
 		return false
 	}
-	var room [MaxPatternLength]byte
+	var room [maxPatternLength]byte
 	b := room[:copy(room[:], s)]
 	if p.foldCase {
 		lower(b)

@@ -16,16 +16,16 @@ const (
 	// deletedTagDays is how many days a deleted tag keeps its numbers.
 	deletedTagDays = 30
 	// maxStorageChecks bounds how many tags are looked up in storage in one
-	// Prune, so that it takes seconds even with an object store.
+	// prune, so that it takes seconds even with an object store.
 	maxStorageChecks = 500
-	// maxStorageErrors is the number of failed lookups after which Prune stops
+	// maxStorageErrors is the number of failed lookups after which prune stops
 	// asking storage.
 	maxStorageErrors = 5
 
 	dayMillis = 24 * 3600 * 1000
 )
 
-// Prune drops what is no longer needed. Run calls it. Totals stay.
+// prune drops what is no longer needed. Run calls it. Totals stay.
 //
 //   - Of each repository, the newest KeepDays and extraDays days with numbers are
 //     kept. They are counted, not compared with the clock, so a wrong clock drops
@@ -35,7 +35,7 @@ const (
 //     only while the clock is trusted (clock.go).
 //   - Days counted while the clock was ahead are dropped when it has come back. If it
 //     was only set back, the new time may be the wrong one, and they stay.
-func (c *Counter) Prune() error {
+func (c *Counter) prune() error {
 	if err := c.db.Space(); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	return p.flush()
 }
 
-// pruning is the state of one Prune.
+// pruning is the state of one prune.
 type pruning struct {
 	c         *Counter
 	trusted   bool
@@ -166,7 +166,7 @@ func (p *pruning) dropTag(r storedRow) error {
 		return p.drop(r)
 	}
 	if p.asked >= maxStorageChecks || p.failed >= maxStorageErrors {
-		return nil // checked by a later Prune
+		return nil // checked by a later prune
 	}
 	p.asked++
 	tagged, err := p.c.cfg.HasTag(r.id.repository, r.id.name)
@@ -258,7 +258,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	if r.id.kind == perTag {
 		pending, err := exists(b, pendingKey(r.id, liveRun+c.run))
 		if err != nil || pending {
-			return err // left to a later Prune
+			return err // left to a later prune
 		}
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {

@@ -23,7 +23,7 @@ func advanceClock(t testing.TB, r *replica, now *clock, to time.Time) {
 	for step := range 6 {
 		now.at = to.Add(time.Duration(step) * 12 * time.Hour)
 		r.c.publisher.clockCheckedAt = time.Time{} // Redis uses the clock of this machine
-		if err := r.c.Prune(); err != nil {
+		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +60,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 			now.at = now.at.Add(day)
 		}
 		r.publish()
-		if err := r.c.Prune(); err != nil {
+		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
 		}
 		r.publish()
@@ -107,7 +107,7 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	b.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})
 	a.publish()
 	b.publish()
-	if err := a.c.Prune(); err != nil {
+	if err := a.c.prune(); err != nil {
 		t.Fatal(err)
 	}
 	a.publish()
@@ -134,7 +134,7 @@ func TestClockJumpsAndPrune(t *testing.T) {
 		advanceClock(t, r, now, right.Add(jump))
 		r.publish()
 		now.at = right
-		if err := r.c.Prune(); err != nil {
+		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
 		}
 		r.publish()
@@ -155,7 +155,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		r, now := newClockReplica(t, c)
 		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
 		look := func() {
-			if err := r.c.Prune(); err != nil {
+			if err := r.c.prune(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -233,7 +233,7 @@ func TestRedisClockDiffers(t *testing.T) {
 	for step := range 6 {
 		now.at = noon.Add(KeepDays*day + time.Duration(step)*12*time.Hour)
 		r.publish()
-		if err := r.c.Prune(); err != nil {
+		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -254,7 +254,7 @@ func TestPruneDropsOldPushes(t *testing.T) {
 		return n
 	}
 	now.at = noon.Add(KeepDays * day)
-	if err := r.c.Prune(); err != nil || count() != 1 {
+	if err := r.c.prune(); err != nil || count() != 1 {
 		t.Errorf("%d pushes are kept after a jump of the clock, want the one (%v)", count(), err)
 	}
 	advanceClock(t, r, now, now.at)
@@ -294,7 +294,7 @@ func TestDeletedTags(t *testing.T) {
 		check := func(when string, want int) {
 			t.Helper()
 			r.c.publisher.clockCheckedAt = time.Time{}
-			if err := r.c.Prune(); err != nil {
+			if err := r.c.prune(); err != nil {
 				t.Fatal(err)
 			}
 			r.publish()
@@ -339,7 +339,7 @@ func TestDeletedTagInStorage(t *testing.T) {
 	}
 	check := func(want ...string) {
 		t.Helper()
-		if err := r.c.Prune(); err != nil {
+		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
 		}
 		_, tags, _, err := r.c.Repository(t.Context(), "x")

@@ -33,14 +33,14 @@ import (
 // everything. If Redis loses data between two calls, the second finds another record
 // (errLost) and the round starts over.
 
-// DamagedError reports a key in Redis that has the wrong type. All other keys are
+// damagedError reports a key in Redis that has the wrong type. All other keys are
 // published.
-type DamagedError struct {
+type damagedError struct {
 	Key    string
 	Reason string
 }
 
-func (e *DamagedError) Error() string {
+func (e *damagedError) Error() string {
 	return fmt.Sprintf("redis key %q %s and was not written by Tidings; delete the key, and the numbers are sent again", e.Key, e.Reason)
 }
 
@@ -78,7 +78,7 @@ func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: tr
 
 // Publish does one round: it sends changed numbers to Redis, and everything that
 // Redis has lost. It returns the number of rows sent; without Redis it does nothing.
-// A *DamagedError means that all other rows were sent.
+// A *damagedError means that all other rows were sent.
 func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	if c.cfg.Redis == nil {
 		return 0, nil
@@ -208,7 +208,7 @@ func (r *round) ids() (map[string]string, error) {
 // can act on.
 func (r *round) typeError(err error, key string) error {
 	if strings.Contains(err.Error(), "WRONGTYPE") {
-		return &DamagedError{Key: key, Reason: "is not a hash"}
+		return &damagedError{Key: key, Reason: "is not a hash"}
 	}
 	return err
 }

@@ -160,7 +160,7 @@ func TestRandomCrashes(t *testing.T) {
 			}
 			r.want[f.Repository][f.Class]++
 		}
-		done := c.Cursor("aaaa", 1)
+		done := cursor(c, "aaaa", 1)
 		if err := c.Fold("aaaa", 1, uint64(len(journal)), journal[done:], nil); err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func TestRandomCrashes(t *testing.T) {
 		db.Close()
 		db = openState(t, fs)
 		c = open(t, db, Config{Redis: client})
-		if got := c.Cursor("aaaa", 1); got != uint64(len(journal)) {
+		if got := cursor(c, "aaaa", 1); got != uint64(len(journal)) {
 			t.Fatalf("the cursor is %d after a crash, want %d, for which Fold had returned", got, len(journal))
 		}
 	}

@@ -251,3 +251,10 @@ func storedBytes(t testing.TB, r *replica) (bytes int) {
 	}
 	return bytes
 }
+
+// cursor returns the last event of a journal's stream that is in the numbers.
+func cursor(c *Counter, journal string, stream uint8) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cursors[cursorName(journal, stream)]
+}

@@ -23,7 +23,7 @@ import (
 // and its keys are set, or neither happened and the fact is folded again.
 //
 // Hashes are cut to 8 bytes, and to 4 for a tag within a digest. Only equality
-// matters, and a collision makes one push a retag, or not. Prune drops keys older
+// matters, and a collision makes one push a retag, or not. prune drops keys older
 // than KeepDays, and with them the knowledge that an old tag has a digest.
 
 // recordPush records a push in an indexed batch and reports whether the digest has
@@ -49,7 +49,7 @@ func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 
 // deletePush deletes, in an indexed batch, the record of the last push of a tag,
 // except for its pushed key if that is of the digest with the hash of. A push
-// recorded by a version that had no latest keys stays until Prune drops it.
+// recorded by a version that had no latest keys stays until prune drops it.
 func deletePush(b *pebble.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)

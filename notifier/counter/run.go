@@ -27,7 +27,7 @@ func (c *Counter) Run(ctx context.Context) error {
 	for {
 		now := c.cfg.Now()
 		if until := prune.Sub(now); until <= 0 || until > pruneGap {
-			if err := c.Prune(); err != nil {
+			if err := c.prune(); err != nil {
 				c.log.Error("drop old numbers", "error", err)
 			}
 			prune = now.Add(pruneGap)
@@ -40,7 +40,7 @@ func (c *Counter) Run(ctx context.Context) error {
 			err = c.inspect(ctx)
 			inspectAt = now.Add(inspectGap)
 		}
-		damaged := (*DamagedError)(nil)
+		damaged := (*damagedError)(nil)
 		switch {
 		case err == nil:
 			if failing {

@@ -274,7 +274,7 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 	for _, key := range reply[2:] {
 		key, _ := key.(string)
 		damaged[key] = true
-		r.damaged[key] = &DamagedError{Key: key, Reason: "is not a hash"}
+		r.damaged[key] = &damagedError{Key: key, Reason: "is not a hash"}
 	}
 	r.rows += len(items)
 	if !w.current {

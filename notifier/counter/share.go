@@ -156,7 +156,7 @@ func (c *Counter) deleteIndexes(indexes []ChildKey) error {
 // operator can act on.
 func (r *round) streamError(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return &DamagedError{Key: r.c.keys.children(), Reason: "is not a stream"}
+		return &damagedError{Key: r.c.keys.children(), Reason: "is not a stream"}
 	}
 	return err
 }

@@ -47,7 +47,7 @@ const (
 
 // reasonOf returns the part of an error that everybody may see.
 func reasonOf(err error) string {
-	var damaged *DamagedError
+	var damaged *damagedError
 	var network net.Error
 	switch {
 	case errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrStopped):

@@ -16,7 +16,7 @@ import (
 // A change is kept in memory from the fold until a round sends it, and at most
 // maxTagChanges are. A crash before that, and a stream that was cut or lost, lose
 // changes. After a lost delete the other registries keep their numbers of the tag. A
-// lost "exists again" drops nothing, since Prune asks storage first.
+// lost "exists again" drops nothing, since prune asks storage first.
 //
 // Entries are read again after a restart. A change has the day of its entry, so
 // applying it twice gives the same row. Whether a delete or a push came last is
