@@ -18,10 +18,10 @@ type accountRepo struct{ Publisher }
 // errConflict is returned for a create whose key has another record.
 var errConflict = errors.New("another record has this key")
 
-// deliver makes the writes, in commits of at most maxWrites. Unless fresh, which
+// deliver applies the writes, in commits of at most maxWrites. Unless fresh, which
 // means that none of them was sent before, it confirms them: each is read back,
-// and only those that are missing are made. The index of a *repo.WriteError counts
-// in writes; it is the index of a write that can never be made.
+// and only those that are missing are applied. The index of a *repo.WriteError counts
+// in writes; it is the index of a write that is refused for good.
 func (a *accountRepo) deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
 	for from := 0; from < len(writes); from += maxWrites {
 		part := writes[from:min(from+maxWrites, len(writes))]
@@ -57,8 +57,8 @@ func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh 
 		if !errors.As(err, &invalid) || invalid.Index < 0 || invalid.Index >= len(left) {
 			return err
 		}
-		// The commit was refused. If one of its writes has already been made, such as
-		// a create by an earlier call, the others are tried without it.
+		// The commit was refused. If one of its writes has already been applied by an
+		// earlier call, the others are tried without it.
 		missing, unread := a.missing(part)
 		if unread != nil {
 			return unread
@@ -71,7 +71,7 @@ func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh 
 	return nil
 }
 
-// missing returns the indexes of the writes that have not been made.
+// missing returns the indexes of the writes that are not applied.
 func (a *accountRepo) missing(writes []repo.Write) ([]int, error) {
 	var missing []int
 	for i, w := range writes {
@@ -89,7 +89,7 @@ func (a *accountRepo) missing(writes []repo.Write) ([]int, error) {
 	return missing, nil
 }
 
-// done reports whether a write has been made: whether the record of a create
+// done reports whether a write is applied: whether the record of a create
 // exists, or that of a delete does not. It returns errConflict if the key of a
 // create has another record.
 func (a *accountRepo) done(w repo.Write) (bool, error) {
@@ -107,7 +107,7 @@ func (a *accountRepo) done(w repo.Write) (bool, error) {
 	return false, errConflict
 }
 
-// undo returns deletes for those creates that have been made.
+// undo returns deletes for those creates that are applied.
 func (a *accountRepo) undo(writes []repo.Write) ([]repo.Write, error) {
 	var deletes []repo.Write
 	for _, w := range writes {

@@ -63,7 +63,7 @@ func (s *announceSink) name() string { return announceSinkName }
 
 func (s *announceSink) skip(uint64) error { return nil }
 
-// An announcement is a finished post with its key, and what it was made from.
+// An announcement is a finished post with its key, and its sources.
 type announcement struct {
 	Repository string     `json:"repository"`
 	Digest     string     `json:"digest"`
@@ -173,8 +173,8 @@ func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatc
 	return changed, nil
 }
 
-// send makes the posts and records them. One that can never be made is given up,
-// and the others go on.
+// send writes the posts and records them. One that the repo refuses for good is given
+// up, and the others are written.
 func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh bool) error {
 	for {
 		writes := make([]repo.Write, len(batch.Posts))
@@ -196,7 +196,7 @@ func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh
 	}
 }
 
-// finish records the posts as made and clears the outbox.
+// finish records the posts as written and clears the outbox.
 func (s *announceSink) finish(batch *announcementBatch) error {
 	var b state.Batch
 	for _, a := range batch.Posts {

@@ -13,7 +13,7 @@ import (
 )
 
 // check returns the tags that an announcement still has and that are to be
-// announced after what was announced before, or says why it is not made.
+// announced after what was announced before, or says why it is not written.
 func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
 	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
 	if err != nil {

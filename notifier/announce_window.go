@@ -160,8 +160,8 @@ func (s *announceSink) announcement(ctx context.Context, w *window, added histor
 	return a, refused, s.compose(a)
 }
 
-// checkWindow leaves in an announcement the tags that it is to name, or says why it
-// is not made.
+// checkWindow leaves in an announcement the tags that it is to name, or says why there
+// is none.
 func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused announceRow, err error) {
 	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
 		return s.announcedBefore(before), nil

@@ -21,9 +21,9 @@ import (
 
 // A Publisher writes to the repo of the account.
 type Publisher interface {
-	// Apply makes the writes in one commit, all or none. They are durable when it
-	// returns. After a *repo.WriteError none was made. After any other error it is
-	// not known whether they were made, and the caller reads them back.
+	// Apply applies the writes in one commit, all or none. They are durable when it
+	// returns. After a *repo.WriteError none is applied. After any other error it
+	// is not known whether they are applied, and the caller reads them back.
 	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
 	// Get returns a record, or repo.ErrNotFound.
 	Get(collection, rkey string) (cid.Cid, []byte, error)

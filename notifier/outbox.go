@@ -24,7 +24,7 @@ import (
 //
 //   - Before 1: the events are read again and make the same batch.
 //   - Between 1 and 3, or if the answer to 2 is lost: it is not known which writes
-//     were made. Before it does anything else, the sink confirms the batch. Writes
+//     were applied. Before it does anything else, the sink confirms the batch. Writes
 //     whose record is in the repo are done. For the others it checks again whether
 //     they are still wanted (is the repository public, the image stored?), puts the
 //     batch again if that changes it, and sends what is missing. Sending one write

@@ -46,7 +46,7 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 
 // ledgerRebuild builds ledger entries from layer records. Records with consecutive keys
 // are those of one push of a manifest. A manifest's further pushes are duplicates: they
-// were made when the ledger had lost the first.
+// were written when the ledger had lost the first.
 type ledgerRebuild struct {
 	n          *Notifier
 	batch      state.Batch

@@ -172,8 +172,8 @@ func (s *recordSink) affects(e *sequenced) bool {
 	return false
 }
 
-// send makes the writes of a batch and finishes it. A write that can never be made
-// takes its manifest out of the batch, and the rest goes on.
+// send applies the writes of a batch and finishes it. A write that is refused for good
+// takes its manifest out of the batch, and the rest is applied.
 func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) error {
 	for {
 		err := s.account.deliver(ctx, batch.writes(), fresh)
@@ -192,7 +192,7 @@ func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) e
 }
 
 // finish changes the ledger and clears the outbox. The result of the first push of
-// each manifest says how many records it made.
+// each manifest has the number of records.
 func (s *recordSink) finish(batch *recordBatch) error {
 	var b state.Batch
 	for _, c := range batch.Manifests {
@@ -243,7 +243,7 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 	return s.outbox().put(&b, batch)
 }
 
-// withdraw takes a change out of the batch. If some of its creates have been made,
+// withdraw takes a change out of the batch. If some of its creates are applied,
 // the change becomes their deletes.
 func (s *recordSink) withdraw(batch *recordBatch, m int) error {
 	c := &batch.Manifests[m]

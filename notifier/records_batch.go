@@ -208,7 +208,7 @@ func (b *batchBuilder) hide(e sequenced) error {
 	return b.add(e, e.UserDID, entry, &after, nil)
 }
 
-// forget deletes an owner's records of a manifest, whoever claims them.
+// forget deletes an owner's records of a manifest, with all claims.
 func (b *batchBuilder) forget(e sequenced) error {
 	entry, err := b.entry(e.UserDID, e.ManifestDigest)
 	if err != nil || entry == nil {

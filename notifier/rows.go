@@ -59,7 +59,7 @@ type recordsRow struct {
 // An announceRow is what the announce sink did for a push.
 type announceRow struct {
 	PostURI string `json:"postUri,omitempty"` // at://…; also of a post that the push's tag was added to
-	Before  bool   `json:"before,omitempty"`  // the post was made for an earlier push of the digest
+	Before  bool   `json:"before,omitempty"`  // the post is that of an earlier push of the digest
 	Reason  string `json:"reason,omitempty"`  // why there is no post of its own
 }
 

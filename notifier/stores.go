@@ -48,8 +48,8 @@ const newestChecked = 200
 // storeNames identifies what the state belongs to.
 type storeNames struct{ options, folder, accountFolder string }
 
-// verifyStores returns when the stores are known to belong together, or have been made
-// to.
+// verifyStores makes sure that the stores belong together, and rebuilds the ledger if they
+// do not.
 func (n *Notifier) verifyStores(ctx context.Context) error {
 	n.verifying.Lock()
 	defer n.verifying.Unlock()

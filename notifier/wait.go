@@ -52,7 +52,7 @@ func pace(ctx context.Context) error {
 // is ready to use.
 type signal struct {
 	mu   sync.Mutex
-	next chan struct{} // nil: nobody waits
+	next chan struct{} // nil: no goroutine waits
 }
 
 // wait returns a channel that the next send closes. A caller that gets the channel

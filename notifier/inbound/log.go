@@ -2,9 +2,6 @@ package inbound
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -87,14 +84,6 @@ type Log struct {
 type entry struct {
 	row
 	ended chan struct{} // closed by End; nil if it was read
-}
-
-// A row is a notification in the state.
-type row struct {
-	Seq    uint64     `json:"seq"` // 0: not recorded yet
-	Time   time.Time  `json:"time"`
-	Input  string     `json:"input,omitempty"`
-	Answer *answerRow `json:"answer,omitempty"` // nil: not complete yet
 }
 
 // New returns a log. It reads the journal at the first Begin.
@@ -214,22 +203,6 @@ func (l *Log) load() error {
 	return err
 }
 
-// stored reads a notification from the state, nil if it is not there.
-func (l *Log) stored(name string) (*row, error) {
-	val, err := l.cfg.State.Get(nameKey(name))
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, nil
-	}
-	var r row
-	if err == nil {
-		err = json.Unmarshal(val, &r)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read inbound notifications: %w", err)
-	}
-	return &r, nil
-}
-
 // KeepAnswer keeps a complete answer for as long as the key is known, which is
 // longer than the rows of the push are.
 func (l *Log) KeepAnswer(id *ID, seq uint64, out lexicon.NotifyManifestOutput) error {
@@ -246,127 +219,4 @@ func (l *Log) KeepAnswer(id *ID, seq uint64, out lexicon.NotifyManifestOutput) e
 		return err
 	}
 	return l.cfg.State.Commit(&b, state.NoSync)
-}
-
-// A Batch collects the notifications of events that are counted together.
-type Batch struct {
-	log  *Log
-	rows map[string]*row // by name
-}
-
-// NewBatch returns an empty batch.
-func (l *Log) NewBatch() *Batch { return &Batch{log: l} }
-
-// Repeated adds the notification of an event, and reports whether its key has an
-// earlier event: that became durable although the journal reported an error.
-func (b *Batch) Repeated(seq uint64, at time.Time, id *ID) (bool, error) {
-	if id.Key != "" {
-		r := b.rows[id.Key]
-		if r == nil {
-			var err error
-			if r, err = b.log.stored(id.Key); err != nil {
-				return false, err
-			}
-		}
-		if r != nil && r.Seq != seq {
-			return true, nil
-		}
-	}
-	if b.rows == nil {
-		b.rows = map[string]*row{}
-	}
-	for _, name := range id.names() {
-		b.rows[name] = &row{Seq: seq, Time: at, Input: id.Input}
-	}
-	return false, nil
-}
-
-// AddTo adds the notifications to the batch that counts their events, and at most
-// once an hour removes the oldest names.
-func (b *Batch) AddTo(batch *state.Batch) error {
-	for name, r := range b.rows {
-		if err := r.put(batch, name); err != nil {
-			return err
-		}
-	}
-	if b.rows == nil {
-		return nil
-	}
-	return b.log.prune(batch)
-}
-
-// prune removes names that are older than keepFor, but for the newest keepNames.
-func (l *Log) prune(batch *state.Batch) error {
-	now := l.cfg.Now()
-	if now.Sub(l.pruned).Abs() < time.Hour {
-		return nil
-	}
-	l.pruned = now
-	bySeq := state.Prefix(state.InboundBySeq)
-	names := 0
-	if err := l.cfg.State.Scan(bySeq, func(_, _ []byte) error { names++; return nil }); err != nil {
-		return err
-	}
-	return l.cfg.State.Scan(bySeq, func(key, _ []byte) error {
-		nameAt := len(state.InboundBySeq) + 9
-		if names--; names < keepNames || len(key) < nameAt {
-			return state.Stop
-		}
-		name := string(key[nameAt:])
-		r, err := l.stored(name)
-		if err != nil {
-			return err
-		}
-		if r != nil && now.Sub(r.Time) <= keepFor {
-			return state.Stop
-		}
-		batch.Delete(nameKey(name))
-		batch.Delete(append([]byte(nil), key...))
-		return nil
-	})
-}
-
-func (r *row) put(b *state.Batch, name string) error {
-	val, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode inbound notification: %w", err)
-	}
-	b.Set(nameKey(name), val)
-	b.Set(state.SeqKey(state.InboundBySeq, r.Seq, "/"+name), nil)
-	return nil
-}
-
-// Migrate adds a notification as format 2 of the state had it.
-func Migrate(b *state.Batch, name string, val []byte) error {
-	var r row
-	if err := json.Unmarshal(val, &r); err != nil {
-		return err
-	}
-	return r.put(b, name)
-}
-
-func nameKey(name string) []byte { return []byte(state.InboundByName + name) }
-
-// An answerRow is a lexicon.NotifyManifestOutput in the state.
-type answerRow struct {
-	Success       bool   `json:"success"`
-	Operation     string `json:"operation"`
-	StatsUpdated  bool   `json:"statsUpdated"`
-	LayersCreated *int   `json:"layersCreated,omitempty"`
-	PostCreated   *bool  `json:"postCreated,omitempty"`
-	PostURI       string `json:"postUri,omitempty"`
-}
-
-func newAnswerRow(out lexicon.NotifyManifestOutput) *answerRow {
-	return &answerRow{out.Success, out.Operation, out.StatsUpdated, out.LayersCreated, out.PostCreated, out.PostURI}
-}
-
-func (a *answerRow) output() *lexicon.NotifyManifestOutput {
-	if a == nil {
-		return nil
-	}
-	return &lexicon.NotifyManifestOutput{
-		Success: a.Success, Operation: a.Operation, StatsUpdated: a.StatsUpdated,
-		LayersCreated: a.LayersCreated, PostCreated: a.PostCreated, PostURI: a.PostURI,
-	}
 }
