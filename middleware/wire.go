@@ -439,20 +439,20 @@ func (r *runtime) mountHold(server http.Handler) {
 func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
 		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
-		Public:  r.options.Visible,
-		Now:     clock.Now,
-		Storage: r.storage(),
-		Folder:  r.folder(),
-		Space:   r.state.Space,
-		Metrics: r.events,
-		Logger:  r.log,
+		Public:     r.options.Visible,
+		Now:        clock.Now,
+		Storage:    r.storage(),
+		DataFolder: r.folder(),
+		Space:      r.state.Space,
+		Metrics:    r.events,
+		Logger:     r.log,
 	}
 	if r.writes != nil {
 		cfg.Publisher = r.writes
 		cfg.Account = r.account
 		cfg.AccountFolder = folderName(r.options.HoldDir())
 		cfg.Owner = r.options.Owner
-		cfg.Gate = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
+		cfg.PublicOptions = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
 		var err error
 		if cfg.Announce, err = r.announce(); err != nil {
 			return err

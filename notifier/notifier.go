@@ -53,14 +53,14 @@ type Config struct {
 	// push that a crash interrupted counts as one that did not happen.
 	Storage Storage
 
-	// Gate identifies the options that Public and Owner depend on; "": changes are
-	// not detected. If it differs from that of the last start, Storage is compared
+	// PublicOptions identifies the options that Public and Owner depend on; "": changes
+	// are not detected. If it differs from that of the last start, Storage is compared
 	// with the ledger.
-	Gate string
-	// Folder identifies the folder that holds the stores, and changes when the
+	PublicOptions string
+	// DataFolder identifies the folder that holds the stores, and changes when the
 	// folder is copied or replaced; "": that is not detected. If it differs from
 	// that of the last start, Storage is compared with the ledger.
-	Folder string
+	DataFolder string
 	// AccountFolder identifies the folder of Publisher's repo in the same way. If it
 	// differs, the ledger is rebuilt from the account's records.
 	AccountFolder string
@@ -155,7 +155,7 @@ func New(cfg Config) (*Notifier, error) {
 		public:  exceptPrivate(cfg.Public),
 		posts:   postHistory{cfg.State, cfg.Account},
 		private: &privateImages{cfg.State, countedBy(cfg.Counter)},
-		names:   storeNames{options: cfg.Gate, folder: cfg.Folder, accountFolder: cfg.AccountFolder},
+		names:   storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
 
 		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
 		log: cfg.Logger.With("component", "notifier"),

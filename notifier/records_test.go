@@ -408,13 +408,13 @@ func TestRecordsStorageFails(t *testing.T) {
 func TestRecordsOptionsChanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, shortWindows())
-	r.gate = "first"
+	r.options = "first"
 	r.reopen(shortWindows())
 	a, secret := image("a", 2).as("oss/app", "v1"), image("secret", 3).as("secret/app", "v1")
 	r.push(a)
 	r.push(secret)
 	r.drain()
-	r.gate, r.owner, r.public = "second", alice, func(string) bool { return true }
+	r.options, r.owner, r.public = "second", alice, func(string) bool { return true }
 	r.reopen(shortWindows())
 	r.reconciled()
 	r.consistent()
@@ -437,17 +437,17 @@ func TestRecordsOptionsChangedBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	a := image("a", 2)
-	r.gate, r.owner = "first", alice
+	r.options, r.owner = "first", alice
 	r.reopen(nil)
 	r.push(a)
 	r.drain()
 	r.stop()
-	r.gate, r.owner = "second", ""
+	r.options, r.owner = "second", ""
 	r.full.Store(true)
 	r.open(nil)
 	r.push(a) // pending with the account's DID as owner
 	r.stop()
-	r.gate, r.owner = "third", alice
+	r.options, r.owner = "third", alice
 	r.full.Store(false)
 	r.open(nil)
 	r.reconciled()

@@ -40,8 +40,8 @@ type rig struct {
 	unpaced bool   // the repo has no subscribers, so that commits are not paced
 	limit   int64  // of the journal, with segments of an eighth; 0: the default
 	owner   string // of the images; "": the account
-	gate    string // Config.Gate
-	folder  string // Config.Folder
+	options string // Config.PublicOptions
+	folder  string // Config.DataFolder
 
 	accountFolder string // Config.AccountFolder
 
@@ -175,7 +175,7 @@ func (r *rig) open(announce *Announce) {
 	}
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
-		Owner: r.owner, Folder: r.folder, AccountFolder: r.accountFolder, Gate: r.gate,
+		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
 		Metrics: NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,

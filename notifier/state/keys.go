@@ -28,8 +28,8 @@ var (
 	AccountRevision = []byte("b/rev")       // revision of the repo after the last batch
 	AccountFolder   = []byte("b/account")   // Config.AccountFolder at the last start
 	JournalID       = []byte("b/journal")   // id of the journal at the last start
-	DataFolder      = []byte("b/folder")    // Config.Folder at the last start
-	PublicOptions   = []byte("b/gate")      // Config.Gate at the last start
+	DataFolder      = []byte("b/folder")    // Config.DataFolder at the last start
+	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )
 
 // ImageKey is a key for one digest in one repository: prefix and the first half of
