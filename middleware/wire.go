@@ -438,7 +438,7 @@ func (r *runtime) mountHold(server http.Handler) {
 
 func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
-		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Rule: r.rule, DeadLetters: r.dead,
+		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Classifier: r.rule, DeadLetters: r.dead,
 		Public:     r.options.Visible,
 		Now:        clock.Now,
 		Storage:    r.storage(),

@@ -191,7 +191,7 @@ func (d *DeadLetters) scan(r state.Range, visit func(key, val []byte, l *deadLet
 	err := d.db.Scan(r, func(key, val []byte) error {
 		l, err := decodeLetter(val)
 		if err == nil && !visit(key, val, l) {
-			err = state.Stop
+			err = state.ErrStop
 		}
 		return err
 	})
@@ -250,7 +250,7 @@ func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
 	var seqs []uint64
 	err := d.db.Scan(r, func(_, val []byte) error {
 		if len(seqs) >= limit {
-			return state.Stop
+			return state.ErrStop
 		}
 		l, err := decodeLetter(withoutEvent(val))
 		if err == nil && l.Operation == opPush {

@@ -74,7 +74,7 @@ func (n *Notifier) undescribed() (*pushRow, error) {
 	var first *pushRow
 	err = eachPush(n.state, r, func(row *pushRow) error {
 		first = row
-		return state.Stop
+		return state.ErrStop
 	})
 	return first, err
 }

@@ -89,7 +89,7 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 			e.Children = append(e.Children, m.Digest)
 		}
 	} else {
-		e.Class, _, e.Children = n.rule.Class(pullRequest(e))
+		e.Class, _, e.Children = n.classifier.Class(pullRequest(e))
 		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
 	}
 	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + e.TIDs)
@@ -105,15 +105,15 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 	n.recent.add(seq, payload)
 	if e.Operation == opPush {
 		// From now on pulls of the children count as pulls of the index.
-		n.rule.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
+		n.classifier.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
 		if e.Kind.supporting() {
-			n.rule.LearnArtifact(e.Name(), e.ManifestDigest)
+			n.classifier.LearnArtifact(e.Name(), e.ManifestDigest)
 		}
 	}
 	return seq, nil
 }
 
-// pullRequest is the request that the counting rule gets for a notification of a pull.
+// pullRequest is the request that the classifier gets for a notification of a pull.
 // The client and the user agent are not known.
 func pullRequest(e *Event) counter.Request {
 	q := counter.Request{

@@ -136,10 +136,10 @@ func (i *Intent) Complete(ctx context.Context) error {
 	switch e.Operation {
 	case opPush:
 		i.n.recent.add(seq, payload)
-		i.updateRule()
+		i.updateClassifier()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	case opDelete:
-		i.n.rule.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
+		i.n.classifier.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
 }
@@ -148,11 +148,11 @@ func (i *Intent) Complete(ctx context.Context) error {
 // waits, if it has to be.
 const maxParsed = 64 << 10
 
-// updateRule gives the counting rule at once what decides how pulls of the manifest are
+// updateClassifier gives the classifier at once what decides how pulls of the manifest are
 // counted: its children, who pushed it, and whether it describes another image.
-func (i *Intent) updateRule() {
-	e, rule := &i.event, i.n.rule
-	rule.Class(counter.Request{
+func (i *Intent) updateClassifier() {
+	e, classifier := &i.event, i.n.classifier
+	classifier.Class(counter.Request{
 		Method: http.MethodPut, Repository: e.Repository, Tag: e.Tag, Digest: e.ManifestDigest, Children: i.children,
 		Client: i.client, UserAgent: i.userAgent,
 	})
@@ -161,7 +161,7 @@ func (i *Intent) updateRule() {
 	}
 	info, err := readManifest(e.MediaType, i.manifest)
 	if err == nil && kindOf(&info, e.Tag).supporting() {
-		rule.LearnArtifact(e.Repository, e.ManifestDigest)
+		classifier.LearnArtifact(e.Repository, e.ManifestDigest)
 	}
 }
 

@@ -30,7 +30,7 @@ const (
 // pulled for themselves.
 func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestation }
 
-// countedAs is the kind for the counting rule. Pulls of charts and other artifacts count
+// countedAs is the kind for the classifier. Pulls of charts and other artifacts count
 // like those of images.
 func (k Kind) countedAs(tag string) string {
 	_, refers := counter.ReferrersTag(tag)

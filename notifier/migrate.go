@@ -69,7 +69,7 @@ func (n *Notifier) hasOldFormat() (bool, error) {
 // hasRows reports whether there is a key with one of the prefixes.
 func (n *Notifier) hasRows(prefixes ...string) (has bool, err error) {
 	for _, prefix := range prefixes {
-		err = n.state.Scan(state.Prefix(prefix), func(_, _ []byte) error { has = true; return state.Stop })
+		err = n.state.Scan(state.Prefix(prefix), func(_, _ []byte) error { has = true; return state.ErrStop })
 		if err != nil || has {
 			return has, err
 		}

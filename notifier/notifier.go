@@ -40,7 +40,7 @@ type Config struct {
 	Journal     *journal.Journal
 	State       state.Store
 	Counter     *counter.Counter
-	Rule        *counter.Classifier
+	Classifier  *counter.Classifier
 	DeadLetters *DeadLetters
 
 	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published
@@ -104,13 +104,13 @@ func (c *Config) setDefaults() {
 
 // A Notifier records events and runs the sinks.
 type Notifier struct {
-	journal *journal.Journal
-	state   state.Store
-	counter *counter.Counter
-	rule    *counter.Classifier
-	ledger  *ledger.Ledger
-	dead    *DeadLetters
-	inbound *inbound.Log
+	journal    *journal.Journal
+	state      state.Store
+	counter    *counter.Counter
+	classifier *counter.Classifier
+	ledger     *ledger.Ledger
+	dead       *DeadLetters
+	inbound    *inbound.Log
 
 	account  *accountRepo    // nil: nothing is published
 	storage  *checkedStorage // nil: storage cannot be asked
@@ -148,7 +148,7 @@ type Notifier struct {
 func New(cfg Config) (*Notifier, error) {
 	cfg.setDefaults()
 	n := &Notifier{
-		journal: cfg.Journal, state: cfg.State, counter: cfg.Counter, rule: cfg.Rule, dead: cfg.DeadLetters,
+		journal: cfg.Journal, state: cfg.State, counter: cfg.Counter, classifier: cfg.Classifier, dead: cfg.DeadLetters,
 		ledger: ledger.New(cfg.State),
 
 		owner:   cfg.Owner,

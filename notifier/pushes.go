@@ -98,7 +98,7 @@ func (n *Notifier) newestRows(limit int) ([]uint64, error) {
 	var seqs []uint64
 	err := n.state.Scan(r, func(key, _ []byte) error {
 		if len(seqs) >= limit {
-			return state.Stop
+			return state.ErrStop
 		}
 		if seq, part := parseRowKey(key); part == pushPart {
 			seqs = append(seqs, seq)

@@ -54,7 +54,7 @@ type Delete struct {
 // response does not depend on it: a pull that could not be recorded is counted in the
 // metrics.
 func (n *Notifier) Pull(p Pull) {
-	class, tag, fresh := n.rule.Class(counter.Request{
+	class, tag, fresh := n.classifier.Class(counter.Request{
 		Method:     p.Method,
 		Repository: p.Repository,
 		Tag:        p.Tag,
@@ -87,7 +87,7 @@ func (n *Notifier) Pull(p Pull) {
 	n.metrics.event(opPull, "recorded")
 }
 
-// countedAs is the kind of manifest for the counting rule.
+// countedAs is the kind of manifest for the classifier.
 func (p *Pull) countedAs() string {
 	return kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
 		for i := range p.Layers {

@@ -166,7 +166,7 @@ func (r *rig) open(announce *Announce) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := counter.NewClassifier(counter.ClassifierConfig{})
+	classifier, err := counter.NewClassifier(counter.ClassifierConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func (r *rig) open(announce *Announce) {
 	cfg := Config{
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
 		Metrics: NewMetrics(),
-		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
+		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,

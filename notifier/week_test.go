@@ -152,7 +152,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := counter.NewClassifier(counter.ClassifierConfig{Now: m.now})
+	classifier, err := counter.NewClassifier(counter.ClassifierConfig{Now: m.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestWeek(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := New(Config{
-		Journal: j, State: state.OnPebble(db), Counter: numbers, Rule: rule, DeadLetters: dead,
+		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: account, Account: owner, Storage: storage,
 		Announce: &Announce{}, Public: func(string) bool { return true },
 		Now: m.now, Elapsed: m.elapsed, Linger: time.Millisecond,

@@ -96,7 +96,7 @@ func (l *Log) prune(batch *state.Batch) error {
 	return l.cfg.State.Scan(bySeq, func(key, _ []byte) error {
 		nameAt := len(state.InboundBySeq) + 9
 		if names--; names < keepNames || len(key) < nameAt {
-			return state.Stop
+			return state.ErrStop
 		}
 		name := string(key[nameAt:])
 		r, err := l.stored(name)
@@ -104,7 +104,7 @@ func (l *Log) prune(batch *state.Batch) error {
 			return err
 		}
 		if r != nil && now.Sub(r.Time) <= keepFor {
-			return state.Stop
+			return state.ErrStop
 		}
 		batch.Delete(nameKey(name))
 		batch.Delete(append([]byte(nil), key...))

@@ -120,7 +120,7 @@ func (l *Ledger) Page(behindKey []byte, limit int) (page []Manifest, next []byte
 		if len(page) == limit {
 			last := page[limit-1]
 			next = key(last.Owner, last.Digest)
-			return state.Stop
+			return state.ErrStop
 		}
 		page = append(page, Manifest{owner, digest, e})
 		return nil

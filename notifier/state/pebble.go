@@ -36,7 +36,7 @@ func (p onPebble) Scan(r Range, visit func(key, value []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if err := visit(iter.Key(), value); errors.Is(err, Stop) {
+		if err := visit(iter.Key(), value); errors.Is(err, ErrStop) {
 			return nil
 		} else if err != nil {
 			return err

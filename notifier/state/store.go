@@ -13,7 +13,7 @@ type Store interface {
 	Get(key []byte) ([]byte, error)
 	// Scan calls visit for each key of the range in order. Key and value are
 	// valid until visit returns. An error of visit ends the scan and is returned;
-	// Stop ends it without an error. What is committed during a scan may be
+	// ErrStop ends it without an error. What is committed during a scan may be
 	// visited or not.
 	Scan(r Range, visit func(key, value []byte) error) error
 	// Commit applies a batch, all of it or nothing. It is visible to Get and Scan
@@ -35,8 +35,8 @@ const (
 var (
 	// ErrNotFound is returned by Get for a key that does not exist.
 	ErrNotFound = errors.New("key not found")
-	// Stop is returned by a visit function that needs no more keys.
-	Stop = errors.New("stop the scan")
+	// ErrStop is returned by a visit function that needs no more keys.
+	ErrStop = errors.New("stop the scan")
 )
 
 // A Range is the keys from From up to, but without, To.

@@ -114,7 +114,7 @@ func testScan(t *testing.T, s state.Store, _ func() state.Store) {
 func testStop(t *testing.T, s state.Store, _ func() state.Store) {
 	fill(t, s, "a", "b", "c")
 	visited := 0
-	if err := s.Scan(state.Prefix("b"), func(_, _ []byte) error { visited++; return state.Stop }); err != nil || visited != 1 {
+	if err := s.Scan(state.Prefix("b"), func(_, _ []byte) error { visited++; return state.ErrStop }); err != nil || visited != 1 {
 		t.Errorf("Stop: %v after %d keys", err, visited)
 	}
 	failed := errors.New("failed")
