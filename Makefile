@@ -1,20 +1,20 @@
-# `make` lists what can be done; .ci/run does what every change has to pass.
+# `make` lists the targets; .ci/run has to pass for every change.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
 CONFIG ?= config/embedded.yml
 
-# Nothing here needs C but the race detector; without it, build and test share
-# what they compile.
+# Only the race detector and internal/interop/relay need C. Without it, build and
+# test share the build cache.
 export CGO_ENABLED = 0
 
-# The registry speaks to Google's storage by HTTP. This leaves out the client for
-# gRPC, which is a sixth of the program.
+# The registry uses Google's storage over HTTP. This omits the gRPC client, which is
+# a sixth of the binary.
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race fuzz bench bench-hold lint interop clean redis-server
 
-help: ## list what can be done
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## serve CONFIG (config/embedded.yml: a registry and its account on localhost:5000, in ./data)
@@ -34,7 +34,7 @@ race: redis-server ## run the tests with the race detector
 fuzz: ## run each fuzz test for FUZZTIME (10s)
 	testdata/scripts/fuzz $(FUZZTIME)
 
-bench: ## compare pushes and pulls with the registry alone
+bench: ## compare pushes and pulls with the plain registry
 	testdata/scripts/bench
 
 bench-hold: ## compare the account's writes and reads with the reference PDS
@@ -45,10 +45,10 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-interop: build ## talk to a running registry with clients that we did not write
+interop: build ## test a running registry with clients, verifiers and a relay by others
 	testdata/interop/run.sh
 
-clean: ## delete bin; ./data, with its key and its images, stays
+clean: ## delete bin, but not ./data
 	rm -rf bin
 
 redis-server:

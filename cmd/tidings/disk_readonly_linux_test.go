@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// onDiskOfItsOwn makes the data folder, as it is now, a file system on a
-// disk that can be made to fail. It is there for as long as the process is.
+// mountOwnDisk moves the data folder to a file system that failDisk can make fail. It
+// is mounted as long as the process runs.
 func (s *server) mountOwnDisk() {
 	s.t.Helper()
 	image, folder := filepath.Join(s.dir, "disk.img"), filepath.Join(s.dir, "tidings")
@@ -31,8 +31,8 @@ func (s *server) mountOwnDisk() {
 	s.wrap = []string{"unshare", "-m", "sh", "-c", mount + ` && exec "$@"`, "sh"}
 }
 
-// failDisk has the kernel find an error on that disk, at which it makes it
-// read-only, also for files that are open.
+// failDisk triggers a file system error, after which the kernel makes the disk
+// read-only, also for open files.
 func (s *server) failDisk() {
 	s.t.Helper()
 	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", s.cmd.Process.Pid))
@@ -42,17 +42,17 @@ func (s *server) failDisk() {
 	for line := range strings.Lines(string(mounts)) {
 		device, at, _ := strings.Cut(line, " ")
 		if strings.HasPrefix(at, filepath.Join(s.dir, "tidings")+" ") {
-			write(s.t, "/sys/fs/ext4/"+filepath.Base(device)+"/trigger_fs_error", "a test's")
+			write(s.t, "/sys/fs/ext4/"+filepath.Base(device)+"/trigger_fs_error", "test")
 			return
 		}
 	}
 	s.t.Fatalf("the data folder is not mounted:\n%s", mounts)
 }
 
-// A disk that turns read-only under a running server: writes are refused with
-// an error that says so, what was durable is read, pulls are served, and after
-// a restart on a disk that is well all is as it was acknowledged.
-func TestDiskTurnsReadOnly(t *testing.T) {
+// The disk becomes read-only while the server runs. Writes are refused with the reason,
+// durable records are read and pulls served. After a restart on a repaired disk all
+// acknowledged writes exist.
+func TestDiskBecomesReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.allowLogin()
@@ -69,7 +69,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	}
 
 	s.failDisk()
-	// The write that meets it may have got through; those after it have not.
+	// The outcome of the first failed write is unknown; later writes are refused.
 	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusInternalServerError, "UnknownOutcome", session...)
 	for range 3 {
 		s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("later"), http.StatusServiceUnavailable, "ServiceUnavailable", session...)
@@ -79,10 +79,10 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	}
 	for range 3 {
 		if status, err := s.put("oss/app", "during", later); status != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "UNAVAILABLE") {
-			t.Errorf("a push: %d %v", status, err)
+			t.Errorf("push: %d %v", status, err)
 		}
 		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
-			t.Errorf("a pull: %d %v", status, err)
+			t.Errorf("pull: %d %v", status, err)
 		}
 	}
 	s.checkXRPC("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
@@ -93,7 +93,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	s.waitForLog("restart once the disk is well")
 
 	if err := s.terminate(); err == nil {
-		t.Error("it ended as if nothing were wrong")
+		t.Error("the server exited without an error")
 	}
 	if out, err := exec.Command("e2fsck", "-p", "-f", filepath.Join(s.dir, "disk.img")).CombinedOutput(); err != nil && err.(*exec.ExitError).ExitCode() > 1 {
 		t.Fatalf("e2fsck: %v %s", err, out)

@@ -17,8 +17,8 @@ func needNamespaces(t *testing.T) {
 	}
 }
 
-// onSmallDisk makes the journal's folder a file system of its own, of the
-// given size, in a namespace that ends with the process.
+// mountSmallJournal mounts a file system of the given size on the journal's folder, in
+// the mount namespace of the process.
 func (s *server) mountSmallJournal(megabytes int) {
 	s.t.Helper()
 	needNamespaces(s.t)
@@ -30,9 +30,8 @@ func (s *server) mountSmallJournal(megabytes int) {
 		fmt.Sprintf(`mount -t tmpfs -o size=%dm tmpfs %s && exec "$@"`, megabytes, journal), "sh"}
 }
 
-// When the journal's disk is full a push is answered 503, which says so, and
-// leaves nothing half-written; pulls go on; and once there is room all goes on
-// as before.
+// While the journal's disk is full, pushes are answered 503 with the reason and leave no
+// partial entries, and pulls are served. Operation resumes when there is free space.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 0s}\njournal: {segment: 4MiB}"})
@@ -47,7 +46,7 @@ func TestDiskFull(t *testing.T) {
 	filler := filepath.Join("/proc", fmt.Sprint(s.cmd.Process.Pid), "root", s.dir, "tidings", "journal", "filler")
 	fill(t, filler)
 	stored, refused := 0, 0
-	for refused < 5 && stored < 2000 { // the journal has room for some that it has reserved
+	for refused < 5 && stored < 2000 { // the journal has preallocated space for some
 		status, err := s.put("oss/app", "during", after)
 		switch {
 		case status == http.StatusCreated && refused == 0:
@@ -55,7 +54,7 @@ func TestDiskFull(t *testing.T) {
 		case status == http.StatusServiceUnavailable && strings.Contains(err.Error(), "UNAVAILABLE"):
 			refused++
 		default:
-			t.Fatalf("push %d on a full disk, after %d that were refused: %d %v", stored, refused, status, err)
+			t.Fatalf("push %d on a full disk, %d refused before: %d %v", stored, refused, status, err)
 		}
 	}
 	if refused == 0 {
@@ -63,27 +62,27 @@ func TestDiskFull(t *testing.T) {
 	}
 	for range 20 {
 		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
-			t.Errorf("a pull on a full disk: %d %v", status, err)
+			t.Errorf("pull on a full disk: %d %v", status, err)
 		}
 	}
 	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk of the journal is full") {
 		t.Errorf("health on a full disk: %s, %q", status, why)
 	}
 	if !strings.Contains(s.log.String(), "no space left on device") {
-		t.Errorf("the log does not say why:\n%s", s.log)
+		t.Errorf("the log lacks the reason:\n%s", s.log)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	if status, err := s.put("oss/app", "after", after); status != http.StatusCreated {
-		t.Fatalf("a push when there is room again: %d %v\n%s", status, err, s.log)
+		t.Fatalf("push with free space again: %d %v\n%s", status, err, s.log)
 	}
 	s.waitDrained()
 	if status, why := s.diskHealth(); status != "ok" {
-		t.Errorf("health when there is room again: %s, %q", status, why)
+		t.Errorf("health with free space again: %s, %q", status, why)
 	}
 	pushes := s.counts("oss/app").Pushes
-	// One that was refused after it was stored is found in storage, and counts.
+	// A push that was refused after it was stored is found in storage and counted.
 	if least, most := int64(2+stored), int64(2+stored+refused); pushes < least || pushes > most {
 		t.Errorf("%d pushes counted, want %d to %d", pushes, least, most)
 	}
@@ -105,7 +104,7 @@ func fill(t *testing.T, file string) {
 			break
 		}
 	}
-	for { // the last bytes
+	for { // the last few bytes
 		if _, err := f.Write(chunk[:1]); err != nil {
 			return
 		}

@@ -15,9 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// onLastingDisk makes the data folder, or a folder in it, as it is now, a small
-// file system of its own that outlives the server's process. It returns the
-// folder as the test sees it.
+// mountPersistentDisk moves the data folder, or a folder in it, to a small file system
+// that outlives the server's process. It returns the path of the folder for the test.
 func (s *server) mountPersistentDisk(megabytes int, in ...string) (folder string) {
 	s.t.Helper()
 	needNamespaces(s.t)
@@ -48,7 +47,7 @@ func (s *server) mountPersistentDisk(megabytes int, in ...string) (folder string
 	return filepath.Join("/proc", pid, "root", data)
 }
 
-// diskHealth is the status of the registry, and why it is degraded.
+// diskHealth returns the registry's status and the reasons why it is degraded.
 func (s *server) diskHealth() (status, reasons string) {
 	s.t.Helper()
 	var answer struct {
@@ -59,17 +58,17 @@ func (s *server) diskHealth() (status, reasons string) {
 	return answer.Status, strings.Join(answer.Reasons, "; ")
 }
 
-// eventually waits for a condition that becomes true by itself.
+// eventually waits for a condition.
 func eventually(t *testing.T, what string, within time.Duration, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(within); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not true within %s: %s", within, what)
 		}
 	}
 }
 
-// metric is the value of one sample on the debug server, "" if it isn't there.
+// metric returns the value of a sample from the debug server, or "".
 func metric(t *testing.T, addr, sample string) string {
 	t.Helper()
 	res, err := http.Get("http://" + addr + "/metrics")
@@ -89,17 +88,16 @@ func metric(t *testing.T, addr, sample string) string {
 	return ""
 }
 
-// exists reports whether storage has a manifest.
+// exists reports whether storage has the manifest.
 func (s *server) exists(repository string, m image) bool {
 	_, err := os.Stat(filepath.Join(s.dir, "registry/docker/registry/v2/repositories", repository, "_manifests/revisions/sha256", digest.Digest(m.digest).Encoded(), "link"))
 	return err == nil
 }
 
-// Killed while the disk of its data folder is full, the registry starts all the
-// same: pulls are served and counted as lost, pushes and deletes are refused
-// before storage is touched, and everybody is told why. When there is room
-// again all of it works, in the same process, and nothing that was acknowledged
-// is missing.
+// Killed while the disk of its data folder is full, the registry starts again: pulls are
+// served and counted as lost, pushes and deletes are refused before they reach storage,
+// and responses and health give the reason. With free space everything works again in
+// the same process, and no acknowledged push is missing.
 func TestStartOnFullDisk(t *testing.T) {
 	t.Parallel()
 	debug := freeAddr(t)
@@ -115,7 +113,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	filler := filepath.Join(folder, "filler")
 	fill(t, filler)
 	acknowledged := 1
-	for i := range 2000 { // the journal has room that it has reserved
+	for i := range 2000 { // the journal has preallocated space
 		status, err := s.put("oss/app", fmt.Sprint("full", i), during)
 		if status == http.StatusServiceUnavailable {
 			break
@@ -125,23 +123,23 @@ func TestStartOnFullDisk(t *testing.T) {
 		}
 		acknowledged++
 	}
-	for range 3 { // these may be counted, or lost
+	for range 3 { // counted or lost
 		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
-			t.Errorf("a pull on a full disk: %d %v", status, err)
+			t.Errorf("pull on a full disk: %d %v", status, err)
 		}
 	}
 	s.kill()
-	fill(t, filepath.Join(folder, "filler2")) // what the dead process gave back
+	fill(t, filepath.Join(folder, "filler2")) // space that the killed process released
 
 	s.start()
 	process := s.cmd.Process.Pid
 	for range 5 {
 		if status, err := s.get("oss/app", "before"); status != http.StatusOK {
-			t.Errorf("a pull after the start on a full disk: %d %v", status, err)
+			t.Errorf("pull after the start on a full disk: %d %v", status, err)
 		}
 	}
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "5" {
-		t.Errorf("%q pulls are counted as lost, want 5", got)
+		t.Errorf("%q pulls counted as lost, want 5", got)
 	}
 	refused := func(what string, res *http.Response, body []byte, err error) {
 		t.Helper()
@@ -157,21 +155,21 @@ func TestStartOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	res, body, err := s.do("PUT", "/v2/oss/app/manifests/refused", unseen.mediaType, unseen.payload)
-	refused("a push", res, body, err)
+	refused("push", res, body, err)
 	if s.exists("oss/app", unseen) {
-		t.Error("the push that was refused is in storage")
+		t.Error("the refused push is in storage")
 	}
 	for _, reference := range []string{before.digest, "before"} {
 		res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+reference, "", nil)
-		refused("a delete of "+reference, res, body, err)
+		refused("delete of "+reference, res, body, err)
 	}
 	for operation, want := range map[string]string{"push": "1", "delete": "2"} {
 		if got := metric(t, debug, `tidings_requests_unrecorded_total{operation="`+operation+`"}`); got != want {
-			t.Errorf("%q %s requests are counted as refused, want %s", got, operation, want)
+			t.Errorf("%q %s requests counted as refused, want %s", got, operation, want)
 		}
 	}
 	if status, _ := s.get("oss/app", "before"); status != http.StatusOK || !s.exists("oss/app", before) {
-		t.Errorf("what was to be deleted: %d", status)
+		t.Errorf("pull after the refused delete: %d", status)
 	}
 	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is full") || strings.Contains(why, s.dir) {
 		t.Errorf("health: %s, %q", status, why)
@@ -182,7 +180,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.publicKey()
 	if !strings.Contains(s.log.String(), "the data folder can't be opened") {
-		t.Errorf("the log does not say so:\n%s", s.log)
+		t.Errorf("the log lacks the reason:\n%s", s.log)
 	}
 
 	for _, name := range []string{"filler", "filler2"} {
@@ -190,37 +188,37 @@ func TestStartOnFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "a push is taken\n"+s.log.String(), 60*time.Second, func() bool {
+	eventually(t, "push accepted\n"+s.log.String(), 60*time.Second, func() bool {
 		status, _ := s.put("oss/app", "after", unseen)
 		return status == http.StatusCreated
 	})
 	if status, err := s.get("oss/app", "after"); status != http.StatusOK {
-		t.Errorf("a pull when there is room: %d %v", status, err)
+		t.Errorf("pull with free space: %d %v", status, err)
 	}
 	s.waitDrained()
 	if s.cmd.Process.Pid != process || s.dead() {
-		t.Error("it is another process")
+		t.Error("the process has changed")
 	}
 	if status, why := s.diskHealth(); status != "ok" {
-		t.Errorf("health when there is room: %s, %q", status, why)
+		t.Errorf("health with free space: %s, %q", status, why)
 	}
-	// The one that the full disk refused may be in storage, and then the start found it.
+	// The push that the full disk refused may be in storage; then the start has found it.
 	within(t, "pushes", int64(acknowledged+1), s.counts("oss/app").Pushes, int64(acknowledged+2))
 	s.checkUnique(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
 	s.verifyRepository()
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "6" {
-		t.Errorf("%q pulls are counted as lost in the end, want 6", got)
+		t.Errorf("%q pulls counted as lost at the end, want 6", got)
 	}
 	res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+before.digest, "", nil)
 	if err != nil || res.StatusCode != http.StatusAccepted {
-		t.Errorf("a delete when there is room: %v %s %v", res, body, err)
+		t.Errorf("delete with free space: %v %s %v", res, body, err)
 	}
 	s.waitDrained()
 	s.checkUnique(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
 	s.stop()
 }
 
-// Stopped while it waits for room, it ends as it should.
+// The server stops cleanly while it waits for free space.
 func TestStopOnFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -233,7 +231,7 @@ func TestStopOnFullDisk(t *testing.T) {
 	s.stop()
 }
 
-// remount changes the file system of onLastingDisk.
+// remount remounts the file system of mountPersistentDisk.
 func (s *server) remount(option string) {
 	s.t.Helper()
 	line := append(append([]string{}, s.wrap...), "mount", "-o", "remount,"+option, filepath.Join(s.dir, "tidings"))
@@ -254,7 +252,7 @@ func TestStartOnReadOnlyDisk(t *testing.T) {
 	s.remount("ro")
 	s.start()
 	if status, err := s.get("oss/app", "before"); status != http.StatusOK {
-		t.Errorf("a pull: %d %v", status, err)
+		t.Errorf("pull: %d %v", status, err)
 	}
 	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is read-only") {
 		t.Errorf("health: %s, %q", status, why)
@@ -264,10 +262,10 @@ func TestStartOnReadOnlyDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, err := s.put("oss/app", "after", after); status != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "the disk is read-only") {
-		t.Errorf("a push: %d %v", status, err)
+		t.Errorf("push: %d %v", status, err)
 	}
 	s.remount("rw")
-	eventually(t, "a push is taken", 60*time.Second, func() bool {
+	eventually(t, "push accepted", 60*time.Second, func() bool {
 		status, _ := s.put("oss/app", "after", after)
 		return status == http.StatusCreated
 	})
@@ -276,8 +274,7 @@ func TestStartOnReadOnlyDisk(t *testing.T) {
 	s.stop()
 }
 
-// A data folder that may not be written ends the start: that is no matter of
-// waiting.
+// The start fails if the data folder is not writable, because waiting does not help.
 func TestStartWithoutPermission(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -285,17 +282,17 @@ func TestStartWithoutPermission(t *testing.T) {
 	if err := os.RemoveAll(lock); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(lock, 0o700); err != nil { // root may write everything else
+	if err := os.Mkdir(lock, 0o700); err != nil { // root can write any other file
 		t.Fatal(err)
 	}
 	out, err := s.command("serve", s.config).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "write to the data folder") {
-		t.Errorf("it ended with %v: %s", err, out)
+		t.Errorf("got %v: %s", err, out)
 	}
 }
 
-// A hold on a full disk of its own keeps nobody from pushing, and is opened
-// when there is room; then its records are written.
+// With the hold on a full disk of its own, pushes are accepted. The hold is opened when
+// there is free space, and the records are written.
 func TestStartHoldOnFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -311,14 +308,14 @@ func TestStartHoldOnFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the hold is open", 60*time.Second, func() bool {
+	eventually(t, "hold opened", 60*time.Second, func() bool {
 		_, hold, _ := s.holdHealth()
 		return hold == "ok"
 	})
 	s.waitDrained()
 	s.checkTotals(t, map[string]int{"oss/app": 2}, 4, 2)
 	if s.cmd.Process.Pid != process || s.dead() {
-		t.Error("it is another process")
+		t.Error("the process has changed")
 	}
 	if registry, _, _ := s.holdHealth(); registry != "ok" {
 		t.Errorf("health: the registry is %s", registry)
@@ -326,8 +323,8 @@ func TestStartHoldOnFullDisk(t *testing.T) {
 	s.stop()
 }
 
-// Without a hold, too, counting waits while less than the reserve is free, and
-// health says so; a smaller reserve lets it go on.
+// Also without a hold, counting pauses while less than the reserve is free, as health
+// reports, and resumes with a smaller reserve.
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{options: "count: {head_window: 1s}"})
@@ -337,7 +334,7 @@ func TestReserve(t *testing.T) {
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(1))
 	if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
-		t.Errorf("a pull: %d %v", status, err)
+		t.Errorf("pull: %d %v", status, err)
 	}
 	status, why := s.diskHealth()
 	if status != "degraded" || why != "less than 1GiB of disk space is free (option reserve): counting and publishing wait" {
@@ -345,7 +342,7 @@ func TestReserve(t *testing.T) {
 	}
 	res, body, err := s.do("GET", "/tidings/api/v1/repositories/oss/app", "", nil)
 	if err != nil || res.StatusCode != http.StatusNotFound {
-		t.Errorf("its numbers: %v %s %v", res, body, err)
+		t.Errorf("counts: %v %s %v", res, body, err)
 	}
 	s.stop()
 	s.edit("journal: {wait: 9s}", "reserve: 4MiB")
@@ -360,9 +357,9 @@ func TestReserve(t *testing.T) {
 	s.stop()
 }
 
-// Killed and started with almost no space left, in amounts around what opening
-// the data folder takes, the registry serves pulls, and it works without a
-// restart when there is room.
+// Killed and started with almost no free space, in amounts around those that opening the
+// data folder needs, the registry serves pulls, and works without a restart when
+// there is free space.
 func TestStartOnAlmostFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -389,7 +386,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		s.start()
 		process := s.cmd.Process.Pid
 		if status, err := s.get("oss/app", "base"); status != http.StatusOK {
-			t.Errorf("%d KiB: a pull: %d %v", kib, status, err)
+			t.Errorf("%d KiB: pull: %d %v", kib, status, err)
 		}
 		tag := fmt.Sprint("v", kib)
 		for range 30 {
@@ -402,7 +399,7 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, fmt.Sprintf("%d KiB: a push is taken\n%s", kib, s.log), 60*time.Second, func() bool {
+		eventually(t, fmt.Sprintf("%d KiB: push accepted\n%s", kib, s.log), 60*time.Second, func() bool {
 			status, _ := s.put("oss/app", tag, m)
 			if status != http.StatusCreated {
 				refused++
@@ -412,10 +409,10 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		pushes, layers = pushes+1, layers+1
 		s.waitDrained()
 		if status, why := s.diskHealth(); status != "ok" {
-			t.Errorf("%d KiB: health when there is room: %s %q\n%s", kib, status, why, s.log)
+			t.Errorf("%d KiB: health with free space: %s %q\n%s", kib, status, why, s.log)
 		}
 		if s.cmd.Process.Pid != process || s.dead() {
-			t.Fatalf("%d KiB: it is another process", kib)
+			t.Fatalf("%d KiB: the process has changed", kib)
 		}
 	}
 	within(t, "pushes", int64(pushes), s.counts("oss/app").Pushes, int64(pushes+refused))

@@ -137,7 +137,7 @@ func TestGarbageCollectWithoutDataFolder(t *testing.T) {
 	}
 	out, err := s.collect("-m")
 	if err == nil || !strings.Contains(out, "nothing was deleted") || !strings.Contains(out, data) || strings.Contains(out, "Usage:") {
-		t.Errorf("it ended with %v:\n%s", err, out)
+		t.Errorf("hold serve exited with %v:\n%s", err, out)
 	}
 	if !s.exists("oss/app", untagged) {
 		t.Error("the manifest was deleted")

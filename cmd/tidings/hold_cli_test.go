@@ -18,7 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// newHold makes an account in a folder of its own.
+// newHold creates an account in a new folder, with the configuration c.yml.
 func newHold(t *testing.T, options string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -32,22 +32,22 @@ func newHold(t *testing.T, options string) (dir string) {
 	return dir
 }
 
-// expect runs a command and looks for texts in what it prints.
-func expect(t *testing.T, dir string, code int, args []string, says ...string) (out string) {
+// expect runs a command and checks its exit code and that its output has the texts.
+func expect(t *testing.T, dir string, code int, args []string, texts ...string) (out string) {
 	t.Helper()
 	out, errs, got := tidings(t, dir, nil, args...)
 	if got != code {
 		t.Errorf("%v: code %d, want %d:\n%s%s", args, got, code, out, errs)
 	}
-	for _, want := range says {
+	for _, want := range texts {
 		if !strings.Contains(out+errs, want) {
-			t.Errorf("%v does not say %q:\n%s%s", args, want, out, errs)
+			t.Errorf("%v: missing %q:\n%s%s", args, want, out, errs)
 		}
 	}
 	return out
 }
 
-// damage changes the database of a hold behind its back.
+// damage changes the database of a hold directly.
 func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
 	t.Helper()
 	db, err := store.Open(store.Config{Dir: filepath.Join(dir, "data", "hold"), FormatKey: []byte("f"), Format: 2})
@@ -79,7 +79,7 @@ func TestHoldStatus(t *testing.T) {
 	}
 }
 
-// verify tells damage from soundness by its code, and repair mends it.
+// The exit code of verify reports damage, and repair repairs it.
 func TestHoldVerifyAndRepair(t *testing.T) {
 	t.Parallel()
 	dir := newHold(t, "")
@@ -109,12 +109,12 @@ func TestHoldExportAndImport(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(car), err)
 	}
 	if out := expect(t, dir, 0, []string{"hold", "export", "c.yml"}); out != string(car) {
-		t.Errorf("standard output has %d other bytes than the file's %d", len(out), len(car))
+		t.Errorf("standard output has %d bytes, different from the file's %d", len(out), len(car))
 	}
 	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("r/"), []byte("r0"), nil) })
 	expect(t, dir, 1, []string{"hold", "export", "c.yml", "broken.car"}, "is missing")
 	if exists(filepath.Join(dir, "broken.car")) {
-		t.Error("half an export is left")
+		t.Error("an incomplete export remains")
 	}
 	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "Imported 1 record and 0 blobs into ", "signed with a key of this account", "hold.before-import-")
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
@@ -136,7 +136,7 @@ func TestHoldKeyRotate(t *testing.T) {
 	expect(t, dir, 0, []string{"hold", "key", "rotate", "c.yml"}, "did:web:localhost%3A5000 now signs with did:key:z", "is kept in data/hold.key.old-")
 	now, err := os.ReadFile(key)
 	if err != nil || string(now) == string(before) {
-		t.Errorf("the key is the same, %v", err)
+		t.Errorf("the key has not changed, %v", err)
 	}
 	old, _ := filepath.Glob(key + ".old-*")
 	if len(old) != 1 {
@@ -149,8 +149,8 @@ func TestHoldKeyRotate(t *testing.T) {
 	expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "and 1 previous key next to it")
 }
 
-// serving is `hold serve` in a process of its own.
-func serving(t *testing.T, dir string) (base string, stop func()) {
+// startHoldServe runs `hold serve` and returns its URL.
+func startHoldServe(t *testing.T, dir string) (base string, stop func()) {
 	t.Helper()
 	log := &logBuffer{}
 	cmd := exec.Command(os.Args[0], "hold", "serve", "c.yml")
@@ -166,14 +166,14 @@ func serving(t *testing.T, dir string) (base string, stop func()) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("it does not serve:\n%s", log)
+			t.Fatalf("hold serve does not start:\n%s", log)
 		}
 	}
 	return base, func() {
 		t.Helper()
 		cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("it ended with %v:\n%s", err, log)
+			t.Errorf("hold serve exited with %v:\n%s", err, log)
 		}
 	}
 }
@@ -192,8 +192,8 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-// The hold alone: it answers what it answers in the registry, and nothing else;
-// nobody gets at its folder meanwhile, and status asks it.
+// `hold serve` serves the account and nothing else. Commands that need the data folder
+// fail meanwhile, and `hold status` queries the server.
 func TestHoldServe(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{false, true} {
@@ -214,7 +214,7 @@ func TestHoldServe(t *testing.T) {
 				}
 				write(t, filepath.Join(dir, "c.yml"), strings.Replace(string(raw), "http: {addr: \"127.0.0.1:0\", draintimeout: 1s}", env, 1))
 			}
-			base, stop := serving(t, dir)
+			base, stop := startHoldServe(t, dir)
 			if base != "http://"+addr {
 				t.Errorf("served at %s, want http://%s", base, addr)
 			}
@@ -228,7 +228,7 @@ func TestHoldServe(t *testing.T) {
 				t.Errorf("getLatestCommit: %d %s", status, body)
 			}
 			if status, _ := get(t, base+"/v2/"); status != 404 {
-				t.Errorf("/v2/ answers %d, and there is no registry", status)
+				t.Errorf("/v2/: status %d, want 404", status)
 			}
 			expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "account  "+did, "server   running", "head     "+head.Rev, "health   ok")
 			for _, command := range []string{"verify", "repair", "export", "serve"} {

@@ -23,29 +23,31 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// A disk that flips bits of the hold's tables, one of them or one in each of
-// many places: whatever the hold can't prove to be right it doesn't show, the
-// registry goes on, and afterwards verify names the damage and repair mends it
-// or says that a backup is needed.
+// A disk flips bits in the hold's tables. The hold serves nothing that it cannot
+// verify, and the registry continues. Afterwards `hold verify` reports the damage, and
+// `hold repair` repairs it or requires a backup.
 func TestHoldBitFlipped(t *testing.T) {
 	t.Parallel()
-	for name, every := range map[string]int{"once": 1 << 30, "now and then": 40_000, "everywhere": 500} {
-		t.Run(name, func(t *testing.T) {
+	for _, damage := range someCases([]struct {
+		name  string
+		every int // bytes
+	}{{"once", 1 << 30}, {"sparse", 40_000}, {"dense", 500}}) {
+		t.Run(damage.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, settings{})
 			s.fill(2000)
-			s.start() // which moves the log into tables
-			truth := s.noteCIDs()
+			s.start() // moves the log into tables
+			notes := s.noteCIDs()
 			s.stop()
 			backup := filepath.Join(s.dir, "backup")
 			if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "tidings", "hold"))); err != nil {
 				t.Fatal(err)
 			}
-			flip(t, filepath.Join(s.dir, "tidings", "hold"), every)
+			flip(t, filepath.Join(s.dir, "tidings", "hold"), damage.every)
 			s.start()
 			s.pushAndPull("a", "b")
 			refused := 0
-			for key, cid := range truth {
+			for key, cid := range notes {
 				res, body, err := s.do("GET", "/xrpc/"+noteRecord+s.did+"&rkey="+key, "", nil)
 				if err != nil {
 					t.Fatal(err)
@@ -61,30 +63,30 @@ func TestHoldBitFlipped(t *testing.T) {
 					refused++
 				}
 			}
-			if refused == 0 && every < 1<<30 {
-				t.Error("no bit that counts was flipped")
+			if refused == 0 && damage.every < 1<<30 {
+				t.Error("no flipped bit was detected")
 			}
-			s.checkProofs(truth)
+			s.checkProofs(notes)
 			if refused > 0 {
 				s.checkHoldFailing("")
 			}
 			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repository stopped writing") {
 				t.Errorf("the server exited with %v\n%s", err, s.log)
 			}
-			left := s.repairAndCheck(truth, backup)
-			t.Logf("%d of %d records refused, %d left after repair", refused, len(truth), left)
+			left := s.repairAndCheck(notes, backup)
+			t.Logf("%d of %d records refused, %d left after repair", refused, len(notes), left)
 		})
 	}
 }
 
-// provesOrRefuses asks for records with their proofs and for the whole
-// repository. Each answer is whole and is the truth, or it is none.
-func (s *server) checkProofs(truth map[string]string) {
+// checkProofs gets records with their proofs, and the whole repository. Each response
+// is complete and correct, or an error.
+func (s *server) checkProofs(notes map[string]string) {
 	s.t.Helper()
 	get := func(path string) (*http.Response, []byte) {
 		s.t.Helper()
 		res, body, err := s.do("GET", "/xrpc/"+path, "", nil)
-		if err != nil { // an answer that breaks off
+		if err != nil { // an incomplete response
 			return nil, nil
 		}
 		if res.StatusCode != http.StatusOK && res.StatusCode < 500 {
@@ -99,7 +101,7 @@ func (s *server) checkProofs(truth map[string]string) {
 		}
 	}
 	asked := 0
-	for key, want := range truth {
+	for key, want := range notes {
 		if asked++; asked > 200 {
 			break
 		}
@@ -123,17 +125,17 @@ func (s *server) checkProofs(truth map[string]string) {
 			s.t.Error(err)
 		}
 		for _, r := range page.Records {
-			if key := r.URI[strings.LastIndexByte(r.URI, '/')+1:]; truth[key] != r.CID || r.Value["text"] != key {
-				s.t.Errorf("listRecords: %v, want %s", r, truth[key])
+			if key := r.URI[strings.LastIndexByte(r.URI, '/')+1:]; notes[key] != r.CID || r.Value["text"] != key {
+				s.t.Errorf("listRecords: %v, want %s", r, notes[key])
 			}
 		}
 	}
 }
 
-// mends has verify say what is damaged and repair mend it, or the operator put
-// a backup in its place where repair says that it must be, and checks what is
-// left: nothing that was not there before. It gives the number of records.
-func (s *server) repairAndCheck(truth map[string]string, backup string) (left int) {
+// repairAndCheck runs `hold verify` and `hold repair`, restores the backup if repair
+// requires it, and checks that no record is new or changed. It returns the number of
+// records.
+func (s *server) repairAndCheck(notes map[string]string, backup string) (left int) {
 	s.t.Helper()
 	out, code := s.run("hold", "verify", s.config)
 	switch {
@@ -164,13 +166,13 @@ func (s *server) repairAndCheck(truth map[string]string, backup string) (left in
 	s.waitDrained()
 	after := s.noteCIDs()
 	for key, cid := range after {
-		if truth[key] != cid {
-			s.t.Errorf("%s is %s after repair, was %s", key, cid, truth[key])
+		if notes[key] != cid {
+			s.t.Errorf("%s is %s after repair, was %s", key, cid, notes[key])
 		}
 	}
 	s.verifyRepository()
-	if restored && len(after) != len(truth) {
-		s.t.Errorf("%d records are back, want %d", len(after), len(truth))
+	if restored && len(after) != len(notes) {
+		s.t.Errorf("%d records after restoring the backup, want %d", len(after), len(notes))
 	}
 	if !restored {
 		s.checkTotals(s.t, map[string]int{"oss/app": 2}, 4, 2)
@@ -179,7 +181,7 @@ func (s *server) repairAndCheck(truth map[string]string, backup string) (left in
 	return len(after)
 }
 
-// run runs a command and gives all it printed, and its exit code.
+// run runs a command and returns its output and exit code.
 func (s *server) run(args ...string) (out string, code int) {
 	s.t.Helper()
 	cmd := s.command(args...)
@@ -190,8 +192,8 @@ func (s *server) run(args ...string) (out string, code int) {
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// fill writes notes into the repository of a server that doesn't run, with a
-// clock that may be wrong, as an earlier process would have.
+// fill writes notes to the repository of a stopped server. Now, if given, is the
+// clock of the process that writes them.
 func (s *server) fill(n int, now ...time.Time) {
 	s.t.Helper()
 	data := filepath.Join(s.dir, "tidings")
@@ -226,7 +228,7 @@ func noteWrite(t *testing.T, key string) repo.Write {
 	return repo.Write{Action: repo.Create, Collection: "com.example.note", RKey: key, Record: content}
 }
 
-// truth is the CID of each note, by key.
+// noteCIDs returns the CID of each note, by key.
 func (s *server) noteCIDs() map[string]string {
 	s.t.Helper()
 	all := map[string]string{}
@@ -236,12 +238,12 @@ func (s *server) noteCIDs() map[string]string {
 	return all
 }
 
-// flip changes a bit in each table, and in every so many bytes one more.
+// flip flips a bit in each table and one more in every so many bytes.
 func flip(t *testing.T, dir string, every int) {
 	t.Helper()
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil || len(tables) == 0 {
-		t.Fatal("there are no tables", err)
+		t.Fatal("no tables", err)
 	}
 	for _, name := range tables {
 		content, err := os.ReadFile(name)
@@ -255,9 +257,9 @@ func flip(t *testing.T, dir string, every int) {
 	}
 }
 
-// After one boot with a clock a year ahead the hold signs nothing that the
-// network would drop, says so, and goes on when it is mended; meanwhile the
-// registry takes pushes.
+// After one start with a clock that is a year ahead, the hold signs nothing that the
+// network would drop and reports this, until it is repaired. Pushes are accepted
+// meanwhile.
 func TestHoldClockAhead(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// holdOnDisk makes the hold's folder, as it is now, a file system of its own in
-// a namespace that ends with the process, and what was written to it, too.
+// mountHold moves the hold's folder to a file system in the mount namespace of the
+// process, whose changes are lost with it.
 func (s *server) mountHold(megabytes int, option string) {
 	s.t.Helper()
 	needNamespaces(s.t)
@@ -25,7 +25,7 @@ func (s *server) mountHold(megabytes int, option string) {
 		megabytes, option, mounted, folder), "sh"}
 }
 
-// holdHealth is what the registry says of the hold.
+// holdHealth returns the status of the registry and of the hold.
 func (s *server) holdHealth() (registry, hold, reason string) {
 	s.t.Helper()
 	var answer struct {
@@ -36,8 +36,8 @@ func (s *server) holdHealth() (registry, hold, reason string) {
 	return answer.Status, answer.Hold.Status, answer.Hold.Reason
 }
 
-// failing checks that the registry says that the hold doesn't work, and why,
-// without the name of a file.
+// checkHoldFailing checks that health reports the hold as failing, with a reason that
+// has no file name.
 func (s *server) checkHoldFailing(why string) {
 	s.t.Helper()
 	registry, hold, reason := s.holdHealth()
@@ -46,18 +46,18 @@ func (s *server) checkHoldFailing(why string) {
 	}
 }
 
-// serves checks that pushes and pulls are as if nothing were wrong.
+// pushAndPull checks that pushes and pulls work.
 func (s *server) pushAndPull(tags ...string) {
 	s.t.Helper()
 	for _, tag := range tags {
 		s.push(s.t, "oss/app", tag, newImage(2))
 		if status, err := s.get("oss/app", tag); err != nil || status != http.StatusOK {
-			s.t.Errorf("a pull: %d %v", status, err)
+			s.t.Errorf("pull: %d %v", status, err)
 		}
 	}
 }
 
-// answers checks the status and the error's name of a call to the hold.
+// checkXRPC checks the status and the error name of a request to the hold.
 func (s *server) checkXRPC(method, path string, body any, status int, name string, header ...string) {
 	s.t.Helper()
 	content, err := json.Marshal(body)
@@ -68,24 +68,24 @@ func (s *server) checkXRPC(method, path string, body any, status int, name strin
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var said struct{ Error, Message string }
-	_ = json.Unmarshal(answer, &said) // no error is no error
-	if res.StatusCode != status || said.Error != name || name != "" && len(said.Message) < 10 {
+	var problem struct{ Error, Message string }
+	_ = json.Unmarshal(answer, &problem) // other responses have no error
+	if res.StatusCode != status || problem.Error != name || name != "" && len(problem.Message) < 10 {
 		s.t.Errorf("%s: %s %s, want %d %s", path, res.Status, answer, status, name)
 	}
 }
 
-// note is the input of createRecord.
+// note returns an input of createRecord.
 func (s *server) note(key string) map[string]any {
 	return map[string]any{"repo": unescaped(s.did), "collection": "com.example.note", "rkey": key, "record": map[string]any{"text": key}}
 }
 
-// says waits for the log.
+// waitForLog waits until the text is logged.
 func (s *server) waitForLog(text string) {
 	s.t.Helper()
 	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Errorf("the log does not say %q:\n%s", text, s.log)
+			s.t.Errorf("not logged: %q\n%s", text, s.log)
 			return
 		}
 	}
@@ -93,8 +93,8 @@ func (s *server) waitForLog(text string) {
 
 const noteRecord = "com.atproto.repo.getRecord?collection=com.example.note&repo="
 
-// On a full disk the hold refuses to write and goes on reading; the registry
-// takes pushes, and their records are written when there is room.
+// On a full disk the hold refuses writes and serves reads. Pushes are accepted, and their
+// records are written when there is free space.
 func TestHoldDiskFull(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -122,9 +122,9 @@ func TestHoldDiskFull(t *testing.T) {
 	s.stop()
 }
 
-// With the hold on a disk that can't be written the registry starts and takes
-// pushes; the hold says that it is away, and the records are written by the
-// next start on a disk that is well.
+// With the hold on a read-only disk the registry starts and accepts pushes, and the hold
+// reports that it is unavailable. The next start with a writable disk writes the
+// records.
 func TestHoldDiskReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})

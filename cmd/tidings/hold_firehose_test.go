@@ -18,22 +18,21 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// reader follows the firehose for as long as a test lasts. Whenever the
-// connection ends it comes back with the last sequence number that it has
-// seen, as a relay does. It holds each commit against the one before, so that
-// one which is missing, repeated or undone by a crash is found.
+// reader subscribes to the firehose during a test. Like a relay it reconnects with the
+// last sequence number that it has seen. It checks each commit against the previous
+// one, which detects missing, repeated and lost commits.
 type reader struct {
 	url    string
-	key    atcrypto.PublicKey // verifies each commit in full; nil: only that it follows
-	fickle bool               // leaves now and then on its own
+	key    atcrypto.PublicKey // verifies each commit completely; nil: only the order
+	fickle bool               // sometimes disconnects
 
 	mu      sync.Mutex
 	seq     int64
 	rev     string
 	data    cid.Cid
 	commits []string          // their CIDs
-	kinds   map[string]int    // of frames
-	records map[string]string // by path, the CID
+	kinds   map[string]int    // frames by type
+	records map[string]string // CIDs by path
 	resumed int
 	wrong   []string
 }
@@ -89,7 +88,7 @@ func (r *reader) follow(conn *websocket.Conn) {
 
 func (r *reader) take(frame []byte) error {
 	if bytes.HasPrefix(frame, []byte("\xa1bop\x20")) {
-		return fmt.Errorf("an error frame: %q", frame)
+		return fmt.Errorf("error frame: %q", frame)
 	}
 	n := int(frame[3] & 0x1f)
 	kind, body := string(frame[4:4+n]), bytes.NewReader(frame[4+n+4:])
@@ -114,7 +113,7 @@ func (r *reader) take(frame []byte) error {
 		}
 		return r.commit(&m)
 	}
-	return fmt.Errorf("a frame %s", kind)
+	return fmt.Errorf("unexpected frame %s", kind)
 }
 
 func (r *reader) next(err error, seq int64) error {
@@ -159,7 +158,7 @@ func (r *reader) commit(m *comatproto.SyncSubscribeRepos_Commit) error {
 	return nil
 }
 
-// ends waits for a commit, and reports what went wrong on the way there.
+// waitForRev waits for a commit and reports all failed checks.
 func (r *reader) waitForRev(t *testing.T, rev string) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
@@ -170,21 +169,21 @@ func (r *reader) waitForRev(t *testing.T, rev string) {
 			break
 		}
 		if at > rev || time.Now().After(end) {
-			t.Errorf("a reader is at %s, the repository at %s", at, rev)
+			t.Errorf("reader at %s, repository at %s", at, rev)
 			break
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.wrong) > 0 {
-		t.Errorf("a reader met %s", strings.Join(r.wrong, "\n"))
+		t.Errorf("reader: %s", strings.Join(r.wrong, "\n"))
 	}
 }
 
-// sawAsOther compares what two readers saw.
+// checkSameCommits compares the commits of two readers.
 func (r *reader) checkSameCommits(t *testing.T, other *reader) {
 	t.Helper()
 	if !slices.Equal(r.commits, other.commits) {
-		t.Errorf("one reader saw %d commits, another %d, not all the same", len(r.commits), len(other.commits))
+		t.Errorf("readers saw %d and %d commits, and they differ", len(r.commits), len(other.commits))
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// most is how much of the server's process was in RAM at its most, in MB.
+// peakMemory returns the peak resident memory of the server in MB.
 func (s *server) peakMemory() (megabytes int) {
 	s.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
@@ -29,21 +29,20 @@ func (s *server) peakMemory() (megabytes int) {
 			return megabytes >> 10
 		}
 	}
-	s.t.Fatal("there is no VmHWM")
+	s.t.Fatal("no VmHWM in /proc")
 	return 0
 }
 
-// dialFrom connects from an address of loopback's own network.
+// dialFrom connects from a loopback address.
 func dialFrom(address string) func(context.Context, string, string) (net.Conn, error) {
 	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	return from.DialContext
 }
 
-// Thousands of logins with wrong passwords, from several addresses at once: each
-// address has its 30 tries and what the slow lane lets through, memory stays
-// where it is, who knows the password gets in meanwhile, from one of these
-// addresses too, and pulls are served.
-func TestHoldBadLogins(t *testing.T) {
+// Thousands of logins with wrong passwords from several addresses. Each address has 30
+// attempts and then one a second, memory does not grow, the owner can log in
+// meanwhile, also from one of these addresses, and pulls are served.
+func TestHoldLoginFlood(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.allowLogin()
@@ -82,7 +81,7 @@ func TestHoldBadLogins(t *testing.T) {
 					status, wait := try(c, fmt.Sprint("wrong ", n, strings.Repeat("!", 5000)))
 					mu.Lock()
 					if answers[status]++; status == http.StatusTooManyRequests && wait == "" {
-						t.Error("nobody says for how long to wait")
+						t.Error("no Retry-After")
 					}
 					mu.Unlock()
 				}
@@ -93,32 +92,32 @@ func TestHoldBadLogins(t *testing.T) {
 		owner := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dialFrom(from)}}
 		defer owner.CloseIdleConnections()
 		if status, _ := try(owner, password); status != http.StatusOK {
-			t.Errorf("the owner at %s gets %d", from, status)
+			t.Errorf("the owner at %s: status %d", from, status)
 		}
 	}
 	for range 100 {
 		if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
-			t.Errorf("a pull: %d %v", status, err)
+			t.Errorf("pull: %d %v", status, err)
 		}
 	}
 	trying.Wait()
 	slow := answers[401] - addresses*allowed
 	if most := int(time.Since(begun).Seconds()) + 1; slow < 0 || slow > most || answers[401]+answers[429] < 1000 || len(answers) != 2 {
-		t.Errorf("got %v, want %d to %d more times 401 and 429 for the rest", answers, addresses*allowed, most)
+		t.Errorf("got %v, want 401 %d times and up to %d more, and 429 otherwise", answers, addresses*allowed, most)
 	}
 	after := s.peakMemory()
-	if after > before+moreMemory && !raceDetector {
-		t.Errorf("it takes %d MB at its most, %d before", after, before)
+	if after > before+maxGrowth && !raceDetector {
+		t.Errorf("peak memory %d MB, %d before", after, before)
 	}
-	t.Logf("%v; %d MB at its most, %d before", answers, after, before)
+	t.Logf("%v; peak memory %d MB, %d before", answers, after, before)
 }
 
-// moreMemory is what a flood may cost in MB: it costs a third of that, and
-// without bounds twice. The race detector makes it many times as much.
-const moreMemory = 150
+// maxGrowth bounds the memory of a flood in MB. It takes a third of this, and without
+// limits twice as much. With the race detector it takes much more.
+const maxGrowth = 150
 
-// places waits until requests that don't come to an end have made room: the
-// hold serves so many at a time, and asks others to come back.
+// waitForCapacity waits until stuck requests have timed out: the hold limits
+// concurrent requests and answers others with Retry-After.
 func (s *server) waitForCapacity() {
 	s.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -132,15 +131,15 @@ func (s *server) waitForCapacity() {
 	}
 }
 
-// Clients of all kinds that only keep the server busy: subscribers that read
-// nothing, and requests whose headers or bodies don't come. Everybody else is
-// served, the firehose goes on, and when they are gone nothing is left of them.
+// Clients that only use resources: subscribers that do not read, and requests that send
+// incomplete headers or bodies. Other clients are served, the firehose continues, and
+// all resources are released when the clients disconnect.
 func TestHoldFlood(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
 	s.allowLogin()
 	password := s.newPassword()
-	s.fill(20_000) // more than sockets hold
+	s.fill(20_000) // more than socket buffers hold
 	s.start()
 	session, key := s.loginWith(password), s.publicKey()
 	before := s.peakMemory()
@@ -206,10 +205,10 @@ func TestHoldFlood(t *testing.T) {
 	cancel()
 
 	after := s.peakMemory()
-	if after > before+moreMemory && !raceDetector {
-		t.Errorf("it takes %d MB at its most, %d before", after, before)
+	if after > before+maxGrowth && !raceDetector {
+		t.Errorf("peak memory %d MB, %d before", after, before)
 	}
-	t.Logf("%d MB at its most, %d before", after, before)
+	t.Logf("peak memory %d MB, %d before", after, before)
 	leave()
 	s.loginWith(password)
 	s.stop()

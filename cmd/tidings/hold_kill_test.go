@@ -19,8 +19,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// login lets the account's owner in, with a new password, and gives the header
-// of a session. It wants a server that was edited to allow it.
+// login sets a new password, logs in and returns the header of the session. It needs
+// allowLogin.
 func (s *server) login() []string {
 	s.t.Helper()
 	return s.loginWith(s.newPassword())
@@ -49,10 +49,10 @@ func (s *server) loginWith(password string) []string {
 	return []string{"Authorization", "Bearer " + session.AccessJwt}
 }
 
-// allowLogin edits the configuration.
+// allowLogin sets hold.login.
 func (s *server) allowLogin() { s.edit("reserve: 1MiB}", "reserve: 1MiB, login: true}") }
 
-// publicKey is the one that the DID document shows.
+// publicKey returns the key in the DID document.
 func (s *server) publicKey() atcrypto.PublicKey {
 	s.t.Helper()
 	var doc struct {
@@ -68,21 +68,21 @@ func (s *server) publicKey() atcrypto.PublicKey {
 	return key
 }
 
-// writer writes to a collection of its own and knows what should be in it.
+// writer writes to its own collection and keeps the expected contents.
 type writer struct {
 	*server
 	collection string
 	session    []string
-	records    map[string]string // by key, what was answered
-	pending    map[string]string // the same if the call without an answer was applied; nil: there is none
-	answered   []string          // the commits' CIDs
-	rev        string            // of the last answer
-	found      int               // calls without an answer that were applied
-	lost       int               // and those that were not
+	records    map[string]string // expected texts by key, after all answered requests
+	pending    map[string]string // the same if the unanswered request was applied; nil: there is none
+	answered   []string          // CIDs of the answered commits
+	rev        string            // of the last answered commit
+	applied    int               // unanswered requests that were applied
+	lost       int               // unanswered requests that were not
 	texts      int
 }
 
-// write makes calls until one is not answered.
+// write sends requests until one is not answered.
 func (w *writer) write(answered func()) {
 	for w.pending == nil {
 		body, after := w.plan()
@@ -105,7 +105,7 @@ func (w *writer) write(answered func()) {
 	}
 }
 
-// plan makes a call of one to ten writes, and says what there is after it.
+// plan returns a request with one to ten writes, and the expected contents after it.
 func (w *writer) plan() (body []byte, after map[string]string) {
 	const nsid = "com.atproto.repo.applyWrites"
 	after = maps.Clone(w.records)
@@ -135,8 +135,8 @@ func (w *writer) plan() (body []byte, after map[string]string) {
 	return body, after
 }
 
-// readBack reads what there is after a crash: what was answered, and of the
-// call without an answer all or nothing.
+// readBack reads the collection after a crash: all answered requests are applied, and
+// the unanswered one is applied completely or not at all.
 func (w *writer) readBack() {
 	w.t.Helper()
 	there := map[string]string{}
@@ -149,7 +149,7 @@ func (w *writer) readBack() {
 			w.lost++
 		}
 	case w.pending != nil && maps.Equal(there, w.pending):
-		w.found++
+		w.applied++
 		w.records = w.pending
 	default:
 		w.t.Errorf("%s holds %d records, want %d or %d:\n%.300v\n%.300v\n%.300v", w.collection, len(there), len(w.records), len(w.pending), there, w.records, w.pending)
@@ -158,7 +158,7 @@ func (w *writer) readBack() {
 	w.pending = nil
 }
 
-// fsck looks for damage in what a server that doesn't run has left on disk.
+// verifyOffline runs `hold verify` on a stopped server.
 func (s *server) verifyOffline() {
 	s.t.Helper()
 	if out, err := s.command("hold", "verify", s.config).CombinedOutput(); err != nil {
@@ -166,10 +166,10 @@ func (s *server) verifyOffline() {
 	}
 }
 
-// Killed over and over under eight writers and eight readers of the firehose,
-// also while it starts: every answered call is there and no call in half,
-// sequence numbers and revisions only grow, each reader sees every commit once
-// and nothing else, and what is on disk has no damage.
+// The server is killed repeatedly with eight writers and eight readers of the firehose,
+// also while it starts. Every answered request is applied and none partially, sequence
+// numbers and revisions only increase, each reader sees every commit once and nothing
+// else, and the store is not damaged.
 func TestKillHold(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -216,7 +216,7 @@ func TestKillHold(t *testing.T) {
 		}
 		s.kill()
 		writing.Wait()
-		if round%4 == 3 { // and again before it is up
+		if round%4 == 3 { // and again during the start
 			cmd := s.command("serve", s.config)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -256,14 +256,14 @@ func TestKillHold(t *testing.T) {
 		seen[c]++
 	}
 	for _, w := range writers {
-		answered, found, lost = answered+len(w.answered), found+w.found, lost+w.lost
+		answered, found, lost = answered+len(w.answered), found+w.applied, lost+w.lost
 		for _, c := range w.answered {
 			if seen[c] != 1 {
 				t.Errorf("an answered commit was seen %d times", seen[c])
 			}
 		}
 	}
-	if want := 1 + answered + found; len(full.commits) != want { // and the profile's
+	if want := 1 + answered + found; len(full.commits) != want { // including the profile
 		t.Errorf("%d commits, want 1 + %d + %d", len(full.commits), answered, found)
 	}
 	if full.kinds["#identity"] != 1 || full.kinds["#account"] != 1 || full.kinds["#sync"] != 1 {
@@ -273,11 +273,11 @@ func TestKillHold(t *testing.T) {
 	s.verifyRepository()
 	s.stop()
 	s.verifyOffline()
-	t.Logf("%d rounds: %d calls answered; of those without an answer %d were applied and %d not; each of 8 readers saw %d commits, resuming %d times in all",
+	t.Logf("%d rounds: %d requests answered; %d unanswered were applied and %d not; each of 8 readers saw %d commits; %d reconnects in total",
 		n, answered, found, lost, len(full.commits), resumed)
 }
 
-// checkTree compares the repository's tree with paths and CIDs.
+// checkTree compares the repository's tree with paths and their CIDs.
 func (s *server) checkTree(want map[string]string) {
 	s.t.Helper()
 	_, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)
@@ -291,6 +291,6 @@ func (s *server) checkTree(want map[string]string) {
 	got := map[string]string{}
 	err = r.MST.Walk(func(path []byte, val cid.Cid) error { got[string(path)] = val.String(); return nil })
 	if err != nil || !maps.Equal(got, want) {
-		s.t.Errorf("the tree has %d records, the firehose told of %d, not all the same (%v)", len(got), len(want), err)
+		s.t.Errorf("the tree has %d records and the firehose %d, and they differ (%v)", len(got), len(want), err)
 	}
 }

@@ -81,7 +81,7 @@ func TestHoldMovedAway(t *testing.T) {
 	pushed := newImage(3)
 	s.push(t, "oss/app", "v2", pushed)
 	if status, err := s.get("oss/app", "v2"); status != 200 || err != nil {
-		t.Errorf("a pull: %d %v", status, err)
+		t.Errorf("pull: %d %v", status, err)
 	}
 	var h movedHealth
 	for end := time.Now().Add(30 * time.Second); s.counts("oss/app").Pulls == 0 || !strings.Contains(s.log.String(), "account has moved away, to "+elsewhere); time.Sleep(20 * time.Millisecond) {

@@ -20,7 +20,7 @@ import (
 
 const notifyManifest = "io.atcr.hold.notifyManifest"
 
-// sender is another registry's account: a key, and a DID document that shows it.
+// sender is the account of another registry: a key, and a server of its DID document.
 type sender struct {
 	did string
 	key atcrypto.PrivateKey
@@ -46,7 +46,7 @@ func newSender(t *testing.T) *sender {
 	return a
 }
 
-// token is for one call to s.
+// token returns a service token for one request to s.
 func (a *sender) token(t *testing.T, s *server) string {
 	lxm := syntax.NSID(notifyManifest)
 	token, err := auth.SignServiceAuth(syntax.DID(a.did), unescaped(s.did), time.Minute, &lxm, a.key)
@@ -56,7 +56,7 @@ func (a *sender) token(t *testing.T, s *server) string {
 	return token
 }
 
-// reconfigure changes the configuration of a server that is not running.
+// reconfigure changes the configuration of a stopped server.
 func (s *server) reconfigure(old, new string) {
 	s.t.Helper()
 	text, err := os.ReadFile(s.config)
@@ -66,7 +66,7 @@ func (s *server) reconfigure(old, new string) {
 	write(s.t, s.config, strings.ReplaceAll(string(text), old, new))
 }
 
-// tell tells s of an image; the answer is empty if there was none.
+// notify reports an image to s. The status is 0 if there was no response.
 func (s *server) notify(m image, operation, owner, token, key string) (status int, answer string) {
 	body := fmt.Sprintf(`{"repository":"oss/app","tag":"v1.0.0","userDid":%q,"manifestDigest":%q,"operation":%q,"manifest":%s}`, owner, m.digest, operation, m.payload)
 	header := []string{"Authorization", "Bearer " + token}
@@ -80,9 +80,9 @@ func (s *server) notify(m image, operation, owner, token, key string) (status in
 	return res.StatusCode, strings.TrimSpace(string(raw))
 }
 
-// One registry tells another of what was pushed to it, with a token of its own
-// account: the other writes records for that owner, counts under that owner's
-// name, and posts nothing.
+// A registry reports a push to another one with a token of its own account: the other
+// one writes records with that owner, counts under the owner's name, and posts
+// nothing.
 func TestNotifyManifest(t *testing.T) {
 	t.Parallel()
 	a, b := newServer(t, settings{}), newServer(t, settings{})
@@ -113,7 +113,7 @@ func TestNotifyManifest(t *testing.T) {
 	want := `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":2,"postCreated":false}`
 	for i := range 2 {
 		if status, got := b.notify(m, "push", owner, token(), "push 1"); status != 200 || got != want {
-			t.Errorf("%d times told: %d %s", i, status, got)
+			t.Errorf("notification %d: %d %s", i, status, got)
 		}
 	}
 	if status, got := b.notify(m, "pull", owner, token(), "push 1"); status != 400 || !strings.Contains(got, "Idempotency-Key") {
@@ -125,7 +125,7 @@ func TestNotifyManifest(t *testing.T) {
 	used := token()
 	for i, want := range []int{200, 401} {
 		if status, got := b.notify(m, "pull", owner, used, ""); status != want {
-			t.Errorf("token used %d times: %d %s", i, status, got)
+			t.Errorf("token used %d times before: %d %s", i, status, got)
 		}
 	}
 	check := func() {
@@ -133,7 +133,7 @@ func TestNotifyManifest(t *testing.T) {
 		var anonymous repositoryAnswer
 		b.json(t, "/tidings/api/v1/repositories/"+name, &anonymous)
 		if anonymous.Pushes != 1 || anonymous.Pulls != 2 || anonymous.Name != owner+"/oss/app" {
-			t.Errorf("anybody sees %+v", anonymous)
+			t.Errorf("anonymous response: %+v", anonymous)
 		}
 		b.checkTotals(t, map[string]int{name: 1}, 2, 0)
 		for _, r := range b.records(t, b.did, layerCollection) {
@@ -144,7 +144,7 @@ func TestNotifyManifest(t *testing.T) {
 	}
 	check()
 
-	// The same call after kill -9, and the same token after it.
+	// The same request and the same token after a kill.
 	b.kill()
 	b.start()
 	if status, got := b.notify(m, "push", owner, token(), "push 1"); status != 200 || got != want {
@@ -155,20 +155,20 @@ func TestNotifyManifest(t *testing.T) {
 	}
 	check()
 	if status, got := b.notify(m, "push", owner, newSender(t).token(t, b), ""); status != 403 {
-		t.Errorf("a stranger: %d %s", status, got)
+		t.Errorf("unknown sender: %d %s", status, got)
 	}
 }
 
-// Killed in the middle of many calls, over and over. Who had no answer calls
-// again under the same key, and each call is made once.
-func TestKillWhileTold(t *testing.T) {
+// The registry is killed repeatedly during notifications. Unanswered requests are sent
+// again with the same key, and each is processed once.
+func TestKillDuringNotifications(t *testing.T) {
 	t.Parallel()
 	const each = 60
 	a, b := newSender(t), newServer(t, settings{})
 	owner := "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	b.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, registries: [%q]", a.did))
 	b.reconfigure(`public: ["oss/**"]`, fmt.Sprintf("public: [%q]", owner+"/oss/*"))
-	told, unanswered := 0, 0
+	sent, unanswered := 0, 0
 	for round := range rounds(t, 3) {
 		images := make([]image, each)
 		for i := range images {
@@ -206,14 +206,14 @@ func TestKillWhileTold(t *testing.T) {
 		b.kill()
 		b.start()
 		if lost := notifyAll(func() {}); lost > 0 {
-			t.Errorf("%d without an answer", lost)
+			t.Errorf("%d unanswered", lost)
 		}
-		told += each
+		sent += each
 		b.waitDrained()
-		b.checkTotals(t, map[string]int{owner + "/oss/app": told}, told, 0)
+		b.checkTotals(t, map[string]int{owner + "/oss/app": sent}, sent, 0)
 		b.kill()
 	}
 	if unanswered == 0 {
-		t.Error("nobody was without an answer: it was killed too late")
+		t.Error("all requests were answered: killed too late")
 	}
 }

@@ -16,16 +16,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// made is what one thing that was pushed should leave behind.
-type made struct {
+// pushed is a pushed artifact with its expected records and post.
+type pushed struct {
 	repository, tag string
 	layers          int
 	post            bool
 }
 
-// pushAll pushes one of each kind with a real client and says what each should
-// leave behind.
-func pushAll(t *testing.T, s *server, space string) []made {
+// pushAll pushes an artifact of each kind with go-containerregistry.
+func pushAll(t *testing.T, s *server, space string) []pushed {
 	t.Helper()
 	ref := func(repository, tag string) name.Reference {
 		r, err := name.NewTag(s.host+"/"+repository+":"+tag, name.Insecure)
@@ -34,7 +33,7 @@ func pushAll(t *testing.T, s *server, space string) []made {
 		}
 		return r
 	}
-	picture := func(layers int64, mediaType types.MediaType) v1.Image {
+	randomImage := func(layers int64, mediaType types.MediaType) v1.Image {
 		img, err := random.Image(512, layers)
 		if err != nil {
 			t.Fatal(err)
@@ -50,21 +49,21 @@ func pushAll(t *testing.T, s *server, space string) []made {
 			t.Fatal(err)
 		}
 	}
-	oci := picture(3, types.OCIManifestSchema1)
+	oci := randomImage(3, types.OCIManifestSchema1)
 	push(space+"/oci", "v1.0.0", oci)
-	push(space+"/docker", "v1.0.0", picture(2, types.DockerManifestSchema2))
+	push(space+"/docker", "v1.0.0", randomImage(2, types.DockerManifestSchema2))
 
 	index := mutate.IndexMediaType(mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: picture(2, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
-		mutate.IndexAddendum{Add: picture(1, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+		mutate.IndexAddendum{Add: randomImage(2, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: randomImage(1, types.OCIManifestSchema1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
 	), types.OCIImageIndex)
 	if err := remote.WriteIndex(ref(space+"/multi", "v1.0.0"), index); err != nil {
 		t.Fatal(err)
 	}
-	chart := mutate.ConfigMediaType(picture(1, types.OCIManifestSchema1), "application/vnd.cncf.helm.config.v1+json")
+	chart := mutate.ConfigMediaType(randomImage(1, types.OCIManifestSchema1), "application/vnd.cncf.helm.config.v1+json")
 	push(space+"/chart", "1.0.0", chart)
 
-	return []made{
+	return []pushed{
 		{space + "/oci", "v1.0.0", 3, true},
 		{space + "/docker", "v1.0.0", 2, true},
 		{space + "/multi", "v1.0.0", 3, true},
@@ -91,7 +90,7 @@ func (s *server) repositories(header ...string) map[string]repositoryAnswer {
 	return found
 }
 
-// numbers are those of one repository, as of now.
+// counts returns the counts of a repository.
 func (s *server) counts(repository string) repositoryAnswer {
 	s.t.Helper()
 	var answer repositoryAnswer
@@ -104,8 +103,8 @@ const (
 	postCollection  = "app.bsky.feed.post"
 )
 
-// A user pushes one of each kind to a public repository: each layer has one
-// record, each image one post, the numbers agree.
+// An artifact of each kind is pushed to a public repository: each layer has one record,
+// each image one post, and the counts are exact.
 func TestPush(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{options: `announce: {tags: ["*"], collect: 300ms, link: "https://example.com/{{.Repository}}?tag={{.Tag}}"}`})
@@ -130,7 +129,7 @@ func TestPush(t *testing.T) {
 	for _, p := range got {
 		text := p.Value["text"].(string)
 		if !strings.Contains(text, "was pushed") || !strings.Contains(text, "docker pull localhost:") {
-			t.Errorf("post says %q", text)
+			t.Errorf("post text %q", text)
 		}
 		name, _, _ := strings.Cut(text, " ")
 		repository, tag, _ := strings.Cut(name, ":")
@@ -138,7 +137,7 @@ func TestPush(t *testing.T) {
 			t.Errorf("post links %q, want %q", got, want)
 		}
 		if strings.HasPrefix(text, "oss/multi") && !strings.Contains(text, "linux/amd64, linux/arm64") {
-			t.Errorf("post of the index says %q", text)
+			t.Errorf("post text of the index %q", text)
 		}
 	}
 	want := map[string]int64{"oss/oci": 1, "oss/docker": 1, "oss/multi": 3, "oss/chart": 1}
@@ -149,10 +148,10 @@ func TestPush(t *testing.T) {
 		delete(want, name)
 	}
 	if len(want) > 0 {
-		t.Errorf("not in the answer: %v", want)
+		t.Errorf("missing repositories: %v", want)
 	}
 
-	// Again, and under another tag: a push more each, no record, no post.
+	// Pushed again, and under another tag: one more push each, no record, no post.
 	from := s.host + "/oss/oci:v1.0.0"
 	for _, to := range []string{"v1.0.0", "v1.0.1"} {
 		img, err := crane.Pull(from, crane.Insecure)
@@ -181,7 +180,7 @@ func TestPush(t *testing.T) {
 	s.stop()
 }
 
-// linked gives the text and the address of a post's one facet.
+// facetLink returns the text and the URL of a post's only facet.
 func linked(t *testing.T, post record) string {
 	t.Helper()
 	raw, err := json.Marshal(post.Value)
@@ -208,8 +207,7 @@ func linked(t *testing.T, post record) string {
 	return value.Text[facet.Index.ByteStart:facet.Index.ByteEnd] + " " + facet.Features[0].URI
 }
 
-// The same in a repository that is not public: it is counted, and nowhere else
-// to be seen.
+// The same artifacts in a private repository are only counted.
 func TestPushPrivate(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -225,11 +223,11 @@ func TestPushPrivate(t *testing.T) {
 		}
 	}
 	if got := s.repositories(); len(got) != 0 {
-		t.Errorf("the API shows %v to everybody", got)
+		t.Errorf("anonymous response of the API: %v", got)
 	}
 	seen := s.repositories(s.token()...)
 	if len(seen) != len(all) || seen["secret/oci"].Pulls != 1 || seen["secret/oci"].Pushes != 1 {
-		t.Errorf("the API shows %v to who may see all", seen)
+		t.Errorf("response of the API with the token: %v", seen)
 	}
 	for _, path := range []string{"repositories/secret/oci", "repositories/secret/oci/daily?days=2", "repositories/never/was"} {
 		res, body, err := s.do("GET", "/tidings/api/v1/"+path, "", nil)

@@ -11,9 +11,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// sums waits until the registries show these pulls, and none says that it is
-// degraded.
-func sums(t *testing.T, after string, want int64, all ...*server) {
+// waitSums waits until all registries show the pulls and none is degraded.
+func waitSums(t *testing.T, after string, want int64, all ...*server) {
 	t.Helper()
 	for _, s := range all {
 		var got summed
@@ -38,8 +37,8 @@ func (s *server) pull(n int) (pulled int64) {
 	return int64(n)
 }
 
-// setBack puts a copy of the data folder in its place, as a backup program does
-// that writes into the folder: the lock file stays.
+// restoreData restores a copy of the data folder, except for the lock file, as a backup
+// program does that writes into the folder.
 func (s *server) restoreData(backup string) {
 	s.t.Helper()
 	data := filepath.Join(s.dir, "tidings")
@@ -53,9 +52,9 @@ func (s *server) restoreData(backup string) {
 	}
 }
 
-// TestRedisFolderSetBack: no pull is missing in the sum when a registry goes on
-// from an older copy of its folder, nor when its state alone is older.
-func TestRedisFolderSetBack(t *testing.T) {
+// No pull is missing from the sum after the data folder, or only the state, is restored
+// from an older copy.
+func TestRedisRestoredFolder(t *testing.T) {
 	t.Parallel()
 	for _, stateAlone := range []bool{false, true} {
 		t.Run(map[bool]string{false: "the whole folder", true: "the state alone"}[stateAlone], func(t *testing.T) {
@@ -65,7 +64,7 @@ func TestRedisFolderSetBack(t *testing.T) {
 			s.start()
 			s.push(t, "oss/app", "v1", newImage(1))
 			pulls := s.pull(60)
-			sums(t, "the first pulls", pulls, s)
+			waitSums(t, "the first pulls", pulls, s)
 			s.kill()
 			backup := filepath.Join(s.dir, "backup")
 			if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "tidings"))); err != nil {
@@ -73,7 +72,7 @@ func TestRedisFolderSetBack(t *testing.T) {
 			}
 			s.start()
 			pulls += s.pull(45)
-			sums(t, "more", pulls, s)
+			waitSums(t, "more", pulls, s)
 			s.kill()
 			if stateAlone {
 				for _, name := range []string{"journal", "hold"} {
@@ -88,18 +87,18 @@ func TestRedisFolderSetBack(t *testing.T) {
 			s.restoreData(backup)
 			s.start()
 			pulls += s.pull(30)
-			sums(t, "the folder was set back", pulls, s)
+			waitSums(t, "the restore", pulls, s)
 			s.kill()
 			s.start()
 			pulls += s.pull(5)
-			sums(t, "a kill", pulls, s)
+			waitSums(t, "a kill", pulls, s)
 			s.stop()
 		})
 	}
 }
 
-// TestRedisClone: a copy of a running registry's counters in another registry.
-// Neither loses a pull, and `redis forget` ends one of the two.
+// A copy of a registry's counters runs as another registry. Neither loses a pull, and
+// `redis forget` removes one of them.
 func TestRedisClone(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -108,7 +107,7 @@ func TestRedisClone(t *testing.T) {
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(1))
 	pulls := s.pull(50)
-	sums(t, "the first pulls", pulls, s)
+	waitSums(t, "the first pulls", pulls, s)
 	s.kill()
 	for _, name := range []string{"state", "journal"} {
 		if err := os.CopyFS(filepath.Join(clone.dir, "tidings", name), os.DirFS(filepath.Join(s.dir, "tidings", name))); err != nil {
@@ -122,11 +121,11 @@ func TestRedisClone(t *testing.T) {
 	for range 5 {
 		pulls += s.pull(4) + clone.pull(6)
 	}
-	sums(t, "both", pulls, s, clone)
+	waitSums(t, "both", pulls, s, clone)
 	list := expect(t, s.dir, 0, []string{"redis", "list", s.config}, "ID", "HOST", "SEEN")
 	lines := strings.Split(strings.TrimSpace(list), "\n")
 	if len(lines) != 3 {
-		t.Fatalf("two registries are listed as\n%s", list)
+		t.Fatalf("want two registries, got\n%s", list)
 	}
 	clone.stop()
 	id := ""
@@ -137,9 +136,9 @@ func TestRedisClone(t *testing.T) {
 	}
 	expect(t, s.dir, 1, []string{"redis", "forget", s.config, "nobody"}, "unknown registry id: nobody", "tidings redis list")
 	expect(t, s.dir, 0, []string{"redis", "forget", s.config, "--keep", id}, id+" of ", "30 pulls and 1 pushes in 1 repository are kept in the sums")
-	sums(t, "one is forgotten, and kept", pulls, s)
+	waitSums(t, "one is forgotten, and kept", pulls, s)
 	expect(t, s.dir, 0, []string{"redis", "forget", s.config, id}, "are removed from the sums")
-	sums(t, "one is forgotten", pulls-30, s)
+	waitSums(t, "one is forgotten", pulls-30, s)
 	expect(t, s.dir, 0, []string{"redis", "list", s.config}, "forgotten")
 	s.stop()
 }

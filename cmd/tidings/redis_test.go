@@ -11,10 +11,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 )
 
-// Two registries publish into one Redis that is killed, flushed and put back
-// to an older dump while they are pushed to and pulled from: the sums end
-// exact, whichever of them is asked.
-func TestRedisLoses(t *testing.T) {
+// Two registries publish to one Redis that is killed, flushed and restored from an older
+// dump during pushes and pulls. In the end both show exact sums.
+func TestRedisLosesCounts(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	options := fmt.Sprintf("redis: {addrs: [%q]}", redis.Addr)
@@ -83,14 +82,13 @@ func TestRedisLoses(t *testing.T) {
 	}
 }
 
-// summed are the numbers over all registries, or if Redis is away degraded
-// ones.
+// summed are the sums of all registries or, if degraded, the registry's own counts.
 type summed struct {
 	repositoryAnswer
 	Degraded bool `json:"degraded"`
 }
 
-// summed asks for a repository, which Redis may not have heard of yet.
+// summed gets the counts of a repository, which Redis may not have yet.
 func (s *server) summed(repository string) summed {
 	s.t.Helper()
 	res, body, err := s.do("GET", "/tidings/api/v1/repositories/"+repository, "", nil)

@@ -122,12 +122,8 @@ var restoreWarnings = []string{
 // written there are kept.
 func TestRestoreRounds(t *testing.T) {
 	t.Parallel()
-	cases := restores
-	if raceDetector { // the cases differ in files, not in concurrency
-		cases = restores[rand.IntN(len(restores)):][:1]
-	}
 	seed := roundsSeed(t)
-	for i, c := range cases {
+	for i, c := range someCases(restores) {
 		for n := range min(rounds(t, 1), 4) {
 			t.Run(fmt.Sprint(c.name, n), func(t *testing.T) {
 				t.Parallel()

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// A row is one kind of load. op does the operation number n, a number that no
-// other operation at this server has.
+// A row is a kind of load. op does operation n; no other operation on this server
+// has the same number.
 type row struct {
 	name string
 	op   func(c *conn, n int64) error
@@ -36,7 +36,7 @@ const (
 
 func repository(n int64) string { return fmt.Sprintf("bench/r%d", n%repositories) }
 
-// seed pushes what pulls ask for and what manifests refer to.
+// seed pushes the images that are pulled and the blobs of the manifests.
 func (s *server) seed() error {
 	c := dial(s.addr)
 	defer c.Close()
@@ -61,13 +61,13 @@ func pull(c *conn, n int64) error {
 	return err
 }
 
-// pushManifest puts a new manifest under a new tag; its blobs are there.
+// pushManifest puts a new manifest with existing blobs under a new tag.
 func pushManifest(c *conn, n int64) error {
 	return putManifest(c, repository(n), fmt.Sprintf("m%d", n), layer(0), n)
 }
 
-// pushImage pushes what a client pushes of a new image with one new layer:
-// the layer, the configuration, the manifest. Five requests.
+// pushImage pushes an image with one new layer: layer, config and manifest, in five
+// requests.
 func pushImage(c *conn, n int64) error {
 	name, blob := repository(n), layer(n+1)
 	if err := pushBlob(c, name, blob); err != nil {
@@ -110,7 +110,7 @@ func putManifest(c *conn, name, tag string, layer []byte, n int64) error {
 
 var config = []byte(`{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}`)
 
-// layer makes 1 KiB of bytes that belong to n alone.
+// layer returns 1 KiB that is unique for n.
 func layer(n int64) []byte {
 	b := make([]byte, 1024)
 	binary.BigEndian.PutUint64(b, uint64(n))
@@ -122,15 +122,15 @@ func digest(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// A sample is what one turn gave.
+// A sample is the result of a turn.
 type sample struct {
 	rate     float64 // operations a second
 	p50, p99 time.Duration
-	cpu      time.Duration // of the server, for one operation
+	cpu      time.Duration // of the server for one operation
 }
 
-// turn puts load of one kind on the server for p.turn, with so many
-// operations at once, and waits until the server rests again.
+// turn loads the server for p.turn with concurrent operations, and waits until it is
+// idle.
 func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sample, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -144,7 +144,7 @@ func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sa
 	}
 
 	took := make([][]time.Duration, concurrency)
-	cpu := cpuTime(s.cmd.Process.Pid)
+	cpu := s.CPU()
 	began := time.Now()
 	var left atomic.Int64
 	left.Store(int64(p.ops))
@@ -167,14 +167,14 @@ func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sa
 	if err := context.Cause(ctx); err != nil {
 		return sample{}, err
 	}
-	if !s.settle(ctx, p.rest, p.settle) {
+	if !s.waitIdle(ctx, p.rest, p.settle) {
 		s.busy++
 	}
-	cpu = cpuTime(s.cmd.Process.Pid) - cpu
+	cpu = s.CPU() - cpu
 
 	all := slices.Concat(took...)
 	if len(all) == 0 {
-		return sample{}, fmt.Errorf("no operation ended within %s", p.turn)
+		return sample{}, fmt.Errorf("no operation completed within %s", p.turn)
 	}
 	slices.Sort(all)
 	return sample{

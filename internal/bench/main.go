@@ -1,11 +1,10 @@
-// Bench compares a registry with Tidings to the same registry without it, and
-// to the same registry with distribution's own notifications.
+// Bench compares a registry with Tidings to the same registry without it, and to the
+// same registry with distribution's notifications.
 //
-// The three run side by side and take turns of about a second for every row,
-// because two runs on one machine differ by more than what is measured here:
-// only turns that were neighbours in time are set in relation. The load comes
-// from this process, on the same cores. CPU is the server's alone and
-// includes what a request leaves to be done after its answer.
+// The three run at the same time and take turns of about a second for every row,
+// because separate runs on one machine differ by more than the effects measured here:
+// only adjacent turns are compared. The load comes from this process, on the same
+// cores. CPU is the server's alone and includes work after the response.
 package main
 
 import (
@@ -23,14 +22,14 @@ import (
 	"time"
 )
 
-// Pace is how much is measured. Everything in it is a bound.
+// pace limits the measurements.
 type pace struct {
 	rounds int
 	turn   time.Duration // of load, for one row at one server
 	ops    int           // in one turn at most
-	rest   time.Duration // without work after a turn, which tells that all of it is done
-	settle time.Duration // waited for that at most
-	total  time.Duration // after which no new load begins
+	rest   time.Duration // idle time that shows the end of the work of a turn
+	settle time.Duration // longest wait for it
+	total  time.Duration // no turn starts after it
 }
 
 var (
@@ -44,7 +43,7 @@ type options struct {
 	plain, tidings string
 	quick          bool
 	counting       bool
-	waiting        int
+	pending        int
 	row            string
 	at, rounds     int
 	disk, memory   string
@@ -53,13 +52,13 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.plain, "plain", "", "the upstream registry's `binary`")
-	flag.StringVar(&o.tidings, "tidings", "", "Tidings' `binary`; empty compares plain with plain, which shows the noise")
+	flag.StringVar(&o.tidings, "tidings", "", "Tidings' `binary`; empty: compare plain with plain, which shows the noise")
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter turns, under a minute")
-	flag.BoolVar(&o.counting, "counting", false, "run Tidings without a hold: it counts and writes no records")
-	flag.IntVar(&o.waiting, "waiting", 0, "only measure the memory of Tidings with this `many` pushes waiting in its journal")
-	flag.StringVar(&o.row, "row", "", "only measure the rows whose name contains `text`")
-	flag.IntVar(&o.at, "c", 0, "only measure so `many` operations at once")
-	flag.IntVar(&o.rounds, "rounds", 0, "turns for each row; 0: 7, or 3 with -quick")
+	flag.BoolVar(&o.counting, "counting", false, "run Tidings without a hold: it only counts")
+	flag.IntVar(&o.pending, "pending", 0, "only measure the memory of Tidings with this `number` of pending pushes")
+	flag.StringVar(&o.row, "row", "", "only measure rows whose name contains `text`")
+	flag.IntVar(&o.at, "c", 0, "only measure this `number` of concurrent operations")
+	flag.IntVar(&o.rounds, "rounds", 0, "turns of each row; 0: 7, or 3 with -quick")
 	flag.StringVar(&o.disk, "disk", "/var/tmp", "`folder` on a real disk, for Tidings' data")
 	flag.StringVar(&o.memory, "memory", "/dev/shm", "`folder` in memory, for the registries' storage")
 	flag.Parse()
@@ -74,7 +73,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	if o.plain == "" {
-		return errors.New("-plain is missing: start this with testdata/scripts/bench")
+		return errors.New("-plain is missing: run testdata/scripts/bench")
 	}
 	disk, err := scratch(o.disk)
 	if err != nil {
@@ -89,8 +88,8 @@ func run(ctx context.Context, o options) error {
 	fmt.Printf("storage in %s (%s), data in %s (%s), %d cores\n",
 		filepath.Dir(memory), filesystem(memory), filepath.Dir(disk), filesystem(disk), runtime.NumCPU())
 
-	if o.waiting > 0 {
-		return measureWaiting(ctx, o, disk, memory)
+	if o.pending > 0 {
+		return measurePending(ctx, o, disk, memory)
 	}
 
 	p := full
@@ -117,8 +116,8 @@ func run(ctx context.Context, o options) error {
 		if err := s.seed(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		s.settle(ctx, time.Second, 5*time.Second)
-		results.idle(s)
+		s.waitIdle(ctx, time.Second, 5*time.Second)
+		s.idleMB = s.memoryMB()
 	}
 	if err := measure(ctx, p, servers, results); err != nil {
 		return err
@@ -127,7 +126,7 @@ func run(ctx context.Context, o options) error {
 	return nil
 }
 
-// measure lets the servers take turns, another one first in every round.
+// measure runs the turns; the first server changes with every round.
 func measure(ctx context.Context, p pace, servers []*server, results results) error {
 	began := time.Now()
 	for round := -1; round < p.rounds; round++ { // round -1 warms up
@@ -137,14 +136,14 @@ func measure(ctx context.Context, p pace, servers []*server, results results) er
 					continue
 				}
 				if time.Since(began) > p.total {
-					fmt.Printf("stopped in round %d of %d: %s are over\n", round+1, p.rounds, p.total)
+					fmt.Printf("stopped in round %d of %d after %s\n", round+1, p.rounds, p.total)
 					return nil
 				}
 				for i := range servers {
 					s := servers[(i+max(round, 0))%len(servers)]
 					got, err := s.turn(ctx, p, row, c)
 					if err != nil {
-						return fmt.Errorf("%s, %s, %d at once: %w", s.name, row.name, c, err)
+						return fmt.Errorf("%s, %s, concurrency %d: %w", s.name, row.name, c, err)
 					}
 					if round >= 0 {
 						results.add(row, c, s, round, got)
@@ -156,8 +155,8 @@ func measure(ctx context.Context, p pace, servers []*server, results results) er
 	return nil
 }
 
-// scratch makes a folder of our own in dir, or in the system's temporary
-// folder where dir does not exist.
+// scratch creates a folder in dir, or in the system's temporary folder if dir does not
+// exist.
 func scratch(dir string) (string, error) {
 	if _, err := os.Stat(dir); err != nil {
 		dir = os.TempDir()

@@ -24,11 +24,8 @@ func (r results) add(row row, concurrency int, s *server, round int, got sample)
 	r[k][round] = got
 }
 
-// idle notes the memory of a server that was asked for little yet.
-func (r results) idle(s *server) { s.rssIdle = rss(s.cmd.Process.Pid) }
-
-// print writes a table. The first server is what the others are set in
-// relation to, round by round: the figure after × is the median of those.
+// print writes a table. The others are compared with the first server round by
+// round: the figure after × is the median of the ratios.
 func (r results) print(w io.Writer, servers []*server) {
 	fmt.Fprintf(w, "\n%-20s %3s  %-14s %26s  %17s  %9s %9s  %22s  %17s\n",
 		"", "c", "", "operations/s (min-max)", "× plain", "p50 ms", "p99 ms", "CPU µs/op (min-max)", "× plain")
@@ -44,18 +41,18 @@ func (r results) print(w io.Writer, servers []*server) {
 				rate := func(s sample) float64 { return s.rate }
 				cpu := func(s sample) float64 { return micros(s.cpu) }
 				fmt.Fprintf(w, "%-20s %3s  %-14s %26s  %17s  %9.2f %9.2f  %22s  %17s\n", name, at, s.name,
-					spread(got, rate, "%.0f"), relation(got, base, rate, i),
+					spread(got, rate, "%.0f"), ratio(got, base, rate, i),
 					middle(got, func(s sample) float64 { return micros(s.p50) / 1000 }),
 					middle(got, func(s sample) float64 { return micros(s.p99) / 1000 }),
-					spread(got, cpu, "%.0f"), relation(got, base, cpu, i))
+					spread(got, cpu, "%.0f"), ratio(got, base, cpu, i))
 			}
 		}
 		fmt.Fprintln(w)
 	}
 	for _, s := range servers {
-		fmt.Fprintf(w, "%-14s memory (RSS) idle %.0f MB, after the load %.0f MB", s.name, megabytes(s.rssIdle), megabytes(rss(s.cmd.Process.Pid)))
+		fmt.Fprintf(w, "%-14s memory (RSS) idle %.0f MB, after the load %.0f MB", s.name, s.idleMB, s.memoryMB())
 		if s.busy > 0 {
-			fmt.Fprintf(w, "; still busy when its time to rest was over: %d times", s.busy)
+			fmt.Fprintf(w, "; %d times not idle after a turn", s.busy)
 		}
 		fmt.Fprintln(w)
 	}
@@ -90,8 +87,8 @@ func spread(samples map[int]sample, of func(sample) float64, format string) stri
 	return fmt.Sprintf(format+" ("+format+"-"+format+")", median(all), all[0], all[len(all)-1])
 }
 
-// relation compares two servers round by round.
-func relation(samples, base map[int]sample, of func(sample) float64, server int) string {
+// ratio compares two servers round by round.
+func ratio(samples, base map[int]sample, of func(sample) float64, server int) string {
 	if server == 0 {
 		return ""
 	}
@@ -109,4 +106,3 @@ func relation(samples, base map[int]sample, of func(sample) float64, server int)
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-func megabytes(b int64) float64      { return float64(b) / 1e6 }

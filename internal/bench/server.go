@@ -12,22 +12,22 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/process"
 )
 
 // A server is one registry process under measurement.
 type server struct {
-	name    string
-	addr    string
-	cmd     *exec.Cmd
-	done    chan struct{} // closed when the process is gone
-	next    atomic.Int64  // number of the next operation, never used twice
-	busy    int           // turns after which it did not become idle in time
-	rssIdle int64
+	*process.Process
+	name   string
+	addr   string
+	next   atomic.Int64 // number of the next operation, never used twice
+	busy   int          // turns after which it did not become idle in time
+	idleMB float64      // memory before the load
 }
 
-// common is the configuration that all registries share.
+// common returns the configuration that all registries share.
 func common(addr, storage string) string {
 	return fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}
@@ -62,16 +62,20 @@ func withHold(addr string) string {
 `, port)
 }
 
-// startAll starts plain, tidings (or plain again) and plain with
-// notifications. closeAll is to be called also after an error.
+// startAll starts plain, tidings (or plain again) and plain with notifications. The
+// caller must call closeAll, also after an error.
 func startAll(ctx context.Context, o options, disk, memory string) (servers []*server, closeAll func(), err error) {
 	closeAll = func() {
 		for _, s := range servers {
-			s.stop()
+			_ = s.Stop()
 		}
 	}
-	start := func(name, binary, addr, more string) error {
-		s, err := startServer(ctx, name, binary, addr, common(addr, filepath.Join(memory, name))+more, disk)
+	start := func(name, binary string, more func(addr string) string) error {
+		addr, err := process.FreeAddr()
+		if err != nil {
+			return err
+		}
+		s, err := startServer(ctx, name, binary, addr, common(addr, filepath.Join(memory, name))+more(addr), disk)
 		if err != nil {
 			return err
 		}
@@ -79,19 +83,21 @@ func startAll(ctx context.Context, o options, disk, memory string) (servers []*s
 		return nil
 	}
 
-	if err := start("plain", o.plain, freeAddr(), ""); err != nil {
+	nothing := func(string) string { return "" }
+	if err := start("plain", o.plain, nothing); err != nil {
 		return servers, closeAll, err
 	}
 
-	addr := freeAddr()
 	if o.tidings == "" {
-		err = start("plain again", o.plain, addr, "")
+		err = start("plain again", o.plain, nothing)
 	} else {
-		more := ""
-		if !o.counting {
-			more = withHold(addr)
-		}
-		err = start("tidings", o.tidings, addr, middleware(filepath.Join(disk, "data"), more))
+		err = start("tidings", o.tidings, func(addr string) string {
+			more := ""
+			if !o.counting {
+				more = withHold(addr)
+			}
+			return middleware(filepath.Join(disk, "data"), more)
+		})
 	}
 	if err != nil {
 		return servers, closeAll, err
@@ -107,11 +113,11 @@ func startAll(ctx context.Context, o options, disk, memory string) (servers []*s
 	go func() { _ = sink.Serve(l) }()
 	stopServers := closeAll
 	closeAll = func() { stopServers(); _ = sink.Close() }
-	err = start("notifications", o.plain, freeAddr(), notifications("http://"+l.Addr().String()+"/"))
+	err = start("notifications", o.plain, func(string) string { return notifications("http://" + l.Addr().String() + "/") })
 	return servers, closeAll, err
 }
 
-// startServer makes a hold if the configuration has one, and serves.
+// startServer creates a hold, if the configuration has one, and starts the server.
 func startServer(ctx context.Context, name, binary, addr, config, disk string) (*server, error) {
 	if strings.Contains(config, " hold: ") {
 		file, err := configFile(disk, name, config)
@@ -130,86 +136,60 @@ func configFile(disk, name, config string) (string, error) {
 	return file, os.WriteFile(file, []byte(config), 0o600)
 }
 
-// serveOnly starts the process and waits until it answers.
+// serveOnly starts the server and waits until it responds.
 func serveOnly(ctx context.Context, name, binary, addr, config, disk string) (*server, error) {
 	file, err := configFile(disk, name, config)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, addr: addr, done: make(chan struct{})}
-	output := new(bytes.Buffer)
-	s.cmd = exec.Command(binary, "serve", file)
-	s.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	s.cmd.Stdout, s.cmd.Stderr = output, output
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+	var output bytes.Buffer
+	cmd := exec.Command(binary, "serve", file)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	cmd.Stdout, cmd.Stderr = &output, &output
+	s := &server{name: name, addr: addr}
+	if s.Process, err = process.Start(name, cmd); err != nil {
+		return nil, err
 	}
-	go func() {
-		_ = s.cmd.Wait()
-		close(s.done)
-	}()
-
-	for range 300 {
-		select {
-		case <-s.done:
-			return nil, fmt.Errorf("%s ended at once: %s", name, output)
-		case <-ctx.Done():
-			s.stop()
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = s.WaitReady(ctx, func() error {
 		c := dial(addr)
+		defer c.Close()
 		_, err := c.do("GET", "/v2/", "", nil, http.StatusOK)
-		c.Close()
-		if err == nil {
-			return s, nil
-		}
+		return err
+	})
+	if err != nil {
+		_ = s.Stop()
+		return nil, fmt.Errorf("%w: %s", err, &output)
 	}
-	s.stop()
-	return nil, fmt.Errorf("%s does not answer after 30 s: %s", name, output)
+	return s, nil
 }
 
-// stop ends the process, politely first.
-func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.done:
-	case <-time.After(10 * time.Second):
-		_ = s.cmd.Process.Kill()
-		<-s.done
-	}
+// memoryMB returns the resident memory in MB.
+func (s *server) memoryMB() float64 {
+	current, _ := s.Memory()
+	return float64(current) / 1e6
 }
 
-// settle waits until the process rests: until it has used less than a fiftieth
-// of a core for as long as rest, without a break. It gives up after limit and
-// returns whether the process rested.
-func (s *server) settle(ctx context.Context, rest, limit time.Duration) bool {
+// waitIdle waits until the process has used less than 2 % of a core for the duration
+// rest. It gives up after limit and reports whether the process became idle.
+func (s *server) waitIdle(ctx context.Context, rest, limit time.Duration) bool {
 	const step = 40 * time.Millisecond
-	rested := time.Duration(0)
+	idle := time.Duration(0)
 	for waited := time.Duration(0); waited < limit; waited += step {
-		before := cpuTime(s.cmd.Process.Pid)
+		before := s.CPU()
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(step):
 		}
-		if cpuTime(s.cmd.Process.Pid)-before >= step/50 {
-			rested = 0
+		if s.CPU()-before >= step/50 {
+			idle = 0
 			continue
 		}
-		if rested += step; rested >= rest {
+		if idle += step; idle >= rest {
 			return true
 		}
 	}
 	return false
-}
-
-// freeAddr names a port that was free a moment ago.
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:5000"
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

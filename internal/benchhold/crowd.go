@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	crowdEvents = 10_000           // that each subscriber of a crowd reads again
-	settleTime  = 10 * time.Second // until memory is looked at
+	crowdEvents = 10_000           // read by each subscriber
+	settleTime  = 10 * time.Second // before memory is measured
 )
 
-// measureCrowd measures the hold's memory with n subscribers: waiting for the
-// next event, reading the log again from its beginning, and reading nothing of
-// it.
+// measureCrowd measures the hold's memory with n subscribers that wait for the next
+// event, read the event log from its beginning, or do not read the log that they
+// requested.
 func measureCrowd(ctx context.Context, program, data string, n int) error {
 	s, err := pds.StartTidings(ctx, program, data)
 	if err != nil {
@@ -36,15 +36,15 @@ func measureCrowd(ctx context.Context, program, data string, n int) error {
 			return err
 		}
 	}
-	t.tell("%d events, no subscriber", crowdEvents)
+	t.printMemory("%d events, no subscriber", crowdEvents)
 	for _, crowd := range []struct {
 		does   string
 		cursor string
 		read   int // events, by each
 	}{
-		{"wait", "", 0},
-		{"read again", "?cursor=0", crowdEvents},
-		{"read nothing of what there is", "?cursor=0", 0},
+		{"wait for events", "", 0},
+		{"read the log", "?cursor=0", crowdEvents},
+		{"do not read the log", "?cursor=0", 0},
 	} {
 		began := time.Now()
 		leave, err := t.crowd(ctx, n, crowd.cursor, crowd.read)
@@ -55,20 +55,20 @@ func measureCrowd(ctx context.Context, program, data string, n int) error {
 		if crowd.read == 0 {
 			time.Sleep(settleTime)
 		}
-		t.tell("%d subscribers %s, %v", n, crowd.does, took.Round(time.Millisecond))
+		t.printMemory("%d subscribers %s, %v", n, crowd.does, took.Round(time.Millisecond))
 		leave()
 		time.Sleep(settleTime)
 	}
 	return nil
 }
 
-func (t *target) tell(format string, args ...any) {
-	now, most := t.Memory()
-	fmt.Printf("%s: memory %d MB, at most %d MB so far\n", fmt.Sprintf(format, args...), now>>20, most>>20)
+func (t *target) printMemory(format string, args ...any) {
+	now, peak := t.Memory()
+	fmt.Printf("%s: memory %d MB, peak %d MB\n", fmt.Sprintf(format, args...), now>>20, peak>>20)
 }
 
-// crowd connects n subscribers and returns when each has read so many events.
-// All stay until leave.
+// crowd connects n subscribers and returns when each has read the number of events.
+// Leave disconnects them.
 func (t *target) crowd(ctx context.Context, n int, cursor string, events int) (leave func(), err error) {
 	var reading sync.WaitGroup
 	var conns []*websocket.Conn
@@ -101,7 +101,7 @@ func readCommits(conn *websocket.Conn, n int) error {
 	for n > 0 {
 		_, frame, err := conn.ReadMessage()
 		if err != nil {
-			return fmt.Errorf("%d events short: %w", n, err)
+			return fmt.Errorf("%d events missing: %w", n, err)
 		}
 		if bytes.Contains(frame[:20], []byte("#commit")) {
 			n--

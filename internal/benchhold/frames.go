@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	frameWait  = 10 * time.Second       // for a commit to be with all subscribers
-	frameEvery = 100 * time.Millisecond // a commit, at most
+	frameWait  = 10 * time.Second       // for a commit to reach all subscribers
+	frameEvery = 100 * time.Millisecond // interval of commits
 	maxFrames  = 10                     // commits in a turn
 )
 
-// arrival is a frame at one of the subscribers.
+// arrival is a frame received by a subscriber.
 type arrival struct {
 	at    time.Time
 	frame []byte
 }
 
-// frames measures the time from a commit's answer to its frame, as the mean
-// over all subscribers; a frame that comes before the answer took no time.
+// frames measures the time from the response to a commit until its frame arrives, as
+// the mean of all subscribers; a frame that arrives earlier counts as 0.
 func frames(subscribers int) func(context.Context, pace, *target) (sample, error) {
 	return func(ctx context.Context, p pace, t *target) (sample, error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -40,7 +40,7 @@ func frames(subscribers int) func(context.Context, pace, *target) (sample, error
 			context.AfterFunc(ctx, func() { conn.Close() })
 			wg.Go(func() { receive(conn, arrivals) })
 		}
-		time.Sleep(frameEvery) // until the last of them is in
+		time.Sleep(frameEvery) // until all are subscribed
 
 		var took []time.Duration
 		began := time.Now()
@@ -71,17 +71,17 @@ func receive(conn *websocket.Conn, arrivals chan<- arrival) {
 	for {
 		_, frame, err := conn.ReadMessage()
 		if err != nil {
-			return // closed, at the end of the turn
+			return // closed at the end of the turn
 		}
 		select {
 		case arrivals <- arrival{time.Now(), frame}:
 		default:
-			return // many more than were asked for: await says what is missing
+			return // unexpected frames; await reports what is missing
 		}
 	}
 }
 
-// await takes the commit's frame from each subscriber.
+// await waits for the commit's frame from each subscriber.
 func await(arrivals <-chan arrival, rev string, subscribers int, answered time.Time) ([]time.Duration, error) {
 	var took []time.Duration
 	late := time.After(frameWait)

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	small        = 10_000           // records, that the large repository is compared with
-	probeCommits = 2000             // whose time is measured at each size
-	quietTime    = 30 * time.Second // for what filling has left to do, at most
-	fillTime     = 20 * time.Minute // after which the repository is as large as it gets
+	small        = 10_000           // records of the repository for comparison
+	probeCommits = 2000             // measured at each size
+	quietTime    = 30 * time.Second // longest wait for background work
+	fillTime     = 20 * time.Minute // longest time to fill the repository
 )
 
-// measureLarge measures the hold alone while its repository grows to n
-// records: what a commit costs, memory, an export, a restart.
+// measureLarge measures commits, memory, an export and a restart of the hold with n
+// records.
 func measureLarge(ctx context.Context, program, data string, n int) error {
 	s, err := pds.StartTidings(ctx, program, data)
 	if err != nil {
@@ -35,9 +35,9 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 				return err
 			}
 		}
-		now, most := t.Memory()
-		fmt.Printf("%d records after %s: memory %d MB, at most %d MB\n", t.records, time.Since(began).Round(time.Second), now>>20, most>>20)
-		if err := t.quiet(ctx); err != nil {
+		now, peak := t.Memory()
+		fmt.Printf("%d records after %s: memory %d MB, peak %d MB\n", t.records, time.Since(began).Round(time.Second), now>>20, peak>>20)
+		if err := t.waitIdle(ctx); err != nil {
 			return err
 		}
 		got, cpu, err := t.probe(ctx)
@@ -58,13 +58,13 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 		return err
 	}
 	now, _ := s.Memory()
-	fmt.Printf("started again and answering after %v, memory %d MB\n", time.Since(began).Round(time.Millisecond), now>>20)
+	fmt.Printf("restarted in %v, memory %d MB\n", time.Since(began).Round(time.Millisecond), now>>20)
 	return s.Stop()
 }
 
-// quiet waits until the server has done what filling left to do: a commit is
-// to cost what it costs in a repository of this size.
-func (t *target) quiet(ctx context.Context) error {
+// waitIdle waits until the server has finished its background work, which would slow
+// down the measured commits.
+func (t *target) waitIdle(ctx context.Context) error {
 	for end := time.Now().Add(quietTime); time.Now().Before(end); {
 		before := t.CPU()
 		select {
@@ -79,7 +79,7 @@ func (t *target) quiet(ctx context.Context) error {
 	return nil
 }
 
-// probe measures commits of one record, one after the other.
+// probe measures sequential commits of one record.
 func (t *target) probe(ctx context.Context) (got sample, cpu time.Duration, err error) {
 	before := t.CPU()
 	p := pace{turn: time.Minute, calls: probeCommits}
@@ -90,10 +90,10 @@ func (t *target) probe(ctx context.Context) (got sample, cpu time.Duration, err 
 	return got, (t.CPU() - before) / probeCommits, err
 }
 
-// exportOnce reads the whole repository and watches the server's memory.
+// exportOnce reads the whole repository and samples the server's memory.
 func (t *target) exportOnce(ctx context.Context) error {
 	began := time.Now()
-	client := &http.Client{} // an export takes longer than a call
+	client := &http.Client{} // without the timeout of other requests
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL+"/xrpc/com.atproto.sync.getRepo?did="+t.DID, nil)
 	if err != nil {
 		return err
@@ -103,12 +103,12 @@ func (t *target) exportOnce(ctx context.Context) error {
 		return err
 	}
 	defer res.Body.Close()
-	var size, most int64
+	var size, peak int64
 	for {
 		n, err := io.CopyN(io.Discard, res.Body, 8<<20)
 		size += n
 		now, _ := t.Memory()
-		most = max(most, now)
+		peak = max(peak, now)
 		if err == io.EOF {
 			break
 		}
@@ -117,6 +117,6 @@ func (t *target) exportOnce(ctx context.Context) error {
 		}
 	}
 	took := time.Since(began)
-	fmt.Printf("  an export: %d MB in %v, %.0f MB/s, memory at most %d MB\n", size/1e6, took.Round(time.Millisecond), float64(size)/1e6/took.Seconds(), most>>20)
+	fmt.Printf("  an export: %d MB in %v, %.0f MB/s, peak memory %d MB\n", size/1e6, took.Round(time.Millisecond), float64(size)/1e6/took.Seconds(), peak>>20)
 	return nil
 }

@@ -1,12 +1,11 @@
 // Benchhold compares the hold of the tidings program with the reference PDS
-// (testdata/reference-pds), each a process of its own, over HTTP.
+// (testdata/reference-pds) over HTTP. Each is a process.
 //
-// The two take turns of about a second for every row, because two runs on one
-// machine differ by more than one would like: a ratio is that of two turns
-// that were neighbours in time, and the median of these is printed. The load
-// comes from this process, on the same cores, which costs the faster server
-// more. CPU is the server's alone. The hold syncs every commit to disk, the
-// reference (SQLite with synchronous=NORMAL) does not.
+// The two take turns of about a second for every row, because separate runs on one
+// machine differ too much: a ratio compares two adjacent turns, and the median of the
+// ratios is printed. The load comes from this process, on the same cores, which costs
+// the faster server more. CPU is the server's alone. The hold syncs every commit to
+// disk, the reference (SQLite with synchronous=NORMAL) does not.
 package main
 
 import (
@@ -26,13 +25,13 @@ import (
 	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
-// Pace is how much is measured. Everything in it is a bound.
+// pace limits the measurements.
 type pace struct {
 	records int           // in each repository before the first turn
-	rounds  int           // of a turn for every row and server
-	turn    time.Duration // of load
-	calls   int           // in one turn at most
-	total   time.Duration // after which no new turn begins
+	rounds  int           // turns of every row and server
+	turn    time.Duration // duration of the load
+	calls   int           // most requests in a turn
+	total   time.Duration // no turn starts after it
 }
 
 var (
@@ -42,11 +41,11 @@ var (
 
 func main() {
 	isQuick := flag.Bool("quick", false, "fewer and shorter turns, under a minute")
-	only := flag.String("rows", "", "only rows that this `regexp` matches")
-	large := flag.Int("large", 0, "only measure the hold alone, with this `many` records")
-	crowd := flag.Int("subscribers", 0, "only measure the hold's memory, with this `many` subscribers")
-	profiles := flag.String("profiles", "", "keep a CPU profile of the hold's last turn of each row in this `folder`")
-	disk := flag.String("disk", "/var/tmp", "`folder` on a real disk, for what the servers store")
+	only := flag.String("rows", "", "only measure rows that match this `regexp`")
+	large := flag.Int("large", 0, "only measure the hold, with this `number` of records")
+	crowd := flag.Int("subscribers", 0, "only measure the hold's memory, with this `number` of subscribers")
+	profiles := flag.String("profiles", "", "write CPU profiles of the hold's last turn of each row to this `folder`")
+	disk := flag.String("disk", "/var/tmp", "`folder` on a real disk, for the data of the servers")
 	flag.Parse()
 
 	p := full
@@ -110,22 +109,22 @@ func run(ctx context.Context, p pace, only string, large, crowd int, disk, profi
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
-	fmt.Printf("%d cores, load average %s, data in %s, %d records in each repository at first\n\n", runtime.NumCPU(), load(), disk, p.records)
+	fmt.Printf("%d cores, load average %s, data in %s, %d records in each repository at the start\n\n", runtime.NumCPU(), loadAverage(), disk, p.records)
 	got, err := measure(ctx, p, both, chosen, profiles)
 	if err != nil {
 		return err
 	}
 	got.print(os.Stdout)
 	for _, t := range both {
-		now, most := t.Memory()
-		fmt.Printf("memory of %-9s %4d MB, at most %4d MB, with %d records\n", t.Name+":", now>>20, most>>20, t.records)
+		now, peak := t.Memory()
+		fmt.Printf("memory of %-9s %4d MB, peak %4d MB, with %d records\n", t.Name+":", now>>20, peak>>20, t.records)
 	}
-	fmt.Printf("load average at the end: %s\n", load())
+	fmt.Printf("load average at the end: %s\n", loadAverage())
 	return nil
 }
 
-// load tells a reader how much else the machine had to do.
-func load() string {
+// loadAverage shows how busy the machine is.
+func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil || len(text) < 14 {
 		return "unknown"
@@ -133,9 +132,9 @@ func load() string {
 	return string(text[:14])
 }
 
-// measure takes one row after another, so that what a row leaves to be tidied
-// burdens no other. Those that read come first, while both repositories are of
-// one size, and of the rest those that write little.
+// measure runs one row after another, so that background work of a row affects no
+// other. Reading rows come first, while both repositories have the same size, then the
+// others by the amount of writes.
 func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp, profiles string) (results, error) {
 	got := results{}
 	ends := time.Now().Add(p.total)
@@ -145,14 +144,14 @@ func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp
 		}
 		for round := range p.rounds + 1 { // the first one warms up
 			if time.Now().After(ends) {
-				fmt.Printf("stopped in round %d of %d of %s: %s are over\n", round, p.rounds, r.name, p.total)
+				fmt.Printf("stopped in round %d of %d of %s after %s\n", round, p.rounds, r.name, p.total)
 				return got, nil
 			}
-			keep := ""
+			profile := ""
 			if round == p.rounds && profiles != "" {
-				keep = filepath.Join(profiles, r.file())
+				profile = filepath.Join(profiles, r.profileName())
 			}
-			pair, err := turns(ctx, p, both, r, round, keep)
+			pair, err := turns(ctx, p, both, r, round, profile)
 			if err != nil {
 				return nil, err
 			}
@@ -164,19 +163,19 @@ func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp
 	return got, nil
 }
 
-// turns has both servers take a turn, the other one first in every round.
+// turns runs a turn on both servers; the first one alternates.
 func turns(ctx context.Context, p pace, both [2]*target, r row, round int, profile string) (pair [2]sample, err error) {
 	for i := range both {
 		i := (i + round) % 2
-		done := func() error { return nil }
+		finish := func() error { return nil }
 		if i == 1 && profile != "" {
-			done = both[i].profile(ctx, p.turn, profile)
+			finish = both[i].profile(ctx, p.turn, profile)
 		}
 		cpu := both[i].CPU()
 		pair[i], err = r.turn(ctx, p, both[i])
 		pair[i].cpu = both[i].CPU() - cpu
-		both[i].hangUp()
-		if err = errors.Join(err, done()); err != nil {
+		both[i].closeIdle()
+		if err = errors.Join(err, finish()); err != nil {
 			return pair, fmt.Errorf("%s, %s: %w", both[i].Name, r.name, err)
 		}
 	}

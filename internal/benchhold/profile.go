@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// file is where a row's profile goes.
-func (r row) file() string {
+// profileName returns the file name of a row's profile.
+func (r row) profileName() string {
 	return strings.NewReplacer(",", "", " ", "-").Replace(r.name) + ".pprof"
 }
 
-// profile begins a CPU profile of the server, which lasts a turn at least;
-// done waits for it.
-func (t *target) profile(ctx context.Context, turn time.Duration, file string) (done func() error) {
+// profile starts a CPU profile of the server for the duration of a turn, at least a
+// second. Finish waits for it.
+func (t *target) profile(ctx context.Context, turn time.Duration, file string) (finish func() error) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- t.save(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", t.Debug, max(1, int(turn.Seconds()))), file)

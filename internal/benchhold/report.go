@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// results has, for each row, a pair of neighbouring turns for each round: the
-// reference's and the hold's.
+// results has, for each row, the adjacent turns of each round: the reference's and
+// the hold's.
 type results map[string][][2]sample
 
 func (r results) print(out io.Writer) {
@@ -42,7 +42,7 @@ func (r results) print(out io.Writer) {
 			mid(func(p [2]sample) float64 { return float64(cpu(p[0])) / max(1, float64(cpu(p[1]))) }))
 	}
 	w.Flush()
-	fmt.Fprintln(out, "\nThe reference's column comes first. Of \"commit to frame\" the time is the mean from the answer to the frame, wanted: 5 ms at most.")
+	fmt.Fprintln(out, "\nThe reference's columns come first. The times of \"commit to frame\" are means from the response to the frame; wanted: at most 5 ms.")
 }
 
 func median(pairs [][2]sample, f func([2]sample) float64) float64 {

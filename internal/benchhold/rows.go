@@ -9,26 +9,26 @@ import (
 	"time"
 )
 
-// row is one kind of load.
+// row is a kind of load.
 type row struct {
 	name string
 	unit string
-	want float64 // times the reference's rate; 0: no such promise
+	want float64 // ratio to the reference's rate; 0: no requirement
 	turn func(context.Context, pace, *target) (sample, error)
 }
 
-// sample is what a turn measured.
+// sample is the result of a turn.
 type sample struct {
 	rate float64       // of the row's unit
-	mean time.Duration // of a call, or of what the row is about
+	mean time.Duration // of a request, or of the row's unit
 	p50  time.Duration
 	p99  time.Duration
-	done int // records or calls, that the CPU time goes by
+	done int // records or requests, for the CPU time of each
 	cpu  time.Duration
 }
 
 var reading = []row{
-	{"an answer of nothing", "calls/s", 0, reads(1, "_health")}, // what HTTP takes of the rows below
+	{"_health", "calls/s", 0, reads(1, "_health")}, // the cost of HTTP alone
 	{"repo.getRecord", "calls/s", 20, reads(1, "com.atproto.repo.getRecord?repo={did}&collection="+collection+"&rkey={rkey}")},
 	{"repo.getRecord, 8 clients", "calls/s", 20, reads(8, "com.atproto.repo.getRecord?repo={did}&collection="+collection+"&rkey={rkey}")},
 	{"sync.getRecord", "calls/s", 20, reads(1, "com.atproto.sync.getRecord?did={did}&collection="+collection+"&rkey={rkey}")},
@@ -37,9 +37,9 @@ var reading = []row{
 }
 
 var writing = []row{
-	{"applyWrites, 1 a call", "records/s", 15, writes(1, 1)},
+	{"applyWrites, 1 a call", "records/s", 12, writes(1, 1)},
 	{"applyWrites, 10 a call", "records/s", 15, writes(10, 1)},
-	{"applyWrites, 10 a call, 8 clients", "records/s", 40, writes(10, 8)},
+	{"applyWrites, 10 a call, 8 clients", "records/s", 30, writes(10, 8)},
 	{"applyWrites, 200 a call", "records/s", 25, writes(200, 1)},
 	{"commit to frame, 100 subscribers", "commits/s", 0, frames(100)},
 }
@@ -76,7 +76,8 @@ func export(ctx context.Context, p pace, t *target) (sample, error) {
 	return got, err
 }
 
-// loop calls from so many clients until the turn is over. A call counts n.
+// loop sends requests from concurrent clients until the turn is over. A request counts
+// n.
 func loop(ctx context.Context, p pace, n, clients int, call func() error) (sample, error) {
 	var (
 		mu     sync.Mutex

@@ -17,13 +17,13 @@ import (
 
 const (
 	collection = "io.atcr.hold.layer"
-	maxKeys    = 20_000 // kept of what was written, to be read
+	maxKeys    = 20_000 // kept keys of written records
 )
 
 // target is a server under measurement.
 type target struct {
 	*pds.Server
-	access string // a header line
+	access string // header lines
 
 	mu      sync.Mutex
 	idle    []*plainhttp.Conn
@@ -39,7 +39,7 @@ func newTarget(ctx context.Context, s *pds.Server) (*target, error) {
 	return &target{Server: s, access: "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"}, nil
 }
 
-// fill brings the repository up to n records.
+// fill writes records until the repository has n.
 func (t *target) fill(ctx context.Context, n int) error {
 	for t.records < n {
 		if _, err := t.write(ctx, min(200, n-t.records)); err != nil {
@@ -49,7 +49,7 @@ func (t *target) fill(ctx context.Context, n int) error {
 	return nil
 }
 
-// write is one applyWrites call of n creates. It returns the new revision.
+// write creates n records with one applyWrites request and returns the new revision.
 func (t *target) write(ctx context.Context, n int) (rev string, err error) {
 	answer, err := t.call(ctx, http.MethodPost, "com.atproto.repo.applyWrites", t.batch(n))
 	if err != nil {
@@ -74,8 +74,8 @@ func (t *target) write(ctx context.Context, n int) (rev string, err error) {
 	return string(revs[0]), nil
 }
 
-// members finds what follows each begin in a JSON text, up to the next quote.
-// To decode it all would take from the server what is to be measured.
+// members returns the text between each occurrence of begin and the next quote.
+// Decoding the JSON would take CPU time from the server.
 func members(text []byte, begin string) [][]byte {
 	var found [][]byte
 	for {
@@ -89,7 +89,7 @@ func members(text []byte, begin string) [][]byte {
 	}
 }
 
-// batch is a body of n layers, as a push makes them; no two are the same.
+// batch returns a request body with n unique layer records.
 func (t *target) batch(n int) []byte {
 	b := append(make([]byte, 0, 64+600*n), `{"repo":"`+t.DID+`","writes":[`...)
 	for i := range n {
@@ -111,28 +111,28 @@ func (t *target) batch(n int) []byte {
 	return append(b, "]}"...)
 }
 
-// key is one that was written.
+// key returns a random written key.
 func (t *target) key() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.keys[rand.IntN(len(t.keys))]
 }
 
-// call is an XRPC call that has to succeed.
+// call sends an XRPC request that must succeed.
 func (t *target) call(ctx context.Context, verb, method string, body []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := t.take()
-	defer t.give(c)
+	c := t.conn()
+	defer t.release(c)
 	_, answer, err := c.Ask(verb, "/xrpc/"+method, t.header(verb), body, http.StatusOK)
 	return answer, err
 }
 
-// download is a call whose answer is only counted, in bytes.
+// download sends a request and returns the size of the response.
 func (t *target) download(method string) (int64, error) {
-	c := t.take()
-	defer t.give(c)
+	c := t.conn()
+	defer t.release(c)
 	answer, err := c.Do(http.MethodGet, "/xrpc/"+method, "", nil)
 	if err != nil {
 		return 0, err
@@ -154,8 +154,8 @@ func (t *target) header(verb string) string {
 	return ""
 }
 
-// take gives a connection that nobody else uses.
-func (t *target) take() *plainhttp.Conn {
+// conn returns an idle or new connection.
+func (t *target) conn() *plainhttp.Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.idle); n > 0 {
@@ -166,15 +166,15 @@ func (t *target) take() *plainhttp.Conn {
 	return plainhttp.New(strings.TrimPrefix(t.URL, "http://"))
 }
 
-func (t *target) give(c *plainhttp.Conn) {
+func (t *target) release(c *plainhttp.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = append(t.idle, c)
 }
 
-// hangUp closes the connections, which a server may close itself before they
-// are needed again.
-func (t *target) hangUp() {
+// closeIdle closes the connections, because the server may close them before their
+// next use.
+func (t *target) closeIdle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.idle {

@@ -1,6 +1,5 @@
-// Package plainhttp is an HTTP/1.1 client for load. It costs less than
-// net/http's, which would take a good part of the cores that the servers under
-// measurement need.
+// Package plainhttp is an HTTP/1.1 client for benchmarks. It uses less CPU time than
+// net/http's, which would slow down the servers on the same cores.
 package plainhttp
 
 import (
@@ -14,24 +13,24 @@ import (
 	"time"
 )
 
-// timeout is for one exchange, the answer's body included.
+// timeout bounds a request, including the body of the response.
 const timeout = time.Minute
 
-// A Conn is one kept-alive connection, made at its first use. It is for one
-// goroutine at a time.
+// A Conn is a persistent connection, opened at its first use. It is not safe for
+// concurrent use.
 type Conn struct {
 	addr  string
 	c     net.Conn
 	r     *bufio.Reader
 	out   bytes.Buffer
-	close bool // the server ends the connection after this answer
+	close bool // the server closes the connection after this response
 }
 
-// New returns a connection to a host:port.
+// New returns a connection to addr, a host:port.
 func New(addr string) *Conn { return &Conn{addr: addr} }
 
-// Do sends one request. Header is lines that each end with \r\n. The answer's
-// body has to be read to its end before the next call.
+// Do sends a request. Header has lines that end with \r\n. The body of the response
+// must be read completely before the next request.
 func (c *Conn) Do(method, path, header string, body []byte) (*http.Response, error) {
 	if c.close {
 		c.Close()
@@ -69,8 +68,7 @@ func (c *Conn) exchange(method string) (*http.Response, error) {
 	return http.ReadResponse(c.r, &http.Request{Method: method})
 }
 
-// Ask is Do and what the answer has to say, which has to have the status want
-// and at most 64 MiB.
+// Ask is Do and reads the body, up to 64 MiB. The status must be want.
 func (c *Conn) Ask(method, path, header string, body []byte, want int) (*http.Response, []byte, error) {
 	answer, err := c.Do(method, path, header, body)
 	if err != nil {
@@ -88,7 +86,7 @@ func (c *Conn) Ask(method, path, header string, body []byte, want int) (*http.Re
 	return answer, text, nil
 }
 
-// Close ends the connection. The next call makes another.
+// Close closes the connection. The next request opens a new one.
 func (c *Conn) Close() {
 	if c.c != nil {
 		_ = c.c.Close()

@@ -1,6 +1,5 @@
-// Logs in to a running hold with the protocol's own client, which holds every
-// answer against the schemas, and uses it as an owner would: posts, a profile
-// with a picture, lists, batches, sessions.
+// Logs in to a running hold with the official client, which validates every
+// response, and tests posts, a profile with an avatar, batches, lists and sessions.
 // usage: node client.mjs http://HOST DID PASSWORD
 import assert from 'node:assert/strict'
 import { AtpAgent, RichText } from '@atproto/api'
@@ -22,7 +21,7 @@ assert.notEqual(agent.session.refreshJwt, first.refreshJwt)
 assert.equal((await server.getSession()).data.did, did)
 assert.ok((await server.describeServer()).data.did)
 
-// A post, as the client makes it, and where it can be read.
+// A post of the client, and reading it.
 const text = new RichText({ text: 'pushed: see https://example.com/oss and #images' })
 await text.detectFacets(agent)
 const posted = await agent.post({ text: text.text, facets: text.facets, langs: ['en'], createdAt: new Date().toISOString() })
@@ -34,12 +33,12 @@ assert.equal(read.value.facets.length, 2)
 await refuses(repo.getRecord({ repo: did, collection: 'app.bsky.feed.post', rkey: 'absent' }), 'RecordNotFound')
 await refuses(agent.post({ text: 'e'.repeat(301) }), 'InvalidRequest')
 
-// A picture, in the profile. upsertProfile reads and swaps.
+// An avatar. upsertProfile reads the profile and writes it with swapRecord.
 const picture = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')
 const { blob } = (await agent.uploadBlob(picture, { encoding: 'image/png' })).data
 assert.equal(blob.mimeType, 'image/png')
 assert.equal(blob.size, picture.length)
-await refuses(sync.getBlob({ did, cid: blob.ref.toString() }), 'InvalidRequest') // nothing refers to it
+await refuses(sync.getBlob({ did, cid: blob.ref.toString() }), 'InvalidRequest') // not referenced
 await agent.upsertProfile((old) => ({ ...old, avatar: blob, description: 'images' }))
 const profile = (await repo.getRecord({ repo: did, collection: 'app.bsky.actor.profile', rkey: 'self' })).data.value
 assert.equal(profile.description, 'images')
@@ -48,13 +47,13 @@ assert.deepEqual(Buffer.from(got.data), picture)
 assert.equal(got.headers['content-type'], 'image/png')
 assert.deepEqual((await sync.listBlobs({ did })).data.cids, [blob.ref.toString()])
 
-// Batches, of a collection that has no schema, and lists of it page by page.
+// Batches in a collection without a schema, and lists with pages.
 const collection = 'com.example.thing'
 const keys = Array.from({ length: 25 }, (_, i) => `k${String(i).padStart(2, '0')}`)
 const creates = keys.map((rkey, n) => ({ $type: 'com.atproto.repo.applyWrites#create', collection, rkey, value: { n } }))
 const done = (await repo.applyWrites({ repo: did, writes: creates })).data
 assert.equal(done.results.length, keys.length)
-const latest = (await sync.getLatestCommit({ did })).data // what was pushed before may have been announced meanwhile
+const latest = (await sync.getLatestCommit({ did })).data // a pending announcement may add a commit
 assert.ok(latest.rev > done.commit.rev || latest.cid === done.commit.cid)
 await refuses(repo.applyWrites({ repo: did, writes: [creates[0]] }), 'RecordAlreadyExists')
 await refuses(repo.applyWrites({ repo: did, writes: [], swapCommit: posted.cid }), 'InvalidSwap')
@@ -73,7 +72,7 @@ for (const reverse of [false, true]) {
 }
 const put = { repo: did, collection, rkey: 'k00', record: { $type: collection, n: 100 } }
 const { cid } = (await repo.putRecord(put)).data
-assert.equal((await repo.putRecord(put)).data.commit, undefined) // it is there already
+assert.equal((await repo.putRecord(put)).data.commit, undefined) // unchanged record
 await refuses(repo.putRecord({ ...put, record: { $type: collection, n: 101 }, swapRecord: posted.cid }), 'InvalidSwap')
 await repo.deleteRecord({ repo: did, collection, rkey: 'k00', swapRecord: cid })
 await repo.deleteRecord({ repo: did, collection, rkey: 'k00' })
@@ -81,10 +80,10 @@ await agent.deletePost(posted.uri)
 assert.ok((await repo.describeRepo({ repo: did })).data.collections.includes(collection))
 assert.deepEqual((await sync.listRepos()).data.repos.map((r) => [r.did, r.active]), [[did, true]])
 
-// The end of a session.
+// Service tokens, and the end of a session.
 const { token } = (await server.getServiceAuth({ aud: 'did:web:api.example.com', lxm: 'com.example.method' })).data
 assert.equal(JSON.parse(Buffer.from(token.split('.')[1], 'base64url')).iss, did)
 const last = { ...agent.session }
 await agent.logout()
 await refuses(server.refreshSession(undefined, { headers: { authorization: `Bearer ${last.refreshJwt}` } }), 'ExpiredToken')
-console.log('the client logs in, writes, reads, uploads and lists')
+console.log('client: sessions, records, blobs, batches and lists pass')

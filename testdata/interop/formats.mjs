@@ -1,7 +1,7 @@
-// Has the reference's validators judge the texts that atproto/lexicon is tested
-// with: the published vectors, and cases of ours, which win where both have a
-// text. Then writes to FILE what they say of each of them changed at random, a
-// JSON object a line, for that package's TestFormatsChanged.
+// Checks the test vectors of atproto/lexicon with the reference validators: the
+// published vectors and our own, which take precedence. Then writes the reference's
+// results for random changes of each vector to FILE, one JSON object a line, for
+// TestFormatsChanged of that package.
 // usage: node formats.mjs LEXICON/TESTDATA FILE
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,12 +21,12 @@ JSON.parse(readFileSync(join(testdata, 'formats.json'), 'utf8')).forEach(add)
 
 for (const { format, text, valid, reference = valid } of cases.values()) {
   if (isStringFormat(text, format) === reference) continue
-  console.error(`${format} ${JSON.stringify(text.slice(0, 100))}: the reference does not say ${reference}`)
+  console.error(`${format} ${JSON.stringify(text.slice(0, 100))}: the reference's result is not ${reference}`)
   process.exitCode = 1
 }
 
-// Where ours differs from the reference, for reasons that TestFormatVectors tells.
-// And its base58 takes some characters beyond ASCII for others.
+// Our validators differ from the reference here, see TestFormatVectors. The
+// reference's base58 also accepts some non-ASCII characters.
 const differs = {
   cid: (text) => /[^\0-\x7f]/.test(text),
   uri: (text) => /^\w*[+.-]/.test(text),
@@ -51,4 +51,4 @@ for (const { format, text } of cases.values()) {
   }
 }
 writeFileSync(file, lines.join('\n') + '\n')
-console.log(`the reference agrees on ${cases.size} texts, and has judged ${lines.length} more`)
+console.log(`the reference agrees on ${cases.size} vectors; ${lines.length} random ones written`)

@@ -1,5 +1,5 @@
-// Has proofs of single records, and what getRepo gives since an older
-// revision, verified by the protocol's own library.
+// Verifies proofs of single records, and the diffs of getRepo with since, with the
+// official library.
 // usage: node proofs.mjs http://HOST DID PASSWORD
 import assert from 'node:assert/strict'
 import { AtpAgent } from '@atproto/api'
@@ -20,28 +20,28 @@ const write = (action, rkey, value) => ({ $type: `com.atproto.repo.applyWrites#$
 const apply = async (...writes) => (await repo.applyWrites({ repo: did, writes })).data
 const proof = async (rkey) => (await sync.getRecord({ did, collection, rkey })).data
 
-// Enough for a tree of a few levels.
-const made = new Map()
+// Enough records for a tree of several levels.
+const created = new Map()
 const keys = Array.from({ length: 300 }, (_, i) => `k${i * 7919 % 10007}`)
 for (let i = 0; i < keys.length; i += 100) {
   const part = keys.slice(i, i + 100)
   const { results } = await apply(...part.map((rkey) => write('create', rkey, { n: rkey })))
-  results.forEach((r, j) => made.set(part[j], CID.parse(r.cid)))
+  results.forEach((r, j) => created.set(part[j], CID.parse(r.cid)))
 }
 const wrong = CID.parse('bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a')
 for (const rkey of [...keys.slice(0, 40), 'absent', 'a', 'zzz', 'k', 'k1x']) {
   const car = await proof(rkey)
-  const claim = { collection, rkey, cid: made.get(rkey) ?? null }
+  const claim = { collection, rkey, cid: created.get(rkey) ?? null }
   const { verified, unverified } = await verifyProofs(car, [claim], did, key)
   assert.deepEqual([verified.length, unverified.length], [1, 0], `the proof of ${rkey}`)
-  // What is not so is not proved.
-  const lie = { ...claim, cid: claim.cid ? null : wrong }
-  assert.equal((await verifyProofs(car, [lie], did, key)).verified.length, 0, `a lie about ${rkey}`)
+  // A false claim is not verified.
+  const falseClaim = { ...claim, cid: claim.cid ? null : wrong }
+  assert.equal((await verifyProofs(car, [falseClaim], did, key)).verified.length, 0, `a false claim about ${rkey}`)
 }
 const stranger = (await Secp256k1Keypair.create()).did()
 await assert.rejects(verifyProofs(await proof('absent'), [], did, stranger))
 
-// The same again from what changed since: all kinds of writes, over and over.
+// Diffs since the previous revision, with all kinds of writes.
 const load = async (car) => {
   const { root, blocks } = await readCarWithRoot(car)
   return Repo.load(new MemoryBlockstore(blocks), root)
@@ -64,4 +64,4 @@ for (const changes of [
 }
 assert.equal(writes, 1 + 3 + 148 + 0)
 await apply(...keys.slice(150).map((rkey) => write('delete', rkey)), ...[keys[0], 'new', 'newer'].map((rkey) => write('delete', rkey)))
-console.log('proofs of 40 records and of 5 absences, and 4 diffs, verified')
+console.log('verified proofs of 40 records and 5 absent ones, and 4 diffs')

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Pushes with a real client to the real program, uses the account with the
-# protocol's own client, and has its repository verified and its firehose followed
-# by the protocol's own libraries, by a relay and by tap. Then compares the hold's
-# answers with the reference PDS's.
+# Tests the program with software by others: pushes with crane, uses the account with the
+# official client, verifies its repository and firehose with the official libraries, a
+# relay and tap, and compares its responses with the reference PDS.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +10,7 @@ server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 
 (cd testdata/interop && npm ci --ignore-scripts --no-audit --no-fund >"$work/npm.log" 2>&1) || { cat "$work/npm.log"; exit 1; }
-# What has a string format, by the reference's validators and by ours.
+# String formats, by the reference validators and by ours.
 (cd testdata/interop && node formats.mjs ../../atproto/lexicon/testdata "$work/formats")
 REFERENCE_FORMATS=$work/formats go test -count=1 -run TestFormats ./atproto/lexicon
 go build -o "$work/tidings" ./cmd/tidings
@@ -46,8 +45,8 @@ for _ in $(seq 300); do (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sl
 layer() { mkdir -p "$work/$1" && echo "$1" >"$work/$1/file" && tar -C "$work/$1" -czf "$work/$1.tar.gz" file; }
 layer one && layer two && layer three
 crane=$work/crane
-# A Docker schema 2 image, an OCI image of two layers, an index of it, the
-# first again under another tag, and one outside of what is public.
+# A Docker schema 2 image, an OCI image with two layers, an index of it, a second tag
+# of the first image, and an image in a private repository.
 $crane append -f "$work/one.tar.gz" -t "$host/oss/docker:v1"
 $crane append --oci-empty-base -f "$work/two.tar.gz" -f "$work/three.tar.gz" -t "$host/oss/oci:v1"
 $crane copy "$host/oss/oci:v1" "$host/oss/multi:child"
@@ -63,11 +62,11 @@ did=did:web:localhost%3A$port
   io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1 &&
   node sync.mjs "http://$host" "$did" "$password") || { cat "$work/log"; exit 1; }
 
-# A relay and tap follow. They are a module of their own and need a C compiler.
-(cd internal/interop/relay && CGO_ENABLED=1 go test -count=1 ./...)
+# A relay and tap, which are in a module of their own and need a C compiler.
+(cd internal/interop/relay && export CGO_ENABLED=1 && go vet ./... && go test -count=1 ./...)
 
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
   TIDINGS_INTEROP=1 go test -count=1 ./internal/interop/compare
 else
-  echo "not compared with the reference PDS, which npm has for Linux on x86_64 alone"
+  echo "skipped: the reference PDS runs only on Linux on x86_64"
 fi

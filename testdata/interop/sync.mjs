@@ -1,6 +1,6 @@
-// Follows the firehose with the protocol's own consumer, which holds each
-// commit against its signature and its proofs: all of it over a line that
-// breaks, the rest from the middle, what is new, and from the future.
+// Subscribes to the firehose with the official consumer, which verifies the signature
+// and the proofs of each commit: from the beginning over a connection that breaks,
+// from a cursor in the middle, without a cursor, and with a future cursor.
 // usage: node sync.mjs http://HOST DID PASSWORD
 import assert from 'node:assert/strict'
 import { EventEmitter, once } from 'node:events'
@@ -20,7 +20,7 @@ await agent.login({ identifier: did, password })
 const { repo, sync } = agent.com.atproto
 const idResolver = new IdResolver()
 
-// apply writes one commit, and returns what a consumer has to see of it.
+// apply writes one commit and returns what a consumer must see of it.
 const collection = 'com.example.sync'
 const write = (action, rkey, value) => ({ action, rkey, value })
 const apply = async (...list) => {
@@ -29,12 +29,13 @@ const apply = async (...list) => {
   const ops = list.map(({ action, rkey }, i) => [action, `${collection}/${rkey}`, results[i].cid])
   return { rev: commit.rev, commit: commit.cid, ops }
 }
-// A commit of one write: who has seen it has seen all before it.
+// mark writes a commit with one record. A consumer that has seen it has seen all
+// earlier commits.
 let marks = 0
 const mark = () => apply(write('create', `mark${marks++}`, {}))
 
-// follow collects what the consumer makes of the firehose from a cursor on, if
-// there is one. until waits for a commit, failed for the first error.
+// follow collects the consumer's events, from startCursor if it is set. until waits for
+// a commit, failed for the first error.
 const follow = (at, startCursor, resolver = idResolver) => {
   const events = []
   const news = new EventEmitter()
@@ -52,7 +53,7 @@ const follow = (at, startCursor, resolver = idResolver) => {
     const signal = AbortSignal.timeout(patience)
     while (!is()) {
       await once(news, 'news', { signal }).catch(() => {
-        throw new Error(`no more comes after ${events.length} events, the last of ${events.at(-1)?.rev}`)
+        throw new Error(`timeout after ${events.length} events, the last at ${events.at(-1)?.rev}`)
       })
     }
   }
@@ -65,12 +66,11 @@ const follow = (at, startCursor, resolver = idResolver) => {
   }
 }
 
-// commits puts the events of each commit together, and has the commits in
-// order and each of them once.
+// commits groups events by commit, and checks that commits are in order and unique.
 const commits = (events) => {
   const list = []
   for (const { event, seq, rev, commit, collection, rkey, cid } of events) {
-    if (commit === undefined) continue // of the account
+    if (commit === undefined) continue // an account or identity event
     if (list.at(-1)?.seq !== seq) {
       const last = list.at(-1)
       assert.ok(!last || (seq > last.seq && rev > last.rev), `${seq} (${rev}) after ${last?.seq} (${last?.rev})`)
@@ -82,8 +82,7 @@ const commits = (events) => {
 }
 const withoutSeq = (list) => list.map(({ seq, ...rest }) => rest)
 
-// replay does again what commits did: a write that is missing, or comes twice,
-// does not fit.
+// replay applies the operations of commits, which fails if one is missing or repeated.
 const replay = (list) => {
   const records = new Map()
   for (const [action, path, cid] of list.flatMap(({ ops }) => ops)) {
@@ -94,8 +93,8 @@ const replay = (list) => {
   return records
 }
 
-// breakable is a line to the hold that ends without a word: its first
-// connections after so many bytes each, all of them when it is told to.
+// breakable is a proxy of the hold that resets connections: the first ones after the
+// given numbers of bytes, all open ones on cut().
 const breakable = async (...limits) => {
   const open = new Set()
   let breaks = 0
@@ -127,14 +126,14 @@ const breakable = async (...limits) => {
   }
 }
 
-// All that has ever happened, while the line breaks in the middle of frames.
+// All events from the beginning, over connections that break within frames.
 const line = await breakable(3_000, 60_000, 9_000)
 const whole = follow(line.at, 0)
 await whole.until(await mark())
 assert.equal(line.breaks(), 3)
 assert.deepEqual(whole.events.slice(0, 2).map(({ event, did }) => [event, did]), [['identity', did], ['account', did]])
 
-// What happens now, while the line breaks again.
+// New events, with another broken connection.
 const wrote = []
 for (let n = 0; n < 40; n++) {
   if (n === 20) line.cut()
@@ -148,13 +147,13 @@ assert.equal(line.breaks(), 4)
 const seen = commits(whole.events)
 assert.deepEqual(withoutSeq(seen.slice(-wrote.length)), wrote)
 
-// It all comes to what the repository is.
+// Together the events yield the repository.
 const key = await idResolver.did.resolveAtprotoKey(did)
 const { creates } = await atproto.verifyRepoCar((await sync.getRepo({ did })).data, did, key)
 const held = creates.map(({ collection, rkey, cid }) => [`${collection}/${rkey}`, cid.toString()])
 assert.deepEqual([...replay(seen)].sort(), held.sort())
 
-// From a cursor, exactly the rest.
+// From a cursor, exactly the later events.
 for (const part of [0.1, 0.5, 0.9]) {
   const middle = Math.floor(seen.length * part)
   const rest = follow(host, seen[middle].seq)
@@ -163,7 +162,7 @@ for (const part of [0.1, 0.5, 0.9]) {
   await rest.stop()
 }
 
-// Without one, only what is new.
+// Without a cursor, only new events.
 const live = follow(host)
 const later = []
 while (live.events.length === 0) {
@@ -175,18 +174,18 @@ later.push(await mark())
 await live.until(later.at(-1))
 assert.deepEqual(withoutSeq(commits(live.events)), later.slice(later.findIndex(({ rev }) => rev === live.events[0].rev)))
 
-// From the future, an error by its name.
+// With a future cursor, an error by its name.
 const future = follow(host, (Date.now() + 3_600_000) * 1000)
 assert.equal((await future.failed()).cause.error, 'FutureCursor')
 assert.equal(future.events.length, 0)
 
-// A judge that cannot say no is none: another key must be refused.
+// The verifier must reject another key.
 const stranger = (await Secp256k1Keypair.create()).did()
 const resolver = { did: { resolve: (did) => idResolver.did.resolve(did), resolveAtprotoKey: async () => stranger } }
-const deceived = follow(host, seen[0].seq, resolver)
-assert.match((await deceived.failed()).cause.message, /signature/i)
-assert.deepEqual(commits(deceived.events), [])
+const misled = follow(host, seen[0].seq, resolver)
+assert.match((await misled.failed()).cause.message, /signature/i)
+assert.deepEqual(commits(misled.events), [])
 
-for (const { stop } of [whole, live, future, deceived]) await stop()
+for (const { stop } of [whole, live, future, misled]) await stop()
 line.close()
-console.log(`the consumer sees ${seen.length} commits once and in order, over a line that breaks, and from any cursor`)
+console.log(`firehose: ${seen.length} commits in order and once, over broken connections and from any cursor`)

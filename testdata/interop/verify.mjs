@@ -1,5 +1,5 @@
-// Verifies an exported repository with the protocol's own library: the
-// signature, the whole tree, every record's hash.
+// Verifies an exported repository with the official library: the signature, the whole
+// tree, and the hash of every record.
 // usage: node verify.mjs FILE.car DID DIDKEY WANTED...   (WANTED: collection=count)
 import { readFileSync } from 'node:fs'
 import { verifyRepoCar } from '@atproto/repo'
@@ -17,13 +17,13 @@ for (const want of wanted) {
   }
 }
 
-// A judge that cannot say no is none: another key must be refused.
+// The verifier must reject another key.
 const { Secp256k1Keypair } = await import('@atproto/crypto')
 const stranger = (await Secp256k1Keypair.create()).did()
 try {
   await verifyRepoCar(readFileSync(file), did, stranger)
-  console.error('a wrong key was accepted')
+  console.error('another key was accepted')
   process.exitCode = 1
 } catch (err) {
-  console.log(`a wrong key is refused: ${err.message}`)
+  console.log(`another key is rejected: ${err.message}`)
 }

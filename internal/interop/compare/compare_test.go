@@ -105,7 +105,7 @@ func start(t *testing.T) (theirs, ours *side) {
 	theirs, ours = newSide(t, reference), newSide(t, tidings)
 	theirs.activate = func(active bool) error { return theirs.manage(t, active) }
 	ours.activate = func(active bool) error {
-		return errors.Join(tidings.Stop(), pds.Place(data, map[bool]string{false: movedTo}[active], ""), tidings.Resume(t.Context(), program, data))
+		return errors.Join(tidings.Stop(), pds.SetMovedTo(data, map[bool]string{false: movedTo}[active], ""), tidings.Resume(t.Context(), program, data))
 	}
 	return theirs, ours
 }

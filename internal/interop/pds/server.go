@@ -1,7 +1,6 @@
-// Package pds starts the two servers that compare and benchhold talk to, each
-// as a process of its own: the hold of the tidings program, and the reference
-// PDS (testdata/reference-pds), with one account on both. Their files go to
-// the directory that the caller gives, and are the caller's to delete.
+// Package pds starts the servers that compare and benchhold use, as processes: a hold
+// of the tidings program and the reference PDS (testdata/reference-pds), each with one
+// account. The caller provides and deletes the directory of their files.
 package pds
 
 import (
@@ -13,48 +12,32 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
-	"syscall"
-	"time"
+
+	"github.com/tidings-dev/tidings/internal/process"
 )
 
-// Handle is the account's at both servers.
+// Handle is the handle of the account on both servers.
 const Handle = "alice.test"
 
-// BypassKey, in the header x-ratelimit-bypass, spares a call to the reference
-// its rate limits.
+// BypassKey, in the header x-ratelimit-bypass, exempts a request from the reference's
+// rate limits.
 const BypassKey = "bypass"
 
 // Server is a running server and its account.
 type Server struct {
 	Name     string // "tidings" or "reference"
-	URL      string // without a slash at its end
+	URL      string // without a trailing slash
 	DID      string
 	Password string
-	Debug    string // the URL of the hold's /debug/pprof
-	PLC      string // the URL of the directory that the reference's account is in
+	Debug    string // base URL of the hold's /debug/pprof
+	PLC      string // URL of the PLC directory of the reference's account
 
-	Secret []byte // what signs the session tokens
+	Secret []byte // key of the session tokens
 
-	cmd  *exec.Cmd
-	done chan error
+	*process.Process
 }
 
-// PID is that of the process that serves.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
-
-// Stop ends the server, and waits for it.
-func (s *Server) Stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-s.done:
-		return err
-	case <-time.After(20 * time.Second):
-		_ = s.cmd.Process.Kill()
-		return fmt.Errorf("%s does not end when told to", s.Name)
-	}
-}
-
-// Login is a new session's tokens.
+// Login creates a session and returns its tokens.
 func (s *Server) Login(ctx context.Context) (access, refresh string, err error) {
 	input, _ := json.Marshal(map[string]string{"identifier": s.DID, "password": s.Password})
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/xrpc/com.atproto.server.createSession", bytes.NewReader(input))
@@ -77,51 +60,40 @@ func (s *Server) Login(ctx context.Context) (access, refresh string, err error) 
 	return session.AccessJwt, session.RefreshJwt, err
 }
 
-// start runs cmd; what it says on stderr is in the error if it ends early.
-func (s *Server) start(cmd *exec.Cmd) error {
-	s.cmd, s.done = cmd, make(chan error, 1)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", s.Name, err)
+// start starts cmd and waits until the server is healthy.
+func (s *Server) start(ctx context.Context, cmd *exec.Cmd) (err error) {
+	if s.Process, err = process.Start(s.Name, cmd); err != nil {
+		return err
 	}
-	go func() { s.done <- cmd.Wait() }()
-	return nil
-}
-
-// ready waits until the server answers.
-func (s *Server) ready(ctx context.Context) error {
-	for {
+	err = s.WaitReady(ctx, func() error {
 		res, err := http.Get(s.URL + "/xrpc/_health")
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
+		if err != nil {
+			return err
 		}
-		select {
-		case err := <-s.done:
-			s.done <- err
-			return fmt.Errorf("%s ended while it started: %w", s.Name, err)
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w", s.Name, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("_health: %s", res.Status)
 		}
-	}
-}
-
-// freePort is a port that nobody listens on, for a process that is yet to be
-// started.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+		return nil
+	})
 	if err != nil {
-		return "", err
+		_ = s.Stop()
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errAnd(err, l.Close())
+	return err
 }
 
-func errAnd(a, b error) error {
-	if a != nil {
-		return a
+// freePorts returns n free ports.
+func freePorts(n int) (ports []string, err error) {
+	for range n {
+		addr, err := process.FreeAddr()
+		if err != nil {
+			return nil, err
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
 	}
-	return b
+	return ports, nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
-// Build builds the tidings program into dir, as the Makefile does.
+// Build builds the tidings program in dir, with the flags of the Makefile.
 func Build(ctx context.Context, root, dir string) (program string, err error) {
 	program = filepath.Join(dir, "tidings")
 	cmd := exec.CommandContext(ctx, "go", "build", "-tags=disable_grpc_modules", "-ldflags=-s -w", "-o", program, "./cmd/tidings")
@@ -28,26 +28,26 @@ func Build(ctx context.Context, root, dir string) (program string, err error) {
 	return program, nil
 }
 
-// StartTidings makes a hold in dir, which is new, and serves it. Its DID can be
-// looked up nowhere.
+// StartTidings creates a hold in the new directory dir and serves it. Its DID cannot be
+// resolved.
 func StartTidings(ctx context.Context, program, dir string) (*Server, error) {
 	return startTidings(ctx, program, dir, Handle)
 }
 
-// StartLocal is StartTidings with a DID that this machine can look up.
+// StartLocal is StartTidings with a DID that this machine can resolve.
 func StartLocal(ctx context.Context, program, dir string) (*Server, error) {
 	return startTidings(ctx, program, dir, "")
 }
 
-// startTidings serves a hold at hostname; "": at localhost with its port.
+// startTidings serves a hold with the hostname, or localhost and its port if that is "".
 func startTidings(ctx context.Context, program, dir, hostname string) (*Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	port, err1 := freePort()
-	debug, err2 := freePort()
-	if err := errAnd(err1, err2); err != nil {
+	ports, err := freePorts(2)
+	if err != nil {
 		return nil, err
 	}
+	port, debug := ports[0], ports[1]
 	hostname = cmp.Or(hostname, "localhost:"+port)
 	did, err := identity.DIDWeb(hostname)
 	if err != nil {
@@ -74,15 +74,15 @@ func startTidings(ctx context.Context, program, dir, hostname string) (*Server, 
 		return nil, err
 	}
 	if s.Secret, err = tokenSecret(filepath.Join(dir, "data"), s.DID); err != nil {
-		return nil, fmt.Errorf("read what signs the tokens: %w", err)
+		return nil, fmt.Errorf("read the key of the session tokens: %w", err)
 	}
 	return s, s.serve(ctx, program, config)
 }
 
-// Place writes into the configuration of what StartTidings made in dir that its
-// account is at another place, as "https://pds.example.com", where key signs,
-// or here: "". Without a key the hold's own has moved along.
-func Place(dir, place, key string) error {
+// SetMovedTo sets hold.moved_to in the configuration that StartTidings wrote to dir, to a
+// service such as "https://pds.example.com" with a signing key; "" is the hold's own
+// key. Without a service it removes the option.
+func SetMovedTo(dir, service, key string) error {
 	config := filepath.Join(dir, "config.yml")
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -91,25 +91,25 @@ func Place(dir, place, key string) error {
 	before, _, _ := strings.Cut(string(text), "login: true")
 	moved := ""
 	switch {
-	case place != "" && key != "":
-		moved = fmt.Sprintf(", moved_to: {service: %q, key: %q}", place, key)
-	case place != "":
-		moved = fmt.Sprintf(", moved_to: {service: %q}", place)
+	case service != "" && key != "":
+		moved = fmt.Sprintf(", moved_to: {service: %q, key: %q}", service, key)
+	case service != "":
+		moved = fmt.Sprintf(", moved_to: {service: %q}", service)
 	}
 	return os.WriteFile(config, []byte(before+"login: true"+moved+"}\n"), 0o600)
 }
 
-// Resume serves again what was stopped. Tokens stay good.
+// Resume starts a stopped server again. Its tokens stay valid.
 func (s *Server) Resume(ctx context.Context, program, dir string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return s.serve(ctx, program, filepath.Join(dir, "config.yml"))
 }
 
-// RestartTidings serves once more what StartTidings made in dir. Nobody can
-// log in to this Server: the password was told once.
+// RestartTidings serves the hold that StartTidings created in dir. The returned Server
+// has no password, which is printed only once.
 func RestartTidings(ctx context.Context, program, dir string) (*Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	config := filepath.Join(dir, "config.yml")
 	text, err := os.ReadFile(config)
@@ -125,13 +125,7 @@ func RestartTidings(ctx context.Context, program, dir string) (*Server, error) {
 func (s *Server) serve(ctx context.Context, program, config string) error {
 	cmd := exec.Command(program, "serve", config)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := s.start(cmd); err != nil {
-		return err
-	}
-	if err := s.ready(ctx); err != nil {
-		return errAnd(err, s.Stop())
-	}
-	return nil
+	return s.start(ctx, cmd)
 }
 
 func tidingsConfig(dir, port, debug, hostname string) string {
@@ -148,8 +142,7 @@ middleware:
 `, dir, port, hostname, debug)
 }
 
-// tokenSecret is what the hold signs its session tokens with, made from its
-// files as it makes it.
+// tokenSecret derives the key of the hold's session tokens from its files.
 func tokenSecret(data, did string) ([]byte, error) {
 	key, err := identity.LoadKey(filepath.Join(data, "hold.key"))
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Forge makes a token from one that the server gave out: with what header and
-// claims set, without what they set to nil, signed with the server's secret.
+// Forge returns a changed token, signed with the server's secret: the members of header
+// and claims are set, or removed if they are nil.
 func (s *Server) Forge(token string, header, claims map[string]any) (string, error) {
 	t, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
 	if err != nil {
-		return "", fmt.Errorf("read a token of %s: %w", s.Name, err)
+		return "", fmt.Errorf("parse a token of %s: %w", s.Name, err)
 	}
 	change(t.Header, header)
 	change(t.Claims.(jwt.MapClaims), claims)

@@ -10,21 +10,24 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidings-dev/tidings/internal/process"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// measureWaiting prints the memory of Tidings with nothing to deliver and with
-// so many pushes waiting. The hold is kept from writing by asking it to leave
-// more disk free than there is. A few pushes come from real requests; the
-// journal is then filled with copies of their events while the process is
-// down, since to push a million images takes a quarter of an hour.
-func measureWaiting(ctx context.Context, o options, disk, memory string) error {
+// measurePending prints the memory of Tidings without pending pushes and with the given
+// number. A reserve larger than the disk keeps the hold from writing. Some pushes are
+// real requests; then the journal is filled with copies of their events while the
+// process is stopped, because a million pushes would take 15 minutes.
+func measurePending(ctx context.Context, o options, disk, memory string) error {
 	if o.tidings == "" {
-		return errors.New("-waiting needs -tidings")
+		return errors.New("-pending requires -tidings")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	addr := freeAddr()
+	addr, err := process.FreeAddr()
+	if err != nil {
+		return err
+	}
 	data := filepath.Join(disk, "data")
 	config := common(addr, filepath.Join(memory, "tidings")) +
 		middleware(data, withHold(addr)+"        journal: {limit: 64GiB}\n")
@@ -33,11 +36,11 @@ func measureWaiting(ctx context.Context, o options, disk, memory string) error {
 	if err != nil {
 		return err
 	}
-	s.settle(ctx, time.Second, 10*time.Second)
-	fmt.Printf("idle: memory (RSS) %.0f MB\n", megabytes(rss(s.cmd.Process.Pid)))
-	s.stop()
+	s.waitIdle(ctx, time.Second, 10*time.Second)
+	fmt.Printf("idle: memory (RSS) %.0f MB\n", s.memoryMB())
+	_ = s.Stop()
 
-	// The hold exists by now, so that this configuration only has to serve it.
+	// The hold exists now, so this configuration is only served.
 	blocked := strings.Replace(config, "hold: {", "hold: {reserve: 1000TiB, ", 1)
 	serve := func() (*server, error) { return serveOnly(ctx, "tidings", o.tidings, addr, blocked, disk) }
 	if s, err = serve(); err != nil {
@@ -46,37 +49,37 @@ func measureWaiting(ctx context.Context, o options, disk, memory string) error {
 	if err = s.seed(); err == nil {
 		_, err = s.turn(ctx, quick, rows[1], 8)
 	}
-	s.stop()
+	_ = s.Stop()
 	if err != nil {
 		return err
 	}
 
-	depth, err := fill(ctx, filepath.Join(data, "journal"), o.waiting)
+	depth, err := fill(ctx, filepath.Join(data, "journal"), o.pending)
 	if err != nil {
 		return fmt.Errorf("fill the journal: %w", err)
 	}
 	if s, err = serve(); err != nil {
 		return err
 	}
-	defer s.stop()
-	if !s.settle(ctx, 3*time.Second, 2*time.Minute) {
-		fmt.Println("still busy after 2 minutes")
+	defer s.Stop()
+	if !s.waitIdle(ctx, 3*time.Second, 2*time.Minute) {
+		fmt.Println("not idle after 2 minutes")
 	}
-	fmt.Printf("%d pushes waiting: memory (RSS) %.0f MB\n", depth, megabytes(rss(s.cmd.Process.Pid)))
+	fmt.Printf("%d pending pushes: memory (RSS) %.0f MB\n", depth, s.memoryMB())
 	for _, row := range rows[:2] {
 		got, err := s.turn(ctx, full, row, 8)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s, 8 at once: %.0f/s, CPU %.0f µs; then memory (RSS) %.0f MB\n",
-			row.name, got.rate, micros(got.cpu), megabytes(rss(s.cmd.Process.Pid)))
+		fmt.Printf("%s, concurrency 8: %.0f/s, CPU %.0f µs; then memory (RSS) %.0f MB\n",
+			row.name, got.rate, micros(got.cpu), s.memoryMB())
 	}
 	return nil
 }
 
-// fill appends copies of the events in the journal until many more are in it.
-// It returns how many there are then.
-func fill(ctx context.Context, dir string, many int) (uint64, error) {
+// fill appends n copies of the events in the journal, and returns the number of
+// events.
+func fill(ctx context.Context, dir string, n int) (uint64, error) {
 	j, err := journal.Open(journal.Config{Dir: dir, Limit: 64 << 30})
 	if err != nil {
 		return 0, err
@@ -87,13 +90,13 @@ func fill(ctx context.Context, dir string, many int) (uint64, error) {
 		return 0, err
 	}
 	if len(from) == 0 {
-		return 0, errors.New("the pushes before left no event in it")
+		return 0, errors.New("no events of the first pushes")
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var left atomic.Int64
-	left.Store(int64(many))
+	left.Store(int64(n))
 	mark := j.Mark()
 	var workers sync.WaitGroup
 	for range 256 { // they share fsyncs

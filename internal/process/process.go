@@ -1,0 +1,76 @@
+// Package process runs the servers of benchmarks and of tests as processes: it starts
+// and stops them, waits until they respond, and reads their CPU time and memory.
+package process
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// stopTimeout is how long a process has to exit after SIGTERM.
+const stopTimeout = 20 * time.Second
+
+// A Process is a running or ended process.
+type Process struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended
+	err  error         // of the process, valid after done
+}
+
+// Start starts cmd. The name is for errors.
+func Start(name string, cmd *exec.Cmd) (*Process, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &Process{name: name, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Stop sends SIGTERM and waits for the process, which is killed if it does not exit
+// within 20 seconds. It returns the error of the process.
+func (p *Process) Stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if the process has ended
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(stopTimeout):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s did not stop within %s", p.name, stopTimeout)
+	}
+}
+
+// WaitReady calls ready until it returns nil, the process ends, or ctx is done.
+func (p *Process) WaitReady(ctx context.Context, ready func() error) error {
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended during its start: %v", p.name, p.err)
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w (%w)", p.name, err, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// FreeAddr returns an address on loopback whose port is free.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
