@@ -10,12 +10,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// takeAtOnce is how many notes are taken at a time; their events share fsyncs.
+// takeAtOnce is how many notes are recorded at the same time; their events share
+// fsyncs.
 const takeAtOnce = 64
 
-// takeCollected records the deletes of the manifests that garbage-collect has
-// noted. What can't be taken is left for the next start: it keeps nobody from
-// pushing.
+// takeCollected records the deletes that garbage-collect has noted. Notes that
+// cannot be recorded are left for the next start; pushes do not depend on them.
 func (r *runtime) takeCollected(ctx context.Context) error {
 	taken, err := collected.Take(r.options.CollectedDir(), func(notes []collected.Note) error {
 		group, ctx := errgroup.WithContext(ctx)
@@ -26,19 +26,19 @@ func (r *runtime) takeCollected(ctx context.Context) error {
 		return group.Wait()
 	})
 	if err != nil && ctx.Err() == nil {
-		r.log.Error("notes of garbage-collect could not be taken; the records of the manifests that it deleted stay until the next start", "err", err)
+		r.log.Error("notes of garbage-collect not recorded; the records of the manifests that it deleted stay until the next start", "error", err)
 	}
 	if taken.Running > 0 {
 		r.log.Warn("garbage-collect is running; the records of the manifests that it deletes stay until the next start")
 	}
 	if taken.Notes > 0 || taken.Bad > 0 {
-		r.log.Info("took the notes of garbage-collect", "manifests", taken.Notes, "unreadable", taken.Bad)
+		r.log.Info("recorded the deletes of garbage-collect", "manifests", taken.Notes, "unreadable", taken.Bad)
 	}
 	return nil
 }
 
-// takeNote records that a manifest was deleted. If it was not, or was pushed
-// again, storage has it and nothing comes of it.
+// takeNote records that a manifest was deleted. If storage has it, since it was not
+// deleted or was pushed again, the event has no effect.
 func (r *runtime) takeNote(ctx context.Context, note collected.Note) error {
 	intent, err := r.notifier.IntendDelete(ctx, notifier.Delete{Repository: note.Repository, Digest: note.Digest})
 	if err == nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// Compare reads what a stopped registry has stored, recorded, published and
-// counted, and calls visit with each difference. It returns how many events are pending,
-// which can be the reason for some of them. It changes nothing but what any
-// start does: what a crash left half-written is cut off.
+// Compare compares what a stopped registry has stored, recorded, published and
+// counted, and calls visit with each difference. It returns the number of pending
+// events, which can be the cause of differences. It changes nothing, except that it
+// truncates incomplete writes of a crash as every start does.
 func Compare(ctx context.Context, host *configuration.Configuration, visit func(notifier.Difference) error) (pending uint64, err error) {
 	r, err := stopped(host)
 	if err != nil {
@@ -29,8 +29,8 @@ func Compare(ctx context.Context, host *configuration.Configuration, visit func(
 	return pending, r.notifier.Check(ctx, visit)
 }
 
-// Reconcile lets the next start of a stopped registry learn from its account what
-// is recorded, compare that with storage, and publish or delete what differs.
+// Reconcile makes the next start of a stopped registry rebuild the ledger from the
+// account, compare it with storage, and write or delete the records that differ.
 func Reconcile(ctx context.Context, host *configuration.Configuration) (err error) {
 	r, err := stopped(host)
 	if err != nil {
@@ -40,18 +40,18 @@ func Reconcile(ctx context.Context, host *configuration.Configuration) (err erro
 	return r.notifier.WantRebuild()
 }
 
-// stopped opens the stores of a configuration without serving them.
+// stopped opens the stores of a configuration and serves nothing.
 func stopped(host *configuration.Configuration) (*runtime, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return nil, err
 	}
 	if !found || !options.Enabled || options.Hold == nil {
-		return nil, fmt.Errorf("the entry %q has no hold, so nothing is recorded", Name)
+		return nil, fmt.Errorf("the entry %q has no hold, so there are no records", Name)
 	}
 	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: notifier.NewMetrics()}
 	if r.storage() == nil {
-		return nil, errors.New("the registry's storage is in its memory, or a cache of another registry: there is nothing to compare with")
+		return nil, errors.New("the registry's storage is in memory or a pull-through cache: there is nothing to compare with")
 	}
 	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openRepo, r.openNotifier} {
 		if err := open(); err != nil {

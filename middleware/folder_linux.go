@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folderName names a data folder by its lock file's inode and birth: a copy of
-// the folder, also one that was put in its place, has another name. Empty: the
-// file system does not tell.
+// folderName identifies a data folder by the inode and the birth time of its lock
+// file. A copy of the folder has another name, even if it replaced the original.
+// Empty: the file system does not record birth times.
 func folderName(lockFile string) string {
 	var stat unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, lockFile, 0, unix.STATX_INO|unix.STATX_BTIME, &stat)

@@ -12,10 +12,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// health is what /tidings/api/v1/health shows.
+// health is the answer of /tidings/api/v1/health.
 type health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
-	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, but for what redis and hold say
+	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in redis and hold
 	Sinks   []notifier.SinkHealth `json:"sinks"`
 	Redis   *redisHealth          `json:"redis,omitempty"` // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`  // with hold:
@@ -29,18 +29,18 @@ type clockHealth struct {
 }
 
 type redisHealth struct {
-	Status   string    `json:"status"`             // "ok", "away" when it does not answer, or "behind"
+	Status   string    `json:"status"`             // "ok", "away" if it does not answer, or "behind"
 	Reason   string    `json:"reason,omitempty"`   // why it is not ok
-	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers; not for everybody
-	Warnings []string  `json:"warnings,omitempty"` // why it may forget
+	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers; with the token only
+	Warnings []string  `json:"warnings,omitempty"` // why it may lose numbers
 }
 
 type holdHealth struct {
 	Status  string `json:"status"`           // "ok", "moved" or "failing"
 	Reason  string `json:"reason,omitempty"` // why it is failing
 	DID     string `json:"did"`
-	Rev     string `json:"rev,omitempty"`     // of the last commit, if that can be read
-	MovedTo string `json:"movedTo,omitempty"` // where the account is, by moved_to; records and posts wait
+	Rev     string `json:"rev,omitempty"`     // of the last commit, if it can be read
+	MovedTo string `json:"movedTo,omitempty"` // the new host, by moved_to; records and posts are pending
 
 	Relays []relayHealth `json:"relays,omitempty"` // with hold.relays
 }
@@ -58,13 +58,12 @@ const (
 	statusDegraded = "degraded"
 )
 
-// journalTakes is the free space in bytes with which the journal's next write
-// may fail: it writes ahead in pieces of 256 KiB.
+// journalTakes is the free space, in bytes, below which the journal's next write
+// may fail: it allocates pieces of 256 KiB.
 const journalTakes = 512 << 10
 
-// health keeps errors to itself, since they can name hosts and files: those
-// are in the log. What tells of pushes and pulls in repositories that are not
-// public is for those who may see all.
+// health shows no errors, since they can name hosts and files: the log has them.
+// Facts about private repositories are shown only to callers that may see all.
 func (r *runtime) health(_ context.Context, all bool) any {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
 	if !all {
@@ -98,7 +97,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, r.stateProblem(err))
 	}
 	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalTakes {
-		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused, and pulls are served and may not be counted")
+		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
 	}
 	open := r.openedHold()
 	if open == nil && r.broken != nil {
@@ -107,26 +106,26 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	if open != nil {
 		h.Hold = open.holdHealth()
 		h.addRelays(open.network.Relays(), all)
-		if waits := h.Hold.Status == "moved" && len(r.options.Public) > 0; waits || h.Hold.Status == "failing" {
+		if pending := h.Hold.Status == "moved" && len(r.options.Public) > 0; pending || h.Hold.Status == "failing" {
 			h.Status = statusDegraded
 		}
 	}
 	return h
 }
 
-// stateProblem is as much of an error of the state store as everybody may know.
+// stateProblem describes an error of the state for the public.
 func (r *runtime) stateProblem(err error) string {
 	switch {
 	case errors.Is(err, store.ErrStopped):
-		return "the disk failed a write of the counters: counting and publishing wait until a restart on a disk that is well"
+		return "a write of the counters failed: counting and publishing are paused until a restart on a working disk"
 	case errors.Is(err, store.ErrNoSpace):
-		return fmt.Sprintf("less than %s of disk space is free (option reserve): counting and publishing wait", r.options.Reserve)
+		return fmt.Sprintf("less than %s of disk space is free (option reserve): counting and publishing are paused", r.options.Reserve)
 	}
-	return "the counters' database can't write its files; the log says why"
+	return "the counters' database cannot write its files; the log has the reason"
 }
 
-// openedHold is the runtime that has the hold open: this one, or that of a hold
-// that was opened later. nil: it is not open.
+// openedHold returns the runtime that has the hold open: this one, or that of a
+// hold that was opened later. nil: it is not open.
 func (r *runtime) openedHold() *runtime {
 	if r.late != nil {
 		return r.late.opened.Load()
@@ -138,7 +137,7 @@ func (r *runtime) openedHold() *runtime {
 }
 
 func (r *runtime) brokenHealth() *holdHealth {
-	why := "it can't be opened"
+	why := "it cannot be opened"
 	if r.late != nil {
 		why += ": " + diskProblem(r.broken.Reason())
 	}
@@ -172,12 +171,12 @@ func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
 	}
 }
 
-// reason is as much of an error as everybody may know.
+// reason describes an error of the repo for the public.
 func reason(err error) string {
 	for _, known := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrClock, repo.ErrSuspended} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
 	}
-	return "the log says why"
+	return "the log has the reason"
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/tidings-dev/tidings/config"
 )
 
-// OpenHold opens the hold of a configuration alone, without the registry around
-// it: its data folder and its repository, nothing that counts or posts. Close
-// it as a Handler that Open made. It listens at http.addr of the options if
-// there is one; Routes is what else to serve.
+// OpenHold opens the hold of a configuration without the registry around it: the
+// data folder and the account's repo, and nothing that counts or posts. If the
+// options have http.addr it listens there; otherwise the caller serves Routes.
+// The caller has to call Close.
 func OpenHold(host *configuration.Configuration) (*Handler, error) { return open(host, wireHold) }
 
-// Routes serves what is mounted and nothing else.
+// Routes returns a handler for the mounts alone.
 func (h *Handler) Routes() http.Handler { return withoutUser(h.routes(http.NotFoundHandler())) }
 
-// Own is the address at which the Handler itself listens, "" if whoever opened
-// it is to serve Routes.
+// Own returns the address at which the Handler listens; empty if the caller has to
+// serve Routes.
 func (h *Handler) Own() string {
 	if h.own == nil {
 		return ""

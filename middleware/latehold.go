@@ -63,20 +63,20 @@ func (l *lateHold) publisher() notifier.Publisher {
 	return l.broken
 }
 
-// Apply is that of the hold.
+// Apply calls Apply of the hold.
 func (l *lateHold) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
 	return l.publisher().Apply(ctx, writes, swap)
 }
 
-// Get is that of the hold.
+// Get calls Get of the hold.
 func (l *lateHold) Get(collection, rkey string) (cid.Cid, []byte, error) {
 	return l.publisher().Get(collection, rkey)
 }
 
-// List is that of the hold.
+// List calls List of the hold.
 func (l *lateHold) List(collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
 	return l.publisher().List(collection, cursor, limit, reverse)
 }
 
-// Head is that of the hold.
+// Head calls Head of the hold.
 func (l *lateHold) Head() repo.Head { return l.publisher().Head() }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// listener serves the mounts at an address of their own, in plain HTTP:
-// whoever chooses one has something in front of it, or a firewall.
+// listener serves the mounts at an address of their own, over plain HTTP: it is
+// meant to be behind a proxy or a firewall.
 type listener struct {
 	server *http.Server
 	addr   net.Addr
@@ -37,13 +37,13 @@ func listen(addr string, handler http.Handler, log *slog.Logger) (*listener, err
 	go func() {
 		defer close(l.done)
 		if err := l.server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("our own listener ended", "addr", addr, "err", err)
+			log.Error("listener of http.addr failed", "addr", addr, "error", err)
 		}
 	}()
 	return l, nil
 }
 
-// close lets running requests end until ctx does, then cuts them.
+// close waits for running requests until ctx ends, then closes their connections.
 func (l *listener) close(ctx context.Context) error {
 	err := l.server.Shutdown(ctx)
 	if err != nil {

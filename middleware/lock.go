@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInUse: another process has the data folder.
+// ErrInUse means that another process has the data folder open.
 var ErrInUse = errors.New("is in use by another process")
 
-// Lock keeps a second process out of a data folder, whose lock file is path. It
-// goes with the process, however that ends.
+// Lock locks a data folder, whose lock file is path, against other processes. The
+// lock ends with the process.
 func Lock(path string) (unlock func() error, err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder %s: %w; options.data must name a folder that this process may write to", dir, err)
+		return nil, fmt.Errorf("create the data folder %s: %w; options.data must be a folder that this process can write to", dir, err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("write to the data folder %s: %w; options.data must name a folder that this process may write to", dir, err)
+		return nil, fmt.Errorf("write to the data folder %s: %w; options.data must be a folder that this process can write to", dir, err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
-		return nil, fmt.Errorf("the data folder %s %w: stop that one, or give this one a folder of its own (options.data)", dir, ErrInUse)
+		return nil, fmt.Errorf("the data folder %s %w: stop that process, or set options.data to another folder", dir, ErrInUse)
 	}
 	if err != nil {
 		f.Close()
@@ -37,13 +37,13 @@ func Lock(path string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// instanceOf is the same text for all processes that Lock keeps apart by this
-// lock file, which is there: the file of one running system. A copy of the
-// folder has another file, and so another text.
+// instanceOf identifies a lock file on a running system: the result is the same
+// for all processes that Lock excludes from each other, and another one for a
+// copy of the folder and after a reboot.
 func instanceOf(path string) (string, error) {
 	var file unix.Stat_t
 	if err := unix.Stat(path, &file); err != nil {
-		return "", fmt.Errorf("look at the lock file %s: %w", path, err)
+		return "", fmt.Errorf("stat the lock file %s: %w", path, err)
 	}
 	system, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil { // not on Linux

@@ -9,8 +9,8 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 )
 
-// newLog is a log that looks like the registry's: as much of it and in the
-// form that its `log:` section asks for.
+// newLog returns a log with the level and the format of the registry's `log:`
+// section.
 func newLog(w io.Writer, log configuration.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level(log.Level)}
 	if log.Formatter == "json" {
@@ -31,8 +31,8 @@ func level(l configuration.Loglevel) slog.Level {
 	return slog.LevelInfo
 }
 
-// redisLog takes go-redis' own words, most of them about connections that
-// failed. Its callers report errors too, so these are for who looks closely.
+// redisLog receives the messages of go-redis, most of them about failed
+// connections. Callers report errors as well, so these are for debugging.
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {

@@ -6,24 +6,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts what went wrong on the way of a request. A nil *Metrics is
-// silent.
+// Metrics counts requests that failed. A nil *Metrics counts nothing.
 type Metrics struct {
 	failed   *prometheus.CounterVec
-	turned   prometheus.Counter
+	busy     prometheus.Counter
 	panicked prometheus.Counter
 }
 
-// NewMetrics makes the metrics and registers them, if registerer is not nil.
-// Registered again, they are the ones that are there: the numbers are the
-// process's.
+// NewMetrics returns metrics, registered if registerer is not nil. If they are
+// registered already, those are returned: the numbers are of the process.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_requests_unrecorded_total",
 			Help: "Pushes and deletes that were answered 503 because they could not be recorded.",
 		}, []string{"operation"}),
-		turned: prometheus.NewCounter(prometheus.CounterOpts{
+		busy: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_http_turned_away_total",
 			Help: "Requests for our own routes that were answered 503 because too many were running.",
 		}),
@@ -34,7 +32,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 	if registerer != nil {
 		m.failed = registered(registerer, m.failed)
-		m.turned = registered(registerer, m.turned)
+		m.busy = registered(registerer, m.busy)
 		m.panicked = registered(registerer, m.panicked)
 	}
 	m.failed.WithLabelValues("push")
@@ -43,9 +41,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 }
 
 func registered[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(registerer.Register(c), &there) {
-		if existing, ok := there.ExistingCollector.(C); ok {
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(registerer.Register(c), &already) {
+		if existing, ok := already.ExistingCollector.(C); ok {
 			return existing
 		}
 	}
@@ -58,9 +56,9 @@ func (m *Metrics) unrecorded(operation string) {
 	}
 }
 
-func (m *Metrics) turnedAway() {
+func (m *Metrics) tooMany() {
 	if m != nil {
-		m.turned.Inc()
+		m.busy.Inc()
 	}
 }
 

@@ -14,11 +14,11 @@ func TestMetricsTwice(t *testing.T) {
 	for range 2 {
 		m := NewMetrics(registry)
 		m.unrecorded("push")
-		m.turnedAway()
+		m.tooMany()
 		m.panic()
 	}
 	m := NewMetrics(registry)
-	if f, n, p := testutil.ToFloat64(m.failed.WithLabelValues("push")), testutil.ToFloat64(m.turned), testutil.ToFloat64(m.panicked); f != 2 || n != 2 || p != 2 {
+	if f, n, p := testutil.ToFloat64(m.failed.WithLabelValues("push")), testutil.ToFloat64(m.busy), testutil.ToFloat64(m.panicked); f != 2 || n != 2 || p != 2 {
 		t.Errorf("counted %v, %v, %v; want 2 each", f, n, p)
 	}
 	if n := testutil.CollectAndCount(registry); n != 4 {
@@ -30,6 +30,6 @@ func TestNilMetrics(t *testing.T) {
 	t.Parallel()
 	var m *Metrics
 	m.unrecorded("push")
-	m.turnedAway()
+	m.tooMany()
 	m.panic()
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// noRoomError says that something could not be opened because its disk is full
-// or read-only. That can end without a restart.
+// noRoomError means that something could not be opened because its disk is full or
+// read-only, which can end without a restart.
 type noRoomError struct{ error }
 
 func (e *noRoomError) Unwrap() error { return e.error }
 
-// markNoRoom makes a *noRoomError of an error that is one, and leaves any other.
+// markNoRoom wraps an error of a full or read-only disk in a *noRoomError, and
+// returns any other unchanged.
 func markNoRoom(err error) error {
 	for _, cause := range []error{store.ErrNoSpace, journal.ErrFull, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
 		if errors.Is(err, cause) {
@@ -32,14 +33,13 @@ func isNoRoom(err error) bool {
 	return errors.As(err, &full)
 }
 
-// diskProblem says what is wrong with the disk in words for everybody, without
-// the names of files.
+// diskProblem describes the problem of a disk for the public: without file names.
 func diskProblem(err error) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):
 		return "the disk is read-only"
 	case errors.Is(err, syscall.EDQUOT):
-		return "the disk quota is used up"
+		return "the disk quota is exceeded"
 	}
 	return "the disk is full"
 }
@@ -49,8 +49,8 @@ const (
 	longestRetry = time.Minute
 )
 
-// openLater calls open until it succeeds or ctx ends: after two seconds, then
-// with longer pauses up to a minute.
+// openLater calls open until it succeeds or ctx ends: after firstRetry, then with
+// pauses that double up to longestRetry.
 func openLater(ctx context.Context, log *slog.Logger, what string, open func(context.Context) error) {
 	for pause := firstRetry; ; pause = min(2*pause, longestRetry) {
 		select {
@@ -60,11 +60,11 @@ func openLater(ctx context.Context, log *slog.Logger, what string, open func(con
 		}
 		err := open(ctx)
 		if err == nil {
-			log.Warn(what + " is open now; nothing has to be restarted")
+			log.Warn(what + " is open now; no restart is needed")
 			return
 		}
 		if ctx.Err() == nil {
-			log.Warn(what+" still can't be opened", "next", min(2*pause, longestRetry), "err", err)
+			log.Warn(what+" still cannot be opened", "retry_in", min(2*pause, longestRetry), "error", err)
 		}
 	}
 }

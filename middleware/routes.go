@@ -41,25 +41,24 @@ func withoutUser(next http.Handler) http.Handler {
 }
 
 const (
-	// maxRoutes is how many requests for our own routes run at once; they
-	// share a port, and a machine, with pushes and pulls. One client gets a
-	// quarter of them.
+	// maxRoutes limits the requests for our own routes that run at the same time:
+	// they share the machine with pushes and pulls. A client may have a quarter of
+	// them.
 	maxRoutes       = 256
 	maxClientRoutes = maxRoutes / 4
-	// writePause is for each piece of an answer; bodyTimeout for a whole request
-	// body, unless what serves the route says otherwise.
+	// writePause limits the time for each piece of an answer, bodyTimeout that for a
+	// whole request body. A handler may set other limits.
 	writePause  = 30 * time.Second
 	bodyTimeout = 30 * time.Second
-	// maxBody is the outermost limit of a request body in bytes; what serves
-	// a route has narrower ones.
+	// maxBody limits a request body, in bytes; handlers have lower limits.
 	maxBody = hold.MaxBody
 )
 
-// wellKnown is where the network looks for a hold's account.
+// wellKnown is the path of a hold's DID document and handle.
 const wellKnown = "/.well-known/"
 
-// mount serves a path of ours: a subtree if it ends in a slash, else exactly
-// that path.
+// mount is one of our own routes: a subtree if the path ends in a slash, else
+// exactly that path.
 type mount struct {
 	path    string
 	handler http.Handler
@@ -95,15 +94,15 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 			}
 		}
 		if hold && strings.HasPrefix(r.URL.Path, wellKnown) {
-			// Browsers ask for more than a hold has, like oauth-protected-resource,
-			// and without this take a 404 for a broken network.
+			// Browsers request more than a hold has, such as oauth-protected-resource.
+			// Without this header they report a 404 as a network error.
 			w.Header().Set("Access-Control-Allow-Origin", "*")
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// guarded adds the limits, the recovery and, where the registry keeps one, the
+// guarded adds limits, recovery from panics and, if the registry has one, an
 // access log.
 func (h *Handler) guarded(inner http.Handler) http.Handler {
 	handler := h.limited(h.recovered(inner))
@@ -115,23 +114,23 @@ func (h *Handler) guarded(inner http.Handler) http.Handler {
 	})
 }
 
-// limited gives a request one of the places there are, for as long as its
-// answer takes, and keeps both its body and its answer from taking for ever.
+// limited takes a slot for each request, and limits the time for its body and for
+// its answer.
 func (h *Handler) limited(inner http.Handler) http.Handler {
 	places := clientaddr.NewPlaces(maxRoutes, maxClientRoutes)
-	turnAway := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	busy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, "Unavailable", "too many requests are running; try again")
 	})
-	inner, turnedAway := paced.Handler(inner, h.pause), paced.Handler(turnAway, h.pause)
+	inner, refused := paced.Handler(inner, h.pause), paced.Handler(busy, h.pause)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 { // the server waits for it also if no handler reads it
+		if r.ContentLength != 0 { // the server reads the body even if no handler does
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		client := clientaddr.Of(r)
 		if !places.Take(client) {
-			h.metrics.turnedAway()
-			turnedAway.ServeHTTP(w, r)
+			h.metrics.tooMany()
+			refused.ServeHTTP(w, r)
 			return
 		}
 		defer places.Give(client)
@@ -140,8 +139,8 @@ func (h *Handler) limited(inner http.Handler) http.Handler {
 	})
 }
 
-// recovered answers 500 for a handler that panics before it has answered, and
-// cuts the connection for one that panics later.
+// recovered answers 500 if a handler panics before it has answered, and closes
+// the connection if it panics later.
 func (h *Handler) recovered(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := false
@@ -164,18 +163,18 @@ func (h *Handler) recovered(inner http.Handler) http.Handler {
 			}
 			if reason != http.ErrAbortHandler {
 				h.metrics.panic()
-				h.log.Error("a handler panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+				h.log.Error("handler panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
 			}
 			if begun || reason == http.ErrAbortHandler {
 				panic(http.ErrAbortHandler)
 			}
-			fail(w, http.StatusInternalServerError, "InternalServerError", "an error on our side; the registry's log has it")
+			fail(w, http.StatusInternalServerError, "InternalServerError", "internal error; the registry's log has the reason")
 		}()
 		inner.ServeHTTP(watched, r)
 	})
 }
 
-// fail answers in the form that both XRPC and our API use.
+// fail answers in the error format of XRPC, which our API uses as well.
 func fail(w http.ResponseWriter, status int, name, message string) {
 	body := `{"error":"` + name + `","message":"` + message + `"}` + "\n"
 	w.Header().Set("Access-Control-Allow-Origin", "*")

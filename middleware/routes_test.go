@@ -183,7 +183,7 @@ func TestRouteLimits(t *testing.T) {
 	if w := get(t, wrapped, "/v2/app/manifests/v1"); w.Body.String() != "registry" {
 		t.Errorf("the registry is turned away too: %d %s", w.Code, w.Body)
 	}
-	if n := testutil.ToFloat64(metrics.turned); n != 2 {
+	if n := testutil.ToFloat64(metrics.busy); n != 2 {
 		t.Errorf("%v turned away, want 2", n)
 	}
 	close(release)

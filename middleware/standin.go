@@ -17,13 +17,19 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// standIn is the Recorder of a registry that starts although its data folder
-// can't be opened, because the disk is full or read-only. Pushes and deletes are
-// refused before storage is touched, pulls are served and counted as lost, and
-// our own routes say what is wrong. Once the data folder can be opened standIn
-// hands everything on to the parts that were opened.
+// standIn replaces the parts of a registry whose data folder cannot be opened,
+// because the disk is full or read-only, so that the registry starts anyway:
+//
+//   - Pushes and deletes are refused with a 503 before they reach storage. Nothing
+//     is stored that no event would report.
+//   - Pulls are served, and counted as lost.
+//   - Our own routes answer 503 with the problem of the disk; health shows it.
+//
+// In the background the data folder is opened again and again. Once that succeeds
+// standIn passes everything on to the parts that were opened. A request during the
+// change is handled wholly by one or the other: each method reads opened once.
 type standIn struct {
-	problem  string            // what is wrong with the disk, for everybody
+	problem  string            // of the disk, without file names
 	events   *notifier.Metrics // shared with the parts that are opened later
 	requests *Metrics
 	opened   atomic.Pointer[parts]
@@ -33,13 +39,13 @@ type standIn struct {
 // err, and calls open in the background until it succeeds.
 func (o *opener) newStandIn(err error) parts {
 	s := &standIn{problem: diskProblem(err), events: o.events, requests: NewMetrics(o.metrics)}
-	o.log.Error("the data folder can't be opened; the registry serves pulls without counting them, refuses pushes and deletes, and tries again",
-		"dir", o.options.Data, "err", err)
+	o.log.Error("the data folder cannot be opened; pulls are served and not counted, pushes and deletes are refused, and opening is retried",
+		"dir", o.options.Data, "error", err)
 	return o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
 }
 
-// openLater calls open in the background until it succeeds. end ends that, and
-// what was opened.
+// openLater calls open in the background until it succeeds. end stops that, and
+// closes what was opened.
 func (s *standIn) openLater(log *slog.Logger, open func(context.Context) (parts, error)) (end func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -58,7 +64,7 @@ func (s *standIn) openLater(log *slog.Logger, open func(context.Context) (parts,
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return fmt.Errorf("the data folder is being opened: %w", ctx.Err())
+			return fmt.Errorf("wait until the data folder is opened: %w", ctx.Err())
 		}
 		if opened := s.opened.Load(); opened != nil {
 			return opened.close(ctx)
@@ -93,10 +99,10 @@ func (s *standIn) Pull(p notifier.Pull) {
 func (s *standIn) refusal(operation string) error {
 	s.events.Event(operation, "refused")
 	return errcode.ErrorCodeUnavailable.WithMessage("the " + operation + " was refused and nothing was changed: " +
-		s.problem + " on which this registry records what happens; try again when that is mended")
+		s.problem + " on which this registry records events; try again later")
 }
 
-// mounts are those that a runtime has for the same options.
+// mounts are the same paths as those of a runtime with these options.
 func (s *standIn) mounts(o *opener) []mount {
 	var mounts []mount
 	add := func(path string, until http.Handler) {
@@ -119,8 +125,7 @@ func (s *standIn) mounts(o *opener) []mount {
 	return mounts
 }
 
-// account shows the hold's identity, which is read from its key, and nothing
-// else of it.
+// account serves the hold's identity, which only needs its key.
 func (s *standIn) account(o *opener) http.Handler {
 	key, err := identity.LoadKey(o.options.KeyFile())
 	if err != nil {
@@ -140,7 +145,7 @@ func (s *standIn) account(o *opener) http.Handler {
 
 func (s *standIn) unavailable(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Retry-After", "60")
-	fail(w, http.StatusServiceUnavailable, "ServiceUnavailable", s.problem+"; this is answered again when that is mended")
+	fail(w, http.StatusServiceUnavailable, "ServiceUnavailable", s.problem+"; try again later")
 }
 
 func (s *standIn) health(context.Context, bool) any {
@@ -151,8 +156,7 @@ func (s *standIn) health(context.Context, bool) any {
 	}
 }
 
-// lateRoute serves a path as the parts do that are opened later, and until then
-// as it is given.
+// lateRoute serves a path by until, and by the parts once they are opened.
 type lateRoute struct {
 	standIn *standIn
 	path    string

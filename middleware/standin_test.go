@@ -29,7 +29,7 @@ func TestMarkNoRoom(t *testing.T) {
 		{fmt.Errorf("open state: %w", store.ErrNoSpace), true, "the disk is full"},
 		{fmt.Errorf("open journal: %w: %w", journal.ErrFull, syscall.ENOSPC), true, "the disk is full"},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), true, "the disk is full"},
-		{fmt.Errorf("write: %w", syscall.EDQUOT), true, "the disk quota is used up"},
+		{fmt.Errorf("write: %w", syscall.EDQUOT), true, "the disk quota is exceeded"},
 		{fmt.Errorf("lock: %w", syscall.EROFS), true, "the disk is read-only"},
 		{fmt.Errorf("open: %w", syscall.EACCES), false, ""},
 		{fmt.Errorf("open: %w", syscall.EIO), false, ""},

@@ -17,11 +17,11 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// stored tells the notifier what the registry's storage has. It opens the storage
-// as garbage-collect does, and only when it is asked. The app's own is not to be
-// had, nor needed: this reads.
+// stored is the registry's storage as a notifier.Storage. It opens the storage as
+// garbage-collect does, at the first call, since the app's own is not accessible.
+// It only reads.
 type stored struct {
-	ctx    context.Context // of what the driver does by itself
+	ctx    context.Context // of the driver's background work
 	config *configuration.Configuration
 
 	mu     sync.Mutex
@@ -32,7 +32,7 @@ func newStored(ctx context.Context, config *configuration.Configuration) *stored
 	return &stored{ctx: ctx, config: config}
 }
 
-// open opens the storage, and tries again at the next call if that fails.
+// open opens the storage. If that fails the next call tries again.
 func (s *stored) open() (distribution.Namespace, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +83,7 @@ func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaTy
 	return mediaType, payload, nil
 }
 
-// BlobSize returns how many bytes a blob has, or notifier.ErrNotStored.
+// BlobSize returns the size of a blob in bytes, or notifier.ErrNotStored.
 func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
 	blobs, want, err := s.blobs(ctx, repository, dgst)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, 
 	return desc.Size, nil
 }
 
-// Blob returns a blob of at most so many bytes, or notifier.ErrNotStored.
+// Blob returns a blob of at most the given size in bytes, or notifier.ErrNotStored.
 func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
 	size, err := s.BlobSize(ctx, repository, dgst)
 	if err != nil {
@@ -146,11 +146,11 @@ func (s *stored) Repositories(ctx context.Context, visit func(string) error) err
 	}
 	enumerator, ok := namespace.(distribution.RepositoryEnumerator)
 	if !ok {
-		return fmt.Errorf("storage of type %T can't list its repositories", namespace)
+		return fmt.Errorf("storage of type %T cannot list its repositories", namespace)
 	}
 	err = enumerator.Enumerate(ctx, visit)
 	if observe.IsGone(err) {
-		return nil // nothing was ever pushed
+		return nil // nothing has been pushed yet
 	}
 	return err
 }
@@ -167,11 +167,11 @@ func (s *stored) Manifests(ctx context.Context, repository string, visit func(st
 	}
 	enumerator, ok := manifests.(distribution.ManifestEnumerator)
 	if !ok {
-		return fmt.Errorf("storage of type %T can't list its manifests", manifests)
+		return fmt.Errorf("storage of type %T cannot list its manifests", manifests)
 	}
 	err = enumerator.Enumerate(ctx, func(d digest.Digest) error { return visit(d.String()) })
 	if observe.IsGone(err) {
-		return nil // it has none, or none any more
+		return nil // no manifests
 	}
 	return err
 }

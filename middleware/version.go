@@ -2,8 +2,8 @@ package middleware
 
 import "runtime/debug"
 
-// ownVersion is the version of Tidings in this binary, whoever's it is; empty
-// if the build has not recorded it.
+// ownVersion returns the version of Tidings in this binary; empty if the build
+// information does not have it.
 func ownVersion() string {
 	const path = "github.com/tidings-dev/tidings"
 	info, ok := debug.ReadBuildInfo()

@@ -32,8 +32,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// opener opens the runtime of a configuration. If the disk is full it does so
-// again later, so what is common to all attempts is here.
+// opener opens the runtime of a configuration, more than once if the disk is full.
+// It has what all attempts share.
 type opener struct {
 	options *config.Options
 	host    *configuration.Configuration
@@ -42,14 +42,14 @@ type opener struct {
 	events  *notifier.Metrics
 }
 
-// runtime is what one configuration's Tidings is made of. Each open method
-// adds its part; close ends them in the reverse order.
+// runtime holds the parts of Tidings for one configuration. Each open method adds
+// one part; close closes them in reverse order.
 type runtime struct {
 	options *config.Options
 	host    *configuration.Configuration
 	log     *slog.Logger
 	metrics prometheus.Registerer
-	events  *notifier.Metrics // registered by whoever made them
+	events  *notifier.Metrics // registered by wire
 
 	closers []func(context.Context) error
 	mounts  []mount
@@ -72,8 +72,8 @@ type runtime struct {
 	server   http.Handler       // of the hold; nil: there is none, or it is broken
 }
 
-// wire puts the parts together that a configuration asks for. A data folder on a
-// disk that is full or read-only is opened later.
+// wire creates and connects the parts that a configuration asks for. A data folder
+// on a disk that is full or read-only is opened later.
 func wire(host *configuration.Configuration) (parts, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
@@ -109,8 +109,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 	return opened, nil
 }
 
-// open opens everything, or nothing. ctx bounds the questions to the registry's
-// storage.
+// open opens all parts or, after an error, none.
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
@@ -140,19 +139,19 @@ func (r *runtime) onClose(f func() error) {
 	r.closers = append(r.closers, func(context.Context) error { return f() })
 }
 
-// register makes collectors visible until close.
+// register registers collectors until close.
 func (r *runtime) register(collectors ...prometheus.Collector) {
 	hide := show(r.metrics, r.log, collectors...)
 	r.onClose(func() error { hide(); return nil })
 }
 
-// show makes collectors visible on the registry's debug server until hide is
-// called. A second registry in this process keeps its numbers to itself.
+// show registers collectors, which the registry's debug server shows, until hide is
+// called. The collectors of a second registry in this process are not shown.
 func show(on prometheus.Registerer, log *slog.Logger, collectors ...prometheus.Collector) (hide func()) {
 	var shown []prometheus.Collector
 	for _, c := range collectors {
 		if err := on.Register(c); err != nil {
-			log.Warn("these metrics are not shown: another registry in this process has them", "err", err)
+			log.Warn("metrics not registered: another registry in this process has registered them", "error", err)
 			break
 		}
 		shown = append(shown, c)
@@ -175,19 +174,19 @@ func (r *runtime) openFolder() error {
 	return err
 }
 
-// closeFolder keeps other users from what earlier versions and restored backups
-// left open to them. Of the data folder itself that can fail: somebody else may
-// own it.
+// closeFolder removes access of other users, which earlier versions and restored
+// backups may have left. For the data folder itself that can fail, since another
+// user may own it.
 func (r *runtime) closeFolder() {
 	if info, err := os.Stat(r.options.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
 		_ = os.Chmod(r.options.Data, info.Mode()&^0o077)
 	}
 	opened, err := private.Close(r.options.Private()...)
 	if len(opened) > 0 {
-		r.log.Info("other users could read what is in the data folder, and can't any more", "dir", r.options.Data, "files", len(opened), "first", opened[0])
+		r.log.Info("access of other users to the data folder removed", "dir", r.options.Data, "files", len(opened), "first", opened[0])
 	}
 	if err != nil {
-		r.log.Warn("other users may be able to read what is in the data folder", "dir", r.options.Data, "err", err)
+		r.log.Warn("other users may have access to the data folder", "dir", r.options.Data, "error", err)
 	}
 }
 
@@ -226,7 +225,7 @@ func (r *runtime) openRedis() error {
 	if err != nil {
 		return err
 	}
-	// Without it a Redis that hangs outlasts the time limits of its callers.
+	// Otherwise a Redis that does not answer exceeds the time limits of callers.
 	client.ContextTimeoutEnabled = true
 	redis.SetLogger(redisLog{r.log.With("component", "redis")})
 	r.redis = redis.NewUniversalClient(client)
@@ -271,10 +270,11 @@ func (r *runtime) openCounter() error {
 	return nil
 }
 
-// storageTime bounds one question to storage of a caller that has no deadline.
+// storageTime limits a question to storage whose caller has no deadline.
 const storageTime = 10 * time.Second
 
-// tagged asks the registry's storage for a tag; nil if it can't be asked.
+// tagged returns a function that asks the registry's storage for a tag; nil if
+// storage is not accessible.
 func (r *runtime) tagged() func(repository, tag string) (bool, error) {
 	storage := r.storage()
 	if storage == nil {
@@ -298,7 +298,8 @@ func (r *runtime) redisName() string {
 	return r.options.Redis.Name
 }
 
-// lastEvent is the journal's last event of a stream, 0 of one that is none.
+// lastEvent returns the sequence number of a stream's last event; 0 for an unknown
+// stream.
 func (r *runtime) lastEvent(stream uint8) uint64 {
 	switch s := journal.Stream(stream); s {
 	case journal.Pushes, journal.Pulls:
@@ -308,7 +309,7 @@ func (r *runtime) lastEvent(stream uint8) uint64 {
 }
 
 func hostname() string {
-	name, _ := os.Hostname() // which only the operator sees
+	name, _ := os.Hostname() // for the operator, in `tidings redis list`
 	return name
 }
 
@@ -467,8 +468,9 @@ func (r *runtime) openNotifier() error {
 	return nil
 }
 
-// folder names the data folder and, in it, the journal's: a journal that was set
-// back alone can lose events that nobody has read, and then no number shows it.
+// folder identifies the data folder and the journal's folder in it. A journal that
+// was restored alone can have lost events that no reader had read, which no
+// sequence number shows.
 func (r *runtime) folder() string {
 	data, journal := folderName(r.options.LockFile()), folderName(r.options.JournalDir())
 	if data == "" || journal == "" {
@@ -477,8 +479,8 @@ func (r *runtime) folder() string {
 	return data + ", journal " + journal
 }
 
-// storage is the registry's, nil if only the registry itself can see it. A
-// pull-through cache takes no pushes, and what it holds was pushed elsewhere.
+// storage returns the registry's storage; nil if it is not accessible, or if the
+// registry is a pull-through cache, whose images were pushed elsewhere.
 func (r *runtime) storage() notifier.Storage {
 	if r.host.Storage.Type() == "inmemory" || r.host.Proxy.RemoteURL != "" {
 		return nil
@@ -515,7 +517,7 @@ func (r *runtime) announce() (*notifier.Announce, error) {
 }
 
 func (r *runtime) openAPI() error {
-	if err := r.options.API.CheckToken(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may come later
+	if err := r.options.API.CheckToken(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be created later
 		return err
 	}
 	cfg := stats.Config{
@@ -539,13 +541,13 @@ func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, 
 	return r.notifier.Pushes(limit, all)
 }
 
-// run starts the sinks, and has them end first at close.
+// run starts the sinks. They are the first to stop at close.
 func (r *runtime) run() error {
 	r.background(r.notifier.Run, r.counter.Run, r.takeCollected)
 	return nil
 }
 
-// background runs what works until it is told to end, at close.
+// background runs functions until close cancels their context.
 func (r *runtime) background(runs ...func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group errgroup.Group

@@ -179,7 +179,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.publicKey()
-	if !strings.Contains(s.log.String(), "the data folder can't be opened") {
+	if !strings.Contains(s.log.String(), "the data folder cannot be opened") {
 		t.Errorf("the log lacks the reason:\n%s", s.log)
 	}
 
@@ -302,7 +302,7 @@ func TestStartHoldOnFullDisk(t *testing.T) {
 	s.start()
 	process := s.cmd.Process.Pid
 	s.pushAndPull("a", "b")
-	s.checkHoldFailing("it can't be opened: the disk is full")
+	s.checkHoldFailing("it cannot be opened: the disk is full")
 	s.publicKey()
 	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	if err := os.Remove(filler); err != nil {
@@ -337,7 +337,7 @@ func TestReserve(t *testing.T) {
 		t.Errorf("pull: %d %v", status, err)
 	}
 	status, why := s.diskHealth()
-	if status != "degraded" || why != "less than 1GiB of disk space is free (option reserve): counting and publishing wait" {
+	if status != "degraded" || why != "less than 1GiB of disk space is free (option reserve): counting and publishing are paused" {
 		t.Errorf("health: %s, %q", status, why)
 	}
 	res, body, err := s.do("GET", "/tidings/api/v1/repositories/oss/app", "", nil)

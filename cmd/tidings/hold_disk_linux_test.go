@@ -132,7 +132,7 @@ func TestHoldDiskReadOnly(t *testing.T) {
 	s.start()
 	s.waitForLog("read-only file system")
 	s.pushAndPull("a", "b")
-	s.checkHoldFailing("can't be opened")
+	s.checkHoldFailing("cannot be opened")
 	s.publicKey()
 	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ServiceUnavailable")

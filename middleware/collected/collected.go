@@ -1,11 +1,11 @@
-// Package collected keeps notes of the manifests that garbage-collect deletes,
-// since it works on storage alone and the registry does not hear of that.
+// Package collected keeps notes of the manifests that garbage-collect deletes: it
+// deletes from storage directly, so that the registry has no event of it.
 //
-// Each run of garbage-collect that deletes manifests has a file of its own in one
+// Each run of garbage-collect that deletes manifests has its own file in one
 // folder, and writes a line to it before it deletes a manifest. The registry
-// takes the files when it starts. After a crash of either, a note may be there
-// of a manifest that was not deleted, and a note may be taken twice: whoever
-// takes it asks storage first.
+// takes the files when it starts. After a crash of either there may be a note of a
+// manifest that was not deleted, and a note may be taken twice, so the caller of
+// Take asks storage first.
 package collected
 
 import (
@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Note names a manifest that is deleted.
+// A Note identifies a deleted manifest.
 type Note struct {
 	Repository string `json:"repository"`
 	Digest     string `json:"digest"`
@@ -39,9 +39,8 @@ type Run struct {
 	notes int
 }
 
-// Begin makes the file of a run in dir, whose parent must be there. Folder and
-// file belong to the owner of the parent, which need not be the user who runs
-// garbage-collect.
+// Begin creates the file of a run in dir, whose parent must exist. Folder and file
+// belong to the owner of the parent, also if root runs garbage-collect.
 func Begin(dir string) (*Run, error) {
 	parent, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
@@ -59,7 +58,7 @@ func Begin(dir string) (*Run, error) {
 	}
 	name := time.Now().UTC().Format("20060102T150405.000000000") + fmt.Sprint("-", os.Getpid()) + suffix
 	r := &Run{path: filepath.Join(dir, name)}
-	// The file gets its name only when it is locked: Take removes any other.
+	// The file gets its name when it is locked: Take removes files without a lock.
 	begun := r.path + ".tmp"
 	if r.file, err = os.OpenFile(begun, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
@@ -80,7 +79,7 @@ func Begin(dir string) (*Run, error) {
 	return r, nil
 }
 
-// giveTo lets root make a file for the user that owns another.
+// giveTo changes the owner of a file to that of another, if the user is root.
 func giveTo(path string, like fs.FileInfo) error {
 	stat, ok := like.Sys().(*syscall.Stat_t)
 	if os.Geteuid() != 0 || !ok {
@@ -89,7 +88,7 @@ func giveTo(path string, like fs.FileInfo) error {
 	return os.Lchown(path, int(stat.Uid), int(stat.Gid))
 }
 
-// Add returns when the note is durable.
+// Add writes a note; it is durable when Add returns.
 func (r *Run) Add(n Note) error {
 	line, err := json.Marshal(n)
 	if err != nil {
@@ -102,7 +101,7 @@ func (r *Run) Add(n Note) error {
 	return r.file.Sync()
 }
 
-// Close lets the registry take the notes.
+// Close releases the file, so that the registry can take the notes.
 func (r *Run) Close() error {
 	if r.notes == 0 {
 		return errors.Join(os.Remove(r.path), r.file.Close())
@@ -110,16 +109,15 @@ func (r *Run) Close() error {
 	return r.file.Close()
 }
 
-// Taken says what Take found.
+// Taken counts what Take found.
 type Taken struct {
 	Notes   int
-	Bad     int // lines that are no notes; the last one of a run that was killed may be
-	Running int // files that a run still writes; the next Take has them
+	Bad     int // invalid lines; the last line of a run that was killed may be incomplete
+	Running int // files that a run still writes; left for the next Take
 }
 
-// Take gives the notes of each finished run in dir to take, and removes the
-// run's file when that returns nil. After an error the file stays, and its notes
-// are given again by the next Take.
+// Take passes the notes of each finished run in dir to take, and removes the run's
+// file if that returns nil. After an error the file stays for the next Take.
 func Take(dir string, take func([]Note) error) (Taken, error) {
 	var all Taken
 	entries, err := os.ReadDir(dir)
