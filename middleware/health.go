@@ -84,7 +84,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 			h.Redis.Current = s.Current
 		}
 		switch {
-		case s.Away:
+		case s.Unreachable:
 			h.Redis.Status = "away"
 		case s.Reason != "":
 			h.Redis.Status = "behind"

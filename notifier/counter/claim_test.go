@@ -30,13 +30,13 @@ func TestStateLost(t *testing.T) {
 
 		lost := newReplica(t, "aaaa", client)
 		lost.cfg, lost.last = r.cfg, r.seq
-		away := unreachable{now: !reached}
+		down := unreachable{now: !reached}
 		cut := server.Client()
-		cut.AddHook(&away)
+		cut.AddHook(&down)
 		lost.cfg.Redis = cut
 		lost.reopen()
 		lost.replay(pulls(67)...)
-		away.now = false
+		down.now = false
 		lost.fold(pulls(5)...)
 		lost.publish()
 		lost.reopen()
@@ -421,9 +421,9 @@ func TestRandomHistories(t *testing.T) {
 func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 	server := redistest.Start(t)
 	client := server.Client()
-	var away unreachable
+	var down unreachable
 	cut := server.Client()
-	cut.AddHook(&away)
+	cut.AddHook(&down)
 	now := &clock{noon}
 	next := 0 // each fact has a tag of its own
 	type folder struct {
@@ -461,7 +461,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 	publish := func(f *folder) {
 		if _, err := f.c.Publish(t.Context()); err == nil {
 			sent(f)
-		} else if !errors.Is(err, errUndecided) && !away.now {
+		} else if !errors.Is(err, errUndecided) && !down.now {
 			t.Fatal(err)
 		}
 	}
@@ -497,8 +497,8 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			open(clone)
 			folders = append(folders, clone)
 		case op < 18:
-			away.now = !away.now
-		case op < 19 && !away.now: // a call is executed, and its answer lost
+			down.now = !down.now
+		case op < 19 && !down.now: // a call is executed, and its answer lost
 			lost := server.Client()
 			lost.AddHook(&lostAnswer{applied: true})
 			f.c.cfg.Redis = lost
@@ -508,14 +508,14 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			server.Flush()
 		default:
 			now.at = now.at.Add(11 * time.Second)
-			if !away.now {
+			if !down.now {
 				for _, one := range folders {
 					publish(one)
 				}
 			}
 		}
 	}
-	away.now = false
+	down.now = false
 	for range 8 {
 		for _, f := range folders {
 			publish(f)

@@ -280,8 +280,8 @@ func TestReasons(t *testing.T) {
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("Publish succeeds")
 			}
-			if got := r.c.Status(); got.Reason != want || got.Away != (want == reasonAway) {
-				t.Errorf("reason %q, away %v (%s)", got.Reason, got.Away, got.Error)
+			if got := r.c.Status(); got.Reason != want || got.Unreachable != (want == reasonUnreachable) {
+				t.Errorf("reason %q, unreachable %v (%s)", got.Reason, got.Unreachable, got.Error)
 			}
 			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
 				t.Error("numbers are still read from Redis")

@@ -40,7 +40,7 @@ type Config struct {
 	WatchFor   time.Duration // how long another folder's record must stay unchanged before its registry id is claimed; 0: 45 s
 
 	MaxChildren int                     // children of indexes kept on disk; 0: 1<<20
-	Learn       func(all ...IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: nobody does
+	Learn       func(all ...IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: not called
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent

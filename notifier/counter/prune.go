@@ -110,7 +110,7 @@ type pruning struct {
 	last       row         // the newest days that have a pull or a push, as times
 	days       []storedRow // oldest first
 	seen       int         // number of different days
-	out        []storedRow
+	drops      []storedRow
 }
 
 // storedRow is a row that may be dropped.
@@ -222,15 +222,15 @@ func (p *pruning) finish() error {
 }
 
 func (p *pruning) drop(r storedRow) error {
-	if p.out = append(p.out, r); len(p.out) < batchRows {
+	if p.drops = append(p.drops, r); len(p.drops) < batchRows {
 		return nil
 	}
 	return p.flush()
 }
 
 func (p *pruning) flush() error {
-	rows := p.out
-	p.out = nil
+	rows := p.drops
+	p.drops = nil
 	if len(rows) == 0 {
 		return nil
 	}

@@ -122,8 +122,10 @@ func (r rowID) field() string {
 
 // assignPositions gives each tag without a position the lowest free one, or the next
 // one. It is committed before Redis has the tag: a tag at two positions would be
-// counted twice. After a new position the totals, which have the highest one, are
-// sent as well.
+// counted twice. If a crash of the machine undoes the commit, it also undoes the
+// record of the call, so the next claim compares everything and deletes the field at
+// the forgotten position. After a new position the totals, which have the highest
+// one, are sent as well.
 func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	c := r.c
 	c.mu.Lock()

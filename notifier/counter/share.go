@@ -15,10 +15,24 @@ const (
 	entriesAtATime = 64
 )
 
-// share sends the children of indexes and the deleted manifests and tags that this
-// registry knows, and receives those of the others. The stream may be cut or lost:
-// missing children are learned when their index is pulled, and for a missed delete
-// of a tag, what this registry counted for it stays.
+// Registries exchange what they learn about indexes and tags through one stream in
+// Redis. The fields of an entry are
+//
+//	from  run of the process that added it, which ignores its own entries
+//	keys  keys of children, 8 bytes each
+//	of    keys of their indexes, in the same order
+//	gone  keys of deleted manifests
+//	tags  changes of tags (tagchange.go)
+//
+// An entry has keys and of, or gone, or tags; earlier versions only know from and
+// keys. A process reads the stream from its beginning after each start; everything in
+// it may be applied again.
+//
+// The stream may be cut or lost, and a crash loses what was not sent yet. Missing
+// children are learned when their index is pulled. A manifest whose delete was missed
+// stays known until its generation is dropped. For tags see tagchange.go.
+
+// share sends what this registry has learned and receives what others have.
 func (r *round) share() error {
 	if err := r.sendChildren(); err != nil {
 		return fmt.Errorf("share children of indexes: %w", err)
@@ -32,9 +46,7 @@ func (r *round) share() error {
 	return nil
 }
 
-// sendChildren adds entries to the stream with the keys of children and, in the same
-// order, of their indexes, or with the keys of deleted manifests. Earlier versions
-// only know the children.
+// sendChildren adds entries for children of indexes and for deleted manifests.
 func (r *round) sendChildren() error {
 	c := r.c
 	c.mu.Lock()
@@ -51,19 +63,29 @@ func (r *round) sendChildren() error {
 			indexes = binary.BigEndian.AppendUint64(indexes, uint64(l.Index))
 			children = binary.BigEndian.AppendUint64(children, uint64(l.Child))
 		}
-		values := []any{"from", c.run, "keys", children, "of", indexes}
+		fields := []any{"keys", children, "of", indexes}
 		if all[0].Deleted {
-			values = []any{"from", c.run, "gone", indexes}
+			fields = []any{"gone", indexes}
 		}
-		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: values}).Err()
-		if err != nil {
+		if err := r.addEntry(fields...); err != nil {
 			c.mu.Lock()
 			c.children.unsent = append(all, c.children.unsent...)
 			c.children.unsent = c.children.unsent[:min(len(c.children.unsent), maxUnsent)]
 			c.mu.Unlock()
-			return r.streamError(err)
+			return err
 		}
 		all = all[n:]
+	}
+	return nil
+}
+
+// addEntry adds an entry to the stream.
+func (r *round) addEntry(fields ...any) error {
+	err := r.c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
+		Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: append([]any{"from", r.c.run}, fields...),
+	}).Err()
+	if err != nil {
+		return r.streamError(err)
 	}
 	return nil
 }

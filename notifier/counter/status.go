@@ -18,12 +18,12 @@ import (
 
 // Status is the state of publishing.
 type Status struct {
-	Redis    bool      `json:"redis"`              // Redis is configured
-	Current  time.Time `json:"current,omitzero"`   // when Redis last had all numbers
-	Error    string    `json:"error,omitempty"`    // of the last round; may contain host names and keys
-	Reason   string    `json:"reason,omitempty"`   // the same without them, for everybody
-	Away     bool      `json:"away,omitempty"`     // Redis does not answer
-	Warnings []string  `json:"warnings,omitempty"` // why Redis may lose data
+	Redis       bool      `json:"redis"`              // Redis is configured
+	Current     time.Time `json:"current,omitzero"`   // when Redis last had all numbers
+	Error       string    `json:"error,omitempty"`    // of the last round; may contain host names and keys
+	Reason      string    `json:"reason,omitempty"`   // the same without them, for everybody
+	Unreachable bool      `json:"away,omitempty"`     // Redis does not answer
+	Warnings    []string  `json:"warnings,omitempty"` // why Redis may lose data
 }
 
 // status is what readers of numbers need to know from the publisher.
@@ -38,11 +38,11 @@ type status struct {
 
 // Reasons for everybody to see.
 const (
-	reasonAway    = "Redis does not answer"
-	reasonLost    = "Redis has lost numbers; they are being sent again"
-	reasonOthers  = "Redis has lost numbers of another registry"
-	reasonStart   = "numbers were not published yet since the start"
-	reasonUnknown = "see the log for the reason"
+	reasonUnreachable = "Redis does not answer"
+	reasonLost        = "Redis has lost numbers; they are being sent again"
+	reasonOthers      = "Redis has lost numbers of another registry"
+	reasonStart       = "numbers were not published yet since the start"
+	reasonUnknown     = "see the log for the reason"
 )
 
 // reasonOf returns the part of an error that everybody may see.
@@ -59,7 +59,7 @@ func reasonOf(err error) string {
 	case errors.As(err, &damaged):
 		return "a key in Redis has the wrong type"
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
-		return reasonAway
+		return reasonUnreachable
 	}
 	for _, known := range []struct{ code, reason string }{
 		{"READONLY", "Redis is read-only"},
@@ -101,7 +101,7 @@ func (c *Counter) Status() Status {
 func (s *status) finished(now time.Time, err error, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Error, s.Reason, s.Away = "", reason, reason == reasonAway
+	s.Error, s.Reason, s.Unreachable = "", reason, reason == reasonUnreachable
 	if err != nil {
 		s.Error = err.Error()
 		return

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/redis/go-redis/v9"
 )
 
 // Registries that share their storage each count the same tags, and only one of them
@@ -62,15 +61,12 @@ func (r *round) sendTagChanges() error {
 		for i, one := range changes[:n] {
 			lines[i] = one.String()
 		}
-		err := c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
-			Stream: c.keys.children(), MaxLen: streamEntries, Approx: true, Values: []any{"from", c.run, "tags", strings.Join(lines, "\n")},
-		}).Err()
-		if err != nil {
+		if err := r.addEntry("tags", strings.Join(lines, "\n")); err != nil {
 			c.mu.Lock()
 			c.tagChanges = append(changes, c.tagChanges...)
 			c.tagChanges = c.tagChanges[:min(len(c.tagChanges), maxTagChanges)]
 			c.mu.Unlock()
-			return r.streamError(err)
+			return err
 		}
 		changes = changes[n:]
 	}
