@@ -36,7 +36,7 @@ func (n *Notifier) migrate() error {
 		func() error { return n.migrateRows(oldAnnouncements, n.migrateAnnouncement) },
 		func() error { return n.migrateRows(oldInbound, migrateInbound) },
 		func() error { return n.deletePrefix(oldImageSizes) },
-		n.WantReconcile, // earlier versions could leave records of deleted manifests
+		n.requestReconcile, // earlier versions could leave records of deleted manifests
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("rewrite the state of an earlier version: %w", err)

@@ -39,8 +39,8 @@ const (
 // reconciliation waits for it.
 const reconcileAhead = 1000
 
-// WantReconcile requests that the next Run compares storage with the ledger.
-func (n *Notifier) WantReconcile() error {
+// requestReconcile requests that the next Run compares storage with the ledger.
+func (n *Notifier) requestReconcile() error {
 	return state.Set(n.state, state.ReconcilePhase, []byte(phaseStorage), state.Sync)
 }
 

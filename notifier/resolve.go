@@ -17,7 +17,7 @@ const resolveInterval = 30 * time.Second
 func (n *Notifier) runResolver(ctx context.Context) error {
 	for ctx.Err() == nil {
 		released := n.released.wait()
-		if err := n.ResolveIntents(ctx); err != nil && ctx.Err() == nil {
+		if err := n.resolveIntents(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("some interrupted pushes or deletes can't be resolved yet", "open", len(n.journal.Unsettled()), "error", err)
 		}
 		retry := time.NewTimer(resolveInterval)
@@ -31,10 +31,10 @@ func (n *Notifier) runResolver(ctx context.Context) error {
 	return nil
 }
 
-// ResolveIntents resolves every open intent that has no request any more: see Intent.
+// resolveIntents resolves every open intent that has no request any more: see Intent.
 // A push is completed if its manifest is in storage, a delete if its manifest or tag is
 // not. The error is the last one of those that remain open.
-func (n *Notifier) ResolveIntents(ctx context.Context) error {
+func (n *Notifier) resolveIntents(ctx context.Context) error {
 	n.resolving.Lock()
 	defer n.resolving.Unlock()
 	var failed error

@@ -25,7 +25,7 @@ func TestResolveIntents(t *testing.T) {
 	r.storage.remove(gone)
 	r.storage.fail(true)
 	r.open(shortWindows())
-	if err := r.ResolveIntents(t.Context()); err == nil {
+	if err := r.resolveIntents(t.Context()); err == nil {
 		t.Error("no error while storage is down")
 	}
 	if open := len(r.journal.Unsettled()); open != 6 {
@@ -34,7 +34,7 @@ func TestResolveIntents(t *testing.T) {
 
 	// Storage is available again, without a restart.
 	r.storage.fail(false)
-	if err := r.ResolveIntents(t.Context()); err != nil {
+	if err := r.resolveIntents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if open := len(r.journal.Unsettled()); open != 0 {

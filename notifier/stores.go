@@ -101,7 +101,7 @@ func (n *Notifier) followRecords() error {
 		return nil
 	}
 	n.log.Warn("the journal is older than the state; events that only it had are lost, and the registry's storage is compared with the ledger")
-	if err := n.WantReconcile(); err != nil {
+	if err := n.requestReconcile(); err != nil {
 		return err
 	}
 	return n.journal.Follow(journal.Pushes, reached)

@@ -256,7 +256,7 @@ func TestClockRounds(t *testing.T) {
 	a, s := newSender(t), newServer(t, settings{})
 	s.trust(a)
 	h := newWorkload(t, s)
-	h.expected = append(h.expected, "the machine's clock has jumped", "record keys are ahead of the machine's clock", "clock is behind the repository",
+	h.expected = append(h.expected, "the system clock has jumped", "record keys are ahead of the system clock", "clock is behind the repository",
 		"the account's repository is older than the state") // logged by hold repair
 	r := rand.New(rand.NewPCG(h.seed, 0))
 	wrong := func() time.Duration {

@@ -33,16 +33,6 @@ func (b *Batch) Delete(key []byte) { b.add(change{changeDelete, key, nil}) }
 // DeleteRange removes the keys of a range.
 func (b *Batch) DeleteRange(r Range) { b.add(change{changeDeleteRange, r.From, r.To}) }
 
-// Append adds the changes of another batch.
-func (b *Batch) Append(other *Batch) {
-	for _, c := range other.changes {
-		b.add(c)
-	}
-}
-
-// Len is the number of changes.
-func (b *Batch) Len() int { return len(b.changes) }
-
 func (b *Batch) add(c change) {
 	if b.latest != nil && c.kind != changeDeleteRange {
 		b.latest[string(c.key)] = len(b.changes)

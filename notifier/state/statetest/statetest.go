@@ -139,9 +139,7 @@ func testOrder(t *testing.T, s state.Store, _ func() state.Store) {
 		b.Set([]byte("b"), []byte("b"))
 		b.Set([]byte("c"), []byte("c"))
 		b.Delete([]byte("c"))
-		var more state.Batch
-		more.Set([]byte("d"), []byte("d"))
-		b.Append(&more)
+		b.Set([]byte("d"), []byte("d"))
 	})
 	if got := keys(t, s, state.Range{From: []byte("a"), To: []byte("e")}); got != "a/1 b d" {
 		t.Errorf("keys after the batch: %q", got)
