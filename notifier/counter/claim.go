@@ -299,7 +299,7 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	}
 	reply, err := claimScript.Run(r.ctx, c.cfg.Redis, []string{c.keys.ids(), c.keys.runs()}, args...).StringSlice()
 	if err != nil {
-		return r.typeError(err, c.keys.ids())
+		return r.typeError(err, c.keys.runs()) // the ids were just read as a hash
 	}
 	if len(reply) != 1+len(runs) || reply[0] != "ok" {
 		return errLost // the record has changed since it was read: try again
