@@ -7,7 +7,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// artifacts writes what is kept in a registry and is no image.
+// artifacts writes artifacts that are not images.
 func artifacts(w *writer, image v1.Descriptor) {
 	oras := ociImage(v1.DescriptorEmptyJSON,
 		with(blob("text/plain", "report", 1_204), v1.AnnotationTitle, "report.txt"))
@@ -21,7 +21,7 @@ func artifacts(w *writer, image v1.Descriptor) {
 	chart.MediaType = "" // helm leaves it out
 	w.write("helm-chart.json", v1.MediaTypeImageManifest, "1.2.3", compact, "Helm chart", chart)
 
-	// The others say something about the image.
+	// The others refer to the image.
 	about := tagOf(image.Digest)
 
 	w.write("cosign-signature.json", v1.MediaTypeImageManifest, about+".sig", compact, "cosign signature",
@@ -40,6 +40,5 @@ func artifacts(w *writer, image v1.Descriptor) {
 	w.write("referrers.json", v1.MediaTypeImageIndex, about, compact, "list of what refers to an image, under the tag of its digest", ociIndex(d))
 }
 
-// tagOf is the tag that stands for what refers to a digest, where a registry
-// has no API for it.
+// tagOf returns the referrers tag of a digest, for registries without the referrers API.
 func tagOf(d digest.Digest) string { return strings.Replace(d.String(), ":", "-", 1) }

@@ -6,8 +6,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// images writes what docker, buildkit and their like push. It returns the
-// image that artifacts refer to.
+// images writes images as docker and buildkit push them. It returns the image that the
+// artifacts refer to.
 func images(w *writer) v1.Descriptor {
 	amd64 := w.write("docker-image.json", dockerManifest, "v1.2.3", docker, "Docker schema 2 image",
 		dockerImage(blob(dockerConfig, "config docker amd64", 7_023),
@@ -55,7 +55,7 @@ func statements(platform string) []v1.Descriptor {
 	}
 }
 
-// oddImages writes images that are legal and unlike most.
+// oddImages writes valid but unusual images.
 func oddImages(w *writer) {
 	config := blob(v1.MediaTypeImageConfig, "config odd", 1_000)
 

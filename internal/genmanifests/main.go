@@ -1,15 +1,14 @@
-// Gen writes the manifests in testdata/manifests: for every kind of thing that
-// people push, the exact bytes of a push, in the member order and indentation
-// of the tool that makes it. From the root of the module:
+// Genmanifests writes the manifests in testdata/manifests: for every kind of artifact
+// the exact bytes of a push, with the member order and indentation of the tool that
+// creates it. Run it in the root of the module:
 //
 //	go run ./internal/genmanifests
 //
-// lists/pushes.json has them all: file, media type, digest, and the tag they come
-// under (empty: pushed by digest), children before their index. lists/blobs.json has
-// the content of every blob that a manifest names, by digest: a few words that
-// a test can push, since a registry does not compare sizes, which are made up.
-// (A registry takes foreign-layers.json only if its configuration allows URLs in
-// manifests.) Nothing here is random or depends on the time.
+// lists/pushes.json lists them with file, media type, digest and tag (empty: pushed by
+// digest), children before their index. lists/blobs.json has the contents of all blobs
+// by digest: a few words that a test can push, because a registry does not check the
+// sizes in manifests, which are invented. A registry accepts foreign-layers.json only if
+// its configuration allows URLs in manifests. The output is deterministic.
 package main
 
 import (
@@ -40,7 +39,7 @@ const (
 	bundle         = "application/vnd.dev.sigstore.bundle.v0.3+json"
 )
 
-// Indentation, as the tools have it.
+// Indentation of the tools.
 const (
 	docker   = "   "
 	buildkit = "  "
@@ -62,7 +61,7 @@ func main() {
 		dir = os.Args[1]
 	}
 	if err := writeAll(dir); err != nil {
-		fmt.Fprintln(os.Stderr, "gen:", err)
+		fmt.Fprintln(os.Stderr, "genmanifests:", err)
 		os.Exit(1)
 	}
 }
@@ -73,8 +72,8 @@ type writer struct {
 	err    error
 }
 
-// write encodes a manifest, makes sure that distribution takes it, and returns
-// the descriptor that an index would have of it.
+// write encodes a manifest, checks that distribution accepts it, and returns its
+// descriptor for an index.
 func (w *writer) write(file, mediaType, tag, indent, what string, manifest any) v1.Descriptor {
 	payload, err := encode(manifest, indent)
 	if err == nil {
@@ -114,8 +113,7 @@ func writeAll(dir string) error {
 	return nil
 }
 
-// encode gives JSON without a line break at its end and without <, >, & made
-// into escapes.
+// encode returns JSON without a trailing newline and without escapes for <, >, &.
 func encode(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -125,7 +123,7 @@ func encode(v any, indent string) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// blobs is the content of every blob that a manifest names.
+// blobs has the contents of all blobs of the manifests.
 var blobs = map[digest.Digest]string{v1.DescriptorEmptyJSON.Digest: string(v1.DescriptorEmptyJSON.Data)}
 
 func blob(mediaType, content string, size int64) v1.Descriptor {
@@ -171,7 +169,7 @@ func ociIndex(manifests ...v1.Descriptor) v1.Index {
 	}
 }
 
-// dockerDescriptor has Docker's order of members.
+// dockerDescriptor has Docker's member order.
 type dockerDescriptor struct {
 	MediaType string        `json:"mediaType"`
 	Size      int64         `json:"size"`

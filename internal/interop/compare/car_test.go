@@ -10,10 +10,10 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
-// summary says what is compared of a CAR file (https://ipld.io/specs/transport/car/carv1/):
-// how many roots it has, whether the first is the repository's head, and
-// whether it has blocks, the head's among them. Every block is held against
-// its hash.
+// summary describes the compared properties of a CAR file
+// (https://ipld.io/specs/transport/car/carv1/): the number of roots, whether the first
+// is the repository's head, and whether it has blocks and the head among them. It
+// checks the hash of every block.
 func summary(car []byte, head string) (string, error) {
 	header, rest, err := section(car)
 	if err != nil {
@@ -35,18 +35,18 @@ func summary(car []byte, head string) (string, error) {
 			return "", fmt.Errorf("block %d: %w", blocks, err)
 		}
 		if got, err := id.Prefix().Sum(block[n:]); err != nil || !got.Equals(id) {
-			return "", fmt.Errorf("block %d is %v, but its bytes are not", blocks, id)
+			return "", fmt.Errorf("block %d does not match its CID %v", blocks, id)
 		}
 		hasHead = hasHead || id.String() == head
 	}
 	return fmt.Sprintf("roots %d head %v, blocks %v head %v", roots, isHead, blocks > 0, hasHead), nil
 }
 
-// section cuts off a piece that is led by its length.
+// section splits off a section with a length prefix.
 func section(b []byte) (piece, rest []byte, err error) {
 	size, n := binary.Uvarint(b)
 	if n <= 0 || uint64(len(b)-n) < size {
-		return nil, nil, errors.New("the archive is cut off")
+		return nil, nil, errors.New("CAR file is truncated")
 	}
 	return b[n : n+int(size)], b[n+int(size):], nil
 }

@@ -18,8 +18,7 @@ import (
 
 const root = "../../.."
 
-// TestCompare goes through all rows in order: later ones build on what earlier
-// ones wrote.
+// TestCompare runs all rows in order; later rows depend on the records of earlier ones.
 func TestCompare(t *testing.T) {
 	theirs, ours := start(t)
 	for _, table := range []struct {
@@ -48,24 +47,24 @@ func TestCompare(t *testing.T) {
 		name    string
 		compare func(*testing.T, *side, *side)
 	}{
-		{"calls at once", compareQueue},
+		{"concurrent requests", compareConcurrent},
 		{"firehose", compareFirehose},
-		{"first events", compareBeginning},
-		{"bad cursors", compareBadCursors},
-		{"service tokens", takeServiceToken},
+		{"first events", compareFirstEvents},
+		{"invalid cursors", compareInvalidCursors},
+		{"service tokens", acceptServiceToken},
 		{"deactivated", compareDeactivated},
-		{"login limit", compareLoginLimit}, // last, since it uses up what an address may try
+		{"login limit", compareLoginLimit}, // last, because it exhausts the attempts of the address
 	} {
 		t.Run(more.name, func(t *testing.T) { more.compare(t, theirs, ours) })
 	}
 }
 
-// compareLoginLimit tries passwords until it is told to stop. Ours then checks one
-// a second still, and refuses what comes faster.
+// compareLoginLimit tries passwords until it is limited. The hold then still checks
+// one a second, and refuses faster attempts.
 func compareLoginLimit(t *testing.T, theirs, ours *side) {
-	const most = 30 // in 5 minutes; earlier rows have used some of it
+	const most = 30 // in 5 minutes, including the attempts of earlier rows
 	r := row{
-		post: createSession, as: "nobody", body: `{"identifier":"{did}","password":"wrong"}`,
+		post: createSession, as: "anonymous", body: `{"identifier":"{did}","password":"wrong"}`,
 		header: map[string]string{"X-Ratelimit-Bypass": "no"},
 	}
 	wrong, limited := answer{401, "AuthenticationRequired"}, answer{429, "RateLimitExceeded"}
@@ -87,7 +86,7 @@ func compareLoginLimit(t *testing.T, theirs, ours *side) {
 		atOnce.Wait()
 		close(refused)
 		if len(refused) < most/2 {
-			t.Errorf("%s: %d of %d attempts too many are refused", sd.Name, len(refused), most)
+			t.Errorf("%s: %d of %d excess attempts refused", sd.Name, len(refused), most)
 		}
 		for got := range refused {
 			if got.answer != limited || got.header.Get("Retry-After") == "" {
@@ -97,8 +96,8 @@ func compareLoginLimit(t *testing.T, theirs, ours *side) {
 	}
 }
 
-// start starts both servers. Both limit logins: the reference spares who shows
-// it a certain header, so it can be asked the same often.
+// start starts both servers with login limits. The reference's limit can be bypassed
+// with a header, so that both can receive the same requests.
 func start(t *testing.T) (theirs, ours *side) {
 	t.Helper()
 	reference, tidings, program, data := servers(t, pds.StartTidings, "PDS_RATE_LIMITS_ENABLED=true")
@@ -110,8 +109,8 @@ func start(t *testing.T) (theirs, ours *side) {
 	return theirs, ours
 }
 
-// servers starts the reference, with more in its environment, and then a hold of
-// a program that is built from here, in a folder for its data.
+// servers starts the reference with additional environment variables, builds the
+// program and starts a hold with a data folder.
 func servers(t *testing.T, startHold func(context.Context, string, string) (*pds.Server, error), env ...string) (reference, hold *pds.Server, program, data string) {
 	t.Helper()
 	if os.Getenv("TIDINGS_INTEROP") == "" {
@@ -148,7 +147,7 @@ func stop(t *testing.T, s *pds.Server) {
 
 func compare(t *testing.T, theirs, ours *side, r row) {
 	if differs := r.ours != nil || r.more != "" || r.less != ""; differs != (r.why != "") {
-		t.Fatal("a row says why exactly if the hold differs")
+		t.Fatal("a row needs why if and only if the hold differs")
 	}
 	their, our := theirs.ask(t, r), ours.ask(t, r)
 	if their.answer != r.want {
@@ -156,14 +155,14 @@ func compare(t *testing.T, theirs, ours *side, r row) {
 	}
 	want := *cmp.Or(r.ours, &r.want)
 	if our.answer != want {
-		t.Errorf("hold: %v (%.300s), want %v; the reference says %v (%.300s)", our.answer, our.message, want, their.answer, their.message)
+		t.Errorf("hold: %v (%.300s), want %v; reference: %v (%.300s)", our.answer, our.message, want, their.answer, their.message)
 		return
 	}
 	if their.moved != r.moves {
-		t.Errorf("reference: the head moved: %v, want %v", their.moved, r.moves)
+		t.Errorf("reference: head changed: %v, want %v", their.moved, r.moves)
 	}
 	if moves := r.moves && our.status == http.StatusOK; our.moved != moves {
-		t.Errorf("hold: the head moved: %v, want %v", our.moved, moves)
+		t.Errorf("hold: head changed: %v, want %v", our.moved, moves)
 	}
 	if their.message != our.message {
 		t.Logf("reference: %.300s", their.message)
@@ -173,7 +172,7 @@ func compare(t *testing.T, theirs, ours *side, r row) {
 		return
 	}
 	if got, want := mediaType(our), mediaType(their); got != want && len(their.body) > 0 {
-		t.Errorf("hold: Content-Type %q, the reference's is %q", got, want)
+		t.Errorf("hold: Content-Type %q, reference: %q", got, want)
 	}
 	compareBody(t, theirs, ours, r, their, our)
 }
@@ -197,9 +196,9 @@ func compareBody(t *testing.T, theirs, ours *side, r row, their, our reply) {
 		}
 		return
 	}
-	if their.err != "" { // the names are the same, the wording need not be
+	if their.err != "" { // the messages may differ
 		for _, member := range without(shape(our.json), "$.error $.message") {
-			t.Errorf("hold: also has %s", member)
+			t.Errorf("hold: unexpected member %s", member)
 		}
 		return
 	}
@@ -211,12 +210,12 @@ func sameLines(t *testing.T, what string, theirs, ours []string) {
 	t.Helper()
 	for _, line := range theirs {
 		if !slices.Contains(ours, line) {
-			t.Errorf("hold: %s without %s; it has\n%s", what, line, strings.Join(ours, "\n"))
+			t.Errorf("hold: %s lacks %s; it has\n%s", what, line, strings.Join(ours, "\n"))
 		}
 	}
 	for _, line := range ours {
 		if !slices.Contains(theirs, line) {
-			t.Errorf("hold: %s with %s, which the reference has not; it has\n%s", what, line, strings.Join(theirs, "\n"))
+			t.Errorf("hold: %s has %s, unlike the reference; it has\n%s", what, line, strings.Join(theirs, "\n"))
 		}
 	}
 }

@@ -12,10 +12,10 @@ import (
 
 const (
 	movedTo = "https://pds.example.com"
-	moveIn  = "the hold's account is deactivated because it has moved out, and nothing is written to what it left; the reference's may be moving in"
+	moveIn  = "the hold's account is deactivated because it has moved away, and nothing is written to it; the reference's may be moving in"
 )
 
-// manage has the reference deactivate the account, or activate it again.
+// manage activates or deactivates the account of the reference.
 func (sd *side) manage(t *testing.T, active bool) error {
 	method := map[bool]string{true: "com.atproto.server.activateAccount", false: "com.atproto.server.deactivateAccount"}[active]
 	header := http.Header{"Authorization": {"Bearer " + sd.vars["access"]}, "X-Ratelimit-Bypass": {pds.BypassKey}}
@@ -32,8 +32,8 @@ func (sd *side) manage(t *testing.T, active bool) error {
 	return err
 }
 
-// compareDeactivated has the hold's account move away, and the reference's be
-// deactivated, which is the same to everybody else; and both come back.
+// compareDeactivated moves the hold's account away and deactivates the reference's,
+// which look the same from outside, and activates both again.
 func compareDeactivated(t *testing.T, theirs, ours *side) {
 	for _, r := range []row{
 		{name: "a record", post: putRecord, body: record(thing, "kept", `{"n":1}`, ""), want: ok, moves: true, save: map[string]string{"kept": "cid"}},
@@ -50,7 +50,7 @@ func compareDeactivated(t *testing.T, theirs, ours *side) {
 	}
 	their := theirs.nextFrames(t, theirs.subscribe(t, since[0]), 1)
 	our := ours.nextFrames(t, ours.subscribe(t, since[1]), 2)
-	sameKinds(t, "deactivated", our, "#identity", "#account") // the hold's did.json is another now
+	sameKinds(t, "deactivated", our, "#identity", "#account") // because did.json changes
 	sameKinds(t, "deactivated", their, "#account")
 	sameLines(t, "deactivated", their[0].lines(), our[1].lines())
 
@@ -67,7 +67,7 @@ func compareDeactivated(t *testing.T, theirs, ours *side) {
 	their = theirs.nextFrames(t, theirs.subscribe(t, since[0]), 3)
 	our = ours.nextFrames(t, ours.subscribe(t, since[1]), 3)
 	sameKinds(t, "activated", their, "#account", "#identity", "#sync")
-	sameKinds(t, "activated", our, "#identity", "#account", "#sync") // as at creation, where the reference's order is this
+	sameKinds(t, "activated", our, "#identity", "#account", "#sync") // as at creation, in the reference's order
 	sameLines(t, "activated: identity", their[1].lines(), our[0].lines())
 	sameLines(t, "activated: account", their[0].lines(), our[1].lines())
 	sameLines(t, "activated: sync", their[2].lines(), our[2].lines())
@@ -82,7 +82,7 @@ func compareDeactivated(t *testing.T, theirs, ours *side) {
 	}
 }
 
-// lastEvents are the queries that go on after the last event of each side.
+// lastEvents returns the queries that continue after the last event of each side.
 func lastEvents(t *testing.T, theirs, ours *side) (queries [2]string) {
 	t.Helper()
 	for i, sd := range []*side{theirs, ours} {
@@ -96,7 +96,7 @@ func lastEvents(t *testing.T, theirs, ours *side) (queries [2]string) {
 	return queries
 }
 
-// after is the query that goes on after a frame.
+// after returns the query that continues after a frame.
 func (f frame) after() string { return fmt.Sprintf("?cursor=%.0f", member(f.body, "seq")) }
 
 func sameKinds(t *testing.T, what string, frames []frame, want ...string) {
@@ -125,7 +125,7 @@ func deactivatedRows() []row {
 		{name: "applyWrites, by handle", post: applyWrites, body: `{"repo":"{handle}","writes":[]}`, want: away},
 		{name: "applyWrites, elsewhere", post: applyWrites, body: `{"repo":"` + elsewhere + `","writes":[]}`, want: answer{403, "AccountNotFound"}},
 		{name: "applyWrites, no writes", post: applyWrites, body: `{"repo":"{did}"}`, want: invalid},
-		{name: "applyWrites from nobody", post: applyWrites, as: "nobody", body: batch(), want: answer{401, "AuthMissing"}},
+		{name: "applyWrites from nobody", post: applyWrites, as: "anonymous", body: batch(), want: answer{401, "AuthMissing"}},
 		{name: "createRecord", post: createRecord, body: record(thing, "", `{}`, ""), want: away},
 		{name: "putRecord, as it is", post: putRecord, body: record(thing, "kept", `{"n":1}`, ""), want: away},
 		{name: "deleteRecord", post: deleteRecord, body: record(thing, "kept", "", ""), want: away},
@@ -151,9 +151,9 @@ func deactivatedRows() []row {
 		{name: "listRecords, by handle", get: "com.atproto.repo.listRecords?repo={handle}&collection=" + thing, want: invalid},
 
 		{name: "resolveHandle", get: "com.atproto.identity.resolveHandle?handle={handle}", want: bad("HandleNotFound"), ours: &ok,
-			why: "the handle is the hold's domain, which goes on to prove it"},
+			why: "the handle is the hold's domain, which still verifies it"},
 		{name: "getSession", get: getSession, as: account, want: ok, less: email, more: didDoc, why: noEmail},
-		{name: "createSession", post: createSession, as: "nobody", body: `{"identifier":"{did}","password":"{password}"}`, want: ok, less: email, more: didDoc, why: noEmail,
+		{name: "createSession", post: createSession, as: "anonymous", body: `{"identifier":"{did}","password":"{password}"}`, want: ok, less: email, more: didDoc, why: noEmail,
 			save: map[string]string{"refresh of the deactivated": "refreshJwt"}},
 		{name: "refreshSession", post: refreshSession, contentType: "none", as: "Bearer {refresh of the deactivated}", want: ok, less: email, more: didDoc, why: noEmail},
 		{name: "getServiceAuth", get: serviceAuth + "&lxm=com.atproto.server.createAccount", as: account, want: ok},

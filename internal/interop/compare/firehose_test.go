@@ -21,12 +21,12 @@ type frame struct{ head, body any }
 
 func (f frame) kind() string { kind, _ := member(f.head, "t").(string); return kind }
 
-// lines is what is compared of a frame.
+// lines returns the compared parts of a frame.
 func (f frame) lines() []string {
 	return slices.Concat(shapeOf(f.head, []string{"t", "op"}), shapeOf(f.body, []string{"action", "path", "rebase", "tooBig", "active", "handle", "error", "name", "status"}))
 }
 
-// subscribe connects with a query like "?cursor=0".
+// subscribe connects with a query such as "?cursor=0".
 func (sd *side) subscribe(t *testing.T, query string) *websocket.Conn {
 	t.Helper()
 	conn, res, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(sd.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+query, nil)
@@ -50,7 +50,7 @@ func (sd *side) next(t *testing.T, conn *websocket.Conn) (frame, error) {
 	for cbor, to := range map[string]*any{string(message[:end]): &f.head, string(message[end:]): &f.body} {
 		raw, err := lexicon.ToJSON([]byte(cbor))
 		if err != nil {
-			t.Fatalf("%s: a frame is not canonical: %v", sd.Name, err)
+			t.Fatalf("%s: frame is not canonical: %v", sd.Name, err)
 		}
 		if err := json.Unmarshal(raw, to); err != nil {
 			t.Fatal(err)
@@ -72,25 +72,25 @@ func (sd *side) nextFrames(t *testing.T, conn *websocket.Conn, n int) []frame {
 	return frames
 }
 
-// compareFirehose has both make the same commits and compares what a
-// subscriber sees of them, live and from a cursor.
+// compareFirehose writes the same commits to both and compares the frames of a
+// subscriber, live and from a cursor.
 func compareFirehose(t *testing.T, theirs, ours *side) {
 	const list = "com.example.fire"
 	type step struct {
 		row
-		ops string // of the hold's frame, where they are not the reference's: it sends what has changed in the end
+		ops string // of the hold's frame, which has only the net changes; "": as the reference's
 	}
 	commits := []step{
 		{row{post: applyWrites, body: batch(create(list, "a", `{"n":1}`)), want: ok, moves: true}, ""},
 		{row{post: applyWrites, body: batch(update(list, "a", `{"n":2}`)), want: ok, moves: true}, ""},
-		{row{post: applyWrites, body: batch(update(list, "a", `{"n":2}`)), want: ok, moves: true}, "none"}, // it is so already
+		{row{post: applyWrites, body: batch(update(list, "a", `{"n":2}`)), want: ok, moves: true}, "none"}, // unchanged
 		{row{post: applyWrites, body: batch(create(list, "b", `{}`), update(list, "a", `{}`), remove(list, "b"), create(list, "c", `{}`)), want: ok, moves: true}, "update com.example.fire/a, create com.example.fire/c"},
 		{row{post: applyWrites, body: batch(), want: ok, moves: true}, ""},
 		{row{post: putRecord, body: record(list, "p", `{"n":1}`, ""), want: ok, moves: true}, ""},
-		{row{post: putRecord, body: record(list, "p", `{"n":1}`, ""), want: ok}, ""}, // it is so already
+		{row{post: putRecord, body: record(list, "p", `{"n":1}`, ""), want: ok}, ""}, // unchanged
 		{row{post: putRecord, body: record(list, "p", `{"n":2}`, ""), want: ok, moves: true}, ""},
 		{row{post: deleteRecord, body: record(list, "p", "", ""), want: ok, moves: true}, ""},
-		{row{post: deleteRecord, body: record(list, "p", "", ""), want: ok}, ""}, // it is not there any more
+		{row{post: deleteRecord, body: record(list, "p", "", ""), want: ok}, ""}, // already deleted
 		{row{post: createRecord, body: record(list, "q", `{"n":1}`, ""), want: ok, moves: true}, ""},
 		{row{post: applyWrites, body: batch(remove(list, "q"), remove(list, "a"), remove(list, "c")), want: ok, moves: true}, ""},
 	}
@@ -99,21 +99,21 @@ func compareFirehose(t *testing.T, theirs, ours *side) {
 	for i, sd := range []*side{theirs, ours} {
 		sd.head(t)
 		conn, before := sd.subscribe(t, ""), sd.vars["rev"]
-		time.Sleep(300 * time.Millisecond) // the reference has to take note
+		time.Sleep(300 * time.Millisecond) // the reference subscribes in the background
 		for _, r := range commits {
 			if got := sd.ask(t, r.row); got.answer != r.want || got.moved != r.moves {
 				t.Fatalf("%s: %s: %v %s, moved %v", sd.Name, r.body, got.answer, got.message, got.moved)
 			}
 		}
 		first := sd.nextFrames(t, conn, 1)[0]
-		for member(first.body, "rev").(string) <= before { // the reference sends late what was before
+		for member(first.body, "rev").(string) <= before { // the reference may send earlier commits late
 			first = sd.nextFrames(t, conn, 1)[0]
 		}
 		saw[i] = append([]frame{first}, sd.nextFrames(t, conn, len(moving)-1)...)
 		seq := member(saw[i][0].body, "seq")
 		again := sd.nextFrames(t, sd.subscribe(t, fmt.Sprintf("?cursor=%.0f", seq)), len(moving)-1)
 		if got, want := text(bodies(again)), text(bodies(saw[i][1:])); got != want {
-			t.Errorf("%s: a cursor gives\n%.600s\nwant what came live:\n%.600s", sd.Name, got, want)
+			t.Errorf("%s: from a cursor\n%.600s\nwant the live frames\n%.600s", sd.Name, got, want)
 		}
 	}
 	for i, step := range moving {
@@ -121,14 +121,14 @@ func compareFirehose(t *testing.T, theirs, ours *side) {
 		if step.ops != "" {
 			their, our = without(their, "$.ops"), without(our, "$.ops")
 			if got := saw[1][i].ops(); got != step.ops {
-				t.Errorf("hold: commit %d has the operations %s, want %s", i+1, got, step.ops)
+				t.Errorf("hold: operations of commit %d: %s, want %s", i+1, got, step.ops)
 			}
 		}
 		sameLines(t, fmt.Sprintf("commit %d", i+1), their, our)
 	}
 }
 
-// ops are a commit's operations, in order.
+// ops returns the operations of a commit in order.
 func (f frame) ops() string {
 	var list []string
 	for i := 0; member(f.body, fmt.Sprintf("ops.%d", i)) != nil; i++ {
@@ -149,9 +149,9 @@ func bodies(frames []frame) []any {
 	return list
 }
 
-// compareBeginning looks at the first events of an account. The reference's
-// first commit is empty; the hold's has the profile.
-func compareBeginning(t *testing.T, theirs, ours *side) {
+// compareFirstEvents compares the first events of an account. The reference's first
+// commit is empty; the hold's has the profile.
+func compareFirstEvents(t *testing.T, theirs, ours *side) {
 	their := theirs.nextFrames(t, theirs.subscribe(t, "?cursor=0"), 3)
 	our := ours.nextFrames(t, ours.subscribe(t, "?cursor=0"), 3)
 	for i, kind := range []string{"#identity", "#account", "#commit"} {
@@ -170,9 +170,8 @@ func compareBeginning(t *testing.T, theirs, ours *side) {
 	}
 }
 
-// compareBadCursors compares the frame that says what is wrong, and how the
-// connection is closed after it.
-func compareBadCursors(t *testing.T, theirs, ours *side) {
+// compareInvalidCursors compares the error frame and the close message.
+func compareInvalidCursors(t *testing.T, theirs, ours *side) {
 	for query, want := range map[string]string{
 		"?cursor=9007199254740991": "FutureCursor",
 		"?cursor=x":                "InvalidRequest",
@@ -193,8 +192,8 @@ func compareBadCursors(t *testing.T, theirs, ours *side) {
 	}
 }
 
-// compareQueue sends 20 calls at once: all become commits of their own.
-func compareQueue(t *testing.T, theirs, ours *side) {
+// compareConcurrent sends 20 concurrent requests, each of which must become a commit.
+func compareConcurrent(t *testing.T, theirs, ours *side) {
 	for _, sd := range []*side{theirs, ours} {
 		var (
 			wg   sync.WaitGroup
@@ -215,7 +214,7 @@ func compareQueue(t *testing.T, theirs, ours *side) {
 		}
 		wg.Wait()
 		if len(revs) != 20 {
-			t.Errorf("%s: %d revisions of 20 commits", sd.Name, len(revs))
+			t.Errorf("%s: %d revisions for 20 commits", sd.Name, len(revs))
 		}
 	}
 }

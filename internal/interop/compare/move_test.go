@@ -14,8 +14,8 @@ import (
 	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
-// TestMove takes the steps of docs/account.md: the account of a hold goes on at the
-// reference PDS, and comes back.
+// TestMove follows the steps of docs/account.md: the account of a hold moves to the
+// reference PDS and back.
 func TestMove(t *testing.T) {
 	ctx := t.Context()
 	reference, tidings, program, data := servers(t, pds.StartLocal)
@@ -34,14 +34,14 @@ func TestMove(t *testing.T) {
 	hold.do(t, row{post: applyWrites, body: batch(many(200)...)})
 	there.vars["did"], there.vars["blob"], there.vars["one"] = hold.DID, hold.vars["blob"], hold.vars["one"]
 
-	// 1. The account at the new host.
+	// 1. Create the account at the new host.
 	there.do(t, row{get: "com.atproto.server.describeServer", save: map[string]string{"service": "did"}})
 	hold.do(t, row{get: "com.atproto.server.getServiceAuth?aud=" + there.vars["service"] + "&lxm=com.atproto.server.createAccount", as: "Bearer {access}",
 		save: map[string]string{"token": "token"}})
 	there.do(t, row{post: "com.atproto.server.createAccount", as: "Bearer " + hold.vars["token"],
 		body: `{"did":"{did}","handle":"moved.test","email":"moved@example.com","password":"secret"}`, save: map[string]string{"access": "accessJwt"}})
 
-	// 2. and 3. What it has.
+	// 2. and 3. Export and import.
 	if err := tidings.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestMove(t *testing.T) {
 	}
 	there.do(t, row{post: "com.atproto.repo.importRepo", body: string(exported), contentType: "application/vnd.ipld.car"})
 
-	// 4. and 5. Where it is.
+	// 4. and 5. Set moved_to and start.
 	there.do(t, row{get: "com.atproto.identity.getRecommendedDidCredentials", as: "Bearer {access}", save: map[string]string{"key": "verificationMethods.atproto"}})
 	if err := errors.Join(pds.SetMovedTo(data, reference.URL, there.vars["key"]), tidings.Resume(ctx, program, data)); err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestMove(t *testing.T) {
 	blob := hold.do(t, row{get: "com.atproto.sync.getBlob?did={did}&cid={blob}", as: "Bearer {access}"})
 	there.do(t, row{post: "com.atproto.repo.uploadBlob", body: string(blob.body), contentType: "text/plain"})
 
-	// 6. It goes on there. The PDS looks at did.json before it agrees.
+	// 6. Activate. The PDS checks did.json first.
 	there.do(t, row{post: "com.atproto.server.activateAccount", contentType: "none"})
 	there.do(t, row{get: "com.atproto.sync.getRepoStatus?did={did}", save: map[string]string{"active": "active"}})
 	there.do(t, row{get: "com.atproto.repo.getRecord?repo={did}&collection=" + thing + "&rkey=one", save: map[string]string{"moved": "cid"}})
@@ -74,10 +74,10 @@ func TestMove(t *testing.T) {
 	there.do(t, row{get: "com.atproto.sync.getBlob?did={did}&cid={blob}"})
 	there.do(t, row{post: putRecord, body: record(thing, "two", `{"n":2}`, ""), save: map[string]string{"two": "cid", "rev": "commit.rev"}})
 	if got := hold.ask(t, row{post: putRecord, body: record(thing, "two", `{}`, "")}); got.answer != (answer{401, "AccountDeactivated"}) {
-		t.Errorf("a write to what it left: %v %s", got.answer, got.message)
+		t.Errorf("write to the hold: %v %s", got.answer, got.message)
 	}
 
-	// And back.
+	// Move back.
 	there.do(t, row{post: "com.atproto.server.deactivateAccount", body: `{}`})
 	back := there.do(t, row{get: "com.atproto.sync.getRepo?did={did}", as: "Bearer {access}"})
 	if err := os.WriteFile(car, back.body, 0o600); err != nil {
@@ -100,7 +100,7 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// do sends a row's request, which has to be answered with 200.
+// do sends a row's request, which must be answered 200.
 func (sd *side) do(t *testing.T, r row) reply {
 	t.Helper()
 	verb, path, header := http.MethodGet, r.get, http.Header{}

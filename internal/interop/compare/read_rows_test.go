@@ -3,7 +3,7 @@ package compare
 const (
 	elsewhere = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	whole     = "roots 1 head true, blocks true head true"
-	lastPage  = "a cursor says that there is more; the reference gives one on the last page too"
+	lastPage  = "the hold returns a cursor only if there are more records"
 	noCommit  = "roots 0 head false, blocks true head false"
 )
 
@@ -54,7 +54,7 @@ func blobRows() []row {
 		{name: "getBlob, bad cid", get: get + "zzz", want: invalid},
 		{name: "getBlob, no cid", get: "com.atproto.sync.getBlob?did={did}", want: invalid},
 		{name: "getBlob, elsewhere", get: "com.atproto.sync.getBlob?did=" + elsewhere + "&cid=" + absent, want: bad("RepoNotFound")},
-		{name: "uploadBlob from nobody", post: upload, as: "nobody", body: png, contentType: "image/png", want: answer{401, "AuthMissing"}},
+		{name: "uploadBlob from nobody", post: upload, as: "anonymous", body: png, contentType: "image/png", want: answer{401, "AuthMissing"}},
 		{name: "uploadBlob", post: upload, body: png, contentType: "image/png", want: ok, save: map[string]string{"blob": "blob.ref.$link"}},
 		{name: "uploadBlob, again", post: upload, body: png, contentType: "image/png", want: ok},
 		{name: "uploadBlob, of a wrong type", post: upload, body: png + "x", contentType: "text/plain", want: ok},
@@ -143,7 +143,7 @@ func syncRows() []row {
 		rows = append(rows, row{name: name, get: m(name), want: invalid, ours: unserved, why: unknown})
 	}
 	for _, name := range []string{"requestCrawl", "notifyOfUpdate"} {
-		rows = append(rows, row{name: name, post: m(name), as: "nobody", body: `{"hostname":"localhost"}`, want: invalid, ours: unserved, why: unknown})
+		rows = append(rows, row{name: name, post: m(name), as: "anonymous", body: `{"hostname":"localhost"}`, want: invalid, ours: unserved, why: unknown})
 	}
 	return rows
 }

@@ -6,33 +6,33 @@ import (
 	"strings"
 )
 
-// A row is one request, sent to both servers, and its answer. In the request,
-// {did}, {access} and the like stand for the values of each server.
+// A row is a request, sent to both servers, with the expected response. In the request,
+// {did}, {access} and so on are replaced by the variables of each server.
 type row struct {
 	name string
 
-	get, post string // the method, with its query
-	verb      string // another than these have
+	get, post string // the XRPC method with its query
+	verb      string // overrides GET or POST
 
-	body        string // of JSON, unless contentType says otherwise
+	body        string // JSON, unless contentType is set
 	compress    bool   // the body, with gzip
-	contentType string // of a post; "none": no such header
+	contentType string // of a post; "none": no header
 	header      map[string]string
-	as          string // the header Authorization; "": the account for a post, nobody for a get; "nobody"
+	as          string // Authorization header; "": the account for a post, none for a get; "anonymous": none
 
-	want answer // of both
+	want answer // of both servers
 
-	ours *answer // of the hold, where it differs on purpose
-	more string  // members that only the hold's body has, as shape shows them
+	ours *answer // of the hold, if it differs on purpose
+	more string  // members that only the hold's body has, in the format of shape
 	less string  // members that only the reference's body has
-	why  string  // the reason for any of these
+	why  string  // the reason for the difference
 
-	moves bool              // the head of the repository is another one afterwards
-	save  map[string]string // of the answer, for later rows: name to path ("results.0.cid")
-	car   string            // what summary says of the archive in the body, of both
+	moves bool              // the head of the repository changes
+	save  map[string]string // variables to set from the response: name to path ("results.0.cid")
+	car   string            // summary of the CAR in both bodies
 }
 
-// answer is what is compared of one.
+// answer is the compared part of a response.
 type answer struct {
 	status int
 	err    string // the name of the error
@@ -42,18 +42,18 @@ func (a answer) String() string { return strings.TrimSpace(fmt.Sprint(a.status, 
 
 var ok = answer{200, ""}
 
-// bad is a 400 with this error name.
+// bad is a 400 with an error name.
 func bad(name string) answer { return answer{400, name} }
 
 var invalid = bad("InvalidRequest")
 
-// differs is for a row's field ours.
+// differs is for the field ours of a row.
 func differs(status int, name string) *answer { return &answer{status, name} }
 
-// unserved is how the hold answers to a method that it does not have.
+// unserved is the hold's response to unknown methods.
 var unserved = differs(501, "MethodNotImplemented")
 
-const unknown = "the protocol has a status for it; the reference takes any method for one that it could pass on to another service"
+const unknown = "the protocol has a status for it; the reference treats unknown methods as ones to proxy to another service"
 
 const (
 	applyWrites  = "com.atproto.repo.applyWrites"
@@ -61,13 +61,13 @@ const (
 	putRecord    = "com.atproto.repo.putRecord"
 	deleteRecord = "com.atproto.repo.deleteRecord"
 	post         = "app.bsky.feed.post"
-	thing        = "com.example.thing" // a collection that no server has a schema for
+	thing        = "com.example.thing" // a collection without a schema
 )
 
-// batch is an applyWrites body.
+// batch returns a body of applyWrites.
 func batch(writes ...string) string { return batchWith(``, writes...) }
 
-// batchWith is a batch with further members.
+// batchWith is batch with more members.
 func batchWith(members string, writes ...string) string {
 	if members != "" {
 		members += ","
@@ -90,7 +90,7 @@ func write(action, collection, rkey, value string) string {
 	return text(w)
 }
 
-// many is n creates of things with keys of the server's choice.
+// many returns n creates with keys that the server chooses.
 func many(n int) []string {
 	list := make([]string, n)
 	for i := range list {
@@ -99,7 +99,7 @@ func many(n int) []string {
 	return list
 }
 
-// record is the body of createRecord, putRecord or deleteRecord.
+// record returns a body of createRecord, putRecord or deleteRecord.
 func record(collection, rkey, value, members string) string {
 	body := map[string]any{"repo": "{did}", "collection": collection}
 	if rkey != "" {
@@ -120,7 +120,7 @@ func text(v any) string {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(err) // a row is not well-formed
+		panic(err) // a row is malformed
 	}
 	return strings.TrimSpace(b.String())
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
-// notices keeps what it is told.
-type notices chan hold.Notification
+// notifications keeps received notifications.
+type notifications chan hold.Notification
 
-func (n notices) Notify(_ context.Context, notice hold.Notification) (lexicon.NotifyManifestOutput, error) {
+func (n notifications) Notify(_ context.Context, notice hold.Notification) (lexicon.NotifyManifestOutput, error) {
 	n <- notice
 	return lexicon.NotifyManifestOutput{Success: true, Operation: notice.Operation}, nil
 }
 
-// takeServiceToken has a hold take a token that the reference gave to its
-// account, whose key is in the PLC directory.
-func takeServiceToken(t *testing.T, theirs, _ *side) {
+// acceptServiceToken checks that a hold accepts a service token of the reference, whose
+// key is in the PLC directory.
+func acceptServiceToken(t *testing.T, theirs, _ *side) {
 	const host = "hold.example.com"
 	dir := t.TempDir()
 	at := hold.RepoConfig{Dir: filepath.Join(dir, "hold"), KeyFile: filepath.Join(dir, "hold.key"), Hostname: host, Reserve: 1}
@@ -35,14 +35,14 @@ func takeServiceToken(t *testing.T, theirs, _ *side) {
 		t.Fatal(err)
 	}
 	defer repo.Close()
-	told := make(notices, 1)
+	received := make(notifications, 1)
 	network, err := hold.NewNetwork(hold.NetworkConfig{Identity: id, Repo: repo})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server, err := hold.New(hold.Config{
 		Identity: id, Repo: repo, Network: network, PasswordFile: filepath.Join(dir, "password"),
-		Notifier: told, Owners: []string{theirs.DID}, PLC: theirs.PLC,
+		Notifier: received, Owners: []string{theirs.DID}, PLC: theirs.PLC,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func takeServiceToken(t *testing.T, theirs, _ *side) {
 			t.Errorf("got %s, want %d", res.Status, want)
 		}
 	}
-	if got := <-told; got.Issuer != theirs.DID {
-		t.Errorf("told by %s, want %s", got.Issuer, theirs.DID)
+	if got := <-received; got.Issuer != theirs.DID {
+		t.Errorf("notification of %s, want %s", got.Issuer, theirs.DID)
 	}
 }

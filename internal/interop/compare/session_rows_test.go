@@ -6,7 +6,7 @@ const (
 	deleteSession  = "com.atproto.server.deleteSession"
 	getSession     = "com.atproto.server.getSession"
 	serviceAuth    = "com.atproto.server.getServiceAuth?aud=did:web:api.example.com"
-	noEmail        = "the hold knows no e-mail address, and shows its DID document whether or not it is set up to"
+	noEmail        = "the hold has no e-mail address, and always includes the DID document"
 	email          = "$.email $.emailConfirmed"
 	didDoc         = "$.didDoc"
 )
@@ -15,7 +15,7 @@ func serverRows() []row {
 	resolve := "com.atproto.identity.resolveHandle?handle="
 	return []row{
 		{name: "describeServer", get: "com.atproto.server.describeServer", want: ok, less: "$.contact $.links $.blobUploadLimit $.availableUserDomains",
-			more: "$.contact $.links $.blobUploadLimit $.availableUserDomains", why: "what an operator has not said is left out"},
+			more: "$.contact $.links $.blobUploadLimit $.availableUserDomains", why: "values that are not configured are omitted"},
 		{name: "resolveHandle", get: resolve + "{handle}", want: ok},
 		{name: "resolveHandle, capitals", get: resolve + "ALICE.test", want: ok},
 		{name: "resolveHandle, nobody's", get: resolve + "bob.test", want: bad("HandleNotFound")},
@@ -24,8 +24,7 @@ func serverRows() []row {
 	}
 }
 
-// sessionRows change no more than sessions; the account's own session, which
-// the other rows use, goes on.
+// sessionRows only change sessions, not the one that the other rows use.
 func sessionRows() []row {
 	login := func(identifier, password string) string {
 		return `{"identifier":"` + identifier + `","password":"` + password + `"}`
@@ -34,7 +33,7 @@ func sessionRows() []row {
 		return row{name: name, post: applyWrites, as: as, body: batch(), want: want, moves: want == ok}
 	}
 	return []row{
-		token("no header", "nobody", answer{401, "AuthMissing"}),
+		token("no header", "anonymous", answer{401, "AuthMissing"}),
 		token("forged, and right in all", "Bearer {forged}", ok),
 		token("bearer", "bearer {access}", ok),
 		token("expired", "Bearer {expired}", bad("ExpiredToken")),
@@ -43,13 +42,13 @@ func sessionRows() []row {
 		token("tampered with", "Bearer {tampered}", bad("InvalidToken")),
 		token("for somebody else", "Bearer {wrong aud}", bad("InvalidToken")),
 		token("for nobody", "Bearer {no aud}", bad("InvalidToken")),
-		{name: "of somebody else", post: applyWrites, as: "Bearer {wrong sub}", body: batch(), want: answer{401, "AuthenticationRequired"}, ours: differs(400, "InvalidToken"), why: "the hold has one account, and gives no tokens to others"},
+		{name: "of somebody else", post: applyWrites, as: "Bearer {wrong sub}", body: batch(), want: answer{401, "AuthenticationRequired"}, ours: differs(400, "InvalidToken"), why: "the hold has one account and issues no tokens to others"},
 		token("of nobody", "Bearer {no sub}", bad("InvalidToken")),
-		{name: "for ever", post: applyWrites, as: "Bearer {no exp}", body: batch(), want: ok, moves: true, ours: differs(400, "InvalidToken"), why: "no token of the hold lasts for ever"},
+		{name: "for ever", post: applyWrites, as: "Bearer {no exp}", body: batch(), want: ok, moves: true, ours: differs(400, "InvalidToken"), why: "tokens of the hold always expire"},
 		token("typ of a refresh token", "Bearer {other typ}", bad("InvalidToken")),
 		token("scope of a refresh token", "Bearer {refresh in the scope}", bad("InvalidToken")),
 		token("no alg", "Bearer {alg none}", bad("InvalidToken")),
-		{name: "HS512", post: applyWrites, as: "Bearer {HS512}", body: batch(), want: ok, moves: true, ours: differs(400, "InvalidToken"), why: "tokens are HS256, and nothing else is taken"},
+		{name: "HS512", post: applyWrites, as: "Bearer {HS512}", body: batch(), want: ok, moves: true, ours: differs(400, "InvalidToken"), why: "the hold accepts HS256 only"},
 		token("no scope that it knows", "Bearer {bad scope}", bad("InvalidToken")),
 		token("refresh token", "Bearer {refresh}", bad("InvalidToken")),
 		token("for other services", "Bearer {service}", bad("InvalidToken")),
@@ -61,15 +60,15 @@ func sessionRows() []row {
 		{name: "getSession with a refresh token", get: getSession, as: "Bearer {refresh}", want: bad("InvalidToken")},
 		{name: "getSession, expired", get: getSession, as: "Bearer {expired}", want: bad("ExpiredToken")},
 
-		{name: "createSession", post: createSession, as: "nobody", body: login("{did}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail,
+		{name: "createSession", post: createSession, as: "anonymous", body: login("{did}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail,
 			save: map[string]string{"access2": "accessJwt", "refresh2": "refreshJwt"}},
-		{name: "createSession, handle", post: createSession, as: "nobody", body: login("{handle}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
-		{name: "createSession, handle in capitals", post: createSession, as: "nobody", body: login("ALICE.test", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
-		{name: "createSession, wrong password", post: createSession, as: "nobody", body: login("{did}", "wrong"), want: answer{401, "AuthenticationRequired"}},
-		{name: "createSession, unknown user", post: createSession, as: "nobody", body: login("bob.test", "{password}"), want: answer{401, "AuthenticationRequired"}},
-		{name: "createSession, empty", post: createSession, as: "nobody", body: login("", ""), want: answer{401, "AuthenticationRequired"}},
-		{name: "createSession, no password", post: createSession, as: "nobody", body: `{"identifier":"{did}"}`, want: invalid},
-		{name: "createSession, password a number", post: createSession, as: "nobody", body: `{"identifier":"{did}","password":5}`, want: invalid},
+		{name: "createSession, handle", post: createSession, as: "anonymous", body: login("{handle}", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
+		{name: "createSession, handle in capitals", post: createSession, as: "anonymous", body: login("ALICE.test", "{password}"), want: ok, less: email, more: didDoc, why: noEmail},
+		{name: "createSession, wrong password", post: createSession, as: "anonymous", body: login("{did}", "wrong"), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, unknown user", post: createSession, as: "anonymous", body: login("bob.test", "{password}"), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, empty", post: createSession, as: "anonymous", body: login("", ""), want: answer{401, "AuthenticationRequired"}},
+		{name: "createSession, no password", post: createSession, as: "anonymous", body: `{"identifier":"{did}"}`, want: invalid},
+		{name: "createSession, password a number", post: createSession, as: "anonymous", body: `{"identifier":"{did}","password":5}`, want: invalid},
 		{name: "createSession, GET", get: createSession, want: invalid},
 
 		{name: "refreshSession", post: refreshSession, contentType: "none", as: "Bearer {refresh2}", want: ok, less: email, more: didDoc, why: noEmail,
@@ -78,14 +77,14 @@ func sessionRows() []row {
 		token("the old access token", "Bearer {access2}", ok),
 		token("the new access token", "Bearer {access3}", ok),
 		{name: "refreshSession with an access token", post: refreshSession, contentType: "none", as: "Bearer {access2}", want: bad("InvalidToken")},
-		{name: "refreshSession from nobody", post: refreshSession, contentType: "none", as: "nobody", want: answer{401, "AuthMissing"}},
+		{name: "refreshSession from nobody", post: refreshSession, contentType: "none", as: "anonymous", want: answer{401, "AuthMissing"}},
 		{name: "refreshSession, expired", post: refreshSession, contentType: "none", as: "Bearer {expired refresh}", want: bad("ExpiredToken")},
 		{name: "deleteSession with an access token", post: deleteSession, contentType: "none", as: "Bearer {access3}", want: bad("InvalidToken")},
-		{name: "deleteSession from nobody", post: deleteSession, contentType: "none", as: "nobody", want: answer{401, "AuthMissing"}},
+		{name: "deleteSession from nobody", post: deleteSession, contentType: "none", as: "anonymous", want: answer{401, "AuthMissing"}},
 		{name: "deleteSession", post: deleteSession, contentType: "none", as: "Bearer {refresh3}", want: ok},
 		{name: "refreshSession, deleted", post: refreshSession, contentType: "none", as: "Bearer {refresh3}", want: bad("ExpiredToken")},
 		{name: "the access token of that session", post: applyWrites, as: "Bearer {access3}", body: batch(), want: ok, moves: true,
-			ours: differs(400, "ExpiredToken"), why: "who logs out wants it to be over; the reference lets the access token live for up to two hours"},
+			ours: differs(400, "ExpiredToken"), why: "a logout ends the session; the reference accepts the access token for up to two hours more"},
 		token("the access token of another", "Bearer {access}", ok),
 		{name: "deleteSession, again", post: deleteSession, contentType: "none", as: "Bearer {refresh3}", want: ok},
 

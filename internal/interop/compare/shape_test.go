@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// verbatim are members whose value is part of the shape: it does not depend on
+// verbatim are members whose values are part of the shape, because they do not depend on
 // the account, the server or the time.
 var verbatim = []string{"$type", "validationStatus", "active", "status", "value", "error"}
 
-// shape is what a body of JSON has, a line a member: its path and its type.
+// shape returns a line for each member of a JSON body: its path and type.
 func shape(v any) []string { return shapeOf(v, verbatim) }
 
 func shapeOf(v any, verbatim []string) []string {
@@ -59,8 +59,7 @@ func kindOf(v any) string {
 	return "null"
 }
 
-// without takes away the lines whose path is, or is below, one of the words
-// of members.
+// without removes the lines whose path is one of the words of members, or below one.
 func without(lines []string, members string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
 		path, _, _ := strings.Cut(line, " ")

@@ -18,13 +18,13 @@ import (
 	"github.com/tidings-dev/tidings/internal/interop/pds"
 )
 
-// side is one of the two servers, with what rows know of it.
+// side is one of the two servers, with the variables of rows.
 type side struct {
 	*pds.Server
 	vars map[string]string
 	http *http.Client
 
-	activate func(active bool) error // or deactivate the account
+	activate func(active bool) error // activates or deactivates the account
 }
 
 func newSide(t *testing.T, s *pds.Server) *side {
@@ -42,8 +42,8 @@ func newSide(t *testing.T, s *pds.Server) *side {
 	return sd
 }
 
-// tokens makes such as a server must not take, and one that it must: of its own,
-// signed as it signs them, but for one thing.
+// tokens creates variants of the server's own tokens, each with one change and a valid
+// signature. The server must refuse most of them.
 func (sd *side) tokens(t *testing.T) {
 	t.Helper()
 	hour := func(h int) int64 { return time.Now().Add(time.Duration(h) * time.Hour).Unix() }
@@ -75,7 +75,7 @@ func (sd *side) tokens(t *testing.T) {
 	}
 	sd.vars["in 30 minutes"] = strconv.FormatInt(time.Now().Add(30*time.Minute).Unix(), 10)
 	sd.vars["in 3 hours"] = strconv.FormatInt(hour(3), 10)
-	// Another signature: its first character, all of whose bits count.
+	// A changed signature: its first character, of which all bits are significant.
 	payload, signature := sd.vars["access"], ""
 	payload, signature = payload[:strings.LastIndexByte(payload, '.')+1], payload[strings.LastIndexByte(payload, '.')+1:]
 	sd.vars["tampered"] = payload + map[bool]string{true: "B", false: "A"}[signature[0] == 'A'] + signature[1:]
@@ -92,17 +92,17 @@ func (sd *side) fill(text string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// reply is what a server answered.
+// reply is the response of a server.
 type reply struct {
 	answer
 	message string
 	header  http.Header
 	body    []byte
-	json    any // the body, if it is JSON
-	moved   bool
+	json    any  // the body, if it is JSON
+	moved   bool // the head changed
 }
 
-// ask sends a row's request, and looks whether the head moved.
+// ask sends a row's request and reports whether the head changed.
 func (sd *side) ask(t *testing.T, r row) reply {
 	t.Helper()
 	before := sd.vars["head"]
@@ -121,7 +121,7 @@ func (sd *side) ask(t *testing.T, r row) reply {
 		header.Set("Content-Type", r.contentType)
 	}
 	switch {
-	case r.as == "nobody", r.as == "" && r.post == "":
+	case r.as == "anonymous", r.as == "" && r.post == "":
 	case r.as == "":
 		header.Set("Authorization", "Bearer "+sd.vars["access"])
 	default:
@@ -146,7 +146,7 @@ func (sd *side) ask(t *testing.T, r row) reply {
 	if got.status == http.StatusOK {
 		for name, path := range r.save {
 			if sd.vars[name] = fmt.Sprint(member(got.json, path)); sd.vars[name] == "<nil>" {
-				t.Errorf("%s: nothing at %s of %.300s", sd.Name, path, got.body)
+				t.Errorf("%s: no %s in %.300s", sd.Name, path, got.body)
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func (sd *side) send(t *testing.T, verb, path string, header http.Header, body s
 	dec.UseNumber()
 	if verb != http.MethodHead && strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
 		if err := dec.Decode(&got.json); err != nil {
-			return reply{}, fmt.Errorf("the answer is no JSON: %w: %.200s", err, got.body)
+			return reply{}, fmt.Errorf("response is not JSON: %w: %.200s", err, got.body)
 		}
 	}
 	if res.StatusCode >= 400 {
@@ -202,8 +202,8 @@ func (sd *side) send(t *testing.T, verb, path string, header http.Header, body s
 	return got, nil
 }
 
-// head brings {head} and {rev} up to date, as the account: nobody else is told
-// while it is deactivated.
+// head updates the variables head and rev. It uses a session of the account, which is
+// required while it is deactivated.
 func (sd *side) head(t *testing.T) {
 	t.Helper()
 	header := http.Header{"X-Ratelimit-Bypass": {pds.BypassKey}, "Authorization": {"Bearer " + sd.vars["access"]}}
@@ -214,7 +214,7 @@ func (sd *side) head(t *testing.T) {
 	sd.vars["head"], sd.vars["rev"] = member(got.json, "cid").(string), member(got.json, "rev").(string)
 }
 
-// member is what stands at a path like "results.0.cid", or nil.
+// member returns the value at a path such as "results.0.cid", or nil.
 func member(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		switch at := v.(type) {

@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	taken  = "an answer that says nothing does not help: the hold's names the key"
-	bug    = "the reference stumbles over it; the hold says what is wrong"
-	strict = "records keep to the data model strictly"
-	typed  = "the hold has a schema for this collection, the reference has none"
+	taken  = "the hold names the key instead of an internal error"
+	bug    = "an internal error of the reference; the hold reports the invalid value"
+	strict = "the hold validates records strictly"
+	typed  = "only the hold has a schema of this collection"
 )
 
 // layer is a record of the hold's own collection.
@@ -41,8 +41,8 @@ func applyWritesRows() []row {
 		{name: "rkey twice in a batch", post: applyWrites, body: batch(create(thing, "twice", `{"n":1}`), create(thing, "twice", `{"n":2}`)), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordAlreadyExists"), why: taken},
 		{name: "one of three exists", post: applyWrites, body: batch(create(thing, "new-1", `{}`), create(thing, "one", `{}`), create(thing, "new-2", `{}`)), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordAlreadyExists"), why: taken},
 		{name: "nothing of that was written", get: "com.atproto.repo.getRecord?repo={did}&collection=" + thing + "&rkey=new-1", want: bad("RecordNotFound")},
-		{name: "update of a missing one", post: applyWrites, body: batch(update(thing, "missing", `{}`)), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordNotFound"), why: taken},
-		{name: "delete of a missing one", post: applyWrites, body: batch(remove(thing, "missing")), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordNotFound"), why: taken},
+		{name: "update of a missing record", post: applyWrites, body: batch(update(thing, "missing", `{}`)), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordNotFound"), why: taken},
+		{name: "delete of a missing record", post: applyWrites, body: batch(remove(thing, "missing")), want: answer{500, "InternalServerError"}, ours: differs(400, "RecordNotFound"), why: taken},
 
 		{name: "update", post: applyWrites, body: batch(update(thing, "one", `{"n":3}`)), want: ok, moves: true},
 		{name: "update, same content", post: applyWrites, body: batch(update(thing, "one", `{"n":3}`)), want: ok, moves: true},
@@ -138,10 +138,10 @@ func dataModelRows() []row {
 	}
 }
 
-// requestRows are about all that surrounds a body.
+// requestRows vary headers, encodings and sizes of requests.
 func requestRows() []row {
 	record := func(n int) string { return create(thing, "", `{"v":"`+strings.Repeat("v", n)+`"}`) }
-	fill := func(size int) string { // a batch of one record, in so many bytes
+	fill := func(size int) string { // a batch with one record, of the given size
 		return batch(record(size - len(batch(record(0))) + len("{did}")))
 	}
 	large := make([]string, 200)
@@ -153,7 +153,7 @@ func requestRows() []row {
 		{name: "200 records in 990 kB", post: applyWrites, body: batch(large...), want: ok, moves: true},
 		{name: "over 1,000,000 bytes", post: applyWrites, body: fill(1_000_200), want: answer{413, "PayloadTooLargeError"}},
 		{name: "5 MB", post: applyWrites, body: fill(5_000_000), want: answer{413, "PayloadTooLargeError"}},
-		{name: "5 MB from nobody", post: applyWrites, as: "nobody", body: fill(5_000_000), want: answer{401, "AuthMissing"}},
+		{name: "5 MB from nobody", post: applyWrites, as: "anonymous", body: fill(5_000_000), want: answer{401, "AuthMissing"}},
 		{name: "bad JSON", post: applyWrites, body: `{"repo":"{did}",`, want: bad("SyntaxError")},
 		{name: "more after the JSON", post: applyWrites, body: batch() + "x", want: bad("SyntaxError")},
 		{name: "JSON that is a list", post: applyWrites, body: `[]`, want: invalid},
@@ -163,12 +163,12 @@ func requestRows() []row {
 		{name: "text/plain", post: applyWrites, body: batch(), contentType: "text/plain", want: invalid},
 		{name: "JSON with a charset", post: applyWrites, body: batch(), contentType: "application/json; charset=utf-8", want: ok, moves: true},
 		{name: "no content type", post: applyWrites, body: batch(), contentType: "none", want: invalid},
-		{name: "gzip that is none", post: applyWrites, body: batch(), header: map[string]string{"Content-Encoding": "gzip"}, want: bad("Error"), ours: differs(400, "InvalidRequest"), why: "the reference lets the name of an error of its own library out"},
+		{name: "invalid gzip", post: applyWrites, body: batch(), header: map[string]string{"Content-Encoding": "gzip"}, want: bad("Error"), ours: differs(400, "InvalidRequest"), why: "the reference exposes an internal error name"},
 		{name: "gzip", post: applyWrites, body: batch(many(1)...), header: map[string]string{"Content-Encoding": "gzip"}, compress: true, want: ok, moves: true},
 		{name: "an encoding that nobody knows", post: applyWrites, body: batch(many(1)...), header: map[string]string{"Content-Encoding": "lzma"}, want: answer{415, "UnsupportedMediaTypeError"}},
 		{name: "a byte order mark", post: applyWrites, body: "\ufeff" + batch(many(1)...), want: ok, moves: true},
 		{name: "a slash behind the method", post: applyWrites + "/", body: batch(many(1)...), want: ok, moves: true},
-		{name: "two slashes behind the method", post: applyWrites + "//", body: batch(many(1)...), want: invalid},
+		{name: "two slashes after the method", post: applyWrites + "//", body: batch(many(1)...), want: invalid},
 		{name: "GET", get: applyWrites, want: invalid},
 		{name: "PUT", post: applyWrites, verb: "PUT", body: batch(), want: invalid},
 		{name: "POST of a query", post: "com.atproto.sync.getLatestCommit?did={did}", body: `{}`, want: invalid},
@@ -181,7 +181,7 @@ func requestRows() []row {
 		{name: "unknown method", get: "com.example.nothing", want: invalid, ours: unserved, why: unknown},
 		{name: "unknown method, logged in", post: "com.example.nothing", want: invalid, ours: unserved, why: unknown},
 		{name: "no method", get: "nothing", want: invalid},
-		{name: "health", get: "_health", as: "nobody", want: ok},
+		{name: "health", get: "_health", as: "anonymous", want: ok},
 	}
 }
 
@@ -201,7 +201,7 @@ func recordRows() []row {
 		{name: "createRecord, repo elsewhere", post: createRecord, body: strings.Replace(record(thing, "", `{}`, ""), "{did}", "did:plc:ewvi7nxzyoun6zhxrhs64oiz", 1), want: answer{403, "AccountNotFound"}},
 		{name: "createRecord, float", post: createRecord, body: record(thing, "", `{"n":1.5}`, ""), want: invalid},
 		{name: "createRecord, blob never uploaded", post: createRecord, body: record(thing, "", `{"v":{"$type":"blob","ref":{"$link":"bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy"},"mimeType":"image/png","size":3}}`, ""), want: bad("BlobNotFound")},
-		{name: "createRecord from nobody", post: createRecord, as: "nobody", body: record(thing, "", `{}`, ""), want: answer{401, "AuthMissing"}},
+		{name: "createRecord from nobody", post: createRecord, as: "anonymous", body: record(thing, "", `{}`, ""), want: answer{401, "AuthMissing"}},
 
 		{name: "putRecord, new", post: putRecord, body: record(thing, "p1", `{"n":1}`, ""), want: ok, moves: true, save: map[string]string{"p1": "cid"}},
 		{name: "putRecord, same content", post: putRecord, body: record(thing, "p1", `{"n":1}`, ""), want: ok},
@@ -218,7 +218,7 @@ func recordRows() []row {
 		{name: "putRecord, swapCommit", post: putRecord, body: record(thing, "p1", `{"n":5}`, `"swapCommit":"{head}"`), want: ok, moves: true},
 		{name: "putRecord, no rkey", post: putRecord, body: record(thing, "", `{"n":5}`, ""), want: invalid},
 		{name: "putRecord, validate", post: putRecord, body: record(thing, "p5", `{"n":5}`, `"validate":true`), want: invalid},
-		{name: "putRecord from nobody", post: putRecord, as: "nobody", body: record(thing, "p1", `{}`, ""), want: answer{401, "AuthMissing"}},
+		{name: "putRecord from nobody", post: putRecord, as: "anonymous", body: record(thing, "p1", `{}`, ""), want: answer{401, "AuthMissing"}},
 
 		{name: "deleteRecord", post: deleteRecord, body: record(thing, "p3", "", ""), want: ok, moves: true},
 		{name: "deleteRecord, missing", post: deleteRecord, body: record(thing, "p3", "", ""), want: ok},
@@ -229,7 +229,7 @@ func recordRows() []row {
 		{name: "deleteRecord, swapCommit", post: deleteRecord, body: record(thing, "p1", "", `"swapCommit":"{head}"`), want: ok, moves: true},
 		{name: "deleteRecord, no rkey", post: deleteRecord, body: record(thing, "", "", ""), want: invalid},
 		{name: "deleteRecord, bad rkey", post: deleteRecord, body: record(thing, "a/b", "", ""), want: invalid},
-		{name: "deleteRecord from nobody", post: deleteRecord, as: "nobody", body: record(thing, "c1", "", ""), want: answer{401, "AuthMissing"}},
+		{name: "deleteRecord from nobody", post: deleteRecord, as: "anonymous", body: record(thing, "c1", "", ""), want: answer{401, "AuthMissing"}},
 
 		{name: "getRecord", get: path + "c1", want: ok},
 		{name: "getRecord, handle", get: "com.atproto.repo.getRecord?repo={handle}&collection=" + thing + "&rkey=c1", want: ok},
@@ -249,7 +249,7 @@ func recordRows() []row {
 	}
 }
 
-// facets are of links to these.
+// facets returns link facets with these URIs.
 func facets(uris ...string) string {
 	all := make([]string, len(uris))
 	for i, uri := range uris {

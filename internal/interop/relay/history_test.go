@@ -8,15 +8,15 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// history makes random commits, of each kind and size, always the same ones.
+// history generates a fixed sequence of random commits.
 type history struct {
 	rng  *rand.Rand
-	have []string // keys of the records that are there
+	have []string // keys of the existing records
 }
 
 func newHistory() history { return history{rng: rand.New(rand.NewPCG(1, 2))} }
 
-// next is one commit's writes.
+// next returns the writes of the next commit.
 func (h *history) next() (writes []repo.Write) {
 	used := map[string]bool{}
 	for range 1 + h.rng.IntN(12) {

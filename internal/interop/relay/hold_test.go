@@ -20,24 +20,24 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// patience is for what must happen: a test that waits so long has failed.
-const patience = 20 * time.Second
+// timeout is how long a test waits for a condition.
+const timeout = 20 * time.Second
 
 const (
 	collection = "com.example.thing"
 
-	// hostname is the account's. One with a port would not do: the relay writes
-	// the %3A in a DID in small letters, which is another DID.
+	// hostname of the account. It has no port, because the relay changes the %3A in a
+	// DID to lower case, which is another DID.
 	hostname = "hold.example.com"
 )
 
-// account is a hold that can be stopped and started at one address.
+// account is a hold that can be stopped, and started again at the same address.
 type account struct {
 	*testing.T
 	dir  string
 	addr string // localhost:port
 
-	folder string // a name that differs for each copy of the repository's folder
+	folder string // name of the repository's folder, different for a restored copy
 
 	repo    *repo.Repo
 	network *hold.Network
@@ -55,7 +55,7 @@ func newAccount(t *testing.T) *account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port, folder: "the first"}
+	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port, folder: "first"}
 	if _, err := hold.Init(hold.InitConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +117,10 @@ func (a *account) stop() {
 	a.http = nil
 }
 
-// subscribed waits until somebody listens.
+// subscribed waits for a subscriber.
 func (a *account) subscribed() {
 	a.Helper()
-	eventually(a.T, "the relay listens", func() bool {
+	eventually(a.T, "the relay subscribes", func() bool {
 		families, err := a.events.Gather()
 		if err != nil {
 			a.Fatal(err)
@@ -134,7 +134,7 @@ func (a *account) subscribed() {
 	})
 }
 
-// backup keeps the repository as it is now, for restore.
+// backup copies the repository for restore.
 func (a *account) backup() {
 	a.Helper()
 	if err := os.CopyFS(a.path("backup"), os.DirFS(a.path("hold"))); err != nil {
@@ -150,7 +150,7 @@ func (a *account) restore() {
 	if err := os.Rename(a.path("backup"), a.path("hold")); err != nil {
 		a.Fatal(err)
 	}
-	a.folder = "the restored"
+	a.folder = "restored"
 }
 
 func (a *account) apply(writes ...repo.Write) {
@@ -173,7 +173,7 @@ func note(action repo.Action, rkey string, n int) repo.Write {
 	return w
 }
 
-// identity is what the hold says of itself.
+// identity returns the identity in the hold's did.json.
 func (a *account) identity() identity.Identity {
 	a.Helper()
 	resp, err := http.Get("http://" + a.addr + "/.well-known/did.json")
@@ -190,23 +190,23 @@ func (a *account) identity() identity.Identity {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(timeout); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it never happens that %s", what)
+			t.Fatalf("timeout: %s", what)
 		}
 	}
 }
 
-// complaints collects what the relay warns of.
-type complaints struct {
+// warnings collects the warnings of the relay.
+type warnings struct {
 	slog.Handler
 	mu   *sync.Mutex
 	list *[]string
 }
 
-func (c complaints) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (c warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
 
-func (c complaints) Handle(_ context.Context, r slog.Record) error {
+func (c warnings) Handle(_ context.Context, r slog.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	line := r.Message
@@ -215,10 +215,10 @@ func (c complaints) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func (c complaints) WithAttrs([]slog.Attr) slog.Handler { return c }
-func (c complaints) WithGroup(string) slog.Handler      { return c }
+func (c warnings) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c warnings) WithGroup(string) slog.Handler      { return c }
 
-func (c complaints) take() []string {
+func (c warnings) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := *c.list

@@ -9,12 +9,12 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// line is a #commit of the hold's log in one line.
+// line formats a #commit of the hold's event log.
 func line(t *testing.T, e repo.Event) string {
 	t.Helper()
 	body, ok := bytes.CutPrefix(e.Frame, []byte("\xa2atg#commitbop\x01"))
 	if !ok {
-		t.Fatalf("a frame %.30q", e.Frame)
+		t.Fatalf("unexpected frame %.30q", e.Frame)
 	}
 	var msg comatproto.SyncSubscribeRepos_Commit
 	if err := msg.UnmarshalCBOR(bytes.NewReader(body)); err != nil {

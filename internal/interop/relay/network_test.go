@@ -19,10 +19,9 @@ import (
 	"time"
 )
 
-// network is the internet as the programs of a test see it: https on port 443
-// of hostname is the hold, with a certificate that they trust, and there is
-// nothing else. It is a proxy, which programs find by their environment, so
-// that they resolve our did:web as they resolve any.
+// network is a proxy that the programs of a test use through environment variables. It
+// connects hostname:443 to the hold, with a certificate that the programs trust, and
+// refuses everything else. So they resolve our did:web like any other.
 type network struct {
 	hold      string // address of the hold
 	proxy     string // URL
@@ -42,7 +41,7 @@ func newNetwork(t *testing.T, dir string) *network {
 	}
 	trust := x509.NewCertPool()
 	trust.AddCert(certificate(t, n.cert, n.key))
-	n.client = &http.Client{Timeout: patience, Transport: &http.Transport{
+	n.client = &http.Client{Timeout: timeout, Transport: &http.Transport{
 		Proxy:           http.ProxyURL(proxy),
 		TLSClientConfig: &tls.Config{RootCAs: trust},
 	}}
@@ -50,14 +49,14 @@ func newNetwork(t *testing.T, dir string) *network {
 	return n
 }
 
-// env has a program use this network.
+// env returns an environment that makes a program use this network.
 func (n *network) env() []string {
 	return append(os.Environ(), "HTTPS_PROXY="+n.proxy, "HTTP_PROXY="+n.proxy, "NO_PROXY=", "SSL_CERT_FILE="+n.cert)
 }
 
 func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodConnect || r.Host != hostname+":443" {
-		http.Error(w, "there is only "+hostname, http.StatusForbidden)
+		http.Error(w, "only "+hostname+" exists", http.StatusForbidden)
 		return
 	}
 	far, err := net.Dial("tcp", n.hold)
@@ -91,7 +90,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// certificate makes one for hostname, into files.
+// certificate creates a certificate for hostname and writes it to files.
 func certificate(t *testing.T, certFile, keyFile string) *x509.Certificate {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -24,13 +24,13 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 	return p
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *process) kill() {
-	p.cmd.Process.Kill() // an error says that it is dead already
+	p.cmd.Process.Kill() // fails if the process has ended
 	p.cmd.Wait()
 }
 
-// output is what a process prints, readable while it runs.
+// output has the output of a process, readable while it runs.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -22,8 +22,7 @@ import (
 
 const did = "did:web:" + hostname
 
-// program is tidings as its users run it: a registry with an account, on a
-// network.
+// program is tidings as a process: a registry with an account, on a network.
 type program struct {
 	*testing.T
 	*network
@@ -65,34 +64,34 @@ middleware:
 	return p
 }
 
-// build compiles a program of the module in a folder.
+// build builds a program of a module.
 func build(t *testing.T, module, dir, name string, env ...string) string {
 	t.Helper()
-	out := filepath.Join(dir, filepath.Base(name))
-	cmd := exec.Command("go", "build", "-o", out, name)
+	binary := filepath.Join(dir, filepath.Base(name))
+	cmd := exec.Command("go", "build", "-o", binary, name)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), env...)
-	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, said)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
-	return out
+	return binary
 }
 
-// run returns what a command prints.
+// run returns the standard output of a command.
 func (p *program) run(name string, args ...string) string {
 	p.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = p.env()
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		p.Fatalf("%s %q: %v\n%s", filepath.Base(name), args, err, &complaints)
+		p.Fatalf("%s %q: %v\n%s", filepath.Base(name), args, err, &stderr)
 	}
 	return string(out)
 }
 
-// start serves, and logs in.
+// start starts the server and logs in.
 func (p *program) start() {
 	p.Helper()
 	p.token = ""
@@ -100,10 +99,10 @@ func (p *program) start() {
 	running := p.running
 	p.Cleanup(func() {
 		if p.Failed() {
-			p.Logf("the registry says:\n%s", running.log)
+			p.Logf("log of the registry:\n%s", running.log)
 		}
 	})
-	eventually(p.T, "the registry answers", func() bool {
+	eventually(p.T, "the registry responds", func() bool {
 		_, err := p.call(http.MethodGet, "com.atproto.server.describeServer", nil)
 		return err == nil
 	})
@@ -112,13 +111,13 @@ func (p *program) start() {
 	p.token = session.AccessJwt
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *program) kill() {
 	p.running.kill()
 	p.client.CloseIdleConnections()
 }
 
-// backup keeps the data folder as it is now, for restore. Nothing runs then.
+// backup copies the data folder of the stopped program for restore.
 func (p *program) backup() {
 	p.Helper()
 	p.run("cp", "-a", filepath.Join(p.dir, "data"), filepath.Join(p.dir, "backup"))
@@ -135,17 +134,17 @@ func (p *program) restore() {
 	}
 }
 
-// push makes an image of one small layer, and waits for what is recorded of it.
+// push pushes an image with one small layer and waits for its layer record.
 func (p *program) push(tag string) {
 	p.Helper()
 	layer := filepath.Join(p.dir, tag+".tar")
-	write(p.T, layer, []byte(tag)) // nobody unpacks it
+	write(p.T, layer, []byte(tag)) // not a real tar file
 	before := len(p.records("io.atcr.hold.layer/"))
 	p.run(p.crane, "append", "--oci-empty-base", "-f", layer, "-t", hostname+"/oss/app:"+tag)
-	eventually(p.T, "the image's layer is recorded", func() bool { return len(p.records("io.atcr.hold.layer/")) > before })
+	eventually(p.T, "layer record of the image", func() bool { return len(p.records("io.atcr.hold.layer/")) > before })
 }
 
-// apply writes one commit, if the hold is there.
+// apply writes a commit. It fails while the hold is stopped.
 func (p *program) apply(writes []repo.Write) error {
 	var list []map[string]any
 	for _, w := range writes {
@@ -163,7 +162,7 @@ func (p *program) apply(writes []repo.Write) error {
 	return err
 }
 
-// write makes random commits.
+// write writes random commits.
 func (p *program) write(commits int) {
 	p.Helper()
 	for range commits {
@@ -173,8 +172,8 @@ func (p *program) write(commits int) {
 	}
 }
 
-// look has the history go on from what is there.
-func (p *program) look() {
+// resync continues the history from the existing records.
+func (p *program) resync() {
 	p.Helper()
 	p.have = nil
 	for path := range p.records(collection + "/") {
@@ -190,7 +189,7 @@ func (p *program) rev() string {
 	return head.Rev
 }
 
-// records are those of an export whose path starts so, as CIDs by path.
+// records returns the records with a path prefix, as CIDs by path.
 func (p *program) records(prefix string) map[string]string {
 	p.Helper()
 	_, export, err := indigo.LoadRepoFromCAR(p.Context(), bytes.NewReader(p.must(http.MethodGet, "com.atproto.sync.getRepo?did="+did, nil)))
@@ -218,7 +217,7 @@ func (p *program) must(method, path string, body any) []byte {
 	return answer
 }
 
-// call is XRPC, over the network.
+// call sends an XRPC request over the network.
 func (p *program) call(method, path string, body any) ([]byte, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {

@@ -16,26 +16,26 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// world is a hold, a relay that follows it, and one who follows the relay.
+// world is a hold, a relay that subscribes to it, and a consumer of the relay.
 type world struct {
 	*account
 	relay    *relaytest.SimpleRelay
 	consumer *relaytest.Consumer
-	warned   complaints
+	warned   warnings
 	history
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{account: newAccount(t), warned: complaints{mu: new(sync.Mutex), list: new([]string)}, history: newHistory()}
+	w := &world{account: newAccount(t), warned: warnings{mu: new(sync.Mutex), list: new([]string)}, history: newHistory()}
 	before := slog.Default()
-	slog.SetDefault(slog.New(w.warned)) // the only log the relay knows
+	slog.SetDefault(slog.New(w.warned)) // the relay logs to the default logger
 	t.Cleanup(func() { slog.SetDefault(before) })
 	directory := identity.NewMockDirectory()
 	directory.Insert(w.identity())
 	w.relay = relaytest.MustSimpleRelay(directory, t.TempDir(), false)
 	w.consumer = relaytest.NewConsumer(fmt.Sprintf("ws://localhost:%d", w.relay.Port))
-	w.consumer.Timeout = patience
+	w.consumer.Timeout = timeout
 	if err := w.consumer.Connect(t.Context(), -1); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func (w *world) write(commits int) {
 	}
 }
 
-// empty deletes every record that write made.
+// empty deletes all records.
 func (w *world) empty() {
 	w.Helper()
 	for keys := range slices.Chunk(w.have, 200) {
@@ -67,12 +67,12 @@ func (w *world) empty() {
 	w.have = nil
 }
 
-// agrees waits until the relay is at the hold's head.
-func (w *world) agrees() {
+// synced waits until the relay has the hold's head.
+func (w *world) synced() {
 	w.Helper()
 	head := w.repo.Head()
 	ctx := context.Background()
-	eventually(w.T, "the relay is at the head", func() bool {
+	eventually(w.T, "the relay has the head", func() bool {
 		account, err := w.relay.Relay.GetAccount(ctx, syntax.DID(head.DID))
 		if err != nil {
 			return false
@@ -82,12 +82,12 @@ func (w *world) agrees() {
 	})
 }
 
-// passedOn is what came out of the relay, one line an event.
-func (w *world) passedOn(count int) []string {
+// relayed returns the events that the relay has emitted, one a line.
+func (w *world) relayed(count int) []string {
 	w.Helper()
 	events, err := w.consumer.ConsumeEvents(count)
 	if err != nil {
-		w.Fatalf("%v; %d of %d events; the relay says %q", err, w.consumer.Count(), count, w.warned.take())
+		w.Fatalf("%v; %d of %d events; warnings of the relay: %q", err, w.consumer.Count(), count, w.warned.take())
 	}
 	var lines []string
 	for _, e := range events {
@@ -105,16 +105,16 @@ func (w *world) passedOn(count int) []string {
 	return lines
 }
 
-func (w *world) calm() {
+func (w *world) noWarnings() {
 	w.Helper()
 	if warned := w.warned.take(); len(warned) > 0 {
-		w.Errorf("the relay warns: %s", strings.Join(warned, "\n"))
+		w.Errorf("warnings of the relay: %s", strings.Join(warned, "\n"))
 	}
 }
 
-// A strict relay that has never heard of the account takes its introduction
-// and each commit after it, follows it through a restart from its cursor, and
-// through the restore of an old backup.
+// A strict relay that does not know the account accepts its first events and all
+// commits, resumes from its cursor after a restart of the hold, and follows it after an
+// old backup is restored.
 func TestRelay(t *testing.T) {
 	w := newWorld(t)
 
@@ -130,56 +130,55 @@ func TestRelay(t *testing.T) {
 		want = append(want, w.logged(before)...)
 	}
 	commits(func() { w.write(40); w.empty(); w.write(20) })
-	w.agrees()
-	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
-		t.Errorf("passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	w.synced()
+	if got := w.relayed(len(want)); !slices.Equal(got, want) {
+		t.Errorf("relayed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	w.calm()
+	w.noWarnings()
 
-	// A restart: what happens before the relay is back waits for it.
+	// A restart: the relay receives the commits that were written before it reconnects.
 	w.backup()
 	commits(func() { w.write(10) })
-	w.agrees()
+	w.synced()
 	w.stop()
 	w.start()
 	commits(func() { w.write(10) })
-	w.agrees()
-	if got := w.passedOn(len(want)); !slices.Equal(got, want) {
-		t.Errorf("after a restart: passed on\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	w.synced()
+	if got := w.relayed(len(want)); !slices.Equal(got, want) {
+		t.Errorf("after a restart: relayed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	for _, line := range w.warned.take() {
 		expected := []string{
 			"host connection failed", "dialing failed",
-			"dropping commit with old rev", // its cursor lags behind what it has taken
+			"dropping commit with old rev", // its cursor is behind its commits
 		}
 		if !slices.ContainsFunc(expected, func(text string) bool { return strings.HasPrefix(line, text) }) {
-			t.Errorf("after a restart the relay warns: %s", line)
+			t.Errorf("after a restart: warning of the relay: %s", line)
 		}
 	}
 
-	// A backup from before the last twenty commits: the relay knows more than the
-	// hold, is told what is so, and follows on.
+	// A backup from before the last twenty commits: the relay has newer commits than the
+	// hold, receives a #sync, and continues.
 	lost := w.repo.Head().Rev
 	w.stop()
 	w.restore()
 	w.start()
 	if rev := w.repo.Head().Rev; rev <= lost {
-		t.Fatalf("restored, the hold is at %s and was at %s", rev, lost)
+		t.Fatalf("restored hold at %s, before at %s", rev, lost)
 	}
 	w.subscribed()
-	w.agrees()
+	w.synced()
 	warned := strings.Join(w.warned.take(), "\n")
 	if strings.Contains(warned, "miss-matching prevData") || strings.Contains(warned, "future cursor") {
-		t.Errorf("after a restore the relay warns: %s", warned)
+		t.Errorf("after a restore: warning of the relay: %s", warned)
 	}
-	w.have = nil // not all of these are there
+	w.have = nil // some of these are lost
 	w.write(20)
-	w.agrees()
-	w.calm()
+	w.synced()
+	w.noWarnings()
 }
 
-// logged is what the hold has logged after a sequence number, one line an
-// event, as passedOn has it.
+// logged returns the hold's events after a sequence number, in the format of relayed.
 func (w *world) logged(after uint64) (lines []string) {
 	w.Helper()
 	for {

@@ -14,8 +14,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/crawl"
 )
 
-// api serves what the relay knows of the account, as indigo's relay program does
-// with the same functions: that is a main package, and reads no host on loopback.
+// api serves the relay's status of the account, with the functions that indigo's relay
+// program uses. That program itself refuses hosts on loopback.
 func (w *world) api() string {
 	answer := func(h http.ResponseWriter, status int, body map[string]any) {
 		h.Header().Set("Content-Type", "application/json")
@@ -56,8 +56,8 @@ func (w *world) api() string {
 	return server.URL
 }
 
-// TestRelayStatus asks a relay what it has: all commits; not the last one, when it
-// has blocked the host; an account that it takes for inactive; and all again.
+// TestRelayStatus checks the status of a relay that has all commits, that lacks the last
+// one because it has blocked the host, and that has taken the account down.
 func TestRelayStatus(t *testing.T) {
 	w := newWorld(t)
 	api := w.api()
@@ -71,12 +71,12 @@ func TestRelayStatus(t *testing.T) {
 		return list[0]
 	}
 	if got := check(); got.State != crawl.StateUnknown {
-		t.Errorf("before the relay has read anything: %+v", got)
+		t.Errorf("before the first commit: %+v", got)
 	}
 	w.write(3)
-	w.agrees()
+	w.synced()
 	if got := check(); got.State != crawl.StateCurrent || got.Lag != 0 {
-		t.Errorf("after it has read all: %+v", got)
+		t.Errorf("with all commits: %+v", got)
 	}
 
 	host, err := w.relay.Relay.GetHost(t.Context(), w.addr)
@@ -88,7 +88,7 @@ func TestRelayStatus(t *testing.T) {
 	}
 	w.write(1)
 	if got := check(); got.State != crawl.StateCurrent || got.Lag == 0 {
-		t.Errorf("a moment after it has blocked the host: %+v", got)
+		t.Errorf("after the host was blocked: %+v", got)
 	}
 
 	head := w.repo.Head()
@@ -96,6 +96,6 @@ func TestRelayStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := check(); got.State != crawl.StateInactive {
-		t.Errorf("after it has taken down the account: %+v", got)
+		t.Errorf("after the account was taken down: %+v", got)
 	}
 }

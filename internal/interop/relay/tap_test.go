@@ -18,8 +18,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// tap is the network's own mirror of repositories. It verifies every commit,
-// and fetches a repository again when one does not follow on what it knows.
+// tap is the network's mirror of repositories. It verifies every commit, and fetches a
+// repository again if a commit does not match its copy.
 type tap struct {
 	*testing.T
 	hold    *program
@@ -27,9 +27,9 @@ type tap struct {
 	process *process
 
 	mu      sync.Mutex
-	emitted map[string]string // CIDs by path, as its own followers know them
-	fetched int               // records that came of a fetch of the repository, not of a commit
-	read    int               // of its log
+	emitted map[string]string // CIDs by path, from its events
+	fetched int               // records from fetches of the repository instead of commits
+	read    int               // bytes of its log that were checked
 }
 
 func newTap(p *program) *tap {
@@ -38,26 +38,26 @@ func newTap(p *program) *tap {
 	binary := build(p.T, ".", p.dir, "github.com/bluesky-social/indigo/cmd/tap", "CGO_ENABLED=1")
 	t.process = start(p.T, p.env(), binary, "run", "--bind", t.addr,
 		"--db-url", "sqlite://"+filepath.Join(p.dir, "tap.db"), "--relay-url", "https://"+hostname,
-		"--plc-url", "https://plc.invalid", // there is none
+		"--plc-url", "https://plc.invalid", // does not exist
 		"--ident-cache-size", "10", "--cursor-save-interval", "100ms", "--disable-acks")
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("tap says:\n%s", grep(t.process.log.String(), `"level":`)) // its requests are in there too
+			t.Logf("log of tap:\n%s", grep(t.process.log.String(), `"level":`)) // the log also has its requests
 		}
 	})
 	var channel *websocket.Conn
-	eventually(t.T, "tap answers", func() (is bool) {
+	eventually(t.T, "tap responds", func() (is bool) {
 		var err error
 		channel, _, err = websocket.DefaultDialer.Dial("ws://"+t.addr+"/channel", nil)
 		return err == nil
 	})
 	t.Cleanup(func() { channel.Close() })
 	go t.follow(channel)
-	eventually(t.T, "tap listens", func() bool { return strings.Contains(t.process.log.String(), "connected to firehose") })
+	eventually(t.T, "tap subscribes", func() bool { return strings.Contains(t.process.log.String(), "connected to firehose") })
 	return t
 }
 
-// follow takes what tap emits, until the channel ends.
+// follow collects tap's events until the channel is closed.
 func (t *tap) follow(channel *websocket.Conn) {
 	for {
 		var event struct {
@@ -71,7 +71,7 @@ func (t *tap) follow(channel *websocket.Conn) {
 		}
 		r := event.Record
 		if r == nil {
-			continue // of an identity
+			continue // an identity event
 		}
 		t.mu.Lock()
 		path := r.Collection + "/" + r.Rkey
@@ -87,15 +87,14 @@ func (t *tap) follow(channel *websocket.Conn) {
 	}
 }
 
-// copies are the records as tap has emitted them, and how many of them it had
-// to fetch.
+// copies returns the records that tap has emitted, and the number of fetched ones.
 func (t *tap) copies() (records map[string]string, fetched int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.emitted), t.fetched
 }
 
-// add has tap begin with the repository, remove has it forget.
+// add makes tap follow the repository; remove makes it forget the repository.
 func (t *tap) add() { t.post("/repos/add") }
 
 func (t *tap) remove() {
@@ -140,38 +139,37 @@ func (t *tap) info() (info tapInfo) {
 	return info
 }
 
-// agrees waits until tap is at the hold's head, and has each record as the hold
-// has it, beside those that are lost.
-func (t *tap) agrees(lost map[string]string) {
+// synced waits until tap has the hold's head and records, and the lost records.
+func (t *tap) synced(lost map[string]string) {
 	t.Helper()
-	eventually(t.T, "tap is at the head", func() bool { return t.info().Rev == t.hold.rev() })
+	eventually(t.T, "tap has the head", func() bool { return t.info().Rev == t.hold.rev() })
 	rev, want := t.hold.rev(), t.hold.records("")
 	maps.Copy(want, lost)
-	eventually(t.T, "tap has emitted what the hold has", func() bool {
+	eventually(t.T, "tap has emitted the hold's records", func() bool {
 		got, _ := t.copies()
 		return maps.Equal(got, want)
 	})
 	if got, want := t.info(), (tapInfo{hostname, "active", rev, "", len(want)}); got != want {
-		t.Errorf("tap says %+v, want %+v", got, want)
+		t.Errorf("tap: %+v, want %+v", got, want)
 	}
 }
 
-// followed makes sure that all tap knows came of commits since it had fetched
-// so many records, and that it has complained of nothing but of a connection.
+// followed checks that tap has fetched no more records than since, and has logged only
+// warnings about connections.
 func (t *tap) followed(since int) {
 	t.Helper()
 	if _, fetched := t.copies(); fetched != since {
-		t.Errorf("tap fetched the repository again: %d records that way, want %d", fetched, since)
+		t.Errorf("tap fetched the repository again: %d records fetched, want %d", fetched, since)
 	}
-	for line := range strings.Lines(t.complaints()) {
+	for line := range strings.Lines(t.warnings()) {
 		if !strings.Contains(line, `"msg":"dialing failed"`) && !strings.Contains(line, `"msg":"firehose connection failed"`) {
-			t.Errorf("tap complains: %s", line)
+			t.Errorf("warning of tap: %s", line)
 		}
 	}
 }
 
-// complaints are what tap has warned of since the last call.
-func (t *tap) complaints() string {
+// warnings returns the warnings since the last call.
+func (t *tap) warnings() string {
 	all := t.process.log.String()
 	since := all[t.read:]
 	t.read = len(all)
@@ -183,22 +181,22 @@ func grep(lines, text string) string {
 	return strings.Join(found, "")
 }
 
-// tap copies a repository with hundreds of records while commits go on, and
-// follows it from there by its commits alone, also through kill -9. When the
-// hold is set back to an old backup, tap is told, fetches, and follows on.
+// tap copies a repository with hundreds of records during commits, and then follows its
+// commits without fetching, also after the hold is killed. After an old backup is
+// restored, tap receives a #sync, fetches the repository, and continues.
 func TestTap(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
-		t.Skip("programs trust the test's certificate where SSL_CERT_FILE says so: run this on Linux")
+		t.Skip("needs SSL_CERT_FILE for the test's certificate: run this on Linux")
 	}
 	p := newProgram(t)
 	p.push("v1")
 	p.write(80)
 	if n := len(p.records("")); n < 200 {
-		t.Fatalf("%d records are too few", n)
+		t.Fatalf("too few records: %d", n)
 	}
 
-	// From a copy to what is new.
+	// Copy the repository during commits, then follow it.
 	tap := newTap(p)
 	enough, wrote := make(chan struct{}), make(chan error)
 	go func() {
@@ -209,7 +207,7 @@ func TestTap(t *testing.T) {
 				return
 			default:
 			}
-			// No deletes: tap may fetch more than once, and then keeps what is gone.
+			// No deletes: if tap fetches more than once, it keeps deleted records.
 			if err := p.apply([]repo.Write{note(repo.Create, fmt.Sprintf("meanwhile%d", n), n)}); err != nil {
 				wrote <- err
 				return
@@ -217,23 +215,23 @@ func TestTap(t *testing.T) {
 		}
 	}()
 	tap.add()
-	eventually(t, "tap has a copy", func() bool { return tap.info().State == "active" })
+	eventually(t, "tap has copied the repository", func() bool { return tap.info().State == "active" })
 	close(enough)
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
 	}
-	tap.agrees(nil)
+	tap.synced(nil)
 	_, fetched := tap.copies()
 	if fetched < 200 {
-		t.Errorf("tap has fetched %d records", fetched)
+		t.Errorf("tap has fetched only %d records", fetched)
 	}
-	tap.complaints()
+	tap.warnings()
 	p.write(40)
 	p.push("v2")
-	tap.agrees(nil)
+	tap.synced(nil)
 	tap.followed(fetched)
 
-	// kill -9 between commits, or in one.
+	// Kill the hold during or between commits.
 	acknowledged := make(chan error)
 	go func() {
 		defer close(acknowledged)
@@ -255,14 +253,13 @@ func TestTap(t *testing.T) {
 	}
 	p.backup()
 	p.start()
-	p.look()
+	p.resync()
 	p.write(20)
-	tap.agrees(nil)
+	tap.synced(nil)
 	tap.followed(fetched)
 
-	// A backup from before the last twenty commits. tap keeps what is lost with
-	// them: when it fetches, it looks for what is new or other, not for what is
-	// gone.
+	// A backup from before the last twenty commits. tap keeps the lost records: when it
+	// fetches, it looks for new and changed records, not for deleted ones.
 	lost, _ := tap.copies()
 	p.kill()
 	p.restore()
@@ -270,24 +267,24 @@ func TestTap(t *testing.T) {
 	restored := p.records("")
 	maps.DeleteFunc(lost, func(path, _ string) bool { return restored[path] != "" })
 	if len(lost) == 0 {
-		t.Error("the backup has lost no record")
+		t.Error("the backup lacks no record")
 	}
-	tap.agrees(lost)
+	tap.synced(lost)
 	_, again := tap.copies()
 	if again == fetched {
-		t.Error("tap has fetched nothing")
+		t.Error("tap has not fetched the repository")
 	}
-	tap.complaints()
-	p.look()
+	tap.warnings()
+	p.resync()
 	p.write(20)
 	p.push("v3")
-	tap.agrees(lost)
+	tap.synced(lost)
 	tap.followed(again)
 
-	// Who has it fetch all of it again has what the hold has.
+	// A new copy has the same records as the hold.
 	tap.remove()
 	tap.add()
-	tap.agrees(nil)
+	tap.synced(nil)
 	p.write(20)
-	tap.agrees(nil)
+	tap.synced(nil)
 }
