@@ -7,19 +7,19 @@ import (
 	"strconv"
 )
 
-// checkAddr accepts what net.Listen takes: host:port, or :port.
+// checkAddr accepts the addresses of net.Listen: host:port, or :port.
 func checkAddr(addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf(`%q is not an address to listen on; write host:port, like "127.0.0.1:5080" or ":5080"`, addr)
+		return fmt.Errorf(`%q is an invalid listen address; use host:port, like "127.0.0.1:5080" or ":5080"`, addr)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%q has no valid port; a port is a number up to 65535", addr)
+		return fmt.Errorf("%q has an invalid port; use a number up to 65535", addr)
 	}
 	return nil
 }
 
-// loopback says whether only this machine reaches what listens on addr.
+// loopback reports whether a listener on addr is reachable from this machine only.
 func loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -16,12 +16,11 @@ import (
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
-// check looks at what was read, alone; FromRegistry looks at it beside the
-// registry's own configuration. Switched off, only what was written is looked
-// at, not what is missing.
+// check checks the options alone; FromRegistry checks them against the registry's
+// configuration. If Tidings is disabled, missing options are not reported.
 func (o *Options) check(m *mistakes) {
 	if o.Data == "" && o.Enabled {
-		m.add("options.data", "required; name a folder on this machine's disk, like /var/lib/tidings")
+		m.add("options.data", "required; use a folder on a local disk, such as /var/lib/tidings")
 	}
 	each(m, "options.public", o.Public, glob.ValidateRepository)
 	if o.Hold != nil {
@@ -33,7 +32,7 @@ func (o *Options) check(m *mistakes) {
 	if o.Announce != nil {
 		o.Announce.check(m)
 		if o.Hold == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
-			m.add("options.announce", "there is no account to post with; give hold too, or leave announce out")
+			m.add("options.announce", "there is no account to post with; set hold as well, or remove announce")
 		}
 	}
 	if o.Redis != nil {
@@ -49,7 +48,7 @@ func (h *Hold) check(m *mistakes) {
 	m.check("options.hold.hostname", identity.CheckHostname(h.Hostname))
 	each(m, "options.hold.relays", h.Relays, crawl.CheckRelay)
 	if h.local() && len(h.Relays) > 0 {
-		m.add("options.hold.relays", "no relay can reach "+h.Hostname+"; leave relays out, or give the hold a domain as its hostname")
+		m.add("options.hold.relays", "no relay can reach "+h.Hostname+"; remove relays, or use a domain as the hostname")
 	}
 	if len(h.Relays) > 32 {
 		m.add("options.hold.relays", fmt.Sprintf("has %d relays; at most 32", len(h.Relays)))
@@ -64,7 +63,7 @@ func (h *Hold) check(m *mistakes) {
 	}
 }
 
-// checkCallers refuses accounts whose key can't be looked up.
+// checkCallers refuses DIDs that cannot be resolved.
 func checkCallers(m *mistakes, path string, dids []string) {
 	if len(dids) > 1000 {
 		m.add(path, fmt.Sprintf("has %d accounts; at most 1000", len(dids)))
@@ -78,7 +77,7 @@ func checkCallers(m *mistakes, path string, dids []string) {
 			return nil
 		}
 		if err := identity.CheckHostname(strings.ReplaceAll(host, "%3A", ":")); err != nil {
-			return fmt.Errorf(`%q is not the DID of an account; write one like "did:web:example.com" or "did:plc:…"`, did)
+			return fmt.Errorf(`%q is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`, did)
 		}
 		return nil
 	})
@@ -89,10 +88,10 @@ func (a *Announce) check(m *mistakes) {
 	_, err := post.ParseLink(a.Link)
 	m.check("options.announce.link", err)
 	if a.MaxAge <= a.Collect {
-		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, which is %s; every push would be too old when it is announced", a.MaxAge, a.Collect))
+		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, %s; every push would be too old to be announced", a.MaxAge, a.Collect))
 	}
 	if a.Collect > 24*time.Hour {
-		m.add("options.announce.collect", fmt.Sprintf("%s is too long to wait for more tags; at most 24h", a.Collect))
+		m.add("options.announce.collect", fmt.Sprintf("%s is too long; the maximum is 24h", a.Collect))
 	}
 	m.check("options.announce.langs", post.CheckLangs(a.Langs))
 }
@@ -101,30 +100,30 @@ func (r *Redis) check(m *mistakes) {
 	m.check("options.redis.name", counter.ValidateName(r.Name))
 	if r.Inherit {
 		if own := (Redis{Name: r.Name, Inherit: true}); !reflect.DeepEqual(*r, own) {
-			m.add("options.redis.inherit", "takes all of the registry's redis section; only name may stand beside it")
+			m.add("options.redis.inherit", "takes the registry's whole redis section; only name can be set as well")
 		}
 		return
 	}
 	if len(r.Addrs) == 0 {
-		m.add("options.redis.addrs", `required; write ["redis:6379"], or take the registry's own with redis: inherit`)
+		m.add("options.redis.addrs", `required; use ["redis:6379"], or the registry's own section with redis: inherit`)
 	}
 	each(m, "options.redis.addrs", r.Addrs, func(addr string) error {
 		if strings.Contains(addr, "://") || strings.Contains(addr, "@") {
-			return errors.New(`is a URL; write host:port, like "redis:6379", and give username, password_file, db and tls as options of their own`)
+			return errors.New(`is a URL; use host:port, like "redis:6379", and the options username, password_file, db and tls`)
 		}
 		if err := checkAddr(addr); err != nil || strings.HasPrefix(addr, ":") {
-			return fmt.Errorf(`%q is not an address; write host:port, like "redis:6379"`, addr)
+			return fmt.Errorf(`%q is an invalid address; use host:port, like "redis:6379"`, addr)
 		}
 		return nil
 	})
 	if r.DB < 0 {
-		m.add("options.redis.db", fmt.Sprintf("%d is not a database; they are numbered from 0", r.DB))
+		m.add("options.redis.db", fmt.Sprintf("%d is an invalid database number", r.DB))
 	}
 	if r.DB > 0 && len(r.Addrs) > 1 && r.MasterName == "" {
-		m.add("options.redis.db", "several addrs without master_name are a cluster, and a cluster has only database 0")
+		m.add("options.redis.db", "several addrs without master_name are a cluster, which has only database 0")
 	}
 	if r.TLS != nil && (r.TLS.CertFile == "") != (r.TLS.KeyFile == "") {
-		m.add("options.redis.tls", "has one of cert_file and key_file; give both or neither")
+		m.add("options.redis.tls", "has one of cert_file and key_file; set both or neither")
 	}
 }
 
@@ -153,7 +152,7 @@ func checkPatterns(m *mistakes, path string, list []string) {
 	each(m, path, list, counter.ValidatePattern)
 }
 
-// checkProfile holds names against the profile's schema.
+// checkProfile validates fields of the profile by its schema.
 func checkProfile(p lexicon.Profile) error {
 	record, err := lexicon.Encode(p)
 	if err == nil {

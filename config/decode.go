@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A value comes from YAML, or from an environment variable that was read as
-// YAML, so a number may stand where a text is wanted and one text where a list
-// is. What is clear is taken, and everything else is a mistake.
+// A value comes from YAML, or from an environment variable that was parsed as YAML.
+// So a string option may have a number, and a list option a single string. What is
+// unambiguous is accepted; everything else is an error.
 
 func (m *mistakes) decodeStruct(path string, v reflect.Value, raw any) {
 	given, ok := m.section(path, raw)
@@ -42,7 +42,7 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 			return
 		}
 		if text, ok := raw.(string); ok {
-			m.add(path, fmt.Sprintf(`%q is neither "inherit", which takes the registry's own redis section, nor a section with addrs`, text))
+			m.add(path, fmt.Sprintf(`%q is neither "inherit", for the registry's own redis section, nor a section with addrs`, text))
 			return
 		}
 	case *time.Duration:
@@ -79,7 +79,7 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		s, err := text(raw)
 		m.set(path, v, s, err)
 	default:
-		panic("config: no way to read a " + v.Type().String())
+		panic("config: unsupported type " + v.Type().String())
 	}
 }
 
@@ -91,21 +91,21 @@ func (m *mistakes) set(path string, v reflect.Value, value any, err error) {
 	v.Set(reflect.ValueOf(value))
 }
 
-// section reads a map as it comes from YAML or from the environment.
+// section returns a map from YAML or from the environment.
 func (m *mistakes) section(path string, raw any) (map[string]any, bool) {
 	v := reflect.ValueOf(raw)
 	if !v.IsValid() {
 		return nil, true
 	}
 	if v.Kind() != reflect.Map {
-		m.add(path, fmt.Sprintf("is %s, and has to be a section with options of its own", kind(raw)))
+		m.add(path, fmt.Sprintf("is %s, but must be a section with options", kind(raw)))
 		return nil, false
 	}
 	given := make(map[string]any, v.Len())
 	for it := v.MapRange(); it.Next(); {
 		key, ok := it.Key().Interface().(string)
 		if !ok {
-			m.add(fmt.Sprintf("%s.%v", path, it.Key()), "unknown option; names of options are words")
+			m.add(fmt.Sprintf("%s.%v", path, it.Key()), "unknown option; option names are strings")
 			continue
 		}
 		given[key] = it.Value().Interface()
@@ -113,8 +113,8 @@ func (m *mistakes) section(path string, raw any) (map[string]any, bool) {
 	return given, true
 }
 
-// joinSplitNames puts together what the registry takes apart: it reads
-// …_OPTIONS_HOLD_KEY_FILE as hold: {key: {file: …}}.
+// joinSplitNames joins names that the registry has split: it parses the environment
+// variable …_OPTIONS_HOLD_KEY_FILE as hold: {key: {file: …}}.
 func (m *mistakes) joinSplitNames(given map[string]any, known map[string]int) {
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		inner := reflect.ValueOf(given[key])
@@ -152,7 +152,7 @@ func (m *mistakes) texts(path string, raw any) []string {
 	if v.Kind() != reflect.Slice {
 		one, err := text(raw)
 		if err != nil {
-			m.add(path, fmt.Sprintf("is %s, and has to be a list of texts", kind(raw)))
+			m.add(path, fmt.Sprintf("is %s, but must be a list of strings", kind(raw)))
 			return nil
 		}
 		return []string{one}
@@ -176,7 +176,7 @@ func text(raw any) (string, error) {
 	case int, int64, uint64:
 		return fmt.Sprint(v), nil
 	}
-	return "", fmt.Errorf("is %s, and has to be a text; put it in quotes", kind(raw))
+	return "", fmt.Errorf("is %s, but must be a string; use quotes", kind(raw))
 }
 
 func boolean(raw any) (bool, error) {
@@ -188,7 +188,7 @@ func boolean(raw any) (bool, error) {
 			return v == "true", nil
 		}
 	}
-	return false, fmt.Errorf("is %s, and has to be true or false", kind(raw))
+	return false, fmt.Errorf("is %s, but must be true or false", kind(raw))
 }
 
 func integer(raw any) (int, error) {
@@ -200,7 +200,7 @@ func integer(raw any) (int, error) {
 			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("is %s, and has to be a whole number", kind(raw))
+	return 0, fmt.Errorf("is %s, but must be an integer", kind(raw))
 }
 
 func duration(raw any) (time.Duration, error) {
@@ -209,24 +209,24 @@ func duration(raw any) (time.Duration, error) {
 		if v == 0 {
 			return 0, nil
 		}
-		return 0, fmt.Errorf(`%d of what? write a duration with its unit, like "20s", "10m" or "1h"`, v)
+		return 0, fmt.Errorf(`%d has no unit; use a duration like "20s", "10m" or "1h"`, v)
 	case string:
 		d, err := time.ParseDuration(v)
 		if err != nil {
-			return 0, fmt.Errorf(`%q is not a duration; write a number and a unit, like "20s", "10m" or "1h"`, v)
+			return 0, fmt.Errorf(`%q is an invalid duration; use a number and a unit, like "20s", "10m" or "1h"`, v)
 		}
 		if d < 0 {
 			return 0, fmt.Errorf("%s is negative", v)
 		}
 		return d, nil
 	}
-	return 0, fmt.Errorf(`is %s, and has to be a duration like "20s", "10m" or "1h"`, kind(raw))
+	return 0, fmt.Errorf(`is %s, but must be a duration like "20s", "10m" or "1h"`, kind(raw))
 }
 
 func size(raw any) (Size, error) {
 	s, err := text(raw)
 	if err != nil {
-		return 0, fmt.Errorf(`is %s, and has to be a size like "16MiB" or "5GB"`, kind(raw))
+		return 0, fmt.Errorf(`is %s, but must be a size like "16MiB" or "5GB"`, kind(raw))
 	}
 	n, err := parseSize(s)
 	if err != nil {
@@ -235,7 +235,7 @@ func size(raw any) (Size, error) {
 	return n, nil
 }
 
-// kind says what was written in words of YAML.
+// kind describes a value in terms of YAML.
 func kind(raw any) string {
 	switch v := raw.(type) {
 	case nil:
@@ -258,12 +258,12 @@ func kind(raw any) string {
 
 func empty(v reflect.Value) string {
 	if v.Type() == reflect.TypeFor[*Announce]() {
-		return "has no value; write `announce: {}` to announce with the defaults, or leave the line out"
+		return "has no value; write `announce: {}` to use the defaults, or remove the line"
 	}
-	return "has no value; give it one or leave the line out"
+	return "has no value; set one or remove the line"
 }
 
-// fields is the options of a struct by their names.
+// fields returns the indexes of a struct's options by name.
 func fields(t reflect.Type) map[string]int {
 	known := map[string]int{}
 	for i := range t.NumField() {

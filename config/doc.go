@@ -1,11 +1,11 @@
-// Package config is every option of Tidings: its name, its default, what it
-// means, and what is wrong with the value somebody wrote.
+// Package config has all options of Tidings, with their names, defaults and
+// documentation.
 //
-// It reads the `options:` of the registry's own configuration file strictly. An
-// unknown key, a value of the wrong kind and two options that contradict each
-// other are errors, and all of them are reported at once, each with its path.
-// It opens no file but those named to Redis.Client and API.CheckToken; whether a
-// folder can be written or a key fits is for those who use them.
+// It parses the `options:` of the registry's configuration strictly: an unknown key,
+// a value of the wrong type and contradicting options are errors, which are
+// reported all at once, each with its path. The rule for a value is that of the
+// package that uses it, which config asks. It opens no files, except in
+// Redis.Client and API.CheckToken.
 //
-// The ready-made configuration files beside it work as they stand.
+// The configuration files in this folder work as they are.
 package config

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	goodService = "write it like https://pds.example.com"
-	goodKey     = "give the one that the new host shows, like zQ3sh… or did:key:zQ3sh…, never a private one"
+	goodService = "use a URL such as https://pds.example.com"
+	goodKey     = "use the public key that the new host shows, such as zQ3sh… or did:key:zQ3sh…"
 )
 
-// checkService accepts what a DID document shows as the account's host:
+// checkService accepts the URLs that a DID document may have for the account's host:
 // https://host with or without a port, and http:// on this machine.
 func (h *Hold) checkService() error {
 	text := h.MovedTo.Service
@@ -25,10 +25,10 @@ func (h *Hold) checkService() error {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" {
-		return fmt.Errorf("%q is not the address of a host; %s", text, goodService)
+		return fmt.Errorf("%q is not the URL of a host; %s", text, goodService)
 	}
 	if u.User != nil {
-		return errors.New("has a user name or a password in it; everybody would read it")
+		return errors.New("has a user name or a password, which everybody would read")
 	}
 	if text != u.Scheme+"://"+u.Host {
 		return fmt.Errorf("%q has more than a host; %s", text, goodService)
@@ -38,18 +38,18 @@ func (h *Hold) checkService() error {
 	}
 	here := guard.Loopback(u.Hostname())
 	if u.Scheme == "http" && !here {
-		return fmt.Errorf("%q is not https, which only a host on this machine may be; %s", text, goodService)
+		return fmt.Errorf("%q is not https; http is only allowed on this machine; %s", text, goodService)
 	}
 	if here && !h.local() {
-		return fmt.Errorf("%q is this machine, where nobody who looks up %s reaches it; %s", text, h.Hostname, goodService)
+		return fmt.Errorf("%q is this machine, which clients that resolve %s cannot reach; %s", text, h.Hostname, goodService)
 	}
 	if strings.EqualFold(u.Host, h.Hostname) {
-		return fmt.Errorf("%q is this hold; leave moved_to out while the account is here", text)
+		return fmt.Errorf("%q is this hold; remove moved_to while the account is here", text)
 	}
 	return nil
 }
 
-// checkKey leaves out what was written, which may be a private key.
+// checkKey returns an error without the value, which may be a private key.
 func (m *MovedTo) checkKey() error {
 	if m.Key == "" {
 		return nil
@@ -60,5 +60,5 @@ func (m *MovedTo) checkKey() error {
 	return nil
 }
 
-// PublicKey is Key in multibase, however it was written.
+// PublicKey returns Key in multibase.
 func (m *MovedTo) PublicKey() string { return strings.TrimPrefix(m.Key, "did:key:") }

@@ -5,9 +5,8 @@ import (
 	"reflect"
 )
 
-// Parse reads the `options:` of a middleware entry, as the registry's YAML or
-// its environment variables gave them. What is wrong is reported all at once:
-// the error joins one *Error a mistake.
+// Parse parses the `options:` of a middleware entry, from the registry's YAML or its
+// environment variables. The error joins one *Error for each mistake.
 func Parse(raw map[string]any) (*Options, error) {
 	o, m := parse(raw)
 	if err := m.err(); err != nil {
@@ -24,16 +23,16 @@ func parse(raw map[string]any) (*Options, *mistakes) {
 	return o, m
 }
 
-// Error is one mistake.
+// Error is a mistake in the options.
 type Error struct {
 	Path string // "options.hold.hostname"
-	Text string // what is wrong, and what would be right
+	Text string // what is invalid, and what is valid
 }
 
 func (e *Error) Error() string { return e.Path + ": " + e.Text }
 
-// mistakes collects errors, at most one a path: what could not be read is not
-// also reported as missing.
+// mistakes collects errors, at most one for each path: an option that could not be
+// parsed is not reported as missing as well.
 type mistakes struct {
 	list []error
 	at   map[string]bool
@@ -47,7 +46,7 @@ func (m *mistakes) add(path, text string) {
 	m.list = append(m.list, &Error{path, text})
 }
 
-// excuse drops later mistakes at path.
+// excuse ignores later mistakes at path.
 func (m *mistakes) excuse(path string) {
 	if m.at == nil {
 		m.at = map[string]bool{}

@@ -13,37 +13,37 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-// Redis says which Redis sums the counters: `redis: inherit`, or where it is.
+// Redis configures the Redis that sums the counters. `redis: inherit` uses the
+// registry's own section.
 type Redis struct {
 	// Addrs are host:port; several are the nodes of a cluster or, with
 	// MasterName, of Sentinel. Required unless inherited.
 	Addrs []string `option:"addrs"`
 
-	// Username logs in, where Redis has users. Default: none.
+	// Username is the Redis user. Default: none.
 	Username string `option:"username"`
 
-	// PasswordFile holds the password; a line end after it is dropped. Only its
-	// owner may read it. Default: none.
+	// PasswordFile is the file of the password; a line end after it is ignored. Only its
+	// owner may have access to the file. Default: none.
 	PasswordFile string `option:"password_file"`
 
-	// DB is the number of the database; a cluster has only 0. Default 0.
+	// DB is the database number; a cluster has only 0. Default 0.
 	DB int `option:"db"`
 
-	// MasterName is the name Sentinel knows the master by. Default: no Sentinel.
+	// MasterName is the name of the master in Sentinel. Default: no Sentinel.
 	MasterName string `option:"master_name"`
 
-	// Name is what this installation is called in Redis. Registries of one name
-	// are summed; those of another name may use the same Redis. Letters, digits,
-	// dots, dashes and underscores, at most 64. Default "default".
+	// Name is the name of this installation in Redis. Registries with the same name are
+	// summed; those with another name may use the same Redis. At most 64 letters,
+	// digits, dots, hyphens and underscores. Default "default".
 	Name string `option:"name"`
 
-	// TLS encrypts the connection. `tls: {}` trusts the system's authorities.
+	// TLS encrypts the connection. `tls: {}` trusts the system's certificate authorities.
 	// Default: no TLS.
 	TLS *RedisTLS `option:"tls"`
 
-	// Inherit takes the registry's own `redis:` section, with its password and its
-	// TLS; only name may stand beside it. `redis: inherit` is short for it.
-	// Default false.
+	// Inherit uses the registry's own `redis:` section, with its password and its TLS.
+	// Only name can be set as well. `redis: inherit` is short for it. Default false.
 	Inherit bool `option:"inherit"`
 
 	registry *configuration.Redis // set by FromRegistry when inherited
@@ -51,24 +51,24 @@ type Redis struct {
 
 // RedisTLS encrypts the connection to Redis.
 type RedisTLS struct {
-	// CAFile has the authorities to trust, PEM. Default: the system's.
+	// CAFile has the certificate authorities to trust, PEM. Default: the system's.
 	CAFile string `option:"ca_file"`
 
-	// CertFile and KeyFile are this client's certificate, PEM; both or neither.
+	// CertFile and KeyFile are the client certificate and its key, PEM; both or neither.
 	CertFile string `option:"cert_file"`
 	KeyFile  string `option:"key_file"`
 
-	// ServerName is the name the certificate must have. Default: the address.
+	// ServerName is the name in the server's certificate. Default: the address.
 	ServerName string `option:"server_name"`
 }
 
-// defaultName is the installation that registries without a name belong to.
+// defaultName is the default of Redis.Name.
 const defaultName = "default"
 
 func (r *Redis) defaults() { r.Name = defaultName }
 
-// Client is what go-redis' NewUniversalClient takes. It reads the files that the
-// options name, and connects to nothing.
+// Client returns the options for go-redis' NewUniversalClient. It reads the files that
+// the options name, and does not connect.
 func (r *Redis) Client() (*redis.UniversalOptions, error) {
 	if r.Inherit {
 		return inherited(r.registry)
@@ -97,10 +97,10 @@ func (r *Redis) Client() (*redis.UniversalOptions, error) {
 	return o, nil
 }
 
-// inherited copies the registry's section as the registry does: TLS only when a
-// certificate, a key or an authority is named, and half a pair is no pair. What
-// makes a cluster client read from replicas is left out: a sum read from one
-// that lags would go down.
+// inherited converts the registry's section as the registry does: TLS only if there is
+// a certificate, a key or an authority; a certificate without a key is ignored.
+// Options that let a cluster client read from replicas are left out: a sum that is
+// read from a replica that lags could decrease.
 func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
 	if c == nil {
 		return nil, fmt.Errorf("options.redis: inherit needs the registry's configuration")

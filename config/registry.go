@@ -9,7 +9,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 )
 
-// Name is what the middleware is called in the registry's configuration.
+// Name is the name of the middleware in the registry's configuration.
 const Name = "tidings"
 
 // FromRegistry parses the options of the entry that Entry returns, and checks them
@@ -64,47 +64,46 @@ func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 	if o.Redis != nil && o.Redis.Inherit {
 		if len(c.Redis.Options.Addrs) == 0 {
-			m.add("options.redis", "inherit takes the registry's redis section, and that has no addrs; give it some, or write addrs here")
+			m.add("options.redis", "inherit takes the registry's redis section, which has no addrs; set them there or here")
 		}
 		o.Redis.registry = &c.Redis
 	}
 	if o.HTTP.Addr != "" && o.HTTP.Addr == c.HTTP.Addr {
-		m.add("options.http.addr", fmt.Sprintf("%s is where the registry itself listens; leave it out to share that port", o.HTTP.Addr))
+		m.add("options.http.addr", fmt.Sprintf("%s is the address of the registry itself; remove it to share that port", o.HTTP.Addr))
 	}
 	if o.Announce != nil && !o.Announce.AnonymousPushes && anonymous(c) {
 		switch {
 		case !local(c):
-			m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, because the registry has no auth that asks who they are; "+
-				"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true", listens(c)))
+			m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, since the registry has no auth; "+
+				"add auth, listen on 127.0.0.1, or allow it with announce.anonymous_pushes: true", listens(c)))
 		case o.proxied():
-			m.add("options.announce", fmt.Sprintf("whoever the proxy in front of %s lets through could make this account post, because the registry has no auth that asks who they are, and %s is reached from outside; "+
-				"add auth, or accept it, or say that the proxy asks, with announce.anonymous_pushes: true", listens(c), o.Hold.Hostname))
+			m.add("options.announce", fmt.Sprintf("anyone whom the proxy in front of %s admits could make this account post, since the registry has no auth and %s is reached from outside; "+
+				"add auth or, if the proxy authenticates users or anonymous pushes are acceptable, set announce.anonymous_pushes: true", listens(c), o.Hold.Hostname))
 		}
 	}
 
 	if c.HTTP.DrainTimeout == 0 {
-		o.warn("http.draintimeout is not set, so the registry dies at once when it is told to stop; nothing is lost, but set it to 10s to finish what is in flight")
+		o.warn("http.draintimeout is not set: the registry stops without finishing requests in progress; no event is lost, but 10s is recommended")
 	}
 	if o.Hold != nil && c.Proxy.RemoteURL != "" {
-		o.warn("the registry is a pull-through cache (proxy.remoteurl): it takes no pushes, so pulls are counted and nothing is published")
+		o.warn("the registry is a pull-through cache (proxy.remoteurl): it accepts no pushes, so pulls are counted and nothing is published")
 	}
 	if o.Hold != nil && c.HTTP.TLS.LetsEncrypt.CacheFile != "" && !slices.Contains(c.HTTP.TLS.LetsEncrypt.Hosts, o.Hold.Hostname) {
-		o.warn(fmt.Sprintf("http.tls.letsencrypt.hosts does not have %s, the hold's hostname; the network cannot reach it unless something in front answers for it", o.Hold.Hostname))
+		o.warn(fmt.Sprintf("http.tls.letsencrypt.hosts does not include %s, the hold's hostname; the network cannot reach it unless a proxy serves it", o.Hold.Hostname))
 	}
 	plain := o.HTTP.Addr != "" || c.HTTP.TLS.Certificate == "" && c.HTTP.TLS.LetsEncrypt.CacheFile == ""
 	if o.Hold != nil && !o.Hold.local() && plain && o.HTTP.ClientHeader == "" {
-		o.warn(fmt.Sprintf("%s is reached over https and served without TLS here, so there is a proxy in front, and all who come through it share what one client gets; "+
-			`set http.client_header to the header in which it writes the client's address, such as "X-Forwarded-For"`, o.Hold.Hostname))
+		o.warn(fmt.Sprintf("%s is reached over https and served without TLS here, so there must be a proxy, and all its clients share the limits of one client; "+
+			`set http.client_header to the header in which it sends the client's address, such as "X-Forwarded-For"`, o.Hold.Hostname))
 	}
 	if c.HTTP.Debug.Addr != "" && len(c.Redis.Options.Addrs) > 0 && !loopback(c.HTTP.Debug.Addr) {
-		o.warn(fmt.Sprintf("http.debug.addr %s can be reached from outside, and /debug/vars shows the whole configuration there, the Redis password too", c.HTTP.Debug.Addr))
+		o.warn(fmt.Sprintf("http.debug.addr %s is reachable from outside, and /debug/vars shows the whole configuration, including the Redis password", c.HTTP.Debug.Addr))
 	}
 }
 
-// anonymous says whether whoever reaches the registry can push without showing
-// who they are.
+// anonymous reports whether the registry accepts pushes without authentication.
 func anonymous(c *configuration.Configuration) bool {
-	guarded := c.Auth.Type() != "" && c.Auth.Type() != "silly" // which lets everybody in
+	guarded := c.Auth.Type() != "" && c.Auth.Type() != "silly" // which admits everybody
 	if guarded || c.Proxy.RemoteURL != "" {
 		return false
 	}
@@ -112,13 +111,13 @@ func anonymous(c *configuration.Configuration) bool {
 	return len(c.HTTP.TLS.ClientCAs) == 0 || (mode != "" && mode != configuration.ClientAuthRequireAndVerifyClientCert)
 }
 
-// local says whether only this machine reaches the registry itself.
+// local reports whether the registry is reachable from this machine only.
 func local(c *configuration.Configuration) bool {
 	return c.HTTP.Net == "unix" || loopback(c.HTTP.Addr)
 }
 
-// proxied says whether others reach a registry that is local: the account has a
-// name in the network and is on the registry's port, so a proxy leads there.
+// proxied reports whether a local registry is reachable from outside as well: the
+// account has a domain and is on the registry's port, so there must be a proxy.
 func (o *Options) proxied() bool {
 	return o.Hold != nil && !o.Hold.local() && o.HTTP.Addr == ""
 }

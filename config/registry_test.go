@@ -28,7 +28,7 @@ func TestFind(t *testing.T) {
 		{"no middleware", "", false, ""},
 		{"another middleware", "middleware: {repository: [{name: other, options: {data: 1}}]}", false, ""},
 		{"one", "middleware: {repository: [{name: other}, {name: tidings, options: {data: /d}}]}", true, ""},
-		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; name a folder on this machine's disk, like /var/lib/tidings"},
+		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; use a folder on a local disk, such as /var/lib/tidings"},
 		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
 			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), which would record every push as often; remove all but one"},
 		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
@@ -75,10 +75,10 @@ func TestDisabled(t *testing.T) {
 
 func TestAnonymousAnnounce(t *testing.T) {
 	t.Parallel()
-	const who = " could make this account post, because the registry has no auth that asks who they are; " +
-		"add auth, listen on 127.0.0.1, or accept it with announce.anonymous_pushes: true"
-	const proxy = " lets through could make this account post, because the registry has no auth that asks who they are, and registry.example.com is reached from outside; " +
-		"add auth, or accept it, or say that the proxy asks, with announce.anonymous_pushes: true"
+	const who = " could make this account post, since the registry has no auth; " +
+		"add auth, listen on 127.0.0.1, or allow it with announce.anonymous_pushes: true"
+	const proxy = " admits could make this account post, since the registry has no auth and registry.example.com is reached from outside; " +
+		"add auth or, if the proxy authenticates users or anonymous pushes are acceptable, set announce.anonymous_pushes: true"
 	const public = "{}\nhold: {hostname: registry.example.com}"
 	for _, tc := range []struct{ name, more, announce, want string }{
 		{"loopback", "http: {addr: \"127.0.0.1:5000\"}", "{}", ""},
@@ -95,8 +95,8 @@ func TestAnonymousAnnounce(t *testing.T) {
 		{"client certificates", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", "{}", ""},
 		{"certificates if they like", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca], clientauth: verify-client-cert-if-given}}", "{}", "anyone who reaches :5000" + who},
 		{"a cache takes no pushes", "http: {addr: \":5000\"}\nproxy: {remoteurl: \"https://example.com\"}", "{}", ""},
-		{"behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", public, "whoever the proxy in front of 127.0.0.1:5000" + proxy},
-		{"a socket behind a proxy", "http: {net: unix, addr: /run/registry}", public, "whoever the proxy in front of /run/registry" + proxy},
+		{"behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", public, "anyone whom the proxy in front of 127.0.0.1:5000" + proxy},
+		{"a socket behind a proxy", "http: {net: unix, addr: /run/registry}", public, "anyone whom the proxy in front of /run/registry" + proxy},
 		{"accepted behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", "{anonymous_pushes: true}\nhold: {hostname: registry.example.com}", ""},
 		{"auth behind a proxy", "http: {addr: \"127.0.0.1:5000\"}\nauth: {htpasswd: {realm: r, path: /p}}", public, ""},
 		{"the account elsewhere", "http: {addr: \"127.0.0.1:5000\"}", public + "\nhttp: {addr: \":5080\"}", ""},
@@ -126,23 +126,23 @@ func TestWarnings(t *testing.T) {
 	}{
 		{"nothing to say", hold, "", nil},
 		{"counting only", "data: /d", "", nil},
-		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}" + header, "", []string{"public is empty: nothing will be published"}},
-		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which is every repository without a slash`}},
-		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for trying things out"}},
-		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}" + header, "", []string{"hold.hostname ends in a name that the public network does not use"}},
-		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"hold.moved_to says that the account is at https://pds.example.com: nothing more is published from here"}},
-		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"public is empty: nothing will be published"}},
+		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}" + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
+		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which matches only repositories without a slash`}},
+		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for testing"}},
+		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}" + header, "", []string{"hold.hostname has a top-level domain that the public network does not allow"}},
+		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"hold.moved_to: the account is at https://pds.example.com: nothing is published from here"}},
+		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
 		{"dies at once", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
 		{"a cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
 		{"another certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",
-			[]string{"http.tls.letsencrypt.hosts does not have registry.example.com"}},
+			[]string{"http.tls.letsencrypt.hosts does not include registry.example.com"}},
 		{"its certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [registry.example.com]}}}", nil},
 		{"a proxy that names no clients", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "", []string{"registry.example.com is reached over https and served without TLS here"}},
 		{"the same on a listener of its own", "data: /d\npublic: [a]\nhttp: {addr: \":5080\"}\nhold: {hostname: registry.example.com}",
 			"http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", []string{"registry.example.com is reached over https"}},
 		{"TLS here", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", nil},
 		{"shows its passwords", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \":5001\"}}",
-			[]string{"http.debug.addr :5001 can be reached from outside"}},
+			[]string{"http.debug.addr :5001 is reachable from outside"}},
 		{"shows them to itself", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \"localhost:5001\"}}", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

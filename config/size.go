@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes. It is written "16MiB" (1,024 each) or "5GB" (1,000
-// each); a bare number is bytes.
+// Size is a number of bytes, such as "16MiB" (units of 1,024) or "5GB" (units of
+// 1,000). A number without a unit is bytes.
 type Size int64
 
 var units = []struct {
@@ -21,7 +21,7 @@ var units = []struct {
 	{"B", 1},
 }
 
-var errSize = errors.New(`not a size; write a number and a unit, like "16MiB" or "5GB"`)
+var errSize = errors.New(`invalid size; use a number and a unit, like "16MiB" or "5GB"`)
 
 func parseSize(text string) (Size, error) {
 	number, factor := strings.TrimSpace(text), int64(1)
@@ -36,15 +36,15 @@ func parseSize(text string) (Size, error) {
 		return 0, errSize
 	}
 	if n < 0 {
-		return 0, errors.New("a size is not negative")
+		return 0, errors.New("a size cannot be negative")
 	}
 	if n*float64(factor) >= math.MaxInt64 {
-		return 0, errors.New("more bytes than can be counted")
+		return 0, errors.New("the size is too large")
 	}
 	return Size(n * float64(factor)), nil
 }
 
-// String is the size in the unit that makes it shortest: "16MiB", "5GB".
+// String returns the size in the unit with the shortest result: "16MiB", "5GB".
 func (s Size) String() string {
 	shortest := fmt.Sprintf("%dB", int64(s))
 	for _, u := range units {

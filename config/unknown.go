@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// otherWriters are sections that say who writes the records, as hold does, and
-// that this version does not have.
+// otherWriters are sections that select a writer of records, as hold does, and that
+// this version does not support.
 var otherWriters = []string{"account", "remote"}
 
-// oneWriter refuses a second writer, whichever two they are.
+// oneWriter refuses more than one writer.
 func (m *mistakes) oneWriter(given map[string]any) {
 	var writers []string
 	for _, name := range append(otherWriters, "hold") {
@@ -21,16 +21,16 @@ func (m *mistakes) oneWriter(given map[string]any) {
 		}
 	}
 	if len(writers) > 1 {
-		m.add("options", strings.Join(writers, " and ")+" are writers, and exactly one writer is allowed")
+		m.add("options", strings.Join(writers, " and ")+" are writers; only one writer is allowed")
 	}
 }
 
-// unknown says what is wrong with a key that is no option of t: a secret, a
-// writer that this version does not have, or a slip of the pen.
+// unknown reports a key that is not an option of t: a secret, a writer that this
+// version does not support, a misspelled option, or one of another section.
 func (m *mistakes) unknown(path, key string, t reflect.Type) {
 	at := path + "." + key
 	if path == "options" && slices.Contains(otherWriters, key) {
-		m.add(at, "this version writes with hold only: the repository embedded in the registry; give hold instead")
+		m.add(at, "not supported by this version; use hold, the account embedded in the registry")
 		return
 	}
 	if near := nearest(key, names(t)); near != "" && !isSecret(key) {
@@ -42,17 +42,17 @@ func (m *mistakes) unknown(path, key string, t reflect.Type) {
 		m.add(at, secret(key, t))
 		return
 	}
-	if place := elsewhere(key, t); place != "" {
-		m.add(at, fmt.Sprintf("unknown option here; did you mean %s?", place))
+	if other := elsewhere(key, t); other != "" {
+		m.add(at, fmt.Sprintf("unknown option here; did you mean %s?", other))
 		return
 	}
-	m.add(at, fmt.Sprintf("unknown option; known here: %s", strings.Join(names(t), ", ")))
+	m.add(at, fmt.Sprintf("unknown option; known options: %s", strings.Join(names(t), ", ")))
 }
 
-// secret says where a secret goes. The registry prints its whole configuration
-// at /debug/vars, so it never goes into the options.
+// secret returns the error for a secret in the options, which the registry would
+// show at /debug/vars, and names the option to use.
 func secret(key string, t reflect.Type) string {
-	const never = "a secret is never written here, because the registry shows its configuration at /debug/vars; "
+	const never = "secrets are not allowed here, since the registry shows its configuration at /debug/vars; "
 	key = strings.ToLower(key)
 	for _, word := range secretWords {
 		if distance(key, word) == 1 || key == "passwd" {
@@ -61,22 +61,23 @@ func secret(key string, t reflect.Type) string {
 		}
 	}
 	if t == reflect.TypeFor[Hold]() && strings.HasSuffix(key, "password") {
-		return never + "`tidings hold password` makes one and stores its hash"
+		return never + "`tidings hold password` creates one and stores its hash"
 	}
 	want := key + "_file"
 	known := names(t)
 	if slices.Contains(known, want) {
-		return never + "put it into a file and name that with " + want
+		return never + "write it to a file and set " + want
 	}
 	for _, name := range known {
 		if strings.HasSuffix(name, "_file") && (strings.HasSuffix(want, "_"+name) || strings.HasSuffix(name, "_"+want)) {
-			return never + "put it into a file and name that with " + name
+			return never + "write it to a file and set " + name
 		}
 	}
-	return never + "secrets are files that a *_file option names, and there is none for this"
+	return never + "secrets are in files that *_file options name, and there is no such option for this"
 }
 
-// elsewhere is the one other section that has an option of this name.
+// elsewhere returns the path of an option of this name in another section; empty if
+// there is none, or more than one.
 func elsewhere(key string, t reflect.Type) string {
 	if slices.Contains(names(reflect.TypeFor[Options]()), key) {
 		return "options." + key
@@ -94,7 +95,7 @@ func elsewhere(key string, t reflect.Type) string {
 	return ""
 }
 
-// nearest is the known name that key is a misspelling of, or nothing.
+// nearest returns the known name of which key is a misspelling; empty if there is none.
 func nearest(key string, known []string) string {
 	best, far := "", max(1, len(key)/3)+1
 	for _, name := range known {
@@ -105,13 +106,13 @@ func nearest(key string, known []string) string {
 	return best
 }
 
-// plain leaves out what people write differently: keyFile, key-file, key_file.
+// plain removes differences in style: keyFile, key-file, key_file.
 func plain(name string) string {
 	return strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(name))
 }
 
-// distance is how many letters are to be changed, added, dropped or swapped
-// with their neighbour to make b of a.
+// distance is the number of letters to change, add, remove or swap with their
+// neighbour to turn a into b (optimal string alignment).
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
@@ -137,7 +138,7 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// sections is the types of Options' sections by their names.
+// sections returns the types of the sections of Options by name.
 func sections() map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	t := reflect.TypeFor[Options]()
@@ -155,7 +156,7 @@ func sections() map[string]reflect.Type {
 
 var secretWords = []string{"password", "passwd", "secret", "token"}
 
-// isSecret says whether a name is one that people give to a secret itself.
+// isSecret reports whether a name is one for a secret itself.
 func isSecret(key string) bool {
 	key = strings.ToLower(key)
 	if strings.HasSuffix(key, "_key") || key == "key" {
