@@ -37,7 +37,7 @@ func (h *workload) checkLog() {
 
 // expectedWarnings are logged because of a test's hostname and after a kill.
 var expectedWarnings = []string{
-	"this identity is for trying things out",
+	"this identity is for testing",
 	"cutting what a crash left unfinished",
 	"cutting the journal before a segment whose header a crash left unfinished",
 }
