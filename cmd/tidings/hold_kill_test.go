@@ -52,19 +52,9 @@ func (s *server) loginWith(password string) []string {
 // allowLogin sets hold.login.
 func (s *server) allowLogin() { s.edit("reserve: 1MiB}", "reserve: 1MiB, login: true}") }
 
-// publicKey returns the key in the DID document.
 func (s *server) publicKey() atcrypto.PublicKey {
 	s.t.Helper()
-	var doc struct {
-		VerificationMethod []struct {
-			PublicKeyMultibase string `json:"publicKeyMultibase"`
-		} `json:"verificationMethod"`
-	}
-	s.json(s.t, "/.well-known/did.json", &doc)
-	key, err := atcrypto.ParsePublicMultibase(doc.VerificationMethod[0].PublicKeyMultibase)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	_, key := s.didDocument()
 	return key
 }
 

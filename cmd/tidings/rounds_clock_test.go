@@ -298,27 +298,10 @@ func TestClockRounds(t *testing.T) {
 		}
 	}
 	h.correctClock()
-	h.settle(t)
-	h.checkConsistent(t)
-	h.start()
-	f := h.snapshot(t)
-	records := h.checkRecords(t, f)
-	for image, n := range f.posts {
-		if n > 1 || !public(image) {
-			t.Errorf("%s has %d posts", image, n)
+	h.check(t, func(snapshot) {
+		h.checkCurrent(t, "oss/now")
+		for _, token := range used {
+			a.rejected(t, s, token)
 		}
-	}
-	h.checkCounts(t)
-	h.checkCurrent(t, "oss/now")
-	for _, token := range used {
-		a.rejected(t, s, token)
-	}
-	h.verifyRepository()
-	h.stop()
-	h.checkLog()
-	h.checkConsistent(t)
-	t.Logf("%d operations; %d images, %d records, %d posts, %d tokens", h.steps.Load(), len(h.order), records, len(f.posts), len(used))
-	for _, p := range h.problems {
-		t.Error(p)
-	}
+	})
 }

@@ -41,24 +41,5 @@ func TestGateRounds(t *testing.T) {
 		<-stop
 		h.crash()
 	}
-	h.settle(t)
-	h.checkConsistent(t)
-	h.start()
-	f := h.snapshot(t)
-	records := h.checkRecords(t, f)
-	for image, n := range f.posts {
-		if n > 1 || !public(image) {
-			t.Errorf("%s has %d posts", image, n)
-		}
-	}
-	h.checkCounts(t)
-	h.verifyRepository()
-	h.waitDrained()
-	h.stop()
-	h.checkLog()
-	h.checkConsistent(t)
-	t.Logf("%d operations; %d images, %d records, %d posts", h.steps.Load(), len(h.order), records, len(f.posts))
-	for _, p := range h.problems {
-		t.Error(p)
-	}
+	h.check(t)
 }

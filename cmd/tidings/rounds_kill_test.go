@@ -42,7 +42,7 @@ func TestKillRounds(t *testing.T) {
 			t.Fatalf("in round %d", round)
 		}
 	}
-	h.check(t)
+	h.check(t, func(f snapshot) { h.checkExpectedPosts(t, f) })
 
 	h.start()
 	stop := make(chan struct{})
@@ -57,7 +57,7 @@ func TestKillRounds(t *testing.T) {
 	h.waitDrained()
 	h.stop()
 	h.checkLog()
-	h.check(t)
+	h.check(t, func(f snapshot) { h.checkExpectedPosts(t, f) })
 }
 
 // startAndCrash starts the registry and kills it after a delay, at any stage of its start.

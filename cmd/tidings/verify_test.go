@@ -14,17 +14,7 @@ import (
 // document.
 func (s *server) verifyRepository() {
 	s.t.Helper()
-	var doc struct {
-		ID                 string `json:"id"`
-		VerificationMethod []struct {
-			PublicKeyMultibase string `json:"publicKeyMultibase"`
-		} `json:"verificationMethod"`
-	}
-	s.json(s.t, "/.well-known/did.json", &doc)
-	key, err := atcrypto.ParsePublicMultibase(doc.VerificationMethod[0].PublicKeyMultibase)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	did, key := s.didDocument()
 	res, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)
 	if err != nil || res.StatusCode != 200 {
 		s.t.Fatalf("getRepo: %v %v", res, err)
@@ -36,8 +26,8 @@ func (s *server) verifyRepository() {
 	if err := commit.VerifySignature(key); err != nil {
 		s.t.Errorf("signature: %v", err)
 	}
-	if commit.DID != doc.ID || commit.DID != unescaped(s.did) {
-		s.t.Errorf("commit of %s, did.json of %s, want %s", commit.DID, doc.ID, unescaped(s.did))
+	if commit.DID != did || commit.DID != unescaped(s.did) {
+		s.t.Errorf("commit of %s, did.json of %s, want %s", commit.DID, did, unescaped(s.did))
 	}
 	if err := repo.MST.Verify(); err != nil {
 		s.t.Errorf("tree: %v", err)
@@ -45,6 +35,23 @@ func (s *server) verifyRepository() {
 	if root, err := repo.MST.RootCID(); err != nil || !root.Equals(commit.Data) {
 		s.t.Errorf("the tree's root is %v (%v), the commit says %s", root, err, commit.Data)
 	}
+}
+
+// didDocument returns the DID and the key of the DID document.
+func (s *server) didDocument() (did string, key atcrypto.PublicKey) {
+	s.t.Helper()
+	var doc struct {
+		ID                 string `json:"id"`
+		VerificationMethod []struct {
+			PublicKeyMultibase string `json:"publicKeyMultibase"`
+		} `json:"verificationMethod"`
+	}
+	s.json(s.t, "/.well-known/did.json", &doc)
+	key, err := atcrypto.ParsePublicMultibase(doc.VerificationMethod[0].PublicKeyMultibase)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return doc.ID, key
 }
 
 // The verifier rejects other keys and corrupted blocks.
