@@ -97,7 +97,7 @@ func TestConfigCheck(t *testing.T) {
 			[]string{"pause while less than 5GiB of disk space is free", "refuses writes while less than 2GiB is free (hold.reserve)"}},
 		{"version tags", hold + "announce: {anonymous_pushes: true}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; pushes older than 1h are not announced"}},
 		{"the environment", hold, []string{"REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_PUBLIC=[team/app]"}, 0, []string{`repositories that match "team/app"`}},
-		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: nothing will be published"}},
+		{"a warning", "data: ./data\nhold: {hostname: registry.example.com}", nil, 0, []string{"warning: public is empty: pushes and pulls are counted and nothing is published"}},
 		{"a key twice", "data: ./data\ndata: ./other", nil, 0, []string{"./other;", "warning: duplicate key, of which the registry uses the last: line 9"}},
 		{"mistakes", "dtaa: ./data\nhold: {hostname: \"1.2.3.4\"}", nil, 1,
 			[]string{"c.yml is invalid:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/config"
 )
 
@@ -90,7 +91,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.Hold == nil {
 		row("records", "none; pushes and pulls are only counted")
 	} else {
-		account := "did:web:" + strings.ReplaceAll(o.Hold.Hostname, ":", "%3A")
+		account, _ := identity.DIDWeb(o.Hold.Hostname) // the hostname is validated
 		if moved := o.Hold.MovedTo; moved != nil {
 			row("records", "none; the account %s has moved to %s, as did.json shows", account, moved.Service)
 		} else {

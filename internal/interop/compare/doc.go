@@ -1,7 +1,8 @@
-// Package compare sends the same requests to the hold and to the reference
-// PDS and compares the answers: status, error name, the shape of the body,
-// and whether the repository has a new head. Each row also says which answer
-// is right, so that a reference that changes is noticed too.
+// Package compare sends the same requests to the hold and to the reference PDS and
+// compares the responses: status, error name, the shape of the body, and whether the
+// head of the repository changes. Each row has the expected response, so that changes
+// of the reference are detected as well. If the hold differs on purpose, the row has its
+// response and the reason.
 //
 //	TIDINGS_INTEROP=1 go test ./internal/interop/compare       installs the reference PDS first, see testdata/reference-pds
 //	TIDINGS_INTEROP=1 go test ./internal/interop/compare -v    also logs messages that differ in their wording only
@@ -9,7 +10,5 @@
 //
 // Without TIDINGS_INTEROP the tests are skipped.
 //
-// TestMove has an account of the hold go on at the reference, and come back.
-//
-// Where the hold answers otherwise on purpose, the row says what and why.
+// TestMove moves an account of the hold to the reference and back.
 package compare
