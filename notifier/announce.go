@@ -117,7 +117,7 @@ func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, tim
 	if len(batch.Posts) == 0 {
 		return done, wake, err
 	}
-	// An error comes up again once these posts are sent.
+	// err recurs in the next call, after these posts are sent.
 	if err := s.outbox().put(&state.Batch{}, batch); err != nil {
 		return 0, time.Time{}, err
 	}

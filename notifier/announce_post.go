@@ -13,7 +13,7 @@ import (
 )
 
 // check returns the tags that an announcement still has and that are to be
-// announced after what was announced before, or says why it is not written.
+// announced in addition to earlier posts, or the reason why it is not written.
 func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
 	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
 	if err != nil {
@@ -103,8 +103,8 @@ func (s *announceSink) tagOrder(tags []string) []string {
 	return list
 }
 
-// addFacts adds what the post says about the image apart from its tags, or says why
-// there is no post.
+// addFacts adds the facts of the post that do not depend on the tags, or returns the
+// reason why there is no post.
 func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
 	d := declared(e)
 	if s.storage.local(e) {

@@ -109,7 +109,7 @@ func (e *sequenced) unannounced() string {
 }
 
 // closeWindows closes windows up to the first that is still open, each with a post
-// or a result that says why there is none. done is how many of the events are then
+// or a result with the reason why there is none. done is how many of the events are then
 // processed.
 func (s *announceSink) closeWindows(ctx context.Context, windows []*window, events int) (batch *announcementBatch, done int, wake time.Time, err error) {
 	batch = &announcementBatch{}
@@ -139,8 +139,8 @@ func (s *announceSink) closeWindows(ctx context.Context, windows []*window, even
 	return batch, events, time.Time{}, nil
 }
 
-// announcement makes the announcement of a window, or says why there is none. added
-// is what the batch announces of the digest already.
+// announcement returns the announcement of a window, or the reason why there is none.
+// added is what the batch already announces of the digest.
 func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused announceRow, err error) {
 	a = &announcement{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
@@ -160,8 +160,8 @@ func (s *announceSink) announcement(ctx context.Context, w *window, added histor
 	return a, refused, s.compose(a)
 }
 
-// checkWindow leaves in an announcement the tags that it is to name, or says why there
-// is none.
+// checkWindow removes from an announcement the tags that it is not to name, or returns
+// the reason why there is none.
 func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused announceRow, err error) {
 	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
 		return s.announcedBefore(before), nil
@@ -195,7 +195,7 @@ func (s *announceSink) putResults(w *window, result announceRow) error {
 }
 
 // putFirstResult records a result for a push that has none: while an older window
-// is open, the events behind it are handled again.
+// is open, later events are handled again.
 func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result announceRow) error {
 	has, err := state.Has(s.state, rowKey(seq, announcePart))
 	if err != nil || has {

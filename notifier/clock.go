@@ -12,7 +12,7 @@ import (
 
 // An event has a TID and a time. TIDs order records and posts and must be unique: they
 // come from a clock that never goes back. The time is that of the system clock, and is
-// used for what people read and for what is measured in minutes: windows, ages, days.
+// used for windows, ages and days, and shown to people.
 //
 // The system clock can jump. If it goes back, TIDs continue after the last one up to
 // maxAhead of the clock; beyond that they start again at the clock's time with another

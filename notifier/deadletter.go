@@ -39,8 +39,8 @@ func (l *deadLetter) events() uint64 {
 	return l.Last - l.First + 1
 }
 
-// covers reports whether the letter says for certain that an event of the push stream
-// was given up.
+// covers reports whether it is certain that an event of the push stream is among those of
+// the letter.
 func (l *deadLetter) covers(seq uint64) bool {
 	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
 }

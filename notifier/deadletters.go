@@ -52,7 +52,7 @@ func (d *DeadLetters) setMetrics(m *Metrics) {
 	d.metrics = m
 }
 
-// setPublic sets what is public, and lists the public pushes.
+// setPublic sets the function that decides what is public, and lists the public pushes.
 func (d *DeadLetters) setPublic(public func(repository string) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

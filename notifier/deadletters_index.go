@@ -7,7 +7,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// A boxIndex is what is kept in memory of a box.
+// A boxIndex is the part of a box that is kept in memory.
 type boxIndex struct {
 	letters   int
 	bytes     int

@@ -60,7 +60,7 @@ func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
 	return true, n.state.Commit(&b, state.NoSync)
 }
 
-// undescribed is the first row behind the cursor, nil if there is none.
+// undescribed is the first row after the cursor, nil if there is none.
 func (n *Notifier) undescribed() (*pushRow, error) {
 	last := uint64(0)
 	val, err := n.state.Get(state.DescribeCursor)

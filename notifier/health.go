@@ -79,7 +79,7 @@ func (n *Notifier) sinkHealth(s journal.Stream, sink string) SinkHealth {
 	return h
 }
 
-// pendingAge is the age of the first event behind a sequence number, 0 if there is none.
+// pendingAge is the age of the first event after a sequence number, 0 if there is none.
 // The order number of a pull is its time. That of a push is the time of a TID, which can
 // differ from the event's time after a jump of the clock, so the event is read.
 func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
@@ -89,20 +89,20 @@ func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 		}
 		return 0
 	}
-	if first, ok := n.oldest.behind(n.journal, after); ok {
+	if first, ok := n.oldest.next(n.journal, after); ok {
 		return n.clock.age(first)
 	}
 	return 0
 }
 
-// oldestPending caches the stamp of the event behind each cursor, so that Health reads
+// oldestPending caches the stamp of the event after each cursor, so that Health reads
 // no event twice.
 type oldestPending struct {
 	mu    sync.Mutex
 	first map[uint64]stamp // by cursor; a few
 }
 
-func (p *oldestPending) behind(j *journal.Journal, cursor uint64) (stamp, bool) {
+func (p *oldestPending) next(j *journal.Journal, cursor uint64) (stamp, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first, ok := p.first[cursor]; ok {

@@ -21,8 +21,8 @@ const (
 )
 
 // Notify records what another registry reports. When it returns without an error, the
-// event is durable and will reach every sink. The answer says what they did within a
-// few seconds, and leaves out what is not known by then.
+// event is durable and will reach every sink. The answer has the results of the first few
+// seconds, and leaves out what is not known by then.
 //
 // A repeated call with the same issuer and key has no effect and returns the same
 // answer. inbound.ErrTokenUsed and inbound.ErrKeyReused refuse a notification. After
@@ -162,7 +162,7 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 }
 
 // outcome is what the sinks have done for an event so far, and whether that is
-// complete. mayPost says whether the event's plan has a post.
+// complete. mayPost is the Post of the event's plan.
 func (n *Notifier) outcome(seq uint64, e *Event, mayPost bool) (out lexicon.NotifyManifestOutput, complete bool) {
 	counted := n.counter.Latest(uint8(journal.Pushes)) >= seq
 	if e.Operation == opPull {

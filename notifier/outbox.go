@@ -13,8 +13,8 @@ import (
 // A sink turns events into a batch of writes whose keys, times and bytes are fixed
 // by the events. The batch goes through the sink's outbox, one key of the state:
 //
-//  1. put makes the batch durable, in one commit with what is already decided about
-//     its events.
+//  1. put makes the batch durable, in one commit with the results of events that
+//     need no writes.
 //  2. The writes are sent to the account.
 //  3. clear empties the outbox, in one commit with the ledger entries and results
 //     that the writes stand for.
@@ -33,7 +33,7 @@ import (
 //     to state.RecordsBatched, the announce sink finds their posts in the history.
 //
 // A write that the account refuses for good is given up with its events, and the
-// rest of the batch goes on.
+// rest of the batch is sent.
 
 // An outbox holds the batch that a sink is sending.
 type outbox struct {

@@ -18,7 +18,7 @@ const (
 	stateFailed  = "failed"  // a sink gave it up
 )
 
-// result is what is known so far of a push, as the output of notifyManifest. known
+// result is the result of a push so far, as the output of notifyManifest. known
 // is false if there are no rows.
 func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known bool, err error) {
 	out = lexicon.NotifyManifestOutput{Success: true, Operation: opPush}

@@ -15,7 +15,7 @@ const (
 
 // recentEvents holds the last recorded pushes with their plans, so that an event is
 // decoded and planned once, by the first sink that reads it, and not by each. A
-// sink that is further behind decodes and plans what it reads itself.
+// sink with a longer backlog decodes and plans the events that it reads itself.
 type recentEvents struct {
 	mu     sync.Mutex
 	events map[uint64]*recentEvent

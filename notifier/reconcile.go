@@ -15,7 +15,7 @@ import (
 // How storage and ledger are reconciled
 //
 // A reconciliation is requested, by setting state.ReconcilePhase, when events may have
-// been lost, when the ledger was rebuilt, and when what is public has changed. It begins
+// been lost, when the ledger was rebuilt, and when the options that decide what is public have changed. It begins
 // when the stores are known to belong together, and has two phases:
 //
 //   - phaseStorage goes through storage. A manifest of a public repository that the ledger
@@ -82,7 +82,7 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 	}
 	n.log.Info("comparing the registry's storage with the ledger", "phase", string(phase))
 	if string(phase) == phaseStorage {
-		// Pending events can be of an earlier owner and would undo what is compared.
+		// Pending events can be of an earlier owner and would undo the result of the comparison.
 		if err := n.waitForRecords(ctx, n.journal.Status(journal.Pushes).Last); err != nil {
 			return false, err
 		}

@@ -93,7 +93,7 @@ func (s *recordSink) handle(ctx context.Context, events []sequenced) (int, time.
 }
 
 // handleBatch handles the first of the events, as many as fit into one commit.
-// stored says for the first of them whether their manifest is in storage.
+// stored reports for the first of them whether their manifest is in storage.
 func (s *recordSink) handleBatch(ctx context.Context, events []sequenced, stored []bool) (int, error) {
 	build, done, err := s.build(events, stored)
 	if err != nil {
@@ -112,8 +112,8 @@ func (s *recordSink) handleBatch(ctx context.Context, events []sequenced, stored
 	return done, s.send(ctx, build.batch, true)
 }
 
-// recordDecided adds to b what is known before the batch is sent: how far it goes,
-// and the results of pushes that make no records.
+// recordDecided adds to b the sequence number of the last event in the batch, and the
+// results of pushes that have no records.
 func (s *recordSink) recordDecided(b *state.Batch, build *batchBuilder, events []sequenced) error {
 	if len(events) == 0 {
 		return nil

@@ -47,7 +47,7 @@ type sequenced struct {
 	plan *Plan
 }
 
-// A permanentError is one that remains however often the event is tried.
+// A permanentError does not go away when the event is tried again.
 type permanentError struct{ err error }
 
 func (e *permanentError) Error() string { return e.err.Error() }

@@ -11,8 +11,8 @@ import (
 // ErrNotStored is returned for what the registry's storage does not have.
 var ErrNotStored = errors.New("not in the registry's storage")
 
-// Storage is the registry's storage. An event says that something may have changed;
-// what is published is what storage has when a sink handles the event. An error other
+// Storage is the registry's storage. An event indicates that something may have changed;
+// sinks publish what storage has when they handle the event. An error other
 // than ErrNotStored means that storage did not give an answer.
 type Storage interface {
 	// Manifest returns a manifest's media type and bytes, or ErrNotStored.
@@ -43,7 +43,7 @@ func (s *checkedStorage) local(e *Event) bool {
 
 // present reports for each event that affects selects whether its repository has its
 // manifest now. For events of other registries, and without storage, the answer is
-// what the event says. If storage fails for an event, the result is cut off before
+// that of the event. If storage fails for an event, the result is cut off before
 // it; if it fails for the first, that is an error.
 func (s *checkedStorage) present(ctx context.Context, events []sequenced, affects func(*sequenced) bool) ([]bool, error) {
 	found, failed := make([]bool, len(events)), make([]error, len(events))
@@ -78,7 +78,7 @@ func (s *checkedStorage) present(ctx context.Context, events []sequenced, affect
 }
 
 // hasManifest reports whether the event's repository has its manifest now. If storage
-// can't read it, the answer is what the event says.
+// can't read it, the answer is that of the event.
 func (s *checkedStorage) hasManifest(ctx context.Context, e *Event) (bool, error) {
 	has, err := s.Has(ctx, e.Repository, e.ManifestDigest)
 	if errors.Is(err, errUnreadable) {

@@ -11,8 +11,8 @@ import (
 )
 
 // errUnreadable is returned for something that storage can't read although it answers
-// other requests: a damaged file. Waiting does not help, so the caller goes by what
-// the event says.
+// other requests: a damaged file. Waiting does not help, so the caller trusts
+// the event.
 var errUnreadable = errors.New("damaged in the registry's storage")
 
 const (
@@ -23,8 +23,8 @@ const (
 	maxFailing = 1024
 )
 
-// checkedStorage is a Storage that tells a damaged file from a storage that is not
-// available. Both fail, but a damaged file would hold up all later events forever. A
+// checkedStorage is a Storage that distinguishes a damaged file from a storage that is
+// not available. Both fail, but a damaged file would hold up all later events forever. A
 // nil *checkedStorage stands for a storage that can't be asked.
 type checkedStorage struct {
 	Storage

@@ -22,7 +22,7 @@ import (
 //   - The state is older than the journal if the records sink's cursor in the journal is
 //     beyond the last event that its batches in the state cover.
 //   - The journal is older than the state if it ends before that event, or has another id
-//     than at the last start. It then continues behind the state's numbers: events are
+//     than at the last start. It then continues after the state's numbers: events are
 //     lost.
 //   - The repo is older than the state if its revision is older than the one that was
 //     noted with the last batch.
@@ -89,7 +89,7 @@ func (n *Notifier) verifiedRevision() string {
 }
 
 // followRecords lets a journal that ends before the last event of the state continue
-// behind it, under another id. Events are lost then, so storage is compared with the
+// after it, with another id. Events are lost then, so storage is compared with the
 // ledger.
 func (n *Notifier) followRecords() error {
 	batched, err := lastBatched(n.state)
@@ -167,7 +167,7 @@ func (n *Notifier) WantRebuild() error {
 
 // mismatch returns the reason why state and repo do not belong together, "" if they do.
 func (n *Notifier) mismatch() (reason string, err error) {
-	// The revision of a repo that can't be opened says nothing: List fails then.
+	// If the repo can't be opened, List fails, and its revision is not valid.
 	if _, _, err := n.account.List(lexicon.NSIDLayer, "", 1, false); err != nil {
 		return "", err
 	}
@@ -257,7 +257,7 @@ func (n *Notifier) newestAreKnown(below string) (bool, error) {
 	return true, nil
 }
 
-// A layerRecord is what a layer record in the repo says.
+// A layerRecord is a decoded layer record of the repo.
 type layerRecord struct {
 	rkey    string
 	owner   string

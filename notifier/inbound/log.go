@@ -50,7 +50,7 @@ type Config struct {
 	State state.Store
 	// Counted returns the sequence number of the last push event that is counted.
 	Counted func() uint64
-	// Uncounted calls visit with each recorded notification behind Counted.
+	// Uncounted calls visit with each recorded notification after Counted.
 	Uncounted func(visit func(Recorded)) error
 	Now       func() time.Time
 }

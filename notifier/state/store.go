@@ -21,7 +21,7 @@ type Store interface {
 	Commit(b *Batch, d Durability) error
 }
 
-// Durability says what a crash may undo.
+// Durability is what a crash may undo.
 type Durability bool
 
 const (
@@ -51,13 +51,13 @@ func Prefix(prefix string) Range {
 	return Range{From: []byte(prefix), To: successor([]byte(prefix))}
 }
 
-// After is the rest of the range behind a key.
+// After returns the part of the range after a key.
 func (r Range) After(key []byte) Range {
 	r.From = append(bytes.Clone(key), 0)
 	return r
 }
 
-// successor is the first key behind all that begin with prefix.
+// successor is the first key after all that begin with prefix.
 func successor(prefix []byte) []byte {
 	end := bytes.Clone(bytes.TrimRight(prefix, "\xff"))
 	end[len(end)-1]++
