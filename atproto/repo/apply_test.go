@@ -184,7 +184,7 @@ func (g *gate) wrap(fs vfs.FS) vfs.FS {
 func isLogSync(op errorfs.Op) bool {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData:
-		return strings.Contains(op.Path, "/log-")
+		return strings.HasSuffix(op.Path, ".log")
 	}
 	return false
 }

@@ -101,7 +101,7 @@ func newWriter(cfg Config, s *store.Store, head layout.State) (*writer, error) {
 // run is the goroutine that writes.
 func (r *Repo) run(w *writer) {
 	defer close(r.stopped)
-	w.commit = w.store.CommitHere
+	w.commit = w.store.CommitInline
 	cleanUp := time.NewTicker(cleanUpInterval)
 	defer cleanUp.Stop()
 	for {

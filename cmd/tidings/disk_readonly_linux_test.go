@@ -90,7 +90,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	s.verifyRepository()
 	s.checkHoldFailing("stopped writing")
 	s.waitForLog("read-only file system")
-	s.waitForLog("restart once the disk is well")
+	s.waitForLog("restart when the disk works again")
 
 	if err := s.terminate(); err == nil {
 		t.Error("the server exited without an error")

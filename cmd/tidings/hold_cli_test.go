@@ -50,7 +50,7 @@ func expect(t *testing.T, dir string, code int, args []string, texts ...string) 
 // damage changes the database of a hold directly.
 func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
 	t.Helper()
-	db, err := store.Open(store.Config{Dir: filepath.Join(dir, "data", "hold"), FormatKey: []byte("f"), Format: 2})
+	db, err := store.Open(store.Config{Dir: filepath.Join(dir, "data", "hold"), FormatKey: []byte("f"), Format: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-const format = 3 // 1: Pebble's log; 2: rows in JSON
+const format = 4 // 3: the store had a log of its own; 2: rows in JSON; 1: before the log
 
 var formatKey = []byte("format")
 

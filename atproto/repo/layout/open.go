@@ -12,7 +12,7 @@ import (
 )
 
 // FormatNumber is the version of the layout.
-const FormatNumber = 2 // 1: before the store had a log of its own
+const FormatNumber = 3 // 2: the store had a log of its own; 1: before that
 
 const memTable = 6 << 20
 

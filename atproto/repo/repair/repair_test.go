@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -345,11 +346,12 @@ func TestRepairLog(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	logs, err := filepath.Glob(filepath.Join(cfg.Dir, "log-*"))
-	if err != nil || len(logs) != 1 {
+	logs, err := filepath.Glob(filepath.Join(cfg.Dir, "*.log"))
+	if err != nil || len(logs) == 0 {
 		t.Fatal(err, logs)
 	}
-	content, err := os.ReadFile(logs[0])
+	log := slices.Max(logs)
+	content, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +360,7 @@ func TestRepairLog(t *testing.T) {
 		t.Fatal("the third record is not in the log")
 	}
 	content[at] ^= 1
-	if err := os.WriteFile(logs[0], content, 0o600); err != nil {
+	if err := os.WriteFile(log, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := repo.Open(cfg); !errors.Is(err, layout.ErrDamaged) || !errors.Is(err, store.ErrLog) {
