@@ -10,6 +10,7 @@ import (
 	"testing"
 )
 
+// begin starts a run that adds notes.
 func begin(t *testing.T, dir string, notes ...Note) *Run {
 	t.Helper()
 	r, err := Begin(dir)
@@ -24,12 +25,13 @@ func begin(t *testing.T, dir string, notes ...Note) *Run {
 	return r
 }
 
-func takes(t *testing.T, dir string, want Taken, notes ...Note) {
+// expectTake calls Take and compares its results.
+func expectTake(t *testing.T, dir string, want Taken, notes ...Note) {
 	t.Helper()
 	var got []Note
 	all, err := Take(dir, func(n []Note) error { got = append(got, n...); return nil })
 	if err != nil || all != want || !slices.Equal(got, notes) {
-		t.Errorf("took %v, %+v, %v; want %v, %+v", got, all, err, notes, want)
+		t.Errorf("Take: got %v, %+v, %v; want %v, %+v", got, all, err, notes, want)
 	}
 }
 
@@ -38,47 +40,47 @@ var one, two, three = Note{"oss/app", "sha256:1"}, Note{"oss/app", "sha256:2"}, 
 func TestTake(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "collected")
-	takes(t, dir, Taken{}) // there is no folder yet
+	expectTake(t, dir, Taken{}) // the folder does not exist
 	first := begin(t, dir, one, two)
-	takes(t, dir, Taken{Running: 1})
+	expectTake(t, dir, Taken{Running: 1})
 	second := begin(t, dir, three)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	takes(t, dir, Taken{Notes: 2, Running: 1}, one, two)
-	if err := second.Add(one); err != nil { // which goes on
+	expectTake(t, dir, Taken{Notes: 2, Running: 1}, one, two)
+	if err := second.Add(one); err != nil { // the run is still in progress
 		t.Fatal(err)
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	takes(t, dir, Taken{Notes: 2}, three, one)
-	if err := begin(t, dir).Close(); err != nil { // it had nothing to delete
+	expectTake(t, dir, Taken{Notes: 2}, three, one)
+	if err := begin(t, dir).Close(); err != nil { // a run that deleted nothing
 		t.Fatal(err)
 	}
-	takes(t, dir, Taken{})
+	expectTake(t, dir, Taken{})
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("files left: %v, %v", left, err)
 	}
 }
 
-// Notes whose taker fails are there for the next one.
+// If take fails, the next Take returns the same notes.
 func TestTakeFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "collected")
 	if err := begin(t, dir, one).Close(); err != nil {
 		t.Fatal(err)
 	}
-	failure := errors.New("no room")
+	failure := errors.New("disk full")
 	if _, err := Take(dir, func([]Note) error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("got %v", err)
 	}
-	takes(t, dir, Taken{Notes: 1}, one)
-	takes(t, dir, Taken{})
+	expectTake(t, dir, Taken{Notes: 1}, one)
+	expectTake(t, dir, Taken{})
 }
 
-// A run that was killed has left its lock, and perhaps half a line.
-func TestKilled(t *testing.T) {
+// A run that was killed has released its lock, and its last line may be incomplete.
+func TestTakeAfterKill(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "collected")
 	r := begin(t, dir, one, two)
@@ -111,18 +113,18 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-func TestBeginNowhere(t *testing.T) {
+func TestBeginWithoutDataFolder(t *testing.T) {
 	t.Parallel()
 	if _, err := Begin(filepath.Join(t.TempDir(), "none", "collected")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without a data folder: %v", err)
+		t.Errorf("got %v, want os.ErrNotExist", err)
 	}
 }
 
-// Root makes notes for the user who owns the data folder.
+// The files that root creates belong to the owner of the data folder.
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: only root gives files away")
+		t.Skip("needs root: only root can change the owner of a file")
 	}
 	data := t.TempDir()
 	if err := os.Chown(data, 1234, 5678); err != nil {

@@ -21,7 +21,7 @@ func TestIsManifest(t *testing.T) {
 		"/v2/":                            false,
 		"/x/v2/a/manifests/v1":            false,
 		"/tidings/api/v1/a/manifests/v1":  false,
-		"/v2/a/tags/list/manifests/v1":    true, // no route, so nothing is recorded
+		"/v2/a/tags/list/manifests/v1":    true, // the host has no such route, so nothing is recorded
 		"/v2/a/manifests/v1/blobs/upload": false,
 	} {
 		if got := isManifest("/v2/", path); got != want {
@@ -37,7 +37,7 @@ func TestClient(t *testing.T) {
 		{"[2001:db8::1]:4711", "", "", "2001:db8::1"},
 		{"192.0.2.1:4711", "198.51.100.1, 10.0.0.1", "", "198.51.100.1"},
 		{"192.0.2.1:4711", "unknown", "198.51.100.2", "198.51.100.2"},
-		{"192.0.2.1:4711", "unknown", "nor this", "192.0.2.1"},
+		{"192.0.2.1:4711", "unknown", "invalid", "192.0.2.1"},
 		{"@", "", "", "@"},
 	} {
 		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{}}
