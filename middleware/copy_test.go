@@ -26,7 +26,7 @@ func TestCopyOfAFolder(t *testing.T) {
 	}
 	revOf := func(data string) string {
 		t.Helper()
-		config := quiet("")
+		config := minimalConfig("")
 		config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
 			"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB"},
 		}}}}

@@ -60,9 +60,9 @@ func TestPushFaults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := hear(t, &c.inner, &c.outer)
+			r := serveObserved(t, &c.inner, &c.outer)
 			image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-			r.tape.take()
+			r.recorder.take()
 			want := c.want
 			got, err := r.try(t.Context(), "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType)
 			if c.status == 0 {
@@ -75,7 +75,7 @@ func TestPushFaults(t *testing.T) {
 				}
 				want = append(want, fmt.Sprintf("status %d", c.status))
 			}
-			r.heard("push", want...)
+			r.expect("push", want...)
 		})
 	}
 }
@@ -83,27 +83,27 @@ func TestPushFaults(t *testing.T) {
 // A push that cannot even be noted is not stored.
 func TestNotNotedIsNotStored(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	r.tape.intend = func(notifier.Push) error { return errDisk }
-	r.tape.take()
+	r.recorder.intend = func(notifier.Push) error { return errDisk }
+	r.recorder.take()
 	got := r.push("app", "v1", image)
-	r.heard("push", "refuse app:v1 IMAGE", "status 503")
+	r.expect("push", "refuse app:v1 IMAGE", "status 503")
 	code, message := envelope(t, got)
-	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "nothing was stored") || !strings.Contains(message, r.tape.pushes[0].RequestID) {
+	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "nothing was stored") || !strings.Contains(message, r.recorder.pushes[0].RequestID) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if strings.Contains(string(got.body), "secret") {
 		t.Errorf("the client is told what belongs in the log: %s", got.body)
 	}
 	for _, reference := range []string{"v1", image.digest} {
-		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", anything); a.status != 404 {
+		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", acceptAll); a.status != 404 {
 			t.Errorf("%s is stored: status %d", reference, a.status)
 		}
 	}
 
 	// and when the disk is well again, the same push passes
-	r.tape.intend = nil
+	r.recorder.intend = nil
 	if got := r.push("app", "v1", image); got.status != 201 {
 		t.Errorf("second try: %d %s", got.status, got.body)
 	}
@@ -112,9 +112,9 @@ func TestNotNotedIsNotStored(t *testing.T) {
 // A recorder may refuse for a reason of its own.
 func TestRecorderRefuses(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	r.tape.intend = func(notifier.Push) error {
+	r.recorder.intend = func(notifier.Push) error {
 		return fmt.Errorf("check quota: %w", errcode.ErrorCodeDenied.WithMessage("5 of 4 GB"))
 	}
 	got := r.push("app", "v1", image)
@@ -126,14 +126,14 @@ func TestRecorderRefuses(t *testing.T) {
 // A push that is stored but not recorded is not acknowledged.
 func TestNotRecordedIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	r.tape.complete = func(context.Context, notifier.Push) error { return errDisk }
-	r.tape.take()
+	r.recorder.complete = func(context.Context, notifier.Push) error { return errDisk }
+	r.recorder.take()
 	got := r.push("app", "v1", image)
-	r.heard("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 503")
+	r.expect("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 503")
 	code, message := envelope(t, got)
-	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, r.tape.pushes[0].RequestID) {
+	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, r.recorder.pushes[0].RequestID) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if strings.Contains(string(got.body), "secret") {
@@ -147,7 +147,7 @@ func TestNotRecordedIsNotAcknowledged(t *testing.T) {
 	if ct := got.header.Get("Content-Type"); ct != "application/json" {
 		t.Errorf("Content-Type %q", ct)
 	}
-	r.tape.complete = nil
+	r.recorder.complete = nil
 	if got := r.push("app", "v1", image); got.status != 201 || got.header.Get("Docker-Content-Digest") != image.digest {
 		t.Errorf("second try: %d %s", got.status, got.body)
 	}
@@ -156,21 +156,21 @@ func TestNotRecordedIsNotAcknowledged(t *testing.T) {
 // A delete cannot be taken back; if it is not recorded, the client hears it.
 func TestDeleteNotRecorded(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
 	r.mustPush("app", "v2", image)
-	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
 		if code, message := envelope(t, got); got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "it is deleted") {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}
 	}
-	if n := len(r.tape.deletes); n != 3 { // v1; the manifest; and v2 with it
+	if n := len(r.recorder.deletes); n != 3 { // v1; the manifest; and v2 with it
 		t.Errorf("heard %d deletes, want 3", n)
 	}
-	if a := r.do("GET", "/v2/app/manifests/v2", nil, "Accept", anything); a.status != 404 {
+	if a := r.do("GET", "/v2/app/manifests/v2", nil, "Accept", acceptAll); a.status != 404 {
 		t.Errorf("still there: status %d", a.status)
 	}
 }
@@ -178,17 +178,17 @@ func TestDeleteNotRecorded(t *testing.T) {
 // A delete that cannot be noted does not happen.
 func TestDeleteNotNoted(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
-	r.tape.undeletable = func(notifier.Delete) error { return errDisk }
+	r.recorder.undeletable = func(notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
 		code, message := envelope(t, got)
 		if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "not deleted") || strings.Contains(string(got.body), "secret") {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}
-		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", anything); a.status != 200 {
+		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", acceptAll); a.status != 200 {
 			t.Errorf("%s is gone: status %d", reference, a.status)
 		}
 	}
@@ -197,30 +197,30 @@ func TestDeleteNotNoted(t *testing.T) {
 // A delete of which nobody knows whether it happened is left to storage.
 func TestDeleteFails(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{untag: func(_ context.Context, untag func() error) error { _ = untag(); return errFault }}, &hooks{})
+	r := serveObserved(t, &hooks{untag: func(_ context.Context, untag func() error) error { _ = untag(); return errFault }}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
-	r.tape.take()
+	r.recorder.take()
 	if got := r.do("DELETE", "/v2/app/manifests/v1", nil); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
-	r.heard("delete", "release delete app:v1 ", "status 500")
+	r.expect("delete", "release delete app:v1 ", "status 500")
 }
 
 // A delete that happened is heard even if the request fails afterwards.
 func TestLookupFailsAfterDelete(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{lookup: func() error { return errFault }}, &hooks{})
+	r := serveObserved(t, &hooks{lookup: func() error { return errFault }}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
 	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
-	r.heard("delete", "delete app: IMAGE", "status 500")
+	r.expect("delete", "delete app: IMAGE", "status 500")
 
 	// the host's own error is not hidden behind ours
 	r.mustPush("app", "v1", image)
-	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
 	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
@@ -232,12 +232,12 @@ func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	storing := make(chan struct{})
 	completed := make(chan error, 1)
-	r := hear(t, &hooks{put: func(ctx context.Context, put func() (digest.Digest, error)) (digest.Digest, error) {
+	r := serveObserved(t, &hooks{put: func(ctx context.Context, put func() (digest.Digest, error)) (digest.Digest, error) {
 		close(storing)
 		<-ctx.Done()
 		return put()
 	}}, &hooks{})
-	r.tape.complete = func(ctx context.Context, _ notifier.Push) error {
+	r.recorder.complete = func(ctx context.Context, _ notifier.Push) error {
 		if _, bounded := ctx.Deadline(); !bounded {
 			completed <- errors.New("nothing bounds the wait")
 		}
@@ -268,14 +268,14 @@ func TestClientLeavesDelete(t *testing.T) {
 	t.Parallel()
 	removing := make(chan struct{})
 	recorded := make(chan error, 1)
-	r := hear(t, &hooks{untag: func(ctx context.Context, untag func() error) error {
+	r := serveObserved(t, &hooks{untag: func(ctx context.Context, untag func() error) error {
 		close(removing)
 		<-ctx.Done()
 		return untag()
 	}}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
-	r.tape.deleting = func(ctx context.Context) { recorded <- ctx.Err() }
+	r.recorder.deleting = func(ctx context.Context) { recorded <- ctx.Err() }
 	ctx, leave := context.WithCancel(t.Context())
 	go func() {
 		<-removing
@@ -300,34 +300,34 @@ func TestPullFaults(t *testing.T) {
 	type inner = func() (distribution.Manifest, error)
 	var faults atomic.Pointer[func(inner) (distribution.Manifest, error)]
 	through := func(get inner) (distribution.Manifest, error) { return (*faults.Load())(get) }
-	r := hear(t, &hooks{}, &hooks{get: through})
+	r := serveObserved(t, &hooks{}, &hooks{get: through})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
 
 	fault := func(get inner) (distribution.Manifest, error) { _, _ = get(); return nil, errFault }
 	faults.Store(&fault)
-	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything); got.status != 500 {
+	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
-	r.heard("get fails", "status 500")
+	r.expect("get fails", "status 500")
 
 	cut := func(get inner) (distribution.Manifest, error) { _, _ = get(); panic(http.ErrAbortHandler) }
 	faults.Store(&cut)
-	if _, err := r.try(t.Context(), "GET", "/v2/app/manifests/v1", nil, "Accept", anything); err == nil {
+	if _, err := r.try(t.Context(), "GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll); err == nil {
 		t.Error("an answer after a panic")
 	}
-	r.heard("panic")
+	r.expect("panic")
 
 	twice := func(get inner) (distribution.Manifest, error) { _, _ = get(); return get() }
 	faults.Store(&twice)
-	r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything)
-	r.heard("two gets are one pull", "GET app:v1 IMAGE", "status 200")
+	r.do("GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll)
+	r.expect("two gets are one pull", "GET app:v1 IMAGE", "status 200")
 }
 
 // Many at once: every answered request is heard, once.
 func TestConcurrently(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "same", image)
 	const workers, rounds = 8, 6
@@ -341,7 +341,7 @@ func TestConcurrently(t *testing.T) {
 					if c.method != "PUT" {
 						body = nil
 					}
-					got, err := r.try(context.Background(), c.method, "/v2/app/manifests/"+c.reference, body, "Content-Type", image.mediaType, "Accept", anything)
+					got, err := r.try(context.Background(), c.method, "/v2/app/manifests/"+c.reference, body, "Content-Type", image.mediaType, "Accept", acceptAll)
 					if err != nil || got.status >= 300 {
 						t.Errorf("%s %s: %d %v", c.method, c.reference, got.status, err)
 					}
@@ -351,7 +351,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	wait.Wait()
 	counts := map[string]int{}
-	for _, line := range r.tape.take() {
+	for _, line := range r.recorder.take() {
 		kind, _, _ := strings.Cut(line, " ")
 		counts[kind]++
 	}
@@ -362,11 +362,11 @@ func TestConcurrently(t *testing.T) {
 	}
 
 	// one request whose untags run concurrently, each failing to be recorded
-	r.tape.deleted = func(notifier.Delete) error { return errDisk }
+	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
 	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 503 {
 		t.Errorf("status %d, want 503", got.status)
 	}
-	if n := len(r.tape.deletes); n != workers*rounds+2 {
+	if n := len(r.recorder.deletes); n != workers*rounds+2 {
 		t.Errorf("heard %d deletes, want %d", n, workers*rounds+2)
 	}
 }

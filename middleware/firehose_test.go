@@ -25,7 +25,7 @@ func TestFirehose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := quiet("")
+	config := minimalConfig("")
 	config.Log.AccessLog.Disabled = false // its response writer, too, must let the connection go
 	config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
 		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB"},

@@ -23,7 +23,7 @@ func TestDataFolderIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := filepath.Join(data, "token")
-	host := quiet("")
+	host := minimalConfig("")
 	host.Storage = configuration.Storage{"inmemory": nil}
 	host.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
 		"data": data, "reserve": "1MiB", "hold": map[string]any{"hostname": "localhost:5000"}, "api": map[string]any{"token_file": token},

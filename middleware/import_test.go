@@ -31,7 +31,7 @@ func TestImportOfManyMegabytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := quiet("")
+	config := minimalConfig("")
 	config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
 		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB", "login": true},
 	}}}}

@@ -44,7 +44,7 @@ func TestLeftAlone(t *testing.T) {
 // An error at start ends the process with the error's text.
 func TestOpenErrorIsFatal(t *testing.T) {
 	t.Parallel()
-	config := configure(t, heardYAML)
+	config := configure(t, observedYAML)
 	var said []any
 	attach(config, &marker{}, wiring(parts{}, errors.New("options.data: missing")), func(args ...any) { said = args })
 	if len(said) != 2 || said[0] != "tidings:" || said[1].(error).Error() != "options.data: missing" {
@@ -56,12 +56,12 @@ func TestOpenErrorIsFatal(t *testing.T) {
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	fatal := func(args ...any) { t.Error(args...) }
-	config := configure(t, heardYAML)
-	tp := &tape{alias: map[string]string{}}
+	config := configure(t, observedYAML)
+	rec := &fakeRecorder{alias: map[string]string{}}
 	opened := 0
 	wire := func(*configuration.Configuration) (parts, error) {
 		opened++
-		return parts{recorder: tp}, nil
+		return parts{recorder: rec}, nil
 	}
 	var h *Handler
 	r := serve(t, config, func(next http.Handler) http.Handler {
@@ -69,14 +69,14 @@ func TestAttach(t *testing.T) {
 		h = handlerOf(config)
 		attach(config, next, wire, fatal)
 		return wrapped
-	}, tp)
+	}, rec)
 	if opened != 1 {
 		t.Errorf("opened %d times, want once", opened)
 	}
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	tp.take()
+	rec.take()
 	r.push("app", "v1", image)
-	r.heard("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
+	r.expect("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
 	if err := h.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
@@ -87,7 +87,7 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(&configuration.Configuration{}); err == nil || !strings.Contains(err.Error(), `no entry "tidings"`) {
 		t.Errorf("without an entry: %v", err)
 	}
-	config := configure(t, heardYAML)
+	config := configure(t, observedYAML)
 	h, err := open(config, wiring(parts{}, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestCloseOnce(t *testing.T) {
 // disabled: true, which the host parses and forgets, switches us off.
 func TestDisabled(t *testing.T) {
 	t.Parallel()
-	config := configure(t, heardYAML, func(c *configuration.Configuration) {
+	config := configure(t, observedYAML, func(c *configuration.Configuration) {
 		c.Middleware["repository"][1].Disabled = true
 	})
 	h, err := open(config, wiring(parts{}, errors.New("wired in spite of disabled")))
@@ -147,7 +147,7 @@ func TestDisabled(t *testing.T) {
 // A registry set up wrongly says so in its log, and no push slips by unheard.
 func TestNotOpen(t *testing.T) {
 	t.Parallel()
-	config := configure(t, heardYAML)
+	config := configure(t, observedYAML)
 	a := app.NewApp(t.Context(), config)
 	if _, err := repositorymiddleware.Get(a, Name, nil, nil); !errors.Is(err, errNotOpen) || !strings.Contains(err.Error(), "blank-import") || !strings.Contains(err.Error(), "middleware.Open") {
 		t.Errorf("not open: %v", err)
@@ -165,21 +165,21 @@ func TestNotOpen(t *testing.T) {
 // Open, but not wrapped: pushes are refused, the rest is served.
 func TestNotWrapped(t *testing.T) {
 	t.Parallel()
-	config := configure(t, heardYAML)
-	tp := &tape{alias: map[string]string{}}
-	h, err := start(config, parts{recorder: tp})
+	config := configure(t, observedYAML)
+	rec := &fakeRecorder{alias: map[string]string{}}
+	h, err := start(config, parts{recorder: rec})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close(context.Background())
-	r := serve(t, config, func(next http.Handler) http.Handler { return next }, tp)
+	r := serve(t, config, func(next http.Handler) http.Handler { return next }, rec)
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	tp.take()
+	rec.take()
 	got := r.push("app", "v1", image)
 	if _, message := envelope(t, got); got.status != 503 || !strings.Contains(message, "Handler.Wrap") {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
-	r.heard("push", "status 503")
+	r.expect("push", "status 503")
 
 	plain := serve(t, configure(t, plainYAML, func(c *configuration.Configuration) {
 		c.Storage["filesystem"] = config.Storage["filesystem"]
@@ -187,12 +187,12 @@ func TestNotWrapped(t *testing.T) {
 	if got := plain.push("app", "v1", image); got.status != 201 {
 		t.Fatalf("push: %d %s", got.status, got.body)
 	}
-	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", anything); got.status != 200 {
+	if got := r.do("GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll); got.status != 200 {
 		t.Errorf("pull: %d %s", got.status, got.body)
 	}
-	r.heard("pull", "status 200")
+	r.expect("pull", "status 200")
 	r.do("DELETE", "/v2/app/manifests/v1", nil)
-	r.heard("delete", "delete app:v1 ", "status 202")
+	r.expect("delete", "delete app:v1 ", "status 202")
 }
 
 // Shutdown closes what the blank import opened. It is not parallel: it closes

@@ -19,20 +19,20 @@ import (
 // that it is heard before the status leaves.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("oss/app", "IMAGE", v1.MediaTypeImageManifest)
 	old := r.image("oss/app", "OLD", dockerImage)
 	index := r.index("INDEX", v1.MediaTypeImageIndex, image)
 	list := r.index("LIST", dockerList, old)
-	lost := r.document("LOST", v1.MediaTypeImageManifest, map[string]any{
+	lost := r.manifest("LOST", v1.MediaTypeImageManifest, map[string]any{
 		"config": v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromString("nowhere"), Size: 7},
 		"layers": []v1.Descriptor{}})
-	orphan := r.index("ORPHAN", v1.MediaTypeImageIndex, document{v1.MediaTypeImageManifest, digest.FromString("no child").String(), []byte("x")})
+	orphan := r.index("ORPHAN", v1.MediaTypeImageIndex, manifest{v1.MediaTypeImageManifest, digest.FromString("no child").String(), []byte("x")})
 	layer := digest.FromString("layer of IMAGE").String()
-	r.tape.take()
+	r.recorder.take()
 
 	const path = "/v2/oss/app/manifests/"
-	put := func(d document) []string { return []string{"Content-Type", d.mediaType} }
+	put := func(d manifest) []string { return []string{"Content-Type", d.mediaType} }
 	accept := func(s string) []string { return []string{"Accept", s} }
 	steps := []struct {
 		name, method, path string
@@ -53,12 +53,12 @@ func TestRequests(t *testing.T) {
 		{"push what is no JSON", "PUT", path + "v1", []byte("}"), put(image), 400, nil},
 		{"push with no media type", "PUT", path + "v1", image.body, nil, 400, nil},
 
-		{"GET by tag", "GET", path + "v1", nil, accept(anything), 200, []string{"GET oss/app:v1 IMAGE"}},
-		{"HEAD by tag", "HEAD", path + "v1", nil, accept(anything), 200, []string{"HEAD oss/app:v1 IMAGE"}},
-		{"GET by digest", "GET", path + image.digest, nil, accept(anything), 200, []string{"GET oss/app: IMAGE"}},
-		{"HEAD by digest", "HEAD", path + image.digest, nil, accept(anything), 200, []string{"HEAD oss/app: IMAGE"}},
-		{"GET of an index by tag", "GET", path + "multi", nil, accept(anything), 200, []string{"GET oss/app:multi INDEX"}},
-		{"GET of a docker list by tag", "GET", path + "list", nil, accept(anything), 200, []string{"GET oss/app:list LIST"}},
+		{"GET by tag", "GET", path + "v1", nil, accept(acceptAll), 200, []string{"GET oss/app:v1 IMAGE"}},
+		{"HEAD by tag", "HEAD", path + "v1", nil, accept(acceptAll), 200, []string{"HEAD oss/app:v1 IMAGE"}},
+		{"GET by digest", "GET", path + image.digest, nil, accept(acceptAll), 200, []string{"GET oss/app: IMAGE"}},
+		{"HEAD by digest", "HEAD", path + image.digest, nil, accept(acceptAll), 200, []string{"HEAD oss/app: IMAGE"}},
+		{"GET of an index by tag", "GET", path + "multi", nil, accept(acceptAll), 200, []string{"GET oss/app:multi INDEX"}},
+		{"GET of a docker list by tag", "GET", path + "list", nil, accept(acceptAll), 200, []string{"GET oss/app:list LIST"}},
 		{"GET of a docker list by an old client, which gets the child", "GET", path + "list", nil, accept(dockerImage), 200, []string{"GET oss/app:list LIST"}},
 		{"the same by a client that knows neither", "GET", path + "list", nil, accept("text/plain"), 400, nil},
 		{"GET of what the client has already, by tag", "GET", path + "v1", nil, []string{"If-None-Match", `"` + image.digest + `"`}, 304, nil},
@@ -66,10 +66,10 @@ func TestRequests(t *testing.T) {
 		{"GET without an OCI Accept", "GET", path + "v1", nil, accept(dockerImage), 404, nil},
 		{"HEAD without an OCI Accept", "HEAD", path + "v1", nil, nil, 404, nil},
 		{"GET of an index without an Accept for it, which the host serves", "GET", path + "multi", nil, accept(v1.MediaTypeImageManifest), 200, []string{"GET oss/app:multi INDEX"}},
-		{"GET of an unknown tag", "GET", path + "v9", nil, accept(anything), 404, nil},
-		{"GET of an unknown digest", "GET", path + digest.FromString("?").String(), nil, accept(anything), 404, nil},
-		{"GET in an unknown repository", "GET", "/v2/nobody/manifests/v1", nil, accept(anything), 404, nil},
-		{"GET of a digest that is none", "GET", path + "sha256:abc", nil, accept(anything), 400, nil},
+		{"GET of an unknown tag", "GET", path + "v9", nil, accept(acceptAll), 404, nil},
+		{"GET of an unknown digest", "GET", path + digest.FromString("?").String(), nil, accept(acceptAll), 404, nil},
+		{"GET in an unknown repository", "GET", "/v2/nobody/manifests/v1", nil, accept(acceptAll), 404, nil},
+		{"GET of a digest that is none", "GET", path + "sha256:abc", nil, accept(acceptAll), 400, nil},
 		{"POST", "POST", path + "v1", nil, nil, 405, nil},
 
 		{"GET of a blob", "GET", "/v2/oss/app/blobs/" + layer, nil, nil, 200, nil},
@@ -92,7 +92,7 @@ func TestRequests(t *testing.T) {
 		if got.status != s.status {
 			t.Errorf("%s: status %d, want %d: %s", s.name, got.status, s.status, got.body)
 		}
-		heard := r.tape.take()
+		heard := r.recorder.take()
 		if n := len(heard); n == 0 || heard[n-1] != fmt.Sprintf("status %d", s.status) {
 			t.Errorf("%s: the status is not the last that was heard: %q", s.name, heard)
 		} else {
@@ -110,21 +110,21 @@ func TestRequests(t *testing.T) {
 // The event comes before the status, not merely before the next request.
 func TestEventComesFirst(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	r.tape.take()
+	r.recorder.take()
 	r.push("app", "v1", image)
-	r.heard("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
-	r.do("HEAD", "/v2/app/manifests/v1", nil, "Accept", anything)
-	r.heard("HEAD", "HEAD app:v1 IMAGE", "status 200")
+	r.expect("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
+	r.do("HEAD", "/v2/app/manifests/v1", nil, "Accept", acceptAll)
+	r.expect("HEAD", "HEAD app:v1 IMAGE", "status 200")
 	r.do("DELETE", "/v2/app/manifests/v1", nil)
-	r.heard("delete", "delete app:v1 ", "status 202")
+	r.expect("delete", "delete app:v1 ", "status 202")
 }
 
 // What an event says, field by field.
 func TestFacts(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
+	r := serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
 		c.Auth = configuration.Auth{"silly": {"realm": "r", "service": "s"}}
 	})
 	authorized := r.client.Transport
@@ -139,22 +139,22 @@ func TestFacts(t *testing.T) {
 	r.mustPush("a/manifests/b", image.digest, image)
 	r.mustPush("a/manifests/b", "multi", index)
 	for _, path := range []string{"multi", image.digest} {
-		r.do("GET", "/v2/a/manifests/b/manifests/"+path, nil, "Accept", anything, "User-Agent", "test/1", "X-Forwarded-For", "192.0.2.7, 10.0.0.1")
+		r.do("GET", "/v2/a/manifests/b/manifests/"+path, nil, "Accept", acceptAll, "User-Agent", "test/1", "X-Forwarded-For", "192.0.2.7, 10.0.0.1")
 	}
 	r.do("DELETE", "/v2/a/manifests/b/manifests/multi", nil)
 	if a := r.do("GET", "/v2/a/manifests/b/manifests/multi", nil, "Anonymous", "yes"); a.status != 401 {
 		t.Errorf("anonymous: status %d, want 401", a.status)
 	}
 
-	tp := r.tape
-	if len(tp.pushes) != 2 || len(tp.pulls) != 2 || len(tp.deletes) != 1 {
-		t.Fatalf("%d pushes, %d pulls, %d deletes; want 2, 2, 1", len(tp.pushes), len(tp.pulls), len(tp.deletes))
+	rec := r.recorder
+	if len(rec.pushes) != 2 || len(rec.pulls) != 2 || len(rec.deletes) != 1 {
+		t.Fatalf("%d pushes, %d pulls, %d deletes; want 2, 2, 1", len(rec.pushes), len(rec.pulls), len(rec.deletes))
 	}
 	ids := map[string]bool{}
 	id := func(s *string) { ids[*s] = true; *s = "" }
-	id(&tp.pushes[0].RequestID)
-	id(&tp.pushes[1].RequestID)
-	id(&tp.deletes[0].RequestID)
+	id(&rec.pushes[0].RequestID)
+	id(&rec.pushes[1].RequestID)
+	id(&rec.deletes[0].RequestID)
 	if len(ids) != 3 || ids[""] {
 		t.Errorf("request ids are not there or not unique: %v", ids)
 	}
@@ -165,17 +165,17 @@ func TestFacts(t *testing.T) {
 		}
 	}
 	const repo, actor, client, agent = "a/manifests/b", "silly", "127.0.0.1", "Go-http-client/1.1"
-	check("push by digest", tp.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor, Client: client, UserAgent: agent})
-	check("push by tag", tp.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor, Client: client, UserAgent: agent})
-	check("pull of the index", tp.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
+	check("push by digest", rec.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor, Client: client, UserAgent: agent})
+	check("push by tag", rec.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor, Client: client, UserAgent: agent})
+	check("pull of the index", rec.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,
 		Children: []string{image.digest}, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
-	layers := tp.pulls[1].Layers
+	layers := rec.pulls[1].Layers
 	if len(layers) != 1 || layers[0].MediaType != v1.MediaTypeImageLayerGzip {
 		t.Errorf("pull of the child: layers %+v", layers)
 	}
-	check("pull of the child", tp.pulls[1], notifier.Pull{Method: "GET", Repository: repo, Digest: image.digest, MediaType: image.mediaType,
+	check("pull of the child", rec.pulls[1], notifier.Pull{Method: "GET", Repository: repo, Digest: image.digest, MediaType: image.mediaType,
 		ConfigMediaType: v1.MediaTypeImageConfig, Layers: layers, Actor: actor, Client: "192.0.2.7", UserAgent: "test/1"})
-	check("delete", tp.deletes[0], notifier.Delete{Repository: repo, Tag: "multi", Actor: actor})
+	check("delete", rec.deletes[0], notifier.Delete{Repository: repo, Tag: "multi", Actor: actor})
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -185,10 +185,10 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // A name that nobody checked is not an actor.
 func TestUncheckedNameIsNoActor(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.do("PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType, "Authorization", "Basic YWxpY2U6eA==")
-	if got := r.tape.pushes[0].Actor; got != "" {
+	if got := r.recorder.pushes[0].Actor; got != "" {
 		t.Errorf("actor %q, want none", got)
 	}
 }
@@ -196,33 +196,33 @@ func TestUncheckedNameIsNoActor(t *testing.T) {
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range []string{"/deep/er/", "/deep"} {
-		r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { c.HTTP.Prefix = prefix })
+		r := serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { c.HTTP.Prefix = prefix })
 		image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-		r.tape.take()
+		r.recorder.take()
 		r.push("app", "v1", image)
-		r.heard(prefix, "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
+		r.expect(prefix, "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 201")
 	}
 }
 
 // What the host refuses without asking the repository is not heard.
 func TestForbiddenByConfiguration(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
+	r := serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
 		c.Storage["maintenance"] = configuration.Parameters{
 			"uploadpurging": map[any]any{"enabled": false},
 			"readonly":      map[any]any{"enabled": true}}
 	})
-	image := r.document("IMAGE", v1.MediaTypeImageManifest, map[string]any{"layers": []string{}})
+	image := r.manifest("IMAGE", v1.MediaTypeImageManifest, map[string]any{"layers": []string{}})
 	if a := r.push("app", "v1", image); a.status != 405 {
 		t.Errorf("push to a read-only registry: status %d, want 405", a.status)
 	}
-	r.heard("read-only", "status 405")
+	r.expect("read-only", "status 405")
 
-	r = hear(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { delete(c.Storage, "delete") })
+	r = serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) { delete(c.Storage, "delete") })
 	if a := r.do("DELETE", "/v2/app/manifests/v1", nil); a.status != 405 {
 		t.Errorf("delete: status %d, want 405", a.status)
 	}
-	r.heard("delete is off", "status 405")
+	r.expect("delete is off", "status 405")
 }
 
 // envelope reads the registry's own error form.

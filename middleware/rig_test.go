@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// tape writes down, in order, what the recorder hears and which status leaves.
-type tape struct {
+// fakeRecorder writes down, in order, what the recorder hears and which status leaves.
+type fakeRecorder struct {
 	mu      sync.Mutex
 	lines   []string
 	alias   map[string]string // digest → short name
@@ -54,130 +54,130 @@ type tape struct {
 	deleting    func(context.Context)
 }
 
-func (tp *tape) note(format string, args ...any) {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
+func (rec *fakeRecorder) add(format string, args ...any) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	line := fmt.Sprintf(format, args...)
-	for dgst, name := range tp.alias {
+	for dgst, name := range rec.alias {
 		line = strings.ReplaceAll(line, dgst, name)
 	}
-	tp.lines = append(tp.lines, line)
+	rec.lines = append(rec.lines, line)
 }
 
 // take returns what was heard since the last take.
-func (tp *tape) take() []string {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	lines := tp.lines
-	tp.lines = nil
+func (rec *fakeRecorder) take() []string {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	lines := rec.lines
+	rec.lines = nil
 	return lines
 }
 
-func (tp *tape) Intend(_ context.Context, p notifier.Push) (observe.Intent, error) {
-	tp.mu.Lock()
-	tp.pushes = append(tp.pushes, p)
-	tp.mu.Unlock()
-	if tp.intend != nil {
-		if err := tp.intend(p); err != nil {
-			tp.note("refuse %s:%s %s", p.Repository, p.Tag, p.Digest)
+func (rec *fakeRecorder) Intend(_ context.Context, p notifier.Push) (observe.Intent, error) {
+	rec.mu.Lock()
+	rec.pushes = append(rec.pushes, p)
+	rec.mu.Unlock()
+	if rec.intend != nil {
+		if err := rec.intend(p); err != nil {
+			rec.add("refuse %s:%s %s", p.Repository, p.Tag, p.Digest)
 			return nil, err
 		}
 	}
-	tp.note("intend %s:%s %s", p.Repository, p.Tag, p.Digest)
-	return &tapeIntent{tape: tp, push: p}, nil
+	rec.add("intend %s:%s %s", p.Repository, p.Tag, p.Digest)
+	return &fakeIntent{recorder: rec, push: p}, nil
 }
 
-func (tp *tape) IntendDelete(_ context.Context, d notifier.Delete) (observe.Intent, error) {
-	tp.mu.Lock()
-	tp.deletes = append(tp.deletes, d)
-	tp.mu.Unlock()
-	if tp.undeletable != nil {
-		if err := tp.undeletable(d); err != nil {
-			tp.note("refuse delete %s:%s %s", d.Repository, d.Tag, d.Digest)
+func (rec *fakeRecorder) IntendDelete(_ context.Context, d notifier.Delete) (observe.Intent, error) {
+	rec.mu.Lock()
+	rec.deletes = append(rec.deletes, d)
+	rec.mu.Unlock()
+	if rec.undeletable != nil {
+		if err := rec.undeletable(d); err != nil {
+			rec.add("refuse delete %s:%s %s", d.Repository, d.Tag, d.Digest)
 			return nil, err
 		}
 	}
-	return &tapeDelete{tp, d}, nil
+	return &fakeDelete{rec, d}, nil
 }
 
-// tapeDelete notes only how the delete ended.
-type tapeDelete struct {
-	tape   *tape
-	delete notifier.Delete
+// fakeDelete notes only how the delete ended.
+type fakeDelete struct {
+	recorder *fakeRecorder
+	delete   notifier.Delete
 }
 
-func (i *tapeDelete) end(how string) {
-	i.tape.note("%s %s:%s %s", how, i.delete.Repository, i.delete.Tag, i.delete.Digest)
+func (i *fakeDelete) end(how string) {
+	i.recorder.add("%s %s:%s %s", how, i.delete.Repository, i.delete.Tag, i.delete.Digest)
 }
 
-func (i *tapeDelete) Complete(ctx context.Context) error {
+func (i *fakeDelete) Complete(ctx context.Context) error {
 	i.end("delete")
-	if i.tape.deleting != nil {
-		i.tape.deleting(ctx)
+	if i.recorder.deleting != nil {
+		i.recorder.deleting(ctx)
 	}
-	if i.tape.deleted != nil {
-		return i.tape.deleted(i.delete)
+	if i.recorder.deleted != nil {
+		return i.recorder.deleted(i.delete)
 	}
 	return ctx.Err()
 }
 
-func (i *tapeDelete) Abandon() { i.end("abandon delete") }
-func (i *tapeDelete) Release() { i.end("release delete") }
+func (i *fakeDelete) Abandon() { i.end("abandon delete") }
+func (i *fakeDelete) Release() { i.end("release delete") }
 
-func (tp *tape) Pull(p notifier.Pull) {
-	tp.mu.Lock()
-	tp.pulls = append(tp.pulls, p)
-	tp.mu.Unlock()
-	tp.note("%s %s:%s %s", p.Method, p.Repository, p.Tag, p.Digest)
+func (rec *fakeRecorder) Pull(p notifier.Pull) {
+	rec.mu.Lock()
+	rec.pulls = append(rec.pulls, p)
+	rec.mu.Unlock()
+	rec.add("%s %s:%s %s", p.Method, p.Repository, p.Tag, p.Digest)
 }
 
-type tapeIntent struct {
-	tape *tape
-	push notifier.Push
-	done bool
+type fakeIntent struct {
+	recorder *fakeRecorder
+	push     notifier.Push
+	done     bool
 }
 
-func (i *tapeIntent) end(how string) {
+func (i *fakeIntent) end(how string) {
 	if i.done {
 		how = "again " + how
 	}
 	i.done = true
-	i.tape.note("%s %s:%s %s", how, i.push.Repository, i.push.Tag, i.push.Digest)
+	i.recorder.add("%s %s:%s %s", how, i.push.Repository, i.push.Tag, i.push.Digest)
 }
 
-func (i *tapeIntent) Complete(ctx context.Context) error {
+func (i *fakeIntent) Complete(ctx context.Context) error {
 	i.end("complete")
-	if i.tape.complete != nil {
-		return i.tape.complete(ctx, i.push)
+	if i.recorder.complete != nil {
+		return i.recorder.complete(ctx, i.push)
 	}
 	return ctx.Err()
 }
 
-func (i *tapeIntent) Abandon() { i.end("abandon") }
-func (i *tapeIntent) Release() { i.end("release") }
+func (i *fakeIntent) Abandon() { i.end("abandon") }
+func (i *fakeIntent) Release() { i.end("release") }
 
-// leaving notes each status when it leaves the server, after everything else.
-type leaving struct {
+// statusWriter notes each status when it leaves the server, after everything else.
+type statusWriter struct {
 	http.ResponseWriter
-	tape  *tape
-	noted bool
+	recorder *fakeRecorder
+	written  bool
 }
 
-func (l *leaving) WriteHeader(status int) {
-	l.noted = l.noted || status >= 200
-	l.tape.note("status %d", status)
-	l.ResponseWriter.WriteHeader(status)
+func (w *statusWriter) WriteHeader(status int) {
+	w.written = w.written || status >= 200
+	w.recorder.add("status %d", status)
+	w.ResponseWriter.WriteHeader(status)
 }
 
-func (l *leaving) Write(p []byte) (int, error) {
-	if !l.noted {
-		l.noted = true
-		l.tape.note("status 200")
+func (w *statusWriter) Write(p []byte) (int, error) {
+	if !w.written {
+		w.written = true
+		w.recorder.add("status 200")
 	}
-	return l.ResponseWriter.Write(p)
+	return w.ResponseWriter.Write(p)
 }
 
-func (l *leaving) Unwrap() http.ResponseWriter { return l.ResponseWriter }
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // hooks is a middleware of the tests on either side of ours, for faults.
 type hooks struct {
@@ -280,7 +280,7 @@ storage:
 http: {addr: "127.0.0.1:0", secret: "not a secret", relativeurls: true}
 `
 
-const heardYAML = plainYAML + `
+const observedYAML = plainYAML + `
 middleware:
   repository: [{name: inner}, {name: tidings}, {name: outer}]
 `
@@ -297,24 +297,24 @@ func configure(t *testing.T, yaml string, change ...func(*configuration.Configur
 	return config
 }
 
-// rig is a registry on real storage behind a real HTTP server.
-type rig struct {
-	t       *testing.T
-	url     string // where /v2/ is
-	config  *configuration.Configuration
-	handler *Handler
-	tape    *tape
-	client  *http.Client
+// testRegistry is a registry on real storage behind a real HTTP server.
+type testRegistry struct {
+	t        *testing.T
+	url      string // where /v2/ is
+	config   *configuration.Configuration
+	handler  *Handler
+	recorder *fakeRecorder
+	client   *http.Client
 }
 
-// hear serves a registry with our middleware, which tells a tape.
-func hear(t *testing.T, inner, outer *hooks, change ...func(*configuration.Configuration)) *rig {
+// serveObserved serves a registry with our middleware, which tells a tape.
+func serveObserved(t *testing.T, inner, outer *hooks, change ...func(*configuration.Configuration)) *testRegistry {
 	t.Helper()
-	config := configure(t, heardYAML, change...)
+	config := configure(t, observedYAML, change...)
 	hooked.Store(hookKey{"inner", config}, inner)
 	hooked.Store(hookKey{"outer", config}, outer)
-	tp := &tape{alias: map[string]string{}}
-	h, err := start(config, parts{recorder: tp})
+	rec := &fakeRecorder{alias: map[string]string{}}
+	h, err := start(config, parts{recorder: rec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,18 +323,18 @@ func hear(t *testing.T, inner, outer *hooks, change ...func(*configuration.Confi
 			t.Errorf("close: %v", err)
 		}
 	})
-	r := serve(t, config, h.Wrap, tp)
+	r := serve(t, config, h.Wrap, rec)
 	r.handler = h
 	return r
 }
 
-func serve(t *testing.T, config *configuration.Configuration, wrap func(http.Handler) http.Handler, tp *tape) *rig {
+func serve(t *testing.T, config *configuration.Configuration, wrap func(http.Handler) http.Handler, rec *fakeRecorder) *testRegistry {
 	t.Helper()
 	a := app.NewApp(context.Background(), config)
 	handler := wrap(a)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if tp != nil {
-			w = &leaving{ResponseWriter: w, tape: tp}
+		if rec != nil {
+			w = &statusWriter{ResponseWriter: w, recorder: rec}
 		}
 		handler.ServeHTTP(w, r)
 	}))
@@ -344,7 +344,7 @@ func serve(t *testing.T, config *configuration.Configuration, wrap func(http.Han
 			t.Errorf("shut down: %v", err)
 		}
 	})
-	return &rig{t: t, url: server.URL + strings.TrimRight(config.HTTP.Prefix, "/"), config: config, tape: tp, client: server.Client()}
+	return &testRegistry{t: t, url: server.URL + strings.TrimRight(config.HTTP.Prefix, "/"), config: config, recorder: rec, client: server.Client()}
 }
 
 type answer struct {
@@ -354,7 +354,7 @@ type answer struct {
 }
 
 // do asks; header is key, value, key, value …
-func (r *rig) do(method, path string, body []byte, header ...string) answer {
+func (r *testRegistry) do(method, path string, body []byte, header ...string) answer {
 	r.t.Helper()
 	a, err := r.try(context.Background(), method, path, body, header...)
 	if err != nil {
@@ -363,7 +363,7 @@ func (r *rig) do(method, path string, body []byte, header ...string) answer {
 	return a
 }
 
-func (r *rig) try(ctx context.Context, method, path string, body []byte, header ...string) (answer, error) {
+func (r *testRegistry) try(ctx context.Context, method, path string, body []byte, header ...string) (answer, error) {
 	url := path
 	if !strings.HasPrefix(path, "http") {
 		url = r.url + path
@@ -384,14 +384,14 @@ func (r *rig) try(ctx context.Context, method, path string, body []byte, header 
 	return answer{response.StatusCode, response.Header, got}, err
 }
 
-func (r *rig) heard(what string, want ...string) {
+func (r *testRegistry) expect(what string, want ...string) {
 	r.t.Helper()
-	if got := r.tape.take(); !slices.Equal(got, want) {
+	if got := r.recorder.take(); !slices.Equal(got, want) {
 		r.t.Errorf("%s\n got %q\nwant %q", what, got, want)
 	}
 }
 
-func (r *rig) blob(repo string, content []byte) v1.Descriptor {
+func (r *testRegistry) blob(repo string, content []byte) v1.Descriptor {
 	r.t.Helper()
 	opened := r.do("POST", "/v2/"+repo+"/blobs/uploads/", nil)
 	dgst := digest.FromBytes(content)
@@ -404,7 +404,7 @@ func (r *rig) blob(repo string, content []byte) v1.Descriptor {
 }
 
 // document is a manifest of some kind, ready to push.
-type document struct {
+type manifest struct {
 	mediaType string
 	digest    string
 	body      []byte
@@ -413,10 +413,10 @@ type document struct {
 const (
 	dockerImage = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerList  = "application/vnd.docker.distribution.manifest.list.v2+json"
-	anything    = v1.MediaTypeImageManifest + ", " + v1.MediaTypeImageIndex + ", " + dockerImage + ", " + dockerList
+	acceptAll   = v1.MediaTypeImageManifest + ", " + v1.MediaTypeImageIndex + ", " + dockerImage + ", " + dockerList
 )
 
-func (r *rig) document(alias, mediaType string, fields map[string]any) document {
+func (r *testRegistry) manifest(alias, mediaType string, fields map[string]any) manifest {
 	r.t.Helper()
 	fields["schemaVersion"] = 2
 	fields["mediaType"] = mediaType
@@ -424,42 +424,42 @@ func (r *rig) document(alias, mediaType string, fields map[string]any) document 
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	d := document{mediaType, digest.FromBytes(body).String(), body}
-	if r.tape != nil {
-		r.tape.alias[d.digest] = alias
+	d := manifest{mediaType, digest.FromBytes(body).String(), body}
+	if r.recorder != nil {
+		r.recorder.alias[d.digest] = alias
 	}
 	return d
 }
 
 // image stores a config and a layer and makes a manifest of them.
-func (r *rig) image(repo, alias, mediaType string) document {
+func (r *testRegistry) image(repo, alias, mediaType string) manifest {
 	r.t.Helper()
 	config, layer := r.blob(repo, []byte(`{"of":"`+alias+`"}`)), r.blob(repo, []byte("layer of "+alias))
 	config.MediaType = v1.MediaTypeImageConfig
-	return r.document(alias, mediaType, map[string]any{"config": config, "layers": []v1.Descriptor{layer}})
+	return r.manifest(alias, mediaType, map[string]any{"config": config, "layers": []v1.Descriptor{layer}})
 }
 
-func (r *rig) index(alias, mediaType string, children ...document) document {
+func (r *testRegistry) index(alias, mediaType string, children ...manifest) manifest {
 	r.t.Helper()
 	listed := []any{}
 	for _, c := range children {
 		listed = append(listed, map[string]any{"mediaType": c.mediaType, "digest": c.digest, "size": len(c.body),
 			"platform": map[string]string{"architecture": "amd64", "os": "linux"}})
 	}
-	return r.document(alias, mediaType, map[string]any{"manifests": listed})
+	return r.manifest(alias, mediaType, map[string]any{"manifests": listed})
 }
 
-func (r *rig) push(repo, reference string, d document) answer {
+func (r *testRegistry) push(repo, reference string, d manifest) answer {
 	r.t.Helper()
 	return r.do("PUT", "/v2/"+repo+"/manifests/"+reference, d.body, "Content-Type", d.mediaType)
 }
 
-func (r *rig) mustPush(repo, reference string, d document) {
+func (r *testRegistry) mustPush(repo, reference string, d manifest) {
 	r.t.Helper()
 	if a := r.push(repo, reference, d); a.status != http.StatusCreated {
 		r.t.Fatalf("push %s:%s: %d %s", repo, reference, a.status, a.body)
 	}
-	r.tape.take()
+	r.recorder.take()
 }
 
 var errDisk = errors.New("write /secret/path/journal: no space left on device")

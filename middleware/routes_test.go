@@ -25,11 +25,11 @@ import (
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
-func says(s string) http.Handler {
+func respondWith(s string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, s) })
 }
 
-func quiet(prefix string) *configuration.Configuration {
+func minimalConfig(prefix string) *configuration.Configuration {
 	config := &configuration.Configuration{}
 	config.Log.AccessLog.Disabled = true
 	config.HTTP.Prefix = prefix
@@ -58,7 +58,7 @@ func TestBrowsersSeeErrors(t *testing.T) {
 		{"/.well-known/did.json", "/v2/", ""},
 		{"/tidings/", "/.well-known/oauth-protected-resource", ""}, // there is no hold
 	} {
-		h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{c.mount, crash}}})
+		h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, mounts: []mount{{c.mount, crash}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,14 +73,14 @@ func TestBrowsersSeeErrors(t *testing.T) {
 // Our paths are ours, and every other path is the registry's.
 func TestMounts(t *testing.T) {
 	t.Parallel()
-	mounts := []mount{{"/xrpc/", says("xrpc")}, {"/tidings/", says("tidings")}, {"/.well-known/did.json", says("did")}}
+	mounts := []mount{{"/xrpc/", respondWith("xrpc")}, {"/tidings/", respondWith("tidings")}, {"/.well-known/did.json", respondWith("did")}}
 	for _, prefix := range []string{"", "/tidings/"} {
-		h, err := start(quiet(prefix), parts{recorder: &tape{}, mounts: mounts})
+		h, err := start(minimalConfig(prefix), parts{recorder: &fakeRecorder{}, mounts: mounts})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer h.Close(context.Background())
-		wrapped := h.Wrap(says("registry"))
+		wrapped := h.Wrap(respondWith("registry"))
 		for path, want := range map[string]string{
 			"/": "registry", "/v2/": "registry", "/v2/xrpc/manifests/v1": "registry",
 			"/xrpc/_health": "xrpc", "/xrpc": "registry", "/xrpcs": "registry",
@@ -106,7 +106,7 @@ func TestRoutePanics(t *testing.T) {
 		_, _ = io.Copy(w, strings.NewReader("half"))
 		panic("late")
 	})
-	h, err := start(quiet(""), parts{recorder: &tape{}, metrics: metrics, mounts: []mount{{"/early", early}, {"/late", late}, {"/copied", copied}}})
+	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, metrics: metrics, mounts: []mount{{"/early", early}, {"/late", late}, {"/copied", copied}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestRoutePanics(t *testing.T) {
 	server := httptest.NewServer(h.Wrap(http.NotFoundHandler()))
 	defer server.Close()
 	// without keep-alive, for a client asks again when a kept connection is cut
-	r := &rig{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	r := &testRegistry{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	got := r.do("GET", "/early", nil)
 	if got.status != 500 || !strings.Contains(string(got.body), `"error":"InternalServerError"`) || strings.Contains(string(got.body), "early") {
 		t.Errorf("early: %d %s", got.status, got.body)
@@ -142,12 +142,12 @@ func TestRouteLimits(t *testing.T) {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	})
-	h, err := start(quiet(""), parts{recorder: &tape{}, metrics: metrics, mounts: []mount{{"/slow", slow}, {"/body", body}}})
+	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, metrics: metrics, mounts: []mount{{"/slow", slow}, {"/body", body}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close(context.Background())
-	wrapped := h.Wrap(says("registry"))
+	wrapped := h.Wrap(respondWith("registry"))
 
 	for size, want := range map[int64]int{maxBody: 200, maxBody + 1: 413} {
 		w := httptest.NewRecorder()
@@ -213,7 +213,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 				}
 			})
 			proxies := clientaddr.Proxies{Header: "X-Client", From: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
-			h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/endless", endless}, {"/short", says("short")}}, proxies: proxies})
+			h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, mounts: []mount{{"/endless", endless}, {"/short", respondWith("short")}}, proxies: proxies})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,7 +269,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 // A body that doesn't come keeps no place, whether or not a handler wants it.
 func TestBodyThatDoesNotCome(t *testing.T) {
 	t.Parallel()
-	h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/short", says("short")}}})
+	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, mounts: []mount{{"/short", respondWith("short")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,16 +290,16 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 // No request writes lines of its own into an access log.
 func TestAccessLogForging(t *testing.T) {
 	t.Parallel()
-	config := quiet("")
+	config := minimalConfig("")
 	config.Log.AccessLog.Disabled = false
-	h, err := start(config, parts{recorder: &tape{}, mounts: []mount{{"/ours", says("ours")}}})
+	h, err := start(config, parts{recorder: &fakeRecorder{}, mounts: []mount{{"/ours", respondWith("ours")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close(context.Background())
 	var ours, registry bytes.Buffer
 	h.access = &ours
-	app := gorilla.CombinedLoggingHandler(&registry, says("registry")) // as the host has it
+	app := gorilla.CombinedLoggingHandler(&registry, respondWith("registry")) // as the host has it
 	for name, c := range map[string]struct {
 		handler http.Handler
 		path    string
@@ -343,7 +343,7 @@ func TestRouteHijack(t *testing.T) {
 		_, _ = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\n\r\nhello\n")
 		_ = buffered.Flush()
 	})
-	h, err := start(quiet(""), parts{recorder: &tape{}, mounts: []mount{{"/socket", socket}}})
+	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, mounts: []mount{{"/socket", socket}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,16 +370,16 @@ func TestRouteHijack(t *testing.T) {
 // registry's port.
 func TestOwnListener(t *testing.T) {
 	t.Parallel()
-	p := parts{recorder: &tape{}, addr: "127.0.0.1:0", mounts: []mount{{"/tidings/", says("tidings")}}}
-	h, err := start(quiet(""), p)
+	p := parts{recorder: &fakeRecorder{}, addr: "127.0.0.1:0", mounts: []mount{{"/tidings/", respondWith("tidings")}}}
+	h, err := start(minimalConfig(""), p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := h.own.addr.String()
-	if got := get(t, h.Wrap(says("registry")), "/tidings/x").Body.String(); got != "registry" {
+	if got := get(t, h.Wrap(respondWith("registry")), "/tidings/x").Body.String(); got != "registry" {
 		t.Errorf("on the registry's port: %s", got)
 	}
-	r := &rig{t: t, url: "http://" + address, client: http.DefaultClient}
+	r := &testRegistry{t: t, url: "http://" + address, client: http.DefaultClient}
 	if got := r.do("GET", "/tidings/x", nil); string(got.body) != "tidings" {
 		t.Errorf("on our own: %d %s", got.status, got.body)
 	}
@@ -389,7 +389,7 @@ func TestOwnListener(t *testing.T) {
 
 	closed := false
 	p.addr, p.close = address, func(context.Context) error { closed = true; return nil }
-	if _, err := start(quiet(""), p); err == nil || !strings.Contains(err.Error(), "listen at http.addr") || !strings.Contains(err.Error(), address) {
+	if _, err := start(minimalConfig(""), p); err == nil || !strings.Contains(err.Error(), "listen at http.addr") || !strings.Contains(err.Error(), address) {
 		t.Errorf("an address in use: %v", err)
 	}
 	if !closed {
@@ -408,7 +408,7 @@ func TestOwnListenerCutsOff(t *testing.T) {
 	t.Parallel()
 	entered := make(chan struct{})
 	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(entered); <-r.Context().Done() })
-	h, err := start(quiet(""), parts{recorder: &tape{}, addr: "127.0.0.1:0", mounts: []mount{{"/hang", hang}}})
+	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, addr: "127.0.0.1:0", mounts: []mount{{"/hang", hang}}})
 	if err != nil {
 		t.Fatal(err)
 	}

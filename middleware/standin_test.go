@@ -83,7 +83,7 @@ func TestStandInCloses(t *testing.T) {
 				end := s.openLater(slog.New(slog.DiscardHandler), func(ctx context.Context) (parts, error) {
 					time.Sleep(2 * time.Second) // it doesn't hear of ctx in time
 					open++
-					return parts{recorder: &tape{}, close: func(context.Context) error { closed++; return nil }}, nil
+					return parts{recorder: &fakeRecorder{}, close: func(context.Context) error { closed++; return nil }}, nil
 				})
 				time.Sleep(wait)
 				if err := end(t.Context()); err != nil {
@@ -101,21 +101,21 @@ func TestStandInCloses(t *testing.T) {
 func TestLateRoute(t *testing.T) {
 	t.Parallel()
 	s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
-	h, err := start(quiet(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
+	h, err := start(minimalConfig(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
 		mounts: []mount{{"/late", &lateRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &lateRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close(context.Background())
-	wrapped := h.Wrap(says("registry"))
+	wrapped := h.Wrap(respondWith("registry"))
 	if got := get(t, wrapped, "/late"); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" {
 		t.Errorf("before: %d %s", got.Code, got.Body)
 	}
 	if got := get(t, wrapped, "/v2/"); got.Body.String() != "registry" {
 		t.Errorf("the registry: %s", got.Body)
 	}
-	tp := &tape{}
-	s.opened.Store(&parts{recorder: tp, mounts: []mount{{"/late", says("opened")}}})
+	rec := &fakeRecorder{}
+	s.opened.Store(&parts{recorder: rec, mounts: []mount{{"/late", respondWith("opened")}}})
 	if got := get(t, wrapped, "/late"); got.Body.String() != "opened" {
 		t.Errorf("after: %d %s", got.Code, got.Body)
 	}
@@ -133,7 +133,7 @@ func TestLateRoute(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if got := len(tp.take()); got != 3 {
+	if got := len(rec.take()); got != 3 {
 		t.Errorf("the parts heard %d events, want 3", got)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // What the registry has stored is read as it is, whoever else has it open.
 func TestStored(t *testing.T) {
 	t.Parallel()
-	r := hear(t, &hooks{}, &hooks{})
+	r := serveObserved(t, &hooks{}, &hooks{})
 	s := newStored(t.Context(), r.config)
 	list := func() (found []string) {
 		t.Helper()

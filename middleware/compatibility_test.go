@@ -24,9 +24,9 @@ func unwrapped(h http.Handler) http.Handler { return h }
 func TestSideBySide(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
-	ours := hear(t, &hooks{}, &hooks{})
+	ours := serveObserved(t, &hooks{}, &hooks{})
 	var said [2][]string
-	for i, r := range []*rig{plain, ours} {
+	for i, r := range []*testRegistry{plain, ours} {
 		said[i] = conversation(r)
 	}
 	if len(said[0]) != len(said[1]) || len(said[0]) < 50 {
@@ -45,7 +45,7 @@ var (
 	clocks  = []string{"Date", "Last-Modified"}
 )
 
-func conversation(r *rig) []string {
+func conversation(r *testRegistry) []string {
 	var said []string
 	ask := func(method, path string, body []byte, header ...string) answer {
 		a := r.do(method, path, body, header...)
@@ -93,7 +93,7 @@ func conversation(r *rig) []string {
 	ask("PUT", path+"early", index.body, "Content-Type", index.mediaType) // its child is missing
 	for _, p := range []struct {
 		reference string
-		document
+		manifest
 	}{{"v1", image}, {"v2", image}, {image.digest, image}, {old.digest, old}, {"multi", index}, {"list", list}, {"bad tag!", image}, {old.digest, image}} {
 		ask("PUT", path+p.reference, p.body, "Content-Type", p.mediaType)
 	}
@@ -102,13 +102,13 @@ func conversation(r *rig) []string {
 	ask("PUT", path+"v1", bytes.Repeat([]byte(" "), 5<<20), "Content-Type", v1.MediaTypeImageManifest)
 	for _, reference := range []string{"v1", "multi", "list", "nothing", image.digest, list.digest, digest.FromString("?").String(), "sha256:abc"} {
 		for _, method := range []string{"GET", "HEAD"} {
-			for _, accept := range []string{anything, dockerImage, "text/plain"} {
+			for _, accept := range []string{acceptAll, dockerImage, "text/plain"} {
 				ask(method, path+reference, nil, "Accept", accept)
 			}
 		}
 	}
-	ask("GET", path+"v1", nil, "Accept", anything, "If-None-Match", `"`+image.digest+`"`)
-	ask("GET", path+"v1", nil, "Accept", anything, "Range", "bytes=0-9")
+	ask("GET", path+"v1", nil, "Accept", acceptAll, "If-None-Match", `"`+image.digest+`"`)
+	ask("GET", path+"v1", nil, "Accept", acceptAll, "Range", "bytes=0-9")
 	ask("OPTIONS", path+"v1", nil)
 	ask("POST", path+"v1", nil)
 
@@ -123,7 +123,7 @@ func conversation(r *rig) []string {
 	ask("DELETE", path+"v2", nil)
 	ask("DELETE", path+image.digest, nil)
 	ask("DELETE", path+image.digest, nil)
-	ask("GET", path+"v1", nil, "Accept", anything)
+	ask("GET", path+"v1", nil, "Accept", acceptAll)
 	ask("GET", "/v2/oss/app/tags/list", nil)
 	ask("DELETE", "/v2/oss/app/blobs/"+blob, nil)
 	ask("GET", "/v2/oss/app/blobs/"+blob, nil)
@@ -134,7 +134,7 @@ func conversation(r *rig) []string {
 func TestSideBySideClient(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
-	ours := hear(t, &hooks{}, &hooks{})
+	ours := serveObserved(t, &hooks{}, &hooks{})
 	image, err := random.Image(2048, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestSideBySideClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said [2][]string
-	for i, r := range []*rig{plain, ours} {
+	for i, r := range []*testRegistry{plain, ours} {
 		note := func(format string, args ...any) { said[i] = append(said[i], fmt.Sprintf(format, args...)) }
 		at := func(reference string) name.Reference {
 			ref, err := name.ParseReference(strings.TrimPrefix(r.url, "http://") + "/" + reference)
@@ -185,7 +185,7 @@ func TestSideBySideClient(t *testing.T) {
 		}
 	}
 	completed := 0
-	for _, line := range ours.tape.take() {
+	for _, line := range ours.recorder.take() {
 		if strings.HasPrefix(line, "complete ") {
 			completed++
 		}

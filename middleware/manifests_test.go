@@ -16,15 +16,15 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// whole serves a registry with all of Tidings on top, where every repository is
+// serveTidings serves a registry with all of Tidings on top, where every repository is
 // public. more are options beside that.
-func whole(t *testing.T, more configuration.Parameters) *rig {
+func serveTidings(t *testing.T, more configuration.Parameters) *testRegistry {
 	t.Helper()
 	options := configuration.Parameters{"data": t.TempDir(), "public": []any{"**"}, "reserve": "1MiB"}
 	for name, value := range more {
 		options[name] = value
 	}
-	config := configure(t, heardYAML, func(c *configuration.Configuration) {
+	config := configure(t, observedYAML, func(c *configuration.Configuration) {
 		c.Log.Level = "error"
 		c.Middleware["repository"] = []configuration.Middleware{{Name: Name, Options: options}}
 	})
@@ -43,7 +43,7 @@ func whole(t *testing.T, more configuration.Parameters) *rig {
 }
 
 // api reads an answer of the JSON API into v.
-func (r *rig) api(path string, v any) {
+func (r *testRegistry) api(path string, v any) {
 	r.t.Helper()
 	a := r.do("GET", stats.Prefix+path, nil)
 	if a.status != http.StatusOK {
@@ -55,7 +55,7 @@ func (r *rig) api(path string, v any) {
 }
 
 // pushes reads the newest pushes once there are n of which all is known.
-func (r *rig) pushes(n int, known func(stats.Push) bool) []stats.Push {
+func (r *testRegistry) pushes(n int, known func(stats.Push) bool) []stats.Push {
 	r.t.Helper()
 	var answer struct{ Pushes []stats.Push }
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -80,17 +80,17 @@ func (r *rig) pushes(n int, known func(stats.Push) bool) []stats.Push {
 func TestOddManifests(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
-	ours := whole(t, nil)
-	for _, r := range []*rig{plain, ours} {
+	ours := serveTidings(t, nil)
+	for _, r := range []*testRegistry{plain, ours} {
 		r.blob("oss/app", []byte("config"))
 		r.blob("oss/app", []byte("layer"))
 	}
 	taken := 0
 	for _, mediaType := range []string{v1.MediaTypeImageManifest, dockerImage, v1.MediaTypeImageIndex, dockerList} {
-		for i, odd := range oddMembers() {
+		for i, odd := range unusualMembers() {
 			var said [2]string
-			for k, r := range []*rig{plain, ours} {
-				d := ending(mediaType, odd)
+			for k, r := range []*testRegistry{plain, ours} {
+				d := manifestWith(mediaType, odd)
 				a := r.push("oss/app", fmt.Sprintf("v%d", i), d)
 				said[k] = varying.ReplaceAllString(fmt.Sprintf("%d %s", a.status, a.body), "…")
 				if k == 1 && a.status == http.StatusCreated {
@@ -115,12 +115,12 @@ func TestOddManifests(t *testing.T) {
 // What a pusher writes, of any length, costs those nothing who read the API.
 func TestLongManifests(t *testing.T) {
 	t.Parallel()
-	r := whole(t, nil)
+	r := serveTidings(t, nil)
 	const pushes = 4
-	image := r.child()
+	image := r.pushImage()
 	long := strings.Repeat("linux", 700_000)
 	for i := range pushes {
-		d := ending(v1.MediaTypeImageIndex, fmt.Sprintf(`"annotations":{"n":"%d"},"manifests":[{"mediaType":%q,"digest":%q,"size":2,"platform":{"os":%q,"architecture":"amd64"},"annotations":{"a":"b"}}]`,
+		d := manifestWith(v1.MediaTypeImageIndex, fmt.Sprintf(`"annotations":{"n":"%d"},"manifests":[{"mediaType":%q,"digest":%q,"size":2,"platform":{"os":%q,"architecture":"amd64"},"annotations":{"a":"b"}}]`,
 			i, v1.MediaTypeImageManifest, image.digest, long))
 		if a := r.push("oss/app", fmt.Sprintf("v%d", i), d); a.status != http.StatusCreated {
 			t.Fatalf("%d %s", a.status, a.body)
@@ -133,19 +133,19 @@ func TestLongManifests(t *testing.T) {
 }
 
 // child is an image that is stored by its digest.
-func (r *rig) child() document {
+func (r *testRegistry) pushImage() manifest {
 	r.t.Helper()
 	r.blob("oss/app", []byte("config"))
 	r.blob("oss/app", []byte("layer"))
-	d := ending(v1.MediaTypeImageManifest, `"annotations":{}`)
+	d := manifestWith(v1.MediaTypeImageManifest, `"annotations":{}`)
 	if a := r.push("oss/app", d.digest, d); a.status != http.StatusCreated {
 		r.t.Fatalf("%d %s", a.status, a.body)
 	}
 	return d
 }
 
-// oddMembers are what a manifest may end with.
-func oddMembers() []string {
+// unusualMembers are what a manifest may end with.
+func unusualMembers() []string {
 	var odd []string
 	for _, name := range []string{"artifactType", "subject", "annotations", "manifests", "layers", "config", "data", "urls"} {
 		for _, value := range []string{`5`, `"x"`, `[]`, `[5]`, `{}`, `null`, `{"digest":5}`, `{"size":1e400}`} {
@@ -161,13 +161,13 @@ func oddMembers() []string {
 }
 
 // ending is a manifest of the media type that ends with a member.
-func ending(mediaType, member string) document {
+func manifestWith(mediaType, member string) manifest {
 	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":6},"layers":[{"mediaType":%q,"digest":%q,"size":5}],%s}`,
 		mediaType, v1.MediaTypeImageConfig, digest.FromString("config"), v1.MediaTypeImageLayerGzip, digest.FromString("layer"), member)
 	if mediaType == v1.MediaTypeImageIndex || mediaType == dockerList {
 		body = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[],%s}`, mediaType, member)
 	}
-	return document{mediaType, digestOf(body), []byte(body)}
+	return manifest{mediaType, digestOf(body), []byte(body)}
 }
 
 func digestOf(body string) string { return digest.FromString(body).String() }

@@ -11,15 +11,15 @@ import (
 )
 
 // What requests count as, asked one after the other as clients do, with no time in
-// between for anything to be read later.
+// between for acceptAll to be read later.
 func TestClassesOfRequests(t *testing.T) {
 	t.Parallel()
-	r := whole(t, nil)
-	r.tape = &tape{alias: map[string]string{}}
+	r := serveTidings(t, nil)
+	r.recorder = &fakeRecorder{alias: map[string]string{}}
 	const somebody, other = "198.51.100.1", "198.51.100.2"
 	ask := func(method, repository, reference, client string) {
 		t.Helper()
-		a := r.do(method, "/v2/"+repository+"/manifests/"+reference, nil, "Accept", anything, "X-Forwarded-For", client)
+		a := r.do(method, "/v2/"+repository+"/manifests/"+reference, nil, "Accept", acceptAll, "X-Forwarded-For", client)
 		if a.status >= 300 {
 			t.Errorf("%s %s %s: %d %s", method, repository, reference, a.status, a.body)
 		}
@@ -27,17 +27,17 @@ func TestClassesOfRequests(t *testing.T) {
 	get := func(repository, reference, client string) { t.Helper(); ask("GET", repository, reference, client) }
 	type counts map[string]int
 	for repository, test := range map[string]struct {
-		do   func(repository string, image document)
+		do   func(repository string, image manifest)
 		want counts
 	}{
-		"index-deleted": {func(name string, image document) {
+		"index-deleted": {func(name string, image manifest) {
 			index := r.index("INDEX", v1.MediaTypeImageIndex, image)
 			r.mustPush(name, image.digest, image)
 			r.mustPush(name, "v1", index)
 			ask("DELETE", name, index.digest, somebody)
 			get(name, image.digest, somebody)
 		}, counts{"push": 2, "pull": 1}},
-		"one-of-two-indexes-deleted": {func(name string, image document) {
+		"one-of-two-indexes-deleted": {func(name string, image manifest) {
 			one, two := r.index("ONE", v1.MediaTypeImageIndex, image), r.index("TWO", v1.MediaTypeImageIndex, image, image)
 			r.mustPush(name, image.digest, image)
 			r.mustPush(name, "v1", one)
@@ -45,17 +45,17 @@ func TestClassesOfRequests(t *testing.T) {
 			ask("DELETE", name, one.digest, somebody)
 			get(name, image.digest, somebody)
 		}, counts{"push": 3, "child": 1}},
-		"helm-push": {func(name string, image document) {
+		"helm-push": {func(name string, image manifest) {
 			r.mustPush(name, image.digest, image)
-			if a := r.do("GET", "/v2/"+name+"/manifests/"+image.digest, nil, "Accept", anything); a.status != http.StatusOK {
+			if a := r.do("GET", "/v2/"+name+"/manifests/"+image.digest, nil, "Accept", acceptAll); a.status != http.StatusOK {
 				t.Error(a.status)
 			}
 			r.mustPush(name, "v1", image)
 			get(name, image.digest, somebody)
 		}, counts{"push": 2, "ignored": 1, "pull": 1}},
-		"attestation": {func(name string, image document) {
+		"attestation": {func(name string, image manifest) {
 			body := strings.Replace(string(image.body), `{`, `{"artifactType":"application/vnd.in-toto+json",`, 1)
-			attestation := document{image.mediaType, digestOf(body), []byte(body)}
+			attestation := manifest{image.mediaType, digestOf(body), []byte(body)}
 			r.mustPush(name, "v1", attestation)
 			get(name, "v1", somebody)
 			get(name, attestation.digest, other)
@@ -63,13 +63,13 @@ func TestClassesOfRequests(t *testing.T) {
 			r.mustPush(name, "v2", image)
 			get(name, "v2", somebody)
 		}, counts{"push": 2, "artifact": 3, "pull": 1}},
-		"referrers": {func(name string, image document) {
+		"referrers": {func(name string, image manifest) {
 			tag := "sha256-" + strings.Repeat("0a", 32)
 			r.mustPush(name, tag, image)
 			ask("HEAD", name, tag, somebody)
 			get(name, image.digest, somebody)
 		}, counts{"push": 1, "artifact": 2}},
-		"head-window": {func(name string, image document) {
+		"head-window": {func(name string, image manifest) {
 			index := r.index("INDEX", v1.MediaTypeImageIndex, image)
 			r.mustPush(name, "v1-amd64", image)
 			r.mustPush(name, "v1", index)
