@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// maxFile is more than any secret takes.
-const maxFile = 4096
+// maxFile is more than any secret takes, in bytes.
+const maxFile = 64 << 10
 
 // ErrOpen: others than its owner can read a file.
 var ErrOpen = errors.New("can be read by others than its owner")
@@ -58,7 +58,7 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadFile reads a secret of up to 4096 bytes. One that others than its owner
+// ReadFile reads a secret of up to 64 KiB. One that others than its owner
 // may read is refused with ErrOpen; a missing one is fs.ErrNotExist.
 func ReadFile(path string) ([]byte, error) {
 	file, err := os.Open(path)

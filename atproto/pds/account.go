@@ -1,0 +1,171 @@
+package pds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config describes an account. Service, Identifier, PasswordFile, File and
+// Resolver are required.
+type Config struct {
+	Service      string // URL of the PDS, or of Bluesky's entryway, https://bsky.social
+	Identifier   string // handle or DID
+	PasswordFile string // an app password; mode 0600 or 0400
+	File         string // where session, logins and points are kept; created with mode 0600
+	Resolver     Resolver
+	Budget       Budget
+
+	UserAgent string           // "": "tidings"
+	Now       func() time.Time // nil: time.Now
+	Logger    *slog.Logger     // nil: silent
+}
+
+// A Resolver looks up identities on the network.
+type Resolver interface {
+	// Resolve returns the DID of a handle or a DID, and the URL of the PDS that its
+	// DID document names.
+	Resolve(ctx context.Context, identifier string) (did, pds string, err error)
+}
+
+// An Account is one account on a PDS. Its methods may be called at the same time.
+type Account struct {
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	http    *http.Client
+	service *url.URL // sessions are created here
+
+	refreshing sync.Mutex // held while a session is refreshed or created
+	writing    sync.Mutex // held during a write: a PDS makes one at a time anyway
+
+	mu       sync.Mutex
+	saved    saved
+	did      string   // "": not resolved yet
+	host     *url.URL // of the repo; nil: not resolved yet
+	maxInput int      // bytes of an applyWrites input that the PDS takes, as far as is known
+}
+
+// Open reads what is kept of the account. It makes no call: the first method that
+// needs the network resolves the identifier and logs in.
+func Open(cfg Config) (*Account, error) {
+	service, err := parseService(cfg.Service)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "tidings"
+	}
+	a := &Account{cfg: cfg, log: cfg.Logger.With("component", "pds"), now: cfg.Now, service: service, maxInput: maxInput}
+	a.http = newHTTPClient(a.allowedHost)
+	if err := a.load(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// DID is the account's, "" until Resolve has succeeded once.
+func (a *Account) DID() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.did
+}
+
+// Resolve finds the account's DID and checks that its DID document names the
+// service. It does so once; an *Error with Outcome Suspended says that the account
+// is somewhere else.
+func (a *Account) Resolve(ctx context.Context) error {
+	if a.DID() != "" {
+		return nil
+	}
+	did, pds, err := a.cfg.Resolver.Resolve(ctx, a.cfg.Identifier)
+	if err != nil {
+		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: Unknown, Err: err}
+	}
+	host, err := a.repoHost(did, pds)
+	if err != nil {
+		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: Suspended, Err: err}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.did, a.host = did, host
+	return nil
+}
+
+// Bluesky's accounts log in at an entryway, and their repos are on hosts below
+// another domain. Both are run by Bluesky.
+const (
+	entryway      = "bsky.social"
+	entrywayHosts = ".host.bsky.network"
+)
+
+// repoHost returns the host of the repo: the service, or a host of the entryway.
+// Any other host in the DID document is an error, for the operator did not name
+// it: tokens would go there, and addresses inside a network could be called.
+func (a *Account) repoHost(did, pds string) (*url.URL, error) {
+	host, err := parseService(pds)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the DID document of %s names no PDS: %w", did, err)
+	case sameHost(host, a.service):
+		return a.service, nil
+	case a.service.Scheme == "https" && a.service.Host == entryway && host.Scheme == "https" && strings.HasSuffix(host.Host, entrywayHosts):
+		return host, nil
+	}
+	return nil, fmt.Errorf("the DID document of %s names %s, and service is %s: set service to the PDS of the account", did, host, a.service)
+}
+
+func sameHost(a, b *url.URL) bool {
+	port := func(u *url.URL) string {
+		if p := u.Port(); p != "" {
+			return p
+		}
+		return map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+// allowedHost reports whether a redirect may lead to a URL: to the service or the
+// repo's host.
+func (a *Account) allowedHost(u *url.URL) bool {
+	a.mu.Lock()
+	host := a.host
+	a.mu.Unlock()
+	return sameHost(u, a.service) || host != nil && sameHost(u, host)
+}
+
+// Status is what an operator wants to know of the account.
+type Status struct {
+	DID      string
+	Service  string
+	LoggedIn bool // there is a session, which may have expired
+	Budget   BudgetStatus
+}
+
+// Status returns what is known without a call.
+func (a *Account) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Status{DID: a.did, Service: a.service.String(), LoggedIn: a.saved.Session != nil, Budget: a.budget()}
+}
+
+// notSent wraps an error of our own disk, which kept a call from being made.
+func notSent(method string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &Error{Method: method, Outcome: Unknown, Err: err}
+}

@@ -1,0 +1,149 @@
+package pds
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// With 300 points an hour, urgent writes go on while others wait, and a backlog
+// ends as soon as the budget allows it.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cfg.Budget = Budget{Hour: 300, Day: -1}
+	r.reopen()
+	const calls = 60 // of 5 creates, 15 points: 900 points
+	done, posts, begun := 0, 0, r.now
+	for done < calls {
+		if r.now.Sub(begun) > 12*time.Hour {
+			t.Fatalf("%d of %d calls in 12 hours", done, calls)
+		}
+		err := r.apply(5)
+		if err == nil {
+			done++
+			continue
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Outcome != Limited || !e.Until.After(r.now) {
+			t.Fatalf("got %v", err)
+		}
+		if _, err := r.Apply(t.Context(), layers(1), nil, true); err == nil {
+			posts++
+		} else {
+			t.Errorf("an urgent write at %s: %v", r.now.Sub(begun), err)
+		}
+		r.now = e.Until
+		r.reopen()
+	}
+	// 270 points an hour for what is not urgent: 18 calls at once, and so on.
+	if took := r.now.Sub(begun); took < 3*time.Hour || took > 3*time.Hour+30*time.Minute {
+		t.Errorf("the backlog took %s", took)
+	}
+	if posts == 0 {
+		t.Error("nothing urgent was written")
+	}
+	if n := r.server.called(applyWrites); n != calls+posts {
+		t.Errorf("%d calls, want %d", n, calls+posts)
+	}
+}
+
+// What the service says goes over our own arithmetic.
+func TestServiceLimits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	header := func(w http.ResponseWriter, policy, left string) {
+		w.Header().Set("RateLimit-Policy", policy)
+		w.Header().Set("RateLimit-Remaining", left)
+	}
+	answer := func(policy, left string) http.HandlerFunc {
+		return func(w http.ResponseWriter, q *http.Request) {
+			header(w, policy, left)
+			r.server.mu.Lock()
+			defer r.server.mu.Unlock()
+			r.server.apply(w, q)
+		}
+	}
+	r.server.on(applyWrites, answer("3000;w=300", "1")) // about requests
+	if err := r.apply(1); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Status().Budget; got.HourLeft != 4997 || got.DayLeft != 34997 {
+		t.Errorf("after 3 points: %+v", got)
+	}
+	r.server.on(applyWrites, answer("5000;w=3600", "510"))
+	if err := r.apply(1); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Status().Budget; got.HourLeft != 510 {
+		t.Errorf("after the service said 510: %+v", got)
+	}
+	var e *Error
+	if err := r.apply(10); !errors.As(err, &e) || e.Outcome != Limited {
+		t.Errorf("10 creates with 510 points, of which 500 are for urgent writes: %v", err)
+	}
+	r.server.on(applyWrites, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "1234")
+		refuse(w, 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	})
+	if err := r.apply(1); !errors.As(err, &e) || e.Outcome != Limited || !e.Until.Equal(r.now.Add(1234*time.Second)) {
+		t.Errorf("got %v", err)
+	}
+	before := r.server.called(applyWrites)
+	r.reopen()
+	r.now = r.now.Add(1233 * time.Second)
+	if err := r.apply(1); !errors.As(err, &e) || e.Outcome != Limited || r.server.called(applyWrites) != before {
+		t.Errorf("before the time that the service named: %v", err)
+	}
+	r.server.on(applyWrites, nil)
+	r.now = r.now.Add(2 * time.Hour)
+	if err := r.apply(1); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A clock that was ahead does not stop writes for longer than a day.
+func TestBudgetAfterClockJump(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cfg.Budget = Budget{Hour: 30}
+	r.now = r.now.AddDate(1, 0, 0)
+	r.reopen()
+	if err := r.apply(9); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.AddDate(-1, 0, 0)
+	var e *Error
+	if err := r.apply(1); !errors.As(err, &e) || e.Outcome != Limited || e.Until.Sub(r.now) > 65*time.Minute {
+		t.Errorf("got %v", err)
+	}
+	r.now = e.Until
+	if err := r.apply(1); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRetryAt(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		after, reset string
+		want         time.Duration
+	}{
+		{"", "", limitedFor},
+		{"60", "", time.Minute},
+		{"Sun, 01 Nov 2026 12:02:00 GMT", "", 2 * time.Minute},
+		{"60", "1793534580", 3 * time.Minute},
+		{"-5", "x", limitedFor},
+		{"999999999", "", maxLimited},
+		{"Sun, 01 Nov 2020 12:02:00 GMT", "", limitedFor},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", c.after)
+		h.Set("RateLimit-Reset", c.reset)
+		if got := retryAt(h, now).Sub(now); got != c.want {
+			t.Errorf("Retry-After %q, reset %q: got %s, want %s", c.after, c.reset, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package pds
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	callTime    = 60 * time.Second // for a call, its answer included
+	maxAnswer   = 8 << 20          // bytes; a page of 100 records of the usual size has 60 kB
+	maxMessage  = 300              // bytes of a PDS's error message that are kept
+	maxRedirect = 3                // within the allowed hosts
+)
+
+// newHTTPClient returns a client that follows redirects only to allowed hosts:
+// another one would see the tokens and the records.
+func newHTTPClient(allowed func(*url.URL) bool) *http.Client {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    10 * time.Second,
+			MaxIdleConnsPerHost:    4,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			ForceAttemptHTTP2:      true,
+		},
+		CheckRedirect: func(q *http.Request, via []*http.Request) error {
+			if !allowed(q.URL) {
+				return fmt.Errorf("%s redirects to another host, %s: set service to the PDS itself", via[0].URL.Host, q.URL.Host)
+			}
+			if len(via) > maxRedirect {
+				return fmt.Errorf("more than %d redirects", maxRedirect)
+			}
+			return nil
+		},
+	}
+}
+
+// parseService checks the URL of a PDS: a scheme and a host, and nothing else.
+func parseService(service string) (*url.URL, error) {
+	u, err := url.Parse(service)
+	switch {
+	case err != nil || u.Host == "":
+		return nil, fmt.Errorf("invalid service %q: want a URL such as https://bsky.social", service)
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("invalid service %q: the scheme must be https, or http for a PDS that is not on the network", service)
+	case u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("invalid service %q: want only a scheme and a host", u.Redacted())
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+// A request is one XRPC call.
+type request struct {
+	method string // NSID
+	query  url.Values
+	input  any // JSON body of a procedure; nil: a query
+	post   bool
+	repo   bool   // at the repo's host; false: at the service
+	token  string // bearer; "": none
+}
+
+// do makes the call and decodes the answer into out, unless that is nil. Every
+// error is an *Error.
+func (a *Account) do(ctx context.Context, r request, out any) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	failed := func(status int, err error) error {
+		return &Error{Method: r.method, Status: status, Outcome: Unknown, Err: withoutURL(err)}
+	}
+	host := a.service
+	if r.repo {
+		a.mu.Lock()
+		host = a.host
+		a.mu.Unlock()
+	}
+	u := host.JoinPath("xrpc", r.method)
+	u.RawQuery = r.query.Encode()
+	httpMethod, body := http.MethodGet, io.Reader(nil)
+	if r.post {
+		httpMethod = http.MethodPost
+	}
+	if r.input != nil {
+		content, err := json.Marshal(r.input)
+		if err != nil {
+			return nil, &Error{Method: r.method, Outcome: Refused, Err: err}
+		}
+		body = bytes.NewReader(content) // net/http sets the Content-Length of a bytes.Reader
+	}
+	q, err := http.NewRequestWithContext(ctx, httpMethod, u.String(), body)
+	if err != nil {
+		return nil, &Error{Method: r.method, Outcome: Refused, Err: err}
+	}
+	q.Header.Set("Accept", "application/json")
+	q.Header.Set("User-Agent", a.cfg.UserAgent)
+	if r.input != nil {
+		q.Header.Set("Content-Type", "application/json")
+	}
+	if r.token != "" {
+		q.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	p, err := a.http.Do(q)
+	if err != nil {
+		return nil, failed(0, err)
+	}
+	defer p.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(p.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return p.Header, failed(p.StatusCode, err)
+	case len(content) > maxAnswer:
+		return p.Header, failed(p.StatusCode, fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20))
+	case p.StatusCode != http.StatusOK:
+		return p.Header, a.refusal(r.method, p, content)
+	}
+	if out == nil {
+		return p.Header, nil
+	}
+	if kind, _, _ := mime.ParseMediaType(p.Header.Get("Content-Type")); kind != "application/json" {
+		return p.Header, failed(p.StatusCode, fmt.Errorf("the answer is %q, not application/json: is %s a PDS?", kind, host.Host))
+	}
+	if err := json.Unmarshal(content, out); err != nil {
+		return p.Header, failed(p.StatusCode, fmt.Errorf("invalid answer: %w", err))
+	}
+	return p.Header, nil
+}
+
+// refusal is the error of an answer that is not 200.
+func (a *Account) refusal(method string, p *http.Response, content []byte) *Error {
+	e := &Error{Method: method, Status: p.StatusCode}
+	var named struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(content, &named) == nil {
+		e.Name, e.Message = printable(named.Error, 64), printable(named.Message, maxMessage)
+	}
+	e.Outcome = outcome(e.Status, e.Name)
+	if e.Outcome == Limited {
+		e.Until = retryAt(p.Header, a.now())
+	}
+	return e
+}
+
+// limitedFor is how long a call waits after a 429 that does not say.
+const limitedFor = 5 * time.Minute
+
+// maxLimited bounds what a service may ask for; its longest window is a day.
+const maxLimited = 24 * time.Hour
+
+// retryAt reads Retry-After (seconds or a date, RFC 9110) and ratelimit-reset
+// (unix seconds), whichever is later.
+func retryAt(h http.Header, now time.Time) time.Time {
+	until := now
+	later := func(t time.Time) {
+		if t.After(until) {
+			until = t
+		}
+	}
+	if after := h.Get("Retry-After"); after != "" {
+		if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
+			later(now.Add(time.Duration(seconds) * time.Second))
+		} else if at, err := http.ParseTime(after); err == nil {
+			later(at)
+		}
+	}
+	if reset, err := strconv.ParseInt(h.Get("RateLimit-Reset"), 10, 64); err == nil {
+		later(time.Unix(reset, 0))
+	}
+	if until.Equal(now) {
+		return now.Add(limitedFor)
+	}
+	if most := now.Add(maxLimited); until.After(most) {
+		return most
+	}
+	return until
+}
+
+// withoutURL removes the URL that net/http puts in front of its errors: queries
+// hold identifiers, and the method is named anyway.
+func withoutURL(err error) error {
+	var at *url.Error
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
+// printable cuts what a server sent down to one line of at most limit bytes.
+func printable(text string, limit int) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, " "))
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
+	}
+	return text
+}
