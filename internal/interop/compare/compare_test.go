@@ -52,6 +52,7 @@ func TestCompare(t *testing.T) {
 		{"first events", compareFirstEvents},
 		{"invalid cursors", compareInvalidCursors},
 		{"service tokens", acceptServiceToken},
+		{"account client", useAccount},
 		{"deactivated", compareDeactivated},
 		{"login limit", compareLoginLimit}, // last, because it exhausts the attempts of the address
 	} {

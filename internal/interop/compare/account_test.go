@@ -1,0 +1,157 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	account "github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/atproto/repo"
+)
+
+// useAccount writes to both servers with the client of other PDSs: what it makes
+// of their answers is the same for a PDS and for a hold.
+func useAccount(t *testing.T, theirs, ours *side) {
+	for _, sd := range []*side{theirs, ours} {
+		t.Run(sd.Name, func(t *testing.T) { sd.useAccount(t) })
+	}
+}
+
+// resolved is a resolver that knows one identity.
+type resolved struct{ did, pds string }
+
+func (r resolved) Resolve(context.Context, string) (string, string, error) { return r.did, r.pds, nil }
+
+func (sd *side) useAccount(t *testing.T) {
+	dir := t.TempDir()
+	cfg := account.Config{
+		Service: sd.URL, Identifier: sd.DID, Resolver: resolved{sd.DID, sd.URL},
+		PasswordFile: filepath.Join(dir, "password"), File: filepath.Join(dir, "account.json"),
+	}
+	if err := os.WriteFile(cfg.PasswordFile, []byte(sd.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *account.Account {
+		a, err := account.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	ctx, a := t.Context(), open()
+	clock := syntax.NewTIDClock(7)
+	create := func(n int) []repo.Write {
+		var writes []repo.Write
+		for i := range n {
+			record, err := lexicon.Encode(map[string]any{"$type": thing, "n": int64(i), "digest": "sha256:" + strings.Repeat("ab", 32)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			writes = append(writes, repo.Write{Action: repo.Create, Collection: thing, RKey: clock.Next().String(), Record: record})
+		}
+		return writes
+	}
+	outcome := func(what string, err error, want account.Outcome) {
+		t.Helper()
+		var e *account.Error
+		if !errors.As(err, &e) || e.Outcome != want {
+			t.Errorf("%s: got %v, want outcome %v", what, err, want)
+		}
+	}
+
+	// 200 writes, read back one by one and as a list.
+	writes := create(200)
+	before, err := a.Rev(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := a.Apply(ctx, writes, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, w := range writes {
+		if result.CIDs[i] != repo.CIDOf(w.Record) {
+			t.Fatalf("write %d is stored as %s, want %s", i, result.CIDs[i], repo.CIDOf(w.Record))
+		}
+	}
+	if after, err := a.Rev(ctx); err != nil || after != result.Rev || after <= before {
+		t.Errorf("rev %q, then %q (%v), want %q", before, after, err, result.Rev)
+	}
+	id, value, err := a.Get(ctx, thing, writes[7].RKey)
+	if err != nil || id != repo.CIDOf(writes[7].Record) || string(value) != string(writes[7].Record) {
+		t.Errorf("record 7 is %s with %x, %v", id, value, err)
+	}
+	for _, reverse := range []bool{false, true} {
+		seen := map[string]bool{}
+		for cursor, pages := "", 0; pages == 0 || cursor != ""; pages++ {
+			var page []repo.Record
+			if page, cursor, err = a.List(ctx, thing, cursor, 150, reverse); err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range page {
+				seen[r.RKey] = true
+				if i > 0 && (page[i-1].RKey < r.RKey) != reverse {
+					t.Fatalf("reverse %v: %s comes before %s", reverse, page[i-1].RKey, r.RKey)
+				}
+			}
+		}
+		for _, w := range writes {
+			if !seen[w.RKey] {
+				t.Fatalf("reverse %v: %s is not listed", reverse, w.RKey)
+			}
+		}
+	}
+
+	// What can't be told from a failure, what never succeeds, and what is too much.
+	_, err = a.Apply(ctx, writes[:1], nil, false)
+	var at *repo.WriteError
+	if !errors.As(err, &at) {
+		outcome("a record key that exists", err, account.Unknown)
+	}
+	bad := create(3)
+	bad[1].RKey = "a b"
+	if _, err = a.Apply(ctx, bad, nil, false); !errors.As(err, &at) || at.Index != 1 {
+		t.Errorf("an invalid record key: got %v, want an error about write 1", err)
+	}
+	if _, _, err = a.Get(ctx, thing, bad[0].RKey); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("a record that was not written: %v", err)
+	}
+	_, err = a.Apply(ctx, create(201), nil, false)
+	outcome("201 writes", err, account.Refused)
+	swap := repo.CIDOf([]byte("another commit"))
+	_, err = a.Apply(ctx, create(1), &swap, false)
+	if !errors.As(err, &at) {
+		outcome("a wrong swapCommit", err, account.Refused)
+	}
+
+	// A restart goes on with the session, and deletes.
+	a = open()
+	for i := range writes {
+		writes[i].Action, writes[i].Record = repo.Delete, nil
+	}
+	if _, err := a.Apply(ctx, writes, nil, false); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := a.Get(ctx, thing, writes[0].RKey); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("a deleted record: %v", err)
+	}
+
+	// An access token that the server does not take any more is refreshed.
+	saved, err := os.ReadFile(cfg.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, _ := strings.Cut(string(saved)[strings.Index(string(saved), `"accessJwt":"`)+len(`"accessJwt":"`):], `"`)
+	if err := os.WriteFile(cfg.File, []byte(strings.Replace(string(saved), token, sd.vars["expired"], 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open().Apply(ctx, create(1), nil, false); err != nil {
+		t.Errorf("with an expired access token: %v", err)
+	}
+}
