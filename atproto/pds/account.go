@@ -7,31 +7,33 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
-// Config describes an account. Service, Identifier, PasswordFile, File and
-// Resolver are required.
+// Config describes an account. Service, Identifier, PasswordFile and File are
+// required.
 type Config struct {
 	Service      string // URL of the PDS, or of Bluesky's entryway, https://bsky.social
 	Identifier   string // handle or DID
 	PasswordFile string // an app password; mode 0600 or 0400
 	File         string // where session, logins and points are kept; created with mode 0600
-	Resolver     Resolver
+	PLC          string // URL of the directory of did:plc; "": the public one
 	Budget       Budget
+
+	// Document returns the DID document of a DID; nil: it is fetched where the DID
+	// says.
+	Document func(ctx context.Context, did string) (*identity.Document, error)
 
 	UserAgent string           // "": "tidings"
 	Now       func() time.Time // nil: time.Now
 	Logger    *slog.Logger     // nil: silent
-}
-
-// A Resolver looks up identities on the network.
-type Resolver interface {
-	// Resolve returns the DID of a handle or a DID, and the URL of the PDS that its
-	// DID document names.
-	Resolve(ctx context.Context, identifier string) (did, pds string, err error)
 }
 
 // An Account is one account on a PDS. Its methods may be called at the same time.
@@ -58,6 +60,25 @@ func Open(cfg Config) (*Account, error) {
 	service, err := parseService(cfg.Service)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.PLC != "" {
+		directory, err := parseService(cfg.PLC)
+		if err != nil {
+			return nil, fmt.Errorf("plc: %w", err)
+		}
+		cfg.PLC = directory.String()
+	}
+	if _, err := syntax.ParseAtIdentifier(cfg.Identifier); err != nil {
+		return nil, fmt.Errorf("invalid identifier %q: want a handle such as images.example.com, or a DID", cfg.Identifier)
+	}
+	if cfg.Document == nil {
+		cfg.Document = func(ctx context.Context, did string) (*identity.Document, error) {
+			source, err := identity.NewSource(did, cfg.PLC)
+			if err != nil {
+				return nil, err
+			}
+			return source.Fetch(ctx)
+		}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -86,22 +107,55 @@ func (a *Account) DID() string {
 // Resolve finds the account's DID and checks that its DID document names the
 // service. It does so once; an *Error with Outcome Suspended says that the account
 // is somewhere else.
+//
+// The service resolves a handle, for the password goes there anyway. What it
+// answers has to agree with the DID document, which it does not serve.
 func (a *Account) Resolve(ctx context.Context) error {
 	if a.DID() != "" {
 		return nil
 	}
-	did, pds, err := a.cfg.Resolver.Resolve(ctx, a.cfg.Identifier)
-	if err != nil {
-		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: Unknown, Err: err}
+	did := a.cfg.Identifier
+	if !strings.HasPrefix(did, "did:") {
+		var out struct {
+			DID string `json:"did"`
+		}
+		_, err := a.do(ctx, request{method: "com.atproto.identity.resolveHandle", query: url.Values{"handle": {did}}}, &out)
+		if err != nil {
+			return err
+		}
+		did = out.DID
 	}
-	host, err := a.repoHost(did, pds)
+	failed := func(outcome Outcome, err error) error {
+		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err}
+	}
+	if _, err := syntax.ParseDID(did); err != nil {
+		return failed(Suspended, fmt.Errorf("%s is not a DID", printable(did, 100)))
+	}
+	document, err := a.cfg.Document(ctx, did)
 	if err != nil {
-		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: Suspended, Err: err}
+		return failed(Unknown, fmt.Errorf("DID document of %s: %w", did, withoutURL(err)))
+	}
+	host, err := a.checkDocument(did, document)
+	if err != nil {
+		return failed(Suspended, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.did, a.host = did, host
 	return nil
+}
+
+// checkDocument returns the host of the repo.
+func (a *Account) checkDocument(did string, document *identity.Document) (*url.URL, error) {
+	if document.ID != did {
+		return nil, fmt.Errorf("the DID document of %s is one of %s", did, printable(document.ID, 100))
+	}
+	handle := a.cfg.Identifier
+	known := func(alias string) bool { return strings.EqualFold(alias, "at://"+handle) }
+	if handle != did && !slices.ContainsFunc(document.AlsoKnownAs, known) {
+		return nil, fmt.Errorf("%s is resolved to %s, whose DID document does not have that handle", handle, did)
+	}
+	return a.repoHost(did, document.Host())
 }
 
 // Bluesky's accounts log in at an entryway, and their repos are on hosts below

@@ -165,7 +165,7 @@ func TestRepoHost(t *testing.T) {
 		{"https://bsky.social", "http://morel.us-east.host.bsky.network", ""},
 		{"http://localhost:2583", "http://localhost:2583", "http://localhost:2583"},
 	} {
-		a, err := Open(Config{Service: c.service, File: t.TempDir() + "/account.json"})
+		a, err := Open(Config{Service: c.service, Identifier: alice, File: t.TempDir() + "/account.json"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,8 +178,50 @@ func TestRepoHost(t *testing.T) {
 		}
 	}
 	for _, service := range []string{"", "bsky.social", "ftp://example.com", "https://user:secret@example.com", "https://example.com/path", "https://example.com?q"} {
-		if _, err := Open(Config{Service: service, File: t.TempDir() + "/account.json"}); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := Open(Config{Service: service, Identifier: alice, File: t.TempDir() + "/account.json"}); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("service %q: got %v", service, err)
+		}
+	}
+}
+
+// An account that is not where the operator says is not logged in to.
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	document := func(id, handle, host string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, 200, map[string]any{"id": id, "alsoKnownAs": []string{"at://" + handle},
+				"service": []map[string]string{{"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": host}}})
+		}
+	}
+	for name, c := range map[string]struct {
+		answers func(*rig)
+		want    string // in the error; "": none
+	}{
+		"as it should be": {func(*rig) {}, ""},
+		"another handle":  {func(r *rig) { r.server.on("/"+alice, document(alice, "bob.test", r.server.URL)) }, "does not have that handle"},
+		"another account": {func(r *rig) { r.server.on("/"+alice, document("did:plc:other", "alice.test", r.server.URL)) }, "is one of did:plc:other"},
+		"another host":    {func(r *rig) { r.server.on("/"+alice, document(alice, "alice.test", "https://pds.example.com")) }, "set service to the PDS"},
+		"a host inside":   {func(r *rig) { r.server.on("/"+alice, document(alice, "alice.test", "http://10.0.0.1")) }, "set service to the PDS"},
+		"no host":         {func(r *rig) { r.server.on("/"+alice, document(alice, "alice.test", "")) }, "names no PDS"},
+		"unknown handle": {func(r *rig) {
+			r.server.on("com.atproto.identity.resolveHandle", func(w http.ResponseWriter, _ *http.Request) {
+				refuse(w, 400, "InvalidRequest", "Unable to resolve handle")
+			})
+		}, "Unable to resolve handle"},
+		"no DID": {func(r *rig) {
+			r.server.on("com.atproto.identity.resolveHandle", func(w http.ResponseWriter, _ *http.Request) {
+				reply(w, 200, map[string]string{"did": "did:web:10.0.0.1"})
+			})
+		}, "did:web:10.0.0.1"},
+	} {
+		r := newRig(t)
+		c.answers(r)
+		err := r.apply(1)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+		if n := r.server.called(createSession); n > 0 && c.want != "" {
+			t.Errorf("%s: logged in", name)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package pds
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -66,6 +65,13 @@ func (s *server) serve(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 		s.session(w)
+	case "com.atproto.identity.resolveHandle":
+		reply(w, 200, map[string]string{"did": alice})
+	case "/" + alice: // of the PLC directory
+		reply(w, 200, map[string]any{
+			"id": alice, "alsoKnownAs": []string{"at://alice.test"},
+			"service": []map[string]string{{"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": s.URL}},
+		})
 	case "com.atproto.server.refreshSession":
 		if s.revoked[token] || !strings.HasPrefix(token, "refresh-") {
 			refuse(w, 400, "ExpiredToken", "Token has been revoked")
@@ -147,16 +153,12 @@ type rig struct {
 	*Account
 }
 
-func (r *rig) Resolve(context.Context, string) (string, string, error) {
-	return alice, r.server.URL, nil
-}
-
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, server: newServer(t), now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)}
 	dir := t.TempDir()
 	r.cfg = Config{
 		Service: r.server.URL, Identifier: "alice.test", PasswordFile: filepath.Join(dir, "password"), File: filepath.Join(dir, "account.json"),
-		Resolver: r, Now: func() time.Time { return r.now }, Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
+		PLC: r.server.URL, Now: func() time.Time { return r.now }, Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
 	}
 	r.write(password)
 	r.reopen()

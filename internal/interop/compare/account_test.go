@@ -10,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	account "github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -23,15 +24,17 @@ func useAccount(t *testing.T, theirs, ours *side) {
 	}
 }
 
-// resolved is a resolver that knows one identity.
-type resolved struct{ did, pds string }
-
-func (r resolved) Resolve(context.Context, string) (string, string, error) { return r.did, r.pds, nil }
+// document is what the account's DID document would say on a network.
+func (sd *side) document(context.Context, string) (*identity.Document, error) {
+	return &identity.Document{ID: sd.DID, Service: []identity.Service{{
+		ID: "#atproto_pds", Type: "AtprotoPersonalDataServer", ServiceEndpoint: sd.URL,
+	}}}, nil
+}
 
 func (sd *side) useAccount(t *testing.T) {
 	dir := t.TempDir()
 	cfg := account.Config{
-		Service: sd.URL, Identifier: sd.DID, Resolver: resolved{sd.DID, sd.URL},
+		Service: sd.URL, Identifier: sd.DID, Document: sd.document,
 		PasswordFile: filepath.Join(dir, "password"), File: filepath.Join(dir, "account.json"),
 	}
 	if err := os.WriteFile(cfg.PasswordFile, []byte(sd.Password), 0o600); err != nil {
