@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -107,9 +108,9 @@ func (s *server) apply(w http.ResponseWriter, q *http.Request) {
 		s.writes = append(s.writes, write)
 		value, _ := json.Marshal(write["value"])
 		cbor, _ := lexicon.FromJSON(value)
-		results = append(results, map[string]any{"uri": "at://x", "cid": repo.CIDOf(cbor).String()})
+		results = append(results, map[string]any{"uri": "at://x", "cid": block.CIDOf(cbor).String()})
 	}
-	reply(w, 200, map[string]any{"commit": map[string]string{"cid": repo.CIDOf([]byte("commit")).String(), "rev": "3kaaaaaaaaa22"}, "results": results})
+	reply(w, 200, map[string]any{"commit": map[string]string{"cid": block.CIDOf([]byte("commit")).String(), "rev": "3kaaaaaaaaa22"}, "results": results})
 }
 
 // revoke ends all tokens with a prefix.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	account "github.com/tidings-dev/tidings/atproto/pds"
@@ -79,15 +80,15 @@ func (sd *side) useAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, w := range writes {
-		if result.CIDs[i] != repo.CIDOf(w.Record) {
-			t.Fatalf("write %d is stored as %s, want %s", i, result.CIDs[i], repo.CIDOf(w.Record))
+		if result.CIDs[i] != block.CIDOf(w.Record) {
+			t.Fatalf("write %d is stored as %s, want %s", i, result.CIDs[i], block.CIDOf(w.Record))
 		}
 	}
 	if after, err := a.Rev(ctx); err != nil || after != result.Rev || after <= before {
 		t.Errorf("rev %q, then %q (%v), want %q", before, after, err, result.Rev)
 	}
 	id, value, err := a.Get(ctx, thing, writes[7].RKey)
-	if err != nil || id != repo.CIDOf(writes[7].Record) || string(value) != string(writes[7].Record) {
+	if err != nil || id != block.CIDOf(writes[7].Record) || string(value) != string(writes[7].Record) {
 		t.Errorf("record 7 is %s with %x, %v", id, value, err)
 	}
 	for _, reverse := range []bool{false, true} {
@@ -127,7 +128,7 @@ func (sd *side) useAccount(t *testing.T) {
 	}
 	_, err = a.Apply(ctx, create(201), nil, false)
 	outcome("201 writes", err, account.Refused)
-	swap := repo.CIDOf([]byte("another commit"))
+	swap := block.CIDOf([]byte("another commit"))
 	_, err = a.Apply(ctx, create(1), &swap, false)
 	if !errors.As(err, &at) {
 		outcome("a wrong swapCommit", err, account.Refused)
