@@ -70,7 +70,7 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 		n.inbound.Counted(last)
 		n.progress.send()
 	}
-	if err := n.journal.Passed(s, counterSink, last); err != nil {
+	if err := n.journal.SetCursorLazily(s, counterSink, last); err != nil {
 		return err
 	}
 	n.lingerAfter(ctx, len(entries), countEvents)

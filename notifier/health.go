@@ -84,7 +84,7 @@ func (n *Notifier) sinkHealth(s journal.Stream, sink string) SinkHealth {
 // differ from the event's time after a jump of the clock, so the event is read.
 func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 	if s == journal.Pulls {
-		if mark, ok := n.journal.Oldest(s, after); ok {
+		if mark, ok := n.journal.OrderAfter(s, after); ok {
 			return max(0, n.now().Sub(time.UnixMicro(int64(mark))))
 		}
 		return 0

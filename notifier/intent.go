@@ -176,6 +176,6 @@ func (i *Intent) Abandon() {
 
 // Release leaves the intent open, to be resolved.
 func (i *Intent) Release() {
-	i.n.journal.Release(i.entry)
+	i.n.journal.LeaveOpen(i.entry)
 	i.n.released.send()
 }

@@ -166,7 +166,7 @@ func New(cfg Config) (*Notifier, error) {
 		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
 		Now: func() time.Time { return n.now() },
 	})
-	n.clock = newClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.Mark()), n.log)
+	n.clock = newClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
 		n.storage = newCheckedStorage(cfg.Storage, n.log)
 	}
@@ -238,14 +238,14 @@ func (n *Notifier) register() error {
 		}
 		// A journal that is behind the numbers has lost events that are in them.
 		latest := n.counter.Latest(uint8(s))
-		if err := n.journal.Follow(s, latest); err != nil {
+		if err := n.journal.AdvanceTo(s, latest); err != nil {
 			return err
 		}
-		if err := n.journal.Passed(s, counterSink, latest); err != nil {
+		if err := n.journal.SetCursorLazily(s, counterSink, latest); err != nil {
 			return err
 		}
 	}
-	if err := n.compareNames(); err != nil { // after Follow, which can change the journal's id
+	if err := n.compareNames(); err != nil { // after AdvanceTo, which can change the journal's id
 		return err
 	}
 	for name := range n.journal.Cursors(journal.Pushes) {

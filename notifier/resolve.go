@@ -18,7 +18,7 @@ func (n *Notifier) runResolver(ctx context.Context) error {
 	for ctx.Err() == nil {
 		released := n.released.wait()
 		if err := n.resolveIntents(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("some interrupted pushes or deletes can't be resolved yet", "open", len(n.journal.Unsettled()), "error", err)
+			n.log.Warn("some interrupted pushes or deletes can't be resolved yet", "open", len(n.journal.Unresolved()), "error", err)
 		}
 		retry := time.NewTimer(resolveInterval)
 		select {
@@ -38,7 +38,7 @@ func (n *Notifier) resolveIntents(ctx context.Context) error {
 	n.resolving.Lock()
 	defer n.resolving.Unlock()
 	var failed error
-	for _, open := range n.journal.Unsettled() {
+	for _, open := range n.journal.Unresolved() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (n *Notifier) resolveIntents(ctx context.Context) error {
 	return failed
 }
 
-func (n *Notifier) resolveIntent(ctx context.Context, open journal.Unsettled) error {
+func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) error {
 	e, err := decodeEvent(open.Payload)
 	if errors.Is(err, errNewer) {
 		return err

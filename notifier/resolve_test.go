@@ -28,7 +28,7 @@ func TestResolveIntents(t *testing.T) {
 	if err := r.resolveIntents(t.Context()); err == nil {
 		t.Error("no error while storage is down")
 	}
-	if open := len(r.journal.Unsettled()); open != 6 {
+	if open := len(r.journal.Unresolved()); open != 6 {
 		t.Errorf("%d intents are open while storage is down, want 6", open)
 	}
 
@@ -37,7 +37,7 @@ func TestResolveIntents(t *testing.T) {
 	if err := r.resolveIntents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if open := len(r.journal.Unsettled()); open != 0 {
+	if open := len(r.journal.Unresolved()); open != 0 {
 		t.Errorf("%d intents are open", open)
 	}
 	r.drain()
@@ -62,7 +62,7 @@ func TestRelease(t *testing.T) {
 	r.storage.put(a)
 	in.Release()
 	r.intend(b).Release()
-	r.until("they are resolved", func() bool { return len(r.journal.Unsettled()) == 0 && len(r.records()) == 2 })
+	r.until("they are resolved", func() bool { return len(r.journal.Unresolved()) == 0 && len(r.records()) == 2 })
 	r.drain()
 	r.consistent()
 }

@@ -104,7 +104,7 @@ func (n *Notifier) followRecords() error {
 	if err := n.requestReconcile(); err != nil {
 		return err
 	}
-	return n.journal.Follow(journal.Pushes, reached)
+	return n.journal.AdvanceTo(journal.Pushes, reached)
 }
 
 // compareNames requests a reconciliation if the journal, the data folder or the options

@@ -71,7 +71,7 @@ func (s *server) openIntents() int {
 		s.t.Fatal(err)
 	}
 	defer j.Close()
-	return len(j.Unsettled())
+	return len(j.Unresolved())
 }
 
 // comparisonPending reports whether storage and ledger are still to be compared.

@@ -97,7 +97,7 @@ func fill(ctx context.Context, dir string, n int) (uint64, error) {
 	defer cancel(nil)
 	var left atomic.Int64
 	left.Store(int64(n))
-	mark := j.Mark()
+	mark := j.LastOrder()
 	var workers sync.WaitGroup
 	for range 256 { // they share fsyncs
 		workers.Go(func() {

@@ -199,13 +199,13 @@ func (m *model) read(t *testing.T, s journal.Stream, after uint64, n int) []jour
 }
 
 func (m *model) crash(t *testing.T) {
-	mark := m.j.Mark()
+	mark := m.j.LastOrder()
 	if m.r.IntN(2) == 0 {
 		m.disk = m.disk.Kill()
 		m.j.Close()
 		j := open(t, m.disk.Kill())
-		if j.Mark() != mark {
-			t.Fatalf("Mark = %d after a kill, want %d", j.Mark(), mark)
+		if j.LastOrder() != mark {
+			t.Fatalf("LastOrder = %d after a kill, want %d", j.LastOrder(), mark)
 		}
 		return
 	}
@@ -241,7 +241,7 @@ func (m *model) check(t *testing.T) {
 		}
 	}
 	found := map[string]bool{}
-	for _, u := range m.j.Unsettled() {
+	for _, u := range m.j.Unresolved() {
 		payload := string(u.Payload)
 		if found[payload] {
 			t.Fatalf("intent %q is open twice", payload)
@@ -258,7 +258,7 @@ func (m *model) check(t *testing.T) {
 	}
 	m.open = found // and Open has made it all durable
 	m.allDurable()
-	for _, u := range m.j.Unsettled() {
+	for _, u := range m.j.Unresolved() {
 		m.settle(t, u.Intent, string(u.Payload))
 	}
 }
@@ -358,7 +358,7 @@ func TestCrashWhileMoving(t *testing.T) {
 	for _, m := range moments {
 		j := open(t, m.disk)
 		found := map[string]bool{}
-		for _, u := range j.Unsettled() {
+		for _, u := range j.Unresolved() {
 			if name := string(u.Payload); found[name] || m.settled[name] {
 				t.Errorf("%s: %s is open twice or again", m.how, name)
 			} else {
@@ -584,12 +584,12 @@ func TestRestoredBehindCursor(t *testing.T) {
 	if err := j.SetCursor(journal.Pulls, "reader", 6); err != nil {
 		t.Fatal(err)
 	}
-	id, mark := j.ID(), j.Mark()
+	id, mark := j.ID(), j.LastOrder()
 	j.Close()
 	snapshot.Put("j/journal.json", disk.Bytes("j/journal.json"))
 	j = open(t, snapshot)
-	if j.ID() == id || j.Mark() != mark {
-		t.Errorf("id %s stayed, or mark %d became %d", id, mark, j.Mark())
+	if j.ID() == id || j.LastOrder() != mark {
+		t.Errorf("id %s stayed, or mark %d became %d", id, mark, j.LastOrder())
 	}
 	if seq, err := j.Append(ctx, journal.Pulls, 1, nil); seq != 8 || err != nil {
 		t.Errorf("Append = %d, %v; want 8, as 7 was durable once", seq, err)

@@ -80,10 +80,10 @@ func (j *Journal) checkCursor(s Stream, name string, seq uint64) error {
 	return nil
 }
 
-// Passed is SetCursor for a reader that keeps its cursor elsewhere, and costs
+// SetCursorLazily is SetCursor for a reader that keeps its cursor elsewhere, and costs
 // nothing: the registered cursor moves on disk with the next write of the
 // state, at the latest before an event that it holds back is deleted.
-func (j *Journal) Passed(s Stream, name string, seq uint64) error {
+func (j *Journal) SetCursorLazily(s Stream, name string, seq uint64) error {
 	if err := j.checkCursor(s, name, seq); err != nil {
 		return err
 	}
@@ -95,11 +95,11 @@ func (j *Journal) Passed(s Stream, name string, seq uint64) error {
 	return nil
 }
 
-// Follow is for a reader that keeps its cursor elsewhere, in one transaction
+// AdvanceTo is for a reader that keeps its cursor elsewhere, in one transaction
 // with what it does. Called at start with that cursor, it makes a journal that
 // is behind it (power cut, restored snapshot) take a new id, as Open does for
 // the journal's own cursors; the next event's number is then above seq.
-func (j *Journal) Follow(s Stream, seq uint64) error {
+func (j *Journal) AdvanceTo(s Stream, seq uint64) error {
 	st := j.streams[s]
 	st.mu.Lock()
 	closed, behind := st.closed, seq > st.last
@@ -113,10 +113,10 @@ func (j *Journal) Follow(s Stream, seq uint64) error {
 	return j.renew(s, seq)
 }
 
-// Renew takes a new id now, since the folder was set back or copied in a way
+// RenewID takes a new id now, since the folder was set back or copied in a way
 // that the journal cannot see. The numbers of s go on above above, its last
 // event and all of its cursors, also after a restart.
-func (j *Journal) Renew(s Stream, above uint64) error {
+func (j *Journal) RenewID(s Stream, above uint64) error {
 	st := j.streams[s]
 	if st.isClosed() {
 		return ErrClosed

@@ -10,7 +10,7 @@
 //   - Readers see only what is durable, and no event number is ever given to
 //     two events under one journal id. A journal that opens behind one of its
 //     cursors (power cut, restored snapshot) takes a new id and jumps ahead, as
-//     it does when Renew tells it to.
+//     it does when RenewID tells it to.
 //   - Pushes are written into zeros that were written ahead, up to 256 KiB, so
 //     that an fsync has no new file size to store.
 //   - Opening survives a tail torn at any byte. Damage to bytes that are known
@@ -25,7 +25,7 @@
 //   - A segment is deleted once every cursor has passed it. A stream whose events
 //     have more bytes than the limit, or whose files have twice as many, gives up
 //     its oldest events, after Config.Dropped could read them. What a reader has
-//     passed by its own account (Passed) is never given up.
+//     passed by its own account (SetCursorLazily) is never given up.
 //   - A full disk loses nothing that was acknowledged, and leaves nothing behind
 //     that outlasts it: segments are deleted on a full disk, too, and all calls
 //     work again once there is space. Open needs space only if it has to write.

@@ -28,9 +28,9 @@ var (
 	// that the journal gives them, 32 MiB.
 	ErrTooMany = errors.New("too many pushes and deletes are open: those that were interrupted have to be settled first")
 
-	// ErrSettled is returned when an intent is completed that was completed
+	// ErrNotOpen is returned when an intent is completed that was completed
 	// or abandoned before.
-	ErrSettled = errors.New("the intent was settled before")
+	ErrNotOpen = errors.New("the intent was settled before")
 
 	// ErrSlow is returned when the disk did not answer within Config.Wait.
 	// What was appended may still arrive.

@@ -313,8 +313,8 @@ func TestSettleWhileDeleting(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
-			if got := open(t, crashed).Unsettled(); len(got) != 1 {
-				t.Fatalf("%v: Unsettled = %+v, while it is being settled", full, got)
+			if got := open(t, crashed).Unresolved(); len(got) != 1 {
+				t.Fatalf("%v: Unresolved = %+v, while it is being settled", full, got)
 			}
 		}
 		close(hang)
@@ -327,8 +327,8 @@ func TestSettleWhileDeleting(t *testing.T) {
 			want = 1
 		}
 		for range 3 {
-			if got := open(t, disk.Kill()).Unsettled(); len(got) != want {
-				t.Errorf("%v: Unsettled = %+v, want %d", full, got, want)
+			if got := open(t, disk.Kill()).Unresolved(); len(got) != want {
+				t.Errorf("%v: Unresolved = %+v, want %d", full, got, want)
 			}
 			add(t, j, journal.Pushes, 20)
 			if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
@@ -365,8 +365,8 @@ func TestRemoveFails(t *testing.T) {
 				j.SetCursor(journal.Pushes, "r", min(seq+1, 41)) // may fail once
 				for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
 					j := open(t, crashed)
-					if got := j.Unsettled(); len(got) != 0 {
-						t.Fatalf("%s %d fails: Unsettled = %+v with the cursor at %d", op, skip, got, seq+1)
+					if got := j.Unresolved(); len(got) != 0 {
+						t.Fatalf("%s %d fails: Unresolved = %+v with the cursor at %d", op, skip, got, seq+1)
 					}
 					j.Close()
 				}

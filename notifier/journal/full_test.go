@@ -90,8 +90,8 @@ func (h *fullHistory) run(f journaltest.Fault) {
 	h.rounds(25, false)
 	h.disk.Heal()
 	h.rounds(20, true)
-	for _, u := range h.j.Unsettled() {
-		if _, err := h.j.Complete(ctx, u.Intent, u.Mark, u.Payload); err != nil {
+	for _, u := range h.j.Unresolved() {
+		if _, err := h.j.Complete(ctx, u.Intent, u.Order, u.Payload); err != nil {
 			t.Errorf("Complete of a released intent: %v", err)
 		}
 	}
@@ -114,8 +114,8 @@ func (h *fullHistory) run(f journaltest.Fault) {
 	}
 	after := open(t, h.disk.Kill())
 	defer after.Close()
-	if got := after.Unsettled(); len(got) != 2 || string(got[0].Payload) != "always 0" || string(got[1].Payload) != "always 1" {
-		t.Errorf("Unsettled = %+v after a kill", got)
+	if got := after.Unresolved(); len(got) != 2 || string(got[0].Payload) != "always 0" || string(got[1].Payload) != "always 1" {
+		t.Errorf("Unresolved = %+v after a kill", got)
 	}
 }
 
@@ -132,7 +132,7 @@ func (h *fullHistory) rounds(n int, healthy bool) {
 		} else if err == nil {
 			h.want[payload] = 1
 			if _, err = h.j.Complete(ctx, in, 1, []byte(payload)); err != nil {
-				h.j.Release(in)
+				h.j.LeaveOpen(in)
 			}
 		}
 		if err == nil && i%3 == 0 {
@@ -247,14 +247,14 @@ func TestLostEvent(t *testing.T) {
 	if _, err := j.Complete(ctx, intents[0], 9, []byte("lost")); err == nil {
 		t.Fatal("Complete worked; the test does not test")
 	}
-	j.Release(intents[0])
-	got := j.Unsettled()
-	if len(got) != 1 || got[0].Intent != intents[0] || string(got[0].Payload) != "0" || got[0].Mark != 9 {
-		t.Fatalf("Unsettled = %+v, want the first", got)
+	j.LeaveOpen(intents[0])
+	got := j.Unresolved()
+	if len(got) != 1 || got[0].Intent != intents[0] || string(got[0].Payload) != "0" || got[0].Order != 9 {
+		t.Fatalf("Unresolved = %+v, want the first", got)
 	}
 	add(t, j, journal.Pushes, 1)
-	if got := open(t, disk.Kill()).Unsettled(); len(got) != 2 || got[0].Intent != intents[0] || got[1].Intent != intents[2] {
-		t.Errorf("Unsettled = %+v after a kill, want the first and the last", got)
+	if got := open(t, disk.Kill()).Unresolved(); len(got) != 2 || got[0].Intent != intents[0] || got[1].Intent != intents[2] {
+		t.Errorf("Unresolved = %+v after a kill, want the first and the last", got)
 	}
 	if seq, err := j.Complete(ctx, got[0].Intent, 9, []byte("found")); err != nil || seq != 4 { // 2 was the lost one's
 		t.Errorf("Complete = %d, %v", seq, err)
@@ -277,14 +277,14 @@ func TestLostIntent(t *testing.T) {
 		t.Fatal("Append worked; the test does not test")
 	}
 	add(t, j, journal.Pushes, 20)
-	if got := open(t, disk.Kill()).Unsettled(); len(got) != 0 {
-		t.Fatalf("Unsettled = %+v; the test does not test", got)
+	if got := open(t, disk.Kill()).Unresolved(); len(got) != 0 {
+		t.Fatalf("Unresolved = %+v; the test does not test", got)
 	}
 	if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
 		t.Fatal(err)
 	}
-	if got := open(t, disk.Kill()).Unsettled(); len(got) != 1 || got[0].Intent != in {
-		t.Errorf("Unsettled = %+v after a kill, want the intent", got)
+	if got := open(t, disk.Kill()).Unresolved(); len(got) != 1 || got[0].Intent != in {
+		t.Errorf("Unresolved = %+v after a kill, want the intent", got)
 	}
 	if _, err := j.Complete(ctx, in, 1, nil); err != nil {
 		t.Error(err)
@@ -311,21 +311,21 @@ func TestAbandonAgain(t *testing.T) {
 		if err := j.Abandon(intents[0]); !errors.Is(err, journal.ErrFull) && err != nil {
 			t.Fatalf("Abandon: %v, want ErrFull", err)
 		}
-		if _, err := j.Complete(ctx, intents[0], 1, nil); !errors.Is(err, journal.ErrSettled) {
+		if _, err := j.Complete(ctx, intents[0], 1, nil); !errors.Is(err, journal.ErrNotOpen) {
 			t.Errorf("Complete of an abandoned intent: %v", err)
 		}
-		j.Release(intents[0])
-		if got := j.Unsettled(); len(got) != 0 {
-			t.Errorf("Unsettled = %+v", got)
+		j.LeaveOpen(intents[0])
+		if got := j.Unresolved(); len(got) != 0 {
+			t.Errorf("Unresolved = %+v", got)
 		}
 	}
-	if got := open(t, disk.Kill()).Unsettled(); len(got) != 3 {
-		t.Fatalf("Unsettled = %+v; the test does not test", got)
+	if got := open(t, disk.Kill()).Unresolved(); len(got) != 3 {
+		t.Fatalf("Unresolved = %+v; the test does not test", got)
 	}
 	disk.Heal()
 	add(t, j, journal.Pushes, 1)
-	if got := open(t, disk.Kill()).Unsettled(); len(got) != 2 {
-		t.Errorf("Unsettled = %+v after a kill, want two", got)
+	if got := open(t, disk.Kill()).Unresolved(); len(got) != 2 {
+		t.Errorf("Unresolved = %+v after a kill, want two", got)
 	}
 
 	if err := j.Abandon(intents[2]); err != nil {
@@ -420,8 +420,8 @@ func TestOpenOnFullDisk(t *testing.T) {
 						t.Errorf("on the full disk: events %v", got)
 					}
 				}
-				if got := j.Unsettled(); len(got) != 1 {
-					t.Errorf("on the full disk: Unsettled = %+v", got)
+				if got := j.Unresolved(); len(got) != 1 {
+					t.Errorf("on the full disk: Unresolved = %+v", got)
 				}
 				if st := j.Status(journal.Pulls); test.name == "to be deleted" && st.Segments != 1 {
 					t.Errorf("on the full disk: Status = %+v, though to delete needs no space", st)
@@ -549,7 +549,7 @@ func TestOldIntents(t *testing.T) {
 		if st := j.Status(journal.Pushes); st.First < last || st.Bytes > 300_000 {
 			t.Errorf("Status = %+v with %d events read", st, last)
 		}
-		if got := j.Unsettled(); len(got) != 1 || got[0].Intent != in || got[0].Mark != 7 || !bytes.Equal(got[0].Payload, large) {
+		if got := j.Unresolved(); len(got) != 1 || got[0].Intent != in || got[0].Order != 7 || !bytes.Equal(got[0].Payload, large) {
 			t.Fatalf("%d intents are open, or not as they were", len(got))
 		}
 		j.Close()
@@ -587,7 +587,7 @@ func TestRenewWhileAppending(t *testing.T) {
 		wg.Go(func() {
 			defer renewed.Store(true)
 			for i := range uint64(10) {
-				if err := j.Renew(s, 1000*i); err != nil {
+				if err := j.RenewID(s, 1000*i); err != nil {
 					t.Error(err)
 				}
 			}

@@ -11,25 +11,25 @@ import (
 // maxOpen bounds what open intents take in memory, in bytes of their records.
 const maxOpen = 32 << 20
 
-// An openIntent is kept until what settled it is durable.
-type openIntent struct {
+// An intentState is kept until what settled it is durable.
+type intentState struct {
 	id       uint64
 	mark     uint64
 	payload  []byte
 	place    pos  // of its newest record, even if the disk lost that
-	released bool // nobody will settle it but who learns of it from Unsettled
+	released bool // nobody will settle it but who learns of it from Unresolved
 	settling bool // its completion or abandonment is on its way to disk
 	dropped  bool // its abandonment could not be written, which is tried again
 	settled  pos  // behind the record that settled it
 	outcome  byte // that record's kind
 }
 
-func (in *openIntent) size() int64 { return recordHead + int64(len(in.payload)) }
+func (in *intentState) size() int64 { return recordHead + int64(len(in.payload)) }
 
 // Begin appends an intent to push or delete, whose payload may have MaxIntent
 // bytes. It returns once the operating system has it: should the process die
 // before the intent is completed or abandoned, the next one finds it with
-// Unsettled. A mark that the event may use later is given here, so that Mark
+// Unresolved. A mark that the event may use later is given here, so that LastOrder
 // covers it.
 func (j *Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Intent, error) {
 	s := j.streams[Pushes]
@@ -64,7 +64,7 @@ func (j *Journal) withdraw(b *batch, in Intent) {
 // it is durable. After an error the event may still arrive: if it was written
 // and not yet durable, in counts as settled unless the disk loses the event;
 // if it was not written, in is open as before. Whoever does not try again
-// calls Release.
+// calls LeaveOpen.
 func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload []byte) (seq uint64, err error) {
 	s := j.streams[Pushes]
 	late := s.late()
@@ -84,16 +84,16 @@ func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload 
 func (j *Journal) Abandon(in Intent) error {
 	s := j.streams[Pushes]
 	_, _, err := s.append(context.Background(), s.late(), record{kind: kindAbandon, intent: in.id})
-	if err != nil && err != ErrSettled {
+	if err != nil && err != ErrNotOpen {
 		return fmt.Errorf("abandon intent: %w", err)
 	}
 	return nil
 }
 
-// Release says that whoever began in will not settle it, since Complete failed
+// LeaveOpen says that whoever began in will not settle it, since Complete failed
 // and the request is over. If in is open, or turns out to be because the disk
-// loses its event, Unsettled returns it. Releasing a settled intent does nothing.
-func (j *Journal) Release(in Intent) {
+// loses its event, Unresolved returns it. Releasing a settled intent does nothing.
+func (j *Journal) LeaveOpen(in Intent) {
 	s := j.streams[Pushes]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,17 +107,17 @@ func (j *Journal) Release(in Intent) {
 	}
 }
 
-// Unsettled returns the open intents that an earlier process began or that
+// Unresolved returns the open intents that an earlier process began or that
 // were released, in the order in which they were begun. One whose event is on
 // its way to disk is not among them.
-func (j *Journal) Unsettled() []Unsettled {
+func (j *Journal) Unresolved() []OpenIntent {
 	s := j.streams[Pushes]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var open []Unsettled
+	var open []OpenIntent
 	for _, id := range slices.Sorted(maps.Keys(s.intents)) {
 		if in := s.intents[id]; in.released && !in.settling {
-			open = append(open, Unsettled{Intent{id}, in.payload, in.mark})
+			open = append(open, OpenIntent{Intent{id}, in.payload, in.mark})
 		}
 	}
 	return open
@@ -137,7 +137,7 @@ func (s *stream) claim(r record) error {
 		}
 		return nil
 	case in == nil || in.settling:
-		return ErrSettled
+		return ErrNotOpen
 	}
 	in.settling = !r.again
 	return nil
@@ -177,7 +177,7 @@ func (s *stream) noteIntent(r record, payload []byte, place pos) {
 	case r.kind == kindIntent && in != nil:
 		in.place = place
 	case r.kind == kindIntent:
-		in = &openIntent{id: r.intent, mark: r.mark, payload: bytes.Clone(payload), place: place}
+		in = &intentState{id: r.intent, mark: r.mark, payload: bytes.Clone(payload), place: place}
 		s.intents[in.id] = in
 		s.openBytes += in.size()
 	case in != nil:
@@ -233,7 +233,7 @@ func (s *stream) move(g *segment) error {
 	}
 	s.mu.Unlock()
 	for _, r := range open {
-		if _, _, err := s.append(context.Background(), s.late(), r); err != nil && err != ErrSettled {
+		if _, _, err := s.append(context.Background(), s.late(), r); err != nil && err != ErrNotOpen {
 			return fmt.Errorf("move an open intent: %w", err)
 		}
 	}
@@ -244,7 +244,7 @@ func (s *stream) move(g *segment) error {
 // An abandonment that could not be written is none: without its intent it is
 // not needed. mu is held.
 func (s *stream) holds(g *segment) bool {
-	needs := func(in *openIntent) bool { return in.place.segment() <= g.number && !in.dropped }
+	needs := func(in *intentState) bool { return in.place.segment() <= g.number && !in.dropped }
 	for _, in := range s.intents {
 		if needs(in) {
 			return true
@@ -256,7 +256,7 @@ func (s *stream) holds(g *segment) bool {
 // dropWith forgets the intents in g whose abandonment could not be written.
 // mu is held.
 func (s *stream) dropWith(g *segment) {
-	s.dropped = slices.DeleteFunc(s.dropped, func(in *openIntent) bool {
+	s.dropped = slices.DeleteFunc(s.dropped, func(in *intentState) bool {
 		if in.place.segment() > g.number {
 			return false
 		}

@@ -49,19 +49,19 @@ type Config struct {
 // An Entry is one event as it was appended.
 type Entry struct {
 	Seq     uint64 // counts the events of one stream from 1
-	Mark    uint64 // as given to Append or Complete
+	Order   uint64 // as given to Append or Complete
 	Payload []byte // the caller's to keep
 }
 
 // An Intent is a push or a delete that was announced and not yet settled.
 type Intent struct{ id uint64 }
 
-// Unsettled is an intent that an earlier process left open, or that was
+// An OpenIntent is an intent that an earlier process left open, or that was
 // released.
-type Unsettled struct {
+type OpenIntent struct {
 	Intent  Intent
 	Payload []byte
-	Mark    uint64
+	Order   uint64
 }
 
 // Status describes one stream.
@@ -111,7 +111,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{cfg: cfg, fs: cfg.FS, log: cfg.Logger.With("component", "journal")}
 	for kind := range j.streams {
-		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*openIntent{}, noted: map[string]uint64{}}
+		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*intentState{}, noted: map[string]uint64{}}
 		s.idle.L = &s.mu
 		j.streams[kind] = s
 	}
@@ -131,9 +131,9 @@ func (j *Journal) ID() string { return j.state.Load().ID }
 // ClockID is 10 random bits born with the directory, for TIDs made here.
 func (j *Journal) ClockID() uint { return j.state.Load().ClockID }
 
-// Mark is the highest mark ever appended. It survives retention and restart.
-func (j *Journal) Mark() uint64 {
-	mark := j.state.Load().Mark
+// LastOrder is the highest mark ever appended. It survives retention and restart.
+func (j *Journal) LastOrder() uint64 {
+	mark := j.state.Load().Order
 	for _, s := range j.streams {
 		s.mu.Lock()
 		mark = max(mark, s.mark)
@@ -194,9 +194,9 @@ func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
 // cursor.
 func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
 
-// Oldest returns the mark of the first event numbered above after; false if
+// OrderAfter returns the mark of the first event numbered above after; false if
 // there is none.
-func (j *Journal) Oldest(s Stream, after uint64) (mark uint64, ok bool) {
+func (j *Journal) OrderAfter(s Stream, after uint64) (mark uint64, ok bool) {
 	return j.streams[s].oldest(after)
 }
 

@@ -22,7 +22,7 @@ type state struct {
 	ID      string                       `json:"id"`
 	ClockID uint                         `json:"clockId"`
 	Salt    string                       `json:"salt"`
-	Mark    uint64                       `json:"mark"`
+	Order   uint64                       `json:"mark"`
 	Last    map[string]uint64            `json:"last"` // event known to be durable, by stream
 	Cursors map[string]map[string]uint64 `json:"cursors"`
 	// Jumped are the numbers, by stream, behind which ID was taken: none up to
@@ -123,7 +123,7 @@ func (j *Journal) update(change func(*state)) error {
 	defer j.stateMu.Unlock()
 	next := j.state.Load().clone()
 	change(next)
-	next.Mark = j.Mark()
+	next.Order = j.LastOrder()
 	for _, s := range j.streams {
 		s.mu.Lock()
 		next.Last[s.kind.String()] = s.durableLast

@@ -42,14 +42,14 @@ type stream struct {
 	writing     bool
 	round       *round // the fsync in progress
 	grew        chan struct{}
-	intents     map[uint64]*openIntent // open ones, Pushes only
-	settled     []*openIntent          // not yet durably, in order
-	dropped     []*openIntent          // of intents, those whose abandonment failed
-	openBytes   int64                  // of intents
-	noted       map[string]uint64      // how far a reader has come, by cursor, where that is not in the state
-	readers     []*reader              // idle ones, the longest idle first
-	closed      bool                   // no more calls
-	finished    bool                   // no more fsyncs
+	intents     map[uint64]*intentState // open ones, Pushes only
+	settled     []*intentState          // not yet durably, in order
+	dropped     []*intentState          // of intents, those whose abandonment failed
+	openBytes   int64                   // of intents
+	noted       map[string]uint64       // how far a reader has come, by cursor, where that is not in the state
+	readers     []*reader               // idle ones, the longest idle first
+	closed      bool                    // no more calls
+	finished    bool                    // no more fsyncs
 }
 
 type span struct{ from, to pos }

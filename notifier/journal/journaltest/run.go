@@ -154,12 +154,12 @@ func ordered(t *testing.T, b *bench) {
 		}
 		for i, e := range entries {
 			want := bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)])
-			if e.Seq != uint64(i+1) || e.Mark != uint64(1000+i) || !bytes.Equal(e.Payload, want) {
-				t.Fatalf("event %d is %d, mark %d, %d bytes", i+1, e.Seq, e.Mark, len(e.Payload))
+			if e.Seq != uint64(i+1) || e.Order != uint64(1000+i) || !bytes.Equal(e.Payload, want) {
+				t.Fatalf("event %d is %d, mark %d, %d bytes", i+1, e.Seq, e.Order, len(e.Payload))
 			}
 		}
-		if got := b.j.Mark(); got != 1039 {
-			t.Errorf("Mark = %d, want 1039", got)
+		if got := b.j.LastOrder(); got != 1039 {
+			t.Errorf("LastOrder = %d, want 1039", got)
 		}
 	}
 }
@@ -187,8 +187,8 @@ func intents(t *testing.T, b *bench) {
 	if seq, err := b.j.Complete(ctx, done, 78, []byte("event")); seq != 1 || err != nil {
 		t.Fatalf("Complete = %d, %v", seq, err)
 	}
-	if _, err := b.j.Complete(ctx, done, 78, []byte("event")); !errors.Is(err, journal.ErrSettled) {
-		t.Errorf("second Complete: %v, want ErrSettled", err)
+	if _, err := b.j.Complete(ctx, done, 78, []byte("event")); !errors.Is(err, journal.ErrNotOpen) {
+		t.Errorf("second Complete: %v, want ErrNotOpen", err)
 	}
 	if err := b.j.Abandon(dropped); err != nil {
 		t.Fatal(err)
@@ -196,18 +196,18 @@ func intents(t *testing.T, b *bench) {
 	if err := b.j.Abandon(dropped); err != nil {
 		t.Errorf("second Abandon: %v", err)
 	}
-	if got := b.j.Unsettled(); len(got) != 0 {
+	if got := b.j.Unresolved(); len(got) != 0 {
 		t.Errorf("%d intents of this process are called unsettled", len(got))
 	}
 	_ = open
 	for range 2 {
 		b.reopen()
-		got := b.j.Unsettled()
-		if len(got) != 2 || string(got[0].Payload) != "open" || string(got[1].Payload) != "also open" || got[0].Mark != 77 {
-			t.Fatalf("Unsettled = %+v", got)
+		got := b.j.Unresolved()
+		if len(got) != 2 || string(got[0].Payload) != "open" || string(got[1].Payload) != "also open" || got[0].Order != 77 {
+			t.Fatalf("Unresolved = %+v", got)
 		}
 	}
-	got := b.j.Unsettled()
+	got := b.j.Unresolved()
 	if later := begin("later"); later == got[0].Intent || later == got[1].Intent {
 		t.Fatal("an open intent's id was given again")
 	}
@@ -218,8 +218,8 @@ func intents(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	b.reopen()
-	if got := b.j.Unsettled(); len(got) != 1 || string(got[0].Payload) != "later" {
-		t.Errorf("Unsettled = %+v", got)
+	if got := b.j.Unresolved(); len(got) != 1 || string(got[0].Payload) != "later" {
+		t.Errorf("Unresolved = %+v", got)
 	}
 	b.wantSeqs(journal.Pushes, 0, 1, 2)
 }
@@ -289,8 +289,8 @@ func retention(t *testing.T, b *bench) {
 	if seq := b.append(journal.Pushes, 1); seq != last+1 {
 		t.Errorf("event %d follows event %d", seq, last)
 	}
-	if b.j.Mark() != 1 {
-		t.Errorf("Mark = %d after retention", b.j.Mark())
+	if b.j.LastOrder() != 1 {
+		t.Errorf("LastOrder = %d after retention", b.j.LastOrder())
 	}
 	if err := b.j.SetCursor(journal.Pushes, "slow", last+2); err == nil {
 		t.Error("a cursor went beyond the last event")
@@ -340,8 +340,8 @@ func moved(t *testing.T, b *bench) {
 		if err := b.j.Abandon(open[1]); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.j.Complete(ctx, open[1], 8, nil); !errors.Is(err, journal.ErrSettled) {
-			t.Errorf("Complete of an abandoned one: %v, want ErrSettled", err)
+		if _, err := b.j.Complete(ctx, open[1], 8, nil); !errors.Is(err, journal.ErrNotOpen) {
+			t.Errorf("Complete of an abandoned one: %v, want ErrNotOpen", err)
 		}
 		open = open[2:]
 	}
@@ -350,12 +350,12 @@ func moved(t *testing.T, b *bench) {
 	}
 	for range 3 {
 		b.reopen()
-		got := b.j.Unsettled()
+		got := b.j.Unresolved()
 		if len(got) != len(open) {
 			t.Fatalf("%d intents are open, want %d", len(got), len(open))
 		}
 		for i, u := range got {
-			if u.Intent != open[i] || string(u.Payload) != fmt.Sprint(begun-len(open)+i) || u.Mark != 7 {
+			if u.Intent != open[i] || string(u.Payload) != fmt.Sprint(begun-len(open)+i) || u.Order != 7 {
 				t.Errorf("intent %d is %+v", i, u)
 			}
 		}
@@ -387,7 +387,7 @@ func manyOpen(t *testing.T, b *bench) {
 	if st := b.j.Status(journal.Pushes); st.Bytes > 3*before {
 		t.Errorf("Status = %+v, with %d bytes of open intents", st, before)
 	}
-	got := b.j.Unsettled()
+	got := b.j.Unresolved()
 	if len(got) != n {
 		t.Fatalf("%d intents are open, want %d", len(got), n)
 	}
@@ -414,21 +414,21 @@ func released(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	for _, in := range []journal.Intent{left, done, gone, left} {
-		b.j.Release(in)
+		b.j.LeaveOpen(in)
 	}
-	got := b.j.Unsettled()
-	if len(got) != 1 || got[0].Intent != left || string(got[0].Payload) != "left" || got[0].Mark != 5 {
-		t.Fatalf("Unsettled = %+v, want the one that was released", got)
+	got := b.j.Unresolved()
+	if len(got) != 1 || got[0].Intent != left || string(got[0].Payload) != "left" || got[0].Order != 5 {
+		t.Fatalf("Unresolved = %+v, want the one that was released", got)
 	}
 	if seq, err := b.j.Complete(ctx, left, 5, nil); seq != 2 || err != nil {
 		t.Errorf("Complete = %d, %v", seq, err)
 	}
-	if got := b.j.Unsettled(); len(got) != 0 {
-		t.Errorf("Unsettled = %+v", got)
+	if got := b.j.Unresolved(); len(got) != 0 {
+		t.Errorf("Unresolved = %+v", got)
 	}
 	b.reopen()
-	if got := b.j.Unsettled(); len(got) != 1 || got[0].Intent != kept {
-		t.Errorf("Unsettled = %+v after a restart", got)
+	if got := b.j.Unresolved(); len(got) != 1 || got[0].Intent != kept {
+		t.Errorf("Unresolved = %+v after a restart", got)
 	}
 }
 
@@ -537,12 +537,12 @@ func passed(t *testing.T, b *bench) {
 		if err := b.j.SetCursor(journal.Pulls, "own", last); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.j.Passed(journal.Pulls, "elsewhere", last); err != nil {
+		if err := b.j.SetCursorLazily(journal.Pulls, "elsewhere", last); err != nil {
 			t.Fatal(err)
 		}
 		b.shrink(journal.Pulls, 2)
 	}
-	if err := b.j.Passed(journal.Pulls, "elsewhere", last+1); err == nil {
+	if err := b.j.SetCursorLazily(journal.Pulls, "elsewhere", last+1); err == nil {
 		t.Error("a reader has passed what is not there")
 	}
 	// Also where no other cursor moves.
@@ -552,7 +552,7 @@ func passed(t *testing.T, b *bench) {
 	for range 60 {
 		last = b.append(journal.Pulls, 10)
 		b.read(journal.Pulls, last-1)
-		if err := b.j.Passed(journal.Pulls, "elsewhere", last); err != nil {
+		if err := b.j.SetCursorLazily(journal.Pulls, "elsewhere", last); err != nil {
 			t.Fatal(err)
 		}
 		b.shrink(journal.Pulls, 2)
@@ -570,7 +570,7 @@ func renewed(t *testing.T, b *bench) {
 	next := map[journal.Stream]uint64{journal.Pushes: 41, journal.Pulls: 6}
 	for s, above := range map[journal.Stream]uint64{journal.Pushes: 40, journal.Pulls: 2} {
 		id := b.j.ID()
-		if err := b.j.Renew(s, above); err != nil || b.j.ID() == id {
+		if err := b.j.RenewID(s, above); err != nil || b.j.ID() == id {
 			t.Fatalf("Renew: %v, the id was %s and is %s", err, id, b.j.ID())
 		}
 	}
@@ -697,7 +697,7 @@ func reads(t *testing.T, b *bench) {
 		places := make([]uint64, 20)
 		for range 10 {
 			for i := range places {
-				if _, ok := b.j.Oldest(journal.Pulls, places[i]); !ok {
+				if _, ok := b.j.OrderAfter(journal.Pulls, places[i]); !ok {
 					t.Fatalf("Oldest after %d: none", places[i])
 				}
 				entries := b.readSome(journal.Pulls, places[i], 10+i%3)
@@ -708,10 +708,10 @@ func reads(t *testing.T, b *bench) {
 			}
 		}
 	}
-	if _, ok := b.j.Oldest(journal.Pulls, last); ok {
+	if _, ok := b.j.OrderAfter(journal.Pulls, last); ok {
 		t.Error("Oldest behind the last event")
 	}
-	if mark, ok := b.j.Oldest(journal.Pulls, 100); !ok || mark != 1 {
+	if mark, ok := b.j.OrderAfter(journal.Pulls, 100); !ok || mark != 1 {
 		t.Errorf("Oldest = %d, %v", mark, ok)
 	}
 }
@@ -804,7 +804,7 @@ func together(t *testing.T, b *bench) {
 		t.Errorf("%d events written, %d read, want %d", len(numbers), len(got), want)
 	}
 	b.reopen()
-	if got := b.j.Unsettled(); len(got) != 0 {
+	if got := b.j.Unresolved(); len(got) != 0 {
 		t.Errorf("%d intents are open", len(got))
 	}
 }
@@ -843,7 +843,7 @@ func arguments(t *testing.T, b *bench) {
 	_, err4 := b.j.Read(journal.Pulls, 0, 1, 1)
 	for i, err := range []error{err1, err2, err3, err4, b.j.Abandon(in), b.j.Wait(ctx, journal.Pulls, 0),
 		b.j.SetCursor(journal.Pulls, "reader", 0), b.j.Register(journal.Pulls, "reader"),
-		b.j.Passed(journal.Pulls, "reader", 0), b.j.Renew(journal.Pulls, 0)} {
+		b.j.SetCursorLazily(journal.Pulls, "reader", 0), b.j.RenewID(journal.Pulls, 0)} {
 		if !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("call %d after Close: %v, want ErrClosed", i, err)
 		}
@@ -853,16 +853,16 @@ func arguments(t *testing.T, b *bench) {
 func behind(t *testing.T, b *bench) {
 	b.append(journal.Pulls, 5)
 	id := b.j.ID()
-	if err := b.j.Follow(journal.Pulls, 5); err != nil || b.j.ID() != id {
+	if err := b.j.AdvanceTo(journal.Pulls, 5); err != nil || b.j.ID() != id {
 		t.Fatalf("Follow to the last event: %v, id %s became %s", err, id, b.j.ID())
 	}
-	if err := b.j.Follow(journal.Pulls, 9); err != nil || b.j.ID() == id {
+	if err := b.j.AdvanceTo(journal.Pulls, 9); err != nil || b.j.ID() == id {
 		t.Fatalf("Follow beyond it: %v, id is still %s", err, id)
 	}
 	id = b.j.ID()
 	for range 2 { // nothing is appended in between
 		b.reopen()
-		if err := b.j.Follow(journal.Pulls, 9); err != nil || b.j.ID() != id {
+		if err := b.j.AdvanceTo(journal.Pulls, 9); err != nil || b.j.ID() != id {
 			t.Fatalf("opened again: %v, id %s became %s", err, id, b.j.ID())
 		}
 	}
