@@ -20,9 +20,9 @@ import (
 
 var errFault = errors.New("fault")
 
-// Whatever fails around a push, its intent ends exactly once: only a push that is
-// whole is completed, only one that storage has refused is abandoned, and storage
-// is asked about any other.
+// Whatever fails during a push, its intent ends exactly once: it is completed only
+// if manifest and tag are stored, abandoned only if storage has refused the
+// manifest, and otherwise released.
 func TestPushFaults(t *testing.T) {
 	t.Parallel()
 	type inner = func() (digest.Digest, error)
@@ -31,29 +31,29 @@ func TestPushFaults(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		inner, outer hooks
-		status       int // 0: the connection is cut
+		status       int // 0: the connection is closed without a response
 		want         []string
 	}{
 		{name: "put fails, not applied", status: 500, want: []string{intend, release},
 			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { return "", errFault }}},
-		{name: "put fails, yet applied", status: 500, want: []string{intend, release},
+		{name: "put fails, but applied", status: 500, want: []string{intend, release},
 			inner: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
 		{name: "put is refused", status: 405, want: []string{intend, "abandon app:v1 IMAGE"},
 			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { return "", distribution.ErrUnsupported }}},
 		{name: "tag fails, not applied", status: 500, want: []string{intend, release}, inner: hooks{tag: failingTag}},
-		{name: "tag fails, yet applied", status: 500, want: []string{intend, release},
+		{name: "tag fails, but applied", status: 500, want: []string{intend, release},
 			inner: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
-		{name: "a middleware outside of ours fails after put", status: 500, want: []string{intend, release},
+		{name: "an outer middleware fails after put", status: 500, want: []string{intend, release},
 			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return "", errFault }}},
-		{name: "a middleware outside of ours fails after tag", status: 500, want: []string{intend, release},
+		{name: "an outer middleware fails after tag", status: 500, want: []string{intend, release},
 			outer: hooks{tag: func(tag func() error) error { _ = tag(); return errFault }}},
-		{name: "a middleware outside of ours puts twice", status: 201, want: []string{intend, intend, complete, complete},
+		{name: "an outer middleware puts twice", status: 201, want: []string{intend, intend, complete, complete},
 			outer: hooks{put: func(_ context.Context, put inner) (digest.Digest, error) { _, _ = put(); return put() }}},
 		{name: "panic in put", want: []string{intend, release},
 			inner: hooks{put: func(context.Context, inner) (digest.Digest, error) { panic(http.ErrAbortHandler) }}},
 		{name: "panic between put and tag", want: []string{intend, release},
 			outer: hooks{tag: func(func() error) error { panic(http.ErrAbortHandler) }}},
-		{name: "panic when all is stored", want: []string{intend, complete},
+		{name: "panic after put and tag", want: []string{intend, complete},
 			outer: hooks{tag: func(tag func() error) error { _ = tag(); panic(http.ErrAbortHandler) }}},
 		{name: "panic before put", want: nil,
 			outer: hooks{put: func(context.Context, inner) (digest.Digest, error) { panic(http.ErrAbortHandler) }}},
@@ -67,7 +67,7 @@ func TestPushFaults(t *testing.T) {
 			got, err := r.try(t.Context(), "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType)
 			if c.status == 0 {
 				if err == nil {
-					t.Errorf("status %d, want the connection cut", got.status)
+					t.Errorf("status %d, want a closed connection", got.status)
 				}
 			} else {
 				if err != nil || got.status != c.status {
@@ -80,8 +80,8 @@ func TestPushFaults(t *testing.T) {
 	}
 }
 
-// A push that cannot even be noted is not stored.
-func TestNotNotedIsNotStored(t *testing.T) {
+// A push whose intent cannot be recorded is refused, and the manifest is not stored.
+func TestPushIntentFails(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
@@ -94,7 +94,7 @@ func TestNotNotedIsNotStored(t *testing.T) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if strings.Contains(string(got.body), "secret") {
-		t.Errorf("the client is told what belongs in the log: %s", got.body)
+		t.Errorf("the response has details that are for the log only: %s", got.body)
 	}
 	for _, reference := range []string{"v1", image.digest} {
 		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", acceptAll); a.status != 404 {
@@ -102,14 +102,14 @@ func TestNotNotedIsNotStored(t *testing.T) {
 		}
 	}
 
-	// and when the disk is well again, the same push passes
+	// Once the intent can be recorded, the same push succeeds.
 	r.recorder.intend = nil
 	if got := r.push("app", "v1", image); got.status != 201 {
-		t.Errorf("second try: %d %s", got.status, got.body)
+		t.Errorf("second push: %d %s", got.status, got.body)
 	}
 }
 
-// A recorder may refuse for a reason of its own.
+// An errcode.Error of the recorder is the response.
 func TestRecorderRefuses(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
@@ -123,8 +123,8 @@ func TestRecorderRefuses(t *testing.T) {
 	}
 }
 
-// A push that is stored but not recorded is not acknowledged.
-func TestNotRecordedIsNotAcknowledged(t *testing.T) {
+// A push that is stored and cannot be recorded is not acknowledged.
+func TestPushNotRecorded(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
@@ -137,11 +137,11 @@ func TestNotRecordedIsNotAcknowledged(t *testing.T) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if strings.Contains(string(got.body), "secret") {
-		t.Errorf("the client is told what belongs in the log: %s", got.body)
+		t.Errorf("the response has details that are for the log only: %s", got.body)
 	}
 	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag"} {
 		if v := got.header.Get(name); v != "" {
-			t.Errorf("%s: %s looks like an acknowledgement", name, v)
+			t.Errorf("the 503 has a header %s: %s", name, v)
 		}
 	}
 	if ct := got.header.Get("Content-Type"); ct != "application/json" {
@@ -149,39 +149,39 @@ func TestNotRecordedIsNotAcknowledged(t *testing.T) {
 	}
 	r.recorder.complete = nil
 	if got := r.push("app", "v1", image); got.status != 201 || got.header.Get("Docker-Content-Digest") != image.digest {
-		t.Errorf("second try: %d %s", got.status, got.body)
+		t.Errorf("second push: %d %s", got.status, got.body)
 	}
 }
 
-// A delete cannot be taken back; if it is not recorded, the client hears it.
+// A delete that happened and cannot be recorded is answered 503.
 func TestDeleteNotRecorded(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
 	r.mustPush("app", "v2", image)
-	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
+	r.recorder.completeDelete = func(context.Context, notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
 		if code, message := envelope(t, got); got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "it is deleted") {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}
 	}
-	if n := len(r.recorder.deletes); n != 3 { // v1; the manifest; and v2 with it
-		t.Errorf("heard %d deletes, want 3", n)
+	if n := len(r.recorder.deletes); n != 3 { // v1, the manifest, and its other tag v2
+		t.Errorf("%d deletes reported, want 3", n)
 	}
 	if a := r.do("GET", "/v2/app/manifests/v2", nil, "Accept", acceptAll); a.status != 404 {
-		t.Errorf("still there: status %d", a.status)
+		t.Errorf("v2 still exists: status %d", a.status)
 	}
 }
 
-// A delete that cannot be noted does not happen.
-func TestDeleteNotNoted(t *testing.T) {
+// A delete whose intent cannot be recorded is refused, and nothing is deleted.
+func TestDeleteIntentFails(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
-	r.recorder.undeletable = func(notifier.Delete) error { return errDisk }
+	r.recorder.intendDelete = func(notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
 		code, message := envelope(t, got)
@@ -189,12 +189,12 @@ func TestDeleteNotNoted(t *testing.T) {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}
 		if a := r.do("GET", "/v2/app/manifests/"+reference, nil, "Accept", acceptAll); a.status != 200 {
-			t.Errorf("%s is gone: status %d", reference, a.status)
+			t.Errorf("%s was deleted: status %d", reference, a.status)
 		}
 	}
 }
 
-// A delete of which nobody knows whether it happened is left to storage.
+// The intent of a delete that failed, and may have been applied, is released.
 func TestDeleteFails(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{untag: func(_ context.Context, untag func() error) error { _ = untag(); return errFault }}, &hooks{})
@@ -207,7 +207,7 @@ func TestDeleteFails(t *testing.T) {
 	r.expect("delete", "release delete app:v1 ", "status 500")
 }
 
-// A delete that happened is heard even if the request fails afterwards.
+// A delete that happened is recorded even if the request fails afterwards.
 func TestLookupFailsAfterDelete(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{lookup: func() error { return errFault }}, &hooks{})
@@ -218,17 +218,17 @@ func TestLookupFailsAfterDelete(t *testing.T) {
 	}
 	r.expect("delete", "delete app: IMAGE", "status 500")
 
-	// the host's own error is not hidden behind ours
+	// The response is the host's own error, not our 503.
 	r.mustPush("app", "v1", image)
-	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
+	r.recorder.completeDelete = func(context.Context, notifier.Delete) error { return errDisk }
 	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 500 {
 		t.Errorf("status %d, want 500", got.status)
 	}
 }
 
-// The client may leave while its push is stored; the push is heard all the
-// same, under a context that is not cancelled.
-func TestClientLeaves(t *testing.T) {
+// A push whose client disconnects while it is stored is recorded, with a context
+// that is not canceled and has a deadline.
+func TestClientDisconnectsDuringPush(t *testing.T) {
 	t.Parallel()
 	storing := make(chan struct{})
 	completed := make(chan error, 1)
@@ -239,62 +239,62 @@ func TestClientLeaves(t *testing.T) {
 	}}, &hooks{})
 	r.recorder.complete = func(ctx context.Context, _ notifier.Push) error {
 		if _, bounded := ctx.Deadline(); !bounded {
-			completed <- errors.New("nothing bounds the wait")
+			completed <- errors.New("the context has no deadline")
 		}
 		completed <- ctx.Err()
 		return nil
 	}
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, disconnect := context.WithCancel(t.Context())
 	go func() {
 		<-storing
-		leave()
+		disconnect()
 	}()
 	if got, err := r.try(ctx, "PUT", "/v2/app/manifests/v1", image.body, "Content-Type", image.mediaType); err == nil {
-		t.Fatalf("status %d, want the client to have left", got.status)
+		t.Fatalf("status %d, want a canceled request", got.status)
 	}
 	select {
 	case err := <-completed:
 		if err != nil {
-			t.Errorf("completed under a context that says %v", err)
+			t.Errorf("completed with a context that has ended: %v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("the push is not completed")
+		t.Error("the push was not completed")
 	}
 }
 
-// The same of a delete.
-func TestClientLeavesDelete(t *testing.T) {
+// A delete whose client disconnects is recorded with a context that is not canceled.
+func TestClientDisconnectsDuringDelete(t *testing.T) {
 	t.Parallel()
-	removing := make(chan struct{})
-	recorded := make(chan error, 1)
+	deleting := make(chan struct{})
+	completed := make(chan error, 1)
 	r := serveObserved(t, &hooks{untag: func(ctx context.Context, untag func() error) error {
-		close(removing)
+		close(deleting)
 		<-ctx.Done()
 		return untag()
 	}}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	r.mustPush("app", "v1", image)
-	r.recorder.deleting = func(ctx context.Context) { recorded <- ctx.Err() }
-	ctx, leave := context.WithCancel(t.Context())
+	r.recorder.completeDelete = func(ctx context.Context, _ notifier.Delete) error { completed <- ctx.Err(); return nil }
+	ctx, disconnect := context.WithCancel(t.Context())
 	go func() {
-		<-removing
-		leave()
+		<-deleting
+		disconnect()
 	}()
 	if got, err := r.try(ctx, "DELETE", "/v2/app/manifests/v1", nil); err == nil {
-		t.Fatalf("status %d, want the client to have left", got.status)
+		t.Fatalf("status %d, want a canceled request", got.status)
 	}
 	select {
-	case err := <-recorded:
+	case err := <-completed:
 		if err != nil {
-			t.Errorf("recorded under a context that says %v", err)
+			t.Errorf("completed with a context that has ended: %v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("the delete is not recorded")
+		t.Error("the delete was not completed")
 	}
 }
 
-// A Get that fails, or a panic after it, is no pull.
+// Neither a Get that fails nor a request that panics after it is a pull.
 func TestPullFaults(t *testing.T) {
 	t.Parallel()
 	type inner = func() (distribution.Manifest, error)
@@ -314,18 +314,18 @@ func TestPullFaults(t *testing.T) {
 	cut := func(get inner) (distribution.Manifest, error) { _, _ = get(); panic(http.ErrAbortHandler) }
 	faults.Store(&cut)
 	if _, err := r.try(t.Context(), "GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll); err == nil {
-		t.Error("an answer after a panic")
+		t.Error("a response after a panic")
 	}
 	r.expect("panic")
 
 	twice := func(get inner) (distribution.Manifest, error) { _, _ = get(); return get() }
 	faults.Store(&twice)
 	r.do("GET", "/v2/app/manifests/v1", nil, "Accept", acceptAll)
-	r.expect("two gets are one pull", "GET app:v1 IMAGE", "status 200")
+	r.expect("two Gets of one request", "GET app:v1 IMAGE", "status 200")
 }
 
-// Many at once: every answered request is heard, once.
-func TestConcurrently(t *testing.T) {
+// Each of many concurrent requests is recorded exactly once.
+func TestConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
@@ -361,12 +361,12 @@ func TestConcurrently(t *testing.T) {
 		}
 	}
 
-	// one request whose untags run concurrently, each failing to be recorded
-	r.recorder.deleted = func(notifier.Delete) error { return errDisk }
+	// One request deletes all tags concurrently, and none of the deletes can be recorded.
+	r.recorder.completeDelete = func(context.Context, notifier.Delete) error { return errDisk }
 	if got := r.do("DELETE", "/v2/app/manifests/"+image.digest, nil); got.status != 503 {
 		t.Errorf("status %d, want 503", got.status)
 	}
 	if n := len(r.recorder.deletes); n != workers*rounds+2 {
-		t.Errorf("heard %d deletes, want %d", n, workers*rounds+2)
+		t.Errorf("%d deletes reported, want %d", n, workers*rounds+2)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// Every request that a client makes of manifests, what is heard of it, and
-// that it is heard before the status leaves.
+// All kinds of manifest requests: their status, and the calls of the recorder, which
+// come before the status is sent.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
@@ -24,7 +24,7 @@ func TestRequests(t *testing.T) {
 	old := r.image("oss/app", "OLD", dockerImage)
 	index := r.index("INDEX", v1.MediaTypeImageIndex, image)
 	list := r.index("LIST", dockerList, old)
-	lost := r.manifest("LOST", v1.MediaTypeImageManifest, map[string]any{
+	incomplete := r.manifest("INCOMPLETE", v1.MediaTypeImageManifest, map[string]any{
 		"config": v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromString("nowhere"), Size: 7},
 		"layers": []v1.Descriptor{}})
 	orphan := r.index("ORPHAN", v1.MediaTypeImageIndex, manifest{v1.MediaTypeImageManifest, digest.FromString("no child").String(), []byte("x")})
@@ -39,7 +39,7 @@ func TestRequests(t *testing.T) {
 		body               []byte
 		header             []string
 		status             int
-		want               []string // heard before the status
+		want               []string // calls of the recorder before the status
 	}{
 		{"push by tag", "PUT", path + "v1", image.body, put(image), 201, []string{"intend oss/app:v1 IMAGE", "complete oss/app:v1 IMAGE"}},
 		{"push the same again", "PUT", path + "v1", image.body, put(image), 201, []string{"intend oss/app:v1 IMAGE", "complete oss/app:v1 IMAGE"}},
@@ -47,10 +47,10 @@ func TestRequests(t *testing.T) {
 		{"push an index", "PUT", path + "multi", index.body, put(index), 201, []string{"intend oss/app:multi INDEX", "complete oss/app:multi INDEX"}},
 		{"push a docker image by digest", "PUT", path + old.digest, old.body, put(old), 201, []string{"intend oss/app: OLD", "complete oss/app: OLD"}},
 		{"push a docker list", "PUT", path + "list", list.body, put(list), 201, []string{"intend oss/app:list LIST", "complete oss/app:list LIST"}},
-		{"push with a blob missing", "PUT", path + "lost", lost.body, put(lost), 400, []string{"intend oss/app:lost LOST", "abandon oss/app:lost LOST"}},
+		{"push with a blob missing", "PUT", path + "incomplete", incomplete.body, put(incomplete), 400, []string{"intend oss/app:incomplete INCOMPLETE", "abandon oss/app:incomplete INCOMPLETE"}},
 		{"push an index with a child missing", "PUT", path + "orphan", orphan.body, put(orphan), 400, []string{"intend oss/app:orphan ORPHAN", "abandon oss/app:orphan ORPHAN"}},
-		{"push under another's digest", "PUT", path + old.digest, image.body, put(image), 400, nil},
-		{"push what is no JSON", "PUT", path + "v1", []byte("}"), put(image), 400, nil},
+		{"push by the digest of another manifest", "PUT", path + old.digest, image.body, put(image), 400, nil},
+		{"push invalid JSON", "PUT", path + "v1", []byte("}"), put(image), 400, nil},
 		{"push with no media type", "PUT", path + "v1", image.body, nil, 400, nil},
 
 		{"GET by tag", "GET", path + "v1", nil, accept(acceptAll), 200, []string{"GET oss/app:v1 IMAGE"}},
@@ -59,56 +59,56 @@ func TestRequests(t *testing.T) {
 		{"HEAD by digest", "HEAD", path + image.digest, nil, accept(acceptAll), 200, []string{"HEAD oss/app: IMAGE"}},
 		{"GET of an index by tag", "GET", path + "multi", nil, accept(acceptAll), 200, []string{"GET oss/app:multi INDEX"}},
 		{"GET of a docker list by tag", "GET", path + "list", nil, accept(acceptAll), 200, []string{"GET oss/app:list LIST"}},
-		{"GET of a docker list by an old client, which gets the child", "GET", path + "list", nil, accept(dockerImage), 200, []string{"GET oss/app:list LIST"}},
-		{"the same by a client that knows neither", "GET", path + "list", nil, accept("text/plain"), 400, nil},
-		{"GET of what the client has already, by tag", "GET", path + "v1", nil, []string{"If-None-Match", `"` + image.digest + `"`}, 304, nil},
-		{"GET of what the client has already, by digest", "GET", path + image.digest, nil, []string{"If-None-Match", image.digest}, 304, nil},
+		{"GET of a docker list without an Accept for lists, which the host answers with the child", "GET", path + "list", nil, accept(dockerImage), 200, []string{"GET oss/app:list LIST"}},
+		{"GET of a docker list without an Accept for lists or images", "GET", path + "list", nil, accept("text/plain"), 400, nil},
+		{"conditional GET by tag", "GET", path + "v1", nil, []string{"If-None-Match", `"` + image.digest + `"`}, 304, nil},
+		{"conditional GET by digest", "GET", path + image.digest, nil, []string{"If-None-Match", image.digest}, 304, nil},
 		{"GET without an OCI Accept", "GET", path + "v1", nil, accept(dockerImage), 404, nil},
 		{"HEAD without an OCI Accept", "HEAD", path + "v1", nil, nil, 404, nil},
 		{"GET of an index without an Accept for it, which the host serves", "GET", path + "multi", nil, accept(v1.MediaTypeImageManifest), 200, []string{"GET oss/app:multi INDEX"}},
 		{"GET of an unknown tag", "GET", path + "v9", nil, accept(acceptAll), 404, nil},
 		{"GET of an unknown digest", "GET", path + digest.FromString("?").String(), nil, accept(acceptAll), 404, nil},
-		{"GET in an unknown repository", "GET", "/v2/nobody/manifests/v1", nil, accept(acceptAll), 404, nil},
-		{"GET of a digest that is none", "GET", path + "sha256:abc", nil, accept(acceptAll), 400, nil},
+		{"GET in an unknown repository", "GET", "/v2/unknown/manifests/v1", nil, accept(acceptAll), 404, nil},
+		{"GET of an invalid digest", "GET", path + "sha256:abc", nil, accept(acceptAll), 400, nil},
 		{"POST", "POST", path + "v1", nil, nil, 405, nil},
 
 		{"GET of a blob", "GET", "/v2/oss/app/blobs/" + layer, nil, nil, 200, nil},
 		{"HEAD of a blob", "HEAD", "/v2/oss/app/blobs/" + layer, nil, nil, 200, nil},
-		{"the list of tags", "GET", "/v2/oss/app/tags/list", nil, nil, 200, nil},
-		{"the catalog", "GET", "/v2/_catalog", nil, nil, 200, nil},
-		{"the base", "GET", "/v2/", nil, nil, 200, nil},
-		{"referrers, which the host does not have", "GET", "/v2/oss/app/referrers/" + image.digest, nil, nil, 404, nil},
+		{"list of tags", "GET", "/v2/oss/app/tags/list", nil, nil, 200, nil},
+		{"catalog", "GET", "/v2/_catalog", nil, nil, 200, nil},
+		{"API base", "GET", "/v2/", nil, nil, 200, nil},
+		{"referrers, which the host does not implement", "GET", "/v2/oss/app/referrers/" + image.digest, nil, nil, 404, nil},
 
 		{"DELETE of a tag", "DELETE", path + "multi", nil, nil, 202, []string{"delete oss/app:multi "}},
 		{"DELETE of an unknown tag", "DELETE", path + "multi", nil, nil, 404, []string{"abandon delete oss/app:multi "}},
 		{"push under a second tag", "PUT", path + "latest", image.body, put(image), 201, []string{"intend oss/app:latest IMAGE", "complete oss/app:latest IMAGE"}},
 		{"DELETE of a digest that two tags point at", "DELETE", path + image.digest, nil, nil, 202,
 			[]string{"delete oss/app: IMAGE", "delete oss/app:latest ", "delete oss/app:v1 "}},
-		{"DELETE of an unknown digest, whose records may be left", "DELETE", path + digest.FromString("?").String(), nil, nil, 404,
+		{"DELETE of an unknown digest, which may have records left", "DELETE", path + digest.FromString("?").String(), nil, nil, 404,
 			[]string{"delete oss/app: " + digest.FromString("?").String()}},
 	}
 	for _, s := range steps {
-		got := r.do(s.method, s.path, s.body, s.header...)
-		if got.status != s.status {
-			t.Errorf("%s: status %d, want %d: %s", s.name, got.status, s.status, got.body)
+		a := r.do(s.method, s.path, s.body, s.header...)
+		if a.status != s.status {
+			t.Errorf("%s: status %d, want %d: %s", s.name, a.status, s.status, a.body)
 		}
-		heard := r.recorder.take()
-		if n := len(heard); n == 0 || heard[n-1] != fmt.Sprintf("status %d", s.status) {
-			t.Errorf("%s: the status is not the last that was heard: %q", s.name, heard)
+		got := r.recorder.take()
+		if n := len(got); n == 0 || got[n-1] != fmt.Sprintf("status %d", s.status) {
+			t.Errorf("%s: the status was not sent last: %q", s.name, got)
 		} else {
-			heard = heard[:n-1]
+			got = got[:n-1]
 		}
-		if s.method == "DELETE" && len(heard) > 1 {
-			slices.Sort(heard[1:]) // tags go concurrently
+		if s.method == "DELETE" && len(got) > 1 {
+			slices.Sort(got[1:]) // tags are deleted concurrently
 		}
-		if !slices.Equal(heard, s.want) {
-			t.Errorf("%s:\n got %q\nwant %q", s.name, heard, s.want)
+		if !slices.Equal(got, s.want) {
+			t.Errorf("%s:\n got %q\nwant %q", s.name, got, s.want)
 		}
 	}
 }
 
-// The event comes before the status, not merely before the next request.
-func TestEventComesFirst(t *testing.T) {
+// Events are recorded before the status is sent.
+func TestEventBeforeStatus(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
@@ -121,8 +121,8 @@ func TestEventComesFirst(t *testing.T) {
 	r.expect("delete", "delete app:v1 ", "status 202")
 }
 
-// What an event says, field by field.
-func TestFacts(t *testing.T) {
+// The fields of pushes, pulls and deletes.
+func TestEventFields(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
 		c.Auth = configuration.Auth{"silly": {"realm": "r", "service": "s"}}
@@ -156,7 +156,7 @@ func TestFacts(t *testing.T) {
 	id(&rec.pushes[1].RequestID)
 	id(&rec.deletes[0].RequestID)
 	if len(ids) != 3 || ids[""] {
-		t.Errorf("request ids are not there or not unique: %v", ids)
+		t.Errorf("request ids are missing or not unique: %v", ids)
 	}
 	check := func(what string, got, want any) {
 		t.Helper()
@@ -182,8 +182,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A name that nobody checked is not an actor.
-func TestUncheckedNameIsNoActor(t *testing.T) {
+// A user name that was not authenticated is not recorded as the actor.
+func TestUnauthenticatedActor(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
@@ -204,8 +204,8 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// What the host refuses without asking the repository is not heard.
-func TestForbiddenByConfiguration(t *testing.T) {
+// Requests that the host refuses by its configuration are not recorded.
+func TestRefusedByConfiguration(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{}, func(c *configuration.Configuration) {
 		c.Storage["maintenance"] = configuration.Parameters{
@@ -222,21 +222,21 @@ func TestForbiddenByConfiguration(t *testing.T) {
 	if a := r.do("DELETE", "/v2/app/manifests/v1", nil); a.status != 405 {
 		t.Errorf("delete: status %d, want 405", a.status)
 	}
-	r.expect("delete is off", "status 405")
+	r.expect("delete disabled", "status 405")
 }
 
-// envelope reads the registry's own error form.
+// envelope decodes an error in the registry's format.
 func envelope(t *testing.T, a answer) (code, message string) {
 	t.Helper()
-	var said struct {
+	var decoded struct {
 		Errors []struct{ Code, Message string }
 	}
 	d := json.NewDecoder(strings.NewReader(string(a.body)))
-	if err := d.Decode(&said); err != nil || len(said.Errors) != 1 {
+	if err := d.Decode(&decoded); err != nil || len(decoded.Errors) != 1 {
 		t.Fatalf("want one registry error, got %q (%v)", a.body, err)
 	}
 	if d.More() {
-		t.Errorf("something follows the error: %q", a.body)
+		t.Errorf("data after the error: %q", a.body)
 	}
-	return said.Errors[0].Code, said.Errors[0].Message
+	return decoded.Errors[0].Code, decoded.Errors[0].Message
 }
