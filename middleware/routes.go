@@ -117,7 +117,7 @@ func (h *Handler) guarded(inner http.Handler) http.Handler {
 // limited takes a slot for each request, and limits the time for its body and for
 // its answer.
 func (h *Handler) limited(inner http.Handler) http.Handler {
-	places := clientaddr.NewPlaces(maxRoutes, maxClientRoutes)
+	places := clientaddr.NewSlots(maxRoutes, maxClientRoutes)
 	busy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, "Unavailable", "too many requests are running; try again")

@@ -112,12 +112,12 @@ func (l *attemptCounter) add(a attempt, now time.Time) (wait time.Duration, ok b
 
 // slowLane lets attempts over the limit pass one at a time.
 type slowLane struct {
-	slots *clientaddr.Places
+	slots *clientaddr.Slots
 	turn  chan struct{}
 }
 
 func newSlowLane() *slowLane {
-	return &slowLane{clientaddr.NewPlaces(slowSlots, slowSlots/4), make(chan struct{}, 1)}
+	return &slowLane{clientaddr.NewSlots(slowSlots, slowSlots/4), make(chan struct{}, 1)}
 }
 
 // enter waits for the attempt's turn, which leave ends. It is not ok if too many

@@ -6,9 +6,8 @@ import (
 	"strconv"
 )
 
-// parseCursor reads the cursor parameter; live means that there is none. An
-// empty one is none: that is what @atproto/sync sends. Below zero is as good as
-// zero: everything that is kept.
+// parseCursor parses the values of the cursor parameter; live means that there is no
+// cursor. @atproto/sync sends an empty one for none. A negative cursor is 0.
 func parseCursor(given []string) (cursor uint64, live bool, err error) {
 	given = slices.DeleteFunc(given, func(value string) bool { return value == "" })
 	if len(given) == 0 {
@@ -28,7 +27,7 @@ func badCursor(what string) error {
 	return &refusal{"InvalidRequest", "Invalid com.atproto.sync.subscribeRepos params: " + what + " at $.cursor"}
 }
 
-// begin puts a new subscriber at its place in the log.
+// begin sets the cursor of a new subscriber.
 func (s *subscriber) begin(given []string) error {
 	cursor, live, err := parseCursor(given)
 	if err != nil {
@@ -49,9 +48,9 @@ func (s *subscriber) begin(given []string) error {
 	return nil
 }
 
-// rewind goes to a cursor, or to the oldest event that is kept. One behind the
-// last event, whose time has passed, is of a log that was set back since, or
-// invented: what comes next is after it, too.
+// rewind sets the cursor, to the oldest kept event if that is later. A cursor after
+// the last event, but not in the future, is invented or comes from a log that was
+// restored to an earlier state: the next event is after it as well.
 func (s *subscriber) rewind(cursor uint64) error {
 	cursor = min(cursor, s.firehose.cfg.Log.Head())
 	lost, err := s.firehose.cfg.Log.Lost()

@@ -1,17 +1,15 @@
-// Package firehose sends an event log to subscribers over WebSockets, as
-// com.atproto.sync.subscribeRepos says.
+// Package firehose sends an event log to subscribers over WebSockets, as specified
+// for com.atproto.sync.subscribeRepos.
 //
-// A subscriber is a cursor: it pulls from the log what comes after it, and
-// waits on a channel that the log closes at the next event. Nothing is queued
-// for it, so hundreds cost little and a slow one nothing; those at the end of
-// the log share the frames that one of them has read. Replay from any cursor
-// that the log still reaches joins the live events without gap, repetition or
-// wait.
+// Each subscriber has a cursor. It reads the events after its cursor from the log,
+// and waits on a channel that the log closes at the next event. Nothing is queued for
+// a subscriber, so hundreds of them, and slow ones, cost little. Subscribers near the
+// end of the log share frames that one of them has read (feed.go).
 //
-// A subscriber is dropped when its socket takes nothing for long, when it is
-// far behind and crawling, or when the log no longer has what it needs next:
-// then it is told, and may come back with its cursor.
+// A subscriber is dropped when its socket accepts no data for long, when it is far
+// behind and does not catch up, or when the log no longer has the event that it needs
+// next. It gets an error frame with the reason and can reconnect with its cursor.
 //
-// What is in a frame, in which order and how durable, and how long it is kept
-// belongs to the log (atproto/repo).
+// The content of frames, their order, durability and retention belong to the log
+// (atproto/repo).
 package firehose

@@ -2,8 +2,8 @@ package firehose
 
 import "errors"
 
-// refusal ends a stream with an error frame and then close code 1008 with its
-// name as the reason, as the reference server does.
+// refusal ends a stream with an error frame, and then close code 1008 with its name
+// as the reason, like the reference server.
 type refusal struct{ name, message string }
 
 func (r *refusal) Error() string { return r.name + ": " + r.message }
@@ -16,7 +16,7 @@ var (
 
 // Other reasons to end a stream.
 var (
-	errGone      = errors.New("the subscriber is gone")
-	errFlood     = errors.New("the subscriber sends too much")
+	errGone      = errors.New("subscriber disconnected")
+	errFlood     = errors.New("too many messages from the subscriber")
 	errGoingAway = errors.New("shutting down")
 )

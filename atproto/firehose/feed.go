@@ -6,26 +6,47 @@ import (
 	"sync"
 )
 
+// A subscriber asks the feed for the frames after its cursor, sends them, and sets its
+// cursor to the last frame that it has sent. When there are none it waits for
+// Log.Wake. Cursors are kept by the subscriber and, across connections, by the client:
+// the server stores nothing about it.
+//
+// The feed has two sources:
+//
+//   - The newest frames, in memory. They are a gapless range (from, to] of the log,
+//     extended by the first subscriber that asks at its end. A commit is so read and
+//     prepared once for all subscribers. The range is bounded by sharedSize; the
+//     oldest frames are dropped first.
+//   - The log, for a cursor before that range.
+//
+// A subscriber that catches up passes from the log to the memory at any event, because
+// both have the same frames for the same sequence numbers: no gap and no repetition.
+// Only durable events are in the log, so a crash takes back no event that was sent.
+//
+// The log drops old events at any time. A page that was read while that happened may
+// lack its beginning. So the feed asks for the last dropped event after each read, and
+// ends a stream whose next event is gone (errFellBehind). The client then reconnects
+// with its cursor and gets the info frame OutdatedCursor.
+
 const (
-	pageEvents = 64        // read from the log at once
-	sharedSize = 1 << 20   // bytes of frames that those near the end share
+	pageEvents = 64        // events read from the log at once
+	sharedSize = 1 << 20   // bytes of frames in memory
 	handSize   = 128 << 10 // bytes of frames that a subscriber holds at once
 )
 
-// feed hands out what is in the log. The newest frames are kept, so that a
-// commit is read and prepared once and not for every subscriber.
+// feed returns the frames of the log.
 type feed struct {
 	log Log
 
-	mu     sync.Mutex // held while the end of the log is read: the others want the same
+	mu     sync.Mutex // held while the end of the log is read, which others wait for as well
 	from   uint64     // shared has every event after it
 	to     uint64     // the last one in shared, or from
 	shared []*frame
 	size   int
 }
 
-// after returns the frames after a cursor, oldest first, and none at the end
-// of the log. With errFellBehind there is a gap.
+// after returns frames after a cursor, oldest first, and none at the end of the log.
+// errFellBehind means that the next one is no longer kept.
 func (f *feed) after(cursor uint64) ([]*frame, error) {
 	if frames, ok, err := f.newest(cursor); ok || err != nil {
 		return frames, err
@@ -34,7 +55,7 @@ func (f *feed) after(cursor uint64) ([]*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Asked afterwards: what the log drops meanwhile, the page may lack.
+	// After the read: events that the log dropped meanwhile may be missing.
 	if lost, err := f.log.Lost(); err != nil {
 		return nil, err
 	} else if lost > cursor {
@@ -43,15 +64,15 @@ func (f *feed) after(cursor uint64) ([]*frame, error) {
 	return newFrames(events), nil
 }
 
-// newest answers those who are near the end of the log; ok is false for
-// others. A gap is impossible: the shared frames join without one.
+// newest returns frames from memory, and reads more at the end of the log. ok is false
+// for a cursor before the frames in memory.
 func (f *feed) newest(cursor uint64) (frames []*frame, ok bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if cursor < f.from {
 		return nil, false, nil
 	}
-	if cursor > f.to { // who is here is further than all who were
+	if cursor > f.to { // further than all subscribers before
 		f.reset(cursor)
 	}
 	if cursor == f.to {
@@ -77,7 +98,7 @@ func (f *feed) newest(cursor uint64) (frames []*frame, ok bool, err error) {
 	return hand(f.shared[first:]), true, nil
 }
 
-// hand copies the first frames: a part of a slice would keep all of it alive.
+// hand copies the first frames: a subslice would keep all of them alive.
 func hand(frames []*frame) []*frame {
 	size, n := 0, 0
 	for n < len(frames) && (n == 0 || size+len(frames[n].data) <= handSize) {
@@ -105,7 +126,7 @@ func (f *feed) reset(at uint64) {
 	f.from, f.to, f.shared, f.size = at, at, nil, 0
 }
 
-// forget gives the memory back when nobody is there.
+// forget frees the memory when there are no subscribers.
 func (f *feed) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,23 +15,23 @@ import (
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
-// Config is what a Firehose works with. Log is required.
+// Config configures a Firehose. Log is required.
 type Config struct {
 	Log Log
 
-	// MaxSubscribers is how many may be connected; 0: 1000. One client
+	// MaxSubscribers limits the number of connected subscribers; 0: 1000. One client
 	// (clientaddr.Of) gets a quarter of them.
 	MaxSubscribers int
 
-	// Joined is told of each new subscriber, and whether it starts with the next
-	// event because it has no cursor. It must not block. May be nil.
+	// Joined is called for each new subscriber; live means that it has no cursor and
+	// starts with the next event. It must not block. May be nil.
 	Joined func(live bool)
 
-	Slow         Slow          // who is too slow
+	Slow         Slow          // which subscribers are too slow
 	Ping         time.Duration // between pings; 0: 30 seconds
 	Silence      time.Duration // a subscriber that answers no ping for so long is dropped; 0: 10 minutes
-	WriteTimeout time.Duration // for one message; 0: 2 minutes
-	Drain        time.Duration // the most that Shutdown takes; 0: 2 seconds
+	WriteTimeout time.Duration // of one message; 0: 2 minutes
+	Drain        time.Duration // limit of Shutdown; 0: 2 seconds
 
 	Now     func() time.Time // nil: time.Now
 	Metrics *Metrics         // nil: silent
@@ -69,11 +69,11 @@ type Firehose struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscriber]struct{}
-	places *clientaddr.Places // taken also by those who are not yet in subs
-	empty  chan struct{}      // closed when closed and all places are free
+	slots  *clientaddr.Slots // also taken by subscribers that are not yet in subs
+	empty  chan struct{}     // closed when closed and all slots are free
 }
 
-// New makes a Firehose.
+// New returns a Firehose.
 func New(cfg Config) *Firehose {
 	cfg = cfg.withDefaults()
 	return &Firehose{
@@ -81,12 +81,12 @@ func New(cfg Config) *Firehose {
 		feed:    feed{log: cfg.Log},
 		closing: make(chan struct{}),
 		subs:    map[*subscriber]struct{}{},
-		places:  clientaddr.NewPlaces(cfg.MaxSubscribers, max(1, cfg.MaxSubscribers/4)),
+		slots:   clientaddr.NewSlots(cfg.MaxSubscribers, max(1, cfg.MaxSubscribers/4)),
 		empty:   make(chan struct{}),
 	}
 }
 
-// upgrader takes subscribers from everywhere: there is nothing to protect.
+// upgrader accepts any origin: the stream is public.
 var upgrader = websocket.Upgrader{
 	HandshakeTimeout: 10 * time.Second,
 	CheckOrigin:      func(*http.Request) bool { return true },
@@ -95,17 +95,17 @@ var upgrader = websocket.Upgrader{
 	},
 }
 
-// ServeHTTP makes the request a stream. It returns as soon as that has begun:
-// a stream lasts for months and takes no place among requests.
+// ServeHTTP starts a stream and returns. A stream can last for months and does not
+// count as a request.
 func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clientaddr.Of(r)
 	if !f.take(client) {
 		f.cfg.Metrics.full()
 		w.Header().Set("Retry-After", "60")
-		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "there is no place for another subscriber now; try again in a minute")
+		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "too many subscribers; try again in a minute")
 		return
 	}
-	head := f.cfg.Log.Head() // who is connected misses nothing from then on
+	head := f.cfg.Log.Head() // a subscriber gets all events from its connection on
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		f.give(client)
@@ -126,7 +126,7 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *Firehose) take(client netip.Prefix) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.closed && f.places.Take(client)
+	return !f.closed && f.slots.Take(client)
 }
 
 func (f *Firehose) give(client netip.Prefix) {
@@ -135,10 +135,10 @@ func (f *Firehose) give(client netip.Prefix) {
 	f.free(client)
 }
 
-// free frees a place. The caller must hold mu.
+// free frees a slot. The caller must hold mu.
 func (f *Firehose) free(client netip.Prefix) {
-	f.places.Give(client)
-	if f.places.Taken() == 0 {
+	f.slots.Give(client)
+	if f.slots.Taken() == 0 {
 		f.feed.forget()
 		if f.closed {
 			close(f.empty)
@@ -161,15 +161,15 @@ func (f *Firehose) leave(s *subscriber, why error) {
 	f.free(s.client)
 }
 
-// Shutdown takes no more subscribers and sends each a going-away frame. Those
-// who don't leave within Config.Drain, or until the context ends, are cut off.
-// It may be called twice.
+// Shutdown accepts no more subscribers and sends each a close frame (going away).
+// Connections that are still open after Config.Drain, or when the context ends, are
+// closed. Shutdown may be called twice.
 func (f *Firehose) Shutdown(ctx context.Context) error {
 	f.mu.Lock()
 	if !f.closed {
 		f.closed = true
 		close(f.closing)
-		if f.places.Taken() == 0 {
+		if f.slots.Taken() == 0 {
 			close(f.empty)
 		}
 	}
@@ -189,14 +189,14 @@ func (f *Firehose) Shutdown(ctx context.Context) error {
 	f.mu.Unlock()
 	select {
 	case <-f.empty:
-		f.cfg.Logger.Info("subscribers were cut off", "count", left)
+		f.cfg.Logger.Info("connections of subscribers closed", "count", left)
 		return nil
 	case <-time.After(time.Second):
-		return fmt.Errorf("shut down firehose: %d subscribers don't end", left)
+		return fmt.Errorf("shut down firehose: %d subscribers still run", left)
 	}
 }
 
-// Subscribers is how many are connected.
+// Subscribers returns the number of connected subscribers.
 func (f *Firehose) Subscribers() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

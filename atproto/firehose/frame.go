@@ -11,8 +11,8 @@ type frame struct {
 	seq  uint64
 	data []byte
 
-	// shared is the message ready to be written to any number of sockets, with a
-	// copy of data; nil: it is for one.
+	// shared is the message prepared for any number of sockets, with a copy of data;
+	// nil: the frame is for one subscriber.
 	shared *websocket.PreparedMessage
 }
 
@@ -42,10 +42,10 @@ func (m *frame) write(conn *websocket.Conn) error {
 	return conn.WriteMessage(websocket.BinaryMessage, m.data)
 }
 
-// The two frames that don't come from the log. Header and body are maps of
-// text in DAG-CBOR, whose keys stand in the order of their length.
+// The two frames that don't come from the log. Header and body are DAG-CBOR maps with
+// text keys, ordered by length.
 
-// infoFrame is an #info: {"t": "#info", "op": 1}, {"name", "message"}.
+// infoFrame encodes an #info message: {"t": "#info", "op": 1}, {"name", "message"}.
 func infoFrame(name, message string) []byte {
 	out := text(text([]byte{0xa2}, "t"), "#info")
 	out = append(text(out, "op"), 1)
@@ -53,7 +53,7 @@ func infoFrame(name, message string) []byte {
 	return text(text(out, "message"), message)
 }
 
-// errorFrame ends a stream: {"op": -1}, {"error", "message"}.
+// errorFrame encodes the message that ends a stream: {"op": -1}, {"error", "message"}.
 func errorFrame(name, message string) []byte {
 	out := append(text([]byte{0xa1}, "op"), 0x20)
 	out = text(text(append(out, 0xa2), "error"), name)

@@ -9,26 +9,26 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// What a subscriber may send: pings, pongs and a close, and little of anything.
+// Limits of what a subscriber sends: pings, pongs, a close, and little else.
 const (
 	listenSize   = 4 << 10 // bytes of a message
 	listenCount  = 1000    // of them ...
 	listenWindow = 10 * time.Second
 )
 
-// listen reads what the subscriber sends, so that pings are answered and an
-// end is noticed.
+// listen reads from the subscriber, so that pings are answered and a disconnect is
+// noticed.
 func (s *subscriber) listen() {
-	s.goneFor = s.heard()
+	s.goneFor = s.readAll()
 	close(s.gone)
-	// A write that waits for this subscriber needn't wait any longer.
+	// Ends a blocked write to this subscriber.
 	_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(farewell))
 }
 
-func (s *subscriber) heard() error {
+func (s *subscriber) readAll() error {
 	var count int
 	var since time.Time
-	hear := func() error {
+	received := func() error {
 		now := time.Now()
 		if now.Sub(since) > listenWindow {
 			since, count = now, 0
@@ -39,17 +39,17 @@ func (s *subscriber) heard() error {
 		return s.conn.SetReadDeadline(now.Add(s.firehose.cfg.Silence))
 	}
 	s.conn.SetReadLimit(listenSize)
-	s.conn.SetPongHandler(func(string) error { return hear() })
+	s.conn.SetPongHandler(func(string) error { return received() })
 	s.conn.SetPingHandler(func(data string) error {
-		if err := hear(); err != nil {
+		if err := received(); err != nil {
 			return err
 		}
-		// While a frame waits for the subscriber to read, so does the answer.
+		// Fails if a frame blocks the socket: the subscriber reads nothing then.
 		_ = s.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(farewell))
 		return nil
 	})
 	for {
-		if err := hear(); err != nil {
+		if err := received(); err != nil {
 			return err
 		}
 		_, _, err := s.conn.NextReader()
@@ -61,7 +61,7 @@ func (s *subscriber) heard() error {
 		case errors.Is(err, errFlood), errors.Is(err, websocket.ErrReadLimit):
 			return errFlood
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return fmt.Errorf("%w: it answered no ping for %s", errGone, s.firehose.cfg.Silence)
+			return fmt.Errorf("%w: no pong for %s", errGone, s.firehose.cfg.Silence)
 		}
 		return fmt.Errorf("%w: %w", errGone, err)
 	}

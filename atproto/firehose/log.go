@@ -1,27 +1,27 @@
 package firehose
 
-// Event is one finished frame.
+// Event is an encoded frame of the log.
 type Event struct {
 	Seq   uint64
 	Frame []byte // sent as one binary message
 }
 
-// Log is an event log. Sequence numbers only grow; each is the unix time in
-// microseconds at which the event was made, or a little later. Only durable
-// events are seen through it. Its methods are safe to call together.
+// Log is an event log. Sequence numbers increase; each is the unix time of the event in
+// microseconds, or a little later. Only durable events are visible. The methods are
+// safe for concurrent use.
 type Log interface {
-	// Events returns events after a sequence number, oldest first, up to limit;
-	// fewer, but at least one, if they are large. Empty at the end of the log.
+	// Events returns up to limit events after a sequence number, oldest first; fewer,
+	// but at least one, if they are large; none at the end of the log.
 	Events(after uint64, limit int) ([]Event, error)
 
-	// Head is the sequence number of the last event.
+	// Head returns the sequence number of the last event.
 	Head() uint64
 
-	// Lost is the sequence number of the last event that is no longer kept, 0
-	// while all are.
+	// Lost returns the sequence number of the last event that is no longer kept, 0 if
+	// all are.
 	Lost() (uint64, error)
 
-	// Wake gives a channel that is closed once there may be an event after a
-	// sequence number.
+	// Wake returns a channel that is closed when there may be an event after a sequence
+	// number.
 	Wake(after uint64) <-chan struct{}
 }

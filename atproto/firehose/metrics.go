@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics tells how the firehose does. A nil *Metrics is silent.
+// Metrics are the metrics of a Firehose. A nil *Metrics records nothing.
 type Metrics struct {
 	subscribers prometheus.Gauge
 	frames      prometheus.Counter
@@ -18,7 +18,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		subscribers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tidings_firehose_subscribers",
-			Help: "Subscribers that are connected.",
+			Help: "Connected subscribers.",
 		}),
 		frames: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_firehose_frames_total",
@@ -39,7 +39,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Collectors are what to register.
+// Collectors returns the collectors to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.subscribers, m.frames, m.bytes, m.ended}
 }
@@ -71,11 +71,11 @@ func (m *Metrics) sent(size int) {
 }
 
 func reason(why error) string {
-	var told *refusal
+	var refused *refusal
 	switch {
 	case errors.Is(why, errTooSlow), errors.Is(why, errFellBehind):
 		return "slow"
-	case errors.As(why, &told):
+	case errors.As(why, &refused):
 		return "refused"
 	case errors.Is(why, errFlood):
 		return "flood"

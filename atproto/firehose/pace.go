@@ -2,11 +2,11 @@ package firehose
 
 import "time"
 
-// Slow says who is too slow: a subscriber that over a whole Window stays
-// further behind than Behind and takes less than Rate. One that is far behind
-// and catching up is welcome, and so is a slow one that keeps up.
+// Slow defines a subscriber that is too slow: during a whole Window it is further
+// behind than Behind and reads less than Rate. A subscriber that is far behind but
+// catches up is not too slow, nor is one that reads little but keeps up.
 type Slow struct {
-	Behind time.Duration // age of the event it is at; 0: 10 minutes
+	Behind time.Duration // age of the event at its cursor; 0: 10 minutes
 	Rate   int64         // bytes a second; 0: 1024
 	Window time.Duration // 0: 1 minute
 }
@@ -27,12 +27,12 @@ func (s Slow) withDefaults() Slow {
 // pace measures one subscriber.
 type pace struct {
 	limit Slow
-	since time.Time // of the window; zero: it is not far behind
-	bytes int64     // taken in the window
+	since time.Time // start of the window; zero: it is not far behind
+	bytes int64     // read in the window
 }
 
-// tooSlow is told of each message that was taken: its size, and how old its
-// event is.
+// tooSlow records a message that was sent, with its size and the age of its event, and
+// reports whether the subscriber is too slow.
 func (p *pace) tooSlow(now time.Time, size int, behind time.Duration) bool {
 	if behind < p.limit.Behind {
 		p.since = time.Time{}

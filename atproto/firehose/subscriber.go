@@ -9,19 +9,19 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// farewell is how long the last words may take, and how long the other side's.
+// farewell limits how long each side may take to close the connection.
 const farewell = time.Second
 
-// subscriber is one socket. run writes to it, listen reads from it.
+// subscriber is a connection. run writes to it, listen reads from it.
 type subscriber struct {
 	firehose *Firehose
 	conn     *websocket.Conn
 	client   netip.Prefix
-	cursor   uint64 // the log's head when it came, unless it says another
+	cursor   uint64 // sequence number of the last event sent; at first the head of the log, or the client's cursor
 	pace     pace
 
-	gone    chan struct{} // closed by listen
-	goneFor error         // why; read it when gone is closed
+	gone    chan struct{} // closed by listen when the connection has ended
+	goneFor error         // the reason; read it after gone is closed
 }
 
 func (s *subscriber) run(cursor []string) {
@@ -34,7 +34,7 @@ func (s *subscriber) run(cursor []string) {
 	s.firehose.leave(s, err)
 }
 
-// stream sends what comes after the cursor, for ever.
+// stream sends the events after the cursor until there is a reason to end.
 func (s *subscriber) stream() error {
 	f := s.firehose
 	ping := time.NewTicker(f.cfg.Ping)
@@ -66,7 +66,7 @@ func (s *subscriber) stream() error {
 	}
 }
 
-// send writes a frame from the log, if there is no reason to end.
+// send writes a frame from the log, unless there is a reason to end.
 func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 	select {
 	case <-s.gone:
@@ -91,7 +91,7 @@ func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 }
 
 func (s *subscriber) write(m *frame) error {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(s.firehose.cfg.WriteTimeout)) // fails never
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.firehose.cfg.WriteTimeout)) // never fails
 	if err := m.write(s.conn); err != nil {
 		return s.broken(err)
 	}
@@ -107,7 +107,7 @@ func (s *subscriber) ping() error {
 	return nil
 }
 
-// broken is why a write failed: what listen has met, if it has met something.
+// broken returns the reason for a failed write: what listen found, if anything.
 func (s *subscriber) broken(err error) error {
 	select {
 	case <-s.gone:
@@ -117,7 +117,7 @@ func (s *subscriber) broken(err error) error {
 	}
 }
 
-// end says why, if there is somebody to hear it, and closes the socket.
+// end tells the client the reason, if it is still connected, and closes the socket.
 func (s *subscriber) end(why error) {
 	defer func() {
 		_ = s.conn.Close()
@@ -125,7 +125,7 @@ func (s *subscriber) end(why error) {
 	}()
 	lg := s.firehose.cfg.Logger.With("client", s.client, "cursor", s.cursor)
 	code, text := websocket.CloseInternalServerErr, "InternalServerError"
-	var told *refusal
+	var refused *refusal
 	switch {
 	case errors.Is(why, errGone):
 		lg.Debug("subscriber left", "reason", why)
@@ -135,21 +135,21 @@ func (s *subscriber) end(why error) {
 		code, text = websocket.ClosePolicyViolation, "this stream takes no messages"
 	case errors.Is(why, errGoingAway):
 		code, text = websocket.CloseGoingAway, errGoingAway.Error()
-	case errors.As(why, &told):
+	case errors.As(why, &refused):
 		lg.Info("subscriber dropped", "reason", why)
-		code, text = websocket.ClosePolicyViolation, told.name
+		code, text = websocket.ClosePolicyViolation, refused.name
 		_ = s.conn.SetWriteDeadline(time.Now().Add(farewell))
-		if s.conn.WriteMessage(websocket.BinaryMessage, errorFrame(told.name, told.message)) != nil {
+		if s.conn.WriteMessage(websocket.BinaryMessage, errorFrame(refused.name, refused.message)) != nil {
 			return
 		}
 	default:
-		lg.Error("stream broke off", "error", why)
+		lg.Error("stream failed", "error", why)
 	}
 	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(farewell))
 	if err != nil {
 		return
 	}
-	// A socket that is closed with words unread on it may lose ours.
+	// Closing a socket with unread data on it may discard what was sent.
 	select {
 	case <-s.gone:
 	case <-time.After(farewell):

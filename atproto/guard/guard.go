@@ -1,6 +1,6 @@
-// Package guard makes HTTP clients for addresses that others have a say in: a
-// name may only lead to a public address, or to loopback if that is what was
-// asked for, and no redirect is followed.
+// Package guard creates HTTP clients for addresses that others control. A name may
+// only resolve to a public address, or to loopback if the name says so, and no redirect
+// is followed.
 package guard
 
 import (
@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// globalUnicast is all of IPv6 that IANA gives to networks. What is outside has a
-// special meaning, in many forms an IPv4 address inside: ::/96, ::ffff:0:0:0/96,
+// globalUnicast is the part of IPv6 that IANA assigns to networks. Addresses outside it
+// have special meanings; many embed an IPv4 address: ::/96, ::ffff:0:0:0/96,
 // 64:ff9b::/96.
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
-// notPublic are the ranges that look global and are not, by IANA's registries
-// of special-purpose addresses, and those that lead to an IPv4 address inside.
+// notPublic are ranges that look global but are in IANA's registries of
+// special-purpose addresses, and ranges that embed an IPv4 address.
 var notPublic = prefixes(
 	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
 	"198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
@@ -35,7 +35,7 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// Public says whether an address may be anybody's on the internet.
+// Public reports whether an address is reachable on the public internet.
 func Public(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() || addr.Is6() && !globalUnicast.Contains(addr) {
@@ -49,7 +49,7 @@ func Public(addr netip.Addr) bool {
 	return true
 }
 
-// Loopback says whether a host is this machine, by its name.
+// Loopback reports whether a hostname or address means this machine.
 func Loopback(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
@@ -58,8 +58,8 @@ func Loopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// Client makes the client for one server. What its name resolves to is checked
-// when the connection is made, not before, so that it can't change between.
+// Client returns a client for one server. The address is checked when the connection is
+// made, so that the name can't resolve to another one after the check.
 func Client(server *url.URL) *http.Client {
 	allowed, wanted := Public, "a public address"
 	if Loopback(server.Hostname()) {
@@ -68,7 +68,7 @@ func Client(server *url.URL) *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return fmt.Errorf("read address %q: %w", address, err)
+			return fmt.Errorf("parse address %q: %w", address, err)
 		}
 		if !allowed(to.Addr()) {
 			return fmt.Errorf("%s resolves to %s, which is not %s", server.Hostname(), to.Addr(), wanted)
@@ -80,7 +80,7 @@ func Client(server *url.URL) *http.Client {
 		Transport: &http.Transport{
 			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
-			DisableKeepAlives:   true, // it is asked a few times an hour
+			DisableKeepAlives:   true, // there are a few requests an hour
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

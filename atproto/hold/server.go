@@ -69,7 +69,7 @@ type Server struct {
 	own       *ownDocument // nil: on localhost
 	announced bool         // UpdateStatus announced a change since the start
 
-	exports *clientaddr.Places // slots for long reads
+	exports *clientaddr.Slots // slots for long reads
 	uploads chan struct{}      // slots for bodies that are not JSON
 
 	blobLimit, importLimit int64
@@ -109,7 +109,7 @@ func newServer(cfg Config) (*Server, error) {
 		lg:          cfg.Logger.With("component", "hold"),
 		notifier:    cfg.Notifier,
 		tids:        syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
-		exports:     clientaddr.NewPlaces(maxExports, maxExports/2),
+		exports:     clientaddr.NewSlots(maxExports, maxExports/2),
 		uploads:     make(chan struct{}, maxUploads),
 		blobLimit:   cmp.Or(cfg.BlobLimit, defaultBlobLimit),
 		importLimit: cmp.Or(cfg.ImportLimit, defaultImportLimit),

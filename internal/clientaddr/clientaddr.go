@@ -1,9 +1,9 @@
-// Package clientaddr tells clients apart by their addresses, so that each gets
-// a share of what there is little of: places, logins, subscriptions.
+// Package clientaddr identifies clients by their addresses, so that limited resources
+// such as slots, logins and subscriptions are shared among them.
 //
-// One client is an IPv4 address or an IPv6 network of 64 bits, which is what one
-// customer of a provider has at least. Behind a proxy all clients have the
-// proxy's address; Proxies finds theirs in the header that the proxy writes.
+// One client is an IPv4 address or an IPv6 /64 network, the least that a provider
+// assigns to a customer. Behind a proxy all requests have the proxy's address; Proxies
+// takes the client's from the header that the proxy sets.
 package clientaddr
 
 import (
@@ -12,8 +12,8 @@ import (
 	"net/netip"
 )
 
-// Of is the client that a request comes from, by its RemoteAddr. Those whose
-// address is none, as of a Unix socket, are one client: the zero prefix.
+// Of returns the client of a request, by its RemoteAddr. Requests without an IP address,
+// as from a Unix socket, are one client: the zero prefix.
 func Of(r *http.Request) netip.Prefix {
 	addr := remote(r)
 	bits := 64
@@ -32,7 +32,7 @@ func remote(r *http.Request) netip.Addr {
 	return parse(host)
 }
 
-// parse is the zero address for a text that is none.
+// parse returns the zero address for invalid text.
 func parse(text string) netip.Addr {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {

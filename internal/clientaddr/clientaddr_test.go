@@ -62,9 +62,9 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestPlaces(t *testing.T) {
+func TestSlots(t *testing.T) {
 	t.Parallel()
-	p := NewPlaces(4, 2)
+	p := NewSlots(4, 2)
 	a, b, c := netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("2001:db8::/64"), netip.Prefix{}
 	for i, step := range []struct {
 		client netip.Prefix

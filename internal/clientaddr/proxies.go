@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Proxies says which header names the client, and by whom it is believed.
+// Proxies configures the header that has the client's address, and the proxies that are
+// trusted to set it.
 type Proxies struct {
-	Header string         // such as X-Forwarded-For; empty: there are no proxies
+	Header string         // such as X-Forwarded-For; empty: no proxies
 	From   []netip.Prefix // the proxies
 }
 
 // Resolve returns the request with the client's address as its RemoteAddr if it
-// comes through a proxy, with port 0. Each proxy appends the address that it was
-// called from, so the client is the last one in the header that is no proxy;
-// what stands before it anybody can write. A request through a Unix socket comes
-// from a proxy.
+// comes through a proxy, with port 0. Each proxy appends the address of its peer, so
+// the client is the last address in the header that is not a proxy; anything before it
+// can be forged. A request through a Unix socket comes from a proxy.
 func (p Proxies) Resolve(r *http.Request) *http.Request {
 	if p.Header == "" {
 		return r
@@ -36,8 +36,8 @@ func (p Proxies) Resolve(r *http.Request) *http.Request {
 	return &resolved
 }
 
-// client walks back through the header's values. What is no address was not
-// written by a proxy of ours, so the one behind it is as far as is known.
+// client goes through the header's values backwards. A value that is not an address was
+// not set by a trusted proxy, so the address after it is the last known one.
 func (p Proxies) client(values []string, peer netip.Addr) netip.Addr {
 	for _, value := range slices.Backward(values) {
 		for value != "" {
@@ -58,7 +58,7 @@ func (p Proxies) client(values []string, peer netip.Addr) netip.Addr {
 	return peer
 }
 
-// hop reads an address with or without a port.
+// hop parses an address with or without a port.
 func hop(text string) netip.Addr {
 	if host, _, err := net.SplitHostPort(text); err == nil {
 		text = host
