@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
-// asked is a relay that is asked to crawl.
+// asked is a configured relay.
 type asked struct {
 	url     *url.URL
 	client  *http.Client
@@ -39,18 +39,18 @@ func newAsked(relay, hostname string) (*asked, error) {
 	return a, nil
 }
 
-// answerError is a relay's no.
+// answerError is an error response of a relay.
 type answerError struct {
 	status int
-	name   string // of an XRPC error; "": it is none
+	name   string // of the XRPC error; "": the body is not one
 	text   string
-	wait   time.Duration // how long it wants to be left alone; 0: it doesn't say
+	wait   time.Duration // Retry-After; 0: none
 }
 
-func (e *answerError) Error() string { return fmt.Sprintf("it answered %d: %s", e.status, e.text) }
+func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.text) }
 
-// crawl asks the relay. One that doesn't know requestCrawl is told by the
-// older notifyOfUpdate.
+// crawl sends requestCrawl, or the older notifyOfUpdate if the relay does not support
+// it.
 func (a *asked) crawl(ctx context.Context) error {
 	err := a.post(ctx, "com.atproto.sync.requestCrawl")
 	var no *answerError
@@ -99,7 +99,7 @@ func newAnswerError(resp *http.Response, body []byte) *answerError {
 	return e
 }
 
-// printable is a relay's text as one line of at most 300 bytes.
+// printable returns a relay's text as one line of at most 300 bytes.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -12,44 +12,44 @@ import (
 )
 
 const (
-	delay     = 5 * time.Second  // until our own port is open: a relay calls back
-	silence   = 20 * time.Minute // the least time between two requests to a relay that accepted
-	backOff   = 10 * time.Second // after the first failure, doubled with each
+	delay     = 5 * time.Second  // until our own port is open: a relay connects back
+	silence   = 20 * time.Minute // between two requests to a relay that accepted
+	backOff   = 10 * time.Second // after the first failure; doubled with each further one
 	backOffTo = time.Hour
 
-	window = 10 * time.Minute // after a request: who joins in it may be a relay
-	gather = time.Second      // those who join together are introduced to together
-	pause  = time.Minute      // the least time between two introductions
+	window = 10 * time.Minute // after a request, in which a new subscriber may be a relay
+	gather = time.Second      // in which new subscribers share an introduction
+	pause  = time.Minute      // between two introductions
 )
 
-// Log tells of new events.
+// Log is the part of the event log that a Crawler needs.
 type Log interface {
-	// Head is the sequence number of the last event.
+	// Head returns the sequence number of the last event.
 	Head() uint64
-	// Wake gives a channel that is closed once there may be an event after a
-	// sequence number.
+	// Wake returns a channel that is closed when there may be an event after a sequence
+	// number.
 	Wake(after uint64) <-chan struct{}
 }
 
-// Config is what a Crawler works with. All but Commit, Metrics and Logger is required.
+// Config configures a Crawler. Hostname, Log and Introduce are required.
 type Config struct {
-	Hostname string   // of the hold, as relays reach it
-	Relays   []string // addresses that CheckRelay accepts
+	Hostname string   // of the hold, for relays
+	Relays   []string // addresses, valid for CheckRelay
 	Log      Log
-	Once     bool // a relay that has accepted is not asked again
+	Once     bool // do not ask a relay again that has accepted
 
 	// Introduce logs #identity, #account and #sync.
 	Introduce func(context.Context) error
 
 	// Commit returns the account's DID and the rev of its last commit; nil: relays
-	// are not asked what they have.
+	// are not asked for their state.
 	Commit func() (did, rev string)
 
 	Metrics *Metrics     // nil: silent
 	Logger  *slog.Logger // nil: silent
 }
 
-// Crawler asks relays to crawl. Run does it.
+// Crawler asks relays to crawl, while Run runs.
 type Crawler struct {
 	cfg    Config
 	relays []*asked
@@ -57,10 +57,10 @@ type Crawler struct {
 	last   atomic.Int64 // when a relay was asked last, unix nanoseconds
 }
 
-// New makes a Crawler.
+// New returns a Crawler.
 func New(cfg Config) (*Crawler, error) {
 	if cfg.Hostname == "" || cfg.Log == nil || cfg.Introduce == nil {
-		return nil, errors.New("crawl: hostname, log and introduction are required")
+		return nil, errors.New("crawl: hostname, log and introduce are required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -77,7 +77,7 @@ func New(cfg Config) (*Crawler, error) {
 	return c, nil
 }
 
-// Run asks each relay, at its own pace, until the context ends.
+// Run asks all relays, each independently, until the context ends.
 func (c *Crawler) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for _, relay := range c.relays {
@@ -91,8 +91,8 @@ func (c *Crawler) Run(ctx context.Context) error {
 	return nil
 }
 
-// ask asks one relay now, when it failed, and when there is something new
-// after a silence.
+// ask asks one relay: soon, again after a failure, and at the first new event after a
+// silence.
 func (c *Crawler) ask(ctx context.Context, relay *asked) {
 	lg := c.cfg.Logger.With("relay", relay.url.Host)
 	accepted, failures := false, 0
@@ -107,11 +107,11 @@ func (c *Crawler) ask(ctx context.Context, relay *asked) {
 		if err != nil {
 			wait = retryIn(failures, err)
 			failures++
-			lg.Warn("relay does not crawl this hold", "error", err, "retry_in", wait.Round(time.Second))
+			lg.Warn("relay did not accept the crawl request", "error", err, "retry_in", wait.Round(time.Second))
 			continue
 		}
 		if failures != 0 || !accepted {
-			lg.Info("relay crawls this hold", "failures", failures)
+			lg.Info("relay accepted the crawl request", "failures", failures)
 		}
 		accepted, failures, wait = true, 0, 0
 		if c.cfg.Once {
@@ -120,14 +120,14 @@ func (c *Crawler) ask(ctx context.Context, relay *asked) {
 		if !sleep(ctx, silence) {
 			return
 		}
-		if !c.news(ctx, head) {
+		if !c.waitForEvent(ctx, head) {
 			return
 		}
 	}
 }
 
-// news waits for an event after a sequence number.
-func (c *Crawler) news(ctx context.Context, after uint64) bool {
+// waitForEvent waits for an event after a sequence number.
+func (c *Crawler) waitForEvent(ctx context.Context, after uint64) bool {
 	for c.cfg.Log.Head() <= after {
 		select {
 		case <-c.cfg.Log.Wake(after):
@@ -138,10 +138,10 @@ func (c *Crawler) news(ctx context.Context, after uint64) bool {
 	return true
 }
 
-// retryIn is how long to wait after a failure that followed so many others.
+// retryIn returns the pause after a failure that followed so many others.
 func retryIn(failures int, err error) time.Duration {
 	wait := min(backOff<<min(failures, 20), backOffTo)
-	wait += rand.N(wait / 4) // so that holds which failed together don't return together
+	wait += rand.N(wait / 4) // so that holds do not retry at the same time
 	var no *answerError
 	if errors.As(err, &no) {
 		wait = max(wait, no.wait)
@@ -149,7 +149,7 @@ func retryIn(failures int, err error) time.Duration {
 	return wait
 }
 
-// Joined is told of each new subscriber, and whether it has no cursor.
+// Joined reports a new subscriber; live means that it has no cursor.
 func (c *Crawler) Joined(live bool) {
 	if !live || time.Since(time.Unix(0, c.last.Load())) > window {
 		return
@@ -160,7 +160,7 @@ func (c *Crawler) Joined(live bool) {
 	}
 }
 
-// introduce introduces the account to those who joined.
+// introduce introduces the account after subscribers have joined.
 func (c *Crawler) introduce(ctx context.Context) {
 	for {
 		select {
@@ -172,11 +172,11 @@ func (c *Crawler) introduce(ctx context.Context) {
 			return
 		}
 		select {
-		case <-c.joined: // this one, too, is there now
+		case <-c.joined: // also connected by now
 		default:
 		}
 		if err := c.cfg.Introduce(ctx); err != nil && ctx.Err() == nil {
-			c.cfg.Logger.Error("introduce the account to relays", "error", err)
+			c.cfg.Logger.Error("introduce account to relays", "error", err)
 		}
 		if !sleep(ctx, pause) {
 			return
@@ -184,7 +184,7 @@ func (c *Crawler) introduce(ctx context.Context) {
 	}
 }
 
-// sleep reports whether the context is still there.
+// sleep waits, and reports false if the context has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -177,7 +177,7 @@ func TestAsksAfterSilence(t *testing.T) {
 		if n := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("accepted")); n != 3 {
 			t.Errorf("%v accepted", n)
 		}
-		if n := strings.Count(w.logged.String(), "crawls this hold"); n != 1 {
+		if n := strings.Count(w.logged.String(), "relay accepted the crawl request"); n != 1 {
 			t.Errorf("told %d times: %s", n, w.logged.String())
 		}
 	})
@@ -207,7 +207,7 @@ func TestBacksOff(t *testing.T) {
 			}
 			last = at
 		}
-		if logged := w.logged.String(); !strings.Contains(logged, "no route") || !strings.Contains(logged, "it answered 400: Nope: not you") || !strings.Contains(logged, "failures=12") {
+		if logged := w.logged.String(); !strings.Contains(logged, "no route") || !strings.Contains(logged, "status 400: Nope: not you") || !strings.Contains(logged, "failures=12") {
 			t.Errorf("logged %s", logged)
 		}
 		if n := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("failed")); n != 12 {
@@ -294,15 +294,15 @@ func TestRelayAddresses(t *testing.T) {
 		"relay.example.com:443":         "not the address of a relay",
 		"https://":                      "not the address of a relay",
 		"https://a b":                   "not the address of a relay",
-		"http://relay.example.com":      "is not https",
-		"wss://relay.example.com":       "WebSocket's address",
+		"http://relay.example.com":      "can use http",
+		"wss://relay.example.com":       "WebSocket address",
 		"ftp://relay.example.com":       "neither https nor http",
 		"https://relay.example.com/x":   "more than a host",
 		"https://relay.example.com?x":   "", // an empty-valued query is a query
-		"https://u:p@relay.example.com": "takes no password",
-		"https://10.0.0.1":              "not a public address",
-		"https://[fd00::1]":             "not a public address",
-		"https://169.254.169.254":       "not a public address",
+		"https://u:p@relay.example.com": "can't have a password",
+		"https://10.0.0.1":              "neither a public",
+		"https://[fd00::1]":             "neither a public",
+		"https://169.254.169.254":       "neither a public",
 	} {
 		err := CheckRelay(bad)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "u:p") {

@@ -1,11 +1,12 @@
-// Package crawl asks relays to read a hold: com.atproto.sync.requestCrawl at
-// start, and again when something new happens after a while.
+// Package crawl asks relays to read a hold, with com.atproto.sync.requestCrawl: at
+// start, and at the first event after a while without a request. It also asks relays
+// which commits of the account they have.
 //
-// A relay that has never heard of an account knows nothing of it until its
-// next commit. So when a subscriber without a cursor joins soon after relays
-// were asked, the account is introduced in the event log.
+// A new relay learns of an account by its next commit. So when a subscriber without a
+// cursor connects soon after relays were asked, the account is introduced in the event
+// log.
 //
-// Relays are the operator's choice, and still not trusted: no redirect is
-// followed, an answer is cut short, and their name may only lead to a public
-// address, or to loopback if that is what was configured.
+// Relays are configured by the operator, but not trusted: no redirect is followed, long
+// answers are cut, and a relay's name may only resolve to a public address, or to
+// loopback if that was configured.
 package crawl

@@ -2,7 +2,7 @@ package crawl
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics tells what relays answer. A nil *Metrics is silent.
+// Metrics are the metrics of a Crawler. A nil *Metrics records nothing.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	lag      *prometheus.GaugeVec
@@ -17,7 +17,7 @@ func NewMetrics() *Metrics {
 		}, []string{"outcome"}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidings_relay_lag_seconds",
-			Help: "Age of the oldest commit that a relay does not have; 0: it has all.",
+			Help: "Age of the oldest commit that a relay does not have; 0: none.",
 		}, []string{"relay"}),
 		current: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidings_relay_current",
@@ -29,7 +29,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Collectors are what to register.
+// Collectors returns the collectors to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.lag, m.current}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
-const goodRelay = "write it like https://relay.example.com"
+const goodRelay = "use an address like https://relay.example.com"
 
 // parseRelay accepts https://host with or without a port, and http:// for a
 // relay on this machine.
@@ -20,27 +20,27 @@ func parseRelay(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("%q is not the address of a relay; %s", text, goodRelay)
 	}
 	if u.User != nil {
-		return nil, errors.New("a relay takes no password; " + goodRelay)
+		return nil, errors.New("the address of a relay can't have a password; " + goodRelay)
 	}
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%q has more than a host; %s", text, goodRelay)
+		return nil, fmt.Errorf("%q has more than a host and port; %s", text, goodRelay)
 	}
 	switch {
 	case u.Scheme == "https", u.Scheme == "http" && guard.Loopback(u.Hostname()):
 	case u.Scheme == "wss", u.Scheme == "ws":
-		return nil, fmt.Errorf("%q is a WebSocket's address, and a relay is asked by https; %s", text, goodRelay)
+		return nil, fmt.Errorf("%q is a WebSocket address, but requests to a relay use https; %s", text, goodRelay)
 	case u.Scheme == "http":
-		return nil, fmt.Errorf("%q is not https, which only a relay on this machine may be; %s", text, goodRelay)
+		return nil, fmt.Errorf("%q: only a relay on this machine can use http; %s", text, goodRelay)
 	default:
 		return nil, fmt.Errorf("%q is neither https nor http; %s", text, goodRelay)
 	}
 	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !guard.Public(addr) && !guard.Loopback(u.Hostname()) {
-		return nil, fmt.Errorf("%q is not a public address, nor this machine's own; %s", text, goodRelay)
+		return nil, fmt.Errorf("%q is neither a public nor a loopback address; %s", text, goodRelay)
 	}
 	return u, nil
 }
 
-// CheckRelay says what is wrong with the address of a relay.
+// CheckRelay returns an error for an invalid address of a relay.
 func CheckRelay(text string) error {
 	_, err := parseRelay(text)
 	return err

@@ -17,53 +17,53 @@ import (
 )
 
 // A relay that accepts requestCrawl may still not carry the account: relays have
-// frozen hosts for weeks, and held accounts for inactive, without any sign on the
-// firehose. So each relay is asked what it has:
+// stopped reading hosts for weeks, and marked accounts as inactive, without a sign on
+// the firehose. So the state at each relay is queried:
 //
-//   - com.atproto.sync.getRepoStatus tells whether it takes the account for
-//     active, and the last rev that it has read.
-//   - A relay without that method, or that leaves out the rev, is asked for
-//     com.atproto.sync.getLatestCommit.
-//   - com.atproto.sync.getHostStatus tells why it does not read: the host is
+//   - com.atproto.sync.getRepoStatus returns whether the account is active there, and
+//     the last rev that the relay has read.
+//   - com.atproto.sync.getLatestCommit is used if the relay lacks that method or
+//     leaves out the rev.
+//   - com.atproto.sync.getHostStatus returns why the relay does not read: the host is
 //     offline, throttled or banned there.
 //
-// When a relay changes to a bad state it is asked to crawl again, once, and the
-// account is introduced again in the event log: #account makes relays drop a
-// wrong status. Nothing else is repeated for as long as the state stays.
+// When the state becomes bad, the relay is asked to crawl again, once, and the account
+// is introduced again in the event log: #account makes relays correct a wrong status.
+// Nothing is repeated while the state stays the same.
 
 const (
-	watchFirst  = 2 * time.Minute  // after the start: a relay needs a moment to connect
-	watchEvery  = 10 * time.Minute // between two questions to a relay that is current
-	watchSoon   = 2 * time.Minute  // between two questions to one that is not, so that it is seen to recover
+	watchFirst  = 2 * time.Minute  // after the start: relays take a moment to connect
+	watchEvery  = 10 * time.Minute // between two queries of a relay that is current
+	watchSoon   = 2 * time.Minute  // between two queries of another one, to notice its recovery
 	lagAllowed  = 5 * time.Minute  // before a relay counts as lagging
 	maxStatus   = 16 << 10         // bytes of an answer
 	unreachable = 3                // failures in a row after which a relay counts as unreachable
 )
 
-// State is what a relay has of the account.
+// State is the state of the account at a relay.
 type State string
 
 const (
-	StateCurrent     State = "current"     // all commits, or all but those of the last minutes
-	StateLagging     State = "lagging"     // not the commits since Relay.Since
-	StateInactive    State = "inactive"    // it takes the account for inactive
-	StateUnknown     State = "unknown"     // it has never heard of the account
+	StateCurrent     State = "current"     // it has all commits, or all but those of the last minutes
+	StateLagging     State = "lagging"     // it lacks commits that are older than a few minutes
+	StateInactive    State = "inactive"    // the account is inactive there
+	StateUnknown     State = "unknown"     // it does not know the account
 	StateUnreachable State = "unreachable" // it does not answer
 )
 
-// RelayStatus is what is known of one relay.
+// RelayStatus is the state of one relay.
 type RelayStatus struct {
 	Relay  string        // host
-	State  State         // "" until it was asked
-	Reason string        // what the relay says, if it is not current
-	Lag    time.Duration // age of the oldest commit that it is known to miss
+	State  State         // "" before the first query
+	Reason string        // why it is not current
+	Lag    time.Duration // age of the oldest commit that it is known to lack
 }
 
-// watched is what is known of one relay.
+// watched is the known state of one relay.
 type watched struct {
 	mu       sync.Mutex
 	status   RelayStatus
-	missing  string // rev of the oldest commit that the relay is known to miss; "": none
+	missing  string // rev of the oldest commit that the relay is known to lack; "": none
 	failures int    // in a row
 }
 
@@ -79,7 +79,7 @@ func (c *Crawler) Relays() []RelayStatus {
 	return list
 }
 
-// Check asks relays once what they have of an account, whose last commit is rev.
+// Check queries relays once about an account whose last commit is rev.
 func Check(ctx context.Context, relays []string, hostname, did, rev string) ([]RelayStatus, error) {
 	list := make([]RelayStatus, len(relays))
 	var group sync.WaitGroup
@@ -104,12 +104,12 @@ func (w *watched) read() RelayStatus {
 	return w.status
 }
 
-// watch asks a relay what it has until the context ends.
+// watch queries a relay until the context ends.
 func (c *Crawler) watch(ctx context.Context, relay *asked) {
 	lg := c.cfg.Logger.With("relay", relay.url.Host)
 	for wait := watchFirst; sleep(ctx, wait+rand.N(wait/4)); {
 		before := relay.watched.read().State
-		did, rev := c.cfg.Commit() // before the relay is asked: what comes meanwhile is not missing
+		did, rev := c.cfg.Commit() // before the query, which later commits may miss
 		got, err := relay.status(ctx, c.cfg.Hostname, did)
 		if ctx.Err() != nil {
 			return
@@ -125,11 +125,11 @@ func (c *Crawler) watch(ctx context.Context, relay *asked) {
 		}
 		if now.State == StateCurrent {
 			if before != "" {
-				lg.Info("relay has the account's commits again")
+				lg.Info("relay has the commits of the account again")
 			}
 			continue
 		}
-		lg.Warn("relay does not have the account's commits", "state", now.State, "reason", now.Reason, "lag", now.Lag.Round(time.Second))
+		lg.Warn("relay lacks commits of the account", "state", now.State, "reason", now.Reason, "lag", now.Lag.Round(time.Second))
 		if now.State != StateUnreachable {
 			c.recover(ctx, relay)
 		}
@@ -144,20 +144,20 @@ func (c *Crawler) recover(ctx context.Context, relay *asked) {
 		err = c.cfg.Introduce(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
-		c.cfg.Logger.Warn("ask a relay to read the account again", "relay", relay.url.Host, "error", err)
+		c.cfg.Logger.Warn("ask relay to crawl again", "relay", relay.url.Host, "error", err)
 	}
 }
 
-// found is what a relay answered.
+// found is the answer of a relay.
 type found struct {
-	known  bool   // it has the account
-	active bool   // and takes it for active
-	status string // why not, such as "deactivated"
-	rev    string // of the last commit that it has; "": it does not say
-	host   string // how it sees this host, such as "banned"; "": it does not say, or as it should
+	known  bool   // it knows the account
+	active bool   // the account is active there
+	status string // if not active, such as "deactivated"
+	rev    string // of its last commit; "": not in the answer
+	host   string // status of this host if not active or idle, such as "banned"
 }
 
-// update takes in an answer. rev was the account's when the relay was asked.
+// update applies an answer. rev was the account's before the query.
 func (w *watched) update(rev string, got found, err error, now time.Time) RelayStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -183,11 +183,11 @@ func (w *watched) update(rev string, got found, err error, now time.Time) RelayS
 	s.State, s.Reason = StateCurrent, ""
 	switch {
 	case !got.known:
-		s.State, s.Reason = StateUnknown, "it has never read this account"
+		s.State, s.Reason = StateUnknown, "it does not know the account"
 	case !got.active:
-		s.State, s.Reason = StateInactive, "it takes the account for "+got.status
+		s.State, s.Reason = StateInactive, "the account's status there is "+got.status
 	case s.Lag > lagAllowed:
-		s.State, s.Reason = StateLagging, fmt.Sprintf("it does not have the commits since %s", now.Add(-s.Lag).UTC().Format(time.RFC3339))
+		s.State, s.Reason = StateLagging, fmt.Sprintf("it lacks the commits since %s", now.Add(-s.Lag).UTC().Format(time.RFC3339))
 	}
 	if s.State != StateCurrent && got.host != "" {
 		s.Reason += "; the status of this host there is " + got.host
@@ -195,7 +195,7 @@ func (w *watched) update(rev string, got found, err error, now time.Time) RelayS
 	return *s
 }
 
-// status asks the relay what it has of an account.
+// status queries the relay about an account.
 func (a *asked) status(ctx context.Context, hostname, did string) (found, error) {
 	var repo struct {
 		Active bool   `json:"active"`
@@ -243,15 +243,15 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 	return got, nil
 }
 
-// unknownRepo reports whether a relay answered that it has no such account, or
-// no commit of it.
+// unknownRepo reports whether a relay does not know the account, or has no commit of
+// it.
 func unknownRepo(err error) bool {
 	var no *answerError
 	return errors.As(err, &no) && (no.name == "RepoNotFound" || no.name == "AccountNotFound" || no.name == "RepoNotSynchronized")
 }
 
-// inactiveRepo returns the status of an account that a relay takes for inactive, as
-// in the error RepoDeactivated; "" if that is not what it answered.
+// inactiveRepo returns the status in an error such as RepoDeactivated, "" for other
+// errors.
 func inactiveRepo(err error) string {
 	var no *answerError
 	if !errors.As(err, &no) {
@@ -267,7 +267,7 @@ func inactiveRepo(err error) string {
 	return ""
 }
 
-// unknownMethod reports whether a relay does not serve a method.
+// unknownMethod reports whether a relay does not support a method.
 func unknownMethod(err error) bool {
 	var no *answerError
 	if !errors.As(err, &no) {
@@ -277,7 +277,7 @@ func unknownMethod(err error) bool {
 		no.name == "MethodNotImplemented" || no.status == http.StatusBadRequest && no.name == "InvalidRequest"
 }
 
-// get makes a query and decodes its answer.
+// get sends a query and decodes the answer.
 func (a *asked) get(ctx context.Context, nsid string, query url.Values, out any) error {
 	u := a.url.JoinPath("xrpc", nsid)
 	u.RawQuery = query.Encode()

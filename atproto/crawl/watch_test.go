@@ -125,11 +125,11 @@ func TestRelayStates(t *testing.T) {
 		"without getHostStatus": {func(r *carrier) { r.without["getHostStatus"] = true }, StateCurrent, ""},
 		"without any":           {func(r *carrier) { r.without["getRepoStatus"], r.without["getLatestCommit"] = true, true }, StateCurrent, ""},
 		"status without rev":    {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":true}` }, StateCurrent, ""},
-		"unknown":               {func(r *carrier) { r.answers["getRepoStatus"] = "RepoNotFound" }, StateUnknown, "never"},
-		"unknown by its commit": {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotFound" }, StateUnknown, "never"},
+		"unknown":               {func(r *carrier) { r.answers["getRepoStatus"] = "RepoNotFound" }, StateUnknown, "does not know"},
+		"unknown by its commit": {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotFound" }, StateUnknown, "does not know"},
 		"not synchronized": {func(r *carrier) {
 			r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoNotSynchronized"
-		}, StateUnknown, "never"},
+		}, StateUnknown, "does not know"},
 		"taken down":              {func(r *carrier) { r.without["getRepoStatus"], r.answers["getLatestCommit"] = true, "RepoTakendown" }, StateInactive, "takendown"},
 		"inactive":                {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":false,"status":"deactivated"}` }, StateInactive, "deactivated"},
 		"inactive, does not say":  {func(r *carrier) { r.answers["getRepoStatus"] = `{"active":false}` }, StateInactive, "inactive"},

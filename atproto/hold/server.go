@@ -70,7 +70,7 @@ type Server struct {
 	announced bool         // UpdateStatus announced a change since the start
 
 	exports *clientaddr.Slots // slots for long reads
-	uploads chan struct{}      // slots for bodies that are not JSON
+	uploads chan struct{}     // slots for bodies that are not JSON
 
 	blobLimit, importLimit int64
 }
