@@ -16,8 +16,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/hold"
 )
 
-// A firehose passes through everything that stands around our routes, takes no
-// place among running requests, and is told when the registry goes away.
+// The firehose works through the handlers around our routes, does not occupy slots
+// of running requests, and sends a close frame when the Handler is closed.
 func TestFirehose(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -26,7 +26,7 @@ func TestFirehose(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := minimalConfig("")
-	config.Log.AccessLog.Disabled = false // its response writer, too, must let the connection go
+	config.Log.AccessLog.Disabled = false // its response writer must support Hijack as well
 	config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
 		"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB"},
 	}}}}
@@ -34,7 +34,7 @@ func TestFirehose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As the registry serves.
+	// The registry has this handler around its app.
 	server := httptest.NewServer(otelhttp.NewHandler(h.Routes(), ""))
 	defer server.Close()
 	url := "ws" + strings.TrimPrefix(server.URL, "http") + "/xrpc/com.atproto.sync.subscribeRepos"
@@ -49,7 +49,7 @@ func TestFirehose(t *testing.T) {
 		sockets = append(sockets, socket)
 	}
 	if resp, err := http.Get(server.URL + "/xrpc/_health"); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("other requests have no place left: %v %v", resp, err)
+		t.Errorf("another request: %v %v", resp, err)
 	}
 	for i, want := range []string{"#identity", "#account", "#commit", "#sync"} {
 		_ = sockets[0].SetReadDeadline(time.Now().Add(10 * time.Second))

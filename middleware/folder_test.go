@@ -2,7 +2,9 @@ package middleware
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +15,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/hold"
 )
 
-// Everything in the data folder is for its owner alone, whatever it was before
-// and whoever made it.
+// Only its owner has access to the files of the data folder, also to those that had
+// another mode before.
 func TestDataFolderIsPrivate(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -53,11 +55,11 @@ func TestDataFolderIsPrivate(t *testing.T) {
 		}
 	}
 	h := open()
-	private("made")
+	private("created")
 	if err := h.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	// As an earlier version, or a backup, has left it.
+	// Modes as left by an earlier version or a restored backup.
 	err = filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil || path == filepath.Join(data, "hold.key"):
@@ -81,9 +83,58 @@ func TestDataFolderIsPrivate(t *testing.T) {
 	}
 	h, err = Open(host)
 	if err == nil || !strings.Contains(err.Error(), "options.api.token_file: "+token+" can be read by others than its owner") {
-		t.Errorf("with a token that others can read: %v", err)
+		t.Errorf("with a token file that others can read: %v", err)
 	}
 	if h != nil {
 		h.Close(context.Background())
+	}
+}
+
+// The first start on a copy of the data folder signs a commit, so that subscribers of
+// the original fetch the repo again. Other starts do not.
+func TestCopiedDataFolder(t *testing.T) {
+	t.Parallel()
+	data, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	did, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if folderName(filepath.Join(data, "hold")) == "" {
+		t.Skip("needs Linux and a file system that records birth times; set TMPDIR to one")
+	}
+	revOf := func(data string) string {
+		t.Helper()
+		config := minimalConfig("")
+		config.Middleware = map[string][]configuration.Middleware{"repository": {{Name: Name, Options: configuration.Parameters{
+			"data": data, "hold": map[string]any{"hostname": "localhost:5000", "reserve": "1MiB"},
+		}}}}
+		h, err := OpenHold(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close(t.Context())
+		var latest struct{ Rev string }
+		body := get(t, h.Routes(), "/xrpc/com.atproto.sync.getLatestCommit?did="+url.QueryEscape(did)).Body.Bytes()
+		if err := json.Unmarshal(body, &latest); err != nil || latest.Rev == "" {
+			t.Fatalf("%s: %v", body, err)
+		}
+		return latest.Rev
+	}
+	first := revOf(data)
+	if again := revOf(data); again != first {
+		t.Errorf("another start signs %s after %s", again, first)
+	}
+	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(copied, "hold.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rev := revOf(copied)
+	if rev <= first {
+		t.Errorf("the copy is at %s, want a later rev than %s", rev, first)
+	}
+	if again := revOf(copied); again != rev {
+		t.Errorf("another start of the copy signs %s after %s", again, rev)
 	}
 }

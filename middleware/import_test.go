@@ -18,9 +18,9 @@ import (
 	"github.com/tidings-dev/tidings/atproto/hold"
 )
 
-// A repository of many megabytes passes through everything that stands around
-// our routes, out and in again.
-func TestImportOfManyMegabytes(t *testing.T) {
+// A repo of many megabytes can be exported and imported through the handlers around
+// our routes.
+func TestLargeImport(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	did, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1})
@@ -43,7 +43,7 @@ func TestImportOfManyMegabytes(t *testing.T) {
 	server := httptest.NewServer(h.Routes())
 	defer server.Close()
 	access := ""
-	call := func(verb, method, contentType string, body []byte) []byte {
+	request := func(verb, method, contentType string, body []byte) []byte {
 		t.Helper()
 		r, err := http.NewRequest(verb, server.URL+"/xrpc/"+method, bytes.NewReader(body))
 		if err != nil {
@@ -65,18 +65,18 @@ func TestImportOfManyMegabytes(t *testing.T) {
 		return answer
 	}
 	var session struct{ AccessJWT string }
-	login := call("POST", "com.atproto.server.createSession", "application/json", fmt.Appendf(nil, `{"identifier":%q,"password":%q}`, did, password))
+	login := request("POST", "com.atproto.server.createSession", "application/json", fmt.Appendf(nil, `{"identifier":%q,"password":%q}`, did, password))
 	if err := json.Unmarshal(login, &session); err != nil {
 		t.Fatal(err)
 	}
 	access = session.AccessJWT
 	for i := range 10 {
-		call("POST", "com.atproto.repo.createRecord", "application/json", fmt.Appendf(nil,
+		request("POST", "com.atproto.repo.createRecord", "application/json", fmt.Appendf(nil,
 			`{"repo":%q,"collection":"com.example.note","rkey":"n%d","record":{"$type":"com.example.note","text":"%d %s"}}`, did, i, i, strings.Repeat("x", 900_000)))
 	}
-	car := call("GET", "com.atproto.sync.getRepo?did="+url.QueryEscape(did), "", nil)
+	car := request("GET", "com.atproto.sync.getRepo?did="+url.QueryEscape(did), "", nil)
 	if len(car) <= 8<<20 {
-		t.Fatalf("the repository has %d bytes", len(car))
+		t.Fatalf("the repo has %d bytes", len(car))
 	}
-	call("POST", "com.atproto.repo.importRepo", "application/vnd.ipld.car", car)
+	request("POST", "com.atproto.repo.importRepo", "application/vnd.ipld.car", car)
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A copy of a data folder is told from the folder, and a process that comes
-// after another in the same folder is not.
+// An instance is the same for successive processes in one folder, also after a rename,
+// and another one for a copy of the folder.
 func TestInstanceOf(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -35,15 +35,15 @@ func TestInstanceOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	if copied := instance("b"); copied == first {
-		t.Errorf("a copy of the folder is %q too", copied)
+		t.Errorf("a copy of the folder is also %q", copied)
 	}
 	if err := os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "c")); err != nil {
 		t.Fatal(err)
 	}
 	if moved := instance("c"); moved != first {
-		t.Errorf("the folder by another name is %q, want %q", moved, first)
+		t.Errorf("the renamed folder is %q, want %q", moved, first)
 	}
 	if _, err := instanceOf(filepath.Join(dir, "none")); err == nil {
-		t.Error("a lock file that is not there is accepted")
+		t.Error("a missing lock file: no error")
 	}
 }

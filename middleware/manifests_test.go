@@ -16,8 +16,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// serveTidings serves a registry with all of Tidings on top, where every repository is
-// public. more are options beside that.
+// serveTidings serves a registry with all parts of Tidings. Every repository is
+// public; more has additional options.
 func serveTidings(t *testing.T, more configuration.Parameters) *testRegistry {
 	t.Helper()
 	options := configuration.Parameters{"data": t.TempDir(), "public": []any{"**"}, "reserve": "1MiB"}
@@ -42,7 +42,7 @@ func serveTidings(t *testing.T, more configuration.Parameters) *testRegistry {
 	return r
 }
 
-// api reads an answer of the JSON API into v.
+// api decodes a response of the JSON API into v.
 func (r *testRegistry) api(path string, v any) {
 	r.t.Helper()
 	a := r.do("GET", stats.Prefix+path, nil)
@@ -54,15 +54,15 @@ func (r *testRegistry) api(path string, v any) {
 	}
 }
 
-// pushes reads the newest pushes once there are n of which all is known.
-func (r *testRegistry) pushes(n int, known func(stats.Push) bool) []stats.Push {
+// waitForPushes waits until the API lists n pushes and all are done, and returns them.
+func (r *testRegistry) waitForPushes(n int, done func(stats.Push) bool) []stats.Push {
 	r.t.Helper()
 	var answer struct{ Pushes []stats.Push }
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		r.api("pushes?limit=1000", &answer)
 		missing := max(n-len(answer.Pushes), 0)
 		for _, p := range answer.Pushes {
-			if !known(p) {
+			if !done(p) {
 				missing++
 			}
 		}
@@ -70,14 +70,13 @@ func (r *testRegistry) pushes(n int, known func(stats.Push) bool) []stats.Push {
 			return answer.Pushes
 		}
 	}
-	r.t.Fatalf("it never had %d pushes of which all is known: %+v", n, answer.Pushes)
+	r.t.Fatalf("timeout waiting for %d pushes: %+v", n, answer.Pushes)
 	return nil
 }
 
-// What plain distribution takes is taken, whatever a manifest holds in members
-// that its media type does not have, and what plain distribution refuses is
-// refused in the same words. Each push that is taken is counted.
-func TestOddManifests(t *testing.T) {
+// Manifests with unusual members are accepted or refused exactly as by plain
+// distribution, with the same error, and each accepted push is counted.
+func TestUnusualManifests(t *testing.T) {
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
 	ours := serveTidings(t, nil)
@@ -85,34 +84,34 @@ func TestOddManifests(t *testing.T) {
 		r.blob("oss/app", []byte("config"))
 		r.blob("oss/app", []byte("layer"))
 	}
-	taken := 0
+	accepted := 0
 	for _, mediaType := range []string{v1.MediaTypeImageManifest, dockerImage, v1.MediaTypeImageIndex, dockerList} {
-		for i, odd := range unusualMembers() {
-			var said [2]string
+		for i, member := range unusualMembers() {
+			var responses [2]string
 			for k, r := range []*testRegistry{plain, ours} {
-				d := manifestWith(mediaType, odd)
+				d := manifestWith(mediaType, member)
 				a := r.push("oss/app", fmt.Sprintf("v%d", i), d)
-				said[k] = varying.ReplaceAllString(fmt.Sprintf("%d %s", a.status, a.body), "…")
+				responses[k] = varying.ReplaceAllString(fmt.Sprintf("%d %s", a.status, a.body), "…")
 				if k == 1 && a.status == http.StatusCreated {
-					taken++
+					accepted++
 				}
 			}
-			if said[0] != said[1] {
-				t.Errorf("%s with %.100s\nplain distribution: %s\nours: %s", mediaType, odd, said[0], said[1])
+			if responses[0] != responses[1] {
+				t.Errorf("%s with %.100s\nplain distribution: %s\nours: %s", mediaType, member, responses[0], responses[1])
 			}
 		}
 	}
-	if taken < 60 {
-		t.Errorf("only %d pushes were taken", taken)
+	if accepted < 60 {
+		t.Errorf("only %d pushes were accepted", accepted)
 	}
-	ours.pushes(taken, func(p stats.Push) bool { return p.State == "counted" })
-	var numbers struct{ Pushes int }
-	if ours.api("repositories/oss/app", &numbers); numbers.Pushes != taken {
-		t.Errorf("%d pushes are counted, want %d", numbers.Pushes, taken)
+	ours.waitForPushes(accepted, func(p stats.Push) bool { return p.State == "counted" })
+	var counts struct{ Pushes int }
+	if ours.api("repositories/oss/app", &counts); counts.Pushes != accepted {
+		t.Errorf("%d pushes are counted, want %d", counts.Pushes, accepted)
 	}
 }
 
-// What a pusher writes, of any length, costs those nothing who read the API.
+// Long values in a manifest do not make the responses of the API longer.
 func TestLongManifests(t *testing.T) {
 	t.Parallel()
 	r := serveTidings(t, nil)
@@ -126,13 +125,13 @@ func TestLongManifests(t *testing.T) {
 			t.Fatalf("%d %s", a.status, a.body)
 		}
 	}
-	r.pushes(pushes+1, func(p stats.Push) bool { return p.State == "counted" })
+	r.waitForPushes(pushes+1, func(p stats.Push) bool { return p.State == "counted" })
 	if a := r.do("GET", stats.Prefix+"pushes", nil); len(a.body) > (pushes+1)*500 {
-		t.Errorf("the pushes take %d bytes", len(a.body))
+		t.Errorf("the list of pushes has %d bytes", len(a.body))
 	}
 }
 
-// child is an image that is stored by its digest.
+// pushImage pushes an image by digest.
 func (r *testRegistry) pushImage() manifest {
 	r.t.Helper()
 	r.blob("oss/app", []byte("config"))
@@ -144,23 +143,26 @@ func (r *testRegistry) pushImage() manifest {
 	return d
 }
 
-// unusualMembers are what a manifest may end with.
+// unusualMembers returns members of a manifest that its media type does not have,
+// or that have values of an unusual type.
 func unusualMembers() []string {
-	var odd []string
+	var members []string
 	for _, name := range []string{"artifactType", "subject", "annotations", "manifests", "layers", "config", "data", "urls"} {
 		for _, value := range []string{`5`, `"x"`, `[]`, `[5]`, `{}`, `null`, `{"digest":5}`, `{"size":1e400}`} {
 			if (name == "layers" || name == "config" || name == "manifests") && value == "null" {
-				continue // takes the place of what makes it a manifest
+				continue // replaces a required member
 			}
-			odd = append(odd, fmt.Sprintf(`%q:%s`, name, value))
+			members = append(members, fmt.Sprintf(`%q:%s`, name, value))
 		}
 	}
-	// encoding/json takes 10,000 levels, and a journal has the manifest one deeper.
+	// encoding/json accepts 10,000 levels, and a journal entry adds one to those of
+	// the manifest.
 	deep := strings.Repeat("[", 9998) + strings.Repeat("]", 9998)
-	return append(odd, `"deep":`+deep, `"deep":[`+deep+`]`, `"deep":[[`+deep+`]]`, `"annotations":{"a":"\ud800 \u0000"}`, `"x":1e999`)
+	return append(members, `"deep":`+deep, `"deep":[`+deep+`]`, `"deep":[[`+deep+`]]`, `"annotations":{"a":"\ud800 \u0000"}`, `"x":1e999`)
 }
 
-// ending is a manifest of the media type that ends with a member.
+// manifestWith returns a manifest of the media type whose last member is given as
+// JSON.
 func manifestWith(mediaType, member string) manifest {
 	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":6},"layers":[{"mediaType":%q,"digest":%q,"size":5}],%s}`,
 		mediaType, v1.MediaTypeImageConfig, digest.FromString("config"), v1.MediaTypeImageLayerGzip, digest.FromString("layer"), member)

@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// Two registries in one process, or one opened again, count together.
-func TestMetricsTwice(t *testing.T) {
+// Registries in one process, and a registry that is opened again, share their metrics.
+func TestSharedMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	for range 2 {
@@ -22,7 +22,7 @@ func TestMetricsTwice(t *testing.T) {
 		t.Errorf("counted %v, %v, %v; want 2 each", f, n, p)
 	}
 	if n := testutil.CollectAndCount(registry); n != 4 {
-		t.Errorf("%d numbers are shown, want 4", n)
+		t.Errorf("%d metrics registered, want 4", n)
 	}
 }
 

@@ -14,14 +14,15 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// wiring returns a wire function with the given results.
 func wiring(p parts, err error) func(*configuration.Configuration) (parts, error) {
 	return func(*configuration.Configuration) (parts, error) { return p, err }
 }
 
 type marker struct{ http.Handler }
 
-// A registry without our entry is the very handler it was.
-func TestLeftAlone(t *testing.T) {
+// The app of a registry without our entry is returned unchanged.
+func TestAttachWithoutEntry(t *testing.T) {
 	t.Parallel()
 	next := &marker{}
 	for name, config := range map[string]*configuration.Configuration{
@@ -29,7 +30,7 @@ func TestLeftAlone(t *testing.T) {
 		"another middleware": {Middleware: map[string][]configuration.Middleware{"repository": {{Name: "other"}}, "storage": {{Name: "other"}}}},
 	} {
 		got := attach(config, next, func(*configuration.Configuration) (parts, error) {
-			t.Errorf("%s: something was opened", name)
+			t.Errorf("%s: wire was called", name)
 			return parts{}, nil
 		}, func(args ...any) { t.Errorf("%s: %v", name, args) })
 		if got != http.Handler(next) {
@@ -41,18 +42,18 @@ func TestLeftAlone(t *testing.T) {
 	}
 }
 
-// An error at start ends the process with the error's text.
-func TestOpenErrorIsFatal(t *testing.T) {
+// An error at the start ends the process.
+func TestAttachFails(t *testing.T) {
 	t.Parallel()
 	config := configure(t, observedYAML)
-	var said []any
-	attach(config, &marker{}, wiring(parts{}, errors.New("options.data: missing")), func(args ...any) { said = args })
-	if len(said) != 2 || said[0] != "tidings:" || said[1].(error).Error() != "options.data: missing" {
-		t.Errorf("said %v", said)
+	var message []any
+	attach(config, &marker{}, wiring(parts{}, errors.New("options.data: missing")), func(args ...any) { message = args })
+	if len(message) != 2 || message[0] != "tidings:" || message[1].(error).Error() != "options.data: missing" {
+		t.Errorf("fatal was called with %v", message)
 	}
 }
 
-// The blank import opens, wraps and is found; opened by hand it is used as it is.
+// attach opens a Handler for the configuration, or uses the one that is open.
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	fatal := func(args ...any) { t.Error(args...) }
@@ -71,7 +72,7 @@ func TestAttach(t *testing.T) {
 		return wrapped
 	}, rec)
 	if opened != 1 {
-		t.Errorf("opened %d times, want once", opened)
+		t.Errorf("wire was called %d times, want once", opened)
 	}
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	rec.take()
@@ -82,7 +83,7 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(&configuration.Configuration{}); err == nil || !strings.Contains(err.Error(), `no entry "tidings"`) {
 		t.Errorf("without an entry: %v", err)
@@ -123,13 +124,13 @@ func TestCloseOnce(t *testing.T) {
 	}
 }
 
-// disabled: true, which the host parses and forgets, switches us off.
+// With disabled: true, which the host itself ignores, nothing is opened or wrapped.
 func TestDisabled(t *testing.T) {
 	t.Parallel()
 	config := configure(t, observedYAML, func(c *configuration.Configuration) {
 		c.Middleware["repository"][1].Disabled = true
 	})
-	h, err := open(config, wiring(parts{}, errors.New("wired in spite of disabled")))
+	h, err := open(config, wiring(parts{}, errors.New("wire was called")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +145,7 @@ func TestDisabled(t *testing.T) {
 	}
 }
 
-// A registry set up wrongly says so in its log, and no push slips by unheard.
+// If no Handler is open, requests fail with an error that says how to open one.
 func TestNotOpen(t *testing.T) {
 	t.Parallel()
 	config := configure(t, observedYAML)
@@ -162,7 +163,7 @@ func TestNotOpen(t *testing.T) {
 	}
 }
 
-// Open, but not wrapped: pushes are refused, the rest is served.
+// If the Handler does not wrap the app, pushes are refused and other requests served.
 func TestNotWrapped(t *testing.T) {
 	t.Parallel()
 	config := configure(t, observedYAML)
@@ -195,8 +196,7 @@ func TestNotWrapped(t *testing.T) {
 	r.expect("delete", "delete app:v1 ", "status 202")
 }
 
-// Shutdown closes what the blank import opened. It is not parallel: it closes
-// every Handler there is.
+// Shutdown closes all Handlers, so this test cannot run in parallel with others.
 func TestShutdown(t *testing.T) {
 	closed := 0
 	p := parts{close: func(context.Context) error { closed++; return nil }}
@@ -211,6 +211,6 @@ func TestShutdown(t *testing.T) {
 		}
 	}
 	if closed != 2 {
-		t.Errorf("closed %d, want 2", closed)
+		t.Errorf("closed %d Handlers, want 2", closed)
 	}
 }

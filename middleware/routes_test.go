@@ -25,10 +25,12 @@ import (
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
+// respondWith returns a handler that responds with a text.
 func respondWith(s string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, s) })
 }
 
+// minimalConfig returns a configuration with a prefix and without an access log.
 func minimalConfig(prefix string) *configuration.Configuration {
 	config := &configuration.Configuration{}
 	config.Log.AccessLog.Disabled = true
@@ -43,9 +45,9 @@ func get(t *testing.T, handler http.Handler, path string) *httptest.ResponseReco
 	return w
 }
 
-// Browsers see what there is not, where the hold's account is looked for, and
-// what keeps a request from its answer.
-func TestBrowsersSeeErrors(t *testing.T) {
+// Errors of our own routes, and of other paths where a hold's account is looked up,
+// are readable by browsers.
+func TestErrorsHaveCORSHeader(t *testing.T) {
 	t.Parallel()
 	crash := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("early") })
 	for _, c := range []struct {
@@ -65,12 +67,12 @@ func TestBrowsersSeeErrors(t *testing.T) {
 		defer h.Close(context.Background())
 		got := get(t, h.Wrap(http.NotFoundHandler()), c.path)
 		if got.Code < 400 || got.Header().Get("Access-Control-Allow-Origin") != c.want {
-			t.Errorf("%s, with %s served: got %d and %v", c.path, c.mount, got.Code, got.Header())
+			t.Errorf("%s, with mount %s: got %d and %v", c.path, c.mount, got.Code, got.Header())
 		}
 	}
 }
 
-// Our paths are ours, and every other path is the registry's.
+// Mounts serve their own paths, and the registry's app all others.
 func TestMounts(t *testing.T) {
 	t.Parallel()
 	mounts := []mount{{"/xrpc/", respondWith("xrpc")}, {"/tidings/", respondWith("tidings")}, {"/.well-known/did.json", respondWith("did")}}
@@ -91,12 +93,13 @@ func TestMounts(t *testing.T) {
 			"/tidings/v2/app/tags/list": map[string]string{"": "tidings", "/tidings/": "registry"}[prefix],
 		} {
 			if got := get(t, wrapped, path).Body.String(); got != want {
-				t.Errorf("prefix %q: %s is answered by %s, want %s", prefix, path, got, want)
+				t.Errorf("prefix %q: %s is served by %s, want %s", prefix, path, got, want)
 			}
 		}
 	}
 }
 
+// A panic before the response is a 500; a later one closes the connection.
 func TestRoutePanics(t *testing.T) {
 	t.Parallel()
 	metrics := NewMetrics(prometheus.NewRegistry())
@@ -113,7 +116,7 @@ func TestRoutePanics(t *testing.T) {
 	defer h.Close(context.Background())
 	server := httptest.NewServer(h.Wrap(http.NotFoundHandler()))
 	defer server.Close()
-	// without keep-alive, for a client asks again when a kept connection is cut
+	// Without keep-alive: a client repeats a request if a reused connection is closed.
 	r := &testRegistry{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	got := r.do("GET", "/early", nil)
 	if got.status != 500 || !strings.Contains(string(got.body), `"error":"InternalServerError"`) || strings.Contains(string(got.body), "early") {
@@ -121,7 +124,7 @@ func TestRoutePanics(t *testing.T) {
 	}
 	for _, path := range []string{"/late", "/copied"} {
 		if got, err := r.try(t.Context(), "GET", path, nil); err == nil {
-			t.Errorf("%s: a panic in mid-answer looks whole: %d %s", path, got.status, got.body)
+			t.Errorf("%s: the response looks complete after a panic: %d %s", path, got.status, got.body)
 		}
 	}
 	if n := testutil.ToFloat64(metrics.panicked); n != 3 {
@@ -129,8 +132,8 @@ func TestRoutePanics(t *testing.T) {
 	}
 }
 
-// Our routes have room of their own: full, they turn requests away, and
-// pushes and pulls go on.
+// Requests for our own routes are limited in number, in total and for each client.
+// Requests of the registry are not affected.
 func TestRouteLimits(t *testing.T) {
 	t.Parallel()
 	metrics := NewMetrics(nil)
@@ -171,20 +174,20 @@ func TestRouteLimits(t *testing.T) {
 			continue
 		}
 		if w := from(0, "/body"); w.Code != 503 {
-			t.Errorf("one too many of one client: %d %s", w.Code, w.Body)
+			t.Errorf("above the limit of a client: %d %s", w.Code, w.Body)
 		}
 		if w := from(1, "/body"); w.Code != 200 {
 			t.Errorf("another client: %d %s", w.Code, w.Body)
 		}
 	}
 	if w := get(t, wrapped, "/slow"); w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"error":"Unavailable"`) {
-		t.Errorf("one too many: %d %s", w.Code, w.Body)
+		t.Errorf("above the limit in total: %d %s", w.Code, w.Body)
 	}
 	if w := get(t, wrapped, "/v2/app/manifests/v1"); w.Body.String() != "registry" {
-		t.Errorf("the registry is turned away too: %d %s", w.Code, w.Body)
+		t.Errorf("a request of the registry: %d %s", w.Code, w.Body)
 	}
 	if n := testutil.ToFloat64(metrics.busy); n != 2 {
-		t.Errorf("%v turned away, want 2", n)
+		t.Errorf("%v refused requests counted, want 2", n)
 	}
 	close(release)
 	for range maxRoutes {
@@ -192,13 +195,13 @@ func TestRouteLimits(t *testing.T) {
 	}
 	go func() { <-entered }()
 	if w := get(t, wrapped, "/slow"); w.Code != 200 {
-		t.Errorf("afterwards: %d", w.Code)
+		t.Errorf("after all requests have ended: %d", w.Code)
 	}
 }
 
-// Clients that read nothing get their own places and no more, in both
-// protocols, and lose them soon. Others are served meanwhile.
-func TestClientsThatReadNothing(t *testing.T) {
+// Clients that do not read their responses occupy only their own slots, and only
+// until writePause has passed. Other clients are served.
+func TestClientsThatDoNotRead(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -223,7 +226,7 @@ func TestClientsThatReadNothing(t *testing.T) {
 			server.EnableHTTP2 = protocol == "HTTP/2.0"
 			server.StartTLS()
 			defer server.Close()
-			ask := func(client, path string) int {
+			send := func(client, path string) int {
 				t.Helper()
 				r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
 				if err != nil {
@@ -240,55 +243,55 @@ func TestClientsThatReadNothing(t *testing.T) {
 				return response.StatusCode
 			}
 			for i := range maxClientRoutes {
-				if status := ask("192.0.2.1", "/endless"); status != 200 {
+				if status := send("192.0.2.1", "/endless"); status != 200 {
 					t.Fatalf("request %d: %d", i, status)
 				}
 			}
 			if len(ended) == 0 {
-				if status := ask("192.0.2.1", "/short"); status != 503 && len(ended) == 0 {
-					t.Errorf("one too many: %d", status)
+				if status := send("192.0.2.1", "/short"); status != 503 && len(ended) == 0 {
+					t.Errorf("above the limit of a client: %d", status)
 				}
 			}
-			if status := ask("192.0.2.2", "/short"); status != 200 {
+			if status := send("192.0.2.2", "/short"); status != 200 {
 				t.Errorf("another client: %d", status)
 			}
 			for range maxClientRoutes {
 				if got := <-ended; got != protocol {
-					t.Fatalf("by %s, want %s", got, protocol)
+					t.Fatalf("protocol %s, want %s", got, protocol)
 				}
 			}
-			for end := time.Now().Add(20 * time.Second); ask("192.0.2.1", "/short") != 200; time.Sleep(10 * time.Millisecond) {
+			for end := time.Now().Add(20 * time.Second); send("192.0.2.1", "/short") != 200; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(end) {
-					t.Fatal("the places stay taken")
+					t.Fatal("the slots are not released")
 				}
 			}
 		})
 	}
 }
 
-// A body that doesn't come keeps no place, whether or not a handler wants it.
-func TestBodyThatDoesNotCome(t *testing.T) {
+// A request body has a read deadline, whether or not a handler reads it.
+func TestBodyDeadline(t *testing.T) {
 	t.Parallel()
 	h, err := start(minimalConfig(""), parts{recorder: &fakeRecorder{}, mounts: []mount{{"/short", respondWith("short")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close(context.Background())
-	var until atomic.Pointer[time.Time]
+	var deadline atomic.Pointer[time.Time]
 	wrapped := h.Wrap(http.NotFoundHandler())
-	w := &readDeadline{httptest.NewRecorder(), &until}
+	w := &readDeadline{httptest.NewRecorder(), &deadline}
 	wrapped.ServeHTTP(w, httptest.NewRequest("GET", "/short", nil))
-	if at := until.Load(); at != nil {
-		t.Errorf("a request without a body: until %v", at)
+	if at := deadline.Load(); at != nil {
+		t.Errorf("a request without a body has the deadline %v", at)
 	}
 	wrapped.ServeHTTP(w, httptest.NewRequest("GET", "/short", strings.NewReader("body")))
-	if at := until.Load(); at == nil || time.Until(*at) > bodyTimeout {
-		t.Errorf("a request with a body: until %v", at)
+	if at := deadline.Load(); at == nil || time.Until(*at) > bodyTimeout {
+		t.Errorf("a request with a body has the deadline %v", at)
 	}
 }
 
-// No request writes lines of its own into an access log.
-func TestAccessLogForging(t *testing.T) {
+// A request cannot inject lines into an access log.
+func TestAccessLogInjection(t *testing.T) {
 	t.Parallel()
 	config := minimalConfig("")
 	config.Log.AccessLog.Disabled = false
@@ -299,12 +302,12 @@ func TestAccessLogForging(t *testing.T) {
 	defer h.Close(context.Background())
 	var ours, registry bytes.Buffer
 	h.access = &ours
-	app := gorilla.CombinedLoggingHandler(&registry, respondWith("registry")) // as the host has it
+	app := gorilla.CombinedLoggingHandler(&registry, respondWith("registry")) // as in the host
 	for name, c := range map[string]struct {
 		handler http.Handler
 		path    string
 		log     *bytes.Buffer
-	}{"ours": {h.Wrap(app), "/ours", &ours}, "the registry's": {h.Wrap(app), "/v2/", &registry}, "apart": {h.Routes(), "/ours", &ours}} {
+	}{"ours": {h.Wrap(app), "/ours", &ours}, "registry": {h.Wrap(app), "/v2/", &registry}, "Routes": {h.Routes(), "/ours", &ours}} {
 		c.log.Reset()
 		raw := "GET http://x%0a192.0.2.1%20-%20-%20forged%1b%5b2J:secret@host" + c.path + " HTTP/1.1\r\nHost: host\r\nUser-Agent: a\u202eb\r\n\r\n"
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
@@ -319,6 +322,7 @@ func TestAccessLogForging(t *testing.T) {
 	}
 }
 
+// readDeadline is a ResponseWriter that stores its read deadline.
 type readDeadline struct {
 	*httptest.ResponseRecorder
 	at *atomic.Pointer[time.Time]
@@ -326,11 +330,12 @@ type readDeadline struct {
 
 func (d *readDeadline) SetReadDeadline(at time.Time) error { d.at.Store(&at); return nil }
 
+// zeros reads zero bytes without end.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// A route may take over its connection, as a firehose does.
+// A route can hijack its connection, as the firehose does.
 func TestRouteHijack(t *testing.T) {
 	t.Parallel()
 	socket := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -366,8 +371,7 @@ func TestRouteHijack(t *testing.T) {
 	}
 }
 
-// With an address of their own, our routes are there and not on the
-// registry's port.
+// With http.addr our routes are served at that address and not on the registry's port.
 func TestOwnListener(t *testing.T) {
 	t.Parallel()
 	p := parts{recorder: &fakeRecorder{}, addr: "127.0.0.1:0", mounts: []mount{{"/tidings/", respondWith("tidings")}}}
@@ -381,10 +385,10 @@ func TestOwnListener(t *testing.T) {
 	}
 	r := &testRegistry{t: t, url: "http://" + address, client: http.DefaultClient}
 	if got := r.do("GET", "/tidings/x", nil); string(got.body) != "tidings" {
-		t.Errorf("on our own: %d %s", got.status, got.body)
+		t.Errorf("at http.addr: %d %s", got.status, got.body)
 	}
 	if got := r.do("GET", "/v2/", nil); got.status != 404 {
-		t.Errorf("the registry on our own port: %d", got.status)
+		t.Errorf("the registry at http.addr: %d", got.status)
 	}
 
 	closed := false
@@ -393,7 +397,7 @@ func TestOwnListener(t *testing.T) {
 		t.Errorf("an address in use: %v", err)
 	}
 	if !closed {
-		t.Error("the parts are left open")
+		t.Error("the parts were not closed")
 	}
 	if err := h.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -403,8 +407,8 @@ func TestOwnListener(t *testing.T) {
 	}
 }
 
-// A request that does not end is cut when the time for closing has.
-func TestOwnListenerCutsOff(t *testing.T) {
+// Close closes the connections of requests that are running when its context ends.
+func TestOwnListenerCloseTimeout(t *testing.T) {
 	t.Parallel()
 	entered := make(chan struct{})
 	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(entered); <-r.Context().Done() })

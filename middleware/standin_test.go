@@ -18,13 +18,13 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// What can pass without a restart, and what can't.
+// Errors of full and read-only disks are recognized, and described without file names.
 func TestMarkNoRoom(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		err  error
-		room bool
-		says string
+		err     error
+		noRoom  bool
+		problem string
 	}{
 		{fmt.Errorf("open state: %w", store.ErrNoSpace), true, "the disk is full"},
 		{fmt.Errorf("open journal: %w: %w", journal.ErrFull, syscall.ENOSPC), true, "the disk is full"},
@@ -37,51 +37,52 @@ func TestMarkNoRoom(t *testing.T) {
 		{ErrInUse, false, ""},
 	} {
 		err := markNoRoom(tc.err)
-		if isNoRoom(err) != tc.room || !errors.Is(err, tc.err) {
-			t.Errorf("%v: %v, want %v", tc.err, isNoRoom(err), tc.room)
+		if isNoRoom(err) != tc.noRoom || !errors.Is(err, tc.err) {
+			t.Errorf("%v: %v, want %v", tc.err, isNoRoom(err), tc.noRoom)
 		}
-		if tc.room && diskProblem(err) != tc.says {
-			t.Errorf("%v: says %q, want %q", tc.err, diskProblem(err), tc.says)
+		if tc.noRoom && diskProblem(err) != tc.problem {
+			t.Errorf("%v: got %q, want %q", tc.err, diskProblem(err), tc.problem)
 		}
-		// The error of closing what was open is beside it.
-		if joined := errors.Join(err, syscall.ENOSPC); isNoRoom(joined) != tc.room {
-			t.Errorf("%v, joined: %v, want %v", tc.err, isNoRoom(joined), tc.room)
+		// Errors of closing the parts are joined to it and do not matter.
+		if joined := errors.Join(err, syscall.ENOSPC); isNoRoom(joined) != tc.noRoom {
+			t.Errorf("%v, joined: %v, want %v", tc.err, isNoRoom(joined), tc.noRoom)
 		}
 	}
 }
 
-// The pauses between attempts: two seconds, then longer up to a minute, whatever
-// the errors are, and none once it is open.
+// The pauses between attempts start with two seconds and double up to a minute. There
+// is no attempt after a success.
 func TestOpenLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		var at []time.Duration
-		openLater(t.Context(), slog.New(slog.DiscardHandler), "it", func(context.Context) error {
+		openLater(t.Context(), slog.New(slog.DiscardHandler), "the test", func(context.Context) error {
 			at = append(at, time.Since(begun))
 			if len(at) < 8 {
-				return errors.New("still not")
+				return errors.New("not yet")
 			}
 			return nil
 		})
 		const s = time.Second
 		if want := []time.Duration{2 * s, 6 * s, 14 * s, 30 * s, 62 * s, 122 * s, 182 * s, 242 * s}; fmt.Sprint(at) != fmt.Sprint(want) {
-			t.Errorf("it was tried at %v, want %v", at, want)
+			t.Errorf("attempts at %v, want %v", at, want)
 		}
 	})
 }
 
-// Whatever the order of closing and opening, what was opened is closed, once.
+// Parts that were opened are closed exactly once, also if they are opened during the
+// close.
 func TestStandInCloses(t *testing.T) {
 	t.Parallel()
-	for name, wait := range map[string]time.Duration{"before it is open": time.Second, "while it opens": 3 * time.Second, "after it is open": time.Minute} {
+	for name, wait := range map[string]time.Duration{"before the first attempt": time.Second, "during an attempt": 3 * time.Second, "after the open": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				open, closed := 0, 0
 				s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
 				end := s.openLater(slog.New(slog.DiscardHandler), func(ctx context.Context) (parts, error) {
-					time.Sleep(2 * time.Second) // it doesn't hear of ctx in time
+					time.Sleep(2 * time.Second) // does not observe ctx
 					open++
 					return parts{recorder: &fakeRecorder{}, close: func(context.Context) error { closed++; return nil }}, nil
 				})
@@ -97,7 +98,7 @@ func TestStandInCloses(t *testing.T) {
 	}
 }
 
-// A route is the stand-in's until the parts are open, and then theirs.
+// A route is served by the stand-in until the parts are open, and then by them.
 func TestLateRoute(t *testing.T) {
 	t.Parallel()
 	s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
@@ -115,12 +116,12 @@ func TestLateRoute(t *testing.T) {
 		t.Errorf("the registry: %s", got.Body)
 	}
 	rec := &fakeRecorder{}
-	s.opened.Store(&parts{recorder: rec, mounts: []mount{{"/late", respondWith("opened")}}})
-	if got := get(t, wrapped, "/late"); got.Body.String() != "opened" {
+	s.opened.Store(&parts{recorder: rec, mounts: []mount{{"/late", respondWith("parts")}}})
+	if got := get(t, wrapped, "/late"); got.Body.String() != "parts" {
 		t.Errorf("after: %d %s", got.Code, got.Body)
 	}
 	if got := get(t, wrapped, "/gone"); got.Code != http.StatusServiceUnavailable {
-		t.Errorf("a route that the parts don't have: %d", got.Code)
+		t.Errorf("a route that the parts do not have: %d", got.Code)
 	}
 	s.Pull(notifier.Pull{Method: "GET", Repository: "app"})
 	if _, err := s.Intend(t.Context(), notifier.Push{Repository: "app"}); err != nil {
@@ -134,6 +135,6 @@ func TestLateRoute(t *testing.T) {
 		t.Error(err)
 	}
 	if got := len(rec.take()); got != 3 {
-		t.Errorf("the parts heard %d events, want 3", got)
+		t.Errorf("the parts recorded %d events, want 3", got)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// What the registry has stored is read as it is, whoever else has it open.
+// A stored reads the storage that a running registry writes.
 func TestStored(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
@@ -43,9 +43,9 @@ func TestStored(t *testing.T) {
 		name, repository, digest string
 		want                     bool
 	}{
-		{"it is there", "oss/app", first.digest, true},
-		{"the manifest never was", "oss/app", digest.FromString("?").String(), false},
-		{"it is in another repository", "other", first.digest, false},
+		{"present", "oss/app", first.digest, true},
+		{"unknown manifest", "oss/app", digest.FromString("?").String(), false},
+		{"another repository", "other", first.digest, false},
 	} {
 		if got, err := s.Has(t.Context(), c.repository, c.digest); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v; want %v", c.name, got, err, c.want)
@@ -64,18 +64,18 @@ func TestStored(t *testing.T) {
 		most                     int64
 		want                     string
 	}{
-		{"it is there", "oss/app", layer, 14, "layer of FIRST"},
-		{"it has more bytes", "oss/app", layer, 13, ""},
-		{"it is in another repository", "other", layer, 14, ""},
-		{"it never was", "oss/app", digest.FromString("?").String(), 14, ""},
+		{"present", "oss/app", layer, 14, "layer of FIRST"},
+		{"above the limit", "oss/app", layer, 13, ""},
+		{"another repository", "other", layer, 14, ""},
+		{"unknown blob", "oss/app", digest.FromString("?").String(), 14, ""},
 	} {
 		got, err := s.Blob(t.Context(), c.repository, c.digest, c.most)
 		if string(got) != c.want || (c.want == "") != errors.Is(err, notifier.ErrNotStored) || err != nil && c.want != "" {
 			t.Errorf("blob, %s: %q, %v", c.name, got, err)
 		}
 		size, err := s.BlobSize(t.Context(), c.repository, c.digest)
-		there := c.repository == "oss/app" && c.digest == layer
-		if there && (size != 14 || err != nil) || !there && !errors.Is(err, notifier.ErrNotStored) {
+		present := c.repository == "oss/app" && c.digest == layer
+		if present && (size != 14 || err != nil) || !present && !errors.Is(err, notifier.ErrNotStored) {
 			t.Errorf("size of a blob, %s: %d, %v", c.name, size, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestStored(t *testing.T) {
 	}
 	for _, repository := range []string{"oss/app", "other"} {
 		if _, err := s.Tagged(t.Context(), repository, "v2"); !errors.Is(err, notifier.ErrNotStored) {
-			t.Errorf("a tag that is not there: %v", err)
+			t.Errorf("an unknown tag: %v", err)
 		}
 	}
 	want := []string{"oss/app@" + first.digest, "oss/app@" + second.digest}
@@ -96,36 +96,36 @@ func TestStored(t *testing.T) {
 	}
 	r.do("DELETE", "/v2/oss/app/manifests/"+second.digest, nil)
 	if got, err := s.Has(t.Context(), "oss/app", second.digest); err != nil || got {
-		t.Errorf("deleted: %v, %v", got, err)
+		t.Errorf("a deleted manifest: %v, %v", got, err)
 	}
 	if got := list(); !slices.Equal(got, []string{"oss/app@" + first.digest}) {
 		t.Errorf("listed %q after the delete", got)
 	}
-	if err := s.Manifests(t.Context(), "other", func(string) error { return errors.New("it has one") }); err != nil {
+	if err := s.Manifests(t.Context(), "other", func(string) error { return errors.New("unexpected manifest") }); err != nil {
 		t.Error(err)
 	}
 }
 
-// "Storage could not say" is an error, never a no.
+// Has returns an error, and not false, if storage cannot be read.
 func TestStoredErrors(t *testing.T) {
 	t.Parallel()
 	good := digest.FromString("x").String()
 	s := newStored(t.Context(), configure(t, plainYAML))
 	if _, err := s.Has(t.Context(), "NOT A NAME", good); err == nil {
-		t.Error("a bad name: no error")
+		t.Error("an invalid name: no error")
 	}
 	if _, err := s.Has(t.Context(), "app", "sha256:x"); err == nil {
-		t.Error("a bad digest: no error")
+		t.Error("an invalid digest: no error")
 	}
 	s = newStored(t.Context(), configure(t, plainYAML, func(c *configuration.Configuration) {
 		c.Storage = configuration.Storage{"nosuchdriver": nil}
 	}))
 	for range 2 {
 		if _, err := s.Has(t.Context(), "app", good); err == nil {
-			t.Error("no driver: no error")
+			t.Error("an unknown driver: no error")
 		}
 	}
-	// It is asked again after an error.
+	// The next call after an error opens the storage again.
 	s.config = configure(t, plainYAML)
 	if has, err := s.Has(context.Background(), "app", good); has || err != nil {
 		t.Errorf("got %v, %v", has, err)
