@@ -45,7 +45,7 @@ func TestRedisClient(t *testing.T) {
 		redis *Redis
 		want  string
 	}{
-		"open to others":   {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by others than its owner (mode 0604): chmod 600 "},
+		"open to others":   {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by other users (mode 0604): chmod 600 "},
 		"no password file": {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
 		"no authority":     {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read an authority: open "},
 		"not an authority": {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},

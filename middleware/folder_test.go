@@ -82,7 +82,7 @@ func TestDataFolderIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, err = Open(host)
-	if err == nil || !strings.Contains(err.Error(), "options.api.token_file: "+token+" can be read by others than its owner") {
+	if err == nil || !strings.Contains(err.Error(), "options.api.token_file: "+token+" can be read by other users") {
 		t.Errorf("with a token file that others can read: %v", err)
 	}
 	if h != nil {

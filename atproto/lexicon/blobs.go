@@ -7,8 +7,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Blobs lists the blobs that a record refers to, in no particular order, each
-// as often as it occurs.
+// Blobs returns the blobs that a record refers to, in no particular order. A blob that
+// occurs several times is returned several times.
 func Blobs(record map[string]any) []atdata.Blob { return appendBlobs(nil, record) }
 
 // blobMark is the member "$type": "blob" in DAG-CBOR.
@@ -34,7 +34,7 @@ func appendBlobs(found []atdata.Blob, value any) []atdata.Blob {
 			found = appendBlobs(found, item)
 		}
 	case map[string]any:
-		if blob, ok := asBlob(value); ok { // a malformed one was refused when it was read
+		if blob, ok := asBlob(value); ok { // a malformed one is an error of decoding
 			return append(found, blob)
 		}
 		for _, member := range value {
@@ -44,8 +44,8 @@ func appendBlobs(found []atdata.Blob, value any) []atdata.Blob {
 	return found
 }
 
-// LegacyBlob finds a blob of the old form {"cid", "mimeType"}, which records
-// may have and new ones may not, and gives its cid.
+// LegacyBlob finds a blob in the old form {"cid", "mimeType"}, which is allowed in
+// existing records but not in new ones, and returns its cid.
 func LegacyBlob(value any) (id string, found bool) {
 	switch value := value.(type) {
 	case []any:

@@ -1,8 +1,8 @@
 package lexicon
 
-// The DAG-CBOR that the data model needs is small, and the decoders at hand
-// accept unsorted keys, long integers and trailing bytes: a record that reads
-// back with another CID. So encoder and decoder are here, and strict.
+// The data model needs a small part of DAG-CBOR. Available decoders accept unsorted
+// keys, long integers and trailing bytes, so that a decoded record encodes to another
+// CID. The encoder and decoder here are strict.
 
 // Major types of CBOR, in the upper three bits of an item's first byte.
 const (

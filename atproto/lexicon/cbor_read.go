@@ -10,8 +10,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Unmarshal reads a record's DAG-CBOR into the values that Marshal takes. Any
-// bytes that Marshal would not have made are an error.
+// Unmarshal decodes a record's DAG-CBOR into values that Marshal accepts. Bytes that
+// Marshal would not produce are an error.
 func Unmarshal(cbor []byte) (map[string]any, error) {
 	d := decoder{rest: cbor}
 	value, err := d.value(maxDepth)
@@ -29,14 +29,14 @@ func Unmarshal(cbor []byte) (map[string]any, error) {
 }
 
 var (
-	errShort   = errors.New("it ends too early")
+	errShort   = errors.New("unexpected end")
 	errNotDAG  = errors.New("not canonical DAG-CBOR")
 	errNotData = errors.New("not in the data model")
 )
 
 type decoder struct{ rest []byte }
 
-// head reads an item's major type and number, which must be the shortest form.
+// head reads an item's major type and number, which must have the shortest form.
 func (d *decoder) head() (major byte, n uint64, err error) {
 	if len(d.rest) == 0 {
 		return 0, 0, errShort
@@ -132,7 +132,7 @@ func (d *decoder) list(n uint64, depth int) (any, error) {
 	if depth == 0 || n > uint64(len(d.rest)) { // an item has at least a byte
 		return nil, errNotData
 	}
-	list := make([]any, 0, min(n, 64)) // n is a claim; memory follows what is there
+	list := make([]any, 0, min(n, 64)) // n is not trusted
 	for range n {
 		value, err := d.value(depth - 1)
 		if err != nil {

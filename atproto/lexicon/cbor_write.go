@@ -12,7 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atdata"
 )
 
-// Marshal gives the canonical DAG-CBOR of a record whose values are nil, bool,
+// Marshal returns the canonical DAG-CBOR of a record whose values are nil, bool,
 // int64, string, atdata.CIDLink, atdata.Bytes, []any and map[string]any.
 func Marshal(object map[string]any) ([]byte, error) {
 	return appendCBOR(make([]byte, 0, 512), object, maxDepth)
@@ -96,7 +96,7 @@ func appendMap(out []byte, object map[string]any, depth int) (_ []byte, err erro
 	return out, nil
 }
 
-// checkMap refuses maps that JSON would read as something else.
+// checkMap returns an error for a map that means something else in JSON.
 func checkMap(object map[string]any) error {
 	for _, key := range []string{"$link", "$bytes"} {
 		if _, ok := object[key]; ok {
@@ -106,7 +106,7 @@ func checkMap(object map[string]any) error {
 	return checkType(object, nil)
 }
 
-// sorted goes over an object, shorter keys first, as DAG-CBOR does.
+// sorted iterates over an object in the key order of DAG-CBOR: shorter keys first.
 func sorted(object map[string]any) iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
 		var room [16]string
@@ -127,8 +127,8 @@ func compareKeys(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// AppendHead writes the head of a CBOR item (RFC 8949, section 3), in its
-// shortest form: the major type in the upper three bits, and its number.
+// AppendHead appends the head of a CBOR item (RFC 8949, section 3) in its shortest form:
+// the major type, in the upper three bits, and the argument.
 func AppendHead(out []byte, major byte, n uint64) []byte {
 	switch {
 	case n < 24:

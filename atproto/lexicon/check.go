@@ -8,11 +8,11 @@ import (
 	"github.com/bluesky-social/indigo/atproto/lexicon"
 )
 
-// indigo parses schemas and checks single values. Going through objects,
-// arrays and unions is done here, because its own way takes records only and
-// does not say where an error is.
+// indigo parses schemas and validates single values. Objects, arrays and unions are
+// validated here, because indigo supports this for records only and does not report the
+// position of an error.
 
-// check holds value against a definition of the document base.
+// check validates a value against a definition in the document base.
 func (c catalog) check(def any, base string, value any, path string) error {
 	switch def := def.(type) {
 	case lexicon.SchemaObject:
@@ -63,7 +63,7 @@ func (c catalog) checkObject(def lexicon.SchemaObject, base string, value any, p
 			return fmt.Errorf("missing required key %q at %s", key, path)
 		}
 	}
-	// In the object's own order, so that the same input gets the same error.
+	// In a fixed order, so that the same input gets the same error.
 	for key, value := range sorted(object) {
 		property, ok := def.Properties[key]
 		if !ok || value == nil && slices.Contains(def.Nullable, key) {
@@ -95,8 +95,8 @@ func (c catalog) checkArray(def lexicon.SchemaArray, base string, value any, pat
 	return nil
 }
 
-// checkUnion holds a value against the member its $type names. An open union
-// takes any other object too.
+// checkUnion validates a value against the member that its $type names. An open union
+// also allows any other object.
 func (c catalog) checkUnion(def lexicon.SchemaUnion, base string, value any, path string) error {
 	object, _ := value.(map[string]any)
 	name, ok := object["$type"].(string)
@@ -114,7 +114,7 @@ func (c catalog) checkUnion(def lexicon.SchemaUnion, base string, value any, pat
 	return nil
 }
 
-// named says whether $type name means ref as written in base.
+// named reports whether the $type name means ref in the document base.
 func named(name, ref, base string) bool {
 	if ref[0] == '#' {
 		ref = base + ref

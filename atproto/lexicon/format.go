@@ -57,8 +57,8 @@ var formats = map[string]struct {
 	"uri":           {isURI, "uri"},
 }
 
-// CheckFormat says whether text has a string format of the protocol, like "uri"
-// or "language".
+// CheckFormat returns an error if text lacks a string format of the protocol, such as
+// "uri" or "language".
 func CheckFormat(format, text string) error {
 	f, ok := formats[format]
 	if !ok {
@@ -77,7 +77,7 @@ func isAtIdentifier(text string) bool {
 	return isHandle(text)
 }
 
-// isATURI takes a fragment too, which is a JSON pointer.
+// isATURI also accepts a fragment, which is a JSON pointer.
 func isATURI(text string) bool {
 	rest, ok := strings.CutPrefix(text, "at://")
 	if !ok || len(text) > 8192 {
@@ -90,7 +90,7 @@ func isATURI(text string) bool {
 		(!hasFragment || isPointer(fragment))
 }
 
-// isPointer is true for a JSON pointer as the fragment of a URI.
+// isPointer reports whether text is a JSON pointer in the fragment of a URI.
 func isPointer(text string) bool {
 	if !strings.HasPrefix(text, "/") || !all(text, alphanumeric|dot|dash|underscore|colon|percent|tilde|pointerMark) {
 		return false
@@ -103,8 +103,7 @@ func isPointer(text string) bool {
 // quadratic in them.
 const maxCID = 128
 
-// isCID takes a CID only as it is written canonically: in base32, or in base58
-// for a CIDv0.
+// isCID accepts the canonical encoding of a CID only: base32, or base58 for a CIDv0.
 func isCID(text string) bool {
 	if len(text) > maxCID {
 		return false
@@ -168,7 +167,7 @@ func cutLast(text string) (before, after string, ok bool) {
 	return text[:i], text[i+1:], true
 }
 
-// isLabel is true for one part of a domain name.
+// isLabel reports whether text is a label of a domain name.
 func isLabel(text string) bool {
 	return text != "" && len(text) <= 63 && text[0] != '-' && text[len(text)-1] != '-' && all(text, alphanumeric|dash)
 }
@@ -182,8 +181,8 @@ func isTID(text string) bool {
 	return len(text) == 13 && text[0] <= 'j' && all(text, tidDigit)
 }
 
-// isDatetime leaves the calendar to time.Parse, which takes more forms than the
-// protocol does, and offsets of 24 hours.
+// isDatetime checks the form, because time.Parse accepts more forms than the protocol and
+// offsets of 24 hours, and leaves the calendar to time.Parse.
 func isDatetime(text string) bool {
 	const form = "9999-19-39T29:59:59"
 	if len(text) > 64 || len(text) <= len(form) || strings.HasSuffix(text, "-00:00") {
@@ -215,8 +214,8 @@ var (
 	yearTenThousand = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// shaped compares text with a form, in which a digit stands for itself and
-// those below it.
+// shaped compares text with a form, in which a digit stands for itself and the digits
+// below it.
 func shaped(text, form string) bool {
 	if len(text) != len(form) {
 		return false
@@ -229,8 +228,8 @@ func shaped(text, form string) bool {
 	return true
 }
 
-// uriForm is the reference's for any URI, with the scheme's characters of RFC
-// 3986 too. What \s is to JavaScript stands in full.
+// uriForm is the reference implementation's pattern for a URI, with the characters of
+// RFC 3986 in the scheme as well. JavaScript's \s is written out.
 var uriForm = regexp.MustCompile(`^\w[\w+.-]*:(//)?[^/` + blanks + `][^` + blanks + `]*$`)
 
 const blanks = `\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}`
@@ -249,8 +248,7 @@ var languageForm = regexp.MustCompile(`^(?:` +
 	`(?i:-x(?:-[a-z0-9]{1,8})+)?|` + // private use
 	`(?i:x(?:-[a-z0-9]{1,8})+))$`)
 
-// isLanguage takes each variant and kind of extension once, as RFC 5646,
-// section 2.2, says.
+// isLanguage allows each variant and kind of extension once (RFC 5646, section 2.2).
 func isLanguage(text string) bool {
 	found := languageForm.FindStringSubmatch(text)
 	if found == nil {
@@ -260,7 +258,7 @@ func isLanguage(text string) bool {
 	return !repeat(variants[1:]) && !repeat(slices.DeleteFunc(extensions[1:], func(tag string) bool { return len(tag) > 1 }))
 }
 
-// repeat says whether a subtag comes twice, in whatever case.
+// repeat reports whether a subtag occurs twice, ignoring case.
 func repeat(tags []string) bool {
 	seen := map[string]bool{}
 	for _, tag := range tags {
@@ -287,7 +285,7 @@ const (
 	percent
 	tilde
 	tidDigit    // 2 to 7 and a to z
-	pointerMark // what else a JSON pointer may have in a URI
+	pointerMark // other characters of a JSON pointer in a URI
 
 	letter       = upper | lower
 	alphanumeric = letter | digit

@@ -7,21 +7,21 @@ import (
 )
 
 const (
-	// maxDepth is how deep a record's objects and arrays may nest.
+	// maxDepth limits the nesting of objects and arrays in a record.
 	maxDepth = 32
-	// inputDepth is the same for a request body, which wraps records.
+	// inputDepth is the same limit for a request body, which contains records.
 	inputDepth = maxDepth + 4
-	// maxInteger is the largest integer JavaScript readers do not round.
+	// maxInteger is the largest integer that JavaScript does not round.
 	maxInteger = 1<<53 - 1
 )
 
-// ErrSyntax is what text that is no JSON at all is refused with.
+// ErrSyntax means that a text is not JSON.
 var ErrSyntax = errors.New("not valid JSON")
 
-// FromJSON turns a record's JSON into canonical DAG-CBOR. It refuses what the
-// data model has no room for: fractions, integers beyond 2^53-1,
-// duplicate keys, invalid UTF-8 or UTF-16, nesting over 32 levels, malformed
-// $link, $bytes and blobs. Errors name the place, like "$.embed.images[0]".
+// FromJSON converts a record's JSON to canonical DAG-CBOR. Values outside the data model
+// are errors: fractions, integers beyond 2^53-1, duplicate keys, invalid UTF-8 or
+// UTF-16, nesting over 32 levels, malformed $link, $bytes and blobs. Errors have the
+// path of the value, such as "$.embed.images[0]".
 func FromJSON(raw []byte) ([]byte, error) {
 	object, err := parseObject(raw, maxDepth)
 	if err != nil {
@@ -30,8 +30,8 @@ func FromJSON(raw []byte) ([]byte, error) {
 	return Marshal(object)
 }
 
-// Encode gives the canonical DAG-CBOR of a record of ours: a struct of this
-// package, or a map with a $type.
+// Encode returns the canonical DAG-CBOR of a record: a struct of this package, or a map
+// with a $type.
 func Encode(record any) ([]byte, error) {
 	raw, err := json.Marshal(record)
 	if err != nil {
@@ -47,8 +47,7 @@ func Encode(record any) ([]byte, error) {
 	return Marshal(object)
 }
 
-// ToJSON turns a record's canonical DAG-CBOR into JSON, with its keys in the
-// same order.
+// ToJSON converts a record's canonical DAG-CBOR to JSON with the same order of keys.
 func ToJSON(cbor []byte) ([]byte, error) {
 	object, err := Unmarshal(cbor)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func parseObject(raw []byte, depth int) (map[string]any, error) {
-	// Keys that come twice are found here, where their place has a name.
+	// Duplicate keys are detected here, where their path is known.
 	p := parser{jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
 	value, err := p.value(nil, depth)
 	if err != nil {
@@ -31,10 +31,10 @@ func parseObject(raw []byte, depth int) (map[string]any, error) {
 	case []any:
 		return nil, errors.New("expected an object at $")
 	}
-	return nil, fmt.Errorf("%w: expected an object", ErrSyntax) // as strict readers of request bodies say it
+	return nil, fmt.Errorf("%w: expected an object", ErrSyntax) // like other invalid request bodies
 }
 
-// place is where a value is, for errors. nil is the whole text.
+// place is the path of a value, for errors; nil is the whole text.
 type place struct {
 	in    *place
 	key   string
@@ -91,7 +91,7 @@ func (p parser) value(at *place, depth int) (any, error) {
 	return p.object(at, depth-1)
 }
 
-// integer takes "12" and, as other implementations do, "12.0" and "1.2e1".
+// integer parses "12" and, like other implementations, "12.0" and "1.2e1".
 func integer(text string, at *place) (int64, error) {
 	if strings.ContainsAny(text, "eE") {
 		if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) {
@@ -131,7 +131,7 @@ func (p parser) object(at *place, depth int) (any, error) {
 		}
 		key := t.String()
 		if key == "__proto__" {
-			return nil, fmt.Errorf("invalid key __proto__ at %s", at) // it would not survive JavaScript readers
+			return nil, fmt.Errorf("invalid key __proto__ at %s", at) // JavaScript programs would lose it
 		}
 		if _, twice := object[key]; twice {
 			return nil, fmt.Errorf("duplicate key %.80q at %s", key, at)
@@ -146,8 +146,8 @@ func (p parser) object(at *place, depth int) (any, error) {
 	return special(object, at)
 }
 
-// special turns {"$link"} and {"$bytes"} into what they stand for, and checks
-// the form of a $type and of a blob.
+// special converts {"$link"} and {"$bytes"} to their values, and checks the form of a
+// $type and of a blob.
 func special(object map[string]any, at *place) (any, error) {
 	if link, ok := object["$link"]; ok {
 		text, ok := link.(string)
@@ -194,7 +194,7 @@ func checkType(object map[string]any, at *place) error {
 	return nil
 }
 
-// asBlob reads {"$type":"blob","ref","mimeType","size"}.
+// asBlob converts {"$type":"blob","ref","mimeType","size"}.
 func asBlob(object map[string]any) (atdata.Blob, bool) {
 	ref, ok1 := object["ref"].(atdata.CIDLink)
 	mime, ok2 := object["mimeType"].(string)

@@ -62,6 +62,6 @@ func appendObject(out []byte, object map[string]any) (_ []byte, err error) {
 }
 
 func appendString(out []byte, text string) []byte {
-	out, _ = jsontext.AppendQuote(out, text) // an error says that U+FFFD stands for what is not UTF-8
+	out, _ = jsontext.AppendQuote(out, text) // an error means that invalid UTF-8 was replaced by U+FFFD
 	return out
 }

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// MaxLayerText is how many bytes the digest and the media type of a Layer may
-// have.
+// MaxLayerText limits the digest and the media type of a Layer, in bytes.
 const MaxLayerText = 128
 
 // Layer is an io.atcr.hold.layer record: one layer of one manifest of one
@@ -19,8 +18,8 @@ type Layer struct {
 	UserDID   string `json:"userDid"`  // the image's owner
 	CreatedAt string `json:"createdAt"`
 
-	// Members of the older shape, which names the repository instead of the
-	// manifest. They are read, never written by us.
+	// Members of the older form, which has the repository instead of the manifest. They
+	// are read, but not written.
 	Repository string `json:"repository,omitempty"`
 	UserHandle string `json:"userHandle,omitempty"`
 }
@@ -34,14 +33,14 @@ func (l Layer) MarshalJSON() ([]byte, error) {
 	}{NSIDLayer, members(l)})
 }
 
-// ManifestURI is the at:// address of a manifest's record in its owner's
-// repository, whose key is the digest without its algorithm.
+// ManifestURI returns the at:// URI of a manifest's record in its owner's repo. The
+// record key is the digest without its algorithm.
 func ManifestURI(owner, digest string) string {
 	return "at://" + owner + "/io.atcr.manifest/" + digestHex(digest)
 }
 
-// ParseManifestURI is the inverse of ManifestURI. The address does not hold the
-// digest's algorithm, which is taken to be the one that has digests of its length.
+// ParseManifestURI is the inverse of ManifestURI. The URI lacks the digest's algorithm,
+// which is inferred from its length.
 func ParseManifestURI(uri string) (owner, digest string, ok bool) {
 	rest, ok := strings.CutPrefix(uri, "at://")
 	if !ok {

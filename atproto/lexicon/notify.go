@@ -38,15 +38,13 @@ type NotifyManifestInput struct {
 	Manifest       ManifestInfo `json:"manifest"`
 }
 
-// ReadNotifyManifest reads an input as Input gives it. Members that are not
-// known here are left out.
+// ReadNotifyManifest converts the result of Input. Unknown members are ignored.
 func ReadNotifyManifest(input map[string]any) (in NotifyManifestInput, err error) {
 	raw, err := appendJSON(nil, input)
 	if err != nil {
 		return in, err
 	}
-	// Not by encoding/json, to which "Tag" is a tag as well, though it was not
-	// held against the schema.
+	// encoding/json would accept "Tag" as tag, which was not validated.
 	err = jsonexact.Unmarshal(raw, &in)
 	if other, ok := errors.AsType[*jsonexact.SemanticError](err); ok {
 		return in, fmt.Errorf("expected another type at $%s", strings.ReplaceAll(string(other.JSONPointer), "/", "."))
@@ -55,7 +53,7 @@ func ReadNotifyManifest(input map[string]any) (in NotifyManifestInput, err error
 }
 
 // NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. The
-// pointers are left out for a pull, and for what is not known yet.
+// pointers are nil for a pull, and for what is not known yet.
 type NotifyManifestOutput struct {
 	Success       bool   `json:"success"`
 	Operation     string `json:"operation"`
@@ -65,9 +63,9 @@ type NotifyManifestOutput struct {
 	PostURI       string `json:"postUri,omitempty"`
 }
 
-// ManifestInfo says what a manifest holds: of an image config and layers, of
-// an index manifests, of an artifact also artifactType or subject. Only
-// MediaType is required, and members unknown here are allowed.
+// ManifestInfo describes a manifest: config and layers of an image, manifests of an
+// index, and artifactType or subject of an artifact. Only MediaType is required;
+// unknown members are allowed.
 type ManifestInfo struct {
 	MediaType    string            `json:"mediaType"`
 	ArtifactType string            `json:"artifactType,omitempty"`
@@ -89,7 +87,7 @@ type Descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// Platform is what an image in an index runs on.
+// Platform is the platform of an image in an index.
 type Platform struct {
 	OS           string `json:"os,omitempty"`
 	Architecture string `json:"architecture,omitempty"`

@@ -12,10 +12,10 @@ import (
 
 var errManyValues = errors.New("given more than once")
 
-// Params reads the query string of a method and holds it against its schema:
-// bool, int64, string or []any by name, defaults filled in. Names the schema
-// does not have are left out. An empty value is an absent one, as at the
-// reference implementation: generated clients send those they have no value for.
+// Params parses the query string of a method and validates it against the schema. It
+// returns bool, int64, string or []any by name, with defaults. Names that are not in the
+// schema are ignored. An empty value counts as absent, as in the reference
+// implementation, because generated clients send them.
 func Params(nsid string, query url.Values) (map[string]any, error) {
 	params, err := paramsOf(nsid)
 	if err != nil || params == nil {
@@ -59,7 +59,7 @@ func paramsOf(nsid string) (*lexicon.SchemaParams, error) {
 	return nil, fmt.Errorf("no schema for %s", nsid)
 }
 
-// param reads one parameter; nil means it is not there and has no default.
+// param parses one parameter; nil means that it is absent and has no default.
 func param(def any, given []string) (any, error) {
 	if array, ok := def.(lexicon.SchemaArray); ok {
 		return paramList(array, given)

@@ -11,7 +11,7 @@ type Profile struct {
 	CreatedAt   string // RFC 3339; may be empty
 }
 
-// MarshalJSON gives the app.bsky.actor.profile shape.
+// MarshalJSON encodes the record, with its $type.
 func (p Profile) MarshalJSON() ([]byte, error) {
 	type value struct {
 		Val string `json:"val"`

@@ -55,8 +55,8 @@ func load(files fs.FS) (catalog, error) {
 	return defs, err
 }
 
-// resolve finds what ref, written in the document base, names: "#name",
-// "nsid" or "nsid#name". The second result is the document it is in.
+// resolve finds the definition of a reference in the document base: "#name", "nsid" or
+// "nsid#name". It also returns the document of the definition.
 func (c catalog) resolve(ref, base string) (def any, nsid string, ok bool) {
 	nsid, name, _ := strings.Cut(ref, "#")
 	if nsid == "" {

@@ -8,15 +8,14 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// What Validate says of a record, in the words of com.atproto.repo's
-// validationStatus.
+// Results of Validate, as in the validationStatus of com.atproto.repo.
 const (
 	StatusValid   = "valid"
-	StatusUnknown = "unknown" // no schema here for this collection
+	StatusUnknown = "unknown" // there is no schema for the collection
 )
 
-// Validate holds a record's DAG-CBOR against its collection's schema. An
-// error means the schema is known and the record breaks it.
+// Validate validates a record's DAG-CBOR against the schema of its collection. An error
+// means that the record is invalid.
 func Validate(collection string, cbor []byte) (status string, err error) {
 	object, err := Unmarshal(cbor)
 	if err != nil {
@@ -25,7 +24,7 @@ func Validate(collection string, cbor []byte) (status string, err error) {
 	return ValidateRecord(collection, object)
 }
 
-// ValidateRecord is Validate for a record as Unmarshal gives it.
+// ValidateRecord is Validate for a decoded record.
 func ValidateRecord(collection string, object map[string]any) (status string, err error) {
 	return schemas().validate(collection, object)
 }
@@ -44,8 +43,8 @@ func (c catalog) validate(collection string, object map[string]any) (status stri
 	return StatusValid, nil
 }
 
-// ValidateKey holds a record's key against what its collection's schema asks
-// for. Any key will do where there is no schema.
+// ValidateKey validates a record key against the schema of its collection. Without a
+// schema any key is valid.
 func ValidateKey(collection, rkey string) error {
 	def, known := schemas().record(collection)
 	if !known {
@@ -76,8 +75,8 @@ func (c catalog) record(collection string) (lexicon.SchemaRecord, bool) {
 	return r, ok && !strings.Contains(collection, "#")
 }
 
-// Input reads the JSON body of a procedure and holds it against its schema.
-// Objects in it are as Unmarshal gives them. ErrSyntax says it is no JSON.
+// Input parses the JSON body of a procedure and validates it against the schema. Objects
+// are as from Unmarshal. ErrSyntax means that the body is not JSON.
 func Input(nsid string, raw []byte) (map[string]any, error) {
 	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaProcedure)
 	if !ok || def.Input == nil || def.Input.Schema == nil {
@@ -93,13 +92,13 @@ func Input(nsid string, raw []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// ValidateInput says whether raw is a proper JSON body for a procedure.
+// ValidateInput returns an error if raw is not a valid JSON body of a procedure.
 func ValidateInput(nsid string, raw []byte) error {
 	_, err := Input(nsid, raw)
 	return err
 }
 
-// HasInput says whether a procedure takes a JSON body.
+// HasInput reports whether a procedure has a JSON body.
 func HasInput(nsid string) bool {
 	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaProcedure)
 	return ok && def.Input != nil && def.Input.Schema != nil

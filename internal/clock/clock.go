@@ -1,8 +1,8 @@
-// Package clock is the machine's clock as all of the program sees it.
+// Package clock is the wall clock of the program.
 package clock
 
 import "time"
 
-// Now is time.Now. A test's program replaces it before it starts anything, to
-// live with a clock that is wrong.
+// Now returns the current time. Test programs replace it at their start, to simulate a
+// wrong clock.
 var Now = time.Now

@@ -1,5 +1,5 @@
-// Package paced sends HTTP answers within time limits, so that a client which
-// stops reading, or as good as stops, is dropped and not waited for.
+// Package paced sends HTTP responses within time limits, so that the connection of a
+// client that stops reading, or nearly so, is closed.
 package paced
 
 import (
@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// leastRate is how fast a client takes an answer at least, in bytes a second
-// after the first pause: a slow one is served, one that only holds a place is
-// not.
+// leastRate is the rate at which a client must read a response after the first pause,
+// in bytes a second. It allows slow clients, but none that only occupies a slot.
 const leastRate = 16 << 10
 
 // Handler serves each request of next with a Writer.
@@ -24,26 +23,26 @@ func Handler(next http.Handler, pause time.Duration) http.Handler {
 	})
 }
 
-// Writer gives each piece of an answer its own time limit, and all so far one
-// that grows with them. A piece that is late ends the connection, or the stream
-// of HTTP/2; the handler's next write fails.
+// Writer gives each write a time limit, and all writes so far one that grows with their
+// size. A late write ends the connection, or the HTTP/2 stream; the handler's next write
+// fails.
 type Writer struct {
 	http.ResponseWriter
 	control  *http.ResponseController
-	pause    time.Duration // for a piece
-	since    time.Time     // of the first one; zero: it has not begun
+	pause    time.Duration // for one write
+	since    time.Time     // the first write; zero: none yet
 	written  int64
 	hijacked bool
 }
 
-// NewWriter returns a Writer that gives pause to a piece. Its caller calls Done
-// when the answer is complete.
+// NewWriter returns a Writer with the limit pause for one write. The caller must call
+// Done when the response is complete.
 func NewWriter(w http.ResponseWriter, pause time.Duration) *Writer {
 	return &Writer{ResponseWriter: w, control: http.NewResponseController(w), pause: pause}
 }
 
-// WriteHeader may have to wait for what is left of the request's body, and
-// sends a header that is longer than the buffer.
+// WriteHeader is limited as well: it may wait for the rest of the request's body, and
+// send a header that is longer than the buffer.
 func (w *Writer) WriteHeader(status int) {
 	w.limit(0)
 	w.ResponseWriter.WriteHeader(status)
@@ -54,16 +53,16 @@ func (w *Writer) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError sends what is buffered.
+// FlushError sends buffered data.
 func (w *Writer) FlushError() error {
 	w.limit(0)
 	return w.control.Flush()
 }
 
-// Flush is FlushError for those who ask for an http.Flusher.
+// Flush implements http.Flusher.
 func (w *Writer) Flush() { _ = w.FlushError() }
 
-// limit is for n more bytes.
+// limit sets the deadline for n more bytes.
 func (w *Writer) limit(n int) {
 	now := time.Now()
 	if w.since.IsZero() {
@@ -74,11 +73,11 @@ func (w *Writer) limit(n int) {
 	if piece := now.Add(w.pause); piece.Before(due) {
 		due = piece
 	}
-	_ = w.control.SetWriteDeadline(due) // not every writer can
+	_ = w.control.SetWriteDeadline(due) // not every writer supports it
 }
 
-// Done sends what is left within the limit, then lifts it: the connection may
-// go on to serve the registry.
+// Done sends buffered data within the limit, then removes the limit: the connection may
+// serve further requests of the registry.
 func (w *Writer) Done() {
 	if w.hijacked {
 		return
@@ -90,7 +89,7 @@ func (w *Writer) Done() {
 	_ = w.control.SetWriteDeadline(time.Time{})
 }
 
-// Hijack hands the connection over, without limits.
+// Hijack implements http.Hijacker, without limits.
 func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := w.control.Hijack()
 	if err != nil {
@@ -100,5 +99,5 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, conn.SetWriteDeadline(time.Time{})
 }
 
-// Unwrap lets http.ResponseController reach deadlines of reading and the like.
+// Unwrap is for http.ResponseController.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -7,13 +7,12 @@ import (
 	"path/filepath"
 )
 
-// others are the permissions of everybody but the owner.
+// others are the permissions of all users but the owner.
 const others fs.FileMode = 0o077
 
-// Close takes the permissions of others away from files and folders, and from
-// all that is in the folders. It returns the paths that had any. Paths that are
-// missing, and symbolic links inside the folders, are left out; what can't be
-// closed is in the error, and the rest is done.
+// Close removes the permissions of other users from files and folders, recursively. It
+// returns the paths that had any. Missing paths, and symbolic links inside the folders,
+// are skipped. The error has the paths that could not be changed; all others are.
 func Close(paths ...string) (opened []string, err error) {
 	for _, path := range paths {
 		path, failed := filepath.EvalSymlinks(path)

@@ -1,4 +1,4 @@
-// Package private keeps files and folders from other users of the machine.
+// Package private protects files and folders from other users of the machine.
 package private
 
 import (
@@ -10,15 +10,14 @@ import (
 	"path/filepath"
 )
 
-// maxFile is more than any secret takes, in bytes.
+// maxFile limits the size of a secret, in bytes.
 const maxFile = 64 << 10
 
-// ErrOpen: others than its owner can read a file.
-var ErrOpen = errors.New("can be read by others than its owner")
+// ErrOpen means that other users can read a file.
+var ErrOpen = errors.New("can be read by other users")
 
-// CreateFile writes a file that only its owner may read. An existing one is
-// left alone: the error is fs.ErrExist then. A crash leaves the whole file or
-// none.
+// CreateFile writes a file that only its owner can read. If it exists, the error is
+// fs.ErrExist. A crash leaves the whole file or none.
 func CreateFile(path string, content []byte) error {
 	return placeFile(path, content, os.Link)
 }
@@ -49,7 +48,7 @@ func placeFile(path string, content []byte, place func(from, to string) error) (
 	return SyncDir(dir)
 }
 
-// SyncDir makes the names in a folder durable.
+// SyncDir fsyncs a folder, which makes names in it durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -58,8 +57,8 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadFile reads a secret of up to 64 KiB. One that others than its owner
-// may read is refused with ErrOpen; a missing one is fs.ErrNotExist.
+// ReadFile reads a secret of up to 64 KiB. The error is ErrOpen if other users can read
+// it, and fs.ErrNotExist if it is missing.
 func ReadFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -81,7 +80,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(content) > maxFile {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("too long for what it should hold")}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("file too large")}
 	}
 	return content, nil
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnerOnly makes folders and files that only their owner may read, whatever is
-// asked for: Pebble's own are for everybody.
+// OwnerOnly returns a file system that creates folders and files only their owner can
+// read. Pebble would create them readable by all users.
 func OwnerOnly(fs vfs.FS) vfs.FS { return ownerOnly{fs} }
 
 type ownerOnly struct{ vfs.FS }
@@ -26,7 +26,7 @@ func (o ownerOnly) OpenReadWrite(name string, category vfs.DiskWriteCategory, op
 	return closed(o.FS.OpenReadWrite(name, category, options...))
 }
 
-// Lock makes the file first, as one of ours.
+// Lock creates the file first, so that only its owner can read it.
 func (o ownerOnly) Lock(name string) (io.Closer, error) {
 	if _, err := o.FS.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		f, err := o.Create(name, vfs.WriteCategoryUnspecified)
@@ -40,14 +40,14 @@ func (o ownerOnly) Lock(name string) (io.Closer, error) {
 	return o.FS.Lock(name)
 }
 
-// Unwrap lets Pebble find what kind of file system it is on.
+// Unwrap lets Pebble find the kind of the file system.
 func (o ownerOnly) Unwrap() vfs.FS { return o.FS }
 
 func closed(f vfs.File, err error) (vfs.File, error) {
 	if err != nil || f.Fd() == vfs.InvalidFd {
 		return f, err
 	}
-	// A file system without permissions may refuse.
+	// Fails on a file system without permissions.
 	_ = unix.Fchmod(int(f.Fd()), 0o600)
 	return f, nil
 }
