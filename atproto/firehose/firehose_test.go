@@ -380,7 +380,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-func TestPlaces(t *testing.T) {
+func TestSlots(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	metrics := NewMetrics()
@@ -401,7 +401,7 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("%v turned away, want 1", full)
 	}
 	there[3].Close()
-	eventually(t, "a place is free", func() bool { return f.Subscribers() == 7 })
+	eventually(t, "a slot is free", func() bool { return f.Subscribers() == 7 })
 	dial(t, url, "")
 
 	// Addresses of one IPv6 network are one client.
@@ -411,7 +411,7 @@ func TestPlaces(t *testing.T) {
 		want bool
 	}{{"[2001:db8::1]:99", true}, {"[2001:db8::2]:99", true}, {"[2001:db8::3]:99", false}, {"[2001:db8:0:1::1]:99", true}} {
 		if got := f.take(clientaddr.Of(&http.Request{RemoteAddr: c.addr})); got != c.want {
-			t.Errorf("a place for %s: %v", c.addr, got)
+			t.Errorf("a slot for %s: %v", c.addr, got)
 		}
 	}
 }
@@ -419,7 +419,7 @@ func TestPlaces(t *testing.T) {
 func TestNoWebSocket(t *testing.T) {
 	t.Parallel()
 	f, url := serve(t, Config{Log: newLog(t), MaxSubscribers: 1})
-	for range 3 { // a failed handshake gives its place back
+	for range 3 { // a failed handshake returns its slot
 		resp, err := get(t, url)
 		if err != nil {
 			t.Fatal(err)
@@ -434,7 +434,7 @@ func TestNoWebSocket(t *testing.T) {
 	}
 }
 
-// A stream doesn't take a place among running requests.
+// A stream doesn't take a slot of running requests.
 func TestReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)

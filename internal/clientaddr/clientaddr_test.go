@@ -71,7 +71,7 @@ func TestSlots(t *testing.T) {
 		want   bool
 	}{{a, true}, {a, true}, {a, false}, {b, true}, {c, true}, {b, false}} { // the fourth is the last
 		if got := p.Take(step.client); got != step.want {
-			t.Errorf("step %d: a place for %s: %v", i, step.client, got)
+			t.Errorf("step %d: a slot for %s: %v", i, step.client, got)
 		}
 	}
 	p.Give(a)

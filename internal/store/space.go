@@ -13,6 +13,14 @@ import (
 // written; the same call succeeds when there is space.
 var ErrNoSpace = errors.New("too little free disk space to write")
 
+// Free disk space, in bytes, below which Space is an error.
+const (
+	DefaultReserve = 1 << 30
+	// MinReserve keeps a database from meeting a full disk, which it may not survive
+	// without a restart.
+	MinReserve = 1 << 20
+)
+
 // openingTakes is the space in bytes that opening a database needs apart from the
 // batches of its log: manifest, options and the beginning of a new log.
 const openingTakes = 2 << 20
