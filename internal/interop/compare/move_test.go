@@ -103,27 +103,13 @@ func TestMove(t *testing.T) {
 // do sends a row's request, which must be answered 200.
 func (sd *side) do(t *testing.T, r row) reply {
 	t.Helper()
-	verb, path, header := http.MethodGet, r.get, http.Header{}
-	if r.post != "" {
-		verb, path = http.MethodPost, r.post
-		header.Set("Authorization", "Bearer "+sd.vars["access"])
-		header.Set("Content-Type", "application/json")
-	}
-	if r.contentType != "" {
-		header.Set("Content-Type", r.contentType)
-	}
-	if r.contentType == "none" {
-		header.Del("Content-Type")
-	}
-	if r.as != "" {
-		header.Set("Authorization", sd.fill(r.as))
-	}
+	r.get = strings.ReplaceAll(r.get, "{did}", url.QueryEscape(sd.vars["did"]))
+	verb, path, header := sd.request(r)
 	body := r.body
-	if strings.HasPrefix(header.Get("Content-Type"), "application/json") {
+	if r.contentType == "" {
 		body = sd.fill(body)
 	}
-	path = strings.ReplaceAll(path, "{did}", url.QueryEscape(sd.vars["did"]))
-	got, err := sd.send(t, verb, sd.fill(path), header, body)
+	got, err := sd.send(t, verb, path, header, body)
 	if err != nil || got.status != http.StatusOK {
 		t.Fatalf("%s: %s%s: %v %s %v", sd.Name, r.get, r.post, got.answer, got.message, err)
 	}

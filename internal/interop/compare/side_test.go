@@ -2,6 +2,7 @@ package compare
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -102,24 +103,17 @@ type reply struct {
 	moved   bool // the head changed
 }
 
-// ask sends a row's request and reports whether the head changed.
-func (sd *side) ask(t *testing.T, r row) reply {
-	t.Helper()
-	before := sd.vars["head"]
-	verb, path := http.MethodGet, r.get
+// request returns the verb, path and header of a row's request.
+func (sd *side) request(r row) (verb, path string, header http.Header) {
+	verb, path, header = http.MethodGet, r.get, http.Header{}
 	if r.post != "" {
 		verb, path = http.MethodPost, r.post
+		header.Set("Content-Type", cmp.Or(r.contentType, "application/json"))
 	}
-	if r.verb != "" {
-		verb = r.verb
+	if r.contentType == "none" {
+		header.Del("Content-Type")
 	}
-	header := http.Header{}
-	if r.post != "" && r.contentType != "none" {
-		header.Set("Content-Type", "application/json")
-	}
-	if r.contentType != "" && r.contentType != "none" {
-		header.Set("Content-Type", r.contentType)
-	}
+	verb = cmp.Or(r.verb, verb)
 	switch {
 	case r.as == "anonymous", r.as == "" && r.post == "":
 	case r.as == "":
@@ -133,11 +127,19 @@ func (sd *side) ask(t *testing.T, r row) reply {
 	for name, value := range r.header {
 		header.Set(name, sd.fill(value))
 	}
+	return verb, sd.fill(path), header
+}
+
+// ask sends a row's request and reports whether the head changed.
+func (sd *side) ask(t *testing.T, r row) reply {
+	t.Helper()
+	before := sd.vars["head"]
+	verb, path, header := sd.request(r)
 	body := sd.fill(r.body)
 	if r.compress {
 		body = compressed(t, body)
 	}
-	got, err := sd.send(t, verb, sd.fill(path), header, body)
+	got, err := sd.send(t, verb, path, header, body)
 	if err != nil {
 		t.Fatalf("%s: %v", sd.Name, err)
 	}
