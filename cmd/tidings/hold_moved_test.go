@@ -68,7 +68,7 @@ func TestHoldMovedAway(t *testing.T) {
 	}
 	expect(t, s.dir, 0, []string{"hold", "export", s.config, car}, "Exported")
 	s.setMovedTo(elsewhere)
-	run(0, []string{"config", "check"}, "none; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to says")
+	run(0, []string{"config", "check"}, "none; the account did:web:localhost", "has moved to "+elsewhere, "warning: hold.moved_to: the account is at")
 	run(0, []string{"hold", "status"}, "to "+elsewhere+", by hold.moved_to", "the next start announces that the account has moved")
 
 	s.start()
