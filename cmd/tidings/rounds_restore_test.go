@@ -113,7 +113,7 @@ var restores = []restore{
 // restoreWarnings may be logged after a restore.
 var restoreWarnings = []string{
 	"was copied or restored since the last start", "the journal has another id", "the ledger is rebuilt", "the journal is older than the state",
-	"takes a new id", "events are no longer in the journal, a reader jumps them",
+	"takes a new id", "events are no longer in the journal; a reader skips them",
 }
 
 // A part of the data folder is restored from a backup after more requests. In the end

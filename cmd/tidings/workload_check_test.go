@@ -38,8 +38,8 @@ func (h *workload) checkLog() {
 // expectedWarnings are logged because of a test's hostname and after a kill.
 var expectedWarnings = []string{
 	"this identity is for testing",
-	"cutting what a crash left unfinished",
-	"cutting the journal before a segment whose header a crash left unfinished",
+	"truncating an incomplete write at the end of the journal",
+	"truncating the journal before a segment whose header a crash left incomplete",
 }
 
 // settle starts and stops the registry until no event is pending, no intent is open

@@ -547,9 +547,9 @@ func TestNewerFormatAndStrangers(t *testing.T) {
 	name := lastSegment(disk, journal.Pushes)
 
 	for want, change := range map[string]func(d *journaltest.Disk){
-		"copied here from another place": func(d *journaltest.Disk) { d.Put(name, other.Bytes(name)) },
-		"it belongs to the other stream": func(d *journaltest.Disk) { d.Put("j/pulls-0000000001.seg", d.Bytes(name)) },
-		"checksum does not fit":          func(d *journaltest.Disk) { d.Put("j/journal.json", append(d.Bytes("j/journal.json"), ' ')) },
+		"belongs to another journal":          func(d *journaltest.Disk) { d.Put(name, other.Bytes(name)) },
+		"it is a segment of the other stream": func(d *journaltest.Disk) { d.Put("j/pulls-0000000001.seg", d.Bytes(name)) },
+		"checksum is wrong":                   func(d *journaltest.Disk) { d.Put("j/journal.json", append(d.Bytes("j/journal.json"), ' ')) },
 		"use the version that wrote it": func(d *journaltest.Disk) {
 			raw := d.Bytes(name)
 			raw[8]++ // the header's format, with a fitting checksum
@@ -562,7 +562,7 @@ func TestNewerFormatAndStrangers(t *testing.T) {
 			sum := crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli))
 			d.Put("j/journal.json", fmt.Appendf(text, "\ncrc32c %08x\n", sum))
 		},
-		"missing beside": func(d *journaltest.Disk) { d.Remove("j/journal.json") },
+		"it is missing, but there is": func(d *journaltest.Disk) { d.Remove("j/journal.json") },
 	} {
 		d := disk.Kill()
 		change(d)

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Register makes a cursor known at 0, so that nothing it has not read is
-// deleted. It does nothing for a known one.
+// Register creates a cursor at 0 unless it exists. Events after a registered
+// cursor are kept, up to the limit.
 func (j *Journal) Register(s Stream, name string) error {
 	if j.streams[s].isClosed() {
 		return ErrClosed
@@ -22,8 +22,8 @@ func (j *Journal) Register(s Stream, name string) error {
 	})
 }
 
-// Forget removes a cursor whose reader is gone for good, so that it no
-// longer holds events back.
+// Forget deletes a cursor whose reader no longer exists, so that events are
+// not kept for it.
 func (j *Journal) Forget(s Stream, name string) error {
 	if j.streams[s].isClosed() {
 		return ErrClosed
@@ -38,7 +38,7 @@ func (j *Journal) Forget(s Stream, name string) error {
 	return nil
 }
 
-// Cursor returns the number of the last event that the cursor has passed.
+// Cursor returns the sequence number of the last event that was processed.
 func (j *Journal) Cursor(s Stream, name string) uint64 {
 	return j.state.Load().Cursors[s.String()][name]
 }
@@ -49,7 +49,7 @@ func (j *Journal) Cursors(s Stream) map[string]uint64 {
 }
 
 // SetCursor moves a cursor forward, durably, and deletes segments that every
-// cursor has passed. A number at or below the cursor's does nothing; one
+// cursor has passed. It has no effect if seq is not above the cursor; a seq
 // above the last durable event is an error.
 func (j *Journal) SetCursor(s Stream, name string, seq uint64) error {
 	if err := j.checkCursor(s, name, seq); err != nil {
@@ -75,30 +75,31 @@ func (j *Journal) checkCursor(s Stream, name string, seq uint64) error {
 		return ErrClosed
 	}
 	if seq > st.durableLast {
-		return fmt.Errorf("move cursor %s: event %d is beyond the last of %s, %d", name, seq, s, st.durableLast)
+		return fmt.Errorf("move cursor %s: event %d is after the last event of %s, %d", name, seq, s, st.durableLast)
 	}
 	return nil
 }
 
-// SetCursorLazily is SetCursor for a reader that keeps its cursor elsewhere, and costs
-// nothing: the registered cursor moves on disk with the next write of the
-// state, at the latest before an event that it holds back is deleted.
+// SetCursorLazily is SetCursor without a write to disk, for a reader that stores
+// its cursor elsewhere: the cursor is persisted with the next write of the
+// state, at the latest before an event after it is deleted.
 func (j *Journal) SetCursorLazily(s Stream, name string, seq uint64) error {
 	if err := j.checkCursor(s, name, seq); err != nil {
 		return err
 	}
 	st := j.streams[s]
 	st.mu.Lock()
-	st.noted[name] = max(seq, st.noted[name])
+	st.lazyCursors[name] = max(seq, st.lazyCursors[name])
 	st.mu.Unlock()
 	st.retain()
 	return nil
 }
 
-// AdvanceTo is for a reader that keeps its cursor elsewhere, in one transaction
-// with what it does. Called at start with that cursor, it makes a journal that
-// is behind it (power cut, restored snapshot) take a new id, as Open does for
-// the journal's own cursors; the next event's number is then above seq.
+// AdvanceTo ensures that the next event of s has a number above seq. It is called
+// at start, before any append, with the cursor of a reader that stores it
+// elsewhere, in one transaction with its effects. If the journal is behind that
+// cursor (power cut, restored snapshot), it takes a new id, as Open does for the
+// journal's own cursors.
 func (j *Journal) AdvanceTo(s Stream, seq uint64) error {
 	st := j.streams[s]
 	st.mu.Lock()
@@ -113,29 +114,7 @@ func (j *Journal) AdvanceTo(s Stream, seq uint64) error {
 	return j.renew(s, seq)
 }
 
-// RenewID takes a new id now, since the folder was set back or copied in a way
-// that the journal cannot see. The numbers of s go on above above, its last
-// event and all of its cursors, also after a restart.
-func (j *Journal) RenewID(s Stream, above uint64) error {
-	st := j.streams[s]
-	if st.isClosed() {
-		return ErrClosed
-	}
-	for _, seq := range j.Cursors(s) {
-		above = max(above, seq)
-	}
-	st.tail.Lock()
-	defer st.tail.Unlock()
-	if err := j.renew(s, above); err != nil {
-		return err
-	}
-	if _, err := st.begin(); err != nil {
-		return fmt.Errorf("take a new journal id: %w", diskError(err))
-	}
-	return nil
-}
-
-// renew takes a new id and begins behind seq.
+// renew takes a new id and continues after seq.
 func (j *Journal) renew(s Stream, seq uint64) error {
 	id := random()
 	err := j.update(func(st *state) {
@@ -149,22 +128,22 @@ func (j *Journal) renew(s Stream, seq uint64) error {
 		return fmt.Errorf("take a new journal id: %w", err)
 	}
 	j.id.Store(number(id))
-	j.log.Warn("the journal takes a new id: it is older than a reader of it, after a power cut or from a backup",
+	j.log.Warn("the journal takes a new id: it is behind one of its readers, after a power cut or a restore",
 		"stream", s, "last", j.Status(s).Last, "above", seq, "id", id)
-	j.streams[s].jump(seq)
+	j.streams[s].skipTo(seq)
 	return nil
 }
 
-// cursors returns the cursors as far as their readers have come. mu is held.
+// cursors returns the cursors, including those not yet persisted. mu is held.
 func (s *stream) cursors() map[string]uint64 {
 	cursors := s.j.Cursors(s.kind)
 	for name, seq := range cursors {
-		cursors[name] = max(seq, s.noted[name])
+		cursors[name] = max(seq, s.lazyCursors[name])
 	}
 	return cursors
 }
 
-// passed is the last event that every cursor has passed. mu is held.
+// passed returns the lowest cursor. mu is held.
 func (s *stream) passed() uint64 {
 	cursors := s.cursors()
 	if len(cursors) == 0 {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync is fsync without what is not needed to read the file again, such as
-// the time of its last change.
+// datasync is fsync without the metadata that is not needed to read the data, such
+// as the modification time.
 func datasync(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

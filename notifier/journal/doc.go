@@ -1,47 +1,39 @@
-// Package journal keeps what happened at the registry as ordered bytes that
-// survive: one stream of pushes, one of pulls, in segments of checked records
-// below one directory, read at their own pace by readers with named cursors.
+// Package journal is an ordered, durable log of events: one stream for pushes
+// and deletes, one for pulls, stored as checksummed records in segment files of
+// one directory. Readers have named cursors and read at their own pace.
 //
-// It promises:
-//   - A push's event is durable when Complete or Append returns; pushes that
-//     wait at the same moment share one fsync. A pull's event is with the
-//     operating system when Append returns, so it survives kill -9 though not
-//     a power cut.
-//   - Readers see only what is durable, and no event number is ever given to
-//     two events under one journal id. A journal that opens behind one of its
-//     cursors (power cut, restored snapshot) takes a new id and jumps ahead, as
-//     it does when RenewID tells it to.
-//   - Pushes are written into zeros that were written ahead, up to 256 KiB, so
-//     that an fsync has no new file size to store.
-//   - Opening survives a tail torn at any byte. Damage to bytes that are known
-//     to have been durable is reported, never skipped in silence.
-//   - A segment in which a write or an fsync failed is never written again; what
-//     was not durable in it moves to a new one.
-//   - An intent is open until its Complete or Abandon is on disk, however often
-//     the process dies. Open intents hold nothing back: before their segment is
-//     deleted they are appended again, and those records are durable first. There
-//     is no bound on their age; together they have at most 32 MiB, beyond which
-//     Begin returns ErrTooMany.
-//   - A segment is deleted once every cursor has passed it. A stream whose events
-//     have more bytes than the limit, or whose files have twice as many, gives up
-//     its oldest events, after Config.Dropped could read them. What a reader has
-//     passed by its own account (SetCursorLazily) is never given up.
-//   - A full disk loses nothing that was acknowledged, and leaves nothing behind
-//     that outlasts it: segments are deleted on a full disk, too, and all calls
-//     work again once there is space. Open needs space only if it has to write.
-//   - Memory is bounded whatever waits on disk: by two batches of 8 MiB in each
-//     stream, for whose room appenders wait, and by the open intents.
+// It guarantees:
+//   - A push's event is durable when Complete or Append returns; concurrent
+//     appends share one fsync. A pull's event is in the operating system's page
+//     cache when Append returns, so it survives kill -9 but not a power cut.
+//   - Readers see only durable events, and a sequence number is never used twice
+//     under one journal id. A journal that is found to be behind one of its
+//     cursors (power cut, restored snapshot) takes a new id and skips to a number
+//     above the cursor.
+//   - Segments of pushes are preallocated with up to 256 KiB of zeros, so that an
+//     fsync does not have to write a new file size.
+//   - Open truncates a tail that was torn at any byte. Damage to bytes that are
+//     known to have been durable is reported and never skipped silently.
+//   - A segment in which a write or an fsync failed is never written again;
+//     its records that are not durable move to a new segment.
+//   - An intent stays open until its Complete or Abandon is on disk, even if the
+//     process crashes many times. Open intents do not prevent the deletion of
+//     segments: they are appended again first. Their age is not limited; their
+//     total size is, to 32 MiB, above which Begin returns ErrTooMany.
+//   - A segment is deleted once all cursors are past it. If the events of a
+//     stream exceed Config.Limit, or its files twice that, the oldest events are
+//     dropped, after Config.Dropped had the chance to read them. Events that a
+//     reader has passed according to SetCursorLazily count as read.
+//   - A full disk loses no acknowledged event. Segments are still deleted, and all
+//     calls work again once there is space. Open needs space only if it must write.
+//   - Memory is bounded by two batches of 8 MiB for each stream, for which appends
+//     wait, and by the open intents.
 //
-// It leaves to others what payloads mean, what a mark is (a number that never
-// goes back, such as the last TID's microseconds), what becomes of an intent
-// that a crash left open or that was released, and that only one process opens a
-// directory.
+// It does not interpret payloads and order numbers (an order number never
+// decreases, such as the microseconds of the last TID), does not resolve intents
+// that were left open, and does not ensure that only one process opens a directory.
 //
-// Files are deleted oldest first, each durably before the next: should an older
-// segment come back without a newer one, an intent would seem open whose
-// completion is gone.
-//
-// tidwall/wal has no checksums and takes a torn tail for corruption, and
-// Pebble's record package has neither numbers to find an event by, nor
-// segments, nor retention around its record framing: hence this one.
+// tidwall/wal has no checksums and treats a torn tail as corruption. Pebble's
+// record package provides the framing, but no lookup by sequence number, segments
+// or retention.
 package journal

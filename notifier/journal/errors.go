@@ -14,40 +14,40 @@ const (
 
 var (
 	// ErrClosed is returned by every call after Close.
-	ErrClosed = errors.New("the journal is closed")
+	ErrClosed = errors.New("journal is closed")
 
 	// ErrFull is returned, wrapped together with the system's error, when
 	// an append found no space left on the disk or in the quota.
-	ErrFull = errors.New("the journal's disk is full: free some space, appends then work again by themselves")
+	ErrFull = errors.New("the journal's disk is full: free some space; appends then succeed again without a restart")
 
 	// ErrTooLarge is returned, wrapped, for an event's payload of more than
 	// MaxPayload bytes, or an intent's of more than MaxIntent.
-	ErrTooLarge = errors.New("the payload is too large")
+	ErrTooLarge = errors.New("payload is too large")
 
-	// ErrTooMany is returned by Begin while open intents take all the memory
-	// that the journal gives them, 32 MiB.
-	ErrTooMany = errors.New("too many pushes and deletes are open: those that were interrupted have to be settled first")
+	// ErrTooMany is returned by Begin while the open intents have the maximum
+	// total size, 32 MiB.
+	ErrTooMany = errors.New("too many open pushes and deletes: interrupted ones must be resolved first")
 
-	// ErrNotOpen is returned when an intent is completed that was completed
-	// or abandoned before.
-	ErrNotOpen = errors.New("the intent was settled before")
+	// ErrNotOpen is returned by Complete if the intent has already been
+	// completed or abandoned.
+	ErrNotOpen = errors.New("intent is not open")
 
-	// ErrSlow is returned when the disk did not answer within Config.Wait.
-	// What was appended may still arrive.
-	ErrSlow = errors.New("the journal's disk does not answer in time")
+	// ErrSlow is returned if the disk did not respond within Config.Wait.
+	// The record may still be written.
+	ErrSlow = errors.New("the journal's disk does not respond in time")
 )
 
-// A CorruptError says that bytes which had reached the disk are damaged or
-// gone. Open returns it rather than skip events in silence; Read returns it
-// when damage appears while the journal is open.
+// A CorruptError reports that bytes that were durable are damaged or missing.
+// Open returns it instead of skipping events silently; Read returns it for
+// damage that appears while the journal is open.
 type CorruptError struct {
 	File   string // path of the damaged file
 	Offset int64  // bytes into File at which the damage begins
 	Stream string // "pushes" or "pulls"; empty for the journal's own file
-	First  uint64 // the first event that may be concerned; 0: unknown
-	Last   uint64 // the last one; 0: unknown
+	First  uint64 // sequence number of the first event that may be affected; 0: unknown
+	Last   uint64 // of the last one; 0: unknown
 	Reason string
-	Fix    string // what the operator can do; empty: put back or move away
+	Fix    string // what the operator can do; empty: restore the file or move it away
 }
 
 func (e *CorruptError) Error() string {
@@ -59,12 +59,12 @@ func (e *CorruptError) Error() string {
 	}
 	fix := e.Fix
 	if fix == "" {
-		fix = "put the file back from a backup, or move it out of the folder to go on without its events"
+		fix = "restore the file from a backup, or move it out of the folder to continue without its events"
 	}
 	return text + "; " + fix
 }
 
-// diskError marks err with ErrFull when it says that there is no space.
+// diskError wraps err in ErrFull if it reports that the disk or the quota is full.
 func diskError(err error) error {
 	if errors.Is(err, ErrFull) {
 		return err

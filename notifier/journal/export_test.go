@@ -1,9 +1,9 @@
 package journal
 
 // BeginOld appends an intent as versions before MaxIntent did.
-func (j *Journal) BeginOld(mark uint64, payload []byte) (Intent, error) {
+func (j *Journal) BeginOld(order uint64, payload []byte) (Intent, error) {
 	in := Intent{j.intents.Add(1)}
-	r := record{kind: kindIntent, intent: in.id, mark: mark, payload: payload}
+	r := record{kind: kindIntent, intent: in.id, order: order, payload: payload}
 	s := j.streams[Pushes]
 	s.tail.Lock()
 	defer s.tail.Unlock()

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// FS is what a journal asks of a file system. The zero Config uses the
-// operating system's; tests put faults and power cuts here. Names are paths
+// FS is the file system of a journal. The default is the operating system's;
+// tests use it to inject faults and power cuts. Names are paths
 // below Config.Dir. Implementations are safe for concurrent use.
 type FS interface {
 	// MkdirAll makes dir and its parents, readable by the owner alone.

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -553,55 +551,5 @@ func TestOldIntents(t *testing.T) {
 			t.Fatalf("%d intents are open, or not as they were", len(got))
 		}
 		j.Close()
-	}
-}
-
-// TestRenewWhileAppending takes new ids while events come in: no two events
-// have one number.
-func TestRenewWhileAppending(t *testing.T) {
-	t.Parallel()
-	disk := journaltest.NewDisk()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, SegmentSize: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	given := map[journal.Stream]map[uint64]bool{journal.Pushes: {}, journal.Pulls: {}}
-	for s := range given {
-		var renewed atomic.Bool
-		for range 4 {
-			wg.Go(func() {
-				for !renewed.Load() {
-					seq, err := j.Append(ctx, s, 1, nil)
-					mu.Lock()
-					if err != nil || given[s][seq] {
-						t.Errorf("event %d of %s, %v, again", seq, s, err)
-					}
-					given[s][seq] = true
-					mu.Unlock()
-				}
-			})
-		}
-		wg.Go(func() {
-			defer renewed.Store(true)
-			for i := range uint64(10) {
-				if err := j.RenewID(s, 1000*i); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	for s, numbers := range given {
-		seq, err := j.Append(ctx, s, 1, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		numbers[seq] = true
-		if got := seqs(t, open(t, disk.Kill()), s); len(got) != len(numbers) || !slices.IsSorted(got) || got[len(got)-1] <= 9000 {
-			t.Errorf("%d events of %s, up to %d", len(got), s, got[len(got)-1])
-		}
 	}
 }

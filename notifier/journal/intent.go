@@ -8,39 +8,61 @@ import (
 	"slices"
 )
 
-// maxOpen bounds what open intents take in memory, in bytes of their records.
+// The protocol of intents. A push or a delete is recorded in two steps:
+//
+//	Begin     appends an intent record, before storage is changed
+//	Complete  appends the event, whose record also carries the intent's id; or
+//	Abandon   appends a record that cancels the intent: there was no effect
+//
+// One record thus completes the intent and adds the event, so a crash never
+// leaves one without the other. s.intents holds the open intents; s.ended those
+// whose completing or abandoning record is written, but not yet durable.
+//
+//   - Crash after Begin: load finds the intent open, and Unresolved returns it.
+//     The caller asks storage whether the push or delete took effect.
+//   - Power cut after Begin: the intent may be lost, since it is not fsynced. The
+//     client's request was not acknowledged, and reconciliation finds its effect.
+//   - Complete fails before the write: the intent is open as before. After the
+//     write: it stays ended, unless the disk loses the event; then
+//     restoreIntents opens it again.
+//   - Abandon fails: the intent keeps abandonFailed, and the next append writes
+//     the record. A crash before that leaves an open intent, which is resolved.
+//   - The segment of an open intent is deleted: moveIntents appends the intent
+//     again and syncs it first. Replaying an intent twice has no effect.
+
+// maxOpen limits the total size of the records of open intents, in bytes.
 const maxOpen = 32 << 20
 
-// An intentState is kept until what settled it is durable.
+// An intentState is kept until the record that ends the intent is durable.
 type intentState struct {
-	id       uint64
-	mark     uint64
-	payload  []byte
-	place    pos  // of its newest record, even if the disk lost that
-	released bool // nobody will settle it but who learns of it from Unresolved
-	settling bool // its completion or abandonment is on its way to disk
-	dropped  bool // its abandonment could not be written, which is tried again
-	settled  pos  // behind the record that settled it
-	outcome  byte // that record's kind
+	id            uint64
+	order         uint64
+	payload       []byte
+	pos           position // of its newest record, even if the disk lost that
+	released      bool     // its owner is gone, so Unresolved returns it
+	ending        bool     // the record that completes or abandons it is being written
+	abandonFailed bool     // its abandonment could not be written and will be retried
+	ended         position // end of the record that completed or abandoned it
+	outcome       byte     // that record's kind
 }
 
 func (in *intentState) size() int64 { return recordHead + int64(len(in.payload)) }
 
-// Begin appends an intent to push or delete, whose payload may have MaxIntent
-// bytes. It returns once the operating system has it: should the process die
-// before the intent is completed or abandoned, the next one finds it with
-// Unresolved. A mark that the event may use later is given here, so that LastOrder
-// covers it.
-func (j *Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Intent, error) {
+// Begin appends an intent to push or delete, with a payload of at most MaxIntent
+// bytes. It returns once the operating system has the record: if the process
+// dies before the intent is completed or abandoned, Unresolved returns it to the
+// next process. order is the highest order number that the event may use, so
+// that LastOrder includes it.
+func (j *Journal) Begin(ctx context.Context, order uint64, payload []byte) (Intent, error) {
 	s := j.streams[Pushes]
-	late := s.late()
+	deadline := s.deadline()
 	in := Intent{j.intents.Add(1)}
-	b, _, lead, err := s.queue(ctx, late, record{kind: kindIntent, intent: in.id, mark: mark, payload: payload})
+	b, _, lead, err := s.queue(ctx, deadline, record{kind: kindIntent, intent: in.id, order: order, payload: payload})
 	if err == nil {
 		if lead {
 			s.lead()
 		}
-		if err = await(ctx, late, b.done); err == nil {
+		if err = await(ctx, deadline, b.done); err == nil {
 			err = b.err
 		} else {
 			go j.withdraw(b, in)
@@ -52,25 +74,24 @@ func (j *Journal) Begin(ctx context.Context, mark uint64, payload []byte) (Inten
 	return in, nil
 }
 
-// withdraw abandons an intent whose Begin did not wait for it.
+// withdraw abandons an intent whose Begin returned before it was written.
 func (j *Journal) withdraw(b *batch, in Intent) {
 	<-b.done
 	if b.err == nil {
-		j.Abandon(in) // an error leaves it to the next append
+		j.Abandon(in) // after an error the next append retries
 	}
 }
 
-// Complete appends the event that in announced and returns its number once
-// it is durable. After an error the event may still arrive: if it was written
-// and not yet durable, in counts as settled unless the disk loses the event;
-// if it was not written, in is open as before. Whoever does not try again
-// calls LeaveOpen.
-func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload []byte) (seq uint64, err error) {
+// Complete appends the event of in and returns its sequence number once it is
+// durable. After an error the event may still become durable: if it was written,
+// in is completed unless the disk loses the event; otherwise in is still open.
+// A caller that does not retry must call LeaveOpen.
+func (j *Journal) Complete(ctx context.Context, in Intent, order uint64, payload []byte) (seq uint64, err error) {
 	s := j.streams[Pushes]
-	late := s.late()
-	seq, end, err := s.append(ctx, late, record{kind: kindEvent, intent: in.id, mark: mark, payload: payload})
+	deadline := s.deadline()
+	seq, end, err := s.append(ctx, deadline, record{kind: kindEvent, intent: in.id, order: order, payload: payload})
 	if err == nil {
-		err = s.syncTo(ctx, late, end)
+		err = s.syncTo(ctx, deadline, end)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("append event: %w", err)
@@ -78,21 +99,22 @@ func (j *Journal) Complete(ctx context.Context, in Intent, mark uint64, payload 
 	return seq, nil
 }
 
-// Abandon says that nothing came of in. It is not durable: after a power cut
-// in may be open again. What could not be written is written with the next
-// append that works. Abandoning a settled intent does nothing.
+// Abandon ends in without an event, since the request had no effect. It is not
+// durable: after a power cut in may be open again. If the record cannot be
+// written, the next successful append writes it. Abandon has no effect on an
+// intent that is not open.
 func (j *Journal) Abandon(in Intent) error {
 	s := j.streams[Pushes]
-	_, _, err := s.append(context.Background(), s.late(), record{kind: kindAbandon, intent: in.id})
+	_, _, err := s.append(context.Background(), s.deadline(), record{kind: kindAbandon, intent: in.id})
 	if err != nil && err != ErrNotOpen {
 		return fmt.Errorf("abandon intent: %w", err)
 	}
 	return nil
 }
 
-// LeaveOpen says that whoever began in will not settle it, since Complete failed
-// and the request is over. If in is open, or turns out to be because the disk
-// loses its event, Unresolved returns it. Releasing a settled intent does nothing.
+// LeaveOpen reports that the caller of Begin will neither complete nor abandon
+// in. If in is open, or is opened again because the disk loses its event,
+// Unresolved returns it. LeaveOpen has no effect on an intent that is not open.
 func (j *Journal) LeaveOpen(in Intent) {
 	s := j.streams[Pushes]
 	s.mu.Lock()
@@ -100,33 +122,33 @@ func (j *Journal) LeaveOpen(in Intent) {
 	if open := s.intents[in.id]; open != nil {
 		open.released = true
 	}
-	for _, settled := range s.settled {
+	for _, settled := range s.ended {
 		if settled.id == in.id {
 			settled.released = true
 		}
 	}
 }
 
-// Unresolved returns the open intents that an earlier process began or that
-// were released, in the order in which they were begun. One whose event is on
-// its way to disk is not among them.
+// Unresolved returns the open intents of earlier processes and those passed to
+// LeaveOpen, in the order of their Begin, except intents that are being completed
+// or abandoned.
 func (j *Journal) Unresolved() []OpenIntent {
 	s := j.streams[Pushes]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var open []OpenIntent
 	for _, id := range slices.Sorted(maps.Keys(s.intents)) {
-		if in := s.intents[id]; in.released && !in.settling {
-			open = append(open, OpenIntent{Intent{id}, in.payload, in.mark})
+		if in := s.intents[id]; in.released && !in.ending {
+			open = append(open, OpenIntent{Intent{id}, in.payload, in.order})
 		}
 	}
 	return open
 }
 
-// claim makes r the one record that may settle its intent, and refuses a new
-// intent beyond maxOpen. An open intent that is moved must not be settled by a
-// record before its own. mu is held.
-func (s *stream) claim(r record) error {
+// admit ensures that only one record ends an intent, and refuses a new intent
+// above maxOpen. A record that moves an open intent must not follow the record
+// that ends it. mu is held.
+func (s *stream) admit(r record) error {
 	in := s.intents[r.intent]
 	switch {
 	case r.intent == 0:
@@ -136,15 +158,15 @@ func (s *stream) claim(r record) error {
 			return ErrTooMany
 		}
 		return nil
-	case in == nil || in.settling:
+	case in == nil || in.ending:
 		return ErrNotOpen
 	}
-	in.settling = !r.again
+	in.ending = !r.again
 	return nil
 }
 
-// unclaim undoes claim for the records of a batch that was not written.
-func (s *stream) unclaim(b *batch) {
+// undoAdmit undoes admit for the records of a batch that was not written.
+func (s *stream) undoAdmit(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	walk(b.buf, func(_ []byte, r record) {
@@ -152,112 +174,112 @@ func (s *stream) unclaim(b *batch) {
 		switch {
 		case in == nil || r.kind == kindIntent:
 		case r.kind == kindAbandon:
-			in.dropped = true
-			s.dropped = append(s.dropped, in)
+			in.abandonFailed = true
+			s.failedAbandons = append(s.failedAbandons, in)
 		default:
-			in.settling = false
+			in.ending = false
 		}
 	})
 }
 
-// dropAgain puts the abandonments that failed before into b. mu is held.
-func (s *stream) dropAgain(b *batch) {
-	for _, in := range s.dropped {
-		in.dropped = false
+// retryAbandons adds the abandonments that could not be written to b. mu is held.
+func (s *stream) retryAbandons(b *batch) {
+	for _, in := range s.failedAbandons {
+		in.abandonFailed = false
 		b.buf = record{kind: kindAbandon, intent: in.id}.encode(b.buf)
 	}
-	s.dropped = nil
+	s.failedAbandons = nil
 }
 
-// noteIntent takes in what a record on disk does to the intents. mu is held.
-func (s *stream) noteIntent(r record, payload []byte, place pos) {
+// applyIntent updates the intents for a record that was written. mu is held.
+func (s *stream) applyIntent(r record, payload []byte, pos position) {
 	in := s.intents[r.intent]
 	switch {
 	case r.intent == 0:
 	case r.kind == kindIntent && in != nil:
-		in.place = place
+		in.pos = pos
 	case r.kind == kindIntent:
-		in = &intentState{id: r.intent, mark: r.mark, payload: bytes.Clone(payload), place: place}
+		in = &intentState{id: r.intent, order: r.order, payload: bytes.Clone(payload), pos: pos}
 		s.intents[in.id] = in
 		s.openBytes += in.size()
 	case in != nil:
 		delete(s.intents, in.id)
 		s.openBytes -= in.size()
-		in.settled, in.outcome = place+pos(recordHead+len(payload)), r.kind
-		s.settled = append(s.settled, in)
+		in.ended, in.outcome = pos+position(recordHead+len(payload)), r.kind
+		s.ended = append(s.ended, in)
 	}
 }
 
-// forgetSettled forgets the intents that were settled durably. mu is held.
-func (s *stream) forgetSettled() {
+// forgetEnded drops the intents whose last record is durable. mu is held.
+func (s *stream) forgetEnded() {
 	n := 0
-	for n < len(s.settled) && s.settled[n].settled <= s.durable {
+	for n < len(s.ended) && s.ended[n].ended <= s.durable {
 		n++
 	}
-	s.settled = slices.Delete(s.settled, 0, n)
+	s.ended = slices.Delete(s.ended, 0, n)
 }
 
-// restoreIntents is called when what was not durable has moved to another
-// segment: moved says where the intents went. Those whose end the disk has
-// lost are open again. mu is held.
-func (s *stream) restoreIntents(moved map[uint64]pos) {
-	for _, in := range s.settled {
-		if !s.lost(in.settled) {
+// restoreIntents is called after the records that were not durable have moved to
+// another segment; moved has the new positions of intents. Intents whose last
+// record was lost are open again. mu is held.
+func (s *stream) restoreIntents(moved map[uint64]position) {
+	for _, in := range s.ended {
+		if !s.lost(in.ended) {
 			continue
 		}
 		s.intents[in.id] = in
 		s.openBytes += in.size()
-		in.settling = in.outcome == kindAbandon
-		if in.settling {
-			in.dropped = true
-			s.dropped = append(s.dropped, in)
+		in.ending = in.outcome == kindAbandon
+		if in.ending {
+			in.abandonFailed = true
+			s.failedAbandons = append(s.failedAbandons, in)
 		}
 	}
-	s.settled = nil
-	for id, place := range moved {
+	s.ended = nil
+	for id, pos := range moved {
 		if in := s.intents[id]; in != nil {
-			in.place = place
+			in.pos = pos
 		}
 	}
 }
 
-// move appends the intents that lie in g, or that the disk lost, once more, so
-// that g may be deleted.
-func (s *stream) move(g *segment) error {
+// moveIntents appends the open intents of g, and those that the disk lost, again,
+// so that g can be deleted.
+func (s *stream) moveIntents(g *segment) error {
 	var open []record
 	s.mu.Lock()
 	for id, in := range s.intents {
-		if in.place.segment() <= g.number && !in.settling {
-			open = append(open, record{kind: kindIntent, again: true, intent: id, mark: in.mark, payload: in.payload})
+		if in.pos.segment() <= g.number && !in.ending {
+			open = append(open, record{kind: kindIntent, again: true, intent: id, order: in.order, payload: in.payload})
 		}
 	}
 	s.mu.Unlock()
 	for _, r := range open {
-		if _, _, err := s.append(context.Background(), s.late(), r); err != nil && err != ErrNotOpen {
+		if _, _, err := s.append(context.Background(), s.deadline(), r); err != nil && err != ErrNotOpen {
 			return fmt.Errorf("move an open intent: %w", err)
 		}
 	}
 	return nil
 }
 
-// holds reports whether something that is not yet durable elsewhere needs g.
-// An abandonment that could not be written is none: without its intent it is
-// not needed. mu is held.
-func (s *stream) holds(g *segment) bool {
-	needs := func(in *intentState) bool { return in.place.segment() <= g.number && !in.dropped }
+// needed reports whether g has an intent that is not yet durable elsewhere. An
+// intent whose abandonment could not be written does not count: both go with g.
+// mu is held.
+func (s *stream) needed(g *segment) bool {
+	needs := func(in *intentState) bool { return in.pos.segment() <= g.number && !in.abandonFailed }
 	for _, in := range s.intents {
 		if needs(in) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(s.settled, needs)
+	return slices.ContainsFunc(s.ended, needs)
 }
 
-// dropWith forgets the intents in g whose abandonment could not be written.
-// mu is held.
-func (s *stream) dropWith(g *segment) {
-	s.dropped = slices.DeleteFunc(s.dropped, func(in *intentState) bool {
-		if in.place.segment() > g.number {
+// forgetAbandoned forgets the intents in g whose abandonment could not be
+// written. mu is held.
+func (s *stream) forgetAbandoned(g *segment) {
+	s.failedAbandons = slices.DeleteFunc(s.failedAbandons, func(in *intentState) bool {
+		if in.pos.segment() > g.number {
 			return false
 		}
 		delete(s.intents, in.id)

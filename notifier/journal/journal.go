@@ -31,16 +31,17 @@ func (s Stream) String() string {
 
 // Config says where a journal lives and how much it may hold.
 type Config struct {
-	Dir         string        // the journal's own folder; made when missing
+	Dir         string        // the journal's own folder; created if missing
 	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB, at most 1 GiB
 	Limit       int64         // bytes of events one stream may hold, and half of what its files may have; looked at when a segment begins; 0: 1 GiB
 	Wait        time.Duration // the longest an append waits for the disk, but for the one that is in the operating system's write; 0: 10 s
 	FS          FS            // nil: the operating system's
 
-	// Dropped is told, before the cursor moves, that the limit makes cursor
-	// give up the events first to last, and may read them; an error there ends
-	// the reading. After a crash it may be told again. An error keeps the
-	// events; it is asked again later. nil: only logged.
+	// Dropped is called before the events first to last, which cursor has not
+	// passed, are deleted because of the limit. It may read them; an error ends
+	// the iteration. After a crash it may be called again for the same events. If it
+	// returns an error, the events are kept and it is called again later.
+	// nil: dropped events are only logged.
 	Dropped func(s Stream, cursor string, first, last uint64, events iter.Seq2[Entry, error]) error
 
 	Logger *slog.Logger // nil: silent
@@ -53,7 +54,7 @@ type Entry struct {
 	Payload []byte // the caller's to keep
 }
 
-// An Intent is a push or a delete that was announced and not yet settled.
+// An Intent identifies an open intent to push or to delete.
 type Intent struct{ id uint64 }
 
 // An OpenIntent is an intent that an earlier process left open, or that was
@@ -88,7 +89,7 @@ type Journal struct {
 	background sync.WaitGroup
 }
 
-// Open opens the journal in cfg.Dir, or makes one. What a crash or a power
+// Open opens the journal in cfg.Dir, or creates one. What a crash or a power
 // cut tore at the end of a stream is cut. A *CorruptError says that bytes that
 // were durable are damaged, and what to do. ErrFull is returned if something
 // has to be written and the disk has no space; later Open works.
@@ -111,7 +112,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{cfg: cfg, fs: cfg.FS, log: cfg.Logger.With("component", "journal")}
 	for kind := range j.streams {
-		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*intentState{}, noted: map[string]uint64{}}
+		s := &stream{j: j, kind: Stream(kind), intents: map[uint64]*intentState{}, lazyCursors: map[string]uint64{}}
 		s.idle.L = &s.mu
 		j.streams[kind] = s
 	}
@@ -124,34 +125,34 @@ func Open(cfg Config) (*Journal, error) {
 }
 
 // ID is the journal's id, 16 hexadecimal characters: random, born with the
-// directory, new when the journal opened behind any of its cursors. Together
+// directory, and replaced if the journal is found to be behind a cursor. Together
 // with stream and number it names an event for ever.
 func (j *Journal) ID() string { return j.state.Load().ID }
 
-// ClockID is 10 random bits born with the directory, for TIDs made here.
+// ClockID is 10 random bits chosen with the directory, for the TIDs of this registry.
 func (j *Journal) ClockID() uint { return j.state.Load().ClockID }
 
-// LastOrder is the highest mark ever appended. It survives retention and restart.
+// LastOrder is the highest order number ever appended. It survives retention and restart.
 func (j *Journal) LastOrder() uint64 {
-	mark := j.state.Load().Order
+	order := j.state.Load().Order
 	for _, s := range j.streams {
 		s.mu.Lock()
-		mark = max(mark, s.mark)
+		order = max(order, s.order)
 		s.mu.Unlock()
 	}
-	return mark
+	return order
 }
 
 // Append appends an event and returns its number: of Pushes once it is
 // durable, of Pulls once the operating system has it. It waits at most
 // Config.Wait. After an error the event may still arrive. The payload may be
 // reused once Append returns.
-func (j *Journal) Append(ctx context.Context, s Stream, mark uint64, payload []byte) (uint64, error) {
+func (j *Journal) Append(ctx context.Context, s Stream, order uint64, payload []byte) (uint64, error) {
 	st := j.streams[s]
-	late := st.late()
-	seq, end, err := st.append(ctx, late, record{kind: kindEvent, mark: mark, payload: payload})
+	deadline := st.deadline()
+	seq, end, err := st.append(ctx, deadline, record{kind: kindEvent, order: order, payload: payload})
 	if err == nil && s == Pushes {
-		err = st.syncTo(ctx, late, end)
+		err = st.syncTo(ctx, deadline, end)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("append event: %w", err)
@@ -160,10 +161,10 @@ func (j *Journal) Append(ctx context.Context, s Stream, mark uint64, payload []b
 }
 
 // Read returns up to maxEntries events numbered above after, oldest first,
-// stopping once their payloads have maxBytes together. What it hands out is
-// durable: if the first of them is not yet, all are made so. Fewer events than
-// asked for are not the end, an empty slice is the end for now. Numbers that
-// the journal does not hold are jumped.
+// stopping once their payloads have maxBytes together. The events are durable: if
+// the first is not yet, Read syncs the stream. It may return fewer events than
+// requested; an empty slice means that there are no more at present. Sequence
+// numbers that the journal does not have are skipped.
 func (j *Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entry, error) {
 	st := j.streams[s]
 	st.mu.Lock()
@@ -181,7 +182,7 @@ func (j *Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entr
 	if err != nil && len(entries) == 0 {
 		return nil, fmt.Errorf("read %s: %w", s, err)
 	}
-	return entries, nil // an error behind them is the next call's
+	return entries, nil // the next call returns the error
 }
 
 // Wait blocks until there is an event numbered above after, ctx ends, or the
@@ -194,14 +195,14 @@ func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
 // cursor.
 func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
 
-// OrderAfter returns the mark of the first event numbered above after; false if
+// OrderAfter returns the order number of the first event numbered above after; false if
 // there is none.
-func (j *Journal) OrderAfter(s Stream, after uint64) (mark uint64, ok bool) {
+func (j *Journal) OrderAfter(s Stream, after uint64) (order uint64, ok bool) {
 	return j.streams[s].oldest(after)
 }
 
-// Close lets what was accepted reach the disk and closes the files. It may be
-// called twice. It is not needed for the journal to be right.
+// Close writes and syncs what was accepted and closes the files. It may be called
+// twice. A journal that is not closed opens like after a crash, without loss.
 func (j *Journal) Close() error {
 	var errs []error
 	for _, s := range j.streams {

@@ -10,6 +10,28 @@ import (
 	"strings"
 )
 
+// Recovery. load reads journal.json and then all segments of both streams:
+//
+//   - Each segment header has the position at which the stream before it ends
+//     (prevEnd). Segments are therefore opened newest first, and records after
+//     prevEnd, left over from a failed fsync, are ignored.
+//   - Temporary files and segments that a newer header excludes are removed. A
+//     header that is not valid ends the stream before its segment.
+//   - Records are replayed oldest first: they restore the last sequence number, the
+//     last order number and the open intents. At the first invalid record the
+//     stream ends. Zeros up to the end of the file are preallocated space.
+//     Anything else is a torn tail, which is truncated, unless a later record
+//     or header says that this position was durable (its field "durable"):
+//     then the file is damaged and Open returns a CorruptError.
+//   - Everything that is left is synced before it is handed out, since the last
+//     process may have written it without an fsync.
+//   - If the stream ends before a cursor or the last event known to be durable,
+//     numbers were handed out that would be used again: the journal takes a new
+//     id and continues above them (see AdvanceTo).
+//
+// A crash during recovery is harmless: removing and truncating goes from the newest
+// segment to the oldest, and recovery starts again.
+
 func (j *Journal) load() error {
 	if err := j.fs.MkdirAll(j.cfg.Dir); err != nil {
 		return err
@@ -25,8 +47,8 @@ func (j *Journal) load() error {
 	}
 	if st == nil {
 		if i := slices.IndexFunc(names, func(n string) bool { return strings.HasSuffix(n, ".seg") }); i >= 0 {
-			return &CorruptError{File: filepath.Join(j.cfg.Dir, stateName), Reason: "it is missing beside " + names[i],
-				Fix: "put it back from a backup, or move the whole folder away to begin an empty journal"}
+			return &CorruptError{File: filepath.Join(j.cfg.Dir, stateName), Reason: "it is missing, but there is " + names[i],
+				Fix: "restore it from a backup, or move the whole folder away to start with an empty journal"}
 		}
 		st = newState()
 		if err := j.saveState(st); err != nil {
@@ -42,7 +64,7 @@ func (j *Journal) load() error {
 		}
 	}
 	for _, s := range j.streams {
-		s.retain() // first, since what comes next may need space
+		s.retain() // first, since the next step may need space
 	}
 	for _, s := range j.streams {
 		if err := j.catchUp(s); err != nil {
@@ -52,10 +74,10 @@ func (j *Journal) load() error {
 	return nil
 }
 
-// catchUp takes a new id if s ends before an event that was durable once.
+// catchUp takes a new id if s ends before an event that was durable.
 func (j *Journal) catchUp(s *stream) error {
 	st := j.state.Load()
-	s.jump(st.Jumped[s.kind.String()])
+	s.skipTo(st.Jumped[s.kind.String()])
 	reached := st.Last[s.kind.String()]
 	for name, seq := range st.Cursors[s.kind.String()] {
 		reached = max(reached, seq)
@@ -67,12 +89,12 @@ func (j *Journal) catchUp(s *stream) error {
 	return j.renew(s.kind, reached)
 }
 
-// reportMissing logs what a reader will not find, since an operator moved a
-// segment away or it is a new reader.
+// reportMissing logs the events that a reader will not find, since an operator
+// moved a segment away or the cursor is new.
 func (s *stream) reportMissing(cursor string, seq uint64) {
 	for _, g := range s.segments {
 		if g.first > seq+1 {
-			s.j.log.Warn("events are no longer in the journal, a reader jumps them",
+			s.j.log.Warn("events are no longer in the journal; a reader skips them",
 				"stream", s.kind, "cursor", cursor, "first", seq+1, "last", g.first-1)
 		}
 		seq = max(seq, g.last)
@@ -80,7 +102,7 @@ func (s *stream) reportMissing(cursor string, seq uint64) {
 }
 
 // load finds the segments among names, reads them all, and ends with the
-// stream as the last process left it, made durable.
+// stream as the last process left it, synced.
 func (s *stream) load(names []string) error {
 	headers, err := s.open(names)
 	if err != nil {
@@ -95,8 +117,7 @@ func (s *stream) load(names []string) error {
 	if n == 0 {
 		return nil
 	}
-	// What the last process wrote and did not fsync is here, and may be only
-	// in memory. Nothing is handed out before it is durable.
+	// Records that the last process did not fsync may only be in the page cache.
 	for _, g := range s.segments {
 		if err := g.file.Sync(); err != nil {
 			return fmt.Errorf("fsync %s: %w", g.path, err)
@@ -118,15 +139,14 @@ func (s *stream) load(names []string) error {
 	return nil
 }
 
-// open opens the segments that count, newest first, since each header says
-// where the stream before it ends.
+// open opens the segments that belong to the stream, newest first.
 func (s *stream) open(names []string) ([]header, error) {
 	var headers []header
 	prevEnd := lastPos
 	for _, name := range slices.Backward(names) {
 		path := filepath.Join(s.j.cfg.Dir, name)
 		if strings.HasPrefix(name, s.kind.String()+"-") && strings.HasSuffix(name, ".seg.tmp") {
-			s.j.fs.Remove(path) // begun and never used
+			s.j.fs.Remove(path) // never completed
 			continue
 		}
 		num, ok := parseName(s.kind, name)
@@ -135,7 +155,7 @@ func (s *stream) open(names []string) ([]header, error) {
 		}
 		s.number = max(s.number, num)
 		if num > prevEnd.segment() {
-			s.j.fs.Remove(path) // given up for the one behind it
+			s.j.fs.Remove(path) // replaced by the next one
 			continue
 		}
 		g := &segment{number: num, path: path}
@@ -181,20 +201,20 @@ func (s *stream) openFile(g *segment) (h header, err error) {
 	g.end = g.size
 	h, err = readHeader(g.file, s.kind, g.path)
 	if err == nil && (h.number != g.number || h.salt != s.j.salt) {
-		return h, &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "it was copied here from another place",
+		return h, &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "it belongs to another journal",
 			Fix: "move it out of the folder"}
 	}
 	return h, err
 }
 
-// cutHeader ends the stream before g, whose header a crash left unfinished.
-// The newer segments, found so far, go too: s.segments, newest first.
+// cutHeader ends the stream before g, whose header a crash left incomplete, and
+// removes the newer segments too: s.segments, newest first.
 func (s *stream) cutHeader(g *segment, headers []header) error {
 	defer g.file.Close()
-	place := at(g.number, 0)
+	pos := at(g.number, 0)
 	corrupt := false
 	look := func(r record) bool {
-		corrupt = corrupt || r.durable > place
+		corrupt = corrupt || r.durable > pos
 		return corrupt
 	}
 	own := func(r record) bool {
@@ -204,7 +224,7 @@ func (s *stream) cutHeader(g *segment, headers []header) error {
 	}
 	err := search(g.file, s.j.salt, g.number, headerSize, g.end, own)
 	for i := 0; i < len(headers) && err == nil && !corrupt; i++ {
-		corrupt = headers[i].durable > place
+		corrupt = headers[i].durable > pos
 		newer := s.segments[i]
 		err = search(newer.file, s.j.salt, newer.number, headerSize, newer.end, look)
 	}
@@ -212,9 +232,9 @@ func (s *stream) cutHeader(g *segment, headers []header) error {
 		return err
 	}
 	if corrupt {
-		return &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "its header is not valid and records follow"}
+		return &CorruptError{File: g.path, Stream: s.kind.String(), Reason: "its header is invalid and records follow"}
 	}
-	s.j.log.Warn("cutting the journal before a segment whose header a crash left unfinished",
+	s.j.log.Warn("truncating the journal before a segment whose header a crash left incomplete",
 		"stream", s.kind, "file", g.path, "bytes", g.end, "segments_after", len(s.segments))
 	if err := s.removeNewest(s.segments); err != nil {
 		return err
@@ -234,13 +254,13 @@ func (s *stream) removeNewest(newestFirst []*segment) error {
 	return nil
 }
 
-// scan reads the records of segment i and ends the stream at the first that
-// is not valid, if nothing says that it was durable.
+// scan replays the records of segment i and ends the stream at the first invalid
+// one, unless it was durable.
 func (s *stream) scan(i int, headers []header) error {
 	g := s.segments[i]
 	var sc scanner
 	sc.reset(g.file, s.j.salt, g.number, headerSize, g.end)
-	s.last, s.mark = max(s.last, headers[i].first-1), max(s.mark, headers[i].mark)
+	s.last, s.order = max(s.last, headers[i].first-1), max(s.order, headers[i].order)
 	var buf []byte
 	for {
 		r, err := sc.next(buf)
@@ -261,10 +281,10 @@ func (s *stream) scan(i int, headers []header) error {
 }
 
 func (s *stream) replay(g *segment, r record, offset int64) error {
-	s.mark = max(s.mark, r.mark)
+	s.order = max(s.order, r.order)
 	s.j.intents.Store(max(s.j.intents.Load(), r.intent))
-	s.noteIntent(r, r.payload, at(g.number, offset))
-	s.settled = nil // durable before load returns
+	s.applyIntent(r, r.payload, at(g.number, offset))
+	s.ended = nil // durable before load returns
 	switch r.kind {
 	case kindIntent:
 		s.intents[r.intent].released = true
@@ -273,7 +293,7 @@ func (s *stream) replay(g *segment, r record, offset int64) error {
 			return &CorruptError{File: g.path, Offset: offset, Stream: s.kind.String(), First: r.seq,
 				Reason: fmt.Sprintf("event %d follows event %d", r.seq, s.last)}
 		}
-		g.note(r.seq, offset)
+		g.addPoint(r.seq, offset)
 		g.last, s.last = r.seq, r.seq
 		g.events += recordHead + int64(len(r.payload))
 	}
@@ -281,7 +301,7 @@ func (s *stream) replay(g *segment, r record, offset int64) error {
 }
 
 // endAt ends the stream at offset of segment i, where no valid record begins.
-// A segment that no header tells the end of ends before what it has reserved.
+// If no header has the end of the segment, preallocated zeros may follow.
 func (s *stream) endAt(i int, headers []header, offset int64) error {
 	g := s.segments[i]
 	if i+1 == len(headers) || headers[i+1].prevEnd.segment() != g.number {
@@ -297,15 +317,15 @@ func (s *stream) endAt(i int, headers []header, offset int64) error {
 	return s.cutTail(i, headers, offset)
 }
 
-// cutTail ends the stream at offset of segment i. Later records or headers
-// that were written when this place was durable make it damage instead.
+// cutTail truncates the stream at offset of segment i, or returns a CorruptError
+// if a later record or header was written when this position was durable.
 func (s *stream) cutTail(i int, headers []header, offset int64) error {
 	g := s.segments[i]
-	place := at(g.number, offset)
+	pos := at(g.number, offset)
 	corrupt := false
 	var next uint64
 	look := func(r record) bool {
-		corrupt = corrupt || r.durable > place
+		corrupt = corrupt || r.durable > pos
 		if next == 0 && r.kind == kindEvent {
 			next = r.seq
 		}
@@ -319,7 +339,7 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 			break
 		}
 		h := headers[i+1+k]
-		corrupt = corrupt || h.durable > place
+		corrupt = corrupt || h.durable > pos
 		if next == 0 {
 			next = h.first
 		}
@@ -329,10 +349,10 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 	}
 	if corrupt {
 		return &CorruptError{File: g.path, Offset: offset, Stream: s.kind.String(), First: s.last + 1, Last: max(next, 1) - 1,
-			Reason: "a record that was durable is not valid"}
+			Reason: "a record that was durable is invalid"}
 	}
 
-	s.j.log.Warn("cutting what a crash left unfinished at the end of the journal", "stream", s.kind,
+	s.j.log.Warn("truncating an incomplete write at the end of the journal", "stream", s.kind,
 		"file", g.path, "offset", offset, "bytes", g.end-offset, "segments_after", len(s.segments)-i-1)
 	later := slices.Clone(s.segments[i+1:])
 	slices.Reverse(later)

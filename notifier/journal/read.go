@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// A reader is an open file, placed behind the event numbered after. Whoever
-// reads in order finds the one that the last call left.
+// A reader is an open file, positioned after the event numbered after. Sequential
+// reads reuse the reader of the previous call.
 type reader struct {
 	segment *segment
 	file    File
@@ -42,10 +42,10 @@ func (s *stream) read(after uint64, maxEntries, maxBytes int) ([]Entry, error) {
 			}
 			after = rec.seq
 			bytes += len(rec.payload)
-			entries = append(entries, Entry{rec.seq, rec.mark, rec.payload})
+			entries = append(entries, Entry{rec.seq, rec.order, rec.payload})
 		}
 		r.offset, r.after = r.sc.offset, after
-		s.release(r)
+		s.putReader(r)
 		if len(entries) == before {
 			break // what comes next is not durable
 		}
@@ -53,15 +53,15 @@ func (s *stream) read(after uint64, maxEntries, maxBytes int) ([]Entry, error) {
 	return entries, nil
 }
 
-// oldest returns the mark of the first event above after, durable or not.
-func (s *stream) oldest(after uint64) (mark uint64, ok bool) {
+// oldest returns the order number of the first event above after, durable or not.
+func (s *stream) oldest(after uint64) (order uint64, ok bool) {
 	r, err := s.reader(after, true)
 	if err != nil || r == nil {
 		return 0, false
 	}
 	rec, err := s.nextEvent(r, after)
-	s.release(r) // where it was, for the reader whose place this is
-	return rec.mark, err == nil
+	s.putReader(r) // with its position unchanged
+	return rec.order, err == nil
 }
 
 // nextEvent returns the first event above after; io.EOF: not in this segment.
@@ -93,7 +93,7 @@ func (s *stream) reader(after uint64, all bool) (*reader, error) {
 		if all {
 			limit = s.written
 		}
-		g := s.holding(after)
+		g := s.segmentAfter(after)
 		if g == nil || g.number > limit.segment() {
 			s.mu.Unlock()
 			return nil, nil
@@ -102,14 +102,14 @@ func (s *stream) reader(after uint64, all bool) (*reader, error) {
 		if g.number == limit.segment() {
 			end = min(end, limit.offset())
 		}
-		r := s.cached(g, after)
+		r := s.takeReader(g, after)
 		offset := g.locate(after)
 		s.mu.Unlock()
 
 		if r == nil {
 			file, err := s.j.fs.OpenFile(g.path, os.O_RDONLY)
 			if errors.Is(err, fs.ErrNotExist) && !s.has(g) {
-				continue // retention was faster
+				continue // deleted meanwhile
 			}
 			if err != nil {
 				return nil, err
@@ -121,8 +121,8 @@ func (s *stream) reader(after uint64, all bool) (*reader, error) {
 	}
 }
 
-// holding returns the segment with the first event above after. mu is held.
-func (s *stream) holding(after uint64) *segment {
+// segmentAfter returns the segment with the first event above after. mu is held.
+func (s *stream) segmentAfter(after uint64) *segment {
 	for _, g := range s.segments {
 		if g.last > after && g.last >= g.first {
 			return g
@@ -131,9 +131,9 @@ func (s *stream) holding(after uint64) *segment {
 	return nil
 }
 
-// cached takes the idle reader that stands behind event after in g. One that
-// stands there in another segment has come to its end. mu is held.
-func (s *stream) cached(g *segment, after uint64) *reader {
+// takeReader removes the idle reader that is positioned after event after in g. A
+// reader with that position in another segment is at its end and closed. mu is held.
+func (s *stream) takeReader(g *segment, after uint64) *reader {
 	for i, r := range s.readers {
 		if r.after != after {
 			continue
@@ -148,7 +148,7 @@ func (s *stream) cached(g *segment, after uint64) *reader {
 	return nil
 }
 
-func (s *stream) release(r *reader) {
+func (s *stream) putReader(r *reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || !slices.Contains(s.segments, r.segment) {

@@ -8,15 +8,15 @@ import (
 	"slices"
 )
 
-// A pos is a place in a stream: segment number in the upper half, offset in
-// that segment's file in the lower. Later places compare greater.
-type pos uint64
+// A position in a stream has the segment number in the upper 32 bits and the offset
+// in that segment's file in the lower. Later positions compare greater.
+type position uint64
 
-const lastPos = pos(math.MaxUint64)
+const lastPos = position(math.MaxUint64)
 
-func at(segment uint64, offset int64) pos { return pos(segment<<32 | uint64(offset)) }
-func (p pos) segment() uint64             { return uint64(p >> 32) }
-func (p pos) offset() int64               { return int64(p & math.MaxUint32) }
+func at(segment uint64, offset int64) position { return position(segment<<32 | uint64(offset)) }
+func (p position) segment() uint64             { return uint64(p >> 32) }
+func (p position) offset() int64               { return int64(p & math.MaxUint32) }
 
 // A record on disk, little endian:
 //
@@ -24,15 +24,15 @@ func (p pos) offset() int64               { return int64(p & math.MaxUint32) }
 //	 2  kind
 //	 3  zero
 //	 4  payload length   uint32
-//	 8  crc32c           uint32, over the salt, the record's place, and all of the record but this field
+//	 8  crc32c           uint32, over the salt, the record's position, and all of the record but this field
 //	12  seq              uint64, of an event; else 0
 //	20  intent           uint64, that is opened, abandoned or completed; else 0
-//	28  mark             uint64
-//	36  durable          uint64, the pos before which everything was durable when this was written
+//	28  order number     uint64
+//	36  durable          uint64, the position before which everything was durable when this was written
 //	44  payload
 //
-// Salt and place keep bytes inside a payload, and those a reused disk block
-// held before, from ever passing for a record.
+// Because of salt and position, neither bytes inside a payload nor old content of a
+// reused disk block can be taken for a record.
 const recordHead = 44
 
 const (
@@ -46,11 +46,11 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 type record struct {
-	kind              byte
-	seq, intent, mark uint64
-	durable           pos
-	payload           []byte
-	again             bool // not on disk: repeats what the journal knows of the intent
+	kind               byte
+	seq, intent, order uint64
+	durable            position
+	payload            []byte
+	again              bool // not on disk: repeats what the journal knows of the intent
 }
 
 func (r *record) check() error {
@@ -64,7 +64,7 @@ func (r *record) check() error {
 	return nil
 }
 
-// encode appends r without number, place and checksum, which stamp fills in
+// encode appends r without number, position and checksum, which stamp sets
 // once they are known.
 func (r record) encode(buf []byte) []byte {
 	buf = slices.Grow(buf, recordHead+len(r.payload))
@@ -72,36 +72,36 @@ func (r record) encode(buf []byte) []byte {
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(r.payload)))
 	buf = append(buf, make([]byte, 12)...)
 	buf = binary.LittleEndian.AppendUint64(buf, r.intent)
-	buf = binary.LittleEndian.AppendUint64(buf, r.mark)
+	buf = binary.LittleEndian.AppendUint64(buf, r.order)
 	buf = append(buf, make([]byte, 8)...)
 	return append(buf, r.payload...)
 }
 
-func stamp(raw []byte, salt uint64, place pos, seq uint64, durable pos) {
+func stamp(raw []byte, salt uint64, pos position, seq uint64, durable position) {
 	binary.LittleEndian.PutUint64(raw[12:], seq)
 	binary.LittleEndian.PutUint64(raw[36:], uint64(durable))
-	binary.LittleEndian.PutUint32(raw[8:], checksum(raw[:recordHead], raw[recordHead:], salt, place))
+	binary.LittleEndian.PutUint32(raw[8:], checksum(raw[:recordHead], raw[recordHead:], salt, pos))
 }
 
-func checksum(head, payload []byte, salt uint64, place pos) uint32 {
+func checksum(head, payload []byte, salt uint64, pos position) uint32 {
 	var where [16]byte
 	binary.LittleEndian.PutUint64(where[:], salt)
-	binary.LittleEndian.PutUint64(where[8:], uint64(place))
+	binary.LittleEndian.PutUint64(where[8:], uint64(pos))
 	sum := crc32.Checksum(where[:], castagnoli)
 	sum = crc32.Update(sum, castagnoli, head[:8])
 	sum = crc32.Update(sum, castagnoli, head[12:])
 	return crc32.Update(sum, castagnoli, payload)
 }
 
-// decodeHead reads the first recordHead bytes and the payload's length. It is
-// false for what no journal has written; the checksum is not looked at.
+// decodeHead decodes the first recordHead bytes of a record and returns the length
+// of its payload. ok is false if the fields are invalid; the checksum is not verified.
 func decodeHead(head []byte) (r record, length int, ok bool) {
 	r = record{
 		kind:    head[2],
 		seq:     binary.LittleEndian.Uint64(head[12:]),
 		intent:  binary.LittleEndian.Uint64(head[20:]),
-		mark:    binary.LittleEndian.Uint64(head[28:]),
-		durable: pos(binary.LittleEndian.Uint64(head[36:])),
+		order:   binary.LittleEndian.Uint64(head[28:]),
+		durable: position(binary.LittleEndian.Uint64(head[36:])),
 	}
 	n := binary.LittleEndian.Uint32(head[4:])
 	ok = head[0] == magic0 && head[1] == magic1 && head[3] == 0 &&

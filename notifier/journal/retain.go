@@ -9,9 +9,25 @@ import (
 	"slices"
 )
 
-// retain deletes the oldest segments as long as every cursor has passed them
-// or the stream is above its limit. Open intents in them move to the end of the
-// stream first. If another call is at it already, that one does it.
+// Retention. Segments are deleted oldest first, each in these steps:
+//
+//  1. Open intents in it are appended again, and everything is made durable,
+//     including the records that ended other intents of the segment.
+//  2. If it is deleted because of the limit, Config.Dropped gets the events that
+//     each cursor has not reached. Then the cursors move past it, in journal.json.
+//  3. It leaves s.segments, its file is removed and the directory synced, before
+//     the next segment is touched: if an older segment came back after a power
+//     cut without a newer one, an intent would seem open whose completion is gone.
+//
+// Crash after 1: the intents are there twice, which replaying ignores. Crash
+// between Dropped and the write of the cursors: Dropped is called again for the
+// same events. Crash after the cursors: the segment is deleted after the next Open.
+// On a full disk the file is removed although journal.json cannot be written; a
+// crash then leaves a cursor before the first event, and its reader skips the
+// missing numbers. A failed removal is retried before any other (s.deleting).
+
+// retain deletes the oldest segments that all cursors have passed, or that
+// exceed the limit. If another call is running, that one does it.
 func (s *stream) retain() {
 	s.retainNow.Store(true)
 	for s.retainNow.Load() && s.retaining.TryLock() {
@@ -19,12 +35,12 @@ func (s *stream) retain() {
 		err := s.deleteExpired()
 		s.retaining.Unlock()
 		if err != nil && !errors.Is(err, ErrClosed) && err != errHeld {
-			s.j.log.Error("cannot delete a journal segment", "stream", s.kind, "err", err)
+			s.j.log.Error("cannot delete a journal segment", "stream", s.kind, "error", err)
 		}
 	}
 }
 
-// retainSoon is retain for those who cannot wait for it.
+// retainSoon runs retain in the background.
 func (s *stream) retainSoon() {
 	if len(s.expired()) == 0 {
 		return
@@ -37,7 +53,7 @@ func (s *stream) retainSoon() {
 }
 
 func (s *stream) deleteExpired() error {
-	if err := s.removeDoomed(); err != nil {
+	if err := s.removeFile(); err != nil {
 		return err
 	}
 	for {
@@ -46,13 +62,13 @@ func (s *stream) deleteExpired() error {
 			return nil
 		}
 		for _, g := range expired {
-			if err := s.move(g); err != nil {
+			if err := s.moveIntents(g); err != nil {
 				return err
 			}
-			if err := s.syncAll(); err != nil { // what moved or settled an intent in g must outlive it
+			if err := s.syncAll(); err != nil { // records that move or end an intent of g must be durable first
 				return err
 			}
-			if err := s.giveUp(g); err != nil {
+			if err := s.advanceCursors(g); err != nil {
 				return err
 			}
 			if err := s.delete(g); err != nil {
@@ -62,10 +78,9 @@ func (s *stream) deleteExpired() error {
 	}
 }
 
-// expired returns the oldest segments that can go: every cursor has passed
-// them, or the stream is above its limit, of which nobody is told before Open
-// returns. At most half of their bytes are open intents, which have to move:
-// so moving ends, and costs less than it frees.
+// expired returns the oldest segments that can be deleted: all cursors have passed
+// them or, after Open has returned, the stream exceeds its limit. At most half of
+// their bytes are open intents, so that moving those frees more than it writes.
 func (s *stream) expired() []*segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +89,8 @@ func (s *stream) expired() []*segment {
 	}
 	open := map[uint64]int64{} // bytes by segment
 	for _, in := range s.intents {
-		if !in.dropped {
-			open[in.place.segment()] += in.size()
+		if !in.abandonFailed {
+			open[in.pos.segment()] += in.size()
 		}
 	}
 	var events, files int64
@@ -102,9 +117,9 @@ func (s *stream) expired() []*segment {
 	return slices.Clone(s.segments[:n])
 }
 
-// giveUp moves every cursor behind g. Of events that its reader has not passed
-// whoever wants to know is told first.
-func (s *stream) giveUp(g *segment) error {
+// advanceCursors moves all cursors past g. Config.Dropped gets the events that
+// a reader has not passed first.
+func (s *stream) advanceCursors(g *segment) error {
 	s.mu.Lock()
 	cursors := s.cursors()
 	s.mu.Unlock()
@@ -115,21 +130,20 @@ func (s *stream) giveUp(g *segment) error {
 		}
 		if s.j.cfg.Dropped != nil {
 			if err := s.j.cfg.Dropped(s.kind, name, first, g.last, s.between(first, g.last)); err != nil {
-				return fmt.Errorf("give up events %d to %d of %s: %w", first, g.last, name, err)
+				return fmt.Errorf("drop events %d to %d of %s: %w", first, g.last, name, err)
 			}
 		}
 		s.mu.Lock()
-		s.noted[name] = max(s.noted[name], g.last)
+		s.lazyCursors[name] = max(s.lazyCursors[name], g.last)
 		s.mu.Unlock()
-		s.j.log.Warn("the journal is at its limit, a reader gives up its oldest events",
+		s.j.log.Warn("the journal is at its limit; the oldest events of a reader are dropped",
 			"stream", s.kind, "cursor", name, "first", first, "last", g.last, "limit", s.j.cfg.Limit)
 	}
 	for _, seq := range s.j.Cursors(s.kind) {
 		if seq >= g.last {
 			continue
 		}
-		// On a full disk g goes first, to make room. A crash then leaves a
-		// cursor before g, whose reader jumps what is gone.
+		// On a full disk, deleting g makes room for the state.
 		if err := s.j.update(func(*state) {}); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}
@@ -160,29 +174,30 @@ func (s *stream) between(first, last uint64) iter.Seq2[Entry, error] {
 	}
 }
 
-// errHeld: an intent is being settled, and only its record tells of it as yet.
-var errHeld = errors.New("an intent in the segment is being settled")
+// errHeld means that the segment has the only record of an intent that is being
+// completed or abandoned.
+var errHeld = errors.New("segment has an intent that is being completed")
 
 func (s *stream) delete(g *segment) error {
 	s.flush.Lock()
 	defer s.flush.Unlock()
-	if err := s.take(g); err != nil {
+	if err := s.detach(g); err != nil {
 		return err
 	}
-	return s.removeDoomed()
+	return s.removeFile()
 }
 
-// take takes g out of the stream, and dooms its file.
-func (s *stream) take(g *segment) error {
+// detach removes g from the stream; removeFile then deletes its file.
+func (s *stream) detach(g *segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.finished {
 		return ErrClosed
 	}
-	if s.holds(g) {
+	if s.needed(g) {
 		return errHeld
 	}
-	s.dropWith(g)
+	s.forgetAbandoned(g)
 	s.segments = slices.DeleteFunc(s.segments, func(x *segment) bool { return x == g })
 	s.readers = slices.DeleteFunc(s.readers, func(r *reader) bool {
 		if r.segment == g {
@@ -193,23 +208,21 @@ func (s *stream) take(g *segment) error {
 	if g.file != nil {
 		g.file.Close()
 	}
-	s.doomed = g.path
+	s.deleting = g.path
 	return nil
 }
 
-// removeDoomed deletes the file of the segment that was taken out last. None
-// goes before it: should an older segment come back without a newer one, an
-// intent in it would seem open whose completion is gone.
-func (s *stream) removeDoomed() error {
-	if s.doomed == "" {
+// removeFile durably deletes the file of the segment that was detached last.
+func (s *stream) removeFile() error {
+	if s.deleting == "" {
 		return nil
 	}
-	if err := s.j.fs.Remove(s.doomed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.j.fs.Remove(s.deleting); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := s.j.fs.SyncDir(s.j.cfg.Dir); err != nil {
 		return err
 	}
-	s.doomed = ""
+	s.deleting = ""
 	return nil
 }

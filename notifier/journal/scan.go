@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// errInvalid is what a scanner returns for bytes that are no whole record.
+// errInvalid is returned by a scanner for bytes that are not a complete record.
 var errInvalid = errors.New("not a valid record")
 
 // A scanner reads the records of one file in order.
@@ -31,9 +31,9 @@ func (sc *scanner) reset(f io.ReaderAt, salt, number uint64, offset, end int64) 
 	sc.salt, sc.segment, sc.offset, sc.end = salt, number, offset, end
 }
 
-// next reads the record at sc.offset and moves behind it. Its payload lies in
-// buf if it fits there. io.EOF: no more; errInvalid: sc.offset stays at the
-// damage; another error: the disk's.
+// next reads the record at sc.offset and advances past it. The payload is stored
+// in buf if it fits. It returns io.EOF at the end, errInvalid for an invalid
+// record, at which sc.offset stays, or an error of the disk.
 func (sc *scanner) next(buf []byte) (record, error) {
 	if sc.offset >= sc.end {
 		return record{}, io.EOF
@@ -68,8 +68,8 @@ func readFull(r io.Reader, buf []byte) error {
 	return err
 }
 
-// search looks for the valid records that begin at or after offset, wherever
-// that is, until f says enough.
+// search calls f for the valid records that begin at any byte from offset on, until f
+// returns true.
 func search(file io.ReaderAt, salt, number uint64, offset, end int64, f func(r record) (enough bool)) error {
 	var sc scanner
 	var window [64 << 10]byte

@@ -18,7 +18,7 @@ type segment struct {
 	path   string
 	first  uint64  // number of the next event at its beginning
 	last   uint64  // number of the last event at its end; first-1: none
-	end    int64   // offset behind its last record
+	end    int64   // offset of the end of its last record
 	size   int64   // of the file; from end to size it is zero
 	events int64   // bytes of its events
 	index  []point // ascending, one for every indexEvery bytes or so
@@ -26,7 +26,7 @@ type segment struct {
 	lost   bool    // an fsync failed: what was not durable before may be gone
 }
 
-// A point says that the events at or behind offset have numbers from seq on.
+// A point is an index entry: events at or after offset have numbers from seq on.
 type point struct {
 	seq    uint64
 	offset int64
@@ -36,9 +36,8 @@ const indexEvery = 64 << 10
 
 var zeros [256 << 10]byte
 
-// reserve lets at most so many zeros follow if the file ends before end. An
-// fsync of a file that only changes inside has no size to write, for which a
-// file system goes to the disk a second time.
+// reserve extends the file with at most that many zeros after end if it ends before
+// end. An fsync is faster if it does not have to write a new file size.
 func (g *segment) reserve(end, most int64) error {
 	if end <= g.size {
 		return nil
@@ -51,7 +50,7 @@ func (g *segment) reserve(end, most int64) error {
 	return nil
 }
 
-// blank reports whether there is nothing behind offset but zeros.
+// blank reports whether there are only zeros after offset.
 func (g *segment) blank(offset int64) (bool, error) {
 	var window [32 << 10]byte
 	for offset < g.size {
@@ -63,21 +62,21 @@ func (g *segment) blank(offset int64) (bool, error) {
 			return false, err
 		}
 		if n == 0 {
-			break // the file is shorter than it was said to be
+			break // the file is shorter than expected
 		}
 		offset += int64(n)
 	}
 	return true, nil
 }
 
-// note adds a point if the last one is far enough behind.
-func (g *segment) note(seq uint64, offset int64) {
+// addPoint adds an index entry if the last one is at least indexEvery bytes before.
+func (g *segment) addPoint(seq uint64, offset int64) {
 	if n := len(g.index); n == 0 || offset-g.index[n-1].offset >= indexEvery {
 		g.index = append(g.index, point{seq, offset})
 	}
 }
 
-// locate returns an offset from which every event numbered above after is met.
+// locate returns an offset before all events numbered above after.
 func (g *segment) locate(after uint64) int64 {
 	offset := int64(headerSize)
 	for _, p := range g.index {
@@ -89,7 +88,7 @@ func (g *segment) locate(after uint64) int64 {
 	return offset
 }
 
-// cut forgets what lies behind offset, where the event last was the last.
+// cut ends the segment at offset, where last is its last event.
 func (g *segment) cut(offset int64, last uint64) {
 	g.end, g.last, g.events = offset, last, min(g.events, offset)
 	for n := len(g.index); n > 0 && g.index[n-1].offset >= offset; n-- {
@@ -105,9 +104,9 @@ type header struct {
 	id      uint64 // of the journal when the segment began
 	salt    uint64 // of the journal, born with its directory
 	first   uint64
-	mark    uint64 // the highest mark so far
-	prevEnd pos    // where the stream before this segment ends, whatever lies behind
-	durable pos    // what was durable when the segment began
+	order   uint64   // the highest order number so far
+	prevEnd position // where the stream before this segment ends; later records there are invalid
+	durable position // what was durable when the segment began
 }
 
 const (
@@ -122,7 +121,7 @@ func (h header) encode(s Stream) []byte {
 	buf := append(make([]byte, 0, headerSize), headerMagic...)
 	buf = binary.LittleEndian.AppendUint32(buf, format)
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(s))
-	for _, v := range []uint64{h.number, h.id, h.salt, h.first, h.mark, uint64(h.prevEnd), uint64(h.durable)} {
+	for _, v := range []uint64{h.number, h.id, h.salt, h.first, h.order, uint64(h.prevEnd), uint64(h.durable)} {
 		buf = binary.LittleEndian.AppendUint64(buf, v)
 	}
 	buf = append(buf, make([]byte, headerSize-4-len(buf))...)
@@ -145,18 +144,18 @@ func readHeader(f io.ReaderAt, s Stream, path string) (header, error) {
 		return header{}, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, v, format)
 	}
 	if v := binary.LittleEndian.Uint32(buf[12:]); v != uint32(s) {
-		return header{}, &CorruptError{File: path, Stream: s.String(), Reason: "it belongs to the other stream",
-			Fix: "give it back its name, or move it out of the folder"}
+		return header{}, &CorruptError{File: path, Stream: s.String(), Reason: "it is a segment of the other stream",
+			Fix: "restore its name, or move it out of the folder"}
 	}
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(buf[16+8*i:]) }
-	return header{u(0), u(1), u(2), u(3), u(4), pos(u(5)), pos(u(6))}, nil
+	return header{u(0), u(1), u(2), u(3), u(4), position(u(5)), position(u(6))}, nil
 }
 
 func segmentName(s Stream, number uint64) string {
 	return fmt.Sprintf("%s-%010d.seg", s, number)
 }
 
-// parseName reads what segmentName wrote.
+// parseName parses a name of segmentName.
 func parseName(s Stream, name string) (number uint64, ok bool) {
 	digits, ok := strings.CutPrefix(name, s.String()+"-")
 	if !ok {

@@ -15,18 +15,25 @@ import (
 	"strconv"
 )
 
-// A state is what the journal's own small file, journal.json, holds. It is
-// replaced as a whole; a value in memory is never changed.
+// A state is the content of journal.json: the identity of the journal, the
+// cursors, and for each stream the last event known to be durable.
+//
+// The file is replaced as a whole: written to journal.json.tmp, fsynced, renamed,
+// and the directory fsynced. A crash leaves the old or the new file. A cursor on
+// disk is thus never ahead of its reader, but may be behind it, so that events
+// are read again. SetCursorLazily keeps cursors in memory until the next write,
+// at the latest before a segment is deleted. In memory a state is immutable.
+// Last and the cursors detect at Open that the segments are older than the file.
 type state struct {
 	Format  int                          `json:"format"`
 	ID      string                       `json:"id"`
 	ClockID uint                         `json:"clockId"`
 	Salt    string                       `json:"salt"`
 	Order   uint64                       `json:"mark"`
-	Last    map[string]uint64            `json:"last"` // event known to be durable, by stream
+	Last    map[string]uint64            `json:"last"` // last event known to be durable, by stream
 	Cursors map[string]map[string]uint64 `json:"cursors"`
-	// Jumped are the numbers, by stream, behind which ID was taken: none up to
-	// them is given again, also if nothing has been appended since.
+	// Jumped has, by stream, the last number that was skipped when ID was taken,
+	// so that it is not used again even if nothing has been appended since.
 	Jumped map[string]uint64 `json:"jumped,omitempty"`
 }
 
@@ -39,7 +46,7 @@ func newState() *state {
 	}
 }
 
-// random returns 16 hexadecimal characters, and number reads them.
+// random returns 16 hexadecimal characters; number parses them.
 func random() string {
 	var b [8]byte
 	rand.Read(b[:])
@@ -68,8 +75,8 @@ func (st *state) set(s Stream, name string, seq uint64) {
 	st.Cursors[s.String()][name] = seq
 }
 
-// The file is JSON and a last line with its checksum, since a number that
-// changed by itself would skip events in silence.
+// encode returns JSON followed by a line with its checksum: a damaged number
+// would otherwise skip events silently.
 func (st *state) encode() ([]byte, error) {
 	text, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
@@ -81,8 +88,8 @@ func (st *state) encode() ([]byte, error) {
 func decodeState(path string, raw []byte) (*state, error) {
 	text, sum, _ := bytes.Cut(raw, []byte("\ncrc32c "))
 	if string(sum) != fmt.Sprintf("%08x\n", crc32.Checksum(text, castagnoli)) {
-		return nil, &CorruptError{File: path, Reason: "its checksum does not fit",
-			Fix: "put the file back from a backup, or move the whole folder away to begin an empty journal"}
+		return nil, &CorruptError{File: path, Reason: "its checksum is wrong",
+			Fix: "restore the file from a backup, or move the whole folder away to start with an empty journal"}
 	}
 	st := newState()
 	if err := json.Unmarshal(text, st); err != nil {
@@ -116,8 +123,8 @@ func (j *Journal) loadState() (*state, error) {
 	return decodeState(path, raw)
 }
 
-// update changes the state on disk, then in memory. After an error memory is
-// as before; disk may have either.
+// update changes the state on disk, then in memory. After an error the state in
+// memory is unchanged, and that on disk is the old or the new one.
 func (j *Journal) update(change func(*state)) error {
 	j.stateMu.Lock()
 	defer j.stateMu.Unlock()
@@ -128,7 +135,7 @@ func (j *Journal) update(change func(*state)) error {
 		s.mu.Lock()
 		next.Last[s.kind.String()] = s.durableLast
 		for name, seq := range next.Cursors[s.kind.String()] {
-			next.set(s.kind, name, max(seq, s.noted[name]))
+			next.set(s.kind, name, max(seq, s.lazyCursors[name]))
 		}
 		s.mu.Unlock()
 	}
@@ -160,7 +167,7 @@ func (j *Journal) saveState(st *state) error {
 		err = j.fs.Rename(path+".tmp", path)
 	}
 	if err != nil {
-		j.fs.Remove(path + ".tmp") // on a full disk it is in the way
+		j.fs.Remove(path + ".tmp") // it would take space on a full disk
 		return err
 	}
 	return j.fs.SyncDir(j.cfg.Dir)

@@ -10,11 +10,11 @@ import (
 
 // A stream is one sequence of records in numbered segments. Appenders put
 // records into a batch; one goroutine at a time, started on demand, writes
-// batches; another, likewise, makes them durable. So nobody holds a lock
-// over an fsync that an appender takes, and a disk that hangs holds up
-// neither a caller's deadline nor its context.
+// batches; another, likewise, makes them durable. No lock that an append takes
+// is held during an fsync, so a hanging disk does not delay the caller's deadline
+// or the cancellation of its context.
 //
-// Locks are taken in this order.
+// Locks are taken in the order of the fields; retaining is only tried.
 type stream struct {
 	j    *Journal
 	kind Stream
@@ -23,45 +23,45 @@ type stream struct {
 	flush sync.Mutex // to fsync and close segment files
 
 	retaining sync.Mutex  // to delete segments; only ever tried
-	retainNow atomic.Bool // somebody wants that
-	doomed    string      // path of a file that is still to be deleted; the owner of retaining has it
+	retainNow atomic.Bool // retain was called
+	deleting  string      // path of the file to delete; guarded by retaining
 
-	mu          sync.Mutex // owns the rest
-	idle        sync.Cond  // a write or a round ended
-	segments    []*segment // oldest first
-	active      *segment   // the last of them while it may be written to, else nil
-	number      uint64     // the highest segment number ever tried
-	last        uint64     // number of the last event written
-	written     pos        // behind the last record written
-	durable     pos        // everything before is durable
-	durableLast uint64     // number of the last event before durable
-	newNames    int        // segments whose names may not be durable
-	mark        uint64     // the highest
-	forfeited   []span     // written, then lost by the disk
-	next        *batch     // what waits to be written
-	writing     bool
-	round       *round // the fsync in progress
-	grew        chan struct{}
-	intents     map[uint64]*intentState // open ones, Pushes only
-	settled     []*intentState          // not yet durably, in order
-	dropped     []*intentState          // of intents, those whose abandonment failed
-	openBytes   int64                   // of intents
-	noted       map[string]uint64       // how far a reader has come, by cursor, where that is not in the state
-	readers     []*reader               // idle ones, the longest idle first
-	closed      bool                    // no more calls
-	finished    bool                    // no more fsyncs
+	mu             sync.Mutex      // owns the rest
+	idle           sync.Cond       // a write or an fsync ended
+	segments       []*segment      // oldest first
+	active         *segment        // the last of them while it may be written to, else nil
+	number         uint64          // the highest segment number ever tried
+	last           uint64          // number of the last event written
+	written        position        // end of the last record written
+	durable        position        // everything before is durable
+	durableLast    uint64          // number of the last event before durable
+	newNames       int             // segments whose names may not be durable
+	order          uint64          // the highest order number
+	lostRanges     []positionRange // written, then lost by the disk
+	next           *batch          // the batch to be written next
+	writing        bool
+	syncing        *groupSync // the fsync in progress
+	grown          chan struct{}
+	intents        map[uint64]*intentState // open ones, Pushes only
+	ended          []*intentState          // completed or abandoned, not yet durably; in order
+	failedAbandons []*intentState          // of intents, those whose abandonment failed
+	openBytes      int64                   // of intents
+	lazyCursors    map[string]uint64       // cursors that are not yet in the state
+	readers        []*reader               // idle ones, the longest idle first
+	closed         bool                    // no more calls
+	finished       bool                    // no more fsyncs
 }
 
-type span struct{ from, to pos }
+type positionRange struct{ from, to position }
 
 // A batch is what one write puts on disk.
 type batch struct {
 	buf    []byte
 	events uint64
-	taken  chan struct{} // closed when the writer has it; nil: nobody waits for that
+	taken  chan struct{} // closed when the writer has taken it; nil: no append waits for that
 	done   chan struct{} // closed once the fields below are set
 	first  uint64        // number of its first event
-	end    pos           // behind it
+	end    position      // of the batch
 	err    error
 }
 
@@ -76,15 +76,15 @@ func (b *batch) hasRoom(r record) bool {
 
 // append queues r and returns once it is with the operating system. Its
 // number is 0 unless it is an event.
-func (s *stream) append(ctx context.Context, late time.Time, r record) (seq uint64, end pos, err error) {
-	b, nth, lead, err := s.queue(ctx, late, r)
+func (s *stream) append(ctx context.Context, deadline time.Time, r record) (seq uint64, end position, err error) {
+	b, nth, lead, err := s.queue(ctx, deadline, r)
 	if err != nil {
 		return 0, 0, err
 	}
 	if lead {
 		s.lead()
 	}
-	if err := await(ctx, late, b.done); err != nil {
+	if err := await(ctx, deadline, b.done); err != nil {
 		return 0, 0, err
 	}
 	if b.err != nil {
@@ -96,10 +96,10 @@ func (s *stream) append(ctx context.Context, late time.Time, r record) (seq uint
 	return seq, b.end, nil
 }
 
-// queue puts r into the next batch, as its nth event if it is one. While that
-// is full it waits until the writer takes it. The caller that is told to lead
-// calls lead.
-func (s *stream) queue(ctx context.Context, late time.Time, r record) (b *batch, nth uint64, lead bool, err error) {
+// queue adds r to the next batch, as its nth event if it is one. While the batch
+// is full, queue waits until the writer takes it. If lead is true the caller must
+// call s.lead.
+func (s *stream) queue(ctx context.Context, deadline time.Time, r record) (b *batch, nth uint64, lead bool, err error) {
 	if err := r.check(); err != nil {
 		return nil, 0, false, err
 	}
@@ -123,38 +123,38 @@ func (s *stream) queue(ctx context.Context, late time.Time, r record) (b *batch,
 			b.taken = make(chan struct{})
 		}
 		s.mu.Unlock()
-		err := await(ctx, late, b.taken)
+		err := await(ctx, deadline, b.taken)
 		s.mu.Lock()
 		if err != nil {
 			return nil, 0, false, err
 		}
 	}
-	if err := s.claim(r); err != nil {
+	if err := s.admit(r); err != nil {
 		return nil, 0, false, err
 	}
-	s.dropAgain(b)
+	s.retryAbandons(b)
 	b.buf = r.encode(b.buf)
 	nth = b.events
 	if r.kind == kindEvent {
 		b.events++
 	}
-	s.mark = max(s.mark, r.mark)
+	s.order = max(s.order, r.order)
 	lead = !s.writing
 	s.writing = true
 	return b, nth, lead, nil
 }
 
-// late is when the disk has taken too long for a call that begins now.
-func (s *stream) late() time.Time { return time.Now().Add(s.j.cfg.Wait) }
+// deadline is when a call that starts now returns ErrSlow.
+func (s *stream) deadline() time.Time { return time.Now().Add(s.j.cfg.Wait) }
 
-// await returns nil when done is closed first.
-func await(ctx context.Context, late time.Time, done <-chan struct{}) error {
+// await returns nil if done is closed before ctx ends and the deadline passes.
+func await(ctx context.Context, deadline time.Time, done <-chan struct{}) error {
 	select {
-	case <-done: // by the caller himself, if he led: then no timer is needed
+	case <-done: // the leader has closed it: no timer is needed
 		return nil
 	default:
 	}
-	timer := time.NewTimer(time.Until(late))
+	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -178,13 +178,13 @@ func (s *stream) wait(ctx context.Context, after uint64) error {
 			}
 			return nil
 		}
-		if s.grew == nil {
-			s.grew = make(chan struct{})
+		if s.grown == nil {
+			s.grown = make(chan struct{})
 		}
-		grew := s.grew
+		grown := s.grown
 		s.mu.Unlock()
 		select {
-		case <-grew:
+		case <-grown:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -197,11 +197,11 @@ func (s *stream) isClosed() bool {
 	return s.closed
 }
 
-// wake ends the waiting for an event. mu is held.
+// wake ends all calls of wait. mu is held.
 func (s *stream) wake() {
-	if s.grew != nil {
-		close(s.grew)
-		s.grew = nil
+	if s.grown != nil {
+		close(s.grown)
+		s.grown = nil
 	}
 }
 
@@ -218,9 +218,9 @@ func (s *stream) status() Status {
 	return st
 }
 
-// jump makes the next event's number at least seq+1, in a segment whose header
-// says so. tail is held, or there are no appends yet.
-func (s *stream) jump(seq uint64) {
+// skipTo makes the number of the next event at least seq+1, in a new segment
+// whose header records it. There are no appends yet.
+func (s *stream) skipTo(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if seq <= s.last {
@@ -232,8 +232,7 @@ func (s *stream) jump(seq uint64) {
 	}
 }
 
-// close lets what was accepted reach the disk, within the time that an
-// append may take.
+// close writes and syncs what was accepted, within Config.Wait.
 func (s *stream) close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -242,28 +241,28 @@ func (s *stream) close() error {
 	}
 	s.closed = true
 	s.wake()
-	late := false
+	timedOut := false
 	timer := time.AfterFunc(s.j.cfg.Wait, func() {
 		s.mu.Lock()
-		late = true
+		timedOut = true
 		s.mu.Unlock()
 		s.idle.Broadcast()
 	})
 	defer timer.Stop()
-	for s.writing && !late {
+	for s.writing && !timedOut {
 		s.idle.Wait()
 	}
 	end := s.written
 	s.mu.Unlock()
 
-	err := s.syncTo(context.Background(), s.late(), end)
+	err := s.syncTo(context.Background(), s.deadline(), end)
 
 	s.mu.Lock()
-	for s.round != nil && !late {
+	for s.syncing != nil && !timedOut {
 		s.idle.Wait()
 	}
 	s.finished = true
-	stuck := s.writing || s.round != nil
+	stuck := s.writing || s.syncing != nil
 	s.mu.Unlock()
 	if stuck {
 		return fmt.Errorf("close the journal of %s: %w", s.kind, ErrSlow) // its files stay with the hanging call

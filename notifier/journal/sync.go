@@ -7,28 +7,45 @@ import (
 	"time"
 )
 
-// A round is one fsync on behalf of all who wait for it. It covers what was
-// written when it began.
-type round struct {
-	target pos
+// Group fsync. An append of a push returns when its record is durable, and
+// appends that wait at the same time share one fsync:
+//
+//   - startSync starts a groupSync if none is running. It covers what was
+//     written when it started; appends written later wait for the next one.
+//   - run syncs the segment files from durable to the target, then the directory if
+//     segments were created, and only then advances s.durable.
+//   - If an fsync fails, the kernel may already have dropped the dirty pages, so
+//     a second fsync that succeeds would prove nothing. The segments are marked as
+//     lost and are not written or synced again. moveUnsynced copies the records
+//     after s.durable that can still be read and whose checksums are valid to a
+//     new segment, and syncs that. The header of the new segment says where the
+//     stream before it ends, which makes the copied originals invalid.
+//   - Records that cannot be read any more are listed in s.lostRanges; the appends
+//     that wait for them return errLostRecord. Their numbers are not used again.
+//   - Crash before the new segment has its name: load reads the old segments,
+//     with what the disk has of them. Crash after it: load ignores the old tail.
+
+// A groupSync is one fsync for all callers that wait for it.
+type groupSync struct {
+	target position
 	last   uint64
 	done   chan struct{}
 	err    error // once done is closed
 }
 
 var (
-	errLost      = errors.New("an earlier fsync of this segment failed")
-	errForfeited = errors.New("the disk lost the record after a failed fsync")
+	errLost       = errors.New("an earlier fsync of this segment failed")
+	errLostRecord = errors.New("the disk lost the record after a failed fsync")
 )
 
-// syncTo returns once everything before end is durable, joining the round in
-// progress or the one after it.
-func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
+// syncTo returns once everything before end is durable. It waits for the fsync in
+// progress and, if that does not cover end, for the next one.
+func (s *stream) syncTo(ctx context.Context, deadline time.Time, end position) error {
 	for {
 		s.mu.Lock()
 		if s.lost(end) {
 			s.mu.Unlock()
-			return errForfeited
+			return errLostRecord
 		}
 		if s.durable >= end {
 			s.mu.Unlock()
@@ -38,9 +55,9 @@ func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		r := s.ensureRound()
+		r := s.startSync()
 		s.mu.Unlock()
-		if err := await(ctx, late, r.done); err != nil {
+		if err := await(ctx, deadline, r.done); err != nil {
 			return err
 		}
 		if r.err != nil && r.target >= end {
@@ -50,45 +67,46 @@ func (s *stream) syncTo(ctx context.Context, late time.Time, end pos) error {
 }
 
 // lost reports whether the disk lost the record that ends at end. mu is held.
-func (s *stream) lost(end pos) bool {
-	return slices.ContainsFunc(s.forfeited, func(lost span) bool { return lost.from < end && end <= lost.to })
+func (s *stream) lost(end position) bool {
+	return slices.ContainsFunc(s.lostRanges, func(lost positionRange) bool { return lost.from < end && end <= lost.to })
 }
 
-// syncAll is syncTo for those who have no deadline of their own.
+// syncAll makes everything that is written durable, within Config.Wait.
 func (s *stream) syncAll() error {
 	s.mu.Lock()
 	end := s.written
 	s.mu.Unlock()
-	return s.syncTo(context.Background(), s.late(), end)
+	return s.syncTo(context.Background(), s.deadline(), end)
 }
 
-// ensureRound returns the round in progress, or begins one. mu is held.
-func (s *stream) ensureRound() *round {
-	if s.round == nil {
-		s.round = &round{target: s.written, last: s.last, done: make(chan struct{})}
-		go s.run(s.round)
+// startSync returns the fsync in progress, or starts one. mu is held.
+func (s *stream) startSync() *groupSync {
+	if s.syncing == nil {
+		s.syncing = &groupSync{target: s.written, last: s.last, done: make(chan struct{})}
+		go s.run(s.syncing)
 	}
-	return s.round
+	return s.syncing
 }
 
-func (s *stream) run(r *round) {
+func (s *stream) run(r *groupSync) {
 	s.flush.Lock()
 	err := s.sync(r.target, r.last)
 	s.flush.Unlock()
 	if err != nil {
-		s.j.log.Error("cannot fsync the journal", "stream", s.kind, "err", err)
-		err = s.rescue(r.target)
+		s.j.log.Error("cannot fsync the journal", "stream", s.kind, "error", err)
+		err = s.moveUnsynced(r.target)
 	}
 	s.mu.Lock()
-	s.round = nil
+	s.syncing = nil
 	r.err = diskError(err)
 	s.idle.Broadcast()
 	s.mu.Unlock()
 	close(r.done)
 }
 
-// rescue moves what is not durable to a new segment, unless the writer did.
-func (s *stream) rescue(target pos) error {
+// moveUnsynced moves the records that are not durable to a new segment, unless the
+// writer has done so.
+func (s *stream) moveUnsynced(target position) error {
 	s.tail.Lock()
 	defer s.tail.Unlock()
 	s.mu.Lock()
@@ -101,10 +119,10 @@ func (s *stream) rescue(target pos) error {
 	return err
 }
 
-// sync makes everything before target durable, where last was the last
-// event. After an error nothing that it covered is trusted: the segments are
-// marked, never written again, and never synced again. flush is held.
-func (s *stream) sync(target pos, last uint64) error {
+// sync makes everything before target durable; last is the number of the last
+// event before target. After an error the segments that it covered are marked as
+// lost. flush is held.
+func (s *stream) sync(target position, last uint64) error {
 	s.mu.Lock()
 	if s.durable >= target {
 		s.mu.Unlock()
@@ -132,7 +150,7 @@ func (s *stream) sync(target pos, last uint64) error {
 	}
 	s.newNames -= names
 	s.durable, s.durableLast = target, last
-	s.forgetSettled()
+	s.forgetEnded()
 	for i, g := range s.segments {
 		if g.file != nil && i < len(s.segments)-1 && at(g.number, g.end) <= s.durable {
 			g.file.Close()

@@ -7,24 +7,23 @@ import (
 	"path/filepath"
 )
 
-// lead writes the next batch for all who are in it. Whoever finds nobody
-// writing does it himself: to wake a goroutine for it costs a quiet machine
-// more than the write. He waits as long as the operating system does, which
-// takes a write into memory; the others wait no longer than Config.Wait.
+// lead writes the next batch. An append that finds no write in progress writes
+// itself, since waking a goroutine costs an idle machine more than the write. It
+// waits as long as the system call takes; other appends at most Config.Wait.
 func (s *stream) lead() {
 	if s.writeNext() {
-		go s.follow()
+		go s.writeQueued()
 	}
 }
 
-// follow writes what was queued meanwhile, so that the leader need not.
-func (s *stream) follow() {
+// writeQueued writes the batches that were queued meanwhile.
+func (s *stream) writeQueued() {
 	for s.writeNext() {
 	}
 }
 
-// writeNext writes the next batch, and reports whether another waits. If none
-// does, nobody is writing any more.
+// writeNext writes the next batch and reports whether another is queued. If not,
+// it ends the write in progress.
 func (s *stream) writeNext() (more bool) {
 	s.mu.Lock()
 	b := s.next
@@ -38,7 +37,7 @@ func (s *stream) writeNext() (more bool) {
 	b.err = s.put(b)
 	s.tail.Unlock()
 	if b.err != nil {
-		s.unclaim(b)
+		s.undoAdmit(b)
 	}
 	close(b.done)
 
@@ -59,14 +58,14 @@ func (s *stream) put(b *batch) (err error) {
 		g := s.writable()
 		if g == nil {
 			if g, err = s.begin(); err != nil {
-				s.j.log.Error("cannot begin a journal segment", "stream", s.kind, "err", err)
+				s.j.log.Error("cannot begin a journal segment", "stream", s.kind, "error", err)
 				continue
 			}
 		}
-		if err = s.putIn(g, b); err == nil {
+		if err = s.writeBatch(g, b); err == nil {
 			return nil
 		}
-		s.j.log.Error("cannot write to a journal segment", "stream", s.kind, "file", g.path, "err", err)
+		s.j.log.Error("cannot write to a journal segment", "stream", s.kind, "file", g.path, "error", err)
 	}
 	return diskError(err)
 }
@@ -80,7 +79,7 @@ func (s *stream) writable() *segment {
 	return s.active
 }
 
-func (s *stream) putIn(g *segment, b *batch) error {
+func (s *stream) writeBatch(g *segment, b *batch) error {
 	s.mu.Lock()
 	start, seq, durable := g.end, s.last, s.durable
 	s.mu.Unlock()
@@ -110,11 +109,11 @@ func (s *stream) putIn(g *segment, b *batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.events > 0 {
-		g.note(b.first, start)
+		g.addPoint(b.first, start)
 	}
 	offset = start
 	walk(b.buf, func(raw []byte, r record) {
-		s.noteIntent(r, raw[recordHead:], at(g.number, offset))
+		s.applyIntent(r, raw[recordHead:], at(g.number, offset))
 		offset += int64(len(raw))
 	})
 	g.end, g.last, g.events = offset, seq, g.events+events
@@ -135,9 +134,23 @@ func (s *stream) write(g *segment, buf []byte, start int64) error {
 	return err
 }
 
-// begin makes a new last segment. Pushes are made durable first, pulls are
-// not, as no pull waits for an fsync. But when a segment failed, what is not
-// durable is made so, or else moves to the new one. tail is held.
+// begin starts a new segment:
+//
+//  1. Pushes are synced first; pulls are not, as no pull waits for an fsync. After
+//     a failed write, pulls are synced too. If the sync fails, the records
+//     after s.durable are copied to the new segment (carry).
+//  2. create writes the header and the copied records to a temporary file, syncs
+//     it for pushes and for copied records, renames it and syncs the directory.
+//  3. The header's prevEnd then says where the stream before this segment ends,
+//     so that records after it in older segments are invalid from the rename on.
+//  4. Old segments from which everything was copied are removed.
+//
+// Crash before the rename: the temporary file is removed by load, and the old
+// segments are read up to the first invalid record. Crash after it: load uses
+// prevEnd; whether step 4 was done makes no difference. If create fails, the file
+// is removed under both names, the number is not used again, and the records
+// stay where they were; the append fails or is retried in another segment.
+// tail is held.
 func (s *stream) begin() (*segment, error) {
 	s.mu.Lock()
 	healthy := s.active != nil
@@ -148,7 +161,7 @@ func (s *stream) begin() (*segment, error) {
 		s.flush.Lock()
 		defer s.flush.Unlock()
 		if err := s.sync(target, last); err != nil {
-			s.j.log.Error("cannot fsync the journal, moving what is not durable to a new segment", "stream", s.kind, "err", err)
+			s.j.log.Error("cannot fsync the journal, moving what is not durable to a new segment", "stream", s.kind, "error", err)
 			carry = true
 		}
 	}
@@ -157,7 +170,7 @@ func (s *stream) begin() (*segment, error) {
 	s.active = nil
 	s.number++
 	h := header{
-		number: s.number, id: s.j.id.Load(), salt: s.j.salt, mark: s.mark,
+		number: s.number, id: s.j.id.Load(), salt: s.j.salt, order: s.order,
 		first: s.last + 1, prevEnd: s.written, durable: s.durable,
 	}
 	var from []*segment
@@ -177,14 +190,14 @@ func (s *stream) begin() (*segment, error) {
 	}
 	s.mu.Lock()
 	if carry {
-		s.abandonTail(g, moved)
+		s.discardTail(g, moved)
 	}
 	s.segments = append(s.segments, g)
 	s.active = g
 	s.written = at(g.number, g.end)
 	if s.kind == Pushes || carry {
 		s.durable, s.durableLast = s.written, s.last
-		s.forgetSettled()
+		s.forgetEnded()
 		s.newNames = 0
 	} else {
 		s.newNames++
@@ -194,22 +207,21 @@ func (s *stream) begin() (*segment, error) {
 	for _, old := range from {
 		if old.number > h.prevEnd.segment() {
 			old.file.Close()
-			s.j.fs.Remove(old.path) // of no use; the new header says so even if it stays
+			s.j.fs.Remove(old.path) // ignored by load if it stays
 		}
 	}
 	if s.kind == Pulls && !carry {
 		s.mu.Lock()
-		s.ensureRound() // so that what is not durable stays small without readers too
+		s.startSync() // limits what is not durable if there are no readers
 		s.mu.Unlock()
 	}
 	s.retainSoon()
 	return g, nil
 }
 
-// create makes the file of the segment h describes, with the records of from
-// behind h.prevEnd in it. It has its name only once it is whole, so that
-// until then the old segments are what a restart finds.
-func (s *stream) create(h header, from []*segment, durable bool) (_ *segment, moved map[uint64]pos, err error) {
+// create writes the file of the segment that h describes, with the records of from
+// after h.prevEnd. It is renamed to its final name when it is complete.
+func (s *stream) create(h header, from []*segment, durable bool) (_ *segment, moved map[uint64]position, err error) {
 	fs := s.j.fs
 	g := &segment{number: h.number, first: h.first, last: h.first - 1, end: headerSize}
 	g.path = filepath.Join(s.j.cfg.Dir, segmentName(s.kind, h.number))
@@ -222,13 +234,13 @@ func (s *stream) create(h header, from []*segment, durable bool) (_ *segment, mo
 		if err != nil {
 			g.file.Close()
 			fs.Remove(temp)
-			fs.Remove(g.path) // the rename may have been done in spite of its error
+			fs.Remove(g.path) // a failed rename may have taken effect
 		}
 	}()
 	if _, err = g.file.WriteAt(h.encode(s.kind), 0); err != nil {
 		return nil, nil, err
 	}
-	if moved, err = s.carry(g, h, from); err != nil {
+	if moved, err = s.copyRecords(g, h, from); err != nil {
 		return nil, nil, err
 	}
 	if durable {
@@ -247,11 +259,11 @@ func (s *stream) create(h header, from []*segment, durable bool) (_ *segment, mo
 	return g, moved, nil
 }
 
-// carry copies the records of from behind h.prevEnd to g and returns where
-// each intent went. An operating system may drop pages that it failed to
-// write, so each record is checked; what is gone is left out.
-func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, error) {
-	moved := map[uint64]pos{}
+// copyRecords copies the records of from after h.prevEnd to g and returns the new
+// position of each intent. The operating system may have dropped pages that it
+// failed to write, so each record is checked; lost records are left out.
+func (s *stream) copyRecords(g *segment, h header, from []*segment) (map[uint64]position, error) {
+	moved := map[uint64]position{}
 	var buf []byte
 	for _, old := range from {
 		offset := int64(headerSize)
@@ -264,9 +276,9 @@ func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, e
 			r, err := sc.next(nil)
 			if err != nil {
 				if err != io.EOF {
-					s.j.log.Error("the disk lost journal records that were never durable", "stream", s.kind,
-						"file", old.path, "offset", sc.offset, "after_event", g.last, "through_event", old.last, "err", err)
-					s.forfeit(at(old.number, sc.offset), at(old.number, old.end))
+					s.j.log.Error("the disk lost journal records that were not yet durable", "stream", s.kind,
+						"file", old.path, "offset", sc.offset, "after_event", g.last, "through_event", old.last, "error", err)
+					s.addLost(at(old.number, sc.offset), at(old.number, old.end))
 				}
 				break
 			}
@@ -277,7 +289,7 @@ func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, e
 				return nil, err
 			}
 			if r.kind == kindEvent {
-				g.note(r.seq, g.end)
+				g.addPoint(r.seq, g.end)
 				g.last = r.seq
 				g.events += int64(len(raw))
 			}
@@ -290,15 +302,15 @@ func (s *stream) carry(g *segment, h header, from []*segment) (map[uint64]pos, e
 	return moved, nil
 }
 
-func (s *stream) forfeit(from, to pos) {
+func (s *stream) addLost(from, to position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forfeited = append(s.forfeited, span{from, to})
+	s.lostRanges = append(s.lostRanges, positionRange{from, to})
 }
 
-// abandonTail forgets what was not durable in the old segments, now that g
-// has it. mu is held.
-func (s *stream) abandonTail(g *segment, moved map[uint64]pos) {
+// discardTail removes the records that were copied to g from the old segments.
+// mu is held.
+func (s *stream) discardTail(g *segment, moved map[uint64]position) {
 	keep := s.segments[:0:0]
 	for _, old := range s.segments {
 		if old.number > s.durable.segment() {

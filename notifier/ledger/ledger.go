@@ -1,13 +1,22 @@
-// Package ledger remembers which manifests have records in the account's
-// repository: under which keys, and in which repositories of the registry the
-// manifest is. So a repeated push, a second tag, a push to another repository
-// and a delete each end with every record there once, or not at all.
+// Package ledger stores which manifests have records in the account's repo: the
+// record keys, and the repositories of the registry that claim the records.
 //
-// An entry is there from the batch that wrote its records until the batch that
-// deleted them. Entries are changed in the caller's batch, together with what
-// else that batch settles. What is on its way to the account is the caller's.
+// The protocol of claims:
 //
-// An entry costs about 100 bytes and goes with its manifest.
+//   - The first push of a manifest writes its records and an entry with the claim
+//     of its repository. The record keys follow from First, ClockID and Records.
+//   - A repeated push or a second tag finds the claim and writes nothing. A push to
+//     another repository adds a claim to the entry, and no records.
+//   - A delete removes the claim of its repository. The records and the entry are
+//     deleted with the last claim.
+//
+// An entry is added or deleted in the same batch of the state that confirms the
+// writes to the account, together with the outbox and the tombstones, which
+// belong to the caller. After a crash between the writes to the account and that batch, the
+// outbox still has the writes: they are confirmed first, and the same entry
+// follows. The ledger thus never lists records whose creation is not confirmed.
+//
+// An entry has about 100 bytes.
 package ledger
 
 import (
@@ -29,12 +38,11 @@ type Entry struct {
 	First   int64 `json:"first"`
 	ClockID uint  `json:"clockId"`
 	Records int   `json:"records"` // how many TIDs follow First
-	// Repositories have the manifest, sorted. The records go with the last of
-	// them.
+	// Repositories have a claim, sorted. The records are deleted with the last.
 	Repositories []string `json:"repositories,omitempty"`
 }
 
-// With returns the entry with one more repository.
+// With returns the entry with the claim of a repository.
 func (e Entry) With(repository string) Entry {
 	if !slices.Contains(e.Repositories, repository) {
 		e.Repositories = append(slices.Clone(e.Repositories), repository)
@@ -43,19 +51,19 @@ func (e Entry) With(repository string) Entry {
 	return e
 }
 
-// Without returns the entry without a repository.
+// Without returns the entry without the claim of a repository.
 func (e Entry) Without(repository string) Entry {
 	e.Repositories = slices.DeleteFunc(slices.Clone(e.Repositories), func(r string) bool { return r == repository })
 	return e
 }
 
-// In reports whether the repository has the manifest.
+// In reports whether the repository has a claim.
 func (e Entry) In(repository string) bool { return slices.Contains(e.Repositories, repository) }
 
-// A Ledger keeps entries in the notifier's store.
+// A Ledger stores entries in the state of the notifier.
 type Ledger struct{ db state.Store }
 
-// New returns the ledger that lives in db.
+// New returns the ledger in db.
 func New(db state.Store) *Ledger { return &Ledger{db} }
 
 // Get returns the entry of a manifest of an owner, false if there is none.
@@ -64,13 +72,13 @@ func (l *Ledger) Get(owner, digest string) (Entry, bool, error) {
 	return found(digest, val, err)
 }
 
-// GetIn is Get after the batch is committed.
+// GetIn is Get as of after the commit of b.
 func (l *Ledger) GetIn(b *state.Batch, owner, digest string) (Entry, bool, error) {
 	val, err := b.Get(l.db, key(owner, digest))
 	return found(digest, val, err)
 }
 
-// found decodes what a Get of the store returned.
+// found decodes the result of a Get.
 func found(digest string, val []byte, err error) (Entry, bool, error) {
 	if errors.Is(err, state.ErrNotFound) {
 		return Entry{}, false, nil
@@ -103,18 +111,18 @@ func (l *Ledger) All(visit func(owner, digest string, e Entry) error) error {
 	return l.scan(state.Prefix(prefix), visit)
 }
 
-// A Manifest is an entry and what it is of.
+// A Manifest is an entry with its owner and digest.
 type Manifest struct {
 	Owner, Digest string
 	Entry
 }
 
-// Page returns up to limit entries behind a place, in the order of All, and the
-// place of the next page, nil if there is none. A nil place is the beginning.
-func (l *Ledger) Page(behindKey []byte, limit int) (page []Manifest, next []byte, err error) {
+// Page returns up to limit entries after a key, in the order of All, and the key
+// for the next page, nil if there is none. A nil key starts at the beginning.
+func (l *Ledger) Page(afterKey []byte, limit int) (page []Manifest, next []byte, err error) {
 	r := state.Prefix(prefix)
-	if behindKey != nil {
-		r = r.After(behindKey)
+	if afterKey != nil {
+		r = r.After(afterKey)
 	}
 	err = l.scan(r, func(owner, digest string, e Entry) error {
 		if len(page) == limit {
@@ -147,15 +155,15 @@ func (l *Ledger) Put(b *state.Batch, owner, digest string, e Entry) {
 	b.Set(key(owner, digest), e.encode())
 }
 
-// Delete adds the end of an entry to the batch.
+// Delete adds the deletion of an entry to the batch.
 func (l *Ledger) Delete(b *state.Batch, owner, digest string) { b.Delete(key(owner, digest)) }
 
-// Clear adds the end of all entries to the batch.
+// Clear adds the deletion of all entries to the batch.
 func (l *Ledger) Clear(b *state.Batch) { b.DeleteRange(state.Prefix(prefix)) }
 
-// A key is the prefix, the digest in binary and the owner, so that the entries
-// of a digest are together. A digest begins with its length in bytes, one byte;
-// 0: it is not in hexadecimal, stands as text and ends with a zero byte.
+// A key is the prefix, the digest in binary and the owner, so that the entries of a
+// digest are adjacent. A digest starts with its length in bytes, as one byte;
+// 0 means that it is not hexadecimal: it follows as text and a zero byte.
 const prefix = state.Ledger
 
 // algorithms by length of their digests in bytes

@@ -24,7 +24,7 @@ func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool)
 	}
 	want, err := a.token()
 	if err != nil {
-		a.log.Error("the API token can't be read, so nobody is let in by it", "err", err)
+		a.log.Error("the API token can't be read, so nobody is let in by it", "error", err)
 	}
 	if want == "" || !equal(strings.TrimSpace(token), want) {
 		w.Header().Set("WWW-Authenticate", "Bearer")

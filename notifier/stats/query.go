@@ -44,7 +44,7 @@ func badRequest(w http.ResponseWriter, err error) {
 
 func (a *api) unavailable(w http.ResponseWriter, err error) {
 	if !errors.Is(err, context.Canceled) { // the client has gone
-		a.log.Error("numbers can't be read", "err", err)
+		a.log.Error("numbers can't be read", "error", err)
 	}
 	fail(w, http.StatusServiceUnavailable, "Unavailable", "the numbers can't be read at the moment")
 }

@@ -48,7 +48,7 @@ func read[T any](ctx context.Context, a *api, ask func(context.Context, counter.
 			return val, false, err
 		}
 		a.bad.until(a.Now().Add(badFor))
-		a.log.Debug("the sum can't be read; the numbers of this disk are shown", "err", err)
+		a.log.Debug("the sum can't be read; the numbers of this disk are shown", "error", err)
 	}
 	val, err = ask(ctx, a.Fallback)
 	return val, true, err

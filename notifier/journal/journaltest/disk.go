@@ -1,5 +1,5 @@
-// Package journaltest holds what every journal must pass, and a disk that
-// forgets, tears and fails as real ones do.
+// Package journaltest has the conformance tests of a journal, and a simulated disk
+// with faults, torn writes and power cuts.
 package journaltest
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// A Disk is a file system in memory that knows what would survive a power
-// cut: the bytes that were synced, under the names that were synced.
+// A Disk is a file system in memory that tracks what survives a power cut: the
+// synced content of files with synced names.
 type Disk struct {
 	mu     sync.Mutex
 	names  map[string]*node // as processes see them
@@ -37,8 +37,8 @@ func NewDisk() *Disk {
 	return &Disk{names: map[string]*node{}, synced: map[string]*node{}, counts: map[Op]int{}}
 }
 
-// Kill returns the disk as the next process finds it after kill -9. What the
-// old process does afterwards doesn't reach it.
+// Kill returns a copy of the disk as the next process sees it after kill -9.
+// Later writes of the old process do not affect it.
 func (d *Disk) Kill() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,13 +56,12 @@ func (d *Disk) Kill() *Disk {
 	return &Disk{names: dup(d.names), synced: dup(d.synced), counts: map[Op]int{}}
 }
 
-// block is the unit in which a power cut tears a file. Real ones have 512
-// bytes or more; a small one tears more places.
+// block is the unit in which a power cut tears a file. Real blocks have 512 bytes
+// or more; small ones test more positions.
 const block = 32
 
-// PowerCut returns the disk after a power cut: what was not synced is there
-// or not, by the block and by the name, as r decides. With r nil all of it is
-// gone.
+// PowerCut returns the disk after a power cut: r decides for each block and each
+// name that was not synced whether it survives. If r is nil, none does.
 func (d *Disk) PowerCut(r *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,7 +109,7 @@ func (d *Disk) Files() []string {
 	return slices.Sorted(maps.Keys(d.names))
 }
 
-// Bytes returns what name holds.
+// Bytes returns the content of a file.
 func (d *Disk) Bytes(name string) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,7 +119,7 @@ func (d *Disk) Bytes(name string) []byte {
 	return nil
 }
 
-// Put makes name hold data, durably.
+// Put writes a file durably.
 func (d *Disk) Put(name string, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// An Op is something that a disk is asked to do.
+// An Op is an operation on a disk.
 type Op string
 
 const (
@@ -18,16 +18,16 @@ const (
 	Truncate Op = "truncate"
 )
 
-// Outcome is what a failing operation did in spite of its error.
+// Outcome is the effect of an operation that returns an error.
 type Outcome int
 
 const (
 	NotApplied Outcome = iota // nothing
-	Half                      // half of a write; a Sync that lost what it was to keep
+	Half                      // half of a write; a Sync that lost the unsynced data
 	Applied                   // all of it
 )
 
-// A Fault is what happens to the next Times operations of kind Op on a file
+// A Fault affects the next Times operations of kind Op on a file
 // whose name contains Name.
 type Fault struct {
 	Op      Op
@@ -53,23 +53,22 @@ func (d *Disk) Heal() {
 	d.faults = nil
 }
 
-// Watch makes the disk call f, if it isn't nil, before each operation. In f the
-// disk may be looked at and copied.
+// Watch makes the disk call f, unless it is nil, before each operation. f may read
+// and copy the disk.
 func (d *Disk) Watch(f func(op Op, name string)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.watch = f
 }
 
-// Count says how many operations were asked for.
+// Count returns the number of operations of a kind, including failed ones.
 func (d *Disk) Count(op Op) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.counts[op]
 }
 
-// fault does what apply does, or what a fault makes of it. half is true for
-// the outcome Half.
+// fault calls apply, unless a fault prevents it. half is true for the outcome Half.
 func (d *Disk) fault(op Op, name string, apply func(half bool)) error {
 	d.mu.Lock()
 	if watch := d.watch; watch != nil {

@@ -16,29 +16,28 @@ import (
 // An Opener opens the journal in cfg.Dir. Run closes what it opens.
 type Opener func(journal.Config) (*journal.Journal, error)
 
-// Run checks that a journal does what its documentation says. Every check
-// closes and reopens the journal on its way.
+// Run checks the documented behavior of a journal. Each check closes and reopens
+// the journal.
 func Run(t *testing.T, open Opener) {
 	for _, c := range []struct {
 		name  string
 		check func(*testing.T, *bench)
 	}{
 		{"events are numbered and kept in order", ordered},
-		{"streams have numbers of their own", streams},
-		{"an intent is open until it is settled", intents},
-		{"identity stays", identity},
-		{"cursors hold segments back", retention},
-		{"an open intent moves out of a segment that goes", moved},
-		{"many open intents move no more than they must", manyOpen},
-		{"an intent that is released can be settled by others", released},
-		{"abandoned intents have no weight", abandoned},
-		{"open intents have a bound in memory", tooMany},
-		{"a reader may keep its cursor elsewhere", passed},
-		{"a new id is taken when asked for", renewed},
-		{"at the limit the slowest reader gives up the oldest", limit},
-		{"reads are bounded and may begin anywhere", reads},
-		{"waiting ends with an event, a context or Close", waiting},
-		{"appenders and readers may run together", together},
+		{"streams are numbered separately", streams},
+		{"an intent is open until it is completed or abandoned", intents},
+		{"id and clock id persist", identity},
+		{"segments are kept until all cursors have passed", retention},
+		{"open intents are moved out of a deleted segment", moved},
+		{"many open intents are moved no more than necessary", manyOpen},
+		{"an intent that is left open can be completed by others", released},
+		{"abandoned intents do not count toward the limit", abandoned},
+		{"the size of open intents is limited", tooMany},
+		{"a reader may store its cursor elsewhere", passed},
+		{"at the limit the oldest events are dropped", limit},
+		{"reads are bounded and may start anywhere", reads},
+		{"Wait ends with an event, its context or Close", waiting},
+		{"concurrent appends and reads", together},
 		{"arguments are checked", arguments},
 		{"a journal behind a reader takes a new id", behind},
 	} {
@@ -197,7 +196,7 @@ func intents(t *testing.T, b *bench) {
 		t.Errorf("second Abandon: %v", err)
 	}
 	if got := b.j.Unresolved(); len(got) != 0 {
-		t.Errorf("%d intents of this process are called unsettled", len(got))
+		t.Errorf("%d intents of this process are unresolved", len(got))
 	}
 	_ = open
 	for range 2 {
@@ -300,7 +299,7 @@ func retention(t *testing.T, b *bench) {
 	}
 }
 
-// Whatever the number of open intents, they cost no more than a few segments.
+// Open intents need only a few segments, however many there were.
 func moved(t *testing.T, b *bench) {
 	if err := b.j.Register(journal.Pushes, "reader"); err != nil {
 		t.Fatal(err)
@@ -432,7 +431,7 @@ func released(t *testing.T, b *bench) {
 	}
 }
 
-// What is abandoned has no weight: a reader gives nothing up for it.
+// Abandoned intents do not count toward the limit of events.
 func abandoned(t *testing.T, b *bench) {
 	b.cfg.SegmentSize, b.cfg.Limit = 100_000, 300_000
 	b.cfg.Dropped = func(_ journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
@@ -517,7 +516,7 @@ func tooMany(t *testing.T, b *bench) {
 	}
 }
 
-// The limit takes nothing from a reader that has passed it.
+// The limit drops no events that a reader has passed.
 func passed(t *testing.T, b *bench) {
 	b.cfg.Limit = 8000
 	b.cfg.Dropped = func(_ journal.Stream, cursor string, first, last uint64, _ iter.Seq2[journal.Entry, error]) error {
@@ -562,33 +561,6 @@ func passed(t *testing.T, b *bench) {
 	if got := b.j.Cursor(journal.Pulls, "elsewhere"); got+1 < first || got > last {
 		t.Errorf("the cursor is at %d of %d, and the first event is %d", got, last, first)
 	}
-}
-
-func renewed(t *testing.T, b *bench) {
-	b.append(journal.Pushes, 3)
-	b.append(journal.Pulls, 5)
-	next := map[journal.Stream]uint64{journal.Pushes: 41, journal.Pulls: 6}
-	for s, above := range map[journal.Stream]uint64{journal.Pushes: 40, journal.Pulls: 2} {
-		id := b.j.ID()
-		if err := b.j.RenewID(s, above); err != nil || b.j.ID() == id {
-			t.Fatalf("Renew: %v, the id was %s and is %s", err, id, b.j.ID())
-		}
-	}
-	id := b.j.ID()
-	b.reopen()
-	if b.j.ID() != id {
-		t.Errorf("id %s became %s without reason", id, b.j.ID())
-	}
-	for s, want := range next {
-		if seq := b.append(s, 1); seq != want {
-			t.Errorf("event %d of %s, want %d", seq, s, want)
-		}
-	}
-	b.reopen()
-	if entries := b.read(journal.Pushes, 0); len(entries) != 4 || entries[3].Seq != 41 {
-		t.Errorf("Read = %+v, want events 1, 2, 3 and 41", entries)
-	}
-	b.wantSeqs(journal.Pulls, 0, 1, 6)
 }
 
 func limit(t *testing.T, b *bench) {
@@ -843,7 +815,7 @@ func arguments(t *testing.T, b *bench) {
 	_, err4 := b.j.Read(journal.Pulls, 0, 1, 1)
 	for i, err := range []error{err1, err2, err3, err4, b.j.Abandon(in), b.j.Wait(ctx, journal.Pulls, 0),
 		b.j.SetCursor(journal.Pulls, "reader", 0), b.j.Register(journal.Pulls, "reader"),
-		b.j.SetCursorLazily(journal.Pulls, "reader", 0), b.j.RenewID(journal.Pulls, 0)} {
+		b.j.SetCursorLazily(journal.Pulls, "reader", 0)} {
 		if !errors.Is(err, journal.ErrClosed) {
 			t.Errorf("call %d after Close: %v, want ErrClosed", i, err)
 		}
@@ -854,10 +826,10 @@ func behind(t *testing.T, b *bench) {
 	b.append(journal.Pulls, 5)
 	id := b.j.ID()
 	if err := b.j.AdvanceTo(journal.Pulls, 5); err != nil || b.j.ID() != id {
-		t.Fatalf("Follow to the last event: %v, id %s became %s", err, id, b.j.ID())
+		t.Fatalf("AdvanceTo to the last event: %v, id %s became %s", err, id, b.j.ID())
 	}
 	if err := b.j.AdvanceTo(journal.Pulls, 9); err != nil || b.j.ID() == id {
-		t.Fatalf("Follow beyond it: %v, id is still %s", err, id)
+		t.Fatalf("AdvanceTo beyond it: %v, id is still %s", err, id)
 	}
 	id = b.j.ID()
 	for range 2 { // nothing is appended in between
