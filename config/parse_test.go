@@ -278,7 +278,7 @@ func TestMistakes(t *testing.T) {
 		{"link with a password", hold + "announce: {link: \"https://u:hunter2@example.com\"}", "options.announce.link: the link has a user name or a password, which everybody would read"},
 		{"link with a blank in its host", hold + "announce: {link: \"https://a b.example.com/\"}", "options.announce.link: \"https://a b.example.com/\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
 		{"link that is too long", hold + "announce: {link: \"https://example.com/" + strings.Repeat("x", 4096) + "\"}", "options.announce.link: \"https://example.com/" + strings.Repeat("x", 4096) + "\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
-		{"four languages", hold + "announce: {langs: [en, de, fr, it]}", "options.announce.langs: 4 languages, and a post may name 3"},
+		{"four languages", hold + "announce: {langs: [en, de, fr, it]}", "options.announce.langs: 4 languages, but a post may have at most 3"},
 		{"bad language", hold + "announce: {langs: [English]}", "options.announce.langs: \"English\" is not a language; write it like \"en\" or \"pt-BR\""},
 
 		{"Redis without an address", ok + "redis: {}", "options.redis.addrs: required; use [\"redis:6379\"], or the registry's own section with redis: inherit"},

@@ -16,10 +16,9 @@ const (
 	maxTagBytes     = 640
 )
 
-// A Builder collects a post's text from left to right and notes, while it
-// writes, which bytes are a link, a hashtag or a mention. Positions are never
-// found by searching the text, where the same words may stand twice. The zero
-// Builder is empty and ready to use.
+// A Builder builds the text of a post from left to right and records which bytes
+// are a link, a hashtag or a mention. It never searches the text for them, since
+// the same words may occur twice. The zero Builder is ready to use.
 type Builder struct {
 	text   strings.Builder
 	facets []any
@@ -31,7 +30,7 @@ func (b *Builder) Text(s string) {
 	b.text.WriteString(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// Link writes text that leads to an http or https address.
+// Link writes text that links to an http or https address.
 func (b *Builder) Link(text, address string) {
 	uri, err := asciiLink(address)
 	if err != nil {
@@ -41,8 +40,7 @@ func (b *Builder) Link(text, address string) {
 	b.facet(text, map[string]any{"$type": "app.bsky.richtext.facet#link", "uri": uri})
 }
 
-// Tag writes a hashtag. The text is "#" and the tag; tag may be given with or
-// without its "#".
+// Tag writes a hashtag, "#" and the tag; tag may have a leading "#".
 func (b *Builder) Tag(tag string) {
 	tag = strings.ToValidUTF8(strings.TrimPrefix(tag, "#"), "\uFFFD")
 	if tag == "" || len(tag) > maxTagBytes || lexicon.Graphemes(tag) > maxTagGraphemes {
@@ -62,10 +60,10 @@ func (b *Builder) Mention(text, did string) {
 	b.facet(text, map[string]any{"$type": "app.bsky.richtext.facet#mention", "did": did})
 }
 
-// Err returns the first error of the calls before, or nil.
+// Err returns the first error of the previous calls.
 func (b *Builder) Err() error { return b.err }
 
-// Fits tells whether the text is within the limits of a post.
+// Fits reports whether the text is within the limits of a post.
 func (b *Builder) Fits() bool {
 	text := b.text.String()
 	return len(text) <= maxBytes && lexicon.Graphemes(text) <= maxGraphemes
@@ -75,7 +73,7 @@ func (b *Builder) facet(text string, feature map[string]any) {
 	start := b.text.Len()
 	b.Text(text)
 	if b.text.Len() == start {
-		return // nothing to point at
+		return // a facet must not be empty
 	}
 	b.facets = append(b.facets, map[string]any{
 		"index": map[string]any{

@@ -11,22 +11,22 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
-// Errors that come from the facts themselves: the same facts will fail again.
+// Permanent errors, caused by the facts.
 var (
-	ErrNoName  = errors.New("a post needs a repository and a tag")
-	ErrTooLong = errors.New("the text cannot be shortened to the limits of a post")
+	ErrNoName  = errors.New("post without a repository or a tag")
+	ErrTooLong = errors.New("text cannot be shortened to the limits of a post")
 )
 
 const maxLangs = 3
 
 // Compose writes the post that announces f. It returns an app.bsky.feed.post
-// in atdata's shape: map[string]any, []any, string and int64.
+// as map[string]any, []any, string and int64.
 //
-// langs are BCP 47 tags of the text, at most three, none is fine. createdAt is
-// when the push happened, kept to the millisecond.
+// langs are the BCP 47 tags of the text, up to three. createdAt is the time of the
+// push, with a precision of milliseconds.
 //
-// Names that a registry accepts always fit; ErrTooLong is for names from
-// elsewhere. Every error is permanent.
+// Names that a registry accepts always fit; ErrTooLong is returned for names from
+// other sources. All errors are permanent.
 func Compose(f Facts, langs []string, createdAt time.Time) (map[string]any, error) {
 	f = f.clean()
 	if f.Repository == "" || len(f.Tags) == 0 {
@@ -44,7 +44,7 @@ func Compose(f Facts, langs []string, createdAt time.Time) (map[string]any, erro
 	return nil, fmt.Errorf("%s:%s: %w", middle(f.Repository, 40), middle(f.Tags[0], 40), ErrTooLong)
 }
 
-// Record returns what was built as an app.bsky.feed.post.
+// Record returns the post as an app.bsky.feed.post.
 func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, error) {
 	if b.err != nil {
 		return nil, b.err
@@ -77,11 +77,11 @@ func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, e
 	return record, nil
 }
 
-// CheckLangs says what is wrong with the languages of a post: BCP 47 tags, at most
-// three.
+// CheckLangs returns an error unless langs are valid languages of a post: at most
+// three BCP 47 tags.
 func CheckLangs(langs []string) error {
 	if len(langs) > maxLangs {
-		return fmt.Errorf("%d languages, and a post may name %d", len(langs), maxLangs)
+		return fmt.Errorf("%d languages, but a post may have at most %d", len(langs), maxLangs)
 	}
 	for _, lang := range langs {
 		if lexicon.CheckFormat("language", lang) != nil {
@@ -91,8 +91,8 @@ func CheckLangs(langs []string) error {
 	return nil
 }
 
-// Encode returns a post as a repository stores it. An error means that its
-// schema refuses it.
+// Encode returns a post in the encoding of a repo, or an error if it violates its
+// schema.
 func Encode(record map[string]any) ([]byte, error) {
 	encoded, err := lexicon.Encode(record)
 	if err == nil {
@@ -104,23 +104,23 @@ func Encode(record map[string]any) ([]byte, error) {
 	return encoded, nil
 }
 
-// A cut says how much of the facts one attempt at the text shows.
+// A cut says how many of the facts one version of the text includes.
 type cut struct {
-	tags      int  // other tags that are named
-	platforms int  // platforms that are named
+	tags      int  // other tags that are listed
+	platforms int  // platforms that are listed
 	pull      bool // whether there is a line with docker pull
 	name      int  // graphemes of the repository's name
 }
 
-// The least and the most that shortening leaves of lists and names.
+// The minimum that shortening leaves of lists and names.
 const (
 	fewPlatforms = 3
 	fewGraphemes = 3
 )
 
-// cuts yields what to try, longest text first. What goes, in this order:
-// other tags, platforms beyond three, the line to pull, the middle of the
-// name. What went stays gone.
+// cuts yields the cuts to try, longest text first. They omit, in this order: other
+// tags, platforms after the third, the pull command, the middle of the name. Each
+// cut also omits what the previous ones do.
 func (f Facts) cuts() iter.Seq[cut] {
 	return func(yield func(cut) bool) {
 		c := cut{

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// Facts are what a post may say about a push. All of them come from the
-// registry itself, none from annotations, which any pusher can choose.
+// Facts are the contents of a post about a push. All of them come from the
+// registry, none from annotations, which the client that pushes can choose.
 type Facts struct {
 	Repository string   // "oss/app"
 	Tags       []string // the first is the one announced, the others came with it; at least one
@@ -20,8 +20,8 @@ type Facts struct {
 	Link       string   // address behind the name, which CheckLink takes; empty: none
 }
 
-// clean returns the facts with nothing in them that could break a line, turn
-// the reading direction, or say nothing to a reader.
+// clean returns the facts without line breaks, control characters, changes of
+// the reading direction, duplicates and unknown platforms.
 func (f Facts) clean() Facts {
 	f.Repository = line(f.Repository)
 	f.Reference = line(f.Reference)
@@ -47,7 +47,7 @@ func (f Facts) clean() Facts {
 	return f
 }
 
-// line makes s safe to stand in one line of text: valid UTF-8, no control
+// line makes s safe for use in one line of text: valid UTF-8, no control
 // characters, nothing that changes the reading direction of what follows.
 func line(s string) string {
 	s = strings.Map(func(r rune) rune {

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// maxLink is far above what browsers and proxies take, and keeps a post small.
+// maxLink is above the limits of browsers and proxies, and keeps a post small.
 const maxLink = 4096
 
-// CheckLink says what is wrong with an address that a post is to link to. It asks
-// the schema of a post.
+// CheckLink returns an error if address is invalid as the link of a post, according
+// to the schema of a post.
 func CheckLink(address string) error {
 	var b Builder
 	b.Link("link", address)
@@ -27,18 +27,18 @@ func CheckLink(address string) error {
 	return err
 }
 
-// asciiLink returns an http or https address with what not every reader of the
-// network takes written as ASCII: by RFC 3986 and, in the host, by RFC 5891.
+// asciiLink returns an http or https address in ASCII, which every client accepts:
+// escaped as in RFC 3986, and the host encoded as in RFC 5891.
 func asciiLink(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", errors.New("this is not an address")
+		return "", errors.New("not an address")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return "", errors.New("want http://… or https://…")
 	}
 	if u.User != nil {
-		return "", errors.New("it has a user name or a password in it")
+		return "", errors.New("it has a user name or a password")
 	}
 	if u.Host, err = asciiHost(u); err != nil {
 		return "", err
@@ -71,8 +71,8 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) < 0
 }
 
-// escapeQuery escapes what url.URL leaves alone in a query and RFC 3986 has not
-// in one.
+// escapeQuery escapes the characters of a query that url.URL does not escape and RFC
+// 3986 does not allow.
 func escapeQuery(query string) string {
 	var out strings.Builder
 	for i := range len(query) {

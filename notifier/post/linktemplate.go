@@ -8,7 +8,7 @@ import (
 	"text/template"
 )
 
-// LinkTemplate makes the addresses that posts link to.
+// LinkTemplate produces the addresses that posts link to.
 type LinkTemplate struct{ template *template.Template }
 
 const linkExample = `use an address such as "https://example.com/{{.Repository}}"`

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// What a platform may be made of: the names of Go, as the OCI image specification
-// wants it, and wasi, under which Docker runs WebAssembly. An index can claim
-// anything in these members, and anything else would be a stranger's text.
+// The valid parts of a platform: the names that Go uses, as the OCI image
+// specification requires, and wasi, which Docker uses for WebAssembly. Other
+// values are text that the client chose, and must not appear in a post.
 var (
 	systems = []string{
 		"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9",
@@ -21,8 +21,8 @@ var (
 	variant = regexp.MustCompile(`^v[0-9]{1,2}(\.[0-9])?$`)
 )
 
-// Platform is how a platform is written, such as "linux/arm/v7"; empty if it is
-// none that is known. A variant that is not known is left out.
+// Platform formats a platform, such as "linux/arm/v7"; the result is empty if the
+// platform is unknown. An unknown variant is omitted.
 func Platform(system, architecture, of string) string {
 	if !slices.Contains(systems, system) || !slices.Contains(architectures, architecture) {
 		return ""
@@ -34,7 +34,7 @@ func Platform(system, architecture, of string) string {
 	return name
 }
 
-// ParsePlatform is Platform of a platform that is written already.
+// ParsePlatform parses and formats a platform such as "linux/arm/v7", like Platform.
 func ParsePlatform(name string) string {
 	system, rest, _ := strings.Cut(name, "/")
 	architecture, of, _ := strings.Cut(rest, "/")

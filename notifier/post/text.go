@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
-// write makes the default text:
+// write builds the text:
 //
 //	oss/app:v1.2.3 was pushed (also 1.2, latest)
 //	45.2 MB, 7 layers, linux/amd64, linux/arm64
@@ -55,7 +55,7 @@ func (f Facts) write(c cut) *Builder {
 	return b
 }
 
-// list names the first n of names and says how many are left.
+// list lists the first n names and the number of the others.
 func list(names []string, n int) string {
 	s := strings.Join(names[:n], ", ")
 	if left := len(names) - n; left > 0 {
@@ -64,7 +64,7 @@ func list(names []string, n int) string {
 	return s
 }
 
-// size writes n bytes as Docker's tools do, in powers of 1000.
+// size formats n bytes as Docker's tools do, in powers of 1000.
 func size(n int64) string {
 	if n < 1000 {
 		return strconv.FormatInt(n, 10) + " B"
@@ -81,8 +81,8 @@ func size(n int64) string {
 	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', digits, 64), ".0") + " " + units[0]
 }
 
-// middle shortens s to n graphemes by taking out its middle, where a name
-// says least: the end is the image, the beginning whose it is.
+// middle shortens s to n graphemes by omitting its middle: the end of a name is the
+// image, its beginning the owner.
 func middle(s string, n int) string {
 	total := graphemes(s)
 	if total <= n {

@@ -9,14 +9,14 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-// caller is who asks.
+// caller is the client of a request.
 type caller struct {
 	all     bool                         // has the token
-	visible func(repository string) bool // what the caller may see
+	visible func(repository string) bool // whether the caller may see a repository
 }
 
-// access tells who the caller is. A wrong token is an error rather than a look at
-// the public part, so that a mistyped one is noticed.
+// access returns the caller. A wrong token is an error and not treated as
+// anonymous access, so that a mistyped one is noticed.
 func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool) {
 	token, given := bearer(q)
 	if !given {
@@ -24,23 +24,23 @@ func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool)
 	}
 	want, err := a.token()
 	if err != nil {
-		a.log.Error("the API token can't be read, so nobody is let in by it", "error", err)
+		a.log.Error("can't read the API token, so requests with a token are refused", "error", err)
 	}
 	if want == "" || !equal(strings.TrimSpace(token), want) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		fail(w, http.StatusUnauthorized, "AuthenticationRequired", "this token is not the one in the API token file")
+		fail(w, http.StatusUnauthorized, "AuthenticationRequired", "invalid token: it is not the one in the API token file")
 		return caller{}, false
 	}
 	return caller{all: true, visible: func(string) bool { return true }}, true
 }
 
-// bearer is the token that a caller shows.
+// bearer returns the bearer token of a request.
 func bearer(q *http.Request) (token string, given bool) {
 	scheme, token, _ := strings.Cut(q.Header.Get("Authorization"), " ")
 	return token, strings.EqualFold(scheme, "Bearer")
 }
 
-// token is empty if there is none.
+// token returns the API token; empty if none is configured.
 func (a *api) token() (string, error) {
 	if a.TokenFile == "" {
 		return "", nil
@@ -49,7 +49,7 @@ func (a *api) token() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// equal takes the same time whatever the two have in common.
+// equal compares in constant time.
 func equal(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1

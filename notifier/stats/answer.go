@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// answer writes v as JSON. Names are in it as they are: it is not for HTML.
+// answer writes v as JSON.
 func answer(w http.ResponseWriter, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -38,7 +38,7 @@ func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
 		quiet = quiet && len(d.Counts) == 0
 	}
 	if quiet {
-		// No numbers in these days, or no such repository.
+		// There are no counts in these days, or no such repository.
 		d, degraded, err := a.detail(q.Context(), name)
 		if err != nil {
 			a.unavailable(w, err)

@@ -1,6 +1,7 @@
-// Package stats shows the numbers: a JSON API under /tidings/api/v1.
+// Package stats serves counts, pushes and health as a JSON API under
+// /tidings/api/v1.
 //
-// It only reads, and it decides who sees what: without a token a repository
-// that is not public looks as if it were not there. It is never on the way of
-// a push or a pull. Where the numbers come from is left to counter.
+// It is read-only and no part of a push or a pull. It decides which repositories a
+// client may see: without a token, a private repository cannot be told from one
+// that does not exist. The counts come from package counter.
 package stats

@@ -2,8 +2,8 @@ package stats
 
 import "net/http"
 
-// health shows what Config.Health gives. The status is 200 even when something
-// is degraded: the registry works, and nobody should restart it for this.
+// health serves the result of Config.Health. The status is 200 even if something is
+// degraded: the registry works, and an orchestrator must not restart it.
 func (a *api) health(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
 	if !ok {

@@ -6,9 +6,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
-// numbers are how a repository shows everywhere. Pulls and pushes are in
-// counts too; they have a name of their own since most readers want nothing
-// else.
+// numbers are the counts of a repository in all responses. Pulls and pushes are also
+// in Counts; they are separate members since most clients need only these.
 type numbers struct {
 	Name     string                  `json:"name"`
 	Pulls    int64                   `json:"pulls"`

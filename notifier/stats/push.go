@@ -2,7 +2,7 @@ package stats
 
 import "time"
 
-// Push is one push as the API shows it.
+// Push is a push in the API.
 type Push struct {
 	ID             string    `json:"id"`
 	Time           time.Time `json:"time"`
@@ -15,6 +15,6 @@ type Push struct {
 	Layers         int       `json:"layers"`            // of that image
 	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not to be published
 	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
-	State          string    `json:"state"`             // "pending", "done", "failed" or "counted": nothing of it is published
+	State          string    `json:"state"`             // "pending", "done", "failed" or "counted", if it is only counted
 	Reason         string    `json:"reason,omitempty"`  // why it failed, why there is no record or no post, or which layers have none
 }

@@ -2,8 +2,8 @@ package stats
 
 import "net/http"
 
-// pushes serves GET pushes?limit=. What comes back is looked at once more: a
-// list that was put together wrongly must not tell names.
+// pushes serves GET pushes?limit=. It filters the result again, so that a fault in
+// Config.Pushes does not disclose names of private repositories.
 func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
 	if !ok {

@@ -10,7 +10,7 @@ import (
 
 const maxLimit = 1000
 
-// number reads a parameter that lies between 1 and most.
+// number parses a parameter between 1 and most; the default is usual.
 func number(q *http.Request, name string, usual, most int) (int, error) {
 	s := q.URL.Query().Get(name)
 	if s == "" {
@@ -23,8 +23,7 @@ func number(q *http.Request, name string, usual, most int) (int, error) {
 	return n, nil
 }
 
-// oneOf reads a parameter that is one of some words, the first of which is
-// usual.
+// oneOf parses a parameter that is one of words; the default is the first.
 func oneOf(q *http.Request, name string, words ...string) (string, error) {
 	s := q.URL.Query().Get(name)
 	if s == "" {
@@ -44,7 +43,7 @@ func badRequest(w http.ResponseWriter, err error) {
 
 func (a *api) unavailable(w http.ResponseWriter, err error) {
 	if !errors.Is(err, context.Canceled) { // the client has gone
-		a.log.Error("numbers can't be read", "error", err)
+		a.log.Error("can't read the counts", "error", err)
 	}
-	fail(w, http.StatusServiceUnavailable, "Unavailable", "the numbers can't be read at the moment")
+	fail(w, http.StatusServiceUnavailable, "Unavailable", "the counts can't be read at the moment")
 }

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	sourceTime = 3 * time.Second // for the source; what is left is the fallback's
-	badFor     = 2 * time.Second // after a failure the source is left alone
-	listingAge = 2 * time.Second // a hundred readers cost as much as one
-	readers    = 2               // at a time: the tags of one repository, or a thousand pushes, take milliseconds and megabytes
+	sourceTime = 3 * time.Second // for the source; the remaining time is for the fallback
+	badFor     = 2 * time.Second // after a failure the source is not asked
+	listingAge = 2 * time.Second // for which the list is cached
+	readers    = 2               // concurrent reads: the tags of a repository or 1,000 pushes take milliseconds and megabytes
 )
 
-// acquire waits until fewer than readers requests read. The caller must call
-// release when it has read.
+// acquire waits until fewer than readers requests are reading. The caller must call
+// release after reading.
 func (a *api) acquire(ctx context.Context) (release func(), err error) {
 	select {
 	case a.reading <- struct{}{}:
@@ -28,8 +28,8 @@ func (a *api) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// read asks the source, and the fallback if that fails or has just failed. It waits
-// while others read.
+// read calls ask with the source, or with the fallback if the source fails or has
+// just failed. It waits for a slot.
 func read[T any](ctx context.Context, a *api, ask func(context.Context, counter.Source) (T, error)) (val T, degraded bool, err error) {
 	release, err := a.acquire(ctx)
 	if err != nil {
@@ -48,13 +48,13 @@ func read[T any](ctx context.Context, a *api, ask func(context.Context, counter.
 			return val, false, err
 		}
 		a.bad.until(a.Now().Add(badFor))
-		a.log.Debug("the sum can't be read; the numbers of this disk are shown", "error", err)
+		a.log.Debug("can't read the sum; showing the local counts", "error", err)
 	}
 	val, err = ask(ctx, a.Fallback)
 	return val, true, err
 }
 
-// bad remembers that the source failed.
+// bad is the time until which the source is not asked after a failure.
 type bad struct {
 	mu sync.Mutex
 	at time.Time
@@ -72,25 +72,25 @@ func (b *bad) until(t time.Time) {
 	b.at = t
 }
 
-// listing keeps the list of all repositories for a moment, and the orders in
-// which it was shown: to sort it for each page would take as long as there are
-// repositories, private ones among them.
+// listing caches the list of all repositories and its sorted orders: sorting for
+// each page would take time that depends on the number of repositories, including
+// private ones.
 type listing struct {
 	mu       sync.Mutex
 	list     []counter.Totals
-	orders   map[order][]int32 // places in list
+	orders   map[order][]int32 // indexes in list
 	degraded bool
 	until    time.Time
 }
 
-// order is one in which repositories are shown.
+// order is a sort order of repositories.
 type order struct {
 	sort, order string
-	private     bool // with those that are not public
+	private     bool // including private ones
 }
 
-// listed gives all repositories, and their places in the order of a page. Both
-// are the same for everybody and must not be changed.
+// listed returns all repositories, and their indexes in the order of a page. Both
+// are shared and must not be changed.
 func (a *api) listed(ctx context.Context, p page, private bool) (list []counter.Totals, places []int32, degraded bool, err error) {
 	l := &a.listing
 	l.mu.Lock()

@@ -14,7 +14,7 @@ import (
 )
 
 // repositories serves GET repositories?sort=name|pulls|pushes&order=asc|desc&limit=&cursor=.
-// Numbers go down and names go up unless order says otherwise.
+// By default counts are sorted descending and names ascending.
 func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
 	if !ok {
@@ -47,9 +47,9 @@ func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
 	answer(w, out)
 }
 
-// page is a look at the sorted list. It begins behind a position rather than
-// at a number, so what moves while somebody turns pages is not shown twice
-// because of others.
+// page is a page of the sorted list. It starts after a position and not at an
+// index, so that a repository that moves between two requests does not make others
+// appear twice.
 type page struct {
 	sort, order string
 	limit       int
@@ -85,10 +85,10 @@ func parsePage(q *http.Request) (page, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil || json.Unmarshal(b, &p.after) != nil || p.after == nil {
-		return p, errors.New("this cursor is not one of ours")
+		return p, errors.New("invalid cursor")
 	}
 	if p.after.Sort != p.sort || p.after.Order != p.order {
-		return p, errors.New("this cursor belongs to another sort or order")
+		return p, errors.New("cursor belongs to another sort or order")
 	}
 	return p, nil
 }
@@ -104,8 +104,7 @@ func (p page) position(t counter.Totals) position {
 	return pos
 }
 
-// compare puts equal numbers in the order of their names, whichever way the
-// numbers go.
+// compare orders equal counts by name, ascending in both orders.
 func (p page) compare(a, b position) int {
 	c := cmp.Compare(a.Value, b.Value)
 	if p.sort == "name" {

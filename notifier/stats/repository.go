@@ -11,9 +11,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
-// repository serves GET repositories/NAME?limit= and, as a pattern of the mux
-// can't, GET repositories/NAME/daily?days=. A repository whose own name ends
-// in /daily is asked for with that slash written as %2F.
+// repository serves GET repositories/NAME?limit= and GET
+// repositories/NAME/daily?days=, which a pattern of the mux can't express. For a
+// repository whose own name ends in /daily, clients escape that slash as %2F.
 func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
 	if !ok {
@@ -27,7 +27,7 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	if !caller.visible(name) {
-		name = noName // which takes as long as one that is not there
+		name = noName // so that the response takes as long as for a missing one
 	}
 	if daily {
 		a.daily(w, q, name)
@@ -36,17 +36,17 @@ func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	a.one(w, q, name)
 }
 
-// maxName is the longest name there is: that something is private, an owner's DID,
-// a slash, a repository.
+// maxName is the maximum length of a name: a prefix for private ones, an owner's DID,
+// a slash, and a repository.
 const maxName = 8 + 2048 + 1 + 256
 
-// noName is what no repository is called.
+// noName is not a valid name of a repository.
 const noName = "-"
 
-// noRepository is the same whether there is none or it is not for the caller.
-// When the answer is degraded another registry may have counted it.
+// noRepository writes the same response for a missing repository and one that the
+// caller may not see. If it is degraded, another registry may have counted it.
 func (a *api) noRepository(w http.ResponseWriter, degraded bool) {
-	failWith(w, http.StatusNotFound, "RepositoryNotFound", "nothing was counted for this repository, or it is not public", degraded)
+	failWith(w, http.StatusNotFound, "RepositoryNotFound", "there are no counts for this repository, or it is not public", degraded)
 }
 
 type tag struct {
@@ -69,7 +69,7 @@ func (a *api) detail(ctx context.Context, name string) (detail, bool, error) {
 	})
 }
 
-// one shows the tags with the most pulls.
+// one serves a repository with its most pulled tags.
 func (a *api) one(w http.ResponseWriter, q *http.Request, name string) {
 	limit, err := number(q, "limit", 100, maxLimit)
 	if err != nil {

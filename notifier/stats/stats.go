@@ -9,26 +9,26 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 )
 
-// Prefix is where the API is; the handler expects paths that begin with it.
+// Prefix is the path of the API; the handler expects it in requests.
 const Prefix = "/tidings/api/v1/"
 
-// Config says what is shown and to whom.
+// Config configures the API.
 type Config struct {
-	Source   counter.Source // the numbers
+	Source   counter.Source // of the counts
 	Fallback counter.Source // asked when Source fails; the answer then says "degraded"; nil: none
 
-	// Pushes gives the latest pushes, newest first, of all repositories or of those
-	// that are public; nil: the endpoint is not there.
+	// Pushes returns the latest pushes, newest first, of all repositories or only
+	// of public ones; nil: there is no such endpoint.
 	Pushes func(ctx context.Context, limit int, all bool) ([]Push, error)
-	// Health gives what /health shows; nil: only that the process answers. Unless
-	// all is true it is shown to everybody: it names no repository, and nothing in
-	// it moves with what happens in those that are not public.
+	// Health returns the content of /health; nil: only a status. Unless all is true
+	// the response is public: it names no repository, and nothing in it depends on
+	// events of private repositories.
 	Health func(ctx context.Context, all bool) any
-	// Visible tells whether a repository is public; nil: none is.
+	// Visible reports whether a repository is public; nil: none is.
 	Visible func(repository string) bool
-	// TokenFile holds a token whose bearer sees everything; empty: nobody does.
-	// It is read at each use, so a new token needs no restart. Only its owner may
-	// read it.
+	// TokenFile has the token that gives access to everything; empty: there is no
+	// such access. It is read for each request, so a new token needs no restart.
+	// Its file mode must not give access to group or others.
 	TokenFile string
 
 	Now    func() time.Time // nil: time.Now
@@ -43,7 +43,7 @@ type api struct {
 	reading chan struct{} // has room for readers
 }
 
-// New gives the handler of everything under Prefix.
+// New returns the handler of all paths under Prefix.
 func New(cfg Config) http.Handler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -69,15 +69,15 @@ func New(cfg Config) http.Handler {
 	return limit(mux)
 }
 
-// limit keeps a request from taking long, and everything between us and the
-// reader from keeping an answer that was made for the bearer of a token.
+// limit sets a deadline for requests, and prevents proxies from caching responses,
+// which may have been made for a client with the token.
 func limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if q.Method != http.MethodGet && q.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "this API is for reading: use GET")
+			fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "this API is read-only: use GET")
 			return
 		}
 		ctx, cancel := context.WithTimeout(q.Context(), 10*time.Second)
