@@ -199,13 +199,13 @@ func (m *model) read(t *testing.T, s journal.Stream, after uint64, n int) []jour
 }
 
 func (m *model) crash(t *testing.T) {
-	mark := m.j.LastOrder()
+	order := m.j.LastOrder()
 	if m.r.IntN(2) == 0 {
 		m.disk = m.disk.Kill()
 		m.j.Close()
 		j := open(t, m.disk.Kill())
-		if j.LastOrder() != mark {
-			t.Fatalf("LastOrder = %d after a kill, want %d", j.LastOrder(), mark)
+		if j.LastOrder() != order {
+			t.Fatalf("LastOrder = %d after a kill, want %d", j.LastOrder(), order)
 		}
 		return
 	}
@@ -584,12 +584,12 @@ func TestRestoredBehindCursor(t *testing.T) {
 	if err := j.SetCursor(journal.Pulls, "reader", 6); err != nil {
 		t.Fatal(err)
 	}
-	id, mark := j.ID(), j.LastOrder()
+	id, order := j.ID(), j.LastOrder()
 	j.Close()
 	snapshot.Put("j/journal.json", disk.Bytes("j/journal.json"))
 	j = open(t, snapshot)
-	if j.ID() == id || j.LastOrder() != mark {
-		t.Errorf("id %s stayed, or mark %d became %d", id, mark, j.LastOrder())
+	if j.ID() == id || j.LastOrder() != order {
+		t.Errorf("id %s stayed, or order number %d became %d", id, order, j.LastOrder())
 	}
 	if seq, err := j.Append(ctx, journal.Pulls, 1, nil); seq != 8 || err != nil {
 		t.Errorf("Append = %d, %v; want 8, as 7 was durable once", seq, err)

@@ -314,7 +314,7 @@ func TestSettleWhileDeleting(t *testing.T) {
 		}
 		for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
 			if got := open(t, crashed).Unresolved(); len(got) != 1 {
-				t.Fatalf("%v: Unresolved = %+v, while it is being settled", full, got)
+				t.Fatalf("%v: Unresolved = %+v, while it is being completed", full, got)
 			}
 		}
 		close(hang)

@@ -30,7 +30,7 @@ func Run(t *testing.T, open Opener) {
 		{"segments are kept until all cursors have passed", retention},
 		{"open intents are moved out of a deleted segment", moved},
 		{"many open intents are moved no more than necessary", manyOpen},
-		{"an intent that is left open can be completed by others", released},
+		{"an intent that is left open can be completed by others", leftOpen},
 		{"abandoned intents do not count toward the limit", abandoned},
 		{"the size of open intents is limited", tooMany},
 		{"a reader may store its cursor elsewhere", passed},
@@ -154,7 +154,7 @@ func ordered(t *testing.T, b *bench) {
 		for i, e := range entries {
 			want := bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)])
 			if e.Seq != uint64(i+1) || e.Order != uint64(1000+i) || !bytes.Equal(e.Payload, want) {
-				t.Fatalf("event %d is %d, mark %d, %d bytes", i+1, e.Seq, e.Order, len(e.Payload))
+				t.Fatalf("event %d is %d, order number %d, %d bytes", i+1, e.Seq, e.Order, len(e.Payload))
 			}
 		}
 		if got := b.j.LastOrder(); got != 1039 {
@@ -397,7 +397,7 @@ func manyOpen(t *testing.T, b *bench) {
 	}
 }
 
-func released(t *testing.T, b *bench) {
+func leftOpen(t *testing.T, b *bench) {
 	begin := func(payload string) journal.Intent {
 		in, err := b.j.Begin(ctx, 5, []byte(payload))
 		if err != nil {
@@ -417,7 +417,7 @@ func released(t *testing.T, b *bench) {
 	}
 	got := b.j.Unresolved()
 	if len(got) != 1 || got[0].Intent != left || string(got[0].Payload) != "left" || got[0].Order != 5 {
-		t.Fatalf("Unresolved = %+v, want the one that was released", got)
+		t.Fatalf("Unresolved = %+v, want the intent that was left open", got)
 	}
 	if seq, err := b.j.Complete(ctx, left, 5, nil); seq != 2 || err != nil {
 		t.Errorf("Complete = %d, %v", seq, err)
@@ -666,25 +666,25 @@ func reads(t *testing.T, b *bench) {
 			t.Errorf("Read of 12 bytes: %d events, %v", len(entries), err)
 		}
 		// Many readers, each in order, more than any cache holds.
-		places := make([]uint64, 20)
+		cursors := make([]uint64, 20)
 		for range 10 {
-			for i := range places {
-				if _, ok := b.j.OrderAfter(journal.Pulls, places[i]); !ok {
-					t.Fatalf("Oldest after %d: none", places[i])
+			for i := range cursors {
+				if _, ok := b.j.OrderAfter(journal.Pulls, cursors[i]); !ok {
+					t.Fatalf("OrderAfter after %d: none", cursors[i])
 				}
-				entries := b.readSome(journal.Pulls, places[i], 10+i%3)
-				if len(entries) != 10+i%3 || entries[0].Seq != places[i]+1 {
-					t.Fatalf("reader %d after %d: %d events", i, places[i], len(entries))
+				entries := b.readSome(journal.Pulls, cursors[i], 10+i%3)
+				if len(entries) != 10+i%3 || entries[0].Seq != cursors[i]+1 {
+					t.Fatalf("reader %d after %d: %d events", i, cursors[i], len(entries))
 				}
-				places[i] = entries[len(entries)-1].Seq
+				cursors[i] = entries[len(entries)-1].Seq
 			}
 		}
 	}
 	if _, ok := b.j.OrderAfter(journal.Pulls, last); ok {
-		t.Error("Oldest behind the last event")
+		t.Error("OrderAfter behind the last event")
 	}
-	if mark, ok := b.j.OrderAfter(journal.Pulls, 100); !ok || mark != 1 {
-		t.Errorf("Oldest = %d, %v", mark, ok)
+	if order, ok := b.j.OrderAfter(journal.Pulls, 100); !ok || order != 1 {
+		t.Errorf("OrderAfter = %d, %v", order, ok)
 	}
 }
 
