@@ -86,7 +86,7 @@ type model struct {
 	durable map[uint64]string // pulls read
 	given   map[string]string // id and number of what was ever read → payload
 	open    map[string]bool   // payloads of open intents, and whether they are known to be durable
-	settled map[string]bool   // likewise of settled ones
+	ended   map[string]bool   // likewise of ended ones
 	count   int
 }
 
@@ -97,7 +97,7 @@ func TestCrashes(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{disk: journaltest.NewDisk(), r: rand.New(rand.NewPCG(seed, 1)), given: map[string]string{},
-				pushes: map[uint64]string{}, pulls: map[uint64]string{}, durable: map[uint64]string{}, open: map[string]bool{}, settled: map[string]bool{}}
+				pushes: map[uint64]string{}, pulls: map[uint64]string{}, durable: map[uint64]string{}, open: map[string]bool{}, ended: map[string]bool{}}
 			for range 12 {
 				m.j = open(t, m.disk)
 				m.check(t)
@@ -126,7 +126,7 @@ func (m *model) step(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.open[payload] = false
-		m.settle(t, in, payload)
+		m.endIntent(t, in, payload)
 	case 2, 3:
 		seq, err := m.j.Append(ctx, journal.Pulls, uint64(m.count), []byte(payload))
 		if err != nil {
@@ -146,15 +146,15 @@ func (m *model) step(t *testing.T) {
 	}
 }
 
-// settle completes an intent, or abandons it, or leaves it open.
-func (m *model) settle(t *testing.T, in journal.Intent, payload string) {
+// endIntent completes an intent, or abandons it, or leaves it open.
+func (m *model) endIntent(t *testing.T, in journal.Intent, payload string) {
 	switch m.r.IntN(4) {
 	case 0:
 		if err := m.j.Abandon(in); err != nil {
 			t.Fatal(err)
 		}
 		delete(m.open, payload)
-		m.settled[payload] = false
+		m.ended[payload] = false
 	case 1, 2:
 		seq, err := m.j.Complete(ctx, in, uint64(m.count), []byte(payload))
 		if err != nil {
@@ -162,7 +162,7 @@ func (m *model) settle(t *testing.T, in journal.Intent, payload string) {
 		}
 		delete(m.open, payload)
 		m.pushed(seq, payload)
-		m.settled[payload] = true
+		m.ended[payload] = true
 	}
 }
 
@@ -173,7 +173,7 @@ func (m *model) pushed(seq uint64, payload string) {
 }
 
 func (m *model) allDurable() {
-	for _, intents := range []map[string]bool{m.open, m.settled} {
+	for _, intents := range []map[string]bool{m.open, m.ended} {
 		for payload := range intents {
 			intents[payload] = true
 		}
@@ -216,7 +216,7 @@ func (m *model) crash(t *testing.T) {
 	}
 	m.j.Close()
 	m.pulls = maps.Clone(m.durable)
-	for _, intents := range []map[string]bool{m.open, m.settled} {
+	for _, intents := range []map[string]bool{m.open, m.ended} {
 		maps.DeleteFunc(intents, func(_ string, durable bool) bool { return !durable })
 	}
 }
@@ -247,7 +247,7 @@ func (m *model) check(t *testing.T) {
 			t.Fatalf("intent %q is open twice", payload)
 		}
 		found[payload] = true
-		if _, ok := m.settled[payload]; ok {
+		if _, ok := m.ended[payload]; ok {
 			t.Fatalf("intent %q is open again", payload)
 		}
 	}
@@ -259,13 +259,13 @@ func (m *model) check(t *testing.T) {
 	m.open = found // and Open has made it all durable
 	m.allDurable()
 	for _, u := range m.j.Unresolved() {
-		m.settle(t, u.Intent, string(u.Payload))
+		m.endIntent(t, u.Intent, string(u.Payload))
 	}
 }
 
 // TestCrashWhileMoving looks at every step of a history in which intents move
 // from segment to segment: a process that dies there, at any byte, or loses
-// its power leaves each open intent open once, and no settled one.
+// its power finds each open intent open once, and no ended one.
 func TestCrashWhileMoving(t *testing.T) {
 	t.Parallel()
 	disk := journaltest.NewDisk()
@@ -274,19 +274,19 @@ func TestCrashWhileMoving(t *testing.T) {
 		t.Fatal(err)
 	}
 	type moment struct {
-		disk    *journaltest.Disk
-		open    map[string]bool // durably
-		settled map[string]bool // likewise
-		last    uint64
-		how     string
+		disk  *journaltest.Disk
+		open  map[string]bool // durably
+		ended map[string]bool // likewise
+		last  uint64
+		how   string
 	}
 	var mu sync.Mutex // the journal works in the background
 	var moments []moment
-	known := moment{open: map[string]bool{}, settled: map[string]bool{}}
+	known := moment{open: map[string]bool{}, ended: map[string]bool{}}
 	note := func(d *journaltest.Disk, how string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
-		moments = append(moments, moment{d, maps.Clone(known.open), maps.Clone(known.settled), known.last, fmt.Sprintf(how, args...)})
+		moments = append(moments, moment{d, maps.Clone(known.open), maps.Clone(known.ended), known.last, fmt.Sprintf(how, args...)})
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	disk.Watch(func(op journaltest.Op, name string) {
@@ -327,7 +327,7 @@ func TestCrashWhileMoving(t *testing.T) {
 				t.Fatal(err)
 			}
 			mu.Lock()
-			known.last, known.settled[old] = seq, true
+			known.last, known.ended[old] = seq, true
 			mu.Unlock()
 			delete(intents, old)
 		default:
@@ -351,15 +351,15 @@ func TestCrashWhileMoving(t *testing.T) {
 	for j.Status(journal.Pushes).Segments > 3 { // it is deleting still
 		time.Sleep(time.Millisecond)
 	}
-	if st := j.Status(journal.Pushes); st.First < 20 || len(known.open) != 3 || len(known.settled) != 3 {
-		t.Fatalf("the test does not test: %+v, open %v, settled %v", st, known.open, known.settled)
+	if st := j.Status(journal.Pushes); st.First < 20 || len(known.open) != 3 || len(known.ended) != 3 {
+		t.Fatalf("the test does not test: %+v, open %v, ended %v", st, known.open, known.ended)
 	}
 	disk.Watch(nil)
 	for _, m := range moments {
 		j := open(t, m.disk)
 		found := map[string]bool{}
 		for _, u := range j.Unresolved() {
-			if name := string(u.Payload); found[name] || m.settled[name] {
+			if name := string(u.Payload); found[name] || m.ended[name] {
 				t.Errorf("%s: %s is open twice or again", m.how, name)
 			} else {
 				found[name] = true
