@@ -10,16 +10,16 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// takeAtOnce is how many notes are recorded at the same time; their events share
+// maxParallelNotes limits the notes that are recorded concurrently. Their events share
 // fsyncs.
-const takeAtOnce = 64
+const maxParallelNotes = 64
 
 // takeCollected records the deletes that garbage-collect has noted. Notes that
-// cannot be recorded are left for the next start; pushes do not depend on them.
+// cannot be recorded stay for the next start.
 func (r *runtime) takeCollected(ctx context.Context) error {
 	taken, err := collected.Take(r.options.CollectedDir(), func(notes []collected.Note) error {
 		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(takeAtOnce)
+		group.SetLimit(maxParallelNotes)
 		for _, note := range notes {
 			group.Go(func() error { return r.takeNote(ctx, note) })
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// Compare compares what a stopped registry has stored, recorded, published and
-// counted, and calls visit with each difference. It returns the number of pending
-// events, which can be the cause of differences. It changes nothing, except that it
-// truncates incomplete writes of a crash as every start does.
+// Compare compares the storage, journal, records and counts of a stopped registry, and
+// calls visit with each difference. It returns the number of pending events, which can
+// be the cause of differences. It changes nothing, except that it truncates incomplete
+// writes of a crash, as every start does.
 func Compare(ctx context.Context, host *configuration.Configuration, visit func(notifier.Difference) error) (pending uint64, err error) {
-	r, err := stopped(host)
+	r, err := openStopped(host)
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func Compare(ctx context.Context, host *configuration.Configuration, visit func(
 // Reconcile makes the next start of a stopped registry rebuild the ledger from the
 // account, compare it with storage, and write or delete the records that differ.
 func Reconcile(ctx context.Context, host *configuration.Configuration) (err error) {
-	r, err := stopped(host)
+	r, err := openStopped(host)
 	if err != nil {
 		return err
 	}
@@ -40,8 +40,9 @@ func Reconcile(ctx context.Context, host *configuration.Configuration) (err erro
 	return r.notifier.WantRebuild()
 }
 
-// stopped opens the stores of a configuration and serves nothing.
-func stopped(host *configuration.Configuration) (*runtime, error) {
+// openStopped opens the stores of a stopped registry. It starts no sinks and serves
+// nothing.
+func openStopped(host *configuration.Configuration) (*runtime, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return nil, err

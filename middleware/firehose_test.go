@@ -40,7 +40,7 @@ func TestFirehose(t *testing.T) {
 	url := "ws" + strings.TrimPrefix(server.URL, "http") + "/xrpc/com.atproto.sync.subscribeRepos"
 
 	var sockets []*websocket.Conn
-	for range maxClientRoutes + 10 {
+	for range maxClientRequests + 10 {
 		socket, _, err := websocket.DefaultDialer.Dial(url+"?cursor=0", nil)
 		if err != nil {
 			t.Fatalf("subscriber %d: %v", len(sockets), err)

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folderName identifies a data folder by the inode and the birth time of its lock
-// file. A copy of the folder has another name, even if it replaced the original.
-// Empty: the file system does not record birth times.
-func folderName(lockFile string) string {
+// folderID identifies a file or folder by its inode and birth time. A copy has another
+// ID, even if it has replaced the original. It is empty if the file system does not
+// record birth times.
+func folderID(path string) string {
 	var stat unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, lockFile, 0, unix.STATX_INO|unix.STATX_BTIME, &stat)
+	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &stat)
 	if err != nil || stat.Mask&unix.STATX_BTIME == 0 {
 		return ""
 	}

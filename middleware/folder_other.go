@@ -2,5 +2,5 @@
 
 package middleware
 
-// folderName is not known here.
-func folderName(string) string { return "" }
+// folderID is implemented on Linux only; elsewhere it is unknown.
+func folderID(string) string { return "" }

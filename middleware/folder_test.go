@@ -99,7 +99,7 @@ func TestCopiedDataFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if folderName(filepath.Join(data, "hold")) == "" {
+	if folderID(filepath.Join(data, "hold")) == "" {
 		t.Skip("needs Linux and a file system that records birth times; set TMPDIR to one")
 	}
 	revOf := func(data string) string {

@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// health is the answer of /tidings/api/v1/health.
+// health is the response of /tidings/api/v1/health.
 type health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
 	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in redis and hold
@@ -29,10 +29,10 @@ type clockHealth struct {
 }
 
 type redisHealth struct {
-	Status   string    `json:"status"`             // "ok", "away" if it does not answer, or "behind"
+	Status   string    `json:"status"`             // "ok", "away" (does not answer) or "behind" (lacks counts)
 	Reason   string    `json:"reason,omitempty"`   // why it is not ok
-	Current  time.Time `json:"current,omitzero"`   // when it last had all numbers; with the token only
-	Warnings []string  `json:"warnings,omitempty"` // why it may lose numbers
+	Current  time.Time `json:"current,omitzero"`   // when it last had all counts; only with the token
+	Warnings []string  `json:"warnings,omitempty"` // why it may lose counts
 }
 
 type holdHealth struct {
@@ -40,16 +40,16 @@ type holdHealth struct {
 	Reason  string `json:"reason,omitempty"` // why it is failing
 	DID     string `json:"did"`
 	Rev     string `json:"rev,omitempty"`     // of the last commit, if it can be read
-	MovedTo string `json:"movedTo,omitempty"` // the new host, by moved_to; records and posts are pending
+	MovedTo string `json:"movedTo,omitempty"` // the new host, from moved_to; records and posts stay pending
 
 	Relays []relayHealth `json:"relays,omitempty"` // with hold.relays
 }
 
-// relayHealth is what a relay has of the account.
+// relayHealth is the state of the account on a relay.
 type relayHealth struct {
 	Relay  string      `json:"relay"`                // host
-	State  crawl.State `json:"state,omitempty"`      // left out until it was asked
-	Lag    int         `json:"lagSeconds,omitempty"` // age of the oldest commit that it does not have
+	State  crawl.State `json:"state,omitempty"`      // missing until the relay was asked
+	Lag    int         `json:"lagSeconds,omitempty"` // age of the oldest commit that the relay lacks
 	Reason string      `json:"reason,omitempty"`     // why it is not current; only with the token
 }
 
@@ -58,12 +58,12 @@ const (
 	statusDegraded = "degraded"
 )
 
-// journalTakes is the free space, in bytes, below which the journal's next write
-// may fail: it allocates pieces of 256 KiB.
-const journalTakes = 512 << 10
+// journalMinFree is the free disk space, in bytes, below which the journal's next
+// write may fail: it allocates 256 KiB at a time.
+const journalMinFree = 512 << 10
 
-// health shows no errors, since they can name hosts and files: the log has them.
-// Facts about private repositories are shown only to callers that may see all.
+// health returns the health report. It has no error texts, since those can name hosts
+// and files; they are in the log. all includes details about private repositories.
 func (r *runtime) health(_ context.Context, all bool) any {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
 	if !all {
@@ -96,7 +96,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	if err := r.state.Health(); err != nil {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, r.stateProblem(err))
 	}
-	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalTakes {
+	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalMinFree {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
 	}
 	open := r.openedHold()
@@ -124,8 +124,8 @@ func (r *runtime) stateProblem(err error) string {
 	return "the counters' database cannot write its files; the log has the reason"
 }
 
-// openedHold returns the runtime that has the hold open: this one, or that of a
-// hold that was opened later. nil: it is not open.
+// openedHold returns the runtime that has the hold open: r, or that of a hold that was
+// opened later; nil if the hold is not open.
 func (r *runtime) openedHold() *runtime {
 	if r.late != nil {
 		return r.late.opened.Load()
@@ -137,11 +137,11 @@ func (r *runtime) openedHold() *runtime {
 }
 
 func (r *runtime) brokenHealth() *holdHealth {
-	why := "it cannot be opened"
+	reason := "it cannot be opened"
 	if r.late != nil {
-		why += ": " + diskProblem(r.broken.Reason())
+		reason += ": " + diskProblem(r.broken.Reason())
 	}
-	return &holdHealth{Status: "failing", Reason: why, DID: r.account}
+	return &holdHealth{Status: "failing", Reason: reason, DID: r.account}
 }
 
 func (r *runtime) holdHealth() *holdHealth {
@@ -151,28 +151,28 @@ func (r *runtime) holdHealth() *holdHealth {
 	case moved != nil && errors.Is(err, repo.ErrDeactivated):
 		h.Status, h.MovedTo = "moved", moved.Service
 	case err != nil:
-		h.Status, h.Reason = "failing", reason(err)
+		h.Status, h.Reason = "failing", publicReason(err)
 	}
 	return h
 }
 
-// addRelays shows what each relay has of the account. One that is known not to
-// have it degrades the health.
+// addRelays adds the state of the account on each relay. A relay that is known to lack
+// commits degrades the health.
 func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
 	for _, s := range relays {
-		shown := relayHealth{Relay: s.Relay, State: s.State, Lag: int(s.Lag.Seconds())}
+		relay := relayHealth{Relay: s.Relay, State: s.State, Lag: int(s.Lag.Seconds())}
 		if all {
-			shown.Reason = s.Reason // it can name addresses
+			relay.Reason = s.Reason // it can name addresses
 		}
 		if s.State != "" && s.State != crawl.StateCurrent {
 			h.Status = statusDegraded
 		}
-		h.Hold.Relays = append(h.Hold.Relays, shown)
+		h.Hold.Relays = append(h.Hold.Relays, relay)
 	}
 }
 
-// reason describes an error of the repo for the public.
-func reason(err error) string {
+// publicReason describes an error of the repo for the public.
+func publicReason(err error) string {
 	for _, known := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrClock, repo.ErrSuspended} {
 		if errors.Is(err, known) {
 			return known.Error()

@@ -13,18 +13,17 @@ import (
 	"github.com/tidings-dev/tidings/config"
 )
 
-// OpenHold opens the hold of a configuration without the registry around it: the
-// data folder and the account's repo, and nothing that counts or posts. If the
-// options have http.addr it listens there; otherwise the caller serves Routes.
-// The caller has to call Close.
+// OpenHold opens the hold of a configuration without the registry: the data folder
+// and the account's repo, but no sinks. If the options have http.addr it listens
+// there; otherwise the caller serves Routes. The caller must call Close.
 func OpenHold(host *configuration.Configuration) (*Handler, error) { return open(host, wireHold) }
 
-// Routes returns a handler for the mounts alone.
+// Routes returns a handler that serves only our own routes.
 func (h *Handler) Routes() http.Handler { return withoutUser(h.routes(http.NotFoundHandler())) }
 
-// Own returns the address at which the Handler listens; empty if the caller has to
-// serve Routes.
-func (h *Handler) Own() string {
+// Addr returns the address at which the Handler itself listens; empty if our routes are
+// served by Wrap or Routes.
+func (h *Handler) Addr() string {
 	if h.own == nil {
 		return ""
 	}

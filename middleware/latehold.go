@@ -12,17 +12,18 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// lateHold replaces a hold whose disk is full or read-only, while the rest of the
-// data folder could be opened. Once the hold can be opened it passes everything on
-// to that.
+// lateHold replaces a hold that could not be opened because its disk is full or
+// read-only, although the rest of the data folder could. Opening the hold is retried
+// in the background. Until it succeeds, lateHold forwards all calls to broken, and
+// records and posts stay pending; after that, to the hold.
 type lateHold struct {
 	broken *hold.Broken
-	opened atomic.Pointer[runtime] // with nothing but a hold
+	opened atomic.Pointer[runtime] // has only a hold
 }
 
 func newLateHold(broken *hold.Broken) *lateHold { return &lateHold{broken: broken} }
 
-// openLate opens the hold in the background.
+// openLate opens the hold in the background, as openAccount and openHold would have.
 func (r *runtime) openLate() {
 	r.closers = append(r.closers, func(ctx context.Context) error {
 		if opened := r.late.opened.Load(); opened != nil {

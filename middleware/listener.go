@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// listener serves the mounts at an address of their own, over plain HTTP: it is
+// listener serves the mounts at their own address, http.addr, over plain HTTP. It is
 // meant to be behind a proxy or a firewall.
 type listener struct {
 	server *http.Server
@@ -43,7 +43,8 @@ func listen(addr string, handler http.Handler, log *slog.Logger) (*listener, err
 	return l, nil
 }
 
-// close waits for running requests until ctx ends, then closes their connections.
+// close waits until running requests end or, if ctx ends first, closes their
+// connections.
 func (l *listener) close(ctx context.Context) error {
 	err := l.server.Shutdown(ctx)
 	if err != nil {

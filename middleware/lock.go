@@ -37,19 +37,19 @@ func Lock(path string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// instanceOf identifies a lock file on a running system: the result is the same
-// for all processes that Lock excludes from each other, and another one for a
-// copy of the folder and after a reboot.
+// instanceOf returns an identifier of a lock file on the running system. It is the same
+// for all processes that Lock excludes from each other, and differs for a copy of the
+// folder and after a reboot.
 func instanceOf(path string) (string, error) {
 	var file unix.Stat_t
 	if err := unix.Stat(path, &file); err != nil {
 		return "", fmt.Errorf("stat the lock file %s: %w", path, err)
 	}
-	system, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil { // not on Linux
 		name, _ := os.Hostname()
-		system = []byte(name)
+		boot = []byte(name)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", system, file.Dev, file.Ino))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", boot, file.Dev, file.Ino))
 	return hex.EncodeToString(sum[:8]), nil
 }

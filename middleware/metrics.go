@@ -13,8 +13,8 @@ type Metrics struct {
 	panicked prometheus.Counter
 }
 
-// NewMetrics returns metrics, registered if registerer is not nil. If they are
-// registered already, those are returned: the numbers are of the process.
+// NewMetrics returns metrics and registers them if registerer is not nil. If they are
+// already registered it returns those, so that all Handlers of a process share them.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -40,6 +40,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
+// registered registers c, and returns c or the same collector if one is registered.
 func registered[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
 	var already prometheus.AlreadyRegisteredError
 	if errors.As(registerer.Register(c), &already) {

@@ -12,17 +12,17 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
-// notices is the notifier as the receiver of the hold's notifications.
+// notices implements hold.Notifier with the notifier.
 type notices struct{ notifier *notifier.Notifier }
 
 // Notify records what another registry reports.
-func (r notices) Notify(ctx context.Context, n hold.Notification) (lexicon.NotifyManifestOutput, error) {
-	out, err := r.notifier.Notify(ctx, inbound.Notification(n))
+func (n notices) Notify(ctx context.Context, notification hold.Notification) (lexicon.NotifyManifestOutput, error) {
+	out, err := n.notifier.Notify(ctx, inbound.Notification(notification))
 	switch {
 	case errors.Is(err, inbound.ErrTokenUsed):
 		err = auth.ErrTokenReplay
 	case errors.Is(err, inbound.ErrKeyReused):
-		err = xrpc.InvalidRequest("this Idempotency-Key was used for another call; use a new key for each push and pull")
+		err = xrpc.InvalidRequest("this Idempotency-Key was used for another request; use a new key for each push and pull")
 	}
 	return out, err
 }

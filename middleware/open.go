@@ -20,7 +20,7 @@ import (
 // Name is the name of the entry under middleware.repository.
 const Name = config.Name
 
-// parts are what a Handler consists of. wire creates them for a configuration.
+// parts are the parts of a Handler. wire creates them for a configuration.
 type parts struct {
 	recorder observe.Recorder // nil: the entry is disabled, or a hold is served without a registry
 	mounts   []mount
@@ -31,27 +31,27 @@ type parts struct {
 	close    func(context.Context) error // nil: nothing to close
 }
 
-// Handler is everything that runs for one configuration of a registry.
+// Handler is an open instance of Tidings, for one configuration of a registry.
 type Handler struct {
 	parts
-	config   *configuration.Configuration
-	observer *observe.Observer // nil: nothing is recorded
-	own      *listener         // nil: the mounts are on the registry's port
-	pause    time.Duration     // for each piece of an answer of the mounts
-	access   io.Writer         // the access log of the mounts
-	closing  func(context.Context) error
+	config       *configuration.Configuration
+	observer     *observe.Observer // nil: nothing is recorded
+	own          *listener         // nil: the mounts are on the registry's port
+	writeTimeout time.Duration     // for each write of a response of the mounts
+	access       io.Writer         // the access log of the mounts
+	closing      func(context.Context) error
 }
 
-// handlers holds each open Handler by its *configuration.Configuration: the host
-// tells a repository middleware nothing else about its registry.
+// handlers has each open Handler by its *configuration.Configuration, which is all
+// that the host passes to a repository middleware about its registry.
 var (
 	handlers sync.Map
 	opening  sync.Mutex
 )
 
-// Open opens everything that the entry of the configuration asks for: the journal,
-// the sinks, the hold, the routes. It fails if there is no such entry, if an option
-// is invalid, or if the configuration is open already; the error says what to do.
+// Open opens all parts that the entry of the configuration asks for: the journal, the
+// sinks, the hold, the routes. It fails if there is no such entry, if an option is
+// invalid, or if the configuration is already open; the error says what to do.
 //
 // A program that serves through the registry package needs only a blank import of
 // this package. A program that creates its own handlers.App calls Open with the
@@ -64,7 +64,7 @@ func open(host *configuration.Configuration, wire func(*configuration.Configurat
 	opening.Lock()
 	defer opening.Unlock()
 	if handlerOf(host) != nil {
-		return nil, errors.New("this configuration is open already: close its Handler first")
+		return nil, errors.New("this configuration is already open: close its Handler first")
 	}
 	entry, err := config.Entry(host)
 	if err != nil {
@@ -83,13 +83,13 @@ func open(host *configuration.Configuration, wire func(*configuration.Configurat
 	return start(host, created)
 }
 
-// start registers a Handler for its configuration. It takes over the parts, and
-// closes them if it fails.
+// start returns a Handler with the parts and adds it to handlers. If it fails it closes
+// the parts.
 func start(host *configuration.Configuration, p parts) (*Handler, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{parts: p, config: host, pause: writePause, access: os.Stdout}
+	h := &Handler{parts: p, config: host, writeTimeout: writeTimeout, access: os.Stdout}
 	h.closing = once(h.shut)
 	if p.recorder != nil {
 		h.observer = observe.New(observe.Config{Recorder: p.recorder, Prefix: host.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
@@ -111,9 +111,8 @@ func handlerOf(host *configuration.Configuration) *Handler {
 	return found
 }
 
-// Close stops the recording of requests, then the parts, and returns their error.
-// It may be called twice. Requests should have ended before; a push that has not
-// is answered 503.
+// Close stops recording requests, closes all parts, and returns their errors. It may be
+// called twice. Requests should have ended before; a push that has not is answered 503.
 func (h *Handler) Close(ctx context.Context) error { return h.closing(ctx) }
 
 func (h *Handler) shut(ctx context.Context) error {
@@ -137,9 +136,9 @@ func once(f func(context.Context) error) func(context.Context) error {
 	}
 }
 
-// Shutdown closes all open Handlers, including those that the blank import opened.
-// A main function calls it after the registry has returned, with the time that is
-// left. The journal is consistent without it.
+// Shutdown closes all open Handlers, including those that the blank import opened. A
+// main function calls it after the registry has stopped; ctx limits its time. Without
+// it the journal is as consistent as after a crash.
 func Shutdown(ctx context.Context) error {
 	var failed error
 	handlers.Range(func(_, h any) bool {

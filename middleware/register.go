@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/config"
 )
 
-// init registers the plugin: a registry binary needs no more than a blank import.
+// init registers the plugin, so that a registry binary needs only a blank import.
 func init() {
 	registry.RegisterHandler(func(host *configuration.Configuration, next http.Handler) http.Handler {
 		return attach(host, next, wire, logrus.Fatalln)
@@ -25,10 +25,10 @@ func init() {
 	}
 }
 
-// attach opens and wraps a registry whose configuration has our entry, and returns
-// any other unchanged. The host would start in spite of a middleware that fails
-// to open, and answer every request with a 500. So an error ends the process here,
-// before it listens.
+// attach wraps a registry whose configuration has our entry in its Handler, which it
+// opens if necessary, and returns any other registry unchanged. An error ends the
+// process before it listens: the host would start anyway, and answer all requests
+// with 500.
 func attach(host *configuration.Configuration, next http.Handler, wire func(*configuration.Configuration) (parts, error), fatal func(...any)) http.Handler {
 	if entry, err := config.Entry(host); entry == nil && err == nil {
 		return next
@@ -47,8 +47,8 @@ func attach(host *configuration.Configuration, next http.Handler, wire func(*con
 var errNotOpen = errors.New("tidings is not open for this configuration: blank-import github.com/tidings-dev/tidings/middleware " +
 	"and serve through the registry package, or call middleware.Open with the app's configuration and wrap the app with Handler.Wrap")
 
-// wrapRepository is called by the host for each request that names a repository, so
-// it only looks up what is open. ctx is the app, not the request.
+// wrapRepository is called by the host for each request that names a repository, so it
+// only looks up the open Handler. ctx is the app, not the request's context.
 func wrapRepository(ctx context.Context, inner distribution.Repository, _ map[string]any) (distribution.Repository, error) {
 	a, ok := ctx.(*app.App)
 	if !ok {

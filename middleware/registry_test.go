@@ -93,7 +93,7 @@ func TestOpenErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(config, wiring(parts{}, nil)); err == nil || !strings.Contains(err.Error(), "open already") {
+	if _, err := open(config, wiring(parts{}, nil)); err == nil || !strings.Contains(err.Error(), "already open") {
 		t.Errorf("twice: %v", err)
 	}
 	if err := h.Close(t.Context()); err != nil {

@@ -31,8 +31,8 @@ func (h *Handler) Wrap(app http.Handler) http.Handler {
 }
 
 // withoutUser removes the user name from the URL of a request (http://name@host/path
-// in the request line). It has no use, and access logs, the registry's own as
-// well, would write it unescaped, line ends included.
+// in the request line). Nothing uses it, and access logs, including the registry's
+// own, would write it unescaped, with its line breaks.
 func withoutUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.User = nil
@@ -41,24 +41,23 @@ func withoutUser(next http.Handler) http.Handler {
 }
 
 const (
-	// maxRoutes limits the requests for our own routes that run at the same time:
-	// they share the machine with pushes and pulls. A client may have a quarter of
-	// them.
-	maxRoutes       = 256
-	maxClientRoutes = maxRoutes / 4
-	// writePause limits the time for each piece of an answer, bodyTimeout that for a
-	// whole request body. A handler may set other limits.
-	writePause  = 30 * time.Second
-	bodyTimeout = 30 * time.Second
-	// maxBody limits a request body, in bytes; handlers have lower limits.
+	// maxRequests limits the concurrent requests for our own routes, which share the
+	// machine with pushes and pulls, and maxClientRequests those of one client.
+	maxRequests       = 256
+	maxClientRequests = maxRequests / 4
+	// writeTimeout limits the time for each write of a response, and bodyTimeout that
+	// for a complete request body. A handler may set other limits.
+	writeTimeout = 30 * time.Second
+	bodyTimeout  = 30 * time.Second
+	// maxBody limits a request body, in bytes. Handlers have lower limits.
 	maxBody = hold.MaxBody
 )
 
-// wellKnown is the path of a hold's DID document and handle.
+// wellKnown is the folder of a hold's DID document and handle.
 const wellKnown = "/.well-known/"
 
-// mount is one of our own routes: a subtree if the path ends in a slash, else
-// exactly that path.
+// mount is one of our own routes: a subtree if the path ends in a slash, otherwise
+// a single path.
 type mount struct {
 	path    string
 	handler http.Handler
@@ -71,10 +70,9 @@ func (m mount) has(path string) bool {
 	return path == m.path
 }
 
-// routes serves the mounts and leaves every other path to next, above all
-// whatever the registry's API claims, wherever http.prefix puts it. The host's
-// own panic handler and access log are further in and never see these
-// requests, so they get their own.
+// routes serves the mounts and passes all other paths to next, including all paths of
+// the registry's API, which http.prefix can place below a mount. The host's panic
+// handler and access log are inside of next, so the mounts have their own.
 func (h *Handler) routes(next http.Handler) http.Handler {
 	ours := h.guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, m := range h.mounts {
@@ -94,8 +92,9 @@ func (h *Handler) routes(next http.Handler) http.Handler {
 			}
 		}
 		if hold && strings.HasPrefix(r.URL.Path, wellKnown) {
-			// Browsers request more than a hold has, such as oauth-protected-resource.
-			// Without this header they report a 404 as a network error.
+			// Clients in browsers request files that a hold does not have, such as
+			// oauth-protected-resource. Without this header they get a network error
+			// instead of the 404.
 			w.Header().Set("Access-Control-Allow-Origin", "*")
 		}
 		next.ServeHTTP(w, r)
@@ -114,33 +113,33 @@ func (h *Handler) guarded(inner http.Handler) http.Handler {
 	})
 }
 
-// limited takes a slot for each request, and limits the time for its body and for
-// its answer.
+// limited takes a slot for each request, and limits its body and the time for body and
+// response.
 func (h *Handler) limited(inner http.Handler) http.Handler {
-	places := clientaddr.NewSlots(maxRoutes, maxClientRoutes)
+	slots := clientaddr.NewSlots(maxRequests, maxClientRequests)
 	busy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, "Unavailable", "too many requests are running; try again")
 	})
-	inner, refused := paced.Handler(inner, h.pause), paced.Handler(busy, h.pause)
+	inner, refused := paced.Handler(inner, h.writeTimeout), paced.Handler(busy, h.writeTimeout)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 { // the server reads the body even if no handler does
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		client := clientaddr.Of(r)
-		if !places.Take(client) {
+		if !slots.Take(client) {
 			h.metrics.tooMany()
 			refused.ServeHTTP(w, r)
 			return
 		}
-		defer places.Give(client)
+		defer slots.Give(client)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		inner.ServeHTTP(w, r)
 	})
 }
 
-// recovered answers 500 if a handler panics before it has answered, and closes
-// the connection if it panics later.
+// recovered answers 500 if a handler panics before it has sent a response, and
+// otherwise closes the connection.
 func (h *Handler) recovered(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := false
@@ -174,7 +173,7 @@ func (h *Handler) recovered(inner http.Handler) http.Handler {
 	})
 }
 
-// fail answers in the error format of XRPC, which our API uses as well.
+// fail responds in the error format of XRPC, which our API uses as well.
 func fail(w http.ResponseWriter, status int, name, message string) {
 	body := `{"error":"` + name + `","message":"` + message + `"}` + "\n"
 	w.Header().Set("Access-Control-Allow-Origin", "*")

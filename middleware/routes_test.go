@@ -167,10 +167,10 @@ func TestRouteLimits(t *testing.T) {
 		return w
 	}
 	done := make(chan struct{})
-	for i := range maxRoutes {
-		go func() { from(i/maxClientRoutes, "/slow"); done <- struct{}{} }()
+	for i := range maxRequests {
+		go func() { from(i/maxClientRequests, "/slow"); done <- struct{}{} }()
 		<-entered
-		if i+1 != maxClientRoutes {
+		if i+1 != maxClientRequests {
 			continue
 		}
 		if w := from(0, "/body"); w.Code != 503 {
@@ -190,7 +190,7 @@ func TestRouteLimits(t *testing.T) {
 		t.Errorf("%v refused requests counted, want 2", n)
 	}
 	close(release)
-	for range maxRoutes {
+	for range maxRequests {
 		<-done
 	}
 	go func() { <-entered }()
@@ -200,13 +200,13 @@ func TestRouteLimits(t *testing.T) {
 }
 
 // Clients that do not read their responses occupy only their own slots, and only
-// until writePause has passed. Other clients are served.
+// until writeTimeout has passed. Other clients are served.
 func TestClientsThatDoNotRead(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			ended := make(chan string, maxRoutes)
+			ended := make(chan string, maxRequests)
 			endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				for {
 					if _, err := w.Write(make([]byte, 32<<10)); err != nil {
@@ -221,7 +221,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer h.Close(context.Background())
-			h.pause = 2 * time.Second
+			h.writeTimeout = 2 * time.Second
 			server := httptest.NewUnstartedServer(h.Wrap(http.NotFoundHandler()))
 			server.EnableHTTP2 = protocol == "HTTP/2.0"
 			server.StartTLS()
@@ -242,7 +242,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				}
 				return response.StatusCode
 			}
-			for i := range maxClientRoutes {
+			for i := range maxClientRequests {
 				if status := send("192.0.2.1", "/endless"); status != 200 {
 					t.Fatalf("request %d: %d", i, status)
 				}
@@ -255,7 +255,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 			if status := send("192.0.2.2", "/short"); status != 200 {
 				t.Errorf("another client: %d", status)
 			}
-			for range maxClientRoutes {
+			for range maxClientRequests {
 				if got := <-ended; got != protocol {
 					t.Fatalf("protocol %s, want %s", got, protocol)
 				}

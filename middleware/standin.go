@@ -17,26 +17,31 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// standIn replaces the parts of a registry whose data folder cannot be opened,
-// because the disk is full or read-only, so that the registry starts anyway:
+// standIn replaces the parts of a registry whose data folder cannot be opened
+// because its disk is full or read-only, so that the registry can start:
 //
-//   - Pushes and deletes are refused with a 503 before they reach storage. Nothing
-//     is stored that no event would report.
-//   - Pulls are served, and counted as lost.
-//   - Our own routes answer 503 with the problem of the disk; health shows it.
+//   - Pushes and deletes are refused with a 503 before they reach storage, so that
+//     nothing is stored without an event.
+//   - Pulls are served, and counted as lost in the metrics.
+//   - Our own routes answer 503 with the disk's problem, except for the health
+//     report, which shows it, and the hold's identity.
 //
-// In the background the data folder is opened again and again. Once that succeeds
-// standIn passes everything on to the parts that were opened. A request during the
-// change is handled wholly by one or the other: each method reads opened once.
+// Opening the data folder is retried in the background. Once it succeeds, standIn
+// forwards all calls to the parts that were opened. Each method loads opened once, so
+// a call during the switch is handled by exactly one of the two. An intent belongs to
+// the parts that returned it.
+//
+// A crash loses nothing but the metrics: standIn writes no files, and the next start
+// opens the data folder or creates a standIn again.
 type standIn struct {
-	problem  string            // of the disk, without file names
+	problem  string            // of the disk; for the public, so without file names
 	events   *notifier.Metrics // shared with the parts that are opened later
 	requests *Metrics
 	opened   atomic.Pointer[parts]
 }
 
-// newStandIn returns the parts of a registry that could not be opened because of
-// err, and calls open in the background until it succeeds.
+// newStandIn returns the parts of a standIn, for a registry whose parts could not be
+// opened because of err.
 func (o *opener) newStandIn(err error) parts {
 	s := &standIn{problem: diskProblem(err), events: o.events, requests: NewMetrics(o.metrics)}
 	o.log.Error("the data folder cannot be opened; pulls are served and not counted, pushes and deletes are refused, and opening is retried",
@@ -44,8 +49,8 @@ func (o *opener) newStandIn(err error) parts {
 	return o.parts(s, s.mounts(o), s.openLater(o.log, o.open))
 }
 
-// openLater calls open in the background until it succeeds. end stops that, and
-// closes what was opened.
+// openLater calls open in the background until it succeeds. end stops this, waits for
+// a running attempt, and closes the parts if they were opened.
 func (s *standIn) openLater(log *slog.Logger, open func(context.Context) (parts, error)) (end func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -102,11 +107,12 @@ func (s *standIn) refusal(operation string) error {
 		s.problem + " on which this registry records events; try again later")
 }
 
-// mounts are the same paths as those of a runtime with these options.
+// mounts returns the mounts of a standIn. Their paths are those of a runtime with the
+// same options.
 func (s *standIn) mounts(o *opener) []mount {
 	var mounts []mount
-	add := func(path string, until http.Handler) {
-		mounts = append(mounts, mount{path, &lateRoute{s, path, until}})
+	add := func(path string, before http.Handler) {
+		mounts = append(mounts, mount{path, &lateRoute{s, path, before}})
 	}
 	if o.options.Hold != nil {
 		account := s.account(o)
@@ -125,7 +131,7 @@ func (s *standIn) mounts(o *opener) []mount {
 	return mounts
 }
 
-// account serves the hold's identity, which only needs its key.
+// account returns a handler that serves the hold's identity, which needs only its key.
 func (s *standIn) account(o *opener) http.Handler {
 	key, err := identity.LoadKey(o.options.KeyFile())
 	if err != nil {
@@ -156,11 +162,12 @@ func (s *standIn) health(context.Context, bool) any {
 	}
 }
 
-// lateRoute serves a path by until, and by the parts once they are opened.
+// lateRoute serves a path with before until the parts are opened, and then with their
+// handler.
 type lateRoute struct {
 	standIn *standIn
 	path    string
-	until   http.Handler
+	before  http.Handler
 }
 
 func (l *lateRoute) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -172,5 +179,5 @@ func (l *lateRoute) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	l.until.ServeHTTP(w, r)
+	l.before.ServeHTTP(w, r)
 }

@@ -19,12 +19,12 @@ import (
 )
 
 // Errors of full and read-only disks are recognized, and described without file names.
-func TestMarkNoRoom(t *testing.T) {
+func TestMarkUnwritable(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		err     error
-		noRoom  bool
-		problem string
+		err        error
+		unwritable bool
+		problem    string
 	}{
 		{fmt.Errorf("open state: %w", store.ErrNoSpace), true, "the disk is full"},
 		{fmt.Errorf("open journal: %w: %w", journal.ErrFull, syscall.ENOSPC), true, "the disk is full"},
@@ -36,16 +36,16 @@ func TestMarkNoRoom(t *testing.T) {
 		{&journal.CorruptError{Reason: "x"}, false, ""},
 		{ErrInUse, false, ""},
 	} {
-		err := markNoRoom(tc.err)
-		if isNoRoom(err) != tc.noRoom || !errors.Is(err, tc.err) {
-			t.Errorf("%v: %v, want %v", tc.err, isNoRoom(err), tc.noRoom)
+		err := markUnwritable(tc.err)
+		if isUnwritable(err) != tc.unwritable || !errors.Is(err, tc.err) {
+			t.Errorf("%v: %v, want %v", tc.err, isUnwritable(err), tc.unwritable)
 		}
-		if tc.noRoom && diskProblem(err) != tc.problem {
+		if tc.unwritable && diskProblem(err) != tc.problem {
 			t.Errorf("%v: got %q, want %q", tc.err, diskProblem(err), tc.problem)
 		}
 		// Errors of closing the parts are joined to it and do not matter.
-		if joined := errors.Join(err, syscall.ENOSPC); isNoRoom(joined) != tc.noRoom {
-			t.Errorf("%v, joined: %v, want %v", tc.err, isNoRoom(joined), tc.noRoom)
+		if joined := errors.Join(err, syscall.ENOSPC); isUnwritable(joined) != tc.unwritable {
+			t.Errorf("%v, joined: %v, want %v", tc.err, isUnwritable(joined), tc.unwritable)
 		}
 	}
 }

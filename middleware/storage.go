@@ -17,9 +17,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// stored is the registry's storage as a notifier.Storage. It opens the storage as
-// garbage-collect does, at the first call, since the app's own is not accessible.
-// It only reads.
+// stored implements notifier.Storage with the registry's storage, and only reads. The
+// app's own storage is not accessible, so stored opens it again at the first call, as
+// garbage-collect does.
 type stored struct {
 	ctx    context.Context // of the driver's background work
 	config *configuration.Configuration

@@ -32,8 +32,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// opener opens the runtime of a configuration, more than once if the disk is full.
-// It has what all attempts share.
+// opener opens the runtime of a configuration, repeatedly if its disk cannot be
+// written. Its fields are shared by all attempts.
 type opener struct {
 	options *config.Options
 	host    *configuration.Configuration
@@ -54,26 +54,26 @@ type runtime struct {
 	closers []func(context.Context) error
 	mounts  []mount
 
-	instance string // of the data folder
-	state    *store.Store
-	dead     *notifier.DeadLetters
-	journal  *journal.Journal
-	redis    redis.UniversalClient
-	counter  *counter.Counter
-	rule     *counter.Classifier
-	repo     *repo.Repo
-	identity identity.Identity // of the repo
-	network  *hold.Network     // of the repo
-	broken   *hold.Broken      // replaces the hold; nil: it is open
-	late     *lateHold         // opens the hold later; nil: it is open, or a restart is needed
-	account  string            // DID of the hold, broken or not
-	writes   notifier.Publisher
-	notifier *notifier.Notifier // nil: a hold is served without a registry
-	server   http.Handler       // of the hold; nil: there is none, or it is broken
+	instance   string // of the data folder
+	state      *store.Store
+	dead       *notifier.DeadLetters
+	journal    *journal.Journal
+	redis      redis.UniversalClient
+	counter    *counter.Counter
+	classifier *counter.Classifier
+	repo       *repo.Repo
+	identity   identity.Identity // of the repo
+	network    *hold.Network     // of the repo
+	broken     *hold.Broken      // replaces the hold; nil: it is open
+	late       *lateHold         // opens the hold later; nil: it is open, or a restart is needed
+	account    string            // DID of the hold, broken or not
+	writes     notifier.Publisher
+	notifier   *notifier.Notifier // nil: a hold is served without a registry
+	server     http.Handler       // of the hold; nil: there is none, or it is broken
 }
 
-// wire creates and connects the parts that a configuration asks for. A data folder
-// on a disk that is full or read-only is opened later.
+// wire creates and connects the parts that a configuration asks for. If the disk of
+// the data folder is full or read-only, it returns a standIn, which opens them later.
 func wire(host *configuration.Configuration) (parts, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
@@ -92,18 +92,18 @@ func wire(host *configuration.Configuration) (parts, error) {
 	for _, warning := range options.Warnings() {
 		o.log.Warn(warning)
 	}
-	hide := show(o.metrics, o.log, o.events.Collectors()...)
+	unregister := registerCollectors(o.metrics, o.log, o.events.Collectors()...)
 	opened, err := o.open(context.Background())
-	if isNoRoom(err) {
+	if isUnwritable(err) {
 		opened, err = o.newStandIn(err), nil
 	}
 	if err != nil {
-		hide()
+		unregister()
 		return parts{}, err
 	}
 	inner := opened.close
 	opened.close = func(ctx context.Context) error {
-		defer hide()
+		defer unregister()
 		return inner(ctx)
 	}
 	return opened, nil
@@ -116,14 +116,22 @@ func (o *opener) open(ctx context.Context) (parts, error) {
 		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openNotifier, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
-			return parts{}, errors.Join(markNoRoom(err), r.close(context.Background()))
+			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
 		}
 	}
 	return o.parts(recorder{r.notifier}, r.mounts, r.close), nil
 }
 
-func (o *opener) parts(to observe.Recorder, mounts []mount, close func(context.Context) error) parts {
-	return parts{recorder: to, mounts: mounts, addr: o.options.HTTP.Addr, proxies: o.options.HTTP.Clients(), log: o.log, metrics: NewMetrics(o.metrics), close: close}
+func (o *opener) parts(recorder observe.Recorder, mounts []mount, close func(context.Context) error) parts {
+	return parts{
+		recorder: recorder,
+		mounts:   mounts,
+		addr:     o.options.HTTP.Addr,
+		proxies:  o.options.HTTP.Clients(),
+		log:      o.log,
+		metrics:  NewMetrics(o.metrics),
+		close:    close,
+	}
 }
 
 func (r *runtime) close(ctx context.Context) error {
@@ -139,25 +147,26 @@ func (r *runtime) onClose(f func() error) {
 	r.closers = append(r.closers, func(context.Context) error { return f() })
 }
 
-// register registers collectors until close.
+// register registers collectors, which close unregisters.
 func (r *runtime) register(collectors ...prometheus.Collector) {
-	hide := show(r.metrics, r.log, collectors...)
-	r.onClose(func() error { hide(); return nil })
+	unregister := registerCollectors(r.metrics, r.log, collectors...)
+	r.onClose(func() error { unregister(); return nil })
 }
 
-// show registers collectors, which the registry's debug server shows, until hide is
-// called. The collectors of a second registry in this process are not shown.
-func show(on prometheus.Registerer, log *slog.Logger, collectors ...prometheus.Collector) (hide func()) {
-	var shown []prometheus.Collector
+// registerCollectors registers collectors, which the registry's debug server exposes,
+// until unregister is called. Those of a second registry in this process are not
+// registered.
+func registerCollectors(on prometheus.Registerer, log *slog.Logger, collectors ...prometheus.Collector) (unregister func()) {
+	var registered []prometheus.Collector
 	for _, c := range collectors {
 		if err := on.Register(c); err != nil {
 			log.Warn("metrics not registered: another registry in this process has registered them", "error", err)
 			break
 		}
-		shown = append(shown, c)
+		registered = append(registered, c)
 	}
 	return func() {
-		for _, c := range shown {
+		for _, c := range registered {
 			on.Unregister(c)
 		}
 	}
@@ -169,15 +178,15 @@ func (r *runtime) openFolder() error {
 		return err
 	}
 	r.onClose(unlock)
-	r.closeFolder()
+	r.restrictFolder()
 	r.instance, err = instanceOf(r.options.LockFile())
 	return err
 }
 
-// closeFolder removes access of other users, which earlier versions and restored
-// backups may have left. For the data folder itself that can fail, since another
-// user may own it.
-func (r *runtime) closeFolder() {
+// restrictFolder removes access of other users to the data folder, which earlier
+// versions and restored backups may have left. For the folder itself that can fail,
+// since another user may own it.
+func (r *runtime) restrictFolder() {
 	if info, err := os.Stat(r.options.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
 		_ = os.Chmod(r.options.Data, info.Mode()&^0o077)
 	}
@@ -225,7 +234,7 @@ func (r *runtime) openRedis() error {
 	if err != nil {
 		return err
 	}
-	// Otherwise a Redis that does not answer exceeds the time limits of callers.
+	// Without this, calls to a Redis that does not answer exceed the callers' deadlines.
 	client.ContextTimeoutEnabled = true
 	redis.SetLogger(redisLog{r.log.With("component", "redis")})
 	r.redis = redis.NewUniversalClient(client)
@@ -234,7 +243,7 @@ func (r *runtime) openRedis() error {
 }
 
 func (r *runtime) openCounter() error {
-	rule, err := counter.NewClassifier(counter.ClassifierConfig{
+	classifier, err := counter.NewClassifier(counter.ClassifierConfig{
 		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
 		IgnoreActors:     r.options.Count.IgnoreActors,
 		HeadWindow:       r.options.Count.HeadWindow,
@@ -243,8 +252,8 @@ func (r *runtime) openCounter() error {
 	if err != nil {
 		return err
 	}
-	r.rule = rule
-	numbers := prometheus.NewRegistry()
+	r.classifier = classifier
+	metrics := prometheus.NewRegistry()
 	r.counter, err = counter.Open(r.state, counter.Config{
 		Redis:     r.redis,
 		Name:      r.redisName(),
@@ -252,36 +261,36 @@ func (r *runtime) openCounter() error {
 		Host:      hostname(),
 		Journal:   r.journal.ID,
 		LastEvent: r.lastEvent,
-		HasTag:    r.tagged(),
-		Learn:     rule.Learn,
+		HasTag:    r.hasTag(),
+		Learn:     classifier.Learn,
 		Now:       clock.Now,
 		Logger:    r.log,
-		Metrics:   counter.NewMetrics(numbers),
+		Metrics:   counter.NewMetrics(metrics),
 	})
 	if err != nil {
 		return err
 	}
-	r.register(numbers)
+	r.register(metrics)
 	children, err := r.counter.Children()
 	if err != nil {
 		return err
 	}
-	rule.Learn(children...)
+	classifier.Learn(children...)
 	return nil
 }
 
-// storageTime limits a question to storage whose caller has no deadline.
-const storageTime = 10 * time.Second
+// storageTimeout limits a storage lookup whose caller has no deadline.
+const storageTimeout = 10 * time.Second
 
-// tagged returns a function that asks the registry's storage for a tag; nil if
-// storage is not accessible.
-func (r *runtime) tagged() func(repository, tag string) (bool, error) {
+// hasTag returns a function that reports whether the registry's storage has a tag;
+// nil if storage is not accessible.
+func (r *runtime) hasTag() func(repository, tag string) (bool, error) {
 	storage := r.storage()
 	if storage == nil {
 		return nil
 	}
 	return func(repository, tag string) (bool, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), storageTime)
+		ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 		defer cancel()
 		_, err := storage.Tagged(ctx, repository, tag)
 		if errors.Is(err, notifier.ErrNotStored) {
@@ -313,7 +322,7 @@ func hostname() string {
 	return name
 }
 
-// openRepo opens the account's repository.
+// openRepo opens the account's repo.
 func (r *runtime) openRepo() error {
 	account, identity, err := hold.OpenRepo(hold.RepoConfig{
 		Dir:      r.options.HoldDir(),
@@ -332,7 +341,7 @@ func (r *runtime) openRepo() error {
 	return nil
 }
 
-// openNetwork creates the firehose of the repo. While somebody reads it, the
+// openNetwork creates the firehose of the repo. While it has subscribers, the
 // notifier writes no faster than they read.
 func (r *runtime) openNetwork() error {
 	metrics := hold.NewMetrics()
@@ -348,9 +357,9 @@ func (r *runtime) openNetwork() error {
 	return nil
 }
 
-// openAccount opens what records and posts are written to. A hold that cannot be
-// opened does not keep the registry from starting: pushes and pulls do not need
-// it, and records and posts stay pending in the journal.
+// openAccount opens the repo that records and posts are written to. A hold that
+// cannot be opened does not keep the registry from starting: pushes and pulls do not
+// need it, and records and posts stay pending in the journal.
 func (r *runtime) openAccount() error {
 	if r.options.Hold == nil {
 		return nil
@@ -367,7 +376,7 @@ func (r *runtime) openAccount() error {
 		return err
 	}
 	r.account, r.writes = reason.DID, r.broken
-	if isNoRoom(markNoRoom(reason)) {
+	if isUnwritable(markUnwritable(reason)) {
 		r.log.Error("the hold cannot be opened; records and posts are pending until its disk can be written", "error", reason)
 		r.late = newLateHold(r.broken)
 		r.writes = r.late
@@ -377,7 +386,7 @@ func (r *runtime) openAccount() error {
 	return nil
 }
 
-// openHold serves the account, or what replaces it.
+// openHold mounts the hold's server or, if the hold is broken, its replacement.
 func (r *runtime) openHold() error {
 	switch {
 	case r.options.Hold == nil:
@@ -400,7 +409,7 @@ func (r *runtime) openServer() error {
 		Network:      r.network,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
-		Folder:       folderName(r.options.HoldDir()),
+		Folder:       folderID(r.options.HoldDir()),
 		Registries:   r.options.Hold.Registries,
 		Owners:       r.options.Hold.Owners,
 		Now:          clock.Now,
@@ -414,8 +423,9 @@ func (r *runtime) openServer() error {
 	if err != nil {
 		return err
 	}
-	_ = server.CheckIdentity(context.Background()) // it logs the result, and Run repeats it
-	_ = server.UpdateStatus(context.Background())  // likewise
+	// Both log their errors, and Run repeats them.
+	_ = server.CheckIdentity(context.Background())
+	_ = server.UpdateStatus(context.Background())
 	r.background(server.Run)
 	r.server = server
 	r.mountHold(server)
@@ -439,11 +449,11 @@ func (r *runtime) mountHold(server http.Handler) {
 
 func (r *runtime) openNotifier() error {
 	cfg := notifier.Config{
-		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Classifier: r.rule, DeadLetters: r.dead,
+		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Classifier: r.classifier, DeadLetters: r.dead,
 		Public:     r.options.Visible,
 		Now:        clock.Now,
 		Storage:    r.storage(),
-		DataFolder: r.folder(),
+		DataFolder: r.dataFolderID(),
 		Space:      r.state.Space,
 		Metrics:    r.events,
 		Logger:     r.log,
@@ -451,7 +461,7 @@ func (r *runtime) openNotifier() error {
 	if r.writes != nil {
 		cfg.Publisher = r.writes
 		cfg.Account = r.account
-		cfg.AccountFolder = folderName(r.options.HoldDir())
+		cfg.AccountFolder = folderID(r.options.HoldDir())
 		cfg.Owner = r.options.Owner
 		cfg.PublicOptions = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
 		var err error
@@ -468,11 +478,11 @@ func (r *runtime) openNotifier() error {
 	return nil
 }
 
-// folder identifies the data folder and the journal's folder in it. A journal that
-// was restored alone can have lost events that no reader had read, which no
-// sequence number shows.
-func (r *runtime) folder() string {
-	data, journal := folderName(r.options.LockFile()), folderName(r.options.JournalDir())
+// dataFolderID identifies the data folder and the journal's folder in it. The second
+// is needed because a journal that was restored alone can have lost events that no
+// reader had read, which sequence numbers do not show.
+func (r *runtime) dataFolderID() string {
+	data, journal := folderID(r.options.LockFile()), folderID(r.options.JournalDir())
 	if data == "" || journal == "" {
 		return ""
 	}
@@ -541,7 +551,7 @@ func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, 
 	return r.notifier.Pushes(limit, all)
 }
 
-// run starts the sinks. They are the first to stop at close.
+// run starts the sinks, last of all parts, so that close stops them first.
 func (r *runtime) run() error {
 	r.background(r.notifier.Run, r.counter.Run, r.takeCollected)
 	return nil
@@ -560,7 +570,7 @@ func (r *runtime) background(runs ...func(context.Context) error) {
 	})
 }
 
-// recorder is the notifier as an observe.Recorder.
+// recorder implements observe.Recorder with the notifier.
 type recorder struct{ *notifier.Notifier }
 
 func (r recorder) Intend(ctx context.Context, p notifier.Push) (observe.Intent, error) {

@@ -52,7 +52,7 @@ func holdServe(ctx context.Context, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if addr := h.Own(); addr != "" {
+	if addr := h.Addr(); addr != "" {
 		fmt.Fprintf(log, "%s is served at http://%s\n", o.Hold.Hostname, addr)
 		<-ctx.Done()
 		return closeHold(h)

@@ -11,29 +11,29 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// noRoomError means that something could not be opened because its disk is full or
-// read-only, which can end without a restart.
-type noRoomError struct{ error }
+// unwritableError means that a part could not be opened because its disk is full,
+// over quota, or read-only. Opening it later can succeed without a restart.
+type unwritableError struct{ error }
 
-func (e *noRoomError) Unwrap() error { return e.error }
+func (e *unwritableError) Unwrap() error { return e.error }
 
-// markNoRoom wraps an error of a full or read-only disk in a *noRoomError, and
-// returns any other unchanged.
-func markNoRoom(err error) error {
+// markUnwritable wraps an error of such a disk in an *unwritableError, and returns any
+// other error unchanged.
+func markUnwritable(err error) error {
 	for _, cause := range []error{store.ErrNoSpace, journal.ErrFull, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
 		if errors.Is(err, cause) {
-			return &noRoomError{err}
+			return &unwritableError{err}
 		}
 	}
 	return err
 }
 
-func isNoRoom(err error) bool {
-	var full *noRoomError
-	return errors.As(err, &full)
+func isUnwritable(err error) bool {
+	var unwritable *unwritableError
+	return errors.As(err, &unwritable)
 }
 
-// diskProblem describes the problem of a disk for the public: without file names.
+// diskProblem describes such an error for the public, without file names.
 func diskProblem(err error) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):
