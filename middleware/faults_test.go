@@ -89,7 +89,7 @@ func TestPushIntentFails(t *testing.T) {
 	r.recorder.take()
 	got := r.push("app", "v1", image)
 	r.expect("push", "refuse app:v1 IMAGE", "status 503")
-	code, message := envelope(t, got)
+	code, message := decodeError(t, got)
 	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "nothing was stored") || !strings.Contains(message, r.recorder.pushes[0].RequestID) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
@@ -118,7 +118,7 @@ func TestRecorderRefuses(t *testing.T) {
 		return fmt.Errorf("check quota: %w", errcode.ErrorCodeDenied.WithMessage("5 of 4 GB"))
 	}
 	got := r.push("app", "v1", image)
-	if code, message := envelope(t, got); got.status != 403 || code != "DENIED" || message != "5 of 4 GB" {
+	if code, message := decodeError(t, got); got.status != 403 || code != "DENIED" || message != "5 of 4 GB" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
@@ -132,7 +132,7 @@ func TestPushNotRecorded(t *testing.T) {
 	r.recorder.take()
 	got := r.push("app", "v1", image)
 	r.expect("push", "intend app:v1 IMAGE", "complete app:v1 IMAGE", "status 503")
-	code, message := envelope(t, got)
+	code, message := decodeError(t, got)
 	if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, r.recorder.pushes[0].RequestID) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
@@ -163,7 +163,7 @@ func TestDeleteNotRecorded(t *testing.T) {
 	r.recorder.completeDelete = func(context.Context, notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
-		if code, message := envelope(t, got); got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "it is deleted") {
+		if code, message := decodeError(t, got); got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "it is deleted") {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}
 	}
@@ -184,7 +184,7 @@ func TestDeleteIntentFails(t *testing.T) {
 	r.recorder.intendDelete = func(notifier.Delete) error { return errDisk }
 	for _, reference := range []string{"v1", image.digest} {
 		got := r.do("DELETE", "/v2/app/manifests/"+reference, nil)
-		code, message := envelope(t, got)
+		code, message := decodeError(t, got)
 		if got.status != 503 || code != "UNAVAILABLE" || !strings.Contains(message, "not deleted") || strings.Contains(string(got.body), "secret") {
 			t.Errorf("%s: got %d %s", reference, got.status, got.body)
 		}

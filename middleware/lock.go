@@ -12,10 +12,10 @@ import (
 )
 
 // ErrInUse means that another process has the data folder open.
-var ErrInUse = errors.New("is in use by another process")
+var ErrInUse = errors.New("data folder in use by another process")
 
-// Lock locks a data folder, whose lock file is path, against other processes. The
-// lock ends with the process.
+// Lock locks a data folder, whose lock file is path, against other processes, and
+// creates both if necessary. The lock ends with the process.
 func Lock(path string) (unlock func() error, err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -28,7 +28,7 @@ func Lock(path string) (unlock func() error, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
-		return nil, fmt.Errorf("the data folder %s %w: stop that process, or set options.data to another folder", dir, ErrInUse)
+		return nil, fmt.Errorf("%w: %s; stop that process, or set options.data to another folder", ErrInUse, dir)
 	}
 	if err != nil {
 		f.Close()

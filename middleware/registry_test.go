@@ -177,7 +177,7 @@ func TestNotWrapped(t *testing.T) {
 	image := r.image("app", "IMAGE", v1.MediaTypeImageManifest)
 	rec.take()
 	got := r.push("app", "v1", image)
-	if _, message := envelope(t, got); got.status != 503 || !strings.Contains(message, "Handler.Wrap") {
+	if _, message := decodeError(t, got); got.status != 503 || !strings.Contains(message, "Handler.Wrap") {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	r.expect("push", "status 503")

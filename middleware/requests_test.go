@@ -225,8 +225,8 @@ func TestRefusedByConfiguration(t *testing.T) {
 	r.expect("delete disabled", "status 405")
 }
 
-// envelope decodes an error in the registry's format.
-func envelope(t *testing.T, a answer) (code, message string) {
+// decodeError decodes an error in the registry's format.
+func decodeError(t *testing.T, a answer) (code, message string) {
 	t.Helper()
 	var decoded struct {
 		Errors []struct{ Code, Message string }

@@ -1,11 +1,11 @@
-// Package collected keeps notes of the manifests that garbage-collect deletes: it
-// deletes from storage directly, so that the registry has no event of it.
+// Package collected keeps notes of the manifests that garbage-collect deletes. It
+// deletes them from storage directly, so the registry has no events of these deletes.
 //
-// Each run of garbage-collect that deletes manifests has its own file in one
-// folder, and writes a line to it before it deletes a manifest. The registry
-// takes the files when it starts. After a crash of either there may be a note of a
-// manifest that was not deleted, and a note may be taken twice, so the caller of
-// Take asks storage first.
+// Each run of garbage-collect that deletes manifests has its own file in one folder,
+// and writes a line to it before it deletes a manifest. The registry takes the files
+// when it starts. After a crash of either process there may be a note of a manifest
+// that was not deleted, and a note may be taken twice, so the caller of Take must ask
+// storage whether the manifest still exists.
 package collected
 
 import (
@@ -39,15 +39,15 @@ type Run struct {
 	notes int
 }
 
-// Begin creates the file of a run in dir, whose parent must exist. Folder and file
-// belong to the owner of the parent, also if root runs garbage-collect.
+// Begin creates the file of a run in dir, whose parent must exist. If root runs
+// garbage-collect, the owner of the parent becomes that of the folder and the file.
 func Begin(dir string) (*Run, error) {
 	parent, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := giveTo(dir, parent); err != nil {
+		if err := chownLike(dir, parent); err != nil {
 			return nil, err
 		}
 		if err := syncDir(filepath.Dir(dir)); err != nil {
@@ -58,17 +58,18 @@ func Begin(dir string) (*Run, error) {
 	}
 	name := time.Now().UTC().Format("20060102T150405.000000000") + fmt.Sprint("-", os.Getpid()) + suffix
 	r := &Run{path: filepath.Join(dir, name)}
-	// The file gets its name when it is locked: Take removes files without a lock.
-	begun := r.path + ".tmp"
-	if r.file, err = os.OpenFile(begun, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+	// The file gets its final name only once it is locked, since Take removes files
+	// that are not locked.
+	temporary := r.path + ".tmp"
+	if r.file, err = os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
 	err = errors.Join(
-		giveTo(begun, parent),
+		chownLike(temporary, parent),
 		unix.Flock(int(r.file.Fd()), unix.LOCK_EX|unix.LOCK_NB),
 	)
 	if err == nil {
-		err = os.Rename(begun, r.path)
+		err = os.Rename(temporary, r.path)
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -79,8 +80,8 @@ func Begin(dir string) (*Run, error) {
 	return r, nil
 }
 
-// giveTo changes the owner of a file to that of another, if the user is root.
-func giveTo(path string, like fs.FileInfo) error {
+// chownLike changes the owner of a file to that of another, if the user is root.
+func chownLike(path string, like fs.FileInfo) error {
 	stat, ok := like.Sys().(*syscall.Stat_t)
 	if os.Geteuid() != 0 || !ok {
 		return nil
@@ -101,7 +102,8 @@ func (r *Run) Add(n Note) error {
 	return r.file.Sync()
 }
 
-// Close releases the file, so that the registry can take the notes.
+// Close releases the lock, so that the registry can take the notes. A file without
+// notes is removed.
 func (r *Run) Close() error {
 	if r.notes == 0 {
 		return errors.Join(os.Remove(r.path), r.file.Close())
@@ -116,8 +118,8 @@ type Taken struct {
 	Running int // files that a run still writes; left for the next Take
 }
 
-// Take passes the notes of each finished run in dir to take, and removes the run's
-// file if that returns nil. After an error the file stays for the next Take.
+// Take passes the notes of each finished run in dir to take, and removes the run's file
+// if take returns nil. After an error the file stays for the next Take.
 func Take(dir string, take func([]Note) error) (Taken, error) {
 	var all Taken
 	entries, err := os.ReadDir(dir)

@@ -16,19 +16,20 @@ type Recorder interface {
 	// IntendDelete records the delete of a manifest or a tag before it happens. After
 	// an error the delete is refused and nothing is deleted.
 	IntendDelete(ctx context.Context, d notifier.Delete) (Intent, error)
-	// Pull records an answer that is about to be sent. It cannot fail, and waits for
-	// nothing but the operating system of this machine.
+	// Pull records a pull whose response is about to be sent. It does not fail, and
+	// waits for nothing but system calls of this machine.
 	Pull(p notifier.Pull)
 }
 
 // Intent is a push or a delete in progress. Exactly one of its methods is called,
 // once, unless the process dies first.
 type Intent interface {
-	// Complete records that it happened, and returns once the event is durable. After
-	// an error the request is answered 503, and storage is asked later.
+	// Complete records that the operation happened, and returns once the event is
+	// durable. After an error the request is answered 503, and the intent is resolved
+	// later.
 	Complete(ctx context.Context) error
-	// Abandon records that it did not happen.
+	// Abandon records that the operation did not happen.
 	Abandon()
-	// Release leaves it to storage, which is asked later whether it happened.
+	// Release leaves the intent open. It is resolved later by asking storage.
 	Release()
 }

@@ -29,7 +29,7 @@ func (r *repository) Tags(ctx context.Context) distribution.TagService {
 }
 
 // tags reports the tags that are set and deleted in one repository. Get is not
-// observed: nothing is delivered without a Get of the manifest.
+// observed: every pull also gets the manifest.
 type tags struct {
 	distribution.TagService
 	name     string

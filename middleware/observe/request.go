@@ -16,8 +16,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// recordTimeout limits how long an answer waits for its event. The journal has a
-// shorter limit of its own.
+// recordTimeout limits how long a response waits for its event. The journal itself has
+// a shorter limit.
 const recordTimeout = 30 * time.Second
 
 type requestKey struct{}
@@ -39,14 +39,14 @@ type request struct {
 	finished   bool
 	requestID  string
 	pushes     []*push
-	read       bool          // a manifest was read:
-	pull       notifier.Pull // this one
+	read       bool          // a manifest was read
+	pull       notifier.Pull // of that manifest
 	unrecorded error         // of deletes that happened and could not be recorded
 	refused    error         // of deletes that could not be recorded and did not happen
 }
 
-// push is one Put of the request. The host makes one; another middleware around
-// ours may make more.
+// push is one Put of the request. The host calls Put once; an outer middleware may call
+// it more often.
 type push struct {
 	notifier.Push
 	intent  Intent
@@ -77,7 +77,7 @@ func (r *request) intend(ctx context.Context, p notifier.Push) (*push, error) {
 	return opened, nil
 }
 
-// put takes in the result of the inner Put.
+// put stores the result of the inner Put.
 func (r *request) put(p *push, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,9 +104,9 @@ func (r *request) tagged(tag, digest string) {
 	}
 }
 
-// pulled takes in the result of the inner Get. The first manifest of a request is
-// the requested one: the host reads a second one when it answers an old client
-// with a child of the list.
+// pulled stores the result of the inner Get. The first manifest of a request is the
+// requested one: the host reads a second one if it answers a client that does not
+// accept lists with a child of the list.
 func (r *request) pulled(p notifier.Pull) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,8 +115,8 @@ func (r *request) pulled(p notifier.Pull) {
 	}
 }
 
-// deleteUnrecorded takes in a delete that happened and could not be recorded. It
-// turns a success into a 503.
+// deleteUnrecorded stores that a delete happened and could not be recorded, which
+// replaces the response to a success by a 503.
 func (r *request) deleteUnrecorded(d notifier.Delete, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,8 +124,8 @@ func (r *request) deleteUnrecorded(d notifier.Delete, err error) {
 	r.unrecorded = errors.Join(r.unrecorded, err)
 }
 
-// deleteRefused takes in a delete that was refused before it reached storage. It
-// turns the answer into a 503.
+// deleteRefused stores that a delete was refused before it reached storage, which
+// replaces any response by a 503.
 func (r *request) deleteRefused(d notifier.Delete, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,16 +133,17 @@ func (r *request) deleteRefused(d notifier.Delete, err error) {
 	r.refused = errors.Join(r.refused, err)
 }
 
-// answer completes the events of the request, once, by the status that is about
-// to be sent. After an error that status must not be sent: it would acknowledge
-// what is not recorded.
+// answer completes the events of the request, once, according to the status that is
+// about to be sent. After an error that status must not be sent, since it would
+// acknowledge operations that are not recorded.
 func (r *request) answer(status int) error {
 	success := status >= 200 && status < 300
 	return r.finish(success, status == http.StatusOK)
 }
 
-// panicked finishes a request whose handler panicked before it answered. As after
-// a crash of the process there is no status, so storage decides.
+// panicked finishes a request whose handler panicked before it responded. There is no
+// status, so the results of storage decide: a push is completed if its manifest and
+// tag were stored.
 func (r *request) panicked() {
 	_ = r.finish(true, false)
 }
@@ -163,7 +164,7 @@ func (r *request) finish(success, delivered bool) error {
 		}
 		return r.refused
 	}
-	// A push that is stored is recorded also if the client is gone.
+	// A stored push is recorded even if the client has disconnected.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordTimeout)
 	defer cancel()
 	var failed error

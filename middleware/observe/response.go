@@ -15,7 +15,7 @@ type response struct {
 	http.ResponseWriter
 	request *request
 	begun   bool // the final status is decided
-	refused bool // and it is our 503: what the handler writes is dropped
+	refused bool // the final response is our 503; the handler's is discarded
 }
 
 // begin completes the events for the status that is about to be sent, and reports
@@ -31,8 +31,8 @@ func (w *response) begin(status int) bool {
 	return !w.refused
 }
 
-// refuse answers 503 in the registry's own form. It leaves nothing that a
-// client could take for an acknowledgement.
+// refuse sends a 503 in the registry's error format, without the headers that
+// acknowledge a push.
 func (w *response) refuse() {
 	w.refused = true
 	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag", "Content-Length"} {
@@ -47,16 +47,16 @@ func unavailable(r *request) errcode.Error {
 		return answer
 	}
 	request := r.requestID
-	what := "the manifest may be stored, but the push could not be recorded and is not acknowledged; push again"
+	message := "the manifest may be stored, but the push could not be recorded and is not acknowledged; push again"
 	switch {
 	case r.Method != http.MethodDelete:
 	case r.refused != nil:
-		what = "the delete could not be recorded; what could not be recorded was not deleted; try again"
+		message = "the delete could not be recorded, and tags or manifests whose delete could not be recorded were not deleted; try again"
 	default:
-		what = "it is deleted, but the registry could not record that yet"
+		message = "it is deleted, but the registry could not record that yet"
 	}
 	return errcode.ErrorCodeUnavailable.WithMessage(
-		fmt.Sprintf("%s (the registry's log has the reason, request %s)", what, request))
+		fmt.Sprintf("%s (the registry's log has the reason, request %s)", message, request))
 }
 
 func (w *response) WriteHeader(status int) {
