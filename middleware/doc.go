@@ -2,7 +2,7 @@
 // middleware with the name "tidings", which a blank import registers.
 //
 // It creates all other parts of Tidings for a registry's configuration, connects
-// them (wire.go), serves the routes of the account and the API next to the
+// them (wire.go, account.go), serves the routes of the account and the API next to the
 // registry's own, and reports health. A registry whose configuration has no
 // entry "tidings" is not changed at all.
 //
