@@ -382,7 +382,7 @@ func TestInvalidRelay(t *testing.T) {
 	t.Parallel()
 	h := newHold(t)
 	network := NetworkConfig{Identity: h.server.id, Repo: h.repo, Relays: []string{"http://relay.example.com"}}
-	if _, err := NewNetwork(network); err == nil || !strings.Contains(err.Error(), "is not https") {
+	if _, err := NewNetwork(network); err == nil || !strings.Contains(err.Error(), "only a relay on this machine can use http") {
 		t.Errorf("a relay without https: %v", err)
 	}
 	network.Hostname = "localhost:5000"

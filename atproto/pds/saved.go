@@ -10,6 +10,9 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
+// maxSaved is more than the tokens, the logins and the points of a day take, in bytes.
+const maxSaved = 256 << 10
+
 // savedFormat is the format number of the file; a newer one is refused.
 const savedFormat = 1
 
@@ -38,7 +41,7 @@ type session struct {
 // logins count on, for a service that stays the same.
 func (a *Account) load() error {
 	a.saved = saved{Format: savedFormat, Service: a.service.String(), Identifier: a.cfg.Identifier}
-	content, err := private.ReadFile(a.cfg.File)
+	content, err := private.ReadLimited(a.cfg.File, maxSaved)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

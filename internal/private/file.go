@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// maxFile limits the size of a secret, in bytes.
-const maxFile = 64 << 10
+// maxSecret limits the size of a secret, in bytes.
+const maxSecret = 4096
 
 // ErrOpen means that other users can read a file.
 var ErrOpen = errors.New("can be read by other users")
@@ -57,9 +57,12 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadFile reads a secret of up to 64 KiB. The error is ErrOpen if other users can read
+// ReadFile reads a secret of up to 4 KiB. The error is ErrOpen if other users can read
 // it, and fs.ErrNotExist if it is missing.
-func ReadFile(path string) ([]byte, error) {
+func ReadFile(path string) ([]byte, error) { return ReadLimited(path, maxSecret) }
+
+// ReadLimited is ReadFile with another limit, in bytes.
+func ReadLimited(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -75,11 +78,11 @@ func ReadFile(path string) ([]byte, error) {
 	if info.Mode().Perm()&others != 0 {
 		return nil, fmt.Errorf("%s %w (mode %04o): chmod 600 %s", path, ErrOpen, info.Mode().Perm(), path)
 	}
-	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(content) > maxFile {
+	if int64(len(content)) > limit {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("file too large")}
 	}
 	return content, nil
