@@ -52,7 +52,7 @@ func TestInvalidKeyFile(t *testing.T) {
 		{"truncated", key.Multibase()[:20], "does not contain a private key", 0o600},
 		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not contain a private key", 0o600},
 		{"empty", "", "does not contain a private key", 0o600},
-		{"long", strings.Repeat("z", 5000), "too long", 0o600},
+		{"long", strings.Repeat("z", 5000), "too large", 0o600},
 	} {
 		path := filepath.Join(dir, c.name)
 		if err := os.WriteFile(path, []byte(c.content), c.mode); err != nil {
