@@ -95,7 +95,7 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	n := 0
 	flush := func() error {
 		defer func() { b, n = c.db.NewIndexedBatch(), 0 }()
-		return c.db.Commit(b, pebble.NoSync)
+		return c.db.Commit(b, pebble.Sync)
 	}
 	err := scan(c.db, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))

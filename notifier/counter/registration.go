@@ -180,7 +180,7 @@ func (c *Counter) acknowledge(rec record, also func(*pebble.Batch) error) error 
 			return err
 		}
 	}
-	if err := c.db.Commit(b, pebble.NoSync); err != nil {
+	if err := c.db.Commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	c.status.wrote(c.reg.id(), raw)

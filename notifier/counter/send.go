@@ -178,7 +178,7 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 			return nil, err
 		}
 	}
-	return items, c.db.Commit(b, pebble.NoSync)
+	return items, c.db.Commit(b, pebble.Sync)
 }
 
 // takeFreePosition returns a position that a deleted tag had and removes it from the
