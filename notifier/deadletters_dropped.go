@@ -73,6 +73,9 @@ func (d *DeadLetters) writeEach(box letterBox, rest deadLetter, events iter.Seq2
 		} else {
 			if err == nil {
 				l.describe(e)
+				if box == uncountedBox && e.Class == "" {
+					l.Operation = "" // of a manifest that was found in storage: nobody pushed it
+				}
 			}
 			pulls = false
 		}
