@@ -147,7 +147,7 @@ func TestOwnRecordsAreValid(t *testing.T) {
 		record          any
 	}{
 		{NSIDLayer, "3kznmn7xqxl22", Layer{Digest: "sha256:ab", MediaType: "application/vnd.oci.image.layer.v1.tar", Manifest: ManifestURI(did, "sha256:abcd"), UserDID: did, CreatedAt: now}},
-		{NSIDStats, "abcdefghijklmnopqrstuvwxyz", map[string]any{"$type": NSIDStats, "ownerDid": did, "repository": "oss/app", "pullCount": 3, "pushCount": 0, "updatedAt": now}},
+		{NSIDStats, StatsKey(did, "oss/app"), Stats{OwnerDID: did, Repository: "oss/app", PullCount: 3, LastPull: now, UpdatedAt: now}},
 		{NSIDProfile, "self", Profile{DisplayName: "Registry", Bot: true, CreatedAt: now}},
 		{NSIDPost, "3kznmn7xqxl22", post(nil)},
 	} {
@@ -178,6 +178,9 @@ func TestInvalidRecords(t *testing.T) {
 		{NSIDPost, post(map[string]any{"langs": []string{"en", "de", "fr", "it"}}), "array too big (maximum 3, got 4) at $.langs"},
 		{NSIDPost, map[string]any{"$type": NSIDPost, "text": "x"}, `missing required key "createdAt" at $`},
 		{NSIDLayer, Layer{Digest: "sha256:ab", MediaType: "a/b", Manifest: "nope", UserDID: "did:web:a.example", CreatedAt: "2024-01-01T00:00:00Z"}, "at $.manifest"},
+		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: "a", PullCount: -1, UpdatedAt: "2024-01-01T00:00:00Z"}, "at $.pullCount"},
+		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: strings.Repeat("a", 257), UpdatedAt: "2024-01-01T00:00:00Z"}, "string too big (maximum 256, got 257) at $.repository"},
+		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: "a", LastPush: "today", UpdatedAt: "2024-01-01T00:00:00Z"}, "at $.lastPush"},
 		{NSIDLayer, map[string]any{"$type": NSIDPost}, "its $type is not io.atcr.hold.layer"},
 	} {
 		cbor, err := Encode(c.record)
