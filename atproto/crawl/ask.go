@@ -5,14 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
-	"time"
-	"unicode"
 
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
@@ -39,25 +34,15 @@ func newAsked(relay, hostname string) (*asked, error) {
 	return a, nil
 }
 
-// answerError is an error response of a relay.
-type answerError struct {
-	status int
-	name   string // of the XRPC error; "": the body is not one
-	text   string
-	wait   time.Duration // Retry-After; 0: none
-}
-
-func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.text) }
-
 // crawl sends requestCrawl, or the older notifyOfUpdate if the relay does not support
 // it.
 func (a *asked) crawl(ctx context.Context) error {
 	err := a.post(ctx, "com.atproto.sync.requestCrawl")
-	var no *answerError
+	var no *guard.Error
 	if !errors.As(err, &no) {
 		return err
 	}
-	switch no.status {
+	switch no.Status {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return a.post(ctx, "com.atproto.sync.notifyOfUpdate")
 	}
@@ -83,29 +68,5 @@ func (a *asked) post(ctx context.Context, nsid string) error {
 	if err != nil {
 		text = nil
 	}
-	return newAnswerError(resp, text)
-}
-
-func newAnswerError(resp *http.Response, body []byte) *answerError {
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil {
-		seconds = 0
-	}
-	e := &answerError{status: resp.StatusCode, text: printable(string(body)), wait: time.Duration(max(0, min(seconds, 24*3600))) * time.Second}
-	var named struct{ Error, Message string }
-	if json.Unmarshal(body, &named) == nil && named.Error != "" {
-		e.name, e.text = printable(named.Error), printable(named.Error+": "+named.Message)
-	}
-	return e
-}
-
-// printable returns a relay's text as one line of at most 300 bytes.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, " "))
-	return strings.ToValidUTF8(text[:min(len(text), 300)], "")
+	return guard.NewError(resp, text)
 }

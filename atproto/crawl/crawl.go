@@ -5,17 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 const (
-	delay     = 5 * time.Second  // until our own port is open: a relay connects back
-	silence   = 20 * time.Minute // between two requests to a relay that accepted
-	backOff   = 10 * time.Second // after the first failure; doubled with each further one
-	backOffTo = time.Hour
+	delay   = 5 * time.Second  // until our own port is open: a relay connects back
+	silence = 20 * time.Minute // between two requests to a relay that accepted
 
 	window = 10 * time.Minute // after a request, in which a new subscriber may be a relay
 	gather = time.Second      // in which new subscribers share an introduction
@@ -105,7 +104,7 @@ func (c *Crawler) ask(ctx context.Context, relay *asked) {
 		}
 		c.cfg.Metrics.asked(err)
 		if err != nil {
-			wait = retryIn(failures, err)
+			wait = guard.RetryIn(failures, err)
 			failures++
 			lg.Warn("relay did not accept the crawl request", "error", err, "retry_in", wait.Round(time.Second))
 			continue
@@ -136,17 +135,6 @@ func (c *Crawler) waitForEvent(ctx context.Context, after uint64) bool {
 		}
 	}
 	return true
-}
-
-// retryIn returns the pause after a failure that followed so many others.
-func retryIn(failures int, err error) time.Duration {
-	wait := min(backOff<<min(failures, 20), backOffTo)
-	wait += rand.N(wait / 4) // so that holds do not retry at the same time
-	var no *answerError
-	if errors.As(err, &no) {
-		wait = max(wait, no.wait)
-	}
-	return wait
 }
 
 // Joined reports a new subscriber; live means that it has no cursor.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 // fakeLog is a log of which only the end is known.
@@ -278,39 +280,6 @@ func TestIntroduces(t *testing.T) {
 	})
 }
 
-func TestRelayAddresses(t *testing.T) {
-	t.Parallel()
-	for _, good := range []string{
-		"https://relay.example.com", "https://relay.example.com/", "https://relay.example.com:8443", "https://1.1.1.1",
-		"http://localhost:2470", "http://127.0.0.1:2470", "https://[::1]:2470", "http://relay.localhost",
-	} {
-		if err := CheckRelay(good); err != nil {
-			t.Errorf("%s: %v", good, err)
-		}
-	}
-	for bad, want := range map[string]string{
-		"":                              "not the address of a relay",
-		"relay.example.com":             "not the address of a relay",
-		"relay.example.com:443":         "not the address of a relay",
-		"https://":                      "not the address of a relay",
-		"https://a b":                   "not the address of a relay",
-		"http://relay.example.com":      "can use http",
-		"wss://relay.example.com":       "WebSocket address",
-		"ftp://relay.example.com":       "neither https nor http",
-		"https://relay.example.com/x":   "more than a host",
-		"https://relay.example.com?x":   "", // an empty-valued query is a query
-		"https://u:p@relay.example.com": "can't have a password",
-		"https://10.0.0.1":              "neither a public",
-		"https://[fd00::1]":             "neither a public",
-		"https://169.254.169.254":       "neither a public",
-	} {
-		err := CheckRelay(bad)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "u:p") {
-			t.Errorf("%s: %v", bad, err)
-		}
-	}
-}
-
 // A name that leads inside is not asked, and neither is where a relay sends us.
 func TestGuard(t *testing.T) {
 	t.Parallel()
@@ -326,8 +295,8 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var no *answerError
-	if err := local.crawl(t.Context()); !errors.As(err, &no) || no.status != http.StatusTemporaryRedirect {
+	var no *guard.Error
+	if err := local.crawl(t.Context()); !errors.As(err, &no) || no.Status != http.StatusTemporaryRedirect {
 		t.Errorf("a relay on this machine: %v", err)
 	}
 

@@ -2,10 +2,8 @@ package crawl
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -14,6 +12,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 // A relay that accepts requestCrawl may still not carry the account: relays have
@@ -208,7 +208,7 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 	case unknownRepo(err):
 		got.known = false
 	case err == nil:
-		got.active, got.status, got.rev = repo.Active, printable(repo.Status), repo.Rev
+		got.active, got.status, got.rev = repo.Active, guard.Printable(repo.Status), repo.Rev
 		if !got.active && got.status == "" {
 			got.status = "inactive"
 		}
@@ -237,7 +237,7 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 		switch host.Status {
 		case "", "active", "idle":
 		default:
-			got.host = printable(host.Status)
+			got.host = guard.Printable(host.Status)
 		}
 	}
 	return got, nil
@@ -246,18 +246,18 @@ func (a *asked) status(ctx context.Context, hostname, did string) (found, error)
 // unknownRepo reports whether a relay does not know the account, or has no commit of
 // it.
 func unknownRepo(err error) bool {
-	var no *answerError
-	return errors.As(err, &no) && (no.name == "RepoNotFound" || no.name == "AccountNotFound" || no.name == "RepoNotSynchronized")
+	var no *guard.Error
+	return errors.As(err, &no) && (no.Name == "RepoNotFound" || no.Name == "AccountNotFound" || no.Name == "RepoNotSynchronized")
 }
 
 // inactiveRepo returns the status in an error such as RepoDeactivated, "" for other
 // errors.
 func inactiveRepo(err error) string {
-	var no *answerError
+	var no *guard.Error
 	if !errors.As(err, &no) {
 		return ""
 	}
-	status, found := strings.CutPrefix(no.name, "Repo")
+	status, found := strings.CutPrefix(no.Name, "Repo")
 	switch status = strings.ToLower(status); status {
 	case "deactivated", "takendown", "suspended", "deleted", "inactive":
 		if found {
@@ -269,37 +269,15 @@ func inactiveRepo(err error) string {
 
 // unknownMethod reports whether a relay does not support a method.
 func unknownMethod(err error) bool {
-	var no *answerError
+	var no *guard.Error
 	if !errors.As(err, &no) {
 		return false
 	}
-	return no.status == http.StatusNotFound || no.status == http.StatusMethodNotAllowed || no.status == http.StatusNotImplemented ||
-		no.name == "MethodNotImplemented" || no.status == http.StatusBadRequest && no.name == "InvalidRequest"
+	return no.Status == http.StatusNotFound || no.Status == http.StatusMethodNotAllowed || no.Status == http.StatusNotImplemented ||
+		no.Name == "MethodNotImplemented" || no.Status == http.StatusBadRequest && no.Name == "InvalidRequest"
 }
 
 // get sends a query and decodes the answer.
 func (a *asked) get(ctx context.Context, nsid string, query url.Values, out any) error {
-	u := a.url.JoinPath("xrpc", nsid)
-	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "tidings")
-	resp, err := a.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return newAnswerError(resp, content)
-	}
-	if err := json.Unmarshal(content, out); err != nil {
-		return fmt.Errorf("%s: invalid answer: %w", nsid, err)
-	}
-	return nil
+	return guard.Query(ctx, a.client, a.url, nsid, query, maxStatus, out)
 }

@@ -1,6 +1,6 @@
-// Package guard creates HTTP clients for addresses that others control. A name may
-// only resolve to a public address, or to loopback if the name says so, and no redirect
-// is followed.
+// Package guard creates HTTP clients for servers that others control, and reads their
+// answers. A name may only resolve to a public address, or to loopback if the name says
+// so, no redirect is followed, and answers are limited in time and size.
 package guard
 
 import (
@@ -78,9 +78,10 @@ func Client(server *url.URL) *http.Client {
 	return &http.Client{
 		Timeout: 20 * time.Second,
 		Transport: &http.Transport{
-			DialContext:         dialer.DialContext,
-			TLSHandshakeTimeout: 10 * time.Second,
-			DisableKeepAlives:   true, // there are a few requests an hour
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    10 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives:      true, // there are a few requests an hour
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
