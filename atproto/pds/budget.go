@@ -25,9 +25,25 @@ const (
 	defaultDay  = 35_000
 )
 
-// urgentShare is the part of each limit that only urgent writes may use, so that
-// a backlog of layer records does not delay announcements.
-const urgentShare = 10 // percent
+// A Priority is the part of the budget that a write may use.
+type Priority int
+
+const (
+	// Normal writes leave a tenth of each limit to urgent ones.
+	Normal Priority = iota
+	// Urgent writes may use all of the budget, so that a backlog of layer records does
+	// not delay announcements.
+	Urgent
+	// Background writes use at most a fifth of each limit, and leave as much to urgent
+	// ones as normal writes do.
+	Background
+)
+
+// Shares of each limit, in percent.
+const (
+	urgentShare     = 10 // that only urgent writes may use
+	backgroundShare = 20 // that background writes may use
+)
 
 // bucket is the precision of the history of spent points. Points count until the
 // whole bucket is old enough, so fewer are spent than allowed, never more.
@@ -35,9 +51,14 @@ const bucket = 5 * time.Minute
 
 // spent are the points of one bucket.
 type spent struct {
-	At     time.Time `json:"at"` // its beginning
-	Points int       `json:"points"`
+	At         time.Time `json:"at"` // its beginning
+	Points     int       `json:"points"`
+	Background int       `json:"background,omitempty"` // those of background writes, which are among Points
 }
+
+// all and background select points for used and free.
+func all(s spent) int        { return s.Points }
+func background(s spent) int { return s.Background }
 
 // cost is what the writes cost in points.
 func cost(writes []repo.Write) int {
@@ -72,39 +93,88 @@ func (b Budget) limits() []window {
 }
 
 // spend notes points durably before they are spent. If they do not fit it returns
-// an *Error with Outcome Limited and the time at which they will.
-func (a *Account) spend(method string, points int, urgent bool) error {
+// an *Error with Outcome Limited and the time at which they will, or TooLarge if they
+// never will.
+func (a *Account) spend(method string, points int, p Priority) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
 	a.forget(now)
-	if now.Before(a.saved.Until) {
-		return &Error{Method: method, Outcome: Limited, Until: a.saved.Until, Err: fmt.Errorf("the service asked to wait until %s", a.saved.Until.UTC().Format(time.RFC3339))}
+	if err := a.check(now, points, p); err != nil {
+		err.Method = method
+		return err
 	}
-	for _, w := range a.cfg.Budget.limits() {
-		most := w.most
-		if !urgent {
-			most -= most * urgentShare / 100
-		}
-		// A call that costs more than the limit is made once nothing else counts.
-		if used := a.used(now, w.length); used > 0 && used+points > most {
-			until := a.free(now, w.length, most-points)
-			return &Error{Method: method, Outcome: Limited, Until: until,
-				Err: fmt.Errorf("%d of %d points are spent in %s; %d more fit at %s", used, w.most, w.length, points, until.UTC().Format(time.RFC3339))}
-		}
-	}
-	a.add(now, points)
+	a.add(now, points, p)
 	return a.save()
 }
 
-// add counts points. The caller must hold mu.
-func (a *Account) add(now time.Time, points int) {
-	at := now.Truncate(bucket)
-	if n := len(a.saved.Points); n > 0 && a.saved.Points[n-1].At.Equal(at) {
-		a.saved.Points[n-1].Points += points
-		return
+// Fit returns how many of the writes, from the first, the budget has points for now.
+func (a *Account) Fit(writes []repo.Write, p Priority) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	a.forget(now)
+	n := 0
+	for n < len(writes) && a.check(now, cost(writes[:n+1]), p) == nil {
+		n++
 	}
-	a.saved.Points = append(a.saved.Points, spent{at, points})
+	return n
+}
+
+// check returns the error for points that may not be spent now. The caller must hold
+// mu.
+func (a *Account) check(now time.Time, points int, p Priority) *Error {
+	if now.Before(a.saved.Until) {
+		return &Error{Outcome: Limited, Until: a.saved.Until, Err: fmt.Errorf("the service asked to wait until %s", a.saved.Until.UTC().Format(time.RFC3339))}
+	}
+	for _, w := range a.cfg.Budget.limits() {
+		most := w.most
+		if p != Urgent {
+			most -= most * urgentShare / 100
+		}
+		// A call that costs more than the limit is made once nothing else counts.
+		if a.used(now, w.length, all) > 0 {
+			if err := a.checkPart(now, w, points, most, all); err != nil {
+				return err
+			}
+		}
+		if p != Background {
+			continue
+		}
+		share := w.most * backgroundShare / 100
+		if points > share {
+			return &Error{Outcome: TooLarge, Err: fmt.Errorf("%d points are more than the %d that background writes have in %s", points, share, w.length)}
+		}
+		if err := a.checkPart(now, w, points, share, background); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPart returns an error if the points of a part of the writes would be more than
+// most in a window. The caller must hold mu.
+func (a *Account) checkPart(now time.Time, w window, points, most int, part func(spent) int) *Error {
+	used := a.used(now, w.length, part)
+	if used+points <= most {
+		return nil
+	}
+	until := a.free(now, w.length, most-points, part)
+	return &Error{Outcome: Limited, Until: until,
+		Err: fmt.Errorf("%d of %d points are spent in %s; %d more fit at %s", used, most, w.length, points, until.UTC().Format(time.RFC3339))}
+}
+
+// add counts points. The caller must hold mu.
+func (a *Account) add(now time.Time, points int, p Priority) {
+	at := now.Truncate(bucket)
+	if n := len(a.saved.Points); n == 0 || !a.saved.Points[n-1].At.Equal(at) {
+		a.saved.Points = append(a.saved.Points, spent{At: at})
+	}
+	last := &a.saved.Points[len(a.saved.Points)-1]
+	last.Points += points
+	if p == Background {
+		last.Background += points
+	}
 }
 
 // forget drops what counts no more, and what a clock that was ahead has noted:
@@ -125,27 +195,27 @@ func (a *Account) forget(now time.Time) {
 	}
 }
 
-// used is how many points count in the window that ends now. The caller must hold
-// mu.
-func (a *Account) used(now time.Time, length time.Duration) int {
+// used is how many points of a part count in the window that ends now. The caller must
+// hold mu.
+func (a *Account) used(now time.Time, length time.Duration, part func(spent) int) int {
 	sum := 0
 	for _, p := range a.saved.Points {
 		if p.At.Add(bucket + length).After(now) {
-			sum += p.Points
+			sum += part(p)
 		}
 	}
 	return sum
 }
 
-// free is when no more than most points count. The caller must hold mu.
-func (a *Account) free(now time.Time, length time.Duration, most int) time.Time {
-	used := a.used(now, length)
+// free is when no more than most points of a part count. The caller must hold mu.
+func (a *Account) free(now time.Time, length time.Duration, most int, part func(spent) int) time.Time {
+	used := a.used(now, length, part)
 	for _, p := range a.saved.Points {
 		end := p.At.Add(bucket + length)
 		if !end.After(now) {
 			continue
 		}
-		if used -= p.Points; used <= max(most, 0) {
+		if used -= part(p); used <= max(most, 0) {
 			return end
 		}
 	}
@@ -169,8 +239,8 @@ func (a *Account) observe(h http.Header) {
 		if w.length != time.Duration(seconds)*time.Second {
 			continue
 		}
-		if more := w.most - left - a.used(now, w.length); more > 0 {
-			a.add(now, more)
+		if more := w.most - left - a.used(now, w.length, all); more > 0 {
+			a.add(now, more, Normal)
 		}
 	}
 }
@@ -197,7 +267,7 @@ func (a *Account) budget() BudgetStatus {
 	now := a.now()
 	var s BudgetStatus
 	for _, w := range a.cfg.Budget.limits() {
-		left := max(0, w.most-a.used(now, w.length))
+		left := max(0, w.most-a.used(now, w.length, all))
 		if w.length == time.Hour {
 			s.HourLeft, s.HourLimit = left, w.most
 		} else {

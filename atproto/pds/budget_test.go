@@ -29,7 +29,7 @@ func TestBudget(t *testing.T) {
 		if !errors.As(err, &e) || e.Outcome != Limited || !e.Until.After(r.now) {
 			t.Fatalf("got %v", err)
 		}
-		if _, err := r.Apply(t.Context(), layers(1), nil, true); err == nil {
+		if _, err := r.Apply(t.Context(), layers(1), nil, Urgent); err == nil {
 			posts++
 		} else {
 			t.Errorf("an urgent write at %s: %v", r.now.Sub(begun), err)
@@ -46,6 +46,61 @@ func TestBudget(t *testing.T) {
 	}
 	if n := r.server.called(applyWrites); n != calls+posts {
 		t.Errorf("%d calls, want %d", n, calls+posts)
+	}
+}
+
+// Background writes use a fifth of the points at most, also across restarts, and
+// leave the rest to others. When their share is free again they go on.
+func TestBackgroundShare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cfg.Budget = Budget{Hour: 300, Day: 600}
+	r.reopen()
+	var e *Error
+	if _, err := r.Apply(t.Context(), layers(21), nil, Background); !errors.As(err, &e) || e.Outcome != TooLarge {
+		t.Errorf("63 points, and the share of an hour is 60: %v", err)
+	}
+	began := r.now
+	write := func() (creates int) {
+		t.Helper()
+		for {
+			n := r.Fit(layers(8), Background)
+			if n < 8 {
+				if _, err := r.Apply(t.Context(), layers(n+1), nil, Background); !errors.As(err, &e) || e.Outcome != Limited || !e.Until.After(r.now) {
+					t.Fatalf("%d writes, and %d fit: %v", n+1, n, err)
+				}
+			}
+			if n == 0 {
+				return creates
+			}
+			if _, err := r.Apply(t.Context(), layers(n), nil, Background); err != nil {
+				t.Fatal(err)
+			}
+			creates += n
+			r.reopen()
+		}
+	}
+	for hour, want := range []int{20, 20, 0, 0} { // 60 points an hour, 120 a day
+		if hour > 0 {
+			r.now = began.Add(time.Duration(hour) * 65 * time.Minute)
+		}
+		if got := write(); got != want {
+			t.Errorf("hour %d: %d creates, want %d", hour, got, want)
+		}
+	}
+	r.now = began.Add(24*time.Hour + bucket)
+	if got := write(); got != 20 {
+		t.Errorf("a day later: %d creates, want 20", got)
+	}
+	if err := r.apply(70); err != nil { // 210 more of the 270 points of an hour
+		t.Errorf("a normal write: %v", err)
+	}
+	r.now = r.now.Add(72 * time.Hour)
+	if err := r.apply(89); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Fit(layers(5), Background); n != 1 {
+		t.Errorf("%d background writes fit although others have left 3 points", n)
 	}
 }
 

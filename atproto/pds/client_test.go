@@ -142,7 +142,7 @@ func TestEndlessAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	var e *Error
-	if _, err := r.Apply(ctx, layers(1), nil, false); !errors.As(err, &e) || e.Outcome != Unknown {
+	if _, err := r.Apply(ctx, layers(1), nil, Normal); !errors.As(err, &e) || e.Outcome != Unknown {
 		t.Errorf("got %v", err)
 	}
 }

@@ -195,6 +195,6 @@ func layers(n int) []repo.Write {
 }
 
 func (r *rig) apply(n int) error {
-	_, err := r.Apply(r.t.Context(), layers(n), nil, false)
+	_, err := r.Apply(r.t.Context(), layers(n), nil, Normal)
 	return err
 }

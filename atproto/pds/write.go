@@ -20,13 +20,13 @@ const applyWrites = "com.atproto.repo.applyWrites"
 // take 150 KiB. A PDS that refuses less lowers the limit while the process runs.
 const maxInput = 1_000_000
 
-// Apply makes the writes in one commit, all or none. urgent writes may use all of
-// the budget, others leave a part of it. With swap the head must be that commit.
+// Apply makes the writes in one commit, all or none. The priority says which part of
+// the budget they may use. With swap the head must be that commit.
 //
 // A *repo.WriteError names the write for which the PDS refused the call. Any
 // other error is an *Error: after Unknown it is not known whether the writes were
 // made, after all others they were not.
-func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid, urgent bool) (repo.Result, error) {
+func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid, p Priority) (repo.Result, error) {
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if err := a.Resolve(ctx); err != nil {
@@ -42,7 +42,7 @@ func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid,
 	if _, err := a.token(ctx, ""); err != nil { // before points are spent
 		return repo.Result{}, err
 	}
-	if err := a.spend(applyWrites, cost(writes), urgent); err != nil {
+	if err := a.spend(applyWrites, cost(writes), p); err != nil {
 		return repo.Result{}, notSent(applyWrites, err)
 	}
 	var out struct {

@@ -75,7 +75,7 @@ func (sd *side) useAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := a.Apply(ctx, writes, nil, false)
+	result, err := a.Apply(ctx, writes, nil, account.Normal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,23 +113,23 @@ func (sd *side) useAccount(t *testing.T) {
 	}
 
 	// What can't be told from a failure, what never succeeds, and what is too much.
-	_, err = a.Apply(ctx, writes[:1], nil, false)
+	_, err = a.Apply(ctx, writes[:1], nil, account.Normal)
 	var at *repo.WriteError
 	if !errors.As(err, &at) {
 		outcome("a record key that exists", err, account.Unknown)
 	}
 	bad := create(3)
 	bad[1].RKey = "a b"
-	if _, err = a.Apply(ctx, bad, nil, false); !errors.As(err, &at) || at.Index != 1 {
+	if _, err = a.Apply(ctx, bad, nil, account.Normal); !errors.As(err, &at) || at.Index != 1 {
 		t.Errorf("an invalid record key: got %v, want an error about write 1", err)
 	}
 	if _, _, err = a.Get(ctx, thing, bad[0].RKey); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("a record that was not written: %v", err)
 	}
-	_, err = a.Apply(ctx, create(201), nil, false)
+	_, err = a.Apply(ctx, create(201), nil, account.Normal)
 	outcome("201 writes", err, account.Refused)
 	swap := block.CIDOf([]byte("another commit"))
-	_, err = a.Apply(ctx, create(1), &swap, false)
+	_, err = a.Apply(ctx, create(1), &swap, account.Normal)
 	if !errors.As(err, &at) {
 		outcome("a wrong swapCommit", err, account.Refused)
 	}
@@ -139,7 +139,7 @@ func (sd *side) useAccount(t *testing.T) {
 	for i := range writes {
 		writes[i].Action, writes[i].Record = repo.Delete, nil
 	}
-	if _, err := a.Apply(ctx, writes, nil, false); err != nil {
+	if _, err := a.Apply(ctx, writes, nil, account.Normal); err != nil {
 		t.Error(err)
 	}
 	if _, _, err := a.Get(ctx, thing, writes[0].RKey); !errors.Is(err, repo.ErrNotFound) {
@@ -155,7 +155,7 @@ func (sd *side) useAccount(t *testing.T) {
 	if err := os.WriteFile(cfg.File, []byte(strings.Replace(string(saved), token, sd.vars["expired"], 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open().Apply(ctx, create(1), nil, false); err != nil {
+	if _, err := open().Apply(ctx, create(1), nil, account.Normal); err != nil {
 		t.Errorf("with an expired access token: %v", err)
 	}
 }
