@@ -32,7 +32,7 @@ type node struct {
 	synced []byte // as of the last Sync
 }
 
-// NewDisk returns an empty one.
+// NewDisk returns an empty disk.
 func NewDisk() *Disk {
 	return &Disk{names: map[string]*node{}, synced: map[string]*node{}, counts: map[Op]int{}}
 }
@@ -56,8 +56,8 @@ func (d *Disk) Kill() *Disk {
 	return &Disk{names: dup(d.names), synced: dup(d.synced), counts: map[Op]int{}}
 }
 
-// block is the unit in which a power cut tears a file. Real blocks have 512 bytes
-// or more; small ones test more positions.
+// block is the unit, in bytes, in which a power cut tears a file. Real blocks have
+// 512 bytes or more; small ones test more positions.
 const block = 32
 
 // PowerCut returns the disk after a power cut: r decides for each block and each
@@ -102,7 +102,7 @@ func tear(n *node, r *rand.Rand) []byte {
 	return out
 }
 
-// Files returns the names in order.
+// Files returns the names of all files in order.
 func (d *Disk) Files() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -234,7 +234,7 @@ func (f *file) Truncate(size int64) error {
 func (f *file) Sync() error {
 	return f.d.fault(Sync, f.name, func(half bool) {
 		if half {
-			f.n.data = bytes.Clone(f.n.synced) // the page cache drops what it could not write
+			f.n.data = bytes.Clone(f.n.synced) // the page cache drops the pages that it could not write
 			return
 		}
 		f.n.synced = bytes.Clone(f.n.data)

@@ -35,7 +35,7 @@ type Fault struct {
 	Outcome Outcome
 	Err     error         // nil: no error
 	Hang    chan struct{} // if set, the operation waits until it is closed
-	Skip    int           // that many matching operations pass first
+	Skip    int           // matching operations that succeed first
 	Times   int
 }
 
