@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
-// The size of a pull's event, and of a push's with a dozen layers.
+// Payloads of the usual size: a pull, and a push with a dozen layers.
 var (
 	pull = bytes.Repeat([]byte("x"), 400)
 	push = bytes.Repeat([]byte("x"), 3000)
@@ -66,7 +66,7 @@ func BenchmarkComplete(b *testing.B) {
 	})
 }
 
-// BenchmarkAppendPullsAlone has no channel to hand work over.
+// BenchmarkAppendPullsAlone measures one goroutine, without a channel of work.
 func BenchmarkAppendPullsAlone(b *testing.B) {
 	j, err := journal.Open(journal.Config{Dir: b.TempDir(), Limit: 256 << 20})
 	if err != nil {
