@@ -114,7 +114,7 @@ func (j *Journal) AdvanceTo(s Stream, seq uint64) error {
 	return j.renew(s, seq)
 }
 
-// renew takes a new id and continues after seq.
+// renew takes a new id and continues after the event seq.
 func (j *Journal) renew(s Stream, seq uint64) error {
 	id := random()
 	err := j.update(func(st *state) {

@@ -6,12 +6,6 @@ import (
 	"syscall"
 )
 
-// The largest payloads, in bytes.
-const (
-	MaxPayload = 8 << 20  // of an event
-	MaxIntent  = 64 << 10 // of an intent: open ones are kept in memory and moved
-)
-
 var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("journal is closed")

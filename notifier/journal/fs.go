@@ -5,15 +5,15 @@ import (
 	"os"
 )
 
-// FS is the file system of a journal. The default is the operating system's;
-// tests use it to inject faults and power cuts. Names are paths
-// below Config.Dir. Implementations are safe for concurrent use.
+// FS is the file system of a journal. The default is the operating system's; tests
+// inject faults and power cuts. Names are paths below Config.Dir. Implementations are
+// safe for concurrent use.
 type FS interface {
-	// MkdirAll makes dir and its parents, readable by the owner alone.
+	// MkdirAll creates dir and its parents, accessible only to the owner.
 	MkdirAll(dir string) error
 	// OpenFile is os.OpenFile with mode 0600.
 	OpenFile(name string, flag int) (File, error)
-	// Rename replaces newName by oldName, both or nothing.
+	// Rename replaces newName by oldName atomically.
 	Rename(oldName, newName string) error
 	// Remove deletes a file.
 	Remove(name string) error
@@ -29,10 +29,10 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	Truncate(size int64) error
-	// Sync returns once all that was written is durable. After an error
-	// nothing is known about any byte since the last Sync that worked.
+	// Sync returns once everything that was written is durable. After an error, any
+	// byte written since the last successful Sync may or may not be durable.
 	Sync() error
-	// Size is the length in bytes.
+	// Size returns the length in bytes.
 	Size() (int64, error)
 }
 

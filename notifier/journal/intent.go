@@ -39,7 +39,7 @@ type intentState struct {
 	order         uint64
 	payload       []byte
 	pos           position // of its newest record, even if the disk lost that
-	released      bool     // its owner is gone, so Unresolved returns it
+	released      bool     // LeaveOpen was called, or its process has ended: Unresolved returns it
 	ending        bool     // the record that completes or abandons it is being written
 	abandonFailed bool     // its abandonment could not be written and will be retried
 	ended         position // end of the record that completed or abandoned it
@@ -122,9 +122,9 @@ func (j *Journal) LeaveOpen(in Intent) {
 	if open := s.intents[in.id]; open != nil {
 		open.released = true
 	}
-	for _, settled := range s.ended {
-		if settled.id == in.id {
-			settled.released = true
+	for _, ended := range s.ended {
+		if ended.id == in.id {
+			ended.released = true
 		}
 	}
 }
@@ -263,16 +263,16 @@ func (s *stream) moveIntents(g *segment) error {
 }
 
 // needed reports whether g has an intent that is not yet durable elsewhere. An
-// intent whose abandonment could not be written does not count: both go with g.
+// intent whose abandonment could not be written does not count: both are deleted with g.
 // mu is held.
 func (s *stream) needed(g *segment) bool {
-	needs := func(in *intentState) bool { return in.pos.segment() <= g.number && !in.abandonFailed }
+	needed := func(in *intentState) bool { return in.pos.segment() <= g.number && !in.abandonFailed }
 	for _, in := range s.intents {
-		if needs(in) {
+		if needed(in) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(s.ended, needs)
+	return slices.ContainsFunc(s.ended, needed)
 }
 
 // forgetAbandoned forgets the intents in g whose abandonment could not be

@@ -29,13 +29,35 @@ func (s Stream) String() string {
 	return fmt.Sprintf("stream %d", uint8(s))
 }
 
-// Config says where a journal lives and how much it may hold.
+// Defaults and limits of a Config, and of payloads. Sizes are in bytes.
+const (
+	DefaultSegmentSize = 16 << 20
+	MinSegmentSize     = 4 << 20 // a larger event gets a segment of its own
+	MaxSegmentSize     = 1 << 30
+
+	DefaultLimit = 1 << 30
+
+	DefaultWait = 10 * time.Second
+	MinWait     = 100 * time.Millisecond
+	MaxWait     = 5 * time.Minute
+
+	MaxPayload = 8 << 20  // of an event
+	MaxIntent  = 64 << 10 // of an intent: open ones are kept in memory and moved
+)
+
+// Config configures Open.
 type Config struct {
-	Dir         string        // the journal's own folder; created if missing
-	SegmentSize int64         // bytes after which a new segment begins; 0: 16 MiB, at most 1 GiB
-	Limit       int64         // bytes of events one stream may hold, and half of what its files may have; looked at when a segment begins; 0: 1 GiB
-	Wait        time.Duration // the longest an append waits for the disk, but for the one that is in the operating system's write; 0: 10 s
-	FS          FS            // nil: the operating system's
+	Dir         string // the journal's own folder; created if missing
+	SegmentSize int64  // bytes after which a new segment begins; 0: DefaultSegmentSize
+	FS          FS     // nil: the operating system's
+
+	// Limit is the size of the events of a stream in bytes, and half of the maximum
+	// size of its files. It is checked when a segment begins. 0: DefaultLimit.
+	Limit int64
+
+	// Wait limits how long an append waits for the disk, except for an append that is
+	// in a write of the operating system. 0: DefaultWait.
+	Wait time.Duration
 
 	// Dropped is called before the events first to last, which cursor has not
 	// passed, are deleted because of the limit. It may read them; an error ends
@@ -51,7 +73,7 @@ type Config struct {
 type Entry struct {
 	Seq     uint64 // counts the events of one stream from 1
 	Order   uint64 // as given to Append or Complete
-	Payload []byte // the caller's to keep
+	Payload []byte // owned by the caller
 }
 
 // An Intent identifies an open intent to push or to delete.
@@ -79,7 +101,7 @@ type Journal struct {
 	log     *slog.Logger
 	salt    uint64
 	id      atomic.Uint64
-	intents atomic.Uint64 // the last id given
+	intents atomic.Uint64 // the highest id of an intent
 	streams [2]*stream
 
 	opened  atomic.Bool
@@ -89,10 +111,10 @@ type Journal struct {
 	background sync.WaitGroup
 }
 
-// Open opens the journal in cfg.Dir, or creates one. What a crash or a power
-// cut tore at the end of a stream is cut. A *CorruptError says that bytes that
-// were durable are damaged, and what to do. ErrFull is returned if something
-// has to be written and the disk has no space; later Open works.
+// Open opens the journal in cfg.Dir, or creates one. It truncates a write at the end
+// of a stream that a crash or a power cut left incomplete. It returns a *CorruptError
+// if durable bytes are damaged, and ErrFull if it has to write and the disk is full;
+// it then succeeds once there is space.
 func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentSize <= 0 {
 		cfg.SegmentSize = DefaultSegmentSize
@@ -124,15 +146,17 @@ func Open(cfg Config) (*Journal, error) {
 	return j, nil
 }
 
-// ID is the journal's id, 16 hexadecimal characters: random, born with the
-// directory, and replaced if the journal is found to be behind a cursor. Together
-// with stream and number it names an event for ever.
+// ID returns the journal's id, 16 hexadecimal characters: random, chosen with the
+// directory, and replaced if the journal is found to be behind a cursor. Journal id,
+// stream and sequence number identify an event permanently.
 func (j *Journal) ID() string { return j.state.Load().ID }
 
-// ClockID is 10 random bits chosen with the directory, for the TIDs of this registry.
+// ClockID returns 10 random bits chosen with the directory, for the TIDs of this
+// registry.
 func (j *Journal) ClockID() uint { return j.state.Load().ClockID }
 
-// LastOrder is the highest order number ever appended. It survives retention and restart.
+// LastOrder returns the highest order number ever appended, even if its event has been
+// deleted.
 func (j *Journal) LastOrder() uint64 {
 	order := j.state.Load().Order
 	for _, s := range j.streams {
@@ -143,10 +167,10 @@ func (j *Journal) LastOrder() uint64 {
 	return order
 }
 
-// Append appends an event and returns its number: of Pushes once it is
-// durable, of Pulls once the operating system has it. It waits at most
-// Config.Wait. After an error the event may still arrive. The payload may be
-// reused once Append returns.
+// Append appends an event and returns its sequence number: of Pushes once it is
+// durable, of Pulls once the operating system has it. It waits at most Config.Wait.
+// After an error the event may still be written. The payload may be reused once
+// Append returns.
 func (j *Journal) Append(ctx context.Context, s Stream, order uint64, payload []byte) (uint64, error) {
 	st := j.streams[s]
 	deadline := st.deadline()
@@ -160,9 +184,9 @@ func (j *Journal) Append(ctx context.Context, s Stream, order uint64, payload []
 	return seq, nil
 }
 
-// Read returns up to maxEntries events numbered above after, oldest first,
-// stopping once their payloads have maxBytes together. The events are durable: if
-// the first is not yet, Read syncs the stream. It may return fewer events than
+// Read returns up to maxEntries events numbered above after, oldest first, and stops
+// once their payloads have maxBytes in total. The events are durable: if the first is
+// not yet, Read syncs the stream. It may return fewer events than
 // requested; an empty slice means that there are no more at present. Sequence
 // numbers that the journal does not have are skipped.
 func (j *Journal) Read(s Stream, after uint64, maxEntries, maxBytes int) ([]Entry, error) {
@@ -191,8 +215,8 @@ func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
 	return j.streams[s].wait(ctx, after)
 }
 
-// Status describes a stream as it is now. A reader's depth is Last less its
-// cursor.
+// Status returns the current status of a stream. The number of pending events of a
+// reader is Last minus its cursor.
 func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
 
 // OrderAfter returns the order number of the first event numbered above after; false if
@@ -201,8 +225,8 @@ func (j *Journal) OrderAfter(s Stream, after uint64) (order uint64, ok bool) {
 	return j.streams[s].oldest(after)
 }
 
-// Close writes and syncs what was accepted and closes the files. It may be called
-// twice. A journal that is not closed opens like after a crash, without loss.
+// Close writes and syncs the accepted records and closes the files. It may be called
+// twice. A journal that was not closed is opened as after a crash, without loss.
 func (j *Journal) Close() error {
 	var errs []error
 	for _, s := range j.streams {

@@ -16,18 +16,18 @@ import (
 //     (prevEnd). Segments are therefore opened newest first, and records after
 //     prevEnd, left over from a failed fsync, are ignored.
 //   - Temporary files and segments that a newer header excludes are removed. A
-//     header that is not valid ends the stream before its segment.
+//     invalid header ends the stream before its segment.
 //   - Records are replayed oldest first: they restore the last sequence number, the
 //     last order number and the open intents. At the first invalid record the
 //     stream ends. Zeros up to the end of the file are preallocated space.
 //     Anything else is a torn tail, which is truncated, unless a later record
 //     or header says that this position was durable (its field "durable"):
 //     then the file is damaged and Open returns a CorruptError.
-//   - Everything that is left is synced before it is handed out, since the last
-//     process may have written it without an fsync.
+//   - The remaining records are synced before they are read, since the last process
+//     may have written them without an fsync.
 //   - If the stream ends before a cursor or the last event known to be durable,
-//     numbers were handed out that would be used again: the journal takes a new
-//     id and continues above them (see AdvanceTo).
+//     sequence numbers would be used again: the journal takes a new id and continues
+//     above them (see AdvanceTo).
 //
 // A crash during recovery is harmless: removing and truncating goes from the newest
 // segment to the oldest, and recovery starts again.
@@ -67,15 +67,15 @@ func (j *Journal) load() error {
 		s.retain() // first, since the next step may need space
 	}
 	for _, s := range j.streams {
-		if err := j.catchUp(s); err != nil {
+		if err := j.renewIfBehind(s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// catchUp takes a new id if s ends before an event that was durable.
-func (j *Journal) catchUp(s *stream) error {
+// renewIfBehind takes a new id if s ends before an event that was durable.
+func (j *Journal) renewIfBehind(s *stream) error {
 	st := j.state.Load()
 	s.skipTo(st.Jumped[s.kind.String()])
 	reached := st.Last[s.kind.String()]
@@ -89,8 +89,8 @@ func (j *Journal) catchUp(s *stream) error {
 	return j.renew(s.kind, reached)
 }
 
-// reportMissing logs the events that a reader will not find, since an operator
-// moved a segment away or the cursor is new.
+// reportMissing logs the events that a reader will not find, because an operator moved
+// a segment away or the cursor is new.
 func (s *stream) reportMissing(cursor string, seq uint64) {
 	for _, g := range s.segments {
 		if g.first > seq+1 {
@@ -101,8 +101,8 @@ func (s *stream) reportMissing(cursor string, seq uint64) {
 	}
 }
 
-// load finds the segments among names, reads them all, and ends with the
-// stream as the last process left it, synced.
+// load reads the segments among names and restores the stream as the last process left
+// it, synced.
 func (s *stream) load(names []string) error {
 	headers, err := s.open(names)
 	if err != nil {
@@ -213,20 +213,20 @@ func (s *stream) cutHeader(g *segment, headers []header) error {
 	defer g.file.Close()
 	pos := at(g.number, 0)
 	corrupt := false
-	look := func(r record) bool {
+	inNewer := func(r record) bool {
 		corrupt = corrupt || r.durable > pos
 		return corrupt
 	}
-	own := func(r record) bool {
-		// A push's segment has a durable header before its first record.
+	inSegment := func(r record) bool {
+		// A segment of pushes has a durable header before its first record.
 		corrupt = corrupt || s.kind == Pushes
-		return look(r)
+		return inNewer(r)
 	}
-	err := search(g.file, s.j.salt, g.number, headerSize, g.end, own)
+	err := search(g.file, s.j.salt, g.number, headerSize, g.end, inSegment)
 	for i := 0; i < len(headers) && err == nil && !corrupt; i++ {
 		corrupt = headers[i].durable > pos
 		newer := s.segments[i]
-		err = search(newer.file, s.j.salt, newer.number, headerSize, newer.end, look)
+		err = search(newer.file, s.j.salt, newer.number, headerSize, newer.end, inNewer)
 	}
 	if err != nil {
 		return err
@@ -324,14 +324,14 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 	pos := at(g.number, offset)
 	corrupt := false
 	var next uint64
-	look := func(r record) bool {
+	visit := func(r record) bool {
 		corrupt = corrupt || r.durable > pos
 		if next == 0 && r.kind == kindEvent {
 			next = r.seq
 		}
 		return corrupt && next != 0
 	}
-	if err := search(g.file, s.j.salt, g.number, offset+1, g.end, look); err != nil {
+	if err := search(g.file, s.j.salt, g.number, offset+1, g.end, visit); err != nil {
 		return err
 	}
 	for k, later := range s.segments[i+1:] {
@@ -343,7 +343,7 @@ func (s *stream) cutTail(i int, headers []header, offset int64) error {
 		if next == 0 {
 			next = h.first
 		}
-		if err := search(later.file, s.j.salt, later.number, headerSize, later.end, look); err != nil {
+		if err := search(later.file, s.j.salt, later.number, headerSize, later.end, visit); err != nil {
 			return err
 		}
 	}

@@ -18,8 +18,8 @@ type reader struct {
 	after   uint64
 }
 
-// maxReaders is how many idle readers a stream keeps; each costs a file
-// handle and 64 KiB.
+// maxReaders is the maximum number of idle readers of a stream. Each has an open file
+// and a buffer of 64 KiB.
 const maxReaders = 8
 
 // read returns durable events numbered above after, oldest first.
@@ -47,7 +47,7 @@ func (s *stream) read(after uint64, maxEntries, maxBytes int) ([]Entry, error) {
 		r.offset, r.after = r.sc.offset, after
 		s.putReader(r)
 		if len(entries) == before {
-			break // what comes next is not durable
+			break // the next record is not durable
 		}
 	}
 	return entries, nil
@@ -64,14 +64,15 @@ func (s *stream) oldest(after uint64) (order uint64, ok bool) {
 	return rec.order, err == nil
 }
 
-// nextEvent returns the first event above after; io.EOF: not in this segment.
+// nextEvent returns the first event above after, or io.EOF if it is not in this
+// segment.
 func (s *stream) nextEvent(r *reader, after uint64) (record, error) {
 	for {
 		rec, err := r.sc.next(nil)
 		if err == errInvalid {
 			return rec, &CorruptError{
 				File: r.segment.path, Offset: r.sc.offset, Stream: s.kind.String(), First: after + 1,
-				Reason: "no valid record although one was durable here",
+				Reason: "there is no valid record where one was durable",
 			}
 		}
 		if err != nil || rec.kind == kindEvent && rec.seq > after {
@@ -80,8 +81,8 @@ func (s *stream) nextEvent(r *reader, after uint64) (record, error) {
 	}
 }
 
-// reader returns one that meets the first event above after; nil: there is
-// none. It sees what is durable, or all that is written.
+// reader returns a reader positioned before the first event above after, or nil if
+// there is none. It reads durable records, or all written ones.
 func (s *stream) reader(after uint64, all bool) (*reader, error) {
 	for {
 		s.mu.Lock()
@@ -109,7 +110,7 @@ func (s *stream) reader(after uint64, all bool) (*reader, error) {
 		if r == nil {
 			file, err := s.j.fs.OpenFile(g.path, os.O_RDONLY)
 			if errors.Is(err, fs.ErrNotExist) && !s.has(g) {
-				continue // deleted meanwhile
+				continue // deleted in the meantime
 			}
 			if err != nil {
 				return nil, err

@@ -50,16 +50,16 @@ type record struct {
 	seq, intent, order uint64
 	durable            position
 	payload            []byte
-	again              bool // not on disk: repeats what the journal knows of the intent
+	again              bool // not on disk: repeats the record of an open intent
 }
 
 func (r *record) check() error {
 	most := MaxPayload
-	if r.kind == kindIntent && !r.again { // earlier versions took larger ones
+	if r.kind == kindIntent && !r.again { // earlier versions accepted larger ones
 		most = MaxIntent
 	}
 	if len(r.payload) > most {
-		return fmt.Errorf("%w: it has %d bytes, of at most %d", ErrTooLarge, len(r.payload), most)
+		return fmt.Errorf("%w: it has %d bytes; at most %d are allowed", ErrTooLarge, len(r.payload), most)
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func decodeHead(head []byte) (r record, length int, ok bool) {
 	return r, int(n), ok
 }
 
-// walk calls f with each record in buf, which holds whole ones.
+// walk calls f with each record in buf, which contains complete records.
 func walk(buf []byte, f func(raw []byte, r record)) {
 	for len(buf) > 0 {
 		r, n, _ := decodeHead(buf)

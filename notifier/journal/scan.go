@@ -68,9 +68,9 @@ func readFull(r io.Reader, buf []byte) error {
 	return err
 }
 
-// search calls f for the valid records that begin at any byte from offset on, until f
-// returns true.
-func search(file io.ReaderAt, salt, number uint64, offset, end int64, f func(r record) (enough bool)) error {
+// search calls f for the valid records that begin at or after offset, at any byte,
+// until f returns true.
+func search(file io.ReaderAt, salt, number uint64, offset, end int64, f func(r record) (stop bool)) error {
 	var sc scanner
 	var window [64 << 10]byte
 	for offset <= end-recordHead {

@@ -76,7 +76,7 @@ func (g *segment) addPoint(seq uint64, offset int64) {
 	}
 }
 
-// locate returns an offset before all events numbered above after.
+// locate returns an offset at or before the first event numbered above after.
 func (g *segment) locate(after uint64) int64 {
 	offset := int64(headerSize)
 	for _, p := range g.index {
@@ -102,7 +102,7 @@ func (g *segment) cut(offset int64, last uint64) {
 type header struct {
 	number  uint64 // of the segment, as in its name
 	id      uint64 // of the journal when the segment began
-	salt    uint64 // of the journal, born with its directory
+	salt    uint64 // of the journal, chosen with its directory
 	first   uint64
 	order   uint64   // the highest order number so far
 	prevEnd position // where the stream before this segment ends; later records there are invalid

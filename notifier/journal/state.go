@@ -101,7 +101,7 @@ func decodeState(path string, raw []byte) (*state, error) {
 	return st, nil
 }
 
-// loadState returns nil when there is no file.
+// loadState reads journal.json; nil: there is no file.
 func (j *Journal) loadState() (*state, error) {
 	path := filepath.Join(j.cfg.Dir, stateName)
 	f, err := j.fs.OpenFile(path, os.O_RDONLY)
@@ -167,7 +167,7 @@ func (j *Journal) saveState(st *state) error {
 		err = j.fs.Rename(path+".tmp", path)
 	}
 	if err != nil {
-		j.fs.Remove(path + ".tmp") // it would take space on a full disk
+		j.fs.Remove(path + ".tmp") // to free space on a full disk
 		return err
 	}
 	return j.fs.SyncDir(j.cfg.Dir)

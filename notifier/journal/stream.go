@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// A stream is one sequence of records in numbered segments. Appenders put
-// records into a batch; one goroutine at a time, started on demand, writes
-// batches; another, likewise, makes them durable. No lock that an append takes
-// is held during an fsync, so a hanging disk does not delay the caller's deadline
-// or the cancellation of its context.
+// A stream is one sequence of records in numbered segments. Appends add records to a
+// batch. One goroutine at a time writes batches and another one syncs them; both are
+// started on demand. No lock that an append takes is held during an fsync, so a
+// hanging disk does not delay the caller's deadline or the cancellation of its context.
 //
-// Locks are taken in the order of the fields; retaining is only tried.
+// Locks are taken in the order of the fields; retaining is taken with TryLock.
 type stream struct {
 	j    *Journal
 	kind Stream
@@ -22,18 +21,18 @@ type stream struct {
 	tail  sync.Mutex // to write to the last segment, or begin one
 	flush sync.Mutex // to fsync and close segment files
 
-	retaining sync.Mutex  // to delete segments; only ever tried
+	retaining sync.Mutex  // to delete segments
 	retainNow atomic.Bool // retain was called
 	deleting  string      // path of the file to delete; guarded by retaining
 
-	mu             sync.Mutex      // owns the rest
+	mu             sync.Mutex      // guards the fields below
 	idle           sync.Cond       // a write or an fsync ended
 	segments       []*segment      // oldest first
 	active         *segment        // the last of them while it may be written to, else nil
-	number         uint64          // the highest segment number ever tried
+	number         uint64          // the highest segment number ever used
 	last           uint64          // number of the last event written
 	written        position        // end of the last record written
-	durable        position        // everything before is durable
+	durable        position        // everything before it is durable
 	durableLast    uint64          // number of the last event before durable
 	newNames       int             // segments whose names may not be durable
 	order          uint64          // the highest order number
@@ -54,28 +53,28 @@ type stream struct {
 
 type positionRange struct{ from, to position }
 
-// A batch is what one write puts on disk.
+// A batch is the records of one write.
 type batch struct {
 	buf    []byte
 	events uint64
-	taken  chan struct{} // closed when the writer has taken it; nil: no append waits for that
+	taken  chan struct{} // closed when the writer takes the batch; nil: no append waits for that
 	done   chan struct{} // closed once the fields below are set
 	first  uint64        // number of its first event
 	end    position      // of the batch
 	err    error
 }
 
-// maxBatch is how many bytes one batch has at most, unless it is a single
-// record. The journal holds two, so it bounds the memory that a slow disk costs.
+// maxBatch is the maximum size of a batch in bytes, unless it is a single record. A
+// stream has at most two batches in memory while the disk is slow.
 const maxBatch = 8 << 20
 
 func (b *batch) hasRoom(r record) bool {
 	return len(b.buf) == 0 || len(b.buf)+recordHead+len(r.payload) <= maxBatch ||
-		r.kind == kindAbandon // which is small, and there are no more than intents
+		r.kind == kindAbandon // small, and at most one for each intent
 }
 
-// append queues r and returns once it is with the operating system. Its
-// number is 0 unless it is an event.
+// append queues r and returns once the operating system has it. The sequence number is
+// 0 unless r is an event.
 func (s *stream) append(ctx context.Context, deadline time.Time, r record) (seq uint64, end position, err error) {
 	b, nth, lead, err := s.queue(ctx, deadline, r)
 	if err != nil {
@@ -144,7 +143,7 @@ func (s *stream) queue(ctx context.Context, deadline time.Time, r record) (b *ba
 	return b, nth, lead, nil
 }
 
-// deadline is when a call that starts now returns ErrSlow.
+// deadline returns the time at which a call that starts now returns ErrSlow.
 func (s *stream) deadline() time.Time { return time.Now().Add(s.j.cfg.Wait) }
 
 // await returns nil if done is closed before ctx ends and the deadline passes.
@@ -232,7 +231,7 @@ func (s *stream) skipTo(seq uint64) {
 	}
 }
 
-// close writes and syncs what was accepted, within Config.Wait.
+// close writes and syncs the accepted records, within Config.Wait.
 func (s *stream) close() error {
 	s.mu.Lock()
 	if s.closed {

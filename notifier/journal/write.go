@@ -96,8 +96,8 @@ func (s *stream) writeBatch(g *segment, b *batch) error {
 		offset += int64(len(raw))
 	})
 	if err := s.write(g, b.buf, start); err != nil {
-		// The next header says where this segment ends. Should there be none
-		// before a crash, half a record here is a torn tail.
+		// The next segment's header has the end of this one. If a crash prevents that
+		// segment, half a record here is a torn tail.
 		g.file.Truncate(start)
 		s.mu.Lock()
 		s.active = nil
@@ -207,12 +207,12 @@ func (s *stream) begin() (*segment, error) {
 	for _, old := range from {
 		if old.number > h.prevEnd.segment() {
 			old.file.Close()
-			s.j.fs.Remove(old.path) // ignored by load if it stays
+			s.j.fs.Remove(old.path) // load ignores it if this fails
 		}
 	}
 	if s.kind == Pulls && !carry {
 		s.mu.Lock()
-		s.startSync() // limits what is not durable if there are no readers
+		s.startSync() // limits the unsynced data of a stream without readers
 		s.mu.Unlock()
 	}
 	s.retainSoon()
