@@ -6,6 +6,8 @@ const (
 	NSIDStats   = "io.atcr.hold.stats"
 	NSIDPost    = "app.bsky.feed.post"
 	NSIDProfile = "app.bsky.actor.profile"
+
+	NSIDContentVisibility = "app.bsky.actor.contentVisibilityDeclaration"
 )
 
 // Names of the procedures whose inputs are checked here.

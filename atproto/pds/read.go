@@ -46,26 +46,33 @@ func (o recordOutput) record() (repo.Record, error) {
 	return repo.Record{RKey: o.URI[strings.LastIndexByte(o.URI, '/')+1:], CID: stored, Value: value}, nil
 }
 
+const getRecord = "com.atproto.repo.getRecord"
+
 // Get returns a record, or repo.ErrNotFound.
 func (a *Account) Get(ctx context.Context, collection, rkey string) (cid.Cid, []byte, error) {
-	const method = "com.atproto.repo.getRecord"
-	if err := a.Resolve(ctx); err != nil {
-		return cid.Undef, nil, err
-	}
-	var out recordOutput
-	err := a.read(ctx, method, url.Values{"repo": {a.DID()}, "collection": {collection}, "rkey": {rkey}}, &out)
-	var e *Error
-	if errors.As(err, &e) && (e.Name == "RecordNotFound" || e.Status == http.StatusBadRequest && strings.HasPrefix(e.Message, "Could not locate record")) {
-		return cid.Undef, nil, repo.ErrNotFound
-	}
+	out, err := a.getRecord(ctx, collection, rkey)
 	if err != nil {
 		return cid.Undef, nil, err
 	}
 	r, err := out.record()
 	if err != nil {
-		return cid.Undef, nil, &Error{Method: method, Status: http.StatusOK, Outcome: Unknown, Err: err}
+		return cid.Undef, nil, &Error{Method: getRecord, Status: http.StatusOK, Outcome: Unknown, Err: err}
 	}
 	return r.CID, r.Value, nil
+}
+
+// getRecord returns a record as the PDS sent it, or repo.ErrNotFound.
+func (a *Account) getRecord(ctx context.Context, collection, rkey string) (recordOutput, error) {
+	if err := a.Resolve(ctx); err != nil {
+		return recordOutput{}, err
+	}
+	var out recordOutput
+	err := a.read(ctx, getRecord, url.Values{"repo": {a.DID()}, "collection": {collection}, "rkey": {rkey}}, &out)
+	var e *Error
+	if errors.As(err, &e) && (e.Name == "RecordNotFound" || e.Status == http.StatusBadRequest && strings.HasPrefix(e.Message, "Could not locate record")) {
+		return recordOutput{}, repo.ErrNotFound
+	}
+	return out, err
 }
 
 // List returns up to limit records of a collection, the highest key first, with

@@ -39,12 +39,6 @@ func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid,
 	if len(input) > a.inputLimit() {
 		return repo.Result{}, &Error{Method: applyWrites, Outcome: TooLarge, Err: fmt.Errorf("%d writes have %d bytes, and the limit is %d", len(writes), len(input), a.inputLimit())}
 	}
-	if _, err := a.token(ctx, ""); err != nil { // before points are spent
-		return repo.Result{}, err
-	}
-	if err := a.spend(applyWrites, cost(writes), p); err != nil {
-		return repo.Result{}, notSent(applyWrites, err)
-	}
 	var out struct {
 		Commit struct {
 			CID string `json:"cid"`
@@ -54,11 +48,9 @@ func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid,
 			CID string `json:"cid"`
 		} `json:"results"`
 	}
-	header, err := a.authorized(ctx, request{method: applyWrites, post: true, repo: true, input: json.RawMessage(input)}, &out)
-	if err != nil {
+	if err := a.write(ctx, request{method: applyWrites, input: json.RawMessage(input)}, cost(writes), p, &out); err != nil {
 		return repo.Result{}, a.refused(err, writes, len(input))
 	}
-	a.observe(header)
 	if len(out.Results) != len(writes) {
 		return repo.Result{}, &Error{Method: applyWrites, Status: 200, Outcome: Unknown, Err: fmt.Errorf("the answer has %d results for %d writes", len(out.Results), len(writes))}
 	}
@@ -75,6 +67,28 @@ func (a *Account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid,
 		result.CIDs[i] = stored
 	}
 	return result, nil
+}
+
+// write makes a call to the repo that costs points. The account must be resolved,
+// and the caller must hold writing.
+func (a *Account) write(ctx context.Context, r request, points int, p Priority, out any) error {
+	if _, err := a.token(ctx, ""); err != nil { // before points are spent
+		return err
+	}
+	if err := a.spend(r.method, points, p); err != nil {
+		return notSent(r.method, err)
+	}
+	r.post, r.repo = true, true
+	header, err := a.authorized(ctx, r, out)
+	if err == nil {
+		a.observe(header)
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) && e.Method == r.method && e.Outcome == Limited { // not a call of the session
+		return errors.Join(err, a.limited(e.Until))
+	}
+	return err
 }
 
 // inputLimit is how many bytes the PDS takes, as far as is known.
@@ -95,8 +109,6 @@ func (a *Account) refused(err error, writes []repo.Write, size int) error {
 		return err
 	}
 	switch e.Outcome {
-	case Limited:
-		return errors.Join(err, a.limited(e.Until))
 	case TooLarge:
 		a.mu.Lock()
 		a.maxInput = min(a.maxInput, size-1)

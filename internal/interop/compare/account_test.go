@@ -1,8 +1,10 @@
 package compare
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +34,9 @@ func (sd *side) document(context.Context, string) (*identity.Document, error) {
 	}}}, nil
 }
 
-func (sd *side) useAccount(t *testing.T) {
+// accountConfig is the configuration of a client without a session.
+func (sd *side) accountConfig(t *testing.T) account.Config {
+	t.Helper()
 	dir := t.TempDir()
 	cfg := account.Config{
 		Service: sd.URL, Identifier: sd.DID, Document: sd.document,
@@ -41,13 +45,21 @@ func (sd *side) useAccount(t *testing.T) {
 	if err := os.WriteFile(cfg.PasswordFile, []byte(sd.Password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open := func() *account.Account {
-		a, err := account.Open(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
+	return cfg
+}
+
+func openAccount(t *testing.T, cfg account.Config) *account.Account {
+	t.Helper()
+	a, err := account.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return a
+}
+
+func (sd *side) useAccount(t *testing.T) {
+	cfg := sd.accountConfig(t)
+	open := func() *account.Account { return openAccount(t, cfg) }
 	ctx, a := t.Context(), open()
 	clock := syntax.NewTIDClock(7)
 	create := func(n int) []repo.Write {
@@ -157,5 +169,76 @@ func (sd *side) useAccount(t *testing.T) {
 	}
 	if _, err := open().Apply(ctx, create(1), nil, account.Normal); err != nil {
 		t.Errorf("with an expired access token: %v", err)
+	}
+}
+
+// editProfile changes the declarations of an account with the client of other PDSs.
+func editProfile(t *testing.T, theirs, ours *side) {
+	for _, sd := range []*side{theirs, ours} {
+		t.Run(sd.Name, func(t *testing.T) { sd.editProfile(t) })
+	}
+}
+
+func (sd *side) editProfile(t *testing.T) {
+	ctx, a := t.Context(), openAccount(t, sd.accountConfig(t))
+	set := func(what string, set func(context.Context, bool) (bool, error), to, wantChanged bool) {
+		t.Helper()
+		before, err := a.Rev(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, err := set(ctx, to)
+		if err != nil || changed != wantChanged {
+			t.Fatalf("%s: changed %v, %v", what, changed, err)
+		}
+		if after, err := a.Rev(ctx); err != nil || (after != before) != wantChanged {
+			t.Errorf("%s: rev %s, then %s, %v", what, before, after, err)
+		}
+	}
+	write := func(action repo.Action, record []byte) {
+		t.Helper()
+		if _, err := a.Apply(ctx, []repo.Write{{Action: action, Collection: lexicon.NSIDProfile, RKey: "self", Record: record}}, nil, account.Normal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	profile := func(extra map[string]any, labels ...string) []byte {
+		t.Helper()
+		var values []map[string]any
+		for _, l := range labels {
+			values = append(values, map[string]any{"val": l})
+		}
+		record := map[string]any{"$type": lexicon.NSIDProfile, "labels": map[string]any{"$type": "com.atproto.label.defs#selfLabels", "values": values}}
+		maps.Copy(record, extra)
+		encoded, err := lexicon.Encode(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded
+	}
+
+	if _, _, err := a.Get(ctx, lexicon.NSIDProfile, "self"); err == nil { // a hold has one from the beginning
+		write(repo.Delete, nil)
+	}
+	set("no profile", a.SetBot, true, true)
+	set("the same again", a.SetBot, true, false)
+
+	more := map[string]any{"displayName": "<Images> & \u2028 \U0001f433", "com.example.most": int64(1<<53 - 1), "com.example.any": map[string]any{
+		"bytes": map[string]any{"$bytes": "AQID"}, "link": map[string]any{"$link": block.CIDOf(nil).String()}, "list": []any{nil, false, int64(-1)},
+	}}
+	write(repo.Update, profile(more, "!no-unauthenticated"))
+	set("other members and labels", a.SetBot, true, true)
+	if _, got, err := a.Get(ctx, lexicon.NSIDProfile, "self"); err != nil || !bytes.Equal(got, profile(more, "!no-unauthenticated", "bot")) {
+		t.Errorf("the profile is %q, %v", got, err)
+	}
+	set("removed", a.SetBot, false, true)
+	if _, got, err := a.Get(ctx, lexicon.NSIDProfile, "self"); err != nil || !bytes.Equal(got, profile(more, "!no-unauthenticated")) {
+		t.Errorf("the profile is %q, %v", got, err)
+	}
+
+	set("a missing declaration", a.SetHide, false, false)
+	set("a new declaration", a.SetHide, true, true)
+	set("the same declaration", a.SetHide, true, false)
+	if p, err := a.Profile(ctx); err != nil || p.Bot || !p.Hide {
+		t.Errorf("profile %+v, %v", p, err)
 	}
 }

@@ -53,6 +53,7 @@ func TestCompare(t *testing.T) {
 		{"invalid cursors", compareInvalidCursors},
 		{"service tokens", acceptServiceToken},
 		{"account client", useAccount},
+		{"account profile", editProfile},
 		{"deactivated", compareDeactivated},
 		{"login limit", compareLoginLimit}, // last, because it exhausts the attempts of the address
 	} {
