@@ -7,7 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
@@ -165,14 +165,14 @@ func (c *checker) counts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		days, err := c.n.counter.Daily(ctx, repository.Name, counter.KeepDays)
+		days, err := c.n.counter.Daily(ctx, repository.Name, counts.KeepDays)
 		if err != nil {
 			return err
 		}
-		for _, class := range counter.Classes {
+		for _, class := range counts.Classes {
 			var byTag, byDay int64
-			for _, counts := range tags {
-				byTag += counts[class]
+			for _, tag := range tags {
+				byTag += tag[class]
 			}
 			for _, day := range days {
 				byDay += day.Counts[class]

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
@@ -169,7 +169,7 @@ func TestClockWrong(t *testing.T) {
 					t.Errorf("the last push is %+v, %v", pushes, err)
 				}
 				days, err := r.counter.Daily(t.Context(), "oss/app", 1)
-				if err != nil || days[0].Counts[counter.Push] < 2 {
+				if err != nil || days[0].Counts[counts.Push] < 2 {
 					t.Errorf("today has %+v, %v", days, err)
 				}
 				for _, h := range r.Health() {

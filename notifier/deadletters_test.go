@@ -16,7 +16,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/store"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -72,7 +72,7 @@ func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal
 			e := Event{Version: eventVersion, Time: time.Unix(int64(seq), 0).UTC(), NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository: "oss/app", Tag: fmt.Sprint("v", seq), ManifestDigest: fmt.Sprint("sha256:", seq), Operation: op}}
 			if op == opPush {
-				e.Class = counter.Push
+				e.Class = counts.Push
 			}
 			payload, err := e.encode()
 			if err != nil {
@@ -423,7 +423,7 @@ func TestFoundInStorageIsNoPush(t *testing.T) {
 	r := newRig(t, nil)
 	r.stopSinks()
 	events := func(yield func(journal.Entry, error) bool) {
-		for i, class := range []counter.Class{counter.Push, ""} {
+		for i, class := range []counts.Class{counts.Push, ""} {
 			e := Event{Version: eventVersion, Class: class, NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository: "oss/app", ManifestDigest: fmt.Sprint("sha256:", i), Operation: opPush,
 			}}

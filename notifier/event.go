@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
@@ -36,16 +36,16 @@ type Event struct {
 	Time    time.Time `json:"time"` // of the system clock
 	// TID is the first of the TIDs that are reserved for the event, in unix
 	// microseconds: the post's. Those that follow are for records. A pull has none.
-	TID       int64         `json:"tid,omitempty"`
-	ClockID   uint          `json:"clockId,omitempty"`
-	TIDs      int           `json:"tids,omitempty"` // how many follow the first one
-	Actor     string        `json:"actor,omitempty"`
-	RequestID string        `json:"requestId,omitempty"`
-	Kind      Kind          `json:"kind,omitempty"`
-	Class     counter.Class `json:"class,omitempty"` // what it is counted as; "": it is not counted
-	Children  []string      `json:"children,omitempty"`
-	Foreign   bool          `json:"foreign,omitempty"` // of another owner than the registry's
-	Inbound   *inbound.ID   `json:"call,omitempty"`    // of an event that another registry reported; else nil
+	TID       int64        `json:"tid,omitempty"`
+	ClockID   uint         `json:"clockId,omitempty"`
+	TIDs      int          `json:"tids,omitempty"` // how many follow the first one
+	Actor     string       `json:"actor,omitempty"`
+	RequestID string       `json:"requestId,omitempty"`
+	Kind      Kind         `json:"kind,omitempty"`
+	Class     counts.Class `json:"class,omitempty"` // what it is counted as; "": it is not counted
+	Children  []string     `json:"children,omitempty"`
+	Foreign   bool         `json:"foreign,omitempty"` // of another owner than the registry's
+	Inbound   *inbound.ID  `json:"call,omitempty"`    // of an event that another registry reported; else nil
 
 	// MediaType is set if the journal has the manifest as it was pushed; decodeEvent
 	// then fills in Manifest, Kind and Children.

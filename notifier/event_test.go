@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // FuzzDecodeEvent: decoding any bytes returns an event or an error, and an event has the
@@ -46,7 +46,7 @@ func FuzzEncodePull(f *testing.F) {
 		e := &Event{
 			Version: eventVersion,
 			Time:    time.Unix(0, nanos).UTC(),
-			Class:   counter.Class(class),
+			Class:   counts.Class(class),
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     repository,
 				Tag:            tag,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -82,7 +83,7 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*Event, error) {
 // ends.
 func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error) {
 	if e.Operation == opPush {
-		e.Class = counter.Push
+		e.Class = counts.Push
 		layers, _ := layersOf(&e.Manifest)
 		e.TIDs = len(layers)
 		for _, m := range e.Manifest.Manifests {

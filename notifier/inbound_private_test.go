@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -42,7 +42,7 @@ func TestNotifyPrivate(t *testing.T) {
 				r.notify(notificationOf(p, alice).pulled())
 				r.notify(notificationOf(p, alice).pulled().as(lexicon.VisibilityPublic)) // ignored for a pull
 				r.wantCounts(name, nil)
-				r.wantCounts(hidden, map[counter.Class]int64{counter.Push: 1, counter.Pull: 2})
+				r.wantCounts(hidden, map[counts.Class]int64{counts.Push: 1, counts.Pull: 2})
 				if got := r.recordsOf(p.Digest); len(got) != 0 {
 					t.Errorf("private: records of %v", got)
 				}
@@ -58,7 +58,7 @@ func TestNotifyPrivate(t *testing.T) {
 				}
 				r.notify(notificationOf(p, alice).pulled().as(visibility))
 				r.notify(notificationOf(p, bob))
-				r.wantCounts(name, map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
+				r.wantCounts(name, map[counts.Class]int64{counts.Push: 2, counts.Pull: 1})
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 					t.Errorf("public: records of %v, want %v", got, want)
 				}
@@ -126,7 +126,7 @@ func TestPrivateWhilePending(t *testing.T) {
 			}
 			waitForOutbox("it is in the outbox", true)
 			r.notifyCanceled(notificationOf(p, owner).as(lexicon.VisibilityPrivate))
-			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counter.Push] == 1 })
+			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counts.Push] == 1 })
 			rev := r.repo.Head().Rev
 			waitForOutbox("it is withdrawn", false)
 			r.account.down.Store(false)

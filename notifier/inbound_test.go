@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -84,7 +84,7 @@ func asJSON(t testing.TB, v any) string {
 	return string(b)
 }
 
-func (r *rig) counts(name string) map[counter.Class]int64 {
+func (r *rig) counts(name string) map[counts.Class]int64 {
 	r.t.Helper()
 	totals, _, _, err := r.counter.Repository(r.t.Context(), name)
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *rig) counts(name string) map[counter.Class]int64 {
 	return totals.Counts
 }
 
-func (r *rig) wantCounts(name string, want map[counter.Class]int64) {
+func (r *rig) wantCounts(name string, want map[counts.Class]int64) {
 	r.t.Helper()
 	if got := r.counts(name); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
 		r.t.Errorf("%s has %v, want %v", name, got, want)
@@ -128,9 +128,9 @@ func TestNotifyOtherOwner(t *testing.T) {
 		if got := r.notify(notificationOf(p, owner)); got != done {
 			t.Errorf("%s: %s", owner, got)
 		}
-		r.wantCounts(owner+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+		r.wantCounts(owner+"/oss/app", map[counts.Class]int64{counts.Push: 1})
 	}
-	r.wantCounts("oss/app", map[counter.Class]int64{counter.Push: 1})
+	r.wantCounts("oss/app", map[counts.Class]int64{counts.Push: 1})
 	if got, want := r.recordsOf(p.Digest), (map[string]int{owner: 2, alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 		t.Errorf("records of %v, want %v", got, want)
 	}
@@ -142,7 +142,7 @@ func TestNotifyOtherOwner(t *testing.T) {
 	if got := r.notify(notificationOf(p, alice)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
 		t.Errorf("again: %s", got)
 	}
-	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Retag: 1})
+	r.wantCounts(alice+"/oss/app", map[counts.Class]int64{counts.Push: 2, counts.Retag: 1})
 	// Whether it is public is decided by that name.
 	s := image("s", 1).as("secret/app", "v1")
 	for owner, layers := range map[string]int{alice: 1, bob: 0} {
@@ -180,7 +180,7 @@ func TestNotifyOwnOwner(t *testing.T) {
 	if err := json.Unmarshal([]byte(got), &out); err != nil || out.PostURI == "" || !*out.PostCreated || *out.LayersCreated != 1 || !out.StatsUpdated {
 		t.Errorf("got %s, %v", got, err)
 	}
-	r.wantCounts("oss/app", map[counter.Class]int64{counter.Push: 2})
+	r.wantCounts("oss/app", map[counts.Class]int64{counts.Push: 2})
 	if got := r.notify(notificationOf(image("c", 2).as("secret/app", "v1"), owner)); got != `{"success":true,"operation":"push","statsUpdated":true,"layersCreated":0,"postCreated":false}` {
 		t.Errorf("not public: %s", got)
 	}
@@ -240,7 +240,7 @@ func TestNotifyPulls(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	}
-	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Pull: 2, counter.Artifact: 1, counter.Child: 1})
+	r.wantCounts(alice+"/oss/app", map[counts.Class]int64{counts.Pull: 2, counts.Artifact: 1, counts.Child: 1})
 	// They are in the push stream, since their sender waits for durability.
 	if n := r.events(); n != 4 {
 		t.Errorf("%d events", n)
@@ -293,7 +293,7 @@ func TestNotifyOnce(t *testing.T) {
 	if got := r.notify(again()); got != want {
 		t.Errorf("without the rows: %s", got)
 	}
-	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+	r.wantCounts(alice+"/oss/app", map[counts.Class]int64{counts.Push: 1})
 
 	// Keys of different issuers are different, and pulls have keys as well.
 	other := again()
@@ -301,7 +301,7 @@ func TestNotifyOnce(t *testing.T) {
 	r.notify(other)
 	r.notify(notificationOf(p, alice).withKey("pull").pulled())
 	r.notify(notificationOf(p, alice).withKey("pull").pulled())
-	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 2, counter.Pull: 1})
+	r.wantCounts(alice+"/oss/app", map[counts.Class]int64{counts.Push: 2, counts.Pull: 1})
 }
 
 func TestNotifyOnceConcurrently(t *testing.T) {
@@ -342,7 +342,7 @@ func TestNotifyAfterFailure(t *testing.T) {
 		}
 	}
 	r.drain()
-	r.wantCounts(alice+"/oss/app", map[counter.Class]int64{counter.Push: 1})
+	r.wantCounts(alice+"/oss/app", map[counts.Class]int64{counts.Push: 1})
 	if n := len(r.records()); n != 2 {
 		t.Errorf("%d records", n)
 	}

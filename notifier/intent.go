@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -56,7 +57,7 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 			Version:   eventVersion,
 			Actor:     p.Actor,
 			RequestID: p.RequestID,
-			Class:     counter.Push,
+			Class:     counts.Push,
 			MediaType: p.MediaType,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     p.Repository,

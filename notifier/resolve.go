@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -100,7 +100,7 @@ func (i *Intent) happened(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e.Class = counter.Push
+	e.Class = counts.Push
 	if e.Tag != "" {
 		target, err := storage.Tagged(ctx, e.Repository, e.Tag)
 		if err != nil && !errors.Is(err, ErrNotStored) {

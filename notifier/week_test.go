@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -311,7 +312,7 @@ func TestWeek(t *testing.T) {
 }
 
 // sumsAgree checks that the sum in Redis is the local numbers.
-func (r *rig) sumsAgree(here, sum counter.Source) {
+func (r *rig) sumsAgree(here, sum counts.Source) {
 	r.t.Helper()
 	want, err := here.Repositories(r.t.Context())
 	if err != nil {

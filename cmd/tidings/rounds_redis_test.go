@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // newRedisWorkload is newWorkload with counters summed in Redis.
@@ -31,7 +32,7 @@ func (h *workload) inRedis() map[string][2]int64 {
 	}
 	sums := map[string][2]int64{}
 	for _, r := range all {
-		sums[r.Name] = [2]int64{r.Counts[counter.Pull] + r.Counts[counter.Child], r.Counts[counter.Push]}
+		sums[r.Name] = [2]int64{r.Counts[counts.Pull] + r.Counts[counts.Child], r.Counts[counts.Push]}
 	}
 	return sums
 }

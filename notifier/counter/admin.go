@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // RegistryInfo describes a registry id in Redis: a registry, or what one counted
@@ -74,10 +75,10 @@ func registryInfo(id, raw string) RegistryInfo {
 }
 
 func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
-	return scanTotals(ctx, client, keys, k.ID, func(_ string, r row) {
+	return scanTotals(ctx, client, keys, k.ID, func(_ string, r counts.Row) {
 		k.Repositories++
-		k.Pulls += int64(r.counts[Pull.index()])
-		k.Pushes += int64(r.counts[Push.index()])
+		k.Pulls += int64(r.Counts[counts.Pull.Index()])
+		k.Pushes += int64(r.Counts[counts.Push.Index()])
 	})
 }
 
@@ -140,9 +141,9 @@ func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id
 			batch = batch[:0]
 		}
 	}
-	err := scanTotals(ctx, client, keys, id, func(name string, r row) {
+	err := scanTotals(ctx, client, keys, id, func(name string, r counts.Row) {
 		batch = append(batch, keys.days(id, name))
-		for hash := uint64(0); hash*tagsInHash < r.position; hash++ {
+		for hash := uint64(0); hash*tagsInHash < r.Position; hash++ {
 			batch = append(batch, keys.tags(id, name, hash))
 			flush(rowsInCall)
 		}

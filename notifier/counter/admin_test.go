@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 func TestForget(t *testing.T) {
@@ -32,8 +33,8 @@ func TestForget(t *testing.T) {
 		for _, k := range list {
 			pulls := int64(0)
 			want := map[string]*replica{id: b, a.c.reg.id(): a}[k.ID]
-			for _, counts := range want.want {
-				pulls += counts[Pull]
+			for _, n := range want.want {
+				pulls += n[counts.Pull]
 			}
 			if k.Host != want.cfg.Host || !k.Seen.Equal(noon) || k.Repositories != len(want.want) || k.Pulls != pulls {
 				t.Errorf("listed %+v, want %d repositories and %d pulls", k, len(want.want), pulls)
@@ -75,10 +76,10 @@ func TestForget(t *testing.T) {
 
 		// The registry comes back and counts under a new id.
 		for range 2 {
-			before := &replica{want: map[string]map[Class]int64{}}
+			before := &replica{want: map[string]map[counts.Class]int64{}}
 			b.reopen()
 			if !keep {
-				b.want = map[string]map[Class]int64{}
+				b.want = map[string]map[counts.Class]int64{}
 			}
 			b.fold(randomFacts(rnd, 20)...)
 			b.publish()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // CompareRedis compares what Redis has of this folder with the folder's own numbers
@@ -71,10 +73,10 @@ func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 		return false, err
 	}
 	it, err := rows.next(c.cfg.Now())
-	for it != nil && err == nil && !it.base.counted() {
+	for it != nil && err == nil && !it.base.Counted() {
 		it, err = rows.next(c.cfg.Now())
 	}
-	return it != nil && it.base.counted(), errors.Join(err, rows.close())
+	return it != nil && it.base.Counted(), errors.Join(err, rows.close())
 }
 
 // reportRows reports rows that differ in Redis. An unanswered call may have been
@@ -86,29 +88,16 @@ func (r *round) reportRows(items []*item) error {
 		return err
 	}
 	for i, it := range items {
-		got := parseText(inRedis[i])
-		for class, n := range got.counts {
-			if it.key == "" || it.base.counts[class] <= n && n <= it.sum.counts[class] {
+		got := counts.ParseText(inRedis[i])
+		for class, n := range got.Counts {
+			if it.key == "" || it.base.Counts[class] <= n && n <= it.sum.Counts[class] {
 				continue
 			}
-			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d", n, Classes[class], it.id.describe(), it.base.counts[class])
-			if err := r.report(it.id.repository, detail); err != nil {
+			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d", n, counts.Classes[class], it.id, it.base.Counts[class])
+			if err := r.report(it.id.Repository, detail); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// describe names what the row counts, for messages.
-func (r rowID) describe() string {
-	switch r.kind {
-	case totals:
-		return "all"
-	case perDay:
-		if day, ok := parseDay(r.name); ok {
-			return dateOf(day)
-		}
-	}
-	return "tag " + r.name
 }

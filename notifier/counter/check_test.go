@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // differences reopens a folder as after a kill and compares it with Redis.
@@ -70,12 +71,12 @@ func TestCompareRedis(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			counts := row{}
-			counts.counts[Pull.index()] = 9_000_000
-			return client.HSet(t.Context(), key, tags[0], counts.text(perTag)).Err()
+			more := counts.Row{}
+			more.Counts[counts.Pull.Index()] = 9_000_000
+			return client.HSet(t.Context(), key, tags[0], more.Text(counts.PerTag)).Err()
 		}},
 		{"a day is added", "team/app-1: Redis has numbers of 1970-04-11, and this registry has none", func() error {
-			return client.HSet(t.Context(), keys.days(id, name), dayName(100), "5").Err()
+			return client.HSet(t.Context(), keys.days(id, name), counts.DayName(100), "5").Err()
 		}},
 		{"everything is lost", ": Redis has lost the numbers of the registry id " + id, func() error {
 			return client.FlushAll(t.Context()).Err()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // TestStateLost loses the numbers of a folder, but not its journal. Events that are
@@ -43,7 +44,7 @@ func TestStateLost(t *testing.T) {
 		lost.fold(pulls(1)...)
 		lost.publish()
 		if !reached { // all earlier events are assumed to be in Redis
-			r.want["x"][Pull] = 60
+			r.want["x"][counts.Pull] = 60
 		}
 		checkSum(t, client, r, lost)
 		if n := len(idsIn(t, client)); n != 2 {
@@ -116,14 +117,14 @@ func TestFolderSetBack(t *testing.T) {
 	if n := len(idsIn(t, client)); n != 2 {
 		t.Errorf("%d ids, want two", n)
 	}
-	local := &replica{want: map[string]map[Class]int64{"x": {Pull: 100}}}
+	local := &replica{want: map[string]map[counts.Class]int64{"x": {counts.Pull: 100}}}
 	checkSource(t, back.c, local.want)
 
 	// What Redis loses now is sent from this disk, also the older id's numbers.
 	server.Flush()
 	back.fold(pulls(1)...)
 	back.publish()
-	local.want["x"][Pull]++
+	local.want["x"][counts.Pull]++
 	checkSource(t, &Sum{Redis: client, Now: at(noon), Check: back.c.Check}, local.want)
 }
 
@@ -176,7 +177,7 @@ func TestStateSetBackWithoutJournal(t *testing.T) {
 	back.fold(pulls(30)...)
 	back.publish()
 	checkSum(t, client, r, back)
-	checkSource(t, back.c, map[string]map[Class]int64{"x": {Pull: 60 + 52 + 30}})
+	checkSource(t, back.c, map[string]map[counts.Class]int64{"x": {counts.Pull: 60 + 52 + 30}})
 
 	server.Flush() // everything is on this disk
 	back.publish()
@@ -455,7 +456,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			tag := fmt.Sprintf("t%d", next)
 			may[tag] = true
 			f.unsent = append(f.unsent, tag)
-			f.replay(Fact{Repository: "x", Tag: tag, Class: Pull, Time: noon})
+			f.replay(Fact{Repository: "x", Tag: tag, Class: counts.Pull, Time: noon})
 		}
 	}
 	publish := func(f *folder) {
@@ -527,8 +528,8 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 		t.Fatal(err)
 	}
 	for tag, n := range tags {
-		if n[Pull] > 1 {
-			t.Errorf("%s was counted %d times", tag, n[Pull])
+		if n[counts.Pull] > 1 {
+			t.Errorf("%s was counted %d times", tag, n[counts.Pull])
 		}
 		if !may[tag] {
 			t.Errorf("%s is counted and was never pulled", tag)
@@ -539,7 +540,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			t.Errorf("%s was in Redis and is missing", tag)
 		}
 	}
-	if totals.Counts[Pull] != int64(len(tags)) {
-		t.Errorf("%d pulls in all, want %d", totals.Counts[Pull], len(tags))
+	if totals.Counts[counts.Pull] != int64(len(tags)) {
+		t.Errorf("%d pulls in all, want %d", totals.Counts[counts.Pull], len(tags))
 	}
 }

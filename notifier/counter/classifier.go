@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/generations"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // Bounds of ClassifierConfig.HeadWindow.
@@ -122,7 +123,7 @@ func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 //  7. A GET by digest is ignored if the same client has just pushed the digest.
 //  8. A GET by digest is a child if an index lists it.
 //  9. Otherwise it is a pull without a tag.
-func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) {
+func (r *Classifier) Class(q Request) (class counts.Class, tag string, fresh []string) {
 	class = r.fixedClass(q)
 	k := childKey(q.Repository, q.Digest)
 	_, refers := ReferrersTag(q.Tag)
@@ -136,10 +137,10 @@ func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) 
 		r.artifacts.Put(k.referring(), struct{}{}, 1)
 	}
 	if class == "" && (refers || r.isArtifact(q, k)) {
-		class = Artifact
+		class = counts.Artifact
 	}
 	switch {
-	case class == Push:
+	case class == counts.Push:
 		r.notePush(q)
 		return class, q.Tag, fresh
 	case class != "":
@@ -148,9 +149,9 @@ func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) 
 		if q.Tag != "" && q.Client != "" {
 			r.heads.add(q.headKey(q.Digest), q.Tag)
 		}
-		return Head, q.Tag, fresh
+		return counts.Head, q.Tag, fresh
 	}
-	class, tag = Pull, q.Tag
+	class, tag = counts.Pull, q.Tag
 	if tag == "" {
 		class, tag = r.classByDigest(q, k)
 	}
@@ -159,19 +160,19 @@ func (r *Classifier) Class(q Request) (class Class, tag string, fresh []string) 
 }
 
 // classByDigest returns the class of a GET by digest.
-func (r *Classifier) classByDigest(q Request, k ChildKey) (Class, string) {
+func (r *Classifier) classByDigest(q Request, k ChildKey) (counts.Class, string) {
 	if q.Client != "" {
 		if tag, ok := r.heads.tag(q.headKey(q.Digest)); ok {
-			return Pull, tag
+			return counts.Pull, tag
 		}
 		if _, ok := r.pushed.tag(q.pushKey()); ok {
-			return Ignored, ""
+			return counts.Ignored, ""
 		}
 	}
 	if r.children.has(k) {
-		return Child, ""
+		return counts.Child, ""
 	}
-	return Pull, ""
+	return counts.Pull, ""
 }
 
 // notePush remembers that a client has pushed a digest, which it may read back. A HEAD
@@ -218,12 +219,12 @@ func (q *Request) pushKey() requestKey {
 }
 
 // fixedClass returns the class if it depends on nothing in memory.
-func (r *Classifier) fixedClass(q Request) Class {
+func (r *Classifier) fixedClass(q Request) counts.Class {
 	switch {
 	case q.Method == http.MethodPut:
-		return Push
+		return counts.Push
 	case r.agents.match(q.UserAgent) || r.actors.match(q.Actor):
-		return Ignored
+		return counts.Ignored
 	}
 	return ""
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
@@ -47,133 +49,133 @@ func TestClass(t *testing.T) {
 	type step struct {
 		after time.Duration // since the step before
 		q     Request
-		class Class
+		class counts.Class
 		tag   string
 	}
 	for name, steps := range map[string][]step{
-		"by tag":    {{0, get("v1", 1), Pull, "v1"}},
-		"by digest": {{0, get("", 1), Pull, ""}},
+		"by tag":    {{0, get("v1", 1), counts.Pull, "v1"}},
+		"by digest": {{0, get("", 1), counts.Pull, ""}},
 		"index and its child": {
-			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
-			{0, get("", 2), Child, ""},
-			{0, get("", 3), Child, ""},
-			{0, get("", 1), Pull, ""},
-			{0, get("", 4), Pull, ""},
+			{0, index(get("v1", 1), 2, 3), counts.Pull, "v1"},
+			{0, get("", 2), counts.Child, ""},
+			{0, get("", 3), counts.Child, ""},
+			{0, get("", 1), counts.Pull, ""},
+			{0, get("", 4), counts.Pull, ""},
 		},
 		"a child in another repository": {
-			{0, index(get("v1", 1), 2), Pull, "v1"},
-			{0, with(get("", 2), func(q *Request) { q.Repository = "y" }), Pull, ""},
+			{0, index(get("v1", 1), 2), counts.Pull, "v1"},
+			{0, with(get("", 2), func(q *Request) { q.Repository = "y" }), counts.Pull, ""},
 		},
 		"a child by its own tag": {
-			{0, index(get("v1", 1), 2), Pull, "v1"},
-			{0, get("v1-arm64", 2), Pull, "v1-arm64"},
+			{0, index(get("v1", 1), 2), counts.Pull, "v1"},
+			{0, get("v1-arm64", 2), counts.Pull, "v1-arm64"},
 		},
 		"an index that was pushed": {
-			{0, with(index(get("v1", 1), 2), func(q *Request) { q.Method = http.MethodPut }), Push, "v1"},
-			{0, get("", 2), Child, ""},
+			{0, with(index(get("v1", 1), 2), func(q *Request) { q.Method = http.MethodPut }), counts.Push, "v1"},
+			{0, get("", 2), counts.Child, ""},
 		},
 		"an index that was looked at": {
-			{0, index(head(get("v1", 1)), 2), Head, "v1"},
-			{0, get("", 2), Child, ""},
+			{0, index(head(get("v1", 1)), 2), counts.Head, "v1"},
+			{0, get("", 2), counts.Child, ""},
 		},
 		"docker pull: HEAD tag, GET digest": {
-			{0, head(get("v1", 1)), Head, "v1"},
-			{time.Second, get("", 1), Pull, "v1"},
-			{9 * time.Second, get("", 1), Pull, "v1"},
+			{0, head(get("v1", 1)), counts.Head, "v1"},
+			{time.Second, get("", 1), counts.Pull, "v1"},
+			{9 * time.Second, get("", 1), counts.Pull, "v1"},
 		},
 		"docker pull of an index": {
-			{0, index(head(get("v1", 1)), 2), Head, "v1"},
-			{time.Second, index(get("", 1), 2), Pull, "v1"},
-			{time.Second, get("", 2), Child, ""},
+			{0, index(head(get("v1", 1)), 2), counts.Head, "v1"},
+			{time.Second, index(get("", 1), 2), counts.Pull, "v1"},
+			{time.Second, get("", 2), counts.Child, ""},
 		},
 		"HEAD too long ago": {
-			{0, head(get("v1", 1)), Head, "v1"},
-			{11 * time.Second, get("", 1), Pull, ""},
+			{0, head(get("v1", 1)), counts.Head, "v1"},
+			{11 * time.Second, get("", 1), counts.Pull, ""},
 		},
 		"HEAD much too long ago": {
-			{0, head(get("v1", 1)), Head, "v1"},
-			{time.Hour, get("", 1), Pull, ""},
+			{0, head(get("v1", 1)), counts.Head, "v1"},
+			{time.Hour, get("", 1), counts.Pull, ""},
 		},
 		"HEAD in the window before": {
-			{0, head(get("v0", 9)), Head, "v0"},
-			{9 * time.Second, head(get("v1", 1)), Head, "v1"},
-			{9 * time.Second, get("", 1), Pull, "v1"},
-			{0, get("", 9), Pull, ""},
+			{0, head(get("v0", 9)), counts.Head, "v0"},
+			{9 * time.Second, head(get("v1", 1)), counts.Head, "v1"},
+			{9 * time.Second, get("", 1), counts.Pull, "v1"},
+			{0, get("", 9), counts.Pull, ""},
 		},
-		"HEAD by another client":         {{0, head(get("v1", 1)), Head, "v1"}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
-		"HEAD by an unknown client":      {{0, from(head(get("v1", 1)), ""), Head, "v1"}, {0, from(get("", 1), ""), Pull, ""}},
-		"HEAD from another port":         {{0, from(head(get("v1", 1)), "10.0.0.1:1000"), Head, "v1"}, {0, from(get("", 1), "10.0.0.1:1001"), Pull, "v1"}},
-		"HEAD from another port, IPv6":   {{0, from(head(get("v1", 1)), "[::1]:1000"), Head, "v1"}, {0, from(get("", 1), "::1"), Pull, "v1"}},
-		"HEAD from another IPv6 address": {{0, from(head(get("v1", 1)), "fe80::1"), Head, "v1"}, {0, from(get("", 1), "fe80::2"), Pull, ""}},
-		"HEAD of another digest":         {{0, head(get("v1", 1)), Head, "v1"}, {0, get("", 2), Pull, ""}},
-		"HEAD by digest":                 {{0, head(get("", 1)), Head, ""}, {0, get("", 1), Pull, ""}},
-		"last HEAD of a digest":          {{0, head(get("v1", 1)), Head, "v1"}, {0, head(get("latest", 1)), Head, "latest"}, {0, get("", 1), Pull, "latest"}},
+		"HEAD by another client":         {{0, head(get("v1", 1)), counts.Head, "v1"}, {0, from(get("", 1), "10.0.0.2"), counts.Pull, ""}},
+		"HEAD by an unknown client":      {{0, from(head(get("v1", 1)), ""), counts.Head, "v1"}, {0, from(get("", 1), ""), counts.Pull, ""}},
+		"HEAD from another port":         {{0, from(head(get("v1", 1)), "10.0.0.1:1000"), counts.Head, "v1"}, {0, from(get("", 1), "10.0.0.1:1001"), counts.Pull, "v1"}},
+		"HEAD from another port, IPv6":   {{0, from(head(get("v1", 1)), "[::1]:1000"), counts.Head, "v1"}, {0, from(get("", 1), "::1"), counts.Pull, "v1"}},
+		"HEAD from another IPv6 address": {{0, from(head(get("v1", 1)), "fe80::1"), counts.Head, "v1"}, {0, from(get("", 1), "fe80::2"), counts.Pull, ""}},
+		"HEAD of another digest":         {{0, head(get("v1", 1)), counts.Head, "v1"}, {0, get("", 2), counts.Pull, ""}},
+		"HEAD by digest":                 {{0, head(get("", 1)), counts.Head, ""}, {0, get("", 1), counts.Pull, ""}},
+		"last HEAD of a digest":          {{0, head(get("v1", 1)), counts.Head, "v1"}, {0, head(get("latest", 1)), counts.Head, "latest"}, {0, get("", 1), counts.Pull, "latest"}},
 		"HEAD of a child, then of its index, like docker manifest and docker pull": {
-			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
-			{0, index(head(get("v1", 1)), 2, 3), Head, "v1"},
-			{time.Second, index(get("", 1), 2, 3), Pull, "v1"},
-			{time.Second, get("", 2), Child, ""},
+			{0, head(get("v1-amd64", 2)), counts.Head, "v1-amd64"},
+			{0, index(head(get("v1", 1)), 2, 3), counts.Head, "v1"},
+			{time.Second, index(get("", 1), 2, 3), counts.Pull, "v1"},
+			{time.Second, get("", 2), counts.Child, ""},
 		},
 		"HEAD of a child, then its index by tag": {
-			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
-			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
-			{0, get("", 2), Child, ""},
+			{0, head(get("v1-amd64", 2)), counts.Head, "v1-amd64"},
+			{0, index(get("v1", 1), 2, 3), counts.Pull, "v1"},
+			{0, get("", 2), counts.Child, ""},
 		},
 		"HEAD of a child after its index": {
-			{0, index(get("v1", 1), 2, 3), Pull, "v1"},
-			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
-			{0, get("", 2), Pull, "v1-amd64"},
+			{0, index(get("v1", 1), 2, 3), counts.Pull, "v1"},
+			{0, head(get("v1-amd64", 2)), counts.Head, "v1-amd64"},
+			{0, get("", 2), counts.Pull, "v1-amd64"},
 		},
 		"HEAD of a child, and its index by another client": {
-			{0, head(get("v1-amd64", 2)), Head, "v1-amd64"},
-			{0, from(index(get("v1", 1), 2, 3), "10.0.0.2"), Pull, "v1"},
-			{0, get("", 2), Pull, "v1-amd64"},
+			{0, head(get("v1-amd64", 2)), counts.Head, "v1-amd64"},
+			{0, from(index(get("v1", 1), 2, 3), "10.0.0.2"), counts.Pull, "v1"},
+			{0, get("", 2), counts.Pull, "v1-amd64"},
 		},
 		"helm push": {
-			{0, put(get("", 1)), Push, ""},
-			{0, get("", 1), Ignored, ""},
-			{0, put(get("v1", 1)), Push, "v1"},
+			{0, put(get("", 1)), counts.Push, ""},
+			{0, get("", 1), counts.Ignored, ""},
+			{0, put(get("v1", 1)), counts.Push, "v1"},
 		},
-		"a child read back":                      {{0, put(get("", 2)), Push, ""}, {0, put(index(get("v1", 1), 2)), Push, "v1"}, {0, get("", 2), Ignored, ""}},
-		"read back by another client":            {{0, put(get("", 1)), Push, ""}, {0, from(get("", 1), "10.0.0.2"), Pull, ""}},
-		"read back by another agent":             {{0, agent(put(get("", 1)), "helm"), Push, ""}, {0, agent(get("", 1), "containerd"), Pull, ""}},
-		"read back of another digest":            {{0, put(get("", 1)), Push, ""}, {0, get("", 2), Pull, ""}},
-		"read back too late":                     {{0, put(get("", 1)), Push, ""}, {11 * time.Second, get("", 1), Pull, ""}},
-		"pulled by tag after a push":             {{0, put(get("v1", 1)), Push, "v1"}, {0, get("v1", 1), Pull, "v1"}},
-		"pulled by HEAD and digest after a push": {{0, put(get("v1", 1)), Push, "v1"}, {0, head(get("v1", 1)), Head, "v1"}, {0, get("", 1), Pull, "v1"}},
-		"HEAD, push, read back":                  {{0, head(get("v1", 1)), Head, "v1"}, {0, put(get("", 1)), Push, ""}, {0, get("", 1), Ignored, ""}},
+		"a child read back":                      {{0, put(get("", 2)), counts.Push, ""}, {0, put(index(get("v1", 1), 2)), counts.Push, "v1"}, {0, get("", 2), counts.Ignored, ""}},
+		"read back by another client":            {{0, put(get("", 1)), counts.Push, ""}, {0, from(get("", 1), "10.0.0.2"), counts.Pull, ""}},
+		"read back by another agent":             {{0, agent(put(get("", 1)), "helm"), counts.Push, ""}, {0, agent(get("", 1), "containerd"), counts.Pull, ""}},
+		"read back of another digest":            {{0, put(get("", 1)), counts.Push, ""}, {0, get("", 2), counts.Pull, ""}},
+		"read back too late":                     {{0, put(get("", 1)), counts.Push, ""}, {11 * time.Second, get("", 1), counts.Pull, ""}},
+		"pulled by tag after a push":             {{0, put(get("v1", 1)), counts.Push, "v1"}, {0, get("v1", 1), counts.Pull, "v1"}},
+		"pulled by HEAD and digest after a push": {{0, put(get("v1", 1)), counts.Push, "v1"}, {0, head(get("v1", 1)), counts.Head, "v1"}, {0, get("", 1), counts.Pull, "v1"}},
+		"HEAD, push, read back":                  {{0, head(get("v1", 1)), counts.Head, "v1"}, {0, put(get("", 1)), counts.Push, ""}, {0, get("", 1), counts.Ignored, ""}},
 		"by digest after a referrers tag": {
-			{0, head(get("sha256-"+hex, 1)), Artifact, "sha256-" + hex},
-			{time.Minute, get("", 1), Artifact, ""},
-			{0, get("v1", 1), Pull, "v1"},
-			{0, with(get("", 1), func(q *Request) { q.Repository = "y" }), Pull, ""},
+			{0, head(get("sha256-"+hex, 1)), counts.Artifact, "sha256-" + hex},
+			{time.Minute, get("", 1), counts.Artifact, ""},
+			{0, get("v1", 1), counts.Pull, "v1"},
+			{0, with(get("", 1), func(q *Request) { q.Repository = "y" }), counts.Pull, ""},
 		},
 		"by digest after a push under a referrers tag": {
-			{0, put(get("sha256-"+hex, 1)), Push, "sha256-" + hex},
-			{time.Minute, get("", 1), Artifact, ""},
+			{0, put(get("sha256-"+hex, 1)), counts.Push, "sha256-" + hex},
+			{time.Minute, get("", 1), counts.Artifact, ""},
 		},
-		"artifact":                  {{0, with(get("v1", 1), func(q *Request) { q.Kind = "artifact" }), Artifact, "v1"}},
-		"HEAD of an artifact":       {{0, with(head(get("", 1)), func(q *Request) { q.Kind = "artifact" }), Artifact, ""}},
-		"referrers tag":             {{0, get("sha256-"+hex, 1), Artifact, "sha256-" + hex}},
-		"signature":                 {{0, get("sha256-"+hex+".sig", 1), Artifact, "sha256-" + hex + ".sig"}},
-		"referrers tag of sha512":   {{0, get("sha512-"+hex, 1), Artifact, "sha512-" + hex}},
-		"a tag that looks like one": {{0, get("sha256-"+hex[1:], 1), Pull, "sha256-" + hex[1:]}},
-		"not hex":                   {{0, get("sha256-"+hex[1:]+"g", 1), Pull, "sha256-" + hex[1:] + "g"}},
+		"artifact":                  {{0, with(get("v1", 1), func(q *Request) { q.Kind = "artifact" }), counts.Artifact, "v1"}},
+		"HEAD of an artifact":       {{0, with(head(get("", 1)), func(q *Request) { q.Kind = "artifact" }), counts.Artifact, ""}},
+		"referrers tag":             {{0, get("sha256-"+hex, 1), counts.Artifact, "sha256-" + hex}},
+		"signature":                 {{0, get("sha256-"+hex+".sig", 1), counts.Artifact, "sha256-" + hex + ".sig"}},
+		"referrers tag of sha512":   {{0, get("sha512-"+hex, 1), counts.Artifact, "sha512-" + hex}},
+		"a tag that looks like one": {{0, get("sha256-"+hex[1:], 1), counts.Pull, "sha256-" + hex[1:]}},
+		"not hex":                   {{0, get("sha256-"+hex[1:]+"g", 1), counts.Pull, "sha256-" + hex[1:] + "g"}},
 		"artifact that is a child": {
-			{0, index(get("v1", 1), 2), Pull, "v1"},
-			{0, with(get("", 2), func(q *Request) { q.Kind = "artifact" }), Artifact, ""},
+			{0, index(get("v1", 1), 2), counts.Pull, "v1"},
+			{0, with(get("", 2), func(q *Request) { q.Kind = "artifact" }), counts.Artifact, ""},
 		},
 		"ignored agent": {
-			{0, index(with(get("v1", 1), func(q *Request) { q.UserAgent = "Aqua/1.0 (Trivy scanner)" }), 2), Ignored, "v1"},
-			{0, get("", 2), Child, ""},
+			{0, index(with(get("v1", 1), func(q *Request) { q.UserAgent = "Aqua/1.0 (Trivy scanner)" }), 2), counts.Ignored, "v1"},
+			{0, get("", 2), counts.Child, ""},
 		},
-		"ignored agent's HEAD": {{0, head(with(get("v1", 1), func(q *Request) { q.UserAgent = "trivy" })), Ignored, "v1"}, {0, get("", 1), Pull, ""}},
-		"ignored actor":        {{0, with(get("v1", 1), func(q *Request) { q.Actor = "mirror-7" }), Ignored, "v1"}},
-		"an actor in capitals": {{0, with(get("v1", 1), func(q *Request) { q.Actor = "MIRROR-7" }), Pull, "v1"}},
+		"ignored agent's HEAD": {{0, head(with(get("v1", 1), func(q *Request) { q.UserAgent = "trivy" })), counts.Ignored, "v1"}, {0, get("", 1), counts.Pull, ""}},
+		"ignored actor":        {{0, with(get("v1", 1), func(q *Request) { q.Actor = "mirror-7" }), counts.Ignored, "v1"}},
+		"an actor in capitals": {{0, with(get("v1", 1), func(q *Request) { q.Actor = "MIRROR-7" }), counts.Pull, "v1"}},
 		"ignored before artifact": {{0, with(get("v1", 1), func(q *Request) {
 			q.Kind, q.Actor = "artifact", "mirror-1"
-		}), Ignored, "v1"}},
-		"a push of an ignored actor": {{0, with(get("v1", 1), func(q *Request) { q.Method, q.Actor = http.MethodPut, "mirror-1" }), Push, "v1"}},
+		}), counts.Ignored, "v1"}},
+		"a push of an ignored actor": {{0, with(get("v1", 1), func(q *Request) { q.Method, q.Actor = http.MethodPut, "mirror-1" }), counts.Push, "v1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := noon
@@ -202,7 +204,7 @@ func TestIndexDeleted(t *testing.T) {
 		}
 		r.Class(q)
 	}
-	want := func(when string, class Class, n int) {
+	want := func(when string, class counts.Class, n int) {
 		t.Helper()
 		if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); got != class {
 			t.Errorf("%s: %d is %s, want %s", when, n, got, class)
@@ -211,25 +213,25 @@ func TestIndexDeleted(t *testing.T) {
 	put(1, 11, 12, 12)
 	put(2, 12, 13)
 	r.Learn(IndexDeleted("y", digest(1)))
-	want("an index of another repository is deleted", Child, 11)
+	want("an index of another repository is deleted", counts.Child, 11)
 	r.Learn(IndexDeleted("x", digest(1)))
-	want("its index is deleted", Pull, 11)
-	want("another index lists it", Child, 12)
+	want("its index is deleted", counts.Pull, 11)
+	want("another index lists it", counts.Child, 12)
 	r.Learn(IndexDeleted("x", digest(2)), IndexDeleted("x", digest(2)))
-	want("both are deleted", Pull, 12)
+	want("both are deleted", counts.Pull, 12)
 	put(2, 12, 13)
-	want("the index is pushed again", Child, 13)
+	want("the index is pushed again", counts.Child, 13)
 	put(3, 21, 22, 23, 24, 25, 26, 27, 28, 29)
 	put(4, 31, 32, 33, 34, 35, 36, 37, 38, 39) // does not fit into this generation
 	put(2, 12, 13)
 	r.Learn(IndexDeleted("x", digest(2)))
-	want("it was in both generations", Pull, 13)
+	want("it was in both generations", counts.Pull, 13)
 	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.listedBy)+len(r.children.older.listedBy) != 18 {
 		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
 	}
 	r.LearnArtifact("x", digest(5))
-	want("it refers to another image", Artifact, 5)
-	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != Artifact {
+	want("it refers to another image", counts.Artifact, 5)
+	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != counts.Artifact {
 		t.Errorf("by tag it is %s", got)
 	}
 }
@@ -248,7 +250,7 @@ func TestLearnedIndexIsComplete(t *testing.T) {
 	}
 	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // a new generation begins
 	for n := range 10 {
-		if class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != Child {
+		if class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != counts.Child {
 			t.Errorf("child %d is %s", n, class)
 		}
 	}
@@ -267,7 +269,7 @@ func TestFreshChildren(t *testing.T) {
 	}
 	known := func(n int) bool {
 		class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)})
-		return class == Child
+		return class == counts.Child
 	}
 	if got := ask(0, 3); !slices.Equal(got, []string{digest(0), digest(1), digest(2)}) {
 		t.Errorf("fresh = %v", got)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // A field in Redis that somebody changed or deleted does not show in a record. So
@@ -102,27 +103,27 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	}
 	var closed []*expected
 	for _, it := range batch {
-		if s.open == nil || s.open.repository != it.id.repository {
+		if s.open == nil || s.open.repository != it.id.Repository {
 			if s.open != nil {
 				closed = append(closed, s.open)
 			}
-			s.open = &expected{repository: it.id.repository, tags: map[uint64]int{}}
+			s.open = &expected{repository: it.id.Repository, tags: map[uint64]int{}}
 		}
 		s.rows++
-		s.from = it.id.key() + "\x00"
-		if !it.sum.counted() {
+		s.from = rowKey(it.id) + "\x00"
+		if !it.sum.Counted() {
 			continue
 		}
-		switch it.id.kind {
-		case totals:
-			s.names[shardOf(it.id.repository)]++
-			s.open.positions = it.sum.position
-		case perDay:
+		switch it.id.Kind {
+		case counts.PerRepository:
+			s.names[shardOf(it.id.Repository)]++
+			s.open.positions = it.sum.Position
+		case counts.PerDay:
 			s.open.days++
-		case perTag:
-			if it.sum.position > 0 {
-				s.open.tags[(it.sum.position-1)/tagsInHash]++
-				s.open.positions = max(s.open.positions, it.sum.position)
+		case counts.PerTag:
+			if it.sum.Position > 0 {
+				s.open.tags[(it.sum.Position-1)/tagsInHash]++
+				s.open.positions = max(s.open.positions, it.sum.Position)
 			}
 		}
 	}
@@ -138,14 +139,14 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 	type size struct {
 		key        string
 		repository string
-		kind       kind
+		kind       counts.Kind
 		want       int
 	}
 	var sizes []size
 	for _, f := range closed {
-		sizes = append(sizes, size{r.c.keys.days(w.id, f.repository), f.repository, perDay, f.days})
+		sizes = append(sizes, size{r.c.keys.days(w.id, f.repository), f.repository, counts.PerDay, f.days})
 		for hash := uint64(0); hash*tagsInHash < f.positions; hash++ {
-			sizes = append(sizes, size{r.c.keys.tags(w.id, f.repository, hash), f.repository, perTag, f.tags[hash]})
+			sizes = append(sizes, size{r.c.keys.tags(w.id, f.repository, hash), f.repository, counts.PerTag, f.tags[hash]})
 		}
 	}
 	for len(sizes) > 0 {
@@ -162,7 +163,7 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 			if inRedis[i] < 0 || inRedis[i] == int64(s.want) {
 				continue
 			}
-			if err := r.deleteUnexpected(w, s.key, func(field string) rowID { return rowID{s.repository, s.kind, field} }); err != nil {
+			if err := r.deleteUnexpected(w, s.key, func(field string) counts.ID { return counts.ID{Repository: s.repository, Kind: s.kind, Name: field} }); err != nil {
 				return err
 			}
 		}
@@ -185,7 +186,7 @@ func (r *round) compareRepositories(w *writer) error {
 		if inRedis[i] < 0 || inRedis[i] == int64(r.c.publisher.comparison.names[i]) {
 			continue
 		}
-		if err := r.deleteUnexpected(w, key, func(field string) rowID { return rowID{field, totals, ""} }); err != nil {
+		if err := r.deleteUnexpected(w, key, func(field string) counts.ID { return counts.OfRepository(field) }); err != nil {
 			return err
 		}
 	}
@@ -220,7 +221,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 }
 
 // deleteUnexpected deletes the fields of a hash for which the store has no numbers.
-func (r *round) deleteUnexpected(w *writer, key string, of func(field string) rowID) error {
+func (r *round) deleteUnexpected(w *writer, key string, of func(field string) counts.ID) error {
 	fields, err := r.c.cfg.Redis.HKeys(r.ctx, key).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
@@ -234,11 +235,11 @@ func (r *round) deleteUnexpected(w *writer, key string, of func(field string) ro
 		if err != nil {
 			return err
 		}
-		if it.sum.counted() && r.c.keyOf(w.id, it) == key {
+		if it.sum.Counted() && r.c.keyOf(w.id, it) == key {
 			continue
 		}
 		if r.report != nil {
-			if err := r.report(id.repository, "Redis has numbers of "+id.describe()+", and this registry has none"); err != nil {
+			if err := r.report(id.Repository, "Redis has numbers of "+id.String()+", and this registry has none"); err != nil {
 				return err
 			}
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // TestManualChanges: whatever is changed by hand in Redis is repaired within an hour,
@@ -39,7 +40,7 @@ func TestManualChanges(t *testing.T) {
 			return c.HSet(ctx, newKeyspace("").tags(id, "team/app-3", 0), "new", "p7").Err()
 		},
 		"a day is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").days(id, "team/app-3"), dayName(dayOf(noon)-8), "p7").Err()
+			return c.HSet(ctx, newKeyspace("").days(id, "team/app-3"), counts.DayName(counts.DayOf(noon)-8), "p7").Err()
 		},
 		"a repository is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
 			return c.HSet(ctx, newKeyspace("").totals(id, "new"), "new", "p7").Err()
@@ -84,7 +85,7 @@ func TestGradualComparison(t *testing.T) {
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", client)
 	for i := range 1800 {
-		r.fold(Fact{Repository: fmt.Sprintf("r%d", i%50), Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+		r.fold(Fact{Repository: fmt.Sprintf("r%d", i%50), Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 	}
 	r.publish()
 	now := noon
@@ -127,8 +128,8 @@ func TestKeysOfAnotherType(t *testing.T) {
 			if err := client.Set(t.Context(), key, "x", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: Pull, Time: noon})
-			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: Pull, Time: noon})
+			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: counts.Pull, Time: noon})
+			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: counts.Pull, Time: noon})
 			for range 2 {
 				_, err := r.c.Publish(t.Context())
 				var damaged *damagedError
@@ -193,7 +194,7 @@ func TestDeniedCommands(t *testing.T) {
 			r.c.cfg.Redis = limited
 			failed := false
 			for i := range 20 {
-				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 				if i == 10 {
 					r.c.publisher.compareAll()
 				}
@@ -206,11 +207,11 @@ func TestDeniedCommands(t *testing.T) {
 					t.Error("Check returns nil, and publishing failed")
 				}
 				got, tags, _, err := (&Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
-				if want := int64(12 + i); err != nil || got.Counts[Pull] > want || addUp(func(yield func(map[Class]int64) bool) {
+				if want := int64(12 + i); err != nil || got.Counts[counts.Pull] > want || addUp(func(yield func(map[counts.Class]int64) bool) {
 					for _, n := range tags {
 						yield(n)
 					}
-				})[Pull] > want {
+				})[counts.Pull] > want {
 					t.Fatalf("%v and tags %v, want %d at most (%v)", got.Counts, tags, want, err)
 				}
 			}
@@ -382,7 +383,7 @@ func TestNeededCommands(t *testing.T) {
 	r := newReplica(t, "aaaa", limited)
 	r.cfg.Learn = func(...IndexEntry) {}
 	r.reopen()
-	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon, Children: []string{digest(1)}})
+	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(randomFacts(rand.New(rand.NewPCG(41, 41)), 300)...)
 	r.publish()
 	client.HSet(t.Context(), newKeyspace("").totals(r.c.reg.id(), "new"), "new", "p7")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // TestCostOfTags: a tag that is pushed once, and one that is also pulled, cost what
@@ -18,13 +19,13 @@ func TestCostOfTags(t *testing.T) {
 	r := newReplica(t, "aaaa", client)
 	facts := make([]Fact, tags)
 	for i := range facts {
-		facts[i] = Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: Push, Time: noon}
+		facts[i] = Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: counts.Push, Time: noon}
 	}
 	r.fold(facts...)
 	r.publish()
 	redisPush, diskPush := server.Memory("*")/tags, storedBytes(t, r)/tags
 	for i := range facts {
-		facts[i].Class, facts[i].Digest = Pull, ""
+		facts[i].Class, facts[i].Digest = counts.Pull, ""
 	}
 	r.fold(facts...)
 	r.publish()
@@ -42,7 +43,7 @@ func TestCostOfTags(t *testing.T) {
 	}
 	sum := &Sum{Redis: client, Now: at(noon)}
 	totals, found, _, err := sum.Repository(t.Context(), "team/application")
-	if err != nil || len(found) != maxTags || totals.Counts[Push] != tags || totals.Counts[Pull] != tags {
+	if err != nil || len(found) != maxTags || totals.Counts[counts.Push] != tags || totals.Counts[counts.Pull] != tags {
 		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, maxTags)
 	}
 }
@@ -56,7 +57,7 @@ func TestCostOfRepository(t *testing.T) {
 	r := newReplica(t, "aaaa", client)
 	facts := make([]Fact, repositories)
 	for i := range facts {
-		facts[i] = Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: Push, Time: noon}
+		facts[i] = Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: counts.Push, Time: noon}
 	}
 	r.fold(facts...)
 	r.publish()
@@ -80,7 +81,7 @@ func TestCostOfDay(t *testing.T) {
 	before, disk := price(), storedBytes(t, r)
 	for i := range 365 {
 		now.at = noon.Add(time.Duration(i+1) * day)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at}, Fact{Repository: "x", Tag: "v1", Class: Head, Time: now.at})
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, Fact{Repository: "x", Tag: "v1", Class: counts.Head, Time: now.at})
 	}
 	redis, onDisk := (price()-before)/365, (storedBytes(t, r)-disk)/365
 	t.Logf("a day: %d bytes in Redis and %d on disk", redis, onDisk)
@@ -94,8 +95,8 @@ func BenchmarkSum(b *testing.B) {
 	r := newReplica(b, "aaaa", client)
 	var facts []Fact
 	for i := range 20_000 {
-		facts = append(facts, Fact{Repository: "large", Tag: fmt.Sprintf("v1.%d", i), Class: Push, Time: noon})
-		facts = append(facts, Fact{Repository: fmt.Sprintf("r%d", i%2000), Tag: "v1", Class: Pull, Time: noon})
+		facts = append(facts, Fact{Repository: "large", Tag: fmt.Sprintf("v1.%d", i), Class: counts.Push, Time: noon})
+		facts = append(facts, Fact{Repository: fmt.Sprintf("r%d", i%2000), Tag: "v1", Class: counts.Pull, Time: noon})
 	}
 	r.fold(facts...)
 	r.publish()

@@ -16,10 +16,6 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// KeepDays is the number of days, including today, for which daily numbers are
-// kept.
-const KeepDays = 400
-
 // Config configures a Counter. With the zero value, numbers are local only.
 type Config struct {
 	Redis         redis.UniversalClient // nil: nothing is published

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // How an event counts exactly once.
@@ -32,6 +33,19 @@ import (
 // are not sent again. Until Redis has answered this is unknown, and such facts are
 // kept in pending rows of their own (replayedRun). They are sent if Redis does not
 // have the events, and moved to the base rows of that epoch if it has.
+
+// Fact is the part of an event that is counted.
+type Fact struct {
+	Repository string
+	Tag        string       // empty: counted for the repository only
+	Digest     string       // "sha256:…"; identifies pushes when retags are counted
+	Class      counts.Class // empty: nothing is counted, but Children may be learned
+	Deleted    bool         `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
+	Supporting bool         `json:",omitempty"` // Digest is an artifact that refers to another image
+	Time       time.Time    // its UTC day is the day that is counted
+	Seq        uint64       `json:",omitempty"` // sequence number of the event in its stream; 0: it can't have been folded before
+	Children   []string     // digests that the index Digest lists, if Classifier.Class returned them as fresh
+}
 
 // Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
 // durable when Fold returns. The facts must be those of all events after the last
@@ -102,9 +116,9 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 	now := c.cfg.Now()
 	f := folding{
-		c: c, b: b, now: now, today: dayOf(now),
-		tomorrow: now.Add(24 * time.Hour), oldest: dayOf(now) + 1 - KeepDays,
-		all: map[target]map[rowID]*row{},
+		c: c, b: b, now: now, today: counts.DayOf(now),
+		tomorrow: now.Add(24 * time.Hour), oldest: counts.DayOf(now) + 1 - counts.KeepDays,
+		all: map[target]map[counts.ID]*counts.Row{},
 	}
 	c.children.begin()
 	c.newTagChanges = nil
@@ -113,7 +127,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 			f.to, f.rows = to, f.all[to]
 		}
 		if f.rows == nil {
-			f.rows = map[rowID]*row{}
+			f.rows = map[counts.ID]*counts.Row{}
 			f.all[f.to] = f.rows
 		}
 		if err := f.add(&facts[i]); err != nil {
@@ -140,7 +154,7 @@ func (c *Counter) target(stream uint8, seq uint64) target {
 // target is how the keys of rows begin and end.
 type target struct{ prefix, end string }
 
-func (t target) key(id rowID) []byte { return []byte(t.prefix + id.key() + t.end) }
+func (t target) key(id counts.ID) []byte { return []byte(t.prefix + rowKey(id) + t.end) }
 
 // folding is one batch being built.
 type folding struct {
@@ -149,10 +163,10 @@ type folding struct {
 	now      time.Time
 	today    int64
 	tomorrow time.Time
-	oldest   int64          // first day that still has daily numbers
-	to       target         // of the current fact
-	rows     map[rowID]*row // of to
-	all      map[target]map[rowID]*row
+	oldest   int64                     // first day that still has daily numbers
+	to       target                    // of the current fact
+	rows     map[counts.ID]*counts.Row // of to
+	all      map[target]map[counts.ID]*counts.Row
 }
 
 func (f *folding) add(fact *Fact) error {
@@ -165,7 +179,7 @@ func (f *folding) add(fact *Fact) error {
 	if fact.Class == "" {
 		return nil
 	}
-	class := fact.Class.index()
+	class := fact.Class.Index()
 	if class < 0 || fact.Repository == "" {
 		// A newer version wrote it to this journal. An error would stop all
 		// counting.
@@ -175,55 +189,55 @@ func (f *folding) add(fact *Fact) error {
 	if err := f.count(fact, class); err != nil {
 		return err
 	}
-	if fact.Class != Push || fact.Tag == "" || fact.Digest == "" {
+	if fact.Class != counts.Push || fact.Tag == "" || fact.Digest == "" {
 		return nil
 	}
 	again, err := recordPush(f.b, fact, f.today)
 	if err != nil || !again {
 		return err
 	}
-	return f.count(fact, Retag.index())
+	return f.count(fact, counts.Retag.Index())
 }
 
 func (f *folding) count(fact *Fact, class int) error {
-	total, err := f.row(rowID{fact.Repository, totals, ""})
+	total, err := f.row(counts.OfRepository(fact.Repository))
 	if err != nil {
 		return err
 	}
-	total.counts[class]++
+	total.Counts[class]++
 	if !fact.Time.IsZero() {
 		switch fact.Class {
-		case Pull:
-			total.lastPull = later(total.lastPull, fact.Time.UnixMilli(), f.now)
-		case Push:
-			total.lastPush = later(total.lastPush, fact.Time.UnixMilli(), f.now)
+		case counts.Pull:
+			total.LastPull = counts.Later(total.LastPull, fact.Time.UnixMilli(), f.now)
+		case counts.Push:
+			total.LastPush = counts.Later(total.LastPush, fact.Time.UnixMilli(), f.now)
 		}
 	}
 	if fact.Tag != "" {
-		tag, err := f.row(rowID{fact.Repository, perTag, fact.Tag})
+		tag, err := f.row(counts.OfTag(fact.Repository, fact.Tag))
 		if err != nil {
 			return err
 		}
-		if fact.Class == Push {
+		if fact.Class == counts.Push {
 			if err := f.notePush(fact, *tag); err != nil {
 				return err
 			}
-			tag.tagState = present
+			tag.TagState = counts.Present
 		}
-		tag.counts[class]++
+		tag.Counts[class]++
 	}
-	day := dayOf(fact.Time)
+	day := counts.DayOf(fact.Time)
 	if fact.Time.After(f.tomorrow) {
 		day = f.today // the clock was ahead: the real day is unknown
 	}
 	if fact.Time.IsZero() || day < f.oldest {
 		return nil
 	}
-	today, err := f.row(rowID{fact.Repository, perDay, dayName(day)})
+	today, err := f.row(counts.OfDay(fact.Repository, day))
 	if err != nil {
 		return err
 	}
-	today.counts[class]++
+	today.Counts[class]++
 	return nil
 }
 
@@ -233,29 +247,29 @@ func (f *folding) deleteTag(fact *Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {
 		return nil
 	}
-	tag, err := f.row(rowID{fact.Repository, perTag, fact.Tag})
+	tag, err := f.row(counts.OfTag(fact.Repository, fact.Tag))
 	if err != nil {
 		return err
 	}
-	tag.tagState = deletedOn(f.today)
+	tag.TagState = counts.DeletedOn(f.today)
 	f.noteTagChange(fact, true)
 	return deletePush(f.b, fact.Repository, fact.Tag, nil)
 }
 
 // notePush notifies the other registries of a push of a tag that they may have as
 // deleted: one that is deleted here, or that this folder has no numbers of.
-func (f *folding) notePush(fact *Fact, pending row) error {
-	if f.c.cfg.Redis == nil || pending.tagState == present {
+func (f *folding) notePush(fact *Fact, pending counts.Row) error {
+	if f.c.cfg.Redis == nil || pending.TagState == counts.Present {
 		return nil
 	}
-	base, known, err := readRow(f.c.db, baseKey(rowID{fact.Repository, perTag, fact.Tag}, f.c.reg.epoch()))
+	base, known, err := readRow(f.c.db, baseKey(counts.OfTag(fact.Repository, fact.Tag), f.c.reg.epoch()))
 	if err != nil {
 		return err
 	}
-	if pending.tagState == 0 {
-		pending.tagState = base.tagState
+	if pending.TagState == 0 {
+		pending.TagState = base.TagState
 	}
-	if pending.tagState >= deletedBase || !known && !pending.counted() {
+	if pending.TagState.Deleted() || !known && !pending.Counted() {
 		f.noteTagChange(fact, false)
 	}
 	return nil
@@ -267,7 +281,7 @@ func (f *folding) noteTagChange(fact *Fact, deleted bool) {
 	}
 }
 
-func (f *folding) row(id rowID) (*row, error) {
+func (f *folding) row(id counts.ID) (*counts.Row, error) {
 	if r, ok := f.rows[id]; ok {
 		return r, nil
 	}
@@ -282,10 +296,10 @@ func (f *folding) row(id rowID) (*row, error) {
 func (f *folding) write() error {
 	for to, rows := range f.all {
 		for id, r := range rows {
-			if to.prefix == basePrefix && !r.counted() {
+			if to.prefix == basePrefix && !r.Counted() {
 				continue // a deleted tag that was never counted
 			}
-			if err := f.b.Set(to.key(id), r.encode(), nil); err != nil {
+			if err := f.b.Set(to.key(id), r.Encode(), nil); err != nil {
 				return err
 			}
 		}
@@ -293,18 +307,18 @@ func (f *folding) write() error {
 	return nil
 }
 
-func readRow(r pebble.Reader, key []byte) (row, bool, error) {
+func readRow(r pebble.Reader, key []byte) (counts.Row, bool, error) {
 	val, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return row{}, false, nil
+		return counts.Row{}, false, nil
 	}
 	if err != nil {
-		return row{}, false, err
+		return counts.Row{}, false, err
 	}
 	defer closer.Close()
-	out, err := decodeRow(val)
+	out, err := counts.DecodeRow(val)
 	if err != nil {
-		return row{}, false, fmt.Errorf("%w at %q", err, key)
+		return counts.Row{}, false, fmt.Errorf("%w at %q", err, key)
 	}
 	return out, true, nil
 }

@@ -7,8 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -41,34 +41,19 @@ const (
 	latestPrefix    = "c/v/"
 )
 
-type kind byte
-
-const (
-	totals kind = 'a' // of a repository; the name is empty
-	perDay kind = 'd' // the name is the number of days since 1970, UTC
-	perTag kind = 't'
-)
-
-// rowID identifies a row of numbers.
-type rowID struct {
-	repository string
-	kind       kind
-	name       string
-}
-
-// key is the row's key in the store without prefix and end.
-func (r rowID) key() string { return r.repository + "\x00" + string(r.kind) + r.name + "\x00" }
+// rowKey is the key of a row in the store without prefix and end.
+func rowKey(id counts.ID) string { return id.Repository + "\x00" + string(id.Kind) + id.Name + "\x00" }
 
 // parseRow splits the key of a row, given without its prefix.
-func parseRow(key string) (id rowID, end string, err error) {
+func parseRow(key string) (id counts.ID, end string, err error) {
 	repository, rest, ok := strings.Cut(key, "\x00")
 	if ok && rest != "" {
 		var name string
 		if name, end, ok = strings.Cut(rest[1:], "\x00"); ok {
-			return rowID{repository, kind(rest[0]), name}, end, nil
+			return counts.ID{Repository: repository, Kind: counts.Kind(rest[0]), Name: name}, end, nil
 		}
 	}
-	return rowID{}, "", fmt.Errorf("damaged key %q", key)
+	return counts.ID{}, "", fmt.Errorf("damaged key %q", key)
 }
 
 // epoch numbers this folder's registry ids from 1. Rows of the epoch elsewhere are
@@ -79,13 +64,13 @@ const elsewhere epoch = 0
 
 func (e epoch) end() string { return string(binary.AppendUvarint(nil, uint64(e))) }
 
-func baseKey(id rowID, e epoch) []byte { return []byte(basePrefix + id.key() + e.end()) }
+func baseKey(id counts.ID, e epoch) []byte { return []byte(basePrefix + rowKey(id) + e.end()) }
 
-func pendingKey(id rowID, run string) []byte { return []byte(pendingPrefix + id.key() + run) }
+func pendingKey(id counts.ID, run string) []byte { return []byte(pendingPrefix + rowKey(id) + run) }
 
 // rowStart is the common start of the keys of a repository's rows; kind 0 stands for
 // all kinds.
-func rowStart(prefix, repository string, k kind) []byte {
+func rowStart(prefix, repository string, k counts.Kind) []byte {
 	b := []byte(prefix + repository + "\x00")
 	if k != 0 {
 		b = append(b, byte(k))
@@ -133,25 +118,6 @@ func childStoreKey(generation uint32, l IndexEntry) []byte {
 
 // after is the end of the range of keys that begin with prefix.
 func after(prefix []byte) []byte { return state.Prefix(string(prefix)).To }
-
-// Days are numbered, in UTC.
-
-func dayOf(t time.Time) int64 {
-	s := t.Unix()
-	if s < 0 {
-		return 0
-	}
-	return s / (24 * 3600)
-}
-
-func dayName(day int64) string { return strconv.FormatInt(day, 10) }
-
-func parseDay(name string) (int64, bool) {
-	day, err := strconv.ParseInt(name, 10, 64)
-	return day, err == nil
-}
-
-func dateOf(day int64) string { return time.Unix(day*24*3600, 0).UTC().Format(time.DateOnly) }
 
 // keyspace builds the keys of one installation in Redis. All have the same hash tag
 // and so the same slot of a cluster: what Redis loses, it loses together.

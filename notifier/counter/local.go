@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // maxTags bounds the cost of reading one repository.
@@ -18,24 +19,24 @@ const maxTags = 10_000
 var localPrefixes = []string{basePrefix, pendingPrefix}
 
 // Repositories lists the repositories counted in this data folder.
-func (c *Counter) Repositories(ctx context.Context) ([]Totals, error) {
+func (c *Counter) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
-	sums := map[string]row{}
+	sums := map[string]counts.Row{}
 	for _, prefix := range localPrefixes {
 		if err := c.addTotals(ctx, snap, prefix, sums); err != nil {
 			return nil, fmt.Errorf("list repositories: %w", err)
 		}
 	}
-	list := make([]Totals, 0, len(sums))
+	list := make([]counts.Totals, 0, len(sums))
 	for name, sum := range sums {
-		list = append(list, sum.totals(name))
+		list = append(list, sum.Totals(name))
 	}
-	slices.SortFunc(list, func(a, b Totals) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b counts.Totals) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]row) error {
+func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]counts.Row) error {
 	iter, err := snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
 	if err != nil {
 		return err
@@ -49,16 +50,16 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 		if err != nil {
 			return err
 		}
-		if id.kind != totals {
-			ok = iter.SeekGE(after(rowStart(prefix, id.repository, 0)))
+		if id.Kind != counts.PerRepository {
+			ok = iter.SeekGE(after(rowStart(prefix, id.Repository, 0)))
 			continue
 		}
-		r, err := decodeRow(iter.Value())
+		r, err := counts.DecodeRow(iter.Value())
 		if err != nil {
 			return fmt.Errorf("%w at %q", err, iter.Key())
 		}
-		if r.counted() {
-			sums[id.repository] = sums[id.repository].with(r, c.cfg.Now())
+		if r.Counted() {
+			sums[id.Repository] = sums[id.Repository].Add(r, c.cfg.Now())
 		}
 		ok = iter.Next()
 	}
@@ -67,55 +68,55 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 
 // Repository returns the numbers of one repository in this data folder, with at most
 // 10,000 tags.
-func (c *Counter) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
+func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
-	var sum row
+	var sum counts.Row
 	found := false
-	err := c.rows(ctx, snap, name, totals, func(_ rowID, r row) bool {
-		sum = sum.with(r, c.cfg.Now())
-		found = found || r.counted()
+	err := c.rows(ctx, snap, name, counts.PerRepository, func(_ counts.ID, r counts.Row) bool {
+		sum = sum.Add(r, c.cfg.Now())
+		found = found || r.Counted()
 		return true
 	})
-	tags := map[string]row{}
+	tags := map[string]counts.Row{}
 	if err == nil {
-		err = c.rows(ctx, snap, name, perTag, func(id rowID, r row) bool {
-			t, known := tags[id.name]
-			if !r.counted() || !known && len(tags) == maxTags {
+		err = c.rows(ctx, snap, name, counts.PerTag, func(id counts.ID, r counts.Row) bool {
+			t, known := tags[id.Name]
+			if !r.Counted() || !known && len(tags) == maxTags {
 				return len(tags) < maxTags
 			}
-			tags[id.name] = t.with(r, c.cfg.Now())
+			tags[id.Name] = t.Add(r, c.cfg.Now())
 			return true
 		})
 	}
 	if err != nil {
-		return Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
+		return counts.Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
 	}
-	byTag := make(map[string]map[Class]int64, len(tags))
+	byTag := make(map[string]map[counts.Class]int64, len(tags))
 	for tag, r := range tags {
-		byTag[tag] = r.byClass()
+		byTag[tag] = r.ByClass()
 	}
-	return sum.totals(name), byTag, found, nil
+	return sum.Totals(name), byTag, found, nil
 }
 
 // Daily returns the numbers of the last days in this data folder.
-func (c *Counter) Daily(ctx context.Context, name string, days int) ([]Day, error) {
+func (c *Counter) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
-	byDate := map[string]row{}
-	err := c.rows(ctx, snap, name, perDay, func(id rowID, r row) bool {
-		if day, ok := parseDay(id.name); ok {
-			date := dateOf(day)
-			byDate[date] = byDate[date].with(r, c.cfg.Now())
+	byDate := map[string]counts.Row{}
+	err := c.rows(ctx, snap, name, counts.PerDay, func(id counts.ID, r counts.Row) bool {
+		if day, ok := counts.ParseDay(id.Name); ok {
+			date := counts.DateOf(day)
+			byDate[date] = byDate[date].Add(r, c.cfg.Now())
 		}
 		return true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read days of %s: %w", name, err)
 	}
-	list := lastDays(c.cfg.Now(), days)
+	list := counts.LastDays(c.cfg.Now(), days)
 	for i := range list {
-		list[i].Counts = byDate[list[i].Date].byClass()
+		list[i].Counts = byDate[list[i].Date].ByClass()
 	}
 	return list, nil
 }
@@ -124,7 +125,7 @@ var errStop = errors.New("stop") // ends a scan early
 
 // rows calls visit for the local rows of a kind until it returns false. A row may
 // come several times, with numbers to be added up.
-func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k kind, visit func(rowID, row) bool) error {
+func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
 		err := scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {
 			if err := ctx.Err(); err != nil {
@@ -134,7 +135,7 @@ func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository st
 			if err != nil {
 				return err
 			}
-			r, err := decodeRow(val)
+			r, err := counts.DecodeRow(val)
 			if err != nil {
 				return fmt.Errorf("%w at %q", err, key)
 			}

@@ -43,7 +43,7 @@ func (m *Metrics) folded(facts []Fact) {
 		return
 	}
 	for _, f := range facts {
-		if f.Class.index() >= 0 {
+		if f.Class.Index() >= 0 {
 			m.Facts.WithLabelValues(string(f.Class)).Inc()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // The first version wrote these keys:
@@ -64,25 +65,25 @@ func (c *Counter) migrate() error {
 
 // migrateRows adds up the numbers of journals with different ids.
 func (c *Counter) migrateRows(set func(key, val []byte) error) error {
-	var id rowID
-	var sum row
+	var id counts.ID
+	var sum counts.Row
 	flush := func() error {
-		if !sum.counted() {
+		if !sum.Counted() {
 			return nil
 		}
-		return set(baseKey(id, 1), sum.encode())
+		return set(baseKey(id, 1), sum.Encode())
 	}
 	err := scan(c.db, []byte("c/n/"), func(key, val []byte) error {
 		of, _, err := parseRow(string(key[min(len("c/n/")+1, len(key)):]))
 		if err != nil {
 			return err
 		}
-		if of.kind == perDay {
-			day, err := time.Parse(time.DateOnly, of.name)
+		if of.Kind == counts.PerDay {
+			day, err := time.Parse(time.DateOnly, of.Name)
 			if err != nil {
 				return fmt.Errorf("damaged key %q", key)
 			}
-			of.name = dayName(dayOf(day))
+			of.Name = counts.DayName(counts.DayOf(day))
 		}
 		r, err := decodeOldRow(val)
 		if err != nil {
@@ -92,29 +93,29 @@ func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 			if err := flush(); err != nil {
 				return err
 			}
-			id, sum = of, row{}
+			id, sum = of, counts.Row{}
 		}
-		sum = sum.with(r, c.cfg.Now())
+		sum = sum.Add(r, c.cfg.Now())
 		return nil
 	})
 	return errors.Join(err, flush())
 }
 
-func decodeOldRow(b []byte) (row, error) {
-	var r row
-	for _, t := range []*int64{&r.lastPull, &r.lastPush} {
+func decodeOldRow(b []byte) (counts.Row, error) {
+	var r counts.Row
+	for _, t := range []*int64{&r.LastPull, &r.LastPush} {
 		v, n := binary.Varint(b)
 		if n <= 0 {
-			return row{}, errDamagedRow
+			return counts.Row{}, counts.ErrDamagedRow
 		}
 		*t, b = v, b[n:]
 	}
 	for i := 0; len(b) > 0; i++ {
 		v, n := binary.Uvarint(b)
-		if n <= 0 || i == len(r.counts) {
-			return row{}, errDamagedRow
+		if n <= 0 || i == len(r.Counts) {
+			return counts.Row{}, counts.ErrDamagedRow
 		}
-		r.counts[i], b = v, b[n:]
+		r.Counts[i], b = v, b[n:]
 	}
 	return r, nil
 }
@@ -126,6 +127,6 @@ func (c *Counter) migratePushes(set func(key, val []byte) error) error {
 		if err != nil || len(parts) != 3 {
 			return fmt.Errorf("damaged key %q", key)
 		}
-		return set(pushedKey(parts[0], parts[1], parts[2]), binary.AppendUvarint(nil, uint64(dayOf(day))))
+		return set(pushedKey(parts[0], parts[1], parts[2]), binary.AppendUvarint(nil, uint64(counts.DayOf(day))))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // TestMigrate opens a folder of the first version, also after a migration that was
@@ -49,7 +50,7 @@ func TestMigrate(t *testing.T) {
 		}
 		set("c/c/aaaa\x00\x01", binary.BigEndian.AppendUint64(nil, 12))
 		if stopped {
-			set(string(baseKey(rowID{"half", totals, ""}, 1)), row{counts: [len(Classes)]uint64{9}}.encode())
+			set(string(baseKey(counts.OfRepository("half"), 1)), counts.Row{Counts: [len(counts.Classes)]uint64{9}}.Encode())
 		}
 		if err := r.db.Commit(b, pebble.Sync); err != nil {
 			t.Fatal(err)
@@ -59,7 +60,7 @@ func TestMigrate(t *testing.T) {
 		r.seq = 12
 		for range 2 {
 			r.reopen()
-			want := map[string]map[Class]int64{"team/app-3": {Pull: 10, Push: 2}, "team/app-c": {Pull: 10, Push: 2}}
+			want := map[string]map[counts.Class]int64{"team/app-3": {counts.Pull: 10, counts.Push: 2}, "team/app-c": {counts.Pull: 10, counts.Push: 2}}
 			checkSource(t, r.c, want)
 			r.publish()
 			checkSource(t, &Sum{Redis: client, Name: r.cfg.Name, Now: at(noon)}, want)
@@ -70,8 +71,8 @@ func TestMigrate(t *testing.T) {
 		if r.c.Latest(1) != 12 {
 			t.Errorf("the cursor is %d, want 12", r.c.Latest(1))
 		}
-		r.fold(Fact{Repository: "team/app-3", Tag: "latest", Digest: digest(1), Class: Push, Time: noon})
-		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); got.Counts[Retag] != 1 {
+		r.fold(Fact{Repository: "team/app-3", Tag: "latest", Digest: digest(1), Class: counts.Push, Time: noon})
+		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); got.Counts[counts.Retag] != 1 {
 			t.Errorf("the push of a known digest gives %v, want a retag", got.Counts)
 		}
 		for _, prefix := range oldPrefixes {

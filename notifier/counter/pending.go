@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // Pending rows are the numbers that Redis does not have yet. Their keys end in the
@@ -34,26 +35,26 @@ const (
 
 // item is a row that is sent or compared.
 type item struct {
-	id    rowID
-	base  row // that Redis has
+	id    counts.ID
+	base  counts.Row // that Redis has
 	parts []part
-	sum   row // of base and parts
+	sum   counts.Row // of base and parts
 	key   string
 }
 
 // part is the pending row of one run.
 type part struct {
 	run string
-	row row
+	row counts.Row
 }
 
-func (it *item) add(run string, add row, now time.Time) {
+func (it *item) add(run string, add counts.Row, now time.Time) {
 	it.parts = append(it.parts, part{run, add})
-	it.sum = it.sum.with(add, now)
+	it.sum = it.sum.Add(add, now)
 }
 
 // load reads a row with its pending rows. The caller holds c.mu.
-func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
+func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, error) {
 	base, _, err := readRow(from, baseKey(id, w.epoch))
 	if err != nil {
 		return nil, err
@@ -62,9 +63,9 @@ func (c *Counter) load(from pebble.Reader, id rowID, w *writer) (*item, error) {
 	if !w.current {
 		return it, nil
 	}
-	prefix := []byte(pendingPrefix + id.key())
+	prefix := []byte(pendingPrefix + rowKey(id))
 	return it, scan(from, prefix, func(key, val []byte) error {
-		add, err := decodeRow(val)
+		add, err := counts.DecodeRow(val)
 		if err != nil {
 			return fmt.Errorf("%w at %q", err, key)
 		}
@@ -105,7 +106,7 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 		if !runs(run) {
 			return nil
 		}
-		add, err := decodeRow(val)
+		add, err := counts.DecodeRow(val)
 		if err != nil {
 			return fmt.Errorf("%w at %q", err, key)
 		}
@@ -113,8 +114,8 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 		if err != nil {
 			return err
 		}
-		if base = base.with(add, now); base.counted() {
-			err = b.Set(baseKey(id, to), base.encode(), nil)
+		if base = base.Add(add, now); base.Counted() {
+			err = b.Set(baseKey(id, to), base.Encode(), nil)
 		}
 		if err = errors.Join(err, b.Delete(key, nil)); err != nil {
 			return err
@@ -180,8 +181,8 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 			if !ok {
 				continue
 			}
-			if rest := now.without(p.row); rest.counted() || rest.tagState != 0 {
-				err = b.Set(key, rest.encode(), nil)
+			if rest := now.Sub(p.row); rest.Counted() || rest.TagState != 0 {
+				err = b.Set(key, rest.Encode(), nil)
 			} else {
 				err = b.Delete(key, nil)
 			}
@@ -195,28 +196,28 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 
 func applyBase(b *pebble.Batch, it *item, e epoch) error {
 	key := baseKey(it.id, e)
-	if it.sum.counted() {
+	if it.sum.Counted() {
 		if it.sum == it.base {
 			return nil
 		}
-		return b.Set(key, it.sum.encode(), nil)
+		return b.Set(key, it.sum.Encode(), nil)
 	}
 	if err := b.Delete(key, nil); err != nil {
 		return err
 	}
-	if it.id.kind != perTag || it.base.position == 0 {
+	if it.id.Kind != counts.PerTag || it.base.Position == 0 {
 		return nil
 	}
-	return b.Set(freeKey(it.id.repository, e, it.base.position), nil, nil)
+	return b.Set(freeKey(it.id.Repository, e, it.base.Position), nil, nil)
 }
 
 // enqueue has a row sent in the next round, by an empty pending row. The caller holds
 // c.mu.
-func (c *Counter) enqueue(b *pebble.Batch, id rowID) error {
+func (c *Counter) enqueue(b *pebble.Batch, id counts.ID) error {
 	key := pendingKey(id, liveRun+c.run)
 	ok, err := exists(b, key)
 	if err != nil || ok {
 		return err
 	}
-	return b.Set(key, row{}.encode(), nil)
+	return b.Set(key, counts.Row{}.Encode(), nil)
 }

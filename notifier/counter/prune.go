@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 const (
@@ -49,7 +50,7 @@ func (c *Counter) prune() error {
 	if !trusted {
 		return nil
 	}
-	oldest := dayOf(c.cfg.Now()) + 1 - KeepDays
+	oldest := counts.DayOf(c.cfg.Now()) + 1 - counts.KeepDays
 	for _, prefix := range []string{pushedPrefix, latestPrefix} {
 		err = c.drop([]byte(prefix), func(val []byte) bool {
 			day, n := binary.Uvarint(val)
@@ -66,10 +67,10 @@ func (c *Counter) prune() error {
 func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
-	p := pruning{c: c, trusted: trusted, today: dayOf(c.cfg.Now())}
+	p := pruning{c: c, trusted: trusted, today: counts.DayOf(c.cfg.Now())}
 	p.futureDay = math.MaxInt64
 	if trusted && clock.Back {
-		p.futureDay = max(dayOf(clock.Ahead), p.today+3)
+		p.futureDay = max(counts.DayOf(clock.Ahead), p.today+3)
 	}
 	for _, prefix := range []string{basePrefix, pendingPrefix} {
 		err := scan(snap, []byte(prefix), func(key, val []byte) error {
@@ -77,11 +78,11 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 			if err != nil {
 				return err
 			}
-			if id.repository != p.repository {
+			if id.Repository != p.repository {
 				if err := p.finish(); err != nil {
 					return err
 				}
-				p.repository = id.repository
+				p.repository = id.Repository
 			}
 			return p.visit(prefix, id, end, val)
 		})
@@ -107,7 +108,7 @@ type pruning struct {
 
 	repository string
 	future     []storedRow // totals with a time in the future
-	last       row         // the newest days that have a pull or a push, as times
+	last       counts.Row  // the newest days that have a pull or a push, as times
 	days       []storedRow // oldest first
 	seen       int         // number of different days
 	drops      []storedRow
@@ -116,24 +117,24 @@ type pruning struct {
 // storedRow is a row that may be dropped.
 type storedRow struct {
 	prefix string
-	id     rowID
+	id     counts.ID
 	end    string
 	day    int64
 }
 
-func (p *pruning) visit(prefix string, id rowID, end string, val []byte) error {
+func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) error {
 	r := storedRow{prefix: prefix, id: id, end: end}
-	numbers, err := decodeRow(val)
+	numbers, err := counts.DecodeRow(val)
 	if err != nil {
-		return fmt.Errorf("%w at %q", err, id.key())
+		return fmt.Errorf("%w at %q", err, rowKey(id))
 	}
-	switch id.kind {
-	case totals:
-		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(numbers.lastPull, numbers.lastPush) >= tomorrow {
+	switch id.Kind {
+	case counts.PerRepository:
+		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(numbers.LastPull, numbers.LastPush) >= tomorrow {
 			p.future = append(p.future, r)
 		}
-	case perDay:
-		day, ok := parseDay(id.name)
+	case counts.PerDay:
+		day, ok := counts.ParseDay(id.Name)
 		if !ok {
 			return nil
 		}
@@ -141,18 +142,18 @@ func (p *pruning) visit(prefix string, id rowID, end string, val []byte) error {
 		if day >= p.futureDay {
 			return p.drop(r)
 		}
-		if numbers.counts[Pull.index()] > 0 {
-			p.last.lastPull = day * dayMillis
+		if numbers.Counts[counts.Pull.Index()] > 0 {
+			p.last.LastPull = day * dayMillis
 		}
-		if numbers.counts[Push.index()] > 0 {
-			p.last.lastPush = day * dayMillis
+		if numbers.Counts[counts.Push.Index()] > 0 {
+			p.last.LastPush = day * dayMillis
 		}
 		if n := len(p.days); n == 0 || p.days[n-1].day != day {
 			p.seen++
 		}
 		p.days = append(p.days, r)
-	case perTag:
-		if since, ok := numbers.tagState.day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
+	case counts.PerTag:
+		if since, ok := numbers.TagState.Day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
 			return p.dropTag(r)
 		}
 	}
@@ -169,11 +170,11 @@ func (p *pruning) dropTag(r storedRow) error {
 		return nil // checked by a later prune
 	}
 	p.asked++
-	tagged, err := p.c.cfg.HasTag(r.id.repository, r.id.name)
+	tagged, err := p.c.cfg.HasTag(r.id.Repository, r.id.Name)
 	if err != nil {
 		p.failed++
 		p.c.log.Warn("numbers of a deleted tag are kept, since storage can't be asked for the tag",
-			"repository", r.id.repository, "tag", r.id.name, "error", err)
+			"repository", r.id.Repository, "tag", r.id.Name, "error", err)
 		return nil
 	}
 	if tagged {
@@ -187,13 +188,13 @@ func (c *Counter) markPresent(r storedRow) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewIndexedBatch()
-	key := []byte(r.prefix + r.id.key() + r.end)
+	key := []byte(r.prefix + rowKey(r.id) + r.end)
 	now, known, err := readRow(b, key)
 	if err != nil || !known {
 		return err
 	}
-	now.tagState = present
-	if err := b.Set(key, now.encode(), nil); err != nil {
+	now.TagState = counts.Present
+	if err := b.Set(key, now.Encode(), nil); err != nil {
 		return err
 	}
 	return c.db.Commit(b, pebble.NoSync)
@@ -207,9 +208,9 @@ func (p *pruning) finish() error {
 			return err
 		}
 	}
-	p.future, p.last = nil, row{}
+	p.future, p.last = nil, counts.Row{}
 	days := p.days
-	for i := 0; p.seen > KeepDays+extraDays && i < len(days); i++ {
+	for i := 0; p.seen > counts.KeepDays+extraDays && i < len(days); i++ {
 		if err := p.drop(days[i]); err != nil {
 			return err
 		}
@@ -250,47 +251,47 @@ func (p *pruning) flush() error {
 // emptied and sent once more, and deleted when Redis has deleted it, too. The caller
 // holds c.mu.
 func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
-	key := []byte(r.prefix + r.id.key() + r.end)
+	key := []byte(r.prefix + rowKey(r.id) + r.end)
 	now, _, err := readRow(b, key)
 	if err != nil {
 		return err
 	}
-	if r.id.kind == perTag {
+	if r.id.Kind == counts.PerTag {
 		pending, err := exists(b, pendingKey(r.id, liveRun+c.run))
 		if err != nil || pending {
 			return err // left to a later prune
 		}
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
-		if err := b.Set(key, row{position: now.position}.encode(), nil); err != nil {
+		if err := b.Set(key, counts.Row{Position: now.Position}.Encode(), nil); err != nil {
 			return err
 		}
 		return c.enqueue(b, r.id)
 	}
-	if err := b.Delete(key, nil); err != nil || r.id.kind != perTag || now.position == 0 || r.end == elsewhere.end() {
+	if err := b.Delete(key, nil); err != nil || r.id.Kind != counts.PerTag || now.Position == 0 || r.end == elsewhere.end() {
 		return err
 	}
 	e, _ := binary.Uvarint([]byte(r.end))
-	return b.Set(freeKey(r.id.repository, epoch(e), now.position), nil, nil)
+	return b.Set(freeKey(r.id.Repository, epoch(e), now.Position), nil, nil)
 }
 
 // resetTimes replaces times that are not before limit by those of last.
-func (c *Counter) resetTimes(r storedRow, last row, limit int64) error {
+func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewIndexedBatch()
-	key := []byte(r.prefix + r.id.key() + r.end)
+	key := []byte(r.prefix + rowKey(r.id) + r.end)
 	now, _, err := readRow(b, key)
 	if err != nil {
 		return err
 	}
-	if now.lastPull >= limit {
-		now.lastPull = last.lastPull
+	if now.LastPull >= limit {
+		now.LastPull = last.LastPull
 	}
-	if now.lastPush >= limit {
-		now.lastPush = last.lastPush
+	if now.LastPush >= limit {
+		now.LastPush = last.LastPush
 	}
-	if err := b.Set(key, now.encode(), nil); err != nil {
+	if err := b.Set(key, now.Encode(), nil); err != nil {
 		return err
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 const day = 24 * time.Hour
@@ -29,14 +30,14 @@ func advanceClock(t testing.TB, r *replica, now *clock, to time.Time) {
 	}
 }
 
-func daysOf(t testing.TB, s Source, days int) (n int64) {
+func daysOf(t testing.TB, s counts.Source, days int) (n int64) {
 	t.Helper()
 	list, err := s.Daily(t.Context(), "x", days)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range list {
-		n += d.Counts[Pull]
+		n += d.Counts[counts.Pull]
 	}
 	return n
 }
@@ -55,8 +56,8 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := newClockReplica(t, c)
-		for range KeepDays + extraDays + 50 {
-			r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		for range counts.KeepDays + extraDays + 50 {
+			r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 			now.at = now.at.Add(day)
 		}
 		r.publish()
@@ -67,27 +68,27 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 		r.publish()
 		rows := 0
 		for _, prefix := range localPrefixes {
-			if err := scan(r.db, rowStart(prefix, "x", perDay), func(_, _ []byte) error { rows++; return nil }); err != nil {
+			if err := scan(r.db, rowStart(prefix, "x", counts.PerDay), func(_, _ []byte) error { rows++; return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if rows != KeepDays+extraDays {
-			t.Errorf("%d days are kept, want %d", rows, KeepDays+extraDays)
+		if rows != counts.KeepDays+extraDays {
+			t.Errorf("%d days are kept, want %d", rows, counts.KeepDays+extraDays)
 		}
 		now.at = now.at.Add(-day)
-		sources := []Source{r.c}
+		sources := []counts.Source{r.c}
 		if c != nil {
 			sources = append(sources, &Sum{Redis: client, Now: now.now})
-			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val(); n != KeepDays+extraDays {
-				t.Errorf("Redis has %d days, want %d", n, KeepDays+extraDays)
+			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val(); n != counts.KeepDays+extraDays {
+				t.Errorf("Redis has %d days, want %d", n, counts.KeepDays+extraDays)
 			}
 		}
 		for _, s := range sources {
-			if n := daysOf(t, s, KeepDays); n != KeepDays {
-				t.Errorf("%d pulls in the last days, want %d", n, KeepDays)
+			if n := daysOf(t, s, counts.KeepDays); n != counts.KeepDays {
+				t.Errorf("%d pulls in the last days, want %d", n, counts.KeepDays)
 			}
 		}
-		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[Pull] != KeepDays+extraDays+50 || tags["v1"][Pull] != KeepDays+extraDays+50 {
+		if got, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || got.Counts[counts.Pull] != counts.KeepDays+extraDays+50 || tags["v1"][counts.Pull] != counts.KeepDays+extraDays+50 {
 			t.Errorf("totals are %v and tags %v, want no change (%v)", got.Counts, tags, err)
 		}
 	}
@@ -100,11 +101,11 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	client := redistest.Start(t).Client()
 	a, now := newClockReplica(t, client)
 	b, _ := newClockReplica(t, client)
-	for range KeepDays + extraDays + 1 {
-		a.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+	for range counts.KeepDays + extraDays + 1 {
+		a.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
-	b.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})
+	b.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})
 	a.publish()
 	b.publish()
 	if err := a.c.prune(); err != nil {
@@ -125,8 +126,8 @@ func TestClockJumpsAndPrune(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r, now := newClockReplica(t, client)
-	for range KeepDays {
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+	for range counts.KeepDays {
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
 	right := now.at.Add(-day)
@@ -138,9 +139,9 @@ func TestClockJumpsAndPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.publish()
-		for _, s := range []Source{r.c, &Sum{Redis: client, Now: now.now}} {
-			if n := daysOf(t, s, KeepDays); n != KeepDays {
-				t.Errorf("after %v: %d pulls in the last days, want %d", jump, n, KeepDays)
+		for _, s := range []counts.Source{r.c, &Sum{Redis: client, Now: now.now}} {
+			if n := daysOf(t, s, counts.KeepDays); n != counts.KeepDays {
+				t.Errorf("after %v: %d pulls in the last days, want %d", jump, n, counts.KeepDays)
 			}
 		}
 	}
@@ -153,7 +154,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := newClockReplica(t, c)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		look := func() {
 			if err := r.c.prune(); err != nil {
 				t.Fatal(err)
@@ -163,14 +164,14 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		now.at = noon.Add(365 * day)
 		look()
 		r.fold(
-			Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at}, Fact{Repository: "quiet", Class: Push, Time: now.at},
-			Fact{Repository: "x", Tag: "v1", Class: Push, Time: now.at},
+			Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, Fact{Repository: "quiet", Class: counts.Push, Time: now.at},
+			Fact{Repository: "x", Tag: "v1", Class: counts.Push, Time: now.at},
 		)
 		r.publish()
 		now.at = noon.Add(time.Hour)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: now.at})
+		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		r.publish()
-		sources := []Source{r.c}
+		sources := []counts.Source{r.c}
 		if c != nil {
 			sources = append(sources, &Sum{Redis: client, Now: now.now})
 		}
@@ -183,11 +184,11 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		r.publish()
 		r.publish()
 		for _, s := range sources {
-			if n := daysOf(t, s, KeepDays); n != 2 {
+			if n := daysOf(t, s, counts.KeepDays); n != 2 {
 				t.Errorf("%T: %d pulls in the days, want 2", s, n)
 			}
 			got, _, _, err := s.Repository(t.Context(), "x")
-			if err != nil || got.Counts[Pull] != 3 || got.LastPush.After(now.at) {
+			if err != nil || got.Counts[counts.Pull] != 3 || got.LastPush.After(now.at) {
 				t.Errorf("%T: %v, last push %v, %v; want 3 pulls and no push in the future", s, got.Counts, got.LastPush, err)
 			}
 			if got, _, _, err := s.Repository(t.Context(), "quiet"); err != nil || got.LastPush.After(now.at) {
@@ -196,9 +197,9 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		}
 		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val()
 		for _, prefix := range localPrefixes {
-			err := scan(r.db, rowStart(prefix, "x", perDay), func(key, _ []byte) error {
+			err := scan(r.db, rowStart(prefix, "x", counts.PerDay), func(key, _ []byte) error {
 				id, _, err := parseRow(string(key[len(prefix):]))
-				fields = append(fields, id.name)
+				fields = append(fields, id.Name)
 				return err
 			})
 			if err != nil {
@@ -206,7 +207,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 			}
 		}
 		for _, field := range fields {
-			if n, _ := parseDay(field); n > dayOf(noon)+2 {
+			if n, _ := counts.ParseDay(field); n > counts.DayOf(noon)+2 {
 				t.Errorf("day %s is kept", field)
 			}
 		}
@@ -217,7 +218,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 func TestFoldOfFutureEvent(t *testing.T) {
 	t.Parallel()
 	r, _ := newClockReplica(t, nil)
-	r.fold(Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(365 * day)})
+	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(365 * day)})
 	if n := daysOf(t, r.c, 1); n != 1 {
 		t.Errorf("%d pulls today, want the one that was folded today", n)
 	}
@@ -228,10 +229,10 @@ func TestRedisClockDiffers(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r, now := newClockReplica(t, client)
-	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
 	r.publish() // which reads Redis' clock: months from noon
 	for step := range 6 {
-		now.at = noon.Add(KeepDays*day + time.Duration(step)*12*time.Hour)
+		now.at = noon.Add(counts.KeepDays*day + time.Duration(step)*12*time.Hour)
 		r.publish()
 		if err := r.c.prune(); err != nil {
 			t.Fatal(err)
@@ -246,14 +247,14 @@ func TestRedisClockDiffers(t *testing.T) {
 func TestPruneDropsOldPushes(t *testing.T) {
 	t.Parallel()
 	r, now := newClockReplica(t, nil)
-	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: Push, Time: noon})
+	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon})
 	count := func() (n int) {
 		if err := scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	now.at = noon.Add(KeepDays * day)
+	now.at = noon.Add(counts.KeepDays * day)
 	if err := r.c.prune(); err != nil || count() != 1 {
 		t.Errorf("%d pushes are kept after a jump of the clock, want the one (%v)", count(), err)
 	}
@@ -272,7 +273,7 @@ func TestDeletedTags(t *testing.T) {
 		r, now := newClockReplica(t, c)
 		var facts []Fact
 		for i := range 300 {
-			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
+			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
 		}
 		facts = append(facts, Fact{Repository: "x", Tag: "never", Deleted: true, Time: noon})
 		r.fold(facts...)
@@ -281,13 +282,13 @@ func TestDeletedTags(t *testing.T) {
 			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Deleted: true, Time: noon})
 		}
 		for i := range 50 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: Push, Time: noon})
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
 		}
 		for i := range 20 { // a pull does not show that a tag exists
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: Pull, Time: noon})
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: counts.Pull, Time: noon})
 		}
 		r.publish()
-		sources := []Source{r.c}
+		sources := []counts.Source{r.c}
 		if c != nil {
 			sources = append(sources, &Sum{Redis: client, Now: now.now})
 		}
@@ -301,7 +302,7 @@ func TestDeletedTags(t *testing.T) {
 			r.publish()
 			for _, s := range sources {
 				got, tags, _, err := s.Repository(t.Context(), "x")
-				if err != nil || len(tags) != want || got.Counts[Push] != 350 || got.Counts[Pull] != 20 {
+				if err != nil || len(tags) != want || got.Counts[counts.Push] != 350 || got.Counts[counts.Pull] != 20 {
 					t.Errorf("%s, %T: %d tags and %v, want %d and the same totals (%v)", when, s, len(tags), got.Counts, want, err)
 				}
 			}
@@ -316,7 +317,7 @@ func TestDeletedTags(t *testing.T) {
 		}
 		// New tags use their positions.
 		for i := range 160 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: Child, Time: noon})
+			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: counts.Child, Time: noon})
 		}
 		check("with new tags", 310)
 		keys := keysIn(t, client, "*:"+r.c.reg.id()+":t:x:*")
@@ -335,7 +336,7 @@ func TestDeletedTagInStorage(t *testing.T) {
 	var down error
 	r.c.cfg.HasTag = func(_, tag string) (bool, error) { return there[tag], down }
 	for _, tag := range []string{"crossed", "deleted"} {
-		r.fold(Fact{Repository: "x", Tag: tag, Class: Push, Time: noon}, Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
+		r.fold(Fact{Repository: "x", Tag: tag, Class: counts.Push, Time: noon}, Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	check := func(want ...string) {
 		t.Helper()
@@ -367,7 +368,7 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 	client := redistest.Start(t).Client()
 	a, nowA := newClockReplica(t, client)
 	b, nowB := newClockReplica(t, client)
-	fact := func(tag string, class Class, deleted bool) Fact {
+	fact := func(tag string, class counts.Class, deleted bool) Fact {
 		return Fact{Repository: "x", Tag: tag, Class: class, Deleted: deleted, Time: noon}
 	}
 	both := func() {
@@ -377,15 +378,15 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 			b.publish()
 		}
 	}
-	a.fold(fact("deleted", Push, false), fact("again here", Push, false), fact("again there", Push, false), fact("new there", Push, false))
-	b.fold(fact("deleted", Pull, false), fact("again here", Pull, false), fact("again there", Pull, false))
+	a.fold(fact("deleted", counts.Push, false), fact("again here", counts.Push, false), fact("again there", counts.Push, false), fact("new there", counts.Push, false))
+	b.fold(fact("deleted", counts.Pull, false), fact("again here", counts.Pull, false), fact("again there", counts.Pull, false))
 	both()
 	for _, tag := range []string{"deleted", "again here", "again there", "new there"} {
 		a.fold(Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	both()
-	a.fold(fact("again here", Push, false))
-	b.fold(fact("again there", Push, false), fact("new there", Push, false))
+	a.fold(fact("again here", counts.Push, false))
+	b.fold(fact("again there", counts.Push, false), fact("new there", counts.Push, false))
 	both()
 	b.reopen() // which reads all changes of tags again
 	both()
@@ -394,10 +395,10 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 	}
 	both()
 	_, tags, _, err := (&Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")
-	want := map[string]map[Class]int64{
-		"again here":  {Push: 2, Pull: 1},
-		"again there": {Push: 2, Pull: 1},
-		"new there":   {Push: 2},
+	want := map[string]map[counts.Class]int64{
+		"again here":  {counts.Push: 2, counts.Pull: 1},
+		"again there": {counts.Push: 2, counts.Pull: 1},
+		"new there":   {counts.Push: 2},
 	}
 	if err != nil || !reflect.DeepEqual(tags, want) {
 		t.Errorf("tags %v, want %v (%v)", tags, want, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // A round of publishing:
@@ -222,7 +223,7 @@ func (r *round) sendPending() error {
 		if err != nil {
 			return err
 		}
-		add, err := decodeRow(val)
+		add, err := counts.DecodeRow(val)
 		if err != nil {
 			return fmt.Errorf("%w at %q", err, key)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 func TestPublishSendsChangedRows(t *testing.T) {
@@ -25,7 +26,7 @@ func TestPublishSendsChangedRows(t *testing.T) {
 	if n := r.publish(); n != 0 {
 		t.Errorf("nothing changed, and %d rows were sent", n)
 	}
-	r.fold(Fact{Repository: "team/app-1", Tag: "v1", Class: Pull, Time: noon})
+	r.fold(Fact{Repository: "team/app-1", Tag: "v1", Class: counts.Pull, Time: noon})
 	if n := r.publish(); n != 3 {
 		t.Errorf("a pull sent %d rows, want its total, its tag and its day", n)
 	}
@@ -80,7 +81,7 @@ func TestRedisLossWhileSending(t *testing.T) {
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	for i := range 200 {
-		r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+		r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 	}
 	r.publish()
 	early := server.Dump()
@@ -89,7 +90,7 @@ func TestRedisLossWhileSending(t *testing.T) {
 		"older dump": func() { server.Restore(early) },
 	} {
 		for i := range 600 {
-			r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: Pull, Time: noon})
+			r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 		}
 		hook := &beforeCall{n: 2, do: lose}
 		hooked := server.Client()
@@ -149,14 +150,14 @@ func TestRandomCrashes(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	db := openState(t, fs)
 	c := open(t, db, Config{Redis: client})
-	r := &replica{want: map[string]map[Class]int64{}}
+	r := &replica{want: map[string]map[counts.Class]int64{}}
 	var journal []Fact
 	for step := range 60 {
 		facts := randomFacts(rnd, 1+rnd.IntN(20))
 		journal = append(journal, facts...)
 		for _, f := range facts {
 			if r.want[f.Repository] == nil {
-				r.want[f.Repository] = map[Class]int64{}
+				r.want[f.Repository] = map[counts.Class]int64{}
 			}
 			r.want[f.Repository][f.Class]++
 		}
@@ -239,8 +240,8 @@ func TestLastTimes(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
-	a.fold(Fact{Repository: "x", Class: Pull, Time: noon}, Fact{Repository: "x", Class: Head, Time: noon.Add(time.Hour)})
-	b.fold(Fact{Repository: "x", Class: Pull, Time: noon.Add(-time.Hour)}, Fact{Repository: "x", Class: Push, Time: noon.Add(-2 * time.Hour)})
+	a.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon}, Fact{Repository: "x", Class: counts.Head, Time: noon.Add(time.Hour)})
+	b.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon.Add(-time.Hour)}, Fact{Repository: "x", Class: counts.Push, Time: noon.Add(-2 * time.Hour)})
 	for range 2 {
 		a.publish()
 		b.publish()
@@ -263,12 +264,12 @@ func TestReplicasLearnChildren(t *testing.T) {
 	db := openState(t, vfs.NewMem())
 	defer db.Close()
 	b := open(t, db, Config{Redis: client, Learn: rule.Learn})
-	a.fold(Fact{Repository: "x", Class: Pull, Time: noon, Children: []string{digest(1), digest(2)}})
+	a.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon, Children: []string{digest(1), digest(2)}})
 	a.publish()
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != Child {
+	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != counts.Child {
 		t.Errorf("class %s, want child: the other replica knows the index", class)
 	}
 	// The index is deleted through either.
@@ -280,7 +281,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for n, want := range map[int]Class{2: Pull, 4: Pull, 5: Artifact} {
+	for n, want := range map[int]counts.Class{2: counts.Pull, 4: counts.Pull, 5: counts.Artifact} {
 		if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != want {
 			t.Errorf("%d is %s after the other replica has published, want %s", n, class, want)
 		}
@@ -343,7 +344,7 @@ func TestFoldWhileSending(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
-	pull := Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon}
+	pull := Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
 	r.fold(pull)
 	r.publish()
 	r.fold(pull)
@@ -365,9 +366,9 @@ func TestJournalWithNewID(t *testing.T) {
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	rnd := rand.New(rand.NewPCG(15, 15))
-	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon.Add(time.Minute)})...)
+	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(time.Minute)})...)
 	r.journal = "bbbb"
-	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon})...)
+	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})...)
 	for range 2 {
 		r.publish()
 		checkSum(t, client, r)
@@ -386,7 +387,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.Run("all", func(b *testing.B) {
 		facts := make([]Fact, 20_000)
 		for i := range facts {
-			facts[i] = Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: fmt.Sprintf("v%d", i%20), Class: Pull, Time: noon}
+			facts[i] = Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: fmt.Sprintf("v%d", i%20), Class: counts.Pull, Time: noon}
 		}
 		r.fold(facts...)
 		n := 0
@@ -400,7 +401,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.Run("pulls", func(b *testing.B) {
 		for b.Loop() {
 			for range 256 {
-				r.fold(Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: "v1", Class: Pull, Time: noon})
+				r.fold(Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: "v1", Class: counts.Pull, Time: noon})
 			}
 			r.publish()
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -37,11 +38,11 @@ type replica struct {
 	c       *Counter
 	seq     uint64 // the last event that was folded
 	last    uint64 // the last event in the journal when it is opened
-	want    map[string]map[Class]int64
+	want    map[string]map[counts.Class]int64
 }
 
 func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
-	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[Class]int64{}}
+	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[counts.Class]int64{}}
 	r.open()
 	return r
 }
@@ -69,7 +70,7 @@ func (r *replica) clone() *replica {
 	return &replica{
 		t: r.t, journal: r.journal, cfg: r.cfg, seq: r.seq, last: r.last,
 		fs:   r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}),
-		want: map[string]map[Class]int64{},
+		want: map[string]map[counts.Class]int64{},
 	}
 }
 
@@ -78,7 +79,7 @@ func (r *replica) fold(facts ...Fact) {
 	r.replay(facts...)
 	for _, f := range facts {
 		if r.want[f.Repository] == nil {
-			r.want[f.Repository] = map[Class]int64{}
+			r.want[f.Repository] = map[counts.Class]int64{}
 		}
 		r.want[f.Repository][f.Class]++
 	}
@@ -129,14 +130,14 @@ func open(t testing.TB, db *store.Store, cfg Config) *Counter {
 func pulls(n int) []Fact {
 	list := make([]Fact, n)
 	for i := range list {
-		list[i] = Fact{Repository: "x", Tag: "v1", Class: Pull, Time: noon}
+		list[i] = Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
 	}
 	return list
 }
 
 // randomFacts returns facts of random repositories and tags.
 func randomFacts(rnd *rand.Rand, n int) []Fact {
-	classes := []Class{Pull, Child, Head, Artifact, Ignored}
+	classes := []counts.Class{counts.Pull, counts.Child, counts.Head, counts.Artifact, counts.Ignored}
 	list := make([]Fact, n)
 	for i := range list {
 		list[i] = Fact{
@@ -153,13 +154,13 @@ func randomFacts(rnd *rand.Rand, n int) []Fact {
 // tags and days add up to them.
 func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) {
 	t.Helper()
-	want := map[string]map[Class]int64{}
+	want := map[string]map[counts.Class]int64{}
 	for _, r := range replicas {
-		for name, counts := range r.want {
+		for name, byClass := range r.want {
 			if want[name] == nil {
-				want[name] = map[Class]int64{}
+				want[name] = map[counts.Class]int64{}
 			}
-			for class, n := range counts {
+			for class, n := range byClass {
 				want[name][class] += n
 			}
 		}
@@ -167,13 +168,13 @@ func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) 
 	checkSource(t, &Sum{Redis: client, Now: at(noon)}, want)
 }
 
-func checkSource(t testing.TB, s Source, want map[string]map[Class]int64) {
+func checkSource(t testing.TB, s counts.Source, want map[string]map[counts.Class]int64) {
 	t.Helper()
 	list, err := s.Repositories(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]map[Class]int64{}
+	got := map[string]map[counts.Class]int64{}
 	for _, totals := range list {
 		got[totals.Name] = totals.Counts
 	}
@@ -189,11 +190,11 @@ func checkSource(t testing.TB, s Source, want map[string]map[Class]int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var dayCounts []map[Class]int64
+		var dayCounts []map[counts.Class]int64
 		for _, d := range days {
 			dayCounts = append(dayCounts, d.Counts)
 		}
-		for what, sum := range map[string]map[Class]int64{
+		for what, sum := range map[string]map[counts.Class]int64{
 			"total": totals.Counts, "tags": addUp(maps.Values(tags)), "days": addUp(values(dayCounts)),
 		} {
 			if !maps.Equal(sum, want[name]) {
@@ -213,10 +214,10 @@ func values[T any](list []T) func(func(T) bool) {
 	}
 }
 
-func addUp(list func(func(map[Class]int64) bool)) map[Class]int64 {
-	sum := map[Class]int64{}
-	for counts := range list {
-		for class, n := range counts {
+func addUp(list func(func(map[counts.Class]int64) bool)) map[counts.Class]int64 {
+	sum := map[counts.Class]int64{}
+	for byClass := range list {
+		for class, n := range byClass {
 			sum[class] += n
 		}
 	}

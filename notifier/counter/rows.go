@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // rows iterates over the rows of an epoch merged with the pending rows.
@@ -47,7 +48,7 @@ func (r *rows) close() error {
 
 // next returns nil after the last row.
 func (r *rows) next(now time.Time) (*item, error) {
-	var baseID, waitingID rowID
+	var baseID, waitingID counts.ID
 	var end string
 	var err error
 	for ; r.base.Valid(); r.base.Next() {
@@ -72,9 +73,9 @@ func (r *rows) next(now time.Time) (*item, error) {
 		return nil, err
 	}
 	it := &item{id: waitingID}
-	if haveBase && (!haveWaiting || baseID.key() <= waitingID.key()) {
+	if haveBase && (!haveWaiting || rowKey(baseID) <= rowKey(waitingID)) {
 		it.id = baseID
-		if it.base, err = decodeRow(r.base.Value()); err != nil {
+		if it.base, err = counts.DecodeRow(r.base.Value()); err != nil {
 			return nil, fmt.Errorf("%w at %q", err, r.base.Key())
 		}
 		r.base.Next()
@@ -88,7 +89,7 @@ func (r *rows) next(now time.Time) (*item, error) {
 		if id != it.id {
 			break
 		}
-		add, err := decodeRow(r.pending.Value())
+		add, err := counts.DecodeRow(r.pending.Value())
 		if err != nil {
 			return nil, fmt.Errorf("%w at %q", err, r.pending.Key())
 		}

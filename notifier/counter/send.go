@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 //go:embed publish.lua
@@ -83,12 +84,12 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	var ops []op
 	var sent []*item
 	for i, it := range items {
-		text := it.sum.text(it.id.kind)
-		if compare && inRedis[i] == text && it.sum.counted() {
+		text := it.sum.Text(it.id.Kind)
+		if compare && inRedis[i] == text && it.sum.Counted() {
 			continue
 		}
 		if it.key != "" {
-			ops = append(ops, op{it.key, it.id.field(), text})
+			ops = append(ops, op{it.key, fieldOf(it.id), text})
 		}
 		sent = append(sent, it)
 	}
@@ -101,23 +102,23 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 // keyOf returns the key of the hash in Redis that has a row; empty for a tag that was
 // never sent.
 func (c *Counter) keyOf(id string, it *item) string {
-	switch it.id.kind {
-	case totals:
-		return c.keys.totals(id, it.id.repository)
-	case perDay:
-		return c.keys.days(id, it.id.repository)
+	switch it.id.Kind {
+	case counts.PerRepository:
+		return c.keys.totals(id, it.id.Repository)
+	case counts.PerDay:
+		return c.keys.days(id, it.id.Repository)
 	}
-	if it.sum.position == 0 {
+	if it.sum.Position == 0 {
 		return ""
 	}
-	return c.keys.tags(id, it.id.repository, (it.sum.position-1)/tagsInHash)
+	return c.keys.tags(id, it.id.Repository, (it.sum.Position-1)/tagsInHash)
 }
 
-func (r rowID) field() string {
-	if r.kind == totals {
-		return r.repository
+func fieldOf(id counts.ID) string {
+	if id.Kind == counts.PerRepository {
+		return id.Repository
 	}
-	return r.name
+	return id.Name
 }
 
 // assignPositions gives each tag without a position the lowest free one, or the next
@@ -133,19 +134,19 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	var b *pebble.Batch
 	all := map[string]*item{} // totals, by repository
 	for _, it := range items {
-		if it.id.kind == totals {
-			all[it.id.repository] = it
+		if it.id.Kind == counts.PerRepository {
+			all[it.id.Repository] = it
 		}
 	}
 	changed := map[string]bool{}
 	for _, it := range items {
-		if it.id.kind != perTag || it.sum.position != 0 || !it.sum.counted() {
+		if it.id.Kind != counts.PerTag || it.sum.Position != 0 || !it.sum.Counted() {
 			continue
 		}
 		if b == nil {
 			b = c.db.NewIndexedBatch()
 		}
-		repository := it.id.repository
+		repository := it.id.Repository
 		position, err := takeFreePosition(b, repository, w.epoch)
 		if err != nil {
 			return nil, err
@@ -153,19 +154,19 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 		if position == 0 {
 			total := all[repository]
 			if total == nil {
-				if total, err = c.load(b, rowID{repository, totals, ""}, w); err != nil {
+				if total, err = c.load(b, counts.OfRepository(repository), w); err != nil {
 					return nil, err
 				}
 				all[repository] = total
 				items = append(items, total)
 			}
-			total.base.position++
-			total.sum.position = total.base.position
-			position = total.base.position
+			total.base.Position++
+			total.sum.Position = total.base.Position
+			position = total.base.Position
 			changed[repository] = true
 		}
-		it.base.position, it.sum.position = position, position
-		if err := b.Set(baseKey(it.id, w.epoch), it.base.encode(), nil); err != nil {
+		it.base.Position, it.sum.Position = position, position
+		if err := b.Set(baseKey(it.id, w.epoch), it.base.Encode(), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -174,7 +175,7 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	}
 	for repository := range changed {
 		it := all[repository]
-		if err := b.Set(baseKey(it.id, w.epoch), it.base.encode(), nil); err != nil {
+		if err := b.Set(baseKey(it.id, w.epoch), it.base.Encode(), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -210,7 +211,7 @@ func (r *round) fetch(items []*item) ([]string, error) {
 	_, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
 		for i, it := range items {
 			if it.key != "" {
-				cmds[i] = p.HGet(r.ctx, it.key, it.id.field())
+				cmds[i] = p.HGet(r.ctx, it.key, fieldOf(it.id))
 			}
 		}
 		return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // The sum over all registries is computed by the reader. Redis has the numbers of each
@@ -79,12 +80,12 @@ func (s *Sum) read(ctx context.Context, do func(ids []string) error) error {
 }
 
 // Repositories lists the repositories that any registry counted.
-func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
-	sums := map[string]row{}
+func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
+	sums := map[string]counts.Row{}
 	err := s.read(ctx, func(ids []string) error {
 		for _, id := range ids {
-			if err := scanTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r row) {
-				sums[name] = sums[name].with(r, s.now())
+			if err := scanTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r counts.Row) {
+				sums[name] = sums[name].Add(r, s.now())
 			}); err != nil {
 				return err
 			}
@@ -94,18 +95,18 @@ func (s *Sum) Repositories(ctx context.Context) ([]Totals, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
-	list := make([]Totals, 0, len(sums))
+	list := make([]counts.Totals, 0, len(sums))
 	for name, sum := range sums {
-		if sum.counted() {
-			list = append(list, sum.totals(name))
+		if sum.Counted() {
+			list = append(list, sum.Totals(name))
 		}
 	}
-	slices.SortFunc(list, func(a, b Totals) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b counts.Totals) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
 // scanTotals calls visit once for each repository of an id.
-func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r row)) error {
+func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r counts.Row)) error {
 	cursors := make(map[int]uint64, shards)
 	for i := range shards {
 		cursors[i] = 0
@@ -131,7 +132,7 @@ func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace
 			for j := 0; j+1 < len(pairs); j += 2 {
 				if name := pairs[j]; !visited[name] {
 					visited[name] = true
-					visit(name, parseText(pairs[j+1]))
+					visit(name, counts.ParseText(pairs[j+1]))
 				}
 			}
 			if cursors[order[i]] = next; next == 0 {
@@ -144,9 +145,9 @@ func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace
 
 // Repository returns the sum for one repository, with at most 10,000 tags: the newest
 // ones.
-func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error) {
-	var sum row
-	tags := map[string]row{}
+func (s *Sum) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
+	var sum counts.Row
+	tags := map[string]counts.Row{}
 	err := s.read(ctx, func(ids []string) error {
 		positions, err := s.totals(ctx, ids, name, &sum)
 		if err != nil {
@@ -155,21 +156,21 @@ func (s *Sum) Repository(ctx context.Context, name string) (Totals, map[string]m
 		return s.tags(ctx, name, positions, tags)
 	})
 	if err != nil {
-		return Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
+		return counts.Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
 	}
-	if !sum.counted() {
-		return Totals{}, nil, false, nil
+	if !sum.Counted() {
+		return counts.Totals{}, nil, false, nil
 	}
-	byTag := make(map[string]map[Class]int64, len(tags))
+	byTag := make(map[string]map[counts.Class]int64, len(tags))
 	for tag, r := range tags {
-		byTag[tag] = r.byClass()
+		byTag[tag] = r.ByClass()
 	}
-	return sum.totals(name), byTag, true, nil
+	return sum.Totals(name), byTag, true, nil
 }
 
 // totals adds up the totals of a repository, and returns the highest position that
 // each id has given to a tag.
-func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (map[string]uint64, error) {
+func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts.Row) (map[string]uint64, error) {
 	positions := map[string]uint64{}
 	for chunk := range slices.Chunk(ids, pipelineSize) {
 		cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -186,9 +187,9 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (
 			if err != nil {
 				return nil, err
 			}
-			r := parseText(text)
-			*sum = sum.with(r, s.now())
-			positions[chunk[i]] = r.position
+			r := counts.ParseText(text)
+			*sum = sum.Add(r, s.now())
+			positions[chunk[i]] = r.Position
 		}
 		if len(cmds) != len(chunk) {
 			return nil, err
@@ -199,7 +200,7 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *row) (
 
 // tags reads hashes of tags, those with the newest tags of all ids first, until there
 // are enough. Positions are reused, so there are few more of them than tags.
-func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]row) error {
+func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]counts.Row) error {
 	keys := newKeyspace(s.Name)
 	for back := uint64(0); ; back++ {
 		var hashes []string
@@ -228,9 +229,9 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 			}
 			for _, cmd := range cmds {
 				for tag, text := range cmd.(*redis.MapStringStringCmd).Val() {
-					r := parseText(text)
-					if _, known := tags[tag]; r.counted() && (known || len(tags) < maxTags) {
-						tags[tag] = tags[tag].with(r, s.now())
+					r := counts.ParseText(text)
+					if _, known := tags[tag]; r.Counted() && (known || len(tags) < maxTags) {
+						tags[tag] = tags[tag].Add(r, s.now())
 					}
 				}
 			}
@@ -245,13 +246,13 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 const maxHashes = maxTags / tagsInHash
 
 // Daily returns the sum for each of the last days.
-func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
-	today := dayOf(s.now())
-	list := lastDays(s.now(), days)
-	sums := make([]row, len(list))
+func (s *Sum) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
+	today := counts.DayOf(s.now())
+	list := counts.LastDays(s.now(), days)
+	sums := make([]counts.Row, len(list))
 	fields := make([]string, len(list))
 	for i := range list {
-		fields[i] = dayName(today + int64(i-len(list)+1))
+		fields[i] = counts.DayName(today + int64(i-len(list)+1))
 	}
 	err := s.read(ctx, func(ids []string) error {
 		for chunk := range slices.Chunk(ids, pipelineSize) {
@@ -267,7 +268,7 @@ func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
 			for _, cmd := range cmds {
 				for i, val := range cmd.(*redis.SliceCmd).Val() {
 					if text, ok := val.(string); ok && i < len(sums) {
-						sums[i] = sums[i].with(parseText(text), s.now())
+						sums[i] = sums[i].Add(counts.ParseText(text), s.now())
 					}
 				}
 			}
@@ -278,7 +279,7 @@ func (s *Sum) Daily(ctx context.Context, name string, days int) ([]Day, error) {
 		return nil, fmt.Errorf("read days of %s: %w", name, err)
 	}
 	for i := range list {
-		list[i].Counts = sums[i].byClass()
+		list[i].Counts = sums[i].ByClass()
 	}
 	return list, nil
 }

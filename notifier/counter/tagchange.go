@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // Registries that share their storage each count the same tags, and only one of them
@@ -82,7 +83,7 @@ func (c *Counter) applyTagChanges(lines, entry string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	today := dayOf(c.cfg.Now())
+	today := counts.DayOf(c.cfg.Now())
 	day := at / dayMillis
 	if day <= 0 || day > today {
 		day = today
@@ -94,11 +95,11 @@ func (c *Counter) applyTagChanges(lines, entry string) error {
 		if !ok {
 			continue
 		}
-		it, err := c.load(b, rowID{change.repository, perTag, change.tag}, w)
+		it, err := c.load(b, counts.OfTag(change.repository, change.tag), w)
 		if err != nil {
 			return err
 		}
-		if !it.sum.counted() || change.deleted == (it.sum.tagState >= deletedBase) {
+		if !it.sum.Counted() || change.deleted == (it.sum.TagState.Deleted()) {
 			continue
 		}
 		key := pendingKey(it.id, liveRun+c.run)
@@ -106,13 +107,13 @@ func (c *Counter) applyTagChanges(lines, entry string) error {
 		if err != nil {
 			return err
 		}
-		if pending.tagState = present; change.deleted {
-			pending.tagState = deletedOn(day)
+		if pending.TagState = counts.Present; change.deleted {
+			pending.TagState = counts.DeletedOn(day)
 			if err := deletePush(b, change.repository, change.tag, nil); err != nil {
 				return err
 			}
 		}
-		if err := b.Set(key, pending.encode(), nil); err != nil {
+		if err := b.Set(key, pending.Encode(), nil); err != nil {
 			return err
 		}
 	}

@@ -13,16 +13,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // crowded is an API with so many repositories, half of them public; looks counts
 // how often it was asked whether one is.
 func crowded(n int) (cfg Config, looks *int) {
-	list := make([]counter.Totals, n)
+	list := make([]counts.Totals, n)
 	for i := range list {
 		folder := []string{"oss", "secret"}[i%2]
-		list[i] = counter.Totals{Name: fmt.Sprintf("%s/app%06d", folder, i), Counts: map[counter.Class]int64{counter.Pull: int64(i * 7919 % n)}}
+		list[i] = counts.Totals{Name: fmt.Sprintf("%s/app%06d", folder, i), Counts: map[counts.Class]int64{counts.Pull: int64(i * 7919 % n)}}
 	}
 	looks = new(int)
 	return Config{Source: &numbersFake{list: list}, Visible: func(name string) bool { *looks++; return strings.HasPrefix(name, "oss/") }}, looks
@@ -55,7 +55,7 @@ type busySource struct {
 	now, most atomic.Int64
 }
 
-func (b *busySource) Repository(ctx context.Context, name string) (counter.Totals, map[string]map[counter.Class]int64, bool, error) {
+func (b *busySource) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	b.work()
 	return b.numbersFake.Repository(ctx, name)
 }
@@ -86,7 +86,7 @@ func TestFewReadAtATime(t *testing.T) {
 
 func fewReadAtATime(t *testing.T, path string) {
 	synctest.Test(t, func(t *testing.T) {
-		source := &busySource{numbersFake: numbersFake{list: []counter.Totals{{Name: "oss/app"}}}}
+		source := &busySource{numbersFake: numbersFake{list: []counts.Totals{{Name: "oss/app"}}}}
 		var log bytes.Buffer
 		h := New(Config{Source: source, Visible: func(string) bool { return true }, Pushes: source.Pushes, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		ask := func(ctx context.Context, want int) {

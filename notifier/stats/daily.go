@@ -4,23 +4,23 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 type day struct {
-	Date   string                  `json:"date"` // UTC
-	Pulls  int64                   `json:"pulls"`
-	Pushes int64                   `json:"pushes"`
-	Counts map[counter.Class]int64 `json:"counts"`
+	Date   string                 `json:"date"` // UTC
+	Pulls  int64                  `json:"pulls"`
+	Pushes int64                  `json:"pushes"`
+	Counts map[counts.Class]int64 `json:"counts"`
 }
 
 func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
-	n, err := number(q, "days", 30, counter.KeepDays)
+	n, err := number(q, "days", 30, counts.KeepDays)
 	if err != nil {
 		badRequest(w, err)
 		return
 	}
-	list, degraded, err := read(q.Context(), a, func(ctx context.Context, s counter.Source) ([]counter.Day, error) {
+	list, degraded, err := read(q.Context(), a, func(ctx context.Context, s counts.Source) ([]counts.Day, error) {
 		return s.Daily(ctx, name, n)
 	})
 	if err != nil {
@@ -34,7 +34,7 @@ func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
 	}{Name: name, Days: make([]day, 0, len(list)), Degraded: degraded}
 	quiet := true
 	for _, d := range list {
-		out.Days = append(out.Days, day{d.Date, d.Counts[counter.Pull], d.Counts[counter.Push], d.Counts})
+		out.Days = append(out.Days, day{d.Date, d.Counts[counts.Pull], d.Counts[counts.Push], d.Counts})
 		quiet = quiet && len(d.Counts) == 0
 	}
 	if quiet {

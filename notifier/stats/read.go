@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 const (
@@ -30,7 +30,7 @@ func (a *api) acquire(ctx context.Context) (release func(), err error) {
 
 // read calls ask with the source, or with the fallback if the source fails or has
 // just failed. It waits for a slot.
-func read[T any](ctx context.Context, a *api, ask func(context.Context, counter.Source) (T, error)) (val T, degraded bool, err error) {
+func read[T any](ctx context.Context, a *api, ask func(context.Context, counts.Source) (T, error)) (val T, degraded bool, err error) {
 	release, err := a.acquire(ctx)
 	if err != nil {
 		return val, false, err
@@ -77,7 +77,7 @@ func (b *bad) until(t time.Time) {
 // private ones.
 type listing struct {
 	mu       sync.Mutex
-	list     []counter.Totals
+	list     []counts.Totals
 	orders   map[order][]int32 // indexes in list
 	degraded bool
 	until    time.Time
@@ -91,7 +91,7 @@ type order struct {
 
 // listed returns all repositories, and their indexes in the order of a page. Both
 // are shared and must not be changed.
-func (a *api) listed(ctx context.Context, p page, private bool) (list []counter.Totals, places []int32, degraded bool, err error) {
+func (a *api) listed(ctx context.Context, p page, private bool) (list []counts.Totals, places []int32, degraded bool, err error) {
 	l := &a.listing
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,12 +113,12 @@ func (a *api) listed(ctx context.Context, p page, private bool) (list []counter.
 }
 
 // all lists all repositories. The caller must hold the lock of the listing.
-func (a *api) all(ctx context.Context) ([]counter.Totals, bool, error) {
+func (a *api) all(ctx context.Context) ([]counts.Totals, bool, error) {
 	l := &a.listing
 	if a.Now().Before(l.until) {
 		return l.list, l.degraded, nil
 	}
-	list, degraded, err := read(ctx, a, func(ctx context.Context, s counter.Source) ([]counter.Totals, error) {
+	list, degraded, err := read(ctx, a, func(ctx context.Context, s counts.Source) ([]counts.Totals, error) {
 		return s.Repositories(ctx)
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // repositories serves GET repositories?sort=name|pulls|pushes&order=asc|desc&limit=&cursor=.
@@ -93,13 +93,13 @@ func parsePage(q *http.Request) (page, error) {
 	return p, nil
 }
 
-func (p page) position(t counter.Totals) position {
+func (p page) position(t counts.Totals) position {
 	pos := position{Sort: p.sort, Order: p.order, Name: t.Name}
 	switch p.sort {
 	case "pulls":
-		pos.Value = t.Counts[counter.Pull]
+		pos.Value = t.Counts[counts.Pull]
 	case "pushes":
-		pos.Value = t.Counts[counter.Push]
+		pos.Value = t.Counts[counts.Push]
 	}
 	return pos
 }

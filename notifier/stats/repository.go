@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // repository serves GET repositories/NAME?limit= and GET
@@ -50,20 +50,20 @@ func (a *api) noRepository(w http.ResponseWriter, degraded bool) {
 }
 
 type tag struct {
-	Tag    string                  `json:"tag"`
-	Pulls  int64                   `json:"pulls"`
-	Pushes int64                   `json:"pushes"`
-	Counts map[counter.Class]int64 `json:"counts"`
+	Tag    string                 `json:"tag"`
+	Pulls  int64                  `json:"pulls"`
+	Pushes int64                  `json:"pushes"`
+	Counts map[counts.Class]int64 `json:"counts"`
 }
 
 type detail struct {
-	totals counter.Totals
-	tags   map[string]map[counter.Class]int64
+	totals counts.Totals
+	tags   map[string]map[counts.Class]int64
 	found  bool
 }
 
 func (a *api) detail(ctx context.Context, name string) (detail, bool, error) {
-	return read(ctx, a, func(ctx context.Context, s counter.Source) (detail, error) {
+	return read(ctx, a, func(ctx context.Context, s counts.Source) (detail, error) {
 		totals, tags, found, err := s.Repository(ctx, name)
 		return detail{totals, tags, found}, err
 	})
@@ -86,8 +86,8 @@ func (a *api) one(w http.ResponseWriter, q *http.Request, name string) {
 		return
 	}
 	tags := make([]tag, 0, len(d.tags))
-	for name, counts := range d.tags {
-		tags = append(tags, tag{name, counts[counter.Pull], counts[counter.Push], counts})
+	for name, byClass := range d.tags {
+		tags = append(tags, tag{name, byClass[counts.Pull], byClass[counts.Push], byClass})
 	}
 	slices.SortFunc(tags, func(a, b tag) int {
 		return cmp.Or(cmp.Compare(b.Pulls, a.Pulls), strings.Compare(a.Tag, b.Tag))

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // Prefix is the path of the API; the handler expects it in requests.
@@ -14,8 +14,8 @@ const Prefix = "/tidings/api/v1/"
 
 // Config configures the API.
 type Config struct {
-	Source   counter.Source // of the counts
-	Fallback counter.Source // asked when Source fails; the answer then says "degraded"; nil: none
+	Source   counts.Source // of the counts
+	Fallback counts.Source // asked when Source fails; the answer then says "degraded"; nil: none
 
 	// Pushes returns the latest pushes, newest first, of all repositories or only
 	// of public ones; nil: there is no such endpoint.

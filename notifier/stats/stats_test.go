@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -26,8 +26,8 @@ type numbersFake struct {
 	mu    sync.Mutex
 	err   error
 	asked int
-	list  []counter.Totals
-	tags  map[string]map[counter.Class]int64
+	list  []counts.Totals
+	tags  map[string]map[counts.Class]int64
 }
 
 func (f *numbersFake) ask() error {
@@ -37,38 +37,38 @@ func (f *numbersFake) ask() error {
 	return f.err
 }
 
-func (f *numbersFake) Repositories(context.Context) ([]counter.Totals, error) {
+func (f *numbersFake) Repositories(context.Context) ([]counts.Totals, error) {
 	return f.list, f.ask()
 }
 
-func (f *numbersFake) Repository(_ context.Context, name string) (counter.Totals, map[string]map[counter.Class]int64, bool, error) {
+func (f *numbersFake) Repository(_ context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	for _, t := range f.list {
 		if t.Name == name {
 			return t, f.tags, true, f.ask()
 		}
 	}
-	return counter.Totals{}, nil, false, f.ask()
+	return counts.Totals{}, nil, false, f.ask()
 }
 
-func (f *numbersFake) Daily(_ context.Context, name string, days int) ([]counter.Day, error) {
-	list := make([]counter.Day, days)
+func (f *numbersFake) Daily(_ context.Context, name string, days int) ([]counts.Day, error) {
+	list := make([]counts.Day, days)
 	for i := range list {
 		list[i].Date = noon.AddDate(0, 0, i-days+1).Format(time.DateOnly)
-		list[i].Counts = map[counter.Class]int64{}
+		list[i].Counts = map[counts.Class]int64{}
 	}
 	if name == "oss/app" {
-		list[days-1].Counts[counter.Pull] = 3
+		list[days-1].Counts[counts.Pull] = 3
 	}
 	return list, f.ask()
 }
 
-func totals(name string, pulls, pushes int64) counter.Totals {
-	t := counter.Totals{Name: name, Counts: map[counter.Class]int64{}}
+func totals(name string, pulls, pushes int64) counts.Totals {
+	t := counts.Totals{Name: name, Counts: map[counts.Class]int64{}}
 	if pulls > 0 {
-		t.Counts[counter.Pull], t.LastPull = pulls, noon
+		t.Counts[counts.Pull], t.LastPull = pulls, noon
 	}
 	if pushes > 0 {
-		t.Counts[counter.Push], t.LastPush = pushes, noon
+		t.Counts[counts.Push], t.LastPush = pushes, noon
 	}
 	return t
 }
@@ -76,12 +76,12 @@ func totals(name string, pulls, pushes int64) counter.Totals {
 func fixture(t *testing.T, change func(*Config)) (http.Handler, *numbersFake) {
 	t.Helper()
 	source := &numbersFake{
-		list: []counter.Totals{
+		list: []counts.Totals{
 			totals("oss/app", 30, 2), totals("oss/b/daily", 7, 0), totals("oss/tools/cli", 30, 5),
 			totals("oss/z", 1, 9), totals("secret/app", 99, 99),
 		},
-		tags: map[string]map[counter.Class]int64{
-			"v1": {counter.Pull: 10, counter.Push: 1}, "v2": {counter.Pull: 20, counter.Push: 1}, "old": {counter.Pull: 10},
+		tags: map[string]map[counts.Class]int64{
+			"v1": {counts.Pull: 10, counts.Push: 1}, "v2": {counts.Pull: 20, counts.Push: 1}, "old": {counts.Pull: 10},
 		},
 	}
 	file := filepath.Join(t.TempDir(), "token")
@@ -308,7 +308,7 @@ func tokenFile(t *testing.T, content string, mode os.FileMode) string {
 
 func TestFallback(t *testing.T) {
 	t.Parallel()
-	local := &numbersFake{list: []counter.Totals{totals("oss/app", 1, 1)}}
+	local := &numbersFake{list: []counts.Totals{totals("oss/app", 1, 1)}}
 	now := noon
 	h, source := fixture(t, func(c *Config) {
 		c.Fallback = local

@@ -1,9 +1,19 @@
-package counter
+// Package counts has the classes of requests and the numbers that are kept of them:
+// the row of numbers of a repository, a tag or a day, and its encodings in the store
+// and in Redis.
+//
+// It neither stores nor sends anything. Encodings and the order of the classes are on
+// disk and in Redis: they can be added to, not changed.
+package counts
 
 import (
 	"context"
 	"time"
 )
+
+// KeepDays is the number of days, including today, for which daily numbers are
+// kept.
+const KeepDays = 400
 
 // Class is the kind of a request as it is counted. A request has one class, except
 // that a retag is counted as a push as well.
@@ -23,26 +33,14 @@ const (
 // ones are appended.
 var Classes = [...]Class{Pull, Child, Head, Artifact, Ignored, Push, Retag}
 
-func (c Class) index() int {
+// Index returns the position of the class in Classes; -1 if it is unknown.
+func (c Class) Index() int {
 	for i, k := range Classes {
 		if k == c {
 			return i
 		}
 	}
 	return -1
-}
-
-// Fact is the part of an event that is counted.
-type Fact struct {
-	Repository string
-	Tag        string    // empty: counted for the repository only
-	Digest     string    // "sha256:…"; identifies pushes when retags are counted
-	Class      Class     // empty: nothing is counted, but Children may be learned
-	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
-	Supporting bool      `json:",omitempty"` // Digest is an artifact that refers to another image
-	Time       time.Time // its UTC day is the day that is counted
-	Seq        uint64    `json:",omitempty"` // sequence number of the event in its stream; 0: it can't have been folded before
-	Children   []string  // digests that the index Digest lists, if Classifier.Class returned them as fresh
 }
 
 // Totals are the all-time numbers of a repository. Counts has no entry for a class
@@ -73,12 +71,13 @@ type Source interface {
 	Daily(ctx context.Context, name string, days int) ([]Day, error)
 }
 
-// lastDays returns the days of a Daily result, without counts.
-func lastDays(now time.Time, days int) []Day {
+// LastDays returns the days of a Source.Daily result, without counts. now is the current
+// time.
+func LastDays(now time.Time, days int) []Day {
 	days = min(max(days, 1), KeepDays)
 	list := make([]Day, days)
 	for i := range list {
-		list[i].Date = dateOf(dayOf(now) + int64(i-days+1))
+		list[i].Date = DateOf(DayOf(now) + int64(i-days+1))
 	}
 	return list
 }
