@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"strings"
+
 	indigo "github.com/bluesky-social/indigo/atproto/identity"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -82,6 +84,17 @@ func (d *Document) Host() string {
 	for _, v := range d.Service {
 		if v.ID == "#atproto_pds" || v.ID == d.ID+"#atproto_pds" {
 			return v.ServiceEndpoint
+		}
+	}
+	return ""
+}
+
+// Handle is the first handle that the document names; empty if there is none.
+func (d *Document) Handle() string {
+	for _, alias := range d.AlsoKnownAs {
+		handle, found := strings.CutPrefix(alias, "at://")
+		if parsed, err := syntax.ParseHandle(handle); found && err == nil {
+			return parsed.Normalize().String()
 		}
 	}
 	return ""

@@ -50,6 +50,7 @@ type Account struct {
 	mu       sync.Mutex
 	saved    saved
 	did      string   // "": not resolved yet
+	handle   string   // that the DID document names; "": none, or not resolved yet
 	host     *url.URL // of the repo; nil: not resolved yet
 	maxInput int      // bytes of an applyWrites input that the PDS takes, as far as is known
 }
@@ -141,7 +142,7 @@ func (a *Account) Resolve(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.did, a.host = did, host
+	a.did, a.handle, a.host = did, document.Handle(), host
 	return nil
 }
 
@@ -198,21 +199,6 @@ func (a *Account) allowedHost(u *url.URL) bool {
 	host := a.host
 	a.mu.Unlock()
 	return sameHost(u, a.service) || host != nil && sameHost(u, host)
-}
-
-// Status is what an operator wants to know of the account.
-type Status struct {
-	DID      string
-	Service  string
-	LoggedIn bool // there is a session, which may have expired
-	Budget   BudgetStatus
-}
-
-// Status returns what is known without a call.
-func (a *Account) Status() Status {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return Status{DID: a.did, Service: a.service.String(), LoggedIn: a.saved.Session != nil, Budget: a.budget()}
 }
 
 // notSent wraps an error of our own disk, which kept a call from being made.
