@@ -1,13 +1,11 @@
 package repo
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -45,7 +43,7 @@ func (r *Repo) Import(ctx context.Context, in io.Reader, limit int64) (Result, e
 	}
 	defer r.blobs.FS.Remove(path)
 	defer file.Close()
-	i := &importer{blocks: newBlockFile(file)}
+	i := &importer{blocks: archive.NewBlockFile(file)}
 	if err := i.read(ctx, in, r.cfg, limit); err != nil {
 		return Result{}, fmt.Errorf("import: %w", err)
 	}
@@ -62,7 +60,7 @@ func (r *Repo) Import(ctx context.Context, in io.Reader, limit int64) (Result, e
 }
 
 type importer struct {
-	blocks  *blockFile
+	blocks  *archive.BlockFile
 	rev     string
 	root    cid.Cid // of the tree
 	records []importedRecord
@@ -202,46 +200,4 @@ func (i *importer) put(b *pebble.Batch, c change) (err error) {
 	}
 	putRecord(b, c)
 	return nil
-}
-
-// blockFile is the archive.Blocks of Import: a file, with its index in memory.
-type blockFile struct {
-	file  vfs.File
-	out   *bufio.Writer
-	index map[block.Digest]span
-	size  int64
-}
-
-type span struct {
-	at   int64
-	size int
-}
-
-func newBlockFile(file vfs.File) *blockFile {
-	return &blockFile{file: file, out: bufio.NewWriterSize(file, 64<<10), index: map[block.Digest]span{}}
-}
-
-func (f *blockFile) Put(digest, data []byte) error {
-	n, err := f.out.Write(data)
-	f.index[block.Digest(digest)] = span{f.size, n}
-	f.size += int64(n)
-	return layout.DiskFull(err)
-}
-
-func (f *blockFile) Get(digest, buf []byte) (data []byte, ok bool, err error) {
-	s, ok := f.index[block.Digest(digest)]
-	if !ok {
-		return buf, false, nil
-	}
-	if f.out.Buffered() > 0 {
-		if err := f.out.Flush(); err != nil {
-			return buf, false, layout.DiskFull(err)
-		}
-	}
-	start := len(buf)
-	data = append(buf, make([]byte, s.size)...)
-	if _, err := f.file.ReadAt(data[start:], s.at); err != nil && err != io.EOF {
-		return buf, false, fmt.Errorf("read imported block %s: %w", block.CID(digest), err)
-	}
-	return data, true, nil
 }
