@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/mst"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
@@ -154,7 +155,7 @@ func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Resu
 	if err != nil {
 		return Result{}, errTree{err}
 	}
-	f, err := commitFrame(w.next, now, changes, blocks)
+	f, err := commitEvent(w.next, now, changes, blocks).Encode()
 	if err != nil {
 		return Result{}, errTree{err}
 	}
@@ -214,6 +215,21 @@ func commitCAR(now layout.State, proof []block.Block, changes []change) ([]byte,
 		return nil, fmt.Errorf("%w: a commit of %d bytes, relays accept %d: send fewer writes in one call", ErrTooLarge, out.Len(), MaxCommit)
 	}
 	return out.Bytes(), nil
+}
+
+// commitEvent returns the #commit of a change. A record that was replaced by
+// itself is left out, since Sync 1.1 can't express that.
+func commitEvent(before, now layout.State, changes []change, blocks []byte) frame.Commit {
+	event := frame.Commit{
+		DID: now.DID, Seq: now.Seq, Commit: now.Commit, Rev: now.Rev,
+		Since: before.Rev, PrevData: before.Data, Blocks: blocks,
+	}
+	for _, c := range changes {
+		if c.changed() {
+			event.Ops = append(event.Ops, frame.Op{Action: string(c.action()), Path: c.path, CID: c.cid, Prev: c.prev})
+		}
+	}
+	return event
 }
 
 // putChanges stores the nodes and the records of a commit. It deletes nodes with

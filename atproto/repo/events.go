@@ -67,12 +67,12 @@ func (r *Repo) Events(after uint64, limit int) ([]Event, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
 		}
-		_, frame, err := layout.SplitEvent(val)
+		_, data, err := layout.SplitEvent(val)
 		if err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
 		}
-		events = append(events, Event{layout.SeqOf(it.Key()), slices.Clone(frame)})
-		size += len(frame)
+		events = append(events, Event{layout.SeqOf(it.Key()), slices.Clone(data)})
+		size += len(data)
 	}
 	if err := it.Error(); err != nil {
 		return nil, fmt.Errorf("read events: %w", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 
 	tree "github.com/tidings-dev/tidings/atproto/mst"
@@ -201,7 +202,7 @@ func verifySignature(t testing.TB, cfg Config, commit *indigo.Commit) {
 // decode decodes an event.
 func decode(t testing.TB, e Event) any {
 	t.Helper()
-	msg, err := DecodeFrame(e.Frame)
+	msg, err := frame.Decode(e.Frame)
 	if err != nil {
 		t.Fatalf("event %d: %v", e.Seq, err)
 	}
@@ -221,7 +222,7 @@ func decodeSync(t testing.TB, e Event) *comatproto.SyncSubscribeRepos_Sync {
 // kindOf is the t of a frame's header.
 func kindOf(e Event) string { return string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)]) }
 
-func isCommit(e Event) bool { return kindOf(e) == commitKind }
+func isCommit(e Event) bool { return kindOf(e) == frame.KindCommit }
 
 // verifyFrame inverts a #commit with indigo, and checks what its verifier omits.
 func verifyFrame(t testing.TB, cfg Config, e Event, prev *comatproto.SyncSubscribeRepos_Commit) *comatproto.SyncSubscribeRepos_Commit {

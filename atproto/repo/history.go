@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/car"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
@@ -208,13 +209,9 @@ func (v *view) walkBack(ctx context.Context, visit func(c CommitInfo, blocks []b
 
 // decodeCommitEvent decodes an event's row; nil if it is not a #commit.
 func decodeCommitEvent(val []byte) (*comatproto.SyncSubscribeRepos_Commit, error) {
-	_, frame, err := layout.SplitEvent(val)
-	if err != nil || !bytes.HasPrefix(frame, frameHead(commitKind)) {
-		return nil, err
-	}
-	msg, err := DecodeFrame(frame)
+	_, data, err := layout.SplitEvent(val)
 	if err != nil {
 		return nil, err
 	}
-	return msg.(*comatproto.SyncSubscribeRepos_Commit), nil
+	return frame.DecodeCommit(data)
 }

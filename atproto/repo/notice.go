@@ -2,9 +2,11 @@ package repo
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
@@ -34,11 +36,27 @@ func (w *writer) addNotice(b *pebble.Batch, n Notice) error {
 	if err != nil {
 		return err
 	}
-	f, err := noticeFrame(n, w.next, w.cfg.Handle, seq)
+	f, err := n.encode(w.next, w.cfg.Handle, seq)
 	if err != nil {
 		return err
 	}
 	w.next.Logged = layout.SetEvent(b, w.next.Logged, seq, f)
 	w.next.Seq = seq
 	return nil
+}
+
+// encode returns the frame of a notice about a state.
+func (n Notice) encode(s layout.State, handle string, seq uint64) ([]byte, error) {
+	event := frame.Event{DID: s.DID, Seq: seq}
+	switch n {
+	case Identity:
+		return event.Identity(handle)
+	case Account:
+		return event.Account("")
+	case Deactivated:
+		return event.Account("deactivated")
+	case Sync:
+		return event.Sync(s.Commit, s.Rev, s.Block)
+	}
+	return nil, fmt.Errorf("unknown notice %q", n)
 }

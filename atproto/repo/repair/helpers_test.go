@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 )
 
 const testDID = "did:web:localhost%3A5000"
@@ -122,7 +123,7 @@ func events(t testing.TB, r *repo.Repo, after uint64) []repo.Event {
 func kinds(t testing.TB, r *repo.Repo, after uint64) (kinds []string) {
 	t.Helper()
 	for _, e := range events(t, r, after) {
-		message, err := repo.DecodeFrame(e.Frame)
+		message, err := frame.Decode(e.Frame)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
@@ -58,7 +59,7 @@ func TestRotate(t *testing.T) {
 	if got := kinds(t, r, before.Head.Seq); !slices.Equal(got, []string{"#identity", "#sync"}) {
 		t.Errorf("events %q", got)
 	}
-	message, err := repo.DecodeFrame(events(t, r, before.Head.Seq)[1].Frame)
+	message, err := frame.Decode(events(t, r, before.Head.Seq)[1].Frame)
 	if msg, ok := message.(*comatproto.SyncSubscribeRepos_Sync); err != nil || !ok || msg.Rev != head.Rev {
 		t.Errorf("#sync %+v, %v; the head is %s", message, err, head.Rev)
 	}

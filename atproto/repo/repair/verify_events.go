@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
@@ -86,13 +87,13 @@ func (c *chain) next(key, val []byte) error {
 		return fmt.Errorf("kept, although events up to %d were dropped", c.last)
 	}
 	c.last = seq
-	before, frame, err := layout.SplitEvent(val)
+	before, data, err := layout.SplitEvent(val)
 	if err != nil {
 		return errors.New("truncated")
 	}
 	follows := !c.started || before == c.logged
-	c.logged, c.started = before+uint64(len(frame)), true
-	err = c.frame(seq, frame)
+	c.logged, c.started = before+uint64(len(data)), true
+	err = c.event(seq, data)
 	if err != nil && !errors.Is(err, errGap) {
 		c.rev = "" // the next event is not compared with this one
 	}
@@ -104,8 +105,9 @@ func (c *chain) next(key, val []byte) error {
 
 var errGap = errors.New("does not follow from the state before it")
 
-func (c *chain) frame(seq uint64, frame []byte) error {
-	message, err := repo.DecodeFrame(frame)
+// event checks the frame of an event.
+func (c *chain) event(seq uint64, data []byte) error {
+	message, err := frame.Decode(data)
 	if err != nil {
 		return err
 	}
