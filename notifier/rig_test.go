@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/batch"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -188,7 +189,7 @@ func (r *rig) open(announce *Announce) {
 		cfg.Publisher = nil
 	}
 	if r.unpaced {
-		cfg.Publisher = r.repo.Paced(func() bool { return false })
+		cfg.Publisher = batch.New(r.repo, func() time.Duration { return 0 })
 	}
 	if r.storage != nil {
 		cfg.Storage = r.storage

@@ -117,7 +117,7 @@ func TestMovedAway(t *testing.T) {
 		h.Want("POST", method, body, 401, "AccountDeactivated", refused)
 	}
 	h.Want("POST", apply, strings.Replace(writes(`create k {}`), "%", "did:web:other.example.com", 1), 403, "AccountNotFound", "")
-	if _, err := h.repo.Paced(nil).Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
+	if _, err := h.repo.Apply(t.Context(), nil, nil); !errors.Is(err, repo.ErrDeactivated) || !strings.Contains(err.Error(), newHost) {
 		t.Errorf("write in process: %v", err)
 	}
 

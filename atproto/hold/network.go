@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/atproto/repo/batch"
 )
 
 // Metrics are the metrics of the firehose and of relays. A nil *Metrics counts
@@ -81,9 +82,17 @@ func (n *Network) Relays() []crawl.RelayStatus { return n.crawler.Relays() }
 
 // Writer returns a writer for callers that can wait. While there are relays or
 // subscribers it writes no faster than they read.
-func (n *Network) Writer() *repo.Paced { return n.repo.Paced(n.hasReaders) }
+func (n *Network) Writer() *batch.Writer { return batch.New(n.repo, n.delay) }
 
-// hasReaders reports whether anybody reads the firehose. Configured relays count
+// delay returns how long the next commit should be delayed.
+func (n *Network) delay() time.Duration {
+	if !n.hasReaders() {
+		return 0
+	}
+	return n.repo.Delay()
+}
+
+// hasReaders reports whether the firehose has readers. Configured relays count
 // even while they are disconnected.
 func (n *Network) hasReaders() bool { return n.crawler != nil || n.firehose.Subscribers() > 0 }
 

@@ -44,11 +44,10 @@ func checkRefused(t testing.TB, r *Repo, to string) {
 	t.Helper()
 	before := r.Head()
 	_, applied := r.Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
-	_, paced := r.Paced(nil).Apply(t.Context(), []Write{note(Create, "refused", "1")}, nil)
 	_, renewed := r.submit(request{ctx: t.Context(), commit: true, notices: []Notice{Sync}})
 	_, uploaded := r.Upload(t.Context(), strings.NewReader("blob"), 10, func([]byte) string { return "text/plain" })
 	for what, err := range map[string]error{
-		"Apply": applied, "Paced": paced, "a commit with notices": renewed, "Upload": uploaded, "Health": r.Health(),
+		"Apply": applied, "a commit with notices": renewed, "Upload": uploaded, "Health": r.Health(),
 		"Notify active": r.Notify(t.Context(), Identity, Account), "Notify #sync": r.Notify(t.Context(), Sync),
 	} {
 		if !errors.Is(err, ErrDeactivated) || !strings.Contains(err.Error(), "moved away, to "+to) {

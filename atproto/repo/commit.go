@@ -43,8 +43,9 @@ func (c change) action() Action {
 	return Update
 }
 
-// checkWrites checks a call without the repository's contents.
-func checkWrites(writes []Write) error {
+// CheckWrites checks the writes of one call as far as that is possible without the
+// contents of the repository. Apply calls it, too.
+func CheckWrites(writes []Write) error {
 	if len(writes) > MaxWrites {
 		return fmt.Errorf("%w: %d writes in one call, at most %d are allowed", ErrTooLarge, len(writes), MaxWrites)
 	}

@@ -25,7 +25,7 @@ func Init(cfg Config, first []Write) (*Repo, error) {
 	if layout.Exists(full.FS, full.Dir) {
 		return nil, fmt.Errorf("create repository in %s: %w", full.Dir, ErrRepoExists)
 	}
-	if err := checkWrites(first); err != nil {
+	if err := CheckWrites(first); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	if err := initDir(full, first); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/atproto/repo/relaylimit"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -115,7 +116,7 @@ type Repo struct {
 	stopped   chan struct{}          // closed by the writer
 	suspended atomic.Pointer[error]  // the error of writes; nil: not suspended
 	movedTo   atomic.Pointer[string] // where the account has moved to; nil: it is here
-	rate      *rate                  // of events
+	rate      *relaylimit.Rate       // of events
 	idle      chan struct{}          // closed when the last reader has left a closed repository
 
 	mu      sync.Mutex
@@ -217,6 +218,13 @@ func (r *Repo) Health() error {
 	_, _, err := tick(head, r.cfg.Now())
 	return err
 }
+
+// Delay returns how long the next commit should be delayed so that relays, which
+// limit the rate of events, can follow. Apply ignores it; see package batch.
+func (r *Repo) Delay() time.Duration { return r.rate.Delay(time.Now()) }
+
+// Closing returns a channel that is closed when Close is called.
+func (r *Repo) Closing() <-chan struct{} { return r.closing }
 
 // closeWait is how long Close waits for readers, such as an Export to a slow
 // client.

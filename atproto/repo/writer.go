@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/atproto/repo/relaylimit"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -79,7 +80,7 @@ type writer struct {
 	oldest  logPosition
 	blobs   blobRefs
 	files   layout.BlobFiles
-	rate    *rate
+	rate    *relaylimit.Rate
 }
 
 func newWriter(cfg Config, s *store.Store, head layout.State) (*writer, error) {
@@ -91,7 +92,7 @@ func newWriter(cfg Config, s *store.Store, head layout.State) (*writer, error) {
 		next:    head,
 		blobs:   blobRefs{db: s, pending: map[string][]byte{}},
 		files:   layout.NewBlobFiles(cfg.FS, cfg.Dir),
-		rate:    newRate(relayLimits),
+		rate:    relaylimit.New(),
 	}
 	var err error
 	w.oldest, err = oldestEvent(s, head)
@@ -237,13 +238,13 @@ func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 		if result, err = w.addCommit(b, q.writes, q.swap); err != nil {
 			return Result{}, err
 		}
-		w.rate.add(time.Now())
+		w.rate.Add(time.Now())
 	}
 	for _, n := range q.notices {
 		if err := w.addNotice(b, n); err != nil {
 			return Result{}, fmt.Errorf("%w: log %s: %w", ErrUnknownOutcome, n, err)
 		}
-		w.rate.add(time.Now())
+		w.rate.Add(time.Now())
 	}
 	return result, nil
 }
@@ -292,7 +293,7 @@ func (w *writer) cleanUp(publish func(layout.State) (release func())) error {
 // ErrSuspended, ErrDeactivated, ErrClosed: nothing was applied. ErrUnknownOutcome:
 // it may have been.
 func (r *Repo) Apply(ctx context.Context, writes []Write, swap *cid.Cid) (Result, error) {
-	if err := checkWrites(writes); err != nil {
+	if err := CheckWrites(writes); err != nil {
 		return Result{}, err
 	}
 	return r.submit(request{ctx: ctx, writes: writes, swap: swap})
