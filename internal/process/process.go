@@ -5,6 +5,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"syscall"
@@ -49,6 +50,12 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Kill sends SIGKILL and waits for the process.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // fails if the process has ended
+	<-p.done
+}
+
 // WaitReady calls ready until it returns nil, the process ends, or ctx is done.
 func (p *Process) WaitReady(ctx context.Context, ready func() error) error {
 	for {
@@ -66,11 +73,16 @@ func (p *Process) WaitReady(ctx context.Context, ready func() error) error {
 	}
 }
 
-// FreeAddr returns an address on loopback whose port is free.
+// FreeAddr returns an address on loopback whose port is free. The port is below the
+// ephemeral range, so that no connection gets it while the server is stopped.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var last error
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		last = err
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("find a free port: %w", last)
 }

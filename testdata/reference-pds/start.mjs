@@ -1,9 +1,10 @@
 // Starts a local PLC directory and the reference Bluesky PDS on loopback, creates
 // an account and prints it as one JSON line. PDS_* variables that are already set
-// take precedence; with PDS_DID_PLC_URL no PLC directory is started. It exits on SIGINT
-// and SIGTERM and, if its standard input is a pipe, when that is closed.
+// take precedence; with PDS_DID_PLC_URL no PLC directory is started. A dataDir that has
+// an account is served again. It exits on SIGINT and SIGTERM and, if its standard input
+// is a pipe, when that is closed.
 // usage: node start.mjs [plcPort] [pdsPort] [dataDir] [handle]
-import { fstatSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { existsSync, fstatSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -42,16 +43,21 @@ const pds = await PDS.create(envToCfg(env), envToSecrets(env))
 await pds.start()
 
 const url = `http://localhost:${pdsPort}`
-const password = randomBytes(8).toString('hex')
-const res = await fetch(`${url}/xrpc/com.atproto.server.createAccount`, {
-  method: 'POST',
-  headers: { 'content-type': 'application/json' },
-  body: JSON.stringify({ handle, email: `${handle.split('.')[0]}@example.com`, password }),
-})
-if (!res.ok) throw new Error(`createAccount: ${res.status} ${await res.text()}`)
-const { did } = await res.json()
-const line = JSON.stringify({ pds: url, plc: process.env.PDS_DID_PLC_URL, handle, did, password, data, pid: process.pid, node: process.version })
-writeFileSync(join(data, 'account.json'), line)
+const createAccount = async () => {
+  const password = randomBytes(8).toString('hex')
+  const res = await fetch(`${url}/xrpc/com.atproto.server.createAccount`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ handle, email: `${handle.split('.')[0]}@example.com`, password }),
+  })
+  if (!res.ok) throw new Error(`createAccount: ${res.status} ${await res.text()}`)
+  const { did } = await res.json()
+  return { handle, did, password }
+}
+const file = join(data, 'account.json')
+const account = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : await createAccount()
+const line = JSON.stringify({ ...account, pds: url, plc: process.env.PDS_DID_PLC_URL, data, pid: process.pid, node: process.version })
+writeFileSync(file, line)
 console.log(line)
 const stop = async () => { await pds.destroy(); await plc?.destroy(); process.exit(0) }
 for (const s of ['SIGINT', 'SIGTERM']) process.on(s, stop)

@@ -34,6 +34,7 @@ type Server struct {
 
 	Secret []byte // key of the session tokens
 
+	reference *reference // how the reference PDS is started
 	*process.Process
 }
 
