@@ -14,6 +14,7 @@ const (
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
+	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has
 	Private       = "v/"   // notifier: <image hash> -> nothing, the image is private
 )
 
@@ -29,6 +30,7 @@ var (
 	AccountFolder   = []byte("b/account")   // Config.AccountFolder at the last start
 	JournalID       = []byte("b/journal")   // id of the journal at the last start
 	DataFolder      = []byte("b/folder")    // Config.DataFolder at the last start
+	StatsRound      = []byte("b/stats")     // last round of notifier/statsrecords
 	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )
 
