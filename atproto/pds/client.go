@@ -156,8 +156,9 @@ func (a *Account) refusal(method string, p *http.Response, content []byte) *Erro
 	return e
 }
 
-// limitedFor is how long a call waits after a 429 that does not say.
-const limitedFor = 5 * time.Minute
+// limitedFor is how long a call waits after a 429 that does not say. A PDS always says;
+// proxies in front of one, whose limits are for seconds, often do not.
+const limitedFor = 15 * time.Second
 
 // maxLimited bounds what a service may ask for; its longest window is a day.
 const maxLimited = 24 * time.Hour
