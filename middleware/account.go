@@ -67,8 +67,8 @@ func (r *runtime) openAccount() error {
 	r.account, r.writes = reason.DID, r.broken
 	if isUnwritable(markUnwritable(reason)) {
 		r.log.Error("the hold cannot be opened; records and posts are pending until its disk can be written", "error", reason)
-		r.late = newLateHold(r.broken)
-		r.writes = r.late
+		r.deferred = newDeferredHold(r.broken)
+		r.writes = r.deferred
 		return nil
 	}
 	r.log.Error("the hold cannot be opened; records and posts are pending until it is repaired and the registry restarted", "error", reason)
@@ -80,9 +80,9 @@ func (r *runtime) openHold() error {
 	switch {
 	case r.options.Hold == nil:
 		return nil
-	case r.late != nil:
-		r.openLate()
-		r.mountHold(r.late)
+	case r.deferred != nil:
+		r.openDeferred()
+		r.mountHold(r.deferred)
 		return nil
 	case r.broken != nil:
 		r.mountHold(r.broken)

@@ -8,8 +8,8 @@
 //
 // A data folder on a disk that is full or read-only does not keep the registry
 // from starting: until the folder can be opened, pulls are served and pushes and
-// deletes are refused (standin.go). A hold that cannot be opened does not keep
-// pushes and pulls from being recorded (latehold.go).
+// deletes are refused (fallback.go). A hold that cannot be opened does not keep
+// pushes and pulls from being recorded (deferredhold.go).
 //
 // What happened during a request is decided by middleware/observe, what an event
 // means by notifier, what options mean by config, and who may call a route by

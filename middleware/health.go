@@ -127,8 +127,8 @@ func (r *runtime) stateProblem(err error) string {
 // openedHold returns the runtime that has the hold open: r, or that of a hold that was
 // opened later; nil if the hold is not open.
 func (r *runtime) openedHold() *runtime {
-	if r.late != nil {
-		return r.late.opened.Load()
+	if r.deferred != nil {
+		return r.deferred.opened.Load()
 	}
 	if r.repo == nil {
 		return nil
@@ -138,7 +138,7 @@ func (r *runtime) openedHold() *runtime {
 
 func (r *runtime) brokenHealth() *holdHealth {
 	reason := "it cannot be opened"
-	if r.late != nil {
+	if r.deferred != nil {
 		reason += ": " + diskProblem(r.broken.Reason())
 	}
 	return &holdHealth{Status: "failing", Reason: reason, DID: r.account}

@@ -65,7 +65,7 @@ type runtime struct {
 	identity   identity.Identity // of the repo
 	network    *hold.Network     // of the repo
 	broken     *hold.Broken      // replaces the hold; nil: it is open
-	late       *lateHold         // opens the hold later; nil: it is open, or a restart is needed
+	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
 	account    string            // DID of the hold, broken or not
 	writes     notifier.Publisher
 	notifier   *notifier.Notifier // nil: a hold is served without a registry
@@ -73,7 +73,7 @@ type runtime struct {
 }
 
 // wire creates and connects the parts that a configuration asks for. If the disk of
-// the data folder is full or read-only, it returns a standIn, which opens them later.
+// the data folder is full or read-only, it returns a fallback, which opens them later.
 func wire(host *configuration.Configuration) (parts, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
@@ -95,7 +95,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 	unregister := registerCollectors(o.metrics, o.log, o.events.Collectors()...)
 	opened, err := o.open(context.Background())
 	if isUnwritable(err) {
-		opened, err = o.newStandIn(err), nil
+		opened, err = o.newFallback(err), nil
 	}
 	if err != nil {
 		unregister()

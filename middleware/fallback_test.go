@@ -73,14 +73,14 @@ func TestOpenLater(t *testing.T) {
 
 // Parts that were opened are closed exactly once, also if they are opened during the
 // close.
-func TestStandInCloses(t *testing.T) {
+func TestFallbackCloses(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]time.Duration{"before the first attempt": time.Second, "during an attempt": 3 * time.Second, "after the open": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				open, closed := 0, 0
-				s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
+				s := &fallback{problem: "the disk is full", events: notifier.NewMetrics()}
 				end := s.openLater(slog.New(slog.DiscardHandler), func(ctx context.Context) (parts, error) {
 					time.Sleep(2 * time.Second) // does not observe ctx
 					open++
@@ -98,12 +98,12 @@ func TestStandInCloses(t *testing.T) {
 	}
 }
 
-// A route is served by the stand-in until the parts are open, and then by them.
-func TestLateRoute(t *testing.T) {
+// A route is served by the fallback until the parts are open, and then by them.
+func TestFallbackRoute(t *testing.T) {
 	t.Parallel()
-	s := &standIn{problem: "the disk is full", events: notifier.NewMetrics()}
+	s := &fallback{problem: "the disk is full", events: notifier.NewMetrics()}
 	h, err := start(minimalConfig(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
-		mounts: []mount{{"/late", &lateRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &lateRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
+		mounts: []mount{{"/late", &fallbackRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &fallbackRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,21 +12,22 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// lateHold replaces a hold that could not be opened because its disk is full or
+// deferredHold replaces a hold that could not be opened because its disk is full or
 // read-only, although the rest of the data folder could. Opening the hold is retried
-// in the background. Until it succeeds, lateHold forwards all calls to broken, and
+// in the background. Until it succeeds, deferredHold forwards all calls to broken, and
 // records and posts stay pending; after that, to the hold.
-type lateHold struct {
+type deferredHold struct {
 	broken *hold.Broken
 	opened atomic.Pointer[runtime] // has only a hold
 }
 
-func newLateHold(broken *hold.Broken) *lateHold { return &lateHold{broken: broken} }
+func newDeferredHold(broken *hold.Broken) *deferredHold { return &deferredHold{broken: broken} }
 
-// openLate opens the hold in the background, as openAccount and openHold would have.
-func (r *runtime) openLate() {
+// openDeferred opens the hold in the background, with the steps of openAccount and
+// openHold.
+func (r *runtime) openDeferred() {
 	r.closers = append(r.closers, func(ctx context.Context) error {
-		if opened := r.late.opened.Load(); opened != nil {
+		if opened := r.deferred.opened.Load(); opened != nil {
 			return opened.close(ctx)
 		}
 		return nil
@@ -42,42 +43,42 @@ func (r *runtime) openLate() {
 					return err
 				}
 			}
-			r.late.opened.Store(own)
+			r.deferred.opened.Store(own)
 			return nil
 		})
 		return nil
 	})
 }
 
-func (l *lateHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if opened := l.opened.Load(); opened != nil {
+func (d *deferredHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if opened := d.opened.Load(); opened != nil {
 		opened.server.ServeHTTP(w, r)
 		return
 	}
-	l.broken.ServeHTTP(w, r)
+	d.broken.ServeHTTP(w, r)
 }
 
-func (l *lateHold) publisher() notifier.Publisher {
-	if opened := l.opened.Load(); opened != nil {
+func (d *deferredHold) publisher() notifier.Publisher {
+	if opened := d.opened.Load(); opened != nil {
 		return opened.writes
 	}
-	return l.broken
+	return d.broken
 }
 
 // Apply calls Apply of the hold.
-func (l *lateHold) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
-	return l.publisher().Apply(ctx, writes, swap)
+func (d *deferredHold) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
+	return d.publisher().Apply(ctx, writes, swap)
 }
 
 // Get calls Get of the hold.
-func (l *lateHold) Get(collection, rkey string) (cid.Cid, []byte, error) {
-	return l.publisher().Get(collection, rkey)
+func (d *deferredHold) Get(collection, rkey string) (cid.Cid, []byte, error) {
+	return d.publisher().Get(collection, rkey)
 }
 
 // List calls List of the hold.
-func (l *lateHold) List(collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
-	return l.publisher().List(collection, cursor, limit, reverse)
+func (d *deferredHold) List(collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
+	return d.publisher().List(collection, cursor, limit, reverse)
 }
 
 // Head calls Head of the hold.
-func (l *lateHold) Head() repo.Head { return l.publisher().Head() }
+func (d *deferredHold) Head() repo.Head { return d.publisher().Head() }
