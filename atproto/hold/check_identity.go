@@ -61,6 +61,26 @@ func (o *ownDocument) check(ctx context.Context) error {
 	return nil
 }
 
+// CheckDocument compares the DID document that the network sees with the key of a
+// hold, and for an account that has moved with its new host. The hold need not be
+// running. It takes at most identity.FetchTimeout.
+func CheckDocument(ctx context.Context, cfg RepoConfig) error {
+	id, err := cfg.identity()
+	if err != nil {
+		return err
+	}
+	id.MovedTo = cfg.MovedTo
+	want, err := id.Document()
+	if err != nil {
+		return err
+	}
+	source, err := identity.NewSource(id.DID, "")
+	if err != nil {
+		return err
+	}
+	return (&ownDocument{source, want, cfg.MovedTo != nil}).check(ctx)
+}
+
 // CheckIdentity compares the DID document that the network sees with this hold,
 // and suspends writes to the repository if it has another key. It takes at most
 // identity.FetchTimeout. It is called once before the first write; Run repeats it

@@ -22,43 +22,59 @@ func configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "`config` inspects configuration files",
 	}
-	parent.AddCommand(&cobra.Command{
-		Use:   "check <config>",
-		Short: "`config check` explains a configuration file and lists its errors",
-		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
-			"It prints what Tidings will do and warnings, and fails if an option is invalid.",
-		Args:         cobra.MaximumNArgs(1),
-		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return configCheck(cmd.OutOrStdout(), args)
-		},
-	})
+	parent.AddCommand(configCheckCommand())
 	return parent
 }
 
-func configCheck(out io.Writer, args []string) error {
+func configCheckCommand() *cobra.Command {
+	var online bool
+	c := &cobra.Command{
+		Use:   "check <config>",
+		Short: "`config check` explains a configuration file and lists its errors",
+		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
+			"It prints what Tidings will do and warnings, and fails if an option is invalid.\n" +
+			"With --online it also asks the network whether the DID document of the hold agrees and its relays know the account, and fails\n" +
+			"if they do not.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			o, err := configCheck(cmd.OutOrStdout(), args)
+			if err != nil || o == nil || !online {
+				return err
+			}
+			return checkOnline(ctx, cmd.OutOrStdout(), o)
+		},
+	}
+	c.Flags().BoolVar(&online, "online", false, "also ask the network about the account")
+	return c
+}
+
+// configCheck returns the options of a valid file, nil if it does not use Tidings.
+func configCheck(out io.Writer, args []string) (*config.Options, error) {
 	c, path, err := load(args)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o, found, err := config.FromRegistry(c)
 	if err != nil {
-		return listErrors(path, err)
+		return nil, listErrors(path, err)
 	}
 	if !found {
 		fmt.Fprintf(out, "%s has no entry `name: tidings` under middleware.repository: the registry runs without Tidings.\n", path)
-		return nil
+		return nil, nil
 	}
 	if !o.Enabled {
 		fmt.Fprintf(out, "%s disables Tidings: the registry runs without it.\n", path)
-		return nil
+		return nil, nil
 	}
 	warnings, invalid := o.Warnings(), checkFiles(o)
 	if text := repeatedKeys(path); text != "" {
 		warnings = append(warnings, text)
 	}
 	if invalid != nil {
-		return listErrors(path, invalid)
+		return nil, listErrors(path, invalid)
 	}
 	fmt.Fprintf(out, "%s is valid.\n\n", path)
 	explain(out, c, o)
@@ -71,7 +87,7 @@ func configCheck(out io.Writer, args []string) error {
 	if o.Hold != nil && !exists(o.KeyFile()) {
 		fmt.Fprintf(out, "\nThe account does not exist yet. Create it with: tidings hold init %s\n", path)
 	}
-	return nil
+	return o, nil
 }
 
 // explain prints what the options do, one topic a line.
