@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/glob"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -130,7 +131,7 @@ func (r *Redis) check(m *mistakes) {
 func (c *Count) check(m *mistakes) {
 	checkPatterns(m, "options.count.ignore_user_agents", c.IgnoreUserAgents)
 	checkPatterns(m, "options.count.ignore_actors", c.IgnoreActors)
-	m.check("options.count.head_window", counter.ValidateHeadWindow(c.HeadWindow))
+	m.check("options.count.head_window", classify.ValidateHeadWindow(c.HeadWindow))
 }
 
 func (j *Journal) check(m *mistakes) {
@@ -146,10 +147,10 @@ func (j *Journal) check(m *mistakes) {
 }
 
 func checkPatterns(m *mistakes, path string, list []string) {
-	if len(list) > counter.MaxPatterns {
-		m.add(path, fmt.Sprintf("has %d patterns; at most %d are allowed, since each request is compared with all of them", len(list), counter.MaxPatterns))
+	if len(list) > classify.MaxPatterns {
+		m.add(path, fmt.Sprintf("has %d patterns; at most %d are allowed, since each request is compared with all of them", len(list), classify.MaxPatterns))
 	}
-	each(m, path, list, counter.ValidatePattern)
+	each(m, path, list, classify.ValidatePattern)
 }
 
 // checkProfile validates fields of the profile by its schema.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/private"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -228,7 +228,7 @@ func defaults() *Options {
 	return &Options{
 		Enabled: true,
 		Reserve: unset,
-		Count:   Count{HeadWindow: counter.DefaultHeadWindow},
+		Count:   Count{HeadWindow: classify.DefaultHeadWindow},
 		Journal: Journal{Segment: journal.DefaultSegmentSize, Limit: journal.DefaultLimit, Wait: journal.DefaultWait},
 		HTTP:    HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
 	}

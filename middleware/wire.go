@@ -25,6 +25,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -60,7 +61,7 @@ type runtime struct {
 	journal    *journal.Journal
 	redis      redis.UniversalClient
 	counter    *counter.Counter
-	classifier *counter.Classifier
+	classifier *classify.Classifier
 	repo       *repo.Repo
 	identity   identity.Identity // of the repo
 	network    *hold.Network     // of the repo
@@ -243,7 +244,7 @@ func (r *runtime) openRedis() error {
 }
 
 func (r *runtime) openCounter() error {
-	classifier, err := counter.NewClassifier(counter.ClassifierConfig{
+	classifier, err := classify.New(classify.Config{
 		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
 		IgnoreActors:     r.options.Count.IgnoreActors,
 		HeadWindow:       r.options.Count.HeadWindow,

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -106,7 +106,7 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 	n.recent.add(seq, payload)
 	if e.Operation == opPush {
 		// From now on pulls of the children count as pulls of the index.
-		n.classifier.Class(counter.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
+		n.classifier.Class(classify.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
 		if e.Kind.supporting() {
 			n.classifier.LearnArtifact(e.Name(), e.ManifestDigest)
 		}
@@ -116,8 +116,8 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 
 // pullRequest is the request that the classifier gets for a notification of a pull.
 // The client and the user agent are not known.
-func pullRequest(e *Event) counter.Request {
-	q := counter.Request{
+func pullRequest(e *Event) classify.Request {
+	q := classify.Request{
 		Method:     http.MethodGet,
 		Repository: e.Name(),
 		Tag:        e.Tag,

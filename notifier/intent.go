@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -140,7 +140,7 @@ func (i *Intent) Complete(ctx context.Context) error {
 		i.updateClassifier()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	case opDelete:
-		i.n.classifier.Learn(counter.IndexDeleted(e.Name(), e.ManifestDigest))
+		i.n.classifier.Learn(classify.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ const maxParsed = 64 << 10
 // counted: its children, who pushed it, and whether it describes another image.
 func (i *Intent) updateClassifier() {
 	e, classifier := &i.event, i.n.classifier
-	classifier.Class(counter.Request{
+	classifier.Class(classify.Request{
 		Method: http.MethodPut, Repository: e.Repository, Tag: e.Tag, Digest: e.ManifestDigest, Children: i.children,
 		Client: i.client, UserAgent: i.userAgent,
 	})

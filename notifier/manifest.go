@@ -10,7 +10,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -33,7 +33,7 @@ func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestat
 // countedAs is the kind for the classifier. Pulls of charts and other artifacts count
 // like those of images.
 func (k Kind) countedAs(tag string) string {
-	_, refers := counter.ReferrersTag(tag)
+	_, refers := classify.ReferrersTag(tag)
 	switch {
 	case k.supporting() || refers:
 		return "artifact"
@@ -113,7 +113,7 @@ func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
 // kindOfParts returns the kind from members of a manifest that the registry has parsed,
 // so that a pull parses nothing.
 func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
-	if suffix, ok := counter.ReferrersTag(tag); ok {
+	if suffix, ok := classify.ReferrersTag(tag); ok {
 		switch suffix {
 		case "sig":
 			return KindSignature

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -40,7 +41,7 @@ type Config struct {
 	Journal     *journal.Journal
 	State       state.Store
 	Counter     *counter.Counter
-	Classifier  *counter.Classifier
+	Classifier  *classify.Classifier
 	DeadLetters *DeadLetters
 
 	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published
@@ -107,7 +108,7 @@ type Notifier struct {
 	journal    *journal.Journal
 	state      state.Store
 	counter    *counter.Counter
-	classifier *counter.Classifier
+	classifier *classify.Classifier
 	ledger     *ledger.Ledger
 	dead       *DeadLetters
 	inbound    *inbound.Log

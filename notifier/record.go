@@ -6,7 +6,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -54,7 +54,7 @@ type Delete struct {
 // response does not depend on it: a pull that could not be recorded is counted in the
 // metrics.
 func (n *Notifier) Pull(p Pull) {
-	class, tag, fresh := n.classifier.Class(counter.Request{
+	class, tag, fresh := n.classifier.Class(classify.Request{
 		Method:     p.Method,
 		Repository: p.Repository,
 		Tag:        p.Tag,

@@ -22,6 +22,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/batch"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -167,7 +168,7 @@ func (r *rig) open(announce *Announce) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	classifier, err := counter.NewClassifier(counter.ClassifierConfig{})
+	classifier, err := classify.New(classify.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -153,7 +154,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	classifier, err := counter.NewClassifier(counter.ClassifierConfig{Now: m.now})
+	classifier, err := classify.New(classify.Config{Now: m.now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -309,13 +309,3 @@ func (s *Store) Close() error {
 		return errors.Join(err, s.DB.Close())
 	}, nil)
 }
-
-// Read returns a copy of a value.
-func Read(r pebble.Reader, key []byte) ([]byte, error) {
-	val, closer, err := r.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	defer closer.Close()
-	return append([]byte(nil), val...), nil
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -381,7 +382,7 @@ func TestNeededCommands(t *testing.T) {
 	limited := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "limited", Password: "secret"})
 	t.Cleanup(func() { limited.Close() })
 	r := newReplica(t, "aaaa", limited)
-	r.cfg.Learn = func(...IndexEntry) {}
+	r.cfg.Learn = func(...classify.IndexEntry) {}
 	r.reopen()
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(randomFacts(rand.New(rand.NewPCG(41, 41)), 300)...)

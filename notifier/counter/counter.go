@@ -3,17 +3,16 @@ package counter
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/classify"
 )
 
 // Config configures a Counter. With the zero value, numbers are local only.
@@ -35,8 +34,8 @@ type Config struct {
 	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
 	WatchFor   time.Duration // how long another folder's record must stay unchanged before its registry id is claimed; 0: 45 s
 
-	MaxChildren int                     // children of indexes kept on disk; 0: 1<<20
-	Learn       func(all ...IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: not called
+	MaxChildren int                              // children of indexes kept on disk; 0: 1<<20
+	Learn       func(all ...classify.IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: not called
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent
@@ -61,10 +60,11 @@ type Counter struct {
 	redisKnown    bool // it is known which replayed events Redis has
 	replayedEarly bool // some replayed events were folded before that was known
 	cursors       map[string]uint64
-	children      childStore
+	entries       *classify.Store
 
 	newTagChanges []tagChange // of this fold
 	tagChanges    []tagChange // not sent to the other registries yet
+	unsentEntries []classify.IndexEntry
 
 	publishing sync.Mutex // one round at a time; also guards publisher
 	publisher  publisher
@@ -94,7 +94,7 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 		db: db, cfg: cfg, log: log.With("component", "counter"), keys: newKeyspace(cfg.Name),
 		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadChildren, c.loadRegistration} {
+	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration} {
 		if err := load(); err != nil {
 			return nil, fmt.Errorf("open counters: %w", err)
 		}
@@ -110,13 +110,27 @@ func (c *Counter) journal() string {
 }
 
 func (c *Counter) loadCursors() error {
-	return scan(c.db, []byte(cursorPrefix), func(key, val []byte) error {
+	return store.Scan(c.db, []byte(cursorPrefix), func(key, val []byte) error {
 		if len(val) != 8 {
 			return fmt.Errorf("damaged cursor %q", key)
 		}
 		c.cursors[strings.TrimPrefix(string(key), cursorPrefix)] = binary.BigEndian.Uint64(val)
 		return nil
 	})
+}
+
+func (c *Counter) loadEntries() (err error) {
+	c.entries, err = classify.OpenStore(c.db, indexPrefix, c.cfg.MaxChildren)
+	return err
+}
+
+// Children returns the stored index entries, oldest first, for Classifier.Learn.
+func (c *Counter) Children() ([]classify.IndexEntry, error) {
+	all, err := c.entries.Entries(c.db)
+	if err != nil {
+		return nil, fmt.Errorf("load children: %w", err)
+	}
+	return all, nil
 }
 
 // folded returns the last event in the numbers, by stream. The caller holds c.mu.
@@ -140,20 +154,4 @@ func (c *Counter) Latest(stream uint8) uint64 {
 
 func cursorName(journal string, stream uint8) string {
 	return strings.TrimPrefix(string(cursorKey(journal, stream)), cursorPrefix)
-}
-
-// scan calls visit for the keys that begin with prefix, in order. The arguments of
-// visit are valid during the call only.
-func scan(r pebble.Reader, prefix []byte, visit func(key, val []byte) error) error {
-	iter, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return err
-	}
-	for iter.First(); iter.Valid(); iter.Next() {
-		if err := visit(iter.Key(), iter.Value()); err != nil {
-			iter.Close()
-			return err
-		}
-	}
-	return errors.Join(iter.Error(), iter.Close())
 }

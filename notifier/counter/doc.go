@@ -12,8 +12,6 @@
 // record. Only one process writes under a registry id; claim.go explains how that
 // is enforced.
 //
-// The package also has the Classifier, which decides the class of a request. The
-// class is stored in the event and not decided again.
-//
-// Reading the journal and access control are the caller's.
+// Reading the journal and access control are the caller's. Package classify decides the
+// class of a request before its event is recorded.
 package counter

@@ -76,12 +76,13 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	}
 	if err := c.commit(journal, stream, upTo, facts, also); err != nil {
 		// The batch may have been applied. The cursor in the store shows it.
-		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadChildren()))
+		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadEntries()))
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
-	c.children.committed()
-	if c.cfg.Learn != nil && len(c.children.added) > 0 {
-		c.cfg.Learn(c.children.added...)
+	added := c.entries.Added()
+	c.unsentEntries = append(c.unsentEntries, added[:min(maxUnsent-len(c.unsentEntries), len(added))]...)
+	if c.cfg.Learn != nil && len(added) > 0 {
+		c.cfg.Learn(added...)
 	}
 	c.tagChanges = append(c.tagChanges, c.newTagChanges[:min(len(c.newTagChanges), maxTagChanges-len(c.tagChanges))]...)
 	c.cfg.Metrics.folded(facts)
@@ -120,7 +121,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 		tomorrow: now.Add(24 * time.Hour), oldest: counts.DayOf(now) + 1 - counts.KeepDays,
 		all: map[target]map[counts.ID]*counts.Row{},
 	}
-	c.children.begin()
+	c.entries.Begin()
 	c.newTagChanges = nil
 	for i := range facts {
 		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
@@ -170,7 +171,10 @@ type folding struct {
 }
 
 func (f *folding) add(fact *Fact) error {
-	if err := f.c.children.fold(f.b, fact); err != nil {
+	if fact.Deleted && fact.Tag == "" {
+		return f.c.entries.Delete(f.b, fact.Repository, fact.Digest)
+	}
+	if err := f.c.entries.Add(f.b, fact.Repository, fact.Tag, fact.Digest, fact.Children, fact.Supporting); err != nil {
 		return err
 	}
 	if fact.Deleted {

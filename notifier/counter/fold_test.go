@@ -2,6 +2,7 @@ package counter
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -219,20 +221,20 @@ func TestChildrenAfterRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want []IndexEntry
+	var want []classify.IndexEntry
 	for i := 16; i < 21; i++ {
-		want = append(want, IndexEntry{Index: childKey("x", ""), Child: childKey("x", digest(i))})
+		want = append(want, classify.IndexEntry{Index: classify.KeyOf("x", ""), Child: classify.KeyOf("x", digest(i))})
 	}
-	slices.SortFunc(want[:4], func(a, b IndexEntry) int { return cmp.Compare(a.Child, b.Child) }) // within a generation, the order is that of the keys
+	slices.SortFunc(want[:4], func(a, b classify.IndexEntry) int { return cmp.Compare(a.Child, b.Child) }) // within a generation, the order is that of the keys
 	if !slices.Equal(keys, want) {
 		t.Errorf("children %v, want %v", keys, want)
 	}
 	if got, _ := c.Repositories(t.Context()); len(got) != 0 {
 		t.Errorf("an index that was not pulled is counted: %v", got)
 	}
-	rule := newClassifier(t, ClassifierConfig{MaxChildren: 8})
+	rule := newClassifier(t, classify.Config{MaxChildren: 8})
 	rule.Learn(keys...)
-	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(18)}); class != counts.Child {
+	if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(18)}); class != counts.Child {
 		t.Errorf("class %s after a restart, want child", class)
 	}
 }
@@ -243,7 +245,7 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	db := openState(t, fs)
-	rule := newClassifier(t, ClassifierConfig{})
+	rule := newClassifier(t, classify.Config{})
 	c := open(t, db, Config{Learn: rule.Learn})
 	signature := "sha256-" + strings.Repeat("0a", 32)
 	facts := []Fact{
@@ -259,15 +261,15 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 	if err := c.Fold("aaaa", 1, 8, facts, nil); err != nil {
 		t.Fatal(err)
 	}
-	old := childStoreKey(0, IndexEntry{Child: childKey("x", digest(20))})
+	old := binary.BigEndian.AppendUint64([]byte("c/k/\x00\x00\x00\x00"), uint64(classify.KeyOf("x", digest(20))))
 	if err := db.Set(old, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	rule.Learn(IndexEntry{Child: childKey("x", digest(20))})
+	rule.Learn(classify.IndexEntry{Child: classify.KeyOf("x", digest(20))})
 	check := func(when string) {
 		t.Helper()
 		for n, want := range map[int]counts.Class{11: counts.Pull, 12: counts.Child, 3: counts.Artifact, 4: counts.Artifact, 17: counts.Child, 20: counts.Child, 21: counts.Pull} {
-			if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); class != want {
+			if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); class != want {
 				t.Errorf("%s %d is %s, want %s", when, n, class, want)
 			}
 		}
@@ -281,7 +283,7 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule = newClassifier(t, ClassifierConfig{})
+	rule = newClassifier(t, classify.Config{})
 	rule.Learn(all...)
 	check("after a restart")
 }
@@ -327,36 +329,6 @@ func TestRowKeys(t *testing.T) {
 			t.Errorf("shard %d has %d of 6400 repositories", i, seen[i])
 		}
 	}
-}
-
-// FuzzPattern compares with a simple recursive implementation.
-func FuzzPattern(f *testing.F) {
-	f.Add("*a?c*", "xxabcxx")
-	f.Add("a*a", "a")
-	f.Fuzz(func(t *testing.T, pattern, s string) {
-		if len(pattern) > 12 || len(s) > 40 || s == "" {
-			return
-		}
-		p, err := newPatterns([]string{pattern}, false)
-		if err != nil {
-			return
-		}
-		if got, want := p.match(s), plainMatch(pattern, s); got != want {
-			t.Errorf("%q matches %q: %v, want %v", pattern, s, got, want)
-		}
-	})
-}
-
-func plainMatch(pattern, s string) bool {
-	switch {
-	case pattern == "":
-		return s == ""
-	case pattern[0] == '*':
-		return plainMatch(strings.TrimLeft(pattern, "*"), s) || s != "" && plainMatch(pattern, s[1:])
-	case s == "":
-		return false
-	}
-	return (pattern[0] == '?' || pattern[0] == s[0]) && plainMatch(pattern[1:], s[1:])
 }
 
 func BenchmarkFold(b *testing.B) {

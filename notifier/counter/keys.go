@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
-	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // All key names, in the store and in Redis, are built in this file.
@@ -18,8 +17,7 @@ import (
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
 //	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
-//	c/k/GENERATION CHILD                  child of an unknown index
-//	c/k/GENERATION INDEX CHILD            child of an index, or an artifact
+//	c/k/…                                 what is known of indexes and artifacts (classify.Store)
 //	c/o                                   this folder's registration in Redis
 //	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: numbers that Redis has; all numbers if there is no Redis
 //	c/s/REPOSITORY 0 EPOCH POSITION       a position that no tag uses any more
@@ -34,7 +32,7 @@ const (
 	clockKey        = "c/t"
 	cursorPrefix    = "c/c/"
 	pushedPrefix    = "c/h/"
-	childPrefix     = "c/k/"
+	indexPrefix     = "c/k/"
 	basePrefix      = "c/r/"
 	freePrefix      = "c/s/"
 	pendingPrefix   = "c/u/"
@@ -107,17 +105,6 @@ func latestKey(repository, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + tag))
 	return append([]byte(latestPrefix), of[:8]...)
 }
-
-func childStoreKey(generation uint32, l IndexEntry) []byte {
-	b := binary.BigEndian.AppendUint32([]byte(childPrefix), generation)
-	if l.Index != 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(l.Index))
-	}
-	return binary.BigEndian.AppendUint64(b, uint64(l.Child))
-}
-
-// after is the end of the range of keys that begin with prefix.
-func after(prefix []byte) []byte { return state.Prefix(string(prefix)).To }
 
 // keyspace builds the keys of one installation in Redis. All have the same hash tag
 // and so the same slot of a cluster: what Redis loses, it loses together.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -37,7 +38,7 @@ func (c *Counter) Repositories(ctx context.Context) ([]counts.Totals, error) {
 }
 
 func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]counts.Row) error {
-	iter, err := snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
+	iter, err := snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: store.PrefixEnd([]byte(prefix))})
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 			return err
 		}
 		if id.Kind != counts.PerRepository {
-			ok = iter.SeekGE(after(rowStart(prefix, id.Repository, 0)))
+			ok = iter.SeekGE(store.PrefixEnd(rowStart(prefix, id.Repository, 0)))
 			continue
 		}
 		r, err := counts.DecodeRow(iter.Value())
@@ -127,7 +128,7 @@ var errStop = errors.New("stop") // ends a scan early
 // come several times, with numbers to be added up.
 func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
-		err := scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {
+		err := store.Scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -28,13 +29,13 @@ var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
 
 // migrate converts the numbers of the first version, if there are any.
 func (c *Counter) migrate() error {
-	old, err := exists(c.db, []byte("c/id"))
+	old, err := store.Has(c.db, []byte("c/id"))
 	if err != nil || !old {
 		return err
 	}
 	b := c.db.NewBatch()
 	for _, prefix := range []string{basePrefix, pushedPrefix, latestPrefix} {
-		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
+		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix)), nil); err != nil {
 			return err
 		}
 	}
@@ -56,7 +57,7 @@ func (c *Counter) migrate() error {
 		return fmt.Errorf("migrate pushes of an earlier version: %w", err)
 	}
 	for _, prefix := range oldPrefixes {
-		if err := b.DeleteRange([]byte(prefix), after([]byte(prefix)), nil); err != nil {
+		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix)), nil); err != nil {
 			return err
 		}
 	}
@@ -73,7 +74,7 @@ func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 		}
 		return set(baseKey(id, 1), sum.Encode())
 	}
-	err := scan(c.db, []byte("c/n/"), func(key, val []byte) error {
+	err := store.Scan(c.db, []byte("c/n/"), func(key, val []byte) error {
 		of, _, err := parseRow(string(key[min(len("c/n/")+1, len(key)):]))
 		if err != nil {
 			return err
@@ -121,7 +122,7 @@ func decodeOldRow(b []byte) (counts.Row, error) {
 }
 
 func (c *Counter) migratePushes(set func(key, val []byte) error) error {
-	return scan(c.db, []byte("c/g/"), func(key, val []byte) error {
+	return store.Scan(c.db, []byte("c/g/"), func(key, val []byte) error {
 		parts := strings.Split(string(key[len("c/g/"):]), "\x00")
 		day, err := time.Parse(time.DateOnly, string(val))
 		if err != nil || len(parts) != 3 {

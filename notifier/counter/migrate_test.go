@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -76,7 +77,7 @@ func TestMigrate(t *testing.T) {
 			t.Errorf("the push of a known digest gives %v, want a retag", got.Counts)
 		}
 		for _, prefix := range oldPrefixes {
-			if err := scan(r.db, []byte(prefix), func(key, _ []byte) error { t.Errorf("key %q is left", key); return nil }); err != nil {
+			if err := store.Scan(r.db, []byte(prefix), func(key, _ []byte) error { t.Errorf("key %q is left", key); return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -64,7 +65,7 @@ func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, erro
 		return it, nil
 	}
 	prefix := []byte(pendingPrefix + rowKey(id))
-	return it, scan(from, prefix, func(key, val []byte) error {
+	return it, store.Scan(from, prefix, func(key, val []byte) error {
 		add, err := counts.DecodeRow(val)
 		if err != nil {
 			return fmt.Errorf("%w at %q", err, key)
@@ -77,7 +78,7 @@ func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, erro
 // pendingRuns lists the runs that have pending rows.
 func (c *Counter) pendingRuns() ([]string, error) {
 	found := map[string]bool{}
-	err := scan(c.db, []byte(pendingPrefix), func(key, _ []byte) error {
+	err := store.Scan(c.db, []byte(pendingPrefix), func(key, _ []byte) error {
 		_, run, err := parseRow(string(key[len(pendingPrefix):]))
 		if run != "" {
 			found[run[1:]] = true
@@ -98,7 +99,7 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 		defer func() { b, n = c.db.NewIndexedBatch(), 0 }()
 		return c.db.Commit(b, pebble.Sync)
 	}
-	err := scan(c.db, []byte(pendingPrefix), func(key, val []byte) error {
+	err := store.Scan(c.db, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))
 		if err != nil {
 			return err
@@ -215,7 +216,7 @@ func applyBase(b *pebble.Batch, it *item, e epoch) error {
 // c.mu.
 func (c *Counter) enqueue(b *pebble.Batch, id counts.ID) error {
 	key := pendingKey(id, liveRun+c.run)
-	ok, err := exists(b, key)
+	ok, err := store.Has(b, key)
 	if err != nil || ok {
 		return err
 	}

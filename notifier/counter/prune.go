@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -73,7 +74,7 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 		p.futureDay = max(counts.DayOf(clock.Ahead), p.today+3)
 	}
 	for _, prefix := range []string{basePrefix, pendingPrefix} {
-		err := scan(snap, []byte(prefix), func(key, val []byte) error {
+		err := store.Scan(snap, []byte(prefix), func(key, val []byte) error {
 			id, end, err := parseRow(string(key[len(prefix):]))
 			if err != nil {
 				return err
@@ -257,7 +258,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 		return err
 	}
 	if r.id.Kind == counts.PerTag {
-		pending, err := exists(b, pendingKey(r.id, liveRun+c.run))
+		pending, err := store.Has(b, pendingKey(r.id, liveRun+c.run))
 		if err != nil || pending {
 			return err // left to a later prune
 		}
@@ -305,7 +306,7 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 // drop deletes the keys with a prefix whose values are old.
 func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
 	b, n := c.db.NewBatch(), 0
-	err := scan(c.db, prefix, func(key, val []byte) error {
+	err := store.Scan(c.db, prefix, func(key, val []byte) error {
 		if !old(val) {
 			return nil
 		}

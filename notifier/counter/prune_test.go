@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -68,7 +69,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 		r.publish()
 		rows := 0
 		for _, prefix := range localPrefixes {
-			if err := scan(r.db, rowStart(prefix, "x", counts.PerDay), func(_, _ []byte) error { rows++; return nil }); err != nil {
+			if err := store.Scan(r.db, rowStart(prefix, "x", counts.PerDay), func(_, _ []byte) error { rows++; return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -197,7 +198,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		}
 		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val()
 		for _, prefix := range localPrefixes {
-			err := scan(r.db, rowStart(prefix, "x", counts.PerDay), func(key, _ []byte) error {
+			err := store.Scan(r.db, rowStart(prefix, "x", counts.PerDay), func(key, _ []byte) error {
 				id, _, err := parseRow(string(key[len(prefix):]))
 				fields = append(fields, id.Name)
 				return err
@@ -249,7 +250,7 @@ func TestPruneDropsOldPushes(t *testing.T) {
 	r, now := newClockReplica(t, nil)
 	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon})
 	count := func() (n int) {
-		if err := scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
+		if err := store.Scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n

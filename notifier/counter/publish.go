@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -218,7 +219,7 @@ func (r *round) typeError(err error, key string) error {
 func (r *round) sendPending() error {
 	w, snap := r.currentWriter(), r.snap
 	var batch []*item
-	err := scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
+	err := store.Scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
 		id, run, err := parseRow(string(key[len(pendingPrefix):]))
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -256,10 +257,7 @@ func TestLastTimes(t *testing.T) {
 func TestReplicasLearnChildren(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	rule, err := NewClassifier(ClassifierConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	rule := newClassifier(t, classify.Config{})
 	a := newReplica(t, "aaaa", client)
 	db := openState(t, vfs.NewMem())
 	defer db.Close()
@@ -269,7 +267,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != counts.Child {
+	if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != counts.Child {
 		t.Errorf("class %s, want child: the other replica knows the index", class)
 	}
 	// The index is deleted through either.
@@ -282,7 +280,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, want := range map[int]counts.Class{2: counts.Pull, 4: counts.Pull, 5: counts.Artifact} {
-		if class, _, _ := rule.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != want {
+		if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != want {
 			t.Errorf("%d is %s after the other replica has published, want %s", n, class, want)
 		}
 	}

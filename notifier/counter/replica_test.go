@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -125,6 +126,17 @@ func open(t testing.TB, db *store.Store, cfg Config) *Counter {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
+
+func newClassifier(t testing.TB, cfg classify.Config) *classify.Classifier {
+	t.Helper()
+	r, err := classify.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func pulls(n int) []Fact {
@@ -247,7 +259,7 @@ func idsIn(t testing.TB, client redis.UniversalClient) []string {
 // storedBytes adds up the keys and values of the counters in the store.
 func storedBytes(t testing.TB, r *replica) (bytes int) {
 	t.Helper()
-	if err := scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
+	if err := store.Scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return bytes

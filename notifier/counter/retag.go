@@ -35,7 +35,7 @@ func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
 		return false, err
 	}
 	prefix := pushed[:len(pushed)-4]
-	iter, err := b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	iter, err := b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: store.PrefixEnd(prefix)})
 	if err != nil {
 		return false, err
 	}

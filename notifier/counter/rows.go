@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -19,7 +20,7 @@ type rows struct {
 // first row.
 func newRows(from pebble.Reader, e epoch, withPending bool, at string) (*rows, error) {
 	open := func(prefix string) (*pebble.Iterator, error) {
-		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: after([]byte(prefix))})
+		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: store.PrefixEnd([]byte(prefix))})
 		if err == nil {
 			iter.SeekGE([]byte(prefix + at))
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -187,7 +188,7 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, error) {
 	prefix := freeStart(repository, e)
 	var position uint64
-	err := scan(b, prefix, func(key, _ []byte) error {
+	err := store.Scan(b, prefix, func(key, _ []byte) error {
 		if len(key) != len(prefix)+8 {
 			return fmt.Errorf("damaged key %q", key)
 		}

@@ -7,10 +7,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/classify"
 )
 
 const (
-	keysInEntry    = 256
+	keysInEntry = 256
+	// maxUnsent bounds the entries kept while Redis is unavailable. What does not fit is
+	// learned by the other registries when they serve the index.
+	maxUnsent      = 1 << 14
 	streamEntries  = 4096 // approximately, so that the stream stays under 10 MiB
 	entriesAtATime = 64
 )
@@ -50,8 +54,8 @@ func (r *round) share() error {
 func (r *round) sendChildren() error {
 	c := r.c
 	c.mu.Lock()
-	all := c.children.unsent
-	c.children.unsent = nil
+	all := c.unsentEntries
+	c.unsentEntries = nil
 	c.mu.Unlock()
 	for len(all) > 0 {
 		n := 1
@@ -69,8 +73,8 @@ func (r *round) sendChildren() error {
 		}
 		if err := r.addEntry(fields...); err != nil {
 			c.mu.Lock()
-			c.children.unsent = append(all, c.children.unsent...)
-			c.children.unsent = c.children.unsent[:min(len(c.children.unsent), maxUnsent)]
+			c.unsentEntries = append(all, c.unsentEntries...)
+			c.unsentEntries = c.unsentEntries[:min(len(c.unsentEntries), maxUnsent)]
 			c.mu.Unlock()
 			return err
 		}
@@ -131,13 +135,13 @@ func (r *round) receiveEntry(m redis.XMessage) error {
 	if r.c.cfg.Learn == nil {
 		return nil
 	}
-	var all []IndexEntry
+	var all []classify.IndexEntry
 	for _, index := range deleted {
-		all = append(all, IndexEntry{Index: index, Deleted: true})
+		all = append(all, classify.IndexEntry{Index: index, Deleted: true})
 	}
 	indexes := unpackKeys(m.Values["of"])
 	for i, child := range unpackKeys(m.Values["keys"]) {
-		l := IndexEntry{Child: child}
+		l := classify.IndexEntry{Child: child}
 		if i < len(indexes) {
 			l.Index = indexes[i]
 		}
@@ -148,18 +152,18 @@ func (r *round) receiveEntry(m redis.XMessage) error {
 }
 
 // unpackKeys decodes the keys in a field of an entry.
-func unpackKeys(field any) []ChildKey {
+func unpackKeys(field any) []classify.ManifestKey {
 	packed, _ := field.(string)
-	var keys []ChildKey
+	var keys []classify.ManifestKey
 	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
-		keys = append(keys, ChildKey(binary.BigEndian.Uint64(b)))
+		keys = append(keys, classify.ManifestKey(binary.BigEndian.Uint64(b)))
 	}
 	return keys
 }
 
 // deleteIndexes removes what is stored of manifests that were deleted through another
 // registry.
-func (c *Counter) deleteIndexes(indexes []ChildKey) error {
+func (c *Counter) deleteIndexes(indexes []classify.ManifestKey) error {
 	if len(indexes) == 0 {
 		return nil
 	}
@@ -167,7 +171,7 @@ func (c *Counter) deleteIndexes(indexes []ChildKey) error {
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
 	for _, index := range indexes {
-		if err := c.children.remove(b, index); err != nil {
+		if err := c.entries.Remove(b, index); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package state
 import (
 	"bytes"
 	"errors"
+
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // A Store is what the notifier's parts need of a database: ordered keys, and
@@ -48,20 +50,13 @@ type Range struct {
 // Prefix is the range of the keys that begin with prefix, which has a byte other
 // than 0xff.
 func Prefix(prefix string) Range {
-	return Range{From: []byte(prefix), To: successor([]byte(prefix))}
+	return Range{From: []byte(prefix), To: store.PrefixEnd([]byte(prefix))}
 }
 
 // After returns the part of the range after a key.
 func (r Range) After(key []byte) Range {
 	r.From = append(bytes.Clone(key), 0)
 	return r
-}
-
-// successor is the first key after all that begin with prefix.
-func successor(prefix []byte) []byte {
-	end := bytes.Clone(bytes.TrimRight(prefix, "\xff"))
-	end[len(end)-1]++
-	return end
 }
 
 // Set commits one key.

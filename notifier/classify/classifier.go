@@ -1,4 +1,11 @@
-package counter
+// Package classify decides the class of a manifest request: whether it is a pull, a
+// child of an index, a check for updates, or something else.
+//
+// A Classifier decides from memory while the request is answered; the class is stored
+// in the event and not decided again. What it learns of indexes and artifacts is kept
+// by a Store, in the batches of package counter, and exchanged with other registries by
+// package counter.
+package classify
 
 import (
 	"errors"
@@ -11,13 +18,13 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// Bounds of ClassifierConfig.HeadWindow.
+// Bounds of Config.HeadWindow.
 const (
 	DefaultHeadWindow = 10 * time.Second
 	maxHeadWindow     = 10 * time.Minute
 )
 
-// ValidateHeadWindow returns an error if a ClassifierConfig.HeadWindow is out of range.
+// ValidateHeadWindow returns an error if a Config.HeadWindow is out of range.
 func ValidateHeadWindow(d time.Duration) error {
 	if d <= 0 || d > maxHeadWindow {
 		return fmt.Errorf("%s is out of range; it must be more than 0 and at most 10m, since clients are remembered that long", d)
@@ -25,8 +32,8 @@ func ValidateHeadWindow(d time.Duration) error {
 	return nil
 }
 
-// ClassifierConfig configures a Classifier.
-type ClassifierConfig struct {
+// Config configures a Classifier.
+type Config struct {
 	// Requests whose user agent or actor matches are counted as Ignored. In a
 	// pattern, * stands for any number of characters and ? for one. The case of user
 	// agents is ignored.
@@ -64,13 +71,13 @@ type Classifier struct {
 
 	mu        sync.Mutex
 	children  children
-	artifacts generations.Map[ChildKey, struct{}] // few, so that a lookup costs nothing
-	heads     recentRequests                      // tags by what was asked for with HEAD
-	pushed    recentRequests                      // what a client has just pushed
+	artifacts generations.Map[ManifestKey, struct{}] // few, so that a lookup costs nothing
+	heads     recentRequests                         // tags by what was asked for with HEAD
+	pushed    recentRequests                         // what a client has just pushed
 }
 
-// NewClassifier returns an error if a pattern or a limit is invalid.
-func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
+// New returns an error if a pattern or a limit is invalid.
+func New(cfg Config) (*Classifier, error) {
 	agents, err := newPatterns(cfg.IgnoreUserAgents, true)
 	if err != nil {
 		return nil, fmt.Errorf("ignored user agents: %w", err)
@@ -101,7 +108,7 @@ func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 		agents:    agents,
 		actors:    actors,
 		children:  children{half: max(cfg.MaxChildren/2, 1)},
-		artifacts: generations.New[ChildKey, struct{}](cfg.MaxChildren / 8),
+		artifacts: generations.New[ManifestKey, struct{}](cfg.MaxChildren / 8),
 		heads:     newRecentRequests(cfg.HeadWindow, cfg.MaxHeads, cfg.Now),
 		pushed:    newRecentRequests(cfg.HeadWindow, cfg.MaxHeads, cfg.Now),
 	}, nil
@@ -125,7 +132,7 @@ func NewClassifier(cfg ClassifierConfig) (*Classifier, error) {
 //  9. Otherwise it is a pull without a tag.
 func (r *Classifier) Class(q Request) (class counts.Class, tag string, fresh []string) {
 	class = r.fixedClass(q)
-	k := childKey(q.Repository, q.Digest)
+	k := KeyOf(q.Repository, q.Digest)
 	_, refers := ReferrersTag(q.Tag)
 
 	r.mu.Lock()
@@ -160,7 +167,7 @@ func (r *Classifier) Class(q Request) (class counts.Class, tag string, fresh []s
 }
 
 // classByDigest returns the class of a GET by digest.
-func (r *Classifier) classByDigest(q Request, k ChildKey) (counts.Class, string) {
+func (r *Classifier) classByDigest(q Request, k ManifestKey) (counts.Class, string) {
 	if q.Client != "" {
 		if tag, ok := r.heads.tag(q.headKey(q.Digest)); ok {
 			return counts.Pull, tag
@@ -201,11 +208,11 @@ func (r *Classifier) noteIndex(q Request) {
 // isArtifact reports whether the request is for an artifact that refers to another
 // image. That is known of a manifest once it was pushed, and by what a referrers tag
 // has shown: a GET by digest follows it.
-func (r *Classifier) isArtifact(q Request, k ChildKey) bool {
+func (r *Classifier) isArtifact(q Request, k ManifestKey) bool {
 	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
 
-func (r *Classifier) knownArtifact(k ChildKey) bool {
+func (r *Classifier) knownArtifact(k ManifestKey) bool {
 	_, ok := r.artifacts.Get(k)
 	return ok
 }
@@ -229,8 +236,8 @@ func (r *Classifier) fixedClass(q Request) counts.Class {
 	return ""
 }
 
-// Learn adds what Counter.Children returns, and what Config.Learn receives: from a
-// fold and from other registries.
+// Learn adds entries: those of a Store after a start, and those that a batch or another
+// registry has added.
 func (r *Classifier) Learn(all ...IndexEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -246,5 +253,5 @@ func (r *Classifier) Learn(all ...IndexEntry) {
 // LearnArtifact marks a manifest as an artifact that refers to another image, if the
 // fields that the registry parses do not show it.
 func (r *Classifier) LearnArtifact(repository, digest string) {
-	r.Learn(IndexEntry{Index: artifacts, Child: childKey(repository, digest).supporting()})
+	r.Learn(IndexEntry{Index: artifacts, Child: KeyOf(repository, digest).supporting()})
 }

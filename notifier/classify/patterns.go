@@ -1,4 +1,4 @@
-package counter
+package classify
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ const (
 	maxPatternLength = 512 // in bytes; no more of a user agent or an actor is compared
 )
 
-// ValidatePattern returns an error if a pattern of ClassifierConfig is invalid.
+// ValidatePattern returns an error if a pattern of Config is invalid.
 func ValidatePattern(pattern string) error {
 	if strings.TrimSpace(pattern) == "" {
 		return errors.New("an empty pattern matches nothing; leave it out, or write * to match everything")

@@ -1,11 +1,11 @@
-package counter
+package classify
 
-// ChildKey identifies a manifest in a repository: an index or a child of one. It is
+// ManifestKey identifies a manifest in a repository: an index or a child of one. It is
 // 64 bits of the manifest's digest, which cannot be chosen at will, mixed with the
 // repository's name, so that what one repository lists does not affect another.
-type ChildKey uint64
+type ManifestKey uint64
 
-func childKey(repository, digest string) ChildKey {
+func KeyOf(repository, digest string) ManifestKey {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
 	for i := range len(repository) {
@@ -15,7 +15,7 @@ func childKey(repository, digest string) ChildKey {
 	for i, n := len(digest)-1, 0; i >= 0 && n < 16; i, n = i-1, n+1 {
 		d = d<<4 | uint64(hexValue(digest[i]))
 	}
-	return ChildKey(h ^ d)
+	return ManifestKey(h ^ d)
 }
 
 func hexValue(c byte) byte {
@@ -27,23 +27,23 @@ func hexValue(c byte) byte {
 
 // supporting is the key of an artifact that refers to another image; referring is the
 // key of one that a referrers tag has shown.
-func (k ChildKey) supporting() ChildKey { return k*0x9e3779b97f4a7c15 + 1 }
-func (k ChildKey) referring() ChildKey  { return k*0x9e3779b97f4a7c15 + 2 }
+func (k ManifestKey) supporting() ManifestKey { return k*0x9e3779b97f4a7c15 + 1 }
+func (k ManifestKey) referring() ManifestKey  { return k*0x9e3779b97f4a7c15 + 2 }
 
 // IndexEntry is something to remember about the manifests of a repository: a child of
 // an index, an artifact, or that an index was deleted.
 type IndexEntry struct {
-	Index   ChildKey // lists Child; 0: the index is unknown; artifacts: Child is an artifact
-	Child   ChildKey
+	Index   ManifestKey // lists Child; 0: the index is unknown; artifacts: Child is an artifact
+	Child   ManifestKey
 	Deleted bool // Index was deleted; Child is 0
 }
 
 // artifacts is the Index of an entry that is an artifact and not a child.
-const artifacts ChildKey = 1
+const artifacts ManifestKey = 1
 
 // IndexDeleted returns the entry for a manifest that was deleted.
 func IndexDeleted(repository, digest string) IndexEntry {
-	return IndexEntry{Index: childKey(repository, digest), Deleted: true}
+	return IndexEntry{Index: KeyOf(repository, digest), Deleted: true}
 }
 
 // children is a set of the children of indexes. Like generations.Map it keeps two
@@ -57,14 +57,14 @@ type children struct {
 
 // listed is what some indexes list. A child is known as long as one index lists it.
 type listed struct {
-	children map[ChildKey][]ChildKey // by index
-	listedBy map[ChildKey]uint32     // number of indexes that list a child
-	size     int                     // entries in both maps
+	children map[ManifestKey][]ManifestKey // by index
+	listedBy map[ManifestKey]uint32        // number of indexes that list a child
+	size     int                           // entries in both maps
 }
 
-func (l *listed) add(index, child ChildKey) {
+func (l *listed) add(index, child ManifestKey) {
 	if l.listedBy == nil {
-		l.children, l.listedBy = map[ChildKey][]ChildKey{}, map[ChildKey]uint32{}
+		l.children, l.listedBy = map[ManifestKey][]ManifestKey{}, map[ManifestKey]uint32{}
 	}
 	if index != 0 {
 		if l.children[index] == nil {
@@ -76,7 +76,7 @@ func (l *listed) add(index, child ChildKey) {
 	l.size++
 }
 
-func (l *listed) remove(index ChildKey) {
+func (l *listed) remove(index ManifestKey) {
 	if l.children[index] != nil {
 		l.size--
 	}
@@ -89,7 +89,7 @@ func (l *listed) remove(index ChildKey) {
 	delete(l.children, index)
 }
 
-func (s *children) has(k ChildKey) bool {
+func (s *children) has(k ManifestKey) bool {
 	if len(s.newer.listedBy)+len(s.older.listedBy) == 0 {
 		return false
 	}
@@ -98,7 +98,7 @@ func (s *children) has(k ChildKey) bool {
 
 // addIndex adds the children of an index and reports whether the index was not in the
 // newer generation yet.
-func (s *children) addIndex(index ChildKey, repository string, list []string) (fresh bool) {
+func (s *children) addIndex(index ManifestKey, repository string, list []string) (fresh bool) {
 	if _, known := s.newer.children[index]; known {
 		return false
 	}
@@ -106,19 +106,19 @@ func (s *children) addIndex(index ChildKey, repository string, list []string) (f
 		s.older, s.newer = s.newer, listed{} // an index is in one generation as a whole
 	}
 	for _, child := range list {
-		s.newer.add(index, childKey(repository, child))
+		s.newer.add(index, KeyOf(repository, child))
 	}
 	return true
 }
 
 // addUnlisted adds a child whose index is unknown.
-func (s *children) addUnlisted(k ChildKey) {
+func (s *children) addUnlisted(k ManifestKey) {
 	if s.newer.listedBy[k] == 0 {
 		s.add(0, k)
 	}
 }
 
-func (s *children) add(index, child ChildKey) {
+func (s *children) add(index, child ManifestKey) {
 	if s.newer.size >= s.half {
 		s.older, s.newer = s.newer, listed{}
 		for _, k := range s.older.children[index] {
@@ -143,7 +143,7 @@ func (s *children) learn(l IndexEntry) {
 
 // lists reports whether the index is known to list the child. Only the end of a long
 // list is searched; a child that is listed twice is harmless.
-func (l *listed) lists(index, child ChildKey) bool {
+func (l *listed) lists(index, child ManifestKey) bool {
 	const looked = 64
 	list := l.children[index]
 	for _, k := range list[max(len(list)-looked, 0):] {

@@ -1,4 +1,4 @@
-package counter
+package classify
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ import (
 
 func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
 
-func newClassifier(t testing.TB, cfg ClassifierConfig) *Classifier {
+func newClassifier(t testing.TB, cfg Config) *Classifier {
 	t.Helper()
-	r, err := NewClassifier(cfg)
+	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func TestClass(t *testing.T) {
 		"a push of an ignored actor": {{0, with(get("v1", 1), func(q *Request) { q.Method, q.Actor = http.MethodPut, "mirror-1" }), counts.Push, "v1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := noon
-			r := newClassifier(t, ClassifierConfig{
+			now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+			r := newClassifier(t, Config{
 				IgnoreUserAgents: []string{"*trivy*"}, IgnoreActors: []string{"mirror-?"},
 				Now: func() time.Time { return now },
 			})
@@ -196,7 +196,7 @@ func TestClass(t *testing.T) {
 // TestIndexDeleted: a digest is a child as long as an index lists it.
 func TestIndexDeleted(t *testing.T) {
 	t.Parallel()
-	r := newClassifier(t, ClassifierConfig{MaxChildren: 40})
+	r := newClassifier(t, Config{MaxChildren: 40})
 	put := func(n int, children ...int) {
 		q := Request{Method: "PUT", Repository: "x", Digest: digest(n), Kind: "index"}
 		for _, child := range children {
@@ -240,9 +240,9 @@ func TestIndexDeleted(t *testing.T) {
 // when a generation ends in between.
 func TestLearnedIndexIsComplete(t *testing.T) {
 	t.Parallel()
-	r := newClassifier(t, ClassifierConfig{MaxChildren: 16})
+	r := newClassifier(t, Config{MaxChildren: 16})
 	for n := range 10 {
-		r.Learn(IndexEntry{Index: childKey("x", digest(100)), Child: childKey("x", digest(n))})
+		r.Learn(IndexEntry{Index: KeyOf("x", digest(100)), Child: KeyOf("x", digest(n))})
 	}
 	others := make([]string, 7)
 	for i := range others {
@@ -258,7 +258,7 @@ func TestLearnedIndexIsComplete(t *testing.T) {
 
 func TestFreshChildren(t *testing.T) {
 	t.Parallel()
-	r := newClassifier(t, ClassifierConfig{MaxChildren: 12})
+	r := newClassifier(t, Config{MaxChildren: 12})
 	ask := func(from, n int) []string {
 		q := Request{Method: "GET", Repository: "x", Tag: "v1", Kind: "index", Digest: digest(10_000 + 100*from + n)}
 		for i := range n {
@@ -298,7 +298,7 @@ func TestFreshChildren(t *testing.T) {
 
 func TestHeadLimit(t *testing.T) {
 	t.Parallel()
-	r := newClassifier(t, ClassifierConfig{MaxHeads: 10})
+	r := newClassifier(t, Config{MaxHeads: 10})
 	for i := range 1000 {
 		r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(i), Client: "10.0.0.1"})
 	}
@@ -327,28 +327,58 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 	for _, bad := range [][]string{{""}, {" "}, {"a", ""}, {strings.Repeat("a", maxPatternLength+1)}, make([]string, MaxPatterns+1)} {
-		if _, err := NewClassifier(ClassifierConfig{IgnoreUserAgents: bad}); err == nil {
+		if _, err := New(Config{IgnoreUserAgents: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as user agents", len(bad), bad[0])
 		}
-		if _, err := NewClassifier(ClassifierConfig{IgnoreActors: bad}); err == nil {
+		if _, err := New(Config{IgnoreActors: bad}); err == nil {
 			t.Errorf("%d patterns like %.10q are accepted as actors", len(bad), bad[0])
 		}
 	}
-	if _, err := NewClassifier(ClassifierConfig{HeadWindow: -1}); err == nil {
+	if _, err := New(Config{HeadWindow: -1}); err == nil {
 		t.Error("a negative window is accepted")
 	}
 }
 
+// FuzzPattern compares with a simple recursive implementation.
+func FuzzPattern(f *testing.F) {
+	f.Add("*a?c*", "xxabcxx")
+	f.Add("a*a", "a")
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		if len(pattern) > 12 || len(s) > 40 || s == "" {
+			return
+		}
+		p, err := newPatterns([]string{pattern}, false)
+		if err != nil {
+			return
+		}
+		if got, want := p.match(s), plainMatch(pattern, s); got != want {
+			t.Errorf("%q matches %q: %v, want %v", pattern, s, got, want)
+		}
+	})
+}
+
+func plainMatch(pattern, s string) bool {
+	switch {
+	case pattern == "":
+		return s == ""
+	case pattern[0] == '*':
+		return plainMatch(strings.TrimLeft(pattern, "*"), s) || s != "" && plainMatch(pattern, s[1:])
+	case s == "":
+		return false
+	}
+	return (pattern[0] == '?' || pattern[0] == s[0]) && plainMatch(pattern[1:], s[1:])
+}
+
 func TestConcurrentClassifier(t *testing.T) {
 	t.Parallel()
-	r := newClassifier(t, ClassifierConfig{MaxChildren: 100, MaxHeads: 100})
+	r := newClassifier(t, Config{MaxChildren: 100, MaxHeads: 100})
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 500 {
 				client := fmt.Sprint(g)
 				r.Class(Request{Method: "HEAD", Repository: "x", Tag: "v1", Digest: digest(g), Client: client, Children: []string{digest(i)}})
-				r.Learn(IndexEntry{Child: ChildKey(i)})
+				r.Learn(IndexEntry{Child: ManifestKey(i)})
 			}
 		})
 	}
@@ -356,13 +386,13 @@ func TestConcurrentClassifier(t *testing.T) {
 }
 
 func BenchmarkClass(b *testing.B) {
-	r := newClassifier(b, ClassifierConfig{IgnoreUserAgents: []string{"*trivy*", "*grype*", "harbor-*", "kube-probe/*"}, IgnoreActors: []string{"mirror-*"}})
+	r := newClassifier(b, Config{IgnoreUserAgents: []string{"*trivy*", "*grype*", "harbor-*", "kube-probe/*"}, IgnoreActors: []string{"mirror-*"}})
 	children := make([]string, 12)
 	for i := range children {
 		children[i] = digest(i)
 	}
 	for n := range 1 << 20 {
-		r.Learn(IndexEntry{Child: ChildKey(n)})
+		r.Learn(IndexEntry{Child: ManifestKey(n)})
 	}
 	agent := "docker/28.0.1 go/go1.23.6 git-commit/bbd0a17 kernel/6.8.0-52-generic os/linux arch/amd64 UpstreamClient(Docker-Client/28.0.1 \\(linux\\))"
 	for name, q := range map[string]Request{
