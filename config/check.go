@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -95,6 +96,9 @@ func (a *Announce) check(m *mistakes) {
 		m.add("options.announce.collect", fmt.Sprintf("%s is too long; the maximum is 24h", a.Collect))
 	}
 	m.check("options.announce.langs", post.CheckLangs(a.Langs))
+	if a.AppView != "" {
+		m.check("options.announce.appview", appview.Check(string(a.AppView)))
+	}
 }
 
 func (r *Redis) check(m *mistakes) {

@@ -150,6 +150,10 @@ type Announce struct {
 	// Langs are the languages of posts, BCP 47, at most three. Default en.
 	Langs []string `option:"langs"`
 
+	// AppView is the AppView that is asked whether it has indexed the posts:
+	// "https://appview.example.com", or off. Default: see Options.AppView.
+	AppView AddressOrOff `option:"appview"`
+
 	// AnonymousPushes allows announcements although anybody who reaches this registry
 	// can push. Required if the registry has no `auth:` and is reachable from other
 	// machines, directly or through a proxy for hold.hostname. Default false.

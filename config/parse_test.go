@@ -87,6 +87,7 @@ announce:
   max_age: 90m
   link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}"
   langs: [en, pt-BR, ja]
+  appview: "https://appview.example.com"
   anonymous_pushes: true
   retags: true
 redis:
@@ -115,7 +116,7 @@ api: {token_file: /t}
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
-			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AnonymousPushes: true, Retags: true},
+			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
 			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},
 		Reserve: 3e9,
@@ -278,6 +279,8 @@ func TestMistakes(t *testing.T) {
 		{"link with a password", hold + "announce: {link: \"https://u:hunter2@example.com\"}", "options.announce.link: the link has a user name or a password, which everybody would read"},
 		{"link with a blank in its host", hold + "announce: {link: \"https://a b.example.com/\"}", "options.announce.link: \"https://a b.example.com/\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
 		{"link that is too long", hold + "announce: {link: \"https://example.com/" + strings.Repeat("x", 4096) + "\"}", "options.announce.link: \"https://example.com/" + strings.Repeat("x", 4096) + "\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
+		{"AppView of another machine without TLS", hold + "announce: {appview: \"http://appview.example.com\"}", "options.announce.appview: \"http://appview.example.com\": only an AppView on this machine can use http; use an address like https://public.api.bsky.app, or off"},
+		{"AppView that is on", hold + "announce: {appview: on}", "options.announce.appview: is true, but must be an address or off"},
 		{"four languages", hold + "announce: {langs: [en, de, fr, it]}", "options.announce.langs: 4 languages, but a post may have at most 3"},
 		{"bad language", hold + "announce: {langs: [English]}", "options.announce.langs: \"English\" is not a language; write it like \"en\" or \"pt-BR\""},
 

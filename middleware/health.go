@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/store"
@@ -15,11 +16,12 @@ import (
 // health is the response of /tidings/api/v1/health.
 type health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
-	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in redis and hold
+	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in redis, hold and appview
 	Sinks   []notifier.SinkHealth `json:"sinks"`
-	Redis   *redisHealth          `json:"redis,omitempty"` // with redis:
-	Hold    *holdHealth           `json:"hold,omitempty"`  // with hold:
-	Clock   *clockHealth          `json:"clock,omitempty"` // if the machine's clock has jumped since the start
+	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
+	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
+	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
+	Clock   *clockHealth          `json:"clock,omitempty"`   // if the machine's clock has jumped since the start
 }
 
 // clockHealth is the last jump of the machine's clock.
@@ -51,6 +53,15 @@ type relayHealth struct {
 	State  crawl.State `json:"state,omitempty"`      // missing until the relay was asked
 	Lag    int         `json:"lagSeconds,omitempty"` // age of the oldest commit that the relay lacks
 	Reason string      `json:"reason,omitempty"`     // why it is not current; only with the token
+}
+
+// appViewHealth is the state of the account's posts at the AppView.
+type appViewHealth struct {
+	Host    string        `json:"host"`
+	State   appview.State `json:"state,omitempty"`        // missing until the AppView was asked
+	Missing int           `json:"missing,omitempty"`      // posts that it did not have 10 minutes after they were written
+	Delay   int           `json:"delaySeconds,omitempty"` // until the last indexed post was seen there
+	Reason  string        `json:"reason,omitempty"`       // why it is not current; only with the token
 }
 
 const (
@@ -98,6 +109,9 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalMinFree {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
+	}
+	if s, ok := r.appview.Status(); ok {
+		h.addAppView(s, all)
 	}
 	open := r.openedHold()
 	if open == nil && r.broken != nil {
@@ -168,6 +182,18 @@ func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
 			h.Status = statusDegraded
 		}
 		h.Hold.Relays = append(h.Hold.Relays, relay)
+	}
+}
+
+// addAppView adds the state of the account's posts at the AppView. Posts that are not
+// indexed degrade the health.
+func (h *health) addAppView(s appview.Status, all bool) {
+	h.AppView = &appViewHealth{Host: s.AppView, State: s.State, Missing: s.Missing, Delay: int(s.Delay.Seconds())}
+	if all {
+		h.AppView.Reason = s.Reason // it can name addresses
+	}
+	if s.State != "" && s.State != appview.StateCurrent {
+		h.Status = statusDegraded
 	}
 }
 

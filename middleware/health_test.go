@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 )
 
@@ -25,6 +26,29 @@ func TestHealthOfRelays(t *testing.T) {
 	} {
 		h := health{Status: statusOK, Hold: &holdHealth{Status: statusOK}}
 		h.addRelays(c.relays, c.all)
+		if got, _ := json.Marshal(h); string(got) != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+func TestHealthOfAppView(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status appview.Status
+		all    bool
+		want   string
+	}{
+		{appview.Status{AppView: "a.example"}, false, `{"status":"ok","sinks":null,"appview":{"host":"a.example"}}`},
+		{appview.Status{AppView: "a.example", State: appview.StateCurrent, Delay: 10 * time.Second}, false,
+			`{"status":"ok","sinks":null,"appview":{"host":"a.example","state":"current","delaySeconds":10}}`},
+		{appview.Status{AppView: "a.example", State: appview.StateLagging, Missing: 2, Reason: "it lacks 2 posts"}, true,
+			`{"status":"degraded","sinks":null,"appview":{"host":"a.example","state":"lagging","missing":2,"reason":"it lacks 2 posts"}}`},
+		{appview.Status{AppView: "a.example", State: appview.StateUnreachable, Reason: "10.0.0.1 does not answer"}, false,
+			`{"status":"degraded","sinks":null,"appview":{"host":"a.example","state":"unreachable"}}`},
+	} {
+		h := health{Status: statusOK}
+		h.addAppView(c.status, c.all)
 		if got, _ := json.Marshal(h); string(got) != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -69,6 +70,7 @@ type runtime struct {
 	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
 	account    string            // DID of the hold, broken or not
 	writes     notifier.Publisher
+	appview    *appview.Watcher   // nil: no AppView is asked about posts
 	notifier   *notifier.Notifier // nil: a hold is served without a registry
 	server     http.Handler       // of the hold; nil: there is none, or it is broken
 }
@@ -114,7 +116,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openNotifier, r.openHold, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openAppView, r.openNotifier, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
@@ -399,6 +401,7 @@ func (r *runtime) announce() (*notifier.Announce, error) {
 			}
 			return address
 		},
+		Posted: r.appview.Posted,
 	}, nil
 }
 
@@ -429,7 +432,7 @@ func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, 
 
 // run starts the sinks, last of all parts, so that close stops them first.
 func (r *runtime) run() error {
-	r.background(r.notifier.Run, r.counter.Run, r.takeCollected)
+	r.background(r.notifier.Run, r.counter.Run, r.takeCollected, r.appview.Run)
 	return nil
 }
 

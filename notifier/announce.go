@@ -20,6 +20,7 @@ type Announce struct {
 	Langs     []string                                          // languages of the post's text
 	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link      func(repository, tag, digest string) (url string) // of the name; nil or "": none
+	Posted    func(uri string, at time.Time)                    // called after a post is written; nil: none
 }
 
 func (a Announce) withDefaults() (Announce, error) {
@@ -31,6 +32,9 @@ func (a Announce) withDefaults() (Announce, error) {
 	}
 	if a.MaxAge == 0 {
 		a.MaxAge = time.Hour
+	}
+	if a.Posted == nil {
+		a.Posted = func(string, time.Time) {}
 	}
 	return a, nil
 }
@@ -207,7 +211,13 @@ func (s *announceSink) finish(batch *announcementBatch) error {
 		s.metrics.post("posted")
 		s.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
 	}
-	return s.outbox().clear(&b)
+	if err := s.outbox().clear(&b); err != nil {
+		return err
+	}
+	for _, a := range batch.Posts {
+		s.Posted(s.posts.uri(a.Write.RKey), s.now())
+	}
+	return nil
 }
 
 // drop gives up a post that the repo refuses. It is recorded in the history, so

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/config"
 )
@@ -122,7 +123,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.Owner != "" {
 		row("owner", "images belong to %s", o.Owner)
 	}
-	explainAnnounce(row, o.Announce)
+	explainAnnounce(row, o)
 	switch {
 	case o.Redis == nil:
 		row("counters", "on this machine only")
@@ -175,7 +176,8 @@ func notifiers(h *config.Hold) string {
 	return strings.Join(who, "; ")
 }
 
-func explainAnnounce(row func(topic, format string, args ...any), a *config.Announce) {
+func explainAnnounce(row func(topic, format string, args ...any), o *config.Options) {
+	a := o.Announce
 	if a == nil {
 		row("announced", "nothing")
 		return
@@ -194,6 +196,11 @@ func explainAnnounce(row func(topic, format string, args ...any), a *config.Anno
 	}
 	if a.AnonymousPushes {
 		row("", "anonymous pushes are announced (announce.anonymous_pushes)")
+	}
+	if address := o.AppView(); address != appview.Off {
+		row("indexed", "%s is asked whether it has the posts", address)
+	} else {
+		row("indexed", "no AppView is asked whether it has the posts")
 	}
 }
 

@@ -1,0 +1,25 @@
+package config
+
+import "testing"
+
+func TestAppView(t *testing.T) {
+	t.Parallel()
+	const public = "data: /d\nhold: {hostname: registry.example.com, relays: [\"https://bsky.network\"]}\n"
+	for options, want := range map[string]string{
+		public + "announce: {}":                                          "https://public.api.bsky.app",
+		public + "announce: {appview: \"http://localhost:2584\"}":        "http://localhost:2584",
+		public + "announce: {appview: off}":                              "off",
+		public + "announce: {appview: false}":                            "off",
+		public + "announce: {appview: \"off\"}":                          "off",
+		public:                                                           "off",
+		"data: /d\nhold: {hostname: registry.example.com}\nannounce: {}": "off",
+		"data: /d": "off",
+		"data: /d\nannounce: {}\n" + moved("a.example.com", "https://b.example.com"):                  "off",
+		"data: /d\nhold: {hostname: \"localhost:5000\"}\nannounce: {}":                                "off",
+		"data: /d\nhold: {hostname: localhost}\nannounce: {appview: \"https://appview.example.com\"}": "https://appview.example.com",
+	} {
+		if got := mustRead(t, options, "auth: {htpasswd: {realm: r, path: /p}}\n").AppView(); got != want {
+			t.Errorf("%s: got %s, want %s", options, got, want)
+		}
+	}
+}
