@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-dev/tidings/internal/clock/clocktest"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -210,17 +211,17 @@ func TestAnnounceRecheck(t *testing.T) {
 	a := image("a", 1)
 	v1, latest := a.as("oss/app", "v1"), a.as("oss/app", "latest")
 	for name, test := range map[string]struct {
-		change func(r *rig, m *machine)
+		change func(r *rig, m *clocktest.Machine)
 		want   string // first line of the post; "": no post
 	}{
-		"unchanged":            {func(*rig, *machine) {}, "oss/app:v1 was pushed (also latest)"},
-		"not public any more":  {func(r *rig, _ *machine) { r.public = func(string) bool { return false } }, ""},
-		"deleted":              {func(r *rig, _ *machine) { r.storage.remove(a) }, ""},
-		"its tag is deleted":   {func(r *rig, _ *machine) { r.storage.untag(v1) }, ""},
-		"its tag has moved":    {func(r *rig, _ *machine) { r.storage.put(image("b", 1).as("oss/app", "v1")) }, ""},
-		"another tag deleted":  {func(r *rig, _ *machine) { r.storage.untag(latest) }, "oss/app:v1 was pushed"},
-		"too old by now":       {func(_ *rig, m *machine) { m.pass(2 * time.Hour) }, ""},
-		"the clock has jumped": {func(_ *rig, m *machine) { m.set(2 * time.Hour) }, "oss/app:v1 was pushed (also latest)"},
+		"unchanged":            {func(*rig, *clocktest.Machine) {}, "oss/app:v1 was pushed (also latest)"},
+		"not public any more":  {func(r *rig, _ *clocktest.Machine) { r.public = func(string) bool { return false } }, ""},
+		"deleted":              {func(r *rig, _ *clocktest.Machine) { r.storage.remove(a) }, ""},
+		"its tag is deleted":   {func(r *rig, _ *clocktest.Machine) { r.storage.untag(v1) }, ""},
+		"its tag has moved":    {func(r *rig, _ *clocktest.Machine) { r.storage.put(image("b", 1).as("oss/app", "v1")) }, ""},
+		"another tag deleted":  {func(r *rig, _ *clocktest.Machine) { r.storage.untag(latest) }, "oss/app:v1 was pushed"},
+		"too old by now":       {func(_ *rig, m *clocktest.Machine) { m.Pass(2 * time.Hour) }, ""},
+		"the clock has jumped": {func(_ *rig, m *clocktest.Machine) { m.Set(2 * time.Hour) }, "oss/app:v1 was pushed (also latest)"},
 	} {
 		for _, restart := range []bool{false, true} {
 			if restart && name == "the clock has jumped" {
@@ -232,9 +233,9 @@ func TestAnnounceRecheck(t *testing.T) {
 				announce.Collect = 500 * time.Millisecond // for both pushes, also on a slow machine
 				announce.Tag = func(tag string) bool { return strings.HasPrefix(tag, "v") }
 				r := newRig(t, announce)
-				m := newMachine()
-				m.real = true
-				r.now, r.elapsed = m.now, m.elapsed
+				m := clocktest.New()
+				m.Real = true
+				r.now, r.elapsed = m.Now, m.Elapsed
 				r.reopen(announce)
 				r.account.fail(noFault) // the layer record
 				r.account.fail(slices.Repeat([]fault{lostRequest}, 1000)...)

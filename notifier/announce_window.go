@@ -65,7 +65,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		if w != nil {
 			w.private = e.private()
 		}
-		reason := e.unannounced()
+		reason := unannounced(&e)
 		if reason == "" && !s.public(e.Name()) {
 			reason = "not public"
 		}
@@ -90,7 +90,7 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 func (s *announceSink) age(e sequenced) time.Duration { return s.clock.age(e.stamp()) }
 
 // unannounced is the reason why a push can't be announced, "" if it can.
-func (e *sequenced) unannounced() string {
+func unannounced(e *sequenced) string {
 	switch {
 	case e.private():
 		return reasonPrivate

@@ -52,7 +52,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(payload)))
 			for b.Loop() {
 				e, err := decodeEvent(payload)
-				if err != nil || len(plan(e).Records) != layers {
+				if err != nil || len(planOf(e).Records) != layers {
 					b.Fatal(err)
 				}
 			}

@@ -3,60 +3,14 @@ package notifier
 import (
 	"fmt"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/internal/clock/clocktest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 )
-
-// machine is a machine whose system clock can be set.
-type machine struct {
-	mu     sync.Mutex
-	wall   time.Time
-	uptime time.Duration
-	real   bool // real time is added
-	since  time.Time
-}
-
-func newMachine() *machine {
-	return &machine{wall: time.Now().Round(0), uptime: time.Hour, since: time.Now()}
-}
-
-func (m *machine) passed() time.Duration {
-	if !m.real {
-		return 0
-	}
-	return time.Since(m.since)
-}
-
-func (m *machine) now() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.wall.Add(m.passed())
-}
-
-func (m *machine) elapsed() time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.uptime + m.passed()
-}
-
-// pass lets time pass.
-func (m *machine) pass(d time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.wall, m.uptime = m.wall.Add(d), m.uptime+d
-}
-
-// set moves the system clock.
-func (m *machine) set(by time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.wall = m.wall.Add(by)
-}
 
 const year = 365 * 24 * time.Hour
 
@@ -67,8 +21,8 @@ func TestClock(t *testing.T) {
 	for _, jump := range []time.Duration{year, -year, 10 * time.Minute, -10 * time.Minute, -time.Minute, 3 * time.Second, time.Second} {
 		t.Run(jump.String(), func(t *testing.T) {
 			t.Parallel()
-			m := newMachine()
-			c := newClock(m.now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
+			m := clocktest.New()
+			c := newClock(m.Now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
 			issued := map[string]bool{}
 			var stamps []stamp
 			record := func() {
@@ -81,7 +35,7 @@ func TestClock(t *testing.T) {
 						issued[key] = true
 					}
 				}
-				if ahead := time.UnixMicro(first).Sub(m.now()); ahead > maxAhead {
+				if ahead := time.UnixMicro(first).Sub(m.Now()); ahead > maxAhead {
 					t.Errorf("keys are %s ahead", ahead)
 				}
 			}
@@ -89,11 +43,11 @@ func TestClock(t *testing.T) {
 				for _, by := range []time.Duration{jump, -jump} {
 					record()
 					record()
-					m.pass(time.Minute)
+					m.Pass(time.Minute)
 					record()
-					m.set(by)
+					m.Set(by)
 					record()
-					m.pass(time.Second)
+					m.Pass(time.Second)
 				}
 			}
 			if got, want := c.age(stamps[len(stamps)-2]), time.Second; jump.Abs() >= minJump && got != want {
@@ -113,15 +67,15 @@ func TestClock(t *testing.T) {
 // A process that is suspended while it reads the clock detects no jump.
 func TestClockSuspended(t *testing.T) {
 	t.Parallel()
-	m := newMachine()
+	m := clocktest.New()
 	suspended := true
 	now := func() time.Time {
 		if suspended {
-			defer m.pass(time.Hour)
+			defer m.Pass(time.Hour)
 		}
-		return m.now()
+		return m.Now()
 	}
-	c := newClock(now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
+	c := newClock(now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
 	for range 10 {
 		c.reserve(1)
 		suspended = !suspended
@@ -140,19 +94,19 @@ func TestClockWrong(t *testing.T) {
 			t.Run(fmt.Sprint(wrong, restart), func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, shortWindows())
-				m := newMachine()
-				m.real = true
-				r.now, r.elapsed = m.now, m.elapsed
+				m := clocktest.New()
+				m.Real = true
+				r.now, r.elapsed = m.Now, m.Elapsed
 				push := func(seed string) {
 					r.push(image(seed, 2).as("oss/app", "v"+seed))
 				}
 				r.reopen(shortWindows())
 				push("1")
 				r.drain()
-				m.set(wrong)
+				m.Set(wrong)
 				push("2")
 				r.drain()
-				m.set(-wrong)
+				m.Set(-wrong)
 				if restart {
 					r.reopen(shortWindows())
 				}
@@ -165,7 +119,7 @@ func TestClockWrong(t *testing.T) {
 					t.Errorf("%d records, want 6", got)
 				}
 				pushes, err := r.Pushes(1, true)
-				if err != nil || len(pushes) != 1 || m.now().Sub(pushes[0].Time).Abs() > time.Minute {
+				if err != nil || len(pushes) != 1 || m.Now().Sub(pushes[0].Time).Abs() > time.Minute {
 					t.Errorf("the last push is %+v, %v", pushes, err)
 				}
 				days, err := r.counter.Daily(t.Context(), "oss/app", 1)
@@ -190,24 +144,24 @@ func TestClockWrong(t *testing.T) {
 // detects do not change that.
 func TestClockEarlier(t *testing.T) {
 	t.Parallel()
-	m := newMachine()
-	earlier := newClock(m.now, m.elapsed, 7, 0, slog.New(slog.DiscardHandler))
+	m := clocktest.New()
+	earlier := newClock(m.Now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
 	reserve := func(c *clock) stamp {
 		at, first, id := c.reserve(1)
 		return stamp{at, first, id}
 	}
 	right := reserve(earlier)
-	m.set(year)
+	m.Set(year)
 	ahead := reserve(earlier)
-	m.set(-year)
+	m.Set(-year)
 	behind := reserve(earlier) // with another clock id
-	c := newClock(m.now, m.elapsed, 7, ahead.tid, slog.New(slog.DiscardHandler))
+	c := newClock(m.Now, m.Elapsed, 7, ahead.tid, slog.New(slog.DiscardHandler))
 	own := reserve(c)
 	for range 3 {
-		m.pass(time.Minute)
-		m.set(-time.Hour)
+		m.Pass(time.Minute)
+		m.Set(-time.Hour)
 		c.jumped()
-		m.set(time.Hour)
+		m.Set(time.Hour)
 	}
 	for _, of := range []stamp{right, ahead, behind, own} {
 		if got := c.age(of); got != 3*time.Minute {
@@ -221,16 +175,16 @@ func TestClockJumpsDuringPush(t *testing.T) {
 	t.Parallel()
 	for _, jump := range []time.Duration{year, -year} {
 		r := newRig(t, shortWindows())
-		m := newMachine()
-		m.real = true
-		r.now, r.elapsed = m.now, m.elapsed
+		m := clocktest.New()
+		m.Real = true
+		r.now, r.elapsed = m.Now, m.Elapsed
 		r.reopen(shortWindows())
 		in := r.intend(image("a", 1).as("oss/app", "v1"))
 		r.storage.put(image("a", 1).as("oss/app", "v1"))
 		e := &in.event
 		e.TIDs = in.layers
 		e.Time, e.TID, e.ClockID = r.clock.reserve(1 + e.TIDs)
-		m.set(jump)
+		m.Set(jump)
 		if _, ok := r.Jumped(); !ok {
 			t.Error("the jump was not detected")
 		}
@@ -251,14 +205,14 @@ func TestClockAheadBeforeRestart(t *testing.T) {
 	announce := shortWindows()
 	announce.Collect = 100 * time.Millisecond
 	r := newRig(t, announce)
-	m := newMachine()
-	m.real = true
-	r.now, r.elapsed = m.now, m.elapsed
+	m := clocktest.New()
+	m.Real = true
+	r.now, r.elapsed = m.Now, m.Elapsed
 	r.full.Store(true)
 	r.reopen(announce)
-	m.set(year)
+	m.Set(year)
 	r.push(image("a", 1).as("oss/app", "v1"))
-	m.set(-year)
+	m.Set(-year)
 	r.reopen(announce)
 	r.full.Store(false)
 	r.drain()
@@ -274,12 +228,12 @@ func TestClockJumpsWhilePending(t *testing.T) {
 		announce := shortWindows()
 		announce.Collect = 200 * time.Millisecond
 		r := newRig(t, announce)
-		m := newMachine()
-		m.real = true
-		r.now, r.elapsed = m.now, m.elapsed
+		m := clocktest.New()
+		m.Real = true
+		r.now, r.elapsed = m.Now, m.Elapsed
 		r.reopen(announce)
 		r.push(image("a", 1).as("oss/app", "v1"))
-		m.set(jump)
+		m.Set(jump)
 		r.drain()
 		if posts := r.posts(); len(posts) != 1 {
 			t.Errorf("after a jump of %s: %d posts, want 1", jump, len(posts))
@@ -291,15 +245,15 @@ func TestClockJumpsWhilePending(t *testing.T) {
 func TestClockTokens(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	m := newMachine()
-	r.now, r.elapsed = m.now, m.elapsed
+	m := clocktest.New()
+	r.now, r.elapsed = m.Now, m.Elapsed
 	r.reopen(nil)
 	n := notificationOf(image("a", 1).as("oss/app", "v1"), alice)
-	m.set(year)
+	m.Set(year)
 	r.notifyCanceled(n)
 	r.drain()
 	for _, by := range []time.Duration{0, -year, 8 * 24 * time.Hour, -2 * year, year} {
-		m.set(by)
+		m.Set(by)
 		for range 2 {
 			if _, err := r.Notify(t.Context(), inbound.Notification(n)); err != inbound.ErrTokenUsed {
 				t.Errorf("after %s: %v", by, err)
@@ -319,8 +273,8 @@ func TestHealthState(t *testing.T) {
 	announce := shortWindows()
 	announce.Collect, announce.MaxAge = 20*time.Minute, time.Hour
 	r := newRig(t, announce)
-	m := newMachine()
-	r.now, r.elapsed = m.now, m.elapsed
+	m := clocktest.New()
+	r.now, r.elapsed = m.Now, m.Elapsed
 	r.reopen(announce)
 	r.stopSinks()
 	r.push(image("a", 1).as("oss/app", "v1"))
@@ -334,9 +288,9 @@ func TestHealthState(t *testing.T) {
 		{2 * time.Minute, false, map[string]string{"records": sinkBehind, "announce": sinkOK, "counters": sinkBehind}},
 		{20 * time.Minute, false, map[string]string{"records": sinkBehind, "announce": sinkBehind, "counters": sinkBehind}},
 	} {
-		m.pass(step.pass)
+		m.Pass(step.pass)
 		if step.set {
-			m.set(48 * time.Hour)
+			m.Set(48 * time.Hour)
 		}
 		for _, h := range r.Health() {
 			if want := step.want[h.Sink]; h.Stream == "pushes" && h.State != want {

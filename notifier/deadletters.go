@@ -75,12 +75,12 @@ func (d *DeadLetters) addPublic(l *deadLetter) {
 }
 
 // add keeps an event as a dead letter, durably.
-func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason string, event []byte) error {
+func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason string, payload []byte) error {
 	letter := deadLetter{First: seq, Last: seq, Reason: reason}
-	if json.Valid(slices.Concat([]byte{'['}, event, []byte{']'})) { // nested as deep as in the letter
-		letter.Event = event
+	if json.Valid(slices.Concat([]byte{'['}, payload, []byte{']'})) { // nested as deep as in the letter
+		letter.Event = payload
 	}
-	if e, err := decodeEvent(event); err == nil {
+	if e, err := decodeEvent(payload); err == nil {
 		letter.describe(e)
 	}
 	d.mu.Lock()

@@ -243,3 +243,19 @@ func (e *Event) Name() string {
 	}
 	return name
 }
+
+// privatePrefix begins private names. No repository and no DID begins with it.
+const privatePrefix = "private:"
+
+// private reports whether an event reports its manifest as private. A visibility
+// that is not known is not public.
+func (e *Event) private() bool {
+	return e.Visibility != "" && e.Visibility != lexicon.VisibilityPublic
+}
+
+// asPublic is the event as it would be if it were public.
+func (e *Event) asPublic() *Event {
+	public := *e
+	public.Visibility = ""
+	return &public
+}

@@ -21,7 +21,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		plan(e)
+		planOf(e)
 		summary(e)
 		again, err := e.encode()
 		if err != nil {
@@ -31,7 +31,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", again, err)
 		}
-		if !reflect.DeepEqual(plan(e), plan(back)) {
+		if !reflect.DeepEqual(planOf(e), planOf(back)) {
 			t.Errorf("the plan of %s changes with encoding", b)
 		}
 	})

@@ -141,7 +141,7 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 	default:
 		timeout.Reset(0)
 	}
-	mayPost := plan(e).Post
+	mayPost := planOf(e).Post
 	for waiting := true; waiting; {
 		changed := n.progress.wait()
 		if out, complete := n.outcome(seq, e, mayPost); complete {

@@ -50,7 +50,7 @@ func TestPlan(t *testing.T) {
 			e := &Event{Version: eventVersion, TID: 1_700_000_000_000_000, ClockID: 7, Kind: kindOf(&info, push.Tag), Class: "push"}
 			e.Operation, e.Repository, e.Tag, e.UserDID = opPush, "oss/app", push.Tag, owner
 			e.ManifestDigest, e.Manifest = digest.FromBytes(payload).String(), info
-			p := plan(e)
+			p := planOf(e)
 			entry := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(p.Records)}
 			writes, err := recordWrites(e.UserDID, e.ManifestDigest, p.Records, entry)
 			if err != nil {
@@ -98,7 +98,7 @@ func TestPlanUntag(t *testing.T) {
 	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 	e := &Event{Time: at, NotifyManifestInput: lexicon.NotifyManifestInput{Operation: opUntag, Repository: "oss/app", Tag: "v1"}}
 	want := Plan{Counted: &counter.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
-	if got := plan(e); !reflect.DeepEqual(got, want) {
+	if got := planOf(e); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -15,22 +14,6 @@ import (
 // noted in the transaction that counts the push.
 //
 //	state.Private <image hash>   nothing
-
-// privatePrefix begins private names. No repository and no DID begins with it.
-const privatePrefix = "private:"
-
-// private reports whether an event reports its manifest as private. A visibility
-// that is not known is not public.
-func (e *Event) private() bool {
-	return e.Visibility != "" && e.Visibility != lexicon.VisibilityPublic
-}
-
-// asPublic is the event as it would be if it were public.
-func (e *Event) asPublic() *Event {
-	public := *e
-	public.Visibility = ""
-	return &public
-}
 
 // exceptPrivate is public for all names but private ones.
 func exceptPrivate(public func(repository string) bool) func(repository string) bool {

@@ -67,10 +67,10 @@ func (r *recentEvents) read(entry journal.Entry) (sequenced, error) {
 // readEvent decodes and plans an event. A panic is an error of this event.
 func readEvent(seq uint64, payload []byte) (e sequenced, err error) {
 	defer recoverError(&err)
-	event, err := decodeEvent(payload)
+	decoded, err := decodeEvent(payload)
 	if err != nil {
 		return sequenced{}, err
 	}
-	p := plan(event)
-	return sequenced{seq, event, &p}, nil
+	p := planOf(decoded)
+	return sequenced{seq, decoded, &p}, nil
 }

@@ -224,7 +224,7 @@ func TestRebuildDuplicates(t *testing.T) {
 	// Write a's records again, and delete one of b's.
 	e := r.event(1)
 	e.TID += 1000
-	layers := plan(e).Records
+	layers := planOf(e).Records
 	again, err := recordWrites(e.UserDID, e.ManifestDigest, layers, ledgerEntry(e, len(layers)))
 	if err != nil {
 		t.Fatal(err)

@@ -39,14 +39,6 @@ type sinkDeps struct {
 	log      *slog.Logger
 }
 
-// A sequenced event has its sequence number in the push stream, and its plan.
-// Event and plan are shared by the sinks and must not be changed.
-type sequenced struct {
-	seq uint64
-	*Event
-	plan *Plan
-}
-
 // A permanentError does not go away when the event is tried again.
 type permanentError struct{ err error }
 

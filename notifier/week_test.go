@@ -21,6 +21,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/clock/clocktest"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
@@ -135,8 +136,8 @@ func TestWeek(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	m := newMachine()
-	m.wall = m.wall.Add(-7 * 24 * time.Hour)
+	m := clocktest.New()
+	m.Set(-7 * 24 * time.Hour)
 	dir := t.TempDir()
 	storage := &seedStorage{seeds: map[string]int{}}
 	db, err := state.Open(state.Config{Dir: filepath.Join(dir, "state")})
@@ -150,11 +151,11 @@ func TestWeek(t *testing.T) {
 	}
 	server := redistest.Start(t)
 	client := server.Client()
-	numbers, err := counter.Open(db, counter.Config{Redis: client, Journal: j.ID, Instance: "here", Now: m.now})
+	numbers, err := counter.Open(db, counter.Config{Redis: client, Journal: j.ID, Instance: "here", Now: m.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	classifier, err := classify.New(classify.Config{Now: m.now})
+	classifier, err := classify.New(classify.Config{Now: m.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +163,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	account, err := repo.Init(repo.Config{Dir: filepath.Join(dir, "hold"), DID: owner, Key: key, Reserve: 1, Now: m.now}, nil)
+	account, err := repo.Init(repo.Config{Dir: filepath.Join(dir, "hold"), DID: owner, Key: key, Reserve: 1, Now: m.Now}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestWeek(t *testing.T) {
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: account, Account: owner, Storage: storage,
 		Announce: &Announce{}, Public: func(string) bool { return true },
-		Now: m.now, Elapsed: m.elapsed, Linger: time.Millisecond,
+		Now: m.Now, Elapsed: m.Elapsed, Linger: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func TestWeek(t *testing.T) {
 			live = append(live, seed)
 		}
 		r.drain()
-		m.pass(7 * 24 * time.Hour * chunk / time.Duration(pushes))
+		m.Pass(7 * 24 * time.Hour * chunk / time.Duration(pushes))
 	}
 	r.consistent()
 	posts, records := 0, 0
@@ -262,7 +263,7 @@ func TestWeek(t *testing.T) {
 	if _, err := numbers.Publish(t.Context()); err != nil {
 		t.Error(err)
 	}
-	r.sumsAgree(numbers, &counter.Sum{Redis: client, Now: m.now})
+	r.sumsAgree(numbers, &counter.Sum{Redis: client, Now: m.Now})
 	// Each push has its own tag, of which half are pulled; there are few repositories and days.
 	news := server.Memory("*:children")
 	memory := server.Memory("*") - news
