@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -57,7 +58,7 @@ type announceSink struct {
 	sinkDeps
 	Announce
 	posts postHistory
-	clock *clock
+	clock *event.Clock
 	now   func() time.Time
 }
 
@@ -109,7 +110,7 @@ func (s *announceSink) confirm(ctx context.Context) error {
 	return s.send(ctx, &batch, false)
 }
 
-func (s *announceSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
+func (s *announceSink) handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
 	if err := s.confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -25,7 +26,7 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 	if !s.public(a.Repository) {
 		return nil, announceRow{Reason: "not public any more"}, nil
 	}
-	if s.clock.age(stamp{a.Time, a.TID, a.ClockID}) > s.MaxAge {
+	if s.clock.Age(event.Stamp{At: a.Time, TID: a.TID, ID: a.ClockID}) > s.MaxAge {
 		s.metrics.post("old")
 		return nil, announceRow{Reason: "too old to be news"}, nil
 	}
@@ -105,7 +106,7 @@ func (s *announceSink) tagOrder(tags []string) []string {
 
 // addFacts adds the facts of the post that do not depend on the tags, or returns the
 // reason why there is no post.
-func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *Event) (reason string, err error) {
+func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
 	d := declared(e)
 	if s.storage.local(e) {
 		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
@@ -147,7 +148,7 @@ func (s *announceSink) compose(a *announcement) error {
 	if err != nil {
 		return &permanentError{err}
 	}
-	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: tid(a.TID, a.ClockID), Record: encoded}
+	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: event.TID(a.TID, a.ClockID), Record: encoded}
 	return nil
 }
 

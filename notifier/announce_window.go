@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -19,7 +20,7 @@ const (
 // A window collects the tags of one digest in one repository.
 type window struct {
 	start int // index of its first event
-	first sequenced
+	first event.Sequenced
 	seqs  []uint64
 	tags  []string
 
@@ -39,7 +40,7 @@ func (w *window) removeTag(tag string) {
 
 // windows opens a window for each digest that may be announced, in the order of
 // their first events. A push that can't be announced gets its result at once.
-func (s *announceSink) windows(events []sequenced) ([]*window, error) {
+func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 	var order []*window
 	open := map[string]*window{}
 	var b state.Batch
@@ -47,30 +48,30 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 		id := e.Repository + "\x00" + e.ManifestDigest
 		local := s.storage.local(e.Event)
 		switch {
-		case e.Operation == opDelete:
+		case e.Operation == event.OpDelete:
 			if w := open[id]; w != nil && !local {
 				w.deleted, w.tags = true, nil
 			}
-		case e.Tag != "" && !local && (e.Operation == opPush || e.Operation == opUntag):
+		case e.Tag != "" && !local && (e.Operation == event.OpPush || e.Operation == event.OpUntag):
 			for _, w := range order {
-				if w.first.Repository == e.Repository && (w.first.ManifestDigest != e.ManifestDigest || e.Operation == opUntag) {
+				if w.first.Repository == e.Repository && (w.first.ManifestDigest != e.ManifestDigest || e.Operation == event.OpUntag) {
 					w.removeTag(e.Tag)
 				}
 			}
 		}
-		if e.Operation != opPush {
+		if e.Operation != event.OpPush {
 			continue
 		}
 		w := open[id]
 		if w != nil {
-			w.private = e.private()
+			w.private = e.Private()
 		}
 		reason := unannounced(&e)
 		if reason == "" && !s.public(e.Name()) {
 			reason = "not public"
 		}
 		if reason != "" {
-			if err := s.putFirstResult(&b, e.seq, announceRow{Reason: reason}); err != nil {
+			if err := s.putFirstResult(&b, e.Seq, announceRow{Reason: reason}); err != nil {
 				return nil, err
 			}
 			continue
@@ -80,25 +81,25 @@ func (s *announceSink) windows(events []sequenced) ([]*window, error) {
 			open[id] = w
 			order = append(order, w)
 		}
-		w.seqs = append(w.seqs, e.seq)
+		w.seqs = append(w.seqs, e.Seq)
 		w.tags = append(w.tags, e.Tag)
 		w.deleted = false
 	}
 	return order, s.state.Commit(&b, state.NoSync)
 }
 
-func (s *announceSink) age(e sequenced) time.Duration { return s.clock.age(e.stamp()) }
+func (s *announceSink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp()) }
 
 // unannounced is the reason why a push can't be announced, "" if it can.
-func unannounced(e *sequenced) string {
+func unannounced(e *event.Sequenced) string {
 	switch {
-	case e.private():
+	case e.Private():
 		return reasonPrivate
-	case e.plan.Post:
+	case e.Plan.Post:
 		return ""
 	case e.Foreign:
 		return "an image of another owner, and it is not known here where to pull it"
-	case e.unreadable != nil:
+	case e.Unreadable != nil:
 		return "its manifest can't be read"
 	case e.Tag == "":
 		return "pushed without a tag"

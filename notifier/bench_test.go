@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-dev/tidings/notifier/event"
 )
 
 // BenchmarkPush measures what a push adds to its request: the intent, and the event that
@@ -45,14 +47,14 @@ func BenchmarkPush(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	for _, layers := range []int{1, 100, 10_000, 26_000} {
 		p := image("a", layers).as("oss/app", "v1")
-		e := Event{Version: eventVersion, MediaType: p.MediaType}
-		e.Operation, e.ManifestDigest = opPush, p.Digest
-		payload := e.encodePushed(p.Payload)
+		e := event.Event{Version: event.Version, MediaType: p.MediaType}
+		e.Operation, e.ManifestDigest = event.OpPush, p.Digest
+		payload := e.EncodePushed(p.Payload)
 		b.Run(fmt.Sprint("layers=", layers), func(b *testing.B) {
 			b.SetBytes(int64(len(payload)))
 			for b.Loop() {
-				e, err := decodeEvent(payload)
-				if err != nil || len(planOf(e).Records) != layers {
+				e, err := event.Decode(payload)
+				if err != nil || len(event.PlanOf(e).Records) != layers {
 					b.Fatal(err)
 				}
 			}

@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -13,77 +12,6 @@ import (
 )
 
 const year = 365 * 24 * time.Hour
-
-// TIDs are unique, times are those of the system clock, and ages are the time that has
-// passed, however the clock jumps.
-func TestClock(t *testing.T) {
-	t.Parallel()
-	for _, jump := range []time.Duration{year, -year, 10 * time.Minute, -10 * time.Minute, -time.Minute, 3 * time.Second, time.Second} {
-		t.Run(jump.String(), func(t *testing.T) {
-			t.Parallel()
-			m := clocktest.New()
-			c := newClock(m.Now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
-			issued := map[string]bool{}
-			var stamps []stamp
-			record := func() {
-				now, first, id := c.reserve(100)
-				stamps = append(stamps, stamp{now, first, id})
-				for i := range int64(100) {
-					if key := tid(first+i, id); issued[key] {
-						t.Fatalf("%s is issued twice", key)
-					} else {
-						issued[key] = true
-					}
-				}
-				if ahead := time.UnixMicro(first).Sub(m.Now()); ahead > maxAhead {
-					t.Errorf("keys are %s ahead", ahead)
-				}
-			}
-			for range 3 { // there and back, three times
-				for _, by := range []time.Duration{jump, -jump} {
-					record()
-					record()
-					m.Pass(time.Minute)
-					record()
-					m.Set(by)
-					record()
-					m.Pass(time.Second)
-				}
-			}
-			if got, want := c.age(stamps[len(stamps)-2]), time.Second; jump.Abs() >= minJump && got != want {
-				t.Errorf("the last event before the last jump is %s old, want %s", got, want)
-			}
-			if got, want := c.age(stamps[0]), 6*61*time.Second; jump.Abs() >= minJump && got != want {
-				t.Errorf("the first event is %s old, want %s", got, want)
-			}
-			seen, ok := c.jumped()
-			if ok != (jump.Abs() >= minJump) || ok && seen.By != -jump {
-				t.Errorf("detected %+v, %v; the last was %s", seen, ok, -jump)
-			}
-		})
-	}
-}
-
-// A process that is suspended while it reads the clock detects no jump.
-func TestClockSuspended(t *testing.T) {
-	t.Parallel()
-	m := clocktest.New()
-	suspended := true
-	now := func() time.Time {
-		if suspended {
-			defer m.Pass(time.Hour)
-		}
-		return m.Now()
-	}
-	c := newClock(now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
-	for range 10 {
-		c.reserve(1)
-		suspended = !suspended
-	}
-	if jump, ok := c.jumped(); ok {
-		t.Errorf("detected %+v", jump)
-	}
-}
 
 // Pushes are announced, have the time of the system clock and are counted today also after
 // the clock was wrong by up to a year and was corrected.
@@ -140,36 +68,6 @@ func TestClockWrong(t *testing.T) {
 	}
 }
 
-// Events of an earlier process are at least as old as this process, and the jumps that it
-// detects do not change that.
-func TestClockEarlier(t *testing.T) {
-	t.Parallel()
-	m := clocktest.New()
-	earlier := newClock(m.Now, m.Elapsed, 7, 0, slog.New(slog.DiscardHandler))
-	reserve := func(c *clock) stamp {
-		at, first, id := c.reserve(1)
-		return stamp{at, first, id}
-	}
-	right := reserve(earlier)
-	m.Set(year)
-	ahead := reserve(earlier)
-	m.Set(-year)
-	behind := reserve(earlier) // with another clock id
-	c := newClock(m.Now, m.Elapsed, 7, ahead.tid, slog.New(slog.DiscardHandler))
-	own := reserve(c)
-	for range 3 {
-		m.Pass(time.Minute)
-		m.Set(-time.Hour)
-		c.jumped()
-		m.Set(time.Hour)
-	}
-	for _, of := range []stamp{right, ahead, behind, own} {
-		if got := c.age(of); got != 3*time.Minute {
-			t.Errorf("%+v is %s old, want 3m", of, got)
-		}
-	}
-}
-
 // The age of a push is right if the clock jumped between its time and its journal entry.
 func TestClockJumpsDuringPush(t *testing.T) {
 	t.Parallel()
@@ -183,12 +81,12 @@ func TestClockJumpsDuringPush(t *testing.T) {
 		r.storage.put(image("a", 1).as("oss/app", "v1"))
 		e := &in.event
 		e.TIDs = in.layers
-		e.Time, e.TID, e.ClockID = r.clock.reserve(1 + e.TIDs)
+		e.Time, e.TID, e.ClockID = r.clock.Reserve(1 + e.TIDs)
 		m.Set(jump)
 		if _, ok := r.Jumped(); !ok {
 			t.Error("the jump was not detected")
 		}
-		if _, err := r.journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.encodePushed(in.manifest)); err != nil {
+		if _, err := r.journal.Complete(t.Context(), in.entry, uint64(e.TID)+uint64(e.TIDs), e.EncodePushed(in.manifest)); err != nil {
 			t.Fatal(err)
 		}
 		r.drain()

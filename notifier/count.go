@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -91,7 +92,7 @@ type counting struct {
 // add takes an event in. One that can't be read is given up.
 func (c *counting) add(entry journal.Entry) error {
 	e, err := c.read(entry)
-	if errors.Is(err, errNewer) {
+	if errors.Is(err, event.ErrNewer) {
 		return err
 	}
 	if err != nil {
@@ -102,26 +103,26 @@ func (c *counting) add(entry journal.Entry) error {
 		return nil
 	}
 	if e.Inbound != nil {
-		repeated, err := c.notifications.Repeated(e.seq, e.Time, e.Inbound)
+		repeated, err := c.notifications.Repeated(e.Seq, e.Time, e.Inbound)
 		if repeated || err != nil {
 			return err
 		}
 	}
-	if e.plan.Counted != nil {
-		fact := *e.plan.Counted
+	if e.Plan.Counted != nil {
+		fact := *e.Plan.Counted
 		if fact.Repository, err = c.private.countedName(e.Event); err != nil {
 			return err
 		}
-		fact.Seq = e.seq
+		fact.Seq = e.Seq
 		c.facts = append(c.facts, fact)
 	}
-	if e.Operation == opPush && e.Class != "" {
+	if e.Operation == event.OpPush && e.Class != "" {
 		c.rows = append(c.rows, newPushRow(e))
 	}
 	return nil
 }
 
-func (c *counting) read(entry journal.Entry) (sequenced, error) {
+func (c *counting) read(entry journal.Entry) (event.Sequenced, error) {
 	if c.stream == journal.Pushes {
 		return c.n.recent.read(entry)
 	}

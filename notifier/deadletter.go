@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -46,7 +47,7 @@ func (l *deadLetter) covers(seq uint64) bool {
 }
 
 // describe fills in what is known of a single event.
-func (l *deadLetter) describe(e *Event) {
+func (l *deadLetter) describe(e *event.Event) {
 	l.Operation, l.Repository, l.Tag, l.Digest, l.Happened = e.Operation, e.Name(), e.Tag, e.ManifestDigest, e.Time
 }
 

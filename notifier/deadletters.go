@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -66,7 +67,7 @@ func (d *DeadLetters) setPublic(public func(repository string) bool) error {
 // addPublic adds a letter of uncountedBox to publicSeqs if it is of a public push.
 // The caller holds mu.
 func (d *DeadLetters) addPublic(l *deadLetter) {
-	if d.public == nil || l.Operation != opPush || !d.public(l.Repository) {
+	if d.public == nil || l.Operation != event.OpPush || !d.public(l.Repository) {
 		return
 	}
 	if at, found := slices.BinarySearch(d.publicSeqs, l.First); !found {
@@ -80,7 +81,7 @@ func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason stri
 	if json.Valid(slices.Concat([]byte{'['}, payload, []byte{']'})) { // nested as deep as in the letter
 		letter.Event = payload
 	}
-	if e, err := decodeEvent(payload); err == nil {
+	if e, err := event.Decode(payload); err == nil {
 		letter.describe(e)
 	}
 	d.mu.Lock()
@@ -253,7 +254,7 @@ func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
 			return state.ErrStop
 		}
 		l, err := decodeLetter(withoutEvent(val))
-		if err == nil && l.Operation == opPush {
+		if err == nil && l.Operation == event.OpPush {
 			seqs = append(seqs, l.First)
 		}
 		return err

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -64,7 +65,7 @@ func (d *DeadLetters) writeEach(box letterBox, rest deadLetter, events iter.Seq2
 		}
 		l := deadLetter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
 		rest.First = entry.Seq + 1
-		if e, err := decodeEvent(entry.Payload); err == nil && e.Operation == opPull {
+		if e, err := event.Decode(entry.Payload); err == nil && e.Operation == event.OpPull {
 			if n := len(letters); pulls && letters[n-1].Last+1 == entry.Seq {
 				letters[n-1].Last = entry.Seq
 				continue

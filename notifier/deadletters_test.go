@@ -17,6 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -69,12 +70,12 @@ func entries(t *testing.T, first uint64, operations ...string) iter.Seq2[journal
 	return func(yield func(journal.Entry, error) bool) {
 		for i, op := range operations {
 			seq := first + uint64(i)
-			e := Event{Version: eventVersion, Time: time.Unix(int64(seq), 0).UTC(), NotifyManifestInput: lexicon.NotifyManifestInput{
+			e := event.Event{Version: event.Version, Time: time.Unix(int64(seq), 0).UTC(), NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository: "oss/app", Tag: fmt.Sprint("v", seq), ManifestDigest: fmt.Sprint("sha256:", seq), Operation: op}}
-			if op == opPush {
+			if op == event.OpPush {
 				e.Class = counts.Push
 			}
-			payload, err := e.encode()
+			payload, err := e.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +95,7 @@ func TestDropped(t *testing.T) {
 	metrics := NewMetrics()
 	d.setMetrics(metrics)
 	for range 2 { // after a crash the journal repeats the call
-		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, opPush, opPull, opPull, opDelete, opPull, opPush, "?")); err != nil {
+		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, event.OpPush, event.OpPull, event.OpPull, event.OpDelete, event.OpPull, event.OpPush, "?")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,7 +153,7 @@ func TestDroppedUnreadable(t *testing.T) {
 	damaged := errors.New("damaged")
 	broken := func(err error) iter.Seq2[journal.Entry, error] {
 		return func(yield func(journal.Entry, error) bool) {
-			for e := range entries(t, 1, opPush, opPush) {
+			for e := range entries(t, 1, event.OpPush, event.OpPush) {
 				yield(e, nil)
 			}
 			yield(journal.Entry{}, err)
@@ -175,7 +176,7 @@ func TestDroppedUnreadable(t *testing.T) {
 func TestDroppedStreams(t *testing.T) {
 	t.Parallel()
 	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
-	if err := d.Dropped(journal.Pushes, counterSink, 1, 2, entries(t, 1, opPush, opPush)); err != nil {
+	if err := d.Dropped(journal.Pushes, counterSink, 1, 2, entries(t, 1, event.OpPush, event.OpPush)); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Dropped(journal.Pulls, counterSink, 1, 500, nil); err != nil {
@@ -286,12 +287,12 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir, Reserve: 1 << 20, FS: disk})
 	d := deadLetters(db)
-	if err := d.Dropped(journal.Pushes, "records", 1, 2, entries(t, 1, opPush, opPush)); err != nil {
+	if err := d.Dropped(journal.Pushes, "records", 1, 2, entries(t, 1, event.OpPush, event.OpPush)); err != nil {
 		t.Fatal(err)
 	}
 	disk.free = 1000
 	for first := uint64(3); first < 9; first += 2 {
-		if err := d.Dropped(journal.Pushes, "records", first, first+1, entries(t, first, opPush, opPush)); err != nil {
+		if err := d.Dropped(journal.Pushes, "records", first, first+1, entries(t, first, event.OpPush, event.OpPush)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -424,10 +425,10 @@ func TestFoundInStorageIsNoPush(t *testing.T) {
 	r.stopSinks()
 	events := func(yield func(journal.Entry, error) bool) {
 		for i, class := range []counts.Class{counts.Push, ""} {
-			e := Event{Version: eventVersion, Class: class, NotifyManifestInput: lexicon.NotifyManifestInput{
-				Repository: "oss/app", ManifestDigest: fmt.Sprint("sha256:", i), Operation: opPush,
+			e := event.Event{Version: event.Version, Class: class, NotifyManifestInput: lexicon.NotifyManifestInput{
+				Repository: "oss/app", ManifestDigest: fmt.Sprint("sha256:", i), Operation: event.OpPush,
 			}}
-			payload, err := e.encode()
+			payload, err := e.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/event"
 )
 
 // A description is what posts and the API show of an image or an index: what storage
@@ -72,14 +73,14 @@ func (d *describer) manifest(ctx context.Context, digest string, platform *lexic
 	if err != nil {
 		return err
 	}
-	info, err := readManifest(mediaType, payload)
+	info, err := event.ReadManifest(mediaType, payload)
 	if err != nil {
 		return nil // not an image
 	}
-	switch kindOf(&info, "") {
-	case KindIndex:
+	switch event.KindOf(&info, "") {
+	case event.KindIndex:
 		return d.index(ctx, &info, depth)
-	case KindImage:
+	case event.KindImage:
 		return d.image(ctx, &info, platform)
 	}
 	return nil
@@ -87,7 +88,7 @@ func (d *describer) manifest(ctx context.Context, digest string, platform *lexic
 
 func (d *describer) index(ctx context.Context, index *lexicon.ManifestInfo, depth int) error {
 	for _, m := range index.Manifests {
-		if noPlatform(m.Platform) || m.Digest == "" {
+		if event.NoPlatform(m.Platform) || m.Digest == "" {
 			continue
 		}
 		err := d.manifest(ctx, m.Digest, m.Platform, depth-1)
@@ -113,13 +114,13 @@ func (d *describer) image(ctx context.Context, image *lexicon.ManifestInfo, plat
 		d.found.Size, d.found.Layers = size, len(image.Layers)
 	}
 	d.found.Images++
-	d.found.Platforms = addPlatform(d.found.Platforms, platform)
+	d.found.Platforms = event.AddPlatform(d.found.Platforms, platform)
 	return nil
 }
 
 // size is like sizeOf, with the sizes that the blobs have in storage.
 func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int64, error) {
-	blobs := blobsOf(image)
+	blobs := event.BlobsOf(image)
 	var digests []string
 	for digest := range blobs {
 		if _, done := d.sizes[digest]; done || digest == "" {
@@ -159,7 +160,7 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 			blobs[digest] = -1
 		}
 	}
-	return sumSizes(blobs), nil
+	return event.SumSizes(blobs), nil
 }
 
 // platform is the one in an image's config. The config may have any JSON there.
@@ -183,13 +184,13 @@ func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*
 
 // declared is the description that a manifest gives of itself, for use when storage
 // can't be asked.
-func declared(e *Event) description {
-	if e.Kind != KindIndex {
-		return description{Images: 1, Size: sizeOf(&e.Manifest), Layers: len(e.Manifest.Layers)}
+func declared(e *event.Event) description {
+	if e.Kind != event.KindIndex {
+		return description{Images: 1, Size: event.SizeOf(&e.Manifest), Layers: len(e.Manifest.Layers)}
 	}
-	d := description{Platforms: platformsOf(&e.Manifest)}
+	d := description{Platforms: event.PlatformsOf(&e.Manifest)}
 	for _, m := range e.Manifest.Manifests {
-		if !noPlatform(m.Platform) && m.ArtifactType == "" {
+		if !event.NoPlatform(m.Platform) && m.ArtifactType == "" {
 			d.Images++
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -86,7 +87,7 @@ func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow
 			return err
 		}
 	}
-	if row.Kind != KindImage && row.Kind != KindIndex || strings.HasPrefix(row.Repository, "did:") {
+	if row.Kind != event.KindImage && row.Kind != event.KindIndex || strings.HasPrefix(row.Repository, "did:") {
 		return nil // images of other owners are in other registries
 	}
 	d, err := describe(ctx, n.storage, row.Repository, row.Digest)
@@ -103,7 +104,7 @@ func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow
 func knownPlatforms(names []string) []string {
 	known := []string{}
 	for _, name := range names {
-		if name = post.ParsePlatform(name); name != "" && !slices.Contains(known, name) && len(known) < maxPlatforms {
+		if name = post.ParsePlatform(name); name != "" && !slices.Contains(known, name) && len(known) < event.MaxPlatforms {
 			known = append(known, name)
 		}
 	}

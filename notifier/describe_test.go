@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -62,7 +63,7 @@ func TestDescribe(t *testing.T) {
 	const config = 63 // bytes of the config of linux/amd64
 	kB := func(content string, n int) string { return strings.Repeat(content, n*1000) }
 	chart := func(s *memStorage) Push {
-		return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(mediaTypeChartConfig, "chart"), "layers": []map[string]any{s.blob("application/gzip", "chart layer")}})
+		return document(t, map[string]any{"mediaType": v1.MediaTypeImageManifest, "config": s.blob(event.MediaTypeChartConfig, "chart"), "layers": []map[string]any{s.blob("application/gzip", "chart layer")}})
 	}
 	amd, arm := "linux/amd64", "linux/arm64"
 	for name, test := range map[string]struct {
@@ -126,7 +127,7 @@ func TestDescribe(t *testing.T) {
 		}, 5000 + config, 1, amd, "5.1 kB, 1 layer, linux/amd64"},
 		"a missing blob": {func(s *memStorage) []Push {
 			a := s.imageFor(t, amd, kB("a", 5))
-			info, err := readManifest(a.MediaType, a.Payload)
+			info, err := event.ReadManifest(a.MediaType, a.Payload)
 			if err != nil {
 				t.Fatal(err)
 			}

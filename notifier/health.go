@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -90,7 +91,7 @@ func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 		return 0
 	}
 	if first, ok := n.oldest.next(n.journal, after); ok {
-		return n.clock.age(first)
+		return n.clock.Age(first)
 	}
 	return 0
 }
@@ -99,10 +100,10 @@ func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 // no event twice.
 type oldestPending struct {
 	mu    sync.Mutex
-	first map[uint64]stamp // by cursor; a few
+	first map[uint64]event.Stamp // by cursor; a few
 }
 
-func (p *oldestPending) next(j *journal.Journal, cursor uint64) (stamp, bool) {
+func (p *oldestPending) next(j *journal.Journal, cursor uint64) (event.Stamp, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first, ok := p.first[cursor]; ok {
@@ -110,14 +111,14 @@ func (p *oldestPending) next(j *journal.Journal, cursor uint64) (stamp, bool) {
 	}
 	entries, err := j.Read(journal.Pushes, cursor, 1, 1)
 	if err != nil || len(entries) == 0 {
-		return stamp{}, false
+		return event.Stamp{}, false
 	}
-	first, ok := stampOf(entries[0].Payload)
+	first, ok := event.StampOf(entries[0].Payload)
 	if !ok {
-		return stamp{}, false
+		return event.Stamp{}, false
 	}
 	if p.first == nil || len(p.first) >= 8 {
-		p.first = map[uint64]stamp{}
+		p.first = map[uint64]event.Stamp{}
 	}
 	p.first[cursor] = first
 	return first, true
@@ -125,7 +126,7 @@ func (p *oldestPending) next(j *journal.Journal, cursor uint64) (stamp, bool) {
 
 // Jumped returns the last jump of the system clock since the start, false if there was
 // none.
-func (n *Notifier) Jumped() (Jump, bool) { return n.clock.jumped() }
+func (n *Notifier) Jumped() (event.Jump, bool) { return n.clock.Jumped() }
 
 var (
 	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that a sink has not processed yet.", []string{"stream", "sink"}, nil)

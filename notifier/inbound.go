@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -56,23 +57,23 @@ func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification
 }
 
 // notifiedEvent is the event of a notification, without its time and class.
-func (n *Notifier) notifiedEvent(in *inbound.Notification) (*Event, error) {
+func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error) {
 	if in.Operation == "" {
-		in.Operation = opPush
+		in.Operation = event.OpPush
 	}
-	if in.Operation == opPull || in.Visibility == lexicon.VisibilityPublic {
+	if in.Operation == event.OpPull || in.Visibility == lexicon.VisibilityPublic {
 		in.Visibility = "" // only a push can make an image private
 	}
-	in.Manifest = withoutAnnotations(in.Manifest)
+	in.Manifest = event.WithoutAnnotations(in.Manifest)
 	id, err := inbound.NewID(in)
 	if err != nil {
 		return nil, err
 	}
-	in.Manifest = filterManifest(in.Manifest)
-	return &Event{
-		Version:             eventVersion,
+	in.Manifest = event.FilterManifest(in.Manifest)
+	return &event.Event{
+		Version:             event.Version,
 		Actor:               in.Issuer,
-		Kind:                kindOf(&in.Manifest, in.Tag),
+		Kind:                event.KindOf(&in.Manifest, in.Tag),
 		Foreign:             in.UserDID != n.owner,
 		Inbound:             id,
 		NotifyManifestInput: in.NotifyManifestInput,
@@ -81,10 +82,10 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*Event, error) {
 
 // appendNotified gives an event its time and class and makes it durable, also if ctx
 // ends.
-func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error) {
-	if e.Operation == opPush {
+func (n *Notifier) appendNotified(ctx context.Context, e *event.Event) (uint64, error) {
+	if e.Operation == event.OpPush {
 		e.Class = counts.Push
-		layers, _ := layersOf(&e.Manifest)
+		layers, _ := event.LayersOf(&e.Manifest)
 		e.TIDs = len(layers)
 		for _, m := range e.Manifest.Manifests {
 			e.Children = append(e.Children, m.Digest)
@@ -93,9 +94,9 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 		e.Class, _, e.Children = n.classifier.Class(pullRequest(e))
 		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
 	}
-	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + e.TIDs)
+	e.Time, e.TID, e.ClockID = n.clock.Reserve(1 + e.TIDs)
 	e.Time = e.Time.UTC()
-	payload, err := e.encode()
+	payload, err := e.Encode()
 	if err != nil {
 		return 0, err
 	}
@@ -104,10 +105,10 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 		return 0, err
 	}
 	n.recent.add(seq, payload)
-	if e.Operation == opPush {
+	if e.Operation == event.OpPush {
 		// From now on pulls of the children count as pulls of the index.
 		n.classifier.Class(classify.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})
-		if e.Kind.supporting() {
+		if e.Kind.Supporting() {
 			n.classifier.LearnArtifact(e.Name(), e.ManifestDigest)
 		}
 	}
@@ -116,13 +117,13 @@ func (n *Notifier) appendNotified(ctx context.Context, e *Event) (uint64, error)
 
 // pullRequest is the request that the classifier gets for a notification of a pull.
 // The client and the user agent are not known.
-func pullRequest(e *Event) classify.Request {
+func pullRequest(e *event.Event) classify.Request {
 	q := classify.Request{
 		Method:     http.MethodGet,
 		Repository: e.Name(),
 		Tag:        e.Tag,
 		Digest:     e.ManifestDigest,
-		Kind:       e.Kind.countedAs(e.Tag),
+		Kind:       e.Kind.CountedAs(e.Tag),
 		Actor:      e.Actor,
 	}
 	for _, m := range e.Manifest.Manifests {
@@ -132,7 +133,7 @@ func pullRequest(e *Event) classify.Request {
 }
 
 // answer waits for the sinks to process an event, up to answerTimeout.
-func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.NotifyManifestOutput {
+func (n *Notifier) answer(ctx context.Context, seq uint64, e *event.Event) lexicon.NotifyManifestOutput {
 	timeout := time.NewTimer(answerTimeout)
 	defer timeout.Stop()
 	select {
@@ -141,7 +142,7 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 	default:
 		timeout.Reset(0)
 	}
-	mayPost := planOf(e).Post
+	mayPost := event.PlanOf(e).Post
 	for waiting := true; waiting; {
 		changed := n.progress.wait()
 		if out, complete := n.outcome(seq, e, mayPost); complete {
@@ -164,20 +165,20 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *Event) lexicon.Not
 
 // outcome is what the sinks have done for an event so far, and whether that is
 // complete. mayPost is the Post of the event's plan.
-func (n *Notifier) outcome(seq uint64, e *Event, mayPost bool) (out lexicon.NotifyManifestOutput, complete bool) {
+func (n *Notifier) outcome(seq uint64, e *event.Event, mayPost bool) (out lexicon.NotifyManifestOutput, complete bool) {
 	counted := n.counter.Latest(uint8(journal.Pushes)) >= seq
-	if e.Operation == opPull {
-		return lexicon.NotifyManifestOutput{Success: true, Operation: opPull, StatsUpdated: counted}, counted
+	if e.Operation == event.OpPull {
+		return lexicon.NotifyManifestOutput{Success: true, Operation: event.OpPull, StatsUpdated: counted}, counted
 	}
 	out, _, err := n.result(seq)
 	if err != nil {
 		n.log.Warn("the result of an event can't be read", "event", seq, "error", err)
-		out = lexicon.NotifyManifestOutput{Success: true, Operation: opPush}
+		out = lexicon.NotifyManifestOutput{Success: true, Operation: event.OpPush}
 	}
 	out.StatsUpdated = counted
 	none, no := 0, false
 	public := n.account != nil && n.public(e.Name())
-	if !public && (n.account == nil || !e.private()) { // records of a private image may have to be deleted
+	if !public && (n.account == nil || !e.Private()) { // records of a private image may have to be deleted
 		out.LayersCreated = &none
 	}
 	if !public || n.announce == nil || !mayPost {
@@ -199,11 +200,11 @@ func (n *Notifier) uncountedNotifications(visit func(inbound.Recorded)) error {
 		}
 		for _, entry := range entries {
 			after = entry.Seq
-			if !bytes.Contains(entry.Payload, []byte(inboundMember)) {
+			if !bytes.Contains(entry.Payload, []byte(event.InboundMember)) {
 				continue // most events: decoding all of them would take long
 			}
-			e, err := decodeEvent(entry.Payload)
-			if errors.Is(err, errNewer) {
+			e, err := event.Decode(entry.Payload)
+			if errors.Is(err, event.ErrNewer) {
 				return err
 			}
 			if err == nil && e.Inbound != nil { // an unreadable one is given up when it is counted

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -34,7 +35,7 @@ func TestNotifyPrivate(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, &Announce{})
 				p, other := image("a", 2).as("oss/app", "v1"), image("b", 1).as("oss/app", "v2")
-				name, hidden := alice+"/oss/app", privatePrefix+alice+"/oss/app"
+				name, hidden := alice+"/oss/app", event.PrivatePrefix+alice+"/oss/app"
 				before := r.publicView()
 				if got := r.notify(notificationOf(p, alice).as(visibility)); got != nothing {
 					t.Errorf("private: %s", got)
@@ -126,7 +127,7 @@ func TestPrivateWhilePending(t *testing.T) {
 			}
 			waitForOutbox("it is in the outbox", true)
 			r.notifyCanceled(notificationOf(p, owner).as(lexicon.VisibilityPrivate))
-			r.until("it is counted", func() bool { return r.counts(privatePrefix + "oss/app")[counts.Push] == 1 })
+			r.until("it is counted", func() bool { return r.counts(event.PrivatePrefix + "oss/app")[counts.Push] == 1 })
 			rev := r.repo.Head().Rev
 			waitForOutbox("it is withdrawn", false)
 			r.account.down.Store(false)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -37,7 +38,7 @@ func notificationOf(p Push, userDID string) notification {
 	tokens.Lock()
 	defer tokens.Unlock()
 	tokens.last++
-	info, err := readManifest(p.MediaType, p.Payload)
+	info, err := event.ReadManifest(p.MediaType, p.Payload)
 	if err != nil {
 		panic(err)
 	}
@@ -51,7 +52,7 @@ func notificationOf(p Push, userDID string) notification {
 
 func (n notification) withKey(key string) notification { n.Key = key; return n }
 
-func (n notification) pulled() notification { n.Operation = opPull; return n }
+func (n notification) pulled() notification { n.Operation = event.OpPull; return n }
 
 // notify sends a notification and returns the answer as JSON.
 func (r *rig) notify(n notification) string {

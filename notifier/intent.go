@@ -8,6 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -38,7 +39,7 @@ import (
 type Intent struct {
 	n     *Notifier
 	entry journal.Intent
-	event Event
+	event event.Event
 
 	// Of a push:
 	manifest  []byte
@@ -53,8 +54,8 @@ type Intent struct {
 func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 	in := &Intent{
 		n: n,
-		event: Event{
-			Version:   eventVersion,
+		event: event.Event{
+			Version:   event.Version,
 			Actor:     p.Actor,
 			RequestID: p.RequestID,
 			Class:     counts.Push,
@@ -64,7 +65,7 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 				Tag:            p.Tag,
 				UserDID:        n.owner,
 				ManifestDigest: p.Digest,
-				Operation:      opPush,
+				Operation:      event.OpPush,
 			},
 		},
 		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, userAgent: p.UserAgent,
@@ -77,8 +78,8 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) {
 	in := &Intent{
 		n: n,
-		event: Event{
-			Version:   eventVersion,
+		event: event.Event{
+			Version:   event.Version,
 			Actor:     d.Actor,
 			RequestID: d.RequestID,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
@@ -86,12 +87,12 @@ func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) 
 				Tag:            d.Tag,
 				UserDID:        n.owner,
 				ManifestDigest: d.Digest,
-				Operation:      opDelete,
+				Operation:      event.OpDelete,
 			},
 		},
 	}
 	if d.Tag != "" {
-		in.event.Operation = opUntag
+		in.event.Operation = event.OpUntag
 	}
 	return in, in.begin(ctx)
 }
@@ -99,7 +100,7 @@ func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) 
 // begin writes the intent. It leaves out the manifest, which storage has if the intent
 // is completed later.
 func (i *Intent) begin(ctx context.Context) error {
-	payload, err := i.event.encode()
+	payload, err := i.event.Encode()
 	if err != nil {
 		return err
 	}
@@ -115,14 +116,14 @@ func (i *Intent) begin(ctx context.Context) error {
 func (i *Intent) Complete(ctx context.Context) error {
 	e := &i.event
 	e.TIDs = i.layers
-	e.Time, e.TID, e.ClockID = i.n.clock.reserve(1 + e.TIDs)
+	e.Time, e.TID, e.ClockID = i.n.clock.Reserve(1 + e.TIDs)
 	e.Time = e.Time.UTC()
 	var payload []byte
-	if e.Operation == opPush {
-		payload = e.encodePushed(i.manifest)
+	if e.Operation == event.OpPush {
+		payload = e.EncodePushed(i.manifest)
 	} else {
 		var err error
-		if payload, err = e.encode(); err != nil {
+		if payload, err = e.Encode(); err != nil {
 			i.Release()
 			return err
 		}
@@ -135,11 +136,11 @@ func (i *Intent) Complete(ctx context.Context) error {
 	}
 	i.n.metrics.event(e.Operation, "recorded")
 	switch e.Operation {
-	case opPush:
+	case event.OpPush:
 		i.n.recent.add(seq, payload)
 		i.updateClassifier()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
-	case opDelete:
+	case event.OpDelete:
 		i.n.classifier.Learn(classify.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
@@ -160,8 +161,8 @@ func (i *Intent) updateClassifier() {
 	if len(i.manifest) > maxParsed || !bytes.Contains(i.manifest, []byte("artifactType")) {
 		return // the registry's parsed manifest shows it, or the counter will
 	}
-	info, err := readManifest(e.MediaType, i.manifest)
-	if err == nil && kindOf(&info, e.Tag).supporting() {
+	info, err := event.ReadManifest(e.MediaType, i.manifest)
+	if err == nil && event.KindOf(&info, e.Tag).Supporting() {
 		classifier.LearnArtifact(e.Repository, e.ManifestDigest)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -26,21 +27,21 @@ func TestReadManifestUnparsedMembers(t *testing.T) {
 	children := `"manifests":[{"digest":"sha256:3"}]`
 	for _, odd := range []string{`5`, `"x"`, `[]`, `[5]`, `{}`, `null`, `{"digest":5}`, `[{"size":"x"}]`} {
 		for _, name := range []string{"artifactType", "subject", "annotations"} {
-			for _, mediaType := range []string{docker, v1.MediaTypeImageManifest, mediaTypeDockerList, v1.MediaTypeImageIndex} {
+			for _, mediaType := range []string{docker, v1.MediaTypeImageManifest, event.MediaTypeDockerList, v1.MediaTypeImageIndex} {
 				body := fmt.Sprintf(`{%s,%q:%s}`, parts, name, odd)
-				if isIndex(mediaType) {
+				if event.IsIndex(mediaType) {
 					body = fmt.Sprintf(`{%s,%q:%s}`, children, name, odd)
 				}
-				info, err := readManifest(mediaType, []byte(body))
+				info, err := event.ReadManifest(mediaType, []byte(body))
 				if err != nil || len(info.Layers)+len(info.Manifests) != 1 {
 					t.Errorf("%s %s: %+v, %v", mediaType, body, info, err)
 				}
 			}
 		}
-		if info, err := readManifest(docker, fmt.Appendf(nil, `{%s,"manifests":%s}`, parts, odd)); err != nil || len(info.Layers) != 1 || info.Config == nil {
+		if info, err := event.ReadManifest(docker, fmt.Appendf(nil, `{%s,"manifests":%s}`, parts, odd)); err != nil || len(info.Layers) != 1 || info.Config == nil {
 			t.Errorf("manifests of an image are %s: %+v, %v", odd, info, err)
 		}
-		if info, err := readManifest(mediaTypeDockerList, fmt.Appendf(nil, `{%s,"config":%s,"layers":%s}`, children, odd, odd)); err != nil || len(info.Manifests) != 1 {
+		if info, err := event.ReadManifest(event.MediaTypeDockerList, fmt.Appendf(nil, `{%s,"config":%s,"layers":%s}`, children, odd, odd)); err != nil || len(info.Manifests) != 1 {
 			t.Errorf("config and layers of a list are %s: %+v, %v", odd, info, err)
 		}
 	}
@@ -51,8 +52,8 @@ func TestLetterMaxDepth(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, depth := range []int{9998, 9999, 10_000} {
-		event := Event{Version: eventVersion, Time: time.Now()}
-		payload := event.encodePushed([]byte(strings.Repeat("[", depth) + strings.Repeat("]", depth)))
+		event := event.Event{Version: event.Version, Time: time.Now()}
+		payload := event.EncodePushed([]byte(strings.Repeat("[", depth) + strings.Repeat("]", depth)))
 		if err := r.dead.add(journal.Pushes, "records", uint64(depth), "a test", payload); err != nil {
 			t.Fatal(err)
 		}
@@ -102,11 +103,11 @@ func TestOddLayers(t *testing.T) {
 	}{
 		"ordinary":                {layer("application/x-tar; compression=zstd", 5), "application/x-tar; compression=zstd", ""},
 		"a media type of 128":     {layer(long[:128], 5), long[:128], ""},
-		"a media type of 255":     {layer(long, 5), otherMediaType, changed},
+		"a media type of 255":     {layer(long, 5), event.OtherMediaType, changed},
 		"parameters up to 255":    {layer("application/x-tar; a="+strings.Repeat("x", 234), 5), "application/x-tar", changed},
 		"a newline in parameters": {layer("application/x-tar; a=\n", 5), "application/x-tar", changed},
-		"NUL and bidi":            {layer("application/x\x00\u202egpj", 5), otherMediaType, changed},
-		"no media type":           {layer("see https://evil.example", 5), otherMediaType, changed},
+		"NUL and bidi":            {layer("application/x\x00\u202egpj", 5), event.OtherMediaType, changed},
+		"no media type":           {layer("see https://evil.example", 5), event.OtherMediaType, changed},
 		"of a terabyte":           {layer(v1.MediaTypeImageLayer, 1_000_000_000_000), v1.MediaTypeImageLayer, ""},
 		"a negative size":         {layer(v1.MediaTypeImageLayer, -1), "", skipped},
 		"9 PB":                    {layer(v1.MediaTypeImageLayer, 9_000_000_000_000_000), "", skipped},
@@ -197,7 +198,7 @@ func TestFilterIndex(t *testing.T) {
 	r.push(p)
 	r.drain()
 	got := summary(r.event(1)).Platforms
-	if len(got) != maxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
+	if len(got) != event.MaxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
 		t.Errorf("%d platforms: %q", len(got), got)
 	}
 	e, err := json.Marshal(r.event(1))
@@ -218,12 +219,12 @@ func TestKindOfFiltered(t *testing.T) {
 			"mediaType": v1.MediaTypeImageManifest, "config": descriptor(v1.MediaTypeImageConfig, "c", 1),
 			"layers": []map[string]any{{"mediaType": mediaType, "digest": digest.FromString("l").String(), "size": 1}},
 		})
-		info, err := readManifest(p.MediaType, p.Payload)
+		info, err := event.ReadManifest(p.MediaType, p.Payload)
 		if err != nil {
 			t.Fatal(err)
 		}
 		pull := Pull{MediaType: p.MediaType, ConfigMediaType: v1.MediaTypeImageConfig, Layers: []v1.Descriptor{{MediaType: mediaType}}}
-		if push, pull := kindOf(&info, "").countedAs(""), pull.countedAs(); push != pull {
+		if push, pull := event.KindOf(&info, "").CountedAs(""), pull.countedAs(); push != pull {
 			t.Errorf("%.40q is pushed as %s and pulled as %s", mediaType, push, pull)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/tidings-dev/tidings/notifier/event"
 )
 
 // memStorage is a Storage in memory.
@@ -38,8 +40,8 @@ func (s *memStorage) put(p Push) {
 		s.sizes[p.Repository] = map[string]int64{}
 	}
 	s.manifests[p.Repository][p.Digest] = p
-	if info, err := readManifest(p.MediaType, p.Payload); err == nil {
-		maps.Copy(s.sizes[p.Repository], blobsOf(&info))
+	if info, err := event.ReadManifest(p.MediaType, p.Payload); err == nil {
+		maps.Copy(s.sizes[p.Repository], event.BlobsOf(&info))
 	}
 	if p.Tag != "" {
 		s.tags[p.Repository][p.Tag] = p.Digest

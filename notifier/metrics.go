@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-dev/tidings/notifier/event"
 )
 
 // Metrics are the notifier's metrics. A nil *Metrics counts nothing.
@@ -85,9 +87,9 @@ func (m *Metrics) post(outcome string) {
 	}
 }
 
-func (m *Metrics) odd(o *oddLayers) {
+func (m *Metrics) odd(o *event.OddLayers) {
 	if m != nil {
-		m.layers.WithLabelValues("skipped").Add(float64(o.skipped()))
+		m.layers.WithLabelValues("skipped").Add(float64(o.Skipped()))
 		m.layers.WithLabelValues("changed").Add(float64(o.MediaTypes))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -47,7 +48,7 @@ func TestMigrate(t *testing.T) {
 			old["l/"+owner+"\x00"+image("other", 1).Digest] = map[string]any{"state": "deleted", "deleted": 1}
 			old["a/d/oss/app\x00"+written.Digest] = map[string]any{"postUri": "at://" + owner + "/app.bsky.feed.post/" + posts[0]["rkey"].(string)}
 			old["k/2026-11-26/a token"] = map[string]any{"seq": 2, "time": e.Time}
-			creates, err := recordWrites(owner, claimed.Digest, planOf(e).Records, ledgerEntry(e, 3))
+			creates, err := recordWrites(owner, claimed.Digest, event.PlanOf(e).Records, ledgerEntry(e, 3))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -78,7 +79,7 @@ type Config struct {
 // setDefaults replaces zero values by what the fields say.
 func (c *Config) setDefaults() {
 	if c.Elapsed == nil {
-		c.Elapsed = elapsed
+		c.Elapsed = event.Elapsed
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -124,7 +125,7 @@ type Notifier struct {
 
 	space   func() error
 	now     func() time.Time
-	clock   *clock
+	clock   *event.Clock
 	backoff time.Duration
 	linger  time.Duration
 	metrics *Metrics
@@ -167,7 +168,7 @@ func New(cfg Config) (*Notifier, error) {
 		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
 		Now: func() time.Time { return n.now() },
 	})
-	n.clock = newClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
+	n.clock = event.NewClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
 		n.storage = newCheckedStorage(cfg.Storage, n.log)
 	}

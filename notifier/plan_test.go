@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -43,14 +44,14 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			info, err := readManifest(push.MediaType, payload)
+			info, err := event.ReadManifest(push.MediaType, payload)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e := &Event{Version: eventVersion, TID: 1_700_000_000_000_000, ClockID: 7, Kind: kindOf(&info, push.Tag), Class: "push"}
-			e.Operation, e.Repository, e.Tag, e.UserDID = opPush, "oss/app", push.Tag, owner
+			e := &event.Event{Version: event.Version, TID: 1_700_000_000_000_000, ClockID: 7, Kind: event.KindOf(&info, push.Tag), Class: "push"}
+			e.Operation, e.Repository, e.Tag, e.UserDID = event.OpPush, "oss/app", push.Tag, owner
 			e.ManifestDigest, e.Manifest = digest.FromBytes(payload).String(), info
-			p := planOf(e)
+			p := event.PlanOf(e)
 			entry := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(p.Records)}
 			writes, err := recordWrites(e.UserDID, e.ManifestDigest, p.Records, entry)
 			if err != nil {
@@ -87,8 +88,8 @@ func TestPlan(t *testing.T) {
 }
 
 // summary is an event as the API shows it.
-func summary(e *Event) stats.Push {
-	row := newPushRow(sequenced{Event: e})
+func summary(e *event.Event) stats.Push {
+	row := newPushRow(event.Sequenced{Event: e})
 	return row.push()
 }
 
@@ -96,9 +97,9 @@ func summary(e *Event) stats.Push {
 func TestPlanUntag(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	e := &Event{Time: at, NotifyManifestInput: lexicon.NotifyManifestInput{Operation: opUntag, Repository: "oss/app", Tag: "v1"}}
-	want := Plan{Counted: &counter.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
-	if got := planOf(e); !reflect.DeepEqual(got, want) {
+	e := &event.Event{Time: at, NotifyManifestInput: lexicon.NotifyManifestInput{Operation: event.OpUntag, Repository: "oss/app", Tag: "v1"}}
+	want := event.Plan{Counted: &counter.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
+	if got := event.PlanOf(e); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -18,7 +19,7 @@ import (
 // exceptPrivate is public for all names but private ones.
 func exceptPrivate(public func(repository string) bool) func(repository string) bool {
 	return func(repository string) bool {
-		return !strings.HasPrefix(repository, privatePrefix) && public(repository)
+		return !strings.HasPrefix(repository, event.PrivatePrefix) && public(repository)
 	}
 }
 
@@ -56,11 +57,11 @@ type privateBatch struct {
 
 // countedName takes an event into account, and returns the name that it is counted
 // under.
-func (b *privateBatch) countedName(e *Event) (string, error) {
-	if e.Operation == opPull && e.Inbound == nil || e.Operation != opPull && e.Class == "" {
+func (b *privateBatch) countedName(e *event.Event) (string, error) {
+	if e.Operation == event.OpPull && e.Inbound == nil || e.Operation != event.OpPull && e.Class == "" {
 		return e.Name(), nil // not from another registry
 	}
-	public := e.asPublic().Name()
+	public := e.AsPublic().Name()
 	key := string(state.ImageKey(state.Private, public, e.ManifestDigest))
 	private, known := b.changed[key]
 	if !known {
@@ -69,17 +70,17 @@ func (b *privateBatch) countedName(e *Event) (string, error) {
 			return "", err
 		}
 	}
-	if e.Operation == opPush {
-		if private != e.private() {
+	if e.Operation == event.OpPush {
+		if private != e.Private() {
 			if b.changed == nil {
 				b.changed = map[string]bool{}
 			}
-			b.changed[key] = e.private()
+			b.changed[key] = e.Private()
 		}
 		return e.Name(), nil
 	}
 	if private {
-		return privatePrefix + e.Name(), nil
+		return event.PrivatePrefix + e.Name(), nil
 	}
 	return e.Name(), nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -104,7 +105,7 @@ func TestPrivatePushesDoNotDelay(t *testing.T) {
 	letters := make([]deadLetter, 3000)
 	for i := range letters {
 		seq := uint64(50_000 + i)
-		letters[i] = deadLetter{First: seq, Last: seq, Reason: "lost", Operation: opPush, Repository: "secret/app"}
+		letters[i] = deadLetter{First: seq, Last: seq, Reason: "lost", Operation: event.OpPush, Repository: "secret/app"}
 	}
 	many.dead.mu.Lock()
 	err := many.dead.write(uncountedBox, letters...)

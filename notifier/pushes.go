@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -21,7 +22,7 @@ const (
 // result is the result of a push so far, as the output of notifyManifest. known
 // is false if there are no rows.
 func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known bool, err error) {
-	out = lexicon.NotifyManifestOutput{Success: true, Operation: opPush}
+	out = lexicon.NotifyManifestOutput{Success: true, Operation: event.OpPush}
 	if out.StatsUpdated, err = state.Has(n.state, rowKey(seq, pushPart)); err != nil {
 		return out, false, err
 	}
@@ -121,7 +122,7 @@ func (n *Notifier) push(seq uint64) (stats.Push, bool, error) {
 		return p, true, n.complete(seq, &p)
 	}
 	letter, ok, err := n.dead.find(counterSink, seq)
-	if err != nil || !ok || letter.Operation != opPush {
+	if err != nil || !ok || letter.Operation != event.OpPush {
 		return stats.Push{}, false, err
 	}
 	return letter.push(), true, nil

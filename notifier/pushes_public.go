@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -45,7 +46,7 @@ func (p *publicRows) add(row *pushRow, public func(string) bool) {
 		return
 	}
 	p.last = row.seq
-	if name, private := strings.CutPrefix(row.Repository, privatePrefix); private {
+	if name, private := strings.CutPrefix(row.Repository, event.PrivatePrefix); private {
 		image := imageHash(name, row.Digest)
 		p.rows = slices.DeleteFunc(p.rows, func(r publicRow) bool { return r.image == image })
 	}

@@ -3,6 +3,7 @@ package notifier
 import (
 	"sync"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -27,11 +28,11 @@ type recentEvent struct {
 	seq     uint64
 	payload []byte
 	once    sync.Once
-	event   sequenced
+	event   event.Sequenced
 	err     error
 }
 
-func (e *recentEvent) read() (sequenced, error) {
+func (e *recentEvent) read() (event.Sequenced, error) {
 	e.once.Do(func() { e.event, e.err = readEvent(e.seq, e.payload) })
 	return e.event, e.err
 }
@@ -54,7 +55,7 @@ func (r *recentEvents) add(seq uint64, payload []byte) {
 }
 
 // read returns the event of an entry of the push stream, with its plan.
-func (r *recentEvents) read(entry journal.Entry) (sequenced, error) {
+func (r *recentEvents) read(entry journal.Entry) (event.Sequenced, error) {
 	r.mu.Lock()
 	kept := r.events[entry.Seq]
 	r.mu.Unlock()
@@ -65,12 +66,12 @@ func (r *recentEvents) read(entry journal.Entry) (sequenced, error) {
 }
 
 // readEvent decodes and plans an event. A panic is an error of this event.
-func readEvent(seq uint64, payload []byte) (e sequenced, err error) {
+func readEvent(seq uint64, payload []byte) (e event.Sequenced, err error) {
 	defer recoverError(&err)
-	decoded, err := decodeEvent(payload)
+	decoded, err := event.Decode(payload)
 	if err != nil {
-		return sequenced{}, err
+		return event.Sequenced{}, err
 	}
-	p := planOf(decoded)
-	return sequenced{seq, decoded, &p}, nil
+	p := event.PlanOf(decoded)
+	return event.Sequenced{Seq: seq, Event: decoded, Plan: &p}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -121,14 +122,14 @@ func (n *Notifier) reconcileStorage(ctx context.Context) error {
 		}
 		if found && entry.Records != m.layers && !forgotten[m.digest] {
 			forgotten[m.digest] = true
-			if err := n.appendInternal(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: opForget}}, nil, 0); err != nil {
+			if err := n.appendInternal(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: event.OpForget}}, nil, 0); err != nil {
 				return err
 			}
 		}
-		return n.appendInternal(ctx, Event{
+		return n.appendInternal(ctx, event.Event{
 			MediaType: m.mediaType,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
-				Repository: m.repository, ManifestDigest: m.digest, Operation: opPush,
+				Repository: m.repository, ManifestDigest: m.digest, Operation: event.OpPush,
 			},
 		}, m.payload, m.layers)
 	})
@@ -156,11 +157,11 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 			if err != nil {
 				return err
 			}
-			info, err := readManifest(mediaType, payload)
+			info, err := event.ReadManifest(mediaType, payload)
 			if err != nil {
 				return nil
 			}
-			layers, _ := layersOf(&info)
+			layers, _ := event.LayersOf(&info)
 			if len(layers) == 0 {
 				return nil
 			}
@@ -202,8 +203,8 @@ func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error 
 				return err
 			}
 		}
-		err := n.appendInternal(ctx, Event{NotifyManifestInput: lexicon.NotifyManifestInput{
-			Repository: repository, ManifestDigest: m.Digest, Operation: opDelete,
+		err := n.appendInternal(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+			Repository: repository, ManifestDigest: m.Digest, Operation: event.OpDelete,
 		}}, nil, 0)
 		if err != nil {
 			return err
@@ -214,21 +215,21 @@ func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error 
 
 // appendInternal records an event that has no request. It waits while many events are
 // pending.
-func (n *Notifier) appendInternal(ctx context.Context, e Event, manifest []byte, layers int) error {
+func (n *Notifier) appendInternal(ctx context.Context, e event.Event, manifest []byte, layers int) error {
 	if last := n.journal.Status(journal.Pushes).Last; last > reconcileAhead {
 		if err := n.waitForRecords(ctx, last-reconcileAhead); err != nil {
 			return err
 		}
 	}
-	e.Version, e.UserDID, e.TIDs = eventVersion, n.owner, layers
-	e.Time, e.TID, e.ClockID = n.clock.reserve(1 + layers)
+	e.Version, e.UserDID, e.TIDs = event.Version, n.owner, layers
+	e.Time, e.TID, e.ClockID = n.clock.Reserve(1 + layers)
 	e.Time = e.Time.UTC()
 	var payload []byte
 	if manifest != nil {
-		payload = e.encodePushed(manifest)
+		payload = e.EncodePushed(manifest)
 	} else {
 		var err error
-		if payload, err = e.encode(); err != nil {
+		if payload, err = e.Encode(); err != nil {
 			return err
 		}
 	}

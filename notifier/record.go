@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -66,8 +67,8 @@ func (n *Notifier) Pull(p Pull) {
 		Actor:      p.Actor,
 	})
 	now := n.now()
-	e := Event{
-		Version:  eventVersion,
+	e := event.Event{
+		Version:  event.Version,
 		Time:     now.UTC(),
 		Class:    class,
 		Children: fresh,
@@ -76,24 +77,24 @@ func (n *Notifier) Pull(p Pull) {
 			Tag:            tag,
 			UserDID:        n.owner,
 			ManifestDigest: p.Digest,
-			Operation:      opPull,
+			Operation:      event.OpPull,
 			Manifest:       lexicon.ManifestInfo{MediaType: p.MediaType},
 		},
 	}
-	if _, err := n.journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), e.encodePull()); err != nil {
-		n.metrics.event(opPull, "lost")
+	if _, err := n.journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), e.EncodePull()); err != nil {
+		n.metrics.event(event.OpPull, "lost")
 		return
 	}
-	n.metrics.event(opPull, "recorded")
+	n.metrics.event(event.OpPull, "recorded")
 }
 
 // countedAs is the kind of manifest for the classifier.
 func (p *Pull) countedAs() string {
-	return kindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
+	return event.KindOfParts(p.MediaType, "", p.ConfigMediaType, p.Tag, func(yield func(string) bool) {
 		for i := range p.Layers {
 			if !yield(p.Layers[i].MediaType) {
 				return
 			}
 		}
-	}).countedAs(p.Tag)
+	}).CountedAs(p.Tag)
 }

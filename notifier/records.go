@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -62,7 +63,7 @@ func (s *recordSink) confirm(ctx context.Context) error {
 	return s.send(ctx, &batch, false)
 }
 
-func (s *recordSink) handle(ctx context.Context, events []sequenced) (int, time.Time, error) {
+func (s *recordSink) handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
 	if err := s.confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
@@ -71,7 +72,7 @@ func (s *recordSink) handle(ctx context.Context, events []sequenced) (int, time.
 		return 0, time.Time{}, err
 	}
 	done := 0
-	for done < len(events) && events[done].seq <= batched {
+	for done < len(events) && events[done].Seq <= batched {
 		done++
 	}
 	if done == len(events) {
@@ -94,7 +95,7 @@ func (s *recordSink) handle(ctx context.Context, events []sequenced) (int, time.
 
 // handleBatch handles the first of the events, as many as fit into one commit.
 // stored reports for the first of them whether their manifest is in storage.
-func (s *recordSink) handleBatch(ctx context.Context, events []sequenced, stored []bool) (int, error) {
+func (s *recordSink) handleBatch(ctx context.Context, events []event.Sequenced, stored []bool) (int, error) {
 	build, done, err := s.build(events, stored)
 	if err != nil {
 		return 0, err
@@ -114,7 +115,7 @@ func (s *recordSink) handleBatch(ctx context.Context, events []sequenced, stored
 
 // recordDecided adds to b the sequence number of the last event in the batch, and the
 // results of pushes that have no records.
-func (s *recordSink) recordDecided(b *state.Batch, build *batchBuilder, events []sequenced) error {
+func (s *recordSink) recordDecided(b *state.Batch, build *batchBuilder, events []event.Sequenced) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -125,14 +126,14 @@ func (s *recordSink) recordDecided(b *state.Batch, build *batchBuilder, events [
 		}
 	}
 	for _, e := range events {
-		if e.Operation != opPush || sent[e.seq] {
+		if e.Operation != event.OpPush || sent[e.Seq] {
 			continue
 		}
-		if err := putRow(b, e.seq, recordsPart, recordsRow{Reason: build.reasons[e.seq]}); err != nil {
+		if err := putRow(b, e.Seq, recordsPart, recordsRow{Reason: build.reasons[e.Seq]}); err != nil {
 			return err
 		}
 	}
-	putLastBatched(b, events[len(events)-1].seq)
+	putLastBatched(b, events[len(events)-1].Seq)
 	return nil
 }
 
@@ -159,14 +160,14 @@ func putLastBatched(b *state.Batch, seq uint64) {
 // of a public repository, and a push that is private now, whose records may have to
 // go. A delete may do so in any repository, since the records have to go also when
 // the repository is not public any more.
-func (s *recordSink) affects(e *sequenced) bool {
+func (s *recordSink) affects(e *event.Sequenced) bool {
 	switch e.Operation {
-	case opPush:
-		if e.private() {
+	case event.OpPush:
+		if e.Private() {
 			return true
 		}
-		return e.UserDID != "" && s.public(e.Name()) && (e.unreadable != nil || len(e.plan.Records) > 0)
-	case opDelete, opForget:
+		return e.UserDID != "" && s.public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
+	case event.OpDelete, event.OpForget:
 		return e.ManifestDigest != ""
 	}
 	return false

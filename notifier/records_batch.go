@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
@@ -16,13 +17,13 @@ type recordBatch struct {
 
 // A recordChange is what events change in the records of one manifest.
 type recordChange struct {
-	Owner  string        `json:"owner"`
-	Digest string        `json:"digest"`
-	Events []recordEvent `json:"events,omitempty"`
-	Before *ledger.Entry `json:"before,omitempty"` // nil: there was none
-	After  *ledger.Entry `json:"after,omitempty"`  // nil: it is deleted
-	Writes []repo.Write  `json:"writes,omitempty"`
-	Odd    *oddLayers    `json:"odd,omitempty"` // of the records that Writes creates
+	Owner  string           `json:"owner"`
+	Digest string           `json:"digest"`
+	Events []recordEvent    `json:"events,omitempty"`
+	Before *ledger.Entry    `json:"before,omitempty"` // nil: there was none
+	After  *ledger.Entry    `json:"after,omitempty"`  // nil: it is deleted
+	Writes []repo.Write     `json:"writes,omitempty"`
+	Odd    *event.OddLayers `json:"odd,omitempty"` // of the records that Writes creates
 }
 
 // A recordEvent is an event that causes a change.
@@ -69,7 +70,7 @@ type batchBuilder struct {
 var errNextBatch = errors.New("event belongs to the next batch")
 
 // build puts as many events as fit, at least one, into a batch.
-func (s *recordSink) build(events []sequenced, stored []bool) (*batchBuilder, int, error) {
+func (s *recordSink) build(events []event.Sequenced, stored []bool) (*batchBuilder, int, error) {
 	events = events[:len(stored)]
 	b := &batchBuilder{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
@@ -79,8 +80,8 @@ func (s *recordSink) build(events []sequenced, stored []bool) (*batchBuilder, in
 			return b, i, nil
 		}
 		if errors.As(err, &permanent) {
-			b.reasons[e.seq] = permanent.Error()
-			err = s.giveUp(e.seq, permanent)
+			b.reasons[e.Seq] = permanent.Error()
+			err = s.giveUp(e.Seq, permanent)
 		}
 		if err != nil {
 			return nil, 0, err
@@ -89,21 +90,21 @@ func (s *recordSink) build(events []sequenced, stored []bool) (*batchBuilder, in
 	return b, len(events), nil
 }
 
-func (b *batchBuilder) event(e sequenced, stored bool) error {
+func (b *batchBuilder) event(e event.Sequenced, stored bool) error {
 	switch {
 	case !b.s.affects(&e):
-		if e.Operation == opPush && e.plan.Odd != nil && b.s.public(e.Name()) {
-			b.reasons[e.seq] = e.plan.Odd.String()
-			b.s.metrics.odd(e.plan.Odd)
+		if e.Operation == event.OpPush && e.Plan.Odd != nil && b.s.public(e.Name()) {
+			b.reasons[e.Seq] = e.Plan.Odd.String()
+			b.s.metrics.odd(e.Plan.Odd)
 		}
-	case e.Operation == opForget:
+	case e.Operation == event.OpForget:
 		return b.forget(e)
-	case e.private():
+	case e.Private():
 		return b.hide(e)
-	case e.Operation == opPush && stored:
+	case e.Operation == event.OpPush && stored:
 		return b.push(e)
-	case e.Operation == opPush:
-		b.reasons[e.seq] = "not in storage any more"
+	case e.Operation == event.OpPush:
+		b.reasons[e.Seq] = "not in storage any more"
 	case !stored:
 		return b.delete(e)
 	}
@@ -144,13 +145,13 @@ func (b *batchBuilder) owners(digest string) ([]string, error) {
 // push adds the claim of the event's repository to the manifest's entry, and
 // creates entry and records if there is none. Claims under another owner, from
 // before the option owner was changed, are removed.
-func (b *batchBuilder) push(e sequenced) error {
-	if e.unreadable != nil {
-		return &permanentError{e.unreadable}
+func (b *batchBuilder) push(e event.Sequenced) error {
+	if e.Unreadable != nil {
+		return &permanentError{e.Unreadable}
 	}
 	name := e.Name()
 	if e.Class == "" { // no push, but a manifest that was found in storage
-		if private, err := b.s.private.since(name, e.ManifestDigest, e.seq); private || err != nil {
+		if private, err := b.s.private.since(name, e.ManifestDigest, e.Seq); private || err != nil {
 			return err
 		}
 	}
@@ -167,7 +168,7 @@ func (b *batchBuilder) push(e sequenced) error {
 		after := entry.With(name)
 		return b.add(e, e.UserDID, entry, &after, nil)
 	}
-	layers := e.plan.Records
+	layers := e.Plan.Records
 	if len(layers) > e.TIDs {
 		return &permanentError{fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
 	}
@@ -179,21 +180,21 @@ func (b *batchBuilder) push(e sequenced) error {
 	if err := b.add(e, e.UserDID, nil, &after, writes); err != nil {
 		return err
 	}
-	b.batch.Manifests[b.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = e.plan.Odd
+	b.batch.Manifests[b.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = e.Plan.Odd
 	return nil
 }
 
 // delete removes the claims of the event's repository, also those from before the
 // option owner was changed. An event without a repository is about an entry that
 // reconcile found in none: only that owner's claim is removed.
-func (b *batchBuilder) delete(e sequenced) error {
+func (b *batchBuilder) delete(e event.Sequenced) error {
 	return b.removeClaims(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
 }
 
 // hide removes the claim of a push that is private. If the entry was rebuilt, it
 // does not know its repositories, and the claim that stands for them is removed.
-func (b *batchBuilder) hide(e sequenced) error {
-	e.Event = e.asPublic()
+func (b *batchBuilder) hide(e event.Sequenced) error {
+	e.Event = e.AsPublic()
 	entry, err := b.entry(e.UserDID, e.ManifestDigest)
 	if err != nil || entry == nil {
 		return err
@@ -209,7 +210,7 @@ func (b *batchBuilder) hide(e sequenced) error {
 }
 
 // forget deletes an owner's records of a manifest, with all claims.
-func (b *batchBuilder) forget(e sequenced) error {
+func (b *batchBuilder) forget(e event.Sequenced) error {
 	entry, err := b.entry(e.UserDID, e.ManifestDigest)
 	if err != nil || entry == nil {
 		return err
@@ -220,7 +221,7 @@ func (b *batchBuilder) forget(e sequenced) error {
 // removeClaims removes the claim of the event's repository from the entries of its
 // manifest whose owner matches. An entry without claims is deleted with its
 // records.
-func (b *batchBuilder) removeClaims(e sequenced, match func(owner string) bool) error {
+func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) bool) error {
 	owners, err := b.owners(e.ManifestDigest)
 	if err != nil {
 		return err
@@ -250,8 +251,8 @@ func (b *batchBuilder) removeClaims(e sequenced, match func(owner string) bool) 
 }
 
 // add puts a change into the batch. A manifest has writes only once in a batch.
-func (b *batchBuilder) add(e sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
-	cause := recordEvent{Seq: e.seq, Push: e.Operation == opPush, Repository: e.Name(), Local: b.s.storage.local(e.Event)}
+func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
+	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.storage.local(e.Event)}
 	id := owner + "\x00" + e.ManifestDigest
 	i, changed := b.changes[id]
 	if changed {

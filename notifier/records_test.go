@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -111,13 +112,13 @@ func TestRecordsConflict(t *testing.T) {
 }
 
 // foreignRecord is a record of another client under the key of an event's i-th record.
-func foreignRecord(t *testing.T, e *Event, i int) repo.Write {
+func foreignRecord(t *testing.T, e *event.Event, i int) repo.Write {
 	t.Helper()
 	record, err := lexicon.Encode(lexicon.Layer{Digest: "sha256:00", MediaType: "x", Manifest: "at://did:web:x/io.atcr.manifest/00", UserDID: owner, CreatedAt: "2026-01-01T00:00:00Z"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: tid(e.TID+1+int64(i), e.ClockID), Record: record}
+	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDLayer, RKey: event.TID(e.TID+1+int64(i), e.ClockID), Record: record}
 }
 
 // A delete of many records succeeds if some of them have been deleted by hand.
@@ -134,7 +135,7 @@ func TestRecordsDeletedByHand(t *testing.T) {
 				r.drain()
 				e := r.event(1)
 				for _, i := range gone {
-					r.apply(repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: tid(e.TID+1+int64(i), e.ClockID)})
+					r.apply(repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: event.TID(e.TID+1+int64(i), e.ClockID)})
 				}
 				r.account.fail(f...)
 				r.full.Store(true)
@@ -373,7 +374,7 @@ func TestNewerEvent(t *testing.T) {
 }
 
 // ledgerEntry is the ledger entry of a push.
-func ledgerEntry(e *Event, records int) ledger.Entry {
+func ledgerEntry(e *event.Event, records int) ledger.Entry {
 	return ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: records}
 }
 

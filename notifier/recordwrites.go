@@ -6,12 +6,13 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
 
 // recordWrites returns the creates of a manifest's layer records, with the keys of its
 // ledger entry. The same entry and layers result in the same bytes.
-func recordWrites(owner, digest string, layers []Layer, e ledger.Entry) ([]repo.Write, error) {
+func recordWrites(owner, digest string, layers []event.Layer, e ledger.Entry) ([]repo.Write, error) {
 	writes := make([]repo.Write, 0, len(layers))
 	for i, l := range layers {
 		record, err := lexicon.Encode(lexicon.Layer{
@@ -44,7 +45,7 @@ func recordDeletes(e ledger.Entry) []repo.Write {
 
 // recordKey is the key of a manifest's i-th record. The first TID of the push is the key of
 // its post.
-func recordKey(e ledger.Entry, i int) string { return tid(e.First+1+int64(i), e.ClockID) }
+func recordKey(e ledger.Entry, i int) string { return event.TID(e.First+1+int64(i), e.ClockID) }
 
 // timestamp formats a time in unix microseconds for AT Protocol records.
 func timestamp(micros int64) string {

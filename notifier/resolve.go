@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -50,16 +51,16 @@ func (n *Notifier) resolveIntents(ctx context.Context) error {
 }
 
 func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) error {
-	e, err := decodeEvent(open.Payload)
-	if errors.Is(err, errNewer) {
+	e, err := event.Decode(open.Payload)
+	if errors.Is(err, event.ErrNewer) {
 		return err
 	}
 	if err != nil {
 		n.log.Error("an interrupted push or delete can't be decoded and is given up", "error", err)
 		return n.journal.Abandon(open.Intent)
 	}
-	in := &Intent{n: n, entry: open.Intent, event: Event{
-		Version: eventVersion, Actor: e.Actor, RequestID: e.RequestID, NotifyManifestInput: e.NotifyManifestInput,
+	in := &Intent{n: n, entry: open.Intent, event: event.Event{
+		Version: event.Version, Actor: e.Actor, RequestID: e.RequestID, NotifyManifestInput: e.NotifyManifestInput,
 	}}
 	happened := false
 	if n.storage != nil { // otherwise storage was in memory, and ended with the process
@@ -83,10 +84,10 @@ func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) e
 func (i *Intent) happened(ctx context.Context) (bool, error) {
 	e, storage := &i.event, i.n.storage
 	switch e.Operation {
-	case opDelete:
+	case event.OpDelete:
 		has, err := storage.Has(ctx, e.Repository, e.ManifestDigest)
 		return !has, err
-	case opUntag:
+	case event.OpUntag:
 		_, err := storage.Tagged(ctx, e.Repository, e.Tag)
 		if errors.Is(err, ErrNotStored) {
 			return true, nil
@@ -119,7 +120,7 @@ func (i *Intent) happened(ctx context.Context) (bool, error) {
 // setManifest sets the manifest of a push to what storage has.
 func (i *Intent) setManifest(mediaType string, payload []byte) {
 	i.event.MediaType, i.manifest = mediaType, payload
-	info, err := readManifest(mediaType, payload)
+	info, err := event.ReadManifest(mediaType, payload)
 	if err != nil {
 		return // the sinks report it
 	}

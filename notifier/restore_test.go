@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -224,7 +225,7 @@ func TestRebuildDuplicates(t *testing.T) {
 	// Write a's records again, and delete one of b's.
 	e := r.event(1)
 	e.TID += 1000
-	layers := planOf(e).Records
+	layers := event.PlanOf(e).Records
 	again, err := recordWrites(e.UserDID, e.ManifestDigest, layers, ledgerEntry(e, len(layers)))
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -276,13 +277,13 @@ func (r *rig) complete(in *Intent) {
 }
 
 // event reads an event from the journal.
-func (r *rig) event(seq uint64) *Event {
+func (r *rig) event(seq uint64) *event.Event {
 	r.t.Helper()
 	entries, err := r.journal.Read(journal.Pushes, seq-1, 1, 1)
 	if err != nil || len(entries) != 1 {
 		r.t.Fatalf("event %d: %v, %v", seq, entries, err)
 	}
-	e, err := decodeEvent(entries[0].Payload)
+	e, err := event.Decode(entries[0].Payload)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -39,15 +40,15 @@ const (
 // A pushRow is a push as its event describes it.
 type pushRow struct {
 	seq        uint64
-	ID         string    `json:"id"`
-	Time       time.Time `json:"time"`
-	Repository string    `json:"repository"` // as Event.Name returns it
-	Tags       []string  `json:"tags"`       // one, or none
-	Digest     string    `json:"digest"`
-	Kind       Kind      `json:"kind"`
-	Size       int64     `json:"size"` // as the manifest declares it; 0: not known
-	Platforms  []string  `json:"platforms"`
-	Layers     int       `json:"layers"`
+	ID         string     `json:"id"`
+	Time       time.Time  `json:"time"`
+	Repository string     `json:"repository"` // as Event.Name returns it
+	Tags       []string   `json:"tags"`       // one, or none
+	Digest     string     `json:"digest"`
+	Kind       event.Kind `json:"kind"`
+	Size       int64      `json:"size"` // as the manifest declares it; 0: not known
+	Platforms  []string   `json:"platforms"`
+	Layers     int        `json:"layers"`
 }
 
 // A recordsRow is what the records sink did for a push.
@@ -64,10 +65,10 @@ type announceRow struct {
 }
 
 // newPushRow is the row of a push.
-func newPushRow(e sequenced) pushRow {
+func newPushRow(e event.Sequenced) pushRow {
 	r := pushRow{
-		seq: e.seq, ID: e.ID(), Time: e.Time, Repository: e.Name(), Digest: e.ManifestDigest, Kind: e.Kind,
-		Size: sizeOf(&e.Manifest), Layers: len(e.Manifest.Layers), Platforms: platformsOf(&e.Manifest), Tags: []string{},
+		seq: e.Seq, ID: e.ID(), Time: e.Time, Repository: e.Name(), Digest: e.ManifestDigest, Kind: e.Kind,
+		Size: event.SizeOf(&e.Manifest), Layers: len(e.Manifest.Layers), Platforms: event.PlatformsOf(&e.Manifest), Tags: []string{},
 	}
 	if e.Tag != "" {
 		r.Tags = []string{e.Tag}

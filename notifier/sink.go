@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -23,7 +24,7 @@ type sink interface {
 	// error is about the event at done: a *permanentError gives it up, after any
 	// other it is tried again. Without an error and with events left, handle is
 	// called again at wake.
-	handle(ctx context.Context, events []sequenced) (done int, wake time.Time, err error)
+	handle(ctx context.Context, events []event.Sequenced) (done int, wake time.Time, err error)
 }
 
 // sinkDeps is what both sinks that publish need.
@@ -104,13 +105,13 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
 	if err := n.space(); err != nil {
 		return err
 	}
-	events := make([]sequenced, 0, len(entries))
+	events := make([]event.Sequenced, 0, len(entries))
 	for _, entry := range entries {
 		e, err := n.recent.read(entry)
 		if err != nil && len(events) > 0 {
 			break // the events before it are processed first
 		}
-		if errors.Is(err, errNewer) {
+		if errors.Is(err, event.ErrNewer) {
 			return err
 		}
 		if err != nil {
@@ -122,7 +123,7 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
 }
 
 // handleStep hands events to a sink and moves its cursor.
-func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []sequenced, entries []journal.Entry) error {
+func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []event.Sequenced, entries []journal.Entry) error {
 	started := time.Now()
 	done, wake, err := handle(work, s, events)
 	var panicked *panicError
@@ -135,17 +136,17 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []sequen
 	n.metrics.handled(s.name(), time.Since(started))
 	n.progress.send()
 	if done > 0 {
-		if err := n.journal.SetCursor(journal.Pushes, s.name(), events[done-1].seq); err != nil {
+		if err := n.journal.SetCursor(journal.Pushes, s.name(), events[done-1].Seq); err != nil {
 			return err
 		}
 	}
 	var permanent *permanentError
 	switch {
 	case errors.As(err, &permanent):
-		return n.giveUpAndSkip(s, events[done].seq, entries[done].Payload, permanent.err)
+		return n.giveUpAndSkip(s, events[done].Seq, entries[done].Payload, permanent.err)
 	case errors.As(err, &panicked):
-		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].seq, "error", err, "stack", string(panicked.stack))
-		return n.giveUpAndSkip(s, events[0].seq, entries[0].Payload, err)
+		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].Seq, "error", err, "stack", string(panicked.stack))
+		return n.giveUpAndSkip(s, events[0].Seq, entries[0].Payload, err)
 	case err != nil:
 		return err
 	}
@@ -173,7 +174,7 @@ func recoverError(err *error) {
 	}
 }
 
-func handle(ctx context.Context, s sink, events []sequenced) (done int, wake time.Time, err error) {
+func handle(ctx context.Context, s sink, events []event.Sequenced) (done int, wake time.Time, err error) {
 	defer func() {
 		if panicked := (*panicError)(nil); errors.As(err, &panicked) {
 			done = 0

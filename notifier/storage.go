@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tidings-dev/tidings/notifier/event"
 )
 
 // ErrNotStored is returned for what the registry's storage does not have.
@@ -37,7 +39,7 @@ const maxLookups = 16
 
 // local reports whether an event is of an image in this registry's storage, and
 // storage can be asked.
-func (s *checkedStorage) local(e *Event) bool {
+func (s *checkedStorage) local(e *event.Event) bool {
 	return s != nil && e.Inbound == nil
 }
 
@@ -45,7 +47,7 @@ func (s *checkedStorage) local(e *Event) bool {
 // manifest now. For events of other registries, and without storage, the answer is
 // that of the event. If storage fails for an event, the result is cut off before
 // it; if it fails for the first, that is an error.
-func (s *checkedStorage) present(ctx context.Context, events []sequenced, affects func(*sequenced) bool) ([]bool, error) {
+func (s *checkedStorage) present(ctx context.Context, events []event.Sequenced, affects func(*event.Sequenced) bool) ([]bool, error) {
 	found, failed := make([]bool, len(events)), make([]error, len(events))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxLookups)
@@ -54,7 +56,7 @@ func (s *checkedStorage) present(ctx context.Context, events []sequenced, affect
 			continue
 		}
 		if !s.local(e.Event) || e.Repository == "" {
-			found[i] = e.Operation == opPush
+			found[i] = e.Operation == event.OpPush
 			continue
 		}
 		g.Go(func() error {
@@ -79,10 +81,10 @@ func (s *checkedStorage) present(ctx context.Context, events []sequenced, affect
 
 // hasManifest reports whether the event's repository has its manifest now. If storage
 // can't read it, the answer is that of the event.
-func (s *checkedStorage) hasManifest(ctx context.Context, e *Event) (bool, error) {
+func (s *checkedStorage) hasManifest(ctx context.Context, e *event.Event) (bool, error) {
 	has, err := s.Has(ctx, e.Repository, e.ManifestDigest)
 	if errors.Is(err, errUnreadable) {
-		return e.Operation == opPush, nil
+		return e.Operation == event.OpPush, nil
 	}
 	return has, err
 }

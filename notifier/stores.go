@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -208,7 +209,7 @@ func (n *Notifier) revisionMismatch() (reason string, err error) {
 	case rev < string(noted):
 		return "the account's repository is older than the state", nil
 	}
-	now := tid(n.now().UnixMicro(), 1023)
+	now := event.TID(n.now().UnixMicro(), 1023)
 	for _, below := range []string{"", now} { // keys can be ahead of the clock
 		known, err := n.newestAreKnown(below)
 		if err != nil {

@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"encoding/json"
@@ -26,16 +26,16 @@ const (
 	KindArtifact    Kind = "artifact"
 )
 
-// supporting reports whether manifests of this kind describe another image and are not
+// Supporting reports whether manifests of this kind describe another image and are not
 // pulled for themselves.
-func (k Kind) supporting() bool { return k == KindSignature || k == KindAttestation }
+func (k Kind) Supporting() bool { return k == KindSignature || k == KindAttestation }
 
-// countedAs is the kind for the classifier. Pulls of charts and other artifacts count
+// CountedAs is the kind for the classifier. Pulls of charts and other artifacts count
 // like those of images.
-func (k Kind) countedAs(tag string) string {
+func (k Kind) CountedAs(tag string) string {
 	_, refers := classify.ReferrersTag(tag)
 	switch {
-	case k.supporting() || refers:
+	case k.Supporting() || refers:
 		return "artifact"
 	case k == KindIndex:
 		return "index"
@@ -44,16 +44,16 @@ func (k Kind) countedAs(tag string) string {
 }
 
 const (
-	mediaTypeDockerList   = "application/vnd.docker.distribution.manifest.list.v2+json"
+	MediaTypeDockerList   = "application/vnd.docker.distribution.manifest.list.v2+json"
 	mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
-	mediaTypeChartConfig  = "application/vnd.cncf.helm.config.v1+json"
+	MediaTypeChartConfig  = "application/vnd.cncf.helm.config.v1+json"
 )
 
-// readManifest parses what the sinks need of a stored manifest. Docker's schema 2 and OCI
+// ReadManifest parses what the sinks need of a stored manifest. Docker's schema 2 and OCI
 // manifests have the same member names. The registry has parsed the manifest before, but
 // not all members: those that it does not parse may have any JSON, and are left out if
 // they are invalid.
-func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
+func ReadManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
 	var image struct {
 		unparsedMembers
 		Config *lexicon.Descriptor  `json:"config"`
@@ -65,7 +65,7 @@ func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error
 	}
 	info := lexicon.ManifestInfo{MediaType: mediaType}
 	target, more := any(&image), &image.unparsedMembers
-	if isIndex(mediaType) {
+	if IsIndex(mediaType) {
 		target, more = &index, &index.unparsedMembers
 	}
 	if err := json.Unmarshal(payload, target); err != nil {
@@ -78,7 +78,7 @@ func readManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error
 	if json.Unmarshal(more.Subject, &info.Subject) != nil {
 		info.Subject = nil
 	}
-	return filterManifest(info), nil
+	return FilterManifest(info), nil
 }
 
 // unparsedMembers are those that the registry does not parse.
@@ -87,32 +87,33 @@ type unparsedMembers struct {
 	Subject      json.RawMessage `json:"subject"`
 }
 
-func isIndex(mediaType string) bool {
-	return mediaType == v1.MediaTypeImageIndex || mediaType == mediaTypeDockerList
+// IsIndex reports whether a manifest of a media type lists other manifests.
+func IsIndex(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageIndex || mediaType == MediaTypeDockerList
 }
 
-// kindOf returns the kind of a manifest.
-func kindOf(m *lexicon.ManifestInfo, tag string) Kind {
+// KindOf returns the kind of a manifest.
+func KindOf(m *lexicon.ManifestInfo, tag string) Kind {
 	config := ""
 	if m.Config != nil {
 		config = m.Config.MediaType
 	}
-	kind := kindOfParts(m.MediaType, m.ArtifactType, config, tag, func(yield func(string) bool) {
+	kind := KindOfParts(m.MediaType, m.ArtifactType, config, tag, func(yield func(string) bool) {
 		for i := range m.Layers {
 			if !yield(m.Layers[i].MediaType) {
 				return
 			}
 		}
 	})
-	if m.Subject != nil && !kind.supporting() {
+	if m.Subject != nil && !kind.Supporting() {
 		return KindArtifact
 	}
 	return kind
 }
 
-// kindOfParts returns the kind from members of a manifest that the registry has parsed,
+// KindOfParts returns the kind from members of a manifest that the registry has parsed,
 // so that a pull parses nothing.
-func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
+func KindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
 	if suffix, ok := classify.ReferrersTag(tag); ok {
 		switch suffix {
 		case "sig":
@@ -134,12 +135,12 @@ func kindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[st
 		}
 	}
 	switch {
-	case isIndex(mediaType):
+	case IsIndex(mediaType):
 		if artifactType != "" {
 			return KindArtifact
 		}
 		return KindIndex
-	case config == mediaTypeChartConfig:
+	case config == MediaTypeChartConfig:
 		return KindChart
 	case artifactType != "", config != v1.MediaTypeImageConfig && config != mediaTypeDockerConfig:
 		return KindArtifact
@@ -169,15 +170,15 @@ func matchSupporting(s string) Kind {
 	return ""
 }
 
-// sizeOf is the size of an image without its manifest, as the manifest declares it: config
+// SizeOf is the size of an image without its manifest, as the manifest declares it: config
 // and layers that the registry has, each digest once. It is 0 if it is not known, and for
 // an index, whose images have manifests of their own.
-func sizeOf(m *lexicon.ManifestInfo) int64 {
-	return sumSizes(blobsOf(m))
+func SizeOf(m *lexicon.ManifestInfo) int64 {
+	return SumSizes(BlobsOf(m))
 }
 
-// sumSizes is the sum of the sizes of blobs; 0 if one of them is not known or invalid.
-func sumSizes(blobs map[string]int64) int64 {
+// SumSizes is the sum of the sizes of blobs; 0 if one of them is not known or invalid.
+func SumSizes(blobs map[string]int64) int64 {
 	var total int64
 	for digest, size := range blobs {
 		if digest == "" || size < 0 || size > maxBlob || total > maxBlob {
@@ -188,9 +189,9 @@ func sumSizes(blobs map[string]int64) int64 {
 	return total
 }
 
-// blobsOf returns the blobs of an image that the registry has, with their declared sizes.
+// BlobsOf returns the blobs of an image that the registry has, with their declared sizes.
 // Layers with URLs are stored elsewhere.
-func blobsOf(m *lexicon.ManifestInfo) map[string]int64 {
+func BlobsOf(m *lexicon.ManifestInfo) map[string]int64 {
 	blobs := make(map[string]int64, 1+len(m.Layers))
 	if m.Config != nil {
 		blobs[m.Config.Digest] = m.Config.Size
@@ -203,21 +204,21 @@ func blobsOf(m *lexicon.ManifestInfo) map[string]int64 {
 	return blobs
 }
 
-// maxPlatforms is how many platforms of an index are shown.
-const maxPlatforms = 32
+// MaxPlatforms is how many platforms of an index are shown.
+const MaxPlatforms = 32
 
-// platformsOf returns the platforms of an index, such as "linux/arm/v7".
-func platformsOf(m *lexicon.ManifestInfo) []string {
+// PlatformsOf returns the platforms of an index, such as "linux/arm/v7".
+func PlatformsOf(m *lexicon.ManifestInfo) []string {
 	platforms := []string{}
 	for _, d := range m.Manifests {
-		platforms = addPlatform(platforms, d.Platform)
+		platforms = AddPlatform(platforms, d.Platform)
 	}
 	return platforms
 }
 
-// addPlatform adds a platform if it is known and not in the list yet.
-func addPlatform(platforms []string, p *lexicon.Platform) []string {
-	if p == nil || len(platforms) == maxPlatforms {
+// AddPlatform adds a platform if it is known and not in the list yet.
+func AddPlatform(platforms []string, p *lexicon.Platform) []string {
+	if p == nil || len(platforms) == MaxPlatforms {
 		return platforms
 	}
 	name := post.Platform(p.OS, p.Architecture, p.Variant)

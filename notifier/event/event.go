@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"bytes"
@@ -17,17 +17,17 @@ import (
 // Operations of an Event. Push and pull are those of notifyManifest; the others are
 // internal.
 const (
-	opPush   = lexicon.OperationPush
-	opPull   = lexicon.OperationPull
-	opDelete = "delete" // a manifest
-	opUntag  = "untag"  // a tag; the manifest stays
-	opForget = "forget" // of the records of a manifest, which the next push creates again
+	OpPush   = lexicon.OperationPush
+	OpPull   = lexicon.OperationPull
+	OpDelete = "delete" // a manifest
+	OpUntag  = "untag"  // a tag; the manifest stays
+	OpForget = "forget" // of the records of a manifest, which the next push creates again
 )
 
-// eventVersion is the version of Event's encoding. A newer one in the journal is
+// Version is the version of Event's encoding. A newer one in the journal is
 // refused. Up to version 2 Time was the time of the TID; up to version 3 there were no
 // private images.
-const eventVersion = 4
+const Version = 4
 
 // An Event is a push, pull or delete with everything that the sinks need: an
 // io.atcr.hold.notifyManifest input in an envelope.
@@ -47,16 +47,17 @@ type Event struct {
 	Foreign   bool         `json:"foreign,omitempty"` // of another owner than the registry's
 	Inbound   *inbound.ID  `json:"call,omitempty"`    // of an event that another registry reported; else nil
 
-	// MediaType is set if the journal has the manifest as it was pushed; decodeEvent
+	// MediaType is set if the journal has the manifest as it was pushed; Decode
 	// then fills in Manifest, Kind and Children.
 	MediaType string `json:"mediaType,omitempty"`
 
 	lexicon.NotifyManifestInput
 
-	unreadable error // why the manifest could not be read; Manifest is then empty
+	Unreadable error `json:"-"` // why the manifest could not be read; Manifest is then empty
 }
 
-func (e *Event) encode() ([]byte, error) {
+// Encode encodes an event for the journal.
+func (e *Event) Encode() ([]byte, error) {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
@@ -64,15 +65,15 @@ func (e *Event) encode() ([]byte, error) {
 	return b, nil
 }
 
-// inboundMember occurs in the encoding of each event with Inbound.
-const inboundMember = `"call":{`
+// InboundMember occurs in the encoding of each event with Inbound.
+const InboundMember = `"call":{`
 
-// pushedPrefix begins an event that encodePushed encoded.
+// pushedPrefix begins an event that EncodePushed encoded.
 const pushedPrefix = `{"pushed":true,`
 
-// encodePushed encodes a push with the bytes of its manifest, so that the client does
+// EncodePushed encodes a push with the bytes of its manifest, so that the client does
 // not wait for the manifest to be parsed.
-func (e *Event) encodePushed(manifest []byte) []byte {
+func (e *Event) EncodePushed(manifest []byte) []byte {
 	b := make([]byte, 0, len(manifest)+1024)
 	b = append(b, pushedPrefix+`"v":`...)
 	b = strconv.AppendInt(b, int64(e.Version), 10)
@@ -99,9 +100,9 @@ func (e *Event) encodePushed(manifest []byte) []byte {
 	return append(b, '}')
 }
 
-// encodePull returns the same bytes as encode for an event of Pull, without
+// EncodePull returns the same bytes as Encode for the event of a pull, without
 // reflection, since a client waits for it.
-func (e *Event) encodePull() []byte {
+func (e *Event) EncodePull() []byte {
 	b := make([]byte, 0, 512)
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, int64(e.Version), 10)
@@ -146,11 +147,13 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// errNewer is returned for an event that a newer program recorded. It is not given up
+// ErrNewer is returned for an event that a newer program recorded. It is not given up
 // but stays pending for that program.
-var errNewer = errors.New("decode event")
+var ErrNewer = errors.New("decode event")
 
-func decodeEvent(b []byte) (*Event, error) {
+// Decode decodes an event of the journal and filters its manifest. The error wraps ErrNewer if
+// a newer program recorded it.
+func Decode(b []byte) (*Event, error) {
 	if bytes.HasPrefix(b, []byte(pushedPrefix)) {
 		return decodePushed(b)
 	}
@@ -158,11 +161,11 @@ func decodeEvent(b []byte) (*Event, error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	e.Manifest = filterManifest(e.Manifest)
+	e.Manifest = FilterManifest(e.Manifest)
 	return &e, e.checkVersion()
 }
 
-// decodePushed decodes what encodePushed encoded. If the manifest can't be read, the
+// decodePushed decodes what EncodePushed encoded. If the manifest can't be read, the
 // event has no layers: it is no error, since the push has happened.
 func decodePushed(b []byte) (*Event, error) {
 	envelope, manifest, ok := cutManifest(b)
@@ -177,15 +180,15 @@ func decodePushed(b []byte) (*Event, error) {
 	if err := e.checkVersion(); err != nil {
 		return nil, err
 	}
-	e.Manifest, e.unreadable = readManifest(e.MediaType, manifest)
-	e.Kind = kindOf(&e.Manifest, e.Tag)
+	e.Manifest, e.Unreadable = ReadManifest(e.MediaType, manifest)
+	e.Kind = KindOf(&e.Manifest, e.Tag)
 	for _, m := range e.Manifest.Manifests {
 		e.Children = append(e.Children, m.Digest)
 	}
 	return &e, nil
 }
 
-// manifestMember begins the last member of an event that encodePushed encoded.
+// manifestMember begins the last member of an event that EncodePushed encoded.
 const manifestMember = `,"manifest":`
 
 // cutManifest separates the manifest from the rest of such an event, so that
@@ -198,19 +201,19 @@ func cutManifest(b []byte) (envelope, manifest []byte, ok bool) {
 }
 
 func (e *Event) checkVersion() error {
-	if e.Version > eventVersion {
-		return fmt.Errorf("%w: it has version %d and this program supports up to %d; run the newer program that wrote it", errNewer, e.Version, eventVersion)
+	if e.Version > Version {
+		return fmt.Errorf("%w: it has version %d and this program supports up to %d; run the newer program that wrote it", ErrNewer, e.Version, Version)
 	}
 	return nil
 }
 
-// stampOf decodes only the stamp of an event.
-func stampOf(payload []byte) (stamp, bool) {
+// StampOf decodes only the stamp of an event.
+func StampOf(payload []byte) (Stamp, bool) {
 	head := payload[:min(len(payload), 256)]
 	_, rest, ok := bytes.Cut(head, []byte(`"time":"`))
 	text, _, ended := bytes.Cut(rest, []byte{'"'})
 	at, err := time.Parse(time.RFC3339Nano, string(text))
-	return stamp{at, int64(member(head, `"tid":`)), uint(member(head, `"clockId":`))}, ok && ended && err == nil
+	return Stamp{at, int64(member(head, `"tid":`)), uint(member(head, `"clockId":`))}, ok && ended && err == nil
 }
 
 // member returns the number that follows a member's name, 0 if there is none.
@@ -224,37 +227,38 @@ func member(b []byte, name string) uint64 {
 	return n
 }
 
-func (e *Event) stamp() stamp { return stamp{e.Time, e.TID, e.ClockID} }
+// Stamp is what determines the age of the event.
+func (e *Event) Stamp() Stamp { return Stamp{e.Time, e.TID, e.ClockID} }
 
 // ID identifies the event: the TID of its post. It is unique in the journal, and among
 // replicas as long as their clock ids differ.
-func (e *Event) ID() string { return tid(e.TID, e.ClockID) }
+func (e *Event) ID() string { return TID(e.TID, e.ClockID) }
 
 // Name is the name under which the repository is counted, checked for being public,
 // and shown. For images of other owners it begins with the owner's DID, as no name of
-// this registry's repositories does; for private images it begins with privatePrefix.
+// this registry's repositories does; for private images it begins with PrivatePrefix.
 func (e *Event) Name() string {
 	name := e.Repository
 	if e.Foreign {
 		name = e.UserDID + "/" + e.Repository
 	}
-	if e.private() {
-		name = privatePrefix + name
+	if e.Private() {
+		name = PrivatePrefix + name
 	}
 	return name
 }
 
-// privatePrefix begins private names. No repository and no DID begins with it.
-const privatePrefix = "private:"
+// PrivatePrefix begins private names. No repository and no DID begins with it.
+const PrivatePrefix = "private:"
 
-// private reports whether an event reports its manifest as private. A visibility
+// Private reports whether an event reports its manifest as private. A visibility
 // that is not known is not public.
-func (e *Event) private() bool {
+func (e *Event) Private() bool {
 	return e.Visibility != "" && e.Visibility != lexicon.VisibilityPublic
 }
 
-// asPublic is the event as it would be if it were public.
-func (e *Event) asPublic() *Event {
+// AsPublic is the event as it would be if it were public.
+func (e *Event) AsPublic() *Event {
 	public := *e
 	public.Visibility = ""
 	return &public

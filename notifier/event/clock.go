@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"log/slog"
@@ -15,19 +15,19 @@ import (
 // used for windows, ages and days, and shown to people.
 //
 // The system clock can jump. If it goes back, TIDs continue after the last one up to
-// maxAhead of the clock; beyond that they start again at the clock's time with another
+// MaxAhead of the clock; beyond that they start again at the clock's time with another
 // clock id, so that they stay unique. Ages are corrected by the jumps that this process
 // has detected since the event. Jumps between two processes are not detected, but an
 // event of an earlier process is at least as old as this process.
 
 const (
-	maxAhead  = 5 * time.Minute // how far TIDs may be ahead of the system clock
-	minJump   = 2 * time.Second // smaller changes are drift, or a slow reading
+	MaxAhead  = 5 * time.Minute // how far TIDs may be ahead of the system clock
+	MinJump   = 2 * time.Second // smaller changes are drift, or a slow reading
 	keptJumps = 16
 )
 
-// tid is the TID of a time in unix microseconds (https://atproto.com/specs/tid).
-func tid(micros int64, clockID uint) string {
+// TID is the TID of a time in unix microseconds (https://atproto.com/specs/tid).
+func TID(micros int64, clockID uint) string {
 	return syntax.NewTID(micros, clockID).String()
 }
 
@@ -37,8 +37,8 @@ type Jump struct {
 	By time.Duration `json:"by"` // in nanoseconds; negative: the clock went back
 }
 
-// clock issues TIDs, times and ages. It is safe for concurrent use.
-type clock struct {
+// Clock issues TIDs, times and ages. It is safe for concurrent use.
+type Clock struct {
 	now     func() time.Time
 	elapsed func() time.Duration // monotonic
 	log     *slog.Logger
@@ -53,10 +53,10 @@ type clock struct {
 	jumps  []seenJump
 }
 
-// newClock returns a clock that continues after the last TID of an earlier process with
+// NewClock returns a clock that continues after the last TID of an earlier process with
 // the clock id, in unix microseconds.
-func newClock(now func() time.Time, elapsed func() time.Duration, id uint, last int64, log *slog.Logger) *clock {
-	return &clock{now: now, elapsed: elapsed, log: log, id: id, last: last, start: last, begun: elapsed()}
+func NewClock(now func() time.Time, elapsed func() time.Duration, id uint, last int64, log *slog.Logger) *Clock {
+	return &Clock{now: now, elapsed: elapsed, log: log, id: id, last: last, start: last, begun: elapsed()}
 }
 
 type seenJump struct {
@@ -65,21 +65,21 @@ type seenJump struct {
 	last int64 // last TID before the jump
 }
 
-// A stamp is what of an event determines its age.
-type stamp struct {
-	at  time.Time // of the system clock
-	tid int64     // unix microseconds
-	id  uint
+// A Stamp is what of an event determines its age.
+type Stamp struct {
+	At  time.Time // of the system clock
+	TID int64     // unix microseconds
+	ID  uint      // of the clock
 }
 
-// reserve returns the time of the system clock, and the first of n consecutive TIDs in
+// Reserve returns the time of the system clock, and the first of n consecutive TIDs in
 // unix microseconds and their clock id.
-func (c *clock) reserve(n int) (now time.Time, first int64, id uint) {
+func (c *Clock) Reserve(n int) (now time.Time, first int64, id uint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now = c.read()
 	micros := now.UnixMicro()
-	if ahead := time.Duration(c.last-micros) * time.Microsecond; ahead > maxAhead {
+	if ahead := time.Duration(c.last-micros) * time.Microsecond; ahead > MaxAhead {
 		c.log.Warn("record keys are ahead of the system clock, which was ahead for a while; new keys start at its time again", "ahead", ahead.Round(time.Second))
 		c.ids = append(c.ids, c.id)
 		c.id = otherClockID(c.ids)
@@ -100,14 +100,14 @@ func otherClockID(used []uint) uint {
 	}
 }
 
-// age is how long ago an event was recorded, never negative.
-func (c *clock) age(of stamp) time.Duration {
+// Age is how long ago an event was recorded, never negative.
+func (c *Clock) Age(of Stamp) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	age := c.read().Sub(of.at)
+	age := c.read().Sub(of.At)
 	used, own := c.used(of)
 	for _, j := range c.jumps {
-		if used < j.ids || used == j.ids && of.tid <= j.last {
+		if used < j.ids || used == j.ids && of.TID <= j.last {
 			age -= j.By
 		}
 	}
@@ -119,19 +119,19 @@ func (c *clock) age(of stamp) time.Duration {
 
 // used returns how many clock ids this process had used before that of an event; 0 and
 // false if the event is of an earlier process. The caller holds mu.
-func (c *clock) used(of stamp) (ids int, own bool) {
+func (c *Clock) used(of Stamp) (ids int, own bool) {
 	ids = len(c.ids)
-	if of.id != c.id {
-		ids = slices.Index(c.ids, of.id)
+	if of.ID != c.id {
+		ids = slices.Index(c.ids, of.ID)
 	}
-	if ids < 0 || ids == 0 && of.tid <= c.start {
+	if ids < 0 || ids == 0 && of.TID <= c.start {
 		return 0, false
 	}
 	return ids, true
 }
 
-// jumped returns the last jump that this process has detected; false if there was none.
-func (c *clock) jumped() (Jump, bool) {
+// Jumped returns the last jump that this process has detected; false if there was none.
+func (c *Clock) Jumped() (Jump, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.read()
@@ -142,18 +142,18 @@ func (c *clock) jumped() (Jump, bool) {
 }
 
 // read returns the time of the system clock, and detects a jump. The caller holds mu.
-func (c *clock) read() time.Time {
+func (c *Clock) read() time.Time {
 	before := c.elapsed()
 	now := c.now().Round(0)
 	after := c.elapsed()
-	if after-before > minJump/2 {
+	if after-before > MinJump/2 {
 		return now // the process was suspended in between
 	}
 	offset := time.Duration(now.UnixNano()) - after
 	by := offset - c.offset
 	known := c.offset != 0
 	c.offset = offset
-	if !known || by.Abs() < minJump {
+	if !known || by.Abs() < MinJump {
 		return now
 	}
 	c.jumps = append(c.jumps, seenJump{Jump{now.UTC(), by}, len(c.ids), c.last})

@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // posts.
 type Plan struct {
 	Records []Layer       // in the order of their keys
-	Odd     *oddLayers    `json:",omitempty"` // nil: each layer has a record, unchanged
+	Odd     *OddLayers    `json:",omitempty"` // nil: each layer has a record, unchanged
 	Post    bool          // whether it may be announced
 	Counted *counter.Fact // nil: it is not counted
 }
@@ -26,17 +26,18 @@ type Layer struct {
 	MediaType string `json:"mediaType"`
 }
 
-func planOf(e *Event) Plan {
+// PlanOf returns the plan of an event.
+func PlanOf(e *Event) Plan {
 	var p Plan
 	switch e.Operation {
-	case opPush:
-		p.Records, p.Odd = layersOf(&e.Manifest)
+	case OpPush:
+		p.Records, p.Odd = LayersOf(&e.Manifest)
 		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
-	case opPull:
-	case opUntag:
+	case OpPull:
+	case OpUntag:
 		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Deleted: true, Time: e.Time}
 		return p
-	case opDelete:
+	case OpDelete:
 		p.Counted = &counter.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Deleted: true, Time: e.Time}
 		return p
 	default:
@@ -49,16 +50,16 @@ func planOf(e *Event) Plan {
 		Class:      e.Class,
 		Time:       e.Time,
 		Children:   e.Children,
-		Supporting: e.Operation == opPush && e.Kind.supporting(),
+		Supporting: e.Operation == OpPush && e.Kind.Supporting(),
 	}
 	return p
 }
 
-// layersOf returns the layers that have a record: each digest once, and none that has URLs,
+// LayersOf returns the layers that have a record: each digest once, and none that has URLs,
 // since it is stored elsewhere. A layer whose digest or size is not valid in a record is
 // left out, an invalid media type is replaced; the other layers are not affected.
-func layersOf(m *lexicon.ManifestInfo) ([]Layer, *oddLayers) {
-	var odd oddLayers
+func LayersOf(m *lexicon.ManifestInfo) ([]Layer, *OddLayers) {
+	var odd OddLayers
 	var layers []Layer
 	seen := make(map[string]struct{}, len(m.Layers))
 	for _, l := range m.Layers {
@@ -83,24 +84,24 @@ func layersOf(m *lexicon.ManifestInfo) ([]Layer, *oddLayers) {
 		}
 		layers = append(layers, Layer{l.Digest, l.Size, mediaType})
 	}
-	if odd == (oddLayers{}) {
+	if odd == (OddLayers{}) {
 		return layers, nil
 	}
 	return layers, &odd
 }
 
-// oddLayers counts layers that have no record, or one with another media type.
-type oddLayers struct {
+// OddLayers counts layers that have no record, or one with another media type.
+type OddLayers struct {
 	Digests    int `json:",omitempty"` // no record: the digest is invalid, or too long for a record
 	Sizes      int `json:",omitempty"` // no record: the size is invalid
 	MediaTypes int `json:",omitempty"` // a record with another media type
 }
 
-// skipped is the number of layers without a record.
-func (o *oddLayers) skipped() int { return o.Digests + o.Sizes }
+// Skipped is the number of layers without a record.
+func (o *OddLayers) Skipped() int { return o.Digests + o.Sizes }
 
 // String is the reason that the API shows.
-func (o *oddLayers) String() string {
+func (o *OddLayers) String() string {
 	var reasons []string
 	for _, s := range []struct {
 		n    int

@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elapsed is the time since the system was started, including time in which it was
+// Elapsed is the time since the system was started, including time in which it was
 // suspended.
-func elapsed() time.Duration {
+func Elapsed() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return time.Since(started)

@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"strings"
@@ -16,14 +16,14 @@ import (
 // maxBlob is the largest valid size of a blob in bytes: more than any storage takes.
 const maxBlob = 1 << 46
 
-// otherMediaType replaces an invalid media type.
-const otherMediaType = "application/octet-stream"
+// OtherMediaType replaces an invalid media type.
+const OtherMediaType = "application/octet-stream"
 
-// filterManifest returns what may be shown of a manifest, except that the media types of
-// its layers are unchanged: layersOf cleans and reports them. It changes what info points
+// FilterManifest returns what may be shown of a manifest, except that the media types of
+// its layers are unchanged: LayersOf cleans and reports them. It changes what info points
 // to.
-func filterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
-	info = withoutAnnotations(info)
+func FilterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
+	info = WithoutAnnotations(info)
 	info.MediaType, info.ArtifactType = cleanMediaType(info.MediaType), cleanMediaType(info.ArtifactType)
 	for i := range info.Layers {
 		filterDescriptor(&info.Layers[i])
@@ -41,9 +41,9 @@ func filterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	return info
 }
 
-// withoutAnnotations removes annotations, which are free text of any length and not used
+// WithoutAnnotations removes annotations, which are free text of any length and not used
 // by any sink. It changes what info points to.
-func withoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
+func WithoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	info.Annotations = nil
 	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {
 		for i := range list {
@@ -66,19 +66,19 @@ func filterDescriptor(d *lexicon.Descriptor) {
 	}
 	p := d.Platform
 	switch d.Platform = nil; {
-	case noPlatform(p):
+	case NoPlatform(p):
 		d.Platform = &lexicon.Platform{OS: p.OS}
 	case p != nil && post.Platform(p.OS, p.Architecture, p.Variant) != "":
 		d.Platform = &lexicon.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
 	}
 }
 
-// noPlatform reports whether a platform is the one that an index declares for
+// NoPlatform reports whether a platform is the one that an index declares for
 // attestations, which can't run.
-func noPlatform(p *lexicon.Platform) bool { return p != nil && p.OS == "unknown" }
+func NoPlatform(p *lexicon.Platform) bool { return p != nil && p.OS == "unknown" }
 
 // cleanMediaType returns s if it is valid in a layer record, s without its parameters if
-// that is, and otherwise otherMediaType. "" stays "".
+// that is, and otherwise OtherMediaType. "" stays "".
 func cleanMediaType(s string) string {
 	if s == "" {
 		return ""
@@ -88,7 +88,7 @@ func cleanMediaType(s string) string {
 	top, sub, _ := strings.Cut(name, "/")
 	switch {
 	case len(name) > lexicon.MaxLayerText || !restrictedName(top) || !restrictedName(sub):
-		return otherMediaType
+		return OtherMediaType
 	case len(s) > lexicon.MaxLayerText || !printable(parameters):
 		return name
 	}

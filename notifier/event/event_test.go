@@ -1,4 +1,4 @@
-package notifier
+package event
 
 import (
 	"reflect"
@@ -17,34 +17,35 @@ func FuzzDecodeEvent(f *testing.F) {
 	f.Add([]byte(`{"v":2}`))
 	f.Add([]byte(`{`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeEvent(b)
+		e, err := Decode(b)
 		if err != nil {
 			return
 		}
-		planOf(e)
-		summary(e)
-		again, err := e.encode()
+		PlanOf(e)
+		SizeOf(&e.Manifest)
+		PlatformsOf(&e.Manifest)
+		again, err := e.Encode()
 		if err != nil {
 			return // the time is not valid in JSON
 		}
-		back, err := decodeEvent(again)
+		back, err := Decode(again)
 		if err != nil {
 			t.Fatalf("%s: %v", again, err)
 		}
-		if !reflect.DeepEqual(planOf(e), planOf(back)) {
+		if !reflect.DeepEqual(PlanOf(e), PlanOf(back)) {
 			t.Errorf("the plan of %s changes with encoding", b)
 		}
 	})
 }
 
-// FuzzEncodePull: encodePull returns the same bytes as encode.
+// FuzzEncodePull: EncodePull returns the same bytes as encode.
 func FuzzEncodePull(f *testing.F) {
 	f.Add("oss/app", "v1", "did:web:example.com", "pull", "sha256:1,sha256:2", int64(1_700_000_000_123_456_789))
 	f.Add("", "", "", "", "", int64(0))
 	f.Add("\"\\</a>&\x00\x7f\u2028é\xff", "\n", "\t", "é", ",", int64(-1))
 	f.Fuzz(func(t *testing.T, repository, tag, owner, class, children string, nanos int64) {
 		e := &Event{
-			Version: eventVersion,
+			Version: Version,
 			Time:    time.Unix(0, nanos).UTC(),
 			Class:   counts.Class(class),
 			NotifyManifestInput: lexicon.NotifyManifestInput{
@@ -52,41 +53,41 @@ func FuzzEncodePull(f *testing.F) {
 				Tag:            tag,
 				UserDID:        owner,
 				ManifestDigest: "sha256:" + tag,
-				Operation:      opPull,
+				Operation:      OpPull,
 				Manifest:       lexicon.ManifestInfo{MediaType: class},
 			},
 		}
 		if children != "" {
 			e.Children = strings.Split(children, ",")
 		}
-		want, err := e.encode()
+		want, err := e.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := e.encodePull(); string(got) != string(want) {
+		if got := e.EncodePull(); string(got) != string(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
 }
 
-// stampOf works for each encoding of an event.
+// StampOf works for each encoding of an event.
 func TestStampOf(t *testing.T) {
 	t.Parallel()
-	e := Event{Version: eventVersion, Time: time.Now().UTC(), TID: 1753000000123456, ClockID: 77, TIDs: 3, Actor: `"clockId":5,"tid":6`, MediaType: "x"}
-	encoded, err := e.encode()
+	e := Event{Version: Version, Time: time.Now().UTC(), TID: 1753000000123456, ClockID: 77, TIDs: 3, Actor: `"clockId":5,"tid":6`, MediaType: "x"}
+	encoded, err := e.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pull := Event{Version: eventVersion, Time: e.Time}
+	pull := Event{Version: Version, Time: e.Time}
 	for _, c := range []struct {
 		payload []byte
-		want    stamp
-	}{{encoded, e.stamp()}, {e.encodePushed([]byte("{}")), e.stamp()}, {pull.encodePull(), pull.stamp()}} {
-		if got, ok := stampOf(c.payload); !ok || got != c.want {
+		want    Stamp
+	}{{encoded, e.Stamp()}, {e.EncodePushed([]byte("{}")), e.Stamp()}, {pull.EncodePull(), pull.Stamp()}} {
+		if got, ok := StampOf(c.payload); !ok || got != c.want {
 			t.Errorf("stamp of %s: %+v, %v, want %+v", c.payload, got, ok, c.want)
 		}
 	}
-	if _, ok := stampOf([]byte(`{"v":3}`)); ok {
+	if _, ok := StampOf([]byte(`{"v":3}`)); ok {
 		t.Error("an event without a time has a stamp")
 	}
 }
