@@ -1,3 +1,10 @@
+// Package post writes the announcement of a push as an app.bsky.feed.post record
+// (https://docs.bsky.app/docs/advanced-guides/posts).
+//
+// It is deterministic: the same facts give the same record. A PDS accepts each record
+// and the app shows it in full: the text is within the limits of the lexicon in bytes
+// and graphemes, and facets are on rune boundaries inside the text. The notifier
+// decides which pushes are announced, when, and under which record key.
 package post
 
 import (
@@ -5,19 +12,13 @@ import (
 	"fmt"
 	"iter"
 	"time"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
-	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // Permanent errors, caused by the facts.
 var (
-	ErrNoName  = errors.New("post without a repository or a tag")
-	ErrTooLong = errors.New("text cannot be shortened to the limits of a post")
+	errNoName  = errors.New("post without a repository or a tag")
+	errTooLong = errors.New("text cannot be shortened to the limits of a post")
 )
-
-const maxLangs = 3
 
 // Compose writes the post that announces f. It returns an app.bsky.feed.post
 // as map[string]any, []any, string and int64.
@@ -25,83 +26,23 @@ const maxLangs = 3
 // langs are the BCP 47 tags of the text, up to three. createdAt is the time of the
 // push, with a precision of milliseconds.
 //
-// Names that a registry accepts always fit; ErrTooLong is returned for names from
-// other sources. All errors are permanent.
+// Names that a registry accepts always fit; longer ones from other sources are an
+// error. All errors are permanent.
 func Compose(f Facts, langs []string, createdAt time.Time) (map[string]any, error) {
 	f = f.clean()
 	if f.Repository == "" || len(f.Tags) == 0 {
-		return nil, ErrNoName
+		return nil, errNoName
 	}
 	for cut := range f.cuts() {
 		b := f.write(cut)
-		if err := b.Err(); err != nil {
-			return nil, err
+		if b.err != nil {
+			return nil, b.err
 		}
-		if b.Fits() {
-			return b.Record(langs, createdAt)
-		}
-	}
-	return nil, fmt.Errorf("%s:%s: %w", middle(f.Repository, 40), middle(f.Tags[0], 40), ErrTooLong)
-}
-
-// Record returns the post as an app.bsky.feed.post.
-func (b *Builder) Record(langs []string, createdAt time.Time) (map[string]any, error) {
-	if b.err != nil {
-		return nil, b.err
-	}
-	if !b.Fits() {
-		return nil, ErrTooLong
-	}
-	created := lexicon.Datetime(createdAt)
-	if _, err := syntax.ParseDatetime(created); err != nil {
-		return nil, fmt.Errorf("time of the post: %w", err)
-	}
-	record := map[string]any{
-		"$type":     "app.bsky.feed.post",
-		"text":      b.text.String(),
-		"createdAt": created,
-	}
-	if err := CheckLangs(langs); err != nil {
-		return nil, err
-	}
-	if len(langs) > 0 {
-		list := make([]any, len(langs))
-		for i, lang := range langs {
-			list[i] = lang
-		}
-		record["langs"] = list
-	}
-	if len(b.facets) > 0 {
-		record["facets"] = b.facets
-	}
-	return record, nil
-}
-
-// CheckLangs returns an error unless langs are valid languages of a post: at most
-// three BCP 47 tags.
-func CheckLangs(langs []string) error {
-	if len(langs) > maxLangs {
-		return fmt.Errorf("%d languages, but a post may have at most %d", len(langs), maxLangs)
-	}
-	for _, lang := range langs {
-		if lexicon.CheckFormat("language", lang) != nil {
-			return fmt.Errorf(`%q is not a language; write it like "en" or "pt-BR"`, lang)
+		if b.fits() {
+			return b.record(langs, createdAt)
 		}
 	}
-	return nil
-}
-
-// Encode returns a post in the encoding of a repo, or an error if it violates its
-// schema.
-func Encode(record map[string]any) ([]byte, error) {
-	encoded, err := lexicon.Encode(record)
-	if err == nil {
-		_, err = lexicon.Validate(lexicon.NSIDPost, encoded)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode post: %w", err)
-	}
-	return encoded, nil
+	return nil, fmt.Errorf("%s:%s: %w", middle(f.Repository, 40), middle(f.Tags[0], 40), errTooLong)
 }
 
 // A cut says how many of the facts one version of the text includes.

@@ -1,6 +1,7 @@
 package post
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -10,18 +11,18 @@ import (
 // registry, none from annotations, which the client that pushes can choose.
 type Facts struct {
 	Repository string   // "oss/app"
-	Tags       []string // the first is the one announced, the others came with it; at least one
-	Digest     string   // "sha256:…", of the manifest or index; part of Reference when that goes by digest
+	Tags       []string // the first is announced, the others are listed after it; at least one
+	Digest     string   // "sha256:…", of the manifest or index; also in Reference if that is by digest
 	Images     int      // of an index; 0 or 1: there is one image
-	Size       int64    // bytes to pull of the largest image; 0: not known, left out
-	Layers     int      // of one image; 0: not known, left out
-	Platforms  []string // "linux/amd64", "linux/arm/v7"; what Platform does not know is left out
-	Reference  string   // what follows "docker pull"; empty: no such line
-	Link       string   // address behind the name, which CheckLink takes; empty: none
+	Size       int64    // bytes to pull, of the largest image; 0: unknown, omitted
+	Layers     int      // of one image; 0: unknown, omitted
+	Platforms  []string // "linux/amd64", "linux/arm/v7"; unknown ones are omitted
+	Reference  string   // argument of "docker pull"; empty: no such line
+	Link       string   // address behind the name, valid according to CheckLink; empty: none
 }
 
-// clean returns the facts without line breaks, control characters, changes of
-// the reading direction, duplicates and unknown platforms.
+// clean returns the facts without line breaks, control characters, bidirectional
+// controls, duplicates and unknown platforms.
 func (f Facts) clean() Facts {
 	f.Repository = line(f.Repository)
 	f.Reference = line(f.Reference)
@@ -31,7 +32,7 @@ func (f Facts) clean() Facts {
 		if tag = line(tag); tag != "" && !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
-		if len(tags) == maxGraphemes { // more than could ever be shown
+		if len(tags) == maxGraphemes { // more cannot be shown
 			break
 		}
 	}
@@ -47,8 +48,8 @@ func (f Facts) clean() Facts {
 	return f
 }
 
-// line makes s safe for use in one line of text: valid UTF-8, no control
-// characters, nothing that changes the reading direction of what follows.
+// line makes s safe for use in one line of text: valid UTF-8 without control
+// characters and bidirectional controls.
 func line(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -60,4 +61,39 @@ func line(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 	return strings.TrimSpace(s)
+}
+
+// The valid parts of a platform: the names that Go uses, as the OCI image
+// specification requires, and wasi, which Docker uses for WebAssembly. Other
+// values are text that the client chose, and must not appear in a post.
+var (
+	systems = []string{
+		"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9",
+		"solaris", "wasi", "wasip1", "windows",
+	}
+	architectures = []string{
+		"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+		"s390x", "sparc64", "wasm",
+	}
+	variant = regexp.MustCompile(`^v[0-9]{1,2}(\.[0-9])?$`)
+)
+
+// Platform formats a platform, such as "linux/arm/v7"; the result is empty if the
+// platform is unknown. An unknown variant is omitted.
+func Platform(system, architecture, of string) string {
+	if !slices.Contains(systems, system) || !slices.Contains(architectures, architecture) {
+		return ""
+	}
+	name := system + "/" + architecture
+	if len(of) < 8 && variant.MatchString(of) {
+		name += "/" + of
+	}
+	return name
+}
+
+// ParsePlatform parses and formats a platform such as "linux/arm/v7", like Platform.
+func ParsePlatform(name string) string {
+	system, rest, _ := strings.Cut(name, "/")
+	architecture, of, _ := strings.Cut(rest, "/")
+	return Platform(system, architecture, of)
 }

@@ -15,17 +15,17 @@ import (
 //	45.2 MB, 7 layers, linux/amd64, linux/arm64
 //
 //	docker pull registry.example.com/oss/app:v1.2.3
-func (f Facts) write(c cut) *Builder {
-	b := new(Builder)
+func (f Facts) write(c cut) *builder {
+	b := new(builder)
 	name := middle(f.Repository, c.name) + ":" + f.Tags[0]
 	if f.Link != "" {
-		b.Link(name, f.Link)
+		b.link(name, f.Link)
 	} else {
-		b.Text(name)
+		b.plain(name)
 	}
-	b.Text(" was pushed")
+	b.plain(" was pushed")
 	if c.tags > 0 {
-		b.Text(" (also " + list(f.Tags[1:], c.tags) + ")")
+		b.plain(" (also " + list(f.Tags[1:], c.tags) + ")")
 	}
 
 	var about []string
@@ -36,7 +36,7 @@ func (f Facts) write(c cut) *Builder {
 		about = append(about, size(f.Size))
 	}
 	switch {
-	case f.Images > 1: // each has its own
+	case f.Images > 1: // each has layers of its own
 	case f.Layers == 1:
 		about = append(about, "1 layer")
 	case f.Layers > 1:
@@ -46,11 +46,11 @@ func (f Facts) write(c cut) *Builder {
 		about = append(about, list(f.Platforms, c.platforms))
 	}
 	if len(about) > 0 {
-		b.Text("\n" + strings.Join(about, ", "))
+		b.plain("\n" + strings.Join(about, ", "))
 	}
 
 	if c.pull {
-		b.Text("\n\ndocker pull " + f.Reference)
+		b.plain("\n\ndocker pull " + f.Reference)
 	}
 	return b
 }
