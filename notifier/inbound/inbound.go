@@ -1,9 +1,9 @@
-// Package inbound makes sure that what another registry reports with
-// io.atcr.hold.notifyManifest is recorded once, however often it is sent.
+// Package inbound ensures that a notification of another registry
+// (io.atcr.hold.notifyManifest) is recorded once, even if it is sent repeatedly.
 //
-// It identifies a notification, finds the event that an earlier one with the same
-// token or key has, and keeps the answer. It writes no events: the notifier does,
-// between Log.Begin and Log.End.
+// It identifies a notification, finds the event of an earlier one with the same token
+// or key, and keeps the response. It writes no events: the notifier does, between
+// Log.Begin and Log.End.
 package inbound
 
 import (
@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	// ErrTokenUsed: the service token came with an earlier notification.
+	// ErrTokenUsed: an earlier notification had the same service token.
 	ErrTokenUsed = errors.New("service token was used before")
 	// ErrKeyReused: the issuer has used the Idempotency-Key for another input.
 	ErrKeyReused = errors.New("idempotency key was used for another input")
@@ -26,7 +26,7 @@ var (
 )
 
 // A Notification reports a manifest that was pushed to another registry, or pulled
-// from it. Its input has been validated by lexicon.
+// from it. The lexicon package has validated its input.
 type Notification struct {
 	lexicon.NotifyManifestInput
 	Issuer string // DID of the account that sends it
@@ -38,7 +38,7 @@ type Notification struct {
 // event in the journal.
 type ID struct {
 	Token string `json:"token"`
-	Key   string `json:"key,omitempty"`   // "": there is none
+	Key   string `json:"key,omitempty"`   // empty: there is none
 	Input string `json:"input,omitempty"` // only with a key
 }
 
@@ -56,7 +56,7 @@ func NewID(n *Notification) (*ID, error) {
 	return id, nil
 }
 
-// names are the token and the key: each of them finds the notification.
+// names returns the token and the key: each of them identifies the notification.
 func (id *ID) names() []string {
 	if id.Key == "" {
 		return []string{id.Token}

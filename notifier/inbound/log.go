@@ -9,43 +9,41 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// How a notification is recorded once
-//
-// A notification has a token, and a key if its request has an Idempotency-Key.
-// Both are part of its event. They are known
+// Recording a notification once. A notification has a token, and a key if its request
+// has an Idempotency-Key. Both are part of its event. They are known
 //
 //   - in memory, from Begin until the event is counted,
 //   - in the state, from the transaction that counts the event.
 //
-// Begin refuses a token that is known, and waits for or returns an earlier
-// notification with the same key. Crash cases:
+// Begin refuses a known token, and waits for or returns an earlier notification with
+// the same key. Crash cases:
 //
-//   - Before the event is in the journal: nothing is known, the sender repeats the
-//     request and it is recorded.
+//   - Before the event is in the journal: nothing is known; the sender repeats the
+//     request, and it is recorded.
 //   - After it is in the journal, before it is counted: at the next start the names
-//     are read from the journal's events that are not counted yet.
+//     are read from the events of the journal that are not counted yet.
 //   - The journal reported an error and the event became durable nevertheless: the
 //     sender repeats the request, and the journal has two events with one key. The
-//     counter counts the first only: see Batch.Repeated.
-//   - Before an answer is kept: it is put together again from the rows of the push.
+//     counter counts only the first: see Batch.Repeated.
+//   - Before the response is kept: it is created again from the rows of the push.
 //
-// None of this depends on the clock, but for the age at which names are removed:
+// Only the age at which names are removed depends on the clock. Keys in the state:
 //
 //	state.InboundByName <name>                     row
 //	state.InboundBySeq <sequence number>/<name>    nothing, to find the oldest
 
-// A name is known for keepFor, and the newest keepNames are known however old they
-// are, since a clock that jumps ahead makes all of them old.
+// A name is known for keepFor. The newest keepNames are known regardless of their age,
+// since after a clock jump all of them seem old.
 const (
 	keepFor   = 7 * 24 * time.Hour
 	keepNames = 10_000
 )
 
-// maxPending is how many names are kept in memory, about 200 bytes each. They
-// gather only while nothing is counted because the disk is full.
+// maxPending is the maximum number of names in memory, about 200 bytes each. They
+// accumulate only while nothing is counted because the disk is full.
 const maxPending = 1 << 16
 
-// Config is what a Log needs.
+// Config configures a Log.
 type Config struct {
 	State state.Store
 	// Counted returns the sequence number of the last push event that is counted.
@@ -62,14 +60,14 @@ type Recorded struct {
 	ID   *ID
 }
 
-// Earlier is what became of an earlier notification with the same key.
+// Earlier is the result of an earlier notification with the same key.
 type Earlier struct {
 	Seq    uint64
-	Answer *lexicon.NotifyManifestOutput // nil: not complete yet
+	Answer *lexicon.NotifyManifestOutput // the response; nil: not complete yet
 }
 
-// A Log knows which notifications have an event. It is safe for concurrent use,
-// but for its batches, which the counting goroutine alone uses.
+// A Log knows which notifications have an event. It is safe for concurrent use, except
+// for its batches, which only the counting goroutine uses.
 type Log struct {
 	cfg Config
 
@@ -77,21 +75,22 @@ type Log struct {
 	loaded  bool
 	pending map[string]*entry // by name; those that are not counted yet
 
-	pruned time.Time // when the oldest names were removed last; of the counting goroutine
+	pruned time.Time // last removal of the oldest names; only the counting goroutine uses it
 }
 
 // An entry is a notification in memory.
 type entry struct {
 	row
-	ended chan struct{} // closed by End; nil if it was read
+	ended chan struct{} // closed by End; nil if the entry was read from the state
 }
 
 // New returns a log. It reads the journal at the first Begin.
 func New(cfg Config) *Log { return &Log{cfg: cfg} }
 
-// Begin returns what became of an earlier notification with the same key, or nil:
-// the caller then records the event and calls End. It waits while an earlier one
-// is between Begin and End. ErrTokenUsed and ErrKeyReused refuse a notification.
+// Begin returns the result of an earlier notification with the same key. If it returns
+// nil, the caller records the event and calls End. Begin waits while an earlier
+// notification is between Begin and End. It returns ErrTokenUsed or ErrKeyReused for a
+// notification that must not be recorded.
 func (l *Log) Begin(ctx context.Context, id *ID) (*Earlier, error) {
 	for {
 		e, err := l.begin(id)
@@ -146,8 +145,7 @@ func (l *Log) begin(id *ID) (*entry, error) {
 	return nil, nil
 }
 
-// find returns a copy of the notification with a name, nil if there is none. The
-// caller holds mu.
+// find returns a copy of the notification with a name, or nil. The caller must hold mu.
 func (l *Log) find(name string) (*entry, error) {
 	if e := l.pending[name]; e != nil {
 		found := *e
@@ -175,7 +173,8 @@ func (l *Log) End(id *ID, seq uint64) {
 	}
 }
 
-// Counted removes from memory what the state has by now.
+// Counted removes from memory the notifications that are counted, which are in the
+// state.
 func (l *Log) Counted(upTo uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,8 +185,8 @@ func (l *Log) Counted(upTo uint64) {
 	}
 }
 
-// load reads, once, what an earlier process recorded and did not count. The caller
-// holds mu.
+// load reads, once, the notifications that an earlier process recorded and did not
+// count. The caller must hold mu.
 func (l *Log) load() error {
 	if l.loaded {
 		return nil
@@ -203,8 +202,8 @@ func (l *Log) load() error {
 	return err
 }
 
-// KeepAnswer keeps a complete answer for as long as the key is known, which is
-// longer than the rows of the push are.
+// KeepAnswer keeps a complete response as long as the key is known, which is longer
+// than the rows of the push are kept.
 func (l *Log) KeepAnswer(id *ID, seq uint64, out lexicon.NotifyManifestOutput) error {
 	if id.Key == "" {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// Names are known for seven days and the newest ones for longer. After a jump of the
-// clock the newest are still known.
+// Names are known for seven days, and the newest ones for longer: after a clock jump
+// they are still known.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	db, err := state.Open(state.Config{Dir: t.TempDir()})
@@ -39,7 +39,7 @@ func TestPrune(t *testing.T) {
 		after  time.Duration
 		oldest int
 	}{
-		{"at once", 0, 50},
+		{"now", 0, 50},
 		{"after a year", 365 * 24 * time.Hour, 100},
 	} {
 		now = now.Add(test.after)
@@ -52,7 +52,7 @@ func TestPrune(t *testing.T) {
 		}
 		for i, known := range map[int]bool{test.oldest - 1: false, test.oldest: true, keepNames + 99: true} {
 			if r, err := l.stored(name(i)); err != nil || (r != nil) != known {
-				t.Errorf("%s: notification %d: %+v, %v; want it known: %v", test.when, i, r, err, known)
+				t.Errorf("%s: notification %d is %+v, %v; want known: %v", test.when, i, r, err, known)
 			}
 		}
 	}

@@ -15,10 +15,10 @@ type row struct {
 	Seq    uint64     `json:"seq"` // 0: not recorded yet
 	Time   time.Time  `json:"time"`
 	Input  string     `json:"input,omitempty"`
-	Answer *answerRow `json:"answer,omitempty"` // nil: not complete yet
+	Answer *answerRow `json:"answer,omitempty"` // the response; nil: not complete yet
 }
 
-// stored reads a notification from the state, nil if it is not there.
+// stored reads a notification from the state; nil: there is none.
 func (l *Log) stored(name string) (*row, error) {
 	val, err := l.cfg.State.Get(nameKey(name))
 	if errors.Is(err, state.ErrNotFound) {
@@ -43,8 +43,9 @@ type Batch struct {
 // NewBatch returns an empty batch.
 func (l *Log) NewBatch() *Batch { return &Batch{log: l} }
 
-// Repeated adds the notification of an event, and reports whether its key has an
-// earlier event: that became durable although the journal reported an error.
+// Repeated reports whether the key of an event's notification has an earlier event,
+// which became durable although the journal reported an error. If not, Repeated adds
+// the notification.
 func (b *Batch) Repeated(seq uint64, at time.Time, id *ID) (bool, error) {
 	if id.Key != "" {
 		r := b.rows[id.Key]
@@ -67,8 +68,8 @@ func (b *Batch) Repeated(seq uint64, at time.Time, id *ID) (bool, error) {
 	return false, nil
 }
 
-// AddTo adds the notifications to the batch that counts their events, and at most
-// once an hour removes the oldest names.
+// AddTo adds the notifications to the batch that counts their events. At most once an
+// hour it also removes the oldest names.
 func (b *Batch) AddTo(batch *state.Batch) error {
 	for name, r := range b.rows {
 		if err := r.put(batch, name); err != nil {
@@ -81,7 +82,7 @@ func (b *Batch) AddTo(batch *state.Batch) error {
 	return b.log.prune(batch)
 }
 
-// prune removes names that are older than keepFor, but for the newest keepNames.
+// prune removes names that are older than keepFor, except the newest keepNames.
 func (l *Log) prune(batch *state.Batch) error {
 	now := l.cfg.Now()
 	if now.Sub(l.pruned).Abs() < time.Hour {
@@ -122,7 +123,7 @@ func (r *row) put(b *state.Batch, name string) error {
 	return nil
 }
 
-// Migrate adds a notification as format 2 of the state had it.
+// Migrate adds a notification of format 2 of the state.
 func Migrate(b *state.Batch, name string, val []byte) error {
 	var r row
 	if err := json.Unmarshal(val, &r); err != nil {

@@ -10,11 +10,11 @@
 //   - A delete removes the claim of its repository. The records and the entry are
 //     deleted with the last claim.
 //
-// An entry is added or deleted in the same batch of the state that confirms the
-// writes to the account, together with the outbox and the tombstones, which
-// belong to the caller. After a crash between the writes to the account and that batch, the
-// outbox still has the writes: they are confirmed first, and the same entry
-// follows. The ledger thus never lists records whose creation is not confirmed.
+// An entry is added or deleted in the same batch of the state that confirms the writes
+// to the account, together with the outbox and the tombstones, which belong to the
+// caller. After a crash between the writes to the account and that batch, the outbox
+// still has the writes: they are confirmed first, and the same entry follows. The
+// ledger thus never lists records whose creation is not confirmed.
 //
 // An entry has about 100 bytes.
 package ledger
@@ -38,7 +38,7 @@ type Entry struct {
 	First   int64 `json:"first"`
 	ClockID uint  `json:"clockId"`
 	Records int   `json:"records"` // how many TIDs follow First
-	// Repositories have a claim, sorted. The records are deleted with the last.
+	// Repositories are those with a claim, sorted. The records are deleted with the last.
 	Repositories []string `json:"repositories,omitempty"`
 }
 
@@ -66,13 +66,13 @@ type Ledger struct{ db state.Store }
 // New returns the ledger in db.
 func New(db state.Store) *Ledger { return &Ledger{db} }
 
-// Get returns the entry of a manifest of an owner, false if there is none.
+// Get returns the entry of a manifest of an owner. The result is false if there is none.
 func (l *Ledger) Get(owner, digest string) (Entry, bool, error) {
 	val, err := l.db.Get(key(owner, digest))
 	return found(digest, val, err)
 }
 
-// GetIn is Get as of after the commit of b.
+// GetIn returns what Get will return after the commit of b.
 func (l *Ledger) GetIn(b *state.Batch, owner, digest string) (Entry, bool, error) {
 	val, err := b.Get(l.db, key(owner, digest))
 	return found(digest, val, err)
@@ -106,7 +106,7 @@ func (l *Ledger) Owners(digest string) (map[string]Entry, error) {
 	return owners, err
 }
 
-// All calls visit with every entry, until it returns an error.
+// All calls visit with each entry until it returns an error.
 func (l *Ledger) All(visit func(owner, digest string, e Entry) error) error {
 	return l.scan(state.Prefix(prefix), visit)
 }

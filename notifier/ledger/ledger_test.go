@@ -32,13 +32,12 @@ func change(t *testing.T, db state.Store, f func(*state.Batch)) {
 	}
 }
 
-// What is put is found again, by owner and by digest, and nothing else is.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	l, db := open(t)
 	digests := []string{
 		digest.FromString("a").String(),
-		"sha256:" + strings.Repeat("ff", 32), // a key with no next one of its length
+		"sha256:" + strings.Repeat("ff", 32), // the last key of its length
 		"sha256:" + strings.Repeat("fe", 32),
 		"sha256:" + strings.Repeat("FF", 32),
 		"sha512:" + strings.Repeat("ff", 64),
@@ -67,15 +66,15 @@ func TestLedger(t *testing.T) {
 	}
 	for _, limit := range []int{1, 3, len(want), 1000} {
 		paged := map[string]ledger.Entry{}
-		for place, pages := []byte(nil), 0; pages == 0 || place != nil; pages++ {
-			page, next, err := l.Page(place, limit)
+		for after, pages := []byte(nil), 0; pages == 0 || after != nil; pages++ {
+			page, next, err := l.Page(after, limit)
 			if err != nil || len(page) > limit {
-				t.Fatal(len(page), err)
+				t.Fatalf("Page of %d: %d entries, %v", limit, len(page), err)
 			}
 			for _, m := range page {
 				paged[m.Owner+" "+m.Digest] = m.Entry
 			}
-			place = next
+			after = next
 		}
 		if !reflect.DeepEqual(paged, want) {
 			t.Errorf("pages of %d: got %v, want %v", limit, paged, want)
@@ -92,16 +91,18 @@ func TestLedger(t *testing.T) {
 		for _, owner := range owners {
 			e, ok, err := l.Get(owner, d)
 			if err != nil || !ok || !reflect.DeepEqual(e, want[owner+" "+d]) || !reflect.DeepEqual(e, found[owner]) {
-				t.Errorf("%s %q: %v %v %v", owner, d, e, ok, err)
+				t.Errorf("Get(%s, %q) = %v, %v, %v; want %v", owner, d, e, ok, err, want[owner+" "+d])
 			}
 		}
 	}
 	change(t, db, func(b *state.Batch) { l.Delete(b, owners[0], digests[0]) })
 	if _, ok, err := l.Get(owners[0], digests[0]); ok || err != nil {
-		t.Errorf("a deleted entry is there: %v", err)
+		t.Errorf("Get of a deleted entry = %v, %v", ok, err)
 	}
 	change(t, db, l.Clear)
-	if err := l.All(func(owner, digest string, e ledger.Entry) error { return fmt.Errorf("%s %s is there", owner, digest) }); err != nil {
+	if err := l.All(func(owner, digest string, e ledger.Entry) error {
+		return fmt.Errorf("%s %s exists after Clear", owner, digest)
+	}); err != nil {
 		t.Error(err)
 	}
 }
@@ -110,11 +111,11 @@ func TestEntryRepositories(t *testing.T) {
 	t.Parallel()
 	e := ledger.Entry{}.With("b").With("a").With("b")
 	if got := strings.Join(e.Repositories, " "); got != "a b" {
-		t.Errorf("repositories %q", got)
+		t.Errorf("repositories are %q, want a b", got)
 	}
 	left := e.Without("b")
 	if !left.In("a") || left.In("b") || !e.In("b") {
-		t.Errorf("%v without b is %v", e, left)
+		t.Errorf("Without(b) of %v = %v", e, left)
 	}
 }
 
@@ -129,7 +130,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		again, err := ledger.Decode(e.Encoded())
 		if err != nil || !reflect.DeepEqual(e, again) {
-			t.Errorf("%x: %+v, then %+v, %v", b, e, again, err)
+			t.Errorf("%x is decoded as %+v, and encoded and decoded again as %+v, %v", b, e, again, err)
 		}
 	})
 }

@@ -21,16 +21,16 @@ const (
 type change struct {
 	kind  changeKind
 	key   []byte
-	value []byte // of a range its end
+	value []byte // of a range: its end
 }
 
-// Set adds a key, or gives an existing one another value.
+// Set sets the value of a key.
 func (b *Batch) Set(key, value []byte) { b.add(change{changeSet, key, value}) }
 
-// Delete removes a key. One that does not exist is no error.
+// Delete deletes a key, if it exists.
 func (b *Batch) Delete(key []byte) { b.add(change{changeDelete, key, nil}) }
 
-// DeleteRange removes the keys of a range.
+// DeleteRange deletes the keys of a range.
 func (b *Batch) DeleteRange(r Range) { b.add(change{changeDeleteRange, r.From, r.To}) }
 
 func (b *Batch) add(c change) {

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// Prefixes of the keys, each with the package or the part that owns what follows.
+// Prefixes of the keys, each with its owner, the rest of the key, and the value. Keys
+// with the prefix "c/" belong to notifier/counter.
 const (
 	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
-	Counters      = "c/"   // notifier/counter: local numbers and their cursors
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
@@ -22,7 +22,7 @@ const (
 var (
 	AnnounceOutbox  = []byte("b/announce")  // posts that are being sent
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
-	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event that a batch of the records sink covers
+	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added
 	ReconcilePhase  = []byte("b/reconcile") // phase of an unfinished reconciliation
 	RebuildReason   = []byte("b/rebuild")   // exists while the ledger is to be rebuilt

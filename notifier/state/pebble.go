@@ -8,7 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// OnPebble is the Store of a database that Open has opened.
+// OnPebble returns a database that Open has opened as a Store.
 func OnPebble(db *store.Store) Store { return onPebble{db} }
 
 type onPebble struct{ db *store.Store }
@@ -56,8 +56,8 @@ func (p onPebble) Commit(b *Batch, d Durability) error {
 	return p.db.Commit(batch, pebble.NoSync)
 }
 
-// AddTo adds the changes to a batch of Pebble's: the counter commits them
-// together with its numbers.
+// AddTo adds the changes to a batch of Pebble, which the counter commits together with
+// its own rows.
 func (b *Batch) AddTo(to *pebble.Batch) error {
 	for _, c := range b.changes {
 		var err error

@@ -1,9 +1,8 @@
-// Package state is the store of the notifier: one database in which the ledger,
-// the counter and the sinks each have keys under their own prefix, so that one
-// batch can hold a number and the cursor that belongs to it. keys.go lists the
-// prefixes.
+// Package state is the store of the notifier: one database in which the ledger, the
+// counter and the sinks each have keys with their own prefix, so that a batch can
+// contain a count together with its cursor. keys.go lists the prefixes.
 //
-// Its users need no more than the interface Store, which is implemented on Pebble.
+// Its users depend only on the interface Store, which is implemented with Pebble.
 package state
 
 import (
@@ -16,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-const format = 4 // 3: the store had a log of its own; 2: rows in JSON; 1: before the log
+const format = 4 // 3: a log in files log-N instead of Pebble's; 2: rows in JSON; 1: without a log
 
 var formatKey = []byte("format")
 
@@ -28,8 +27,8 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Open opens the database, and creates it if there is none. One that a newer
-// program has written is refused.
+// Open opens the database, or creates it. It returns an error for a database of a newer
+// version.
 func Open(cfg Config) (*store.Store, error) {
 	s, err := store.Open(store.Config{
 		Dir:       cfg.Dir,

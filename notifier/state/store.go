@@ -7,30 +7,29 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// A Store is what the notifier's parts need of a database: ordered keys, and
-// batches that are committed as a whole. Its methods are safe for concurrent
-// use. Every implementation passes statetest.Run.
+// A Store is a database with ordered keys and atomic batches. Its methods are safe for
+// concurrent use. Every implementation passes statetest.Run.
 type Store interface {
 	// Get returns a copy of the value of a key, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
 	// Scan calls visit for each key of the range in order. Key and value are
 	// valid until visit returns. An error of visit ends the scan and is returned;
-	// ErrStop ends it without an error. What is committed during a scan may be
+	// ErrStop ends it without an error. Keys that are committed during a scan may be
 	// visited or not.
 	Scan(r Range, visit func(key, value []byte) error) error
-	// Commit applies a batch, all of it or nothing. It is visible to Get and Scan
-	// when Commit returns. After an error it is not known whether it was applied.
+	// Commit applies a batch atomically. It is visible to Get and Scan when Commit
+	// returns. After an error, the batch may or may not have been applied.
 	Commit(b *Batch, d Durability) error
 }
 
-// Durability is what a crash may undo.
+// Durability is the durability of a commit.
 type Durability bool
 
 const (
-	// NoSync: a crash may undo the commit, together with all that follow it, until
-	// the next commit with Sync.
+	// NoSync: a crash may undo the commit together with all later ones, until the next
+	// commit with Sync.
 	NoSync Durability = false
-	// Sync: the batch and all before it are durable when Commit returns.
+	// Sync: the batch and all earlier ones are durable when Commit returns.
 	Sync Durability = true
 )
 
@@ -41,14 +40,14 @@ var (
 	ErrStop = errors.New("stop the scan")
 )
 
-// A Range is the keys from From up to, but without, To.
+// A Range is the keys from From, inclusive, to To, exclusive.
 type Range struct {
 	From, To []byte
 	Reverse  bool // from the last key to the first
 }
 
-// Prefix is the range of the keys that begin with prefix, which has a byte other
-// than 0xff.
+// Prefix returns the range of the keys that begin with prefix, which must have a byte
+// other than 0xff.
 func Prefix(prefix string) Range {
 	return Range{From: []byte(prefix), To: store.PrefixEnd([]byte(prefix))}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// Run tests a Store. open returns one that is empty, and a function that closes it
-// and opens it again with what was durable.
+// Run tests a Store. open returns an empty one, and a function that closes and reopens
+// it.
 func Run(t *testing.T, open func(t *testing.T) (s state.Store, reopen func() state.Store)) {
 	for name, test := range map[string]func(t *testing.T, s state.Store, reopen func() state.Store){
 		"get": testGet, "scan": testScan, "stop": testStop, "order": testOrder, "batch get": testBatchGet, "reopen": testReopen,
@@ -44,7 +44,8 @@ func fill(t *testing.T, s state.Store, keys ...string) {
 	})
 }
 
-// keys returns the keys of a range as one text.
+// keys returns the keys of a range, separated by spaces. Their values must be equal to
+// them.
 func keys(t *testing.T, s state.Store, r state.Range) string {
 	t.Helper()
 	var all []string
@@ -70,7 +71,7 @@ func testGet(t *testing.T, s state.Store, _ func() state.Store) {
 	if err != nil || string(value) != "a" {
 		t.Fatalf("Get = %q, %v", value, err)
 	}
-	value[0] = 'x' // the caller's own copy
+	value[0] = 'x' // it is a copy
 	if value, err := s.Get([]byte("a")); err != nil || string(value) != "a" {
 		t.Errorf("Get after its result was changed = %q, %v", value, err)
 	}
@@ -115,20 +116,20 @@ func testStop(t *testing.T, s state.Store, _ func() state.Store) {
 	fill(t, s, "a", "b", "c")
 	visited := 0
 	if err := s.Scan(state.Prefix("b"), func(_, _ []byte) error { visited++; return state.ErrStop }); err != nil || visited != 1 {
-		t.Errorf("Stop: %v after %d keys", err, visited)
+		t.Errorf("Scan until ErrStop: %v after %d keys, want one key", err, visited)
 	}
 	failed := errors.New("failed")
 	if err := s.Scan(state.Prefix("a"), func(_, _ []byte) error { return failed }); !errors.Is(err, failed) {
-		t.Errorf("an error of visit: %v", err)
+		t.Errorf("Scan: %v, want the error of visit", err)
 	}
-	// A scan does not keep others from the store.
+	// A scan does not block commits.
 	err := s.Scan(state.Prefix("a"), func(key, _ []byte) error { return state.Set(s, []byte("a"), []byte("x"), state.Sync) })
 	if err != nil {
-		t.Errorf("a commit during a scan: %v", err)
+		t.Errorf("Commit during a scan: %v", err)
 	}
 }
 
-// testOrder: the changes of a batch are applied in their order.
+// testOrder checks that the changes of a batch are applied in their order.
 func testOrder(t *testing.T, s state.Store, _ func() state.Store) {
 	fill(t, s, "a/1", "a/2", "b")
 	commit(t, s, func(b *state.Batch) {
@@ -142,35 +143,33 @@ func testOrder(t *testing.T, s state.Store, _ func() state.Store) {
 		b.Set([]byte("d"), []byte("d"))
 	})
 	if got := keys(t, s, state.Range{From: []byte("a"), To: []byte("e")}); got != "a/1 b d" {
-		t.Errorf("keys after the batch: %q", got)
+		t.Errorf("keys after the batch: %q, want a/1 b d", got)
 	}
 }
 
-// testBatchGet: Batch.Get returns what Store.Get returns after the commit.
+// testBatchGet checks that Batch.Get returns what Store.Get returns after the commit.
 func testBatchGet(t *testing.T, s state.Store, _ func() state.Store) {
 	fill(t, s, "a/1", "a/2", "a/3", "b")
 	names := []string{"a/0", "a/1", "a/2", "a/3", "b", "c", "d"}
+	values := func(get func(key []byte) ([]byte, error)) (all []string) {
+		for _, name := range names {
+			value, err := get([]byte(name))
+			if err != nil && !errors.Is(err, state.ErrNotFound) {
+				t.Fatal(err)
+			}
+			all = append(all, fmt.Sprintf("%s=%s %v", name, value, err))
+		}
+		return all
+	}
 	var b state.Batch
 	compare := func(step string) {
 		t.Helper()
-		var want []string
+		got := values(func(key []byte) ([]byte, error) { return b.Get(s, key) })
 		if err := s.Commit(&b, state.NoSync); err != nil {
 			t.Fatal(err)
 		}
-		var got []string
-		for _, name := range names {
-			for list, get := range map[*[]string]func([]byte) ([]byte, error){
-				&want: s.Get, &got: func(key []byte) ([]byte, error) { return b.Get(s, key) },
-			} {
-				value, err := get([]byte(name))
-				if err != nil && !errors.Is(err, state.ErrNotFound) {
-					t.Fatal(err)
-				}
-				*list = append(*list, fmt.Sprintf("%s=%s %v", name, value, err))
-			}
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: the batch has %q, the store %q", step, got, want)
+		if want := values(s.Get); !slices.Equal(got, want) {
+			t.Errorf("%s: the batch has %q, the store has %q after the commit", step, got, want)
 		}
 	}
 	compare("empty")
@@ -190,7 +189,7 @@ func testBatchGet(t *testing.T, s state.Store, _ func() state.Store) {
 		t.Errorf("Get of a pending key = %q, %v", value, err)
 	}
 	if has, err := state.Has(s, []byte("d")); has || err != nil {
-		t.Errorf("a key that is not committed is visible: %v, %v", has, err)
+		t.Errorf("Has of a key that is not committed = %v, %v", has, err)
 	}
 }
 
@@ -198,8 +197,8 @@ func testReopen(t *testing.T, s state.Store, reopen func() state.Store) {
 	if err := state.Set(s, []byte("a"), []byte("a"), state.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, s, "b") // with Sync, and so is what came before
+	fill(t, s, "b") // with Sync, which makes the earlier commit durable
 	if got := keys(t, reopen(), state.Range{From: []byte("a"), To: []byte("e")}); got != "a b" {
-		t.Errorf("keys after reopening: %q", got)
+		t.Errorf("keys after reopening: %q, want a b", got)
 	}
 }
