@@ -10,28 +10,27 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// What Pebble can't recover from, such as a failed fsync, it reports to
-// Logger.Fatalf and expects the process to end, or it panics. The registry around
-// the store must go on. If Fatalf returned, Pebble would report success for the
-// commit, or retry a flush without end. So:
+// Pebble reports an error that it cannot recover from, such as a failed fsync, to
+// Logger.Fatalf and expects the process to exit, or it panics. The registry must keep
+// running. If Fatalf returned, Pebble would report success for the commit, or retry a
+// flush forever. Therefore:
 //
-//   - Fatalf and the fsync of a directory record the error and end the goroutine
-//     they run on.
+//   - Fatalf and the fsync of a directory record the error and end their goroutine.
 //   - Calls into Pebble that write run on a goroutine of their own (survive).
-//   - After the first such error nothing is written any more (ErrStopped). What
-//     is durable can be read, and the next process continues from there.
+//   - After the first such error nothing is written any more (ErrStopped). The durable
+//     data can be read, and the next process continues from there.
 
-// ErrStopped means that a write to disk failed. Nothing more is written until the
-// process restarts; what is durable can be read.
+// ErrStopped means that a write to disk failed. Nothing is written until the process
+// restarts; the durable data can be read.
 var ErrStopped = errors.New("stopped writing")
 
 var errFileDamaged = errors.New("damaged file")
 
 // survive runs a call into Pebble and returns its error. If the call panics, or a
-// goroutine of Pebble calls Fatalf, it returns that failure at once: the call may be
-// waiting for a goroutine that has ended. It does the same for an error from
-// trouble, unless trouble is nil.
-func (s *Store) survive(call func() error, trouble <-chan error) error {
+// goroutine of Pebble calls Fatalf, it returns that failure immediately, since the call
+// may wait for a goroutine that has ended. It does the same for an error from
+// backgroundErrs, unless that is nil.
+func (s *Store) survive(call func() error, backgroundErrs <-chan error) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -47,7 +46,7 @@ func (s *Store) survive(call func() error, trouble <-chan error) error {
 			return failure
 		}
 		return err
-	case err := <-trouble:
+	case err := <-backgroundErrs:
 		s.setFatal(err)
 		return s.Failure()
 	case <-s.dead:
@@ -55,8 +54,8 @@ func (s *Store) survive(call func() error, trouble <-chan error) error {
 	}
 }
 
-// flush returns when the memtables are in tables, or with the first error of
-// Pebble, which itself retries without end.
+// flush writes the memtables to tables. It returns the first error, while Pebble
+// itself retries forever.
 func (s *Store) flush() error {
 	done, err := s.DB.AsyncFlush()
 	if err != nil {
@@ -65,7 +64,7 @@ func (s *Store) flush() error {
 	select {
 	case <-done:
 		return nil
-	case err := <-s.trouble:
+	case err := <-s.backgroundErrs:
 		return err
 	case <-s.dead:
 		return s.Failure()
@@ -75,7 +74,7 @@ func (s *Store) flush() error {
 // Dead is closed when nothing more can be written before a restart.
 func (s *Store) Dead() <-chan struct{} { return s.dead }
 
-// Failure returns the error that stopped writing, nil while there is none.
+// Failure returns the error that stopped writing, or nil.
 func (s *Store) Failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +88,7 @@ func (s *Store) Failure() error {
 	return fmt.Errorf("%s in %s %w, %s: %w", s.cfg.Name, s.cfg.Dir, ErrStopped, advice, s.fatal)
 }
 
-// Health is nil while the store can be written.
+// Health returns an error while the store cannot be written.
 func (s *Store) Health() error {
 	if err := s.Failure(); err != nil {
 		return err
@@ -98,7 +97,7 @@ func (s *Store) Health() error {
 	background := s.background
 	s.mu.Unlock()
 	if background != nil {
-		return fmt.Errorf("%s in %s can't write its tables: %w", s.cfg.Name, s.cfg.Dir, background)
+		return fmt.Errorf("%s in %s cannot write its tables: %w", s.cfg.Name, s.cfg.Dir, background)
 	}
 	return s.Space()
 }
@@ -117,31 +116,31 @@ func (s *Store) setBackground(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil && s.background == nil {
-		s.log.Error(s.cfg.Name+" can't write its tables", "dir", s.cfg.Dir, "error", err)
+		s.log.Error(s.cfg.Name+" cannot write its tables", "dir", s.cfg.Dir, "error", err)
 	}
 	s.background = err
 }
 
-// backgroundFailed is called for a failed flush or compaction. Pebble retries a
-// flush at once: the pause limits the load.
+// backgroundFailed is called for a failed flush or compaction. Pebble retries a flush
+// immediately; the pause limits the load.
 func (s *Store) backgroundFailed(err error) {
 	s.setBackground(err)
 	select {
-	case s.trouble <- err:
+	case s.backgroundErrs <- err:
 	default:
 	}
 	time.Sleep(50 * time.Millisecond)
 }
 
-// corrupted is called for a damaged file. Its reader gets an error and the rest can
-// be read, but nothing more is written.
+// corrupted is called for a damaged file. Reading it returns an error; other files can
+// be read, and nothing is written any more.
 func (s *Store) corrupted(i pebble.DataCorruptionInfo) {
 	if !s.cfg.ReadOnly {
 		s.setFatal(fmt.Errorf("%w %s: %w", errFileDamaged, i.Path, i.Details))
 	}
 }
 
-// pebbleLog passes on what an operator should see.
+// pebbleLog logs the errors of Pebble.
 type pebbleLog struct{ s *Store }
 
 func (l pebbleLog) Infof(string, ...any) {}
@@ -174,8 +173,8 @@ type caused struct {
 
 func (c *caused) Unwrap() error { return c.cause }
 
-// disk is a file system whose directories end the goroutine if their fsync fails.
-// Pebble panics then, also on goroutines where nobody can recover.
+// disk is a file system that ends the goroutine if the fsync of a directory fails.
+// Pebble would panic, also on goroutines of its own.
 type disk struct {
 	vfs.FS
 	s *Store
@@ -189,7 +188,7 @@ func (d disk) OpenDir(name string) (vfs.File, error) {
 	return directory{f, d.s}, nil
 }
 
-// Unwrap lets Pebble find the kind of the file system.
+// Unwrap lets Pebble detect the type of the file system.
 func (d disk) Unwrap() vfs.FS { return d.FS }
 
 type directory struct {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnerOnly returns a file system that creates folders and files only their owner can
-// read. Pebble would create them readable by all users.
+// OwnerOnly returns a file system whose new folders and files only their owner can
+// read. Pebble would make them readable by all users.
 func OwnerOnly(fs vfs.FS) vfs.FS { return ownerOnly{fs} }
 
 type ownerOnly struct{ vfs.FS }
@@ -19,11 +19,11 @@ type ownerOnly struct{ vfs.FS }
 func (o ownerOnly) MkdirAll(dir string, _ os.FileMode) error { return o.FS.MkdirAll(dir, 0o700) }
 
 func (o ownerOnly) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return closed(o.FS.Create(name, category))
+	return restrict(o.FS.Create(name, category))
 }
 
 func (o ownerOnly) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (vfs.File, error) {
-	return closed(o.FS.OpenReadWrite(name, category, options...))
+	return restrict(o.FS.OpenReadWrite(name, category, options...))
 }
 
 // Lock creates the file first, so that only its owner can read it.
@@ -40,14 +40,15 @@ func (o ownerOnly) Lock(name string) (io.Closer, error) {
 	return o.FS.Lock(name)
 }
 
-// Unwrap lets Pebble find the kind of the file system.
+// Unwrap lets Pebble detect the type of the file system.
 func (o ownerOnly) Unwrap() vfs.FS { return o.FS }
 
-func closed(f vfs.File, err error) (vfs.File, error) {
+// restrict removes the access of other users to a file that was just opened.
+func restrict(f vfs.File, err error) (vfs.File, error) {
 	if err != nil || f.Fd() == vfs.InvalidFd {
 		return f, err
 	}
-	// Fails on a file system without permissions.
+	// This fails on a file system without permissions.
 	_ = unix.Fchmod(int(f.Fd()), 0o600)
 	return f, nil
 }

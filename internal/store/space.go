@@ -9,37 +9,37 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ErrNoSpace means that the disk has less free space than is needed. Nothing was
-// written; the same call succeeds when there is space.
+// ErrNoSpace means that the disk has too little free space. Nothing was written; the
+// same call succeeds once there is space.
 var ErrNoSpace = errors.New("too little free disk space to write")
 
 // Free disk space, in bytes, below which Space is an error.
 const (
 	DefaultReserve = 1 << 30
-	// MinReserve keeps a database from meeting a full disk, which it may not survive
-	// without a restart.
+	// MinReserve keeps the disk from becoming full, which may require a restart.
 	MinReserve = 1 << 20
 )
 
-// openingTakes is the space in bytes that opening a database needs apart from the
+// openSpace is the space in bytes that opening a database needs in addition to the
 // batches of its log: manifest, options and the beginning of a new log.
-const openingTakes = 2 << 20
+const openSpace = 2 << 20
 
-// roomToOpen returns an error if the disk can't take what opening the database
-// writes: the batches of its log as tables, and a few small files. When Pebble can't
-// write them it may keep the lock of the folder until the process ends. Free space
-// is no promise, because of quotas: so the space is written once.
-func (s *Store) roomToOpen() error {
+// checkOpenSpace returns an error if the disk lacks the space to open the database:
+// for the batches of its log as tables, and a few small files. If Pebble could not
+// write them, it might keep the lock of the folder until the process ends. Because of
+// quotas, free space does not guarantee that writes succeed, so a file of that size is
+// written.
+func (s *Store) checkOpenSpace() error {
 	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
 	if err != nil {
-		return nil // there is no database yet, or the file system doesn't know
+		return nil // there is no database yet, or the file system does not report it
 	}
 	inLog, err := s.logSize()
 	if err != nil {
 		return err
 	}
-	if takes := inLog + openingTakes; usage.AvailBytes < takes {
-		return fmt.Errorf("%w: %d KiB free in %s, opening %s can take %d KiB", ErrNoSpace, usage.AvailBytes>>10, s.cfg.Dir, s.cfg.Name, takes>>10)
+	if needed := inLog + openSpace; usage.AvailBytes < needed {
+		return fmt.Errorf("%w: %d KiB free in %s, opening %s may need %d KiB", ErrNoSpace, usage.AvailBytes>>10, s.cfg.Dir, s.cfg.Name, needed>>10)
 	}
 	if inLog == 0 {
 		return nil
@@ -47,7 +47,7 @@ func (s *Store) roomToOpen() error {
 	return s.tryWrite(inLog)
 }
 
-// logSize is the size in bytes of the logs in the folder.
+// logSize returns the size in bytes of the logs in the folder.
 func (s *Store) logSize() (size uint64, err error) {
 	names, err := s.cfg.FS.List(s.cfg.Dir)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) logSize() (size uint64, err error) {
 
 // tryWrite writes a file of that size and removes it.
 func (s *Store) tryWrite(size uint64) error {
-	name := s.cfg.FS.PathJoin(s.cfg.Dir, "000000.dbtmp") // which Pebble removes after a crash
+	name := s.cfg.FS.PathJoin(s.cfg.Dir, "000000.dbtmp") // Pebble removes it after a crash
 	f, err := s.cfg.FS.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -88,12 +88,12 @@ func FreeSpace(dir string) (uint64, error) {
 	return usage.AvailBytes, err
 }
 
-// Space wraps ErrNoSpace when the disk has less free space than the reserve. Pebble
-// stalls or fails on a full disk, so writes end before that.
+// Space returns an error that wraps ErrNoSpace while the free space is below the
+// reserve. Pebble stalls or fails on a full disk, so writes must stop before that.
 func (s *Store) Space() error {
 	usage, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
 	if err != nil {
-		return nil // the file system doesn't know, or the write will fail as well
+		return nil // the file system does not report it, or the write will fail as well
 	}
 	if usage.AvailBytes >= s.cfg.Reserve {
 		return nil

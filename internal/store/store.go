@@ -3,7 +3,7 @@
 //
 // It owns Pebble's options, the format number of a database, the check of its
 // write-ahead log, the reserve of free disk space and the health of the database.
-// The meaning of keys is left to its users.
+// Its users own the keys.
 package store
 
 import (
@@ -22,7 +22,7 @@ import (
 // ErrNewer means that a newer program wrote the database.
 var ErrNewer = errors.New("use the newer program that wrote it")
 
-// Config describes a database.
+// Config configures Open.
 type Config struct {
 	Dir  string
 	Name string // in errors and log lines, such as "repository"
@@ -36,8 +36,8 @@ type Config struct {
 	CacheSize int64  // bytes of Pebble's block cache; two memtables are allocated from it
 	MemTable  uint64 // bytes of one memtable
 
-	// Apart is a range of keys that share no table with other keys. It suits keys
-	// that only grow: their tables move to the lowest level without a rewrite.
+	// Apart is a range of keys that share no table with other keys. This is for keys
+	// that only increase: their tables move to the lowest level without a rewrite.
 	Apart pebble.KeyRange
 
 	ReadOnly bool // open an existing database and change nothing in its folder
@@ -58,16 +58,16 @@ type Store struct {
 	oldLog  *pebble.Batch // read-only: batches of the log of an older format; nil: none
 	damage  error         // read-only: of the log, or of the format number
 
-	dead       chan struct{} // closed when fatal is set
-	trouble    chan error    // has room for one failed flush or compaction
-	mu         sync.Mutex
-	fatal      error // first error that Pebble can't recover from
-	background error // error of the last flush or compaction; nil after a success
+	dead           chan struct{} // closed when fatal is set
+	backgroundErrs chan error    // of failed flushes and compactions; has a buffer of one
+	mu             sync.Mutex
+	fatal          error // the first error that Pebble cannot recover from
+	background     error // error of the last flush or compaction; nil after a success
 }
 
-// Open opens the database and creates it if there is none. If the disk is too full
-// for that, it fails with ErrNoSpace or the system's error, and the same process
-// can try again. ErrLog means that what was durable in the log is damaged.
+// Open opens the database, or creates it. If the disk is too full, it returns
+// ErrNoSpace or the system's error, and the same process can try again. ErrLog means
+// that durable data in the log is damaged.
 func Open(cfg Config) (*Store, error) {
 	if cfg.FS == nil {
 		cfg.FS = vfs.Default
@@ -76,10 +76,10 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{}), trouble: make(chan error, 1)}
+	s := &Store{cfg: cfg, log: cfg.Logger, dead: make(chan struct{}), backgroundErrs: make(chan error, 1)}
 	s.view = &walView{FS: disk{cfg.FS, s}}
 	if !cfg.ReadOnly {
-		if err := s.roomToOpen(); err != nil {
+		if err := s.checkOpenSpace(); err != nil {
 			return nil, err
 		}
 	}
@@ -104,9 +104,9 @@ func (s *Store) openPebble() error {
 		return err
 	}
 	if end == nil {
-		// While Pebble opens a database it retries a failed flush without end. The
-		// first failure ends the attempt; Pebble then keeps the lock of the folder.
-		err := s.survive(s.pebbleOpen, s.trouble)
+		// While Pebble opens a database, it retries a failed flush forever. The first
+		// failure ends the attempt; Pebble then keeps the lock of the folder.
+		err := s.survive(s.pebbleOpen, s.backgroundErrs)
 		if !pebble.IsCorruptionError(err) || s.view.opened == "" {
 			return err
 		}
@@ -129,7 +129,7 @@ func (s *Store) pebbleOpen() (err error) {
 	return err
 }
 
-// open checks the format number and takes over the log of an older format.
+// open checks the format number and replays the log of an older format.
 func (s *Store) open() error {
 	format, err := s.readFormat()
 	if s.cfg.ReadOnly {
@@ -152,7 +152,7 @@ func (s *Store) open() error {
 			return err
 		}
 	}
-	return s.takeOver(b)
+	return s.replayOldLog(b)
 }
 
 // readFormat returns the format number, 0 in a new database.
@@ -209,8 +209,7 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 	return options
 }
 
-// compression applies to the lowest level only: the levels above are rewritten
-// soon.
+// compression compresses only the lowest level: the levels above are rewritten soon.
 func compression() pebble.DBCompressionSettings {
 	settings := pebble.DBCompressionNone
 	last := len(settings.Levels) - 1
@@ -218,19 +217,18 @@ func compression() pebble.DBCompressionSettings {
 	return settings
 }
 
-// Commit writes a batch and closes it. With pebble.Sync it returns when the batch
-// is on disk, without it when the batch is in memory: a killed process may lose it,
-// but never a batch before one that stays. Other goroutines can read the batch a
-// little before it is durable; readers that must see only durable data use a
-// snapshot. After an error nothing more can be written, because memory and disk may
-// differ.
+// Commit writes a batch and closes it. With pebble.Sync it returns when the batch is on
+// disk, otherwise when the batch is in memory: if the process is killed, the batch may
+// be lost together with all later ones. Other goroutines can read the batch shortly
+// before it is durable; readers that must see only durable data use a snapshot. After
+// an error nothing can be written, because memory and disk may differ.
 func (s *Store) Commit(b *pebble.Batch, options *pebble.WriteOptions) error {
 	return s.survive(func() error { return s.CommitInline(b, options) }, nil)
 }
 
-// CommitInline is Commit without a goroutine of its own, for a goroutine that
-// writes often. On a failing disk it may end the calling goroutine or block for
-// ever; Dead is closed then.
+// CommitInline is Commit without a goroutine of its own, for a goroutine that writes
+// often. On a failing disk it may end the calling goroutine or block forever; Dead is
+// then closed.
 func (s *Store) CommitInline(b *pebble.Batch, options *pebble.WriteOptions) (err error) {
 	if err := s.Failure(); err != nil {
 		return err
@@ -260,7 +258,7 @@ func (s *Store) CommitInline(b *pebble.Batch, options *pebble.WriteOptions) (err
 	return b.Close()
 }
 
-// setDurable notes that the WAL is durable up to a sequence number.
+// setDurable records that the WAL is durable up to a sequence number.
 func (s *Store) setDurable(seq uint64) {
 	for {
 		old := s.durable.Load()
@@ -270,7 +268,7 @@ func (s *Store) setDurable(seq uint64) {
 	}
 }
 
-// Set writes one value as Commit does.
+// Set commits one value.
 func (s *Store) Set(key, val []byte, options *pebble.WriteOptions) error {
 	b := s.NewBatch()
 	if err := b.Set(key, val, nil); err != nil {
@@ -279,8 +277,8 @@ func (s *Store) Set(key, val []byte, options *pebble.WriteOptions) error {
 	return s.Commit(b, options)
 }
 
-// DeleteRange deletes the keys from start up to but not including end, as Commit
-// does.
+// DeleteRange commits the deletion of the keys from start, inclusive, to end,
+// exclusive.
 func (s *Store) DeleteRange(start, end []byte, options *pebble.WriteOptions) error {
 	b := s.NewBatch()
 	if err := b.DeleteRange(start, end, nil); err != nil {
@@ -289,14 +287,14 @@ func (s *Store) DeleteRange(start, end []byte, options *pebble.WriteOptions) err
 	return s.Commit(b, options)
 }
 
-// Damage returns what is damaged in a read-only database: the log or the format
-// number. It can then be read as it was before the damage. Open returns the same
-// damage as an error if the database is to be written.
+// Damage returns the damage of a read-only database: of the log, or of the format
+// number. The database can be read as it was before the damage. If it is not read-only,
+// Open returns the damage as an error.
 func (s *Store) Damage() error { return s.damage }
 
-// Close closes the database. A failed database is left as it is: goroutines that
-// Fatalf ended may hold its locks, and there is nothing to save. The process then
-// keeps the lock of the folder.
+// Close closes the database. It does not close a failed one: goroutines that Fatalf has
+// ended may hold its locks, and nothing has to be saved. The process then keeps the
+// lock of the folder.
 func (s *Store) Close() error {
 	if err := s.Failure(); err != nil {
 		return err

@@ -36,8 +36,8 @@ func open(t testing.TB, cfg Config) *Store {
 	return s
 }
 
-// commit sets three keys to n: one of its own, one shared with other batches, and
-// one shared with all.
+// commit sets three keys to n: one of its own, one shared with some other batches, and
+// one shared with all batches.
 func commit(t testing.TB, s *Store, n int, size int, options *pebble.WriteOptions) {
 	t.Helper()
 	val := make([]byte, max(8, size))
@@ -58,8 +58,7 @@ func commit(t testing.TB, s *Store, n int, size int, options *pebble.WriteOption
 	}
 }
 
-// last checks that the database has the effects of batches 1 to n, for some n, and
-// returns n.
+// last checks that the database contains exactly batches 1 to n, and returns n.
 func last(t testing.TB, r pebble.Reader) int {
 	t.Helper()
 	get := func(key string) int {
@@ -76,7 +75,7 @@ func last(t testing.TB, r pebble.Reader) int {
 	want := map[string]int{}
 	for i := 1; i <= n; i++ {
 		if got := get(fmt.Sprint("own", i)); got != i {
-			t.Fatalf("of %d batches number %d has left %d", n, i, got)
+			t.Fatalf("with %d batches, own%d is %d", n, i, got)
 		}
 		want[fmt.Sprint("shared", i%10)] = i
 		if i%7 == 0 {
@@ -87,11 +86,11 @@ func last(t testing.TB, r pebble.Reader) int {
 	}
 	for j := range 10 {
 		if key := fmt.Sprint("shared", j); get(key) != want[key] {
-			t.Fatalf("after %d batches %s is %d, not %d", n, key, get(key), want[key])
+			t.Fatalf("with %d batches, %s is %d, want %d", n, key, get(key), want[key])
 		}
 	}
 	if got := get(fmt.Sprint("own", n+1)); got != 0 {
-		t.Fatalf("half of batch %d is there", n+1)
+		t.Fatalf("batch %d is incomplete", n+1)
 	}
 	return n
 }
@@ -112,8 +111,8 @@ func inLog(t testing.TB, fs vfs.FS, dir string, batches int) Config {
 	return cfg
 }
 
-// TestPowerCut cuts the power at arbitrary times: a prefix of the batches is left,
-// with all that were synced. After a proper Close all are left.
+// TestPowerCut simulates power cuts at random times: a prefix of the batches is left,
+// including all synced ones. After Close all are left.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(12) {
@@ -125,7 +124,7 @@ func TestPowerCut(t *testing.T) {
 			for range 6 {
 				s := open(t, testConfig(disk))
 				if got := last(t, s); got != n {
-					t.Fatalf("%d batches of %d", got, n)
+					t.Fatalf("%d batches after reopening, want %d", got, n)
 				}
 				synced := n
 				for range rng.IntN(60) {
@@ -159,7 +158,7 @@ func TestPowerCut(t *testing.T) {
 				r := open(t, reader)
 				seen := last(t, r)
 				if r.Damage() != nil || seen < synced || seen > n {
-					t.Fatalf("%d batches of %d, %d of them synced: %v", seen, n, synced, r.Damage())
+					t.Fatalf("%d batches of %d, of which %d were synced; damage %v", seen, n, synced, r.Damage())
 				}
 				if err := r.Close(); err != nil {
 					t.Fatal(err)
@@ -170,14 +169,13 @@ func TestPowerCut(t *testing.T) {
 			s := open(t, testConfig(disk))
 			defer s.Close()
 			if got := last(t, s); got != n {
-				t.Errorf("%d batches, and %d when read before", got, n)
+				t.Errorf("%d batches, but %d read-only", got, n)
 			}
 		})
 	}
 }
 
-// TestTogether commits from many goroutines at once.
-func TestTogether(t *testing.T) {
+func TestConcurrentCommits(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	s := open(t, testConfig(disk))
@@ -207,8 +205,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestFailedWrite fails a write or an fsync of the log: the batch is refused, so are
-// all later ones, and the next process has all earlier ones.
+// If a write or an fsync of the log fails, the batch and all later ones return an
+// error, and the next process has all earlier ones.
 func TestFailedWrite(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {
@@ -225,24 +223,24 @@ func TestFailedWrite(t *testing.T) {
 		for range 2 {
 			err := s.Set([]byte("k"), []byte("x"), pebble.Sync)
 			if !errors.Is(err, ErrStopped) || !errors.Is(err, errDisk) {
-				t.Errorf("%v: %v", kind, err)
+				t.Errorf("%v fails: Set: %v, want ErrStopped and the error of the disk", kind, err)
 			}
 		}
 		select {
 		case <-s.Dead():
 		default:
-			t.Errorf("%v: not dead", kind)
+			t.Errorf("%v fails: Dead is open", kind)
 		}
 		s = open(t, testConfig(disk.CrashClone(vfs.CrashCloneCfg{})))
 		if got := last(t, s); got != 1 {
-			t.Errorf("%v: %d batches", kind, got)
+			t.Errorf("%v fails: %d batches, want 1", kind, got)
 		}
 		s.Close()
 	}
 }
 
-// TestDamagedFormat: where the block of the format number is damaged, a reader
-// still gets what only the log has.
+// If the block of the format number is damaged, a read-only database still has the
+// batches that are only in the log.
 func TestDamagedFormat(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
@@ -263,7 +261,7 @@ func TestDamagedFormat(t *testing.T) {
 	}
 	tables := slices.Concat(levels...)
 	if len(tables) != 1 {
-		t.Fatal(tables)
+		t.Fatalf("tables are %v, want one", tables)
 	}
 	after := disk.CrashClone(vfs.CrashCloneCfg{})
 	if err := s.Close(); err != nil {
@@ -282,10 +280,10 @@ func TestDamagedFormat(t *testing.T) {
 	r := open(t, cfg)
 	defer r.Close()
 	if _, err := Read(r, cfg.FormatKey); !pebble.IsCorruptionError(err) {
-		t.Fatal("the format number can be read:", err)
+		t.Fatalf("Read of the format number: %v, want a corruption error", err)
 	}
 	if !pebble.IsCorruptionError(r.Damage()) {
-		t.Error(r.Damage())
+		t.Errorf("Damage = %v, want a corruption error", r.Damage())
 	}
 	for n := inTables; n < batches; n++ {
 		if _, err := Read(r, fmt.Append([]byte("own"), n+1)); err != nil {
@@ -294,9 +292,9 @@ func TestDamagedFormat(t *testing.T) {
 	}
 }
 
-// TestTablesFail opens a database with a log while no table can be written: an error,
-// not a wait without end.
-func TestTablesFail(t *testing.T) {
+// Opening a database with a log returns an error, and does not block, if no table can
+// be written.
+func TestOpenWithoutTables(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	inLog(t, disk, "db", 60)
@@ -307,18 +305,18 @@ func TestTablesFail(t *testing.T) {
 		return nil
 	}))))
 	if !errors.Is(err, errDisk) {
-		t.Error(err)
+		t.Errorf("Open: %v, want the error of the disk", err)
 	}
 	s := open(t, testConfig(disk.CrashClone(vfs.CrashCloneCfg{})))
 	defer s.Close()
 	if got := last(t, s); got != 60 {
-		t.Errorf("%d batches when the disk works again", got)
+		t.Errorf("%d batches once the disk works again, want 60", got)
 	}
 }
 
-// TestOpenFullDisk opens a database on a real file system while the disk takes
-// nothing: an error that says so, and when there is room the same process opens it,
-// with all that was in the log.
+// TestOpenFullDisk opens a database on a real file system while the disk is full. Open
+// returns the error; once there is space, the same process can open the database, with
+// all batches of the log.
 func TestOpenFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []errorfs.OpKind{errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileClose, errorfs.OpFileSync} {
@@ -339,58 +337,58 @@ func TestOpenFullDisk(t *testing.T) {
 				if s, err := Open(cfg); err == nil {
 					s.Close()
 					if failed.Load() > 0 {
-						t.Error("no error")
+						t.Error("Open succeeded although an operation failed")
 					}
 				} else if !errors.Is(err, syscall.ENOSPC) {
-					t.Error(err)
+					t.Errorf("Open: %v, want ENOSPC", err)
 				}
 			}
 			cfg.FS = healthy
 			s := open(t, cfg)
 			defer s.Close()
 			if got := last(t, s); got != 60 {
-				t.Errorf("%d batches when there is room", got)
+				t.Errorf("%d batches once there is space, want 60", got)
 			}
 		})
 	}
 }
 
-// small is a disk with so many bytes free.
-type small struct {
+// A limitedDisk reports a number of free bytes.
+type limitedDisk struct {
 	vfs.FS
 	free *uint64
 }
 
-func (d small) GetDiskUsage(string) (vfs.DiskUsage, error) {
+func (d limitedDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: *d.free}, nil
 }
 
-// TestNoRoomToOpen: on a disk that may be too full to open a database, Open fails
+// If the disk may have too little space to open a database, Open returns an error
 // before Pebble locks the folder.
-func TestNoRoomToOpen(t *testing.T) {
+func TestNoSpaceToOpen(t *testing.T) {
 	t.Parallel()
 	cfg := inLog(t, vfs.Default, t.TempDir(), 60)
 	free := uint64(8 << 20) // the log has 9 MB
-	cfg.FS = small{vfs.Default, &free}
+	cfg.FS = limitedDisk{vfs.Default, &free}
 	before, err := vfs.Default.List(cfg.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(cfg); !errors.Is(err, ErrNoSpace) {
-		t.Errorf("with %d bytes free: %v", free, err)
+		t.Errorf("Open with %d bytes free: %v, want ErrNoSpace", free, err)
 	}
 	if after, err := vfs.Default.List(cfg.Dir); err != nil || !slices.Equal(before, after) {
-		t.Errorf("its files were %v and are %v, %v", before, after, err)
+		t.Errorf("the files were %v and are %v now, %v", before, after, err)
 	}
 	free = 20 << 20
 	s := open(t, cfg)
 	defer s.Close()
 	if got := last(t, s); got != 60 {
-		t.Errorf("%d batches when there is room", got)
+		t.Errorf("%d batches once there is space, want 60", got)
 	}
 }
 
-// TestFatalCause: what Pebble formats as text keeps the system's error.
+// An error that Pebble formats as text still wraps the system's error.
 func TestFatalCause(t *testing.T) {
 	t.Parallel()
 	err := fatal("MANIFEST sync failed: %v", []any{fmt.Errorf("write: %w", syscall.ENOSPC)})

@@ -17,29 +17,28 @@ import (
 
 // This file detects damage in Pebble's write-ahead log (WAL).
 //
-// The newest WAL usually ends in a record that a crash cut short. Pebble stops
-// reading there, and has to decide whether the rest was never durable or is
-// damaged. It compares the position with the synced offsets in later chunks. But
-// it looks at later 32 KiB blocks only, Pebble 2.1 counts only the bytes of
-// incomplete blocks as synced, and the first WAL of a database has no synced
-// offsets. So it takes much of the possible damage for the end of the log, and the
-// database would open in an earlier state without an error.
+// The newest WAL usually ends in a record that a crash left incomplete. Pebble stops
+// reading there and has to decide whether the rest was never durable or is damaged. It
+// compares the position with the synced offsets in later chunks. However, it checks
+// only later 32 KiB blocks, Pebble 2.1 counts only the bytes of incomplete blocks as
+// synced, and the first WAL of a database has no synced offsets. It therefore treats
+// most damage as the end of the log, and would open the database in an earlier state
+// without an error.
 //
 // Commit therefore adds to each batch the sequence number up to which the WAL was
-// durable at that time (the durable mark). A record that can't be read, followed by
-// one that says that it was durable, is damage. What this can't detect is damage
-// that no readable record follows: in the record written last, or in its
-// neighbours if their headers are damaged too. It looks like a crash.
+// durable at that time (the durable mark). An unreadable record is damaged if a later
+// record has a mark that covers it. Damage that no readable record follows cannot be
+// detected: in the last record, or in the ones before it if their headers are damaged
+// too. It looks like a crash.
 //
-// WALs before the newest were closed properly, and Pebble reports damage in them. It
-// can't detect that the whole file of a WAL is missing.
+// WALs before the newest were closed, and Pebble reports damage in them. It cannot
+// detect that the whole file of a WAL is missing.
 //
-// Open returns damage as ErrLog. A read-only Open reports it by Damage, and shows
-// the database as it was before the damaged record: a view of the folder hides
-// what follows from Pebble.
+// Open returns damage as ErrLog. A read-only Open reports it with Damage, and shows the
+// database as it was before the damaged record: walView hides the rest from Pebble.
 
-// ErrLog is the error for a damaged write-ahead log. What was written before the
-// damage can be read. It is a corruption error for pebble.IsCorruptionError.
+// ErrLog is the error for a damaged write-ahead log. Data written before the damage can
+// be read. It is a corruption error for pebble.IsCorruptionError.
 var ErrLog error = logError{}
 
 type logError struct{}
@@ -58,13 +57,12 @@ const (
 	walSyncChunks = 9
 )
 
-// addDurableMark appends the durable mark to a batch. Pebble writes it to the WAL
-// only.
+// addDurableMark appends the durable mark to a batch. Pebble writes it only to the WAL.
 func addDurableMark(b *pebble.Batch, seq uint64) error {
 	return b.LogData(binary.BigEndian.AppendUint64(nil, seq), nil)
 }
 
-// durableMark returns the mark of an encoded batch, 0 if it has none.
+// durableMark returns the mark of an encoded batch, or 0.
 func durableMark(batch []byte) uint64 {
 	r := batchrepr.Read(batch)
 	for {
@@ -78,13 +76,14 @@ func durableMark(batch []byte) uint64 {
 	}
 }
 
-// walEnd is where the readable part of a damaged or torn WAL ends.
+// walEnd is the end of the readable part of a damaged or torn WAL.
 type walEnd struct {
 	name   string
 	offset int64
 }
 
-// damagedWAL returns where the newest WAL is damaged, nil if it isn't.
+// damagedWAL returns the end of the readable part of the newest WAL, or nil if that is
+// not damaged.
 func damagedWAL(fsys vfs.FS, dir string) (*walEnd, error) {
 	logs, err := wal.Scan(wal.Dir{FS: fsys, Dirname: dir})
 	if errors.Is(err, fs.ErrNotExist) || len(logs) == 0 {
@@ -101,8 +100,8 @@ func damagedWAL(fsys vfs.FS, dir string) (*walEnd, error) {
 	return end, err
 }
 
-// readWAL returns where the readable part of a WAL ends, nil if the WAL was closed
-// properly. If what follows shows that it was durable, the WAL is damaged.
+// readWAL returns the end of the readable part of a WAL, or nil if the WAL was closed.
+// The WAL is damaged if later records show that the next record was durable.
 func readWAL(fsys vfs.FS, path string) (end *walEnd, damaged bool, err error) {
 	name := fsys.PathBase(path)
 	number, _, ok := wal.ParseLogFilename(name)
@@ -127,7 +126,7 @@ func readWAL(fsys vfs.FS, path string) (end *walEnd, damaged bool, err error) {
 	}
 	laterBatches(content, uint64(number), end.offset, func(batch []byte) bool {
 		if h, ok := batchrepr.ReadHeader(batch); ok && next == 0 {
-			next = uint64(h.SeqNum) - 1 // the last of the unreadable ones
+			next = uint64(h.SeqNum) - 1 // of the last unreadable batch
 		}
 		damaged = next > 0 && durableMark(batch) >= next
 		return !damaged
@@ -135,9 +134,9 @@ func readWAL(fsys vfs.FS, path string) (end *walEnd, damaged bool, err error) {
 	return end, damaged, nil
 }
 
-// eachBatch gives the batches of a WAL and the offset after each, until yield
-// returns false or the records end. It returns the error that ended them, io.EOF at
-// a proper end.
+// eachBatch calls yield with the batches of a WAL and the offset after each, until
+// yield returns false. It returns io.EOF at the end of a closed WAL, and another error
+// at an unreadable record.
 func eachBatch(content []byte, number uint64, yield func(batch []byte, after int64) bool) error {
 	r := newRecordReader(record.NewReader, bytes.NewReader(content), number)
 	for {
@@ -155,20 +154,20 @@ func eachBatch(content []byte, number uint64, yield func(batch []byte, after int
 	}
 }
 
-// newRecordReader calls record.NewReader. A type parameter is needed to name the
-// type of a file number, which is internal to Pebble.
+// newRecordReader calls record.NewReader. The type parameter stands for the type of a
+// file number, which is internal to Pebble.
 func newRecordReader[N ~uint64](open func(io.Reader, N) *record.Reader, r io.Reader, number uint64) *record.Reader {
 	return open(r, N(number))
 }
 
-// laterBatches gives batches that follow an unreadable chunk at an offset, until
-// yield returns false. It looks for them at the beginning of each later block, and
-// where the length in the header of a chunk leads to another one.
+// laterBatches calls yield with batches after an unreadable chunk at an offset, until
+// yield returns false. It searches at the beginning of each later block, and after the
+// chunk according to the length in its header.
 func laterBatches(content []byte, number uint64, offset int64, yield func(batch []byte) bool) {
 	more := true
 	from := func(chunks []byte) {
 		if len(chunks) < walHeader || binary.LittleEndian.Uint32(chunks[7:]) != uint32(number) {
-			return // of an earlier WAL: files are used again
+			return // of an earlier WAL: files are reused
 		}
 		eachBatch(chunks, number, func(batch []byte, _ int64) bool {
 			more = yield(batch)
@@ -187,7 +186,7 @@ func laterBatches(content []byte, number uint64, offset int64, yield func(batch 
 	}
 }
 
-// chunkSize is the size of a chunk according to its header.
+// chunkSize returns the size of a chunk according to its header.
 func chunkSize(chunk []byte) int64 {
 	size := walHeader + int64(binary.LittleEndian.Uint16(chunk[4:]))
 	if chunk[6] >= walSyncChunks {
@@ -205,12 +204,12 @@ func readFile(fs vfs.FS, path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// walView is the file system that Pebble sees. It knows which WAL Pebble opened
-// last, which is the one that an error of replaying is about. If end is set, it
-// hides what follows that position.
+// walView is the file system that Pebble uses. It records the WAL that Pebble opened
+// last, which is the one that could not be replayed. If end is set, it hides the WALs
+// and bytes after it.
 type walView struct {
 	vfs.FS
-	opened string
+	opened string // path
 	end    *walEnd
 }
 
@@ -241,10 +240,10 @@ func (v *walView) Open(path string, options ...vfs.OpenOption) (vfs.File, error)
 	return &shortened{f, v.end.offset}, nil
 }
 
-// Unwrap lets Pebble find the kind of the file system.
+// Unwrap lets Pebble detect the type of the file system.
 func (v *walView) Unwrap() vfs.FS { return v.FS }
 
-// shortened is a file without what follows its first left bytes.
+// shortened is a file of which only the next left bytes can be read.
 type shortened struct {
 	vfs.File
 	left int64

@@ -38,7 +38,7 @@ func flip(t testing.TB, fs vfs.FS, path string, at int64) {
 	}
 }
 
-// wals returns the WALs with content, in the order of their numbers.
+// wals returns the paths of the WALs that are not empty, in the order of their numbers.
 func wals(t testing.TB, fs vfs.FS) (paths []string) {
 	t.Helper()
 	names, err := fs.List("db")
@@ -57,13 +57,13 @@ func wals(t testing.TB, fs vfs.FS) (paths []string) {
 	return paths
 }
 
-// TestDamagedLog flips bits of the log. In what was durable before later batches
-// were written that is an error of Open, and a read-only Open shows what was before;
-// damage to the last batches looks like a crash.
+// TestDamagedLog flips bits of the log. In batches that were durable when later ones
+// were written, that is an error of Open, and a read-only Open has the batches before
+// the damage. In the last batches it looks like a crash.
 func TestDamagedLog(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		again                     bool
+		reopened                  bool
 		batches, size, step, last int
 	}{
 		"first WAL":         {false, 20, 100, 97, 1},
@@ -77,7 +77,7 @@ func TestDamagedLog(t *testing.T) {
 			cfg := testConfig(disk)
 			cfg.MemTable = 64 << 20
 			s := open(t, cfg)
-			if tc.again { // the first WAL of a database has no synced offsets
+			if tc.reopened { // the first WAL of a database has no synced offsets
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -108,13 +108,13 @@ func TestDamagedLog(t *testing.T) {
 				seen, damage := last(t, r), r.Damage()
 				r.Close()
 				if damage == nil && seen < tc.batches-tc.last {
-					t.Errorf("byte %d: %d batches and no error", at, seen)
+					t.Errorf("byte %d: %d batches and no damage", at, seen)
 				}
 				s, err := Open(testConfig(after))
 				if damage != nil {
 					seenDamage++
 					if !errors.Is(damage, ErrLog) || !errors.Is(err, ErrLog) || !pebble.IsCorruptionError(err) {
-						t.Errorf("byte %d: %v and %v", at, damage, err)
+						t.Errorf("byte %d: damage %v, Open: %v; want ErrLog", at, damage, err)
 					}
 					continue
 				}
@@ -122,12 +122,12 @@ func TestDamagedLog(t *testing.T) {
 					t.Fatalf("byte %d: %v", at, err)
 				}
 				if got := last(t, s); got != seen {
-					t.Errorf("byte %d: %d batches, %d read-only", at, got, seen)
+					t.Errorf("byte %d: %d batches, but %d read-only", at, got, seen)
 				}
 				s.Close()
 			}
 			if seenDamage < flips*3/4 {
-				t.Errorf("damage was detected %d times of %d", seenDamage, flips)
+				t.Errorf("%d of %d damages are detected, want most", seenDamage, flips)
 			}
 		})
 	}
@@ -158,25 +158,25 @@ func TestDamagedOlderLog(t *testing.T) {
 		reader.ReadOnly = true
 		r := open(t, reader)
 		if seen := last(t, r); (seen == batches) != (r.Damage() == nil) {
-			t.Errorf("%s: %d batches, %v", path, seen, r.Damage())
+			t.Errorf("%s: %d batches of %d, damage %v", path, seen, batches, r.Damage())
 		}
 		if r.Damage() != nil {
 			damaged++
 		}
 		r.Close()
 		if s, err := Open(testConfig(after)); errors.Is(err, ErrLog) == (r.Damage() == nil) {
-			t.Errorf("%s: %v and %v", path, r.Damage(), err)
+			t.Errorf("%s: damage %v, but Open: %v", path, r.Damage(), err)
 		} else if err == nil {
 			s.Close()
 		}
 	}
 	if damaged == 0 {
-		t.Error("no WAL was needed")
+		t.Error("no damage was detected")
 	}
 }
 
-// TestTornLog cuts the newest WAL short at any byte: a prefix of the batches is
-// left, and the database opens.
+// TestTornLog truncates the newest WAL: a prefix of the batches is left, and the
+// database can be opened.
 func TestTornLog(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
@@ -206,7 +206,7 @@ func TestTornLog(t *testing.T) {
 		s := open(t, testConfig(after))
 		n := last(t, s)
 		if n < before {
-			t.Errorf("%d bytes: %d batches, and %d with fewer bytes", size, n, before)
+			t.Errorf("%d bytes: %d batches, but %d with fewer bytes", size, n, before)
 		}
 		before = n
 		s.Close()
@@ -240,7 +240,7 @@ func FuzzReadWAL(f *testing.F) {
 		file.Close()
 		end, damaged, err := readWAL(fs, fs.PathBase(path))
 		if err != nil || damaged && end == nil || end != nil && end.offset > int64(len(content)) {
-			t.Fatal(end, damaged, err)
+			t.Fatalf("readWAL = %+v, %v, %v", end, damaged, err)
 		}
 	})
 }

@@ -16,19 +16,17 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Earlier versions switched Pebble's write-ahead log off and kept a log of their
-// own: the files log-0, log-1, ... in the folder of the database. This file only
-// reads that log. The key ~salt exists exactly as long as the log is needed; each
-// batch of the log sets the key ~log to its own number, so ~log is the number of the
-// last batch that the database has.
+// Earlier versions disabled Pebble's write-ahead log and had a log of their own: the
+// files log-0, log-1, ... in the folder of the database. This file reads that log. The
+// key ~salt exists as long as the log is needed. Each batch of the log sets the key
+// ~log to its own number, so ~log is the number of the last batch in the database.
 //
-// The log is taken over when the database is opened to be written:
+// The log is replayed when the database is opened for writing:
 //
-//  1. The batches after number ~log are committed, in order. A crash leaves a
-//     prefix of them in the database, and the next Open continues after it.
-//  2. One synced batch deletes ~salt and ~log and sets the new format number. It
-//     makes durable all batches before it. From then on an older program refuses
-//     the database.
+//  1. The batches after number ~log are committed, in order. A crash leaves a prefix
+//     of them in the database, and the next Open continues after it.
+//  2. One synced batch deletes ~salt and ~log and sets the new format number. It makes
+//     all earlier batches durable. Older programs then refuse the database.
 //  3. The files are removed. After a crash the next Open finds no ~salt and removes
 //     the rest.
 //
@@ -37,15 +35,15 @@ import (
 // A record of the log, integers big endian, padded with zeros to a multiple of 8
 // bytes:
 //
-//	4  CRC-32C of what follows, without the padding
+//	4  CRC-32C of the following fields, without the padding
 //	4  length of the batch
 //	8  salt, the same in all records since an Open
 //	8  number of the batch, counting up
 //	8  number of the last durable batch when this one was written
 //	…  the batch in Pebble's encoding
 //
-// Files were written again from the beginning when their batches were in tables: the
-// old records after the new ones have another salt or lower numbers.
+// Files were overwritten from the beginning once their batches were in tables: the old
+// records after the new ones have another salt or lower numbers.
 
 const (
 	oldLogPrefix    = "log-"
@@ -59,14 +57,15 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// takeOver commits b, together with the end of the old log if there is one.
-func (s *Store) takeOver(b *pebble.Batch) error {
+// replayOldLog replays the old log, if there is one, commits b together with the
+// deletion of its keys, and removes the files.
+func (s *Store) replayOldLog(b *pebble.Batch) error {
 	l, err := s.findOldLog()
 	if err != nil {
 		return err
 	}
 	if l != nil {
-		s.log.Info("taking over the log of an earlier version", "store", s.cfg.Name, "dir", s.cfg.Dir)
+		s.log.Info("replaying the log of an earlier version", "store", s.cfg.Name, "dir", s.cfg.Dir)
 		if err := l.replay(s.applyOld()); err != nil {
 			return err
 		}
@@ -82,9 +81,9 @@ func (s *Store) takeOver(b *pebble.Batch) error {
 	return s.removeOldLog()
 }
 
-// applyOld returns a function that commits a batch of the old log. It flushes before
-// a memtable is full: on a disk that takes no tables the commit would wait for memory
-// without end.
+// applyOld returns a function that commits a batch of the old log. It flushes before a
+// memtable is full: if no table can be written, the commit would wait for memory
+// forever.
 func (s *Store) applyOld() func(batch []byte) error {
 	size := 0
 	return func(batch []byte) error {
@@ -137,7 +136,7 @@ func (s *Store) readOldLog() error {
 	})
 }
 
-// reader returns what has all committed batches.
+// reader returns a reader of all committed batches.
 func (s *Store) reader() pebble.Reader {
 	if s.oldLog != nil {
 		return s.oldLog
@@ -145,7 +144,7 @@ func (s *Store) reader() pebble.Reader {
 	return s.DB
 }
 
-// Get, NewIter and NewIterWithContext are those of a pebble.Reader.
+// Get, NewIter and NewIterWithContext implement pebble.Reader.
 func (s *Store) Get(key []byte) ([]byte, io.Closer, error) { return s.reader().Get(key) }
 
 func (s *Store) NewIter(o *pebble.IterOptions) (*pebble.Iterator, error) {
@@ -162,10 +161,10 @@ type oldLog struct {
 	files   map[string][]byte
 	salt    uint64
 	next    uint64 // number of the next batch
-	durable uint64 // highest number that a record calls durable
+	durable uint64 // highest number that was durable according to a record
 }
 
-// findOldLog returns the old log, nil if the database has none.
+// findOldLog returns the old log, or nil if the database has none.
 func (s *Store) findOldLog() (*oldLog, error) {
 	salt, err := s.readOldNumber(keyOldSalt)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -204,8 +203,9 @@ func (s *Store) readOldNumber(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(val), nil
 }
 
-// replay gives the batches that the database lacks to apply, which may keep them. It
-// ends at a record that a crash cut short, and with ErrLog at one that was durable.
+// replay calls apply with the batches that the database lacks; apply may keep them. It
+// ends at a record that a crash left incomplete, and returns ErrLog if that record was
+// durable.
 func (l *oldLog) replay(apply func(batch []byte) error) error {
 	first := map[string]uint64{} // number of a file's first batch
 	for name, content := range l.files {
@@ -236,11 +236,11 @@ func (l *oldLog) replay(apply func(batch []byte) error) error {
 }
 
 func (l *oldLog) replayFile(content []byte, apply func(batch []byte) error) error {
-	readable := true // no record could not be read
+	readable := true // all records so far could be read
 	for len(content) >= oldRecordHeader {
 		r, n := l.parse(content)
 		l.durable = max(l.durable, r.durable)
-		if n == 0 { // what follows can only show that this is damage
+		if n == 0 { // later records only show whether this is damage
 			readable, n = false, 8
 		}
 		if readable && r.number == l.next {
@@ -259,8 +259,8 @@ type oldRecord struct {
 	batch           []byte
 }
 
-// parse reads the record at the beginning of b and returns its padded length, 0 if
-// there is none with this salt.
+// parse reads the record at the beginning of b and returns its padded length, or 0 if
+// there is no valid record with this salt.
 func (l *oldLog) parse(b []byte) (r oldRecord, n int) {
 	if len(b) < oldRecordHeader || binary.BigEndian.Uint64(b[8:]) != l.salt {
 		return oldRecord{}, 0

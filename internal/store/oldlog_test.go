@@ -13,9 +13,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// oldBatches is the number of batches in testdata/oldlog, which a program with a log
-// of its own wrote and did not close: 8 are in tables, all are in log-0. (Zeros at
-// the end of log-0 were cut off.)
+// oldBatches is the number of batches in testdata/oldlog, which an earlier version wrote
+// and did not close: 8 are in tables, all are in log-0. (Zeros at the end of log-0 were
+// removed.)
 const oldBatches = 30
 
 func oldDatabase(t testing.TB) *vfs.MemFS {
@@ -58,9 +58,9 @@ func oldFiles(t testing.TB, fs vfs.FS) (names []string) {
 	return names
 }
 
-// TestTakeOver opens a database with a log of the old format: read-only first, then
-// to be written. An older program refuses it afterwards.
-func TestTakeOver(t *testing.T) {
+// TestOldLog opens a database with a log of the old format, first read-only, then for
+// writing. Then an older program refuses it.
+func TestOldLog(t *testing.T) {
 	t.Parallel()
 	disk := oldDatabase(t)
 	reader := newFormat(disk)
@@ -68,16 +68,16 @@ func TestTakeOver(t *testing.T) {
 	for _, cfg := range []Config{reader, newFormat(disk), newFormat(disk), reader} {
 		s := open(t, cfg)
 		if got := last(t, s); got != oldBatches || s.Damage() != nil {
-			t.Errorf("read-only %t: %d batches, %v", cfg.ReadOnly, got, s.Damage())
+			t.Errorf("read-only %t: %d batches, damage %v; want %d and none", cfg.ReadOnly, got, s.Damage(), oldBatches)
 		}
 		if !cfg.ReadOnly {
 			for _, key := range [][]byte{keyOldSalt, keyOldLogged} {
 				if _, err := Read(s, key); !errors.Is(err, pebble.ErrNotFound) {
-					t.Errorf("%s: %v", key, err)
+					t.Errorf("Read of %s: %v, want ErrNotFound", key, err)
 				}
 			}
 			if names := oldFiles(t, disk); len(names) > 0 {
-				t.Errorf("files %q are left", names)
+				t.Errorf("files %q are left, want none", names)
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -85,13 +85,13 @@ func TestTakeOver(t *testing.T) {
 		}
 	}
 	if _, err := Open(testConfig(disk)); !errors.Is(err, ErrNewer) {
-		t.Errorf("an older program: %v", err)
+		t.Errorf("Open by an older program: %v, want ErrNewer", err)
 	}
 }
 
-// TestTakeOverCrash fails the disk at each write in turn and cuts the power: the next
-// Open has all batches.
-func TestTakeOverCrash(t *testing.T) {
+// TestOldLogCrash lets the disk fail at each write in turn, followed by a power cut: the
+// next Open has all batches.
+func TestOldLogCrash(t *testing.T) {
 	t.Parallel()
 	for n := int64(0); ; n++ {
 		disk := vfs.NewCrashableMem()
@@ -106,13 +106,13 @@ func TestTakeOverCrash(t *testing.T) {
 			}
 			return nil
 		})))
-		cfg.MemTable = 16 << 10 // for flushes in between
+		cfg.MemTable = 16 << 10 // small, for several flushes
 		s, err := Open(cfg)
 		for _, unsynced := range []int{0, 100} {
 			after := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 1))})
 			again := open(t, newFormat(after))
 			if got := last(t, again); got != oldBatches {
-				t.Errorf("after %d writes: %d batches", n, got)
+				t.Errorf("power cut after %d writes: %d batches, want %d", n, got, oldBatches)
 			}
 			again.Close()
 		}
@@ -125,16 +125,16 @@ func TestTakeOverCrash(t *testing.T) {
 	}
 }
 
-// TestTakeOverDamage damages the old log: an error of Open, and a read-only Open has
-// what was before.
-func TestTakeOverDamage(t *testing.T) {
+// If the old log is damaged, Open returns an error, and a read-only Open has the
+// batches before the damage.
+func TestDamagedOldLog(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		change func(disk *vfs.MemFS)
 		want   int
 	}{
-		{"first record", func(disk *vfs.MemFS) { flip(t, disk, "db/log-0", 100) }, 8}, // which is in tables
+		{"first record", func(disk *vfs.MemFS) { flip(t, disk, "db/log-0", 100) }, 8}, // the batches in tables
 		{"in the middle", func(disk *vfs.MemFS) { flip(t, disk, "db/log-0", 7000) }, 0},
 		{"last record", func(disk *vfs.MemFS) { flip(t, disk, "db/log-0", 9300) }, oldBatches - 1},
 		{"no file", func(disk *vfs.MemFS) { disk.Remove("db/log-0") }, 8},
@@ -152,19 +152,18 @@ func TestTakeOverDamage(t *testing.T) {
 		}
 		if tc.want == oldBatches-1 { // looks like a crash
 			if damage != nil || err != nil || seen != tc.want {
-				t.Errorf("%s: %d batches, %v and %v", tc.name, seen, damage, err)
+				t.Errorf("%s: %d batches, damage %v, Open: %v; want %d and no error", tc.name, seen, damage, err, tc.want)
 			}
 			continue
 		}
 		if !errors.Is(damage, ErrLog) || !errors.Is(err, ErrLog) || tc.want > 0 && seen != tc.want || seen < 8 || seen > 29 {
-			t.Errorf("%s: %d batches, %v and %v", tc.name, seen, damage, err)
+			t.Errorf("%s: %d batches, damage %v, Open: %v; want ErrLog", tc.name, seen, damage, err)
 		}
 	}
 }
 
-// TestTakeOverFiles reads a log of several files, whose order is that of their
-// batches.
-func TestTakeOverFiles(t *testing.T) {
+// The files of an old log are replayed in the order of their batches.
+func TestOldLogFiles(t *testing.T) {
 	t.Parallel()
 	disk := oldDatabase(t)
 	content, err := readFile(disk, "db/log-0")
@@ -194,7 +193,7 @@ func TestTakeOverFiles(t *testing.T) {
 	}
 	s := open(t, newFormat(disk))
 	if got := last(t, s); got != oldBatches {
-		t.Errorf("%d batches", got)
+		t.Errorf("%d batches, want %d", got, oldBatches)
 	}
 	s.Close()
 	disk = oldDatabase(t)
@@ -202,6 +201,6 @@ func TestTakeOverFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(newFormat(disk)); !errors.Is(err, ErrLog) {
-		t.Errorf("the first file is missing: %v", err)
+		t.Errorf("Open without the first file: %v, want ErrLog", err)
 	}
 }
