@@ -305,10 +305,10 @@ func TestMistakes(t *testing.T) {
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is an invalid listen address; use host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with a bad port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has an invalid port; use a number up to 65535"},
 		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" expands to more than 256 globs; split it, or use * instead of braces"},
-		{"no header", ok + "http: {client_header: \"X-Forwarded-For: 1\"}", "options.http.client_header: \"X-Forwarded-For: 1\" is an invalid header name; use the header that the proxy sets, such as \"X-Forwarded-For\""},
+		{"no header", ok + "http: {client_header: \"X-Forwarded-For: 1\"}", "options.http.client_header: invalid header name \"X-Forwarded-For: 1\"; use the header that the proxy sets, such as \"X-Forwarded-For\""},
 		{"a header of another form", ok + "http: {client_header: forwarded}", "options.http.client_header: the header Forwarded is not supported; let the proxy set \"X-Forwarded-For\""},
-		{"a proxy by name", ok + "http: {proxies: [proxy]}", "options.http.proxies[0]: \"proxy\" is not an address or a network; use one like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
-		{"a network with an address", ok + "http: {proxies: [10.0.0.1/24]}", "options.http.proxies[0]: \"10.0.0.1/24\" is not an address or a network; use one like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
+		{"a proxy by name", ok + "http: {proxies: [proxy]}", "options.http.proxies[0]: invalid address or network \"proxy\"; use one like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
+		{"a network with an address", ok + "http: {proxies: [10.0.0.1/24]}", "options.http.proxies[0]: invalid address or network \"10.0.0.1/24\"; use one like \"10.0.0.7\", \"10.0.0.0/24\" or \"2001:db8::/64\""},
 		{"the registry's address", ok + "http: {addr: \"127.0.0.1:5000\"}", "options.http.addr: 127.0.0.1:5000 is the address of the registry itself; remove it to share that port"},
 
 		{"all at once", "enabled: 1\npublic: [OSS, \"[\"]\nhold: {hostname: \"1.2.3.4\"}\njournal: {wait: soon}",

@@ -127,12 +127,12 @@ func (h *Handler) limited(inner http.Handler) http.Handler {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		client := clientaddr.Of(r)
-		if !slots.Take(client) {
+		if !slots.Acquire(client) {
 			h.metrics.tooMany()
 			refused.ServeHTTP(w, r)
 			return
 		}
-		defer slots.Give(client)
+		defer slots.Release(client)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		inner.ServeHTTP(w, r)
 	})

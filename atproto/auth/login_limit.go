@@ -123,16 +123,16 @@ func newSlowLane() *slowLane {
 // enter waits for the attempt's turn, which leave ends. It is not ok if too many
 // attempts wait or ctx ends.
 func (l *slowLane) enter(ctx context.Context, client netip.Prefix) (leave func(), ok bool) {
-	if !l.slots.Take(client) {
+	if !l.slots.Acquire(client) {
 		return nil, false
 	}
 	select {
 	case l.turn <- struct{}{}:
 	case <-ctx.Done():
-		l.slots.Give(client)
+		l.slots.Release(client)
 		return nil, false
 	}
-	leave = func() { <-l.turn; l.slots.Give(client) }
+	leave = func() { <-l.turn; l.slots.Release(client) }
 	select {
 	case <-time.After(slowPause):
 		return leave, true

@@ -27,13 +27,13 @@ func TestLoginLimit(t *testing.T) {
 	}
 	fill := func() (leave func()) {
 		for range slowSlots / 4 {
-			if !h.sessions.limit.slow.slots.Take(loopback) {
+			if !h.sessions.limit.slow.slots.Acquire(loopback) {
 				t.Fatal("no slot")
 			}
 		}
 		return func() {
 			for range slowSlots / 4 {
-				h.sessions.limit.slow.slots.Give(loopback)
+				h.sessions.limit.slow.slots.Release(loopback)
 			}
 		}
 	}
@@ -126,8 +126,8 @@ func TestSlowLane(t *testing.T) {
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, ok := l.enter(gone, netip.Prefix{}); ok || l.slots.Taken() != 0 || len(l.turn) != 0 {
-			t.Errorf("canceled attempt: %v, %d slots are taken", ok, l.slots.Taken())
+		if _, ok := l.enter(gone, netip.Prefix{}); ok || l.slots.InUse() != 0 || len(l.turn) != 0 {
+			t.Errorf("canceled attempt: %v, %d slots are taken", ok, l.slots.InUse())
 		}
 	})
 }

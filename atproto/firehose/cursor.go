@@ -7,18 +7,18 @@ import (
 )
 
 // parseCursor parses the values of the cursor parameter; live means that there is no
-// cursor. @atproto/sync sends an empty one for none. A negative cursor is 0.
-func parseCursor(given []string) (cursor uint64, live bool, err error) {
-	given = slices.DeleteFunc(given, func(value string) bool { return value == "" })
-	if len(given) == 0 {
+// cursor. @atproto/sync sends an empty value for no cursor. A negative cursor is 0.
+func parseCursor(values []string) (cursor uint64, live bool, err error) {
+	values = slices.DeleteFunc(values, func(value string) bool { return value == "" })
+	if len(values) == 0 {
 		return 0, true, nil
 	}
-	if len(given) > 1 {
+	if len(values) > 1 {
 		return 0, false, badCursor("given more than once")
 	}
-	n, err := strconv.ParseInt(given[0], 10, 64)
+	n, err := strconv.ParseInt(values[0], 10, 64)
 	if err != nil {
-		return 0, false, badCursor(fmt.Sprintf("expected an integer (got %.40q)", given[0]))
+		return 0, false, badCursor(fmt.Sprintf("expected an integer (got %.40q)", values[0]))
 	}
 	return uint64(max(0, n)), false, nil
 }
@@ -28,8 +28,8 @@ func badCursor(what string) error {
 }
 
 // begin sets the cursor of a new subscriber.
-func (s *subscriber) begin(given []string) error {
-	cursor, live, err := parseCursor(given)
+func (s *subscriber) begin(values []string) error {
+	cursor, live, err := parseCursor(values)
 	if err != nil {
 		return err
 	}
@@ -49,15 +49,15 @@ func (s *subscriber) begin(given []string) error {
 }
 
 // rewind sets the cursor, to the oldest kept event if that is later. A cursor after
-// the last event, but not in the future, is invented or comes from a log that was
-// restored to an earlier state: the next event is after it as well.
+// the last event, but not in the future, is made up or from a log that was restored to
+// an earlier state: it becomes the end of the log.
 func (s *subscriber) rewind(cursor uint64) error {
 	cursor = min(cursor, s.firehose.cfg.Log.Head())
-	lost, err := s.firehose.cfg.Log.Lost()
+	dropped, err := s.firehose.cfg.Log.Dropped()
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
-	if s.cursor = max(cursor, lost); cursor == s.cursor {
+	if s.cursor = max(cursor, dropped); cursor == s.cursor {
 		return nil
 	}
 	info := infoFrame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events")

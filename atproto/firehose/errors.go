@@ -17,6 +17,6 @@ var (
 // Other reasons to end a stream.
 var (
 	errGone      = errors.New("subscriber disconnected")
-	errFlood     = errors.New("too many messages from the subscriber")
+	errFlood     = errors.New("too many or too large messages from the subscriber")
 	errGoingAway = errors.New("shutting down")
 )

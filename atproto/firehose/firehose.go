@@ -28,10 +28,10 @@ type Config struct {
 	Joined func(live bool)
 
 	Slow         Slow          // which subscribers are too slow
-	Ping         time.Duration // between pings; 0: 30 seconds
-	Silence      time.Duration // a subscriber that answers no ping for so long is dropped; 0: 10 minutes
+	PingInterval time.Duration // 0: 30 seconds
+	PongTimeout  time.Duration // a subscriber that answers no ping for so long is dropped; 0: 10 minutes
 	WriteTimeout time.Duration // of one message; 0: 2 minutes
-	Drain        time.Duration // limit of Shutdown; 0: 2 seconds
+	DrainTimeout time.Duration // of Shutdown; 0: 2 seconds
 
 	Now     func() time.Time // nil: time.Now
 	Metrics *Metrics         // nil: silent
@@ -39,11 +39,11 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	for value, standard := range map[*time.Duration]time.Duration{
-		&c.Ping: 30 * time.Second, &c.Silence: 10 * time.Minute, &c.WriteTimeout: 2 * time.Minute, &c.Drain: 2 * time.Second,
+	for field, value := range map[*time.Duration]time.Duration{
+		&c.PingInterval: 30 * time.Second, &c.PongTimeout: 10 * time.Minute, &c.WriteTimeout: 2 * time.Minute, &c.DrainTimeout: 2 * time.Second,
 	} {
-		if *value == 0 {
-			*value = standard
+		if *field == 0 {
+			*field = value
 		}
 	}
 	c.Slow = c.Slow.withDefaults()
@@ -69,7 +69,7 @@ type Firehose struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscriber]struct{}
-	slots  *clientaddr.Slots // also taken by subscribers that are not yet in subs
+	slots  *clientaddr.Slots // also of subscribers that are not yet in subs
 	empty  chan struct{}     // closed when closed and all slots are free
 }
 
@@ -99,7 +99,7 @@ var upgrader = websocket.Upgrader{
 // count as a request.
 func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clientaddr.Of(r)
-	if !f.take(client) {
+	if !f.acquire(client) {
 		f.cfg.Metrics.full()
 		w.Header().Set("Retry-After", "60")
 		answer(w, http.StatusServiceUnavailable, "TooManySubscribers", "too many subscribers; try again in a minute")
@@ -108,7 +108,7 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := f.cfg.Log.Head() // a subscriber gets all events from its connection on
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		f.give(client)
+		f.release(client)
 		return
 	}
 	s := &subscriber{
@@ -116,29 +116,29 @@ func (f *Firehose) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		conn:     conn,
 		client:   client,
 		cursor:   head,
-		gone:     make(chan struct{}),
+		ended:    make(chan struct{}),
 		pace:     pace{limit: f.cfg.Slow},
 	}
 	f.join(s)
 	go s.run(r.URL.Query()["cursor"])
 }
 
-func (f *Firehose) take(client netip.Prefix) bool {
+func (f *Firehose) acquire(client netip.Prefix) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.closed && f.slots.Take(client)
+	return !f.closed && f.slots.Acquire(client)
 }
 
-func (f *Firehose) give(client netip.Prefix) {
+func (f *Firehose) release(client netip.Prefix) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.free(client)
+	f.releaseLocked(client)
 }
 
-// free frees a slot. The caller must hold mu.
-func (f *Firehose) free(client netip.Prefix) {
-	f.slots.Give(client)
-	if f.slots.Taken() == 0 {
+// releaseLocked is release for a caller that holds mu.
+func (f *Firehose) releaseLocked(client netip.Prefix) {
+	f.slots.Release(client)
+	if f.slots.InUse() == 0 {
 		f.feed.forget()
 		if f.closed {
 			close(f.empty)
@@ -158,23 +158,23 @@ func (f *Firehose) leave(s *subscriber, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.subs, s)
-	f.free(s.client)
+	f.releaseLocked(s.client)
 }
 
 // Shutdown accepts no more subscribers and sends each a close frame (going away).
-// Connections that are still open after Config.Drain, or when the context ends, are
-// closed. Shutdown may be called twice.
+// Connections that are still open after Config.DrainTimeout, or when the context ends,
+// are closed. Shutdown may be called twice.
 func (f *Firehose) Shutdown(ctx context.Context) error {
 	f.mu.Lock()
 	if !f.closed {
 		f.closed = true
 		close(f.closing)
-		if f.slots.Taken() == 0 {
+		if f.slots.InUse() == 0 {
 			close(f.empty)
 		}
 	}
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Drain)
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.DrainTimeout)
 	defer cancel()
 	select {
 	case <-f.empty:
@@ -182,17 +182,17 @@ func (f *Firehose) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
-	left := len(f.subs)
+	open := len(f.subs)
 	for s := range f.subs {
 		_ = s.conn.NetConn().Close()
 	}
 	f.mu.Unlock()
 	select {
 	case <-f.empty:
-		f.cfg.Logger.Info("connections of subscribers closed", "count", left)
+		f.cfg.Logger.Info("connections of subscribers closed", "count", open)
 		return nil
 	case <-time.After(time.Second):
-		return fmt.Errorf("shut down firehose: %d subscribers still run", left)
+		return fmt.Errorf("shut down firehose: %d subscribers have not ended", open)
 	}
 }
 

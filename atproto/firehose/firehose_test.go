@@ -33,7 +33,7 @@ func TestCursors(t *testing.T) {
 		info  bool
 		first uint64
 	}{
-		{"?cursor=19", false, 20}, // the last that is gone, so nothing is missing
+		{"?cursor=19", false, 20}, // the last dropped event, so none is missing
 		{"?cursor=20", false, 21},
 		{"?cursor=39", false, 40},
 		{"?cursor=18", true, 20},
@@ -44,7 +44,7 @@ func TestCursors(t *testing.T) {
 	} {
 		s := dial(t, url, c.query)
 		if live := <-joined; live {
-			t.Errorf("%s: taken for live", c.query)
+			t.Errorf("%s: joined as live", c.query)
 		}
 		if c.info {
 			if got := s.next(); got != outdated {
@@ -55,15 +55,15 @@ func TestCursors(t *testing.T) {
 		s.Close()
 	}
 
-	var heads []*client
+	var atHead []*client
 	for query, want := range map[string]bool{"": true, "?cursor=": true, "?cursor=40": false} {
-		heads = append(heads, dial(t, url, query))
+		atHead = append(atHead, dial(t, url, query))
 		if live := <-joined; live != want {
-			t.Errorf("%q: joined live: %v", query, live)
+			t.Errorf("%q: joined as live: %v, want %v", query, live, want)
 		}
 	}
 	log.next()
-	for _, s := range heads {
+	for _, s := range atHead {
 		s.want(41)
 	}
 
@@ -78,22 +78,23 @@ func TestCursors(t *testing.T) {
 		dial(t, url, query).wantError(name)
 	}
 	if len(joined) != 0 {
-		t.Error("a refused one has joined")
+		t.Error("a refused subscriber has joined")
 	}
 }
 
-func TestAllKept(t *testing.T) {
+func TestCursorZero(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	_, url := serve(t, Config{Log: log})
 	empty := dial(t, url, "?cursor=0")
 	log.add(0, 10)
 	empty.want(10)
-	dial(t, url, "?cursor=0").want(10) // and no #info
+	dial(t, url, "?cursor=0").want(10) // no event was dropped, so no #info
 }
 
-// A cursor between the last event and now may be of a log that was set back, or
-// invented: it gets what comes next, and changes nothing for others.
+// A subscriber whose cursor is between the last event and now gets the next event. The
+// cursor may be from a log that was restored to an earlier state. It does not affect
+// other subscribers.
 func TestCursorAfterHead(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -101,18 +102,18 @@ func TestCursorAfterHead(t *testing.T) {
 	log := newLog(t)
 	log.add(0, old)
 	f, url := serve(t, Config{Log: log, Now: func() time.Time { return now }})
-	dial(t, url, fmt.Sprintf("?cursor=%d", later+1)).wantError("FutureCursor") // beyond the clock
+	dial(t, url, fmt.Sprintf("?cursor=%d", later+1)).wantError("FutureCursor")
 	others := dial(t, url, "?cursor=0")
 	others.want(old)
 	ahead := dial(t, url, fmt.Sprintf("?cursor=%d", later))
-	eventually(t, "it is there", func() bool { return f.Subscribers() == 2 })
+	eventually(t, "two subscribers", func() bool { return f.Subscribers() == 2 })
 	log.add(0, later+1)
 	ahead.want(later + 1)
 	others.want(later + 1)
 }
 
-// Whatever the order of writes, joins, stalls and reconnections, each
-// subscriber sees each event once and in order.
+// Each subscriber gets each event once and in order, with writes, pauses and
+// reconnections in a random order.
 func TestReplayWithoutGap(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -138,7 +139,7 @@ func TestReplayWithoutGap(t *testing.T) {
 				s := dial(t, url, fmt.Sprintf("?cursor=%d", cursor))
 				for n := rand.IntN(2000); n >= 0 && cursor < last; n-- {
 					if got := s.seq(); got != cursor+1 {
-						t.Errorf("subscriber %d: %d after %d", i, got, cursor)
+						t.Errorf("subscriber %d: got %d after %d", i, got, cursor)
 						return
 					}
 					cursor++
@@ -154,33 +155,32 @@ func TestReplayWithoutGap(t *testing.T) {
 	reading.Wait()
 }
 
-// One who doesn't read costs the others nothing, and is dropped in the end.
+// A subscriber that does not read delays no other, and is dropped.
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	metrics := NewMetrics()
 	f, url := serve(t, Config{Log: log, WriteTimeout: 2 * time.Second, Metrics: metrics})
 	stalled, live := dialSmall(t, url, ""), dial(t, url, "")
-	eventually(t, "both are there", func() bool { return f.Subscribers() == 2 })
+	eventually(t, "two subscribers", func() bool { return f.Subscribers() == 2 })
 	for seq := uint64(1); seq <= 400; seq++ {
 		log.add(64<<10, seq)
 		live.want(seq)
 	}
-	eventually(t, "the stalled one is dropped", func() bool { return f.Subscribers() == 1 })
-	live.want(func() uint64 { return log.next() }())
+	eventually(t, "the stalled subscriber is dropped", func() bool { return f.Subscribers() == 1 })
+	live.want(log.next())
 	if n := testutil.ToFloat64(metrics.ended.WithLabelValues("gone")); n != 1 {
-		t.Errorf("%v are gone, want 1", n)
+		t.Errorf("%v subscribers counted as gone, want 1", n)
 	}
 	f.feed.mu.Lock()
 	defer f.feed.mu.Unlock()
 	if f.feed.size > sharedSize+64<<10 {
-		t.Errorf("%d bytes are kept for those at the end", f.feed.size)
+		t.Errorf("%d bytes of frames in memory", f.feed.size)
 	}
 	_ = stalled
 }
 
-// One who is far behind and crawls is told so; one who is far behind and
-// hurries is not.
+// A subscriber that is far behind is dropped if it reads slowly, and only then.
 func TestTooSlow(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -188,10 +188,10 @@ func TestTooSlow(t *testing.T) {
 	log.add(16<<10, seqs(start, start+1500)...)
 	metrics := NewMetrics()
 	_, url := serve(t, Config{Log: log, Metrics: metrics, Slow: Slow{Behind: time.Hour, Rate: 1 << 30, Window: 200 * time.Millisecond}})
-	crawling := dialSmall(t, url, "?cursor=0")
+	slow := dialSmall(t, url, "?cursor=0")
 	for {
-		_ = crawling.SetReadDeadline(time.Now().Add(patience))
-		_, message, err := crawling.ReadMessage()
+		_ = slow.SetReadDeadline(time.Now().Add(patience))
+		_, message, err := slow.ReadMessage()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,14 +203,14 @@ func TestTooSlow(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	crawling.wantClose(websocket.ClosePolicyViolation, "ConsumerTooSlow")
-	eventually(t, "it is counted", func() bool { return testutil.ToFloat64(metrics.ended.WithLabelValues("slow")) == 1 })
+	slow.wantClose(websocket.ClosePolicyViolation, "ConsumerTooSlow")
+	eventually(t, "the drop is counted", func() bool { return testutil.ToFloat64(metrics.ended.WithLabelValues("slow")) == 1 })
 
 	_, url = serve(t, Config{Log: log, Slow: Slow{Behind: time.Hour, Rate: 1, Window: time.Millisecond}})
 	dial(t, url, "?cursor=0").want(seqs(start, start+1500)...)
 }
 
-// One whose next event is no longer kept can't be served without a gap.
+// A subscriber whose next event was dropped can't be served without a gap.
 func TestFellBehind(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -224,27 +224,28 @@ func TestFellBehind(t *testing.T) {
 		message := s.next()
 		if strings.HasPrefix(message, "\xa1bop\x20") {
 			if !strings.Contains(message, "ConsumerTooSlow") || last == 400 {
-				t.Errorf("%q after %d", message, last)
+				t.Errorf("got %q after %d", message, last)
 			}
 			break
 		}
 		var seq uint64
 		if _, err := fmt.Sscanf(message, "%d ", &seq); err != nil || seq != last+1 {
-			t.Fatalf("%.20q after %d", message, last)
+			t.Fatalf("got %.20q after %d", message, last)
 		}
 		last = seq
 	}
 	s.wantClose(websocket.ClosePolicyViolation, "ConsumerTooSlow")
 }
 
-// At the end of the log nothing can be missing, however old the end is.
-func TestQuietForLong(t *testing.T) {
+// A subscriber at the end of the log has missed nothing, even if the last event was
+// dropped.
+func TestLastEventDropped(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	log.add(0, 1, 2)
 	_, url := serve(t, Config{Log: log})
 	s := dial(t, url, "")
-	log.next() // at once: whoever is connected misses nothing
+	log.next() // at once: a connected subscriber misses no event
 	s.want(3)
 	log.drop(3)
 	log.next()
@@ -252,7 +253,7 @@ func TestQuietForLong(t *testing.T) {
 	dial(t, url, "?cursor=3").want(4)
 }
 
-func TestBrokenLog(t *testing.T) {
+func TestLogFails(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	log.add(0, 1)
@@ -268,28 +269,28 @@ func TestBrokenLog(t *testing.T) {
 func TestPings(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
-	f, url := serve(t, Config{Log: log, Ping: 50 * time.Millisecond, Silence: time.Second})
-	answers, silent := dial(t, url, ""), dial(t, url, "")
-	eventually(t, "both are there", func() bool { return f.Subscribers() == 2 })
+	f, url := serve(t, Config{Log: log, PingInterval: 50 * time.Millisecond, PongTimeout: time.Second})
+	responsive, silent := dial(t, url, ""), dial(t, url, "")
+	eventually(t, "two subscribers", func() bool { return f.Subscribers() == 2 })
 	var pings atomic.Int32
-	standard := answers.PingHandler()
-	answers.SetPingHandler(func(data string) error { pings.Add(1); return standard(data) })
+	standard := responsive.PingHandler()
+	responsive.SetPingHandler(func(data string) error { pings.Add(1); return standard(data) })
 	silent.SetPingHandler(func(string) error { return nil })
 	go func() { _, _, _ = silent.ReadMessage() }()
 	messages := make(chan string, 1)
-	go func() { messages <- answers.next() }()
-	eventually(t, "the silent one is dropped", func() bool { return f.Subscribers() == 1 })
+	go func() { messages <- responsive.next() }()
+	eventually(t, "the silent subscriber is dropped", func() bool { return f.Subscribers() == 1 })
 	log.next()
 	if got := <-messages; got != "1 " || pings.Load() < 5 {
 		t.Errorf("got %q after %d pings", got, pings.Load())
 	}
 
-	// And its own pings are answered, while it streams and while it waits.
-	asks := dial(t, url, "")
+	// Pings of a subscriber are answered.
+	pinging := dial(t, url, "")
 	pongs := make(chan string, 1)
-	asks.SetPongHandler(func(data string) error { pongs <- data; return nil })
-	go func() { _, _, _ = asks.ReadMessage() }()
-	if err := asks.WriteControl(websocket.PingMessage, []byte("there?"), time.Now().Add(time.Second)); err != nil {
+	pinging.SetPongHandler(func(data string) error { pongs <- data; return nil })
+	go func() { _, _, _ = pinging.ReadMessage() }()
+	if err := pinging.WriteControl(websocket.PingMessage, []byte("there?"), time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -302,7 +303,7 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// Streams take no messages, and no floods of anything.
+// A subscriber that sends large or many messages is dropped.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -332,10 +333,10 @@ func TestFlood(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(patience):
-			t.Errorf("%s: it is not dropped", name)
+			t.Errorf("%s: the subscriber is not dropped", name)
 		}
 	}
-	eventually(t, "all are dropped", func() bool { return f.Subscribers() == 0 })
+	eventually(t, "all subscribers are dropped", func() bool { return f.Subscribers() == 0 })
 	if n := testutil.ToFloat64(metrics.ended.WithLabelValues("flood")); n != 3 {
 		t.Errorf("%v floods, want 3", n)
 	}
@@ -345,14 +346,14 @@ func TestShutdown(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	log.add(256<<10, seqs(1, 40)...)
-	f, url := serve(t, Config{Log: log, Drain: 500 * time.Millisecond})
+	f, url := serve(t, Config{Log: log, DrainTimeout: 500 * time.Millisecond})
 	stuck := dialSmall(t, url, "?cursor=0")
 	stuck.want(1)
 	var live []*client
 	for range 20 {
 		live = append(live, dial(t, url, ""))
 	}
-	eventually(t, "all are there", func() bool { return f.Subscribers() == 21 })
+	eventually(t, "21 subscribers", func() bool { return f.Subscribers() == 21 })
 	begun := time.Now()
 	done := make(chan error, 2)
 	for range 2 {
@@ -367,13 +368,13 @@ func TestShutdown(t *testing.T) {
 		}
 	}
 	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("it took %s", took)
+		t.Errorf("Shutdown took %s", took)
 	}
 	if f.Subscribers() != 0 {
-		t.Errorf("%d are left", f.Subscribers())
+		t.Errorf("%d subscribers after Shutdown", f.Subscribers())
 	}
 	if resp, err := get(t, url); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("afterwards: %v %v", resp, err)
+		t.Errorf("request after Shutdown: %v, %v", resp, err)
 	}
 	if err := f.Shutdown(context.Background()); err != nil {
 		t.Error(err)
@@ -385,22 +386,23 @@ func TestSlots(t *testing.T) {
 	log := newLog(t)
 	metrics := NewMetrics()
 	f, url := serve(t, Config{Log: log, MaxSubscribers: 32, Metrics: metrics})
-	var there []*client
-	for range 8 {
-		there = append(there, dial(t, url, ""))
+	var clients []*client
+	for range 8 { // a quarter, for loopback as for any other client
+		clients = append(clients, dial(t, url, ""))
 	}
-	resp, err := get(t, url) // loopback has a quarter, as any client
+	eventually(t, "eight subscribers", func() bool { return f.Subscribers() == 8 })
+	resp, err := get(t, url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said struct{ Error string }
-	if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || resp.StatusCode != 503 || said.Error != "TooManySubscribers" || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one too many: %d %v %v", resp.StatusCode, said, err)
+	var body struct{ Error string }
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != 503 || body.Error != "TooManySubscribers" || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("without a free slot: %d %v %v", resp.StatusCode, body, err)
 	}
 	if full := testutil.ToFloat64(metrics.ended.WithLabelValues("full")); full != 1 {
-		t.Errorf("%v turned away, want 1", full)
+		t.Errorf("%v counted as full, want 1", full)
 	}
-	there[3].Close()
+	clients[3].Close()
 	eventually(t, "a slot is free", func() bool { return f.Subscribers() == 7 })
 	dial(t, url, "")
 
@@ -410,8 +412,8 @@ func TestSlots(t *testing.T) {
 		addr string
 		want bool
 	}{{"[2001:db8::1]:99", true}, {"[2001:db8::2]:99", true}, {"[2001:db8::3]:99", false}, {"[2001:db8:0:1::1]:99", true}} {
-		if got := f.take(clientaddr.Of(&http.Request{RemoteAddr: c.addr})); got != c.want {
-			t.Errorf("a slot for %s: %v", c.addr, got)
+		if got := f.acquire(clientaddr.Of(&http.Request{RemoteAddr: c.addr})); got != c.want {
+			t.Errorf("slot for %s: %v", c.addr, got)
 		}
 	}
 }
@@ -419,39 +421,39 @@ func TestSlots(t *testing.T) {
 func TestNoWebSocket(t *testing.T) {
 	t.Parallel()
 	f, url := serve(t, Config{Log: newLog(t), MaxSubscribers: 1})
-	for range 3 { // a failed handshake returns its slot
+	for range 3 { // a failed handshake releases its slot
 		resp, err := get(t, url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var said struct{ Error, Message string }
-		if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || resp.StatusCode != 400 || said.Error != "InvalidRequest" || !strings.Contains(said.Message, "connect as a WebSocket") {
-			t.Errorf("%d %v %v", resp.StatusCode, said, err)
+		var body struct{ Error, Message string }
+		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != 400 || body.Error != "InvalidRequest" || !strings.Contains(body.Message, "connect as a WebSocket") {
+			t.Errorf("got %d %v %v", resp.StatusCode, body, err)
 		}
 	}
 	if f.Subscribers() != 0 {
-		t.Error("somebody is there")
+		t.Errorf("%d subscribers", f.Subscribers())
 	}
 }
 
-// A stream doesn't take a slot of running requests.
-func TestReturnsAtOnce(t *testing.T) {
+// ServeHTTP returns while the stream goes on.
+func TestServeHTTPReturns(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	f := New(Config{Log: log})
-	running := make(chan int, 10)
+	returned := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.ServeHTTP(w, r)
-		running <- 1
+		close(returned)
 	}))
 	defer server.Close()
 	s := dial(t, "ws"+strings.TrimPrefix(server.URL, "http"), "?cursor=0")
-	<-running
+	<-returned
 	log.next()
 	s.want(1)
 	s.Close()
-	eventually(t, "it is gone", func() bool { return f.Subscribers() == 0 })
+	eventually(t, "no subscribers", func() bool { return f.Subscribers() == 0 })
 	if f.feed.shared != nil {
-		t.Error("frames are kept for nobody")
+		t.Error("frames are kept in memory without subscribers")
 	}
 }

@@ -19,10 +19,10 @@ const (
 // listen reads from the subscriber, so that pings are answered and a disconnect is
 // noticed.
 func (s *subscriber) listen() {
-	s.goneFor = s.readAll()
-	close(s.gone)
+	s.endErr = s.readAll()
+	close(s.ended)
 	// Ends a blocked write to this subscriber.
-	_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(farewell))
+	_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(closeTimeout))
 }
 
 func (s *subscriber) readAll() error {
@@ -36,7 +36,7 @@ func (s *subscriber) readAll() error {
 		if count++; count > listenCount {
 			return errFlood
 		}
-		return s.conn.SetReadDeadline(now.Add(s.firehose.cfg.Silence))
+		return s.conn.SetReadDeadline(now.Add(s.firehose.cfg.PongTimeout))
 	}
 	s.conn.SetReadLimit(listenSize)
 	s.conn.SetPongHandler(func(string) error { return received() })
@@ -45,7 +45,7 @@ func (s *subscriber) readAll() error {
 			return err
 		}
 		// Fails if a frame blocks the socket: the subscriber reads nothing then.
-		_ = s.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(farewell))
+		_ = s.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(closeTimeout))
 		return nil
 	})
 	for {
@@ -61,7 +61,7 @@ func (s *subscriber) readAll() error {
 		case errors.Is(err, errFlood), errors.Is(err, websocket.ErrReadLimit):
 			return errFlood
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return fmt.Errorf("%w: no pong for %s", errGone, s.firehose.cfg.Silence)
+			return fmt.Errorf("%w: no pong for %s", errGone, s.firehose.cfg.PongTimeout)
 		}
 		return fmt.Errorf("%w: %w", errGone, err)
 	}

@@ -17,9 +17,9 @@ type Log interface {
 	// Head returns the sequence number of the last event.
 	Head() uint64
 
-	// Lost returns the sequence number of the last event that is no longer kept, 0 if
-	// all are.
-	Lost() (uint64, error)
+	// Dropped returns the sequence number of the last event that is no longer kept, 0
+	// if all are.
+	Dropped() (uint64, error)
 
 	// Wake returns a channel that is closed when there may be an event after a sequence
 	// number.

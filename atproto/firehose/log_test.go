@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// memLog is a log in memory. It is as strict as the contract allows: pages are
-// small, and it fails a test that asks for less than one event.
+// memLog is a log in memory. Its pages are small, and it fails a test that requests less
+// than one event.
 type memLog struct {
 	t testing.TB
 
-	mu     sync.Mutex
-	events []Event
-	head   uint64
-	lost   uint64
-	wake   chan struct{}
-	broken error
-	reads  int
+	mu      sync.Mutex
+	events  []Event
+	head    uint64
+	dropped uint64
+	wake    chan struct{}
+	broken  error
+	reads   int
 }
 
 func newLog(t testing.TB) *memLog { return &memLog{t: t, wake: make(chan struct{})} }
@@ -50,12 +50,12 @@ func (l *memLog) next() uint64 {
 	return seq
 }
 
-// drop forgets events up to a sequence number.
+// drop drops the events up to a sequence number.
 func (l *memLog) drop(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.events) > 0 && l.events[0].Seq <= seq {
-		l.lost = l.events[0].Seq
+		l.dropped = l.events[0].Seq
 		l.events = l.events[1:]
 	}
 }
@@ -63,7 +63,7 @@ func (l *memLog) drop(seq uint64) {
 func (l *memLog) fail() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.broken = errors.New("the disk is gone")
+	l.broken = errors.New("disk failed")
 }
 
 func (l *memLog) Events(after uint64, limit int) ([]Event, error) {
@@ -71,7 +71,7 @@ func (l *memLog) Events(after uint64, limit int) ([]Event, error) {
 	defer l.mu.Unlock()
 	l.reads++
 	if limit < 1 {
-		l.t.Errorf("%d events asked for", limit)
+		l.t.Errorf("limit is %d", limit)
 	}
 	i := slices.IndexFunc(l.events, func(e Event) bool { return e.Seq > after })
 	if i < 0 || l.broken != nil {
@@ -86,10 +86,10 @@ func (l *memLog) Head() uint64 {
 	return l.head
 }
 
-func (l *memLog) Lost() (uint64, error) {
+func (l *memLog) Dropped() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lost, l.broken
+	return l.dropped, l.broken
 }
 
 func (l *memLog) Wake(after uint64) <-chan struct{} {

@@ -22,15 +22,15 @@ func NewMetrics() *Metrics {
 		}),
 		frames: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_firehose_frames_total",
-			Help: "Frames sent, to all subscribers together.",
+			Help: "Frames sent to all subscribers.",
 		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_firehose_bytes_total",
-			Help: "Bytes of frames sent, to all subscribers together.",
+			Help: "Bytes of frames sent to all subscribers.",
 		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_firehose_ended_total",
-			Help: "Streams that ended, and why: gone, refused, slow, flood, shutdown, error. Full: turned away before they began.",
+			Help: "Streams by the reason for their end: gone, refused, slow, flood, shutdown, error. Full: subscribers that were refused because there are too many.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range []string{"gone", "refused", "slow", "flood", "shutdown", "error", "full"} {

@@ -2,9 +2,9 @@ package firehose
 
 import "time"
 
-// Slow defines a subscriber that is too slow: during a whole Window it is further
-// behind than Behind and reads less than Rate. A subscriber that is far behind but
-// catches up is not too slow, nor is one that reads little but keeps up.
+// Slow defines which subscribers are too slow: those that are further behind than
+// Behind during a whole Window, and read less than Rate. A subscriber that is far behind
+// but catches up is not too slow, nor is one that reads little but keeps up.
 type Slow struct {
 	Behind time.Duration // age of the event at its cursor; 0: 10 minutes
 	Rate   int64         // bytes a second; 0: 1024
@@ -24,7 +24,7 @@ func (s Slow) withDefaults() Slow {
 	return s
 }
 
-// pace measures one subscriber.
+// pace measures how fast one subscriber reads.
 type pace struct {
 	limit Slow
 	since time.Time // start of the window; zero: it is not far behind

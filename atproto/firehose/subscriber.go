@@ -9,8 +9,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// farewell limits how long each side may take to close the connection.
-const farewell = time.Second
+// closeTimeout is how long each side may take to close the connection.
+const closeTimeout = time.Second
 
 // subscriber is a connection. run writes to it, listen reads from it.
 type subscriber struct {
@@ -20,8 +20,8 @@ type subscriber struct {
 	cursor   uint64 // sequence number of the last event sent; at first the head of the log, or the client's cursor
 	pace     pace
 
-	gone    chan struct{} // closed by listen when the connection has ended
-	goneFor error         // the reason; read it after gone is closed
+	ended  chan struct{} // closed by listen when the connection has ended
+	endErr error         // the reason; valid once ended is closed
 }
 
 func (s *subscriber) run(cursor []string) {
@@ -37,7 +37,7 @@ func (s *subscriber) run(cursor []string) {
 // stream sends the events after the cursor until there is a reason to end.
 func (s *subscriber) stream() error {
 	f := s.firehose
-	ping := time.NewTicker(f.cfg.Ping)
+	ping := time.NewTicker(f.cfg.PingInterval)
 	defer ping.Stop()
 	for {
 		frames, err := f.feed.after(s.cursor)
@@ -58,8 +58,8 @@ func (s *subscriber) stream() error {
 			if err := s.ping(); err != nil {
 				return err
 			}
-		case <-s.gone:
-			return s.goneFor
+		case <-s.ended:
+			return s.endErr
 		case <-f.closing:
 			return errGoingAway
 		}
@@ -69,8 +69,8 @@ func (s *subscriber) stream() error {
 // send writes a frame from the log, unless there is a reason to end.
 func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 	select {
-	case <-s.gone:
-		return s.goneFor
+	case <-s.ended:
+		return s.endErr
 	case <-s.firehose.closing:
 		return errGoingAway
 	case <-ping:
@@ -93,7 +93,7 @@ func (s *subscriber) send(m *frame, ping <-chan time.Time) error {
 func (s *subscriber) write(m *frame) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.firehose.cfg.WriteTimeout)) // never fails
 	if err := m.write(s.conn); err != nil {
-		return s.broken(err)
+		return s.writeError(err)
 	}
 	s.firehose.cfg.Metrics.sent(len(m.data))
 	return nil
@@ -102,26 +102,27 @@ func (s *subscriber) write(m *frame) error {
 func (s *subscriber) ping() error {
 	err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.firehose.cfg.WriteTimeout))
 	if err != nil {
-		return s.broken(err)
+		return s.writeError(err)
 	}
 	return nil
 }
 
-// broken returns the reason for a failed write: what listen found, if anything.
-func (s *subscriber) broken(err error) error {
+// writeError returns the reason for a failed write: that of listen if the connection
+// has ended, or else err.
+func (s *subscriber) writeError(err error) error {
 	select {
-	case <-s.gone:
-		return s.goneFor
+	case <-s.ended:
+		return s.endErr
 	default:
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 }
 
-// end tells the client the reason, if it is still connected, and closes the socket.
+// end sends the reason to the client, if it is still connected, and closes the socket.
 func (s *subscriber) end(why error) {
 	defer func() {
 		_ = s.conn.Close()
-		<-s.gone
+		<-s.ended
 	}()
 	lg := s.firehose.cfg.Logger.With("client", s.client, "cursor", s.cursor)
 	code, text := websocket.CloseInternalServerErr, "InternalServerError"
@@ -138,20 +139,20 @@ func (s *subscriber) end(why error) {
 	case errors.As(why, &refused):
 		lg.Info("subscriber dropped", "reason", why)
 		code, text = websocket.ClosePolicyViolation, refused.name
-		_ = s.conn.SetWriteDeadline(time.Now().Add(farewell))
+		_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
 		if s.conn.WriteMessage(websocket.BinaryMessage, errorFrame(refused.name, refused.message)) != nil {
 			return
 		}
 	default:
 		lg.Error("stream failed", "error", why)
 	}
-	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(farewell))
+	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(closeTimeout))
 	if err != nil {
 		return
 	}
 	// Closing a socket with unread data on it may discard what was sent.
 	select {
-	case <-s.gone:
-	case <-time.After(farewell):
+	case <-s.ended:
+	case <-time.After(closeTimeout):
 	}
 }

@@ -114,7 +114,7 @@ func TestExportSlots(t *testing.T) {
 		}
 	}
 	for _, by := range []*http.Request{other, other, another, another} {
-		h.server.exports.Take(clientaddr.Of(by))
+		h.server.exports.Acquire(clientaddr.Of(by))
 	}
 	for name, path := range slotted {
 		if got := status(path); got != 429 {
@@ -188,7 +188,7 @@ func TestExportTimeout(t *testing.T) {
 	if err := answer.Write(io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if h.server.exports.Taken() != 0 {
+	if h.server.exports.InUse() != 0 {
 		t.Error("the slot is still taken")
 	}
 	ended, end := context.WithCancel(t.Context())

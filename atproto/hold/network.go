@@ -105,7 +105,7 @@ type eventLog struct{ *repo.Repo }
 
 func (l eventLog) Head() uint64 { return l.Repo.Head().Seq }
 
-func (l eventLog) Lost() (uint64, error) { return l.DroppedEvents() }
+func (l eventLog) Dropped() (uint64, error) { return l.DroppedEvents() }
 
 func (l eventLog) Events(after uint64, limit int) ([]firehose.Event, error) {
 	page, err := l.Repo.Events(after, limit)

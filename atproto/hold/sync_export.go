@@ -117,10 +117,10 @@ func (s *Server) export(c *xrpc.Call, limit time.Duration, write func(context.Co
 // inSlot runs a long read in an export slot and within a time.
 func (s *Server) inSlot(c *xrpc.Call, limit time.Duration, read func(context.Context) error) error {
 	client := clientaddr.Of(c.Request)
-	if !s.exports.Take(client) {
+	if !s.exports.Acquire(client) {
 		return xrpc.TooManyRequests(exportRetry)
 	}
-	defer s.exports.Give(client)
+	defer s.exports.Release(client)
 	ctx, cancel := context.WithTimeout(c.Context(), limit)
 	defer cancel()
 	return read(ctx)

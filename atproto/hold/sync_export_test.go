@@ -74,7 +74,7 @@ func TestGetRepoSlots(t *testing.T) {
 		by   netip.Prefix
 		want bool
 	}{{loopback, true}, {loopback, true}, {loopback, false}, {one, true}, {one, true}} { // half of the slots are for one client
-		if got := h.server.exports.Take(c.by); got != c.want {
+		if got := h.server.exports.Acquire(c.by); got != c.want {
 			t.Errorf("slot for %s: %v", c.by, got)
 		}
 	}
@@ -82,9 +82,9 @@ func TestGetRepoSlots(t *testing.T) {
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
 	}
-	h.server.exports.Give(loopback)
+	h.server.exports.Release(loopback)
 	h.car("/xrpc/com.atproto.sync.getRepo?did=%")
-	if n := h.server.exports.Taken(); n != maxExports-1 {
+	if n := h.server.exports.InUse(); n != maxExports-1 {
 		t.Errorf("%d slots are taken", n)
 	}
 }
@@ -114,7 +114,7 @@ func TestStalledReader(t *testing.T) {
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) || bytes.HasSuffix(answer, []byte("0\r\n\r\n")) {
 		t.Errorf("got %d bytes, %.60q … %.60q", len(answer), answer, answer[max(0, len(answer)-20):])
 	}
-	if h.server.exports.Taken() != 0 {
+	if h.server.exports.InUse() != 0 {
 		t.Error("the slot is still taken")
 	}
 }

@@ -17,7 +17,7 @@ func ValidateHeader(name string) error {
 	case name == "":
 		return nil
 	case !headerName.MatchString(name):
-		return fmt.Errorf(`%q is an invalid header name; use the header that the proxy sets, such as "X-Forwarded-For"`, name)
+		return fmt.Errorf(`invalid header name %q; use the header that the proxy sets, such as "X-Forwarded-For"`, name)
 	case http.CanonicalHeaderKey(name) == "Forwarded":
 		return errors.New(`the header Forwarded is not supported; let the proxy set "X-Forwarded-For"`)
 	}
@@ -32,7 +32,7 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf(`%q is not an address or a network; use one like "10.0.0.7", "10.0.0.0/24" or "2001:db8::/64"`, text)
+		return netip.Prefix{}, fmt.Errorf(`invalid address or network %q; use one like "10.0.0.7", "10.0.0.0/24" or "2001:db8::/64"`, text)
 	}
 	return prefix, nil
 }

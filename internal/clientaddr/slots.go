@@ -8,43 +8,44 @@ import (
 // Slots limits how many requests run at a time, in all and for one client. It is safe
 // for concurrent use.
 type Slots struct {
-	all, each int
+	total, perClient int
 
-	mu    sync.Mutex
-	taken int
-	by    map[netip.Prefix]int
+	mu       sync.Mutex
+	inUse    int
+	byClient map[netip.Prefix]int // slots in use
 }
 
-// NewSlots returns all slots, of which one client gets at most each.
-func NewSlots(all, each int) *Slots {
-	return &Slots{all: all, each: each, by: map[netip.Prefix]int{}}
+// NewSlots returns total slots, of which one client can have at most perClient.
+func NewSlots(total, perClient int) *Slots {
+	return &Slots{total: total, perClient: perClient, byClient: map[netip.Prefix]int{}}
 }
 
-// Take takes a slot and reports whether there was one for this client. Give returns it.
-func (s *Slots) Take(client netip.Prefix) bool {
+// Acquire acquires a slot for a client and reports whether one was free. The caller
+// must release it.
+func (s *Slots) Acquire(client netip.Prefix) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken >= s.all || s.by[client] >= s.each {
+	if s.inUse >= s.total || s.byClient[client] >= s.perClient {
 		return false
 	}
-	s.taken++
-	s.by[client]++
+	s.inUse++
+	s.byClient[client]++
 	return true
 }
 
-// Give returns a slot.
-func (s *Slots) Give(client netip.Prefix) {
+// Release releases a slot that the client has acquired.
+func (s *Slots) Release(client netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken--
-	if s.by[client]--; s.by[client] == 0 {
-		delete(s.by, client)
+	s.inUse--
+	if s.byClient[client]--; s.byClient[client] == 0 {
+		delete(s.byClient, client)
 	}
 }
 
-// Taken returns the number of slots in use.
-func (s *Slots) Taken() int {
+// InUse returns the number of slots in use.
+func (s *Slots) InUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.taken
+	return s.inUse
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// patience is for what must happen: a test that waits so long has failed.
+// patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second
 
 // serve runs a firehose over a real listener.
@@ -31,7 +31,7 @@ func serve(t testing.TB, cfg Config) (*Firehose, string) {
 	return f, "ws" + strings.TrimPrefix(server.URL, "http")
 }
 
-// client is a subscriber from outside.
+// client is a subscriber.
 type client struct {
 	testing.TB
 	*websocket.Conn
@@ -47,8 +47,8 @@ func dial(t testing.TB, url, query string) *client {
 	return &client{t, conn}
 }
 
-// dialSmall connects with small socket buffers on this side, so that little is
-// under way to one who doesn't read.
+// dialSmall connects with a small receive buffer, so that few bytes can be sent to a
+// client that does not read.
 func dialSmall(t testing.TB, url, query string) *client {
 	t.Helper()
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -115,12 +115,12 @@ func (c *client) wantClose(code int, text string) {
 	}
 }
 
-// eventually waits for something that happens elsewhere.
-func eventually(t testing.TB, what string, is func() bool) {
+// eventually waits until a condition holds.
+func eventually(t testing.TB, condition string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it never happens that %s", what)
+			t.Fatalf("timeout waiting for: %s", condition)
 		}
 	}
 }
