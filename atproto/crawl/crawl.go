@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	delay   = 5 * time.Second  // until our own port is open: a relay connects back
-	silence = 20 * time.Minute // between two requests to a relay that accepted
+	startDelay      = 5 * time.Second  // until our own port is open: a relay connects back
+	requestInterval = 20 * time.Minute // between two requests to a relay that accepted
 
-	window = 10 * time.Minute // after a request, in which a new subscriber may be a relay
-	gather = time.Second      // in which new subscribers share an introduction
-	pause  = time.Minute      // between two introductions
+	relayWindow   = 10 * time.Minute // after a request, in which a new subscriber may be a relay
+	introDelay    = time.Second      // in which new subscribers share an introduction
+	introInterval = time.Minute      // between two introductions
 )
 
 // Log is the part of the event log that a Crawler needs.
@@ -35,25 +35,25 @@ type Config struct {
 	Hostname string   // of the hold, for relays
 	Relays   []string // addresses, valid for CheckRelay
 	Log      Log
-	Once     bool // do not ask a relay again that has accepted
+	Once     bool // send no more requests to a relay that has accepted
 
 	// Introduce logs #identity, #account and #sync.
 	Introduce func(context.Context) error
 
-	// Commit returns the account's DID and the rev of its last commit; nil: relays
-	// are not asked for their state.
+	// Commit returns the account's DID and the rev of its last commit; nil: the state
+	// at the relays is not queried.
 	Commit func() (did, rev string)
 
 	Metrics *Metrics     // nil: silent
 	Logger  *slog.Logger // nil: silent
 }
 
-// Crawler asks relays to crawl, while Run runs.
+// Crawler sends requests to relays while Run runs.
 type Crawler struct {
 	cfg    Config
-	relays []*asked
+	relays []*relayClient
 	joined chan struct{}
-	last   atomic.Int64 // when a relay was asked last, unix nanoseconds
+	last   atomic.Int64 // time of the last crawl request, unix nanoseconds
 }
 
 // New returns a Crawler.
@@ -67,20 +67,21 @@ func New(cfg Config) (*Crawler, error) {
 	cfg.Logger = cfg.Logger.With("component", "crawl")
 	c := &Crawler{cfg: cfg, joined: make(chan struct{}, 1)}
 	for _, relay := range cfg.Relays {
-		a, err := newAsked(relay, cfg.Hostname)
+		r, err := newRelayClient(relay, cfg.Hostname)
 		if err != nil {
 			return nil, fmt.Errorf("crawl: %w", err)
 		}
-		c.relays = append(c.relays, a)
+		c.relays = append(c.relays, r)
 	}
 	return c, nil
 }
 
-// Run asks all relays, each independently, until the context ends.
+// Run sends requests to all relays, independently of each other, until the context
+// ends.
 func (c *Crawler) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for _, relay := range c.relays {
-		group.Go(func() { c.ask(ctx, relay) })
+		group.Go(func() { c.request(ctx, relay) })
 		if c.cfg.Commit != nil {
 			group.Go(func() { c.watch(ctx, relay) })
 		}
@@ -90,19 +91,19 @@ func (c *Crawler) Run(ctx context.Context) error {
 	return nil
 }
 
-// ask asks one relay: soon, again after a failure, and at the first new event after a
-// silence.
-func (c *Crawler) ask(ctx context.Context, relay *asked) {
+// request sends crawl requests to one relay: soon after the start, again after a
+// failure, and at the first new event after requestInterval.
+func (c *Crawler) request(ctx context.Context, relay *relayClient) {
 	lg := c.cfg.Logger.With("relay", relay.url.Host)
 	accepted, failures := false, 0
-	for wait := delay; sleep(ctx, wait); {
+	for wait := startDelay; sleep(ctx, wait); {
 		head := c.cfg.Log.Head()
 		c.last.Store(time.Now().UnixNano())
 		err := relay.crawl(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		c.cfg.Metrics.asked(err)
+		c.cfg.Metrics.requested(err)
 		if err != nil {
 			wait = guard.RetryIn(failures, err)
 			failures++
@@ -116,16 +117,14 @@ func (c *Crawler) ask(ctx context.Context, relay *asked) {
 		if c.cfg.Once {
 			return
 		}
-		if !sleep(ctx, silence) {
-			return
-		}
-		if !c.waitForEvent(ctx, head) {
+		if !sleep(ctx, requestInterval) || !c.waitForEvent(ctx, head) {
 			return
 		}
 	}
 }
 
-// waitForEvent waits for an event after a sequence number.
+// waitForEvent waits for an event after a sequence number. It returns false if the
+// context has ended.
 func (c *Crawler) waitForEvent(ctx context.Context, after uint64) bool {
 	for c.cfg.Log.Head() <= after {
 		select {
@@ -139,7 +138,7 @@ func (c *Crawler) waitForEvent(ctx context.Context, after uint64) bool {
 
 // Joined reports a new subscriber; live means that it has no cursor.
 func (c *Crawler) Joined(live bool) {
-	if !live || time.Since(time.Unix(0, c.last.Load())) > window {
+	if !live || time.Since(time.Unix(0, c.last.Load())) > relayWindow {
 		return
 	}
 	select {
@@ -156,23 +155,23 @@ func (c *Crawler) introduce(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if !sleep(ctx, gather) {
+		if !sleep(ctx, introDelay) {
 			return
 		}
 		select {
-		case <-c.joined: // also connected by now
+		case <-c.joined: // joined in the meantime
 		default:
 		}
 		if err := c.cfg.Introduce(ctx); err != nil && ctx.Err() == nil {
 			c.cfg.Logger.Error("introduce account to relays", "error", err)
 		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, introInterval) {
 			return
 		}
 	}
 }
 
-// sleep waits, and reports false if the context has ended.
+// sleep returns false if the context has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -51,14 +51,14 @@ func (l *fakeLog) Wake(uint64) <-chan struct{} {
 	return l.wake
 }
 
-// relay answers requests in place of the network, with the next of its
-// answers and in the end always with the last.
+// relay is an http.RoundTripper that responds with the next of its statuses, and at
+// last always with the last one.
 type relay struct {
-	mu      sync.Mutex
-	answers []int // a status; 0: no answer
-	wait    string
-	asked   []string // "<seconds since start> <method>"
-	begun   time.Time
+	mu         sync.Mutex
+	statuses   []int    // 0: a network error
+	retryAfter string   // header of each response
+	requests   []string // "<seconds since start> <method>"
+	start      time.Time
 }
 
 func (r *relay) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -66,56 +66,55 @@ func (r *relay) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer r.mu.Unlock()
 	body, _ := io.ReadAll(req.Body)
 	nsid := req.URL.Path[strings.LastIndexByte(req.URL.Path, '.')+1:]
-	r.asked = append(r.asked, fmt.Sprintf("%.0f %s", time.Since(r.begun).Seconds(), nsid))
-	var said map[string]string
-	if err := json.Unmarshal(body, &said); err != nil || len(said) != 1 || said["hostname"] != "hold.example.com" || req.Method != "POST" {
-		return nil, fmt.Errorf("asked %s %s", req.Method, body)
+	r.requests = append(r.requests, fmt.Sprintf("%.0f %s", time.Since(r.start).Seconds(), nsid))
+	var input map[string]string
+	if err := json.Unmarshal(body, &input); err != nil || len(input) != 1 || input["hostname"] != "hold.example.com" || req.Method != "POST" {
+		return nil, fmt.Errorf("unexpected request %s %s", req.Method, body)
 	}
-	status := r.answers[0]
-	if len(r.answers) > 1 {
-		r.answers = r.answers[1:]
+	status := r.statuses[0]
+	if len(r.statuses) > 1 {
+		r.statuses = r.statuses[1:]
 	}
 	if status == 0 {
 		return nil, errors.New("no route")
 	}
-	head := http.Header{}
-	if r.wait != "" {
-		head.Set("Retry-After", r.wait)
+	header := http.Header{}
+	if r.retryAfter != "" {
+		header.Set("Retry-After", r.retryAfter)
 	}
-	return &http.Response{StatusCode: status, Header: head, Body: io.NopCloser(strings.NewReader(`{"error":"Nope","message":"not you"}`))}, nil
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(`{"error":"Nope","message":"not you"}`))}, nil
 }
 
-func (r *relay) heard() []string {
+func (r *relay) received() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.asked)
+	return slices.Clone(r.requests)
 }
 
-type world struct {
+// testCrawler is a running Crawler with one relay.
+type testCrawler struct {
 	*Crawler
 	log        *fakeLog
 	relay      *relay
-	logged     bytes.Buffer
+	output     bytes.Buffer // of the logger
 	mu         sync.Mutex
 	introduced []float64 // seconds since start
-	cancel     func()
+	stop       func()
 }
 
-// begin runs a Crawler in a bubble, where time passes only when nobody works.
-func begin(t *testing.T, answers ...int) *world { return beginAs(t, Config{}, answers...) }
-
-func beginAs(t *testing.T, cfg Config, answers ...int) *world {
-	w := &world{log: newLog(), relay: &relay{answers: answers, begun: time.Now()}}
+// start runs a Crawler in a synctest bubble.
+func start(t *testing.T, once bool, statuses ...int) *testCrawler {
+	w := &testCrawler{log: newLog(), relay: &relay{statuses: statuses, start: time.Now()}}
 	c, err := New(Config{
-		Hostname: "hold.example.com", Relays: []string{"https://relay.example.com"}, Once: cfg.Once, Log: w.log,
+		Hostname: "hold.example.com", Relays: []string{"https://relay.example.com"}, Once: once, Log: w.log,
 		Introduce: func(context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.introduced = append(w.introduced, time.Since(w.relay.begun).Seconds())
+			w.introduced = append(w.introduced, time.Since(w.relay.start).Seconds())
 			return nil
 		},
 		Metrics: NewMetrics(),
-		Logger:  slog.New(slog.NewTextHandler(&w.logged, nil)),
+		Logger:  slog.New(slog.NewTextHandler(&w.output, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +124,7 @@ func beginAs(t *testing.T, cfg Config, answers ...int) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
-	w.cancel = func() {
+	w.stop = func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -134,20 +133,21 @@ func beginAs(t *testing.T, cfg Config, answers ...int) *world {
 	return w
 }
 
-// Until it accepts, and no more; who joins then is introduced to.
-func TestAsksOnce(t *testing.T) {
+// With Once, no request follows the accepted one, and the account is still introduced to
+// a new subscriber.
+func TestOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := beginAs(t, Config{Once: true}, 503, 200)
-		defer w.cancel()
+		w := start(t, true, 503, 200)
+		defer w.stop()
 		time.Sleep(time.Minute)
 		w.Joined(true)
 		for range 5 {
 			time.Sleep(time.Hour)
 			w.log.next()
 		}
-		if got := w.relay.heard(); len(got) != 2 || !strings.HasSuffix(got[1], " requestCrawl") {
-			t.Errorf("asked %q, want twice: the first was refused", got)
+		if got := w.relay.received(); len(got) != 2 || !strings.HasSuffix(got[1], " requestCrawl") {
+			t.Errorf("requests %q, want one that failed and one that was accepted", got)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -157,47 +157,47 @@ func TestAsksOnce(t *testing.T) {
 	})
 }
 
-// At start, and then only when there is something new, never within the silence.
-func TestAsksAfterSilence(t *testing.T) {
+// Requests are sent at start, and then at the first event after requestInterval.
+func TestRequests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, 200)
-		defer w.cancel()
+		w := start(t, false, 200)
+		defer w.stop()
 		time.Sleep(time.Minute)
 		for range 5 {
 			w.log.next()
 			time.Sleep(time.Minute)
 		}
-		time.Sleep(10 * time.Hour) // quiet but for those five
+		time.Sleep(10 * time.Hour) // without further events
 		w.log.next()
 		time.Sleep(10 * time.Hour)
 		synctest.Wait()
 		want := "[5 requestCrawl 1205 requestCrawl 36360 requestCrawl]"
-		if got := fmt.Sprint(w.relay.heard()); got != want {
-			t.Errorf("asked %s, want %s", got, want)
+		if got := fmt.Sprint(w.relay.received()); got != want {
+			t.Errorf("requests %s, want %s", got, want)
 		}
 		if n := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("accepted")); n != 3 {
-			t.Errorf("%v accepted", n)
+			t.Errorf("%v accepted requests counted, want 3", n)
 		}
-		if n := strings.Count(w.logged.String(), "relay accepted the crawl request"); n != 1 {
-			t.Errorf("told %d times: %s", n, w.logged.String())
+		if n := strings.Count(w.output.String(), "relay accepted the crawl request"); n != 1 {
+			t.Errorf("logged %d times, want once: %s", n, w.output.String())
 		}
 	})
 }
 
-func TestBacksOff(t *testing.T) {
+func TestBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, 0, 500, 400, 400, 400, 400, 400, 400, 400, 400, 400, 400, 200)
-		defer w.cancel()
+		w := start(t, false, 0, 500, 400, 400, 400, 400, 400, 400, 400, 400, 400, 400, 200)
+		defer w.stop()
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		asked := w.relay.heard()
-		if len(asked) != 13 {
-			t.Fatalf("asked %v", asked)
+		requests := w.relay.received()
+		if len(requests) != 13 {
+			t.Fatalf("requests %v, want 13", requests)
 		}
 		var last float64
-		for i, line := range asked {
+		for i, line := range requests {
 			var at float64
 			if _, err := fmt.Sscan(line, &at); err != nil {
 				t.Fatal(err)
@@ -209,55 +209,56 @@ func TestBacksOff(t *testing.T) {
 			}
 			last = at
 		}
-		if logged := w.logged.String(); !strings.Contains(logged, "no route") || !strings.Contains(logged, "status 400: Nope: not you") || !strings.Contains(logged, "failures=12") {
-			t.Errorf("logged %s", logged)
+		if logged := w.output.String(); !strings.Contains(logged, "no route") || !strings.Contains(logged, "status 400: Nope: not you") || !strings.Contains(logged, "failures=12") {
+			t.Errorf("log: %s", logged)
 		}
 		if n := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("failed")); n != 12 {
-			t.Errorf("%v failed", n)
+			t.Errorf("%v failed requests counted, want 12", n)
 		}
 	})
 }
 
-func TestWaitsAsTold(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, 429, 200)
-		defer w.cancel()
+		w := start(t, false, 429, 200)
+		defer w.stop()
 		w.relay.mu.Lock()
-		w.relay.wait = "7000"
+		w.relay.retryAfter = "7000"
 		w.relay.mu.Unlock()
 		time.Sleep(3 * time.Hour)
-		if got := fmt.Sprint(w.relay.heard()); got != "[5 requestCrawl 7005 requestCrawl]" {
-			t.Errorf("asked %s", got)
+		if got := fmt.Sprint(w.relay.received()); got != "[5 requestCrawl 7005 requestCrawl]" {
+			t.Errorf("requests %s", got)
 		}
 	})
 }
 
-func TestOlderRelay(t *testing.T) {
+// A relay without requestCrawl gets notifyOfUpdate.
+func TestNotifyOfUpdate(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{404, 405, 501} {
 		synctest.Test(t, func(t *testing.T) {
-			w := begin(t, status, 200)
-			defer w.cancel()
+			w := start(t, false, status, 200)
+			defer w.stop()
 			time.Sleep(time.Hour)
-			if got := fmt.Sprint(w.relay.heard()); got != "[5 requestCrawl 5 notifyOfUpdate]" {
-				t.Errorf("%d: asked %s", status, got)
+			if got := fmt.Sprint(w.relay.received()); got != "[5 requestCrawl 5 notifyOfUpdate]" {
+				t.Errorf("%d: requests %s", status, got)
 			}
 		})
 	}
 }
 
-// Who joins without a cursor soon after a request may be a relay that knows
-// nothing; many of them at once get one introduction.
-func TestIntroduces(t *testing.T) {
+// A subscriber without a cursor soon after a request may be a relay that does not know
+// the account. Several of them share an introduction.
+func TestIntroduce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, 200)
-		defer w.cancel()
-		w.Joined(true) // before anybody was asked
+		w := start(t, false, 200)
+		defer w.stop()
+		w.Joined(true) // before the request
 		time.Sleep(4 * time.Second)
 		w.Joined(true)
-		time.Sleep(2 * time.Second) // 6: asked at 5
+		time.Sleep(2 * time.Second) // 6: the request was at 5
 		w.Joined(false)
 		time.Sleep(2 * time.Second) // 8
 		w.Joined(true)
@@ -270,42 +271,43 @@ func TestIntroduces(t *testing.T) {
 		time.Sleep(9 * time.Minute)
 		w.Joined(true) // at 558.5, still within ten minutes
 		time.Sleep(time.Hour)
-		w.Joined(true) // long after
+		w.Joined(true) // after the ten minutes
 		time.Sleep(time.Hour)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if got := fmt.Sprint(w.introduced); got != "[9 70 559.5]" {
-			t.Errorf("introduced at %s s", got)
+			t.Errorf("introduced at %s s, want [9 70 559.5]", got)
 		}
 	})
 }
 
-// A name that leads inside is not asked, and neither is where a relay sends us.
+// A relay's name must not resolve to an internal address, and its redirects are not
+// followed.
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	internal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/secret" {
 			t.Error("the redirect was followed")
 		}
 		http.Redirect(w, r, "/secret", http.StatusTemporaryRedirect)
 	}))
-	defer inside.Close()
+	defer internal.Close()
 
-	local, err := newAsked(strings.Replace(inside.URL, "127.0.0.1", "localhost", 1), "hold.example.com")
+	local, err := newRelayClient(strings.Replace(internal.URL, "127.0.0.1", "localhost", 1), "hold.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var no *guard.Error
-	if err := local.crawl(t.Context()); !errors.As(err, &no) || no.Status != http.StatusTemporaryRedirect {
-		t.Errorf("a relay on this machine: %v", err)
+	var redirect *guard.Error
+	if err := local.crawl(t.Context()); !errors.As(err, &redirect) || redirect.Status != http.StatusTemporaryRedirect {
+		t.Errorf("relay on loopback: %v", err)
 	}
 
-	public, err := newAsked("https://relay.example.com", "hold.example.com")
+	public, err := newRelayClient("https://relay.example.com", "hold.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	public.url = local.url // as if its name led here
+	public.url = local.url // as if its name resolved to loopback
 	if err := public.crawl(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a public address") {
-		t.Errorf("a name that leads inside: %v", err)
+		t.Errorf("name that resolves to loopback: %v", err)
 	}
 }

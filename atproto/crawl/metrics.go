@@ -34,7 +34,7 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.lag, m.current}
 }
 
-func (m *Metrics) asked(err error) {
+func (m *Metrics) requested(err error) {
 	if m == nil {
 		return
 	}
@@ -45,7 +45,7 @@ func (m *Metrics) asked(err error) {
 	m.requests.WithLabelValues(outcome).Inc()
 }
 
-func (m *Metrics) watched(s RelayStatus) {
+func (m *Metrics) checked(s RelayStatus) {
 	if m == nil {
 		return
 	}

@@ -1,6 +1,7 @@
 // Package guard creates HTTP clients for servers that others control, and reads their
-// answers. A name may only resolve to a public address, or to loopback if the name says
-// so, no redirect is followed, and answers are limited in time and size.
+// responses. A name may only resolve to a public address, or to loopback if it is a name
+// of this machine. Redirects are not followed, and responses are limited in time and
+// size.
 package guard
 
 import (
@@ -49,7 +50,7 @@ func Public(addr netip.Addr) bool {
 	return true
 }
 
-// Loopback reports whether a hostname or address means this machine.
+// Loopback reports whether a hostname or address is one of this machine.
 func Loopback(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true

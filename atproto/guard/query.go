@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	backOff   = 10 * time.Second // after the first failure; doubled with each further one
-	backOffTo = time.Hour
-	maxWait   = 24 * time.Hour // that a server may ask for
-	maxText   = 300            // bytes of a server's text in an error
+	minBackoff = 10 * time.Second // after the first failure; doubled with each further one
+	maxBackoff = time.Hour
+	maxWait    = 24 * time.Hour // that a server may request
+	maxText    = 300            // bytes of a server's text in an error
 )
 
-// Error is an answer of a server that is an error.
+// Error is an error response of a server.
 type Error struct {
 	Status int
 	Name   string        // of the XRPC error; "": the body is not one
@@ -32,7 +32,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Text) }
 
-// NewError returns the error of an answer with a body.
+// NewError returns the error of a response with this body.
 func NewError(resp *http.Response, body []byte) *Error {
 	e := &Error{Status: resp.StatusCode, Text: Printable(string(body)), Wait: retryAfter(resp.Header.Get("Retry-After"))}
 	var named struct{ Error, Message string }
@@ -53,10 +53,10 @@ func retryAfter(header string) time.Duration {
 	return max(0, min(wait, maxWait))
 }
 
-// RetryIn returns the pause after a failure that followed so many others. It is at
-// least what the server has asked for.
+// RetryIn returns the pause before a retry after err, which followed so many failures in
+// a row. It is at least what the server has requested.
 func RetryIn(failures int, err error) time.Duration {
-	wait := min(backOff<<min(failures, 20), backOffTo)
+	wait := min(minBackoff<<min(failures, 20), maxBackoff)
 	wait += rand.N(wait / 4) // so that clients do not retry at the same time
 	var answer *Error
 	if errors.As(err, &answer) {
@@ -76,8 +76,8 @@ func Printable(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }
 
-// Query sends an XRPC query to a server and decodes the answer, of at most limit bytes.
-// It returns an *Error if the server answers with another status than 200.
+// Query sends an XRPC query to a server and decodes the response, of at most limit bytes.
+// It returns an *Error if the status of the response is not 200.
 func Query(ctx context.Context, client *http.Client, server *url.URL, nsid string, query url.Values, limit int64, out any) error {
 	u := server.JoinPath("xrpc", nsid)
 	u.RawQuery = query.Encode()
@@ -107,7 +107,7 @@ func Query(ctx context.Context, client *http.Client, server *url.URL, nsid strin
 	return nil
 }
 
-// withoutURL removes the URL that net/http adds to its errors: it has the whole query.
+// withoutURL removes the URL that net/http adds to its errors, which has the whole query.
 func withoutURL(err error) error {
 	var at *url.Error
 	if errors.As(err, &at) {

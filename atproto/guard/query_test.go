@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// server answers in place of the network.
+// server is an http.RoundTripper.
 type server func(*http.Request) (*http.Response, error)
 
 func (s server) RoundTrip(req *http.Request) (*http.Response, error) { return s(req) }
 
-// endless is a body that never ends: it sends no more, or zeros.
+// endless is a body that never ends: it sends zeros, or nothing.
 type endless struct {
 	silent context.Context // nil: zeros
 	sent   int
@@ -35,39 +35,39 @@ func (b *endless) Read(p []byte) (int, error) {
 
 func (b *endless) Close() error { return nil }
 
-func ask(t *testing.T, answer server) error {
+func query(t *testing.T, s server) error {
 	t.Helper()
 	to := &url.URL{Scheme: "https", Host: "a.example.com"}
 	client := Client(to)
-	client.Transport = answer
+	client.Transport = s
 	return Query(t.Context(), client, to, "com.example.get", url.Values{"uri": {"at://one", "at://two"}}, 64<<10, &struct{}{})
 }
 
 func TestQuery(t *testing.T) {
 	t.Parallel()
-	answer := func(status int, header, body string) server {
+	respond := func(status int, retryAfter, body string) server {
 		return func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {header}}, Body: io.NopCloser(strings.NewReader(body))}, nil
+			return &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {retryAfter}}, Body: io.NopCloser(strings.NewReader(body))}, nil
 		}
 	}
 	for name, c := range map[string]struct {
-		answer server
+		server server
 		want   string
 	}{
-		"good":           {answer(200, "", `{}`), "<nil>"},
-		"garbage":        {answer(200, "", `<html>`), "com.example.get: invalid answer: invalid character '<' looking for beginning of value"},
-		"of XRPC":        {answer(400, "", `{"error":"InvalidRequest","message":"no\nmore"}`), "status 400: InvalidRequest: no more"},
-		"redirect":       {answer(302, "", `moved`), "status 302: moved"},
-		"not text":       {answer(502, "", "a\x00b\xff"+strings.Repeat("c", 400)), "status 502: a b " + strings.Repeat("c", 296)},
-		"no connection":  {func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") }, "no route"},
-		"largest answer": {answer(200, "", `{"a":"`+strings.Repeat("x", 64<<10-8)+`"}`), "<nil>"},
-		"too large":      {answer(200, "", `{"a":"`+strings.Repeat("x", 64<<10-7)+`"}`), "com.example.get: the answer is larger than 64 KiB"},
+		"valid":         {respond(200, "", `{}`), "<nil>"},
+		"invalid":       {respond(200, "", `<html>`), "com.example.get: invalid answer: invalid character '<' looking for beginning of value"},
+		"XRPC error":    {respond(400, "", `{"error":"InvalidRequest","message":"no\nmore"}`), "status 400: InvalidRequest: no more"},
+		"redirect":      {respond(302, "", `moved`), "status 302: moved"},
+		"binary error":  {respond(502, "", "a\x00b\xff"+strings.Repeat("c", 400)), "status 502: a b " + strings.Repeat("c", 296)},
+		"no connection": {func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") }, "no route"},
+		"largest":       {respond(200, "", `{"a":"`+strings.Repeat("x", 64<<10-8)+`"}`), "<nil>"},
+		"too large":     {respond(200, "", `{"a":"`+strings.Repeat("x", 64<<10-7)+`"}`), "com.example.get: the answer is larger than 64 KiB"},
 	} {
-		if got := fmt.Sprint(ask(t, c.answer)); got != c.want {
+		if got := fmt.Sprint(query(t, c.server)); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
-	_ = ask(t, func(req *http.Request) (*http.Response, error) {
+	_ = query(t, func(req *http.Request) (*http.Response, error) {
 		if got, want := req.Method+" "+req.URL.String(), "GET https://a.example.com/xrpc/com.example.get?uri=at%3A%2F%2Fone&uri=at%3A%2F%2Ftwo"; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -75,19 +75,19 @@ func TestQuery(t *testing.T) {
 	})
 }
 
-func TestQueryEndlessAnswers(t *testing.T) {
+func TestQueryEndlessResponse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{200, 500} {
 			zeros := &endless{}
-			err := ask(t, func(*http.Request) (*http.Response, error) {
+			err := query(t, func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: status, Body: zeros}, nil
 			})
 			if err == nil || zeros.sent > 128<<10 {
 				t.Errorf("status %d: read %d bytes, then: %v", status, zeros.sent, err)
 			}
 			begun := time.Now()
-			err = ask(t, func(req *http.Request) (*http.Response, error) {
+			err = query(t, func(req *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: status, Body: &endless{silent: req.Context()}}, nil
 			})
 			if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took != 20*time.Second {

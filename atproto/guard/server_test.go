@@ -7,15 +7,15 @@ import (
 
 func TestParseServer(t *testing.T) {
 	t.Parallel()
-	for _, good := range []string{
+	for _, valid := range []string{
 		"https://relay.example.com", "https://relay.example.com/", "https://relay.example.com:8443", "https://1.1.1.1",
 		"http://localhost:2470", "http://127.0.0.1:2470", "https://[::1]:2470", "http://relay.localhost",
 	} {
-		if _, err := ParseServer(good, "a relay", "https://relay.example.com"); err != nil {
-			t.Errorf("%s: %v", good, err)
+		if _, err := ParseServer(valid, "a relay", "https://relay.example.com"); err != nil {
+			t.Errorf("%s: %v", valid, err)
 		}
 	}
-	for bad, want := range map[string]string{
+	for invalid, want := range map[string]string{
 		"":                              "not the address of a relay",
 		"relay.example.com":             "not the address of a relay",
 		"relay.example.com:443":         "not the address of a relay",
@@ -33,10 +33,10 @@ func TestParseServer(t *testing.T) {
 		"https://[fd00::1]":             "neither a public",
 		"https://169.254.169.254":       "neither a public",
 	} {
-		_, err := ParseServer(bad, "a relay", "https://relay.example.com")
+		_, err := ParseServer(invalid, "a relay", "https://relay.example.com")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "; use an address like https://relay.example.com") ||
 			strings.Contains(err.Error(), "u:p") {
-			t.Errorf("%s: %v", bad, err)
+			t.Errorf("%s: %v", invalid, err)
 		}
 	}
 }
