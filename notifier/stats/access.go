@@ -11,12 +11,12 @@ import (
 
 // caller is the client of a request.
 type caller struct {
-	all     bool                         // has the token
+	all     bool                         // whether the request has the token
 	visible func(repository string) bool // whether the caller may see a repository
 }
 
-// access returns the caller. A wrong token is an error and not treated as
-// anonymous access, so that a mistyped one is noticed.
+// access returns the caller. An invalid token is an error and not treated as anonymous
+// access, so that a mistyped token is noticed.
 func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool) {
 	token, given := bearer(q)
 	if !given {
@@ -24,7 +24,7 @@ func (a *api) access(w http.ResponseWriter, q *http.Request) (c caller, ok bool)
 	}
 	want, err := a.token()
 	if err != nil {
-		a.log.Error("can't read the API token, so requests with a token are refused", "error", err)
+		a.log.Error("cannot read the API token; requests with a token are refused", "error", err)
 	}
 	if want == "" || !equal(strings.TrimSpace(token), want) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -49,7 +49,7 @@ func (a *api) token() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// equal compares in constant time.
+// equal compares two tokens in constant time.
 func equal(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1

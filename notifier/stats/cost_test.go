@@ -16,23 +16,23 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// crowded is an API with so many repositories, half of them public; looks counts
-// how often it was asked whether one is.
-func crowded(n int) (cfg Config, looks *int) {
+// manyRepositories returns the configuration of an API with n repositories, half of them
+// public, and the number of calls of Visible.
+func manyRepositories(n int) (cfg Config, calls *int) {
 	list := make([]counts.Totals, n)
 	for i := range list {
 		folder := []string{"oss", "secret"}[i%2]
 		list[i] = counts.Totals{Name: fmt.Sprintf("%s/app%06d", folder, i), Counts: map[counts.Class]int64{counts.Pull: int64(i * 7919 % n)}}
 	}
-	looks = new(int)
-	return Config{Source: &numbersFake{list: list}, Visible: func(name string) bool { *looks++; return strings.HasPrefix(name, "oss/") }}, looks
+	calls = new(int)
+	return Config{Source: &fakeSource{list: list}, Visible: func(name string) bool { *calls++; return strings.HasPrefix(name, "oss/") }}, calls
 }
 
-// A page costs the same however many repositories there are, public or not, but
-// for the first in a moment.
-func TestPagesAreCheap(t *testing.T) {
+// The cost of a page does not depend on the number of repositories, public or private,
+// except for the first page until the list is cached.
+func TestPageCost(t *testing.T) {
 	t.Parallel()
-	cfg, looks := crowded(10_000)
+	cfg, calls := manyRepositories(10_000)
 	h := New(cfg)
 	ask := func() {
 		w := httptest.NewRecorder()
@@ -42,30 +42,31 @@ func TestPagesAreCheap(t *testing.T) {
 		}
 	}
 	ask()
-	*looks = 0
+	*calls = 0
 	ask()
-	if *looks > 10 {
-		t.Errorf("the second page looks at %d repositories, want 10", *looks)
+	if *calls > 10 {
+		t.Errorf("the second page calls Visible %d times, want at most 10", *calls)
 	}
 }
 
-// busySource is a source that is slow, and notes how many ask at a time.
-type busySource struct {
-	numbersFake
+// slowSource is a source whose reads take a second. It records the maximum number of
+// concurrent reads.
+type slowSource struct {
+	fakeSource
 	now, most atomic.Int64
 }
 
-func (b *busySource) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
+func (b *slowSource) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	b.work()
-	return b.numbersFake.Repository(ctx, name)
+	return b.fakeSource.Repository(ctx, name)
 }
 
-func (b *busySource) Pushes(context.Context, int, bool) ([]Push, error) {
+func (b *slowSource) Pushes(context.Context, int, bool) ([]Push, error) {
 	b.work()
 	return nil, nil
 }
 
-func (b *busySource) work() {
+func (b *slowSource) work() {
 	defer b.now.Add(-1)
 	if n := b.now.Add(1); n > b.most.Load() {
 		b.most.Store(n)
@@ -73,20 +74,20 @@ func (b *busySource) work() {
 	time.Sleep(time.Second)
 }
 
-// Only a few requests read at a time. A client that leaves stops waiting, and no
-// error is logged for it.
-func TestFewReadAtATime(t *testing.T) {
+// The number of concurrent reads is limited. A client that disconnects stops waiting,
+// without an error in the log.
+func TestConcurrentReads(t *testing.T) {
 	for _, path := range []string{"repositories/oss/app", "pushes?limit=1000"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			fewReadAtATime(t, path)
+			concurrentReads(t, path)
 		})
 	}
 }
 
-func fewReadAtATime(t *testing.T, path string) {
+func concurrentReads(t *testing.T, path string) {
 	synctest.Test(t, func(t *testing.T) {
-		source := &busySource{numbersFake: numbersFake{list: []counts.Totals{{Name: "oss/app"}}}}
+		source := &slowSource{fakeSource: fakeSource{list: []counts.Totals{{Name: "oss/app"}}}}
 		var log bytes.Buffer
 		h := New(Config{Source: source, Visible: func(string) bool { return true }, Pushes: source.Pushes, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		ask := func(ctx context.Context, want int) {
@@ -102,22 +103,22 @@ func fewReadAtATime(t *testing.T, path string) {
 			all.Go(func() { ask(t.Context(), 200) })
 		}
 		synctest.Wait()
-		gone, leave := context.WithCancel(t.Context())
-		all.Go(func() { ask(gone, 503) })
+		client, disconnect := context.WithCancel(t.Context())
+		all.Go(func() { ask(client, 503) })
 		synctest.Wait()
-		leave()
+		disconnect()
 		all.Wait()
 		if most, took := source.most.Load(), time.Since(began); most != readers || took != 5*time.Second {
-			t.Errorf("%d read at a time, for %s; want %d and 5 s", most, took, readers)
+			t.Errorf("%d concurrent reads for %s, want %d for 5 s", most, took, readers)
 		}
 		if log.Len() > 0 {
-			t.Errorf("the log has %s", log.String())
+			t.Errorf("log %s, want none", log.String())
 		}
 	})
 }
 
 func BenchmarkPage(b *testing.B) {
-	cfg, _ := crowded(100_000)
+	cfg, _ := manyRepositories(100_000)
 	h := New(cfg)
 	for b.Loop() {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", Prefix+"repositories?sort=pulls&limit=10", nil))

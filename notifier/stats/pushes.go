@@ -1,8 +1,28 @@
 package stats
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
-// pushes serves GET pushes?limit=. It filters the result again, so that a fault in
+// Push is a push in the API.
+type Push struct {
+	ID             string    `json:"id"`
+	Time           time.Time `json:"time"`
+	Repository     string    `json:"repository"`
+	Tags           []string  `json:"tags"`
+	Digest         string    `json:"digest"`
+	Kind           string    `json:"kind"`              // image, index, chart, signature, attestation or artifact
+	Size           int64     `json:"size"`              // bytes to pull, of the largest image of an index; 0: unknown
+	Platforms      []string  `json:"platforms"`         // such as "linux/arm64"
+	Layers         int       `json:"layers"`            // of that image
+	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not published
+	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
+	State          string    `json:"state"`             // "pending", "done", "failed" or "counted", if it is only counted
+	Reason         string    `json:"reason,omitempty"`  // why it failed, why there is no record or no post, or which layers have none
+}
+
+// pushes serves GET pushes?limit=. It filters the result again, so that a defect in
 // Config.Pushes does not disclose names of private repositories.
 func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
@@ -40,5 +60,5 @@ func (a *api) pushes(w http.ResponseWriter, q *http.Request) {
 		}
 		out.Pushes = append(out.Pushes, p)
 	}
-	answer(w, out)
+	respond(w, out)
 }

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	sourceTime = 3 * time.Second // for the source; the remaining time is for the fallback
-	badFor     = 2 * time.Second // after a failure the source is not asked
-	listingAge = 2 * time.Second // for which the list is cached
-	readers    = 2               // concurrent reads: the tags of a repository or 1,000 pushes take milliseconds and megabytes
+	sourceTimeout = 3 * time.Second // the remaining time of a request is for the fallback
+	retryAfter    = 2 * time.Second // after a failure of the source
+	listingAge    = 2 * time.Second // for which the list is cached
+	readers       = 2               // concurrent reads: the tags of a repository or 1,000 pushes take milliseconds and megabytes
 )
 
 // acquire waits until fewer than readers requests are reading. The caller must call
@@ -41,20 +41,20 @@ func read[T any](ctx context.Context, a *api, ask func(context.Context, counts.S
 		return val, false, err
 	}
 	if !a.bad.now(a.Now()) {
-		short, cancel := context.WithTimeout(ctx, sourceTime)
+		short, cancel := context.WithTimeout(ctx, sourceTimeout)
 		defer cancel()
 		val, err = ask(short, a.Source)
 		if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 			return val, false, err
 		}
-		a.bad.until(a.Now().Add(badFor))
-		a.log.Debug("can't read the sum; showing the local counts", "error", err)
+		a.bad.until(a.Now().Add(retryAfter))
+		a.log.Debug("cannot read the sum; showing the local counts", "error", err)
 	}
 	val, err = ask(ctx, a.Fallback)
 	return val, true, err
 }
 
-// bad is the time until which the source is not asked after a failure.
+// bad is the time until which the source is not read after a failure.
 type bad struct {
 	mu sync.Mutex
 	at time.Time
@@ -72,9 +72,8 @@ func (b *bad) until(t time.Time) {
 	b.at = t
 }
 
-// listing caches the list of all repositories and its sorted orders: sorting for
-// each page would take time that depends on the number of repositories, including
-// private ones.
+// listing caches the list of all repositories and its sort orders. Sorting for each page
+// would take time that depends on the number of repositories, including private ones.
 type listing struct {
 	mu       sync.Mutex
 	list     []counts.Totals

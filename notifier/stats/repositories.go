@@ -30,21 +30,21 @@ func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
 		a.unavailable(w, err)
 		return
 	}
-	first := sort.Search(len(places), func(i int) bool { return page.behind(page.position(all[places[i]])) })
+	first := sort.Search(len(places), func(i int) bool { return page.after(page.position(all[places[i]])) })
 	places = places[first:]
 
 	out := struct {
-		Repositories []numbers `json:"repositories"`
-		Cursor       string    `json:"cursor,omitempty"`
-		Degraded     bool      `json:"degraded,omitempty"`
-	}{Repositories: []numbers{}, Degraded: degraded}
+		Repositories []totals `json:"repositories"`
+		Cursor       string   `json:"cursor,omitempty"`
+		Degraded     bool     `json:"degraded,omitempty"`
+	}{Repositories: []totals{}, Degraded: degraded}
 	for _, at := range places[:min(page.limit, len(places))] {
-		out.Repositories = append(out.Repositories, numbersOf(all[at]))
+		out.Repositories = append(out.Repositories, totalsOf(all[at]))
 	}
 	if len(places) > page.limit {
 		out.Cursor = page.cursor(page.position(all[places[page.limit-1]]))
 	}
-	answer(w, out)
+	respond(w, out)
 }
 
 // page is a page of the sorted list. It starts after a position and not at an
@@ -53,7 +53,7 @@ func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
 type page struct {
 	sort, order string
 	limit       int
-	after       *position
+	start       *position // of the last repository on the previous page; nil: the first page
 }
 
 type position struct {
@@ -84,10 +84,10 @@ func parsePage(q *http.Request) (page, error) {
 		return p, nil
 	}
 	b, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || json.Unmarshal(b, &p.after) != nil || p.after == nil {
+	if err != nil || json.Unmarshal(b, &p.start) != nil || p.start == nil {
 		return p, errors.New("invalid cursor")
 	}
-	if p.after.Sort != p.sort || p.after.Order != p.order {
+	if p.start.Sort != p.sort || p.start.Order != p.order {
 		return p, errors.New("cursor belongs to another sort or order")
 	}
 	return p, nil
@@ -116,8 +116,9 @@ func (p page) compare(a, b position) int {
 	return cmp.Or(c, strings.Compare(a.Name, b.Name))
 }
 
-func (p page) behind(pos position) bool {
-	return p.after == nil || p.compare(*p.after, pos) < 0
+// after reports whether pos is on this page or a later one.
+func (p page) after(pos position) bool {
+	return p.start == nil || p.compare(*p.start, pos) < 0
 }
 
 func (p page) cursor(pos position) string {

@@ -12,7 +12,7 @@ import (
 )
 
 // repository serves GET repositories/NAME?limit= and GET
-// repositories/NAME/daily?days=, which a pattern of the mux can't express. For a
+// repositories/NAME/daily?days=, which a pattern of the mux cannot express. For a
 // repository whose own name ends in /daily, clients escape that slash as %2F.
 func (a *api) repository(w http.ResponseWriter, q *http.Request) {
 	caller, ok := a.access(w, q)
@@ -50,10 +50,8 @@ func (a *api) noRepository(w http.ResponseWriter, degraded bool) {
 }
 
 type tag struct {
-	Tag    string                 `json:"tag"`
-	Pulls  int64                  `json:"pulls"`
-	Pushes int64                  `json:"pushes"`
-	Counts map[counts.Class]int64 `json:"counts"`
+	Tag string `json:"tag"`
+	numbers
 }
 
 type detail struct {
@@ -62,11 +60,21 @@ type detail struct {
 	found  bool
 }
 
-func (a *api) detail(ctx context.Context, name string) (detail, bool, error) {
-	return read(ctx, a, func(ctx context.Context, s counts.Source) (detail, error) {
+// detail reads a repository. If it cannot, or there is none, it responds with an error
+// and ok is false.
+func (a *api) detail(w http.ResponseWriter, q *http.Request, name string) (d detail, degraded, ok bool) {
+	d, degraded, err := read(q.Context(), a, func(ctx context.Context, s counts.Source) (detail, error) {
 		totals, tags, found, err := s.Repository(ctx, name)
 		return detail{totals, tags, found}, err
 	})
+	if err != nil {
+		a.unavailable(w, err)
+		return detail{}, false, false
+	}
+	if !d.found {
+		a.noRepository(w, degraded)
+	}
+	return d, degraded, d.found
 }
 
 // one serves a repository with its most pulled tags.
@@ -76,26 +84,59 @@ func (a *api) one(w http.ResponseWriter, q *http.Request, name string) {
 		badRequest(w, err)
 		return
 	}
-	d, degraded, err := a.detail(q.Context(), name)
-	if err != nil {
-		a.unavailable(w, err)
-		return
-	}
-	if !d.found {
-		a.noRepository(w, degraded)
+	d, degraded, ok := a.detail(w, q, name)
+	if !ok {
 		return
 	}
 	tags := make([]tag, 0, len(d.tags))
 	for name, byClass := range d.tags {
-		tags = append(tags, tag{name, byClass[counts.Pull], byClass[counts.Push], byClass})
+		tags = append(tags, tag{name, numbersOf(byClass)})
 	}
 	slices.SortFunc(tags, func(a, b tag) int {
 		return cmp.Or(cmp.Compare(b.Pulls, a.Pulls), strings.Compare(a.Tag, b.Tag))
 	})
-	answer(w, struct {
-		numbers
+	respond(w, struct {
+		totals
 		Tags     []tag `json:"tags"`
 		MoreTags bool  `json:"moreTags,omitempty"`
 		Degraded bool  `json:"degraded,omitempty"`
-	}{numbersOf(d.totals), tags[:min(limit, len(tags))], len(tags) > limit, degraded})
+	}{totalsOf(d.totals), tags[:min(limit, len(tags))], len(tags) > limit, degraded})
+}
+
+type day struct {
+	Date string `json:"date"` // UTC
+	numbers
+}
+
+// daily serves the counts of a repository by day.
+func (a *api) daily(w http.ResponseWriter, q *http.Request, name string) {
+	n, err := number(q, "days", 30, counts.KeepDays)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	list, degraded, err := read(q.Context(), a, func(ctx context.Context, s counts.Source) ([]counts.Day, error) {
+		return s.Daily(ctx, name, n)
+	})
+	if err != nil {
+		a.unavailable(w, err)
+		return
+	}
+	out := struct {
+		Name     string `json:"name"`
+		Days     []day  `json:"days"`
+		Degraded bool   `json:"degraded,omitempty"`
+	}{Name: name, Days: make([]day, 0, len(list)), Degraded: degraded}
+	empty := true
+	for _, d := range list {
+		out.Days = append(out.Days, day{d.Date, numbersOf(d.Counts)})
+		empty = empty && len(d.Counts) == 0
+	}
+	if empty {
+		// There are no counts in these days, or no such repository.
+		if _, _, ok := a.detail(w, q, name); !ok {
+			return
+		}
+	}
+	respond(w, out)
 }

@@ -1,3 +1,9 @@
+// Package stats serves counts, pushes and health as a JSON API under
+// /tidings/api/v1.
+//
+// It is read-only and not involved in pushes and pulls. It decides which repositories a
+// client may see: without a token, a private repository looks like one that does not
+// exist. The counts come from a counts.Source.
 package stats
 
 import (
@@ -15,7 +21,7 @@ const Prefix = "/tidings/api/v1/"
 // Config configures the API.
 type Config struct {
 	Source   counts.Source // of the counts
-	Fallback counts.Source // asked when Source fails; the answer then says "degraded"; nil: none
+	Fallback counts.Source // read if Source fails; the response is then "degraded"; nil: none
 
 	// Pushes returns the latest pushes, newest first, of all repositories or only
 	// of public ones; nil: there is no such endpoint.
@@ -26,9 +32,9 @@ type Config struct {
 	Health func(ctx context.Context, all bool) any
 	// Visible reports whether a repository is public; nil: none is.
 	Visible func(repository string) bool
-	// TokenFile has the token that gives access to everything; empty: there is no
-	// such access. It is read for each request, so a new token needs no restart.
-	// Its file mode must not give access to group or others.
+	// TokenFile has the token for access to all repositories; empty: there is no such
+	// access. It is read for each request, so that a new token needs no restart. Group
+	// and others must not have access to the file.
 	TokenFile string
 
 	Now    func() time.Time // nil: time.Now
@@ -40,7 +46,7 @@ type api struct {
 	log     *slog.Logger
 	bad     bad
 	listing listing
-	reading chan struct{} // has room for readers
+	reading chan struct{} // a slot for each of readers concurrent reads
 }
 
 // New returns the handler of all paths under Prefix.
@@ -65,12 +71,12 @@ func New(cfg Config) http.Handler {
 	if cfg.Pushes != nil {
 		mux.HandleFunc("GET "+Prefix+"pushes", a.pushes)
 	}
-	mux.HandleFunc("/", notHere)
+	mux.HandleFunc("/", notFound)
 	return limit(mux)
 }
 
-// limit sets a deadline for requests, and prevents proxies from caching responses,
-// which may have been made for a client with the token.
+// limit sets a deadline for requests, and prevents proxies from caching responses, since
+// they may be for a client with the token.
 func limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -86,6 +92,16 @@ func limit(next http.Handler) http.Handler {
 	})
 }
 
-func notHere(w http.ResponseWriter, q *http.Request) {
-	fail(w, http.StatusNotFound, "NotFound", "there is nothing here; the API has repositories, pushes and health under "+Prefix)
+func notFound(w http.ResponseWriter, q *http.Request) {
+	fail(w, http.StatusNotFound, "NotFound", "no such endpoint; the API has repositories, pushes and health under "+Prefix)
+}
+
+// health serves the result of Config.Health. The status is 200 even if something is
+// degraded: the registry works, and an orchestrator must not restart it.
+func (a *api) health(w http.ResponseWriter, q *http.Request) {
+	caller, ok := a.access(w, q)
+	if !ok {
+		return
+	}
+	respond(w, a.Health(q.Context(), caller.all))
 }

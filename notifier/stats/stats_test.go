@@ -21,27 +21,27 @@ import (
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
-// numbersFake is a source that can be told to fail.
-type numbersFake struct {
+// fakeSource is a source that returns err, if it is set.
+type fakeSource struct {
 	mu    sync.Mutex
 	err   error
-	asked int
+	calls int
 	list  []counts.Totals
 	tags  map[string]map[counts.Class]int64
 }
 
-func (f *numbersFake) ask() error {
+func (f *fakeSource) ask() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked++
+	f.calls++
 	return f.err
 }
 
-func (f *numbersFake) Repositories(context.Context) ([]counts.Totals, error) {
+func (f *fakeSource) Repositories(context.Context) ([]counts.Totals, error) {
 	return f.list, f.ask()
 }
 
-func (f *numbersFake) Repository(_ context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
+func (f *fakeSource) Repository(_ context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	for _, t := range f.list {
 		if t.Name == name {
 			return t, f.tags, true, f.ask()
@@ -50,7 +50,7 @@ func (f *numbersFake) Repository(_ context.Context, name string) (counts.Totals,
 	return counts.Totals{}, nil, false, f.ask()
 }
 
-func (f *numbersFake) Daily(_ context.Context, name string, days int) ([]counts.Day, error) {
+func (f *fakeSource) Daily(_ context.Context, name string, days int) ([]counts.Day, error) {
 	list := make([]counts.Day, days)
 	for i := range list {
 		list[i].Date = noon.AddDate(0, 0, i-days+1).Format(time.DateOnly)
@@ -62,7 +62,7 @@ func (f *numbersFake) Daily(_ context.Context, name string, days int) ([]counts.
 	return list, f.ask()
 }
 
-func totals(name string, pulls, pushes int64) counts.Totals {
+func repositoryTotals(name string, pulls, pushes int64) counts.Totals {
 	t := counts.Totals{Name: name, Counts: map[counts.Class]int64{}}
 	if pulls > 0 {
 		t.Counts[counts.Pull], t.LastPull = pulls, noon
@@ -73,19 +73,19 @@ func totals(name string, pulls, pushes int64) counts.Totals {
 	return t
 }
 
-func fixture(t *testing.T, change func(*Config)) (http.Handler, *numbersFake) {
+func fixture(t *testing.T, change func(*Config)) (http.Handler, *fakeSource) {
 	t.Helper()
-	source := &numbersFake{
+	source := &fakeSource{
 		list: []counts.Totals{
-			totals("oss/app", 30, 2), totals("oss/b/daily", 7, 0), totals("oss/tools/cli", 30, 5),
-			totals("oss/z", 1, 9), totals("secret/app", 99, 99),
+			repositoryTotals("oss/app", 30, 2), repositoryTotals("oss/b/daily", 7, 0), repositoryTotals("oss/tools/cli", 30, 5),
+			repositoryTotals("oss/z", 1, 9), repositoryTotals("secret/app", 99, 99),
 		},
 		tags: map[string]map[counts.Class]int64{
 			"v1": {counts.Pull: 10, counts.Push: 1}, "v2": {counts.Pull: 20, counts.Push: 1}, "old": {counts.Pull: 10},
 		},
 	}
 	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte("let-me-in\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("secret-token\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{
@@ -154,7 +154,7 @@ func TestRepositories(t *testing.T) {
 		}
 	}
 	if _, ok := body["degraded"]; ok {
-		t.Error("degraded is there, and nothing is")
+		t.Error("the response has the member degraded, want none")
 	}
 }
 
@@ -174,13 +174,13 @@ func TestPages(t *testing.T) {
 				}
 			}
 			if !slices.Equal(got, names(all)) {
-				t.Errorf("%s %s: pages give %v, want %v", sort, order, got, names(all))
+				t.Errorf("%s %s: pages of one: %v, want %v", sort, order, got, names(all))
 			}
 		}
 	}
 }
 
-func TestBadQueries(t *testing.T) {
+func TestInvalidQueries(t *testing.T) {
 	t.Parallel()
 	h, _ := fixture(t, func(c *Config) {
 		c.Pushes = func(context.Context, int, bool) ([]Push, error) { return nil, nil }
@@ -223,14 +223,14 @@ func TestRepository(t *testing.T) {
 		tags = append(tags, fmt.Sprint(tag["tag"], tag["pulls"]))
 	}
 	if got := strings.Join(tags, " "); got != "v220 old10 v110" {
-		t.Errorf("tags %s, want those with most pulls first", got)
+		t.Errorf("tags %s, want those with the most pulls first", got)
 	}
 	_, body = get(t, h, "repositories/oss/tools/cli?limit=1", "")
 	if len(body["tags"].([]any)) != 1 || body["moreTags"] != true {
-		t.Errorf("limit=1 gives %v", body)
+		t.Errorf("limit=1: %v, want one tag and moreTags", body)
 	}
 	if code, body := get(t, h, "repositories/oss/b%2Fdaily", ""); code != 200 || body["name"] != "oss/b/daily" {
-		t.Errorf("a repository whose name ends in /daily: %d %v", code, body)
+		t.Errorf("repository with a name that ends in /daily: %d %v", code, body)
 	}
 }
 
@@ -243,41 +243,41 @@ func TestDaily(t *testing.T) {
 		t.Fatalf("%d %v", code, body)
 	}
 	if last := days[6].(map[string]any); last["date"] != "2026-03-04" || last["pulls"] != 3.0 {
-		t.Errorf("the last day is %v", last)
+		t.Errorf("the last day is %v, want 3 pulls on 2026-03-04", last)
 	}
 	if code, body := get(t, h, "repositories/oss/z/daily", ""); code != 200 || len(body["days"].([]any)) != 30 {
-		t.Errorf("a quiet month: %d %v", code, body)
+		t.Errorf("30 days without counts: %d %v", code, body)
 	}
 }
 
-// TestHidden: what is not for the caller looks like what is not there.
-func TestHidden(t *testing.T) {
+// A private repository looks like one that does not exist.
+func TestPrivate(t *testing.T) {
 	t.Parallel()
 	h, _ := fixture(t, nil)
 	for _, suffix := range []string{"", "/daily"} {
-		absent, hidden := httptest.NewRecorder(), httptest.NewRecorder()
-		h.ServeHTTP(absent, httptest.NewRequest("GET", Prefix+"repositories/oss/nothing"+suffix, nil))
-		h.ServeHTTP(hidden, httptest.NewRequest("GET", Prefix+"repositories/secret/app"+suffix, nil))
-		if hidden.Code != 404 || absent.Code != 404 || hidden.Body.String() != absent.Body.String() {
-			t.Errorf("hidden: %d %s, absent: %d %s", hidden.Code, hidden.Body, absent.Code, absent.Body)
+		missing, private := httptest.NewRecorder(), httptest.NewRecorder()
+		h.ServeHTTP(missing, httptest.NewRequest("GET", Prefix+"repositories/oss/nothing"+suffix, nil))
+		h.ServeHTTP(private, httptest.NewRequest("GET", Prefix+"repositories/secret/app"+suffix, nil))
+		if private.Code != 404 || missing.Code != 404 || private.Body.String() != missing.Body.String() {
+			t.Errorf("private: %d %s, missing: %d %s", private.Code, private.Body, missing.Code, missing.Body)
 		}
-		if code, _ := get(t, h, "repositories/secret/app"+suffix, "let-me-in"); code != 200 {
+		if code, _ := get(t, h, "repositories/secret/app"+suffix, "secret-token"); code != 200 {
 			t.Errorf("with the token: %d", code)
 		}
 	}
-	if _, body := get(t, h, "repositories?sort=pulls", "let-me-in"); names(body)[0] != "secret/app" {
-		t.Errorf("the token shows %v", names(body))
+	if _, body := get(t, h, "repositories?sort=pulls", "secret-token"); names(body)[0] != "secret/app" {
+		t.Errorf("with the token: %v, want secret/app first", names(body))
 	}
 	none, _ := fixture(t, func(c *Config) { c.Visible = nil })
 	if _, body := get(t, none, "repositories", ""); len(names(body)) != 0 {
-		t.Errorf("nothing is public, and %v is shown", names(body))
+		t.Errorf("with no public repository: %v, want none", names(body))
 	}
 }
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	h, _ := fixture(t, nil)
-	for _, token := range []string{"let-me", "let-me-in-", "LET-ME-IN"} {
+	for _, token := range []string{"secret", "secret-token-", "SECRET-TOKEN"} {
 		for _, path := range []string{"repositories", "repositories/oss/app", "repositories/secret/app"} {
 			if code, body := get(t, h, path, token); code != 401 || body["error"] != "AuthenticationRequired" {
 				t.Errorf("token %q at %s: %d %v", token, path, code, body)
@@ -308,7 +308,7 @@ func tokenFile(t *testing.T, content string, mode os.FileMode) string {
 
 func TestFallback(t *testing.T) {
 	t.Parallel()
-	local := &numbersFake{list: []counts.Totals{totals("oss/app", 1, 1)}}
+	local := &fakeSource{list: []counts.Totals{repositoryTotals("oss/app", 1, 1)}}
 	now := noon
 	h, source := fixture(t, func(c *Config) {
 		c.Fallback = local
@@ -320,13 +320,13 @@ func TestFallback(t *testing.T) {
 			t.Errorf("%s: %d %v", path, code, body)
 		}
 	}
-	if source.asked != 1 {
-		t.Errorf("the source was asked %d times, and it had just failed", source.asked)
+	if source.calls != 1 {
+		t.Errorf("the source was read %d times, want once: it had just failed", source.calls)
 	}
 	source.err = nil
 	now = now.Add(3 * time.Second)
 	if _, body := get(t, h, "repositories/oss/app", ""); body["degraded"] != nil || body["pulls"] != 30.0 {
-		t.Errorf("the source is back: %v", body)
+		t.Errorf("the source works again: %v, want its counts", body)
 	}
 	local.err, source.err = errors.New("disk"), errors.New("redis")
 	now = now.Add(3 * time.Second)
@@ -338,14 +338,15 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// Requests within listingAge share one list.
 func TestListingIsShared(t *testing.T) {
 	t.Parallel()
 	h, source := fixture(t, nil)
 	for range 10 {
 		get(t, h, "repositories", "")
 	}
-	if source.asked != 1 {
-		t.Errorf("the source listed %d times for readers of one moment", source.asked)
+	if source.calls != 1 {
+		t.Errorf("the source was read %d times, want once", source.calls)
 	}
 }
 
@@ -364,14 +365,14 @@ func TestPushes(t *testing.T) {
 	code, body := get(t, h, "pushes", "")
 	list := body["pushes"].([]any)
 	if code != 200 || len(list) != 2 {
-		t.Fatalf("%d %v: want the two that are public", code, body)
+		t.Fatalf("%d %v, want the two public pushes", code, body)
 	}
 	first, second := list[0].(map[string]any), list[1].(map[string]any)
 	if first["layersRecorded"] != 3.0 || second["layersRecorded"] != nil || second["tags"] == nil || second["platforms"] == nil {
 		t.Errorf("pushes %v", list)
 	}
-	if _, body := get(t, h, "pushes?limit=1", "let-me-in"); len(body["pushes"].([]any)) != 1 {
-		t.Errorf("limit=1 gives %v", body)
+	if _, body := get(t, h, "pushes?limit=1", "secret-token"); len(body["pushes"].([]any)) != 1 {
+		t.Errorf("limit=1: %v, want one push", body)
 	}
 	without, _ := fixture(t, nil)
 	if code, _ := get(t, without, "pushes", ""); code != 404 {
@@ -384,13 +385,13 @@ func TestHealth(t *testing.T) {
 	h, _ := fixture(t, func(c *Config) {
 		c.Health = func(_ context.Context, all bool) any { return map[string]any{"all": all} }
 	})
-	for token, all := range map[string]bool{"": false, "let-me-in": true} {
+	for token, all := range map[string]bool{"": false, "secret-token": true} {
 		if code, body := get(t, h, "health", token); code != 200 || body["all"] != all {
 			t.Errorf("token %q: %d %v", token, code, body)
 		}
 	}
 	if code, body := get(t, h, "health", "wrong"); code != 401 {
-		t.Errorf("a wrong token: %d %v", code, body)
+		t.Errorf("invalid token: %d %v, want 401", code, body)
 	}
 	h, _ = fixture(t, nil)
 	if code, body := get(t, h, "health", ""); code != 200 || body["status"] != "ok" {
@@ -398,19 +399,19 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestDegradedAbsence: what this disk does not know may be known elsewhere, and
-// what is hidden still looks like what is not there.
-func TestDegradedAbsence(t *testing.T) {
+// While the source fails, a 404 is degraded, since another registry may have counted the
+// repository. A private repository still looks like one that does not exist.
+func TestDegradedNotFound(t *testing.T) {
 	t.Parallel()
-	h, source := fixture(t, func(c *Config) { c.Fallback = &numbersFake{} })
-	source.err = errors.New("redis has lost numbers")
+	h, source := fixture(t, func(c *Config) { c.Fallback = &fakeSource{} })
+	source.err = errors.New("redis has lost counts")
 	for _, path := range []string{"repositories/oss/app", "repositories/secret/app", "repositories/oss/app", "repositories/oss/app/daily", "repositories/secret/app/daily"} {
 		code, body := get(t, h, path, "")
 		if path == "repositories/oss/app/daily" {
-			continue // the fake gives numbers for it
+			continue // fakeSource has counts for it
 		}
 		if code != 404 || body["error"] != "RepositoryNotFound" || body["degraded"] != true {
-			t.Errorf("%s: %d %v, want a 404 that says it is degraded", path, code, body)
+			t.Errorf("%s: %d %v, want a degraded 404", path, code, body)
 		}
 	}
 }
