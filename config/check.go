@@ -13,9 +13,9 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/glob"
 	"github.com/tidings-dev/tidings/notifier/classify"
-	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // check checks the options alone; FromRegistry checks them against the registry's
@@ -102,7 +102,7 @@ func (a *Announce) check(m *mistakes) {
 }
 
 func (r *Redis) check(m *mistakes) {
-	m.check("options.redis.name", counter.ValidateName(r.Name))
+	m.check("options.redis.name", rediscounts.ValidateName(r.Name))
 	if r.Inherit {
 		if own := (Redis{Name: r.Name, Inherit: true}); !reflect.DeepEqual(*r, own) {
 			m.add("options.redis.inherit", "takes the registry's whole redis section; only name can be set as well")

@@ -30,6 +30,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -419,7 +420,7 @@ func (r *runtime) openAPI() error {
 		Logger:    r.log,
 	}
 	if r.redis != nil {
-		cfg.Source = &counter.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
+		cfg.Source = &rediscounts.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
 		cfg.Fallback = r.counter
 	}
 	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})

@@ -25,9 +25,10 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -263,7 +264,7 @@ func TestWeek(t *testing.T) {
 	if _, err := numbers.Publish(t.Context()); err != nil {
 		t.Error(err)
 	}
-	r.sumsAgree(numbers, &counter.Sum{Redis: client, Now: m.Now})
+	r.sumsAgree(numbers, &rediscounts.Sum{Redis: client, Now: m.Now})
 	// Each push has its own tag, of which half are pulled; there are few repositories and days.
 	news := server.Memory("*:children")
 	memory := server.Memory("*") - news

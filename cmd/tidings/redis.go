@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 func redisCommand() *cobra.Command {
@@ -88,7 +88,7 @@ func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
 	defer func() { err = errors.Join(err, client.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	list, err := counter.List(ctx, client, o.Redis.Name)
+	list, err := rediscounts.New(client, o.Redis.Name).List(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
 	return w.Flush()
 }
 
-func forgottenText(k counter.RegistryInfo) string {
+func forgottenText(k rediscounts.Registry) string {
 	switch {
 	case k.Removed:
 		return "forgotten"
@@ -125,11 +125,11 @@ func redisForget(ctx context.Context, out io.Writer, args []string, id string, k
 	defer func() { err = errors.Join(err, client.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout+redisWatch)
 	defer cancel()
-	k, err := counter.Forget(ctx, client, o.Redis.Name, id, keep, redisWatch)
+	k, err := rediscounts.New(client, o.Redis.Name).Forget(ctx, id, keep, redisWatch)
 	switch {
-	case errors.Is(err, counter.ErrUnknownID):
+	case errors.Is(err, rediscounts.ErrUnknownID):
 		return fmt.Errorf("%w: %s; `tidings redis list %s` lists the known ids", err, id, path)
-	case errors.Is(err, counter.ErrRunning):
+	case errors.Is(err, rediscounts.ErrRunning):
 		return fmt.Errorf("%w, on %s: stop it first", err, k.Host)
 	case err != nil:
 		return err

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // waitSums waits until all registries show the pulls and none is degraded.

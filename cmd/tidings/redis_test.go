@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // Two registries publish to one Redis that is killed, flushed and restored from an older

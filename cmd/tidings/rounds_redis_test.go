@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // newRedisWorkload is newWorkload with counters summed in Redis.
@@ -26,7 +26,7 @@ func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
 // inRedis returns the pulls and pushes in Redis, by repository.
 func (h *workload) inRedis() map[string][2]int64 {
 	h.t.Helper()
-	all, err := (&counter.Sum{Redis: h.redis}).Repositories(h.t.Context())
+	all, err := (&rediscounts.Sum{Redis: h.redis}).Repositories(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}

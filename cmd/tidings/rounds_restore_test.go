@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // data returns the path of a part of the data folder; "" is the folder itself.

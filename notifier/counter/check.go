@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // CompareRedis compares what Redis has of this folder with the folder's own numbers
@@ -13,14 +14,14 @@ import (
 // single repository. It writes nothing. Numbers that were not sent yet are not a
 // difference. Without Redis it does nothing.
 func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
-	if c.cfg.Redis == nil {
+	if c.redis == nil {
 		return nil
 	}
 	c.publishing.Lock()
 	defer c.publishing.Unlock()
 	defer c.publisher.compareAll()
 	r := &round{c: c, ctx: ctx, damaged: map[string]error{}, report: visit}
-	ids, err := r.ids()
+	ids, err := c.redis.Records(ctx)
 	if err != nil {
 		return fmt.Errorf("read registry ids: %w", err)
 	}
@@ -35,7 +36,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 			}
 		}
 	}
-	rec := parseRecord(ids[c.reg.id()])
+	rec := rediscounts.ParseRecord(ids[c.reg.id()])
 	switch counted, err := c.hasNumbers(c.reg.epoch()); {
 	case err != nil:
 		return err
@@ -50,7 +51,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		limit, known = c.folded(), true
 		c.mu.Unlock()
 	}
-	if !known || rec.Kept || rec.Removed || rec.Upto.beyond(limit) {
+	if !known || rec.Kept || rec.Removed || rec.Upto.Beyond(limit) {
 		return visit("", "the numbers under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
 	}
 	r.takeSnapshot()
@@ -90,7 +91,7 @@ func (r *round) reportRows(items []*item) error {
 	for i, it := range items {
 		got := counts.ParseText(inRedis[i])
 		for class, n := range got.Counts {
-			if it.key == "" || it.base.Counts[class] <= n && n <= it.sum.Counts[class] {
+			if it.field.Key == "" || it.base.Counts[class] <= n && n <= it.sum.Counts[class] {
 				continue
 			}
 			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d", n, counts.Classes[class], it.id, it.base.Counts[class])

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // differences reopens a folder as after a kill and compares it with Redis.
@@ -56,17 +57,17 @@ func TestCompareRedis(t *testing.T) {
 	r.publish()
 	none("it was sent after that")
 
-	id, keys := r.c.reg.id(), newKeyspace("")
+	id, keys := r.c.reg.id(), rediscounts.NewKeys("")
 	name := "team/app-1"
 	for _, c := range []struct {
 		what, want string
 		do         func() error
 	}{
 		{"a total is deleted", "team/app-1: Redis has 0 pull of all", func() error {
-			return client.HDel(t.Context(), keys.totals(id, name), name).Err()
+			return client.HDel(t.Context(), keys.Totals(id, name), name).Err()
 		}},
 		{"a tag is changed", "team/app-1: Redis has 9000000 pull of tag", func() error {
-			key := keys.tags(id, name, 0)
+			key := keys.Tags(id, name, 0)
 			tags, err := client.HKeys(t.Context(), key).Result()
 			if err != nil {
 				return err
@@ -76,18 +77,18 @@ func TestCompareRedis(t *testing.T) {
 			return client.HSet(t.Context(), key, tags[0], more.Text(counts.PerTag)).Err()
 		}},
 		{"a day is added", "team/app-1: Redis has numbers of 1970-04-11, and this registry has none", func() error {
-			return client.HSet(t.Context(), keys.days(id, name), counts.DayName(100), "5").Err()
+			return client.HSet(t.Context(), keys.Days(id, name), counts.DayName(100), "5").Err()
 		}},
 		{"everything is lost", ": Redis has lost the numbers of the registry id " + id, func() error {
 			return client.FlushAll(t.Context()).Err()
 		}},
 		{"a hash is something else", "is not a hash", func() error {
-			return client.Set(t.Context(), keys.shard(id, 3), "x", 0).Err()
+			return client.Set(t.Context(), keys.Shard(id, 3), "x", 0).Err()
 		}},
 	} {
 		if strings.Contains(c.want, "is not a hash") {
 			r.publish()
-			client.Del(t.Context(), keys.shard(id, 3))
+			client.Del(t.Context(), keys.Shard(id, 3))
 		}
 		if err := c.do(); err != nil {
 			t.Fatal(err)
@@ -96,7 +97,7 @@ func TestCompareRedis(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
 		}
 	}
-	client.Del(t.Context(), keys.shard(id, 3))
+	client.Del(t.Context(), keys.Shard(id, 3))
 	r.publish()
 	none("it was sent again")
 

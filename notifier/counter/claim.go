@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/redis/go-redis/v9"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // How a data folder claims its registry id.
@@ -85,7 +85,7 @@ func (c *Counter) askRedisOnce() {
 
 func (r *round) askAndClaim() error {
 	defer r.c.askedOnce.Do(func() { close(r.c.asked) })
-	ids, err := r.ids()
+	ids, err := r.c.redis.Records(r.ctx)
 	if err != nil {
 		return err
 	}
@@ -104,12 +104,12 @@ const (
 
 // assess returns the verdict on a record that this process has not written.
 func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
-	rec := parseRecord(raw)
+	rec := rediscounts.ParseRecord(raw)
 	switch {
 	case rec == nil:
 		// Redis never had the record, or has lost it. If this folder is a copy of
 		// one that is in use, the other process writes the record again.
-		last := parseRecord(o.Record)
+		last := rediscounts.ParseRecord(o.Record)
 		if p.claimed || last == nil || last.Instance == c.cfg.Instance || last.Instance == "" {
 			return claimable
 		}
@@ -134,7 +134,7 @@ func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 		limit = o.Acknowledged
 	}
 	alone := claimable
-	if rec.Upto.beyond(limit) {
+	if rec.Upto.Beyond(limit) {
 		alone = setBack
 	}
 	if same {
@@ -161,9 +161,6 @@ func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 // errUndecided means that nothing can be sent yet.
 var errUndecided = errors.New("another data folder that may be in use has the registry id in Redis: it is watched before the id is claimed")
 
-// errLost means that Redis is not in the state that the last call left.
-var errLost = errors.New("redis has lost numbers")
-
 // claim makes this process the owner of this folder's registry id, or of a new one.
 func (r *round) claim(ids map[string]string) error {
 	c := r.c
@@ -175,8 +172,8 @@ func (r *round) claim(ids map[string]string) error {
 		raw := ids[o.id()]
 		p := &c.publisher
 		v := p.assess(c, o, raw)
-		upto := sequences{}
-		if rec := parseRecord(raw); rec != nil && (v == setBack || v == undecided) {
+		upto := rediscounts.Sequences{}
+		if rec := rediscounts.ParseRecord(raw); rec != nil && (v == setBack || v == undecided) {
 			upto = rec.Upto
 		}
 		c.skipReplayed(upto)
@@ -201,10 +198,10 @@ func (c *Counter) adoptID(ids map[string]string) {
 		return
 	}
 	c.reg.New, c.unsaved = false, true
-	var last *record
+	var last *rediscounts.Record
 	found := ""
 	for id, raw := range ids {
-		rec := parseRecord(raw)
+		rec := rediscounts.ParseRecord(raw)
 		if rec != nil && rec.Journal != "" && rec.Journal == c.journal() && id != c.reg.id() && (last == nil || rec.Seen > last.Seen) {
 			found, last = id, rec
 		}
@@ -215,13 +212,13 @@ func (c *Counter) adoptID(ids map[string]string) {
 }
 
 // skipReplayed records that Redis has the replayed events up to upto already.
-func (c *Counter) skipReplayed(upto sequences) {
+func (c *Counter) skipReplayed(upto rediscounts.Sequences) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.redisKnown = true
 	next := maps.Clone(c.reg.Skip)
 	if next == nil {
-		next = sequences{}
+		next = rediscounts.Sequences{}
 	}
 	for stream, n := range upto {
 		if n = min(n, c.replayed[stream]); n > c.atOpen[stream] && n > next[stream] {
@@ -248,7 +245,7 @@ func (c *Counter) newID(why verdict) error {
 	if why == foreign && !claimed {
 		c.reg.Skip, c.reg.SkipEpoch = maps.Clone(c.replayed), oldEpoch
 	}
-	c.reg.IDs = append(slices.Clone(c.reg.IDs), random())
+	c.reg.IDs = append(slices.Clone(c.reg.IDs), rediscounts.NewID())
 	c.reg.Record, c.reg.Acknowledged = "", nil
 	if err := c.saveRegistration(pebble.Sync); err != nil {
 		return err
@@ -261,11 +258,6 @@ func (c *Counter) newID(why verdict) error {
 	c.log.Warn("counters continue under a new registry id; the numbers of the old one stay in Redis", "reason", reason, "id", c.reg.id(), "before", old)
 	return nil
 }
-
-//go:embed claim.lua
-var claimSource string
-
-var claimScript = redis.NewScript(claimSource)
 
 // takeOwnership writes this process into the record of the id and enters the runs,
 // then drops pending rows that are counted under another id.
@@ -286,33 +278,26 @@ func (r *round) takeOwnership(o registration, raw string) error {
 		}
 	}
 	next := c.newRecord()
-	if rec := parseRecord(raw); rec != nil {
+	if rec := rediscounts.ParseRecord(raw); rec != nil {
 		next.Upto = rec.Upto
 	}
-	args := []any{o.id(), raw, next.encode()}
-	for _, run := range runs {
-		force := "0"
-		if p.entered[run] {
-			force = "1"
-		}
-		args = append(args, run, force)
+	entries := make([]rediscounts.Run, len(runs))
+	for i, run := range runs {
+		entries[i] = rediscounts.Run{ID: run, Force: p.entered[run]}
 	}
-	reply, err := claimScript.Run(r.ctx, c.cfg.Redis, []string{c.keys.ids(), c.keys.runs()}, args...).StringSlice()
+	owners, err := c.redis.Claim(r.ctx, o.id(), raw, next, entries)
 	if err != nil {
-		return r.typeError(err, c.keys.runs()) // the ids were just read as a hash
-	}
-	if len(reply) != 1+len(runs) || reply[0] != "ok" {
-		return errLost // the record has changed since it was read: try again
+		return err
 	}
 	for i, run := range runs {
-		if reply[1+i] == o.id() {
+		if owners[i] == o.id() {
 			p.entered[run] = run == c.run || i < len(pending)
 			continue
 		}
 		if i >= len(pending) {
 			continue
 		}
-		to := epoch(slices.Index(o.IDs, reply[1+i]) + 1) // elsewhere if it is none of this folder's
+		to := epoch(slices.Index(o.IDs, owners[i]) + 1) // elsewhere if it is none of this folder's
 		if err := c.mergeRuns(to, func(pendingRun string) bool { return pendingRun[1:] == run }); err != nil {
 			return err
 		}
@@ -330,7 +315,7 @@ func (r *round) takeOwnership(o registration, raw string) error {
 // release lets a process on any copy of this folder claim the id at once. After a
 // kill -9 another folder has to watch the record first.
 func (c *Counter) release() {
-	if c.cfg.Redis == nil || !c.publishing.TryLock() {
+	if c.redis == nil || !c.publishing.TryLock() {
 		return
 	}
 	defer c.publishing.Unlock()

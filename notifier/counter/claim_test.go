@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // TestStateLost loses the numbers of a folder, but not its journal. Events that are
@@ -77,7 +78,7 @@ func TestSetBackAfterKill(t *testing.T) {
 			r.fold(pulls(30)...) // not published
 		}
 	}})
-	r.c.cfg.Redis = hooked
+	r.c.redis = rediscounts.New(hooked, "")
 	now.at = now.at.Add(heartbeatInterval)
 	r.publish()
 	if !folded {
@@ -125,7 +126,7 @@ func TestFolderSetBack(t *testing.T) {
 	back.fold(pulls(1)...)
 	back.publish()
 	local.want["x"][counts.Pull]++
-	checkSource(t, &Sum{Redis: client, Now: at(noon), Check: back.c.Check}, local.want)
+	checkSource(t, &rediscounts.Sum{Redis: client, Now: at(noon), Check: back.c.Check}, local.want)
 }
 
 // TestSetBackWhileRedisIsDown restarts the folder several times before Redis answers.
@@ -355,7 +356,7 @@ func TestRestartAfterKill(t *testing.T) {
 			r.fold(pulls(3)...)
 			bad := server.Client()
 			bad.AddHook(&lostAnswer{applied: true})
-			r.c.cfg.Redis = bad
+			r.c.redis = rediscounts.New(bad, "")
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("the answer was not lost")
 			}
@@ -502,9 +503,9 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 		case op < 19 && !down.now: // a call is executed, and its answer lost
 			lost := server.Client()
 			lost.AddHook(&lostAnswer{applied: true})
-			f.c.cfg.Redis = lost
+			f.c.redis = rediscounts.New(lost, "")
 			f.c.Publish(t.Context())
-			f.c.cfg.Redis = cut
+			f.c.redis = rediscounts.New(cut, "")
 		case op < 20 && losses && rnd.IntN(4) == 0:
 			server.Flush()
 		default:
@@ -523,7 +524,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 		}
 		now.at = now.at.Add(11 * time.Second)
 	}
-	totals, tags, _, err := (&Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
+	totals, tags, _, err := (&rediscounts.Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
 	if err != nil {
 		t.Fatal(err)
 	}

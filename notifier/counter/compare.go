@@ -1,11 +1,10 @@
 package counter
 
 import (
-	"errors"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // A field in Redis that somebody changed or deleted does not show in a record. So
@@ -34,8 +33,8 @@ type comparison struct {
 	last int       // rows in the last complete comparison
 	at   time.Time // when rows were last compared
 
-	open  *expected   // the repository that from is in
-	names [shards]int // number of repositories, by shard
+	open  *expected               // the repository that from is in
+	names [rediscounts.Shards]int // number of repositories, by shard
 }
 
 // expected is the number of fields that a repository should have in Redis.
@@ -71,7 +70,7 @@ func (r *round) compare() error {
 		if !stop {
 			batch = append(batch, it)
 		}
-		if stop || len(batch) >= rowsInCall {
+		if stop || len(batch) >= rediscounts.RowsInCall {
 			if err := r.compareRows(w, batch, it == nil); err != nil {
 				return err
 			}
@@ -116,13 +115,13 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 		}
 		switch it.id.Kind {
 		case counts.PerRepository:
-			s.names[shardOf(it.id.Repository)]++
+			s.names[rediscounts.ShardOf(it.id.Repository)]++
 			s.open.positions = it.sum.Position
 		case counts.PerDay:
 			s.open.days++
 		case counts.PerTag:
 			if it.sum.Position > 0 {
-				s.open.tags[(it.sum.Position-1)/tagsInHash]++
+				s.open.tags[rediscounts.HashOf(it.sum.Position)]++
 				s.open.positions = max(s.open.positions, it.sum.Position)
 			}
 		}
@@ -144,13 +143,13 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 	}
 	var sizes []size
 	for _, f := range closed {
-		sizes = append(sizes, size{r.c.keys.days(w.id, f.repository), f.repository, counts.PerDay, f.days})
-		for hash := uint64(0); hash*tagsInHash < f.positions; hash++ {
-			sizes = append(sizes, size{r.c.keys.tags(w.id, f.repository, hash), f.repository, counts.PerTag, f.tags[hash]})
+		sizes = append(sizes, size{r.c.redis.Keys.Days(w.id, f.repository), f.repository, counts.PerDay, f.days})
+		for hash := uint64(0); hash*rediscounts.TagsInHash < f.positions; hash++ {
+			sizes = append(sizes, size{r.c.redis.Keys.Tags(w.id, f.repository, hash), f.repository, counts.PerTag, f.tags[hash]})
 		}
 	}
 	for len(sizes) > 0 {
-		n := min(len(sizes), rowsInCall)
+		n := min(len(sizes), rediscounts.RowsInCall)
 		keys := make([]string, n)
 		for i, s := range sizes[:n] {
 			keys[i] = s.key
@@ -174,9 +173,9 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 
 // compareRepositories does the same for the hashes of totals.
 func (r *round) compareRepositories(w *writer) error {
-	keys := make([]string, shards)
+	keys := make([]string, rediscounts.Shards)
 	for i := range keys {
-		keys[i] = r.c.keys.shard(w.id, i)
+		keys[i] = r.c.redis.Keys.Shard(w.id, i)
 	}
 	inRedis, err := r.lengths(keys)
 	if err != nil {
@@ -193,49 +192,34 @@ func (r *round) compareRepositories(w *writer) error {
 	return nil
 }
 
-// lengths returns the number of fields of hashes, -1 for a key of another type.
+// lengths returns the number of fields of hashes, and -1 for a key of another type, which
+// is reported.
 func (r *round) lengths(keys []string) ([]int64, error) {
-	cmds, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
-		for _, key := range keys {
-			p.HLen(r.ctx, key)
-		}
-		return nil
-	})
-	if len(cmds) != len(keys) {
-		return nil, err
-	}
-	inRedis := make([]int64, len(keys))
-	for i, cmd := range cmds {
-		n, err := cmd.(*redis.IntCmd).Result()
-		switch {
-		case redis.HasErrorPrefix(err, "WRONGTYPE"):
-			inRedis[i] = -1
-			r.damaged[keys[i]] = &damagedError{Key: keys[i], Reason: "is not a hash"}
-		case err != nil:
-			return nil, err
-		default:
-			inRedis[i] = n
+	lengths, err := r.c.redis.Lengths(r.ctx, keys)
+	for i, n := range lengths {
+		if n < 0 {
+			r.damaged[keys[i]] = rediscounts.NotAHash(keys[i])
 		}
 	}
-	return inRedis, nil
+	return lengths, err
 }
 
 // deleteUnexpected deletes the fields of a hash for which the store has no numbers.
 func (r *round) deleteUnexpected(w *writer, key string, of func(field string) counts.ID) error {
-	fields, err := r.c.cfg.Redis.HKeys(r.ctx, key).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	names, err := r.c.redis.Names(r.ctx, key)
+	if err != nil {
 		return err
 	}
-	var ops []op
-	for _, field := range fields {
-		id := of(field)
+	var changes []rediscounts.Change
+	for _, name := range names {
+		id := of(name)
 		r.c.mu.Lock()
 		it, err := r.c.load(r.c.db, id, w)
 		r.c.mu.Unlock()
 		if err != nil {
 			return err
 		}
-		if it.sum.Counted() && r.c.keyOf(w.id, it) == key {
+		if it.sum.Counted() && r.c.fieldOf(w.id, it).Key == key {
 			continue
 		}
 		if r.report != nil {
@@ -244,15 +228,15 @@ func (r *round) deleteUnexpected(w *writer, key string, of func(field string) co
 			}
 			continue
 		}
-		if ops = append(ops, op{key: key, field: field}); len(ops) >= rowsInCall {
-			if err := r.call(w, ops, nil); err != nil {
+		if changes = append(changes, rediscounts.Change{Field: rediscounts.Field{Key: key, Name: name}}); len(changes) >= rediscounts.RowsInCall {
+			if err := r.call(w, changes, nil); err != nil {
 				return err
 			}
-			ops = nil
+			changes = nil
 		}
 	}
-	if len(ops) == 0 {
+	if len(changes) == 0 {
 		return nil
 	}
-	return r.call(w, ops, nil)
+	return r.call(w, changes, nil)
 }

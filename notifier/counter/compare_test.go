@@ -13,8 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/notifier/classify"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // TestManualChanges: whatever is changed by hand in Redis is repaired within an hour,
@@ -23,28 +24,28 @@ func TestManualChanges(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, c redis.UniversalClient, id string) error{
 		"a total is raised": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3", "p1000").Err()
+			return c.HSet(ctx, rediscounts.NewKeys("").Totals(id, "team/app-3"), "team/app-3", "p1000").Err()
 		},
 		"a total is text": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3", "many").Err()
+			return c.HSet(ctx, rediscounts.NewKeys("").Totals(id, "team/app-3"), "team/app-3", "many").Err()
 		},
 		"a total is deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HDel(ctx, newKeyspace("").totals(id, "team/app-3"), "team/app-3").Err()
+			return c.HDel(ctx, rediscounts.NewKeys("").Totals(id, "team/app-3"), "team/app-3").Err()
 		},
 		"the days are deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.Del(ctx, newKeyspace("").days(id, "team/app-3")).Err()
+			return c.Del(ctx, rediscounts.NewKeys("").Days(id, "team/app-3")).Err()
 		},
 		"the tags are deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.Del(ctx, newKeyspace("").tags(id, "team/app-3", 0)).Err()
+			return c.Del(ctx, rediscounts.NewKeys("").Tags(id, "team/app-3", 0)).Err()
 		},
 		"a tag is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").tags(id, "team/app-3", 0), "new", "p7").Err()
+			return c.HSet(ctx, rediscounts.NewKeys("").Tags(id, "team/app-3", 0), "new", "p7").Err()
 		},
 		"a day is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").days(id, "team/app-3"), counts.DayName(counts.DayOf(noon)-8), "p7").Err()
+			return c.HSet(ctx, rediscounts.NewKeys("").Days(id, "team/app-3"), counts.DayName(counts.DayOf(noon)-8), "p7").Err()
 		},
 		"a repository is added": func(ctx context.Context, c redis.UniversalClient, id string) error {
-			return c.HSet(ctx, newKeyspace("").totals(id, "new"), "new", "p7").Err()
+			return c.HSet(ctx, rediscounts.NewKeys("").Totals(id, "new"), "new", "p7").Err()
 		},
 		"everything of the id is deleted": func(ctx context.Context, c redis.UniversalClient, id string) error {
 			keys, err := c.Keys(ctx, "*:"+id+":*").Result()
@@ -112,13 +113,13 @@ func TestGradualComparison(t *testing.T) {
 
 func TestKeysOfAnotherType(t *testing.T) {
 	t.Parallel()
-	k := newKeyspace("")
+	k := rediscounts.NewKeys("")
 	for name, key := range map[string]func(id string) string{
-		"totals": func(id string) string { return k.totals(id, "team/app-3") },
-		"days":   func(id string) string { return k.days(id, "team/app-3") },
-		"tags":   func(id string) string { return k.tags(id, "team/app-3", 0) },
-		"ids":    func(string) string { return k.ids() },
-		"runs":   func(string) string { return k.runs() },
+		"totals": func(id string) string { return k.Totals(id, "team/app-3") },
+		"days":   func(id string) string { return k.Days(id, "team/app-3") },
+		"tags":   func(id string) string { return k.Tags(id, "team/app-3", 0) },
+		"ids":    func(string) string { return k.IDs() },
+		"runs":   func(string) string { return k.Runs() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,7 +134,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: counts.Pull, Time: noon})
 			for range 2 {
 				_, err := r.c.Publish(t.Context())
-				var damaged *damagedError
+				var damaged *rediscounts.DamagedError
 				if !errors.As(err, &damaged) || damaged.Key != key {
 					t.Fatalf("Publish = %v, want an error that names %s", err, key)
 				}
@@ -146,7 +147,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 				if name == "ids" || name == "runs" {
 					continue
 				}
-				if _, _, ok, err := (&Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
+				if _, _, ok, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
 					t.Fatalf("the other repository was not sent: %v, %v", ok, err)
 				}
 			}
@@ -192,7 +193,7 @@ func TestDeniedCommands(t *testing.T) {
 			if err := client.Do(t.Context(), rules...).Err(); err != nil {
 				t.Fatal(err)
 			}
-			r.c.cfg.Redis = limited
+			r.c.redis = rediscounts.New(limited, "")
 			failed := false
 			for i := range 20 {
 				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
@@ -207,7 +208,7 @@ func TestDeniedCommands(t *testing.T) {
 				if err != nil && r.c.Check(nil) == nil {
 					t.Error("Check returns nil, and publishing failed")
 				}
-				got, tags, _, err := (&Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
+				got, tags, _, err := (&rediscounts.Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
 				if want := int64(12 + i); err != nil || got.Counts[counts.Pull] > want || addUp(func(yield func(map[counts.Class]int64) bool) {
 					for _, n := range tags {
 						yield(n)
@@ -219,7 +220,7 @@ func TestDeniedCommands(t *testing.T) {
 			if wants := strings.Contains("hset hget hgetall evalsha|eval", command); wants != failed && wants {
 				t.Errorf("publishing failed: %v, want %v", failed, wants)
 			}
-			r.c.cfg.Redis = client
+			r.c.redis = rediscounts.New(client, "")
 			r.publish()
 			checkSum(t, client, r)
 		})
@@ -239,7 +240,7 @@ func TestTwoInstallations(t *testing.T) {
 		r.publish()
 	}
 	checkSum(t, client, one)
-	checkSource(t, &Sum{Redis: client, Name: "two", Now: at(noon)}, two.want)
+	checkSource(t, &rediscounts.Sum{Redis: client, Name: "two", Now: at(noon)}, two.want)
 	for _, key := range keysIn(t, client, "*") {
 		if !strings.HasPrefix(key, "{tidings:default}:") && !strings.HasPrefix(key, "{tidings:two}:") {
 			t.Errorf("key %q", key)
@@ -266,7 +267,7 @@ func TestReasons(t *testing.T) {
 			now := &clock{noon}
 			r := newReplica(t, "aaaa", client)
 			r.c.cfg.Now = now.now
-			sum := &Sum{Redis: client, Now: now.now, Check: r.c.Check}
+			sum := &rediscounts.Sum{Redis: client, Now: now.now, Check: r.c.Check}
 			r.fold(pulls(3)...)
 			if _, err := sum.Repositories(t.Context()); err == nil {
 				t.Error("numbers are read from Redis before the first round")
@@ -282,7 +283,7 @@ func TestReasons(t *testing.T) {
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("Publish succeeds")
 			}
-			if got := r.c.Status(); got.Reason != want || got.Unreachable != (want == reasonUnreachable) {
+			if got := r.c.Status(); got.Reason != want || got.Unreachable != (want == rediscounts.Unreachable) {
 				t.Errorf("reason %q, unreachable %v (%s)", got.Reason, got.Unreachable, got.Error)
 			}
 			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
@@ -306,7 +307,7 @@ func TestReadersDetectLoss(t *testing.T) {
 		r.publish()
 	}
 	a.publish()
-	sum := &Sum{Redis: client, Now: now.now, Check: a.c.Check}
+	sum := &rediscounts.Sum{Redis: client, Now: now.now, Check: a.c.Check}
 	answers := func() error {
 		_, err := sum.Repositories(t.Context())
 		_, _, _, err2 := sum.Repository(t.Context(), "x")
@@ -387,14 +388,14 @@ func TestNeededCommands(t *testing.T) {
 	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(randomFacts(rand.New(rand.NewPCG(41, 41)), 300)...)
 	r.publish()
-	client.HSet(t.Context(), newKeyspace("").totals(r.c.reg.id(), "new"), "new", "p7")
+	client.HSet(t.Context(), rediscounts.NewKeys("").Totals(r.c.reg.id(), "new"), "new", "p7")
 	r.c.publisher.compareAll()
 	r.publish()
 	checkSum(t, limited, r)
 	if err := r.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := Forget(t.Context(), limited, "", r.c.reg.id(), false, 0); err != nil {
+	if _, err := rediscounts.New(limited, "").Forget(t.Context(), r.c.reg.id(), false, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -415,7 +416,7 @@ func TestCluster(t *testing.T) {
 	if err := a.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := Forget(t.Context(), client, "", b.c.reg.id(), false, 0); err != nil {
+	if _, err := rediscounts.New(client, "").Forget(t.Context(), b.c.reg.id(), false, 0); err != nil {
 		t.Error(err)
 	}
 	checkSum(t, client, a)

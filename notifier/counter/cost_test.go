@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // TestCostOfTags: a tag that is pushed once, and one that is also pulled, cost what
@@ -37,14 +38,14 @@ func TestCostOfTags(t *testing.T) {
 	// No hash is large.
 	for _, key := range keysIn(t, client, "*") {
 		kind := client.Type(t.Context(), key).Val()
-		if n := client.HLen(t.Context(), key).Val(); kind == "hash" && n > tagsInHash {
+		if n := client.HLen(t.Context(), key).Val(); kind == "hash" && n > rediscounts.TagsInHash {
 			t.Errorf("%s has %d fields", key, n)
 		}
 	}
-	sum := &Sum{Redis: client, Now: at(noon)}
+	sum := &rediscounts.Sum{Redis: client, Now: at(noon)}
 	totals, found, _, err := sum.Repository(t.Context(), "team/application")
-	if err != nil || len(found) != maxTags || totals.Counts[counts.Push] != tags || totals.Counts[counts.Pull] != tags {
-		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, maxTags)
+	if err != nil || len(found) != counts.MaxTags || totals.Counts[counts.Push] != tags || totals.Counts[counts.Pull] != tags {
+		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, counts.MaxTags)
 	}
 }
 
@@ -100,7 +101,7 @@ func BenchmarkSum(b *testing.B) {
 	}
 	r.fold(facts...)
 	r.publish()
-	sum := &Sum{Redis: client, Now: at(noon)}
+	sum := &rediscounts.Sum{Redis: client, Now: at(noon)}
 	b.Run("repository", func(b *testing.B) {
 		for b.Loop() {
 			if _, _, ok, err := sum.Repository(b.Context(), "large"); !ok || err != nil {

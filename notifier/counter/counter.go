@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // Config configures a Counter. With the zero value, numbers are local only.
@@ -44,14 +45,14 @@ type Config struct {
 
 // Counter counts facts. It is safe for concurrent use.
 type Counter struct {
-	db   *store.Store
-	cfg  Config
-	log  *slog.Logger
-	keys keyspace
-	run  string // id of this process, random; empty without Redis
+	db    *store.Store
+	cfg   Config
+	log   *slog.Logger
+	redis *rediscounts.DB // nil without Redis
+	run   string          // id of this process, random; empty without Redis
 
-	atOpen   sequences // the last events that were folded when Open was called
-	replayed sequences // the last events that were in the journal then; those after atOpen are replayed
+	atOpen   rediscounts.Sequences // the last events that were folded when Open was called
+	replayed rediscounts.Sequences // the last events that were in the journal then; those after atOpen are replayed
 
 	mu            sync.Mutex // one fold at a time; also guards what follows
 	reg           registration
@@ -62,8 +63,8 @@ type Counter struct {
 	cursors       map[string]uint64
 	entries       *classify.Store
 
-	newTagChanges []tagChange // of this fold
-	tagChanges    []tagChange // not sent to the other registries yet
+	newTagChanges []rediscounts.TagChange // of this fold
+	tagChanges    []rediscounts.TagChange // not sent to the other registries yet
 	unsentEntries []classify.IndexEntry
 
 	publishing sync.Mutex // one round at a time; also guards publisher
@@ -91,8 +92,11 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Counter{
-		db: db, cfg: cfg, log: log.With("component", "counter"), keys: newKeyspace(cfg.Name),
+		db: db, cfg: cfg, log: log.With("component", "counter"),
 		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	if cfg.Redis != nil {
+		c.redis = rediscounts.New(cfg.Redis, cfg.Name)
 	}
 	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration} {
 		if err := load(); err != nil {
@@ -134,8 +138,8 @@ func (c *Counter) Children() ([]classify.IndexEntry, error) {
 }
 
 // folded returns the last event in the numbers, by stream. The caller holds c.mu.
-func (c *Counter) folded() sequences {
-	p := sequences{}
+func (c *Counter) folded() rediscounts.Sequences {
+	p := rediscounts.Sequences{}
 	for name, seq := range c.cursors {
 		stream := name[len(name)-1]
 		p[stream] = max(p[stream], seq)

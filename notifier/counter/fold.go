@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // How an event counts exactly once.
@@ -63,7 +64,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: invalid journal id %q", journal)
 	}
-	if c.cfg.Redis == nil {
+	if c.redis == nil {
 		if err := c.mergeAllPending(); err != nil {
 			return fmt.Errorf("fold: %w", err)
 		}
@@ -80,7 +81,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
 	added := c.entries.Added()
-	c.unsentEntries = append(c.unsentEntries, added[:min(maxUnsent-len(c.unsentEntries), len(added))]...)
+	c.unsentEntries = append(c.unsentEntries, added[:min(maxUnsentEntries-len(c.unsentEntries), len(added))]...)
 	if c.cfg.Learn != nil && len(added) > 0 {
 		c.cfg.Learn(added...)
 	}
@@ -141,7 +142,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
 // target returns the rows that an event is counted in. The caller holds c.mu.
 func (c *Counter) target(stream uint8, seq uint64) target {
 	switch {
-	case c.cfg.Redis == nil:
+	case c.redis == nil:
 		return target{basePrefix, c.reg.epoch().end()}
 	case seq != 0 && seq <= c.reg.Skip[stream]:
 		return target{basePrefix, c.reg.SkipEpoch.end()}
@@ -263,7 +264,7 @@ func (f *folding) deleteTag(fact *Fact) error {
 // notePush notifies the other registries of a push of a tag that they may have as
 // deleted: one that is deleted here, or that this folder has no numbers of.
 func (f *folding) notePush(fact *Fact, pending counts.Row) error {
-	if f.c.cfg.Redis == nil || pending.TagState == counts.Present {
+	if f.c.redis == nil || pending.TagState == counts.Present {
 		return nil
 	}
 	base, known, err := readRow(f.c.db, baseKey(counts.OfTag(fact.Repository, fact.Tag), f.c.reg.epoch()))
@@ -280,8 +281,8 @@ func (f *folding) notePush(fact *Fact, pending counts.Row) error {
 }
 
 func (f *folding) noteTagChange(fact *Fact, deleted bool) {
-	if f.c.cfg.Redis != nil {
-		f.c.newTagChanges = append(f.c.newTagChanges, tagChange{fact.Repository, fact.Tag, deleted})
+	if f.c.redis != nil {
+		f.c.newTagChanges = append(f.c.newTagChanges, rediscounts.TagChange{Repository: fact.Repository, Tag: fact.Tag, Deleted: deleted})
 	}
 }
 

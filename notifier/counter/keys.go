@@ -4,16 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// All key names, in the store and in Redis, are built in this file.
-//
-// Keys in the store:
+// All keys in the store are built in this file:
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
 //	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
@@ -104,63 +100,4 @@ func pushedKeyOf(of []byte, tag string) []byte {
 func latestKey(repository, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + tag))
 	return append([]byte(latestPrefix), of[:8]...)
-}
-
-// keyspace builds the keys of one installation in Redis. All have the same hash tag
-// and so the same slot of a cluster: what Redis loses, it loses together.
-//
-//	{tidings:NAME}:ids           hash: registry id -> record
-//	{tidings:NAME}:runs          hash: run of a process -> registry id that has what it counted
-//	{tidings:NAME}:children      stream of what registries learn from each other: indexes and tags
-//	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
-//	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
-//	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> numbers; HASH is (position-1)/100
-type keyspace string
-
-var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
-// ValidateName returns an error if a Config.Name is invalid. An empty name is
-// valid and stands for "default".
-func ValidateName(name string) error {
-	if name != "" && !validName.MatchString(name) {
-		return fmt.Errorf("%q is not a valid name; use 1 to 64 letters, digits, dots, underscores and hyphens", name)
-	}
-	return nil
-}
-
-func newKeyspace(name string) keyspace {
-	if name == "" {
-		name = "default"
-	}
-	return keyspace("{tidings:" + name + "}:")
-}
-
-const (
-	shards       = 64  // hashes that the totals are spread over
-	tagsInHash   = 100 // few enough for the compact encoding of small hashes
-	repositories = "n:"
-)
-
-func (k keyspace) ids() string      { return string(k) + "ids" }
-func (k keyspace) runs() string     { return string(k) + "runs" }
-func (k keyspace) children() string { return string(k) + "children" }
-
-func (k keyspace) shard(id string, shard int) string {
-	return string(k) + id + ":" + repositories + strconv.Itoa(shard)
-}
-
-func (k keyspace) totals(id, repository string) string { return k.shard(id, shardOf(repository)) }
-
-func (k keyspace) days(id, repository string) string { return string(k) + id + ":d:" + repository }
-
-func (k keyspace) tags(id, repository string, hash uint64) string {
-	return string(k) + id + ":t:" + repository + ":" + strconv.FormatUint(hash, 10)
-}
-
-func shardOf(repository string) int {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(repository) {
-		h = (h ^ uint32(repository[i])) * 16777619
-	}
-	return int((h>>16 ^ h) % shards)
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// maxTags bounds the cost of reading one repository.
-const maxTags = 10_000
-
 // The local numbers are those that Redis has, under any registry id that this folder
 // has had, plus the pending ones.
 var localPrefixes = []string{basePrefix, pendingPrefix}
@@ -83,8 +80,8 @@ func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, m
 	if err == nil {
 		err = c.rows(ctx, snap, name, counts.PerTag, func(id counts.ID, r counts.Row) bool {
 			t, known := tags[id.Name]
-			if !r.Counted() || !known && len(tags) == maxTags {
-				return len(tags) < maxTags
+			if !r.Counted() || !known && len(tags) == counts.MaxTags {
+				return len(tags) < counts.MaxTags
 			}
 			tags[id.Name] = t.Add(r, c.cfg.Now())
 			return true

@@ -8,8 +8,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/internal/store"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 // TestMigrate opens a folder of the first version, also after a migration that was
@@ -64,7 +65,7 @@ func TestMigrate(t *testing.T) {
 			want := map[string]map[counts.Class]int64{"team/app-3": {counts.Pull: 10, counts.Push: 2}, "team/app-c": {counts.Pull: 10, counts.Push: 2}}
 			checkSource(t, r.c, want)
 			r.publish()
-			checkSource(t, &Sum{Redis: client, Name: r.cfg.Name, Now: at(noon)}, want)
+			checkSource(t, &rediscounts.Sum{Redis: client, Name: r.cfg.Name, Now: at(noon)}, want)
 		}
 		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); !got.LastPull.Equal(noon) {
 			t.Errorf("the last pull was at %v, want %v", got.LastPull, noon)

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // Pending rows are the numbers that Redis does not have yet. Their keys end in the
@@ -40,7 +41,7 @@ type item struct {
 	base  counts.Row // that Redis has
 	parts []part
 	sum   counts.Row // of base and parts
-	key   string
+	field rediscounts.Field
 }
 
 // part is the pending row of one run.
@@ -155,7 +156,7 @@ func (c *Counter) mergeAllPending() error {
 func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
 	e := c.reg.epoch()
 	for _, it := range items {
-		if damaged[it.key] {
+		if damaged[it.field.Key] {
 			if len(it.parts) == 0 {
 				if err := c.enqueue(b, it.id); err != nil {
 					return err

@@ -263,7 +263,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 			return err // left to a later prune
 		}
 	}
-	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
+	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.redis != nil {
 		if err := b.Set(key, counts.Row{Position: now.Position}.Encode(), nil); err != nil {
 			return err
 		}
@@ -295,7 +295,7 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 	if err := b.Set(key, now.Encode(), nil); err != nil {
 		return err
 	}
-	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.cfg.Redis != nil {
+	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.redis != nil {
 		if err := c.enqueue(b, r.id); err != nil {
 			return err
 		}

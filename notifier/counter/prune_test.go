@@ -13,8 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/internal/store"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 const day = 24 * time.Hour
@@ -79,8 +80,8 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 		now.at = now.at.Add(-day)
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &Sum{Redis: client, Now: now.now})
-			if n := client.HLen(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val(); n != counts.KeepDays+extraDays {
+			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
+			if n := client.HLen(t.Context(), rediscounts.NewKeys("").Days(r.c.reg.id(), "x")).Val(); n != counts.KeepDays+extraDays {
 				t.Errorf("Redis has %d days, want %d", n, counts.KeepDays+extraDays)
 			}
 		}
@@ -114,10 +115,10 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	}
 	a.publish()
 	a.publish()
-	if n := daysOf(t, &Sum{Redis: client, Now: at(noon)}, 1); n != 1 {
+	if n := daysOf(t, &rediscounts.Sum{Redis: client, Now: at(noon)}, 1); n != 1 {
 		t.Errorf("%d pulls on the first day, want that of the other registry", n)
 	}
-	if n := daysOf(t, &Sum{Redis: client, Now: at(noon.Add(day))}, 1); n != 1 {
+	if n := daysOf(t, &rediscounts.Sum{Redis: client, Now: at(noon.Add(day))}, 1); n != 1 {
 		t.Errorf("%d pulls on the second day, want the one that is kept", n)
 	}
 }
@@ -140,7 +141,7 @@ func TestClockJumpsAndPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.publish()
-		for _, s := range []counts.Source{r.c, &Sum{Redis: client, Now: now.now}} {
+		for _, s := range []counts.Source{r.c, &rediscounts.Sum{Redis: client, Now: now.now}} {
 			if n := daysOf(t, s, counts.KeepDays); n != counts.KeepDays {
 				t.Errorf("after %v: %d pulls in the last days, want %d", jump, n, counts.KeepDays)
 			}
@@ -174,7 +175,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		r.publish()
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &Sum{Redis: client, Now: now.now})
+			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
 		}
 		for _, s := range sources {
 			if got, _, _, err := s.Repository(t.Context(), "x"); err != nil || !got.LastPull.Equal(now.at) {
@@ -196,7 +197,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 				t.Errorf("%T: the last push of a quiet repository was at %v (%v)", s, got.LastPush, err)
 			}
 		}
-		fields := client.HKeys(t.Context(), newKeyspace("").days(r.c.reg.id(), "x")).Val()
+		fields := client.HKeys(t.Context(), rediscounts.NewKeys("").Days(r.c.reg.id(), "x")).Val()
 		for _, prefix := range localPrefixes {
 			err := store.Scan(r.db, rowStart(prefix, "x", counts.PerDay), func(key, _ []byte) error {
 				id, _, err := parseRow(string(key[len(prefix):]))
@@ -291,7 +292,7 @@ func TestDeletedTags(t *testing.T) {
 		r.publish()
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &Sum{Redis: client, Now: now.now})
+			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
 		}
 		check := func(when string, want int) {
 			t.Helper()
@@ -395,7 +396,7 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 		advanceClock(t, r, []*clock{nowA, nowB}[i], noon.Add(31*day))
 	}
 	both()
-	_, tags, _, err := (&Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")
+	_, tags, _, err := (&rediscounts.Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")
 	want := map[string]map[counts.Class]int64{
 		"again here":  {counts.Push: 2, counts.Pull: 1},
 		"again there": {counts.Push: 2, counts.Pull: 1},

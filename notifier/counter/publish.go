@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // A round of publishing:
@@ -35,17 +35,6 @@ import (
 // everything. If Redis loses data between two calls, the second finds another record
 // (errLost) and the round starts over.
 
-// damagedError reports a key in Redis that has the wrong type. All other keys are
-// published.
-type damagedError struct {
-	Key    string
-	Reason string
-}
-
-func (e *damagedError) Error() string {
-	return fmt.Sprintf("redis key %q %s and was not written by Tidings; delete the key, and the numbers are sent again", e.Key, e.Reason)
-}
-
 // heartbeatInterval is how often a record in Redis changes at least. If it does not,
 // another folder that watches it may claim the id.
 const heartbeatInterval = 10 * time.Second
@@ -63,15 +52,15 @@ type publisher struct {
 	comparison comparison
 	succeeded  bool // the last round did
 
-	childrenAt string    // last entry of the stream that was read
-	lossLogged time.Time // when a loss was last logged
+	streamPosition string    // last entry of the stream that was read
+	lossLogged     time.Time // when a loss was last logged
 
 	clockAhead     time.Duration // of Redis' clock compared to ours
 	clockCheckedAt time.Time     // zero: clockAhead is unknown
 }
 
 func (p *publisher) init() {
-	p.entered, p.childrenAt = map[string]bool{}, "0"
+	p.entered, p.streamPosition = map[string]bool{}, rediscounts.StreamStart
 	p.comparison.all = true
 }
 
@@ -80,9 +69,9 @@ func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: tr
 
 // Publish does one round: it sends changed numbers to Redis, and everything that
 // Redis has lost. It returns the number of rows sent; without Redis it does nothing.
-// A *damagedError means that all other rows were sent.
+// A *rediscounts.DamagedError means that all other rows were sent.
 func (c *Counter) Publish(ctx context.Context) (published int, err error) {
-	if c.cfg.Redis == nil {
+	if c.redis == nil {
 		return 0, nil
 	}
 	c.publishing.Lock()
@@ -91,7 +80,7 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	reason := ""
 	for range 3 {
 		// If Redis lost something in the meantime, it is sent again at once.
-		if err = r.run(); !errors.Is(err, errLost) {
+		if err = r.run(); !errors.Is(err, rediscounts.ErrChanged) {
 			break
 		}
 	}
@@ -128,7 +117,7 @@ type round struct {
 	damaged   map[string]error // by key, so that each is reported once
 	releasing bool
 	snap      *pebble.Snapshot                      // what is sent,
-	upto      sequences                             // which has the events up to here
+	upto      rediscounts.Sequences                 // which has the events up to here
 	report    func(repository, detail string) error // if set, differences are reported and nothing is written
 }
 
@@ -137,7 +126,7 @@ func (r *round) run() error {
 	if err := c.db.Space(); err != nil {
 		return err
 	}
-	ids, err := r.ids()
+	ids, err := c.redis.Records(r.ctx)
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })
 		p.watching = false // no process could have written its record
@@ -196,25 +185,6 @@ func (r *round) takeSnapshot() {
 	r.snap, r.upto = c.db.NewSnapshot(), c.folded()
 }
 
-// ids reads the records of all registry ids.
-func (r *round) ids() (map[string]string, error) {
-	key := r.c.keys.ids()
-	ids, err := r.c.cfg.Redis.HGetAll(r.ctx, key).Result()
-	if err != nil {
-		return nil, r.typeError(err, key)
-	}
-	return ids, nil
-}
-
-// typeError turns Redis' error about a key of another type into one that the operator
-// can act on.
-func (r *round) typeError(err error, key string) error {
-	if strings.Contains(err.Error(), "WRONGTYPE") {
-		return &damagedError{Key: key, Reason: "is not a hash"}
-	}
-	return err
-}
-
 // sendPending sends the rows that have pending numbers.
 func (r *round) sendPending() error {
 	w, snap := r.currentWriter(), r.snap
@@ -229,7 +199,7 @@ func (r *round) sendPending() error {
 			return fmt.Errorf("%w at %q", err, key)
 		}
 		if n := len(batch); n == 0 || batch[n-1].id != id {
-			if n >= rowsInCall {
+			if n >= rediscounts.RowsInCall {
 				if err := r.send(w, batch, false); err != nil {
 					return err
 				}
@@ -265,13 +235,13 @@ func (r *round) restoreOlderIDs(ids map[string]string) error {
 	older := c.reg.IDs[:len(c.reg.IDs)-1]
 	c.mu.Unlock()
 	for i, id := range older {
-		rec := parseRecord(ids[id])
+		rec := rediscounts.ParseRecord(ids[id])
 		if p.restored[id] || rec != nil && (!rec.Part || rec.Owner != "") {
 			p.restored[id] = true
 			continue
 		}
-		w := &writer{id: id, epoch: epoch(i + 1), expected: ids[id], next: func() record {
-			return record{Call: random(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: true}
+		w := &writer{id: id, epoch: epoch(i + 1), expected: ids[id], next: func() rediscounts.Record {
+			return rediscounts.Record{Call: rediscounts.NewID(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: true}
 		}}
 		rows, err := newRows(c.db, w.epoch, false, "")
 		if err != nil {
@@ -283,7 +253,7 @@ func (r *round) restoreOlderIDs(ids map[string]string) error {
 			if err != nil {
 				return errors.Join(err, rows.close())
 			}
-			if it == nil || len(batch) >= rowsInCall {
+			if it == nil || len(batch) >= rediscounts.RowsInCall {
 				if err := r.send(w, batch, false); err != nil {
 					return errors.Join(err, rows.close())
 				}
@@ -299,7 +269,7 @@ func (r *round) restoreOlderIDs(ids map[string]string) error {
 		}
 		if w.calls > 0 {
 			last := w.next
-			w.next = func() record { r := last(); r.Part = false; return r }
+			w.next = func() rediscounts.Record { r := last(); r.Part = false; return r }
 			if err := r.call(w, nil, nil); err != nil {
 				return err
 			}

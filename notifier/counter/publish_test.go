@@ -13,8 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/notifier/classify"
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 func TestPublishSendsChangedRows(t *testing.T) {
@@ -96,9 +97,9 @@ func TestRedisLossWhileSending(t *testing.T) {
 		hook := &beforeCall{n: 2, do: lose}
 		hooked := server.Client()
 		hooked.AddHook(hook)
-		r.c.cfg.Redis = hooked
+		r.c.redis = rediscounts.New(hooked, "")
 		r.publish()
-		r.c.cfg.Redis = client
+		r.c.redis = rediscounts.New(client, "")
 		if hook.n > 0 {
 			t.Fatalf("%s: the round had fewer than two calls", name)
 		}
@@ -122,7 +123,7 @@ func TestFailedCalls(t *testing.T) {
 			}
 			bad := server.Client()
 			bad.AddHook(&lostAnswer{applied: c.applied})
-			r.c.cfg.Redis = bad
+			r.c.redis = rediscounts.New(bad, "")
 			for range 2 {
 				r.fold(randomFacts(rnd, 1)...)
 				if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
@@ -132,7 +133,7 @@ func TestFailedCalls(t *testing.T) {
 			if s := r.c.Status(); s.Error == "" {
 				t.Error("the status has no error after a failed round")
 			}
-			r.c.cfg.Redis = client
+			r.c.redis = rediscounts.New(client, "")
 			r.publish()
 			checkSum(t, client, r)
 			if !r.c.publisher.lossLogged.IsZero() {
@@ -246,7 +247,7 @@ func TestLastTimes(t *testing.T) {
 	for range 2 {
 		a.publish()
 		b.publish()
-		got, _, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
+		got, _, _, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "x")
 		if err != nil || !got.LastPull.Equal(noon) || !got.LastPush.Equal(noon.Add(-2*time.Hour)) {
 			t.Fatalf("last pull %v, last push %v, %v", got.LastPull, got.LastPush, err)
 		}
@@ -321,20 +322,6 @@ func TestRunWhileRedisRestarts(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-func TestPersistenceWarnings(t *testing.T) {
-	t.Parallel()
-	for info, want := range map[string]int{
-		"maxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n":    0,
-		"maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n":   0,
-		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n": 1,
-		"maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0\r\n": 2,
-	} {
-		if got := persistenceWarnings(info); len(got) != want {
-			t.Errorf("persistenceWarnings(%q) = %q, want %d reasons", info, got, want)
-		}
-	}
-}
-
 // TestFoldWhileSending: what is counted after a row was read for a call is sent in the
 // next round.
 func TestFoldWhileSending(t *testing.T) {
@@ -348,9 +335,9 @@ func TestFoldWhileSending(t *testing.T) {
 	r.fold(pull)
 	hooked := server.Client()
 	hooked.AddHook(&beforeCall{n: 1, do: func() { r.fold(pull) }})
-	r.c.cfg.Redis = hooked
+	r.c.redis = rediscounts.New(hooked, "")
 	r.publish()
-	r.c.cfg.Redis = client
+	r.c.redis = rediscounts.New(client, "")
 	if n := r.publish(); n < 2 || n > 3 {
 		t.Errorf("%d rows were sent, want the three that changed in the meantime, one of which may have been compared already", n)
 	}
@@ -370,7 +357,7 @@ func TestJournalWithNewID(t *testing.T) {
 	for range 2 {
 		r.publish()
 		checkSum(t, client, r)
-		got, _, _, err := (&Sum{Redis: client}).Repository(t.Context(), "x")
+		got, _, _, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "x")
 		if err != nil || !got.LastPull.Equal(noon.Add(time.Minute)) {
 			t.Errorf("the last pull was at %v, %v; want that of the older journal", got.LastPull, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -177,7 +178,7 @@ func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) 
 			}
 		}
 	}
-	checkSource(t, &Sum{Redis: client, Now: at(noon)}, want)
+	checkSource(t, &rediscounts.Sum{Redis: client, Now: at(noon)}, want)
 }
 
 func checkSource(t testing.TB, s counts.Source, want map[string]map[counts.Class]int64) {
@@ -248,7 +249,7 @@ func keysIn(t testing.TB, client redis.UniversalClient, pattern string) []string
 
 func idsIn(t testing.TB, client redis.UniversalClient) []string {
 	t.Helper()
-	ids, err := client.HKeys(t.Context(), newKeyspace("").ids()).Result()
+	ids, err := client.HKeys(t.Context(), rediscounts.NewKeys("").IDs()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}

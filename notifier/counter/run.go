@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 const (
@@ -40,14 +42,14 @@ func (c *Counter) Run(ctx context.Context) error {
 			err = c.inspect(ctx)
 			inspectAt = now.Add(inspectGap)
 		}
-		damaged := (*damagedError)(nil)
+		damaged := (*rediscounts.DamagedError)(nil)
 		switch {
 		case err == nil:
 			if failing {
 				c.log.Info("publishing to Redis works again")
 			}
 			failing, wait, quietUntil = false, c.cfg.Interval, time.Time{}
-		case errors.As(err, &damaged), errors.Is(err, errLost), errors.Is(err, errUndecided):
+		case errors.As(err, &damaged), errors.Is(err, rediscounts.ErrChanged), errors.Is(err, errUndecided):
 			wait = c.cfg.Interval
 		default:
 			wait = min(max(2*wait, c.cfg.Interval), longestWait)

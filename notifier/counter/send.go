@@ -4,26 +4,20 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
-
-//go:embed publish.lua
-var publishSource string
-
-var publishScript = redis.NewScript(publishSource)
 
 // writer writes rows under a registry id.
 type writer struct {
 	id       string
 	epoch    epoch
-	current  bool          // the folder's current id, under which pending rows are sent
-	expected string        // record that Redis has
-	next     func() record // builds the record of the next call
+	current  bool                      // the folder's current id, under which pending rows are sent
+	expected string                    // record that Redis has
+	next     func() rediscounts.Record // builds the record of the next call
 	calls    int
 }
 
@@ -33,7 +27,7 @@ func (r *round) currentWriter() *writer {
 	defer c.mu.Unlock()
 	return &writer{
 		id: c.reg.id(), epoch: c.reg.epoch(), current: true, expected: c.reg.Record,
-		next: func() record {
+		next: func() rediscounts.Record {
 			rec := c.newRecord()
 			rec.Upto = r.upto
 			if r.releasing {
@@ -44,19 +38,12 @@ func (r *round) currentWriter() *writer {
 	}
 }
 
-// op sets a field of a hash, or deletes it if text is empty.
-type op struct{ key, field, text string }
-
 // unansweredCall is a call that failed and may have been executed.
 type unansweredCall struct {
 	id    string
-	rec   record
+	rec   rediscounts.Record
 	items []*item
 }
-
-// rowsInCall bounds the rows of one call, so that it blocks Redis for less than a
-// millisecond.
-const rowsInCall = 256
 
 // send writes rows; with compare, only those that are different in Redis.
 func (r *round) send(w *writer, items []*item, compare bool) error {
@@ -65,7 +52,7 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 	}
 	if r.report != nil {
 		for _, it := range items {
-			it.key = r.c.keyOf(w.id, it)
+			it.field = r.c.fieldOf(w.id, it)
 		}
 		return r.reportRows(items)
 	}
@@ -74,7 +61,7 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 		return err
 	}
 	for _, it := range items {
-		it.key = r.c.keyOf(w.id, it)
+		it.field = r.c.fieldOf(w.id, it)
 	}
 	inRedis := make([]string, len(items))
 	if compare {
@@ -82,44 +69,27 @@ func (r *round) send(w *writer, items []*item, compare bool) error {
 			return err
 		}
 	}
-	var ops []op
+	var changes []rediscounts.Change
 	var sent []*item
 	for i, it := range items {
 		text := it.sum.Text(it.id.Kind)
 		if compare && inRedis[i] == text && it.sum.Counted() {
 			continue
 		}
-		if it.key != "" {
-			ops = append(ops, op{it.key, fieldOf(it.id), text})
+		if it.field.Key != "" {
+			changes = append(changes, rediscounts.Change{Field: it.field, Text: text})
 		}
 		sent = append(sent, it)
 	}
 	if len(sent) == 0 {
 		return nil
 	}
-	return r.call(w, ops, sent)
+	return r.call(w, changes, sent)
 }
 
-// keyOf returns the key of the hash in Redis that has a row; empty for a tag that was
-// never sent.
-func (c *Counter) keyOf(id string, it *item) string {
-	switch it.id.Kind {
-	case counts.PerRepository:
-		return c.keys.totals(id, it.id.Repository)
-	case counts.PerDay:
-		return c.keys.days(id, it.id.Repository)
-	}
-	if it.sum.Position == 0 {
-		return ""
-	}
-	return c.keys.tags(id, it.id.Repository, (it.sum.Position-1)/tagsInHash)
-}
-
-func fieldOf(id counts.ID) string {
-	if id.Kind == counts.PerRepository {
-		return id.Repository
-	}
-	return id.Name
+// fieldOf returns the field in Redis that has a row.
+func (c *Counter) fieldOf(id string, it *item) rediscounts.Field {
+	return c.redis.Keys.Field(id, it.id, it.sum.Position)
 }
 
 // assignPositions gives each tag without a position the lowest free one, or the next
@@ -208,86 +178,43 @@ func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, erro
 
 // fetch reads the values that Redis has for some rows.
 func (r *round) fetch(items []*item) ([]string, error) {
-	cmds := make([]*redis.StringCmd, len(items))
-	_, err := r.c.cfg.Redis.Pipelined(r.ctx, func(p redis.Pipeliner) error {
-		for i, it := range items {
-			if it.key != "" {
-				cmds[i] = p.HGet(r.ctx, it.key, fieldOf(it.id))
-			}
-		}
-		return nil
-	})
-	inRedis := make([]string, len(items))
-	for i, cmd := range cmds {
-		if cmd == nil {
-			continue
-		}
-		val, cmdErr := cmd.Result()
-		switch {
-		case cmdErr == nil:
-			inRedis[i] = val
-		case redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
-			inRedis[i] = "?" // differs from any row, so that call reports the key
-		case !errors.Is(cmdErr, redis.Nil):
-			return nil, cmdErr
-		}
+	fields := make([]rediscounts.Field, len(items))
+	for i, it := range items {
+		fields[i] = it.field
 	}
-	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return nil, err
-	}
-	return inRedis, nil
+	return r.c.redis.Values(r.ctx, fields)
 }
 
-// call runs the publish script and applies what was sent.
-func (r *round) call(w *writer, ops []op, items []*item) error {
+// call writes changes and applies what was sent.
+func (r *round) call(w *writer, changes []rediscounts.Change, items []*item) error {
 	c := r.c
 	next := w.next()
-	keys, args := []string{c.keys.ids()}, []any{w.id, w.expected, next.encode()}
-	var sets, deletes []any
-	for i, o := range ops {
-		// One argument group per sequence of ops on the same key; a key may
-		// have several.
-		if o.text == "" {
-			deletes = append(deletes, o.field)
-		} else {
-			sets = append(sets, o.field, o.text)
-		}
-		if i+1 == len(ops) || ops[i+1].key != o.key {
-			keys = append(keys, o.key)
-			args = append(append(append(args, len(sets)/2, len(deletes)), sets...), deletes...)
-			sets, deletes = nil, nil
-		}
-	}
 	if w.current {
 		c.publisher.unanswered = &unansweredCall{w.id, next, items}
-		c.status.sending(w.id, next.encode())
+		c.status.sending(w.id, next.Encode())
 	}
-	reply, err := publishScript.Run(r.ctx, c.cfg.Redis, keys, args...).Slice()
-	if err != nil {
-		return r.typeError(err, c.keys.ids())
-	}
-	if w.current {
+	written, err := c.redis.Write(r.ctx, w.id, w.expected, next, changes)
+	if w.current && (err == nil || errors.Is(err, rediscounts.ErrChanged)) {
 		c.publisher.unanswered = nil
 	}
-	if len(reply) < 2 || reply[0] != "ok" {
-		return errLost // or another process owns the id: read the records again
+	if err != nil {
+		return err
 	}
 	w.calls++
-	w.expected = next.encode()
+	w.expected = next.Encode()
 	damaged := map[string]bool{}
-	for _, key := range reply[2:] {
-		key, _ := key.(string)
+	for _, key := range written.Damaged {
 		damaged[key] = true
-		r.damaged[key] = &damagedError{Key: key, Reason: "is not a hash"}
+		r.damaged[key] = rediscounts.NotAHash(key)
 	}
 	r.rows += len(items)
 	if !w.current {
 		return nil
 	}
 	c.publisher.wroteAt = c.cfg.Now()
-	if seconds, _ := reply[1].(int64); seconds > 0 {
+	if !written.Clock.IsZero() {
 		c.mu.Lock()
-		c.publisher.clockAhead, c.publisher.clockCheckedAt = time.Unix(seconds, 0).Sub(c.cfg.Now()), c.cfg.Now()
+		c.publisher.clockAhead, c.publisher.clockCheckedAt = written.Clock.Sub(c.cfg.Now()), c.cfg.Now()
 		c.mu.Unlock()
 	}
 	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
@@ -298,7 +225,7 @@ func (r *round) call(w *writer, ops []op, items []*item) error {
 func (r *round) confirmUnanswered(ids map[string]string) error {
 	c, f := r.c, r.c.publisher.unanswered
 	c.publisher.unanswered = nil
-	if f == nil || ids[f.id] != f.rec.encode() {
+	if f == nil || ids[f.id] != f.rec.Encode() {
 		return nil
 	}
 	return c.acknowledge(f.rec, func(b *pebble.Batch) error { return c.applySent(b, f.items, nil) })

@@ -1,188 +1,158 @@
 package counter
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/redis/go-redis/v9"
+
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-const (
-	keysInEntry = 256
-	// maxUnsent bounds the entries kept while Redis is unavailable. What does not fit is
-	// learned by the other registries when they serve the index.
-	maxUnsent      = 1 << 14
-	streamEntries  = 4096 // approximately, so that the stream stays under 10 MiB
-	entriesAtATime = 64
-)
-
-// Registries exchange what they learn about indexes and tags through one stream in
-// Redis. The fields of an entry are
-//
-//	from  run of the process that added it, which ignores its own entries
-//	keys  keys of children, 8 bytes each
-//	of    keys of their indexes, in the same order
-//	gone  keys of deleted manifests
-//	tags  changes of tags (tagchange.go)
-//
-// An entry has keys and of, or gone, or tags; earlier versions only know from and
-// keys. A process reads the stream from its beginning after each start; everything in
-// it may be applied again.
+// Registries exchange what they learn about indexes and tags through a stream in Redis.
 //
 // The stream may be cut or lost, and a crash loses what was not sent yet. Missing
 // children are learned when their index is pulled. A manifest whose delete was missed
-// stays known until its generation is dropped. For tags see tagchange.go.
+// stays known until its generation is dropped.
+//
+// Registries that share their storage each count the same tags, and only one of them
+// observes a delete. It notifies the others, so that each can drop its own numbers of
+// the tag later (prune.go); likewise of a push of a tag that they may have as deleted.
+// After a lost delete the other registries keep their numbers of the tag. A lost
+// "exists again" drops nothing, since prune asks storage first.
+//
+// Entries are read again after a restart. A change of a tag has the day of its entry, so
+// applying it twice gives the same row. Whether a delete or a push came last is decided
+// by the order of the stream.
+
+// What is kept while Redis is unavailable. Index entries that do not fit are learned by
+// the other registries when they serve the index.
+const (
+	maxUnsentEntries = 1 << 14
+	maxTagChanges    = 4096
+)
 
 // share sends what this registry has learned and receives what others have.
 func (r *round) share() error {
-	if err := r.sendChildren(); err != nil {
+	if err := r.sendEntries(); err != nil {
 		return fmt.Errorf("share children of indexes: %w", err)
 	}
 	if err := r.sendTagChanges(); err != nil {
 		return fmt.Errorf("share changes of tags: %w", err)
 	}
-	if err := r.receive(); err != nil {
+	p := &r.c.publisher
+	var err error
+	if p.streamPosition, err = r.c.redis.Receive(r.ctx, r.c.run, p.streamPosition, r.c.receive); err != nil {
 		return fmt.Errorf("receive from other registries: %w", err)
 	}
 	return nil
 }
 
-// sendChildren adds entries for children of indexes and for deleted manifests.
-func (r *round) sendChildren() error {
+func (r *round) sendEntries() error {
 	c := r.c
 	c.mu.Lock()
 	all := c.unsentEntries
 	c.unsentEntries = nil
 	c.mu.Unlock()
-	for len(all) > 0 {
-		n := 1
-		for n < min(len(all), keysInEntry) && all[n].Deleted == all[0].Deleted {
-			n++
-		}
-		var indexes, children []byte
-		for _, l := range all[:n] {
-			indexes = binary.BigEndian.AppendUint64(indexes, uint64(l.Index))
-			children = binary.BigEndian.AppendUint64(children, uint64(l.Child))
-		}
-		fields := []any{"keys", children, "of", indexes}
-		if all[0].Deleted {
-			fields = []any{"gone", indexes}
-		}
-		if err := r.addEntry(fields...); err != nil {
-			c.mu.Lock()
-			c.unsentEntries = append(all, c.unsentEntries...)
-			c.unsentEntries = c.unsentEntries[:min(len(c.unsentEntries), maxUnsent)]
-			c.mu.Unlock()
+	rest, err := c.redis.SendManifests(r.ctx, c.run, all)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsentEntries = append(rest, c.unsentEntries...)
+	c.unsentEntries = c.unsentEntries[:min(len(c.unsentEntries), maxUnsentEntries)]
+	return err
+}
+
+func (r *round) sendTagChanges() error {
+	c := r.c
+	c.mu.Lock()
+	changes := c.tagChanges
+	c.tagChanges = nil
+	c.mu.Unlock()
+	rest, err := c.redis.SendTagChanges(r.ctx, c.run, changes)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tagChanges = append(rest, c.tagChanges...)
+	c.tagChanges = c.tagChanges[:min(len(c.tagChanges), maxTagChanges)]
+	return err
+}
+
+// receive applies what another registry has learned.
+func (c *Counter) receive(e rediscounts.StreamEntry) error {
+	if len(e.Tags) > 0 {
+		if err := c.applyTagChanges(e); err != nil {
 			return err
 		}
-		all = all[n:]
 	}
-	return nil
-}
-
-// addEntry adds an entry to the stream.
-func (r *round) addEntry(fields ...any) error {
-	err := r.c.cfg.Redis.XAdd(r.ctx, &redis.XAddArgs{
-		Stream: r.c.keys.children(), MaxLen: streamEntries, Approx: true, Values: append([]any{"from", r.c.run}, fields...),
-	}).Err()
-	if err != nil {
-		return r.streamError(err)
-	}
-	return nil
-}
-
-func (r *round) receive() error {
-	for {
-		streams, err := r.c.cfg.Redis.XRead(r.ctx, &redis.XReadArgs{
-			Streams: []string{r.c.keys.children(), r.c.publisher.childrenAt}, Count: entriesAtATime, Block: -1,
-		}).Result()
-		if errors.Is(err, redis.Nil) {
-			return nil
-		}
-		if err != nil {
-			return r.streamError(err)
-		}
-		n := 0
-		for _, s := range streams {
-			for _, m := range s.Messages {
-				if err := r.receiveEntry(m); err != nil {
-					return err
-				}
-				r.c.publisher.childrenAt = m.ID
-				n++
-			}
-		}
-		if n < entriesAtATime {
-			return nil
-		}
-	}
-}
-
-func (r *round) receiveEntry(m redis.XMessage) error {
-	if m.Values["from"] == r.c.run {
+	if len(e.Manifests) == 0 {
 		return nil
 	}
-	if tags, ok := m.Values["tags"].(string); ok {
-		return r.c.applyTagChanges(tags, m.ID)
-	}
-	deleted := unpackKeys(m.Values["gone"])
-	if err := r.c.deleteIndexes(deleted); err != nil {
+	if err := c.removeDeleted(e.Manifests); err != nil {
 		return err
 	}
-	if r.c.cfg.Learn == nil {
-		return nil
+	if c.cfg.Learn != nil {
+		c.cfg.Learn(e.Manifests...)
 	}
-	var all []classify.IndexEntry
-	for _, index := range deleted {
-		all = append(all, classify.IndexEntry{Index: index, Deleted: true})
-	}
-	indexes := unpackKeys(m.Values["of"])
-	for i, child := range unpackKeys(m.Values["keys"]) {
-		l := classify.IndexEntry{Child: child}
-		if i < len(indexes) {
-			l.Index = indexes[i]
-		}
-		all = append(all, l)
-	}
-	r.c.cfg.Learn(all...)
 	return nil
 }
 
-// unpackKeys decodes the keys in a field of an entry.
-func unpackKeys(field any) []classify.ManifestKey {
-	packed, _ := field.(string)
-	var keys []classify.ManifestKey
-	for b := []byte(packed); len(b) >= 8 && len(keys) < keysInEntry; b = b[8:] {
-		keys = append(keys, classify.ManifestKey(binary.BigEndian.Uint64(b)))
-	}
-	return keys
-}
-
-// deleteIndexes removes what is stored of manifests that were deleted through another
+// removeDeleted removes what is stored of manifests that were deleted through another
 // registry.
-func (c *Counter) deleteIndexes(indexes []classify.ManifestKey) error {
-	if len(indexes) == 0 {
-		return nil
-	}
+func (c *Counter) removeDeleted(entries []classify.IndexEntry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.db.NewBatch()
-	for _, index := range indexes {
-		if err := c.entries.Remove(b, index); err != nil {
+	for _, l := range entries {
+		if !l.Deleted {
+			continue
+		}
+		if err := c.entries.Remove(b, l.Index); err != nil {
+			return err
+		}
+	}
+	if b.Empty() {
+		return b.Close()
+	}
+	return c.db.Commit(b, pebble.NoSync)
+}
+
+// applyTagChanges sets the state of the tags that this folder has numbers of.
+func (c *Counter) applyTagChanges(e rediscounts.StreamEntry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	day, today := counts.DayOf(e.Time), counts.DayOf(c.cfg.Now())
+	if day <= 0 || day > today {
+		day = today
+	}
+	w := &writer{id: c.reg.id(), epoch: c.reg.epoch(), current: true}
+	b := c.db.NewIndexedBatch()
+	for _, change := range e.Tags {
+		if err := c.applyTagChange(b, w, change, day); err != nil {
 			return err
 		}
 	}
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// streamError turns Redis' error about a key of another type into one that the
-// operator can act on.
-func (r *round) streamError(err error) error {
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return &damagedError{Key: r.c.keys.children(), Reason: "is not a stream"}
+// applyTagChange sets the state of a tag. The caller must hold c.mu.
+func (c *Counter) applyTagChange(b *pebble.Batch, w *writer, change rediscounts.TagChange, day int64) error {
+	it, err := c.load(b, counts.OfTag(change.Repository, change.Tag), w)
+	if err != nil {
+		return err
 	}
-	return err
+	if !it.sum.Counted() || change.Deleted == it.sum.TagState.Deleted() {
+		return nil
+	}
+	key := pendingKey(it.id, liveRun+c.run)
+	pending, _, err := readRow(b, key)
+	if err != nil {
+		return err
+	}
+	if pending.TagState = counts.Present; change.Deleted {
+		pending.TagState = counts.DeletedOn(day)
+		if err := deletePush(b, change.Repository, change.Tag, nil); err != nil {
+			return err
+		}
+	}
+	return b.Set(key, pending.Encode(), nil)
 }

@@ -1,19 +1,15 @@
 package counter
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // Status is the state of publishing.
@@ -31,55 +27,30 @@ type status struct {
 	mu sync.Mutex
 	Status
 	id           string
-	records      [2]string            // in Redis is either of these: the acknowledged record, or the one being sent
-	upto         map[string]sequences // Upto of each id in the last round
-	missingSince time.Time            // since when other ids have less than they had; zero: they don't
+	records      [2]string                        // in Redis is either of these: the acknowledged record, or the one being sent
+	upto         map[string]rediscounts.Sequences // Upto of each id in the last round
+	missingSince time.Time                        // since when other ids have less than they had; zero: they don't
 }
 
 // Reasons for everybody to see.
 const (
-	reasonUnreachable = "Redis does not answer"
-	reasonLost        = "Redis has lost numbers; they are being sent again"
-	reasonOthers      = "Redis has lost numbers of another registry"
-	reasonStart       = "numbers were not published yet since the start"
-	reasonUnknown     = "see the log for the reason"
+	reasonLost    = "Redis has lost numbers; they are being sent again"
+	reasonOthers  = "Redis has lost numbers of another registry"
+	reasonStart   = "numbers were not published yet since the start"
+	reasonUnknown = "see the log for the reason"
 )
 
 // reasonOf returns the part of an error that everybody may see.
 func reasonOf(err error) string {
-	var damaged *damagedError
-	var network net.Error
 	switch {
 	case errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrStopped):
 		return "this registry can't write to its disk"
-	case errors.Is(err, errLost):
+	case errors.Is(err, rediscounts.ErrChanged):
 		return reasonLost
 	case errors.Is(err, errUndecided):
 		return "another data folder has these numbers in Redis and is watched before they are claimed"
-	case errors.As(err, &damaged):
-		return "a key in Redis has the wrong type"
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
-		return reasonUnreachable
 	}
-	for _, known := range []struct{ code, reason string }{
-		{"READONLY", "Redis is read-only"},
-		{"OOM", "Redis is out of memory"},
-		{"NOPERM", "Redis denies a command (ACL)"},
-		{"ACL failure", "Redis denies a command (ACL)"}, // in a script, before Redis 7
-		{"can't run this command or subcommand", "Redis denies a command (ACL)"},
-		{"NOAUTH", "Redis refuses the login"},
-		{"WRONGPASS", "Redis refuses the login"},
-		{"MISCONF", "Redis can't write to its disk"},
-		{"LOADING", "Redis is loading its data"},
-		{"MASTERDOWN", "Redis has lost its master"},
-		{"CLUSTERDOWN", "Redis has lost its master"},
-		{"NOREPLICAS", "Redis has too few replicas"},
-	} {
-		if strings.Contains(err.Error(), known.code) {
-			return known.reason
-		}
-	}
-	return reasonUnknown
+	return cmp.Or(rediscounts.Reason(err), reasonUnknown)
 }
 
 // Status returns the state of publishing.
@@ -87,7 +58,7 @@ func (c *Counter) Status() Status {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
 	s := c.status.Status
-	s.Redis = c.cfg.Redis != nil
+	s.Redis = c.redis != nil
 	s.Warnings = slices.Clone(s.Warnings)
 	switch {
 	case s.Redis && s.Reason == "" && s.Current.IsZero():
@@ -101,7 +72,7 @@ func (c *Counter) Status() Status {
 func (s *status) finished(now time.Time, err error, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Error, s.Reason, s.Unreachable = "", reason, reason == reasonUnreachable
+	s.Error, s.Reason, s.Unreachable = "", reason, reason == rediscounts.Unreachable
 	if err != nil {
 		s.Error = err.Error()
 		return
@@ -133,16 +104,16 @@ const othersWait = time.Minute
 func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := map[string]sequences{}
+	next := map[string]rediscounts.Sequences{}
 	for id, raw := range ids {
-		if rec := parseRecord(raw); rec != nil && !rec.Removed && !rec.Part {
+		if rec := rediscounts.ParseRecord(raw); rec != nil && !rec.Removed && !rec.Part {
 			next[id] = rec.Upto
 		}
 	}
 	missing := false
 	for id, upto := range s.upto {
-		rec := parseRecord(ids[id])
-		if !slices.Contains(ours, id) && (rec == nil || rec.Part || !rec.Removed && upto.beyond(rec.Upto)) {
+		rec := rediscounts.ParseRecord(ids[id])
+		if !slices.Contains(ours, id) && (rec == nil || rec.Part || !rec.Removed && upto.Beyond(rec.Upto)) {
 			missing = true
 		}
 	}
@@ -154,7 +125,7 @@ func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time
 		return
 	}
 	for id, upto := range s.upto {
-		if latest, ok := next[id]; !ok || upto.beyond(latest) {
+		if latest, ok := next[id]; !ok || upto.Beyond(latest) {
 			next[id] = upto
 		}
 	}
@@ -190,37 +161,15 @@ func (c *Counter) Check(ids map[string]string) error {
 	return nil
 }
 
-// inspect asks Redis whether it may evict keys or lose writes. The numbers of running
-// registries are sent again after that; those of registries that no longer exist are
-// lost.
+// inspect logs why Redis may lose data, when that has changed.
 func (c *Counter) inspect(ctx context.Context) error {
-	if c.cfg.Redis == nil {
+	if c.redis == nil {
 		return nil
 	}
-	var mu sync.Mutex
-	var warnings []string
-	inspect := func(ctx context.Context, one *redis.Client) error {
-		info, err := one.Info(ctx).Result()
-		if err != nil {
-			return fmt.Errorf("read persistence settings of Redis: %w", err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		warnings = append(warnings, persistenceWarnings(info)...)
-		return nil
-	}
-	var err error
-	switch r := c.cfg.Redis.(type) {
-	case *redis.ClusterClient:
-		err = r.ForEachMaster(ctx, inspect)
-	case *redis.Client:
-		err = inspect(ctx, r)
-	}
+	warnings, err := c.redis.Warnings(ctx)
 	if err != nil {
 		return err
 	}
-	slices.Sort(warnings)
-	warnings = slices.Compact(warnings)
 	c.status.mu.Lock()
 	before := c.status.Warnings
 	c.status.Warnings = warnings
@@ -231,22 +180,4 @@ func (c *Counter) inspect(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// persistenceWarnings evaluates the result of INFO.
-func persistenceWarnings(info string) []string {
-	field := map[string]string{}
-	for line := range strings.Lines(info) {
-		if name, val, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			field[name] = val
-		}
-	}
-	var list []string
-	if p := field["maxmemory_policy"]; p != "" && p != "noeviction" && field["maxmemory"] != "0" {
-		list = append(list, fmt.Sprintf("maxmemory-policy is %s; set it to noeviction", p))
-	}
-	if field["aof_enabled"] == "0" {
-		list = append(list, "there is no append-only file, so a crash loses everything since the last dump; set appendonly to yes")
-	}
-	return list
 }

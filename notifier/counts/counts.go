@@ -15,6 +15,10 @@ import (
 // kept.
 const KeepDays = 400
 
+// MaxTags bounds the tags in the result of Source.Repository, and so the cost of reading
+// one.
+const MaxTags = 10_000
+
 // Class is the kind of a request as it is counted. A request has one class, except
 // that a retag is counted as a push as well.
 type Class string
@@ -64,7 +68,7 @@ type Source interface {
 	// Repositories lists every repository that was counted, sorted by name.
 	Repositories(ctx context.Context) ([]Totals, error)
 	// Repository returns the totals of a repository and its counts by tag; false if
-	// nothing was ever counted for it.
+	// nothing was ever counted for it. At most MaxTags tags are returned.
 	Repository(ctx context.Context, name string) (Totals, map[string]map[Class]int64, bool, error)
 	// Daily returns the last days including today, oldest first, at most KeepDays.
 	// Days without numbers have empty Counts.

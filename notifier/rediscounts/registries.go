@@ -1,4 +1,4 @@
-package counter
+package rediscounts
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// RegistryInfo describes a registry id in Redis: a registry, or what one counted
+// Registry describes a registry id in Redis: a registry, or what one counted
 // before its data folder was set back or copied.
-type RegistryInfo struct {
+type Registry struct {
 	ID           string
 	Host         string
 	Seen         time.Time // by the registry's clock
@@ -34,22 +34,21 @@ var ErrRunning = errors.New("registry id is in use")
 // ErrUnknownID means that Redis has no such registry id.
 var ErrUnknownID = errors.New("unknown registry id")
 
-// List returns the registry ids of an installation, most recently seen first.
-func List(ctx context.Context, client redis.UniversalClient, name string) ([]RegistryInfo, error) {
-	keys := newKeyspace(name)
-	records, err := client.HGetAll(ctx, keys.ids()).Result()
+// List returns the registry ids of the installation, most recently seen first.
+func (d *DB) List(ctx context.Context) ([]Registry, error) {
+	records, err := d.Records(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list registry ids: %w", err)
 	}
-	var list []RegistryInfo
+	var list []Registry
 	for id, raw := range records {
-		k := registryInfo(id, raw)
-		if err := k.count(ctx, client, keys); err != nil {
+		k := newRegistry(id, raw)
+		if err := k.count(ctx, d); err != nil {
 			return nil, fmt.Errorf("read the numbers of %s: %w", id, err)
 		}
 		list = append(list, k)
 	}
-	slices.SortFunc(list, func(a, b RegistryInfo) int {
+	slices.SortFunc(list, func(a, b Registry) int {
 		if c := b.Seen.Compare(a.Seen); c != 0 {
 			return c
 		}
@@ -59,23 +58,23 @@ func List(ctx context.Context, client redis.UniversalClient, name string) ([]Reg
 }
 
 // recordOrEmpty returns a record without an owner for an empty value.
-func recordOrEmpty(raw string) *record {
-	if rec := parseRecord(raw); rec != nil {
+func recordOrEmpty(raw string) *Record {
+	if rec := ParseRecord(raw); rec != nil {
 		return rec
 	}
-	return &record{}
+	return &Record{}
 }
 
-func registryInfo(id, raw string) RegistryInfo {
+func newRegistry(id, raw string) Registry {
 	rec := recordOrEmpty(raw)
-	return RegistryInfo{
+	return Registry{
 		ID: id, Host: rec.Host, Seen: time.Unix(rec.Seen, 0).UTC(), Kept: rec.Kept, Removed: rec.Removed,
 		raw: raw, stopped: rec.Owner == "" || rec.Instance == "",
 	}
 }
 
-func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, keys keyspace) error {
-	return scanTotals(ctx, client, keys, k.ID, func(_ string, r counts.Row) {
+func (k *Registry) count(ctx context.Context, d *DB) error {
+	return d.scanTotals(ctx, k.ID, func(_ string, r counts.Row) {
 		k.Repositories++
 		k.Pulls += int64(r.Counts[counts.Pull.Index()])
 		k.Pushes += int64(r.Counts[counts.Push.Index()])
@@ -87,16 +86,15 @@ func (k *RegistryInfo) count(ctx context.Context, client redis.UniversalClient, 
 // interrupted call may be repeated. If the registry comes back, it counts under a new
 // id. If the record changes within watch, Forget returns ErrRunning; the record of a
 // running registry changes every 10 seconds at least.
-func Forget(ctx context.Context, client redis.UniversalClient, name, id string, keep bool, watch time.Duration) (RegistryInfo, error) {
-	keys := newKeyspace(name)
-	raw, err := client.HGet(ctx, keys.ids(), id).Result()
+func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Duration) (Registry, error) {
+	raw, err := d.client.HGet(ctx, d.Keys.IDs(), id).Result()
 	if errors.Is(err, redis.Nil) {
-		return RegistryInfo{}, ErrUnknownID
+		return Registry{}, ErrUnknownID
 	}
 	if err != nil {
-		return RegistryInfo{}, fmt.Errorf("look for %s: %w", id, err)
+		return Registry{}, fmt.Errorf("look for %s: %w", id, err)
 	}
-	k := registryInfo(id, raw)
+	k := newRegistry(id, raw)
 	if k.Removed && keep {
 		return k, errors.New("the numbers were already removed and can't be kept")
 	}
@@ -107,24 +105,24 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 		case <-time.After(watch):
 		}
 	}
-	if err := k.count(ctx, client, keys); err != nil {
+	if err := k.count(ctx, d); err != nil {
 		return k, fmt.Errorf("read the numbers of %s: %w", id, err)
 	}
 	end := *recordOrEmpty(raw)
-	end.Owner, end.Instance, end.Call, end.Part = "", "", random(), false
+	end.Owner, end.Instance, end.Call, end.Part = "", "", NewID(), false
 	end.Kept, end.Removed = keep, !keep
-	reply, err := publishScript.Run(ctx, client, []string{keys.ids()}, id, raw, end.encode()).Slice()
+	_, err = d.Write(ctx, id, raw, end, nil)
+	if errors.Is(err, ErrChanged) {
+		return k, ErrRunning
+	}
 	if err != nil {
 		return k, fmt.Errorf("end %s: %w", id, err)
-	}
-	if len(reply) == 0 || reply[0] != "ok" {
-		return k, ErrRunning
 	}
 	k.Kept, k.Removed = keep, !keep
 	if keep {
 		return k, nil
 	}
-	if err := remove(ctx, client, keys, id); err != nil {
+	if err := d.remove(ctx, id); err != nil {
 		return k, fmt.Errorf("remove the numbers of %s: %w", id, err)
 	}
 	return k, nil
@@ -132,29 +130,29 @@ func Forget(ctx context.Context, client redis.UniversalClient, name, id string, 
 
 // remove deletes the keys of an id. The totals, which name the other keys, are deleted
 // last, so that an interrupted call can be repeated.
-func remove(ctx context.Context, client redis.UniversalClient, keys keyspace, id string) error {
+func (d *DB) remove(ctx context.Context, id string) error {
 	var batch []string
 	var failed error
 	flush := func(least int) {
 		if failed == nil && len(batch) > least {
-			failed = client.Unlink(ctx, batch...).Err()
+			failed = d.client.Unlink(ctx, batch...).Err()
 			batch = batch[:0]
 		}
 	}
-	err := scanTotals(ctx, client, keys, id, func(name string, r counts.Row) {
-		batch = append(batch, keys.days(id, name))
-		for hash := uint64(0); hash*tagsInHash < r.Position; hash++ {
-			batch = append(batch, keys.tags(id, name, hash))
-			flush(rowsInCall)
+	err := d.scanTotals(ctx, id, func(name string, r counts.Row) {
+		batch = append(batch, d.Keys.Days(id, name))
+		for hash := uint64(0); hash*TagsInHash < r.Position; hash++ {
+			batch = append(batch, d.Keys.Tags(id, name, hash))
+			flush(RowsInCall)
 		}
-		flush(rowsInCall)
+		flush(RowsInCall)
 	})
 	flush(0)
 	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
-	for shard := range shards {
-		batch = append(batch, keys.shard(id, shard))
+	for shard := range Shards {
+		batch = append(batch, d.Keys.Shard(id, shard))
 	}
 	flush(0)
 	return failed

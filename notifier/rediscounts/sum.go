@@ -1,4 +1,4 @@
-package counter
+package rediscounts
 
 import (
 	"context"
@@ -37,6 +37,8 @@ type Sum struct {
 // pipelineSize is how many commands are sent in one pipeline.
 const pipelineSize = 64
 
+func (s *Sum) db() *DB { return New(s.Redis, s.Name) }
+
 func (s *Sum) now() time.Time {
 	if s.Now != nil {
 		return s.Now()
@@ -46,7 +48,7 @@ func (s *Sum) now() time.Time {
 
 // ids lists the registry ids whose numbers count.
 func (s *Sum) ids(ctx context.Context) ([]string, error) {
-	records, err := s.Redis.HGetAll(ctx, newKeyspace(s.Name).ids()).Result()
+	records, err := s.db().Records(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func (s *Sum) ids(ctx context.Context) ([]string, error) {
 	}
 	var ids []string
 	for id, raw := range records {
-		if rec := parseRecord(raw); rec != nil && !rec.Removed {
+		if rec := ParseRecord(raw); rec != nil && !rec.Removed {
 			ids = append(ids, id)
 		}
 	}
@@ -84,7 +86,7 @@ func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	sums := map[string]counts.Row{}
 	err := s.read(ctx, func(ids []string) error {
 		for _, id := range ids {
-			if err := scanTotals(ctx, s.Redis, newKeyspace(s.Name), id, func(name string, r counts.Row) {
+			if err := s.db().scanTotals(ctx, id, func(name string, r counts.Row) {
 				sums[name] = sums[name].Add(r, s.now())
 			}); err != nil {
 				return err
@@ -106,18 +108,18 @@ func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
 }
 
 // scanTotals calls visit once for each repository of an id.
-func scanTotals(ctx context.Context, client redis.UniversalClient, keys keyspace, id string, visit func(name string, r counts.Row)) error {
-	cursors := make(map[int]uint64, shards)
-	for i := range shards {
+func (d *DB) scanTotals(ctx context.Context, id string, visit func(name string, r counts.Row)) error {
+	cursors := make(map[int]uint64, Shards)
+	for i := range Shards {
 		cursors[i] = 0
 	}
 	visited := map[string]bool{}
 	for len(cursors) > 0 {
 		var order []int
-		cmds, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		cmds, err := d.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for shard, cursor := range cursors {
 				order = append(order, shard)
-				p.HScan(ctx, keys.shard(id, shard), cursor, "", 1000)
+				p.HScan(ctx, d.Keys.Shard(id, shard), cursor, "", 1000)
 			}
 			return nil
 		})
@@ -175,7 +177,7 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts
 	for chunk := range slices.Chunk(ids, pipelineSize) {
 		cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, id := range chunk {
-				p.HGet(ctx, newKeyspace(s.Name).totals(id, name), name)
+				p.HGet(ctx, NewKeys(s.Name).Totals(id, name), name)
 			}
 			return nil
 		})
@@ -201,13 +203,13 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts
 // tags reads hashes of tags, those with the newest tags of all ids first, until there
 // are enough. Positions are reused, so there are few more of them than tags.
 func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]counts.Row) error {
-	keys := newKeyspace(s.Name)
+	keys := NewKeys(s.Name)
 	for back := uint64(0); ; back++ {
 		var hashes []string
 		for id, n := range positions {
-			if last := (n + tagsInHash - 1) / tagsInHash; back*maxHashes < last {
+			if last := (n + TagsInHash - 1) / TagsInHash; back*maxHashes < last {
 				for hash := last - back*maxHashes; hash > 0 && hash > last-min(last, (back+1)*maxHashes); hash-- {
-					hashes = append(hashes, keys.tags(id, name, hash-1))
+					hashes = append(hashes, keys.Tags(id, name, hash-1))
 				}
 			}
 		}
@@ -215,7 +217,7 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 			return nil
 		}
 		for chunk := range slices.Chunk(hashes, pipelineSize) {
-			if len(tags) >= maxTags {
+			if len(tags) >= counts.MaxTags {
 				chunk = chunk[:0]
 			}
 			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -230,20 +232,20 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 			for _, cmd := range cmds {
 				for tag, text := range cmd.(*redis.MapStringStringCmd).Val() {
 					r := counts.ParseText(text)
-					if _, known := tags[tag]; r.Counted() && (known || len(tags) < maxTags) {
+					if _, known := tags[tag]; r.Counted() && (known || len(tags) < counts.MaxTags) {
 						tags[tag] = tags[tag].Add(r, s.now())
 					}
 				}
 			}
 		}
-		if len(tags) >= maxTags {
+		if len(tags) >= counts.MaxTags {
 			return nil
 		}
 	}
 }
 
 // maxHashes of one id are read before the next ones of all ids.
-const maxHashes = maxTags / tagsInHash
+const maxHashes = counts.MaxTags / TagsInHash
 
 // Daily returns the sum for each of the last days.
 func (s *Sum) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
@@ -258,7 +260,7 @@ func (s *Sum) Daily(ctx context.Context, name string, days int) ([]counts.Day, e
 		for chunk := range slices.Chunk(ids, pipelineSize) {
 			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, id := range chunk {
-					p.HMGet(ctx, newKeyspace(s.Name).days(id, name), fields...)
+					p.HMGet(ctx, NewKeys(s.Name).Days(id, name), fields...)
 				}
 				return nil
 			})

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/counter/redistest"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
 func TestForget(t *testing.T) {
@@ -25,7 +26,7 @@ func TestForget(t *testing.T) {
 			r.fold(randomFacts(rnd, 300)...)
 			r.publish()
 		}
-		list, err := List(t.Context(), client, "")
+		list, err := rediscounts.New(client, "").List(t.Context())
 		if err != nil || len(list) != 2 {
 			t.Fatalf("%v, %v", list, err)
 		}
@@ -40,29 +41,29 @@ func TestForget(t *testing.T) {
 				t.Errorf("listed %+v, want %d repositories and %d pulls", k, len(want.want), pulls)
 			}
 		}
-		if _, err := Forget(t.Context(), client, "", "nobody", keep, 0); !errors.Is(err, ErrUnknownID) {
-			t.Errorf("Forget of an unknown id = %v, want ErrUnknownID", err)
+		if _, err := rediscounts.New(client, "").Forget(t.Context(), "nobody", keep, 0); !errors.Is(err, rediscounts.ErrUnknownID) {
+			t.Errorf("Forget of an unknown id = %v, want rediscounts.ErrUnknownID", err)
 		}
 
 		// A registry that is running can't be forgotten.
 		done := make(chan error, 1)
 		go func() {
-			_, err := Forget(t.Context(), client, "", id, keep, 300*time.Millisecond)
+			_, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, 300*time.Millisecond)
 			done <- err
 		}()
 		time.Sleep(100 * time.Millisecond)
 		b.fold(randomFacts(rnd, 5)...)
 		b.publish()
-		if err := <-done; !errors.Is(err, ErrRunning) {
-			t.Errorf("Forget of a running registry = %v, want ErrRunning", err)
+		if err := <-done; !errors.Is(err, rediscounts.ErrRunning) {
+			t.Errorf("Forget of a running registry = %v, want rediscounts.ErrRunning", err)
 		}
 		checkSum(t, client, a, b)
 
-		k, err := Forget(t.Context(), client, "", id, keep, time.Millisecond)
+		k, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, time.Millisecond)
 		if err != nil || k.Host != "host-b" || k.Repositories != len(b.want) {
 			t.Fatalf("%+v, %v", k, err)
 		}
-		if _, err := Forget(t.Context(), client, "", id, keep, time.Hour); err != nil {
+		if _, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, time.Hour); err != nil {
 			t.Errorf("second Forget = %v", err)
 		}
 		left := []*replica{a, b}
@@ -94,7 +95,7 @@ func TestForget(t *testing.T) {
 func TestUnreadableRecords(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
-	ids := newKeyspace("").ids()
+	ids := rediscounts.NewKeys("").IDs()
 	damaged := []string{"empty", "text"}
 	if err := client.HSet(t.Context(), ids, "empty", "", "text", "{").Err(); err != nil {
 		t.Fatal(err)
@@ -122,12 +123,12 @@ func TestUnreadableRecords(t *testing.T) {
 	checkSum(t, client, r)
 
 	for _, id := range damaged {
-		list, err := List(t.Context(), client, "")
-		i := slices.IndexFunc(list, func(info RegistryInfo) bool { return info.ID == id })
+		list, err := rediscounts.New(client, "").List(t.Context())
+		i := slices.IndexFunc(list, func(info rediscounts.Registry) bool { return info.ID == id })
 		if err != nil || i < 0 || list[i].Host != "" || list[i].Pulls != 0 {
 			t.Fatalf("List = %+v, %v; want %q without host and numbers", list, err, id)
 		}
-		info, err := Forget(t.Context(), client, "", id, id == "text", time.Hour)
+		info, err := rediscounts.New(client, "").Forget(t.Context(), id, id == "text", time.Hour)
 		if err != nil || info.Removed == info.Kept {
 			t.Errorf("Forget(%q) = %+v, %v", id, info, err)
 		}

@@ -1,0 +1,99 @@
+package rediscounts
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/tidings-dev/tidings/notifier/counts"
+)
+
+// Keys builds the keys of one installation. All have the same hash tag and so the same
+// slot of a cluster: what Redis loses, it loses together.
+//
+//	{tidings:NAME}:ids           hash: registry id -> record
+//	{tidings:NAME}:runs          hash: run of a process -> registry id that has what it counted
+//	{tidings:NAME}:children      stream of what registries learn from each other: indexes and tags
+//	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
+//	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
+//	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> numbers; HASH is (position-1)/100
+type Keys string
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// ValidateName returns an error if the name of an installation is invalid. An empty name
+// is valid and stands for "default".
+func ValidateName(name string) error {
+	if name != "" && !validName.MatchString(name) {
+		return fmt.Errorf("%q is not a valid name; use 1 to 64 letters, digits, dots, underscores and hyphens", name)
+	}
+	return nil
+}
+
+// NewKeys returns the keys of the installation with a name.
+func NewKeys(name string) Keys {
+	if name == "" {
+		name = "default"
+	}
+	return Keys("{tidings:" + name + "}:")
+}
+
+const (
+	Shards     = 64  // hashes that the totals of a registry id are spread over
+	TagsInHash = 100 // few enough for the compact encoding of small hashes
+)
+
+// IDs is the hash of the records, by registry id.
+func (k Keys) IDs() string { return string(k) + "ids" }
+
+// Runs is the hash of the registry ids that have what processes counted, by run.
+func (k Keys) Runs() string { return string(k) + "runs" }
+
+// Stream is the stream of what registries learn from each other.
+func (k Keys) Stream() string { return string(k) + "children" }
+
+// Shard is one of the hashes of totals.
+func (k Keys) Shard(id string, shard int) string {
+	return string(k) + id + ":n:" + strconv.Itoa(shard)
+}
+
+// Totals is the hash that has the totals of a repository.
+func (k Keys) Totals(id, repository string) string { return k.Shard(id, ShardOf(repository)) }
+
+// Days is the hash of a repository's days.
+func (k Keys) Days(id, repository string) string { return string(k) + id + ":d:" + repository }
+
+// Tags is one of the hashes of a repository's tags.
+func (k Keys) Tags(id, repository string, hash uint64) string {
+	return string(k) + id + ":t:" + repository + ":" + strconv.FormatUint(hash, 10)
+}
+
+// Field is a field of a hash.
+type Field struct{ Key, Name string }
+
+// Field returns the field that has a row of a registry id. Its key is empty for a tag
+// without a position, which Redis does not have.
+func (k Keys) Field(id string, row counts.ID, position uint64) Field {
+	switch row.Kind {
+	case counts.PerRepository:
+		return Field{k.Totals(id, row.Repository), row.Repository}
+	case counts.PerDay:
+		return Field{k.Days(id, row.Repository), row.Name}
+	}
+	if position == 0 {
+		return Field{"", row.Name}
+	}
+	return Field{k.Tags(id, row.Repository, HashOf(position)), row.Name}
+}
+
+// HashOf returns which hash has the tag at a position.
+func HashOf(position uint64) uint64 { return (position - 1) / TagsInHash }
+
+// ShardOf returns which shard has the totals of a repository.
+func ShardOf(repository string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(repository) {
+		h = (h ^ uint32(repository[i])) * 16777619
+	}
+	return int((h>>16 ^ h) % Shards)
+}
