@@ -46,43 +46,38 @@ func (o *Options) check(m *mistakes) {
 	o.HTTP.check(m)
 }
 
+// Limits of the lists of a hold.
+const (
+	maxRelays  = 32
+	maxCallers = 1000
+)
+
 func (h *Hold) check(m *mistakes) {
 	m.check("options.hold.hostname", identity.CheckHostname(h.Hostname))
 	each(m, "options.hold.relays", h.Relays, crawl.CheckRelay)
 	if h.local() && len(h.Relays) > 0 {
 		m.add("options.hold.relays", "no relay can reach "+h.Hostname+"; remove relays, or use a domain as the hostname")
 	}
-	if len(h.Relays) > 32 {
-		m.add("options.hold.relays", fmt.Sprintf("has %d relays; at most 32", len(h.Relays)))
+	if len(h.Relays) > maxRelays {
+		m.add("options.hold.relays", fmt.Sprintf("has %d relays; at most %d are allowed", len(h.Relays), maxRelays))
 	}
 	checkCallers(m, "options.hold.registries", h.Registries)
 	checkCallers(m, "options.hold.owners", h.Owners)
 	m.check("options.hold.display_name", checkProfile(lexicon.Profile{DisplayName: h.DisplayName}))
 	m.check("options.hold.description", checkProfile(lexicon.Profile{Description: h.Description}))
 	if h.MovedTo != nil {
-		m.check("options.hold.moved_to.service", h.checkService())
-		m.check("options.hold.moved_to.key", h.MovedTo.checkKey())
+		m.check("options.hold.moved_to.service", identity.CheckService(h.MovedTo.Service, h.Hostname))
+		if h.MovedTo.Key != "" {
+			m.check("options.hold.moved_to.key", identity.CheckPublicKey(h.MovedTo.Key))
+		}
 	}
 }
 
-// checkCallers refuses DIDs that cannot be resolved.
 func checkCallers(m *mistakes, path string, dids []string) {
-	if len(dids) > 1000 {
-		m.add(path, fmt.Sprintf("has %d accounts; at most 1000", len(dids)))
+	if len(dids) > maxCallers {
+		m.add(path, fmt.Sprintf("has %d accounts; at most %d are allowed", len(dids), maxCallers))
 	}
-	each(m, path, dids, func(did string) error {
-		if err := identity.ValidateDID(did); err != nil {
-			return err
-		}
-		host, web := strings.CutPrefix(did, "did:web:")
-		if !web {
-			return nil
-		}
-		if err := identity.CheckHostname(strings.ReplaceAll(host, "%3A", ":")); err != nil {
-			return fmt.Errorf(`%q is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`, did)
-		}
-		return nil
-	})
+	each(m, path, dids, identity.CheckAccount)
 }
 
 func (a *Announce) check(m *mistakes) {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A value comes from YAML, or from an environment variable that was parsed as YAML.
-// So a string option may have a number, and a list option a single string. What is
-// unambiguous is accepted; everything else is an error.
+// A value comes from YAML, or from an environment variable that was parsed as YAML. A
+// string option may therefore have a number, and a list option a single string. Values
+// that are unambiguous are accepted; all others are errors.
 
 func (m *mistakes) decodeStruct(path string, v reflect.Value, raw any) {
 	given, ok := m.section(path, raw)

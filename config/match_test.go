@@ -21,7 +21,7 @@ func TestVisible(t *testing.T) {
 	} {
 		o := &Options{Public: tc.public}
 		if got := o.Visible(tc.repository); got != tc.want {
-			t.Errorf("public %q shows %q: got %v, want %v", tc.public, tc.repository, got, tc.want)
+			t.Errorf("Visible(%[2]q) with public %[1]q: got %[3]v, want %[4]v", tc.public, tc.repository, got, tc.want)
 		}
 	}
 }
@@ -53,37 +53,15 @@ func TestMatch(t *testing.T) {
 			a.Tags = strings.Split(tc.tags, ",")
 		}
 		if got := a.Match(tc.tag); got != tc.want {
-			t.Errorf("tags %q announce %q: got %v, want %v", tc.tags, tc.tag, got, tc.want)
+			t.Errorf("Match(%[2]q) with tags %[1]q: got %[3]v, want %[4]v", tc.tags, tc.tag, got, tc.want)
 		}
 	}
 }
 
-func TestSizes(t *testing.T) {
+// Posts with valid links and languages are valid.
+func TestValidLinksAndLangs(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]struct {
-		bytes Size
-		shown string
-	}{
-		"0": {0, "0B"}, "1": {1, "1B"}, "512B": {512, "512B"}, "1kB": {1000, "1kB"}, "1KB": {1000, "1kB"}, "1KiB": {1024, "1KiB"},
-		"16MiB": {16 << 20, "16MiB"}, "5GB": {5e9, "5GB"}, "1.5GiB": {3 << 29, "1536MiB"}, "2 TiB": {2 << 40, "2TiB"},
-		"1TB": {1e12, "1TB"}, " 3MB ": {3e6, "3MB"}, "1500": {1500, "1500B"},
-	} {
-		got, err := parseSize(text)
-		if err != nil || got != want.bytes || got.String() != want.shown {
-			t.Errorf("%q: got %d (%s), %v; want %d (%s)", text, int64(got), got, err, int64(want.bytes), want.shown)
-		}
-	}
-	for _, bad := range []string{"", "GB", "1e3", "0x10", "inf", "NaN", "1_000", "5gb", "1 2MB", "1.2.3MB", "-1"} {
-		if got, err := parseSize(bad); err == nil {
-			t.Errorf("%q is read as %d", bad, int64(got))
-		}
-	}
-}
-
-// Links and languages that the check accepts make a post that its schema accepts.
-func TestWhatAPostTakes(t *testing.T) {
-	t.Parallel()
-	taken := 0
+	valid := 0
 	for _, link := range []string{
 		"https://ex.example/pfäd/{{.Repository}}", "https://ex.example/a b/{{.Tag}}", "HTTPS://ex.example/{{.Repository}}", "Http://ex.example",
 		"https://日本.example/{{.Digest}}", "https://ex.example/?q={{.Repository}}|{{.Tag}}", "https://ex.example/👩‍🚀#{{.Tag}}", "https://ex.example/%zz",
@@ -112,10 +90,10 @@ func TestWhatAPostTakes(t *testing.T) {
 			if err != nil {
 				t.Errorf("link %q, language %q: %v", link, lang, err)
 			}
-			taken++
+			valid++
 		}
 	}
-	if taken < 30 {
-		t.Errorf("%d combinations were taken, want most", taken)
+	if valid < 30 {
+		t.Errorf("%d combinations are valid, want at least 30", valid)
 	}
 }

@@ -5,16 +5,8 @@ import (
 	"reflect"
 )
 
-// Parse parses the `options:` of a middleware entry, from the registry's YAML or its
-// environment variables. The error joins one *Error for each mistake.
-func Parse(raw map[string]any) (*Options, error) {
-	o, m := parse(raw)
-	if err := m.err(); err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
+// parse parses the `options:` of a middleware entry, from the registry's YAML or its
+// environment variables.
 func parse(raw map[string]any) (*Options, *mistakes) {
 	o, m := defaults(), &mistakes{}
 	m.decodeStruct("options", reflect.ValueOf(o).Elem(), raw)
@@ -23,13 +15,13 @@ func parse(raw map[string]any) (*Options, *mistakes) {
 	return o, m
 }
 
-// Error is a mistake in the options.
-type Error struct {
-	Path string // "options.hold.hostname"
-	Text string // what is invalid, and what is valid
+// mistake is an error in the options.
+type mistake struct {
+	path string // "options.hold.hostname"
+	text string // what is invalid, and what is valid
 }
 
-func (e *Error) Error() string { return e.Path + ": " + e.Text }
+func (e *mistake) Error() string { return e.path + ": " + e.text }
 
 // mistakes collects errors, at most one for each path: an option that could not be
 // parsed is not reported as missing as well.
@@ -43,7 +35,7 @@ func (m *mistakes) add(path, text string) {
 		return
 	}
 	m.excuse(path)
-	m.list = append(m.list, &Error{path, text})
+	m.list = append(m.list, &mistake{path, text})
 }
 
 // excuse ignores later mistakes at path.

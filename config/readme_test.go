@@ -9,7 +9,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 )
 
-// What the README shows can be used as it stands, and it leaves no option out.
+// The configurations in the README are valid, and they show every option.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")

@@ -97,10 +97,10 @@ func (r *Redis) Client() (*redis.UniversalOptions, error) {
 	return o, nil
 }
 
-// inherited converts the registry's section as the registry does: TLS only if there is
-// a certificate, a key or an authority; a certificate without a key is ignored.
-// Options that let a cluster client read from replicas are left out: a sum that is
-// read from a replica that lags could decrease.
+// inherited converts the registry's section as the registry does: TLS only if there is a
+// certificate, a key or a certificate authority; a certificate without a key is ignored.
+// Options that let a cluster client read from replicas are omitted: a sum read from a
+// lagging replica could decrease.
 func inherited(c *configuration.Redis) (*redis.UniversalOptions, error) {
 	if c == nil {
 		return nil, fmt.Errorf("options.redis: inherit needs the registry's configuration")
@@ -146,7 +146,7 @@ func tlsConfig(certificate, key string, authorities []string) (*tls.Config, erro
 	for _, file := range authorities {
 		pem, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read an authority: %w", err)
+			return nil, fmt.Errorf("read the certificate authorities: %w", err)
 		}
 		if t.RootCAs == nil {
 			t.RootCAs = x509.NewCertPool()

@@ -34,7 +34,7 @@ func TestRedisClient(t *testing.T) {
 	}
 	o, err = (&Redis{Addrs: []string{"a:1"}, TLS: &RedisTLS{CAFile: certificate, CertFile: certificate, KeyFile: key, ServerName: "s"}}).Client()
 	if err != nil || o.TLSConfig.RootCAs == nil || len(o.TLSConfig.Certificates) != 1 || o.TLSConfig.ServerName != "s" {
-		t.Errorf("TLS with everything: got %+v, %v", o, err)
+		t.Errorf("TLS with all options: got %+v, %v", o, err)
 	}
 
 	open := filepath.Join(dir, "open")
@@ -45,12 +45,12 @@ func TestRedisClient(t *testing.T) {
 		redis *Redis
 		want  string
 	}{
-		"open to others":   {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by other users (mode 0604): chmod 600 "},
-		"no password file": {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
-		"no authority":     {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read an authority: open "},
-		"not an authority": {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},
-		"not a pair":       {&Redis{TLS: &RedisTLS{CertFile: key, KeyFile: certificate}}, "options.redis.tls: load the client certificate: "},
-		"not read yet":     {&Redis{Inherit: true}, "inherit needs the registry's configuration"},
+		"open to others":      {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by other users (mode 0604): chmod 600 "},
+		"no password file":    {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
+		"no CA file":          {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read the certificate authorities: open "},
+		"invalid CA file":     {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},
+		"mismatched pair":     {&Redis{TLS: &RedisTLS{CertFile: key, KeyFile: certificate}}, "options.redis.tls: load the client certificate: "},
+		"before FromRegistry": {&Redis{Inherit: true}, "inherit needs the registry's configuration"},
 	} {
 		if _, err := tc.redis.Client(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
@@ -69,12 +69,12 @@ func TestRedisName(t *testing.T) {
 		"redis: {addrs: [\"b:1\"], name: green-1.x_}": "green-1.x_",
 	} {
 		if got := mustRead(t, "data: /d\n"+options, registry).Redis; got.Name != want || got.Inherit != strings.Contains(options, "inherit") {
-			t.Errorf("%s: name %q, inherited %v", options, got.Name, got.Inherit)
+			t.Errorf("%s: got name %q, inherit %v; want %q", options, got.Name, got.Inherit, want)
 		}
 	}
 }
 
-func TestInheritedAndMore(t *testing.T) {
+func TestInheritWithOptions(t *testing.T) {
 	t.Parallel()
 	_, _, err := FromRegistry(registry(t, "data: /d\nredis: {inherit: true, db: 3}", `redis: {addrs: ["a:1"]}`))
 	const want = "options.redis.inherit: takes the registry's whole redis section; only name can be set as well"
@@ -94,10 +94,10 @@ func TestInheritedRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprintln(o.Addrs, o.Username, o.Password, o.DB, o.MasterName, o.SentinelPassword, o.DialTimeout, o.PoolSize); got != "[a:1 b:1] u hunter2 4 m s 3s 7\n" {
-		t.Errorf("inherited %s", got)
+		t.Errorf("got %s", got)
 	}
 	if o.ReadOnly || o.RouteByLatency || o.TLSConfig != nil {
-		t.Errorf("reads from replicas %v %v, TLS %v; want none of it", o.ReadOnly, o.RouteByLatency, o.TLSConfig)
+		t.Errorf("got ReadOnly %v, RouteByLatency %v, TLS %v; want none", o.ReadOnly, o.RouteByLatency, o.TLSConfig)
 	}
 
 	o, err = mustRead(t, options, fmt.Sprintf("redis: {addrs: [\"a:1\"], tls: {certificate: %s, key: %s, rootcas: [%s]}}", certificate, key, certificate)).Redis.Client()
@@ -106,11 +106,11 @@ func TestInheritedRedis(t *testing.T) {
 	}
 	o, err = mustRead(t, options, "redis: {addrs: [\"a:1\"], tls: {certificate: /none}}").Redis.Client()
 	if err != nil || o.TLSConfig == nil || len(o.TLSConfig.Certificates) != 0 {
-		t.Errorf("half a pair: got %+v, %v; want TLS without a certificate, as the registry has it", o, err)
+		t.Errorf("certificate without a key: got %+v, %v; want TLS without a certificate, as in the registry", o, err)
 	}
 	_, err = mustRead(t, options, "redis: {addrs: [\"a:1\"], tls: {rootcas: [/none]}}").Redis.Client()
-	if err == nil || !strings.Contains(err.Error(), "redis.tls: read an authority") {
-		t.Errorf("missing authority: got %v", err)
+	if err == nil || !strings.Contains(err.Error(), "redis.tls: read the certificate authorities") {
+		t.Errorf("missing CA file: got %v", err)
 	}
 }
 

@@ -33,8 +33,8 @@ func FromRegistry(c *configuration.Configuration) (o *Options, found bool, err e
 	return o, true, nil
 }
 
-// Entry returns the one middleware.repository entry named tidings; nil if there is
-// none. More than one, or one in another section, is an error.
+// Entry returns the middleware.repository entry named tidings, or nil. More than one
+// entry, or an entry in another section, is an error.
 func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 	var found []string // paths
 	var entry *configuration.Middleware
@@ -46,15 +46,15 @@ func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 			}
 			path := fmt.Sprintf("middleware.%s[%d]", section, i)
 			if section != "repository" {
-				wrong = append(wrong, &Error{path, "tidings is a repository middleware; move it to middleware.repository"})
+				wrong = append(wrong, &mistake{path, "tidings is a repository middleware; move it to middleware.repository"})
 				continue
 			}
 			found, entry = append(found, path), &list[i]
 		}
 	}
 	if len(found) > 1 {
-		wrong = append(wrong, &Error{"middleware.repository",
-			fmt.Sprintf("has %d entries named tidings (%s), which would record every push as often; remove all but one", len(found), strings.Join(found, ", "))})
+		wrong = append(wrong, &mistake{"middleware.repository",
+			fmt.Sprintf("has %d entries named tidings (%s), so every push would be recorded several times; remove all but one", len(found), strings.Join(found, ", "))})
 	}
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return entry, errors.Join(wrong...)
@@ -75,10 +75,10 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 		switch {
 		case !local(c):
 			m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, since the registry has no auth; "+
-				"add auth, listen on 127.0.0.1, or allow it with announce.anonymous_pushes: true", listens(c)))
+				"add auth, listen on 127.0.0.1, or allow it with announce.anonymous_pushes: true", listenAddr(c)))
 		case o.proxied():
 			m.add("options.announce", fmt.Sprintf("anyone whom the proxy in front of %s admits could make this account post, since the registry has no auth and %s is reached from outside; "+
-				"add auth or, if the proxy authenticates users or anonymous pushes are acceptable, set announce.anonymous_pushes: true", listens(c), o.Hold.Hostname))
+				"add auth or, if the proxy authenticates users or anonymous pushes are acceptable, set announce.anonymous_pushes: true", listenAddr(c), o.Hold.Hostname))
 		}
 	}
 
@@ -103,8 +103,8 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 
 // anonymous reports whether the registry accepts pushes without authentication.
 func anonymous(c *configuration.Configuration) bool {
-	guarded := c.Auth.Type() != "" && c.Auth.Type() != "silly" // which admits everybody
-	if guarded || c.Proxy.RemoteURL != "" {
+	authenticated := c.Auth.Type() != "" && c.Auth.Type() != "silly" // which accepts everybody
+	if authenticated || c.Proxy.RemoteURL != "" {
 		return false
 	}
 	mode := c.HTTP.TLS.ClientAuth
@@ -122,7 +122,8 @@ func (o *Options) proxied() bool {
 	return o.Hold != nil && !o.Hold.local() && o.HTTP.Addr == ""
 }
 
-func listens(c *configuration.Configuration) string {
+// listenAddr returns the address of the registry for errors.
+func listenAddr(c *configuration.Configuration) string {
 	if c.HTTP.Addr == "" {
 		return "it"
 	}

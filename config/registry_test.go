@@ -18,7 +18,7 @@ func parseFile(t *testing.T, file string) *configuration.Configuration {
 	return c
 }
 
-func TestFind(t *testing.T) {
+func TestFromRegistry(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, file string
@@ -30,7 +30,7 @@ func TestFind(t *testing.T) {
 		{"one", "middleware: {repository: [{name: other}, {name: tidings, options: {data: /d}}]}", true, ""},
 		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; use a folder on a local disk, such as /var/lib/tidings"},
 		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
-			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), which would record every push as often; remove all but one"},
+			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), so every push would be recorded several times; remove all but one"},
 		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
 		{"in two places", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
 			"middleware.storage[0]: tidings is a repository middleware; move it to middleware.repository"},
@@ -46,7 +46,7 @@ func TestFind(t *testing.T) {
 				t.Errorf("got found %v and %q, want %v and %q", found, got, tc.found, tc.err)
 			}
 			if (o != nil) != (tc.found && tc.err == "") {
-				t.Errorf("options are %+v", o)
+				t.Errorf("got options %+v, want options only without an error", o)
 			}
 		})
 	}
@@ -64,12 +64,12 @@ func TestDisabled(t *testing.T) {
 			continue
 		}
 		if w := o.Warnings(); len(w) > 0 {
-			t.Errorf("%s: warns %q", name, w)
+			t.Errorf("%s: got warnings %q, want none", name, w)
 		}
 	}
 	_, _, err := FromRegistry(parseFile(t, "middleware: {repository: [{name: tidings, options: {enabled: false, daat: /d}}]}"))
 	if err == nil || err.Error() != "options.daat: unknown option; did you mean data?" {
-		t.Errorf("a misspelled option of a disabled entry: got %v", err)
+		t.Errorf("misspelled option of a disabled entry: got %v", err)
 	}
 }
 
@@ -83,24 +83,24 @@ func TestAnonymousAnnounce(t *testing.T) {
 	for _, tc := range []struct{ name, more, announce, want string }{
 		{"loopback", "http: {addr: \"127.0.0.1:5000\"}", "{}", ""},
 		{"loopback by name", "http: {addr: \"localhost:5000\"}", "{}", ""},
-		{"loopback v6", "http: {addr: \"[::1]:5000\"}", "{}", ""},
-		{"a socket", "http: {net: unix, addr: /run/registry}", "{}", ""},
-		{"everywhere", "http: {addr: \":5000\"}", "{}", "anyone who reaches :5000" + who},
-		{"everywhere, by zeroes", "http: {addr: \"0.0.0.0:5000\"}", "{}", "anyone who reaches 0.0.0.0:5000" + who},
+		{"IPv6 loopback", "http: {addr: \"[::1]:5000\"}", "{}", ""},
+		{"Unix socket", "http: {net: unix, addr: /run/registry}", "{}", ""},
+		{"all interfaces", "http: {addr: \":5000\"}", "{}", "anyone who reaches :5000" + who},
+		{"all interfaces, as 0.0.0.0", "http: {addr: \"0.0.0.0:5000\"}", "{}", "anyone who reaches 0.0.0.0:5000" + who},
 		{"no address", "http: {secret: x}", "{}", "anyone who reaches it" + who},
-		{"a network", "http: {addr: \"10.0.0.1:5000\"}", "{}", "anyone who reaches 10.0.0.1:5000" + who},
+		{"private network", "http: {addr: \"10.0.0.1:5000\"}", "{}", "anyone who reaches 10.0.0.1:5000" + who},
 		{"accepted", "http: {addr: \":5000\"}", "{anonymous_pushes: true}", ""},
 		{"auth", "http: {addr: \":5000\"}\nauth: {htpasswd: {realm: r, path: /p}}", "{}", ""},
-		{"auth that lets everybody in", "http: {addr: \":5000\"}\nauth: {silly: {realm: r, service: s}}", "{}", "anyone who reaches :5000" + who},
+		{"auth that accepts everybody", "http: {addr: \":5000\"}\nauth: {silly: {realm: r, service: s}}", "{}", "anyone who reaches :5000" + who},
 		{"client certificates", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", "{}", ""},
-		{"certificates if they like", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca], clientauth: verify-client-cert-if-given}}", "{}", "anyone who reaches :5000" + who},
-		{"a cache takes no pushes", "http: {addr: \":5000\"}\nproxy: {remoteurl: \"https://example.com\"}", "{}", ""},
+		{"optional client certificates", "http: {addr: \":5000\", tls: {certificate: c, key: k, clientcas: [ca], clientauth: verify-client-cert-if-given}}", "{}", "anyone who reaches :5000" + who},
+		{"pull-through cache", "http: {addr: \":5000\"}\nproxy: {remoteurl: \"https://example.com\"}", "{}", ""},
 		{"behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", public, "anyone whom the proxy in front of 127.0.0.1:5000" + proxy},
-		{"a socket behind a proxy", "http: {net: unix, addr: /run/registry}", public, "anyone whom the proxy in front of /run/registry" + proxy},
+		{"Unix socket behind a proxy", "http: {net: unix, addr: /run/registry}", public, "anyone whom the proxy in front of /run/registry" + proxy},
 		{"accepted behind a proxy", "http: {addr: \"127.0.0.1:5000\"}", "{anonymous_pushes: true}\nhold: {hostname: registry.example.com}", ""},
 		{"auth behind a proxy", "http: {addr: \"127.0.0.1:5000\"}\nauth: {htpasswd: {realm: r, path: /p}}", public, ""},
-		{"the account elsewhere", "http: {addr: \"127.0.0.1:5000\"}", public + "\nhttp: {addr: \":5080\"}", ""},
-		{"certificates behind a proxy", "http: {addr: \"127.0.0.1:5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", public, ""},
+		{"account on another port", "http: {addr: \"127.0.0.1:5000\"}", public + "\nhttp: {addr: \":5080\"}", ""},
+		{"client certificates behind a proxy", "http: {addr: \"127.0.0.1:5000\", tls: {certificate: c, key: k, clientcas: [ca]}}", public, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,28 +122,28 @@ func TestWarnings(t *testing.T) {
 	const hold = "data: /d\npublic: [\"**\"]\nhold: {hostname: registry.example.com}" + header
 	for _, tc := range []struct {
 		name, options, more string
-		want                []string // beginnings
+		want                []string // prefixes
 	}{
-		{"nothing to say", hold, "", nil},
+		{"none", hold, "", nil},
 		{"counting only", "data: /d", "", nil},
-		{"nothing public", "data: /d\nhold: {hostname: registry.example.com}" + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
+		{"no public repository", "data: /d\nhold: {hostname: registry.example.com}" + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
 		{"one star", "data: /d\npublic: [\"*\"]", "", []string{`public has "*", which matches only repositories without a slash`}},
 		{"localhost", "data: /d\npublic: [a]\nhold: {hostname: \"localhost:5000\"}", "", []string{"hold.hostname is localhost:5000: this identity is for testing"}},
-		{"not in the network", "data: /d\npublic: [a]\nhold: {hostname: registry.local}" + header, "", []string{"hold.hostname has a top-level domain that the public network does not allow"}},
-		{"moved away", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"hold.moved_to: the account is at https://pds.example.com: nothing is published from here"}},
-		{"moved away, nothing public", "data: /d\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
-		{"dies at once", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
-		{"a cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
-		{"another certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",
+		{"private top-level domain", "data: /d\npublic: [a]\nhold: {hostname: registry.local}" + header, "", []string{"hold.hostname has a top-level domain that the public network does not allow"}},
+		{"moved", "data: /d\npublic: [a]\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"hold.moved_to: the account is at https://pds.example.com: nothing is published from here"}},
+		{"moved, no public repository", "data: /d\n" + moved("registry.example.com", "https://pds.example.com") + header, "", []string{"public is empty: pushes and pulls are counted and nothing is published"}},
+		{"no drain timeout", hold, "http: {addr: \":5000\"}", []string{"http.draintimeout is not set"}},
+		{"pull-through cache", hold, "proxy: {remoteurl: \"https://example.com\"}", []string{"the registry is a pull-through cache"}},
+		{"certificate of another host", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [other.example.com]}}}",
 			[]string{"http.tls.letsencrypt.hosts does not include registry.example.com"}},
-		{"its certificate", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [registry.example.com]}}}", nil},
-		{"a proxy that names no clients", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "", []string{"registry.example.com is reached over https and served without TLS here"}},
-		{"the same on a listener of its own", "data: /d\npublic: [a]\nhttp: {addr: \":5080\"}\nhold: {hostname: registry.example.com}",
+		{"certificate of the hold", hold, "http: {addr: \":443\", draintimeout: 1s, tls: {letsencrypt: {cachefile: c, hosts: [registry.example.com]}}}", nil},
+		{"proxy without client_header", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "", []string{"registry.example.com is reached over https and served without TLS here"}},
+		{"proxy without client_header, separate listener", "data: /d\npublic: [a]\nhttp: {addr: \":5080\"}\nhold: {hostname: registry.example.com}",
 			"http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", []string{"registry.example.com is reached over https"}},
-		{"TLS here", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", nil},
-		{"shows its passwords", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \":5001\"}}",
+		{"TLS without a proxy", "data: /d\npublic: [a]\nhold: {hostname: registry.example.com}", "http: {addr: \":443\", draintimeout: 1s, tls: {certificate: c, key: k}}", nil},
+		{"debug address reachable", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \":5001\"}}",
 			[]string{"http.debug.addr :5001 is reachable from outside"}},
-		{"shows them to itself", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \"localhost:5001\"}}", nil},
+		{"debug address on loopback", hold, "redis: {addrs: [\"a:1\"]}\nhttp: {addr: \":5000\", draintimeout: 1s, debug: {addr: \"localhost:5001\"}}", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -160,7 +160,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// The registry's environment variables reach the options.
+// The registry's environment variables set options.
 func TestEnvironment(t *testing.T) {
 	const at = "REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_"
 	for name, value := range map[string]string{
@@ -183,11 +183,11 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestReadyFiles(t *testing.T) {
+func TestConfigFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.yml")
 	if err != nil || len(files) != 3 {
-		t.Fatalf("found %v, %v; want the three ready-made files", files, err)
+		t.Fatalf("found %v, %v; want the three configuration files", files, err)
 	}
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
@@ -209,10 +209,10 @@ func TestReadyFiles(t *testing.T) {
 			want = []string{"hold.hostname is localhost:5000"}
 		}
 		if got := o.Warnings(); len(got) != len(want) || len(want) > 0 && !strings.HasPrefix(got[0], want[0]) {
-			t.Errorf("%s warns %q, want %q", file, got, want)
+			t.Errorf("%s: got warnings %q, want %q", file, got, want)
 		}
 		if len(o.Public) == 0 {
-			t.Errorf("%s publishes nothing", file)
+			t.Errorf("%s: no repository is public", file)
 		}
 	}
 }

@@ -2,12 +2,13 @@ package config
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
-// Warnings returns what is valid but perhaps not intended.
+// Warnings describes options that are valid but may not be intended.
 func (o *Options) Warnings() []string {
 	if !o.Enabled {
 		return nil
@@ -36,6 +37,4 @@ func (o *Options) Warnings() []string {
 func (o *Options) warn(text string) { o.warnings = append(o.warnings, text) }
 
 // local reports whether the identity is on localhost.
-func (h *Hold) local() bool {
-	return h.Hostname == "localhost" || strings.HasPrefix(h.Hostname, "localhost:")
-}
+func (h *Hold) local() bool { return identity.IsLocalhost(h.Hostname) }

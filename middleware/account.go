@@ -125,7 +125,7 @@ func movedTo(o *config.Hold) *identity.MovedTo {
 	if o.MovedTo == nil {
 		return nil
 	}
-	return &identity.MovedTo{Service: o.MovedTo.Service, Key: o.MovedTo.PublicKey()}
+	return &identity.MovedTo{Service: o.MovedTo.Service, Key: identity.Multibase(o.MovedTo.Key)}
 }
 
 var holdPaths = []string{"/xrpc/", "/.well-known/did.json", "/.well-known/atproto-did"}

@@ -23,19 +23,6 @@ type Identity struct {
 	MovedTo  *MovedTo // the account's current host; nil: this hold
 }
 
-// MovedTo is the host that an account of this hold has moved to.
-type MovedTo struct {
-	Service string // the new host's URL, https://host
-	Key     string // public key that signs there, in multibase; empty: the hold's own
-}
-
-func (m *MovedTo) String() string {
-	if m.Key == "" {
-		return m.Service
-	}
-	return m.Service + " with the key " + m.Key
-}
-
 // New returns the identity of a hold at hostname that signs with key.
 func New(hostname string, key atcrypto.PrivateKeyExportable) (Identity, error) {
 	did, err := DIDWeb(hostname)
@@ -71,6 +58,19 @@ func ValidateDID(did string) error {
 	return nil
 }
 
+// CheckAccount returns an error unless did can be the DID of an account: ValidateDID,
+// and the hostname of a did:web must be valid.
+func CheckAccount(did string) error {
+	if err := ValidateDID(did); err != nil {
+		return err
+	}
+	host, web := strings.CutPrefix(did, "did:web:")
+	if web && CheckHostname(strings.ReplaceAll(host, "%3A", ":")) != nil {
+		return fmt.Errorf(`%q is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`, did)
+	}
+	return nil
+}
+
 const validHostname = "use a domain like registry.example.com, or localhost:5000 for testing"
 
 // CheckHostname reports why a hostname has no did:web: it has to be a domain
@@ -90,7 +90,7 @@ func CheckHostname(name string) error {
 	case isAddress(host), isAddress(strings.Trim(name, "[]")), strings.HasPrefix(name, "["):
 		return invalid("is an IP address, which an identity cannot be")
 	}
-	if isLocalhost(name) {
+	if IsLocalhost(name) {
 		if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0 || port[0] == '0') {
 			return invalid("has an invalid port")
 		}
@@ -113,13 +113,14 @@ func isAddress(text string) bool {
 	return err == nil
 }
 
-func isLocalhost(hostname string) bool {
+// IsLocalhost reports whether a hostname is localhost, with or without a port.
+func IsLocalhost(hostname string) bool {
 	return hostname == "localhost" || strings.HasPrefix(hostname, "localhost:")
 }
 
 // Local reports whether the hold is on localhost, where only this machine can
 // resolve it.
-func (id Identity) Local() bool { return isLocalhost(id.Hostname) }
+func (id Identity) Local() bool { return IsLocalhost(id.Hostname) }
 
 // endpoint is the URL of the account's current host.
 func (id Identity) endpoint() string {
@@ -130,7 +131,7 @@ func (id Identity) endpoint() string {
 }
 
 func hostURL(hostname string) string {
-	if isLocalhost(hostname) {
+	if IsLocalhost(hostname) {
 		return "http://" + hostname
 	}
 	return "https://" + hostname

@@ -70,7 +70,7 @@ func (f *findings) checkHold(ctx context.Context, o *config.Options) {
 	f.row("account", "%s", did)
 	cfg := holdConfig(o, io.Discard)
 	if moved := o.Hold.MovedTo; moved != nil {
-		cfg.MovedTo = &identity.MovedTo{Service: moved.Service, Key: moved.PublicKey()}
+		cfg.MovedTo = &identity.MovedTo{Service: moved.Service, Key: identity.Multibase(moved.Key)}
 	}
 	if err := hold.CheckDocument(ctx, cfg); err != nil {
 		f.problem("document", err)
