@@ -21,10 +21,10 @@ type health struct {
 	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
 	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
-	Clock   *clockHealth          `json:"clock,omitempty"`   // if the machine's clock has jumped since the start
+	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
 }
 
-// clockHealth is the last jump of the machine's clock.
+// clockHealth is the last jump of the system clock.
 type clockHealth struct {
 	Jumped string    `json:"jumped"` // by how much, such as "+8760h0m0s"
 	At     time.Time `json:"at"`     // by the clock after it

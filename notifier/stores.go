@@ -183,7 +183,7 @@ func (n *Notifier) mismatch() (reason string, err error) {
 	if moved, err := n.accountMoved(); err != nil {
 		return "", err
 	} else if moved {
-		return "the account's repository was replaced or restored", nil
+		return "the account's repo was replaced or restored", nil
 	}
 	batched, err := lastBatched(n.state)
 	if err != nil {
@@ -207,7 +207,7 @@ func (n *Notifier) revisionMismatch() (reason string, err error) {
 	case rev == string(noted):
 		return "", nil
 	case rev < string(noted):
-		return "the account's repository is older than the state", nil
+		return "the account's repo is older than the state", nil
 	}
 	now := event.TID(n.now().UnixMicro(), 1023)
 	for _, below := range []string{"", now} { // keys can be ahead of the clock

@@ -66,10 +66,10 @@ func (s *Server) UpdateStatus(ctx context.Context) error {
 func (s *Server) updateFolder(ctx context.Context) error {
 	announced, err := s.repo.SetFolder(ctx, s.folder)
 	if err != nil {
-		s.lg.Error("can't store the folder of the repository yet", "error", err)
+		s.lg.Error("can't store the folder of the repo yet", "error", err)
 	}
 	if announced {
-		s.lg.Info("subscribers have to fetch the account again: the repository was copied or restored since the last start")
+		s.lg.Info("subscribers have to fetch the account again: the repo was copied or restored since the last start")
 	}
 	return err
 }

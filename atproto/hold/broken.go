@@ -17,7 +17,7 @@ import (
 )
 
 // BrokenError means that the hold is the configured one, and its disk or the
-// state of its repository keeps it from being opened.
+// state of its repo keeps it from being opened.
 type BrokenError struct {
 	identity.Identity
 	Err error
@@ -70,7 +70,7 @@ func (b *Broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	xrpc.AllowBrowsers(w.Header())
-	unavailable := xrpc.Unavailable("this hold can't read its repository; the operator's log has the reason")
+	unavailable := xrpc.Unavailable("this hold can't read its repo; the operator's log has the reason")
 	unavailable.RetryAfter = brokenRetry
 	xrpc.WriteError(w, unavailable, b.lg)
 }

@@ -82,7 +82,7 @@ func CheckDocument(ctx context.Context, cfg RepoConfig) error {
 }
 
 // CheckIdentity compares the DID document that the network sees with this hold,
-// and suspends writes to the repository if it has another key. It takes at most
+// and suspends writes to the repo if it has another key. It takes at most
 // identity.FetchTimeout. It is called once before the first write; Run repeats it
 // until the document has the right key. A document that cannot be fetched
 // suspends nothing, because this process may be the one that is to serve it. For

@@ -72,7 +72,7 @@ func TestCheckIdentity(t *testing.T) {
 			t.Errorf("%s: write: %v", tc.name, err)
 		}
 		if tc.refuse {
-			h.Want("POST", apply, writes(`create k {}`), 503, "ServiceUnavailable", "repository is suspended")
+			h.Want("POST", apply, writes(`create k {}`), 503, "ServiceUnavailable", "repo is suspended")
 			h.Want("GET", "_health", "", 503, "Service Unavailable", "")
 			h.Want("GET", "com.atproto.sync.getLatestCommit?did=%", "", 200, "", "")
 		} else {

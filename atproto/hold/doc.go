@@ -1,4 +1,4 @@
-// Package hold is a single-account AT Protocol server (PDS) over one repository:
+// Package hold is a single-account AT Protocol server (PDS) over one repo:
 // the XRPC methods, the well-known files, and the state of the account in the
 // network. Writes over the network need a session, sessions need logins to be
 // allowed by the operator, and a signing key is created by Init only.

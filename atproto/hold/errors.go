@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// repoError returns what a client gets for an error of the repository or its
+// repoError returns what a client gets for an error of the repo or its
 // disk; nil for any other error.
 func repoError(err error) *xrpc.Error {
 	var swap *repo.SwapError

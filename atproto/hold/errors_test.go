@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-func TestRepositoryErrors(t *testing.T) {
+func TestRepoErrors(t *testing.T) {
 	t.Parallel()
 	const path = "com.example.thing/k"
 	for _, c := range []struct {
@@ -28,7 +28,7 @@ func TestRepositoryErrors(t *testing.T) {
 		{repo.ErrClock, 503, "ClockBehind"},
 		{repo.ErrClosed, 503, "ServiceUnavailable"},
 		{fmt.Errorf("%w: %w", repo.ErrUnknownOutcome, context.Canceled), 500, "UnknownOutcome"},
-		{fmt.Errorf("repository in /a/secret %w, restart: %w", repo.ErrStopped, errors.New("what")), 503, "ServiceUnavailable"},
+		{fmt.Errorf("repo in /a/secret %w, restart: %w", repo.ErrStopped, errors.New("what")), 503, "ServiceUnavailable"},
 		{fmt.Errorf("store sessions: %w", &fs.PathError{Op: "open", Path: "/a/secret", Err: syscall.EROFS}), 503, "ServiceUnavailable"},
 		{context.DeadlineExceeded, 503, "ServiceUnavailable"},
 		{repo.ErrTooLarge, 400, "InvalidRequest"},

@@ -102,8 +102,8 @@ func initRepo(cfg InitConfig, id identity.Identity) error {
 func moveAway(cfg InitConfig) error {
 	old := cfg.Dir + ".old-" + cfg.repo().now().UTC().Format("20060102T150405")
 	if err := os.Rename(cfg.Dir, old); err != nil {
-		return fmt.Errorf("move the old repository away: %w", err)
+		return fmt.Errorf("move the old repo away: %w", err)
 	}
-	cfg.repo().logger().Info("the old repository was moved away", "path", old)
+	cfg.repo().logger().Info("the old repo was moved away", "path", old)
 	return nil
 }

@@ -98,7 +98,7 @@ func TestInitUpdatesProfile(t *testing.T) {
 	}
 }
 
-// Init continues after a crash between creating the key and the repository.
+// Init continues after a crash between creating the key and the repo.
 func TestInitWithKeyOnly(t *testing.T) {
 	t.Parallel()
 	cfg := initConfig(t)
@@ -169,7 +169,7 @@ func TestOtherHostname(t *testing.T) {
 	mustInit(t, cfg)
 	cfg.Now = nil
 	if kept := cfg.Dir + ".old-20300102T030405"; !repo.Exists(kept) {
-		t.Errorf("the old repository is not in %s", kept)
+		t.Errorf("the old repo is not in %s", kept)
 	}
 }
 
@@ -183,10 +183,10 @@ func TestOpenRepoBeforeInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := OpenRepo(cfg.repo()); err == nil || !strings.Contains(err.Error(), "tidings hold init") {
-		t.Errorf("without a repository: got %v", err)
+		t.Errorf("without a repo: got %v", err)
 	}
 	if repo.Exists(cfg.Dir) {
-		t.Error("OpenRepo created a repository")
+		t.Error("OpenRepo created a repo")
 	}
 }
 

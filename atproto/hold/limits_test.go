@@ -129,7 +129,7 @@ func TestExportSlots(t *testing.T) {
 }
 
 // TestPublicQueryMemory limits the memory that a public query allocates, with
-// records of the largest size. The export of a whole repository uses its buffers
+// records of the largest size. The export of a whole repo uses its buffers
 // again, which is tested in package repo.
 func TestPublicQueryMemory(t *testing.T) { // not parallel, because it measures
 	h := newHold(t)

@@ -306,7 +306,7 @@ func (h *testHold) events(after uint64) (all []repo.Event) {
 	}
 }
 
-// A repository in another folder may be an old copy: subscribers get a #sync with a
+// A repo in another folder may be an old copy: subscribers get a #sync with a
 // higher sequence number than they have seen. A cursor from the future alone does
 // not cause one.
 func TestSubscriberAfterRestore(t *testing.T) {

@@ -67,7 +67,7 @@ func (cfg RepoConfig) identity() (identity.Identity, error) {
 }
 
 func missingKey(cfg RepoConfig) error {
-	return fmt.Errorf("the signing key %s of the repository in %s is missing: restore the key from a backup, no other can sign for it", cfg.KeyFile, cfg.Dir)
+	return fmt.Errorf("the signing key %s of the repo in %s is missing: restore the key from a backup, no other can sign for it", cfg.KeyFile, cfg.Dir)
 }
 
 // openRepo adds to errors what the operator can do.
@@ -77,7 +77,7 @@ func openRepo(cfg RepoConfig, id identity.Identity) (*repo.Repo, error) {
 	case errors.Is(err, repo.ErrNotExist):
 		return nil, fmt.Errorf("%w; create it with `tidings hold init`", err)
 	case errors.Is(err, repo.ErrForeign):
-		return nil, fmt.Errorf("%w; a hostname cannot change: use the old one again, or start a new repository with `tidings hold init --new`, which keeps the old one next to it", err)
+		return nil, fmt.Errorf("%w; a hostname cannot change: use the old one again, or start a new repo with `tidings hold init --new`, which keeps the old one next to it", err)
 	case errors.Is(err, repo.ErrKey) && rotationInterrupted(cfg, id):
 		return nil, fmt.Errorf("%w; a change of the key was interrupted: finish it with `tidings hold key rotate`", err)
 	}

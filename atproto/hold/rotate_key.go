@@ -19,10 +19,10 @@ type Rotation struct {
 }
 
 // RotateKey replaces the signing key by a new one. No server may have the
-// repository open.
+// repo open.
 //
 // Two places have to change: the key file, which did.json is built from, and the
-// repository, whose head has to be signed with the new key. There is no
+// repo, whose head has to be signed with the new key. There is no
 // transaction over both, so the steps have a fixed order, and a crash after any
 // of them is repaired by calling RotateKey again:
 //
@@ -31,14 +31,14 @@ type Rotation struct {
 //  2. Keep the old key in hold.key.old-XXXXXXXX. After a crash the old key is
 //     still in use; the next call finds the file and leaves it.
 //  3. Rename hold.key.next to hold.key. After a crash the head is signed with a
-//     key that is kept, and not with the current one: the repository cannot be
+//     key that is kept, and not with the current one: the repo cannot be
 //     opened, and OpenRepo reports that a rotation was interrupted. The next
 //     call continues with step 4.
-//  4. In one transaction of the repository append #identity to the event log and
+//  4. In one transaction of the repo append #identity to the event log and
 //     sign a new commit with the new key. Subscribers learn from #identity that
 //     they have to fetch the DID document again.
 //
-// The key file changes before the repository because a relay that sees #identity
+// The key file changes before the repo because a relay that sees #identity
 // fetches did.json at once and must find the new key.
 func RotateKey(cfg RepoConfig) (Rotation, error) {
 	done, err := rotateKey(cfg)
@@ -77,7 +77,7 @@ func rotateKey(cfg RepoConfig) (Rotation, error) {
 	return rotateRepo(cfg, id, old)
 }
 
-// finishRotation does step 4 for a repository whose head is signed with a key
+// finishRotation does step 4 for a repo whose head is signed with a key
 // that was kept. If its key was not kept, cause is returned.
 func finishRotation(cfg RepoConfig, id identity.Identity, cause error) (Rotation, error) {
 	old, err := identity.OldKeys(cfg.KeyFile)

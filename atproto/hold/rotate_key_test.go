@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
-// checkRotated checks the files and the repository after a rotation.
+// checkRotated checks the files and the repo after a rotation.
 func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	t.Helper()
 	now, err := os.ReadFile(cfg.KeyFile)
@@ -78,7 +78,7 @@ func TestRotateKeyInterrupted(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		stop func(t *testing.T, cfg RepoConfig)
-		open bool // the repository can be opened in this state
+		open bool // the repo can be opened in this state
 	}{
 		{"next key created", func(t *testing.T, cfg RepoConfig) {
 			if _, err := identity.CreateKey(cfg.KeyFile + ".next"); err != nil {
@@ -130,7 +130,7 @@ func TestRotateKeyInterrupted(t *testing.T) {
 	}
 }
 
-// A key that has not signed the repository is refused, and no file changes.
+// A key that has not signed the repo is refused, and no file changes.
 func TestRotateOtherKey(t *testing.T) {
 	t.Parallel()
 	cfg := rotationHold(t)

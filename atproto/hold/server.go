@@ -86,7 +86,7 @@ func New(cfg Config) (*Server, error) {
 
 func newServer(cfg Config) (*Server, error) {
 	if cfg.Repo == nil || cfg.Network == nil || cfg.Key == nil || cfg.DID == "" {
-		return nil, errors.New("identity, repository and network are required")
+		return nil, errors.New("identity, repo and network are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -239,7 +239,7 @@ var servedElsewhere = map[string]string{
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	status, result := http.StatusOK, map[string]string{"version": s.version}
 	if err := s.repo.Health(); err != nil && !errors.Is(err, repo.ErrDeactivated) {
-		s.lg.Error("the repository does not work", "error", err)
+		s.lg.Error("the repo failed", "error", err)
 		status, result["error"] = http.StatusServiceUnavailable, "Service Unavailable"
 	}
 	xrpc.WriteJSON(w, status, result, s.lg)

@@ -21,7 +21,7 @@ import (
 
 const testHost = "hold.example.com"
 
-// testHold is a hold over real HTTP with a real repository.
+// testHold is a hold over real HTTP with a real repo.
 type testHold struct {
 	xrpctest.Client // of a session if Token is set
 	server          *Server

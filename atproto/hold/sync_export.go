@@ -163,7 +163,7 @@ func (s *Server) sinceRev(c *xrpc.Call) (string, error) {
 
 func notKept(err error) error {
 	if errors.Is(err, repo.ErrNotKept) {
-		return xrpc.InvalidRequest("%v: getRepo without earliest returns the whole repository", err)
+		return xrpc.InvalidRequest("%v: getRepo without earliest returns the whole repo", err)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func (s *Server) requireHead(c *xrpc.Call, name string) error {
 		return err
 	}
 	if head := s.repo.Head().Commit; id.Defined() && id != head {
-		return xrpc.InvalidRequest("The repository is kept as of its head only, %s: omit %s", head, name)
+		return xrpc.InvalidRequest("The repo is kept as of its head only, %s: omit %s", head, name)
 	}
 	return nil
 }

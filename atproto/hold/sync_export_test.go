@@ -89,7 +89,7 @@ func TestGetRepoSlots(t *testing.T) {
 	}
 }
 
-// The connection of a client that stops reading a repository is closed without the
+// The connection of a client that stops reading a repo is closed without the
 // end of the response, and its slot is free again.
 func TestStalledReader(t *testing.T) {
 	t.Parallel()
@@ -119,7 +119,7 @@ func TestStalledReader(t *testing.T) {
 	}
 }
 
-// raw fetches a CAR, which may be a part of a repository.
+// raw fetches a CAR, which may be a part of a repo.
 func (h *testHold) raw(path string) []byte {
 	h.Helper()
 	resp, body := h.Do(h.Request("GET", "/xrpc/"+strings.ReplaceAll(path, "%", h.DID), ""))
@@ -238,8 +238,8 @@ func TestImportRepo(t *testing.T) {
 	}
 	const kind = "application/vnd.ipld.car"
 	post(car, "application/json", 400, "InvalidRequest", "Wrong request encoding (Content-Type): application/json")
-	post([]byte("nonsense"), kind, 400, "InvalidRequest", "invalid repository archive")
-	post(car[:len(car)-5], kind, 400, "InvalidRequest", "invalid repository archive")
+	post([]byte("nonsense"), kind, 400, "InvalidRequest", "invalid repo archive")
+	post(car[:len(car)-5], kind, 400, "InvalidRequest", "invalid repo archive")
 	before := target.repo.Head()
 	post(car, kind, 200, "", "")
 	commit, loaded := target.car("/xrpc/com.atproto.sync.getRepo?did=%") // signed with the target's key

@@ -4,6 +4,6 @@
 // somebody else has chosen cannot lead to an internal address.
 //
 // Key files are readable by their owner only, and their content never appears in
-// an error. Changing the key of a repository that exists takes a change of the
-// repository as well; package hold does both, see hold.RotateKey.
+// an error. Changing the key of a repo that exists takes a change of the
+// repo as well; package hold does both, see hold.RotateKey.
 package identity

@@ -36,7 +36,7 @@ func (r *Repo) Suspended() error {
 // writes are refused with ErrDeactivated. #identity and #account are logged once
 // for each host; notified reports whether that was now. Calling it again with the
 // same host changes nothing. After an error writes are refused until the
-// repository is closed, but the events may not be logged: call it again.
+// repo is closed, but the events may not be logged: call it again.
 func (r *Repo) Deactivate(ctx context.Context, host string) (notified bool, err error) {
 	r.movedTo.Store(&host)
 	known, err := r.readMovedTo()
@@ -106,7 +106,7 @@ func (q request) repeatsMove() bool {
 	return q.work == nil && !q.commit && len(q.notices) > 0 && !slices.ContainsFunc(q.notices, other)
 }
 
-// SetFolder records in which folder the repository is, by a name that no copy of
+// SetFolder records in which folder the repo is, by a name that no copy of
 // the folder has. If it was in another folder at the last call, it is a copy,
 // perhaps an older one, of what subscribers have followed: the batch that records
 // the new name also logs the #sync of a fresh commit, or that the account is not
@@ -122,7 +122,7 @@ func (r *Repo) SetFolder(ctx context.Context, name string) (notified bool, err e
 		err = r.storeFolder(ctx, name, notified)
 	}
 	if err != nil {
-		return false, fmt.Errorf("record the repository's folder: %w", err)
+		return false, fmt.Errorf("record the repo's folder: %w", err)
 	}
 	return notified, nil
 }

@@ -69,7 +69,7 @@ func (v *view) finder() (finder, error) {
 	return finder{v, it}, nil
 }
 
-// present returns each of cids once, if the repository has all of them.
+// present returns each of cids once, if the repo has all of them.
 func (f finder) present(ctx context.Context, cids []cid.Cid, limit int64) (once []cid.Cid, err error) {
 	var missing []cid.Cid
 	seen := map[cid.Cid]bool{}

@@ -44,7 +44,7 @@ func (c change) action() Action {
 }
 
 // CheckWrites checks the writes of one call as far as that is possible without the
-// contents of the repository. Apply calls it, too.
+// contents of the repo. Apply calls it, too.
 func CheckWrites(writes []Write) error {
 	if len(writes) > MaxWrites {
 		return fmt.Errorf("%w: %d writes in one call, at most %d are allowed", ErrTooLarge, len(writes), MaxWrites)

@@ -10,31 +10,31 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Init creates a repository whose first commit has these records, and opens it.
+// Init creates a repo whose first commit has these records, and opens it.
 // The event log begins with #identity, #account, that #commit, and #sync. A
-// folder that holds a repository is refused with ErrRepoExists. After a crash
-// there is no repository, and Init may be called again.
+// folder that holds a repo is refused with ErrRepoExists. After a crash
+// there is no repo, and Init may be called again.
 //
 // Keep one of the first records forever (a profile): indigo's verifier, which
 // relays run, rejects a commit that replaces the only record.
 func Init(cfg Config, first []Write) (*Repo, error) {
 	full, err := cfg.WithDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
+		return nil, fmt.Errorf("create repo: %w", err)
 	}
 	if layout.Exists(full.FS, full.Dir) {
-		return nil, fmt.Errorf("create repository in %s: %w", full.Dir, ErrRepoExists)
+		return nil, fmt.Errorf("create repo in %s: %w", full.Dir, ErrRepoExists)
 	}
 	if err := CheckWrites(first); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
+		return nil, fmt.Errorf("create repo: %w", err)
 	}
 	if err := initDir(full, first); err != nil {
-		return nil, fmt.Errorf("create repository in %s: %w", full.Dir, err)
+		return nil, fmt.Errorf("create repo in %s: %w", full.Dir, err)
 	}
 	return Open(cfg)
 }
 
-// TemporaryDir returns a new name next to dir for a repository that is not
+// TemporaryDir returns a new name next to dir for a repo that is not
 // complete yet.
 func TemporaryDir(dir string) string {
 	var suffix [4]byte
@@ -42,7 +42,7 @@ func TemporaryDir(dir string) string {
 	return dir + ".new-" + hex.EncodeToString(suffix[:])
 }
 
-// initDir creates the repository in a temporary folder and renames that once it
+// initDir creates the repo in a temporary folder and renames that once it
 // is complete, so cfg.Dir never holds a part of one.
 func initDir(cfg Config, first []Write) error {
 	dir, parent := TemporaryDir(cfg.Dir), cfg.FS.PathDir(cfg.Dir)

@@ -1,4 +1,4 @@
-// Package repo is one signed AT Protocol repository in a Pebble database.
+// Package repo is one signed AT Protocol repository, in short repo, in a Pebble database.
 //
 // It owns the records, the Merkle search tree over them, the signed head, the
 // event log of the firehose, and the blobs. Apply is the only way to write
@@ -9,10 +9,10 @@
 // It promises that an answered Apply is durable; that readers (Get, List,
 // Export, Events) never see what is not; that nodes which leave the tree are
 // deleted with the commit that removes them; and that memory doesn't grow with
-// the repository.
+// the repo.
 //
 // It trusts the bytes of a record to be canonical DAG-CBOR. The meaning of records
 // is left to atproto/lexicon, authorization to atproto/hold, the delivery of events
-// to atproto/firehose, and the verification and repair of a stopped repository to
+// to atproto/firehose, and the verification and repair of a stopped repo to
 // package repair. Package layout has the format on disk.
 package repo

@@ -13,15 +13,15 @@ import (
 )
 
 var (
-	ErrRepoExists = errors.New("repository already exists")
+	ErrRepoExists = errors.New("repo already exists")
 	ErrNotExist   = layout.ErrNotExist
-	ErrClosed     = errors.New("repository is closed")
+	ErrClosed     = errors.New("repo is closed")
 
-	// ErrForeign: the repository has another DID than Config.DID.
-	ErrForeign = errors.New("repository belongs to another account")
+	// ErrForeign: the repo has another DID than Config.DID.
+	ErrForeign = errors.New("repo belongs to another account")
 
 	// ErrKey: Config.Key is not the one that signed the head.
-	ErrKey = errors.New("repository is signed by another key")
+	ErrKey = errors.New("repo is signed by another key")
 
 	ErrExists        = errors.New("record already exists")
 	ErrNotFound      = errors.New("record not found")
@@ -31,7 +31,7 @@ var (
 	// ErrInvalidRecord: the bytes are not canonical DAG-CBOR of the data model.
 	ErrInvalidRecord = errors.New("invalid record")
 
-	// ErrInvalidCAR: the input of an import is not one complete repository of this
+	// ErrInvalidCAR: the input of an import is not one complete repo of this
 	// account. The error has the reason.
 	ErrInvalidCAR = archive.ErrInvalid
 
@@ -47,12 +47,12 @@ var (
 	// until a restart. Reads continue.
 	ErrStopped = store.ErrStopped
 
-	// ErrClock: the rev of the head is further ahead of this machine's clock than
+	// ErrClock: the rev of the head is further ahead of the system clock than
 	// the network accepts. Nothing was written.
-	ErrClock = errors.New("clock is behind the repository")
+	ErrClock = errors.New("clock is behind the repo")
 
 	// ErrSuspended: Suspend disabled writes. Nothing was written.
-	ErrSuspended = errors.New("repository is suspended")
+	ErrSuspended = errors.New("repo is suspended")
 
 	// ErrDeactivated: Deactivate recorded that the account is on another host.
 	// Nothing was written.
@@ -104,7 +104,7 @@ func (e *BlobError) Error() string {
 
 func (e *BlobError) Unwrap() error { return e.Err }
 
-// MissingError lists requested blocks that the repository doesn't have.
+// MissingError lists requested blocks that the repo doesn't have.
 type MissingError struct{ CIDs []cid.Cid }
 
 func (e *MissingError) Error() string { return fmt.Sprintf("blocks not found: %v", e.CIDs) }

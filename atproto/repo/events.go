@@ -97,7 +97,7 @@ func (r *Repo) DroppedEvents() (uint64, error) {
 
 // Wake returns a channel that is closed once there may be an event with a
 // sequence number greater than after: read, and if there is none call Wake
-// again. It stays open when the repository is closed.
+// again. It stays open when the repo is closed.
 func (r *Repo) Wake(after uint64) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Export writes the repository as a CAR file: the signed commit, which is the
+// Export writes the repo as a CAR file: the signed commit, which is the
 // root, then nodes and records in the order of a walk of the tree. It reads one
 // durable commit whatever is written in the meantime, and keeps only the path to
 // the current node in memory.

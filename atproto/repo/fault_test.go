@@ -27,7 +27,7 @@ var errDisk = errors.New("input/output error")
 
 // One fsync of the log fails, before or after the disk has done it. Either way
 // the caller gets ErrUnknownOutcome, readers keep seeing only what was durable,
-// nothing more is written, and the next process finds an intact repository with
+// nothing more is written, and the next process finds an intact repo with
 // the write or without it.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
@@ -88,7 +88,7 @@ func TestFailedSync(t *testing.T) {
 }
 
 // After a power failure at an arbitrary moment all answered writes are there, and
-// the repository is intact.
+// the repo is intact.
 func TestPowerFailure(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -174,7 +174,7 @@ func checkAfterPowerFailure(t *testing.T, cfg Config, must []string) {
 }
 
 // Init fails at each of its writes to the disk, and the power fails there: there
-// is a complete repository or none, and Init works again.
+// is a complete repo or none, and Init works again.
 func TestInitFails(t *testing.T) {
 	t.Parallel()
 	base := testConfig(t)
@@ -283,7 +283,7 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-// A repository is closed whose database failed while a write still waits for the
+// A repo is closed whose database failed while a write still waits for the
 // disk.
 func TestCloseAfterFailure(t *testing.T) {
 	t.Parallel()

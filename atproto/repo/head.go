@@ -38,7 +38,7 @@ func loadHeadSignedBy(did string, key atcrypto.PublicKey, db pebble.Reader) (lay
 		return layout.State{}, err
 	}
 	if s.DID != did {
-		return layout.State{}, fmt.Errorf("%w: it is the repository of %s, not of %s: configure the right one, or keep the new one in a folder of its own", ErrForeign, s.DID, did)
+		return layout.State{}, fmt.Errorf("%w: it is the repo of %s, not of %s: configure the right one, or keep the new one in a folder of its own", ErrForeign, s.DID, did)
 	}
 	if err := commit.VerifySignature(key); err != nil {
 		return layout.State{}, fmt.Errorf("%w: head %s is not signed by %s; configure the key that signed it: %w", ErrKey, s.Commit, key.DIDKey(), err)
@@ -48,7 +48,7 @@ func loadHeadSignedBy(did string, key atcrypto.PublicKey, db pebble.Reader) (lay
 
 // tick returns the sequence number and the rev of the next event, in
 // microseconds. Each is greater than all before it, even if the clock was set
-// back or the repository restored. They are equal, unless a clock that was ahead
+// back or the repo restored. They are equal, unless a clock that was ahead
 // advanced the sequence numbers: those may stay ahead, a rev may not.
 func tick(s layout.State, now time.Time) (seq, rev uint64, err error) {
 	rev = uint64(now.UnixMicro())
@@ -56,7 +56,7 @@ func tick(s layout.State, now time.Time) (seq, rev uint64, err error) {
 		rev = max(rev, uint64(syntax.TID(s.Rev).Time().UnixMicro())+1)
 	}
 	if ahead := time.UnixMicro(int64(rev)).Sub(now); ahead > layout.MaxAhead {
-		return 0, 0, fmt.Errorf("%w: its last rev %s is %s ahead, and relays refuse commits that are ahead; set this machine's clock right, or, if it is right, repair the repository with `tidings hold repair`",
+		return 0, 0, fmt.Errorf("%w: its last rev %s is %s ahead, and relays refuse commits that are ahead; correct the system clock, or, if it is right, repair the repo with `tidings hold repair`",
 			ErrClock, s.Rev, ahead.Round(time.Second))
 	}
 	seq = max(rev, s.Seq+1)
@@ -109,7 +109,7 @@ func (w *writer) restate(b *pebble.Batch, data cid.Cid) error {
 	return w.addNotice(b, Sync)
 }
 
-// Restatement is a change of a stopped repository that subscribers learn of by a
+// Restatement is a change of a stopped repo that subscribers learn of by a
 // #sync.
 type Restatement struct {
 	State    layout.State // before it
@@ -118,8 +118,8 @@ type Restatement struct {
 	Dropped  uint64       // the last event that is no longer kept; 0: as before
 }
 
-// Restate adds a Restatement to a batch of a stopped repository's database and
-// commits the batch. It is for package repair and for Rotate; an open repository
+// Restate adds a Restatement to a batch of a stopped repo's database and
+// commits the batch. It is for package repair and for Rotate; an open repo
 // has its own writer.
 func Restate(cfg Config, s *store.Store, b *pebble.Batch, r Restatement) (Head, error) {
 	w, err := newWriter(cfg, s, r.State)

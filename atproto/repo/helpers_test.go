@@ -88,7 +88,7 @@ func note(action Action, rkey, text string) Write {
 	return w
 }
 
-// model is what a repository should hold.
+// model is what a repo should hold.
 type model map[string][]byte
 
 func (m model) apply(writes []Write) {

@@ -18,7 +18,7 @@ import (
 )
 
 // maxHistory is how many bytes of frames are read to look back. Beyond it, an
-// export of the whole repository is cheaper.
+// export of the whole repo is cheaper.
 const maxHistory = 8 << 20
 
 // CommitInfo is what the event log has of a commit.
@@ -82,7 +82,7 @@ func (r *Repo) RevOf(ctx context.Context, commit cid.Cid) (rev string, err error
 	return rev, err
 }
 
-// ExportSince writes the blocks that the repository has now and did not have at
+// ExportSince writes the blocks that the repo has now and did not have at
 // rev, and perhaps some more, as a CAR file whose root is the head. It takes them
 // from the event log; where that doesn't reach back, it is Export. At the head
 // and later there are no blocks.

@@ -42,7 +42,7 @@ func blocksOf(t testing.TB, car []byte) map[cid.Cid][]byte {
 	return blocks
 }
 
-// The blocks at a rev and those since then are the whole repository.
+// The blocks at a rev and those since then are the whole repo.
 func TestExportSince(t *testing.T) {
 	t.Parallel()
 	r, m := initRepo(t, testConfig(t), profile()), model{}
@@ -77,7 +77,7 @@ func TestExportSince(t *testing.T) {
 		}
 		for c := range diff {
 			if now[c] == nil {
-				t.Errorf("state %d: %s is not in the repository", i, c)
+				t.Errorf("state %d: %s is not in the repo", i, c)
 			}
 		}
 	}

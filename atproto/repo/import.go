@@ -19,12 +19,12 @@ import (
 // and blob references, a fresh commit and its #sync in one batch. So the import
 // is durable as a whole or, after a crash or an error, not at all; the temporary
 // file is removed by the next Open. The commit's rev is greater than those of the
-// archive and of the repository here, since subscribers may know either.
+// archive and of the repo here, since subscribers may know either.
 //
-// Package repair has the other importer, Restore, for a stopped repository and
+// Package repair has the other importer, Restore, for a stopped repo and
 // for archives of any size; both read them with package archive.
 
-// Import makes the repository hold exactly the records of a CAR file of up to
+// Import makes the repo hold exactly the records of a CAR file of up to
 // limit bytes: an export of this account, from this host or another, whatever key
 // signed it. The tree must be complete; records that are already here may be left
 // out. Blobs in the file are ignored; see MissingBlobs.

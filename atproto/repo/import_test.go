@@ -67,7 +67,7 @@ func fillNotes(t testing.TB, r *Repo, m model, n int) {
 	}
 }
 
-// An export is imported into a repository of the same account with another key and
+// An export is imported into a repo of the same account with another key and
 // replaces its contents, by one commit and one #sync.
 func TestImport(t *testing.T) {
 	t.Parallel()

@@ -65,7 +65,7 @@ func TestNotices(t *testing.T) {
 	apply(t, r, note(Create, "a", "1"))
 	r.Close()
 	if err := r.Notify(context.Background(), Sync); err == nil {
-		t.Error("a closed repository accepts notices")
+		t.Error("a closed repo accepts notices")
 	}
 }
 

@@ -43,16 +43,16 @@ type Result struct {
 	CIDs   []cid.Cid // one per write; cid.Undef for Delete
 }
 
-// Head is the durable state of the repository.
+// Head is the durable state of the repo.
 type Head = layout.Head
 
-// Config describes a repository. Dir, DID and Key are required.
+// Config describes a repo. Dir, DID and Key are required.
 type Config struct {
 	Dir string
 	DID string
 	Key atcrypto.PrivateKey
 
-	Handle  string           // for the #identity event of a new repository; may be empty
+	Handle  string           // for the #identity event of a new repo; may be empty
 	Now     func() time.Time // nil: time.Now
 	Reserve uint64           // bytes of free disk below which writes are refused; 0: 1 GiB
 
@@ -105,7 +105,7 @@ func (c Config) Layout() layout.Options {
 	return layout.Options{FS: c.FS, Reserve: c.Reserve, CacheSize: c.CacheSize, Logger: c.Logger}
 }
 
-// Repo is an open repository. Its methods may be called concurrently.
+// Repo is an open repo. Its methods may be called concurrently.
 type Repo struct {
 	cfg       Config
 	store     *store.Store
@@ -117,7 +117,7 @@ type Repo struct {
 	suspended atomic.Pointer[error]  // the error of writes; nil: not suspended
 	movedTo   atomic.Pointer[string] // where the account has moved to; nil: it is here
 	rate      *relaylimit.Rate       // of events
-	idle      chan struct{}          // closed when the last reader has left a closed repository
+	idle      chan struct{}          // closed when the last reader has left a closed repo
 
 	mu      sync.Mutex
 	view    *view         // the newest
@@ -126,27 +126,27 @@ type Repo struct {
 	closed  bool
 }
 
-// Exists reports whether dir holds a repository. It doesn't open it.
+// Exists reports whether dir holds a repo. It doesn't open it.
 func Exists(dir string) bool { return layout.Exists(vfs.Default, dir) }
 
-// Open opens the repository in cfg.Dir. Errors: ErrNotExist, ErrForeign, ErrKey,
+// Open opens the repo in cfg.Dir. Errors: ErrNotExist, ErrForeign, ErrKey,
 // and that of a database which a newer program wrote.
 func Open(cfg Config) (*Repo, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("open repository: %w", err)
+		return nil, fmt.Errorf("open repo: %w", err)
 	}
 	if !layout.Exists(cfg.FS, cfg.Dir) {
-		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, ErrNotExist)
+		return nil, fmt.Errorf("open repo in %s: %w", cfg.Dir, ErrNotExist)
 	}
 	s, err := layout.Open(cfg.Dir, cfg.Layout())
 	if err != nil {
-		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("open repo in %s: %w", cfg.Dir, err)
 	}
 	r, err := open(cfg, s)
 	if err != nil {
 		s.Close()
-		return nil, fmt.Errorf("open repository in %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("open repo in %s: %w", cfg.Dir, err)
 	}
 	return r, nil
 }
@@ -190,7 +190,7 @@ func open(cfg Config, s *store.Store) (*Repo, error) {
 	return r, nil
 }
 
-// Head returns the durable head, of a closed repository the last one.
+// Head returns the durable head, of a closed repo the last one.
 func (r *Repo) Head() Head {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -255,7 +255,7 @@ func (r *Repo) Close() error {
 			<-r.idle
 			r.store.Close()
 		}()
-		return fmt.Errorf("close repository in %s: a reader is still active", r.cfg.Dir)
+		return fmt.Errorf("close repo in %s: a reader is still active", r.cfg.Dir)
 	}
 }
 

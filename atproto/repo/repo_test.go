@@ -26,17 +26,17 @@ func TestInitAndOpen(t *testing.T) {
 		t.Error("it already exists")
 	}
 	if _, err := Open(cfg); !errors.Is(err, ErrNotExist) {
-		t.Errorf("Open without a repository: %v", err)
+		t.Errorf("Open without a repo: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !os.IsNotExist(err) {
-		t.Errorf("Open without a repository left something: %v", err)
+		t.Errorf("Open without a repo left something: %v", err)
 	}
 	r := initRepo(t, cfg, profile())
 	if !Exists(cfg.Dir) {
 		t.Error("it doesn't exist")
 	}
 	if _, err := Init(cfg, []Write{profile()}); !errors.Is(err, ErrRepoExists) {
-		t.Errorf("Init over a repository: %v", err)
+		t.Errorf("Init over a repo: %v", err)
 	}
 	if _, err := Open(cfg); err == nil {
 		t.Error("it was opened twice")
@@ -48,7 +48,7 @@ func TestInitAndOpen(t *testing.T) {
 	}
 	left, err := os.ReadDir(filepath.Dir(cfg.Dir))
 	if err != nil || len(left) != 1 {
-		t.Errorf("next to the repository: %v, %v", left, err)
+		t.Errorf("next to the repo: %v, %v", left, err)
 	}
 
 	other := cfg

@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Rotate changes the key of a stopped repository from old to cfg.Key: #identity,
+// Rotate changes the key of a stopped repo from old to cfg.Key: #identity,
 // for others to resolve the new key, and a fresh commit with its #sync, in one
 // transaction. The identity must have the new key already. If that has signed the
 // head, as after a crash of the caller, nothing is changed.
@@ -20,7 +20,7 @@ func Rotate(cfg Config, old atcrypto.PublicKey) (Head, error) {
 	}
 	head, err := rotate(cfg, old)
 	if err != nil {
-		return Head{}, fmt.Errorf("rotate the key of the repository in %s: %w", cfg.Dir, err)
+		return Head{}, fmt.Errorf("rotate the key of the repo in %s: %w", cfg.Dir, err)
 	}
 	return head, nil
 }
@@ -50,7 +50,7 @@ func rotate(cfg Config, old atcrypto.PublicKey) (head Head, err error) {
 	return Restate(cfg, s, s.NewBatch(), Restatement{State: state, Data: state.Data, Identity: true})
 }
 
-// SignedBy reports whether a key signed the head of a stopped repository.
+// SignedBy reports whether a key signed the head of a stopped repo.
 func SignedBy(cfg Config, key atcrypto.PublicKey) (bool, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {

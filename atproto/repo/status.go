@@ -10,7 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// Status is a summary of a stopped repository.
+// Status is a summary of a stopped repo.
 type Status struct {
 	Head        Head
 	MovedTo     string        // where the account has moved to; empty: it is here
@@ -37,9 +37,9 @@ type Collection struct {
 	Records int64
 }
 
-// ReadStatus reads the keys of a stopped repository, not the values, and changes
+// ReadStatus reads the keys of a stopped repo, not the values, and changes
 // nothing; damage is found by repair.Verify. No other process may have the
-// repository open.
+// repo open.
 func ReadStatus(cfg Config) (Status, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
@@ -47,12 +47,12 @@ func ReadStatus(cfg Config) (Status, error) {
 	}
 	s, err := layout.OpenReadOnly(cfg.Dir, cfg.Layout())
 	if err != nil {
-		return Status{}, fmt.Errorf("read status of the repository in %s: %w", cfg.Dir, err)
+		return Status{}, fmt.Errorf("read status of the repo in %s: %w", cfg.Dir, err)
 	}
 	defer s.Close()
 	st, err := readStatus(cfg, s)
 	if err != nil {
-		return st, fmt.Errorf("read status of the repository in %s: %w", cfg.Dir, err)
+		return st, fmt.Errorf("read status of the repo in %s: %w", cfg.Dir, err)
 	}
 	st.Space = s.Space()
 	return st, nil

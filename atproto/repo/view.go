@@ -6,7 +6,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// view is the repository as of a durable commit. Pebble shows writes before they
+// view is the repo as of a durable commit. Pebble shows writes before they
 // are durable, so readers use a snapshot that is taken after the fsync.
 type view struct {
 	layout.State

@@ -204,7 +204,7 @@ func TestHoldInit(t *testing.T) {
 		t.Errorf("another hostname with --new: code %d, %s%s", code, out, errs)
 	}
 	if old, _ := filepath.Glob(filepath.Join(dir, "data", "hold.old-*")); len(old) != 1 {
-		t.Errorf("old repositories: %v, want one folder", old)
+		t.Errorf("old repos: %v, want one folder", old)
 	}
 
 	if err := os.Remove(key); err != nil {

@@ -87,7 +87,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	}
 	s.checkXRPC("GET", noteRecord+s.did+"&rkey=before", nil, http.StatusOK, "")
 	s.checkXRPC("GET", noteRecord+s.did+"&rkey=during", nil, http.StatusBadRequest, "RecordNotFound")
-	s.verifyRepository()
+	s.verifyRepo()
 	s.checkHoldFailing("stopped writing")
 	s.waitForLog("read-only file system")
 	s.waitForLog("restart when the disk works again")
@@ -103,7 +103,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("after"), http.StatusOK, "", session...)
 	s.waitDrained()
 	s.checkTotals(t, map[string]int{"oss/app": 2}, 3, 2)
-	s.verifyRepository()
+	s.verifyRepo()
 	s.stop()
 	s.verifyOffline()
 }

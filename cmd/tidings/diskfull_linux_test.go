@@ -86,7 +86,7 @@ func TestDiskFull(t *testing.T) {
 	if least, most := int64(2+stored), int64(2+stored+refused); pushes < least || pushes > most {
 		t.Errorf("%d pushes counted, want %d to %d", pushes, least, most)
 	}
-	s.verifyRepository()
+	s.verifyRepo()
 	s.checkUnique(t, layerCollection, 2, func(r record) string { return fmt.Sprint(r.Value) })
 	s.stop()
 }

@@ -205,7 +205,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	// The push that the full disk refused may be in storage; then the start has found it.
 	within(t, "pushes", int64(acknowledged+1), s.counts("oss/app").Pushes, int64(acknowledged+2))
 	s.checkUnique(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
-	s.verifyRepository()
+	s.verifyRepo()
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "6" {
 		t.Errorf("%q pulls counted as lost at the end, want 6", got)
 	}
@@ -417,6 +417,6 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 	}
 	within(t, "pushes", int64(pushes), s.counts("oss/app").Pushes, int64(pushes+refused))
 	s.checkUnique(t, layerCollection, layers, func(r record) string { return fmt.Sprint(r.Value) })
-	s.verifyRepository()
+	s.verifyRepo()
 	s.stop()
 }

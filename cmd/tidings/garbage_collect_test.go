@@ -86,7 +86,7 @@ func TestGarbageCollect(t *testing.T) {
 			s.start()
 			s.waitDrained()
 			s.checkLayers(1 + 3)
-			s.verifyRepository()
+			s.verifyRepo()
 			if left := s.notes(); len(left) != 0 {
 				t.Errorf("unexpected files: %v", left)
 			}

@@ -51,7 +51,7 @@ type offlineHold struct {
 
 func (s *offlineHold) Close() error { return s.unlock() }
 
-// holdConfig returns the configuration of the repository. Warnings go to log.
+// holdConfig returns the configuration of the repo. Warnings go to log.
 func holdConfig(o *config.Options, log io.Writer) hold.RepoConfig {
 	return hold.RepoConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),
@@ -59,7 +59,7 @@ func holdConfig(o *config.Options, log io.Writer) hold.RepoConfig {
 	}
 }
 
-// checkNotMoved refuses to change the repository of an account that has moved.
+// checkNotMoved refuses to change the repo of an account that has moved.
 func checkNotMoved(o *config.Options) error {
 	if moved := o.Hold.MovedTo; moved != nil {
 		return fmt.Errorf("the account has moved to %s, so nothing is changed here; to move it back, remove hold.moved_to first", moved.Service)

@@ -86,8 +86,8 @@ func TestHoldVerifyAndRepair(t *testing.T) {
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 1 record, 1 node of its tree, 4 events and 0 blobs", "did:web:localhost%3A5000 is valid, at ")
 	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "nothing to repair")
 	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("n/"), []byte("n0"), nil) })
-	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "tree node bafyrei", ": missing", "the repository is damaged", "`tidings hold repair c.yml`")
-	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, ": missing", "repaired: the repository was rebuilt", "The previous repository is kept in data/hold.before-repair-")
+	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "tree node bafyrei", ": missing", "the repo is damaged", "`tidings hold repair c.yml`")
+	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, ": missing", "repaired: the repo was rebuilt", "The previous repo is kept in data/hold.before-repair-")
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
 
 	damage(t, dir, func(b *pebble.Batch) {
@@ -121,7 +121,7 @@ func TestHoldExportAndImport(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "half.car"), car[:len(car)-20], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, dir, 1, []string{"hold", "import", "c.yml", "half.car"}, "invalid repository archive")
+	expect(t, dir, 1, []string{"hold", "import", "c.yml", "half.car"}, "invalid repo archive")
 	expect(t, dir, 1, []string{"hold", "import", "c.yml", "none.car"}, "open none.car")
 }
 

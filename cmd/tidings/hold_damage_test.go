@@ -70,7 +70,7 @@ func TestHoldBitFlipped(t *testing.T) {
 			if refused > 0 {
 				s.checkHoldFailing("")
 			}
-			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repository stopped writing") {
+			if err := s.terminate(); err != nil && !strings.Contains(s.log.String(), "repo stopped writing") {
 				t.Errorf("the server exited with %v\n%s", err, s.log)
 			}
 			left := s.repairAndCheck(notes, backup)
@@ -79,7 +79,7 @@ func TestHoldBitFlipped(t *testing.T) {
 	}
 }
 
-// checkProofs gets records with their proofs, and the whole repository. Each response
+// checkProofs gets records with their proofs, and the whole repo. Each response
 // is complete and correct, or an error.
 func (s *server) checkProofs(notes map[string]string) {
 	s.t.Helper()
@@ -140,7 +140,7 @@ func (s *server) repairAndCheck(notes map[string]string, backup string) (left in
 	out, code := s.run("hold", "verify", s.config)
 	switch {
 	case code == 0 && strings.Contains(out, "is valid"):
-	case code == 2 && strings.Contains(out, "the repository is damaged"):
+	case code == 2 && strings.Contains(out, "the repo is damaged"):
 	default:
 		s.t.Errorf("hold verify ends with %d:\n%s", code, out)
 	}
@@ -170,7 +170,7 @@ func (s *server) repairAndCheck(notes map[string]string, backup string) (left in
 			s.t.Errorf("%s is %s after repair, was %s", key, cid, notes[key])
 		}
 	}
-	s.verifyRepository()
+	s.verifyRepo()
 	if restored && len(after) != len(notes) {
 		s.t.Errorf("%d records after restoring the backup, want %d", len(after), len(notes))
 	}
@@ -192,7 +192,7 @@ func (s *server) run(args ...string) (out string, code int) {
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// fill writes notes to the repository of a stopped server. Now, if given, is the
+// fill writes notes to the repo of a stopped server. Now, if given, is the
 // clock of the process that writes them.
 func (s *server) fill(n int, now ...time.Time) {
 	s.t.Helper()
@@ -269,9 +269,9 @@ func TestHoldClockAhead(t *testing.T) {
 	session, before := s.login(), s.noteCIDs()
 	s.pushAndPull("a", "b")
 	s.checkXRPC("POST", "com.atproto.repo.createRecord", s.note("during"), http.StatusServiceUnavailable, "ClockBehind", session...)
-	s.waitForLog("set this machine's clock right")
+	s.waitForLog("correct the system clock")
 	s.checkHoldFailing("clock is behind")
-	s.verifyRepository()
+	s.verifyRepo()
 	if after := s.noteCIDs(); len(after) != 3 || !maps.Equal(before, after) {
 		t.Errorf("%v, before %v", after, before)
 	}

@@ -112,7 +112,7 @@ func TestHoldDiskFull(t *testing.T) {
 	s.pushAndPull("a", "b", "c")
 	s.waitForLog("too little free disk space")
 	s.checkHoldFailing("too little free disk space")
-	s.verifyRepository()
+	s.verifyRepo()
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}

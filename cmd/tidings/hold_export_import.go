@@ -18,7 +18,7 @@ func holdExportCommand() *cobra.Command {
 	var noBlobs bool
 	c := &cobra.Command{
 		Use:   "export <config> [<out.car>]",
-		Short: "`hold export` writes the account's repository and blobs to a CAR file",
+		Short: "`hold export` writes the account's repo and blobs to a CAR file",
 		Long: "`hold export` needs the server to be stopped; a running one serves com.atproto.sync.getRepo. It writes the head commit, the tree\n" +
 			"and the records, followed by the blobs, as one CAR to a new file or to standard output. `hold import` reads it. The signing key\n" +
 			"is not included.",
@@ -98,10 +98,10 @@ func createFile(path string, write func(io.Writer) error) (err error) {
 func holdImportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "import <config> <in.car>",
-		Short: "`hold import` replaces the account's repository with the contents of a CAR file",
-		Long: "`hold import` needs the server to be stopped. It replaces the repository with an export of this account, including blobs, under a\n" +
-			"new commit. The event log continues and makes subscribers fetch the repository again. The previous repository is kept in a folder\n" +
-			"next to it: delete that once everything works. Without a repository, run `hold init` first, with the old key in place.",
+		Short: "`hold import` replaces the account's repo with the contents of a CAR file",
+		Long: "`hold import` needs the server to be stopped. It replaces the repo with an export of this account, including blobs, under a\n" +
+			"new commit. The event log continues and makes subscribers fetch the repo again. The previous repo is kept in a folder\n" +
+			"next to it: delete that once everything works. Without a repo, run `hold init` first, with the old key in place.",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -138,6 +138,6 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 	if done.Missing > 0 {
 		fmt.Fprintf(out, "%s: records refer to blobs that neither the file nor this hold has. Upload them; com.atproto.repo.listMissingBlobs lists them.\n", count(done.Missing, "missing blob"))
 	}
-	fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Backup)
+	fmt.Fprintf(out, "The previous repo is kept in %s.\n", done.Backup)
 	return nil
 }

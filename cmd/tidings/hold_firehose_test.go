@@ -169,7 +169,7 @@ func (r *reader) waitForRev(t *testing.T, rev string) {
 			break
 		}
 		if at > rev || time.Now().After(end) {
-			t.Errorf("reader at %s, repository at %s", at, rev)
+			t.Errorf("reader at %s, repo at %s", at, rev)
 			break
 		}
 	}

@@ -198,7 +198,7 @@ func TestHoldFlood(t *testing.T) {
 		s.checkXRPC("GET", noteRecord+s.did+"&rkey="+fmt.Sprint("flood", i), nil, http.StatusOK, "")
 	}
 	s.waitDrained()
-	s.verifyRepository()
+	s.verifyRepo()
 	var latest struct{ Rev string }
 	s.json(t, "/xrpc/com.atproto.sync.getLatestCommit?did="+s.did, &latest)
 	follower.waitForRev(t, latest.Rev)

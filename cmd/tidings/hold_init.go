@@ -15,8 +15,8 @@ func holdInitCommand() *cobra.Command {
 	var createNew bool
 	c := &cobra.Command{
 		Use:   "init <config>",
-		Short: "`hold init` creates the account's signing key and repository if they are missing",
-		Long: "`hold init` creates the account of the `hold` section: its signing key, and its repository with a profile that is labelled as a\n" +
+		Short: "`hold init` creates the account's signing key and repo if they are missing",
+		Long: "`hold init` creates the account of the `hold` section: its signing key, and its repo with a profile that is labelled as a\n" +
 			"bot. On an existing account it only updates the profile from the display name, description and avatar of the configuration.\n" +
 			"Keep a copy of the key: without it the account can never write again.",
 		Args:         cobra.MaximumNArgs(1),
@@ -25,7 +25,7 @@ func holdInitCommand() *cobra.Command {
 			return holdInit(cmd.OutOrStdout(), cmd.ErrOrStderr(), args, createNew)
 		},
 	}
-	c.Flags().BoolVar(&createNew, "new", false, "start a new repository if the hostname has changed; the old one is kept next to it")
+	c.Flags().BoolVar(&createNew, "new", false, "start a new repo if the hostname has changed; the old one is kept next to it")
 	return c
 }
 

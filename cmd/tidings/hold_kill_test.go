@@ -260,14 +260,14 @@ func TestKillHold(t *testing.T) {
 		t.Errorf("frames: %v", full.kinds)
 	}
 	s.checkTree(full.records)
-	s.verifyRepository()
+	s.verifyRepo()
 	s.stop()
 	s.verifyOffline()
 	t.Logf("%d rounds: %d requests answered; %d unanswered were applied and %d not; each of 8 readers saw %d commits; %d reconnects in total",
 		n, answered, found, lost, len(full.commits), resumed)
 }
 
-// checkTree compares the repository's tree with paths and their CIDs.
+// checkTree compares the repo's tree with paths and their CIDs.
 func (s *server) checkTree(want map[string]string) {
 	s.t.Helper()
 	_, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)

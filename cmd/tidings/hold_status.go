@@ -147,7 +147,7 @@ func printStopped(row func(string, string, ...any), o *config.Options, st repo.S
 	case o.Hold.MovedTo != nil:
 		row("health", "ok; the move has been announced, and writes are refused")
 	case st.Ahead > time.Minute:
-		row("health", "the head is %s ahead of this machine's clock, so writes are refused: correct the clock, or run `tidings hold repair`", st.Ahead.Round(time.Second))
+		row("health", "the head is %s ahead of the system clock, so writes are refused: correct the clock, or run `tidings hold repair`", st.Ahead.Round(time.Second))
 	default:
 		row("health", "ok; `tidings hold verify` checks for damage")
 	}
@@ -169,7 +169,7 @@ func sizeText(n int64) string {
 // localTimeout bounds a request to a server on this machine.
 const localTimeout = 3 * time.Second
 
-// printRunning prints what is known while a server has the repository open.
+// printRunning prints what is known while a server has the repo open.
 func printRunning(row func(string, string, ...any), o *config.Options, path string, cfg repo.Config) error {
 	row("server", "running, with the data folder %s; stop it to see more", o.Data)
 	c, _, err := load([]string{path})

@@ -20,9 +20,9 @@ const maxPrinted = 200
 func holdVerifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify <config>",
-		Short: "`hold verify` checks the whole repository of the account and reports damage",
+		Short: "`hold verify` checks the whole repo of the account and reports damage",
 		Long: "`hold verify` needs the server to be stopped. It checks the signature of the head, the hash and position of each tree node and\n" +
-			"record, the index, the blobs, and the event log with its signatures. It changes nothing. The exit code is 0 if the repository\n" +
+			"record, the index, the blobs, and the event log with its signatures. It changes nothing. The exit code is 0 if the repo\n" +
 			"is valid, 2 if it is damaged, and 1 if the check failed.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
@@ -40,7 +40,7 @@ func interruptible() (context.Context, context.CancelFunc) {
 }
 
 // errDamaged sets the exit code; the damage has been printed.
-var errDamaged = errors.New("the repository is damaged")
+var errDamaged = errors.New("the repo is damaged")
 
 func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err error) {
 	s, err := openOffline(args, log)
@@ -93,8 +93,8 @@ func holdRepairCommand() *cobra.Command {
 		Short: "`hold repair` repairs what `hold verify` reports, as far as it can be derived",
 		Long: "`hold repair` needs the server to be stopped. It rebuilds the tree from the records, recovers lost records from the event log,\n" +
 			"rebuilds the index and the blob references, and replaces a head that is ahead of the clock with a new commit. The damaged\n" +
-			"repository is kept next to the new one and needs the same disk space again: delete it once everything works. The event log\n" +
-			"makes subscribers fetch the repository again.",
+			"repo is kept next to the new one and needs the same disk space again: delete it once everything works. The event log\n" +
+			"makes subscribers fetch the repo again.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -141,7 +141,7 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 	}
 	fmt.Fprintf(out, "%s is now at %s.\n", done.Head.DID, done.Head.Rev)
 	if done.Backup != "" {
-		fmt.Fprintf(out, "The previous repository is kept in %s.\n", done.Backup)
+		fmt.Fprintf(out, "The previous repo is kept in %s.\n", done.Backup)
 	}
 	return nil
 }

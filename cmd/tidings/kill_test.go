@@ -89,7 +89,7 @@ func (s *server) checkTotals(t *testing.T, pushes map[string]int, layers, posts 
 		return fmt.Sprint(r.Value["manifest"], r.Value["digest"])
 	})
 	s.checkUnique(t, postCollection, posts, func(r record) string { return fmt.Sprint(r.Value["text"]) })
-	s.verifyRepository()
+	s.verifyRepo()
 }
 
 func (s *server) checkUnique(t *testing.T, collection string, want int, key func(record) string) {
@@ -206,7 +206,7 @@ func TestKillInTheMiddle(t *testing.T) {
 			t.Errorf("%s: %d posts", tag, got)
 		}
 	}
-	s.verifyRepository()
+	s.verifyRepo()
 }
 
 func within(t *testing.T, what string, answered, counted, requested int64) {

@@ -176,7 +176,7 @@ func TestPush(t *testing.T) {
 	if got := s.counts("oss/again").Pushes; got != 3 {
 		t.Errorf("%d pushes, want 3", got)
 	}
-	s.verifyRepository()
+	s.verifyRepo()
 	s.stop()
 }
 
@@ -245,5 +245,5 @@ func TestPushPrivate(t *testing.T) {
 	if err != nil || res.StatusCode != 200 || strings.Contains(string(car), "secret") {
 		t.Errorf("getRepo: %v %v %s", res.Status, err, fmt.Sprintf("%.200q", car))
 	}
-	s.verifyRepository()
+	s.verifyRepo()
 }

@@ -77,7 +77,7 @@ func TestRedisLosesCounts(t *testing.T) {
 	work()
 	exact("a killed registry")
 	for _, s := range both {
-		s.verifyRepository()
+		s.verifyRepo()
 		s.stop()
 	}
 }

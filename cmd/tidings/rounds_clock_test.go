@@ -33,7 +33,7 @@ func (s *server) setClock(by time.Duration) {
 }
 
 // correctClock does what an operator does after the clock was wrong: it corrects
-// the clock and repairs the account's repository.
+// the clock and repairs the account's repo.
 func (s *server) correctClock() (repaired bool) {
 	s.t.Helper()
 	s.setClock(0)
@@ -256,8 +256,8 @@ func TestClockRounds(t *testing.T) {
 	a, s := newSender(t), newServer(t, settings{})
 	s.trust(a)
 	h := newWorkload(t, s)
-	h.expected = append(h.expected, "the system clock has jumped", "record keys are ahead of the system clock", "clock is behind the repository",
-		"the account's repository is older than the state") // logged by hold repair
+	h.expected = append(h.expected, "the system clock has jumped", "record keys are ahead of the system clock", "clock is behind the repo",
+		"the account's repo is older than the state") // logged by hold repair
 	r := rand.New(rand.NewPCG(h.seed, 0))
 	wrong := func() time.Duration {
 		by := []time.Duration{5 * time.Minute, 10 * time.Hour, 3 * 24 * time.Hour, 2 * year}[r.IntN(4)]

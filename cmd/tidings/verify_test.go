@@ -9,10 +9,10 @@ import (
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 )
 
-// verifyRepository fetches the account's repository and has indigo verify it: the
+// verifyRepo fetches the account's repo and has indigo verify it: the
 // hash of every block, the whole tree, and the signature with the key of the DID
 // document.
-func (s *server) verifyRepository() {
+func (s *server) verifyRepo() {
 	s.t.Helper()
 	did, key := s.didDocument()
 	res, car, err := s.do("GET", "/xrpc/com.atproto.sync.getRepo?did="+s.did, "", nil)

@@ -276,7 +276,7 @@ func (h *workload) check(t *testing.T, more ...func(snapshot)) {
 	for _, check := range more {
 		check(f)
 	}
-	h.verifyRepository()
+	h.verifyRepo()
 	h.waitDrained()
 	h.stop()
 	h.checkLog()

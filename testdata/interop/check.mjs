@@ -1,5 +1,5 @@
 // Waits until no event of a running server is pending, exports the account's
-// repository, and runs verify.mjs on it.
+// repo, and runs verify.mjs on it.
 // TIDINGS_TOKEN is the token of the API.
 // usage: node check.mjs http://HOST DID COLLECTION=COUNT...
 import { execFileSync } from 'node:child_process'

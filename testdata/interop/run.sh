@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the program with software by others: pushes with crane, uses the account with the
-# official client, verifies its repository and firehose with the official libraries, a
+# official client, verifies its repo and firehose with the official libraries, a
 # relay and tap, and compares its responses with the reference PDS.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -147,7 +147,7 @@ assert.equal(line.breaks(), 4)
 const seen = commits(whole.events)
 assert.deepEqual(withoutSeq(seen.slice(-wrote.length)), wrote)
 
-// Together the events yield the repository.
+// Together the events yield the repo.
 const key = await idResolver.did.resolveAtprotoKey(did)
 const { creates } = await atproto.verifyRepoCar((await sync.getRepo({ did })).data, did, key)
 const held = creates.map(({ collection, rkey, cid }) => [`${collection}/${rkey}`, cid.toString()])

@@ -1,4 +1,4 @@
-// Verifies an exported repository with the official library: the signature, the whole
+// Verifies an exported repo with the official library: the signature, the whole
 // tree, and the hash of every record.
 // usage: node verify.mjs FILE.car DID DIDKEY WANTED...   (WANTED: collection=count)
 import { readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
-// Package archive reads a CAR file of one complete repository, as both importers
-// take it, and checks everything that can be checked without the repository into
+// Package archive reads a CAR file of one complete repo, as both importers
+// take it, and checks everything that can be checked without the repo into
 // which it is imported.
 //
 // Blocks come in any order and may be too many for memory, so importing takes
@@ -9,7 +9,7 @@
 // records and compares the roots.
 //
 // A crash leaves only what Blocks stored, which the caller removes at its next
-// start: a temporary file, or a folder that is not yet a repository.
+// start: a temporary file, or a folder that is not yet a repo.
 package archive
 
 import (
@@ -31,9 +31,9 @@ import (
 )
 
 var (
-	// ErrInvalid: the file is not a complete repository of the account. The error
+	// ErrInvalid: the file is not a complete repo of the account. The error
 	// has the reason.
-	ErrInvalid = errors.New("invalid repository archive")
+	ErrInvalid = errors.New("invalid repo archive")
 
 	// ErrTooLarge: a limit on the size of a file, a block or a write is exceeded.
 	ErrTooLarge = errors.New("too large")
@@ -106,7 +106,7 @@ func (a *Archive) commit(root cid.Cid) (*indigo.Commit, error) {
 		return nil, Invalid("commit: %w", err)
 	}
 	if commit.DID != a.DID {
-		return nil, Invalid("repository of %s, not of %s", commit.DID, a.DID)
+		return nil, Invalid("repo of %s, not of %s", commit.DID, a.DID)
 	}
 	return &commit, nil
 }

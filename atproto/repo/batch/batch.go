@@ -147,7 +147,7 @@ func (w *Writer) await(ctx context.Context, c *call) (repo.Result, error) {
 }
 
 // commitLater makes the commit when it is due after the previous one, or when the
-// repository is closed.
+// repo is closed.
 func (w *Writer) commitLater(p *pendingCommit, previous <-chan struct{}) {
 	if previous != nil {
 		<-previous

@@ -30,7 +30,7 @@ type BlobFiles struct {
 
 const temporary = "new-" // prefix of temporary files
 
-// NewBlobFiles returns the blobs of the repository in dir. The folder is created
+// NewBlobFiles returns the blobs of the repo in dir. The folder is created
 // with the first blob.
 func NewBlobFiles(files vfs.FS, dir string) BlobFiles {
 	return BlobFiles{store.OwnerOnly(files), files.PathJoin(dir, "blobs")}

@@ -1,4 +1,4 @@
-// Package layout defines what a repository is on disk: the keys and values of
+// Package layout defines what a repo is on disk: the keys and values of
 // its Pebble database and the files of its blobs. It is shared by the packages
 // that read and write them, atproto/repo and atproto/repo/repair.
 package layout
@@ -29,7 +29,7 @@ import (
 //	u/<micros><digest>   a stored blob that no record has referred to since then
 //	l                    sequence number of the last event that was dropped
 //	m                    where the account has moved to; missing while it is here
-//	w                    name of the folder that the repository is in
+//	w                    name of the folder that the repo is in
 //
 // A path is collection/rkey; numbers are big-endian. Every change is one batch,
 // so no row is ever behind another.
@@ -53,7 +53,7 @@ var (
 )
 
 // ErrDamaged is the error for contents that no program writes.
-var ErrDamaged = errors.New("the repository is damaged: stop the server, then `tidings hold verify` shows the damage and `tidings hold repair` repairs what it can")
+var ErrDamaged = errors.New("the repo is damaged: stop the server, then `tidings hold verify` shows the damage and `tidings hold repair` repairs what it can")
 
 func NodeKey(digest []byte) []byte { return append([]byte(PrefixNode), digest...) }
 

@@ -16,8 +16,8 @@ const FormatNumber = 3 // 2: the store had a log of its own; 1: before that
 
 const memTable = 6 << 20
 
-// ErrNotExist: there is no repository in the folder.
-var ErrNotExist = errors.New("repository does not exist")
+// ErrNotExist: there is no repo in the folder.
+var ErrNotExist = errors.New("repo does not exist")
 
 // Options describe the database. All fields are required.
 type Options struct {
@@ -27,7 +27,7 @@ type Options struct {
 	Logger    *slog.Logger
 }
 
-// Exists reports whether dir holds a repository. It doesn't open it.
+// Exists reports whether dir holds a repo. It doesn't open it.
 func Exists(fs vfs.FS, dir string) bool {
 	desc, err := pebble.Peek(dir, fs)
 	return err == nil && desc.Exists
@@ -42,7 +42,7 @@ func Open(dir string, o Options) (*store.Store, error) {
 	return s, err
 }
 
-// OpenReadOnly opens the database of a stopped repository.
+// OpenReadOnly opens the database of a stopped repo.
 func OpenReadOnly(dir string, o Options) (*store.Store, error) {
 	s, err := OpenDamaged(dir, o)
 	if err != nil {
@@ -69,7 +69,7 @@ func OpenDamaged(dir string, o Options) (*store.Store, error) {
 func config(dir string, o Options) store.Config {
 	return store.Config{
 		Dir:       dir,
-		Name:      "repository",
+		Name:      "repo",
 		FormatKey: KeyFormat,
 		Format:    FormatNumber,
 		Reserve:   o.Reserve,

@@ -23,7 +23,7 @@ const MaxAhead = time.Minute
 // com.atproto.sync.subscribeRepos.
 const MaxRecord = 1 << 20
 
-// Head is the durable state of a repository as others see it.
+// Head is the durable state of a repo as others see it.
 type Head struct {
 	DID    string
 	Rev    string  // TID
@@ -33,7 +33,7 @@ type Head struct {
 }
 
 // State is what the head's row holds: the head, and what the next commit needs.
-// The zero State is that of a repository without commits.
+// The zero State is that of a repo without commits.
 type State struct {
 	Head
 	Block  []byte // the signed commit

@@ -79,7 +79,7 @@ func apply(t testing.TB, r *repo.Repo, writes ...repo.Write) {
 	}
 }
 
-// model is what a repository should hold.
+// model is what a repo should hold.
 type model map[string][]byte
 
 func (m model) apply(writes []repo.Write) {

@@ -18,18 +18,18 @@ import (
 
 // The rebuild protocol, of Repair and Restore:
 //
-//  1. A new repository is built in the folder <dir>.new-<random>: first its
+//  1. A new repo is built in the folder <dir>.new-<random>: first its
 //     records and events are set, then derive adds what follows from them. Blob
 //     files are hard links to the old ones. Nothing is synced yet.
 //  2. finish writes the head with a #sync and commits with an fsync, which makes
 //     all earlier batches durable, closes the database and syncs the folders.
 //  3. replace exchanges the new folder with the old one and renames the old one to
 //     <dir>.<reason>-<time>. On Linux the exchange is one step, so at each moment
-//     <dir> is one of the two repositories, both complete.
+//     <dir> is one of the two repos, both complete.
 //
-// A crash before step 3 leaves the old repository untouched and a folder
+// A crash before step 3 leaves the old repo untouched and a folder
 // <dir>.new-<random> that nothing reads and that may be deleted. A crash between
-// the exchange and the rename leaves the new repository in place and the old one
+// the exchange and the rename leaves the new repo in place and the old one
 // in that folder. Where the exchange isn't supported, a crash between two renames
 // may leave no <dir>: then the old one is in <dir>.<reason>-<time> and the
 // complete new one in <dir>.new-<random>. An error in step 3 leaves the same as a
@@ -38,7 +38,7 @@ import (
 // rebuildBatch is how many bytes are written at once.
 const rebuildBatch = 2 << 20
 
-// rebuild is a new repository that will replace the one in cfg.Dir.
+// rebuild is a new repo that will replace the one in cfg.Dir.
 type rebuild struct {
 	cfg    repo.Config
 	dir    string
@@ -48,7 +48,7 @@ type rebuild struct {
 	logged uint64 // bytes of frames
 	closed bool
 
-	replacing bool // dir may hold the old repository
+	replacing bool // dir may hold the old repo
 }
 
 func newRebuild(cfg repo.Config) (*rebuild, error) {
@@ -198,7 +198,7 @@ func (r *rebuild) each(ctx context.Context, prefix string, f func(key, val []byt
 	return it.Error()
 }
 
-// linkBlob adds a blob of the old repository to the new one.
+// linkBlob adds a blob of the old repo to the new one.
 func (r *rebuild) linkBlob(d block.Digest) error {
 	if err := r.cfg.FS.MkdirAll(r.files.Dir, 0o700); err != nil {
 		return err
@@ -245,7 +245,7 @@ func (r *rebuild) sync() error {
 	return nil
 }
 
-// replace replaces the old repository by the new one, and returns the folder in
+// replace replaces the old repo by the new one, and returns the folder in
 // which the old one is kept.
 func (r *rebuild) replace(reason string) (backup string, err error) {
 	backup = r.cfg.Dir + "." + reason + "-" + r.cfg.Now().UTC().Format("20060102T150405")
@@ -271,7 +271,7 @@ func swap(fs vfs.FS, dir, with, backup string) error {
 	return fs.Rename(with, dir)
 }
 
-// abort removes the new repository, unless replace has started and failed.
+// abort removes the new repo, unless replace has started and failed.
 func (r *rebuild) abort() error {
 	if r.replacing {
 		return nil

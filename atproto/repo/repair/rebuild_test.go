@@ -25,7 +25,7 @@ func (f noRename) Rename(from, to string) error {
 	return f.FS.Rename(from, to)
 }
 
-// If the exchange of the folders fails, the old repository is not removed.
+// If the exchange of the folders fails, the old repo is not removed.
 func TestReplaceFails(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -39,11 +39,11 @@ func TestReplaceFails(t *testing.T) {
 		t.Fatal("no error")
 	}
 	if report, lines := verify(t, cfg); len(lines) == 0 || report.Records != 21 {
-		t.Errorf("the old repository: %d records, %q", report.Records, lines)
+		t.Errorf("the old repo: %d records, %q", report.Records, lines)
 	}
 }
 
-// A failed rename after the exchange leaves both repositories.
+// A failed rename after the exchange leaves both repos.
 func TestReplaceFailsAfterExchange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

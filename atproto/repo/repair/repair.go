@@ -36,7 +36,7 @@ type Result struct {
 	Before  Report    // as Verify reports it; nothing was done if it has no problems
 	Done    []string  // one line each
 	Head    repo.Head // after the repair
-	Backup  string    // folder of the damaged repository; empty if it was repaired in place
+	Backup  string    // folder of the damaged repo; empty if it was repaired in place
 	Dropped []string  // paths of records that were dropped, the first thousand
 }
 
@@ -62,31 +62,31 @@ func (e *LostError) Error() string {
 }
 
 var (
-	errClockBehind = errors.New("all that is kept is ahead of this machine's clock, so the clock seems to be wrong: set it right, or, if it is right, run `tidings hold repair --clock-is-right`")
+	errClockBehind = errors.New("everything in the repo is dated ahead of the system clock: correct the clock or, if it is right, run `tidings hold repair --clock-is-right`")
 	errOtherKey    = errors.New("nothing in it is signed by this key: configure the key that signed it")
 )
 
-// Repair verifies the repository and, if there are problems, derives what can be
+// Repair verifies the repo and, if there are problems, derives what can be
 // derived: the tree from the records, lost records from the event log, the index
 // and the references to blobs from the records, the head from the event log. The
-// signed head decides which records belong to the repository. It stays if it can;
+// signed head decides which records belong to the repo. It stays if it can;
 // otherwise, and if its rev is ahead of the clock, there is a fresh commit. Either
 // way a #sync event informs subscribers.
 //
-// A damaged repository is not changed: what can be read goes to a new one, which
+// A damaged repo is not changed: what can be read goes to a new one, which
 // then replaces it (see rebuild). That takes as much disk space again.
 func Repair(ctx context.Context, cfg Config) (Result, error) {
 	full, err := cfg.Config.WithDefaults()
 	if err != nil {
-		return Result{}, fmt.Errorf("repair repository: %w", err)
+		return Result{}, fmt.Errorf("repair repo: %w", err)
 	}
 	cfg.Config = full
 	done, err := repair(ctx, cfg)
 	if pebble.IsCorruptionError(err) {
-		return done, fmt.Errorf("repair repository in %s: a file of its database can't be read at all, so there is nothing to derive the rest from: restore a backup (%s)", cfg.Dir, firstLine(err))
+		return done, fmt.Errorf("repair repo in %s: a file of its database can't be read at all, so there is nothing to derive the rest from: restore a backup (%s)", cfg.Dir, firstLine(err))
 	}
 	if err != nil {
-		return done, fmt.Errorf("repair repository in %s: %w", cfg.Dir, err)
+		return done, fmt.Errorf("repair repo in %s: %w", cfg.Dir, err)
 	}
 	return done, nil
 }

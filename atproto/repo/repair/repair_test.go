@@ -32,7 +32,7 @@ func mustRepair(t testing.TB, cfg Config) Result {
 	return done
 }
 
-// checkSound checks that a closed repository has no problems and holds the model,
+// checkSound checks that a closed repo has no problems and holds the model,
 // opens it and writes to it.
 func checkSound(t testing.TB, cfg repo.Config, m model) *repo.Repo {
 	t.Helper()
@@ -385,7 +385,7 @@ func TestRepairLog(t *testing.T) {
 	}
 }
 
-// servesNoDamage reads all of a damaged repository as a server does: the
+// servesNoDamage reads all of a damaged repo as a server does: the
 // right record or an error, and after the first error no more writes.
 func servesNoDamage(t testing.TB, cfg repo.Config, m model) {
 	t.Helper()

@@ -19,7 +19,7 @@ import (
 // them, a backup is the better source.
 const maxLost = 100_000
 
-// rescue rebuilds a repository from a damaged one.
+// rescue rebuilds a repo from a damaged one.
 type rescue struct {
 	cfg      Config
 	from     *store.Store
@@ -46,11 +46,11 @@ func (r *rescue) run(ctx context.Context) error {
 		return err
 	}
 	r.done.Backup = backup
-	r.note("the repository was rebuilt from what could be read")
+	r.note("the repo was rebuilt from what could be read")
 	return nil
 }
 
-// replace builds a new repository and replaces the old one by it, whose database
+// replace builds a new repo and replaces the old one by it, whose database
 // it closes. It returns the folder in which the old one is kept.
 func (r *rescue) replace(reason string, build func() error) (backup string, err error) {
 	defer func() {
@@ -145,7 +145,7 @@ func (r *rescue) findHead(context.Context) error {
 	return checkClock(r.cfg, r.verifier)
 }
 
-// copyRecords copies the records that belong to the repository: those in the
+// copyRecords copies the records that belong to the repo: those in the
 // tree, and near nodes that can't be used, all that are stored.
 func (r *rescue) copyRecords(ctx context.Context) error {
 	r.lost = map[cid.Cid][]string{}

@@ -24,16 +24,16 @@ type Restored struct {
 	From    string // the rev of the CAR file
 	Signed  bool   // by a key of this account
 	Head    repo.Head
-	Backup  string // folder of the previous repository
+	Backup  string // folder of the previous repo
 	Records int64
 	Blobs   int64 // referred to, and in the CAR file
 	Missing int64 // referred to, and stored nowhere
 }
 
-// Restore is repo.Import for a stopped repository and for a CAR file of any size:
-// memory doesn't grow with it. The repository becomes what the file has, which
+// Restore is repo.Import for a stopped repo and for a CAR file of any size:
+// memory doesn't grow with it. The repo becomes what the file has, which
 // may include blobs, by one fresh commit and its #sync. The event log continues,
-// and the previous repository is kept next to the new one (see rebuild).
+// and the previous repo is kept next to the new one (see rebuild).
 //
 // Errors: repo.ErrInvalidCAR, ErrTooLarge, ErrNoSpace, and a damaged head.
 // Nothing was changed.
@@ -64,7 +64,7 @@ func Restore(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, in 
 	return r.restored, nil
 }
 
-// restorer rebuilds a repository from a CAR file and the old event log.
+// restorer rebuilds a repo from a CAR file and the old event log.
 type restorer struct {
 	rescue
 	restored Restored
@@ -101,7 +101,7 @@ func (r *restorer) build(ctx context.Context, in io.Reader) error {
 	return err
 }
 
-// read copies the records and the blobs of the CAR file to the new repository.
+// read copies the records and the blobs of the CAR file to the new repo.
 func (r *restorer) read(ctx context.Context, in io.Reader) (*indigo.Commit, error) {
 	a := archive.Archive{DID: r.cfg.DID, Blocks: &importedBlocks{rebuild: r.to}, Blob: r.to.receiveBlob}
 	commit, err := a.Read(ctx, in)
@@ -142,7 +142,7 @@ func (r *restorer) blob(ctx context.Context, d block.Digest, record []byte) (lay
 }
 
 // prefixImported is the prefix of the file's blocks until its tree was walked, in
-// a database that is not yet a repository.
+// a database that is not yet a repo.
 const prefixImported = "z/"
 
 // importedBlocks is the archive.Blocks of a restorer.
@@ -170,7 +170,7 @@ func (b *importedBlocks) Get(digest, buf []byte) (data []byte, ok bool, err erro
 	return append(buf, val...), err == nil, err
 }
 
-// receiveBlob stores a blob in the new repository.
+// receiveBlob stores a blob in the new repo.
 func (r *rebuild) receiveBlob(d block.Digest, body io.Reader) error {
 	path, file, err := r.files.Create()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 )
 
-// exported returns the CAR file of a closed repository with its blobs.
+// exported returns the CAR file of a closed repo with its blobs.
 func exported(t testing.TB, cfg repo.Config) []byte {
 	t.Helper()
 	r := openRepo(t, cfg)
@@ -46,7 +46,7 @@ func withBlobs(t testing.TB, cfg repo.Config, m model) []repo.Blob {
 }
 
 // A CAR file with blobs is restored over a newer state of the account and into a
-// new repository; event log and revs continue.
+// new repo; event log and revs continue.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -92,7 +92,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// What is not a complete repository of this account changes nothing.
+// What is not a complete repo of this account changes nothing.
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -120,7 +120,7 @@ func TestRestoreRefuses(t *testing.T) {
 			other.DID = "did:web:other.example.com"
 			filled(t, other, 3)
 			return exported(t, other)
-		}, "repository of did:web:other.example.com"},
+		}, "repo of did:web:other.example.com"},
 	} {
 		_, err := Restore(context.Background(), cfg, nil, bytes.NewReader(tc.car()))
 		if !errors.Is(err, repo.ErrInvalidCAR) || !strings.Contains(err.Error(), tc.want) {

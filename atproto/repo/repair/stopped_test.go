@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Tests of package repo's operations on a stopped repository, and of the moves of
+// Tests of package repo's operations on a stopped repo, and of the moves of
 // an account, which Verify checks.
 
 func TestRotate(t *testing.T) {
@@ -76,7 +76,7 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// While the head is ahead of the clock a key is not rotated, and the repository
+// While the head is ahead of the clock a key is not rotated, and the repo
 // stays as it is.
 func TestRotateClock(t *testing.T) {
 	t.Parallel()
@@ -119,7 +119,7 @@ func TestStatus(t *testing.T) {
 	}
 	other.Dir = "none"
 	if _, err := repo.ReadStatus(other); !errors.Is(err, repo.ErrNotExist) {
-		t.Errorf("no repository: %v", err)
+		t.Errorf("no repo: %v", err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Part is a part of a repository that can be damaged.
+// Part is a part of a repo that can be damaged.
 type Part string
 
 const (
@@ -56,7 +56,7 @@ type Report struct {
 	Problems int64
 }
 
-// Verify reads all of a repository and calls found with each problem, in this
+// Verify reads all of a repo and calls found with each problem, in this
 // order: the signature and the date of the head; every node of the tree, and
 // every record with its index entry; nodes that are stored and not in the tree;
 // index entries without a record; the events, with their signatures by cfg.Key or
@@ -67,7 +67,7 @@ type Report struct {
 func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, found func(Problem)) (Report, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
-		return Report{}, fmt.Errorf("verify repository: %w", err)
+		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	s, err := layout.OpenDamaged(cfg.Dir, cfg.Layout())
 	if pebble.IsCorruptionError(err) {
@@ -75,12 +75,12 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{Problems: 1}, nil
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("verify repository in %s: %w", cfg.Dir, err)
+		return Report{}, fmt.Errorf("verify repo in %s: %w", cfg.Dir, err)
 	}
 	defer s.Close()
 	v, err := newVerifier(cfg, s, old, found)
 	if err != nil {
-		return Report{}, fmt.Errorf("verify repository: %w", err)
+		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	err = v.run(ctx)
 	if pebble.IsCorruptionError(err) {
@@ -88,7 +88,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		err = nil
 	}
 	if err != nil {
-		return v.counts, fmt.Errorf("verify repository in %s: %w", cfg.Dir, err)
+		return v.counts, fmt.Errorf("verify repo in %s: %w", cfg.Dir, err)
 	}
 	return v.counts, nil
 }
@@ -144,7 +144,7 @@ func (v *verifier) run(ctx context.Context) error {
 	return nil
 }
 
-// readHead reads and verifies the head. Its error is for the repository of
+// readHead reads and verifies the head. Its error is for the repo of
 // another account, which is no damage.
 func (v *verifier) readHead() error {
 	val, err := store.Read(v.db, layout.KeyHead)
@@ -162,7 +162,7 @@ func (v *verifier) readHead() error {
 		return nil
 	}
 	if head.DID != v.cfg.DID {
-		return fmt.Errorf("%w: it is the repository of %s, not of %s", repo.ErrForeign, head.DID, v.cfg.DID)
+		return fmt.Errorf("%w: it is the repo of %s, not of %s", repo.ErrForeign, head.DID, v.cfg.DID)
 	}
 	switch signer := v.signer(&commit); {
 	case signer == nil:
@@ -174,7 +174,7 @@ func (v *verifier) readHead() error {
 	}
 	v.head, v.counts.Head = head, head.Head
 	if ahead := head.Ahead(v.cfg.Now()); ahead > layout.MaxAhead {
-		v.report(PartClock, head.Rev, "the head is %s ahead of this machine's clock", ahead.Round(time.Second))
+		v.report(PartClock, head.Rev, "the head is %s ahead of the system clock", ahead.Round(time.Second))
 	}
 	return nil
 }

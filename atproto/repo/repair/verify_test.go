@@ -32,7 +32,7 @@ func verify(t testing.TB, cfg repo.Config, old ...atcrypto.PublicKey) (Report, [
 	return report, lines
 }
 
-// filled creates a closed repository with some notes, and returns its contents.
+// filled creates a closed repo with some notes, and returns its contents.
 func filled(t testing.TB, cfg repo.Config, notes int) model {
 	t.Helper()
 	r := initRepo(t, cfg, profile())
@@ -52,7 +52,7 @@ func filled(t testing.TB, cfg repo.Config, notes int) model {
 	return m
 }
 
-// tamper changes the database of a closed repository.
+// tamper changes the database of a closed repo.
 func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b *pebble.Batch)) {
 	t.Helper()
 	full, err := cfg.WithDefaults()
@@ -256,7 +256,7 @@ func TestVerifyKeysAndClock(t *testing.T) {
 		t.Errorf("an old key: %q", lines)
 	}
 	other.DID = "did:web:other.example.com"
-	if _, err := Verify(context.Background(), other, nil, func(Problem) {}); err == nil || !strings.Contains(err.Error(), "it is the repository of "+testDID) {
+	if _, err := Verify(context.Background(), other, nil, func(Problem) {}); err == nil || !strings.Contains(err.Error(), "it is the repo of "+testDID) {
 		t.Errorf("another account: %v", err)
 	}
 }

@@ -37,7 +37,7 @@ type account struct {
 	dir  string
 	addr string // localhost:port
 
-	folder string // name of the repository's folder, different for a restored copy
+	folder string // name of the repo's folder, different for a restored copy
 
 	repo    *repo.Repo
 	network *hold.Network
@@ -134,7 +134,7 @@ func (a *account) subscribed() {
 	})
 }
 
-// backup copies the repository for restore.
+// backup copies the repo for restore.
 func (a *account) backup() {
 	a.Helper()
 	if err := os.CopyFS(a.path("backup"), os.DirFS(a.path("hold"))); err != nil {
