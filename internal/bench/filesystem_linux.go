@@ -2,7 +2,7 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// filesystem reports whether dir is in memory, where an fsync costs nothing.
+// filesystem reports whether dir is in memory, where an fsync has no effect.
 func filesystem(dir string) string {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

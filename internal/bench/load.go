@@ -167,7 +167,7 @@ func (s *server) turn(ctx context.Context, p pace, row row, concurrency int) (sa
 	if err := context.Cause(ctx); err != nil {
 		return sample{}, err
 	}
-	if !s.waitIdle(ctx, p.rest, p.settle) {
+	if !s.WaitIdle(ctx, p.rest, p.settle) {
 		s.busy++
 	}
 	cpu = s.CPU() - cpu

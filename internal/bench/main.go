@@ -26,9 +26,9 @@ import (
 type pace struct {
 	rounds int
 	turn   time.Duration // of load, for one row at one server
-	ops    int           // in one turn at most
+	ops    int           // maximum number of operations in a turn
 	rest   time.Duration // idle time that shows the end of the work of a turn
-	settle time.Duration // longest wait for it
+	settle time.Duration // maximum wait for it
 	total  time.Duration // no turn starts after it
 }
 
@@ -116,7 +116,7 @@ func run(ctx context.Context, o options) error {
 		if err := s.seed(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		s.waitIdle(ctx, time.Second, 5*time.Second)
+		s.WaitIdle(ctx, time.Second, 5*time.Second)
 		s.idleMB = s.memoryMB()
 	}
 	if err := measure(ctx, p, servers, results); err != nil {

@@ -36,7 +36,7 @@ func measurePending(ctx context.Context, o options, disk, memory string) error {
 	if err != nil {
 		return err
 	}
-	s.waitIdle(ctx, time.Second, 10*time.Second)
+	s.WaitIdle(ctx, time.Second, 10*time.Second)
 	fmt.Printf("idle: memory (RSS) %.0f MB\n", s.memoryMB())
 	_ = s.Stop()
 
@@ -62,7 +62,7 @@ func measurePending(ctx context.Context, o options, disk, memory string) error {
 		return err
 	}
 	defer s.Stop()
-	if !s.waitIdle(ctx, 3*time.Second, 2*time.Minute) {
+	if !s.WaitIdle(ctx, 3*time.Second, 2*time.Minute) {
 		fmt.Println("not idle after 2 minutes")
 	}
 	fmt.Printf("%d pending pushes: memory (RSS) %.0f MB\n", depth, s.memoryMB())
@@ -97,7 +97,7 @@ func fill(ctx context.Context, dir string, n int) (uint64, error) {
 	defer cancel(nil)
 	var left atomic.Int64
 	left.Store(int64(n))
-	mark := j.LastOrder()
+	order := j.LastOrder()
 	var workers sync.WaitGroup
 	for range 256 { // they share fsyncs
 		workers.Go(func() {
@@ -107,7 +107,7 @@ func fill(ctx context.Context, dir string, n int) (uint64, error) {
 					return
 				}
 				entry := from[i%int64(len(from))]
-				if _, err := j.Append(ctx, journal.Pushes, mark, entry.Payload); err != nil {
+				if _, err := j.Append(ctx, journal.Pushes, order, entry.Payload); err != nil {
 					cancel(err)
 					return
 				}

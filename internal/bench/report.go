@@ -24,8 +24,8 @@ func (r results) add(row row, concurrency int, s *server, round int, got sample)
 	r[k][round] = got
 }
 
-// print writes a table. The others are compared with the first server round by
-// round: the figure after × is the median of the ratios.
+// print writes a table. The other servers are compared with the first one round by
+// round; the columns with × have the median of the ratios.
 func (r results) print(w io.Writer, servers []*server) {
 	fmt.Fprintf(w, "\n%-20s %3s  %-14s %26s  %17s  %9s %9s  %22s  %17s\n",
 		"", "c", "", "operations/s (min-max)", "× plain", "p50 ms", "p99 ms", "CPU µs/op (min-max)", "× plain")

@@ -170,26 +170,3 @@ func (s *server) memoryMB() float64 {
 	current, _ := s.Memory()
 	return float64(current) / 1e6
 }
-
-// waitIdle waits until the process has used less than 2 % of a core for the duration
-// rest. It gives up after limit and reports whether the process became idle.
-func (s *server) waitIdle(ctx context.Context, rest, limit time.Duration) bool {
-	const step = 40 * time.Millisecond
-	idle := time.Duration(0)
-	for waited := time.Duration(0); waited < limit; waited += step {
-		before := s.CPU()
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(step):
-		}
-		if s.CPU()-before >= step/50 {
-			idle = 0
-			continue
-		}
-		if idle += step; idle >= rest {
-			return true
-		}
-	}
-	return false
-}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 
 const (
 	crowdEvents = 10_000           // read by each subscriber
-	settleTime  = 10 * time.Second // before memory is measured
+	settleTime  = 10 * time.Second // pause before memory is measured
 )
 
 // measureCrowd measures the hold's memory with n subscribers that wait for the next
@@ -38,16 +37,16 @@ func measureCrowd(ctx context.Context, program, data string, n int) error {
 	}
 	t.printMemory("%d events, no subscriber", crowdEvents)
 	for _, crowd := range []struct {
-		does   string
-		cursor string
-		read   int // events, by each
+		does  string
+		query string
+		read  int // events of each subscriber
 	}{
 		{"wait for events", "", 0},
 		{"read the log", "?cursor=0", crowdEvents},
 		{"do not read the log", "?cursor=0", 0},
 	} {
 		began := time.Now()
-		leave, err := t.crowd(ctx, n, crowd.cursor, crowd.read)
+		disconnect, err := t.crowd(ctx, n, crowd.query, crowd.read)
 		if err != nil {
 			return err
 		}
@@ -56,7 +55,7 @@ func measureCrowd(ctx context.Context, program, data string, n int) error {
 			time.Sleep(settleTime)
 		}
 		t.printMemory("%d subscribers %s, %v", n, crowd.does, took.Round(time.Millisecond))
-		leave()
+		disconnect()
 		time.Sleep(settleTime)
 	}
 	return nil
@@ -68,21 +67,21 @@ func (t *target) printMemory(format string, args ...any) {
 }
 
 // crowd connects n subscribers and returns when each has read the number of events.
-// Leave disconnects them.
-func (t *target) crowd(ctx context.Context, n int, cursor string, events int) (leave func(), err error) {
+// The caller must call disconnect.
+func (t *target) crowd(ctx context.Context, n int, query string, events int) (disconnect func(), err error) {
 	var reading sync.WaitGroup
 	var conns []*websocket.Conn
-	leave = func() {
+	disconnect = func() {
 		for _, c := range conns {
 			c.Close()
 		}
 	}
 	failed := make(chan error, n)
 	for range n {
-		conn, _, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(t.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+cursor, nil)
+		conn, err := t.subscribe(ctx, query)
 		if err != nil {
-			leave()
-			return nil, fmt.Errorf("subscribe: %w", err)
+			disconnect()
+			return nil, err
 		}
 		conns = append(conns, conn)
 		reading.Go(func() { failed <- readCommits(conn, events) })
@@ -90,11 +89,11 @@ func (t *target) crowd(ctx context.Context, n int, cursor string, events int) (l
 	reading.Wait()
 	for range n {
 		if err := <-failed; err != nil {
-			leave()
+			disconnect()
 			return nil, err
 		}
 	}
-	return leave, nil
+	return disconnect, nil
 }
 
 func readCommits(conn *websocket.Conn, n int) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -12,9 +11,9 @@ import (
 )
 
 const (
-	frameWait  = 10 * time.Second       // for a commit to reach all subscribers
-	frameEvery = 100 * time.Millisecond // interval of commits
-	maxFrames  = 10                     // commits in a turn
+	frameTimeout  = 10 * time.Second       // for a commit to reach all subscribers
+	frameInterval = 100 * time.Millisecond // between commits
+	maxFrames     = 10                     // commits in a turn
 )
 
 // arrival is a frame received by a subscriber.
@@ -23,8 +22,8 @@ type arrival struct {
 	frame []byte
 }
 
-// frames measures the time from the response to a commit until its frame arrives, as
-// the mean of all subscribers; a frame that arrives earlier counts as 0.
+// frames measures the time from the response of a commit to the arrival of its frame,
+// as the mean of all subscribers; a frame that arrives before the response counts as 0.
 func frames(subscribers int) func(context.Context, pace, *target) (sample, error) {
 	return func(ctx context.Context, p pace, t *target) (sample, error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -33,14 +32,14 @@ func frames(subscribers int) func(context.Context, pace, *target) (sample, error
 		defer wg.Wait()
 		defer cancel()
 		for range subscribers {
-			conn, _, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(t.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos", nil)
+			conn, err := t.subscribe(ctx, "")
 			if err != nil {
-				return sample{}, fmt.Errorf("subscribe: %w", err)
+				return sample{}, err
 			}
 			context.AfterFunc(ctx, func() { conn.Close() })
 			wg.Go(func() { receive(conn, arrivals) })
 		}
-		time.Sleep(frameEvery) // until all are subscribed
+		time.Sleep(frameInterval) // until all are subscribed
 
 		var took []time.Duration
 		began := time.Now()
@@ -58,7 +57,7 @@ func frames(subscribers int) func(context.Context, pace, *target) (sample, error
 			if time.Since(began) > 2*p.turn {
 				break
 			}
-			time.Sleep(frameEvery - time.Since(answered))
+			time.Sleep(frameInterval - time.Since(answered))
 		}
 		got := timings(took, 1, time.Since(began))
 		got.done = len(took) / subscribers
@@ -76,7 +75,7 @@ func receive(conn *websocket.Conn, arrivals chan<- arrival) {
 		select {
 		case arrivals <- arrival{time.Now(), frame}:
 		default:
-			return // unexpected frames; await reports what is missing
+			return // too many frames; await reports the missing ones
 		}
 	}
 }
@@ -84,7 +83,7 @@ func receive(conn *websocket.Conn, arrivals chan<- arrival) {
 // await waits for the commit's frame from each subscriber.
 func await(arrivals <-chan arrival, rev string, subscribers int, answered time.Time) ([]time.Duration, error) {
 	var took []time.Duration
-	late := time.After(frameWait)
+	late := time.After(frameTimeout)
 	for len(took) < subscribers {
 		select {
 		case a := <-arrivals:
@@ -92,7 +91,7 @@ func await(arrivals <-chan arrival, rev string, subscribers int, answered time.T
 				took = append(took, max(0, a.at.Sub(answered)))
 			}
 		case <-late:
-			return nil, fmt.Errorf("%d of %d subscribers have the frame of %s after %s", len(took), subscribers, rev, frameWait)
+			return nil, fmt.Errorf("%d of %d subscribers have the frame of %s after %s", len(took), subscribers, rev, frameTimeout)
 		}
 	}
 	return took, nil

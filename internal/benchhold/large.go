@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	small        = 10_000           // records of the repository for comparison
+	smallRepo    = 10_000           // records of the repo for comparison
 	probeCommits = 2000             // measured at each size
-	quietTime    = 30 * time.Second // longest wait for background work
-	fillTime     = 20 * time.Minute // longest time to fill the repository
+	idleTimeout  = 30 * time.Second // of background work, which would slow down commits
+	fillTimeout  = 20 * time.Minute // to fill the repo
 )
 
 // measureLarge measures commits, memory, an export and a restart of the hold with n
@@ -29,17 +29,15 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 		return err
 	}
 	began := time.Now()
-	for _, size := range []int{small, n} {
-		for t.records < size && time.Since(began) < fillTime {
+	for _, size := range []int{smallRepo, n} {
+		for t.records < size && time.Since(began) < fillTimeout {
 			if err := t.fill(ctx, min(size, t.records+10_000)); err != nil {
 				return err
 			}
 		}
 		now, peak := t.Memory()
 		fmt.Printf("%d records after %s: memory %d MB, peak %d MB\n", t.records, time.Since(began).Round(time.Second), now>>20, peak>>20)
-		if err := t.waitIdle(ctx); err != nil {
-			return err
-		}
+		t.WaitIdle(ctx, time.Second, idleTimeout)
 		got, cpu, err := t.probe(ctx)
 		if err != nil {
 			return err
@@ -62,23 +60,6 @@ func measureLarge(ctx context.Context, program, data string, n int) error {
 	return s.Stop()
 }
 
-// waitIdle waits until the server has finished its background work, which would slow
-// down the measured commits.
-func (t *target) waitIdle(ctx context.Context) error {
-	for end := time.Now().Add(quietTime); time.Now().Before(end); {
-		before := t.CPU()
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if t.CPU()-before < 50*time.Millisecond {
-			return nil
-		}
-	}
-	return nil
-}
-
 // probe measures sequential commits of one record.
 func (t *target) probe(ctx context.Context) (got sample, cpu time.Duration, err error) {
 	before := t.CPU()
@@ -90,7 +71,7 @@ func (t *target) probe(ctx context.Context) (got sample, cpu time.Duration, err 
 	return got, (t.CPU() - before) / probeCommits, err
 }
 
-// exportOnce reads the whole repository and samples the server's memory.
+// exportOnce reads the whole repo and samples the server's memory.
 func (t *target) exportOnce(ctx context.Context) error {
 	began := time.Now()
 	client := &http.Client{} // without the timeout of other requests

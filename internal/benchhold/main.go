@@ -27,10 +27,10 @@ import (
 
 // pace limits the measurements.
 type pace struct {
-	records int           // in each repository before the first turn
+	records int           // in each repo before the first turn
 	rounds  int           // turns of every row and server
 	turn    time.Duration // duration of the load
-	calls   int           // most requests in a turn
+	calls   int           // maximum number of requests in a turn
 	total   time.Duration // no turn starts after it
 }
 
@@ -70,7 +70,7 @@ func run(ctx context.Context, p pace, only string, large, crowd int, disk, profi
 		return err
 	}
 	defer os.RemoveAll(dir)
-	const root = "."
+	const root = "." // the module
 	program, err := pds.Build(ctx, root, dir)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func run(ctx context.Context, p pace, only string, large, crowd int, disk, profi
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
-	fmt.Printf("%d cores, load average %s, data in %s, %d records in each repository at the start\n\n", runtime.NumCPU(), loadAverage(), disk, p.records)
+	fmt.Printf("%d cores, load average %s, data in %s, %d records in each repo at the start\n\n", runtime.NumCPU(), loadAverage(), disk, p.records)
 	got, err := measure(ctx, p, both, chosen, profiles)
 	if err != nil {
 		return err
@@ -133,8 +133,8 @@ func loadAverage() string {
 }
 
 // measure runs one row after another, so that background work of a row affects no
-// other. Reading rows come first, while both repositories have the same size, then the
-// others by the amount of writes.
+// other. Reading rows come first, while both repos have the same size, then the others
+// by the amount of writes.
 func measure(ctx context.Context, p pace, both [2]*target, chosen *regexp.Regexp, profiles string) (results, error) {
 	got := results{}
 	ends := time.Now().Add(p.total)

@@ -76,8 +76,8 @@ func export(ctx context.Context, p pace, t *target) (sample, error) {
 	return got, err
 }
 
-// loop sends requests from concurrent clients until the turn is over. A request counts
-// n.
+// loop sends requests from concurrent clients until the turn is over. Each request
+// counts as n operations.
 func loop(ctx context.Context, p pace, n, clients int, call func() error) (sample, error) {
 	var (
 		mu     sync.Mutex

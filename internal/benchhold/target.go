@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/tidings-dev/tidings/internal/interop/pds"
 	"github.com/tidings-dev/tidings/internal/plainhttp"
 )
@@ -39,7 +41,7 @@ func newTarget(ctx context.Context, s *pds.Server) (*target, error) {
 	return &target{Server: s, access: "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"}, nil
 }
 
-// fill writes records until the repository has n.
+// fill writes records until the repo has n.
 func (t *target) fill(ctx context.Context, n int) error {
 	for t.records < n {
 		if _, err := t.write(ctx, min(200, n-t.records)); err != nil {
@@ -145,6 +147,15 @@ func (t *target) download(method string) (int64, error) {
 		c.Close()
 	}
 	return n, err
+}
+
+// subscribe connects to the firehose. The query may have a cursor.
+func (t *target) subscribe(ctx context.Context, query string) (*websocket.Conn, error) {
+	conn, _, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(t.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos"+query, nil)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	return conn, nil
 }
 
 func (t *target) header(verb string) string {

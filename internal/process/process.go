@@ -73,6 +73,29 @@ func (p *Process) WaitReady(ctx context.Context, ready func() error) error {
 	}
 }
 
+// WaitIdle waits until the process has used less than 2 % of a core for the duration
+// rest. It gives up after limit and reports whether the process became idle.
+func (p *Process) WaitIdle(ctx context.Context, rest, limit time.Duration) bool {
+	const step = 40 * time.Millisecond
+	idle := time.Duration(0)
+	for waited := time.Duration(0); waited < limit; waited += step {
+		before := p.CPU()
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(step):
+		}
+		if p.CPU()-before >= step/50 {
+			idle = 0
+			continue
+		}
+		if idle += step; idle >= rest {
+			return true
+		}
+	}
+	return false
+}
+
 // FreeAddr returns an address on loopback whose port is free. The port is below the
 // ephemeral range, so that no connection gets it while the server is stopped.
 func FreeAddr() (string, error) {
