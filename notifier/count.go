@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -83,7 +83,7 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 type counting struct {
 	n             *Notifier
 	stream        journal.Stream
-	facts         []counter.Fact
+	facts         []counts.Fact
 	rows          []pushRow
 	notifications *inbound.Batch
 	private       privateBatch

@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -98,7 +98,7 @@ func TestPlanUntag(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 	e := &event.Event{Time: at, NotifyManifestInput: lexicon.NotifyManifestInput{Operation: event.OpUntag, Repository: "oss/app", Tag: "v1"}}
-	want := event.Plan{Counted: &counter.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
+	want := event.Plan{Counted: &counts.Fact{Repository: "oss/app", Tag: "v1", Deleted: true, Time: at}}
 	if got := event.PlanOf(e); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -457,7 +457,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			tag := fmt.Sprintf("t%d", next)
 			may[tag] = true
 			f.unsent = append(f.unsent, tag)
-			f.replay(Fact{Repository: "x", Tag: tag, Class: counts.Pull, Time: noon})
+			f.replay(counts.Fact{Repository: "x", Tag: tag, Class: counts.Pull, Time: noon})
 		}
 	}
 	publish := func(f *folder) {

@@ -87,7 +87,7 @@ func TestGradualComparison(t *testing.T) {
 	client := redistest.Start(t).Client()
 	r := newReplica(t, "aaaa", client)
 	for i := range 1800 {
-		r.fold(Fact{Repository: fmt.Sprintf("r%d", i%50), Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
+		r.fold(counts.Fact{Repository: fmt.Sprintf("r%d", i%50), Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 	}
 	r.publish()
 	now := noon
@@ -130,8 +130,8 @@ func TestKeysOfAnotherType(t *testing.T) {
 			if err := client.Set(t.Context(), key, "x", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			r.fold(Fact{Repository: "team/app-3", Tag: "v1", Class: counts.Pull, Time: noon})
-			r.fold(Fact{Repository: "team/other", Tag: "v1", Class: counts.Pull, Time: noon})
+			r.fold(counts.Fact{Repository: "team/app-3", Tag: "v1", Class: counts.Pull, Time: noon})
+			r.fold(counts.Fact{Repository: "team/other", Tag: "v1", Class: counts.Pull, Time: noon})
 			for range 2 {
 				_, err := r.c.Publish(t.Context())
 				var damaged *rediscounts.DamagedError
@@ -196,7 +196,7 @@ func TestDeniedCommands(t *testing.T) {
 			r.c.redis = rediscounts.New(limited, "")
 			failed := false
 			for i := range 20 {
-				r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
+				r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 				if i == 10 {
 					r.c.publisher.compareAll()
 				}
@@ -385,7 +385,7 @@ func TestNeededCommands(t *testing.T) {
 	r := newReplica(t, "aaaa", limited)
 	r.cfg.Learn = func(...classify.IndexEntry) {}
 	r.reopen()
-	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon, Children: []string{digest(1)}})
+	r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon, Children: []string{digest(1)}})
 	r.fold(randomFacts(rand.New(rand.NewPCG(41, 41)), 300)...)
 	r.publish()
 	client.HSet(t.Context(), rediscounts.NewKeys("").Totals(r.c.reg.id(), "new"), "new", "p7")

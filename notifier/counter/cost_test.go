@@ -18,9 +18,9 @@ func TestCostOfTags(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
-	facts := make([]Fact, tags)
+	facts := make([]counts.Fact, tags)
 	for i := range facts {
-		facts[i] = Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: counts.Push, Time: noon}
+		facts[i] = counts.Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: counts.Push, Time: noon}
 	}
 	r.fold(facts...)
 	r.publish()
@@ -56,9 +56,9 @@ func TestCostOfRepository(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
-	facts := make([]Fact, repositories)
+	facts := make([]counts.Fact, repositories)
 	for i := range facts {
-		facts[i] = Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: counts.Push, Time: noon}
+		facts[i] = counts.Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: counts.Push, Time: noon}
 	}
 	r.fold(facts...)
 	r.publish()
@@ -82,7 +82,7 @@ func TestCostOfDay(t *testing.T) {
 	before, disk := price(), storedBytes(t, r)
 	for i := range 365 {
 		now.at = noon.Add(time.Duration(i+1) * day)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, Fact{Repository: "x", Tag: "v1", Class: counts.Head, Time: now.at})
+		r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, counts.Fact{Repository: "x", Tag: "v1", Class: counts.Head, Time: now.at})
 	}
 	redis, onDisk := (price()-before)/365, (storedBytes(t, r)-disk)/365
 	t.Logf("a day: %d bytes in Redis and %d on disk", redis, onDisk)
@@ -94,10 +94,10 @@ func TestCostOfDay(t *testing.T) {
 func BenchmarkSum(b *testing.B) {
 	client := redistest.Start(b).Client()
 	r := newReplica(b, "aaaa", client)
-	var facts []Fact
+	var facts []counts.Fact
 	for i := range 20_000 {
-		facts = append(facts, Fact{Repository: "large", Tag: fmt.Sprintf("v1.%d", i), Class: counts.Push, Time: noon})
-		facts = append(facts, Fact{Repository: fmt.Sprintf("r%d", i%2000), Tag: "v1", Class: counts.Pull, Time: noon})
+		facts = append(facts, counts.Fact{Repository: "large", Tag: fmt.Sprintf("v1.%d", i), Class: counts.Push, Time: noon})
+		facts = append(facts, counts.Fact{Repository: fmt.Sprintf("r%d", i%2000), Tag: "v1", Class: counts.Pull, Time: noon})
 	}
 	r.fold(facts...)
 	r.publish()

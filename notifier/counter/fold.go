@@ -35,19 +35,6 @@ import (
 // kept in pending rows of their own (replayedRun). They are sent if Redis does not
 // have the events, and moved to the base rows of that epoch if it has.
 
-// Fact is the part of an event that is counted.
-type Fact struct {
-	Repository string
-	Tag        string       // empty: counted for the repository only
-	Digest     string       // "sha256:…"; identifies pushes when retags are counted
-	Class      counts.Class // empty: nothing is counted, but Children may be learned
-	Deleted    bool         `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
-	Supporting bool         `json:",omitempty"` // Digest is an artifact that refers to another image
-	Time       time.Time    // its UTC day is the day that is counted
-	Seq        uint64       `json:",omitempty"` // sequence number of the event in its stream; 0: it can't have been folded before
-	Children   []string     // digests that the index Digest lists, if Classifier.Class returned them as fresh
-}
-
 // Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
 // durable when Fold returns. The facts must be those of all events after the last
 // folded one (Latest) up to and including upTo. If the cursor is at upTo or beyond,
@@ -60,7 +47,7 @@ type Fact struct {
 // data folder has seen.
 //
 // The first Fold of a process asks Redis what it has, for at most Config.AskTimeout.
-func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
+func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: invalid journal id %q", journal)
 	}
@@ -90,7 +77,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []Fact, 
 	return nil
 }
 
-func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact, also func(*pebble.Batch) error) error {
+func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
 	b := c.db.NewIndexedBatch()
 	if err := c.fold(b, stream, facts); err != nil {
 		return err
@@ -115,7 +102,7 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []Fact
 	return nil
 }
 
-func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []Fact) error {
+func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error {
 	now := c.cfg.Now()
 	f := folding{
 		c: c, b: b, now: now, today: counts.DayOf(now),
@@ -171,7 +158,7 @@ type folding struct {
 	all      map[target]map[counts.ID]*counts.Row
 }
 
-func (f *folding) add(fact *Fact) error {
+func (f *folding) add(fact *counts.Fact) error {
 	if fact.Deleted && fact.Tag == "" {
 		return f.c.entries.Delete(f.b, fact.Repository, fact.Digest)
 	}
@@ -204,7 +191,7 @@ func (f *folding) add(fact *Fact) error {
 	return f.count(fact, counts.Retag.Index())
 }
 
-func (f *folding) count(fact *Fact, class int) error {
+func (f *folding) count(fact *counts.Fact, class int) error {
 	total, err := f.row(counts.OfRepository(fact.Repository))
 	if err != nil {
 		return err
@@ -248,7 +235,7 @@ func (f *folding) count(fact *Fact, class int) error {
 
 // deleteTag records that a tag was deleted. prune drops the row later, if the tag
 // stays deleted.
-func (f *folding) deleteTag(fact *Fact) error {
+func (f *folding) deleteTag(fact *counts.Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {
 		return nil
 	}
@@ -263,7 +250,7 @@ func (f *folding) deleteTag(fact *Fact) error {
 
 // notePush notifies the other registries of a push of a tag that they may have as
 // deleted: one that is deleted here, or that this folder has no numbers of.
-func (f *folding) notePush(fact *Fact, pending counts.Row) error {
+func (f *folding) notePush(fact *counts.Fact, pending counts.Row) error {
 	if f.c.redis == nil || pending.TagState == counts.Present {
 		return nil
 	}
@@ -280,7 +267,7 @@ func (f *folding) notePush(fact *Fact, pending counts.Row) error {
 	return nil
 }
 
-func (f *folding) noteTagChange(fact *Fact, deleted bool) {
+func (f *folding) noteTagChange(fact *counts.Fact, deleted bool) {
 	if f.c.redis != nil {
 		f.c.newTagChanges = append(f.c.newTagChanges, rediscounts.TagChange{Repository: fact.Repository, Tag: fact.Tag, Deleted: deleted})
 	}

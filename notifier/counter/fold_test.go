@@ -42,7 +42,7 @@ func TestFold(t *testing.T) {
 func TestFoldTwice(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
-	pull := []Fact{{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}}
+	pull := []counts.Fact{{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}}
 	r.fold(pull...)
 	r.fold(pull...)
 	for _, upTo := range []uint64{0, 1, 2} {
@@ -68,7 +68,7 @@ func TestFoldWithAlso(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
 	own := errors.New("no")
-	fact := []Fact{{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon, Children: []string{digest(2)}}}
+	fact := []counts.Fact{{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon, Children: []string{digest(2)}}}
 	err := r.c.Fold("aaaa", 0, 5, fact, func(*pebble.Batch) error { return own })
 	if !errors.Is(err, own) {
 		t.Fatalf("Fold = %v, want the caller's error", err)
@@ -105,29 +105,29 @@ func TestFoldRefusesBadJournals(t *testing.T) {
 
 func TestRetag(t *testing.T) {
 	t.Parallel()
-	push := func(repository, tag string, d int) Fact {
-		return Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: counts.Push, Time: noon}
+	push := func(repository, tag string, d int) counts.Fact {
+		return counts.Fact{Repository: repository, Tag: tag, Digest: digest(d), Class: counts.Push, Time: noon}
 	}
-	untag := func(tag string) Fact { return Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon} }
+	untag := func(tag string) counts.Fact { return counts.Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon} }
 	for name, c := range map[string]struct {
-		facts []Fact
+		facts []counts.Fact
 		want  int64
 	}{
-		"the other tag is deleted":           {[]Fact{push("x", "v1", 1), untag("v1"), push("x", "v2", 1)}, 0},
-		"the other tag has moved":            {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v2", 1)}, 0},
-		"the other tag has moved back":       {[]Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v1", 1), push("x", "v2", 1)}, 1},
-		"one of two is deleted":              {[]Fact{push("x", "v1", 1), push("x", "v2", 1), untag("v1"), push("x", "v3", 1)}, 2},
-		"the other is deleted and pushed":    {[]Fact{push("x", "v1", 1), untag("v1"), push("x", "v1", 1), push("x", "v2", 1)}, 1},
-		"a tag of another digest is deleted": {[]Fact{push("x", "v1", 1), push("x", "v0", 2), untag("v0"), push("x", "v2", 1)}, 1},
-		"one tag":                            {[]Fact{push("x", "v1", 1)}, 0},
-		"the same tag again":                 {[]Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
-		"a second tag":                       {[]Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
-		"a tag with the same prefix":         {[]Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
-		"and back":                           {[]Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
-		"another digest":                     {[]Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
-		"another repository":                 {[]Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
-		"first without a tag":                {[]Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
-		"then without a tag":                 {[]Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
+		"the other tag is deleted":           {[]counts.Fact{push("x", "v1", 1), untag("v1"), push("x", "v2", 1)}, 0},
+		"the other tag has moved":            {[]counts.Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v2", 1)}, 0},
+		"the other tag has moved back":       {[]counts.Fact{push("x", "v1", 1), push("x", "v1", 2), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"one of two is deleted":              {[]counts.Fact{push("x", "v1", 1), push("x", "v2", 1), untag("v1"), push("x", "v3", 1)}, 2},
+		"the other is deleted and pushed":    {[]counts.Fact{push("x", "v1", 1), untag("v1"), push("x", "v1", 1), push("x", "v2", 1)}, 1},
+		"a tag of another digest is deleted": {[]counts.Fact{push("x", "v1", 1), push("x", "v0", 2), untag("v0"), push("x", "v2", 1)}, 1},
+		"one tag":                            {[]counts.Fact{push("x", "v1", 1)}, 0},
+		"the same tag again":                 {[]counts.Fact{push("x", "v1", 1), push("x", "v1", 1)}, 0},
+		"a second tag":                       {[]counts.Fact{push("x", "v1", 1), push("x", "latest", 1)}, 1},
+		"a tag with the same prefix":         {[]counts.Fact{push("x", "v1", 1), push("x", "v1.1", 1)}, 1},
+		"and back":                           {[]counts.Fact{push("x", "v1.1", 1), push("x", "v1", 1), push("x", "v1.1", 1)}, 2},
+		"another digest":                     {[]counts.Fact{push("x", "v1", 1), push("x", "latest", 2)}, 0},
+		"another repository":                 {[]counts.Fact{push("y", "v1", 1), push("x", "latest", 1)}, 0},
+		"first without a tag":                {[]counts.Fact{push("x", "", 1), push("x", "v1", 1)}, 0},
+		"then without a tag":                 {[]counts.Fact{push("x", "v1", 1), push("x", "", 1)}, 0},
 	} {
 		for _, together := range []bool{true, false} {
 			r := newReplica(t, "aaaa", nil)
@@ -153,7 +153,7 @@ func TestRetag(t *testing.T) {
 func TestUnknownClass(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
-	err := r.c.Fold("aaaa", 1, 3, []Fact{
+	err := r.c.Fold("aaaa", 1, 3, []counts.Fact{
 		{Repository: "x", Tag: "v1", Class: "stare", Time: noon}, {Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}, {Class: counts.Pull},
 	}, nil)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestDays(t *testing.T) {
 		time.Date(2026, 3, 4, 1, 0, 0, 0, east), // still the third in UTC
 		{},
 	} {
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: at})
+		r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: at})
 	}
 	days, err := r.c.Daily(t.Context(), "x", 3)
 	if err != nil || len(days) != 3 {
@@ -207,9 +207,9 @@ func TestChildrenAfterRestart(t *testing.T) {
 	fs := vfs.NewMem()
 	db := openState(t, fs)
 	c := open(t, db, Config{MaxChildren: 8})
-	child := func(n int) Fact { return Fact{Repository: "x", Children: []string{digest(n)}} }
+	child := func(n int) counts.Fact { return counts.Fact{Repository: "x", Children: []string{digest(n)}} }
 	for i := range 21 {
-		if err := c.Fold("aaaa", 1, uint64(2*i+1), []Fact{child(i), child(i)}, nil); err != nil {
+		if err := c.Fold("aaaa", 1, uint64(2*i+1), []counts.Fact{child(i), child(i)}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -248,7 +248,7 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 	rule := newClassifier(t, classify.Config{})
 	c := open(t, db, Config{Learn: rule.Learn})
 	signature := "sha256-" + strings.Repeat("0a", 32)
-	facts := []Fact{
+	facts := []counts.Fact{
 		{Repository: "x", Digest: digest(1), Class: counts.Push, Time: noon, Children: []string{digest(11), digest(12)}},
 		{Repository: "x", Digest: digest(2), Class: counts.Push, Time: noon, Children: []string{digest(12)}},
 		{Repository: "x", Digest: digest(3), Class: counts.Push, Time: noon, Supporting: true},
@@ -295,7 +295,7 @@ func TestConcurrentFolds(t *testing.T) {
 	for stream := range uint8(4) {
 		wg.Go(func() {
 			for i := range uint64(50) {
-				if err := r.c.Fold("aaaa", stream, i+1, []Fact{{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}}, nil); err != nil {
+				if err := r.c.Fold("aaaa", stream, i+1, []counts.Fact{{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}}, nil); err != nil {
 					t.Error(err)
 				}
 				r.c.Repositories(t.Context())

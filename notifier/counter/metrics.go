@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // Metrics are the metrics of a Counter. A nil *Metrics records nothing.
@@ -38,7 +39,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) folded(facts []Fact) {
+func (m *Metrics) folded(facts []counts.Fact) {
 	if m == nil {
 		return
 	}

@@ -73,7 +73,7 @@ func TestMigrate(t *testing.T) {
 		if r.c.Latest(1) != 12 {
 			t.Errorf("the cursor is %d, want 12", r.c.Latest(1))
 		}
-		r.fold(Fact{Repository: "team/app-3", Tag: "latest", Digest: digest(1), Class: counts.Push, Time: noon})
+		r.fold(counts.Fact{Repository: "team/app-3", Tag: "latest", Digest: digest(1), Class: counts.Push, Time: noon})
 		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); got.Counts[counts.Retag] != 1 {
 			t.Errorf("the push of a known digest gives %v, want a retag", got.Counts)
 		}

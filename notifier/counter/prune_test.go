@@ -59,7 +59,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := newClockReplica(t, c)
 		for range counts.KeepDays + extraDays + 50 {
-			r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
+			r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 			now.at = now.at.Add(day)
 		}
 		r.publish()
@@ -104,10 +104,10 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	a, now := newClockReplica(t, client)
 	b, _ := newClockReplica(t, client)
 	for range counts.KeepDays + extraDays + 1 {
-		a.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
+		a.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
-	b.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})
+	b.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})
 	a.publish()
 	b.publish()
 	if err := a.c.prune(); err != nil {
@@ -129,7 +129,7 @@ func TestClockJumpsAndPrune(t *testing.T) {
 	client := redistest.Start(t).Client()
 	r, now := newClockReplica(t, client)
 	for range counts.KeepDays {
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
+		r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		now.at = now.at.Add(day)
 	}
 	right := now.at.Add(-day)
@@ -156,7 +156,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := newClockReplica(t, c)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
+		r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		look := func() {
 			if err := r.c.prune(); err != nil {
 				t.Fatal(err)
@@ -166,12 +166,12 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		now.at = noon.Add(365 * day)
 		look()
 		r.fold(
-			Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, Fact{Repository: "quiet", Class: counts.Push, Time: now.at},
-			Fact{Repository: "x", Tag: "v1", Class: counts.Push, Time: now.at},
+			counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at}, counts.Fact{Repository: "quiet", Class: counts.Push, Time: now.at},
+			counts.Fact{Repository: "x", Tag: "v1", Class: counts.Push, Time: now.at},
 		)
 		r.publish()
 		now.at = noon.Add(time.Hour)
-		r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
+		r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: now.at})
 		r.publish()
 		sources := []counts.Source{r.c}
 		if c != nil {
@@ -220,7 +220,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 func TestFoldOfFutureEvent(t *testing.T) {
 	t.Parallel()
 	r, _ := newClockReplica(t, nil)
-	r.fold(Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(365 * day)})
+	r.fold(counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(365 * day)})
 	if n := daysOf(t, r.c, 1); n != 1 {
 		t.Errorf("%d pulls today, want the one that was folded today", n)
 	}
@@ -231,7 +231,7 @@ func TestRedisClockDiffers(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
 	r, now := newClockReplica(t, client)
-	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon}, Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
+	r.fold(counts.Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon}, counts.Fact{Repository: "x", Tag: "v1", Deleted: true, Time: noon})
 	r.publish() // which reads Redis' clock: months from noon
 	for step := range 6 {
 		now.at = noon.Add(counts.KeepDays*day + time.Duration(step)*12*time.Hour)
@@ -249,7 +249,7 @@ func TestRedisClockDiffers(t *testing.T) {
 func TestPruneDropsOldPushes(t *testing.T) {
 	t.Parallel()
 	r, now := newClockReplica(t, nil)
-	r.fold(Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon})
+	r.fold(counts.Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon})
 	count := func() (n int) {
 		if err := store.Scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
 			t.Fatal(err)
@@ -273,21 +273,21 @@ func TestDeletedTags(t *testing.T) {
 	client := redistest.Start(t).Client()
 	for _, c := range []redis.UniversalClient{nil, client} {
 		r, now := newClockReplica(t, c)
-		var facts []Fact
+		var facts []counts.Fact
 		for i := range 300 {
-			facts = append(facts, Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
+			facts = append(facts, counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
 		}
-		facts = append(facts, Fact{Repository: "x", Tag: "never", Deleted: true, Time: noon})
+		facts = append(facts, counts.Fact{Repository: "x", Tag: "never", Deleted: true, Time: noon})
 		r.fold(facts...)
 		r.publish()
 		for i := range 200 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Deleted: true, Time: noon})
+			r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Deleted: true, Time: noon})
 		}
 		for i := range 50 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
+			r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Push, Time: noon})
 		}
 		for i := range 20 { // a pull does not show that a tag exists
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: counts.Pull, Time: noon})
+			r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", 100+i), Class: counts.Pull, Time: noon})
 		}
 		r.publish()
 		sources := []counts.Source{r.c}
@@ -319,7 +319,7 @@ func TestDeletedTags(t *testing.T) {
 		}
 		// New tags use their positions.
 		for i := range 160 {
-			r.fold(Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: counts.Child, Time: noon})
+			r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("w%d", i), Class: counts.Child, Time: noon})
 		}
 		check("with new tags", 310)
 		keys := keysIn(t, client, "*:"+r.c.reg.id()+":t:x:*")
@@ -338,7 +338,7 @@ func TestDeletedTagInStorage(t *testing.T) {
 	var down error
 	r.c.cfg.HasTag = func(_, tag string) (bool, error) { return there[tag], down }
 	for _, tag := range []string{"crossed", "deleted"} {
-		r.fold(Fact{Repository: "x", Tag: tag, Class: counts.Push, Time: noon}, Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
+		r.fold(counts.Fact{Repository: "x", Tag: tag, Class: counts.Push, Time: noon}, counts.Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	check := func(want ...string) {
 		t.Helper()
@@ -357,7 +357,7 @@ func TestDeletedTagInStorage(t *testing.T) {
 	check("crossed")
 	there["crossed"] = false // without an event
 	check("crossed")
-	r.fold(Fact{Repository: "x", Tag: "crossed", Deleted: true, Time: now.at})
+	r.fold(counts.Fact{Repository: "x", Tag: "crossed", Deleted: true, Time: now.at})
 	check("crossed")
 	advanceClock(t, r, now, now.at.Add(31*day))
 	check()
@@ -370,8 +370,8 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 	client := redistest.Start(t).Client()
 	a, nowA := newClockReplica(t, client)
 	b, nowB := newClockReplica(t, client)
-	fact := func(tag string, class counts.Class, deleted bool) Fact {
-		return Fact{Repository: "x", Tag: tag, Class: class, Deleted: deleted, Time: noon}
+	fact := func(tag string, class counts.Class, deleted bool) counts.Fact {
+		return counts.Fact{Repository: "x", Tag: tag, Class: class, Deleted: deleted, Time: noon}
 	}
 	both := func() {
 		t.Helper()
@@ -384,7 +384,7 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 	b.fold(fact("deleted", counts.Pull, false), fact("again here", counts.Pull, false), fact("again there", counts.Pull, false))
 	both()
 	for _, tag := range []string{"deleted", "again here", "again there", "new there"} {
-		a.fold(Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
+		a.fold(counts.Fact{Repository: "x", Tag: tag, Deleted: true, Time: noon})
 	}
 	both()
 	a.fold(fact("again here", counts.Push, false))

@@ -28,7 +28,7 @@ func TestPublishSendsChangedRows(t *testing.T) {
 	if n := r.publish(); n != 0 {
 		t.Errorf("nothing changed, and %d rows were sent", n)
 	}
-	r.fold(Fact{Repository: "team/app-1", Tag: "v1", Class: counts.Pull, Time: noon})
+	r.fold(counts.Fact{Repository: "team/app-1", Tag: "v1", Class: counts.Pull, Time: noon})
 	if n := r.publish(); n != 3 {
 		t.Errorf("a pull sent %d rows, want its total, its tag and its day", n)
 	}
@@ -83,7 +83,7 @@ func TestRedisLossWhileSending(t *testing.T) {
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	for i := range 200 {
-		r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
+		r.fold(counts.Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 	}
 	r.publish()
 	early := server.Dump()
@@ -92,7 +92,7 @@ func TestRedisLossWhileSending(t *testing.T) {
 		"older dump": func() { server.Restore(early) },
 	} {
 		for i := range 600 {
-			r.fold(Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
+			r.fold(counts.Fact{Repository: "team/app", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
 		}
 		hook := &beforeCall{n: 2, do: lose}
 		hooked := server.Client()
@@ -153,7 +153,7 @@ func TestRandomCrashes(t *testing.T) {
 	db := openState(t, fs)
 	c := open(t, db, Config{Redis: client})
 	r := &replica{want: map[string]map[counts.Class]int64{}}
-	var journal []Fact
+	var journal []counts.Fact
 	for step := range 60 {
 		facts := randomFacts(rnd, 1+rnd.IntN(20))
 		journal = append(journal, facts...)
@@ -242,8 +242,8 @@ func TestLastTimes(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	a, b := newReplica(t, "aaaa", client), newReplica(t, "bbbb", client)
-	a.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon}, Fact{Repository: "x", Class: counts.Head, Time: noon.Add(time.Hour)})
-	b.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon.Add(-time.Hour)}, Fact{Repository: "x", Class: counts.Push, Time: noon.Add(-2 * time.Hour)})
+	a.fold(counts.Fact{Repository: "x", Class: counts.Pull, Time: noon}, counts.Fact{Repository: "x", Class: counts.Head, Time: noon.Add(time.Hour)})
+	b.fold(counts.Fact{Repository: "x", Class: counts.Pull, Time: noon.Add(-time.Hour)}, counts.Fact{Repository: "x", Class: counts.Push, Time: noon.Add(-2 * time.Hour)})
 	for range 2 {
 		a.publish()
 		b.publish()
@@ -263,7 +263,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	db := openState(t, vfs.NewMem())
 	defer db.Close()
 	b := open(t, db, Config{Redis: client, Learn: rule.Learn})
-	a.fold(Fact{Repository: "x", Class: counts.Pull, Time: noon, Children: []string{digest(1), digest(2)}})
+	a.fold(counts.Fact{Repository: "x", Class: counts.Pull, Time: noon, Children: []string{digest(1), digest(2)}})
 	a.publish()
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
@@ -272,10 +272,10 @@ func TestReplicasLearnChildren(t *testing.T) {
 		t.Errorf("class %s, want child: the other replica knows the index", class)
 	}
 	// The index is deleted through either.
-	if err := b.Fold("bbbb", 1, 1, []Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
+	if err := b.Fold("bbbb", 1, 1, []counts.Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	a.fold(Fact{Repository: "x", Deleted: true}, Fact{Repository: "x", Digest: digest(3), Deleted: true}, Fact{Repository: "x", Digest: digest(5), Supporting: true})
+	a.fold(counts.Fact{Repository: "x", Deleted: true}, counts.Fact{Repository: "x", Digest: digest(3), Deleted: true}, counts.Fact{Repository: "x", Digest: digest(5), Supporting: true})
 	a.publish()
 	if _, err := b.Publish(t.Context()); err != nil {
 		t.Fatal(err)
@@ -329,7 +329,7 @@ func TestFoldWhileSending(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
-	pull := Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
+	pull := counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
 	r.fold(pull)
 	r.publish()
 	r.fold(pull)
@@ -351,9 +351,9 @@ func TestJournalWithNewID(t *testing.T) {
 	client := server.Client()
 	r := newReplica(t, "aaaa", client)
 	rnd := rand.New(rand.NewPCG(15, 15))
-	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(time.Minute)})...)
+	r.fold(append(randomFacts(rnd, 200), counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon.Add(time.Minute)})...)
 	r.journal = "bbbb"
-	r.fold(append(randomFacts(rnd, 200), Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})...)
+	r.fold(append(randomFacts(rnd, 200), counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon})...)
 	for range 2 {
 		r.publish()
 		checkSum(t, client, r)
@@ -370,9 +370,9 @@ func BenchmarkPublish(b *testing.B) {
 	r := newReplica(b, "aaaa", client)
 	rnd := rand.New(rand.NewPCG(16, 16))
 	b.Run("all", func(b *testing.B) {
-		facts := make([]Fact, 20_000)
+		facts := make([]counts.Fact, 20_000)
 		for i := range facts {
-			facts[i] = Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: fmt.Sprintf("v%d", i%20), Class: counts.Pull, Time: noon}
+			facts[i] = counts.Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: fmt.Sprintf("v%d", i%20), Class: counts.Pull, Time: noon}
 		}
 		r.fold(facts...)
 		n := 0
@@ -386,7 +386,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.Run("pulls", func(b *testing.B) {
 		for b.Loop() {
 			for range 256 {
-				r.fold(Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: "v1", Class: counts.Pull, Time: noon})
+				r.fold(counts.Fact{Repository: fmt.Sprintf("r%d", rnd.IntN(2000)), Tag: "v1", Class: counts.Pull, Time: noon})
 			}
 			r.publish()
 		}

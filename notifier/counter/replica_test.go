@@ -76,7 +76,7 @@ func (r *replica) clone() *replica {
 	}
 }
 
-func (r *replica) fold(facts ...Fact) {
+func (r *replica) fold(facts ...counts.Fact) {
 	r.t.Helper()
 	r.replay(facts...)
 	for _, f := range facts {
@@ -88,7 +88,7 @@ func (r *replica) fold(facts ...Fact) {
 }
 
 // replay folds facts that must not count again.
-func (r *replica) replay(facts ...Fact) {
+func (r *replica) replay(facts ...counts.Fact) {
 	r.t.Helper()
 	for i := range facts {
 		r.seq++
@@ -140,20 +140,20 @@ func newClassifier(t testing.TB, cfg classify.Config) *classify.Classifier {
 	return r
 }
 
-func pulls(n int) []Fact {
-	list := make([]Fact, n)
+func pulls(n int) []counts.Fact {
+	list := make([]counts.Fact, n)
 	for i := range list {
-		list[i] = Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
+		list[i] = counts.Fact{Repository: "x", Tag: "v1", Class: counts.Pull, Time: noon}
 	}
 	return list
 }
 
 // randomFacts returns facts of random repositories and tags.
-func randomFacts(rnd *rand.Rand, n int) []Fact {
+func randomFacts(rnd *rand.Rand, n int) []counts.Fact {
 	classes := []counts.Class{counts.Pull, counts.Child, counts.Head, counts.Artifact, counts.Ignored}
-	list := make([]Fact, n)
+	list := make([]counts.Fact, n)
 	for i := range list {
-		list[i] = Fact{
+		list[i] = counts.Fact{
 			Repository: fmt.Sprintf("team/app-%d", rnd.IntN(40)),
 			Tag:        fmt.Sprintf("v%d", rnd.IntN(5)),
 			Class:      classes[rnd.IntN(len(classes))],

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // A push counts as a retag if its digest has another tag in the same repository. Two
@@ -28,7 +29,7 @@ import (
 
 // recordPush records a push in an indexed batch and reports whether the digest has
 // another tag.
-func recordPush(b *pebble.Batch, fact *Fact, today int64) (bool, error) {
+func recordPush(b *pebble.Batch, fact *counts.Fact, today int64) (bool, error) {
 	pushed := pushedKey(fact.Repository, fact.Digest, fact.Tag)
 	of := pushed[len(pushedPrefix) : len(pushed)-4]
 	if err := deletePush(b, fact.Repository, fact.Tag, of); err != nil {

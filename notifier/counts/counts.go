@@ -47,6 +47,19 @@ func (c Class) Index() int {
 	return -1
 }
 
+// Fact is the part of an event that is counted.
+type Fact struct {
+	Repository string
+	Tag        string    // empty: counted for the repository only
+	Digest     string    // "sha256:…"; identifies pushes when retags are counted
+	Class      Class     // empty: nothing is counted, but Children may be learned
+	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
+	Supporting bool      `json:",omitempty"` // Digest is an artifact that refers to another image
+	Time       time.Time // its UTC day is the day that is counted
+	Seq        uint64    `json:",omitempty"` // sequence number of the event in its stream; 0: it can't have been folded before
+	Children   []string  // digests that the index Digest lists, if classify.Classifier.Class returned them as fresh
+}
+
 // Totals are the all-time numbers of a repository. Counts has no entry for a class
 // that never occurred.
 type Totals struct {

@@ -6,17 +6,17 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // A Plan is what each sink does for an event. It depends on the event alone; what was done
 // before can make parts of it unnecessary: the ledger for records, the post history for
 // posts.
 type Plan struct {
-	Records []Layer       // in the order of their keys
-	Odd     *OddLayers    `json:",omitempty"` // nil: each layer has a record, unchanged
-	Post    bool          // whether it may be announced
-	Counted *counter.Fact // nil: it is not counted
+	Records []Layer      // in the order of their keys
+	Odd     *OddLayers   `json:",omitempty"` // nil: each layer has a record, unchanged
+	Post    bool         // whether it may be announced
+	Counted *counts.Fact // nil: it is not counted
 }
 
 // A Layer is a layer that has a record.
@@ -35,15 +35,15 @@ func PlanOf(e *Event) Plan {
 		p.Post = e.Tag != "" && !e.Foreign && (e.Kind == KindImage || e.Kind == KindIndex)
 	case OpPull:
 	case OpUntag:
-		p.Counted = &counter.Fact{Repository: e.Name(), Tag: e.Tag, Deleted: true, Time: e.Time}
+		p.Counted = &counts.Fact{Repository: e.Name(), Tag: e.Tag, Deleted: true, Time: e.Time}
 		return p
 	case OpDelete:
-		p.Counted = &counter.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Deleted: true, Time: e.Time}
+		p.Counted = &counts.Fact{Repository: e.Name(), Digest: e.ManifestDigest, Deleted: true, Time: e.Time}
 		return p
 	default:
 		return p
 	}
-	p.Counted = &counter.Fact{
+	p.Counted = &counts.Fact{
 		Repository: e.Name(),
 		Tag:        e.Tag,
 		Digest:     e.ManifestDigest,
