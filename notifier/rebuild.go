@@ -40,6 +40,7 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 	putLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, recordSinkName)))
 	b.Set(state.AccountRevision, []byte(n.account.Head().Rev))
 	b.Set(state.ReconcilePhase, []byte(phaseStorage))
+	b.Delete(state.StatsRound) // so that the rows of stats records are read again, too
 	b.Delete(state.RebuildReason)
 	return n.state.Commit(&b, state.Sync)
 }

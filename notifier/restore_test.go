@@ -203,6 +203,9 @@ func TestRebuildRequested(t *testing.T) {
 	if err := r.Check(t.Context(), func(Difference) error { differences++; return nil }); err != nil || differences != 1 {
 		t.Errorf("%d differences, %v, want 1", differences, err)
 	}
+	if err := state.Set(r.state, state.StatsRound, []byte("{}"), state.Sync); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.WantRebuild(); err != nil {
 		t.Fatal(err)
 	}
@@ -211,6 +214,9 @@ func TestRebuildRequested(t *testing.T) {
 	r.consistent()
 	if got := len(r.records()); got != 7 {
 		t.Errorf("%d records, want 7", got)
+	}
+	if has, err := state.Has(r.state, state.StatsRound); has || err != nil {
+		t.Errorf("the round of stats records is kept: %v, %v", has, err)
 	}
 }
 

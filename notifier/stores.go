@@ -80,6 +80,17 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 	return nil
 }
 
+var errNotVerified = errors.New("stores not compared yet")
+
+// Ready returns an error while others must not write to the account: until the stores
+// are known to belong together, and while the disk has too little free space.
+func (n *Notifier) Ready() error {
+	if !n.verified.Load() {
+		return errNotVerified
+	}
+	return n.space()
+}
+
 // verifiedRevision is the repo's revision, or "" until verifyStores has compared it with
 // the noted one.
 func (n *Notifier) verifiedRevision() string {

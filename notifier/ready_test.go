@@ -1,0 +1,28 @@
+package notifier
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/tidings-dev/tidings/internal/store"
+)
+
+// Others may write to the account once the stores were compared, and while there is free
+// space.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.push(image("a", 1))
+	r.drain()
+	if err := r.Ready(); err != nil {
+		t.Error(err)
+	}
+	r.full.Store(true)
+	if err := r.Ready(); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("without free space: %v", err)
+	}
+	r.verified.Store(false)
+	if err := r.Ready(); !errors.Is(err, errNotVerified) {
+		t.Errorf("before the stores were compared: %v", err)
+	}
+}
