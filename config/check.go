@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
 
 // check checks the options alone; FromRegistry checks them against the registry's
@@ -39,6 +40,9 @@ func (o *Options) check(m *mistakes) {
 	}
 	if o.Redis != nil {
 		o.Redis.check(m)
+	}
+	if err := statsrecords.ValidateInterval(time.Duration(o.Stats.Records)); err != nil && o.Stats.Records != 0 {
+		m.add("options.stats.records", err.Error()+", or off")
 	}
 	o.checkReserve(m)
 	o.Count.check(m)

@@ -53,6 +53,10 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		s, err := size(raw)
 		m.set(path, v, s, err)
 		return
+	case *DurationOrOff:
+		d, err := durationOrOff(raw)
+		m.set(path, v, d, err)
+		return
 	case *AddressOrOff:
 		a, err := addressOrOff(raw)
 		m.set(path, v, a, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
 
 // Options are the `options:` of the registry's middleware.repository entry named
@@ -50,6 +51,9 @@ type Options struct {
 	// Announce posts about pushed tags. `announce: {}` takes the defaults.
 	// Default: nothing is announced.
 	Announce *Announce `option:"announce"`
+
+	// Stats publishes the counts of public repositories.
+	Stats Stats `option:"stats"`
 
 	// Redis sums the counters of several registries. Default: none.
 	Redis *Redis `option:"redis"`
@@ -170,6 +174,13 @@ type Announce struct {
 	AnonymousPushes bool `option:"anonymous_pushes"`
 }
 
+// Stats publishes the counts of public repositories.
+type Stats struct {
+	// Records is the interval at which counts that have changed are written to the
+	// account, as io.atcr.hold.stats records. At least 1m, or off. Default 6h.
+	Records DurationOrOff `option:"records"`
+}
+
 // Count classifies requests.
 type Count struct {
 	// IgnoreUserAgents lists patterns of the user agents whose requests count as
@@ -242,6 +253,7 @@ func defaults() *Options {
 	return &Options{
 		Enabled: true,
 		Reserve: unset,
+		Stats:   Stats{Records: DurationOrOff(statsrecords.DefaultInterval)},
 		Count:   Count{HeadWindow: classify.DefaultHeadWindow},
 		Journal: Journal{Segment: journal.DefaultSegmentSize, Limit: journal.DefaultLimit, Wait: journal.DefaultWait},
 		HTTP:    HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},

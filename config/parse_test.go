@@ -49,6 +49,7 @@ func TestDefaults(t *testing.T) {
 		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30},
 		Reserve:  1 << 30,
 		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
+		Stats:    Stats{Records: DurationOrOff(6 * time.Hour)},
 		Count:    Count{HeadWindow: 10 * time.Second},
 		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
 		HTTP:     HTTP{Proxies: []string{"127.0.0.0/8", "::1"}},
@@ -90,6 +91,7 @@ announce:
   appview: "https://appview.example.com"
   anonymous_pushes: true
   retags: true
+stats: {records: 12h}
 redis:
   addrs: ["a:6379", "b:6379"]
   username: u
@@ -117,6 +119,7 @@ api: {token_file: /t}
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
+		Stats: Stats{Records: DurationOrOff(12 * time.Hour)},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
 			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},
 		Reserve: 3e9,
@@ -170,7 +173,7 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve"},
+		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve, stats"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; option names are strings"},
@@ -294,6 +297,9 @@ func TestMistakes(t *testing.T) {
 		{"segment too small", ok + "journal: {segment: 1MiB}", "options.journal.segment: 1MiB is out of range; it must be from 4MiB to 1GiB"},
 		{"limit too small", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal deletes whole segments"},
 		{"wait of 0", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; it must be from 100ms to 5m0s, since a client waits for it"},
+		{"stats.records too short", ok + "stats: {records: 30s}", "options.stats.records: 30s is out of range; it must be from 1m to 720h, or off"},
+		{"stats.records is a number", ok + "stats: {records: 6}", "options.stats.records: 6 has no unit; use a duration like \"20s\", \"10m\" or \"1h\""},
+		{"stats.records is true", ok + "stats: {records: true}", "options.stats.records: is true, but must be a duration like \"6h\", or off"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is an invalid listen address; use host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with an invalid port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has an invalid port; use a number up to 65535"},
 		{"too many braces", ok + "public: [\"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\"]", "options.public[0]: \"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}\" expands to more than 256 globs; split it, or use * instead of braces"},

@@ -21,6 +21,7 @@ type health struct {
 	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
 	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
+	Stats   *statsHealth          `json:"stats,omitempty"`   // with stats.records
 	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
 }
 
@@ -112,6 +113,9 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if s, ok := r.appview.Status(); ok {
 		h.addAppView(s, all)
+	}
+	if r.stats != nil {
+		h.addStats(r.stats.Status())
 	}
 	open := r.openedHold()
 	if open == nil && r.broken != nil {

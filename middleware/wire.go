@@ -28,11 +28,13 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
+	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
 
 // opener opens the runtime of a configuration, repeatedly if its disk cannot be
@@ -71,9 +73,10 @@ type runtime struct {
 	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
 	account    string            // DID of the hold, broken or not
 	writes     notifier.Publisher
-	appview    *appview.Watcher   // nil: no AppView is asked about posts
-	notifier   *notifier.Notifier // nil: a hold is served without a registry
-	server     http.Handler       // of the hold; nil: there is none, or it is broken
+	appview    *appview.Watcher        // nil: no AppView is asked about posts
+	notifier   *notifier.Notifier      // nil: a hold is served without a registry
+	stats      *statsrecords.Publisher // nil: counts are not published
+	server     http.Handler            // of the hold; nil: there is none, or it is broken
 }
 
 // wire creates and connects the parts that a configuration asks for. If the disk of
@@ -117,7 +120,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openAppView, r.openNotifier, r.openHold, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
@@ -411,7 +414,7 @@ func (r *runtime) openAPI() error {
 		return err
 	}
 	cfg := stats.Config{
-		Source:    r.counter,
+		Source:    r.counts(),
 		Pushes:    r.pushes,
 		Health:    r.health,
 		Visible:   r.notifier.Public,
@@ -420,11 +423,19 @@ func (r *runtime) openAPI() error {
 		Logger:    r.log,
 	}
 	if r.redis != nil {
-		cfg.Source = &rediscounts.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
 		cfg.Fallback = r.counter
 	}
 	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
 	return nil
+}
+
+// counts returns the counts that are shown and published: those of this registry or,
+// with Redis, the sum.
+func (r *runtime) counts() counts.Source {
+	if r.redis == nil {
+		return r.counter
+	}
+	return &rediscounts.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
 }
 
 func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, error) {
@@ -433,7 +444,7 @@ func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, 
 
 // run starts the sinks, last of all parts, so that close stops them first.
 func (r *runtime) run() error {
-	r.background(r.notifier.Run, r.counter.Run, r.takeCollected, r.appview.Run)
+	r.background(r.notifier.Run, r.counter.Run, r.takeCollected, r.appview.Run, r.stats.Run)
 	return nil
 }
 

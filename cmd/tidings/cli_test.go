@@ -88,11 +88,12 @@ func TestConfigCheck(t *testing.T) {
 		{"counting only", "data: ./data", nil, 0, []string{"c.yml is valid.", "no repository; the API", "none; pushes and pulls are only counted", "announced  nothing", "on this machine only",
 			"reserve    counting and publishing pause while less than 1GiB of disk space is free"}},
 		{"a hold", hold, nil, 0, []string{`repositories that match "oss/**"`, "did:web:registry.example.com of this process", "key        data/hold.key",
-			"login      disabled", "less than 1GiB", "The account does not exist yet. Create it with: tidings hold init c.yml"}},
+			"login      disabled", "less than 1GiB", "counts     of public repositories are written to the account every 6h", "The account does not exist yet. Create it with: tidings hold init c.yml"}},
 		{"everything", hold + "owner: did:web:example.com\nannounce: {tags: [a, b], collect: 0, appview: off, max_age: 90m, link: \"https://example.com/{{.Tag}}\", anonymous_pushes: true}\n" +
 			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
 			[]string{"images belong to did:web:example.com", `tags that match "a" or "b", at once; pushes older than 1h30m are not announced`, "link       https://example.com/{{.Tag}}", "indexed    no AppView is asked",
 				"anonymous pushes are announced", "summed in Redis at redis:6379", `requests of "mirror"`, "the account listen on :5080"}},
+		{"no stats records", hold + "stats: {records: off}", nil, 0, []string{"counts     are not written to the account"}},
 		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,
 			[]string{"pause while less than 5GiB of disk space is free", "refuses writes while less than 2GiB is free (hold.reserve)"}},
 		{"version tags", hold + "announce: {anonymous_pushes: true}", nil, 0, []string{"version tags (v1.2.3, 1.2.3), the tags of one image within 20s in one post; pushes older than 1h are not announced",

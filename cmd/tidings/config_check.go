@@ -125,6 +125,13 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	}
 	explainAnnounce(row, o)
 	switch {
+	case o.Hold == nil:
+	case o.Stats.Records == 0:
+		row("counts", "are not written to the account")
+	default:
+		row("counts", "of public repositories are written to the account every %s", short(time.Duration(o.Stats.Records)))
+	}
+	switch {
 	case o.Redis == nil:
 		row("counters", "on this machine only")
 	case o.Redis.Inherit:

@@ -60,7 +60,7 @@ type Config struct {
 	Interval time.Duration                // between the beginnings of two rounds; 0: DefaultInterval
 
 	// Ready returns an error while nothing may be written to the account or the
-	// state; nil: never.
+	// state, or while Source is incomplete; nil: never.
 	Ready func() error
 	// Fit returns how many of the writes, from the first, the account has points for
 	// now; nil: all.
@@ -124,11 +124,15 @@ const (
 	firstRetry  = time.Minute // after an error; doubled for each further one
 	longestWait = time.Hour   // after errors, and between two looks at the clock, which may jump
 	pointsWait  = 10 * time.Minute
-	readyWait   = 10 * time.Second
+	readyWait   = time.Second
 )
 
-// Run publishes the counts at each interval until ctx ends.
+// Run publishes the counts at each interval until ctx ends. A nil Publisher publishes
+// nothing.
 func (p *Publisher) Run(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
 	retry := firstRetry
 	for ctx.Err() == nil {
 		wait, err := p.next(ctx)

@@ -229,6 +229,30 @@ func TestUnreadableAccount(t *testing.T) {
 	}
 }
 
+// A Source that cannot be read fails the round, unless it is known to be incomplete.
+func TestUnreadableSource(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	lost := errors.New("the counts are lost")
+	var reason error
+	r.cfg.Ready = func() error { return reason }
+	r.cfg.Source = sourceFunc(func() error { return lost })
+	r.restart()
+	if err := r.Round(t.Context()); !errors.Is(err, lost) || r.Status().Err == nil {
+		t.Errorf("got %v, status %+v", err, r.Status())
+	}
+	r.cfg.Source = sourceFunc(func() error { reason = lost; return lost })
+	r.restart()
+	if err := r.Round(t.Context()); !errors.Is(err, ErrNotReady) || !r.Status().Waiting || r.Status().Err != nil {
+		t.Errorf("got %v, status %+v", err, r.Status())
+	}
+}
+
+// sourceFunc is a Source that fails.
+type sourceFunc func() error
+
+func (f sourceFunc) Repositories(context.Context) ([]counts.Totals, error) { return nil, f() }
+
 // A crash between the answer and the commit of the rows writes nothing twice.
 func TestCrashBeforeRows(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package statsrecords
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,8 +68,8 @@ func (p *Publisher) Round(ctx context.Context) error {
 }
 
 func (p *Publisher) round(ctx context.Context) error {
-	if err := p.cfg.Ready(); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	if err := p.ready(); err != nil {
+		return err
 	}
 	r, err := p.begin(ctx)
 	if err != nil {
@@ -76,11 +77,11 @@ func (p *Publisher) round(ctx context.Context) error {
 	}
 	differences, err := p.differences(ctx, r.Began)
 	if err != nil {
-		return err
+		return cmp.Or(p.ready(), err) // Source may have become incomplete
 	}
 	for len(differences) > 0 {
-		if err := p.cfg.Ready(); err != nil {
-			return fmt.Errorf("%w: %w", ErrNotReady, err)
+		if err := p.ready(); err != nil {
+			return err
 		}
 		n, err := p.publish(ctx, r.Began, differences[:min(len(differences), maxWrites)])
 		if err != nil {
@@ -93,6 +94,14 @@ func (p *Publisher) round(ctx context.Context) error {
 		return err
 	}
 	p.completed(r.Began)
+	return nil
+}
+
+// ready returns ErrNotReady with its reason while nothing may be published.
+func (p *Publisher) ready() error {
+	if err := p.cfg.Ready(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
 	return nil
 }
 
