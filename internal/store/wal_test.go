@@ -57,6 +57,17 @@ func wals(t testing.TB, fs vfs.FS) (paths []string) {
 	return paths
 }
 
+func newestWAL(t testing.TB, fs vfs.FS) (path string, content []byte) {
+	t.Helper()
+	paths := wals(t, fs)
+	path = paths[len(paths)-1]
+	content, err := readFile(fs, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, content
+}
+
 // TestDamagedLog flips bits of the log. In batches that were durable when later ones
 // were written, that is an error of Open, and a read-only Open has the batches before
 // the damage. In the last batches it looks like a crash.
@@ -90,12 +101,7 @@ func TestDamagedLog(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			paths := wals(t, killed)
-			newest := paths[len(paths)-1]
-			content, err := readFile(killed, newest)
-			if err != nil {
-				t.Fatal(err)
-			}
+			newest, content := newestWAL(t, killed)
 			seenDamage, flips := 0, 0
 			for at := 0; at < len(content); at += tc.step {
 				flips++
@@ -188,12 +194,7 @@ func TestTornLog(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	paths := wals(t, killed)
-	path := paths[len(paths)-1]
-	content, err := readFile(killed, path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, content := newestWAL(t, killed)
 	before := 0
 	for size := 0; size < len(content); size += 1009 {
 		after := clone(t, killed)
@@ -220,12 +221,7 @@ func FuzzReadWAL(f *testing.F) {
 		commit(f, s, n+1, 20_000, pebble.Sync)
 	}
 	killed := disk.CrashClone(vfs.CrashCloneCfg{})
-	paths := wals(f, killed)
-	path := paths[len(paths)-1]
-	content, err := readFile(killed, path)
-	if err != nil {
-		f.Fatal(err)
-	}
+	path, content := newestWAL(f, killed)
 	s.Close()
 	f.Add(content)
 	f.Add(content[:len(content)-9])

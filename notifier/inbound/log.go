@@ -98,7 +98,7 @@ func (l *Log) Begin(ctx context.Context, id *ID) (*Earlier, error) {
 			return nil, err
 		}
 		if e.Seq != 0 {
-			return &Earlier{e.Seq, e.Answer.output()}, nil
+			return &Earlier{e.Seq, e.Answer}, nil
 		}
 		select {
 		case <-e.ended:
@@ -212,7 +212,7 @@ func (l *Log) KeepAnswer(id *ID, seq uint64, out lexicon.NotifyManifestOutput) e
 	if err != nil || r == nil || r.Seq != seq || r.Answer != nil {
 		return err
 	}
-	r.Answer = newAnswerRow(out)
+	r.Answer = &out
 	var b state.Batch
 	if err := r.put(&b, id.Key); err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 
 // A row is a notification in the state.
 type row struct {
-	Seq    uint64     `json:"seq"` // 0: not recorded yet
-	Time   time.Time  `json:"time"`
-	Input  string     `json:"input,omitempty"`
-	Answer *answerRow `json:"answer,omitempty"` // the response; nil: not complete yet
+	Seq    uint64                        `json:"seq"` // 0: not recorded yet
+	Time   time.Time                     `json:"time"`
+	Input  string                        `json:"input,omitempty"`
+	Answer *lexicon.NotifyManifestOutput `json:"answer,omitempty"` // the response; nil: not complete yet
 }
 
 // stored reads a notification from the state; nil: there is none.
@@ -133,27 +133,3 @@ func Migrate(b *state.Batch, name string, val []byte) error {
 }
 
 func nameKey(name string) []byte { return []byte(state.InboundByName + name) }
-
-// An answerRow is a lexicon.NotifyManifestOutput in the state.
-type answerRow struct {
-	Success       bool   `json:"success"`
-	Operation     string `json:"operation"`
-	StatsUpdated  bool   `json:"statsUpdated"`
-	LayersCreated *int   `json:"layersCreated,omitempty"`
-	PostCreated   *bool  `json:"postCreated,omitempty"`
-	PostURI       string `json:"postUri,omitempty"`
-}
-
-func newAnswerRow(out lexicon.NotifyManifestOutput) *answerRow {
-	return &answerRow{out.Success, out.Operation, out.StatsUpdated, out.LayersCreated, out.PostCreated, out.PostURI}
-}
-
-func (a *answerRow) output() *lexicon.NotifyManifestOutput {
-	if a == nil {
-		return nil
-	}
-	return &lexicon.NotifyManifestOutput{
-		Success: a.Success, Operation: a.Operation, StatsUpdated: a.StatsUpdated,
-		LayersCreated: a.LayersCreated, PostCreated: a.PostCreated, PostURI: a.PostURI,
-	}
-}

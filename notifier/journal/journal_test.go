@@ -25,9 +25,15 @@ func TestJournal(t *testing.T) {
 
 var ctx = context.Background()
 
+// open opens a journal with small segments.
 func open(t *testing.T, disk *journaltest.Disk) *journal.Journal {
 	t.Helper()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, SegmentSize: 600})
+	return openWith(t, journal.Config{Dir: "j", FS: disk, SegmentSize: 600})
+}
+
+func openWith(t *testing.T, cfg journal.Config) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(cfg)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
@@ -81,10 +87,7 @@ func lastSegment(disk *journaltest.Disk, s journal.Stream) string {
 func TestFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a", "journal")
-	j, err := journal.Open(journal.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := openWith(t, journal.Config{Dir: dir})
 	add(t, j, journal.Pushes, 1)
 	add(t, j, journal.Pulls, 1)
 	j.Close()

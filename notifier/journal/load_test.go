@@ -107,10 +107,7 @@ func TestReserved(t *testing.T) {
 	var logged strings.Builder
 	config := journal.Config{Dir: "j", FS: disk, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 	for round := range 3 {
-		j, err := journal.Open(config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := openWith(t, config)
 		add(t, j, journal.Pushes, 1)
 		size := len(disk.Bytes(lastSegment(disk, journal.Pushes)))
 		add(t, j, journal.Pushes, 100)

@@ -19,10 +19,7 @@ func TestHangingDisk(t *testing.T) {
 		t.Run(string(op), func(t *testing.T) {
 			t.Parallel()
 			disk := journaltest.NewDisk()
-			j, err := journal.Open(journal.Config{Dir: "j", FS: disk, Wait: 20 * time.Millisecond})
-			if err != nil {
-				t.Fatal(err)
-			}
+			j := openWith(t, journal.Config{Dir: "j", FS: disk, Wait: 20 * time.Millisecond})
 			add(t, j, journal.Pushes, 1)
 			add(t, j, journal.Pulls, 1)
 			in, err := j.Begin(ctx, 1, nil)
@@ -72,11 +69,7 @@ func TestHangingDisk(t *testing.T) {
 func TestGroupCommit(t *testing.T) {
 	t.Parallel()
 	disk := journaltest.NewDisk()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
+	j := openWith(t, journal.Config{Dir: "j", FS: disk})
 	add(t, j, journal.Pushes, 1)
 	hang := make(chan struct{})
 	before := disk.Count(journaltest.Sync)
@@ -123,11 +116,7 @@ func TestPullsNeverWaitForFsync(t *testing.T) {
 func TestLargePushes(t *testing.T) {
 	t.Parallel()
 	disk := journaltest.NewDisk()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
+	j := openWith(t, journal.Config{Dir: "j", FS: disk})
 	hang := make(chan struct{})
 	disk.Inject(journaltest.Fault{Op: journaltest.Write, Name: "pushes", Skip: 1, Hang: hang, Times: 1})
 	large := make([]byte, 37<<20/10)
@@ -159,11 +148,7 @@ func TestLargePushes(t *testing.T) {
 func TestLargePushesInMemory(t *testing.T) {
 	t.Parallel()
 	disk := journaltest.NewDisk()
-	j, err := journal.Open(journal.Config{Dir: "j", FS: disk, Wait: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
+	j := openWith(t, journal.Config{Dir: "j", FS: disk, Wait: 2 * time.Second})
 	hang := make(chan struct{})
 	disk.Inject(journaltest.Fault{Op: journaltest.Write, Hang: hang, Times: 1})
 	large := make([]byte, 3<<20)
