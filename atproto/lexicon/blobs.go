@@ -11,13 +11,13 @@ import (
 // occurs several times is returned several times.
 func Blobs(record map[string]any) []atdata.Blob { return appendBlobs(nil, record) }
 
-// blobMark is the member "$type": "blob" in DAG-CBOR.
-var blobMark = []byte("\x65$type\x64blob")
+// blobType is the member "$type": "blob" in DAG-CBOR.
+var blobType = []byte("\x65$type\x64blob")
 
 // BlobsIn is Blobs for a record's canonical DAG-CBOR. A record without blobs
 // is not decoded.
 func BlobsIn(cbor []byte) ([]atdata.Blob, error) {
-	if !bytes.Contains(cbor, blobMark) {
+	if !bytes.Contains(cbor, blobType) {
 		return nil, nil
 	}
 	record, err := Unmarshal(cbor)
@@ -27,21 +27,21 @@ func BlobsIn(cbor []byte) ([]atdata.Blob, error) {
 	return Blobs(record), nil
 }
 
-func appendBlobs(found []atdata.Blob, value any) []atdata.Blob {
+func appendBlobs(blobs []atdata.Blob, value any) []atdata.Blob {
 	switch value := value.(type) {
 	case []any:
 		for _, item := range value {
-			found = appendBlobs(found, item)
+			blobs = appendBlobs(blobs, item)
 		}
 	case map[string]any:
-		if blob, ok := asBlob(value); ok { // a malformed one is an error of decoding
-			return append(found, blob)
+		if blob, ok := asBlob(value); ok { // decoding has refused malformed blobs
+			return append(blobs, blob)
 		}
 		for _, member := range value {
-			found = appendBlobs(found, member)
+			blobs = appendBlobs(blobs, member)
 		}
 	}
-	return found
+	return blobs
 }
 
 // LegacyBlob finds a blob in the old form {"cid", "mimeType"}, which is allowed in

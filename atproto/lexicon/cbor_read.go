@@ -10,8 +10,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Unmarshal decodes a record's DAG-CBOR into values that Marshal accepts. Bytes that
-// Marshal would not produce are an error.
+// Unmarshal decodes a record's canonical DAG-CBOR into values that Marshal accepts. Any
+// other encoding is an error.
 func Unmarshal(cbor []byte) (map[string]any, error) {
 	d := decoder{rest: cbor}
 	value, err := d.value(maxDepth)
@@ -19,27 +19,28 @@ func Unmarshal(cbor []byte) (map[string]any, error) {
 		return nil, fmt.Errorf("decode record at byte %d: %w", len(cbor)-len(d.rest), err)
 	}
 	if len(d.rest) > 0 {
-		return nil, fmt.Errorf("decode record: %d bytes follow its end", len(d.rest))
+		return nil, fmt.Errorf("decode record: %d trailing bytes", len(d.rest))
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, errors.New("decode record: it is not an object")
+		return nil, errors.New("decode record: not an object")
 	}
 	return object, nil
 }
 
 var (
-	errShort   = errors.New("unexpected end")
-	errNotDAG  = errors.New("not canonical DAG-CBOR")
-	errNotData = errors.New("not in the data model")
+	errTruncated    = errors.New("unexpected end")
+	errNotCanonical = errors.New("not canonical DAG-CBOR")
+	errNotInModel   = errors.New("not in the data model")
 )
 
 type decoder struct{ rest []byte }
 
-// head reads an item's major type and number, which must have the shortest form.
+// head reads the head of an item: its major type and its argument, which must have the
+// shortest form.
 func (d *decoder) head() (major byte, n uint64, err error) {
 	if len(d.rest) == 0 {
-		return 0, 0, errShort
+		return 0, 0, errTruncated
 	}
 	first := d.rest[0]
 	major, info := first&0xe0, first&0x1f
@@ -48,17 +49,17 @@ func (d *decoder) head() (major byte, n uint64, err error) {
 		return major, uint64(info), nil
 	}
 	if info > 27 || major == majorSimple {
-		return 0, 0, errNotDAG
+		return 0, 0, errNotCanonical
 	}
 	width := 1 << (info - 24)
 	if len(d.rest) < 1+width {
-		return 0, 0, errShort
+		return 0, 0, errTruncated
 	}
 	for _, b := range d.rest[1 : 1+width] {
 		n = n<<8 | uint64(b)
 	}
 	if len(AppendHead(nil, major, n)) != 1+width {
-		return 0, 0, errNotDAG
+		return 0, 0, errNotCanonical
 	}
 	d.rest = d.rest[1+width:]
 	return major, n, nil
@@ -66,7 +67,7 @@ func (d *decoder) head() (major byte, n uint64, err error) {
 
 func (d *decoder) take(n uint64) ([]byte, error) {
 	if n > uint64(len(d.rest)) {
-		return nil, errShort
+		return nil, errTruncated
 	}
 	b := d.rest[:n]
 	d.rest = d.rest[n:]
@@ -101,7 +102,7 @@ func (d *decoder) value(depth int) (any, error) {
 	case simpleNull:
 		return nil, nil
 	}
-	return nil, errNotData
+	return nil, errNotInModel
 }
 
 func decodeInteger(major byte, n uint64) (any, error) {
@@ -109,7 +110,7 @@ func decodeInteger(major byte, n uint64) (any, error) {
 		n++
 	}
 	if n > maxInteger || n == 0 && major == majorNegative {
-		return nil, errNotData
+		return nil, errNotInModel
 	}
 	if major == majorNegative {
 		return -int64(n), nil
@@ -123,16 +124,16 @@ func (d *decoder) text(n uint64) (string, error) {
 		return "", err
 	}
 	if !utf8.Valid(b) {
-		return "", errNotData
+		return "", errNotInModel
 	}
 	return string(b), nil
 }
 
 func (d *decoder) list(n uint64, depth int) (any, error) {
 	if depth == 0 || n > uint64(len(d.rest)) { // an item has at least a byte
-		return nil, errNotData
+		return nil, errNotInModel
 	}
-	list := make([]any, 0, min(n, 64)) // n is not trusted
+	list := make([]any, 0, min(n, 64)) // n is untrusted
 	for range n {
 		value, err := d.value(depth - 1)
 		if err != nil {
@@ -145,7 +146,7 @@ func (d *decoder) list(n uint64, depth int) (any, error) {
 
 func (d *decoder) object(n uint64, depth int) (any, error) {
 	if depth == 0 || n > uint64(len(d.rest))/2 {
-		return nil, errNotData
+		return nil, errNotInModel
 	}
 	object := make(map[string]any, min(n, 64))
 	last := ""
@@ -155,14 +156,14 @@ func (d *decoder) object(n uint64, depth int) (any, error) {
 			return nil, err
 		}
 		if major != majorText {
-			return nil, errNotData
+			return nil, errNotInModel
 		}
 		key, err := d.text(length)
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 && compareKeys(last, key) >= 0 {
-			return nil, errNotDAG
+			return nil, errNotCanonical
 		}
 		last = key
 		if object[key], err = d.value(depth - 1); err != nil {
@@ -174,7 +175,7 @@ func (d *decoder) object(n uint64, depth int) (any, error) {
 
 func (d *decoder) link(tag uint64) (any, error) {
 	if tag != tagCID {
-		return nil, errNotData
+		return nil, errNotInModel
 	}
 	major, n, err := d.head()
 	if err != nil {
@@ -185,11 +186,11 @@ func (d *decoder) link(tag uint64) (any, error) {
 		return nil, err
 	}
 	if major != majorBytes || len(b) < 2 || b[0] != 0 {
-		return nil, errNotDAG
+		return nil, errNotCanonical
 	}
 	c, err := cid.Cast(b[1:])
 	if err != nil || c.Version() != 1 {
-		return nil, errNotData
+		return nil, errNotInModel
 	}
 	return atdata.CIDLink(c), nil
 }

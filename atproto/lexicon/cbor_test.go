@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-func TestUnmarshalTakesCanonicalOnly(t *testing.T) {
+func TestUnmarshalInvalid(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, in string }{
-		{"nothing", ""},
+		{"empty", ""},
 		{"not an object", "01"},
 		{"trailing byte", "a000"},
 		{"long integer", "a161611801"},
-		{"longer length", "b80161610a"},
+		{"long map length", "b80161610a"},
 		{"unsorted", "a2616201616101"},
 		{"longer key first", "a262616101616201"},
-		{"twice the same key", "a2616101616102"},
-		{"key is no text", "a10101"},
+		{"duplicate key", "a2616101616102"},
+		{"integer key", "a10101"},
 		{"indefinite map", "bf616101ff"},
 		{"indefinite text", "a161617f6161ff"},
 		{"float64", "a16161fb3ff8000000000000"},
@@ -29,11 +29,11 @@ func TestUnmarshalTakesCanonicalOnly(t *testing.T) {
 		{"2^53", "a161611b0020000000000000"},
 		{"-2^53", "a161613b001fffffffffffff"},
 		{"-2^64", "a161613bffffffffffffffff"},
-		{"text not UTF-8", "a1616161ff"},
-		{"text cut", "a1616178"},
-		{"claims a giant list", "a161619b00000000ffffffff"},
-		{"claims a giant map", "bb00000000ffffffff"},
-		{"$link as a key", "a16161a165246c696e6b01"},
+		{"invalid UTF-8", "a1616161ff"},
+		{"truncated text", "a1616178"},
+		{"huge list length", "a161619b00000000ffffffff"},
+		{"huge map length", "bb00000000ffffffff"},
+		{"reserved key $link", "a16161a165246c696e6b01"},
 	} {
 		in, err := hex.DecodeString(c.in)
 		if err != nil {
@@ -61,7 +61,7 @@ func FuzzUnmarshal(f *testing.F) {
 		}
 		out, err := Marshal(object)
 		if err != nil || !bytes.Equal(out, raw) {
-			t.Fatalf("%x was read as %v and written as %x, %v", raw, object, out, err)
+			t.Fatalf("%x was decoded as %v and encoded as %x, %v", raw, object, out, err)
 		}
 	})
 }
@@ -94,7 +94,7 @@ func BenchmarkLayer(b *testing.B) {
 	})
 }
 
-func TestBlobsOfARecord(t *testing.T) {
+func TestBlobsIn(t *testing.T) {
 	t.Parallel()
 	blob := `{"$type":"blob","ref":{"$link":"bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity"},"mimeType":"image/png","size":7}`
 	for raw, want := range map[string]int{
@@ -118,11 +118,11 @@ func TestBlobsOfARecord(t *testing.T) {
 		}
 	}
 	if _, err := BlobsIn([]byte("\xa1\x65$type\x64blob")); err == nil {
-		t.Error("a malformed blob was taken")
+		t.Error("accepted a malformed blob")
 	}
 }
 
-// BenchmarkInput reads an applyWrites call of 200 layers.
+// BenchmarkInput validates the input of an applyWrites of 200 layers.
 func BenchmarkInput(b *testing.B) {
 	write := `{"$type":"com.atproto.repo.applyWrites#create","collection":"io.atcr.hold.layer","value":{"$type":"io.atcr.hold.layer",
 		"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","size":123456,

@@ -31,7 +31,7 @@ func appendCBOR(out []byte, value any, depth int) ([]byte, error) {
 		return appendInteger(out, v)
 	case string:
 		if !utf8.ValidString(v) {
-			return nil, errors.New("text is not UTF-8")
+			return nil, errors.New("invalid UTF-8 in a string")
 		}
 		return append(AppendHead(out, majorText, uint64(len(v))), v...), nil
 	case atdata.Bytes:
@@ -86,7 +86,7 @@ func appendMap(out []byte, object map[string]any, depth int) (_ []byte, err erro
 	out = AppendHead(out, majorMap, uint64(len(object)))
 	for key, value := range sorted(object) {
 		if !utf8.ValidString(key) {
-			return nil, errors.New("key is not UTF-8")
+			return nil, errors.New("invalid UTF-8 in a key")
 		}
 		out = append(AppendHead(out, majorText, uint64(len(key))), key...)
 		if out, err = appendCBOR(out, value, depth-1); err != nil {
@@ -96,11 +96,11 @@ func appendMap(out []byte, object map[string]any, depth int) (_ []byte, err erro
 	return out, nil
 }
 
-// checkMap returns an error for a map that means something else in JSON.
+// checkMap returns an error for a map that has another meaning in JSON.
 func checkMap(object map[string]any) error {
 	for _, key := range []string{"$link", "$bytes"} {
 		if _, ok := object[key]; ok {
-			return fmt.Errorf("%s stands for a value and cannot be a key", key)
+			return fmt.Errorf("reserved key %s", key)
 		}
 	}
 	return checkType(object, nil)

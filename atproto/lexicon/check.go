@@ -114,7 +114,7 @@ func (c catalog) checkUnion(def lexicon.SchemaUnion, base string, value any, pat
 	return nil
 }
 
-// named reports whether the $type name means ref in the document base.
+// named reports whether the $type name refers to ref in the document base.
 func named(name, ref, base string) bool {
 	if ref[0] == '#' {
 		ref = base + ref
@@ -149,7 +149,7 @@ func checkString(def lexicon.SchemaString, value any, path string) error {
 			return fmt.Errorf("grapheme too small (minimum %d, got %d) at %s", *def.MinGraphemes, n, path)
 		}
 	}
-	def.MaxGraphemes, def.MinGraphemes = nil, nil // ours to change, and done
+	def.MaxGraphemes, def.MinGraphemes = nil, nil // checked above
 	if def.Format != nil {
 		if err := CheckFormat(*def.Format, text); err != nil {
 			return at(path, err)

@@ -13,12 +13,11 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// The string formats of https://atproto.com/specs/lexicon#string-formats. Each
-// is true for what the reference implementation takes as a record's string
-// (isStringFormat of its package @atproto/lex-schema), with two exceptions that
-// TestFormatVectors names. `make interop` compares the two. indigo differs in
-// several, and reads with regular expressions, which took a quarter of the time
-// of a large applyWrites.
+// The string formats of https://atproto.com/specs/lexicon#string-formats. Each function
+// accepts the strings that the reference implementation accepts in a record
+// (isStringFormat of its package @atproto/lex-schema), with two exceptions, see
+// TestFormatVectors. `make interop` compares the two. indigo differs in several formats,
+// and its regular expressions took a quarter of the time of a large applyWrites.
 
 // CheckNSID is syntax.ParseNSID, by https://atproto.com/specs/nsid.
 func CheckNSID(text string) error {
@@ -41,8 +40,8 @@ func CheckRecordKey(text string) error {
 
 // formats are the string formats of schemas, by their names there.
 var formats = map[string]struct {
-	is   func(string) bool
-	name string // in errors, as the reference writes it
+	valid func(string) bool
+	name  string // in errors, as in the reference implementation
 }{
 	"at-identifier": {isAtIdentifier, "AT identifier"},
 	"at-uri":        {isATURI, "at-uri"},
@@ -57,14 +56,14 @@ var formats = map[string]struct {
 	"uri":           {isURI, "uri"},
 }
 
-// CheckFormat returns an error if text lacks a string format of the protocol, such as
-// "uri" or "language".
+// CheckFormat returns an error if text is invalid in a string format of the protocol,
+// such as "uri" or "language".
 func CheckFormat(format, text string) error {
 	f, ok := formats[format]
 	if !ok {
 		return fmt.Errorf("unknown string format %q", format)
 	}
-	if !f.is(text) {
+	if !f.valid(text) {
 		return fmt.Errorf("invalid %s (got %.80q)", f.name, text)
 	}
 	return nil
@@ -99,11 +98,11 @@ func isPointer(text string) bool {
 	return err == nil && utf8.ValidString(pointer)
 }
 
-// maxCID bounds the characters of a CID: other encodings than base32 take time
-// quadratic in them.
+// maxCID limits the length of a CID, since decoding other encodings than base32 takes
+// quadratic time.
 const maxCID = 128
 
-// isCID accepts the canonical encoding of a CID only: base32, or base58 for a CIDv0.
+// isCID accepts only the canonical encoding of a CID: base32, or base58 for a CIDv0.
 func isCID(text string) bool {
 	if len(text) > maxCID {
 		return false
@@ -181,14 +180,14 @@ func isTID(text string) bool {
 	return len(text) == 13 && text[0] <= 'j' && all(text, tidDigit)
 }
 
-// isDatetime checks the form, because time.Parse accepts more forms than the protocol and
-// offsets of 24 hours, and leaves the calendar to time.Parse.
+// isDatetime checks the form itself, because time.Parse accepts more forms than the
+// protocol and offsets of 24 hours, and the date with time.Parse.
 func isDatetime(text string) bool {
 	const form = "9999-19-39T29:59:59"
 	if len(text) > 64 || len(text) <= len(form) || strings.HasSuffix(text, "-00:00") {
 		return false
 	}
-	if !shaped(text[:len(form)], form) {
+	if !matchesForm(text[:len(form)], form) {
 		return false
 	}
 	zone := text[len(form):]
@@ -202,7 +201,7 @@ func isDatetime(text string) bool {
 		}
 		zone = zone[digits:]
 	}
-	if zone != "Z" && (!shaped(zone, "+29:59") && !shaped(zone, "-29:59") || zone[1:3] > "23") {
+	if zone != "Z" && (!matchesForm(zone, "+29:59") && !matchesForm(zone, "-29:59") || zone[1:3] > "23") {
 		return false
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
@@ -214,9 +213,9 @@ var (
 	yearTenThousand = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// shaped compares text with a form, in which a digit stands for itself and the digits
-// below it.
-func shaped(text, form string) bool {
+// matchesForm compares text with a form, in which a digit matches itself and all smaller
+// digits.
+func matchesForm(text, form string) bool {
 	if len(text) != len(form) {
 		return false
 	}
@@ -228,17 +227,17 @@ func shaped(text, form string) bool {
 	return true
 }
 
-// uriForm is the reference implementation's pattern for a URI, with the characters of
+// uriPattern is the reference implementation's pattern for a URI, with the characters of
 // RFC 3986 in the scheme as well. JavaScript's \s is written out.
-var uriForm = regexp.MustCompile(`^\w[\w+.-]*:(//)?[^/` + blanks + `][^` + blanks + `]*$`)
+var uriPattern = regexp.MustCompile(`^\w[\w+.-]*:(//)?[^/` + blanks + `][^` + blanks + `]*$`)
 
 const blanks = `\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}`
 
-func isURI(text string) bool { return uriForm.MatchString(text) }
+func isURI(text string) bool { return uriPattern.MatchString(text) }
 
-// languageForm is a well-formed tag of BCP 47, by RFC 5646, section 2.1, with a
+// languagePattern matches a well-formed tag of BCP 47, by RFC 5646, section 2.1, with a
 // language of two or three letters in lower case.
-var languageForm = regexp.MustCompile(`^(?:` +
+var languagePattern = regexp.MustCompile(`^(?:` +
 	`en-GB-oed|i-ami|i-bnn|i-default|i-enochian|i-hak|i-klingon|i-lux|i-mingo|i-navajo|i-pwn|i-tao|i-tay|i-tsu|sgn-BE-FR|sgn-BE-NL|sgn-CH-DE|` +
 	`art-lojban|cel-gaulish|no-bok|no-nyn|zh-guoyu|zh-hakka|zh-min|zh-min-nan|zh-xiang|` +
 	`[a-z]{2,3}(?i:-[a-z]{3}){0,3}` + // the language
@@ -250,16 +249,16 @@ var languageForm = regexp.MustCompile(`^(?:` +
 
 // isLanguage allows each variant and kind of extension once (RFC 5646, section 2.2).
 func isLanguage(text string) bool {
-	found := languageForm.FindStringSubmatch(text)
-	if found == nil {
+	parts := languagePattern.FindStringSubmatch(text)
+	if parts == nil {
 		return false
 	}
-	variants, extensions := strings.Split(found[1], "-"), strings.Split(found[2], "-")
-	return !repeat(variants[1:]) && !repeat(slices.DeleteFunc(extensions[1:], func(tag string) bool { return len(tag) > 1 }))
+	variants, extensions := strings.Split(parts[1], "-"), strings.Split(parts[2], "-")
+	return !hasDuplicates(variants[1:]) && !hasDuplicates(slices.DeleteFunc(extensions[1:], func(tag string) bool { return len(tag) > 1 }))
 }
 
-// repeat reports whether a subtag occurs twice, ignoring case.
-func repeat(tags []string) bool {
+// hasDuplicates reports whether a subtag occurs twice, ignoring case.
+func hasDuplicates(tags []string) bool {
 	seen := map[string]bool{}
 	for _, tag := range tags {
 		tag = strings.ToLower(tag)

@@ -11,7 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// formatCase is a text, and whether it has a format.
+// formatCase is a text, and whether it is valid in a format.
 type formatCase struct {
 	Format, Text string
 	Valid        bool
@@ -24,13 +24,12 @@ func (c formatCase) check(t *testing.T) {
 	}
 }
 
-// TestFormatVectors checks the published vectors and cases of ours, which win
-// where both have a text. `make interop` runs the reference's validators on
-// both. Ours differ from them where a case has "reference": a date that the
-// calendar doesn't have is refused, since readers in other languages cannot
-// parse it; and a URI's scheme may have the characters + - . of RFC 3986, as the
-// vectors want it. Where the reference refuses what the vectors call valid, CIDs
-// that are not in their canonical form, ours follows the reference.
+// TestFormatVectors checks the published vectors and our own cases, which override
+// them. `make interop` runs the reference implementation's validators on both. Ours
+// differ from them in cases with "reference": dates that do not exist are invalid, since
+// readers in other languages cannot parse them; and a URI's scheme may have the
+// characters + - . of RFC 3986, as the vectors require. CIDs that are not in canonical
+// form are valid in the vectors, but invalid here and in the reference implementation.
 func TestFormatVectors(t *testing.T) {
 	t.Parallel()
 	cases := vectors(t)
@@ -38,21 +37,21 @@ func TestFormatVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ours []formatCase
-	if err := json.Unmarshal(raw, &ours); err != nil {
+	var own []formatCase
+	if err := json.Unmarshal(raw, &own); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range ours {
+	for _, c := range own {
 		cases[[2]string{c.Format, c.Text}] = c
 	}
-	tried := map[string]int{}
+	count := map[string]int{}
 	for _, c := range cases {
 		c.check(t)
-		tried[c.Format]++
+		count[c.Format]++
 	}
 	for format := range formats {
-		if tried[format] < 10 {
-			t.Errorf("%s: %d cases", format, tried[format])
+		if count[format] < 10 {
+			t.Errorf("%s: %d cases, want 10 or more", format, count[format])
 		}
 	}
 }
@@ -81,9 +80,9 @@ func vectors(t *testing.T) map[[2]string]formatCase {
 	return cases
 }
 
-// TestFormatsChanged checks what the reference said of the texts of
-// TestFormatVectors, each changed at random.
-func TestFormatsChanged(t *testing.T) {
+// TestFormatsRandom compares with the results of the reference implementation for the
+// texts of TestFormatVectors with random changes.
+func TestFormatsRandom(t *testing.T) {
 	t.Parallel()
 	name := os.Getenv("REFERENCE_FORMATS")
 	if name == "" {
@@ -103,13 +102,13 @@ func TestFormatsChanged(t *testing.T) {
 		c.check(t)
 	}
 	if n < 10_000 {
-		t.Errorf("%d texts", n)
+		t.Errorf("%d texts, want 10,000 or more", n)
 	}
 }
 
-// FuzzFormats compares the formats in which ours and indigo mean the same.
+// FuzzFormats compares with indigo the formats that it implements in the same way.
 func FuzzFormats(f *testing.F) {
-	theirs := map[string]func(string) error{
+	indigo := map[string]func(string) error{
 		"at-identifier": func(s string) error { _, err := syntax.ParseAtIdentifier(s); return err },
 		"did":           func(s string) error { _, err := syntax.ParseDID(s); return err },
 		"handle":        func(s string) error { _, err := syntax.ParseHandle(s); return err },
@@ -121,13 +120,13 @@ func FuzzFormats(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for format, check := range theirs {
+		for format, check := range indigo {
 			formatCase{format, text, check(text) == nil}.check(t)
 		}
 	})
 }
 
-// identifiers are some at the limits of length.
+// identifiers returns texts at the maximum lengths of formats.
 func identifiers() []string {
 	long := strings.Repeat("a", 63)
 	many := strings.Repeat("a.", 150)

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestGraphemes checks Unicode's own cases, in which ÷ stands where a grapheme
-// ends and × where none does.
+// TestGraphemes checks Unicode's test cases, in which ÷ marks a boundary of a grapheme
+// and × a position without one.
 func TestGraphemes(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("testdata/GraphemeBreakTest.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := 0
+	cases := 0
 	for line := range strings.Lines(string(raw)) {
 		if strings.HasPrefix(line, "#") {
 			continue
@@ -38,15 +38,15 @@ func TestGraphemes(t *testing.T) {
 		if got := Graphemes(text); got != want {
 			t.Errorf("%+q: got %d graphemes, want %d", text, got, want)
 		}
-		tried++
+		cases++
 	}
-	if tried < 700 {
-		t.Errorf("%d cases", tried)
+	if cases < 700 {
+		t.Errorf("%d cases, want 700 or more", cases)
 	}
 }
 
-// A name of 64 Devanagari conjuncts is one character each, and 3 code points.
-func TestGraphemesOfARecord(t *testing.T) {
+// A Devanagari conjunct is one grapheme of three code points, and counts as one.
+func TestMaxGraphemes(t *testing.T) {
 	t.Parallel()
 	for n, valid := range map[int]bool{64: true, 65: false} {
 		profile := fmt.Sprintf(`{"$type":"app.bsky.actor.profile","displayName":%q}`, strings.Repeat("क्ष", n))

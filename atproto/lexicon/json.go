@@ -15,8 +15,8 @@ const (
 	maxInteger = 1<<53 - 1
 )
 
-// ErrSyntax means that a text is not JSON.
-var ErrSyntax = errors.New("not valid JSON")
+// ErrSyntax means that a text is not JSON syntax.
+var ErrSyntax = errors.New("invalid JSON")
 
 // FromJSON converts a record's JSON to canonical DAG-CBOR. Values outside the data model
 // are errors: fractions, integers beyond 2^53-1, duplicate keys, invalid UTF-8 or
@@ -42,7 +42,7 @@ func Encode(record any) ([]byte, error) {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
 	if _, ok := object["$type"]; !ok {
-		return nil, errors.New("encode record: it has no $type")
+		return nil, errors.New("encode record: no $type")
 	}
 	return Marshal(object)
 }

@@ -23,7 +23,7 @@ func parseObject(raw []byte, depth int) (map[string]any, error) {
 		return nil, err
 	}
 	if _, err := p.ReadToken(); err != io.EOF {
-		return nil, fmt.Errorf("%w: something follows its end", ErrSyntax)
+		return nil, fmt.Errorf("%w: trailing data", ErrSyntax)
 	}
 	switch value := value.(type) {
 	case map[string]any:
@@ -34,21 +34,21 @@ func parseObject(raw []byte, depth int) (map[string]any, error) {
 	return nil, fmt.Errorf("%w: expected an object", ErrSyntax) // like other invalid request bodies
 }
 
-// place is the path of a value, for errors; nil is the whole text.
-type place struct {
-	in    *place
-	key   string
-	index int // of an array's element, if key is empty
+// location is the path of a value, for errors; nil is the root.
+type location struct {
+	parent *location
+	key    string
+	index  int // of an array's element, if key is empty
 }
 
-func (p *place) String() string {
+func (p *location) String() string {
 	switch {
 	case p == nil:
 		return "$"
 	case p.key == "":
-		return p.in.String() + "[" + strconv.Itoa(p.index) + "]"
+		return p.parent.String() + "[" + strconv.Itoa(p.index) + "]"
 	}
-	return p.in.String() + "." + p.key
+	return p.parent.String() + "." + p.key
 }
 
 type parser struct{ *jsontext.Decoder }
@@ -58,8 +58,8 @@ func (p parser) token() (jsontext.Token, error) {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		err = fmt.Errorf("%w after byte %d", wrong.Err, wrong.ByteOffset)
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		err = fmt.Errorf("%w after byte %d", syntax.Err, syntax.ByteOffset)
 	}
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", ErrSyntax, err)
@@ -67,7 +67,7 @@ func (p parser) token() (jsontext.Token, error) {
 	return t, nil
 }
 
-func (p parser) value(at *place, depth int) (any, error) {
+func (p parser) value(at *location, depth int) (any, error) {
 	t, err := p.token()
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (p parser) value(at *place, depth int) (any, error) {
 }
 
 // integer parses "12" and, like other implementations, "12.0" and "1.2e1".
-func integer(text string, at *place) (int64, error) {
+func integer(text string, at *location) (int64, error) {
 	if strings.ContainsAny(text, "eE") {
 		if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) {
 			text = strconv.FormatFloat(f, 'f', 0, 64)
@@ -109,10 +109,10 @@ func integer(text string, at *place) (int64, error) {
 	return n, nil
 }
 
-func (p parser) array(at *place, depth int) (any, error) {
+func (p parser) array(at *location, depth int) (any, error) {
 	list := []any{}
 	for p.PeekKind() != ']' {
-		value, err := p.value(&place{in: at, index: len(list)}, depth)
+		value, err := p.value(&location{parent: at, index: len(list)}, depth)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,7 @@ func (p parser) array(at *place, depth int) (any, error) {
 	return list, err
 }
 
-func (p parser) object(at *place, depth int) (any, error) {
+func (p parser) object(at *location, depth int) (any, error) {
 	object := map[string]any{}
 	for p.PeekKind() != '}' {
 		t, err := p.token()
@@ -133,10 +133,10 @@ func (p parser) object(at *place, depth int) (any, error) {
 		if key == "__proto__" {
 			return nil, fmt.Errorf("invalid key __proto__ at %s", at) // JavaScript programs would lose it
 		}
-		if _, twice := object[key]; twice {
+		if _, duplicate := object[key]; duplicate {
 			return nil, fmt.Errorf("duplicate key %.80q at %s", key, at)
 		}
-		if object[key], err = p.value(&place{in: at, key: key}, depth); err != nil {
+		if object[key], err = p.value(&location{parent: at, key: key}, depth); err != nil {
 			return nil, err
 		}
 	}
@@ -148,7 +148,7 @@ func (p parser) object(at *place, depth int) (any, error) {
 
 // special converts {"$link"} and {"$bytes"} to their values, and checks the form of a
 // $type and of a blob.
-func special(object map[string]any, at *place) (any, error) {
+func special(object map[string]any, at *location) (any, error) {
 	if link, ok := object["$link"]; ok {
 		text, ok := link.(string)
 		if !ok || len(object) != 1 {
@@ -177,14 +177,14 @@ func special(object map[string]any, at *place) (any, error) {
 	return object, nil
 }
 
-func checkType(object map[string]any, at *place) error {
+func checkType(object map[string]any, at *location) error {
 	value, ok := object["$type"]
 	if !ok {
 		return nil
 	}
 	name, _ := value.(string)
 	if name == "" {
-		return fmt.Errorf("$type must be a string that is not empty at %s", at)
+		return fmt.Errorf("$type must be a non-empty string at %s", at)
 	}
 	if name == "blob" {
 		if _, ok := asBlob(object); !ok {

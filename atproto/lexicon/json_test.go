@@ -54,7 +54,7 @@ func TestDataModelFixtures(t *testing.T) {
 		}
 		again, err := FromJSON(back)
 		if err != nil || !bytes.Equal(again, want) {
-			t.Errorf("vector %d: through %s: got %x, %v", i, back, again, err)
+			t.Errorf("vector %d: %s was encoded as %x, %v", i, back, again, err)
 		}
 	}
 }
@@ -77,19 +77,19 @@ func TestDataModelVectors(t *testing.T) {
 	}
 }
 
-func TestFromJSONIsStrict(t *testing.T) {
+func TestFromJSONInvalid(t *testing.T) {
 	t.Parallel()
 	deep := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
 	for _, c := range []struct{ name, in, want string }{
 		{"float", `{"a":1.5}`, "expected an integer (got 1.5) at $.a"},
-		{"fraction by exponent", `{"a":[1,1e-3]}`, "expected an integer (got 1e-3) at $.a[1]"},
+		{"exponent with a fraction", `{"a":[1,1e-3]}`, "expected an integer (got 1e-3) at $.a[1]"},
 		{"exponent too large", `{"a":1e16}`, "integer beyond 2^53-1 (got 10000000000000000) at $.a"},
 		{"__proto__", `{"a":{"__proto__":1}}`, "invalid key __proto__ at $.a"},
 		{"2^53", `{"a":9007199254740992}`, "integer beyond 2^53-1 (got 9007199254740992) at $.a"},
 		{"-2^53", `{"a":-9007199254740992}`, "integer beyond"},
 		{"beyond int64", `{"a":99999999999999999999999999}`, "integer beyond"},
 		{"duplicate", `{"a":1,"b":{"c":1,"c":2}}`, `duplicate key "c" at $.b`},
-		{"duplicate by escape", `{"a":1,"\u0061":2}`, `duplicate key "a"`},
+		{"duplicate with an escape", `{"a":1,"\u0061":2}`, `duplicate key "a"`},
 		{"invalid UTF-8", "{\"a\":\"\xff\"}", "invalid UTF-8"},
 		{"lone high surrogate", `{"a":"\ud800"}`, "invalid surrogate pair"},
 		{"lone low surrogate", `{"a":"\udc00x"}`, "invalid surrogate pair"},
@@ -97,14 +97,14 @@ func TestFromJSONIsStrict(t *testing.T) {
 		{"too deep", deep(33), "nested too deeply"},
 		{"null", `null`, "expected an object"},
 		{"list", `[]`, "expected an object"},
-		{"nothing", ``, "not valid JSON"},
-		{"cut", `{"a":`, "not valid JSON"},
-		{"trailing", `{} {}`, "not valid JSON"},
-		{"trailing comma", `{"a":1,}`, "not valid JSON"},
-		{"list with a trailing comma", `{"a":[1,]}`, "not valid JSON"},
+		{"empty", ``, "invalid JSON"},
+		{"truncated", `{"a":`, "invalid JSON"},
+		{"trailing data", `{} {}`, "invalid JSON"},
+		{"trailing comma", `{"a":1,}`, "invalid JSON"},
+		{"list with a trailing comma", `{"a":[1,]}`, "invalid JSON"},
 		{"CIDv0", `{"a":{"$link":"QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n"}}`, "invalid CID"},
 		{"blob of negative size", `{"a":{"$type":"blob","ref":{"$link":"bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity"},"mimeType":"a/b","size":-1}}`, "malformed blob at $.a"},
-		{"bad base64", `{"a":{"$bytes":"!"}}`, "invalid base64 at $.a"},
+		{"invalid base64", `{"a":{"$bytes":"!"}}`, "invalid base64 at $.a"},
 	} {
 		got, err := FromJSON([]byte(c.in))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -125,13 +125,13 @@ func TestFromJSONIsStrict(t *testing.T) {
 			continue
 		}
 		if _, err := ToJSON(cbor); err != nil {
-			t.Errorf("%s: back: %v", name, err)
+			t.Errorf("%s: ToJSON: %v", name, err)
 		}
 	}
 }
 
-// What a legacy blob looks like must not change its bytes.
-func TestTwoKeyObjectStaysWhatItIs(t *testing.T) {
+// An object that looks like a legacy blob is not changed.
+func TestLegacyBlobUnchanged(t *testing.T) {
 	t.Parallel()
 	const in = `{"a":{"cid":"bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity","mimeType":"<&>"}}`
 	cbor, err := FromJSON([]byte(in))
@@ -143,7 +143,7 @@ func TestTwoKeyObjectStaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestEncodeNeedsAType(t *testing.T) {
+func TestEncode(t *testing.T) {
 	t.Parallel()
 	if _, err := Encode(map[string]any{"a": 1}); err == nil {
 		t.Error("a record without $type was encoded")
@@ -169,20 +169,20 @@ func FuzzFromJSON(f *testing.F) {
 		}
 		out, err := ToJSON(cbor)
 		if err != nil {
-			t.Fatalf("%s became %x, which does not read back: %v", raw, cbor, err)
+			t.Fatalf("%s was encoded as %x, which cannot be decoded: %v", raw, cbor, err)
 		}
 		again, err := FromJSON(out)
 		if err != nil || !bytes.Equal(cbor, again) {
-			t.Fatalf("%s became %x, then %s, then %x, %v", raw, cbor, out, again, err)
+			t.Fatalf("%s was encoded as %x, decoded as %s, encoded as %x, %v", raw, cbor, out, again, err)
 		}
-		// What passes our stricter reading means the same to indigo, but for
-		// what it takes for a legacy blob, a CIDv0 or its own limits.
-		theirs, err := atdata.UnmarshalCBOR(cbor)
+		// indigo encodes the record in the same way, except for legacy blobs and for
+		// records that it refuses, such as those with a CIDv0.
+		decoded, err := atdata.UnmarshalCBOR(cbor)
 		if err != nil || bytes.Contains(cbor, []byte("mimeType")) {
 			return
 		}
-		if enc, err := atdata.MarshalCBOR(theirs); err != nil || !bytes.Equal(enc, cbor) {
-			t.Fatalf("indigo encodes %s as %x, we as %x, %v", raw, enc, cbor, err)
+		if want, err := atdata.MarshalCBOR(decoded); err != nil || !bytes.Equal(cbor, want) {
+			t.Fatalf("%s was encoded as %x, by indigo as %x, %v", raw, cbor, want, err)
 		}
 	})
 }

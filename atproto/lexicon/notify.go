@@ -34,7 +34,7 @@ type NotifyManifestInput struct {
 	UserDID        string       `json:"userDid"`              // the image's owner
 	ManifestDigest string       `json:"manifestDigest"`       // "sha256:…", at most 128 bytes
 	Operation      string       `json:"operation,omitempty"`  // OperationPush or OperationPull
-	Visibility     string       `json:"visibility,omitempty"` // VisibilityPublic or VisibilityPrivate, or another of at most 16 bytes; counts on a push
+	Visibility     string       `json:"visibility,omitempty"` // of a push: VisibilityPublic, VisibilityPrivate, or another of at most 16 bytes
 	Manifest       ManifestInfo `json:"manifest"`
 }
 
@@ -47,13 +47,13 @@ func ReadNotifyManifest(input map[string]any) (in NotifyManifestInput, err error
 	// encoding/json would accept "Tag" as tag, which was not validated.
 	err = jsonexact.Unmarshal(raw, &in)
 	if other, ok := errors.AsType[*jsonexact.SemanticError](err); ok {
-		return in, fmt.Errorf("expected another type at $%s", strings.ReplaceAll(string(other.JSONPointer), "/", "."))
+		return in, fmt.Errorf("invalid type at $%s", strings.ReplaceAll(string(other.JSONPointer), "/", "."))
 	}
 	return in, err
 }
 
-// NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. The
-// pointers are nil for a pull, and for what is not known yet.
+// NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. Pointers are nil
+// for a pull, and while the value is unknown.
 type NotifyManifestOutput struct {
 	Success       bool   `json:"success"`
 	Operation     string `json:"operation"`
@@ -76,12 +76,12 @@ type ManifestInfo struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// Descriptor points at a blob or at another manifest, as OCI descriptors do.
+// Descriptor is an OCI descriptor: it refers to a blob or to another manifest.
 type Descriptor struct {
 	MediaType    string            `json:"mediaType,omitempty"`
 	Digest       string            `json:"digest"`
 	Size         int64             `json:"size"`           // bytes
-	URLs         []string          `json:"urls,omitempty"` // of a foreign layer, which the registry does not hold
+	URLs         []string          `json:"urls,omitempty"` // of a foreign layer, which the registry does not store
 	ArtifactType string            `json:"artifactType,omitempty"`
 	Platform     *Platform         `json:"platform,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`

@@ -60,44 +60,44 @@ func paramsOf(nsid string) (*lexicon.SchemaParams, error) {
 }
 
 // param parses one parameter; nil means that it is absent and has no default.
-func param(def any, given []string) (any, error) {
+func param(def any, values []string) (any, error) {
 	if array, ok := def.(lexicon.SchemaArray); ok {
-		return paramList(array, given)
+		return paramList(array, values)
 	}
-	if len(given) > 1 {
+	if len(values) > 1 {
 		return nil, errManyValues
 	}
 	switch def := def.(type) {
 	case lexicon.SchemaBoolean:
-		if len(given) == 0 {
+		if len(values) == 0 {
 			return orDefault(def.Default), nil
 		}
-		switch given[0] {
+		switch values[0] {
 		case "true":
 			return true, nil
 		case "false":
 			return false, nil
 		}
-		return nil, fmt.Errorf("expected true or false (got %.80q)", given[0])
+		return nil, fmt.Errorf("expected true or false (got %.80q)", values[0])
 	case lexicon.SchemaInteger:
-		if len(given) == 0 {
+		if len(values) == 0 {
 			if def.Default == nil {
 				return nil, nil
 			}
 			return int64(*def.Default), nil
 		}
-		n, err := strconv.ParseInt(given[0], 10, 64)
+		n, err := strconv.ParseInt(values[0], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("expected an integer (got %.80q)", given[0])
+			return nil, fmt.Errorf("expected an integer (got %.80q)", values[0])
 		}
 		return n, nil
 	case lexicon.SchemaString:
-		if len(given) == 0 {
+		if len(values) == 0 {
 			return orDefault(def.Default), nil
 		}
-		return given[0], nil
+		return values[0], nil
 	}
-	return nil, fmt.Errorf("a %T is no parameter", def)
+	return nil, fmt.Errorf("parameters of type %T are not supported", def)
 }
 
 func orDefault[T any](value *T) any {
@@ -107,13 +107,13 @@ func orDefault[T any](value *T) any {
 	return *value
 }
 
-func paramList(array lexicon.SchemaArray, given []string) (any, error) {
-	if len(given) == 0 {
+func paramList(array lexicon.SchemaArray, values []string) (any, error) {
+	if len(values) == 0 {
 		return nil, nil
 	}
-	list := make([]any, len(given))
-	for i := range given {
-		value, err := param(array.Items.Inner, given[i:i+1])
+	list := make([]any, len(values))
+	for i := range values {
+		value, err := param(array.Items.Inner, values[i:i+1])
 		if err != nil {
 			return nil, err
 		}

@@ -60,7 +60,7 @@ func ValidateKey(collection, rkey string) error {
 		err = CheckNSID(rkey)
 	case "literal":
 		if rkey != literal {
-			err = fmt.Errorf("must be %q", literal)
+			err = fmt.Errorf("expected %q", literal)
 		}
 	}
 	if err != nil {

@@ -47,15 +47,15 @@ func TestRecordVectors(t *testing.T) {
 	}
 }
 
-// Whatever a record, a body or a parameter can reach has a schema here.
-func TestSchemasAreComplete(t *testing.T) {
+// All definitions that records and inputs refer to are embedded.
+func TestSchemasComplete(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	var walk func(def any, base string)
 	follow := func(ref, base string) {
 		def, nsid, ok := schemas().resolve(ref, base)
 		if !ok {
-			t.Errorf("%s refers to %s, which is not there", base, ref)
+			t.Errorf("%s refers to %s, which is missing", base, ref)
 			return
 		}
 		if key := nsid + ref; !seen[key] {
@@ -94,12 +94,12 @@ func TestSchemasAreComplete(t *testing.T) {
 		}
 	}
 	if mains < 10 {
-		t.Errorf("only %d records and methods", mains)
+		t.Errorf("%d records and methods, want 10 or more", mains)
 	}
 }
 
-// A file is where its name says.
-func TestSchemaFilesAreNamedForTheirID(t *testing.T) {
+// The path of a schema file is its NSID.
+func TestSchemaPaths(t *testing.T) {
 	t.Parallel()
 	err := fs.WalkDir(files, "schemas", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".json") {
@@ -118,7 +118,7 @@ func TestSchemaFilesAreNamedForTheirID(t *testing.T) {
 	}
 }
 
-// post is a good post with these members changed.
+// post returns a valid post with these members changed.
 func post(change map[string]any) map[string]any {
 	facet := func(name, member, value string) map[string]any {
 		return map[string]any{
@@ -139,7 +139,7 @@ func card(uri string) map[string]any {
 	return map[string]any{"$type": "app.bsky.embed.external", "external": map[string]any{"uri": uri, "title": "t", "description": "d"}}
 }
 
-func TestOwnRecordsAreValid(t *testing.T) {
+func TestValidRecords(t *testing.T) {
 	t.Parallel()
 	const now, did = "2024-01-01T00:00:00.000Z", "did:web:registry.example.com"
 	for _, c := range []struct {
@@ -174,10 +174,10 @@ func TestInvalidRecords(t *testing.T) {
 		{NSIDPost, post(map[string]any{"text": strings.Repeat("é", 301)}), "grapheme too big (maximum 300, got 301) at $.text"},
 		{NSIDPost, post(map[string]any{"text": strings.Repeat("👨‍👩‍👧‍👧", 121)}), "string too big (maximum 3000, got 3025) at $.text"},
 		{NSIDPost, post(map[string]any{"createdAt": "yesterday"}), "at $.createdAt"},
-		{NSIDPost, post(map[string]any{"embed": card("nope")}), "at $.embed.external.uri"},
+		{NSIDPost, post(map[string]any{"embed": card("invalid")}), "at $.embed.external.uri"},
 		{NSIDPost, post(map[string]any{"langs": []string{"en", "de", "fr", "it"}}), "array too big (maximum 3, got 4) at $.langs"},
 		{NSIDPost, map[string]any{"$type": NSIDPost, "text": "x"}, `missing required key "createdAt" at $`},
-		{NSIDLayer, Layer{Digest: "sha256:ab", MediaType: "a/b", Manifest: "nope", UserDID: "did:web:a.example", CreatedAt: "2024-01-01T00:00:00Z"}, "at $.manifest"},
+		{NSIDLayer, Layer{Digest: "sha256:ab", MediaType: "a/b", Manifest: "invalid", UserDID: "did:web:a.example", CreatedAt: "2024-01-01T00:00:00Z"}, "at $.manifest"},
 		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: "a", PullCount: -1, UpdatedAt: "2024-01-01T00:00:00Z"}, "at $.pullCount"},
 		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: strings.Repeat("a", 257), UpdatedAt: "2024-01-01T00:00:00Z"}, "string too big (maximum 256, got 257) at $.repository"},
 		{NSIDStats, Stats{OwnerDID: "did:web:a.example", Repository: "a", LastPush: "today", UpdatedAt: "2024-01-01T00:00:00Z"}, "at $.lastPush"},
@@ -197,7 +197,7 @@ func TestInvalidRecords(t *testing.T) {
 	}
 	for collection, key := range map[string]string{NSIDPost: "my-post", NSIDProfile: "other", NSIDLayer: "x"} {
 		if ValidateKey(collection, key) == nil {
-			t.Errorf("%s takes the key %s", collection, key)
+			t.Errorf("%s: accepted the key %s", collection, key)
 		}
 	}
 }
@@ -210,16 +210,16 @@ func TestInput(t *testing.T) {
 		{NSIDApplyWrites, apply(``), ""},
 		{NSIDApplyWrites, apply(strings.Replace(write, "%", "create", 1)), ""},
 		{NSIDApplyWrites, apply(strings.Replace(write, "%", "delete", 1)), ""},
-		{NSIDApplyWrites, apply(strings.Replace(write, "%", "burn", 1)), `unexpected $type "com.atproto.repo.applyWrites#burn" at $.writes[0]`},
+		{NSIDApplyWrites, apply(strings.Replace(write, "%", "other", 1)), `unexpected $type "com.atproto.repo.applyWrites#other" at $.writes[0]`},
 		{NSIDApplyWrites, apply(`{}`), `expected an object with a "$type" at $.writes[0]`},
-		{NSIDApplyWrites, apply(`{"$type":"com.atproto.repo.applyWrites#create","collection":"nope","value":{}}`), "at $.writes[0].collection"},
+		{NSIDApplyWrites, apply(`{"$type":"com.atproto.repo.applyWrites#create","collection":"invalid","value":{}}`), "at $.writes[0].collection"},
 		{NSIDApplyWrites, `{"writes":[]}`, `missing required key "repo" at $`},
 		{NSIDApplyWrites, `{"repo":"did:web:a.example","writes":[],"swapCommit":"zzz"}`, "at $.swapCommit"},
 		{NSIDApplyWrites, `{"repo":"did:web:a.example","writes":[],"validate":null}`, "at $.validate"},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, ""},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{"mediaType":"m","layers":[{"digest":"d","size":1}],"manifests":[{"digest":"d","size":1,"platform":{"os":"linux","new":1}}],"other":[]}}`, ""},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{}}`, `"mediaType" at $.manifest`},
-		{NSIDNotifyManifest, `{"repository":"a","userDid":"nobody","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, "at $.userDid"},
+		{NSIDNotifyManifest, `{"repository":"a","userDid":"invalid","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, "at $.userDid"},
 		{"com.example.nothing", `{}`, "no schema"},
 	} {
 		err := ValidateInput(c.nsid, []byte(c.body))
@@ -232,7 +232,7 @@ func TestInput(t *testing.T) {
 	}
 }
 
-func TestNotifyManifestInputIsValid(t *testing.T) {
+func TestNotifyManifestInput(t *testing.T) {
 	t.Parallel()
 	digest := Descriptor{MediaType: "a/b", Digest: "sha256:ab", Size: 1, Platform: &Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}}
 	raw, err := json.Marshal(NotifyManifestInput{
@@ -257,7 +257,7 @@ func TestParams(t *testing.T) {
 	}
 	for query, want := range map[string]string{
 		"collection=a.b.c":                                      `missing required key "repo"`,
-		"repo=did:web:a.example&collection=nope":                "at $.collection",
+		"repo=did:web:a.example&collection=invalid":             "at $.collection",
 		"repo=did:web:a.example&collection=a.b.c&limit=x":       "expected an integer",
 		"repo=did:web:a.example&collection=a.b.c&limit=101":     "at $.limit",
 		"repo=did:web:a.example&collection=a.b.c&reverse=1":     "expected true or false",

@@ -10,12 +10,12 @@ import (
 const (
 	cacheSize     = 2 << 20        // bytes of nodes that a Cache keeps at most
 	cacheOverhead = 64             // bytes of an entry
-	cacheMaxNode  = cacheSize / 16 // only keys that are chosen for it make a larger node
+	cacheMaxNode  = cacheSize / 16 // bytes; larger nodes have keys that were chosen for that
 )
 
-// Cache keeps recently used encoded nodes by digest. All searches pass the same
-// few nodes at the top of the tree; Pebble's own cache keeps whole blocks, in
-// which a hot node lies among a dozen cold ones. It may be used concurrently.
+// Cache keeps recently used encoded nodes by digest. All searches pass the same few
+// nodes at the top of the tree. Pebble's own cache keeps whole blocks, in which a hot
+// node is next to a dozen cold ones. A Cache may be used concurrently.
 //
 // A node never changes, but it may leave the tree: only a search from a root
 // shows that a cached node belongs to its tree.

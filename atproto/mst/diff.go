@@ -9,7 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 )
 
-// Diff is what the changes since the last Diff come to.
+// Diff is the difference between two states of a tree.
 type Diff struct {
 	Root    cid.Cid
 	Proof   []block.Block // the changed nodes, and those that a consumer needs to invert the change
@@ -17,8 +17,9 @@ type Diff struct {
 	Removed []cid.Cid     // nodes to delete
 }
 
-// Diff encodes the changed nodes. It visits only nodes that are dirty, and those
-// that hydrate visited, which a change may have removed from the tree.
+// Diff encodes the changed nodes and returns the difference from the tree at the last
+// Diff. It visits only nodes that are dirty, and those that hydrate visited, which a
+// change may have removed from the tree.
 func (t *Tree) Diff() (Diff, error) {
 	d := differ{stored: make(map[cid.Cid]struct{}, 32)}
 	for _, n := range t.touched {
@@ -40,7 +41,7 @@ func (t *Tree) Diff() (Diff, error) {
 
 type differ struct {
 	Diff
-	stored map[cid.Cid]struct{} // visited nodes of the previous tree that this one has not been found to have
+	stored map[cid.Cid]struct{} // visited nodes of the previous tree that are not known to be in this one
 }
 
 // encode encodes the dirty nodes of a subtree, children first, and sets their

@@ -1,6 +1,6 @@
-// Package mst is the Merkle search tree of an AT Protocol repository, by
-// https://atproto.com/specs/repository#mst-structure: paths (collection/rkey)
-// in order, each with the CID of its record.
+// Package mst implements the Merkle search tree of an AT Protocol repository, by
+// https://atproto.com/specs/repository#mst-structure: the paths (collection/rkey) of its
+// records in order, each with the CID of the record.
 //
 // Node reads an encoded node in place, Walk visits a tree in the order of its
 // paths, Builder encodes a tree from sorted paths, and Tree changes one and

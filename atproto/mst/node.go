@@ -18,14 +18,14 @@ var (
 	// ErrHash: the bytes of a node don't match its CID.
 	ErrHash = errors.New("bytes don't match the CID")
 
-	// ErrNode: bytes that are not the canonical encoding of a tree node, or a
-	// node that can't be at its place in the tree.
+	// ErrNode: bytes that are not the canonical encoding of a tree node, or a node at
+	// an invalid position in the tree.
 	ErrNode = errors.New("invalid tree node")
 )
 
-// Node is a parsed node whose slices point into the encoded bytes. Exports and
-// proofs read very many nodes, and indigo's decoder allocates a dozen objects
-// for each. A Node may be parsed into again, and then reuses its entries.
+// Node is a parsed node whose slices point into the encoded bytes. Exports and proofs
+// read very many nodes, and indigo's decoder allocates a dozen objects for each. Parse
+// may be called again, and reuses the entries.
 type Node struct {
 	Left    []byte // digest of the child before the first entry; nil: none
 	Entries []Entry
@@ -80,8 +80,8 @@ func (n *Node) ParseTrusted(data []byte) error {
 	return nil
 }
 
-// Find returns where the search for a path continues: the digest of its record,
-// or that of the child under which it would be, or neither.
+// Find searches for a path. It returns the digest of its record, or of the child under
+// which the path would be, or neither.
 func (n *Node) Find(path string) (record, child []byte) {
 	child = n.Left
 	var room [256]byte
@@ -99,7 +99,7 @@ func (n *Node) Find(path string) (record, child []byte) {
 	return nil, child
 }
 
-// hasChildren reports whether any node is under this one.
+// hasChildren reports whether the node has children.
 func (n *Node) hasChildren() bool {
 	for _, e := range n.Entries {
 		if e.Right != nil {
@@ -200,8 +200,8 @@ func (p *parser) literal(want string) {
 	}
 }
 
-// head reads the head of a CBOR item of this major type, whose number must be
-// in its shortest form and fit in 16 bits.
+// head reads the head of a CBOR item of this major type, whose argument must have the
+// shortest form and fit in 16 bits.
 func (p *parser) head(major byte) int {
 	first := p.take(1)
 	if p.failed || first[0]&0xe0 != major {

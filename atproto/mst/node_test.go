@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 )
 
-// encodedNodes returns nodes of all forms that a Builder makes.
+// encodedNodes returns nodes of all forms that a Builder creates.
 func encodedNodes(t testing.TB) (nodes [][]byte) {
 	t.Helper()
 	build := Builder{Put: func(b block.Block) error {
@@ -93,8 +93,7 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// FuzzNode: what can be parsed is parsed as indigo does it, and Find stays within
-// its bounds.
+// FuzzNode compares parsed nodes with indigo's, and checks that Find does not panic.
 func FuzzNode(f *testing.F) {
 	nodes := encodedNodes(f)
 	for i := 0; i < len(nodes); i += 50 {
@@ -118,14 +117,14 @@ func TestCache(t *testing.T) {
 	for i := range 20_000 {
 		c.Add(key(i), make([]byte, 1000))
 		if got := c.Get(key(-1)); !bytes.Equal(got, hot) {
-			t.Fatalf("after %d other nodes a node in constant use is gone", i)
+			t.Fatalf("a recently used node is not cached after %d other nodes", i)
 		}
 	}
-	if held := c.nodes.Len(); held*1000 > cacheSize || held*1000 < cacheSize/3 {
-		t.Errorf("%d nodes of 1000 bytes are held, in a cache of %d bytes", held, cacheSize)
+	if n := c.nodes.Len(); n*1000 > cacheSize || n*1000 < cacheSize/3 {
+		t.Errorf("%d nodes of 1000 bytes in a cache of %d bytes", n, cacheSize)
 	}
 	c.Add(key(-2), make([]byte, cacheSize/8))
 	if c.Get(key(-2)) != nil {
-		t.Error("a huge node is kept")
+		t.Error("a node above the maximum size is cached")
 	}
 }

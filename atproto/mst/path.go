@@ -18,7 +18,7 @@ func CheckPath(collection, rkey string) error {
 		return err
 	}
 	if err := lexicon.CheckRecordKey(rkey); err != nil {
-		return fmt.Errorf("%w: %q is not a record key: %w", ErrPath, rkey, err)
+		return fmt.Errorf("%w: invalid record key %q: %w", ErrPath, rkey, err)
 	}
 	return nil
 }
@@ -26,7 +26,7 @@ func CheckPath(collection, rkey string) error {
 // CheckCollection checks that collection is an NSID.
 func CheckCollection(collection string) error {
 	if err := lexicon.CheckNSID(collection); err != nil {
-		return fmt.Errorf("%w: %q is not a collection: %w", ErrPath, collection, err)
+		return fmt.Errorf("%w: invalid collection %q: %w", ErrPath, collection, err)
 	}
 	return nil
 }

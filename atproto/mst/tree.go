@@ -10,8 +10,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 )
 
-// keepNodes is how many nodes stay in memory between commits. Record keys
-// mostly grow with time, so the next write passes the nodes of the last one.
+// keepNodes is how many nodes stay in memory between commits. Record keys mostly grow
+// with time, so the next write visits the nodes of the last one.
 const keepNodes = 256
 
 // Tree is indigo's mst with only those nodes in memory that a change touches:
@@ -42,7 +42,7 @@ func Load(root cid.Cid, load func(cid.Cid) ([]byte, error)) (*Tree, error) {
 		t.mst.Root = n
 		return t, nil
 	}
-	t.mst.Root.CID = &root // the empty tree
+	t.mst.Root.CID = &root // of an empty tree
 	return t, nil
 }
 
@@ -68,7 +68,7 @@ func (t *Tree) child(n *mst.Node, i int) (*mst.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Height = n.Height - 1 // a node without keys of its own can't derive it
+	c.Height = n.Height - 1 // which a node without keys can't derive
 	e.Child = c
 	return c, nil
 }
@@ -94,8 +94,8 @@ func (t *Tree) hydrate(key []byte) (found *mst.NodeEntry, err error) {
 	}
 }
 
-// search returns the index of the entry that holds key, or of the child under
-// which it would be; -1 for what there is not.
+// search returns the index of the entry that has key, or of the child under which it
+// would be, and -1 for the other, or -1 for both.
 func search(n *mst.Node, key []byte) (child, exact int) {
 	child = -1
 	for i := range n.Entries {
@@ -156,7 +156,7 @@ func (t *Tree) Get(path string) (cid.Cid, error) {
 	return *found.Value, nil
 }
 
-// Set puts c at path; cid.Undef removes the path.
+// Set sets the CID at path; cid.Undef removes the path.
 func (t *Tree) Set(path string, c cid.Cid) error {
 	key := []byte(path)
 	if _, err := t.hydrate(key); err != nil {
@@ -171,8 +171,8 @@ func (t *Tree) Set(path string, c cid.Cid) error {
 	if _, err := t.mst.Remove(key); err != nil {
 		return fmt.Errorf("change tree: %w", err)
 	}
-	// mst keeps the height of a root that lost its last key, and would put the
-	// next key below it.
+	// mst keeps the height of a root whose last key was removed, and would add the next
+	// key below it.
 	if len(t.mst.Root.Entries) == 0 {
 		t.mst = mst.NewEmptyTree()
 	}

@@ -47,8 +47,7 @@ func build(t testing.TB, stored blocks, paths map[string]cid.Cid) cid.Cid {
 	return root
 }
 
-// The builder makes the tree that indigo makes, and a strict walk visits all of
-// it, for every size.
+// Builder creates the same tree as indigo, and a strict walk visits all of it.
 func TestBuildAndWalk(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 2, 3, 10, 100, 3000} {
@@ -79,7 +78,7 @@ func TestBuildAndWalk(t *testing.T) {
 			Entry: func(path, record []byte) error { seen[string(path)] = block.CID(record); return nil },
 		}
 		if err := w.Run(context.Background(), block.DigestOf(got)); err != nil || !maps.Equal(seen, paths) || int(w.Nodes) != len(stored) {
-			t.Errorf("%d paths: walked %d, and %d of %d nodes: %v", n, len(seen), w.Nodes, len(stored), err)
+			t.Errorf("%d paths: visited %d, and %d of %d nodes: %v", n, len(seen), w.Nodes, len(stored), err)
 		}
 	}
 	b := Builder{Put: func(block.Block) error { return nil }}
@@ -120,7 +119,7 @@ func TestWalkInvalid(t *testing.T) {
 	}{
 		"wrong height":         {node(entry(low[0]), entry(high[0])), ErrNode},
 		"order":                {node(entry(low[1]), entry(low[0])), ErrNode},
-		"a path twice":         {node(entry(low[0]), entry(low[0])), ErrNode},
+		"duplicate path":       {node(entry(low[0]), entry(low[0])), ErrNode},
 		"invalid path":         {node(entry("note")), ErrNode},
 		"children at height 0": {node(child(node(entry(low[0]))), entry(low[1])), ErrNode},
 		"no entries":           {node(child(node(entry(low[0])))), ErrNode},
@@ -146,8 +145,8 @@ func TestWalkInvalid(t *testing.T) {
 	}
 }
 
-// TestProofVectors runs the network's test cases of which nodes a commit must
-// carry, from the indigo module.
+// TestProofVectors runs the test cases of the indigo module for the nodes that the proof
+// of a commit must have.
 func TestProofVectors(t *testing.T) {
 	t.Parallel()
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()

@@ -23,9 +23,9 @@ type Walk struct {
 	// Entry is called with each path and the digest of its record.
 	Entry func(path, record []byte) error
 
-	// Invalid is called with a node that can't be loaded or is not valid; the walk
-	// then skips the rest of its subtree unless Invalid returns an error. nil: the
-	// walk ends with the error.
+	// Invalid is called with a node that is invalid or can't be loaded; the walk then
+	// skips the rest of its subtree unless Invalid returns an error. nil: the walk ends
+	// with the error.
 	Invalid func(digest []byte, err error) error
 
 	// Strict also checks the syntax of the paths, that they ascend, and that each
@@ -46,7 +46,8 @@ type level struct {
 	path []byte
 }
 
-// maxDepth is more than the height of any tree, since a digest has 256 bits.
+// maxDepth is more than the height of any tree, which is at most 128: half of the bits
+// of a digest.
 const maxDepth = 130
 
 // Run visits the tree under root.
@@ -55,8 +56,8 @@ func (w *Walk) Run(ctx context.Context, root []byte) error {
 	return w.node(ctx, root, 0, -1)
 }
 
-// node visits the subtree of a node at a depth. Its height is known from the
-// parent's; -1 for the root.
+// node visits the subtree of a node at a depth. height is that of the node, -1 for the
+// root, whose height depends on its paths.
 func (w *Walk) node(ctx context.Context, digest []byte, depth, height int) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -122,9 +123,9 @@ func (w *Walk) invalid(digest []byte, err error) error {
 	return w.Invalid(digest, err)
 }
 
-// check checks what can be seen of a node alone: the syntax, the order and the
-// compression of its paths, and that their hashes give its height, which is -1
-// if it isn't known yet. It returns the height.
+// check checks a node by itself: the syntax, the order and the compression of its
+// paths, and that its height is the one that their hashes require. height is -1 for a
+// root; check returns the height.
 func (l *level) check(height int) (int, error) {
 	root := height < 0
 	var last []byte

@@ -1,7 +1,7 @@
 // Checks the test vectors of atproto/lexicon with the reference validators: the
 // published vectors and our own, which take precedence. Then writes the reference's
 // results for random changes of each vector to FILE, one JSON object a line, for
-// TestFormatsChanged of that package.
+// TestFormatsRandom of that package.
 // usage: node formats.mjs LEXICON/TESTDATA FILE
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
