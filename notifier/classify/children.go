@@ -1,10 +1,11 @@
 package classify
 
-// ManifestKey identifies a manifest in a repository: an index or a child of one. It is
-// 64 bits of the manifest's digest, which cannot be chosen at will, mixed with the
-// repository's name, so that what one repository lists does not affect another.
+// ManifestKey identifies a manifest in a repository. It is 64 bits of the manifest's digest,
+// which clients cannot choose, combined with a hash of the repository's name, so that an index
+// in one repository does not affect another.
 type ManifestKey uint64
 
+// KeyOf returns the key of a manifest.
 func KeyOf(repository, digest string) ManifestKey {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
@@ -25,15 +26,15 @@ func hexValue(c byte) byte {
 	return c & 15
 }
 
-// supporting is the key of an artifact that refers to another image; referring is the
-// key of one that a referrers tag has shown.
+// supporting is the key of an artifact that was pushed and refers to another image;
+// referring is the key of a manifest that was read under a referrers tag.
 func (k ManifestKey) supporting() ManifestKey { return k*0x9e3779b97f4a7c15 + 1 }
 func (k ManifestKey) referring() ManifestKey  { return k*0x9e3779b97f4a7c15 + 2 }
 
-// IndexEntry is something to remember about the manifests of a repository: a child of
-// an index, an artifact, or that an index was deleted.
+// IndexEntry says that an index lists a child, that a manifest is an artifact, or that an
+// index was deleted.
 type IndexEntry struct {
-	Index   ManifestKey // lists Child; 0: the index is unknown; artifacts: Child is an artifact
+	Index   ManifestKey // 0: the index is unknown; artifacts: Child is an artifact
 	Child   ManifestKey
 	Deleted bool // Index was deleted; Child is 0
 }
@@ -46,47 +47,47 @@ func IndexDeleted(repository, digest string) IndexEntry {
 	return IndexEntry{Index: KeyOf(repository, digest), Deleted: true}
 }
 
-// children is a set of the children of indexes. Like generations.Map it keeps two
-// generations and drops the older one when the newer is full. Each generation has
-// whole indexes with the number of times that they list a child, so that dropping
-// one leaves the other consistent.
+// children is the set of the children of indexes. Like generations.Map it has two
+// generations and drops the older one when the newer is full. Each generation has complete
+// indexes and its own counters, so dropping one leaves the other consistent.
 type children struct {
-	half         int
-	newer, older listed
+	half         int // size at which a generation is full
+	newer, older generation
 }
 
-// listed is what some indexes list. A child is known as long as one index lists it.
-type listed struct {
+// generation is some indexes and their children. A child is in it as long as one of the
+// indexes lists it.
+type generation struct {
 	children map[ManifestKey][]ManifestKey // by index
 	listedBy map[ManifestKey]uint32        // number of indexes that list a child
 	size     int                           // entries in both maps
 }
 
-func (l *listed) add(index, child ManifestKey) {
-	if l.listedBy == nil {
-		l.children, l.listedBy = map[ManifestKey][]ManifestKey{}, map[ManifestKey]uint32{}
+func (g *generation) add(index, child ManifestKey) {
+	if g.listedBy == nil {
+		g.children, g.listedBy = map[ManifestKey][]ManifestKey{}, map[ManifestKey]uint32{}
 	}
 	if index != 0 {
-		if l.children[index] == nil {
-			l.size++
+		if g.children[index] == nil {
+			g.size++
 		}
-		l.children[index] = append(l.children[index], child)
+		g.children[index] = append(g.children[index], child)
 	}
-	l.listedBy[child]++
-	l.size++
+	g.listedBy[child]++
+	g.size++
 }
 
-func (l *listed) remove(index ManifestKey) {
-	if l.children[index] != nil {
-		l.size--
+func (g *generation) remove(index ManifestKey) {
+	if g.children[index] != nil {
+		g.size--
 	}
-	for _, child := range l.children[index] {
-		if l.listedBy[child]--; l.listedBy[child] == 0 {
-			delete(l.listedBy, child)
+	for _, child := range g.children[index] {
+		if g.listedBy[child]--; g.listedBy[child] == 0 {
+			delete(g.listedBy, child)
 		}
-		l.size--
+		g.size--
 	}
-	delete(l.children, index)
+	delete(g.children, index)
 }
 
 func (s *children) has(k ManifestKey) bool {
@@ -96,14 +97,14 @@ func (s *children) has(k ManifestKey) bool {
 	return s.newer.listedBy[k] > 0 || s.older.listedBy[k] > 0
 }
 
-// addIndex adds the children of an index and reports whether the index was not in the
-// newer generation yet.
+// addIndex adds the children of an index. It reports whether they are new to the newer
+// generation.
 func (s *children) addIndex(index ManifestKey, repository string, list []string) (fresh bool) {
 	if _, known := s.newer.children[index]; known {
 		return false
 	}
 	if s.newer.size+1+len(list) > s.half {
-		s.older, s.newer = s.newer, listed{} // an index is in one generation as a whole
+		s.older, s.newer = s.newer, generation{} // now, as a generation has complete indexes
 	}
 	for _, child := range list {
 		s.newer.add(index, KeyOf(repository, child))
@@ -120,7 +121,7 @@ func (s *children) addUnlisted(k ManifestKey) {
 
 func (s *children) add(index, child ManifestKey) {
 	if s.newer.size >= s.half {
-		s.older, s.newer = s.newer, listed{}
+		s.older, s.newer = s.newer, generation{}
 		for _, k := range s.older.children[index] {
 			s.newer.add(index, k)
 		}
@@ -128,7 +129,7 @@ func (s *children) add(index, child ManifestKey) {
 	s.newer.add(index, child)
 }
 
-// learn adds what is stored or what another registry found. It may be known already.
+// learn applies an entry, which may have been applied before.
 func (s *children) learn(l IndexEntry) {
 	switch {
 	case l.Deleted:
@@ -141,12 +142,12 @@ func (s *children) learn(l IndexEntry) {
 	}
 }
 
-// lists reports whether the index is known to list the child. Only the end of a long
-// list is searched; a child that is listed twice is harmless.
-func (l *listed) lists(index, child ManifestKey) bool {
-	const looked = 64
-	list := l.children[index]
-	for _, k := range list[max(len(list)-looked, 0):] {
+// lists reports whether the index lists the child. Only the end of a long list is searched,
+// since adding a child twice does no harm.
+func (g *generation) lists(index, child ManifestKey) bool {
+	const searched = 64
+	list := g.children[index]
+	for _, k := range list[max(len(list)-searched, 0):] {
 		if k == child {
 			return true
 		}

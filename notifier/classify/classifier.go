@@ -1,10 +1,10 @@
 // Package classify decides the class of a manifest request: whether it is a pull, a
 // child of an index, a check for updates, or something else.
 //
-// A Classifier decides from memory while the request is answered; the class is stored
-// in the event and not decided again. What it learns of indexes and artifacts is kept
-// by a Store, in the batches of package counter, and exchanged with other registries by
-// package counter.
+// A Classifier decides from memory, before the request is answered. The class is stored
+// in the event and not decided again. To recognize children and artifacts, a Classifier
+// remembers index entries; a Store keeps them on disk. Package counter writes the Store
+// and exchanges the entries with other registries.
 package classify
 
 import (
@@ -40,9 +40,9 @@ type Config struct {
 	IgnoreUserAgents []string
 	IgnoreActors     []string
 
-	HeadWindow  time.Duration // how long a HEAD, or a push, is matched with a GET that follows; 0: DefaultHeadWindow
-	MaxChildren int           // indexes and their children in memory, 25 to 60 bytes each; 0: 1<<20
-	MaxHeads    int           // HEADs in memory, about 100 bytes each, and as many pushes; 0: 1<<14
+	HeadWindow  time.Duration // how long after a HEAD or a push a GET is matched with it; 0: DefaultHeadWindow
+	MaxChildren int           // indexes and children in memory, 25 to 60 bytes each; 0: 1<<20
+	MaxHeads    int           // HEADs in memory, and as many pushes, about 100 bytes each; 0: 1<<14
 
 	Now func() time.Time // nil: time.Now
 }
@@ -52,17 +52,17 @@ type Request struct {
 	Method     string // GET, HEAD or PUT
 	Repository string
 	Tag        string   // empty if requested by digest
-	Digest     string   // of the answer
+	Digest     string   // of the manifest in the response
 	Kind       string   // image, index or artifact
 	Children   []string // digests that an index lists
-	Client     string   // address with or without port; kept only as a hash with a seed in memory
+	Client     string   // address with or without port; only a seeded hash of it is kept, in memory
 	UserAgent  string
 	Actor      string
 }
 
-// Classifier decides the class of a request. It is called before the first byte of an
-// answer is sent, so it parses nothing, waits for nothing but a short lock, and
-// uses bounded memory. It is safe for concurrent use.
+// Classifier decides the class of a request. It is called before the first byte of a
+// response is sent, so it parses nothing and does no I/O. Its memory is bounded. It is safe
+// for concurrent use.
 //
 // Children known to one registry reach the others through Redis within a round. A GET
 // by digest is matched with a HEAD by tag only if both reach the same registry.
@@ -71,9 +71,9 @@ type Classifier struct {
 
 	mu        sync.Mutex
 	children  children
-	artifacts generations.Map[ManifestKey, struct{}] // few, so that a lookup costs nothing
-	heads     recentRequests                         // tags by what was asked for with HEAD
-	pushed    recentRequests                         // what a client has just pushed
+	artifacts generations.Map[ManifestKey, struct{}]
+	heads     recentRequests // the tag of a client's last HEAD, by digest
+	pushed    recentRequests // digests that a client has pushed
 }
 
 // New returns an error if a pattern or a limit is invalid.
@@ -99,7 +99,7 @@ func New(cfg Config) (*Classifier, error) {
 		return nil, fmt.Errorf("head window: %w", err)
 	}
 	if cfg.MaxChildren < 0 || cfg.MaxHeads < 0 {
-		return nil, errors.New("limits must not be negative")
+		return nil, errors.New("MaxChildren and MaxHeads must not be negative")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -114,22 +114,25 @@ func New(cfg Config) (*Classifier, error) {
 	}, nil
 }
 
-// Class returns the class, the tag to count it for, and the children of an index that
-// was not known yet or is about to be dropped from memory; the caller records them.
+// Class returns the class of a request and the tag that it is counted for. fresh are the
+// children of an index that was unknown or only in the older generation; the caller adds
+// them to the event.
 //
 // The first rule that applies decides:
 //
 //  1. A PUT is a push.
 //  2. A request of an ignored user agent or actor is ignored.
-//  3. A signature, an attestation, or what a referrers tag has shown is an artifact,
-//     for any method.
+//  3. A request for an artifact, or for a manifest that was read under a referrers tag, is
+//     an artifact.
 //  4. A HEAD is a head.
 //  5. A GET by tag is a pull of the tag.
-//  6. A GET by digest is a pull of the tag for which the same client has just got this
-//     digest with HEAD, unless it got the digest's index since.
-//  7. A GET by digest is ignored if the same client has just pushed the digest.
+//  6. A GET by digest is a pull of the tag of the same client's last HEAD with this
+//     digest, unless the client has since got an index that lists the digest.
+//  7. A GET by digest is ignored if the same client has pushed the digest.
 //  8. A GET by digest is a child if an index lists it.
 //  9. Otherwise it is a pull without a tag.
+//
+// Rules 6 and 7 apply within Config.HeadWindow.
 func (r *Classifier) Class(q Request) (class counts.Class, tag string, fresh []string) {
 	class = r.fixedClass(q)
 	k := KeyOf(q.Repository, q.Digest)
@@ -182,8 +185,8 @@ func (r *Classifier) classByDigest(q Request, k ManifestKey) (counts.Class, stri
 	return counts.Pull, ""
 }
 
-// notePush remembers that a client has pushed a digest, which it may read back. A HEAD
-// of it before that was to find out whether a push is needed.
+// notePush remembers that a client has pushed a digest, which it may read back. An earlier
+// HEAD of the digest checked whether the push is needed, and belongs to no pull.
 func (r *Classifier) notePush(q Request) {
 	if q.Client != "" {
 		r.pushed.add(q.pushKey(), "")
@@ -191,11 +194,11 @@ func (r *Classifier) notePush(q Request) {
 	}
 }
 
-// maxNotedChildren bounds for how many children of an index a HEAD is looked up.
+// maxNotedChildren bounds the children of an index whose HEADs are removed.
 const maxNotedChildren = 256
 
-// noteIndex removes the HEADs of an index's children: the client has the index, and
-// gets the children because of that.
+// noteIndex removes the client's HEADs of an index's children: the client gets the
+// children next because the index lists them.
 func (r *Classifier) noteIndex(q Request) {
 	if q.Client == "" || r.heads.empty() {
 		return
@@ -205,9 +208,9 @@ func (r *Classifier) noteIndex(q Request) {
 	}
 }
 
-// isArtifact reports whether the request is for an artifact that refers to another
-// image. That is known of a manifest once it was pushed, and by what a referrers tag
-// has shown: a GET by digest follows it.
+// isArtifact reports whether the request is for an artifact that refers to another image.
+// Such a manifest is known since its push or, for a GET by digest, since it was read under
+// a referrers tag.
 func (r *Classifier) isArtifact(q Request, k ManifestKey) bool {
 	return q.Kind == "artifact" || r.knownArtifact(k.supporting()) || q.Tag == "" && r.knownArtifact(k.referring())
 }
@@ -236,8 +239,8 @@ func (r *Classifier) fixedClass(q Request) counts.Class {
 	return ""
 }
 
-// Learn adds entries: those of a Store after a start, and those that a batch or another
-// registry has added.
+// Learn adds entries: after a start those of a Store, later those that were added to it or
+// received from another registry.
 func (r *Classifier) Learn(all ...IndexEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -250,8 +253,8 @@ func (r *Classifier) Learn(all ...IndexEntry) {
 	}
 }
 
-// LearnArtifact marks a manifest as an artifact that refers to another image, if the
-// fields that the registry parses do not show it.
+// LearnArtifact marks a manifest as an artifact that refers to another image. It is needed
+// for manifests that only their artifactType marks as artifacts.
 func (r *Classifier) LearnArtifact(repository, digest string) {
 	r.Learn(IndexEntry{Index: artifacts, Child: KeyOf(repository, digest).supporting()})
 }

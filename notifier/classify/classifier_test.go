@@ -74,7 +74,7 @@ func TestClass(t *testing.T) {
 			{0, with(index(get("v1", 1), 2), func(q *Request) { q.Method = http.MethodPut }), counts.Push, "v1"},
 			{0, get("", 2), counts.Child, ""},
 		},
-		"an index that was looked at": {
+		"an index that was requested with HEAD": {
 			{0, index(head(get("v1", 1)), 2), counts.Head, "v1"},
 			{0, get("", 2), counts.Child, ""},
 		},
@@ -227,17 +227,17 @@ func TestIndexDeleted(t *testing.T) {
 	r.Learn(IndexDeleted("x", digest(2)))
 	want("it was in both generations", counts.Pull, 13)
 	if n := r.children.newer.size + r.children.older.size; n != 20 || len(r.children.newer.listedBy)+len(r.children.older.listedBy) != 18 {
-		t.Errorf("%d in memory, want two indexes and the 18 that they list", n)
+		t.Errorf("%d entries in memory, want 2 indexes and their 18 children", n)
 	}
 	r.LearnArtifact("x", digest(5))
 	want("it refers to another image", counts.Artifact, 5)
 	if got, _, _ := r.Class(Request{Method: "GET", Repository: "x", Tag: "v1", Digest: digest(5), Kind: "image"}); got != counts.Artifact {
-		t.Errorf("by tag it is %s", got)
+		t.Errorf("a GET by tag is %s, want artifact", got)
 	}
 }
 
 // TestLearnedIndexIsComplete: an index that is learned child by child stays complete
-// when a generation ends in between.
+// when a new generation is started in between.
 func TestLearnedIndexIsComplete(t *testing.T) {
 	t.Parallel()
 	r := newClassifier(t, Config{MaxChildren: 16})
@@ -248,10 +248,10 @@ func TestLearnedIndexIsComplete(t *testing.T) {
 	for i := range others {
 		others[i] = digest(201 + i)
 	}
-	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // a new generation begins
+	r.Class(Request{Method: "PUT", Repository: "x", Digest: digest(200), Children: others}) // starts a new generation
 	for n := range 10 {
 		if class, _, _ := r.Class(Request{Method: "GET", Repository: "x", Digest: digest(n)}); class != counts.Child {
-			t.Errorf("child %d is %s", n, class)
+			t.Errorf("child %d is %s, want child", n, class)
 		}
 	}
 }
@@ -272,21 +272,21 @@ func TestFreshChildren(t *testing.T) {
 		return class == counts.Child
 	}
 	if got := ask(0, 3); !slices.Equal(got, []string{digest(0), digest(1), digest(2)}) {
-		t.Errorf("fresh = %v", got)
+		t.Errorf("fresh = %v, want all three children", got)
 	}
 	if got := ask(0, 3); got != nil {
-		t.Errorf("fresh = %v the second time", got)
+		t.Errorf("fresh = %v for a known index, want none", got)
 	}
 	ask(10, 4) // does not fit into the generation that has 0, 1, 2
 	if !known(0) || !known(10) || !known(13) {
 		t.Error("children in the last two generations are unknown")
 	}
 	if got := ask(0, 1); !slices.Equal(got, []string{digest(0)}) {
-		t.Errorf("fresh = %v, want the child that was about to be dropped", got)
+		t.Errorf("fresh = %v, want the child that was only in the older generation", got)
 	}
 	ask(20, 3)
 	if !known(0) || known(1) || !known(20) {
-		t.Error("want children that were seen again, and no others of the older generation")
+		t.Error("want the child that was added again, and no others of the dropped generation")
 	}
 	for i := range 1000 {
 		ask(100+i, 1)
@@ -339,7 +339,7 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-// FuzzPattern compares with a simple recursive implementation.
+// FuzzPattern compares match with a simple recursive implementation.
 func FuzzPattern(f *testing.F) {
 	f.Add("*a?c*", "xxabcxx")
 	f.Add("a*a", "a")

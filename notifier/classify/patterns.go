@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// patterns are lists of patterns such as `*trivy*`. They are not path globs, since the
-// slashes of a user agent separate nothing.
+// patterns is a list of patterns such as `*trivy*`. They are not path globs: a slash in a
+// user agent is an ordinary character.
 type patterns struct {
 	list     []pattern
 	foldCase bool
 }
 
-// pattern is the parts between the stars.
+// pattern is a pattern split at its stars.
 type pattern [][]byte
 
-// Limits of the patterns that every request is compared with.
+// Limits of the patterns, since every request is compared with all of them.
 const (
 	MaxPatterns      = 256 // in one list
-	maxPatternLength = 512 // in bytes; no more of a user agent or an actor is compared
+	maxPatternLength = 512 // in bytes; user agents and actors are cut to this length
 )
 
 // ValidatePattern returns an error if a pattern of Config is invalid.
@@ -69,8 +69,8 @@ func (p patterns) match(s string) bool {
 	return false
 }
 
-// match takes the first position that fits for each part except the last, which must
-// be at the end: if that fails, a later position fails, too.
+// match finds the leftmost match of each part except the last, which must be at the end.
+// There is no backtracking: if the leftmost match fails, a later one fails as well.
 func (p pattern) match(b []byte) bool {
 	first, last := p[0], p[len(p)-1]
 	if len(p) == 1 {

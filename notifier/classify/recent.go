@@ -8,14 +8,14 @@ import (
 	"github.com/tidings-dev/tidings/internal/generations"
 )
 
-// recentRequests remembers for a short time which client got which tag for which
-// digest, or which client pushed which digest. Neither is stored as such: the key
-// is a hash of both, with a seed that lives in memory only.
+// recentRequests remembers for a short time the tag under which a client asked for a
+// digest, or that a client pushed a digest. The key is a hash with a random seed, so
+// neither the client nor the digest can be read from memory.
 type recentRequests struct {
 	seed   maphash.Seed
 	window time.Duration
 	now    func() time.Time
-	turned time.Time // when the newer generation began
+	turned time.Time // when the newer generation was started
 	byKey  generations.Map[uint64, recentRequest]
 }
 
@@ -24,8 +24,8 @@ type recentRequest struct {
 	at  time.Time
 }
 
-// requestKey identifies a client and a digest. Pushes have the user agent, too:
-// many clients may share one address.
+// requestKey identifies a client and a digest. The key of a push has the user agent as
+// well, since many clients may share an address.
 type requestKey struct{ client, agent, repository, digest string }
 
 func newRecentRequests(window time.Duration, limit int, now func() time.Time) recentRequests {
@@ -46,7 +46,7 @@ func (r *recentRequests) add(of requestKey, tag string) {
 	if old, ok := r.byKey.Get(k); ok && old.tag == tag {
 		tag = old.tag
 	} else {
-		tag = strings.Clone(tag) // the request's own string may hold a whole URL
+		tag = strings.Clone(tag) // the string of the request may keep a whole URL in memory
 	}
 	if r.byKey.Put(k, recentRequest{tag, now}, 1) {
 		r.turned = now
@@ -72,8 +72,7 @@ func (r *recentRequests) remove(of requestKey) {
 	}
 }
 
-// expire drops the older generation once each of its entries is older than the
-// window, so that a registry without such requests holds none.
+// expire drops the generations whose entries are all older than the window.
 func (r *recentRequests) expire(now time.Time) {
 	age := now.Sub(r.turned)
 	if age >= 0 && age <= r.window {
@@ -86,8 +85,8 @@ func (r *recentRequests) expire(now time.Time) {
 	r.turned = now
 }
 
-// host returns an address without its port: the GET may come on another
-// connection than the HEAD.
+// host returns an address without its port, since the GET may use another connection than
+// the HEAD.
 func host(addr string) string {
 	if strings.HasPrefix(addr, "[") {
 		h, _, _ := strings.Cut(addr[1:], "]")

@@ -2,15 +2,15 @@ package classify
 
 import "strings"
 
-// ReferrersTag reports whether a tag follows the referrers tag schema: a client
-// that finds no referrers API keeps the list of what refers to a manifest under
-// the manifest's digest with "-" in place of ":". cosign appends what the
-// content is, such as ".sig" or ".att"; suffix is that word without the dot, or
-// empty. (https://github.com/opencontainers/distribution-spec, "Referrers Tag
-// Schema")
+// ReferrersTag reports whether a tag follows the referrers tag schema of the OCI
+// distribution specification: clients of a registry without the referrers API push the
+// list of a manifest's referrers under the manifest's digest with "-" in place of ":".
+// cosign appends a suffix for the kind of content, such as ".sig" or ".att", which is
+// returned without the dot.
+// (https://github.com/opencontainers/distribution-spec, "Referrers Tag Schema")
 //
-// The encoded part of the digest may be cut, to 64 characters. A tag with
-// anything else after it, such as "sha256-<hex>-debug", is a tag like any other.
+// The schema cuts the encoded part of a digest to 64 characters; longer ones are accepted.
+// A tag with another suffix, such as "sha256-<hex>-debug", is an ordinary tag.
 func ReferrersTag(tag string) (suffix string, ok bool) {
 	rest, ok := strings.CutPrefix(tag, "sha256-")
 	if !ok {

@@ -10,8 +10,8 @@ import (
 )
 
 // Store keeps index entries on disk, so that a Classifier has them after a restart.
-// It has generations, as the set in memory has: when one has half of the limit the
-// next begins, and the one before it is dropped.
+// Like the set in memory it has two generations: when the newer one has half of the limit,
+// the older one is dropped and a new one is started.
 //
 // Keys, after the prefix that the Store is opened with:
 //
@@ -20,14 +20,14 @@ import (
 //
 // A generation has 4 bytes and a ManifestKey 8, in big endian. Values are empty.
 //
-// Changes are part of the caller's batch. If it is not committed, the Store has to be
-// opened again. A Store is not safe for concurrent use.
+// Changes are part of the caller's batch. If the commit fails, the Store must be opened
+// again. A Store is not safe for concurrent use.
 type Store struct {
 	prefix     []byte
 	half       int
 	generation uint32
 	count      int          // in this generation
-	added      []IndexEntry // in this batch
+	added      []IndexEntry // since Begin
 }
 
 // OpenStore opens the entries under a prefix. limit is the number of entries that are
@@ -75,16 +75,15 @@ func (s *Store) key(generation uint32, l IndexEntry) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(l.Child))
 }
 
-// Begin begins a batch.
+// Begin starts a batch.
 func (s *Store) Begin() { s.added = s.added[:0] }
 
-// Added returns the entries that were added, and those for the manifests that were
-// deleted, since Begin. The next Begin invalidates them.
+// Added returns the entries that were added since Begin, and one for each deleted manifest.
+// They are valid until the next Begin.
 func (s *Store) Added() []IndexEntry { return s.added }
 
-// Add stores what a request shows about indexes and artifacts: the children of the
-// index with this digest, and whether the manifest is an artifact that refers to
-// another image, or is listed under a referrers tag.
+// Add stores entries for a manifest: its children if it is an index, and that it is an
+// artifact if it refers to another image (supporting) or has a referrers tag.
 func (s *Store) Add(b *pebble.Batch, repository, tag, digest string, children []string, supporting bool) error {
 	k := KeyOf(repository, digest)
 	for _, child := range children {
@@ -101,7 +100,7 @@ func (s *Store) Add(b *pebble.Batch, repository, tag, digest string, children []
 	return nil
 }
 
-// Delete deletes what a deleted manifest lists.
+// Delete deletes the children of a deleted manifest.
 func (s *Store) Delete(b *pebble.Batch, repository, digest string) error {
 	deleted := IndexDeleted(repository, digest)
 	s.added = append(s.added, deleted)
@@ -124,7 +123,8 @@ func (s *Store) put(b *pebble.Batch, l IndexEntry) error {
 	return nil
 }
 
-// Remove deletes what an index lists. The count stays, so the generation ends sooner.
+// Remove deletes the children of an index. They still count, so the next generation is
+// started a little earlier.
 func (s *Store) Remove(b *pebble.Batch, index ManifestKey) error {
 	for back := range min(s.generation+1, 2) {
 		prefix := s.key(s.generation-back, IndexEntry{Child: index})
@@ -135,8 +135,8 @@ func (s *Store) Remove(b *pebble.Batch, index ManifestKey) error {
 	return nil
 }
 
-// nextGeneration begins the next generation if this one is full, and drops the one
-// before this.
+// nextGeneration starts a generation if the current one is full. The generation before
+// the current one is dropped.
 func (s *Store) nextGeneration(b *pebble.Batch) error {
 	if s.count < s.half {
 		return nil
