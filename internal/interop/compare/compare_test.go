@@ -54,6 +54,7 @@ func TestCompare(t *testing.T) {
 		{"service tokens", acceptServiceToken},
 		{"account client", useAccount},
 		{"account profile", editProfile},
+		{"stats records", publishStats},
 		{"deactivated", compareDeactivated},
 		{"login limit", compareLoginLimit}, // last, because it exhausts the attempts of the address
 	} {
