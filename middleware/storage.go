@@ -14,13 +14,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/middleware/observe"
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
-// stored implements notifier.Storage with the registry's storage, and only reads. The
-// app's own storage is not accessible, so stored opens it again at the first call, as
+// registryStorage implements stored.Reader with the registry's storage, and only reads. The
+// app's own storage is not accessible, so it is opened again at the first call, as
 // garbage-collect does.
-type stored struct {
+type registryStorage struct {
 	ctx    context.Context // of the driver's background work
 	config *configuration.Configuration
 
@@ -28,12 +28,12 @@ type stored struct {
 	opened distribution.Namespace
 }
 
-func newStored(ctx context.Context, config *configuration.Configuration) *stored {
-	return &stored{ctx: ctx, config: config}
+func newRegistryStorage(ctx context.Context, config *configuration.Configuration) *registryStorage {
+	return &registryStorage{ctx: ctx, config: config}
 }
 
 // open opens the storage. If that fails the next call tries again.
-func (s *stored) open() (distribution.Namespace, error) {
+func (s *registryStorage) open() (distribution.Namespace, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.opened != nil {
@@ -52,7 +52,7 @@ func (s *stored) open() (distribution.Namespace, error) {
 }
 
 // Has reports whether the repository has the manifest.
-func (s *stored) Has(ctx context.Context, repository, dgst string) (bool, error) {
+func (s *registryStorage) Has(ctx context.Context, repository, dgst string) (bool, error) {
 	manifests, want, err := s.manifests(ctx, repository, dgst)
 	if err != nil {
 		return false, err
@@ -64,15 +64,15 @@ func (s *stored) Has(ctx context.Context, repository, dgst string) (bool, error)
 	return exists, nil
 }
 
-// Manifest returns a manifest as it is stored, or notifier.ErrNotStored.
-func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaType string, payload []byte, err error) {
+// Manifest returns a manifest as it is stored, or stored.ErrNotStored.
+func (s *registryStorage) Manifest(ctx context.Context, repository, dgst string) (mediaType string, payload []byte, err error) {
 	manifests, want, err := s.manifests(ctx, repository, dgst)
 	if err != nil {
 		return "", nil, err
 	}
 	manifest, err := manifests.Get(ctx, want)
 	if err != nil && observe.IsGone(err) {
-		return "", nil, notifier.ErrNotStored
+		return "", nil, stored.ErrNotStored
 	}
 	if err == nil {
 		mediaType, payload, err = manifest.Payload()
@@ -83,15 +83,15 @@ func (s *stored) Manifest(ctx context.Context, repository, dgst string) (mediaTy
 	return mediaType, payload, nil
 }
 
-// BlobSize returns the size of a blob in bytes, or notifier.ErrNotStored.
-func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
+// BlobSize returns the size of a blob in bytes, or stored.ErrNotStored.
+func (s *registryStorage) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
 	blobs, want, err := s.blobs(ctx, repository, dgst)
 	if err != nil {
 		return 0, err
 	}
 	desc, err := blobs.Stat(ctx, want)
 	if err != nil && observe.IsGone(err) {
-		return 0, notifier.ErrNotStored
+		return 0, stored.ErrNotStored
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look for blob %s@%s in storage: %w", repository, dgst, err)
@@ -99,14 +99,14 @@ func (s *stored) BlobSize(ctx context.Context, repository, dgst string) (int64, 
 	return desc.Size, nil
 }
 
-// Blob returns a blob of at most the given size in bytes, or notifier.ErrNotStored.
-func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
+// Blob returns a blob of at most the given size in bytes, or stored.ErrNotStored.
+func (s *registryStorage) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
 	size, err := s.BlobSize(ctx, repository, dgst)
 	if err != nil {
 		return nil, err
 	}
 	if size > most {
-		return nil, notifier.ErrNotStored
+		return nil, stored.ErrNotStored
 	}
 	blobs, want, err := s.blobs(ctx, repository, dgst)
 	if err != nil {
@@ -114,7 +114,7 @@ func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) 
 	}
 	content, err := blobs.Get(ctx, want)
 	if err != nil && observe.IsGone(err) {
-		return nil, notifier.ErrNotStored
+		return nil, stored.ErrNotStored
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s@%s from storage: %w", repository, dgst, err)
@@ -122,15 +122,15 @@ func (s *stored) Blob(ctx context.Context, repository, dgst string, most int64) 
 	return content, nil
 }
 
-// Tagged returns the digest that a tag points at, or notifier.ErrNotStored.
-func (s *stored) Tagged(ctx context.Context, repository, tag string) (string, error) {
+// Tagged returns the digest that a tag points at, or stored.ErrNotStored.
+func (s *registryStorage) Tagged(ctx context.Context, repository, tag string) (string, error) {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
 		return "", err
 	}
 	desc, err := repo.Tags(ctx).Get(ctx, tag)
 	if err != nil && observe.IsGone(err) {
-		return "", notifier.ErrNotStored
+		return "", stored.ErrNotStored
 	}
 	if err != nil {
 		return "", fmt.Errorf("look for %s:%s in storage: %w", repository, tag, err)
@@ -139,7 +139,7 @@ func (s *stored) Tagged(ctx context.Context, repository, tag string) (string, er
 }
 
 // Repositories calls visit with the name of each repository.
-func (s *stored) Repositories(ctx context.Context, visit func(string) error) error {
+func (s *registryStorage) Repositories(ctx context.Context, visit func(string) error) error {
 	namespace, err := s.open()
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (s *stored) Repositories(ctx context.Context, visit func(string) error) err
 }
 
 // Manifests calls visit with the digest of each manifest of a repository.
-func (s *stored) Manifests(ctx context.Context, repository string, visit func(string) error) error {
+func (s *registryStorage) Manifests(ctx context.Context, repository string, visit func(string) error) error {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (s *stored) Manifests(ctx context.Context, repository string, visit func(st
 	return err
 }
 
-func (s *stored) repository(ctx context.Context, name string) (distribution.Repository, error) {
+func (s *registryStorage) repository(ctx context.Context, name string) (distribution.Repository, error) {
 	named, err := reference.WithName(name)
 	if err != nil {
 		return nil, fmt.Errorf("look for %s in storage: %w", name, err)
@@ -192,7 +192,7 @@ func (s *stored) repository(ctx context.Context, name string) (distribution.Repo
 	return repo, nil
 }
 
-func (s *stored) manifests(ctx context.Context, repository, dgst string) (distribution.ManifestService, digest.Digest, error) {
+func (s *registryStorage) manifests(ctx context.Context, repository, dgst string) (distribution.ManifestService, digest.Digest, error) {
 	want, err := digest.Parse(dgst)
 	if err != nil {
 		return nil, "", fmt.Errorf("look for %s@%s in storage: %w", repository, dgst, err)
@@ -208,7 +208,7 @@ func (s *stored) manifests(ctx context.Context, repository, dgst string) (distri
 	return manifests, want, nil
 }
 
-func (s *stored) blobs(ctx context.Context, repository, dgst string) (distribution.BlobStore, digest.Digest, error) {
+func (s *registryStorage) blobs(ctx context.Context, repository, dgst string) (distribution.BlobStore, digest.Digest, error) {
 	want, err := digest.Parse(dgst)
 	if err != nil {
 		return nil, "", fmt.Errorf("look for blob %s@%s in storage: %w", repository, dgst, err)

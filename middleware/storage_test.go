@@ -10,14 +10,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // A stored reads the storage that a running registry writes.
 func TestStored(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
-	s := newStored(t.Context(), r.config)
+	s := newRegistryStorage(t.Context(), r.config)
 	list := func() (found []string) {
 		t.Helper()
 		err := s.Repositories(t.Context(), func(repository string) error {
@@ -54,7 +54,7 @@ func TestStored(t *testing.T) {
 		switch {
 		case c.want && (err != nil || mediaType != first.mediaType || string(payload) != string(first.body)):
 			t.Errorf("%s: got %s %s, %v", c.name, mediaType, payload, err)
-		case !c.want && !errors.Is(err, notifier.ErrNotStored):
+		case !c.want && !errors.Is(err, stored.ErrNotStored):
 			t.Errorf("%s: got %v", c.name, err)
 		}
 	}
@@ -70,12 +70,12 @@ func TestStored(t *testing.T) {
 		{"unknown blob", "oss/app", digest.FromString("?").String(), 14, ""},
 	} {
 		got, err := s.Blob(t.Context(), c.repository, c.digest, c.most)
-		if string(got) != c.want || (c.want == "") != errors.Is(err, notifier.ErrNotStored) || err != nil && c.want != "" {
+		if string(got) != c.want || (c.want == "") != errors.Is(err, stored.ErrNotStored) || err != nil && c.want != "" {
 			t.Errorf("blob, %s: %q, %v", c.name, got, err)
 		}
 		size, err := s.BlobSize(t.Context(), c.repository, c.digest)
 		present := c.repository == "oss/app" && c.digest == layer
-		if present && (size != 14 || err != nil) || !present && !errors.Is(err, notifier.ErrNotStored) {
+		if present && (size != 14 || err != nil) || !present && !errors.Is(err, stored.ErrNotStored) {
 			t.Errorf("size of a blob, %s: %d, %v", c.name, size, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestStored(t *testing.T) {
 		}
 	}
 	for _, repository := range []string{"oss/app", "other"} {
-		if _, err := s.Tagged(t.Context(), repository, "v2"); !errors.Is(err, notifier.ErrNotStored) {
+		if _, err := s.Tagged(t.Context(), repository, "v2"); !errors.Is(err, stored.ErrNotStored) {
 			t.Errorf("an unknown tag: %v", err)
 		}
 	}
@@ -110,14 +110,14 @@ func TestStored(t *testing.T) {
 func TestStoredErrors(t *testing.T) {
 	t.Parallel()
 	good := digest.FromString("x").String()
-	s := newStored(t.Context(), configure(t, plainYAML))
+	s := newRegistryStorage(t.Context(), configure(t, plainYAML))
 	if _, err := s.Has(t.Context(), "NOT A NAME", good); err == nil {
 		t.Error("an invalid name: no error")
 	}
 	if _, err := s.Has(t.Context(), "app", "sha256:x"); err == nil {
 		t.Error("an invalid digest: no error")
 	}
-	s = newStored(t.Context(), configure(t, plainYAML, func(c *configuration.Configuration) {
+	s = newRegistryStorage(t.Context(), configure(t, plainYAML, func(c *configuration.Configuration) {
 		c.Storage = configuration.Storage{"nosuchdriver": nil}
 	}))
 	for range 2 {

@@ -35,6 +35,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // opener opens the runtime of a configuration, repeatedly if its disk cannot be
@@ -300,7 +301,7 @@ func (r *runtime) hasTag() func(repository, tag string) (bool, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 		defer cancel()
 		_, err := storage.Tagged(ctx, repository, tag)
-		if errors.Is(err, notifier.ErrNotStored) {
+		if errors.Is(err, stored.ErrNotStored) {
 			return false, nil
 		}
 		return err == nil, err
@@ -373,11 +374,11 @@ func (r *runtime) dataFolderID() string {
 
 // storage returns the registry's storage; nil if it is not accessible, or if the
 // registry is a pull-through cache, whose images were pushed elsewhere.
-func (r *runtime) storage() notifier.Storage {
+func (r *runtime) storage() stored.Reader {
 	if r.host.Storage.Type() == "inmemory" || r.host.Proxy.RemoteURL != "" {
 		return nil
 	}
-	return newStored(context.Background(), r.host)
+	return newRegistryStorage(context.Background(), r.host)
 }
 
 func (r *runtime) announce() (*notifier.Announce, error) {

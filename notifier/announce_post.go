@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // check returns the tags that an announcement still has and that are to be
@@ -33,14 +34,14 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 	tags = a.Tags
 	if a.Local && s.storage != nil {
 		has, err := s.storage.Has(ctx, a.Repository, a.Digest)
-		if err != nil && !errors.Is(err, errUnreadable) {
+		if err != nil && !errors.Is(err, stored.ErrUnreadable) {
 			return nil, refused, err
 		}
 		if err == nil && !has {
 			s.metrics.post("deleted")
 			return nil, announceRow{Reason: reasonDeleted}, nil
 		}
-		if tags, err = s.storage.tagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+		if tags, err = s.storage.TagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
 			return nil, refused, err
 		}
 	}
@@ -108,13 +109,13 @@ func (s *announceSink) tagOrder(tags []string) []string {
 // reason why there is no post.
 func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
 	d := declared(e)
-	if s.storage.local(e) {
+	if s.storage.Local(e) {
 		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
 	}
 	switch {
-	case errors.Is(err, ErrNotStored):
+	case errors.Is(err, stored.ErrNotStored):
 		return reasonDeleted, nil
-	case errors.Is(err, errUnreadable): // what the manifest declares is shown, except its size
+	case errors.Is(err, stored.ErrUnreadable): // what the manifest declares is shown, except its size
 		d = declared(e)
 		d.Size = 0
 	case err != nil:

@@ -46,7 +46,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 	var b state.Batch
 	for i, e := range events {
 		id := e.Repository + "\x00" + e.ManifestDigest
-		local := s.storage.local(e.Event)
+		local := s.storage.Local(e.Event)
 		switch {
 		case e.Operation == event.OpDelete:
 			if w := open[id]; w != nil && !local {
@@ -145,7 +145,7 @@ func (s *announceSink) closeWindows(ctx context.Context, windows []*window, even
 func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused announceRow, err error) {
 	a = &announcement{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
-		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.storage.local(w.first.Event),
+		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.storage.Local(w.first.Event),
 	}
 	before, err := s.posts.get(a.Repository, a.Digest)
 	if err != nil {

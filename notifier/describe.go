@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // A description is what posts and the API show of an image or an index: what storage
@@ -32,7 +33,7 @@ const (
 // describe describes an image, or an index with everything that it lists. ErrNotStored
 // and errUnreadable are about the manifest itself. What an index lists and storage
 // does not have is left out, since it can't be pulled.
-func describe(ctx context.Context, storage *checkedStorage, repository, digest string) (description, error) {
+func describe(ctx context.Context, storage *stored.Checked, repository, digest string) (description, error) {
 	d := describer{
 		storage: storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
 		seen: map[string]bool{}, sizes: map[string]int64{},
@@ -47,7 +48,7 @@ func describe(ctx context.Context, storage *checkedStorage, repository, digest s
 }
 
 type describer struct {
-	storage    *checkedStorage
+	storage    *stored.Checked
 	repository string
 	manifests  int // that may still be read
 	blobs      int // whose sizes may still be read
@@ -92,7 +93,7 @@ func (d *describer) index(ctx context.Context, index *lexicon.ManifestInfo, dept
 			continue
 		}
 		err := d.manifest(ctx, m.Digest, m.Platform, depth-1)
-		if err != nil && !errors.Is(err, ErrNotStored) && !errors.Is(err, errUnreadable) {
+		if err != nil && !errors.Is(err, stored.ErrNotStored) && !errors.Is(err, stored.ErrUnreadable) {
 			return err
 		}
 	}
@@ -126,7 +127,7 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 		if _, done := d.sizes[digest]; done || digest == "" {
 			continue
 		}
-		if size, known := d.storage.knownSize(d.repository, digest); known {
+		if size, known := d.storage.KnownSize(d.repository, digest); known {
 			d.sizes[digest] = size
 			continue
 		}
@@ -136,14 +137,14 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 		return 0, nil
 	}
 	d.blobs -= len(digests)
-	stored := make([]int64, len(digests))
+	found := make([]int64, len(digests))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxLookups)
+	g.SetLimit(stored.MaxLookups)
 	for i, digest := range digests {
 		g.Go(func() (err error) {
-			stored[i], err = d.storage.BlobSize(gctx, d.repository, digest)
-			if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
-				stored[i], err = -1, nil
+			found[i], err = d.storage.BlobSize(gctx, d.repository, digest)
+			if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
+				found[i], err = -1, nil
 			}
 			return err
 		})
@@ -152,7 +153,7 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 		return 0, err
 	}
 	for i, digest := range digests {
-		d.sizes[digest] = stored[i]
+		d.sizes[digest] = found[i]
 	}
 	for digest := range blobs {
 		blobs[digest] = d.sizes[digest]
@@ -169,7 +170,7 @@ func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*
 		return nil, nil
 	}
 	content, err := d.storage.Blob(ctx, d.repository, config.Digest, maxConfig)
-	if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
 		return nil, nil
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // The counter writes the row of a push from its event alone, so that counting never
@@ -91,7 +92,7 @@ func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow
 		return nil // images of other owners are in other registries
 	}
 	d, err := describe(ctx, n.storage, row.Repository, row.Digest)
-	if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
 		return nil // deleted meanwhile, in another registry, or damaged
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // memStorage is a Storage in memory.
@@ -85,7 +86,7 @@ func (s *memStorage) Manifest(_ context.Context, repository, digest string) (str
 	case s.down || repository == "" || s.damaged == digest:
 		return "", nil, errStorageDown
 	case !ok:
-		return "", nil, ErrNotStored
+		return "", nil, stored.ErrNotStored
 	}
 	return p.MediaType, p.Payload, nil
 }
@@ -98,7 +99,7 @@ func (s *memStorage) BlobSize(_ context.Context, repository, digest string) (int
 		return 0, errStorageDown
 	}
 	if digest == s.lost {
-		return 0, ErrNotStored
+		return 0, stored.ErrNotStored
 	}
 	if content, ok := s.blobs[digest]; ok {
 		return int64(len(content)), nil
@@ -106,7 +107,7 @@ func (s *memStorage) BlobSize(_ context.Context, repository, digest string) (int
 	if size, ok := s.sizes[repository][digest]; ok {
 		return size, nil
 	}
-	return 0, ErrNotStored
+	return 0, stored.ErrNotStored
 }
 
 func (s *memStorage) Blob(_ context.Context, repository, digest string, limit int64) ([]byte, error) {
@@ -118,7 +119,7 @@ func (s *memStorage) Blob(_ context.Context, repository, digest string, limit in
 	case s.down || repository == "":
 		return nil, errStorageDown
 	case !ok || int64(len(content)) > limit:
-		return nil, ErrNotStored
+		return nil, stored.ErrNotStored
 	}
 	return content, nil
 }
@@ -126,7 +127,7 @@ func (s *memStorage) Blob(_ context.Context, repository, digest string, limit in
 func (s *memStorage) Has(ctx context.Context, repository, digest string) (bool, error) {
 	s.lookups.Add(1)
 	_, _, err := s.Manifest(ctx, repository, digest)
-	if errors.Is(err, ErrNotStored) {
+	if errors.Is(err, stored.ErrNotStored) {
 		return false, nil
 	}
 	return err == nil, err
@@ -140,7 +141,7 @@ func (s *memStorage) Tagged(_ context.Context, repository, tag string) (string, 
 	case s.down || repository == "":
 		return "", errStorageDown
 	case !ok:
-		return "", ErrNotStored
+		return "", stored.ErrNotStored
 	}
 	return digest, nil
 }

@@ -8,10 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -19,23 +17,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
-
-// A Publisher writes to the repo of the account.
-type Publisher interface {
-	// Apply applies the writes in one commit, all or none. They are durable when it
-	// returns. After a *repo.WriteError none is applied. After any other error it
-	// is not known whether they are applied, and the caller reads them back.
-	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
-	// Get returns a record, or repo.ErrNotFound.
-	Get(collection, rkey string) (cid.Cid, []byte, error)
-	// List returns up to limit records of a collection in descending order of
-	// their keys, with reverse in ascending order, and the cursor of the next page,
-	// "" if there is none. A cursor is a record key.
-	List(collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
-	// Head is the state of the repo after the last commit.
-	Head() repo.Head
-}
 
 // Config configures New.
 type Config struct {
@@ -53,7 +36,7 @@ type Config struct {
 
 	// Storage is the registry's. If it is nil, events are taken as they are, and a
 	// push that a crash interrupted counts as one that did not happen.
-	Storage Storage
+	Storage stored.Reader
 
 	// PublicOptions identifies the options that Public and Owner depend on; "": changes
 	// are not detected. If it differs from that of the last start, Storage is compared
@@ -115,7 +98,7 @@ type Notifier struct {
 	inbound    *inbound.Log
 
 	account  *accountRepo    // nil: nothing is published
-	storage  *checkedStorage // nil: storage cannot be asked
+	storage  *stored.Checked // nil: storage cannot be asked
 	owner    string
 	public   func(repository string) bool // false for private names
 	announce *Announce                    // nil: no posts
@@ -170,7 +153,7 @@ func New(cfg Config) (*Notifier, error) {
 	})
 	n.clock = event.NewClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
-		n.storage = newCheckedStorage(cfg.Storage, n.log)
+		n.storage = stored.NewChecked(cfg.Storage, n.log)
 	}
 	n.dead.setMetrics(n.metrics)
 	if err := n.dead.setPublic(n.public); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // How storage and ledger are reconciled
@@ -151,7 +152,7 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 		}
 		return n.storage.Manifests(ctx, repository, func(digest string) error {
 			mediaType, payload, err := n.storage.Manifest(ctx, repository, digest)
-			if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+			if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
 				return nil // deleted meanwhile, or damaged
 			}
 			if err != nil {
@@ -196,7 +197,7 @@ func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error 
 	for _, repository := range m.Repositories {
 		if repository != unknownRepository {
 			has, err := n.storage.Has(ctx, repository, m.Digest)
-			if has || errors.Is(err, errUnreadable) {
+			if has || errors.Is(err, stored.ErrUnreadable) {
 				continue
 			}
 			if err != nil {

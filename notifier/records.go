@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // recordSink writes one layer record for each layer of each manifest of a public
@@ -78,7 +79,7 @@ func (s *recordSink) handle(ctx context.Context, events []event.Sequenced) (int,
 	if done == len(events) {
 		return done, time.Time{}, nil
 	}
-	stored, err := s.storage.present(ctx, events[done:], s.affects)
+	stored, err := s.storage.Present(ctx, events[done:], s.affects)
 	if err != nil {
 		return done, time.Time{}, err
 	}
@@ -328,7 +329,7 @@ func (s *recordSink) recheck(ctx context.Context, c *recordChange) (after ledger
 			continue
 		}
 		has, err := s.storage.Has(ctx, e.Repository, c.Digest)
-		if err != nil && !errors.Is(err, errUnreadable) {
+		if err != nil && !errors.Is(err, stored.ErrUnreadable) {
 			return after, reason, err
 		}
 		if err == nil && !has {

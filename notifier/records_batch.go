@@ -252,7 +252,7 @@ func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) 
 
 // add puts a change into the batch. A manifest has writes only once in a batch.
 func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
-	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.storage.local(e.Event)}
+	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.storage.Local(e.Event)}
 	id := owner + "\x00" + e.ManifestDigest
 	i, changed := b.changes[id]
 	if changed {

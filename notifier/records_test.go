@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 func TestRecords(t *testing.T) {
@@ -391,7 +392,7 @@ func TestRecordsStorageFails(t *testing.T) {
 	r.push(b)
 	r.delete(c)
 	tried := r.account.tried.Load()
-	r.until("the sink has tried", func() bool { return r.account.tried.Load() > tried+2*maxFailures })
+	r.until("the sink has tried", func() bool { return r.account.tried.Load() > tried+2*stored.MaxFailures })
 	if got := len(r.records()); got != 4 {
 		t.Errorf("%d records while storage is down, want 4", got)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // resolveInterval is how often open intents are tried that storage gave no answer for.
@@ -82,20 +83,20 @@ func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) e
 // happened asks storage whether a push or delete took effect, and fills in what its
 // event needs.
 func (i *Intent) happened(ctx context.Context) (bool, error) {
-	e, storage := &i.event, i.n.storage
+	e, checked := &i.event, i.n.storage
 	switch e.Operation {
 	case event.OpDelete:
-		has, err := storage.Has(ctx, e.Repository, e.ManifestDigest)
+		has, err := checked.Has(ctx, e.Repository, e.ManifestDigest)
 		return !has, err
 	case event.OpUntag:
-		_, err := storage.Tagged(ctx, e.Repository, e.Tag)
-		if errors.Is(err, ErrNotStored) {
+		_, err := checked.Tagged(ctx, e.Repository, e.Tag)
+		if errors.Is(err, stored.ErrNotStored) {
 			return true, nil
 		}
 		return false, err
 	}
-	mediaType, payload, err := storage.Manifest(ctx, e.Repository, e.ManifestDigest)
-	if errors.Is(err, ErrNotStored) || errors.Is(err, errUnreadable) {
+	mediaType, payload, err := checked.Manifest(ctx, e.Repository, e.ManifestDigest)
+	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
 		return false, nil
 	}
 	if err != nil {
@@ -103,8 +104,8 @@ func (i *Intent) happened(ctx context.Context) (bool, error) {
 	}
 	e.Class = counts.Push
 	if e.Tag != "" {
-		target, err := storage.Tagged(ctx, e.Repository, e.Tag)
-		if err != nil && !errors.Is(err, ErrNotStored) {
+		target, err := checked.Tagged(ctx, e.Repository, e.Tag)
+		if err != nil && !errors.Is(err, stored.ErrNotStored) {
 			return false, err
 		}
 		if target != e.ManifestDigest {

@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // A sink processes the events of the push stream in order.
@@ -31,7 +32,7 @@ type sink interface {
 type sinkDeps struct {
 	account  *accountRepo
 	state    state.Store
-	storage  *checkedStorage // nil: storage cannot be asked
+	storage  *stored.Checked // nil: storage cannot be asked
 	private  *privateImages
 	public   func(repository string) bool
 	giveUp   func(seq uint64, reason error) error

@@ -30,6 +30,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // weekPushes is the number of pushes in TestWeek, unless TIDINGS_WEEK_PUSHES is set. There
@@ -67,7 +68,7 @@ func (s *seedStorage) find(repository, digest string) (int, bool) {
 func (s *seedStorage) Manifest(_ context.Context, repository, digest string) (string, []byte, error) {
 	seed, ok := s.find(repository, digest)
 	if !ok {
-		return "", nil, ErrNotStored
+		return "", nil, stored.ErrNotStored
 	}
 	p := s.image(seed)
 	return p.MediaType, p.Payload, nil
@@ -77,7 +78,7 @@ func (s *seedStorage) Manifest(_ context.Context, repository, digest string) (st
 func (s *seedStorage) BlobSize(context.Context, string, string) (int64, error) { return 1000, nil }
 
 func (s *seedStorage) Blob(context.Context, string, string, int64) ([]byte, error) {
-	return nil, ErrNotStored
+	return nil, stored.ErrNotStored
 }
 
 func (s *seedStorage) Has(_ context.Context, repository, digest string) (bool, error) {
@@ -88,11 +89,11 @@ func (s *seedStorage) Has(_ context.Context, repository, digest string) (bool, e
 func (s *seedStorage) Tagged(_ context.Context, repository, tag string) (string, error) {
 	seed, err := strconv.Atoi(strings.TrimPrefix(tag, "v"))
 	if err != nil {
-		return "", ErrNotStored
+		return "", stored.ErrNotStored
 	}
 	p := s.image(seed)
 	if _, ok := s.find(repository, p.Digest); !ok {
-		return "", ErrNotStored
+		return "", stored.ErrNotStored
 	}
 	return p.Digest, nil
 }

@@ -1,4 +1,4 @@
-package notifier
+package stored
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 // ErrNotStored is returned for what the registry's storage does not have.
 var ErrNotStored = errors.New("not in the registry's storage")
 
-// Storage is the registry's storage. An event indicates that something may have changed;
+// A Reader reads the registry's storage. An event indicates that something may have changed;
 // sinks publish what storage has when they handle the event. An error other
 // than ErrNotStored means that storage did not give an answer.
-type Storage interface {
+type Reader interface {
 	// Manifest returns a manifest's media type and bytes, or ErrNotStored.
 	Manifest(ctx context.Context, repository, digest string) (mediaType string, payload []byte, err error)
 	// Has reports whether the repository has the manifest.
@@ -33,29 +33,29 @@ type Storage interface {
 	Manifests(ctx context.Context, repository string, visit func(digest string) error) error
 }
 
-// maxLookups is how many requests are sent to storage at once: an object store can
+// MaxLookups is how many requests are sent to storage at once: an object store can
 // take some hundredths of a second for each.
-const maxLookups = 16
+const MaxLookups = 16
 
-// local reports whether an event is of an image in this registry's storage, and
+// Local reports whether an event is of an image in this registry's storage, and
 // storage can be asked.
-func (s *checkedStorage) local(e *event.Event) bool {
+func (s *Checked) Local(e *event.Event) bool {
 	return s != nil && e.Inbound == nil
 }
 
-// present reports for each event that affects selects whether its repository has its
+// Present reports for each event that affects selects whether its repository has its
 // manifest now. For events of other registries, and without storage, the answer is
 // that of the event. If storage fails for an event, the result is cut off before
 // it; if it fails for the first, that is an error.
-func (s *checkedStorage) present(ctx context.Context, events []event.Sequenced, affects func(*event.Sequenced) bool) ([]bool, error) {
+func (s *Checked) Present(ctx context.Context, events []event.Sequenced, affects func(*event.Sequenced) bool) ([]bool, error) {
 	found, failed := make([]bool, len(events)), make([]error, len(events))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxLookups)
+	g.SetLimit(MaxLookups)
 	for i, e := range events {
 		if !affects(&e) {
 			continue
 		}
-		if !s.local(e.Event) || e.Repository == "" {
+		if !s.Local(e.Event) || e.Repository == "" {
 			found[i] = e.Operation == event.OpPush
 			continue
 		}
@@ -81,29 +81,29 @@ func (s *checkedStorage) present(ctx context.Context, events []event.Sequenced, 
 
 // hasManifest reports whether the event's repository has its manifest now. If storage
 // can't read it, the answer is that of the event.
-func (s *checkedStorage) hasManifest(ctx context.Context, e *event.Event) (bool, error) {
+func (s *Checked) hasManifest(ctx context.Context, e *event.Event) (bool, error) {
 	has, err := s.Has(ctx, e.Repository, e.ManifestDigest)
-	if errors.Is(err, errUnreadable) {
+	if errors.Is(err, ErrUnreadable) {
 		return e.Operation == event.OpPush, nil
 	}
 	return has, err
 }
 
-// tagsOf returns those of the tags that point to the digest now, in their order.
-func (s *checkedStorage) tagsOf(ctx context.Context, repository, digest string, tags []string) ([]string, error) {
+// TagsOf returns those of the tags that point to the digest now, in their order.
+func (s *Checked) TagsOf(ctx context.Context, repository, digest string, tags []string) ([]string, error) {
 	points := make([]bool, len(tags))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxLookups)
+	g.SetLimit(MaxLookups)
 	for i, tag := range tags {
 		if slices.Index(tags, tag) < i {
 			continue
 		}
 		g.Go(func() error {
 			target, err := s.Tagged(ctx, repository, tag)
-			if err != nil && !errors.Is(err, ErrNotStored) && !errors.Is(err, errUnreadable) {
+			if err != nil && !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrUnreadable) {
 				return err
 			}
-			points[i] = target == digest || errors.Is(err, errUnreadable)
+			points[i] = target == digest || errors.Is(err, ErrUnreadable)
 			return nil
 		})
 	}

@@ -1,4 +1,4 @@
-package notifier
+package stored
 
 import (
 	"context"
@@ -10,15 +10,15 @@ import (
 	"github.com/tidings-dev/tidings/internal/generations"
 )
 
-// errUnreadable is returned for something that storage can't read although it answers
+// ErrUnreadable is returned for something that storage can't read although it answers
 // other requests: a damaged file. Waiting does not help, so the caller trusts
 // the event.
-var errUnreadable = errors.New("damaged in the registry's storage")
+var ErrUnreadable = errors.New("damaged in the registry's storage")
 
 const (
-	// maxFailures is how often storage may fail for one thing before it is asked
+	// MaxFailures is how often storage may fail for one thing before it is asked
 	// whether it answers for another.
-	maxFailures = 5
+	MaxFailures = 5
 	// maxFailing is how many things are remembered that storage has failed for.
 	maxFailing = 1024
 )
@@ -26,8 +26,8 @@ const (
 // checkedStorage is a Storage that distinguishes a damaged file from a storage that is
 // not available. Both fail, but a damaged file would hold up all later events forever. A
 // nil *checkedStorage stands for a storage that can't be asked.
-type checkedStorage struct {
-	Storage
+type Checked struct {
+	Reader
 	log *slog.Logger
 
 	mu     sync.Mutex
@@ -42,31 +42,31 @@ type checkedStorage struct {
 // keptSizes take about a megabyte.
 const keptSizes = 4096
 
-func newCheckedStorage(s Storage, log *slog.Logger) *checkedStorage {
-	return &checkedStorage{Storage: s, log: log, sizes: generations.New[string, int64](keptSizes)}
+func NewChecked(s Reader, log *slog.Logger) *Checked {
+	return &Checked{Reader: s, log: log, sizes: generations.New[string, int64](keptSizes)}
 }
 
 // Has is Storage's, or returns errUnreadable.
-func (s *checkedStorage) Has(ctx context.Context, repository, digest string) (has bool, err error) {
-	has, err = s.Storage.Has(ctx, repository, digest)
+func (s *Checked) Has(ctx context.Context, repository, digest string) (has bool, err error) {
+	has, err = s.Reader.Has(ctx, repository, digest)
 	return has, s.check(ctx, repository, digest, err)
 }
 
 // Tagged is Storage's, or returns errUnreadable.
-func (s *checkedStorage) Tagged(ctx context.Context, repository, tag string) (digest string, err error) {
-	digest, err = s.Storage.Tagged(ctx, repository, tag)
+func (s *Checked) Tagged(ctx context.Context, repository, tag string) (digest string, err error) {
+	digest, err = s.Reader.Tagged(ctx, repository, tag)
 	return digest, s.check(ctx, repository, tag, err)
 }
 
 // Manifest is Storage's, or returns errUnreadable.
-func (s *checkedStorage) Manifest(ctx context.Context, repository, digest string) (mediaType string, payload []byte, err error) {
-	mediaType, payload, err = s.Storage.Manifest(ctx, repository, digest)
+func (s *Checked) Manifest(ctx context.Context, repository, digest string) (mediaType string, payload []byte, err error) {
+	mediaType, payload, err = s.Reader.Manifest(ctx, repository, digest)
 	return mediaType, payload, s.check(ctx, repository, digest, err)
 }
 
 // BlobSize is Storage's, or returns errUnreadable.
-func (s *checkedStorage) BlobSize(ctx context.Context, repository, digest string) (size int64, err error) {
-	size, err = s.Storage.BlobSize(ctx, repository, digest)
+func (s *Checked) BlobSize(ctx context.Context, repository, digest string) (size int64, err error) {
+	size, err = s.Reader.BlobSize(ctx, repository, digest)
 	if err == nil {
 		s.sizesMu.Lock()
 		s.sizes.Put(repository+"@"+digest, size, 1)
@@ -75,23 +75,23 @@ func (s *checkedStorage) BlobSize(ctx context.Context, repository, digest string
 	return size, s.check(ctx, repository, digest, err)
 }
 
-// knownSize returns the size of a blob that BlobSize has returned before.
-func (s *checkedStorage) knownSize(repository, digest string) (int64, bool) {
+// KnownSize returns the size of a blob that BlobSize has returned before.
+func (s *Checked) KnownSize(repository, digest string) (int64, bool) {
 	s.sizesMu.Lock()
 	defer s.sizesMu.Unlock()
 	return s.sizes.Get(repository + "@" + digest)
 }
 
 // Blob is Storage's, or returns errUnreadable.
-func (s *checkedStorage) Blob(ctx context.Context, repository, digest string, limit int64) (content []byte, err error) {
-	content, err = s.Storage.Blob(ctx, repository, digest, limit)
+func (s *Checked) Blob(ctx context.Context, repository, digest string, limit int64) (content []byte, err error) {
+	content, err = s.Reader.Blob(ctx, repository, digest, limit)
 	return content, s.check(ctx, repository, digest, err)
 }
 
 // unusedDigest is the digest of no manifest.
 const unusedDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-func (s *checkedStorage) check(ctx context.Context, repository, reference string, err error) error {
+func (s *Checked) check(ctx context.Context, repository, reference string, err error) error {
 	id := repository + "\x00" + reference
 	if err == nil || errors.Is(err, ErrNotStored) {
 		s.mu.Lock()
@@ -102,17 +102,17 @@ func (s *checkedStorage) check(ctx context.Context, repository, reference string
 	if ctx.Err() != nil { // possibly because another request of a group failed
 		return err
 	}
-	if s.countFailure(id) < maxFailures {
+	if s.countFailure(id) < MaxFailures {
 		return err
 	}
-	if _, probe := s.Storage.Has(ctx, repository, unusedDigest); probe != nil {
+	if _, probe := s.Reader.Has(ctx, repository, unusedDigest); probe != nil {
 		return err
 	}
 	s.log.Error("storage can't read a manifest, tag or blob", "repository", repository, "reference", reference, "error", err)
-	return fmt.Errorf("%w: %w", errUnreadable, err)
+	return fmt.Errorf("%w: %w", ErrUnreadable, err)
 }
 
-func (s *checkedStorage) countFailure(id string) int {
+func (s *Checked) countFailure(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil || len(s.failed) >= maxFailing {

@@ -1,0 +1,2 @@
+// Package stored asks the registry's storage what it has.
+package stored
