@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 )
 
 // deferredHold replaces a hold that could not be opened because its disk is full or
@@ -58,7 +58,7 @@ func (d *deferredHold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.broken.ServeHTTP(w, r)
 }
 
-func (d *deferredHold) publisher() notifier.Publisher {
+func (d *deferredHold) publisher() delivery.Publisher {
 	if opened := d.opened.Load(); opened != nil {
 		return opened.writes
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -73,7 +74,7 @@ type runtime struct {
 	broken     *hold.Broken      // replaces the hold; nil: it is open
 	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
 	account    string            // DID of the hold, broken or not
-	writes     notifier.Publisher
+	writes     delivery.Publisher
 	appview    *appview.Watcher        // nil: no AppView is asked about posts
 	notifier   *notifier.Notifier      // nil: a hold is served without a registry
 	stats      *statsrecords.Publisher // nil: counts are not published

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -90,11 +91,13 @@ type announcementBatch struct {
 // maxPosts is how many posts a batch may have.
 const maxPosts = 100
 
-func (s *announceSink) outbox() *outbox { return &outbox{s.state, state.AnnounceOutbox, s.revision} }
+func (s *announceSink) outbox() *delivery.Outbox {
+	return delivery.NewOutbox(s.state, state.AnnounceOutbox, s.revision)
+}
 
 func (s *announceSink) confirm(ctx context.Context) error {
 	var batch announcementBatch
-	ok, err := s.outbox().load(&batch)
+	ok, err := s.outbox().Load(&batch)
 	if err != nil || !ok {
 		return err
 	}
@@ -103,7 +106,7 @@ func (s *announceSink) confirm(ctx context.Context) error {
 		return err
 	}
 	if changed {
-		if err := s.outbox().put(&state.Batch{}, &batch); err != nil {
+		if err := s.outbox().Put(&state.Batch{}, &batch); err != nil {
 			return err
 		}
 	}
@@ -123,7 +126,7 @@ func (s *announceSink) handle(ctx context.Context, events []event.Sequenced) (in
 		return done, wake, err
 	}
 	// err recurs in the next call, after these posts are sent.
-	if err := s.outbox().put(&state.Batch{}, batch); err != nil {
+	if err := s.outbox().Put(&state.Batch{}, batch); err != nil {
 		return 0, time.Time{}, err
 	}
 	if err := s.send(ctx, batch, true); err != nil {
@@ -138,8 +141,8 @@ func (s *announceSink) handle(ctx context.Context, events []event.Sequenced) (in
 func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatch) (changed bool, err error) {
 	for i := len(batch.Posts) - 1; i >= 0; i-- {
 		a := &batch.Posts[i]
-		done, err := s.account.done(a.Write)
-		if errors.Is(err, errConflict) || done || len(a.Tags) == 0 {
+		done, err := s.account.Done(a.Write)
+		if errors.Is(err, delivery.ErrConflict) || done || len(a.Tags) == 0 {
 			continue // send handles a conflict; what an earlier version wrote is sent as it is
 		}
 		if err != nil {
@@ -186,7 +189,7 @@ func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh
 		for i, a := range batch.Posts {
 			writes[i] = a.Write
 		}
-		err := s.account.deliver(ctx, writes, fresh)
+		err := s.account.Deliver(ctx, writes, fresh)
 		var invalid *repo.WriteError
 		if !errors.As(err, &invalid) {
 			if err != nil {
@@ -212,7 +215,7 @@ func (s *announceSink) finish(batch *announcementBatch) error {
 		s.metrics.post("posted")
 		s.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
 	}
-	if err := s.outbox().clear(&b); err != nil {
+	if err := s.outbox().Clear(&b); err != nil {
 		return err
 	}
 	for _, a := range batch.Posts {
@@ -238,7 +241,7 @@ func (s *announceSink) drop(batch *announcementBatch, invalid *repo.WriteError) 
 	if err := s.record(&b, &a, announceRow{Reason: invalid.Error()}); err != nil {
 		return err
 	}
-	return s.outbox().put(&b, batch)
+	return s.outbox().Put(&b, batch)
 }
 
 // record adds to b what became of an announcement.

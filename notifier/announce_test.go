@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -242,7 +243,7 @@ func TestAnnounceRecheck(t *testing.T) {
 				r.push(latest)
 				r.push(v1)
 				r.until("it is in the outbox", func() bool {
-					ok, err := (&outbox{db: r.state, key: state.AnnounceOutbox}).load(&announcementBatch{})
+					ok, err := (&delivery.Outbox{DB: r.state, Key: state.AnnounceOutbox}).Load(&announcementBatch{})
 					return ok && err == nil && len(r.records()) == 1
 				})
 				if restart {

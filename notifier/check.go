@@ -123,7 +123,7 @@ func (c *checker) entries(ctx context.Context) error {
 }
 
 func (c *checker) records(ctx context.Context) error {
-	return c.n.account.each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+	return c.n.account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
 		l, ok := readLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
@@ -140,7 +140,7 @@ func (c *checker) records(ctx context.Context) error {
 }
 
 func (c *checker) posts(ctx context.Context) error {
-	return c.n.account.each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
+	return c.n.account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
 		image, ok := readOrigin(r)
 		if !ok {
 			return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -120,7 +121,7 @@ func TestPrivateWhilePending(t *testing.T) {
 				}
 				for _, key := range [][]byte{state.AnnounceOutbox, state.RecordsOutbox} {
 					r.until(what, func() bool {
-						ok, err := (&outbox{db: r.state, key: key}).load(&json.RawMessage{})
+						ok, err := (&delivery.Outbox{DB: r.state, Key: key}).Load(&json.RawMessage{})
 						return ok == want && err == nil
 					})
 				}

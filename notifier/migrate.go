@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -165,8 +166,8 @@ func (n *Notifier) migrateOutbox() error {
 			Writes []repo.Write `json:"writes"`
 		} `json:"manifests"`
 	}
-	o := &outbox{db: n.state, key: state.RecordsOutbox}
-	pending, err := o.load(&old)
+	o := &delivery.Outbox{DB: n.state, Key: state.RecordsOutbox}
+	pending, err := o.Load(&old)
 	if err != nil {
 		return err
 	}
@@ -198,5 +199,5 @@ func (n *Notifier) migrateOutbox() error {
 		c.Events = append(c.Events, event)
 	}
 	putLastBatched(&b, batched)
-	return o.put(&b, &batch)
+	return o.Put(&b, &batch)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -28,7 +29,7 @@ type Config struct {
 	Classifier  *classify.Classifier
 	DeadLetters *DeadLetters
 
-	Publisher Publisher                    // nil: pushes and pulls are counted, nothing is published
+	Publisher delivery.Publisher           // nil: pushes and pulls are counted, nothing is published
 	Account   string                       // DID of the account that Publisher writes to
 	Owner     string                       // DID that images belong to; "": Account
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
@@ -97,7 +98,7 @@ type Notifier struct {
 	dead       *DeadLetters
 	inbound    *inbound.Log
 
-	account  *accountRepo    // nil: nothing is published
+	account  *delivery.Repo  // nil: nothing is published
 	storage  *stored.Checked // nil: storage cannot be asked
 	owner    string
 	public   func(repository string) bool // false for private names
@@ -173,8 +174,8 @@ func New(cfg Config) (*Notifier, error) {
 }
 
 // addSinks adds the sinks that publish.
-func (n *Notifier) addSinks(publisher Publisher, announce *Announce) error {
-	n.account = &accountRepo{publisher}
+func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) error {
+	n.account = &delivery.Repo{publisher}
 	deps := sinkDeps{
 		account: n.account, state: n.state, storage: n.storage, private: n.private, public: n.public,
 		revision: n.verifiedRevision, metrics: n.metrics, log: n.log,

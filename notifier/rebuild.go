@@ -59,7 +59,7 @@ type ledgerRebuild struct {
 func (l *ledgerRebuild) run(ctx context.Context) error {
 	n := l.n
 	n.ledger.Clear(&l.batch)
-	err := n.account.each(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
+	err := n.account.Each(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
 		r, ok := readLayer(record)
 		if !ok {
 			return nil
@@ -82,7 +82,7 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 		err = n.state.Commit(&l.batch, state.Sync)
 	}
 	if err == nil {
-		err = n.account.deliver(ctx, l.duplicates, false)
+		err = n.account.Deliver(ctx, l.duplicates, false)
 	}
 	if err == nil {
 		n.log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
@@ -125,7 +125,7 @@ func (l *ledgerRebuild) end(ctx context.Context) error {
 func (n *Notifier) rebuildHistory(ctx context.Context) error {
 	var b state.Batch
 	posts := 0
-	err := n.account.each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
+	err := n.account.Each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
 		image, ok := readOrigin(record)
 		if !ok {
 			return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -44,11 +45,13 @@ func (s *recordSink) skip(seq uint64) error {
 	return s.state.Commit(&b, state.Sync)
 }
 
-func (s *recordSink) outbox() *outbox { return &outbox{s.state, state.RecordsOutbox, s.revision} }
+func (s *recordSink) outbox() *delivery.Outbox {
+	return delivery.NewOutbox(s.state, state.RecordsOutbox, s.revision)
+}
 
 func (s *recordSink) confirm(ctx context.Context) error {
 	var batch recordBatch
-	ok, err := s.outbox().load(&batch)
+	ok, err := s.outbox().Load(&batch)
 	if err != nil || !ok {
 		return err
 	}
@@ -57,7 +60,7 @@ func (s *recordSink) confirm(ctx context.Context) error {
 		return err
 	}
 	if changed {
-		if err := s.outbox().put(&state.Batch{}, &batch); err != nil {
+		if err := s.outbox().Put(&state.Batch{}, &batch); err != nil {
 			return err
 		}
 	}
@@ -108,7 +111,7 @@ func (s *recordSink) handleBatch(ctx context.Context, events []event.Sequenced, 
 	if len(build.batch.Manifests) == 0 {
 		return done, s.state.Commit(&b, state.Sync)
 	}
-	if err := s.outbox().put(&b, build.batch); err != nil {
+	if err := s.outbox().Put(&b, build.batch); err != nil {
 		return 0, err
 	}
 	return done, s.send(ctx, build.batch, true)
@@ -178,7 +181,7 @@ func (s *recordSink) affects(e *event.Sequenced) bool {
 // takes its manifest out of the batch, and the rest is applied.
 func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) error {
 	for {
-		err := s.account.deliver(ctx, batch.writes(), fresh)
+		err := s.account.Deliver(ctx, batch.writes(), fresh)
 		var invalid *repo.WriteError
 		if !errors.As(err, &invalid) {
 			if err != nil {
@@ -221,7 +224,7 @@ func (s *recordSink) finish(batch *recordBatch) error {
 			result.Created = 0
 		}
 	}
-	return s.outbox().clear(&b)
+	return s.outbox().Clear(&b)
 }
 
 // drop gives up the change that a *repo.WriteError is about.
@@ -242,14 +245,14 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 	if err := s.withdraw(batch, m); err != nil {
 		return err
 	}
-	return s.outbox().put(&b, batch)
+	return s.outbox().Put(&b, batch)
 }
 
 // withdraw takes a change out of the batch. If some of its creates are applied,
 // the change becomes their deletes.
 func (s *recordSink) withdraw(batch *recordBatch, m int) error {
 	c := &batch.Manifests[m]
-	deletes, err := s.account.undo(c.Writes)
+	deletes, err := s.account.Undo(c.Writes)
 	if err != nil {
 		return err
 	}
@@ -270,8 +273,8 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 		if !c.creates() || c.After == nil {
 			continue
 		}
-		missing, err := s.account.missing(c.Writes)
-		if errors.Is(err, errConflict) {
+		missing, err := s.account.Missing(c.Writes)
+		if errors.Is(err, delivery.ErrConflict) {
 			continue // send gives it up
 		}
 		if err != nil {

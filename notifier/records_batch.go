@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 )
@@ -263,7 +264,7 @@ func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledge
 		if len(writes) == 0 && c.After == nil {
 			return errNextBatch
 		}
-		if len(writes) > 0 && b.writes > 0 && b.writes+len(writes) > maxWrites {
+		if len(writes) > 0 && b.writes > 0 && b.writes+len(writes) > delivery.MaxWrites {
 			return errNextBatch
 		}
 		c.Events, c.After = append(c.Events, cause), after
@@ -271,7 +272,7 @@ func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledge
 		b.writes += len(writes)
 		return nil
 	}
-	if len(b.batch.Manifests) > 0 && b.writes+len(writes) > maxWrites {
+	if len(b.batch.Manifests) > 0 && b.writes+len(writes) > delivery.MaxWrites {
 		return errNextBatch
 	}
 	b.writes += len(writes)

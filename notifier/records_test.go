@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -256,15 +257,15 @@ func TestRecordsRecheck(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, nil)
 			commits := 1
-			if test.push.Layers > maxWrites {
+			if test.push.Layers > delivery.MaxWrites {
 				commits = 2 // the first one succeeds
 			}
 			r.account.failAfter(commits-1, 1000)
 			r.push(test.push)
 			r.until("it is in the outbox", func() bool {
 				var b recordBatch
-				ok, err := (&outbox{db: r.state, key: state.RecordsOutbox}).load(&b)
-				return ok && err == nil && len(r.records()) == (commits-1)*maxWrites
+				ok, err := (&delivery.Outbox{DB: r.state, Key: state.RecordsOutbox}).Load(&b)
+				return ok && err == nil && len(r.records()) == (commits-1)*delivery.MaxWrites
 			})
 			r.stop()
 			test.change(r)

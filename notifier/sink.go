@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -30,7 +31,7 @@ type sink interface {
 
 // sinkDeps is what both sinks that publish need.
 type sinkDeps struct {
-	account  *accountRepo
+	account  *delivery.Repo
 	state    state.Store
 	storage  *stored.Checked // nil: storage cannot be asked
 	private  *privateImages

@@ -245,7 +245,7 @@ func TestWeek(t *testing.T) {
 	r.consistent()
 	posts, records := 0, 0
 	for collection, count := range map[string]*int{lexicon.NSIDPost: &posts, lexicon.NSIDLayer: &records} {
-		if err := n.account.each(t.Context(), collection, func(repo.Record) error { *count++; return nil }); err != nil {
+		if err := n.account.Each(t.Context(), collection, func(repo.Record) error { *count++; return nil }); err != nil {
 			t.Error(err)
 		}
 	}

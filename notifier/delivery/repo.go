@@ -1,4 +1,4 @@
-package notifier
+package delivery
 
 import (
 	"context"
@@ -9,22 +9,22 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// maxWrites is how many writes a commit may have.
-const maxWrites = 200
+// MaxWrites is how many writes a commit may have.
+const MaxWrites = 200
 
 // accountRepo is the repo of the account, with writes that can be confirmed.
-type accountRepo struct{ Publisher }
+type Repo struct{ Publisher }
 
-// errConflict is returned for a create whose key has another record.
-var errConflict = errors.New("another record has this key")
+// ErrConflict is returned for a create whose key has another record.
+var ErrConflict = errors.New("another record has this key")
 
-// deliver applies the writes, in commits of at most maxWrites. Unless fresh, which
+// Deliver applies the writes, in commits of at most maxWrites. Unless fresh, which
 // means that none of them was sent before, it confirms them: each is read back,
 // and only those that are missing are applied. The index of a *repo.WriteError counts
 // in writes; it is the index of a write that is refused for good.
-func (a *accountRepo) deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
-	for from := 0; from < len(writes); from += maxWrites {
-		part := writes[from:min(from+maxWrites, len(writes))]
+func (a *Repo) Deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
+	for from := 0; from < len(writes); from += MaxWrites {
+		part := writes[from:min(from+MaxWrites, len(writes))]
 		if err := a.deliverPart(ctx, part, fresh); err != nil {
 			var invalid *repo.WriteError
 			if errors.As(err, &invalid) {
@@ -36,14 +36,14 @@ func (a *accountRepo) deliver(ctx context.Context, writes []repo.Write, fresh bo
 	return nil
 }
 
-func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) error {
+func (a *Repo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) error {
 	left := make([]int, len(part)) // indexes in part
 	for i := range left {
 		left[i] = i
 	}
 	if !fresh {
 		var err error
-		if left, err = a.missing(part); err != nil {
+		if left, err = a.Missing(part); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh 
 		}
 		// The commit was refused. If one of its writes has already been applied by an
 		// earlier call, the others are tried without it.
-		missing, unread := a.missing(part)
+		missing, unread := a.Missing(part)
 		if unread != nil {
 			return unread
 		}
@@ -71,13 +71,13 @@ func (a *accountRepo) deliverPart(ctx context.Context, part []repo.Write, fresh 
 	return nil
 }
 
-// missing returns the indexes of the writes that are not applied.
-func (a *accountRepo) missing(writes []repo.Write) ([]int, error) {
+// Missing returns the indexes of the writes that are not applied.
+func (a *Repo) Missing(writes []repo.Write) ([]int, error) {
 	var missing []int
 	for i, w := range writes {
-		done, err := a.done(w)
-		if errors.Is(err, errConflict) {
-			return nil, &repo.WriteError{Index: i, Path: w.Collection + "/" + w.RKey, Err: errConflict}
+		done, err := a.Done(w)
+		if errors.Is(err, ErrConflict) {
+			return nil, &repo.WriteError{Index: i, Path: w.Collection + "/" + w.RKey, Err: ErrConflict}
 		}
 		if err != nil {
 			return nil, err
@@ -89,10 +89,10 @@ func (a *accountRepo) missing(writes []repo.Write) ([]int, error) {
 	return missing, nil
 }
 
-// done reports whether a write is applied: whether the record of a create
+// Done reports whether a write is applied: whether the record of a create
 // exists, or that of a delete does not. It returns errConflict if the key of a
 // create has another record.
-func (a *accountRepo) done(w repo.Write) (bool, error) {
+func (a *Repo) Done(w repo.Write) (bool, error) {
 	got, _, err := a.Get(w.Collection, w.RKey)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
@@ -104,18 +104,18 @@ func (a *accountRepo) done(w repo.Write) (bool, error) {
 	case got == block.CIDOf(w.Record):
 		return true, nil
 	}
-	return false, errConflict
+	return false, ErrConflict
 }
 
-// undo returns deletes for those creates that are applied.
-func (a *accountRepo) undo(writes []repo.Write) ([]repo.Write, error) {
+// Undo returns deletes for those creates that are applied.
+func (a *Repo) Undo(writes []repo.Write) ([]repo.Write, error) {
 	var deletes []repo.Write
 	for _, w := range writes {
 		if w.Action != repo.Create {
 			continue
 		}
-		done, err := a.done(w)
-		if err != nil && !errors.Is(err, errConflict) {
+		done, err := a.Done(w)
+		if err != nil && !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
 		if done {
@@ -125,9 +125,9 @@ func (a *accountRepo) undo(writes []repo.Write) ([]repo.Write, error) {
 	return deletes, nil
 }
 
-// each calls visit with the records of a collection in ascending order of their
+// Each calls visit with the records of a collection in ascending order of their
 // keys.
-func (a *accountRepo) each(ctx context.Context, collection string, visit func(repo.Record) error) error {
+func (a *Repo) Each(ctx context.Context, collection string, visit func(repo.Record) error) error {
 	for cursor := ""; ; {
 		page, next, err := a.List(collection, cursor, 1000, true)
 		if err != nil {

@@ -1,4 +1,4 @@
-package notifier
+package delivery
 
 import (
 	"encoding/json"
@@ -35,15 +35,21 @@ import (
 // A write that the account refuses for good is given up with its events, and the
 // rest of the batch is sent.
 
-// An outbox holds the batch that a sink is sending.
-type outbox struct {
+// An Outbox holds the batch that a sink is sending.
+type Outbox struct {
 	db       state.Store
 	key      []byte
 	revision func() string // the repo's, noted by clear; "": not now
 }
 
-// load decodes the batch into v; false if there is none.
-func (o *outbox) load(v any) (bool, error) {
+// NewOutbox returns the outbox with a key in the state. revision returns the repo's
+// revision, which Clear notes; "": not now.
+func NewOutbox(db state.Store, key []byte, revision func() string) *Outbox {
+	return &Outbox{db, key, revision}
+}
+
+// Load decodes the batch into v; false if there is none.
+func (o *Outbox) Load(v any) (bool, error) {
 	val, err := o.db.Get(o.key)
 	if errors.Is(err, state.ErrNotFound) {
 		return false, nil
@@ -57,8 +63,8 @@ func (o *outbox) load(v any) (bool, error) {
 	return true, nil
 }
 
-// put commits the batch v together with b.
-func (o *outbox) put(b *state.Batch, v any) error {
+// Put commits the batch v together with b.
+func (o *Outbox) Put(b *state.Batch, v any) error {
 	val, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("write outbox: %w", err)
@@ -70,9 +76,9 @@ func (o *outbox) put(b *state.Batch, v any) error {
 	return nil
 }
 
-// clear empties the outbox together with b, and notes the revision that the repo
+// Clear empties the outbox together with b, and notes the revision that the repo
 // has with the batch.
-func (o *outbox) clear(b *state.Batch) error {
+func (o *Outbox) Clear(b *state.Batch) error {
 	b.Delete(o.key)
 	if rev := o.revision(); rev != "" {
 		b.Set(state.AccountRevision, []byte(rev))
