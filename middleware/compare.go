@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // Compare compares the storage, journal, records and counts of a stopped registry, and
@@ -50,7 +51,7 @@ func openStopped(host *configuration.Configuration) (*runtime, error) {
 	if !found || !options.Enabled || options.Hold == nil {
 		return nil, fmt.Errorf("the entry %q has no hold, so there are no records", Name)
 	}
-	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: notifier.NewMetrics()}
+	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in memory or a pull-through cache: there is nothing to compare with")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -34,8 +35,8 @@ import (
 // A crash loses nothing but the metrics: fallback writes no files, and the next start
 // opens the data folder or creates a fallback again.
 type fallback struct {
-	problem  string            // of the disk; for the public, so without file names
-	events   *notifier.Metrics // shared with the parts that are opened later
+	problem  string        // of the disk; for the public, so without file names
+	events   *sink.Metrics // shared with the parts that are opened later
 	requests *Metrics
 	opened   atomic.Pointer[parts]
 }

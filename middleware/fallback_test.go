@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // Errors of full and read-only disks are recognized, and described without file names.
@@ -80,7 +81,7 @@ func TestFallbackCloses(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				open, closed := 0, 0
-				s := &fallback{problem: "the disk is full", events: notifier.NewMetrics()}
+				s := &fallback{problem: "the disk is full", events: sink.NewMetrics()}
 				end := s.openLater(slog.New(slog.DiscardHandler), func(ctx context.Context) (parts, error) {
 					time.Sleep(2 * time.Second) // does not observe ctx
 					open++
@@ -101,7 +102,7 @@ func TestFallbackCloses(t *testing.T) {
 // A route is served by the fallback until the parts are open, and then by them.
 func TestFallbackRoute(t *testing.T) {
 	t.Parallel()
-	s := &fallback{problem: "the disk is full", events: notifier.NewMetrics()}
+	s := &fallback{problem: "the disk is full", events: sink.NewMetrics()}
 	h, err := start(minimalConfig(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
 		mounts: []mount{{"/late", &fallbackRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &fallbackRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
@@ -46,7 +47,7 @@ type opener struct {
 	host    *configuration.Configuration
 	log     *slog.Logger
 	metrics prometheus.Registerer
-	events  *notifier.Metrics
+	events  *sink.Metrics
 }
 
 // runtime holds the parts of Tidings for one configuration. Each open method adds
@@ -56,7 +57,7 @@ type runtime struct {
 	host    *configuration.Configuration
 	log     *slog.Logger
 	metrics prometheus.Registerer
-	events  *notifier.Metrics // registered by wire
+	events  *sink.Metrics // registered by wire
 
 	closers []func(context.Context) error
 	mounts  []mount
@@ -96,7 +97,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 		host:    host,
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
-		events:  notifier.NewMetrics(),
+		events:  sink.NewMetrics(),
 	}
 	for _, warning := range options.Warnings() {
 		o.log.Warn(warning)

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -56,7 +57,7 @@ func (a Announce) withDefaults() (Announce, error) {
 // Posts go through the outbox. Before a post is sent, and again before it is sent a
 // second time, storage is asked whether the image still exists under its tags.
 type announceSink struct {
-	sinkDeps
+	sink.Deps
 	Announce
 	posts postHistory
 	clock *event.Clock
@@ -65,9 +66,9 @@ type announceSink struct {
 
 const announceSinkName = "announce"
 
-func (s *announceSink) name() string { return announceSinkName }
+func (s *announceSink) Name() string { return announceSinkName }
 
-func (s *announceSink) skip(uint64) error { return nil }
+func (s *announceSink) Skip(uint64) error { return nil }
 
 // An announcement is a finished post with its key, and its sources.
 type announcement struct {
@@ -92,10 +93,10 @@ type announcementBatch struct {
 const maxPosts = 100
 
 func (s *announceSink) outbox() *delivery.Outbox {
-	return delivery.NewOutbox(s.state, state.AnnounceOutbox, s.revision)
+	return delivery.NewOutbox(s.State, state.AnnounceOutbox, s.Revision)
 }
 
-func (s *announceSink) confirm(ctx context.Context) error {
+func (s *announceSink) Confirm(ctx context.Context) error {
 	var batch announcementBatch
 	ok, err := s.outbox().Load(&batch)
 	if err != nil || !ok {
@@ -113,8 +114,8 @@ func (s *announceSink) confirm(ctx context.Context) error {
 	return s.send(ctx, &batch, false)
 }
 
-func (s *announceSink) handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
-	if err := s.confirm(ctx); err != nil {
+func (s *announceSink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
+	if err := s.Confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
 	windows, err := s.windows(events)
@@ -141,7 +142,7 @@ func (s *announceSink) handle(ctx context.Context, events []event.Sequenced) (in
 func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatch) (changed bool, err error) {
 	for i := len(batch.Posts) - 1; i >= 0; i-- {
 		a := &batch.Posts[i]
-		done, err := s.account.Done(a.Write)
+		done, err := s.Account.Done(a.Write)
 		if errors.Is(err, delivery.ErrConflict) || done || len(a.Tags) == 0 {
 			continue // send handles a conflict; what an earlier version wrote is sent as it is
 		}
@@ -171,10 +172,10 @@ func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatc
 				return changed, err
 			}
 		}
-		if err := s.state.Commit(&b, state.NoSync); err != nil {
+		if err := s.State.Commit(&b, state.NoSync); err != nil {
 			return changed, err
 		}
-		s.log.Info("not announced: "+refused.Reason, "repository", a.Repository, "digest", a.Digest)
+		s.Log.Info("not announced: "+refused.Reason, "repository", a.Repository, "digest", a.Digest)
 		batch.Posts = slices.Delete(batch.Posts, i, i+1)
 		changed = true
 	}
@@ -189,7 +190,7 @@ func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh
 		for i, a := range batch.Posts {
 			writes[i] = a.Write
 		}
-		err := s.account.Deliver(ctx, writes, fresh)
+		err := s.Account.Deliver(ctx, writes, fresh)
 		var invalid *repo.WriteError
 		if !errors.As(err, &invalid) {
 			if err != nil {
@@ -212,8 +213,8 @@ func (s *announceSink) finish(batch *announcementBatch) error {
 		if err := s.record(&b, &a, announceRow{PostURI: uri}); err != nil {
 			return err
 		}
-		s.metrics.post("posted")
-		s.log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
+		s.Metrics.Post("posted")
+		s.Log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
 	}
 	if err := s.outbox().Clear(&b); err != nil {
 		return err
@@ -232,7 +233,7 @@ func (s *announceSink) drop(batch *announcementBatch, invalid *repo.WriteError) 
 	}
 	a := batch.Posts[invalid.Index]
 	for _, seq := range a.Seqs {
-		if err := s.giveUp(seq, invalid); err != nil {
+		if err := s.GiveUp(seq, invalid); err != nil {
 			return err
 		}
 	}

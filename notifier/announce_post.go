@@ -11,37 +11,38 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // check returns the tags that an announcement still has and that are to be
 // announced in addition to earlier posts, or the reason why it is not written.
 func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
-	private, err := s.private.since(a.Repository, a.Digest, slices.Max(a.Seqs))
+	private, err := s.Private.Since(a.Repository, a.Digest, slices.Max(a.Seqs))
 	if err != nil {
 		return nil, refused, err
 	}
 	if private {
 		return nil, announceRow{Reason: reasonPrivate}, nil
 	}
-	if !s.public(a.Repository) {
+	if !s.Public(a.Repository) {
 		return nil, announceRow{Reason: "not public any more"}, nil
 	}
 	if s.clock.Age(event.Stamp{At: a.Time, TID: a.TID, ID: a.ClockID}) > s.MaxAge {
-		s.metrics.post("old")
+		s.Metrics.Post("old")
 		return nil, announceRow{Reason: "too old to be news"}, nil
 	}
 	tags = a.Tags
-	if a.Local && s.storage != nil {
-		has, err := s.storage.Has(ctx, a.Repository, a.Digest)
+	if a.Local && s.Storage != nil {
+		has, err := s.Storage.Has(ctx, a.Repository, a.Digest)
 		if err != nil && !errors.Is(err, stored.ErrUnreadable) {
 			return nil, refused, err
 		}
 		if err == nil && !has {
-			s.metrics.post("deleted")
+			s.Metrics.Post("deleted")
 			return nil, announceRow{Reason: reasonDeleted}, nil
 		}
-		if tags, err = s.storage.TagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+		if tags, err = s.Storage.TagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
 			return nil, refused, err
 		}
 	}
@@ -109,8 +110,8 @@ func (s *announceSink) tagOrder(tags []string) []string {
 // reason why there is no post.
 func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
 	d := declared(e)
-	if s.storage.Local(e) {
-		d, err = describe(ctx, s.storage, a.Repository, a.Digest)
+	if s.Storage.Local(e) {
+		d, err = describe(ctx, s.Storage, a.Repository, a.Digest)
 	}
 	switch {
 	case errors.Is(err, stored.ErrNotStored):
@@ -142,12 +143,12 @@ func (s *announceSink) compose(a *announcement) error {
 	facts.Link = s.link(a, tag)
 	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
 	if err != nil {
-		return &permanentError{fmt.Errorf("write post: %w", err)}
+		return &sink.PermanentError{Err: fmt.Errorf("write post: %w", err)}
 	}
 	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: tag, Digest: a.Digest})
 	encoded, err := post.Encode(record)
 	if err != nil {
-		return &permanentError{err}
+		return &sink.PermanentError{Err: err}
 	}
 	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: event.TID(a.TID, a.ClockID), Record: encoded}
 	return nil
@@ -164,7 +165,7 @@ func (s *announceSink) link(a *announcement, tag string) string {
 		return ""
 	}
 	if err := post.CheckLink(link); err != nil {
-		s.log.Warn("a post is written without its link", "repository", a.Repository, "tag", tag, "error", err)
+		s.Log.Warn("a post is written without its link", "repository", a.Repository, "tag", tag, "error", err)
 		return ""
 	}
 	return link

@@ -101,7 +101,7 @@ func TestDeletedBeforeAnnounced(t *testing.T) {
 	r.reopen(announce) // reads both at once, first in the open window
 	r.drain()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(r.metrics.posts)
+	registry.MustRegister(r.metrics.Posts)
 	got, err := registry.Gather()
 	if err != nil || len(got) != 1 || len(got[0].GetMetric()) != 1 || got[0].GetMetric()[0].GetCounter().GetValue() != 1 {
 		t.Errorf("outcomes of posts: %v, %v; want one with outcome deleted", got, err)
@@ -243,7 +243,7 @@ func TestAnnounceRecheck(t *testing.T) {
 				r.push(latest)
 				r.push(v1)
 				r.until("it is in the outbox", func() bool {
-					ok, err := (&delivery.Outbox{DB: r.state, Key: state.AnnounceOutbox}).Load(&announcementBatch{})
+					ok, err := delivery.NewOutbox(r.state, state.AnnounceOutbox, nil).Load(&announcementBatch{})
 					return ok && err == nil && len(r.records()) == 1
 				})
 				if restart {

@@ -46,7 +46,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 	var b state.Batch
 	for i, e := range events {
 		id := e.Repository + "\x00" + e.ManifestDigest
-		local := s.storage.Local(e.Event)
+		local := s.Storage.Local(e.Event)
 		switch {
 		case e.Operation == event.OpDelete:
 			if w := open[id]; w != nil && !local {
@@ -67,7 +67,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 			w.private = e.Private()
 		}
 		reason := unannounced(&e)
-		if reason == "" && !s.public(e.Name()) {
+		if reason == "" && !s.Public(e.Name()) {
 			reason = "not public"
 		}
 		if reason != "" {
@@ -85,7 +85,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 		w.tags = append(w.tags, e.Tag)
 		w.deleted = false
 	}
-	return order, s.state.Commit(&b, state.NoSync)
+	return order, s.State.Commit(&b, state.NoSync)
 }
 
 func (s *announceSink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp()) }
@@ -145,7 +145,7 @@ func (s *announceSink) closeWindows(ctx context.Context, windows []*window, even
 func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused announceRow, err error) {
 	a = &announcement{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
-		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.storage.Local(w.first.Event),
+		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.Storage.Local(w.first.Event),
 	}
 	before, err := s.posts.get(a.Repository, a.Digest)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announceme
 		return s.announcedBefore(before), nil
 	}
 	if w.deleted {
-		s.metrics.post("deleted")
+		s.Metrics.Post("deleted")
 		return announceRow{Reason: reasonDeleted}, nil
 	}
 	if w.private {
@@ -192,13 +192,13 @@ func (s *announceSink) putResults(w *window, result announceRow) error {
 			return err
 		}
 	}
-	return s.state.Commit(&b, state.NoSync)
+	return s.State.Commit(&b, state.NoSync)
 }
 
 // putFirstResult records a result for a push that has none: while an older window
 // is open, later events are handled again.
 func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result announceRow) error {
-	has, err := state.Has(s.state, rowKey(seq, announcePart))
+	has, err := state.Has(s.State, rowKey(seq, announcePart))
 	if err != nil || has {
 		return err
 	}

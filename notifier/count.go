@@ -69,7 +69,7 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 	}
 	if s == journal.Pushes {
 		n.inbound.Counted(last)
-		n.progress.send()
+		n.progress.Send()
 	}
 	if err := n.journal.SetCursorLazily(s, counterSink, last); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (c *counting) add(entry journal.Entry) error {
 		if err := c.n.dead.add(c.stream, counterSink, entry.Seq, err.Error(), entry.Payload); err != nil {
 			return err
 		}
-		c.n.metrics.dead(counterSink, 1)
+		c.n.metrics.Dead(counterSink, 1)
 		return nil
 	}
 	if e.Inbound != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -32,7 +33,7 @@ type DeadLetters struct {
 	maxBytes   int
 
 	mu      sync.Mutex
-	metrics *Metrics
+	metrics *sink.Metrics
 	boxes   map[letterBox]*boxIndex // nil: not read yet
 
 	// The public ones of the pushes in uncountedBox, ascending: see publicRows.
@@ -47,7 +48,7 @@ func NewDeadLetters(db state.Store, space func() error) *DeadLetters {
 }
 
 // setMetrics sets the metrics that count events which the journal drops.
-func (d *DeadLetters) setMetrics(m *Metrics) {
+func (d *DeadLetters) setMetrics(m *sink.Metrics) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.metrics = m

@@ -26,7 +26,7 @@ func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint6
 		err = d.writeEach(box, rest, events)
 	}
 	if err == nil {
-		d.metrics.dead(cursor, int(last-first+1))
+		d.metrics.Dead(cursor, int(last-first+1))
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -92,14 +93,14 @@ func TestDropped(t *testing.T) {
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir})
 	d := deadLetters(db)
-	metrics := NewMetrics()
+	metrics := sink.NewMetrics()
 	d.setMetrics(metrics)
 	for range 2 { // after a crash the journal repeats the call
 		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, event.OpPush, event.OpPull, event.OpPull, event.OpDelete, event.OpPull, event.OpPush, "?")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := testutil.ToFloat64(metrics.letters.WithLabelValues("records")); got != 14 {
+	if got := testutil.ToFloat64(metrics.Letters.WithLabelValues("records")); got != 14 {
 		t.Errorf("the metric counts %v, want 14", got)
 	}
 	check := func(d *DeadLetters) {
@@ -349,7 +350,7 @@ func TestJournalLimit(t *testing.T) {
 	if got := len(r.records()); got < 5*(n-lost) { // those that the sink was processing are written, too
 		t.Errorf("%d records of %d pushes, of which %d are lost", got, n, lost)
 	}
-	if got := testutil.ToFloat64(r.metrics.letters.WithLabelValues("records")); int(got) != lost {
+	if got := testutil.ToFloat64(r.metrics.Letters.WithLabelValues("records")); int(got) != lost {
 		t.Errorf("the metric counts %v, want %d", got, lost)
 	}
 	for range 2 {

@@ -23,7 +23,7 @@ import (
 func (n *Notifier) runDescriber(ctx context.Context) error {
 	retry := n.newBackoff("describe")
 	for ctx.Err() == nil {
-		changed := n.progress.wait()
+		changed := n.progress.Wait()
 		more, err := n.describeNext(ctx)
 		if err != nil {
 			retry.sleep(ctx, err)

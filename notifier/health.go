@@ -43,7 +43,7 @@ func (n *Notifier) Health() []SinkHealth {
 	}
 	var all []SinkHealth
 	for _, s := range n.sinks {
-		all = append(all, n.sinkHealth(journal.Pushes, s.name()))
+		all = append(all, n.sinkHealth(journal.Pushes, s.Name()))
 	}
 	for _, s := range countedStreams {
 		all = append(all, n.sinkHealth(s, counterSink))

@@ -48,10 +48,10 @@ func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification
 	seq, err := n.appendNotified(ctx, e)
 	n.inbound.End(e.Inbound, seq)
 	if err != nil {
-		n.metrics.event(e.Operation, "refused")
+		n.metrics.Event(e.Operation, "refused")
 		return lexicon.NotifyManifestOutput{}, err
 	}
-	n.metrics.event(e.Operation, "recorded")
+	n.metrics.Event(e.Operation, "recorded")
 	n.log.Info("notification of another registry recorded", "operation", e.Operation, "repository", e.Name(), "tag", e.Tag, "digest", e.ManifestDigest, "issuer", e.Actor)
 	return n.answer(ctx, seq, e), nil
 }
@@ -144,7 +144,7 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *event.Event) lexic
 	}
 	mayPost := event.PlanOf(e).Post
 	for waiting := true; waiting; {
-		changed := n.progress.wait()
+		changed := n.progress.Wait()
 		if out, complete := n.outcome(seq, e, mayPost); complete {
 			if err := n.inbound.KeepAnswer(e.Inbound, seq, out); err != nil {
 				n.log.Warn("an answer can't be kept", "event", seq, "error", err)

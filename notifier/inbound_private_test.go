@@ -121,7 +121,7 @@ func TestPrivateWhilePending(t *testing.T) {
 				}
 				for _, key := range [][]byte{state.AnnounceOutbox, state.RecordsOutbox} {
 					r.until(what, func() bool {
-						ok, err := (&delivery.Outbox{DB: r.state, Key: key}).Load(&json.RawMessage{})
+						ok, err := delivery.NewOutbox(r.state, key, nil).Load(&json.RawMessage{})
 						return ok == want && err == nil
 					})
 				}

@@ -105,7 +105,7 @@ func (i *Intent) begin(ctx context.Context) error {
 		return err
 	}
 	if i.entry, err = i.n.journal.Begin(ctx, 0, payload); err != nil {
-		i.n.metrics.event(i.event.Operation, "refused")
+		i.n.metrics.Event(i.event.Operation, "refused")
 		return err
 	}
 	return nil
@@ -130,11 +130,11 @@ func (i *Intent) Complete(ctx context.Context) error {
 	}
 	seq, err := i.n.journal.Complete(ctx, i.entry, uint64(e.TID)+uint64(e.TIDs), payload)
 	if err != nil {
-		i.n.metrics.event(e.Operation, "refused")
+		i.n.metrics.Event(e.Operation, "refused")
 		i.Release()
 		return err
 	}
-	i.n.metrics.event(e.Operation, "recorded")
+	i.n.metrics.Event(e.Operation, "recorded")
 	switch e.Operation {
 	case event.OpPush:
 		i.n.recent.add(seq, payload)
@@ -169,7 +169,7 @@ func (i *Intent) updateClassifier() {
 
 // Abandon records that the push or delete did not happen.
 func (i *Intent) Abandon() {
-	i.n.metrics.event(i.event.Operation, "abandoned")
+	i.n.metrics.Event(i.event.Operation, "abandoned")
 	if err := i.n.journal.Abandon(i.entry); err != nil {
 		i.n.log.Warn("can't record that a push or delete did not happen; storage is asked later", "repository", i.event.Repository, "error", err)
 		i.Release()
@@ -179,5 +179,5 @@ func (i *Intent) Abandon() {
 // Release leaves the intent open, to be resolved.
 func (i *Intent) Release() {
 	i.n.journal.LeaveOpen(i.entry)
-	i.n.released.send()
+	i.n.released.Send()
 }

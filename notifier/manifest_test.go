@@ -147,7 +147,7 @@ func TestOddLayers(t *testing.T) {
 			}
 			var counted float64
 			for _, outcome := range []string{"skipped", "changed"} {
-				counted += testutil.ToFloat64(r.metrics.layers.WithLabelValues(outcome))
+				counted += testutil.ToFloat64(r.metrics.Layers.WithLabelValues(outcome))
 			}
 			if (counted == 1) != (test.reason != "") {
 				t.Errorf("the metrics have %v odd layers", counted)

@@ -166,7 +166,7 @@ func (n *Notifier) migrateOutbox() error {
 			Writes []repo.Write `json:"writes"`
 		} `json:"manifests"`
 	}
-	o := &delivery.Outbox{DB: n.state, Key: state.RecordsOutbox}
+	o := delivery.NewOutbox(n.state, state.RecordsOutbox, nil)
 	pending, err := o.Load(&old)
 	if err != nil {
 		return err

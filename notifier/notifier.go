@@ -17,6 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -56,7 +57,7 @@ type Config struct {
 	Elapsed func() time.Duration // a monotonic clock, to detect jumps of Now; nil: the system's
 	Backoff time.Duration        // first delay after a temporary error, doubled up to a minute; 0: 1 s
 	Linger  time.Duration        // how long a sink without pending events lets new ones gather; 0: 500 ms
-	Metrics *Metrics             // nil: none
+	Metrics *sink.Metrics        // nil: none
 	Logger  *slog.Logger         // nil: no logs
 }
 
@@ -104,7 +105,7 @@ type Notifier struct {
 	public   func(repository string) bool // false for private names
 	announce *Announce                    // nil: no posts
 	posts    postHistory
-	private  *privateImages
+	private  *sink.PrivateImages
 	names    storeNames
 
 	space   func() error
@@ -112,17 +113,17 @@ type Notifier struct {
 	clock   *event.Clock
 	backoff time.Duration
 	linger  time.Duration
-	metrics *Metrics
+	metrics *sink.Metrics
 	log     *slog.Logger
 
-	sinks       []sink
+	sinks       []sink.Sink
 	recent      recentEvents
 	publicRows  publicRows
 	oldest      oldestPending
 	answerSlots chan struct{} // limits the answers that wait for sinks
 
-	progress signal // sent when a sink or the counter has processed events
-	released signal // sent when an intent is released
+	progress sink.Signal // sent when a sink or the counter has processed events
+	released sink.Signal // sent when an intent is released
 
 	resolving sync.Mutex // held while intents are resolved
 
@@ -138,9 +139,9 @@ func New(cfg Config) (*Notifier, error) {
 		ledger: ledger.New(cfg.State),
 
 		owner:   cfg.Owner,
-		public:  exceptPrivate(cfg.Public),
+		public:  sink.ExceptPrivate(cfg.Public),
 		posts:   postHistory{cfg.State, cfg.Account},
-		private: &privateImages{cfg.State, countedBy(cfg.Counter)},
+		private: sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
 		names:   storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
 
 		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
@@ -175,13 +176,13 @@ func New(cfg Config) (*Notifier, error) {
 
 // addSinks adds the sinks that publish.
 func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) error {
-	n.account = &delivery.Repo{publisher}
-	deps := sinkDeps{
-		account: n.account, state: n.state, storage: n.storage, private: n.private, public: n.public,
-		revision: n.verifiedRevision, metrics: n.metrics, log: n.log,
+	n.account = &delivery.Repo{Publisher: publisher}
+	deps := sink.Deps{
+		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
+		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,
 	}
-	records := &recordSink{sinkDeps: deps, ledger: n.ledger, progress: &n.progress}
-	records.giveUp = n.giveUpFor(records)
+	records := &recordSink{Deps: deps, ledger: n.ledger, progress: &n.progress}
+	records.GiveUp = n.giveUpFor(records)
 	n.sinks = append(n.sinks, records)
 	if announce == nil {
 		return nil
@@ -191,8 +192,8 @@ func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) er
 		return fmt.Errorf("announce: %w", err)
 	}
 	n.announce = &settings
-	posts := &announceSink{sinkDeps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
-	posts.giveUp = n.giveUpFor(posts)
+	posts := &announceSink{Deps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
+	posts.GiveUp = n.giveUpFor(posts)
 	n.sinks = append(n.sinks, posts)
 	return nil
 }
@@ -210,8 +211,8 @@ func (n *Notifier) Public(repository string) bool { return n.public(repository) 
 func (n *Notifier) register() error {
 	configured := map[string]bool{counterSink: true}
 	for _, s := range n.sinks {
-		configured[s.name()] = true
-		if err := n.journal.Register(journal.Pushes, s.name()); err != nil {
+		configured[s.Name()] = true
+		if err := n.journal.Register(journal.Pushes, s.Name()); err != nil {
 			return err
 		}
 	}

@@ -152,12 +152,12 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return nil
 	}
 	for _, s := range n.sinks {
-		letter, failed, err := n.dead.find(s.name(), seq)
+		letter, failed, err := n.dead.find(s.Name(), seq)
 		if err != nil {
 			return err
 		}
 		if failed {
-			p.State, p.Reason = stateFailed, s.name()+": "+letter.Reason
+			p.State, p.Reason = stateFailed, s.Name()+": "+letter.Reason
 			return nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // How much recentEvents keeps, encoded. A decoded event takes about three times as
@@ -67,7 +68,7 @@ func (r *recentEvents) read(entry journal.Entry) (event.Sequenced, error) {
 
 // readEvent decodes and plans an event. A panic is an error of this event.
 func readEvent(seq uint64, payload []byte) (e event.Sequenced, err error) {
-	defer recoverError(&err)
+	defer sink.Recover(&err)
 	decoded, err := event.Decode(payload)
 	if err != nil {
 		return event.Sequenced{}, err

@@ -50,7 +50,7 @@ func (n *Notifier) requestReconcile() error {
 func (n *Notifier) runReconciler(ctx context.Context) error {
 	retry := n.newBackoff("reconcile")
 	for ctx.Err() == nil {
-		changed := n.progress.wait()
+		changed := n.progress.Wait()
 		if !n.verified.Load() {
 			select {
 			case <-changed:

@@ -82,10 +82,10 @@ func (n *Notifier) Pull(p Pull) {
 		},
 	}
 	if _, err := n.journal.Append(context.Background(), journal.Pulls, uint64(now.UnixMicro()), e.EncodePull()); err != nil {
-		n.metrics.event(event.OpPull, "lost")
+		n.metrics.Event(event.OpPull, "lost")
 		return
 	}
-	n.metrics.event(event.OpPull, "recorded")
+	n.metrics.Event(event.OpPull, "recorded")
 }
 
 // countedAs is the kind of manifest for the classifier.

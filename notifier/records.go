@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -29,27 +30,27 @@ import (
 // batch covers; an event up to this number is not put into a batch again. The
 // commit that clears the outbox changes the ledger.
 type recordSink struct {
-	sinkDeps
+	sink.Deps
 	ledger   *ledger.Ledger
-	progress *signal
+	progress *sink.Signal
 }
 
 const recordSinkName = "records"
 
-func (s *recordSink) name() string { return recordSinkName }
+func (s *recordSink) Name() string { return recordSinkName }
 
 // skip notes that an event was given up.
-func (s *recordSink) skip(seq uint64) error {
+func (s *recordSink) Skip(seq uint64) error {
 	var b state.Batch
 	putLastBatched(&b, seq)
-	return s.state.Commit(&b, state.Sync)
+	return s.State.Commit(&b, state.Sync)
 }
 
 func (s *recordSink) outbox() *delivery.Outbox {
-	return delivery.NewOutbox(s.state, state.RecordsOutbox, s.revision)
+	return delivery.NewOutbox(s.State, state.RecordsOutbox, s.Revision)
 }
 
-func (s *recordSink) confirm(ctx context.Context) error {
+func (s *recordSink) Confirm(ctx context.Context) error {
 	var batch recordBatch
 	ok, err := s.outbox().Load(&batch)
 	if err != nil || !ok {
@@ -67,11 +68,11 @@ func (s *recordSink) confirm(ctx context.Context) error {
 	return s.send(ctx, &batch, false)
 }
 
-func (s *recordSink) handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
-	if err := s.confirm(ctx); err != nil {
+func (s *recordSink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
+	if err := s.Confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
-	batched, err := lastBatched(s.state)
+	batched, err := lastBatched(s.State)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
@@ -82,7 +83,7 @@ func (s *recordSink) handle(ctx context.Context, events []event.Sequenced) (int,
 	if done == len(events) {
 		return done, time.Time{}, nil
 	}
-	stored, err := s.storage.Present(ctx, events[done:], s.affects)
+	stored, err := s.Storage.Present(ctx, events[done:], s.affects)
 	if err != nil {
 		return done, time.Time{}, err
 	}
@@ -92,7 +93,7 @@ func (s *recordSink) handle(ctx context.Context, events []event.Sequenced) (int,
 			return done, time.Time{}, err
 		}
 		done, stored = done+n, stored[n:]
-		s.progress.send()
+		s.progress.Send()
 	}
 	return done, time.Time{}, nil
 }
@@ -109,7 +110,7 @@ func (s *recordSink) handleBatch(ctx context.Context, events []event.Sequenced, 
 		return 0, err
 	}
 	if len(build.batch.Manifests) == 0 {
-		return done, s.state.Commit(&b, state.Sync)
+		return done, s.State.Commit(&b, state.Sync)
 	}
 	if err := s.outbox().Put(&b, build.batch); err != nil {
 		return 0, err
@@ -170,7 +171,7 @@ func (s *recordSink) affects(e *event.Sequenced) bool {
 		if e.Private() {
 			return true
 		}
-		return e.UserDID != "" && s.public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
+		return e.UserDID != "" && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
 	case event.OpDelete, event.OpForget:
 		return e.ManifestDigest != ""
 	}
@@ -181,7 +182,7 @@ func (s *recordSink) affects(e *event.Sequenced) bool {
 // takes its manifest out of the batch, and the rest is applied.
 func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) error {
 	for {
-		err := s.account.Deliver(ctx, batch.writes(), fresh)
+		err := s.Account.Deliver(ctx, batch.writes(), fresh)
 		var invalid *repo.WriteError
 		if !errors.As(err, &invalid) {
 			if err != nil {
@@ -211,7 +212,7 @@ func (s *recordSink) finish(batch *recordBatch) error {
 			result.Created = len(c.Writes)
 			if c.Odd != nil {
 				result.Reason = c.Odd.String()
-				s.metrics.odd(c.Odd)
+				s.Metrics.Odd(c.Odd)
 			}
 		}
 		for _, e := range c.Events {
@@ -235,7 +236,7 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 	}
 	var b state.Batch
 	for _, e := range batch.Manifests[m].Events {
-		if err := s.giveUp(e.Seq, invalid); err != nil {
+		if err := s.GiveUp(e.Seq, invalid); err != nil {
 			return err
 		}
 		if err := putRow(&b, e.Seq, recordsPart, recordsRow{Reason: invalid.Error()}); err != nil {
@@ -252,7 +253,7 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 // the change becomes their deletes.
 func (s *recordSink) withdraw(batch *recordBatch, m int) error {
 	c := &batch.Manifests[m]
-	deletes, err := s.account.Undo(c.Writes)
+	deletes, err := s.Account.Undo(c.Writes)
 	if err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 		if !c.creates() || c.After == nil {
 			continue
 		}
-		missing, err := s.account.Missing(c.Writes)
+		missing, err := s.Account.Missing(c.Writes)
 		if errors.Is(err, delivery.ErrConflict) {
 			continue // send gives it up
 		}
@@ -301,10 +302,10 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 				return changed, err
 			}
 		}
-		if err := s.state.Commit(&b, state.NoSync); err != nil {
+		if err := s.State.Commit(&b, state.NoSync); err != nil {
 			return changed, err
 		}
-		s.log.Info("records are not written: "+reason, "digest", c.Digest, "events", len(c.Events))
+		s.Log.Info("records are not written: "+reason, "digest", c.Digest, "events", len(c.Events))
 		if err := s.withdraw(batch, m); err != nil {
 			return changed, err
 		}
@@ -320,18 +321,18 @@ func (s *recordSink) recheck(ctx context.Context, c *recordChange) (after ledger
 		if !e.Push || !after.In(e.Repository) {
 			continue
 		}
-		private, err := s.private.since(e.Repository, c.Digest, e.Seq)
+		private, err := s.Private.Since(e.Repository, c.Digest, e.Seq)
 		if err != nil {
 			return after, reason, err
 		}
-		if private || !s.public(e.Repository) {
+		if private || !s.Public(e.Repository) {
 			after, reason = after.Without(e.Repository), "not public any more"
 			continue
 		}
-		if !e.Local || s.storage == nil {
+		if !e.Local || s.Storage == nil {
 			continue
 		}
-		has, err := s.storage.Has(ctx, e.Repository, c.Digest)
+		has, err := s.Storage.Has(ctx, e.Repository, c.Digest)
 		if err != nil && !errors.Is(err, stored.ErrUnreadable) {
 			return after, reason, err
 		}

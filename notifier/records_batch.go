@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // recordBatch is the content of the records sink's outbox.
@@ -76,13 +77,13 @@ func (s *recordSink) build(events []event.Sequenced, stored []bool) (*batchBuild
 	b := &batchBuilder{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
 		err := b.event(e, stored[i])
-		var permanent *permanentError
+		var permanent *sink.PermanentError
 		if errors.Is(err, errNextBatch) {
 			return b, i, nil
 		}
 		if errors.As(err, &permanent) {
 			b.reasons[e.Seq] = permanent.Error()
-			err = s.giveUp(e.Seq, permanent)
+			err = s.GiveUp(e.Seq, permanent)
 		}
 		if err != nil {
 			return nil, 0, err
@@ -94,9 +95,9 @@ func (s *recordSink) build(events []event.Sequenced, stored []bool) (*batchBuild
 func (b *batchBuilder) event(e event.Sequenced, stored bool) error {
 	switch {
 	case !b.s.affects(&e):
-		if e.Operation == event.OpPush && e.Plan.Odd != nil && b.s.public(e.Name()) {
+		if e.Operation == event.OpPush && e.Plan.Odd != nil && b.s.Public(e.Name()) {
 			b.reasons[e.Seq] = e.Plan.Odd.String()
-			b.s.metrics.odd(e.Plan.Odd)
+			b.s.Metrics.Odd(e.Plan.Odd)
 		}
 	case e.Operation == event.OpForget:
 		return b.forget(e)
@@ -148,11 +149,11 @@ func (b *batchBuilder) owners(digest string) ([]string, error) {
 // before the option owner was changed, are removed.
 func (b *batchBuilder) push(e event.Sequenced) error {
 	if e.Unreadable != nil {
-		return &permanentError{e.Unreadable}
+		return &sink.PermanentError{Err: e.Unreadable}
 	}
 	name := e.Name()
 	if e.Class == "" { // no push, but a manifest that was found in storage
-		if private, err := b.s.private.since(name, e.ManifestDigest, e.Seq); private || err != nil {
+		if private, err := b.s.Private.Since(name, e.ManifestDigest, e.Seq); private || err != nil {
 			return err
 		}
 	}
@@ -171,12 +172,12 @@ func (b *batchBuilder) push(e event.Sequenced) error {
 	}
 	layers := e.Plan.Records
 	if len(layers) > e.TIDs {
-		return &permanentError{fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
+		return &sink.PermanentError{Err: fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
 	}
 	after := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(layers)}.With(name)
 	writes, err := recordWrites(e.UserDID, e.ManifestDigest, layers, after)
 	if err != nil {
-		return &permanentError{err}
+		return &sink.PermanentError{Err: err}
 	}
 	if err := b.add(e, e.UserDID, nil, &after, writes); err != nil {
 		return err
@@ -253,7 +254,7 @@ func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) 
 
 // add puts a change into the batch. A manifest has writes only once in a batch.
 func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
-	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.storage.Local(e.Event)}
+	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.Storage.Local(e.Event)}
 	id := owner + "\x00" + e.ManifestDigest
 	i, changed := b.changes[id]
 	if changed {

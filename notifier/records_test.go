@@ -264,7 +264,7 @@ func TestRecordsRecheck(t *testing.T) {
 			r.push(test.push)
 			r.until("it is in the outbox", func() bool {
 				var b recordBatch
-				ok, err := (&delivery.Outbox{DB: r.state, Key: state.RecordsOutbox}).Load(&b)
+				ok, err := delivery.NewOutbox(r.state, state.RecordsOutbox, nil).Load(&b)
 				return ok && err == nil && len(r.records()) == (commits-1)*delivery.MaxWrites
 			})
 			r.stop()

@@ -18,7 +18,7 @@ const resolveInterval = 30 * time.Second
 // runResolver resolves intents until ctx ends.
 func (n *Notifier) runResolver(ctx context.Context) error {
 	for ctx.Err() == nil {
-		released := n.released.wait()
+		released := n.released.Wait()
 		if err := n.resolveIntents(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("some interrupted pushes or deletes can't be resolved yet", "open", len(n.journal.Unresolved()), "error", err)
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -179,7 +180,7 @@ func (r *rig) open(announce *Announce) {
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
-		Metrics: NewMetrics(),
+		Metrics: sink.NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: r.account, Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },

@@ -3,50 +3,12 @@ package notifier
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/state"
-	"github.com/tidings-dev/tidings/notifier/stored"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
-
-// A sink processes the events of the push stream in order.
-type sink interface {
-	name() string
-	// confirm confirms the batch in the sink's outbox, if there is one.
-	confirm(ctx context.Context) error
-	// skip notes that an event was given up, before the cursor moves past it.
-	skip(seq uint64) error
-	// handle processes events. The first done of them are processed, durably. An
-	// error is about the event at done: a *permanentError gives it up, after any
-	// other it is tried again. Without an error and with events left, handle is
-	// called again at wake.
-	handle(ctx context.Context, events []event.Sequenced) (done int, wake time.Time, err error)
-}
-
-// sinkDeps is what both sinks that publish need.
-type sinkDeps struct {
-	account  *delivery.Repo
-	state    state.Store
-	storage  *stored.Checked // nil: storage cannot be asked
-	private  *privateImages
-	public   func(repository string) bool
-	giveUp   func(seq uint64, reason error) error
-	revision func() string // the repo's, to be noted with a sent batch; "": not now
-	metrics  *Metrics
-	log      *slog.Logger
-}
-
-// A permanentError does not go away when the event is tried again.
-type permanentError struct{ err error }
-
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
 
 // Limits of what handle gets in one call.
 const (
@@ -61,13 +23,13 @@ const shutdownTimeout = 5 * time.Second
 const minWake = 5 * time.Millisecond
 
 // runSink hands the push stream to a sink until ctx ends.
-func (n *Notifier) runSink(ctx context.Context, s sink) error {
+func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
 	// A batch that was begun is finished after ctx has ended, within a limit.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownTimeout, cancel) })
 
-	retry := n.newBackoff(s.name())
+	retry := n.newBackoff(s.Name())
 	for ctx.Err() == nil {
 		err := n.space()
 		if err == nil {
@@ -89,8 +51,8 @@ func (n *Notifier) runSink(ctx context.Context, s sink) error {
 }
 
 // stepSink reads the sink's next events, hands them over and moves its cursor.
-func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
-	after := n.journal.Cursor(journal.Pushes, s.name())
+func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
+	after := n.journal.Cursor(journal.Pushes, s.Name())
 	last := n.journal.Status(journal.Pushes).Last
 	entries, err := n.journal.Read(journal.Pushes, after, handleEvents, handleBytes)
 	if err != nil {
@@ -98,7 +60,7 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
 	}
 	if len(entries) == 0 && last > after {
 		// The journal was restored from an older copy and skips these numbers.
-		return n.journal.SetCursor(journal.Pushes, s.name(), last)
+		return n.journal.SetCursor(journal.Pushes, s.Name(), last)
 	}
 	if len(entries) == 0 {
 		n.journal.Wait(ctx, journal.Pushes, after)
@@ -125,29 +87,29 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink) error {
 }
 
 // handleStep hands events to a sink and moves its cursor.
-func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []event.Sequenced, entries []journal.Entry) error {
+func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []event.Sequenced, entries []journal.Entry) error {
 	started := time.Now()
 	done, wake, err := handle(work, s, events)
-	var panicked *panicError
+	var panicked *sink.PanicError
 	if errors.As(err, &panicked) && len(events) > 1 {
 		// One of them is the cause. It is given up when it is handled alone.
-		n.log.Error("a sink panicked; it takes one event at a time", "sink", s.name(), "error", err)
+		n.log.Error("a sink panicked; it takes one event at a time", "sink", s.Name(), "error", err)
 		events, entries = events[:1], entries[:1]
 		done, wake, err = handle(work, s, events)
 	}
-	n.metrics.handled(s.name(), time.Since(started))
-	n.progress.send()
+	n.metrics.Handled(s.Name(), time.Since(started))
+	n.progress.Send()
 	if done > 0 {
-		if err := n.journal.SetCursor(journal.Pushes, s.name(), events[done-1].Seq); err != nil {
+		if err := n.journal.SetCursor(journal.Pushes, s.Name(), events[done-1].Seq); err != nil {
 			return err
 		}
 	}
-	var permanent *permanentError
+	var permanent *sink.PermanentError
 	switch {
 	case errors.As(err, &permanent):
-		return n.giveUpAndSkip(s, events[done].Seq, entries[done].Payload, permanent.err)
+		return n.giveUpAndSkip(s, events[done].Seq, entries[done].Payload, permanent.Err)
 	case errors.As(err, &panicked):
-		n.log.Error("a sink panicked", "sink", s.name(), "event", events[0].Seq, "error", err, "stack", string(panicked.stack))
+		n.log.Error("a sink panicked", "sink", s.Name(), "event", events[0].Seq, "error", err, "stack", string(panicked.Stack))
 		return n.giveUpAndSkip(s, events[0].Seq, entries[0].Payload, err)
 	case err != nil:
 		return err
@@ -160,30 +122,14 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink, events []event.
 	return nil
 }
 
-// A panicError is a panic while one event was processed.
-type panicError struct {
-	reason any
-	stack  []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.reason) }
-
-// recoverError makes an error of a panic: an unexpected event must end neither the
-// registry nor the sink.
-func recoverError(err *error) {
-	if reason := recover(); reason != nil {
-		*err = &panicError{reason, debug.Stack()}
-	}
-}
-
-func handle(ctx context.Context, s sink, events []event.Sequenced) (done int, wake time.Time, err error) {
+func handle(ctx context.Context, s sink.Sink, events []event.Sequenced) (done int, wake time.Time, err error) {
 	defer func() {
-		if panicked := (*panicError)(nil); errors.As(err, &panicked) {
+		if panicked := (*sink.PanicError)(nil); errors.As(err, &panicked) {
 			done = 0
 		}
 	}()
-	defer recoverError(&err)
-	return s.handle(ctx, events)
+	defer sink.Recover(&err)
+	return s.Handle(ctx, events)
 }
 
 // lingerAfter waits a little after a batch that took all pending events, so that
@@ -196,14 +142,14 @@ func (n *Notifier) lingerAfter(ctx context.Context, taken, limit int) {
 }
 
 // giveUpAndSkip gives an event up and moves the sink's cursor past it.
-func (n *Notifier) giveUpAndSkip(s sink, seq uint64, payload []byte, reason error) error {
-	if err := n.giveUp(s.name(), seq, payload, reason); err != nil {
+func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason error) error {
+	if err := n.giveUp(s.Name(), seq, payload, reason); err != nil {
 		return err
 	}
-	if err := s.skip(seq); err != nil {
+	if err := s.Skip(seq); err != nil {
 		return err
 	}
-	return n.journal.SetCursor(journal.Pushes, s.name(), seq)
+	return n.journal.SetCursor(journal.Pushes, s.Name(), seq)
 }
 
 // giveUp keeps an event as a dead letter of a sink.
@@ -211,19 +157,19 @@ func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error)
 	if err := n.dead.add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
 		return err
 	}
-	n.metrics.dead(sink, 1)
+	n.metrics.Dead(sink, 1)
 	n.log.Error("an event is given up", "sink", sink, "event", seq, "error", reason)
 	return nil
 }
 
 // giveUpFor returns a sink's giveUp. The event is part of the dead letter if the
 // journal still has it.
-func (n *Notifier) giveUpFor(s sink) func(seq uint64, reason error) error {
+func (n *Notifier) giveUpFor(s sink.Sink) func(seq uint64, reason error) error {
 	return func(seq uint64, reason error) error {
 		var payload []byte
 		if entries, err := n.journal.Read(journal.Pushes, seq-1, 1, 1); err == nil && len(entries) > 0 && entries[0].Seq == seq {
 			payload = entries[0].Payload
 		}
-		return n.giveUp(s.name(), seq, payload, reason)
+		return n.giveUp(s.Name(), seq, payload, reason)
 	}
 }

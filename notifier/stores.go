@@ -58,7 +58,7 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 		return nil
 	}
 	for _, s := range n.sinks {
-		if err := s.confirm(ctx); err != nil {
+		if err := s.Confirm(ctx); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 		return err
 	}
 	n.verified.Store(true)
-	n.progress.send()
+	n.progress.Send()
 	return nil
 }
 

@@ -3,7 +3,6 @@ package notifier
 import (
 	"context"
 	"math/rand/v2"
-	"sync"
 	"time"
 )
 
@@ -26,7 +25,7 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	b.n.metrics.retry(b.sink)
+	b.n.metrics.Retry(b.sink)
 	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)
 	pause(ctx, b.next/2+rand.N(b.next/2+1))
 	b.next = min(2*b.next, maxBackoff)
@@ -46,31 +45,4 @@ func pause(ctx context.Context, d time.Duration) {
 func pace(ctx context.Context) error {
 	pause(ctx, time.Millisecond)
 	return ctx.Err()
-}
-
-// A signal wakes all goroutines that wait for something to change. The zero value
-// is ready to use.
-type signal struct {
-	mu   sync.Mutex
-	next chan struct{} // nil: no goroutine waits
-}
-
-// wait returns a channel that the next send closes. A caller that gets the channel
-// first and then looks at what may have changed misses no change.
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next == nil {
-		s.next = make(chan struct{})
-	}
-	return s.next
-}
-
-func (s *signal) send() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next != nil {
-		close(s.next)
-		s.next = nil
-	}
 }

@@ -12,13 +12,13 @@ import (
 // MaxWrites is how many writes a commit may have.
 const MaxWrites = 200
 
-// accountRepo is the repo of the account, with writes that can be confirmed.
+// A Repo is the repo of the account, with writes that can be confirmed.
 type Repo struct{ Publisher }
 
 // ErrConflict is returned for a create whose key has another record.
 var ErrConflict = errors.New("another record has this key")
 
-// Deliver applies the writes, in commits of at most maxWrites. Unless fresh, which
+// Deliver applies the writes, in commits of at most MaxWrites. Unless fresh, which
 // means that none of them was sent before, it confirms them: each is read back,
 // and only those that are missing are applied. The index of a *repo.WriteError counts
 // in writes; it is the index of a write that is refused for good.

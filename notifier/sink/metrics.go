@@ -1,4 +1,4 @@
-package notifier
+package sink
 
 import (
 	"time"
@@ -13,9 +13,9 @@ type Metrics struct {
 	events  *prometheus.CounterVec
 	latency *prometheus.HistogramVec
 	retries *prometheus.CounterVec
-	letters *prometheus.CounterVec
-	posts   *prometheus.CounterVec
-	layers  *prometheus.CounterVec
+	Letters *prometheus.CounterVec
+	Posts   *prometheus.CounterVec
+	Layers  *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that are not registered yet.
@@ -34,15 +34,15 @@ func NewMetrics() *Metrics {
 			Name: "tidings_sink_retries_total",
 			Help: "Errors after which a sink tried again.",
 		}, []string{"sink"}),
-		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Letters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_dead_letters_total",
 			Help: "Events that a sink gave up; they are kept with the reason.",
 		}, []string{"sink"}),
-		posts: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Posts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_posts_total",
 			Help: "Announcements by outcome: posted, old (too old to be news), deleted (before it was announced).",
 		}, []string{"outcome"}),
-		layers: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",
 			Help: "Layers that are not valid in a record, by outcome: skipped (no record), changed (another media type).",
 		}, []string{"outcome"}),
@@ -51,45 +51,48 @@ func NewMetrics() *Metrics {
 
 // Collectors returns the metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.events, m.latency, m.retries, m.letters, m.posts, m.layers}
+	return []prometheus.Collector{m.events, m.latency, m.retries, m.Letters, m.Posts, m.Layers}
 }
 
-// Event counts an event by its outcome, for a caller that has no Notifier.
-func (m *Metrics) Event(operation, outcome string) { m.event(operation, outcome) }
-
-func (m *Metrics) event(operation, outcome string) {
+// Event counts an event by its outcome.
+func (m *Metrics) Event(operation, outcome string) {
 	if m != nil {
 		m.events.WithLabelValues(operation, outcome).Inc()
 	}
 }
 
-func (m *Metrics) handled(sink string, d time.Duration) {
+// Handled counts the time that a sink took for a batch.
+func (m *Metrics) Handled(sink string, d time.Duration) {
 	if m != nil {
 		m.latency.WithLabelValues(sink).Observe(d.Seconds())
 	}
 }
 
-func (m *Metrics) retry(sink string) {
+// Retry counts an error after which a sink tries again.
+func (m *Metrics) Retry(sink string) {
 	if m != nil {
 		m.retries.WithLabelValues(sink).Inc()
 	}
 }
 
-func (m *Metrics) dead(sink string, n int) {
+// Dead counts events that a sink gave up.
+func (m *Metrics) Dead(sink string, n int) {
 	if m != nil {
-		m.letters.WithLabelValues(sink).Add(float64(n))
+		m.Letters.WithLabelValues(sink).Add(float64(n))
 	}
 }
 
-func (m *Metrics) post(outcome string) {
+// Post counts an announcement by its outcome.
+func (m *Metrics) Post(outcome string) {
 	if m != nil {
-		m.posts.WithLabelValues(outcome).Inc()
+		m.Posts.WithLabelValues(outcome).Inc()
 	}
 }
 
-func (m *Metrics) odd(o *event.OddLayers) {
+// Odd counts the layers of a push that are not valid in a record.
+func (m *Metrics) Odd(o *event.OddLayers) {
 	if m != nil {
-		m.layers.WithLabelValues("skipped").Add(float64(o.Skipped()))
-		m.layers.WithLabelValues("changed").Add(float64(o.MediaTypes))
+		m.Layers.WithLabelValues("skipped").Add(float64(o.Skipped()))
+		m.Layers.WithLabelValues("changed").Add(float64(o.MediaTypes))
 	}
 }

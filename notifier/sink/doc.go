@@ -1,0 +1,2 @@
+// Package sink defines what a sink is, and has what the sinks share.
+package sink

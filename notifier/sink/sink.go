@@ -1,0 +1,46 @@
+package sink
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/delivery"
+	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/stored"
+)
+
+// A Sink processes the events of the push stream in order.
+type Sink interface {
+	// Name is the name of the sink's cursor in the journal.
+	Name() string
+	// Confirm confirms the batch in the sink's outbox, if there is one.
+	Confirm(ctx context.Context) error
+	// Skip notes that an event was given up, before the cursor moves past it.
+	Skip(seq uint64) error
+	// Handle processes events. The first done of them are processed, durably. An
+	// error is about the event at done: a *PermanentError gives it up, after any
+	// other it is tried again. Without an error and with events left, Handle is
+	// called again at wake.
+	Handle(ctx context.Context, events []event.Sequenced) (done int, wake time.Time, err error)
+}
+
+// Deps is what each sink that publishes needs.
+type Deps struct {
+	Account  *delivery.Repo
+	State    state.Store
+	Storage  *stored.Checked // nil: storage cannot be asked
+	Private  *PrivateImages
+	Public   func(repository string) bool
+	GiveUp   func(seq uint64, reason error) error
+	Revision func() string // the repo's, to be noted with a sent batch; "": not now
+	Metrics  *Metrics
+	Log      *slog.Logger
+}
+
+// A PermanentError does not go away when the event is tried again.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
