@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -168,7 +169,7 @@ func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatc
 		}
 		var b state.Batch
 		for _, seq := range a.Seqs {
-			if err := putRow(&b, seq, announcePart, refused); err != nil {
+			if err := pushrow.Put(&b, seq, pushrow.AnnouncePart, refused); err != nil {
 				return changed, err
 			}
 		}
@@ -210,7 +211,7 @@ func (s *announceSink) finish(batch *announcementBatch) error {
 	var b state.Batch
 	for _, a := range batch.Posts {
 		uri := s.posts.uri(a.Write.RKey)
-		if err := s.record(&b, &a, announceRow{PostURI: uri}); err != nil {
+		if err := s.record(&b, &a, pushrow.Announce{PostURI: uri}); err != nil {
 			return err
 		}
 		s.Metrics.Post("posted")
@@ -239,14 +240,14 @@ func (s *announceSink) drop(batch *announcementBatch, invalid *repo.WriteError) 
 	}
 	batch.Posts = slices.Delete(batch.Posts, invalid.Index, invalid.Index+1)
 	var b state.Batch
-	if err := s.record(&b, &a, announceRow{Reason: invalid.Error()}); err != nil {
+	if err := s.record(&b, &a, pushrow.Announce{Reason: invalid.Error()}); err != nil {
 		return err
 	}
 	return s.outbox().Put(&b, batch)
 }
 
 // record adds to b what became of an announcement.
-func (s *announceSink) record(b *state.Batch, a *announcement, result announceRow) error {
+func (s *announceSink) record(b *state.Batch, a *announcement, result pushrow.Announce) error {
 	p := historyEntry{tags: a.Tags}
 	if result.PostURI != "" {
 		p.rkey = a.Write.RKey
@@ -258,7 +259,7 @@ func (s *announceSink) record(b *state.Batch, a *announcement, result announceRo
 		return err
 	}
 	for _, seq := range a.Seqs {
-		if err := putRow(b, seq, announcePart, result); err != nil {
+		if err := pushrow.Put(b, seq, pushrow.AnnouncePart, result); err != nil {
 			return err
 		}
 	}

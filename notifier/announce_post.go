@@ -11,26 +11,27 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // check returns the tags that an announcement still has and that are to be
 // announced in addition to earlier posts, or the reason why it is not written.
-func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused announceRow, err error) {
+func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused pushrow.Announce, err error) {
 	private, err := s.Private.Since(a.Repository, a.Digest, slices.Max(a.Seqs))
 	if err != nil {
 		return nil, refused, err
 	}
 	if private {
-		return nil, announceRow{Reason: reasonPrivate}, nil
+		return nil, pushrow.Announce{Reason: reasonPrivate}, nil
 	}
 	if !s.Public(a.Repository) {
-		return nil, announceRow{Reason: "not public any more"}, nil
+		return nil, pushrow.Announce{Reason: "not public any more"}, nil
 	}
 	if s.clock.Age(event.Stamp{At: a.Time, TID: a.TID, ID: a.ClockID}) > s.MaxAge {
 		s.Metrics.Post("old")
-		return nil, announceRow{Reason: "too old to be news"}, nil
+		return nil, pushrow.Announce{Reason: "too old to be news"}, nil
 	}
 	tags = a.Tags
 	if a.Local && s.Storage != nil {
@@ -40,7 +41,7 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 		}
 		if err == nil && !has {
 			s.Metrics.Post("deleted")
-			return nil, announceRow{Reason: reasonDeleted}, nil
+			return nil, pushrow.Announce{Reason: reasonDeleted}, nil
 		}
 		if tags, err = s.Storage.TagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
 			return nil, refused, err
@@ -48,9 +49,9 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 	}
 	if !slices.ContainsFunc(tags, s.Tag) {
 		if slices.ContainsFunc(a.Tags, s.Tag) {
-			return nil, announceRow{Reason: reasonTagGone}, nil
+			return nil, pushrow.Announce{Reason: reasonTagGone}, nil
 		}
-		return nil, announceRow{Reason: "no tag that is announced"}, nil
+		return nil, pushrow.Announce{Reason: "no tag that is announced"}, nil
 	}
 	if tags = s.newTags(tags, before); len(tags) == 0 {
 		return nil, s.announcedBefore(before), nil
@@ -59,11 +60,11 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 }
 
 // announcedBefore is the result of a push whose digest is not announced again.
-func (s *announceSink) announcedBefore(before history) announceRow {
+func (s *announceSink) announcedBefore(before history) pushrow.Announce {
 	if rkey := before.last(); rkey != "" {
-		return announceRow{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
+		return pushrow.Announce{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
 	}
-	return announceRow{Reason: "its announcement was given up before"}
+	return pushrow.Announce{Reason: "its announcement was given up before"}
 }
 
 // newTags returns the tags of a window that are to be announced after what was

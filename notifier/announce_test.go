@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -275,8 +276,8 @@ func TestAnnounceRecheck(t *testing.T) {
 				if got != test.want {
 					t.Errorf("posted %q, want %q", got, test.want)
 				}
-				var result announceRow
-				if ok, err := getRow(r.state, 1, announcePart, &result); !ok || err != nil || (result.Reason == "") != (test.want != "") {
+				var result pushrow.Announce
+				if ok, err := pushrow.Get(r.state, 1, pushrow.AnnouncePart, &result); !ok || err != nil || (result.Reason == "") != (test.want != "") {
 					t.Errorf("result %+v, %v, %v", result, ok, err)
 				}
 			})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -71,7 +72,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 			reason = "not public"
 		}
 		if reason != "" {
-			if err := s.putFirstResult(&b, e.Seq, announceRow{Reason: reason}); err != nil {
+			if err := s.putFirstResult(&b, e.Seq, pushrow.Announce{Reason: reason}); err != nil {
 				return nil, err
 			}
 			continue
@@ -142,7 +143,7 @@ func (s *announceSink) closeWindows(ctx context.Context, windows []*window, even
 
 // announcement returns the announcement of a window, or the reason why there is none.
 // added is what the batch already announces of the digest.
-func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused announceRow, err error) {
+func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused pushrow.Announce, err error) {
 	a = &announcement{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
 		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.Storage.Local(w.first.Event),
@@ -163,19 +164,19 @@ func (s *announceSink) announcement(ctx context.Context, w *window, added histor
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns
 // the reason why there is none.
-func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused announceRow, err error) {
+func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused pushrow.Announce, err error) {
 	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
 		return s.announcedBefore(before), nil
 	}
 	if w.deleted {
 		s.Metrics.Post("deleted")
-		return announceRow{Reason: reasonDeleted}, nil
+		return pushrow.Announce{Reason: reasonDeleted}, nil
 	}
 	if w.private {
-		return announceRow{Reason: reasonPrivate}, nil
+		return pushrow.Announce{Reason: reasonPrivate}, nil
 	}
 	if w.lostTag && !slices.ContainsFunc(w.tags, s.Tag) {
-		return announceRow{Reason: reasonTagGone}, nil
+		return pushrow.Announce{Reason: reasonTagGone}, nil
 	}
 	tags, refused, err := s.check(ctx, a, before)
 	if err == nil && refused.Reason == "" {
@@ -185,7 +186,7 @@ func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announceme
 }
 
 // putResults records the same result for each push of a window.
-func (s *announceSink) putResults(w *window, result announceRow) error {
+func (s *announceSink) putResults(w *window, result pushrow.Announce) error {
 	var b state.Batch
 	for _, seq := range w.seqs {
 		if err := s.putFirstResult(&b, seq, result); err != nil {
@@ -197,10 +198,10 @@ func (s *announceSink) putResults(w *window, result announceRow) error {
 
 // putFirstResult records a result for a push that has none: while an older window
 // is open, later events are handled again.
-func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result announceRow) error {
-	has, err := state.Has(s.State, rowKey(seq, announcePart))
+func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result pushrow.Announce) error {
+	has, err := state.Has(s.State, pushrow.Key(seq, pushrow.AnnouncePart))
 	if err != nil || has {
 		return err
 	}
-	return putRow(b, seq, announcePart, result)
+	return pushrow.Put(b, seq, pushrow.AnnouncePart, result)
 }

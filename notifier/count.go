@@ -8,6 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -84,7 +85,7 @@ type counting struct {
 	n             *Notifier
 	stream        journal.Stream
 	facts         []counts.Fact
-	rows          []pushRow
+	rows          []pushrow.Push
 	notifications *inbound.Batch
 	private       privateBatch
 }
@@ -117,7 +118,7 @@ func (c *counting) add(entry journal.Entry) error {
 		c.facts = append(c.facts, fact)
 	}
 	if e.Operation == event.OpPush && e.Class != "" {
-		c.rows = append(c.rows, newPushRow(e))
+		c.rows = append(c.rows, pushrow.New(e))
 	}
 	return nil
 }
@@ -133,10 +134,10 @@ func (c *counting) read(entry journal.Entry) (event.Sequenced, error) {
 func (c *counting) commit(last uint64) error {
 	n := c.n
 	for _, r := range c.rows {
-		n.publicRows.add(&r, n.public)
+		n.publicRows.Add(&r, n.public)
 	}
 	var b state.Batch
-	if err := putPushRows(&b, c.rows); err != nil {
+	if err := pushrow.PutAll(&b, c.rows); err != nil {
 		return err
 	}
 	if err := c.notifications.AddTo(&b); err != nil {

@@ -36,7 +36,7 @@ type DeadLetters struct {
 	metrics *sink.Metrics
 	boxes   map[letterBox]*boxIndex // nil: not read yet
 
-	// The public ones of the pushes in uncountedBox, ascending: see publicRows.
+	// The public ones of the pushes in uncountedBox, ascending: see pushrow.Public.
 	public     func(repository string) bool // nil: none is public
 	publicSeqs []uint64
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -58,12 +59,12 @@ func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
 	if err := n.describeRow(ctx, &b, row); err != nil {
 		return false, err
 	}
-	b.Set(state.DescribeCursor, binary.BigEndian.AppendUint64(nil, row.seq))
+	b.Set(state.DescribeCursor, binary.BigEndian.AppendUint64(nil, row.Seq))
 	return true, n.state.Commit(&b, state.NoSync)
 }
 
 // undescribed is the first row after the cursor, nil if there is none.
-func (n *Notifier) undescribed() (*pushRow, error) {
+func (n *Notifier) undescribed() (*pushrow.Push, error) {
 	last := uint64(0)
 	val, err := n.state.Get(state.DescribeCursor)
 	if err == nil && len(val) == 8 {
@@ -72,19 +73,19 @@ func (n *Notifier) undescribed() (*pushRow, error) {
 		return nil, err
 	}
 	r := state.Prefix(state.Pushes)
-	r.From = rowKey(last+1, 0)
-	var first *pushRow
-	err = eachPush(n.state, r, func(row *pushRow) error {
+	r.From = pushrow.Key(last+1, 0)
+	var first *pushrow.Push
+	err = pushrow.Each(n.state, r, func(row *pushrow.Push) error {
 		first = row
 		return state.ErrStop
 	})
 	return first, err
 }
 
-func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow) error {
+func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushrow.Push) error {
 	if known := knownPlatforms(row.Platforms); len(known) != len(row.Platforms) { // by an earlier version
 		row.Platforms = known
-		if err := putRow(b, row.seq, pushPart, row); err != nil {
+		if err := pushrow.Put(b, row.Seq, pushrow.PushPart, row); err != nil {
 			return err
 		}
 	}
@@ -98,7 +99,7 @@ func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushRow
 	if err != nil {
 		return err
 	}
-	return putRow(b, row.seq, descriptionPart, d)
+	return pushrow.Put(b, row.Seq, pushrow.DescriptionPart, d)
 }
 
 // knownPlatforms returns the platforms of a list that addPlatform would accept.

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -251,8 +252,8 @@ func TestDescribeRows(t *testing.T) {
 	r.drain()
 	r.stopSinks()
 	batch := &state.Batch{}
-	old := pushRow{seq: 2, Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
-	if err := putPushRows(batch, []pushRow{old}); err != nil {
+	old := pushrow.Push{Seq: 2, Repository: p.Repository, Digest: image("gone", 1).Digest, Kind: "index", Platforms: []string{"linux/amd64", "linux/", "free/evil_coins", "linux/amd64"}}
+	if err := pushrow.PutAll(batch, []pushrow.Push{old}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.state.Commit(batch, state.NoSync); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -139,8 +140,8 @@ func TestPrivateWhilePending(t *testing.T) {
 			if got := r.repo.Head().Rev; collect == 0 && got != rev {
 				t.Errorf("the revision has changed to %s", got)
 			}
-			var result announceRow
-			if ok, err := getRow(r.state, 1, announcePart, &result); !ok || err != nil || result.Reason != reasonPrivate {
+			var result pushrow.Announce
+			if ok, err := pushrow.Get(r.state, 1, pushrow.AnnouncePart, &result); !ok || err != nil || result.Reason != reasonPrivate {
 				t.Errorf("result %+v, %v, %v", result, ok, err)
 			}
 		})

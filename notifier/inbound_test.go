@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -156,8 +157,8 @@ func TestNotifyOtherOwner(t *testing.T) {
 	if got, want := r.recordsOf(s.Digest), (map[string]int{alice: 1}); !reflect.DeepEqual(got, want) {
 		t.Errorf("records of %v, want %v", got, want)
 	}
-	var result announceRow
-	if ok, err := getRow(r.state, r.events(), announcePart, &result); !ok || err != nil || result.Reason == "" {
+	var result pushrow.Announce
+	if ok, err := pushrow.Get(r.state, r.events(), pushrow.AnnouncePart, &result); !ok || err != nil || result.Reason == "" {
 		t.Errorf("no reason why it is not announced: %+v %v %v", result, ok, err)
 	}
 	pushes, err := r.Pushes(100, false)

@@ -17,6 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -118,7 +119,7 @@ type Notifier struct {
 
 	sinks       []sink.Sink
 	recent      recentEvents
-	publicRows  publicRows
+	publicRows  pushrow.Public
 	oldest      oldestPending
 	answerSlots chan struct{} // limits the answers that wait for sinks
 

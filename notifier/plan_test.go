@@ -17,6 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -89,8 +90,8 @@ func TestPlan(t *testing.T) {
 
 // summary is an event as the API shows it.
 func summary(e *event.Event) stats.Push {
-	row := newPushRow(event.Sequenced{Event: e})
-	return row.push()
+	row := pushrow.New(event.Sequenced{Event: e})
+	return row.Push()
 }
 
 // The deletion of a tag is counted.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -89,13 +90,13 @@ func TestPrivatePushesDoNotDelay(t *testing.T) {
 		r.push(a.as("oss/app", "v1"))
 		r.drain()
 	}
-	var rows []pushRow
-	for seq := uint64(1000); seq < 1000+keptPushes-500; seq++ {
-		rows = append(rows, pushRow{seq: seq, Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}})
+	var rows []pushrow.Push
+	for seq := uint64(1000); seq < 1000+pushrow.Kept-500; seq++ {
+		rows = append(rows, pushrow.Push{Seq: seq, Repository: "secret/app", Digest: a.Digest, Tags: []string{"v1"}})
 	}
 	batch := &state.Batch{}
 	for _, r := range rows {
-		if err := putRow(batch, r.seq, pushPart, &r); err != nil {
+		if err := pushrow.Put(batch, r.Seq, pushrow.PushPart, &r); err != nil {
 			t.Fatal(err)
 		}
 	}

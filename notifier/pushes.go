@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -19,23 +20,31 @@ const (
 	stateFailed  = "failed"  // a sink gave it up
 )
 
+// loadPublicRows reads pushrow.Public from the state.
+func (n *Notifier) loadPublicRows() error {
+	return pushrow.Each(n.state, state.Prefix(state.Pushes), func(row *pushrow.Push) error {
+		n.publicRows.Add(row, n.public)
+		return nil
+	})
+}
+
 // result is the result of a push so far, as the output of notifyManifest. known
 // is false if there are no rows.
 func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known bool, err error) {
 	out = lexicon.NotifyManifestOutput{Success: true, Operation: event.OpPush}
-	if out.StatsUpdated, err = state.Has(n.state, rowKey(seq, pushPart)); err != nil {
+	if out.StatsUpdated, err = state.Has(n.state, pushrow.Key(seq, pushrow.PushPart)); err != nil {
 		return out, false, err
 	}
-	var records recordsRow
-	recorded, err := getRow(n.state, seq, recordsPart, &records)
+	var records pushrow.Records
+	recorded, err := pushrow.Get(n.state, seq, pushrow.RecordsPart, &records)
 	if err != nil {
 		return out, false, err
 	}
 	if recorded {
 		out.LayersCreated = &records.Created
 	}
-	var announce announceRow
-	announced, err := getRow(n.state, seq, announcePart, &announce)
+	var announce pushrow.Announce
+	announced, err := pushrow.Get(n.state, seq, pushrow.AnnouncePart, &announce)
 	if err != nil {
 		return out, false, err
 	}
@@ -84,7 +93,7 @@ func (n *Notifier) newestPushes(limit int, all bool) (seqs []uint64, err error) 
 	if all {
 		seqs, err = n.newestRows(limit)
 	} else {
-		seqs = n.publicRows.newest(limit)
+		seqs = n.publicRows.Newest(limit)
 	}
 	// A push that was being counted when the journal dropped it is in both lists.
 	seqs = append(seqs, uncounted...)
@@ -101,7 +110,7 @@ func (n *Notifier) newestRows(limit int) ([]uint64, error) {
 		if len(seqs) >= limit {
 			return state.ErrStop
 		}
-		if seq, part := parseRowKey(key); part == pushPart {
+		if seq, part := pushrow.ParseKey(key); part == pushrow.PushPart {
 			seqs = append(seqs, seq)
 		}
 		return nil
@@ -112,13 +121,13 @@ func (n *Notifier) newestRows(limit int) ([]uint64, error) {
 // push reads a push from its rows, or from its dead letter if it was given up before
 // it was counted; false if neither exists any more.
 func (n *Notifier) push(seq uint64) (stats.Push, bool, error) {
-	var row pushRow
-	counted, err := getRow(n.state, seq, pushPart, &row)
+	var row pushrow.Push
+	counted, err := pushrow.Get(n.state, seq, pushrow.PushPart, &row)
 	if err != nil {
 		return stats.Push{}, false, err
 	}
 	if counted {
-		p := row.push()
+		p := row.Push()
 		return p, true, n.complete(seq, &p)
 	}
 	letter, ok, err := n.dead.find(counterSink, seq)
@@ -134,13 +143,13 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 	if err != nil {
 		return err
 	}
-	var announce announceRow
-	if _, err := getRow(n.state, seq, announcePart, &announce); err != nil {
+	var announce pushrow.Announce
+	if _, err := pushrow.Get(n.state, seq, pushrow.AnnouncePart, &announce); err != nil {
 		return err
 	}
 	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
 	var d description
-	described, err := getRow(n.state, seq, descriptionPart, &d)
+	described, err := pushrow.Get(n.state, seq, pushrow.DescriptionPart, &d)
 	if err != nil {
 		return err
 	}
@@ -166,8 +175,8 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return nil
 	}
 	p.State = stateDone
-	var records recordsRow
-	if _, err := getRow(n.state, seq, recordsPart, &records); err != nil {
+	var records pushrow.Records
+	if _, err := pushrow.Get(n.state, seq, pushrow.RecordsPart, &records); err != nil {
 		return err
 	}
 	p.Reason = cmp.Or(records.Reason, announce.Reason)

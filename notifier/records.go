@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -134,7 +135,7 @@ func (s *recordSink) recordDecided(b *state.Batch, build *batchBuilder, events [
 		if e.Operation != event.OpPush || sent[e.Seq] {
 			continue
 		}
-		if err := putRow(b, e.Seq, recordsPart, recordsRow{Reason: build.reasons[e.Seq]}); err != nil {
+		if err := pushrow.Put(b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
 			return err
 		}
 	}
@@ -207,7 +208,7 @@ func (s *recordSink) finish(batch *recordBatch) error {
 		} else {
 			s.ledger.Put(&b, c.Owner, c.Digest, *c.After)
 		}
-		var result recordsRow
+		var result pushrow.Records
 		if c.creates() && len(c.Events) > 0 {
 			result.Created = len(c.Writes)
 			if c.Odd != nil {
@@ -219,7 +220,7 @@ func (s *recordSink) finish(batch *recordBatch) error {
 			if !e.Push {
 				continue
 			}
-			if err := putRow(&b, e.Seq, recordsPart, result); err != nil {
+			if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, result); err != nil {
 				return err
 			}
 			result.Created = 0
@@ -239,7 +240,7 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 		if err := s.GiveUp(e.Seq, invalid); err != nil {
 			return err
 		}
-		if err := putRow(&b, e.Seq, recordsPart, recordsRow{Reason: invalid.Error()}); err != nil {
+		if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: invalid.Error()}); err != nil {
 			return err
 		}
 	}
@@ -298,7 +299,7 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 		}
 		var b state.Batch
 		for _, e := range c.Events {
-			if err := putRow(&b, e.Seq, recordsPart, recordsRow{Reason: reason}); err != nil {
+			if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: reason}); err != nil {
 				return changed, err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -277,8 +278,8 @@ func TestRecordsRecheck(t *testing.T) {
 			if _, found, err := r.ledger.Get(owner, test.push.Digest); found != (test.want > 0) || err != nil {
 				t.Errorf("the ledger has an entry: %v, %v", found, err)
 			}
-			var result recordsRow
-			if _, err := getRow(r.state, 1, recordsPart, &result); err != nil || (result.Reason == "") != (test.want > 0) {
+			var result pushrow.Records
+			if _, err := pushrow.Get(r.state, 1, pushrow.RecordsPart, &result); err != nil || (result.Reason == "") != (test.want > 0) {
 				t.Errorf("result %+v, %v", result, err)
 			}
 		})
@@ -318,24 +319,24 @@ func TestPushesPruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	batch := &state.Batch{}
-	var rows []pushRow
-	for seq := uint64(1); seq <= keptPushes+2*pruneEvery; seq++ {
-		rows = append(rows, pushRow{seq: seq, Repository: "oss/app"})
+	var rows []pushrow.Push
+	for seq := uint64(1); seq <= pushrow.Kept+2*pushrow.PruneEvery; seq++ {
+		rows = append(rows, pushrow.Push{Seq: seq, Repository: "oss/app"})
 	}
 	for chunk := range slices.Chunk(rows, 700) {
-		if err := putPushRows(batch, chunk); err != nil {
+		if err := pushrow.PutAll(batch, chunk); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := r.state.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
-	pushes, err := r.Pushes(2*keptPushes, true)
+	pushes, err := r.Pushes(2*pushrow.Kept, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(pushes) < keptPushes || len(pushes) > keptPushes+pruneEvery {
-		t.Errorf("%d rows are kept, want %d or a few more", len(pushes), keptPushes)
+	if len(pushes) < pushrow.Kept || len(pushes) > pushrow.Kept+pushrow.PruneEvery {
+		t.Errorf("%d rows are kept, want %d or a few more", len(pushes), pushrow.Kept)
 	}
 }
 

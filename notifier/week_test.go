@@ -27,6 +27,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -291,7 +292,7 @@ func TestWeek(t *testing.T) {
 	if per := float64(kept["a/p"]) / float64(pushes); per > 50 {
 		t.Errorf("the post history takes %.0f bytes for each announcement", per)
 	}
-	if most := float64(keptPushes+pruneEvery) * 1000; float64(kept["p"]) > most {
+	if most := float64(pushrow.Kept+pushrow.PruneEvery) * 1000; float64(kept["p"]) > most {
 		t.Errorf("rows take %d bytes", kept["p"])
 	}
 	for prefix, size := range kept {

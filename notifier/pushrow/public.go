@@ -1,4 +1,4 @@
-package notifier
+package pushrow
 
 import (
 	"crypto/sha256"
@@ -8,14 +8,13 @@ import (
 	"sync"
 
 	"github.com/tidings-dev/tidings/notifier/event"
-	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// publicRows are the push rows that everybody may see, in ascending order: so the
+// Public are the rows of pushes that everybody may see, in ascending order: so the
 // time that it takes to read them does not reveal how many others are in between.
-type publicRows struct {
+type Public struct {
 	mu   sync.Mutex
-	rows []publicRow // the newest, keptPushes or more
+	rows []publicRow // the newest, Kept or more
 	last uint64      // the last row that was added, public or not
 }
 
@@ -29,23 +28,15 @@ func imageHash(repository, digest string) uint64 {
 	return binary.BigEndian.Uint64(h[:8])
 }
 
-// loadPublicRows reads publicRows from the state.
-func (n *Notifier) loadPublicRows() error {
-	return eachPush(n.state, state.Prefix(state.Pushes), func(row *pushRow) error {
-		n.publicRows.add(row, n.public)
-		return nil
-	})
-}
-
-// add adds a row that is about to be written. Repeated rows are ignored. A push that
+// Add adds a row that is about to be written. Repeated rows are ignored. A push that
 // makes an image private hides the image's earlier rows.
-func (p *publicRows) add(row *pushRow, public func(string) bool) {
+func (p *Public) Add(row *Push, public func(string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if row.seq <= p.last {
+	if row.Seq <= p.last {
 		return
 	}
-	p.last = row.seq
+	p.last = row.Seq
 	if name, private := strings.CutPrefix(row.Repository, event.PrivatePrefix); private {
 		image := imageHash(name, row.Digest)
 		p.rows = slices.DeleteFunc(p.rows, func(r publicRow) bool { return r.image == image })
@@ -53,14 +44,14 @@ func (p *publicRows) add(row *pushRow, public func(string) bool) {
 	if !public(row.Repository) {
 		return
 	}
-	if len(p.rows) >= 2*keptPushes {
-		p.rows = slices.Delete(p.rows, 0, keptPushes)
+	if len(p.rows) >= 2*Kept {
+		p.rows = slices.Delete(p.rows, 0, Kept)
 	}
-	p.rows = append(p.rows, publicRow{row.seq, imageHash(row.Repository, row.Digest)})
+	p.rows = append(p.rows, publicRow{row.Seq, imageHash(row.Repository, row.Digest)})
 }
 
-// newest returns the sequence numbers of up to limit rows, newest first.
-func (p *publicRows) newest(limit int) []uint64 {
+// Newest returns the sequence numbers of up to limit rows, newest first.
+func (p *Public) Newest(limit int) []uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var seqs []uint64

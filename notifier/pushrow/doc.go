@@ -1,0 +1,2 @@
+// Package pushrow has the rows that the state has for each push.
+package pushrow
