@@ -10,7 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock"
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
@@ -52,7 +52,7 @@ func (r *runtime) readyForStats() error {
 }
 
 // statsAccount is a Publisher whose reads take a context.
-type statsAccount struct{ notifier.Publisher }
+type statsAccount struct{ delivery.Publisher }
 
 func (a statsAccount) Get(_ context.Context, collection, rkey string) (cid.Cid, []byte, error) {
 	return a.Publisher.Get(collection, rkey)
