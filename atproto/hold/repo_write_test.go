@@ -127,7 +127,7 @@ func TestInvalidWrites(t *testing.T) {
 		{apply, `[]`, 400, "InvalidRequest", "expected an object"},
 		{create, `{"repo":"%","collection":"` + coll + `","rkey":"taken","record":{}}`, 400, "RecordAlreadyExists", coll + "/taken"},
 		{create, `{"repo":"did:web:other.example.com","collection":"` + coll + `","record":{}}`, 403, "AccountNotFound", ""},
-		{create, `{"repo":"%","collection":"app.bsky.actor.profile","record":{}}`, 400, "InvalidRequest", `must be "self"`},
+		{create, `{"repo":"%","collection":"app.bsky.actor.profile","record":{}}`, 400, "InvalidRequest", `expected "self"`},
 		{create, strings.Replace(post(``), "3kznmn7xqxl22", "my-post", 1), 400, "InvalidRequest", "invalid record key for app.bsky.feed.post"},
 		{create, post(`,"text":"y"`), 400, "InvalidRequest", "duplicate key"},
 		{create, strings.Replace(post(``), `"text":"x"`, `"text":"`+strings.Repeat("é", 301)+`"`, 1), 400, "InvalidRequest", "grapheme too big (maximum 300, got 301) at $.text"},
