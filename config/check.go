@@ -104,7 +104,7 @@ func (r *Redis) check(m *mistakes) {
 	m.check("options.redis.name", rediscounts.ValidateName(r.Name))
 	if r.Inherit {
 		if own := (Redis{Name: r.Name, Inherit: true}); !reflect.DeepEqual(*r, own) {
-			m.add("options.redis.inherit", "takes the registry's whole redis section; only name can be set as well")
+			m.add("options.redis.inherit", "uses the registry's whole redis section; only name can be set as well")
 		}
 		return
 	}

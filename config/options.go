@@ -48,7 +48,7 @@ type Options struct {
 	// Default: the hold's DID.
 	Owner string `option:"owner"`
 
-	// Announce posts about pushed tags. `announce: {}` takes the defaults.
+	// Announce posts about pushed tags. `announce: {}` uses the defaults.
 	// Default: nothing is announced.
 	Announce *Announce `option:"announce"`
 
@@ -204,8 +204,8 @@ type Journal struct {
 	Segment Size `option:"segment"`
 
 	// Limit is the size of pending events of pushes and, separately, of pulls; the files
-	// have at most twice that size. At the limit the slowest reader gives up its oldest
-	// events. Default 1GiB.
+	// have at most twice that size. At the limit the oldest events of the slowest reader
+	// are dropped. Default 1GiB.
 	Limit Size `option:"limit"`
 
 	// Wait limits how long a push waits for the disk before it is answered 503. Default

@@ -18,7 +18,7 @@ func parse(raw map[string]any) (*Options, *mistakes) {
 // mistake is an error in the options.
 type mistake struct {
 	path string // "options.hold.hostname"
-	text string // what is invalid, and what is valid
+	text string // the problem, and a valid value
 }
 
 func (e *mistake) Error() string { return e.path + ": " + e.text }

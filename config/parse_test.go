@@ -135,23 +135,25 @@ api: {token_file: /t}
 		t.Errorf("KeyFile = %s, want /k", got.KeyFile())
 	}
 
-	// The configuration above must set every option.
-	var checkSet func(path string, v reflect.Value)
-	checkSet = func(path string, v reflect.Value) {
-		if v.Kind() == reflect.Pointer {
-			v = v.Elem()
-		}
-		for name, i := range fields(v.Type()) {
-			f := v.Field(i)
-			switch {
-			case f.Kind() == reflect.Struct || f.Kind() == reflect.Pointer && !f.IsNil():
-				checkSet(path+"."+name, f)
-			case f.IsZero() && path+"."+name != "options.announce.collect" && path+"."+name != "options.redis.inherit":
-				t.Errorf("%s is not set in this test", path+"."+name)
-			}
+	checkAllSet(t, "options", reflect.ValueOf(got))
+}
+
+// checkAllSet checks that every option has another value than zero, so that the test
+// covers all of them.
+func checkAllSet(t *testing.T, path string, v reflect.Value) {
+	t.Helper()
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	for name, i := range fields(v.Type()) {
+		f := v.Field(i)
+		switch {
+		case f.Kind() == reflect.Struct || f.Kind() == reflect.Pointer && !f.IsNil():
+			checkAllSet(t, path+"."+name, f)
+		case f.IsZero() && path+"."+name != "options.announce.collect" && path+"."+name != "options.redis.inherit":
+			t.Errorf("%s is not set in this test", path+"."+name)
 		}
 	}
-	checkSet("options", reflect.ValueOf(got))
 }
 
 func moved(hostname, service string) string {
@@ -287,7 +289,7 @@ func TestMistakes(t *testing.T) {
 		{"database of a cluster", ok + "redis: {addrs: [\"a:1\", \"b:1\"], db: 2}", "options.redis.db: several addrs without master_name are a cluster, which has only database 0"},
 		{"certificate without a key", ok + "redis: {addrs: [\"a:1\"], tls: {cert_file: /c}}", "options.redis.tls: has one of cert_file and key_file; set both or neither"},
 		{"Redis with an invalid name", ok + "redis: {addrs: [\"a:1\"], name: \"a}b\"}", "options.redis.name: \"a}b\" is not a valid name; use 1 to 64 letters, digits, dots, underscores and hyphens"},
-		{"nothing to inherit", ok + "redis: inherit", "options.redis: inherit takes the registry's redis section, which has no addrs; set them there or here"},
+		{"nothing to inherit", ok + "redis: inherit", "options.redis: inherit uses the registry's redis section, which has no addrs; set them there or here"},
 
 		{"empty pattern", ok + "count: {ignore_actors: [\" \"]}", "options.count.ignore_actors[0]: an empty pattern matches nothing; leave it out, or write * to match everything"},
 		{"long pattern", ok + "count: {ignore_actors: [" + strings.Repeat("x", 513) + "]}", "options.count.ignore_actors[0]: the pattern has 513 bytes; at most 512 are allowed"},

@@ -77,7 +77,7 @@ func TestRedisName(t *testing.T) {
 func TestInheritWithOptions(t *testing.T) {
 	t.Parallel()
 	_, _, err := FromRegistry(registry(t, "data: /d\nredis: {inherit: true, db: 3}", `redis: {addrs: ["a:1"]}`))
-	const want = "options.redis.inherit: takes the registry's whole redis section; only name can be set as well"
+	const want = "options.redis.inherit: uses the registry's whole redis section; only name can be set as well"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -64,7 +64,7 @@ func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 	if o.Redis != nil && o.Redis.Inherit {
 		if len(c.Redis.Options.Addrs) == 0 {
-			m.add("options.redis", "inherit takes the registry's redis section, which has no addrs; set them there or here")
+			m.add("options.redis", "inherit uses the registry's redis section, which has no addrs; set them there or here")
 		}
 		o.Redis.registry = &c.Redis
 	}

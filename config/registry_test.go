@@ -31,8 +31,8 @@ func TestFromRegistry(t *testing.T) {
 		{"without options", "middleware: {repository: [{name: tidings}]}", true, "options.data: required; use a folder on a local disk, such as /var/lib/tidings"},
 		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
 			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), so every push would be recorded several times; remove all but one"},
-		{"in the wrong place", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
-		{"in two places", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
+		{"in another section", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
+		{"in two sections", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
 			"middleware.storage[0]: tidings is a repository middleware; move it to middleware.repository"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
 
-// A model is what the journal must return after a crash.
+// A model has the events and intents that the journal must return after a crash.
 type model struct {
 	disk    *journaltest.Disk
 	j       *journal.Journal

@@ -41,7 +41,7 @@ type CorruptError struct {
 	First  uint64 // sequence number of the first event that may be affected; 0: unknown
 	Last   uint64 // of the last one; 0: unknown
 	Reason string
-	Fix    string // what the operator can do; empty: restore the file or move it away
+	Fix    string // advice to the operator; empty: restore the file or move it away
 }
 
 func (e *CorruptError) Error() string {
@@ -56,6 +56,14 @@ func (e *CorruptError) Error() string {
 		fix = "restore the file from a backup, or move it out of the folder to continue without its events"
 	}
 	return text + "; " + fix
+}
+
+// checkFormat returns an error unless this version supports the format of a file.
+func checkFormat(path string, got int) error {
+	if got == format {
+		return nil
+	}
+	return fmt.Errorf("%s has format %d, but this version supports format %d: use the version that wrote it, or a newer one", path, got, format)
 }
 
 // diskError wraps err in ErrFull if it reports that the disk or the quota is full.

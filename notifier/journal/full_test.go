@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	disk.Inject(journaltest.Fault{Op: journaltest.Truncate, Err: syscall.EIO, Times: 1 << 30})
 	for _, later := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
-		for _, s := range []journal.Stream{journal.Pulls, journal.Pushes} {
+		for _, s := range streams {
 			if got := seqs(t, open(t, later), s); !slices.Equal(got, upTo(3)) {
 				t.Errorf("after a crash on the full disk: events %v of %s, want 1 to 3", got, s)
 			}
@@ -46,17 +47,17 @@ func TestDiskFull(t *testing.T) {
 	disk.Heal()
 	add(t, j, journal.Pulls, 1)
 	add(t, j, journal.Pushes, 1)
-	for _, s := range []journal.Stream{journal.Pulls, journal.Pushes} {
+	for _, s := range streams {
 		if got := seqs(t, open(t, disk.Kill()), s); !slices.Equal(got, upTo(4)) {
 			t.Errorf("with space again: events %v of %s, want 1 to 4", got, s)
 		}
 	}
 }
 
-// TestFullThenSpace makes the disk full at each position of a history of pushes
-// that are completed, abandoned and left open, while the journal deletes segments.
-// Once there is space again, everything works: each push whose intent was accepted
-// is abandoned, or its event is read exactly once.
+// TestFullThenSpace fills the disk at each position of a history of pushes that are
+// completed, abandoned and left open, while the journal deletes segments. Once there is
+// space again, everything works: each push whose intent was accepted is abandoned, or
+// its event is read exactly once.
 func TestFullThenSpace(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -209,100 +210,126 @@ func (h *fullHistory) dropped(_ journal.Stream, _ string, _, _ uint64, events it
 	return nil
 }
 
-// Open on a full disk succeeds if nothing has to be written. Otherwise it returns
-// ErrFull, changes nothing, and succeeds once there is space.
-func TestOpenOnFullDisk(t *testing.T) {
-	t.Parallel()
-	clean := journaltest.NewDisk()
-	j := open(t, clean)
+// diskOfEvents returns a disk with 40 events in each stream and an open intent, after a
+// kill.
+func diskOfEvents(t *testing.T) *journaltest.Disk {
+	t.Helper()
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
 	if _, err := j.Begin(ctx, 1, []byte("open")); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
+	for _, s := range streams {
 		add(t, j, s, 40)
 		if err := j.Register(s, "r"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	passed := clean.Kill() // with segments to delete, one of them with an open intent
-	passed.Inject(journaltest.Fault{Op: journaltest.Remove, Err: syscall.EIO, Times: 1 << 30})
-	p := open(t, passed)
-	for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
-		if err := p.SetCursor(s, "r", 40); err != nil {
+	return disk.Kill()
+}
+
+// withPassedSegments returns a copy of the disk whose segments could not be removed,
+// although the cursors have passed them.
+func withPassedSegments(t *testing.T, disk *journaltest.Disk) *journaltest.Disk {
+	t.Helper()
+	disk = disk.Kill()
+	disk.Inject(journaltest.Fault{Op: journaltest.Remove, Err: syscall.EIO, Times: 1 << 30})
+	j := open(t, disk)
+	for _, s := range streams {
+		if err := j.SetCursor(s, "r", 40); err != nil {
 			t.Fatal(err)
 		}
 	}
-	j.Close()
-	p.Close()
-	passed = passed.Kill()
+	return disk.Kill()
+}
 
-	torn := clean.Kill()
+// fill makes operations fail, as a full disk does.
+func fill(disk *journaltest.Disk, ops ...journaltest.Op) {
+	for _, op := range ops {
+		disk.Inject(journaltest.Fault{Op: op, Outcome: journaltest.Half, Err: syscall.ENOSPC, Times: 1 << 30})
+	}
+}
+
+// Open on a full disk succeeds if nothing has to be written. Segments can be deleted.
+func TestOpenOnFullDisk(t *testing.T) {
+	t.Parallel()
+	clean := diskOfEvents(t)
+	for name, test := range map[string]struct {
+		disk        *journaltest.Disk
+		maxSegments int
+	}{
+		"clean":              {clean, 40},
+		"segments to delete": {withPassedSegments(t, clean), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fill(test.disk, journaltest.Write)
+			j := open(t, test.disk)
+			for _, s := range streams {
+				if got := seqs(t, j, s); len(got) == 0 || got[len(got)-1] != 40 {
+					t.Errorf("events %v of %s, want up to 40", got, s)
+				}
+			}
+			if got := j.Unresolved(); len(got) != 1 {
+				t.Errorf("Unresolved = %+v, want one intent", got)
+			}
+			if st := j.Status(journal.Pulls); st.Segments > test.maxSegments {
+				t.Errorf("Status = %+v, want at most %d segments", st, test.maxSegments)
+			}
+		})
+	}
+}
+
+// If Open has to write on a full disk, it returns ErrFull, and succeeds once there is
+// space. Only a torn tail is changed.
+func TestOpenNeedsSpace(t *testing.T) {
+	t.Parallel()
+	clean := diskOfEvents(t)
+	torn, behind := clean.Kill(), clean.Kill()
 	name := lastSegment(torn, journal.Pushes)
 	raw := bytes.TrimRight(torn.Bytes(name), "\x00")
 	torn.Put(name, raw[:len(raw)-len("load")])
-	behind := clean.Kill()
-	for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
+	for _, s := range streams {
 		if err := behind.Remove(lastSegment(behind, s)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, test := range []struct {
-		name string
+	for name, test := range map[string]struct {
 		disk *journaltest.Disk
 		ops  []journaltest.Op
-		want error
-		seen int
+		last uint64 // push that must be left
 	}{
-		{"clean", clean, []journaltest.Op{journaltest.Write}, nil, 40},
-		{"segments to delete", passed, []journaltest.Op{journaltest.Write}, nil, 40},
-		{"new", journaltest.NewDisk(), []journaltest.Op{journaltest.Write}, journal.ErrFull, 0},
-		{"torn", torn, []journaltest.Op{journaltest.Truncate, journaltest.Write}, journal.ErrFull, 39},
-		{"behind a reader", behind, []journaltest.Op{journaltest.Write}, journal.ErrFull, 35},
-		{"not fsynced", clean, []journaltest.Op{journaltest.Sync}, journal.ErrFull, 40},
+		"new":             {journaltest.NewDisk(), []journaltest.Op{journaltest.Write}, 0},
+		"torn":            {torn, []journaltest.Op{journaltest.Truncate, journaltest.Write}, 39},
+		"behind a reader": {behind, []journaltest.Op{journaltest.Write}, 35},
+		"not fsynced":     {clean, []journaltest.Op{journaltest.Sync}, 40},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			disk := test.disk.Kill()
-			var before []string
-			for _, name := range disk.Files() {
-				before = append(before, name+string(disk.Bytes(name)))
+			disk := test.disk
+			before := contents(disk)
+			fill(disk, test.ops...)
+			if _, err := journal.Open(journal.Config{Dir: "j", FS: disk, SegmentSize: 600}); !errors.Is(err, journal.ErrFull) {
+				t.Fatalf("Open: %v, want ErrFull", err)
 			}
-			for _, op := range test.ops {
-				disk.Inject(journaltest.Fault{Op: op, Outcome: journaltest.Half, Err: syscall.ENOSPC, Times: 1 << 30})
-			}
-			j, err := journal.Open(journal.Config{Dir: "j", FS: disk, SegmentSize: 600})
-			if !errors.Is(err, test.want) {
-				t.Fatalf("Open: %v, want %v", err, test.want)
-			}
-			if err == nil {
-				defer j.Close()
-				for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
-					got := seqs(t, j, s)
-					if len(got) == 0 || got[len(got)-1] != 40 {
-						t.Errorf("on the full disk: events %v of %s, want up to 40", got, s)
-					}
-				}
-				if got := j.Unresolved(); len(got) != 1 {
-					t.Errorf("on the full disk: Unresolved = %+v, want one intent", got)
-				}
-				if st := j.Status(journal.Pulls); test.name == "segments to delete" && st.Segments != 1 {
-					t.Errorf("on the full disk: Status = %+v, want one segment: deleting needs no space", st)
-				}
-				return
-			}
-			var after []string
-			for _, name := range disk.Files() {
-				after = append(after, name+string(disk.Bytes(name)))
-			}
-			if test.name != "torn" && fmt.Sprint(before) != fmt.Sprint(after) {
+			if after := contents(disk); disk != torn && !maps.Equal(before, after) {
 				t.Errorf("Open changed the folder from %q to %q", before, after)
 			}
 			disk.Heal()
-			j = open(t, disk)
-			if st := j.Status(journal.Pushes); test.seen > 0 && int(st.Last) < test.seen {
-				t.Errorf("with space again: Status = %+v, want Last %d", st, test.seen)
+			j := open(t, disk)
+			if st := j.Status(journal.Pushes); st.Last < test.last {
+				t.Errorf("with space again: Status = %+v, want Last %d", st, test.last)
 			}
 			add(t, j, journal.Pushes, 1)
 		})
 	}
+}
+
+// contents returns the contents of all files by name.
+func contents(disk *journaltest.Disk) map[string]string {
+	files := map[string]string{}
+	for _, name := range disk.Files() {
+		files[name] = string(disk.Bytes(name))
+	}
+	return files
 }

@@ -52,7 +52,7 @@ type movingHistory struct {
 	copies []crashedDisk
 }
 
-// A crashedDisk is a copy of the disk, and what must be found on it.
+// A crashedDisk is a copy of the disk, with the intents and events that it must have.
 type crashedDisk struct {
 	disk        *journaltest.Disk
 	open, ended map[string]bool

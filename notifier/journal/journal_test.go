@@ -23,7 +23,10 @@ func TestJournal(t *testing.T) {
 	})
 }
 
-var ctx = context.Background()
+var (
+	ctx     = context.Background()
+	streams = []journal.Stream{journal.Pushes, journal.Pulls}
+)
 
 // open opens a journal with small segments.
 func open(t *testing.T, disk *journaltest.Disk) *journal.Journal {

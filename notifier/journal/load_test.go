@@ -18,7 +18,7 @@ import (
 // TestTornAnywhere truncates the last segment at every byte.
 func TestTornAnywhere(t *testing.T) {
 	t.Parallel()
-	for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
+	for _, s := range streams {
 		disk := journaltest.NewDisk()
 		j := open(t, disk)
 		add(t, j, s, 15)

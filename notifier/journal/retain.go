@@ -143,7 +143,7 @@ func (s *stream) advanceCursors(g *segment) error {
 		if seq >= g.last {
 			continue
 		}
-		// On a full disk, deleting g makes room for the state.
+		// On a full disk, deleting g frees the space that the state needs.
 		if err := s.j.update(func(*state) {}); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}

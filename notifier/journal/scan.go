@@ -20,7 +20,7 @@ type scanner struct {
 	head    [recordHead]byte
 }
 
-// reset makes sc read the records of segment number in f, from offset to end.
+// reset prepares sc to read the records of a segment in f, from offset to end.
 func (sc *scanner) reset(f io.ReaderAt, salt, number uint64, offset, end int64) {
 	section := io.NewSectionReader(f, offset, end-offset)
 	if sc.r == nil {

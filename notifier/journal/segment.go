@@ -23,7 +23,7 @@ type segment struct {
 	events int64   // bytes of its events
 	index  []point // ascending, one for every indexEvery bytes or so
 	file   File    // nil once all is durable and another segment follows
-	lost   bool    // an fsync failed: what was not durable before may be gone
+	lost   bool    // an fsync failed: data that was not durable may be lost
 }
 
 // A point is an index entry: events at or after offset have numbers from seq on.
@@ -106,7 +106,7 @@ type header struct {
 	first   uint64
 	order   uint64   // the highest order number so far
 	prevEnd position // where the stream before this segment ends; later records there are invalid
-	durable position // what was durable when the segment began
+	durable position // everything before it was durable when the segment began
 }
 
 const (
@@ -140,8 +140,8 @@ func readHeader(f io.ReaderAt, s Stream, path string) (header, error) {
 	if string(buf[:8]) != headerMagic || crc32.Checksum(buf[:headerSize-4], castagnoli) != sum {
 		return header{}, errHeader
 	}
-	if v := binary.LittleEndian.Uint32(buf[8:]); v != format {
-		return header{}, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, v, format)
+	if err := checkFormat(path, int(binary.LittleEndian.Uint32(buf[8:]))); err != nil {
+		return header{}, err
 	}
 	if v := binary.LittleEndian.Uint32(buf[12:]); v != uint32(s) {
 		return header{}, &CorruptError{File: path, Stream: s.String(), Reason: "it is a segment of the other stream",

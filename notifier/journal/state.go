@@ -95,8 +95,8 @@ func decodeState(path string, raw []byte) (*state, error) {
 	if err := json.Unmarshal(text, st); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if st.Format != format {
-		return nil, fmt.Errorf("%s has format %d and this version knows format %d: use the version that wrote it, or a newer one", path, st.Format, format)
+	if err := checkFormat(path, st.Format); err != nil {
+		return nil, err
 	}
 	return st, nil
 }

@@ -217,8 +217,8 @@ func (s *stream) status() Status {
 	return st
 }
 
-// skipTo makes the number of the next event at least seq+1, in a new segment
-// whose header records it. There are no appends yet.
+// skipTo sets the number of the next event to at least seq+1, in a new segment whose
+// header records it. It is called before any append.
 func (s *stream) skipTo(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,20 +10,20 @@ import (
 // Group fsync. An append of a push returns when its record is durable, and
 // appends that wait at the same time share one fsync:
 //
-//   - startSync starts a groupSync if none is running. It covers what was
-//     written when it started; appends written later wait for the next one.
+//   - startSync starts a groupSync if none is running. It covers the records written
+//     before it started; appends written later wait for the next one.
 //   - run syncs the segment files from durable to the target, then the directory if
 //     segments were created, and only then advances s.durable.
 //   - If an fsync fails, the kernel may already have dropped the dirty pages, so
 //     a second fsync that succeeds would prove nothing. The segments are marked as
 //     lost and are not written or synced again. moveUnsynced copies the records
 //     after s.durable that can still be read and whose checksums are valid to a
-//     new segment, and syncs that. The header of the new segment says where the
-//     stream before it ends, which makes the copied originals invalid.
+//     new segment, and syncs that. The header of the new segment has the position at
+//     which the stream before it ends, so that the originals are invalid.
 //   - Records that cannot be read any more are listed in s.lostRanges; the appends
 //     that wait for them return errLostRecord. Their numbers are not used again.
-//   - Crash before the new segment has its name: load reads the old segments,
-//     with what the disk has of them. Crash after it: load ignores the old tail.
+//   - Crash before the new segment is renamed: load reads the old segments as far as
+//     they are on disk. Crash after it: load ignores the old tail.
 
 // A groupSync is one fsync for all callers that wait for it.
 type groupSync struct {
@@ -71,7 +71,7 @@ func (s *stream) lost(end position) bool {
 	return slices.ContainsFunc(s.lostRanges, func(lost positionRange) bool { return lost.from < end && end <= lost.to })
 }
 
-// syncAll makes everything that is written durable, within Config.Wait.
+// syncAll makes all written records durable, within Config.Wait.
 func (s *stream) syncAll() error {
 	s.mu.Lock()
 	end := s.written

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// lead writes the next batch. An append that finds no write in progress writes
-// itself, since waking a goroutine costs an idle machine more than the write. It
-// waits as long as the system call takes; other appends at most Config.Wait.
+// lead writes the next batch. An append that finds no write in progress writes the
+// batch itself, since waking another goroutine is slower than the write if there is no
+// other load. It waits until the system call returns; other appends at most Config.Wait.
 func (s *stream) lead() {
 	if s.writeNext() {
 		go s.writeQueued()
@@ -141,8 +141,8 @@ func (s *stream) write(g *segment, buf []byte, start int64) error {
 //     after s.durable are copied to the new segment (carry).
 //  2. create writes the header and the copied records to a temporary file, syncs
 //     it for pushes and for copied records, renames it and syncs the directory.
-//  3. The header's prevEnd then says where the stream before this segment ends,
-//     so that records after it in older segments are invalid from the rename on.
+//  3. From the rename on, prevEnd in the header is the end of the stream before this
+//     segment: records after it in older segments are invalid.
 //  4. Old segments from which everything was copied are removed.
 //
 // Crash before the rename: the temporary file is removed by load, and the old
@@ -161,7 +161,7 @@ func (s *stream) begin() (*segment, error) {
 		s.flush.Lock()
 		defer s.flush.Unlock()
 		if err := s.sync(target, last); err != nil {
-			s.j.log.Error("cannot fsync the journal, moving what is not durable to a new segment", "stream", s.kind, "error", err)
+			s.j.log.Error("cannot fsync the journal; moving the records that are not durable to a new segment", "stream", s.kind, "error", err)
 			carry = true
 		}
 	}

@@ -30,7 +30,7 @@ func TestHangingDisk(t *testing.T) {
 			disk.Inject(journaltest.Fault{Op: op, Hang: hang, Times: 1 << 30})
 			var hanging sync.WaitGroup
 			if op == journaltest.Write {
-				for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
+				for _, s := range streams {
 					before := disk.Count(op)
 					hanging.Go(func() { j.Append(ctx, s, 1, nil) })
 					for disk.Count(op) == before {

@@ -31,7 +31,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// An Entry says where the records of one manifest of one owner are.
+// An Entry has the record keys of a manifest of one owner.
 type Entry struct {
 	// First is the time (unix microseconds) in the TID before those of the
 	// records; ClockID is in each of them.

@@ -45,7 +45,7 @@ func Compose(f Facts, langs []string, createdAt time.Time) (map[string]any, erro
 	return nil, fmt.Errorf("%s:%s: %w", middle(f.Repository, 40), middle(f.Tags[0], 40), errTooLong)
 }
 
-// A cut says how many of the facts one version of the text includes.
+// A cut is the number of facts in one version of the text.
 type cut struct {
 	tags      int  // other tags that are listed
 	platforms int  // platforms that are listed
@@ -61,7 +61,7 @@ const (
 
 // cuts yields the cuts to try, longest text first. They omit, in this order: other
 // tags, platforms after the third, the pull command, the middle of the name. Each
-// cut also omits what the previous ones do.
+// cut also omits what the previous ones omit.
 func (f Facts) cuts() iter.Seq[cut] {
 	return func(yield func(cut) bool) {
 		c := cut{

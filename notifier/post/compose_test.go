@@ -106,7 +106,7 @@ func TestComposeGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			check(t, record, tc.facts.Link)
+			checkPost(t, record, tc.facts.Link)
 			got, err := json.MarshalIndent(record, "", "  ")
 			if err != nil {
 				t.Fatal(err)
@@ -189,7 +189,7 @@ func TestComposeAtTheLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(t, record, "")
+		checkPost(t, record, "")
 		if got := strings.Contains(record["text"].(string), "docker pull"); got != tc.want {
 			t.Errorf("with %q more: pull command shown: got %v, want %v", tc.more, got, tc.want)
 		}
@@ -209,7 +209,7 @@ func TestComposeLongestNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, record, "https://h.example/")
+	checkPost(t, record, "https://h.example/")
 	text := record["text"].(string)
 	if !strings.Contains(text, "…") || !strings.HasSuffix(text, "dragonfly/mips64le/v99.9 and 97 more") {
 		t.Errorf("got %q, want a shortened name and three of 100 platforms", text)
@@ -224,7 +224,7 @@ func TestComposeManyBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, record, "https://h.example/")
+	checkPost(t, record, "https://h.example/")
 	text := record["text"].(string)
 	if len(text) < maxBytes-2*len(family) || !strings.Contains(text, family+"…"+family) {
 		t.Errorf("got %d bytes, want a name shortened between graphemes to just below %d: %q", len(text), maxBytes, text)
@@ -288,7 +288,7 @@ func FuzzCompose(f *testing.F) {
 			}
 			return
 		}
-		check(t, record, link)
+		checkPost(t, record, link)
 	})
 }
 
@@ -301,8 +301,8 @@ func validName(repository, tag string) bool {
 	return err == nil
 }
 
-// check checks what every record guarantees.
-func check(t *testing.T, record map[string]any, link string) {
+// checkPost checks the guarantees of every post.
+func checkPost(t *testing.T, record map[string]any, link string) {
 	t.Helper()
 	validate(t, record)
 	text := record["text"].(string)

@@ -45,7 +45,7 @@ func TestLink(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 			continue
 		}
-		check(t, record, want)
+		checkPost(t, record, want)
 	}
 }
 

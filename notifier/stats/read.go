@@ -28,29 +28,29 @@ func (a *api) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// read calls ask with the source, or with the fallback if the source fails or has
-// just failed. It waits for a slot.
-func read[T any](ctx context.Context, a *api, ask func(context.Context, counts.Source) (T, error)) (val T, degraded bool, err error) {
+// read calls get with the source, or with the fallback if the source fails or has just
+// failed. It waits for a slot.
+func read[T any](ctx context.Context, a *api, get func(context.Context, counts.Source) (T, error)) (val T, degraded bool, err error) {
 	release, err := a.acquire(ctx)
 	if err != nil {
 		return val, false, err
 	}
 	defer release()
 	if a.Fallback == nil {
-		val, err = ask(ctx, a.Source)
+		val, err = get(ctx, a.Source)
 		return val, false, err
 	}
 	if !a.bad.now(a.Now()) {
 		short, cancel := context.WithTimeout(ctx, sourceTimeout)
 		defer cancel()
-		val, err = ask(short, a.Source)
+		val, err = get(short, a.Source)
 		if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 			return val, false, err
 		}
 		a.bad.until(a.Now().Add(retryAfter))
 		a.log.Debug("cannot read the sum; showing the local counts", "error", err)
 	}
-	val, err = ask(ctx, a.Fallback)
+	val, err = get(ctx, a.Fallback)
 	return val, true, err
 }
 
@@ -88,9 +88,9 @@ type order struct {
 	private     bool // including private ones
 }
 
-// listed returns all repositories, and their indexes in the order of a page. Both
+// sorted returns all repositories, and their indexes in the order of a page. Both
 // are shared and must not be changed.
-func (a *api) listed(ctx context.Context, p page, private bool) (list []counts.Totals, places []int32, degraded bool, err error) {
+func (a *api) sorted(ctx context.Context, p page, private bool) (list []counts.Totals, indexes []int32, degraded bool, err error) {
 	l := &a.listing
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,17 +98,17 @@ func (a *api) listed(ctx context.Context, p page, private bool) (list []counts.T
 		return nil, nil, false, err
 	}
 	o := order{p.sort, p.order, private}
-	places, known := l.orders[o]
+	indexes, known := l.orders[o]
 	if !known {
 		for i, t := range list {
 			if private || a.Visible(t.Name) {
-				places = append(places, int32(i))
+				indexes = append(indexes, int32(i))
 			}
 		}
-		slices.SortFunc(places, func(i, j int32) int { return p.compare(p.position(list[i]), p.position(list[j])) })
-		l.orders[o] = places
+		slices.SortFunc(indexes, func(i, j int32) int { return p.compare(p.position(list[i]), p.position(list[j])) })
+		l.orders[o] = indexes
 	}
-	return list, places, degraded, nil
+	return list, indexes, degraded, nil
 }
 
 // all lists all repositories. The caller must hold the lock of the listing.

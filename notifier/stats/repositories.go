@@ -25,24 +25,24 @@ func (a *api) repositories(w http.ResponseWriter, q *http.Request) {
 		badRequest(w, err)
 		return
 	}
-	all, places, degraded, err := a.listed(q.Context(), page, caller.all)
+	all, indexes, degraded, err := a.sorted(q.Context(), page, caller.all)
 	if err != nil {
 		a.unavailable(w, err)
 		return
 	}
-	first := sort.Search(len(places), func(i int) bool { return page.after(page.position(all[places[i]])) })
-	places = places[first:]
+	first := sort.Search(len(indexes), func(i int) bool { return page.after(page.position(all[indexes[i]])) })
+	indexes = indexes[first:]
 
 	out := struct {
 		Repositories []totals `json:"repositories"`
 		Cursor       string   `json:"cursor,omitempty"`
 		Degraded     bool     `json:"degraded,omitempty"`
 	}{Repositories: []totals{}, Degraded: degraded}
-	for _, at := range places[:min(page.limit, len(places))] {
-		out.Repositories = append(out.Repositories, totalsOf(all[at]))
+	for _, i := range indexes[:min(page.limit, len(indexes))] {
+		out.Repositories = append(out.Repositories, totalsOf(all[i]))
 	}
-	if len(places) > page.limit {
-		out.Cursor = page.cursor(page.position(all[places[page.limit-1]]))
+	if len(indexes) > page.limit {
+		out.Cursor = page.cursor(page.position(all[indexes[page.limit-1]]))
 	}
 	respond(w, out)
 }

@@ -114,8 +114,8 @@ func (f *fixture) readSome(s journal.Stream, after uint64, n int) (all []journal
 	return all
 }
 
-// AwaitSize waits until s has at most so many segments and bytes; 0: any number.
-// The journal deletes segments in the background.
+// AwaitSize waits until s has at most the given number of segments and of bytes, since
+// the journal deletes segments in the background. 0 means any number.
 func AwaitSize(t testing.TB, j *journal.Journal, s journal.Stream, segments int, bytes int64) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
