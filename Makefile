@@ -2,6 +2,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
 CONFIG ?= config/embedded.yml
+MINUTES ?= 10
 
 # Only the race detector and internal/interop/relay need C. Without it, build and
 # test share the build cache.
@@ -12,7 +13,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz bench bench-hold lint interop clean redis-server
+.PHONY: help run build test race fuzz bench bench-hold lint interop chaos clean redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ lint: ## gofmt, go vet, staticcheck
 
 interop: build ## test a running registry with clients, verifiers and a relay by others
 	testdata/interop/run.sh
+
+chaos: ## let a registry, its account's PDS and the network fail for MINUTES (10), as SEED determines
+	go run ./internal/chaos -minutes=$(MINUTES) $(if $(SEED),-seed=$(SEED))
 
 clean: ## delete bin, but not ./data
 	rm -rf bin
