@@ -5,65 +5,69 @@ import (
 	"iter"
 	"syscall"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
 
-// TestCompleteWhileDeleting completes an intent whose segment is about to be
-// deleted, while the write hangs. Whether it is written or not, the state of the
-// intent agrees with the result of Complete.
+// TestCompleteWhileDeleting completes an intent whose segment is about to be deleted,
+// while the write hangs. Whether it is written or not, the state of the intent agrees
+// with the result of Complete.
 func TestCompleteWhileDeleting(t *testing.T) {
 	t.Parallel()
-	for _, full := range []error{nil, syscall.ENOSPC} {
-		disk := journaltest.NewDisk()
-		j := open(t, disk)
-		in, err := j.Begin(ctx, 1, []byte("intent"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		add(t, j, journal.Pushes, 40)
-		hang := make(chan struct{})
-		disk.Inject(journaltest.Fault{Op: journaltest.Write, Hang: hang, Err: full, Times: 1})
-		disk.Inject(journaltest.Fault{Op: journaltest.Write, Name: ".seg", Err: full, Times: 5})
-		before := disk.Count(journaltest.Write)
-		done := make(chan error)
-		go func() {
-			_, err := j.Complete(ctx, in, 1, []byte("event"))
-			done <- err
-		}()
-		for disk.Count(journaltest.Write) == before {
-			time.Sleep(time.Millisecond)
-		}
-		if err := j.SetCursor(journal.Pushes, "r", 40); err != nil {
-			t.Fatal(err)
-		}
-		for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
-			if got := open(t, crashed).Unresolved(); len(got) != 1 {
-				t.Fatalf("write error %v: Unresolved = %+v while the intent is being completed, want it", full, got)
-			}
-		}
-		close(hang)
-		if err := <-done; !errors.Is(err, full) {
-			t.Fatalf("Complete: %v, want %v", err, full)
-		}
-		disk.Heal()
-		want := 0
-		if full != nil {
-			want = 1
-		}
-		for range 3 {
-			if got := open(t, disk.Kill()).Unresolved(); len(got) != want {
-				t.Errorf("write error %v: Unresolved = %+v, want %d intents", full, got, want)
-			}
-			add(t, j, journal.Pushes, 20)
-			if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
-				t.Fatal(err)
-			}
-		}
-		journaltest.AwaitSize(t, j, journal.Pushes, 2, 0)
+	for name, writeErr := range map[string]error{"written": nil, "disk full": syscall.ENOSPC} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { completeWhileDeleting(t, writeErr) })
+		})
 	}
+}
+
+func completeWhileDeleting(t *testing.T, writeErr error) {
+	disk := journaltest.NewDisk()
+	j := open(t, disk)
+	in, err := j.Begin(ctx, 1, []byte("intent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, j, journal.Pushes, 40)
+	hang := make(chan struct{})
+	disk.Inject(journaltest.Fault{Op: journaltest.Write, Hang: hang, Err: writeErr, Times: 1})
+	disk.Inject(journaltest.Fault{Op: journaltest.Write, Name: ".seg", Err: writeErr, Times: 5})
+	done := make(chan error)
+	go func() {
+		_, err := j.Complete(ctx, in, 1, []byte("event"))
+		done <- err
+	}()
+	synctest.Wait() // it is in a write
+	if err := j.SetCursor(journal.Pushes, "r", 40); err != nil {
+		t.Fatal(err)
+	}
+	for _, crashed := range []*journaltest.Disk{disk.Kill(), disk.PowerCut(nil)} {
+		if got := open(t, crashed).Unresolved(); len(got) != 1 {
+			t.Fatalf("Unresolved = %+v while the intent is being completed, want it", got)
+		}
+	}
+	close(hang)
+	if err := <-done; !errors.Is(err, writeErr) {
+		t.Fatalf("Complete: %v, want %v", err, writeErr)
+	}
+	disk.Heal()
+	want := 0
+	if writeErr != nil {
+		want = 1
+	}
+	for range 3 {
+		if got := open(t, disk.Kill()).Unresolved(); len(got) != want {
+			t.Errorf("Unresolved = %+v, want %d intents", got, want)
+		}
+		add(t, j, journal.Pushes, 20)
+		if err := j.SetCursor(journal.Pushes, "r", j.Status(journal.Pushes).Last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	journaltest.AwaitSize(t, j, journal.Pushes, 2, 0)
 }
 
 // If the oldest segment cannot be removed, the next one, which has the event of an
