@@ -1,5 +1,5 @@
-// Package clientaddr identifies clients by their addresses, so that limited resources
-// such as slots, logins and subscriptions are shared among them.
+// Package clientaddr identifies clients by their addresses, to share limited resources
+// such as slots, logins and subscriptions among them.
 //
 // One client is an IPv4 address or an IPv6 /64 network, the least that a provider
 // assigns to a customer. Behind a proxy all requests have the proxy's address; Proxies

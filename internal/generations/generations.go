@@ -1,10 +1,9 @@
 // Package generations is a map of bounded size that drops the oldest entries.
 //
-// Entries are kept in two generations. An entry is added to the newer one; when
-// that is full it becomes the older one, and the one that was older is dropped
-// as a whole. So dropping costs nothing per entry, an entry needs no list and no
-// time, and each survives at least until as much as half of the limit was added
-// after it.
+// Entries are kept in two generations. An entry is added to the newer one. When
+// that is full it becomes the older one, and the previous older one is dropped as
+// a whole, so entries need no list and no timestamps. Each entry is kept at least
+// until entries of half of the limit were added after it.
 package generations
 
 // Map is a map of bounded size. It is not safe for concurrent use.
@@ -61,5 +60,5 @@ func (m *Map[K, V]) Turn() {
 	m.newer, m.older, m.size = nil, m.newer, 0
 }
 
-// Len is the number of entries; a key that is in both generations counts twice.
+// Len returns the number of entries; a key in both generations counts twice.
 func (m *Map[K, V]) Len() int { return len(m.newer) + len(m.older) }

@@ -15,7 +15,7 @@ func TestMap(t *testing.T) {
 		}
 		for j := max(0, i-3); j <= i; j++ {
 			if v, ok := m.Get(j); !ok || v != "x" {
-				t.Fatalf("after %d, the entry of %d is gone", i, j)
+				t.Fatalf("after %d: no entry for %d", i, j)
 			}
 		}
 	}
@@ -28,11 +28,11 @@ func TestMap(t *testing.T) {
 		m.Put(999, "y", 1)
 	}
 	if _, ok := m.Get(999); !ok {
-		t.Error("an entry that was put again is gone")
+		t.Error("an entry that was put again was dropped")
 	}
 	m.Delete(999)
 	if _, ok := m.Get(999); ok {
-		t.Error("a deleted entry is there")
+		t.Error("a deleted entry is returned")
 	}
 	m.Turn()
 	m.Turn()

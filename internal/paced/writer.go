@@ -1,5 +1,5 @@
-// Package paced sends HTTP responses within time limits, so that the connection of a
-// client that stops reading, or nearly so, is closed.
+// Package paced sends HTTP responses within time limits: the connection of a client that
+// reads too slowly is closed.
 package paced
 
 import (
@@ -10,39 +10,40 @@ import (
 	"time"
 )
 
-// leastRate is the rate at which a client must read a response after the first pause,
-// in bytes a second. It allows slow clients, but none that only occupies a slot.
-const leastRate = 16 << 10
+// minRate is the minimum rate at which a client must read a response after the first
+// timeout, in bytes a second. It allows slow connections, but not clients that only
+// occupy a slot.
+const minRate = 16 << 10
 
 // Handler serves each request of next with a Writer.
-func Handler(next http.Handler, pause time.Duration) http.Handler {
+func Handler(next http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := NewWriter(w, pause)
+		out := NewWriter(w, timeout)
 		next.ServeHTTP(out, r)
 		out.Done()
 	})
 }
 
-// Writer gives each write a time limit, and all writes so far one that grows with their
-// size. A late write ends the connection, or the HTTP/2 stream; the handler's next write
-// fails.
+// Writer limits the time of each write, and the time of all writes in proportion to their
+// size. A write that exceeds a limit ends the connection, or the HTTP/2 stream, and the
+// handler's next write fails.
 type Writer struct {
 	http.ResponseWriter
 	control  *http.ResponseController
-	pause    time.Duration // for one write
-	since    time.Time     // the first write; zero: none yet
+	timeout  time.Duration // of one write
+	start    time.Time     // of the first write; zero: none yet
 	written  int64
 	hijacked bool
 }
 
-// NewWriter returns a Writer with the limit pause for one write. The caller must call
-// Done when the response is complete.
-func NewWriter(w http.ResponseWriter, pause time.Duration) *Writer {
-	return &Writer{ResponseWriter: w, control: http.NewResponseController(w), pause: pause}
+// NewWriter returns a Writer with a timeout for each write. The caller must call Done
+// when the response is complete.
+func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
+	return &Writer{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout}
 }
 
-// WriteHeader is limited as well: it may wait for the rest of the request's body, and
-// send a header that is longer than the buffer.
+// WriteHeader is limited, too: it may wait for the rest of the request's body, and send
+// a header that is longer than the buffer.
 func (w *Writer) WriteHeader(status int) {
 	w.limit(0)
 	w.ResponseWriter.WriteHeader(status)
@@ -65,15 +66,15 @@ func (w *Writer) Flush() { _ = w.FlushError() }
 // limit sets the deadline for n more bytes.
 func (w *Writer) limit(n int) {
 	now := time.Now()
-	if w.since.IsZero() {
-		w.since = now
+	if w.start.IsZero() {
+		w.start = now
 	}
 	w.written += int64(n)
-	due := w.since.Add(w.pause + time.Duration(float64(w.written)/leastRate*float64(time.Second)))
-	if piece := now.Add(w.pause); piece.Before(due) {
-		due = piece
+	deadline := w.start.Add(w.timeout + time.Duration(float64(w.written)/minRate*float64(time.Second)))
+	if one := now.Add(w.timeout); one.Before(deadline) {
+		deadline = one
 	}
-	_ = w.control.SetWriteDeadline(due) // not every writer supports it
+	_ = w.control.SetWriteDeadline(deadline) // not every writer supports it
 }
 
 // Done sends buffered data within the limit, then removes the limit: the connection may
@@ -82,7 +83,7 @@ func (w *Writer) Done() {
 	if w.hijacked {
 		return
 	}
-	if w.since.IsZero() { // nothing was written
+	if w.start.IsZero() { // nothing was written
 		w.Header().Set("Content-Length", "0")
 	}
 	_ = w.FlushError()

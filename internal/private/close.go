@@ -11,8 +11,8 @@ import (
 const others fs.FileMode = 0o077
 
 // Close removes the permissions of other users from files and folders, recursively. It
-// returns the paths that had any. Missing paths, and symbolic links inside the folders,
-// are skipped. The error has the paths that could not be changed; all others are.
+// returns the paths that were open to them. Missing paths, and symbolic links inside the
+// folders, are skipped. The error has the paths that could not be changed.
 func Close(paths ...string) (opened []string, err error) {
 	for _, path := range paths {
 		path, failed := filepath.EvalSymlinks(path)
@@ -22,8 +22,8 @@ func Close(paths ...string) (opened []string, err error) {
 		if failed == nil {
 			failed = filepath.WalkDir(path, func(path string, entry fs.DirEntry, failed error) error {
 				if failed == nil {
-					var was bool
-					if was, failed = closeOne(path, entry); was {
+					var changed bool
+					if changed, failed = closeOne(path, entry); changed {
 						opened = append(opened, path)
 					}
 				}
@@ -38,7 +38,7 @@ func Close(paths ...string) (opened []string, err error) {
 	return opened, err
 }
 
-func closeOne(path string, entry fs.DirEntry) (opened bool, err error) {
+func closeOne(path string, entry fs.DirEntry) (changed bool, err error) {
 	if entry.Type()&fs.ModeSymlink != 0 {
 		return false, nil
 	}

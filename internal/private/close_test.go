@@ -10,35 +10,35 @@ import (
 func TestClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	at := func(name string) string { return filepath.Join(dir, name) }
+	in := func(name string) string { return filepath.Join(dir, name) }
 	mode := func(name string) os.FileMode {
 		t.Helper()
-		info, err := os.Stat(at(name))
+		info, err := os.Stat(in(name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return info.Mode().Perm()
 	}
 	for _, folder := range []string{"state/inner", "other"} {
-		if err := os.MkdirAll(at(folder), 0o755); err != nil {
+		if err := os.MkdirAll(in(folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, perm := range map[string]os.FileMode{"state/a": 0o644, "state/inner/b": 0o666, "state/inner/closed": 0o400, "file": 0o640, "other/c": 0o644} {
-		if err := os.WriteFile(at(name), nil, 0o600); err != nil {
+		if err := os.WriteFile(in(name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(at(name), perm); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, to := range map[string]string{"state/link": at("other/c"), "moved": at("state")} {
-		if err := os.Symlink(to, at(name)); err != nil {
+		if err := os.Chmod(in(name), perm); err != nil {
 			t.Fatal(err)
 		}
 	}
-	opened, err := Close(at("moved"), at("file"), at("missing"))
-	want := []string{at("file"), at("state"), at("state/a"), at("state/inner"), at("state/inner/b")}
+	for name, to := range map[string]string{"state/link": in("other/c"), "moved": in("state")} {
+		if err := os.Symlink(to, in(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened, err := Close(in("moved"), in("file"), in("missing"))
+	want := []string{in("file"), in("state"), in("state/a"), in("state/inner"), in("state/inner/b")}
 	if slices.Sort(opened); err != nil || !slices.Equal(opened, want) {
 		t.Errorf("got %q, %v, want %q", opened, err, want)
 	}
@@ -50,7 +50,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%s has mode %04o, want %04o", name, got, want)
 		}
 	}
-	if opened, err := Close(at("moved"), at("file")); err != nil || len(opened) > 0 {
-		t.Errorf("again: %q, %v", opened, err)
+	if opened, err := Close(in("moved"), in("file")); err != nil || len(opened) > 0 {
+		t.Errorf("second Close: %q, %v", opened, err)
 	}
 }

@@ -19,15 +19,16 @@ var ErrOpen = errors.New("can be read by other users")
 // CreateFile writes a file that only its owner can read. If it exists, the error is
 // fs.ErrExist. A crash leaves the whole file or none.
 func CreateFile(path string, content []byte) error {
-	return placeFile(path, content, os.Link)
+	return writeFile(path, content, os.Link)
 }
 
 // ReplaceFile is CreateFile for a file that may exist.
 func ReplaceFile(path string, content []byte) error {
-	return placeFile(path, content, os.Rename)
+	return writeFile(path, content, os.Rename)
 }
 
-func placeFile(path string, content []byte, place func(from, to string) error) (err error) {
+// writeFile writes a temporary file, which link then gives its name.
+func writeFile(path string, content []byte, link func(from, to string) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -42,13 +43,14 @@ func placeFile(path string, content []byte, place func(from, to string) error) (
 	if err != nil {
 		return err
 	}
-	if err := place(temp.Name(), path); err != nil {
+	if err := link(temp.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(dir)
 }
 
-// SyncDir fsyncs a folder, which makes names in it durable.
+// SyncDir fsyncs a folder, which makes the creation, renaming and removal of files in it
+// durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

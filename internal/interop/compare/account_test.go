@@ -19,15 +19,15 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// useAccount writes to both servers with the client of other PDSs: what it makes
-// of their answers is the same for a PDS and for a hold.
+// useAccount writes to both servers with package pds, the client of an account on
+// another PDS, which must interpret the responses of both in the same way.
 func useAccount(t *testing.T, theirs, ours *side) {
 	for _, sd := range []*side{theirs, ours} {
 		t.Run(sd.Name, func(t *testing.T) { sd.useAccount(t) })
 	}
 }
 
-// document is what the account's DID document would say on a network.
+// document returns the DID document that the account would have on the network.
 func (sd *side) document(context.Context, string) (*identity.Document, error) {
 	return &identity.Document{ID: sd.DID, Service: []identity.Service{{
 		ID: "#atproto_pds", Type: "AtprotoPersonalDataServer", ServiceEndpoint: sd.URL,
@@ -124,29 +124,29 @@ func (sd *side) useAccount(t *testing.T) {
 		}
 	}
 
-	// What can't be told from a failure, what never succeeds, and what is too much.
+	// Refused writes, and writes whose outcome the client cannot know.
 	_, err = a.Apply(ctx, writes[:1], nil, account.Normal)
 	var at *repo.WriteError
 	if !errors.As(err, &at) {
-		outcome("a record key that exists", err, account.Unknown)
+		outcome("existing record key", err, account.Unknown)
 	}
 	bad := create(3)
 	bad[1].RKey = "a b"
 	if _, err = a.Apply(ctx, bad, nil, account.Normal); !errors.As(err, &at) || at.Index != 1 {
-		t.Errorf("an invalid record key: got %v, want an error about write 1", err)
+		t.Errorf("invalid record key: got %v, want an error of write 1", err)
 	}
 	if _, _, err = a.Get(ctx, thing, bad[0].RKey); !errors.Is(err, repo.ErrNotFound) {
-		t.Errorf("a record that was not written: %v", err)
+		t.Errorf("record of the refused batch: %v", err)
 	}
 	_, err = a.Apply(ctx, create(201), nil, account.Normal)
 	outcome("201 writes", err, account.Refused)
 	swap := block.CIDOf([]byte("another commit"))
 	_, err = a.Apply(ctx, create(1), &swap, account.Normal)
 	if !errors.As(err, &at) {
-		outcome("a wrong swapCommit", err, account.Refused)
+		outcome("wrong swapCommit", err, account.Refused)
 	}
 
-	// A restart goes on with the session, and deletes.
+	// After a restart the session is used again.
 	a = open()
 	for i := range writes {
 		writes[i].Action, writes[i].Record = repo.Delete, nil
@@ -155,10 +155,10 @@ func (sd *side) useAccount(t *testing.T) {
 		t.Error(err)
 	}
 	if _, _, err := a.Get(ctx, thing, writes[0].RKey); !errors.Is(err, repo.ErrNotFound) {
-		t.Errorf("a deleted record: %v", err)
+		t.Errorf("deleted record: %v", err)
 	}
 
-	// An access token that the server does not take any more is refreshed.
+	// An expired access token is refreshed.
 	saved, err := os.ReadFile(cfg.File)
 	if err != nil {
 		t.Fatal(err)
@@ -216,11 +216,11 @@ func (sd *side) editProfile(t *testing.T) {
 		return encoded
 	}
 
-	if _, _, err := a.Get(ctx, lexicon.NSIDProfile, "self"); err == nil { // a hold has one from the beginning
+	if _, _, err := a.Get(ctx, lexicon.NSIDProfile, "self"); err == nil { // hold.Init creates one
 		write(repo.Delete, nil)
 	}
 	set("no profile", a.SetBot, true, true)
-	set("the same again", a.SetBot, true, false)
+	set("no change", a.SetBot, true, false)
 
 	more := map[string]any{"displayName": "<Images> & \u2028 \U0001f433", "com.example.most": int64(1<<53 - 1), "com.example.any": map[string]any{
 		"bytes": map[string]any{"$bytes": "AQID"}, "link": map[string]any{"$link": block.CIDOf(nil).String()}, "list": []any{nil, false, int64(-1)},
@@ -235,9 +235,9 @@ func (sd *side) editProfile(t *testing.T) {
 		t.Errorf("the profile is %q, %v", got, err)
 	}
 
-	set("a missing declaration", a.SetHide, false, false)
-	set("a new declaration", a.SetHide, true, true)
-	set("the same declaration", a.SetHide, true, false)
+	set("missing declaration", a.SetHide, false, false)
+	set("new declaration", a.SetHide, true, true)
+	set("same declaration", a.SetHide, true, false)
 	if p, err := a.Profile(ctx); err != nil || p.Bot || !p.Hide {
 		t.Errorf("profile %+v, %v", p, err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // summary describes the compared properties of a CAR file
 // (https://ipld.io/specs/transport/car/carv1/): the number of roots, whether the first
-// is the repository's head, and whether it has blocks and the head among them. It
+// is the repo's head, and whether it has blocks and the head among them. It
 // checks the hash of every block.
 func summary(car []byte, head string) (string, error) {
 	header, rest, err := section(car)

@@ -62,34 +62,34 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// compareLoginLimit tries passwords until it is limited. The hold then still checks
-// one a second, and refuses faster attempts.
+// compareLoginLimit sends wrong passwords until the limit is reached. The hold then
+// still checks one a second, and refuses faster attempts.
 func compareLoginLimit(t *testing.T, theirs, ours *side) {
-	const most = 30 // in 5 minutes, including the attempts of earlier rows
+	const limit = 30 // in 5 minutes, including the attempts of earlier rows
 	r := row{
 		post: createSession, as: "anonymous", body: `{"identifier":"{did}","password":"wrong"}`,
 		header: map[string]string{"X-Ratelimit-Bypass": "no"},
 	}
 	wrong, limited := answer{401, "AuthenticationRequired"}, answer{429, "RateLimitExceeded"}
 	for _, sd := range []*side{theirs, ours} {
-		for range most {
+		for range limit {
 			if got := sd.ask(t, r).answer; got != wrong && got != limited {
 				t.Errorf("%s: %v", sd.Name, got)
 			}
 		}
-		var atOnce sync.WaitGroup
-		refused := make(chan reply, most)
-		for range most {
-			atOnce.Go(func() {
+		var group sync.WaitGroup
+		refused := make(chan reply, limit)
+		for range limit {
+			group.Go(func() {
 				if got := sd.ask(t, r); got.answer != wrong {
 					refused <- got
 				}
 			})
 		}
-		atOnce.Wait()
+		group.Wait()
 		close(refused)
-		if len(refused) < most/2 {
-			t.Errorf("%s: %d of %d excess attempts refused", sd.Name, len(refused), most)
+		if len(refused) < limit/2 {
+			t.Errorf("%s: %d of %d excess attempts refused", sd.Name, len(refused), limit)
 		}
 		for got := range refused {
 			if got.answer != limited || got.header.Get("Retry-After") == "" {

@@ -33,12 +33,12 @@ func (sd *side) manage(t *testing.T, active bool) error {
 }
 
 // compareDeactivated moves the hold's account away and deactivates the reference's,
-// which look the same from outside, and activates both again.
+// which must have the same responses, and activates both again.
 func compareDeactivated(t *testing.T, theirs, ours *side) {
 	for _, r := range []row{
 		{name: "a record", post: putRecord, body: record(thing, "kept", `{"n":1}`, ""), want: ok, moves: true, save: map[string]string{"kept": "cid"}},
 		{name: "a blob", post: "com.atproto.repo.uploadBlob", body: "kept", contentType: "text/plain", want: ok, save: map[string]string{"blob": "blob.ref.$link"}},
-		{name: "a record of it", post: putRecord, body: record(thing, "kept-blob", `{"v":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"text/plain","size":4}}`, ""), want: ok, moves: true},
+		{name: "a record with the blob", post: putRecord, body: record(thing, "kept-blob", `{"v":{"$type":"blob","ref":{"$link":"{blob}"},"mimeType":"text/plain","size":4}}`, ""), want: ok, moves: true},
 	} {
 		t.Run(r.name, func(t *testing.T) { compare(t, theirs, ours, r) })
 	}
@@ -120,37 +120,37 @@ func deactivatedRows() []row {
 	away := answer{401, "AccountDeactivated"}
 	rows := []row{
 		{name: "applyWrites", post: applyWrites, body: batch(many(1)...), want: away},
-		{name: "applyWrites, nothing", post: applyWrites, body: batch(), want: away},
+		{name: "applyWrites, empty batch", post: applyWrites, body: batch(), want: away},
 		{name: "applyWrites, too many", post: applyWrites, body: batch(many(201)...), want: away},
 		{name: "applyWrites, by handle", post: applyWrites, body: `{"repo":"{handle}","writes":[]}`, want: away},
-		{name: "applyWrites, elsewhere", post: applyWrites, body: `{"repo":"` + elsewhere + `","writes":[]}`, want: answer{403, "AccountNotFound"}},
-		{name: "applyWrites, no writes", post: applyWrites, body: `{"repo":"{did}"}`, want: invalid},
-		{name: "applyWrites from nobody", post: applyWrites, as: "anonymous", body: batch(), want: answer{401, "AuthMissing"}},
+		{name: "applyWrites, unknown account", post: applyWrites, body: `{"repo":"` + otherDID + `","writes":[]}`, want: answer{403, "AccountNotFound"}},
+		{name: "applyWrites, writes missing", post: applyWrites, body: `{"repo":"{did}"}`, want: invalid},
+		{name: "applyWrites, no session", post: applyWrites, as: "anonymous", body: batch(), want: answer{401, "AuthMissing"}},
 		{name: "createRecord", post: createRecord, body: record(thing, "", `{}`, ""), want: away},
-		{name: "putRecord, as it is", post: putRecord, body: record(thing, "kept", `{"n":1}`, ""), want: away},
+		{name: "putRecord, same content", post: putRecord, body: record(thing, "kept", `{"n":1}`, ""), want: away},
 		{name: "deleteRecord", post: deleteRecord, body: record(thing, "kept", "", ""), want: away},
-		{name: "deleteRecord, none there", post: deleteRecord, body: record(thing, "absent", "", ""), want: away},
+		{name: "deleteRecord, missing", post: deleteRecord, body: record(thing, "absent", "", ""), want: away},
 		{name: "uploadBlob", post: upload, body: "text", contentType: "text/plain", want: ok, ours: &away, why: moveIn},
-		{name: "importRepo, no CAR", post: importer, body: "x", contentType: car, want: answer{500, "InternalServerError"}, ours: &away, why: moveIn},
+		{name: "importRepo, invalid CAR", post: importer, body: "x", contentType: car, want: answer{500, "InternalServerError"}, ours: &away, why: moveIn},
 		{name: "listMissingBlobs", get: "com.atproto.repo.listMissingBlobs", as: account, want: ok},
 
 		{name: "getRepoStatus", get: "com.atproto.sync.getRepoStatus?did={did}", want: ok},
 		{name: "getRepoStatus, by the account", get: "com.atproto.sync.getRepoStatus?did={did}", as: account, want: ok},
 		{name: "listRepos", get: "com.atproto.sync.listRepos", want: ok},
 		{name: "subscribeRepos without an upgrade", get: "com.atproto.sync.subscribeRepos", want: invalid},
-		{name: "getRepo, elsewhere", get: "com.atproto.sync.getRepo?did=" + elsewhere, want: bad("RepoNotFound")},
-		{name: "getBlob, absent", get: "com.atproto.sync.getBlob?did={did}&cid=bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy", want: bad("RepoDeactivated")},
+		{name: "getRepo, unknown account", get: "com.atproto.sync.getRepo?did=" + otherDID, want: badRequest("RepoNotFound")},
+		{name: "getBlob, absent", get: "com.atproto.sync.getBlob?did={did}&cid=bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy", want: badRequest("RepoDeactivated")},
 		{name: "getBlob, absent, by the account", get: "com.atproto.sync.getBlob?did={did}&cid=bafkreibme22gw2h7y2h7tg2fhqotaqjucnbc24deqo72b6mkl2egezxhvy", as: account, want: invalid},
 
-		{name: "describeRepo", get: "com.atproto.repo.describeRepo?repo={did}", want: bad("RepoDeactivated")},
-		{name: "describeRepo, by handle", get: "com.atproto.repo.describeRepo?repo={handle}", want: bad("RepoDeactivated")},
-		{name: "describeRepo, by the account", get: "com.atproto.repo.describeRepo?repo={did}", as: account, want: bad("RepoDeactivated")},
+		{name: "describeRepo", get: "com.atproto.repo.describeRepo?repo={did}", want: badRequest("RepoDeactivated")},
+		{name: "describeRepo, by handle", get: "com.atproto.repo.describeRepo?repo={handle}", want: badRequest("RepoDeactivated")},
+		{name: "describeRepo, by the account", get: "com.atproto.repo.describeRepo?repo={did}", as: account, want: badRequest("RepoDeactivated")},
 		{name: "repo.getRecord", get: "com.atproto.repo.getRecord?repo={did}&collection=" + thing + "&rkey=kept", want: invalid},
 		{name: "repo.getRecord, by the account", get: "com.atproto.repo.getRecord?repo={did}&collection=" + thing + "&rkey=kept", as: account, want: invalid},
 		{name: "listRecords", get: "com.atproto.repo.listRecords?repo={did}&collection=" + thing, want: invalid},
 		{name: "listRecords, by handle", get: "com.atproto.repo.listRecords?repo={handle}&collection=" + thing, want: invalid},
 
-		{name: "resolveHandle", get: "com.atproto.identity.resolveHandle?handle={handle}", want: bad("HandleNotFound"), ours: &ok,
+		{name: "resolveHandle", get: "com.atproto.identity.resolveHandle?handle={handle}", want: badRequest("HandleNotFound"), ours: &ok,
 			why: "the handle is the hold's domain, which still verifies it"},
 		{name: "getSession", get: getSession, as: account, want: ok, less: email, more: didDoc, why: noEmail},
 		{name: "createSession", post: createSession, as: "anonymous", body: `{"identifier":"{did}","password":"{password}"}`, want: ok, less: email, more: didDoc, why: noEmail,
@@ -170,8 +170,8 @@ func deactivatedRows() []row {
 		{get: "listBlobs?did={did}"},
 	} {
 		r.name, r.get, r.want = r.get, "com.atproto.sync."+r.get, ok
-		public := row{name: r.name + " by nobody", get: r.get, want: bad("RepoDeactivated")}
-		forged := row{name: r.name + " with a bad token", get: r.get, as: "Bearer {tampered}", want: bad("InvalidToken")}
+		public := row{name: r.name + " without a session", get: r.get, want: badRequest("RepoDeactivated")}
+		forged := row{name: r.name + " with an invalid token", get: r.get, as: "Bearer {tampered}", want: badRequest("InvalidToken")}
 		r.name, r.as = r.name+" by the account", account
 		rows = append(rows, public, forged, r)
 	}

@@ -1,6 +1,6 @@
 // Package compare sends the same requests to the hold and to the reference PDS and
 // compares the responses: status, error name, the shape of the body, and whether the
-// head of the repository changes. Each row has the expected response, so that changes
+// head of the repo changes. Each row has the expected response, so that changes
 // of the reference are detected as well. If the hold differs on purpose, the row has its
 // response and the reason.
 //

@@ -27,7 +27,7 @@ type row struct {
 	less string  // members that only the reference's body has
 	why  string  // the reason for the difference
 
-	moves bool              // the head of the repository changes
+	moves bool              // the head of the repo changes
 	save  map[string]string // variables to set from the response: name to path ("results.0.cid")
 	car   string            // summary of the CAR in both bodies
 }
@@ -42,10 +42,10 @@ func (a answer) String() string { return strings.TrimSpace(fmt.Sprint(a.status, 
 
 var ok = answer{200, ""}
 
-// bad is a 400 with an error name.
-func bad(name string) answer { return answer{400, name} }
+// badRequest is a 400 with an error name.
+func badRequest(name string) answer { return answer{400, name} }
 
-var invalid = bad("InvalidRequest")
+var invalid = badRequest("InvalidRequest")
 
 // differs is for the field ours of a row.
 func differs(status int, name string) *answer { return &answer{status, name} }

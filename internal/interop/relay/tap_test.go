@@ -18,8 +18,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// tap is the network's mirror of repositories. It verifies every commit, and fetches a
-// repository again if a commit does not match its copy.
+// tap is the network's mirror of repos. It verifies every commit, and fetches a
+// repo again if a commit does not match its copy.
 type tap struct {
 	*testing.T
 	hold    *program
@@ -28,7 +28,7 @@ type tap struct {
 
 	mu      sync.Mutex
 	emitted map[string]string // CIDs by path, from its events
-	fetched int               // records from fetches of the repository instead of commits
+	fetched int               // records from fetches of the repo instead of commits
 	read    int               // bytes of its log that were checked
 }
 
@@ -94,7 +94,7 @@ func (t *tap) copies() (records map[string]string, fetched int) {
 	return maps.Clone(t.emitted), t.fetched
 }
 
-// add makes tap follow the repository; remove makes it forget the repository.
+// add makes tap follow the repo; remove makes it forget the repo.
 func (t *tap) add() { t.post("/repos/add") }
 
 func (t *tap) remove() {
@@ -159,7 +159,7 @@ func (t *tap) synced(lost map[string]string) {
 func (t *tap) followed(since int) {
 	t.Helper()
 	if _, fetched := t.copies(); fetched != since {
-		t.Errorf("tap fetched the repository again: %d records fetched, want %d", fetched, since)
+		t.Errorf("tap fetched the repo again: %d records fetched, want %d", fetched, since)
 	}
 	for line := range strings.Lines(t.warnings()) {
 		if !strings.Contains(line, `"msg":"dialing failed"`) && !strings.Contains(line, `"msg":"firehose connection failed"`) {
@@ -181,9 +181,9 @@ func grep(lines, text string) string {
 	return strings.Join(found, "")
 }
 
-// tap copies a repository with hundreds of records during commits, and then follows its
+// tap copies a repo with hundreds of records during commits, and then follows its
 // commits without fetching, also after the hold is killed. After an old backup is
-// restored, tap receives a #sync, fetches the repository, and continues.
+// restored, tap receives a #sync, fetches the repo, and continues.
 func TestTap(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
@@ -196,7 +196,7 @@ func TestTap(t *testing.T) {
 		t.Fatalf("too few records: %d", n)
 	}
 
-	// Copy the repository during commits, then follow it.
+	// Copy the repo during commits, then follow it.
 	tap := newTap(p)
 	enough, wrote := make(chan struct{}), make(chan error)
 	go func() {
@@ -215,7 +215,7 @@ func TestTap(t *testing.T) {
 		}
 	}()
 	tap.add()
-	eventually(t, "tap has copied the repository", func() bool { return tap.info().State == "active" })
+	eventually(t, "tap has copied the repo", func() bool { return tap.info().State == "active" })
 	close(enough)
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestTap(t *testing.T) {
 	tap.synced(lost)
 	_, again := tap.copies()
 	if again == fetched {
-		t.Error("tap has not fetched the repository")
+		t.Error("tap has not fetched the repo")
 	}
 	tap.warnings()
 	p.resync()
