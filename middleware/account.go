@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 )
 
 // openRepo opens the account's repo.
@@ -26,7 +27,7 @@ func (r *runtime) openRepo() error {
 		return err
 	}
 	r.onClose(account.Close)
-	r.repo, r.writes, r.account, r.identity = account, account, identity.DID, identity
+	r.repo, r.writes, r.account, r.identity = account, delivery.OnEmbedded(account), identity.DID, identity
 	return nil
 }
 
@@ -42,7 +43,7 @@ func (r *runtime) openNetwork() error {
 	}
 	r.register(metrics.Collectors()...)
 	r.closers = append(r.closers, network.Shutdown)
-	r.network, r.writes = network, network.Writer()
+	r.network, r.writes = network, delivery.OnEmbedded(network.Writer())
 	return nil
 }
 
@@ -64,7 +65,7 @@ func (r *runtime) openAccount() error {
 	if r.broken, err = hold.NewBroken(reason, r.log); err != nil {
 		return err
 	}
-	r.account, r.writes = reason.DID, r.broken
+	r.account, r.writes = reason.DID, delivery.OnEmbedded(r.broken)
 	if isUnwritable(markUnwritable(reason)) {
 		r.log.Error("the hold cannot be opened; records and posts are pending until its disk can be written", "error", reason)
 		r.deferred = newDeferredHold(r.broken)

@@ -31,8 +31,8 @@ func (r *runtime) openAppView() error {
 
 // newestPosts returns up to limit posts in the account's repo, in descending order of
 // their keys. CreatedAt is the time of the key, zero if the key is no TID.
-func (r *runtime) newestPosts(_ context.Context, limit int) ([]appview.Post, error) {
-	records, _, err := r.writes.List(lexicon.NSIDPost, "", limit, false)
+func (r *runtime) newestPosts(ctx context.Context, limit int) ([]appview.Post, error) {
+	records, _, err := r.writes.List(ctx, lexicon.NSIDPost, "", limit, false)
 	if err != nil {
 		return nil, err
 	}

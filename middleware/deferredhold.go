@@ -62,7 +62,7 @@ func (d *deferredHold) publisher() delivery.Publisher {
 	if opened := d.opened.Load(); opened != nil {
 		return opened.writes
 	}
-	return d.broken
+	return delivery.OnEmbedded(d.broken)
 }
 
 // Apply calls Apply of the hold.
@@ -71,14 +71,14 @@ func (d *deferredHold) Apply(ctx context.Context, writes []repo.Write, swap *cid
 }
 
 // Get calls Get of the hold.
-func (d *deferredHold) Get(collection, rkey string) (cid.Cid, []byte, error) {
-	return d.publisher().Get(collection, rkey)
+func (d *deferredHold) Get(ctx context.Context, collection, rkey string) (cid.Cid, []byte, error) {
+	return d.publisher().Get(ctx, collection, rkey)
 }
 
 // List calls List of the hold.
-func (d *deferredHold) List(collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
-	return d.publisher().List(collection, cursor, limit, reverse)
+func (d *deferredHold) List(ctx context.Context, collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
+	return d.publisher().List(ctx, collection, cursor, limit, reverse)
 }
 
-// Head calls Head of the hold.
-func (d *deferredHold) Head() repo.Head { return d.publisher().Head() }
+// Rev calls Rev of the hold.
+func (d *deferredHold) Rev(ctx context.Context) (string, error) { return d.publisher().Rev(ctx) }

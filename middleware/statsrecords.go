@@ -2,15 +2,10 @@ package middleware
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
-	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock"
-	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
@@ -23,7 +18,7 @@ func (r *runtime) openStatsRecords() error {
 	}
 	metrics := statsrecords.NewMetrics()
 	publisher, err := statsrecords.New(statsrecords.Config{
-		Account:  statsAccount{r.writes},
+		Account:  r.writes,
 		Source:   r.counts(),
 		State:    state.OnPebble(r.state),
 		Owner:    cmp.Or(r.options.Owner, r.account),
@@ -49,17 +44,6 @@ func (r *runtime) readyForStats() error {
 		return fmt.Errorf("the sum is incomplete: %s", s.Reason)
 	}
 	return r.notifier.Ready()
-}
-
-// statsAccount is a Publisher whose reads take a context.
-type statsAccount struct{ delivery.Publisher }
-
-func (a statsAccount) Get(_ context.Context, collection, rkey string) (cid.Cid, []byte, error) {
-	return a.Publisher.Get(collection, rkey)
-}
-
-func (a statsAccount) List(_ context.Context, collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
-	return a.Publisher.List(collection, cursor, limit, reverse)
 }
 
 // statsHealth is the state of the stats records in the health report.

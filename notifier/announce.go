@@ -143,7 +143,7 @@ func (s *announceSink) Handle(ctx context.Context, events []event.Sequenced) (in
 func (s *announceSink) recheckBatch(ctx context.Context, batch *announcementBatch) (changed bool, err error) {
 	for i := len(batch.Posts) - 1; i >= 0; i-- {
 		a := &batch.Posts[i]
-		done, err := s.Account.Done(a.Write)
+		done, err := s.Account.Done(ctx, a.Write)
 		if errors.Is(err, delivery.ErrConflict) || done || len(a.Tags) == 0 {
 			continue // send handles a conflict; what an earlier version wrote is sent as it is
 		}
@@ -197,7 +197,7 @@ func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh
 			if err != nil {
 				return err
 			}
-			return s.finish(batch)
+			return s.finish(ctx, batch)
 		}
 		if err := s.drop(batch, invalid); err != nil {
 			return err
@@ -207,7 +207,7 @@ func (s *announceSink) send(ctx context.Context, batch *announcementBatch, fresh
 }
 
 // finish records the posts as written and clears the outbox.
-func (s *announceSink) finish(batch *announcementBatch) error {
+func (s *announceSink) finish(ctx context.Context, batch *announcementBatch) error {
 	var b state.Batch
 	for _, a := range batch.Posts {
 		uri := s.posts.uri(a.Write.RKey)
@@ -217,7 +217,7 @@ func (s *announceSink) finish(batch *announcementBatch) error {
 		s.Metrics.Post("posted")
 		s.Log.Info("announced", "repository", a.Repository, "digest", a.Digest, "post", uri)
 	}
-	if err := s.outbox().Clear(&b); err != nil {
+	if err := s.outbox().Clear(ctx, &b); err != nil {
 		return err
 	}
 	for _, a := range batch.Posts {

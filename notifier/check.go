@@ -87,7 +87,7 @@ func (c *checker) entries(ctx context.Context) error {
 	return c.n.ledger.All(func(owner, digest string, e ledger.Entry) error {
 		for i := range e.Records {
 			key := recordKey(e, i)
-			_, value, err := c.n.account.Get(lexicon.NSIDLayer, key)
+			_, value, err := c.n.account.Get(ctx, lexicon.NSIDLayer, key)
 			if errors.Is(err, repo.ErrNotFound) {
 				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
 					return err

@@ -35,10 +35,14 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rev, err := n.account.Rev(ctx)
+	if err != nil {
+		return err
+	}
 	var b state.Batch
 	// The events up to the cursor were processed, by a state that is lost.
 	putLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, recordSinkName)))
-	b.Set(state.AccountRevision, []byte(n.account.Head().Rev))
+	b.Set(state.AccountRevision, []byte(rev))
 	b.Set(state.ReconcilePhase, []byte(phaseStorage))
 	b.Delete(state.StatsRound) // so that the rows of stats records are read again, too
 	b.Delete(state.RebuildReason)

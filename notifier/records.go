@@ -189,9 +189,9 @@ func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) e
 			if err != nil {
 				return err
 			}
-			return s.finish(batch)
+			return s.finish(ctx, batch)
 		}
-		if err := s.drop(batch, invalid); err != nil {
+		if err := s.drop(ctx, batch, invalid); err != nil {
 			return err
 		}
 		fresh = false
@@ -200,7 +200,7 @@ func (s *recordSink) send(ctx context.Context, batch *recordBatch, fresh bool) e
 
 // finish changes the ledger and clears the outbox. The result of the first push of
 // each manifest has the number of records.
-func (s *recordSink) finish(batch *recordBatch) error {
+func (s *recordSink) finish(ctx context.Context, batch *recordBatch) error {
 	var b state.Batch
 	for _, c := range batch.Manifests {
 		if c.After == nil {
@@ -226,11 +226,11 @@ func (s *recordSink) finish(batch *recordBatch) error {
 			result.Created = 0
 		}
 	}
-	return s.outbox().Clear(&b)
+	return s.outbox().Clear(ctx, &b)
 }
 
 // drop gives up the change that a *repo.WriteError is about.
-func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
+func (s *recordSink) drop(ctx context.Context, batch *recordBatch, invalid *repo.WriteError) error {
 	m := batch.manifestOf(invalid.Index)
 	if m < 0 {
 		return invalid
@@ -244,7 +244,7 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 			return err
 		}
 	}
-	if err := s.withdraw(batch, m); err != nil {
+	if err := s.withdraw(ctx, batch, m); err != nil {
 		return err
 	}
 	return s.outbox().Put(&b, batch)
@@ -252,9 +252,9 @@ func (s *recordSink) drop(batch *recordBatch, invalid *repo.WriteError) error {
 
 // withdraw takes a change out of the batch. If some of its creates are applied,
 // the change becomes their deletes.
-func (s *recordSink) withdraw(batch *recordBatch, m int) error {
+func (s *recordSink) withdraw(ctx context.Context, batch *recordBatch, m int) error {
 	c := &batch.Manifests[m]
-	deletes, err := s.Account.Undo(c.Writes)
+	deletes, err := s.Account.Undo(ctx, c.Writes)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 		if !c.creates() || c.After == nil {
 			continue
 		}
-		missing, err := s.Account.Missing(c.Writes)
+		missing, err := s.Account.Missing(ctx, c.Writes)
 		if errors.Is(err, delivery.ErrConflict) {
 			continue // send gives it up
 		}
@@ -307,7 +307,7 @@ func (s *recordSink) recheckBatch(ctx context.Context, batch *recordBatch) (chan
 			return changed, err
 		}
 		s.Log.Info("records are not written: "+reason, "digest", c.Digest, "events", len(c.Events))
-		if err := s.withdraw(batch, m); err != nil {
+		if err := s.withdraw(ctx, batch, m); err != nil {
 			return changed, err
 		}
 	}

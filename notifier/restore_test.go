@@ -112,7 +112,7 @@ func TestRestore(t *testing.T) {
 				// The next start finds nothing to do.
 				r.reopen(shortWindows())
 				r.reconciled()
-				if reason, err := r.mismatch(); reason != "" || err != nil {
+				if reason, err := r.mismatch(t.Context()); reason != "" || err != nil {
 					t.Errorf("the stores do not match again: %s, %v", reason, err)
 				}
 			})

@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -182,7 +183,7 @@ func (r *rig) open(announce *Announce) {
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
 		Metrics: sink.NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
-		Publisher: r.account, Account: owner, Announce: announce,
+		Publisher: delivery.OnEmbedded(r.account), Account: owner, Announce: announce,
 		Public: func(name string) bool { return r.public(name) },
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,
 		Logger:  testLogger(),
@@ -192,7 +193,7 @@ func (r *rig) open(announce *Announce) {
 		cfg.Publisher = nil
 	}
 	if r.unpaced {
-		cfg.Publisher = batch.New(r.repo, func() time.Duration { return 0 })
+		cfg.Publisher = delivery.OnEmbedded(batch.New(r.repo, func() time.Duration { return 0 }))
 	}
 	if r.storage != nil {
 		cfg.Storage = r.storage

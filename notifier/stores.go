@@ -62,7 +62,7 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 			return err
 		}
 	}
-	reason, err := n.mismatch()
+	reason, err := n.mismatch(ctx)
 	if err != nil {
 		return fmt.Errorf("compare state and account: %w", err)
 	}
@@ -72,7 +72,7 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 			return fmt.Errorf("rebuild ledger: %w", err)
 		}
 	}
-	if err := n.noteAccount(); err != nil {
+	if err := n.noteAccount(ctx); err != nil {
 		return err
 	}
 	n.verified.Store(true)
@@ -93,11 +93,15 @@ func (n *Notifier) Ready() error {
 
 // verifiedRevision is the repo's revision, or "" until verifyStores has compared it with
 // the noted one.
-func (n *Notifier) verifiedRevision() string {
+func (n *Notifier) verifiedRevision(ctx context.Context) string {
 	if !n.verified.Load() {
 		return ""
 	}
-	return n.account.Head().Rev
+	rev, err := n.account.Rev(ctx)
+	if err != nil {
+		return "" // the next batch notes it
+	}
+	return rev
 }
 
 // followRecords lets a journal that ends before the last event of the state continue
@@ -150,9 +154,13 @@ func (n *Notifier) compareNames() error {
 }
 
 // noteAccount notes which repo the state belongs to, and its revision.
-func (n *Notifier) noteAccount() error {
+func (n *Notifier) noteAccount(ctx context.Context) error {
+	rev, err := n.account.Rev(ctx)
+	if err != nil {
+		return err
+	}
 	var b state.Batch
-	b.Set(state.AccountRevision, []byte(n.account.Head().Rev))
+	b.Set(state.AccountRevision, []byte(rev))
 	if n.names.accountFolder != "" {
 		b.Set(state.AccountFolder, []byte(n.names.accountFolder))
 	}
@@ -178,9 +186,9 @@ func (n *Notifier) WantRebuild() error {
 }
 
 // mismatch returns the reason why state and repo do not belong together, "" if they do.
-func (n *Notifier) mismatch() (reason string, err error) {
+func (n *Notifier) mismatch(ctx context.Context) (reason string, err error) {
 	// If the repo can't be opened, List fails, and its revision is not valid.
-	if _, _, err := n.account.List(lexicon.NSIDLayer, "", 1, false); err != nil {
+	if _, _, err := n.account.List(ctx, lexicon.NSIDLayer, "", 1, false); err != nil {
 		return "", err
 	}
 	switch requested, err := n.state.Get(state.RebuildReason); {
@@ -203,17 +211,20 @@ func (n *Notifier) mismatch() (reason string, err error) {
 	if n.journal.Cursor(journal.Pushes, recordSinkName) > batched {
 		return "the state is older than the journal", nil
 	}
-	return n.revisionMismatch()
+	return n.revisionMismatch(ctx)
 }
 
 // revisionMismatch compares the repo's revision with the noted one and, if they differ,
 // the repo's newest records with the state.
-func (n *Notifier) revisionMismatch() (reason string, err error) {
+func (n *Notifier) revisionMismatch(ctx context.Context) (reason string, err error) {
 	noted, err := n.state.Get(state.AccountRevision)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return "", err
 	}
-	rev := n.account.Head().Rev
+	rev, err := n.account.Rev(ctx)
+	if err != nil {
+		return "", err
+	}
 	switch {
 	case rev == string(noted):
 		return "", nil
@@ -222,7 +233,7 @@ func (n *Notifier) revisionMismatch() (reason string, err error) {
 	}
 	now := event.TID(n.now().UnixMicro(), 1023)
 	for _, below := range []string{"", now} { // keys can be ahead of the clock
-		known, err := n.newestAreKnown(below)
+		known, err := n.newestAreKnown(ctx, below)
 		if err != nil {
 			return "", err
 		}
@@ -235,8 +246,8 @@ func (n *Notifier) revisionMismatch() (reason string, err error) {
 
 // newestAreKnown reports whether the state knows the newest of our records and posts
 // whose keys are below a key, or any if it is "".
-func (n *Notifier) newestAreKnown(below string) (bool, error) {
-	layers, _, err := n.account.List(lexicon.NSIDLayer, below, newestChecked, false)
+func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, error) {
+	layers, _, err := n.account.List(ctx, lexicon.NSIDLayer, below, newestChecked, false)
 	if err != nil {
 		return false, err
 	}
@@ -253,7 +264,7 @@ func (n *Notifier) newestAreKnown(below string) (bool, error) {
 			return false, nil
 		}
 	}
-	posts, _, err := n.account.List(lexicon.NSIDPost, below, newestChecked, false)
+	posts, _, err := n.account.List(ctx, lexicon.NSIDPost, below, newestChecked, false)
 	if err != nil {
 		return false, err
 	}

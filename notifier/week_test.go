@@ -26,6 +26,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -172,7 +173,7 @@ func TestWeek(t *testing.T) {
 	}
 	n, err := New(Config{
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
-		Publisher: account, Account: owner, Storage: storage,
+		Publisher: delivery.OnEmbedded(account), Account: owner, Storage: storage,
 		Announce: &Announce{}, Public: func(string) bool { return true },
 		Now: m.Now, Elapsed: m.Elapsed, Linger: time.Millisecond,
 	})

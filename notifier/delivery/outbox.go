@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,12 +40,12 @@ import (
 type Outbox struct {
 	db       state.Store
 	key      []byte
-	revision func() string // the repo's, noted by clear; "": not now
+	revision func(ctx context.Context) string // the repo's, noted by clear; "": not now
 }
 
 // NewOutbox returns the outbox with a key in the state. revision returns the repo's
 // revision, which Clear notes; "": not now.
-func NewOutbox(db state.Store, key []byte, revision func() string) *Outbox {
+func NewOutbox(db state.Store, key []byte, revision func(ctx context.Context) string) *Outbox {
 	return &Outbox{db, key, revision}
 }
 
@@ -78,9 +79,9 @@ func (o *Outbox) Put(b *state.Batch, v any) error {
 
 // Clear empties the outbox together with b, and notes the revision that the repo
 // has with the batch.
-func (o *Outbox) Clear(b *state.Batch) error {
+func (o *Outbox) Clear(ctx context.Context, b *state.Batch) error {
 	b.Delete(o.key)
-	if rev := o.revision(); rev != "" {
+	if rev := o.revision(ctx); rev != "" {
 		b.Set(state.AccountRevision, []byte(rev))
 	}
 	if err := o.db.Commit(b, state.Sync); err != nil {

@@ -11,15 +11,39 @@ import (
 // A Publisher writes to the repo of the account.
 type Publisher interface {
 	// Apply applies the writes in one commit, all or none. They are durable when it
-	// returns. After a *repo.WriteError none is applied. After any other error it
-	// is not known whether they are applied, and the caller reads them back.
+	// returns. After a *repo.WriteError none is applied. After a *pds.Error its
+	// Outcome says what is known. After any other error it is not known whether the
+	// writes are applied, and the caller reads them back.
 	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
 	// Get returns a record, or repo.ErrNotFound.
-	Get(collection, rkey string) (cid.Cid, []byte, error)
+	Get(ctx context.Context, collection, rkey string) (cid.Cid, []byte, error)
 	// List returns up to limit records of a collection in descending order of
 	// their keys, with reverse in ascending order, and the cursor of the next page,
-	// "" if there is none. A cursor is a record key.
+	// "" if there is none. A cursor is a record key; the page begins after it.
+	List(ctx context.Context, collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
+	// Rev is the revision of the repo's last commit.
+	Rev(ctx context.Context) (string, error)
+}
+
+// An EmbeddedRepo is a repo of this process.
+type EmbeddedRepo interface {
+	Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error)
+	Get(collection, rkey string) (cid.Cid, []byte, error)
 	List(collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
-	// Head is the state of the repo after the last commit.
 	Head() repo.Head
 }
+
+// OnEmbedded returns the Publisher of an embedded repo.
+func OnEmbedded(r EmbeddedRepo) Publisher { return embedded{r} }
+
+type embedded struct{ EmbeddedRepo }
+
+func (e embedded) Get(_ context.Context, collection, rkey string) (cid.Cid, []byte, error) {
+	return e.EmbeddedRepo.Get(collection, rkey)
+}
+
+func (e embedded) List(_ context.Context, collection, cursor string, limit int, reverse bool) ([]repo.Record, string, error) {
+	return e.EmbeddedRepo.List(collection, cursor, limit, reverse)
+}
+
+func (e embedded) Rev(context.Context) (string, error) { return e.Head().Rev, nil }

@@ -43,7 +43,7 @@ func (a *Repo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) e
 	}
 	if !fresh {
 		var err error
-		if left, err = a.Missing(part); err != nil {
+		if left, err = a.Missing(ctx, part); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (a *Repo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) e
 		}
 		// The commit was refused. If one of its writes has already been applied by an
 		// earlier call, the others are tried without it.
-		missing, unread := a.Missing(part)
+		missing, unread := a.Missing(ctx, part)
 		if unread != nil {
 			return unread
 		}
@@ -72,10 +72,10 @@ func (a *Repo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) e
 }
 
 // Missing returns the indexes of the writes that are not applied.
-func (a *Repo) Missing(writes []repo.Write) ([]int, error) {
+func (a *Repo) Missing(ctx context.Context, writes []repo.Write) ([]int, error) {
 	var missing []int
 	for i, w := range writes {
-		done, err := a.Done(w)
+		done, err := a.Done(ctx, w)
 		if errors.Is(err, ErrConflict) {
 			return nil, &repo.WriteError{Index: i, Path: w.Collection + "/" + w.RKey, Err: ErrConflict}
 		}
@@ -92,8 +92,8 @@ func (a *Repo) Missing(writes []repo.Write) ([]int, error) {
 // Done reports whether a write is applied: whether the record of a create
 // exists, or that of a delete does not. It returns errConflict if the key of a
 // create has another record.
-func (a *Repo) Done(w repo.Write) (bool, error) {
-	got, _, err := a.Get(w.Collection, w.RKey)
+func (a *Repo) Done(ctx context.Context, w repo.Write) (bool, error) {
+	got, _, err := a.Get(ctx, w.Collection, w.RKey)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
 		return w.Action == repo.Delete, nil
@@ -108,13 +108,13 @@ func (a *Repo) Done(w repo.Write) (bool, error) {
 }
 
 // Undo returns deletes for those creates that are applied.
-func (a *Repo) Undo(writes []repo.Write) ([]repo.Write, error) {
+func (a *Repo) Undo(ctx context.Context, writes []repo.Write) ([]repo.Write, error) {
 	var deletes []repo.Write
 	for _, w := range writes {
 		if w.Action != repo.Create {
 			continue
 		}
-		done, err := a.Done(w)
+		done, err := a.Done(ctx, w)
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
@@ -129,7 +129,7 @@ func (a *Repo) Undo(writes []repo.Write) ([]repo.Write, error) {
 // keys.
 func (a *Repo) Each(ctx context.Context, collection string, visit func(repo.Record) error) error {
 	for cursor := ""; ; {
-		page, next, err := a.List(collection, cursor, 1000, true)
+		page, next, err := a.List(ctx, collection, cursor, 1000, true)
 		if err != nil {
 			return err
 		}

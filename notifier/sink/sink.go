@@ -34,7 +34,7 @@ type Deps struct {
 	Private  *PrivateImages
 	Public   func(repository string) bool
 	GiveUp   func(seq uint64, reason error) error
-	Revision func() string // the repo's, to be noted with a sent batch; "": not now
+	Revision func(context.Context) string // the repo's, to be noted with a sent batch; "": not now
 	Metrics  *Metrics
 	Log      *slog.Logger
 }
