@@ -18,7 +18,7 @@ func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
 	options := fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms}\nredis: {addrs: [%q]}", redis.Addr)
 	h := newWorkload(t, newServer(t, settings{options: options}))
 	h.redis = redis.Client()
-	h.expected = append(h.expected, "Redis may lose numbers", "counters continue under a new registry id",
+	h.expected = append(h.expected, "Redis may lose counts", "counters continue under a new registry id",
 		"another data folder that may be in use") // the lock file was restored as well
 	return h
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// CompareRedis compares what Redis has of this folder with the folder's own numbers
+// CompareRedis compares what Redis has of this folder with the folder's own counts
 // and calls visit with each difference; repository is empty for one that concerns no
-// single repository. It writes nothing. Numbers that were not sent yet are not a
+// single repository. It writes nothing. Counts that were not sent yet are not a
 // difference. Without Redis it does nothing.
 func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
 	if c.redis == nil {
@@ -26,22 +26,22 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		return fmt.Errorf("read registry ids: %w", err)
 	}
 	for i, id := range c.reg.IDs[:len(c.reg.IDs)-1] {
-		counted, err := c.hasNumbers(epoch(i + 1))
+		counted, err := c.hasCounts(epoch(i + 1))
 		if err != nil {
 			return err
 		}
 		if counted && ids[id] == "" {
-			if err := visit("", "Redis has lost the numbers of the older registry id "+id); err != nil {
+			if err := visit("", "Redis has lost the counts of the older registry id "+id); err != nil {
 				return err
 			}
 		}
 	}
 	rec := rediscounts.ParseRecord(ids[c.reg.id()])
-	switch counted, err := c.hasNumbers(c.reg.epoch()); {
+	switch counted, err := c.hasCounts(c.reg.epoch()); {
 	case err != nil:
 		return err
 	case rec == nil && counted:
-		return visit("", "Redis has lost the numbers of the registry id "+c.reg.id())
+		return visit("", "Redis has lost the counts of the registry id "+c.reg.id())
 	case rec == nil:
 		return nil // nothing was ever sent
 	}
@@ -52,7 +52,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		c.mu.Unlock()
 	}
 	if !known || rec.Kept || rec.Removed || rec.Upto.Beyond(limit) {
-		return visit("", "the numbers under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
+		return visit("", "the counts under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
 	}
 	r.takeSnapshot()
 	defer r.snap.Close()
@@ -67,8 +67,8 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	return nil
 }
 
-// hasNumbers reports whether any number of an epoch was ever sent to Redis.
-func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
+// hasCounts reports whether any number of an epoch was ever sent to Redis.
+func (c *Counter) hasCounts(e epoch) (counted bool, err error) {
 	rows, err := newRows(c.db, e, false, "")
 	if err != nil {
 		return false, err
@@ -81,7 +81,7 @@ func (c *Counter) hasNumbers(e epoch) (counted bool, err error) {
 }
 
 // reportRows reports rows that differ in Redis. An unanswered call may have been
-// executed, so numbers between the acknowledged and the pending ones are no
+// executed, so counts between the acknowledged and the pending ones are no
 // difference.
 func (r *round) reportRows(items []*item) error {
 	inRedis, err := r.fetch(items)

@@ -76,10 +76,10 @@ func TestCompareRedis(t *testing.T) {
 			more.Counts[counts.Pull.Index()] = 9_000_000
 			return client.HSet(t.Context(), key, tags[0], more.Text(counts.PerTag)).Err()
 		}},
-		{"a day is added", "team/app-1: Redis has numbers of 1970-04-11, and this registry has none", func() error {
+		{"a day is added", "team/app-1: Redis has counts of 1970-04-11, and this registry has none", func() error {
 			return client.HSet(t.Context(), keys.Days(id, name), counts.DayName(100), "5").Err()
 		}},
-		{"everything is lost", ": Redis has lost the numbers of the registry id " + id, func() error {
+		{"everything is lost", ": Redis has lost the counts of the registry id " + id, func() error {
 			return client.FlushAll(t.Context()).Err()
 		}},
 		{"a hash is something else", "is not a hash", func() error {

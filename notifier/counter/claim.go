@@ -34,7 +34,7 @@ import (
 // base rows of an older epoch. They are shown while Redis is unavailable, and sent
 // again only if Redis has lost them.
 //
-// A folder whose numbers were lost, but not its journal, adopts the registry id of
+// A folder whose counts were lost, but not its journal, adopts the registry id of
 // the latest record with the journal's id. From there on it is a folder that was
 // set back: events up to the record's Upto are known to be in Redis.
 //
@@ -56,7 +56,7 @@ import (
 //     was pending when the copy was made can count twice.
 //   - A process is killed between two calls of a round, and its folder set back.
 //     The record is of all events of the round, of which some are not in the
-//     numbers.
+//     counts.
 
 // askRedisOnce claims the id before the first fact is folded, so that it is known
 // which replayed events Redis has. It waits for at most Config.AskTimeout; what is
@@ -189,7 +189,7 @@ func (r *round) claim(ids map[string]string) error {
 	}
 }
 
-// adoptID finds the registry id of a folder whose numbers were lost and whose journal
+// adoptID finds the registry id of a folder whose counts were lost and whose journal
 // was not, so that events that Redis has are not counted again.
 func (c *Counter) adoptID(ids map[string]string) {
 	c.mu.Lock()
@@ -255,7 +255,7 @@ func (c *Counter) newID(why verdict) error {
 	if why == foreign {
 		reason = "another data folder uses the old id: one of the two is a copy of the other"
 	}
-	c.log.Warn("counters continue under a new registry id; the numbers of the old one stay in Redis", "reason", reason, "id", c.reg.id(), "before", old)
+	c.log.Warn("counters continue under a new registry id; the counts of the old one stay in Redis", "reason", reason, "id", c.reg.id(), "before", old)
 	return nil
 }
 

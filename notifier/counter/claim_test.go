@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// TestStateLost loses the numbers of a folder, but not its journal. Events that are
+// TestStateLost loses the counts of a folder, but not its journal. Events that are
 // folded again count once.
 func TestStateLost(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestStateLost(t *testing.T) {
 }
 
 // TestSetBackAfterKill kills a process that has written its record and not yet its
-// numbers. An older copy of the numbers then folds the journal again.
+// counts. An older copy of the counts then folds the journal again.
 func TestSetBackAfterKill(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -121,7 +121,7 @@ func TestFolderSetBack(t *testing.T) {
 	local := &replica{want: map[string]map[counts.Class]int64{"x": {counts.Pull: 100}}}
 	checkSource(t, back.c, local.want)
 
-	// What Redis loses now is sent from this disk, also the older id's numbers.
+	// What Redis loses now is sent from this disk, also the older id's counts.
 	server.Flush()
 	back.fold(pulls(1)...)
 	back.publish()

@@ -11,7 +11,7 @@ import (
 // every field is compared once within Config.CompareWithin, some rows in each round,
 // and all of them in one round when Redis has lost something.
 //
-// The rows in the store are visited in key order. Those without pending numbers are
+// The rows in the store are visited in key order. Those without pending counts are
 // fetched from Redis and sent if they differ. When a repository is complete, the
 // number of fields of each of its hashes is compared with the number of rows; a hash
 // with another number is read, and the fields without a row are deleted. At the end
@@ -204,7 +204,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 	return lengths, err
 }
 
-// deleteUnexpected deletes the fields of a hash for which the store has no numbers.
+// deleteUnexpected deletes the fields of a hash for which the store has no counts.
 func (r *round) deleteUnexpected(w *writer, key string, of func(field string) counts.ID) error {
 	names, err := r.c.redis.Names(r.ctx, key)
 	if err != nil {
@@ -223,7 +223,7 @@ func (r *round) deleteUnexpected(w *writer, key string, of func(field string) co
 			continue
 		}
 		if r.report != nil {
-			if err := r.report(id.Repository, "Redis has numbers of "+id.String()+", and this registry has none"); err != nil {
+			if err := r.report(id.Repository, "Redis has counts of "+id.String()+", and this registry has none"); err != nil {
 				return err
 			}
 			continue

@@ -19,7 +19,7 @@ import (
 )
 
 // TestManualChanges: whatever is changed by hand in Redis is repaired within an hour,
-// and the numbers of other registries are not affected.
+// and the counts of other registries are not affected.
 func TestManualChanges(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, c redis.UniversalClient, id string) error{
@@ -157,7 +157,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			r.publish()
 			checkSum(t, client, r)
 
-			// Without pending numbers, everything is compared again.
+			// Without pending counts, everything is compared again.
 			client.Del(t.Context(), key)
 			client.Set(t.Context(), key, "x", 0)
 			r.c.publisher.claimed = r.c.publisher.claimed && name != "runs"
@@ -270,7 +270,7 @@ func TestReasons(t *testing.T) {
 			sum := &rediscounts.Sum{Redis: client, Now: now.now, Check: r.c.Check}
 			r.fold(pulls(3)...)
 			if _, err := sum.Repositories(t.Context()); err == nil {
-				t.Error("numbers are read from Redis before the first round")
+				t.Error("counts are read from Redis before the first round")
 			}
 			r.publish()
 			if list, err := sum.Repositories(t.Context()); err != nil || len(list) != 1 {
@@ -287,7 +287,7 @@ func TestReasons(t *testing.T) {
 				t.Errorf("reason %q, unreachable %v (%s)", got.Reason, got.Unreachable, got.Error)
 			}
 			if _, _, _, err := sum.Repository(t.Context(), "x"); err == nil {
-				t.Error("numbers are still read from Redis")
+				t.Error("counts are still read from Redis")
 			}
 		})
 	}
@@ -333,12 +333,12 @@ func TestReadersDetectLoss(t *testing.T) {
 	}
 	a.publish()
 	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonOthers) {
-		t.Errorf("the other registry has not sent its numbers again: %v", err)
+		t.Errorf("the other registry has not sent its counts again: %v", err)
 	}
 	b.publish()
 	a.publish()
 	if err := answers(); err != nil {
-		t.Errorf("all numbers are back: %v", err)
+		t.Errorf("all counts are back: %v", err)
 	}
 	checkSum(t, client, a, b)
 
@@ -348,14 +348,14 @@ func TestReadersDetectLoss(t *testing.T) {
 	}
 	a.publish()
 	if err := answers(); err == nil || !strings.Contains(err.Error(), reasonOthers) {
-		t.Errorf("the other registry has not sent its numbers again: %v", err)
+		t.Errorf("the other registry has not sent its counts again: %v", err)
 	}
 	for range 7 { // the other registry does not come back
 		now.at = now.at.Add(heartbeatInterval)
 		a.publish()
 	}
 	if err := answers(); err != nil {
-		t.Errorf("the remaining numbers are not shown: %v", err)
+		t.Errorf("the remaining counts are not shown: %v", err)
 	}
 }
 

@@ -1,10 +1,10 @@
 // Package counter counts pulls and pushes: per repository, tag and day, by
 // class.
 //
-// There are two sets of numbers. The local numbers are authoritative: events of
+// There are two sets of counts. The local counts are authoritative: events of
 // a journal are folded into a Pebble store in the same synced batch as the
 // cursor, so an event counts exactly once whatever crashes. Redis, if
-// configured, has the numbers of every registry, each under a registry id of its
+// configured, has the counts of every registry, each under a registry id of its
 // own, and readers add them up. They are published as absolute values. Writing
 // them again changes nothing, so a Redis that was flushed, restored from an old
 // dump, or failed over to a lagging replica is repaired by publishing again; the
@@ -32,7 +32,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// Config configures a Counter. With the zero value, numbers are local only.
+// Config configures a Counter. With the zero value, counts are local only.
 type Config struct {
 	Redis         redis.UniversalClient // nil: nothing is published
 	Name          string                // of the installation: registries with the same name are summed; empty: "default"
@@ -46,7 +46,7 @@ type Config struct {
 	Journal   func() string             // id of the journal that is folded; nil: none
 	LastEvent func(stream uint8) uint64 // sequence number of the journal's last event when Open is called; nil: no event is folded again
 	// HasTag reports whether the registry's storage has a tag. It is called before
-	// the numbers of a deleted tag are dropped; nil: they are dropped without asking.
+	// the counts of a deleted tag are dropped; nil: they are dropped without asking.
 	HasTag     func(repository, tag string) (bool, error)
 	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
 	WatchFor   time.Duration // how long another folder's record must stay unchanged before its registry id is claimed; 0: 45 s
@@ -153,7 +153,7 @@ func (c *Counter) Children() ([]classify.IndexEntry, error) {
 	return all, nil
 }
 
-// folded returns the last event in the numbers, by stream. The caller holds c.mu.
+// folded returns the last event in the counts, by stream. The caller holds c.mu.
 func (c *Counter) folded() rediscounts.Sequences {
 	p := rediscounts.Sequences{}
 	for name, seq := range c.cursors {
@@ -164,7 +164,7 @@ func (c *Counter) folded() rediscounts.Sequences {
 }
 
 // Latest returns the sequence number of the last event of a stream that is in the
-// numbers, under any id that the journal has had; 0 if there is none. Reading
+// counts, under any id that the journal has had; 0 if there is none. Reading
 // continues from here: a journal that takes a new id never reuses a number.
 func (c *Counter) Latest(stream uint8) uint64 {
 	c.mu.Lock()

@@ -35,7 +35,7 @@ import (
 // kept in pending rows of their own (replayedRun). They are sent if Redis does not
 // have the events, and moved to the base rows of that epoch if it has.
 
-// Fold adds facts to the numbers and moves the cursor to upTo, in one batch that is
+// Fold adds facts to the counts and moves the cursor to upTo, in one batch that is
 // durable when Fold returns. The facts must be those of all events after the last
 // folded one (Latest) up to and including upTo. If the cursor is at upTo or beyond,
 // Fold does nothing, does not call also, and returns nil, so a Fold that failed may be
@@ -152,7 +152,7 @@ type folding struct {
 	now      time.Time
 	today    int64
 	tomorrow time.Time
-	oldest   int64                     // first day that still has daily numbers
+	oldest   int64                     // first day that still has daily counts
 	to       target                    // of the current fact
 	rows     map[counts.ID]*counts.Row // of to
 	all      map[target]map[counts.ID]*counts.Row
@@ -249,7 +249,7 @@ func (f *folding) deleteTag(fact *counts.Fact) error {
 }
 
 // notePush notifies the other registries of a push of a tag that they may have as
-// deleted: one that is deleted here, or that this folder has no numbers of.
+// deleted: one that is deleted here, or that this folder has no counts of.
 func (f *folding) notePush(fact *counts.Fact, pending counts.Row) error {
 	if f.c.redis == nil || pending.TagState == counts.Present {
 		return nil

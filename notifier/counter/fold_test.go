@@ -54,7 +54,7 @@ func TestFoldTwice(t *testing.T) {
 	checkSource(t, r.c, r.want)
 }
 
-// TestFoldAfterNewJournalID: a journal with a new id continues the same numbers.
+// TestFoldAfterNewJournalID: a journal with a new id continues the same counts.
 func TestFoldAfterNewJournalID(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)

@@ -126,7 +126,7 @@ func TestUnreadableRecords(t *testing.T) {
 		list, err := rediscounts.New(client, "").List(t.Context())
 		i := slices.IndexFunc(list, func(info rediscounts.Registry) bool { return info.ID == id })
 		if err != nil || i < 0 || list[i].Host != "" || list[i].Pulls != 0 {
-			t.Fatalf("List = %+v, %v; want %q without host and numbers", list, err, id)
+			t.Fatalf("List = %+v, %v; want %q without host and counts", list, err, id)
 		}
 		info, err := rediscounts.New(client, "").Forget(t.Context(), id, id == "text", time.Hour)
 		if err != nil || info.Removed == info.Kept {

@@ -15,11 +15,11 @@ import (
 //	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
 //	c/k/…                                 what is known of indexes and artifacts (classify.Store)
 //	c/o                                   this folder's registration in Redis
-//	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: numbers that Redis has; all numbers if there is no Redis
+//	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: counts that Redis has; all counts if there is no Redis
 //	c/s/REPOSITORY 0 EPOCH POSITION       a position that no tag uses any more
 //	c/t                                   state of the clock (clock.go)
 //	c/v/TAG                               latest (retag.go), hashed: day of the last push, DIGEST
-//	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: numbers that Redis does not have yet
+//	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: counts that Redis does not have yet
 //
 // EPOCH numbers the registry ids that this folder has had. RUN is "f" or "r", for
 // live or replayed facts, and the id of the process that counted them.

@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// The local numbers are those that Redis has, under any registry id that this folder
+// The local counts are those that Redis has, under any registry id that this folder
 // has had, plus the pending ones.
 var localPrefixes = []string{basePrefix, pendingPrefix}
 
@@ -26,12 +24,7 @@ func (c *Counter) Repositories(ctx context.Context) ([]counts.Totals, error) {
 			return nil, fmt.Errorf("list repositories: %w", err)
 		}
 	}
-	list := make([]counts.Totals, 0, len(sums))
-	for name, sum := range sums {
-		list = append(list, sum.Totals(name))
-	}
-	slices.SortFunc(list, func(a, b counts.Totals) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
+	return counts.ListTotals(sums), nil
 }
 
 func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]counts.Row) error {
@@ -64,7 +57,7 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 	return iter.Error()
 }
 
-// Repository returns the numbers of one repository in this data folder, with at most
+// Repository returns the counts of one repository in this data folder, with at most
 // 10,000 tags.
 func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	snap := c.db.NewSnapshot()
@@ -88,16 +81,12 @@ func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, m
 		})
 	}
 	if err != nil {
-		return counts.Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
+		return counts.Totals{}, nil, false, fmt.Errorf("read counts of %s: %w", name, err)
 	}
-	byTag := make(map[string]map[counts.Class]int64, len(tags))
-	for tag, r := range tags {
-		byTag[tag] = r.ByClass()
-	}
-	return sum.Totals(name), byTag, found, nil
+	return sum.Totals(name), counts.ByTag(tags), found, nil
 }
 
-// Daily returns the numbers of the last days in this data folder.
+// Daily returns the counts of the last days in this data folder.
 func (c *Counter) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -122,7 +111,7 @@ func (c *Counter) Daily(ctx context.Context, name string, days int) ([]counts.Da
 var errStop = errors.New("stop") // ends a scan early
 
 // rows calls visit for the local rows of a kind until it returns false. A row may
-// come several times, with numbers to be added up.
+// come several times, with counts to be added up.
 func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
 		err := store.Scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {

@@ -9,10 +9,10 @@ import (
 
 // Metrics are the metrics of a Counter. A nil *Metrics records nothing.
 type Metrics struct {
-	Facts       *prometheus.CounterVec // by class: facts folded into the local numbers
+	Facts       *prometheus.CounterVec // by class: facts folded into the local counts
 	Published   prometheus.Counter     // rows acknowledged by Redis
 	Failures    prometheus.Counter     // failed rounds
-	Lost        prometheus.Counter     // rounds that found that Redis had lost numbers
+	Lost        prometheus.Counter     // rounds that found that Redis had lost counts
 	LastSuccess prometheus.Gauge       // unix seconds
 }
 
@@ -20,19 +20,19 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Facts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tidings_counter_facts_total", Help: "Requests folded into the local numbers.",
+			Name: "tidings_counter_facts_total", Help: "Requests folded into the local counts.",
 		}, []string{"class"}),
 		Published: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tidings_counter_published_rows_total", Help: "Rows of numbers that Redis acknowledged.",
+			Name: "tidings_counter_published_rows_total", Help: "Rows of counts that Redis acknowledged.",
 		}),
 		Failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidings_counter_publish_failures_total", Help: "Rounds of publishing to Redis that failed.",
 		}),
 		Lost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tidings_counter_redis_lost_total", Help: "Times that Redis had lost numbers, which were then sent again.",
+			Name: "tidings_counter_redis_lost_total", Help: "Times that Redis had lost counts, which were then sent again.",
 		}),
 		LastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "Unix time at which Redis last had all numbers.",
+			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "Unix time at which Redis last had all counts.",
 		}),
 	}
 	r.MustRegister(m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess)

@@ -17,7 +17,7 @@ import (
 //	c/d/ROW                        the row is pending
 //	c/g/REPOSITORY 0 DIGEST 0 TAG  a push: its day
 //	c/id                           id of the store
-//	c/n/ROW                        numbers
+//	c/n/ROW                        counts
 //	c/p/BUCKET                     what Redis has of a bucket
 //
 //	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
@@ -27,7 +27,7 @@ import (
 // written.
 var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
 
-// migrate converts the numbers of the first version, if there are any.
+// migrate converts the counts of the first version, if there are any.
 func (c *Counter) migrate() error {
 	old, err := store.Has(c.db, []byte("c/id"))
 	if err != nil || !old {
@@ -51,7 +51,7 @@ func (c *Counter) migrate() error {
 		return c.db.Commit(b, pebble.NoSync)
 	}
 	if err := c.migrateRows(set); err != nil {
-		return fmt.Errorf("migrate numbers of an earlier version: %w", err)
+		return fmt.Errorf("migrate counts of an earlier version: %w", err)
 	}
 	if err := c.migratePushes(set); err != nil {
 		return fmt.Errorf("migrate pushes of an earlier version: %w", err)
@@ -64,7 +64,7 @@ func (c *Counter) migrate() error {
 	return c.db.Commit(b, pebble.Sync)
 }
 
-// migrateRows adds up the numbers of journals with different ids.
+// migrateRows adds up the counts of journals with different ids.
 func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 	var id counts.ID
 	var sum counts.Row

@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// Pending rows are the numbers that Redis does not have yet. Their keys end in the
+// Pending rows are the counts that Redis does not have yet. Their keys end in the
 // way a fact came and the run of the process that counted it, so that the rows of
 // one process can be sent, or dropped, without the others.
 //

@@ -15,7 +15,7 @@ const (
 	// extraDays are kept in addition to KeepDays: a clock that was ahead counted
 	// on days that did not exist, and they must not displace real ones.
 	extraDays = 14
-	// deletedTagDays is how many days a deleted tag keeps its numbers.
+	// deletedTagDays is how many days a deleted tag keeps its row.
 	deletedTagDays = 30
 	// maxStorageChecks bounds how many tags are looked up in storage in one
 	// prune, so that it takes seconds even with an object store.
@@ -29,10 +29,10 @@ const (
 
 // prune drops what is no longer needed. Run calls it. Totals stay.
 //
-//   - Of each repository, the newest KeepDays and extraDays days with numbers are
+//   - Of each repository, the newest KeepDays and extraDays days with counts are
 //     kept. They are counted, not compared with the clock, so a wrong clock drops
 //     nothing.
-//   - Numbers of tags that were deleted deletedTagDays ago and that storage does not
+//   - Counts of tags that were deleted deletedTagDays ago and that storage does not
 //     have, times in the future, and records of pushes older than KeepDays are dropped
 //     only while the clock is trusted (clock.go).
 //   - Days counted while the clock was ahead are dropped when it has come back. If it
@@ -46,7 +46,7 @@ func (c *Counter) prune() error {
 		return fmt.Errorf("check the clock: %w", err)
 	}
 	if err := c.pruneRows(trusted, clock); err != nil {
-		return fmt.Errorf("drop old numbers: %w", err)
+		return fmt.Errorf("drop old counts: %w", err)
 	}
 	if !trusted {
 		return nil
@@ -125,13 +125,13 @@ type storedRow struct {
 
 func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) error {
 	r := storedRow{prefix: prefix, id: id, end: end}
-	numbers, err := counts.DecodeRow(val)
+	row, err := counts.DecodeRow(val)
 	if err != nil {
 		return fmt.Errorf("%w at %q", err, rowKey(id))
 	}
 	switch id.Kind {
 	case counts.PerRepository:
-		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(numbers.LastPull, numbers.LastPush) >= tomorrow {
+		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(row.LastPull, row.LastPush) >= tomorrow {
 			p.future = append(p.future, r)
 		}
 	case counts.PerDay:
@@ -143,10 +143,10 @@ func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) err
 		if day >= p.futureDay {
 			return p.drop(r)
 		}
-		if numbers.Counts[counts.Pull.Index()] > 0 {
+		if row.Counts[counts.Pull.Index()] > 0 {
 			p.last.LastPull = day * dayMillis
 		}
-		if numbers.Counts[counts.Push.Index()] > 0 {
+		if row.Counts[counts.Push.Index()] > 0 {
 			p.last.LastPush = day * dayMillis
 		}
 		if n := len(p.days); n == 0 || p.days[n-1].day != day {
@@ -154,7 +154,7 @@ func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) err
 		}
 		p.days = append(p.days, r)
 	case counts.PerTag:
-		if since, ok := numbers.TagState.Day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
+		if since, ok := row.TagState.Day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
 			return p.dropTag(r)
 		}
 	}
@@ -174,7 +174,7 @@ func (p *pruning) dropTag(r storedRow) error {
 	tagged, err := p.c.cfg.HasTag(r.id.Repository, r.id.Name)
 	if err != nil {
 		p.failed++
-		p.c.log.Warn("numbers of a deleted tag are kept, since storage can't be asked for the tag",
+		p.c.log.Warn("counts of a deleted tag are kept, since storage can't be asked for the tag",
 			"repository", r.id.Repository, "tag", r.id.Name, "error", err)
 		return nil
 	}
@@ -248,7 +248,7 @@ func (p *pruning) flush() error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// dropRow drops a row, unless its tag has pending numbers. A row that Redis has is
+// dropRow drops a row, unless its tag has pending row. A row that Redis has is
 // emptied and sent once more, and deleted when Redis has deleted it, too. The caller
 // holds c.mu.
 func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {

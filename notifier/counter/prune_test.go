@@ -96,7 +96,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 	}
 }
 
-// TestPruneAffectsOneRegistry: the numbers of another registry stay, also those of a
+// TestPruneAffectsOneRegistry: the counts of another registry stay, also those of a
 // day that this one has dropped.
 func TestPruneAffectsOneRegistry(t *testing.T) {
 	t.Parallel()
@@ -266,7 +266,7 @@ func TestPruneDropsOldPushes(t *testing.T) {
 	}
 }
 
-// TestDeletedTags: deleted tags lose their numbers after a while, in the store and in
+// TestDeletedTags: deleted tags lose their counts after a while, in the store and in
 // Redis, unless they are pushed again; totals stay.
 func TestDeletedTags(t *testing.T) {
 	t.Parallel()
@@ -330,7 +330,7 @@ func TestDeletedTags(t *testing.T) {
 }
 
 // TestDeletedTagInStorage: a push and a delete were folded in the wrong order, or
-// storage does not answer. The numbers of a tag that exists stay.
+// storage does not answer. The counts of a tag that exists stay.
 func TestDeletedTagInStorage(t *testing.T) {
 	t.Parallel()
 	r, now := newClockReplica(t, nil)

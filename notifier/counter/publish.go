@@ -19,7 +19,7 @@ import (
 //     rows are applied, see confirmUnanswered), or Redis has lost or restored
 //     something or another process claimed the id: claim it (claim.go), and compare
 //     everything.
-//  2. Send the rows with pending numbers, in calls of at most rowsInCall rows.
+//  2. Send the rows with pending counts, in calls of at most rowsInCall rows.
 //     Each call sets the fields to absolute values and replaces the record in one
 //     script, which does nothing if the record is not the one left by the call
 //     before. What was sent is then applied in one batch (pending.go).
@@ -47,7 +47,7 @@ type publisher struct {
 	watched    string
 	watchedAt  time.Time
 	wroteAt    time.Time       // when the record was last written
-	restored   map[string]bool // older ids whose numbers Redis has
+	restored   map[string]bool // older ids whose counts Redis has
 	unanswered *unansweredCall
 	comparison comparison
 	succeeded  bool // the last round did
@@ -67,7 +67,7 @@ func (p *publisher) init() {
 // compareAll has the next round compare everything.
 func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: true}, nil }
 
-// Publish does one round: it sends changed numbers to Redis, and everything that
+// Publish does one round: it sends changed counts to Redis, and everything that
 // Redis has lost. It returns the number of rows sent; without Redis it does nothing.
 // A *rediscounts.DamagedError means that all other rows were sent.
 func (c *Counter) Publish(ctx context.Context) (published int, err error) {
@@ -92,7 +92,7 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	c.cfg.Metrics.published(r.rows, r.lost, err != nil, c.cfg.Now())
 	c.status.finished(c.cfg.Now(), err, reason)
 	if r.lost > 0 && c.mayLog(&c.publisher.lossLogged) {
-		c.log.Warn("Redis had lost numbers; they were sent again", "rows", r.rows)
+		c.log.Warn("Redis had lost counts; they were sent again", "rows", r.rows)
 	}
 	return r.rows, err
 }
@@ -113,7 +113,7 @@ type round struct {
 	c         *Counter
 	ctx       context.Context
 	rows      int
-	lost      int              // 1 if Redis had lost numbers
+	lost      int              // 1 if Redis had lost counts
 	damaged   map[string]error // by key, so that each is reported once
 	releasing bool
 	snap      *pebble.Snapshot                      // what is sent,
@@ -176,7 +176,7 @@ func (r *round) run() error {
 	return errors.Join(all...)
 }
 
-// takeSnapshot fixes the numbers that a round sends, and the events in them, which
+// takeSnapshot fixes the counts that a round sends, and the events in them, which
 // its record names.
 func (r *round) takeSnapshot() {
 	c := r.c
@@ -185,7 +185,7 @@ func (r *round) takeSnapshot() {
 	r.snap, r.upto = c.db.NewSnapshot(), c.folded()
 }
 
-// sendPending sends the rows that have pending numbers.
+// sendPending sends the rows that have pending counts.
 func (r *round) sendPending() error {
 	w, snap := r.currentWriter(), r.snap
 	var batch []*item
@@ -223,7 +223,7 @@ func (r *round) sendPending() error {
 // writeRecord writes only the record.
 func (r *round) writeRecord() error { return r.call(r.currentWriter(), nil, nil) }
 
-// restoreOlderIDs sends the numbers of this folder's older ids that Redis has lost.
+// restoreOlderIDs sends the counts of this folder's older ids that Redis has lost.
 // Another folder may have more of them: a process that writes under such an id claims
 // it in its next round and sends its own.
 func (r *round) restoreOlderIDs(ids map[string]string) error {

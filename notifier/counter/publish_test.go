@@ -137,7 +137,7 @@ func TestFailedCalls(t *testing.T) {
 			r.publish()
 			checkSum(t, client, r)
 			if !r.c.publisher.lossLogged.IsZero() {
-				t.Error("a loss of numbers is logged, and only an answer was lost")
+				t.Error("a loss of counts is logged, and only an answer was lost")
 			}
 		})
 	}

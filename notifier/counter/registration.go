@@ -11,10 +11,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// registration is how this folder's numbers are registered in Redis.
+// registration is how this folder's counts are registered in Redis.
 type registration struct {
 	New          bool                  `json:"new,omitempty"`    // Redis was not asked yet whether it has a record of the folder's journal
-	IDs          []string              `json:"ids"`              // registry ids of epochs 1, 2, …; numbers are sent under the last one
+	IDs          []string              `json:"ids"`              // registry ids of epochs 1, 2, …; counts are sent under the last one
 	Runs         []process             `json:"runs,omitempty"`   // the last processes of this folder, the current one at the end
 	Record       string                `json:"record,omitempty"` // of the current id, as last acknowledged by Redis
 	Acknowledged rediscounts.Sequences `json:"proven,omitempty"` // events that Redis had then

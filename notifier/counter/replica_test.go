@@ -29,7 +29,7 @@ type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time { return c.at }
 
-// replica is a registry: a folder with a journal and a state, and the numbers that it
+// replica is a registry: a folder with a journal and a state, and the counts that it
 // must have.
 type replica struct {
 	t       testing.TB
@@ -266,7 +266,7 @@ func storedBytes(t testing.TB, r *replica) (bytes int) {
 	return bytes
 }
 
-// cursor returns the last event of a journal's stream that is in the numbers.
+// cursor returns the last event of a journal's stream that is in the counts.
 func cursor(c *Counter, journal string, stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,7 +15,7 @@ const (
 	pruneGap    = 12 * time.Hour
 )
 
-// Run publishes at intervals, drops old numbers, and checks whether Redis may lose
+// Run publishes at intervals, drops old counts, and checks whether Redis may lose
 // data, until ctx ends; then it returns nil. While Redis is unavailable Run logs it
 // and tries again.
 func (c *Counter) Run(ctx context.Context) error {
@@ -30,7 +30,7 @@ func (c *Counter) Run(ctx context.Context) error {
 		now := c.cfg.Now()
 		if until := prune.Sub(now); until <= 0 || until > pruneGap {
 			if err := c.prune(); err != nil {
-				c.log.Error("drop old numbers", "error", err)
+				c.log.Error("drop old counts", "error", err)
 			}
 			prune = now.Add(pruneGap)
 		}
@@ -55,7 +55,7 @@ func (c *Counter) Run(ctx context.Context) error {
 			wait = min(max(2*wait, c.cfg.Interval), longestWait)
 		}
 		if quiet := quietUntil.Sub(now); err != nil && (quiet <= 0 || quiet > logEvery) {
-			c.log.Warn("publishing to Redis failed; numbers stay pending on this disk", "error", err)
+			c.log.Warn("publishing to Redis failed; counts stay pending on this disk", "error", err)
 			failing, quietUntil = true, now.Add(logEvery)
 		}
 		select {

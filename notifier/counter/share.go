@@ -17,9 +17,9 @@ import (
 // stays known until its generation is dropped.
 //
 // Registries that share their storage each count the same tags, and only one of them
-// observes a delete. It notifies the others, so that each can drop its own numbers of
+// observes a delete. It notifies the others, so that each can drop its own counts of
 // the tag later (prune.go); likewise of a push of a tag that they may have as deleted.
-// After a lost delete the other registries keep their numbers of the tag. A lost
+// After a lost delete the other registries keep their counts of the tag. A lost
 // "exists again" drops nothing, since prune asks storage first.
 //
 // Entries are read again after a restart. A change of a tag has the day of its entry, so
@@ -116,7 +116,7 @@ func (c *Counter) removeDeleted(entries []classify.IndexEntry) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// applyTagChanges sets the state of the tags that this folder has numbers of.
+// applyTagChanges sets the state of the tags that this folder has counts of.
 func (c *Counter) applyTagChanges(e rediscounts.StreamEntry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,14 +15,14 @@ import (
 // Status is the state of publishing.
 type Status struct {
 	Redis       bool      `json:"redis"`              // Redis is configured
-	Current     time.Time `json:"current,omitzero"`   // when Redis last had all numbers
+	Current     time.Time `json:"current,omitzero"`   // when Redis last had all counts
 	Error       string    `json:"error,omitempty"`    // of the last round; may contain host names and keys
 	Reason      string    `json:"reason,omitempty"`   // the same without them, for everybody
 	Unreachable bool      `json:"away,omitempty"`     // Redis does not answer
 	Warnings    []string  `json:"warnings,omitempty"` // why Redis may lose data
 }
 
-// status is what readers of numbers need to know from the publisher.
+// status is what readers of counts need to know from the publisher.
 type status struct {
 	mu sync.Mutex
 	Status
@@ -34,9 +34,9 @@ type status struct {
 
 // Reasons for everybody to see.
 const (
-	reasonLost    = "Redis has lost numbers; they are being sent again"
-	reasonOthers  = "Redis has lost numbers of another registry"
-	reasonStart   = "numbers were not published yet since the start"
+	reasonLost    = "Redis has lost counts; they are being sent again"
+	reasonOthers  = "Redis has lost counts of another registry"
+	reasonStart   = "counts were not published yet since the start"
 	reasonUnknown = "see the log for the reason"
 )
 
@@ -48,7 +48,7 @@ func reasonOf(err error) string {
 	case errors.Is(err, rediscounts.ErrChanged):
 		return reasonLost
 	case errors.Is(err, errUndecided):
-		return "another data folder has these numbers in Redis and is watched before they are claimed"
+		return "another data folder has these counts in Redis and is watched before they are claimed"
 	}
 	return cmp.Or(rediscounts.Reason(err), reasonUnknown)
 }
@@ -95,8 +95,8 @@ func (s *status) wrote(id, raw string) {
 	s.id, s.records = id, [2]string{raw, raw}
 }
 
-// othersWait is how long numbers of another registry may be missing before the rest is
-// shown without them: a running registry sends its numbers again within seconds.
+// othersWait is how long counts of another registry may be missing before the rest is
+// shown without them: a running registry sends its counts again within seconds.
 const othersWait = time.Minute
 
 // checkOthers compares the records of all ids except ours with those of the last
@@ -133,7 +133,7 @@ func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time
 }
 
 // Check compares the records that a reader found in Redis with what the publisher
-// knows. If it returns an error, Redis does not have the numbers of all registries.
+// knows. If it returns an error, Redis does not have the counts of all registries.
 // The text of the error is for everybody to see.
 func (c *Counter) Check(ids map[string]string) error {
 	c.status.mu.Lock()
@@ -176,7 +176,7 @@ func (c *Counter) inspect(ctx context.Context) error {
 	c.status.mu.Unlock()
 	if !slices.Equal(before, warnings) {
 		for _, w := range warnings {
-			c.log.Warn("Redis may lose numbers: " + w)
+			c.log.Warn("Redis may lose counts: " + w)
 		}
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Kind says what the numbers of a row are of.
+// Kind is the kind of a row.
 type Kind byte
 
 const (
@@ -14,7 +14,7 @@ const (
 	PerTag        Kind = 't'
 )
 
-// ID identifies a row.
+// ID identifies a row: its repository, and the day or tag that it counts.
 type ID struct {
 	Repository string
 	Kind       Kind
@@ -24,10 +24,10 @@ type ID struct {
 // OfRepository identifies the totals of a repository.
 func OfRepository(repository string) ID { return ID{repository, PerRepository, ""} }
 
-// OfDay identifies the numbers of a repository on a day.
+// OfDay identifies the counts of a repository on a day.
 func OfDay(repository string, day int64) ID { return ID{repository, PerDay, DayName(day)} }
 
-// OfTag identifies the numbers of a tag.
+// OfTag identifies the counts of a tag.
 func OfTag(repository, tag string) ID { return ID{repository, PerTag, tag} }
 
 // String describes what the row counts, within its repository.
@@ -43,7 +43,7 @@ func (id ID) String() string {
 	return "tag " + id.Name
 }
 
-// DayOf returns the number of a time's day since 1970, UTC.
+// DayOf returns the day of a time, as the number of days since 1970, UTC.
 func DayOf(t time.Time) int64 {
 	s := t.Unix()
 	if s < 0 {
@@ -55,11 +55,11 @@ func DayOf(t time.Time) int64 {
 // DayName returns the name of a day's row.
 func DayName(day int64) string { return strconv.FormatInt(day, 10) }
 
-// ParseDay returns the day of a row; false if the name is not a day's.
+// ParseDay parses the name of a day's row; false if it is not valid.
 func ParseDay(name string) (int64, bool) {
 	day, err := strconv.ParseInt(name, 10, 64)
 	return day, err == nil
 }
 
-// DateOf returns a day as 2006-01-02.
+// DateOf returns the date of a day as 2006-01-02.
 func DateOf(day int64) string { return time.Unix(day*24*3600, 0).UTC().Format(time.DateOnly) }

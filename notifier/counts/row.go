@@ -3,24 +3,26 @@ package counts
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// Row is the numbers of a repository, a tag or a day.
+// Row is the counts of a repository, a tag or a day.
 type Row struct {
 	Counts [len(Classes)]uint64 // in the order of Classes
 
 	LastPull, LastPush int64 // of totals: unix milliseconds, 0: never
 
-	// Position of a tag says which hash in Redis has it. Tags are numbered from 1
-	// in their repository. In totals it is the highest position in use.
+	// Position of a tag determines the hash in Redis that has it. The tags of a
+	// repository have positions from 1. In totals it is the highest one.
 	Position uint64
 	TagState TagState // of tags
 }
 
-// TagState says whether a tag exists, and on which day it was deleted. In a pending
-// row, 0 means that it has not changed.
+// TagState says whether a tag was deleted, and on which day. In a pending row, 0 means that
+// this has not changed.
 type TagState uint64
 
 const (
@@ -34,15 +36,14 @@ func DeletedOn(day int64) TagState { return deletedBase + TagState(max(day, 0)) 
 // Deleted reports whether the tag was deleted.
 func (g TagState) Deleted() bool { return g >= deletedBase }
 
-// Day returns when the tag was deleted; false if it was not.
+// Day returns the day on which the tag was deleted; false if it was not deleted.
 func (g TagState) Day() (int64, bool) { return int64(g - min(g, deletedBase)), g.Deleted() }
 
-// ErrDamagedRow is the error of DecodeRow.
-var ErrDamagedRow = errors.New("damaged row of numbers")
+// ErrDamagedRow is the error for an invalid encoding.
+var ErrDamagedRow = errors.New("damaged row of counts")
 
-// An encoded row is a sequence of uvarints. The bits of the first say which of
-// the others are present. The classes have the highest bits, so that more can be
-// added.
+// An encoded row is a sequence of uvarints. The bits of the first one say which fields
+// follow. The classes have the highest bits, so that classes can be added.
 const (
 	hasLastPull = 1 << iota
 	hasLastPush
@@ -82,8 +83,8 @@ func (r Row) Encode() []byte {
 	return b
 }
 
-// DecodeRow decodes the result of Encode. It rejects a row with bits that only a newer
-// version knows: writing it back would lose them.
+// DecodeRow decodes a row. It returns an error for a row with a class that only a newer
+// version knows, since writing the row back would lose its count.
 func DecodeRow(b []byte) (Row, error) {
 	bad := false
 	next := func() uint64 {
@@ -123,7 +124,7 @@ func DecodeRow(b []byte) (Row, error) {
 	return r, nil
 }
 
-// Add returns the sum of two rows, of which o is the later one.
+// Add returns the sum of two rows. o is the later one.
 func (r Row) Add(o Row, now time.Time) Row {
 	r.LastPull = Later(r.LastPull, o.LastPull, now)
 	r.LastPush = Later(r.LastPush, o.LastPush, now)
@@ -136,8 +137,8 @@ func (r Row) Add(o Row, now time.Time) Row {
 	return r
 }
 
-// Later returns the newer of two times, but ignores one that is in the future, which
-// a clock that was ahead produced.
+// Later returns the later of two times in unix milliseconds. A time in the future, which
+// was recorded while the clock was ahead, is used only if there is no other.
 func Later(old, new int64, now time.Time) int64 {
 	limit := now.Add(24 * time.Hour).UnixMilli()
 	if new == 0 || new < old && old <= limit || new > limit && old != 0 && old <= limit {
@@ -146,7 +147,8 @@ func Later(old, new int64, now time.Time) int64 {
 	return new
 }
 
-// Sub subtracts what was sent; position and times stay.
+// Sub subtracts the counts of o, and resets the state of a tag if it is that of o. Position
+// and times stay.
 func (r Row) Sub(o Row) Row {
 	for i, n := range o.Counts {
 		r.Counts[i] -= min(n, r.Counts[i])
@@ -157,10 +159,10 @@ func (r Row) Sub(o Row) Row {
 	return r
 }
 
-// Counted reports whether any number is not 0.
+// Counted reports whether any count is not 0.
 func (r Row) Counted() bool { return r.Counts != [len(Classes)]uint64{} }
 
-// ByClass returns the numbers that are not 0.
+// ByClass returns the counts that are not 0.
 func (r Row) ByClass() map[Class]int64 {
 	m := make(map[Class]int64)
 	for i, n := range r.Counts {
@@ -174,6 +176,27 @@ func (r Row) ByClass() map[Class]int64 {
 // Totals returns the row as the totals of the named repository.
 func (r Row) Totals(name string) Totals {
 	return Totals{Name: name, Counts: r.ByClass(), LastPull: fromMillis(r.LastPull), LastPush: fromMillis(r.LastPush)}
+}
+
+// ListTotals returns the rows of repositories that have counts as Totals, sorted by name.
+func ListTotals(rows map[string]Row) []Totals {
+	list := make([]Totals, 0, len(rows))
+	for name, r := range rows {
+		if r.Counted() {
+			list = append(list, r.Totals(name))
+		}
+	}
+	slices.SortFunc(list, func(a, b Totals) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// ByTag returns the counts of the rows of tags.
+func ByTag(rows map[string]Row) map[string]map[Class]int64 {
+	m := make(map[string]map[Class]int64, len(rows))
+	for tag, r := range rows {
+		m[tag] = r.ByClass()
+	}
+	return m
 }
 
 func fromMillis(ms int64) time.Time {
@@ -192,7 +215,8 @@ const (
 	letterPositions = 't'
 )
 
-// Text returns the row as it is in Redis; empty if Redis does not have it.
+// Text returns the row as it is written to Redis; empty for a row without counts, which is
+// not written.
 func (r Row) Text(k Kind) string {
 	if !r.Counted() {
 		return ""
@@ -214,8 +238,7 @@ func (r Row) Text(k Kind) string {
 	return string(b)
 }
 
-// ParseText parses the result of Text. It ignores letters that it does not know, which a
-// newer version wrote.
+// ParseText parses a row in Redis. It ignores letters that only a newer version knows.
 func ParseText(s string) Row {
 	var r Row
 	for i := 0; i < len(s); {

@@ -1,4 +1,4 @@
--- Makes a process the owner of a registry id, and enters the runs whose numbers are
+-- Makes a process the owner of a registry id, and enters the runs whose counts are
 -- counted under it.
 --
 -- KEYS[1]  hash: registry id -> record

@@ -1,12 +1,12 @@
-// Package rediscounts is the counts of an installation in Redis: those of each of its
-// registries under a registry id, with a record that says who writes them, and a stream
-// of what the registries learn from each other. It has the keys, the scripts that write,
-// and the readers that add up the counts of all registries.
+// Package rediscounts stores the counts of an installation in Redis: the counts of each
+// registry under a registry id, a record for each id that names the process that writes
+// under it, and a stream in which registries share what they know of indexes and tags. It
+// owns the keys, the scripts, and the Sum, which adds up the counts of all registries.
 //
-// Only one process writes under a registry id. Each write expects the record that the
-// write before left and replaces it, so a writer detects at once that Redis has lost
-// something or that another process took the id. Which process may take an id, and what
-// is written again after a loss, is decided by package counter.
+// Each write names the record that it expects and replaces it. A write after Redis has
+// lost data, or after another process has claimed the id, therefore fails with ErrChanged.
+// Which process may claim an id, and what is written again after a loss, is decided by
+// package counter.
 package rediscounts
 
 import (
@@ -20,32 +20,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// DB is the counts of one installation in Redis. It is safe for concurrent use.
+// DB is an installation's counts in Redis. It is safe for concurrent use.
 type DB struct {
 	Keys   Keys
 	client redis.UniversalClient
 }
 
-// New returns the counts of the installation with a name; empty stands for "default".
+// New returns the counts of the installation with a name; an empty name stands for
+// "default".
 func New(client redis.UniversalClient, name string) *DB {
 	return &DB{NewKeys(name), client}
 }
 
-// ErrChanged means that a record is not the expected one: Redis has lost numbers, or
-// another process has written the record.
-var ErrChanged = errors.New("the record in Redis has changed")
+// ErrChanged means that a record is not the expected one: Redis has lost data, or another
+// process has written the record.
+var ErrChanged = errors.New("unexpected record in Redis")
 
-// DamagedError reports a key that has the wrong type.
+// DamagedError reports a key that has the wrong type. Other keys are not affected.
 type DamagedError struct {
 	Key    string
 	Reason string
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("redis key %q %s and was not written by Tidings; delete the key, and the numbers are sent again", e.Key, e.Reason)
+	return fmt.Sprintf("redis key %q %s and was not written by Tidings; delete the key, and the counts are sent again", e.Key, e.Reason)
 }
 
-// NotAHash is the error for a key that should be a hash.
+// NotAHash returns the error for a key that has to be a hash.
 func NotAHash(key string) *DamagedError { return &DamagedError{key, "is not a hash"} }
 
 // typeError turns Redis' error about a key of another type into one that the operator
@@ -57,7 +58,7 @@ func typeError(err error, key string) error {
 	return err
 }
 
-// Records reads the records of all registry ids.
+// Records returns the records of all registry ids, encoded.
 func (d *DB) Records(ctx context.Context) (map[string]string, error) {
 	records, err := d.client.HGetAll(ctx, d.Keys.IDs()).Result()
 	if err != nil {
@@ -66,20 +67,20 @@ func (d *DB) Records(ctx context.Context) (map[string]string, error) {
 	return records, nil
 }
 
-// RowsInCall is how many rows are sent or read in one call at most, so that a call
-// blocks Redis for less than a millisecond.
+// RowsInCall is the maximum number of rows in one call, with which it blocks Redis for
+// less than a millisecond.
 const RowsInCall = 256
 
-// Change sets a field, or deletes it if Text is empty.
+// Change sets a field to the text of a row, or deletes it if the text is empty.
 type Change struct {
 	Field
-	Text string // of a row
+	Text string
 }
 
 // Written is the result of a Write.
 type Written struct {
 	Clock   time.Time // of Redis, in seconds; zero if it is not known
-	Damaged []string  // keys that are not hashes, and were left unchanged
+	Damaged []string  // keys that were not changed, since they are not hashes
 }
 
 //go:embed write.lua
@@ -87,15 +88,14 @@ var writeSource string
 
 var writeScript = redis.NewScript(writeSource)
 
-// Write makes changes under a registry id and replaces its record, expected, by next. It
-// returns ErrChanged, and has changed nothing, if Redis has another record. After any
-// other error it may have been executed; it may be repeated.
+// Write makes changes under a registry id and replaces the record expected (empty: none)
+// by next. If Redis has another record, Write changes nothing and returns ErrChanged. After
+// any other error the write may have been executed; it can be repeated.
 func (d *DB) Write(ctx context.Context, id, expected string, next Record, changes []Change) (Written, error) {
 	keys, args := []string{d.Keys.IDs()}, []any{id, expected, next.Encode()}
 	var sets, deletes []any
 	for i, c := range changes {
-		// One argument group per sequence of changes of the same key; a key may
-		// have several.
+		// One group of arguments for consecutive changes of a key.
 		if c.Text == "" {
 			deletes = append(deletes, c.Name)
 		} else {
@@ -125,10 +125,10 @@ func (d *DB) Write(ctx context.Context, id, expected string, next Record, change
 	return w, nil
 }
 
-// Run is a process whose numbers are counted under a registry id.
+// Run is a process that has counted something.
 type Run struct {
 	ID    string
-	Force bool // enter it even if it is entered under another id
+	Force bool // enter it under the id even if it is entered under another one
 }
 
 //go:embed claim.lua
@@ -136,9 +136,10 @@ var claimSource string
 
 var claimScript = redis.NewScript(claimSource)
 
-// Claim replaces the record of a registry id, expected, by next and enters runs under
-// the id. It returns the registry id that has each run. It returns ErrChanged, and has
-// changed nothing, if Redis has another record.
+// Claim replaces the record expected of a registry id (empty: none) by next, and enters
+// the runs under the id, except those that are entered under another one. It returns the
+// registry id of each run. If Redis has another record, Claim changes nothing and returns
+// ErrChanged.
 func (d *DB) Claim(ctx context.Context, id, expected string, next Record, runs []Run) ([]string, error) {
 	args := []any{id, expected, next.Encode()}
 	for _, run := range runs {
@@ -158,11 +159,11 @@ func (d *DB) Claim(ctx context.Context, id, expected string, next Record, runs [
 	return reply[1:], nil
 }
 
-// WrongType is what Values returns for a field of a key that is not a hash. It differs
-// from the text of any row.
+// WrongType is the value of a field whose key is not a hash. It differs from the text of
+// any row.
 const WrongType = "?"
 
-// Values reads fields. The value of a missing field, or one without a key, is empty.
+// Values returns the values of fields; empty for a missing field and for one without a key.
 func (d *DB) Values(ctx context.Context, fields []Field) ([]string, error) {
 	cmds := make([]*redis.StringCmd, len(fields))
 	_, err := d.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -194,7 +195,7 @@ func (d *DB) Values(ctx context.Context, fields []Field) ([]string, error) {
 	return values, nil
 }
 
-// Lengths returns the number of fields of hashes, -1 for a key of another type.
+// Lengths returns the number of fields of each hash, and -1 for a key of another type.
 func (d *DB) Lengths(ctx context.Context, keys []string) ([]int64, error) {
 	cmds, err := d.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, key := range keys {

@@ -16,8 +16,8 @@ import (
 // Unreachable is the reason for errors of a Redis that does not answer.
 const Unreachable = "Redis does not answer"
 
-// Reason returns the part of an error that everybody may see, which names neither hosts
-// nor keys; empty if the error is an unknown one.
+// Reason returns a reason for an error that can be published, without hosts and keys;
+// empty for an unknown error.
 func Reason(err error) string {
 	var damaged *DamagedError
 	var network net.Error
@@ -48,9 +48,9 @@ func Reason(err error) string {
 	return ""
 }
 
-// Warnings asks Redis whether it may evict keys or lose writes. The numbers of running
-// registries are sent again after that; those of registries that no longer exist are
-// lost.
+// Warnings returns settings of Redis with which it may evict keys or lose writes. Running
+// registries write their counts again after that; those of registries that no longer
+// exist are lost.
 func (d *DB) Warnings(ctx context.Context) ([]string, error) {
 	var mu sync.Mutex
 	var warnings []string
@@ -78,7 +78,7 @@ func (d *DB) Warnings(ctx context.Context) ([]string, error) {
 	return slices.Compact(warnings), nil
 }
 
-// persistenceWarnings evaluates the result of INFO.
+// persistenceWarnings returns the warnings for a result of INFO.
 func persistenceWarnings(info string) []string {
 	field := map[string]string{}
 	for line := range strings.Lines(info) {

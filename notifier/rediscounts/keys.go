@@ -8,15 +8,15 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// Keys builds the keys of one installation. All have the same hash tag and so the same
-// slot of a cluster: what Redis loses, it loses together.
+// Keys builds the keys of one installation. All have the same hash tag, and so the same
+// slot of a cluster: a failover that loses writes affects all of them.
 //
 //	{tidings:NAME}:ids           hash: registry id -> record
-//	{tidings:NAME}:runs          hash: run of a process -> registry id that has what it counted
-//	{tidings:NAME}:children      stream of what registries learn from each other: indexes and tags
+//	{tidings:NAME}:runs          hash: run of a process -> registry id under which its counts are
+//	{tidings:NAME}:children      stream between the registries (stream.go)
 //	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
-//	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> numbers
-//	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> numbers; HASH is (position-1)/100
+//	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> counts
+//	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> counts; HASH is (position-1)/100
 type Keys string
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -46,10 +46,10 @@ const (
 // IDs is the hash of the records, by registry id.
 func (k Keys) IDs() string { return string(k) + "ids" }
 
-// Runs is the hash of the registry ids that have what processes counted, by run.
+// Runs is the hash of the registry ids of runs.
 func (k Keys) Runs() string { return string(k) + "runs" }
 
-// Stream is the stream of what registries learn from each other.
+// Stream is the stream between the registries.
 func (k Keys) Stream() string { return string(k) + "children" }
 
 // Shard is one of the hashes of totals.
@@ -71,8 +71,8 @@ func (k Keys) Tags(id, repository string, hash uint64) string {
 // Field is a field of a hash.
 type Field struct{ Key, Name string }
 
-// Field returns the field that has a row of a registry id. Its key is empty for a tag
-// without a position, which Redis does not have.
+// Field returns the field of a row under a registry id. Its key is empty for a tag without
+// a position, which was never written to Redis.
 func (k Keys) Field(id string, row counts.ID, position uint64) Field {
 	switch row.Kind {
 	case counts.PerRepository:
@@ -86,10 +86,10 @@ func (k Keys) Field(id string, row counts.ID, position uint64) Field {
 	return Field{k.Tags(id, row.Repository, HashOf(position)), row.Name}
 }
 
-// HashOf returns which hash has the tag at a position.
+// HashOf returns the number of the hash that has the tag with a position.
 func HashOf(position uint64) uint64 { return (position - 1) / TagsInHash }
 
-// ShardOf returns which shard has the totals of a repository.
+// ShardOf returns the number of the shard that has the totals of a repository.
 func ShardOf(repository string) int {
 	h := uint32(2166136261) // FNV-1a
 	for i := range len(repository) {

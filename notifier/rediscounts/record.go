@@ -9,7 +9,7 @@ import (
 // Sequences are sequence numbers of events, by stream.
 type Sequences map[uint8]uint64
 
-// Beyond reports whether any stream is further than in o.
+// Beyond reports whether p has a greater sequence number than o in any stream.
 func (p Sequences) Beyond(o Sequences) bool {
 	for stream, n := range p {
 		if n > o[stream] {
@@ -27,10 +27,10 @@ type Record struct {
 	Instance string    `json:"instance,omitempty"`
 	Host     string    `json:"host,omitempty"`
 	Seen     int64     `json:"seen"`              // unix seconds, by the owner's clock
-	Upto     Sequences `json:"upto,omitempty"`    // no event after these is in the numbers
-	Part     bool      `json:"part,omitempty"`    // an older id whose numbers are being restored
-	Kept     bool      `json:"kept,omitempty"`    // ended by Forget, its numbers count
-	Removed  bool      `json:"removed,omitempty"` // ended by Forget, its numbers were removed
+	Upto     Sequences `json:"upto,omitempty"`    // the counts include no later event
+	Part     bool      `json:"part,omitempty"`    // an older id whose counts are being restored
+	Kept     bool      `json:"kept,omitempty"`    // ended by Forget; its counts stay in the sum
+	Removed  bool      `json:"removed,omitempty"` // ended by Forget; its counts were removed
 }
 
 // Encode returns the value in Redis.
@@ -39,8 +39,8 @@ func (r Record) Encode() string {
 	return string(b)
 }
 
-// ParseRecord returns nil for an empty value, which stands for no record. A record that
-// can't be parsed has no owner.
+// ParseRecord parses the value in Redis. It returns nil for an empty value, which means
+// that there is no record, and a record without an owner for one that is not valid JSON.
 func ParseRecord(raw string) *Record {
 	if raw == "" {
 		return nil
@@ -52,5 +52,5 @@ func ParseRecord(raw string) *Record {
 	return &r
 }
 
-// NewID returns a random id, of a registry, a process or a call.
+// NewID returns a random id for a registry, a process or a call.
 func NewID() string { return strings.ToLower(rand.Text()[:12]) }

@@ -12,23 +12,23 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// Registry describes a registry id in Redis: a registry, or what one counted
-// before its data folder was set back or copied.
+// Registry describes a registry id. It is in use by a registry, or was in use before the
+// registry's data folder was copied or restored from an older copy.
 type Registry struct {
 	ID           string
 	Host         string
-	Seen         time.Time // by the registry's clock
-	Kept         bool      // by Forget
-	Removed      bool      // by Forget
+	Seen         time.Time // when the registry last wrote, by its clock
+	Kept         bool      // Forget was called, to keep the counts
+	Removed      bool      // Forget was called, to remove the counts
 	Repositories int
 	Pulls        int64
 	Pushes       int64
 
 	raw     string
-	stopped bool // it was released when the registry stopped
+	stopped bool // the registry released the id when it stopped
 }
 
-// ErrRunning means that a registry is counting under the id.
+// ErrRunning means that a registry uses the id.
 var ErrRunning = errors.New("registry id is in use")
 
 // ErrUnknownID means that Redis has no such registry id.
@@ -44,7 +44,7 @@ func (d *DB) List(ctx context.Context) ([]Registry, error) {
 	for id, raw := range records {
 		k := newRegistry(id, raw)
 		if err := k.count(ctx, d); err != nil {
-			return nil, fmt.Errorf("read the numbers of %s: %w", id, err)
+			return nil, fmt.Errorf("read the counts of %s: %w", id, err)
 		}
 		list = append(list, k)
 	}
@@ -57,7 +57,7 @@ func (d *DB) List(ctx context.Context) ([]Registry, error) {
 	return list, nil
 }
 
-// recordOrEmpty returns a record without an owner for an empty value.
+// recordOrEmpty parses a record. For an empty value it returns a record without an owner.
 func recordOrEmpty(raw string) *Record {
 	if rec := ParseRecord(raw); rec != nil {
 		return rec
@@ -81,11 +81,13 @@ func (k *Registry) count(ctx context.Context, d *DB) error {
 	})
 }
 
-// Forget ends the registry id of a registry that no longer exists. With keep, its
-// numbers still count and can't be changed any more; otherwise they are removed. An
-// interrupted call may be repeated. If the registry comes back, it counts under a new
-// id. If the record changes within watch, Forget returns ErrRunning; the record of a
-// running registry changes every 10 seconds at least.
+// Forget ends the use of a registry id by a registry that no longer exists. With keep, its
+// counts stay in the sum and can't be changed any more; otherwise they are removed. An
+// interrupted call can be repeated. A registry that is started again after Forget counts
+// under a new id.
+//
+// If the record changes within watch, Forget returns ErrRunning; a running registry writes
+// its record at least every 10 seconds.
 func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Duration) (Registry, error) {
 	raw, err := d.client.HGet(ctx, d.Keys.IDs(), id).Result()
 	if errors.Is(err, redis.Nil) {
@@ -96,7 +98,7 @@ func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Durati
 	}
 	k := newRegistry(id, raw)
 	if k.Removed && keep {
-		return k, errors.New("the numbers were already removed and can't be kept")
+		return k, errors.New("counts were removed already and can't be kept")
 	}
 	if !k.stopped && !k.Kept && !k.Removed {
 		select {
@@ -106,7 +108,7 @@ func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Durati
 		}
 	}
 	if err := k.count(ctx, d); err != nil {
-		return k, fmt.Errorf("read the numbers of %s: %w", id, err)
+		return k, fmt.Errorf("read the counts of %s: %w", id, err)
 	}
 	end := *recordOrEmpty(raw)
 	end.Owner, end.Instance, end.Call, end.Part = "", "", NewID(), false
@@ -123,13 +125,13 @@ func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Durati
 		return k, nil
 	}
 	if err := d.remove(ctx, id); err != nil {
-		return k, fmt.Errorf("remove the numbers of %s: %w", id, err)
+		return k, fmt.Errorf("remove the counts of %s: %w", id, err)
 	}
 	return k, nil
 }
 
-// remove deletes the keys of an id. The totals, which name the other keys, are deleted
-// last, so that an interrupted call can be repeated.
+// remove deletes the keys of an id. The totals are deleted last, since an interrupted call
+// that is repeated finds the other keys by them.
 func (d *DB) remove(ctx context.Context, id string) error {
 	var batch []string
 	var failed error

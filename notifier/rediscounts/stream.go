@@ -13,18 +13,18 @@ import (
 	"github.com/tidings-dev/tidings/notifier/classify"
 )
 
-// Registries exchange what they learn about indexes and tags through one stream. The
-// fields of an entry are
+// Registries share what they know of indexes and tags through one stream. The fields of an
+// entry are
 //
 //	from  run of the process that added it, which ignores its own entries
-//	keys  keys of children, 8 bytes each
+//	keys  keys of children (classify.ManifestKey), 8 bytes each
 //	of    keys of their indexes, in the same order
 //	gone  keys of deleted manifests
 //	tags  changes of tags, one per line: + or -, the repository, a zero byte, the tag
 //
-// An entry has keys and of, or gone, or tags; earlier versions only know from and
-// keys. A process reads the stream from its beginning after each start; everything in
-// it may be applied again. The stream is cut at its limit.
+// An entry has keys and of, or gone, or tags. Earlier versions only know from and keys. A
+// process reads the stream from its beginning after each start, so applying an entry again
+// must change nothing. The stream loses its oldest entries at its limit.
 const (
 	streamEntries  = 4096 // approximately, so that the stream stays under 10 MiB
 	keysInEntry    = 256
@@ -56,12 +56,11 @@ func parseTagChange(line string) (t TagChange, ok bool) {
 	return t, ok && t.Repository != "" && t.Tag != "" && (t.Deleted || sign == "+")
 }
 
-// StreamEntry is what another registry has learned.
+// StreamEntry is an entry of another registry. It has either Tags or Manifests.
 type StreamEntry struct {
-	Time time.Time // by the clock of Redis
-	Tags []TagChange
-	// Manifests are children of indexes and deleted manifests.
-	Manifests []classify.IndexEntry
+	Time      time.Time // by the clock of Redis
+	Tags      []TagChange
+	Manifests []classify.IndexEntry // children of indexes, and deleted manifests
 }
 
 // SendManifests adds index entries to the stream, as the process with the id run. It
@@ -107,15 +106,18 @@ func (d *DB) SendTagChanges(ctx context.Context, run string, changes []TagChange
 }
 
 func (d *DB) addEntry(ctx context.Context, run string, fields ...any) error {
-	err := d.client.XAdd(ctx, &redis.XAddArgs{
-		Stream: d.Keys.Stream(), MaxLen: streamEntries, Approx: true, Values: append([]any{"from", run}, fields...),
-	}).Err()
-	return d.streamError(err)
+	return d.streamError(d.client.XAdd(ctx, d.streamArgs(run, fields...)).Err())
 }
 
-// Receive calls visit with the entries after a position that the process with the id run
-// has not sent, until visit returns an error. It returns the position of the last entry
-// that was visited.
+func (d *DB) streamArgs(run string, fields ...any) *redis.XAddArgs {
+	return &redis.XAddArgs{
+		Stream: d.Keys.Stream(), MaxLen: streamEntries, Approx: true, Values: append([]any{"from", run}, fields...),
+	}
+}
+
+// Receive calls visit with the entries after a position, except those of the process with
+// the id run, until visit returns an error. It returns the position of the last entry that
+// was processed.
 func (d *DB) Receive(ctx context.Context, run, after string, visit func(StreamEntry) error) (string, error) {
 	for {
 		streams, err := d.client.XRead(ctx, &redis.XReadArgs{

@@ -5,36 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// The sum over all registries is computed by the reader. Redis has the numbers of each
-// registry id apart, as written by its owner, and a request reads those of every id
-// whose record is not removed and adds them up. So no counter is ever incremented in
-// Redis, and a registry that is restored or published again corrects the sum by
-// itself.
+// The sum of all registries is computed by the reader. Redis has the counts of each registry
+// id separately, as its owner wrote them. A request reads the counts of every id that was
+// not removed and adds them up. No count is ever incremented in Redis, so the sum is right
+// again as soon as a registry has written its counts again.
 //
-// A read takes several commands and is not atomic. Numbers only grow, so a sum read
-// during a round has some rows from before it and some from after. If Redis loses
-// data during a read, the records before and after differ from what the publisher
-// last wrote; Check compares them and fails the read, and the caller shows local
-// numbers instead.
+// A read takes several commands and is not atomic. Counts only grow, so a sum that is read
+// while a registry writes has some of the old rows and some of the new ones. If Redis loses
+// data during a read, the records before and after it are not those that were last
+// written; Check detects that and the read fails.
 
-// Sum reads the numbers of all registries with the same name from Redis.
+// Sum reads the sum of the counts of all registries of an installation. It is a
+// counts.Source.
 type Sum struct {
 	Redis redis.UniversalClient
 	Name  string // of the installation; empty: "default"
-	// Check is called before and after numbers are read, with the records of all ids.
+	// Check is called before and after counts are read, with the records of all ids.
 	// If it returns an error, the read fails with it. Nil: no check.
 	Check func(ids map[string]string) error
 	Now   func() time.Time // nil: time.Now
 }
 
-// pipelineSize is how many commands are sent in one pipeline.
+// pipelineSize is the maximum number of commands in one pipeline.
 const pipelineSize = 64
 
 func (s *Sum) db() *DB { return New(s.Redis, s.Name) }
@@ -46,7 +44,7 @@ func (s *Sum) now() time.Time {
 	return time.Now()
 }
 
-// ids lists the registry ids whose numbers count.
+// ids lists the registry ids that are summed.
 func (s *Sum) ids(ctx context.Context) ([]string, error) {
 	records, err := s.db().Records(ctx)
 	if err != nil {
@@ -67,8 +65,7 @@ func (s *Sum) ids(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// read calls do with the ids and then checks that Redis has lost nothing in the
-// meantime.
+// read calls do with the ids, and then checks that Redis has lost nothing in the meantime.
 func (s *Sum) read(ctx context.Context, do func(ids []string) error) error {
 	ids, err := s.ids(ctx)
 	if err != nil {
@@ -81,7 +78,8 @@ func (s *Sum) read(ctx context.Context, do func(ids []string) error) error {
 	return err
 }
 
-// Repositories lists the repositories that any registry counted.
+// Repositories lists the repositories that any registry has counted, with the sum of their
+// totals.
 func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	sums := map[string]counts.Row{}
 	err := s.read(ctx, func(ids []string) error {
@@ -97,14 +95,7 @@ func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
-	list := make([]counts.Totals, 0, len(sums))
-	for name, sum := range sums {
-		if sum.Counted() {
-			list = append(list, sum.Totals(name))
-		}
-	}
-	slices.SortFunc(list, func(a, b counts.Totals) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
+	return counts.ListTotals(sums), nil
 }
 
 // scanTotals calls visit once for each repository of an id.
@@ -145,8 +136,7 @@ func (d *DB) scanTotals(ctx context.Context, id string, visit func(name string, 
 	return nil
 }
 
-// Repository returns the sum for one repository, with at most 10,000 tags: the newest
-// ones.
+// Repository returns the sum of a repository, with the newest counts.MaxTags tags.
 func (s *Sum) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	var sum counts.Row
 	tags := map[string]counts.Row{}
@@ -158,20 +148,16 @@ func (s *Sum) Repository(ctx context.Context, name string) (counts.Totals, map[s
 		return s.tags(ctx, name, positions, tags)
 	})
 	if err != nil {
-		return counts.Totals{}, nil, false, fmt.Errorf("read numbers of %s: %w", name, err)
+		return counts.Totals{}, nil, false, fmt.Errorf("read counts of %s: %w", name, err)
 	}
 	if !sum.Counted() {
 		return counts.Totals{}, nil, false, nil
 	}
-	byTag := make(map[string]map[counts.Class]int64, len(tags))
-	for tag, r := range tags {
-		byTag[tag] = r.ByClass()
-	}
-	return sum.Totals(name), byTag, true, nil
+	return sum.Totals(name), counts.ByTag(tags), true, nil
 }
 
-// totals adds up the totals of a repository, and returns the highest position that
-// each id has given to a tag.
+// totals adds the totals of a repository to sum. It returns the highest position of a tag
+// under each id.
 func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts.Row) (map[string]uint64, error) {
 	positions := map[string]uint64{}
 	for chunk := range slices.Chunk(ids, pipelineSize) {
@@ -200,54 +186,68 @@ func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts
 	return positions, nil
 }
 
-// tags reads hashes of tags, those with the newest tags of all ids first, until there
-// are enough. Positions are reused, so there are few more of them than tags.
+// tags reads the hashes of a repository's tags, starting with those of the highest
+// positions, which have the newest tags, until it has counts.MaxTags tags. Positions are
+// reused, so there are few more positions than tags.
 func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64, tags map[string]counts.Row) error {
-	keys := NewKeys(s.Name)
-	for back := uint64(0); ; back++ {
-		var hashes []string
-		for id, n := range positions {
-			if last := (n + TagsInHash - 1) / TagsInHash; back*maxHashes < last {
-				for hash := last - back*maxHashes; hash > 0 && hash > last-min(last, (back+1)*maxHashes); hash-- {
-					hashes = append(hashes, keys.Tags(id, name, hash-1))
-				}
-			}
-		}
+	for step := uint64(0); len(tags) < counts.MaxTags; step++ {
+		hashes := s.hashes(name, positions, step)
 		if len(hashes) == 0 {
 			return nil
 		}
 		for chunk := range slices.Chunk(hashes, pipelineSize) {
-			if len(tags) >= counts.MaxTags {
-				chunk = chunk[:0]
-			}
-			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for _, key := range chunk {
-					p.HGetAll(ctx, key)
-				}
-				return nil
-			})
-			if err != nil {
+			if err := s.readTags(ctx, chunk, tags); err != nil {
 				return err
 			}
-			for _, cmd := range cmds {
-				for tag, text := range cmd.(*redis.MapStringStringCmd).Val() {
-					r := counts.ParseText(text)
-					if _, known := tags[tag]; r.Counted() && (known || len(tags) < counts.MaxTags) {
-						tags[tag] = tags[tag].Add(r, s.now())
-					}
-				}
+			if len(tags) >= counts.MaxTags {
+				return nil
 			}
 		}
-		if len(tags) >= counts.MaxTags {
-			return nil
-		}
 	}
+	return nil
 }
 
-// maxHashes of one id are read before the next ones of all ids.
+// hashes returns the keys of the next maxHashes hashes of each id, from the highest
+// position down.
+func (s *Sum) hashes(name string, positions map[string]uint64, step uint64) []string {
+	keys := NewKeys(s.Name)
+	var hashes []string
+	for id, position := range positions {
+		n := (position + TagsInHash - 1) / TagsInHash
+		for i := step * maxHashes; i < min(n, (step+1)*maxHashes); i++ {
+			hashes = append(hashes, keys.Tags(id, name, n-1-i))
+		}
+	}
+	return hashes
+}
+
+// readTags adds the rows in some hashes to tags.
+func (s *Sum) readTags(ctx context.Context, hashes []string, tags map[string]counts.Row) error {
+	cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, key := range hashes {
+			p.HGetAll(ctx, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, cmd := range cmds {
+		for tag, text := range cmd.(*redis.MapStringStringCmd).Val() {
+			r := counts.ParseText(text)
+			if _, known := tags[tag]; r.Counted() && (known || len(tags) < counts.MaxTags) {
+				tags[tag] = tags[tag].Add(r, s.now())
+			}
+		}
+	}
+	return nil
+}
+
+// maxHashes is the number of hashes of one id that are read before older hashes of
+// another.
 const maxHashes = counts.MaxTags / TagsInHash
 
-// Daily returns the sum for each of the last days.
+// Daily returns the sum of each of the last days.
 func (s *Sum) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
 	today := counts.DayOf(s.now())
 	list := counts.LastDays(s.now(), days)

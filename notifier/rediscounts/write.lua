@@ -1,4 +1,4 @@
--- Writes numbers of one registry id. Every value is absolute, never a difference:
+-- Writes counts of one registry id. Every value is absolute, never a difference:
 -- sending it again changes nothing, and a call that was interrupted is repaired by
 -- the next one.
 --
