@@ -34,12 +34,12 @@ func (m *mistakes) add(path, text string) {
 	if m.at[path] {
 		return
 	}
-	m.excuse(path)
+	m.ignore(path)
 	m.list = append(m.list, &mistake{path, text})
 }
 
-// excuse ignores later mistakes at path.
-func (m *mistakes) excuse(path string) {
+// ignore ignores later mistakes at path.
+func (m *mistakes) ignore(path string) {
 	if m.at == nil {
 		m.at = map[string]bool{}
 	}

@@ -35,7 +35,7 @@ func (m *mistakes) unknown(path, key string, t reflect.Type) {
 	}
 	if near := nearest(key, names(t)); near != "" && !isSecret(key) {
 		m.add(at, fmt.Sprintf("unknown option; did you mean %s?", near))
-		m.excuse(path + "." + near)
+		m.ignore(path + "." + near)
 		return
 	}
 	if isSecret(key) {

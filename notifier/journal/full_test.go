@@ -77,7 +77,7 @@ func TestFullThenSpace(t *testing.T) {
 		{journaltest.SyncDir, journaltest.Applied, ""},
 		{journaltest.Remove, journaltest.NotApplied, ""},
 	} {
-		t.Run(fmt.Sprint(c.op, c.outcome, c.name), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s %s", c.op, c.outcome, c.name), func(t *testing.T) {
 			t.Parallel()
 			for i := range 120 {
 				skip, times := i/2, []int{1, 1 << 30}[i%2]

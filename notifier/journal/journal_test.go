@@ -13,8 +13,13 @@ import (
 )
 
 func TestJournal(t *testing.T) {
-	t.Run("operating system", func(t *testing.T) { journaltest.Run(t, journal.Open) })
+	t.Parallel()
+	t.Run("operating system", func(t *testing.T) {
+		t.Parallel()
+		journaltest.Run(t, journal.Open)
+	})
 	t.Run("disk in memory", func(t *testing.T) {
+		t.Parallel()
 		disk := journaltest.NewDisk()
 		journaltest.Run(t, func(cfg journal.Config) (*journal.Journal, error) {
 			cfg.FS = disk

@@ -11,6 +11,7 @@ import (
 )
 
 func TestPebble(t *testing.T) {
+	t.Parallel()
 	statetest.Run(t, func(t *testing.T) (state.Store, func() state.Store) {
 		fs := vfs.NewMem()
 		var db *store.Store

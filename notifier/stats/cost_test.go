@@ -77,6 +77,7 @@ func (b *slowSource) work() {
 // The number of concurrent reads is limited. A client that disconnects stops waiting,
 // without an error in the log.
 func TestConcurrentReads(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"repositories/oss/app", "pushes?limit=1000"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -27,6 +27,8 @@ const (
 	Applied                   // all of it
 )
 
+func (o Outcome) String() string { return [...]string{"not applied", "half", "applied"}[o] }
+
 // A Fault affects the next Times operations of kind Op on a file
 // whose name contains Name.
 type Fault struct {

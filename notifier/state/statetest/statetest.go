@@ -19,6 +19,7 @@ func Run(t *testing.T, open func(t *testing.T) (s state.Store, reopen func() sta
 		"get": testGet, "scan": testScan, "stop": testStop, "order": testOrder, "batch get": testBatchGet, "reopen": testReopen,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, reopen := open(t)
 			test(t, s, reopen)
 		})
