@@ -65,8 +65,8 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("pull on a full disk: %d %v", status, err)
 		}
 	}
-	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk of the journal is full") {
-		t.Errorf("health on a full disk: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "degraded" || !strings.Contains(reasons, "the disk of the journal is full") {
+		t.Errorf("health on a full disk: %s, %q", status, reasons)
 	}
 	if !strings.Contains(s.log.String(), "no space left on device") {
 		t.Errorf("the log lacks the reason:\n%s", s.log)
@@ -78,8 +78,8 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("push with free space again: %d %v\n%s", status, err, s.log)
 	}
 	s.waitDrained()
-	if status, why := s.diskHealth(); status != "ok" {
-		t.Errorf("health with free space again: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "ok" {
+		t.Errorf("health with free space again: %s, %q", status, reasons)
 	}
 	pushes := s.counts("oss/app").Pushes
 	// A push that was refused after it was stored is found in storage and counted.

@@ -16,11 +16,12 @@ import (
 )
 
 // mountPersistentDisk moves the data folder, or a folder in it, to a small file system
-// that outlives the server's process. It returns the path of the folder for the test.
-func (s *server) mountPersistentDisk(megabytes int, in ...string) (folder string) {
+// that stays mounted when the server ends. It returns the path of the folder for the
+// test.
+func (s *server) mountPersistentDisk(megabytes int, subfolder ...string) (folder string) {
 	s.t.Helper()
 	needNamespaces(s.t)
-	data, copied := filepath.Join(append([]string{s.dir, "tidings"}, in...)...), filepath.Join(s.dir, "copied")
+	data, copied := filepath.Join(append([]string{s.dir, "tidings"}, subfolder...)...), filepath.Join(s.dir, "copied")
 	script := fmt.Sprintf(`cp -a %[2]s %[3]s && mount -t tmpfs -o size=%[1]dm tmpfs %[2]s && cp -a %[3]s/. %[2]s && echo ready && exec cat`, megabytes, data, copied)
 	holder := exec.Command("unshare", "-rm", "sh", "-c", script)
 	stdin, err := holder.StdinPipe()
@@ -47,7 +48,7 @@ func (s *server) mountPersistentDisk(megabytes int, in ...string) (folder string
 	return filepath.Join("/proc", pid, "root", data)
 }
 
-// diskHealth returns the registry's status and the reasons why it is degraded.
+// diskHealth returns the registry's status and the reasons reasons it is degraded.
 func (s *server) diskHealth() (status, reasons string) {
 	s.t.Helper()
 	var answer struct {
@@ -59,11 +60,11 @@ func (s *server) diskHealth() (status, reasons string) {
 }
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, within time.Duration, holds func() bool) {
+func eventually(t *testing.T, condition string, timeout time.Duration, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(within); !holds(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(timeout); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not true within %s: %s", within, what)
+			t.Fatalf("timeout of %s waiting for: %s", timeout, condition)
 		}
 	}
 }
@@ -94,10 +95,10 @@ func (s *server) exists(repository string, m image) bool {
 	return err == nil
 }
 
-// Killed while the disk of its data folder is full, the registry starts again: pulls are
-// served and counted as lost, pushes and deletes are refused before they reach storage,
-// and responses and health give the reason. With free space everything works again in
-// the same process, and no acknowledged push is missing.
+// The registry is killed while the disk of its data folder is full, and started again.
+// Pulls are served and counted as lost, pushes and deletes are refused before they reach
+// storage, and responses and health give the reason. When there is free space, all
+// operations succeed without a restart, and no acknowledged push is missing.
 func TestStartOnFullDisk(t *testing.T) {
 	t.Parallel()
 	debug := freeAddr(t)
@@ -141,27 +142,27 @@ func TestStartOnFullDisk(t *testing.T) {
 	if got := metric(t, debug, `tidings_events_total{operation="pull",outcome="lost"}`); got != "5" {
 		t.Errorf("%q pulls counted as lost, want 5", got)
 	}
-	refused := func(what string, res *http.Response, body []byte, err error) {
+	checkRefused := func(request string, res *http.Response, body []byte, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "UNAVAILABLE") || !strings.Contains(string(body), "the disk is full") {
-			t.Errorf("%s: %s: %s", what, res.Status, body)
+			t.Errorf("%s: got %s %s, want 503 with the reason", request, res.Status, body)
 		}
 	}
-	unseen := newImage(1)
-	if err := s.upload("oss/app", unseen); err != nil {
+	refused := newImage(1)
+	if err := s.upload("oss/app", refused); err != nil {
 		t.Fatal(err)
 	}
-	res, body, err := s.do("PUT", "/v2/oss/app/manifests/refused", unseen.mediaType, unseen.payload)
-	refused("push", res, body, err)
-	if s.exists("oss/app", unseen) {
-		t.Error("the refused push is in storage")
+	res, body, err := s.do("PUT", "/v2/oss/app/manifests/refused", refused.mediaType, refused.payload)
+	checkRefused("push", res, body, err)
+	if s.exists("oss/app", refused) {
+		t.Error("storage has the manifest of the refused push")
 	}
 	for _, reference := range []string{before.digest, "before"} {
 		res, body, err = s.do("DELETE", "/v2/oss/app/manifests/"+reference, "", nil)
-		refused("delete of "+reference, res, body, err)
+		checkRefused("delete of "+reference, res, body, err)
 	}
 	for operation, want := range map[string]string{"push": "1", "delete": "2"} {
 		if got := metric(t, debug, `tidings_requests_unrecorded_total{operation="`+operation+`"}`); got != want {
@@ -171,11 +172,11 @@ func TestStartOnFullDisk(t *testing.T) {
 	if status, _ := s.get("oss/app", "before"); status != http.StatusOK || !s.exists("oss/app", before) {
 		t.Errorf("pull after the refused delete: %d", status)
 	}
-	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is full") || strings.Contains(why, s.dir) {
-		t.Errorf("health: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "degraded" || !strings.Contains(reasons, "the disk is full") || strings.Contains(reasons, s.dir) {
+		t.Errorf("health: %s, %q", status, reasons)
 	}
 	if res, body, err := s.do("GET", "/tidings/api/v1/repositories", "", nil); err != nil || res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "the disk is full") {
-		t.Errorf("the API: %v %s %v", res, body, err)
+		t.Errorf("API: %v %s %v", res, body, err)
 	}
 	s.checkXRPC("GET", "com.atproto.sync.getRepo?did="+s.did, nil, http.StatusServiceUnavailable, "ServiceUnavailable")
 	s.publicKey()
@@ -189,7 +190,7 @@ func TestStartOnFullDisk(t *testing.T) {
 		}
 	}
 	eventually(t, "push accepted\n"+s.log.String(), 60*time.Second, func() bool {
-		status, _ := s.put("oss/app", "after", unseen)
+		status, _ := s.put("oss/app", "after", refused)
 		return status == http.StatusCreated
 	})
 	if status, err := s.get("oss/app", "after"); status != http.StatusOK {
@@ -199,10 +200,10 @@ func TestStartOnFullDisk(t *testing.T) {
 	if s.cmd.Process.Pid != process || s.dead() {
 		t.Error("the process has changed")
 	}
-	if status, why := s.diskHealth(); status != "ok" {
-		t.Errorf("health with free space: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "ok" {
+		t.Errorf("health with free space: %s, %q", status, reasons)
 	}
-	// The push that the full disk refused may be in storage; then the start has found it.
+	// The push that failed on the full disk may be in storage, and is counted then.
 	within(t, "pushes", int64(acknowledged+1), s.counts("oss/app").Pushes, int64(acknowledged+2))
 	s.checkUnique(t, layerCollection, 2+1+1, func(r record) string { return fmt.Sprint(r.Value) })
 	s.verifyRepo()
@@ -225,8 +226,8 @@ func TestStopOnFullDisk(t *testing.T) {
 	folder := s.mountPersistentDisk(32)
 	fill(t, filepath.Join(folder, "filler"))
 	s.start()
-	if status, why := s.diskHealth(); status != "degraded" {
-		t.Errorf("health: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "degraded" {
+		t.Errorf("health: %s, %q", status, reasons)
 	}
 	s.stop()
 }
@@ -254,8 +255,8 @@ func TestStartOnReadOnlyDisk(t *testing.T) {
 	if status, err := s.get("oss/app", "before"); status != http.StatusOK {
 		t.Errorf("pull: %d %v", status, err)
 	}
-	if status, why := s.diskHealth(); status != "degraded" || !strings.Contains(why, "the disk is read-only") {
-		t.Errorf("health: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "degraded" || !strings.Contains(reasons, "the disk is read-only") {
+		t.Errorf("health: %s, %q", status, reasons)
 	}
 	after := newImage(1)
 	if err := s.upload("oss/app", after); err != nil {
@@ -323,8 +324,8 @@ func TestStartHoldOnFullDisk(t *testing.T) {
 	s.stop()
 }
 
-// Also without a hold, counting pauses while less than the reserve is free, as health
-// reports, and resumes with a smaller reserve.
+// Counting pauses while less than the reserve is free, which health reports, and resumes
+// with a smaller reserve.
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{options: "count: {head_window: 1s}"})
@@ -336,9 +337,9 @@ func TestReserve(t *testing.T) {
 	if status, err := s.get("oss/app", "v1"); status != http.StatusOK {
 		t.Errorf("pull: %d %v", status, err)
 	}
-	status, why := s.diskHealth()
-	if status != "degraded" || why != "less than 1GiB of disk space is free (option reserve): counting and publishing are paused" {
-		t.Errorf("health: %s, %q", status, why)
+	status, reasons := s.diskHealth()
+	if status != "degraded" || reasons != "less than 1GiB of disk space is free (option reserve): counting and publishing are paused" {
+		t.Errorf("health: %s, %q", status, reasons)
 	}
 	res, body, err := s.do("GET", "/tidings/api/v1/repositories/oss/app", "", nil)
 	if err != nil || res.StatusCode != http.StatusNotFound {
@@ -348,8 +349,8 @@ func TestReserve(t *testing.T) {
 	s.edit("journal: {wait: 9s}", "reserve: 4MiB")
 	s.start()
 	s.waitDrained()
-	if status, why := s.diskHealth(); status != "ok" {
-		t.Errorf("health with a smaller reserve: %s, %q", status, why)
+	if status, reasons := s.diskHealth(); status != "ok" {
+		t.Errorf("health with a smaller reserve: %s, %q", status, reasons)
 	}
 	if n := s.counts("oss/app"); n.Pushes != 1 || n.Pulls != 1 {
 		t.Errorf("counted %+v, want a push and a pull", n)
@@ -357,9 +358,9 @@ func TestReserve(t *testing.T) {
 	s.stop()
 }
 
-// Killed and started with almost no free space, in amounts around those that opening the
-// data folder needs, the registry serves pulls, and works without a restart when
-// there is free space.
+// The registry is killed, and started with about as little free space as opening the
+// data folder needs. It serves pulls, and when there is free space it accepts pushes
+// without a restart.
 func TestStartOnAlmostFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, settings{})
@@ -408,8 +409,8 @@ func TestStartOnAlmostFullDisk(t *testing.T) {
 		})
 		pushes, layers = pushes+1, layers+1
 		s.waitDrained()
-		if status, why := s.diskHealth(); status != "ok" {
-			t.Errorf("%d KiB: health with free space: %s %q\n%s", kib, status, why, s.log)
+		if status, reasons := s.diskHealth(); status != "ok" {
+			t.Errorf("%d KiB: health with free space: %s %q\n%s", kib, status, reasons, s.log)
 		}
 		if s.cmd.Process.Pid != process || s.dead() {
 			t.Fatalf("%d KiB: the process has changed", kib)

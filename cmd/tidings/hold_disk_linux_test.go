@@ -38,11 +38,11 @@ func (s *server) holdHealth() (registry, hold, reason string) {
 
 // checkHoldFailing checks that health reports the hold as failing, with a reason that
 // has no file name.
-func (s *server) checkHoldFailing(why string) {
+func (s *server) checkHoldFailing(want string) {
 	s.t.Helper()
 	registry, hold, reason := s.holdHealth()
-	if registry != "degraded" || hold != "failing" || !strings.Contains(reason, why) || strings.Contains(reason, s.dir) {
-		s.t.Errorf("health: the registry is %s, the hold %s: %q, want %q", registry, hold, reason, why)
+	if registry != "degraded" || hold != "failing" || !strings.Contains(reason, want) || strings.Contains(reason, s.dir) {
+		s.t.Errorf("health: the registry is %s, the hold %s: %q, want %q", registry, hold, reason, want)
 	}
 }
 

@@ -125,7 +125,7 @@ func TestKillRoundsRedis(t *testing.T) {
 		}
 	}
 	for _, h := range both {
-		h.settle(t)
+		h.restartUntilIdle(t)
 		h.checkConsistent(t)
 		h.start()
 	}

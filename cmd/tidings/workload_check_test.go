@@ -42,9 +42,9 @@ var expectedWarnings = []string{
 	"truncating the journal before a segment whose header a crash left incomplete",
 }
 
-// settle starts and stops the registry until no event is pending, no intent is open
+// restartUntilIdle starts and stops the registry until no event is pending, no intent is open
 // and no comparison of storage and ledger is pending.
-func (h *workload) settle(t *testing.T) {
+func (h *workload) restartUntilIdle(t *testing.T) {
 	t.Helper()
 	for i := range 10 {
 		h.start()
@@ -266,7 +266,7 @@ func (h *workload) checkCounts(t *testing.T) {
 // requests. More checks run before it is stopped again.
 func (h *workload) check(t *testing.T, more ...func(snapshot)) {
 	t.Helper()
-	h.settle(t)
+	h.restartUntilIdle(t)
 	h.checkConsistent(t)
 	h.start()
 	h.checkCounts(t)
