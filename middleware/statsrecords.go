@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
@@ -37,9 +38,13 @@ func (r *runtime) openStatsRecords() error {
 	return nil
 }
 
-// readyForStats returns an error while counts must not be published: while the notifier
-// says so, and while Redis does not have all of them.
+// readyForStats returns an error while counts must not be published: while the account
+// is on another host, while Redis does not have all counts, and while the notifier says
+// so.
 func (r *runtime) readyForStats() error {
+	if r.options.Hold.MovedTo != nil {
+		return repo.ErrDeactivated
+	}
 	if s := r.counter.Status(); s.Redis && s.Reason != "" {
 		return fmt.Errorf("the sum is incomplete: %s", s.Reason)
 	}

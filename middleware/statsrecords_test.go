@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
 
@@ -83,6 +86,15 @@ func eventually(t *testing.T, condition func() bool) {
 		}
 	}
 	t.Fatal("the condition does not hold after a minute")
+}
+
+// An account that has moved is waited for, so that each attempt is not a failure.
+func TestStatsRecordsOfMovedAccount(t *testing.T) {
+	t.Parallel()
+	r := &runtime{options: &config.Options{Hold: &config.Hold{MovedTo: &config.MovedTo{}}}}
+	if err := r.readyForStats(); !errors.Is(err, repo.ErrDeactivated) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestHealthOfStatsRecords(t *testing.T) {
