@@ -18,9 +18,9 @@ import (
 
 var (
 	// ErrTokenUsed: an earlier notification had the same service token.
-	ErrTokenUsed = errors.New("service token was used before")
+	ErrTokenUsed = errors.New("service token already used")
 	// ErrKeyReused: the issuer has used the Idempotency-Key for another input.
-	ErrKeyReused = errors.New("idempotency key was used for another input")
+	ErrKeyReused = errors.New("idempotency key already used for another input")
 
 	errTooMany = fmt.Errorf("more than %d tokens and keys are pending", maxPending)
 )

@@ -12,8 +12,8 @@
 //     above the cursor.
 //   - Segments of pushes are preallocated with up to 256 KiB of zeros, so that an
 //     fsync does not have to write a new file size.
-//   - Open truncates a tail that was torn at any byte. Damage to bytes that are
-//     known to have been durable is reported and never skipped silently.
+//   - Open truncates a tail that is torn at any byte. Damage to bytes that were
+//     durable is reported and never skipped silently.
 //   - A segment in which a write or an fsync failed is never written again;
 //     its records that are not durable move to a new segment.
 //   - An intent stays open until its Complete or Abandon is on disk, even if the
@@ -22,18 +22,18 @@
 //     total size is, to 32 MiB, above which Begin returns ErrTooMany.
 //   - A segment is deleted once all cursors are past it. If the events of a
 //     stream exceed Config.Limit, or its files twice that, the oldest events are
-//     dropped, after Config.Dropped had the chance to read them. Events that a
+//     dropped, after Config.Dropped was called with them. Events that a
 //     reader has passed according to SetCursorLazily count as read.
 //   - A full disk loses no acknowledged event. Segments are still deleted, and all
 //     calls work again once there is space. Open needs space only if it must write.
-//   - Memory is bounded by two batches of 8 MiB for each stream, for which appends
-//     wait, and by the open intents.
+//   - Memory is limited to the open intents and two batches of 8 MiB for each stream;
+//     appends wait while the batches are full.
 //
 // It does not interpret payloads and order numbers (an order number never
 // decreases, such as the microseconds of the last TID), does not resolve intents
 // that were left open, and does not ensure that only one process opens a directory.
 //
-// tidwall/wal has no checksums and treats a torn tail as corruption. Pebble's
-// record package provides the framing, but no lookup by sequence number, segments
-// or retention.
+// Existing packages do not suffice: tidwall/wal has no checksums and treats a torn
+// tail as corruption. Pebble's record package provides the framing, but no lookup by
+// sequence number, segments or retention.
 package journal

@@ -8,27 +8,27 @@ import (
 
 var (
 	// ErrClosed is returned by every call after Close.
-	ErrClosed = errors.New("journal is closed")
+	ErrClosed = errors.New("journal closed")
 
-	// ErrFull is returned, wrapped together with the system's error, when
-	// an append found no space left on the disk or in the quota.
-	ErrFull = errors.New("the journal's disk is full: free some space; appends then succeed again without a restart")
+	// ErrFull is returned, wrapped together with the system's error, if there is no
+	// space on the disk or in the quota.
+	ErrFull = errors.New("no space on the journal's disk: free some space; appends then succeed without a restart")
 
-	// ErrTooLarge is returned, wrapped, for an event's payload of more than
-	// MaxPayload bytes, or an intent's of more than MaxIntent.
-	ErrTooLarge = errors.New("payload is too large")
+	// ErrTooLarge is returned, wrapped, for a payload of more than MaxPayload bytes, or
+	// MaxIntent bytes for an intent.
+	ErrTooLarge = errors.New("payload too large")
 
-	// ErrTooMany is returned by Begin while the open intents have the maximum
-	// total size, 32 MiB.
+	// ErrTooMany is returned by Begin while the total size of the open intents is at
+	// its maximum, 32 MiB.
 	ErrTooMany = errors.New("too many open pushes and deletes: interrupted ones must be resolved first")
 
 	// ErrNotOpen is returned by Complete if the intent has already been
 	// completed or abandoned.
-	ErrNotOpen = errors.New("intent is not open")
+	ErrNotOpen = errors.New("intent not open")
 
-	// ErrSlow is returned if the disk did not respond within Config.Wait.
-	// The record may still be written.
-	ErrSlow = errors.New("the journal's disk does not respond in time")
+	// ErrSlow is returned if the disk does not respond within Config.Wait. The record
+	// may still be written.
+	ErrSlow = errors.New("timeout of the journal's disk")
 )
 
 // A CorruptError reports that bytes that were durable are damaged or missing.

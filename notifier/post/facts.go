@@ -75,18 +75,18 @@ var (
 		"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
 		"s390x", "sparc64", "wasm",
 	}
-	variant = regexp.MustCompile(`^v[0-9]{1,2}(\.[0-9])?$`)
+	validVariant = regexp.MustCompile(`^v[0-9]{1,2}(\.[0-9])?$`)
 )
 
 // Platform formats a platform, such as "linux/arm/v7"; the result is empty if the
 // platform is unknown. An unknown variant is omitted.
-func Platform(system, architecture, of string) string {
+func Platform(system, architecture, variant string) string {
 	if !slices.Contains(systems, system) || !slices.Contains(architectures, architecture) {
 		return ""
 	}
 	name := system + "/" + architecture
-	if len(of) < 8 && variant.MatchString(of) {
-		name += "/" + of
+	if len(variant) < 8 && validVariant.MatchString(variant) {
+		name += "/" + variant
 	}
 	return name
 }
@@ -94,6 +94,6 @@ func Platform(system, architecture, of string) string {
 // ParsePlatform parses and formats a platform such as "linux/arm/v7", like Platform.
 func ParsePlatform(name string) string {
 	system, rest, _ := strings.Cut(name, "/")
-	architecture, of, _ := strings.Cut(rest, "/")
-	return Platform(system, architecture, of)
+	architecture, variant, _ := strings.Cut(rest, "/")
+	return Platform(system, architecture, variant)
 }
