@@ -42,7 +42,7 @@ func (r *runtime) openStatsRecords() error {
 // is on another host, while Redis does not have all counts, and while the notifier says
 // so.
 func (r *runtime) readyForStats() error {
-	if r.options.Hold.MovedTo != nil {
+	if h := r.options.Hold; h != nil && h.MovedTo != nil {
 		return repo.ErrDeactivated
 	}
 	if s := r.counter.Status(); s.Redis && s.Reason != "" {
