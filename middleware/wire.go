@@ -29,6 +29,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -64,7 +65,7 @@ type runtime struct {
 
 	instance   string // of the data folder
 	state      *store.Store
-	dead       *notifier.DeadLetters
+	dead       *deadletters.Store
 	journal    *journal.Journal
 	redis      redis.UniversalClient
 	counter    *counter.Counter
@@ -215,7 +216,7 @@ func (r *runtime) openState() error {
 		return err
 	}
 	r.onClose(db.Close)
-	r.state, r.dead = db, notifier.NewDeadLetters(state.OnPebble(db), db.Space)
+	r.state, r.dead = db, deadletters.New(state.OnPebble(db), db.Space)
 	return nil
 }
 

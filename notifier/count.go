@@ -9,13 +9,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
-
-// counterSink is the name of the counter's cursor in both streams. The cursor that
-// decides is the counter's own, which moves in the same commit as its numbers; the
-// journal gets a copy, to know which events it may delete.
-const counterSink = "counters"
 
 // countedStreams are the streams that the counter reads.
 var countedStreams = []journal.Stream{journal.Pushes, journal.Pulls}
@@ -28,7 +24,7 @@ const (
 
 // runCounter counts the events of a stream until ctx ends.
 func (n *Notifier) runCounter(ctx context.Context, s journal.Stream) error {
-	retry := n.newBackoff(counterSink)
+	retry := n.newBackoff(sink.Counters)
 	for ctx.Err() == nil {
 		if err := n.stepCounter(ctx, s); err != nil {
 			retry.sleep(ctx, err)
@@ -72,7 +68,7 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 		n.inbound.Counted(last)
 		n.progress.Send()
 	}
-	if err := n.journal.SetCursorLazily(s, counterSink, last); err != nil {
+	if err := n.journal.SetCursorLazily(s, sink.Counters, last); err != nil {
 		return err
 	}
 	n.lingerAfter(ctx, len(entries), countEvents)
@@ -97,10 +93,10 @@ func (c *counting) add(entry journal.Entry) error {
 		return err
 	}
 	if err != nil {
-		if err := c.n.dead.add(c.stream, counterSink, entry.Seq, err.Error(), entry.Payload); err != nil {
+		if err := c.n.dead.Add(c.stream, sink.Counters, entry.Seq, err.Error(), entry.Payload); err != nil {
 			return err
 		}
-		c.n.metrics.Dead(counterSink, 1)
+		c.n.metrics.Dead(sink.Counters, 1)
 		return nil
 	}
 	if e.Inbound != nil {

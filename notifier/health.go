@@ -6,8 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // SinkHealth is the state of a sink.
@@ -37,7 +39,7 @@ const behindAfter = 15 * time.Minute
 
 // Health returns the state of each sink.
 func (n *Notifier) Health() []SinkHealth {
-	failed, err := n.dead.count()
+	failed, err := n.dead.Count()
 	if err != nil {
 		n.log.Warn("dead letters can't be counted", "error", err)
 	}
@@ -46,32 +48,32 @@ func (n *Notifier) Health() []SinkHealth {
 		all = append(all, n.sinkHealth(journal.Pushes, s.Name()))
 	}
 	for _, s := range countedStreams {
-		all = append(all, n.sinkHealth(s, counterSink))
+		all = append(all, n.sinkHealth(s, sink.Counters))
 	}
 	for i := range all {
 		stream := journal.Pushes
 		if all[i].Stream == journal.Pulls.String() {
 			stream = journal.Pulls
 		}
-		all[i].Failed = failed[letterBox{all[i].Sink, stream}]
+		all[i].Failed = failed[deadletters.Box{Sink: all[i].Sink, Stream: stream}]
 	}
 	return all
 }
 
-func (n *Notifier) sinkHealth(s journal.Stream, sink string) SinkHealth {
-	h := SinkHealth{Stream: "pushes", Sink: sink, State: sinkOK, Backlog: &Backlog{}}
+func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
+	h := SinkHealth{Stream: "pushes", Sink: name, State: sinkOK, Backlog: &Backlog{}}
 	if s == journal.Pulls {
 		h.Stream = "pulls"
 	}
-	cursor := n.journal.Cursor(s, sink)
-	if sink == counterSink {
+	cursor := n.journal.Cursor(s, name)
+	if name == sink.Counters {
 		cursor = n.counter.Latest(uint8(s))
 	}
 	if last := n.journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
 	}
 	age, limit := n.pendingAge(s, cursor), behindAfter
-	if sink == announceSinkName {
+	if name == announceSinkName {
 		limit += n.announce.Collect
 	}
 	if h.Age = int64(age.Seconds()); age > limit {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
@@ -29,7 +30,7 @@ type Config struct {
 	State       state.Store
 	Counter     *counter.Counter
 	Classifier  *classify.Classifier
-	DeadLetters *DeadLetters
+	DeadLetters *deadletters.Store
 
 	Publisher delivery.Publisher           // nil: pushes and pulls are counted, nothing is published
 	Account   string                       // DID of the account that Publisher writes to
@@ -97,7 +98,7 @@ type Notifier struct {
 	counter    *counter.Counter
 	classifier *classify.Classifier
 	ledger     *ledger.Ledger
-	dead       *DeadLetters
+	dead       *deadletters.Store
 	inbound    *inbound.Log
 
 	account  *delivery.Repo  // nil: nothing is published
@@ -158,8 +159,8 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Storage != nil {
 		n.storage = stored.NewChecked(cfg.Storage, n.log)
 	}
-	n.dead.setMetrics(n.metrics)
-	if err := n.dead.setPublic(n.public); err != nil {
+	n.dead.SetMetrics(n.metrics)
+	if err := n.dead.SetPublic(n.public); err != nil {
 		return nil, err
 	}
 	if cfg.Publisher != nil {
@@ -210,7 +211,7 @@ func (n *Notifier) Public(repository string) bool { return n.public(repository) 
 // register registers the cursors that keep events in the journal, and removes
 // those of sinks that are not configured any more.
 func (n *Notifier) register() error {
-	configured := map[string]bool{counterSink: true}
+	configured := map[string]bool{sink.Counters: true}
 	for _, s := range n.sinks {
 		configured[s.Name()] = true
 		if err := n.journal.Register(journal.Pushes, s.Name()); err != nil {
@@ -221,7 +222,7 @@ func (n *Notifier) register() error {
 		return err
 	}
 	for _, s := range countedStreams {
-		if err := n.journal.Register(s, counterSink); err != nil {
+		if err := n.journal.Register(s, sink.Counters); err != nil {
 			return err
 		}
 		// A journal that is behind the numbers has lost events that are in them.
@@ -229,7 +230,7 @@ func (n *Notifier) register() error {
 		if err := n.journal.AdvanceTo(s, latest); err != nil {
 			return err
 		}
-		if err := n.journal.SetCursorLazily(s, counterSink, latest); err != nil {
+		if err := n.journal.SetCursorLazily(s, sink.Counters, latest); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -103,15 +104,11 @@ func TestPrivatePushesDoNotDelay(t *testing.T) {
 	if err := many.state.Commit(batch, state.Sync); err != nil {
 		t.Fatal(err)
 	}
-	letters := make([]deadLetter, 3000)
-	for i := range letters {
-		seq := uint64(50_000 + i)
-		letters[i] = deadLetter{First: seq, Last: seq, Reason: "lost", Operation: event.OpPush, Repository: "secret/app"}
+	dropped := make([]event.Event, 3000)
+	for i := range dropped {
+		dropped[i] = pushEvent("secret/app", fmt.Sprint("sha256:", i), counts.Push)
 	}
-	many.dead.mu.Lock()
-	err := many.dead.write(uncountedBox, letters...)
-	many.dead.mu.Unlock()
-	if err != nil {
+	if err := many.dead.Dropped(journal.Pushes, sink.Counters, 50_000, 52_999, entriesOf(t, 50_000, dropped...)); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range []*rig{few, many} { // what is read at a start has the same effect
@@ -136,34 +133,5 @@ func TestPrivatePushesDoNotDelay(t *testing.T) {
 	}
 	if !alike(times) {
 		t.Errorf("limit=1 takes %s, and %s with private pushes in between", times[0], times[1])
-	}
-}
-
-// Looking for the letter of an event does not read the letter of another.
-func TestFindReadsOneLetter(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	event := []byte(`{"repository":"oss/app","operation":"push","x":"` + strings.Repeat(`,\"event\":`, 1<<18) + `"}`)
-	if err := r.dead.add(journal.Pushes, recordSinkName, 7, `a reason with ,"event": in it`, event); err != nil {
-		t.Fatal(err)
-	}
-	l, ok, err := r.dead.find(recordSinkName, 7)
-	if !ok || err != nil || l.Reason != `a reason with ,"event": in it` || l.Repository != "oss/app" || l.Stream != journal.Pushes.String() || l.Event != nil {
-		t.Errorf("%+.200v, %v, %v", l, ok, err)
-	}
-	if l, ok, err := r.dead.find(recordSinkName, 8); ok || err != nil {
-		t.Errorf("of another event: %+.200v, %v", l, err)
-	}
-	begun := time.Now()
-	if !json.Valid(event) {
-		t.Fatal("the event is no JSON")
-	}
-	whole := time.Since(begun)
-	begun = time.Now()
-	for seq := uint64(8); seq < 18; seq++ {
-		r.dead.find(recordSinkName, seq)
-	}
-	if took := time.Since(begun); took > whole {
-		t.Errorf("ten lookups of other events take %s, parsing the letter once takes %s", took, whole)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -86,7 +88,7 @@ func (n *Notifier) Pushes(limit int, all bool) ([]stats.Push, error) {
 // or those that are public. There are at least limit, unless there are fewer pushes;
 // the rows of some may have been deleted.
 func (n *Notifier) newestPushes(limit int, all bool) (seqs []uint64, err error) {
-	uncounted, err := n.dead.uncounted(limit, all)
+	uncounted, err := n.dead.Uncounted(limit, all)
 	if err != nil {
 		return nil, err
 	}
@@ -130,11 +132,23 @@ func (n *Notifier) push(seq uint64) (stats.Push, bool, error) {
 		p := row.Push()
 		return p, true, n.complete(seq, &p)
 	}
-	letter, ok, err := n.dead.find(counterSink, seq)
+	letter, ok, err := n.dead.Find(sink.Counters, seq)
 	if err != nil || !ok || letter.Operation != event.OpPush {
 		return stats.Push{}, false, err
 	}
-	return letter.push(), true, nil
+	return failedPush(letter), true, nil
+}
+
+// failedPush is the API's form of a push that has nothing but a dead letter.
+func failedPush(l deadletters.Letter) stats.Push {
+	p := stats.Push{
+		Time: l.Happened, Repository: l.Repository, Digest: l.Digest,
+		Tags: []string{}, Platforms: []string{}, State: stateFailed, Reason: l.Sink + ": " + l.Reason,
+	}
+	if l.Tag != "" {
+		p.Tags = []string{l.Tag}
+	}
+	return p
 }
 
 // complete fills in what the sinks did, and why not more.
@@ -161,7 +175,7 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return nil
 	}
 	for _, s := range n.sinks {
-		letter, failed, err := n.dead.find(s.Name(), seq)
+		letter, failed, err := n.dead.Find(s.Name(), seq)
 		if err != nil {
 			return err
 		}

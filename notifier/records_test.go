@@ -57,10 +57,7 @@ func TestRecords(t *testing.T) {
 						t.Errorf("%s exists %d times", record, times)
 					}
 				}
-				letters, err := allLetters(r.dead)
-				if err != nil {
-					t.Fatal(err)
-				}
+				letters := r.letters()
 				if len(letters) > 0 {
 					t.Errorf("given up: %+v", letters)
 				}
@@ -99,10 +96,7 @@ func TestRecordsConflict(t *testing.T) {
 			if found := r.records(); len(found) != 2 {
 				t.Errorf("%d records, want the foreign one and b's", len(found))
 			}
-			letters, err := allLetters(r.dead)
-			if err != nil {
-				t.Fatal(err)
-			}
+			letters := r.letters()
 			if len(letters) != test.letters || letters[0].Sink != "records" || len(letters[0].Event) == 0 {
 				t.Errorf("dead letters: %+v, want %d", letters, test.letters)
 			}
@@ -300,10 +294,7 @@ func TestRecordsWithoutKeys(t *testing.T) {
 	if found := r.records(); len(found) != 2 {
 		t.Errorf("%d records, want 2", len(found))
 	}
-	letters, err := allLetters(r.dead)
-	if err != nil {
-		t.Fatal(err)
-	}
+	letters := r.letters()
 	if len(letters) != 1 || letters[0].First != 2 || !strings.Contains(letters[0].Reason, "keys for 0") || len(letters[0].Event) == 0 {
 		t.Errorf("dead letters: %+v", letters)
 	}
@@ -367,10 +358,7 @@ func TestNewerEvent(t *testing.T) {
 	}
 	r.push(image("a", 1))
 	r.until("the sinks have tried", func() bool { return r.account.tried.Load() > 4 })
-	letters, err := allLetters(r.dead)
-	if err != nil {
-		t.Fatal(err)
-	}
+	letters := r.letters()
 	if len(letters) > 0 || len(r.records()) > 0 || r.pushes() != 0 {
 		t.Errorf("letters %+v, %d records, %d pushes; want none", letters, len(r.records()), r.pushes())
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -162,7 +163,7 @@ func (r *rig) open(announce *Announce) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := deadLetters(db)
+	dead := deadletters.New(state.OnPebble(db), db.Space)
 	j, err := journal.Open(journal.Config{Dir: filepath.Join(r.dir, "journal"), Dropped: dead.Dropped, Limit: r.limit, SegmentSize: r.limit / 8})
 	if err != nil {
 		t.Fatal(err)
@@ -421,4 +422,19 @@ func testLogger() *slog.Logger {
 		return nil
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+// letters returns the dead letters of all sinks.
+func (r *rig) letters() (all []deadletters.Letter) {
+	r.t.Helper()
+	err := r.state.Scan(state.Prefix(state.DeadLetters), func(_, val []byte) error {
+		var l deadletters.Letter
+		err := json.Unmarshal(val, &l)
+		all = append(all, l)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all
 }

@@ -154,7 +154,7 @@ func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason
 
 // giveUp keeps an event as a dead letter of a sink.
 func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error) error {
-	if err := n.dead.add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
+	if err := n.dead.Add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
 		return err
 	}
 	n.metrics.Dead(sink, 1)

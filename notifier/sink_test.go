@@ -25,9 +25,9 @@ func TestSinkPanics(t *testing.T) {
 	if got := len(r.posts()); got != 4 {
 		t.Errorf("%d posts, want 4", got)
 	}
-	letters, err := allLetters(r.dead)
-	if err != nil || len(letters) != 1 || letters[0].First != 4 || !strings.Contains(letters[0].Reason, "unexpected tag") {
-		t.Errorf("dead letters %+v, %v", letters, err)
+	letters := r.letters()
+	if len(letters) != 1 || letters[0].First != 4 || !strings.Contains(letters[0].Reason, "unexpected tag") {
+		t.Errorf("dead letters %+v", letters)
 	}
 	r.reopen(nil)
 	if reason, err := r.mismatch(t.Context()); reason != "" || err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -148,7 +149,7 @@ func TestWeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := deadLetters(db)
+	dead := deadletters.New(state.OnPebble(db), db.Space)
 	j, err := journal.Open(journal.Config{Dir: filepath.Join(dir, "journal"), SegmentSize: 16 << 20, Limit: 1 << 30, Dropped: dead.Dropped})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,11 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
+// Counters is the name of the counter's cursor in both streams. The cursor that decides
+// is the counter's own, which moves in the same commit as its numbers; the journal gets
+// a copy, to know which events it may delete.
+const Counters = "counters"
+
 // A Sink processes the events of the push stream in order.
 type Sink interface {
 	// Name is the name of the sink's cursor in the journal.

@@ -1,4 +1,4 @@
-package notifier
+package deadletters
 
 import (
 	"bytes"
@@ -9,13 +9,13 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
-	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
-// A deadLetter is an event, or a run of events, that a sink gave up, with the reason.
+// A Letter is an event, or a run of events, that a sink gave up, with the reason.
 // This is its form in the state.
-type deadLetter struct {
+type Letter struct {
 	Sink   string    `json:"sink"`
 	Stream string    `json:"stream,omitempty"` // "pushes" or "pulls"
 	First  uint64    `json:"first"`            // sequence numbers, both inclusive
@@ -33,7 +33,7 @@ type deadLetter struct {
 	Event      json.RawMessage `json:"event,omitempty"` // the whole event, unless the journal dropped it
 }
 
-func (l *deadLetter) events() uint64 {
+func (l *Letter) events() uint64 {
 	if l.Events > 0 {
 		return l.Events
 	}
@@ -42,30 +42,18 @@ func (l *deadLetter) events() uint64 {
 
 // covers reports whether it is certain that an event of the push stream is among those of
 // the letter.
-func (l *deadLetter) covers(seq uint64) bool {
+func (l *Letter) covers(seq uint64) bool {
 	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
 }
 
 // describe fills in what is known of a single event.
-func (l *deadLetter) describe(e *event.Event) {
+func (l *Letter) describe(e *event.Event) {
 	l.Operation, l.Repository, l.Tag, l.Digest, l.Happened = e.Operation, e.Name(), e.Tag, e.ManifestDigest, e.Time
 }
 
-// push is the API's form of a push that has nothing but a dead letter.
-func (l *deadLetter) push() stats.Push {
-	p := stats.Push{
-		Time: l.Happened, Repository: l.Repository, Digest: l.Digest,
-		Tags: []string{}, Platforms: []string{}, State: stateFailed, Reason: l.Sink + ": " + l.Reason,
-	}
-	if l.Tag != "" {
-		p.Tags = []string{l.Tag}
-	}
-	return p
-}
-
 // decodeLetter decodes a letter, also one that an older version wrote.
-func decodeLetter(val []byte) (*deadLetter, error) {
-	var l deadLetter
+func decodeLetter(val []byte) (*Letter, error) {
+	var l Letter
 	if err := json.Unmarshal(val, &l); err != nil {
 		return nil, fmt.Errorf("decode dead letter: %w", err)
 	}
@@ -88,33 +76,33 @@ func withoutEvent(val []byte) []byte {
 	return append(bytes.Clone(head), '}')
 }
 
-// A letterBox identifies the letters of one sink and stream.
-type letterBox struct {
-	sink   string
-	stream journal.Stream
+// A Box identifies the letters of one sink and stream.
+type Box struct {
+	Sink   string
+	Stream journal.Stream
 }
 
 // uncountedBox has the letters of pushes that were given up before they were counted.
-var uncountedBox = letterBox{counterSink, journal.Pushes}
+var uncountedBox = Box{sink.Counters, journal.Pushes}
 
 // prefix begins the keys of a box, followed by the sequence number of the letter's
 // first event. Older versions kept the letters of pulls among those of pushes.
-func (b letterBox) prefix() string {
-	if b.stream == journal.Pulls {
-		return state.DeadLetters + b.sink + "/pulls\x00"
+func (b Box) prefix() string {
+	if b.Stream == journal.Pulls {
+		return state.DeadLetters + b.Sink + "/pulls\x00"
 	}
-	return state.DeadLetters + b.sink + "\x00"
+	return state.DeadLetters + b.Sink + "\x00"
 }
 
-func (b letterBox) key(first uint64) []byte { return state.SeqKey(b.prefix(), first, "") }
+func (b Box) key(first uint64) []byte { return state.SeqKey(b.prefix(), first, "") }
 
-func (b letterBox) keys() state.Range { return state.Prefix(b.prefix()) }
+func (b Box) keys() state.Range { return state.Prefix(b.prefix()) }
 
-// parseLetterBox returns the box of a key.
-func parseLetterBox(key []byte) letterBox {
+// parseBox returns the box of a key.
+func parseBox(key []byte) Box {
 	name, _, _ := bytes.Cut(key[len(state.DeadLetters):], []byte{0})
 	if sink, ok := strings.CutSuffix(string(name), "/pulls"); ok {
-		return letterBox{sink, journal.Pulls}
+		return Box{sink, journal.Pulls}
 	}
-	return letterBox{string(name), journal.Pushes}
+	return Box{string(name), journal.Pushes}
 }

@@ -1,4 +1,4 @@
-package notifier
+package deadletters
 
 import (
 	"bytes"
@@ -22,11 +22,11 @@ const (
 	maxLetterBytes = 64 << 20
 )
 
-// DeadLetters keeps what the sinks gave up. A letter is durable before the cursor
+// A Store keeps the letters. A letter is durable before the cursor
 // moves past its events. There is one exception: if the journal drops events because
 // it is at its limit while the disk is full, their letter is in memory until there is
 // free space. It is safe for concurrent use.
-type DeadLetters struct {
+type Store struct {
 	db         state.Store
 	space      func() error
 	maxLetters int
@@ -34,32 +34,32 @@ type DeadLetters struct {
 
 	mu      sync.Mutex
 	metrics *sink.Metrics
-	boxes   map[letterBox]*boxIndex // nil: not read yet
+	boxes   map[Box]*boxIndex // nil: not read yet
 
 	// The public ones of the pushes in uncountedBox, ascending: see pushrow.Public.
 	public     func(repository string) bool // nil: none is public
 	publicSeqs []uint64
 }
 
-// NewDeadLetters returns the dead letters in db. space returns an error while the
-// disk has too little free space.
-func NewDeadLetters(db state.Store, space func() error) *DeadLetters {
-	return &DeadLetters{db: db, space: space, maxLetters: maxLetters, maxBytes: maxLetterBytes}
+// New returns a store that has its letters in db. space returns an error while the disk
+// has too little free space.
+func New(db state.Store, space func() error) *Store {
+	return &Store{db: db, space: space, maxLetters: maxLetters, maxBytes: maxLetterBytes}
 }
 
-// setMetrics sets the metrics that count events which the journal drops.
-func (d *DeadLetters) setMetrics(m *sink.Metrics) {
+// SetMetrics sets the metrics that count events which the journal drops.
+func (d *Store) SetMetrics(m *sink.Metrics) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.metrics = m
 }
 
-// setPublic sets the function that decides what is public, and lists the public pushes.
-func (d *DeadLetters) setPublic(public func(repository string) bool) error {
+// SetPublic sets the function that decides what is public, and lists the public pushes.
+func (d *Store) SetPublic(public func(repository string) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.public, d.publicSeqs = public, nil
-	return d.scan(uncountedBox.keys(), func(_, _ []byte, l *deadLetter) bool {
+	return d.scan(uncountedBox.keys(), func(_, _ []byte, l *Letter) bool {
 		d.addPublic(l)
 		return true
 	})
@@ -67,7 +67,7 @@ func (d *DeadLetters) setPublic(public func(repository string) bool) error {
 
 // addPublic adds a letter of uncountedBox to publicSeqs if it is of a public push.
 // The caller holds mu.
-func (d *DeadLetters) addPublic(l *deadLetter) {
+func (d *Store) addPublic(l *Letter) {
 	if d.public == nil || l.Operation != event.OpPush || !d.public(l.Repository) {
 		return
 	}
@@ -76,9 +76,9 @@ func (d *DeadLetters) addPublic(l *deadLetter) {
 	}
 }
 
-// add keeps an event as a dead letter, durably.
-func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason string, payload []byte) error {
-	letter := deadLetter{First: seq, Last: seq, Reason: reason}
+// Add keeps an event as a dead letter, durably.
+func (d *Store) Add(s journal.Stream, sink string, seq uint64, reason string, payload []byte) error {
+	letter := Letter{First: seq, Last: seq, Reason: reason}
 	if json.Valid(slices.Concat([]byte{'['}, payload, []byte{']'})) { // nested as deep as in the letter
 		letter.Event = payload
 	}
@@ -87,12 +87,12 @@ func (d *DeadLetters) add(s journal.Stream, sink string, seq uint64, reason stri
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.write(letterBox{sink, s}, letter)
+	return d.write(Box{sink, s}, letter)
 }
 
 // write makes letters of a box durable, together with the one that is in memory. The
 // caller holds mu.
-func (d *DeadLetters) write(box letterBox, letters ...deadLetter) error {
+func (d *Store) write(box Box, letters ...Letter) error {
 	index, err := d.index(box)
 	if err != nil {
 		return err
@@ -118,8 +118,8 @@ func (d *DeadLetters) write(box letterBox, letters ...deadLetter) error {
 }
 
 // put adds a letter to b and to the index. It may replace a letter.
-func (d *DeadLetters) put(b *state.Batch, index *boxIndex, box letterBox, l *deadLetter) error {
-	l.Sink, l.Stream = box.sink, box.stream.String()
+func (d *Store) put(b *state.Batch, index *boxIndex, box Box, l *Letter) error {
+	l.Sink, l.Stream = box.Sink, box.Stream.String()
 	if l.Time.IsZero() {
 		l.Time = time.Now().UTC()
 	}
@@ -130,7 +130,7 @@ func (d *DeadLetters) put(b *state.Batch, index *boxIndex, box letterBox, l *dea
 	}
 	old, err := d.db.Get(key)
 	if err == nil {
-		var before deadLetter
+		var before Letter
 		if err := json.Unmarshal(old, &before); err != nil {
 			return err
 		}
@@ -147,12 +147,12 @@ func (d *DeadLetters) put(b *state.Batch, index *boxIndex, box letterBox, l *dea
 }
 
 // merge replaces the oldest quarter of a box's letters by one. The caller holds mu.
-func (d *DeadLetters) merge(box letterBox, index *boxIndex) error {
+func (d *Store) merge(box Box, index *boxIndex) error {
 	after := *index
-	var merged deadLetter
+	var merged Letter
 	var last []byte
 	n := 0
-	err := d.scan(box.keys(), func(key, val []byte, l *deadLetter) bool {
+	err := d.scan(box.keys(), func(key, val []byte, l *Letter) bool {
 		if n == 0 {
 			merged.First = l.First
 		}
@@ -169,7 +169,7 @@ func (d *DeadLetters) merge(box letterBox, index *boxIndex) error {
 	}
 	after.spans = slices.Clone(index.spans[min(n, len(index.spans)):])
 	merged.Reason = fmt.Sprintf("there are more than %d letters or %d bytes of them; these were the oldest", d.maxLetters, d.maxBytes)
-	merged.Sink, merged.Stream = box.sink, box.stream.String()
+	merged.Sink, merged.Stream = box.Sink, box.Stream.String()
 	val, err := json.Marshal(merged)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (d *DeadLetters) merge(box letterBox, index *boxIndex) error {
 }
 
 // scan calls visit with the letters of a range of keys until it returns false.
-func (d *DeadLetters) scan(r state.Range, visit func(key, val []byte, l *deadLetter) (more bool)) error {
+func (d *Store) scan(r state.Range, visit func(key, val []byte, l *Letter) (more bool)) error {
 	err := d.db.Scan(r, func(key, val []byte) error {
 		l, err := decodeLetter(val)
 		if err == nil && !visit(key, val, l) {
@@ -203,15 +203,15 @@ func (d *DeadLetters) scan(r state.Range, visit func(key, val []byte, l *deadLet
 	return nil
 }
 
-// find returns the letter of one event of the push stream, without the event itself;
+// Find returns the letter of one event of the push stream, without the event itself;
 // false if the sink has not given it up, or so long ago that its letter was merged.
-func (d *DeadLetters) find(sink string, seq uint64) (deadLetter, bool, error) {
-	box := letterBox{sink, journal.Pushes}
+func (d *Store) Find(sink string, seq uint64) (Letter, bool, error) {
+	box := Box{sink, journal.Pushes}
 	d.mu.Lock()
 	index, err := d.index(box)
 	if err != nil {
 		d.mu.Unlock()
-		return deadLetter{}, false, err
+		return Letter{}, false, err
 	}
 	unwritten, spans := index.unwritten, index.spans
 	d.mu.Unlock()
@@ -220,26 +220,26 @@ func (d *DeadLetters) find(sink string, seq uint64) (deadLetter, bool, error) {
 	}
 	first, ok := spanOf(spans, seq)
 	if !ok {
-		return deadLetter{}, false, nil
+		return Letter{}, false, nil
 	}
 	val, err := d.db.Get(box.key(first))
 	if errors.Is(err, state.ErrNotFound) {
-		return deadLetter{}, false, nil
+		return Letter{}, false, nil
 	}
 	if err != nil {
-		return deadLetter{}, false, fmt.Errorf("read dead letters: %w", err)
+		return Letter{}, false, fmt.Errorf("read dead letters: %w", err)
 	}
 	l, err := decodeLetter(withoutEvent(val))
 	if err != nil || !l.covers(seq) {
-		return deadLetter{}, false, err
+		return Letter{}, false, err
 	}
 	return *l, true, nil
 }
 
-// uncounted returns the sequence numbers of the newest pushes that were given up
+// Uncounted returns the sequence numbers of the newest pushes that were given up
 // before they were counted, newest first, at most limit: all, or those that are
 // public.
-func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
+func (d *Store) Uncounted(limit int, all bool) ([]uint64, error) {
 	if !all {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -263,15 +263,15 @@ func (d *DeadLetters) uncounted(limit int, all bool) ([]uint64, error) {
 	return seqs, err
 }
 
-// count returns how many events each box has letters of, also from before a restart.
+// Count returns how many events each box has letters of, also from before a restart.
 // Letters in memory are written if there is free space by now.
-func (d *DeadLetters) count() (map[letterBox]int, error) {
+func (d *Store) Count() (map[Box]int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.load(); err != nil {
 		return nil, err
 	}
-	counts := map[letterBox]int{}
+	counts := map[Box]int{}
 	for box, index := range d.boxes {
 		if index.unwritten != nil && d.space() == nil {
 			if err := d.write(box); err != nil {

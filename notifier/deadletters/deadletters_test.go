@@ -1,4 +1,4 @@
-package notifier
+package deadletters
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +21,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
-	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 func openState(t *testing.T, cfg state.Config) *store.Store {
@@ -34,17 +33,17 @@ func openState(t *testing.T, cfg state.Config) *store.Store {
 	return db
 }
 
-func deadLetters(db *store.Store) *DeadLetters { return NewDeadLetters(state.OnPebble(db), db.Space) }
+func openLetters(db *store.Store) *Store { return New(state.OnPebble(db), db.Space) }
 
 // allLetters returns the letters by sink and event, those in memory last.
-func allLetters(d *DeadLetters) ([]deadLetter, error) {
+func allLetters(d *Store) ([]Letter, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.load(); err != nil {
 		return nil, err
 	}
-	var all []deadLetter
-	err := d.scan(state.Prefix(state.DeadLetters), func(_, _ []byte, l *deadLetter) bool {
+	var all []Letter
+	err := d.scan(state.Prefix(state.DeadLetters), func(_, _ []byte, l *Letter) bool {
 		all = append(all, *l)
 		return true
 	})
@@ -57,11 +56,11 @@ func allLetters(d *DeadLetters) ([]deadLetter, error) {
 }
 
 // letterCounts returns the number of events that each sink has letters of.
-func letterCounts(d *DeadLetters) (map[string]int, error) {
-	boxes, err := d.count()
+func letterCounts(d *Store) (map[string]int, error) {
+	boxes, err := d.Count()
 	counts := map[string]int{}
 	for box, n := range boxes {
-		counts[box.sink] += n
+		counts[box.Sink] += n
 	}
 	return counts, err
 }
@@ -92,9 +91,9 @@ func TestDropped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir})
-	d := deadLetters(db)
+	d := openLetters(db)
 	metrics := sink.NewMetrics()
-	d.setMetrics(metrics)
+	d.SetMetrics(metrics)
 	for range 2 { // after a crash the journal repeats the call
 		if err := d.Dropped(journal.Pushes, "records", 4, 10, entries(t, 4, event.OpPush, event.OpPull, event.OpPull, event.OpDelete, event.OpPull, event.OpPush, "?")); err != nil {
 			t.Fatal(err)
@@ -103,7 +102,7 @@ func TestDropped(t *testing.T) {
 	if got := testutil.ToFloat64(metrics.Letters.WithLabelValues("records")); got != 14 {
 		t.Errorf("the metric counts %v, want 14", got)
 	}
-	check := func(d *DeadLetters) {
+	check := func(d *Store) {
 		t.Helper()
 		all, err := allLetters(d)
 		if err != nil {
@@ -131,12 +130,12 @@ func TestDropped(t *testing.T) {
 			t.Errorf("letterCounts = %v, %v; want 7", n, err)
 		}
 		for seq, want := range map[uint64]bool{3: false, 4: true, 6: true, 9: true, 10: true, 11: false} {
-			l, ok, err := d.find("records", seq)
+			l, ok, err := d.Find("records", seq)
 			if err != nil || ok != want || ok && (l.First > seq || l.Last < seq || l.Reason == "") {
-				t.Errorf("find(%d) = %+v, %v, %v", seq, l, ok, err)
+				t.Errorf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
 			}
 		}
-		if _, ok, err := d.find("announce", 4); ok || err != nil {
+		if _, ok, err := d.Find("announce", 4); ok || err != nil {
 			t.Errorf("a letter of another sink: %v, %v", ok, err)
 		}
 	}
@@ -144,13 +143,13 @@ func TestDropped(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check(deadLetters(openState(t, state.Config{Dir: dir})))
+	check(openLetters(openState(t, state.Config{Dir: dir})))
 }
 
 // An unreadable event is in one letter with all that follow.
 func TestDroppedUnreadable(t *testing.T) {
 	t.Parallel()
-	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	d := openLetters(openState(t, state.Config{Dir: t.TempDir()}))
 	damaged := errors.New("damaged")
 	broken := func(err error) iter.Seq2[journal.Entry, error] {
 		return func(yield func(journal.Entry, error) bool) {
@@ -176,26 +175,26 @@ func TestDroppedUnreadable(t *testing.T) {
 // numbers overlap.
 func TestDroppedStreams(t *testing.T) {
 	t.Parallel()
-	d := deadLetters(openState(t, state.Config{Dir: t.TempDir()}))
-	if err := d.Dropped(journal.Pushes, counterSink, 1, 2, entries(t, 1, event.OpPush, event.OpPush)); err != nil {
+	d := openLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	if err := d.Dropped(journal.Pushes, sink.Counters, 1, 2, entries(t, 1, event.OpPush, event.OpPush)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Dropped(journal.Pulls, counterSink, 1, 500, nil); err != nil {
+	if err := d.Dropped(journal.Pulls, sink.Counters, 1, 500, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.add(journal.Pulls, counterSink, 501, "it can't be decoded", nil); err != nil {
+	if err := d.Add(journal.Pulls, sink.Counters, 501, "it can't be decoded", nil); err != nil {
 		t.Fatal(err)
 	}
 	all, err := allLetters(d)
 	if err != nil || len(all) != 4 {
 		t.Errorf("letters %+v, %v; want 4", all, err)
 	}
-	if n, err := letterCounts(d); err != nil || n[counterSink] != 503 {
+	if n, err := letterCounts(d); err != nil || n[sink.Counters] != 503 {
 		t.Errorf("letterCounts = %v, %v; want 503", n, err)
 	}
 	for seq, want := range map[uint64]bool{1: true, 2: true, 3: false, 501: false} {
-		if _, ok, err := d.find(counterSink, seq); ok != want || err != nil {
-			t.Errorf("find(%d) = %v, %v", seq, ok, err)
+		if _, ok, err := d.Find(sink.Counters, seq); ok != want || err != nil {
+			t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 		}
 	}
 }
@@ -209,18 +208,18 @@ func TestOldLetters(t *testing.T) {
 		10: `{"sink":"counters","first":10,"last":19,"reason":"the journal's limit was reached while these push events waited","time":"2026-01-01T00:00:00Z"}`,
 		30: `{"sink":"counters","first":30,"last":39,"reason":"the journal's limit was reached while these pull events waited","time":"2026-01-01T00:00:00Z"}`,
 	} {
-		if err := state.Set(state.OnPebble(db), letterBox{counterSink, journal.Pushes}.key(first), []byte(letter), state.Sync); err != nil {
+		if err := state.Set(state.OnPebble(db), Box{sink.Counters, journal.Pushes}.key(first), []byte(letter), state.Sync); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d := deadLetters(db)
+	d := openLetters(db)
 	for seq, want := range map[uint64]bool{3: true, 4: false, 12: true, 35: false} {
-		l, ok, err := d.find(counterSink, seq)
+		l, ok, err := d.Find(sink.Counters, seq)
 		if ok != want || err != nil || ok && l.Reason == "" {
-			t.Errorf("find(%d) = %+v, %v, %v", seq, l, ok, err)
+			t.Errorf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
 		}
 	}
-	if n, err := letterCounts(d); err != nil || n[counterSink] != 21 {
+	if n, err := letterCounts(d); err != nil || n[sink.Counters] != 21 {
 		t.Errorf("letterCounts = %v, %v; want 21", n, err)
 	}
 }
@@ -231,22 +230,22 @@ func TestLettersMerged(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []struct{ letters, bytes int }{{20, 1 << 30}, {1 << 30, 100 << 10}} {
 		db := openState(t, state.Config{Dir: t.TempDir()})
-		d := deadLetters(db)
+		d := openLetters(db)
 		d.maxLetters, d.maxBytes = bound.letters, bound.bytes
 		event, err := json.Marshal(map[string]any{"v": 1, "filler": bytes.Repeat([]byte("x"), 3<<10)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.add(journal.Pushes, "records2", 1, "no", nil); err != nil {
+		if err := d.Add(journal.Pushes, "records2", 1, "no", nil); err != nil {
 			t.Fatal(err)
 		}
 		const n = 200
 		for seq := uint64(1); seq <= n; seq++ {
-			if err := d.add(journal.Pushes, "records", 2*seq, "no", event); err != nil {
+			if err := d.Add(journal.Pushes, "records", 2*seq, "no", event); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, d := range []*DeadLetters{d, deadLetters(db)} {
+		for _, d := range []*Store{d, openLetters(db)} {
 			all, err := allLetters(d)
 			if err != nil {
 				t.Fatal(err)
@@ -262,8 +261,8 @@ func TestLettersMerged(t *testing.T) {
 				t.Errorf("letterCounts = %v, %v; want %d", count, err, n)
 			}
 			for seq, want := range map[uint64]bool{2: false, 3: false, 2 * n: true, 2*n - 1: false} {
-				if _, ok, err := d.find("records", seq); ok != want || err != nil {
-					t.Errorf("find(%d) = %v, %v", seq, ok, err)
+				if _, ok, err := d.Find("records", seq); ok != want || err != nil {
+					t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 				}
 			}
 		}
@@ -287,7 +286,7 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	disk := &smallDisk{FS: vfs.Default, free: 1 << 30}
 	dir := t.TempDir()
 	db := openState(t, state.Config{Dir: dir, Reserve: 1 << 20, FS: disk})
-	d := deadLetters(db)
+	d := openLetters(db)
 	if err := d.Dropped(journal.Pushes, "records", 1, 2, entries(t, 1, event.OpPush, event.OpPush)); err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +296,7 @@ func TestDroppedOnFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	check := func(d *DeadLetters) {
+	check := func(d *Store) {
 		t.Helper()
 		all, err := allLetters(d)
 		if err != nil || len(all) != 3 || all[2].First != 3 || all[2].Last != 8 || all[2].Sink != "records" {
@@ -307,8 +306,8 @@ func TestDroppedOnFullDisk(t *testing.T) {
 			t.Errorf("letterCounts = %v, %v; want 8", n, err)
 		}
 		for seq, want := range map[uint64]bool{1: true, 5: true, 8: true, 9: false} {
-			if _, ok, err := d.find("records", seq); ok != want || err != nil {
-				t.Errorf("find(%d) = %v, %v", seq, ok, err)
+			if _, ok, err := d.Find("records", seq); ok != want || err != nil {
+				t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 			}
 		}
 	}
@@ -318,171 +317,34 @@ func TestDroppedOnFullDisk(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check(deadLetters(openState(t, state.Config{Dir: dir})))
+	check(openLetters(openState(t, state.Config{Dir: dir})))
 }
 
-// A sink fails while the journal reaches its limit: health and metrics report what it lost,
-// each push can be looked up, and the counter loses nothing.
-func TestJournalLimit(t *testing.T) {
+// Looking for the letter of an event does not read the letter of another.
+func TestFindReadsOneLetter(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.stop()
-	r.limit = 128 << 10
-	r.open(nil)
-	r.account.down.Store(true)
-	const n = 300
-	for i := range n {
-		r.push(image(fmt.Sprint(i), 5))
-		if i%20 == 19 {
-			r.until("the counter is up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
-		}
-	}
-	r.until("the journal has dropped events", func() bool { return r.failed("records") > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit })
-	r.account.down.Store(false)
-	r.drain()
-	lost := r.failed("records")
-	if lost == 0 || lost > n-50 || r.failed(counterSink) != 0 {
-		t.Errorf("the records sink lost %d pushes, the counter %d", lost, r.failed(counterSink))
-	}
-	if got := r.pushes(); got != n {
-		t.Errorf("%d pushes counted, want %d", got, n)
-	}
-	if got := len(r.records()); got < 5*(n-lost) { // those that the sink was processing are written, too
-		t.Errorf("%d records of %d pushes, of which %d are lost", got, n, lost)
-	}
-	if got := testutil.ToFloat64(r.metrics.Letters.WithLabelValues("records")); int(got) != lost {
-		t.Errorf("the metric counts %v, want %d", got, lost)
-	}
-	for range 2 {
-		for seq := uint64(1); seq <= n; seq++ {
-			l, ok, err := r.dead.find("records", seq)
-			if err != nil || ok != (int(seq) <= lost) || ok && l.Digest != image(fmt.Sprint(seq-1), 5).Digest {
-				t.Fatalf("find(%d) = %+v, %v, %v", seq, l, ok, err)
-			}
-		}
-		if got := testutil.CollectAndCount(r.Notifier, "tidings_dead_letters"); got != 2 {
-			t.Errorf("%d sinks in the gauge, want 2", got)
-		}
-		r.reopen(nil)
-		if got := r.failed("records"); got != lost {
-			t.Errorf("%d dead letters after a restart, want %d", got, lost)
-		}
-	}
-}
-
-// The API shows pushes as failed that the journal dropped before they were counted, also
-// after a restart.
-func TestJournalLimitBeforeCounted(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	r.stop()
-	r.limit = 64 << 10
-	r.open(nil)
-	r.full.Store(true)
-	const n = 200
-	for i := range n {
-		r.push(image(fmt.Sprint(i), 5).as("oss/app", fmt.Sprint("v", i)))
-	}
-	r.until("the journal has dropped events", func() bool {
-		return r.failed(counterSink) > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit
-	})
-	r.full.Store(false)
-	r.drain()
-	lost := r.failed(counterSink)
-	if lost == 0 || int(r.pushes())+lost < n {
-		t.Errorf("%d pushes are counted and %d given up, of %d", r.pushes(), lost, n)
-	}
-	for range 2 {
-		pushes, err := r.Pushes(2*n, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		states := map[string]int{}
-		for i, p := range pushes {
-			states[p.State]++
-			if want := fmt.Sprint("v", n-1-i); len(p.Tags) != 1 || p.Tags[0] != want {
-				t.Fatalf("push %d of the list is %+v, want tag %s", i, p, want)
-			}
-		}
-		if failed := n - int(r.pushes()); len(pushes) != n || states[stateFailed] < failed || failed == 0 {
-			t.Errorf("the API shows %d pushes, %v, want %d and at least %d failed", len(pushes), states, n, failed)
-		}
-		if few, err := r.Pushes(3, true); err != nil || len(few) != 3 {
-			t.Errorf("%d pushes, %v, want 3", len(few), err)
-		}
-		same := func(a, b stats.Push) bool { return a.ID == b.ID && a.State == b.State } // descriptions are added later
-		if shown, err := r.Pushes(2*n, false); err != nil || !slices.EqualFunc(shown, pushes, same) {
-			t.Errorf("%d public pushes, %v, want all %d", len(shown), err, len(pushes))
-		}
-		r.reopen(nil)
-	}
-}
-
-// The event of a manifest that was found in storage is not a push of the API, also if the
-// journal drops it before the counter has read it.
-func TestFoundInStorageIsNoPush(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	r.stopSinks()
-	events := func(yield func(journal.Entry, error) bool) {
-		for i, class := range []counts.Class{counts.Push, ""} {
-			e := event.Event{Version: event.Version, Class: class, NotifyManifestInput: lexicon.NotifyManifestInput{
-				Repository: "oss/app", ManifestDigest: fmt.Sprint("sha256:", i), Operation: event.OpPush,
-			}}
-			payload, err := e.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !yield(journal.Entry{Seq: uint64(1 + i), Payload: payload}, nil) {
-				return
-			}
-		}
-	}
-	if err := r.dead.Dropped(journal.Pushes, counterSink, 1, 2, events); err != nil {
+	d := openLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	event := []byte(`{"repository":"oss/app","operation":"push","x":"` + strings.Repeat(`,\"event\":`, 1<<18) + `"}`)
+	if err := d.Add(journal.Pushes, "records", 7, `a reason with ,"event": in it`, event); err != nil {
 		t.Fatal(err)
 	}
-	for _, all := range []bool{true, false} {
-		pushes, err := r.Pushes(10, all)
-		if err != nil || len(pushes) != 1 || pushes[0].Digest != "sha256:0" {
-			t.Errorf("all %v: got %+v, %v", all, pushes, err)
-		}
+	l, ok, err := d.Find("records", 7)
+	if !ok || err != nil || l.Reason != `a reason with ,"event": in it` || l.Repository != "oss/app" || l.Stream != journal.Pushes.String() || l.Event != nil {
+		t.Errorf("%+.200v, %v, %v", l, ok, err)
 	}
-}
-
-func (r *rig) failed(sink string) (n int) {
-	for _, h := range r.Health() {
-		if h.Sink == sink {
-			n += h.Failed
-		}
+	if l, ok, err := d.Find("records", 8); ok || err != nil {
+		t.Errorf("of another event: %+.200v, %v", l, err)
 	}
-	return n
-}
-
-// Without pending events the journal has one or two segments, although the counter has its
-// own cursor.
-func TestJournalIsTrimmed(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	r.stop()
-	r.limit = 1 << 20
-	r.open(nil)
-	for i := range 100 {
-		p := image(fmt.Sprint(i), 20)
-		r.push(p)
-		for range 10 {
-			r.Pull(Pull{Method: "GET", Repository: p.Repository, Digest: p.Digest, MediaType: p.MediaType})
-		}
+	begun := time.Now()
+	if !json.Valid(event) {
+		t.Fatal("the event is no JSON")
 	}
-	r.drain()
-	r.until("the journal is small", func() bool {
-		return r.journal.Status(journal.Pushes).Segments <= 2 && r.journal.Status(journal.Pulls).Segments <= 2
-	})
-	files, err := filepath.Glob(filepath.Join(r.dir, "journal", "*.seg"))
-	if err != nil || len(files) > 4 {
-		t.Errorf("files %v, %v", files, err)
+	whole := time.Since(begun)
+	begun = time.Now()
+	for seq := uint64(8); seq < 18; seq++ {
+		d.Find("records", seq)
 	}
-	r.reopen(nil)
-	if got := r.pushes(); got != 100 {
-		t.Errorf("%d pushes counted, want 100", got)
+	if took := time.Since(begun); took > whole {
+		t.Errorf("ten lookups of other events take %s, parsing the letter once takes %s", took, whole)
 	}
 }

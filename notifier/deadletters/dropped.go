@@ -1,4 +1,4 @@
-package notifier
+package deadletters
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 
 // Dropped keeps letters of events that the journal drops because it is at its limit:
 // one for each event of the push stream, and one for each run of pulls.
-func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
+func (d *Store) Dropped(s journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	box := letterBox{cursor, s}
-	rest := deadLetter{First: first, Last: last, Reason: "the journal was at its limit before the sink had processed this"}
+	box := Box{cursor, s}
+	rest := Letter{First: first, Last: last, Reason: "the journal was at its limit before the sink had processed this"}
 	var err error
 	switch {
 	case d.space() != nil:
@@ -33,12 +33,12 @@ func (d *DeadLetters) Dropped(s journal.Stream, cursor string, first, last uint6
 
 // keepUnwritten keeps a letter in memory, merged with the one that is there. The
 // caller holds mu.
-func (d *DeadLetters) keepUnwritten(box letterBox, l deadLetter) error {
+func (d *Store) keepUnwritten(box Box, l Letter) error {
 	index, err := d.index(box)
 	if err != nil {
 		return err
 	}
-	l.Sink, l.Stream, l.Time = box.sink, box.stream.String(), time.Now().UTC()
+	l.Sink, l.Stream, l.Time = box.Sink, box.Stream.String(), time.Now().UTC()
 	if u := index.unwritten; u != nil {
 		l.Events = u.events() + l.events()
 		l.First, l.Last = min(u.First, l.First), max(u.Last, l.Last)
@@ -52,8 +52,8 @@ const lettersPerCommit = 1000
 
 // writeEach writes letters of the events of rest, and one of those that can't be
 // read. The caller holds mu.
-func (d *DeadLetters) writeEach(box letterBox, rest deadLetter, events iter.Seq2[journal.Entry, error]) error {
-	var letters []deadLetter
+func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, error]) error {
+	var letters []Letter
 	pulls := false // the last letter is of pulls
 	for entry, err := range events {
 		if errors.Is(err, journal.ErrClosed) {
@@ -63,7 +63,7 @@ func (d *DeadLetters) writeEach(box letterBox, rest deadLetter, events iter.Seq2
 			rest.Reason += ", and it can't be read: " + err.Error()
 			break
 		}
-		l := deadLetter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
+		l := Letter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
 		rest.First = entry.Seq + 1
 		if e, err := event.Decode(entry.Payload); err == nil && e.Operation == event.OpPull {
 			if n := len(letters); pulls && letters[n-1].Last+1 == entry.Seq {

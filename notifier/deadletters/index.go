@@ -1,4 +1,4 @@
-package notifier
+package deadletters
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ type boxIndex struct {
 	letters   int
 	bytes     int
 	events    uint64
-	unwritten *deadLetter // until the disk has free space
-	spans     []span      // of the letters, ascending: find reads the state only for these
+	unwritten *Letter // until the disk has free space
+	spans     []span  // of the letters, ascending: Find reads the state only for these
 }
 
 // A span is the range of a letter's events.
@@ -22,7 +22,7 @@ type span struct{ first, last uint64 }
 func (s span) compare(first uint64) int { return cmp.Compare(s.first, first) }
 
 // insertSpan returns spans with one more, which replaces one that has the same first
-// event. The slice that it got is not changed, since find reads it without the lock.
+// event. The slice that it got is not changed, since Find reads it without the lock.
 func insertSpan(spans []span, s span) []span {
 	at, found := slices.BinarySearchFunc(spans, s.first, span.compare)
 	if at == len(spans) {
@@ -49,7 +49,7 @@ func spanOf(spans []span, seq uint64) (first uint64, ok bool) {
 
 // add adds a letter, or with n = -1 subtracts one that is deleted or replaced. Its
 // span is removed by the caller.
-func (c *boxIndex) add(l *deadLetter, size, n int) {
+func (c *boxIndex) add(l *Letter, size, n int) {
 	if n > 0 {
 		c.spans = insertSpan(c.spans, span{l.First, l.Last})
 	}
@@ -59,13 +59,13 @@ func (c *boxIndex) add(l *deadLetter, size, n int) {
 }
 
 // load builds the indexes, once. The caller holds mu.
-func (d *DeadLetters) load() error {
+func (d *Store) load() error {
 	if d.boxes != nil {
 		return nil
 	}
-	boxes := map[letterBox]*boxIndex{}
-	err := d.scan(state.Prefix(state.DeadLetters), func(key, val []byte, l *deadLetter) bool {
-		box := parseLetterBox(key)
+	boxes := map[Box]*boxIndex{}
+	err := d.scan(state.Prefix(state.DeadLetters), func(key, val []byte, l *Letter) bool {
+		box := parseBox(key)
 		if boxes[box] == nil {
 			boxes[box] = &boxIndex{}
 		}
@@ -79,7 +79,7 @@ func (d *DeadLetters) load() error {
 }
 
 // index returns the index of a box. The caller holds mu.
-func (d *DeadLetters) index(box letterBox) (*boxIndex, error) {
+func (d *Store) index(box Box) (*boxIndex, error) {
 	if err := d.load(); err != nil {
 		return nil, err
 	}
