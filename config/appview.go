@@ -1,24 +1,6 @@
 package config
 
-import (
-	"fmt"
-
-	"github.com/tidings-dev/tidings/atproto/appview"
-)
-
-// AddressOrOff is the address of a service, or off. An unquoted off is false in YAML 1.1.
-type AddressOrOff string
-
-func addressOrOff(raw any) (AddressOrOff, error) {
-	if raw == false {
-		return appview.Off, nil
-	}
-	s, ok := raw.(string)
-	if !ok {
-		return "", fmt.Errorf("is %s, but must be an address or off", kind(raw))
-	}
-	return AddressOrOff(s), nil
-}
+import "github.com/tidings-dev/tidings/atproto/appview"
 
 // AppView returns the address of the AppView that is asked whether it has indexed the
 // account's posts, or appview.Off. The default is appview.Public if the public network

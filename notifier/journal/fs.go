@@ -36,14 +36,14 @@ type File interface {
 	Size() (int64, error)
 }
 
-// OS is the operating system's file system.
-type OS struct{}
+// osFS is the operating system's file system.
+type osFS struct{}
 
-func (OS) MkdirAll(dir string) error    { return os.MkdirAll(dir, 0o700) }
-func (OS) Rename(old, new string) error { return os.Rename(old, new) }
-func (OS) Remove(name string) error     { return os.Remove(name) }
+func (osFS) MkdirAll(dir string) error    { return os.MkdirAll(dir, 0o700) }
+func (osFS) Rename(old, new string) error { return os.Rename(old, new) }
+func (osFS) Remove(name string) error     { return os.Remove(name) }
 
-func (OS) OpenFile(name string, flag int) (File, error) {
+func (osFS) OpenFile(name string, flag int) (File, error) {
 	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (OS) OpenFile(name string, flag int) (File, error) {
 	return osFile{f}, nil
 }
 
-func (OS) ReadDir(dir string) ([]string, error) {
+func (osFS) ReadDir(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (OS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (OS) SyncDir(dir string) error {
+func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func Open(cfg Config) (*Journal, error) {
 		cfg.Wait = DefaultWait
 	}
 	if cfg.FS == nil {
-		cfg.FS = OS{}
+		cfg.FS = osFS{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -1,0 +1,39 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/appview"
+)
+
+// Options that can be off. YAML 1.1 parses an unquoted off as false.
+
+// DurationOrOff is a duration, or 0 for off.
+type DurationOrOff time.Duration
+
+func durationOrOff(raw any) (DurationOrOff, error) {
+	switch raw {
+	case false, "off":
+		return 0, nil
+	case true:
+		return 0, errors.New(`is true, but must be a duration like "6h", or off`)
+	}
+	d, err := duration(raw)
+	return DurationOrOff(d), err
+}
+
+// AddressOrOff is the address of a service, or off.
+type AddressOrOff string
+
+func addressOrOff(raw any) (AddressOrOff, error) {
+	if raw == false {
+		return appview.Off, nil
+	}
+	s, ok := raw.(string)
+	if !ok {
+		return "", fmt.Errorf("is %s, but must be an address or off", kind(raw))
+	}
+	return AddressOrOff(s), nil
+}
