@@ -9,10 +9,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// CompareRedis compares what Redis has of this folder with the folder's own counts
-// and calls visit with each difference; repository is empty for one that concerns no
-// single repository. It writes nothing. Counts that were not sent yet are not a
-// difference. Without Redis it does nothing.
+// CompareRedis compares the counts of this folder with those in Redis and calls visit with
+// each difference; repository is empty for one that affects all repositories. It writes
+// nothing. Counts that were not sent yet are no difference. Without Redis it does nothing.
 func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detail string) error) error {
 	if c.redis == nil {
 		return nil
@@ -43,7 +42,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	case rec == nil && counted:
 		return visit("", "Redis has lost the counts of the registry id "+c.reg.id())
 	case rec == nil:
-		return nil // nothing was ever sent
+		return nil // nothing was sent yet
 	}
 	limit, known := c.reg.ended(rec.Owner)
 	if rec.Owner == "" || rec.Owner == c.run {
@@ -67,7 +66,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	return nil
 }
 
-// hasCounts reports whether any number of an epoch was ever sent to Redis.
+// hasCounts reports whether any count was sent to Redis in an epoch.
 func (c *Counter) hasCounts(e epoch) (counted bool, err error) {
 	rows, err := newRows(c.db, e, false, "")
 	if err != nil {
@@ -80,9 +79,8 @@ func (c *Counter) hasCounts(e epoch) (counted bool, err error) {
 	return it != nil && it.base.Counted(), errors.Join(err, rows.close())
 }
 
-// reportRows reports rows that differ in Redis. An unanswered call may have been
-// executed, so counts between the acknowledged and the pending ones are no
-// difference.
+// reportRows reports rows that differ in Redis. Counts between the acknowledged and the
+// pending ones are no difference, since an unanswered call may have been executed.
 func (r *round) reportRows(items []*item) error {
 	inRedis, err := r.fetch(items)
 	if err != nil {

@@ -2,7 +2,6 @@ package counter
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"maps"
 	"slices"
@@ -10,57 +9,54 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // How a data folder claims its registry id.
 //
-// Only one process may write under a registry id: the one whose run the id's
-// record in Redis names as owner. Each script call expects the record that the
-// call before left and replaces it, so a record of another process, an older
-// record and a missing one are all detected by the next call.
+// Only one process may write under a registry id: the one whose run is the owner in the
+// id's record in Redis. Each call expects the record of the call before and replaces it, so
+// the next call detects a record of another process, an older record and a missing one.
 //
-// A process claims an id by writing its run into the record. It may do so if the
-// record was left by an earlier process of the same folder, and if another folder
-// left it and the record does not change for Config.WatchFor: the folder was moved.
-// It takes a new id instead if
+// A process claims an id by writing its run into the record. It may claim a record of an
+// earlier process of the same folder, and a record of another folder that does not change
+// for Config.WatchFor, since the folder was moved then. It takes a new id instead if
 //
-//   - the record counts events that this folder does not have: the folder was
-//     set back to an older copy;
-//   - the record belongs to another folder and changes while it is watched: one
-//     of the two is a copy of the other.
+//   - the record covers events that this folder does not have: the folder was restored
+//     from an older copy (set back);
+//   - the record belongs to another folder and changes while it is watched: one of the two
+//     folders is a copy of the other.
 //
-// What the old id has in Redis stays there and is counted. Locally it becomes the
-// base rows of an older epoch. They are shown while Redis is unavailable, and sent
-// again only if Redis has lost them.
+// The counts under the old id stay in Redis and in the sum. Locally they become the base
+// rows of an older epoch, which are shown while Redis is unavailable, and sent again only
+// if Redis has lost them.
 //
-// A folder whose counts were lost, but not its journal, adopts the registry id of
-// the latest record with the journal's id. From there on it is a folder that was
-// set back: events up to the record's Upto are known to be in Redis.
+// A folder that has lost its counts, but not its journal, adopts the registry id of the
+// latest record with the journal's id. It is then treated as a folder that was set back:
+// events up to the record's Upto are known to be in Redis.
 //
-// A copy of a folder has a copy of its pending rows as well. So each claim enters
-// the runs of all pending rows in Redis, with the id that has them. The first
-// folder to enter a run gets it, and the other one drops its copy.
+// A copy of a folder also has a copy of its pending rows. So each claim enters the runs of
+// all pending rows under its id. A run belongs to the first folder that enters it; another
+// folder drops its copy of the rows.
 //
-// A new id is durable before it is used, so a process that crashes before, in, or
-// after a claim leaves a record that names a process of its folder, and runs
-// entered under its own id: the next process claims again and gets the same runs.
+// A new id is durable before it is used. After a crash at any point of a claim, the record
+// names a process of this folder and the runs are entered under this folder's id, so the
+// next process claims the id again and gets the same runs.
 //
 // Three cases are not exact:
 //
-//   - A folder is copied while a process that has not reached Redis since its start
-//     has it open, and the copy reaches Redis first. What the process has counted
-//     since its start is then dropped, including what it counted after it was
-//     copied.
-//   - Redis is flushed between a copy taking a new id and entering its runs. What
-//     was pending when the copy was made can count twice.
-//   - A process is killed between two calls of a round, and its folder set back.
-//     The record is of all events of the round, of which some are not in the
-//     counts.
+//   - A folder is copied while it is open in a process that has not reached Redis since its
+//     start, and the copy reaches Redis first. What the process has counted since its start
+//     is dropped, including what it counted after the copy was made.
+//   - Redis is flushed after a copy has taken a new id and before it enters its runs. What
+//     was pending when the copy was made can be counted twice.
+//   - A process is killed between two calls of a round, and its folder is set back. The
+//     record covers all events of the round, but some of them are not in the counts.
 
-// askRedisOnce claims the id before the first fact is folded, so that it is known
-// which replayed events Redis has. It waits for at most Config.AskTimeout; what is
-// counted until Redis answers is kept in rows of its own.
+// askRedisOnce claims the id before the first fact is folded, so that it is known which
+// replayed events Redis has. It waits for at most Config.AskTimeout. Replayed events that
+// are folded before Redis answers are kept in separate rows.
 func (c *Counter) askRedisOnce() {
 	select {
 	case <-c.asked:
@@ -92,14 +88,14 @@ func (r *round) askAndClaim() error {
 	return r.claim(ids)
 }
 
-// verdict is what a record in Redis means for this process.
+// verdict says whether this process may write under the id of a record.
 type verdict int
 
 const (
-	claimable verdict = iota // this process may write under the id
-	setBack                  // the record is of this folder, which was set back
-	foreign                  // another folder writes under the id
-	undecided                // another folder may be writing under the id
+	claimable verdict = iota // it may
+	setBack                  // it needs a new id, since this folder was set back
+	foreign                  // it needs a new id, since another folder writes under this one
+	undecided                // not yet, since another folder may be writing under the id
 )
 
 // assess returns the verdict on a record that this process has not written.
@@ -107,8 +103,8 @@ func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	rec := rediscounts.ParseRecord(raw)
 	switch {
 	case rec == nil:
-		// Redis never had the record, or has lost it. If this folder is a copy of
-		// one that is in use, the other process writes the record again.
+		// Redis never had the record, or has lost it. If this folder is a copy of one
+		// that is in use, the process of the other folder will write it again.
 		last := rediscounts.ParseRecord(o.Record)
 		if p.claimed || last == nil || last.Instance == c.cfg.Instance || last.Instance == "" {
 			return claimable
@@ -143,8 +139,8 @@ func (p *publisher) assess(c *Counter, o registration, raw string) verdict {
 	return p.watch(c, raw, alone)
 }
 
-// watch returns a verdict on another folder's record once it has not changed for
-// Config.WatchFor.
+// watch returns the verdict alone when a record of another folder has not changed for
+// Config.WatchFor, and foreign when it has changed.
 func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 	switch now := c.cfg.Now(); {
 	case !p.watching || now.Before(p.watchedAt):
@@ -159,7 +155,7 @@ func (p *publisher) watch(c *Counter, raw string, alone verdict) verdict {
 }
 
 // errUndecided means that nothing can be sent yet.
-var errUndecided = errors.New("another data folder that may be in use has the registry id in Redis: it is watched before the id is claimed")
+var errUndecided = errors.New("another data folder has the registry id in Redis and may be in use; it is watched before the id is claimed")
 
 // claim makes this process the owner of this folder's registry id, or of a new one.
 func (r *round) claim(ids map[string]string) error {
@@ -189,8 +185,8 @@ func (r *round) claim(ids map[string]string) error {
 	}
 }
 
-// adoptID finds the registry id of a folder whose counts were lost and whose journal
-// was not, so that events that Redis has are not counted again.
+// adoptID finds the registry id of a folder that has lost its counts but not its journal, so
+// that events that Redis has are not counted again.
 func (c *Counter) adoptID(ids map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,7 +207,7 @@ func (c *Counter) adoptID(ids map[string]string) {
 	}
 }
 
-// skipReplayed records that Redis has the replayed events up to upto already.
+// skipReplayed records that Redis has the replayed events up to upto.
 func (c *Counter) skipReplayed(upto rediscounts.Sequences) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -228,14 +224,14 @@ func (c *Counter) skipReplayed(upto rediscounts.Sequences) {
 	c.reg.Skip = next
 }
 
-// newID leaves what is in Redis to the current id and takes a new one.
+// newID takes a new registry id. What Redis has stays under the current one.
 func (c *Counter) newID(why verdict) error {
 	c.mu.Lock()
 	old, oldEpoch := c.reg.id(), c.reg.epoch()
 	c.mu.Unlock()
 	claimed := c.publisher.claimed
 	if early := why == setBack && c.replayedEarly; why == foreign && !claimed || early {
-		// Another folder has the same events in its journal, or Redis has them.
+		// The replayed events are in the journal of the other folder, or in Redis.
 		if err := c.mergeRuns(oldEpoch, func(run string) bool { return strings.HasPrefix(run, replayedRun) }); err != nil {
 			return err
 		}
@@ -251,7 +247,7 @@ func (c *Counter) newID(why verdict) error {
 		return err
 	}
 	c.publisher.claimed, c.publisher.watching = false, false
-	reason := "the data folder was set back to an older copy: Redis has events that it does not have"
+	reason := "the data folder was restored from an older copy: Redis has counted events that it does not have"
 	if why == foreign {
 		reason = "another data folder uses the old id: one of the two is a copy of the other"
 	}
@@ -259,8 +255,8 @@ func (c *Counter) newID(why verdict) error {
 	return nil
 }
 
-// takeOwnership writes this process into the record of the id and enters the runs,
-// then drops pending rows that are counted under another id.
+// takeOwnership writes this process into the record of the id and enters the runs. It then
+// merges the pending rows of runs that are counted under another id.
 func (r *round) takeOwnership(o registration, raw string) error {
 	c, p := r.c, &r.c.publisher
 	if err := c.save(); err != nil {
@@ -270,7 +266,7 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	if err != nil {
 		return err
 	}
-	// All runs are entered again, since Redis may have lost those, too.
+	// The runs of earlier processes are entered again, since Redis may have lost them.
 	runs := slices.Clone(pending)
 	for _, p := range o.Runs {
 		if !slices.Contains(runs, p.Run) {
@@ -312,8 +308,8 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	return c.acknowledge(next, nil)
 }
 
-// release lets a process on any copy of this folder claim the id at once. After a
-// kill -9 another folder has to watch the record first.
+// release removes the folder from the record, so that the process of a moved or copied folder
+// can claim the id at once. After a kill it has to watch the record first.
 func (c *Counter) release() {
 	if c.redis == nil || !c.publishing.TryLock() {
 		return

@@ -10,23 +10,23 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Only a trusted clock makes prune drop what is old by date: it has run without a
-// jump for clockSteadyFor, and Redis' clock, if there is one, agrees. prune looks at
-// the clock about twice a day and stores what it saw, so a jump while the process is
-// stopped is noticed as well.
+// What is old by its date is dropped only while the clock is trusted: it has not jumped
+// for clockSteadyFor, and it agrees with the clock of Redis, if there is one. prune checks
+// the clock about twice a day and stores the result, so a jump while the process is stopped
+// is detected as well.
 const (
-	clockSteadyFor = 48 * time.Hour     // without a jump, before the clock is trusted
-	maxClockStep   = 7 * 24 * time.Hour // between two looks at it; more is a jump
+	clockSteadyFor = 48 * time.Hour     // time without a jump before the clock is trusted
+	maxClockStep   = 7 * 24 * time.Hour // between two checks; more is a jump
 	maxClockOffset = 24 * time.Hour     // between our clock and that of Redis
 )
 
 // clockState is what is known of the clock.
 type clockState struct {
 	Since  time.Time // it has not jumped since
-	Last   time.Time // when it was last looked at
-	Before time.Time // the time before it jumped ahead,
-	Ahead  time.Time // the time after that,
-	Back   bool      // and whether it has come back
+	Last   time.Time // when it was last checked
+	Before time.Time // its time before it jumped ahead; zero: it has not
+	Ahead  time.Time // its time after that
+	Back   bool      // it has jumped back to between Before and Ahead
 }
 
 func (s *clockState) update(now time.Time) {

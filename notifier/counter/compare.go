@@ -7,27 +7,26 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// A field in Redis that somebody changed or deleted does not show in a record. So
-// every field is compared once within Config.CompareWithin, some rows in each round,
-// and all of them in one round when Redis has lost something.
+// A field that was changed or deleted in Redis by hand does not change the record. So each
+// field is compared once within Config.CompareWithin, some rows in each round, and all of
+// them in one round after Redis has lost something.
 //
-// The rows in the store are visited in key order. Those without pending counts are
-// fetched from Redis and sent if they differ. When a repository is complete, the
-// number of fields of each of its hashes is compared with the number of rows; a hash
-// with another number is read, and the fields without a row are deleted. At the end
-// the same is done for the hashes of totals, which name the repositories.
+// The rows in the store are visited in the order of their keys. Those without pending counts
+// are fetched from Redis and sent if they differ. At the end of a repository, the number of
+// fields of each of its hashes is compared with the number of rows; if it differs, the names
+// of the fields are read and those without a row are deleted. At the end of the comparison
+// the same is done for the hashes of totals.
 //
-// The state of the comparison is in memory only. The first round of a process, and
-// a round after a claim of an id whose record is not the acknowledged one, compare
-// everything.
+// The state of a comparison is kept in memory only. The first round of a process compares
+// everything, and so does a round after the claim of an id whose record is not the one that
+// was last acknowledged.
 
-// firstRows is how many rows are compared in a round while the number of rows is
-// unknown.
+// firstRows is the number of rows compared in a round while the total is unknown.
 const firstRows = 512
 
 // comparison is the progress of comparing Redis with the store.
 type comparison struct {
-	all  bool      // to the end in one round
+	all  bool      // compare to the end in one round
 	from string    // key of the next row
 	rows int       // compared so far
 	last int       // rows in the last complete comparison
@@ -37,7 +36,7 @@ type comparison struct {
 	names [rediscounts.Shards]int // number of repositories, by shard
 }
 
-// expected is the number of fields that a repository should have in Redis.
+// expected is the number of fields that a repository has to have in Redis.
 type expected struct {
 	repository string
 	days       int
@@ -45,7 +44,7 @@ type expected struct {
 	positions  uint64
 }
 
-// compare continues the comparison with as many rows as are due.
+// compare continues the comparison with the rows that are due.
 func (r *round) compare() error {
 	c, s := r.c, &r.c.publisher.comparison
 	now := c.cfg.Now()
@@ -87,8 +86,8 @@ func (r *round) compare() error {
 	}
 }
 
-// compareRows compares rows that follow each other, and then the sizes of the
-// repositories that are complete with them.
+// compareRows compares consecutive rows, and then the sizes of the hashes of the
+// repositories that end with them.
 func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	s := &r.c.publisher.comparison
 	var unchanged []*item
@@ -132,8 +131,8 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	return r.compareSizes(w, closed)
 }
 
-// compareSizes finds hashes with a number of fields other than expected, and deletes
-// the unexpected ones.
+// compareSizes deletes unexpected fields from the hashes whose number of fields is not the
+// expected one.
 func (r *round) compareSizes(w *writer, closed []*expected) error {
 	type size struct {
 		key        string
@@ -171,7 +170,7 @@ func (r *round) compareSizes(w *writer, closed []*expected) error {
 	return nil
 }
 
-// compareRepositories does the same for the hashes of totals.
+// compareRepositories does the same with the hashes of totals.
 func (r *round) compareRepositories(w *writer) error {
 	keys := make([]string, rediscounts.Shards)
 	for i := range keys {
@@ -204,7 +203,7 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 	return lengths, err
 }
 
-// deleteUnexpected deletes the fields of a hash for which the store has no counts.
+// deleteUnexpected deletes the fields of a hash that the store has no counts for.
 func (r *round) deleteUnexpected(w *writer, key string, of func(field string) counts.ID) error {
 	names, err := r.c.redis.Names(r.ctx, key)
 	if err != nil {

@@ -1,19 +1,17 @@
-// Package counter counts pulls and pushes: per repository, tag and day, by
-// class.
+// Package counter keeps the counts of this data folder and publishes them to Redis.
 //
-// There are two sets of counts. The local counts are authoritative: events of
-// a journal are folded into a Pebble store in the same synced batch as the
-// cursor, so an event counts exactly once whatever crashes. Redis, if
-// configured, has the counts of every registry, each under a registry id of its
-// own, and readers add them up. They are published as absolute values. Writing
-// them again changes nothing, so a Redis that was flushed, restored from an old
-// dump, or failed over to a lagging replica is repaired by publishing again; the
-// next round detects the loss, since every script call changes the registry's
-// record. Only one process writes under a registry id; claim.go explains how that
-// is enforced.
+// The local counts are authoritative. The facts of events are folded into a Pebble store
+// in the same synced batch as the cursor of the journal, so every event counts exactly
+// once, also after a crash.
 //
-// Reading the journal and access control are the caller's. Package classify decides the
-// class of a request before its event is recorded.
+// With Redis, the counts of each registry are published under a registry id (package
+// rediscounts), as absolute values. Publishing them again changes nothing. So after Redis
+// was flushed, restored from an old dump, or failed over to a lagging replica, the counts
+// are simply published again; every write changes the registry's record, which shows the
+// loss in the next round. Only one process writes under a registry id (claim.go).
+//
+// The caller reads the journal and controls access. Package classify decides the class of
+// a request before its event is recorded.
 package counter
 
 import (
@@ -37,22 +35,22 @@ type Config struct {
 	Redis         redis.UniversalClient // nil: nothing is published
 	Name          string                // of the installation: registries with the same name are summed; empty: "default"
 	Interval      time.Duration         // between two rounds of publishing; 0: 2 s
-	CompareWithin time.Duration         // time in which all of Redis is compared once, in small steps; 0: 1 h
+	CompareWithin time.Duration         // time in which every row is compared with Redis once; 0: 1 h
 
-	// Instance is the same for all processes that lock the same folder, of which
-	// only one runs at a time, and different in a copy of that folder.
+	// Instance identifies the data folder: it is the same for all processes that lock
+	// the same folder, and different for a copy of it.
 	Instance  string
 	Host      string                    // shown to the operator
 	Journal   func() string             // id of the journal that is folded; nil: none
-	LastEvent func(stream uint8) uint64 // sequence number of the journal's last event when Open is called; nil: no event is folded again
-	// HasTag reports whether the registry's storage has a tag. It is called before
-	// the counts of a deleted tag are dropped; nil: they are dropped without asking.
+	LastEvent func(stream uint8) uint64 // sequence number of the last event of a stream; called by Open; nil: no event is folded again
+	// HasTag reports whether the registry's storage has a tag. The counts of a deleted
+	// tag are dropped only if it has not; nil: without asking.
 	HasTag     func(repository, tag string) (bool, error)
 	AskTimeout time.Duration // how long the first Fold waits for Redis; 0: 3 s
-	WatchFor   time.Duration // how long another folder's record must stay unchanged before its registry id is claimed; 0: 45 s
+	WatchFor   time.Duration // how long the record of another folder must stay unchanged before its registry id is claimed; 0: 45 s
 
-	MaxChildren int                              // children of indexes kept on disk; 0: 1<<20
-	Learn       func(all ...classify.IndexEntry) // receives what a Fold, or another registry, found out about indexes; nil: not called
+	MaxChildren int                              // index entries kept on disk; 0: 1<<20
+	Learn       func(all ...classify.IndexEntry) // receives new index entries, of a Fold or of another registry; nil: not called
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: silent
@@ -65,35 +63,34 @@ type Counter struct {
 	cfg   Config
 	log   *slog.Logger
 	redis *rediscounts.DB // nil without Redis
-	run   string          // id of this process, random; empty without Redis
+	run   string          // random id of this process; empty without Redis
 
-	atOpen   rediscounts.Sequences // the last events that were folded when Open was called
-	replayed rediscounts.Sequences // the last events that were in the journal then; those after atOpen are replayed
+	atOpen   rediscounts.Sequences // last events that were folded when Open was called
+	replayed rediscounts.Sequences // last events of the journal then; those after atOpen are replayed
 
-	mu            sync.Mutex // one fold at a time; also guards what follows
+	mu            sync.Mutex // held during a fold; guards the fields below
 	reg           registration
-	unsaved       bool // reg differs from what is on disk
-	merged        bool // without Redis: there are no pending rows any more
+	unsaved       bool // reg was changed and is not on disk yet
+	merged        bool // without Redis: all pending rows were merged
 	redisKnown    bool // it is known which replayed events Redis has
-	replayedEarly bool // some replayed events were folded before that was known
+	replayedEarly bool // replayed events were folded before that
 	cursors       map[string]uint64
 	entries       *classify.Store
 
 	newTagChanges []rediscounts.TagChange // of this fold
 	tagChanges    []rediscounts.TagChange // not sent to the other registries yet
-	unsentEntries []classify.IndexEntry
+	unsentEntries []classify.IndexEntry   // likewise
 
-	publishing sync.Mutex // one round at a time; also guards publisher
+	publishing sync.Mutex // held during a round; guards publisher
 	publisher  publisher
-	asked      chan struct{} // closed after the first attempt to ask Redis
+	asked      chan struct{} // closed after the first answer of Redis, or the first failure
 	askedOnce  sync.Once
-	wake       chan struct{} // capacity 1: a reader found that Redis lost something
+	wake       chan struct{} // capacity 1: a reader has detected a loss in Redis
 
 	status status
 }
 
-// Open opens the counters in db. The database belongs to the caller, who closes it
-// after the last call.
+// Open opens the counts in db. The caller closes db after the last call.
 func Open(db *store.Store, cfg Config) (*Counter, error) {
 	cfg.Interval = cmp.Or(cfg.Interval, 2*time.Second)
 	cfg.CompareWithin = cmp.Or(cfg.CompareWithin, time.Hour)
@@ -153,7 +150,7 @@ func (c *Counter) Children() ([]classify.IndexEntry, error) {
 	return all, nil
 }
 
-// folded returns the last event in the counts, by stream. The caller holds c.mu.
+// folded returns the last folded events. The caller must hold c.mu.
 func (c *Counter) folded() rediscounts.Sequences {
 	p := rediscounts.Sequences{}
 	for name, seq := range c.cursors {
@@ -163,9 +160,9 @@ func (c *Counter) folded() rediscounts.Sequences {
 	return p
 }
 
-// Latest returns the sequence number of the last event of a stream that is in the
-// counts, under any id that the journal has had; 0 if there is none. Reading
-// continues from here: a journal that takes a new id never reuses a number.
+// Latest returns the sequence number of the last folded event of a stream, under any id
+// that the journal has had; 0 if there is none. The caller reads the journal from there: a
+// journal with a new id does not reuse sequence numbers.
 func (c *Counter) Latest(stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,45 +8,45 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// How an event counts exactly once.
+// How an event is counted exactly once.
 //
-// A Fold commits one synced batch: the rows that the facts change, what is stored of
-// retags and indexes, the caller's own keys, and the cursor of the journal's
-// stream. After a crash either all of it is there or nothing. The caller reads the
-// cursor and continues after it, so an event is folded again only if its batch was
-// lost. A commit that returns an error may have been applied; the cursor is then
-// read back from the store, and a repeated Fold that the cursor covers does nothing.
+// A Fold commits one synced batch: the changed rows, the keys for retags, index entries,
+// the caller's own keys, and the cursor of the journal's stream. After a crash either all
+// of them are on disk or none. The caller continues to read after the cursor, so an event
+// is folded again only if its batch was lost. A commit that returns an error may have been
+// applied; the cursor is then read from the store again, and a repeated Fold up to the
+// cursor does nothing.
 //
-// With Redis, a fact is added to a pending row, whose key ends in the id of the
-// process (its run), not to the base row that Redis is known to have. Publishing
-// sends base plus pending and then, in one batch, turns the sum into the new base
-// and subtracts what was sent from the pending row. What was folded in the meantime
-// stays pending.
+// With Redis, facts are added to a pending row, whose key ends in the id of the process
+// (its run), and not to the base row, which is what Redis is known to have. Publishing
+// sends the sum of base row and pending rows. Then, in one batch, the sum becomes the base
+// row and what was sent is subtracted from the pending rows. What was folded in the
+// meantime stays pending.
 //
-// The store may also be older than its journal: restored from a backup, or lost.
-// Then events that are in the journal when Open is called (replayed events) may
-// already be counted in Redis. Those up to the Upto of this folder's record in Redis
-// are added to the base row of the epoch that has them (registration.Skip), and so
-// are not sent again. Until Redis has answered this is unknown, and such facts are
-// kept in pending rows of their own (replayedRun). They are sent if Redis does not
-// have the events, and moved to the base rows of that epoch if it has.
+// The store can be older than its journal, if it was restored from a backup or lost. Events
+// that are in the journal when Open is called (replayed events) may then be counted in
+// Redis already. Those up to the Upto of this folder's record in Redis are added to the
+// base rows of the epoch under which they were counted (registration.Skip), and so are not
+// sent again. Until Redis has answered, the facts of replayed events are kept in separate
+// pending rows (replayedRun): they are sent if Redis does not have the events, and otherwise
+// merged into the base rows of that epoch.
 
-// Fold adds facts to the counts and moves the cursor to upTo, in one batch that is
-// durable when Fold returns. The facts must be those of all events after the last
-// folded one (Latest) up to and including upTo. If the cursor is at upTo or beyond,
-// Fold does nothing, does not call also, and returns nil, so a Fold that failed may be
-// repeated.
+// Fold adds facts to the counts and moves the cursor to upTo, in one batch that is durable
+// when Fold returns. The facts must be those of all events after the last folded one
+// (Latest) up to and including upTo. If the cursor is at upTo or later, Fold does nothing,
+// does not call also, and returns nil, so a failed Fold can be repeated.
 //
 // also, if not nil, adds the caller's own keys to the batch.
 //
-// A push counts as a retag as well if its digest has another tag, as far as this
-// data folder has seen.
+// A push is counted as a retag as well if its digest has another tag, according to the
+// pushes and deletes that were folded.
 //
-// The first Fold of a process asks Redis what it has, for at most Config.AskTimeout.
+// The first Fold of a process waits for the answer of Redis for at most Config.AskTimeout.
 func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: invalid journal id %q", journal)
@@ -63,7 +63,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 		return nil
 	}
 	if err := c.commit(journal, stream, upTo, facts, also); err != nil {
-		// The batch may have been applied. The cursor in the store shows it.
+		// The batch may have been applied. The store has the cursor.
 		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadEntries()))
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
@@ -126,7 +126,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 	return f.write()
 }
 
-// target returns the rows that an event is counted in. The caller holds c.mu.
+// target returns which rows an event is added to. The caller must hold c.mu.
 func (c *Counter) target(stream uint8, seq uint64) target {
 	switch {
 	case c.redis == nil:
@@ -140,12 +140,12 @@ func (c *Counter) target(stream uint8, seq uint64) target {
 	return target{pendingPrefix, liveRun + c.run}
 }
 
-// target is how the keys of rows begin and end.
+// target is the prefix and the end of the keys of rows.
 type target struct{ prefix, end string }
 
 func (t target) key(id counts.ID) []byte { return []byte(t.prefix + rowKey(id) + t.end) }
 
-// folding is one batch being built.
+// folding builds the batch of a Fold.
 type folding struct {
 	c        *Counter
 	b        *pebble.Batch
@@ -173,8 +173,7 @@ func (f *folding) add(fact *counts.Fact) error {
 	}
 	class := fact.Class.Index()
 	if class < 0 || fact.Repository == "" {
-		// A newer version wrote it to this journal. An error would stop all
-		// counting.
+		// A newer version has written the event. An error would stop all counting.
 		f.c.log.Error("event of an unknown class is not counted", "class", fact.Class, "repository", fact.Repository)
 		return nil
 	}
@@ -220,7 +219,7 @@ func (f *folding) count(fact *counts.Fact, class int) error {
 	}
 	day := counts.DayOf(fact.Time)
 	if fact.Time.After(f.tomorrow) {
-		day = f.today // the clock was ahead: the real day is unknown
+		day = f.today // the clock was ahead, so the day of the event is unknown
 	}
 	if fact.Time.IsZero() || day < f.oldest {
 		return nil
@@ -233,8 +232,8 @@ func (f *folding) count(fact *counts.Fact, class int) error {
 	return nil
 }
 
-// deleteTag records that a tag was deleted. prune drops the row later, if the tag
-// stays deleted.
+// deleteTag records that a tag was deleted. prune drops the row later unless the tag is
+// pushed again.
 func (f *folding) deleteTag(fact *counts.Fact) error {
 	if fact.Repository == "" || fact.Tag == "" {
 		return nil
@@ -248,8 +247,8 @@ func (f *folding) deleteTag(fact *counts.Fact) error {
 	return deletePush(f.b, fact.Repository, fact.Tag, nil)
 }
 
-// notePush notifies the other registries of a push of a tag that they may have as
-// deleted: one that is deleted here, or that this folder has no counts of.
+// notePush notifies the other registries of a push of a tag that they may take for deleted:
+// a tag that is deleted here, or that this folder has no counts of.
 func (f *folding) notePush(fact *counts.Fact, pending counts.Row) error {
 	if f.c.redis == nil || pending.TagState == counts.Present {
 		return nil

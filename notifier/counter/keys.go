@@ -13,16 +13,16 @@ import (
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
 //	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
-//	c/k/…                                 what is known of indexes and artifacts (classify.Store)
+//	c/k/…                                 index entries (classify.Store)
 //	c/o                                   this folder's registration in Redis
 //	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: counts that Redis has; all counts if there is no Redis
-//	c/s/REPOSITORY 0 EPOCH POSITION       a position that no tag uses any more
+//	c/s/REPOSITORY 0 EPOCH POSITION       free position: that of a tag that was dropped
 //	c/t                                   state of the clock (clock.go)
 //	c/v/TAG                               latest (retag.go), hashed: day of the last push, DIGEST
 //	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: counts that Redis does not have yet
 //
-// EPOCH numbers the registry ids that this folder has had. RUN is "f" or "r", for
-// live or replayed facts, and the id of the process that counted them.
+// EPOCH is the number of a registry id of this folder. RUN is "f" for live or "r" for
+// replayed facts, and the id of the process that counted them.
 const (
 	registrationKey = "c/o"
 	clockKey        = "c/t"
@@ -35,10 +35,10 @@ const (
 	latestPrefix    = "c/v/"
 )
 
-// rowKey is the key of a row in the store without prefix and end.
+// rowKey is the key of a row without prefix and end.
 func rowKey(id counts.ID) string { return id.Repository + "\x00" + string(id.Kind) + id.Name + "\x00" }
 
-// parseRow splits the key of a row, given without its prefix.
+// parseRow parses the key of a row, without its prefix.
 func parseRow(key string) (id counts.ID, end string, err error) {
 	repository, rest, ok := strings.Cut(key, "\x00")
 	if ok && rest != "" {
@@ -50,8 +50,8 @@ func parseRow(key string) (id counts.ID, end string, err error) {
 	return counts.ID{}, "", fmt.Errorf("damaged key %q", key)
 }
 
-// epoch numbers this folder's registry ids from 1. Rows of the epoch elsewhere are
-// counted in Redis under ids of other folders.
+// epoch is the number of a registry id of this folder, from 1. Rows of the epoch elsewhere
+// are counted in Redis under the registry ids of other folders.
 type epoch uint64
 
 const elsewhere epoch = 0
@@ -62,8 +62,8 @@ func baseKey(id counts.ID, e epoch) []byte { return []byte(basePrefix + rowKey(i
 
 func pendingKey(id counts.ID, run string) []byte { return []byte(pendingPrefix + rowKey(id) + run) }
 
-// rowStart is the common start of the keys of a repository's rows; kind 0 stands for
-// all kinds.
+// rowStart is the prefix of the keys of a repository's rows of a kind; 0 stands for all
+// kinds.
 func rowStart(prefix, repository string, k counts.Kind) []byte {
 	b := []byte(prefix + repository + "\x00")
 	if k != 0 {
@@ -84,8 +84,7 @@ func cursorKey(journal string, stream uint8) []byte {
 	return append([]byte(cursorPrefix+journal+"\x00"), stream)
 }
 
-// pushedKey has 12 bytes of hash for a repository, a digest and a tag, which are only
-// compared.
+// pushedKey has 8 bytes of a hash of repository and digest, and 4 of a hash of the tag.
 func pushedKey(repository, digest, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + digest))
 	return pushedKeyOf(of[:8], tag)

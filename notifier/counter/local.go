@@ -6,15 +6,15 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// The local counts are those that Redis has, under any registry id that this folder
-// has had, plus the pending ones.
+// The local counts are the base rows of all epochs and the pending rows.
 var localPrefixes = []string{basePrefix, pendingPrefix}
 
-// Repositories lists the repositories counted in this data folder.
+// Repositories lists the repositories that this data folder has counts of.
 func (c *Counter) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -57,8 +57,7 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 	return iter.Error()
 }
 
-// Repository returns the counts of one repository in this data folder, with at most
-// 10,000 tags.
+// Repository returns the counts of a repository in this data folder.
 func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, map[string]map[counts.Class]int64, bool, error) {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
@@ -110,8 +109,8 @@ func (c *Counter) Daily(ctx context.Context, name string, days int) ([]counts.Da
 
 var errStop = errors.New("stop") // ends a scan early
 
-// rows calls visit for the local rows of a kind until it returns false. A row may
-// come several times, with counts to be added up.
+// rows calls visit with a repository's local rows of a kind, until it returns false. visit
+// may be called several times for an id, with counts to be added up.
 func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
 		err := store.Scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -22,9 +23,8 @@ import (
 //
 //	ROW: BUCKET REPOSITORY 0 KIND NAME 0 JOURNAL
 //
-// migrate writes their content anew and deletes them in the last batch, c/id with
-// them. Interrupted before that, it starts again: it first deletes what it has
-// written.
+// migrate converts them and deletes them in the last batch, together with c/id. If it is
+// interrupted before that, it starts again and first deletes what it has written.
 var oldPrefixes = []string{"c/d/", "c/g/", "c/id", "c/n/", "c/p/"}
 
 // migrate converts the counts of the first version, if there are any.
@@ -64,7 +64,7 @@ func (c *Counter) migrate() error {
 	return c.db.Commit(b, pebble.Sync)
 }
 
-// migrateRows adds up the counts of journals with different ids.
+// migrateRows converts the rows. It adds up those of journals with different ids.
 func (c *Counter) migrateRows(set func(key, val []byte) error) error {
 	var id counts.ID
 	var sum counts.Row

@@ -8,26 +8,25 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// Pending rows are the counts that Redis does not have yet. Their keys end in the
-// way a fact came and the run of the process that counted it, so that the rows of
-// one process can be sent, or dropped, without the others.
+// Pending rows are the counts that Redis does not have yet. Their keys end in the run of the
+// process that counted them, so the rows of one process can be sent or merged without the
+// others.
 //
-// A round sends the sum of a base row and its pending rows and, once Redis has
-// acknowledged, commits one batch (applySent): the sum becomes the base row, what was
-// sent is subtracted from each pending row, and the acknowledged record is stored
-// with them. A crash before that batch loses nothing: the rows are pending still, and
-// the record in Redis is that of the unanswered call, so all is compared again. A
-// crash of the machine after it may lose the batch, which is not synced; then the
-// same absolute values are sent once more.
+// A round sends the sum of a base row and its pending rows. When Redis has acknowledged it,
+// one synced batch (applySent) makes the sum the base row, subtracts what was sent from the
+// pending rows, and stores the acknowledged record. A crash before that batch loses nothing:
+// the rows are still pending, and since the record in Redis is not the stored one,
+// everything is compared again.
 //
-// If Redis says that another registry id has a run (claim.go), its rows move to the
-// base rows of that id's epoch instead (mergeRuns). Each batch adds what it deletes,
-// so the next claim continues an interrupted merge.
+// If a run is entered under another registry id in Redis (claim.go), its pending rows are
+// merged into the base rows of that id's epoch instead (mergeRuns). Each batch deletes the
+// rows that it merges, so the next claim continues an interrupted merge.
 
 // The end of a pending key is one of these and a run.
 const (
@@ -38,13 +37,13 @@ const (
 // item is a row that is sent or compared.
 type item struct {
 	id    counts.ID
-	base  counts.Row // that Redis has
+	base  counts.Row // what Redis has
 	parts []part
 	sum   counts.Row // of base and parts
 	field rediscounts.Field
 }
 
-// part is the pending row of one run.
+// part is the pending row of a run.
 type part struct {
 	run string
 	row counts.Row
@@ -55,7 +54,7 @@ func (it *item) add(run string, add counts.Row, now time.Time) {
 	it.sum = it.sum.Add(add, now)
 }
 
-// load reads a row with its pending rows. The caller holds c.mu.
+// load reads a base row with its pending rows. The caller must hold c.mu.
 func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, error) {
 	base, _, err := readRow(from, baseKey(id, w.epoch))
 	if err != nil {
@@ -89,7 +88,7 @@ func (c *Counter) pendingRuns() ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
-// mergeRuns moves the pending rows of some runs to the base rows of an epoch.
+// mergeRuns merges the pending rows of some runs into the base rows of an epoch.
 func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,11 +129,11 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	return errors.Join(err, flush())
 }
 
-// batchRows bounds the size of a batch, and so how long other commits wait for it.
+// batchRows bounds the size of a batch, since other commits wait for it.
 const batchRows = 1000
 
-// mergeAllPending moves all pending rows to the base rows when there is no Redis any
-// more.
+// mergeAllPending merges all pending rows into the base rows, after Redis was removed from
+// the options.
 func (c *Counter) mergeAllPending() error {
 	c.mu.Lock()
 	done := c.merged
@@ -151,8 +150,8 @@ func (c *Counter) mergeAllPending() error {
 	return nil
 }
 
-// applySent makes what was sent the base rows. What was counted since stays pending.
-// The caller holds c.mu.
+// applySent makes the rows that were sent the base rows. What was counted since then stays
+// pending. The caller must hold c.mu.
 func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
 	e := c.reg.epoch()
 	for _, it := range items {
@@ -169,7 +168,7 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 			return err
 		}
 		if base != it.base {
-			continue // pruned in the meantime, and pending because of that
+			continue // pruned since, and sent again because of that
 		}
 		if err := applyBase(b, it, e); err != nil {
 			return err
@@ -213,8 +212,8 @@ func applyBase(b *pebble.Batch, it *item, e epoch) error {
 	return b.Set(freeKey(it.id.Repository, e, it.base.Position), nil, nil)
 }
 
-// enqueue has a row sent in the next round, by an empty pending row. The caller holds
-// c.mu.
+// enqueue adds an empty pending row, so that the next round sends the row. The caller must
+// hold c.mu.
 func (c *Counter) enqueue(b *pebble.Batch, id counts.ID) error {
 	key := pendingKey(id, liveRun+c.run)
 	ok, err := store.Has(b, key)

@@ -7,36 +7,36 @@ import (
 	"math"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 const (
-	// extraDays are kept in addition to KeepDays: a clock that was ahead counted
-	// on days that did not exist, and they must not displace real ones.
+	// extraDays are kept in addition to counts.KeepDays, since days in the future, on
+	// which events were counted while the clock was ahead, must not displace real ones.
 	extraDays = 14
-	// deletedTagDays is how many days a deleted tag keeps its row.
+	// deletedTagDays is how many days the counts of a deleted tag are kept.
 	deletedTagDays = 30
-	// maxStorageChecks bounds how many tags are looked up in storage in one
-	// prune, so that it takes seconds even with an object store.
+	// maxStorageChecks bounds the tags that one prune looks up in storage, so that it
+	// takes seconds even with an object store.
 	maxStorageChecks = 500
-	// maxStorageErrors is the number of failed lookups after which prune stops
-	// asking storage.
+	// maxStorageErrors is the number of failed lookups after which a prune makes no
+	// more of them.
 	maxStorageErrors = 5
 
 	dayMillis = 24 * 3600 * 1000
 )
 
-// prune drops what is no longer needed. Run calls it. Totals stay.
+// prune drops what is no longer needed. Run calls it. Totals are kept.
 //
-//   - Of each repository, the newest KeepDays and extraDays days with counts are
-//     kept. They are counted, not compared with the clock, so a wrong clock drops
-//     nothing.
-//   - Counts of tags that were deleted deletedTagDays ago and that storage does not
-//     have, times in the future, and records of pushes older than KeepDays are dropped
-//     only while the clock is trusted (clock.go).
-//   - Days counted while the clock was ahead are dropped when it has come back. If it
-//     was only set back, the new time may be the wrong one, and they stay.
+//   - Each repository keeps its newest days with counts, counts.KeepDays and extraDays of
+//     them, however old they are, so nothing is lost by a wrong clock.
+//   - The counts of tags that were deleted deletedTagDays ago and that storage does not
+//     have, times in the future, and the keys of pushes older than counts.KeepDays are
+//     dropped only while the clock is trusted (clock.go).
+//   - Days in the future are dropped after the clock was ahead and has come back. They are
+//     kept if the clock was only set back, since the new time may be the wrong one.
 func (c *Counter) prune() error {
 	if err := c.db.Space(); err != nil {
 		return err
@@ -98,17 +98,17 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	return p.flush()
 }
 
-// pruning is the state of one prune.
+// pruning is the state of a prune.
 type pruning struct {
 	c         *Counter
 	trusted   bool
 	today     int64
-	futureDay int64 // days from this one on were counted while the clock was ahead
-	asked     int   // how often storage was asked for a tag
-	failed    int   // and did not answer
+	futureDay int64 // first day that was counted while the clock was ahead
+	asked     int   // lookups in storage
+	failed    int   // failed ones
 
 	repository string
-	future     []storedRow // totals with a time in the future
+	future     []storedRow // totals with times in the future
 	last       counts.Row  // the newest days that have a pull or a push, as times
 	days       []storedRow // oldest first
 	seen       int         // number of different days
@@ -161,14 +161,14 @@ func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) err
 	return nil
 }
 
-// dropTag drops the row of a tag that was deleted a while ago, unless storage has the
-// tag: a delete and a push at the same time may be folded in the wrong order.
+// dropTag drops the row of a tag that was deleted deletedTagDays ago, unless storage has the
+// tag: a delete and a push at the same time may have been folded in the wrong order.
 func (p *pruning) dropTag(r storedRow) error {
 	if p.c.cfg.HasTag == nil {
 		return p.drop(r)
 	}
 	if p.asked >= maxStorageChecks || p.failed >= maxStorageErrors {
-		return nil // checked by a later prune
+		return nil // a later prune checks it
 	}
 	p.asked++
 	tagged, err := p.c.cfg.HasTag(r.id.Repository, r.id.Name)
@@ -201,8 +201,8 @@ func (c *Counter) markPresent(r storedRow) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// finish drops the oldest days of a repository that has too many, and replaces times in
-// the future by its newest days.
+// finish ends the visit of a repository: it drops the oldest days if there are too many, and
+// replaces times in the future by the newest days.
 func (p *pruning) finish() error {
 	for _, r := range p.future {
 		if err := p.c.resetTimes(r, p.last, (p.today+2)*dayMillis); err != nil {
@@ -248,9 +248,9 @@ func (p *pruning) flush() error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// dropRow drops a row, unless its tag has pending row. A row that Redis has is
-// emptied and sent once more, and deleted when Redis has deleted it, too. The caller
-// holds c.mu.
+// dropRow drops a row, unless its tag has pending counts. A row that Redis has is emptied
+// and sent once more; it is deleted when Redis has acknowledged that. The caller must hold
+// c.mu.
 func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	key := []byte(r.prefix + rowKey(r.id) + r.end)
 	now, _, err := readRow(b, key)
@@ -260,7 +260,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	if r.id.Kind == counts.PerTag {
 		pending, err := store.Has(b, pendingKey(r.id, liveRun+c.run))
 		if err != nil || pending {
-			return err // left to a later prune
+			return err // a later prune drops it
 		}
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.redis != nil {
@@ -276,7 +276,7 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 	return b.Set(freeKey(r.id.Repository, epoch(e), now.Position), nil, nil)
 }
 
-// resetTimes replaces times that are not before limit by those of last.
+// resetTimes replaces times at or after limit by those of last.
 func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -303,7 +303,7 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 	return c.db.Commit(b, pebble.NoSync)
 }
 
-// drop deletes the keys with a prefix whose values are old.
+// drop deletes the keys that begin with prefix and have an old value.
 func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
 	b, n := c.db.NewBatch(), 0
 	err := store.Scan(c.db, prefix, func(key, val []byte) error {

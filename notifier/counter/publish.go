@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -14,43 +15,43 @@ import (
 
 // A round of publishing:
 //
-//  1. Read the records of all registry ids. If this id's record is not the one last
-//     acknowledged, either the last call was executed without an answer (then its
-//     rows are applied, see confirmUnanswered), or Redis has lost or restored
-//     something or another process claimed the id: claim it (claim.go), and compare
-//     everything.
-//  2. Send the rows with pending counts, in calls of at most rowsInCall rows.
-//     Each call sets the fields to absolute values and replaces the record in one
-//     script, which does nothing if the record is not the one left by the call
-//     before. What was sent is then applied in one batch (pending.go).
-//  3. Compare some of the other rows, or all after a loss, and send those that
+//  1. Read the records of all registry ids. If the record of this id is not the one that
+//     was last acknowledged, there are two cases. The last call was executed, but its
+//     response was lost: then its rows are applied (confirmUnanswered). Or Redis has lost
+//     or restored something, or another process has claimed the id: then this process
+//     claims it (claim.go) and compares everything.
+//  2. Send the rows with pending counts, at most rediscounts.RowsInCall in a call. A call
+//     sets fields to absolute values and replaces the record, in one script that changes
+//     nothing if Redis does not have the record of the call before. What was sent is then
+//     applied in one batch (pending.go).
+//  3. Compare some of the other rows, or all of them after a loss, and send those that
 //     differ (compare.go).
-//  4. Write the record if that was not done for heartbeatInterval, restore older
-//     ids that Redis has lost, and exchange indexes and tags with the other
-//     registries (share.go).
+//  4. Write the record if it is older than heartbeatInterval, restore older ids that Redis
+//     has lost, and exchange index entries and changes of tags with the other registries
+//     (share.go).
 //
-// A script that Redis stops halfway has set some fields and not the record; the next
-// call sets them again, to the same or newer values. A process that crashes after a
-// call and before its batch finds another record than it has stored and compares
-// everything. If Redis loses data between two calls, the second finds another record
-// (errLost) and the round starts over.
+// A script that Redis stops halfway has set some fields but not the record. The next call
+// sets them again, to the same or newer values. A process that crashes between a call and
+// its batch finds another record in Redis than the stored one, and compares everything. If
+// Redis loses data between two calls, the second one returns rediscounts.ErrChanged and the
+// round starts again.
 
-// heartbeatInterval is how often a record in Redis changes at least. If it does not,
-// another folder that watches it may claim the id.
+// heartbeatInterval is the maximum time between two changes of a record. Another folder may
+// claim the id of a record that does not change for longer.
 const heartbeatInterval = 10 * time.Second
 
-// publisher is what a Counter knows about Redis.
+// publisher is the state of publishing between rounds.
 type publisher struct {
 	claimed    bool            // this process owns the id
-	entered    map[string]bool // runs entered under this folder's ids; true: enter again if Redis has lost it
-	watching   bool            // another folder's record is watched, since watchedAt
+	entered    map[string]bool // runs entered under this folder's ids; true: enter them again if Redis has lost them
+	watching   bool            // the record watched, of another folder, is watched since watchedAt
 	watched    string
 	watchedAt  time.Time
 	wroteAt    time.Time       // when the record was last written
-	restored   map[string]bool // older ids whose counts Redis has
+	restored   map[string]bool // older ids that are known to be in Redis
 	unanswered *unansweredCall
 	comparison comparison
-	succeeded  bool // the last round did
+	succeeded  bool // the last round succeeded
 
 	streamPosition string    // last entry of the stream that was read
 	lossLogged     time.Time // when a loss was last logged
@@ -64,12 +65,12 @@ func (p *publisher) init() {
 	p.comparison.all = true
 }
 
-// compareAll has the next round compare everything.
+// compareAll makes the next round compare everything.
 func (p *publisher) compareAll() { p.comparison, p.restored = comparison{all: true}, nil }
 
-// Publish does one round: it sends changed counts to Redis, and everything that
-// Redis has lost. It returns the number of rows sent; without Redis it does nothing.
-// A *rediscounts.DamagedError means that all other rows were sent.
+// Publish makes one round: it sends changed counts to Redis, and what Redis has lost. It
+// returns the number of rows sent. Without Redis it does nothing. After a
+// *rediscounts.DamagedError all other rows were sent.
 func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	if c.redis == nil {
 		return 0, nil
@@ -79,7 +80,7 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	r := &round{c: c, ctx: ctx, damaged: map[string]error{}}
 	reason := ""
 	for range 3 {
-		// If Redis lost something in the meantime, it is sent again at once.
+		// What Redis has lost during a round is sent again at once.
 		if err = r.run(); !errors.Is(err, rediscounts.ErrChanged) {
 			break
 		}
@@ -97,8 +98,7 @@ func (c *Counter) Publish(ctx context.Context) (published int, err error) {
 	return r.rows, err
 }
 
-// mayLog limits messages that could come with every round. last is the time of the
-// last one.
+// mayLog limits messages that every round could log. last is the time of the last one.
 func (c *Counter) mayLog(last *time.Time) bool {
 	now := c.cfg.Now()
 	if now.Sub(*last) < logEvery {
@@ -108,7 +108,7 @@ func (c *Counter) mayLog(last *time.Time) bool {
 	return true
 }
 
-// round is one call of Publish or CompareRedis.
+// round is a call of Publish or CompareRedis.
 type round struct {
 	c         *Counter
 	ctx       context.Context
@@ -116,9 +116,9 @@ type round struct {
 	lost      int              // 1 if Redis had lost counts
 	damaged   map[string]error // by key, so that each is reported once
 	releasing bool
-	snap      *pebble.Snapshot                      // what is sent,
-	upto      rediscounts.Sequences                 // which has the events up to here
-	report    func(repository, detail string) error // if set, differences are reported and nothing is written
+	snap      *pebble.Snapshot                      // the rows that are sent
+	upto      rediscounts.Sequences                 // the last events in snap
+	report    func(repository, detail string) error // not nil: differences are reported and nothing is written
 }
 
 func (r *round) run() error {
@@ -129,7 +129,7 @@ func (r *round) run() error {
 	ids, err := c.redis.Records(r.ctx)
 	if err != nil {
 		c.askedOnce.Do(func() { close(c.asked) })
-		p.watching = false // no process could have written its record
+		p.watching = false // another process could not write its record either
 		return err
 	}
 	if err := r.confirmUnanswered(ids); err != nil {
@@ -176,8 +176,7 @@ func (r *round) run() error {
 	return errors.Join(all...)
 }
 
-// takeSnapshot fixes the counts that a round sends, and the events in them, which
-// its record names.
+// takeSnapshot fixes the rows that a round sends, and the events that its record names.
 func (r *round) takeSnapshot() {
 	c := r.c
 	c.mu.Lock()
@@ -220,12 +219,12 @@ func (r *round) sendPending() error {
 	return r.send(w, batch, false)
 }
 
-// writeRecord writes only the record.
+// writeRecord writes the record alone.
 func (r *round) writeRecord() error { return r.call(r.currentWriter(), nil, nil) }
 
-// restoreOlderIDs sends the counts of this folder's older ids that Redis has lost.
-// Another folder may have more of them: a process that writes under such an id claims
-// it in its next round and sends its own.
+// restoreOlderIDs sends the counts of older ids of this folder that Redis has lost. Another
+// folder may have more recent counts of such an id: its process claims the id in its next
+// round and sends them.
 func (r *round) restoreOlderIDs(ids map[string]string) error {
 	c, p := r.c, &r.c.publisher
 	if p.restored == nil {

@@ -11,27 +11,27 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// registration is how this folder's counts are registered in Redis.
+// registration is what the data folder stores of its counts in Redis.
 type registration struct {
-	New          bool                  `json:"new,omitempty"`    // Redis was not asked yet whether it has a record of the folder's journal
+	New          bool                  `json:"new,omitempty"`    // Redis was not asked yet for a record of the folder's journal
 	IDs          []string              `json:"ids"`              // registry ids of epochs 1, 2, …; counts are sent under the last one
 	Runs         []process             `json:"runs,omitempty"`   // the last processes of this folder, the current one at the end
 	Record       string                `json:"record,omitempty"` // of the current id, as last acknowledged by Redis
-	Acknowledged rediscounts.Sequences `json:"proven,omitempty"` // events that Redis had then
+	Acknowledged rediscounts.Sequences `json:"proven,omitempty"` // last events that Redis had then
 	Skip         rediscounts.Sequences `json:"skip,omitempty"`   // events up to here are in Redis under an older id,
 	SkipEpoch    epoch                 `json:"skipTo,omitempty"` // which is that of this epoch
 }
 
-// process is one that had this folder open.
+// process is a process that had this folder open.
 type process struct {
 	Run  string                `json:"run"`
-	From rediscounts.Sequences `json:"from,omitempty"` // the last events that were folded when it started
+	From rediscounts.Sequences `json:"from,omitempty"` // last events that were folded when it started
 }
 
 const maxRuns = 32
 
-// ended returns the last events that were folded when a process ended; false if the
-// process is not of this folder.
+// ended returns the last events that were folded when a process ended; false if the process
+// is the current one or is unknown.
 func (o registration) ended(run string) (rediscounts.Sequences, bool) {
 	for i, p := range o.Runs {
 		if p.Run == run && i+1 < len(o.Runs) {
@@ -71,9 +71,9 @@ func (c *Counter) loadRegistration() error {
 			c.replayed[stream] = c.cfg.LastEvent(stream)
 		}
 	}
-	c.unsaved = true // saved with the first commit, for the disk may be full now
+	c.unsaved = true // stored with the first commit, since the disk may be full now
 	if c.redis == nil {
-		// From here on it is not known what Redis has.
+		// Without Redis it is unknown what Redis has from now on.
 		c.reg.Record = ""
 		close(c.asked)
 		return nil
@@ -95,8 +95,7 @@ func (c *Counter) save() error {
 	return c.saveRegistration(pebble.Sync)
 }
 
-// saveRegistration writes the registration. The caller holds c.mu, or has the only
-// reference to c.
+// saveRegistration writes the registration. The caller must hold c.mu.
 func (c *Counter) saveRegistration(options *pebble.WriteOptions) error {
 	b := c.db.NewBatch()
 	if err := c.putRegistration(b); err != nil {
@@ -117,7 +116,7 @@ func (c *Counter) putRegistration(b *pebble.Batch) error {
 	return b.Set([]byte(registrationKey), raw, nil)
 }
 
-// acknowledge stores the record that Redis has, in one batch with what also adds.
+// acknowledge stores a record that Redis has, in one synced batch with what also adds.
 func (c *Counter) acknowledge(rec rediscounts.Record, also func(*pebble.Batch) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,24 +11,24 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// A push counts as a retag if its digest has another tag in the same repository. Two
-// keys keep track of that:
+// A push is a retag if its digest has another tag in the same repository. Two keys record
+// that:
 //
 //	pushed: hash of repository and digest, hash of tag -> day
 //	latest: hash of repository and tag -> day, hash of repository and digest
 //
-// A push of a tag sets both. It first deletes the pushed key that the tag's latest
-// key names, if that is of another digest, so that a digest has a pushed key for
-// each tag that has it now; a delete of the tag deletes both keys. All of this is
-// part of the batch that moves the cursor: after a crash either the fact was folded
-// and its keys are set, or neither happened and the fact is folded again.
+// A push of a tag sets both. If the tag's latest key names another digest, the pushed key
+// of that digest is deleted first, so a digest has a pushed key for each tag that refers to
+// it now. A delete of the tag deletes both keys. All changes are part of the batch that
+// moves the cursor: after a crash either the fact was folded and its keys are set, or the
+// fact is folded again.
 //
-// Hashes are cut to 8 bytes, and to 4 for a tag within a digest. Only equality
-// matters, and a collision makes one push a retag, or not. prune drops keys older
-// than KeepDays, and with them the knowledge that an old tag has a digest.
+// Hashes are cut to 8 bytes, and to 4 for a tag of a digest. A collision counts a push as a
+// retag by mistake, or fails to. prune drops keys older than counts.KeepDays; a push of a
+// digest whose other tags are older is then no retag.
 
-// recordPush records a push in an indexed batch and reports whether the digest has
-// another tag.
+// recordPush records a push in an indexed batch. It reports whether the digest has another
+// tag.
 func recordPush(b *pebble.Batch, fact *counts.Fact, today int64) (bool, error) {
 	pushed := pushedKey(fact.Repository, fact.Digest, fact.Tag)
 	of := pushed[len(pushedPrefix) : len(pushed)-4]
@@ -48,9 +48,9 @@ func recordPush(b *pebble.Batch, fact *counts.Fact, today int64) (bool, error) {
 	return other, errors.Join(b.Set(pushed, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
 }
 
-// deletePush deletes, in an indexed batch, the record of the last push of a tag,
-// except for its pushed key if that is of the digest with the hash of. A push
-// recorded by a version that had no latest keys stays until prune drops it.
+// deletePush deletes the keys of the last push of a tag in an indexed batch, except for a
+// pushed key of the digest with the hash of. The pushed key of an earlier version, which
+// had no latest keys, stays until prune drops it.
 func deletePush(b *pebble.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -16,8 +17,7 @@ type rows struct {
 	epoch         epoch
 }
 
-// newRows starts at the first row whose key is not less than at; at is empty for the
-// first row.
+// newRows starts at the first row whose key is not less than at.
 func newRows(from pebble.Reader, e epoch, withPending bool, at string) (*rows, error) {
 	open := func(prefix string) (*pebble.Iterator, error) {
 		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: store.PrefixEnd([]byte(prefix))})
@@ -49,7 +49,7 @@ func (r *rows) close() error {
 
 // next returns nil after the last row.
 func (r *rows) next(now time.Time) (*item, error) {
-	var baseID, waitingID counts.ID
+	var baseID, pendingID counts.ID
 	var end string
 	var err error
 	for ; r.base.Valid(); r.base.Next() {
@@ -60,21 +60,21 @@ func (r *rows) next(now time.Time) (*item, error) {
 			break
 		}
 	}
-	haveBase, haveWaiting := r.base.Valid(), r.pending != nil && r.pending.Valid()
-	if haveWaiting {
-		if waitingID, _, err = parseRow(string(r.pending.Key()[len(pendingPrefix):])); err != nil {
+	haveBase, havePending := r.base.Valid(), r.pending != nil && r.pending.Valid()
+	if havePending {
+		if pendingID, _, err = parseRow(string(r.pending.Key()[len(pendingPrefix):])); err != nil {
 			return nil, err
 		}
 	}
-	if !haveBase && !haveWaiting {
+	if !haveBase && !havePending {
 		err := r.base.Error()
 		if r.pending != nil {
 			err = errors.Join(err, r.pending.Error())
 		}
 		return nil, err
 	}
-	it := &item{id: waitingID}
-	if haveBase && (!haveWaiting || rowKey(baseID) <= rowKey(waitingID)) {
+	it := &item{id: pendingID}
+	if haveBase && (!havePending || rowKey(baseID) <= rowKey(pendingID)) {
 		it.id = baseID
 		if it.base, err = counts.DecodeRow(r.base.Value()); err != nil {
 			return nil, fmt.Errorf("%w at %q", err, r.base.Key())

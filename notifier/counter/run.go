@@ -10,14 +10,13 @@ import (
 
 const (
 	longestWait = 30 * time.Second // between two attempts while Redis is unavailable
-	logEvery    = time.Minute      // while it stays unavailable
+	logEvery    = time.Minute      // between two messages while it is unavailable
 	inspectGap  = time.Hour
 	pruneGap    = 12 * time.Hour
 )
 
-// Run publishes at intervals, drops old counts, and checks whether Redis may lose
-// data, until ctx ends; then it returns nil. While Redis is unavailable Run logs it
-// and tries again.
+// Run publishes at intervals, drops old counts, and checks whether Redis may lose data. It
+// returns nil when ctx ends. While publishing fails, Run logs that and retries.
 func (c *Counter) Run(ctx context.Context) error {
 	defer c.release()
 	var (

@@ -1,17 +1,17 @@
 package counter
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// writer writes rows under a registry id.
+// writer is the state of writing under a registry id.
 type writer struct {
 	id       string
 	epoch    epoch
@@ -38,14 +38,14 @@ func (r *round) currentWriter() *writer {
 	}
 }
 
-// unansweredCall is a call that failed and may have been executed.
+// unansweredCall is a call that failed but may have been executed.
 type unansweredCall struct {
 	id    string
 	rec   rediscounts.Record
 	items []*item
 }
 
-// send writes rows; with compare, only those that are different in Redis.
+// send writes rows; with compare, only those that differ in Redis.
 func (r *round) send(w *writer, items []*item, compare bool) error {
 	if len(items) == 0 {
 		return nil
@@ -92,12 +92,10 @@ func (c *Counter) fieldOf(id string, it *item) rediscounts.Field {
 	return c.redis.Keys.Field(id, it.id, it.sum.Position)
 }
 
-// assignPositions gives each tag without a position the lowest free one, or the next
-// one. It is committed before Redis has the tag: a tag at two positions would be
-// counted twice. If a crash of the machine undoes the commit, it also undoes the
-// record of the call, so the next claim compares everything and deletes the field at
-// the forgotten position. After a new position the totals, which have the highest
-// one, are sent as well.
+// assignPositions assigns the lowest free position, or else the next one, to each tag
+// without a position. Positions are committed before Redis has the tag, since a tag at two
+// positions would be counted twice. If the next position was assigned, the totals, which
+// have the highest position, are sent as well.
 func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	c := r.c
 	c.mu.Lock()
@@ -153,8 +151,7 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	return items, c.db.Commit(b, pebble.Sync)
 }
 
-// takeFreePosition returns a position that a deleted tag had and removes it from the
-// free ones; 0 if there is none.
+// takeFreePosition returns the lowest free position and deletes its key; 0 if there is none.
 func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, error) {
 	prefix := freeStart(repository, e)
 	var position uint64
@@ -185,7 +182,7 @@ func (r *round) fetch(items []*item) ([]string, error) {
 	return r.c.redis.Values(r.ctx, fields)
 }
 
-// call writes changes and applies what was sent.
+// call writes changes and the record, and applies the items that were sent.
 func (r *round) call(w *writer, changes []rediscounts.Change, items []*item) error {
 	c := r.c
 	next := w.next()
@@ -220,8 +217,7 @@ func (r *round) call(w *writer, changes []rediscounts.Change, items []*item) err
 	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
 }
 
-// confirmUnanswered applies the last call if its record is in Redis, which shows that
-// it was executed.
+// confirmUnanswered applies the last call if it was executed: Redis then has its record.
 func (r *round) confirmUnanswered(ids map[string]string) error {
 	c, f := r.c, r.c.publisher.unanswered
 	c.publisher.unanswered = nil

@@ -15,32 +15,32 @@ import (
 // Status is the state of publishing.
 type Status struct {
 	Redis       bool      `json:"redis"`              // Redis is configured
-	Current     time.Time `json:"current,omitzero"`   // when Redis last had all counts
-	Error       string    `json:"error,omitempty"`    // of the last round; may contain host names and keys
-	Reason      string    `json:"reason,omitempty"`   // the same without them, for everybody
+	Current     time.Time `json:"current,omitzero"`   // when Redis last had all counts; zero: not since the start
+	Error       string    `json:"error,omitempty"`    // of the last round; may have host names and keys
+	Reason      string    `json:"reason,omitempty"`   // the same without them, so that it can be published
 	Unreachable bool      `json:"away,omitempty"`     // Redis does not answer
 	Warnings    []string  `json:"warnings,omitempty"` // why Redis may lose data
 }
 
-// status is what readers of counts need to know from the publisher.
+// status is the state of publishing that readers need.
 type status struct {
 	mu sync.Mutex
 	Status
 	id           string
-	records      [2]string                        // in Redis is either of these: the acknowledged record, or the one being sent
+	records      [2]string                        // Redis has one of these: the acknowledged record or the one being sent
 	upto         map[string]rediscounts.Sequences // Upto of each id in the last round
-	missingSince time.Time                        // since when other ids have less than they had; zero: they don't
+	missingSince time.Time                        // since when counts of other ids are missing; zero: none are missing
 }
 
-// Reasons for everybody to see.
+// Reasons, which can be published.
 const (
 	reasonLost    = "Redis has lost counts; they are being sent again"
 	reasonOthers  = "Redis has lost counts of another registry"
-	reasonStart   = "counts were not published yet since the start"
+	reasonStart   = "counts were not published since the start"
 	reasonUnknown = "see the log for the reason"
 )
 
-// reasonOf returns the part of an error that everybody may see.
+// reasonOf returns a reason for an error that can be published.
 func reasonOf(err error) string {
 	switch {
 	case errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrStopped):
@@ -48,7 +48,7 @@ func reasonOf(err error) string {
 	case errors.Is(err, rediscounts.ErrChanged):
 		return reasonLost
 	case errors.Is(err, errUndecided):
-		return "another data folder has these counts in Redis and is watched before they are claimed"
+		return "another data folder has the registry id in Redis, and is watched before the id is claimed"
 	}
 	return cmp.Or(rediscounts.Reason(err), reasonUnknown)
 }
@@ -95,12 +95,11 @@ func (s *status) wrote(id, raw string) {
 	s.id, s.records = id, [2]string{raw, raw}
 }
 
-// othersWait is how long counts of another registry may be missing before the rest is
-// shown without them: a running registry sends its counts again within seconds.
+// othersWait is how long readers wait for missing counts of other registries before they show
+// the sum without them. A running registry sends its counts again within seconds.
 const othersWait = time.Minute
 
-// checkOthers compares the records of all ids except ours with those of the last
-// round.
+// checkOthers compares the records of other ids with those of the last round.
 func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,9 +131,9 @@ func (s *status) checkOthers(ids map[string]string, ours []string, now time.Time
 	s.upto = next
 }
 
-// Check compares the records that a reader found in Redis with what the publisher
-// knows. If it returns an error, Redis does not have the counts of all registries.
-// The text of the error is for everybody to see.
+// Check compares the records that a reader found in Redis with those that were last written.
+// It returns an error if Redis does not have the counts of all registries. The text of the
+// error can be published.
 func (c *Counter) Check(ids map[string]string) error {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
@@ -146,7 +145,7 @@ func (c *Counter) Check(ids map[string]string) error {
 	current := ids[s.id]
 	if lost := current == "" || current != s.records[0] && current != s.records[1]; reason == "" && lost {
 		reason = reasonLost
-		s.Reason = reason // until the next round, which starts now
+		s.Reason = reason // until the end of the next round, which is started now
 		select {
 		case c.wake <- struct{}{}:
 		default:
