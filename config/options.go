@@ -77,7 +77,7 @@ type Options struct {
 	warnings []string // of FromRegistry
 }
 
-// Hold is a single-account AT Protocol repository inside the registry.
+// Hold is an AT Protocol account on the PDS embedded in the registry.
 type Hold struct {
 	// Hostname is the identity: did:web:<hostname>. A domain without scheme or path
 	// that serves https on port 443, or localhost with a port for testing. Required.

@@ -25,7 +25,7 @@ var ErrNewer = errors.New("use the newer program that wrote it")
 // Config configures Open.
 type Config struct {
 	Dir  string
-	Name string // in errors and log lines, such as "repository"
+	Name string // in errors and log lines, such as "repo"
 
 	// FormatKey is the key of the format number: 4 bytes, big endian. Open refuses a
 	// number above Format and raises one below it. Nothing else writes this key.

@@ -27,13 +27,13 @@ import (
 //     counter counts only the first: see Batch.Repeated.
 //   - Before the response is kept: it is created again from the rows of the push.
 //
-// Only the age at which names are removed depends on the clock. Keys in the state:
+// Only the age at which names are removed depends on the system clock. Keys in the state:
 //
 //	state.InboundByName <name>                     row
 //	state.InboundBySeq <sequence number>/<name>    nothing, to find the oldest
 
 // A name is known for keepFor. The newest keepNames are known regardless of their age,
-// since after a clock jump all of them seem old.
+// since after a jump of the system clock all of them seem old.
 const (
 	keepFor   = 7 * 24 * time.Hour
 	keepNames = 10_000

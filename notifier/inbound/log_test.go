@@ -8,8 +8,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// Names are known for seven days, and the newest ones for longer: after a clock jump
-// they are still known.
+// Names are known for seven days, and the newest ones for longer: after a jump of the
+// system clock they are still known.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	db, err := state.Open(state.Config{Dir: t.TempDir()})
