@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
 )
 
 // A Difference is something that two of the stores do not agree on: storage, the ledger,
@@ -86,7 +87,7 @@ func (c *checker) storage(ctx context.Context) error {
 func (c *checker) entries(ctx context.Context) error {
 	return c.n.ledger.All(func(owner, digest string, e ledger.Entry) error {
 		for i := range e.Records {
-			key := recordKey(e, i)
+			key := records.Key(e, i)
 			_, value, err := c.n.account.Get(ctx, lexicon.NSIDLayer, key)
 			if errors.Is(err, repo.ErrNotFound) {
 				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
@@ -97,7 +98,7 @@ func (c *checker) entries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if l, ok := readLayer(repo.Record{RKey: key, Value: value}); !ok || l.owner != owner || l.digest != digest {
+			if l, ok := records.ReadLayer(repo.Record{RKey: key, Value: value}); !ok || l.Owner != owner || l.Digest != digest {
 				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is of another manifest"}); err != nil {
 					return err
 				}
@@ -124,16 +125,16 @@ func (c *checker) entries(ctx context.Context) error {
 
 func (c *checker) records(ctx context.Context) error {
 	return c.n.account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
-		l, ok := readLayer(r)
+		l, ok := records.ReadLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
 		}
-		e, found, err := c.n.ledger.Get(l.owner, l.digest)
+		e, found, err := c.n.ledger.Get(l.Owner, l.Digest)
 		if err != nil {
 			return err
 		}
-		if !found || l.micros <= e.First || l.micros > e.First+int64(e.Records) || l.clockID != e.ClockID {
-			return c.visit(Difference{differRecord, l.owner, "", l.digest, "record " + r.RKey + " is in no ledger entry"})
+		if !found || l.Micros <= e.First || l.Micros > e.First+int64(e.Records) || l.ClockID != e.ClockID {
+			return c.visit(Difference{differRecord, l.Owner, "", l.Digest, "record " + r.RKey + " is in no ledger entry"})
 		}
 		return nil
 	})

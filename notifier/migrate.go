@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -61,7 +62,7 @@ func (n *Notifier) hasOldFormat() (bool, error) {
 	if migrating {
 		return n.hasRows(oldImageSizes, oldLedger, oldAnnouncements, oldInbound)
 	}
-	if n.journal.Cursor(journal.Pushes, recordSinkName) == 0 {
+	if n.journal.Cursor(journal.Pushes, records.Name) == 0 {
 		return false, nil
 	}
 	return n.hasRows(state.Pushes, oldLedger, oldAnnouncements) // none: the state is new, and the journal is not
@@ -171,14 +172,14 @@ func (n *Notifier) migrateOutbox() error {
 	if err != nil {
 		return err
 	}
-	batched := n.journal.Cursor(journal.Pushes, recordSinkName)
+	batched := n.journal.Cursor(journal.Pushes, records.Name)
 	var b state.Batch
 	if !pending {
-		putLastBatched(&b, batched)
+		records.PutLastBatched(&b, batched)
 		return n.state.Commit(&b, state.Sync)
 	}
 	// The old format has one change for each event, the present one for each manifest.
-	var batch recordBatch
+	var batch records.Batch
 	index := map[string]int{}
 	for _, m := range old.Manifests {
 		batched = max(batched, m.Seq)
@@ -187,17 +188,17 @@ func (n *Notifier) migrateOutbox() error {
 		if !again {
 			i = len(batch.Manifests)
 			index[id] = i
-			batch.Manifests = append(batch.Manifests, recordChange{Owner: m.Owner, Digest: m.Digest, Before: m.Before.entry()})
+			batch.Manifests = append(batch.Manifests, records.Change{Owner: m.Owner, Digest: m.Digest, Before: m.Before.entry()})
 		}
 		c := &batch.Manifests[i]
 		c.After = m.After.entry()
 		c.Writes = append(c.Writes, m.Writes...)
-		event := recordEvent{Seq: m.Seq, Push: m.After.State != "deleted"}
+		event := records.Cause{Seq: m.Seq, Push: m.After.State != "deleted"}
 		if len(m.After.Repositories) > 0 {
 			event.Repository = m.After.Repositories[0]
 		}
 		c.Events = append(c.Events, event)
 	}
-	putLastBatched(&b, batched)
+	records.PutLastBatched(&b, batched)
 	return o.Put(&b, &batch)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -48,11 +49,11 @@ func TestMigrate(t *testing.T) {
 			old["l/"+owner+"\x00"+image("other", 1).Digest] = map[string]any{"state": "deleted", "deleted": 1}
 			old["a/d/oss/app\x00"+written.Digest] = map[string]any{"postUri": "at://" + owner + "/app.bsky.feed.post/" + posts[0]["rkey"].(string)}
 			old["k/2026-11-26/a token"] = map[string]any{"seq": 2, "time": e.Time}
-			creates, err := recordWrites(owner, claimed.Digest, event.PlanOf(e).Records, ledgerEntry(e, 3))
+			creates, err := records.Creates(owner, claimed.Digest, event.PlanOf(e).Records, ledgerEntry(e, 3))
 			if err != nil {
 				t.Fatal(err)
 			}
-			deletes := recordDeletes(ledgerEntry(second, 2))
+			deletes := records.Deletes(ledgerEntry(second, 2))
 			old["b/records"] = map[string]any{"manifests": []any{
 				map[string]any{"seq": 3, "owner": owner, "digest": claimed.Digest, "before": map[string]any{"state": ""},
 					"after": old["l/"+owner+"\x00"+claimed.Digest], "writes": creates},
@@ -102,7 +103,7 @@ func TestMigrate(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if r.journal.Cursor(journal.Pushes, recordSinkName) < 3 {
+			if r.journal.Cursor(journal.Pushes, records.Name) < 3 {
 				t.Error("the records sink has pending events")
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -183,9 +184,8 @@ func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) er
 		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
 		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,
 	}
-	records := &recordSink{Deps: deps, ledger: n.ledger, progress: &n.progress}
-	records.GiveUp = n.giveUpFor(records)
-	n.sinks = append(n.sinks, records)
+	deps.GiveUp = n.giveUpFor(records.Name)
+	n.sinks = append(n.sinks, records.New(deps, n.ledger, &n.progress))
 	if announce == nil {
 		return nil
 	}
@@ -195,7 +195,7 @@ func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) er
 	}
 	n.announce = &settings
 	posts := &announceSink{Deps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
-	posts.GiveUp = n.giveUpFor(posts)
+	posts.GiveUp = n.giveUpFor(posts.Name())
 	n.sinks = append(n.sinks, posts)
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -54,7 +55,7 @@ func TestPlan(t *testing.T) {
 			e.ManifestDigest, e.Manifest = digest.FromBytes(payload).String(), info
 			p := event.PlanOf(e)
 			entry := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(p.Records)}
-			writes, err := recordWrites(e.UserDID, e.ManifestDigest, p.Records, entry)
+			writes, err := records.Creates(e.UserDID, e.ManifestDigest, p.Records, entry)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,12 +7,9 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
-
-// unknownRepository stands in a rebuilt ledger entry for the repositories that have the
-// manifest, which its records do not name. reconcile finds them in storage.
-const unknownRepository = ""
 
 // rebuildBatch is how many entries are committed at once.
 const rebuildBatch = 1000
@@ -31,7 +28,7 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 	if err := n.rebuildHistory(ctx); err != nil {
 		return err
 	}
-	batched, err := lastBatched(n.state)
+	batched, err := records.LastBatched(n.state)
 	if err != nil {
 		return err
 	}
@@ -41,7 +38,7 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 	}
 	var b state.Batch
 	// The events up to the cursor were processed, by a state that is lost.
-	putLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, recordSinkName)))
+	records.PutLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, records.Name)))
 	b.Set(state.AccountRevision, []byte(rev))
 	b.Set(state.ReconcilePhase, []byte(phaseStorage))
 	b.Delete(state.StatsRound) // so that the rows of stats records are read again, too
@@ -55,7 +52,7 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 type ledgerRebuild struct {
 	n          *Notifier
 	batch      state.Batch
-	push       []layerRecord // of the push that is being read
+	push       []records.Layer // of the push that is being read
 	duplicates []repo.Write
 	entries    int
 }
@@ -64,13 +61,13 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 	n := l.n
 	n.ledger.Clear(&l.batch)
 	err := n.account.Each(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
-		r, ok := readLayer(record)
+		r, ok := records.ReadLayer(record)
 		if !ok {
 			return nil
 		}
 		if k := len(l.push); k > 0 {
 			last := l.push[k-1]
-			if r.owner == last.owner && r.digest == last.digest && r.clockID == last.clockID && r.micros == last.micros+1 {
+			if r.Owner == last.Owner && r.Digest == last.Digest && r.ClockID == last.ClockID && r.Micros == last.Micros+1 {
 				l.push = append(l.push, r)
 				return nil
 			}
@@ -100,19 +97,19 @@ func (l *ledgerRebuild) end(ctx context.Context) error {
 		return nil
 	}
 	first := l.push[0]
-	_, known, err := l.n.ledger.GetIn(&l.batch, first.owner, first.digest)
+	_, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Digest)
 	if err != nil {
 		return err
 	}
 	if known {
 		for _, r := range l.push {
-			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.rkey})
+			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.RKey})
 		}
 		return nil
 	}
 	l.entries++
-	l.n.ledger.Put(&l.batch, first.owner, first.digest, ledger.Entry{
-		First: first.micros - 1, ClockID: first.clockID, Records: len(l.push), Repositories: []string{unknownRepository},
+	l.n.ledger.Put(&l.batch, first.Owner, first.Digest, ledger.Entry{
+		First: first.Micros - 1, ClockID: first.ClockID, Records: len(l.push), Repositories: []string{ledger.UnknownRepository},
 	})
 	if l.entries%rebuildBatch != 0 {
 		return nil

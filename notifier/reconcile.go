@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -17,15 +18,15 @@ import (
 // How storage and ledger are reconciled
 //
 // A reconciliation is requested, by setting state.ReconcilePhase, when events may have
-// been lost, when the ledger was rebuilt, and when the options that decide what is public have changed. It begins
-// when the stores are known to belong together, and has two phases:
+// been lost, when the ledger was rebuilt, and when the options that decide what is public
+// have changed. It begins when the stores are known to belong together, and has two phases:
 //
 //   - phaseStorage goes through storage. A manifest of a public repository that the ledger
 //     does not have, or has with another number of records, gets a push event; wrong
 //     records get a forget event before it.
 //   - phaseLedger goes through the ledger. A claim of a repository that does not have the
-//     manifest gets a delete event. Claims of unknownRepository get one, too: by now the
-//     first phase has added claims for all repositories that were found.
+//     manifest gets a delete event. Claims of ledger.UnknownRepository get one, too: by now
+//     the first phase has added claims for all repositories that were found.
 //
 // It writes no records itself. The events go through the journal, and the records sink
 // handles them like any others, looking at storage again. They have no class and no tag,
@@ -101,7 +102,7 @@ func (n *Notifier) reconcilePhase(ctx context.Context) (done bool, err error) {
 
 // waitForRecords waits until the records sink has processed an event.
 func (n *Notifier) waitForRecords(ctx context.Context, seq uint64) error {
-	for n.journal.Cursor(journal.Pushes, recordSinkName) < seq {
+	for n.journal.Cursor(journal.Pushes, records.Name) < seq {
 		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -195,7 +196,7 @@ func (n *Notifier) reconcileLedger(ctx context.Context) error {
 
 func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error {
 	for _, repository := range m.Repositories {
-		if repository != unknownRepository {
+		if repository != ledger.UnknownRepository {
 			has, err := n.storage.Has(ctx, repository, m.Digest)
 			if has || errors.Is(err, stored.ErrUnreadable) {
 				continue

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -258,7 +259,7 @@ func TestRecordsRecheck(t *testing.T) {
 			r.account.failAfter(commits-1, 1000)
 			r.push(test.push)
 			r.until("it is in the outbox", func() bool {
-				var b recordBatch
+				var b records.Batch
 				ok, err := delivery.NewOutbox(r.state, state.RecordsOutbox, nil).Load(&b)
 				return ok && err == nil && len(r.records()) == (commits-1)*delivery.MaxWrites
 			})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -196,7 +197,7 @@ func TestRebuildRequested(t *testing.T) {
 	r.push(image("a", 3))
 	r.push(image("b", 4))
 	r.drain()
-	r.apply(recordDeletes(ledgerEntry(r.event(2), 4))[2])
+	r.apply(records.Deletes(ledgerEntry(r.event(2), 4))[2])
 	r.reopen(nil)
 	r.reconciled()
 	differences := 0
@@ -232,13 +233,13 @@ func TestRebuildDuplicates(t *testing.T) {
 	e := r.event(1)
 	e.TID += 1000
 	layers := event.PlanOf(e).Records
-	again, err := recordWrites(e.UserDID, e.ManifestDigest, layers, ledgerEntry(e, len(layers)))
+	again, err := records.Creates(e.UserDID, e.ManifestDigest, layers, ledgerEntry(e, len(layers)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.apply(again...)
 	second := r.event(2)
-	r.apply(recordDeletes(ledgerEntry(second, 4))[2])
+	r.apply(records.Deletes(ledgerEntry(second, 4))[2])
 	r.stop()
 	if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
 		t.Fatal(err)

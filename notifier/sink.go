@@ -164,12 +164,12 @@ func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error)
 
 // giveUpFor returns a sink's giveUp. The event is part of the dead letter if the
 // journal still has it.
-func (n *Notifier) giveUpFor(s sink.Sink) func(seq uint64, reason error) error {
+func (n *Notifier) giveUpFor(sink string) func(seq uint64, reason error) error {
 	return func(seq uint64, reason error) error {
 		var payload []byte
 		if entries, err := n.journal.Read(journal.Pushes, seq-1, 1, 1); err == nil && len(entries) > 0 && entries[0].Seq == seq {
 			payload = entries[0].Payload
 		}
-		return n.giveUp(s.Name(), seq, payload, reason)
+		return n.giveUp(sink, seq, payload, reason)
 	}
 }

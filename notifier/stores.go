@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -108,7 +107,7 @@ func (n *Notifier) verifiedRevision(ctx context.Context) string {
 // after it, with another id. Events are lost then, so storage is compared with the
 // ledger.
 func (n *Notifier) followRecords() error {
-	batched, err := lastBatched(n.state)
+	batched, err := records.LastBatched(n.state)
 	if err != nil {
 		return err
 	}
@@ -204,11 +203,11 @@ func (n *Notifier) mismatch(ctx context.Context) (reason string, err error) {
 	} else if moved {
 		return "the account's repo was replaced or restored", nil
 	}
-	batched, err := lastBatched(n.state)
+	batched, err := records.LastBatched(n.state)
 	if err != nil {
 		return "", err
 	}
-	if n.journal.Cursor(journal.Pushes, recordSinkName) > batched {
+	if n.journal.Cursor(journal.Pushes, records.Name) > batched {
 		return "the state is older than the journal", nil
 	}
 	return n.revisionMismatch(ctx)
@@ -252,15 +251,15 @@ func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, erro
 		return false, err
 	}
 	for _, r := range layers {
-		l, ok := readLayer(r)
+		l, ok := records.ReadLayer(r)
 		if !ok {
 			continue
 		}
-		e, found, err := n.ledger.Get(l.owner, l.digest)
+		e, found, err := n.ledger.Get(l.Owner, l.Digest)
 		if err != nil {
 			return false, err
 		}
-		if !found || l.micros <= e.First || l.micros > e.First+int64(e.Records) {
+		if !found || l.Micros <= e.First || l.Micros > e.First+int64(e.Records) {
 			return false, nil
 		}
 	}
@@ -278,33 +277,6 @@ func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, erro
 		}
 	}
 	return true, nil
-}
-
-// A layerRecord is a decoded layer record of the repo.
-type layerRecord struct {
-	rkey    string
-	owner   string
-	digest  string // of the manifest
-	layer   string // digest of the layer
-	micros  int64  // time of the key, in unix microseconds
-	clockID uint   // of the key
-}
-
-// readLayer decodes a layer record; false if it is not one that the records sink
-// writes.
-func readLayer(r repo.Record) (layerRecord, bool) {
-	fields, err := lexicon.Unmarshal(r.Value)
-	if err != nil {
-		return layerRecord{}, false
-	}
-	uri, _ := fields["manifest"].(string)
-	layer, _ := fields["digest"].(string)
-	owner, digest, ok := lexicon.ParseManifestURI(uri)
-	key, err := syntax.ParseTID(r.RKey)
-	if !ok || err != nil {
-		return layerRecord{}, false
-	}
-	return layerRecord{r.RKey, owner, digest, layer, key.Time().UnixMicro(), key.ClockID()}, true
 }
 
 // readOrigin returns the image that a post announces; false if it is no announcement.

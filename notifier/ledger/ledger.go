@@ -42,6 +42,10 @@ type Entry struct {
 	Repositories []string `json:"repositories,omitempty"`
 }
 
+// UnknownRepository stands in a rebuilt entry for the repositories that have the manifest,
+// which its records do not name. A reconciliation finds them in storage.
+const UnknownRepository = ""
+
 // With returns the entry with the claim of a repository.
 func (e Entry) With(repository string) Entry {
 	if !slices.Contains(e.Repositories, repository) {

@@ -1,4 +1,4 @@
-package notifier
+package records
 
 import (
 	"errors"
@@ -12,57 +12,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
-// recordBatch is the content of the records sink's outbox.
-type recordBatch struct {
-	Manifests []recordChange `json:"manifests"`
-}
-
-// A recordChange is what events change in the records of one manifest.
-type recordChange struct {
-	Owner  string           `json:"owner"`
-	Digest string           `json:"digest"`
-	Events []recordEvent    `json:"events,omitempty"`
-	Before *ledger.Entry    `json:"before,omitempty"` // nil: there was none
-	After  *ledger.Entry    `json:"after,omitempty"`  // nil: it is deleted
-	Writes []repo.Write     `json:"writes,omitempty"`
-	Odd    *event.OddLayers `json:"odd,omitempty"` // of the records that Writes creates
-}
-
-// A recordEvent is an event that causes a change.
-type recordEvent struct {
-	Seq        uint64 `json:"seq"`
-	Push       bool   `json:"push,omitempty"`
-	Repository string `json:"repository"` // as Event.Name returns it
-	Local      bool   `json:"local,omitempty"`
-}
-
-func (c *recordChange) creates() bool { return len(c.Writes) > 0 && c.Writes[0].Action == repo.Create }
-
-func (b *recordBatch) writes() []repo.Write {
-	var all []repo.Write
-	for _, m := range b.Manifests {
-		all = append(all, m.Writes...)
-	}
-	return all
-}
-
-// manifestOf is the index of the change that the i-th write belongs to, or -1.
-func (b *recordBatch) manifestOf(i int) int {
-	for m := range b.Manifests {
-		if i < len(b.Manifests[m].Writes) {
-			return m
-		}
-		i -= len(b.Manifests[m].Writes)
-	}
-	return -1
-}
-
-func (b *recordBatch) remove(m int) { b.Manifests = slices.Delete(b.Manifests, m, m+1) }
-
-// batchBuilder builds a recordBatch.
-type batchBuilder struct {
-	s       *recordSink
-	batch   *recordBatch
+// A builder builds a Batch.
+type builder struct {
+	s       *Sink
+	batch   *Batch
 	changes map[string]int    // index in batch by owner and digest
 	reasons map[uint64]string // why an event makes no records although it might be expected to
 	writes  int
@@ -72,9 +25,9 @@ type batchBuilder struct {
 var errNextBatch = errors.New("event belongs to the next batch")
 
 // build puts as many events as fit, at least one, into a batch.
-func (s *recordSink) build(events []event.Sequenced, stored []bool) (*batchBuilder, int, error) {
+func (s *Sink) build(events []event.Sequenced, stored []bool) (*builder, int, error) {
 	events = events[:len(stored)]
-	b := &batchBuilder{s: s, batch: &recordBatch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
+	b := &builder{s: s, batch: &Batch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
 	for i, e := range events {
 		err := b.event(e, stored[i])
 		var permanent *sink.PermanentError
@@ -92,7 +45,7 @@ func (s *recordSink) build(events []event.Sequenced, stored []bool) (*batchBuild
 	return b, len(events), nil
 }
 
-func (b *batchBuilder) event(e event.Sequenced, stored bool) error {
+func (b *builder) event(e event.Sequenced, stored bool) error {
 	switch {
 	case !b.s.affects(&e):
 		if e.Operation == event.OpPush && e.Plan.Odd != nil && b.s.Public(e.Name()) {
@@ -114,7 +67,7 @@ func (b *batchBuilder) event(e event.Sequenced, stored bool) error {
 }
 
 // entry is a manifest's ledger entry as it will be after the batch; nil: none.
-func (b *batchBuilder) entry(owner, digest string) (*ledger.Entry, error) {
+func (b *builder) entry(owner, digest string) (*ledger.Entry, error) {
 	if i, ok := b.changes[owner+"\x00"+digest]; ok {
 		return b.batch.Manifests[i].After, nil
 	}
@@ -126,7 +79,7 @@ func (b *batchBuilder) entry(owner, digest string) (*ledger.Entry, error) {
 }
 
 // owners are the owners with an entry for the manifest, before or after the batch.
-func (b *batchBuilder) owners(digest string) ([]string, error) {
+func (b *builder) owners(digest string) ([]string, error) {
 	entries, err := b.s.ledger.Owners(digest)
 	if err != nil {
 		return nil, err
@@ -147,7 +100,7 @@ func (b *batchBuilder) owners(digest string) ([]string, error) {
 // push adds the claim of the event's repository to the manifest's entry, and
 // creates entry and records if there is none. Claims under another owner, from
 // before the option owner was changed, are removed.
-func (b *batchBuilder) push(e event.Sequenced) error {
+func (b *builder) push(e event.Sequenced) error {
 	if e.Unreadable != nil {
 		return &sink.PermanentError{Err: e.Unreadable}
 	}
@@ -175,7 +128,7 @@ func (b *batchBuilder) push(e event.Sequenced) error {
 		return &sink.PermanentError{Err: fmt.Errorf("the manifest lists %d layers and its push reserved keys for %d", len(layers), e.TIDs)}
 	}
 	after := ledger.Entry{First: e.TID, ClockID: e.ClockID, Records: len(layers)}.With(name)
-	writes, err := recordWrites(e.UserDID, e.ManifestDigest, layers, after)
+	writes, err := Creates(e.UserDID, e.ManifestDigest, layers, after)
 	if err != nil {
 		return &sink.PermanentError{Err: err}
 	}
@@ -189,22 +142,22 @@ func (b *batchBuilder) push(e event.Sequenced) error {
 // delete removes the claims of the event's repository, also those from before the
 // option owner was changed. An event without a repository is about an entry that
 // reconcile found in none: only that owner's claim is removed.
-func (b *batchBuilder) delete(e event.Sequenced) error {
+func (b *builder) delete(e event.Sequenced) error {
 	return b.removeClaims(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
 }
 
 // hide removes the claim of a push that is private. If the entry was rebuilt, it
 // does not know its repositories, and the claim that stands for them is removed.
-func (b *batchBuilder) hide(e event.Sequenced) error {
+func (b *builder) hide(e event.Sequenced) error {
 	e.Event = e.AsPublic()
 	entry, err := b.entry(e.UserDID, e.ManifestDigest)
 	if err != nil || entry == nil {
 		return err
 	}
-	after := entry.Without(e.Name()).Without(unknownRepository)
+	after := entry.Without(e.Name()).Without(ledger.UnknownRepository)
 	switch len(after.Repositories) {
 	case 0:
-		return b.add(e, e.UserDID, entry, nil, recordDeletes(*entry))
+		return b.add(e, e.UserDID, entry, nil, Deletes(*entry))
 	case len(entry.Repositories):
 		return nil
 	}
@@ -212,18 +165,18 @@ func (b *batchBuilder) hide(e event.Sequenced) error {
 }
 
 // forget deletes an owner's records of a manifest, with all claims.
-func (b *batchBuilder) forget(e event.Sequenced) error {
+func (b *builder) forget(e event.Sequenced) error {
 	entry, err := b.entry(e.UserDID, e.ManifestDigest)
 	if err != nil || entry == nil {
 		return err
 	}
-	return b.add(e, e.UserDID, entry, nil, recordDeletes(*entry))
+	return b.add(e, e.UserDID, entry, nil, Deletes(*entry))
 }
 
 // removeClaims removes the claim of the event's repository from the entries of its
 // manifest whose owner matches. An entry without claims is deleted with its
 // records.
-func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) bool) error {
+func (b *builder) removeClaims(e event.Sequenced, match func(owner string) bool) error {
 	owners, err := b.owners(e.ManifestDigest)
 	if err != nil {
 		return err
@@ -243,7 +196,7 @@ func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) 
 		if len(after.Repositories) > 0 {
 			err = b.add(e, owner, entry, &after, nil)
 		} else {
-			err = b.add(e, owner, entry, nil, recordDeletes(*entry))
+			err = b.add(e, owner, entry, nil, Deletes(*entry))
 		}
 		if err != nil {
 			return err
@@ -253,8 +206,8 @@ func (b *batchBuilder) removeClaims(e event.Sequenced, match func(owner string) 
 }
 
 // add puts a change into the batch. A manifest has writes only once in a batch.
-func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
-	cause := recordEvent{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.Storage.Local(e.Event)}
+func (b *builder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
+	cause := Cause{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.Storage.Local(e.Event)}
 	id := owner + "\x00" + e.ManifestDigest
 	i, changed := b.changes[id]
 	if changed {
@@ -278,8 +231,8 @@ func (b *batchBuilder) add(e event.Sequenced, owner string, before, after *ledge
 	}
 	b.writes += len(writes)
 	b.changes[id] = len(b.batch.Manifests)
-	b.batch.Manifests = append(b.batch.Manifests, recordChange{
-		Owner: owner, Digest: e.ManifestDigest, Events: []recordEvent{cause}, Before: before, After: after, Writes: writes,
+	b.batch.Manifests = append(b.batch.Manifests, Change{
+		Owner: owner, Digest: e.ManifestDigest, Events: []Cause{cause}, Before: before, After: after, Writes: writes,
 	})
 	return nil
 }

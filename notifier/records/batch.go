@@ -1,0 +1,56 @@
+package records
+
+import (
+	"slices"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+)
+
+// A Batch is the content of the records sink's outbox.
+type Batch struct {
+	Manifests []Change `json:"manifests"`
+}
+
+// A Change is what events change in the records of one manifest.
+type Change struct {
+	Owner  string           `json:"owner"`
+	Digest string           `json:"digest"`
+	Events []Cause          `json:"events,omitempty"`
+	Before *ledger.Entry    `json:"before,omitempty"` // nil: there was none
+	After  *ledger.Entry    `json:"after,omitempty"`  // nil: it is deleted
+	Writes []repo.Write     `json:"writes,omitempty"`
+	Odd    *event.OddLayers `json:"odd,omitempty"` // of the records that Writes creates
+}
+
+// A Cause is an event that causes a change.
+type Cause struct {
+	Seq        uint64 `json:"seq"`
+	Push       bool   `json:"push,omitempty"`
+	Repository string `json:"repository"` // as Event.Name returns it
+	Local      bool   `json:"local,omitempty"`
+}
+
+func (c *Change) creates() bool { return len(c.Writes) > 0 && c.Writes[0].Action == repo.Create }
+
+func (b *Batch) writes() []repo.Write {
+	var all []repo.Write
+	for _, m := range b.Manifests {
+		all = append(all, m.Writes...)
+	}
+	return all
+}
+
+// manifestOf is the index of the change that the i-th write belongs to, or -1.
+func (b *Batch) manifestOf(i int) int {
+	for m := range b.Manifests {
+		if i < len(b.Manifests[m].Writes) {
+			return m
+		}
+		i -= len(b.Manifests[m].Writes)
+	}
+	return -1
+}
+
+func (b *Batch) remove(m int) { b.Manifests = slices.Delete(b.Manifests, m, m+1) }

@@ -1,0 +1,97 @@
+package records
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// send applies the writes of a batch and finishes it. A write that is refused for good
+// takes its manifest out of the batch, and the rest is applied.
+func (s *Sink) send(ctx context.Context, batch *Batch, fresh bool) error {
+	for {
+		err := s.Account.Deliver(ctx, batch.writes(), fresh)
+		var invalid *repo.WriteError
+		if !errors.As(err, &invalid) {
+			if err != nil {
+				return err
+			}
+			return s.finish(ctx, batch)
+		}
+		if err := s.drop(ctx, batch, invalid); err != nil {
+			return err
+		}
+		fresh = false
+	}
+}
+
+// finish changes the ledger and clears the outbox. The result of the first push of
+// each manifest has the number of records.
+func (s *Sink) finish(ctx context.Context, batch *Batch) error {
+	var b state.Batch
+	for _, c := range batch.Manifests {
+		if c.After == nil {
+			s.ledger.Delete(&b, c.Owner, c.Digest)
+		} else {
+			s.ledger.Put(&b, c.Owner, c.Digest, *c.After)
+		}
+		var result pushrow.Records
+		if c.creates() && len(c.Events) > 0 {
+			result.Created = len(c.Writes)
+			if c.Odd != nil {
+				result.Reason = c.Odd.String()
+				s.Metrics.Odd(c.Odd)
+			}
+		}
+		for _, e := range c.Events {
+			if !e.Push {
+				continue
+			}
+			if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, result); err != nil {
+				return err
+			}
+			result.Created = 0
+		}
+	}
+	return s.outbox().Clear(ctx, &b)
+}
+
+// drop gives up the change that a *repo.WriteError is about.
+func (s *Sink) drop(ctx context.Context, batch *Batch, invalid *repo.WriteError) error {
+	m := batch.manifestOf(invalid.Index)
+	if m < 0 {
+		return invalid
+	}
+	var b state.Batch
+	for _, e := range batch.Manifests[m].Events {
+		if err := s.GiveUp(e.Seq, invalid); err != nil {
+			return err
+		}
+		if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: invalid.Error()}); err != nil {
+			return err
+		}
+	}
+	if err := s.withdraw(ctx, batch, m); err != nil {
+		return err
+	}
+	return s.outbox().Put(&b, batch)
+}
+
+// withdraw takes a change out of the batch. If some of its creates are applied,
+// the change becomes their deletes.
+func (s *Sink) withdraw(ctx context.Context, batch *Batch, m int) error {
+	c := &batch.Manifests[m]
+	deletes, err := s.Account.Undo(ctx, c.Writes)
+	if err != nil {
+		return err
+	}
+	if len(deletes) == 0 {
+		batch.remove(m)
+		return nil
+	}
+	c.Events, c.After, c.Writes = nil, c.Before, deletes
+	return nil
+}

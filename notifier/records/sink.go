@@ -1,0 +1,189 @@
+package records
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/delivery"
+	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/sink"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// Name is the name of the sink.
+const Name = "records"
+
+// A Sink writes one layer record for each layer of each manifest of a public
+// repository, and deletes the records with the manifest.
+//
+// An event says that a repository may have a manifest now, or not any more. What
+// the sink does is decided by what storage has when it handles the event. So pushes
+// and deletes of one digest may reach the journal in any order: each change of
+// storage is followed by an event, and the last event is handled after the last
+// change.
+//
+// The sink sends its writes through the outbox. The commit that puts a batch there
+// also moves state.RecordsBatched, the sequence number of the last event that the
+// batch covers; an event up to this number is not put into a batch again. The
+// commit that clears the outbox changes the ledger.
+type Sink struct {
+	sink.Deps
+	ledger   *ledger.Ledger
+	progress *sink.Signal
+}
+
+// New returns the sink. It keeps the keys of its records in l, and sends on progress when
+// it has processed events.
+func New(deps sink.Deps, l *ledger.Ledger, progress *sink.Signal) *Sink {
+	return &Sink{Deps: deps, ledger: l, progress: progress}
+}
+
+// Name implements sink.Sink.
+func (s *Sink) Name() string { return Name }
+
+// Skip notes that an event was given up.
+func (s *Sink) Skip(seq uint64) error {
+	var b state.Batch
+	PutLastBatched(&b, seq)
+	return s.State.Commit(&b, state.Sync)
+}
+
+func (s *Sink) outbox() *delivery.Outbox {
+	return delivery.NewOutbox(s.State, state.RecordsOutbox, s.Revision)
+}
+
+// Confirm sends the batch in the outbox, without what may not be published any more.
+func (s *Sink) Confirm(ctx context.Context) error {
+	var batch Batch
+	ok, err := s.outbox().Load(&batch)
+	if err != nil || !ok {
+		return err
+	}
+	changed, err := s.recheckBatch(ctx, &batch)
+	if err != nil {
+		return err
+	}
+	if changed {
+		if err := s.outbox().Put(&state.Batch{}, &batch); err != nil {
+			return err
+		}
+	}
+	return s.send(ctx, &batch, false)
+}
+
+// Handle processes all events.
+func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
+	if err := s.Confirm(ctx); err != nil {
+		return 0, time.Time{}, err
+	}
+	batched, err := LastBatched(s.State)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	done := 0
+	for done < len(events) && events[done].Seq <= batched {
+		done++
+	}
+	if done == len(events) {
+		return done, time.Time{}, nil
+	}
+	stored, err := s.Storage.Present(ctx, events[done:], s.affects)
+	if err != nil {
+		return done, time.Time{}, err
+	}
+	for len(stored) > 0 {
+		n, err := s.handleBatch(ctx, events[done:], stored)
+		if err != nil {
+			return done, time.Time{}, err
+		}
+		done, stored = done+n, stored[n:]
+		s.progress.Send()
+	}
+	return done, time.Time{}, nil
+}
+
+// handleBatch handles the first of the events, as many as fit into one commit.
+// stored reports for the first of them whether their manifest is in storage.
+func (s *Sink) handleBatch(ctx context.Context, events []event.Sequenced, stored []bool) (int, error) {
+	build, done, err := s.build(events, stored)
+	if err != nil {
+		return 0, err
+	}
+	var b state.Batch
+	if err := s.recordDecided(&b, build, events[:done]); err != nil {
+		return 0, err
+	}
+	if len(build.batch.Manifests) == 0 {
+		return done, s.State.Commit(&b, state.Sync)
+	}
+	if err := s.outbox().Put(&b, build.batch); err != nil {
+		return 0, err
+	}
+	return done, s.send(ctx, build.batch, true)
+}
+
+// recordDecided adds to b the sequence number of the last event in the batch, and the
+// results of pushes that have no records.
+func (s *Sink) recordDecided(b *state.Batch, build *builder, events []event.Sequenced) error {
+	if len(events) == 0 {
+		return nil
+	}
+	sent := map[uint64]bool{}
+	for _, m := range build.batch.Manifests {
+		for _, e := range m.Events {
+			sent[e.Seq] = true
+		}
+	}
+	for _, e := range events {
+		if e.Operation != event.OpPush || sent[e.Seq] {
+			continue
+		}
+		if err := pushrow.Put(b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
+			return err
+		}
+	}
+	PutLastBatched(b, events[len(events)-1].Seq)
+	return nil
+}
+
+// LastBatched returns the sequence number of the last event that a batch covers.
+func LastBatched(db state.Store) (uint64, error) {
+	val, err := db.Get(state.RecordsBatched)
+	if errors.Is(err, state.ErrNotFound) {
+		return 0, nil
+	}
+	if err == nil && len(val) != 8 {
+		err = errors.New("damaged value")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the last event of the records sink: %w", err)
+	}
+	return binary.BigEndian.Uint64(val), nil
+}
+
+// PutLastBatched adds to b what LastBatched returns.
+func PutLastBatched(b *state.Batch, seq uint64) {
+	b.Set(state.RecordsBatched, binary.BigEndian.AppendUint64(nil, seq))
+}
+
+// affects reports whether an event may change the records of its manifest: a push
+// of a public repository, and a push that is private now, whose records may have to
+// go. A delete may do so in any repository, since the records have to go also when
+// the repository is not public any more.
+func (s *Sink) affects(e *event.Sequenced) bool {
+	switch e.Operation {
+	case event.OpPush:
+		if e.Private() {
+			return true
+		}
+		return e.UserDID != "" && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
+	case event.OpDelete, event.OpForget:
+		return e.ManifestDigest != ""
+	}
+	return false
+}
