@@ -29,13 +29,16 @@ func (o *Options) check(m *mistakes) {
 	if o.Hold != nil {
 		o.Hold.check(m)
 	}
+	if o.Account != nil {
+		o.Account.check(m)
+	}
 	if o.Owner != "" {
 		m.check("options.owner", identity.ValidateDID(o.Owner))
 	}
 	if o.Announce != nil {
 		o.Announce.check(m)
-		if o.Hold == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
-			m.add("options.announce", "there is no account to post with; set hold as well, or remove announce")
+		if o.Hold == nil && o.Account == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
+			m.add("options.announce", "there is no account to post with; set hold or account as well, or remove announce")
 		}
 	}
 	if o.Redis != nil {

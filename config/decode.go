@@ -57,6 +57,10 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		d, err := durationOrOff(raw)
 		m.set(path, v, d, err)
 		return
+	case *PointsOrOff:
+		p, err := pointsOrOff(raw)
+		m.set(path, v, p, err)
+		return
 	case *AddressOrOff:
 		a, err := addressOrOff(raw)
 		m.set(path, v, a, err)

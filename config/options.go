@@ -44,8 +44,12 @@ type Options struct {
 	// none; pulls and pushes are only counted.
 	Hold *Hold `option:"hold"`
 
+	// Account is an account on another PDS that records and posts are written to. Only
+	// one of Hold and Account may be given. Default: none.
+	Account *Account `option:"account"`
+
 	// Owner is the DID that the images belong to, the userDid of every record.
-	// Default: the hold's DID.
+	// Default: the DID of the hold or the account.
 	Owner string `option:"owner"`
 
 	// Announce posts about pushed tags. `announce: {}` uses the defaults.
@@ -271,7 +275,7 @@ func (a *Announce) defaults() {
 // Private returns the files and folders to which other users must not have access,
 // without those of secrets, which are refused if others have access.
 func (o *Options) Private() []string {
-	return []string{o.JournalDir(), o.StateDir(), o.HoldDir(), o.CollectedDir(), o.PasswordFile() + ".sessions", o.LockFile()}
+	return []string{o.JournalDir(), o.StateDir(), o.HoldDir(), o.CollectedDir(), o.PasswordFile() + ".sessions", o.AccountFile(), o.LockFile()}
 }
 
 // Paths in the data folder.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
 )
 
 // registry parses a configuration file as the registry does, with options in the entry of
@@ -60,6 +62,26 @@ func TestDefaults(t *testing.T) {
 	paths := []string{got.JournalDir(), got.StateDir(), got.HoldDir(), got.KeyFile(), got.PasswordFile(), got.LockFile(), got.CollectedDir()}
 	if want := "[/d/journal /d/state /d/hold /d/hold.key /d/hold.password /d/lock /d/collected]"; fmt.Sprint(paths) != want {
 		t.Errorf("paths are %v, want %v", paths, want)
+	}
+}
+
+// account is a section with all that is required, and others can follow.
+const account = `data: /d
+account:
+  service: https://pds.example.com
+  identifier: images.example.com
+  password_file: /p
+`
+
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	got := mustRead(t, account, "")
+	want := Account{Service: "https://pds.example.com", Identifier: "images.example.com", PasswordFile: "/p", Budget: Budget{Hour: 5000, Day: 35000}}
+	if *got.Account != want {
+		t.Errorf("got  %+v\nwant %+v", *got.Account, want)
+	}
+	if got := mustRead(t, account+"  budget: {hour: off, day: \"1000\"}", "").Account.Budget; got != (Budget{pds.NoLimit, 1000}) {
+		t.Errorf("the budget is %+v", got)
 	}
 }
 
@@ -135,6 +157,7 @@ api: {token_file: /t}
 		t.Errorf("KeyFile = %s, want /k", got.KeyFile())
 	}
 
+	got.Account = mustRead(t, account+"  plc: https://plc.example.com", "").Account // only one writer is allowed
 	checkAllSet(t, "options", reflect.ValueOf(got))
 }
 
@@ -175,19 +198,27 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve, stats"},
+		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve, stats"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; option names are strings"},
 		{"name is a boolean", ok + "http: {true: x}", "options.http.true: unknown option; option names are strings"},
 
-		{"account", ok + "account: {service: https://example.com, password: hunter2}", "options.account: not supported by this version; use hold, the account embedded in the registry"},
-		{"remote", ok + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry"},
-		{"two writers", ok + "account: {}\nremote: {}", "options.account: not supported by this version; use hold, the account embedded in the registry\n" +
-			"options.remote: not supported by this version; use hold, the account embedded in the registry\n" +
+		{"password of the account", ok + "account: {service: \"https://example.com\", identifier: a.example.com, password: hunter2}", "options.account.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file\n" +
+			"options.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+		{"empty account", ok + "account: {}", "options.account.service: invalid service \"\": want a URL such as https://bsky.social\n" +
+			"options.account.identifier: required; use the handle or the DID of the account, such as images.example.com\n" +
+			"options.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+		{"invalid account", ok + "account: {service: \"https://example.com/xrpc\", identifier: images, password_file: /p, plc: plc.example.com}",
+			"options.account.service: invalid service \"https://example.com/xrpc\": want only a scheme and a host\n" +
+				"options.account.identifier: invalid identifier \"images\": want a handle such as images.example.com, or a DID\n" +
+				"options.account.plc: invalid service \"plc.example.com\": want a URL such as https://bsky.social"},
+		{"budget", account + "  budget: {hour: 99, day: on}", "options.account.budget.day: is true, but must be a number of points or off\n" +
+			"options.account.budget.hour: 99 points are too few; the minimum is 100"},
+		{"remote", ok + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account"},
+		{"two writers", account + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account\n" +
 			"options: account and remote are writers; only one writer is allowed"},
-		{"account and hold", hold + "account: {}", "options.account: not supported by this version; use hold, the account embedded in the registry\n" +
-			"options: account and hold are writers; only one writer is allowed"},
+		{"account and hold", account + "hold: {hostname: localhost}", "options: account and hold are writers; only one writer is allowed"},
 
 		{"password of Redis", ok + "redis: {addrs: [\"a:1\"], password: hunter2}", "options.redis.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file"},
 		{"password by a short name", ok + "redis: {addrs: [\"a:1\"], passwd: hunter2}", "options.redis.passwd: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file"},
@@ -268,7 +299,7 @@ func TestMistakes(t *testing.T) {
 		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; use one like \"did:web:example.com\" or \"did:plc:…\""},
 		{"owner of an unsupported method", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of an unsupported method; use did:web or did:plc"},
 
-		{"announce without an account", ok + "announce: {}", "options.announce: there is no account to post with; set hold as well, or remove announce"},
+		{"announce without an account", ok + "announce: {}", "options.announce: there is no account to post with; set hold or account as well, or remove announce"},
 		{"max_age below collect", hold + "announce: {collect: 2h}", "options.announce.max_age: 1h0m0s is not longer than collect, 2h0m0s; every push would be too old to be announced"},
 		{"collect too long", hold + "announce: {collect: 48h, max_age: 72h}", "options.announce.collect: 48h0m0s is too long; the maximum is 24h"},
 		{"link is not a URL", hold + "announce: {link: example.com}", "options.announce.link: \"example.com\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},

@@ -85,7 +85,7 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 	if c.HTTP.DrainTimeout == 0 {
 		o.warn("http.draintimeout is not set: the registry stops without finishing requests in progress; no event is lost, but 10s is recommended")
 	}
-	if o.Hold != nil && c.Proxy.RemoteURL != "" {
+	if (o.Hold != nil || o.Account != nil) && c.Proxy.RemoteURL != "" {
 		o.warn("the registry is a pull-through cache (proxy.remoteurl): it accepts no pushes, so pulls are counted and nothing is published")
 	}
 	if o.Hold != nil && c.HTTP.TLS.LetsEncrypt.CacheFile != "" && !slices.Contains(c.HTTP.TLS.LetsEncrypt.Hosts, o.Hold.Hostname) {

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// otherWriters are sections that select a writer of records, as hold does, and that
-// this version does not support.
-var otherWriters = []string{"account", "remote"}
+// writers are the sections that select a writer of records.
+var writers = []string{"account", "hold", unsupportedWriter}
+
+// unsupportedWriter is a section that this version does not support.
+const unsupportedWriter = "remote"
 
 // oneWriter refuses more than one writer.
 func (m *mistakes) oneWriter(given map[string]any) {
-	var writers []string
-	for _, name := range append(otherWriters, "hold") {
-		if _, ok := given[name]; ok {
-			writers = append(writers, name)
-		}
-	}
-	if len(writers) > 1 {
-		m.add("options", strings.Join(writers, " and ")+" are writers; only one writer is allowed")
+	found := slices.DeleteFunc(slices.Clone(writers), func(name string) bool {
+		_, ok := given[name]
+		return !ok
+	})
+	if len(found) > 1 {
+		m.add("options", strings.Join(found, " and ")+" are writers; only one writer is allowed")
 	}
 }
 
@@ -29,8 +29,8 @@ func (m *mistakes) oneWriter(given map[string]any) {
 // version does not support, a misspelled option, or one of another section.
 func (m *mistakes) unknown(path, key string, t reflect.Type) {
 	at := path + "." + key
-	if path == "options" && slices.Contains(otherWriters, key) {
-		m.add(at, "not supported by this version; use hold, the account embedded in the registry")
+	if path == "options" && key == unsupportedWriter {
+		m.add(at, "not supported by this version; use hold, the account embedded in the registry, or account")
 		return
 	}
 	if near := nearest(key, names(t)); near != "" && !isSecret(key) {

@@ -14,7 +14,7 @@ func (o *Options) Warnings() []string {
 		return nil
 	}
 	out := slices.Clone(o.warnings)
-	if o.Hold != nil && len(o.Public) == 0 {
+	if (o.Hold != nil || o.Account != nil) && len(o.Public) == 0 {
 		out = append(out, "public is empty: pushes and pulls are counted and nothing is published; list the public repositories")
 	}
 	if o.Hold != nil && o.Hold.MovedTo != nil && len(o.Public) > 0 {

@@ -69,8 +69,8 @@ func Open(cfg Config) (*Account, error) {
 		}
 		cfg.PLC = directory.String()
 	}
-	if _, err := syntax.ParseAtIdentifier(cfg.Identifier); err != nil {
-		return nil, fmt.Errorf("invalid identifier %q: want a handle such as images.example.com, or a DID", cfg.Identifier)
+	if err := CheckIdentifier(cfg.Identifier); err != nil {
+		return nil, err
 	}
 	if cfg.Document == nil {
 		cfg.Document = func(ctx context.Context, did string) (*identity.Document, error) {

@@ -15,15 +15,29 @@ import (
 // also for a call that it refuses, and a call beyond the limit costs all that
 // was left. So a call that does not fit is not made.
 type Budget struct {
-	Hour int // 0: 5,000, the limit of Bluesky and of the reference PDS; negative: no limit
-	Day  int // 0: 35,000; negative: no limit
+	Hour int // 0: DefaultHour; NoLimit: no limit
+	Day  int // 0: DefaultDay; NoLimit: no limit
 }
 
-// Default limits; the source is the reference PDS.
+// The default limits are those of Bluesky and of the reference PDS.
 const (
-	defaultHour = 5_000
-	defaultDay  = 35_000
+	DefaultHour = 5_000
+	DefaultDay  = 35_000
 )
+
+// NoLimit is the limit of a window without one.
+const NoLimit = -1
+
+// minLimit is the lowest limit that leaves background writes room for a create.
+const minLimit = 100
+
+// CheckLimit returns an error if a number of points is not allowed as a limit.
+func CheckLimit(points int) error {
+	if points < minLimit && points != NoLimit {
+		return fmt.Errorf("%d points are too few; the minimum is %d", points, minLimit)
+	}
+	return nil
+}
 
 // A Priority is the part of the budget that a write may use.
 type Priority int
@@ -87,8 +101,8 @@ func (b Budget) limits() []window {
 			list = append(list, window{length, most})
 		}
 	}
-	add(time.Hour, b.Hour, defaultHour)
-	add(24*time.Hour, b.Day, defaultDay)
+	add(time.Hour, b.Hour, DefaultHour)
+	add(24*time.Hour, b.Day, DefaultDay)
 	return list
 }
 

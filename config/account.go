@@ -1,0 +1,79 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
+)
+
+// Account is an account on another PDS, such as Bluesky's, that records and posts are
+// written to.
+type Account struct {
+	// Service is the URL of the PDS, "https://pds.example.com", or Bluesky's,
+	// "https://bsky.social". Required.
+	Service string `option:"service"`
+
+	// Identifier is the handle or the DID of the account. Required.
+	Identifier string `option:"identifier"`
+
+	// PasswordFile is the file of an app password of the account. Only its owner may
+	// have access to the file. Required.
+	PasswordFile string `option:"password_file"`
+
+	// PLC is the URL of the directory that did:plc is resolved at. Default: the public
+	// one.
+	PLC string `option:"plc"`
+
+	// Budget limits the points that writes cost: 3 for a create, 2 for an update, 1
+	// for a delete.
+	Budget Budget `option:"budget"`
+}
+
+// Budget limits the points that are spent by hour and day. The defaults are the
+// limits of Bluesky and of the reference PDS; off is for a PDS without limits.
+type Budget struct {
+	Hour PointsOrOff `option:"hour"` // default 5000
+	Day  PointsOrOff `option:"day"`  // default 35000
+}
+
+// PointsOrOff is a number of points, or pds.NoLimit for off. An unquoted off is false in
+// YAML 1.1.
+type PointsOrOff int
+
+func pointsOrOff(raw any) (PointsOrOff, error) {
+	if raw == false || raw == "off" {
+		return pds.NoLimit, nil
+	}
+	n, err := integer(raw)
+	if err != nil {
+		return 0, fmt.Errorf("is %s, but must be a number of points or off", kind(raw))
+	}
+	return PointsOrOff(n), pds.CheckLimit(n)
+}
+
+func (a *Account) defaults() { a.Budget = Budget{Hour: pds.DefaultHour, Day: pds.DefaultDay} }
+
+func (a *Account) check(m *mistakes) {
+	m.check("options.account.service", pds.CheckService(a.Service))
+	m.check("options.account.identifier", pds.CheckIdentifier(a.Identifier))
+	if a.PasswordFile == "" {
+		m.add("options.account.password_file", "required; write an app password of the account to a file with mode 0600 or 0400")
+	}
+	if a.PLC != "" {
+		m.check("options.account.plc", pds.CheckService(a.PLC))
+	}
+}
+
+// AccountFile is the file of the account's session, logins and spent points.
+func (o *Options) AccountFile() string { return filepath.Join(o.Data, "account.json") }
+
+// PDS returns the configuration of the client of the account, which the caller
+// completes.
+func (o *Options) PDS() pds.Config {
+	return pds.Config{
+		Service: o.Account.Service, Identifier: o.Account.Identifier, PasswordFile: o.Account.PasswordFile, PLC: o.Account.PLC,
+		File:   o.AccountFile(),
+		Budget: pds.Budget{Hour: int(o.Account.Budget.Hour), Day: int(o.Account.Budget.Day)},
+	}
+}
