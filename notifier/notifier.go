@@ -179,7 +179,7 @@ func New(cfg Config) (*Notifier, error) {
 
 // addSinks adds the sinks that publish.
 func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) error {
-	n.account = &delivery.Repo{Publisher: publisher}
+	n.account = delivery.NewRepo(publisher)
 	deps := sink.Deps{
 		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
 		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,

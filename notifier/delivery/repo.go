@@ -3,126 +3,262 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 
-	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
+
+// How a batch is delivered
+//
+// Deliver sends the writes of a batch in calls of at most MaxWrites writes. What it does
+// after a call that failed depends on what the error says:
+//
+//   - A *repo.WriteError names a write that is refused for good. If it was applied by an
+//     earlier call, the others are sent without it; otherwise Deliver returns the error,
+//     and the sink gives the write up.
+//   - pds.TooLarge, or pds.Refused without saying which write: the call is repeated in
+//     two halves.
+//   - pds.Limited and pds.Suspended: nothing was applied. The sink pauses (see PauseOf).
+//   - All else, such as a lost answer: it is not known whether the writes are applied. The
+//     sink calls Deliver again, which reads them back before it sends what is missing.
+//
+// The reference PDS answers some writes that it will never accept with a status 500
+// that gives no reason, as it answers when its database fails. If a call has failed like
+// this maxFailures times in a row, its writes are sent in halves, down to single writes.
+// If others are accepted meanwhile, those that are not are refused for good.
 
 // MaxWrites is how many writes a commit may have.
 const MaxWrites = 200
 
+// Failures in a row after which a call is examined, and after which a single write that
+// cannot be compared with others is refused: about an hour.
+const (
+	maxFailures       = 3
+	maxSingleFailures = 60
+)
+
 // A Repo is the repo of the account, with writes that can be confirmed.
-type Repo struct{ Publisher }
+type Repo struct {
+	Publisher
+
+	mu       sync.Mutex
+	failing  string // path of the first write of the call that fails
+	failures int    // in a row
+}
+
+// NewRepo returns the repo that p writes to.
+func NewRepo(p Publisher) *Repo { return &Repo{Publisher: p} }
 
 // ErrConflict is returned for a create whose key has another record.
 var ErrConflict = errors.New("another record has this key")
 
-// Deliver applies the writes, in commits of at most MaxWrites. Unless fresh, which
-// means that none of them was sent before, it confirms them: each is read back,
-// and only those that are missing are applied. The index of a *repo.WriteError counts
-// in writes; it is the index of a write that is refused for good.
+// Deliver applies the writes. Unless fresh, which means that none of them was sent
+// before, it confirms them: each is read back, and only those that are missing are
+// applied. The index of a *repo.WriteError counts in writes; it is the index of a write
+// that is refused for good.
 func (a *Repo) Deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
 	for from := 0; from < len(writes); from += MaxWrites {
 		part := writes[from:min(from+MaxWrites, len(writes))]
-		if err := a.deliverPart(ctx, part, fresh); err != nil {
-			var invalid *repo.WriteError
-			if errors.As(err, &invalid) {
-				return &repo.WriteError{Index: invalid.Index + from, Path: invalid.Path, Err: invalid.Err}
-			}
-			return err
+		left, err := all(part), error(nil)
+		if !fresh {
+			left, err = a.Missing(ctx, part)
 		}
-	}
-	return nil
-}
-
-func (a *Repo) deliverPart(ctx context.Context, part []repo.Write, fresh bool) error {
-	left := make([]int, len(part)) // indexes in part
-	for i := range left {
-		left[i] = i
-	}
-	if !fresh {
-		var err error
-		if left, err = a.Missing(ctx, part); err != nil {
-			return err
-		}
-	}
-	for len(left) > 0 {
-		writes := make([]repo.Write, len(left))
-		for k, i := range left {
-			writes[k] = part[i]
-		}
-		_, err := a.Apply(ctx, writes, nil)
-		var invalid *repo.WriteError
-		if !errors.As(err, &invalid) || invalid.Index < 0 || invalid.Index >= len(left) {
-			return err
-		}
-		// The commit was refused. If one of its writes has already been applied by an
-		// earlier call, the others are tried without it.
-		missing, unread := a.Missing(ctx, part)
-		if unread != nil {
-			return unread
-		}
-		if len(missing) >= len(left) {
-			return &repo.WriteError{Index: left[invalid.Index], Path: invalid.Path, Err: invalid.Err}
-		}
-		left = missing
-	}
-	return nil
-}
-
-// Missing returns the indexes of the writes that are not applied.
-func (a *Repo) Missing(ctx context.Context, writes []repo.Write) ([]int, error) {
-	var missing []int
-	for i, w := range writes {
-		done, err := a.Done(ctx, w)
-		if errors.Is(err, ErrConflict) {
-			return nil, &repo.WriteError{Index: i, Path: w.Collection + "/" + w.RKey, Err: ErrConflict}
+		if err == nil {
+			err = a.apply(ctx, part, left)
 		}
 		if err != nil {
-			return nil, err
-		}
-		if !done {
-			missing = append(missing, i)
+			return moveIndex(err, func(i int) int { return i + from })
 		}
 	}
-	return missing, nil
+	return nil
 }
 
-// Done reports whether a write is applied: whether the record of a create
-// exists, or that of a delete does not. It returns errConflict if the key of a
-// create has another record.
-func (a *Repo) Done(ctx context.Context, w repo.Write) (bool, error) {
-	got, _, err := a.Get(ctx, w.Collection, w.RKey)
+// all returns the indexes of the writes.
+func all(writes []repo.Write) []int {
+	indexes := make([]int, len(writes))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	return indexes
+}
+
+// moveIndex changes the index of a *repo.WriteError.
+func moveIndex(err error, to func(int) int) error {
+	var invalid *repo.WriteError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	return &repo.WriteError{Index: to(invalid.Index), Path: invalid.Path, Err: invalid.Err}
+}
+
+// apply applies the writes of a part whose indexes are in left. The index of a
+// *repo.WriteError counts in part.
+func (a *Repo) apply(ctx context.Context, part []repo.Write, left []int) error {
+	for len(left) > 0 {
+		now, later := a.fitting(part, left)
+		err := a.applyOnce(ctx, part, now)
+		var invalid *repo.WriteError
+		if errors.As(err, &invalid) {
+			// The call was refused. If one of its writes has already been applied by an
+			// earlier call, the others are tried without it.
+			missing, unread := a.missingOf(ctx, part, now)
+			if unread != nil {
+				return unread
+			}
+			if len(missing) >= len(now) {
+				return err
+			}
+			later, err = append(missing, later...), nil
+		}
+		if err != nil {
+			return err
+		}
+		left = later
+	}
+	return nil
+}
+
+// A budgeted Publisher limits how much may be written at the moment.
+type budgeted interface {
+	// Fit returns how many of the writes, from the first, may be made now.
+	Fit(writes []repo.Write) int
+}
+
+// fitting divides indexes into those of writes that may be made now, at least one, and the
+// others.
+func (a *Repo) fitting(part []repo.Write, left []int) (now, later []int) {
+	b, ok := a.Publisher.(budgeted)
+	if !ok {
+		return left, nil
+	}
+	n := max(1, b.Fit(pick(part, left)))
+	return left[:n], left[n:]
+}
+
+// pick returns the writes with the indexes.
+func pick(part []repo.Write, indexes []int) []repo.Write {
+	writes := make([]repo.Write, len(indexes))
+	for k, i := range indexes {
+		writes[k] = part[i]
+	}
+	return writes
+}
+
+// applyOnce sends writes once or, if the PDS does not take them together, in halves.
+func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) error {
+	err := a.call(ctx, part, indexes)
+	var failed *pds.Error
+	if !errors.As(err, &failed) || errors.As(err, new(*repo.WriteError)) {
+		return err
+	}
 	switch {
-	case errors.Is(err, repo.ErrNotFound):
-		return w.Action == repo.Delete, nil
-	case err != nil:
-		return false, fmt.Errorf("read back: %w", err)
-	case w.Action == repo.Delete:
-		return false, nil
-	case got == block.CIDOf(w.Record):
-		return true, nil
+	case failed.Outcome == pds.TooLarge || failed.Outcome == pds.Refused:
+		if len(indexes) == 1 {
+			w := part[indexes[0]]
+			return &repo.WriteError{Index: indexes[0], Path: w.Collection + "/" + w.RKey, Err: err}
+		}
+		half := len(indexes) / 2
+		if err := a.applyOnce(ctx, part, indexes[:half]); err != nil {
+			return err
+		}
+		return a.applyOnce(ctx, part, indexes[half:])
+	case failsInside(failed):
+		return a.examine(ctx, part, indexes, err)
 	}
-	return false, ErrConflict
+	return err
 }
 
-// Undo returns deletes for those creates that are applied.
-func (a *Repo) Undo(ctx context.Context, writes []repo.Write) ([]repo.Write, error) {
-	var deletes []repo.Write
-	for _, w := range writes {
-		if w.Action != repo.Create {
+// call makes one call. The index of a *repo.WriteError counts in part.
+func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error {
+	_, err := a.Apply(ctx, pick(part, indexes), nil)
+	if err == nil {
+		a.count("", 0)
+		return nil
+	}
+	var invalid *repo.WriteError
+	if errors.As(err, &invalid) && (invalid.Index < 0 || invalid.Index >= len(indexes)) {
+		return invalid.Err
+	}
+	return moveIndex(err, func(i int) int { return indexes[i] })
+}
+
+// count notes a failure of the call whose first write has a path, and returns how often it
+// has failed in a row. With n = 0 it notes a success.
+func (a *Repo) count(path string, n int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if path != a.failing {
+		a.failing, a.failures = path, 0
+	}
+	a.failures += n
+	return a.failures
+}
+
+// failsInside reports whether a PDS has answered that it failed, without a reason.
+func failsInside(e *pds.Error) bool { return e.Outcome == pds.Unknown && e.Status >= 500 }
+
+// examine finds the writes because of which calls have failed inside of the PDS, once they
+// have failed often enough. It returns a *repo.WriteError for the first one, or err if the
+// PDS does not seem to work at all.
+func (a *Repo) examine(ctx context.Context, part []repo.Write, indexes []int, err error) error {
+	first := part[indexes[0]]
+	path := first.Collection + "/" + first.RKey
+	failures := a.count(path, 1)
+	if failures < maxFailures {
+		return err
+	}
+	if len(indexes) == 1 {
+		if _, unread := a.Rev(ctx); unread != nil || failures < maxSingleFailures {
+			return err
+		}
+		return &repo.WriteError{Index: indexes[0], Path: path, Err: err}
+	}
+	applied, refused, failed := a.bisect(ctx, part, indexes)
+	switch {
+	case failed != nil:
+		return failed
+	case len(refused) == 0:
+		return nil
+	case !applied:
+		return err
+	}
+	w := part[refused[0]]
+	return &repo.WriteError{Index: refused[0], Path: w.Collection + "/" + w.RKey, Err: err}
+}
+
+// bisect applies writes in halves, down to single ones. It reports whether any was applied,
+// and which were refused with a failure inside of the PDS.
+func (a *Repo) bisect(ctx context.Context, part []repo.Write, indexes []int) (applied bool, refused []int, err error) {
+	for _, half := range [][]int{indexes[:len(indexes)/2], indexes[len(indexes)/2:]} {
+		if len(half) == 0 {
 			continue
 		}
-		done, err := a.Done(ctx, w)
-		if err != nil && !errors.Is(err, ErrConflict) {
-			return nil, err
+		err := a.call(ctx, part, half)
+		var failed *pds.Error
+		if err == nil {
+			applied = true
+			continue
 		}
-		if done {
-			deletes = append(deletes, repo.Write{Action: repo.Delete, Collection: w.Collection, RKey: w.RKey})
+		if !errors.As(err, &failed) || !failsInside(failed) {
+			return applied, refused, err
+		}
+		missing, err := a.missingOf(ctx, part, half) // the call may have been applied
+		if err != nil {
+			return applied, refused, err
+		}
+		applied = applied || len(missing) < len(half)
+		if len(missing) == 1 {
+			refused = append(refused, missing[0])
+			continue
+		}
+		any, more, err := a.bisect(ctx, part, missing)
+		applied, refused = applied || any, append(refused, more...)
+		if err != nil {
+			return applied, refused, err
 		}
 	}
-	return deletes, nil
+	return applied, refused, nil
 }
 
 // Each calls visit with the records of a collection in ascending order of their

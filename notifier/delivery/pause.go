@@ -1,0 +1,29 @@
+package delivery
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
+)
+
+// A Pause is a time in which nothing can be written to the account, and nothing was.
+type Pause struct {
+	Limited bool      // the points are spent, or the service asked to wait; otherwise the account cannot write
+	Until   time.Time // when it ends; zero: not known
+}
+
+// PauseOf returns the pause that an error stands for; false if it stands for none.
+func PauseOf(err error) (Pause, bool) {
+	var failed *pds.Error
+	if !errors.As(err, &failed) {
+		return Pause{}, false
+	}
+	switch failed.Outcome {
+	case pds.Limited:
+		return Pause{Limited: true, Until: failed.Until}, true
+	case pds.Suspended:
+		return Pause{}, true
+	}
+	return Pause{}, false
+}
