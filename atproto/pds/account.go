@@ -1,6 +1,7 @@
 package pds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,21 +99,28 @@ func Open(cfg Config) (*Account, error) {
 	return a, nil
 }
 
-// DID is the account's, "" until Resolve has succeeded once.
+// DID is the account's, "" until Resolve has succeeded once, in this process or an earlier
+// one.
 func (a *Account) DID() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.did
+	return cmp.Or(a.did, a.saved.DID)
+}
+
+func (a *Account) resolved() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.did != ""
 }
 
 // Resolve finds the account's DID and checks that its DID document names the
-// service. It does so once; an *Error with Outcome Suspended says that the account
-// is somewhere else.
+// service. It does so once in a process; an *Error with Outcome Suspended says that the
+// account is somewhere else, or that the handle belongs to another account now.
 //
 // The service resolves a handle, for the password goes there anyway. What it
 // answers has to agree with the DID document, which it does not serve.
 func (a *Account) Resolve(ctx context.Context) error {
-	if a.DID() != "" {
+	if a.resolved() {
 		return nil
 	}
 	did := a.cfg.Identifier
@@ -142,6 +150,16 @@ func (a *Account) Resolve(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if before := a.saved.DID; before != did {
+		if before != "" {
+			return failed(Suspended, fmt.Errorf("it was the account %s and is %s now: set identifier to the DID of one of them", before, did))
+		}
+		a.saved.DID = did
+		if err := a.save(); err != nil {
+			a.saved.DID = ""
+			return err
+		}
+	}
 	a.did, a.handle, a.host = did, document.Handle(), host
 	return nil
 }

@@ -23,6 +23,7 @@ type saved struct {
 	Format     int         `json:"format"`
 	Service    string      `json:"service"`
 	Identifier string      `json:"identifier"`
+	DID        string      `json:"did,omitempty"` // that the identifier was resolved to; never another one again
 	Session    *session    `json:"session,omitempty"`
 	Logins     []time.Time `json:"logins,omitempty"`  // of the last day, oldest first
 	Refused    *refusedKey `json:"refused,omitempty"` // the password that the service refused

@@ -35,7 +35,7 @@ type Logins struct {
 func (a *Account) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Status{DID: a.did, Handle: a.handle, Service: a.service.String(), Session: a.sessionStatus(), Budget: a.budget()}
+	s := Status{DID: cmp.Or(a.did, a.saved.DID), Handle: a.handle, Service: a.service.String(), Session: a.sessionStatus(), Budget: a.budget()}
 	if a.host != nil {
 		s.Host = a.host.String()
 	}
