@@ -1,9 +1,10 @@
 package config
 
 import (
-	"fmt"
+	"net/url"
 	"path/filepath"
 
+	"github.com/distribution/distribution/v3/configuration"
 	"github.com/tidings-dev/tidings/atproto/pds"
 )
 
@@ -37,21 +38,6 @@ type Budget struct {
 	Day  PointsOrOff `option:"day"`  // default 35000
 }
 
-// PointsOrOff is a number of points, or pds.NoLimit for off. An unquoted off is false in
-// YAML 1.1.
-type PointsOrOff int
-
-func pointsOrOff(raw any) (PointsOrOff, error) {
-	if raw == false || raw == "off" {
-		return pds.NoLimit, nil
-	}
-	n, err := integer(raw)
-	if err != nil {
-		return 0, fmt.Errorf("is %s, but must be a number of points or off", kind(raw))
-	}
-	return PointsOrOff(n), pds.CheckLimit(n)
-}
-
 func (a *Account) defaults() { a.Budget = Budget{Hour: pds.DefaultHour, Day: pds.DefaultDay} }
 
 func (a *Account) check(m *mistakes) {
@@ -76,4 +62,17 @@ func (o *Options) PDS() pds.Config {
 		File:   o.AccountFile(),
 		Budget: pds.Budget{Hour: int(o.Account.Budget.Hour), Day: int(o.Account.Budget.Day)},
 	}
+}
+
+// RegistryHost returns the host that clients use to pull from the registry: the hostname of
+// the hold, or that of http.host in the registry's configuration; "" if it is not known.
+func (o *Options) RegistryHost(c *configuration.Configuration) string {
+	if o.Hold != nil {
+		return o.Hold.Hostname
+	}
+	u, err := url.Parse(c.HTTP.Host)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
+	"github.com/tidings-dev/tidings/atproto/pds"
 )
 
 // Options that can be off. YAML 1.1 parses an unquoted off as false.
@@ -36,4 +37,18 @@ func addressOrOff(raw any) (AddressOrOff, error) {
 		return "", fmt.Errorf("is %s, but must be an address or off", kind(raw))
 	}
 	return AddressOrOff(s), nil
+}
+
+// PointsOrOff is a number of points, or pds.NoLimit for off.
+type PointsOrOff int
+
+func pointsOrOff(raw any) (PointsOrOff, error) {
+	if raw == false || raw == "off" {
+		return pds.NoLimit, nil
+	}
+	n, err := integer(raw)
+	if err != nil {
+		return 0, fmt.Errorf("is %s, but must be a number of points or off", kind(raw))
+	}
+	return PointsOrOff(n), pds.CheckLimit(n)
 }

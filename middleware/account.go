@@ -51,7 +51,10 @@ func (r *runtime) openNetwork() error {
 // cannot be opened does not keep the registry from starting: pushes and pulls do not
 // need it, and records and posts stay pending in the journal.
 func (r *runtime) openAccount() error {
-	if r.options.Hold == nil {
+	switch {
+	case r.options.Account != nil:
+		return r.openPDS()
+	case r.options.Hold == nil:
 		return nil
 	}
 	err := r.openRepo()

@@ -20,6 +20,7 @@ type health struct {
 	Sinks   []notifier.SinkHealth `json:"sinks"`
 	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
+	Account *accountHealth        `json:"account,omitempty"` // with account:
 	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
 	Stats   *statsHealth          `json:"stats,omitempty"`   // with stats.records
 	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
@@ -110,6 +111,9 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalMinFree {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
+	}
+	if r.pds != nil {
+		h.addAccount(r.pds, all)
 	}
 	if s, ok := r.appview.Status(); ok {
 		h.addAppView(s, all)

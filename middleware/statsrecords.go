@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -18,7 +19,7 @@ func (r *runtime) openStatsRecords() error {
 		return nil
 	}
 	metrics := statsrecords.NewMetrics()
-	publisher, err := statsrecords.New(statsrecords.Config{
+	cfg := statsrecords.Config{
 		Account:  r.writes,
 		Source:   r.counts(),
 		State:    state.OnPebble(r.state),
@@ -29,7 +30,12 @@ func (r *runtime) openStatsRecords() error {
 		Now:      clock.Now,
 		Metrics:  metrics,
 		Logger:   r.log,
-	})
+	}
+	if r.pds != nil {
+		w := r.pds.At(pds.Background)
+		cfg.Account, cfg.Fit = w, w.Fit
+	}
+	publisher, err := statsrecords.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
@@ -75,8 +76,10 @@ type runtime struct {
 	network    *hold.Network     // of the repo
 	broken     *hold.Broken      // replaces the hold; nil: it is open
 	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
-	account    string            // DID of the hold, broken or not
+	pds        *pds.Account      // instead of a hold; nil: there is none
+	account    string            // DID that records are written to
 	writes     delivery.Publisher
+	urgent     delivery.Publisher      // writes posts; nil: writes
 	appview    *appview.Watcher        // nil: no AppView is asked about posts
 	notifier   *notifier.Notifier      // nil: a hold is served without a registry
 	stats      *statsrecords.Publisher // nil: counts are not published
@@ -345,9 +348,9 @@ func (r *runtime) openNotifier() error {
 		Logger:     r.log,
 	}
 	if r.writes != nil {
-		cfg.Publisher = r.writes
+		cfg.Publisher, cfg.Urgent = r.writes, r.urgent
 		cfg.Account = r.account
-		cfg.AccountFolder = folderID(r.options.HoldDir())
+		cfg.AccountFolder = r.accountFolderID()
 		cfg.Owner = r.options.Owner
 		cfg.PublicOptions = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
 		var err error
@@ -394,14 +397,12 @@ func (r *runtime) announce() (*notifier.Announce, error) {
 		return nil, fmt.Errorf("options.announce.link: %w", err)
 	}
 	return &notifier.Announce{
-		Tag:     a.Match,
-		Collect: a.Collect,
-		MaxAge:  a.MaxAge,
-		Retags:  a.Retags,
-		Langs:   a.Langs,
-		Reference: func(repository, tag string) string {
-			return r.options.Hold.Hostname + "/" + repository + ":" + tag
-		},
+		Tag:       a.Match,
+		Collect:   a.Collect,
+		MaxAge:    a.MaxAge,
+		Retags:    a.Retags,
+		Langs:     a.Langs,
+		Reference: r.reference(),
 		Link: func(repository, tag, digest string) string {
 			address, err := link.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
 			if err != nil {
@@ -411,6 +412,16 @@ func (r *runtime) announce() (*notifier.Announce, error) {
 		},
 		Posted: r.appview.Posted,
 	}, nil
+}
+
+// reference returns the function that names an image as clients pull it; nil if the host
+// of the registry is not known.
+func (r *runtime) reference() func(repository, tag string) string {
+	host := r.options.RegistryHost(r.host)
+	if host == "" {
+		return nil
+	}
+	return func(repository, tag string) string { return host + "/" + repository + ":" + tag }
 }
 
 func (r *runtime) openAPI() error {

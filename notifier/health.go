@@ -16,9 +16,19 @@ import (
 type SinkHealth struct {
 	Stream string `json:"stream"` // "pushes" or "pulls"
 	Sink   string `json:"sink"`
-	State  string `json:"state"` // "ok" or "behind"
+	State  string `json:"state"` // "ok", "behind" or "paused"
+	// Of a paused sink: why nothing is written to the account, and until when, if that is
+	// known.
+	Reason string    `json:"reason,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
 	*Backlog
 }
+
+// Paused reports whether nothing is written to the account at the moment.
+func (h *SinkHealth) Paused() bool { return h.State == sinkPaused }
+
+// Suspended reports whether the sink is paused because the account cannot be written.
+func (h *SinkHealth) Suspended() bool { return h.Paused() && h.Reason == reasonSuspended }
 
 // A Backlog is what a sink has not processed. It changes with each push and pull, also
 // of private repositories, so it is not public.
@@ -31,6 +41,13 @@ type Backlog struct {
 const (
 	sinkOK     = "ok"
 	sinkBehind = "behind"
+	sinkPaused = "paused"
+)
+
+// Reasons of a pause.
+const (
+	reasonLimited   = "the points of the account are spent, or its service asked to wait"
+	reasonSuspended = "the account cannot be written; the log has the reason"
 )
 
 // behindAfter is the age of the oldest pending event above which a sink is behind. What
@@ -78,6 +95,12 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 	}
 	if h.Age = int64(age.Seconds()); age > limit {
 		h.State = sinkBehind
+	}
+	if p, ok := n.pauses.get(name); ok {
+		h.State, h.Reason, h.Until = sinkPaused, reasonSuspended, p.Until
+		if p.Limited {
+			h.Reason = reasonLimited
+		}
 	}
 	return h
 }

@@ -34,6 +34,7 @@ type Config struct {
 	DeadLetters *deadletters.Store
 
 	Publisher delivery.Publisher           // nil: pushes and pulls are counted, nothing is published
+	Urgent    delivery.Publisher           // writes posts to the same account, before a backlog of records; nil: Publisher
 	Account   string                       // DID of the account that Publisher writes to
 	Owner     string                       // DID that images belong to; "": Account
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
@@ -66,6 +67,9 @@ type Config struct {
 
 // setDefaults replaces zero values by what the fields say.
 func (c *Config) setDefaults() {
+	if c.Urgent == nil {
+		c.Urgent = c.Publisher
+	}
 	if c.Elapsed == nil {
 		c.Elapsed = event.Elapsed
 	}
@@ -127,6 +131,7 @@ type Notifier struct {
 
 	progress sink.Signal // sent when a sink or the counter has processed events
 	released sink.Signal // sent when an intent is released
+	pauses   pauses
 
 	resolving sync.Mutex // held while intents are resolved
 
@@ -156,6 +161,7 @@ func New(cfg Config) (*Notifier, error) {
 		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
 		Now: func() time.Time { return n.now() },
 	})
+	n.pauses.log = n.log
 	n.clock = event.NewClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
 		n.storage = stored.NewChecked(cfg.Storage, n.log)
@@ -165,7 +171,7 @@ func New(cfg Config) (*Notifier, error) {
 		return nil, err
 	}
 	if cfg.Publisher != nil {
-		if err := n.addSinks(cfg.Publisher, cfg.Announce); err != nil {
+		if err := n.addSinks(cfg.Publisher, cfg.Urgent, cfg.Announce); err != nil {
 			return nil, err
 		}
 	}
@@ -178,7 +184,7 @@ func New(cfg Config) (*Notifier, error) {
 }
 
 // addSinks adds the sinks that publish.
-func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) error {
+func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, announce *Announce) error {
 	n.account = delivery.NewRepo(publisher)
 	deps := sink.Deps{
 		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
@@ -195,6 +201,7 @@ func (n *Notifier) addSinks(publisher delivery.Publisher, announce *Announce) er
 	}
 	n.announce = &settings
 	posts := &announceSink{Deps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
+	posts.Account = delivery.NewRepo(urgent)
 	posts.GiveUp = n.giveUpFor(posts.Name())
 	n.sinks = append(n.sinks, posts)
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/tidings-dev/tidings/notifier/delivery"
 )
 
 const maxBackoff = time.Minute
@@ -19,11 +21,22 @@ func (n *Notifier) newBackoff(sink string) *backoff {
 	return &backoff{n: n, sink: sink, next: n.backoff}
 }
 
-func (b *backoff) reset() { b.next = b.n.backoff }
+// reset is called after a success.
+func (b *backoff) reset() {
+	b.next = b.n.backoff
+	b.n.pauses.end(b.sink)
+}
 
 func (b *backoff) sleep(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
+	}
+	if p, ok := delivery.PauseOf(err); ok && p.Limited {
+		b.n.pauses.begin(b.sink, p, err)
+		pause(ctx, min(max(p.Until.Sub(b.n.now()), time.Second), maxBackoff))
+		return
+	} else if ok {
+		b.n.pauses.begin(b.sink, p, err)
 	}
 	b.n.metrics.Retry(b.sink)
 	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)

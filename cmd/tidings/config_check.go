@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/config"
 )
 
@@ -105,9 +106,14 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	} else {
 		row("public", "repositories that match %s", oneOf(o.Public))
 	}
-	if o.Hold == nil {
+	switch {
+	case o.Account != nil:
+		row("records", "one for each layer, in the account %s at %s", o.Account.Identifier, o.Account.Service)
+		row("password", "%s", o.Account.PasswordFile)
+		row("budget", "%s", budget(o.Account.Budget))
+	case o.Hold == nil:
 		row("records", "none; pushes and pulls are only counted")
-	} else {
+	default:
 		account, _ := identity.DIDWeb(o.Hold.Hostname) // the hostname is validated
 		if moved := o.Hold.MovedTo; moved != nil {
 			row("records", "none; the account %s has moved to %s, as did.json shows", account, moved.Service)
@@ -125,7 +131,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	}
 	explainAnnounce(row, o)
 	switch {
-	case o.Hold == nil:
+	case o.Hold == nil && o.Account == nil:
 	case o.Stats.Records == 0:
 		row("counts", "are not written to the account")
 	default:
@@ -153,6 +159,16 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.API.TokenFile != "" {
 		row("token", "the API shows every repository to requests with the token in %s", o.API.TokenFile)
 	}
+}
+
+func budget(b config.Budget) string {
+	points := func(n config.PointsOrOff, window string) string {
+		if n == pds.NoLimit {
+			return "any number of points in " + window
+		}
+		return fmt.Sprintf("%d points in %s", n, window)
+	}
+	return points(b.Hour, "an hour") + ", " + points(b.Day, "a day")
 }
 
 func explainReserve(row func(topic, format string, args ...any), o *config.Options) {

@@ -1,0 +1,121 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/internal/clock"
+)
+
+// resolveTimeout limits how long the start waits for the DID of an account.
+const resolveTimeout = 15 * time.Second
+
+// openPDS opens the account on another PDS that records and posts are written to. The first
+// start needs the network, since events contain the DID of the account; later ones do
+// not: an account that cannot be written pauses the sinks.
+func (r *runtime) openPDS() error {
+	cfg := r.options.PDS()
+	cfg.UserAgent = "tidings/" + ownVersion()
+	cfg.Now, cfg.Logger = clock.Now, r.log
+	account, err := pds.Open(cfg)
+	if err != nil {
+		return fmt.Errorf("options.account: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	err = account.Resolve(ctx)
+	if account.DID() == "" {
+		return fmt.Errorf("options.account: the first start needs the DID of the account: %w", err)
+	}
+	if err != nil {
+		r.log.Error("the account cannot be reached; records and posts stay pending", "account", account.DID(), "error", err)
+	}
+	r.pds, r.account = account, account.DID()
+	r.writes, r.urgent = account.At(pds.Normal), account.At(pds.Urgent)
+	r.register(pdsCollector{account})
+	return nil
+}
+
+// accountFolderID identifies the repo of the account: the folder of an embedded one.
+func (r *runtime) accountFolderID() string {
+	if r.pds != nil {
+		return "account " + r.account
+	}
+	return folderID(r.options.HoldDir())
+}
+
+// pdsCollector collects the metrics of an account on another PDS.
+type pdsCollector struct{ account *pds.Account }
+
+var (
+	pointsLeftDesc  = prometheus.NewDesc("tidings_account_points_left", "Points that writes to the account may cost in a window that ends now.", []string{"window"}, nil)
+	pointsLimitDesc = prometheus.NewDesc("tidings_account_points_limit", "Points that writes to the account may cost in a window.", []string{"window"}, nil)
+)
+
+func (c pdsCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- pointsLeftDesc
+	ch <- pointsLimitDesc
+}
+
+func (c pdsCollector) Collect(ch chan<- prometheus.Metric) {
+	b := c.account.Status().Budget
+	for _, w := range []struct {
+		name        string
+		left, limit int
+	}{{"hour", b.HourLeft, b.HourLimit}, {"day", b.DayLeft, b.DayLimit}} {
+		if w.limit == 0 {
+			continue // no limit
+		}
+		ch <- prometheus.MustNewConstMetric(pointsLeftDesc, prometheus.GaugeValue, float64(w.left), w.name)
+		ch <- prometheus.MustNewConstMetric(pointsLimitDesc, prometheus.GaugeValue, float64(w.limit), w.name)
+	}
+}
+
+// accountHealth is the state of an account on another PDS.
+type accountHealth struct {
+	Status  string        `json:"status"` // "ok" or "paused"
+	DID     string        `json:"did"`
+	Service string        `json:"service"`
+	Budget  *budgetHealth `json:"budget,omitempty"` // only with the token
+}
+
+// budgetHealth is what is left of the points.
+type budgetHealth struct {
+	Hour  *pointsHealth `json:"hour,omitempty"`
+	Day   *pointsHealth `json:"day,omitempty"`
+	Until time.Time     `json:"until,omitzero"` // no writes before, since the service asked to wait
+}
+
+type pointsHealth struct {
+	Left  int `json:"left"`
+	Limit int `json:"limit"`
+}
+
+// addAccount adds the state of the account. An account that cannot be written degrades the
+// health; one whose points are spent does not.
+func (h *health) addAccount(account *pds.Account, all bool) {
+	s := account.Status()
+	h.Account = &accountHealth{Status: statusOK, DID: s.DID, Service: s.Service}
+	for _, sink := range h.Sinks {
+		if sink.Paused() {
+			h.Account.Status = "paused"
+		}
+		if sink.Suspended() {
+			h.Status = statusDegraded
+		}
+	}
+	if !all {
+		return
+	}
+	h.Account.Budget = &budgetHealth{Until: s.Budget.Until}
+	if s.Budget.HourLimit > 0 {
+		h.Account.Budget.Hour = &pointsHealth{s.Budget.HourLeft, s.Budget.HourLimit}
+	}
+	if s.Budget.DayLimit > 0 {
+		h.Account.Budget.Day = &pointsHealth{s.Budget.DayLeft, s.Budget.DayLimit}
+	}
+}
