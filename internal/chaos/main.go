@@ -85,29 +85,37 @@ func run(ctx context.Context, seed uint64, duration time.Duration, disk string) 
 
 // disturb pushes the images while the steps of the schedule are run. At the end all
 // servers run.
-func (s *servers) disturb(ctx context.Context, h *history, seed uint64, pushes int, duration time.Duration) (images []image, err error) {
-	steps := schedule(seed, duration)
+func (s *servers) disturb(ctx context.Context, h *history, seed uint64, pushes int, duration time.Duration) ([]image, error) {
+	var network, processes []step
+	for _, step := range schedule(seed, duration) {
+		if step.ofProcess() {
+			processes = append(processes, step)
+		} else {
+			network = append(network, step)
+		}
+	}
+	var images []image
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error {
+	all.Go(func() (err error) {
 		images, err = pushAll(ctx, s.host, seed, pushes, duration)
 		h.add("%d images are pushed", len(images))
 		return err
 	})
-	for _, ofProcess := range []bool{false, true} {
-		all.Go(func() error {
-			for _, step := range steps {
-				if step.ofProcess() != ofProcess {
-					continue
-				}
-				wait(ctx, time.Until(h.begun.Add(step.at)))
-				if err := s.take(ctx, h, step); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	all.Go(func() error { return s.takeAll(ctx, h, network) })
+	all.Go(func() error { return s.takeAll(ctx, h, processes) })
+	err := all.Wait()
+	return images, err
+}
+
+// takeAll runs steps at their times or, if an earlier one takes longer, after it.
+func (s *servers) takeAll(ctx context.Context, h *history, steps []step) error {
+	for _, step := range steps {
+		wait(ctx, time.Until(h.begun.Add(step.at)))
+		if err := s.take(ctx, h, step); err != nil {
+			return err
+		}
 	}
-	return images, all.Wait()
+	return nil
 }
 
 // take runs a step until it has ended.

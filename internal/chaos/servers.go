@@ -174,9 +174,13 @@ func (s *servers) startRegistry(ctx context.Context) error {
 	if s.registry, err = process.Start("tidings", cmd); err != nil {
 		return err
 	}
-	return s.registry.WaitReady(ctx, func() error {
+	err = s.registry.WaitReady(ctx, func() error {
 		return call(ctx, http.MethodGet, "http://"+s.host+"/v2/", "", nil, nil)
 	})
+	if err != nil {
+		s.printLog(os.Stdout)
+	}
+	return err
 }
 
 // backlog is what the registry's sinks have to do.
