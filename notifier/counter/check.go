@@ -24,16 +24,8 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	if err != nil {
 		return fmt.Errorf("read registry ids: %w", err)
 	}
-	for i, id := range c.reg.IDs[:len(c.reg.IDs)-1] {
-		counted, err := c.hasCounts(epoch(i + 1))
-		if err != nil {
-			return err
-		}
-		if counted && ids[id] == "" {
-			if err := visit("", "Redis has lost the counts of the older registry id "+id); err != nil {
-				return err
-			}
-		}
+	if err := c.checkOlderIDs(ids, visit); err != nil {
+		return err
 	}
 	rec := rediscounts.ParseRecord(ids[c.reg.id()])
 	switch counted, err := c.hasCounts(c.reg.epoch()); {
@@ -43,14 +35,7 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		return visit("", "Redis has lost the counts of the registry id "+c.reg.id())
 	case rec == nil:
 		return nil // nothing was sent yet
-	}
-	limit, known := c.reg.ended(rec.Owner)
-	if rec.Owner == "" || rec.Owner == c.run {
-		c.mu.Lock()
-		limit, known = c.folded(), true
-		c.mu.Unlock()
-	}
-	if !known || rec.Kept || rec.Removed || rec.Upto.Beyond(limit) {
+	case !c.covers(rec):
 		return visit("", "the counts under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
 	}
 	r.takeSnapshot()
@@ -64,6 +49,33 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 		}
 	}
 	return nil
+}
+
+// checkOlderIDs reports older registry ids of this folder that Redis has lost.
+func (c *Counter) checkOlderIDs(ids map[string]string, visit func(repository, detail string) error) error {
+	for i, id := range c.reg.IDs[:len(c.reg.IDs)-1] {
+		counted, err := c.hasCounts(epoch(i + 1))
+		if err != nil {
+			return err
+		}
+		if counted && ids[id] == "" {
+			if err := visit("", "Redis has lost the counts of the older registry id "+id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// covers reports whether this folder has all events of a record of its id.
+func (c *Counter) covers(rec *rediscounts.Record) bool {
+	limit, known := c.reg.ended(rec.Owner)
+	if rec.Owner == "" || rec.Owner == c.run {
+		c.mu.Lock()
+		limit, known = c.folded(), true
+		c.mu.Unlock()
+	}
+	return known && !rec.Kept && !rec.Removed && !rec.Upto.Beyond(limit)
 }
 
 // hasCounts reports whether any count was sent to Redis in an epoch.

@@ -79,8 +79,11 @@ func (c *Counter) askRedisOnce() {
 	}
 }
 
+// answered records that Redis has answered, or has failed to, for the first time.
+func (c *Counter) answered() { c.askedOnce.Do(func() { close(c.asked) }) }
+
 func (r *round) askAndClaim() error {
-	defer r.c.askedOnce.Do(func() { close(r.c.asked) })
+	defer r.c.answered()
 	ids, err := r.c.redis.Records(r.ctx)
 	if err != nil {
 		return err
@@ -266,36 +269,24 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	if err != nil {
 		return err
 	}
-	// The runs of earlier processes are entered again, since Redis may have lost them.
-	runs := slices.Clone(pending)
-	for _, p := range o.Runs {
-		if !slices.Contains(runs, p.Run) {
-			runs = append(runs, p.Run)
-		}
-	}
+	runs := p.runsToEnter(pending, o)
 	next := c.newRecord()
 	if rec := rediscounts.ParseRecord(raw); rec != nil {
 		next.Upto = rec.Upto
 	}
-	entries := make([]rediscounts.Run, len(runs))
-	for i, run := range runs {
-		entries[i] = rediscounts.Run{ID: run, Force: p.entered[run]}
-	}
-	owners, err := c.redis.Claim(r.ctx, o.id(), raw, next, entries)
+	owners, err := c.redis.Claim(r.ctx, o.id(), raw, next, runs)
 	if err != nil {
 		return err
 	}
 	for i, run := range runs {
+		isPending := i < len(pending)
 		if owners[i] == o.id() {
-			p.entered[run] = run == c.run || i < len(pending)
-			continue
-		}
-		if i >= len(pending) {
-			continue
-		}
-		to := epoch(slices.Index(o.IDs, owners[i]) + 1) // elsewhere if it is none of this folder's
-		if err := c.mergeRuns(to, func(pendingRun string) bool { return pendingRun[1:] == run }); err != nil {
-			return err
+			p.entered[run.ID] = run.ID == c.run || isPending
+		} else if isPending {
+			to := epoch(slices.Index(o.IDs, owners[i]) + 1) // elsewhere if it is none of this folder's
+			if err := c.mergeRuns(to, func(pendingRun string) bool { return pendingRun[1:] == run.ID }); err != nil {
+				return err
+			}
 		}
 	}
 	if exact := raw != "" && raw == o.Record; !exact {
@@ -306,6 +297,22 @@ func (r *round) takeOwnership(o registration, raw string) error {
 	}
 	p.claimed, p.wroteAt = true, c.cfg.Now()
 	return c.acknowledge(next, nil)
+}
+
+// runsToEnter returns the runs of the pending rows, and then those of earlier processes of
+// this folder, which Redis may have lost.
+func (p *publisher) runsToEnter(pending []string, o registration) []rediscounts.Run {
+	ids := slices.Clone(pending)
+	for _, earlier := range o.Runs {
+		if !slices.Contains(ids, earlier.Run) {
+			ids = append(ids, earlier.Run)
+		}
+	}
+	runs := make([]rediscounts.Run, len(ids))
+	for i, id := range ids {
+		runs[i] = rediscounts.Run{ID: id, Force: p.entered[id]}
+	}
+	return runs
 }
 
 // release removes the folder from the record, so that the process of a moved or copied folder

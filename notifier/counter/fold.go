@@ -297,19 +297,3 @@ func (f *folding) write() error {
 	}
 	return nil
 }
-
-func readRow(r pebble.Reader, key []byte) (counts.Row, bool, error) {
-	val, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return counts.Row{}, false, nil
-	}
-	if err != nil {
-		return counts.Row{}, false, err
-	}
-	defer closer.Close()
-	out, err := counts.DecodeRow(val)
-	if err != nil {
-		return counts.Row{}, false, fmt.Errorf("%w at %q", err, key)
-	}
-	return out, true, nil
-}

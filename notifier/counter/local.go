@@ -45,9 +45,9 @@ func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix s
 			ok = iter.SeekGE(store.PrefixEnd(rowStart(prefix, id.Repository, 0)))
 			continue
 		}
-		r, err := counts.DecodeRow(iter.Value())
+		r, err := decodeRow(iter.Key(), iter.Value())
 		if err != nil {
-			return fmt.Errorf("%w at %q", err, iter.Key())
+			return err
 		}
 		if r.Counted() {
 			sums[id.Repository] = sums[id.Repository].Add(r, c.cfg.Now())
@@ -113,22 +113,11 @@ var errStop = errors.New("stop") // ends a scan early
 // may be called several times for an id, with counts to be added up.
 func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
-		err := store.Scan(snap, rowStart(prefix, repository, k), func(key, val []byte) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			id, _, err := parseRow(string(key[len(prefix):]))
-			if err != nil {
-				return err
-			}
-			r, err := counts.DecodeRow(val)
-			if err != nil {
-				return fmt.Errorf("%w at %q", err, key)
-			}
+		err := scanRows(snap, prefix, rowStart(prefix, repository, k), func(id counts.ID, _ string, r counts.Row) error {
 			if !visit(id, r) {
 				return errStop
 			}
-			return nil
+			return ctx.Err()
 		})
 		if err != nil && !errors.Is(err, errStop) {
 			return err

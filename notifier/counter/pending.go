@@ -2,7 +2,6 @@ package counter
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -64,13 +63,8 @@ func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, erro
 	if !w.current {
 		return it, nil
 	}
-	prefix := []byte(pendingPrefix + rowKey(id))
-	return it, store.Scan(from, prefix, func(key, val []byte) error {
-		add, err := counts.DecodeRow(val)
-		if err != nil {
-			return fmt.Errorf("%w at %q", err, key)
-		}
-		it.add(string(key[len(prefix):]), add, c.cfg.Now())
+	return it, scanRows(from, pendingPrefix, pendingKey(id, ""), func(_ counts.ID, run string, add counts.Row) error {
+		it.add(run, add, c.cfg.Now())
 		return nil
 	})
 }
@@ -99,17 +93,9 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 		defer func() { b, n = c.db.NewIndexedBatch(), 0 }()
 		return c.db.Commit(b, pebble.Sync)
 	}
-	err := store.Scan(c.db, []byte(pendingPrefix), func(key, val []byte) error {
-		id, run, err := parseRow(string(key[len(pendingPrefix):]))
-		if err != nil {
-			return err
-		}
+	err := scanRows(c.db, pendingPrefix, []byte(pendingPrefix), func(id counts.ID, run string, add counts.Row) error {
 		if !runs(run) {
 			return nil
-		}
-		add, err := counts.DecodeRow(val)
-		if err != nil {
-			return fmt.Errorf("%w at %q", err, key)
 		}
 		base, _, err := readRow(b, baseKey(id, to))
 		if err != nil {
@@ -118,7 +104,7 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 		if base = base.Add(add, now); base.Counted() {
 			err = b.Set(baseKey(id, to), base.Encode(), nil)
 		}
-		if err = errors.Join(err, b.Delete(key, nil)); err != nil {
+		if err = errors.Join(err, b.Delete(pendingKey(id, run), nil)); err != nil {
 			return err
 		}
 		if n++; n < batchRows {

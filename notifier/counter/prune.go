@@ -73,19 +73,15 @@ func (c *Counter) pruneRows(trusted bool, clock clockState) error {
 	if trusted && clock.Back {
 		p.futureDay = max(counts.DayOf(clock.Ahead), p.today+3)
 	}
-	for _, prefix := range []string{basePrefix, pendingPrefix} {
-		err := store.Scan(snap, []byte(prefix), func(key, val []byte) error {
-			id, end, err := parseRow(string(key[len(prefix):]))
-			if err != nil {
-				return err
-			}
+	for _, prefix := range localPrefixes {
+		err := scanRows(snap, prefix, []byte(prefix), func(id counts.ID, end string, row counts.Row) error {
 			if id.Repository != p.repository {
 				if err := p.finish(); err != nil {
 					return err
 				}
 				p.repository = id.Repository
 			}
-			return p.visit(prefix, id, end, val)
+			return p.visit(storedRow{prefix: prefix, id: id, end: end}, row)
 		})
 		if err == nil {
 			err = p.finish()
@@ -123,19 +119,14 @@ type storedRow struct {
 	day    int64
 }
 
-func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) error {
-	r := storedRow{prefix: prefix, id: id, end: end}
-	row, err := counts.DecodeRow(val)
-	if err != nil {
-		return fmt.Errorf("%w at %q", err, rowKey(id))
-	}
-	switch id.Kind {
+func (p *pruning) visit(r storedRow, row counts.Row) error {
+	switch r.id.Kind {
 	case counts.PerRepository:
 		if tomorrow := (p.today + 2) * dayMillis; p.trusted && max(row.LastPull, row.LastPush) >= tomorrow {
 			p.future = append(p.future, r)
 		}
 	case counts.PerDay:
-		day, ok := counts.ParseDay(id.Name)
+		day, ok := counts.ParseDay(r.id.Name)
 		if !ok {
 			return nil
 		}
@@ -154,7 +145,7 @@ func (p *pruning) visit(prefix string, id counts.ID, end string, val []byte) err
 		}
 		p.days = append(p.days, r)
 	case counts.PerTag:
-		if since, ok := row.TagState.Day(); ok && p.trusted && prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
+		if since, ok := row.TagState.Day(); ok && p.trusted && r.prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
 			return p.dropTag(r)
 		}
 	}

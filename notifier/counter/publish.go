@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -123,33 +124,10 @@ type round struct {
 
 func (r *round) run() error {
 	c, p := r.c, &r.c.publisher
-	if err := c.db.Space(); err != nil {
-		return err
-	}
-	ids, err := c.redis.Records(r.ctx)
+	ids, err := r.begin()
 	if err != nil {
-		c.askedOnce.Do(func() { close(c.asked) })
-		p.watching = false // another process could not write its record either
 		return err
 	}
-	if err := r.confirmUnanswered(ids); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	known := p.claimed && ids[c.reg.id()] == c.reg.Record
-	c.mu.Unlock()
-	if !known {
-		err := r.claim(ids)
-		c.askedOnce.Do(func() { close(c.asked) })
-		if err != nil {
-			return err
-		}
-	}
-	c.mu.Lock()
-	ours := c.reg.IDs
-	c.mu.Unlock()
-	c.status.checkOthers(ids, ours, c.cfg.Now())
-
 	r.takeSnapshot()
 	defer r.snap.Close()
 	if err := r.sendPending(); err != nil {
@@ -169,11 +147,39 @@ func (r *round) run() error {
 	if err := r.share(); err != nil {
 		return err
 	}
-	var all []error
-	for _, err := range r.damaged {
-		all = append(all, err)
+	return errors.Join(slices.Collect(maps.Values(r.damaged))...)
+}
+
+// begin returns the records of all ids, after this process has become the owner of its own.
+func (r *round) begin() (map[string]string, error) {
+	c, p := r.c, &r.c.publisher
+	if err := c.db.Space(); err != nil {
+		return nil, err
 	}
-	return errors.Join(all...)
+	ids, err := c.redis.Records(r.ctx)
+	if err != nil {
+		c.answered()
+		p.watching = false // another process could not write its record either
+		return nil, err
+	}
+	if err := r.confirmUnanswered(ids); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	owner := p.claimed && ids[c.reg.id()] == c.reg.Record
+	c.mu.Unlock()
+	if !owner {
+		err := r.claim(ids)
+		c.answered()
+		if err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	ours := c.reg.IDs
+	c.mu.Unlock()
+	c.status.checkOthers(ids, ours, c.cfg.Now())
+	return ids, nil
 }
 
 // takeSnapshot fixes the rows that a round sends, and the events that its record names.
@@ -188,15 +194,7 @@ func (r *round) takeSnapshot() {
 func (r *round) sendPending() error {
 	w, snap := r.currentWriter(), r.snap
 	var batch []*item
-	err := store.Scan(snap, []byte(pendingPrefix), func(key, val []byte) error {
-		id, run, err := parseRow(string(key[len(pendingPrefix):]))
-		if err != nil {
-			return err
-		}
-		add, err := counts.DecodeRow(val)
-		if err != nil {
-			return fmt.Errorf("%w at %q", err, key)
-		}
+	err := scanRows(snap, pendingPrefix, []byte(pendingPrefix), func(id counts.ID, run string, add counts.Row) error {
 		if n := len(batch); n == 0 || batch[n-1].id != id {
 			if n >= rediscounts.RowsInCall {
 				if err := r.send(w, batch, false); err != nil {
@@ -235,45 +233,53 @@ func (r *round) restoreOlderIDs(ids map[string]string) error {
 	c.mu.Unlock()
 	for i, id := range older {
 		rec := rediscounts.ParseRecord(ids[id])
-		if p.restored[id] || rec != nil && (!rec.Part || rec.Owner != "") {
-			p.restored[id] = true
-			continue
-		}
-		w := &writer{id: id, epoch: epoch(i + 1), expected: ids[id], next: func() rediscounts.Record {
-			return rediscounts.Record{Call: rediscounts.NewID(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: true}
-		}}
-		rows, err := newRows(c.db, w.epoch, false, "")
-		if err != nil {
-			return err
-		}
-		var batch []*item
-		for {
-			it, err := rows.next(c.cfg.Now())
-			if err != nil {
-				return errors.Join(err, rows.close())
-			}
-			if it == nil || len(batch) >= rediscounts.RowsInCall {
-				if err := r.send(w, batch, false); err != nil {
-					return errors.Join(err, rows.close())
-				}
-				batch = nil
-			}
-			if it == nil {
-				break
-			}
-			batch = append(batch, it)
-		}
-		if err := rows.close(); err != nil {
-			return err
-		}
-		if w.calls > 0 {
-			last := w.next
-			w.next = func() rediscounts.Record { r := last(); r.Part = false; return r }
-			if err := r.call(w, nil, nil); err != nil {
+		if lost := rec == nil || rec.Part && rec.Owner == ""; lost && !p.restored[id] {
+			if err := r.restoreID(id, epoch(i+1), ids[id]); err != nil {
 				return err
 			}
 		}
 		p.restored[id] = true
 	}
 	return nil
+}
+
+// restoreID sends the counts of an older id. Its record is marked as partial until all of
+// them are sent.
+func (r *round) restoreID(id string, e epoch, raw string) error {
+	c := r.c
+	part := true
+	w := &writer{id: id, epoch: e, expected: raw, next: func() rediscounts.Record {
+		return rediscounts.Record{Call: rediscounts.NewID(), Host: c.cfg.Host, Seen: c.cfg.Now().Unix(), Part: part}
+	}}
+	if err := r.sendEpoch(w); err != nil || w.calls == 0 {
+		return err
+	}
+	part = false
+	return r.call(w, nil, nil)
+}
+
+// sendEpoch sends all base rows of an epoch.
+func (r *round) sendEpoch(w *writer) (err error) {
+	rows, err := newRows(r.c.db, w.epoch, false, "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.close()) }()
+	var batch []*item
+	for {
+		it, err := rows.next(r.c.cfg.Now())
+		if err != nil {
+			return err
+		}
+		if it == nil || len(batch) >= rediscounts.RowsInCall {
+			if err := r.send(w, batch, false); err != nil {
+				return err
+			}
+			batch = nil
+		}
+		if it == nil {
+			return nil
+		}
+		batch = append(batch, it)
+	}
 }

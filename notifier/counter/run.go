@@ -19,49 +19,66 @@ const (
 // returns nil when ctx ends. While publishing fails, Run logs that and retries.
 func (c *Counter) Run(ctx context.Context) error {
 	defer c.release()
-	var (
-		wait             = c.cfg.Interval
-		inspectAt, prune time.Time
-		quietUntil       time.Time
-		failing          bool
-	)
+	var inspectAt, pruneAt time.Time
+	p := pace{c: c, wait: c.cfg.Interval}
 	for {
 		now := c.cfg.Now()
-		if until := prune.Sub(now); until <= 0 || until > pruneGap {
+		if due(now, pruneAt, pruneGap) {
 			if err := c.prune(); err != nil {
 				c.log.Error("drop old counts", "error", err)
 			}
-			prune = now.Add(pruneGap)
+			pruneAt = now.Add(pruneGap)
 		}
 		_, err := c.Publish(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if until := inspectAt.Sub(now); err == nil && (until <= 0 || until > inspectGap) {
+		if err == nil && due(now, inspectAt, inspectGap) {
 			err = c.inspect(ctx)
 			inspectAt = now.Add(inspectGap)
 		}
-		damaged := (*rediscounts.DamagedError)(nil)
-		switch {
-		case err == nil:
-			if failing {
-				c.log.Info("publishing to Redis works again")
-			}
-			failing, wait, quietUntil = false, c.cfg.Interval, time.Time{}
-		case errors.As(err, &damaged), errors.Is(err, rediscounts.ErrChanged), errors.Is(err, errUndecided):
-			wait = c.cfg.Interval
-		default:
-			wait = min(max(2*wait, c.cfg.Interval), longestWait)
-		}
-		if quiet := quietUntil.Sub(now); err != nil && (quiet <= 0 || quiet > logEvery) {
-			c.log.Warn("publishing to Redis failed; counts stay pending on this disk", "error", err)
-			failing, quietUntil = true, now.Add(logEvery)
-		}
+		p.finished(now, err)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.wake:
-		case <-time.After(wait):
+		case <-time.After(p.wait):
 		}
+	}
+}
+
+// due reports whether a time has come, or is further away than gap because the clock was
+// set back.
+func due(now, at time.Time, gap time.Duration) bool {
+	until := at.Sub(now)
+	return until <= 0 || until > gap
+}
+
+// pace is the time between rounds, and between messages while they fail.
+type pace struct {
+	c          *Counter
+	wait       time.Duration // until the next round
+	quietUntil time.Time
+	failing    bool
+}
+
+// finished takes the result of a round that was started at now.
+func (p *pace) finished(now time.Time, err error) {
+	if err == nil {
+		if p.failing {
+			p.c.log.Info("publishing to Redis works again")
+		}
+		p.failing, p.wait, p.quietUntil = false, p.c.cfg.Interval, time.Time{}
+		return
+	}
+	var damaged *rediscounts.DamagedError
+	if errors.As(err, &damaged) || errors.Is(err, rediscounts.ErrChanged) || errors.Is(err, errUndecided) {
+		p.wait = p.c.cfg.Interval
+	} else {
+		p.wait = min(max(2*p.wait, p.c.cfg.Interval), longestWait)
+	}
+	if due(now, p.quietUntil, logEvery) {
+		p.c.log.Warn("publishing to Redis failed; counts stay pending on this disk", "error", err)
+		p.failing, p.quietUntil = true, now.Add(logEvery)
 	}
 }

@@ -100,55 +100,61 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var b *pebble.Batch
-	all := map[string]*item{} // totals, by repository
+	a := assignment{c: c, w: w, b: c.db.NewIndexedBatch(), items: items, totals: map[string]*item{}}
 	for _, it := range items {
 		if it.id.Kind == counts.PerRepository {
-			all[it.id.Repository] = it
+			a.totals[it.id.Repository] = it
 		}
 	}
-	changed := map[string]bool{}
 	for _, it := range items {
 		if it.id.Kind != counts.PerTag || it.sum.Position != 0 || !it.sum.Counted() {
 			continue
 		}
-		if b == nil {
-			b = c.db.NewIndexedBatch()
-		}
-		repository := it.id.Repository
-		position, err := takeFreePosition(b, repository, w.epoch)
-		if err != nil {
-			return nil, err
-		}
-		if position == 0 {
-			total := all[repository]
-			if total == nil {
-				if total, err = c.load(b, counts.OfRepository(repository), w); err != nil {
-					return nil, err
-				}
-				all[repository] = total
-				items = append(items, total)
-			}
-			total.base.Position++
-			total.sum.Position = total.base.Position
-			position = total.base.Position
-			changed[repository] = true
-		}
-		it.base.Position, it.sum.Position = position, position
-		if err := b.Set(baseKey(it.id, w.epoch), it.base.Encode(), nil); err != nil {
-			return nil, err
+		if err := a.assign(it); err != nil {
+			return nil, errors.Join(err, a.b.Close())
 		}
 	}
-	if b == nil {
-		return items, nil
+	if a.b.Empty() {
+		return items, a.b.Close()
 	}
-	for repository := range changed {
-		it := all[repository]
-		if err := b.Set(baseKey(it.id, w.epoch), it.base.Encode(), nil); err != nil {
-			return nil, err
+	return a.items, c.db.Commit(a.b, pebble.Sync)
+}
+
+// assignment is the batch that assigns positions.
+type assignment struct {
+	c      *Counter
+	w      *writer
+	b      *pebble.Batch
+	items  []*item
+	totals map[string]*item // by repository
+}
+
+func (a *assignment) assign(tag *item) error {
+	position, err := takeFreePosition(a.b, tag.id.Repository, a.w.epoch)
+	if err == nil && position == 0 {
+		position, err = a.nextPosition(tag.id.Repository)
+	}
+	if err != nil {
+		return err
+	}
+	tag.base.Position, tag.sum.Position = position, position
+	return a.b.Set(baseKey(tag.id, a.w.epoch), tag.base.Encode(), nil)
+}
+
+// nextPosition increments the highest position of a repository.
+func (a *assignment) nextPosition(repository string) (uint64, error) {
+	total := a.totals[repository]
+	if total == nil {
+		var err error
+		if total, err = a.c.load(a.b, counts.OfRepository(repository), a.w); err != nil {
+			return 0, err
 		}
+		a.totals[repository] = total
+		a.items = append(a.items, total)
 	}
-	return items, c.db.Commit(b, pebble.Sync)
+	total.base.Position++
+	total.sum.Position = total.base.Position
+	return total.base.Position, a.b.Set(baseKey(total.id, a.w.epoch), total.base.Encode(), nil)
 }
 
 // takeFreePosition returns the lowest free position and deletes its key; 0 if there is none.
