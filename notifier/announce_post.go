@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -110,15 +111,15 @@ func (s *announceSink) tagOrder(tags []string) []string {
 // addFacts adds the facts of the post that do not depend on the tags, or returns the
 // reason why there is no post.
 func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
-	d := declared(e)
+	d := describe.Declared(e)
 	if s.Storage.Local(e) {
-		d, err = describe(ctx, s.Storage, a.Repository, a.Digest)
+		d, err = describe.Stored(ctx, s.Storage, a.Repository, a.Digest)
 	}
 	switch {
 	case errors.Is(err, stored.ErrNotStored):
 		return reasonDeleted, nil
 	case errors.Is(err, stored.ErrUnreadable): // what the manifest declares is shown, except its size
-		d = declared(e)
+		d = describe.Declared(e)
 		d.Size = 0
 	case err != nil:
 		return "", err

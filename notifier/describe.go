@@ -2,198 +2,114 @@ package notifier
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
-// A description is what posts and the API show of an image or an index: what storage
-// has, not what the manifest declares. It is also a row in the state.
-type description struct {
-	Images    int      `json:"images"`              // images that a client can pull; of an image 1
-	Size      int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests; 0: not known
-	Layers    int      `json:"layers,omitempty"`    // of the largest image
-	Platforms []string `json:"platforms,omitempty"` // of all images, each once, up to maxPlatforms
-}
+// The counter writes the row of a push from its event alone, so that counting never
+// waits for storage. runDescriber adds afterwards what only storage knows: sizes, and
+// what an index lists. It processes the rows in order and keeps its position in
+// state.DescribeCursor, so a crash loses nothing, and a storage that is not available
+// holds up nothing else.
 
-// Limits of what is read from storage for one description. The size of an index that
-// exceeds them is not known.
-const (
-	maxDescribed = 64      // manifests
-	maxSized     = 1024    // blobs
-	maxNested    = 4       // indexes in an index
-	maxConfig    = 1 << 20 // bytes of a config, which has the platform
-)
-
-// describe describes an image, or an index with everything that it lists. ErrNotStored
-// and errUnreadable are about the manifest itself. What an index lists and storage
-// does not have is left out, since it can't be pulled.
-func describe(ctx context.Context, storage *stored.Checked, repository, digest string) (description, error) {
-	d := describer{
-		storage: storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
-		seen: map[string]bool{}, sizes: map[string]int64{},
-	}
-	if err := d.manifest(ctx, digest, nil, maxNested); err != nil {
-		return description{}, err
-	}
-	if d.unknown {
-		d.found.Size = 0
-	}
-	return d.found, nil
-}
-
-type describer struct {
-	storage    *stored.Checked
-	repository string
-	manifests  int // that may still be read
-	blobs      int // whose sizes may still be read
-	seen       map[string]bool
-	sizes      map[string]int64 // of blobs; -1: storage does not have it, or can't read it
-	found      description
-	unknown    bool // the size of an image is not known
-}
-
-// manifest adds a manifest. platform is the one that the index declares for it, or
-// nil.
-func (d *describer) manifest(ctx context.Context, digest string, platform *lexicon.Platform, depth int) error {
-	if d.seen[digest] {
-		return nil
-	}
-	if d.manifests == 0 || depth < 0 {
-		d.unknown = true
-		return nil
-	}
-	d.manifests--
-	d.seen[digest] = true
-	mediaType, payload, err := d.storage.Manifest(ctx, d.repository, digest)
-	if err != nil {
-		return err
-	}
-	info, err := event.ReadManifest(mediaType, payload)
-	if err != nil {
-		return nil // not an image
-	}
-	switch event.KindOf(&info, "") {
-	case event.KindIndex:
-		return d.index(ctx, &info, depth)
-	case event.KindImage:
-		return d.image(ctx, &info, platform)
-	}
-	return nil
-}
-
-func (d *describer) index(ctx context.Context, index *lexicon.ManifestInfo, depth int) error {
-	for _, m := range index.Manifests {
-		if event.NoPlatform(m.Platform) || m.Digest == "" {
+// runDescriber describes the rows of pushes until ctx ends.
+func (n *Notifier) runDescriber(ctx context.Context) error {
+	retry := n.newBackoff("describe")
+	for ctx.Err() == nil {
+		changed := n.progress.Wait()
+		more, err := n.describeNext(ctx)
+		if err != nil {
+			retry.sleep(ctx, err)
 			continue
 		}
-		err := d.manifest(ctx, m.Digest, m.Platform, depth-1)
-		if err != nil && !errors.Is(err, stored.ErrNotStored) && !errors.Is(err, stored.ErrUnreadable) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *describer) image(ctx context.Context, image *lexicon.ManifestInfo, platform *lexicon.Platform) error {
-	size, err := d.size(ctx, image)
-	if err != nil {
-		return err
-	}
-	if platform == nil {
-		if platform, err = d.platform(ctx, image.Config); err != nil {
-			return err
-		}
-	}
-	d.unknown = d.unknown || size == 0
-	if d.found.Images == 0 || size > d.found.Size {
-		d.found.Size, d.found.Layers = size, len(image.Layers)
-	}
-	d.found.Images++
-	d.found.Platforms = event.AddPlatform(d.found.Platforms, platform)
-	return nil
-}
-
-// size is like sizeOf, with the sizes that the blobs have in storage.
-func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int64, error) {
-	blobs := event.BlobsOf(image)
-	var digests []string
-	for digest := range blobs {
-		if _, done := d.sizes[digest]; done || digest == "" {
-			continue
-		}
-		if size, known := d.storage.KnownSize(d.repository, digest); known {
-			d.sizes[digest] = size
-			continue
-		}
-		digests = append(digests, digest)
-	}
-	if len(digests) > d.blobs {
-		return 0, nil
-	}
-	d.blobs -= len(digests)
-	found := make([]int64, len(digests))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(stored.MaxLookups)
-	for i, digest := range digests {
-		g.Go(func() (err error) {
-			found[i], err = d.storage.BlobSize(gctx, d.repository, digest)
-			if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
-				found[i], err = -1, nil
+		retry.reset()
+		if more {
+			if err := pace(ctx); err != nil {
+				return nil
 			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return 0, err
-	}
-	for i, digest := range digests {
-		d.sizes[digest] = found[i]
-	}
-	for digest := range blobs {
-		blobs[digest] = d.sizes[digest]
-		if digest == "" {
-			blobs[digest] = -1
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
 		}
 	}
-	return event.SumSizes(blobs), nil
+	return nil
 }
 
-// platform is the one in an image's config. The config may have any JSON there.
-func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*lexicon.Platform, error) {
-	if config == nil || config.Digest == "" {
-		return nil, nil
+// describeNext describes the first row that has no description; false if there is
+// none.
+func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
+	if err := n.space(); err != nil {
+		return false, err
 	}
-	content, err := d.storage.Blob(ctx, d.repository, config.Digest, maxConfig)
-	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
-		return nil, nil
+	row, err := n.undescribed()
+	if err != nil || row == nil {
+		return false, err
 	}
-	if err != nil {
+	var b state.Batch
+	if err := n.describeRow(ctx, &b, row); err != nil {
+		return false, err
+	}
+	b.Set(state.DescribeCursor, binary.BigEndian.AppendUint64(nil, row.Seq))
+	return true, n.state.Commit(&b, state.NoSync)
+}
+
+// undescribed is the first row after the cursor, nil if there is none.
+func (n *Notifier) undescribed() (*pushrow.Push, error) {
+	last := uint64(0)
+	val, err := n.state.Get(state.DescribeCursor)
+	if err == nil && len(val) == 8 {
+		last = binary.BigEndian.Uint64(val)
+	} else if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err
 	}
-	var platform lexicon.Platform
-	if json.Unmarshal(content, &platform) != nil {
-		return nil, nil
-	}
-	return &platform, nil
+	r := state.Prefix(state.Pushes)
+	r.From = pushrow.Key(last+1, 0)
+	var first *pushrow.Push
+	err = pushrow.Each(n.state, r, func(row *pushrow.Push) error {
+		first = row
+		return state.ErrStop
+	})
+	return first, err
 }
 
-// declared is the description that a manifest gives of itself, for use when storage
-// can't be asked.
-func declared(e *event.Event) description {
-	if e.Kind != event.KindIndex {
-		return description{Images: 1, Size: event.SizeOf(&e.Manifest), Layers: len(e.Manifest.Layers)}
-	}
-	d := description{Platforms: event.PlatformsOf(&e.Manifest)}
-	for _, m := range e.Manifest.Manifests {
-		if !event.NoPlatform(m.Platform) && m.ArtifactType == "" {
-			d.Images++
+func (n *Notifier) describeRow(ctx context.Context, b *state.Batch, row *pushrow.Push) error {
+	if known := knownPlatforms(row.Platforms); len(known) != len(row.Platforms) { // by an earlier version
+		row.Platforms = known
+		if err := pushrow.Put(b, row.Seq, pushrow.PushPart, row); err != nil {
+			return err
 		}
 	}
-	return d
+	if row.Kind != event.KindImage && row.Kind != event.KindIndex || strings.HasPrefix(row.Repository, "did:") {
+		return nil // images of other owners are in other registries
+	}
+	d, err := describe.Stored(ctx, n.storage, row.Repository, row.Digest)
+	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
+		return nil // deleted meanwhile, in another registry, or damaged
+	}
+	if err != nil {
+		return err
+	}
+	return pushrow.Put(b, row.Seq, pushrow.DescriptionPart, d)
+}
+
+// knownPlatforms returns the platforms of a list that event.AddPlatform would accept.
+func knownPlatforms(names []string) []string {
+	known := []string{}
+	for _, name := range names {
+		if name = post.ParsePlatform(name); name != "" && !slices.Contains(known, name) && len(known) < event.MaxPlatforms {
+			known = append(known, name)
+		}
+	}
+	return known
 }

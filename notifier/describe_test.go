@@ -9,10 +9,18 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
+)
+
+// Limits of package describe.
+const (
+	describedManifests = 64
+	describedBlobs     = 1024
+	describedNested    = 4 // indexes in an index
 )
 
 // blob stores content and returns its descriptor.
@@ -138,7 +146,7 @@ func TestDescribe(t *testing.T) {
 		"more images than are counted": {func(s *memStorage) []Push {
 			var all []Push
 			var list []map[string]any
-			for i := range maxDescribed + 1 {
+			for i := range describedManifests + 1 {
 				p := s.imageFor(t, amd, fmt.Sprint(i))
 				all, list = append(all, p), append(list, child(p, amd))
 			}
@@ -146,7 +154,7 @@ func TestDescribe(t *testing.T) {
 		}, 0, 1, amd, "linux/amd64"},
 		"nested too deep": {func(s *memStorage) []Push {
 			all := []Push{s.imageFor(t, amd, "x")}
-			for range maxNested + 2 {
+			for range describedNested + 2 {
 				all = append(all, indexOf(t, child(all[len(all)-1], "")))
 			}
 			return all
@@ -233,12 +241,12 @@ func TestDescribeIsBounded(t *testing.T) {
 	p := indexOf(t, list...)
 	r.storage.put(p)
 	r.storage.asked.Store(0)
-	d, err := describe(t.Context(), r.Notifier.storage, p.Repository, p.Digest)
+	d, err := describe.Stored(t.Context(), r.Notifier.storage, p.Repository, p.Digest)
 	if err != nil || d.Images == 0 || d.Size != 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if asked := r.storage.asked.Load(); asked > maxDescribed+maxSized {
-		t.Errorf("%d requests to storage, want at most %d", asked, maxDescribed+maxSized)
+	if asked := r.storage.asked.Load(); asked > describedManifests+describedBlobs {
+		t.Errorf("%d requests to storage, want at most %d", asked, describedManifests+describedBlobs)
 	}
 }
 
@@ -291,7 +299,7 @@ func TestDescribeSharedLayers(t *testing.T) {
 	r.push(p)
 	asked := func() int64 {
 		before := r.storage.asked.Load()
-		if d, err := describe(t.Context(), r.Notifier.storage, p.Repository, p.Digest); err != nil || d.Size == 0 {
+		if d, err := describe.Stored(t.Context(), r.Notifier.storage, p.Repository, p.Digest); err != nil || d.Size == 0 {
 			t.Fatalf("got %+v, %v", d, err)
 		}
 		return r.storage.asked.Load() - before

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
+	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -162,7 +163,7 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return err
 	}
 	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
-	var d description
+	var d describe.Description
 	described, err := pushrow.Get(n.state, seq, pushrow.DescriptionPart, &d)
 	if err != nil {
 		return err
