@@ -31,12 +31,12 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if p, ok := delivery.PauseOf(err); ok && p.Limited {
+	if p, ok := delivery.PauseOf(err); ok {
 		b.n.pauses.begin(b.sink, p, err)
-		pause(ctx, min(max(p.Until.Sub(b.n.now()), time.Second), maxBackoff))
-		return
-	} else if ok {
-		b.n.pauses.begin(b.sink, p, err)
+		if wait := p.Until.Sub(b.n.now()); wait > 0 {
+			pause(ctx, min(wait, maxBackoff))
+			return
+		}
 	}
 	b.n.metrics.Retry(b.sink)
 	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)

@@ -36,7 +36,7 @@ type Error struct {
 	Status  int       // of HTTP; 0: no answer
 	Name    string    // XRPC error name, such as "InvalidRequest"; "" if the answer has none
 	Message string    // at most 300 bytes
-	Until   time.Time // when Limited: not before
+	Until   time.Time // when Limited, or Suspended without a login: not before; zero: not known
 	Outcome Outcome
 	Err     error // of the connection, or of reading the answer
 }

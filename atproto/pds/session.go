@@ -148,12 +148,12 @@ func (a *Account) countLogin(file os.FileInfo) error {
 	defer a.mu.Unlock()
 	now := a.now()
 	limited := func(until time.Time, why string) error {
-		return &Error{Method: "com.atproto.server.createSession", Outcome: Limited, Until: until,
+		return &Error{Method: "com.atproto.server.createSession", Outcome: Suspended, Until: until,
 			Err: fmt.Errorf("%s; the next login is at %s", why, until.UTC().Format(time.RFC3339))}
 	}
 	if r := a.saved.Refused; r != nil && r.Modified.Equal(file.ModTime()) && r.Size == file.Size() {
 		if next := r.Last.Add(min(firstRetry<<min(r.Times-1, 20), lastRetry)); now.Before(next) {
-			return limited(next, fmt.Sprintf("%v in %s %d times", ErrPassword, a.cfg.PasswordFile, r.Times))
+			return limited(next, fmt.Sprintf("%v in %s (logins: %d)", ErrPassword, a.cfg.PasswordFile, r.Times))
 		}
 	}
 	day := loginLimits[len(loginLimits)-1].length

@@ -52,7 +52,7 @@ func TestLoginLimits(t *testing.T) {
 	var e *Error
 	r.server.revoke("access-")
 	r.server.revoke("refresh-")
-	if err := r.apply(1); !errors.As(err, &e) || e.Outcome != Limited || !e.Until.After(r.now) {
+	if err := r.apply(1); !errors.As(err, &e) || e.Outcome != Suspended || !e.Until.After(r.now) {
 		t.Errorf("got %v, want an error that says when the next login may be", err)
 	}
 }

@@ -19,11 +19,6 @@ func PauseOf(err error) (Pause, bool) {
 	if !errors.As(err, &failed) {
 		return Pause{}, false
 	}
-	switch failed.Outcome {
-	case pds.Limited:
-		return Pause{Limited: true, Until: failed.Until}, true
-	case pds.Suspended:
-		return Pause{}, true
-	}
-	return Pause{}, false
+	limited := failed.Outcome == pds.Limited
+	return Pause{Limited: limited, Until: failed.Until}, limited || failed.Outcome == pds.Suspended
 }
