@@ -92,12 +92,6 @@ func Input(nsid string, raw []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// ValidateInput returns an error if raw is not a valid JSON body of a procedure.
-func ValidateInput(nsid string, raw []byte) error {
-	_, err := Input(nsid, raw)
-	return err
-}
-
 // HasInput reports whether a procedure has a JSON body.
 func HasInput(nsid string) bool {
 	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaProcedure)

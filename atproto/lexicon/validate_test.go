@@ -222,12 +222,12 @@ func TestInput(t *testing.T) {
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"invalid","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, "at $.userDid"},
 		{"com.example.nothing", `{}`, "no schema"},
 	} {
-		err := ValidateInput(c.nsid, []byte(c.body))
+		_, err := Input(c.nsid, []byte(c.body))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.body, err, c.want)
 		}
 	}
-	if err := ValidateInput(NSIDApplyWrites, []byte("{")); !errors.Is(err, ErrSyntax) {
+	if _, err := Input(NSIDApplyWrites, []byte("{")); !errors.Is(err, ErrSyntax) {
 		t.Errorf("got %v, want ErrSyntax", err)
 	}
 }
@@ -242,7 +242,7 @@ func TestNotifyManifestInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ValidateInput(NSIDNotifyManifest, raw); err != nil {
+	if _, err := Input(NSIDNotifyManifest, raw); err != nil {
 		t.Error(err)
 	}
 }

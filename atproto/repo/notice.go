@@ -14,10 +14,10 @@ import (
 type Notice string
 
 const (
-	Identity    Notice = "#identity"            // resolve the identity again: handle, keys, host
-	Account     Notice = "#account"             // the account is active on this host
-	Deactivated Notice = "#account deactivated" // the account is not active on this host
-	Sync        Notice = "#sync"                // the head is this commit, whatever was known before
+	Identity    Notice = frame.KindIdentity                 // resolve the identity again: handle, keys, host
+	Account     Notice = frame.KindAccount                  // the account is active on this host
+	Deactivated Notice = frame.KindAccount + " deactivated" // the account is not active on this host
+	Sync        Notice = frame.KindSync                     // the head is this commit, whatever was known before
 )
 
 // Notify logs events in this order and returns once they are durable. The

@@ -13,9 +13,6 @@ import (
 // maxSecret limits the size of a secret, in bytes.
 const maxSecret = 4096
 
-// ErrOpen means that other users can read a file.
-var ErrOpen = errors.New("can be read by other users")
-
 // CreateFile writes a file that only its owner can read. If it exists, the error is
 // fs.ErrExist. A crash leaves the whole file or none.
 func CreateFile(path string, content []byte) error {
@@ -59,8 +56,8 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadFile reads a secret of up to 4 KiB. The error is ErrOpen if other users can read
-// it, and fs.ErrNotExist if it is missing.
+// ReadFile reads a secret of up to 4 KiB. It fails if other users can read the file. The
+// error is fs.ErrNotExist if it is missing.
 func ReadFile(path string) ([]byte, error) { return ReadLimited(path, maxSecret) }
 
 // ReadLimited is ReadFile with another limit, in bytes.
@@ -78,7 +75,7 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
 	if info.Mode().Perm()&others != 0 {
-		return nil, fmt.Errorf("%s %w (mode %04o): chmod 600 %s", path, ErrOpen, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("%s can be read by other users (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)
 	}
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
