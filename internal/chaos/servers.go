@@ -138,7 +138,7 @@ middleware:
           identifier: %[4]s
           password_file: %[1]s/app-password
           plc: %[5]q
-          budget: off
+          budget: {hour: off, day: off}
         announce: {tags: ["*"], collect: 0s}
         stats: {records: off}
         api: {token_file: %[1]s/token}
