@@ -10,7 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// differences reopens a folder as after a kill and compares it with Redis.
+// differences reopens the folder, as after a kill, and returns its differences to Redis.
 func (r *replica) differences() (list []string) {
 	r.t.Helper()
 	r.reopen()
@@ -24,8 +24,8 @@ func (r *replica) differences() (list []string) {
 	return list
 }
 
-// TestCompareRedis: all differences are found, and none is reported where there is
-// none, also after a lost answer.
+// TestCompareRedis: all differences are reported and no others, also after a response of
+// Redis was lost.
 func TestCompareRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -50,7 +50,7 @@ func TestCompareRedis(t *testing.T) {
 	r.cfg.Redis = hooked
 	r.reopen()
 	if _, err := r.c.Publish(t.Context()); err == nil {
-		t.Fatal("the answer was not lost")
+		t.Fatal("no response was lost")
 	}
 	r.cfg.Redis = client
 	none("an answer was lost")

@@ -15,8 +15,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// TestStateLost loses the counts of a folder, but not its journal. Events that are
-// folded again count once.
+// TestStateLost loses the counts of a folder, but not its journal. Events that are folded
+// again are counted once.
 func TestStateLost(t *testing.T) {
 	t.Parallel()
 	for _, reached := range []bool{true, false} {
@@ -54,8 +54,8 @@ func TestStateLost(t *testing.T) {
 	}
 }
 
-// TestSetBackAfterKill kills a process that has written its record and not yet its
-// counts. An older copy of the counts then folds the journal again.
+// TestSetBackAfterKill kills a process that has written its record but not its counts. An
+// older copy of the counts then folds the journal again.
 func TestSetBackAfterKill(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -93,8 +93,7 @@ func TestSetBackAfterKill(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-// TestFolderSetBack: what Redis has of the lost part stays, and what is counted after
-// that is added.
+// TestFolderSetBack: the lost counts that Redis has are kept, and later ones are added.
 func TestFolderSetBack(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -121,7 +120,7 @@ func TestFolderSetBack(t *testing.T) {
 	local := &replica{want: map[string]map[counts.Class]int64{"x": {counts.Pull: 100}}}
 	checkSource(t, back.c, local.want)
 
-	// What Redis loses now is sent from this disk, also the older id's counts.
+	// After a loss the counts of both ids are sent again.
 	server.Flush()
 	back.fold(pulls(1)...)
 	back.publish()
@@ -157,8 +156,8 @@ func TestSetBackWhileRedisIsDown(t *testing.T) {
 	checkSum(t, client, r, back)
 }
 
-// TestStateSetBackWithoutJournal sets back the state only: the journal has the events
-// that the state has lost, and Redis has counted most of them.
+// TestStateSetBackWithoutJournal sets back the state alone: the journal has the events that
+// the state has lost, and Redis has the counts of most of them.
 func TestStateSetBackWithoutJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -239,8 +238,8 @@ func TestCopyInUse(t *testing.T) {
 	}
 }
 
-// TestCopyAfterFlush starts a copy when Redis has just been flushed, before the running
-// registry has noticed.
+// TestCopyAfterFlush starts a copy after Redis was flushed, before the running registry has
+// detected that.
 func TestCopyAfterFlush(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -269,8 +268,8 @@ func TestCopyAfterFlush(t *testing.T) {
 	checkSum(t, client, r, clone)
 }
 
-// TestCopyOfStoppedFolder starts the copy first, which continues under the id of the
-// original. Then the original starts.
+// TestCopyOfStoppedFolder first starts the copy, which continues under the id of the
+// original, and then the original.
 func TestCopyOfStoppedFolder(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -309,8 +308,8 @@ func TestCopyOfStoppedFolder(t *testing.T) {
 	checkSum(t, client, r, clone)
 }
 
-// TestIDClaimedByCopy: a registry can't reach Redis for so long that a copy of its
-// folder claims its id.
+// TestIDClaimedByCopy: while a registry can't reach Redis, a copy of its folder claims the
+// id.
 func TestIDClaimedByCopy(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -340,8 +339,8 @@ func TestIDClaimedByCopy(t *testing.T) {
 	}
 }
 
-// TestRestartAfterKill: a registry that was killed continues under its id without
-// waiting, whether or not the answer to its last call was lost.
+// TestRestartAfterKill: a registry that was killed continues under its id at once, whether
+// or not the response to its last call was lost.
 func TestRestartAfterKill(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []bool{false, true} {
@@ -358,7 +357,7 @@ func TestRestartAfterKill(t *testing.T) {
 			bad.AddHook(&lostAnswer{applied: true})
 			r.c.redis = rediscounts.New(bad, "")
 			if _, err := r.c.Publish(t.Context()); err == nil {
-				t.Fatal("the answer was not lost")
+				t.Fatal("no response was lost")
 			}
 		}
 		r.fold(pulls(7)...)
@@ -369,7 +368,7 @@ func TestRestartAfterKill(t *testing.T) {
 		}
 		checkSum(t, client, r)
 		if n := len(idsIn(t, client)); n != 1 {
-			t.Errorf("%d ids, want the one", n)
+			t.Errorf("%d ids, want 1", n)
 		}
 	}
 }
@@ -399,16 +398,15 @@ func TestMoveAfterShutdown(t *testing.T) {
 	r.publish()
 	checkSum(t, client, r)
 	if n := len(idsIn(t, client)); n != 1 {
-		t.Errorf("%d ids, want the one", n)
+		t.Errorf("%d ids, want 1", n)
 	}
 }
 
-// TestRandomHistories kills, copies and sets back folders, makes Redis unreachable and
-// loses its answers: no fact counts twice, and none that Redis had is missing. In
-// some histories Redis is flushed, too; then facts that only a lost folder had may be
-// missing. (A flush between a copy taking a new id and entering its runs can make the
-// few facts count twice that were pending when the copy was made. These histories have
-// no such flush.)
+// TestRandomHistories kills, copies and sets back folders, makes Redis unreachable and loses
+// its responses: no fact is counted twice, and none that Redis had is missing. In some
+// histories Redis is flushed as well; then facts that only a lost folder had may be missing.
+// There is no flush after a copy has taken a new id and before it enters its runs, since
+// that can count facts twice (claim.go).
 func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(45) {
@@ -533,12 +531,12 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 			t.Errorf("%s was counted %d times", tag, n[counts.Pull])
 		}
 		if !may[tag] {
-			t.Errorf("%s is counted and was never pulled", tag)
+			t.Errorf("%s is counted, but was never pulled", tag)
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(must)) {
 		if tags[tag] == nil && !losses {
-			t.Errorf("%s was in Redis and is missing", tag)
+			t.Errorf("%s is missing, but was in Redis", tag)
 		}
 	}
 	if totals.Counts[counts.Pull] != int64(len(tags)) {

@@ -18,8 +18,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// TestManualChanges: whatever is changed by hand in Redis is repaired within an hour,
-// and the counts of other registries are not affected.
+// TestManualChanges: manual changes in Redis are corrected within an hour, and do not affect
+// the counts of other registries.
 func TestManualChanges(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, c redis.UniversalClient, id string) error{
@@ -107,7 +107,7 @@ func TestGradualComparison(t *testing.T) {
 		rows = max(rows, r.c.publisher.comparison.rows-before)
 	}
 	if rows > 4 {
-		t.Errorf("a round compares %d of 1900 rows, want about 3, for half an hour in all", rows)
+		t.Errorf("a round compares %d of 1900 rows, want about 3, to be done in half an hour", rows)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 					t.Fatalf("Publish = %v, want an error that names %s", err, key)
 				}
 				if s := r.c.Status(); s.Reason != "a key in Redis has the wrong type" {
-					t.Errorf("reason %q", s.Reason)
+					t.Errorf("reason %q, want that of a damaged key", s.Reason)
 				}
 				if val, err := client.Get(t.Context(), key).Result(); err != nil || val != "x" {
 					t.Fatalf("the key was overwritten (%v)", err)
@@ -163,7 +163,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			r.c.publisher.claimed = r.c.publisher.claimed && name != "runs"
 			r.c.publisher.compareAll()
 			if _, err := r.c.Publish(t.Context()); err == nil {
-				t.Fatal("the damage is not reported")
+				t.Fatal("Publish succeeds with a damaged key")
 			}
 			client.Del(t.Context(), key)
 			r.publish()
@@ -172,8 +172,8 @@ func TestKeysOfAnotherType(t *testing.T) {
 	}
 }
 
-// TestDeniedCommands: whichever command the Redis user lacks, sums never exceed what
-// was counted, and are right once the command is allowed.
+// TestDeniedCommands denies commands to the Redis user: sums never exceed the counts, and are
+// right when the command is allowed again.
 func TestDeniedCommands(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"hset", "hdel", "hget", "hgetall", "evalsha|eval", "time", "hlen", "hkeys", "xadd", "hmget", "del", "script"} {
@@ -206,7 +206,7 @@ func TestDeniedCommands(t *testing.T) {
 					t.Fatalf("reason %q for %v", reason, err)
 				}
 				if err != nil && r.c.Check(nil) == nil {
-					t.Error("Check returns nil, and publishing failed")
+					t.Error("Check returns nil after a failed round")
 				}
 				got, tags, _, err := (&rediscounts.Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
 				if want := int64(12 + i); err != nil || got.Counts[counts.Pull] > want || addUp(func(yield func(map[counts.Class]int64) bool) {
@@ -243,12 +243,12 @@ func TestTwoInstallations(t *testing.T) {
 	checkSource(t, &rediscounts.Sum{Redis: client, Name: "two", Now: at(noon)}, two.want)
 	for _, key := range keysIn(t, client, "*") {
 		if !strings.HasPrefix(key, "{tidings:default}:") && !strings.HasPrefix(key, "{tidings:two}:") {
-			t.Errorf("key %q", key)
+			t.Errorf("unexpected key %q", key)
 		}
 	}
 }
 
-// TestReasons: readers and the operator get the reason why Redis can't be used.
+// TestReasons: the status and the errors of readers have the reason why Redis can't be used.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	for want, spoil := range map[string]func(s *redistest.Server, c redis.UniversalClient) error{
@@ -293,7 +293,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// TestReadersDetectLoss: readers detect a loss between two rounds, too.
+// TestReadersDetectLoss: readers detect a loss between two rounds.
 func TestReadersDetectLoss(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -313,7 +313,7 @@ func TestReadersDetectLoss(t *testing.T) {
 		_, _, _, err2 := sum.Repository(t.Context(), "x")
 		_, err3 := sum.Daily(t.Context(), "x", 3)
 		if (err == nil) != (err2 == nil) || (err == nil) != (err3 == nil) {
-			t.Errorf("only some reads fail: %v, %v, %v", err, err2, err3)
+			t.Errorf("reads fail with %v, %v and %v; want all of them to fail or none", err, err2, err3)
 		}
 		return err
 	}
@@ -371,7 +371,7 @@ func TestNeededCommands(t *testing.T) {
 	_, rest, ok := strings.Cut(string(doc), "A Redis user needs `")
 	commands, _, _ := strings.Cut(rest, "`")
 	if !ok {
-		t.Fatal("docs/redis.md does not say which commands are needed")
+		t.Fatal("docs/redis.md has no list of commands")
 	}
 	rules := []any{"acl", "setuser", "limited", "on", ">secret", "~{tidings:default}:*", "-@all", "+unlink"}
 	for _, command := range strings.Fields(commands) {

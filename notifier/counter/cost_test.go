@@ -10,8 +10,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// TestCostOfTags: a tag that is pushed once, and one that is also pulled, cost what
-// docs/redis.md says.
+// TestCostOfTags measures a tag that is pushed once, and one that is also pulled
+// (docs/redis.md).
 func TestCostOfTags(t *testing.T) {
 	t.Parallel()
 	const tags = 20_000
@@ -39,7 +39,7 @@ func TestCostOfTags(t *testing.T) {
 	for _, key := range keysIn(t, client, "*") {
 		kind := client.Type(t.Context(), key).Val()
 		if n := client.HLen(t.Context(), key).Val(); kind == "hash" && n > rediscounts.TagsInHash {
-			t.Errorf("%s has %d fields", key, n)
+			t.Errorf("%s has %d fields, want at most %d", key, n, rediscounts.TagsInHash)
 		}
 	}
 	sum := &rediscounts.Sum{Redis: client, Now: at(noon)}

@@ -33,7 +33,7 @@ func (b *beforeCall) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// afterFetch runs do after fields were read.
+// afterFetch runs do after a read of fields.
 type afterFetch struct {
 	beforeCall
 	do func()
@@ -50,7 +50,7 @@ func (a *afterFetch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 
 func (a *afterFetch) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-// lostAnswer fails every call of a script; with applied, after executing it.
+// lostAnswer makes every call of a script fail; with applied, after it was executed.
 type lostAnswer struct {
 	beforeCall
 	applied bool
@@ -71,7 +71,7 @@ func (a *lostAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// unreachable fails every command while now is set.
+// unreachable makes every command fail while now is set.
 type unreachable struct{ now bool }
 
 func (u *unreachable) DialHook(next redis.DialHook) redis.DialHook { return next }

@@ -55,7 +55,7 @@ func TestFoldTwice(t *testing.T) {
 	checkSource(t, r.c, r.want)
 }
 
-// TestFoldAfterNewJournalID: a journal with a new id continues the same counts.
+// TestFoldAfterNewJournalID: a journal with a new id adds to the same counts.
 func TestFoldAfterNewJournalID(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, "aaaa", nil)
@@ -75,11 +75,11 @@ func TestFoldWithAlso(t *testing.T) {
 		t.Fatalf("Fold = %v, want the caller's error", err)
 	}
 	if got := cursor(r.c, "aaaa", 0); got != 0 {
-		t.Errorf("the cursor moved to %d", got)
+		t.Errorf("the cursor is %d after a failed Fold, want 0", got)
 	}
 	checkSource(t, r.c, map[string]map[counts.Class]int64{})
 	if keys, _ := r.c.Children(); len(keys) != 0 {
-		t.Errorf("children were stored: %v", keys)
+		t.Errorf("a failed Fold stored %v", keys)
 	}
 	err = r.c.Fold("aaaa", 0, 5, fact, func(b *pebble.Batch) error { return b.Set([]byte("p/1"), []byte("row"), nil) })
 	if err != nil {
@@ -240,8 +240,8 @@ func TestChildrenAfterRestart(t *testing.T) {
 	}
 }
 
-// TestIndexDeletedAfterRestart: what is known of indexes and artifacts is the same
-// after a restart, including what an earlier version stored.
+// TestIndexDeletedAfterRestart: index entries are the same after a restart, including those
+// that an earlier version stored.
 func TestIndexDeletedAfterRestart(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
@@ -271,7 +271,7 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 		t.Helper()
 		for n, want := range map[int]counts.Class{11: counts.Pull, 12: counts.Child, 3: counts.Artifact, 4: counts.Artifact, 17: counts.Child, 20: counts.Child, 21: counts.Pull} {
 			if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(n), Kind: "image"}); class != want {
-				t.Errorf("%s %d is %s, want %s", when, n, class, want)
+				t.Errorf("%s: %d is %s, want %s", when, n, class, want)
 			}
 		}
 	}
@@ -318,7 +318,7 @@ func TestRowKeys(t *testing.T) {
 	}
 	for _, bad := range []string{"", "a", "a\x00", "a\x00t", "a\x00tv1"} {
 		if id, _, err := parseRow(bad); err == nil {
-			t.Errorf("parseRow(%q) = %v", bad, id)
+			t.Errorf("parseRow(%q) = %v, want an error", bad, id)
 		}
 	}
 }
@@ -339,7 +339,7 @@ func BenchmarkFold(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(seq), "ns/fact")
 }
 
-// TestOpenWritesNothing: a registry starts with a full disk, so Open must not write.
+// TestOpenWritesNothing: Open does not write, since a registry has to start on a full disk.
 func TestOpenWritesNothing(t *testing.T) {
 	t.Parallel()
 	for _, client := range []redis.UniversalClient{nil, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})} {

@@ -28,7 +28,7 @@ func TestForget(t *testing.T) {
 		}
 		list, err := rediscounts.New(client, "").List(t.Context())
 		if err != nil || len(list) != 2 {
-			t.Fatalf("%v, %v", list, err)
+			t.Fatalf("List = %v, %v; want two ids", list, err)
 		}
 		id := b.c.reg.id()
 		for _, k := range list {
@@ -45,23 +45,20 @@ func TestForget(t *testing.T) {
 			t.Errorf("Forget of an unknown id = %v, want rediscounts.ErrUnknownID", err)
 		}
 
-		// A registry that is running can't be forgotten.
-		done := make(chan error, 1)
-		go func() {
-			_, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, 300*time.Millisecond)
-			done <- err
-		}()
-		time.Sleep(100 * time.Millisecond)
-		b.fold(randomFacts(rnd, 5)...)
-		b.publish()
-		if err := <-done; !errors.Is(err, rediscounts.ErrRunning) {
+		// The id of a running registry can't be forgotten.
+		hooked := server.Client()
+		hooked.AddHook(&beforeCall{1, func() {
+			b.fold(randomFacts(rnd, 5)...)
+			b.publish()
+		}})
+		if _, err := rediscounts.New(hooked, "").Forget(t.Context(), id, keep, time.Millisecond); !errors.Is(err, rediscounts.ErrRunning) {
 			t.Errorf("Forget of a running registry = %v, want rediscounts.ErrRunning", err)
 		}
 		checkSum(t, client, a, b)
 
 		k, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, time.Millisecond)
 		if err != nil || k.Host != "host-b" || k.Repositories != len(b.want) {
-			t.Fatalf("%+v, %v", k, err)
+			t.Fatalf("Forget = %+v, %v; want the id of host-b", k, err)
 		}
 		if _, err := rediscounts.New(client, "").Forget(t.Context(), id, keep, time.Hour); err != nil {
 			t.Errorf("second Forget = %v", err)
@@ -75,7 +72,7 @@ func TestForget(t *testing.T) {
 		}
 		checkSum(t, client, left...)
 
-		// The registry comes back and counts under a new id.
+		// The registry is started again and counts under a new id.
 		for range 2 {
 			before := &replica{want: map[string]map[counts.Class]int64{}}
 			b.reopen()
@@ -90,8 +87,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestUnreadableRecords has registry ids whose record is empty or not JSON. Such an id
-// has no owner; it causes no failure, and can be listed and forgotten.
+// TestUnreadableRecords has registry ids whose record is empty or not JSON. They have no
+// owner, cause no failure, and can be listed and forgotten.
 func TestUnreadableRecords(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -114,7 +111,7 @@ func TestUnreadableRecords(t *testing.T) {
 		t.Errorf("the folder has the ids %q, want no adopted one", r.c.reg.IDs)
 	}
 
-	// A record of the folder itself that is damaged is written again.
+	// A damaged record of the folder itself is written again.
 	if err := client.HSet(t.Context(), ids, r.c.reg.id(), "").Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
-// TestMigrate opens a folder of the first version, also after a migration that was
-// interrupted.
+// TestMigrate opens a folder of the first version, also after an interrupted migration.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()

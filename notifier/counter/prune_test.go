@@ -52,7 +52,7 @@ func newClockReplica(t testing.TB, client redis.UniversalClient) (*replica, *clo
 	return r, now
 }
 
-// TestPruneKeepsTheNewestDays: the number of days is bounded, whatever the clock is.
+// TestPruneKeepsTheNewestDays: the number of days is bounded.
 func TestPruneKeepsTheNewestDays(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -123,7 +123,7 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	}
 }
 
-// TestClockJumpsAndPrune: a wrong clock, for a moment or for a year, drops no day.
+// TestClockJumpsAndPrune: no day is dropped after the clock was wrong for a moment or a year.
 func TestClockJumpsAndPrune(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -149,8 +149,8 @@ func TestClockJumpsAndPrune(t *testing.T) {
 	}
 }
 
-// TestFutureDaysAreDropped: days and times that were counted with a clock that was
-// ahead are corrected once the clock is right.
+// TestFutureDaysAreDropped: days and times in the future are corrected after the clock was
+// ahead and has come back.
 func TestFutureDaysAreDropped(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -216,7 +216,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 	}
 }
 
-// TestFoldOfFutureEvent: an event with a time in the future counts today.
+// TestFoldOfFutureEvent: an event with a time in the future is counted today.
 func TestFoldOfFutureEvent(t *testing.T) {
 	t.Parallel()
 	r, _ := newClockReplica(t, nil)
@@ -242,7 +242,7 @@ func TestRedisClockDiffers(t *testing.T) {
 	}
 	r.publish()
 	if _, tags, _, err := r.c.Repository(t.Context(), "x"); err != nil || tags["v1"] == nil {
-		t.Errorf("a tag was dropped, and Redis has another time (%v)", err)
+		t.Errorf("a tag was dropped although the clock of Redis differs (%v)", err)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestPruneDropsOldPushes(t *testing.T) {
 	}
 	now.at = noon.Add(counts.KeepDays * day)
 	if err := r.c.prune(); err != nil || count() != 1 {
-		t.Errorf("%d pushes are kept after a jump of the clock, want the one (%v)", count(), err)
+		t.Errorf("%d pushes are kept after a jump of the clock, want 1 (%v)", count(), err)
 	}
 	advanceClock(t, r, now, now.at)
 	if count() != 0 {
@@ -266,8 +266,8 @@ func TestPruneDropsOldPushes(t *testing.T) {
 	}
 }
 
-// TestDeletedTags: deleted tags lose their counts after a while, in the store and in
-// Redis, unless they are pushed again; totals stay.
+// TestDeletedTags: the counts of deleted tags are dropped after deletedTagDays, in the store
+// and in Redis, unless the tags are pushed again. Totals are kept.
 func TestDeletedTags(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -324,13 +324,13 @@ func TestDeletedTags(t *testing.T) {
 		check("with new tags", 310)
 		keys := keysIn(t, client, "*:"+r.c.reg.id()+":t:x:*")
 		if len(keys) != 4 {
-			t.Errorf("310 tags are in %d hashes: %s", len(keys), strings.Join(keys, " "))
+			t.Errorf("310 tags are in %d hashes, want 4: %s", len(keys), strings.Join(keys, " "))
 		}
 	}
 }
 
-// TestDeletedTagInStorage: a push and a delete were folded in the wrong order, or
-// storage does not answer. The counts of a tag that exists stay.
+// TestDeletedTagInStorage: the counts of a tag are kept if its push and its delete were folded
+// in the wrong order, or if storage does not answer.
 func TestDeletedTagInStorage(t *testing.T) {
 	t.Parallel()
 	r, now := newClockReplica(t, nil)
@@ -363,8 +363,7 @@ func TestDeletedTagInStorage(t *testing.T) {
 	check()
 }
 
-// TestTagsDeletedElsewhere: two registries share their storage, and a tag is deleted
-// through one of them.
+// TestTagsDeletedElsewhere: of two registries that share their storage, one deletes a tag.
 func TestTagsDeletedElsewhere(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()

@@ -26,7 +26,7 @@ func TestPublishSendsChangedRows(t *testing.T) {
 	r.publish()
 	checkSum(t, client, r)
 	if n := r.publish(); n != 0 {
-		t.Errorf("nothing changed, and %d rows were sent", n)
+		t.Errorf("%d rows were sent without a change, want none", n)
 	}
 	r.fold(counts.Fact{Repository: "team/app-1", Tag: "v1", Class: counts.Pull, Time: noon})
 	if n := r.publish(); n != 3 {
@@ -35,7 +35,7 @@ func TestPublishSendsChangedRows(t *testing.T) {
 	checkSum(t, client, r)
 	r.reopen()
 	if n := r.publish(); n != 0 {
-		t.Errorf("after a restart %d rows were sent again", n)
+		t.Errorf("%d rows were sent after a restart, want none", n)
 	}
 }
 
@@ -75,8 +75,8 @@ func TestRedisLoss(t *testing.T) {
 	}
 }
 
-// TestRedisLossWhileSending loses everything between two calls of a round: what the
-// first call wrote must be sent again.
+// TestRedisLossWhileSending loses everything between two calls of a round: the rows of the
+// first call are sent again.
 func TestRedisLossWhileSending(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -137,14 +137,14 @@ func TestFailedCalls(t *testing.T) {
 			r.publish()
 			checkSum(t, client, r)
 			if !r.c.publisher.lossLogged.IsZero() {
-				t.Error("a loss of counts is logged, and only an answer was lost")
+				t.Error("a loss of counts is logged after a lost response")
 			}
 		})
 	}
 }
 
-// TestRandomCrashes continues from copies of the disk taken at random, and folds again
-// what a copy does not have.
+// TestRandomCrashes continues from copies of the disk that were taken at random times, and
+// folds the events again that a copy does not have.
 func TestRandomCrashes(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -175,7 +175,7 @@ func TestRandomCrashes(t *testing.T) {
 		if step%5 != 4 {
 			continue
 		}
-		// Of what was not synced, nothing or any part survives.
+		// Any part of what was not synced may be lost.
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(2) * 50, RNG: rnd})
 		db.Close()
 		db = openState(t, fs)
@@ -221,8 +221,8 @@ func TestConcurrentReplicas(t *testing.T) {
 	checkSum(t, client, a, b)
 }
 
-// TestRedisAddedAndRemoved: what was counted without Redis is sent once there is one,
-// also if there was one before.
+// TestRedisAddedAndRemoved: what was counted without Redis is sent after Redis was added to
+// the options, also for the second time.
 func TestRedisAddedAndRemoved(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client()
@@ -271,7 +271,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	if class, _, _ := rule.Class(classify.Request{Method: "GET", Repository: "x", Digest: digest(2)}); class != counts.Child {
 		t.Errorf("class %s, want child: the other replica knows the index", class)
 	}
-	// The index is deleted through either.
+	// The index is deleted through one of them.
 	if err := b.Fold("bbbb", 1, 1, []counts.Fact{{Repository: "x", Digest: digest(3), Children: []string{digest(4)}}}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -322,8 +322,8 @@ func TestRunWhileRedisRestarts(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-// TestFoldWhileSending: what is counted after a row was read for a call is sent in the
-// next round.
+// TestFoldWhileSending: what is counted after a row was read for a call is sent in the next
+// round.
 func TestFoldWhileSending(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -344,7 +344,7 @@ func TestFoldWhileSending(t *testing.T) {
 	checkSum(t, client, r)
 }
 
-// TestJournalWithNewID: the journal took a new id, and Redis is flushed.
+// TestJournalWithNewID: the journal has a new id, and Redis is flushed.
 func TestJournalWithNewID(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -29,8 +29,8 @@ type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time { return c.at }
 
-// replica is a registry: a folder with a journal and a state, and the counts that it
-// must have.
+// replica is a registry: a folder with a journal and a state, and the counts that are
+// expected of it.
 type replica struct {
 	t       testing.TB
 	journal string
@@ -67,7 +67,7 @@ func (r *replica) reopen() {
 	r.open()
 }
 
-// clone returns a copy of the folder as it is, which is not open.
+// clone returns a copy of the folder, which is not open.
 func (r *replica) clone() *replica {
 	return &replica{
 		t: r.t, journal: r.journal, cfg: r.cfg, seq: r.seq, last: r.last,
@@ -87,7 +87,7 @@ func (r *replica) fold(facts ...counts.Fact) {
 	}
 }
 
-// replay folds facts that must not count again.
+// replay folds facts that must not be counted again.
 func (r *replica) replay(facts ...counts.Fact) {
 	r.t.Helper()
 	for i := range facts {
@@ -163,8 +163,8 @@ func randomFacts(rnd *rand.Rand, n int) []counts.Fact {
 	return list
 }
 
-// checkSum compares the sum in Redis with what the replicas counted: totals, and that
-// tags and days add up to them.
+// checkSum compares the sum in Redis with the expected counts of the replicas: the totals, and
+// the sums of tags and of days.
 func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) {
 	t.Helper()
 	want := map[string]map[counts.Class]int64{}
@@ -257,7 +257,7 @@ func idsIn(t testing.TB, client redis.UniversalClient) []string {
 	return ids
 }
 
-// storedBytes adds up the keys and values of the counters in the store.
+// storedBytes returns the size of all keys and values of the counter.
 func storedBytes(t testing.TB, r *replica) (bytes int) {
 	t.Helper()
 	if err := store.Scan(r.db, []byte("c/"), func(key, val []byte) error { bytes += len(key) + len(val); return nil }); err != nil {
@@ -266,7 +266,7 @@ func storedBytes(t testing.TB, r *replica) (bytes int) {
 	return bytes
 }
 
-// cursor returns the last event of a journal's stream that is in the counts.
+// cursor returns the last folded event of a journal's stream.
 func cursor(c *Counter, journal string, stream uint8) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
