@@ -27,6 +27,7 @@ type Config struct {
 	File         string // where session, logins and points are kept; created with mode 0600
 	PLC          string // URL of the directory of did:plc; "": the public one
 	Budget       Budget
+	ReadOnly     bool // File is read and never written, so that calls that need a session fail: for Resolve and Status
 
 	// Document returns the DID document of a DID; nil: it is fetched where the DID
 	// says.
@@ -155,7 +156,7 @@ func (a *Account) Resolve(ctx context.Context) error {
 			return failed(Suspended, fmt.Errorf("it was the account %s and is %s now: set identifier to the DID of one of them", before, did))
 		}
 		a.saved.DID = did
-		if err := a.save(); err != nil {
+		if err := a.save(); err != nil && !errors.Is(err, errReadOnly) {
 			a.saved.DID = ""
 			return err
 		}

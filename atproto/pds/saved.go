@@ -63,8 +63,14 @@ func (a *Account) load() error {
 	return nil
 }
 
+// errReadOnly means that another process may be using the file.
+var errReadOnly = errors.New("the session is only read")
+
 // save writes the file durably. The caller must hold mu.
 func (a *Account) save() error {
+	if a.cfg.ReadOnly {
+		return errReadOnly
+	}
 	content, err := json.Marshal(a.saved)
 	if err != nil {
 		return err

@@ -64,6 +64,9 @@ func (a *Account) authorized(ctx context.Context, r request, out any) (http.Head
 // token returns an access token other than expired. Concurrent callers wait for
 // one refresh.
 func (a *Account) token(ctx context.Context, expired string) (string, error) {
+	if a.cfg.ReadOnly {
+		return "", notSent("com.atproto.server.refreshSession", errReadOnly)
+	}
 	a.refreshing.Lock()
 	defer a.refreshing.Unlock()
 	a.mu.Lock()

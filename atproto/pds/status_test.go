@@ -1,9 +1,13 @@
 package pds
 
 import (
+	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"reflect"
 	"testing"
 	"time"
@@ -33,6 +37,46 @@ func TestStatus(t *testing.T) {
 	s = r.Status()
 	if want := []Logins{{5 * time.Minute, 0, 10}, {24 * time.Hour, 1, 100}}; s.DID != alice || s.Handle != "" || !reflect.DeepEqual(s.Session.Logins, want) {
 		t.Errorf("after a restart: %+v", s)
+	}
+}
+
+// A read-only account leaves the file alone, for which it may lack the folder.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	readOnly := func() {
+		t.Helper()
+		r.cfg.ReadOnly = true
+		r.reopen()
+		if err := r.Resolve(t.Context()); err != nil || r.Status().DID != alice {
+			t.Errorf("%+v, %v", r.Status(), err)
+		}
+		if err := r.apply(1); !errors.Is(err, errReadOnly) {
+			t.Errorf("a write: %v", err)
+		}
+		if _, err := r.CheckSession(t.Context()); !errors.Is(err, errReadOnly) {
+			t.Errorf("a read with the session: %v", err)
+		}
+		r.cfg.ReadOnly = false
+		r.reopen()
+	}
+	readOnly()
+	if _, err := os.Stat(r.cfg.File); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is written: %v", err)
+	}
+	if err := r.apply(1); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(r.cfg.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readOnly()
+	if after, err := os.ReadFile(r.cfg.File); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file is changed: %v", err)
+	}
+	if n := r.server.called(createSession) + r.server.called(refreshSession); n != 1 {
+		t.Errorf("%d logins, want 1", n)
 	}
 }
 
