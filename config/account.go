@@ -1,11 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"net/url"
 	"path/filepath"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Account is an account on another PDS, such as Bluesky's, that records and posts are
@@ -49,6 +51,14 @@ func (a *Account) check(m *mistakes) {
 	if a.PLC != "" {
 		m.check("options.account.plc", pds.CheckService(a.PLC))
 	}
+}
+
+// CheckPassword returns an error if the password file cannot be used.
+func (a *Account) CheckPassword() error {
+	if _, err := private.ReadFile(a.PasswordFile); err != nil {
+		return fmt.Errorf("options.account.password_file: %w", err)
+	}
+	return nil
 }
 
 // AccountFile is the file of the account's session, logins and spent points.

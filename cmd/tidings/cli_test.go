@@ -107,6 +107,8 @@ func TestConfigCheck(t *testing.T) {
 			[]string{"c.yml is invalid:\n  options.dtaa: unknown option; did you mean data?\n  options.hold.hostname: \"1.2.3.4\" is an IP address"}},
 		{"missing files", "data: ./data\nredis: {addrs: [\"a:1\"], password_file: ./none}\napi: {token_file: ./gone}", nil, 1,
 			[]string{"options.redis.password_file: open ./none", "options.api.token_file: open ./gone"}},
+		{"missing password", "data: ./data\naccount: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./none}", nil, 1,
+			[]string{"options.account.password_file: open ./none"}},
 		{"not a configuration", "data: [", nil, 1, []string{"c.yml: yaml: "}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

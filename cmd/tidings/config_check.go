@@ -35,8 +35,8 @@ func configCheckCommand() *cobra.Command {
 		Short: "`config check` explains a configuration file and lists its errors",
 		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
 			"It prints what Tidings will do and warnings, and fails if an option is invalid.\n" +
-			"With --online it also asks the network whether the DID document of the hold agrees and its relays know the account, and fails\n" +
-			"if they do not.",
+			"With --online it also asks the network: whether the DID document agrees, whether the relays know the hold, or whether the account\n" +
+			"can log in, which uses the session that is kept. It fails if something is not as the configuration says.",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,10 +46,10 @@ func configCheckCommand() *cobra.Command {
 			if err != nil || o == nil || !online {
 				return err
 			}
-			return checkOnline(ctx, cmd.OutOrStdout(), o)
+			return checkOnline(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
 		},
 	}
-	c.Flags().BoolVar(&online, "online", false, "also ask the network about the account")
+	c.Flags().BoolVar(&online, "online", false, "also ask the network about the account, and log in")
 	return c
 }
 
@@ -234,6 +234,9 @@ func checkFiles(o *config.Options) error {
 		if _, err := o.Redis.Client(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if o.Account != nil {
+		errs = append(errs, o.Account.CheckPassword())
 	}
 	return errors.Join(append(errs, o.API.CheckToken())...)
 }

@@ -41,13 +41,15 @@ func (f *findings) problem(topic string, err error) {
 }
 
 // checkOnline asks the network about the account of a valid configuration.
-func checkOnline(ctx context.Context, out io.Writer, o *config.Options) error {
+func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	f := findings{Writer: w}
 	fmt.Fprintln(w, "\nOnline:")
 	switch {
+	case o.Account != nil:
+		f.checkAccount(ctx, o, log)
 	case o.Hold == nil:
 		f.row("account", "none, so there is nothing to ask")
 	case !exists(o.KeyFile()):
@@ -62,6 +64,37 @@ func checkOnline(ctx context.Context, out io.Writer, o *config.Options) error {
 		return errOnline
 	}
 	return nil
+}
+
+// checkAccount resolves the account of a PDS and logs in, unless there is a session.
+func (f *findings) checkAccount(ctx context.Context, o *config.Options, log io.Writer) {
+	s, err := openSession(o, log)
+	if err != nil {
+		f.problem("account", err)
+		return
+	}
+	defer s.close()
+	if err := s.Resolve(ctx); err != nil {
+		f.problem("account", err)
+		return
+	}
+	printIdentity(f.row, s.Status())
+	f.row("document", "the DID document names this service")
+	if s.running {
+		f.row("session", "used by the running server, see `tidings account status`")
+		return
+	}
+	inactive, err := s.CheckSession(ctx)
+	switch {
+	case err != nil:
+		f.problem("session", err)
+	case inactive != "":
+		f.problem("session", fmt.Errorf("the account is %s at %s, so nothing can be written", inactive, o.Account.Service))
+	case s.kept:
+		f.row("session", "logged in; kept in %s", o.AccountFile())
+	default:
+		f.row("session", "logged in; not kept, because there is no data folder yet")
+	}
 }
 
 // checkHold compares what the network knows of a hold with its configuration.

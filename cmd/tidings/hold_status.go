@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -166,33 +163,22 @@ func sizeText(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
-// localTimeout bounds a request to a server on this machine.
-const localTimeout = 3 * time.Second
-
 // printRunning prints what is known while a server has the repo open.
 func printRunning(row func(string, string, ...any), o *config.Options, path string, cfg repo.Config) error {
 	row("server", "running, with the data folder %s; stop it to see more", o.Data)
-	c, _, err := load([]string{path})
-	if err != nil {
-		return err
+	base, err := serverURL(o, path)
+	if errors.Is(err, errServesTLS) {
+		row("", "it serves TLS; see https://%s/xrpc/_health", o.Hold.Hostname)
+		return nil
 	}
-	addr := o.HTTP.Addr
-	if addr == "" {
-		if tls := c.HTTP.TLS; tls.Certificate != "" || tls.LetsEncrypt.CacheFile != "" {
-			row("", "it serves TLS; see https://%s/xrpc/_health", o.Hold.Hostname)
-			return nil
-		}
-		addr = c.HTTP.Addr
-	}
-	base, err := localURL(addr)
 	if err != nil {
-		row("", "it cannot be reached at %q: %v", addr, err)
+		row("", "%v", err)
 		return nil
 	}
 	var list struct { // unlike getLatestCommit, it includes accounts that have moved
 		Repos []struct{ DID, Head, Rev, Status string }
 	}
-	if err := getJSON(base+"/xrpc/com.atproto.sync.listRepos", &list); err != nil {
+	if err := getJSON(base+"/xrpc/com.atproto.sync.listRepos", "", &list); err != nil {
 		row("", "it does not answer: %v", err)
 		return nil
 	}
@@ -205,42 +191,10 @@ func printRunning(row func(string, string, ...any), o *config.Options, path stri
 	if status := list.Repos[0].Status; status != "" {
 		row("", "it refuses writes: the account is %s", status)
 	}
-	if err := getJSON(base+"/xrpc/_health", &struct{}{}); err != nil {
+	if err := getJSON(base+"/xrpc/_health", "", &struct{}{}); err != nil {
 		row("health", "%v", err)
 		return nil
 	}
 	row("health", "ok")
 	return printRelays(row, o, cfg.DID, list.Repos[0].Rev)
-}
-
-// localURL returns the URL on this machine of a server that listens at addr.
-func localURL(addr string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil:
-		return "", err
-	case port == "0" || port == "":
-		return "", errors.New("the port was chosen by the system")
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, port), nil
-}
-
-func getJSON(url string, into any) error {
-	client := http.Client{Timeout: localTimeout}
-	res, err := client.Get(url)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", res.Status, body)
-	}
-	return json.Unmarshal(body, into)
 }

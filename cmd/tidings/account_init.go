@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
+)
+
+// accountTimeout bounds all calls of `account init`.
+const accountTimeout = 2 * time.Minute
+
+// declarations are what `account init` sets; nil leaves one as it is.
+type declarations struct {
+	bot  *bool
+	hide *bool
+}
+
+func accountInitCommand() *cobra.Command {
+	var bot, hide bool
+	c := &cobra.Command{
+		Use:   "init <config>",
+		Short: "`account init` logs in and sets what the account declares about itself",
+		Long: "`account init` logs in to the account of the `account` section, and shows who it is and what it declares about itself. The flags\n" +
+			"change that, =false undoes it: --bot labels the account as automated in its profile, which is created if it is missing, and\n" +
+			"--hide-from-recommendations asks feeds that are composed by an algorithm to leave out its posts. The rest of the profile stays as\n" +
+			"it is. The server must be stopped, because it uses the same session.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+	}
+	c.Flags().BoolVar(&bot, "bot", false, "add the label bot to the account's profile")
+	c.Flags().BoolVar(&hide, "hide-from-recommendations", false, "ask feeds not to recommend the account's posts")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible()
+		defer stop()
+		var d declarations
+		if cmd.Flags().Changed("bot") {
+			d.bot = &bot
+		}
+		if cmd.Flags().Changed("hide-from-recommendations") {
+			d.hide = &hide
+		}
+		return accountInit(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, d)
+	}
+	return c
+}
+
+func accountInit(ctx context.Context, out, log io.Writer, args []string, d declarations) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, accountTimeout)
+	defer cancel()
+	o, _, err := accountOptions(args)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockAccount(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	a, err := openAccount(o.PDS(), log)
+	if err != nil {
+		return err
+	}
+	inactive, err := a.CheckSession(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	defer func() { err = errors.Join(err, w.Flush()) }()
+	row := func(topic, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
+	}
+	printIdentity(row, a.Status())
+	row("session", "kept in %s", o.AccountFile())
+	if inactive != "" {
+		return fmt.Errorf("the account is %s at %s, so nothing can be written", inactive, o.Account.Service)
+	}
+	return declare(ctx, row, a, d)
+}
+
+// declare sets the declarations and prints what has changed.
+func declare(ctx context.Context, row func(string, string, ...any), a *pds.Account, d declarations) error {
+	before, err := a.Profile(ctx)
+	if err != nil {
+		return err
+	}
+	if err := set(ctx, row, declaration{"bot label", "--bot", d.bot, before.Bot, a.SetBot}); err != nil {
+		return err
+	}
+	return set(ctx, row, declaration{"hidden from recommendations", "--hide-from-recommendations", d.hide, before.Hide, a.SetHide})
+}
+
+// declaration is one thing that the account declares or does not declare.
+type declaration struct {
+	topic, flag string
+	want        *bool // nil: as it is
+	is          bool
+	set         func(context.Context, bool) (changed bool, err error)
+}
+
+func set(ctx context.Context, row func(string, string, ...any), d declaration) error {
+	if d.want == nil {
+		row(d.topic, "%s (%s changes it)", yesNo(d.is), d.flag+map[bool]string{true: "=false"}[d.is])
+		return nil
+	}
+	changed, err := d.set(ctx, *d.want)
+	if err != nil {
+		return err
+	}
+	row(d.topic, "%s (%s)", yesNo(*d.want), map[bool]string{true: "changed", false: "unchanged"}[changed])
+	return nil
+}
+
+func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
+
+// printIdentity prints who the account is.
+func printIdentity(row func(string, string, ...any), s pds.Status) {
+	row("account", "%s", cmp.Or(s.DID, "not known yet"))
+	if s.Handle != "" {
+		row("handle", "%s", s.Handle)
+	}
+	row("service", "%s", s.Service)
+	if s.Host != "" && s.Host != s.Service {
+		row("host", "%s, of its repo", s.Host)
+	}
+}

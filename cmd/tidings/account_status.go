@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/notifier"
+)
+
+func accountStatusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status <config>",
+		Short: "`account status` shows the account's identity, session, budget and backlog",
+		Long: "`account status` resolves the account's identifier and shows its DID, handle, service and host, the state of its session, the\n" +
+			"logins and points that are left, and the pending events of a running registry. It does not log in, and can be used while a\n" +
+			"server is running.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			return accountStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSON bool) error {
+	o, path, err := accountOptions(args)
+	if err != nil {
+		return err
+	}
+	cfg := o.PDS()
+	cfg.ReadOnly = true // a server may be running
+	a, err := openAccount(cfg, log)
+	if err != nil {
+		return err
+	}
+	r, err := reportAccount(ctx, a, o, path)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	return r.print(out)
+}
+
+// print prints the report for people, one topic a line.
+func (r accountReport) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(topic, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
+	}
+	printIdentity(row, pds.Status{DID: r.DID, Handle: r.Handle, Service: r.Service, Host: r.Host})
+	if r.Problem != "" {
+		row("problem", "%s", r.Problem)
+	}
+	r.Session.print(row)
+	r.Budget.print(row)
+	r.Backlog.print(row)
+	return w.Flush()
+}
+
+func (s sessionState) print(row func(string, string, ...any)) {
+	switch {
+	case !s.LoggedIn:
+		row("session", "none; the next call logs in")
+	case s.Until.IsZero():
+		row("session", "logged in")
+	case s.Until.Before(time.Now()):
+		row("session", "ended at %s; the next call logs in", s.Until.Format(time.RFC3339))
+	default:
+		row("session", "valid until %s, and longer if it is used", s.Until.Format(time.RFC3339))
+	}
+	if s.Refused > 0 {
+		row("", "the service has refused the password %s", times(s.Refused))
+	}
+	topic := "logins"
+	for _, l := range s.Logins {
+		row(topic, "%d of %d in %s", l.Used, l.Limit, short(time.Duration(l.Seconds)*time.Second))
+		topic = ""
+	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func (b budgetState) print(row func(string, string, ...any)) {
+	if b.Hour == nil && b.Day == nil {
+		row("budget", "no limit")
+	}
+	topic := "budget"
+	for _, p := range []struct {
+		*pointState
+		window string
+	}{{b.Hour, "hour"}, {b.Day, "day"}} {
+		if p.pointState != nil {
+			row(topic, "%d of %d points left in the %s", p.Left, p.Limit, p.window)
+			topic = ""
+		}
+	}
+	if !b.Until.IsZero() {
+		row("", "the service wants no writes before %s", b.Until.Format(time.RFC3339))
+	}
+}
+
+func (b backlogState) print(row func(string, string, ...any)) {
+	topic := "backlog"
+	for _, s := range b.Sinks {
+		if s.Backlog == nil {
+			row(topic, "%s: %s", s.Sink, s.State)
+		} else {
+			row(topic, "%s: %s, %s, the oldest %s ago", s.Sink, s.State, count(int64(s.Depth), "pending event"), short(time.Duration(s.Age)*time.Second))
+		}
+		if topic = ""; s.Reason != "" {
+			row(topic, "%s", pauseText(s))
+		}
+	}
+	if b.Reason != "" {
+		row(topic, "%s", b.Reason)
+	}
+}
+
+// pauseText says why nothing is written, and until when.
+func pauseText(s notifier.SinkHealth) string {
+	if s.Until.IsZero() {
+		return s.Reason
+	}
+	return fmt.Sprintf("%s; until %s", s.Reason, s.Until.UTC().Format(time.RFC3339))
+}

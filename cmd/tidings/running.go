@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tidings-dev/tidings/config"
+)
+
+// localTimeout bounds a request to a server on this machine.
+const localTimeout = 3 * time.Second
+
+// maxLocalAnswer is how much of such a server's answer is read, in bytes.
+const maxLocalAnswer = 64 << 10
+
+// errServesTLS means that a server cannot be asked by its address, for which it has no
+// certificate.
+var errServesTLS = errors.New("it serves TLS")
+
+// serverURL returns the URL on this machine of the server that a configuration file
+// describes.
+func serverURL(o *config.Options, path string) (string, error) {
+	c, _, err := load([]string{path})
+	if err != nil {
+		return "", err
+	}
+	addr := o.HTTP.Addr
+	if addr == "" {
+		if tls := c.HTTP.TLS; tls.Certificate != "" || tls.LetsEncrypt.CacheFile != "" {
+			return "", errServesTLS
+		}
+		addr = c.HTTP.Addr
+	}
+	base, err := localURL(addr)
+	if err != nil {
+		return "", fmt.Errorf("it cannot be reached at %q: %w", addr, err)
+	}
+	return base, nil
+}
+
+// localURL returns the URL on this machine of a server that listens at addr.
+func localURL(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil:
+		return "", err
+	case port == "0" || port == "":
+		return "", errors.New("the port was chosen by the system")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
+}
+
+// getJSON asks a server on this machine, with a bearer token unless that is "".
+func getJSON(url, token string, into any) error {
+	q, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := http.Client{Timeout: localTimeout}
+	res, err := client.Do(q)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxLocalAnswer))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", res.Status, body)
+	}
+	return json.Unmarshal(body, into)
+}
