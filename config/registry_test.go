@@ -186,7 +186,7 @@ func TestEnvironment(t *testing.T) {
 func TestConfigFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.yml")
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) != 4 {
 		t.Fatalf("found %v, %v; want the three configuration files", files, err)
 	}
 	for _, file := range files {
