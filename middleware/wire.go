@@ -27,6 +27,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -387,7 +388,7 @@ func (r *runtime) storage() stored.Reader {
 	return newRegistryStorage(context.Background(), r.host)
 }
 
-func (r *runtime) announce() (*notifier.Announce, error) {
+func (r *runtime) announce() (*announce.Config, error) {
 	a := r.options.Announce
 	if a == nil {
 		return nil, nil
@@ -396,7 +397,7 @@ func (r *runtime) announce() (*notifier.Announce, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.link: %w", err)
 	}
-	return &notifier.Announce{
+	return &announce.Config{
 		Tag:       a.Match,
 		Collect:   a.Collect,
 		MaxAge:    a.MaxAge,

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -21,8 +22,8 @@ import (
 )
 
 // shortWindows is a configuration whose windows close while a test waits.
-func shortWindows() *Announce {
-	return &Announce{
+func shortWindows() *announce.Config {
+	return &announce.Config{
 		Collect:   20 * time.Millisecond,
 		Reference: func(repository, tag string) string { return "registry.test/" + repository + ":" + tag },
 	}
@@ -244,7 +245,7 @@ func TestAnnounceRecheck(t *testing.T) {
 				r.push(latest)
 				r.push(v1)
 				r.until("it is in the outbox", func() bool {
-					ok, err := delivery.NewOutbox(r.state, state.AnnounceOutbox, nil).Load(&announcementBatch{})
+					ok, err := delivery.NewOutbox(r.state, state.AnnounceOutbox, nil).Load(&json.RawMessage{})
 					return ok && err == nil && len(r.records()) == 1
 				})
 				if restart {
@@ -321,7 +322,7 @@ func TestAnnounceCurrentTags(t *testing.T) {
 		"its tag is deleted": {func(r *rig) {
 			r.push(a.as("oss/app", "v1.0.0"))
 			r.untag(a.as("oss/app", "v1.0.0"))
-		}, nil, reasonTagGone},
+		}, nil, "its tag was moved or deleted before it was announced"},
 		"one of its tags is deleted": {func(r *rig) {
 			r.push(a.as("oss/app", "v1.0.0"))
 			r.push(a.as("oss/app", "latest"))
@@ -331,7 +332,7 @@ func TestAnnounceCurrentTags(t *testing.T) {
 			r.push(a.as("oss/app", "v1.0.0"))
 			r.push(a.as("oss/app", "latest"))
 			r.untag(a.as("oss/app", "v1.0.0"))
-		}, nil, reasonTagGone},
+		}, nil, "its tag was moved or deleted before it was announced"},
 		"its manifest is deleted and pushed with another tag": {func(r *rig) {
 			r.push(a.as("oss/app", "v1.0.0"))
 			r.delete(a)
@@ -452,22 +453,6 @@ func TestAnnounceReleases(t *testing.T) {
 				}
 				r.consistent()
 			})
-		}
-	}
-}
-
-func TestIsReleaseOf(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		tag, pre string
-		want     bool
-	}{
-		{"v1.0.0", "v1.0.0-rc.1", true}, {"1.0.0", "v1.0.0-rc.1", true}, {"v1.0.0", "1.0.0-alpha", true}, {"v1", "v1-beta", true},
-		{"v1.0.0", "v1.0.1-rc.1", false}, {"v1.0", "v1.0.0-rc.1", false}, {"v1.0.0-rc.2", "v1.0.0-rc.1", false}, {"v1.0.0", "v1.0.0", false},
-		{"latest", "latest-1", false}, {"v1.0.0", "v1.0.0-", false}, {"v1.0.0-rc", "v1.0.0-rc-1", false},
-	} {
-		if got := isReleaseOf(test.tag, test.pre); got != test.want {
-			t.Errorf("%s after %s: %v, want %v", test.tag, test.pre, got, test.want)
 		}
 	}
 }

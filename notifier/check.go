@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
@@ -142,12 +143,12 @@ func (c *checker) records(ctx context.Context) error {
 
 func (c *checker) posts(ctx context.Context) error {
 	return c.n.account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
-		image, ok := readOrigin(r)
+		image, ok := announce.Origin(r)
 		if !ok {
 			return nil
 		}
-		before, err := c.n.posts.get(image.Repository, image.Digest)
-		if err != nil || before.has(r.RKey) {
+		known, err := c.n.posts.Has(image.Repository, image.Digest, r.RKey)
+		if err != nil || known {
 			return err
 		}
 		return c.visit(Difference{differPost, c.n.owner, image.Repository, image.Digest, "post " + r.RKey + " is not in the history of announcements"})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -90,7 +91,7 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		h.Depth = last - cursor
 	}
 	age, limit := n.pendingAge(s, cursor), behindAfter
-	if name == announceSinkName {
+	if name == announce.Name {
 		limit += n.announce.Collect
 	}
 	if h.Age = int64(age.Seconds()); age > limit {

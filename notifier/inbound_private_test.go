@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -35,7 +36,7 @@ func TestNotifyPrivate(t *testing.T) {
 		for _, stateIs := range []string{"kept", "lost"} {
 			t.Run(visibility+", state "+stateIs, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, &Announce{})
+				r := newRig(t, &announce.Config{})
 				p, other := image("a", 2).as("oss/app", "v1"), image("b", 1).as("oss/app", "v2")
 				name, hidden := alice+"/oss/app", event.PrivatePrefix+alice+"/oss/app"
 				before := r.publicView()
@@ -73,7 +74,7 @@ func TestNotifyPrivate(t *testing.T) {
 					if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
 						t.Fatal(err)
 					}
-					r.open(&Announce{})
+					r.open(&announce.Config{})
 				}
 				if got := r.notify(notificationOf(p, alice).as(visibility)); got != nothing {
 					t.Errorf("private again: %s", got)
@@ -91,7 +92,7 @@ func TestNotifyPrivate(t *testing.T) {
 							t.Errorf("private again: the API shows %+v", push)
 						}
 					}
-					r.reopen(&Announce{})
+					r.reopen(&announce.Config{})
 				}
 				r.notify(notificationOf(p, alice))
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
@@ -109,7 +110,7 @@ func TestPrivateWhilePending(t *testing.T) {
 	for name, collect := range map[string]time.Duration{"in an open window": 500 * time.Millisecond, "in the outbox": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			announce := &Announce{Collect: collect}
+			announce := &announce.Config{Collect: collect}
 			r := newRig(t, announce)
 			if collect == 0 {
 				r.account.down.Store(true)
@@ -141,7 +142,7 @@ func TestPrivateWhilePending(t *testing.T) {
 				t.Errorf("the revision has changed to %s", got)
 			}
 			var result pushrow.Announce
-			if ok, err := pushrow.Get(r.state, 1, pushrow.AnnouncePart, &result); !ok || err != nil || result.Reason != reasonPrivate {
+			if ok, err := pushrow.Get(r.state, 1, pushrow.AnnouncePart, &result); !ok || err != nil || result.Reason != "private" {
 				t.Errorf("result %+v, %v, %v", result, ok, err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
@@ -121,7 +122,7 @@ func (r *rig) events() uint64 { return r.journal.Status(journal.Pushes).Last }
 // name, and is not announced.
 func TestNotifyOtherOwner(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{})
+	r := newRig(t, &announce.Config{})
 	p := image("a", 2).as("oss/app", "v1")
 	r.push(p)
 	r.drain()
@@ -171,7 +172,7 @@ func TestNotifyOtherOwner(t *testing.T) {
 // A push of the registry's own owner is one of the repository itself.
 func TestNotifyOwnOwner(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{})
+	r := newRig(t, &announce.Config{})
 	r.notify(notificationOf(image("a", 2).as("oss/app", "v1"), owner))
 	posts := r.posts()
 	if len(posts) != 1 {
@@ -191,7 +192,7 @@ func TestNotifyOwnOwner(t *testing.T) {
 // The answer leaves out what is not known when the caller stops waiting.
 func TestNotifyPartialAnswer(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{Collect: time.Hour, MaxAge: 2 * time.Hour})
+	r := newRig(t, &announce.Config{Collect: time.Hour, MaxAge: 2 * time.Hour})
 	n := notificationOf(image("a", 2).as("oss/app", "v1"), owner)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -253,7 +254,7 @@ func TestNotifyPulls(t *testing.T) {
 // process, and after the rows of the push were deleted.
 func TestNotifyOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{})
+	r := newRig(t, &announce.Config{})
 	r.full.Store(true)
 	p := image("a", 2).as("oss/app", "v1")
 	first := notificationOf(p, alice).withKey("1")
@@ -277,7 +278,7 @@ func TestNotifyOnce(t *testing.T) {
 	}
 	r.notifyCanceled(again())
 	refused("before it is counted")
-	r.reopen(&Announce{})
+	r.reopen(&announce.Config{})
 	r.notifyCanceled(again())
 	refused("in the next process")
 	r.full.Store(false)
@@ -287,7 +288,7 @@ func TestNotifyOnce(t *testing.T) {
 			t.Errorf("%d times counted: %s", i, got)
 		}
 		refused("when it is counted")
-		r.reopen(&Announce{})
+		r.reopen(&announce.Config{})
 	}
 	if err := r.deletePrefix("p/"); err != nil {
 		t.Fatal(err)
@@ -308,7 +309,7 @@ func TestNotifyOnce(t *testing.T) {
 
 func TestNotifyOnceConcurrently(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{})
+	r := newRig(t, &announce.Config{})
 	p := image("a", 2).as("oss/app", "v1")
 	answers := make([]string, 50)
 	var group sync.WaitGroup
@@ -331,7 +332,7 @@ func TestNotifyOnceConcurrently(t *testing.T) {
 // event became durable nevertheless, one of the two is counted.
 func TestNotifyAfterFailure(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &Announce{})
+	r := newRig(t, &announce.Config{})
 	p := image("a", 2).as("oss/app", "v1")
 	first := notificationOf(p, alice).withKey("1")
 	for _, n := range []notification{first, notificationOf(p, alice).withKey("1")} {

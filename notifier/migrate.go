@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -141,12 +142,11 @@ func (n *Notifier) migrateAnnouncement(b *state.Batch, key string, val []byte) e
 	if err := json.Unmarshal(val, &old); err != nil {
 		return err
 	}
-	var e historyEntry
+	var e announce.Entry
 	if old.PostURI != "" {
-		e.rkey = path.Base(old.PostURI)
+		e.RKey = path.Base(old.PostURI)
 	}
-	b.Set(n.posts.key(repository, digest), history{e}.encode())
-	return nil
+	return n.posts.Add(b, repository, digest, e)
 }
 
 func migrateInbound(b *state.Batch, key string, val []byte) error {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
@@ -38,7 +39,7 @@ type Config struct {
 	Account   string                       // DID of the account that Publisher writes to
 	Owner     string                       // DID that images belong to; "": Account
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
-	Announce  *Announce                    // nil: no posts
+	Announce  *announce.Config             // nil: no posts
 
 	// Storage is the registry's. If it is nil, events are taken as they are, and a
 	// push that a crash interrupted counts as one that did not happen.
@@ -110,8 +111,8 @@ type Notifier struct {
 	storage  *stored.Checked // nil: storage cannot be asked
 	owner    string
 	public   func(repository string) bool // false for private names
-	announce *Announce                    // nil: no posts
-	posts    postHistory
+	announce *announce.Sink               // nil: no posts
+	posts    *announce.History
 	private  *sink.PrivateImages
 	names    storeNames
 
@@ -148,7 +149,7 @@ func New(cfg Config) (*Notifier, error) {
 
 		owner:   cfg.Owner,
 		public:  sink.ExceptPrivate(cfg.Public),
-		posts:   postHistory{cfg.State, cfg.Account},
+		posts:   announce.NewHistory(cfg.State, cfg.Account),
 		private: sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
 		names:   storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
 
@@ -184,7 +185,7 @@ func New(cfg Config) (*Notifier, error) {
 }
 
 // addSinks adds the sinks that publish.
-func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, announce *Announce) error {
+func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.Config) error {
 	n.account = delivery.NewRepo(publisher)
 	deps := sink.Deps{
 		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
@@ -192,18 +193,15 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, announce *Anno
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
 	n.sinks = append(n.sinks, records.New(deps, n.ledger, &n.progress))
-	if announce == nil {
+	if cfg == nil {
 		return nil
 	}
-	settings, err := announce.withDefaults()
-	if err != nil {
+	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
+	var err error
+	if n.announce, err = announce.New(deps, *cfg, n.posts, n.clock, n.now); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
-	n.announce = &settings
-	posts := &announceSink{Deps: deps, Announce: settings, posts: n.posts, clock: n.clock, now: n.now}
-	posts.Account = delivery.NewRepo(urgent)
-	posts.GiveUp = n.giveUpFor(posts.Name())
-	n.sinks = append(n.sinks, posts)
+	n.sinks = append(n.sinks, n.announce)
 	return nil
 }
 

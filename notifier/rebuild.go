@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
@@ -127,15 +128,15 @@ func (n *Notifier) rebuildHistory(ctx context.Context) error {
 	var b state.Batch
 	posts := 0
 	err := n.account.Each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
-		image, ok := readOrigin(record)
+		image, ok := announce.Origin(record)
 		if !ok {
 			return nil
 		}
-		entry := historyEntry{rkey: record.RKey}
+		entry := announce.Entry{RKey: record.RKey}
 		if image.Tag != "" {
-			entry.tags = []string{image.Tag}
+			entry.Tags = []string{image.Tag}
 		}
-		if err := n.posts.add(&b, image.Repository, image.Digest, entry); err != nil {
+		if err := n.posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
 		}
 		if posts++; posts%rebuildBatch != 0 {

@@ -22,6 +22,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/batch"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
@@ -129,7 +130,7 @@ func newBenchRig(b *testing.B) *rig {
 	return r
 }
 
-func newRig(t testing.TB, announce *Announce) *rig {
+func newRig(t testing.TB, announce *announce.Config) *rig {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -156,7 +157,7 @@ func (r *rig) initRepo() {
 }
 
 // open opens the stores in the folder and starts the sinks.
-func (r *rig) open(announce *Announce) {
+func (r *rig) open(announce *announce.Config) {
 	t := r.t
 	t.Helper()
 	db, err := state.Open(state.Config{Dir: filepath.Join(r.dir, "state")})
@@ -230,7 +231,7 @@ func (r *rig) space() error {
 	return nil
 }
 
-func (r *rig) reopen(announce *Announce) {
+func (r *rig) reopen(announce *announce.Config) {
 	r.t.Helper()
 	r.stop()
 	r.open(announce)

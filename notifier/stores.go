@@ -6,10 +6,9 @@ import (
 	"fmt"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -268,22 +267,13 @@ func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, erro
 		return false, err
 	}
 	for _, p := range posts {
-		image, ok := readOrigin(p)
+		image, ok := announce.Origin(p)
 		if !ok {
 			continue
 		}
-		if before, err := n.posts.get(image.Repository, image.Digest); err != nil || !before.has(p.RKey) {
+		if known, err := n.posts.Has(image.Repository, image.Digest, p.RKey); err != nil || !known {
 			return false, err
 		}
 	}
 	return true, nil
-}
-
-// readOrigin returns the image that a post announces; false if it is no announcement.
-func readOrigin(r repo.Record) (image post.Image, ok bool) {
-	fields, err := lexicon.Unmarshal(r.Value)
-	if err != nil {
-		return post.Image{}, false
-	}
-	return post.Origin(fields)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -175,7 +176,7 @@ func TestWeek(t *testing.T) {
 	n, err := New(Config{
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: delivery.OnEmbedded(account), Account: owner, Storage: storage,
-		Announce: &Announce{}, Public: func(string) bool { return true },
+		Announce: &announce.Config{}, Public: func(string) bool { return true },
 		Now: m.Now, Elapsed: m.Elapsed, Linger: time.Millisecond,
 	})
 	if err != nil {

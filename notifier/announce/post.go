@@ -1,4 +1,4 @@
-package notifier
+package announce
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 // check returns the tags that an announcement still has and that are to be
 // announced in addition to earlier posts, or the reason why it is not written.
-func (s *announceSink) check(ctx context.Context, a *announcement, before history) (tags []string, refused pushrow.Announce, err error) {
+func (s *Sink) check(ctx context.Context, a *announcement, before entries) (tags []string, refused pushrow.Announce, err error) {
 	private, err := s.Private.Since(a.Repository, a.Digest, slices.Max(a.Seqs))
 	if err != nil {
 		return nil, refused, err
@@ -61,7 +61,7 @@ func (s *announceSink) check(ctx context.Context, a *announcement, before histor
 }
 
 // announcedBefore is the result of a push whose digest is not announced again.
-func (s *announceSink) announcedBefore(before history) pushrow.Announce {
+func (s *Sink) announcedBefore(before entries) pushrow.Announce {
 	if rkey := before.last(); rkey != "" {
 		return pushrow.Announce{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
 	}
@@ -70,7 +70,7 @@ func (s *announceSink) announcedBefore(before history) pushrow.Announce {
 
 // newTags returns the tags of a window that are to be announced after what was
 // announced of its digest: all, none, or those that no post names.
-func (s *announceSink) newTags(tags []string, before history) []string {
+func (s *Sink) newTags(tags []string, before entries) []string {
 	if len(before) == 0 {
 		return tags
 	}
@@ -89,7 +89,7 @@ func (s *announceSink) newTags(tags []string, before history) []string {
 
 // tagOrder lists each tag once, in the order of their pushes, except that one which
 // is announced comes first: if there is one, one that is no pre-release.
-func (s *announceSink) tagOrder(tags []string) []string {
+func (s *Sink) tagOrder(tags []string) []string {
 	var list []string
 	for _, t := range tags {
 		if !slices.Contains(list, t) {
@@ -110,7 +110,7 @@ func (s *announceSink) tagOrder(tags []string) []string {
 
 // addFacts adds the facts of the post that do not depend on the tags, or returns the
 // reason why there is no post.
-func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
+func (s *Sink) addFacts(ctx context.Context, a *announcement, e *event.Event) (reason string, err error) {
 	d := describe.Declared(e)
 	if s.Storage.Local(e) {
 		d, err = describe.Stored(ctx, s.Storage, a.Repository, a.Digest)
@@ -135,7 +135,7 @@ func (s *announceSink) addFacts(ctx context.Context, a *announcement, e *event.E
 
 // compose writes the post of an announcement. Its key and time are those of the first
 // push.
-func (s *announceSink) compose(a *announcement) error {
+func (s *Sink) compose(a *announcement) error {
 	facts := a.Facts
 	facts.Tags = s.tagOrder(a.Tags)
 	tag := facts.Tags[0]
@@ -158,7 +158,7 @@ func (s *announceSink) compose(a *announcement) error {
 
 // link is the address that the post points to, "" if there is none or a post can't
 // hold it.
-func (s *announceSink) link(a *announcement, tag string) string {
+func (s *Sink) link(a *announcement, tag string) string {
 	if s.Link == nil {
 		return ""
 	}
@@ -171,4 +171,13 @@ func (s *announceSink) link(a *announcement, tag string) string {
 		return ""
 	}
 	return link
+}
+
+// Origin returns the image that a post announces; false if it is no announcement.
+func Origin(r repo.Record) (image post.Image, ok bool) {
+	fields, err := lexicon.Unmarshal(r.Value)
+	if err != nil {
+		return post.Image{}, false
+	}
+	return post.Origin(fields)
 }

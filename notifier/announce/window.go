@@ -1,4 +1,4 @@
-package notifier
+package announce
 
 import (
 	"context"
@@ -41,7 +41,7 @@ func (w *window) removeTag(tag string) {
 
 // windows opens a window for each digest that may be announced, in the order of
 // their first events. A push that can't be announced gets its result at once.
-func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
+func (s *Sink) windows(events []event.Sequenced) ([]*window, error) {
 	var order []*window
 	open := map[string]*window{}
 	var b state.Batch
@@ -89,7 +89,7 @@ func (s *announceSink) windows(events []event.Sequenced) ([]*window, error) {
 	return order, s.State.Commit(&b, state.NoSync)
 }
 
-func (s *announceSink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp()) }
+func (s *Sink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp()) }
 
 // unannounced is the reason why a push can't be announced, "" if it can.
 func unannounced(e *event.Sequenced) string {
@@ -113,9 +113,9 @@ func unannounced(e *event.Sequenced) string {
 // closeWindows closes windows up to the first that is still open, each with a post
 // or a result with the reason why there is none. done is how many of the events are then
 // processed.
-func (s *announceSink) closeWindows(ctx context.Context, windows []*window, events int) (batch *announcementBatch, done int, wake time.Time, err error) {
+func (s *Sink) closeWindows(ctx context.Context, windows []*window, events int) (batch *announcementBatch, done int, wake time.Time, err error) {
 	batch = &announcementBatch{}
-	added := map[string]history{} // by this call
+	added := map[string]entries{} // by this call
 	now := s.now()
 	for _, w := range windows {
 		if left := s.Collect - s.age(w.first); left > 0 {
@@ -136,14 +136,14 @@ func (s *announceSink) closeWindows(ctx context.Context, windows []*window, even
 			continue
 		}
 		batch.Posts = append(batch.Posts, *a)
-		added[id] = append(added[id], historyEntry{a.Write.RKey, a.Tags})
+		added[id] = append(added[id], Entry{a.Write.RKey, a.Tags})
 	}
 	return batch, events, time.Time{}, nil
 }
 
 // announcement returns the announcement of a window, or the reason why there is none.
 // added is what the batch already announces of the digest.
-func (s *announceSink) announcement(ctx context.Context, w *window, added history) (a *announcement, refused pushrow.Announce, err error) {
+func (s *Sink) announcement(ctx context.Context, w *window, added entries) (a *announcement, refused pushrow.Announce, err error) {
 	a = &announcement{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
 		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.Storage.Local(w.first.Event),
@@ -164,7 +164,7 @@ func (s *announceSink) announcement(ctx context.Context, w *window, added histor
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns
 // the reason why there is none.
-func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announcement, before history) (refused pushrow.Announce, err error) {
+func (s *Sink) checkWindow(ctx context.Context, w *window, a *announcement, before entries) (refused pushrow.Announce, err error) {
 	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
 		return s.announcedBefore(before), nil
 	}
@@ -186,7 +186,7 @@ func (s *announceSink) checkWindow(ctx context.Context, w *window, a *announceme
 }
 
 // putResults records the same result for each push of a window.
-func (s *announceSink) putResults(w *window, result pushrow.Announce) error {
+func (s *Sink) putResults(w *window, result pushrow.Announce) error {
 	var b state.Batch
 	for _, seq := range w.seqs {
 		if err := s.putFirstResult(&b, seq, result); err != nil {
@@ -198,7 +198,7 @@ func (s *announceSink) putResults(w *window, result pushrow.Announce) error {
 
 // putFirstResult records a result for a push that has none: while an older window
 // is open, later events are handled again.
-func (s *announceSink) putFirstResult(b *state.Batch, seq uint64, result pushrow.Announce) error {
+func (s *Sink) putFirstResult(b *state.Batch, seq uint64, result pushrow.Announce) error {
 	has, err := state.Has(s.State, pushrow.Key(seq, pushrow.AnnouncePart))
 	if err != nil || has {
 		return err

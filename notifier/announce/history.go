@@ -1,0 +1,122 @@
+package announce
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// A History remembers for good which digests were announced in which repository:
+// about 35 bytes each, and the tags.
+//
+//	state.Announcements <image hash>   for each announcement a line: the post's record
+//	                                   key, or "-" if it was given up, and the tags
+//
+// Earlier versions wrote the record key alone, or nothing if it was given up.
+type History struct {
+	db      state.Store
+	account string // DID
+}
+
+// NewHistory returns the history in db. account is the DID of the account that has the
+// posts.
+func NewHistory(db state.Store, account string) *History { return &History{db, account} }
+
+// entries are what was announced of one digest in one repository, the oldest first.
+type entries []Entry
+
+// An Entry is one announcement.
+type Entry struct {
+	RKey string   // "": it was given up
+	Tags []string // none if an earlier version wrote it
+}
+
+const noPost = "-"
+
+func (es entries) encode() []byte {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		rkey := e.RKey
+		if rkey == "" {
+			rkey = noPost
+		}
+		lines[i] = strings.Join(append([]string{rkey}, e.Tags...), " ")
+	}
+	return []byte(strings.Join(lines, "\n"))
+}
+
+func decodeEntries(val []byte) entries {
+	var es entries
+	for line := range strings.SplitSeq(string(val), "\n") {
+		rkey, tags, _ := strings.Cut(line, " ")
+		if rkey == noPost {
+			rkey = ""
+		}
+		es = append(es, Entry{rkey, strings.Fields(tags)})
+	}
+	return es
+}
+
+// has reports whether a post is among the entries.
+func (es entries) has(rkey string) bool {
+	return slices.ContainsFunc(es, func(e Entry) bool { return e.RKey == rkey })
+}
+
+// names reports whether an announcement names a tag for which f is true.
+func (es entries) names(f func(tag string) bool) bool {
+	return slices.ContainsFunc(es, func(e Entry) bool { return slices.ContainsFunc(e.Tags, f) })
+}
+
+// last is the record key of the newest post, "" if there is none.
+func (es entries) last() string {
+	for _, e := range slices.Backward(es) {
+		if e.RKey != "" {
+			return e.RKey
+		}
+	}
+	return ""
+}
+
+func (h *History) key(repository, digest string) []byte {
+	return state.ImageKey(state.Announcements, repository, digest)
+}
+
+// get returns the history of a digest in a repository, nil if it was not announced.
+func (h *History) get(repository, digest string) (entries, error) {
+	return decodeStored(h.db.Get(h.key(repository, digest)))
+}
+
+// Has reports whether a post is in the history of a digest in a repository.
+func (h *History) Has(repository, digest, rkey string) (bool, error) {
+	before, err := h.get(repository, digest)
+	return before.has(rkey), err
+}
+
+func decodeStored(val []byte, err error) (entries, error) {
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read announcements: %w", err)
+	}
+	return decodeEntries(val), nil
+}
+
+// Add adds an announcement to the history as it is after b, unless its post is in it.
+func (h *History) Add(b *state.Batch, repository, digest string, e Entry) error {
+	key := h.key(repository, digest)
+	before, err := decodeStored(b.Get(h.db, key))
+	if err != nil || e.RKey != "" && before.has(e.RKey) {
+		return err
+	}
+	b.Set(key, append(before, e).encode())
+	return nil
+}
+
+func (h *History) uri(rkey string) string {
+	return "at://" + h.account + "/" + lexicon.NSIDPost + "/" + rkey
+}
