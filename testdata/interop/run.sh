@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the program with software by others: pushes with crane, uses the account with the
 # official client, verifies its repo and firehose with the official libraries, a
-# relay and tap, and compares its responses with the reference PDS.
+# relay and tap, compares its responses with the reference PDS, and publishes to an
+# account there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -66,7 +67,7 @@ did=did:web:localhost%3A$port
 (cd internal/interop/relay && export CGO_ENABLED=1 && go vet ./... && go test -count=1 ./...)
 
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
-  TIDINGS_INTEROP=1 go test -count=1 ./internal/interop/compare
+  TIDINGS_INTEROP=1 go test -count=1 ./internal/interop/account ./internal/interop/compare
 else
   echo "skipped: the reference PDS runs only on Linux on x86_64"
 fi

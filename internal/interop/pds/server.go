@@ -1,6 +1,7 @@
-// Package pds starts the servers that compare and benchhold use, as processes: a hold
-// of the tidings program and the reference PDS (testdata/reference-pds), each with one
-// account. The caller provides and deletes the directory of their files.
+// Package pds starts the servers of interop tests and benchmarks as processes: a hold of
+// the tidings program and the reference PDS (testdata/reference-pds), each with one account,
+// and a registry that publishes to the account on the reference PDS. The caller provides
+// and deletes the directory of their files.
 package pds
 
 import (

@@ -1,0 +1,208 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/internal/interop/pds"
+	"github.com/tidings-dev/tidings/notifier/post"
+)
+
+const root = "../../.."
+
+// A follower finds exactly the records of the layers of public images, and a post for each
+// public image with a version tag.
+func TestFollow(t *testing.T) {
+	reference, registry := start(t)
+	first, second, third, fourth := newImage(t, 1), newImage(t, 2), newImage(t, 3), newImage(t, 4)
+	second = mutate.ConfigMediaType(mutate.MediaType(second, types.OCIManifestSchema1), types.OCIConfigJSON)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: second}, mutate.IndexAddendum{Add: third})
+	hidden := newImage(t, 1)
+
+	push := func(target string, m remote.Taggable) {
+		t.Helper()
+		ref, err := name.NewTag(registry.Host+"/"+target, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Push(ref, m, remote.WithContext(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push("oss/docker:v1.0.0", first)
+	push("oss/docker:again", first)
+	push("oss/multi:v2.0.0", index)
+	push("oss/oci:edge", fourth) // no version
+	push("secret/app:v1.0.0", hidden)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := registry.WaitDrained(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	got := follow(t, reference)
+	if got.DID != reference.DID {
+		t.Errorf("the handle is resolved to %s, want %s", got.DID, reference.DID)
+	}
+	var wantLayers []string
+	for _, m := range []v1.Image{first, second, third, fourth} {
+		wantLayers = append(wantLayers, layersOf(t, reference.DID, m)...)
+	}
+	compare(t, "layer records", got.layers(), wantLayers)
+	compare(t, "posts", got.posts(), []string{
+		"oss/docker:v1.0.0@" + digestOf(t, first),
+		"oss/multi:v2.0.0@" + digestOf(t, index),
+	})
+	for collection := range got.Records {
+		if !slices.Contains([]string{lexicon.NSIDLayer, lexicon.NSIDPost, lexicon.NSIDStats}, collection) {
+			t.Errorf("records of an unexpected collection %s", collection)
+		}
+	}
+}
+
+// start starts the reference PDS and a registry that publishes to its account.
+func start(t *testing.T) (*pds.Server, *pds.Registry) {
+	t.Helper()
+	if os.Getenv("TIDINGS_INTEROP") == "" {
+		t.Skip("needs the reference PDS: run `make interop`, or set TIDINGS_INTEROP=1")
+	}
+	ctx, dir := t.Context(), t.TempDir()
+	if err := pds.Install(ctx, root); err != nil {
+		t.Fatal(err)
+	}
+	program, err := pds.Build(ctx, root, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "pds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, reference.Stop)
+	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), reference, "        announce: {collect: 0s}\n")
+	if err == nil {
+		err = registry.Start(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, registry.Stop)
+	t.Cleanup(func() {
+		if log, err := os.ReadFile(registry.LogFile()); t.Failed() {
+			t.Logf("the registry's log: %s %v", log, err)
+		}
+	})
+	return reference, registry
+}
+
+func stopAtEnd(t *testing.T, stop func() error) {
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newImage(t *testing.T, layers int64) v1.Image {
+	t.Helper()
+	m, err := random.Image(1000, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func digestOf(t *testing.T, m interface{ Digest() (v1.Hash, error) }) string {
+	t.Helper()
+	digest, err := m.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest.String()
+}
+
+// layersOf describes the records that the layers of an image should have.
+func layersOf(t *testing.T, owner string, m v1.Image) []string {
+	t.Helper()
+	manifest, err := m.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []string
+	for _, l := range manifest.Layers {
+		records = append(records, describe(map[string]any{
+			"digest": l.Digest, "size": l.Size, "mediaType": l.MediaType, "userDid": owner,
+			"manifest": lexicon.ManifestURI(owner, digestOf(t, m)),
+		}))
+	}
+	return records
+}
+
+func describe(layer map[string]any) string {
+	return fmt.Sprintf("%v of %v, %v bytes of %v, of %v", layer["digest"], layer["manifest"], layer["size"], layer["mediaType"], layer["userDid"])
+}
+
+// A reading is what follow.mjs prints.
+type reading struct {
+	DID     string
+	Records map[string][]struct{ Value map[string]any } // by collection
+}
+
+// follow reads the account.
+func follow(t *testing.T, s *pds.Server) reading {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "node", "follow.mjs", s.URL, s.PLC, pds.Handle)
+	cmd.Dir, cmd.Stderr = filepath.Join(root, "testdata/interop"), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal("follow.mjs: ", err)
+	}
+	var got reading
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func (r reading) layers() []string {
+	var list []string
+	for _, record := range r.Records[lexicon.NSIDLayer] {
+		list = append(list, describe(record.Value))
+	}
+	return list
+}
+
+func (r reading) posts() []string {
+	var list []string
+	for _, record := range r.Records[lexicon.NSIDPost] {
+		image, _ := post.Origin(record.Value)
+		list = append(list, image.Repository+":"+image.Tag+"@"+image.Digest)
+	}
+	return list
+}
+
+// compare compares lists in any order.
+func compare(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\ngot  %q\nwant %q", what, got, want)
+	}
+}
