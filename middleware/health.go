@@ -113,7 +113,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
 	}
 	if r.pds != nil {
-		h.addAccount(r.pds, all)
+		h.addAccount(r.pds, r.notifier.PendingWrites(), all)
 	}
 	if s, ok := r.appview.Status(); ok {
 		h.addAppView(s, all)

@@ -77,10 +77,12 @@ func (c pdsCollector) Collect(ch chan<- prometheus.Metric) {
 
 // accountHealth is the state of an account on another PDS.
 type accountHealth struct {
-	Status  string        `json:"status"` // "ok" or "paused"
-	DID     string        `json:"did"`
-	Service string        `json:"service"`
-	Budget  *budgetHealth `json:"budget,omitempty"` // only with the token
+	Status  string `json:"status"` // "ok" or "paused"
+	DID     string `json:"did"`
+	Service string `json:"service"`
+	// Only with the token:
+	Budget  *budgetHealth  `json:"budget,omitempty"`
+	Backlog *backlogHealth `json:"backlog,omitempty"` // missing if no event is pending
 }
 
 // budgetHealth is what is left of the points.
@@ -90,6 +92,12 @@ type budgetHealth struct {
 	Until time.Time     `json:"until,omitzero"` // no writes before, since the service asked to wait
 }
 
+// backlogHealth estimates when the pending events are published.
+type backlogHealth struct {
+	Writes int       `json:"writes"`
+	Ends   time.Time `json:"ends"` // as far as the budget decides
+}
+
 type pointsHealth struct {
 	Left  int `json:"left"`
 	Limit int `json:"limit"`
@@ -97,7 +105,7 @@ type pointsHealth struct {
 
 // addAccount adds the state of the account. An account that cannot be written degrades the
 // health; one whose points are spent does not.
-func (h *health) addAccount(account *pds.Account, all bool) {
+func (h *health) addAccount(account *pds.Account, pending int, all bool) {
 	s := account.Status()
 	h.Account = &accountHealth{Status: statusOK, DID: s.DID, Service: s.Service}
 	for _, sink := range h.Sinks {
@@ -114,6 +122,9 @@ func (h *health) addAccount(account *pds.Account, all bool) {
 	h.Account.Budget = &budgetHealth{Until: s.Budget.Until}
 	if s.Budget.HourLimit > 0 {
 		h.Account.Budget.Hour = &pointsHealth{s.Budget.HourLeft, s.Budget.HourLimit}
+	}
+	if pending > 0 {
+		h.Account.Backlog = &backlogHealth{pending, account.Forecast(pds.CreatePoints * pending)}
 	}
 	if s.Budget.DayLimit > 0 {
 		h.Account.Budget.Day = &pointsHealth{s.Budget.DayLeft, s.Budget.DayLimit}

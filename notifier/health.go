@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -104,6 +106,27 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		}
 	}
 	return h
+}
+
+// usualWrites is how many writes a push is expected to need until some have been processed.
+const usualWrites = 5
+
+// PendingWrites estimates how many writes to the account the pending events need: for
+// records as many as those since the start needed on average, and one for a post.
+func (n *Notifier) PendingWrites() int {
+	perEvent := float64(usualWrites)
+	if events := n.recorded.Load(); events > 0 {
+		perEvent = float64(n.account.Applied()) / float64(events)
+	}
+	writes := 0.0
+	for _, s := range n.sinks {
+		depth := float64(n.sinkHealth(journal.Pushes, s.Name()).Depth)
+		if s.Name() == records.Name {
+			depth *= perEvent
+		}
+		writes += depth
+	}
+	return int(math.Ceil(writes))
 }
 
 // pendingAge is the age of the first event after a sequence number, 0 if there is none.

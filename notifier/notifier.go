@@ -133,6 +133,7 @@ type Notifier struct {
 	progress sink.Signal // sent when a sink or the counter has processed events
 	released sink.Signal // sent when an intent is released
 	pauses   pauses
+	recorded atomic.Int64 // events that the records sink has processed since the start
 
 	resolving sync.Mutex // held while intents are resolved
 

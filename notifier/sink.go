@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -102,6 +103,9 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 	if done > 0 {
 		if err := n.journal.SetCursor(journal.Pushes, s.Name(), events[done-1].Seq); err != nil {
 			return err
+		}
+		if s.Name() == records.Name {
+			n.recorded.Add(int64(done))
 		}
 	}
 	var permanent *sink.PermanentError

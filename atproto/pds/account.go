@@ -51,6 +51,7 @@ type Account struct {
 
 	mu       sync.Mutex
 	saved    saved
+	urgent   pendingPoints
 	did      string   // "": not resolved yet
 	handle   string   // that the DID document names; "": none, or not resolved yet
 	host     *url.URL // of the repo; nil: not resolved yet

@@ -3,6 +3,7 @@ package pds
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,13 +75,16 @@ type spent struct {
 func all(s spent) int        { return s.Points }
 func background(s spent) int { return s.Background }
 
+// CreatePoints is what a create costs.
+const CreatePoints = 3
+
 // cost is what the writes cost in points.
 func cost(writes []repo.Write) int {
 	points := 0
 	for _, w := range writes {
 		switch w.Action {
 		case repo.Create:
-			points += 3
+			points += CreatePoints
 		case repo.Update:
 			points += 2
 		default:
@@ -122,7 +126,8 @@ func (a *Account) spend(method string, points int, p Priority) error {
 	return a.save()
 }
 
-// Fit returns how many of the writes, from the first, the budget has points for now.
+// Fit returns how many of the writes, from the first, the budget has points for now. For
+// the others of urgent writes other writes leave points free for a while.
 func (a *Account) Fit(writes []repo.Write, p Priority) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -132,7 +137,29 @@ func (a *Account) Fit(writes []repo.Write, p Priority) int {
 	for n < len(writes) && a.check(now, cost(writes[:n+1]), p) == nil {
 		n++
 	}
+	if p == Urgent {
+		a.urgent = pendingPoints{cost(writes[n:]), now}
+	}
 	return n
+}
+
+// pendingPoints are points that urgent writes need and did not get.
+type pendingPoints struct {
+	points int
+	at     time.Time // when they were asked for
+}
+
+// pendingFor is how long they are kept free. Whoever still needs them asks again before.
+const pendingFor = 2 * time.Minute
+
+// reserved is how many points of a window only urgent writes may use. The caller must hold
+// mu.
+func (a *Account) reserved(now time.Time, most int) int {
+	share := most * urgentShare / 100
+	if age := now.Sub(a.urgent.at); age < 0 || age > pendingFor {
+		return share
+	}
+	return max(share, a.urgent.points)
 }
 
 // check returns the error for points that may not be spent now. The caller must hold
@@ -144,10 +171,10 @@ func (a *Account) check(now time.Time, points int, p Priority) *Error {
 	for _, w := range a.cfg.Budget.limits() {
 		most := w.most
 		if p != Urgent {
-			most -= most * urgentShare / 100
+			most -= a.reserved(now, most)
 		}
 		// A call that costs more than the limit is made once nothing else counts.
-		if a.used(now, w.length, all) > 0 {
+		if a.used(now, w.length, all) > 0 || p != Urgent && most < points && points <= w.most {
 			if err := a.checkPart(now, w, points, most, all); err != nil {
 				return err
 			}
@@ -292,4 +319,68 @@ func (a *Account) budget() BudgetStatus {
 		s.Until = a.saved.Until
 	}
 	return s
+}
+
+// maxForecast bounds Forecast.
+const maxForecast = 30 * 24 * time.Hour
+
+// Forecast returns when normal writes that cost a number of points will have been made, if
+// nothing else is written and calls take no time. It looks 30 days ahead at most.
+func (a *Account) Forecast(points int) time.Time {
+	a.mu.Lock()
+	now := a.now()
+	f := forecast{limits: a.cfg.Budget.limits(), spent: slices.Clone(a.saved.Points)}
+	at := later(now, a.saved.Until)
+	a.mu.Unlock()
+	for end := now.Add(maxForecast); at.Before(end); {
+		points -= f.spend(at, points)
+		if points <= 0 {
+			break
+		}
+		at = f.next(at)
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// A forecast is a future of the budget.
+type forecast struct {
+	limits []window
+	spent  []spent
+}
+
+// spend spends up to a number of points at a time, and returns how many.
+func (f *forecast) spend(at time.Time, points int) int {
+	for _, w := range f.limits {
+		left := w.most - w.most*urgentShare/100
+		for _, s := range f.spent {
+			if s.At.Add(bucket + w.length).After(at) {
+				left -= s.Points
+			}
+		}
+		points = min(points, max(left, 0))
+	}
+	if points > 0 {
+		f.spent = append(f.spent, spent{At: at.Truncate(bucket), Points: points})
+	}
+	return points
+}
+
+// next is the next time at which some points do not count any more in a window.
+func (f *forecast) next(at time.Time) time.Time {
+	next := at.Add(maxForecast)
+	for _, w := range f.limits {
+		for _, s := range f.spent {
+			if end := s.At.Add(bucket + w.length); end.After(at) && end.Before(next) {
+				next = end
+			}
+		}
+	}
+	return next
 }

@@ -202,3 +202,59 @@ func TestRetryAt(t *testing.T) {
 		}
 	}
 }
+
+func TestForecast(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		budget Budget
+		points int
+		want   time.Duration // at most one bucket more
+	}{
+		"fits":         {Budget{Hour: 300}, 270, 0},
+		"next hour":    {Budget{Hour: 300}, 271, time.Hour},
+		"ten hours":    {Budget{Hour: 300}, 2_700, 9 * time.Hour},
+		"day":          {Budget{Hour: 1_000, Day: 1_000}, 901, 24 * time.Hour},
+		"no limit":     {Budget{Hour: NoLimit, Day: NoLimit}, 1_000_000, 0},
+		"far too many": {Budget{Hour: 100}, 1_000_000, maxForecast},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.cfg.Budget = c.budget
+			r.reopen()
+			got := r.Forecast(c.points).Sub(r.now)
+			if got < c.want || got > c.want+10*bucket {
+				t.Errorf("%d points are spent in %s, want %s", c.points, got, c.want)
+			}
+		})
+	}
+}
+
+// Points that urgent writes did not get are kept free for them.
+func TestUrgentFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cfg.Budget = Budget{Hour: 300, Day: NoLimit}
+	r.reopen()
+	if err := r.apply(90); err != nil { // all of the normal points
+		t.Fatal(err)
+	}
+	if n := r.Fit(layers(60), Urgent); n != 10 {
+		t.Fatalf("%d urgent writes fit, want 10", n)
+	}
+	if _, err := r.Apply(t.Context(), layers(10), nil, Urgent); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(time.Hour + bucket - time.Minute)
+	if n := r.Fit(layers(50), Urgent); n != 0 {
+		t.Fatalf("%d urgent writes fit, want none", n)
+	}
+	r.now = r.now.Add(time.Minute)
+	if n := r.Fit(layers(100), Normal); n != 50 {
+		t.Errorf("%d normal writes fit beside 50 urgent ones, want 50", n)
+	}
+	r.now = r.now.Add(pendingFor)
+	if n := r.Fit(layers(100), Normal); n != 90 {
+		t.Errorf("%d normal writes fit, want 90", n)
+	}
+}

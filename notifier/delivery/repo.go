@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -42,6 +43,8 @@ const (
 type Repo struct {
 	Publisher
 
+	applied atomic.Int64 // writes
+
 	mu       sync.Mutex
 	failing  string // path of the first write of the call that fails
 	failures int    // in a row
@@ -49,6 +52,9 @@ type Repo struct {
 
 // NewRepo returns the repo that p writes to.
 func NewRepo(p Publisher) *Repo { return &Repo{Publisher: p} }
+
+// Applied is how many writes were applied since the start.
+func (a *Repo) Applied() int64 { return a.applied.Load() }
 
 // ErrConflict is returned for a create whose key has another record.
 var ErrConflict = errors.New("another record has this key")
@@ -173,6 +179,7 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error {
 	_, err := a.Apply(ctx, pick(part, indexes), nil)
 	if err == nil {
+		a.applied.Add(int64(len(indexes)))
 		a.count("", 0)
 		return nil
 	}
