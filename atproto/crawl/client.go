@@ -13,8 +13,10 @@ import (
 	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
-// maxResponse is the maximum size of a relay's response, in bytes.
-const maxResponse = 16 << 10
+const (
+	maxResponse = 16 << 10 // bytes of a relay's response
+	maxStatus   = 64       // bytes of a status in it
+)
 
 // relayClient is the client of a configured relay.
 type relayClient struct {
@@ -116,7 +118,7 @@ func (r *relayClient) repoStatus(ctx context.Context, did string) (accountStatus
 	case err != nil:
 		return accountStatus{}, err
 	}
-	got := accountStatus{known: true, active: repo.Active, status: guard.Printable(repo.Status), rev: repo.Rev}
+	got := accountStatus{known: true, active: repo.Active, status: guard.Printable(repo.Status, maxStatus), rev: repo.Rev}
 	if !got.active && got.status == "" {
 		got.status = "inactive"
 	}
@@ -151,7 +153,7 @@ func (r *relayClient) hostStatus(ctx context.Context, hostname string) string {
 	if err != nil || host.Status == "active" || host.Status == "idle" {
 		return ""
 	}
-	return guard.Printable(host.Status)
+	return guard.Printable(host.Status, maxStatus)
 }
 
 // unknownRepo reports whether a relay does not know the account, or has no commit of

@@ -26,7 +26,7 @@ const (
 type Error struct {
 	Status int
 	Name   string        // of the XRPC error; "": the body is not one
-	Text   string        // one line of at most 300 bytes
+	Text   string        // one line of about 300 bytes at most
 	Wait   time.Duration // Retry-After; 0: none
 }
 
@@ -34,21 +34,22 @@ func (e *Error) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e
 
 // NewError returns the error of a response with this body.
 func NewError(resp *http.Response, body []byte) *Error {
-	e := &Error{Status: resp.StatusCode, Text: Printable(string(body)), Wait: retryAfter(resp.Header.Get("Retry-After"))}
+	e := &Error{Status: resp.StatusCode, Text: Printable(string(body), maxText), Wait: RetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	var named struct{ Error, Message string }
 	if json.Unmarshal(body, &named) == nil && named.Error != "" {
-		e.Name, e.Text = Printable(named.Error), Printable(named.Error+": "+named.Message)
+		e.Name, e.Text = Printable(named.Error, maxText), Printable(named.Error+": "+named.Message, maxText)
 	}
 	return e
 }
 
-// retryAfter parses the header Retry-After: seconds or a date (RFC 9110, 10.2.3).
-func retryAfter(header string) time.Duration {
+// RetryAfter parses the header Retry-After: seconds or a date (RFC 9110, 10.2.3). It
+// returns 0 if the header is empty or invalid, and at most 24 hours.
+func RetryAfter(header string, now time.Time) time.Duration {
 	wait := time.Duration(0)
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		wait = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(header); err == nil {
-		wait = time.Until(at)
+		wait = at.Sub(now)
 	}
 	return max(0, min(wait, maxWait))
 }
@@ -65,15 +66,19 @@ func RetryIn(failures int, err error) time.Duration {
 	return wait
 }
 
-// Printable returns a server's text as one line of at most 300 bytes.
-func Printable(text string) string {
+// Printable returns a server's text as one line of at most limit bytes and, if it is cut,
+// an ellipsis.
+func Printable(text string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, " "))
-	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
+	}
+	return text
 }
 
 // Query sends an XRPC query to a server and decodes the response, of at most limit bytes.
@@ -88,7 +93,7 @@ func Query(ctx context.Context, client *http.Client, server *url.URL, nsid strin
 	req.Header.Set("User-Agent", "tidings")
 	resp, err := client.Do(req)
 	if err != nil {
-		return withoutURL(err)
+		return WithoutURL(err)
 	}
 	defer resp.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
@@ -107,8 +112,8 @@ func Query(ctx context.Context, client *http.Client, server *url.URL, nsid strin
 	return nil
 }
 
-// withoutURL removes the URL that net/http adds to its errors, which has the whole query.
-func withoutURL(err error) error {
+// WithoutURL removes the URL that net/http adds to its errors, which has the whole query.
+func WithoutURL(err error) error {
 	var at *url.Error
 	if errors.As(err, &at) {
 		return at.Err

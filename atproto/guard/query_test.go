@@ -58,7 +58,7 @@ func TestQuery(t *testing.T) {
 		"invalid":       {respond(200, "", `<html>`), "com.example.get: invalid answer: invalid character '<' looking for beginning of value"},
 		"XRPC error":    {respond(400, "", `{"error":"InvalidRequest","message":"no\nmore"}`), "status 400: InvalidRequest: no more"},
 		"redirect":      {respond(302, "", `moved`), "status 302: moved"},
-		"binary error":  {respond(502, "", "a\x00b\xff"+strings.Repeat("c", 400)), "status 502: a b " + strings.Repeat("c", 296)},
+		"binary error":  {respond(502, "", "a\x00b\xff"+strings.Repeat("c", 400)), "status 502: a b " + strings.Repeat("c", 296) + "…"},
 		"no connection": {func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") }, "no route"},
 		"largest":       {respond(200, "", `{"a":"`+strings.Repeat("x", 64<<10-8)+`"}`), "<nil>"},
 		"too large":     {respond(200, "", `{"a":"`+strings.Repeat("x", 64<<10-7)+`"}`), "com.example.get: the answer is larger than 64 KiB"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/identity"
 )
 
@@ -140,11 +141,11 @@ func (a *Account) Resolve(ctx context.Context) error {
 		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err}
 	}
 	if _, err := syntax.ParseDID(did); err != nil {
-		return failed(Suspended, fmt.Errorf("%s is not a DID", printable(did, 100)))
+		return failed(Suspended, fmt.Errorf("%s is not a DID", guard.Printable(did, 100)))
 	}
 	document, err := a.cfg.Document(ctx, did)
 	if err != nil {
-		return failed(Unknown, fmt.Errorf("DID document of %s: %w", did, withoutURL(err)))
+		return failed(Unknown, fmt.Errorf("DID document of %s: %w", did, guard.WithoutURL(err)))
 	}
 	host, err := a.checkDocument(did, document)
 	if err != nil {
@@ -169,7 +170,7 @@ func (a *Account) Resolve(ctx context.Context) error {
 // checkDocument returns the host of the repo.
 func (a *Account) checkDocument(did string, document *identity.Document) (*url.URL, error) {
 	if document.ID != did {
-		return nil, fmt.Errorf("the DID document of %s is one of %s", did, printable(document.ID, 100))
+		return nil, fmt.Errorf("the DID document of %s is one of %s", did, guard.Printable(document.ID, 100))
 	}
 	handle := a.cfg.Identifier
 	known := func(alias string) bool { return strings.EqualFold(alias, "at://"+handle) }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -12,9 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 const (
@@ -80,7 +79,7 @@ func (a *Account) do(ctx context.Context, r request, out any) (http.Header, erro
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	failed := func(status int, err error) error {
-		return &Error{Method: r.method, Status: status, Outcome: Unknown, Err: withoutURL(err)}
+		return &Error{Method: r.method, Status: status, Outcome: Unknown, Err: guard.WithoutURL(err)}
 	}
 	host := a.service
 	if r.repo {
@@ -147,7 +146,7 @@ func (a *Account) refusal(method string, p *http.Response, content []byte) *Erro
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(content, &named) == nil {
-		e.Name, e.Message = printable(named.Error, 64), printable(named.Message, maxMessage)
+		e.Name, e.Message = guard.Printable(named.Error, 64), guard.Printable(named.Message, maxMessage)
 	}
 	e.Outcome = outcome(e.Status, e.Name)
 	if e.Outcome == Limited {
@@ -172,13 +171,7 @@ func retryAt(h http.Header, now time.Time) time.Time {
 			until = t
 		}
 	}
-	if after := h.Get("Retry-After"); after != "" {
-		if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
-			later(now.Add(time.Duration(seconds) * time.Second))
-		} else if at, err := http.ParseTime(after); err == nil {
-			later(at)
-		}
-	}
+	later(now.Add(guard.RetryAfter(h.Get("Retry-After"), now)))
 	if reset, err := strconv.ParseInt(h.Get("RateLimit-Reset"), 10, 64); err == nil {
 		later(time.Unix(reset, 0))
 	}
@@ -189,28 +182,4 @@ func retryAt(h http.Header, now time.Time) time.Time {
 		return most
 	}
 	return until
-}
-
-// withoutURL removes the URL that net/http puts in front of its errors: queries
-// hold identifiers, and the method is named anyway.
-func withoutURL(err error) error {
-	var at *url.Error
-	if errors.As(err, &at) {
-		return at.Err
-	}
-	return err
-}
-
-// printable cuts what a server sent down to one line of at most limit bytes.
-func printable(text string, limit int) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, " "))
-	if len(text) > limit {
-		text = strings.ToValidUTF8(text[:limit], "") + "…"
-	}
-	return text
 }

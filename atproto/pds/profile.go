@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
@@ -94,7 +95,7 @@ func readLabels(profile fields) (labels fields, values []json.RawMessage, err er
 		return nil, nil, fmt.Errorf("labels: %w", err)
 	}
 	if kind := labels.text("$type"); kind != selfLabels {
-		return nil, nil, fmt.Errorf("labels have the type %q, not %s: set the label in an app", printable(kind, 100), selfLabels)
+		return nil, nil, fmt.Errorf("labels have the type %q, not %s: set the label in an app", guard.Printable(kind, 100), selfLabels)
 	}
 	if err := json.Unmarshal(labels["values"], &values); err != nil {
 		return nil, nil, errors.New("labels have no list of values: set the label in an app")

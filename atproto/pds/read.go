@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
@@ -40,7 +41,7 @@ type recordOutput struct {
 func (o recordOutput) record() (repo.Record, error) {
 	stored, err := cid.Decode(o.CID)
 	if err != nil {
-		return repo.Record{}, fmt.Errorf("record %s has the CID %q: %w", printable(o.URI, 100), printable(o.CID, 100), err)
+		return repo.Record{}, fmt.Errorf("record %s has the CID %q: %w", guard.Printable(o.URI, 100), guard.Printable(o.CID, 100), err)
 	}
 	value, _ := lexicon.FromJSON(o.Value)
 	return repo.Record{RKey: o.URI[strings.LastIndexByte(o.URI, '/')+1:], CID: stored, Value: value}, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/internal/private"
 )
 
@@ -203,7 +204,7 @@ func (a *Account) begin(method string, s session) (string, error) {
 		return "", &Error{Method: method, Status: http.StatusOK, Outcome: Unknown, Err: errors.New("the answer has no tokens")}
 	case s.DID != a.did:
 		return "", &Error{Method: method, Status: http.StatusOK, Outcome: Suspended,
-			Err: fmt.Errorf("the session is of %s, but %s is %s", printable(s.DID, 100), a.cfg.Identifier, a.did)}
+			Err: fmt.Errorf("the session is of %s, but %s is %s", guard.Printable(s.DID, 100), a.cfg.Identifier, a.did)}
 	}
 	a.saved.Session, a.saved.Refused = &s, nil
 	return s.Access, a.save()

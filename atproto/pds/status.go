@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 )
 
 // Status is what an operator wants to know of the account.
@@ -88,5 +90,5 @@ func (a *Account) CheckSession(ctx context.Context) (inactive string, err error)
 	if out.Status == "" {
 		return "inactive", nil
 	}
-	return printable(out.Status, 64), nil
+	return guard.Printable(out.Status, 64), nil
 }
