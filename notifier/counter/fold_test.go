@@ -18,7 +18,6 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
-	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 func TestFold(t *testing.T) {
@@ -305,22 +304,6 @@ func TestConcurrentFolds(t *testing.T) {
 	}
 	wg.Wait()
 	checkSource(t, r.c, map[string]map[counts.Class]int64{"x": {counts.Pull: 200}})
-}
-
-func TestRowKeys(t *testing.T) {
-	t.Parallel()
-	for _, id := range []counts.ID{counts.OfRepository("a"), counts.OfTag("team/app", "v1"), counts.OfDay("team/app", 20516)} {
-		for _, end := range []string{epoch(0).end(), epoch(300).end(), liveRun + rediscounts.NewID()} {
-			if got, gotEnd, err := parseRow(rowKey(id) + end); err != nil || got != id || gotEnd != end {
-				t.Errorf("parseRow(%q) = %v, %q, %v", rowKey(id)+end, got, gotEnd, err)
-			}
-		}
-	}
-	for _, bad := range []string{"", "a", "a\x00", "a\x00t", "a\x00tv1"} {
-		if id, _, err := parseRow(bad); err == nil {
-			t.Errorf("parseRow(%q) = %v, want an error", bad, id)
-		}
-	}
 }
 
 func BenchmarkFold(b *testing.B) {

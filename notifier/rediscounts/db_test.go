@@ -226,3 +226,24 @@ func TestPersistenceWarnings(t *testing.T) {
 		}
 	}
 }
+
+// TestKeys has the keys of an installation. Earlier and later versions of the program share
+// a Redis, so they must not change.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	k := NewKeys("")
+	for want, got := range map[string]string{
+		"{tidings:default}:ids":            k.IDs(),
+		"{tidings:default}:runs":           k.Runs(),
+		"{tidings:default}:children":       k.Stream(),
+		"{tidings:other}:ids":              NewKeys("other").IDs(),
+		"{tidings:default}:a:n:19":         k.Field("a", counts.OfRepository("team/app"), 0).Key,
+		"{tidings:default}:a:d:team/app":   k.Field("a", counts.OfDay("team/app", 1), 0).Key,
+		"{tidings:default}:a:t:team/app:0": k.Field("a", counts.OfTag("team/app", "v1"), 100).Key,
+		"{tidings:default}:a:t:team/app:1": k.Field("a", counts.OfTag("team/app", "v2"), 101).Key,
+	} {
+		if got != want {
+			t.Errorf("key %q, want %q", got, want)
+		}
+	}
+}
