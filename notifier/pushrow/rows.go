@@ -19,7 +19,7 @@ import (
 //	state.Pushes <sequence number>/e   Push, by the counter
 //	state.Pushes <sequence number>/r   Records, by the records sink
 //	state.Pushes <sequence number>/a   Announce, by the announce sink
-//	state.Pushes <sequence number>/d   description, by runDescriber
+//	state.Pushes <sequence number>/d   describe.Description, by the describer of package notifier
 
 // A Part is the last byte of a row's key.
 type Part byte
