@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
@@ -114,6 +115,7 @@ func (a *Repo) list(ctx context.Context, writes []repo.Write) (map[string]cid.Ci
 }
 
 // listRange adds the CIDs of records with the wanted keys, which are in ascending order.
+// It adds nothing if the PDS does not list the records after a key.
 func (a *Repo) listRange(ctx context.Context, collection string, wanted []string, listed map[string]cid.Cid) error {
 	first, err := syntax.ParseTID(wanted[0])
 	if err != nil {
@@ -124,10 +126,17 @@ func (a *Repo) listRange(ctx context.Context, collection string, wanted []string
 	last := wanted[len(wanted)-1]
 	for pages := len(wanted)/listPage + sparePages; ; pages-- {
 		page, next, err := a.List(ctx, collection, cursor, listPage, true)
+		var failed *pds.Error
+		if errors.As(err, &failed) && failed.Outcome == pds.Refused {
+			return nil // the cursor, probably
+		}
 		if err != nil {
 			return err
 		}
 		for _, r := range page {
+			if r.RKey <= cursor {
+				return nil
+			}
 			found[r.RKey] = r.CID
 			cursor = r.RKey
 		}
@@ -141,21 +150,21 @@ func (a *Repo) listRange(ctx context.Context, collection string, wanted []string
 	return a.addListed(ctx, collection, wanted, found, listed)
 }
 
-// addListed adds what a list shows of the wanted keys. The first record that it does not
-// show is read, because a PDS may give cursors another meaning; if the record exists,
-// nothing of the list is used.
+// addListed adds what a list shows of the wanted keys. The first and the last record that
+// it does not show are read, because a PDS may give cursors another meaning; if one of them
+// exists, nothing of the list is used.
 func (a *Repo) addListed(ctx context.Context, collection string, wanted []string, found, listed map[string]cid.Cid) error {
-	checked := false
-	for _, key := range wanted {
-		if _, ok := found[key]; !ok && !checked {
-			_, _, err := a.Get(ctx, collection, key)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, repo.ErrNotFound) {
-				return err
-			}
-			checked = true
+	notShown := slices.DeleteFunc(slices.Clone(wanted), func(key string) bool { return found[key].Defined() })
+	if n := len(notShown); n > 2 {
+		notShown = []string{notShown[0], notShown[n-1]}
+	}
+	for _, key := range notShown {
+		_, _, err := a.Get(ctx, collection, key)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, repo.ErrNotFound) {
+			return err
 		}
 	}
 	for _, key := range wanted {
