@@ -123,11 +123,7 @@ func (b budgetState) print(row func(string, string, ...any)) {
 func (b backlogState) print(row func(string, string, ...any)) {
 	topic := "backlog"
 	for _, s := range b.Sinks {
-		if s.Backlog == nil {
-			row(topic, "%s: %s", s.Sink, s.State)
-		} else {
-			row(topic, "%s: %s, %s, the oldest %s ago", s.Sink, s.State, count(int64(s.Depth), "pending event"), short(time.Duration(s.Age)*time.Second))
-		}
+		row(topic, "%s: %s", s.Sink, sinkText(s))
 		if topic = ""; s.Reason != "" {
 			row(topic, "%s", pauseText(s))
 		}
@@ -135,6 +131,21 @@ func (b backlogState) print(row func(string, string, ...any)) {
 	if b.Reason != "" {
 		row(topic, "%s", b.Reason)
 	}
+}
+
+// sinkText is the state of a sink, with numbers if the registry gives them.
+func sinkText(s notifier.SinkHealth) string {
+	if s.Backlog == nil {
+		return s.State
+	}
+	text := s.State + ", nothing pending"
+	if s.Depth > 0 {
+		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, count(int64(s.Depth), "pending event"), short(time.Duration(s.Age)*time.Second))
+	}
+	if s.Failed > 0 {
+		text += ", " + count(int64(s.Failed), "dead letter")
+	}
+	return text
 }
 
 // pauseText says why nothing is written, and until when.

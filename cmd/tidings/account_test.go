@@ -142,9 +142,9 @@ func TestAccountStatusOfRunningRegistry(t *testing.T) {
 	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		numbers := ""
 		if q.Header.Get("Authorization") == "Bearer secret" {
-			numbers = `,"depth":1,"oldestSeconds":90,"deadLetters":0`
+			numbers = `,"depth":1,"oldestSeconds":90,"deadLetters":2`
 		}
-		fmt.Fprintf(w, `{"status":"ok","sinks":[{"stream":"pushes","sink":"records","state":"paused","reason":"the points are spent","until":"2026-11-01T13:00:00Z"%s},{"stream":"pulls","sink":"counters","state":"ok"}]}`, numbers)
+		fmt.Fprintf(w, `{"status":"ok","sinks":[{"stream":"pushes","sink":"records","state":"paused","reason":"the points are spent","until":"2026-11-01T13:00:00Z"%s},{"stream":"pushes","sink":"announce","state":"ok"%s},{"stream":"pulls","sink":"counters","state":"ok"}]}`, numbers, strings.Replace(numbers, ":1,", ":0,", 1))
 	}))
 	defer registry.Close()
 	unlock, err := middleware.Lock(filepath.Join(a.dir, "data", "lock"))
@@ -160,10 +160,11 @@ func TestAccountStatusOfRunningRegistry(t *testing.T) {
 		t.Error(out)
 	}
 	a.configure(t, addr+"}\napi: {token_file: ./token")
-	expect(t, a.dir, 0, status, "backlog  records: paused, 1 pending event, the oldest 1m30s ago")
+	expect(t, a.dir, 0, status, "backlog  records: paused, 1 pending event, the oldest from 1m30s ago, 2 dead letters")
+	expect(t, a.dir, 0, status, "announce: ok, nothing pending")
 	var r accountReport
 	out := expect(t, a.dir, 0, append(status, "--json"))
-	if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Backlog.Running || len(r.Backlog.Sinks) != 1 || r.Backlog.Sinks[0].Depth != 1 {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Backlog.Running || len(r.Backlog.Sinks) != 2 || r.Backlog.Sinks[0].Depth != 1 {
 		t.Errorf("%v: %s", err, out)
 	}
 	expect(t, a.dir, 1, []string{"account", "init", "--bot", "c.yml"}, "a server is using the data folder", "stop it first")
