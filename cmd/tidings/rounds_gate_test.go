@@ -29,17 +29,7 @@ func TestGateRounds(t *testing.T) {
 			gate = gates[0]
 		}
 		write(t, h.config, strings.Replace(string(first), gates[0], gate, 1))
-		stop := make(chan struct{})
-		h.start()
-		process := h.cmd.Process
-		go func() {
-			time.Sleep(time.Duration(100+r.IntN(900)) * time.Millisecond)
-			process.Kill()
-			close(stop)
-		}()
-		h.work(uint64(round), stop)
-		<-stop
-		h.crash()
+		h.killRound(uint64(round), time.Duration(100+r.IntN(900))*time.Millisecond)
 	}
 	h.check(t)
 }

@@ -72,3 +72,19 @@ func (h *workload) startAndCrash(after time.Duration) {
 	time.Sleep(after)
 	h.crash()
 }
+
+// killRound starts the registry, works for a round, and kills the process after a delay.
+func (h *workload) killRound(round uint64, after time.Duration) {
+	h.t.Helper()
+	stop := make(chan struct{})
+	h.start()
+	process := h.cmd.Process
+	go func() {
+		time.Sleep(after)
+		process.Kill()
+		close(stop)
+	}()
+	h.work(round, stop)
+	<-stop
+	h.crash()
+}

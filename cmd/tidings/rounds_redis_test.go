@@ -111,17 +111,7 @@ func TestKillRoundsRedis(t *testing.T) {
 	r := rand.New(rand.NewPCG(both[0].seed, 0))
 	for round := range rounds(t, 3) {
 		for _, h := range both {
-			stop := make(chan struct{})
-			h.start()
-			process := h.cmd.Process
-			go func() {
-				time.Sleep(time.Duration(100+r.IntN(900)) * time.Millisecond)
-				process.Kill()
-				close(stop)
-			}()
-			h.work(uint64(round), stop)
-			<-stop
-			h.crash()
+			h.killRound(uint64(round), time.Duration(100+r.IntN(900))*time.Millisecond)
 		}
 	}
 	for _, h := range both {
