@@ -46,25 +46,25 @@ func NewChecked(s Reader, log *slog.Logger) *Checked {
 	return &Checked{Reader: s, log: log, sizes: generations.New[string, int64](keptSizes)}
 }
 
-// Has is Storage's, or returns errUnreadable.
+// Has is Storage's, or returns ErrUnreadable.
 func (s *Checked) Has(ctx context.Context, repository, digest string) (has bool, err error) {
 	has, err = s.Reader.Has(ctx, repository, digest)
 	return has, s.check(ctx, repository, digest, err)
 }
 
-// Tagged is Storage's, or returns errUnreadable.
+// Tagged is Storage's, or returns ErrUnreadable.
 func (s *Checked) Tagged(ctx context.Context, repository, tag string) (digest string, err error) {
 	digest, err = s.Reader.Tagged(ctx, repository, tag)
 	return digest, s.check(ctx, repository, tag, err)
 }
 
-// Manifest is Storage's, or returns errUnreadable.
+// Manifest is Storage's, or returns ErrUnreadable.
 func (s *Checked) Manifest(ctx context.Context, repository, digest string) (mediaType string, payload []byte, err error) {
 	mediaType, payload, err = s.Reader.Manifest(ctx, repository, digest)
 	return mediaType, payload, s.check(ctx, repository, digest, err)
 }
 
-// BlobSize is Storage's, or returns errUnreadable.
+// BlobSize is Storage's, or returns ErrUnreadable.
 func (s *Checked) BlobSize(ctx context.Context, repository, digest string) (size int64, err error) {
 	size, err = s.Reader.BlobSize(ctx, repository, digest)
 	if err == nil {
@@ -82,7 +82,7 @@ func (s *Checked) KnownSize(repository, digest string) (int64, bool) {
 	return s.sizes.Get(repository + "@" + digest)
 }
 
-// Blob is Storage's, or returns errUnreadable.
+// Blob is Storage's, or returns ErrUnreadable.
 func (s *Checked) Blob(ctx context.Context, repository, digest string, limit int64) (content []byte, err error) {
 	content, err = s.Reader.Blob(ctx, repository, digest, limit)
 	return content, s.check(ctx, repository, digest, err)
