@@ -197,7 +197,7 @@ func TestFilterIndex(t *testing.T) {
 	p := document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
 	r.push(p)
 	r.drain()
-	got := summary(r.event(1)).Platforms
+	got := event.PlatformsOf(&r.event(1).Manifest)
 	if len(got) != event.MaxPlatforms || !slices.Equal(got[:4], []string{"linux/amd64", "windows/amd64", "linux/arm/v0", "linux/arm/v1"}) {
 		t.Errorf("%d platforms: %q", len(got), got)
 	}

@@ -1,0 +1,64 @@
+package announce
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// A post is in the history once, one that was given up is in it without a key, and what
+// earlier versions wrote can be read.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	db, err := state.Open(state.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	h := NewHistory(state.OnPebble(db), "did:web:registry.test")
+	const repository, digest = "oss/app", "sha256:1"
+	for _, test := range []struct {
+		before string   // as an earlier version wrote it
+		add    []Entry  // in one batch
+		last   string   // key of the newest post
+		tags   []string // of all entries
+	}{
+		{"", []Entry{{"a", []string{"v1", "latest"}}, {"b", []string{"v2"}}}, "b", []string{"v1", "latest", "v2"}},
+		{"", []Entry{{"a", []string{"v1"}}, {"a", []string{"v1"}}}, "a", []string{"v1"}},
+		{"", []Entry{{"a", []string{"v1"}}, {"", []string{"v2"}}}, "a", []string{"v1", "v2"}},
+		{"a", []Entry{{"a", nil}}, "a", nil},
+		{"a", []Entry{{"b", []string{"v1"}}}, "b", []string{"v1"}},
+	} {
+		var b state.Batch
+		b.Delete(h.key(repository, digest))
+		if test.before != "" {
+			b.Set(h.key(repository, digest), []byte(test.before))
+		}
+		for _, e := range test.add {
+			if err := h.Add(&b, repository, digest, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := h.db.Commit(&b, state.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		got, err := h.get(repository, digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tags []string
+		for _, e := range got {
+			tags = append(tags, e.Tags...)
+		}
+		if got.last() != test.last || !slices.Equal(tags, test.tags) {
+			t.Errorf("after %q and %+v: %+v", test.before, test.add, got)
+		}
+		if has, err := h.Has(repository, digest, test.last); !has || err != nil {
+			t.Errorf("Has(%q) = %v, %v", test.last, has, err)
+		}
+		if has, err := h.Has("oss/other", digest, test.last); has || err != nil {
+			t.Errorf("Has(%q) of another repository = %v, %v", test.last, has, err)
+		}
+	}
+}
