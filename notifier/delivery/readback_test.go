@@ -42,6 +42,7 @@ func TestMissing(t *testing.T) {
 		"none applied":                  {batch, nil, 1, 2},
 		"none applied, others before":   {batch[100:], batch[:100], 1, 2},
 		"none applied, others after":    {batch[:100], batch[100:], 1, 2},
+		"all applied, others after":     {batch[:50], batch, 1, 0},
 		"the first half applied":        {batch, batch[:100], 1, 2},
 		"the second half applied":       {batch, batch[100:], 1, 2},
 		"all but one applied":           {batch, slices.Concat(batch[:77], batch[78:]), 2, 1},
