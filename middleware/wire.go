@@ -69,7 +69,7 @@ type runtime struct {
 	state      *store.Store
 	dead       *deadletters.Store
 	journal    *journal.Journal
-	redis      redis.UniversalClient
+	redis      *rediscounts.DB // nil: not configured
 	counter    *counter.Counter
 	classifier *classify.Classifier
 	repo       *repo.Repo
@@ -245,15 +245,16 @@ func (r *runtime) openRedis() error {
 	if r.options.Redis == nil {
 		return nil
 	}
-	client, err := r.options.Redis.Client()
+	options, err := r.options.Redis.Client()
 	if err != nil {
 		return err
 	}
 	// Without this, calls to a Redis that does not answer exceed the callers' deadlines.
-	client.ContextTimeoutEnabled = true
+	options.ContextTimeoutEnabled = true
 	redis.SetLogger(redisLog{r.log.With("component", "redis")})
-	r.redis = redis.NewUniversalClient(client)
-	r.onClose(r.redis.Close)
+	client := redis.NewUniversalClient(options)
+	r.onClose(client.Close)
+	r.redis = rediscounts.New(client, r.options.Redis.Name)
 	return nil
 }
 
@@ -271,7 +272,6 @@ func (r *runtime) openCounter() error {
 	metrics := prometheus.NewRegistry()
 	r.counter, err = counter.Open(r.state, counter.Config{
 		Redis:     r.redis,
-		Name:      r.redisName(),
 		Instance:  r.instance,
 		Host:      hostname(),
 		Journal:   r.journal.ID,
@@ -313,13 +313,6 @@ func (r *runtime) hasTag() func(repository, tag string) (bool, error) {
 		}
 		return err == nil, err
 	}
-}
-
-func (r *runtime) redisName() string {
-	if r.options.Redis == nil {
-		return ""
-	}
-	return r.options.Redis.Name
 }
 
 // lastEvent returns the sequence number of a stream's last event; 0 for an unknown
@@ -451,7 +444,7 @@ func (r *runtime) counts() counts.Source {
 	if r.redis == nil {
 		return r.counter
 	}
-	return &rediscounts.Sum{Redis: r.redis, Name: r.redisName(), Check: r.counter.Check, Now: clock.Now}
+	return &rediscounts.Sum{DB: r.redis, Check: r.counter.Check, Now: clock.Now}
 }
 
 func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, error) {

@@ -157,7 +157,7 @@ func TestWeek(t *testing.T) {
 	}
 	server := redistest.Start(t)
 	client := server.Client()
-	numbers, err := counter.Open(db, counter.Config{Redis: client, Journal: j.ID, Instance: "here", Now: m.Now})
+	numbers, err := counter.Open(db, counter.Config{Redis: rediscounts.New(client, ""), Journal: j.ID, Instance: "here", Now: m.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestWeek(t *testing.T) {
 	if _, err := numbers.Publish(t.Context()); err != nil {
 		t.Error(err)
 	}
-	r.sumsAgree(numbers, &rediscounts.Sum{Redis: client, Now: m.Now})
+	r.sumsAgree(numbers, &rediscounts.Sum{DB: rediscounts.New(client, ""), Now: m.Now})
 	// Each push has its own tag, of which half are pulled; there are few repositories and days.
 	news := server.Memory("*:children")
 	memory := server.Memory("*") - news

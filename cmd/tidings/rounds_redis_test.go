@@ -26,7 +26,7 @@ func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
 // inRedis returns the pulls and pushes in Redis, by repository.
 func (h *workload) inRedis() map[string][2]int64 {
 	h.t.Helper()
-	all, err := (&rediscounts.Sum{Redis: h.redis}).Repositories(h.t.Context())
+	all, err := (&rediscounts.Sum{DB: rediscounts.New(h.redis, "")}).Repositories(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -47,12 +47,12 @@ func TestCompareRedis(t *testing.T) {
 
 	hooked := server.Client()
 	hooked.AddHook(&lostAnswer{applied: true})
-	r.cfg.Redis = hooked
+	r.cfg.Redis = inRedis(hooked)
 	r.reopen()
 	if _, err := r.c.Publish(t.Context()); err == nil {
 		t.Fatal("no response was lost")
 	}
-	r.cfg.Redis = client
+	r.cfg.Redis = inRedis(client)
 	none("an answer was lost")
 	r.publish()
 	none("it was sent after that")

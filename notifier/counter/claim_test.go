@@ -35,7 +35,7 @@ func TestStateLost(t *testing.T) {
 		down := unreachable{now: !reached}
 		cut := server.Client()
 		cut.AddHook(&down)
-		lost.cfg.Redis = cut
+		lost.cfg.Redis = inRedis(cut)
 		lost.reopen()
 		lost.replay(pulls(67)...)
 		down.now = false
@@ -78,7 +78,7 @@ func TestSetBackAfterKill(t *testing.T) {
 			r.fold(pulls(30)...) // not published
 		}
 	}})
-	r.c.redis = rediscounts.New(hooked, "")
+	r.c.redis = inRedis(hooked)
 	now.at = now.at.Add(heartbeatInterval)
 	r.publish()
 	if !folded {
@@ -125,7 +125,7 @@ func TestFolderSetBack(t *testing.T) {
 	back.fold(pulls(1)...)
 	back.publish()
 	local.want["x"][counts.Pull]++
-	checkSource(t, &rediscounts.Sum{Redis: client, Now: at(noon), Check: back.c.Check}, local.want)
+	checkSource(t, &rediscounts.Sum{DB: inRedis(client), Now: at(noon), Check: back.c.Check}, local.want)
 }
 
 // TestSetBackWhileRedisIsDown restarts the folder several times before Redis answers.
@@ -355,7 +355,7 @@ func TestRestartAfterKill(t *testing.T) {
 			r.fold(pulls(3)...)
 			bad := server.Client()
 			bad.AddHook(&lostAnswer{applied: true})
-			r.c.redis = rediscounts.New(bad, "")
+			r.c.redis = inRedis(bad)
 			if _, err := r.c.Publish(t.Context()); err == nil {
 				t.Fatal("no response was lost")
 			}
@@ -501,9 +501,9 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 		case op < 19 && !down.now: // a call is executed, and its answer lost
 			lost := server.Client()
 			lost.AddHook(&lostAnswer{applied: true})
-			f.c.redis = rediscounts.New(lost, "")
+			f.c.redis = inRedis(lost)
 			f.c.Publish(t.Context())
-			f.c.redis = rediscounts.New(cut, "")
+			f.c.redis = inRedis(cut)
 		case op < 20 && losses && rnd.IntN(4) == 0:
 			server.Flush()
 		default:
@@ -522,7 +522,7 @@ func randomHistory(t *testing.T, rnd *rand.Rand, losses bool) {
 		}
 		now.at = now.at.Add(11 * time.Second)
 	}
-	totals, tags, _, err := (&rediscounts.Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
+	totals, tags, _, err := (&rediscounts.Sum{DB: inRedis(client), Now: at(noon)}).Repository(t.Context(), "x")
 	if err != nil {
 		t.Fatal(err)
 	}

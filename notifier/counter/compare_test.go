@@ -147,7 +147,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 				if name == "ids" || name == "runs" {
 					continue
 				}
-				if _, _, ok, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "team/other"); !ok || err != nil {
+				if _, _, ok, err := (&rediscounts.Sum{DB: inRedis(client)}).Repository(t.Context(), "team/other"); !ok || err != nil {
 					t.Fatalf("the other repository was not sent: %v, %v", ok, err)
 				}
 			}
@@ -193,7 +193,7 @@ func TestDeniedCommands(t *testing.T) {
 			if err := client.Do(t.Context(), rules...).Err(); err != nil {
 				t.Fatal(err)
 			}
-			r.c.redis = rediscounts.New(limited, "")
+			r.c.redis = inRedis(limited)
 			failed := false
 			for i := range 20 {
 				r.fold(counts.Fact{Repository: "x", Tag: fmt.Sprintf("v%d", i), Class: counts.Pull, Time: noon})
@@ -208,7 +208,7 @@ func TestDeniedCommands(t *testing.T) {
 				if err != nil && r.c.Check(nil) == nil {
 					t.Error("Check returns nil after a failed round")
 				}
-				got, tags, _, err := (&rediscounts.Sum{Redis: client, Now: at(noon)}).Repository(t.Context(), "x")
+				got, tags, _, err := (&rediscounts.Sum{DB: inRedis(client), Now: at(noon)}).Repository(t.Context(), "x")
 				if want := int64(12 + i); err != nil || got.Counts[counts.Pull] > want || addUp(func(yield func(map[counts.Class]int64) bool) {
 					for _, n := range tags {
 						yield(n)
@@ -220,7 +220,7 @@ func TestDeniedCommands(t *testing.T) {
 			if wants := strings.Contains("hset hget hgetall evalsha|eval", command); wants != failed && wants {
 				t.Errorf("publishing failed: %v, want %v", failed, wants)
 			}
-			r.c.redis = rediscounts.New(client, "")
+			r.c.redis = inRedis(client)
 			r.publish()
 			checkSum(t, client, r)
 		})
@@ -233,14 +233,14 @@ func TestTwoInstallations(t *testing.T) {
 	client := redistest.Start(t).Client()
 	rnd := rand.New(rand.NewPCG(21, 21))
 	one, two := newReplica(t, "aaaa", client), newReplica(t, "aaaa", client)
-	two.cfg.Name = "two"
+	two.cfg.Redis = rediscounts.New(client, "two")
 	two.reopen()
 	for _, r := range []*replica{one, two} {
 		r.fold(randomFacts(rnd, 200)...)
 		r.publish()
 	}
 	checkSum(t, client, one)
-	checkSource(t, &rediscounts.Sum{Redis: client, Name: "two", Now: at(noon)}, two.want)
+	checkSource(t, &rediscounts.Sum{DB: rediscounts.New(client, "two"), Now: at(noon)}, two.want)
 	for _, key := range keysIn(t, client, "*") {
 		if !strings.HasPrefix(key, "{tidings:default}:") && !strings.HasPrefix(key, "{tidings:two}:") {
 			t.Errorf("unexpected key %q", key)
@@ -267,7 +267,7 @@ func TestReasons(t *testing.T) {
 			now := &clock{noon}
 			r := newReplica(t, "aaaa", client)
 			r.c.cfg.Now = now.now
-			sum := &rediscounts.Sum{Redis: client, Now: now.now, Check: r.c.Check}
+			sum := &rediscounts.Sum{DB: inRedis(client), Now: now.now, Check: r.c.Check}
 			r.fold(pulls(3)...)
 			if _, err := sum.Repositories(t.Context()); err == nil {
 				t.Error("counts are read from Redis before the first round")
@@ -307,7 +307,7 @@ func TestReadersDetectLoss(t *testing.T) {
 		r.publish()
 	}
 	a.publish()
-	sum := &rediscounts.Sum{Redis: client, Now: now.now, Check: a.c.Check}
+	sum := &rediscounts.Sum{DB: inRedis(client), Now: now.now, Check: a.c.Check}
 	answers := func() error {
 		_, err := sum.Repositories(t.Context())
 		_, _, _, err2 := sum.Repository(t.Context(), "x")
@@ -416,7 +416,7 @@ func TestCluster(t *testing.T) {
 	if err := a.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := rediscounts.New(client, "").Forget(t.Context(), b.c.reg.id(), false, 0); err != nil {
+	if _, err := inRedis(client).Forget(t.Context(), b.c.reg.id(), false, 0); err != nil {
 		t.Error(err)
 	}
 	checkSum(t, client, a)

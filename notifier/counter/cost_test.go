@@ -42,7 +42,7 @@ func TestCostOfTags(t *testing.T) {
 			t.Errorf("%s has %d fields, want at most %d", key, n, rediscounts.TagsInHash)
 		}
 	}
-	sum := &rediscounts.Sum{Redis: client, Now: at(noon)}
+	sum := &rediscounts.Sum{DB: inRedis(client), Now: at(noon)}
 	totals, found, _, err := sum.Repository(t.Context(), "team/application")
 	if err != nil || len(found) != counts.MaxTags || totals.Counts[counts.Push] != tags || totals.Counts[counts.Pull] != tags {
 		t.Errorf("%d tags, %v, %v; want %d", len(found), totals.Counts, err, counts.MaxTags)
@@ -101,7 +101,7 @@ func BenchmarkSum(b *testing.B) {
 	}
 	r.fold(facts...)
 	r.publish()
-	sum := &rediscounts.Sum{Redis: client, Now: at(noon)}
+	sum := &rediscounts.Sum{DB: inRedis(client), Now: at(noon)}
 	b.Run("repository", func(b *testing.B) {
 		for b.Loop() {
 			if _, _, ok, err := sum.Repository(b.Context(), "large"); !ok || err != nil {

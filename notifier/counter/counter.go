@@ -23,8 +23,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -32,10 +30,9 @@ import (
 
 // Config configures a Counter. With the zero value, counts are local only.
 type Config struct {
-	Redis         redis.UniversalClient // nil: nothing is published
-	Name          string                // of the installation: registries with the same name are summed; empty: "default"
-	Interval      time.Duration         // between two rounds of publishing; 0: 2 s
-	CompareWithin time.Duration         // time in which every row is compared with Redis once; 0: 1 h
+	Redis         *rediscounts.DB // nil: nothing is published
+	Interval      time.Duration   // between two rounds of publishing; 0: 2 s
+	CompareWithin time.Duration   // time in which every row is compared with Redis once; 0: 1 h
 
 	// Instance identifies the data folder: it is the same for all processes that lock
 	// the same folder, and different for a copy of it.
@@ -62,7 +59,7 @@ type Counter struct {
 	db    *store.Store
 	cfg   Config
 	log   *slog.Logger
-	redis *rediscounts.DB // nil without Redis
+	redis *rediscounts.DB // Config.Redis
 	run   string          // random id of this process; empty without Redis
 
 	atOpen   rediscounts.Sequences // last events that were folded when Open was called
@@ -105,11 +102,8 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Counter{
-		db: db, cfg: cfg, log: log.With("component", "counter"),
+		db: db, cfg: cfg, redis: cfg.Redis, log: log.With("component", "counter"),
 		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-	if cfg.Redis != nil {
-		c.redis = rediscounts.New(cfg.Redis, cfg.Name)
 	}
 	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration} {
 		if err := load(); err != nil {

@@ -328,7 +328,7 @@ func TestOpenWritesNothing(t *testing.T) {
 	for _, client := range []redis.UniversalClient{nil, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})} {
 		r := newReplica(t, "aaaa", nil)
 		r.fold(pulls(3)...)
-		r.cfg.Redis, r.cfg.AskTimeout = client, time.Millisecond
+		r.cfg.Redis, r.cfg.AskTimeout = inRedis(client), time.Millisecond
 		r.reopen()
 		r.fold(pulls(3)...)
 		before := storedBytes(t, r)

@@ -56,15 +56,14 @@ func TestMigrate(t *testing.T) {
 		if err := r.db.Commit(b, pebble.Sync); err != nil {
 			t.Fatal(err)
 		}
-		r.cfg.Redis = client
-		r.cfg.Name = fmt.Sprint(stopped)
+		r.cfg.Redis = rediscounts.New(client, fmt.Sprint(stopped))
 		r.seq = 12
 		for range 2 {
 			r.reopen()
 			want := map[string]map[counts.Class]int64{"team/app-3": {counts.Pull: 10, counts.Push: 2}, "team/app-c": {counts.Pull: 10, counts.Push: 2}}
 			checkSource(t, r.c, want)
 			r.publish()
-			checkSource(t, &rediscounts.Sum{Redis: client, Name: r.cfg.Name, Now: at(noon)}, want)
+			checkSource(t, &rediscounts.Sum{DB: r.cfg.Redis, Now: at(noon)}, want)
 		}
 		if got, _, _, _ := r.c.Repository(t.Context(), "team/app-3"); !got.LastPull.Equal(noon) {
 			t.Errorf("the last pull was at %v, want %v", got.LastPull, noon)

@@ -80,7 +80,7 @@ func TestPruneKeepsTheNewestDays(t *testing.T) {
 		now.at = now.at.Add(-day)
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
+			sources = append(sources, &rediscounts.Sum{DB: inRedis(client), Now: now.now})
 			if n := client.HLen(t.Context(), rediscounts.NewKeys("").Days(r.c.reg.id(), "x")).Val(); n != counts.KeepDays+extraDays {
 				t.Errorf("Redis has %d days, want %d", n, counts.KeepDays+extraDays)
 			}
@@ -115,10 +115,10 @@ func TestPruneAffectsOneRegistry(t *testing.T) {
 	}
 	a.publish()
 	a.publish()
-	if n := daysOf(t, &rediscounts.Sum{Redis: client, Now: at(noon)}, 1); n != 1 {
+	if n := daysOf(t, &rediscounts.Sum{DB: inRedis(client), Now: at(noon)}, 1); n != 1 {
 		t.Errorf("%d pulls on the first day, want that of the other registry", n)
 	}
-	if n := daysOf(t, &rediscounts.Sum{Redis: client, Now: at(noon.Add(day))}, 1); n != 1 {
+	if n := daysOf(t, &rediscounts.Sum{DB: inRedis(client), Now: at(noon.Add(day))}, 1); n != 1 {
 		t.Errorf("%d pulls on the second day, want the one that is kept", n)
 	}
 }
@@ -141,7 +141,7 @@ func TestClockJumpsAndPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.publish()
-		for _, s := range []counts.Source{r.c, &rediscounts.Sum{Redis: client, Now: now.now}} {
+		for _, s := range []counts.Source{r.c, &rediscounts.Sum{DB: inRedis(client), Now: now.now}} {
 			if n := daysOf(t, s, counts.KeepDays); n != counts.KeepDays {
 				t.Errorf("after %v: %d pulls in the last days, want %d", jump, n, counts.KeepDays)
 			}
@@ -175,7 +175,7 @@ func TestFutureDaysAreDropped(t *testing.T) {
 		r.publish()
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
+			sources = append(sources, &rediscounts.Sum{DB: inRedis(client), Now: now.now})
 		}
 		for _, s := range sources {
 			if got, _, _, err := s.Repository(t.Context(), "x"); err != nil || !got.LastPull.Equal(now.at) {
@@ -292,7 +292,7 @@ func TestDeletedTags(t *testing.T) {
 		r.publish()
 		sources := []counts.Source{r.c}
 		if c != nil {
-			sources = append(sources, &rediscounts.Sum{Redis: client, Now: now.now})
+			sources = append(sources, &rediscounts.Sum{DB: inRedis(client), Now: now.now})
 		}
 		check := func(when string, want int) {
 			t.Helper()
@@ -395,7 +395,7 @@ func TestTagsDeletedElsewhere(t *testing.T) {
 		advanceClock(t, r, []*clock{nowA, nowB}[i], noon.Add(31*day))
 	}
 	both()
-	_, tags, _, err := (&rediscounts.Sum{Redis: client, Now: nowA.now}).Repository(t.Context(), "x")
+	_, tags, _, err := (&rediscounts.Sum{DB: inRedis(client), Now: nowA.now}).Repository(t.Context(), "x")
 	want := map[string]map[counts.Class]int64{
 		"again here":  {counts.Push: 2, counts.Pull: 1},
 		"again there": {counts.Push: 2, counts.Pull: 1},

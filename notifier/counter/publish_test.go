@@ -97,9 +97,9 @@ func TestRedisLossWhileSending(t *testing.T) {
 		hook := &beforeCall{n: 2, do: lose}
 		hooked := server.Client()
 		hooked.AddHook(hook)
-		r.c.redis = rediscounts.New(hooked, "")
+		r.c.redis = inRedis(hooked)
 		r.publish()
-		r.c.redis = rediscounts.New(client, "")
+		r.c.redis = inRedis(client)
 		if hook.n > 0 {
 			t.Fatalf("%s: the round had fewer than two calls", name)
 		}
@@ -123,7 +123,7 @@ func TestFailedCalls(t *testing.T) {
 			}
 			bad := server.Client()
 			bad.AddHook(&lostAnswer{applied: c.applied})
-			r.c.redis = rediscounts.New(bad, "")
+			r.c.redis = inRedis(bad)
 			for range 2 {
 				r.fold(randomFacts(rnd, 1)...)
 				if _, err := r.c.Publish(t.Context()); !errors.Is(err, errNoAnswer) {
@@ -133,7 +133,7 @@ func TestFailedCalls(t *testing.T) {
 			if s := r.c.Status(); s.Error == "" {
 				t.Error("the status has no error after a failed round")
 			}
-			r.c.redis = rediscounts.New(client, "")
+			r.c.redis = inRedis(client)
 			r.publish()
 			checkSum(t, client, r)
 			if !r.c.publisher.lossLogged.IsZero() {
@@ -151,7 +151,7 @@ func TestRandomCrashes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 4))
 	fs := vfs.NewCrashableMem()
 	db := openState(t, fs)
-	c := open(t, db, Config{Redis: client})
+	c := open(t, db, Config{Redis: inRedis(client)})
 	r := &replica{want: map[string]map[counts.Class]int64{}}
 	var journal []counts.Fact
 	for step := range 60 {
@@ -179,7 +179,7 @@ func TestRandomCrashes(t *testing.T) {
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(2) * 50, RNG: rnd})
 		db.Close()
 		db = openState(t, fs)
-		c = open(t, db, Config{Redis: client})
+		c = open(t, db, Config{Redis: inRedis(client)})
 		if got := cursor(c, "aaaa", 1); got != uint64(len(journal)) {
 			t.Fatalf("the cursor is %d after a crash, want %d, for which Fold had returned", got, len(journal))
 		}
@@ -229,7 +229,7 @@ func TestRedisAddedAndRemoved(t *testing.T) {
 	r := newReplica(t, "aaaa", nil)
 	rnd := rand.New(rand.NewPCG(8, 8))
 	for _, c := range []redis.UniversalClient{nil, client, nil, client} {
-		r.cfg.Redis = c
+		r.cfg.Redis = inRedis(c)
 		r.reopen()
 		r.fold(randomFacts(rnd, 50)...)
 		r.publish()
@@ -247,7 +247,7 @@ func TestLastTimes(t *testing.T) {
 	for range 2 {
 		a.publish()
 		b.publish()
-		got, _, _, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "x")
+		got, _, _, err := (&rediscounts.Sum{DB: inRedis(client)}).Repository(t.Context(), "x")
 		if err != nil || !got.LastPull.Equal(noon) || !got.LastPush.Equal(noon.Add(-2*time.Hour)) {
 			t.Fatalf("last pull %v, last push %v, %v", got.LastPull, got.LastPush, err)
 		}
@@ -262,7 +262,7 @@ func TestReplicasLearnChildren(t *testing.T) {
 	a := newReplica(t, "aaaa", client)
 	db := openState(t, vfs.NewMem())
 	defer db.Close()
-	b := open(t, db, Config{Redis: client, Learn: rule.Learn})
+	b := open(t, db, Config{Redis: inRedis(client), Learn: rule.Learn})
 	a.fold(counts.Fact{Repository: "x", Class: counts.Pull, Time: noon, Children: []string{digest(1), digest(2)}})
 	a.publish()
 	if _, err := b.Publish(t.Context()); err != nil {
@@ -335,9 +335,9 @@ func TestFoldWhileSending(t *testing.T) {
 	r.fold(pull)
 	hooked := server.Client()
 	hooked.AddHook(&beforeCall{n: 1, do: func() { r.fold(pull) }})
-	r.c.redis = rediscounts.New(hooked, "")
+	r.c.redis = inRedis(hooked)
 	r.publish()
-	r.c.redis = rediscounts.New(client, "")
+	r.c.redis = inRedis(client)
 	if n := r.publish(); n < 2 || n > 3 {
 		t.Errorf("%d rows were sent, want the three that changed in the meantime, one of which may have been compared already", n)
 	}
@@ -357,7 +357,7 @@ func TestJournalWithNewID(t *testing.T) {
 	for range 2 {
 		r.publish()
 		checkSum(t, client, r)
-		got, _, _, err := (&rediscounts.Sum{Redis: client}).Repository(t.Context(), "x")
+		got, _, _, err := (&rediscounts.Sum{DB: inRedis(client)}).Repository(t.Context(), "x")
 		if err != nil || !got.LastPull.Equal(noon.Add(time.Minute)) {
 			t.Errorf("the last pull was at %v, %v; want that of the older journal", got.LastPull, err)
 		}

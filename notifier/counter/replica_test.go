@@ -44,7 +44,7 @@ type replica struct {
 }
 
 func newReplica(t testing.TB, journal string, client redis.UniversalClient) *replica {
-	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: client}, want: map[string]map[counts.Class]int64{}}
+	r := &replica{t: t, journal: journal, fs: vfs.NewCrashableMem(), cfg: Config{Redis: inRedis(client)}, want: map[string]map[counts.Class]int64{}}
 	r.open()
 	return r
 }
@@ -129,6 +129,14 @@ func open(t testing.TB, db *store.Store, cfg Config) *Counter {
 	return c
 }
 
+// inRedis returns the counts of the default installation; nil without a client.
+func inRedis(client redis.UniversalClient) *rediscounts.DB {
+	if client == nil {
+		return nil
+	}
+	return rediscounts.New(client, "")
+}
+
 func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
 
 func newClassifier(t testing.TB, cfg classify.Config) *classify.Classifier {
@@ -178,7 +186,7 @@ func checkSum(t testing.TB, client redis.UniversalClient, replicas ...*replica) 
 			}
 		}
 	}
-	checkSource(t, &rediscounts.Sum{Redis: client, Now: at(noon)}, want)
+	checkSource(t, &rediscounts.Sum{DB: inRedis(client), Now: at(noon)}, want)
 }
 
 func checkSource(t testing.TB, s counts.Source, want map[string]map[counts.Class]int64) {

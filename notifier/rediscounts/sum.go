@@ -25,8 +25,7 @@ import (
 // Sum reads the sum of the counts of all registries of an installation. It is a
 // counts.Source.
 type Sum struct {
-	Redis redis.UniversalClient
-	Name  string // of the installation; empty: "default"
+	DB *DB
 	// Check is called before and after counts are read, with the records of all ids.
 	// If it returns an error, the read fails with it. Nil: no check.
 	Check func(ids map[string]string) error
@@ -35,8 +34,6 @@ type Sum struct {
 
 // pipelineSize is the maximum number of commands in one pipeline.
 const pipelineSize = 64
-
-func (s *Sum) db() *DB { return New(s.Redis, s.Name) }
 
 func (s *Sum) now() time.Time {
 	if s.Now != nil {
@@ -47,7 +44,7 @@ func (s *Sum) now() time.Time {
 
 // ids lists the registry ids that are summed.
 func (s *Sum) ids(ctx context.Context) ([]string, error) {
-	records, err := s.db().Records(ctx)
+	records, err := s.DB.Records(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +82,7 @@ func (s *Sum) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	sums := map[string]counts.Row{}
 	err := s.read(ctx, func(ids []string) error {
 		for _, id := range ids {
-			if err := s.db().scanTotals(ctx, id, func(name string, r counts.Row) {
+			if err := s.DB.scanTotals(ctx, id, func(name string, r counts.Row) {
 				sums[name] = sums[name].Add(r, s.now())
 			}); err != nil {
 				return err
@@ -162,9 +159,9 @@ func (s *Sum) Repository(ctx context.Context, name string) (counts.Totals, map[s
 func (s *Sum) totals(ctx context.Context, ids []string, name string, sum *counts.Row) (map[string]uint64, error) {
 	positions := map[string]uint64{}
 	for chunk := range slices.Chunk(ids, pipelineSize) {
-		cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		cmds, err := s.DB.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, id := range chunk {
-				p.HGet(ctx, NewKeys(s.Name).Totals(id, name), name)
+				p.HGet(ctx, s.DB.Keys.Totals(id, name), name)
 			}
 			return nil
 		})
@@ -211,12 +208,11 @@ func (s *Sum) tags(ctx context.Context, name string, positions map[string]uint64
 // hashes returns the keys of the next maxHashes hashes of each id, from the highest
 // position down.
 func (s *Sum) hashes(name string, positions map[string]uint64, step uint64) []string {
-	keys := NewKeys(s.Name)
 	var hashes []string
 	for id, position := range positions {
 		n := (position + TagsInHash - 1) / TagsInHash
 		for i := step * maxHashes; i < min(n, (step+1)*maxHashes); i++ {
-			hashes = append(hashes, keys.Tags(id, name, n-1-i))
+			hashes = append(hashes, s.DB.Keys.Tags(id, name, n-1-i))
 		}
 	}
 	return hashes
@@ -224,7 +220,7 @@ func (s *Sum) hashes(name string, positions map[string]uint64, step uint64) []st
 
 // readTags adds the rows in some hashes to tags.
 func (s *Sum) readTags(ctx context.Context, hashes []string, tags map[string]counts.Row) error {
-	cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := s.DB.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, key := range hashes {
 			p.HGetAll(ctx, key)
 		}
@@ -259,9 +255,9 @@ func (s *Sum) Daily(ctx context.Context, name string, days int) ([]counts.Day, e
 	}
 	err := s.read(ctx, func(ids []string) error {
 		for chunk := range slices.Chunk(ids, pipelineSize) {
-			cmds, err := s.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+			cmds, err := s.DB.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, id := range chunk {
-					p.HMGet(ctx, NewKeys(s.Name).Days(id, name), fields...)
+					p.HMGet(ctx, s.DB.Keys.Days(id, name), fields...)
 				}
 				return nil
 			})

@@ -32,7 +32,7 @@ func TestSum(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := &Sum{Redis: d.client, Now: func() time.Time { return now }}
+	s := &Sum{DB: d, Now: func() time.Time { return now }}
 	pulls := func(n int64) map[counts.Class]int64 { return map[counts.Class]int64{counts.Pull: n} }
 	want := counts.Totals{Name: "x", Counts: pulls(6), LastPull: now.Add(-time.Minute)}
 	if got, err := s.Repositories(t.Context()); err != nil || !reflect.DeepEqual(got, []counts.Totals{want}) {
