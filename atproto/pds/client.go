@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/guard"
@@ -71,6 +72,7 @@ type request struct {
 	post   bool
 	repo   bool   // at the repo's host; false: at the service
 	token  string // bearer; "": none
+	secret string // in the input, besides the token; "": none
 }
 
 // do makes the call and decodes the answer into out, unless that is nil. Every
@@ -124,13 +126,13 @@ func (a *Account) do(ctx context.Context, r request, out any) (http.Header, erro
 	case len(content) > maxAnswer:
 		return p.Header, failed(p.StatusCode, fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20))
 	case p.StatusCode != http.StatusOK:
-		return p.Header, a.refusal(r.method, p, content)
+		return p.Header, a.refusal(r, p, content)
 	}
 	if out == nil {
 		return p.Header, nil
 	}
 	if kind, _, _ := mime.ParseMediaType(p.Header.Get("Content-Type")); kind != "application/json" {
-		return p.Header, failed(p.StatusCode, fmt.Errorf("the answer is %q, not application/json: is %s a PDS?", kind, host.Host))
+		return p.Header, failed(p.StatusCode, fmt.Errorf("the answer is %q, not application/json: is %s a PDS?", guard.Printable(kind, 64), host.Host))
 	}
 	if err := json.Unmarshal(content, out); err != nil {
 		return p.Header, failed(p.StatusCode, fmt.Errorf("invalid answer: %w", err))
@@ -139,20 +141,31 @@ func (a *Account) do(ctx context.Context, r request, out any) (http.Header, erro
 }
 
 // refusal is the error of an answer that is not 200.
-func (a *Account) refusal(method string, p *http.Response, content []byte) *Error {
-	e := &Error{Method: method, Status: p.StatusCode}
+func (a *Account) refusal(r request, p *http.Response, content []byte) *Error {
+	e := &Error{Method: r.method, Status: p.StatusCode}
 	var named struct {
 		Error   string `json:"error"`
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(content, &named) == nil {
-		e.Name, e.Message = guard.Printable(named.Error, 64), guard.Printable(named.Message, maxMessage)
+		e.Name, e.Message = guard.Printable(r.hide(named.Error), 64), guard.Printable(r.hide(named.Message), maxMessage)
 	}
 	e.Outcome = outcome(e.Status, e.Name)
 	if e.Outcome == Limited {
 		e.Until = retryAt(p.Header, a.now())
 	}
 	return e
+}
+
+// hide replaces the secrets of the request in a text of the server, which may repeat what
+// it was sent: errors are logged, and the reason why a push has no records is public.
+func (r request) hide(text string) string {
+	for _, secret := range []string{r.token, r.secret} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[secret]")
+		}
+	}
+	return text
 }
 
 // limitedFor is how long a call waits after a 429 that does not say. A PDS always says;

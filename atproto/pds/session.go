@@ -113,7 +113,7 @@ func (a *Account) login(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var got session
-	_, err = a.do(ctx, request{method: method, post: true, input: map[string]string{
+	_, err = a.do(ctx, request{method: method, post: true, secret: password, input: map[string]string{
 		"identifier": a.cfg.Identifier, "password": password,
 	}}, &got)
 	var e *Error

@@ -49,12 +49,13 @@ func (l *logBuffer) String() string {
 
 // settings extend the configuration of a server.
 type settings struct {
+	account string // the account section, instead of a hold
 	options string // more options
 	host    string // more sections
 	storage string // more lines under storage:
 }
 
-// newServer writes a configuration and creates the account. It does not start the server.
+// newServer writes a configuration and creates the hold. It does not start the server.
 func newServer(t *testing.T, s settings) *server {
 	t.Helper()
 	dir := t.TempDir()
@@ -62,6 +63,10 @@ func newServer(t *testing.T, s settings) *server {
 	_, port, _ := net.SplitHostPort(addr)
 	hostname := "localhost:" + port
 	file := filepath.Join(dir, "config.yml")
+	writer := fmt.Sprintf("hold: {hostname: %q, reserve: 1MiB}", hostname)
+	if s.account != "" {
+		writer = "account: " + s.account
+	}
 	if s.options == "" {
 		s.options = "announce: {tags: [\"*\"], collect: 300ms}"
 	}
@@ -81,14 +86,17 @@ middleware:
       options:
         data: %[1]s/tidings
         public: ["oss/**"]
-        hold: {hostname: "%[3]s", reserve: 1MiB}
+        %[3]s
         api: {token_file: %[1]s/token}
         %[5]s
 %[6]s
-`, dir, addr, hostname, s.storage, strings.ReplaceAll(s.options, "\n", "\n        "), s.host)
+`, dir, addr, writer, s.storage, strings.ReplaceAll(s.options, "\n", "\n        "), s.host)
 	write(t, file, yaml)
 	write(t, filepath.Join(dir, "token"), "let me see everything 0123456789")
 	srv := &server{t: t, client: newClient(addr), dir: dir, config: file, did: "did:web:localhost%253A" + port}
+	if s.account != "" {
+		return srv
+	}
 	out, err := srv.command("hold", "init", file).CombinedOutput()
 	if err != nil {
 		t.Fatalf("hold init: %v\n%s", err, out)
