@@ -344,6 +344,7 @@ func (r *runtime) openNotifier() error {
 	if r.writes != nil {
 		cfg.Publisher, cfg.Urgent = r.writes, r.urgent
 		cfg.Account = r.account
+		cfg.Shared = r.pds != nil
 		cfg.AccountFolder = r.accountFolderID()
 		cfg.Owner = r.options.Owner
 		cfg.PublicOptions = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")

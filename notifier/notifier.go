@@ -37,6 +37,7 @@ type Config struct {
 	Publisher delivery.Publisher           // nil: pushes and pulls are counted, nothing is published
 	Urgent    delivery.Publisher           // writes posts to the same account, before a backlog of records; nil: Publisher
 	Account   string                       // DID of the account that Publisher writes to
+	Shared    bool                         // other programs may write layer records and announcements to the account as well
 	Owner     string                       // DID that images belong to; "": Account
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
 	Announce  *announce.Config             // nil: no posts
@@ -110,6 +111,7 @@ type Notifier struct {
 	account  *delivery.Repo  // nil: nothing is published
 	storage  *stored.Checked // nil: storage cannot be asked
 	owner    string
+	shared   bool                         // others write to the account as well
 	public   func(repository string) bool // false for private names
 	announce *announce.Sink               // nil: no posts
 	posts    *announce.History
@@ -149,6 +151,7 @@ func New(cfg Config) (*Notifier, error) {
 		ledger: ledger.New(cfg.State),
 
 		owner:   cfg.Owner,
+		shared:  cfg.Shared,
 		public:  sink.ExceptPrivate(cfg.Public),
 		posts:   announce.NewHistory(cfg.State, cfg.Account),
 		private: sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),

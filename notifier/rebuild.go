@@ -49,7 +49,8 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 
 // ledgerRebuild builds ledger entries from layer records. Records with consecutive keys
 // are those of one push of a manifest. A manifest's further pushes are duplicates: they
-// were written when the ledger had lost the first.
+// were written when the ledger had lost the first. Records of other programs are no
+// duplicates, and an entry has them only if there are none of this one.
 type ledgerRebuild struct {
 	n          *Notifier
 	batch      state.Batch
@@ -98,11 +99,14 @@ func (l *ledgerRebuild) end(ctx context.Context) error {
 		return nil
 	}
 	first := l.push[0]
-	_, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Digest)
+	before, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Digest)
 	if err != nil {
 		return err
 	}
-	if known {
+	if known && l.n.foreign(first.ClockID) {
+		return nil
+	}
+	if known && !l.n.foreign(before.ClockID) {
 		for _, r := range l.push {
 			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.RKey})
 		}

@@ -26,7 +26,9 @@ import (
 //     records get a forget event before it.
 //   - phaseLedger goes through the ledger. A claim of a repository that does not have the
 //     manifest gets a delete event. Claims of ledger.UnknownRepository get one, too: by now
-//     the first phase has added claims for all repositories that were found.
+//     the first phase has added claims for all repositories that were found. If others write
+//     to the account as well, the records may be theirs: such a claim gets a disown event,
+//     which leaves them.
 //
 // It writes no records itself. The events go through the journal, and the records sink
 // handles them like any others, looking at storage again. They have no class and no tag,
@@ -205,9 +207,11 @@ func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error 
 				return err
 			}
 		}
-		err := n.appendInternal(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{
-			Repository: repository, ManifestDigest: m.Digest, Operation: event.OpDelete,
-		}}, nil, 0)
+		input := lexicon.NotifyManifestInput{Repository: repository, ManifestDigest: m.Digest, Operation: event.OpDelete}
+		if repository == ledger.UnknownRepository && n.foreign(m.ClockID) {
+			input.Repository, input.Operation = "", event.OpDisown
+		}
+		err := n.appendInternal(ctx, event.Event{NotifyManifestInput: input}, nil, 0)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -229,9 +231,13 @@ func (n *Notifier) revisionMismatch(ctx context.Context) (reason string, err err
 	case rev < string(noted):
 		return "the account's repo is older than the state", nil
 	}
+	ignored := n.foreign
+	if noted == nil { // the first start with this account, or after the state was lost
+		ignored = func(uint) bool { return false }
+	}
 	now := event.TID(n.now().UnixMicro(), 1023)
 	for _, below := range []string{"", now} { // keys can be ahead of the clock
-		known, err := n.newestAreKnown(ctx, below)
+		known, err := n.newestAreKnown(ctx, below, ignored)
 		if err != nil {
 			return "", err
 		}
@@ -242,16 +248,22 @@ func (n *Notifier) revisionMismatch(ctx context.Context) (reason string, err err
 	return "", nil
 }
 
+// foreign reports whether a key's clock id shows that another program has written the
+// record. A key of this program that is from before a jump of the system clock can look
+// foreign.
+func (n *Notifier) foreign(clockID uint) bool { return n.shared && clockID != n.journal.ClockID() }
+
 // newestAreKnown reports whether the state knows the newest of our records and posts
-// whose keys are below a key, or any if it is "".
-func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, error) {
+// whose keys are below a key, or any if it is "", except for those whose clock id is
+// ignored.
+func (n *Notifier) newestAreKnown(ctx context.Context, below string, ignored func(clockID uint) bool) (bool, error) {
 	layers, _, err := n.account.List(ctx, lexicon.NSIDLayer, below, newestChecked, false)
 	if err != nil {
 		return false, err
 	}
 	for _, r := range layers {
 		l, ok := records.ReadLayer(r)
-		if !ok {
+		if !ok || ignored(l.ClockID) {
 			continue
 		}
 		e, found, err := n.ledger.Get(l.Owner, l.Digest)
@@ -268,7 +280,8 @@ func (n *Notifier) newestAreKnown(ctx context.Context, below string) (bool, erro
 	}
 	for _, p := range posts {
 		image, ok := announce.Origin(p)
-		if !ok {
+		key, err := syntax.ParseTID(p.RKey)
+		if !ok || err != nil || ignored(key.ClockID()) {
 			continue
 		}
 		if known, err := n.posts.Has(image.Repository, image.Digest, p.RKey); err != nil || !known {

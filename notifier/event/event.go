@@ -22,6 +22,7 @@ const (
 	OpDelete = "delete" // a manifest
 	OpUntag  = "untag"  // a tag; the manifest stays
 	OpForget = "forget" // of the records of a manifest, which the next push creates again
+	OpDisown = "disown" // of a manifest that the ledger knows only from records, which stay
 )
 
 // Version is the version of Event's encoding. A newer one in the journal is

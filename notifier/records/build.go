@@ -54,6 +54,8 @@ func (b *builder) event(e event.Sequenced, stored bool) error {
 		}
 	case e.Operation == event.OpForget:
 		return b.forget(e)
+	case e.Operation == event.OpDisown:
+		return b.disown(e)
 	case e.Private():
 		return b.hide(e)
 	case e.Operation == event.OpPush && stored:
@@ -171,6 +173,21 @@ func (b *builder) forget(e event.Sequenced) error {
 		return err
 	}
 	return b.add(e, e.UserDID, entry, nil, Deletes(*entry))
+}
+
+// disown removes the claim of an owner's entry that was rebuilt and whose manifest was not
+// found in storage. An entry without claims is deleted, and its records stay: they may be
+// those of another registry.
+func (b *builder) disown(e event.Sequenced) error {
+	entry, err := b.entry(e.UserDID, e.ManifestDigest)
+	if err != nil || entry == nil || !entry.In(ledger.UnknownRepository) {
+		return err
+	}
+	after := entry.Without(ledger.UnknownRepository)
+	if len(after.Repositories) == 0 {
+		return b.add(e, e.UserDID, entry, nil, nil)
+	}
+	return b.add(e, e.UserDID, entry, &after, nil)
 }
 
 // removeClaims removes the claim of the event's repository from the entries of its

@@ -182,7 +182,7 @@ func (s *Sink) affects(e *event.Sequenced) bool {
 			return true
 		}
 		return e.UserDID != "" && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
-	case event.OpDelete, event.OpForget:
+	case event.OpDelete, event.OpForget, event.OpDisown:
 		return e.ManifestDigest != ""
 	}
 	return false
