@@ -46,10 +46,10 @@ type Broken struct {
 	err error
 }
 
-// brokenRetry is when a client may try again.
+// brokenRetry is the Retry-After of its responses.
 const brokenRetry = 5 * time.Minute
 
-// NewBroken returns the replacement for the hold that e is about.
+// NewBroken returns the replacement for a hold that could not be opened because of e.
 func NewBroken(e *BrokenError, lg *slog.Logger) (*Broken, error) {
 	doc, err := e.Document()
 	if err != nil {

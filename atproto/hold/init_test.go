@@ -90,11 +90,11 @@ func TestInitUpdatesProfile(t *testing.T) {
 	}
 	mustInit(t, cfg)
 	if again, _ := look(t, cfg); again != head {
-		t.Error("the same names again caused a commit")
+		t.Error("Init without a change made a commit")
 	}
 	cfg.DisplayName = strings.Repeat("x", 65)
 	if _, err := Init(cfg); err == nil || !strings.Contains(err.Error(), "display name") {
-		t.Errorf("a long name: got %v", err)
+		t.Errorf("name too long: got %v", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func deactivate(t testing.TB, r *Repo, to string, want bool) {
 	}
 }
 
-// checkRefused checks that nothing can be written, and the reason in the error.
+// checkRefused checks that all writes are refused, with the reason in the error.
 func checkRefused(t testing.TB, r *Repo, to string) {
 	t.Helper()
 	before := r.Head()
@@ -78,12 +78,12 @@ func TestDeactivate(t *testing.T) {
 		t.Errorf("events %q, want %q", got, want)
 	}
 	if now := r.Head(); now.Commit != before.Commit {
-		t.Errorf("moving away made a commit: %+v", now)
+		t.Errorf("Deactivate made a commit: %+v", now)
 	}
 
 	deactivate(t, r, elsewhere+" with another key", true)
 	if err := r.Notify(t.Context(), Identity, Deactivated); err != nil {
-		t.Errorf("notifying again: %v", err)
+		t.Errorf("second notification: %v", err)
 	}
 	if got := kindsAfter(t, r, before.Seq); !slices.Equal(got, slices.Concat(want, want, want)) {
 		t.Errorf("events %q", got)
@@ -115,7 +115,7 @@ func TestDeactivate(t *testing.T) {
 	}
 	r = openAgain(t, r)
 	if r.MovedTo() != "" {
-		t.Errorf("after a restart it is at %q", r.MovedTo())
+		t.Errorf("after a restart: the account is at %q", r.MovedTo())
 	}
 }
 
@@ -133,11 +133,11 @@ func TestDeactivateOnFullDisk(t *testing.T) {
 		t.Errorf("notified %v, %v; want ErrNoSpace", notified, err)
 	}
 	if _, err := r.Apply(t.Context(), nil, nil); !errors.Is(err, ErrDeactivated) {
-		t.Errorf("a write: %v", err)
+		t.Errorf("Apply: %v", err)
 	}
 	disk.set(2 << 30)
 	if r = openAgain(t, r); r.MovedTo() != "" {
-		t.Errorf("at %q, although no event was logged", r.MovedTo())
+		t.Errorf("the account is at %q without a logged event", r.MovedTo())
 	}
 	deactivate(t, r, elsewhere, true)
 	disk.set(16 << 20) // enough to open the database

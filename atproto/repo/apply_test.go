@@ -114,8 +114,8 @@ func TestEmptyCommit(t *testing.T) {
 	checkStore(t, r, model{})
 	all := events(t, r, 0)
 	verifyFrame(t, cfg, all[4], verifyFrame(t, cfg, all[2], nil))
-	// From the last key at a great height to one at a low height and back, which
-	// indigo's mst alone gets wrong.
+	// From the last key at a great height to one at a low height and back, where
+	// indigo's mst alone builds an invalid tree.
 	m := model{}
 	for i := range 200 {
 		w := note(Create, fmt.Sprint("k", i), "x")
@@ -212,7 +212,7 @@ func (g *gate) await(t *testing.T, syncs int) {
 			return
 		}
 	}
-	t.Fatal("no sync came")
+	t.Fatal("timeout waiting for a sync")
 }
 
 // TestGroup blocks an fsync: readers see nothing that is not durable, and all
@@ -254,7 +254,7 @@ func TestGroup(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	if _, err := r.Apply(ctx, []Write{note(Create, "late", "x")}, nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
-		t.Errorf("a caller that gave up while waiting: %v", err)
+		t.Errorf("caller whose context ended: %v", err)
 	}
 	for i := 1; i < callers; i++ {
 		go call(i)
@@ -293,7 +293,7 @@ func TestGroup(t *testing.T) {
 	checkStore(t, r, m)
 }
 
-// A refused call doesn't affect the others of its group.
+// A refused call does not affect the other calls of its group.
 func TestGroupRefusals(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -448,7 +448,7 @@ func TestClose(t *testing.T) {
 	}
 	close(stuck)
 	if err := <-exported; err != nil {
-		t.Errorf("Export, which had read everything: %v", err)
+		t.Errorf("Export that had read all records: %v", err)
 	}
 	for range 2 {
 		if err := <-closed; err != nil {

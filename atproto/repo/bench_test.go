@@ -31,8 +31,8 @@ func diskRepoWith(t testing.TB, cfg Config) *Repo {
 	return initRepo(t, cfg, profile())
 }
 
-// Eight times the records take the same memory, also during an export. The
-// tolerance is what Pebble keeps: memtables, and blocks where there are none.
+// Memory does not grow with the number of records, also during an export. The
+// tolerance is for what Pebble keeps in memory, such as memtables.
 func TestMemory(t *testing.T) {
 	const kept = 6 << 20
 	cfg := testConfig(t)

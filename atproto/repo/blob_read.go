@@ -98,8 +98,8 @@ func (b *blobReader) verify() error {
 
 // ListBlobs returns up to limit blobs that records refer to, stored or not, in
 // the order of their digests, after the blob after (cid.Undef: from the first).
-// With since, a rev, only those of records that were written later; finding a few
-// of them may take a scan over all references.
+// With since, a rev, it returns only blobs of records that were written later,
+// which may take a scan over all references.
 func (r *Repo) ListBlobs(ctx context.Context, since string, after cid.Cid, limit int) ([]cid.Cid, error) {
 	v, err := r.acquire()
 	if err != nil {
@@ -171,8 +171,8 @@ func (r *Repo) MissingBlobs(after cid.Cid, limit int) ([]MissingBlob, error) {
 	return found, nil
 }
 
-// iterate returns an iterator over the keys with a prefix that a digest follows,
-// from after that of a blob on.
+// iterate returns an iterator over the keys that consist of a prefix, a digest and
+// more, for digests after that of a blob.
 func (v *view) iterate(prefix string, afterBlob cid.Cid) (*pebble.Iterator, error) {
 	lower := []byte(prefix)
 	if d, ok := block.BlobDigest(afterBlob); ok {

@@ -86,8 +86,8 @@ func (x *blobRefs) checkBlob(b atdata.Blob) error {
 	return nil
 }
 
-// blobEdit is what a commit changes in the rows. All reading comes before it is
-// applied, so a disk that fails leaves the batch as it is.
+// blobEdit has the changes of rows by a commit. All reads are done before it is
+// applied, so a disk failure leaves the batch unchanged.
 type blobEdit map[string][]byte // nil: delete
 
 // plan derives the changes of blob rows from changes of records.

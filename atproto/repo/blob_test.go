@@ -47,7 +47,7 @@ func unpicture(rkey string) Write {
 	return Write{Action: Delete, Collection: "com.example.picture", RKey: rkey}
 }
 
-// wantBlob checks the content that a reader gets; "": the blob is not found.
+// wantBlob checks the content of a blob; "": the blob is not found.
 func wantBlob(t testing.TB, r *Repo, c cid.Cid, want string) {
 	t.Helper()
 	b, err := r.Blob(c)
@@ -229,8 +229,8 @@ type failingReader struct{ err error }
 
 func (r *failingReader) Read([]byte) (int, error) { return 0, r.err }
 
-// After a crash an answered upload has its row and its bytes; an unanswered one is
-// there as a whole or not at all, and no other file remains.
+// After a crash an answered upload has its row and its file. An unanswered one has
+// both or neither, and no other file remains.
 func TestUploadCrash(t *testing.T) {
 	t.Parallel()
 	for round := range 30 {
@@ -396,7 +396,7 @@ func TestListBlobs(t *testing.T) {
 	}
 }
 
-// Commits that share an fsync see each other's blobs.
+// A commit reads the references to blobs that earlier commits of its group wrote.
 func TestBlobsInOneGroup(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())

@@ -1,4 +1,5 @@
-// Package repo is one signed AT Protocol repository, in short repo, in a Pebble database.
+// Package repo is one signed AT Protocol repository, called a repo, in a Pebble
+// database.
 //
 // It owns the records, the Merkle search tree over them, the signed head, the
 // event log of the firehose, and the blobs. Apply is the only way to write

@@ -25,10 +25,10 @@ import (
 
 var errDisk = errors.New("input/output error")
 
-// One fsync of the log fails, before or after the disk has done it. Either way
-// the caller gets ErrUnknownOutcome, readers keep seeing only what was durable,
-// nothing more is written, and the next process finds an intact repo with
-// the write or without it.
+// One fsync of the log fails, before or after the disk has completed it. In both
+// cases the caller gets ErrUnknownOutcome, readers see only durable writes, later
+// writes are refused, and the next process opens an intact repo with the write or
+// without it.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	for _, applied := range []bool{false, true} {
@@ -87,8 +87,8 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-// After a power failure at an arbitrary moment all answered writes are there, and
-// the repo is intact.
+// After a power failure at any moment the repo is intact and has all answered
+// writes.
 func TestPowerFailure(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -173,8 +173,8 @@ func checkAfterPowerFailure(t *testing.T, cfg Config, must []string) {
 	}
 }
 
-// Init fails at each of its writes to the disk, and the power fails there: there
-// is a complete repo or none, and Init works again.
+// Init fails, or the power fails, at each of its writes to the disk. Then there is
+// a complete repo or none, and Init succeeds at the next call.
 func TestInitFails(t *testing.T) {
 	t.Parallel()
 	base := testConfig(t)
@@ -252,7 +252,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A record whose bytes were changed without Pebble noticing is not returned.
+// A record with changed bytes, which Pebble does not detect, is not returned.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"), note(Create, "b", "two"))
@@ -283,7 +283,7 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-// A repo is closed whose database failed while a write still waits for the
+// Close returns although the database has failed and a write is blocked by the
 // disk.
 func TestCloseAfterFailure(t *testing.T) {
 	t.Parallel()
@@ -320,7 +320,7 @@ func TestCloseAfterFailure(t *testing.T) {
 	<-blocked
 	go r.store.Compact(context.Background(), []byte("zy"), []byte("zzz"), false) // writes the MANIFEST
 	if err := <-answered; !errors.Is(err, ErrUnknownOutcome) || !strings.Contains(err.Error(), errDisk.Error()) {
-		t.Errorf("the write: %v", err)
+		t.Errorf("Apply: %v", err)
 	}
 	if err := r.Close(); !errors.Is(err, store.ErrStopped) {
 		t.Errorf("Close: %v", err)
@@ -329,8 +329,8 @@ func TestCloseAfterFailure(t *testing.T) {
 	<-r.stopped
 }
 
-// Every write to the disk fails from one moment on: what was durable can still be
-// read, writes are refused with the reason, and the next process on a working disk
+// All writes to the disk fail from some moment on. Durable records can be read,
+// writes are refused with the reason, and the next process on a working disk
 // continues.
 func TestFailedDisk(t *testing.T) {
 	t.Parallel()
@@ -351,17 +351,17 @@ func TestFailedDisk(t *testing.T) {
 			for range 3 {
 				_, err := r.Apply(context.Background(), []Write{note(Create, "b", "1")}, nil)
 				if err == nil || !strings.Contains(err.Error(), why.Error()) {
-					t.Errorf("a write: %v", err)
+					t.Errorf("Apply: %v", err)
 				}
 			}
 			if _, _, err := r.Get("com.example.note", "a"); err != nil {
-				t.Errorf("a read: %v", err)
+				t.Errorf("Get: %v", err)
 			}
 			if _, _, err := r.Get("com.example.note", "b"); !errors.Is(err, ErrNotFound) {
-				t.Errorf("a read of what was refused: %v", err)
+				t.Errorf("Get of a refused record: %v", err)
 			}
 			if err := r.Export(context.Background(), new(strings.Builder)); err != nil {
-				t.Errorf("an export: %v", err)
+				t.Errorf("Export: %v", err)
 			}
 			if err := r.Health(); err == nil || !strings.Contains(err.Error(), "restart when the disk works again") {
 				t.Errorf("health: %v", err)

@@ -48,11 +48,11 @@ func FuzzHistory(f *testing.F) {
 	f.Fuzz(runHistory)
 }
 
-// runHistory makes the commits of a random history of up to size records, which
-// grows, changes, is emptied and grows again. Indigo verifies every commit: the
-// root against a new tree, the frame by inverting it. From time to time it loads
-// the export, and the database is compared key by key. Every other history is
-// reopened in between, also from what a power failure leaves.
+// runHistory makes the commits of a random history of up to size records: they are
+// created, changed, all deleted, and created again. Indigo verifies every commit:
+// the root against a new tree, and the frame by inverting it. Sometimes it loads
+// the export, and all keys of the database are compared. Every other history
+// reopens the repo in between, also after a simulated power failure.
 func runHistory(t *testing.T, seed uint64, size uint16) {
 	most := 1 + (max(int(size), 1)-1)%3000
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -122,7 +122,7 @@ func runHistory(t *testing.T, seed uint64, size uint16) {
 	}
 }
 
-// compact has Pebble compact all nodes: one that was set twice and deleted once
+// compact compacts all nodes in Pebble. A node that was set twice and deleted once
 // would reappear.
 func compact(t *testing.T, r *Repo) {
 	t.Helper()
@@ -183,6 +183,6 @@ func TestManyNodes(t *testing.T) {
 	}
 	checkStore(t, r, m)
 	if got := len(m); got < 3000 {
-		t.Errorf("only %d records", got)
+		t.Errorf("%d records, want more", got)
 	}
 }

@@ -32,7 +32,7 @@ func blocksOf(t testing.TB, car []byte) map[cid.Cid][]byte {
 	blocks := map[cid.Cid][]byte{}
 	if err := eachBlock(car, func(c cid.Cid, data []byte) error {
 		if _, twice := blocks[c]; twice || block.CIDOf(data) != c {
-			t.Errorf("%s is there twice or doesn't match its bytes", c)
+			t.Errorf("block %s is duplicate, or its bytes don't match the CID", c)
 		}
 		blocks[c] = bytes.Clone(data)
 		return nil
@@ -87,7 +87,7 @@ func TestExportSince(t *testing.T) {
 			t.Errorf("since %s: got %d blocks, want %d", rev, len(diff), want)
 		}
 	}
-	// After an import the event log no longer reaches back: everything is sent.
+	// The event log has no commits before an import, so all blocks are sent.
 	if _, err := r.Import(t.Context(), bytes.NewReader(exportCAR(t, r)), importLimit); err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func TestImport(t *testing.T) {
 	checkStore(t, openRepo(t, cfg), m)
 }
 
-// A second import of the same records needs only what changed.
+// A second import needs only the changed records.
 func TestImportDifference(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -156,7 +156,7 @@ func TestImportDifference(t *testing.T) {
 	checkStore(t, r, m)
 	apply(t, r, note(Delete, "n00007", ""))
 	if _, err := r.Import(t.Context(), bytes.NewReader(carOf(few[0].CID, few...)), importLimit); !errors.Is(err, ErrInvalidCAR) || !strings.Contains(err.Error(), "com.example.note/n00007") {
-		t.Errorf("got %v, want the missing record named", err)
+		t.Errorf("got %v, want an error with the missing record", err)
 	}
 }
 

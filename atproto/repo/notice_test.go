@@ -26,7 +26,7 @@ func TestNotices(t *testing.T) {
 		t.Fatal(err)
 	}
 	if renewed.Rev <= before.Rev || r.Head().Data != before.Data {
-		t.Errorf("renewed: %+v after %+v", r.Head(), before)
+		t.Errorf("fresh commit: %+v after %+v", r.Head(), before)
 	}
 	all := events(t, r, before.Seq)
 	wants := []string{"#identity", "#account", "#sync", "#commit", "#identity", "#sync"}
@@ -129,6 +129,6 @@ func TestWake(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !awake(wake) || !awake(r.Wake(head)) || awake(r.Wake(r.Head().Seq)) {
-		t.Error("a new event wakes no one")
+		t.Error("not woken by a new event")
 	}
 }

@@ -82,7 +82,7 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// Damaged nodes and records are not written into a proof.
+// A proof never has damaged nodes or records.
 func TestProofDamage(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"))

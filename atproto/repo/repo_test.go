@@ -23,32 +23,32 @@ func TestInitAndOpen(t *testing.T) {
 	cfg.FS = nil // the operating system's
 	cfg.Dir = filepath.Join(t.TempDir(), "data", "hold")
 	if Exists(cfg.Dir) {
-		t.Error("it already exists")
+		t.Error("a repo exists before Init")
 	}
 	if _, err := Open(cfg); !errors.Is(err, ErrNotExist) {
 		t.Errorf("Open without a repo: %v", err)
 	}
 	if _, err := os.Stat(cfg.Dir); !os.IsNotExist(err) {
-		t.Errorf("Open without a repo left something: %v", err)
+		t.Errorf("Open without a repo created the folder: %v", err)
 	}
 	r := initRepo(t, cfg, profile())
 	if !Exists(cfg.Dir) {
-		t.Error("it doesn't exist")
+		t.Error("no repo exists after Init")
 	}
 	if _, err := Init(cfg, []Write{profile()}); !errors.Is(err, ErrRepoExists) {
 		t.Errorf("Init over a repo: %v", err)
 	}
 	if _, err := Open(cfg); err == nil {
-		t.Error("it was opened twice")
+		t.Error("opened twice")
 	}
 	head := r.Head()
 	apply(t, r, note(Create, "a", "1"))
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	left, err := os.ReadDir(filepath.Dir(cfg.Dir))
-	if err != nil || len(left) != 1 {
-		t.Errorf("next to the repo: %v, %v", left, err)
+	entries, err := os.ReadDir(filepath.Dir(cfg.Dir))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("files next to the repo: %v, %v", entries, err)
 	}
 
 	other := cfg
@@ -94,8 +94,7 @@ func TestReads(t *testing.T) {
 		keys = append(keys, fmt.Sprintf("k%02d", i))
 		apply(t, r, note(Create, keys[i], "the same"))
 	}
-	// Collections with similar names, whose keys must not be taken for the
-	// collection's own.
+	// Collections with similar names, whose records must not be listed.
 	for _, c := range []string{"com.example.note-x.y", "com.example.not", "com.example.noteB", "com.example.note.sub"} {
 		apply(t, r, Write{Create, c, "z", record("x")})
 	}
@@ -192,7 +191,7 @@ func TestBlock(t *testing.T) {
 	}
 }
 
-// An export has one commit, whatever is written in the meantime.
+// An export has the state of one commit while others are written.
 func TestExportSnapshot(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile())
@@ -259,10 +258,10 @@ func TestFirstEvents(t *testing.T) {
 		t.Errorf("head seq %d, want %d", got, all[3].Seq)
 	}
 	if rest := events(t, r, all[0].Seq); len(rest) != 3 {
-		t.Errorf("%d events after the first", len(rest))
+		t.Errorf("%d events after the first, want 3", len(rest))
 	}
 	if page, _ := r.Events(0, 2); len(page) != 2 {
-		t.Errorf("%d events, asked for 2", len(page))
+		t.Errorf("%d events, want 2", len(page))
 	}
 }
 
@@ -345,14 +344,14 @@ func TestEventRetention(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := layout.Count(s.DB, layout.PrefixEvent); got != 0 || err != nil {
-			t.Errorf("%d events are left", got)
+			t.Errorf("%d events after the cleanup, want 0 (%v)", got, err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		r := openRepo(t, cfg)
 		if got := events(t, r, 0); len(got) != 0 {
-			t.Errorf("%d events", len(got))
+			t.Errorf("%d events, want 0", len(got))
 		}
 		apply(t, r, note(Create, "a", "1"))
 		if got := events(t, r, 0); len(got) != 1 {

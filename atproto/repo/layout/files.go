@@ -136,7 +136,7 @@ func (f BlobFiles) Verify(ctx context.Context, d block.Digest, size int64) error
 	return nil
 }
 
-// SyncDir makes the names in a folder durable.
+// SyncDir fsyncs a folder, which makes the names in it durable.
 func SyncDir(files vfs.FS, dir string) error {
 	d, err := files.OpenDir(dir)
 	if err != nil {

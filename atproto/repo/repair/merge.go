@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// pair is what the tree and the records have at one path.
+// pair has the entry of the tree and the stored record at one path.
 type pair struct {
 	path string
 
@@ -43,8 +43,8 @@ func (p pair) record() (cid.Cid, []byte, error) {
 	return c, record, nil
 }
 
-// merge reads a tree and the stored records together, in the order of their
-// paths, and continues where either is damaged.
+// merge reads a tree and the stored records in parallel, in the order of their
+// paths, and continues after damage in either.
 type merge struct {
 	db         pebble.Reader
 	each       func(pair) error // its val is valid until it returns
@@ -57,8 +57,8 @@ type merge struct {
 	last      string
 }
 
-// run takes the root of the tree, Undef if it is unknown, and returns the number
-// of valid nodes.
+// run reads the tree under root, Undef if it is unknown, and returns the number of
+// its valid nodes.
 func (m *merge) run(ctx context.Context, root cid.Cid) (nodes int64, err error) {
 	m.records, err = layout.Iterate(m.db, layout.PrefixRecord)
 	if err != nil {

@@ -73,7 +73,7 @@ func (r *rebuild) set(key, val []byte) error {
 	return r.flush()
 }
 
-// flush makes what was set readable. finish makes it durable.
+// flush makes the rows readable that were set. finish makes them durable.
 func (r *rebuild) flush() error {
 	if err := r.store.Space(); err != nil {
 		return err

@@ -40,8 +40,8 @@ type Result struct {
 	Dropped []string  // paths of records that were dropped, the first thousand
 }
 
-// LostError: records are damaged or missing, and neither the tree nor the event
-// log has them, or it is unknown which records there were. Nothing was changed.
+// LostError: records are damaged or missing and the event log does not have them,
+// or it is unknown which records there were. Nothing was changed.
 type LostError struct {
 	Paths  []string // the first thousand
 	Count  int
@@ -66,15 +66,14 @@ var (
 	errOtherKey    = errors.New("nothing in it is signed by this key: configure the key that signed it")
 )
 
-// Repair verifies the repo and, if there are problems, derives what can be
-// derived: the tree from the records, lost records from the event log, the index
-// and the references to blobs from the records, the head from the event log. The
-// signed head decides which records belong to the repo. It stays if it can;
-// otherwise, and if its rev is ahead of the clock, there is a fresh commit. Either
-// way a #sync event informs subscribers.
+// Repair verifies the repo and, if there are problems, derives damaged parts: the
+// tree, the index and the references to blobs from the records, and lost records
+// and the head from the event log. The signed head decides which records belong to
+// the repo. It is kept if possible; otherwise, and if its rev is ahead of the clock,
+// it is replaced by a fresh commit. In both cases a #sync event informs subscribers.
 //
-// A damaged repo is not changed: what can be read goes to a new one, which
-// then replaces it (see rebuild). That takes as much disk space again.
+// A damaged repo is not changed: its readable contents are copied to a new one,
+// which then replaces it (see rebuild). This takes the same disk space again.
 func Repair(ctx context.Context, cfg Config) (Result, error) {
 	full, err := cfg.Config.WithDefaults()
 	if err != nil {
@@ -83,7 +82,7 @@ func Repair(ctx context.Context, cfg Config) (Result, error) {
 	cfg.Config = full
 	done, err := repair(ctx, cfg)
 	if pebble.IsCorruptionError(err) {
-		return done, fmt.Errorf("repair repo in %s: a file of its database can't be read at all, so there is nothing to derive the rest from: restore a backup (%s)", cfg.Dir, firstLine(err))
+		return done, fmt.Errorf("repair repo in %s: a file of its database can't be read, so nothing can be derived from it: restore a backup (%s)", cfg.Dir, firstLine(err))
 	}
 	if err != nil {
 		return done, fmt.Errorf("repair repo in %s: %w", cfg.Dir, err)

@@ -61,8 +61,8 @@ func TestRepairNothing(t *testing.T) {
 	checkSound(t, cfg, m)
 }
 
-// What can be derived is there again: the same records under the same signed
-// commit, and a #sync.
+// Repair derives damaged parts: the result has the same records under the same
+// signed commit, and a #sync.
 func TestRepairDerives(t *testing.T) {
 	t.Parallel()
 	const path = "com.example.note/k00123"
@@ -103,7 +103,7 @@ func TestRepairDerives(t *testing.T) {
 		}, "1 records were taken from the event log", false},
 		{"an extra record", func(t *testing.T, s *store.Store, b *pebble.Batch) {
 			b.Set(layout.RecordKey(path+"a"), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...), nil)
-		}, "1 stored records were left out", false},
+		}, "1 stored records were not copied", false},
 		{"the head", func(t *testing.T, s *store.Store, b *pebble.Batch) { b.Delete(layout.KeyHead, nil) }, "the head was taken from the event log", false},
 		{"a bit of the head", func(t *testing.T, s *store.Store, b *pebble.Batch) {
 			flip(t, s, b, layout.KeyHead, func(n int) int { return n - 80 })
@@ -191,8 +191,8 @@ func TestRepairLost(t *testing.T) {
 	}
 }
 
-// A clock that was a year ahead leaves a head that relays refuse, and on which
-// nothing can be committed; repair replaces its rev. The sequence numbers go on.
+// After a clock that was a year ahead, relays refuse the head and no commit can
+// follow it. Repair replaces its rev; the sequence numbers continue.
 func TestRepairClock(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -207,7 +207,7 @@ func TestRepairClock(t *testing.T) {
 
 	r = openRepo(t, cfg)
 	if _, err := r.Apply(context.Background(), []repo.Write{note(repo.Create, "x", "x")}, nil); !errors.Is(err, repo.ErrClock) || !strings.Contains(err.Error(), "tidings hold repair") {
-		t.Errorf("with the clock right again: %v", err)
+		t.Errorf("with the correct clock: %v", err)
 	}
 	seq := r.Head().Seq
 	r.Close()
@@ -220,7 +220,7 @@ func TestRepairClock(t *testing.T) {
 	}
 	checkSound(t, cfg, m).Close()
 
-	// With a clock that is behind everything, the clock is likely wrong.
+	// If the clock is behind all events, it is likely to be wrong.
 	behind := cfg
 	behind.Now = fixedClock(time.Now().AddDate(-1, 0, 0))
 	if _, err := Repair(context.Background(), Config{Config: behind}); !errors.Is(err, errClockBehind) {
@@ -231,7 +231,7 @@ func TestRepairClock(t *testing.T) {
 	}
 }
 
-// With a key that signed none of it nothing is changed.
+// A key that signed nothing in the repo changes nothing.
 func TestRepairOtherKey(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -300,8 +300,8 @@ func TestRepairBitOnDisk(t *testing.T) {
 		done, err := Repair(context.Background(), Config{Config: cfg})
 		var lost *LostError
 		if errors.As(err, &lost) {
-			// Sometimes the bytes of records and those of their events are in the same
-			// block. They are named, and all others stay.
+			// Records and their events can be in the same damaged block. Then Repair
+			// names them and keeps all others.
 			left := model{}
 			for path, rec := range m {
 				left[path] = rec
@@ -326,13 +326,13 @@ func TestRepairBitOnDisk(t *testing.T) {
 	}
 	t.Logf("%d of 12 flipped bits were found", seen)
 	if seen < 6 {
-		t.Errorf("only %d of 12 flipped bits were found", seen)
+		t.Errorf("%d of 12 flipped bits were detected, want more", seen)
 	}
 }
 
-// A flipped bit in the database's log, which holds what is not in tables yet: the
-// server doesn't start with an earlier state, Verify reports it, and Repair
-// recovers everything before the bit.
+// A flipped bit in the database's log, which has the writes that are not in tables
+// yet: Open fails instead of using an earlier state, Verify reports the bit, and
+// Repair recovers everything before it.
 func TestRepairLog(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -385,8 +385,9 @@ func TestRepairLog(t *testing.T) {
 	}
 }
 
-// servesNoDamage reads all of a damaged repo as a server does: the
-// right record or an error, and after the first error no more writes.
+// servesNoDamage reads a damaged repo as a server does, and checks that each read
+// returns the correct record or an error, and that writes are refused after the
+// first error.
 func servesNoDamage(t testing.TB, cfg repo.Config, m model) {
 	t.Helper()
 	r, err := repo.Open(cfg)
@@ -413,7 +414,7 @@ func servesNoDamage(t testing.TB, cfg repo.Config, m model) {
 	}
 }
 
-// Blobs stay with their records, and lost ones are reported.
+// Blobs are kept with their records, and missing ones are reported.
 func TestRepairBlobs(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)

@@ -80,9 +80,9 @@ func (r *rescue) note(format string, args ...any) {
 	r.done.Done = append(r.done.Done, fmt.Sprintf(format, args...))
 }
 
-// copyEvents copies the event log from the start of its last intact part: events
-// that follow from each other, up to the head. Those before damage are dropped,
-// and recorded as dropped, since no subscriber may be led across a gap.
+// copyEvents copies the last intact part of the event log: events that follow from
+// each other, up to the head. Earlier events are recorded as dropped, since a
+// subscriber must not miss events without an error.
 func (r *rescue) copyEvents(ctx context.Context) error {
 	r.log = chain{verifier: r.verifier}
 	dropped, err := layout.LastDropped(r.from)
@@ -123,7 +123,7 @@ func (r *rescue) copyMoved(context.Context) error {
 	return r.to.set(layout.KeyMoved, []byte(host))
 }
 
-// findHead sets the head to go by: the stored one, or the last in the event log.
+// findHead sets the head: the stored one, or the last in the event log.
 func (r *rescue) findHead(context.Context) error {
 	head := &r.verifier.head
 	if head.Rev != "" {
@@ -145,8 +145,8 @@ func (r *rescue) findHead(context.Context) error {
 	return checkClock(r.cfg, r.verifier)
 }
 
-// copyRecords copies the records that belong to the repo: those in the
-// tree, and near nodes that can't be used, all that are stored.
+// copyRecords copies the records that belong to the repo: those in the tree and,
+// where nodes of the tree are damaged, all stored ones.
 func (r *rescue) copyRecords(ctx context.Context) error {
 	r.lost = map[cid.Cid][]string{}
 	skipped := 0
@@ -170,13 +170,13 @@ func (r *rescue) copyRecords(ctx context.Context) error {
 		return err
 	}
 	if skipped > 0 {
-		r.note("%d stored records were left out that are not in the tree or can't be read", skipped)
+		r.note("%d stored records were not copied: they are not in the tree or can't be read", skipped)
 	}
 	return nil
 }
 
-// recordLost handles a record of which only the path and the CID are known. An
-// equal record at another path has its bytes.
+// recordLost handles a record of which only the path and the CID are known. It
+// copies an equal record at another path, if there is one.
 func (r *rescue) recordLost(path string, c cid.Cid) error {
 	if val, ok := r.equalRecord(c); ok {
 		r.note("record %s was copied from an equal one", path)

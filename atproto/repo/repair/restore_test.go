@@ -92,7 +92,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// What is not a complete repo of this account changes nothing.
+// A file that is not a complete repo of this account changes nothing.
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -133,7 +133,7 @@ func TestRestoreRefuses(t *testing.T) {
 	checkSound(t, cfg, m)
 }
 
-// A CAR file that another key signed, as when an account moves here.
+// A CAR file that another key has signed, as that of an account that moves here.
 func TestRestoreOtherKey(t *testing.T) {
 	t.Parallel()
 	cfg, from := testConfig(t), testConfig(t)

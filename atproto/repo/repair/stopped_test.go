@@ -38,7 +38,7 @@ func TestRotate(t *testing.T) {
 		t.Errorf("%+v after %+v", head, before.Head)
 	}
 	if again, err := repo.Rotate(renewed, old); err != nil || again != head {
-		t.Errorf("again: %+v, %v", again, err)
+		t.Errorf("second rotation: %+v, %v", again, err)
 	}
 	if _, err := repo.Open(cfg); !errors.Is(err, repo.ErrKey) {
 		t.Errorf("with the old key: %v", err)
@@ -46,7 +46,7 @@ func TestRotate(t *testing.T) {
 	stranger := cfg
 	stranger.Key = testKey(t)
 	if _, err := repo.Rotate(stranger, old); !errors.Is(err, repo.ErrKey) {
-		t.Errorf("from a key that it no longer has: %v", err)
+		t.Errorf("rotation from a previous key: %v", err)
 	}
 	if _, lines := verify(t, renewed, old); len(lines) != 0 {
 		t.Errorf("problems: %q", lines)
@@ -76,8 +76,7 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// While the head is ahead of the clock a key is not rotated, and the repo
-// stays as it is.
+// While the head is ahead of the clock, Rotate fails and changes nothing.
 func TestRotateClock(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -146,7 +145,7 @@ func TestVerifyMoved(t *testing.T) {
 	checkSound(t, cfg, m)
 }
 
-// Restore and Repair keep where the account has moved to.
+// Restore and Repair keep the host to which the account has moved.
 func TestMovedIsKept(t *testing.T) {
 	t.Parallel()
 	for name, rebuild := range map[string]func(*testing.T, repo.Config) error{

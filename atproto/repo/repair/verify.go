@@ -63,7 +63,7 @@ type Report struct {
 // an old key, and that each follows from the one before; the blobs. It keeps only
 // the path to the current node in memory.
 //
-// The error is for what prevents reading, not for what is found.
+// An error means that the repo could not be read, not that it is damaged.
 func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, found func(Problem)) (Report, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
@@ -144,8 +144,8 @@ func (v *verifier) run(ctx context.Context) error {
 	return nil
 }
 
-// readHead reads and verifies the head. Its error is for the repo of
-// another account, which is no damage.
+// readHead reads and verifies the head. It returns an error for the repo of another
+// account, which is not damaged.
 func (v *verifier) readHead() error {
 	val, err := store.Read(v.db, layout.KeyHead)
 	if errors.Is(err, pebble.ErrNotFound) {

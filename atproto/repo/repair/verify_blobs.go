@@ -13,7 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// refCounts is how many keys the references of the records should have.
+// refCounts are the expected numbers of keys for the references of the records.
 type refCounts struct {
 	lists int64 // layout.PrefixBlobRefs
 	uses  int64 // layout.PrefixBlobUse
@@ -69,7 +69,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 	files := layout.NewBlobFiles(v.cfg.FS, v.cfg.Dir)
 	err := v.scan(ctx, layout.PrefixBlob, PartBlob, func(key []byte, it *pebble.Iterator) error {
 		if len(key) != block.DigestSize {
-			v.report(PartBlob, fmt.Sprintf("%x", key), "a row whose key is not a digest")
+			v.report(PartBlob, fmt.Sprintf("%x", key), "a row with an invalid key")
 			return nil
 		}
 		d := block.Digest(key)

@@ -60,7 +60,7 @@ func eventName(key []byte) string {
 	return fmt.Sprintf("%x", key)
 }
 
-// chain is the state that the events up to one lead to.
+// chain is the state after an event.
 type chain struct {
 	*verifier
 	last    uint64 // sequence number
@@ -80,7 +80,7 @@ type chain struct {
 // can't be read is nil. After an error the chain continues from there.
 func (c *chain) next(key, val []byte) error {
 	if len(key) != 8 {
-		return errors.New("the key is not a sequence number")
+		return errors.New("invalid key")
 	}
 	seq := binary.BigEndian.Uint64(key)
 	if seq <= c.last {
@@ -98,7 +98,7 @@ func (c *chain) next(key, val []byte) error {
 		c.rev = "" // the next event is not compared with this one
 	}
 	if !follows {
-		return errors.New("wrong count of bytes before it: an event is missing or changed")
+		return errors.New("wrong number of bytes before it: an event is missing or changed")
 	}
 	return err
 }

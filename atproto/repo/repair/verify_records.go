@@ -84,7 +84,7 @@ func (v *verifier) leakedNodes(ctx context.Context) error {
 	unknown := int64(0)
 	err = v.scan(ctx, layout.PrefixNode, PartTree, func(digest []byte, _ *pebble.Iterator) error {
 		if len(digest) != block.DigestSize {
-			v.report(PartTree, fmt.Sprintf("%x", digest), "a node whose key is not a digest")
+			v.report(PartTree, fmt.Sprintf("%x", digest), "a node with an invalid key")
 			return nil
 		}
 		switch v.locate(digest) {
@@ -109,8 +109,8 @@ const (
 	undetermined
 )
 
-// locate finds a stored node in the tree: on the search path of a path that it,
-// or the first node under it that has entries, holds.
+// locate finds a stored node in the tree, on the search path of the first entry in
+// it or below it.
 func (v *verifier) locate(digest []byte) location {
 	root := block.DigestOf(v.root())
 	path, ok := v.pathUnder(digest)

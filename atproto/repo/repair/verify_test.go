@@ -111,7 +111,8 @@ func TestVerifyClean(t *testing.T) {
 	}
 }
 
-// After any history there are no problems, also where the event log was trimmed.
+// There are no problems after random histories, also after the event log was
+// trimmed.
 func TestVerifyHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(8) {
@@ -147,7 +148,7 @@ func TestVerifyHistories(t *testing.T) {
 	}
 }
 
-// Each kind of damage is reported with its place, and nothing else is.
+// Each kind of damage is reported with its location, and nothing else is.
 func TestVerifyFinds(t *testing.T) {
 	t.Parallel()
 	const path = "com.example.note/k00123"
@@ -206,7 +207,7 @@ func TestVerifyFinds(t *testing.T) {
 		}, []string{"event log "}, 2},
 		{"a missing frame", func(t *testing.T, s *store.Store, b *pebble.Batch) {
 			b.Delete(keysUnder(t, s, layout.PrefixEvent)[4], nil)
-		}, []string{"wrong count of bytes before it"}, 2},
+		}, []string{"wrong number of bytes before it"}, 2},
 		{"the last frame missing", func(t *testing.T, s *store.Store, b *pebble.Batch) {
 			keys := keysUnder(t, s, layout.PrefixEvent)
 			b.Delete(keys[len(keys)-1], nil)

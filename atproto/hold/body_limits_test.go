@@ -133,7 +133,7 @@ func TestUnauthorizedBodies(t *testing.T) {
 	}
 }
 
-// unreadBody notes that it was read.
+// unreadBody records whether it was read.
 type unreadBody struct{ read bool }
 
 func (u *unreadBody) Read(b []byte) (int, error) { u.read = true; return len(b), nil }
