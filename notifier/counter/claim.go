@@ -201,7 +201,10 @@ func (c *Counter) adoptID(ids map[string]string) {
 	found := ""
 	for id, raw := range ids {
 		rec := rediscounts.ParseRecord(raw)
-		if rec != nil && rec.Journal != "" && rec.Journal == c.journal() && id != c.reg.id() && (last == nil || rec.Seen > last.Seen) {
+		if rec == nil || rec.Journal == "" || rec.Journal != c.journal() || id == c.reg.id() {
+			continue
+		}
+		if last == nil || rec.Seen > last.Seen {
 			found, last = id, rec
 		}
 	}
@@ -254,7 +257,8 @@ func (c *Counter) newID(why verdict) error {
 	if why == foreign {
 		reason = "another data folder uses the old id: one of the two is a copy of the other"
 	}
-	c.log.Warn("counters continue under a new registry id; the counts of the old one stay in Redis", "reason", reason, "id", c.reg.id(), "before", old)
+	c.log.Warn("counters continue under a new registry id; the counts of the old one stay in Redis",
+		"reason", reason, "id", c.reg.id(), "before", old)
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package counter
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -76,7 +78,7 @@ func (r *round) compare() error {
 			batch = nil
 		}
 		if it == nil {
-			err := r.compareRepositories(w)
+			err := r.compareTotals(w)
 			*s = comparison{last: max(s.rows, 1), at: now}
 			return err
 		}
@@ -128,64 +130,66 @@ func (r *round) compareRows(w *writer, batch []*item, end bool) error {
 	if end && s.open != nil {
 		closed, s.open = append(closed, s.open), nil
 	}
-	return r.compareSizes(w, closed)
+	return r.compareRepositories(w, closed)
+}
+
+// hash is a hash in Redis.
+type hash struct {
+	key        string
+	kind       counts.Kind
+	repository string // of days and tags
+	want       int    // expected number of fields
+}
+
+// row returns the row of a field.
+func (h hash) row(field string) counts.ID {
+	if h.kind == counts.PerRepository {
+		return counts.OfRepository(field)
+	}
+	return counts.ID{Repository: h.repository, Kind: h.kind, Name: field}
+}
+
+// compareRepositories compares the sizes of the hashes of repositories.
+func (r *round) compareRepositories(w *writer, closed []*expected) error {
+	keys := r.c.redis.Keys
+	var hashes []hash
+	for _, e := range closed {
+		hashes = append(hashes, hash{keys.Days(w.id, e.repository), counts.PerDay, e.repository, e.days})
+		for n := uint64(0); n*rediscounts.TagsInHash < e.positions; n++ {
+			hashes = append(hashes, hash{keys.Tags(w.id, e.repository, n), counts.PerTag, e.repository, e.tags[n]})
+		}
+	}
+	return r.compareSizes(w, hashes)
+}
+
+// compareTotals compares the sizes of the hashes of totals.
+func (r *round) compareTotals(w *writer) error {
+	hashes := make([]hash, rediscounts.Shards)
+	for i := range hashes {
+		hashes[i] = hash{r.c.redis.Keys.Shard(w.id, i), counts.PerRepository, "", r.c.publisher.comparison.names[i]}
+	}
+	return r.compareSizes(w, hashes)
 }
 
 // compareSizes deletes unexpected fields from the hashes whose number of fields is not the
 // expected one.
-func (r *round) compareSizes(w *writer, closed []*expected) error {
-	type size struct {
-		key        string
-		repository string
-		kind       counts.Kind
-		want       int
-	}
-	var sizes []size
-	for _, f := range closed {
-		sizes = append(sizes, size{r.c.redis.Keys.Days(w.id, f.repository), f.repository, counts.PerDay, f.days})
-		for hash := uint64(0); hash*rediscounts.TagsInHash < f.positions; hash++ {
-			sizes = append(sizes, size{r.c.redis.Keys.Tags(w.id, f.repository, hash), f.repository, counts.PerTag, f.tags[hash]})
-		}
-	}
-	for len(sizes) > 0 {
-		n := min(len(sizes), rediscounts.RowsInCall)
-		keys := make([]string, n)
-		for i, s := range sizes[:n] {
-			keys[i] = s.key
+func (r *round) compareSizes(w *writer, hashes []hash) error {
+	for chunk := range slices.Chunk(hashes, rediscounts.RowsInCall) {
+		keys := make([]string, len(chunk))
+		for i, h := range chunk {
+			keys[i] = h.key
 		}
 		inRedis, err := r.lengths(keys)
 		if err != nil {
 			return err
 		}
-		for i, s := range sizes[:n] {
-			if inRedis[i] < 0 || inRedis[i] == int64(s.want) {
+		for i, h := range chunk {
+			if inRedis[i] < 0 || inRedis[i] == int64(h.want) {
 				continue
 			}
-			if err := r.deleteUnexpected(w, s.key, func(field string) counts.ID { return counts.ID{Repository: s.repository, Kind: s.kind, Name: field} }); err != nil {
+			if err := r.deleteUnexpected(w, h); err != nil {
 				return err
 			}
-		}
-		sizes = sizes[n:]
-	}
-	return nil
-}
-
-// compareRepositories does the same with the hashes of totals.
-func (r *round) compareRepositories(w *writer) error {
-	keys := make([]string, rediscounts.Shards)
-	for i := range keys {
-		keys[i] = r.c.redis.Keys.Shard(w.id, i)
-	}
-	inRedis, err := r.lengths(keys)
-	if err != nil {
-		return err
-	}
-	for i, key := range keys {
-		if inRedis[i] < 0 || inRedis[i] == int64(r.c.publisher.comparison.names[i]) {
-			continue
-		}
-		if err := r.deleteUnexpected(w, key, func(field string) counts.ID { return counts.OfRepository(field) }); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -204,38 +208,44 @@ func (r *round) lengths(keys []string) ([]int64, error) {
 }
 
 // deleteUnexpected deletes the fields of a hash that the store has no counts for.
-func (r *round) deleteUnexpected(w *writer, key string, of func(field string) counts.ID) error {
-	names, err := r.c.redis.Names(r.ctx, key)
+func (r *round) deleteUnexpected(w *writer, h hash) error {
+	names, err := r.c.redis.Names(r.ctx, h.key)
 	if err != nil {
 		return err
 	}
 	var changes []rediscounts.Change
 	for _, name := range names {
-		id := of(name)
-		r.c.mu.Lock()
-		it, err := r.c.load(r.c.db, id, w)
-		r.c.mu.Unlock()
+		id := h.row(name)
+		expected, err := r.isIn(w, id, h.key)
 		if err != nil {
 			return err
 		}
-		if it.sum.Counted() && r.c.fieldOf(w.id, it).Key == key {
-			continue
-		}
-		if r.report != nil {
-			if err := r.report(id.Repository, "Redis has counts of "+id.String()+", and this registry has none"); err != nil {
+		switch {
+		case expected:
+		case r.report != nil:
+			detail := fmt.Sprintf("Redis has counts of %s, and this registry has none", id)
+			if err := r.report(id.Repository, detail); err != nil {
 				return err
 			}
-			continue
-		}
-		if changes = append(changes, rediscounts.Change{Field: rediscounts.Field{Key: key, Name: name}}); len(changes) >= rediscounts.RowsInCall {
-			if err := r.call(w, changes, nil); err != nil {
-				return err
-			}
-			changes = nil
+		default:
+			changes = append(changes, rediscounts.Change{Field: rediscounts.Field{Key: h.key, Name: name}})
 		}
 	}
-	if len(changes) == 0 {
-		return nil
+	for chunk := range slices.Chunk(changes, rediscounts.RowsInCall) {
+		if err := r.call(w, chunk, nil); err != nil {
+			return err
+		}
 	}
-	return r.call(w, changes, nil)
+	return nil
+}
+
+// isIn reports whether a row has counts and belongs to the hash with a key.
+func (r *round) isIn(w *writer, id counts.ID, key string) (bool, error) {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	it, err := r.c.load(r.c.db, id, w)
+	if err != nil {
+		return false, err
+	}
+	return it.sum.Counted() && r.c.fieldOf(w.id, it).Key == key, nil
 }

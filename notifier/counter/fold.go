@@ -268,7 +268,8 @@ func (f *folding) notePush(fact *counts.Fact, pending counts.Row) error {
 
 func (f *folding) noteTagChange(fact *counts.Fact, deleted bool) {
 	if f.c.redis != nil {
-		f.c.newTagChanges = append(f.c.newTagChanges, rediscounts.TagChange{Repository: fact.Repository, Tag: fact.Tag, Deleted: deleted})
+		change := rediscounts.TagChange{Repository: fact.Repository, Tag: fact.Tag, Deleted: deleted}
+		f.c.newTagChanges = append(f.c.newTagChanges, change)
 	}
 }
 

@@ -145,7 +145,8 @@ func (p *pruning) visit(r storedRow, row counts.Row) error {
 		}
 		p.days = append(p.days, r)
 	case counts.PerTag:
-		if since, ok := row.TagState.Day(); ok && p.trusted && r.prefix == basePrefix && since+deletedTagDays <= p.today && since <= p.today {
+		since, deleted := row.TagState.Day()
+		if deleted && p.trusted && r.prefix == basePrefix && since <= p.today && since+deletedTagDays <= p.today {
 			return p.dropTag(r)
 		}
 	}

@@ -47,7 +47,8 @@ func (o registration) id() string { return o.IDs[len(o.IDs)-1] }
 
 func (c *Counter) newRecord() rediscounts.Record {
 	return rediscounts.Record{
-		Owner: c.run, Call: rediscounts.NewID(), Journal: c.journal(), Instance: c.cfg.Instance, Host: c.cfg.Host, Seen: c.cfg.Now().Unix(),
+		Owner: c.run, Call: rediscounts.NewID(), Journal: c.journal(),
+		Instance: c.cfg.Instance, Host: c.cfg.Host, Seen: c.cfg.Now().Unix(),
 	}
 }
 

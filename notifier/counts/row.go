@@ -63,7 +63,10 @@ func (r Row) Encode() []byte {
 	fields := []struct {
 		bit uint64
 		val uint64
-	}{{hasLastPull, uint64(r.LastPull)}, {hasLastPush, uint64(r.LastPush)}, {hasPosition, r.Position}, {hasTagState, uint64(r.TagState)}}
+	}{
+		{hasLastPull, uint64(r.LastPull)}, {hasLastPush, uint64(r.LastPush)},
+		{hasPosition, r.Position}, {hasTagState, uint64(r.TagState)},
+	}
 	for _, f := range fields {
 		if f.val != 0 {
 			has |= f.bit

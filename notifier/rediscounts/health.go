@@ -24,7 +24,8 @@ func Reason(err error) string {
 	switch {
 	case errors.As(err, &damaged):
 		return "a key in Redis has the wrong type"
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
+	case errors.As(err, &network), errors.Is(err, io.EOF),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
 		return Unreachable
 	}
 	for _, known := range []struct{ code, reason string }{

@@ -36,7 +36,8 @@ func (c *Counter) CompareRedis(ctx context.Context, visit func(repository, detai
 	case rec == nil:
 		return nil // nothing was sent yet
 	case !c.covers(rec):
-		return visit("", "the counts under the registry id "+c.reg.id()+" are not those of this folder in its present state: the next start takes a new id")
+		return visit("", "Redis has other counts of the registry id "+c.reg.id()+
+			" than this folder; the next start takes a new id")
 	}
 	r.takeSnapshot()
 	defer r.snap.Close()
@@ -104,7 +105,8 @@ func (r *round) reportRows(items []*item) error {
 			if it.field.Key == "" || it.base.Counts[class] <= n && n <= it.sum.Counts[class] {
 				continue
 			}
-			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d", n, counts.Classes[class], it.id, it.base.Counts[class])
+			detail := fmt.Sprintf("Redis has %d %s of %s, and this registry has %d",
+				n, counts.Classes[class], it.id, it.base.Counts[class])
 			if err := r.report(it.id.Repository, detail); err != nil {
 				return err
 			}
