@@ -23,21 +23,9 @@ import (
 //   - pds.Limited and pds.Suspended: nothing was applied. The sink pauses (see PauseOf).
 //   - All else, such as a lost answer: it is not known whether the writes are applied. The
 //     sink calls Deliver again, which reads them back before it sends what is missing.
-//
-// The reference PDS answers some writes that it will never accept with a status 500
-// that gives no reason, as it answers when its database fails. If a call has failed like
-// this maxFailures times in a row, its writes are sent in halves, down to single writes.
-// If others are accepted meanwhile, those that are not are refused for good.
 
 // MaxWrites is how many writes a commit may have.
 const MaxWrites = 200
-
-// Failures in a row after which a call is examined, and after which a single write that
-// cannot be compared with others is refused: about an hour.
-const (
-	maxFailures       = 3
-	maxSingleFailures = 60
-)
 
 // A Repo is the repo of the account, with writes that can be confirmed.
 type Repo struct {
@@ -46,8 +34,7 @@ type Repo struct {
 	applied atomic.Int64 // writes
 
 	mu       sync.Mutex
-	failing  string // path of the first write of the call that fails
-	failures int    // in a row
+	failures failures
 }
 
 // NewRepo returns the repo that p writes to.
@@ -153,6 +140,10 @@ func pick(part []repo.Write, indexes []int) []repo.Write {
 
 // applyOnce sends writes once or, if the PDS does not take them together, in halves.
 func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) error {
+	first := path(part[indexes[0]])
+	if count, suspect := a.fails(first, 0); count >= maxFailures || suspect {
+		return a.examine(ctx, part, indexes)
+	}
 	err := a.call(ctx, part, indexes)
 	var failed *pds.Error
 	if !errors.As(err, &failed) || errors.As(err, new(*repo.WriteError)) {
@@ -161,8 +152,7 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 	switch {
 	case failed.Outcome == pds.TooLarge || failed.Outcome == pds.Refused:
 		if len(indexes) == 1 {
-			w := part[indexes[0]]
-			return &repo.WriteError{Index: indexes[0], Path: w.Collection + "/" + w.RKey, Err: err}
+			return &repo.WriteError{Index: indexes[0], Path: first, Err: err}
 		}
 		half := len(indexes) / 2
 		if err := a.applyOnce(ctx, part, indexes[:half]); err != nil {
@@ -170,7 +160,7 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 		}
 		return a.applyOnce(ctx, part, indexes[half:])
 	case failsInside(failed):
-		return a.examine(ctx, part, indexes, err)
+		a.fails(first, 1)
 	}
 	return err
 }
@@ -180,7 +170,7 @@ func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error
 	_, err := a.Apply(ctx, pick(part, indexes), nil)
 	if err == nil {
 		a.applied.Add(int64(len(indexes)))
-		a.count("", 0)
+		a.succeeds(pick(part, indexes))
 		return nil
 	}
 	var invalid *repo.WriteError
@@ -188,84 +178,6 @@ func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error
 		return invalid.Err
 	}
 	return moveIndex(err, func(i int) int { return indexes[i] })
-}
-
-// count notes a failure of the call whose first write has a path, and returns how often it
-// has failed in a row. With n = 0 it notes a success.
-func (a *Repo) count(path string, n int) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if path != a.failing {
-		a.failing, a.failures = path, 0
-	}
-	a.failures += n
-	return a.failures
-}
-
-// failsInside reports whether a PDS has answered that it failed, without a reason.
-func failsInside(e *pds.Error) bool { return e.Outcome == pds.Unknown && e.Status >= 500 }
-
-// examine finds the writes because of which calls have failed inside of the PDS, once they
-// have failed often enough. It returns a *repo.WriteError for the first one, or err if the
-// PDS does not seem to work at all.
-func (a *Repo) examine(ctx context.Context, part []repo.Write, indexes []int, err error) error {
-	first := part[indexes[0]]
-	path := first.Collection + "/" + first.RKey
-	failures := a.count(path, 1)
-	if failures < maxFailures {
-		return err
-	}
-	if len(indexes) == 1 {
-		if _, unread := a.Rev(ctx); unread != nil || failures < maxSingleFailures {
-			return err
-		}
-		return &repo.WriteError{Index: indexes[0], Path: path, Err: err}
-	}
-	applied, refused, failed := a.bisect(ctx, part, indexes)
-	switch {
-	case failed != nil:
-		return failed
-	case len(refused) == 0:
-		return nil
-	case !applied:
-		return err
-	}
-	w := part[refused[0]]
-	return &repo.WriteError{Index: refused[0], Path: w.Collection + "/" + w.RKey, Err: err}
-}
-
-// bisect applies writes in halves, down to single ones. It reports whether any was applied,
-// and which were refused with a failure inside of the PDS.
-func (a *Repo) bisect(ctx context.Context, part []repo.Write, indexes []int) (applied bool, refused []int, err error) {
-	for _, half := range [][]int{indexes[:len(indexes)/2], indexes[len(indexes)/2:]} {
-		if len(half) == 0 {
-			continue
-		}
-		err := a.call(ctx, part, half)
-		var failed *pds.Error
-		if err == nil {
-			applied = true
-			continue
-		}
-		if !errors.As(err, &failed) || !failsInside(failed) {
-			return applied, refused, err
-		}
-		missing, err := a.missingOf(ctx, part, half) // the call may have been applied
-		if err != nil {
-			return applied, refused, err
-		}
-		applied = applied || len(missing) < len(half)
-		if len(missing) == 1 {
-			refused = append(refused, missing[0])
-			continue
-		}
-		any, more, err := a.bisect(ctx, part, missing)
-		applied, refused = applied || any, append(refused, more...)
-		if err != nil {
-			return applied, refused, err
-		}
-	}
-	return applied, refused, nil
 }
 
 // Each calls visit with the records of a collection in ascending order of their
