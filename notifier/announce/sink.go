@@ -84,21 +84,9 @@ func (s *Sink) outbox() *delivery.Outbox {
 
 // Confirm sends the posts in the outbox, without those that are not to be written any more.
 func (s *Sink) Confirm(ctx context.Context) error {
-	var batch announcementBatch
-	ok, err := s.outbox().Load(&batch)
-	if err != nil || !ok {
-		return err
-	}
-	changed, err := s.recheckBatch(ctx, &batch)
-	if err != nil {
-		return err
-	}
-	if changed {
-		if err := s.outbox().Put(&state.Batch{}, &batch); err != nil {
-			return err
-		}
-	}
-	return s.send(ctx, &batch, false)
+	return delivery.Confirm(ctx, s.outbox(), s.recheckBatch, func(ctx context.Context, batch *announcementBatch) error {
+		return s.send(ctx, batch, false)
+	})
 }
 
 // Handle writes the posts of the windows that have ended. The first event of the oldest

@@ -89,3 +89,23 @@ func (o *Outbox) Clear(ctx context.Context, b *state.Batch) error {
 	}
 	return nil
 }
+
+// Confirm sends the batch in the outbox again, if there is one, as far as it is still
+// wanted: recheck removes what is not, and reports whether it has changed the batch.
+func Confirm[B any](ctx context.Context, o *Outbox, recheck func(context.Context, *B) (changed bool, err error), send func(context.Context, *B) error) error {
+	batch := new(B)
+	pending, err := o.Load(batch)
+	if err != nil || !pending {
+		return err
+	}
+	changed, err := recheck(ctx, batch)
+	if err != nil {
+		return err
+	}
+	if changed {
+		if err := o.Put(&state.Batch{}, batch); err != nil {
+			return err
+		}
+	}
+	return send(ctx, batch)
+}

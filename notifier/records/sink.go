@@ -59,21 +59,9 @@ func (s *Sink) outbox() *delivery.Outbox {
 
 // Confirm sends the batch in the outbox, without what may not be published any more.
 func (s *Sink) Confirm(ctx context.Context) error {
-	var batch Batch
-	ok, err := s.outbox().Load(&batch)
-	if err != nil || !ok {
-		return err
-	}
-	changed, err := s.recheckBatch(ctx, &batch)
-	if err != nil {
-		return err
-	}
-	if changed {
-		if err := s.outbox().Put(&state.Batch{}, &batch); err != nil {
-			return err
-		}
-	}
-	return s.send(ctx, &batch, false)
+	return delivery.Confirm(ctx, s.outbox(), s.recheckBatch, func(ctx context.Context, batch *Batch) error {
+		return s.send(ctx, batch, false)
+	})
 }
 
 // Handle processes all events.
