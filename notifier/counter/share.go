@@ -10,21 +10,21 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
-// Registries exchange what they learn about indexes and tags through a stream in Redis.
+// Registries exchange index entries and changes of tags through a stream in Redis.
 //
-// The stream may be cut or lost, and a crash loses what was not sent yet. Missing
-// children are learned when their index is pulled. A manifest whose delete was missed
-// stays known until its generation is dropped.
+// The stream loses its oldest entries and can be lost as a whole, and a crash loses what was
+// not sent yet. A missing child is learned when its index is pulled. The entries of an index
+// whose delete was missed are kept until their generation is dropped.
 //
-// Registries that share their storage each count the same tags, and only one of them
-// observes a delete. It notifies the others, so that each can drop its own counts of
-// the tag later (prune.go); likewise of a push of a tag that they may have as deleted.
-// After a lost delete the other registries keep their counts of the tag. A lost
-// "exists again" drops nothing, since prune asks storage first.
+// Registries that share their storage each have counts of the same tags, but only one of
+// them observes a delete. It notifies the others, so that they drop their counts of the tag
+// later (prune.go), and likewise notifies them of a push of a tag that was deleted. After a
+// lost delete the other registries keep their counts of the tag. After a lost push they do
+// not drop them either, since prune asks storage first.
 //
-// Entries are read again after a restart. A change of a tag has the day of its entry, so
-// applying it twice gives the same row. Whether a delete or a push came last is decided
-// by the order of the stream.
+// The stream is read again after a restart. A change of a tag has the day of its entry, so
+// applying it twice gives the same row. The order of the stream decides whether a delete or
+// a push was last.
 
 // What is kept while Redis is unavailable. Index entries that do not fit are learned by
 // the other registries when they serve the index.
@@ -55,7 +55,7 @@ func (r *round) sendEntries() error {
 	all := c.unsentEntries
 	c.unsentEntries = nil
 	c.mu.Unlock()
-	rest, err := c.redis.SendManifests(r.ctx, c.run, all)
+	rest, err := c.redis.SendIndexEntries(r.ctx, c.run, all)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unsentEntries = append(rest, c.unsentEntries...)
@@ -84,14 +84,14 @@ func (c *Counter) receive(e rediscounts.StreamEntry) error {
 			return err
 		}
 	}
-	if len(e.Manifests) == 0 {
+	if len(e.IndexEntries) == 0 {
 		return nil
 	}
-	if err := c.removeDeleted(e.Manifests); err != nil {
+	if err := c.removeDeleted(e.IndexEntries); err != nil {
 		return err
 	}
 	if c.cfg.Learn != nil {
-		c.cfg.Learn(e.Manifests...)
+		c.cfg.Learn(e.IndexEntries...)
 	}
 	return nil
 }

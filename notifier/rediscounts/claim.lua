@@ -1,5 +1,4 @@
--- Makes a process the owner of a registry id, and enters the runs whose counts are
--- counted under it.
+-- Makes a process the owner of a registry id, and enters runs under the id.
 --
 -- KEYS[1]  hash: registry id -> record
 -- KEYS[2]  hash: run -> registry id
@@ -10,11 +9,11 @@
 -- ARGV[4…] pairs of a run and "1" to enter it in any case, or "0" to enter it if
 --          it is not entered yet
 --
--- Returns  {"other"}: the record is not the expected one, nothing was done
---          {"ok", id, …}: for each run, the registry id that has it
+-- Returns  {"other"}: Redis has another record, and nothing was changed
+--          {"ok", id, …}: the registry id of each run
 --
--- The record is written last. A call that was interrupted may be repeated: runs
--- that it entered have the same id then.
+-- The record is written last. An interrupted call can be repeated: the runs that it
+-- has entered have the same id then.
 
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if held ~= ARGV[2] then return {'other'} end

@@ -120,7 +120,7 @@ func TestStream(t *testing.T) {
 	}
 	entries = append(entries, classify.IndexEntry{Index: 8, Deleted: true}, classify.IndexEntry{Index: 9, Child: 1})
 	tags := []TagChange{{"team/app", "v1", true}, {"team/app", "v2", false}}
-	if rest, err := d.SendManifests(t.Context(), "a", entries); err != nil || len(rest) != 0 {
+	if rest, err := d.SendIndexEntries(t.Context(), "a", entries); err != nil || len(rest) != 0 {
 		t.Fatalf("%d entries were not sent: %v", len(rest), err)
 	}
 	if rest, err := d.SendTagChanges(t.Context(), "a", tags); err != nil || len(rest) != 0 {
@@ -136,7 +136,7 @@ func TestStream(t *testing.T) {
 		if time.Since(e.Time).Abs() > time.Hour {
 			t.Errorf("an entry has the time %v", e.Time)
 		}
-		gotTags, gotEntries = append(gotTags, e.Tags...), append(gotEntries, e.Manifests...)
+		gotTags, gotEntries = append(gotTags, e.Tags...), append(gotEntries, e.IndexEntries...)
 		return nil
 	}
 	end, err := d.Receive(t.Context(), "b", StreamStart, visit)

@@ -56,16 +56,16 @@ func parseTagChange(line string) (t TagChange, ok bool) {
 	return t, ok && t.Repository != "" && t.Tag != "" && (t.Deleted || sign == "+")
 }
 
-// StreamEntry is an entry of another registry. It has either Tags or Manifests.
+// StreamEntry is an entry of another registry. It has either Tags or IndexEntries.
 type StreamEntry struct {
-	Time      time.Time // by the clock of Redis
-	Tags      []TagChange
-	Manifests []classify.IndexEntry // children of indexes, and deleted manifests
+	Time         time.Time // by the clock of Redis
+	Tags         []TagChange
+	IndexEntries []classify.IndexEntry
 }
 
-// SendManifests adds index entries to the stream, as the process with the id run. It
+// SendIndexEntries adds index entries to the stream, as the process with the id run. It
 // returns those that were not sent because of an error.
-func (d *DB) SendManifests(ctx context.Context, run string, all []classify.IndexEntry) ([]classify.IndexEntry, error) {
+func (d *DB) SendIndexEntries(ctx context.Context, run string, all []classify.IndexEntry) ([]classify.IndexEntry, error) {
 	for len(all) > 0 {
 		n := 1
 		for n < min(len(all), keysInEntry) && all[n].Deleted == all[0].Deleted {
@@ -162,7 +162,7 @@ func parseEntry(m redis.XMessage) StreamEntry {
 		return e
 	}
 	for _, index := range unpackKeys(m.Values["gone"]) {
-		e.Manifests = append(e.Manifests, classify.IndexEntry{Index: index, Deleted: true})
+		e.IndexEntries = append(e.IndexEntries, classify.IndexEntry{Index: index, Deleted: true})
 	}
 	indexes := unpackKeys(m.Values["of"])
 	for i, child := range unpackKeys(m.Values["keys"]) {
@@ -170,7 +170,7 @@ func parseEntry(m redis.XMessage) StreamEntry {
 		if i < len(indexes) {
 			l.Index = indexes[i]
 		}
-		e.Manifests = append(e.Manifests, l)
+		e.IndexEntries = append(e.IndexEntries, l)
 	}
 	return e
 }

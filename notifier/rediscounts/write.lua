@@ -1,6 +1,5 @@
--- Writes counts of one registry id. Every value is absolute, never a difference:
--- sending it again changes nothing, and a call that was interrupted is repaired by
--- the next one.
+-- Writes counts under a registry id. All values are absolute: writing them again changes
+-- nothing, and the next call repairs an interrupted one.
 --
 -- KEYS[1]   hash: registry id -> record
 -- KEYS[2…]  hashes of the id
@@ -11,9 +10,9 @@
 -- ARGV[4…]  for each of KEYS[2…]: n, m, n pairs of field and value to set, m fields
 --           to delete
 --
--- Returns   {"other", record}: the record is not the expected one, nothing was done
---           {"ok", time, key, …}: Redis' clock in unix seconds, 0 if unavailable, and
---           the keys that are not hashes, which were left unchanged
+-- Returns   {"other", record}: Redis has another record, and nothing was changed
+--           {"ok", time, key, …}: the clock of Redis in unix seconds, 0 if it is not
+--           available, and the keys that were not changed since they are not hashes
 --
 -- The record is written last.
 
