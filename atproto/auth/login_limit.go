@@ -17,10 +17,9 @@ import (
 
 // Login limits.
 //
-// Checking a password costs some 10 ms and 7 MiB, which anybody can have us spend
-// by sending logins. The limits protect that cost; the password itself is too
-// long to be guessed. They must not lock the owner out while somebody else tries,
-// even from the same address. A login takes the first of these ways that applies:
+// Checking a password takes about 10 ms and 7 MiB, and anyone can send logins. The
+// limits bound that cost; the password itself is too long to be guessed. They must
+// not lock the owner out during attempts of others, even from the same address. A login takes the first of these ways that applies:
 //
 //  1. The password is the last correct one. Its keyed hash is kept in memory, so
 //     comparing it costs nothing and has no limit. After a restart or a new
@@ -80,7 +79,7 @@ func (l *loginLimiter) check(ctx context.Context, from attempt, stored passwordH
 	return stored.matches(password), nil
 }
 
-// attempt is what logins are counted by.
+// attempt is the key by which logins are counted.
 type attempt struct {
 	client netip.Prefix
 	ours   bool // the name is our account's

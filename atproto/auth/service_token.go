@@ -28,7 +28,7 @@ import (
 //     the token has to be remembered until then.
 //  3. The #atproto key in the DID document of iss verifies the signature. The key
 //     is cached. After an invalid signature the document is fetched again, since
-//     the account may have a new key, but at most once in keyRefetch: anybody can
+//     the account may have a new key, but at most once in keyRefetch: anyone can
 //     send invalid signatures.
 //  4. It was not used before. usedTokens has the used tokens until they expire, by
 //     jti or, if there is none, by all that is signed. It is in memory and is
@@ -38,7 +38,7 @@ import (
 //     not make a second event even across a crash. If usedTokens is full, the call
 //     is refused with 429; an unexpired token is never forgotten.
 //
-// The signature is checked before the token counts as used, so that nobody can
+// The signature is checked before the token counts as used, so that no one can
 // use up the token of another account. indigo's ServiceAuthValidator is not used:
 // it accepts tokens of any length and more than once, and fetches a document for
 // every invalid signature.

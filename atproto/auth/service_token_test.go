@@ -254,7 +254,7 @@ func TestNoCallers(t *testing.T) {
 	}
 }
 
-// The caller's DID document is fetched rarely, whatever tokens are sent.
+// The caller's DID document is fetched rarely, also for invalid tokens.
 func TestKeyCache(t *testing.T) {
 	t.Parallel()
 	h, registry, forger := newCallers(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
-// Limits for the body of a login, which anybody may send.
+// Limits for the body of a login, which anyone can send.
 const (
 	MaxLogin     = 8 << 10 // bytes
 	loginTimeout = 5 * time.Second

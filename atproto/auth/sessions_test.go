@@ -278,7 +278,7 @@ func (h *harness) id(token string) string {
 	return c.JTI
 }
 
-// A token is valid only for what it was issued for.
+// A token is valid only for its own purpose.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -77,7 +77,7 @@ func (r *relayClient) post(ctx context.Context, nsid string) error {
 	return guard.NewError(resp, text)
 }
 
-// accountStatus is what a relay reports of an account.
+// accountStatus is the status of an account at a relay.
 type accountStatus struct {
 	known  bool   // it knows the account
 	active bool   // the account is active there

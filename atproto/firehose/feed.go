@@ -56,7 +56,7 @@ func (f *feed) after(cursor uint64) ([]*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	// After the read, because events that the log drops meanwhile may be missing.
+	// After the read, because events that the log drops during it may be missing.
 	if dropped, err := f.log.Dropped(); err != nil {
 		return nil, err
 	} else if dropped > cursor {

@@ -436,7 +436,7 @@ func TestNoWebSocket(t *testing.T) {
 	}
 }
 
-// ServeHTTP returns while the stream goes on.
+// ServeHTTP returns while the stream continues.
 func TestServeHTTPReturns(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)

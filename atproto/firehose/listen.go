@@ -9,7 +9,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Limits of what a subscriber sends: pings, pongs, a close, and little else.
+// Limits of the messages of a subscriber: pings, pongs, a close, and few others.
 const (
 	listenSize   = 4 << 10 // bytes of a message
 	listenCount  = 1000    // of them ...

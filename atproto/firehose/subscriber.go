@@ -150,7 +150,7 @@ func (s *subscriber) end(why error) {
 	if err != nil {
 		return
 	}
-	// Closing a socket with unread data on it may discard what was sent.
+	// Closing a socket with unread data may discard sent data.
 	select {
 	case <-s.ended:
 	case <-time.After(closeTimeout):

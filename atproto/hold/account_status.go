@@ -89,7 +89,7 @@ func (s *Server) retryUpdateStatus(ctx context.Context) bool {
 
 var errDeactivated = xrpc.NewError(http.StatusUnauthorized, "AccountDeactivated", "Account is deactivated: it has moved to the host in its DID document")
 
-// requireActive refuses what only an active account may do.
+// requireActive refuses methods that need an active account.
 func (s *Server) requireActive() error {
 	if s.repo.MovedTo() != "" {
 		return errDeactivated

@@ -9,8 +9,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 )
 
-// repoError returns what a client gets for an error of the repo or its
-// disk; nil for any other error.
+// repoError returns the response to an error of the repo or its disk; nil for any
+// other error.
 func repoError(err error) *xrpc.Error {
 	var swap *repo.SwapError
 	var write *repo.WriteError

@@ -37,8 +37,8 @@ func (cfg InitConfig) repo() RepoConfig {
 	}
 }
 
-// Init creates what a hold does not have yet: its signing key, and its repo with
-// a profile that labels the account as a bot. For a hold that is complete it
+// Init creates the signing key of a hold, and its repo with a profile that labels
+// the account as a bot, if they are missing. For a hold that is complete it
 // updates the profile where a display name, description or avatar is given and
 // different. It fails if there is a repo without its key, or with another
 // hostname unless cfg.New is set.

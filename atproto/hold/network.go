@@ -25,7 +25,7 @@ type Metrics struct {
 // NewMetrics returns metrics that are not registered.
 func NewMetrics() *Metrics { return &Metrics{firehose.NewMetrics(), crawl.NewMetrics()} }
 
-// Collectors returns what to register.
+// Collectors returns the collectors to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return append(m.firehose.Collectors(), m.crawl.Collectors()...)
 }
@@ -77,7 +77,7 @@ func NewNetwork(cfg NetworkConfig) (*Network, error) {
 	return n, nil
 }
 
-// Relays returns what each relay has of the account.
+// Relays returns the state of the account at each relay.
 func (n *Network) Relays() []crawl.RelayStatus { return n.crawler.Relays() }
 
 // Writer returns a writer for callers that can wait. While there are relays or

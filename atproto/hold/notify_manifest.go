@@ -17,9 +17,9 @@ import (
 // concurrent use.
 type Notifier interface {
 	// Notify records a notification. When it returns the event is durable; the
-	// result is what sinks did with it within a few seconds. An *xrpc.Error is sent
-	// to the caller; any other error becomes a 503, after which the caller may
-	// repeat the call.
+	// output has the results of sinks within a few seconds. An *xrpc.Error is sent to
+	// the caller; any other error becomes a 503, after which the caller may repeat
+	// the request.
 	Notify(context.Context, Notification) (lexicon.NotifyManifestOutput, error)
 }
 
@@ -67,7 +67,7 @@ var (
 	tagName        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// checkNotification checks what a schema cannot express.
+// checkNotification checks requirements that a schema cannot express.
 func checkNotification(in *lexicon.NotifyManifestInput) error {
 	switch in.Operation {
 	case "", lexicon.OperationPush, lexicon.OperationPull:

@@ -43,8 +43,8 @@ func OpenRepo(cfg RepoConfig) (*repo.Repo, identity.Identity, error) {
 	return r, id, nil
 }
 
-// Offline returns what atproto/repo needs to read the repo of a hold that no
-// server has open, and the public keys that the account had before.
+// Offline returns the configuration of the repo of a hold that no server has open,
+// and the previous public keys of the account.
 func Offline(cfg RepoConfig) (repo.Config, []atcrypto.PublicKey, error) {
 	id, err := cfg.identity()
 	if err != nil {
@@ -70,7 +70,7 @@ func missingKey(cfg RepoConfig) error {
 	return fmt.Errorf("the signing key %s of the repo in %s is missing: restore the key from a backup, no other can sign for it", cfg.KeyFile, cfg.Dir)
 }
 
-// openRepo adds to errors what the operator can do.
+// openRepo opens the repo. Its errors say what the operator can do.
 func openRepo(cfg RepoConfig, id identity.Identity) (*repo.Repo, error) {
 	r, err := repo.Open(cfg.repoConfig(id))
 	switch {

@@ -171,9 +171,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.rpc.ServeHTTP(w, r)
 }
 
-// methods is the list of all methods and of who may call them: anybody (public),
-// the account's owner in a session (account), or the services that the operator
-// has named (caller).
+// methods returns all methods with their access: public, the account's owner in a
+// session (account), or the services that the operator has configured (caller).
 func (s *Server) methods() map[string]xrpc.Method {
 	public, account, caller := xrpc.Public, s.sessions.Authorize, s.callers.Authorize
 	methods := map[string]xrpc.Method{

@@ -11,7 +11,7 @@ import (
 )
 
 // Builder encodes a tree from its paths in ascending order. It keeps one
-// unfinished node per height, whatever the size of the tree.
+// unfinished node per height, independent of the size of the tree.
 type Builder struct {
 	Put func(block.Block) error // called with each finished node, children first
 

@@ -34,7 +34,7 @@ func encodedNodes(t testing.TB) (nodes [][]byte) {
 	return nodes
 }
 
-// sameAsIndigo compares a parsed node with what indigo parses.
+// sameAsIndigo compares a parsed node with the result of indigo.
 func sameAsIndigo(t *testing.T, n Node, data []byte) {
 	t.Helper()
 	want, err := mst.NodeDataFromCBOR(bytes.NewReader(data))

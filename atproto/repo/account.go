@@ -107,11 +107,10 @@ func (q request) repeatsMove() bool {
 }
 
 // SetFolder records in which folder the repo is, by a name that no copy of
-// the folder has. If it was in another folder at the last call, it is a copy,
-// perhaps an older one, of what subscribers have followed: the batch that records
-// the new name also logs the #sync of a fresh commit, or that the account is not
-// active here, and notified is true. An empty name is unknown and changes
-// nothing.
+// the folder has. If it was in another folder at the last call, it may be an older
+// copy of the repo that subscribers have followed: the batch that records the new
+// name also logs the #sync of a fresh commit, or that the account is not active
+// here, and notified is true. An empty name is unknown and changes nothing.
 func (r *Repo) SetFolder(ctx context.Context, name string) (notified bool, err error) {
 	if name == "" {
 		return false, nil

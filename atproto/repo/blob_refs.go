@@ -19,7 +19,7 @@ import (
 
 // blobRefs is how the writer reads and changes the rows of blobs and of the
 // references to them. The commits of one group share a batch that can't be read,
-// so it remembers what the earlier ones set.
+// so the rows that earlier ones set are kept in pending.
 type blobRefs struct {
 	db      pebble.Reader
 	pending map[string][]byte // nil: deleted

@@ -8,7 +8,7 @@
 // that are pending at the same time share one fsync.
 //
 // It promises that an answered Apply is durable; that readers (Get, List,
-// Export, Events) never see what is not; that nodes which leave the tree are
+// Export, Events) see only durable data; that nodes which leave the tree are
 // deleted with the commit that removes them; and that memory doesn't grow with
 // the repo.
 //

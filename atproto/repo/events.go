@@ -25,7 +25,7 @@ import (
 // of the last one dropped: a reader whose cursor is below that has missed some
 // (DroppedEvents). Each event is stored with the bytes of all frames before it,
 // so that sizes need no scan. An import, a repair and a restored backup don't
-// rewrite the log: they add a #sync, which replaces what readers knew.
+// rewrite the log: they add a #sync, which replaces the state of readers.
 
 // Event is an encoded message of the firehose.
 type Event struct {

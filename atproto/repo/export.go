@@ -20,7 +20,7 @@ import (
 
 // Export writes the repo as a CAR file: the signed commit, which is the
 // root, then nodes and records in the order of a walk of the tree. It reads one
-// durable commit whatever is written in the meantime, and keeps only the path to
+// durable commit, independent of later writes, and keeps only the path to
 // the current node in memory.
 func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 	v, err := r.acquire()
@@ -54,7 +54,7 @@ func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 type export struct {
 	*view
 	records *pebble.Iterator
-	nodes   *pebble.Iterator // reused, since it keeps what a Get looks up again
+	nodes   *pebble.Iterator // reused, since a Get repeats its lookups
 	key     []byte           // of a node; reused
 	out     *bufio.Writer
 	closing <-chan struct{}
@@ -126,7 +126,7 @@ func (e *export) record(path, digest []byte) error {
 const blobPage = 500
 
 // ExportBlobs appends the stored blobs that records refer to, as further blocks
-// of the same CAR file, to what Export wrote, and returns their number.
+// of the CAR file that Export wrote, and returns their number.
 func (r *Repo) ExportBlobs(ctx context.Context, w io.Writer) (n int64, err error) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	last := cid.Undef

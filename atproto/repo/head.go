@@ -92,7 +92,7 @@ func sign(did string, key atcrypto.PrivateKey, data cid.Cid, rev string) ([]byte
 }
 
 // restate adds a fresh commit of a tree to the batch, with a #sync instead of a
-// #commit: whatever state a subscriber has, this replaces it. A rev that is ahead
+// #commit, which replaces any state that a subscriber has. A rev that is ahead
 // of the clock was accepted by no relay and is abandoned.
 func (w *writer) restate(b *pebble.Batch, data cid.Cid) error {
 	now, known := w.cfg.Now(), w.next

@@ -88,7 +88,7 @@ func note(action Action, rkey, text string) Write {
 	return w
 }
 
-// model is what a repo should hold.
+// model has the expected records of a repo.
 type model map[string][]byte
 
 func (m model) apply(writes []Write) {
@@ -224,7 +224,8 @@ func kindOf(e Event) string { return string(e.Frame[4 : 4+int(e.Frame[3]&0x1f)])
 
 func isCommit(e Event) bool { return kindOf(e) == frame.KindCommit }
 
-// verifyFrame inverts a #commit with indigo, and checks what its verifier omits.
+// verifyFrame inverts a #commit with indigo, and checks members that its verifier
+// ignores.
 func verifyFrame(t testing.TB, cfg Config, e Event, prev *comatproto.SyncSubscribeRepos_Commit) *comatproto.SyncSubscribeRepos_Commit {
 	t.Helper()
 	ctx := context.Background()

@@ -21,15 +21,16 @@ import (
 // export of the whole repo is cheaper.
 const maxHistory = 8 << 20
 
-// CommitInfo is what the event log has of a commit.
+// CommitInfo identifies a commit in the event log.
 type CommitInfo struct {
 	CID cid.Cid
 	Rev string
 }
 
-// CommitPath lists the commits after earliest up to latest, the oldest first.
-// cid.Undef stands for the very first and for the head. ErrNotKept if the event
-// log, of which the newest few megabytes are read, doesn't reach back so far.
+// CommitPath lists the commits after earliest up to latest, the oldest first. If
+// earliest is cid.Undef they begin with the very first commit; if latest is
+// cid.Undef they end with the head. The error is ErrNotKept if the event log, of
+// which the newest few megabytes are read, doesn't reach back so far.
 func (r *Repo) CommitPath(ctx context.Context, earliest, latest cid.Cid) ([]CommitInfo, error) {
 	v, err := r.acquire()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // The import protocol. The archive's blocks go to a temporary file next to the
-// blobs, then its tree is walked and compared with the records that are here, and
-// what differs is one request of the writer: all changes of records, tree, index
+// blobs, then its tree is walked and compared with the stored records, and the
+// differences are one request of the writer: all changes of records, tree, index
 // and blob references, a fresh commit and its #sync in one batch. So the import
 // is durable as a whole or, after a crash or an error, not at all; the temporary
 // file is removed by the next Open. The commit's rev is greater than those of the
@@ -25,8 +25,8 @@ import (
 // for archives of any size; both read them with package archive.
 
 // Import makes the repo hold exactly the records of a CAR file of up to
-// limit bytes: an export of this account, from this host or another, whatever key
-// signed it. The tree must be complete; records that are already here may be left
+// limit bytes: an export of this account, from this host or another, signed
+// by any key. The tree must be complete; records that are already here may be left
 // out. Blobs in the file are ignored; see MissingBlobs.
 //
 // It keeps the changes in memory: a first import takes about twice the size of

@@ -17,7 +17,7 @@ const (
 	Identity    Notice = frame.KindIdentity                 // resolve the identity again: handle, keys, host
 	Account     Notice = frame.KindAccount                  // the account is active on this host
 	Deactivated Notice = frame.KindAccount + " deactivated" // the account is not active on this host
-	Sync        Notice = frame.KindSync                     // the head is this commit, whatever was known before
+	Sync        Notice = frame.KindSync                     // the head is this commit; replaces any earlier state
 )
 
 // Notify logs events in this order and returns once they are durable. The

@@ -19,7 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Action is what a write does to a record.
+// Action is the effect of a write on a record.
 type Action string
 
 const (

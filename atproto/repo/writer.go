@@ -18,8 +18,8 @@ import (
 )
 
 // The write protocol. One goroutine, run, owns the writer and everything that
-// changes. Callers hand it requests; it takes those that are pending at one
-// moment and serves them as a group:
+// changes. Callers send it requests; it takes those that are pending at one moment
+// and serves them as a group:
 //
 //  1. Each request, in order, adds its commit and events to one batch, on top of
 //     the state that the one before it leads to. A refused request adds nothing.
@@ -38,9 +38,8 @@ import (
 //
 // A request that fails after it began to change the tree in memory, which
 // addCommit reports as an errTree, ends the group: the batch is still sound, but
-// the tree is reloaded from what this group makes durable. A request with work
-// may read what is on disk and leave the batch half changed, so it is alone in
-// its group.
+// the tree is reloaded after the batch is durable. A request with work may read the
+// database and leave the batch half changed, so it is alone in its group.
 
 // Limits of a group.
 const (
@@ -52,7 +51,7 @@ const (
 // unreferenced blobs.
 const cleanUpInterval = 10 * time.Minute
 
-// request is what a caller asks of the writer.
+// request is a request of a caller to the writer.
 type request struct {
 	ctx     context.Context
 	writes  []Write
@@ -68,8 +67,8 @@ type answer struct {
 	err    error
 }
 
-// writer is the state of the goroutine that writes. Between groups next is what
-// is on disk, and tree is its tree or nil.
+// writer is the state of the goroutine that writes. Between groups next is the
+// state on disk, and tree is its tree or nil.
 type writer struct {
 	cfg     Config
 	store   *store.Store
@@ -229,7 +228,7 @@ func damaged(err error) error {
 	return err
 }
 
-// serve adds what a request asks for to the batch.
+// serve adds the changes of a request to the batch.
 func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 	if q.work != nil {
 		return Result{}, q.work(w, b)

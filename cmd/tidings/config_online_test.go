@@ -48,7 +48,7 @@ func TestConfigCheckOnline(t *testing.T) {
 	expect(t, copied, 1, online, "problem: the DID document has another key")
 }
 
-// Relays are asked whether they know the account, and nobody is without --online.
+// Relays are asked whether they know the account only with --online.
 func TestConfigCheckOnlineRelays(t *testing.T) {
 	t.Parallel()
 	relay := newFakeRelay(t)

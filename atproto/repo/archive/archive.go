@@ -8,8 +8,8 @@
 // of the paths, and passes each record on. The caller rebuilds the tree from the
 // records and compares the roots.
 //
-// A crash leaves only what Blocks stored, which the caller removes at its next
-// start: a temporary file, or a folder that is not yet a repo.
+// A crash leaves only the storage of Blocks, a temporary file or a folder that is
+// not yet a repo, which the caller removes at its next start.
 package archive
 
 import (

@@ -33,8 +33,8 @@ func note(action repo.Action, rkey, text string) repo.Write {
 	return repo.Write{Action: action, Collection: collection, RKey: rkey, Record: record(text)}
 }
 
-// newWriter returns a writer to a new repo with one record, "first". Its commits
-// are delayed by what delay has.
+// newWriter returns a writer to a new repo with one record, "first". delay is the
+// delay of its commits.
 func newWriter(t *testing.T, delay *atomic.Int64) *Writer {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()

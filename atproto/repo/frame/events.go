@@ -65,8 +65,8 @@ type Event struct {
 	Seq uint64 // sequence number, which is the time of the event in microseconds
 }
 
-// Sync encodes a #sync: the head is this commit with this rev, whatever the
-// consumer knew before. block is the signed commit.
+// Sync encodes a #sync: the head is this commit with this rev. It replaces any
+// state that the consumer has. block is the signed commit.
 func (e Event) Sync(commit cid.Cid, rev string, block []byte) ([]byte, error) {
 	var blocks bytes.Buffer // writing to it can't fail
 	car.WriteHeader(&blocks, commit)

@@ -1,5 +1,5 @@
-// Package layout defines what a repo is on disk: the keys and values of
-// its Pebble database and the files of its blobs. It is shared by the packages
+// Package layout defines the format of a repo on disk: the keys and values of its
+// Pebble database and the files of its blobs. It is shared by the packages
 // that read and write them, atproto/repo and atproto/repo/repair.
 package layout
 

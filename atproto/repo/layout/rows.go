@@ -32,7 +32,7 @@ type Head struct {
 	Seq    uint64  // sequence number of the last event
 }
 
-// State is what the head's row holds: the head, and what the next commit needs.
+// State is the content of the head's row: the head, and data for the next commit.
 // The zero State is that of a repo without commits.
 type State struct {
 	Head

@@ -79,7 +79,7 @@ func apply(t testing.TB, r *repo.Repo, writes ...repo.Write) {
 	}
 }
 
-// model is what a repo should hold.
+// model has the expected records of a repo.
 type model map[string][]byte
 
 func (m model) apply(writes []repo.Write) {

@@ -19,7 +19,7 @@ import (
 // The rebuild protocol, of Repair and Restore:
 //
 //  1. A new repo is built in the folder <dir>.new-<random>: first its
-//     records and events are set, then derive adds what follows from them. Blob
+//     records and events are set, then derive adds the derived rows. Blob
 //     files are hard links to the old ones. Nothing is synced yet.
 //  2. finish writes the head with a #sync and commits with an fsync, which makes
 //     all earlier batches durable, closes the database and syncs the folders.

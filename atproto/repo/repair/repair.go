@@ -18,7 +18,7 @@ import (
 // Config configures Repair.
 type Config struct {
 	repo.Config
-	Old []atcrypto.PublicKey // old keys of the account, for what they signed
+	Old []atcrypto.PublicKey // old keys of the account, which have signed earlier events
 
 	// WithoutLost drops records that can't be recovered, and continues without
 	// them.
@@ -31,7 +31,7 @@ type Config struct {
 	Found func(Problem) // called with each problem; may be nil
 }
 
-// Result is what Repair did.
+// Result is the result of Repair.
 type Result struct {
 	Before  Report    // as Verify reports it; nothing was done if it has no problems
 	Done    []string  // one line each

@@ -19,7 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-// Restored is what Restore did.
+// Restored is the result of Restore.
 type Restored struct {
 	From    string // the rev of the CAR file
 	Signed  bool   // by a key of this account
@@ -31,8 +31,8 @@ type Restored struct {
 }
 
 // Restore is repo.Import for a stopped repo and for a CAR file of any size:
-// memory doesn't grow with it. The repo becomes what the file has, which
-// may include blobs, by one fresh commit and its #sync. The event log continues,
+// memory doesn't grow with it. The repo gets the records and the blobs of the file
+// by one fresh commit and its #sync. The event log continues,
 // and the previous repo is kept next to the new one (see rebuild).
 //
 // Errors: repo.ErrInvalidCAR, ErrTooLarge, ErrNoSpace, and a damaged head.

@@ -45,7 +45,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s %s: %s", p.Part, p.Where, p.Text)
 }
 
-// Report counts what Verify read.
+// Report counts the data that Verify has read.
 type Report struct {
 	Head     repo.Head // zero if it can't be read
 	Nodes    int64

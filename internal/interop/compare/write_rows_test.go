@@ -288,11 +288,11 @@ func postRows() []row {
 		one("over 3000 bytes", graphemes(121, "👩‍👩‍👧‍👦"), invalid),
 		one("no createdAt", p(`"text":"x"`), invalid),
 		one("no text", p(at), invalid),
-		one("text a number", p(`"text":5,`+at), invalid),
-		one("text null", p(`"text":null,`+at), invalid),
+		one("text is a number", p(`"text":5,`+at), invalid),
+		one("text is null", p(`"text":null,`+at), invalid),
 		one("card without description", p(`"text":"x",`+at+`,"embed":{"$type":"app.bsky.embed.external","external":{"uri":"https://example.com","title":"t"}}`), invalid),
-		one("card with a bad uri", p(`"text":"x",`+at+`,"embed":{"$type":"app.bsky.embed.external","external":{"uri":"nope","title":"t","description":"d"}}`), invalid),
-		one("embed that nobody knows", p(`"text":"x",`+at+`,"embed":{"$type":"com.example.embed","a":1}`), ok),
+		one("card with an invalid uri", p(`"text":"x",`+at+`,"embed":{"$type":"app.bsky.embed.external","external":{"uri":"nope","title":"t","description":"d"}}`), invalid),
+		one("unknown embed", p(`"text":"x",`+at+`,"embed":{"$type":"com.example.embed","a":1}`), ok),
 		one("embed without $type", p(`"text":"x",`+at+`,"embed":{"a":1}`), invalid),
 		one("links of all kinds", p(`"text":"x",`+at+`,"facets":`+facets("https://ja.wikipedia.org/wiki/日本", "https://bücher.example/", "HTTPS://EXAMPLE.COM", "https://example.com/👍", "h2:x", "my_app://x")), ok),
 		one("link with a blank", p(`"text":"x",`+at+`,"facets":`+facets("https://example.com/a b")), invalid),
@@ -302,20 +302,20 @@ func postRows() []row {
 		one("300 Devanagari conjuncts", p(`"text":"`+strings.Repeat("क्ष", 300)+`",`+at), ok),
 		one("301 Devanagari conjuncts", p(`"text":"`+strings.Repeat("क्ष", 301)+`",`+at), invalid),
 		one("language in capitals", p(`"text":"x","langs":["EN"],`+at), invalid),
-		one("language with a variant twice", p(`"text":"x","langs":["sl-rozaj-rozaj"],`+at), invalid),
+		one("language with a duplicate variant", p(`"text":"x","langs":["sl-rozaj-rozaj"],`+at), invalid),
 		one("facet beyond the text", p(`"text":"x",`+at+`,"facets":[{"index":{"byteStart":0,"byteEnd":99},"features":[{"$type":"app.bsky.richtext.facet#link","uri":"https://example.com"}]}]`), ok),
 		one("facet with a negative index", p(`"text":"x",`+at+`,"facets":[{"index":{"byteStart":-1,"byteEnd":1},"features":[]}]`), invalid),
 		one("langs, four", p(`"text":"x",`+at+`,"langs":["a","b","c","d"]`), invalid),
-		one("langs, bad", p(`"text":"x",`+at+`,"langs":["not a language"]`), invalid),
+		one("langs, invalid", p(`"text":"x",`+at+`,"langs":["not a language"]`), invalid),
 		one("tags, nine", p(`"text":"x",`+at+`,"tags":["1","2","3","4","5","6","7","8","9"]`), invalid),
 		one("labels", p(`"text":"x",`+at+`,"labels":{"$type":"com.atproto.label.defs#selfLabels","values":[{"val":"bot"}]}`), ok),
-		one("reply to no URI", p(`"text":"x",`+at+`,"reply":{"root":{"uri":"x","cid":"y"},"parent":{"uri":"x","cid":"y"}}`), invalid),
-		one("member that nobody knows", p(`"text":"x",`+at+`,"new":1`), ok),
+		one("reply to an invalid URI", p(`"text":"x",`+at+`,"reply":{"root":{"uri":"x","cid":"y"},"parent":{"uri":"x","cid":"y"}}`), invalid),
+		one("unknown member", p(`"text":"x",`+at+`,"new":1`), ok),
 		{name: "profile", post: putRecord, body: record("app.bsky.actor.profile", "self", `{"displayName":"n"}`, ""), want: ok, moves: true},
 		{name: "profile of another key", post: putRecord, body: record("app.bsky.actor.profile", "other", `{"displayName":"n"}`, ""), want: invalid},
 		{name: "profile, name too long", post: putRecord, body: record("app.bsky.actor.profile", "self", `{"displayName":"`+strings.Repeat("n", 65)+`"}`, ""), want: invalid},
 	}
-	noSuchDay := one("createdAt of no day", p(`"text":"x","createdAt":"2026-02-30T03:04:05Z"`), ok)
+	noSuchDay := one("createdAt on February 30", p(`"text":"x","createdAt":"2026-02-30T03:04:05Z"`), ok)
 	noSuchDay.ours, noSuchDay.why = differs(400, "InvalidRequest"), "there is no such day"
 	rows = append(rows, noSuchDay)
 	for _, bad := range []string{
