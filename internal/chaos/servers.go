@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/faultproxy"
@@ -209,14 +210,17 @@ func (s *servers) backlog(ctx context.Context) (backlog, error) {
 // logLines is how many lines of the registry's log are printed after a failed run.
 const logLines = 40
 
-// printLog prints the end of the registry's log.
+// printLog prints the end of the registry's log, without the responses that the
+// distribution registry logs as errors, such as that a blob is not there yet.
 func (s *servers) printLog(out io.Writer) {
 	content, err := os.ReadFile(s.log.Name())
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return
 	}
-	lines := bytes.SplitAfter(content, []byte("\n"))
+	lines := slices.DeleteFunc(bytes.SplitAfter(content, []byte("\n")), func(line []byte) bool {
+		return bytes.Contains(line, []byte("response completed with error"))
+	})
 	for _, line := range lines[max(0, len(lines)-logLines):] {
 		fmt.Fprintf(out, "registry: %s", line)
 	}

@@ -92,7 +92,7 @@ func checkPoints(records int, c counts) []string {
 	minimum := records * points["create"]
 	spent := c.points - c.unanswered
 	if most := minimum + minimum*spareShare/100; spent > most {
-		return []string{fmt.Sprintf("%d points spent, and %d %% more than the minimum of %d are %d", spent, spareShare, minimum, most)}
+		return []string{fmt.Sprintf("%d points spent; at most %d, %d %% more than the minimum of %d, are allowed", spent, most, spareShare, minimum)}
 	}
 	return nil
 }
