@@ -11,7 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 )
 
-// resolveTimeout limits how long the start waits for the DID of an account.
+// resolveTimeout limits how long the first start waits for the DID of an account.
 const resolveTimeout = 15 * time.Second
 
 // openPDS opens the account on another PDS that records and posts are written to. The first
@@ -25,15 +25,22 @@ func (r *runtime) openPDS() error {
 	if err != nil {
 		return fmt.Errorf("options.account: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	err = account.Resolve(ctx)
+	resolve := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+		defer cancel()
+		return account.Resolve(ctx)
+	}
 	if account.DID() == "" {
-		return fmt.Errorf("options.account: the first start needs the DID of the account: %w", err)
+		if err := resolve(context.Background()); err != nil {
+			return fmt.Errorf("options.account: the first start needs the DID of the account: %w", err)
+		}
 	}
-	if err != nil {
-		r.log.Error("the account cannot be reached; records and posts stay pending", "account", account.DID(), "error", err)
-	}
+	r.background(func(ctx context.Context) error {
+		if err := resolve(ctx); err != nil && ctx.Err() == nil {
+			r.log.Error("the account cannot be reached; records and posts stay pending", "account", account.DID(), "error", err)
+		}
+		return nil
+	})
 	r.pds, r.account = account, account.DID()
 	r.writes, r.urgent = account.At(pds.Normal), account.At(pds.Urgent)
 	r.register(pdsCollector{account})

@@ -120,6 +120,20 @@ func TestAccountLaterStart(t *testing.T) {
 	}
 }
 
+// After the first start the registry does not wait for a PDS that does not answer.
+func TestAccountSilentStart(t *testing.T) {
+	t.Parallel()
+	s := newAccountServer(t, fakeHandle)
+	s.start()
+	s.kill()
+	s.pds.set(badServices["silent"].change)
+	begun := time.Now()
+	s.start()
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the start took %s", took)
+	}
+}
+
 // A wrong password pauses the sinks, and is tried once.
 func TestAccountWrongPassword(t *testing.T) {
 	t.Parallel()
