@@ -15,26 +15,34 @@ import (
 // gives no reason, as it answers when its database fails. A PDS charges for these calls
 // as well.
 //
-//  1. If a call has failed like this maxFailures times in a row, one of its writes is tried
-//     alone and, if that fails, another one. If both fail, the PDS seems not to work,
-//     and the sink tries two others later.
-//  2. Otherwise the others are sent in halves, down to single writes. Those that fail
-//     while others are applied are suspects.
-//  3. A suspect that goes on failing while the PDS answers other calls is refused for
-//     good after maxSuspectFailures, some minutes: the PDS may have begun to fail just
-//     before its first attempt. A single write that was not compared with others is
-//     refused after maxSingleFailures, about an hour.
+//  1. If a call has failed like this maxFailures times in a row, one of its writes is sent
+//     alone, instead of the call. If it fails too, the PDS seems not to work, and the sink
+//     tries another one later. So an outage costs the points of one write an attempt.
+//  2. Otherwise the others are sent in halves, down to single writes.
+//  3. After a write that fails alone, another one is sent alone. If that is applied and
+//     the first one fails twice more, the first one is refused for good. If maxOthers fail,
+//     too, the PDS seems not to work any more.
+//
+// A single write cannot be compared with others. It is refused after maxSingleFailures,
+// about an hour, if the PDS answers reads. So is the first of several writes that are left
+// after others were applied, once each can have been sent alone as often.
 const (
-	maxFailures        = 3
-	maxSuspectFailures = 10
-	maxSingleFailures  = 60
+	maxFailures       = 3
+	maxOthers         = 3
+	maxSingleFailures = 60
 )
 
 // failures are the calls that failed inside of the PDS.
 type failures struct {
-	first    string          // path of the first write of the call that fails
-	count    int             // in a row
-	suspects map[string]bool // by path
+	first    string             // path of the first write of the call that fails
+	count    int                // in a row
+	suspects map[string]suspect // by path
+}
+
+// A suspect is a write that was not applied while others were.
+type suspect struct {
+	err     error
+	refused bool // for good
 }
 
 // failsInside reports whether a PDS has answered that it failed, without a reason.
@@ -44,125 +52,207 @@ func failsInside(err error) bool {
 }
 
 // fails notes n failures of the call whose first write has a path, and returns how often it
-// has failed in a row, and whether the write is a suspect.
-func (a *Repo) fails(path string, n int) (count int, suspect bool) {
+// has failed in a row.
+func (a *Repo) fails(path string, n int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if path != a.failures.first {
 		a.failures.first, a.failures.count = path, 0
 	}
 	a.failures.count += n
-	return a.failures.count, a.failures.suspects[path]
+	return a.failures.count
 }
 
-// succeeds notes that writes were applied.
-func (a *Repo) succeeds(writes []repo.Write) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.failures.first, a.failures.count = "", 0
-	for _, w := range writes {
-		delete(a.failures.suspects, path(w))
+// failed notes that a call of the writes has failed inside of the PDS with err. It returns
+// err, or a *repo.WriteError if the first of them is refused for good.
+func (a *Repo) failed(ctx context.Context, part []repo.Write, indexes []int, err error) error {
+	n := len(indexes)
+	if count := a.fails(path(part[indexes[0]]), 1); count < n*maxSingleFailures || n > 1 && !a.suspected(part, indexes) {
+		return err
 	}
+	if _, unread := a.Rev(ctx); unread != nil {
+		return err
+	}
+	return refusalOf(part, indexes[0], err)
 }
 
-// suspect notes that writes failed while others were applied.
-func (a *Repo) suspect(part []repo.Write, indexes []int) {
+// suspected reports whether all of the writes are suspects.
+func (a *Repo) suspected(part []repo.Write, indexes []int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.failures.suspects = map[string]bool{}
+	return !slices.ContainsFunc(indexes, func(i int) bool {
+		_, ok := a.failures.suspects[path(part[i])]
+		return !ok
+	})
+}
+
+// takeRefused returns a *repo.WriteError for one of the writes that an examination has
+// found to be refused for good, once; nil if there is none.
+func (a *Repo) takeRefused(part []repo.Write, indexes []int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, i := range indexes {
-		a.failures.suspects[path(part[i])] = true
+		if s := a.failures.suspects[path(part[i])]; s.refused {
+			delete(a.failures.suspects, path(part[i]))
+			return refusalOf(part, i, s.err)
+		}
 	}
+	return nil
 }
 
-func path(w repo.Write) string { return w.Collection + "/" + w.RKey }
-
-// examine sends writes of which a call has failed inside of the PDS maxFailures times, or
-// of which the first one is a suspect. It returns a *repo.WriteError for one that is
-// refused for good.
+// examine sends writes of which a call has failed inside of the PDS maxFailures times. It
+// returns a *repo.WriteError for one that is refused for good, and nil if all are applied.
 func (a *Repo) examine(ctx context.Context, part []repo.Write, indexes []int) error {
-	first := part[indexes[0]]
-	count, suspect := a.fails(path(first), 0)
-	if suspect || len(indexes) == 1 {
-		if err := a.tryAlone(ctx, part, indexes[0], suspect); err != nil || len(indexes) == 1 {
+	count := a.fails(path(part[indexes[0]]), 0)
+	x := examination{Repo: a, part: part}
+	err := x.run(ctx, indexes, len(indexes)-1-count%len(indexes))
+	if !x.applied && failsInside(err) {
+		return a.failed(ctx, part, indexes, err)
+	}
+	x.note()
+	if refused := a.takeRefused(part, indexes); refused != nil {
+		return refused
+	}
+	return err
+}
+
+// An examination sends the writes of a call in groups.
+type examination struct {
+	*Repo
+	part    []repo.Write
+	groups  [][]int // to be sent
+	applied bool    // some writes were
+	failed  []int   // alone, and cannot be compared with others
+	refused []int   // for good
+	err     error   // of the last call that failed inside of the PDS
+}
+
+// run sends the writes, beginning with the one at first. It returns nil if all are applied or
+// refused for good.
+func (x *examination) run(ctx context.Context, indexes []int, first int) error {
+	order := slices.Concat(indexes[first:], indexes[:first])
+	missing, err := x.send(ctx, order[:1])
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return x.err
+	}
+	x.split(order[1:])
+	for len(x.groups) > 0 {
+		group := x.groups[0]
+		x.groups = x.groups[1:]
+		missing, err := x.send(ctx, group)
+		if err == nil && len(missing) > 0 && len(group) > 1 {
+			x.split(missing)
+		} else if err == nil && len(missing) > 0 {
+			err = x.compare(ctx, missing[0])
+		}
+		if err != nil {
 			return err
 		}
-		return a.applyOnce(ctx, part, indexes[1:])
 	}
-	failed, rest, err := a.probe(ctx, part, indexes, count)
-	if failsInside(err) {
-		a.fails(path(first), 1)
+	if len(x.failed) > 0 {
+		return x.err
 	}
-	if err != nil {
-		return err
-	}
-	more, err := a.bisect(ctx, part, rest)
-	if err != nil {
-		return err
-	}
-	if failed = append(failed, more...); len(failed) == 0 {
-		return nil
-	}
-	a.suspect(part, failed)
-	return errSuspects
+	return nil
 }
 
-// probe applies one of several writes, which differs with n, alone. It returns which one
-// failed before, if one did, and those that were not tried.
-func (a *Repo) probe(ctx context.Context, part []repo.Write, indexes []int, n int) (failed, rest []int, err error) {
-	rest = slices.Clone(indexes)
-	for _, at := range []int{n % len(indexes), (n + len(indexes)/2) % len(indexes)} {
-		index := indexes[at]
-		rest = slices.DeleteFunc(rest, func(i int) bool { return i == index })
-		if err = a.call(ctx, part, []int{index}); !failsInside(err) {
-			return failed, rest, err
-		}
-		failed = append(failed, index)
-	}
-	return failed, rest, err
+// split sends the halves of writes next.
+func (x *examination) split(indexes []int) {
+	halves := slices.Collect(slices.Chunk(indexes, (len(indexes)+1)/2))
+	x.groups = slices.Concat(halves, x.groups)
 }
 
-// errSuspects is returned when all writes were applied except for suspects.
-var errSuspects = errors.New("the PDS fails for some of the writes, which are tried again")
-
-// tryAlone sends a single write, and refuses it for good once it has failed often enough
-// while the PDS answers other calls.
-func (a *Repo) tryAlone(ctx context.Context, part []repo.Write, index int, suspect bool) error {
-	err := a.call(ctx, part, []int{index})
-	if !failsInside(err) {
-		return err
-	}
-	most := maxSingleFailures
-	if suspect {
-		most = maxSuspectFailures
-	}
-	count, _ := a.fails(path(part[index]), 1)
-	if _, unread := a.Rev(ctx); unread != nil || count < most {
-		return err
-	}
-	return &repo.WriteError{Index: index, Path: path(part[index]), Err: err}
-}
-
-// bisect sends writes in halves, down to single ones, and returns those that fail inside of
-// the PDS.
-func (a *Repo) bisect(ctx context.Context, part []repo.Write, indexes []int) (failed []int, err error) {
-	if len(indexes) == 0 {
+// send sends writes in one call and returns those that are not applied. It returns an error
+// if the call says nothing of single writes, and a *repo.WriteError for one that is refused.
+func (x *examination) send(ctx context.Context, indexes []int) (missing []int, err error) {
+	err = x.call(ctx, x.part, indexes)
+	if err == nil {
+		x.applied = true
 		return nil, nil
 	}
-	err = a.call(ctx, part, indexes)
-	if !failsInside(err) {
+	var failed *pds.Error
+	switch {
+	case !errors.As(err, &failed) || errors.As(err, new(*repo.WriteError)):
+		return nil, err
+	case isRefusal(failed) && len(indexes) == 1:
+		return nil, refusalOf(x.part, indexes[0], err)
+	case isRefusal(failed):
+		return indexes, nil
+	case !failsInside(failed):
 		return nil, err
 	}
-	missing, err := a.missingOf(ctx, part, indexes) // the call may have been applied
-	if err != nil || len(missing) <= 1 {
-		return missing, err
+	x.err = err
+	missing, err = x.missingOf(ctx, x.part, indexes) // the call may have been applied
+	x.applied = x.applied || err == nil && len(missing) < len(indexes)
+	return missing, err
+}
+
+// compare decides whether a write that failed alone is refused for good, by sending others
+// alone.
+func (x *examination) compare(ctx context.Context, index int) error {
+	works, err := x.works(ctx)
+	if err != nil || !works {
+		x.failed = append(x.failed, index)
+		return err
 	}
-	half := len(missing) / 2
-	for _, indexes := range [][]int{missing[:half], missing[half:]} {
-		more, err := a.bisect(ctx, part, indexes)
-		if failed = append(failed, more...); err != nil {
-			return failed, err
+	missing := []int{index}
+	for try := 0; try < 2 && len(missing) > 0; try++ {
+		if missing, err = x.send(ctx, missing); err != nil {
+			return err
 		}
 	}
-	return failed, nil
+	x.refused = append(x.refused, missing...)
+	return nil
+}
+
+// works reports whether one of the last of the other writes is applied alone. It returns an
+// error if the PDS seems not to work; if there is no other write, that is not known.
+func (x *examination) works(ctx context.Context) (bool, error) {
+	var failed []int
+	for len(x.groups) > 0 && len(failed) < maxOthers {
+		other := x.takeLast()
+		missing, err := x.send(ctx, []int{other})
+		if err != nil {
+			return false, err
+		}
+		if len(missing) == 0 {
+			for _, i := range failed {
+				x.groups = slices.Insert(x.groups, 0, []int{i})
+			}
+			return true, nil
+		}
+		failed = append(failed, other)
+	}
+	x.failed = append(x.failed, failed...)
+	if len(failed) == maxOthers {
+		return false, x.err
+	}
+	return false, nil
+}
+
+// takeLast takes the last write out of the groups.
+func (x *examination) takeLast() int {
+	end := len(x.groups) - 1
+	group := x.groups[end]
+	if len(group) == 1 {
+		x.groups = x.groups[:end]
+	} else {
+		x.groups[end] = group[:len(group)-1]
+	}
+	return group[len(group)-1]
+}
+
+// note keeps the writes that are not applied.
+func (x *examination) note() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.failures.suspects = map[string]suspect{}
+	for _, i := range slices.Concat(append(x.groups, x.failed)...) {
+		x.failures.suspects[path(x.part[i])] = suspect{err: x.err}
+	}
+	for _, i := range x.refused {
+		x.failures.suspects[path(x.part[i])] = suspect{x.err, true}
+	}
 }

@@ -1,27 +1,227 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// The writes that a PDS never accepts, without a reason, are found; all others are applied
-// once.
-func TestRefusedWithoutReason(t *testing.T) {
+// A write that the PDS never accepts, without a reason, is found with few calls: the first
+// maxFailures with all writes, one that is applied, two for each halving of 200, and three
+// to compare the write with another one. All others are applied once.
+func TestExamine(t *testing.T) {
 	t.Parallel()
-	writes := creates(t, 50)
-	for _, bad := range [][]int{{0}, {25}, {49}, {0, 49}, {3, 4, 30}} {
+	const most = maxFailures + 2*8 + 1 + 3
+	writes := creates(t, MaxWrites)
+	for bad, extra := range map[int]int{ // further tries
+		0: 0, 1: 0, 2: 0, 99: 0, 100: 0, 137: 0, 199: 0,
+		196: 1,                 // the one that is sent first
+		195: maxSingleFailures, // the last one, without another one to compare it with
+	} {
+		t.Run(fmt.Sprint(bad), func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t)
+			a.refuse = answerIf(failure(), writes[bad])
+			if refused := deliver(t, NewRepo(a), writes, maxFailures+1+extra); !slices.Equal(refused, []int{bad}) {
+				t.Errorf("refused %v, want %d", refused, bad)
+			}
+			a.check(t, writes, bad)
+			if a.applies > most+extra {
+				t.Errorf("%d calls, want at most %d", a.applies, most+extra)
+			}
+		})
+	}
+}
+
+// Several writes that the PDS never accepts are found together.
+func TestExamineSeveral(t *testing.T) {
+	t.Parallel()
+	writes := creates(t, 450)
+	for name, bad := range map[string][]int{
+		"neighbours": {10, 11, 12}, "at the end of a call": {197, 198, 199}, "all over": {0, 17, 63, 64, 150, 199},
+		"half of a call": all(writes)[:90],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t)
+			a.refuse = answerIf(failure(), pick(writes, bad)...)
+			if refused := deliver(t, NewRepo(a), writes, 500); !slices.Equal(refused, bad) {
+				t.Errorf("refused %v, want %v", refused, bad)
+			}
+			a.check(t, writes, bad...)
+		})
+	}
+}
+
+// Writes that cannot be compared with others are refused, too, but only after a long time.
+func TestExamineFewAccepted(t *testing.T) {
+	t.Parallel()
+	writes := creates(t, 5)
+	bad := []int{0, 1, 2, 4}
+	const least = (4 + 3 + 2 + 1) * maxSingleFailures // calls; fewer writes are left after each
+	a := newAccount(t)
+	a.refuse = answerIf(failure(), pick(writes, bad)...)
+	if refused := deliver(t, NewRepo(a), writes, least+10); !slices.Equal(refused, bad) {
+		t.Errorf("refused %v, want %v", refused, bad)
+	}
+	a.check(t, writes, bad...)
+	if a.applies < least {
+		t.Errorf("%d calls, want at least %d", a.applies, least)
+	}
+}
+
+// While the PDS fails for everything, no write of a batch is refused, however often it is
+// tried, and a try makes one call that writes. Afterwards all are applied.
+func TestExamineOutage(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{2, 30, 450} {
 		a := newAccount(t)
-		a.refuse = answerIf(failure(), pick(writes, bad)...)
-		refused := deliver(t, NewRepo(a), writes, 100)
-		slices.Sort(refused)
-		if !slices.Equal(refused, bad) {
-			t.Errorf("refused %v, want %v", refused, bad)
+		r, writes := NewRepo(a), creates(t, n)
+		a.refuse = func([]repo.Write) error { return failure() }
+		for try := range 5 * maxSingleFailures {
+			err := r.Deliver(t.Context(), writes, try == 0)
+			if err == nil || errors.As(err, new(*repo.WriteError)) {
+				t.Fatalf("try %d of %d writes: %v", try, n, err)
+			}
+			if a.applies > try+1 {
+				t.Fatalf("%d calls in %d tries", a.applies, try+1)
+			}
 		}
-		a.check(t, writes, bad...)
+		a.refuse = nil
+		if err := r.Deliver(t.Context(), writes, false); err != nil {
+			t.Fatal(err)
+		}
+		a.check(t, writes)
+	}
+}
+
+// A PDS that begins to fail at any time of an examination, or fails once, costs no other
+// write than the one that it always fails for.
+func TestExamineInterrupted(t *testing.T) {
+	t.Parallel()
+	const bad = 61
+	writes := creates(t, MaxWrites)
+	for name, fault := range map[string]struct {
+		err   error
+		calls int
+	}{
+		"fails once": {failure(), 1}, "fails for long": {failure(), maxSingleFailures - 1}, "no answer": {outcome(pds.Unknown), 1},
+		"limited": {outcome(pds.Limited), 1}, "suspended": {outcome(pds.Suspended), 3},
+	} {
+		for from := 1; from < 26; from++ {
+			t.Run(fmt.Sprint(name, " at call ", from), func(t *testing.T) {
+				t.Parallel()
+				a := newAccount(t)
+				a.refuse = func(call []repo.Write) error {
+					if a.applies >= from && a.applies < from+fault.calls {
+						return fault.err
+					}
+					return answerIf(failure(), writes[bad])(call)
+				}
+				refused := deliver(t, NewRepo(a), writes, 2000)
+				if !slices.Equal(refused, []int{bad}) {
+					t.Errorf("refused %v, want %d", refused, bad)
+				}
+				a.check(t, writes, bad)
+			})
+		}
+	}
+}
+
+// Failures are counted in a row, and for each call alone.
+func TestExamineCounts(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	r, writes := NewRepo(a), creates(t, 3)
+	a.refuse = func([]repo.Write) error { return failure() }
+	try := func(w repo.Write, times int) {
+		for range times {
+			if err := r.Deliver(t.Context(), []repo.Write{w}, false); errors.As(err, new(*repo.WriteError)) {
+				t.Fatalf("refused: %v", err)
+			}
+		}
+	}
+	try(writes[0], maxSingleFailures-1)
+	try(writes[1], maxSingleFailures-1)
+	try(writes[0], maxSingleFailures-1)
+	a.answers = []answer{{err: failure(), applied: true}}
+	try(writes[0], 2) // it is applied
+	a.refuse = nil
+	try(writes[1], 1)
+	a.refuse = func([]repo.Write) error { return failure() }
+	try(writes[2], maxSingleFailures-1)
+}
+
+// A batch may have writes that the PDS fails for and others that it refuses, whichever it
+// checks first.
+func TestExamineAndRefuse(t *testing.T) {
+	t.Parallel()
+	writes := creates(t, MaxWrites)
+	for _, bad := range [][2]int{{10, 11}, {11, 10}, {10, 150}, {150, 10}, {0, 199}} {
+		for _, failsFirst := range []bool{true, false} {
+			for _, err := range []*pds.Error{refusal(), outcome(pds.TooLarge)} {
+				t.Run(fmt.Sprint(bad, failsFirst, err.Outcome), func(t *testing.T) {
+					t.Parallel()
+					a := newAccount(t)
+					fails, refuses := answerIf(failure(), writes[bad[0]]), answerIf(err, writes[bad[1]])
+					if !failsFirst {
+						fails, refuses = refuses, fails
+					}
+					a.refuse = func(call []repo.Write) error {
+						if err := fails(call); err != nil {
+							return err
+						}
+						return refuses(call)
+					}
+					refused := deliver(t, NewRepo(a), writes, 500)
+					slices.Sort(refused)
+					if want := slices.Sorted(slices.Values(bad[:])); !slices.Equal(refused, want) {
+						t.Errorf("refused %v, want %v", refused, want)
+					}
+					a.check(t, writes, bad[:]...)
+				})
+			}
+		}
+	}
+}
+
+// Calls of an examination that fail yet are applied are found by reading back.
+func TestExamineLostAnswers(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	writes := creates(t, MaxWrites)
+	a.answers = slices.Repeat([]answer{{err: failure()}}, maxFailures)
+	a.answers = append(a.answers, slices.Repeat([]answer{{err: failure(), applied: true}}, 4)...)
+	if refused := deliver(t, NewRepo(a), writes, 500); len(refused) > 0 {
+		t.Errorf("refused %v", refused)
+	}
+	a.check(t, writes)
+}
+
+// A write is refused only if it failed alone: here an earlier call is applied late, so that
+// the PDS fails for a pair because of the other one.
+func TestExamineLateCall(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	writes := creates(t, 6)
+	a.answers = slices.Repeat([]answer{{err: failure()}}, maxFailures)
+	late := false
+	a.refuse = func(call []repo.Write) error {
+		if len(call) == 2 && !late {
+			late = true
+			a.put(t, call[1])
+		}
+		return nil
+	}
+	if refused := deliver(t, NewRepo(a), writes, 500); len(refused) > 0 || !late {
+		t.Errorf("refused %v", refused)
+	}
+	if missing := a.missing(t, writes); len(missing) > 0 {
+		t.Errorf("missing %v", missing)
 	}
 }
 
@@ -73,7 +273,7 @@ func TestFailingWhileExamined(t *testing.T) {
 	for at := range 30 {
 		for name, fails := range map[string]func(call int) bool{
 			"works again":   func(call int) bool { return call < at },
-			"fails again":   func(call int) bool { return call <= maxFailures || call >= at && call < at+maxSuspectFailures-1 },
+			"fails again":   func(call int) bool { return call <= maxFailures || call >= at && call < at+9 },
 			"fails by turn": func(call int) bool { return call < maxFailures+at || call%2 == at%2 },
 		} {
 			for _, applied := range []bool{false, true} {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -89,17 +90,20 @@ func moveIndex(err error, to func(int) int) error {
 // *repo.WriteError counts in part.
 func (a *Repo) apply(ctx context.Context, part []repo.Write, left []int) error {
 	for len(left) > 0 {
+		if err := a.takeRefused(part, left); err != nil {
+			return err
+		}
 		now, later := a.fitting(part, left)
 		err := a.applyOnce(ctx, part, now)
 		var invalid *repo.WriteError
 		if errors.As(err, &invalid) {
-			// The call was refused. If one of its writes has already been applied by an
-			// earlier call, the others are tried without it.
+			// If the write has already been applied by an earlier call, the others are tried
+			// without it.
 			missing, unread := a.missingOf(ctx, part, now)
 			if unread != nil {
 				return unread
 			}
-			if len(missing) >= len(now) {
+			if slices.Contains(missing, invalid.Index) {
 				return err
 			}
 			later, err = append(missing, later...), nil
@@ -140,8 +144,7 @@ func pick(part []repo.Write, indexes []int) []repo.Write {
 
 // applyOnce sends writes once or, if the PDS does not take them together, in halves.
 func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) error {
-	first := path(part[indexes[0]])
-	if count, suspect := a.fails(first, 0); count >= maxFailures || suspect {
+	if len(indexes) > 1 && a.fails(path(part[indexes[0]]), 0) >= maxFailures {
 		return a.examine(ctx, part, indexes)
 	}
 	err := a.call(ctx, part, indexes)
@@ -150,9 +153,9 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 		return err
 	}
 	switch {
-	case failed.Outcome == pds.TooLarge || failed.Outcome == pds.Refused:
+	case isRefusal(failed):
 		if len(indexes) == 1 {
-			return &repo.WriteError{Index: indexes[0], Path: first, Err: err}
+			return refusalOf(part, indexes[0], err)
 		}
 		half := len(indexes) / 2
 		if err := a.applyOnce(ctx, part, indexes[:half]); err != nil {
@@ -160,17 +163,28 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 		}
 		return a.applyOnce(ctx, part, indexes[half:])
 	case failsInside(failed):
-		a.fails(first, 1)
+		return a.failed(ctx, part, indexes, err)
 	}
 	return err
 }
+
+// isRefusal reports whether a PDS has refused a call for good, which may be because of one
+// of its writes.
+func isRefusal(e *pds.Error) bool { return e.Outcome == pds.TooLarge || e.Outcome == pds.Refused }
+
+// refusalOf is the error for a write that is refused for good.
+func refusalOf(part []repo.Write, i int, err error) *repo.WriteError {
+	return &repo.WriteError{Index: i, Path: path(part[i]), Err: err}
+}
+
+func path(w repo.Write) string { return w.Collection + "/" + w.RKey }
 
 // call makes one call. The index of a *repo.WriteError counts in part.
 func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error {
 	_, err := a.Apply(ctx, pick(part, indexes), nil)
 	if err == nil {
 		a.applied.Add(int64(len(indexes)))
-		a.succeeds(pick(part, indexes))
+		a.fails("", 0)
 		return nil
 	}
 	var invalid *repo.WriteError
