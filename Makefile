@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz bench bench-hold lint interop chaos clean redis-server
+.PHONY: help run build test race fuzz bench bench-account bench-hold lint interop chaos clean redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 
 bench: ## compare pushes and pulls with the plain registry
 	testdata/scripts/bench
+
+bench-account: ## compare the delivery of a backlog with what the reference PDS takes from one client
+	go run ./internal/benchaccount
 
 bench-hold: ## compare the account's writes and reads with the reference PDS
 	go run ./internal/benchhold

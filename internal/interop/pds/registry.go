@@ -80,8 +80,8 @@ func (s *Server) AppPassword(ctx context.Context) (string, error) {
 	return created.Password, err
 }
 
-// Start starts the registry and waits until it responds.
-func (r *Registry) Start(ctx context.Context) error {
+// Start starts the registry and waits until it responds. Env is added to its environment.
+func (r *Registry) Start(ctx context.Context, env ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	log, err := os.OpenFile(r.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -91,7 +91,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	defer log.Close()
 	cmd := exec.Command(r.program, "serve", filepath.Join(r.Dir, "config.yml"))
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	cmd.Env = append(append(os.Environ(), "OTEL_TRACES_EXPORTER=none"), env...)
 	if r.Process, err = process.Start("the registry", cmd); err != nil {
 		return err
 	}
