@@ -97,7 +97,7 @@ func (s *servers) disturb(ctx context.Context, h *history, seed uint64, pushes i
 	var images []image
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() (err error) {
-		images, err = pushAll(ctx, s.host, seed, pushes, duration)
+		images, err = pushAll(ctx, s.registry.Host, seed, pushes, duration)
 		h.add("%d images are pushed", len(images))
 		return err
 	})
@@ -138,7 +138,7 @@ func (s *servers) take(ctx context.Context, h *history, step step) error {
 		s.proxy.RevokeSession()
 	case registryKilled:
 		s.registry.Kill()
-		if err := s.startRegistry(ctx); err != nil {
+		if err := s.registry.Start(ctx); err != nil {
 			return err
 		}
 		h.add("  registry started")
@@ -157,11 +157,11 @@ func (s *servers) take(ctx context.Context, h *history, step step) error {
 	return nil
 }
 
-// drain waits until nothing is pending.
-func (s *servers) drain(ctx context.Context, h *history) (backlog, error) {
+// drain waits until no event is pending, or for drainTimeout.
+func (s *servers) drain(ctx context.Context, h *history) (left backlog, err error) {
 	h.add("faults have ended")
 	for end := time.Now().Add(drainTimeout); ; {
-		left, err := s.backlog(ctx)
+		left.pending, left.deadLetters, err = s.registry.Pending(ctx)
 		if err != nil {
 			return left, err
 		}
@@ -173,6 +173,12 @@ func (s *servers) drain(ctx context.Context, h *history) (backlog, error) {
 			return left, ctx.Err()
 		}
 	}
+}
+
+// backlog is what is left for the registry's sinks.
+type backlog struct {
+	pending     uint64
+	deadLetters int
 }
 
 // judge compares the repo with what was pushed and prints the verdict.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 )
 
@@ -10,7 +9,7 @@ import (
 func (s *servers) listRepo(ctx context.Context) (contents, error) {
 	var repo struct{ Collections []string }
 	query := url.Values{"repo": {s.pds.DID}}
-	err := call(ctx, http.MethodGet, s.pds.URL+"/xrpc/com.atproto.repo.describeRepo?"+query.Encode(), "", nil, &repo)
+	err := get(ctx, s.pds.URL+"/xrpc/com.atproto.repo.describeRepo?"+query.Encode(), &repo)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +32,7 @@ func (s *servers) listCollection(ctx context.Context, collection string, into co
 				Value map[string]any
 			}
 		}
-		err := call(ctx, http.MethodGet, s.pds.URL+"/xrpc/com.atproto.repo.listRecords?"+query.Encode(), "", nil, &page)
+		err := get(ctx, s.pds.URL+"/xrpc/com.atproto.repo.listRecords?"+query.Encode(), &page)
 		if err != nil {
 			return err
 		}
