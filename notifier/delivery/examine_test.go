@@ -26,12 +26,17 @@ func TestExamine(t *testing.T) {
 			t.Parallel()
 			a := newAccount(t)
 			a.refuse = answerIf(failure(), writes[bad])
-			if refused := deliver(t, NewRepo(a), writes, maxFailures+1+extra); !slices.Equal(refused, []int{bad}) {
+			r := NewRepo(a)
+			if refused := deliver(t, r, writes, maxFailures+1+extra); !slices.Equal(refused, []int{bad}) {
 				t.Errorf("refused %v, want %d", refused, bad)
 			}
 			a.check(t, writes, bad)
 			if a.applies > most+extra {
 				t.Errorf("%d calls, want at most %d", a.applies, most+extra)
+			}
+			a.refuse = nil
+			if err := r.Deliver(t.Context(), writes[bad:bad+1], true); err != nil {
+				t.Errorf("sent again once the PDS accepts it: %v", err)
 			}
 		})
 	}
@@ -234,7 +239,7 @@ func TestSingleRefusedWithoutReason(t *testing.T) {
 	r := NewRepo(a)
 	a.revDown = true
 	for i := range 2 * maxSingleFailures {
-		if err := r.Deliver(t.Context(), writes, i == 0); !failsInside(err) {
+		if err := r.Deliver(t.Context(), writes, i == 0); err == nil || errors.As(err, new(*repo.WriteError)) {
 			t.Fatalf("while the PDS answers nothing: %v", err)
 		}
 	}
