@@ -52,6 +52,8 @@ type rig struct {
 
 	accountFolder string // Config.AccountFolder
 
+	publisher func(delivery.Publisher) delivery.Publisher // wraps that of the account, which still writes posts; nil: none
+
 	storage *memStorage // nil: it can't be asked
 	public  func(string) bool
 	now     func() time.Time
@@ -196,6 +198,9 @@ func (r *rig) open(announce *announce.Config) {
 	}
 	if r.unpaced {
 		cfg.Publisher = delivery.OnEmbedded(batch.New(r.repo, func() time.Duration { return 0 }))
+	}
+	if r.publisher != nil {
+		cfg.Publisher, cfg.Urgent = r.publisher(cfg.Publisher), cfg.Publisher
 	}
 	if r.storage != nil {
 		cfg.Storage = r.storage

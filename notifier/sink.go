@@ -41,6 +41,7 @@ func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
 		}
 		retry.sleep(ctx, err)
 	}
+	retry.reset()
 	for ctx.Err() == nil {
 		if err := n.stepSink(ctx, work, s); err != nil {
 			retry.sleep(ctx, err)

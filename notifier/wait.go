@@ -31,7 +31,8 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if p, ok := delivery.PauseOf(err); ok {
+	p, paused := delivery.PauseOf(err)
+	if paused {
 		b.n.pauses.begin(b.sink, p, err)
 		if wait := p.Until.Sub(b.n.now()); wait > 0 {
 			pause(ctx, min(wait, maxBackoff))
@@ -39,7 +40,9 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 		}
 	}
 	b.n.metrics.Retry(b.sink)
-	b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)
+	if !paused { // the pause is logged
+		b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)
+	}
 	pause(ctx, b.next/2+rand.N(b.next/2+1))
 	b.next = min(2*b.next, maxBackoff)
 }
