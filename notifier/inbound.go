@@ -87,9 +87,7 @@ func (n *Notifier) appendNotified(ctx context.Context, e *event.Event) (uint64, 
 		e.Class = counts.Push
 		layers, _ := event.LayersOf(&e.Manifest)
 		e.TIDs = len(layers)
-		for _, m := range e.Manifest.Manifests {
-			e.Children = append(e.Children, m.Digest)
-		}
+		e.Children = event.ChildrenOf(&e.Manifest)
 	} else {
 		e.Class, _, e.Children = n.classifier.Class(pullRequest(e))
 		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
@@ -118,18 +116,15 @@ func (n *Notifier) appendNotified(ctx context.Context, e *event.Event) (uint64, 
 // pullRequest is the request that the classifier gets for a notification of a pull.
 // The client and the user agent are not known.
 func pullRequest(e *event.Event) classify.Request {
-	q := classify.Request{
+	return classify.Request{
 		Method:     http.MethodGet,
 		Repository: e.Name(),
 		Tag:        e.Tag,
 		Digest:     e.ManifestDigest,
 		Kind:       e.Kind.CountedAs(e.Tag),
 		Actor:      e.Actor,
+		Children:   event.ChildrenOf(&e.Manifest),
 	}
-	for _, m := range e.Manifest.Manifests {
-		q.Children = append(q.Children, m.Digest)
-	}
-	return q
 }
 
 // answer waits for the sinks to process an event, up to answerTimeout.

@@ -94,7 +94,7 @@ func TestOddLayers(t *testing.T) {
 		return map[string]any{"mediaType": mediaType, "digest": digest.FromString("odd").String(), "size": size}
 	}
 	long := "application/vnd.example." + strings.Repeat("x", 231)
-	const skipped, digests = "no record for 1 layer with an impossible size", "no record for 1 layer with a digest that is not valid or longer than 128 bytes"
+	const skipped, digests = "no record for 1 layer with an impossible size", "no record for 1 layer without a valid digest of at most 128 bytes"
 	const changed = "another media type in the record of 1 layer"
 	for name, test := range map[string]struct {
 		layer     map[string]any

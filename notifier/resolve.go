@@ -126,7 +126,5 @@ func (i *Intent) setManifest(mediaType string, payload []byte) {
 		return // the sinks report it
 	}
 	i.layers = len(info.Layers)
-	for _, m := range info.Manifests {
-		i.children = append(i.children, m.Digest)
-	}
+	i.children = event.ChildrenOf(&info)
 }

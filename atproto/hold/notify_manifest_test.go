@@ -122,11 +122,6 @@ func TestNotifyManifest(t *testing.T) {
 		{name: "invalid tag", body: notification(`"v1"`, `"v 1"`), status: 400, error: "InvalidRequest", message: "invalid tag at $.tag"},
 		{name: "invalid DID", body: notification("did:plc:abc", "abc"), status: 400, error: "InvalidRequest", message: "$.userDid"},
 		{name: "invalid digest", body: notification("sha256:aaa", "sha256:xaa"), status: 400, error: "InvalidRequest", message: "$.manifestDigest"},
-		{name: "invalid digest of a layer", body: notification("sha256:bbb", "sha256:xbb"), status: 400, error: "InvalidRequest", message: "$.manifest.layers[0].digest"},
-		{name: "invalid digest of the config", body: notification("sha256:ccc", "sha256:xcc"), status: 400, error: "InvalidRequest", message: "$.manifest.config.digest"},
-		{name: "total size too large", body: notification(`"size":10`, `"size":9007199254740991`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
-		{name: "negative size", body: notification(`"size":10`, `"size":-1`), status: 400, error: "InvalidRequest", message: "layers[0].size"},
-		{name: "string instead of list", body: notification(`"size":10`, `"size":10,"urls":"x"`), status: 400, error: "InvalidRequest", message: "urls"},
 		{name: "no manifest", body: notification(`"manifest":`, `"image":`), status: 400, error: "InvalidRequest", message: `"manifest"`},
 		{name: "invalid JSON", body: "{", status: 400, error: "SyntaxError"},
 		{name: "too large", body: notification(`"tag"`, `"x":"`+strings.Repeat("x", xrpc.MaxInput)+`","tag"`), status: 413, error: "PayloadTooLargeError"},
@@ -163,6 +158,68 @@ func TestNotifyManifest(t *testing.T) {
 				t.Errorf("got visibility %q", last.Visibility)
 			}
 			h.Want("POST", notify, tc.body, 401, "BadJwtReplay", "a new one for each call")
+		})
+	}
+}
+
+// What a manifest may contain is decided by the published schema: none of its members is
+// required, sizes have no minimum, and members that the schema does not have may be
+// anything.
+func TestNotifyManifestSchema(t *testing.T) {
+	t.Parallel()
+	h, n, token := notifiable(t)
+	text := func(length int) string { return strings.Repeat("x", length) }
+	var (
+		digest    = "sha256:" + strings.Repeat("b", 64)
+		mediaType = "application/" + text(244) // 256 bytes
+		platform  = `{"os":"` + text(64) + `","architecture":"` + text(64) + `"}`
+		blob      = `{"digest":"` + digest + `","size":10}`
+		layer     = `{"digest":"` + digest + `","size":10,"mediaType":"` + mediaType + `"}`
+		child     = strings.Replace(layer, "{", `{"platform":`+platform+`,`, 1)
+		unknown   = `"members":[{"a":1}],"annotations":"x","data":null`
+	)
+	for _, tc := range []struct{ name, manifest, message string }{
+		{"empty", `{}`, ""},
+		{"empty parts", `{"config":{},"subject":{},"layers":[{}],"manifests":[{"platform":{}}]}`, ""},
+		{"empty lists", `{"layers":[],"manifests":[]}`, ""},
+		{"image", `{"mediaType":"` + mediaType + `","config":` + blob + `,"layers":[` + layer + `]}`, ""},
+		{"index", `{"mediaType":"` + mediaType + `","manifests":[` + child + `]}`, ""},
+		{"artifact", `{"mediaType":"` + mediaType + `","config":` + blob + `,"layers":[` + layer + `],"subject":` + blob + `}`, ""},
+		{"empty strings", `{"mediaType":"","layers":[{"digest":"","mediaType":""}],"manifests":[{"platform":{"os":"","architecture":""}}]}`, ""},
+		{"digest of 128 bytes", `{"layers":[{"digest":"` + text(128) + `"}]}`, ""},
+		{"invalid digests", `{"config":{"digest":"x"},"subject":{"digest":"x"},"layers":[{"digest":"x"}],"manifests":[{"digest":"x"}]}`, ""},
+		{"negative sizes", `{"config":{"size":-1},"subject":{"size":-1},"layers":[{"size":-1}],"manifests":[{"size":-1}]}`, ""},
+		{"largest sizes", `{"config":{"size":9007199254740991},"layers":[{"size":9007199254740991},{"size":9007199254740991}]}`, ""},
+		{"unknown members", `{` + unknown + `,"config":{` + unknown + `},"subject":{` + unknown + `},"layers":[{` + unknown + `}],"manifests":[{` + unknown + `,"platform":{` + unknown + `}}]}`, ""},
+		{"members of OCI manifests with other types", `{"artifactType":1,"config":{"mediaType":1},"subject":{"mediaType":[],"artifactType":{}},` +
+			`"layers":[{"urls":"x"},{"urls":[1]},{"platform":1}],"manifests":[{"artifactType":1,"urls":{},"platform":{"variant":1,"os.version":1}}]}`, ""},
+
+		{"not an object", `"x"`, "expected an object at $.manifest"},
+		{"layers not a list", `{"layers":{}}`, "expected an array at $.manifest.layers"},
+		{"layer not an object", `{"layers":["x"]}`, "expected an object at $.manifest.layers[0]"},
+		{"size not a number", `{"layers":[{"size":"10"}]}`, "at $.manifest.layers[0].size"},
+		{"media type not a string", `{"mediaType":1}`, "expected a string at $.manifest.mediaType"},
+		{"media type of 257 bytes", `{"mediaType":"` + text(257) + `"}`, "maximum 256, got 257) at $.manifest.mediaType"},
+		{"media type of a layer of 257 bytes", `{"layers":[{"mediaType":"` + text(257) + `"}]}`, "maximum 256, got 257) at $.manifest.layers[0].mediaType"},
+		{"media type of a child of 257 bytes", `{"manifests":[{"mediaType":"` + text(257) + `"}]}`, "maximum 256, got 257) at $.manifest.manifests[0].mediaType"},
+		{"digest of the config of 129 bytes", `{"config":{"digest":"` + text(129) + `"}}`, "maximum 128, got 129) at $.manifest.config.digest"},
+		{"digest of the subject of 129 bytes", `{"subject":{"digest":"` + text(129) + `"}}`, "maximum 128, got 129) at $.manifest.subject.digest"},
+		{"digest of a layer of 129 bytes", `{"layers":[{"digest":"` + text(129) + `"}]}`, "maximum 128, got 129) at $.manifest.layers[0].digest"},
+		{"digest of a child of 129 bytes", `{"manifests":[{"digest":"` + text(129) + `"}]}`, "maximum 128, got 129) at $.manifest.manifests[0].digest"},
+		{"os of 65 bytes", `{"manifests":[{"platform":{"os":"` + text(65) + `"}}]}`, "maximum 64, got 65) at $.manifest.manifests[0].platform.os"},
+		{"architecture of 65 bytes", `{"manifests":[{"platform":{"architecture":"` + text(65) + `"}}]}`, "maximum 64, got 65) at $.manifest.manifests[0].platform.architecture"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before, body := len(n.all), notification()
+			body = body[:strings.Index(body, `"manifest":`)] + `"manifest":` + tc.manifest + "}"
+			h.Token = token(registryDID)
+			if tc.message != "" {
+				h.Want("POST", notify, body, 400, "InvalidRequest", tc.message)
+				return
+			}
+			if resp, raw := h.Do(h.Request("POST", "/xrpc/"+notify, body)); resp.StatusCode != 200 || len(n.all) != before+1 {
+				t.Errorf("got %d %s, %d notifications", resp.StatusCode, raw, len(n.all)-before)
+			}
 		})
 	}
 }

@@ -1,13 +1,5 @@
 package lexicon
 
-import (
-	"errors"
-	"fmt"
-	"strings"
-
-	jsonexact "github.com/go-json-experiment/json"
-)
-
 // Operations of io.atcr.hold.notifyManifest. An empty operation is a push.
 const (
 	OperationPush = "push"
@@ -38,20 +30,6 @@ type NotifyManifestInput struct {
 	Manifest       ManifestInfo `json:"manifest"`
 }
 
-// ReadNotifyManifest converts the result of Input. Unknown members are ignored.
-func ReadNotifyManifest(input map[string]any) (in NotifyManifestInput, err error) {
-	raw, err := appendJSON(nil, input)
-	if err != nil {
-		return in, err
-	}
-	// encoding/json would accept "Tag" as tag, which was not validated.
-	err = jsonexact.Unmarshal(raw, &in)
-	if other, ok := errors.AsType[*jsonexact.SemanticError](err); ok {
-		return in, fmt.Errorf("invalid type at $%s", strings.ReplaceAll(string(other.JSONPointer), "/", "."))
-	}
-	return in, err
-}
-
 // NotifyManifestOutput is the output of io.atcr.hold.notifyManifest. Pointers are nil
 // for a pull, and while the value is unknown.
 type NotifyManifestOutput struct {
@@ -64,8 +42,7 @@ type NotifyManifestOutput struct {
 }
 
 // ManifestInfo describes a manifest: config and layers of an image, manifests of an
-// index, and artifactType or subject of an artifact. Only MediaType is required;
-// unknown members are allowed.
+// index, and artifactType or subject of an artifact. No member is required.
 type ManifestInfo struct {
 	MediaType    string            `json:"mediaType"`
 	ArtifactType string            `json:"artifactType,omitempty"`
@@ -76,7 +53,8 @@ type ManifestInfo struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// Descriptor is an OCI descriptor: it refers to a blob or to another manifest.
+// Descriptor is an OCI descriptor: it refers to a blob or to another manifest. In a
+// notification no member is required, and the digest and size may be invalid.
 type Descriptor struct {
 	MediaType    string            `json:"mediaType,omitempty"`
 	Digest       string            `json:"digest"`

@@ -218,7 +218,8 @@ func TestInput(t *testing.T) {
 		{NSIDApplyWrites, `{"repo":"did:web:a.example","writes":[],"validate":null}`, "at $.validate"},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, ""},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{"mediaType":"m","layers":[{"digest":"d","size":1}],"manifests":[{"digest":"d","size":1,"platform":{"os":"linux","new":1}}],"other":[]}}`, ""},
-		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{}}`, `"mediaType" at $.manifest`},
+		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a","manifest":{}}`, ""},
+		{NSIDNotifyManifest, `{"repository":"a","userDid":"did:web:a.example","manifestDigest":"sha256:a"}`, `"manifest" at $`},
 		{NSIDNotifyManifest, `{"repository":"a","userDid":"invalid","manifestDigest":"sha256:a","manifest":{"mediaType":"m"}}`, "at $.userDid"},
 		{"com.example.nothing", `{}`, "no schema"},
 	} {
@@ -232,18 +233,29 @@ func TestInput(t *testing.T) {
 	}
 }
 
-func TestNotifyManifestInput(t *testing.T) {
+// All members are read, except annotations.
+func TestReadNotifyManifest(t *testing.T) {
 	t.Parallel()
-	digest := Descriptor{MediaType: "a/b", Digest: "sha256:ab", Size: 1, Platform: &Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}}
-	raw, err := json.Marshal(NotifyManifestInput{
-		Repository: "oss/app", Tag: "v1", UserDID: "did:web:a.example", ManifestDigest: "sha256:cd", Operation: OperationPush,
-		Manifest: ManifestInfo{MediaType: "a/b", Config: &digest, Layers: []Descriptor{digest}, Manifests: []Descriptor{digest}, Annotations: map[string]string{"a": "b"}},
-	})
+	d := Descriptor{
+		MediaType: "a/b", Digest: "sha256:ab", Size: 1, URLs: []string{"https://a.example"}, ArtifactType: "c/d",
+		Platform: &Platform{OS: "linux", Architecture: "arm64", Variant: "v8", OSVersion: "1"},
+	}
+	want := NotifyManifestInput{
+		Repository: "oss/app", Tag: "v1", UserDID: "did:web:a.example", ManifestDigest: "sha256:cd", Operation: OperationPush, Visibility: VisibilityPrivate,
+		Manifest: ManifestInfo{MediaType: "a/b", ArtifactType: "c/d", Config: &d, Layers: []Descriptor{d, {}}, Manifests: []Descriptor{d}, Subject: &d},
+	}
+	sent := want
+	sent.Manifest.Annotations = map[string]string{"a": "b"}
+	raw, err := json.Marshal(sent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Input(NSIDNotifyManifest, raw); err != nil {
-		t.Error(err)
+	input, err := Input(NSIDNotifyManifest, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ReadNotifyManifest(input); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

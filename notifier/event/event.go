@@ -183,9 +183,7 @@ func decodePushed(b []byte) (*Event, error) {
 	}
 	e.Manifest, e.Unreadable = ReadManifest(e.MediaType, manifest)
 	e.Kind = KindOf(&e.Manifest, e.Tag)
-	for _, m := range e.Manifest.Manifests {
-		e.Children = append(e.Children, m.Digest)
-	}
+	e.Children = ChildrenOf(&e.Manifest)
 	return &e, nil
 }
 

@@ -204,6 +204,17 @@ func BlobsOf(m *lexicon.ManifestInfo) map[string]int64 {
 	return blobs
 }
 
+// ChildrenOf returns the digests that an index lists, without invalid ones.
+func ChildrenOf(m *lexicon.ManifestInfo) []string {
+	var digests []string
+	for _, d := range m.Manifests {
+		if d.Digest != "" { // FilterManifest removed an invalid one
+			digests = append(digests, d.Digest)
+		}
+	}
+	return digests
+}
+
 // MaxPlatforms is how many platforms of an index are shown.
 const MaxPlatforms = 32
 

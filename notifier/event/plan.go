@@ -92,7 +92,7 @@ func LayersOf(m *lexicon.ManifestInfo) ([]Layer, *OddLayers) {
 
 // OddLayers counts layers that have no record, or one with another media type.
 type OddLayers struct {
-	Digests    int `json:",omitempty"` // no record: the digest is invalid, or too long for a record
+	Digests    int `json:",omitempty"` // no record: the digest is missing, invalid, or too long for a record
 	Sizes      int `json:",omitempty"` // no record: the size is invalid
 	MediaTypes int `json:",omitempty"` // a record with another media type
 }
@@ -107,7 +107,7 @@ func (o *OddLayers) String() string {
 		n    int
 		text string
 	}{
-		{o.Digests, "no record for %s with a digest that is not valid or longer than 128 bytes"},
+		{o.Digests, "no record for %s without a valid digest of at most 128 bytes"},
 		{o.Sizes, "no record for %s with an impossible size"},
 		{o.MediaTypes, "another media type in the record of %s"},
 	} {
