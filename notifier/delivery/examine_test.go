@@ -275,7 +275,7 @@ func TestFailingPDS(t *testing.T) {
 // applies what it answers with an error: nothing is given up or applied twice.
 func TestFailingWhileExamined(t *testing.T) {
 	t.Parallel()
-	for at := range 30 {
+	for at := range 20 {
 		for name, fails := range map[string]func(call int) bool{
 			"works again":   func(call int) bool { return call < at },
 			"fails again":   func(call int) bool { return call <= maxFailures || call >= at && call < at+9 },
@@ -284,7 +284,7 @@ func TestFailingWhileExamined(t *testing.T) {
 			for _, applied := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s at call %d, applied %t", name, at, applied), func(t *testing.T) {
 					t.Parallel()
-					a, writes := newAccount(t), creates(t, 20)
+					a, writes := newAccount(t), creates(t, 9)
 					for call := range 60 {
 						next := answer{}
 						if fails(call) {
