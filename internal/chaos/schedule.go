@@ -68,6 +68,9 @@ func networkSteps(random *rand.Rand, duration time.Duration) []step {
 			s.at = at
 			if s.what == callsFail {
 				s.lasts = between(random, 300*time.Millisecond, 3*time.Second)
+				if random.IntN(8) == 0 { // long enough for several attempts
+					s.lasts += between(random, 4*time.Second, 10*time.Second)
+				}
 			}
 			if s.at+s.lasts > duration {
 				return steps
