@@ -91,13 +91,13 @@ func (n *Notifier) Ready() error {
 	return n.space()
 }
 
-// verifiedRevision is the repo's revision, or "" until verifyStores has compared it with
+// verifiedRevision is the repo's revision after the last batch, or "" until verifyStores has compared it with
 // the noted one.
 func (n *Notifier) verifiedRevision(ctx context.Context) string {
 	if !n.verified.Load() {
 		return ""
 	}
-	rev, err := n.account.Rev(ctx)
+	rev, err := n.account.Revision(ctx)
 	if err != nil {
 		return "" // the next batch notes it
 	}

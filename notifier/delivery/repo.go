@@ -35,6 +35,7 @@ type Repo struct {
 	applied atomic.Int64 // writes
 
 	mu       sync.Mutex
+	rev      string // after the last call; "": not known
 	failures failures
 }
 
@@ -179,9 +180,29 @@ func refusalOf(part []repo.Write, i int, err error) *repo.WriteError {
 
 func path(w repo.Write) string { return w.Collection + "/" + w.RKey }
 
+// note notes the revision after a call, "" after one that failed.
+func (a *Repo) note(rev string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rev = rev
+}
+
+// Revision is the revision of the repo after the last call of Deliver, or a later one. It is
+// read only if that call failed or there was none.
+func (a *Repo) Revision(ctx context.Context) (string, error) {
+	a.mu.Lock()
+	rev := a.rev
+	a.mu.Unlock()
+	if rev != "" {
+		return rev, nil
+	}
+	return a.Rev(ctx)
+}
+
 // call makes one call. The index of a *repo.WriteError counts in part.
 func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error {
-	_, err := a.Apply(ctx, pick(part, indexes), nil)
+	result, err := a.Apply(ctx, pick(part, indexes), nil)
+	a.note(result.Rev)
 	if err == nil {
 		a.applied.Add(int64(len(indexes)))
 		a.fails("", 0)
