@@ -122,6 +122,9 @@ func (a *Account) spend(method string, points int, p Priority) error {
 		err.Method = method
 		return err
 	}
+	if len(a.cfg.Budget.limits()) == 0 {
+		return nil // points do not count, so there is nothing to keep
+	}
 	a.add(now, points, p)
 	return a.save()
 }
