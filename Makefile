@@ -16,7 +16,7 @@ export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 .PHONY: help run build test race fuzz bench bench-account bench-hold lint interop chaos clean redis-server
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## serve CONFIG (config/embedded.yml: a registry and its account on localhost:5000, in ./data)
 	@bin/tidings hold init $(CONFIG)
