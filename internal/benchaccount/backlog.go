@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -18,9 +17,6 @@ import (
 const (
 	repositories = 20
 	pushers      = 4 // concurrent clients
-
-	// pollInterval is how often the registry is asked what is pending.
-	pollInterval = 50 * time.Millisecond
 )
 
 // paused is in the environment of a registry that writes nothing to the account: it has
@@ -69,46 +65,13 @@ func image(base v1.Image, i int) v1.Image {
 	return mutate.Annotations(base, map[string]string{"number": fmt.Sprint(i)}).(v1.Image)
 }
 
-// drain starts the registry and measures how fast it delivers the backlog, from the first
-// progress after its start.
-func drain(ctx context.Context, r *pds.Registry, reference *pds.Server) (sample, error) {
+// drain starts the registry and waits until it has delivered the backlog.
+func drain(ctx context.Context, r *pds.Registry) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := r.Start(ctx); err != nil {
-		return sample{}, err
+		return err
 	}
 	defer r.Stop()
-	all, _, err := r.Pending(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	from, err := waitBelow(ctx, r, all)
-	if err != nil {
-		return sample{}, err
-	}
-	begun, cpu := time.Now(), reference.CPU()
-	if _, err := waitBelow(ctx, r, 1); err != nil {
-		return sample{}, err
-	}
-	return sample{records: int(from) * layers, duration: time.Since(begun), cpu: reference.CPU() - cpu}, nil
-}
-
-// waitBelow waits until fewer than n events are pending, and returns how many are.
-func waitBelow(ctx context.Context, r *pds.Registry, n uint64) (uint64, error) {
-	for {
-		pending, deadLetters, err := r.Pending(ctx)
-		switch {
-		case err != nil:
-			return 0, err
-		case deadLetters > 0:
-			return 0, fmt.Errorf("%d events are dead letters", deadLetters)
-		case pending < n:
-			return pending, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%d events are pending: %w", pending, ctx.Err())
-		case <-time.After(pollInterval):
-		}
-	}
+	return r.WaitDrained(ctx)
 }

@@ -1,9 +1,7 @@
 // Benchaccount measures how fast a registry delivers a backlog of pushes to an account on
 // the reference PDS (testdata/reference-pds), compared with what the PDS takes: creates in
-// calls of 200, one after another, from one client that prepares them in advance.
-//
-// The client writes half of its records before the registry and half after it, since the PDS
-// becomes slower with the size of the repo.
+// calls of 200, one after another, from one client that prepares them in advance. The two
+// take turns.
 package main
 
 import (
@@ -18,11 +16,12 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/interop/pds"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 )
 
 const (
-	layers = 5     // of each image
-	warmUp = 2_000 // records that are written first, while the PDS compiles its code
+	layers = 5  // of each image
+	warmUp = 10 // calls of the client that are not measured, while the PDS compiles its code
 
 	// wanted is the share of the client's rate at which the backlog has to be delivered.
 	wanted = 90 // percent
@@ -61,31 +60,31 @@ func run(ctx context.Context, pushes int, disk string) error {
 		return err
 	}
 	defer reference.Stop()
-	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), reference, "        stats: {records: off}\n")
+	client, err := newClient(ctx, reference, warmUp+(pushes*layers/delivery.MaxWrites)+callsPerTurn)
+	if err != nil {
+		return err
+	}
+	gate, err := newGate(reference, client)
+	if err != nil {
+		return err
+	}
+	through := *reference
+	through.URL, through.PLC = gate.url, gate.url
+	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), &through, "        stats: {records: off}\n")
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%d cores, data in %s, a backlog of %d pushes of %d layers\n\n", runtime.NumCPU(), disk, pushes, layers)
-
-	if _, err := writeAlone(ctx, reference, warmUp); err != nil {
-		return err
-	}
-	before, err := writeAlone(ctx, reference, pushes*layers/2)
-	if err != nil {
-		return err
-	}
 	if err := pushBacklog(ctx, registry, pushes); err != nil {
 		return fmt.Errorf("push the backlog: %w", err)
 	}
-	drained, err := drain(ctx, registry, reference)
-	if err != nil {
+	if _, err := client.write(ctx, warmUp); err != nil {
 		return err
 	}
-	after, err := writeAlone(ctx, reference, pushes*layers/2)
-	if err != nil {
+	if err := drain(ctx, registry); err != nil {
 		return err
 	}
-	return report(before, drained, after)
+	return report(gate)
 }
 
 // A sample is how fast records were written.
@@ -95,21 +94,29 @@ type sample struct {
 	cpu      time.Duration // of the PDS
 }
 
+func (s *sample) add(other sample) {
+	s.records += other.records
+	s.duration += other.duration
+	s.cpu += other.cpu
+}
+
 func (s sample) rate() float64 { return float64(s.records) / s.duration.Seconds() }
 
 func (s sample) print(name string) {
-	fmt.Printf("%-15s %5d records, %4.0f records/s; CPU of the PDS: %v each, %3.0f %% of a core\n", name, s.records, s.rate(),
+	fmt.Printf("%-12s %5d records, %4.0f records/s; CPU of the PDS: %v each, %3.0f %% of a core\n", name, s.records, s.rate(),
 		(s.cpu / time.Duration(s.records)).Round(10*time.Microsecond), 100*s.cpu.Seconds()/s.duration.Seconds())
 }
 
 // report prints the result. It is an error if the registry is too slow.
-func report(before, drained, after sample) error {
-	before.print("client, before")
-	drained.print("registry")
-	after.print("client, after")
-	alone := sample{records: before.records + after.records, duration: before.duration + after.duration}.rate()
-	ratio := 100 * drained.rate() / alone
-	fmt.Printf("\nthe registry delivers at %.0f %% of what the PDS takes, %.0f records/s; wanted: %d %%\n", ratio, alone, wanted)
+func report(g *gate) error {
+	registry, alone, err := g.result()
+	if err != nil {
+		return err
+	}
+	alone.print("one client")
+	registry.print("the registry")
+	ratio := 100 * registry.rate() / alone.rate()
+	fmt.Printf("\nthe registry delivers at %.0f %% of what the PDS takes from the client; wanted: %d %%\n", ratio, wanted)
 	if ratio < wanted {
 		return fmt.Errorf("%.0f %% are less than %d %%", ratio, wanted)
 	}

@@ -19,33 +19,47 @@ import (
 	"github.com/tidings-dev/tidings/notifier/records"
 )
 
-// writeAlone writes n records like those of the registry with one client, in full calls,
-// and measures how fast the PDS takes them.
-func writeAlone(ctx context.Context, s *pds.Server, n int) (sample, error) {
+// A client writes records like those of the registry, in full calls.
+type client struct {
+	pds    *pds.Server
+	header string
+	conn   *plainhttp.Conn
+	inputs [][]byte // of the next calls
+}
+
+// newClient returns a client that has prepared n calls.
+func newClient(ctx context.Context, s *pds.Server, n int) (*client, error) {
 	access, _, err := s.Login(ctx)
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
-	calls := max(1, n/delivery.MaxWrites)
-	inputs, micros := make([][]byte, calls), time.Now().UnixMicro()
-	for i := range inputs {
-		if inputs[i], err = call(s.DID, micros+int64(i*2*delivery.MaxWrites)); err != nil {
-			return sample{}, err
+	c := &client{pds: s, conn: plainhttp.New(strings.TrimPrefix(s.URL, "http://"))}
+	c.header = "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"
+	micros := time.Now().UnixMicro()
+	for i := range n {
+		input, err := call(s.DID, micros+int64(i*2*delivery.MaxWrites))
+		if err != nil {
+			return nil, err
 		}
+		c.inputs = append(c.inputs, input)
 	}
-	header := "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"
-	conn := plainhttp.New(strings.TrimPrefix(s.URL, "http://"))
-	defer conn.Close()
-	begun, cpu := time.Now(), s.CPU()
-	for _, input := range inputs {
+	return c, nil
+}
+
+// write makes n calls, one after another.
+func (c *client) write(ctx context.Context, n int) (sample, error) {
+	n = min(n, len(c.inputs))
+	begun, cpu := time.Now(), c.pds.CPU()
+	for _, input := range c.inputs[:n] {
 		if ctx.Err() != nil {
 			return sample{}, ctx.Err()
 		}
-		if _, _, err := conn.Ask(http.MethodPost, "/xrpc/com.atproto.repo.applyWrites", header, input, http.StatusOK); err != nil {
+		if _, _, err := c.conn.Ask(http.MethodPost, "/xrpc/com.atproto.repo.applyWrites", c.header, input, http.StatusOK); err != nil {
 			return sample{}, err
 		}
 	}
-	return sample{records: calls * delivery.MaxWrites, duration: time.Since(begun), cpu: s.CPU() - cpu}, nil
+	c.inputs = c.inputs[n:]
+	return sample{records: n * delivery.MaxWrites, duration: time.Since(begun), cpu: c.pds.CPU() - cpu}, nil
 }
 
 // call returns the input of a call that creates the records of as many images as fit. Their
