@@ -10,8 +10,10 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/inbound"
 )
 
 // notificationWith reports a push of oss/app:v1 with a manifest as JSON, which has to be
@@ -86,5 +88,50 @@ func TestNotifyOddManifests(t *testing.T) {
 			}
 			r.consistent()
 		})
+	}
+}
+
+// The published schema has no media type of the config, and no artifactType. The kind
+// is then determined from what it has.
+func TestNotifyKinds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	const layers = `{"mediaType":"` + v1.MediaTypeImageManifest + `","config":{"digest":"sha256:a","size":1},"layers":[{"mediaType":"%s"},{"mediaType":"%s"}]}`
+	const ociLayer, dockerLayer = v1.MediaTypeImageLayerZstd, "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	for _, test := range []struct {
+		manifest string
+		want     event.Kind
+	}{
+		{fmt.Sprintf(layers, ociLayer, ociLayer), event.KindImage},
+		{fmt.Sprintf(layers, dockerLayer, dockerLayer), event.KindImage},
+		{fmt.Sprintf(layers, ociLayer, "application/x-tar"), event.KindArtifact},
+		{fmt.Sprintf(layers, v1.MediaTypeEmptyJSON, v1.MediaTypeEmptyJSON), event.KindArtifact},
+		{fmt.Sprintf(layers, "application/vnd.in-toto+json", "application/vnd.in-toto+json"), event.KindAttestation},
+		{strings.Replace(fmt.Sprintf(layers, ociLayer, ociLayer), `{`, `{"subject":{"digest":"sha256:b"},`, 1), event.KindArtifact},
+		{strings.Replace(fmt.Sprintf(layers, ociLayer, ociLayer), `"size":1`, `"mediaType":"application/vnd.example"`, 1), event.KindArtifact},
+		{`{"layers":[{"mediaType":"` + ociLayer + `"}]}`, event.KindImage},
+		{`{"config":{},"layers":[]}`, event.KindArtifact},
+		{`{"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[{"mediaType":"` + v1.MediaTypeImageManifest + `"}]}`, event.KindIndex},
+		{`{"manifests":[{"mediaType":"` + v1.MediaTypeImageManifest + `"}]}`, event.KindIndex},
+		{`{}`, event.KindArtifact},
+	} {
+		n := notificationWith(t, test.manifest, alice)
+		e, err := r.notifiedEvent((*inbound.Notification)(&n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != test.want {
+			t.Errorf("%s: got %s, want %s", test.manifest, e.Kind, test.want)
+		}
+	}
+}
+
+// An image of the registry's own owner is announced as the published schema describes it.
+func TestNotifyOwnOwnerAnnounced(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, &announce.Config{})
+	r.notify(notificationWith(t, `{"config":{"digest":"x"},"layers":[{"mediaType":"`+v1.MediaTypeImageLayer+`"}]}`, owner))
+	if posts := r.posts(); len(posts) != 1 {
+		t.Errorf("%d posts", len(posts))
 	}
 }

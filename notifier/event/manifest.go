@@ -92,13 +92,18 @@ func IsIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == MediaTypeDockerList
 }
 
-// KindOf returns the kind of a manifest.
+// KindOf returns the kind of a manifest. One without a media type, as another registry may
+// report it, is an index if it lists manifests.
 func KindOf(m *lexicon.ManifestInfo, tag string) Kind {
 	config := ""
 	if m.Config != nil {
 		config = m.Config.MediaType
 	}
-	kind := KindOfParts(m.MediaType, m.ArtifactType, config, tag, func(yield func(string) bool) {
+	mediaType := m.MediaType
+	if mediaType == "" && len(m.Manifests) > 0 {
+		mediaType = v1.MediaTypeImageIndex
+	}
+	kind := KindOfParts(mediaType, m.ArtifactType, config, tag, func(yield func(string) bool) {
 		for i := range m.Layers {
 			if !yield(m.Layers[i].MediaType) {
 				return
@@ -112,7 +117,8 @@ func KindOf(m *lexicon.ManifestInfo, tag string) Kind {
 }
 
 // KindOfParts returns the kind from members of a manifest that the registry has parsed,
-// so that a pull parses nothing.
+// so that a pull parses nothing. config is the media type of the config. Without one the
+// layers decide, since the published schema of io.atcr.hold.notifyManifest does not have it.
 func KindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[string]) Kind {
 	if suffix, ok := classify.ReferrersTag(tag); ok {
 		switch suffix {
@@ -140,12 +146,26 @@ func KindOfParts(mediaType, artifactType, config, tag string, layers iter.Seq[st
 			return KindArtifact
 		}
 		return KindIndex
+	case config == "" && artifactType == "" && imageLayers(layers):
+		return KindImage
 	case config == MediaTypeChartConfig:
 		return KindChart
 	case artifactType != "", config != v1.MediaTypeImageConfig && config != mediaTypeDockerConfig:
 		return KindArtifact
 	}
 	return KindImage
+}
+
+// imageLayers reports whether the media types of layers are all those of images.
+func imageLayers(layers iter.Seq[string]) bool {
+	found := false
+	for t := range layers {
+		if !strings.HasPrefix(t, "application/vnd.oci.image.layer.") && !strings.HasPrefix(t, "application/vnd.docker.image.rootfs.") {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // supportingKind is KindSignature or KindAttestation if a media type alone shows it, or
