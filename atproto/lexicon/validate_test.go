@@ -147,6 +147,7 @@ func TestValidRecords(t *testing.T) {
 		record          any
 	}{
 		{NSIDLayer, "3kznmn7xqxl22", Layer{Digest: "sha256:ab", MediaType: "application/vnd.oci.image.layer.v1.tar", Manifest: ManifestURI(did, "sha256:abcd"), UserDID: did, CreatedAt: now}},
+		{NSIDLayer, "3kznmn7xqxl22", Layer{Digest: strings.Repeat("d", 128), Size: -1, MediaType: strings.Repeat("m", 128), Manifest: ManifestURI(did, "sha256:abcd"), UserDID: did, CreatedAt: now}},
 		{NSIDStats, StatsKey(did, "oss/app"), Stats{OwnerDID: did, Repository: "oss/app", PullCount: 3, LastPull: now, UpdatedAt: now}},
 		{NSIDProfile, "self", Profile{DisplayName: "Registry", Bot: true, CreatedAt: now}},
 		{NSIDPost, "3kznmn7xqxl22", post(nil)},

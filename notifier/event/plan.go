@@ -56,8 +56,9 @@ func PlanOf(e *Event) Plan {
 }
 
 // LayersOf returns the layers that have a record: each digest once, and none that has URLs,
-// since it is stored elsewhere. A layer whose digest or size is not valid in a record is
-// left out, an invalid media type is replaced; the other layers are not affected.
+// since it is stored elsewhere. A layer with an impossible size, or without a valid digest
+// that fits into a record, is left out; an invalid media type is replaced. The other layers
+// are not affected.
 func LayersOf(m *lexicon.ManifestInfo) ([]Layer, *OddLayers) {
 	var odd OddLayers
 	var layers []Layer
