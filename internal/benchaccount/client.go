@@ -27,7 +27,9 @@ type client struct {
 	inputs [][]byte // of the next calls
 }
 
-// newClient returns a client that has prepared n calls.
+// newClient returns a client that has prepared n calls. The keys of the first ones are after
+// all others, so that later neither the client nor the registry writes at the end of the
+// tree, where it costs the PDS less.
 func newClient(ctx context.Context, s *pds.Server, n int) (*client, error) {
 	access, _, err := s.Login(ctx)
 	if err != nil {
@@ -37,7 +39,11 @@ func newClient(ctx context.Context, s *pds.Server, n int) (*client, error) {
 	c.header = "Authorization: Bearer " + access + "\r\nContent-Type: application/json\r\n"
 	micros := time.Now().UnixMicro()
 	for i := range n {
-		input, err := call(s.DID, micros+int64(i*2*delivery.MaxWrites))
+		at := micros + int64(i*2*delivery.MaxWrites)
+		if i < warmUp {
+			at += time.Hour.Microseconds()
+		}
+		input, err := call(s.DID, at)
 		if err != nil {
 			return nil, err
 		}
