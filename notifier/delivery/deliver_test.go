@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -21,10 +22,10 @@ func refusal() *pds.Error {
 func answerIf(err error, bad ...repo.Write) func([]repo.Write) error {
 	paths := map[string]bool{}
 	for _, w := range bad {
-		paths[pathOf(w)] = true
+		paths[path(w)] = true
 	}
 	return func(writes []repo.Write) error {
-		if slices.ContainsFunc(writes, func(w repo.Write) bool { return paths[pathOf(w)] }) {
+		if slices.ContainsFunc(writes, func(w repo.Write) bool { return paths[path(w)] }) {
 			return err
 		}
 		return nil
@@ -45,8 +46,8 @@ func deliver(t testing.TB, r *Repo, writes []repo.Write, tries int) (refused []i
 			return refused
 		}
 		if invalid := (*repo.WriteError)(nil); errors.As(err, &invalid) {
-			if path := pathOf(writes[left[invalid.Index]]); path != invalid.Path {
-				t.Fatalf("write %d is %s, the error says %s", invalid.Index, path, invalid.Path)
+			if want := path(writes[left[invalid.Index]]); want != invalid.Path {
+				t.Fatalf("write %d is %s, the error says %s", invalid.Index, want, invalid.Path)
 			}
 			refused = append(refused, left[invalid.Index])
 			left = slices.Delete(left, invalid.Index, invalid.Index+1)
@@ -64,7 +65,7 @@ func (a *account) check(t testing.TB, writes []repo.Write, except ...int) {
 	want := map[string]int{}
 	for i, w := range writes {
 		if !slices.Contains(except, i) {
-			want[pathOf(w)] = 1
+			want[path(w)] = 1
 		}
 	}
 	if !maps.Equal(a.applied, want) {
@@ -121,8 +122,13 @@ func TestDeliverPauses(t *testing.T) {
 	t.Parallel()
 	for _, o := range []pds.Outcome{pds.Limited, pds.Suspended, pds.Unknown} {
 		a := newAccount(t)
-		a.answers = []answer{{}, {err: outcome(o)}}
+		failed := outcome(o)
+		failed.Until = time.Unix(1_750_000_000, 0)
+		a.answers = []answer{{}, {err: failed}}
 		p, paused := PauseOf(NewRepo(a).Deliver(t.Context(), creates(t, 450), true))
+		if paused && !p.Until.Equal(failed.Until) {
+			t.Errorf("%s: until %s, want %s", o, p.Until, failed.Until)
+		}
 		if paused != (o != pds.Unknown) || p.Limited != (o == pds.Limited) || a.applies != 2 {
 			t.Errorf("%s: paused %t, %+v, after %d calls", o, paused, p, a.applies)
 		}
@@ -173,7 +179,7 @@ func TestDeliverRefused(t *testing.T) {
 			a.refuse = func(call []repo.Write) error {
 				for i, w := range call {
 					if answerIf(refusal(), pick(writes, bad)...)(call[i:i+1]) != nil {
-						return &repo.WriteError{Index: i, Path: pathOf(w), Err: refusal()}
+						return &repo.WriteError{Index: i, Path: path(w), Err: refusal()}
 					}
 				}
 				return nil
@@ -221,8 +227,8 @@ func TestDeliverAppliedBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, w := range writes {
-				if want := map[bool]int{true: 0, false: 1}[slices.Contains(applied, i)]; a.applied[pathOf(w)] != want {
-					t.Errorf("write %d was applied %d times, want %d", i, a.applied[pathOf(w)], want)
+				if want := map[bool]int{true: 0, false: 1}[slices.Contains(applied, i)]; a.applied[path(w)] != want {
+					t.Errorf("write %d was applied %d times, want %d", i, a.applied[path(w)], want)
 				}
 			}
 		})
@@ -292,4 +298,37 @@ func TestDeliverLimited(t *testing.T) {
 		fresh, calls = false, a.applies
 	}
 	a.check(t, writes)
+}
+
+// The write that an error names is counted in all writes of the batch, also if some of them
+// are not sent any more, or not sent yet.
+func TestDeliverRefusedLater(t *testing.T) {
+	t.Parallel()
+	writes := creates(t, 250)
+	a := newAccount(t)
+	a.named = true
+	a.put(t, slices.Concat(writes[:20], writes[210:215])...)
+	r := NewRepo(&limited{account: a, points: 100})
+	for _, i := range []int{99, 150, 230} {
+		a.refuse = func(call []repo.Write) error {
+			for k, w := range call {
+				if w.RKey == key(i) {
+					return &repo.WriteError{Index: k, Path: path(w), Err: refusal()}
+				}
+			}
+			return nil
+		}
+		err := r.Deliver(t.Context(), writes[:i+1], i == 99)
+		var invalid *repo.WriteError
+		if !errors.As(err, &invalid) || invalid.Index != i || invalid.Path != path(writes[i]) {
+			t.Errorf("got %v, want that write %d is refused", err, i)
+		}
+	}
+	a.refuse = nil
+	if err := r.Deliver(t.Context(), writes, true); err != nil {
+		t.Fatal(err)
+	}
+	if missing := a.missing(t, writes); len(missing) > 0 {
+		t.Errorf("missing %v", missing)
+	}
 }

@@ -48,13 +48,13 @@ func TestExamineSeveral(t *testing.T) {
 	writes := creates(t, 450)
 	for name, bad := range map[string][]int{
 		"neighbours": {10, 11, 12}, "at the end of a call": {197, 198, 199}, "all over": {0, 17, 63, 64, 150, 199},
-		"half of a call": all(writes)[:90],
+		"half of a call": all(writes)[:90], "one that is compared with": {10, 195},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAccount(t)
 			a.refuse = answerIf(failure(), pick(writes, bad)...)
-			if refused := deliver(t, NewRepo(a), writes, 500); !slices.Equal(refused, bad) {
+			if refused := deliver(t, NewRepo(a), writes, maxFailures+1); !slices.Equal(refused, bad) {
 				t.Errorf("refused %v, want %v", refused, bad)
 			}
 			a.check(t, writes, bad...)
@@ -157,6 +157,11 @@ func TestExamineCounts(t *testing.T) {
 	try(writes[0], 2) // it is applied
 	a.refuse = nil
 	try(writes[1], 1)
+	other := create(t, key(3), "3")
+	a.refuse = answerIf(failure(), other)
+	try(other, maxSingleFailures-1)
+	try(create(t, key(4), "4"), 1)
+	try(other, maxSingleFailures-1)
 	a.refuse = func([]repo.Write) error { return failure() }
 	try(writes[2], maxSingleFailures-1)
 }
@@ -166,7 +171,7 @@ func TestExamineCounts(t *testing.T) {
 func TestExamineAndRefuse(t *testing.T) {
 	t.Parallel()
 	writes := creates(t, MaxWrites)
-	for _, bad := range [][2]int{{10, 11}, {11, 10}, {10, 150}, {150, 10}, {0, 199}} {
+	for _, bad := range [][2]int{{10, 11}, {11, 10}, {10, 150}, {150, 10}, {0, 199}, {10, 196}, {196, 10}} {
 		for _, failsFirst := range []bool{true, false} {
 			for _, err := range []*pds.Error{refusal(), outcome(pds.TooLarge)} {
 				t.Run(fmt.Sprint(bad, failsFirst, err.Outcome), func(t *testing.T) {

@@ -93,7 +93,7 @@ func TestMissingConflict(t *testing.T) {
 		a.put(t, create(t, key(n-1), "another"))
 		_, err := NewRepo(a).Missing(t.Context(), batch)
 		var invalid *repo.WriteError
-		if !errors.As(err, &invalid) || !errors.Is(err, ErrConflict) || invalid.Index != n-1 || invalid.Path != pathOf(batch[n-1]) {
+		if !errors.As(err, &invalid) || !errors.Is(err, ErrConflict) || invalid.Index != n-1 || invalid.Path != path(batch[n-1]) {
 			t.Errorf("of %d writes: got %v, want a conflict of the last", n, err)
 		}
 	}
@@ -201,7 +201,7 @@ func TestUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := deletes([]repo.Write{batch[1], batch[3]})
-	if !slices.EqualFunc(got, want, func(a, b repo.Write) bool { return a.Action == b.Action && pathOf(a) == pathOf(b) }) {
+	if !slices.EqualFunc(got, want, func(a, b repo.Write) bool { return a.Action == b.Action && path(a) == path(b) }) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -79,7 +79,7 @@ func (a *account) commit(ctx context.Context, writes []repo.Write) (repo.Result,
 	}
 	if err == nil {
 		for _, w := range writes {
-			a.applied[pathOf(w)]++
+			a.applied[path(w)]++
 		}
 	}
 	return result, err
@@ -111,8 +111,6 @@ func outcome(o pds.Outcome) *pds.Error {
 func failure() *pds.Error {
 	return &pds.Error{Method: "com.atproto.repo.applyWrites", Status: 500, Name: "InternalServerError"}
 }
-
-func pathOf(w repo.Write) string { return w.Collection + "/" + w.RKey }
 
 const collection = lexicon.NSIDLayer
 
