@@ -332,3 +332,32 @@ func TestDeliverRefusedLater(t *testing.T) {
 		t.Errorf("missing %v", missing)
 	}
 }
+
+// The revision after a batch is that of its last call, which the PDS is not asked for,
+// unless the answer was lost.
+func TestRevision(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	r, writes := NewRepo(a), creates(t, 2)
+	expect := func(when string) {
+		t.Helper()
+		if rev, err := r.Revision(t.Context()); err != nil || rev != a.repo.Head().Rev {
+			t.Errorf("%s: %q, %v; want %q", when, rev, err, a.repo.Head().Rev)
+		}
+	}
+	expect("before the first call")
+	if err := r.Deliver(t.Context(), writes[:1], true); err != nil {
+		t.Fatal(err)
+	}
+	a.revDown = true
+	expect("after a call")
+	a.answers = []answer{{outcome(pds.Unknown), true}}
+	if err := r.Deliver(t.Context(), writes[1:], true); err == nil {
+		t.Fatal("the call has not failed")
+	}
+	if rev, err := r.Revision(t.Context()); err == nil {
+		t.Errorf("after a lost answer, without the PDS: %q", rev)
+	}
+	a.revDown = false
+	expect("after a lost answer")
+}

@@ -202,6 +202,9 @@ func (a *Repo) Revision(ctx context.Context) (string, error) {
 // call makes one call. The index of a *repo.WriteError counts in part.
 func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error {
 	result, err := a.Apply(ctx, pick(part, indexes), nil)
+	if err != nil {
+		result.Rev = "" // it may have been applied
+	}
 	a.note(result.Rev)
 	if err == nil {
 		a.applied.Add(int64(len(indexes)))
