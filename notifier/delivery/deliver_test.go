@@ -223,7 +223,7 @@ func TestDeliverAppliedBefore(t *testing.T) {
 			a := newAccount(t)
 			a.named = true
 			a.put(t, pick(writes, applied)...)
-			if err := NewRepo(a).Deliver(t.Context(), writes, true); err != nil {
+			if err := NewRepo(&limited{account: a, points: 5}).Deliver(t.Context(), writes, true); err != nil {
 				t.Fatal(err)
 			}
 			for i, w := range writes {
