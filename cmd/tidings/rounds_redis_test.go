@@ -19,7 +19,7 @@ func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
 	h := newWorkload(t, newServer(t, settings{options: options}))
 	h.redis = redis.Client()
 	h.expected = append(h.expected, "Redis may lose counts", "counters continue under a new registry id",
-		"another data folder that may be in use") // the lock file was restored as well
+		"another data folder has the registry id in Redis") // the lock file was restored as well
 	return h
 }
 
