@@ -101,6 +101,20 @@ func (n *network) requests() string {
 	return fmt.Sprint(at)
 }
 
+// requested returns the URIs of each request.
+func (n *network) requested() [][]string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.uris)
+}
+
+// count returns a number of the network.
+func (n *network) count(of func() int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return of()
+}
+
 // run runs a test in a bubble, where time passes only while nobody works. before runs
 // before the Watcher.
 func run(t *testing.T, before func(*network), test func(*Watcher, *network)) {
@@ -172,8 +186,8 @@ func TestIndexed(t *testing.T) {
 		if got := n.requests(); got != "[86410]" {
 			t.Errorf("it was asked at %s", got)
 		}
-		if n.reads != 1 {
-			t.Errorf("the repo was read %d times", n.reads)
+		if reads := n.count(func() int { return n.reads }); reads != 1 {
+			t.Errorf("the repo was read %d times", reads)
 		}
 	})
 }
@@ -184,20 +198,20 @@ func TestManyPosts(t *testing.T) {
 			n.post()
 		}
 		time.Sleep(15 * time.Second)
-		if got := n.requests(); got != "[10 10]" || len(n.uris[0]) != 25 || len(n.uris[1]) != 25 {
-			t.Fatalf("it was asked at %s about %s", got, n.uris)
+		if got := n.requests(); got != "[10 10]" || len(n.requested()[0]) != 25 || len(n.requested()[1]) != 25 {
+			t.Fatalf("it was asked at %s about %s", got, n.requested())
 		}
 		n.set(func() { n.indexes = true })
 		for range 100 { // a post every 5 seconds
 			time.Sleep(5 * time.Second)
 			n.post()
 		}
-		for i, uris := range n.uris {
+		for i, uris := range n.requested() {
 			if len(uris) > 25 {
 				t.Errorf("request %d was about %d posts", i, len(uris))
 			}
 		}
-		if requests := len(n.uris); requests > 4+500/30 {
+		if requests := len(n.requested()); requests > 4+500/30 {
 			t.Errorf("%d requests", requests)
 		}
 		expect(t, w, StateCurrent, 0)
@@ -236,11 +250,11 @@ func TestOldMissingPosts(t *testing.T) {
 		time.Sleep(70 * time.Minute)
 		expect(t, w, StateLagging, 1)
 		n.requests()
-		n.uris = nil
+		n.set(func() { n.uris = nil })
 		time.Sleep(24 * time.Hour)
 		expect(t, w, StateLagging, 1)
-		if len(n.uris) != 24 || slices.ContainsFunc(n.uris, func(uris []string) bool { return len(uris) != 1 || uris[0] != uri }) {
-			t.Errorf("in a day it was asked about %s", n.uris)
+		if len(n.requested()) != 24 || slices.ContainsFunc(n.requested(), func(uris []string) bool { return len(uris) != 1 || uris[0] != uri }) {
+			t.Errorf("in a day it was asked about %s", n.requested())
 		}
 		n.set(func() { n.has[uri] = true })
 		time.Sleep(time.Hour)
@@ -289,7 +303,8 @@ func TestDeletedPost(t *testing.T) {
 		for range maxPosts {
 			n.post()
 		}
-		deleted := n.repo[len(n.repo)-2]
+		var deleted Post
+		n.set(func() { deleted = n.repo[len(n.repo)-2] })
 		n.set(func() { n.repo = slices.DeleteFunc(n.repo, func(p Post) bool { return p == deleted }) })
 		for range 20 { // so that the first posts are not among the newest
 			n.write()
@@ -303,7 +318,7 @@ func TestDeletedPost(t *testing.T) {
 		n.set(func() { n.repo = nil })
 		time.Sleep(5 * time.Minute)
 		expect(t, w, StateCurrent, 0)
-		if slices.Contains(n.uris[len(n.uris)-1], deleted.URI) {
+		if slices.Contains(n.requested()[len(n.requested())-1], deleted.URI) {
 			t.Error("the deleted post is still asked for")
 		}
 	})
@@ -323,8 +338,8 @@ func TestPostsAtTheStart(t *testing.T) {
 	}, func(w *Watcher, n *network) {
 		n.set(func() { n.broken, n.has[uri] = false, true })
 		time.Sleep(9 * time.Minute)
-		if len(n.uris) == 0 || len(n.uris[0]) != 2 || slices.Contains(n.uris[0], old.URI) {
-			t.Errorf("it was asked about %s", n.uris)
+		if len(n.requested()) == 0 || len(n.requested()[0]) != 2 || slices.Contains(n.requested()[0], old.URI) {
+			t.Errorf("it was asked about %s", n.requested())
 		}
 		if got := expect(t, w, StateCurrent, 0); got.Delay != 0 {
 			t.Errorf("the delay is %s", got.Delay)
@@ -408,13 +423,13 @@ func TestFailures(t *testing.T) {
 				if !strings.Contains(got.Reason, c.reason) || len(got.Reason) > 400 || strings.Contains(got.Reason, uri) {
 					t.Errorf("the reason is %q", got.Reason)
 				}
-				if requests := len(n.asked); requests < 3 || requests > c.requests {
+				if requests := n.count(func() int { return len(n.asked) }); requests < 3 || requests > c.requests {
 					t.Errorf("asked %d times: %s", requests, n.requests())
 				} else if perAnswer := c.answer.read / requests; perAnswer > maxAnswer+1 {
 					t.Errorf("%d bytes of an answer were read", perAnswer)
 				}
-				if failed := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("failed")); failed != float64(len(n.uris)) {
-					t.Errorf("the metric counts %v failures, want %d", failed, len(n.uris))
+				if failed := testutil.ToFloat64(w.cfg.Metrics.requests.WithLabelValues("failed")); failed != float64(len(n.requested())) {
+					t.Errorf("the metric counts %v failures, want %d", failed, len(n.requested()))
 				}
 				time.Sleep(2 * time.Hour)
 				n.set(func() { n.answer, n.indexes = nil, true })

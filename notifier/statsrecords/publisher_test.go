@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +51,7 @@ func TestRounds(t *testing.T) {
 func TestRecordFields(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.counts[bob+"/app"] = counts.Totals{
+	r.counts.totals[bob+"/app"] = counts.Totals{
 		Name: bob + "/app", Counts: map[counts.Class]int64{counts.Pull: 2, counts.Push: 1, counts.Retag: 1, counts.Child: 7},
 		LastPull: time.Date(2026, 10, 31, 1, 2, 3, 4e6, time.FixedZone("", 3600)),
 	}
@@ -75,9 +76,9 @@ func TestNeverLower(t *testing.T) {
 			at := r.now
 			set := func(pulls, pushes int64, last time.Time) {
 				r.counts.set("oss/app", pulls, pushes)
-				totals := r.counts["oss/app"]
+				totals := r.counts.totals["oss/app"]
 				totals.LastPull = last
-				r.counts["oss/app"] = totals
+				r.counts.totals["oss/app"] = totals
 			}
 			set(10, 5, at)
 			r.round()
@@ -94,7 +95,7 @@ func TestNeverLower(t *testing.T) {
 			if got := r.records()[lexicon.StatsKey(owner, "oss/app")].LastPull; got != lexicon.Datetime(at) {
 				t.Errorf("lastPull is %s, want %s", got, lexicon.Datetime(at))
 			}
-			delete(r.counts, "oss/app")
+			delete(r.counts.totals, "oss/app")
 			r.round()
 			r.want("oss/app 10 6")
 		})
@@ -388,8 +389,13 @@ func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.cfg.Now = time.Now
-		ready := errors.New("the stores are being compared")
-		r.cfg.Ready = func() error { return ready }
+		var ready atomic.Bool
+		r.cfg.Ready = func() error {
+			if !ready.Load() {
+				return errors.New("the stores are being compared")
+			}
+			return nil
+		}
 		r.restart()
 		r.counts.set("oss/app", 1, 1)
 		stopped := make(chan error)
@@ -400,7 +406,7 @@ func TestRun(t *testing.T) {
 		if s := r.Status(); !s.Waiting || s.Err != nil {
 			t.Errorf("not ready: %+v", s)
 		}
-		ready = nil
+		ready.Store(true)
 		time.Sleep(readyWait)
 		synctest.Wait()
 		r.want("oss/app 1 1")
@@ -409,7 +415,7 @@ func TestRun(t *testing.T) {
 		time.Sleep(DefaultInterval - time.Minute)
 		synctest.Wait()
 		r.want("oss/app 1 1")
-		r.account.faults = []fault{lostRequest, lostRequest}
+		r.account.fail(lostRequest, lostRequest)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if r.Status().Err == nil {

@@ -34,7 +34,7 @@ type rig struct {
 	t       *testing.T
 	cfg     Config
 	now     time.Time
-	counts  source
+	counts  *source
 	private []string // repositories that are not public
 	account *account
 }
@@ -50,7 +50,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	first := []repo.Write{{Action: repo.Create, Collection: lexicon.NSIDProfile, RKey: "self", Record: profile}}
-	r := &rig{t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), counts: source{}, account: &account{}}
+	r := &rig{t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), counts: &source{totals: map[string]counts.Totals{}}, account: &account{}}
 	account, err := repo.Init(repo.Config{Dir: filepath.Join(t.TempDir(), "hold"), DID: owner, Key: key, Reserve: 1}, first)
 	if err != nil {
 		t.Fatal(err)
@@ -138,16 +138,23 @@ func (r *rig) written() int {
 }
 
 // source is a Source of these totals.
-type source map[string]counts.Totals
-
-func (s source) set(name string, pulls, pushes int64) {
-	s[name] = counts.Totals{Name: name, Counts: map[counts.Class]int64{counts.Pull: pulls, counts.Push: pushes, counts.Head: 7}}
+type source struct {
+	mu     sync.Mutex
+	totals map[string]counts.Totals
 }
 
-func (s source) Repositories(context.Context) ([]counts.Totals, error) {
+func (s *source) set(name string, pulls, pushes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals[name] = counts.Totals{Name: name, Counts: map[counts.Class]int64{counts.Pull: pulls, counts.Push: pushes, counts.Head: 7}}
+}
+
+func (s *source) Repositories(context.Context) ([]counts.Totals, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var list []counts.Totals
-	for _, name := range slices.Sorted(maps.Keys(s)) {
-		list = append(list, s[name])
+	for _, name := range slices.Sorted(maps.Keys(s.totals)) {
+		list = append(list, s.totals[name])
 	}
 	return list, nil
 }
@@ -173,6 +180,13 @@ const (
 )
 
 var errFault = errors.New("the connection broke")
+
+// fail sets the outcomes of the next calls of Apply.
+func (a *account) fail(faults ...fault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.faults = faults
+}
 
 func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid) (repo.Result, error) {
 	a.mu.Lock()
