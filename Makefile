@@ -12,6 +12,9 @@ export CGO_ENABLED = 0
 # a sixth of the binary.
 export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 
+# The tests of the program take the longest, so they start first.
+PACKAGES = ./cmd/... ./...
+
 .DEFAULT_GOAL := help
 .PHONY: help run build test race fuzz bench bench-account bench-hold lint interop chaos clean redis-server
 
@@ -27,10 +30,10 @@ build: ## build bin/tidings
 	go build -ldflags="-s -w" -o bin/tidings ./cmd/tidings
 
 test: redis-server ## run the tests; installs redis-server if it is missing
-	go test ./...
+	go test $(PACKAGES)
 
 race: redis-server ## run the tests with the race detector
-	CGO_ENABLED=1 go test -race -timeout 20m ./...
+	CGO_ENABLED=1 go test -race -timeout 20m $(PACKAGES)
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)
 	testdata/scripts/fuzz $(FUZZTIME)
