@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -214,6 +215,10 @@ func (s *accountServer) pushWhileBroken(says string) {
 	}
 	s.push(s.t, "oss/app", "v2", newImage(2))
 	eventually(s.t, "the log says "+says, 20*time.Second, func() bool { return strings.Contains(s.log.String(), says) })
+	eventually(s.t, "the push is counted", 20*time.Second, func() bool {
+		res, _, err := s.do("GET", "/tidings/api/v1/repositories/oss/app", "", nil)
+		return err == nil && res.StatusCode == http.StatusOK
+	})
 	s.checkSecrets(s.exposed())
 	if n := s.pds.count(lexicon.NSIDPost); n != before {
 		s.t.Errorf("%d posts were written", n-before)
@@ -269,10 +274,16 @@ func (s *accountServer) exposed() map[string]string {
 		shown[path] = s.fetch("http://" + s.debug + path)
 	}
 	err := filepath.WalkDir(filepath.Join(s.dir, "tidings"), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || e.Name() == "account.json" {
-			return err
+		if err == nil && (e.IsDir() || e.Name() == "account.json") {
+			return nil
 		}
-		content, err := os.ReadFile(path)
+		var content []byte
+		if err == nil {
+			content, err = os.ReadFile(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) { // Deleted since the folder was listed.
+			return nil
+		}
 		shown[path] = string(content)
 		return err
 	})
