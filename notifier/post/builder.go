@@ -22,8 +22,12 @@ type builder struct {
 	err    error // the first error of a call
 }
 
-// plain writes plain text. Invalid UTF-8 becomes U+FFFD.
+// plain writes plain text. Invalid UTF-8 becomes U+FFFD. After more than maxBytes it
+// writes nothing, since the text is too long already.
 func (b *builder) plain(s string) {
+	if b.text.Len() > maxBytes {
+		return
+	}
 	b.text.WriteString(strings.ToValidUTF8(s, "\uFFFD"))
 }
 

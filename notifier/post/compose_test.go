@@ -86,6 +86,15 @@ var cases = []struct {
 		Repository: "oss/app", Tags: []string{"v1.2.3"}, Images: 2, Size: 45_230_000, Layers: 7,
 		Platforms: []string{"linux/amd64", "linux/arm64"}, Reference: "registry.example.com/oss/app:v1.2.3",
 	}, nil},
+	{"first version", Facts{
+		Repository: "oss/app", Tags: []string{"v1.0.0", "latest"}, Size: 45_230_000, Layers: 7, First: true,
+		Platforms: []string{"linux/amd64"}, Reference: "registry.example.com/oss/app:v1.0.0",
+	}, nil},
+	{"three more versions", Facts{
+		Repository: "oss/app", Tags: []string{"v1.2.3", "latest"}, Size: 45_230_000, Layers: 7, MoreVersions: 3,
+		Platforms: []string{"linux/amd64"}, Reference: "registry.example.com/oss/app:v1.2.3",
+	}, nil},
+	{"the first and one more version", Facts{Repository: "oss/app", Tags: []string{"v1.0.0"}, First: true, MoreVersions: 1}, nil},
 	{"not ASCII", Facts{
 		Repository: "équipe/👩‍🚀", Tags: []string{"v1"}, Size: 999_999, Layers: 2,
 		Reference: "例え.example/équipe/👩‍🚀:v1", Link: "https://xn--r8jz45g.example/a?b=c#d",
@@ -107,25 +116,31 @@ func TestComposeGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkPost(t, record, tc.facts.Link)
-			got, err := json.MarshalIndent(record, "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, '\n')
-			file := filepath.Join("testdata", "golden", strings.ReplaceAll(tc.name, " ", "-")+".json")
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatalf("%v; go test ./notifier/post -update writes the golden files", err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			golden(t, tc.name, record)
 		})
+	}
+}
+
+// golden compares a post with its golden file.
+func golden(t *testing.T, name string, record map[string]any) {
+	t.Helper()
+	got, err := json.MarshalIndent(record, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	file := filepath.Join("testdata", "golden", strings.ReplaceAll(name, " ", "-")+".json")
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; go test ./notifier/post -update writes the golden files", err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -19,6 +19,9 @@ type Facts struct {
 	Platforms  []string // "linux/amd64", "linux/arm/v7"; unknown ones are omitted
 	Reference  string   // argument of "docker pull"; empty: no such line
 	Link       string   // address behind the name, valid according to CheckLink; empty: none
+
+	First        bool // no version of the repository was announced before
+	MoreVersions int  // versions pushed since the last post that this post stands for as well
 }
 
 // clean returns the facts without line breaks, control characters, bidirectional

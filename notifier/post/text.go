@@ -15,6 +15,10 @@ import (
 //	45.2 MB, 7 layers, linux/amd64, linux/arm64
 //
 //	docker pull registry.example.com/oss/app:v1.2.3
+//
+// The second line of the first post of a repository begins with "first version". With
+// more versions the first line ends in "(also 1.2, latest) and 3 more versions were
+// pushed".
 func (f Facts) write(c cut) *builder {
 	b := new(builder)
 	name := middle(f.Repository, c.name) + ":" + f.Tags[0]
@@ -23,24 +27,28 @@ func (f Facts) write(c cut) *builder {
 	} else {
 		b.plain(name)
 	}
-	b.plain(" was pushed")
+	also := ""
 	if c.tags > 0 {
-		b.plain(" (also " + list(f.Tags[1:], c.tags) + ")")
+		also = " (also " + list(f.Tags[1:], c.tags) + ")"
+	}
+	if f.MoreVersions > 0 {
+		b.plain(also + " and " + count(f.MoreVersions, "more version", "more versions") + " were pushed")
+	} else {
+		b.plain(" was pushed" + also)
 	}
 
 	var about []string
+	if f.First {
+		about = append(about, "first version")
+	}
 	switch {
 	case f.Size > 0 && f.Images > 1:
 		about = append(about, "up to "+size(f.Size))
 	case f.Size > 0:
 		about = append(about, size(f.Size))
 	}
-	switch {
-	case f.Images > 1: // each has layers of its own
-	case f.Layers == 1:
-		about = append(about, "1 layer")
-	case f.Layers > 1:
-		about = append(about, strconv.Itoa(f.Layers)+" layers")
+	if f.Images <= 1 && f.Layers > 0 { // each of several images has layers of its own
+		about = append(about, count(f.Layers, "layer", "layers"))
 	}
 	if c.platforms > 0 {
 		about = append(about, list(f.Platforms, c.platforms))
@@ -53,6 +61,14 @@ func (f Facts) write(c cut) *builder {
 		b.plain("\n\ndocker pull " + f.Reference)
 	}
 	return b
+}
+
+// count formats a number of things.
+func count(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + several
 }
 
 // list lists the first n names and the number of the others.
