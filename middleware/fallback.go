@@ -44,7 +44,7 @@ type fallback struct {
 // newFallback returns the parts of a fallback, for a registry whose parts could not be
 // opened because of err.
 func (o *opener) newFallback(err error) parts {
-	f := &fallback{problem: diskProblem(err), events: o.events, requests: NewMetrics(o.metrics)}
+	f := &fallback{problem: diskProblem(err), events: o.events, requests: o.requests}
 	o.log.Error("the data folder cannot be opened; pulls are served and not counted, pushes and deletes are refused, and opening is retried",
 		"dir", o.options.Data, "error", err)
 	return o.parts(f, f.mounts(o), f.openLater(o.log, o.open))

@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -103,7 +101,7 @@ func TestFallbackCloses(t *testing.T) {
 func TestFallbackRoute(t *testing.T) {
 	t.Parallel()
 	s := &fallback{problem: "the disk is full", events: sink.NewMetrics()}
-	h, err := start(minimalConfig(""), parts{recorder: s, metrics: NewMetrics(prometheus.NewRegistry()),
+	h, err := start(minimalConfig(""), parts{recorder: s, metrics: NewMetrics(),
 		mounts: []mount{{"/late", &fallbackRoute{s, "/late", http.HandlerFunc(s.unavailable)}}, {"/gone", &fallbackRoute{s, "/gone", http.HandlerFunc(s.unavailable)}}}})
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,8 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
 	}
+	requests := NewMetrics()
+	r.register(requests.Collectors()...)
 	for _, open := range []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(err, r.close(context.Background()))
@@ -54,7 +56,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 		addr:    options.HTTP.Addr,
 		proxies: options.HTTP.Clients(),
 		log:     r.log,
-		metrics: NewMetrics(r.metrics),
+		metrics: requests,
 		close:   r.close,
 	}, nil
 }

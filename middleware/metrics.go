@@ -1,10 +1,6 @@
 package middleware
 
-import (
-	"errors"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics counts requests that failed. A nil *Metrics counts nothing.
 type Metrics struct {
@@ -13,9 +9,8 @@ type Metrics struct {
 	panicked prometheus.Counter
 }
 
-// NewMetrics returns metrics and registers them if registerer is not nil. If they are
-// already registered it returns those, so that all Handlers of a process share them.
-func NewMetrics(registerer prometheus.Registerer) *Metrics {
+// NewMetrics returns metrics that are not registered yet.
+func NewMetrics() *Metrics {
 	m := &Metrics{
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_requests_unrecorded_total",
@@ -30,25 +25,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Help: "Requests for our own routes whose handler panicked.",
 		}),
 	}
-	if registerer != nil {
-		m.failed = registered(registerer, m.failed)
-		m.busy = registered(registerer, m.busy)
-		m.panicked = registered(registerer, m.panicked)
-	}
 	m.failed.WithLabelValues("push")
 	m.failed.WithLabelValues("delete")
 	return m
 }
 
-// registered registers c, and returns c or the same collector if one is registered.
-func registered[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(registerer.Register(c), &already) {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			return existing
-		}
-	}
-	return c
+// Collectors returns the metrics, to be registered.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.failed, m.busy, m.panicked}
 }
 
 func (m *Metrics) unrecorded(operation string) {

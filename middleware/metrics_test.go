@@ -1,28 +1,51 @@
 package middleware
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// Registries in one process, and a registry that is opened again, share their metrics.
-func TestSharedMetrics(t *testing.T) {
+// The metrics of a second registry in a process are not registered; those of a registry
+// that is opened again are.
+func TestRegisterCollectors(t *testing.T) {
 	t.Parallel()
-	registry := prometheus.NewRegistry()
-	for range 2 {
-		m := NewMetrics(registry)
-		m.unrecorded("push")
-		m.tooMany()
-		m.panic()
+	registry, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+	panics := func() float64 {
+		t.Helper()
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "tidings_http_panics_total" {
+				return f.Metric[0].GetCounter().GetValue()
+			}
+		}
+		return -1
 	}
-	m := NewMetrics(registry)
-	if f, n, p := testutil.ToFloat64(m.failed.WithLabelValues("push")), testutil.ToFloat64(m.busy), testutil.ToFloat64(m.panicked); f != 2 || n != 2 || p != 2 {
-		t.Errorf("counted %v, %v, %v; want 2 each", f, n, p)
+	first, second, third := NewMetrics(), NewMetrics(), NewMetrics()
+	unregister := registerCollectors(registry, log, first.Collectors()...)
+	unregisterSecond := registerCollectors(registry, log, second.Collectors()...)
+	second.panic()
+	if got := panics(); got != 0 {
+		t.Errorf("the first registry has %v panics, want 0", got)
 	}
-	if n := testutil.CollectAndCount(registry); n != 4 {
-		t.Errorf("%d metrics registered, want 4", n)
+	unregisterSecond()
+	first.panic()
+	if got := panics(); got != 1 {
+		t.Errorf("after the second was closed, the first registry has %v panics, want 1", got)
+	}
+	unregister()
+	if got := panics(); got != -1 {
+		t.Errorf("%v panics of a closed registry, want none registered", got)
+	}
+	registerCollectors(registry, log, third.Collectors()...)
+	third.unrecorded("push")
+	if got := testutil.ToFloat64(third.failed.WithLabelValues("push")); got != 1 || panics() != 0 {
+		t.Errorf("the registry that was opened again has %v failed pushes and %v panics, want 1 and 0", got, panics())
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	gorilla "github.com/gorilla/handlers"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tidings-dev/tidings/internal/clientaddr"
@@ -102,7 +101,7 @@ func TestMounts(t *testing.T) {
 // A panic before the response is a 500; a later one closes the connection.
 func TestRoutePanics(t *testing.T) {
 	t.Parallel()
-	metrics := NewMetrics(prometheus.NewRegistry())
+	metrics := NewMetrics()
 	early := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("early") })
 	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "half"); panic("late") })
 	copied := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -136,7 +135,7 @@ func TestRoutePanics(t *testing.T) {
 // Requests of the registry are not affected.
 func TestRouteLimits(t *testing.T) {
 	t.Parallel()
-	metrics := NewMetrics(nil)
+	metrics := NewMetrics()
 	entered, release := make(chan struct{}), make(chan struct{})
 	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
 	body := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,11 +47,12 @@ import (
 // opener opens the runtime of a configuration, repeatedly if its disk cannot be
 // written. Its fields are shared by all attempts.
 type opener struct {
-	options *config.Options
-	host    *configuration.Configuration
-	log     *slog.Logger
-	metrics prometheus.Registerer
-	events  *sink.Metrics
+	options  *config.Options
+	host     *configuration.Configuration
+	log      *slog.Logger
+	metrics  prometheus.Registerer
+	events   *sink.Metrics
+	requests *Metrics
 }
 
 // runtime holds the parts of Tidings for one configuration. Each open method adds
@@ -98,16 +100,17 @@ func wire(host *configuration.Configuration) (parts, error) {
 		return parts{}, nil
 	}
 	o := &opener{
-		options: options,
-		host:    host,
-		log:     newLog(os.Stderr, host.Log),
-		metrics: prometheus.DefaultRegisterer,
-		events:  sink.NewMetrics(),
+		options:  options,
+		host:     host,
+		log:      newLog(os.Stderr, host.Log),
+		metrics:  prometheus.DefaultRegisterer,
+		events:   sink.NewMetrics(),
+		requests: NewMetrics(),
 	}
 	for _, warning := range options.Warnings() {
 		o.log.Warn(warning)
 	}
-	unregister := registerCollectors(o.metrics, o.log, o.events.Collectors()...)
+	unregister := registerCollectors(o.metrics, o.log, slices.Concat(o.events.Collectors(), o.requests.Collectors())...)
 	opened, err := o.open(context.Background())
 	if isUnwritable(err) {
 		opened, err = o.newFallback(err), nil
@@ -144,7 +147,7 @@ func (o *opener) parts(recorder observe.Recorder, mounts []mount, close func(con
 		addr:     o.options.HTTP.Addr,
 		proxies:  o.options.HTTP.Clients(),
 		log:      o.log,
-		metrics:  NewMetrics(o.metrics),
+		metrics:  o.requests,
 		close:    close,
 	}
 }
@@ -269,7 +272,7 @@ func (r *runtime) openCounter() error {
 		return err
 	}
 	r.classifier = classifier
-	metrics := prometheus.NewRegistry()
+	metrics := counter.NewMetrics()
 	r.counter, err = counter.Open(r.state, counter.Config{
 		Redis:     r.redis,
 		Instance:  r.instance,
@@ -280,12 +283,12 @@ func (r *runtime) openCounter() error {
 		Learn:     classifier.Learn,
 		Now:       clock.Now,
 		Logger:    r.log,
-		Metrics:   counter.NewMetrics(metrics),
+		Metrics:   metrics,
 	})
 	if err != nil {
 		return err
 	}
-	r.register(metrics)
+	r.register(metrics.Collectors()...)
 	children, err := r.counter.Children()
 	if err != nil {
 		return err

@@ -17,9 +17,9 @@ type Metrics struct {
 	LastSuccess prometheus.Gauge       // unix seconds
 }
 
-// NewMetrics registers the metrics.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	m := &Metrics{
+// NewMetrics returns metrics that are not registered yet.
+func NewMetrics() *Metrics {
+	return &Metrics{
 		Facts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_counter_facts_total", Help: "Requests folded into the local counts.",
 		}, []string{"class"}),
@@ -36,8 +36,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "tidings_counter_last_publish_timestamp_seconds", Help: "Unix time at which Redis last had all counts.",
 		}),
 	}
-	r.MustRegister(m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess)
-	return m
+}
+
+// Collectors returns the metrics, to be registered.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess}
 }
 
 func (m *Metrics) folded(facts []counts.Fact) {
