@@ -43,7 +43,6 @@ func (r *runtime) openPDS() error {
 	})
 	r.pds, r.account = account, account.DID()
 	r.writes, r.urgent = account.At(pds.Normal), account.At(pds.Urgent)
-	r.register(pdsCollector{account})
 	return nil
 }
 
@@ -56,16 +55,21 @@ func (r *runtime) accountFolderID() string {
 }
 
 // pdsCollector collects the metrics of an account on another PDS.
-type pdsCollector struct{ account *pds.Account }
+type pdsCollector struct {
+	account *pds.Account
+	pending func() int // writes that the pending events need
+}
 
 var (
 	pointsLeftDesc  = prometheus.NewDesc("tidings_account_points_left", "Points that writes to the account may cost in a window that ends now.", []string{"window"}, nil)
 	pointsLimitDesc = prometheus.NewDesc("tidings_account_points_limit", "Points that writes to the account may cost in a window.", []string{"window"}, nil)
+	backlogDesc     = prometheus.NewDesc("tidings_account_backlog_seconds", "Time until the pending events are published, as far as the points decide; at most 30 days are forecast.", nil, nil)
 )
 
 func (c pdsCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- pointsLeftDesc
 	ch <- pointsLimitDesc
+	ch <- backlogDesc
 }
 
 func (c pdsCollector) Collect(ch chan<- prometheus.Metric) {
@@ -80,6 +84,16 @@ func (c pdsCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(pointsLeftDesc, prometheus.GaugeValue, float64(w.left), w.name)
 		ch <- prometheus.MustNewConstMetric(pointsLimitDesc, prometheus.GaugeValue, float64(w.limit), w.name)
 	}
+	ch <- prometheus.MustNewConstMetric(backlogDesc, prometheus.GaugeValue, c.backlog().Seconds())
+}
+
+// backlog is how long the points make the pending events wait.
+func (c pdsCollector) backlog() time.Duration {
+	pending := c.pending()
+	if pending == 0 {
+		return 0
+	}
+	return max(0, c.account.Forecast(pds.CreatePoints*pending).Sub(clock.Now()))
 }
 
 // accountHealth is the state of an account on another PDS.

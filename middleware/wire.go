@@ -361,6 +361,9 @@ func (r *runtime) openNotifier() error {
 		return err
 	}
 	r.register(n)
+	if r.pds != nil {
+		r.register(pdsCollector{r.pds, n.PendingWrites})
+	}
 	r.notifier = n
 	return nil
 }

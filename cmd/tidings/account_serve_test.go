@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +168,37 @@ func TestAccountEcho(t *testing.T) {
 			s.pds.set(func(p *fakePDS) { p.fault = p.echo(method) })
 			s.pushWhileBroken(says)
 		})
+	}
+}
+
+// While the points are spent, health and metrics tell when the pending events are published.
+func TestAccountBacklog(t *testing.T) {
+	t.Parallel()
+	s := newAccountServer(t, fakeDID)
+	s.edit("plc: ", "budget: {hour: 100}, plc: ")
+	s.start()
+	for i := range 6 { // each costs 36 points
+		s.push(t, "oss/app", fmt.Sprint("build", i), newImage(12))
+	}
+	eventually(t, "a sink is paused", 20*time.Second, s.paused)
+	var health struct {
+		Account struct {
+			Backlog struct {
+				Writes int
+				Ends   time.Time
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(s.fetch("/tidings/api/v1/health", s.token()...)), &health); err != nil {
+		t.Fatal(err)
+	}
+	seconds, err := strconv.ParseFloat(metric(t, s.debug, "tidings_account_backlog_seconds"), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	if b := health.Account.Backlog; b.Writes == 0 || time.Until(b.Ends) < 30*time.Minute || ends.Sub(b.Ends).Abs() > time.Minute {
+		t.Errorf("health says %d writes until %s, the metric %s", b.Writes, b.Ends, ends)
 	}
 }
 
