@@ -84,12 +84,30 @@ func checkNotification(in *lexicon.NotifyManifestInput) error {
 	return nil
 }
 
-const maxKey = 128 // bytes of an Idempotency-Key
+const (
+	keyHeader = "Idempotency-Key"
+	maxKey    = 128 // bytes of a key
+)
+
+// repeatKey repeats the key of an authorized call in the answer, also if that is an error,
+// so that a caller can learn that this hold honors keys: the published schema does not
+// mention them.
+func repeatKey(access func(*xrpc.Call) error) func(*xrpc.Call) error {
+	return func(c *xrpc.Call) error {
+		if err := access(c); err != nil {
+			return err
+		}
+		if key, err := idempotencyKey(c.Header); err == nil && key != "" {
+			c.Response.Set(keyHeader, key)
+		}
+		return nil
+	}
+}
 
 // idempotencyKey returns the key with which a caller can repeat a call; empty if
 // it gives none.
 func idempotencyKey(h http.Header) (string, error) {
-	values := h.Values("Idempotency-Key")
+	values := h.Values(keyHeader)
 	if len(values) == 0 {
 		return "", nil
 	}

@@ -251,3 +251,31 @@ func TestNotifyManifestNotRecorded(t *testing.T) {
 		t.Errorf("the log does not have the reason: %s", h.logged())
 	}
 }
+
+func TestNotifyManifestRepeatsTheKey(t *testing.T) {
+	t.Parallel()
+	h, _, token := notifiable(t)
+	for _, tc := range []struct {
+		name, body, key, want string
+		status                int
+	}{
+		{"applied", notification(), "push 1", "push 1", 200},
+		{"no key", notification(), "", "", 200},
+		{"invalid key", notification(), strings.Repeat("k", 129), "", 400},
+		{"refused", `{"operation":"none"}`, "push 1", "push 1", 400},
+		{"too large", notification(`"tag"`, `"x":"`+strings.Repeat("x", xrpc.MaxInput)+`","tag"`), "push 1", "push 1", 413},
+		{"not authorized", notification(), "push 1", "", 401},
+	} {
+		if h.Token = token(registryDID); tc.status == 401 {
+			h.Token = ""
+		}
+		r := h.Request("POST", "/xrpc/"+notify, tc.body)
+		if tc.key != "" {
+			r.Header.Set(keyHeader, tc.key)
+		}
+		resp, raw := h.Do(r)
+		if got := resp.Header.Get(keyHeader); resp.StatusCode != tc.status || got != tc.want {
+			t.Errorf("%s: got %d, key %q, %s, want %d, key %q", tc.name, resp.StatusCode, got, raw, tc.status, tc.want)
+		}
+	}
+}

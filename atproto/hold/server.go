@@ -209,7 +209,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.listBlobs":       xrpc.Query(public, s.listBlobs),
 	}
 	if s.notifier != nil {
-		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(caller, s.notifyManifest)
+		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(caller), s.notifyManifest)
 	}
 	return methods
 }
