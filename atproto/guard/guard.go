@@ -87,3 +87,15 @@ func Client(server *url.URL) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
+
+// KeepAlive returns a client like that of Client for a server that gets many requests in
+// a row, which share a connection. An idle connection is closed soon: a server may close
+// it at the same time as a request is sent, and then it is unknown whether it got it.
+func KeepAlive(server *url.URL) *http.Client {
+	client := Client(server)
+	transport := client.Transport.(*http.Transport)
+	transport.DisableKeepAlives = false
+	transport.MaxIdleConnsPerHost = 2
+	transport.IdleConnTimeout = 5 * time.Second
+	return client
+}
