@@ -80,5 +80,10 @@ func (d *deferredHold) List(ctx context.Context, collection, cursor string, limi
 	return d.publisher().List(ctx, collection, cursor, limit, reverse)
 }
 
+// UploadBlob calls UploadBlob of the hold.
+func (d *deferredHold) UploadBlob(ctx context.Context, mediaType string, content []byte) (repo.Blob, error) {
+	return d.publisher().UploadBlob(ctx, mediaType, content)
+}
+
 // Rev calls Rev of the hold.
 func (d *deferredHold) Rev(ctx context.Context) (string, error) { return d.publisher().Rev(ctx) }

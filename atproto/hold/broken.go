@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -90,3 +91,8 @@ func (b *Broken) List(string, string, int, bool) ([]repo.Record, string, error) 
 
 // Head is zero.
 func (b *Broken) Head() repo.Head { return repo.Head{} }
+
+// Upload fails.
+func (b *Broken) Upload(context.Context, io.Reader, int64, func([]byte) string) (repo.Blob, error) {
+	return repo.Blob{}, b.err
+}

@@ -68,11 +68,34 @@ func parseService(service string) (*url.URL, error) {
 type request struct {
 	method string // NSID
 	query  url.Values
-	input  any // JSON body of a procedure; nil: a query
+	input  any   // JSON body of a procedure; nil: a query
+	blob   *blob // body of a procedure in place of input
 	post   bool
 	repo   bool   // at the repo's host; false: at the service
 	token  string // bearer; "": none
 	secret string // in the input, besides the token; "": none
+}
+
+// A blob is a body that is not JSON.
+type blob struct {
+	mediaType string
+	content   []byte
+}
+
+// body returns the body of the request; nil if it has none. net/http sets the
+// Content-Length of a bytes.Reader.
+func (r request) body() (mediaType string, body io.Reader, err error) {
+	switch {
+	case r.blob != nil:
+		return r.blob.mediaType, bytes.NewReader(r.blob.content), nil
+	case r.input == nil:
+		return "", nil, nil
+	}
+	content, err := json.Marshal(r.input)
+	if err != nil {
+		return "", nil, err
+	}
+	return "application/json", bytes.NewReader(content), nil
 }
 
 // do makes the call and decodes the answer into out, unless that is nil. Every
@@ -91,16 +114,13 @@ func (a *Account) do(ctx context.Context, r request, out any) (http.Header, erro
 	}
 	u := host.JoinPath("xrpc", r.method)
 	u.RawQuery = r.query.Encode()
-	httpMethod, body := http.MethodGet, io.Reader(nil)
+	httpMethod := http.MethodGet
 	if r.post {
 		httpMethod = http.MethodPost
 	}
-	if r.input != nil {
-		content, err := json.Marshal(r.input)
-		if err != nil {
-			return nil, &Error{Method: r.method, Outcome: Refused, Err: err}
-		}
-		body = bytes.NewReader(content) // net/http sets the Content-Length of a bytes.Reader
+	mediaType, body, err := r.body()
+	if err != nil {
+		return nil, &Error{Method: r.method, Outcome: Refused, Err: err}
 	}
 	q, err := http.NewRequestWithContext(ctx, httpMethod, u.String(), body)
 	if err != nil {
@@ -108,8 +128,8 @@ func (a *Account) do(ctx context.Context, r request, out any) (http.Header, erro
 	}
 	q.Header.Set("Accept", "application/json")
 	q.Header.Set("User-Agent", a.cfg.UserAgent)
-	if r.input != nil {
-		q.Header.Set("Content-Type", "application/json")
+	if mediaType != "" {
+		q.Header.Set("Content-Type", mediaType)
 	}
 	if r.token != "" {
 		q.Header.Set("Authorization", "Bearer "+r.token)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 // Outcome says what is known of a call that failed, and what can be done.
@@ -62,6 +64,12 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the PDS refused a write because it does not have a blob that the
+// record refers to: errors.Is(err, repo.ErrBlobNotFound), as for an embedded repo.
+func (e *Error) Is(target error) bool {
+	return target == repo.ErrBlobNotFound && e.Name == blobNotFound && e.Method == applyWrites
+}
 
 // Temporary reports whether the same call can succeed later.
 func (e *Error) Temporary() bool { return e.Outcome != Refused && e.Outcome != TooLarge }

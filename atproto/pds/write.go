@@ -114,6 +114,9 @@ func (a *Account) refused(err error, writes []repo.Write, size int) error {
 		a.maxInput = min(a.maxInput, size-1)
 		a.mu.Unlock()
 	case Refused:
+		if i := missingBlob(e, writes); i >= 0 {
+			return &repo.WriteError{Index: i, Path: writes[i].Collection + "/" + writes[i].RKey, Err: e}
+		}
 		if m := atWrite.FindStringSubmatch(e.Message); m != nil {
 			if i, err := strconv.Atoi(m[1]); err == nil && i < len(writes) {
 				return &repo.WriteError{Index: i, Path: writes[i].Collection + "/" + writes[i].RKey, Err: e}

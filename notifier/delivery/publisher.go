@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
+	"io"
 
 	"github.com/ipfs/go-cid"
 
@@ -23,6 +25,10 @@ type Publisher interface {
 	List(ctx context.Context, collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
 	// Rev is the revision of the repo's last commit.
 	Rev(ctx context.Context) (string, error)
+	// UploadBlob stores a blob, which a record must refer to within the hour. The same
+	// content may be uploaded again. The result has the media type that the account
+	// keeps. After an error it is not known whether the blob is stored.
+	UploadBlob(ctx context.Context, mediaType string, content []byte) (repo.Blob, error)
 }
 
 // An EmbeddedRepo is a repo of this process.
@@ -31,6 +37,7 @@ type EmbeddedRepo interface {
 	Get(collection, rkey string) (cid.Cid, []byte, error)
 	List(collection, cursor string, limit int, reverse bool) (page []repo.Record, next string, err error)
 	Head() repo.Head
+	Upload(ctx context.Context, body io.Reader, limit int64, mimeType func(head []byte) string) (repo.Blob, error)
 }
 
 // OnEmbedded returns the Publisher of an embedded repo.
@@ -47,3 +54,7 @@ func (e embedded) List(_ context.Context, collection, cursor string, limit int, 
 }
 
 func (e embedded) Rev(context.Context) (string, error) { return e.Head().Rev, nil }
+
+func (e embedded) UploadBlob(ctx context.Context, mediaType string, content []byte) (repo.Blob, error) {
+	return e.Upload(ctx, bytes.NewReader(content), int64(len(content)), func([]byte) string { return mediaType })
+}

@@ -95,6 +95,10 @@ func (a *account) List(_ context.Context, collection, cursor string, limit int, 
 	return a.repo.List(collection, cursor, limit, reverse)
 }
 
+func (a *account) UploadBlob(context.Context, string, []byte) (repo.Blob, error) {
+	return repo.Blob{}, errors.New("a delivery uploads no blobs")
+}
+
 func (a *account) Rev(context.Context) (string, error) {
 	if a.revDown {
 		return "", outcome(pds.Unknown)
