@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -364,10 +365,16 @@ func sizeOfFolder(t *testing.T, dir string) (size int64) {
 	kinds := map[string]int64{}
 	defer func() { t.Logf("%s: bytes by kind of file: %v", filepath.Base(dir), kinds) }()
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+		if err == nil && d.IsDir() {
+			return nil
 		}
-		info, err := d.Info()
+		var info fs.FileInfo
+		if err == nil {
+			info, err = d.Info()
+		}
+		if errors.Is(err, fs.ErrNotExist) { // Deleted since the folder was listed.
+			return nil
+		}
 		if err == nil {
 			size += info.Size()
 			kinds[filepath.Ext(d.Name())] += info.Size()
