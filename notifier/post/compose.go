@@ -9,7 +9,6 @@ package post
 
 import (
 	"errors"
-	"fmt"
 	"iter"
 	"time"
 )
@@ -17,7 +16,7 @@ import (
 // Permanent errors, caused by the facts.
 var (
 	errNoName  = errors.New("post without a repository or a tag")
-	errTooLong = errors.New("text cannot be shortened to the limits of a post")
+	errTooLong = errors.New("text exceeds the limits of a post")
 )
 
 // Compose writes the post that announces f. It returns an app.bsky.feed.post
@@ -26,23 +25,32 @@ var (
 // langs are the BCP 47 tags of the text, up to three. createdAt is the time of the
 // push, with a precision of milliseconds.
 //
-// Names that a registry accepts always fit; longer ones from other sources are an
-// error. All errors are permanent.
+// A text that is too long is shortened. Names that a registry accepts always fit; the end
+// of a text with longer ones is cut. All errors are permanent.
 func Compose(f Facts, langs []string, createdAt time.Time) (map[string]any, error) {
 	f = f.clean()
-	if f.Repository == "" || len(f.Tags) == 0 {
-		return nil, errNoName
+	if err := f.check(); err != nil {
+		return nil, err
 	}
+	var b *builder
 	for cut := range f.cuts() {
-		b := f.write(cut)
-		if b.err != nil {
+		if b = f.write(cut); b.err != nil {
 			return nil, b.err
 		}
 		if b.fits() {
-			return b.record(langs, createdAt)
+			break
 		}
 	}
-	return nil, fmt.Errorf("%s:%s: %w", middle(f.Repository, 40), middle(f.Tags[0], 40), errTooLong)
+	b.truncate()
+	return b.record(langs, createdAt)
+}
+
+// check returns an error if clean facts are not enough for a post.
+func (f Facts) check() error {
+	if f.Repository == "" || len(f.Tags) == 0 {
+		return errNoName
+	}
+	return nil
 }
 
 // A cut is the number of facts in one version of the text.
@@ -50,6 +58,8 @@ type cut struct {
 	tags      int  // other tags that are listed
 	platforms int  // platforms that are listed
 	pull      bool // whether there is a line with docker pull
+	mention   bool // whether an account is mentioned
+	hashtags  int  // hashtags that are listed
 	name      int  // graphemes of the repository's name
 }
 
@@ -60,14 +70,16 @@ const (
 )
 
 // cuts yields the cuts to try, longest text first. They omit, in this order: other
-// tags, platforms after the third, the pull command, the middle of the name. Each
-// cut also omits what the previous ones omit.
+// tags, platforms after the third, the pull command, hashtags from the last, the mention,
+// the middle of the name. Each cut also omits what the previous ones omit.
 func (f Facts) cuts() iter.Seq[cut] {
 	return func(yield func(cut) bool) {
 		c := cut{
 			tags:      len(f.Tags) - 1,
 			platforms: len(f.Platforms),
 			pull:      f.Reference != "",
+			mention:   f.Mention != Mention{},
+			hashtags:  len(f.Hashtags),
 			name:      graphemes(f.Repository),
 		}
 		for ; c.tags > 0; c.tags-- {
@@ -86,6 +98,18 @@ func (f Facts) cuts() iter.Seq[cut] {
 		}
 		if c.pull {
 			c.pull = false
+			if !yield(c) {
+				return
+			}
+		}
+		for c.hashtags > 0 {
+			c.hashtags--
+			if !yield(c) {
+				return
+			}
+		}
+		if c.mention {
+			c.mention = false
 			if !yield(c) {
 				return
 			}

@@ -261,7 +261,6 @@ func TestComposeErrors(t *testing.T) {
 		{"no repository", with(func(f *Facts) { f.Repository = "" }), nil, when, errNoName, ""},
 		{"no tag", with(func(f *Facts) { f.Tags = nil }), nil, when, errNoName, ""},
 		{"tag without visible characters", with(func(f *Facts) { f.Tags = []string{"\n\x00"} }), nil, when, errNoName, ""},
-		{"tag of 400 characters", with(func(f *Facts) { f.Tags = []string{strings.Repeat("t", 400)} }), nil, when, errTooLong, ""},
 		{"link without scheme", with(func(f *Facts) { f.Link = "example.com/app" }), nil, when, nil, `link "example.com/app"`},
 		{"link that runs code", with(func(f *Facts) { f.Link = "javascript:alert(1)" }), nil, when, nil, "want http"},
 		{"link without host", with(func(f *Facts) { f.Link = "https:///app" }), nil, when, nil, "want http"},

@@ -7,8 +7,9 @@ import (
 	"unicode"
 )
 
-// Facts are the contents of a post about a push. All of them come from the
-// registry, none from annotations, which the client that pushes can choose.
+// Facts are the contents of a post about a push. All except Annotations come from the
+// registry; the client that pushes can choose annotations freely, so only a template uses
+// them.
 type Facts struct {
 	Repository string   // "oss/app"
 	Tags       []string // the first is announced, the others are listed after it; at least one
@@ -22,6 +23,10 @@ type Facts struct {
 
 	First        bool // no version of the repository was announced before
 	MoreVersions int  // versions pushed since the last post that this post stands for as well
+
+	Mention     Mention           // account that is mentioned; invalid ones are omitted
+	Hashtags    []string          // without "#"; invalid ones are omitted
+	Annotations map[string]string // of the image, by key
 }
 
 // clean returns the facts without line breaks, control characters, bidirectional
@@ -48,17 +53,25 @@ func (f Facts) clean() Facts {
 		}
 	}
 	f.Platforms = platforms
+
+	f.Digest = line(f.Digest)
+	if CheckMention(f.Mention) != nil {
+		f.Mention = Mention{}
+	}
+	f.Hashtags = validHashtags(f.Hashtags)
+	f.Annotations = CleanAnnotations(f.Annotations)
 	return f
 }
 
 // line makes s safe for use in one line of text: valid UTF-8 without control
-// characters and bidirectional controls.
+// characters, bidirectional controls, and noncharacters, which mark facets in the output
+// of a template.
 func line(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r), r == '\u2028', r == '\u2029':
 			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), unicode.Is(unicode.Noncharacter_Code_Point, r):
 			return -1
 		}
 		return r

@@ -38,7 +38,14 @@ func (b *builder) record(langs []string, createdAt time.Time) (map[string]any, e
 		record["langs"] = list
 	}
 	if len(b.facets) > 0 {
-		record["facets"] = b.facets
+		list := make([]any, len(b.facets))
+		for i, f := range b.facets {
+			list[i] = map[string]any{
+				"index":    map[string]any{"byteStart": int64(f.start), "byteEnd": int64(f.end)},
+				"features": []any{f.feature},
+			}
+		}
+		record["facets"] = list
 	}
 	return record, nil
 }

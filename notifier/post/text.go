@@ -16,6 +16,8 @@ import (
 //
 //	docker pull registry.example.com/oss/app:v1.2.3
 //
+//	@alice.example.com #containers
+//
 // The second line of the first post of a repository begins with "first version". With
 // more versions the first line ends in "(also 1.2, latest) and 3 more versions were
 // pushed".
@@ -41,14 +43,11 @@ func (f Facts) write(c cut) *builder {
 	if f.First {
 		about = append(about, "first version")
 	}
-	switch {
-	case f.Size > 0 && f.Images > 1:
-		about = append(about, "up to "+size(f.Size))
-	case f.Size > 0:
-		about = append(about, size(f.Size))
+	if size := f.size(); size != "" {
+		about = append(about, size)
 	}
-	if f.Images <= 1 && f.Layers > 0 { // each of several images has layers of its own
-		about = append(about, count(f.Layers, "layer", "layers"))
+	if n := f.layers(); n > 0 {
+		about = append(about, count(n, "layer", "layers"))
 	}
 	if c.platforms > 0 {
 		about = append(about, list(f.Platforms, c.platforms))
@@ -60,7 +59,38 @@ func (f Facts) write(c cut) *builder {
 	if c.pull {
 		b.plain("\n\ndocker pull " + f.Reference)
 	}
+	separator := "\n\n"
+	if c.mention {
+		b.plain(separator)
+		b.mention(f.Mention)
+		separator = " "
+	}
+	for _, name := range f.Hashtags[:c.hashtags] {
+		b.plain(separator)
+		b.hashtag(name)
+		separator = " "
+	}
 	return b
+}
+
+// size is the size as posts show it, "" if it is not known.
+func (f Facts) size() string {
+	switch {
+	case f.Size <= 0:
+		return ""
+	case f.Images > 1:
+		return "up to " + size(f.Size)
+	}
+	return size(f.Size)
+}
+
+// layers is the number of layers that posts show, 0 if it is not known. Each of several
+// images has layers of its own.
+func (f Facts) layers() int {
+	if f.Images > 1 {
+		return 0
+	}
+	return max(f.Layers, 0)
 }
 
 // count formats a number of things.
