@@ -95,7 +95,8 @@ func TestMovedAway(t *testing.T) {
 	}
 
 	doc := h.didDoc()
-	if got := jsonOf(doc["service"]); !strings.Contains(got, `"serviceEndpoint":"`+newHost+`"`) || strings.Contains(got, testHost) {
+	want := `[{"id":"#atproto_pds","serviceEndpoint":"` + newHost + `","type":"AtprotoPersonalDataServer"},{"id":"#atcr_hold","serviceEndpoint":"https://` + testHost + `","type":"AtcrHoldService"}]`
+	if got := jsonOf(doc["service"]); got != want {
 		t.Errorf("did.json: service %s", got)
 	}
 	if got := jsonOf(doc["verificationMethod"]); !strings.Contains(got, otherKey) || doc["id"] != h.DID {

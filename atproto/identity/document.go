@@ -34,8 +34,16 @@ type Service struct {
 	ServiceEndpoint string `json:"serviceEndpoint"`
 }
 
+// HoldService is the id of the service entry of a hold, which names it as the audience of
+// service tokens and in requests that a PDS forwards.
+const HoldService = "#atcr_hold"
+
+// holdServiceType is the type of the entry. It says that the service has the methods
+// io.atcr.hold.*, as "AtprotoPersonalDataServer" says it of com.atproto.*.
+const holdServiceType = "AtcrHoldService"
+
 // Document returns the DID document of a hold. If the account has moved, it
-// shows the new host and key.
+// shows the new host and key. The hold's own service stays at its hostname.
 func (id Identity) Document() (Document, error) {
 	public, err := id.publicKey()
 	if err != nil {
@@ -48,7 +56,8 @@ func (id Identity) Document() (Document, error) {
 			{id.DID + "#atproto", "Multikey", id.DID, public},
 		},
 		Service: []Service{
-			{"#atproto_pds", "AtprotoPersonalDataServer", id.endpoint()},
+			{"#atproto_pds", "AtprotoPersonalDataServer", id.endpoint()}, // first: some clients read only one entry
+			{HoldService, holdServiceType, hostURL(id.Hostname)},
 		},
 	}
 	if id.Handle != HandleInvalid {
