@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -19,31 +18,27 @@ const (
 	keyRetry   = 10 * time.Second // until the key is fetched again after a failure
 )
 
-// issuer is an account that may call, and its cached key.
+// issuer is an account that the operator has configured, and its cached key.
 type issuer struct {
 	did      string
 	registry bool // may report images of any owner
 	source   *identity.Source
 
 	fetches singleflight.Group // at most one fetch at a time
-
-	mu      sync.Mutex
-	key     atcrypto.PublicKey
-	fetched time.Time // when key was fetched
-	err     error     // of a later fetch
-	failed  time.Time // when it failed
+	cache   keyCache
 }
 
-// verify checks that the issuer signed the token.
-func (i *issuer) verify(ctx context.Context, t *serviceToken, now time.Time) error {
-	key, err := i.signingKey(ctx, now, keyLife)
+// verifySignature checks a token with the key of its issuer, which signingKey returns as it
+// was at most maxAge ago.
+func verifySignature(t *serviceToken, signingKey func(maxAge time.Duration) (atcrypto.PublicKey, error)) error {
+	key, err := signingKey(keyLife)
 	if err != nil {
 		return err
 	}
 	if t.signedBy(key) {
 		return nil
 	}
-	newer, err := i.signingKey(ctx, now, keyRefetch)
+	newer, err := signingKey(keyRefetch)
 	if err != nil {
 		return err
 	}
@@ -56,18 +51,22 @@ func (i *issuer) verify(ctx context.Context, t *serviceToken, now time.Time) err
 // signingKey returns the issuer's key, fetched at most maxAge ago. Concurrent
 // callers wait for the same fetch, each until its context ends.
 func (i *issuer) signingKey(ctx context.Context, now time.Time, maxAge time.Duration) (atcrypto.PublicKey, error) {
-	if key, err := i.cached(now, maxAge); key != nil || err != nil {
+	if key, err := i.cache.get(now, maxAge); key != nil || err != nil {
 		return key, err
 	}
-	result := i.fetches.DoChan("", func() (any, error) {
-		if key, err := i.cached(now, maxAge); key != nil || err != nil { // another fetch has just ended
+	return await(ctx, i.fetches.DoChan("", func() (any, error) {
+		if key, err := i.cache.get(now, maxAge); key != nil || err != nil { // another fetch has just ended
 			return key, err
 		}
 		// A client that disconnects must not make the fetch fail for the others.
-		key, err := i.fetch(context.WithoutCancel(ctx))
-		i.store(key, err, now)
+		key, err := fetchKey(context.WithoutCancel(ctx), i.did, i.source)
+		i.cache.store(key, err, now)
 		return key, err
-	})
+	}))
+}
+
+// await waits for a fetch until ctx ends.
+func await(ctx context.Context, result <-chan singleflight.Result) (atcrypto.PublicKey, error) {
 	select {
 	case r := <-result:
 		key, _ := r.Val.(atcrypto.PublicKey)
@@ -77,43 +76,20 @@ func (i *issuer) signingKey(ctx context.Context, now time.Time, maxAge time.Dura
 	}
 }
 
-// cached returns the key or the error of the last fetch, or neither if a new fetch
-// is due.
-func (i *issuer) cached(now time.Time, maxAge time.Duration) (atcrypto.PublicKey, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.key != nil && now.Sub(i.fetched) < maxAge {
-		return i.key, nil
-	}
-	if i.err != nil && now.Sub(i.failed) < keyRetry {
-		return nil, i.err
-	}
-	return nil, nil
-}
-
-func (i *issuer) store(key atcrypto.PublicKey, err error, now time.Time) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+// fetchKey reads the #atproto key from an account's DID document; no other key of the
+// document is accepted. A document that cannot be fetched is a temporary error; one without
+// a key makes the token invalid.
+func fetchKey(ctx context.Context, did string, source *identity.Source) (atcrypto.PublicKey, error) {
+	doc, err := source.Fetch(ctx)
 	if err != nil {
-		i.err, i.failed = err, now
-		return
+		return nil, fmt.Errorf("%w: %w", xrpc.Unavailable("can't fetch the DID document of "+did+"; try again"), err)
 	}
-	i.key, i.fetched, i.err = key, now, nil
-}
-
-// fetch reads the key from the issuer's DID document. A document that cannot be
-// fetched is a temporary error; one without a key makes the token invalid.
-func (i *issuer) fetch(ctx context.Context) (atcrypto.PublicKey, error) {
-	doc, err := i.source.Fetch(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", xrpc.Unavailable("can't fetch the DID document of "+i.did+"; try again"), err)
-	}
-	if doc.ID != i.did {
-		return nil, jwtError("BadJwtIss", "the DID document of %s has another DID", i.did)
+	if doc.ID != did {
+		return nil, jwtError("BadJwtIss", "the DID document of %s has another DID", did)
 	}
 	key, err := doc.PublicKey()
 	if err != nil {
-		return nil, jwtError("BadJwtIss", "the DID document of %s has no valid #atproto key", i.did)
+		return nil, jwtError("BadJwtIss", "the DID document of %s has no valid #atproto key", did)
 	}
 	return key, nil
 }

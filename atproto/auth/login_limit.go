@@ -47,13 +47,13 @@ const (
 
 // loginLimiter decides which logins may have their password checked.
 type loginLimiter struct {
-	counts  attemptCounter
+	counts  *windowCounter[attempt]
 	slow    *slowLane
 	hashing chan struct{} // one password is hashed at a time
 }
 
 func newLoginLimiter() *loginLimiter {
-	return &loginLimiter{slow: newSlowLane(), hashing: make(chan struct{}, 1)}
+	return &loginLimiter{counts: newLoginCounter(), slow: newSlowLane(), hashing: make(chan struct{}, 1)}
 }
 
 // check hashes a password within the limits.
@@ -85,28 +85,8 @@ type attempt struct {
 	ours   bool // the name is our account's
 }
 
-// attemptCounter counts the attempts of a window. Its zero value is ready.
-type attemptCounter struct {
-	mu     sync.Mutex
-	until  time.Time // end of the window
-	total  int
-	counts map[attempt]int
-}
-
-// add counts an attempt. If it is over the limit, wait is the time until the
-// window ends.
-func (l *attemptCounter) add(a attempt, now time.Time) (wait time.Duration, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !now.Before(l.until) {
-		l.until, l.total, l.counts = now.Add(loginWindow), 0, map[attempt]int{}
-	}
-	if l.total >= loginsTotal || l.counts[a] >= loginsPerClient {
-		return l.until.Sub(now), false
-	}
-	l.total++
-	l.counts[a]++
-	return 0, true
+func newLoginCounter() *windowCounter[attempt] {
+	return &windowCounter[attempt]{window: loginWindow, total: loginsTotal, perKey: loginsPerClient}
 }
 
 // slowLane lets attempts over the limit pass one at a time.

@@ -86,9 +86,9 @@ func TestLoginLimit(t *testing.T) {
 	}
 }
 
-func TestAttemptCounterLimit(t *testing.T) {
+func TestLoginCounterLimit(t *testing.T) {
 	t.Parallel()
-	var l attemptCounter
+	l := newLoginCounter()
 	refused := 0
 	now := time.Now()
 	for i := range 3 * loginsTotal {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
+	"github.com/tidings-dev/tidings/internal/clientaddr"
 )
 
 // Service tokens (https://atproto.com/specs/xrpc#inter-service-authentication-jwt).
@@ -21,11 +23,13 @@ import (
 // Another service calls us with a JWT that its account's key has signed: iss is
 // its DID, aud ours, lxm the method, exp an expiry. A token is accepted if
 //
-//  1. iss is one of the accounts that the operator has named. Tokens of all other
-//     accounts are refused before anything is fetched, so that strangers cannot
-//     make this hold send requests.
-//  2. aud, lxm and exp are valid. exp may be at most maxTokenLife ahead, because
-//     the token has to be remembered until then.
+//  1. aud, lxm, exp and the form of the token are valid. exp may be at most maxTokenLife
+//     ahead, because the token has to be remembered until then. aud is our DID or one of
+//     our services, "did:web:…#atcr_hold", or listed in Audiences. A DID does not stand
+//     for its services.
+//  2. iss is an account that the operator has configured. Tokens of other accounts are
+//     refused before anything is fetched, so that strangers cannot make this hold send
+//     requests, unless Pulls is PullsAnyone; see unlisted.go for what bounds that.
 //  3. The #atproto key in the DID document of iss verifies the signature. The key
 //     is cached. After an invalid signature the document is fetched again, since
 //     the account may have a new key, but at most once in keyRefetch: anyone can
@@ -46,6 +50,7 @@ const (
 	maxTokenLife    = 5 * time.Minute
 	maxSkew         = 10 * time.Second // how far a caller's clock may be ahead of ours
 	maxServiceToken = 8 << 10          // bytes
+	signatureSize   = 64               // bytes, of both algorithms
 )
 
 // Errors with the names of the reference server.
@@ -59,6 +64,11 @@ var (
 	errNoCallers = xrpc.NewError(http.StatusForbidden, "Forbidden", "this hold accepts no such calls; its operator can allow them with hold.registries or hold.owners")
 )
 
+// ErrUnlisted refuses a call that needs a configured account.
+func ErrUnlisted(did string) *xrpc.Error {
+	return xrpc.Errorf(http.StatusForbidden, "Forbidden", "%.200s may not call; the operator of this hold can allow it with hold.registries or hold.owners", did)
+}
+
 func jwtError(name, format string, args ...any) *xrpc.Error {
 	return xrpc.Errorf(http.StatusUnauthorized, name, format, args...)
 }
@@ -66,30 +76,41 @@ func jwtError(name, format string, args ...any) *xrpc.Error {
 // CallersConfig configures Callers.
 type CallersConfig struct {
 	Document   identity.Document // of this hold
+	Audiences  []string          // accepted besides those of Document
 	Registries []string          // DIDs that may report images of any owner
-	Owners     []string          // DIDs that may report their own images
+	Owners     []string          // DIDs that may report their own images, and pulls of any
+	Pulls      Pulls             // who else may report pulls; "": nobody
 	PLC        string            // directory of did:plc, https://host; empty: the public one
 	Now        func() time.Time
+	Metrics    *CallerMetrics // nil: none
 }
 
 // Callers are the accounts that may call with service tokens.
 type Callers struct {
-	doc     identity.Document
-	now     func() time.Time
-	issuers map[string]*issuer // by DID
-	used    usedTokens
+	doc       identity.Document
+	audiences []string
+	now       func() time.Time
+	metrics   *CallerMetrics
+	issuers   map[string]*issuer // by DID
+	unlisted  *unlisted          // nil: they may not call
+
+	registries, owners *usedTokens
 }
 
 // Caller is the account of an authorized call; see xrpc.Call.Caller.
 type Caller struct {
 	DID      string
 	Registry bool   // may report images of any owner
+	Unlisted bool   // is not configured: may report pulls
 	Token    string // ID of the token, unique for the account
 }
 
 // NewCallers returns the callers of a configuration. It fetches nothing.
 func NewCallers(cfg CallersConfig) (*Callers, error) {
-	c := &Callers{doc: cfg.Document, now: cfg.Now, issuers: map[string]*issuer{}}
+	c := &Callers{
+		doc: cfg.Document, audiences: cfg.Audiences, now: cfg.Now, metrics: cfg.Metrics, issuers: map[string]*issuer{},
+		registries: newUsedTokens(maxUsedTokens, maxUsedTokens), owners: newUsedTokens(maxUsedTokens, maxOwnerTokens),
+	}
 	for i, did := range append(append([]string{}, cfg.Registries...), cfg.Owners...) {
 		if c.issuers[did] != nil {
 			continue
@@ -98,39 +119,75 @@ func NewCallers(cfg CallersConfig) (*Callers, error) {
 		if err != nil {
 			return nil, fmt.Errorf("caller %q: %w", did, err)
 		}
-		c.issuers[did] = &issuer{did: did, registry: i < len(cfg.Registries), source: source}
+		c.issuers[did] = &issuer{did: did, registry: i < len(cfg.Registries), source: source, cache: keyCache{retry: keyRetry}}
+	}
+	if cfg.Pulls == PullsAnyone {
+		c.unlisted = newUnlisted(cfg)
 	}
 	return c, nil
 }
 
 // Authorize is the access of callers. It sets c.Caller.
 func (a *Callers) Authorize(c *xrpc.Call) error {
-	if len(a.issuers) == 0 {
-		return errNoCallers
+	caller, err := a.authorize(c)
+	if err != nil {
+		a.metrics.Called(err)
+		return err
+	}
+	c.Caller = caller
+	return nil
+}
+
+func (a *Callers) authorize(c *xrpc.Call) (Caller, error) {
+	if len(a.issuers) == 0 && a.unlisted == nil {
+		return Caller{}, errNoCallers
 	}
 	token, err := readServiceToken(c.Request)
 	if err != nil {
-		return err
+		return Caller{}, err
 	}
 	now := a.now()
 	if err := a.checkClaims(token, c.NSID, now); err != nil {
+		return Caller{}, err
+	}
+	did, id := token.claims.Issuer, token.id()
+	caller := Caller{DID: did, Token: base64.RawURLEncoding.EncodeToString(id[:])}
+	from := a.issuers[did]
+	switch {
+	case from != nil:
+		caller.Registry = from.registry
+		err = a.authorizeConfigured(c, from, token, now)
+	case a.unlisted != nil:
+		caller.Unlisted = true
+		err = a.unlisted.authorize(c.Context(), token, clientaddr.Of(c.Request), now)
+	default:
+		err = ErrUnlisted(did)
+	}
+	return caller, err
+}
+
+func (a *Callers) authorizeConfigured(c *xrpc.Call, from *issuer, token *serviceToken, now time.Time) error {
+	err := verifySignature(token, func(maxAge time.Duration) (atcrypto.PublicKey, error) {
+		return from.signingKey(c.Context(), now, maxAge)
+	})
+	if err != nil {
 		return err
 	}
-	from := a.issuers[token.claims.Issuer]
-	if from == nil {
-		return xrpc.Errorf(http.StatusForbidden, "Forbidden", "%.200s may not call; the operator of this hold can allow it with hold.registries or hold.owners", token.claims.Issuer)
+	used := a.owners
+	if from.registry {
+		used = a.registries
 	}
-	if err := from.verify(c.Context(), token, now); err != nil {
-		return err
-	}
-	id := token.id()
-	switch a.used.add(id, token.claims.Expires.Time, now) {
+	return token.use(used, now)
+}
+
+// use notes the use of a token, which must be the first.
+func (t *serviceToken) use(used *usedTokens, now time.Time) error {
+	switch used.add(t.id(), tokenUse{t.claims.Issuer, t.claims.Expires.Time}, now) {
 	case tokenUsed:
 		return ErrTokenReplay
 	case tokensFull:
 		return xrpc.TooManyRequests(maxTokenLife)
 	}
-	c.Caller = Caller{token.claims.Issuer, from.registry, base64.RawURLEncoding.EncodeToString(id[:])}
 	return nil
 }
 
@@ -139,6 +196,7 @@ type serviceToken struct {
 	header struct {
 		Type      string `json:"typ"`
 		Algorithm string `json:"alg"`
+		Key       string `json:"kid"` // of the issuer's document; optional
 	}
 	claims struct {
 		Issuer   string           `json:"iss"`
@@ -177,6 +235,9 @@ func (a *Callers) checkClaims(t *serviceToken, method string, now time.Time) err
 	case accessToken.typ, refreshToken.typ, "dpop+jwt":
 		return jwtError("BadJwtType", "Invalid jwt type %q", t.header.Type)
 	}
+	if err := t.checkForm(); err != nil {
+		return err
+	}
 	claims := &t.claims
 	switch {
 	case claims.Issuer == "" || claims.Expires == nil || len(claims.Audience) != 1:
@@ -185,8 +246,8 @@ func (a *Callers) checkClaims(t *serviceToken, method string, now time.Time) err
 		return jwtError("JwtExpired", "jwt expired")
 	case claims.Expires.After(now.Add(maxTokenLife + maxSkew)):
 		return jwtError("BadJwtExpiration", "jwt expires more than %s from now", maxTokenLife)
-	case !a.doc.HasAudience(claims.Audience[0]):
-		return jwtError("BadJwtAudience", "jwt audience does not match service did: it must be %s", a.doc.ID)
+	case !a.doc.HasAudience(claims.Audience[0]) && !slices.Contains(a.audiences, claims.Audience[0]):
+		return jwtError("BadJwtAudience", "jwt audience does not match service did: it must be %s%s", a.doc.ID, identity.HoldService)
 	case claims.Method == "":
 		return jwtError("BadJwtLexiconMethod", `missing jwt lexicon method ("lxm"). must match: %s`, method)
 	case claims.Method != method:
@@ -195,9 +256,25 @@ func (a *Callers) checkClaims(t *serviceToken, method string, now time.Time) err
 	return nil
 }
 
+// checkForm checks what can be known of the signature without the issuer's key.
+func (t *serviceToken) checkForm() error {
+	iss, kid := t.claims.Issuer, t.header.Key
+	switch {
+	case t.header.Algorithm != "ES256" && t.header.Algorithm != "ES256K":
+		return jwtError("BadJwtSignature", "jwt algorithm must be ES256 or ES256K")
+	case len(t.signature) != signatureSize:
+		return errBadSignature
+	case strings.Contains(iss, "#"):
+		return jwtError("BadJwtIss", "jwt issuer must be a DID without a fragment")
+	case kid != "" && kid != "#atproto" && kid != iss+"#atproto":
+		return jwtError("BadJwtSignature", "jwt must be signed with the #atproto key of its issuer")
+	}
+	return nil
+}
+
 // id identifies the token. jti is optional, as at the reference server; without
 // it the token is identified by all that is signed.
-func (t *serviceToken) id() [sha256.Size]byte {
+func (t *serviceToken) id() tokenID {
 	if t.claims.ID == "" {
 		return sha256.Sum256(append([]byte("token\x00"), t.signed...))
 	}

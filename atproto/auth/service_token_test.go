@@ -346,34 +346,3 @@ func (s *slowHost) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	}
 }
-
-// Tokens are kept until they expire, and no longer.
-func TestUsedTokens(t *testing.T) {
-	t.Parallel()
-	var u usedTokens
-	now := time.Now()
-	id := func(i int) (id [32]byte) {
-		copy(id[:], fmt.Sprint(i))
-		return id
-	}
-	for i := range maxUsedTokens {
-		if got := u.add(id(i), now.Add(time.Minute+time.Duration(i%2)*time.Hour), now); got != tokenNew {
-			t.Fatalf("token %d: %v", i, got)
-		}
-	}
-	if got := u.add(id(-1), now.Add(time.Minute), now); got != tokensFull {
-		t.Errorf("a token too many: %v", got)
-	}
-	now = now.Add(time.Minute)
-	if got := u.add(id(-1), now.Add(time.Minute), now); got != tokenNew {
-		t.Errorf("after half have expired: %v", got)
-	}
-	if n := len(u.expires); n != maxUsedTokens/2+1 {
-		t.Errorf("%d tokens are kept", n)
-	}
-	for i := 1; i < maxUsedTokens; i += 2 {
-		if got := u.add(id(i), now, now); got != tokenUsed {
-			t.Fatalf("token %d again: %v", i, got)
-		}
-	}
-}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/firehose"
 	"github.com/tidings-dev/tidings/atproto/identity"
@@ -15,19 +17,22 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo/batch"
 )
 
-// Metrics are the metrics of the firehose and of relays. A nil *Metrics counts
-// nothing.
+// Metrics are the metrics of the firehose, of relays, and of calls with service tokens. A
+// nil *Metrics counts nothing.
 type Metrics struct {
 	firehose *firehose.Metrics
 	crawl    *crawl.Metrics
+	callers  *auth.CallerMetrics
 }
 
 // NewMetrics returns metrics that are not registered.
-func NewMetrics() *Metrics { return &Metrics{firehose.NewMetrics(), crawl.NewMetrics()} }
+func NewMetrics() *Metrics {
+	return &Metrics{firehose.NewMetrics(), crawl.NewMetrics(), auth.NewCallerMetrics()}
+}
 
 // Collectors returns the collectors to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return append(m.firehose.Collectors(), m.crawl.Collectors()...)
+	return slices.Concat(m.firehose.Collectors(), m.crawl.Collectors(), m.callers.Collectors())
 }
 
 // NetworkConfig configures a Network. Identity and Repo are required.
@@ -45,6 +50,7 @@ type NetworkConfig struct {
 // asked to read it.
 type Network struct {
 	repo     *repo.Repo
+	metrics  *Metrics
 	firehose *firehose.Firehose
 	crawler  *crawl.Crawler // nil: no relays
 }
@@ -54,7 +60,7 @@ func NewNetwork(cfg NetworkConfig) (*Network, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = &Metrics{}
 	}
-	n, log := &Network{repo: cfg.Repo}, eventLog{cfg.Repo}
+	n, log := &Network{repo: cfg.Repo, metrics: cfg.Metrics}, eventLog{cfg.Repo}
 	events := firehose.Config{
 		Log: log, Now: cfg.Now, Metrics: cfg.Metrics.firehose, Logger: cfg.Logger,
 	}

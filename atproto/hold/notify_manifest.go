@@ -26,35 +26,72 @@ type Notifier interface {
 // Notification is the notification of another registry about a manifest.
 type Notification struct {
 	lexicon.NotifyManifestInput
-	Issuer string // DID of the caller
-	Token  string // ID of the service token, which is valid for one event
-	Key    string // Idempotency-Key of the call; may be empty
+	Issuer   string // DID of the caller
+	Unlisted bool   // the caller is not configured; only for pulls
+	Token    string // ID of the service token, which is valid for one event
+	Key      string // Idempotency-Key of the call; may be empty
 }
 
 var errNotRecorded = xrpc.Unavailable("the event could not be recorded, the operator's log has the reason; repeat the call with the same Idempotency-Key, so that it is not recorded twice")
 
+// maxUnlistedInput limits the body of a caller that is not configured, in bytes. A manifest
+// with a thousand layers fits in.
+const maxUnlistedInput = 256 << 10
+
+// mayNotify is the access to notifyManifest. Who may report what depends on the body.
+func (s *Server) mayNotify(c *xrpc.Call) error {
+	if err := s.callers.Authorize(c); err != nil {
+		return err
+	}
+	if c.Caller.(auth.Caller).Unlisted {
+		c.InputLimit = maxUnlistedInput
+	}
+	return nil
+}
+
 // notifyManifest is io.atcr.hold.notifyManifest: another registry reports that a
 // manifest was pushed to it or pulled from it.
 func (s *Server) notifyManifest(c *xrpc.Call) (any, error) {
+	out, err := s.notify(c)
+	s.network.metrics.callers.Called(err)
+	return out, err
+}
+
+func (s *Server) notify(c *xrpc.Call) (out lexicon.NotifyManifestOutput, err error) {
 	in := lexicon.ReadNotifyManifest(c.Input)
 	if err := checkNotification(&in); err != nil {
-		return nil, err
+		return out, err
 	}
 	caller := c.Caller.(auth.Caller)
-	if !caller.Registry && in.UserDID != caller.DID {
-		return nil, xrpc.Errorf(http.StatusForbidden, lexicon.ErrorUserMismatch, "%s may report its own images only, but userDid is %s", caller.DID, in.UserDID)
+	if err := checkReporter(caller, &in); err != nil {
+		return out, err
 	}
 	key, err := idempotencyKey(c.Header)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	c.Input = nil // it may be large, and Notify may wait
-	out, err := s.notifier.Notify(c.Context(), Notification{in, caller.DID, caller.Token, key})
+	out, err = s.notifier.Notify(c.Context(), Notification{in, caller.DID, caller.Unlisted, caller.Token, key})
 	var refused *xrpc.Error
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
 	}
 	return out, err
+}
+
+// checkReporter checks that a caller may report an image. The token of a pull is the
+// puller's, and userDid names the owner of the image, so only a push can be compared with
+// its owner.
+func checkReporter(caller auth.Caller, in *lexicon.NotifyManifestInput) error {
+	switch {
+	case in.Operation == lexicon.OperationPull || caller.Registry:
+		return nil
+	case caller.Unlisted:
+		return auth.ErrUnlisted(caller.DID)
+	case in.UserDID != caller.DID:
+		return xrpc.Errorf(http.StatusForbidden, lexicon.ErrorUserMismatch, "%s may report pushes of its own images only, but userDid is %s", caller.DID, in.UserDID)
+	}
+	return nil
 }
 
 // Names by the OCI distribution specification

@@ -37,10 +37,12 @@ type Config struct {
 	// folder is noticed; empty: unknown.
 	Folder string
 
-	Notifier   Notifier // records notifications of other registries; nil: notifyManifest is not served
-	Registries []string // DIDs that may report images of any owner
-	Owners     []string // DIDs that may report their own images
-	PLC        string   // directory of did:plc, https://host; empty: the public one
+	Notifier   Notifier   // records notifications of other registries; nil: notifyManifest is not served
+	Registries []string   // DIDs that may report images of any owner
+	Owners     []string   // DIDs that may report pushes of their own images, and pulls of any
+	Pulls      auth.Pulls // who else may report pulls; "": nobody
+	Audiences  []string   // of service tokens, besides our DID and its services
+	PLC        string     // directory of did:plc, https://host; empty: the public one
 
 	Version string           // shown by _health; may be empty
 	Now     func() time.Time // nil: time.Now
@@ -136,7 +138,8 @@ func (s *Server) openSessions(cfg Config) (err error) {
 
 func (s *Server) openCallers(cfg Config) (err error) {
 	s.callers, err = auth.NewCallers(auth.CallersConfig{
-		Document: s.doc, Registries: cfg.Registries, Owners: cfg.Owners, PLC: cfg.PLC, Now: cfg.Now,
+		Document: s.doc, Audiences: cfg.Audiences, Registries: cfg.Registries, Owners: cfg.Owners, Pulls: cfg.Pulls,
+		PLC: cfg.PLC, Now: cfg.Now, Metrics: cfg.Network.metrics.callers,
 	})
 	return err
 }
@@ -172,9 +175,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // methods returns all methods with their access: public, the account's owner in a
-// session (account), or the services that the operator has configured (caller).
+// session (account), or another service with a service token.
 func (s *Server) methods() map[string]xrpc.Method {
-	public, account, caller := xrpc.Public, s.sessions.Authorize, s.callers.Authorize
+	public, account := xrpc.Public, s.sessions.Authorize
 	methods := map[string]xrpc.Method{
 		"com.atproto.server.describeServer": xrpc.Query(public, s.describeServer),
 		"com.atproto.server.createSession":  xrpc.Procedure(s.sessions.AllowLogin, s.createSession),
@@ -209,7 +212,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.listBlobs":       xrpc.Query(public, s.listBlobs),
 	}
 	if s.notifier != nil {
-		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(caller), s.notifyManifest)
+		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(s.mayNotify), s.notifyManifest)
 	}
 	return methods
 }

@@ -22,6 +22,9 @@ var (
 	// ErrKeyReused: the issuer has used the Idempotency-Key for another input.
 	ErrKeyReused = errors.New("idempotency key already used for another input")
 
+	// ErrBusy: too much is pending for a notification of an unlisted account.
+	ErrBusy = errors.New("too many pending notifications")
+
 	errTooMany = fmt.Errorf("more than %d tokens and keys are pending", maxPending)
 )
 
@@ -29,22 +32,25 @@ var (
 // from it. The lexicon package has validated its input.
 type Notification struct {
 	lexicon.NotifyManifestInput
-	Issuer string // DID of the account that sends it
-	Token  string // identifies the service token, which is valid for one event
-	Key    string // Idempotency-Key of the request, "" if it has none
+	Issuer   string // DID of the account that sends it
+	Unlisted bool   // the operator has not configured the account; only for pulls
+	Token    string // identifies the service token, which is valid for one event
+	Key      string // Idempotency-Key of the request, "" if it has none
 }
 
-// An ID identifies a notification. Its members are hashes. It is part of the
+// An ID identifies a notification. Its texts are hashes. It is part of the
 // event in the journal.
 type ID struct {
 	Token string `json:"token"`
 	Key   string `json:"key,omitempty"`   // empty: there is none
 	Input string `json:"input,omitempty"` // only with a key
+	// Unlisted notifications are known for a shorter time.
+	Unlisted bool `json:"unlisted,omitempty"`
 }
 
 // NewID returns the ID of a notification.
 func NewID(n *Notification) (*ID, error) {
-	id := &ID{Token: hash("token", n.Issuer, n.Token)}
+	id := &ID{Token: hash("token", n.Issuer, n.Token), Unlisted: n.Unlisted}
 	if n.Key == "" {
 		return id, nil
 	}
