@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
@@ -21,6 +22,8 @@ func (n notices) Notify(ctx context.Context, notification hold.Notification) (le
 	switch {
 	case errors.Is(err, inbound.ErrTokenUsed):
 		err = auth.ErrTokenReplay
+	case errors.Is(err, inbound.ErrBusy):
+		err = xrpc.TooManyRequests(time.Minute)
 	case errors.Is(err, inbound.ErrKeyReused):
 		err = xrpc.InvalidRequest("this Idempotency-Key was used for another request; use a new key for each push and pull")
 	}

@@ -111,11 +111,29 @@ func (c *counting) add(entry journal.Entry) error {
 			return err
 		}
 		fact.Seq = e.Seq
+		if fact.Unlisted {
+			return c.addUnlisted(e.Event, fact)
+		}
 		c.facts = append(c.facts, fact)
 	}
 	if e.Operation == event.OpPush && e.Class != "" {
 		c.rows = append(c.rows, pushrow.New(e))
 	}
+	return nil
+}
+
+// addUnlisted takes a pull in that an unlisted account reported. It has no effect on
+// private repositories and images.
+func (c *counting) addUnlisted(e *event.Event, fact counts.Fact) error {
+	if !c.n.public(fact.Repository) {
+		return nil
+	}
+	entry, found, err := c.n.ledger.Get(e.UserDID, e.ManifestDigest)
+	if err != nil {
+		return err
+	}
+	fact.Known = found && entry.In(fact.Repository)
+	c.facts = append(c.facts, fact)
 	return nil
 }
 

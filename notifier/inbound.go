@@ -31,6 +31,9 @@ const (
 // any other error it is not known whether the event is recorded; a notification with
 // a key can be repeated without harm.
 func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification) (lexicon.NotifyManifestOutput, error) {
+	if notification.Unlisted && n.journal.HalfFull(journal.Pushes) {
+		return lexicon.NotifyManifestOutput{}, inbound.ErrBusy // at the limit pushes would be dropped
+	}
 	e, err := n.notifiedEvent(&notification)
 	if err != nil {
 		return lexicon.NotifyManifestOutput{}, err
@@ -38,6 +41,9 @@ func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification
 	earlier, err := n.inbound.Begin(ctx, e.Inbound)
 	if err != nil {
 		return lexicon.NotifyManifestOutput{}, err
+	}
+	if earlier != nil && e.Unlisted {
+		return unlistedAnswer, nil
 	}
 	if earlier != nil && earlier.Answer != nil {
 		return *earlier.Answer, nil
@@ -52,11 +58,21 @@ func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification
 		return lexicon.NotifyManifestOutput{}, err
 	}
 	n.metrics.Event(e.Operation, "recorded")
+	if e.Unlisted {
+		return unlistedAnswer, nil
+	}
 	n.log.Info("notification of another registry recorded", "operation", e.Operation, "repository", e.Name(), "tag", e.Tag, "digest", e.ManifestDigest, "issuer", e.Actor)
 	return n.answer(ctx, seq, e), nil
 }
 
-// notifiedEvent is the event of a notification, without its time and class.
+// unlistedAnswer is the answer to each pull that an unlisted account reports. Such a pull is
+// counted only if its image is known and public, which the account must not learn. So all of
+// them are recorded, what is counted is decided later, and no answer waits for it.
+var unlistedAnswer = lexicon.NotifyManifestOutput{Success: true, Operation: event.OpPull}
+
+// notifiedEvent is the event of a notification, without its time and class. That of an
+// unlisted account has no children and no referrers tag: the classifier would learn them and
+// classify the requests of others by them.
 func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error) {
 	if in.Operation == "" {
 		in.Operation = event.OpPush
@@ -70,14 +86,22 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 		return nil, err
 	}
 	in.Manifest = event.FilterManifest(in.Manifest)
-	return &event.Event{
+	if _, refers := classify.ReferrersTag(in.Tag); refers && in.Unlisted {
+		in.Tag = ""
+	}
+	e := &event.Event{
 		Version:             event.Version,
 		Actor:               in.Issuer,
 		Kind:                event.KindOf(&in.Manifest, in.Tag),
 		Foreign:             in.UserDID != n.owner,
+		Unlisted:            in.Unlisted,
 		Inbound:             id,
 		NotifyManifestInput: in.NotifyManifestInput,
-	}, nil
+	}
+	if e.Unlisted {
+		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
+	}
+	return e, nil
 }
 
 // appendNotified gives an event its time and class and makes it durable, also if ctx

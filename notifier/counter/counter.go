@@ -25,6 +25,7 @@ import (
 
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
@@ -75,6 +76,7 @@ type Counter struct {
 	entries       *classify.Store
 
 	newTagChanges []rediscounts.TagChange // of this fold
+	newUnlisted   []counts.Fact           // pulls of unlisted accounts that this fold counts
 	tagChanges    []rediscounts.TagChange // not sent to the other registries yet
 	unsentEntries []classify.IndexEntry   // likewise
 

@@ -74,6 +74,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 	}
 	c.tagChanges = append(c.tagChanges, c.newTagChanges[:min(len(c.newTagChanges), maxTagChanges-len(c.tagChanges))]...)
 	c.cfg.Metrics.folded(facts)
+	c.cfg.Metrics.folded(c.newUnlisted)
 	return nil
 }
 
@@ -110,7 +111,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 		all: map[target]map[counts.ID]*counts.Row{},
 	}
 	c.entries.Begin()
-	c.newTagChanges = nil
+	c.newTagChanges, c.newUnlisted = nil, nil
 	for i := range facts {
 		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
 			f.to, f.rows = to, f.all[to]
@@ -159,6 +160,9 @@ type folding struct {
 }
 
 func (f *folding) add(fact *counts.Fact) error {
+	if fact.Unlisted {
+		return f.addUnlisted(*fact)
+	}
 	if fact.Deleted && fact.Tag == "" {
 		return f.c.entries.Delete(f.b, fact.Repository, fact.Digest)
 	}

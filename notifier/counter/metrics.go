@@ -43,12 +43,13 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.Facts, m.Published, m.Failures, m.Lost, m.LastSuccess}
 }
 
+// folded counts facts, except those of unlisted accounts, which may not have been counted.
 func (m *Metrics) folded(facts []counts.Fact) {
 	if m == nil {
 		return
 	}
 	for _, f := range facts {
-		if f.Class.Index() >= 0 {
+		if f.Class.Index() >= 0 && !f.Unlisted {
 			m.Facts.WithLabelValues(string(f.Class)).Inc()
 		}
 	}

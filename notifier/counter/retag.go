@@ -23,6 +23,9 @@ import (
 // moves the cursor: after a crash either the fact was folded and its keys are set, or the
 // fact is folded again.
 //
+// The pushed keys also say which images exist, for pulls that anybody can report
+// (unlisted.go).
+//
 // Hashes are cut to 8 bytes, and to 4 for a tag of a digest. A collision counts a push as a
 // retag by mistake, or fails to. prune drops keys older than counts.KeepDays; a push of a
 // digest whose other tags are older is then no retag.

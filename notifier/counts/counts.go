@@ -54,6 +54,8 @@ type Fact struct {
 	Class      Class     // empty: nothing is counted
 	Deleted    bool      `json:",omitempty"` // Tag was deleted, or Digest if Tag is empty; Class is empty
 	Supporting bool      `json:",omitempty"` // Digest is an artifact that refers to another image
+	Unlisted   bool      `json:",omitempty"` // a pull that an account reported which is not configured: counted only for a known image
+	Known      bool      `json:",omitempty"` // an unlisted pull's image is known to the caller
 	Time       time.Time // is counted on its day, UTC
 	Seq        uint64    `json:",omitempty"` // sequence number of the event in its stream; 0: it was never folded before
 	Children   []string  // digests of the children of the index Digest, if classify.Classifier.Class returned them as fresh

@@ -45,8 +45,9 @@ type Event struct {
 	Kind      Kind         `json:"kind,omitempty"`
 	Class     counts.Class `json:"class,omitempty"` // what it is counted as; "": it is not counted
 	Children  []string     `json:"children,omitempty"`
-	Foreign   bool         `json:"foreign,omitempty"` // of another owner than the registry's
-	Inbound   *inbound.ID  `json:"call,omitempty"`    // of an event that another registry reported; else nil
+	Foreign   bool         `json:"foreign,omitempty"`  // of another owner than the registry's
+	Unlisted  bool         `json:"unlisted,omitempty"` // a pull that an account reported which is not configured
+	Inbound   *inbound.ID  `json:"call,omitempty"`     // of an event that another registry reported; else nil
 
 	// MediaType is set if the journal has the manifest as it was pushed; Decode
 	// then fills in Manifest, Kind and Children.

@@ -51,6 +51,7 @@ func PlanOf(e *Event) Plan {
 		Time:       e.Time,
 		Children:   e.Children,
 		Supporting: e.Operation == OpPush && e.Kind.Supporting(),
+		Unlisted:   e.Unlisted,
 	}
 	return p
 }

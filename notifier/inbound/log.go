@@ -31,17 +31,25 @@ import (
 //
 //	state.InboundByName <name>                     row
 //	state.InboundBySeq <sequence number>/<name>    nothing, to find the oldest
+//	state.InboundBrief <sequence number>/<name>    the same for unlisted accounts
 
 // A name is known for keepFor. The newest keepNames are known regardless of their age,
 // since after a jump of the system clock all of them seem old.
+// Names of unlisted accounts, of which anybody can create many, are known for keepBriefly,
+// which is longer than a token is valid.
 const (
-	keepFor   = 7 * 24 * time.Hour
-	keepNames = 10_000
+	keepFor     = 7 * 24 * time.Hour
+	keepBriefly = time.Hour
+	keepNames   = 10_000
 )
 
 // maxPending is the maximum number of names in memory, about 200 bytes each. They
-// accumulate only while nothing is counted because the disk is full.
-const maxPending = 1 << 16
+// accumulate only while nothing is counted because the disk is full. Those of unlisted
+// accounts have a part of it.
+const (
+	maxPending         = 1 << 16
+	maxPendingUnlisted = maxPending / 8
+)
 
 // Config configures a Log.
 type Config struct {
@@ -74,6 +82,7 @@ type Log struct {
 	mu      sync.Mutex
 	loaded  bool
 	pending map[string]*entry // by name; those that are not counted yet
+	brief   int               // names in pending of unlisted accounts
 
 	pruned time.Time // last removal of the oldest names; only the counting goroutine uses it
 }
@@ -81,6 +90,7 @@ type Log struct {
 // An entry is a notification in memory.
 type entry struct {
 	row
+	brief bool          // of an unlisted account
 	ended chan struct{} // closed by End; nil if the entry was read from the state
 }
 
@@ -138,11 +148,30 @@ func (l *Log) begin(id *ID) (*entry, error) {
 	if len(l.pending) >= maxPending {
 		return nil, errTooMany
 	}
-	e := &entry{row: row{Input: id.Input}, ended: make(chan struct{})}
-	for _, name := range id.names() {
-		l.pending[name] = e
+	if id.Unlisted && l.brief >= maxPendingUnlisted {
+		return nil, ErrBusy
 	}
+	l.add(id, &entry{row: row{Input: id.Input}, brief: id.Unlisted, ended: make(chan struct{})})
 	return nil, nil
+}
+
+// add keeps a notification in memory. The caller must hold mu.
+func (l *Log) add(id *ID, e *entry) {
+	for _, name := range id.names() {
+		l.remove(name)
+		l.pending[name] = e
+		if e.brief {
+			l.brief++
+		}
+	}
+}
+
+// remove removes a name from memory. The caller must hold mu.
+func (l *Log) remove(name string) {
+	if e := l.pending[name]; e != nil && e.brief {
+		l.brief--
+	}
+	delete(l.pending, name)
 }
 
 // find returns a copy of the notification with a name, or nil. The caller must hold mu.
@@ -169,7 +198,7 @@ func (l *Log) End(id *ID, seq uint64) {
 		return
 	}
 	for _, name := range id.names() {
-		delete(l.pending, name)
+		l.remove(name)
 	}
 }
 
@@ -180,7 +209,7 @@ func (l *Log) Counted(upTo uint64) {
 	defer l.mu.Unlock()
 	for name, e := range l.pending {
 		if e.Seq != 0 && e.Seq <= upTo {
-			delete(l.pending, name)
+			l.remove(name)
 		}
 	}
 }
@@ -191,12 +220,9 @@ func (l *Log) load() error {
 	if l.loaded {
 		return nil
 	}
-	l.pending = map[string]*entry{}
+	l.pending, l.brief = map[string]*entry{}, 0
 	err := l.cfg.Uncounted(func(r Recorded) {
-		e := &entry{row: row{Seq: r.Seq, Time: r.Time, Input: r.ID.Input}}
-		for _, name := range r.ID.names() {
-			l.pending[name] = e
-		}
+		l.add(r.ID, &entry{row: row{Seq: r.Seq, Time: r.Time, Input: r.ID.Input}, brief: r.ID.Unlisted})
 	})
 	l.loaded = err == nil
 	return err

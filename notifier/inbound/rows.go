@@ -16,6 +16,7 @@ type row struct {
 	Time   time.Time                     `json:"time"`
 	Input  string                        `json:"input,omitempty"`
 	Answer *lexicon.NotifyManifestOutput `json:"answer,omitempty"` // the response; nil: not complete yet
+	Brief  bool                          `json:"brief,omitempty"`  // of an unlisted account
 }
 
 // stored reads a notification from the state; nil: there is none.
@@ -63,7 +64,7 @@ func (b *Batch) Repeated(seq uint64, at time.Time, id *ID) (bool, error) {
 		b.rows = map[string]*row{}
 	}
 	for _, name := range id.names() {
-		b.rows[name] = &row{Seq: seq, Time: at, Input: id.Input}
+		b.rows[name] = &row{Seq: seq, Time: at, Input: id.Input, Brief: id.Unlisted}
 	}
 	return false, nil
 }
@@ -82,20 +83,29 @@ func (b *Batch) AddTo(batch *state.Batch) error {
 	return b.log.prune(batch)
 }
 
-// prune removes names that are older than keepFor, except the newest keepNames.
+// prune removes names that are older than keepFor or keepBriefly, except the newest
+// keepNames.
 func (l *Log) prune(batch *state.Batch) error {
 	now := l.cfg.Now()
 	if now.Sub(l.pruned).Abs() < time.Hour {
 		return nil
 	}
 	l.pruned = now
-	bySeq := state.Prefix(state.InboundBySeq)
+	if err := l.pruneOlder(batch, state.InboundBySeq, now.Add(-keepFor)); err != nil {
+		return err
+	}
+	return l.pruneOlder(batch, state.InboundBrief, now.Add(-keepBriefly))
+}
+
+// pruneOlder removes the names under prefix from before oldest, except the newest keepNames.
+func (l *Log) pruneOlder(batch *state.Batch, prefix string, oldest time.Time) error {
+	bySeq := state.Prefix(prefix)
 	names := 0
 	if err := l.cfg.State.Scan(bySeq, func(_, _ []byte) error { names++; return nil }); err != nil {
 		return err
 	}
 	return l.cfg.State.Scan(bySeq, func(key, _ []byte) error {
-		nameAt := len(state.InboundBySeq) + 9
+		nameAt := len(prefix) + 9
 		if names--; names < keepNames || len(key) < nameAt {
 			return state.ErrStop
 		}
@@ -104,7 +114,7 @@ func (l *Log) prune(batch *state.Batch) error {
 		if err != nil {
 			return err
 		}
-		if r != nil && now.Sub(r.Time) <= keepFor {
+		if r != nil && !r.Time.Before(oldest) {
 			return state.ErrStop
 		}
 		batch.Delete(nameKey(name))
@@ -119,7 +129,11 @@ func (r *row) put(b *state.Batch, name string) error {
 		return fmt.Errorf("encode inbound notification: %w", err)
 	}
 	b.Set(nameKey(name), val)
-	b.Set(state.SeqKey(state.InboundBySeq, r.Seq, "/"+name), nil)
+	prefix := state.InboundBySeq
+	if r.Brief {
+		prefix = state.InboundBrief
+	}
+	b.Set(state.SeqKey(prefix, r.Seq, "/"+name), nil)
 	return nil
 }
 

@@ -219,6 +219,12 @@ func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
 // reader is Last minus its cursor.
 func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
 
+// HalfFull reports whether a stream has used more than half of its limit. Whole segments are
+// deleted, so one of them does not count.
+func (j *Journal) HalfFull(s Stream) bool {
+	return j.Status(s).Bytes > j.cfg.Limit/2+j.cfg.SegmentSize
+}
+
 // OrderAfter returns the order number of the first event numbered above after; false if
 // there is none.
 func (j *Journal) OrderAfter(s Stream, after uint64) (order uint64, ok bool) {

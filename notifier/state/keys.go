@@ -12,6 +12,7 @@ const (
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
+	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
 	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has
