@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -57,6 +58,8 @@ func (o *Options) check(m *mistakes) {
 const (
 	maxRelays  = 32
 	maxCallers = 1000
+
+	maxAudiences = 32
 )
 
 func (h *Hold) check(m *mistakes) {
@@ -70,6 +73,11 @@ func (h *Hold) check(m *mistakes) {
 	}
 	checkCallers(m, "options.hold.registries", h.Registries)
 	checkCallers(m, "options.hold.owners", h.Owners)
+	m.check("options.hold.pulls", auth.Pulls(h.Pulls).Check())
+	if len(h.Audiences) > maxAudiences {
+		m.add("options.hold.audiences", fmt.Sprintf("has %d audiences; at most %d are allowed", len(h.Audiences), maxAudiences))
+	}
+	each(m, "options.hold.audiences", h.Audiences, identity.CheckAudience)
 	m.check("options.hold.display_name", checkProfile(lexicon.Profile{DisplayName: h.DisplayName}))
 	m.check("options.hold.description", checkProfile(lexicon.Profile{Description: h.Description}))
 	if h.MovedTo != nil {

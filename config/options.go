@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -109,9 +110,19 @@ type Hold struct {
 	// trusted. Default: none.
 	Registries []string `option:"registries"`
 
-	// Owners are the DIDs of accounts that may report pushes and pulls of their own
-	// images. Default: none.
+	// Owners are the DIDs of accounts that may report pushes of their own images, and
+	// pulls of any image. Default: none.
 	Owners []string `option:"owners"`
+
+	// Pulls says who else may report pulls: with "anyone" each account with a valid
+	// service token, for images that are known here; with "trusted" none. Default
+	// trusted.
+	Pulls string `option:"pulls"`
+
+	// Audiences are accepted in service tokens, besides our DID and its services: DIDs,
+	// or IDs of their services such as "did:web:old.example.com#atcr_hold". Default:
+	// none.
+	Audiences []string `option:"audiences"`
 
 	// DisplayName is the name in the account's profile, at most 64 graphemes. `tidings
 	// hold init` writes it. Default: the hostname.
@@ -264,7 +275,7 @@ func defaults() *Options {
 	}
 }
 
-func (h *Hold) defaults() { h.Reserve = unset }
+func (h *Hold) defaults() { h.Reserve, h.Pulls = unset, string(auth.PullsTrusted) }
 
 func (a *Announce) defaults() {
 	a.Collect = 20 * time.Second

@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 	want := &Options{
 		Enabled:  true,
 		Data:     "/d",
-		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30},
+		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30, Pulls: "trusted"},
 		Reserve:  1 << 30,
 		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
 		Stats:    Stats{Records: DurationOrOff(6 * time.Hour)},
@@ -99,6 +99,8 @@ hold:
   relays: ["https://relay.example.com", "http://localhost:2470"]
   registries: ["did:web:other.example.com", "did:web:localhost%3A5001"]
   owners: ["did:plc:ewvi7nxzyoun6zhxrhs64oiz"]
+  pulls: anyone
+  audiences: ["did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"]
   display_name: Näme
   description: More
   avatar: /a.png
@@ -136,7 +138,8 @@ api: {token_file: /t}
 		Data:    "/d",
 		Public:  []string{"a", "b/**", "did:web:localhost%3A5001/**"},
 		Hold: &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"},
-			Registries: []string{"did:web:other.example.com", "did:web:localhost%3A5001"}, Owners: []string{"did:plc:ewvi7nxzyoun6zhxrhs64oiz"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
+			Registries: []string{"did:web:other.example.com", "did:web:localhost%3A5001"}, Owners: []string{"did:plc:ewvi7nxzyoun6zhxrhs64oiz"},
+			Pulls: "anyone", Audiences: []string{"did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
@@ -282,6 +285,10 @@ func TestMistakes(t *testing.T) {
 		{"relay for localhost", ok + "hold: {hostname: \"localhost:5000\", relays: [\"https://r.example.com\"]}", "options.hold.relays: no relay can reach localhost:5000; remove relays, or use a domain as the hostname"},
 		{"caller is a hostname", ok + "hold: {hostname: a.example.com, registries: [other.example.com]}", `options.hold.registries[0]: "other.example.com" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller with a service", ok + "hold: {hostname: a.example.com, owners: [\"did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds\"]}", `options.hold.owners[0]: "did:plc:ewvi7nxzyoun6zhxrhs64oiz#atproto_pds" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
+		{"pulls", ok + "hold: {hostname: a.example.com, pulls: everyone}", `options.hold.pulls: "everyone" is neither "trusted" nor "anyone"`},
+		{"pulls empty", ok + "hold: {hostname: a.example.com, pulls: \"\"}", `options.hold.pulls: "" is neither "trusted" nor "anyone"`},
+		{"audience is a wildcard", ok + "hold: {hostname: a.example.com, audiences: [\"did:web:b.example.com\", \"did:web:b.example.com#*\"]}", `options.hold.audiences[1]: "did:web:b.example.com#*" has an invalid service ID; use one like "did:web:b.example.com#atcr_hold"`},
+		{"audience is no DID", ok + "hold: {hostname: a.example.com, audiences: [\"#atcr_hold\"]}", `options.hold.audiences[0]: "" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller is an IP address", ok + "hold: {hostname: a.example.com, owners: [\"did:web:b.example.com\", \"did:web:10.0.0.1\"]}", `options.hold.owners[1]: "did:web:10.0.0.1" is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller with a port", ok + "hold: {hostname: a.example.com, registries: [\"did:web:b.example.com%3A8443\"]}", `options.hold.registries[0]: "did:web:b.example.com%3A8443" is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`},
 		{"hostname with an invalid port", ok + "hold: {hostname: \"localhost:http\"}", "options.hold.hostname: \"localhost:http\" has an invalid port; " + validHostname},

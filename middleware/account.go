@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/config"
@@ -105,6 +106,8 @@ func (r *runtime) openServer() error {
 		Folder:       folderID(r.options.HoldDir()),
 		Registries:   r.options.Hold.Registries,
 		Owners:       r.options.Hold.Owners,
+		Pulls:        auth.Pulls(r.options.Hold.Pulls),
+		Audiences:    r.options.Hold.Audiences,
 		Now:          clock.Now,
 		Version:      ownVersion(),
 		Logger:       r.log,

@@ -14,6 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
+	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/config"
@@ -191,7 +192,10 @@ func notifiers(h *config.Hold) string {
 		who = append(who, strings.Join(h.Registries, ", ")+" for images of any owner")
 	}
 	if len(h.Owners) > 0 {
-		who = append(who, strings.Join(h.Owners, ", ")+" for their own images")
+		who = append(who, strings.Join(h.Owners, ", ")+" for their own images and pulls of any")
+	}
+	if auth.Pulls(h.Pulls) == auth.PullsAnyone {
+		who = append(who, "any account for pulls of known images")
 	}
 	if len(who) == 0 {
 		return "no other registry"
