@@ -59,14 +59,14 @@ func (h *Hold) post(ctx context.Context, body []byte, key string) (*answer, *pds
 	for _, audience := range h.audiences(at) {
 		a, failed := h.postOnce(ctx, at, audience, body, key)
 		if !refusesToken(failed) {
-			h.noteAudience(audience)
+			h.noteAudience(audience, failed)
 			return a, failed
+		}
+		if h.accepted(audience) && !aboutAudience(failed) {
+			return nil, failed
 		}
 		if first == nil || aboutAudience(first) {
 			first = failed
-		}
-		if !aboutAudience(failed) && h.accepted(audience) {
-			return nil, failed
 		}
 	}
 	return nil, first
@@ -105,23 +105,33 @@ func (h *Hold) accepted(audience string) bool {
 	return h.audience == audience
 }
 
-// noteAudience notes that an audience was accepted: no token was refused.
-func (h *Hold) noteAudience(audience string) {
+// noteAudience notes that an audience was accepted, if the hold has read the call.
+func (h *Hold) noteAudience(audience string, failed *pds.Error) {
+	if failed != nil && failed.Outcome != pds.Refused {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.audience = audience
 }
 
-// refusesToken reports whether the hold did not accept a token, possibly because of its
-// audience.
+// refusesToken reports whether there is no accepted token, possibly because of its
+// audience: the hold has refused it, or the account's PDS the audience. Older ones know no
+// audience with a fragment.
 func refusesToken(e *pds.Error) bool {
-	return e != nil && e.Outcome == pds.Suspended &&
-		(e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Status == http.StatusBadRequest)
+	if e == nil || e.Outcome != pds.Suspended {
+		return false
+	}
+	var ofPDS *pds.Error
+	if errors.As(e.Err, &ofPDS) {
+		return ofPDS.Outcome == pds.Refused
+	}
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Status == http.StatusBadRequest
 }
 
 // aboutAudience reports whether the hold says that the audience is what is wrong.
 func aboutAudience(e *pds.Error) bool {
-	return e.Name == "BadJwtAudience" || strings.Contains(strings.ToLower(e.Message), "audience") || strings.Contains(e.Message, "aud ")
+	return e.Name == "BadJwtAudience" || strings.Contains(strings.ToLower(e.Message), "audience")
 }
 
 // noteKeys notes whether the answer to a successful call repeats its key.

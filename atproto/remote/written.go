@@ -80,7 +80,7 @@ func (h *Hold) Written(ctx context.Context, c Call) (Written, error) {
 		return Written{}, err
 	}
 	if h.cfg.Now().Sub(c.Since) < keyLife {
-		honored, err := h.honorsKeys(ctx, c.Key)
+		honored, err := h.honorsKeys(ctx, c)
 		if err != nil {
 			return Written{}, h.note(err)
 		}
@@ -114,18 +114,32 @@ func recorded(in lexicon.NotifyManifestInput) map[string]bool {
 
 // honorsKeys reports whether the hold honors keys. If that is not known, it sends a call
 // that each hold has to refuse, as it has neither a valid operation nor a manifest.
-func (h *Hold) honorsKeys(ctx context.Context, key string) (bool, error) {
+func (h *Hold) honorsKeys(ctx context.Context, c Call) (bool, error) {
 	if keys := h.Status().Keys; keys != KeysUnknown {
 		return keys == KeysHonored, nil
 	}
-	_, failed := h.post(ctx, []byte(`{"operation":"none"}`), key)
-	if failed != nil && failed.Outcome != pds.Refused {
+	body, err := json.Marshal(map[string]string{"operation": "none", "userDid": c.Input.UserDID})
+	if err != nil {
+		return false, err
+	}
+	a, failed := h.post(ctx, body, c.Key)
+	if failed == nil {
+		if _, err := readOutput(a); err != nil {
+			return false, notSent(lexicon.NSIDNotifyManifest, err)
+		}
+	} else if !refusesInput(failed) {
 		return false, notSent(lexicon.NSIDNotifyManifest, failed)
 	}
 	if h.Status().Keys == KeysUnknown {
 		h.setKeys(KeysIgnored)
 	}
 	return h.Status().Keys == KeysHonored, nil
+}
+
+// refusesInput reports whether the hold has accepted the token and refused the input. A 403
+// with another name than Forbidden is about the owner or the operation.
+func refusesInput(e *pds.Error) bool {
+	return e.Outcome == pds.Refused || e.Status == http.StatusForbidden && e.Name != "Forbidden"
 }
 
 // layerRecords are the records of a call that were found.
