@@ -142,6 +142,11 @@ type Hold struct {
 	MovedTo *MovedTo `option:"moved_to"`
 }
 
+// Notified reports whether others may notify the hold.
+func (h *Hold) Notified() bool {
+	return len(h.Registries) > 0 || len(h.Owners) > 0 || h.Pulls == string(auth.PullsAnyone)
+}
+
 // MovedTo is the new host of an account that has moved.
 type MovedTo struct {
 	// Service is the URL of the new host, "https://pds.example.com". http is only

@@ -11,11 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
-// OpenHold opens the hold of a configuration without the registry: the data folder
-// and the account's repo, but no sinks. If the options have http.addr it listens
-// there; otherwise the caller serves Routes. The caller must call Close.
+// OpenHold opens the hold of a configuration without the registry. If the options name
+// other registries or owners that may notify it, their notifications are recorded,
+// counted and published as they are by a registry, and the API shows them; otherwise only
+// the account is served. If the options have http.addr it listens there; otherwise the
+// caller serves Routes. The caller must call Close.
 func OpenHold(host *configuration.Configuration) (*Handler, error) { return open(host, wireHold) }
 
 // Routes returns a handler that serves only our own routes.
@@ -43,10 +46,19 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 		host:    host,
 		log:     newLog(os.Stderr, host.Log),
 		metrics: prometheus.DefaultRegisterer,
+		events:  sink.NewMetrics(),
 	}
 	requests := NewMetrics()
 	r.register(requests.Collectors()...)
-	for _, open := range []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer} {
+	opens := []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer}
+	if options.Hold.Notified() {
+		r.register(r.events.Collectors()...)
+		opens = []func() error{
+			r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openRepo, r.openNetwork, r.openAppView,
+			r.openNotifier, r.openStatsRecords, r.openServer, r.openAPI, r.run,
+		}
+	}
+	for _, open := range opens {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(err, r.close(context.Background()))
 		}

@@ -233,7 +233,7 @@ var servedElsewhere = map[string]string{
 	"com.atproto.sync.getHostStatus":         "a relay serves it",
 	"com.atproto.sync.listReposByCollection": "a relay serves it; com.atproto.repo.describeRepo lists the collections of this account",
 	"com.atproto.server.createAccount":       "this hold has only the account of its operator",
-	lexicon.NSIDNotifyManifest:               "a hold inside a registry serves it, and this one runs without a registry",
+	lexicon.NSIDNotifyManifest:               "this hold runs without a registry and accepts no notifications; its operator can allow them with hold.registries or hold.owners",
 }
 
 // health is _health. The log has the reason for a 503; the client does not get

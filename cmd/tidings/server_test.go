@@ -137,15 +137,27 @@ func (s *server) command(args ...string) *exec.Cmd {
 // start starts the server and waits until it responds.
 func (s *server) start() {
 	s.t.Helper()
+	s.startWith("/v2/", "serve", s.config)
+}
+
+// startHold starts the server without the registry.
+func (s *server) startHold() {
+	s.t.Helper()
+	s.startWith("/.well-known/did.json", "hold", "serve", s.config)
+}
+
+// startWith starts a command and waits until it responds to a request for a path.
+func (s *server) startWith(path string, command ...string) {
+	s.t.Helper()
 	s.log = &logBuffer{}
-	s.cmd = s.command("serve", s.config)
+	s.cmd = s.command(command...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(s.kill)
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		res, err := http.Get("http://" + s.host + "/v2/")
+		res, err := http.Get("http://" + s.host + path)
 		if err == nil {
 			res.Body.Close()
 			return
