@@ -99,7 +99,7 @@ func (c *checker) entries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if l, ok := records.ReadLayer(repo.Record{RKey: key, Value: value}); !ok || l.Owner != owner || l.Digest != digest {
+			if l, ok := records.ReadLayer(repo.Record{RKey: key, Value: value}); !ok || l.Owner != owner || l.Manifest != digest {
 				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is of another manifest"}); err != nil {
 					return err
 				}
@@ -130,15 +130,15 @@ func (c *checker) records(ctx context.Context) error {
 		if !ok {
 			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
 		}
-		e, found, err := c.n.ledger.Get(l.Owner, l.Digest)
+		e, found, err := c.n.ledger.Get(l.Owner, l.Manifest)
 		if err != nil {
 			return err
 		}
 		if !found && c.n.foreign(l.ClockID) {
 			return nil
 		}
-		if !found || l.Micros <= e.First || l.Micros > e.First+int64(e.Records) || l.ClockID != e.ClockID {
-			return c.visit(Difference{differRecord, l.Owner, "", l.Digest, "record " + r.RKey + " is in no ledger entry"})
+		if !found || !l.In(e) {
+			return c.visit(Difference{differRecord, l.Owner, "", l.Manifest, "record " + r.RKey + " is in no ledger entry"})
 		}
 		return nil
 	})

@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // Config configures New.
@@ -105,6 +106,7 @@ type Notifier struct {
 	counter    *counter.Counter
 	classifier *classify.Classifier
 	ledger     *ledger.Ledger
+	usage      *usage.Table
 	dead       *deadletters.Store
 	inbound    *inbound.Log
 
@@ -149,6 +151,7 @@ func New(cfg Config) (*Notifier, error) {
 	n := &Notifier{
 		journal: cfg.Journal, state: cfg.State, counter: cfg.Counter, classifier: cfg.Classifier, dead: cfg.DeadLetters,
 		ledger: ledger.New(cfg.State),
+		usage:  usage.New(cfg.State),
 
 		owner:   cfg.Owner,
 		shared:  cfg.Shared,
@@ -196,7 +199,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
-	n.sinks = append(n.sinks, records.New(deps, n.ledger, &n.progress))
+	n.sinks = append(n.sinks, records.New(deps, n.ledger, n.usage, n.usageChanged, &n.progress))
 	if cfg == nil {
 		return nil
 	}

@@ -54,7 +54,6 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 type ledgerRebuild struct {
 	n          *Notifier
 	batch      state.Batch
-	push       []records.Layer // of the push that is being read
 	duplicates []repo.Write
 	entries    int
 }
@@ -62,24 +61,10 @@ type ledgerRebuild struct {
 func (l *ledgerRebuild) run(ctx context.Context) error {
 	n := l.n
 	n.ledger.Clear(&l.batch)
-	err := n.account.Each(ctx, lexicon.NSIDLayer, func(record repo.Record) error {
-		r, ok := records.ReadLayer(record)
-		if !ok {
-			return nil
-		}
-		if k := len(l.push); k > 0 {
-			last := l.push[k-1]
-			if r.Owner == last.Owner && r.Digest == last.Digest && r.ClockID == last.ClockID && r.Micros == last.Micros+1 {
-				l.push = append(l.push, r)
-				return nil
-			}
-		}
-		err := l.end(ctx)
-		l.push = append(l.push[:0], r)
-		return err
-	})
+	n.usage.Clear(&l.batch)
+	err := n.eachWritten(ctx, "", func(push []records.Layer) error { return l.add(ctx, push) })
 	if err == nil {
-		err = l.end(ctx)
+		l.batch.Set(state.UsageBuilt, []byte(usageComplete))
 	}
 	if err == nil {
 		err = n.state.Commit(&l.batch, state.Sync)
@@ -93,13 +78,10 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 	return err
 }
 
-// end adds the entry of the push that was read.
-func (l *ledgerRebuild) end(ctx context.Context) error {
-	if len(l.push) == 0 {
-		return nil
-	}
-	first := l.push[0]
-	before, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Digest)
+// add adds the entry of a push, and its layers to the usage.
+func (l *ledgerRebuild) add(ctx context.Context, push []records.Layer) error {
+	first := push[0]
+	before, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Manifest)
 	if err != nil {
 		return err
 	}
@@ -107,15 +89,18 @@ func (l *ledgerRebuild) end(ctx context.Context) error {
 		return nil
 	}
 	if known && !l.n.foreign(before.ClockID) {
-		for _, r := range l.push {
+		for _, r := range push {
 			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.RKey})
 		}
 		return nil
 	}
 	l.entries++
-	l.n.ledger.Put(&l.batch, first.Owner, first.Digest, ledger.Entry{
-		First: first.Micros - 1, ClockID: first.ClockID, Records: len(l.push), Repositories: []string{ledger.UnknownRepository},
+	l.n.ledger.Put(&l.batch, first.Owner, first.Manifest, ledger.Entry{
+		First: first.Micros - 1, ClockID: first.ClockID, Records: len(push), Repositories: []string{ledger.UnknownRepository},
 	})
+	if err := l.n.usage.Replace(&l.batch, first.Owner, first.Manifest, layersOf(push)); err != nil {
+		return err
+	}
 	if l.entries%rebuildBatch != 0 {
 		return nil
 	}

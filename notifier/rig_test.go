@@ -31,6 +31,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 const owner = "did:web:hold.test"
@@ -315,6 +316,21 @@ func (r *rig) consistent(ignored ...string) {
 		if !slices.Contains(ignored, d.Kind) {
 			r.t.Errorf("difference: %+v", d)
 		}
+		return nil
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+	if !slices.Contains(ignored, differRecord) {
+		r.exactUsage()
+	}
+}
+
+// exactUsage checks that the usage of all owners is that of a recount.
+func (r *rig) exactUsage() {
+	r.t.Helper()
+	err := r.RecountUsage(context.Background(), true, func(d usage.Difference) error {
+		r.t.Errorf("usage: %s", d)
 		return nil
 	})
 	if err != nil {

@@ -72,6 +72,9 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 			return fmt.Errorf("rebuild ledger: %w", err)
 		}
 	}
+	if err := n.completeUsage(ctx); err != nil {
+		return fmt.Errorf("count the usage of owners: %w", err)
+	}
 	if err := n.noteAccount(ctx); err != nil {
 		return err
 	}
@@ -266,7 +269,7 @@ func (n *Notifier) newestAreKnown(ctx context.Context, below string, ignored fun
 		if !ok || ignored(l.ClockID) {
 			continue
 		}
-		e, found, err := n.ledger.Get(l.Owner, l.Digest)
+		e, found, err := n.ledger.Get(l.Owner, l.Manifest)
 		if err != nil {
 			return false, err
 		}

@@ -221,7 +221,12 @@ func (a *Repo) call(ctx context.Context, part []repo.Write, indexes []int) error
 // Each calls visit with the records of a collection in ascending order of their
 // keys.
 func (a *Repo) Each(ctx context.Context, collection string, visit func(repo.Record) error) error {
-	for cursor := ""; ; {
+	return a.EachAfter(ctx, collection, "", visit)
+}
+
+// EachAfter is Each for the records after a key; "": for all.
+func (a *Repo) EachAfter(ctx context.Context, collection, after string, visit func(repo.Record) error) error {
+	for cursor := after; ; {
 		page, next, err := a.List(ctx, collection, cursor, 1000, true)
 		if err != nil {
 			return err

@@ -20,13 +20,10 @@
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -165,46 +162,17 @@ func (l *Ledger) Delete(b *state.Batch, owner, digest string) { b.Delete(key(own
 // Clear adds the deletion of all entries to the batch.
 func (l *Ledger) Clear(b *state.Batch) { b.DeleteRange(state.Prefix(prefix)) }
 
-// A key is the prefix, the digest in binary and the owner, so that the entries of a
-// digest are adjacent. A digest starts with its length in bytes, as one byte;
-// 0 means that it is not hexadecimal: it follows as text and a zero byte.
+// A key is the prefix, the digest and the owner, so that the entries of a digest are
+// adjacent.
 const prefix = state.Ledger
 
-// algorithms by length of their digests in bytes
-var algorithms = map[int]string{32: "sha256", 48: "sha384", 64: "sha512"}
-
 func key(owner, digest string) []byte {
-	k := []byte(prefix)
-	algorithm, text, _ := strings.Cut(digest, ":")
-	raw, err := hex.DecodeString(text)
-	if err == nil && len(raw) > 0 && algorithms[len(raw)] == algorithm && hex.EncodeToString(raw) == text {
-		k = append(append(k, byte(len(raw))), raw...)
-	} else {
-		k = append(append(append(k, 0), digest...), 0)
-	}
-	return append(k, owner...)
+	return append(AppendDigest([]byte(prefix), digest), owner...)
 }
 
-var errKey = errors.New("damaged key")
-
 func parseKey(k []byte) (owner, digest string, err error) {
-	k = k[len(prefix):]
-	if len(k) == 0 {
-		return "", "", errKey
-	}
-	n, k := int(k[0]), k[1:]
-	if n == 0 {
-		text, rest, ok := bytes.Cut(k, []byte{0})
-		if !ok {
-			return "", "", errKey
-		}
-		return string(rest), string(text), nil
-	}
-	algorithm := algorithms[n]
-	if algorithm == "" || len(k) < n {
-		return "", "", errKey
-	}
-	return string(k[n:]), algorithm + ":" + hex.EncodeToString(k[:n]), nil
+	digest, rest, err := CutDigest(k[len(prefix):])
+	return string(rest), digest, err
 }
 
 // encode writes First, ClockID and Records as varints, then each repository

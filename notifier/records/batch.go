@@ -6,6 +6,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // A Batch is the content of the records sink's outbox.
@@ -33,6 +34,17 @@ type Cause struct {
 }
 
 func (c *Change) creates() bool { return len(c.Writes) > 0 && c.Writes[0].Action == repo.Create }
+
+// layers are those of the records that the change creates.
+func (c *Change) layers() []usage.Layer {
+	var layers []usage.Layer
+	for _, w := range c.Writes {
+		if l, ok := ReadLayer(repo.Record{RKey: w.RKey, Value: w.Record}); ok {
+			layers = append(layers, l.Layer)
+		}
+	}
+	return layers
+}
 
 func (b *Batch) writes() []repo.Write {
 	var all []repo.Write

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // Creates returns the creates of a manifest's layer records, with the keys of its
@@ -49,13 +50,19 @@ func Deletes(e ledger.Entry) []repo.Write {
 // its post.
 func Key(e ledger.Entry, i int) string { return event.TID(e.First+1+int64(i), e.ClockID) }
 
-// A Layer is what a layer record says of its manifest, and the parts of its key.
+// A Layer is what a layer record says, and the parts of its key.
 type Layer struct {
-	RKey    string
-	Owner   string
-	Digest  string
-	Micros  int64 // time of the key, in unix microseconds
-	ClockID uint  // of the key
+	RKey     string
+	Owner    string
+	Manifest string      // digest
+	Micros   int64       // time of the key, in unix microseconds
+	ClockID  uint        // of the key
+	Layer    usage.Layer // a size that is missing or negative is 0
+}
+
+// In reports whether a ledger entry has the record.
+func (l *Layer) In(e ledger.Entry) bool {
+	return l.Micros > e.First && l.Micros <= e.First+int64(e.Records) && l.ClockID == e.ClockID
 }
 
 // ReadLayer decodes a layer record; false if it is not one that the records sink
@@ -71,5 +78,7 @@ func ReadLayer(r repo.Record) (Layer, bool) {
 	if !ok || err != nil {
 		return Layer{}, false
 	}
-	return Layer{r.RKey, owner, digest, key.Time().UnixMicro(), key.ClockID()}, true
+	layer, _ := fields["digest"].(string)
+	size, _ := fields["size"].(int64)
+	return Layer{r.RKey, owner, digest, key.Time().UnixMicro(), key.ClockID(), usage.Layer{Digest: layer, Size: max(0, size)}}, true
 }

@@ -33,10 +33,8 @@ func (s *Sink) send(ctx context.Context, batch *Batch, fresh bool) error {
 func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 	var b state.Batch
 	for _, c := range batch.Manifests {
-		if c.After == nil {
-			s.ledger.Delete(&b, c.Owner, c.Digest)
-		} else {
-			s.ledger.Put(&b, c.Owner, c.Digest, *c.After)
+		if err := s.apply(&b, &c); err != nil {
+			return err
 		}
 		var result pushrow.Records
 		if c.creates() && len(c.Events) > 0 {
@@ -56,7 +54,34 @@ func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 			result.Created = 0
 		}
 	}
-	return s.outbox().Clear(ctx, &b)
+	err := s.outbox().Clear(ctx, &b)
+	s.usageChanged(batch)
+	return err
+}
+
+// apply changes the ledger and the usage.
+func (s *Sink) apply(b *state.Batch, c *Change) error {
+	if c.After == nil {
+		s.ledger.Delete(b, c.Owner, c.Digest)
+		return s.usage.Remove(b, c.Owner, c.Digest)
+	}
+	s.ledger.Put(b, c.Owner, c.Digest, *c.After)
+	if !c.creates() {
+		return nil
+	}
+	return s.usage.Add(b, c.Owner, c.Digest, c.layers())
+}
+
+// usageChanged reports the owners whose usage a batch may have changed, also if its commit
+// has failed, since it may have been applied.
+func (s *Sink) usageChanged(batch *Batch) {
+	owners := map[string]bool{}
+	for _, c := range batch.Manifests {
+		if !owners[c.Owner] {
+			owners[c.Owner] = true
+			s.changed(c.Owner)
+		}
+	}
 }
 
 // drop gives up the change that a *repo.WriteError is about.

@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // Name is the name of the sink.
@@ -30,17 +31,20 @@ const Name = "records"
 // The sink sends its writes through the outbox. The commit that puts a batch there
 // also moves state.RecordsBatched, the sequence number of the last event that the
 // batch covers; an event up to this number is not put into a batch again. The
-// commit that clears the outbox changes the ledger.
+// commit that clears the outbox changes the ledger, and the usage with it.
 type Sink struct {
 	sink.Deps
 	ledger   *ledger.Ledger
+	usage    *usage.Table
+	changed  func(owner string)
 	progress *sink.Signal
 }
 
-// New returns the sink. It keeps the keys of its records in l, and sends on progress when
-// it has processed events.
-func New(deps sink.Deps, l *ledger.Ledger, progress *sink.Signal) *Sink {
-	return &Sink{Deps: deps, ledger: l, progress: progress}
+// New returns the sink. It keeps the keys of its records in l and their layers in u, calls
+// changed after the usage of an owner may have changed, and sends on progress when it has
+// processed events.
+func New(deps sink.Deps, l *ledger.Ledger, u *usage.Table, changed func(owner string), progress *sink.Signal) *Sink {
+	return &Sink{Deps: deps, ledger: l, usage: u, changed: changed, progress: progress}
 }
 
 // Name implements sink.Sink.

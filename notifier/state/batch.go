@@ -8,6 +8,7 @@ import "bytes"
 type Batch struct {
 	changes []change
 	latest  map[string]int // index of the last change of each key; nil until Get
+	ranges  []int          // indexes of the deletions of ranges
 }
 
 type changeKind uint8
@@ -34,6 +35,9 @@ func (b *Batch) Delete(key []byte) { b.add(change{changeDelete, key, nil}) }
 func (b *Batch) DeleteRange(r Range) { b.add(change{changeDeleteRange, r.From, r.To}) }
 
 func (b *Batch) add(c change) {
+	if c.kind == changeDeleteRange {
+		b.ranges = append(b.ranges, len(b.changes))
+	}
 	if b.latest != nil && c.kind != changeDeleteRange {
 		b.latest[string(c.key)] = len(b.changes)
 	}
@@ -55,8 +59,8 @@ func (b *Batch) Get(s Store, key []byte) ([]byte, error) {
 	if !changed {
 		at = -1
 	}
-	for _, c := range b.changes[at+1:] {
-		if c.kind == changeDeleteRange && bytes.Compare(c.key, key) <= 0 && bytes.Compare(key, c.value) < 0 {
+	for _, i := range b.ranges {
+		if c := b.changes[i]; i > at && bytes.Compare(c.key, key) <= 0 && bytes.Compare(key, c.value) < 0 {
 			return nil, ErrNotFound
 		}
 	}

@@ -15,7 +15,10 @@ const (
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
+	Forgotten     = "f/"   // notifier/records: <owner> -> nothing, the owner's data was deleted and nothing was pushed since
 	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has
+	Recount       = "t/"   // notifier/usage: as Usage, while usage is recounted
+	Usage         = "u/"   // notifier/usage: layers of manifests, references to layers, and totals by owner
 	Private       = "v/"   // notifier: <image hash> -> nothing, the image is private
 )
 
@@ -31,6 +34,7 @@ var (
 	AccountFolder   = []byte("b/account")   // Config.AccountFolder at the last start
 	JournalID       = []byte("b/journal")   // id of the journal at the last start
 	DataFolder      = []byte("b/folder")    // Config.DataFolder at the last start
+	UsageBuilt      = []byte("b/usage")     // how far the usage of an earlier ledger was counted
 	StatsRound      = []byte("b/stats")     // last round of notifier/statsrecords
 	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )

@@ -1,0 +1,146 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/usage"
+)
+
+// How the usage of an earlier version's ledger is counted
+//
+// Earlier versions kept no usage. The first start of this one reads the account's layer
+// records once and adds those of each ledger entry, before the records sink handles events.
+// Each commit also has the key up to which records were read, in state.UsageBuilt, so after
+// a crash the next start continues there. A manifest that counts already, because the sink
+// confirmed a batch before, is not added again. When all records are read, the value is
+// usageComplete, and from then on the sink keeps usage and ledger equal.
+
+// usageComplete is the value of state.UsageBuilt once the usage is that of the ledger. It is
+// not a record key.
+const usageComplete = "complete"
+
+// completeUsage counts the manifests that the ledger had before there was usage.
+func (n *Notifier) completeUsage(ctx context.Context) error {
+	read, err := n.state.Get(state.UsageBuilt)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	if string(read) == usageComplete {
+		return nil
+	}
+	manifests, err := n.countUsage(ctx, n.usage, string(read), func(b *state.Batch, read string) { b.Set(state.UsageBuilt, []byte(read)) })
+	if err != nil {
+		return err
+	}
+	n.log.Info("the usage of all owners is counted", "manifests", manifests)
+	return state.Set(n.state, state.UsageBuilt, []byte(usageComplete), state.Sync)
+}
+
+// RecountUsage counts the usage of all owners again, from the ledger and the account's
+// records, corrects it, and calls visit with each row that was different. With dryRun it
+// corrects nothing. It must be called when no sink runs. A batch that a crash interrupted can
+// be the cause of differences; the next start finishes it.
+func (n *Notifier) RecountUsage(ctx context.Context, dryRun bool, visit func(usage.Difference) error) error {
+	recount := usage.NewRecount(n.state)
+	if err := n.clearUsage(recount); err != nil { // of a recount that was interrupted
+		return err
+	}
+	_, err := n.countUsage(ctx, recount, "", func(*state.Batch, string) {})
+	if err == nil {
+		err = n.usage.Correct(ctx, recount, dryRun, visit)
+	}
+	if err == nil && !dryRun {
+		err = state.Set(n.state, state.UsageBuilt, []byte(usageComplete), state.Sync)
+	}
+	return errors.Join(err, n.clearUsage(recount))
+}
+
+func (n *Notifier) clearUsage(t *usage.Table) error {
+	var b state.Batch
+	t.Clear(&b)
+	return n.state.Commit(&b, state.Sync)
+}
+
+// countUsage adds the manifests of the ledger to a table, with the layers of the account's
+// records after a key. Each commit has what note adds for the last key that was read.
+func (n *Notifier) countUsage(ctx context.Context, t *usage.Table, after string, note func(b *state.Batch, read string)) (manifests int, err error) {
+	var b state.Batch
+	err = n.eachWritten(ctx, after, func(push []records.Layer) error {
+		first := push[0]
+		entry, found, err := n.ledger.Get(first.Owner, first.Manifest)
+		if err != nil || !found || !first.In(entry) {
+			return err
+		}
+		if err := t.Add(&b, first.Owner, first.Manifest, layersOf(push[:within(push, entry)])); err != nil {
+			return err
+		}
+		if manifests++; manifests%rebuildBatch != 0 {
+			return nil
+		}
+		note(&b, push[len(push)-1].RKey)
+		if err := n.state.Commit(&b, state.NoSync); err != nil {
+			return err
+		}
+		b = state.Batch{}
+		return pace(ctx)
+	})
+	if err != nil {
+		return manifests, err
+	}
+	return manifests, n.state.Commit(&b, state.Sync)
+}
+
+// eachWritten calls visit with the layer records of each push of a manifest after a key:
+// those of one manifest with consecutive keys. visit must not keep the slice.
+func (n *Notifier) eachWritten(ctx context.Context, after string, visit func([]records.Layer) error) error {
+	var push []records.Layer
+	err := n.account.EachAfter(ctx, lexicon.NSIDLayer, after, func(record repo.Record) error {
+		r, ok := records.ReadLayer(record)
+		if !ok {
+			return nil
+		}
+		if k := len(push); k > 0 {
+			last := push[k-1]
+			if r.Owner == last.Owner && r.Manifest == last.Manifest && r.ClockID == last.ClockID && r.Micros == last.Micros+1 {
+				push = append(push, r)
+				return nil
+			}
+			if err := visit(push); err != nil {
+				return err
+			}
+		}
+		push = append(push[:0], r)
+		return nil
+	})
+	if err != nil || len(push) == 0 {
+		return err
+	}
+	return visit(push)
+}
+
+// within is how many of the records, from the first, an entry has.
+func within(push []records.Layer, e ledger.Entry) int {
+	for i := range push {
+		if !push[i].In(e) {
+			return i
+		}
+	}
+	return len(push)
+}
+
+func layersOf(push []records.Layer) []usage.Layer {
+	layers := make([]usage.Layer, len(push))
+	for i := range push {
+		layers[i] = push[i].Layer
+	}
+	return layers
+}
+
+// usageChanged is called by the records sink after the usage of an owner may have changed.
+func (n *Notifier) usageChanged(owner string) {}

@@ -1,0 +1,192 @@
+package usage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// A Layer is a layer as a manifest declares it.
+type Layer struct {
+	Digest string
+	Size   int64 // bytes
+}
+
+// A Total is what an owner's layers add up to.
+type Total struct {
+	Blobs int64 `json:"uniqueBlobs"`
+	Bytes int64 `json:"totalSize"`
+}
+
+// A Table has the usage of all owners.
+type Table struct {
+	db     state.Store
+	prefix string
+}
+
+// New returns the table in db.
+func New(db state.Store) *Table { return &Table{db, state.Usage} }
+
+// NewRecount returns a second table in db, to compare the first one with.
+func NewRecount(db state.Store) *Table { return &Table{db, state.Recount} }
+
+// Add counts a manifest of an owner in the batch, unless it counts already.
+func (t *Table) Add(b *state.Batch, owner, manifest string, layers []Layer) error {
+	key := t.manifestKey(owner, manifest)
+	_, err := b.Get(t.db, key)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, state.ErrNotFound) {
+		return readError(owner, err)
+	}
+	b.Set(key, encodeLayers(layers))
+	return t.change(b, owner, layers, 1)
+}
+
+// Remove stops counting a manifest of an owner in the batch, if it counts.
+func (t *Table) Remove(b *state.Batch, owner, manifest string) error {
+	key := t.manifestKey(owner, manifest)
+	layers, err := decodeLayers(b.Get(t.db, key))
+	if err != nil {
+		return readError(owner, err)
+	}
+	if layers == nil {
+		return nil
+	}
+	b.Delete(key)
+	return t.change(b, owner, layers, -1)
+}
+
+// Replace counts a manifest with these layers in the batch, whether it counts or not.
+func (t *Table) Replace(b *state.Batch, owner, manifest string, layers []Layer) error {
+	if err := t.Remove(b, owner, manifest); err != nil {
+		return err
+	}
+	return t.Add(b, owner, manifest, layers)
+}
+
+// change adds one reference to each layer, or removes one.
+func (t *Table) change(b *state.Batch, owner string, layers []Layer, by int64) error {
+	total, err := decodeTotal(b.Get(t.db, t.totalKey(owner)))
+	if err != nil {
+		return readError(owner, err)
+	}
+	for _, l := range layers {
+		key := t.layerKey(owner, l)
+		refs, err := decodeCount(b.Get(t.db, key))
+		if err != nil {
+			return readError(owner, err)
+		}
+		switch {
+		case refs == 0 && by > 0:
+			total.Blobs, total.Bytes = total.Blobs+1, total.Bytes+l.Size
+		case refs == 1 && by < 0:
+			total.Blobs, total.Bytes = total.Blobs-1, total.Bytes-l.Size
+		}
+		setCount(b, key, max(0, refs+by))
+	}
+	if total.Blobs == 0 {
+		b.Delete(t.totalKey(owner))
+		return nil
+	}
+	b.Set(t.totalKey(owner), total.encode())
+	return nil
+}
+
+// Total returns the usage of an owner, zero if there is none.
+func (t *Table) Total(owner string) (Total, error) {
+	total, err := decodeTotal(t.db.Get(t.totalKey(owner)))
+	if err != nil {
+		return total, readError(owner, err)
+	}
+	return total.shown(), nil
+}
+
+// Has reports whether a layer of an owner counts.
+func (t *Table) Has(owner string, l Layer) (bool, error) {
+	has, err := state.Has(t.db, t.layerKey(owner, l))
+	if err != nil {
+		return false, readError(owner, err)
+	}
+	return has, nil
+}
+
+// Manifest returns the layers with which a manifest of an owner counts, nil if it does not.
+func (t *Table) Manifest(owner, manifest string) ([]Layer, error) {
+	layers, err := decodeLayers(t.db.Get(t.manifestKey(owner, manifest)))
+	if err != nil {
+		return nil, readError(owner, err)
+	}
+	return layers, nil
+}
+
+// Owners calls visit with the usage of each owner, in the order of their DIDs, until it
+// returns an error.
+func (t *Table) Owners(visit func(owner string, total Total) error) error {
+	prefix := t.prefix + totals
+	return t.db.Scan(state.Prefix(prefix), func(key, val []byte) error {
+		owner := string(key[len(prefix):])
+		total, err := decodeTotal(val, nil)
+		if err != nil {
+			return readError(owner, err)
+		}
+		return visit(owner, total.shown())
+	})
+}
+
+// A Manifest is a manifest of an owner that counts.
+type Manifest struct {
+	Digest string
+	Layers []Layer
+}
+
+// Manifests returns up to limit manifests of an owner after one of them, the first if after
+// is "". There are no more if it returns fewer.
+func (t *Table) Manifests(owner, after string, limit int) (page []Manifest, err error) {
+	prefix := t.ownerPrefix(manifests, owner)
+	r := state.Prefix(string(prefix))
+	if after != "" {
+		r = r.After(t.manifestKey(owner, after))
+	}
+	err = t.db.Scan(r, func(key, val []byte) error {
+		if len(page) == limit {
+			return state.ErrStop
+		}
+		digest, _, err := ledger.CutDigest(key[len(prefix):])
+		if err != nil {
+			return readError(owner, err)
+		}
+		layers, err := decodeLayers(val, nil)
+		if err != nil {
+			return readError(owner, err)
+		}
+		page = append(page, Manifest{digest, layers})
+		return nil
+	})
+	return page, err
+}
+
+// Clear deletes the whole table in the batch.
+func (t *Table) Clear(b *state.Batch) { b.DeleteRange(state.Prefix(t.prefix)) }
+
+func readError(owner string, err error) error {
+	return fmt.Errorf("read the usage of %s: %w", owner, err)
+}
+
+// shown is the total with a sum that did not overflow. The stored one is right again when
+// layers are removed.
+func (t Total) shown() Total {
+	if t.Bytes < 0 {
+		t.Bytes = math.MaxInt64
+	}
+	return t
+}
+
+func (t Total) encode() []byte {
+	return binary.AppendVarint(binary.AppendVarint(nil, t.Blobs), t.Bytes)
+}
