@@ -83,11 +83,26 @@ func answerError(r request, a *answer, now time.Time) *pds.Error {
 		e.Message = hide(strings.TrimSpace(string(a.content)), maxMessage)
 	}
 	e.Outcome = outcome(e)
+	if ahead := clockAhead(a.header, now); e.Outcome == pds.Suspended && ahead.Abs() > maxAhead {
+		e.Err = fmt.Errorf("the clocks of this machine and the hold differ by %s, and tokens are valid for a minute: correct the clock that is wrong", ahead.Abs().Round(time.Second))
+	}
 	e.Until = now.Add(guard.RetryAfter(a.header.Get("Retry-After"), now))
 	if e.Outcome == pds.Limited {
 		e.Until = limitEnd(a.header, e.Until, now)
 	}
 	return e
+}
+
+// maxAhead is how far the hold's clock may be from ours before an error mentions it.
+const maxAhead = 30 * time.Second
+
+// clockAhead is how far the hold's clock is ahead of ours, by the Date of its answer.
+func clockAhead(h http.Header, now time.Time) time.Duration {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return date.Sub(now)
 }
 
 // limitEnd is when a limit ends: at what Retry-After or ratelimit-reset (Unix seconds)
@@ -161,6 +176,10 @@ func (h *Hold) note(err error) error {
 		h.failures = 0
 	case pds.Unknown:
 		h.suspect = true
+	}
+	if failed.Outcome == pds.Suspended && errors.Is(err, context.Canceled) {
+		failed.Until = now // the caller does not want it any more, which says nothing about the hold
+		return failed
 	}
 	if failed.Outcome != pds.Limited {
 		if pause := now.Add(min(guard.RetryIn(h.failures, nil), maxPause)); failed.Until.Before(pause) {

@@ -56,7 +56,8 @@ type Hold struct {
 	suspect  bool // an answer was lost, and none was received since
 }
 
-// A Call reports a push or a pull.
+// A Call reports a push or a pull. A hold that does not know Visibility, which is newer
+// than the rest of the schema, publishes a private push.
 type Call struct {
 	Input lexicon.NotifyManifestInput
 	Key   string    // Idempotency-Key: 1 to 128 printable ASCII characters, the same whenever the call is repeated

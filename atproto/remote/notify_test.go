@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/remote/remotetest"
@@ -433,4 +436,66 @@ func TestInput(t *testing.T) {
 			t.Errorf("%s: sent %.500s, %v", tc.name, calls[len(calls)-1].Input, err)
 		}
 	}
+}
+
+// An error about the token says that the clocks differ, if they do.
+func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
+	for ahead, want := range map[time.Duration]string{
+		5 * time.Minute:  "the clocks of this machine and the hold differ by",
+		-5 * time.Minute: "the clocks of this machine and the hold differ by",
+		0:                "",
+	} {
+		r := newRig(t, remotetest.Config{Ahead: ahead})
+		if ahead == 0 {
+			r.server.Refuse(401, nil, xrpcError("AuthMissing", "m"))
+		}
+		failed := r.fail(r.push(1))
+		if failed.Outcome != pds.Suspended || !strings.Contains(failed.Error(), want) || strings.Contains(failed.Error(), "clocks") != (want != "") {
+			t.Errorf("%s: got %v, want %q", ahead, failed, want)
+		}
+	}
+}
+
+// A caller that goes away before its call is sent pauses nothing.
+func TestCanceled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, remotetest.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		_, err := r.Notify(ctx, r.push(1))
+		if !errors.Is(err, context.Canceled) || Lost(err) {
+			t.Errorf("got %v", err)
+		}
+		r.notify(r.push(1))
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, remotetest.Config{})
+	r.notify(r.push(1))
+	for _, status := range []int{403, 429, 500} {
+		r.server.Refuse(status, nil, "")
+		r.fail(r.push(1))
+	}
+	r.server.Refuse(403, nil, xrpcError("QuotaExceeded", "m"))
+	r.fail(r.push(1))
+	registry := prometheus.NewPedanticRegistry()
+	for _, c := range r.cfg.Metrics.Collectors() {
+		if err := registry.Register(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, outcome := range []string{"applied", "suspended", "limited", "lost", "refused"} {
+		if got := testutil.ToFloat64(r.cfg.Metrics.calls.WithLabelValues(outcome)); got != 1 {
+			t.Errorf("%s: got %v calls, want 1", outcome, got)
+		}
+	}
+	if families, err := registry.Gather(); err != nil || len(families) != 2 {
+		t.Errorf("got %v, %v", families, err)
+	}
+	var none *Metrics
+	none.called(nil, 0)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/pds"
 )
@@ -70,6 +69,7 @@ const (
 	clockError = 2 * time.Second    // a Date is precise to a second, and an answer takes time
 	pageLimit  = 100                // records of a page
 	maxPages   = 50
+	maxCursor  = 512 // bytes
 )
 
 // Written says whether a call that was sent before may be repeated. It may be called after
@@ -178,7 +178,6 @@ type layerPage struct {
 // than the call.
 func (h *Hold) findLayers(ctx context.Context, c Call, layers map[string]bool) (layerRecords, error) {
 	found := layerRecords{digests: map[string]bool{}}
-	manifest := lexicon.ManifestURI(c.Input.UserDID, c.Input.ManifestDigest)
 	cursor, reverse := "", false
 	for range maxPages {
 		page, err := h.listLayers(ctx, cursor, pageLimit, reverse)
@@ -189,25 +188,32 @@ func (h *Hold) findLayers(ctx context.Context, c Call, layers map[string]bool) (
 			reverse = true // this hold's order is the opposite one
 			continue
 		}
-		since := c.Since.Add(page.ahead - clockError)
-		older := false
-		for _, r := range page.Records {
-			created, err := recordTime(r.URI)
-			if err == nil && created.Before(since) {
-				older = true
-				continue
-			}
-			v := r.Value
-			if v.Manifest == manifest && v.UserDID == c.Input.UserDID && layers[v.Digest] && !createdBefore(v.CreatedAt, since) {
-				found.uris, found.digests[v.Digest] = append(found.uris, r.URI), true
-			}
-		}
+		older := found.add(page, c, layers)
 		if older || page.Cursor == "" || len(page.Records) == 0 {
 			return found, nil
 		}
 		cursor = page.Cursor
 	}
 	return found, fmt.Errorf("the hold has more than %d records since the call", maxPages*pageLimit)
+}
+
+// add adds the records of a page that a call has created. It reports whether the page has
+// records that are older than the call.
+func (f *layerRecords) add(page *layerPage, c Call, layers map[string]bool) (older bool) {
+	manifest := lexicon.ManifestURI(c.Input.UserDID, c.Input.ManifestDigest)
+	since := c.Since.Add(page.ahead - clockError)
+	for _, r := range page.Records {
+		created, err := recordTime(r.URI)
+		if err == nil && created.Before(since) {
+			older = true
+			continue
+		}
+		v := r.Value
+		if v.Manifest == manifest && v.UserDID == c.Input.UserDID && layers[v.Digest] && !createdBefore(v.CreatedAt, since) {
+			f.uris, f.digests[v.Digest] = append(f.uris, r.URI), true
+		}
+	}
+	return older
 }
 
 // recordTime is the time in a record key, which is a TID.
@@ -259,10 +265,8 @@ func (h *Hold) listLayers(ctx context.Context, cursor string, limit int, reverse
 	if page.Records == nil {
 		return nil, errors.New(listRecords + ": invalid answer: it has no list of records")
 	}
-	if date, err := http.ParseTime(a.header.Get("Date")); err == nil {
-		page.ahead = date.Sub(start.Add(now.Sub(start) / 2))
-	}
-	if len(guard.Printable(page.Cursor, 512)) > 512 {
+	page.ahead = clockAhead(a.header, start.Add(now.Sub(start)/2))
+	if len(page.Cursor) > maxCursor {
 		return nil, errors.New(listRecords + ": invalid answer: the cursor is too long")
 	}
 	return &page, nil
