@@ -128,7 +128,7 @@ func (a *account) sign(h *testCallers, changes map[string]any) string {
 	}
 	for name, value := range changes {
 		into := claims
-		if name == "typ" || name == "alg" {
+		if name == "typ" || name == "alg" || name == "kid" {
 			into = header
 		}
 		into[name] = value

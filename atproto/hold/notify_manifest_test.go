@@ -43,15 +43,16 @@ func (r *recorder) Notify(_ context.Context, n Notification) (lexicon.NotifyMani
 const (
 	registryDID = "did:plc:z72i7hdynmk6r22z27h6tvur"
 	ownerDID    = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+	strangerDID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" // not configured
 )
 
 // notifiable is a hold that accepts calls of registryDID and ownerDID; token signs
-// service tokens of theirs.
-func notifiable(t *testing.T) (h *testHold, n *recorder, token func(did string) string) {
+// service tokens of theirs and of strangerDID.
+func notifiable(t *testing.T, change ...func(*Config)) (h *testHold, n *recorder, token func(did string) string) {
 	t.Helper()
 	keys := map[string]atcrypto.PrivateKeyExportable{}
 	documents := map[string]identity.Document{}
-	for _, did := range []string{registryDID, ownerDID} {
+	for _, did := range []string{registryDID, ownerDID, strangerDID} {
 		key, err := atcrypto.GeneratePrivateKeyP256()
 		if err != nil {
 			t.Fatal(err)
@@ -67,9 +68,9 @@ func notifiable(t *testing.T) (h *testHold, n *recorder, token func(did string) 
 	}))
 	t.Cleanup(directory.Close)
 	n = &recorder{}
-	h = newHold(t, func(cfg *Config) {
+	h = newHold(t, append([]func(*Config){func(cfg *Config) {
 		cfg.Notifier, cfg.Registries, cfg.Owners, cfg.PLC = n, []string{registryDID}, []string{ownerDID}, directory.URL
-	})
+	}}, change...)...)
 	return h, n, func(did string) string {
 		t.Helper()
 		token, err := auth.Sign(identity.Identity{DID: did, Key: keys[did]}, h.DID, notify, 0, h.clock())
