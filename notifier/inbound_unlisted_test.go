@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
+	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -179,5 +180,42 @@ func TestUnlistedEvent(t *testing.T) {
 	}
 	if e.Kind != event.KindImage || !e.Unlisted || !e.Foreign {
 		t.Errorf("got %+v", e)
+	}
+}
+
+// Unlisted accounts cannot fill the journal while a sink is behind, so that it drops pushes.
+// Configured accounts report as before.
+func TestUnlistedWhileJournalIsHalfFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	p := image("a", 2).as("oss/app", "v1")
+	r.notify(notificationOf(p, alice))
+	r.stop()
+	r.limit = 128 << 10
+	r.open(nil)
+	r.account.down.Store(true)
+	r.push(image("pending", 2).as("oss/app", "v2")) // the records sink waits with it
+	refused := 0
+	for range 1000 {
+		if _, err := r.Notify(t.Context(), inbound.Notification(notificationOf(p, alice).stranger())); errors.Is(err, inbound.ErrBusy) {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused < 100 || refused > 900 {
+		t.Errorf("%d calls were refused", refused)
+	}
+	if got := r.notify(notificationOf(p, alice).pulled()); !strings.Contains(got, `"statsUpdated":true`) {
+		t.Errorf("a configured account: %s", got)
+	}
+	if got := r.failed("records"); got != 0 {
+		t.Errorf("the records sink lost %d events", got)
+	}
+	r.account.down.Store(false)
+	r.drain()
+	r.until("the journal has deleted what was processed", func() bool { return !r.journal.HalfFull(journal.Pushes) })
+	if got := r.notify(notificationOf(p, alice).stranger()); got != strangerAnswer {
+		t.Errorf("afterwards: %s", got)
 	}
 }
