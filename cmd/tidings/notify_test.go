@@ -159,6 +159,58 @@ func TestNotifyManifest(t *testing.T) {
 	}
 }
 
+// With hold.pulls: anyone an account that nobody configured reports a pull, with a token for
+// the entry of the hold in did.json. It counts for an image that is known here and public;
+// the answer is the same for all others, and a retry after a kill counts once.
+func TestPullsOfAnyone(t *testing.T) {
+	t.Parallel()
+	a, b := newSender(t), newServer(t, settings{})
+	owner := unescaped(b.did)
+	b.reconfigure("reserve: 1MiB", "reserve: 1MiB, pulls: anyone")
+	b.start()
+	var doc struct {
+		Service []struct{ ID, Type, ServiceEndpoint string }
+	}
+	b.json(t, "/.well-known/did.json", &doc)
+	if len(doc.Service) != 2 || doc.Service[1].ID != "#atcr_hold" || doc.Service[1].ServiceEndpoint != doc.Service[0].ServiceEndpoint {
+		t.Fatalf("did.json has the services %+v", doc.Service)
+	}
+	token := func() string {
+		lxm := syntax.NSID(notifyManifest)
+		signed, err := auth.SignServiceAuth(syntax.DID(a.did), owner+doc.Service[1].ID, time.Minute, &lxm, a.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	m, unknown := newImage(2), newImage(2)
+	b.push(t, "oss/app", "v1.0.0", m)
+	for round, kill := range []bool{false, true} {
+		for _, report := range []image{m, unknown} {
+			if status, got := b.notify(report, "pull", owner, token(), "key of "+report.digest); status != 200 || got != `{"success":true,"operation":"pull","statsUpdated":false}` {
+				t.Errorf("round %d: %d %s", round, status, got)
+			}
+		}
+		if kill {
+			break
+		}
+		b.kill()
+		b.start()
+	}
+	if status, got := b.notify(m, "push", owner, token(), ""); status != 403 || !strings.Contains(got, "Forbidden") {
+		t.Errorf("a push: %d %s", status, got)
+	}
+	var got repositoryAnswer
+	for deadline := time.Now().Add(30 * time.Second); got.Pulls == 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		b.json(t, "/tidings/api/v1/repositories/oss/app", &got)
+	}
+	b.stop()
+	b.start()
+	if b.json(t, "/tidings/api/v1/repositories/oss/app", &got); got.Pulls != 1 || got.Pushes != 1 {
+		t.Errorf("got %+v, want one pull", got)
+	}
+}
+
 // The registry is killed repeatedly during notifications. Unanswered requests are sent
 // again with the same key, and each is processed once.
 func TestKillDuringNotifications(t *testing.T) {
