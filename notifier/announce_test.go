@@ -167,19 +167,6 @@ func TestAnnounceInvalidLink(t *testing.T) {
 	}
 }
 
-// A push that is pending for too long is not announced.
-func TestAnnounceTooOld(t *testing.T) {
-	t.Parallel()
-	announce := shortWindows()
-	announce.MaxAge = 10 * time.Millisecond
-	r := newRig(t, announce)
-	r.push(image("a", 1).as("oss/app", "v1"))
-	r.drain()
-	if posts := r.posts(); len(posts) != 0 {
-		t.Errorf("posts %v", posts)
-	}
-}
-
 // Without announcements the journal keeps no events for them. When they are configured
 // again, what was announced before is not announced again.
 func TestAnnounceDisabled(t *testing.T) {

@@ -205,7 +205,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 	}
 	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
 	var err error
-	if n.announce, err = announce.New(deps, *cfg, n.posts, n.clock, n.now); err != nil {
+	if n.announce, err = announce.New(deps, delivery.NewRepo(publisher), *cfg, n.posts, n.clock, n.now); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	n.sinks = append(n.sinks, n.announce)

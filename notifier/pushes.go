@@ -52,7 +52,7 @@ func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known b
 		return out, false, err
 	}
 	if announced {
-		posted := announce.PostURI != "" && !announce.Before
+		posted := announce.PostURI != "" && !announce.Before && !announce.Joined
 		if out.PostCreated = &posted; posted {
 			out.PostURI = announce.PostURI
 		}
@@ -185,8 +185,11 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 			return nil
 		}
 	}
-	if result.LayersCreated == nil || n.announce != nil && result.PostCreated == nil {
+	if result.LayersCreated == nil || n.announce != nil && (result.PostCreated == nil || announce.Waiting) {
 		p.State = statePending
+		if announce.Waiting {
+			p.Reason = announce.Reason
+		}
 		return nil
 	}
 	p.State = stateDone

@@ -53,6 +53,9 @@ type rig struct {
 
 	accountFolder string // Config.AccountFolder
 
+	manual bool     // the sinks do not run; the test calls announceStep
+	crash  *crasher // ends the process in the middle; nil: never
+
 	publisher func(delivery.Publisher) delivery.Publisher // wraps that of the account, which still writes posts; nil: none
 
 	storage *memStorage // nil: it can't be asked
@@ -206,6 +209,11 @@ func (r *rig) open(announce *announce.Config) {
 	if r.storage != nil {
 		cfg.Storage = r.storage
 	}
+	if r.crash != nil {
+		cfg.State = crashStore{cfg.State, r.crash}
+		cfg.Publisher = crashPublisher{cfg.Publisher, r.crash}
+		cfg.Urgent = cfg.Publisher
+	}
 	if r.Notifier, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +233,10 @@ func (r *rig) open(announce *announce.Config) {
 				}
 			}
 		})
+	}
+	if r.manual {
+		close(ended)
+		return
 	}
 	go func() { defer close(ended); r.Run(ctx) }()
 }

@@ -65,8 +65,7 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
 		return n.journal.SetCursor(journal.Pushes, s.Name(), last)
 	}
 	if len(entries) == 0 {
-		n.journal.Wait(ctx, journal.Pushes, after)
-		return nil
+		return n.waitForEvents(ctx, work, s, after)
 	}
 	if err := n.space(); err != nil {
 		return err
@@ -86,6 +85,39 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
 		events = append(events, e)
 	}
 	return n.handleStep(ctx, work, s, events, entries)
+}
+
+// maxWait limits how long a sink with timed work waits for events, since the clock may jump.
+const maxWait = time.Minute
+
+// waitForEvents returns when there are events after a sequence number or, if the sink has
+// timed work, when it is due again.
+func (n *Notifier) waitForEvents(ctx, work context.Context, s sink.Sink, after uint64) error {
+	timed, ok := s.(sink.Timed)
+	if !ok {
+		n.journal.Wait(ctx, journal.Pushes, after)
+		return nil
+	}
+	if err := n.space(); err != nil {
+		return err
+	}
+	next, err := due(work, timed)
+	if err != nil {
+		return err
+	}
+	if !next.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, min(maxWait, max(next.Sub(n.now()), minWake)))
+		defer cancel()
+	}
+	n.journal.Wait(ctx, journal.Pushes, after)
+	return nil
+}
+
+// due calls Due, and makes an error of a panic.
+func due(ctx context.Context, s sink.Timed) (next time.Time, err error) {
+	defer sink.Recover(&err)
+	return s.Due(ctx)
 }
 
 // handleStep hands events to a sink and moves its cursor.

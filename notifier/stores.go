@@ -115,7 +115,11 @@ func (n *Notifier) followRecords() error {
 	if err != nil {
 		return err
 	}
-	reached := max(batched, n.counter.Latest(uint8(journal.Pushes)))
+	decided, err := announce.Decided(n.state)
+	if err != nil {
+		return err
+	}
+	reached := max(batched, decided, n.counter.Latest(uint8(journal.Pushes)))
 	if reached <= n.journal.Status(journal.Pushes).Last {
 		return nil
 	}

@@ -2,30 +2,60 @@ package announce
 
 import (
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/tidings-dev/tidings/notifier/post"
 )
+
+// Defaults of the configuration file, and the longest cooldown.
+const (
+	DefaultCooldown = 10 * time.Minute
+	DefaultPerDay   = 50
+	maxCooldown     = 24 * time.Hour
+)
+
+// CheckCooldown returns an error if a cooldown is not valid.
+func CheckCooldown(d time.Duration) error {
+	if d < 0 || d > maxCooldown {
+		return fmt.Errorf("%s is out of range; it must be from 0 to %s", d, maxCooldown)
+	}
+	return nil
+}
 
 // Config configures the announcements.
 type Config struct {
 	Tag       func(tag string) bool                             // which tags are announced; nil: all
+	Exclude   func(tag string) bool                             // which tags no post names; nil: none
 	Collect   time.Duration                                     // how long further tags of a digest are collected for one post
-	MaxAge    time.Duration                                     // older pushes are not announced; 0: 1 h
+	Cooldown  time.Duration                                     // shortest time between two posts of a repository; 0: none
+	PerDay    int                                               // posts of a day (UTC) without summaries; 0: no limit
+	MaxAge    time.Duration                                     // older pushes are announced in a summary; 0: 1 h
+	Retract   bool                                              // delete the posts of images that are deleted
 	Retags    bool                                              // announce each new tag of an announced digest
 	Langs     []string                                          // languages of the post's text
+	Hashtags  []string                                          // of each post, without "#"
+	Mention   func() post.Mention                               // account that each post mentions; nil: none
 	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link      func(repository, tag, digest string) (url string) // of the name; nil or "": none
 	Posted    func(uri string, at time.Time)                    // called after a post is written; nil: none
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Collect < 0 || c.MaxAge < 0 {
-		return c, errors.New("collect and max_age must not be negative")
+	if c.Collect < 0 || c.MaxAge < 0 || c.Cooldown < 0 || c.PerDay < 0 {
+		return c, errors.New("collect, cooldown, daily_limit and max_age must not be negative")
 	}
 	if c.Tag == nil {
 		c.Tag = func(string) bool { return true }
 	}
+	if c.Exclude == nil {
+		c.Exclude = func(string) bool { return false }
+	}
 	if c.MaxAge == 0 {
 		c.MaxAge = time.Hour
+	}
+	if c.Mention == nil {
+		c.Mention = func() post.Mention { return post.Mention{} }
 	}
 	if c.Posted == nil {
 		c.Posted = func(string, time.Time) {}

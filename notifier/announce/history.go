@@ -16,7 +16,9 @@ import (
 //	state.Announcements <image hash>   for each announcement a line: the post's record
 //	                                   key, or "-" if it was given up, and the tags
 //
-// Earlier versions wrote the record key alone, or nothing if it was given up.
+// A key begins with "+" if the post is that of a newer version or a summary, and with "!" if
+// the post was deleted with its image, or is being deleted. Earlier versions wrote the
+// record key alone, or nothing if it was given up.
 type History struct {
 	db      state.Store
 	account string // DID
@@ -31,18 +33,29 @@ type entries []Entry
 
 // An Entry is one announcement.
 type Entry struct {
-	RKey string   // "": it was given up
-	Tags []string // none if an earlier version wrote it
+	RKey    string   // "": it was given up
+	Tags    []string // none if an earlier version wrote it
+	Joined  bool     // the post is that of a newer version, or a summary
+	Deleted bool     // the post was deleted with the image, or is being deleted
 }
 
-const noPost = "-"
+const (
+	noPost       = "-"
+	joinedPrefix = "+"
+	deletedMark  = "!"
+)
 
 func (es entries) encode() []byte {
 	lines := make([]string, len(es))
 	for i, e := range es {
 		rkey := e.RKey
-		if rkey == "" {
+		switch {
+		case rkey == "":
 			rkey = noPost
+		case e.Deleted:
+			rkey = deletedMark + rkey
+		case e.Joined:
+			rkey = joinedPrefix + rkey
 		}
 		lines[i] = strings.Join(append([]string{rkey}, e.Tags...), " ")
 	}
@@ -56,9 +69,17 @@ func decodeEntries(val []byte) entries {
 		if rkey == noPost {
 			rkey = ""
 		}
-		es = append(es, Entry{rkey, strings.Fields(tags)})
+		rkey, deleted := strings.CutPrefix(rkey, deletedMark)
+		rkey, joined := strings.CutPrefix(rkey, joinedPrefix)
+		es = append(es, Entry{rkey, strings.Fields(tags), joined, deleted})
 	}
 	return es
+}
+
+// live are the entries except those whose post was deleted with the image: a later push of
+// it is announced like that of a new one.
+func (es entries) live() entries {
+	return slices.DeleteFunc(slices.Clone(es), func(e Entry) bool { return e.Deleted })
 }
 
 // has reports whether a post is among the entries.
@@ -119,4 +140,18 @@ func (h *History) Add(b *state.Batch, repository, digest string, e Entry) error 
 
 func (h *History) uri(rkey string) string {
 	return "at://" + h.account + "/" + lexicon.NSIDPost + "/" + rkey
+}
+
+// markDeleted notes, as the history is after b, that posts are being deleted.
+func (h *History) markDeleted(b *state.Batch, repository, digest string, rkeys []string) error {
+	key := h.key(repository, digest)
+	es, err := decodeStored(b.Get(h.db, key))
+	if err != nil {
+		return err
+	}
+	for i := range es {
+		es[i].Deleted = es[i].Deleted || slices.Contains(rkeys, es[i].RKey)
+	}
+	b.Set(key, es.encode())
+	return nil
 }

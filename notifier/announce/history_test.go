@@ -24,11 +24,11 @@ func TestHistory(t *testing.T) {
 		last   string   // key of the newest post
 		tags   []string // of all entries
 	}{
-		{"", []Entry{{"a", []string{"v1", "latest"}}, {"b", []string{"v2"}}}, "b", []string{"v1", "latest", "v2"}},
-		{"", []Entry{{"a", []string{"v1"}}, {"a", []string{"v1"}}}, "a", []string{"v1"}},
-		{"", []Entry{{"a", []string{"v1"}}, {"", []string{"v2"}}}, "a", []string{"v1", "v2"}},
-		{"a", []Entry{{"a", nil}}, "a", nil},
-		{"a", []Entry{{"b", []string{"v1"}}}, "b", []string{"v1"}},
+		{"", []Entry{{RKey: "a", Tags: []string{"v1", "latest"}}, {RKey: "b", Tags: []string{"v2"}}}, "b", []string{"v1", "latest", "v2"}},
+		{"", []Entry{{RKey: "a", Tags: []string{"v1"}}, {RKey: "a", Tags: []string{"v1"}}}, "a", []string{"v1"}},
+		{"", []Entry{{RKey: "a", Tags: []string{"v1"}}, {RKey: "", Tags: []string{"v2"}}}, "a", []string{"v1", "v2"}},
+		{"a", []Entry{{RKey: "a", Tags: nil}}, "a", nil},
+		{"a", []Entry{{RKey: "b", Tags: []string{"v1"}}}, "b", []string{"v1"}},
 	} {
 		var b state.Batch
 		b.Delete(h.key(repository, digest))

@@ -19,24 +19,20 @@ import (
 
 // check returns the tags that an announcement still has and that are to be
 // announced in addition to earlier posts, or the reason why it is not written.
-func (s *Sink) check(ctx context.Context, a *announcement, before entries) (tags []string, refused pushrow.Announce, err error) {
-	private, err := s.Private.Since(a.Repository, a.Digest, slices.Max(a.Seqs))
+func (s *Sink) check(ctx context.Context, v *version, before entries) (tags []string, refused pushrow.Announce, err error) {
+	private, err := s.Private.Since(v.Repository, v.Digest, slices.Max(v.Seqs))
 	if err != nil {
 		return nil, refused, err
 	}
 	if private {
 		return nil, pushrow.Announce{Reason: reasonPrivate}, nil
 	}
-	if !s.Public(a.Repository) {
+	if !s.Public(v.Repository) {
 		return nil, pushrow.Announce{Reason: "not public any more"}, nil
 	}
-	if s.clock.Age(event.Stamp{At: a.Time, TID: a.TID, ID: a.ClockID}) > s.MaxAge {
-		s.Metrics.Post("old")
-		return nil, pushrow.Announce{Reason: "too old to be news"}, nil
-	}
-	tags = a.Tags
-	if a.Local && s.Storage != nil {
-		has, err := s.Storage.Has(ctx, a.Repository, a.Digest)
+	tags = v.Tags
+	if v.Local && s.Storage != nil {
+		has, err := s.Storage.Has(ctx, v.Repository, v.Digest)
 		if err != nil && !errors.Is(err, stored.ErrUnreadable) {
 			return nil, refused, err
 		}
@@ -44,16 +40,17 @@ func (s *Sink) check(ctx context.Context, a *announcement, before entries) (tags
 			s.Metrics.Post("deleted")
 			return nil, pushrow.Announce{Reason: reasonDeleted}, nil
 		}
-		if tags, err = s.Storage.TagsOf(ctx, a.Repository, a.Digest, a.Tags); err != nil {
+		if tags, err = s.Storage.TagsOf(ctx, v.Repository, v.Digest, v.Tags); err != nil {
 			return nil, refused, err
 		}
 	}
 	if !slices.ContainsFunc(tags, s.Tag) {
-		if slices.ContainsFunc(a.Tags, s.Tag) {
+		if slices.ContainsFunc(v.Tags, s.Tag) {
 			return nil, pushrow.Announce{Reason: reasonTagGone}, nil
 		}
 		return nil, pushrow.Announce{Reason: "no tag that is announced"}, nil
 	}
+	tags = slices.DeleteFunc(slices.Clone(tags), s.Exclude)
 	if tags = s.newTags(tags, before); len(tags) == 0 {
 		return nil, s.announcedBefore(before), nil
 	}
@@ -62,6 +59,7 @@ func (s *Sink) check(ctx context.Context, a *announcement, before entries) (tags
 
 // announcedBefore is the result of a push whose digest is not announced again.
 func (s *Sink) announcedBefore(before entries) pushrow.Announce {
+	before = before.live()
 	if rkey := before.last(); rkey != "" {
 		return pushrow.Announce{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
 	}
@@ -71,6 +69,7 @@ func (s *Sink) announcedBefore(before entries) pushrow.Announce {
 // newTags returns the tags of a window that are to be announced after what was
 // announced of its digest: all, none, or those that no post names.
 func (s *Sink) newTags(tags []string, before entries) []string {
+	before = before.live()
 	if len(before) == 0 {
 		return tags
 	}
@@ -143,6 +142,7 @@ func (s *Sink) compose(a *announcement) error {
 		facts.Reference = s.Reference(a.Repository, tag)
 	}
 	facts.Link = s.link(a, tag)
+	facts.Hashtags, facts.Mention = s.Hashtags, s.Mention()
 	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
 	if err != nil {
 		return &sink.PermanentError{Err: fmt.Errorf("write post: %w", err)}

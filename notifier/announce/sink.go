@@ -2,15 +2,11 @@ package announce
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
-	"github.com/tidings-dev/tidings/notifier/post"
-	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -18,36 +14,62 @@ import (
 // Name is the name of the sink.
 const Name = "announce"
 
-// A Sink writes one post for each digest that is pushed to a public repository under a
-// tag that is announced.
+// A Sink writes posts for images that are pushed to public repositories under tags that are
+// announced.
 //
-// The first push of a digest opens a window of the length Collect; further tags of
-// the digest that are pushed in it are named in the same post, which has the key
-// and the time of the first push. The sink's cursor stays before the oldest open
-// window, so a window survives a restart: its events are read again.
+// The first push of a digest opens a window of the length Collect, which collects its
+// further tags. The sink's cursor stays before the oldest open window, so that a window
+// survives a restart: its events are read again. When a window closes, the sink decides:
+//
+//   - The image has a post, with the key and the time of its first push.
+//   - It waits for the end of the cooldown of its repository. Then one post is about the
+//     newest version that waits, and says how many others there are.
+//   - It waits for a summary, because it is older than MaxAge or the posts of the day are
+//     used up. A summary is one post for all that wait.
+//   - It is not announced, for a reason that is recorded.
+//
+// What waits does not hold the journal back: it is a row in the state (waiting.go). One
+// commit has the decisions, rows and results, the numbers of the events (decided.go), and
+// the outbox with the posts that are to be sent; then the cursor moves. So a version is in
+// one place at any time: in the journal after the decided events, waiting, in the outbox, or
+// in the history. Crash cases:
+//
+//   - Before the commit: the events are read again. Nothing was sent.
+//   - After it: the batch in the outbox is confirmed before anything else, with the same
+//     keys and bytes. A post that is not in the repo yet is checked again; if its image is
+//     gone, the next version of the post takes its place, and if it has become too old, it
+//     and the versions that it stands for wait for a summary, in the commit that puts the
+//     smaller batch.
+//   - After the outbox was cleared, before the cursor has moved: the events are read again
+//     and skipped, because they are decided.
+//   - The state of an earlier version of the program has no decided events: the history and
+//     the result of a push prevent a second post.
 //
 // A digest that was announced in a repository is announced there again only under a
 // tag that makes it the release of an announced pre-release, or with Retags under
 // any new tag.
 //
-// Posts go through the outbox. Before a post is sent, and again before it is sent a
-// second time, storage is asked whether the image still exists under its tags.
+// All ages are those of event.Clock, so a jump of the system clock ends no cooldown; the
+// day of the daily limit is that of the system clock.
 type Sink struct {
 	sink.Deps
 	Config
 	posts *History
 	clock *event.Clock
 	now   func() time.Time
+
+	deletes *delivery.Repo // deletes posts
+	retry   time.Time      // of deletes that failed
 }
 
-// New returns the sink. It adds its posts to the history, and tells the age of a push by
-// clock.
-func New(deps sink.Deps, cfg Config, posts *History, clock *event.Clock, now func() time.Time) (*Sink, error) {
+// New returns the sink. It adds its posts to the history, deletes posts with deletes, and
+// tells the age of a push by clock.
+func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *History, clock *event.Clock, now func() time.Time) (*Sink, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Deps: deps, Config: cfg, posts: posts, clock: clock, now: now}, nil
+	return &Sink{Deps: deps, Config: cfg, posts: posts, clock: clock, now: now, deletes: deletes}, nil
 }
 
 // Name implements sink.Sink.
@@ -56,19 +78,16 @@ func (s *Sink) Name() string { return Name }
 // Skip does nothing: the sink has no position of its own.
 func (s *Sink) Skip(uint64) error { return nil }
 
-// An announcement is a finished post with its key, and its sources.
+// An announcement is a finished post with its key, and its sources. That of a summary has
+// no image of its own.
 type announcement struct {
-	Repository string     `json:"repository"`
-	Digest     string     `json:"digest"`
-	Seqs       []uint64   `json:"seqs"`
-	Tags       []string   `json:"tags"` // in the order of their pushes; empty if an earlier version wrote it
-	Time       time.Time  `json:"time"`
-	TID        int64      `json:"tid"`
-	ClockID    uint       `json:"clockId"`
-	Local      bool       `json:"local"` // the image is in this registry's storage
-	Facts      post.Facts `json:"facts"` // except those that depend on the tags
-	Write      repo.Write `json:"write"`
+	version
+	Others []version     `json:"others,omitempty"` // further versions that the post stands for, the oldest first
+	Waited time.Duration `json:"waited,omitempty"` // how long it waited on purpose, in nanoseconds
+	Write  repo.Write    `json:"write"`
 }
+
+func (a *announcement) isSummary() bool { return a.Digest == "" && len(a.Others) > 0 }
 
 // announcementBatch is the content of the outbox.
 type announcementBatch struct {
@@ -82,79 +101,78 @@ func (s *Sink) outbox() *delivery.Outbox {
 	return delivery.NewOutbox(s.State, state.AnnounceOutbox, s.Revision)
 }
 
-// Confirm sends the posts in the outbox, without those that are not to be written any more.
-func (s *Sink) Confirm(ctx context.Context) error {
-	return delivery.Confirm(ctx, s.outbox(), s.recheckBatch, func(ctx context.Context, batch *announcementBatch) error {
-		return s.send(ctx, batch, false)
-	})
-}
-
-// Handle writes the posts of the windows that have ended. The first event of the oldest
-// open window is the first that is left.
+// Handle decides about the windows that have ended. The first event of the oldest open
+// window is the first that is left.
 func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
 	if err := s.Confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
-	windows, err := s.windows(events)
+	done, wake, err := s.handleEvents(ctx, events)
+	if err != nil {
+		return done, wake, err
+	}
+	next, err := s.dueAfter(ctx, s.age(events[len(events)-1]) <= s.MaxAge)
+	return done, earliest(wake, next), err
+}
+
+// handleEvents decides about the windows that have ended, in one commit, and sends posts.
+func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
+	p, err := readDecided(s.State)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
-	batch, done, wake, err := s.closeWindows(ctx, windows, len(events))
-	if len(batch.Posts) == 0 {
-		return done, wake, err
-	}
-	// err recurs in the next call, after these posts are sent.
-	if err := s.outbox().Put(&state.Batch{}, batch); err != nil {
+	windows, err := s.windows(events, p)
+	if err != nil {
 		return 0, time.Time{}, err
 	}
-	if err := s.send(ctx, batch, true); err != nil {
+	d := s.newDecision()
+	closed, done, wake, failed := d.closeWindows(ctx, windows, len(events))
+	if failed != nil && len(closed) == 0 {
+		return done, wake, failed
+	}
+	// failed recurs in the next call, after this decision.
+	if err := d.followDeletes(ctx, events, done, p); err != nil {
+		return 0, time.Time{}, err
+	}
+	if p.add(events, done, closed) {
+		if err := d.set(state.AnnounceDecided, &p); err != nil {
+			return 0, time.Time{}, err
+		}
+	}
+	if err := d.commit(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
 	return done, wake, nil
 }
 
-// recheckBatch checks again the posts that are missing in the repo: whether their
-// repository is public, their age, and whether the images still have their tags. It
-// reports whether it has changed the batch.
-func (s *Sink) recheckBatch(ctx context.Context, batch *announcementBatch) (changed bool, err error) {
-	for i := len(batch.Posts) - 1; i >= 0; i-- {
-		a := &batch.Posts[i]
-		done, err := s.Account.Done(ctx, a.Write)
-		if errors.Is(err, delivery.ErrConflict) || done || len(a.Tags) == 0 {
-			continue // send handles a conflict; what an earlier version wrote is sent as it is
-		}
-		if err != nil {
-			return changed, err
-		}
-		before, err := s.posts.get(a.Repository, a.Digest)
-		if err != nil {
-			return changed, err
-		}
-		tags, refused, err := s.check(ctx, a, before)
-		if err != nil {
-			return changed, err
-		}
-		if refused.Reason == "" && len(tags) < len(a.Tags) {
-			a.Tags, changed = tags, true
-			if err := s.compose(a); err != nil {
-				refused.Reason = err.Error()
-			}
-		}
-		if refused.Reason == "" {
-			continue
-		}
-		var b state.Batch
-		for _, seq := range a.Seqs {
-			if err := pushrow.Put(&b, seq, pushrow.AnnouncePart, refused); err != nil {
-				return changed, err
-			}
-		}
-		if err := s.State.Commit(&b, state.NoSync); err != nil {
-			return changed, err
-		}
-		s.Log.Info("not announced: "+refused.Reason, "repository", a.Repository, "digest", a.Digest)
-		batch.Posts = slices.Delete(batch.Posts, i, i+1)
-		changed = true
+// Due implements sink.Timed: it writes the posts of versions that have waited long enough,
+// and deletes posts.
+func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
+	if err := s.Confirm(ctx); err != nil {
+		return time.Time{}, err
 	}
-	return changed, nil
+	return s.dueAfter(ctx, true)
+}
+
+// dueAfter is Due after Confirm. complete means that no older events are pending that
+// belong into the next summary.
+func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err error) {
+	cooled, err := s.endCooldowns(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	summary, err := s.summarize(ctx, complete)
+	if err != nil {
+		return time.Time{}, err
+	}
+	deleted, err := s.retract(ctx)
+	return earliest(earliest(cooled, summary), deleted), err
+}
+
+// earliest returns the earlier of two times; zero is no time.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

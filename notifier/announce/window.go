@@ -41,7 +41,8 @@ func (w *window) removeTag(tag string) {
 
 // windows opens a window for each digest that may be announced, in the order of
 // their first events. A push that can't be announced gets its result at once.
-func (s *Sink) windows(events []event.Sequenced) ([]*window, error) {
+// Events that are decided only change the tags of others.
+func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 	var order []*window
 	open := map[string]*window{}
 	var b state.Batch
@@ -66,6 +67,9 @@ func (s *Sink) windows(events []event.Sequenced) ([]*window, error) {
 		w := open[id]
 		if w != nil {
 			w.private = e.Private()
+		}
+		if p.has(e.Seq) {
+			continue
 		}
 		reason := unannounced(&e)
 		if reason == "" && !s.Public(e.Name()) {
@@ -110,56 +114,96 @@ func unannounced(e *event.Sequenced) string {
 	return fmt.Sprintf("not announced, since its kind is %s and it is neither an image nor an index of images", e.Kind)
 }
 
-// closeWindows closes windows up to the first that is still open, each with a post
-// or a result with the reason why there is none. done is how many of the events are then
-// processed.
-func (s *Sink) closeWindows(ctx context.Context, windows []*window, events int) (batch *announcementBatch, done int, wake time.Time, err error) {
-	batch = &announcementBatch{}
-	added := map[string]entries{} // by this call
-	now := s.now()
+// closeWindows decides about windows up to the first that is still open. closed are the
+// events of the others, and done is how many of the events are then processed.
+func (d *decision) closeWindows(ctx context.Context, windows []*window, events int) (closed []uint64, done int, wake time.Time, err error) {
+	now := d.now()
 	for _, w := range windows {
-		if left := s.Collect - s.age(w.first); left > 0 {
-			return batch, w.start, now.Add(left), nil
+		if left := d.Collect - d.age(w.first); left > 0 {
+			return closed, w.start, now.Add(left), nil
 		}
-		if len(batch.Posts) == maxPosts {
-			return batch, w.start, now, nil
-		}
-		id := w.first.Repository + "\x00" + w.first.ManifestDigest
-		a, refused, err := s.announcement(ctx, w, added[id])
+		full, err := d.full()
 		if err != nil {
-			return batch, w.start, time.Time{}, err
+			return closed, w.start, time.Time{}, err
 		}
-		if refused.Reason != "" {
-			if err := s.putResults(w, refused); err != nil {
-				return batch, w.start, time.Time{}, err
-			}
-			continue
+		if full {
+			return closed, w.start, now, nil
 		}
-		batch.Posts = append(batch.Posts, *a)
-		added[id] = append(added[id], Entry{a.Write.RKey, a.Tags})
+		if err := d.closeWindow(ctx, w); err != nil {
+			return closed, w.start, time.Time{}, err
+		}
+		closed = append(closed, w.seqs...)
 	}
-	return batch, events, time.Time{}, nil
+	return closed, events, time.Time{}, nil
 }
 
-// announcement returns the announcement of a window, or the reason why there is none.
-// added is what the batch already announces of the digest.
-func (s *Sink) announcement(ctx context.Context, w *window, added entries) (a *announcement, refused pushrow.Announce, err error) {
-	a = &announcement{
+// full reports whether no further version can be announced or wait before this decision
+// is committed and what is due is written.
+func (d *decision) full() (bool, error) {
+	q, err := d.queue()
+	return len(d.sending) == maxPosts || q.Summary >= maxOfSummary, err
+}
+
+// closeWindow announces the image of a window, lets it wait, or records why it is not
+// announced. If it returns an error, nothing of the window is decided.
+func (d *decision) closeWindow(ctx context.Context, w *window) error {
+	if !w.deleted && !w.private {
+		if merged, err := d.merge(w); merged || err != nil {
+			return err
+		}
+	}
+	v := version{
 		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
-		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.Storage.Local(w.first.Event),
+		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: d.Storage.Local(w.first.Event),
 	}
-	before, err := s.posts.get(a.Repository, a.Digest)
+	a := &announcement{version: v}
+	before, err := d.before(v.Repository, v.Digest)
 	if err != nil {
-		return nil, refused, err
+		return err
 	}
-	before = append(before, added...)
-	if refused, err = s.checkWindow(ctx, w, a, before); err != nil || refused.Reason != "" {
-		return nil, refused, err
+	refused, err := d.checkWindow(ctx, w, a, before)
+	if err == nil && refused.Reason == "" {
+		refused.Reason, err = d.addFacts(ctx, a, w.first.Event)
 	}
-	if refused.Reason, err = s.addFacts(ctx, a, w.first.Event); err != nil || refused.Reason != "" {
-		return nil, refused, err
+	if err != nil {
+		return err
 	}
-	return a, refused, s.compose(a)
+	if refused.Reason != "" {
+		for _, seq := range w.seqs {
+			if err := d.putFirstResult(&d.b, seq, refused); err != nil {
+				return err
+			}
+		}
+		d.changed = true
+		return nil
+	}
+	return d.place(a)
+}
+
+// place decides how a version is announced: now, after the cooldown of its repository, or
+// in a summary.
+func (d *decision) place(a *announcement) error {
+	if err := d.compose(a); err != nil { // also if it waits: an image without a valid post is given up now
+		return err
+	}
+	if d.late(a.stamp(), 0) {
+		return d.waitForSummary(&a.version, waitsSinceLate)
+	}
+	row, err := d.cooldown(a.Repository)
+	if err != nil {
+		return err
+	}
+	if d.cooling(row) > 0 || row.Waiting > 0 {
+		return d.wait(&a.version, row)
+	}
+	limited, err := d.limited()
+	if err != nil {
+		return err
+	}
+	if limited {
+		return d.waitForSummary(&a.version, waitsForDay)
+	}
+	return d.addPost(a)
 }
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns
@@ -178,22 +222,11 @@ func (s *Sink) checkWindow(ctx context.Context, w *window, a *announcement, befo
 	if w.lostTag && !slices.ContainsFunc(w.tags, s.Tag) {
 		return pushrow.Announce{Reason: reasonTagGone}, nil
 	}
-	tags, refused, err := s.check(ctx, a, before)
+	tags, refused, err := s.check(ctx, &a.version, before)
 	if err == nil && refused.Reason == "" {
 		a.Tags = tags
 	}
 	return refused, err
-}
-
-// putResults records the same result for each push of a window.
-func (s *Sink) putResults(w *window, result pushrow.Announce) error {
-	var b state.Batch
-	for _, seq := range w.seqs {
-		if err := s.putFirstResult(&b, seq, result); err != nil {
-			return err
-		}
-	}
-	return s.State.Commit(&b, state.NoSync)
 }
 
 // putFirstResult records a result for a push that has none: while an older window

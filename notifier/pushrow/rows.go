@@ -61,6 +61,8 @@ type Records struct {
 type Announce struct {
 	PostURI string `json:"postUri,omitempty"` // at://…; also of a post that the push's tag was added to
 	Before  bool   `json:"before,omitempty"`  // the post is that of an earlier push of the digest
+	Joined  bool   `json:"joined,omitempty"`  // the post is that of a newer version, or a summary
+	Waiting bool   `json:"waiting,omitempty"` // it waits to be announced; Reason says for what
 	Reason  string `json:"reason,omitempty"`  // why there is no post of its own
 }
 

@@ -40,7 +40,7 @@ func NewMetrics() *Metrics {
 		}, []string{"sink"}),
 		Posts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_posts_total",
-			Help: "Announcements by outcome: posted, old (too old to be news), deleted (before it was announced).",
+			Help: "Announcements by outcome. Versions: waiting (for a cooldown or a summary), posted, joined (the post of a newer version), summarized (in a summary), deleted (before they were announced). Posts: summary (of several versions), retracted (deleted with its image).",
 		}, []string{"outcome"}),
 		Layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",

@@ -31,6 +31,13 @@ type Sink interface {
 	Handle(ctx context.Context, events []event.Sequenced) (done int, wake time.Time, err error)
 }
 
+// A Timed sink has work to do at times without events.
+type Timed interface {
+	// Due does the work whose time has come. It is called again at next, if that is not
+	// zero, and when it may have work after events.
+	Due(ctx context.Context) (next time.Time, err error)
+}
+
 // Deps is what each sink that publishes needs.
 type Deps struct {
 	Account  *delivery.Repo

@@ -9,6 +9,10 @@ import (
 // with the prefix "c/" belong to notifier/counter.
 const (
 	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
+	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced
+	Cooldowns     = "a/g/" // notifier, announce sink: <repository hash> -> last post of a repository
+	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
+	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
@@ -25,6 +29,9 @@ const (
 // Single keys of the notifier.
 var (
 	AnnounceOutbox  = []byte("b/announce")  // posts that are being sent
+	AnnounceDecided = []byte("b/decided")   // events that the announce sink has decided about
+	AnnounceQueue   = []byte("b/waiting")   // what waits for the next summary
+	AnnounceDay     = []byte("b/day")       // posts of the day
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added

@@ -1,0 +1,61 @@
+package announce
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// decided are the events that the sink has decided about. It is committed together with
+// the decisions, so an event that is read again, because its cursor has not moved, has no
+// second effect.
+type decided struct {
+	Through uint64   `json:"through"`        // all events up to this one
+	Also    []uint64 `json:"also,omitempty"` // later ones, of windows that were closed; as many as one call of Handle gets at most
+}
+
+func readDecided(db state.Store) (p decided, err error) {
+	_, err = readJSON(db.Get, state.AnnounceDecided, &p)
+	return p, err
+}
+
+// Decided is the sequence number of the last event that the sink has decided about.
+func Decided(db state.Store) (uint64, error) {
+	p, err := readDecided(db)
+	return max(p.Through, slices.Max(append(p.Also, 0))), err
+}
+
+func (p *decided) has(seq uint64) bool {
+	return seq <= p.Through || slices.Contains(p.Also, seq)
+}
+
+// add adds the first done events and those of closed windows. It reports whether that
+// changes anything.
+func (p *decided) add(events []event.Sequenced, done int, closed []uint64) bool {
+	before := decided{p.Through, p.Also}
+	if done > 0 {
+		p.Through = max(p.Through, events[done-1].Seq)
+	}
+	also := slices.Sorted(slices.Values(append(slices.Clone(p.Also), closed...)))
+	p.Also = slices.DeleteFunc(slices.Compact(also), func(seq uint64) bool { return seq <= p.Through })
+	return p.Through != before.Through || !slices.Equal(p.Also, before.Also)
+}
+
+// readJSON decodes the value that get returns for a key; false if there is none.
+func readJSON(get func(key []byte) ([]byte, error), key []byte, into any) (bool, error) {
+	val, err := get(key)
+	if errors.Is(err, state.ErrNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(val, into)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read announcements: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,115 @@
+package announce
+
+import (
+	"context"
+	"slices"
+
+	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// finish records the posts as written and clears the outbox.
+func (s *Sink) finish(ctx context.Context, batch *announcementBatch) error {
+	var b state.Batch
+	for _, a := range batch.Posts {
+		uri := s.posts.uri(a.Write.RKey)
+		if err := s.record(&b, &a, pushrow.Announce{PostURI: uri}); err != nil {
+			return err
+		}
+		s.countFinished(&a)
+		s.Log.Info("announced", "repository", a.Repository, "digest", a.Digest, "versions", a.versions(), "post", uri)
+	}
+	if err := s.outbox().Clear(ctx, &b); err != nil {
+		return err
+	}
+	for _, a := range batch.Posts {
+		s.Posted(s.posts.uri(a.Write.RKey), s.now())
+	}
+	return nil
+}
+
+// versions is how many versions a post stands for.
+func (a *announcement) versions() int {
+	if a.isSummary() {
+		return len(a.Others)
+	}
+	return len(a.Others) + 1
+}
+
+func (s *Sink) countFinished(a *announcement) {
+	outcome, others := "posted", "joined"
+	if a.isSummary() {
+		outcome, others = "summary", "summarized"
+	}
+	s.Metrics.Post(outcome)
+	for range a.Others {
+		s.Metrics.Post(others)
+	}
+}
+
+// drop gives up a post that the repo refuses. It is recorded in the history, so
+// that its window does not open again.
+func (s *Sink) drop(batch *announcementBatch, invalid *repo.WriteError) error {
+	if invalid.Index < 0 || invalid.Index >= len(batch.Posts) {
+		return invalid
+	}
+	a := batch.Posts[invalid.Index]
+	for _, v := range append(a.Others, a.version) {
+		for _, seq := range v.Seqs {
+			if err := s.GiveUp(seq, invalid); err != nil {
+				return err
+			}
+		}
+	}
+	batch.Posts = slices.Delete(batch.Posts, invalid.Index, invalid.Index+1)
+	var b state.Batch
+	if err := s.record(&b, &a, pushrow.Announce{Reason: invalid.Error()}); err != nil {
+		return err
+	}
+	return s.outbox().Put(&b, batch)
+}
+
+// record adds to b what became of an announcement and of the versions that joined it.
+func (s *Sink) record(b *state.Batch, a *announcement, result pushrow.Announce) error {
+	if !a.isSummary() {
+		if err := s.recordVersion(b, &a.version, a.Write.RKey, result); err != nil {
+			return err
+		}
+		if err := s.noteTags(b, &a.version, result); err != nil {
+			return err
+		}
+	}
+	if result.PostURI != "" {
+		result.Joined, result.Reason = true, "in a summary"
+		if !a.isSummary() {
+			result.Reason = "joined the post of " + a.Repository + ":" + s.tagOrder(a.Tags)[0]
+		}
+	}
+	for _, v := range a.Others {
+		if err := s.recordVersion(b, &v, a.Write.RKey, result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordVersion adds a version to the history, and the result of its pushes.
+func (s *Sink) recordVersion(b *state.Batch, v *version, rkey string, result pushrow.Announce) error {
+	p := Entry{Tags: v.Tags, Joined: result.Joined}
+	if result.PostURI != "" {
+		p.RKey = rkey
+	}
+	if len(v.Tags) > 0 {
+		p.Tags = s.tagOrder(v.Tags)
+	}
+	if err := s.posts.Add(b, v.Repository, v.Digest, p); err != nil {
+		return err
+	}
+	for _, seq := range v.Seqs {
+		if err := pushrow.Put(b, seq, pushrow.AnnouncePart, result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
