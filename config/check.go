@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidings-dev/tidings/atproto/appview"
 	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/identity"
@@ -15,7 +14,6 @@ import (
 	"github.com/tidings-dev/tidings/internal/glob"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
@@ -38,6 +36,9 @@ func (o *Options) check(m *mistakes) {
 	}
 	if o.Announce != nil {
 		o.Announce.check(m)
+		if o.Announce.MentionOwner && o.Owner == "" {
+			m.add("options.announce.mention_owner", "there is no owner to mention; set owner to the DID of another account")
+		}
 		if o.Hold == nil && o.Account == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
 			m.add("options.announce", "there is no account to post with; set hold or account as well, or remove announce")
 		}
@@ -93,22 +94,6 @@ func checkCallers(m *mistakes, path string, dids []string) {
 		m.add(path, fmt.Sprintf("has %d accounts; at most %d are allowed", len(dids), maxCallers))
 	}
 	each(m, path, dids, identity.CheckAccount)
-}
-
-func (a *Announce) check(m *mistakes) {
-	each(m, "options.announce.tags", a.Tags, glob.ValidateTag)
-	_, err := post.ParseLink(a.Link)
-	m.check("options.announce.link", err)
-	if a.MaxAge <= a.Collect {
-		m.add("options.announce.max_age", fmt.Sprintf("%s is not longer than collect, %s; every push would be too old to be announced", a.MaxAge, a.Collect))
-	}
-	if a.Collect > 24*time.Hour {
-		m.add("options.announce.collect", fmt.Sprintf("%s is too long; the maximum is 24h", a.Collect))
-	}
-	m.check("options.announce.langs", post.CheckLangs(a.Langs))
-	if a.AppView != "" {
-		m.check("options.announce.appview", appview.Check(string(a.AppView)))
-	}
 }
 
 func (r *Redis) check(m *mistakes) {

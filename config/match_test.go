@@ -97,3 +97,23 @@ func TestValidLinksAndLangs(t *testing.T) {
 		t.Errorf("%d combinations are valid, want at least 30", valid)
 	}
 }
+
+// Tags that are excluded are not announced, whatever Tags says.
+func TestExclude(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		announce Announce
+		tag      string
+		want     bool
+	}{
+		{Announce{Exclude: []string{"v0.*"}}, "v0.1.2", false},
+		{Announce{Exclude: []string{"v0.*"}}, "v1.0.0", true},
+		{Announce{Tags: []string{"*"}, Exclude: []string{"*-debug", "sha-*"}}, "v1-debug", false},
+		{Announce{Tags: []string{"*"}, Exclude: []string{"*-debug", "sha-*"}}, "latest", true},
+		{Announce{Exclude: []string{"v0.*"}}, "latest", false},
+	} {
+		if got := tc.announce.Match(tc.tag); got != tc.want {
+			t.Errorf("%+v matches %q: got %v, want %v", tc.announce, tc.tag, got, tc.want)
+		}
+	}
+}

@@ -158,42 +158,6 @@ type MovedTo struct {
 	Key string `option:"key"`
 }
 
-// Announce selects the pushes that become a post.
-type Announce struct {
-	// Tags lists globs of the tags that are announced. Default: version tags,
-	// which are three numbers with or without a v: v1.2.3, 1.2.3. See Match.
-	Tags []string `option:"tags"`
-
-	// Collect is how long the tags of one image are collected for one post. 0 posts
-	// immediately. Default 20s.
-	Collect time.Duration `option:"collect"`
-
-	// MaxAge is the age after which a push that could not be announced is not announced
-	// any more. Default 1h.
-	MaxAge time.Duration `option:"max_age"`
-
-	// Retags announces a later tag of an image that was announced before. Default:
-	// only a release that follows its own pre-release, v1.0.0 after v1.0.0-rc.1.
-	Retags bool `option:"retags"`
-
-	// Link is the address that a post links to, a template with Repository, Tag and
-	// Digest: "https://example.com/{{.Repository}}". If the address of a post is
-	// invalid, it has no link. Default: none.
-	Link string `option:"link"`
-
-	// Langs are the languages of posts, BCP 47, at most three. Default en.
-	Langs []string `option:"langs"`
-
-	// AppView is the AppView that is asked whether it has indexed the posts:
-	// "https://appview.example.com", or off. Default: see Options.AppView.
-	AppView AddressOrOff `option:"appview"`
-
-	// AnonymousPushes allows announcements although anybody who reaches this registry
-	// can push. Required if the registry has no `auth:` and is reachable from other
-	// machines, directly or through a proxy for hold.hostname. Default false.
-	AnonymousPushes bool `option:"anonymous_pushes"`
-}
-
 // Stats publishes the counts of public repositories.
 type Stats struct {
 	// Records is the interval at which counts that have changed are written to the
@@ -281,12 +245,6 @@ func defaults() *Options {
 }
 
 func (h *Hold) defaults() { h.Reserve, h.Pulls = unset, string(auth.PullsTrusted) }
-
-func (a *Announce) defaults() {
-	a.Collect = 20 * time.Second
-	a.MaxAge = time.Hour
-	a.Langs = []string{"en"}
-}
 
 // Private returns the files and folders to which other users must not have access,
 // without those of secrets, which are refused if others have access.

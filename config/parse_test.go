@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 		Data:     "/d",
 		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30, Pulls: "trusted"},
 		Reserve:  1 << 30,
-		Announce: &Announce{Collect: 20 * time.Second, MaxAge: time.Hour, Langs: []string{"en"}},
+		Announce: &Announce{Collect: 20 * time.Second, Cooldown: 10 * time.Minute, DailyLimit: 50, MaxAge: time.Hour, OnDelete: "keep", Langs: []string{"en"}},
 		Stats:    Stats{Records: DurationOrOff(6 * time.Hour)},
 		Count:    Count{HeadWindow: 10 * time.Second},
 		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
@@ -108,8 +108,14 @@ hold:
 owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
 announce:
   tags: ["v*", edge]
+  exclude: ["*-debug"]
   collect: 0
+  cooldown: 30m
+  daily_limit: 7
   max_age: 90m
+  on_delete: delete
+  mention_owner: true
+  hashtags: [containers, oss]
   link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}"
   langs: [en, pt-BR, ja]
   appview: "https://appview.example.com"
@@ -142,7 +148,8 @@ api: {token_file: /t}
 			Pulls: "anyone", Audiences: []string{"did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
-		Announce: &Announce{Tags: []string{"v*", "edge"}, MaxAge: 90 * time.Minute, Langs: []string{"en", "pt-BR", "ja"},
+		Announce: &Announce{Tags: []string{"v*", "edge"}, Exclude: []string{"*-debug"}, Cooldown: 30 * time.Minute, DailyLimit: 7, MaxAge: 90 * time.Minute,
+			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
 		Stats: Stats{Records: DurationOrOff(12 * time.Hour)},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
@@ -308,6 +315,13 @@ func TestMistakes(t *testing.T) {
 
 		{"announce without an account", ok + "announce: {}", "options.announce: there is no account to post with; set hold or account as well, or remove announce"},
 		{"max_age below collect", hold + "announce: {collect: 2h}", "options.announce.max_age: 1h0m0s is not longer than collect, 2h0m0s; every push would be too old to be announced"},
+		{"invalid exclude pattern", hold + "announce: {exclude: [\"a/b\"]}", "options.announce.exclude[0]: \"a/b\" is an invalid tag pattern: tags have neither slashes nor colons"},
+		{"cooldown too long", hold + "announce: {cooldown: 25h}", "options.announce.cooldown: 25h0m0s is out of range; it must be from 0 to 24h0m0s"},
+		{"negative daily limit", hold + "announce: {daily_limit: -1}", "options.announce.daily_limit: -1 is negative; use a number of posts, or 0 for no limit"},
+		{"another on_delete", hold + "announce: {on_delete: \"yes\"}", "options.announce.on_delete: \"yes\" is neither keep nor delete"},
+		{"hashtag with #", hold + "announce: {hashtags: [\"#oss\"]}", "options.announce.hashtags: \"#oss\" begins with #, which is added; remove it"},
+		{"nine hashtags", hold + "announce: {hashtags: [a, b, c, d, e, f, g, h, i]}", "options.announce.hashtags: 9 hashtags, but a post may have at most 8"},
+		{"mention without an owner", hold + "announce: {mention_owner: true}", "options.announce.mention_owner: there is no owner to mention; set owner to the DID of another account"},
 		{"collect too long", hold + "announce: {collect: 48h, max_age: 72h}", "options.announce.collect: 48h0m0s is too long; the maximum is 24h"},
 		{"link is not a URL", hold + "announce: {link: example.com}", "options.announce.link: \"example.com\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
 		{"link with another scheme", hold + "announce: {link: \"javascript:alert(1)\"}", "options.announce.link: \"javascript:alert(1)\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},

@@ -397,10 +397,20 @@ func (r *runtime) announce() (*announce.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.link: %w", err)
 	}
+	mention, err := r.mention()
+	if err != nil {
+		return nil, fmt.Errorf("options.announce.mention_owner: %w", err)
+	}
 	return &announce.Config{
 		Tag:       a.Match,
+		Exclude:   a.Excluded,
 		Collect:   a.Collect,
+		Cooldown:  a.Cooldown,
+		PerDay:    a.DailyLimit,
 		MaxAge:    a.MaxAge,
+		Retract:   a.DeletesPosts(),
+		Hashtags:  a.Hashtags,
+		Mention:   mention,
 		Retags:    a.Retags,
 		Langs:     a.Langs,
 		Reference: r.reference(),

@@ -31,7 +31,7 @@ middleware:
         reserve: 1MiB
         public: ["oss/**"]
         account: {service: %[3]q, identifier: %[4]q, password_file: %[1]s/password}
-        announce: {tags: ["*"], collect: 0}
+        announce: {tags: ["*"], collect: 0, cooldown: 0s, daily_limit: 0}
         stats: {records: off}
         api: {token_file: %[1]s/token}
 `, s.dir, addr, a.service, a.did))

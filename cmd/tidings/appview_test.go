@@ -26,7 +26,7 @@ func TestAppView(t *testing.T) {
 	}))
 	defer network.Close()
 	debug := freeAddr(t)
-	s := newServer(t, settings{options: fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms, appview: %q}", network.URL)})
+	s := newServer(t, settings{options: fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0, appview: %q}", network.URL)})
 	s.edit("  draintimeout: 10s", fmt.Sprintf("  draintimeout: 10s\n  debug: {addr: %q, prometheus: {enabled: true}}", debug))
 	s.start()
 	s.push(t, "oss/app", "v1", newImage(1))

@@ -217,7 +217,11 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	if a.Collect > 0 {
 		collect = "the tags of one image within " + short(a.Collect) + " in one post"
 	}
-	row("announced", "%s, %s; pushes older than %s are not announced", tags, collect, short(a.MaxAge))
+	if len(a.Exclude) > 0 {
+		tags += " except " + oneOf(a.Exclude)
+	}
+	row("announced", "%s, %s; pushes older than %s only in a summary", tags, collect, short(a.MaxAge))
+	row("", "%s", postLimits(a))
 	if a.Link != "" {
 		row("link", "%s", a.Link)
 	}
@@ -229,6 +233,23 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	} else {
 		row("indexed", "no AppView is asked whether it has the posts")
 	}
+}
+
+// postLimits says how many posts there are at most.
+func postLimits(a *config.Announce) string {
+	limits := "no cooldown"
+	if a.Cooldown > 0 {
+		limits = "a post of a repository every " + short(a.Cooldown)
+	}
+	if a.DailyLimit > 0 {
+		limits += fmt.Sprintf(", %d posts a day", a.DailyLimit)
+	} else {
+		limits += ", no daily limit"
+	}
+	if a.DeletesPosts() {
+		return limits + "; the post of an image is deleted with it"
+	}
+	return limits + "; posts are never deleted"
 }
 
 // checkFiles reads the files that the options name and that a start needs.

@@ -34,7 +34,7 @@ func (s *server) mountSmallJournal(megabytes int) {
 // partial entries, and pulls are served. Operation resumes when there is free space.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 0s}\njournal: {segment: 4MiB}"})
+	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 0s, cooldown: 0s, daily_limit: 0}\njournal: {segment: 4MiB}"})
 	s.mountSmallJournal(12)
 	s.start()
 	before, after := newImage(1), newImage(1)

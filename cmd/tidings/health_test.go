@@ -9,7 +9,7 @@ import (
 // they are pending.
 func TestPrivateEventsInvisible(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 300ms}\nreserve: 8TiB"}) // the sinks pause
+	s := newServer(t, settings{options: "announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0}\nreserve: 8TiB"}) // the sinks pause
 	s.start()
 	get := func(path string, header ...string) []byte {
 		t.Helper()

@@ -107,7 +107,7 @@ const (
 // each image one post, and the counts are exact.
 func TestPush(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, settings{options: `announce: {tags: ["*"], collect: 300ms, link: "https://example.com/{{.Repository}}?tag={{.Tag}}"}`})
+	s := newServer(t, settings{options: `announce: {tags: ["*"], collect: 300ms, cooldown: 0s, daily_limit: 0, link: "https://example.com/{{.Repository}}?tag={{.Tag}}"}`})
 	s.start()
 	all := pushAll(t, s, "oss")
 	s.waitDrained()

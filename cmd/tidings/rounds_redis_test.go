@@ -15,7 +15,7 @@ import (
 
 // newRedisWorkload is newWorkload with counters summed in Redis.
 func newRedisWorkload(t *testing.T, redis *redistest.Server) *workload {
-	options := fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms}\nredis: {addrs: [%q]}", redis.Addr)
+	options := fmt.Sprintf("announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0}\nredis: {addrs: [%q]}", redis.Addr)
 	h := newWorkload(t, newServer(t, settings{options: options}))
 	h.redis = redis.Client()
 	h.expected = append(h.expected, "Redis may lose counts", "counters continue under a new registry id",

@@ -68,7 +68,7 @@ func newServer(t *testing.T, s settings) *server {
 		writer = "account: " + s.account
 	}
 	if s.options == "" {
-		s.options = "announce: {tags: [\"*\"], collect: 300ms}"
+		s.options = "announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0}"
 	}
 	yaml := fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}

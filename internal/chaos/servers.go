@@ -73,7 +73,7 @@ func start(ctx context.Context, root, dir string) (s *servers, err error) {
 
 // options are those of the registry: each image is announced at once, and nothing else is
 // published.
-const options = `        announce: {tags: ["*"], collect: 0s}
+const options = `        announce: {tags: ["*"], collect: 0s, cooldown: 0s, daily_limit: 0}
         stats: {records: off}
 `
 

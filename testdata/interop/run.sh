@@ -31,7 +31,7 @@ middleware:
         data: $work/data
         public: ["oss/**"]
         hold: {hostname: "$host", login: true}
-        announce: {tags: ["*"], collect: 0s}
+        announce: {tags: ["*"], collect: 0s, cooldown: 0s, daily_limit: 0}
         api: {token_file: $work/token}
 YAML
 export TIDINGS_TOKEN=interop-token-0123456789

@@ -95,7 +95,7 @@ func start(t *testing.T) (*pds.Server, *pds.Registry) {
 		t.Fatal(err)
 	}
 	stopAtEnd(t, reference.Stop)
-	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), reference, "        announce: {collect: 0s}\n        stats: {records: off}\n") // so that nothing is written while the follower reads
+	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), reference, "        announce: {collect: 0s, cooldown: 0s, daily_limit: 0}\n        stats: {records: off}\n") // so that nothing is written while the follower reads
 	if err == nil {
 		err = registry.Start(ctx)
 	}

@@ -56,7 +56,7 @@ middleware:
         data: %[1]s/data
         public: ["**"]
         hold: {hostname: %[5]s, login: true, reserve: 1MiB}
-        announce: {tags: ["*"], collect: 0s, anonymous_pushes: true}
+        announce: {tags: ["*"], collect: 0s, cooldown: 0s, daily_limit: 0, anonymous_pushes: true}
 `, dir, p.hold, p.cert, p.key, hostname))
 	p.run(p.binary, "hold", "init", p.config)
 	p.password = strings.TrimSpace(p.run(p.binary, "hold", "password", p.config))
