@@ -33,7 +33,8 @@ import (
 //     Call has the layers that are missing, so that no layer has two records. The counts
 //     are the last thing that such a hold writes.
 //   - A pull, a private push and a push without layers leave no record: Uncertain. They are
-//     not repeated. A count is lost rather than doubled.
+//     not repeated. A count is lost rather than doubled. The same holds for a push if the hold
+//     has more newer records than are listed, such as after a long outage.
 //
 // The hold's clock sets the time of the records. The Date of its answer says how far it is
 // from ours.
@@ -68,7 +69,7 @@ const (
 	keyLife    = 6 * 24 * time.Hour // a hold of Tidings honors a key for at least 7 days
 	clockError = 2 * time.Second    // a Date is precise to a second, and an answer takes time
 	pageLimit  = 100                // records of a page
-	maxPages   = 50
+	maxPages   = 100
 	maxCursor  = 512 // bytes
 )
 
@@ -93,7 +94,11 @@ func (h *Hold) Written(ctx context.Context, c Call) (Written, error) {
 		return Written{Next: Uncertain}, nil
 	}
 	found, err := h.findLayers(ctx, c, layers)
-	if err != nil {
+	if errors.Is(err, errTooMany) && len(found.digests) < len(layers) {
+		h.log.Warn("a call whose response was lost is not repeated", "error", err, "key", c.Key)
+		return Written{Next: Uncertain, Records: found.uris}, nil
+	}
+	if err != nil && !errors.Is(err, errTooMany) {
 		return Written{}, h.note(notSent(listRecords, err))
 	}
 	h.note(nil)
@@ -194,8 +199,11 @@ func (h *Hold) findLayers(ctx context.Context, c Call, layers map[string]bool) (
 		}
 		cursor = page.Cursor
 	}
-	return found, fmt.Errorf("the hold has more than %d records since the call", maxPages*pageLimit)
+	return found, errTooMany
 }
+
+// errTooMany is the error of a hold that has more records since the call than are read.
+var errTooMany = fmt.Errorf("the hold has more than %d records since the call", maxPages*pageLimit)
 
 // add adds the records of a page that a call has created. It reports whether the page has
 // records that are older than the call.

@@ -227,3 +227,24 @@ func TestWrittenNeedsAnAnswer(t *testing.T) {
 		t.Errorf("got %+v", w)
 	}
 }
+
+// The list of newer records has an end, so that a call from long ago is not asked for
+// without end.
+func TestTooManyNewerRecords(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, remotetest.Config{})
+	push := r.push(2)
+	r.notify(push)
+	r.Pass(time.Minute)
+	many := r.push(maxPages * pageLimit / 4)
+	many.Input.ManifestDigest = digest("b")
+	for i := range 4 {
+		if w := r.written(push); w.Next != Applied {
+			t.Errorf("%d newer records: got %+v", i*len(many.Input.Manifest.Layers), w)
+		}
+		r.notify(many)
+	}
+	if w := r.written(push); w.Next != Uncertain {
+		t.Errorf("got %+v", w)
+	}
+}
