@@ -79,9 +79,9 @@ func (f Facts) size() string {
 	case f.Size <= 0:
 		return ""
 	case f.Images > 1:
-		return "up to " + size(f.Size)
+		return "up to " + Size(f.Size)
 	}
-	return size(f.Size)
+	return Size(f.Size)
 }
 
 // layers is the number of layers that posts show, 0 if it is not known. Each of several
@@ -110,8 +110,8 @@ func list(names []string, n int) string {
 	return s
 }
 
-// size formats n bytes as Docker's tools do, in powers of 1000.
-func size(n int64) string {
+// Size formats n bytes as Docker's tools do, in powers of 1000.
+func Size(n int64) string {
 	if n < 1000 {
 		return strconv.FormatInt(n, 10) + " B"
 	}

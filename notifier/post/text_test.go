@@ -11,8 +11,8 @@ func TestSize(t *testing.T) {
 		1: "1 B", 999: "999 B", 1000: "1 kB", 1049: "1 kB", 1050: "1.1 kB", 99_949: "99.9 kB", 99_950: "100 kB",
 		999_499: "999 kB", 999_500: "1 MB", 45_230_000: "45.2 MB", 1_234_000_000: "1.2 GB", math.MaxInt64: "9.2 EB",
 	} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d): got %q, want %q", n, got, want)
+		if got := Size(n); got != want {
+			t.Errorf("Size(%d): got %q, want %q", n, got, want)
 		}
 	}
 }

@@ -14,6 +14,9 @@ const (
 	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
 	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
+	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
+	VersionByTime = "e/t/" // notifier/versions: <time><repository hash><version> -> repository
+	VersionOfRepo = "e/r/" // notifier/versions: <repository hash><time><version> -> nothing
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
