@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -171,6 +172,7 @@ func (r *resolver) fetch(ctx context.Context, did string, source *identity.Sourc
 		return nil, xrpc.TooManyRequests(wait)
 	}
 	key, err := fetchKey(ctx, did, source)
+	err = quiet(err)
 	r.store(did, key, err, now)
 	if err != nil {
 		r.metrics.resolved(resolutionFailed)
@@ -178,6 +180,18 @@ func (r *resolver) fetch(ctx context.Context, did string, source *identity.Sourc
 	}
 	r.metrics.resolved(resolutionDone)
 	return key, nil
+}
+
+// quiet returns what the caller gets for err, without the cause, which is the text of a host
+// that a stranger has chosen and must not fill the log.
+func quiet(err error) error {
+	var known *xrpc.Error
+	if !errors.As(err, &known) {
+		return err
+	}
+	answer := *known
+	answer.Quiet = true
+	return &answer
 }
 
 func (r *resolver) cached(did string, now time.Time, maxAge time.Duration) (atcrypto.PublicKey, error) {

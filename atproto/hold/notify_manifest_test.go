@@ -64,7 +64,12 @@ func notifiable(t *testing.T, change ...func(*Config)) (h *testHold, n *recorder
 		keys[did] = key
 	}
 	directory := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(documents[strings.TrimPrefix(r.URL.Path, "/")])
+		document, found := documents[strings.TrimPrefix(r.URL.Path, "/")]
+		if !found {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(document)
 	}))
 	t.Cleanup(directory.Close)
 	n = &recorder{}

@@ -14,6 +14,7 @@ type Error struct {
 	Name       string
 	Message    string
 	RetryAfter time.Duration // sent as a header, rounded up to seconds; 0: not sent
+	Quiet      bool          // not logged: anonymous clients can cause it as often as they like
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Name, e.Message) }
@@ -35,7 +36,7 @@ func InvalidRequest(format string, args ...any) *Error {
 
 // TooManyRequests returns a 429 that asks the client to wait.
 func TooManyRequests(wait time.Duration) *Error {
-	return &Error{http.StatusTooManyRequests, "RateLimitExceeded", "Rate Limit Exceeded", wait}
+	return &Error{Status: http.StatusTooManyRequests, Name: "RateLimitExceeded", Message: "Rate Limit Exceeded", RetryAfter: wait}
 }
 
 // Unavailable returns a 503 with the name ServiceUnavailable.

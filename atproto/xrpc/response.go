@@ -83,7 +83,7 @@ func WriteJSON(w http.ResponseWriter, status int, value any, lg *slog.Logger) {
 
 func (s *Server) fail(w http.ResponseWriter, nsid string, err error) {
 	e := s.asError(err)
-	if e.Status >= http.StatusInternalServerError && e.Status != http.StatusNotImplemented {
+	if e.Status >= http.StatusInternalServerError && e.Status != http.StatusNotImplemented && !e.Quiet {
 		s.Logger.Error("request failed", "method", nsid, "error", err)
 	}
 	WriteError(w, e, s.Logger)
