@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,7 +19,7 @@ import (
 // has, not what the manifest declares. It is also a row in the state.
 type Description struct {
 	Images    int      `json:"images"`              // images that a client can pull; of an image 1
-	Size      int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests; 0: not known
+	Size      int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests, since a client pulls one; 0: not known
 	Layers    int      `json:"layers,omitempty"`    // of the largest image
 	Platforms []string `json:"platforms,omitempty"` // of all images, each once, up to event.MaxPlatforms
 }
@@ -26,10 +27,11 @@ type Description struct {
 // Limits of what is read from storage for one description. The size of an index that
 // exceeds them is not known.
 const (
-	maxDescribed = 64      // manifests
-	maxSized     = 1024    // blobs
-	maxNested    = 4       // indexes in an index
-	maxConfig    = 1 << 20 // bytes of a config, which has the platform
+	maxDescribed = 64              // manifests
+	maxSized     = 1024            // blobs
+	maxNested    = 4               // indexes in an index
+	maxConfig    = 1 << 20         // bytes of a config, which has the platform
+	maxConfigs   = 5 * time.Second // for reading all configs
 )
 
 // Stored describes an image, or an index with everything that it lists, as storage has
@@ -38,9 +40,13 @@ const (
 func Stored(ctx context.Context, storage *stored.Checked, repository, digest string) (Description, error) {
 	d := describer{
 		storage: storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
-		seen: map[string]bool{}, sizes: map[string]int64{},
+		patience: maxConfigs, seen: map[string]bool{}, sizes: map[string]int64{},
 	}
-	if err := d.manifest(ctx, digest, nil, maxNested); err != nil {
+	err := d.manifest(ctx, digest, nil, maxNested)
+	if err == nil {
+		err = ctx.Err() // a platform may be missing because of it
+	}
+	if err != nil {
 		return Description{}, err
 	}
 	if d.unknown {
@@ -52,8 +58,9 @@ func Stored(ctx context.Context, storage *stored.Checked, repository, digest str
 type describer struct {
 	storage    *stored.Checked
 	repository string
-	manifests  int // that may still be read
-	blobs      int // whose sizes may still be read
+	manifests  int           // that may still be read
+	blobs      int           // whose sizes may still be read
+	patience   time.Duration // that reading configs may still take
 	seen       map[string]bool
 	sizes      map[string]int64 // of blobs; -1: storage does not have it, or can't read it
 	found      Description
@@ -108,9 +115,7 @@ func (d *describer) image(ctx context.Context, image *lexicon.ManifestInfo, plat
 		return err
 	}
 	if platform == nil {
-		if platform, err = d.platform(ctx, image.Config); err != nil {
-			return err
-		}
+		platform = d.platform(ctx, image.Config)
 	}
 	d.unknown = d.unknown || size == 0
 	if d.found.Images == 0 || size > d.found.Size {
@@ -166,23 +171,22 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 	return event.SumSizes(blobs), nil
 }
 
-// platform is the one in an image's config. The config may have any JSON there.
-func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) (*lexicon.Platform, error) {
-	if config == nil || config.Digest == "" {
-		return nil, nil
+// platform is the one in an image's config, which may have any JSON there. It is optional:
+// nil if the config can't be read, for whatever reason, or takes too long.
+func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) *lexicon.Platform {
+	if config == nil || config.Digest == "" || d.patience <= 0 {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	start := time.Now()
 	content, err := d.storage.Blob(ctx, d.repository, config.Digest, maxConfig)
-	if errors.Is(err, stored.ErrNotStored) || errors.Is(err, stored.ErrUnreadable) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+	d.patience -= time.Since(start)
 	var platform lexicon.Platform
-	if json.Unmarshal(content, &platform) != nil {
-		return nil, nil
+	if err != nil || json.Unmarshal(content, &platform) != nil {
+		return nil
 	}
-	return &platform, nil
+	return &platform
 }
 
 // Declared is the description that a manifest gives of itself, for use when storage
