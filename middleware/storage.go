@@ -138,6 +138,22 @@ func (s *registryStorage) Tagged(ctx context.Context, repository, tag string) (s
 	return desc.Digest.String(), nil
 }
 
+// Tags returns the tags of a repository, or stored.ErrNotStored.
+func (s *registryStorage) Tags(ctx context.Context, repository string) ([]string, error) {
+	repo, err := s.repository(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := repo.Tags(ctx).All(ctx)
+	if err != nil && observe.IsGone(err) {
+		return nil, stored.ErrNotStored
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the tags of %s in storage: %w", repository, err)
+	}
+	return tags, nil
+}
+
 // Repositories calls visit with the name of each repository.
 func (s *registryStorage) Repositories(ctx context.Context, visit func(string) error) error {
 	namespace, err := s.open()

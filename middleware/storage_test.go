@@ -89,6 +89,12 @@ func TestStored(t *testing.T) {
 			t.Errorf("an unknown tag: %v", err)
 		}
 	}
+	if tags, err := s.Tags(t.Context(), "oss/app"); err != nil || len(tags) != 2 || !slices.Contains(tags, "v1") || !slices.Contains(tags, "old") {
+		t.Errorf("tags: %q, %v", tags, err)
+	}
+	if tags, err := s.Tags(t.Context(), "other"); !errors.Is(err, stored.ErrNotStored) {
+		t.Errorf("tags of an unknown repository: %q, %v", tags, err)
+	}
 	want := []string{"oss/app@" + first.digest, "oss/app@" + second.digest}
 	slices.Sort(want)
 	if got := list(); !slices.Equal(got, want) {

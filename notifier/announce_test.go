@@ -127,7 +127,7 @@ func TestAnnounceJoinsTags(t *testing.T) {
 	if len(posts) != 1 {
 		t.Fatalf("got %d posts, want one: %v", len(posts), posts)
 	}
-	want := "oss/app:v1.2.3 was pushed (also latest)\n3.1 kB, 3 layers\n\ndocker pull registry.test/oss/app:v1.2.3"
+	want := "oss/app:v1.2.3 was pushed (also latest)\nfirst version, 3.1 kB, 3 layers\n\ndocker pull registry.test/oss/app:v1.2.3"
 	if got := posts[0]["text"]; got != want {
 		t.Errorf("text %q, want %q", got, want)
 	}

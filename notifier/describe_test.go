@@ -215,8 +215,8 @@ func TestDescribe(t *testing.T) {
 			if len(posts) != 1 {
 				t.Fatalf("%d posts: %+v", len(posts), got)
 			}
-			if lines := strings.Split(posts[0]["text"].(string), "\n"); lines[1] != test.post {
-				t.Errorf("the post says %q, want %q", lines[1], test.post)
+			if lines, want := strings.Split(posts[0]["text"].(string), "\n"), "first version, "+test.post; lines[1] != want {
+				t.Errorf("the post says %q, want %q", lines[1], want)
 			}
 		})
 	}

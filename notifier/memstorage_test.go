@@ -146,6 +146,15 @@ func (s *memStorage) Tagged(_ context.Context, repository, tag string) (string, 
 	return digest, nil
 }
 
+func (s *memStorage) Tags(_ context.Context, repository string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, errStorageDown
+	}
+	return slices.Collect(maps.Keys(s.tags[repository])), nil
+}
+
 func (s *memStorage) Repositories(_ context.Context, visit func(string) error) error {
 	s.mu.Lock()
 	names := slices.Sorted(maps.Keys(s.manifests))

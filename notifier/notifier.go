@@ -204,8 +204,10 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		return nil
 	}
 	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
+	counting := *cfg
+	counting.Counted = n.counter.Tags
 	var err error
-	if n.announce, err = announce.New(deps, delivery.NewRepo(publisher), *cfg, n.posts, n.clock, n.now); err != nil {
+	if n.announce, err = announce.New(deps, delivery.NewRepo(publisher), counting, n.posts, n.clock, n.now); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	n.sinks = append(n.sinks, n.announce)

@@ -103,6 +103,8 @@ func (s *seedStorage) Tagged(_ context.Context, repository, tag string) (string,
 	return p.Digest, nil
 }
 
+func (s *seedStorage) Tags(context.Context, string) ([]string, error) { return nil, nil }
+
 func (s *seedStorage) Repositories(_ context.Context, visit func(string) error) error {
 	for i := range 50 {
 		if err := visit(fmt.Sprint("oss/app", i)); err != nil {

@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -38,7 +39,10 @@ type Config struct {
 	Mention   func() post.Mention                               // account that each post mentions; nil: none
 	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link      func(repository, tag, digest string) (url string) // of the name; nil or "": none
-	Posted    func(uri string, at time.Time)                    // called after a post is written; nil: none
+	// Counted calls visit with the tags of a repository that were counted, and their
+	// pushes, until it returns false; pushes of a tag are to be added up. nil: not known.
+	Counted func(ctx context.Context, repository string, visit func(tag string, pushes int64) bool) error
+	Posted  func(uri string, at time.Time) // called after a post is written; nil: none
 }
 
 func (c Config) withDefaults() (Config, error) {

@@ -128,6 +128,7 @@ func (s *Sink) addFacts(ctx context.Context, a *announcement, e *event.Event) (r
 	}
 	a.Facts = post.Facts{
 		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
+		First: s.first(ctx, a),
 	}
 	return "", nil
 }

@@ -85,6 +85,23 @@ func (c *Counter) Repository(ctx context.Context, name string) (counts.Totals, m
 	return sum.Totals(name), counts.ByTag(tags), found, nil
 }
 
+// Tags calls visit with the tags of a repository that are counted in this data folder, and
+// their pushes, until it returns false. It may call visit several times for a tag, with
+// pushes to be added up.
+func (c *Counter) Tags(ctx context.Context, repository string, visit func(tag string, pushes int64) bool) error {
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	stopped := false
+	err := c.rows(ctx, snap, repository, counts.PerTag, func(id counts.ID, r counts.Row) bool {
+		stopped = stopped || !visit(id.Name, r.ByClass()[counts.Push])
+		return !stopped
+	})
+	if err != nil {
+		return fmt.Errorf("read tags of %s: %w", repository, err)
+	}
+	return nil
+}
+
 // Daily returns the counts of the last days in this data folder.
 func (c *Counter) Daily(ctx context.Context, name string, days int) ([]counts.Day, error) {
 	snap := c.db.NewSnapshot()

@@ -27,6 +27,8 @@ type Reader interface {
 	Blob(ctx context.Context, repository, digest string, limit int64) ([]byte, error)
 	// Tagged returns the digest that a tag points to, or ErrNotStored.
 	Tagged(ctx context.Context, repository, tag string) (digest string, err error)
+	// Tags returns the tags of the repository, in any order, or ErrNotStored.
+	Tags(ctx context.Context, repository string) ([]string, error)
 	// Repositories and Manifests call visit with each name or digest, until it returns
 	// an error.
 	Repositories(ctx context.Context, visit func(repository string) error) error
