@@ -235,7 +235,7 @@ func TestNotifyManifestNotAllowed(t *testing.T) {
 	h := newHold(t, func(cfg *Config) { cfg.Notifier = &recorder{} })
 	h.Want("POST", notify, notification(), 403, "Forbidden", "hold.registries or hold.owners")
 	alone := newHold(t)
-	alone.Want("POST", notify, notification(), 501, "MethodNotImplemented", "a hold inside a registry serves it")
+	alone.Want("POST", notify, notification(), 501, "MethodNotImplemented", "accepts no notifications")
 }
 
 // The reason why an event cannot be recorded is in the log, not in the response.
