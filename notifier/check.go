@@ -47,7 +47,7 @@ const (
 )
 
 // Check compares the stores and calls visit with each difference. It must be called when
-// no event is pending. Entries of other owners are compared with the repo only. It reads
+// no event is pending. Claims of other registries' images are compared with the repo only. It reads
 // everything: its cost grows with storage and repo.
 func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
 	c := &checker{n: n, visit: visit}
@@ -66,12 +66,15 @@ type checker struct {
 
 func (c *checker) storage(ctx context.Context) error {
 	return c.n.eachStored(ctx, func(m storedManifest) error {
-		e, found, err := c.n.ledger.Get(c.n.owner, m.digest)
+		owner := c.n.resolvedOwner(ctx, m.repository)
+		e, found, err := c.n.ledger.Get(owner.DID, m.digest)
 		if err != nil {
 			return err
 		}
 		detail := ""
 		switch {
+		case owner.DID == "":
+			detail = "its owner's handle is not resolved"
 		case !found:
 			detail = "the ledger has no entry"
 		case !e.In(m.repository):
@@ -81,7 +84,7 @@ func (c *checker) storage(ctx context.Context) error {
 		default:
 			return nil
 		}
-		return c.visit(Difference{differMissing, c.n.owner, m.repository, m.digest, detail})
+		return c.visit(Difference{differMissing, owner.String(), m.repository, m.digest, detail})
 	})
 }
 
@@ -105,10 +108,10 @@ func (c *checker) entries(ctx context.Context) error {
 				}
 			}
 		}
-		if owner != c.n.owner {
-			return nil
-		}
 		for _, repository := range e.Repositories {
+			if !c.n.claimIsLocal(owner, repository) {
+				continue
+			}
 			has, err := c.n.storage.Has(ctx, repository, digest)
 			if err != nil {
 				return err

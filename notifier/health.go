@@ -178,19 +178,21 @@ func (p *oldestPending) next(j *journal.Journal, cursor uint64) (event.Stamp, bo
 func (n *Notifier) Jumped() (event.Jump, bool) { return n.clock.Jumped() }
 
 var (
-	depthDesc = prometheus.NewDesc("tidings_journal_depth", "Events that a sink has not processed yet.", []string{"stream", "sink"}, nil)
-	ageDesc   = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that a sink has not processed yet.", []string{"stream", "sink"}, nil)
-	deadDesc  = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, also before a restart, and that are kept with the reason.", []string{"sink"}, nil)
-	bytesDesc = prometheus.NewDesc("tidings_journal_bytes", "Bytes of a stream of the journal on disk.", []string{"stream"}, nil)
+	depthDesc  = prometheus.NewDesc("tidings_journal_depth", "Events that a sink has not processed yet.", []string{"stream", "sink"}, nil)
+	ageDesc    = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that a sink has not processed yet.", []string{"stream", "sink"}, nil)
+	deadDesc   = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, also before a restart, and that are kept with the reason.", []string{"sink"}, nil)
+	parkedDesc = prometheus.NewDesc("tidings_parked_pushes", "Pushes without records because the handle of their owner is not resolved yet.", nil, nil)
+	bytesDesc  = prometheus.NewDesc("tidings_journal_bytes", "Bytes of a stream of the journal on disk.", []string{"stream"}, nil)
 )
 
 // Describe implements prometheus.Collector, with Collect, for the depth, age and size of
-// the journal and for the dead letters.
+// the journal, for the dead letters and for what is parked.
 func (n *Notifier) Describe(ch chan<- *prometheus.Desc) {
 	ch <- depthDesc
 	ch <- ageDesc
 	ch <- deadDesc
 	ch <- bytesDesc
+	ch <- parkedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -204,6 +206,7 @@ func (n *Notifier) Collect(ch chan<- prometheus.Metric) {
 	for sink, count := range failed {
 		ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(count), sink)
 	}
+	ch <- prometheus.MustNewConstMetric(parkedDesc, prometheus.GaugeValue, float64(n.parked.Len()))
 	for s, name := range map[journal.Stream]string{journal.Pushes: "pushes", journal.Pulls: "pulls"} {
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(n.journal.Status(s).Bytes), name)
 	}

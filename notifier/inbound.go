@@ -93,7 +93,7 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 		Version:             event.Version,
 		Actor:               in.Issuer,
 		Kind:                event.KindOf(&in.Manifest, in.Tag),
-		Foreign:             in.UserDID != n.owner,
+		Foreign:             in.UserDID != n.owners.Of(in.Repository).DID,
 		Unlisted:            in.Unlisted,
 		Inbound:             id,
 		NotifyManifestInput: in.NotifyManifestInput,

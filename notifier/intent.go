@@ -52,18 +52,20 @@ type Intent struct {
 // Intend records that a manifest is about to be stored. If it returns an error, the
 // manifest must not be stored, since its push could not be recorded.
 func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
+	owner := n.owners.Of(p.Repository)
 	in := &Intent{
 		n: n,
 		event: event.Event{
-			Version:   event.Version,
-			Actor:     p.Actor,
-			RequestID: p.RequestID,
-			Class:     counts.Push,
-			MediaType: p.MediaType,
+			Version:     event.Version,
+			Actor:       p.Actor,
+			RequestID:   p.RequestID,
+			Class:       counts.Push,
+			MediaType:   p.MediaType,
+			OwnerHandle: owner.Handle,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     p.Repository,
 				Tag:            p.Tag,
-				UserDID:        n.owner,
+				UserDID:        owner.DID,
 				ManifestDigest: p.Digest,
 				Operation:      event.OpPush,
 			},
@@ -76,16 +78,18 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 // IntendDelete records that a manifest or tag is about to be deleted. If it returns an
 // error, it must not be deleted.
 func (n *Notifier) IntendDelete(ctx context.Context, d Delete) (*Intent, error) {
+	owner := n.owners.Of(d.Repository)
 	in := &Intent{
 		n: n,
 		event: event.Event{
-			Version:   event.Version,
-			Actor:     d.Actor,
-			RequestID: d.RequestID,
+			Version:     event.Version,
+			Actor:       d.Actor,
+			RequestID:   d.RequestID,
+			OwnerHandle: owner.Handle,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
 				Repository:     d.Repository,
 				Tag:            d.Tag,
-				UserDID:        n.owner,
+				UserDID:        owner.DID,
 				ManifestDigest: d.Digest,
 				Operation:      event.OpDelete,
 			},

@@ -19,6 +19,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/owners"
+	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -39,7 +41,10 @@ type Config struct {
 	Urgent    delivery.Publisher           // writes posts to the same account, before a backlog of records; nil: Publisher
 	Account   string                       // DID of the account that Publisher writes to
 	Shared    bool                         // other programs may write layer records and announcements to the account as well
-	Owner     string                       // DID that images belong to; "": Account
+	Owner     string                       // DID that images belong to if no rule names another owner; "": Account
+	Owners    []owners.Rule                // name the owners of repositories
+	Handles   Handles                      // resolves the handles of owners; nil: no handle can be resolved
+	Notified  bool                         // other registries may report images
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
 	Announce  *announce.Config             // nil: no posts
 
@@ -47,7 +52,7 @@ type Config struct {
 	// push that a crash interrupted counts as one that did not happen.
 	Storage stored.Reader
 
-	// PublicOptions identifies the options that Public and Owner depend on; "": changes
+	// PublicOptions identifies the options that Public, Owner and Owners depend on; "": changes
 	// are not detected. If it differs from that of the last start, Storage is compared
 	// with the ledger.
 	PublicOptions string
@@ -94,6 +99,9 @@ func (c *Config) setDefaults() {
 	if c.Owner == "" {
 		c.Owner = c.Account
 	}
+	if c.Handles == nil {
+		c.Handles = noHandles{}
+	}
 	if c.Linger == 0 {
 		c.Linger = 500 * time.Millisecond
 	}
@@ -112,7 +120,11 @@ type Notifier struct {
 
 	account  *delivery.Repo  // nil: nothing is published
 	storage  *stored.Checked // nil: storage cannot be asked
-	owner    string
+	owner    string          // of repositories without a rule
+	owners   owners.Rules    // the owner of each repository
+	handles  Handles
+	parked   *parked.Store                // pushes whose owner is not resolved yet
+	notified bool                         // other registries may report images
 	shared   bool                         // others write to the account as well
 	public   func(repository string) bool // false for private names
 	announce *announce.Sink               // nil: no posts
@@ -153,12 +165,15 @@ func New(cfg Config) (*Notifier, error) {
 		ledger: ledger.New(cfg.State),
 		usage:  usage.New(cfg.State),
 
-		owner:   cfg.Owner,
-		shared:  cfg.Shared,
-		public:  sink.ExceptPrivate(cfg.Public),
-		posts:   announce.NewHistory(cfg.State, cfg.Account),
-		private: sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
-		names:   storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
+		owner:    cfg.Owner,
+		owners:   owners.Rules{List: cfg.Owners, Default: cfg.Owner},
+		handles:  cfg.Handles,
+		notified: cfg.Notified,
+		shared:   cfg.Shared,
+		public:   sink.ExceptPrivate(cfg.Public),
+		posts:    announce.NewHistory(cfg.State, cfg.Account),
+		private:  sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
+		names:    storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
 
 		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
 		log: cfg.Logger.With("component", "notifier"),
@@ -173,6 +188,10 @@ func New(cfg Config) (*Notifier, error) {
 	n.clock = event.NewClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
 		n.storage = stored.NewChecked(cfg.Storage, n.log)
+	}
+	var err error
+	if n.parked, err = parked.New(n.state); err != nil {
+		return nil, err
 	}
 	n.dead.SetMetrics(n.metrics)
 	if err := n.dead.SetPublic(n.public); err != nil {
@@ -199,7 +218,8 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
-	n.sinks = append(n.sinks, records.New(deps, n.ledger, n.usage, n.usageChanged, &n.progress))
+	who := records.Owners{Resolved: n.handles.Cached, Parked: n.parked, Now: n.now}
+	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.usageChanged, &n.progress))
 	if cfg == nil {
 		return nil
 	}
@@ -276,6 +296,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 	g.Go(func() error { return n.runResolver(ctx) })
 	if n.storage != nil {
 		g.Go(func() error { return n.runDescriber(ctx) })
+	}
+	if n.account != nil {
+		g.Go(func() error { return n.runParked(ctx) })
 	}
 	if n.account != nil && n.storage != nil {
 		g.Go(func() error { return n.runReconciler(ctx) })

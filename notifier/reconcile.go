@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -120,20 +121,27 @@ func (n *Notifier) reconcileStorage(ctx context.Context) error {
 		if err := pace(ctx); err != nil {
 			return err
 		}
-		entry, found, err := n.ledger.Get(n.owner, m.digest)
+		owner := n.resolvedOwner(ctx, m.repository)
+		if owner.DID == "" && len(n.parked.Find(parked.Image(m.repository, m.digest))) > 0 {
+			return nil // a push of it waits already
+		}
+		entry, found, err := n.ledger.Get(owner.DID, m.digest)
 		if err != nil || found && entry.In(m.repository) && entry.Records == m.layers {
 			return err
 		}
-		if found && entry.Records != m.layers && !forgotten[m.digest] {
-			forgotten[m.digest] = true
-			if err := n.appendInternal(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{ManifestDigest: m.digest, Operation: event.OpForget}}, nil, 0); err != nil {
+		if id := owner.DID + " " + m.digest; found && entry.Records != m.layers && !forgotten[id] {
+			forgotten[id] = true
+			if err := n.appendInternal(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+				UserDID: owner.DID, ManifestDigest: m.digest, Operation: event.OpForget,
+			}}, nil, 0); err != nil {
 				return err
 			}
 		}
 		return n.appendInternal(ctx, event.Event{
-			MediaType: m.mediaType,
+			MediaType:   m.mediaType,
+			OwnerHandle: owner.Handle,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
-				Repository: m.repository, ManifestDigest: m.digest, Operation: event.OpPush,
+				Repository: m.repository, UserDID: owner.DID, ManifestDigest: m.digest, Operation: event.OpPush,
 			},
 		}, m.payload, m.layers)
 	})
@@ -175,7 +183,8 @@ func (n *Notifier) eachStored(ctx context.Context, visit func(storedManifest) er
 }
 
 // reconcileLedger appends a delete event for each claim in the ledger whose repository
-// does not have the manifest.
+// does not have the manifest, whoever its owner is. Claims of images that other registries
+// report are left, since their storage can't be asked.
 func (n *Notifier) reconcileLedger(ctx context.Context) error {
 	for position, first := []byte(nil), true; first || position != nil; first = false {
 		// The ledger is read in pages, so that no scan is open while events are pending.
@@ -184,9 +193,6 @@ func (n *Notifier) reconcileLedger(ctx context.Context) error {
 			return err
 		}
 		for _, m := range page {
-			if m.Owner != n.owner {
-				continue
-			}
 			if err := n.reconcileEntry(ctx, m); err != nil {
 				return err
 			}
@@ -198,6 +204,9 @@ func (n *Notifier) reconcileLedger(ctx context.Context) error {
 
 func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error {
 	for _, repository := range m.Repositories {
+		if !n.claimIsLocal(m.Owner, repository) {
+			continue
+		}
 		if repository != ledger.UnknownRepository {
 			has, err := n.storage.Has(ctx, repository, m.Digest)
 			if has || errors.Is(err, stored.ErrUnreadable) {
@@ -207,7 +216,7 @@ func (n *Notifier) reconcileEntry(ctx context.Context, m ledger.Manifest) error 
 				return err
 			}
 		}
-		input := lexicon.NotifyManifestInput{Repository: repository, ManifestDigest: m.Digest, Operation: event.OpDelete}
+		input := lexicon.NotifyManifestInput{Repository: repository, UserDID: m.Owner, ManifestDigest: m.Digest, Operation: event.OpDelete}
 		if repository == ledger.UnknownRepository && n.foreign(m.ClockID) {
 			input.Repository, input.Operation = "", event.OpDisown
 		}
@@ -227,7 +236,7 @@ func (n *Notifier) appendInternal(ctx context.Context, e event.Event, manifest [
 			return err
 		}
 	}
-	e.Version, e.UserDID, e.TIDs = event.Version, n.owner, layers
+	e.Version, e.TIDs = event.Version, layers
 	e.Time, e.TID, e.ClockID = n.clock.Reserve(1 + layers)
 	e.Time = e.Time.UTC()
 	var payload []byte

@@ -66,16 +66,17 @@ func (n *Notifier) Pull(p Pull) {
 		UserAgent:  p.UserAgent,
 		Actor:      p.Actor,
 	})
-	now := n.now()
+	now, owner := n.now(), n.owners.Of(p.Repository)
 	e := event.Event{
-		Version:  event.Version,
-		Time:     now.UTC(),
-		Class:    class,
-		Children: fresh,
+		Version:     event.Version,
+		Time:        now.UTC(),
+		Class:       class,
+		Children:    fresh,
+		OwnerHandle: owner.Handle,
 		NotifyManifestInput: lexicon.NotifyManifestInput{
 			Repository:     p.Repository,
 			Tag:            tag,
-			UserDID:        n.owner,
+			UserDID:        owner.DID,
 			ManifestDigest: p.Digest,
 			Operation:      event.OpPull,
 			Manifest:       lexicon.ManifestInfo{MediaType: p.MediaType},

@@ -61,7 +61,8 @@ func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) e
 		return n.journal.Abandon(open.Intent)
 	}
 	in := &Intent{n: n, entry: open.Intent, event: event.Event{
-		Version: event.Version, Actor: e.Actor, RequestID: e.RequestID, NotifyManifestInput: e.NotifyManifestInput,
+		Version: event.Version, Actor: e.Actor, RequestID: e.RequestID, OwnerHandle: e.OwnerHandle,
+		NotifyManifestInput: e.NotifyManifestInput,
 	}}
 	happened := false
 	if n.storage != nil { // otherwise storage was in memory, and ended with the process

@@ -29,6 +29,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/usage"
@@ -50,6 +51,10 @@ type rig struct {
 	owner   string // of the images; "": the account
 	options string // Config.PublicOptions
 	folder  string // Config.DataFolder
+
+	owners     []owners.Rule
+	handles    Handles // nil: no handle can be resolved
+	unreported bool    // no other registry may report images
 
 	accountFolder string // Config.AccountFolder
 
@@ -189,6 +194,7 @@ func (r *rig) open(announce *announce.Config) {
 	r.account = &account{Repo: r.repo}
 	cfg := Config{
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
+		Owners: r.owners, Handles: r.handles, Notified: !r.unreported,
 		Metrics: sink.NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: delivery.OnEmbedded(r.account), Account: owner, Announce: announce,

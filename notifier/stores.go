@@ -142,7 +142,7 @@ func (n *Notifier) compareNames() error {
 	}{
 		{state.JournalID, n.journal.ID(), "the journal has another id than at the last start: it was lost, or is older than its readers"},
 		{state.DataFolder, n.names.folder, "the data folder, or the journal in it, was copied or restored since the last start"},
-		{state.PublicOptions, n.names.options, "the options public or owner have changed since the last start"},
+		{state.PublicOptions, n.names.options, "the options public, owner or owners have changed since the last start"},
 	} {
 		before, err := n.state.Get(name.key)
 		if err != nil && !errors.Is(err, state.ErrNotFound) {

@@ -27,8 +27,8 @@ const (
 
 // Version is the version of Event's encoding. A newer one in the journal is
 // refused. Up to version 2 Time was the time of the TID; up to version 3 there were no
-// private images.
-const Version = 4
+// private images; up to version 4 UserDID was always set.
+const Version = 5
 
 // An Event is a push, pull or delete with everything that the sinks need: an
 // io.atcr.hold.notifyManifest input in an envelope.
@@ -45,9 +45,14 @@ type Event struct {
 	Kind      Kind         `json:"kind,omitempty"`
 	Class     counts.Class `json:"class,omitempty"` // what it is counted as; "": it is not counted
 	Children  []string     `json:"children,omitempty"`
-	Foreign   bool         `json:"foreign,omitempty"`  // of another owner than the registry's
+	Foreign   bool         `json:"foreign,omitempty"`  // of another owner than this registry's images in the repository
 	Unlisted  bool         `json:"unlisted,omitempty"` // a pull that an account reported which is not configured
-	Inbound   *inbound.ID  `json:"call,omitempty"`     // of an event that another registry reported; else nil
+	// OwnerHandle is the owner's handle if the DID is not known yet; UserDID is then "".
+	OwnerHandle string `json:"ownerHandle,omitempty"`
+	// Origin is the sequence number of the push that was parked and is repeated with the
+	// DID of its owner; 0: it is not repeated.
+	Origin  uint64      `json:"origin,omitempty"`
+	Inbound *inbound.ID `json:"call,omitempty"` // of an event that another registry reported; else nil
 
 	// MediaType is set if the journal has the manifest as it was pushed; Decode
 	// then fills in Manifest, Kind and Children.
@@ -89,7 +94,7 @@ func (e *Event) EncodePushed(manifest []byte) []byte {
 	b = strconv.AppendInt(b, int64(e.TIDs), 10)
 	for _, member := range []struct{ name, value string }{
 		{"actor", e.Actor}, {"requestId", e.RequestID}, {"class", string(e.Class)}, {"repository", e.Repository},
-		{"tag", e.Tag}, {"userDid", e.UserDID}, {"manifestDigest", e.ManifestDigest}, {"operation", e.Operation},
+		{"tag", e.Tag}, {"userDid", e.UserDID}, {"ownerHandle", e.OwnerHandle}, {"manifestDigest", e.ManifestDigest}, {"operation", e.Operation},
 		{"mediaType", e.MediaType},
 	} {
 		if member.value != "" {
@@ -124,6 +129,9 @@ func (e *Event) EncodePull() []byte {
 	}
 	if len(e.Children) > 0 {
 		b = append(b, ']')
+	}
+	if e.OwnerHandle != "" {
+		b = appendString(append(b, `,"ownerHandle":`...), e.OwnerHandle)
 	}
 	b = appendString(append(b, `,"repository":`...), e.Repository)
 	if e.Tag != "" {
@@ -246,6 +254,13 @@ func (e *Event) Name() string {
 		name = PrivatePrefix + name
 	}
 	return name
+}
+
+// OwnedBy is the event with the DID of its owner.
+func (e *Event) OwnedBy(did string) *Event {
+	owned := *e
+	owned.UserDID, owned.OwnerHandle = did, ""
+	return &owned
 }
 
 // PrivatePrefix begins private names. No repository and no DID begins with it.

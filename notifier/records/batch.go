@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -31,7 +32,11 @@ type Cause struct {
 	Push       bool   `json:"push,omitempty"`
 	Repository string `json:"repository"` // as Event.Name returns it
 	Local      bool   `json:"local,omitempty"`
+	Origin     uint64 `json:"origin,omitempty"` // as in the event
 }
+
+// result is the sequence number that the result of the event is stored under.
+func (c *Cause) result() uint64 { return cmp.Or(c.Origin, c.Seq) }
 
 func (c *Change) creates() bool { return len(c.Writes) > 0 && c.Writes[0].Action == repo.Create }
 

@@ -9,7 +9,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/parked"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A builder builds a Batch.
@@ -19,7 +22,12 @@ type builder struct {
 	changes map[string]int    // index in batch by owner and digest
 	reasons map[uint64]string // why an event makes no records although it might be expected to
 	writes  int
+	rows    state.Batch     // is committed together with batch
+	parked  map[uint64]bool // events that rows parks
 }
+
+// reasonGone is why an image that was deleted before its push was processed has no records.
+const reasonGone = "not in storage any more"
 
 // errNextBatch is returned for an event that does not fit into this batch.
 var errNextBatch = errors.New("event belongs to the next batch")
@@ -27,7 +35,7 @@ var errNextBatch = errors.New("event belongs to the next batch")
 // build puts as many events as fit, at least one, into a batch.
 func (s *Sink) build(events []event.Sequenced, stored []bool) (*builder, int, error) {
 	events = events[:len(stored)]
-	b := &builder{s: s, batch: &Batch{}, changes: map[string]int{}, reasons: map[uint64]string{}}
+	b := &builder{s: s, batch: &Batch{}, changes: map[string]int{}, reasons: map[uint64]string{}, parked: map[uint64]bool{}}
 	for i, e := range events {
 		err := b.event(e, stored[i])
 		var permanent *sink.PermanentError
@@ -61,7 +69,7 @@ func (b *builder) event(e event.Sequenced, stored bool) error {
 	case e.Operation == event.OpPush && stored:
 		return b.push(e)
 	case e.Operation == event.OpPush:
-		b.reasons[e.Seq] = "not in storage any more"
+		b.reasons[e.Seq] = reasonGone
 	case !stored:
 		return b.delete(e)
 	}
@@ -112,6 +120,13 @@ func (b *builder) push(e event.Sequenced) error {
 			return err
 		}
 	}
+	if e.UserDID == "" {
+		did, known := b.s.Resolved(e.OwnerHandle)
+		if !known {
+			return b.park(e)
+		}
+		e.Event = e.OwnedBy(did)
+	}
 	if !e.Foreign {
 		if err := b.removeClaims(e, func(owner string) bool { return owner != e.UserDID }); err != nil {
 			return err
@@ -141,10 +156,45 @@ func (b *builder) push(e event.Sequenced) error {
 	return nil
 }
 
+// park parks a push until the handle of its owner is resolved.
+func (b *builder) park(e event.Sequenced) error {
+	encoded, err := e.Encode()
+	if err != nil {
+		return &sink.PermanentError{Err: err}
+	}
+	err = b.s.Parked.Put(&b.rows, &parked.Push{
+		Seq: e.Seq, Handle: e.OwnerHandle, Image: parked.Image(e.Name(), e.ManifestDigest), Since: b.s.Now(), Event: encoded,
+	})
+	if errors.Is(err, parked.ErrFull) {
+		return &sink.PermanentError{Err: err}
+	}
+	b.parked[e.Seq] = err == nil
+	return err
+}
+
+// unpark removes the parked pushes of an image that was deleted.
+func (b *builder) unpark(e event.Sequenced) error {
+	for _, p := range b.s.Parked.Find(parked.Image(e.Name(), e.ManifestDigest)) {
+		if p.Seq > e.Seq {
+			continue
+		}
+		if err := pushrow.Put(&b.rows, p.Seq, pushrow.RecordsPart, pushrow.Records{Reason: reasonGone}); err != nil {
+			return err
+		}
+		if err := b.s.Parked.Remove(p.Handle, p.Seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // delete removes the claims of the event's repository, also those from before the
 // option owner was changed. An event without a repository is about an entry that
 // reconcile found in none: only that owner's claim is removed.
 func (b *builder) delete(e event.Sequenced) error {
+	if err := b.unpark(e); err != nil {
+		return err
+	}
 	return b.removeClaims(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
 }
 
@@ -224,7 +274,7 @@ func (b *builder) removeClaims(e event.Sequenced, match func(owner string) bool)
 
 // add puts a change into the batch. A manifest has writes only once in a batch.
 func (b *builder) add(e event.Sequenced, owner string, before, after *ledger.Entry, writes []repo.Write) error {
-	cause := Cause{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.Storage.Local(e.Event)}
+	cause := Cause{Seq: e.Seq, Push: e.Operation == event.OpPush, Repository: e.Name(), Local: b.s.Storage.Local(e.Event), Origin: e.Origin}
 	id := owner + "\x00" + e.ManifestDigest
 	i, changed := b.changes[id]
 	if changed {

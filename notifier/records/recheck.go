@@ -44,7 +44,7 @@ func (s *Sink) recheckBatch(ctx context.Context, batch *Batch) (changed bool, er
 		}
 		var b state.Batch
 		for _, e := range c.Events {
-			if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: reason}); err != nil {
+			if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, pushrow.Records{Reason: reason}); err != nil {
 				return changed, err
 			}
 		}
@@ -83,7 +83,7 @@ func (s *Sink) recheck(ctx context.Context, c *Change) (after ledger.Entry, reas
 			return after, reason, err
 		}
 		if err == nil && !has {
-			after, reason = after.Without(e.Repository), "not in storage any more"
+			after, reason = after.Without(e.Repository), reasonGone
 		}
 	}
 	return after, reason, nil

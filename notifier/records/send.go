@@ -48,7 +48,7 @@ func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 			if !e.Push {
 				continue
 			}
-			if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, result); err != nil {
+			if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, result); err != nil {
 				return err
 			}
 			result.Created = 0
@@ -95,7 +95,7 @@ func (s *Sink) drop(ctx context.Context, batch *Batch, invalid *repo.WriteError)
 		if err := s.GiveUp(e.Seq, invalid); err != nil {
 			return err
 		}
-		if err := pushrow.Put(&b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: invalid.Error()}); err != nil {
+		if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, pushrow.Records{Reason: invalid.Error()}); err != nil {
 			return err
 		}
 	}

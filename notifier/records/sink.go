@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -32,19 +33,32 @@ const Name = "records"
 // also moves state.RecordsBatched, the sequence number of the last event that the
 // batch covers; an event up to this number is not put into a batch again. The
 // commit that clears the outbox changes the ledger, and the usage with it.
+//
+// A push whose owner is a handle that is not resolved is parked in the commit that moves
+// the sink past it, see package parked. Until then storage decides as for others: when
+// the push is repeated, it has no effect if its image was deleted meanwhile.
 type Sink struct {
 	sink.Deps
+	Owners
 	ledger   *ledger.Ledger
 	usage    *usage.Table
 	changed  func(owner string)
 	progress *sink.Signal
 }
 
+// Owners is what the sink needs for owners that are handles.
+type Owners struct {
+	// Resolved returns the DID of a handle if it is known, without waiting.
+	Resolved func(handle string) (did string, known bool)
+	Parked   *parked.Store
+	Now      func() time.Time
+}
+
 // New returns the sink. It keeps the keys of its records in l and their layers in u, calls
 // changed after the usage of an owner may have changed, and sends on progress when it has
 // processed events.
-func New(deps sink.Deps, l *ledger.Ledger, u *usage.Table, changed func(owner string), progress *sink.Signal) *Sink {
-	return &Sink{Deps: deps, ledger: l, usage: u, changed: changed, progress: progress}
+func New(deps sink.Deps, owners Owners, l *ledger.Ledger, u *usage.Table, changed func(owner string), progress *sink.Signal) *Sink {
+	return &Sink{Deps: deps, Owners: owners, ledger: l, usage: u, changed: changed, progress: progress}
 }
 
 // Name implements sink.Sink.
@@ -103,20 +117,27 @@ func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.
 // stored reports for the first of them whether their manifest is in storage.
 func (s *Sink) handleBatch(ctx context.Context, events []event.Sequenced, stored []bool) (int, error) {
 	build, done, err := s.build(events, stored)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = s.commit(build, events[:done])
 	}
-	var b state.Batch
-	if err := s.recordDecided(&b, build, events[:done]); err != nil {
+	if err = s.Parked.Committed(err); err != nil {
 		return 0, err
 	}
 	if len(build.batch.Manifests) == 0 {
-		return done, s.State.Commit(&b, state.Sync)
-	}
-	if err := s.outbox().Put(&b, build.batch); err != nil {
-		return 0, err
+		return done, nil
 	}
 	return done, s.send(ctx, build.batch, true)
+}
+
+// commit commits a batch and what is decided about its events.
+func (s *Sink) commit(build *builder, events []event.Sequenced) error {
+	if err := s.recordDecided(&build.rows, build, events); err != nil {
+		return err
+	}
+	if len(build.batch.Manifests) == 0 {
+		return s.State.Commit(&build.rows, state.Sync)
+	}
+	return s.outbox().Put(&build.rows, build.batch)
 }
 
 // recordDecided adds to b the sequence number of the last event in the batch, and the
@@ -132,10 +153,10 @@ func (s *Sink) recordDecided(b *state.Batch, build *builder, events []event.Sequ
 		}
 	}
 	for _, e := range events {
-		if e.Operation != event.OpPush || sent[e.Seq] {
+		if e.Operation != event.OpPush || sent[e.Seq] || build.parked[e.Seq] {
 			continue
 		}
-		if err := pushrow.Put(b, e.Seq, pushrow.RecordsPart, pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
+		if err := pushrow.Put(b, e.Result(), pushrow.RecordsPart, pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
 			return err
 		}
 	}
@@ -173,7 +194,7 @@ func (s *Sink) affects(e *event.Sequenced) bool {
 		if e.Private() {
 			return true
 		}
-		return e.UserDID != "" && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
+		return (e.UserDID != "" || e.OwnerHandle != "") && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
 	case event.OpDelete, event.OpForget, event.OpDisown:
 		return e.ManifestDigest != ""
 	}

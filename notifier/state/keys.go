@@ -21,6 +21,8 @@ const (
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
+	Parked        = "o/p/" // notifier/parked: <handle> 0x00 <sequence number> -> push whose owner is not resolved
+	ParkedOwners  = "o/d/" // notifier/parked: <handle> -> DID that its parked pushes get
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
 	Forgotten     = "f/"   // notifier/records: <owner> -> nothing, the owner's data was deleted and nothing was pushed since
 	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has

@@ -55,9 +55,10 @@ type Config struct {
 	Account  Account
 	Source   Source
 	State    state.Store
-	Owner    string                       // DID that the registry's own images belong to
-	Public   func(repository string) bool // decides what may be published; nil: nothing is public
-	Interval time.Duration                // between the beginnings of two rounds; 0: DefaultInterval
+	Owner    string                                                                // DID that the registry's own images belong to
+	OwnerOf  func(ctx context.Context, repository string) (did string, known bool) // of one of the registry's repositories; nil: Owner
+	Public   func(repository string) bool                                          // decides what may be published; nil: nothing is public
+	Interval time.Duration                                                         // between the beginnings of two rounds; 0: DefaultInterval
 
 	// Ready returns an error while nothing may be written to the account or the
 	// state, or while Source is incomplete; nil: never.
@@ -75,6 +76,10 @@ type Config struct {
 func (c *Config) setDefaults() {
 	if c.Public == nil {
 		c.Public = func(string) bool { return false }
+	}
+	if c.OwnerOf == nil {
+		owner := c.Owner
+		c.OwnerOf = func(context.Context, string) (string, bool) { return owner, true }
 	}
 	if c.Interval == 0 {
 		c.Interval = DefaultInterval

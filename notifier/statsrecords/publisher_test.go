@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -457,6 +458,44 @@ func TestValidateInterval(t *testing.T) {
 	for d, valid := range map[time.Duration]bool{0: false, 59 * time.Second: false, time.Minute: true, DefaultInterval: true, 720 * time.Hour: true, 721 * time.Hour: false} {
 		if err := ValidateInterval(d); (err == nil) != valid {
 			t.Errorf("%s: %v", d, err)
+		}
+	}
+}
+
+// A repository's record names the owner that OwnerOf returns, and moves when that changes.
+// While the owner is not known, the record stays as it is.
+func TestOwnerOf(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const alice = "did:web:alice.example.com"
+	owners := map[string]string{"oss/a": alice, "oss/b": ""}
+	r.cfg.OwnerOf = func(_ context.Context, repository string) (string, bool) {
+		return owners[repository], owners[repository] != ""
+	}
+	r.restart()
+	r.counts.set("oss/a", 1, 0)
+	r.counts.set("oss/b", 2, 0)
+	published := func() map[string]string {
+		r.round()
+		all := map[string]string{}
+		for _, s := range r.records() {
+			all[s.Repository] = s.OwnerDID
+		}
+		return all
+	}
+	for _, step := range []struct {
+		name string
+		a, b string
+		want map[string]string
+	}{
+		{"b is not known", alice, "", map[string]string{"oss/a": alice}},
+		{"both are known", alice, bob, map[string]string{"oss/a": alice, "oss/b": bob}},
+		{"a is not known any more", "", bob, map[string]string{"oss/a": alice, "oss/b": bob}},
+		{"a has another owner", bob, bob, map[string]string{"oss/a": bob, "oss/b": bob}},
+	} {
+		owners["oss/a"], owners["oss/b"] = step.a, step.b
+		if got := published(); !maps.Equal(got, step.want) {
+			t.Errorf("%s: %v, want %v", step.name, got, step.want)
 		}
 	}
 }

@@ -13,8 +13,7 @@ import (
 )
 
 // countsOf returns the record of a repository without the time of its update.
-func (p *Publisher) countsOf(t counts.Totals) lexicon.Stats {
-	owner, repository := p.split(t.Name)
+func countsOf(t counts.Totals, owner, repository string) lexicon.Stats {
 	return lexicon.Stats{
 		OwnerDID: owner, Repository: repository,
 		PullCount: t.Counts[counts.Pull], PushCount: t.Counts[counts.Push],
@@ -23,19 +22,21 @@ func (p *Publisher) countsOf(t counts.Totals) lexicon.Stats {
 }
 
 // split returns the owner and the repository of a name under which a repository is
-// counted: another owner's begins with the owner's DID.
-func (p *Publisher) split(name string) (owner, repository string) {
+// counted: that of an image which another registry reports begins with the owner's DID. The
+// owner is not known while its handle can't be resolved.
+func (p *Publisher) split(ctx context.Context, name string) (owner, repository string, known bool) {
 	if strings.HasPrefix(name, "did:") {
 		if owner, repository, ok := strings.Cut(name, "/"); ok {
-			return owner, repository
+			return owner, repository, true
 		}
 	}
-	return p.cfg.Owner, name
+	owner, known = p.cfg.OwnerOf(ctx, name)
+	return owner, name, known
 }
 
 // nameOf is the inverse of split.
-func (p *Publisher) nameOf(s lexicon.Stats) string {
-	if s.OwnerDID == p.cfg.Owner {
+func (p *Publisher) nameOf(ctx context.Context, s lexicon.Stats) string {
+	if owner, known := p.cfg.OwnerOf(ctx, s.Repository); known && s.OwnerDID == owner {
 		return s.Repository
 	}
 	return s.OwnerDID + "/" + s.Repository

@@ -103,7 +103,7 @@ func (r *rig) want(want ...string) {
 	r.t.Helper()
 	var got []string
 	for _, s := range r.records() {
-		got = append(got, fmt.Sprintf("%s %d %d", r.nameOf(s), s.PullCount, s.PushCount))
+		got = append(got, fmt.Sprintf("%s %d %d", r.nameOf(r.t.Context(), s), s.PullCount, s.PushCount))
 	}
 	if slices.Sort(got); !slices.Equal(got, want) {
 		r.t.Errorf("the account has %q, want %q", got, want)

@@ -147,7 +147,12 @@ func (p *Publisher) differences(ctx context.Context, began time.Time) ([]differe
 		if keys[t.Name] = ""; !p.cfg.Public(t.Name) {
 			continue
 		}
-		counts := p.countsOf(t)
+		owner, repository, known := p.split(ctx, t.Name)
+		if !known {
+			delete(keys, t.Name) // its record stays as it is
+			continue
+		}
+		counts := countsOf(t, owner, repository)
 		rkey := lexicon.StatsKey(counts.OwnerDID, counts.Repository)
 		keys[t.Name] = rkey
 		published := rows[rkey].Record

@@ -63,7 +63,7 @@ func (p *Publisher) readRows(ctx context.Context) error {
 		for _, r := range page {
 			s, err := lexicon.ReadStats(r.Value)
 			if err == nil && r.RKey == lexicon.StatsKey(s.OwnerDID, s.Repository) {
-				putRow(&b, step{difference: difference{rkey: r.RKey}, row: &row{p.nameOf(s), s}})
+				putRow(&b, step{difference: difference{rkey: r.RKey}, row: &row{p.nameOf(ctx, s), s}})
 			}
 		}
 		if err := p.cfg.State.Commit(&b, state.NoSync); err != nil {
