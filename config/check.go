@@ -34,6 +34,7 @@ func (o *Options) check(m *mistakes) {
 	if o.Owner != "" {
 		m.check("options.owner", identity.ValidateDID(o.Owner))
 	}
+	o.checkOwners(m)
 	if o.Announce != nil {
 		o.Announce.check(m)
 		if o.Announce.MentionOwner && o.Owner == "" {

@@ -81,6 +81,8 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		}
 	case reflect.Struct:
 		m.decodeStruct(path, v, raw)
+	case reflect.Slice:
+		m.decodeList(path, v, raw)
 	case reflect.Bool:
 		b, err := boolean(raw)
 		m.set(path, v, b, err)
@@ -93,6 +95,20 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 	default:
 		panic("config: unsupported type " + v.Type().String())
 	}
+}
+
+// decodeList decodes a list of sections.
+func (m *mistakes) decodeList(path string, v reflect.Value, raw any) {
+	list := reflect.ValueOf(raw)
+	if list.Kind() != reflect.Slice {
+		m.add(path, fmt.Sprintf("is %s, but must be a list of sections", kind(raw)))
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), list.Len(), list.Len())
+	for i := range list.Len() {
+		m.decode(fmt.Sprintf("%s[%d]", path, i), out.Index(i), list.Index(i).Interface())
+	}
+	v.Set(out)
 }
 
 func (m *mistakes) set(path string, v reflect.Value, value any, err error) {

@@ -53,6 +53,13 @@ type Options struct {
 	// Default: the DID of the hold or the account.
 	Owner string `option:"owner"`
 
+	// Owners lists rules for repositories whose images belong to others. The first
+	// rule that matches decides, and Owner without one. Default: none.
+	Owners []OwnerRule `option:"owners"`
+
+	// Actors are the users of the registry with their accounts.
+	Actors Actors `option:"actors"`
+
 	// Announce posts about pushed tags. `announce: {}` uses the defaults.
 	// Default: nothing is announced.
 	Announce *Announce `option:"announce"`

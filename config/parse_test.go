@@ -106,6 +106,11 @@ hold:
   avatar: /a.png
   moved_to: {service: "https://pds.example.com", key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}
 owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz
+owners:
+  - {repositories: ["a/**", b], owner: alice.example.com}
+  - {repositories: ["c/**"], owner: "did:web:c.example.com"}
+  - {first_component: handle}
+actors: {strict: true, accounts: [{user: Alice, did: "did:web:alice.example.com"}]}
 announce:
   tags: ["v*", edge]
   exclude: ["*-debug"]
@@ -138,7 +143,7 @@ count:
 journal: {segment: 8388608, limit: 64MiB, wait: 1500ms}
 http: {addr: ":5080", client_header: X-Real-Ip, proxies: [10.0.0.7, "2001:db8::/64"]}
 api: {token_file: /t}
-`, "")
+`, "http: {addr: \"127.0.0.1:5000\", draintimeout: 10s}\nauth: {htpasswd: {realm: r, path: /p}}\n")
 	want := &Options{
 		Enabled: true,
 		Data:    "/d",
@@ -148,6 +153,12 @@ api: {token_file: /t}
 			Pulls: "anyone", Audiences: []string{"did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		Owners: []OwnerRule{
+			{Repositories: []string{"a/**", "b"}, Owner: "alice.example.com"},
+			{Repositories: []string{"c/**"}, Owner: "did:web:c.example.com"},
+			{FirstComponent: "handle"},
+		},
+		Actors: Actors{Strict: true, Accounts: []Actor{{User: "Alice", DID: "did:web:alice.example.com"}}},
 		Announce: &Announce{Tags: []string{"v*", "edge"}, Exclude: []string{"*-debug"}, Cooldown: 30 * time.Minute, DailyLimit: 7, MaxAge: 90 * time.Minute,
 			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
@@ -208,7 +219,7 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, announce, api, count, data, enabled, hold, http, journal, owner, public, redis, reserve, stats"},
+		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, actors, announce, api, count, data, enabled, hold, http, journal, owner, owners, public, redis, reserve, stats"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; option names are strings"},
@@ -311,6 +322,25 @@ func TestMistakes(t *testing.T) {
 		{"key of another form", ok + "hold: {hostname: localhost, moved_to: {service: \"https://a.example.com\", key: hunter2}}", "options.hold.moved_to.key: is not a public key; " + validPublicKey},
 
 		{"owner is a handle", ok + "owner: alice.example.com", "options.owner: \"alice.example.com\" is not a DID; use one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"owners is a section", ok + "owners: {a: b}", "options.owners: is a section, but must be a list of sections"},
+		{"owner rule is a string", ok + "owners: [\"a/**\"]", "options.owners[0]: is \"a/**\", but must be a section with options"},
+		{"owner rule without a pattern", hold + "owners: [{owner: alice.example.com}]", "options.owners[0].repositories: required; list patterns such as \"alice/**\""},
+		{"owner rule without an owner", hold + "owners: [{repositories: [a]}]", "options.owners[0].owner: required; use a DID or a handle, like \"alice.example.com\""},
+		{"misspelled owner rule", hold + "owners: [{repositories: [a], ownr: alice.example.com}]", "options.owners[0].ownr: unknown option; did you mean owner?"},
+		{"owner rule of another owner's images", hold + "owners: [{repositories: [\"did:plc:abc/**\"], owner: alice.example.com}]", "options.owners[0].repositories[0]: \"did:plc:abc/**\" is of images that other registries report, which have their owner; remove it"},
+		{"owner rule with an invalid pattern", hold + "owners: [{repositories: [OSS], owner: alice.example.com}]", "options.owners[0].repositories[0]: \"OSS\" has capital letters, which no repository has"},
+		{"owner rule with a user", hold + "owners: [{repositories: [a], owner: alice}]", "options.owners[0].owner: \"alice\" is not a handle; use a domain like \"alice.example.com\""},
+		{"owner rule with capital letters", hold + "owners: [{repositories: [a], owner: Alice.example.com}]", "options.owners[0].owner: \"Alice.example.com\" has capital letters; handles are written in small letters"},
+		{"owner rule with a local handle", hold + "owners: [{repositories: [a], owner: alice.localhost}]", "options.owners[0].owner: \"alice.localhost\" has a top-level domain that the network does not allow in handles"},
+		{"owner rule with an invalid DID", hold + "owners: [{repositories: [a], owner: \"did:web:10.0.0.1\"}]", "options.owners[0].owner: \"did:web:10.0.0.1\" is not the DID of an account; use one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"first component without strict", hold + "owners: [{first_component: handle}]", "options.owners[0].first_component: needs actors.strict: true; without it every user could push images in the name of any handle"},
+		{"first component of another kind", hold + "actors: {strict: true}\nowners: [{first_component: did}]", "options.owners[0].first_component: \"did\" is invalid; the only value is handle\noptions.actors.strict: the registry has no auth, so no user is known and every push would be refused; add auth or remove strict"},
+		{"first component with a pattern", hold + "actors: {strict: true}\nowners: [{first_component: handle, repositories: [a]}]", "options.owners[0]: has first_component, which names the owner of all repositories that begin with a handle; remove repositories and owner, or make them a rule of their own\noptions.actors.strict: the registry has no auth, so no user is known and every push would be refused; add auth or remove strict"},
+		{"many owner rules", hold + "owners: [" + strings.Repeat("{repositories: [a], owner: alice.example.com},", 101) + "]", "options.owners: has 101 rules with 101 patterns; at most 100 rules and 300 patterns are allowed"},
+		{"actor without a user", ok + "actors: {accounts: [{did: \"did:web:a.example.com\"}]}", "options.actors.accounts[0].user: required; use the name that the user logs in to the registry with"},
+		{"actor with a handle", ok + "actors: {accounts: [{user: a, did: a.example.com}]}", "options.actors.accounts[0].did: \"a.example.com\" is not a DID; use one like \"did:web:example.com\" or \"did:plc:…\""},
+		{"actor listed twice", ok + "actors: {accounts: [{user: a, did: \"did:web:a.example.com\"}, {user: a, did: \"did:web:b.example.com\"}]}", "options.actors.accounts[1].user: \"a\" is listed twice; a user has one account"},
+		{"strict without an owner", ok + "actors: {strict: true}", "options.actors.strict: there is no owner of repositories without a rule; set owner, hold or account"},
 		{"owner of an unsupported method", ok + "owner: did:key:zabc", "options.owner: \"did:key:zabc\" is a DID of an unsupported method; use did:web or did:plc"},
 
 		{"announce without an account", ok + "announce: {}", "options.announce: there is no account to post with; set hold or account as well, or remove announce"},

@@ -42,7 +42,7 @@ func optionNames(of reflect.Type) []string {
 	for name, i := range fields(of) {
 		all = append(all, name)
 		section := of.Field(i).Type
-		if section.Kind() == reflect.Pointer {
+		if section.Kind() == reflect.Pointer || section.Kind() == reflect.Slice {
 			section = section.Elem()
 		}
 		if section.Kind() == reflect.Struct {

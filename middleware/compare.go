@@ -55,7 +55,7 @@ func openStopped(host *configuration.Configuration) (*runtime, error) {
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in memory or a pull-through cache: there is nothing to compare with")
 	}
-	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openRepo, r.openNotifier} {
+	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openRepo, r.openNotifier} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, r.close(context.Background()))
 		}

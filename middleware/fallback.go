@@ -47,7 +47,7 @@ func (o *opener) newFallback(err error) parts {
 	f := &fallback{problem: diskProblem(err), events: o.events, requests: o.requests}
 	o.log.Error("the data folder cannot be opened; pulls are served and not counted, pushes and deletes are refused, and opening is retried",
 		"dir", o.options.Data, "error", err)
-	return o.parts(f, f.mounts(o), f.openLater(o.log, o.open))
+	return o.parts(f, f.permit(o), f.mounts(o), f.openLater(o.log, o.open))
 }
 
 // openLater calls open in the background until it succeeds. end stops this, waits for
@@ -100,6 +100,20 @@ func (f *fallback) Pull(p notifier.Pull) {
 		return
 	}
 	f.events.Event("pull", "lost")
+}
+
+// permit returns the function that decides who may push, once the parts are opened. Until
+// then nobody may.
+func (f *fallback) permit(o *opener) func(repository, actor string) error {
+	if !o.options.Actors.Strict {
+		return nil
+	}
+	return func(repository, actor string) error {
+		if opened := f.opened.Load(); opened != nil {
+			return opened.permit(repository, actor)
+		}
+		return f.refusal("push")
+	}
 }
 
 func (f *fallback) refusal(operation string) error {

@@ -18,16 +18,16 @@ import (
 
 // serveTidings serves a registry with all parts of Tidings. Every repository is
 // public; more has additional options.
-func serveTidings(t *testing.T, more configuration.Parameters) *testRegistry {
+func serveTidings(t *testing.T, more configuration.Parameters, change ...func(*configuration.Configuration)) *testRegistry {
 	t.Helper()
 	options := configuration.Parameters{"data": t.TempDir(), "public": []any{"**"}, "reserve": "1MiB"}
 	for name, value := range more {
 		options[name] = value
 	}
-	config := configure(t, observedYAML, func(c *configuration.Configuration) {
+	config := configure(t, observedYAML, append(change, func(c *configuration.Configuration) {
 		c.Log.Level = "error"
 		c.Middleware["repository"] = []configuration.Middleware{{Name: Name, Options: options}}
-	})
+	})...)
 	h, err := Open(config)
 	if err != nil {
 		t.Fatal(err)

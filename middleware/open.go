@@ -22,7 +22,8 @@ const Name = config.Name
 
 // parts are the parts of a Handler. wire creates them for a configuration.
 type parts struct {
-	recorder observe.Recorder // nil: the entry is disabled, or a hold is served without a registry
+	recorder observe.Recorder                     // nil: the entry is disabled, or a hold is served without a registry
+	permit   func(repository, actor string) error // as in observe.Config
 	mounts   []mount
 	addr     string // of the listener that serves the mounts; empty: the registry's port
 	proxies  clientaddr.Proxies
@@ -92,7 +93,7 @@ func start(host *configuration.Configuration, p parts) (*Handler, error) {
 	h := &Handler{parts: p, config: host, writeTimeout: writeTimeout, access: os.Stdout}
 	h.closing = once(h.shut)
 	if p.recorder != nil {
-		h.observer = observe.New(observe.Config{Recorder: p.recorder, Prefix: host.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
+		h.observer = observe.New(observe.Config{Recorder: p.recorder, Permit: p.permit, Prefix: host.HTTP.Prefix, Log: p.log, Unrecorded: p.metrics.unrecorded})
 	}
 	if p.addr != "" && len(p.mounts) > 0 {
 		own, err := listen(p.addr, h.Routes(), p.log)

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -23,7 +22,7 @@ func (r *runtime) openStatsRecords() error {
 		Account:  r.writes,
 		Source:   r.counts(),
 		State:    state.OnPebble(r.state),
-		Owner:    cmp.Or(r.options.Owner, r.account),
+		OwnerOf:  r.statsOwner(),
 		Public:   r.notifier.Public,
 		Interval: time.Duration(r.options.Stats.Records),
 		Ready:    r.readyForStats,

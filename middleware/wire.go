@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
+	"github.com/tidings-dev/tidings/atproto/handles"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/pds"
@@ -84,6 +84,7 @@ type runtime struct {
 	writes     delivery.Publisher
 	urgent     delivery.Publisher      // writes posts; nil: writes
 	appview    *appview.Watcher        // nil: no AppView is asked about posts
+	handles    *handles.Resolver       // of owners
 	notifier   *notifier.Notifier      // nil: a hold is served without a registry
 	stats      *statsrecords.Publisher // nil: counts are not published
 	server     http.Handler            // of the hold; nil: there is none, or it is broken
@@ -131,18 +132,19 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openAccount, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
 		}
 	}
-	return o.parts(recorder{r.notifier}, r.mounts, r.close), nil
+	return o.parts(recorder{r.notifier}, r.permit(), r.mounts, r.close), nil
 }
 
-func (o *opener) parts(recorder observe.Recorder, mounts []mount, close func(context.Context) error) parts {
+func (o *opener) parts(recorder observe.Recorder, permit func(repository, actor string) error, mounts []mount, close func(context.Context) error) parts {
 	return parts{
 		recorder: recorder,
+		permit:   permit,
 		mounts:   mounts,
 		addr:     o.options.HTTP.Addr,
 		proxies:  o.options.HTTP.Clients(),
@@ -349,8 +351,9 @@ func (r *runtime) openNotifier() error {
 		cfg.Account = r.account
 		cfg.Shared = r.pds != nil
 		cfg.AccountFolder = r.accountFolderID()
-		cfg.Owner = r.options.Owner
-		cfg.PublicOptions = strings.Join(append([]string{r.options.Owner}, r.options.Public...), "\n")
+		cfg.Owner, cfg.Owners, cfg.Handles = r.options.Owner, r.options.OwnerRules(), r.handles
+		cfg.Notified = r.options.Hold != nil && len(r.options.Hold.Registries)+len(r.options.Hold.Owners) > 0
+		cfg.PublicOptions = r.publicOptions()
 		var err error
 		if cfg.Announce, err = r.announce(); err != nil {
 			return err
@@ -470,7 +473,7 @@ func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, 
 
 // run starts the sinks, last of all parts, so that close stops them first.
 func (r *runtime) run() error {
-	r.background(r.notifier.Run, r.counter.Run, r.takeCollected, r.appview.Run, r.stats.Run)
+	r.background(r.notifier.Run, r.handles.Run, r.counter.Run, r.takeCollected, r.appview.Run, r.stats.Run)
 	return nil
 }
 

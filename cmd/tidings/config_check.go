@@ -130,6 +130,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	if o.Owner != "" {
 		row("owner", "images belong to %s", o.Owner)
 	}
+	explainOwners(row, o)
 	explainAnnounce(row, o)
 	switch {
 	case o.Hold == nil && o.Account == nil:
@@ -159,6 +160,19 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	}
 	if o.API.TokenFile != "" {
 		row("token", "the API shows every repository to requests with the token in %s", o.API.TokenFile)
+	}
+}
+
+func explainOwners(row func(topic, format string, args ...any), o *config.Options) {
+	for _, rule := range o.Owners {
+		if rule.FirstComponent != "" {
+			row("owner", "images in repositories that begin with a handle belong to the handle")
+			continue
+		}
+		row("owner", "images in repositories that match %s belong to %s", oneOf(rule.Repositories), rule.Owner)
+	}
+	if o.Actors.Strict {
+		row("actors", "only its owner may push to a repository; %d users have an account", len(o.Actors.Accounts))
 	}
 }
 

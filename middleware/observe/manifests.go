@@ -30,6 +30,9 @@ func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, opt
 		m.observer.Log.Error("push refused: the request did not pass through middleware.Handler.Wrap", "repository", m.name)
 		return "", errcode.ErrorCodeUnavailable.WithMessage("tidings is not installed correctly: the app is not wrapped with middleware.Handler.Wrap, so nothing was stored")
 	}
+	if err := m.observer.permitted(ctx, m.name); err != nil {
+		return "", err
+	}
 	mediaType, payload, err := manifest.Payload()
 	if err != nil {
 		return "", err

@@ -15,6 +15,11 @@ type Config struct {
 	Prefix   string // http.prefix of the registry's configuration
 	Log      *slog.Logger
 
+	// Permit decides whether an actor ("": anonymous) may push to a repository, before
+	// anything is stored. An error, of Denied or RetryLater, is sent as it is. It waits for
+	// nothing. nil: everybody whom the registry admits.
+	Permit func(repository, actor string) error
+
 	// Unrecorded is called for each push or delete (the operation) that is answered
 	// 503 because it could not be recorded.
 	Unrecorded func(operation string)
@@ -35,11 +40,11 @@ func New(cfg Config) *Observer {
 // of its configuration.
 func APIPath(prefix string) string { return strings.TrimRight(prefix, "/") + "/v2/" }
 
-// Handler wraps the registry's app. Requests other than manifest requests pass
-// through unchanged.
+// Handler wraps the registry's app. Requests other than manifest requests and, with
+// Permit, those that begin uploads, pass through unchanged.
 func (o *Observer) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isManifest(o.base, r.URL.Path) {
+		if !isManifest(o.base, r.URL.Path) && !(o.Permit != nil && isUpload(o.base, r)) {
 			app.ServeHTTP(w, r)
 			return
 		}
@@ -60,6 +65,11 @@ func (o *Observer) Handler(app http.Handler) http.Handler {
 // Repository wraps a repository whose requests come through Handler.
 func (o *Observer) Repository(inner distribution.Repository) distribution.Repository {
 	return &repository{Repository: inner, observer: o}
+}
+
+// isUpload matches POST <base><name>/blobs/uploads/, which begins each upload.
+func isUpload(base string, r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, base) && strings.HasSuffix(r.URL.Path, "/blobs/uploads/")
 }
 
 // isManifest matches <base><name>/manifests/<reference>.

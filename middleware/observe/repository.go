@@ -9,7 +9,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// repository returns observed manifest and tag services. Blobs are not observed.
+// repository returns observed manifest and tag services. Blobs are not observed, except
+// for the beginning of their uploads if Permit decides about it.
 // Options are passed on unchanged: the host requires its own types for some.
 type repository struct {
 	distribution.Repository
@@ -22,6 +23,14 @@ func (r *repository) Manifests(ctx context.Context, options ...distribution.Mani
 		return nil, err
 	}
 	return &manifests{ManifestService: inner, name: r.Named().Name(), observer: r.observer}, nil
+}
+
+func (r *repository) Blobs(ctx context.Context) distribution.BlobStore {
+	inner := r.Repository.Blobs(ctx)
+	if r.observer.Permit == nil {
+		return inner
+	}
+	return &uploads{BlobStore: inner, name: r.Named().Name(), observer: r.observer}
 }
 
 func (r *repository) Tags(ctx context.Context) distribution.TagService {

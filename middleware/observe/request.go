@@ -43,6 +43,7 @@ type request struct {
 	pull       notifier.Pull // of that manifest
 	unrecorded error         // of deletes that happened and could not be recorded
 	refused    error         // of deletes that could not be recorded and did not happen
+	forbidden  *refusedPush  // nil: it is permitted
 }
 
 // push is one Put of the request. The host calls Put once; an outer middleware may call
@@ -133,6 +134,13 @@ func (r *request) deleteRefused(d notifier.Delete, err error) {
 	r.refused = errors.Join(r.refused, err)
 }
 
+// refusePush stores that a push is not permitted, which replaces any response.
+func (r *request) refusePush(p *refusedPush) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forbidden = p
+}
+
 // answer completes the events of the request, once, according to the status that is
 // about to be sent. After an error that status must not be sent, since it would
 // acknowledge operations that are not recorded.
@@ -155,6 +163,9 @@ func (r *request) finish(success, delivered bool) error {
 		return nil
 	}
 	r.finished = true
+	if r.forbidden != nil && len(r.pushes) == 0 {
+		return r.forbidden.answer
+	}
 	if r.read && delivered {
 		r.observer.Recorder.Pull(r.pull)
 	}

@@ -38,6 +38,11 @@ func (w *response) refuse() {
 	for _, name := range []string{"Location", "Docker-Content-Digest", "Etag", "Content-Length"} {
 		w.Header().Del(name)
 	}
+	if forbidden := w.request.forbidden; forbidden != nil && len(w.request.pushes) == 0 {
+		forbidden.addTo(w.Header())
+		_ = errcode.ServeJSON(w.ResponseWriter, forbidden.answer)
+		return
+	}
 	_ = errcode.ServeJSON(w.ResponseWriter, unavailable(w.request))
 }
 

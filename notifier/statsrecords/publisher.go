@@ -50,7 +50,7 @@ type Source interface {
 	Repositories(ctx context.Context) ([]counts.Totals, error)
 }
 
-// Config configures New. Account, Source, State and Owner are required.
+// Config configures New. Account, Source, State and one of Owner and OwnerOf are required.
 type Config struct {
 	Account  Account
 	Source   Source
