@@ -58,6 +58,11 @@ type Announce struct {
 	// invalid, it has no link. Default: none.
 	Link string `option:"link"`
 
+	// Card adds a picture to each post, with the name, size, platforms and layers of the
+	// image: as the preview of the post's link, or without a link as an image. Default
+	// true.
+	Card bool `option:"card"`
+
 	// Langs are the languages of posts, BCP 47, at most three. Default en.
 	Langs []string `option:"langs"`
 
@@ -86,6 +91,7 @@ func (a *Announce) defaults() {
 	a.DailyLimit = announce.DefaultPerDay
 	a.MaxAge = time.Hour
 	a.OnDelete = keepPosts
+	a.Card = true
 	a.Langs = []string{"en"}
 }
 

@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 		Data:     "/d",
 		Hold:     &Hold{Hostname: "localhost", Reserve: 1 << 30, Pulls: "trusted"},
 		Reserve:  1 << 30,
-		Announce: &Announce{Collect: 20 * time.Second, Cooldown: 10 * time.Minute, DailyLimit: 50, MaxAge: time.Hour, OnDelete: "keep", Langs: []string{"en"}},
+		Announce: &Announce{Collect: 20 * time.Second, Cooldown: 10 * time.Minute, DailyLimit: 50, MaxAge: time.Hour, OnDelete: "keep", Card: true, Langs: []string{"en"}},
 		Stats:    Stats{Records: DurationOrOff(6 * time.Hour)},
 		Count:    Count{HeadWindow: 10 * time.Second},
 		Journal:  Journal{Segment: 16 << 20, Limit: 1 << 30, Wait: 10 * time.Second},
@@ -125,6 +125,7 @@ announce:
   langs: [en, pt-BR, ja]
   appview: "https://appview.example.com"
   anonymous_pushes: true
+  card: false
   retags: true
 stats: {records: 12h}
 redis:

@@ -416,6 +416,8 @@ func (r *runtime) announce() (*announce.Config, error) {
 		Mention:   mention,
 		Retags:    a.Retags,
 		Langs:     a.Langs,
+		Card:      a.Card,
+		Host:      r.options.RegistryHost(r.host),
 		Reference: r.reference(),
 		Link: func(repository, tag, digest string) string {
 			address, err := link.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})

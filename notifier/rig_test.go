@@ -61,6 +61,7 @@ type rig struct {
 	manual bool     // the sinks do not run; the test calls announceStep
 	crash  *crasher // ends the process in the middle; nil: never
 
+	prepare   func(*account)                              // called before the sinks start; nil: nothing
 	publisher func(delivery.Publisher) delivery.Publisher // wraps that of the account, which still writes posts; nil: none
 
 	storage *memStorage // nil: it can't be asked
@@ -80,6 +81,13 @@ type account struct {
 	down   atomic.Bool // each call fails and is not applied
 	faults []fault
 	tried  atomic.Int64 // calls of space, one before each try of a sink
+
+	unread     atomic.Bool   // no record can be read
+	postFaults []fault       // of calls that write posts, before faults
+	lostPosts  []repo.Write  // of the last of these calls
+	latePosts  []repo.Write  // applied before the next call that writes posts
+	uploads    []uploadFault // of the next calls of Upload
+	uploaded   int           // calls of Upload
 }
 
 // fault is the outcome of one call of Apply.
@@ -99,11 +107,19 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	if a.down.Load() {
 		return repo.Result{}, errFault
 	}
-	if len(a.faults) == 0 {
-		return a.Repo.Apply(ctx, writes, swap)
+	faults := &a.faults
+	if len(writes) > 0 && writes[0].Collection == lexicon.NSIDPost {
+		if err := a.applyLate(ctx); err != nil {
+			return repo.Result{}, err
+		}
+		if len(a.postFaults) > 0 {
+			faults, a.lostPosts = &a.postFaults, writes
+		}
 	}
-	f := a.faults[0]
-	a.faults = a.faults[1:]
+	f := noFault
+	if len(*faults) > 0 {
+		f, *faults = (*faults)[0], (*faults)[1:]
+	}
 	if f == noFault {
 		return a.Repo.Apply(ctx, writes, swap)
 	}
@@ -113,6 +129,23 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 		}
 	}
 	return repo.Result{}, errFault
+}
+
+// applyLate applies latePosts. The caller must hold mu.
+func (a *account) applyLate(ctx context.Context) error {
+	late := a.latePosts
+	if a.latePosts = nil; late == nil {
+		return nil
+	}
+	_, err := a.Repo.Apply(ctx, late, nil)
+	return err
+}
+
+func (a *account) Get(collection, rkey string) (cid.Cid, []byte, error) {
+	if a.unread.Load() {
+		return cid.Undef, nil, errFault
+	}
+	return a.Repo.Get(collection, rkey)
 }
 
 func (a *account) fail(faults ...fault) {
@@ -192,6 +225,9 @@ func (r *rig) open(announce *announce.Config) {
 		t.Fatal(err)
 	}
 	r.account = &account{Repo: r.repo}
+	if r.prepare != nil {
+		r.prepare(r.account)
+	}
 	cfg := Config{
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
 		Owners: r.owners, Handles: r.handles, Notified: !r.unreported,

@@ -17,7 +17,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-const uploadBlob = "com.atproto.repo.uploadBlob"
+// UploadBlobMethod is the Error.Method of uploads, as opposed to that of their session.
+const UploadBlobMethod = "com.atproto.repo.uploadBlob"
 
 // uploadTime is for an upload, its answer included. It is shorter than callTime, since a
 // post waits for its picture.
@@ -43,13 +44,13 @@ func (a *Account) UploadBlob(ctx context.Context, mediaType string, content []by
 			Size     int64  `json:"size"`
 		} `json:"blob"`
 	}
-	r := request{method: uploadBlob, post: true, repo: true, blob: &blob{mediaType, content}}
+	r := request{method: UploadBlobMethod, post: true, repo: true, blob: &blob{mediaType, content}}
 	if _, err := a.authorized(ctx, r, &out); err != nil {
 		return repo.Blob{}, err
 	}
 	id := block.Digest(sha256.Sum256(content)).BlobCID()
 	if out.Blob.Ref.Link != id.String() || out.Blob.Size != int64(len(content)) {
-		return repo.Blob{}, &Error{Method: uploadBlob, Status: http.StatusOK, Outcome: Refused,
+		return repo.Blob{}, &Error{Method: UploadBlobMethod, Status: http.StatusOK, Outcome: Refused,
 			Err: fmt.Errorf("the answer is about a blob %s of %d bytes, not %s of %d", guard.Printable(out.Blob.Ref.Link, 100), out.Blob.Size, id, len(content))}
 	}
 	return repo.Blob{CID: id, Size: out.Blob.Size, MimeType: out.Blob.MimeType}, nil

@@ -20,7 +20,7 @@ import (
 
 // takeBlobs answers uploadBlob as the reference PDS does.
 func (s *server) takeBlobs(t *testing.T) {
-	s.on(uploadBlob, func(w http.ResponseWriter, q *http.Request) {
+	s.on(UploadBlobMethod, func(w http.ResponseWriter, q *http.Request) {
 		token := strings.TrimPrefix(q.Header.Get("Authorization"), "Bearer ")
 		s.mu.Lock()
 		valid := !s.revoked[token] && strings.HasPrefix(token, "access-")
@@ -92,7 +92,7 @@ func TestUploadBlobRefused(t *testing.T) {
 	}
 	for name, tc := range answers {
 		r := newRig(t)
-		r.server.on(uploadBlob, tc.answer)
+		r.server.on(UploadBlobMethod, tc.answer)
 		_, err := r.UploadBlob(t.Context(), "image/png", []byte("a picture"))
 		var e *Error
 		if !errors.As(err, &e) || e.Outcome != tc.want {
@@ -113,7 +113,7 @@ func TestUploadBlobLost(t *testing.T) {
 		if err := r.apply(1); err != nil { // logs in
 			t.Fatal(err)
 		}
-		proxy.Start(faultproxy.Fault{Kind: faultproxy.Cut, Delivered: delivered, Method: uploadBlob})
+		proxy.Start(faultproxy.Fault{Kind: faultproxy.Cut, Delivered: delivered, Method: UploadBlobMethod})
 		_, err := r.UploadBlob(t.Context(), "image/png", []byte("a picture"))
 		if e := (*Error)(nil); !errors.As(err, &e) || e.Outcome != Unknown {
 			t.Errorf("delivered %v: got %v, want outcome unknown", delivered, err)
@@ -121,8 +121,8 @@ func TestUploadBlobLost(t *testing.T) {
 		if hits := proxy.End(); hits != 1 {
 			t.Errorf("delivered %v: %d calls, want 1", delivered, hits)
 		}
-		if want := map[bool]int{true: 1}[delivered]; r.server.called(uploadBlob) != want {
-			t.Errorf("delivered %v: the PDS got %d calls, want %d", delivered, r.server.called(uploadBlob), want)
+		if want := map[bool]int{true: 1}[delivered]; r.server.called(UploadBlobMethod) != want {
+			t.Errorf("delivered %v: the PDS got %d calls, want %d", delivered, r.server.called(UploadBlobMethod), want)
 		}
 		if _, err := r.UploadBlob(t.Context(), "image/png", []byte("a picture")); err != nil {
 			t.Errorf("again: %v", err)

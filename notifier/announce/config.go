@@ -37,6 +37,8 @@ type Config struct {
 	Langs     []string                                          // languages of the post's text
 	Hashtags  []string                                          // of each post, without "#"
 	Mention   func() post.Mention                               // account that each post mentions; nil: none
+	Card      bool                                              // a picture of the image is drawn for each post
+	Host      string                                            // of the registry, which pictures show; "": not known
 	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link      func(repository, tag, digest string) (url string) // of the name; nil or "": none
 	// Counted calls visit with the tags of a repository that were counted, and their

@@ -127,7 +127,7 @@ func (s *Sink) addFacts(ctx context.Context, a *announcement, e *event.Event) (r
 		return "an index without an image", nil
 	}
 	a.Facts = post.Facts{
-		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, Platforms: d.Platforms,
+		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, LayerSizes: d.LayerSizes, Platforms: d.Platforms,
 		First: s.first(ctx, a),
 	}
 	return "", nil
@@ -153,6 +153,7 @@ func (s *Sink) compose(a *announcement) error {
 	if err != nil {
 		return &sink.PermanentError{Err: err}
 	}
+	a.Card = s.cardOf(facts)
 	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: event.TID(a.TID, a.ClockID), Record: encoded}
 	return nil
 }

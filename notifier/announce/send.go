@@ -7,10 +7,13 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// send writes the posts and records them. One that the repo refuses for good is given
-// up, and the others are written.
+// send writes the posts with their pictures and records them. A post that the repo refuses
+// for good is given up, and the others are written.
 func (s *Sink) send(ctx context.Context, batch *announcementBatch, fresh bool) error {
 	for {
+		if err := s.prepareCards(ctx, batch, fresh); err != nil {
+			return err
+		}
 		writes := make([]repo.Write, len(batch.Posts))
 		for i, a := range batch.Posts {
 			writes[i] = a.Write
@@ -21,11 +24,19 @@ func (s *Sink) send(ctx context.Context, batch *announcementBatch, fresh bool) e
 			if err != nil {
 				return err
 			}
+			s.countCards(batch)
 			return s.finish(ctx, batch)
+		}
+		fresh = false
+		again, err := s.rescue(ctx, batch, invalid)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
 		}
 		if err := s.drop(batch, invalid); err != nil {
 			return err
 		}
-		fresh = false
 	}
 }

@@ -60,6 +60,7 @@ type Sink struct {
 
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
+	cards   cards
 }
 
 // New returns the sink. It adds its posts to the history, deletes posts with deletes, and
@@ -85,6 +86,7 @@ type announcement struct {
 	Others []version     `json:"others,omitempty"` // further versions that the post stands for, the oldest first
 	Waited time.Duration `json:"waited,omitempty"` // how long it waited on purpose, in nanoseconds
 	Write  repo.Write    `json:"write"`
+	Card   *pictured     `json:"card,omitempty"` // nil: the post is sent as it is
 }
 
 func (a *announcement) isSummary() bool { return a.Digest == "" && len(a.Others) > 0 }

@@ -69,7 +69,7 @@ func (c *canvas) card(f Facts, p palette) {
 	c.heading(strings.TrimSuffix(owner, "/"), f.Host, p)
 	c.titles(name, f.Version, p)
 	c.facts(f, p)
-	c.bar(f.Layers, p)
+	c.bar(f.LayerSizes, p)
 }
 
 // heading draws the owner's part of the repository and the host.
@@ -133,12 +133,11 @@ func (c *canvas) facts(f Facts, p palette) {
 	}
 	add(f.Size, style{bold, 36})
 	in := style{regular, 36}
-	switch n := len(f.Layers); n {
-	case 0:
-	case 1:
+	switch {
+	case f.Layers == 1:
 		add("1 layer", in)
-	default:
-		add(strconv.Itoa(n)+" layers", in)
+	case f.Layers > 1:
+		add(strconv.Itoa(f.Layers)+" layers", in)
 	}
 	add(c.list(f.Platforms, in, box.Dx()), in)
 }

@@ -34,41 +34,41 @@ var cases = []struct {
 	facts Facts
 }{
 	{"plain", Facts{
-		Repository: "oss/app", Version: "v1.2.3", Digest: digest, Size: "45.2 MB", Layers: []int64{29e6, 12e6, 3e6, 9e5, 32},
+		Repository: "oss/app", Version: "v1.2.3", Digest: digest, Size: "45.2 MB", Layers: 5, LayerSizes: []int64{29e6, 12e6, 3e6, 9e5, 32},
 		Platforms: []string{"linux/amd64", "linux/arm64"}, Host: "registry.example.com",
 	}},
 	{"no owner", Facts{
-		Repository: "nginx", Version: "1.27.3", Digest: digest, Size: "72 MB", Layers: []int64{29e6, 42e6, 1, 1, 1, 1, 1},
+		Repository: "nginx", Version: "1.27.3", Digest: digest, Size: "72 MB", Layers: 7, LayerSizes: []int64{29e6, 42e6, 1, 1, 1, 1, 1},
 		Platforms: []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/riscv64"}, Host: "localhost:5000",
 	}},
 	{"two lines", Facts{
 		Repository: "platform/infrastructure/kubernetes-ingress-controller", Version: "v0.14.0-rc.1", Digest: digest, Size: "1.2 GB",
-		Layers: []int64{290e6, 120e6, 30e6, 900e6}, Platforms: []string{"linux/amd64"}, Host: "images.example.org",
+		Layers: 4, LayerSizes: []int64{290e6, 120e6, 30e6, 900e6}, Platforms: []string{"linux/amd64"}, Host: "images.example.org",
 	}},
 	{"shortened", Facts{
 		Repository: "team/a-very-long-name-that-goes-on-and-on-for-the-sake-of-testing-how-it-is-shortened-in-the-middle",
 		Version:    "v2026.11.27-build.20261127T070057Z.g3f5ab12c9d-nightly-experimental-with-all-the-features-enabled",
-		Digest:     digest, Size: "999 kB", Layers: []int64{999e3}, Platforms: []string{"linux/amd64"}, Host: "registry.example.com",
+		Digest:     digest, Size: "999 kB", Layers: 1, LayerSizes: []int64{999e3}, Platforms: []string{"linux/amd64"}, Host: "registry.example.com",
 	}},
 	{"longest names", Facts{
 		Repository: strings.Repeat("team/", 25) + strings.Repeat("a", 130), Version: strings.Repeat("W", 128), Digest: digest,
-		Size: "9.2 EB", Layers: sizes(127, func(int) int64 { return 1 << 50 }),
+		Size: "9.2 EB", Layers: 127, LayerSizes: sizes(127, func(int) int64 { return 1 << 50 }),
 		Platforms: slices.Repeat([]string{"dragonfly/mips64le/v99.9"}, 32), Host: strings.Repeat("registry.", 27) + "example.com",
 	}},
-	{"Cyrillic", Facts{Repository: "équipe/приложение", Version: "v1", Digest: digest, Size: "3.4 MB", Layers: []int64{34e5}, Host: "пример.example"}},
+	{"Cyrillic", Facts{Repository: "équipe/приложение", Version: "v1", Digest: digest, Size: "3.4 MB", Layers: 1, LayerSizes: []int64{34e5}, Host: "пример.example"}},
 	{"Japanese", Facts{Repository: "日本語/アプリ", Version: "v1", Digest: digest, Size: "3.4 MB", Host: "例え.example"}},
-	{"partly Japanese", Facts{Repository: "ツール/日本語-tools", Version: "版2", Digest: digest, Layers: []int64{1, 2, 3}}},
+	{"partly Japanese", Facts{Repository: "ツール/日本語-tools", Version: "版2", Digest: digest, Layers: 3, LayerSizes: []int64{1, 2, 3}}},
 	{"only names", Facts{Repository: "x", Version: "1"}},
 	{"nothing", Facts{}},
 	{"many layers", Facts{
-		Repository: "data/warehouse", Version: "2031.4", Digest: digest, Size: "15 GB", Layers: sizes(100, func(i int) int64 { return int64(1+i%9) << 20 }),
+		Repository: "data/warehouse", Version: "2031.4", Digest: digest, Size: "15 GB", Layers: 100, LayerSizes: sizes(100, func(i int) int64 { return int64(1+i%9) << 20 }),
 		Platforms: []string{"linux/amd64", "windows/amd64"}, Host: "registry.example.com",
 	}},
 	{"hostile", Facts{
 		Repository: "oss/free\ncoins\u202e\x00 👩‍🚀👩‍🚀 here", Version: "v1\u0301\u0489\ufe0f", Digest: "sha256:\u202e", Size: "1\n2 MB",
-		Layers: []int64{-1, 1 << 62, 1 << 62}, Platforms: []string{"\n", "👩‍🚀", "linux/\xff"}, Host: "\u200b",
+		Layers: 3, LayerSizes: []int64{-1, 1 << 62, 1 << 62}, Platforms: []string{"\n", "👩‍🚀", "linux/\xff"}, Host: "\u200b",
 	}},
-	{"accents", Facts{Repository: "cafe\u0301/ångström", Version: "v2.0.0-β", Digest: digest, Size: "8.1 MB", Layers: []int64{5e6, 3e6}, Host: "registry.example.com"}},
+	{"accents", Facts{Repository: "cafe\u0301/ångström", Version: "v2.0.0-β", Digest: digest, Size: "8.1 MB", Layers: 2, LayerSizes: []int64{5e6, 3e6}, Host: "registry.example.com"}},
 }
 
 // decode decodes a card and checks its format.
@@ -202,7 +202,8 @@ func randomFacts(r *rand.Rand) Facts {
 	for range r.IntN(12) {
 		f.Platforms = append(f.Platforms, word(24))
 	}
-	f.Layers = sizes(r.IntN(130), func(int) int64 { return r.Int64N(1 << r.IntN(60)) })
+	f.Layers = r.IntN(130)
+	f.LayerSizes = sizes(f.Layers, func(int) int64 { return r.Int64N(1 << r.IntN(60)) })
 	return f
 }
 

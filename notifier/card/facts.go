@@ -10,13 +10,14 @@ import (
 // Facts are what a card shows. They are in the outbox with the post, since the picture
 // is drawn again after a restart.
 type Facts struct {
-	Repository string   `json:"repository"`          // "oss/app"
-	Version    string   `json:"version"`             // the tag
-	Digest     string   `json:"digest"`              // "sha256:…"; shown in place of what cannot be
-	Size       string   `json:"size,omitempty"`      // "45.2 MB"; "": unknown
-	Layers     []int64  `json:"layers,omitempty"`    // sizes in bytes, in order; nil: unknown
-	Platforms  []string `json:"platforms,omitempty"` // "linux/arm/v7"
-	Host       string   `json:"host,omitempty"`      // of the registry; "": unknown
+	Repository string   `json:"repository"`           // "oss/app"
+	Version    string   `json:"version"`              // the tag
+	Digest     string   `json:"digest"`               // "sha256:…"; shown in place of what cannot be
+	Size       string   `json:"size,omitempty"`       // "45.2 MB"; "": unknown
+	Layers     int      `json:"layers,omitempty"`     // 0: unknown
+	LayerSizes []int64  `json:"layerSizes,omitempty"` // in bytes, in the order of the layers; nil: unknown
+	Platforms  []string `json:"platforms,omitempty"`  // "linux/arm/v7"
+	Host       string   `json:"host,omitempty"`       // of the registry; "": unknown
 }
 
 // clean returns the facts as they can be drawn.

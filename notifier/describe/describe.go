@@ -18,10 +18,11 @@ import (
 // A Description is what posts and the API show of an image or an index: what storage
 // has, not what the manifest declares. It is also a row in the state.
 type Description struct {
-	Images    int      `json:"images"`              // images that a client can pull; of an image 1
-	Size      int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests, since a client pulls one; 0: not known
-	Layers    int      `json:"layers,omitempty"`    // of the largest image
-	Platforms []string `json:"platforms,omitempty"` // of all images, each once, up to event.MaxPlatforms
+	Images     int      `json:"images"`              // images that a client can pull; of an image 1
+	Size       int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests, since a client pulls one; 0: not known
+	Layers     int      `json:"layers,omitempty"`    // of the largest image
+	LayerSizes []int64  `json:"-"`                   // of the largest image, in bytes, as layerSizes returns them; nil: not known
+	Platforms  []string `json:"platforms,omitempty"` // of all images, each once, up to event.MaxPlatforms
 }
 
 // Limits of what is read from storage for one description. The size of an index that
@@ -120,6 +121,7 @@ func (d *describer) image(ctx context.Context, image *lexicon.ManifestInfo, plat
 	d.unknown = d.unknown || size == 0
 	if d.found.Images == 0 || size > d.found.Size {
 		d.found.Size, d.found.Layers = size, len(image.Layers)
+		d.found.LayerSizes = layerSizes(image, func(l lexicon.Descriptor) int64 { return d.sizes[l.Digest] })
 	}
 	d.found.Images++
 	d.found.Platforms = event.AddPlatform(d.found.Platforms, platform)
@@ -193,7 +195,8 @@ func (d *describer) platform(ctx context.Context, config *lexicon.Descriptor) *l
 // can't be asked.
 func Declared(e *event.Event) Description {
 	if e.Kind != event.KindIndex {
-		return Description{Images: 1, Size: event.SizeOf(&e.Manifest), Layers: len(e.Manifest.Layers)}
+		return Description{Images: 1, Size: event.SizeOf(&e.Manifest), Layers: len(e.Manifest.Layers),
+			LayerSizes: layerSizes(&e.Manifest, func(l lexicon.Descriptor) int64 { return l.Size })}
 	}
 	d := Description{Platforms: event.PlatformsOf(&e.Manifest)}
 	for _, m := range e.Manifest.Manifests {

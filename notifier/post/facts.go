@@ -17,6 +17,7 @@ type Facts struct {
 	Images     int      // of an index; 0 or 1: there is one image
 	Size       int64    // bytes to pull, of the largest image; 0: unknown, omitted
 	Layers     int      // of one image; 0: unknown, omitted
+	LayerSizes []int64  // of one image, in bytes, in the order of the layers; nil: unknown; only a card shows them
 	Platforms  []string // "linux/amd64", "linux/arm/v7"; unknown ones are omitted
 	Reference  string   // argument of "docker pull"; empty: no such line
 	Link       string   // address behind the name, valid according to CheckLink; empty: none

@@ -16,6 +16,7 @@ type Metrics struct {
 	Letters *prometheus.CounterVec
 	Posts   *prometheus.CounterVec
 	Layers  *prometheus.CounterVec
+	Cards   *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that are not registered yet.
@@ -42,6 +43,10 @@ func NewMetrics() *Metrics {
 			Name: "tidings_posts_total",
 			Help: "Announcements by outcome. Versions: waiting (for a cooldown or a summary), posted, joined (the post of a newer version), summarized (in a summary), deleted (before they were announced). Posts: summary (of several versions), retracted (deleted with its image).",
 		}, []string{"outcome"}),
+		Cards: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_cards_total",
+			Help: "Pictures of posts by outcome: attached, or why the post has none: undrawn, not_uploaded, refused (the post with it), paused (after an upload that failed).",
+		}, []string{"outcome"}),
 		Layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",
 			Help: "Layers that are not valid in a record, by outcome: skipped (no record), changed (another media type).",
@@ -51,7 +56,7 @@ func NewMetrics() *Metrics {
 
 // Collectors returns the metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.events, m.latency, m.retries, m.Letters, m.Posts, m.Layers}
+	return []prometheus.Collector{m.events, m.latency, m.retries, m.Letters, m.Posts, m.Layers, m.Cards}
 }
 
 // Event counts an event by its outcome.
@@ -94,5 +99,12 @@ func (m *Metrics) Odd(o *event.OddLayers) {
 	if m != nil {
 		m.Layers.WithLabelValues("skipped").Add(float64(o.Skipped()))
 		m.Layers.WithLabelValues("changed").Add(float64(o.MediaTypes))
+	}
+}
+
+// Card counts the picture of a post by its outcome.
+func (m *Metrics) Card(outcome string) {
+	if m != nil {
+		m.Cards.WithLabelValues(outcome).Inc()
 	}
 }
