@@ -172,7 +172,7 @@ func explainOwners(row func(topic, format string, args ...any), o *config.Option
 		row("owner", "images in repositories that match %s belong to %s", oneOf(rule.Repositories), rule.Owner)
 	}
 	if o.Actors.Strict {
-		row("actors", "only its owner may push to a repository; %d users have an account", len(o.Actors.Accounts))
+		row("actors", "only its owner may push to a repository; users with an account: %d", len(o.Actors.Accounts))
 	}
 }
 
