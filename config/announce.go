@@ -63,6 +63,15 @@ type Announce struct {
 	// true.
 	Card bool `option:"card"`
 
+	// Template is the text of posts, a text/template with the data and functions in
+	// docs/publishing.md. It is checked with sample facts. Default: a text with the name,
+	// tags, size, platforms and pull command.
+	Template string `option:"template"`
+
+	// Annotations lists the keys of annotations that Template may use, at most 16. Who
+	// pushes an image chooses its annotations. Default: none.
+	Annotations []string `option:"annotations"`
+
 	// Langs are the languages of posts, BCP 47, at most three. Default en.
 	Langs []string `option:"langs"`
 
@@ -74,6 +83,14 @@ type Announce struct {
 	// can push. Required if the registry has no `auth:` and is reachable from other
 	// machines, directly or through a proxy for hold.hostname. Default false.
 	AnonymousPushes bool `option:"anonymous_pushes"`
+}
+
+// ParseTemplate returns the template of posts; nil: the default text.
+func (a *Announce) ParseTemplate() (*post.Template, error) {
+	if a.Template == "" {
+		return nil, nil
+	}
+	return post.ParseTemplate(a.Template, a.Annotations)
 }
 
 // Values of OnDelete.
@@ -118,6 +135,10 @@ func matchesTag(patterns []string, tag string) bool {
 }
 
 func (a *Announce) check(m *mistakes) {
+	m.check("options.announce.annotations", post.CheckAnnotationKeys(a.Annotations))
+	if _, err := a.ParseTemplate(); err != nil && post.CheckAnnotationKeys(a.Annotations) == nil {
+		m.add("options.announce.template", err.Error())
+	}
 	each(m, "options.announce.tags", a.Tags, glob.ValidateTag)
 	each(m, "options.announce.exclude", a.Exclude, glob.ValidateTag)
 	m.check("options.announce.cooldown", announce.CheckCooldown(a.Cooldown))

@@ -69,7 +69,7 @@ func TestValidLinksAndLangs(t *testing.T) {
 		`{{if eq .Tag "latest"}}https://ex.example{{end}}`, "https://ex.example/{{printf \"%s\" .Tag}}", "ftp://ex.example/", "https://[::1]/{{.Tag}}",
 	} {
 		for _, lang := range []string{"en", "pt-BR", "EN", "en_US", "i-default", "de-DE-1996", "zh-Hant-TW", "x-private", "e", "en-", "日本"} {
-			a := &Announce{Link: link, Langs: []string{lang}, Collect: time.Second, MaxAge: time.Hour}
+			a := &Announce{Link: link, Langs: []string{lang}, Collect: time.Second, MaxAge: time.Hour, OnDelete: keepPosts}
 			var m mistakes
 			a.check(&m)
 			if len(m.list) > 0 {

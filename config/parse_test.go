@@ -121,6 +121,8 @@ announce:
   on_delete: delete
   mention_owner: true
   hashtags: [containers, oss]
+  template: "{{.Name}}"
+  annotations: [org.opencontainers.image.title]
   link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}"
   langs: [en, pt-BR, ja]
   appview: "https://appview.example.com"
@@ -161,7 +163,7 @@ api: {token_file: /t}
 		},
 		Actors: Actors{Strict: true, Accounts: []Actor{{User: "Alice", DID: "did:web:alice.example.com"}}},
 		Announce: &Announce{Tags: []string{"v*", "edge"}, Exclude: []string{"*-debug"}, Cooldown: 30 * time.Minute, DailyLimit: 7, MaxAge: 90 * time.Minute,
-			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Langs: []string{"en", "pt-BR", "ja"},
+			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Template: "{{.Name}}", Annotations: []string{"org.opencontainers.image.title"}, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
 		Stats: Stats{Records: DurationOrOff(12 * time.Hour)},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
@@ -350,6 +352,8 @@ func TestMistakes(t *testing.T) {
 		{"cooldown too long", hold + "announce: {cooldown: 25h}", "options.announce.cooldown: 25h0m0s is out of range; it must be from 0 to 24h0m0s"},
 		{"negative daily limit", hold + "announce: {daily_limit: -1}", "options.announce.daily_limit: -1 is negative; use a number of posts, or 0 for no limit"},
 		{"another on_delete", hold + "announce: {on_delete: \"yes\"}", "options.announce.on_delete: \"yes\" is neither keep nor delete"},
+		{"template of an unknown field", hold + "announce: {template: \"{{.Nope}}\"}", "options.announce.template: the template fails for oss/app:v1.2.3: execute the template: template: template:1:2: executing \"template\" at <.Nope>: can't evaluate field Nope in type post.templateData"},
+		{"annotation twice", hold + "announce: {annotations: [a, a]}", "options.announce.annotations: \"a\" is listed twice"},
 		{"hashtag with #", hold + "announce: {hashtags: [\"#oss\"]}", "options.announce.hashtags: \"#oss\" begins with #, which is added; remove it"},
 		{"nine hashtags", hold + "announce: {hashtags: [a, b, c, d, e, f, g, h, i]}", "options.announce.hashtags: 9 hashtags, but a post may have at most 8"},
 		{"mention without an owner", hold + "announce: {mention_owner: true}", "options.announce.mention_owner: there is no owner to mention; set owner to the DID of another account"},

@@ -400,25 +400,31 @@ func (r *runtime) announce() (*announce.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.link: %w", err)
 	}
+	text, err := a.ParseTemplate()
+	if err != nil {
+		return nil, fmt.Errorf("options.announce.template: %w", err)
+	}
 	mention, err := r.mention()
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.mention_owner: %w", err)
 	}
 	return &announce.Config{
-		Tag:       a.Match,
-		Exclude:   a.Excluded,
-		Collect:   a.Collect,
-		Cooldown:  a.Cooldown,
-		PerDay:    a.DailyLimit,
-		MaxAge:    a.MaxAge,
-		Retract:   a.DeletesPosts(),
-		Hashtags:  a.Hashtags,
-		Mention:   mention,
-		Retags:    a.Retags,
-		Langs:     a.Langs,
-		Card:      a.Card,
-		Host:      r.options.RegistryHost(r.host),
-		Reference: r.reference(),
+		Tag:         a.Match,
+		Exclude:     a.Excluded,
+		Collect:     a.Collect,
+		Cooldown:    a.Cooldown,
+		PerDay:      a.DailyLimit,
+		MaxAge:      a.MaxAge,
+		Retract:     a.DeletesPosts(),
+		Hashtags:    a.Hashtags,
+		Mention:     mention,
+		Retags:      a.Retags,
+		Template:    text,
+		Annotations: a.Annotations,
+		Langs:       a.Langs,
+		Card:        a.Card,
+		Host:        r.options.RegistryHost(r.host),
+		Reference:   r.reference(),
 		Link: func(repository, tag, digest string) string {
 			address, err := link.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 const (
@@ -80,12 +81,14 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 	if in.Operation == event.OpPull || in.Visibility == lexicon.VisibilityPublic {
 		in.Visibility = "" // only a push can make an image private
 	}
+	annotations := post.SelectAnnotations(in.Manifest.Annotations, n.recent.annotations)
 	in.Manifest = event.WithoutAnnotations(in.Manifest)
 	id, err := inbound.NewID(in)
 	if err != nil {
 		return nil, err
 	}
 	in.Manifest = event.FilterManifest(in.Manifest)
+	in.Manifest.Annotations = annotations
 	if _, refers := classify.ReferrersTag(in.Tag); refers && in.Unlisted {
 		in.Tag = ""
 	}

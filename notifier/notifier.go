@@ -224,6 +224,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		return nil
 	}
 	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
+	n.recent.annotations = cfg.Annotations
 	counting := *cfg
 	counting.Counted = n.counter.Tags
 	var err error

@@ -19,6 +19,8 @@ const (
 // decoded and planned once, by the first sink that reads it, and not by each. A
 // sink with a longer backlog decodes and plans the events that it reads itself.
 type recentEvents struct {
+	annotations []string // keys of the annotations that events keep
+
 	mu     sync.Mutex
 	events map[uint64]*recentEvent
 	order  []uint64
@@ -28,13 +30,14 @@ type recentEvents struct {
 type recentEvent struct {
 	seq     uint64
 	payload []byte
+	keys    []string // of annotations
 	once    sync.Once
 	event   event.Sequenced
 	err     error
 }
 
 func (e *recentEvent) read() (event.Sequenced, error) {
-	e.once.Do(func() { e.event, e.err = readEvent(e.seq, e.payload) })
+	e.once.Do(func() { e.event, e.err = readEvent(e.seq, e.payload, e.keys...) })
 	return e.event, e.err
 }
 
@@ -45,7 +48,7 @@ func (r *recentEvents) add(seq uint64, payload []byte) {
 	if r.events == nil {
 		r.events = map[uint64]*recentEvent{}
 	}
-	r.events[seq] = &recentEvent{seq: seq, payload: payload}
+	r.events[seq] = &recentEvent{seq: seq, payload: payload, keys: r.annotations}
 	r.order = append(r.order, seq)
 	r.bytes += len(payload)
 	for len(r.order) > recentCount || r.bytes > recentBytes && len(r.order) > 1 {
@@ -63,13 +66,13 @@ func (r *recentEvents) read(entry journal.Entry) (event.Sequenced, error) {
 	if kept != nil {
 		return kept.read()
 	}
-	return readEvent(entry.Seq, entry.Payload)
+	return readEvent(entry.Seq, entry.Payload, r.annotations...)
 }
 
 // readEvent decodes and plans an event. A panic is an error of this event.
-func readEvent(seq uint64, payload []byte) (e event.Sequenced, err error) {
+func readEvent(seq uint64, payload []byte, annotations ...string) (e event.Sequenced, err error) {
 	defer sink.Recover(&err)
-	decoded, err := event.Decode(payload)
+	decoded, err := event.Decode(payload, annotations...)
 	if err != nil {
 		return event.Sequenced{}, err
 	}

@@ -236,6 +236,9 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	}
 	row("announced", "%s, %s; pushes older than %s only in a summary", tags, collect, short(a.MaxAge))
 	row("", "%s", postLimits(a))
+	if text, err := a.ParseTemplate(); err == nil && text != nil {
+		row("text", "%q", text.Sample())
+	}
 	if a.Link != "" {
 		row("link", "%s", a.Link)
 	}

@@ -26,21 +26,23 @@ func CheckCooldown(d time.Duration) error {
 
 // Config configures the announcements.
 type Config struct {
-	Tag       func(tag string) bool                             // which tags are announced; nil: all
-	Exclude   func(tag string) bool                             // which tags no post names; nil: none
-	Collect   time.Duration                                     // how long further tags of a digest are collected for one post
-	Cooldown  time.Duration                                     // shortest time between two posts of a repository; 0: none
-	PerDay    int                                               // posts of a day (UTC) without summaries; 0: no limit
-	MaxAge    time.Duration                                     // older pushes are announced in a summary; 0: 1 h
-	Retract   bool                                              // delete the posts of images that are deleted
-	Retags    bool                                              // announce each new tag of an announced digest
-	Langs     []string                                          // languages of the post's text
-	Hashtags  []string                                          // of each post, without "#"
-	Mention   func() post.Mention                               // account that each post mentions; nil: none
-	Card      bool                                              // a picture of the image is drawn for each post
-	Host      string                                            // of the registry, which pictures show; "": not known
-	Reference func(repository, tag string) string               // what follows "docker pull"; nil: no such line
-	Link      func(repository, tag, digest string) (url string) // of the name; nil or "": none
+	Tag         func(tag string) bool                             // which tags are announced; nil: all
+	Exclude     func(tag string) bool                             // which tags no post names; nil: none
+	Collect     time.Duration                                     // how long further tags of a digest are collected for one post
+	Cooldown    time.Duration                                     // shortest time between two posts of a repository; 0: none
+	PerDay      int                                               // posts of a day (UTC) without summaries; 0: no limit
+	MaxAge      time.Duration                                     // older pushes are announced in a summary; 0: 1 h
+	Retract     bool                                              // delete the posts of images that are deleted
+	Retags      bool                                              // announce each new tag of an announced digest
+	Template    *post.Template                                    // of the text; nil: the default text
+	Annotations []string                                          // keys of the annotations that Template uses
+	Langs       []string                                          // languages of the post's text
+	Hashtags    []string                                          // of each post, without "#"
+	Mention     func() post.Mention                               // account that each post mentions; nil: none
+	Card        bool                                              // a picture of the image is drawn for each post
+	Host        string                                            // of the registry, which pictures show; "": not known
+	Reference   func(repository, tag string) string               // what follows "docker pull"; nil: no such line
+	Link        func(repository, tag, digest string) (url string) // of the name; nil or "": none
 	// Counted calls visit with the tags of a repository that were counted, and their
 	// pushes, until it returns false; pushes of a tag are to be added up. nil: not known.
 	Counted func(ctx context.Context, repository string, visit func(tag string, pushes int64) bool) error

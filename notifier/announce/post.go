@@ -128,7 +128,7 @@ func (s *Sink) addFacts(ctx context.Context, a *announcement, e *event.Event) (r
 	}
 	a.Facts = post.Facts{
 		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, LayerSizes: d.LayerSizes, Platforms: d.Platforms,
-		First: s.first(ctx, a),
+		First: s.first(ctx, a), Annotations: e.Manifest.Annotations,
 	}
 	return "", nil
 }
@@ -144,7 +144,7 @@ func (s *Sink) compose(a *announcement) error {
 	}
 	facts.Link = s.link(a, tag)
 	facts.Hashtags, facts.Mention = s.Hashtags, s.Mention()
-	record, err := post.Compose(facts, s.Langs, time.UnixMicro(a.TID))
+	record, err := s.write(facts, time.UnixMicro(a.TID))
 	if err != nil {
 		return &sink.PermanentError{Err: fmt.Errorf("write post: %w", err)}
 	}
@@ -156,6 +156,20 @@ func (s *Sink) compose(a *announcement) error {
 	a.Card = s.cardOf(facts)
 	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: event.TID(a.TID, a.ClockID), Record: encoded}
 	return nil
+}
+
+// write writes the post of facts with the template. If that fails, the post has the
+// default text.
+func (s *Sink) write(facts post.Facts, at time.Time) (map[string]any, error) {
+	if s.Template == nil {
+		return post.Compose(facts, s.Langs, at)
+	}
+	record, err := s.Template.Compose(facts, s.Langs, at)
+	if errors.Is(err, post.ErrTemplate) {
+		s.Log.Warn("a post is written with the default text", "repository", facts.Repository, "tag", facts.Tags[0], "error", err)
+		return post.Compose(facts, s.Langs, at)
+	}
+	return record, err
 }
 
 // link is the address that the post points to, "" if there is none or a post can't

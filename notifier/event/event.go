@@ -161,23 +161,24 @@ func appendString(b []byte, s string) []byte {
 // but stays pending for that program.
 var ErrNewer = errors.New("decode event")
 
-// Decode decodes an event of the journal and filters its manifest. The error wraps ErrNewer if
+// Decode decodes an event of the journal and filters its manifest, of which it keeps the
+// annotations with the given keys. The error wraps ErrNewer if
 // a newer program recorded it.
-func Decode(b []byte) (*Event, error) {
+func Decode(b []byte, annotations ...string) (*Event, error) {
 	if bytes.HasPrefix(b, []byte(pushedPrefix)) {
-		return decodePushed(b)
+		return decodePushed(b, annotations)
 	}
 	var e Event
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
-	e.Manifest = FilterManifest(e.Manifest)
+	e.Manifest = FilterManifest(e.Manifest, annotations...)
 	return &e, e.checkVersion()
 }
 
 // decodePushed decodes what EncodePushed encoded. If the manifest can't be read, the
 // event has no layers: it is no error, since the push has happened.
-func decodePushed(b []byte) (*Event, error) {
+func decodePushed(b []byte, annotations []string) (*Event, error) {
 	envelope, manifest, ok := cutManifest(b)
 	var e Event
 	err := json.Unmarshal(envelope, &e)
@@ -190,7 +191,7 @@ func decodePushed(b []byte) (*Event, error) {
 	if err := e.checkVersion(); err != nil {
 		return nil, err
 	}
-	e.Manifest, e.Unreadable = ReadManifest(e.MediaType, manifest)
+	e.Manifest, e.Unreadable = ReadManifest(e.MediaType, manifest, annotations...)
 	e.Kind = KindOf(&e.Manifest, e.Tag)
 	e.Children = ChildrenOf(&e.Manifest)
 	return &e, nil

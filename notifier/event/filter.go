@@ -20,10 +20,13 @@ const maxBlob = 1 << 46
 const OtherMediaType = "application/octet-stream"
 
 // FilterManifest returns what may be shown of a manifest, except that the media types of
-// its layers are unchanged: LayersOf cleans and reports them. It changes what info points
-// to.
-func FilterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
+// its layers are unchanged: LayersOf cleans and reports them. Of the annotations only those
+// of the manifest itself with the given keys are kept, shortened. It changes what info
+// points to.
+func FilterManifest(info lexicon.ManifestInfo, annotations ...string) lexicon.ManifestInfo {
+	kept := post.SelectAnnotations(info.Annotations, annotations)
 	info = WithoutAnnotations(info)
+	info.Annotations = kept
 	info.MediaType, info.ArtifactType = cleanMediaType(info.MediaType), cleanMediaType(info.ArtifactType)
 	for i := range info.Layers {
 		filterDescriptor(&info.Layers[i])
@@ -41,8 +44,7 @@ func FilterManifest(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	return info
 }
 
-// WithoutAnnotations removes annotations, which are free text of any length and not used
-// by any sink. It changes what info points to.
+// WithoutAnnotations removes annotations, which are free text of any length. It changes what info points to.
 func WithoutAnnotations(info lexicon.ManifestInfo) lexicon.ManifestInfo {
 	info.Annotations = nil
 	for _, list := range [][]lexicon.Descriptor{info.Layers, info.Manifests} {

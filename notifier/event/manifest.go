@@ -52,8 +52,8 @@ const (
 // ReadManifest parses what the sinks need of a stored manifest. Docker's schema 2 and OCI
 // manifests have the same member names. The registry has parsed the manifest before, but
 // not all members: those that it does not parse may have any JSON, and are left out if
-// they are invalid.
-func ReadManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error) {
+// they are invalid. Annotations with the given keys are kept.
+func ReadManifest(mediaType string, payload []byte, annotations ...string) (lexicon.ManifestInfo, error) {
 	var image struct {
 		unparsedMembers
 		Config *lexicon.Descriptor  `json:"config"`
@@ -78,13 +78,17 @@ func ReadManifest(mediaType string, payload []byte) (lexicon.ManifestInfo, error
 	if json.Unmarshal(more.Subject, &info.Subject) != nil {
 		info.Subject = nil
 	}
-	return FilterManifest(info), nil
+	if len(annotations) > 0 && json.Unmarshal(more.Annotations, &info.Annotations) != nil {
+		info.Annotations = nil
+	}
+	return FilterManifest(info, annotations...), nil
 }
 
 // unparsedMembers are those that the registry does not parse.
 type unparsedMembers struct {
 	ArtifactType json.RawMessage `json:"artifactType"`
 	Subject      json.RawMessage `json:"subject"`
+	Annotations  json.RawMessage `json:"annotations"`
 }
 
 // IsIndex reports whether a manifest of a media type lists other manifests.
