@@ -1,9 +1,14 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"image/png"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,13 +26,14 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/interop/pds"
+	"github.com/tidings-dev/tidings/notifier/card"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
 const root = "../../.."
 
 // A follower finds exactly the records of the layers of public images, and a post for each
-// public image with a version tag.
+// public image with a version tag, with a picture that the PDS serves.
 func TestFollow(t *testing.T) {
 	reference, registry := start(t)
 	first, second, third, fourth := newImage(t, 1), newImage(t, 2), newImage(t, 3), newImage(t, 4)
@@ -69,10 +75,48 @@ func TestFollow(t *testing.T) {
 		"oss/docker:v1.0.0@" + digestOf(t, first),
 		"oss/multi:v2.0.0@" + digestOf(t, index),
 	})
+	for _, record := range got.Records[lexicon.NSIDPost] {
+		checkPicture(t, reference, record.Value)
+	}
 	for collection := range got.Records {
 		if !slices.Contains([]string{lexicon.NSIDLayer, lexicon.NSIDPost}, collection) {
 			t.Errorf("records of an unexpected collection %s", collection)
 		}
+	}
+}
+
+// checkPicture checks that the PDS has taken the picture of a post, and serves it. It
+// validates the post, since it knows its schema.
+func checkPicture(t *testing.T, s *pds.Server, record map[string]any) {
+	t.Helper()
+	raw, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := lexicon.FromJSON(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := lexicon.BlobsIn(encoded)
+	if err != nil || len(blobs) != 1 || blobs[0].MimeType != card.MediaType {
+		t.Fatalf("a post has the blobs %v, %v, want one picture: %s", blobs, err, raw)
+	}
+	query := url.Values{"did": {s.DID}, "cid": {blobs[0].Ref.String()}}
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/xrpc/com.atproto.sync.getBlob?"+query.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Body.Close()
+	content, err := io.ReadAll(p.Body)
+	if err != nil || p.StatusCode != http.StatusOK || int64(len(content)) != blobs[0].Size {
+		t.Fatalf("getBlob: status %d, %d bytes of %d, %v", p.StatusCode, len(content), blobs[0].Size, err)
+	}
+	if m, err := png.DecodeConfig(bytes.NewReader(content)); err != nil || m.Width != card.Width || m.Height != card.Height {
+		t.Errorf("the picture has %d×%d pixels, %v", m.Width, m.Height, err)
 	}
 }
 
