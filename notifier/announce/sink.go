@@ -2,6 +2,7 @@ package announce
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -159,6 +160,14 @@ func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
 // dueAfter is Due after Confirm. complete means that no older events are pending that
 // belong into the next summary.
 func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err error) {
+	defer func() {
+		var panicked *sink.PanicError
+		if errors.As(err, &panicked) { // it is not about the events that Handle has got
+			s.Log.Error("the announcement of what waits panicked", "error", err, "stack", string(panicked.Stack))
+			err = errors.New(panicked.Error())
+		}
+	}()
+	defer sink.Recover(&err)
 	cooled, err := s.endCooldowns(ctx)
 	if err != nil {
 		return time.Time{}, err

@@ -72,7 +72,7 @@ func listWaiting(db state.Store, g groupID) ([]version, error) {
 }
 
 // compareVersions compares versions by their first pushes.
-func compareVersions(a, b version) int { return slices.Compare(a.Seqs[:1], b.Seqs[:1]) }
+func compareVersions(a, b version) int { return slices.Compare(a.Seqs, b.Seqs) }
 
 // A stamp is an event.Stamp on disk.
 type stamp struct {
