@@ -3,6 +3,7 @@ package notifier
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -195,4 +196,24 @@ func (r *rig) reopenCopy(cfg *announce.Config) {
 	}
 	r.dir = dir
 	r.open(cfg)
+}
+
+// killedStep is announceStep in a process that may be killed in it, up to three times. The
+// first of all steps is tried until it is killed early. It returns how often that happened.
+func (r *rig) killedStep(random *rand.Rand, cfg *announce.Config, before int) (kills int) {
+	r.t.Helper()
+	for kills < 3 && (before+kills == 0 || random.IntN(3) > 0) {
+		r.crash.left, r.crash.applied = 1+random.IntN(6), random.IntN(2) == 0
+		if before+kills == 0 {
+			r.crash.left = 1 + random.IntN(3)
+		}
+		if r.announceStep() == nil && !r.crash.dead {
+			break
+		}
+		kills++
+		r.reopenCopy(cfg)
+	}
+	r.crash.left = 0
+	r.mustStep()
+	return kills
 }
