@@ -35,6 +35,12 @@ func (o *Options) check(m *mistakes) {
 		m.check("options.owner", identity.ValidateDID(o.Owner))
 	}
 	o.checkOwners(m)
+	if o.Quota != nil {
+		o.Quota.check(m)
+		if o.Hold == nil && o.Account == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
+			m.add("options.quota", "there are no records to count without an account; set hold or account as well, or remove quota")
+		}
+	}
 	if o.Announce != nil {
 		o.Announce.check(m)
 		if o.Announce.MentionOwner && o.Owner == "" {

@@ -65,6 +65,12 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		a, err := addressOrOff(raw)
 		m.set(path, v, a, err)
 		return
+	case *map[string]Tier:
+		*target = m.tierMap(path, raw)
+		return
+	case *[]QuotaOwner:
+		*target = m.quotaOwners(path, raw)
+		return
 	case *[]string:
 		*target = m.texts(path, raw)
 		return

@@ -60,6 +60,9 @@ type Options struct {
 	// Actors are the users of the registry with their accounts.
 	Actors Actors `option:"actors"`
 
+	// Quota limits the sizes of owners' images. Default: none.
+	Quota *Quota `option:"quota"`
+
 	// Announce posts about pushed tags. `announce: {}` uses the defaults.
 	// Default: nothing is announced.
 	Announce *Announce `option:"announce"`

@@ -9,6 +9,7 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/pds"
 )
 
@@ -111,6 +112,10 @@ owners:
   - {repositories: ["c/**"], owner: "did:web:c.example.com"}
   - {first_component: handle}
 actors: {strict: true, accounts: [{user: Alice, did: "did:web:alice.example.com"}]}
+quota:
+  tiers: {free: {limit: 5GiB}, "1": {limit: 0}}
+  owners: [{owner: "did:web:a.example.com", tier: 1}]
+  default: free
 announce:
   tags: ["v*", edge]
   exclude: ["*-debug"]
@@ -162,6 +167,7 @@ api: {token_file: /t}
 			{FirstComponent: "handle"},
 		},
 		Actors: Actors{Strict: true, Accounts: []Actor{{User: "Alice", DID: "did:web:alice.example.com"}}},
+		Quota:  &Quota{Tiers: map[string]Tier{"free": {5 << 30}, "1": {0}}, Owners: []QuotaOwner{{"did:web:a.example.com", "1"}}, Default: "free"},
 		Announce: &Announce{Tags: []string{"v*", "edge"}, Exclude: []string{"*-debug"}, Cooldown: 30 * time.Minute, DailyLimit: 7, MaxAge: 90 * time.Minute,
 			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Template: "{{.Name}}", Annotations: []string{"org.opencontainers.image.title"}, Langs: []string{"en", "pt-BR", "ja"},
 			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, Retags: true},
@@ -222,7 +228,7 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, actors, announce, api, count, data, enabled, hold, http, journal, owner, owners, public, redis, reserve, stats"},
+		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, actors, announce, api, count, data, enabled, hold, http, journal, owner, owners, public, quota, redis, reserve, stats"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; option names are strings"},
@@ -239,6 +245,19 @@ func TestMistakes(t *testing.T) {
 				"options.account.plc: invalid service \"plc.example.com\": want a URL such as https://bsky.social"},
 		{"budget", account + "  budget: {hour: 99, day: on}", "options.account.budget.day: is true, but must be a number of points or off\n" +
 			"options.account.budget.hour: 99 points are too few; the minimum is 100"},
+		{"quota without an account", ok + "quota: {tiers: {free: {limit: 1GB}}}", "options.quota: there are no records to count without an account; set hold or account as well, or remove quota"},
+		{"quota without tiers", hold + "quota: {}", "options.quota.tiers: required; name a limit, such as `free: {limit: 5GiB}`"},
+		{"tiers are a list", hold + "quota: {tiers: [free]}", "options.quota.tiers: is a list, but must be a section with options"},
+		{"tier without a limit", hold + "quota: {tiers: {free: {}, paid: null}}", "options.quota.tiers.paid: has no value; set its limit\noptions.quota.tiers.free.limit: required; use a size like \"5GiB\""},
+		{"tier is a size", hold + "quota: {tiers: {free: 5GiB}}", "options.quota.tiers.free: is \"5GiB\", but must be a section with options"},
+		{"name of a tier", hold + "quota: {tiers: {\"a b\": {limit: 1GB}}}", "options.quota.tiers.a b: the name has a space or a character that is not printable ASCII"},
+		{"option of a tier", hold + "quota: {tiers: {free: {limits: 1GB}}}", "options.quota.tiers.free.limits: unknown option; did you mean limit?"},
+		{"owners of quotas", hold + "quota: {tiers: {free: {limit: 1GB}}, default: paid, owners: [{owner: alice, tier: free}, {owner: \"did:web:a.example.com\"}, {owner: \"did:web:a.example.com\", tier: free}, x]}",
+			"options.quota.owners[3]: is \"x\", but must be a section with options\n" +
+				"options.quota.default: \"paid\" is not one of the tiers\n" +
+				"options.quota.owners[0].owner: " + identity.ValidateDID("alice").Error() + "\n" +
+				"options.quota.owners[1].tier: \"\" is not one of the tiers\n" +
+				"options.quota.owners[2].owner: did:web:a.example.com is listed twice"},
 		{"remote", ok + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account"},
 		{"two writers", account + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account\n" +
 			"options: account and remote are writers; only one writer is allowed"},

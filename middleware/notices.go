@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/auth"
@@ -11,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/inbound"
+	"github.com/tidings-dev/tidings/notifier/quota"
 )
 
 // notices implements hold.Notifier with the notifier.
@@ -19,7 +21,10 @@ type notices struct{ notifier *notifier.Notifier }
 // Notify records what another registry reports.
 func (n notices) Notify(ctx context.Context, notification hold.Notification) (lexicon.NotifyManifestOutput, error) {
 	out, err := n.notifier.Notify(ctx, inbound.Notification(notification))
+	var exceeded *quota.ExceededError
 	switch {
+	case errors.As(err, &exceeded):
+		err = xrpc.NewError(http.StatusForbidden, lexicon.ErrorQuotaExceeded, exceeded.Error())
 	case errors.Is(err, inbound.ErrTokenUsed):
 		err = auth.ErrTokenReplay
 	case errors.Is(err, inbound.ErrBusy):

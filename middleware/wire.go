@@ -36,6 +36,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -354,6 +355,8 @@ func (r *runtime) openNotifier() error {
 		cfg.Owner, cfg.Owners, cfg.Handles = r.options.Owner, r.options.OwnerRules(), r.handles
 		cfg.Notified = r.options.Hold != nil && len(r.options.Hold.Registries)+len(r.options.Hold.Owners) > 0
 		cfg.PublicOptions = r.publicOptions()
+		cfg.Quota, cfg.QuotaMetrics = r.options.QuotaTiers(), quota.NewMetrics()
+		r.register(cfg.QuotaMetrics.Collectors()...)
 		var err error
 		if cfg.Announce, err = r.announce(); err != nil {
 			return err
@@ -502,7 +505,11 @@ func (r *runtime) background(runs ...func(context.Context) error) {
 type recorder struct{ *notifier.Notifier }
 
 func (r recorder) Intend(ctx context.Context, p notifier.Push) (observe.Intent, error) {
-	return r.Notifier.Intend(ctx, p)
+	intent, err := r.Notifier.Intend(ctx, p)
+	if err != nil {
+		return nil, quotaError(err)
+	}
+	return intent, nil
 }
 
 func (r recorder) IntendDelete(ctx context.Context, d notifier.Delete) (observe.Intent, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/quota"
 )
 
 const (
@@ -28,7 +29,8 @@ const (
 // seconds, and leaves out what is not known by then.
 //
 // A repeated call with the same issuer and key has no effect and returns the same
-// answer. inbound.ErrTokenUsed and inbound.ErrKeyReused refuse a notification. After
+// answer. inbound.ErrTokenUsed and inbound.ErrKeyReused refuse a notification. After a
+// *quota.ExceededError nothing is recorded, and the same call can be repeated later. After
 // any other error it is not known whether the event is recorded; a notification with
 // a key can be repeated without harm.
 func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification) (lexicon.NotifyManifestOutput, error) {
@@ -52,8 +54,12 @@ func (n *Notifier) Notify(ctx context.Context, notification inbound.Notification
 	if earlier != nil {
 		return n.answer(ctx, earlier.Seq, e), nil
 	}
-	seq, err := n.appendNotified(ctx, e)
+	seq, err := n.appendWithinQuota(ctx, e)
 	n.inbound.End(e.Inbound, seq)
+	var exceeded *quota.ExceededError
+	if errors.As(err, &exceeded) {
+		return lexicon.NotifyManifestOutput{}, err
+	}
 	if err != nil {
 		n.metrics.Event(e.Operation, "refused")
 		return lexicon.NotifyManifestOutput{}, err
@@ -105,6 +111,22 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 		e.Manifest = lexicon.ManifestInfo{MediaType: e.Manifest.MediaType}
 	}
 	return e, nil
+}
+
+// appendWithinQuota is appendNotified for a push that fits into its owner's quota.
+func (n *Notifier) appendWithinQuota(ctx context.Context, e *event.Event) (uint64, error) {
+	reserved, err := n.reservePush(ctx, e, &e.Manifest)
+	if err != nil {
+		return 0, err
+	}
+	seq, err := n.appendNotified(ctx, e)
+	if err != nil {
+		reserved.Release()
+		return 0, err
+	}
+	n.noteFreeing(seq, e)
+	reserved.Record(seq)
+	return seq, nil
 }
 
 // appendNotified gives an event its time and class and makes it durable, also if ctx

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/quota"
 )
 
 // How pushes and deletes are recorded
@@ -47,10 +48,12 @@ type Intent struct {
 	children  []string // digests that an index lists
 	client    string
 	userAgent string
+	reserved  *quota.Reservation
 }
 
 // Intend records that a manifest is about to be stored. If it returns an error, the
-// manifest must not be stored, since its push could not be recorded.
+// manifest must not be stored, since its push could not be recorded or, after a
+// *quota.ExceededError, does not fit into its owner's quota.
 func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 	owner := n.owners.Of(p.Repository)
 	in := &Intent{
@@ -72,7 +75,16 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 		},
 		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, userAgent: p.UserAgent,
 	}
-	return in, in.begin(ctx)
+	var err error
+	if n.limited(&in.event) {
+		if in.reserved, err = n.reservePush(ctx, &in.event, manifestOf(p.Listed)); err != nil {
+			return nil, err
+		}
+	}
+	if err = in.begin(ctx); err != nil {
+		in.reserved.Release()
+	}
+	return in, err
 }
 
 // IntendDelete records that a manifest or tag is about to be deleted. If it returns an
@@ -139,6 +151,7 @@ func (i *Intent) Complete(ctx context.Context) error {
 		return err
 	}
 	i.n.metrics.Event(e.Operation, "recorded")
+	i.noteQuota(seq)
 	switch e.Operation {
 	case event.OpPush:
 		i.n.recent.add(seq, payload)
@@ -148,6 +161,18 @@ func (i *Intent) Complete(ctx context.Context) error {
 		i.n.classifier.Learn(classify.IndexDeleted(e.Name(), e.ManifestDigest))
 	}
 	return nil
+}
+
+// noteQuota notes the sequence number of the event. An intent that an earlier request left
+// open has no reservation.
+func (i *Intent) noteQuota(seq uint64) {
+	i.n.noteFreeing(seq, &i.event)
+	if i.reserved == nil && i.n.limited(&i.event) {
+		info, _ := event.ReadManifest(i.event.MediaType, i.manifest)
+		i.reserved = i.n.quota.Add(i.event.UserDID, recordedLayers(&info))
+	}
+	i.reserved.Record(seq)
+	i.reserved = nil
 }
 
 // maxParsed is the size in bytes up to which a manifest is parsed while its client
@@ -174,6 +199,7 @@ func (i *Intent) updateClassifier() {
 // Abandon records that the push or delete did not happen.
 func (i *Intent) Abandon() {
 	i.n.metrics.Event(i.event.Operation, "abandoned")
+	i.reserved.Release()
 	if err := i.n.journal.Abandon(i.entry); err != nil {
 		i.n.log.Warn("can't record that a push or delete did not happen; storage is asked later", "repository", i.event.Repository, "error", err)
 		i.Release()
@@ -182,6 +208,7 @@ func (i *Intent) Abandon() {
 
 // Release leaves the intent open, to be resolved.
 func (i *Intent) Release() {
+	i.reserved.Release()
 	i.n.journal.LeaveOpen(i.entry)
 	i.n.released.Send()
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -47,6 +48,7 @@ type Config struct {
 	Notified  bool                         // other registries may report images
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
 	Announce  *announce.Config             // nil: no posts
+	Quota     quota.Tiers                  // limits of owners; the zero value: none
 
 	// Storage is the registry's. If it is nil, events are taken as they are, and a
 	// push that a crash interrupted counts as one that did not happen.
@@ -70,7 +72,9 @@ type Config struct {
 	Backoff time.Duration        // first delay after a temporary error, doubled up to a minute; 0: 1 s
 	Linger  time.Duration        // how long a sink without pending events lets new ones gather; 0: 500 ms
 	Metrics *sink.Metrics        // nil: none
-	Logger  *slog.Logger         // nil: no logs
+
+	QuotaMetrics *quota.Metrics // nil: none
+	Logger       *slog.Logger   // nil: no logs
 }
 
 // setDefaults replaces zero values by what the fields say.
@@ -115,6 +119,7 @@ type Notifier struct {
 	classifier *classify.Classifier
 	ledger     *ledger.Ledger
 	usage      *usage.Table
+	quota      *quota.Gate
 	dead       *deadletters.Store
 	inbound    *inbound.Log
 
@@ -146,6 +151,7 @@ type Notifier struct {
 	oldest      oldestPending
 	answerSlots chan struct{} // limits the answers that wait for sinks
 
+	before   uint64      // sequence number of the last push event of an earlier process
 	progress sink.Signal // sent when a sink or the counter has processed events
 	released sink.Signal // sent when an intent is released
 	pauses   pauses
@@ -164,6 +170,7 @@ func New(cfg Config) (*Notifier, error) {
 		journal: cfg.Journal, state: cfg.State, counter: cfg.Counter, classifier: cfg.Classifier, dead: cfg.DeadLetters,
 		ledger: ledger.New(cfg.State),
 		usage:  usage.New(cfg.State),
+		before: cfg.Journal.Status(journal.Pushes).Last,
 
 		owner:    cfg.Owner,
 		owners:   owners.Rules{List: cfg.Owners, Default: cfg.Owner},
@@ -180,6 +187,7 @@ func New(cfg Config) (*Notifier, error) {
 
 		answerSlots: make(chan struct{}, maxAnswers),
 	}
+	n.quota = quota.New(cfg.Quota, n.usage, cfg.QuotaMetrics)
 	n.inbound = inbound.New(inbound.Config{
 		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
 		Now: func() time.Time { return n.now() },
@@ -202,7 +210,7 @@ func New(cfg Config) (*Notifier, error) {
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register} {
+	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register, n.quota.Load} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -295,6 +303,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 		g.Go(func() error { return n.runCounter(ctx, s) })
 	}
 	g.Go(func() error { return n.runResolver(ctx) })
+	g.Go(func() error { return n.loadPending(ctx) })
 	if n.storage != nil {
 		g.Go(func() error { return n.runDescriber(ctx) })
 	}

@@ -73,6 +73,9 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 		err = n.account.Deliver(ctx, l.duplicates, false)
 	}
 	if err == nil {
+		err = n.quota.Load()
+	}
+	if err == nil {
 		n.log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
 	}
 	return err

@@ -248,6 +248,9 @@ func (n *Notifier) appendInternal(ctx context.Context, e event.Event, manifest [
 			return err
 		}
 	}
-	_, err := n.journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	seq, err := n.journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	if err == nil {
+		n.noteFreeing(seq, &e)
+	}
 	return err
 }

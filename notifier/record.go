@@ -17,10 +17,11 @@ type Push struct {
 	Tag        string // "" for a push by digest
 	Digest     string // "sha256:…"
 	MediaType  string
-	Payload    []byte   // the manifest's bytes; nobody may change them
-	Layers     int      // number of layers that it lists, with repetitions
-	Children   []string // digests that an index lists
-	Actor      string   // user of the registry; "": anonymous
+	Payload    []byte          // the manifest's bytes; nobody may change them
+	Layers     int             // number of layers that it lists, with repetitions
+	Listed     []v1.Descriptor // the layers, for quotas; nobody may change them
+	Children   []string        // digests that an index lists
+	Actor      string          // user of the registry; "": anonymous
 	RequestID  string
 	Client     string // the client's address; only a keyed hash of it is kept, for seconds
 	UserAgent  string

@@ -30,6 +30,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/owners"
+	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/usage"
@@ -45,12 +46,13 @@ type rig struct {
 	key     atcrypto.PrivateKey
 	repo    *repo.Repo
 	account *account
-	silent  bool   // nothing is published
-	unpaced bool   // the repo has no subscribers, so that commits are not paced
-	limit   int64  // of the journal, with segments of an eighth; 0: the default
-	owner   string // of the images; "": the account
-	options string // Config.PublicOptions
-	folder  string // Config.DataFolder
+	silent  bool        // nothing is published
+	unpaced bool        // the repo has no subscribers, so that commits are not paced
+	limit   int64       // of the journal, with segments of an eighth; 0: the default
+	owner   string      // of the images; "": the account
+	options string      // Config.PublicOptions
+	tiers   quota.Tiers // Config.Quota
+	folder  string      // Config.DataFolder
 
 	owners     []owners.Rule
 	handles    Handles // nil: no handle can be resolved
@@ -231,6 +233,7 @@ func (r *rig) open(announce *announce.Config) {
 	cfg := Config{
 		Owner: r.owner, DataFolder: r.folder, AccountFolder: r.accountFolder, PublicOptions: r.options,
 		Owners: r.owners, Handles: r.handles, Notified: !r.unreported,
+		Quota:   r.tiers,
 		Metrics: sink.NewMetrics(),
 		Journal: j, State: state.OnPebble(db), Counter: numbers, Classifier: classifier, DeadLetters: dead,
 		Publisher: delivery.OnEmbedded(r.account), Account: owner, Announce: announce,

@@ -139,6 +139,7 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 		}
 		if s.Name() == records.Name {
 			n.recorded.Add(int64(done))
+			n.quota.Written(events[done-1].Seq)
 		}
 	}
 	var permanent *sink.PermanentError
@@ -185,6 +186,9 @@ func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason
 	}
 	if err := s.Skip(seq); err != nil {
 		return err
+	}
+	if s.Name() == records.Name {
+		n.quota.Written(seq)
 	}
 	return n.journal.SetCursor(journal.Pushes, s.Name(), seq)
 }

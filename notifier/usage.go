@@ -39,7 +39,10 @@ func (n *Notifier) completeUsage(ctx context.Context) error {
 		return err
 	}
 	n.log.Info("the usage of all owners is counted", "manifests", manifests)
-	return state.Set(n.state, state.UsageBuilt, []byte(usageComplete), state.Sync)
+	if err := state.Set(n.state, state.UsageBuilt, []byte(usageComplete), state.Sync); err != nil {
+		return err
+	}
+	return n.quota.Load()
 }
 
 // RecountUsage counts the usage of all owners again, from the ledger and the account's
@@ -143,4 +146,4 @@ func layersOf(push []records.Layer) []usage.Layer {
 }
 
 // usageChanged is called by the records sink after the usage of an owner may have changed.
-func (n *Notifier) usageChanged(owner string) {}
+func (n *Notifier) usageChanged(owner string) { n.quota.Refresh(owner) }

@@ -16,6 +16,7 @@ const (
 const (
 	ErrorInvalidOperation = "InvalidOperation"
 	ErrorUserMismatch     = "UserMismatch"
+	ErrorQuotaExceeded    = "QuotaExceeded"
 )
 
 // NotifyManifestInput is the input of io.atcr.hold.notifyManifest: a manifest

@@ -48,7 +48,8 @@ func (m *manifests) Put(ctx context.Context, manifest distribution.Manifest, opt
 		Client:     client(request.Request),
 		UserAgent:  request.UserAgent(),
 	}
-	intended.Layers, intended.Children = listed(manifest)
+	intended.Listed, intended.Children = listed(manifest)
+	intended.Layers = len(intended.Listed)
 	push, err := request.intend(ctx, intended)
 	if err != nil {
 		return "", m.refusal(ctx, intended, err)
@@ -115,24 +116,24 @@ func tagOf(options []distribution.ManifestServiceOption) string {
 	return ""
 }
 
-// listed returns the number of layers of an image, or the children of an index,
-// as the host has parsed them.
-func listed(manifest distribution.Manifest) (layers int, children []string) {
+// listed returns the layers of an image, or the children of an index, as the host has
+// parsed them.
+func listed(manifest distribution.Manifest) (layers []v1.Descriptor, children []string) {
 	switch m := manifest.(type) {
 	case *schema2.DeserializedManifest:
-		return len(m.Layers), nil
+		return m.Layers, nil
 	case *ocischema.DeserializedManifest:
-		return len(m.Layers), nil
+		return m.Layers, nil
 	case *ocischema.DeserializedImageIndex:
-		return 0, digests(m.Manifests)
+		return nil, digests(m.Manifests)
 	case *manifestlist.DeserializedManifestList:
 		children = make([]string, len(m.Manifests))
 		for i := range m.Manifests {
 			children[i] = m.Manifests[i].Digest.String()
 		}
-		return 0, children
+		return nil, children
 	}
-	return 0, nil
+	return nil, nil
 }
 
 func digests(list []v1.Descriptor) []string {

@@ -1,0 +1,28 @@
+// Package quota decides whether a push fits into its owner's quota.
+//
+// A quota limits the bytes of unique layers that an owner has in records, as
+// notifier/usage counts them. A push is checked before its manifest is stored. A Gate
+// answers from memory: it has the totals of owners with a limit, and the layers of pushes
+// that are recorded and not yet written (reservations). What a push may add at most, the
+// layers that no reservation has, is added to both. If the sum is within the limit, the push
+// fits, without a read.
+//
+// Only if it is not, the gate looks up which of these layers count already: at most
+// lookupTimeout, and one lookup for an owner at a time. The cost depends on the layers of
+// this push and of pending ones, not on how many the owner has.
+//
+// A push is refused only if it certainly does not fit:
+//
+//   - A push that adds no layer is never refused, also if its owner is over the limit.
+//   - The lookup reads what frees bytes first, then the total, then the layers. A batch that
+//     is written in between can only make the sum smaller.
+//   - Manifests of pending deletes count as deleted, although another manifest may share
+//     their layers.
+//   - If the lookup takes too long or fails, or the pending events of the last process are
+//     not read yet, the push is accepted.
+//
+// So an owner can exceed the limit by the shared layers of images whose deletion is pending,
+// and by pushes during a failure of the disk. Once the events are written, the next push is
+// checked against the exact total. A crash loses nothing: reservations of recorded pushes
+// are read from the journal again.
+package quota
