@@ -79,6 +79,10 @@ type Announce struct {
 	// "https://appview.example.com", or off. Default: see Options.AppView.
 	AppView AddressOrOff `option:"appview"`
 
+	// DryRun logs the posts in place of writing them, for trying the other options: their
+	// pushes are not remembered as announced. Default false.
+	DryRun bool `option:"dry_run"`
+
 	// AnonymousPushes allows announcements although anybody who reaches this registry
 	// can push. Required if the registry has no `auth:` and is reachable from other
 	// machines, directly or through a proxy for hold.hostname. Default false.

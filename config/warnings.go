@@ -20,6 +20,9 @@ func (o *Options) Warnings() []string {
 	if o.Hold != nil && o.Hold.MovedTo != nil && len(o.Public) > 0 {
 		out = append(out, "hold.moved_to: the account is at "+o.Hold.MovedTo.Service+": nothing is published from here; events stay pending until the account is back, up to journal.limit; with public empty nothing is pending")
 	}
+	if o.Announce != nil && o.Announce.DryRun {
+		out = append(out, "announce.dry_run: posts are only logged; remove the option to write them")
+	}
 	if slices.Contains(o.Public, "*") && !slices.Contains(o.Public, "**") {
 		out = append(out, `public has "*", which matches only repositories without a slash in their name; "**" matches every repository`)
 	}

@@ -435,6 +435,7 @@ func (r *runtime) announce() (*announce.Config, error) {
 			}
 			return address
 		},
+		DryRun: a.DryRun,
 		Posted: r.appview.Posted,
 	}, nil
 }

@@ -93,6 +93,7 @@ func TestConfigCheck(t *testing.T) {
 			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
 			[]string{"images belong to did:web:example.com", `tags that match "a" or "b", at once; pushes older than 1h30m only in a summary`, "link       https://example.com/{{.Tag}}", "indexed    no AppView is asked",
 				"anonymous pushes are announced", "summed in Redis at redis:6379", `requests of "mirror"`, "the account listen on :5080"}},
+		{"a dry run", hold + "announce: {dry_run: true, anonymous_pushes: true}", nil, 0, []string{"posts are only logged (announce.dry_run)", "warning: announce.dry_run: posts are only logged; remove the option to write them"}},
 		{"no stats records", hold + "stats: {records: off}", nil, 0, []string{"counts     are not written to the account"}},
 		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,
 			[]string{"pause while less than 5GiB of disk space is free", "refuses writes while less than 2GiB is free (hold.reserve)"}},

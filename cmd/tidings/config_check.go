@@ -239,6 +239,9 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	if text, err := a.ParseTemplate(); err == nil && text != nil {
 		row("text", "%q", text.Sample())
 	}
+	if a.DryRun {
+		row("", "posts are only logged (announce.dry_run)")
+	}
 	if a.Link != "" {
 		row("link", "%s", a.Link)
 	}

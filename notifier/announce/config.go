@@ -43,6 +43,7 @@ type Config struct {
 	Host        string                                            // of the registry, which pictures show; "": not known
 	Reference   func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link        func(repository, tag, digest string) (url string) // of the name; nil or "": none
+	DryRun      bool                                              // posts are logged and not written
 	// Counted calls visit with the tags of a repository that were counted, and their
 	// pushes, until it returns false; pushes of a tag are to be added up. nil: not known.
 	Counted func(ctx context.Context, repository string, visit func(tag string, pushes int64) bool) error

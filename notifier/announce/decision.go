@@ -37,6 +37,9 @@ func (s *Sink) newDecision() *decision {
 
 // commit makes the decision durable and sends the posts.
 func (d *decision) commit(ctx context.Context) error {
+	if len(d.sending) > 0 && d.DryRun {
+		return d.commitDry(ctx)
+	}
 	if len(d.sending) > 0 {
 		batch := &announcementBatch{d.sending}
 		if err := d.outbox().Put(&d.b, batch); err != nil {

@@ -208,6 +208,9 @@ func (s *Sink) noteTags(b *state.Batch, v *version, result pushrow.Announce) err
 // retract deletes the posts that are to be deleted, and returns when it is to be called
 // again. An error of the account is logged, so that posts do not wait for it.
 func (s *Sink) retract(ctx context.Context) (next time.Time, err error) {
+	if s.DryRun {
+		return time.Time{}, nil
+	}
 	if left := s.retry.Sub(s.now()); left > 0 && left <= retryDeletes {
 		return s.retry, nil
 	}

@@ -11,6 +11,9 @@ import (
 
 // Confirm sends the posts in the outbox, without those that are not to be written any more.
 func (s *Sink) Confirm(ctx context.Context) error {
+	if s.DryRun {
+		return nil
+	}
 	batch := &announcementBatch{}
 	pending, err := s.outbox().Load(batch)
 	if err != nil || !pending {

@@ -41,7 +41,7 @@ func NewMetrics() *Metrics {
 		}, []string{"sink"}),
 		Posts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_posts_total",
-			Help: "Announcements by outcome. Versions: waiting (for a cooldown or a summary), posted, joined (the post of a newer version), summarized (in a summary), deleted (before they were announced). Posts: summary (of several versions), retracted (deleted with its image).",
+			Help: "Announcements by outcome. Versions: waiting (for a cooldown or a summary), posted, joined (the post of a newer version), summarized (in a summary), deleted (before they were announced). Posts: dry_run (only logged), summary (of several versions), retracted (deleted with its image).",
 		}, []string{"outcome"}),
 		Cards: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_cards_total",
