@@ -186,6 +186,9 @@ func (n *Notifier) answer(ctx context.Context, seq uint64, e *event.Event) lexic
 	default:
 		timeout.Reset(0)
 	}
+	n.answers.Add(1)
+	defer n.answers.Add(-1)
+	n.awaited.Send()
 	mayPost := event.PlanOf(e).Post
 	for waiting := true; waiting; {
 		changed := n.progress.Wait()

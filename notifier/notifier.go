@@ -151,7 +151,10 @@ type Notifier struct {
 	oldest      oldestPending
 	answerSlots chan struct{} // limits the answers that wait for sinks
 
-	before   uint64      // sequence number of the last push event of an earlier process
+	before  uint64       // sequence number of the last push event of an earlier process
+	answers atomic.Int64 // answers that wait for sinks
+	awaited sink.Signal  // sent when one begins to wait
+
 	progress sink.Signal // sent when a sink or the counter has processed events
 	released sink.Signal // sent when an intent is released
 	pauses   pauses

@@ -172,10 +172,18 @@ func handle(ctx context.Context, s sink.Sink, events []event.Sequenced) (done in
 
 // lingerAfter waits a little after a batch that took all pending events, so that
 // those of a burst are processed together, in few batches and with few fsyncs. A
-// single event does not wait.
+// single event does not wait, nor do those that an answer to another registry waits for.
 func (n *Notifier) lingerAfter(ctx context.Context, taken, limit int) {
-	if taken < limit {
-		pause(ctx, n.linger)
+	awaited := n.awaited.Wait()
+	if taken >= limit || n.answers.Load() > 0 {
+		return
+	}
+	t := time.NewTimer(n.linger)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-awaited:
 	}
 }
 
