@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -20,7 +21,7 @@ type SinkHealth struct {
 	Stream string `json:"stream"` // "pushes" or "pulls"
 	Sink   string `json:"sink"`
 	State  string `json:"state"` // "ok", "behind" or "paused"
-	// Of a paused sink: why nothing is written to the account, and until when, if that is
+	// Of a paused sink: why nothing is written to the account or reported, and until when, if that is
 	// known.
 	Reason string    `json:"reason,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
@@ -30,8 +31,11 @@ type SinkHealth struct {
 // Paused reports whether nothing is written to the account at the moment.
 func (h *SinkHealth) Paused() bool { return h.State == sinkPaused }
 
-// Suspended reports whether the sink is paused because the account cannot be written.
-func (h *SinkHealth) Suspended() bool { return h.Paused() && h.Reason == reasonSuspended }
+// Suspended reports whether the sink is paused because the account cannot be written, or
+// the hold of remote cannot be called.
+func (h *SinkHealth) Suspended() bool {
+	return h.Paused() && (h.Reason == reasonSuspended || h.Reason == reasonRemote)
+}
 
 // A Backlog is what a sink has not processed. It changes with each push and pull, also
 // of private repositories, so it is not public.
@@ -53,6 +57,12 @@ const (
 	reasonSuspended = "the account cannot be written; the log has the reason"
 )
 
+// Reasons of a pause of the remote sink.
+const (
+	reasonRemote        = "the hold of remote cannot be reached or does not accept this registry; the log has the reason"
+	reasonRemoteLimited = "the hold of remote asked to wait, or did not answer"
+)
+
 // behindAfter is the age of the oldest pending event above which a sink is behind. What
 // the announce sink waits to collect tags is added to it.
 const behindAfter = 15 * time.Minute
@@ -70,6 +80,9 @@ func (n *Notifier) Health() []SinkHealth {
 	for _, s := range countedStreams {
 		all = append(all, n.sinkHealth(s, sink.Counters))
 	}
+	if n.pulls != nil {
+		all = append(all, n.sinkHealth(journal.Pulls, remote.Name))
+	}
 	for i := range all {
 		stream := journal.Pushes
 		if all[i].Stream == journal.Pulls.String() {
@@ -86,8 +99,11 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		h.Stream = "pulls"
 	}
 	cursor := n.journal.Cursor(s, name)
-	if name == sink.Counters {
+	switch {
+	case name == sink.Counters:
 		cursor = n.counter.Latest(uint8(s))
+	case s == journal.Pulls:
+		cursor = n.pullsReported()
 	}
 	if last := n.journal.Status(s).Last; last > cursor {
 		h.Depth = last - cursor
@@ -103,6 +119,12 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		h.State, h.Reason, h.Until = sinkPaused, reasonSuspended, p.Until
 		if p.Limited {
 			h.Reason = reasonLimited
+		}
+		if name == remote.Name {
+			h.Reason = reasonRemote
+			if p.Limited {
+				h.Reason = reasonRemoteLimited
+			}
 		}
 	}
 	return h

@@ -24,6 +24,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -49,6 +50,7 @@ type Config struct {
 	Public    func(repository string) bool // decides what may be published; nil: nothing is public
 	Announce  *announce.Config             // nil: no posts
 	Quota     quota.Tiers                  // limits of owners; the zero value: none
+	Remote    *RemoteConfig                // a hold that pushes are reported to, instead of Publisher; nil: none
 
 	// Storage is the registry's. If it is nil, events are taken as they are, and a
 	// push that a crash interrupted counts as one that did not happen.
@@ -135,6 +137,8 @@ type Notifier struct {
 	announce *announce.Sink               // nil: no posts
 	posts    *announce.History
 	private  *sink.PrivateImages
+	remote   *remote.Sink  // nil: pushes are not reported
+	pulls    *remote.Pulls // nil: pulls are not reported
 	names    storeNames
 
 	space   func() error
@@ -158,7 +162,8 @@ type Notifier struct {
 	progress sink.Signal // sent when a sink or the counter has processed events
 	released sink.Signal // sent when an intent is released
 	pauses   pauses
-	recorded atomic.Int64 // events that the records sink has processed since the start
+	lastPull atomic.Uint64 // the last pull that was reported or passed over since the start
+	recorded atomic.Int64  // events that the records sink has processed since the start
 
 	resolving sync.Mutex // held while intents are resolved
 
@@ -213,6 +218,9 @@ func New(cfg Config) (*Notifier, error) {
 			return nil, err
 		}
 	}
+	if cfg.Remote != nil {
+		n.addRemote(cfg.Remote)
+	}
 	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register, n.quota.Load} {
 		if err := step(); err != nil {
 			return nil, err
@@ -260,6 +268,9 @@ func (n *Notifier) register() error {
 	configured := map[string]bool{sink.Counters: true}
 	for _, s := range n.sinks {
 		configured[s.Name()] = true
+		if s.Name() == remote.Name {
+			continue
+		}
 		if err := n.journal.Register(journal.Pushes, s.Name()); err != nil {
 			return err
 		}
@@ -279,6 +290,9 @@ func (n *Notifier) register() error {
 		if err := n.journal.SetCursorLazily(s, sink.Counters, latest); err != nil {
 			return err
 		}
+	}
+	if err := n.registerRemote(); err != nil {
+		return err
 	}
 	if err := n.compareNames(); err != nil { // after AdvanceTo, which can change the journal's id
 		return err
@@ -312,6 +326,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 	}
 	if n.account != nil {
 		g.Go(func() error { return n.runParked(ctx) })
+	}
+	if n.pulls != nil {
+		g.Go(func() error { return n.runRemotePulls(ctx) })
 	}
 	if n.account != nil && n.storage != nil {
 		g.Go(func() error { return n.runReconciler(ctx) })

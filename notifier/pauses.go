@@ -26,7 +26,7 @@ func (p *pauses) begin(sink string, pause delivery.Pause, reason error) {
 	}
 	p.paused[sink] = pause
 	if !paused || before.Limited != pause.Limited {
-		p.log.Warn("a sink is paused: the account cannot be written; its events stay pending", "sink", sink, "error", reason)
+		p.log.Warn("a sink is paused; its events stay pending", "sink", sink, "error", reason)
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -171,7 +173,15 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 	if described {
 		p.Size, p.Layers, p.Platforms = d.Size, d.Layers, d.Platforms
 	}
-	if n.account == nil || !n.public(p.Repository) {
+	var report pushrow.Remote
+	reported, err := pushrow.Get(n.state, seq, pushrow.RemotePart, &report)
+	if err != nil {
+		return err
+	}
+	if p.Remote = report.Answer; p.Remote != nil {
+		p.LayersRecorded, p.PostURI = p.Remote.LayersCreated, p.Remote.PostURI
+	}
+	if !n.publishes(p.Repository) {
 		p.State = stateCounted
 		return nil
 	}
@@ -184,6 +194,10 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 			p.State, p.Reason = stateFailed, s.Name()+": "+letter.Reason
 			return nil
 		}
+	}
+	if n.remote != nil {
+		p.State, p.Reason = n.reportState(seq, reported, result.LayersCreated != nil), report.Reason
+		return nil
 	}
 	if result.LayersCreated == nil || n.announce != nil && (result.PostCreated == nil || announce.Waiting) {
 		p.State = statePending
@@ -199,4 +213,16 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 	}
 	p.Reason = cmp.Or(records.Reason, announce.Reason)
 	return nil
+}
+
+// reportState is the state of a push that the remote sink reports. A push that was
+// recorded before the sink was configured is published if it has records.
+func (n *Notifier) reportState(seq uint64, reported, recorded bool) string {
+	switch {
+	case reported || recorded:
+		return stateDone
+	case seq <= n.journal.Cursor(journal.Pushes, remote.Name):
+		return stateCounted
+	}
+	return statePending
 }

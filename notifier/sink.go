@@ -25,10 +25,8 @@ const minWake = 5 * time.Millisecond
 
 // runSink hands the push stream to a sink until ctx ends.
 func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
-	// A batch that was begun is finished after ctx has ended, within a limit.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	work, cancel := finishing(ctx)
 	defer cancel()
-	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownTimeout, cancel) })
 
 	retry := n.newBackoff(s.Name())
 	for ctx.Err() == nil {
@@ -50,6 +48,14 @@ func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
 		retry.reset()
 	}
 	return nil
+}
+
+// finishing returns the context of work that is finished after ctx has ended, within a
+// limit.
+func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(shutdownTimeout, cancel) })
+	return work, cancel
 }
 
 // stepSink reads the sink's next events, hands them over and moves its cursor.

@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -61,6 +62,10 @@ func (n *Notifier) verifyStores(ctx context.Context) error {
 		if err := s.Confirm(ctx); err != nil {
 			return err
 		}
+	}
+	if n.account == nil {
+		n.verified.Store(true)
+		return nil
 	}
 	reason, err := n.mismatch(ctx)
 	if err != nil {
@@ -119,7 +124,11 @@ func (n *Notifier) followRecords() error {
 	if err != nil {
 		return err
 	}
-	reached := max(batched, decided, n.counter.Latest(uint8(journal.Pushes)))
+	taken, err := remote.LastTaken(n.state)
+	if err != nil {
+		return err
+	}
+	reached := max(batched, decided, taken, n.counter.Latest(uint8(journal.Pushes)))
 	if reached <= n.journal.Status(journal.Pushes).Last {
 		return nil
 	}

@@ -133,3 +133,17 @@ func (h *Hold) server(text string) (*url.URL, error) {
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
+
+// Resolve returns the endpoint of a hold by its DID document, without calling the hold. plc
+// is the directory of did:plc; "": the public one.
+func Resolve(ctx context.Context, hold, plc string) (endpoint string, err error) {
+	h, err := New(Config{Hold: hold, PLC: plc, Tokens: signed{}})
+	if err != nil {
+		return "", err
+	}
+	at, err := h.address(ctx)
+	if err != nil {
+		return "", err
+	}
+	return at.endpoint.String(), nil
+}

@@ -22,6 +22,23 @@ func (j *Journal) Register(s Stream, name string) error {
 	})
 }
 
+// RegisterAtEnd is Register for a reader of what is recorded from now on: a new cursor
+// begins after the last event.
+func (j *Journal) RegisterAtEnd(s Stream, name string) error {
+	last := j.Status(s).Last
+	if j.streams[s].isClosed() {
+		return ErrClosed
+	}
+	if _, known := j.state.Load().Cursors[s.String()][name]; known {
+		return nil
+	}
+	return j.update(func(st *state) {
+		if _, known := st.Cursors[s.String()][name]; !known {
+			st.set(s, name, last)
+		}
+	})
+}
+
 // Forget deletes a cursor whose reader no longer exists, so that events are
 // not kept for it.
 func (j *Journal) Forget(s Stream, name string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -19,6 +20,7 @@ import (
 //	state.Pushes <sequence number>/e   Push, by the counter
 //	state.Pushes <sequence number>/r   Records, by the records sink
 //	state.Pushes <sequence number>/a   Announce, by the announce sink
+//	state.Pushes <sequence number>/n   Remote, by the remote sink
 //	state.Pushes <sequence number>/d   describe.Description, by the describer of package notifier
 
 // A Part is the last byte of a row's key.
@@ -28,6 +30,7 @@ const (
 	PushPart        Part = 'e'
 	RecordsPart     Part = 'r'
 	AnnouncePart    Part = 'a'
+	RemotePart      Part = 'n'
 	DescriptionPart Part = 'd'
 )
 
@@ -64,6 +67,12 @@ type Announce struct {
 	Joined  bool   `json:"joined,omitempty"`  // the post is that of a newer version, or a summary
 	Waiting bool   `json:"waiting,omitempty"` // it waits to be announced; Reason says for what
 	Reason  string `json:"reason,omitempty"`  // why there is no post of its own
+}
+
+// Remote is what the hold of remote has answered for a push.
+type Remote struct {
+	Answer *lexicon.NotifyManifestOutput `json:"answer,omitempty"` // nil: there is none
+	Reason string                        `json:"reason,omitempty"` // why there is no answer, or what is special about it
 }
 
 // New is the row of a push.

@@ -40,6 +40,8 @@ var (
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added
+	RemoteOutbox    = []byte("b/remote")    // calls that are being sent to the hold of remote
+	RemoteTaken     = []byte("b/reported")  // sequence number of the last event that was taken for a call
 	ReconcilePhase  = []byte("b/reconcile") // phase of an unfinished reconciliation
 	RebuildReason   = []byte("b/rebuild")   // exists while the ledger is to be rebuilt
 	AccountRevision = []byte("b/rev")       // revision of the repo after the last batch

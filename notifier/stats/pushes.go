@@ -3,6 +3,8 @@ package stats
 import (
 	"net/http"
 	"time"
+
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
 // Push is a push in the API.
@@ -18,8 +20,10 @@ type Push struct {
 	Layers         int       `json:"layers"`            // of that image
 	LayersRecorded *int      `json:"layersRecorded"`    // null: not known yet, or not published
 	PostURI        string    `json:"postUri,omitempty"` // at://… of the announcement
-	State          string    `json:"state"`             // "pending", "done", "failed" or "counted", if it is only counted
-	Reason         string    `json:"reason,omitempty"`  // why it failed, why there is no record or no post, or which layers have none
+	// Remote is the answer of the hold of remote; nil: there is none.
+	Remote *lexicon.NotifyManifestOutput `json:"remote,omitempty"`
+	State  string                        `json:"state"`            // "pending", "done", "failed" or "counted", if it is only counted
+	Reason string                        `json:"reason,omitempty"` // why it failed, why there is no record or no post, or which layers have none
 }
 
 // pushes serves GET pushes?limit=. It filters the result again, so that a defect in

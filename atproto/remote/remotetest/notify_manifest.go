@@ -79,6 +79,9 @@ func (s *Server) apply(w http.ResponseWriter, issuer string, call Call) {
 	case !pull && in.Operation != "" && in.Operation != lexicon.OperationPush:
 		refuse(w, http.StatusBadRequest, "InvalidOperation", "operation must be push or pull")
 		return
+	case !pull && s.failing != "" && in.Repository == s.failing:
+		refuse(w, http.StatusInternalServerError, "InternalServerError", "this repository makes it fail")
+		return
 	case !pull && in.UserDID != issuer:
 		refuse(w, http.StatusForbidden, "UserMismatch", fmt.Sprintf("%s is not %s", issuer, in.UserDID))
 		return

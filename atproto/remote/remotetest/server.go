@@ -45,7 +45,8 @@ type Server struct {
 	counts      map[string]Counts // by owner and repository
 	interrupt   int               // layers after which the next push fails; -1: none
 	refusal     *refusal
-	tid         int64 // last, in microseconds
+	failing     string // repository; "": none
+	tid         int64  // last, in microseconds
 }
 
 // A Call is a call of notifyManifest that reached the hold, whatever it answered.
@@ -134,6 +135,13 @@ func (s *Server) Refuse(status int, header http.Header, body string) {
 	if status == 0 {
 		s.refusal = nil
 	}
+}
+
+// FailFor answers pushes of a repository with status 500 and does not apply them.
+func (s *Server) FailFor(repository string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing = repository
 }
 
 // Calls returns the calls of notifyManifest so far.

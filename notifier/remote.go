@@ -1,0 +1,177 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	client "github.com/tidings-dev/tidings/atproto/remote"
+	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/remote"
+	"github.com/tidings-dev/tidings/notifier/sink"
+)
+
+// RemoteConfig is another hold that pushes are reported to.
+type RemoteConfig struct {
+	Hold     remote.Hold
+	Private  bool          // also report pushes of repositories that are not public, as private
+	Pulls    bool          // report pulls as well
+	Interval time.Duration // shortest time between two calls for pulls; 0: remote.DefaultInterval
+}
+
+// addRemote adds the sink that reports pushes, and the reader that reports pulls.
+func (n *Notifier) addRemote(cfg *RemoteConfig) {
+	n.remote = remote.New(sink.Deps{
+		State: n.state, Storage: n.storage, Public: n.public, GiveUp: n.giveUpFor(remote.Name), Metrics: n.metrics, Log: n.log,
+	}, cfg.Hold, cfg.Private, n.now)
+	n.sinks = append(n.sinks, n.remote)
+	if cfg.Pulls {
+		n.pulls = remote.NewPulls(cfg.Hold, n.public, cfg.Interval, n.now)
+	}
+}
+
+// registerRemote registers the cursors of the reports. What was recorded before the first
+// start with them is not reported. It is called when the journal has its last number.
+func (n *Notifier) registerRemote() error {
+	if n.remote != nil {
+		if err := n.journal.RegisterAtEnd(journal.Pushes, remote.Name); err != nil {
+			return err
+		}
+	}
+	if n.pulls != nil {
+		return n.journal.RegisterAtEnd(journal.Pulls, remote.Name)
+	}
+	return n.journal.Forget(journal.Pulls, remote.Name)
+}
+
+// publishes reports whether pushes of a repository are published or reported.
+func (n *Notifier) publishes(repository string) bool {
+	return n.account != nil && n.public(repository) || n.remote != nil && n.remote.Reports(repository)
+}
+
+// pullsReported is the sequence number of the last pull that was reported or passed over.
+func (n *Notifier) pullsReported() uint64 {
+	return max(n.journal.Cursor(journal.Pulls, remote.Name), n.lastPull.Load()) // the cursor moves lazily
+}
+
+// Limits of the pulls that are read at once.
+const (
+	pullEvents = 500
+	pullBytes  = 1 << 20
+)
+
+// runRemotePulls reports pulls until ctx ends.
+func (n *Notifier) runRemotePulls(ctx context.Context) error {
+	retry := n.newBackoff(remote.Name)
+	for ctx.Err() == nil {
+		if err := n.stepRemotePulls(ctx, retry); err != nil {
+			retry.sleep(ctx, err)
+			continue
+		}
+		retry.reset()
+	}
+	return nil
+}
+
+// stepRemotePulls reports the next pulls.
+func (n *Notifier) stepRemotePulls(ctx context.Context, retry *backoff) error {
+	if err := n.space(); err != nil {
+		return err
+	}
+	after, last := n.pullsReported(), n.journal.Status(journal.Pulls).Last
+	entries, err := n.journal.Read(journal.Pulls, after, pullEvents, pullBytes)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 && last > after {
+		// The journal was restored from an older copy and skips these numbers.
+		return n.journal.SetCursor(journal.Pulls, remote.Name, last)
+	}
+	if len(entries) == 0 {
+		n.journal.Wait(ctx, journal.Pulls, after)
+		return nil
+	}
+	for _, entry := range entries {
+		if err := n.reportPull(ctx, retry, entry); err != nil {
+			return err
+		}
+		n.lastPull.Store(entry.Seq)
+		if err := n.journal.SetCursorLazily(journal.Pulls, remote.Name, entry.Seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reportPull reports one pull, unless it is one that is not reported. One that can't be
+// read or is refused is given up.
+func (n *Notifier) reportPull(ctx context.Context, retry *backoff, entry journal.Entry) error {
+	e, err := readEvent(entry.Seq, entry.Payload)
+	if errors.Is(err, event.ErrNewer) {
+		return err
+	}
+	if err != nil {
+		return n.giveUpPull(entry, err)
+	}
+	call, ok := n.pulls.Call(n.journal.ID(), e)
+	if !ok {
+		return nil
+	}
+	if err := n.waitForPushes(ctx); err != nil {
+		return err
+	}
+	repeatable, err := n.pulls.Repeatable(ctx, call)
+	if err != nil {
+		return err
+	}
+	if !repeatable {
+		if err := n.journal.SetCursor(journal.Pulls, remote.Name, entry.Seq); err != nil {
+			return err
+		}
+	}
+	return n.sendPull(ctx, retry, entry, call)
+}
+
+// sendPull makes the call of a pull until its outcome is final, or ctx ends.
+func (n *Notifier) sendPull(ctx context.Context, retry *backoff, entry journal.Entry, call client.Call) error {
+	work, cancel := finishing(ctx)
+	defer cancel()
+	for ctx.Err() == nil {
+		err := n.pulls.Report(work, call)
+		var refused *client.RefusedError
+		switch {
+		case err == nil:
+			retry.reset()
+			pause(ctx, n.pulls.Interval)
+			return nil
+		case errors.As(err, &refused), errors.Is(err, remote.ErrUncounted):
+			return n.giveUpPull(entry, err)
+		}
+		retry.sleep(ctx, err)
+	}
+	return ctx.Err()
+}
+
+func (n *Notifier) giveUpPull(entry journal.Entry, reason error) error {
+	if err := n.dead.Add(journal.Pulls, remote.Name, entry.Seq, reason.Error(), entry.Payload); err != nil {
+		return err
+	}
+	n.metrics.Dead(remote.Name, 1)
+	n.log.Error("an event is given up", "sink", remote.Name, "stream", journal.Pulls, "event", entry.Seq, "error", reason)
+	return nil
+}
+
+// pushesPoll is how often waitForPushes looks whether a push is pending.
+const pushesPoll = 100 * time.Millisecond
+
+// waitForPushes returns when no push is pending at the sink, or when ctx ends.
+func (n *Notifier) waitForPushes(ctx context.Context) error {
+	for n.journal.Cursor(journal.Pushes, remote.Name) < n.journal.Status(journal.Pushes).Last {
+		pause(ctx, pushesPoll)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
