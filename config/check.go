@@ -31,6 +31,9 @@ func (o *Options) check(m *mistakes) {
 	if o.Account != nil {
 		o.Account.check(m)
 	}
+	if o.Remote != nil {
+		o.Remote.check(m)
+	}
 	if o.Owner != "" {
 		m.check("options.owner", identity.ValidateDID(o.Owner))
 	}
@@ -46,7 +49,7 @@ func (o *Options) check(m *mistakes) {
 		if o.Announce.MentionOwner && o.Owner == "" {
 			m.add("options.announce.mention_owner", "there is no owner to mention; set owner to the DID of another account")
 		}
-		if o.Hold == nil && o.Account == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
+		if o.Hold == nil && o.Account == nil && o.Remote == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
 			m.add("options.announce", "there is no account to post with; set hold or account as well, or remove announce")
 		}
 	}

@@ -49,8 +49,12 @@ type Options struct {
 	// one of Hold and Account may be given. Default: none.
 	Account *Account `option:"account"`
 
+	// Remote is another hold that pushes are reported to. Only one of Hold, Account and
+	// Remote may be given. Default: none.
+	Remote *Remote `option:"remote"`
+
 	// Owner is the DID that the images belong to, the userDid of every record.
-	// Default: the DID of the hold or the account.
+	// Default: the DID of the hold or the account, or of the sender of remote.
 	Owner string `option:"owner"`
 
 	// Owners lists rules for repositories whose images belong to others. The first

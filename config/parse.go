@@ -12,6 +12,7 @@ func parse(raw map[string]any) (*Options, *mistakes) {
 	m.decodeStruct("options", reflect.ValueOf(o).Elem(), raw)
 	m.oneWriter(raw)
 	o.check(m)
+	o.checkRemote(m, raw)
 	return o, m
 }
 

@@ -188,6 +188,7 @@ api: {token_file: /t}
 		t.Errorf("KeyFile = %s, want /k", got.KeyFile())
 	}
 
+	got.Remote = everyRemoteOption(t)
 	got.Account = mustRead(t, account+"  plc: https://plc.example.com", "").Account // only one writer is allowed
 	checkAllSet(t, "options", reflect.ValueOf(got))
 }
@@ -229,7 +230,7 @@ func TestMistakes(t *testing.T) {
 		{"camel case", hold + "announce: {maxAge: 2h}", "options.announce.maxAge: unknown option; did you mean max_age?"},
 		{"with a hyphen", ok + "count: {head-window: 5s}", "options.count.head-window: unknown option; did you mean head_window?"},
 		{"misspelled and required", ok + "hold: {hostnam: localhost}", "options.hold.hostnam: unknown option; did you mean hostname?"},
-		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, actors, announce, api, count, data, enabled, hold, http, journal, owner, owners, public, quota, redis, reserve, stats"},
+		{"no similar option", ok + "colour: red", "options.colour: unknown option; known options: account, actors, announce, api, count, data, enabled, hold, http, journal, owner, owners, public, quota, redis, remote, reserve, stats"},
 		{"in the wrong section", hold + "collect: 5s", "options.collect: unknown option here; did you mean options.announce.collect?"},
 		{"one section too deep", ok + "hold: {hostname: localhost, public: [\"**\"]}", "options.hold.public: unknown option here; did you mean options.public?"},
 		{"name is a number", ok + "http: {1: x}", "options.http.1: unknown option; option names are strings"},
@@ -259,9 +260,7 @@ func TestMistakes(t *testing.T) {
 				"options.quota.owners[0].owner: " + identity.ValidateDID("alice").Error() + "\n" +
 				"options.quota.owners[1].tier: \"\" is not one of the tiers\n" +
 				"options.quota.owners[2].owner: did:web:a.example.com is listed twice"},
-		{"remote", ok + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account"},
-		{"two writers", account + "remote: {}", "options.remote: not supported by this version; use hold, the account embedded in the registry, or account\n" +
-			"options: account and remote are writers; only one writer is allowed"},
+		{"account and remote", account + "remote: {hold: \"did:web:hold.example.com\", hostname: a.example.com}", "options: account and remote are writers; only one writer is allowed"},
 		{"account and hold", account + "hold: {hostname: localhost}", "options: account and hold are writers; only one writer is allowed"},
 
 		{"password of Redis", ok + "redis: {addrs: [\"a:1\"], password: hunter2}", "options.redis.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file"},

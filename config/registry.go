@@ -89,6 +89,7 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 	if (o.Hold != nil || o.Account != nil) && c.Proxy.RemoteURL != "" {
 		o.warn("the registry is a pull-through cache (proxy.remoteurl): it accepts no pushes, so pulls are counted and nothing is published")
 	}
+	o.warnRemote(c)
 	if o.Hold != nil && c.HTTP.TLS.LetsEncrypt.CacheFile != "" && !slices.Contains(c.HTTP.TLS.LetsEncrypt.Hosts, o.Hold.Hostname) {
 		o.warn(fmt.Sprintf("http.tls.letsencrypt.hosts does not include %s, the hold's hostname; the network cannot reach it unless a proxy serves it", o.Hold.Hostname))
 	}

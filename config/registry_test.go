@@ -186,8 +186,8 @@ func TestEnvironment(t *testing.T) {
 func TestConfigFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.yml")
-	if err != nil || len(files) != 4 {
-		t.Fatalf("found %v, %v; want the three configuration files", files, err)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("found %v, %v; want the five configuration files", files, err)
 	}
 	for _, file := range files {
 		raw, err := os.ReadFile(file)

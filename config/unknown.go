@@ -9,10 +9,7 @@ import (
 )
 
 // writers are the sections that select a writer of records.
-var writers = []string{"account", "hold", unsupportedWriter}
-
-// unsupportedWriter is a section that this version does not support.
-const unsupportedWriter = "remote"
+var writers = []string{"account", "hold", "remote"}
 
 // oneWriter refuses more than one writer.
 func (m *mistakes) oneWriter(given map[string]any) {
@@ -25,14 +22,9 @@ func (m *mistakes) oneWriter(given map[string]any) {
 	}
 }
 
-// unknown reports a key that is not an option of t: a secret, a writer that this
-// version does not support, a misspelled option, or one of another section.
+// unknown reports a key that is not an option of t: a secret, a misspelled option, or one of another section.
 func (m *mistakes) unknown(path, key string, t reflect.Type) {
 	at := path + "." + key
-	if path == "options" && key == unsupportedWriter {
-		m.add(at, "not supported by this version; use hold, the account embedded in the registry, or account")
-		return
-	}
 	if near := nearest(key, names(t)); near != "" && !isSecret(key) {
 		m.add(at, fmt.Sprintf("unknown option; did you mean %s?", near))
 		m.ignore(path + "." + near)

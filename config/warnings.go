@@ -17,6 +17,12 @@ func (o *Options) Warnings() []string {
 	if (o.Hold != nil || o.Account != nil) && len(o.Public) == 0 {
 		out = append(out, "public is empty: pushes and pulls are counted and nothing is published; list the public repositories")
 	}
+	if o.Remote != nil && len(o.Public) == 0 && o.Remote.Private == PrivateSkip {
+		out = append(out, "public is empty: pushes and pulls are counted and nothing is reported to the hold of remote; list the public repositories")
+	}
+	if o.Remote != nil && o.Remote.local() {
+		out = append(out, "remote.hostname is "+o.Remote.Hostname+": this identity is for testing; only a hold on this machine can resolve it")
+	}
 	if o.Hold != nil && o.Hold.MovedTo != nil && len(o.Public) > 0 {
 		out = append(out, "hold.moved_to: the account is at "+o.Hold.MovedTo.Service+": nothing is published from here; events stay pending until the account is back, up to journal.limit; with public empty nothing is pending")
 	}

@@ -135,6 +135,9 @@ func (f *fallback) mounts(o *opener) []mount {
 			add(path, account)
 		}
 	}
+	if remote := o.options.Remote; remote != nil && remote.Hostname != "" {
+		add(didPath, f.remoteDocument(o))
+	}
 	health := stats.New(stats.Config{Health: f.health, TokenFile: o.options.API.TokenFile, Logger: o.log})
 	add(stats.Prefix, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == stats.Prefix+"health" {

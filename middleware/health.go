@@ -21,6 +21,7 @@ type health struct {
 	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
 	Account *accountHealth        `json:"account,omitempty"` // with account:
+	Remote  *remoteHealth         `json:"remote,omitempty"`  // with remote:
 	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
 	Stats   *statsHealth          `json:"stats,omitempty"`   // with stats.records
 	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
@@ -114,6 +115,9 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	}
 	if r.pds != nil {
 		h.addAccount(r.pds, r.notifier.PendingWrites(), all)
+	}
+	if r.remote != nil {
+		h.addRemote(r.remote.Status(), r.account, all)
 	}
 	if s, ok := r.appview.Status(); ok {
 		h.addAppView(s, all)

@@ -54,7 +54,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 	if options.Hold.Notified() {
 		r.register(r.events.Collectors()...)
 		opens = []func() error{
-			r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openRepo, r.openNetwork, r.openAppView,
+			r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openRepo, r.openNetwork, r.openAppView,
 			r.openNotifier, r.openStatsRecords, r.openServer, r.openAPI, r.run,
 		}
 	}

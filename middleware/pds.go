@@ -1,8 +1,6 @@
 package middleware
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,33 +12,13 @@ import (
 // resolveTimeout limits how long the first start waits for the DID of an account.
 const resolveTimeout = 15 * time.Second
 
-// openPDS opens the account on another PDS that records and posts are written to. The first
-// start needs the network, since events contain the DID of the account; later ones do
-// not: an account that cannot be written pauses the sinks.
+// openPDS opens the account on another PDS that records and posts are written to. An
+// account that cannot be written pauses the sinks.
 func (r *runtime) openPDS() error {
-	cfg := r.options.PDS()
-	cfg.UserAgent = "tidings/" + ownVersion()
-	cfg.Now, cfg.Logger = clock.Now, r.log
-	account, err := pds.Open(cfg)
+	account, err := r.resolvedAccount("options.account", r.options.PDS())
 	if err != nil {
-		return fmt.Errorf("options.account: %w", err)
+		return err
 	}
-	resolve := func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-		defer cancel()
-		return account.Resolve(ctx)
-	}
-	if account.DID() == "" {
-		if err := resolve(context.Background()); err != nil {
-			return fmt.Errorf("options.account: the first start needs the DID of the account: %w", err)
-		}
-	}
-	r.background(func(ctx context.Context) error {
-		if err := resolve(ctx); err != nil && ctx.Err() == nil {
-			r.log.Error("the account cannot be reached; records and posts stay pending", "account", account.DID(), "error", err)
-		}
-		return nil
-	})
 	r.pds, r.account = account, account.DID()
 	r.writes, r.urgent = account.At(pds.Normal), account.At(pds.Urgent)
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/atproto/remote"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
@@ -81,7 +82,8 @@ type runtime struct {
 	broken     *hold.Broken      // replaces the hold; nil: it is open
 	deferred   *deferredHold     // opens the hold later; nil: it is open, or a restart is needed
 	pds        *pds.Account      // instead of a hold; nil: there is none
-	account    string            // DID that records are written to
+	remote     *remote.Hold      // that pushes are reported to, instead of an account; nil: there is none
+	account    string            // DID that records are written to, or that reports
 	writes     delivery.Publisher
 	urgent     delivery.Publisher      // writes posts; nil: writes
 	appview    *appview.Watcher        // nil: no AppView is asked about posts
@@ -133,7 +135,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
@@ -346,6 +348,9 @@ func (r *runtime) openNotifier() error {
 		Space:      r.state.Space,
 		Metrics:    r.events,
 		Logger:     r.log,
+	}
+	if cfg.Remote = r.remoteConfig(); cfg.Remote != nil {
+		cfg.Account, cfg.Owner, cfg.Owners = r.account, r.options.Owner, r.options.OwnerRules()
 	}
 	if r.writes != nil {
 		cfg.Publisher, cfg.Urgent = r.writes, r.urgent

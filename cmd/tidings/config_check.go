@@ -112,6 +112,8 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 		row("records", "one for each layer, in the account %s at %s", o.Account.Identifier, o.Account.Service)
 		row("password", "%s", o.Account.PasswordFile)
 		row("budget", "%s", budget(o.Account.Budget))
+	case o.Remote != nil:
+		explainRemote(row, o)
 	case o.Hold == nil:
 		row("records", "none; pushes and pulls are only counted")
 	default:
@@ -133,7 +135,7 @@ func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
 	explainOwners(row, o)
 	explainAnnounce(row, o)
 	switch {
-	case o.Hold == nil && o.Account == nil:
+	case o.Hold == nil && o.Account == nil: // nothing is published here
 	case o.Stats.Records == 0:
 		row("counts", "are not written to the account")
 	default:
@@ -174,6 +176,25 @@ func explainOwners(row func(topic, format string, args ...any), o *config.Option
 	if o.Actors.Strict {
 		row("actors", "only its owner may push to a repository; users with an account: %d", len(o.Actors.Accounts))
 	}
+}
+
+func explainRemote(row func(topic, format string, args ...any), o *config.Options) {
+	r := o.Remote
+	row("reports", "each push of a public repository, to the hold %s, which writes the records", r.Hold)
+	if r.Private == config.PrivateSend {
+		row("", "pushes of other repositories as well, with the visibility private")
+	}
+	if r.Pulls {
+		row("", "pulls of public repositories as well")
+	}
+	if r.Account != nil {
+		row("sender", "the account %s at %s", r.Account.Identifier, r.Account.Service)
+		row("password", "%s", r.Account.PasswordFile)
+		return
+	}
+	did, _ := identity.DIDWeb(r.Hostname) // the hostname is validated
+	row("sender", "%s", did)
+	row("key", "%s", o.RemoteKeyFile())
 }
 
 func budget(b config.Budget) string {
@@ -219,6 +240,10 @@ func notifiers(h *config.Hold) string {
 
 func explainAnnounce(row func(topic, format string, args ...any), o *config.Options) {
 	a := o.Announce
+	if a == nil && o.Remote != nil {
+		row("announced", "by the hold, as it is configured")
+		return
+	}
 	if a == nil {
 		row("announced", "nothing")
 		return
@@ -282,6 +307,9 @@ func checkFiles(o *config.Options) error {
 	}
 	if o.Account != nil {
 		errs = append(errs, o.Account.CheckPassword())
+	}
+	if o.Remote != nil {
+		errs = append(errs, o.Remote.CheckPassword())
 	}
 	return errors.Join(append(errs, o.API.CheckToken())...)
 }

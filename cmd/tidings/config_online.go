@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
@@ -50,6 +52,8 @@ func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) err
 	switch {
 	case o.Account != nil:
 		f.checkAccount(ctx, o, log)
+	case o.Remote != nil:
+		f.checkRemote(ctx, o, log)
 	case o.Hold == nil:
 		f.row("account", "none, so there is nothing to ask")
 	case !exists(o.KeyFile()):
@@ -95,6 +99,67 @@ func (f *findings) checkAccount(ctx context.Context, o *config.Options, log io.W
 	default:
 		f.row("session", "logged in; not kept, because there is no data folder yet")
 	}
+}
+
+// checkRemote resolves the hold that pushes are reported to, and the sender. It does not
+// call the hold.
+func (f *findings) checkRemote(ctx context.Context, o *config.Options, log io.Writer) {
+	hold := resolveHold(ctx, o.Remote)
+	f.row("hold", "%s", hold.DID)
+	if hold.Problem != "" {
+		f.problem("endpoint", errors.New(hold.Problem))
+	} else {
+		f.row("endpoint", "%s, by the DID document", hold.Endpoint)
+	}
+	if o.Remote.Account != nil {
+		f.checkSender(ctx, o, log)
+		return
+	}
+	did, _ := identity.DIDWeb(o.Remote.Hostname) // the hostname is validated
+	f.row("sender", "%s", did)
+	key, err := identity.LoadKey(o.RemoteKeyFile())
+	if err != nil {
+		f.problem("key", remoteKeyProblem(err))
+		return
+	}
+	if err := checkSenderDocument(ctx, did, key); err != nil {
+		f.problem("document", err)
+		return
+	}
+	f.row("document", "the DID document has the key; whether the hold accepts it shows with the first push")
+}
+
+// checkSender resolves the account that sends the calls.
+func (f *findings) checkSender(ctx context.Context, o *config.Options, log io.Writer) {
+	r, err := reportSender(ctx, o, log)
+	switch {
+	case err != nil:
+		f.problem("sender", err)
+	case r.Problem != "":
+		f.problem("sender", errors.New(r.Problem))
+	default:
+		f.row("sender", "%s", r.DID)
+	}
+}
+
+// checkSenderDocument compares the DID document that the network has with the key.
+func checkSenderDocument(ctx context.Context, did string, key atcrypto.PrivateKey) error {
+	source, err := identity.NewSource(did, "")
+	if err != nil {
+		return err
+	}
+	document, err := source.Fetch(ctx)
+	if err != nil {
+		return fmt.Errorf("the registry has to serve it, and the hold reads it: %w", err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return err
+	}
+	if document.ID != did || document.SigningKey() != public.Multibase() {
+		return fmt.Errorf("%s has another DID or key", source.URL)
+	}
+	return nil
 }
 
 // checkHold compares what the network knows of a hold with its configuration.

@@ -50,6 +50,7 @@ func (l *logBuffer) String() string {
 // settings extend the configuration of a server.
 type settings struct {
 	account string // the account section, instead of a hold
+	remote  string // DID of the hold that pushes are reported to, instead of a hold
 	options string // more options
 	host    string // more sections
 	storage string // more lines under storage:
@@ -66,6 +67,12 @@ func newServer(t *testing.T, s settings) *server {
 	writer := fmt.Sprintf("hold: {hostname: %q, reserve: 1MiB}", hostname)
 	if s.account != "" {
 		writer = "account: " + s.account
+	}
+	if s.remote != "" {
+		writer = fmt.Sprintf("remote: {hold: %q, hostname: %q, pulls: true}", s.remote, hostname)
+	}
+	if s.options == "" && s.remote != "" {
+		s.options = "reserve: 1MiB"
 	}
 	if s.options == "" {
 		s.options = "announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0}"
@@ -94,7 +101,7 @@ middleware:
 	write(t, file, yaml)
 	write(t, filepath.Join(dir, "token"), "let me see everything 0123456789")
 	srv := &server{t: t, client: newClient(addr), dir: dir, config: file, did: "did:web:localhost%253A" + port}
-	if s.account != "" {
+	if s.account != "" || s.remote != "" {
 		return srv
 	}
 	out, err := srv.command("hold", "init", file).CombinedOutput()

@@ -18,6 +18,8 @@ const (
 	reasonPrivate = "the repository is not public any more"
 )
 
+var errNoOwner = errors.New("the DID of the owner is not known")
+
 // affects reports whether an event is a push that may be reported. Manifests that were
 // found in storage have no class, and what other registries report is theirs to report.
 func (s *Sink) affects(e *event.Sequenced) bool {
@@ -33,6 +35,8 @@ func (s *Sink) decide(e event.Sequenced, stored bool) (c *call, reason string, e
 		return nil, reasonDeleted, nil
 	case e.Unreadable != nil:
 		return nil, "", s.GiveUp(e.Seq, e.Unreadable)
+	case e.UserDID == "": // recorded when another account wrote the records
+		return nil, "", s.GiveUp(e.Seq, errNoOwner)
 	}
 	in := e.NotifyManifestInput
 	in.Visibility = ""
