@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/distribution/distribution/v3/configuration"
+
+	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/internal/private"
 )
@@ -72,6 +74,22 @@ func (o *Options) PDS() pds.Config {
 		File:   o.AccountFile(),
 		Budget: pds.Budget{Hour: int(o.Account.Budget.Hour), Day: int(o.Account.Budget.Day)},
 	}
+}
+
+// PublicURL returns the https URL at which the public reaches the registry, without a slash
+// at the end; "" if it is not known, not https, or on this machine.
+func (o *Options) PublicURL(c *configuration.Configuration) string {
+	u := &url.URL{Scheme: "https", Host: o.RegistryHost(c)}
+	if o.Hold == nil {
+		given, err := url.Parse(c.HTTP.Host)
+		if err != nil || given.Scheme != "https" {
+			return ""
+		}
+	}
+	if u.Host == "" || guard.Loopback(u.Hostname()) {
+		return ""
+	}
+	return u.String()
 }
 
 // RegistryHost returns the host that clients use to pull from the registry: the hostname of

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/pages"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -146,6 +147,9 @@ func (f *fallback) mounts(o *opener) []mount {
 		}
 		f.unavailable(w, r)
 	}))
+	if len(o.options.Public) > 0 {
+		add(pages.Prefix, http.HandlerFunc(f.unavailable))
+	}
 	return mounts
 }
 

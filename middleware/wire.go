@@ -135,7 +135,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.openPages, r.run,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
@@ -433,16 +433,25 @@ func (r *runtime) announce() (*announce.Config, error) {
 		Card:        a.Card,
 		Host:        r.options.RegistryHost(r.host),
 		Reference:   r.reference(),
-		Link: func(repository, tag, digest string) string {
-			address, err := link.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
-			if err != nil {
-				r.log.Warn("post without a link", "repository", repository, "error", err)
-			}
-			return address
-		},
-		DryRun: a.DryRun,
-		Posted: r.appview.Posted,
+		Link:        r.link(link),
+		DryRun:      a.DryRun,
+		Posted:      r.appview.Posted,
 	}, nil
+}
+
+// link returns the function that returns the address that a post links to: that of the
+// option, or the page of the version; nil if there is none.
+func (r *runtime) link(option *post.LinkTemplate) func(repository, tag, digest string) string {
+	if r.options.Announce.Link == "" {
+		return r.pageOf()
+	}
+	return func(repository, tag, digest string) string {
+		address, err := option.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
+		if err != nil {
+			r.log.Warn("post without a link", "repository", repository, "error", err)
+		}
+		return address
+	}
 }
 
 // reference returns the function that names an image as clients pull it; nil if the host

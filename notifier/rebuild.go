@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/versions"
 )
 
 // rebuildBatch is how many entries are committed at once.
@@ -114,8 +115,18 @@ func (l *ledgerRebuild) add(ctx context.Context, push []records.Layer) error {
 	return pace(ctx)
 }
 
-// rebuildHistory adds what the account's posts announce to the post history. What is in
-// it stays, also if its post is gone.
+// rebuildVersion adds a version, unless one of the same name is known that is not older.
+func (n *Notifier) rebuildVersion(b *state.Batch, v versions.Version) error {
+	store := versions.New(n.state)
+	before, known, err := store.Get(v.Repository, v.Name)
+	if err != nil || known && !v.Time.After(before.Time) {
+		return err
+	}
+	return store.Put(b, v)
+}
+
+// rebuildHistory adds what the account's posts announce to the post history, and to the
+// versions. What is in them stays, also if its post is gone.
 func (n *Notifier) rebuildHistory(ctx context.Context) error {
 	var b state.Batch
 	posts := 0
@@ -130,6 +141,11 @@ func (n *Notifier) rebuildHistory(ctx context.Context) error {
 		}
 		if err := n.posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
+		}
+		if v, ok := announce.Rebuilt(record, image); ok {
+			if err := n.rebuildVersion(&b, v); err != nil {
+				return err
+			}
 		}
 		if posts++; posts%rebuildBatch != 0 {
 			return nil

@@ -106,6 +106,9 @@ func (s *Sink) recordVersion(b *state.Batch, v *version, rkey string, result pus
 	if err := s.posts.Add(b, v.Repository, v.Digest, p); err != nil {
 		return err
 	}
+	if err := s.putVersion(b, v, p); err != nil {
+		return err
+	}
 	for _, seq := range v.Seqs {
 		if err := pushrow.Put(b, seq, pushrow.AnnouncePart, result); err != nil {
 			return err

@@ -56,7 +56,7 @@ func retractionKey(rkey string) []byte { return append([]byte(state.Retractions)
 // followDeletes decides which posts are deleted because of the first done events.
 func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, done int, p decided) error {
 	for i, e := range events[:done] {
-		if !d.Retract || p.has(e.Seq) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
+		if p.has(e.Seq) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
 			continue
 		}
 		digests, err := d.lostBy(&e)
@@ -90,19 +90,27 @@ func (d *decision) lostBy(e *event.Sequenced) ([]string, error) {
 	return nil, nil
 }
 
-// followDelete deletes the posts of an image that is gone.
+// followDelete removes the versions of an image that is gone and, with Retract, deletes its
+// posts.
 func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest string) error {
 	es, err := d.posts.get(e.Repository, digest)
 	if err != nil {
 		return err
 	}
-	own := slices.DeleteFunc(es.live(), func(e Entry) bool { return e.Joined || e.RKey == "" })
-	if len(own) == 0 {
+	if len(es.live()) == 0 {
 		return nil
 	}
 	gone, err := d.gone(ctx, e, digest, es.live())
 	if err != nil || !gone {
 		return err
+	}
+	d.changed = true
+	if err := d.versions.DeleteImage(&d.b, e.Repository, digest); err != nil {
+		return err
+	}
+	own := slices.DeleteFunc(es.live(), func(e Entry) bool { return e.Joined || e.RKey == "" })
+	if !d.Retract || len(own) == 0 {
+		return nil
 	}
 	var rkeys []string
 	for _, entry := range own {

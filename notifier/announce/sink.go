@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/versions"
 )
 
 // Name is the name of the sink.
@@ -55,9 +56,10 @@ const Name = "announce"
 type Sink struct {
 	sink.Deps
 	Config
-	posts *History
-	clock *event.Clock
-	now   func() time.Time
+	posts    *History
+	versions *versions.Store
+	clock    *event.Clock
+	now      func() time.Time
 
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
@@ -71,7 +73,7 @@ func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *History, clo
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Deps: deps, Config: cfg, posts: posts, clock: clock, now: now, deletes: deletes}, nil
+	return &Sink{Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), clock: clock, now: now, deletes: deletes}, nil
 }
 
 // Name implements sink.Sink.
