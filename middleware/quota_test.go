@@ -13,6 +13,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/notifier/stats"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // A push that exceeds the quota gets the registry's 403 with the numbers, and nothing is
@@ -60,7 +62,49 @@ func TestQuotaOfPush(t *testing.T) {
 	if a := r.do("GET", "/v2/oss/app/manifests/v2", nil); a.status != http.StatusNotFound {
 		t.Errorf("the refused manifest: %d", a.status)
 	}
+	for query, want := range map[string]string{
+		"userDid=did:web:localhost%253A5000": `"limit":1000,"tier":"small"}`,
+		"userDid=did:plc:unknown":            `{"userDid":"did:plc:unknown","uniqueBlobs":0,"totalSize":0,"limit":1000,"tier":"small"}`,
+		"userDid=alice":                      `"error":"InvalidUserDid"`,
+		"":                                   `"error":"InvalidRequest"`,
+	} {
+		if a := r.do("GET", "/xrpc/io.atcr.hold.getQuota?"+query, nil); !strings.Contains(string(a.body), want) {
+			t.Errorf("%s: got %d %s, want %s", query, a.status, a.body, want)
+		}
+	}
 	if a := r.push("oss/app", "v1.0", first); a.status != http.StatusCreated {
 		t.Errorf("another tag: %d %s", a.status, a.body)
+	}
+}
+
+// The usage of a stopped registry is listed, and a recount finds no difference.
+func TestUsageOffline(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if _, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := serveTidings(t, configuration.Parameters{
+		"data": data, "hold": map[string]any{"hostname": "localhost:5000"},
+		"quota": map[string]any{"tiers": map[string]any{"small": map[string]any{"limit": "1kB"}}, "default": "small"},
+	})
+	r.push("oss/app", "v1", r.image("oss/app", "a", v1.MediaTypeImageManifest))
+	r.waitForPushes(1, func(p stats.Push) bool { return p.State == "done" })
+	if err := r.handler.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []OwnerUsage
+	if err := Usage(r.config, func(u OwnerUsage) error { got = append(got, u); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].Owner != "did:web:localhost%3A5000" || got[0].Total != (usage.Total{Blobs: 1, Bytes: 10}) || *got[0].Limit != 1000 || got[0].Tier != "small" {
+		t.Errorf("got %+v", got)
+	}
+	err := RecountUsage(t.Context(), r.config, false, func(d usage.Difference) error {
+		t.Errorf("difference: %s", d)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -67,6 +67,16 @@ func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	}
 }
 
+// Quota returns the usage and the limit of an owner. Only records count.
+func (n *Notifier) Quota(owner string) (lexicon.Quota, error) {
+	total, err := n.usage.Total(owner)
+	q := lexicon.Quota{UserDID: owner, UniqueBlobs: total.Blobs, TotalSize: total.Bytes}
+	if tier, limit, limited := n.quota.Tiers().Of(owner); limited {
+		q.Limit, q.Tier = &limit, tier
+	}
+	return q, err
+}
+
 // loadPending informs the gate of the events that the last process recorded and did not
 // write.
 func (n *Notifier) loadPending(ctx context.Context) error {

@@ -37,6 +37,7 @@ type Config struct {
 	// folder is noticed; empty: unknown.
 	Folder string
 
+	Quotas     Quotas     // has the usage of owners; nil: getQuota is not served
 	Notifier   Notifier   // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string   // DIDs that may report images of any owner
 	Owners     []string   // DIDs that may report pushes of their own images, and pulls of any
@@ -64,6 +65,7 @@ type Server struct {
 	rpc       xrpc.Server
 	sessions  *auth.Sessions
 	callers   *auth.Callers
+	quotas    Quotas
 	notifier  Notifier
 	tids      *syntax.TIDClock // for records whose key the client leaves to us
 
@@ -109,6 +111,7 @@ func newServer(cfg Config) (*Server, error) {
 		folder:      cfg.Folder,
 		now:         cfg.Now,
 		lg:          cfg.Logger.With("component", "hold"),
+		quotas:      cfg.Quotas,
 		notifier:    cfg.Notifier,
 		tids:        syntax.NewTIDClock(uint(rand.Uint32N(1 << 10))),
 		exports:     clientaddr.NewSlots(maxExports, maxExports/2),
@@ -210,6 +213,9 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.listRepos":       xrpc.Query(public, s.listRepos),
 		"com.atproto.sync.getBlob":         xrpc.Query(public, s.getBlob),
 		"com.atproto.sync.listBlobs":       xrpc.Query(public, s.listBlobs),
+	}
+	if s.quotas != nil {
+		methods[lexicon.NSIDGetQuota] = xrpc.Query(public, s.getQuota)
 	}
 	if s.notifier != nil {
 		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(s.mayNotify), s.notifyManifest)

@@ -10,6 +10,9 @@ const (
 	NSIDContentVisibility = "app.bsky.actor.contentVisibilityDeclaration"
 )
 
+// NSIDGetQuota is the name of a query that a hold with a notifier serves.
+const NSIDGetQuota = "io.atcr.hold.getQuota"
+
 // Names of the procedures whose inputs are checked here.
 const (
 	NSIDNotifyManifest = "io.atcr.hold.notifyManifest"

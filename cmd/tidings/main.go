@@ -1,8 +1,8 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
 // entry in its configuration it is the upstream registry. It adds the commands
-// `config check`, `reconcile`, `version`, `hold`, `account`, `remote` and `redis`, and extends
-// `garbage-collect`, which records the manifests that it deletes.
+// `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `remote` and `redis`, and
+// extends `garbage-collect`, which records the manifests that it deletes.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), holdCommand(), accountCommand(), remoteCommand(), redisCommand(), reconcileCommand())
+	root.AddCommand(versionCommand(), configCommand(), holdCommand(), accountCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/notifier/usage"
+)
+
+// quotaFlags are the flags of `tidings quota`.
+type quotaFlags struct {
+	owner                   string
+	json, recompute, dryRun bool
+}
+
+func quotaCommand() *cobra.Command {
+	var flags quotaFlags
+	cmd := &cobra.Command{
+		Use:   "quota <config>",
+		Short: "`quota` shows how many bytes of layers each owner has, and the limits",
+		Long: "`quota` needs the server to be stopped. While it runs, io.atcr.hold.getQuota has the same numbers.\n" +
+			"With --recompute it counts the layers of all manifests again, from the ledger and the account's records, prints\n" +
+			"differences and corrects them. The exit code is then 2 if there were differences.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			return runQuota(ctx, cmd.OutOrStdout(), args, flags)
+		},
+	}
+	cmd.Flags().StringVar(&flags.owner, "owner", "", "show only the owner with this DID")
+	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&flags.recompute, "recompute", false, "count again, and correct differences")
+	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "with --recompute: print the differences and correct nothing")
+	return cmd
+}
+
+func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlags) error {
+	if flags.dryRun && !flags.recompute {
+		return errors.New("--dry-run is only for --recompute")
+	}
+	o, _, err := options(args)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockData(o)
+	if err != nil {
+		return err
+	}
+	if err := unlock(); err != nil {
+		return err
+	}
+	host, _, err := load(args)
+	if err != nil {
+		return err
+	}
+	found := int64(0)
+	if flags.recompute {
+		err = middleware.RecountUsage(ctx, host, flags.dryRun, func(d usage.Difference) error {
+			if found++; found > maxPrinted {
+				return nil
+			}
+			if flags.json {
+				return json.NewEncoder(out).Encode(d)
+			}
+			fmt.Fprintln(out, d)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := printUsage(out, flags, func(visit func(middleware.OwnerUsage) error) error { return middleware.Usage(host, visit) }); err != nil {
+		return err
+	}
+	switch {
+	case found == 0:
+		return nil
+	case flags.dryRun:
+		return fmt.Errorf("%w: %s", errDiffers, count(found, "difference"))
+	}
+	return fmt.Errorf("%w: %s corrected", errDiffers, count(found, "difference"))
+}
+
+// printUsage prints a line for each owner as it is read.
+func printUsage(out io.Writer, flags quotaFlags, each func(func(middleware.OwnerUsage) error) error) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if !flags.json {
+		fmt.Fprintln(w, "OWNER\tLAYERS\tSIZE\tLIMIT\tTIER")
+	}
+	err := each(func(u middleware.OwnerUsage) error {
+		if flags.owner != "" && flags.owner != u.Owner {
+			return nil
+		}
+		if flags.json {
+			return json.NewEncoder(out).Encode(u)
+		}
+		limit, tier := "none", "-"
+		if u.Limit != nil {
+			limit, tier = config.Size(*u.Limit).String(), u.Tier
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", u.Owner, u.Blobs, config.Size(u.Bytes), limit, tier)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
