@@ -24,7 +24,6 @@ const (
 	Parked        = "o/p/" // notifier/parked: <handle> 0x00 <sequence number> -> push whose owner is not resolved
 	ParkedOwners  = "o/d/" // notifier/parked: <handle> -> DID that its parked pushes get
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
-	Forgotten     = "f/"   // notifier/records: <owner> -> nothing, the owner's data was deleted and nothing was pushed since
 	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has
 	Recount       = "t/"   // notifier/usage: as Usage, while usage is recounted
 	Usage         = "u/"   // notifier/usage: layers of manifests, references to layers, and totals by owner
