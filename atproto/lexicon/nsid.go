@@ -7,6 +7,9 @@ const (
 	NSIDPost    = "app.bsky.feed.post"
 	NSIDProfile = "app.bsky.actor.profile"
 
+	NSIDPublication = "site.standard.publication"
+	NSIDDocument    = "site.standard.document"
+
 	NSIDContentVisibility = "app.bsky.actor.contentVisibilityDeclaration"
 )
 
