@@ -20,7 +20,7 @@ import (
 //     earlier call, the others are sent without it; otherwise Deliver returns the error,
 //     and the sink gives the write up.
 //   - pds.TooLarge, or pds.Refused without saying which write: the call is repeated in
-//     two halves.
+//     two halves, and a pair that is refused alone as two calls.
 //   - pds.Limited and pds.Suspended: nothing was applied. The sink pauses (see PauseOf).
 //   - All else, such as a lost answer: it is not known whether the writes are applied. The
 //     sink calls Deliver again, which reads them back before it sends what is missing.
@@ -53,8 +53,9 @@ var ErrConflict = errors.New("another record has this key")
 // applied. The index of a *repo.WriteError counts in writes; it is the index of a write
 // that is refused for good.
 func (a *Repo) Deliver(ctx context.Context, writes []repo.Write, fresh bool) error {
-	for from := 0; from < len(writes); from += MaxWrites {
-		part := writes[from:min(from+MaxWrites, len(writes))]
+	for from, to := 0, 0; from < len(writes); from = to {
+		to = from + cut(writes[from:], MaxWrites)
+		part := writes[from:to]
 		left, err := all(part), error(nil)
 		if !fresh {
 			left, err = a.Missing(ctx, part)
@@ -130,8 +131,27 @@ func (a *Repo) fitting(part []repo.Write, left []int) (now, later []int) {
 	if !ok {
 		return left, nil
 	}
-	n := max(1, b.Fit(pick(part, left)))
+	writes := pick(part, left)
+	n := cut(writes, max(1, b.Fit(writes)))
 	return left[:n], left[n:]
+}
+
+// cut returns how many of the writes are sent in a call that has room for most, without
+// dividing a pair: two writes in a row with the same key, such as a document and its post. A
+// pair alone is sent in any case.
+func cut(writes []repo.Write, most int) int {
+	pair := func(i int) bool {
+		return writes[i-1].RKey == writes[i].RKey && writes[i-1].Collection != writes[i].Collection
+	}
+	switch {
+	case most >= len(writes):
+		return len(writes)
+	case !pair(most):
+		return most
+	case most > 1:
+		return most - 1
+	}
+	return 2
 }
 
 // pick returns the writes with the indexes.
@@ -159,6 +179,9 @@ func (a *Repo) applyOnce(ctx context.Context, part []repo.Write, indexes []int) 
 			return refusalOf(part, indexes[0], err)
 		}
 		half := len(indexes) / 2
+		if n := cut(pick(part, indexes), half); n < len(indexes) {
+			half = n
+		}
 		if err := a.applyOnce(ctx, part, indexes[:half]); err != nil {
 			return err
 		}
