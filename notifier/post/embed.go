@@ -77,26 +77,92 @@ func altText(name string, about []string, host string, bar bool) string {
 // SetPicture adds a picture to a post: with a link as the preview of the page that it
 // leads to, otherwise as an image.
 func SetPicture(record map[string]any, p Picture) error {
-	id, err := cid.Decode(p.CID)
+	blob, err := p.Blob()
 	if err != nil {
-		return errors.New("a picture without a CID")
+		return err
 	}
-	blob := map[string]any{"$type": "blob", "ref": atdata.CIDLink(id), "mimeType": p.MediaType, "size": p.Size}
 	if p.Link == "" {
 		record["embed"] = map[string]any{"$type": "app.bsky.embed.images", "images": []any{map[string]any{
 			"image": blob, "alt": p.Alt, "aspectRatio": map[string]any{"width": int64(card.Width), "height": int64(card.Height)},
 		}}}
 		return nil
 	}
+	if err := SetPreview(record, p); err != nil {
+		return err
+	}
+	external(record)["thumb"] = blob
+	return nil
+}
+
+// Blob is the picture as a blob in a record.
+func (p Picture) Blob() (map[string]any, error) {
+	id, err := cid.Decode(p.CID)
+	if err != nil {
+		return nil, errors.New("a picture without a CID")
+	}
+	return map[string]any{"$type": "blob", "ref": atdata.CIDLink(id), "mimeType": p.MediaType, "size": p.Size}, nil
+}
+
+// RemovePicture removes the picture of a post. A preview that refers to records stays.
+func RemovePicture(record map[string]any) {
+	preview := external(record)
+	if preview == nil || preview["associatedRefs"] == nil {
+		delete(record, "embed")
+		return
+	}
+	delete(preview, "thumb")
+}
+
+// SetPreview adds the preview of a page without the picture to a post.
+func SetPreview(record map[string]any, p Picture) error {
 	uri, err := asciiLink(p.Link)
 	if err != nil {
 		return err
 	}
 	record["embed"] = map[string]any{"$type": "app.bsky.embed.external", "external": map[string]any{
-		"uri": uri, "title": p.Title, "description": p.About, "thumb": blob,
+		"uri": uri, "title": p.Title, "description": p.About,
 	}}
 	return nil
 }
 
-// RemovePicture removes the picture of a post.
-func RemovePicture(record map[string]any) { delete(record, "embed") }
+// external is the preview in a post; nil if it has none.
+func external(record map[string]any) map[string]any {
+	embed, _ := record["embed"].(map[string]any)
+	preview, _ := embed["external"].(map[string]any)
+	return preview
+}
+
+// A Ref identifies a version of a record.
+type Ref struct {
+	URI string `json:"uri"`
+	CID string `json:"cid"`
+}
+
+// SetReferences sets the records that the page of a post's preview is about; none removes
+// them.
+func SetReferences(record map[string]any, refs ...Ref) {
+	preview := external(record)
+	if preview == nil {
+		return
+	}
+	delete(preview, "associatedRefs")
+	list := make([]any, len(refs))
+	for i, r := range refs {
+		list[i] = map[string]any{"uri": r.URI, "cid": r.CID}
+	}
+	if len(list) > 0 {
+		preview["associatedRefs"] = list
+	}
+}
+
+// References returns the URIs of the records that the page of a post's preview is about.
+func References(record map[string]any) (uris []string) {
+	list, _ := external(record)["associatedRefs"].([]any)
+	for _, item := range list {
+		ref, _ := item.(map[string]any)
+		if uri, ok := ref["uri"].(string); ok {
+			uris = append(uris, uri)
+		}
+	}
+	return uris
+}

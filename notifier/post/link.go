@@ -67,6 +67,9 @@ func CheckLink(address string) error {
 	return err
 }
 
+// NormalizeLink returns an address as posts have it.
+func NormalizeLink(address string) (string, error) { return asciiLink(address) }
+
 // asciiLink returns an http or https address in ASCII, which every client accepts:
 // escaped as in RFC 3986, and the host encoded as in RFC 5891.
 func asciiLink(address string) (string, error) {
