@@ -49,6 +49,7 @@ var (
 	DataFolder      = []byte("b/folder")    // Config.DataFolder at the last start
 	UsageBuilt      = []byte("b/usage")     // how far the usage of an earlier ledger was counted
 	StatsRound      = []byte("b/stats")     // last round of notifier/statsrecords
+	Publication     = []byte("b/site")      // where the record of notifier/publication is
 	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )
 
