@@ -90,6 +90,7 @@ type account struct {
 	latePosts  []repo.Write  // applied before the next call that writes posts
 	uploads    []uploadFault // of the next calls of Upload
 	uploaded   int           // calls of Upload
+	refused    string        // a call with a write of this collection is refused; "": none
 }
 
 // fault is the outcome of one call of Apply.
@@ -109,8 +110,11 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	if a.down.Load() {
 		return repo.Result{}, errFault
 	}
+	if i := slices.IndexFunc(writes, func(w repo.Write) bool { return w.Collection == a.refused }); i >= 0 {
+		return repo.Result{}, &repo.WriteError{Index: i, Path: writes[i].Collection + "/" + writes[i].RKey, Err: errors.New("refused")}
+	}
 	faults := &a.faults
-	if len(writes) > 0 && writes[0].Collection == lexicon.NSIDPost {
+	if slices.ContainsFunc(writes, func(w repo.Write) bool { return w.Collection == lexicon.NSIDPost }) {
 		if err := a.applyLate(ctx); err != nil {
 			return repo.Result{}, err
 		}
@@ -241,6 +245,11 @@ func (r *rig) open(announce *announce.Config) {
 		Space:  r.space, Now: r.now, Elapsed: r.elapsed,
 		Logger:  testLogger(),
 		Backoff: time.Millisecond, Linger: time.Millisecond,
+	}
+	if announce != nil && announce.Page != nil {
+		opened := *announce
+		opened.Site = openSite(t, cfg.State)
+		cfg.Announce = &opened
 	}
 	if r.silent {
 		cfg.Publisher = nil

@@ -12,7 +12,6 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/card"
-	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -45,11 +44,14 @@ import (
 //   - A post may have been sent with its picture, and be written after it was read back
 //     and its picture was dropped. The bytes without it then find another record at their
 //     key. It is compared with those with the picture, which the announcement keeps.
+//
+// A document of the version has the same picture and is written with the post; see
+// documented.
 type pictured struct {
 	Facts   card.Facts   `json:"facts"`
 	Picture post.Picture `json:"picture"`           // with its CID once the post refers to it
 	Dropped bool         `json:"dropped,omitempty"` // the post has no picture
-	Before  []byte       `json:"before,omitempty"`  // the post with its picture, if it was dropped
+	Before  []byte       `json:"before,omitempty"`  // the post with its picture, as an earlier version of the program kept it
 }
 
 // inPost reports whether the post refers to the picture.
@@ -161,7 +163,7 @@ func (s *Sink) drawCard(a *announcement) (content []byte, changed bool, err erro
 	if err == nil {
 		p := a.Card.Picture
 		p.CID, p.Size, p.MediaType = id, int64(len(content)), card.MediaType
-		if err = a.edit(func(record map[string]any) error { return post.SetPicture(record, p) }); err == nil {
+		if err = a.setPicture(p); err == nil {
 			a.Card.Picture = p
 			return content, true, nil
 		}
@@ -195,12 +197,11 @@ func (a *announcement) edit(change func(record map[string]any) error) error {
 // dropCard removes the picture of a post. The caller puts the batch.
 func (s *Sink) dropCard(a *announcement, outcome string, reason error) error {
 	if a.Card.inPost() {
-		before := a.Write.Record
-		err := a.edit(func(record map[string]any) error { post.RemovePicture(record); return nil })
-		if err != nil {
+		before := a.form()
+		if err := a.removePicture(); err != nil {
 			return fmt.Errorf("remove the picture of a post: %w", err)
 		}
-		a.Card.Before = before
+		a.Earlier = append(a.Earlier, before)
 	}
 	a.Card.Dropped = true
 	s.Metrics.Card(outcome)
@@ -246,49 +247,6 @@ func cannotWrite(err error) bool {
 	}
 	var failed *pds.Error
 	return errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Method != pds.UploadBlobMethod)
-}
-
-// rescue handles the refusal of a post that has or had a picture. It reports whether the
-// batch is to be sent again.
-func (s *Sink) rescue(ctx context.Context, batch *announcementBatch, invalid *repo.WriteError) (again bool, err error) {
-	if invalid.Index < 0 || invalid.Index >= len(batch.Posts) {
-		return false, nil
-	}
-	a := &batch.Posts[invalid.Index]
-	switch {
-	case a.Card == nil:
-		return false, nil
-	case errors.Is(invalid, delivery.ErrConflict) || errors.Is(invalid, repo.ErrExists):
-		return s.writtenBefore(ctx, batch, a)
-	case !a.Card.inPost():
-		return false, nil
-	case errors.Is(invalid, repo.ErrBlobNotFound) && !s.cards.again[a.Card.Picture.CID]:
-		s.cards.uploadAgain(a.Card.Picture.CID)
-		return true, nil
-	}
-	if err := s.dropCard(a, "refused", invalid); err != nil {
-		return false, err
-	}
-	return true, s.putIf(batch, true)
-}
-
-// writtenBefore reports whether the record at the key of a post is the post with the
-// picture that was dropped, and if so makes that the post again.
-func (s *Sink) writtenBefore(ctx context.Context, batch *announcementBatch, a *announcement) (bool, error) {
-	if len(a.Card.Before) == 0 {
-		return false, nil
-	}
-	before := a.Write
-	before.Record = a.Card.Before
-	done, err := s.Account.Done(ctx, before)
-	if errors.Is(err, delivery.ErrConflict) || err == nil && !done {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	a.Write, a.Card.Dropped, a.Card.Before = before, false, nil
-	return true, s.putIf(batch, true)
 }
 
 // fresh reports whether a picture was uploaded a short while ago.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/publication"
 )
 
 // Defaults of the configuration file, and the longest cooldown.
@@ -43,6 +44,8 @@ type Config struct {
 	Host        string                                            // of the registry, which pictures show; "": not known
 	Reference   func(repository, tag string) string               // what follows "docker pull"; nil: no such line
 	Link        func(repository, tag, digest string) (url string) // of the name; nil or "": none
+	Site        *publication.Site                                 // has a document of each version with a post; nil: no documents
+	Page        func(repository, tag, digest string) (url string) // that shows a version; required with Site
 	DryRun      bool                                              // posts are logged and not written
 	// Counted calls visit with the tags of a repository that were counted, and their
 	// pushes, until it returns false; pushes of a tag are to be added up. nil: not known.
@@ -53,6 +56,9 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	if c.Collect < 0 || c.MaxAge < 0 || c.Cooldown < 0 || c.PerDay < 0 {
 		return c, errors.New("collect, cooldown, daily_limit and max_age must not be negative")
+	}
+	if c.Site != nil && c.Page == nil {
+		return c, errors.New("documents need pages")
 	}
 	if c.Tag == nil {
 		c.Tag = func(string) bool { return true }

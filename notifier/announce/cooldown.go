@@ -107,7 +107,7 @@ func (d *decision) endCooldown(ctx context.Context, row cooldown) error {
 		return err
 	}
 	a.Waited = d.clock.Age(a.stamp())
-	return d.addPost(a)
+	return d.addPost(ctx, a)
 }
 
 func (d *decision) allToSummary(versions []version, reason string) error {

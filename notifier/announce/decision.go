@@ -66,7 +66,10 @@ func (d *decision) before(repository, digest string) (entries, error) {
 }
 
 // addPost adds a post, with the versions that it stands for as well.
-func (d *decision) addPost(a *announcement) error {
+func (d *decision) addPost(ctx context.Context, a *announcement) error {
+	if err := d.addDocument(ctx, a); err != nil {
+		return err
+	}
 	d.sending = append(d.sending, *a)
 	for _, v := range append(a.Others, a.version) {
 		id := imageID(v.Repository, v.Digest)

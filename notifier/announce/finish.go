@@ -43,6 +43,9 @@ func (s *Sink) countFinished(a *announcement) {
 		outcome, others = "summary", "summarized"
 	}
 	s.Metrics.Post(outcome)
+	if a.Document != nil {
+		s.Metrics.Document("written")
+	}
 	for range a.Others {
 		s.Metrics.Post(others)
 	}
@@ -50,11 +53,12 @@ func (s *Sink) countFinished(a *announcement) {
 
 // drop gives up a post that the repo refuses. It is recorded in the history, so
 // that its window does not open again.
-func (s *Sink) drop(batch *announcementBatch, invalid *repo.WriteError) error {
-	if invalid.Index < 0 || invalid.Index >= len(batch.Posts) {
+func (s *Sink) drop(ctx context.Context, batch *announcementBatch, invalid *repo.WriteError) error {
+	i, _ := batch.locate(invalid.Index)
+	if i < 0 {
 		return invalid
 	}
-	a := batch.Posts[invalid.Index]
+	a := batch.Posts[i]
 	for _, v := range append(a.Others, a.version) {
 		for _, seq := range v.Seqs {
 			if err := s.GiveUp(seq, invalid); err != nil {
@@ -62,18 +66,21 @@ func (s *Sink) drop(batch *announcementBatch, invalid *repo.WriteError) error {
 			}
 		}
 	}
-	batch.Posts = slices.Delete(batch.Posts, invalid.Index, invalid.Index+1)
-	var b state.Batch
-	if err := s.record(&b, &a, pushrow.Announce{Reason: invalid.Error()}); err != nil {
+	batch.Posts = slices.Delete(batch.Posts, i, i+1)
+	d := s.newDecision()
+	if err := d.deleteDocument(ctx, &a); err != nil {
 		return err
 	}
-	return s.outbox().Put(&b, batch)
+	if err := s.record(&d.b, &a, pushrow.Announce{Reason: invalid.Error()}); err != nil {
+		return err
+	}
+	return s.outbox().Put(&d.b, batch)
 }
 
 // record adds to b what became of an announcement and of the versions that joined it.
 func (s *Sink) record(b *state.Batch, a *announcement, result pushrow.Announce) error {
 	if !a.isSummary() {
-		if err := s.recordVersion(b, &a.version, a.Write.RKey, result); err != nil {
+		if err := s.recordVersion(b, &a.version, a.Write.RKey, a.documentKey(), result); err != nil {
 			return err
 		}
 		if err := s.noteTags(b, &a.version, result); err != nil {
@@ -87,15 +94,16 @@ func (s *Sink) record(b *state.Batch, a *announcement, result pushrow.Announce) 
 		}
 	}
 	for _, v := range a.Others {
-		if err := s.recordVersion(b, &v, a.Write.RKey, result); err != nil {
+		if err := s.recordVersion(b, &v, a.Write.RKey, "", result); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// recordVersion adds a version to the history, and the result of its pushes.
-func (s *Sink) recordVersion(b *state.Batch, v *version, rkey string, result pushrow.Announce) error {
+// recordVersion adds a version to the history, and the result of its pushes. document is the
+// key of its document, "" if it has none.
+func (s *Sink) recordVersion(b *state.Batch, v *version, rkey, document string, result pushrow.Announce) error {
 	p := Entry{Tags: v.Tags, Joined: result.Joined}
 	if result.PostURI != "" {
 		p.RKey = rkey
@@ -106,7 +114,7 @@ func (s *Sink) recordVersion(b *state.Batch, v *version, rkey string, result pus
 	if err := s.posts.Add(b, v.Repository, v.Digest, p); err != nil {
 		return err
 	}
-	if err := s.putVersion(b, v, p); err != nil {
+	if err := s.putVersion(b, v, p, document); err != nil {
 		return err
 	}
 	for _, seq := range v.Seqs {

@@ -33,6 +33,8 @@ import (
 //   - After it: the row is there until the post is deleted. Before a delete is sent, the post
 //     is read; one that does not exist any more is deleted.
 //
+// A post may have a document, which has the same key and is deleted in the same call.
+//
 // No post is missed: an event is decided after the posts of all earlier events were written
 // or found to be of an image that is gone, and a post that is written later has been
 // checked after the delete.
@@ -43,6 +45,8 @@ type retraction struct {
 	Digest     string `json:"digest"`
 	RKey       string `json:"rkey"`
 	Seq        uint64 `json:"seq"` // of the event
+
+	DocumentOnly bool `json:"documentOnly,omitempty"` // the post does not exist
 }
 
 // maxRetracted is how many posts are deleted at once.
@@ -115,7 +119,7 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 	var rkeys []string
 	for _, entry := range own {
 		rkeys = append(rkeys, entry.RKey)
-		if err := d.set(retractionKey(entry.RKey), retraction{e.Repository, digest, entry.RKey, e.Seq}); err != nil {
+		if err := d.set(retractionKey(entry.RKey), retraction{Repository: e.Repository, Digest: digest, RKey: entry.RKey, Seq: e.Seq}); err != nil {
 			return err
 		}
 	}
@@ -259,29 +263,47 @@ func (s *Sink) retractions() (rows []retraction, err error) {
 func (s *Sink) deletePosts(ctx context.Context, rows []retraction) error {
 	var b state.Batch
 	for len(rows) > 0 {
-		writes := make([]repo.Write, len(rows))
-		for i, r := range rows {
-			writes[i] = repo.Write{Action: repo.Delete, Collection: lexicon.NSIDPost, RKey: r.RKey}
-		}
+		writes, ofRow := deletesOf(rows)
 		err := s.deletes.Deliver(ctx, writes, false)
 		var invalid *repo.WriteError
-		if !errors.As(err, &invalid) || invalid.Index < 0 || invalid.Index >= len(rows) {
+		if !errors.As(err, &invalid) || invalid.Index < 0 || invalid.Index >= len(ofRow) {
 			if err != nil {
 				return err
 			}
 			break
 		}
-		r := rows[invalid.Index]
+		i := ofRow[invalid.Index]
+		r := rows[i]
 		if err := s.GiveUp(r.Seq, invalid); err != nil {
 			return err
 		}
 		b.Delete(retractionKey(r.RKey))
-		rows = slices.Delete(rows, invalid.Index, invalid.Index+1)
+		rows = slices.Delete(rows, i, i+1)
 	}
 	for _, r := range rows {
 		b.Delete(retractionKey(r.RKey))
+		if r.DocumentOnly {
+			s.Log.Info("a document without a post is deleted", "repository", r.Repository, "digest", r.Digest, "key", r.RKey)
+			continue
+		}
 		s.Metrics.Post("retracted")
 		s.Log.Info("the post of a deleted image is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.uri(r.RKey))
 	}
 	return s.State.Commit(&b, state.Sync)
+}
+
+// deletesOf are the deletes of posts and their documents, if they have any. ofRow has the
+// index of the row of each.
+func deletesOf(rows []retraction) (writes []repo.Write, ofRow []int) {
+	for i, r := range rows {
+		collections := []string{lexicon.NSIDDocument, lexicon.NSIDPost}
+		if r.DocumentOnly {
+			collections = collections[:1]
+		}
+		for _, collection := range collections {
+			writes = append(writes, repo.Write{Action: repo.Delete, Collection: collection, RKey: r.RKey})
+			ofRow = append(ofRow, i)
+		}
+	}
+	return writes, ofRow
 }

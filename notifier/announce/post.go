@@ -149,11 +149,18 @@ func (s *Sink) compose(a *announcement) error {
 		return &sink.PermanentError{Err: fmt.Errorf("write post: %w", err)}
 	}
 	post.SetOrigin(record, post.Image{Repository: a.Repository, Tag: tag, Digest: a.Digest})
+	page, preview := s.pageOf(a, facts)
+	if page != nil {
+		facts.Link = preview.Link
+		if err := post.SetPreview(record, preview); err != nil {
+			return &sink.PermanentError{Err: err}
+		}
+	}
 	encoded, err := post.Encode(record)
 	if err != nil {
 		return &sink.PermanentError{Err: err}
 	}
-	a.Card = s.cardOf(facts)
+	a.Card, a.page, a.Document = s.cardOf(facts), page, nil
 	a.Write = repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: event.TID(a.TID, a.ClockID), Record: encoded}
 	return nil
 }

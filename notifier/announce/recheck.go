@@ -51,14 +51,36 @@ func (d *decision) recheckBatch(ctx context.Context, batch *announcementBatch) (
 		}
 		switch {
 		case again == nil:
+			if err := d.deleteDocument(ctx, a); err != nil {
+				return changed, err
+			}
 			batch.Posts = slices.Delete(batch.Posts, i, i+1)
 			changed = true
 		case again.TID != a.TID || again.versions() != a.versions() || !reflect.DeepEqual(again.Tags, a.Tags):
-			batch.Posts[i] = *again
+			if err := d.replace(ctx, a, again); err != nil {
+				return changed, err
+			}
 			changed = true
 		}
 	}
 	return changed, nil
+}
+
+// replace replaces a post by another, which has a document if the key is not that of one
+// that is to be deleted.
+func (d *decision) replace(ctx context.Context, a, again *announcement) error {
+	if err := d.deleteDocument(ctx, a); err != nil {
+		return err
+	}
+	var r retraction
+	deleted, err := d.get(retractionKey(again.Write.RKey), &r)
+	if err == nil && !deleted {
+		err = d.addDocument(ctx, again)
+	}
+	if err == nil {
+		*a = *again
+	}
+	return err
 }
 
 // recheck returns a post that is still missing, as far as it is to be written; nil if it is

@@ -7,18 +7,14 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// send writes the posts with their pictures and records them. A post that the repo refuses
+// send writes the posts with their pictures and documents and records them. A post that the repo refuses
 // for good is given up, and the others are written.
 func (s *Sink) send(ctx context.Context, batch *announcementBatch, fresh bool) error {
 	for {
 		if err := s.prepareCards(ctx, batch, fresh); err != nil {
 			return err
 		}
-		writes := make([]repo.Write, len(batch.Posts))
-		for i, a := range batch.Posts {
-			writes[i] = a.Write
-		}
-		err := s.Account.Deliver(ctx, writes, fresh)
+		err := s.Account.Deliver(ctx, batch.writes(), fresh)
 		var invalid *repo.WriteError
 		if !errors.As(err, &invalid) {
 			if err != nil {
@@ -35,7 +31,7 @@ func (s *Sink) send(ctx context.Context, batch *announcementBatch, fresh bool) e
 		if again {
 			continue
 		}
-		if err := s.drop(batch, invalid); err != nil {
+		if err := s.drop(ctx, batch, invalid); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/publication"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/versions"
@@ -64,6 +65,7 @@ type Sink struct {
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
 	cards   cards
+	refused time.Time // when the account refused the publication
 }
 
 // New returns the sink. It adds its posts to the history, deletes posts with deletes, and
@@ -90,6 +92,11 @@ type announcement struct {
 	Waited time.Duration `json:"waited,omitempty"` // how long it waited on purpose, in nanoseconds
 	Write  repo.Write    `json:"write"`
 	Card   *pictured     `json:"card,omitempty"` // nil: the post is sent as it is
+
+	Document *documented `json:"document,omitempty"` // written with the post; nil: none
+	Earlier  []earlier   `json:"earlier,omitempty"`  // forms that may have been sent
+
+	page *publication.Document // what a document of the version says; nil: there is none
 }
 
 func (a *announcement) isSummary() bool { return a.Digest == "" && len(a.Others) > 0 }
@@ -179,7 +186,10 @@ func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err
 		return time.Time{}, err
 	}
 	deleted, err := s.retract(ctx)
-	return earliest(earliest(cooled, summary), deleted), err
+	if err != nil {
+		return time.Time{}, err
+	}
+	return earliest(earliest(cooled, summary), earliest(deleted, s.publish(ctx))), nil
 }
 
 // earliest returns the earlier of two times; zero is no time.

@@ -177,12 +177,12 @@ func (d *decision) closeWindow(ctx context.Context, w *window) error {
 		d.changed = true
 		return nil
 	}
-	return d.place(a)
+	return d.place(ctx, a)
 }
 
 // place decides how a version is announced: now, after the cooldown of its repository, or
 // in a summary.
-func (d *decision) place(a *announcement) error {
+func (d *decision) place(ctx context.Context, a *announcement) error {
 	if err := d.compose(a); err != nil { // also if it waits: an image without a valid post is given up now
 		return err
 	}
@@ -203,7 +203,7 @@ func (d *decision) place(a *announcement) error {
 	if limited {
 		return d.waitForSummary(&a.version, waitsForDay)
 	}
-	return d.addPost(a)
+	return d.addPost(ctx, a)
 }
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns

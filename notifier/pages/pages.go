@@ -12,8 +12,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier/versions"
 )
 
-// Prefix is the path of the pages; the handler expects it in requests.
-const Prefix = "/tidings/"
+// Prefix is the path of the pages; the handler expects it in requests. Root is the same
+// without the slash at the end.
+const (
+	Root   = "/tidings"
+	Prefix = Root + "/"
+)
 
 const (
 	repositories = Prefix + "r/"

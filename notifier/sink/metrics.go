@@ -17,6 +17,8 @@ type Metrics struct {
 	Posts   *prometheus.CounterVec
 	Layers  *prometheus.CounterVec
 	Cards   *prometheus.CounterVec
+
+	Documents *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that are not registered yet.
@@ -47,6 +49,10 @@ func NewMetrics() *Metrics {
 			Name: "tidings_cards_total",
 			Help: "Pictures of posts by outcome: attached, or why the post has none: undrawn, not_uploaded, refused (the post with it), paused (after an upload that failed).",
 		}, []string{"outcome"}),
+		Documents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_documents_total",
+			Help: "Documents of versions by outcome: written, or why the post was written without one: invalid, refused.",
+		}, []string{"outcome"}),
 		Layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",
 			Help: "Layers that are not valid in a record, by outcome: skipped (no record), changed (another media type).",
@@ -56,7 +62,7 @@ func NewMetrics() *Metrics {
 
 // Collectors returns the metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.events, m.latency, m.retries, m.Letters, m.Posts, m.Layers, m.Cards}
+	return []prometheus.Collector{m.events, m.latency, m.retries, m.Letters, m.Posts, m.Layers, m.Cards, m.Documents}
 }
 
 // Event counts an event by its outcome.
@@ -106,5 +112,12 @@ func (m *Metrics) Odd(o *event.OddLayers) {
 func (m *Metrics) Card(outcome string) {
 	if m != nil {
 		m.Cards.WithLabelValues(outcome).Inc()
+	}
+}
+
+// Document counts the document of a version by its outcome.
+func (m *Metrics) Document(outcome string) {
+	if m != nil {
+		m.Documents.WithLabelValues(outcome).Inc()
 	}
 }
