@@ -63,6 +63,11 @@ type Announce struct {
 	// true.
 	Card bool `option:"card"`
 
+	// Publication makes the registry a site.standard.publication and each version with a
+	// post a document of it: true, or a section. It requires a public https address.
+	// Default false.
+	Publication *Publication `option:"publication"`
+
 	// Template is the text of posts, a text/template with the data and functions in
 	// docs/publishing.md. It is checked with sample facts. Default: a text with the name,
 	// tags, size, platforms and pull command.
@@ -162,6 +167,9 @@ func (a *Announce) check(m *mistakes) {
 		m.add("options.announce.collect", fmt.Sprintf("%s is too long; the maximum is 24h", a.Collect))
 	}
 	m.check("options.announce.langs", post.CheckLangs(a.Langs))
+	if a.Publication != nil {
+		a.Publication.check(m)
+	}
 	if a.AppView != "" {
 		m.check("options.announce.appview", appview.Check(string(a.AppView)))
 	}

@@ -45,6 +45,12 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 			m.add(path, fmt.Sprintf(`%q is neither "inherit", for the registry's own redis section, nor a section with addrs`, text))
 			return
 		}
+	case **Publication:
+		p, section := m.decodePublication(path, raw)
+		if !section {
+			*target = p
+			return
+		}
 	case *time.Duration:
 		d, err := duration(raw)
 		m.set(path, v, time.Duration(d), err)

@@ -134,6 +134,7 @@ announce:
   appview: "https://appview.example.com"
   anonymous_pushes: true
   card: false
+  publication: {name: Images, description: All of them, icon: /i.png}
   dry_run: true
   retags: true
 stats: {records: 12h}
@@ -172,7 +173,8 @@ api: {token_file: /t}
 		Quota:  &Quota{Tiers: map[string]Tier{"free": {5 << 30}, "1": {0}}, Owners: []QuotaOwner{{"did:web:a.example.com", "1"}}, Default: "free"},
 		Announce: &Announce{Tags: []string{"v*", "edge"}, Exclude: []string{"*-debug"}, Cooldown: 30 * time.Minute, DailyLimit: 7, MaxAge: 90 * time.Minute,
 			OnDelete: "delete", MentionOwner: true, Hashtags: []string{"containers", "oss"}, Template: "{{.Name}}", Annotations: []string{"org.opencontainers.image.title"}, Langs: []string{"en", "pt-BR", "ja"},
-			Link: "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, DryRun: true, Retags: true},
+			Publication: &Publication{Name: "Images", Description: "All of them", Icon: "/i.png"},
+			Link:        "https://example.com/{{.Repository}}?t={{.Tag}}&d={{.Digest}}", AppView: "https://appview.example.com", AnonymousPushes: true, DryRun: true, Retags: true},
 		Stats: Stats{Records: DurationOrOff(12 * time.Hour)},
 		Redis: &Redis{Addrs: []string{"a:6379", "b:6379"}, Username: "u", PasswordFile: "/p", DB: 3, MasterName: "m", Name: "blue",
 			TLS: &RedisTLS{CAFile: "/ca", CertFile: "/cert", KeyFile: "/key", ServerName: "s"}},

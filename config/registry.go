@@ -69,6 +69,7 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 		o.Redis.registry = &c.Redis
 	}
 	o.checkActors(c, m)
+	o.checkPublication(c, m)
 	if o.HTTP.Addr != "" && o.HTTP.Addr == c.HTTP.Addr {
 		m.add("options.http.addr", fmt.Sprintf("%s is the address of the registry itself; remove it to share that port", o.HTTP.Addr))
 	}

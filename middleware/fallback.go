@@ -15,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/pages"
+	"github.com/tidings-dev/tidings/notifier/publication"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -149,6 +150,11 @@ func (f *fallback) mounts(o *opener) []mount {
 	}))
 	if len(o.options.Public) > 0 {
 		add(pages.Prefix, http.HandlerFunc(f.unavailable))
+		if a := o.options.Announce; a != nil && a.Publication != nil {
+			for _, path := range publication.Paths(pages.Root) {
+				add(path, http.HandlerFunc(f.unavailable))
+			}
+		}
 	}
 	return mounts
 }

@@ -19,8 +19,14 @@ func (r *runtime) openPages() error {
 		Base:     r.options.PublicURL(r.host),
 		Account:  r.account,
 		Pull:     r.reference(),
+		Document: r.document,
 		Logger:   r.log,
 	})})
+	if r.site != nil {
+		for _, path := range r.site.Paths() {
+			r.mounts = append(r.mounts, mount{path, r.site})
+		}
+	}
 	return nil
 }
 
@@ -35,9 +41,9 @@ func (r *runtime) siteName() string {
 // pageOf returns the function that returns the address of the page of a version; nil if the
 // public cannot reach the pages.
 func (r *runtime) pageOf() func(repository, tag, digest string) string {
-	base := r.options.PublicURL(r.host)
-	if base == "" || r.options.HTTP.Addr != "" && r.options.Hold == nil {
-		return nil // a listener of its own may have another address
+	if r.options.PagesURL(r.host) == "" {
+		return nil
 	}
+	base := r.options.PublicURL(r.host)
 	return func(repository, tag, _ string) string { return pages.URL(base, repository, tag) }
 }

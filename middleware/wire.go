@@ -37,6 +37,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/publication"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -90,6 +91,7 @@ type runtime struct {
 	handles    *handles.Resolver       // of owners
 	notifier   *notifier.Notifier      // nil: a hold is served without a registry
 	stats      *statsrecords.Publisher // nil: counts are not published
+	site       *publication.Site       // nil: the registry is not a publication
 	server     http.Handler            // of the hold; nil: there is none, or it is broken
 }
 
@@ -412,6 +414,9 @@ func (r *runtime) announce() (*announce.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.template: %w", err)
 	}
+	if err := r.openPublication(); err != nil {
+		return nil, err
+	}
 	mention, err := r.mention()
 	if err != nil {
 		return nil, fmt.Errorf("options.announce.mention_owner: %w", err)
@@ -431,6 +436,8 @@ func (r *runtime) announce() (*announce.Config, error) {
 		Annotations: a.Annotations,
 		Langs:       a.Langs,
 		Card:        a.Card,
+		Site:        r.site,
+		Page:        r.pageOf(),
 		Host:        r.options.RegistryHost(r.host),
 		Reference:   r.reference(),
 		Link:        r.link(link),

@@ -270,6 +270,9 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	if a.Link != "" {
 		row("link", "%s", a.Link)
 	}
+	if a.Publication != nil {
+		row("", "each version with a post is a document of a publication (announce.publication)")
+	}
 	if a.AnonymousPushes {
 		row("", "anonymous pushes are announced (announce.anonymous_pushes)")
 	}
@@ -310,6 +313,10 @@ func checkFiles(o *config.Options) error {
 	}
 	if o.Remote != nil {
 		errs = append(errs, o.Remote.CheckPassword())
+	}
+	if o.Announce != nil && o.Announce.Publication != nil {
+		_, err := o.Announce.Publication.ReadIcon()
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, o.API.CheckToken())...)
 }
