@@ -93,22 +93,48 @@ func (n *Notifier) Health() []SinkHealth {
 	return all
 }
 
-func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
-	h := SinkHealth{Stream: "pushes", Sink: name, State: sinkOK, Backlog: &Backlog{}}
-	if s == journal.Pulls {
-		h.Stream = "pulls"
+// A Position is how far a sink is in a stream.
+type Position struct {
+	Stream, Sink string
+	Done, Last   uint64 // sequence numbers
+}
+
+// Pending is the number of pending events.
+func (p *Position) Pending() uint64 { return p.Last - min(p.Last, p.Done) }
+
+// Positions returns the positions of all sinks, without reading anything.
+func (n *Notifier) Positions() (all []Position) {
+	for _, s := range n.sinks {
+		all = append(all, n.position(journal.Pushes, s.Name()))
 	}
-	cursor := n.journal.Cursor(s, name)
+	for _, s := range countedStreams {
+		all = append(all, n.position(s, sink.Counters))
+	}
+	if n.pulls != nil {
+		all = append(all, n.position(journal.Pulls, remote.Name))
+	}
+	return all
+}
+
+func (n *Notifier) position(s journal.Stream, name string) Position {
+	p := Position{Stream: s.String(), Sink: name, Done: n.journal.Cursor(s, name)}
 	switch {
 	case name == sink.Counters:
-		cursor = n.counter.Latest(uint8(s))
+		p.Done = n.counter.Latest(uint8(s))
 	case s == journal.Pulls:
-		cursor = n.pullsReported()
+		p.Done = n.pullsReported()
 	}
-	if last := n.journal.Status(s).Last; last > cursor {
-		h.Depth = last - cursor
-	}
-	age, limit := n.pendingAge(s, cursor), behindAfter
+	p.Last = n.journal.Status(s).Last
+	return p
+}
+
+// ParkedPushes returns how many pushes wait for the handle of their owner.
+func (n *Notifier) ParkedPushes() int { return n.parked.Len() }
+
+func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
+	p := n.position(s, name)
+	h := SinkHealth{Stream: p.Stream, Sink: name, State: sinkOK, Backlog: &Backlog{Depth: p.Pending()}}
+	age, limit := n.pendingAge(s, p.Done), behindAfter
 	if name == announce.Name {
 		limit += n.announce.Collect
 	}

@@ -40,6 +40,9 @@ func (l *Letter) events() uint64 {
 	return l.Last - l.First + 1
 }
 
+// Count is the number of events of the letter.
+func (l *Letter) Count() uint64 { return l.events() }
+
 // covers reports whether it is certain that an event of the push stream is among those of
 // the letter.
 func (l *Letter) covers(seq uint64) bool {
