@@ -49,7 +49,19 @@ func (o *opener) newFallback(err error) parts {
 	f := &fallback{problem: diskProblem(err), events: o.events, requests: o.requests}
 	o.log.Error("the data folder cannot be opened; pulls are served and not counted, pushes and deletes are refused, and opening is retried",
 		"dir", o.options.Data, "error", err)
-	return o.parts(f, f.permit(o), f.mounts(o), f.openLater(o.log, o.open))
+	endAdmin := f.serveAdmin(o)
+	endOpening := f.openLater(o.log, func(ctx context.Context) (parts, error) {
+		opened, err := o.open(ctx)
+		if err == nil { // the parts have an admin API of their own
+			if err := endAdmin(ctx); err != nil {
+				o.log.Warn("the admin socket of the fallback was not closed", "error", err)
+			}
+		}
+		return opened, err
+	})
+	return o.parts(f, f.permit(o), f.mounts(o), func(ctx context.Context) error {
+		return errors.Join(endOpening(ctx), endAdmin(ctx))
+	})
 }
 
 // openLater calls open in the background until it succeeds. end stops this, waits for
@@ -182,7 +194,9 @@ func (f *fallback) unavailable(w http.ResponseWriter, _ *http.Request) {
 	fail(w, http.StatusServiceUnavailable, "ServiceUnavailable", f.problem+"; try again later")
 }
 
-func (f *fallback) health(context.Context, bool) any {
+func (f *fallback) health(context.Context, bool) any { return f.report() }
+
+func (f *fallback) report() health {
 	return health{
 		Status:  statusDegraded,
 		Reasons: []string{f.problem + ": pulls are served and not counted, pushes and deletes are refused"},

@@ -78,7 +78,9 @@ const journalMinFree = 512 << 10
 
 // health returns the health report. It has no error texts, since those can name hosts
 // and files; they are in the log. all includes details about private repositories.
-func (r *runtime) health(_ context.Context, all bool) any {
+func (r *runtime) health(ctx context.Context, all bool) any { return r.report(ctx, all) }
+
+func (r *runtime) report(_ context.Context, all bool) health {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
 	if !all {
 		for i := range h.Sinks {
@@ -110,7 +112,7 @@ func (r *runtime) health(_ context.Context, all bool) any {
 	if err := r.state.Health(); err != nil {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, r.stateProblem(err))
 	}
-	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil && free < journalMinFree {
+	if r.journalDiskFull() {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
 	}
 	if r.pds != nil {

@@ -55,7 +55,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 		r.register(r.events.Collectors()...)
 		opens = []func() error{
 			r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openRepo, r.openNetwork, r.openAppView,
-			r.openNotifier, r.openStatsRecords, r.openServer, r.openAPI, r.openPages, r.run,
+			r.openNotifier, r.openStatsRecords, r.openServer, r.openAPI, r.openPages, r.run, r.openAdmin,
 		}
 	}
 	for _, open := range opens {

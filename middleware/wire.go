@@ -137,7 +137,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.openPages, r.run,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.openPages, r.run, r.openAdmin,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))

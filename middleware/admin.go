@@ -1,0 +1,116 @@
+package middleware
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/middleware/admin"
+)
+
+// openAdmin serves the admin API. Without it the registry works as usual, so a socket that
+// cannot be created is only logged.
+func (r *runtime) openAdmin() error {
+	rates := admin.NewRates(r.notifier.Positions, time.Now)
+	started := clock.Now()
+	handler := admin.New(admin.Config{
+		Status:  func(ctx context.Context) admin.Status { return r.adminStatus(ctx, rates, started) },
+		Letters: r.dead,
+		Log:     r.log,
+	})
+	server, err := admin.Listen(r.options.Data, handler, r.log)
+	if err != nil {
+		r.log.Warn("`tidings status` and other commands for a running registry do not work", "error", err)
+		return nil
+	}
+	r.background(rates.Run)
+	r.closers = append(r.closers, server.Close)
+	return nil
+}
+
+// adminStatus is the health with the numbers of each sink and the free space.
+func (r *runtime) adminStatus(ctx context.Context, rates *admin.Rates, started time.Time) admin.Status {
+	health := r.report(ctx, true)
+	s := admin.Status{
+		Status: admin.OK, Reasons: health.Reasons, PID: os.Getpid(), Version: ownVersion(), Started: started,
+		Data: r.options.Data, Parked: r.notifier.ParkedPushes(), Disks: r.disks(),
+	}
+	for _, sink := range health.Sinks {
+		rate, ends := rates.Of(sink.Stream, sink.Sink)
+		s.Sinks = append(s.Sinks, admin.Sink{SinkHealth: sink, Rate: rate, Ends: ends})
+	}
+	s.Reasons = append(s.Reasons, sinkReasons(s.Sinks)...)
+	if health.Status != statusOK || len(s.Reasons) > 0 {
+		s.Status = admin.Degraded
+	}
+	if health.Hold != nil && health.Hold.Status == "failing" || errors.Is(r.state.Health(), store.ErrStopped) || r.journalDiskFull() {
+		s.Status = admin.Broken
+	}
+	s.Health, _ = json.Marshal(health) // it has no members that can't be encoded
+	return s
+}
+
+// sinkReasons are the reasons why sinks are not ok.
+func sinkReasons(sinks []admin.Sink) (reasons []string) {
+	for _, s := range sinks {
+		name := "sink " + s.Sink + " (" + s.Stream + ")"
+		switch {
+		case s.Paused():
+			reasons = append(reasons, name+" is paused: "+s.Reason)
+		case s.State != statusOK:
+			reasons = append(reasons, name+" is "+s.State)
+		}
+		if s.Failed > 0 {
+			reasons = append(reasons, name+" has given up events; see `tidings dead list`")
+		}
+	}
+	return reasons
+}
+
+// disks are the free space for the journal and the state.
+func (r *runtime) disks() []admin.Disk {
+	var disks []admin.Disk
+	if free, err := store.FreeSpace(r.options.JournalDir()); err == nil {
+		disks = append(disks, admin.Disk{Path: r.options.JournalDir(), Free: free, Reserve: journalMinFree})
+	}
+	if free, err := store.FreeSpace(r.options.StateDir()); err == nil {
+		disks = append(disks, admin.Disk{Path: r.options.StateDir(), Free: free, Reserve: uint64(r.options.Reserve)})
+	}
+	return disks
+}
+
+// journalDiskFull reports whether the journal's next write may fail.
+func (r *runtime) journalDiskFull() bool {
+	free, err := store.FreeSpace(r.options.JournalDir())
+	return err == nil && free < journalMinFree
+}
+
+// serveAdmin serves the status of a fallback, if the socket can be created. end closes it;
+// the parts that are opened later have a socket of their own.
+func (f *fallback) serveAdmin(o *opener) (end func(context.Context) error) {
+	none := func(context.Context) error { return nil }
+	unlock, err := Lock(o.options.LockFile())
+	if err != nil {
+		return none
+	}
+	defer func() { _ = unlock() }()
+	started := clock.Now()
+	server, err := admin.Listen(o.options.Data, admin.New(admin.Config{
+		Status: func(context.Context) admin.Status {
+			return admin.Status{
+				Status: admin.Broken, Reasons: f.report().Reasons, PID: os.Getpid(), Version: ownVersion(), Started: started,
+				Data: o.options.Data, Sinks: []admin.Sink{}, Disks: []admin.Disk{},
+			}
+		},
+		Log: o.log,
+	}), o.log)
+	if err != nil {
+		o.log.Warn("`tidings status` does not work until the data folder is open", "error", err)
+		return none
+	}
+	return server.Close
+}

@@ -1,0 +1,206 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/tidings-dev/tidings/notifier/deadletters"
+	"github.com/tidings-dev/tidings/notifier/journal"
+)
+
+// Letters are the dead letters of all sinks.
+type Letters interface {
+	// List returns letters, without their events, and the cursor of the next page, "" if
+	// there is none. sink "" is all sinks.
+	List(sink, cursor string, limit int) (page []deadletters.Letter, next string, err error)
+	// Get returns the letter whose first event has the number seq.
+	Get(box deadletters.Box, seq uint64) (*deadletters.Letter, error)
+	// Drop removes such a letter.
+	Drop(box deadletters.Box, seq uint64) error
+}
+
+// Config configures New.
+type Config struct {
+	Status  func(context.Context) Status
+	Letters Letters // nil: the data folder is not open
+	Log     *slog.Logger
+}
+
+// Limits of a page of letters.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// maxBody limits a request body, in bytes. No request needs one.
+const maxBody = 4 << 10
+
+type handler struct{ Config }
+
+// New returns the handler of the API.
+func New(cfg Config) http.Handler {
+	h := &handler{cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", h.status)
+	mux.HandleFunc("GET /v1/sinks", h.sinks)
+	if h.Letters != nil {
+		mux.HandleFunc("GET /v1/dead", h.letters)
+		mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
+		mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
+	}
+	mux.HandleFunc("/", h.unknown)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer h.recover(w, r)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// recover answers 500 if a handler panics.
+func (h *handler) recover(w http.ResponseWriter, r *http.Request) {
+	if reason := recover(); reason != nil {
+		h.Log.Error("a handler of the admin API panicked", "path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
+		fail(w, http.StatusInternalServerError, "InternalError", "internal error; the registry's log has the reason")
+	}
+}
+
+func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
+	if h.Letters == nil {
+		fail(w, http.StatusServiceUnavailable, "Unavailable", "the data folder is not open; GET /v1/status says why")
+		return
+	}
+	fail(w, http.StatusNotFound, "UnknownMethod", r.Method+" "+r.URL.Path+" is no request of this API")
+}
+
+func (h *handler) status(w http.ResponseWriter, r *http.Request) { send(w, h.Status(r.Context())) }
+
+func (h *handler) sinks(w http.ResponseWriter, r *http.Request) {
+	send(w, struct {
+		Sinks []Sink `json:"sinks"`
+	}{h.Status(r.Context()).Sinks})
+}
+
+// A Page is the response with letters.
+type Page struct {
+	Letters []Letter `json:"letters"`
+	Cursor  string   `json:"cursor,omitempty"` // of the next page
+}
+
+func (h *handler) letters(w http.ResponseWriter, r *http.Request) {
+	limit := defaultLimit
+	if text := r.FormValue("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxLimit {
+			fail(w, http.StatusBadRequest, "InvalidRequest", fmt.Sprintf("limit must be a number from 1 to %d", maxLimit))
+			return
+		}
+		limit = n
+	}
+	found, next, err := h.Letters.List(r.FormValue("sink"), r.FormValue("cursor"), limit)
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	page := Page{Letters: []Letter{}, Cursor: next}
+	for i := range found {
+		page.Letters = append(page.Letters, letterOf(&found[i]))
+	}
+	send(w, page)
+}
+
+func (h *handler) letter(w http.ResponseWriter, r *http.Request) {
+	box, seq, ok := addressed(w, r)
+	if !ok {
+		return
+	}
+	l, err := h.Letters.Get(box, seq)
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	letter := letterOf(l)
+	letter.Event = l.Event
+	send(w, letter)
+}
+
+func (h *handler) drop(w http.ResponseWriter, r *http.Request) {
+	box, seq, ok := addressed(w, r)
+	if !ok {
+		return
+	}
+	if err := h.Letters.Drop(box, seq); err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// addressed returns the letter that the path of a request names.
+func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq uint64, ok bool) {
+	box = deadletters.Box{Sink: r.PathValue("sink"), Stream: journal.Pushes}
+	switch r.FormValue("stream") {
+	case "", journal.Pushes.String():
+	case journal.Pulls.String():
+		box.Stream = journal.Pulls
+	default:
+		fail(w, http.StatusBadRequest, "InvalidRequest", "stream must be pushes or pulls")
+		return box, 0, false
+	}
+	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "InvalidRequest", "the sequence number must be a number")
+		return box, 0, false
+	}
+	return box, seq, true
+}
+
+// failed sends the response for an error of Letters.
+func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
+	for known, status := range map[error]int{
+		deadletters.ErrNotFound: http.StatusNotFound,
+		deadletters.ErrCursor:   http.StatusBadRequest,
+	} {
+		if errors.Is(err, known) {
+			fail(w, status, names[status], err.Error())
+			return
+		}
+	}
+	h.Log.Error("a request of the admin API failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+}
+
+// names are the names of errors by their status.
+var names = map[int]string{
+	http.StatusNotFound:   "NotFound",
+	http.StatusConflict:   "Conflict",
+	http.StatusBadRequest: "InvalidRequest",
+}
+
+func send(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// A Problem is the response of a request that failed.
+type Problem struct {
+	Name    string `json:"error"`
+	Message string `json:"message"`
+}
+
+func fail(w http.ResponseWriter, status int, name, message string) {
+	body, _ := json.Marshal(Problem{name, message}) // strings can always be encoded
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}
