@@ -1,7 +1,7 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
 // entry in its configuration it is the upstream registry. It adds the commands
-// `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `remote` and `redis`, and
+// `status`, `dead`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `remote` and `redis`, and
 // extends `garbage-collect`, which records the manifests that it deletes.
 package main
 
@@ -32,13 +32,13 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), holdCommand(), accountCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
+	root.AddCommand(versionCommand(), configCommand(), statusCommand(), deadCommand(), holdCommand(), accountCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
 	switch closed := shutdown(); {
-	case errors.Is(err, errDamaged), errors.Is(err, errDiffers):
+	case errors.Is(err, errDamaged), errors.Is(err, errDiffers), errors.Is(err, errBroken):
 		os.Exit(2)
 	case !closed || err != nil:
 		os.Exit(1)

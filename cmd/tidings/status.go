@@ -1,0 +1,214 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware/admin"
+)
+
+// Errors that set the exit code of `status`; the reasons have been printed.
+var (
+	errDegraded = errors.New("the registry is degraded")
+	errBroken   = errors.New("the registry is broken")
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status <config>",
+		Short: "`status` shows the state of a running registry",
+		Long: "`status` shows what is configured, the pending events and the speed of each sink, dead letters, Redis, the account, relays and\n" +
+			"the free disk space of a running registry. The exit code is 0 if it is healthy, 1 if it is degraded (it works, and the reasons\n" +
+			"are printed), and 2 if it is broken (pushes are refused, or nothing can be published until somebody acts) or not running.",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			return status(ctx, cmd.OutOrStdout(), args, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func status(ctx context.Context, out io.Writer, args []string, asJSON bool) error {
+	c, err := newAdminClient(args)
+	if err != nil {
+		return err
+	}
+	var s admin.Status
+	if err := c.call(ctx, "GET", "/v1/status", nil, &s); err != nil {
+		return fmt.Errorf("%w: %w", errBroken, err)
+	}
+	if asJSON {
+		err = printJSON(out, s)
+	} else {
+		err = printStatus(out, c.options, &s)
+	}
+	switch {
+	case err != nil:
+		return err
+	case s.Status == admin.OK:
+		return nil
+	case s.Status == admin.Degraded:
+		return errDegraded
+	}
+	return errBroken
+}
+
+// statusHealth is what `status` shows of the health report.
+type statusHealth struct {
+	Redis *struct {
+		Status, Reason string
+		Current        time.Time
+	}
+	Hold *struct {
+		Status, Reason, DID, Rev, MovedTo string
+		Relays                            []statusRelay
+	}
+	Account *struct {
+		Status, DID, Service string
+		Backlog              *struct {
+			Writes int
+			Ends   time.Time
+		}
+	}
+	Stats *struct {
+		Status string
+		Last   time.Time
+	}
+	AppView *struct{ Host, State, Reason string }
+}
+
+type statusRelay struct {
+	Relay, State, Reason string
+	LagSeconds           int
+}
+
+// printStatus prints the status for people, one topic a line.
+func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(topic, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
+	}
+	rows := func(topic string, lines []string) {
+		for _, line := range lines {
+			row(topic, "%s", line)
+			topic = ""
+		}
+	}
+	row("status", "%s", s.Status)
+	rows("", s.Reasons)
+	row("process", "%d, since %s", s.PID, s.Started.UTC().Format(time.RFC3339))
+	row("data", "%s", s.Data)
+	rows("configured", configured(o))
+	var sinks []string
+	for i := range s.Sinks {
+		sinks = append(sinks, sinkLine(&s.Sinks[i]))
+	}
+	rows("sinks", sinks)
+	if s.Parked > 0 {
+		row("parked", "%s for the handle of the owner", waiting(s.Parked))
+	}
+	var health statusHealth
+	if len(s.Health) > 0 {
+		if err := json.Unmarshal(s.Health, &health); err != nil {
+			return fmt.Errorf("decode the health: %w", err)
+		}
+	}
+	health.print(row)
+	var disks []string
+	for _, d := range s.Disks {
+		disks = append(disks, fmt.Sprintf("%s free for %s; writes pause below %s", sizeText(int64(d.Free)), d.Path, sizeText(int64(d.Reserve))))
+	}
+	rows("disk", disks)
+	return w.Flush()
+}
+
+// waiting says how many pushes wait.
+func waiting(n int) string {
+	if n == 1 {
+		return "1 push waits"
+	}
+	return fmt.Sprintf("%d pushes wait", n)
+}
+
+// configured is what the options ask for.
+func configured(o *config.Options) []string {
+	lines := []string{"no public repository"}
+	if len(o.Public) > 0 {
+		lines[0] = "public: " + oneOf(o.Public)
+	}
+	switch {
+	case o.Hold != nil:
+		lines = append(lines, "publishes to the hold "+o.Hold.Hostname)
+	case o.Account != nil:
+		lines = append(lines, "publishes to "+o.Account.Identifier+" on "+o.Account.Service)
+	default:
+		lines = append(lines, "counts only; nothing is published")
+	}
+	if o.Announce != nil {
+		lines = append(lines, "announces versions")
+	}
+	if o.Redis != nil {
+		lines = append(lines, "sums counts in Redis as "+o.Redis.Name)
+	}
+	return lines
+}
+
+// sinkLine is the state of a sink with its speed.
+func sinkLine(s *admin.Sink) string {
+	line := fmt.Sprintf("%s (%s): %s", s.Sink, s.Stream, sinkText(s.SinkHealth))
+	if s.Rate > 0 {
+		line += fmt.Sprintf(", %.3g events/s", s.Rate)
+	}
+	if !s.Ends.IsZero() {
+		line += ", done at about " + s.Ends.UTC().Format(time.RFC3339)
+	}
+	return line
+}
+
+func (h *statusHealth) print(row func(string, string, ...any)) {
+	if r := h.Redis; r != nil {
+		row("redis", "%s", withReason(r.Status, r.Reason))
+	}
+	if a := h.Hold; a != nil {
+		row("hold", "%s, %s", a.DID, withReason(a.Status, a.Reason))
+		if a.MovedTo != "" {
+			row("", "it has moved to %s", a.MovedTo)
+		}
+		for _, r := range a.Relays {
+			row("relay", "%s: %s", r.Relay, withReason(cmp.Or(r.State, "not asked yet"), r.Reason))
+		}
+	}
+	if a := h.Account; a != nil {
+		row("account", "%s on %s: %s", a.DID, a.Service, a.Status)
+		if b := a.Backlog; b != nil {
+			row("", "%s to do, until about %s as far as the points decide", count(int64(b.Writes), "write"), b.Ends.UTC().Format(time.RFC3339))
+		}
+	}
+	if s := h.Stats; s != nil {
+		row("stats", "records: %s", s.Status)
+	}
+	if a := h.AppView; a != nil {
+		row("appview", "%s: %s", a.Host, withReason(cmp.Or(a.State, "not asked yet"), a.Reason))
+	}
+}
+
+func withReason(state, reason string) string {
+	if reason == "" {
+		return state
+	}
+	return state + ": " + reason
+}
