@@ -43,6 +43,11 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 	if err != nil {
 		return err
 	}
+	if missing(after, last, entries) {
+		if err := n.counter.UsesLost(); err != nil {
+			return err
+		}
+	}
 	if len(entries) == 0 && last > after {
 		// The journal was restored from an older copy and skips these numbers.
 		return n.counter.Fold(n.journal.ID(), uint8(s), last, nil, nil)
@@ -75,6 +80,14 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 	return nil
 }
 
+// missing reports whether the journal has not the event after the given one, but later ones.
+func missing(after, last uint64, entries []journal.Entry) bool {
+	if len(entries) == 0 {
+		return last > after
+	}
+	return entries[0].Seq > after+1
+}
+
 // counting is a transaction of the counter: facts for the numbers, and the rows that
 // are committed with them.
 type counting struct {
@@ -97,7 +110,7 @@ func (c *counting) add(entry journal.Entry) error {
 			return err
 		}
 		c.n.metrics.Dead(sink.Counters, 1)
-		return nil
+		return c.n.counter.UsesLost()
 	}
 	if e.Inbound != nil {
 		repeated, err := c.notifications.Repeated(e.Seq, e.Time, e.Inbound)

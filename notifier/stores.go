@@ -147,11 +147,12 @@ func (n *Notifier) compareNames() error {
 	for _, name := range []struct {
 		key     []byte
 		current string
+		lost    bool // events may be lost if the name has changed
 		message string
 	}{
-		{state.JournalID, n.journal.ID(), "the journal has another id than at the last start: it was lost, or is older than its readers"},
-		{state.DataFolder, n.names.folder, "the data folder, or the journal in it, was copied or restored since the last start"},
-		{state.PublicOptions, n.names.options, "the options public, owner or owners have changed since the last start"},
+		{state.JournalID, n.journal.ID(), true, "the journal has another id than at the last start: it was lost, or is older than its readers"},
+		{state.DataFolder, n.names.folder, true, "the data folder, or the journal in it, was copied or restored since the last start"},
+		{state.PublicOptions, n.names.options, false, "the options public, owner or owners have changed since the last start"},
 	} {
 		before, err := n.state.Get(name.key)
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
@@ -163,6 +164,11 @@ func (n *Notifier) compareNames() error {
 		if err == nil {
 			n.log.Warn(name.message + "; the registry's storage is compared with the ledger")
 			b.Set(state.ReconcilePhase, []byte(phaseStorage))
+			if name.lost {
+				if err := n.counter.UsesLost(); err != nil {
+					return err
+				}
+			}
 		}
 		b.Set(name.key, []byte(name.current))
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
@@ -74,6 +75,8 @@ type Counter struct {
 	replayedEarly bool // replayed events were folded before that
 	cursors       map[string]uint64
 	entries       *classify.Store
+	lastUse       *lastuse.Table
+	usesSince     time.Time // the uses in lastUse are complete from here on
 
 	newTagChanges []rediscounts.TagChange // of this fold
 	newUnlisted   []counts.Fact           // pulls of unlisted accounts that this fold counts
@@ -105,9 +108,10 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 	}
 	c := &Counter{
 		db: db, cfg: cfg, redis: cfg.Redis, log: log.With("component", "counter"),
+		lastUse: lastuse.New(lastUsePrefix),
 		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration} {
+	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration, c.loadUseTracking} {
 		if err := load(); err != nil {
 			return nil, fmt.Errorf("open counters: %w", err)
 		}

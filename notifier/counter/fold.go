@@ -10,13 +10,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
 // How an event is counted exactly once.
 //
 // A Fold commits one synced batch: the changed rows, the keys for retags, index entries,
-// the caller's own keys, and the cursor of the journal's stream. After a crash either all
+// the last use of tags and manifests, the caller's own keys, and the cursor of the journal's stream. After a crash either all
 // of them are on disk or none. The caller continues to read after the cursor, so an event
 // is folded again only if its batch was lost. A commit that returns an error may have been
 // applied; the cursor is then read from the store again, and a repeated Fold up to the
@@ -64,6 +65,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 	}
 	if err := c.commit(journal, stream, upTo, facts, also); err != nil {
 		// The batch may have been applied. The store has the cursor.
+		c.lastUse.Forget()
 		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadEntries()))
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
@@ -84,6 +86,9 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []coun
 		return err
 	}
 	if err := b.Set(cursorKey(journal, stream), binary.BigEndian.AppendUint64(nil, upTo), nil); err != nil {
+		return err
+	}
+	if err := c.putUseTracking(b, stream, upTo); err != nil {
 		return err
 	}
 	if also != nil {
@@ -108,7 +113,8 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 	f := folding{
 		c: c, b: b, now: now, today: counts.DayOf(now),
 		tomorrow: now.Add(24 * time.Hour), oldest: counts.DayOf(now) + 1 - counts.KeepDays,
-		all: map[target]map[counts.ID]*counts.Row{},
+		all:  map[target]map[counts.ID]*counts.Row{},
+		uses: c.lastUse.Changes(c.db, now),
 	}
 	c.entries.Begin()
 	c.newTagChanges, c.newUnlisted = nil, nil
@@ -123,6 +129,12 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 		if err := f.add(&facts[i]); err != nil {
 			return err
 		}
+		if err := f.uses.Add(&facts[i]); err != nil {
+			return err
+		}
+	}
+	if err := f.uses.Write(b); err != nil {
+		return err
 	}
 	return f.write()
 }
@@ -157,6 +169,7 @@ type folding struct {
 	to       target                    // of the current fact
 	rows     map[counts.ID]*counts.Row // of to
 	all      map[target]map[counts.ID]*counts.Row
+	uses     *lastuse.Changes
 }
 
 func (f *folding) add(fact *counts.Fact) error {

@@ -20,6 +20,8 @@ import (
 //	c/t                                   state of the clock (clock.go)
 //	c/v/TAG                               latest (retag.go), hashed: day of the last push, DIGEST
 //	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: counts that Redis does not have yet
+//	c/w/…                                 last use of tags and manifests (lastuse.Table)
+//	c/x                                   since when the last use is known (lastuse.go)
 //
 // EPOCH is the number of a registry id of this folder. RUN is "f" for live or "r" for
 // replayed facts, and the id of the process that counted them.
@@ -33,6 +35,8 @@ const (
 	freePrefix      = "c/s/"
 	pendingPrefix   = "c/u/"
 	latestPrefix    = "c/v/"
+	lastUsePrefix   = "c/w/"
+	lastUseKey      = "c/x"
 )
 
 // rowKey is the key of a row without prefix and end.

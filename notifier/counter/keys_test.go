@@ -23,7 +23,12 @@ func TestStoredFormat(t *testing.T) {
 			`"c/c/aaaa\x00\x01" 0000000000000001`,
 			`"c/h/\x9a\xcb.\xb2o\x19\x18\xd3;\xfc&\x95" a4a001`,
 			`"c/k/\x00\x00\x00\x00\xcb\xc25J\u0493\x12(\xfb\xc25J\u0493\x12(" `,
-		}, rows, []string{`"c/v/\xa1\xfdV\xa0:\xf5\xa2\x8f" a4a0019acb2eb26f1918d3`})
+		}, rows, []string{
+			`"c/v/\xa1\xfdV\xa0:\xf5\xa2\x8f" a4a0019acb2eb26f1918d3`,
+			`"c/w/\xe4o}tx8\x04\xfad\xe8'dB\x13.\xba\x99" ec861e00`,
+			`"c/w/\xe4o}tx8\x04\xfat;\xfc&\x95\x94\xefd\x92" ec861e00`,
+			fmt.Sprintf(`"c/x" %x`, `{"Since":"2026-03-04T12:00:00Z","Upto":{"1":1}}`),
+		})
 		if got := storedLines(t, r); !slices.Equal(got, want) {
 			t.Errorf("%s: stored\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}

@@ -1,0 +1,218 @@
+package lastuse
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/internal/generations"
+	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counts"
+)
+
+// How the last use is tracked
+//
+// Changes adds the facts of one batch of events. Write adds the rows that have changed to
+// the batch that moves the cursor of the journal: after a crash either both are on disk, or
+// the events are read again, and a repeated use changes nothing. A time on disk is replaced
+// by later ones only, so a last use never goes back. (The exception is a time in the future,
+// recorded while the clock was ahead.)
+//
+// An event that deletes a tag or a manifest deletes its row. If a delete and a push at the
+// same time are recorded in the wrong order, the row is missing, and the time at which
+// storage has the tag or manifest counts in its place.
+//
+// Since is the time from which on the uses are known. It is set when the first process
+// opens the table, and again whenever events are lost: if a part of the journal is missing,
+// after a backup was restored (Reset), or if another version, without this table, has
+// counted events. To detect that, a row has the cursors up to which this table has events.
+
+// Table is the rows under a prefix of a store.
+type Table struct {
+	prefix string
+	recent generations.Map[rowKey, Use] // rows that were written recently
+}
+
+// maxRecent is the number of recent rows in memory, about 2 MB.
+const maxRecent = 1 << 14
+
+// New returns the table under a prefix. It does not read or write.
+func New(prefix string) *Table {
+	return &Table{prefix: prefix, recent: generations.New[rowKey, Use](maxRecent)}
+}
+
+// Forget drops what is in memory, after a commit that may have failed.
+func (t *Table) Forget() {
+	t.recent.Turn()
+	t.recent.Turn()
+}
+
+func (t *Table) key(k rowKey) []byte { return append([]byte(t.prefix), k[:]...) }
+
+// read returns a row; the zero Use if there is none.
+func (t *Table) read(r pebble.Reader, k rowKey) (Use, error) {
+	if u, ok := t.recent.Get(k); ok {
+		return u, nil
+	}
+	val, closer, err := r.Get(t.key(k))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Use{}, nil
+	}
+	if err != nil {
+		return Use{}, err
+	}
+	defer closer.Close()
+	u, err := decode(val)
+	if err != nil {
+		return Use{}, fmt.Errorf("%w at %x", err, k)
+	}
+	return u, nil
+}
+
+// Repository calls visit with the rows of a repository, until it returns an error.
+func (t *Table) Repository(r pebble.Reader, repository string, visit func(Key, Use) error) error {
+	hash := hashRepository(repository)
+	start := append([]byte(t.prefix), hash[:]...)
+	return store.Scan(r, start, func(key, val []byte) error {
+		u, err := decode(val)
+		if rest := key[len(start):]; err != nil || len(rest) != len(Key{}) {
+			return fmt.Errorf("%w at %x", errDamaged, key)
+		}
+		return visit(Key(key[len(start):]), u)
+	})
+}
+
+// Changes are the changes of one batch of events.
+type Changes struct {
+	table  *Table
+	from   pebble.Reader
+	now    int64
+	rows   map[name]*change
+	images map[image][]*change // rows of a request
+
+	repository string // hash has its hash
+	hash       [8]byte
+}
+
+// name is a tag or a digest of a repository.
+type name struct {
+	repository string
+	kind       byte
+	name       string
+}
+
+// image is what a request names.
+type image struct{ repository, tag, digest string }
+
+type change struct {
+	key     rowKey
+	use     Use
+	changed bool
+	deleted bool // and not pushed or used again
+}
+
+// Changes begins a batch. from has the rows that are on disk.
+func (t *Table) Changes(from pebble.Reader, now time.Time) *Changes {
+	return &Changes{table: t, from: from, now: hourOf(now), rows: map[name]*change{}, images: map[image][]*change{}}
+}
+
+// Add adds a fact.
+func (c *Changes) Add(fact *counts.Fact) error {
+	switch {
+	case fact.Unlisted || !tracked(fact.Repository):
+		return nil
+	case fact.Deleted && fact.Tag != "":
+		return c.delete(name{fact.Repository, tagKind, fact.Tag})
+	case fact.Deleted:
+		return c.delete(name{fact.Repository, digestKind, fact.Digest})
+	case fact.Time.IsZero() || fact.Class != counts.Push && !isUse(fact.Class):
+		return nil
+	}
+	rows, err := c.of(image{fact.Repository, fact.Tag, fact.Digest})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		row.used(hourOf(fact.Time), c.now, fact.Class == counts.Push)
+	}
+	return nil
+}
+
+func (row *change) used(hour, now int64, push bool) {
+	t := &row.use.Used
+	if push {
+		t = &row.use.Pushed
+	}
+	if last := later(*t, hour, now); last != *t {
+		*t, row.changed, row.deleted = last, true, false
+	}
+}
+
+// of returns the rows of a tag and a manifest.
+func (c *Changes) of(i image) ([]*change, error) {
+	rows, ok := c.images[i]
+	if ok {
+		return rows, nil
+	}
+	for _, n := range []name{{i.repository, tagKind, i.tag}, {i.repository, digestKind, i.digest}} {
+		if n.name == "" {
+			continue
+		}
+		row, err := c.row(n)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	c.images[i] = rows
+	return rows, nil
+}
+
+func (c *Changes) delete(n name) error {
+	row, err := c.row(n)
+	if err != nil {
+		return err
+	}
+	row.use, row.changed, row.deleted = Use{}, true, true
+	return nil
+}
+
+func (c *Changes) row(n name) (*change, error) {
+	if row, ok := c.rows[n]; ok {
+		return row, nil
+	}
+	if n.repository != c.repository {
+		c.repository, c.hash = n.repository, hashRepository(n.repository)
+	}
+	key := rowKeyOf(c.hash, keyOf(n.kind, n.name))
+	use, err := c.table.read(c.from, key)
+	if err != nil {
+		return nil, err
+	}
+	row := &change{key: key, use: use}
+	c.rows[n] = row
+	return row, nil
+}
+
+// Write adds the changed rows to a batch. If its commit fails, the caller calls Forget.
+func (c *Changes) Write(b *pebble.Batch) error {
+	for _, row := range c.rows {
+		if row.deleted {
+			c.table.recent.Delete(row.key)
+			if err := b.Delete(c.table.key(row.key), nil); err != nil {
+				return err
+			}
+			continue
+		}
+		c.table.recent.Put(row.key, row.use, 1)
+		if !row.changed {
+			continue
+		}
+		if err := b.Set(c.table.key(row.key), row.use.encode(), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
