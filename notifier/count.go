@@ -152,7 +152,7 @@ func (c *counting) addUnlisted(e *event.Event, fact counts.Fact) error {
 
 func (c *counting) read(entry journal.Entry) (event.Sequenced, error) {
 	if c.stream == journal.Pushes {
-		return c.n.recent.read(entry)
+		return c.n.readFor(sink.Counters, entry)
 	}
 	return readEvent(entry.Seq, entry.Payload)
 }

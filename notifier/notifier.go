@@ -221,7 +221,7 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Remote != nil {
 		n.addRemote(cfg.Remote)
 	}
-	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register, n.quota.Load} {
+	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register, n.quota.Load, n.cancelLostRetries} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -78,7 +78,7 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
 	}
 	events := make([]event.Sequenced, 0, len(entries))
 	for _, entry := range entries {
-		e, err := n.recent.read(entry)
+		e, err := n.readFor(s.Name(), entry)
 		if err != nil && len(events) > 0 {
 			break // the events before it are processed first
 		}
@@ -140,6 +140,9 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 	n.metrics.Handled(s.Name(), time.Since(started))
 	n.progress.Send()
 	if done > 0 {
+		if err := n.endRetries(s.Name(), events[:done]); err != nil {
+			return err
+		}
 		if err := n.journal.SetCursor(journal.Pushes, s.Name(), events[done-1].Seq); err != nil {
 			return err
 		}
@@ -208,7 +211,11 @@ func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason
 }
 
 // giveUp keeps an event as a dead letter of a sink.
+// If it is a retry, the letter of the event that is retried is updated.
 func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error) error {
+	if r, retried, ok := event.CutRetry(payload); ok {
+		seq, payload = r.Letter, retried
+	}
 	if err := n.dead.Add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
 		return err
 	}

@@ -155,3 +155,25 @@ func (h *History) markDeleted(b *state.Batch, repository, digest string, rkeys [
 	b.Set(key, es.encode())
 	return nil
 }
+
+// removeRefused removes from the history as it is after b the posts that were given up, so
+// that the image can be announced.
+func (h *History) removeRefused(b *state.Batch, repository, digest string) error {
+	key := h.key(repository, digest)
+	es, err := decodeStored(b.Get(h.db, key))
+	if err != nil || es == nil {
+		return err
+	}
+	es = es.posted()
+	if len(es) == 0 {
+		b.Delete(key)
+		return nil
+	}
+	b.Set(key, es.encode())
+	return nil
+}
+
+// posted are the entries except those that were given up.
+func (es entries) posted() entries {
+	return slices.DeleteFunc(slices.Clone(es), func(e Entry) bool { return e.RKey == "" })
+}

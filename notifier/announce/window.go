@@ -161,6 +161,12 @@ func (d *decision) closeWindow(ctx context.Context, w *window) error {
 	if err != nil {
 		return err
 	}
+	if w.first.Retry != nil { // its refused post does not count, also in a later summary
+		before, d.changed = before.posted(), true
+		if err := d.posts.removeRefused(&d.b, v.Repository, v.Digest); err != nil {
+			return err
+		}
+	}
 	refused, err := d.checkWindow(ctx, w, a, before)
 	if err == nil && refused.Reason == "" {
 		refused.Reason, err = d.addFacts(ctx, a, w.first.Event)

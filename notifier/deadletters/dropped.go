@@ -65,6 +65,11 @@ func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, 
 		}
 		l := Letter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
 		rest.First = entry.Seq + 1
+		if retry, err := d.dropRetry(box, entry.Payload); err != nil {
+			return err
+		} else if retry {
+			continue
+		}
 		if e, err := event.Decode(entry.Payload); err == nil && e.Operation == event.OpPull {
 			if n := len(letters); pulls && letters[n-1].Last+1 == entry.Seq {
 				letters[n-1].Last = entry.Seq

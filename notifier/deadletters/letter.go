@@ -24,6 +24,9 @@ type Letter struct {
 	Reason string    `json:"reason"`
 	Time   time.Time `json:"time"` // when they were given up
 
+	Attempts int  `json:"attempts,omitempty"` // how often a single event was given up; 0: not known
+	Retrying bool `json:"retrying,omitempty"` // its retry is in the journal, see retry.go
+
 	// Of a single event that could be read:
 	Operation  string          `json:"operation,omitempty"` // "push", "delete" or "untag"
 	Repository string          `json:"repository,omitempty"`

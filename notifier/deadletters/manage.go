@@ -101,9 +101,12 @@ func (d *Store) get(box Box, first uint64) (Box, *Letter, error) {
 func (d *Store) Drop(box Box, first uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	box, _, err := d.get(box, first)
+	box, l, err := d.get(box, first)
 	if err != nil {
 		return err
+	}
+	if l.Retrying {
+		return fmt.Errorf("%w: %s/%d", ErrRetrying, box.Sink, first)
 	}
 	return d.remove(box, first)
 }

@@ -87,7 +87,11 @@ func (d *Store) Add(s journal.Stream, sink string, seq uint64, reason string, pa
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.write(Box{sink, s}, letter)
+	box := Box{sink, s}
+	if err := d.again(box, &letter); err != nil {
+		return err
+	}
+	return d.write(box, letter)
 }
 
 // write makes letters of a box durable, together with the one that is in memory. The

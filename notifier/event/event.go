@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,8 @@ type Event struct {
 
 	lexicon.NotifyManifestInput
 
-	Unreadable error `json:"-"` // why the manifest could not be read; Manifest is then empty
+	Retry      *Retry `json:"-"` // of an event that is retried; else nil
+	Unreadable error  `json:"-"` // why the manifest could not be read; Manifest is then empty
 }
 
 // Encode encodes an event for the journal.
@@ -165,6 +167,13 @@ var ErrNewer = errors.New("decode event")
 // annotations with the given keys. The error wraps ErrNewer if
 // a newer program recorded it.
 func Decode(b []byte, annotations ...string) (*Event, error) {
+	if r, retried, ok := CutRetry(b); ok {
+		e, err := Decode(retried, annotations...)
+		if e != nil {
+			e.Retry, e.Origin = &r, cmp.Or(e.Origin, r.Letter)
+		}
+		return e, err
+	}
 	if bytes.HasPrefix(b, []byte(pushedPrefix)) {
 		return decodePushed(b, annotations)
 	}
