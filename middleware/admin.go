@@ -20,6 +20,7 @@ func (r *runtime) openAdmin() error {
 	handler := admin.New(admin.Config{
 		Status:  func(ctx context.Context) admin.Status { return r.adminStatus(ctx, rates, started) },
 		Letters: r.dead,
+		Retry:   r.notifier.RetryLetter,
 		Log:     r.log,
 	})
 	server, err := admin.Listen(r.options.Data, handler, r.log)

@@ -19,9 +19,9 @@ import (
 func deadCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "dead",
-		Short: "`dead` lists and removes dead letters: events that a sink has given up",
+		Short: "`dead` lists, retries and removes dead letters: events that a sink has given up",
 	}
-	parent.AddCommand(deadListCommand(), deadShowCommand(), deadDropCommand())
+	parent.AddCommand(deadListCommand(), deadShowCommand(), deadRetryCommand(), deadDropCommand())
 	return parent
 }
 
@@ -139,6 +139,28 @@ func deadShowCommand() *cobra.Command {
 				return err
 			}
 			return printJSON(cmd.OutOrStdout(), letter)
+		},
+	}
+}
+
+func deadRetryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry <config> <letter>...",
+		Short: "`dead retry` lets the sinks handle the events of dead letters again",
+		Long: "`dead retry` adds the events to the journal again, each for the sink that gave it up. A letter disappears when its sink has\n" +
+			"processed the event, and gets the new reason if that fails. Mend the cause first. A letter without its event can't be retried.",
+		Args:         cobra.MinimumNArgs(2),
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := interruptible()
+			defer stop()
+			for _, name := range args[1:] {
+				if err := callLetter(ctx, []string{args[0], name}, "POST", "/retry", nil); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is being retried.\n", name)
+			}
+			return nil
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -25,10 +26,14 @@ type Letters interface {
 	Drop(box deadletters.Box, seq uint64) error
 }
 
+// Retry lets the sink of a letter handle its event again.
+type Retry func(ctx context.Context, box deadletters.Box, seq uint64) error
+
 // Config configures New.
 type Config struct {
 	Status  func(context.Context) Status
 	Letters Letters // nil: the data folder is not open
+	Retry   Retry
 	Log     *slog.Logger
 }
 
@@ -52,6 +57,7 @@ func New(cfg Config) http.Handler {
 	if h.Letters != nil {
 		mux.HandleFunc("GET /v1/dead", h.letters)
 		mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
+		mux.HandleFunc("POST /v1/dead/{sink}/{seq}/retry", h.retry)
 		mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
 	}
 	mux.HandleFunc("/", h.unknown)
@@ -141,6 +147,18 @@ func (h *handler) drop(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func (h *handler) retry(w http.ResponseWriter, r *http.Request) {
+	box, seq, ok := addressed(w, r)
+	if !ok {
+		return
+	}
+	if err := h.Retry(r.Context(), box, seq); err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
 // addressed returns the letter that the path of a request names.
 func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq uint64, ok bool) {
 	box = deadletters.Box{Sink: r.PathValue("sink"), Stream: journal.Pushes}
@@ -163,8 +181,11 @@ func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq
 // failed sends the response for an error of Letters.
 func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	for known, status := range map[error]int{
-		deadletters.ErrNotFound: http.StatusNotFound,
-		deadletters.ErrCursor:   http.StatusBadRequest,
+		deadletters.ErrNotFound:  http.StatusNotFound,
+		deadletters.ErrCursor:    http.StatusBadRequest,
+		deadletters.ErrNoEvent:   http.StatusConflict,
+		deadletters.ErrRetrying:  http.StatusConflict,
+		notifier.ErrNotRetryable: http.StatusConflict,
 	} {
 		if errors.Is(err, known) {
 			fail(w, status, names[status], err.Error())

@@ -17,6 +17,7 @@ type Letter struct {
 	Reason     string          `json:"reason"`
 	Time       time.Time       `json:"time"`               // when they were given up
 	Attempts   int             `json:"attempts,omitempty"` // how often the event was given up, with retries; 0: not known
+	Retrying   bool            `json:"retrying,omitempty"` // its sink has not processed the retry yet
 	Operation  string          `json:"operation,omitempty"`
 	Repository string          `json:"repository,omitempty"`
 	Tag        string          `json:"tag,omitempty"`
@@ -27,7 +28,7 @@ type Letter struct {
 
 func letterOf(l *deadletters.Letter) Letter {
 	letter := Letter{
-		Sink: l.Sink, Stream: l.Stream, Seq: l.First, Events: l.Count(), Reason: l.Reason, Time: l.Time,
+		Sink: l.Sink, Stream: l.Stream, Seq: l.First, Events: l.Count(), Reason: l.Reason, Time: l.Time, Attempts: l.Attempts, Retrying: l.Retrying,
 		Operation: l.Operation, Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Happened: l.Happened,
 	}
 	if l.Last > l.First {
