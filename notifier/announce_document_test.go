@@ -270,6 +270,31 @@ func TestDocumentGivenUp(t *testing.T) {
 	}
 }
 
+// Faults of the publication, once or each time. After some tries posts have no documents.
+func TestDocumentWithoutPublication(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		prepare func(*account)
+		want    int // documents
+	}{
+		"lost request": {func(a *account) { a.faults = []fault{lostRequest} }, 1},
+		"lost answer":  {func(a *account) { a.faults = []fault{lostAnswer} }, 1},
+		"each time":    {func(a *account) { a.failing = lexicon.NSIDPublication }, 0},
+	} {
+		r := newRig(t, nil)
+		r.prepare = tc.prepare
+		r.reopen(withDocuments())
+		r.push(image("a", 3).as("oss/app", "v1"))
+		r.drain()
+		if n, d := len(r.posts()), len(r.stored(lexicon.NSIDDocument)); n != 1 || d != tc.want {
+			t.Errorf("%s: got %d posts and %d documents, want 1 and %d", name, n, d, tc.want)
+		}
+		if tc.want > 0 {
+			r.checkDocuments(tc.want)
+		}
+	}
+}
+
 // Both records are sent in one call and, after a restart, with the same bytes.
 func TestDocumentAfterRestart(t *testing.T) {
 	t.Parallel()

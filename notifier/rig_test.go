@@ -91,6 +91,7 @@ type account struct {
 	uploads    []uploadFault // of the next calls of Upload
 	uploaded   int           // calls of Upload
 	refused    string        // a call with a write of this collection is refused; "": none
+	failing    string        // a call with a write of this collection fails; "": none
 }
 
 // fault is the outcome of one call of Apply.
@@ -108,6 +109,9 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.down.Load() {
+		return repo.Result{}, errFault
+	}
+	if slices.ContainsFunc(writes, func(w repo.Write) bool { return w.Collection == a.failing }) {
 		return repo.Result{}, errFault
 	}
 	if i := slices.IndexFunc(writes, func(w repo.Write) bool { return w.Collection == a.refused }); i >= 0 {

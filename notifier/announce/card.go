@@ -240,13 +240,21 @@ func (s *Sink) uploadCard(ctx context.Context, a *announcement, content []byte) 
 // cannotWrite reports whether an upload failed because nothing can be written to the
 // account. A limit of uploads says nothing of writes.
 func cannotWrite(err error) bool {
+	if repoFails(err) {
+		return true
+	}
+	var failed *pds.Error
+	return errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Method != pds.UploadBlobMethod)
+}
+
+// repoFails reports whether nothing can be written to an embedded repo.
+func repoFails(err error) bool {
 	for _, whole := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrSuspended, repo.ErrDeactivated, repo.ErrClosed} {
 		if errors.Is(err, whole) {
 			return true
 		}
 	}
-	var failed *pds.Error
-	return errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Method != pds.UploadBlobMethod)
+	return false
 }
 
 // fresh reports whether a picture was uploaded a short while ago.

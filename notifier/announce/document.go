@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -31,8 +32,8 @@ import (
 // document changes first, then its CID in the post.
 //
 // A document neither delays nor blocks a post, unless the account as a whole cannot be
-// reached: if the account refuses the publication or the document, the post is written
-// without it. A document that is in the repo without its post, because a call was divided,
+// reached or written to: if the account refuses the publication or the document, or the
+// publication fails again and again, the post is written without it. A document that is in the repo without its post, because a call was divided,
 // is deleted like the posts of deleted images.
 type documented struct {
 	URI    string   `json:"uri"`
@@ -52,11 +53,17 @@ func (d *documented) withCover(blob map[string]any) (*documented, error) {
 	return &documented{d.URI, d.Site, record}, err
 }
 
-// refusedFor is how long a publication that the account refuses is not tried again.
-const refusedFor = time.Hour
+// A sitePause is the time in which posts have no documents.
+type sitePause struct {
+	since    time.Time // when the publication was refused; zero: it was not
+	failures int       // to write it, in a row
+}
 
-// publishAgain is the time between two attempts to write the publication without posts.
-const publishAgain = time.Minute
+const (
+	refusedFor   = time.Hour   // how long a publication that was refused is not tried again
+	publishAgain = time.Minute // between two attempts to write it without posts
+	publishTries = 3           // after which posts have no documents, if the account can be reached
+)
 
 // documentWrite is the write of the document.
 func (a *announcement) documentWrite() repo.Write {
@@ -152,18 +159,34 @@ func (s *Sink) published(ctx context.Context) (post.Ref, error) {
 		return ref, nil
 	}
 	err := s.Site.Publish(ctx, s.Account)
-	if publication.Refused(err) {
-		s.refused = s.now()
-		s.Log.Error("the account refuses the publication; posts are written without documents", "again", s.refused.Add(refusedFor), "error", err)
+	if err != nil && s.givesUpSite(ctx, err) {
+		s.site = sitePause{since: s.now()}
+		s.Log.Error("the publication can't be written; posts have no documents", "again", s.site.since.Add(refusedFor), "error", err)
 		return post.Ref{}, nil
 	}
 	ref, _ := s.Site.Ref()
 	return ref, err
 }
 
+// givesUpSite reports whether posts are to be written without documents after an error of
+// the publication: if it is refused, or has failed several times while the account can be
+// reached.
+func (s *Sink) givesUpSite(ctx context.Context, err error) bool {
+	if publication.Refused(err) {
+		return true
+	}
+	var failed *pds.Error
+	limited := errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Outcome == pds.Limited && failed.Method != pds.UploadBlobMethod)
+	if s.site.failures++; limited || repoFails(err) || ctx.Err() != nil || s.site.failures < publishTries {
+		return false
+	}
+	_, unread := s.Account.Rev(ctx)
+	return unread == nil
+}
+
 func (s *Sink) recentlyRefused() bool {
-	since := s.now().Sub(s.refused)
-	return !s.refused.IsZero() && since >= 0 && since < refusedFor
+	since := s.now().Sub(s.site.since)
+	return !s.site.since.IsZero() && since >= 0 && since < refusedFor
 }
 
 // publish writes the publication if need be, also without a post, and returns when it is to
@@ -178,7 +201,7 @@ func (s *Sink) publish(ctx context.Context) (next time.Time) {
 		s.Log.Warn("the publication is written later", "error", err)
 		return s.now().Add(publishAgain)
 	case ref.CID == "":
-		return s.refused.Add(refusedFor)
+		return s.site.since.Add(refusedFor)
 	}
 	return time.Time{}
 }

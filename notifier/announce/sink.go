@@ -65,7 +65,7 @@ type Sink struct {
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
 	cards   cards
-	refused time.Time // when the account refused the publication
+	site    sitePause
 }
 
 // New returns the sink. It adds its posts to the history, deletes posts with deletes, and

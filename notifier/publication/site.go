@@ -146,10 +146,13 @@ func (s *Site) Publish(ctx context.Context, account *delivery.Repo) error {
 	return nil
 }
 
-// Refused reports whether an error of Publish means that the account refuses the record or
-// its icon.
+// errRecord is the error for a record of another program that can't be changed.
+var errRecord = errors.New("the record of the account can't be changed")
+
+// Refused reports whether an error of Publish means that the record can't be written, or that
+// the account refuses it or its icon.
 func Refused(err error) bool {
-	if errors.As(err, new(*repo.WriteError)) {
+	if errors.As(err, new(*repo.WriteError)) || errors.Is(err, errRecord) {
 		return true
 	}
 	var failed *pds.Error
@@ -197,7 +200,7 @@ func (s *Site) find(ctx context.Context, account *delivery.Repo) (rkey string, e
 // write writes the record with a key unless the account has it, and returns it.
 func (s *Site) write(ctx context.Context, account *delivery.Repo, rkey string) ([]byte, error) {
 	action := repo.Update
-	_, old, err := account.Get(ctx, lexicon.NSIDPublication, rkey)
+	id, old, err := account.Get(ctx, lexicon.NSIDPublication, rkey)
 	var before map[string]any
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
@@ -206,12 +209,15 @@ func (s *Site) write(ctx context.Context, account *delivery.Repo, rkey string) (
 		return nil, err
 	default:
 		if before, err = lexicon.Unmarshal(old); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
 	}
 	record, err := s.cfg.record(before)
-	if err != nil || action == repo.Update && block.CIDOf(record) == block.CIDOf(old) {
-		return record, err
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if action == repo.Update && block.CIDOf(record) == id {
+		return record, nil
 	}
 	if icon := s.cfg.Icon; icon != nil {
 		if _, err := account.UploadBlob(ctx, icon.mediaType, icon.content); err != nil {
