@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,10 +38,12 @@ type fakePDS struct {
 	issued   int               // sessions
 	logins   int               // attempts
 	records  map[string]string // CIDs by path
+	values   map[string][]byte // records by path, in DAG-CBOR
+	blobs    map[string]bool   // CIDs of those that were uploaded
 }
 
 func newFakePDS(t *testing.T) *fakePDS {
-	p := &fakePDS{password: "secret-app-password-1", records: map[string]string{}}
+	p := &fakePDS{password: "secret-app-password-1", records: map[string]string{}, values: map[string][]byte{}, blobs: map[string]bool{}}
 	p.Server = httptest.NewServer(p)
 	t.Cleanup(p.Close)
 	p.inside = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { p.visits.Add(1) }))
@@ -97,14 +102,16 @@ func (p *fakePDS) serve(w http.ResponseWriter, r *http.Request) {
 	case "com.atproto.sync.getLatestCommit":
 		sendJSON(w, 200, map[string]string{"cid": block.CIDOf(nil).String(), "rev": "3kaaaaaaaaa22"})
 	case "com.atproto.repo.getRecord":
-		id, ok := p.records[query.Get("collection")+"/"+query.Get("rkey")]
+		record, ok := p.output(query.Get("collection") + "/" + query.Get("rkey"))
 		if !ok {
 			sendError(w, 400, "RecordNotFound", "Could not locate record")
 			return
 		}
-		sendJSON(w, 200, map[string]any{"uri": "at://" + fakeDID, "cid": id, "value": map[string]any{}})
+		sendJSON(w, 200, record)
 	case "com.atproto.repo.listRecords":
-		sendJSON(w, 200, map[string]any{"records": []any{}})
+		sendJSON(w, 200, map[string]any{"records": p.list(query.Get("collection"), query.Get("cursor"))})
+	case "com.atproto.repo.uploadBlob":
+		p.upload(w, r)
 	case "com.atproto.repo.applyWrites":
 		if p.expired || !strings.HasPrefix(token, "secret-access-") {
 			sendError(w, 400, "ExpiredToken", "Token has expired")
@@ -136,10 +143,48 @@ func (p *fakePDS) issue(w http.ResponseWriter) {
 	})
 }
 
-// apply is applyWrites for creates. The caller must hold mu.
+// output is a record as getRecord returns it. The caller must hold mu.
+func (p *fakePDS) output(path string) (record map[string]any, ok bool) {
+	id, ok := p.records[path]
+	if !ok {
+		return nil, false
+	}
+	value, err := lexicon.ToJSON(p.values[path])
+	return map[string]any{"uri": "at://" + fakeDID + "/" + path, "cid": id, "value": json.RawMessage(value)}, err == nil
+}
+
+// list is listRecords with reverse, in one page. The caller must hold mu.
+func (p *fakePDS) list(collection, cursor string) []any {
+	list := []any{}
+	for _, path := range slices.Sorted(maps.Keys(p.records)) {
+		if key, ok := strings.CutPrefix(path, collection+"/"); ok && key > cursor {
+			record, _ := p.output(path)
+			list = append(list, record)
+		}
+	}
+	return list
+}
+
+// upload is uploadBlob. The caller must hold mu.
+func (p *fakePDS) upload(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(r.Body)
+	if err != nil {
+		sendError(w, 400, "InvalidRequest", "bad input")
+		return
+	}
+	id := block.Digest(sha256.Sum256(content)).BlobCID().String()
+	p.blobs[id] = true
+	sendJSON(w, 200, map[string]any{"blob": map[string]any{
+		"$type": "blob", "ref": map[string]string{"$link": id}, "mimeType": r.Header.Get("Content-Type"), "size": len(content),
+	}})
+}
+
+// apply is applyWrites: all writes or none. It refuses records that violate their schema and
+// those with a blob that was not uploaded. The caller must hold mu.
 func (p *fakePDS) apply(w http.ResponseWriter, r *http.Request) {
 	var input struct {
 		Writes []struct {
+			Type             string `json:"$type"`
 			Collection, RKey string
 			Value            json.RawMessage
 		}
@@ -149,17 +194,39 @@ func (p *fakePDS) apply(w http.ResponseWriter, r *http.Request) {
 		sendError(w, 400, "InvalidRequest", "bad input")
 		return
 	}
-	results := []map[string]string{}
+	ids, values, results := maps.Clone(p.records), maps.Clone(p.values), []map[string]string{}
 	for _, write := range input.Writes {
-		value, err := lexicon.FromJSON(write.Value)
 		path := write.Collection + "/" + write.RKey
-		if _, exists := p.records[path]; exists || err != nil {
+		_, exists := ids[path]
+		if exists != !strings.HasSuffix(write.Type, "#create") {
 			sendError(w, 500, "InternalServerError", "Internal Server Error")
 			return
 		}
-		p.records[path] = block.CIDOf(value).String()
-		results = append(results, map[string]string{"uri": "at://" + fakeDID + "/" + path, "cid": p.records[path]})
+		if strings.HasSuffix(write.Type, "#delete") {
+			delete(ids, path)
+			delete(values, path)
+			results = append(results, map[string]string{})
+			continue
+		}
+		value, err := lexicon.FromJSON(write.Value)
+		if err == nil {
+			_, err = lexicon.Validate(write.Collection, value)
+		}
+		if err != nil {
+			sendError(w, 400, "InvalidRequest", err.Error())
+			return
+		}
+		blobs, _ := lexicon.BlobsIn(value)
+		for _, blob := range blobs {
+			if id := blob.Ref.String(); !p.blobs[id] {
+				sendError(w, 400, "BlobNotFound", "Could not find blob: "+id)
+				return
+			}
+		}
+		ids[path], values[path] = block.CIDOf(value).String(), value
+		results = append(results, map[string]string{"uri": "at://" + fakeDID + "/" + path, "cid": ids[path]})
 	}
+	p.records, p.values = ids, values
 	sendJSON(w, 200, map[string]any{"commit": map[string]string{"cid": block.CIDOf(nil).String(), "rev": "3kaaaaaaaaa22"}, "results": results})
 }
 
