@@ -307,7 +307,7 @@ func (s *accountServer) exposed() map[string]string {
 		shown[path] = s.fetch("http://" + s.debug + path)
 	}
 	err := filepath.WalkDir(filepath.Join(s.dir, "tidings"), func(path string, e fs.DirEntry, err error) error {
-		if err == nil && (e.IsDir() || e.Name() == "account.json") {
+		if err == nil && (!e.Type().IsRegular() || e.Name() == "account.json") {
 			return nil
 		}
 		var content []byte
