@@ -65,7 +65,7 @@ func indexOf(t testing.TB, children ...map[string]any) Push {
 	return document(t, map[string]any{"mediaType": v1.MediaTypeImageIndex, "manifests": children})
 }
 
-// The size is that of the largest image in storage. An index without images is not
+// The size is that of the largest image in storage; a post has the sum of the images. An index without images is not
 // announced.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
@@ -112,7 +112,7 @@ func TestDescribe(t *testing.T) {
 		"an index": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("s", 4), kB("a", 5)), s.imageFor(t, arm, kB("s", 4), kB("b", 7), "c")
 			return []Push{a, b, indexOf(t, child(a, amd), child(b, arm))}
-		}, 11_001 + config, 3, amd + " " + arm, "up to 11.1 kB, linux/amd64, linux/arm64"},
+		}, 11_001 + config, 3, amd + " " + arm, "16.1 kB in 2 images, linux/amd64, linux/arm64"},
 		"an index of one image and its attestation": {func(s *memStorage) []Push {
 			a := s.imageFor(t, amd, kB("a", 5))
 			attestation := document(t, map[string]any{
@@ -124,12 +124,12 @@ func TestDescribe(t *testing.T) {
 		"children without a platform": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
 			return []Push{a, b, indexOf(t, child(a, amd), child(b, ""))}
-		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
+		}, 9000 + config, 1, amd + " " + arm, "14.1 kB in 2 images, linux/amd64, linux/arm64"},
 		"a nested index": {func(s *memStorage) []Push {
 			a, b := s.imageFor(t, amd, kB("a", 5)), s.imageFor(t, arm, kB("b", 9))
 			inner := indexOf(t, child(b, arm))
 			return []Push{a, b, inner, indexOf(t, child(a, amd), child(inner, ""))}
-		}, 9000 + config, 1, amd + " " + arm, "up to 9.1 kB, linux/amd64, linux/arm64"},
+		}, 9000 + config, 1, amd + " " + arm, "14.1 kB in 2 images, linux/amd64, linux/arm64"},
 		"a missing child": {func(s *memStorage) []Push {
 			a, gone := s.imageFor(t, amd, kB("a", 5)), image("gone", 1)
 			return []Push{a, indexOf(t, child(a, amd), child(gone, arm))}

@@ -127,7 +127,7 @@ func (s *Sink) addFacts(ctx context.Context, a *announcement, e *event.Event) (r
 		return "an index without an image", nil
 	}
 	a.Facts = post.Facts{
-		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Images: d.Images, Layers: d.Layers, LayerSizes: d.LayerSizes, Platforms: d.Platforms,
+		Repository: a.Repository, Digest: a.Digest, Size: d.Size, Total: d.Total, Images: d.Images, Layers: d.Layers, LayerSizes: d.LayerSizes, Platforms: d.Platforms,
 		First: s.first(ctx, a), Annotations: e.Manifest.Annotations,
 	}
 	return "", nil

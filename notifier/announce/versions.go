@@ -20,6 +20,9 @@ func (s *Sink) putVersion(b *state.Batch, v *version, e Entry, document string) 
 		return nil
 	}
 	f := v.Facts
+	if f.Total > 0 {
+		f.Size = f.Total
+	}
 	return s.versions.Put(b, versions.Version{
 		Repository: v.Repository, Name: e.Tags[0], Tags: e.Tags[1:], Digest: v.Digest, Time: time.UnixMicro(v.TID).UTC(),
 		Size: f.Size, Images: f.Images, Layers: f.Layers, Platforms: f.Platforms, Post: e.RKey, Document: document,

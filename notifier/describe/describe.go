@@ -20,6 +20,7 @@ import (
 type Description struct {
 	Images     int      `json:"images"`              // images that a client can pull; of an image 1
 	Size       int64    `json:"size,omitempty"`      // bytes of the largest image, without manifests, since a client pulls one; 0: not known
+	Total      int64    `json:"total,omitempty"`     // bytes of all images of an index, each blob once; 0: not known
 	Layers     int      `json:"layers,omitempty"`    // of the largest image
 	LayerSizes []int64  `json:"-"`                   // of the largest image, in bytes, as layerSizes returns them; nil: not known
 	Platforms  []string `json:"platforms,omitempty"` // of all images, each once, up to event.MaxPlatforms
@@ -41,7 +42,7 @@ const (
 func Stored(ctx context.Context, storage *stored.Checked, repository, digest string) (Description, error) {
 	d := describer{
 		storage: storage, repository: repository, manifests: maxDescribed, blobs: maxSized,
-		patience: maxConfigs, seen: map[string]bool{}, sizes: map[string]int64{},
+		patience: maxConfigs, seen: map[string]bool{}, sizes: map[string]int64{}, all: map[string]int64{},
 	}
 	err := d.manifest(ctx, digest, nil, maxNested)
 	if err == nil {
@@ -52,6 +53,10 @@ func Stored(ctx context.Context, storage *stored.Checked, repository, digest str
 	}
 	if d.unknown {
 		d.found.Size = 0
+		return d.found, nil
+	}
+	if d.found.Images > 1 {
+		d.found.Total = event.SumSizes(d.all)
 	}
 	return d.found, nil
 }
@@ -64,6 +69,7 @@ type describer struct {
 	patience   time.Duration // that reading configs may still take
 	seen       map[string]bool
 	sizes      map[string]int64 // of blobs; -1: storage does not have it, or can't read it
+	all        map[string]int64 // sizes of the blobs of all images
 	found      Description
 	unknown    bool // the size of an image is not known
 }
@@ -169,6 +175,7 @@ func (d *describer) size(ctx context.Context, image *lexicon.ManifestInfo) (int6
 		if digest == "" {
 			blobs[digest] = -1
 		}
+		d.all[digest] = blobs[digest]
 	}
 	return event.SumSizes(blobs), nil
 }

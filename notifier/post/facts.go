@@ -16,6 +16,7 @@ type Facts struct {
 	Digest     string   // "sha256:…", of the manifest or index; also in Reference if that is by digest
 	Images     int      // of an index; 0 or 1: there is one image
 	Size       int64    // bytes to pull, of the largest image; 0: unknown, omitted
+	Total      int64    // bytes of all images of an index; 0: unknown, Size is shown
 	Layers     int      // of one image; 0: unknown, omitted
 	LayerSizes []int64  // of one image, in bytes, in the order of the layers; nil: unknown; only a card shows them
 	Platforms  []string // "linux/amd64", "linux/arm/v7"; unknown ones are omitted

@@ -11,7 +11,7 @@ type templateData struct {
 	Tags       []string // other tags of the image
 	MoreTags   int
 	Digest     string
-	Size       string   // "45.2 MB", or "up to 45.2 MB" of several images; "": not known
+	Size       string   // "45.2 MB", or "90.1 MB in 2 images", or "up to 45.2 MB" if only the largest is known; "": not known
 	Layers     int      // 0: not known, or several images
 	Images     int      // of an index
 	Platforms  []string // "linux/amd64"

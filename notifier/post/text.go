@@ -78,6 +78,8 @@ func (f Facts) size() string {
 	switch {
 	case f.Size <= 0:
 		return ""
+	case f.Images > 1 && f.Total > 0:
+		return Size(f.Total) + " in " + count(f.Images, "image", "images")
 	case f.Images > 1:
 		return "up to " + Size(f.Size)
 	}
