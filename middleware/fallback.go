@@ -152,6 +152,9 @@ func (f *fallback) mounts(o *opener) []mount {
 	if remote := o.options.Remote; remote != nil && remote.Hostname != "" {
 		add(didPath, f.remoteDocument(o))
 	}
+	for _, m := range probes(func() bool { return false }) {
+		add(m.path, m.handler)
+	}
 	health := stats.New(stats.Config{Health: f.health, TokenFile: o.options.API.TokenFile, Logger: o.log})
 	add(stats.Prefix, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == stats.Prefix+"health" {

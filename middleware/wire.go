@@ -488,6 +488,7 @@ func (r *runtime) openAPI() error {
 		cfg.Fallback = r.counter
 	}
 	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
+	r.mounts = append(r.mounts, probes(func() bool { return !r.journalDiskFull() })...)
 	return nil
 }
 

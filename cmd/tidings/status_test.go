@@ -26,6 +26,11 @@ func TestStatus(t *testing.T) {
 		s.start()
 		s.push(t, "oss/app", "v1", newImage(2))
 		s.waitDrained()
+		for _, path := range []string{"/tidings/live", "/tidings/ready"} {
+			if res, body, err := s.do("GET", path, "", nil); err != nil || res.StatusCode != 200 {
+				t.Errorf("%s: %v %v %s", path, res, err, body)
+			}
+		}
 		out, code := s.run("status", s.config)
 		if code != 0 {
 			t.Errorf("healthy: exit code %d\n%s", code, out)
