@@ -248,16 +248,10 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 		row("announced", "nothing")
 		return
 	}
-	tags := "version tags (v1.2.3, 1.2.3)"
-	if len(a.Tags) > 0 {
-		tags = "tags that match " + oneOf(a.Tags)
-	}
+	tags := announcedTags(a)
 	collect := "at once"
 	if a.Collect > 0 {
 		collect = "the tags of one image within " + short(a.Collect) + " in one post"
-	}
-	if len(a.Exclude) > 0 {
-		tags += " except " + oneOf(a.Exclude)
 	}
 	row("announced", "%s, %s; pushes older than %s only in a summary", tags, collect, short(a.MaxAge))
 	row("", "%s", postLimits(a))
@@ -281,6 +275,18 @@ func explainAnnounce(row func(topic, format string, args ...any), o *config.Opti
 	} else {
 		row("indexed", "no AppView is asked whether it has the posts")
 	}
+}
+
+// announcedTags says which tags are announced.
+func announcedTags(a *config.Announce) string {
+	tags := "version tags (v1.2.3, 1.2.3)"
+	if len(a.Tags) > 0 {
+		tags = "tags that match " + oneOf(a.Tags)
+	}
+	if len(a.Exclude) > 0 {
+		tags += " except " + oneOf(a.Exclude)
+	}
+	return tags
 }
 
 // postLimits says how many posts there are at most.

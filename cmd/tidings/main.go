@@ -1,8 +1,9 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
 // entry in its configuration it is the upstream registry. It adds the commands
-// `status`, `dead`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `remote` and `redis`, and
-// extends `garbage-collect`, which records the manifests that it deletes.
+// `status`, `dead`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
+// `remote` and `redis`, and extends `garbage-collect`, which records the manifests that it
+// deletes.
 package main
 
 import (
@@ -32,7 +33,7 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), statusCommand(), deadCommand(), holdCommand(), accountCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
+	root.AddCommand(versionCommand(), configCommand(), statusCommand(), deadCommand(), holdCommand(), accountCommand(), announceCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })

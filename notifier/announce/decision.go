@@ -104,8 +104,12 @@ func (d *decision) wait(v *version, row cooldown) error {
 	if err := d.setQueue(q); err != nil {
 		return err
 	}
-	until := row.Posted.At.Add(d.Cooldown).UTC().Format(time.RFC3339)
-	return d.putWaiting(groupOf(v.Repository), v, waitsForCooldown+until)
+	return d.putWaiting(groupOf(v.Repository), v, waitsForCooldown+d.cooledAt(row))
+}
+
+// cooledAt is when a cooldown ends.
+func (s *Sink) cooledAt(row cooldown) string {
+	return row.Posted.At.Add(s.Cooldown).UTC().Format(time.RFC3339)
 }
 
 // waitForSummary lets a version wait for the next summary.

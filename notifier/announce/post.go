@@ -48,7 +48,7 @@ func (s *Sink) check(ctx context.Context, v *version, before entries) (tags []st
 		if slices.ContainsFunc(v.Tags, s.Tag) {
 			return nil, pushrow.Announce{Reason: reasonTagGone}, nil
 		}
-		return nil, pushrow.Announce{Reason: "no tag that is announced"}, nil
+		return nil, pushrow.Announce{Reason: ReasonNoTag}, nil
 	}
 	tags = slices.DeleteFunc(slices.Clone(tags), s.Exclude)
 	if tags = s.newTags(tags, before); len(tags) == 0 {

@@ -71,11 +71,7 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 		if p.has(e.Seq) {
 			continue
 		}
-		reason := unannounced(&e)
-		if reason == "" && !s.Public(e.Name()) {
-			reason = "not public"
-		}
-		if reason != "" {
+		if reason := s.unannouncedNow(&e); reason != "" {
 			if err := s.putFirstResult(&b, e.Seq, pushrow.Announce{Reason: reason}); err != nil {
 				return nil, err
 			}
@@ -94,6 +90,16 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 }
 
 func (s *Sink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp()) }
+
+// unannouncedNow is the reason why a push isn't announced, as far as it opens no window; ""
+// if it opens one.
+func (s *Sink) unannouncedNow(e *event.Sequenced) string {
+	reason := unannounced(e)
+	if reason == "" && !s.Public(e.Name()) {
+		reason = "not public"
+	}
+	return reason
+}
 
 // unannounced is the reason why a push can't be announced, "" if it can.
 func unannounced(e *event.Sequenced) string {
@@ -152,25 +158,7 @@ func (d *decision) closeWindow(ctx context.Context, w *window) error {
 			return err
 		}
 	}
-	v := version{
-		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
-		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: d.Storage.Local(w.first.Event),
-	}
-	a := &announcement{version: v}
-	before, err := d.before(v.Repository, v.Digest)
-	if err != nil {
-		return err
-	}
-	if w.first.Retry != nil { // its refused post does not count, also in a later summary
-		before, d.changed = before.posted(), true
-		if err := d.posts.removeRefused(&d.b, v.Repository, v.Digest); err != nil {
-			return err
-		}
-	}
-	refused, err := d.checkWindow(ctx, w, a, before)
-	if err == nil && refused.Reason == "" {
-		refused.Reason, err = d.addFacts(ctx, a, w.first.Event)
-	}
+	a, refused, err := d.announcementOf(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -186,30 +174,69 @@ func (d *decision) closeWindow(ctx context.Context, w *window) error {
 	return d.place(ctx, a)
 }
 
+// announcementOf returns the announcement of a window with its facts, or the reason why there
+// is none.
+func (d *decision) announcementOf(ctx context.Context, w *window) (a *announcement, refused pushrow.Announce, err error) {
+	a = &announcement{version: d.versionOf(w)}
+	before, err := d.before(a.Repository, a.Digest)
+	if err != nil {
+		return a, refused, err
+	}
+	if w.first.Retry != nil { // its refused post does not count, also in a later summary
+		before, d.changed = before.posted(), true
+		if err := d.posts.removeRefused(&d.b, a.Repository, a.Digest); err != nil {
+			return a, refused, err
+		}
+	}
+	refused, err = d.checkWindow(ctx, w, a, before)
+	if err == nil && refused.Reason == "" {
+		refused.Reason, err = d.addFacts(ctx, a, w.first.Event)
+	}
+	return a, refused, err
+}
+
+func (s *Sink) versionOf(w *window) version {
+	return version{
+		Repository: w.first.Repository, Digest: w.first.ManifestDigest, Seqs: w.seqs, Tags: w.tags,
+		Time: w.first.Time, TID: w.first.TID, ClockID: w.first.ClockID, Local: s.Storage.Local(w.first.Event),
+	}
+}
+
 // place decides how a version is announced: now, after the cooldown of its repository, or
 // in a summary.
 func (d *decision) place(ctx context.Context, a *announcement) error {
 	if err := d.compose(a); err != nil { // also if it waits: an image without a valid post is given up now
 		return err
 	}
-	if d.late(a.stamp(), 0) {
-		return d.waitForSummary(&a.version, waitsSinceLate)
-	}
-	row, err := d.cooldown(a.Repository)
-	if err != nil {
+	reason, row, err := d.waitsFor(a)
+	switch {
+	case err != nil:
 		return err
-	}
-	if d.cooling(row) > 0 || row.Waiting > 0 {
+	case reason == "":
+		return d.addPost(ctx, a)
+	case reason == waitsForCooldown:
 		return d.wait(&a.version, row)
 	}
+	return d.waitForSummary(&a.version, reason)
+}
+
+// waitsFor says what an announcement has to wait for; "": for nothing. row is the cooldown of
+// its repository.
+func (d *decision) waitsFor(a *announcement) (reason string, row cooldown, err error) {
+	if d.late(a.stamp(), 0) {
+		return waitsSinceLate, row, nil
+	}
+	if row, err = d.cooldown(a.Repository); err != nil {
+		return "", row, err
+	}
+	if d.cooling(row) > 0 || row.Waiting > 0 {
+		return waitsForCooldown, row, nil
+	}
 	limited, err := d.limited()
-	if err != nil {
-		return err
-	}
 	if limited {
-		return d.waitForSummary(&a.version, waitsForDay)
+		reason = waitsForDay
 	}
-	return d.addPost(ctx, a)
+	return reason, row, err
 }
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns

@@ -140,18 +140,9 @@ var sampleTime = time.Date(2026, 1, 2, 15, 4, 0, 0, time.UTC)
 // samples are facts for trying the template: of a typical image, of one of which only the
 // name is known, and of an index with all facts.
 func (t *Template) samples() []Facts {
-	annotations := map[string]string{}
-	for _, key := range t.annotations {
-		annotations[key] = "Example"
-	}
-	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	typical := Facts{
-		Repository: "oss/app", Tags: []string{"v1.2.3", "v1.2", "latest"}, Digest: digest, Images: 1, Size: 45_230_000, Layers: 7,
-		Platforms: []string{"linux/amd64"}, Reference: "registry.example.com/oss/app:v1.2.3", Link: "https://registry.example.com/oss/app",
-		Mention: Mention{"alice.example.com", "did:web:alice.example.com"}, Hashtags: []string{"containers"}, Annotations: annotations,
-	}
+	typical := Sample(t.annotations)
 	index := typical
 	index.Tags, index.Images, index.Layers, index.First, index.MoreVersions = []string{"v1.0.0"}, 4, 0, true, 3
 	index.Platforms = []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x"}
-	return []Facts{typical, {Repository: "oss/app", Tags: []string{"v1.2.3"}, Digest: digest}, index}
+	return []Facts{typical, {Repository: typical.Repository, Tags: typical.Tags[:1], Digest: typical.Digest}, index}
 }

@@ -21,10 +21,11 @@ var formatKey = []byte("format")
 
 // Config configures Open.
 type Config struct {
-	Dir     string
-	Reserve uint64 // bytes of free disk space below which the sinks pause
-	FS      vfs.FS // nil: the operating system
-	Logger  *slog.Logger
+	Dir      string
+	Reserve  uint64 // bytes of free disk space below which the sinks pause
+	ReadOnly bool   // open an existing database and change nothing
+	FS       vfs.FS // nil: the operating system
+	Logger   *slog.Logger
 }
 
 // Open opens the database, or creates it. It returns an error for a database of a newer
@@ -38,6 +39,7 @@ func Open(cfg Config) (*store.Store, error) {
 		Reserve:   cfg.Reserve,
 		CacheSize: 4 << 20,
 		MemTable:  2 << 20,
+		ReadOnly:  cfg.ReadOnly,
 		FS:        cfg.FS,
 		Logger:    cfg.Logger,
 	})
