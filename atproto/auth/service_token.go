@@ -29,7 +29,8 @@ import (
 //     for its services.
 //  2. iss is an account that the operator has configured. Tokens of other accounts are
 //     refused before anything is fetched, so that strangers cannot make this hold send
-//     requests, unless Pulls is PullsAnyone; see unlisted.go for what bounds that.
+//     requests, unless Pulls is PullsAnyone, or the account asks for its own data and has
+//     data here; see unlisted.go for what bounds that.
 //  3. The #atproto key in the DID document of iss verifies the signature. The key
 //     is cached. After an invalid signature the document is fetched again, since
 //     the account may have a new key, but at most once in keyRefetch: anyone can
@@ -61,6 +62,7 @@ var (
 	// ErrTokenReplay means that the token was used before.
 	ErrTokenReplay = jwtError("BadJwtReplay", "this jwt was used before; get a new one for each call")
 
+	errNoData    = jwtError("AuthRequired", "this hold has no records of the issuer's")
 	errNoCallers = xrpc.NewError(http.StatusForbidden, "Forbidden", "this hold accepts no such calls; its operator can allow them with hold.registries or hold.owners")
 )
 
@@ -75,12 +77,13 @@ func jwtError(name, format string, args ...any) *xrpc.Error {
 
 // CallersConfig configures Callers.
 type CallersConfig struct {
-	Document   identity.Document // of this hold
-	Audiences  []string          // accepted besides those of Document
-	Registries []string          // DIDs that may report images of any owner
-	Owners     []string          // DIDs that may report their own images, and pulls of any
-	Pulls      Pulls             // who else may report pulls; "": nobody
-	PLC        string            // directory of did:plc, https://host; empty: the public one
+	Document   identity.Document              // of this hold
+	Audiences  []string                       // accepted besides those of Document
+	Registries []string                       // DIDs that may report images of any owner
+	Owners     []string                       // DIDs that may report their own images, and pulls of any
+	Pulls      Pulls                          // who else may report pulls; "": nobody
+	Own        func(did string) (bool, error) // whether an account has data here, which it may ask for; nil: none has
+	PLC        string                         // directory of did:plc, https://host; empty: the public one
 	Now        func() time.Time
 	Metrics    *CallerMetrics // nil: none
 }
@@ -92,7 +95,9 @@ type Callers struct {
 	now       func() time.Time
 	metrics   *CallerMetrics
 	issuers   map[string]*issuer // by DID
-	unlisted  *unlisted          // nil: they may not call
+	own       func(did string) (bool, error)
+	anyone    bool      // unlisted accounts may report
+	unlisted  *unlisted // nil: they may not call
 
 	registries, owners *usedTokens
 }
@@ -101,7 +106,7 @@ type Callers struct {
 type Caller struct {
 	DID      string
 	Registry bool   // may report images of any owner
-	Unlisted bool   // is not configured: may report pulls
+	Unlisted bool   // is not configured: may report pulls, or ask for its own data
 	Token    string // ID of the token, unique for the account
 }
 
@@ -121,15 +126,45 @@ func NewCallers(cfg CallersConfig) (*Callers, error) {
 		}
 		c.issuers[did] = &issuer{did: did, registry: i < len(cfg.Registries), source: source, cache: keyCache{retry: keyRetry}}
 	}
-	if cfg.Pulls == PullsAnyone {
+	c.anyone, c.own = cfg.Pulls == PullsAnyone, cfg.Own
+	if c.anyone || c.own != nil {
 		c.unlisted = newUnlisted(cfg)
 	}
 	return c, nil
 }
 
-// Authorize is the access of callers. It sets c.Caller.
+// Authorize is the access of callers that report. It sets c.Caller.
 func (a *Callers) Authorize(c *xrpc.Call) error {
-	caller, err := a.authorize(c)
+	if len(a.issuers) == 0 && !a.anyone {
+		a.metrics.Called(errNoCallers)
+		return errNoCallers
+	}
+	return a.admit(c, func(did string) error {
+		if !a.anyone {
+			return ErrUnlisted(did)
+		}
+		return nil
+	})
+}
+
+// AuthorizeOwn is the access to a method that serves an account its own data: of each account
+// that has data here. It sets c.Caller.
+func (a *Callers) AuthorizeOwn(c *xrpc.Call) error {
+	return a.admit(c, func(did string) error {
+		if a.own == nil {
+			return errNoData
+		}
+		has, err := a.own(did)
+		if err == nil && !has {
+			err = errNoData
+		}
+		return err
+	})
+}
+
+// admit authorizes a configured account, or an unlisted one for which check returns nil.
+func (a *Callers) admit(c *xrpc.Call, check func(did string) error) error {
+	caller, err := a.authorize(c, check)
 	if err != nil {
 		a.metrics.Called(err)
 		return err
@@ -138,10 +173,7 @@ func (a *Callers) Authorize(c *xrpc.Call) error {
 	return nil
 }
 
-func (a *Callers) authorize(c *xrpc.Call) (Caller, error) {
-	if len(a.issuers) == 0 && a.unlisted == nil {
-		return Caller{}, errNoCallers
-	}
+func (a *Callers) authorize(c *xrpc.Call, check func(did string) error) (Caller, error) {
 	token, err := readServiceToken(c.Request)
 	if err != nil {
 		return Caller{}, err
@@ -153,17 +185,15 @@ func (a *Callers) authorize(c *xrpc.Call) (Caller, error) {
 	did, id := token.claims.Issuer, token.id()
 	caller := Caller{DID: did, Token: base64.RawURLEncoding.EncodeToString(id[:])}
 	from := a.issuers[did]
-	switch {
-	case from != nil:
+	if from != nil {
 		caller.Registry = from.registry
-		err = a.authorizeConfigured(c, from, token, now)
-	case a.unlisted != nil:
-		caller.Unlisted = true
-		err = a.unlisted.authorize(c.Context(), token, clientaddr.Of(c.Request), now)
-	default:
-		err = ErrUnlisted(did)
+		return caller, a.authorizeConfigured(c, from, token, now)
 	}
-	return caller, err
+	if err := check(did); err != nil {
+		return caller, err
+	}
+	caller.Unlisted = true
+	return caller, a.unlisted.authorize(c.Context(), token, clientaddr.Of(c.Request), now)
 }
 
 func (a *Callers) authorizeConfigured(c *xrpc.Call, from *issuer, token *serviceToken, now time.Time) error {

@@ -19,8 +19,8 @@ import (
 	"github.com/tidings-dev/tidings/internal/generations"
 )
 
-// Unlisted accounts are those that the operator has not configured. If they may call, a
-// stranger chooses which document is fetched, and can have any number of accounts. What
+// Unlisted accounts are those that the operator has not configured. If they may call, which
+// is checked first, a stranger chooses which document is fetched, and can have any number of accounts. What
 // that costs is bounded:
 //
 //   - All that a token says is checked before anything is fetched.

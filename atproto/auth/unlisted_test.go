@@ -516,7 +516,7 @@ func TestManyWaitForOneDocument(t *testing.T) {
 func TestTrustedPulls(t *testing.T) {
 	t.Parallel()
 	h, d := newOpenCallers(t)
-	h.unlisted = nil
+	h.anyone = false
 	h.want(d.account(h, testPLC(70)).sign(h, nil), 403, "Forbidden", "hold.registries or hold.owners")
 	if n := d.requests.Load(); n != 0 {
 		t.Errorf("%d requests", n)

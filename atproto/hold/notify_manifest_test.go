@@ -47,8 +47,8 @@ const (
 )
 
 // notifiable is a hold that accepts calls of registryDID and ownerDID; token signs
-// service tokens of theirs and of strangerDID.
-func notifiable(t *testing.T, change ...func(*Config)) (h *testHold, n *recorder, token func(did string) string) {
+// service tokens of theirs and of strangerDID, for notify if no method is given.
+func notifiable(t *testing.T, change ...func(*Config)) (h *testHold, n *recorder, token func(did string, method ...string) string) {
 	t.Helper()
 	keys := map[string]atcrypto.PrivateKeyExportable{}
 	documents := map[string]identity.Document{}
@@ -76,9 +76,9 @@ func notifiable(t *testing.T, change ...func(*Config)) (h *testHold, n *recorder
 	h = newHold(t, append([]func(*Config){func(cfg *Config) {
 		cfg.Notifier, cfg.Registries, cfg.Owners, cfg.PLC = n, []string{registryDID}, []string{ownerDID}, directory.URL
 	}}, change...)...)
-	return h, n, func(did string) string {
+	return h, n, func(did string, method ...string) string {
 		t.Helper()
-		token, err := auth.Sign(identity.Identity{DID: did, Key: keys[did]}, h.DID, notify, 0, h.clock())
+		token, err := auth.Sign(identity.Identity{DID: did, Key: keys[did]}, h.DID, cmp.Or(strings.Join(method, ""), notify), 0, h.clock())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,6 +38,7 @@ type Config struct {
 	Folder string
 
 	Quotas     Quotas     // has the usage of owners; nil: getQuota is not served
+	UserData   UserData   // knows whose data is here; nil: exportUserData is not served
 	Notifier   Notifier   // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string   // DIDs that may report images of any owner
 	Owners     []string   // DIDs that may report pushes of their own images, and pulls of any
@@ -66,6 +67,7 @@ type Server struct {
 	sessions  *auth.Sessions
 	callers   *auth.Callers
 	quotas    Quotas
+	userData  UserData
 	notifier  Notifier
 	tids      *syntax.TIDClock // for records whose key the client leaves to us
 
@@ -73,8 +75,9 @@ type Server struct {
 	own       *ownDocument // nil: on localhost
 	announced bool         // UpdateStatus announced a change since the start
 
-	exports *clientaddr.Slots // slots for long reads
-	uploads chan struct{}     // slots for bodies that are not JSON
+	exports     *clientaddr.Slots // slots for long reads
+	userExports accountSlots      // slots for exports of an account's data
+	uploads     chan struct{}     // slots for bodies that are not JSON
 
 	blobLimit, importLimit int64
 }
@@ -103,6 +106,7 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
+		userData:    cfg.UserData,
 		id:          cfg.Identity,
 		doc:         doc,
 		repo:        cfg.Repo,
@@ -140,8 +144,12 @@ func (s *Server) openSessions(cfg Config) (err error) {
 }
 
 func (s *Server) openCallers(cfg Config) (err error) {
+	var own func(did string) (bool, error)
+	if cfg.UserData != nil {
+		own = cfg.UserData.HasData
+	}
 	s.callers, err = auth.NewCallers(auth.CallersConfig{
-		Document: s.doc, Audiences: cfg.Audiences, Registries: cfg.Registries, Owners: cfg.Owners, Pulls: cfg.Pulls,
+		Document: s.doc, Audiences: cfg.Audiences, Registries: cfg.Registries, Owners: cfg.Owners, Pulls: cfg.Pulls, Own: own,
 		PLC: cfg.PLC, Now: cfg.Now, Metrics: cfg.Network.metrics.callers,
 	})
 	return err
@@ -216,6 +224,9 @@ func (s *Server) methods() map[string]xrpc.Method {
 	}
 	if s.quotas != nil {
 		methods[lexicon.NSIDGetQuota] = xrpc.Query(public, s.getQuota)
+	}
+	if s.userData != nil {
+		methods[lexicon.NSIDExportUserData] = xrpc.Query(s.ofOwnData, s.exportUserData)
 	}
 	if s.notifier != nil {
 		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(s.mayNotify), s.notifyManifest)

@@ -13,8 +13,11 @@ const (
 	NSIDContentVisibility = "app.bsky.actor.contentVisibilityDeclaration"
 )
 
-// NSIDGetQuota is the name of a query that a hold with a notifier serves.
-const NSIDGetQuota = "io.atcr.hold.getQuota"
+// Names of methods that a hold with a notifier serves.
+const (
+	NSIDGetQuota       = "io.atcr.hold.getQuota"
+	NSIDExportUserData = "io.atcr.hold.exportUserData"
+)
 
 // Names of the procedures whose inputs are checked here.
 const (

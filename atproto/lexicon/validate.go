@@ -97,3 +97,16 @@ func HasInput(nsid string) bool {
 	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaProcedure)
 	return ok && def.Input != nil && def.Input.Schema != nil
 }
+
+// Output validates the JSON output of a query.
+func Output(nsid string, raw []byte) error {
+	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaQuery)
+	if !ok || def.Output == nil || def.Output.Schema == nil {
+		return fmt.Errorf("no schema for the output of %s", nsid)
+	}
+	object, err := parseObject(raw, inputDepth)
+	if err != nil {
+		return err
+	}
+	return schemas().check(def.Output.Schema.Inner, nsid, object, "$")
+}
