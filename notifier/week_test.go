@@ -301,8 +301,14 @@ func TestWeek(t *testing.T) {
 	if most := float64(pushrow.Kept+pushrow.PruneEvery) * 1000; float64(kept["p"]) > most {
 		t.Errorf("rows take %d bytes", kept["p"])
 	}
+	if per := float64(kept["e"]) / float64(len(live)); per > 400 {
+		t.Errorf("the versions take %.0f bytes for each image", per)
+	}
+	if per := float64(kept["u"]) / float64(len(live)); per > 300 {
+		t.Errorf("the usage takes %.0f bytes for each image", per)
+	}
 	for prefix, size := range kept {
-		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "p", "b", "format"}, prefix) {
+		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "p", "e", "u", "b", "format"}, prefix) {
 			t.Errorf("%s takes %d bytes and has no limit", prefix, size)
 		}
 	}
