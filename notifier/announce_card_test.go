@@ -301,6 +301,57 @@ func TestCardAfterRestart(t *testing.T) {
 	}
 }
 
+// A state that was restored from a backup may have a post in its outbox that was changed
+// before it was written. Only a post of the same image is taken for it.
+func TestPostOfRestoredState(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change  func(record map[string]any)
+		letters int
+	}{
+		"the same image": {func(record map[string]any) { record["langs"] = []any{"de"} }, 0},
+		"another image": {func(record map[string]any) {
+			post.SetOrigin(record, post.Image{Repository: "oss/app", Tag: "v1", Digest: "sha256:00"})
+		}, 1},
+		"no announcement": {func(record map[string]any) {
+			clear(record)
+			record["$type"], record["text"], record["createdAt"] = lexicon.NSIDPost, "hello", "2026-11-27T12:00:00.000Z"
+		}, 1},
+	} {
+		r := newRig(t, shortWindows())
+		r.account.failPosts(slices.Repeat([]fault{lostRequest}, 10_000)...)
+		r.push(image("a", 3).as("oss/app", "v1"))
+		r.until("the post is sent", func() bool {
+			r.account.mu.Lock()
+			defer r.account.mu.Unlock()
+			return r.account.lostPosts != nil
+		})
+		r.account.mu.Lock()
+		write := r.account.lostPosts[0]
+		r.account.mu.Unlock()
+		record, err := lexicon.Unmarshal(write.Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc.change(record)
+		if write.Record, err = post.Encode(record); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.repo.Apply(t.Context(), []repo.Write{write}, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.reopen(shortWindows())
+		r.drain()
+		page, _, err := r.repo.List(lexicon.NSIDPost, "", 10, true)
+		if err != nil || len(page) != 1 || !bytes.Equal(page[0].Value, write.Record) {
+			t.Errorf("%s: got %d posts, %v, want the one of the account", name, len(page), err)
+		}
+		if n := len(r.letters()); n != tc.letters {
+			t.Errorf("%s: %d dead letters, want %d", name, n, tc.letters)
+		}
+	}
+}
+
 // While the account can't be reached, a post waits with its picture.
 func TestCardDuringOutage(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,10 @@ import (
 // Before a post is given up it is tried without what is not needed: its picture, then its
 // document. The bytes that were sent before stay in the announcement, because they may be
 // written although the call that sent them has failed.
+//
+// A state that was restored from a backup does not know the forms that were made after the
+// backup. So a record at the key of a post is taken for the post if it announces the same
+// image: nobody else uses our keys.
 
 // earlier is a form of a post, and of its document, that may have been sent.
 type earlier struct {
@@ -90,5 +94,23 @@ func (s *Sink) writtenBefore(ctx context.Context, batch *announcementBatch, a *a
 			return true, s.putIf(batch, true)
 		}
 	}
-	return false, nil
+	return s.adopt(ctx, batch, a)
+}
+
+// adopt makes the record at the key of a post the post, if it announces the same image.
+func (s *Sink) adopt(ctx context.Context, batch *announcementBatch, a *announcement) (bool, error) {
+	_, value, err := s.Account.Get(ctx, a.Write.Collection, a.Write.RKey)
+	if errors.Is(err, repo.ErrNotFound) || err == nil && bytes.Equal(value, a.Write.Record) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	image, ok := Origin(repo.Record{Value: value})
+	if !ok || image.Repository != a.Repository || image.Digest != a.Digest {
+		return false, nil
+	}
+	s.Log.Info("the account has another form of a post, as after a restored backup", "repository", a.Repository, "digest", a.Digest)
+	a.restore(earlier{Post: value, Document: a.Document})
+	return true, s.putIf(batch, true)
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/versions"
@@ -140,11 +139,6 @@ func (s *site) postURL(v *versions.Version) string {
 		return ""
 	}
 	return "https://bsky.app/profile/" + s.Account + "/post/" + v.Post
-}
-
-// postURI is the at:// URI of the post of a version.
-func (s *site) postURI(v *versions.Version) string {
-	return "at://" + s.Account + "/" + lexicon.NSIDPost + "/" + v.Post
 }
 
 func (s *site) notFound(w http.ResponseWriter, r *http.Request) {
