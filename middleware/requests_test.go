@@ -165,6 +165,10 @@ func TestEventFields(t *testing.T) {
 		}
 	}
 	const repo, actor, client, agent = "a/manifests/b", "silly", "127.0.0.1", "Go-http-client/1.1"
+	if listed := rec.pushes[0].Listed; len(listed) != 1 || listed[0].MediaType != v1.MediaTypeImageLayerGzip || listed[0].Size == 0 {
+		t.Errorf("push by digest: layers %+v", listed)
+	}
+	rec.pushes[0].Listed = nil
 	check("push by digest", rec.pushes[0], notifier.Push{Repository: repo, Digest: image.digest, MediaType: image.mediaType, Payload: image.body, Layers: 1, Actor: actor, Client: client, UserAgent: agent})
 	check("push by tag", rec.pushes[1], notifier.Push{Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType, Payload: index.body, Children: []string{image.digest}, Actor: actor, Client: client, UserAgent: agent})
 	check("pull of the index", rec.pulls[0], notifier.Pull{Method: "GET", Repository: repo, Tag: "multi", Digest: index.digest, MediaType: index.mediaType,

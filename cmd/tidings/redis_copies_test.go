@@ -67,8 +67,10 @@ func TestRedisRestoredFolder(t *testing.T) {
 			waitSums(t, "the first pulls", pulls, s)
 			s.kill()
 			backup := filepath.Join(s.dir, "backup")
-			if err := os.CopyFS(backup, os.DirFS(filepath.Join(s.dir, "tidings"))); err != nil {
-				t.Fatal(err)
+			for _, name := range []string{"state", "journal", "hold"} {
+				if err := os.CopyFS(filepath.Join(backup, name), os.DirFS(s.data(name))); err != nil {
+					t.Fatal(err)
+				}
 			}
 			s.start()
 			pulls += s.pull(45)

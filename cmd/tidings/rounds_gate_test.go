@@ -14,7 +14,7 @@ import (
 func TestGateRounds(t *testing.T) {
 	t.Parallel()
 	h := newWorkload(t, newServer(t, settings{}))
-	h.expected = append(h.expected, "the options public or owner have changed", "public is empty")
+	h.expected = append(h.expected, "the options public, owner or owners have changed", "public is empty")
 	first, err := os.ReadFile(h.config)
 	if err != nil {
 		t.Fatal(err)

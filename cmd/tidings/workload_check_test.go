@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,9 @@ func (h *workload) snapshot(t *testing.T) snapshot {
 	}
 	for _, r := range h.records(t, h.did, postCollection) {
 		image, ok := post.Origin(r.Value)
+		if text, _ := r.Value["text"].(string); !ok && summaryText.MatchString(text) {
+			continue
+		}
 		if !ok {
 			t.Errorf("post without an image: %v", r.Value)
 		}
@@ -149,6 +153,9 @@ func (h *workload) snapshot(t *testing.T) snapshot {
 	}
 	return f
 }
+
+// summaryText is the text of a summary of images that look too old for posts of their own.
+var summaryText = regexp.MustCompile(`^\d+ images? (was|were) pushed `)
 
 func public(name string) bool { return strings.HasPrefix(name, "oss/") }
 
