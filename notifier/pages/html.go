@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -138,7 +139,7 @@ func (s *site) postURL(v *versions.Version) string {
 	if v.Post == "" || s.Account == "" {
 		return ""
 	}
-	return "https://bsky.app/profile/" + s.Account + "/post/" + v.Post
+	return "https://bsky.app/profile/" + url.PathEscape(s.Account) + "/post/" + v.Post
 }
 
 func (s *site) notFound(w http.ResponseWriter, r *http.Request) {
