@@ -174,7 +174,7 @@ func TestAnnounceDeleteDelays(t *testing.T) {
 // The process is killed while posts are written and deleted.
 func TestAnnounceOnDeleteKilled(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(6) {
+	for seed := range killSeeds(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, 2))

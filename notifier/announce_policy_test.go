@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -411,6 +412,14 @@ func TestAnnounceFacets(t *testing.T) {
 	}
 }
 
+// killSeeds is how many seeds a test uses that kills the process at its operations.
+func killSeeds(n uint64) uint64 {
+	if race.Enabled {
+		return 1
+	}
+	return n
+}
+
 // The process is killed at each of its operations, or some of them, while it announces what
 // waits: nothing is lost and nothing is announced twice.
 func TestAnnounceKilled(t *testing.T) {
@@ -457,7 +466,7 @@ func TestAnnounceKilled(t *testing.T) {
 			step()
 		}, 9},
 	} {
-		for seed := range uint64(4) {
+		for seed := range killSeeds(4) {
 			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewPCG(seed, 1))

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // peakMemory returns the peak resident memory of the server in MB.
@@ -106,7 +108,7 @@ func TestHoldLoginFlood(t *testing.T) {
 		t.Errorf("got %v, want 401 %d times and up to %d more, and 429 otherwise", answers, addresses*allowed, most)
 	}
 	after := s.peakMemory()
-	if after > before+maxGrowth && !raceDetector {
+	if after > before+maxGrowth && !race.Enabled {
 		t.Errorf("peak memory %d MB, %d before", after, before)
 	}
 	t.Logf("%v; peak memory %d MB, %d before", answers, after, before)
@@ -205,7 +207,7 @@ func TestHoldFlood(t *testing.T) {
 	cancel()
 
 	after := s.peakMemory()
-	if after > before+maxGrowth && !raceDetector {
+	if after > before+maxGrowth && !race.Enabled {
 		t.Errorf("peak memory %d MB, %d before", after, before)
 	}
 	t.Logf("peak memory %d MB, %d before", after, before)

@@ -8,13 +8,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // rounds returns the number of rounds of a test, which TIDINGS_KILL_ROUNDS sets. With
 // the race detector, which makes them much slower, it is a third.
 func rounds(t *testing.T, usual int) int {
 	s := os.Getenv("TIDINGS_KILL_ROUNDS")
-	if s == "" && raceDetector {
+	if s == "" && race.Enabled {
 		return (usual + 2) / 3
 	}
 	if s == "" {
@@ -30,7 +32,7 @@ func rounds(t *testing.T, usual int) int {
 // someCases returns all cases or, with the race detector, a random one. It is for
 // cases that differ in their data and not in what runs concurrently.
 func someCases[T any](cases []T) []T {
-	if !raceDetector {
+	if !race.Enabled {
 		return cases
 	}
 	return cases[rand.IntN(len(cases)):][:1]

@@ -1,0 +1,3 @@
+// Package race tells tests whether the race detector is on, which makes them about ten times
+// slower.
+package race
