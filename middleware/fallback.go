@@ -117,7 +117,7 @@ func (f *fallback) Pull(p notifier.Pull) {
 }
 
 // permit returns the function that decides who may push, once the parts are opened. Until
-// then nobody may.
+// then all pushes are refused.
 func (f *fallback) permit(o *opener) func(repository, actor string) error {
 	if !o.options.Actors.Strict {
 		return nil

@@ -29,7 +29,7 @@ type mentionedOwner struct {
 	next  time.Time // when it is read again
 }
 
-// mention returns what announce.Config.Mention needs; nil if posts mention nobody.
+// mention returns what announce.Config.Mention needs; nil if posts have no mention.
 func (r *runtime) mention() (func() post.Mention, error) {
 	did := r.options.Owner
 	if !r.options.Announce.MentionOwner || did == r.account {

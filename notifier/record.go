@@ -17,9 +17,9 @@ type Push struct {
 	Tag        string // "" for a push by digest
 	Digest     string // "sha256:…"
 	MediaType  string
-	Payload    []byte          // the manifest's bytes; nobody may change them
+	Payload    []byte          // the manifest's bytes; must not be changed
 	Layers     int             // number of layers that it lists, with repetitions
-	Listed     []v1.Descriptor // the layers, for quotas; nobody may change them
+	Listed     []v1.Descriptor // the layers, for quotas; must not be changed
 	Children   []string        // digests that an index lists
 	Actor      string          // user of the registry; "": anonymous
 	RequestID  string
@@ -36,7 +36,7 @@ type Pull struct {
 	Digest          string // of the requested manifest: the index, if the client got its child because it does not accept indexes
 	MediaType       string // of the requested manifest
 	ConfigMediaType string
-	Layers          []v1.Descriptor // of an image; nobody may change them
+	Layers          []v1.Descriptor // of an image; must not be changed
 	Children        []string        // digests that an index lists
 	Actor           string          // user of the registry; "": anonymous
 	Client          string          // the client's address; only a keyed hash of it is kept, for seconds

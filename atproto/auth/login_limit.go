@@ -19,7 +19,8 @@ import (
 //
 // Checking a password takes about 10 ms and 7 MiB, and anyone can send logins. The
 // limits bound that cost; the password itself is too long to be guessed. They must
-// not lock the owner out during attempts of others, even from the same address. A login takes the first of these ways that applies:
+// not lock the owner out during attempts of others, even from the same address. A login
+// takes the first of these ways that applies:
 //
 //  1. The password is the last correct one. Its keyed hash is kept in memory, so
 //     comparing it costs nothing and has no limit. After a restart or a new

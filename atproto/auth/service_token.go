@@ -81,7 +81,7 @@ type CallersConfig struct {
 	Audiences  []string                       // accepted besides those of Document
 	Registries []string                       // DIDs that may report images of any owner
 	Owners     []string                       // DIDs that may report their own images, and pulls of any
-	Pulls      Pulls                          // who else may report pulls; "": nobody
+	Pulls      Pulls                          // who else may report pulls; "": only the accounts above
 	Own        func(did string) (bool, error) // whether an account has data here, which it may ask for; nil: none has
 	PLC        string                         // directory of did:plc, https://host; empty: the public one
 	Now        func() time.Time

@@ -42,7 +42,7 @@ type Config struct {
 	Notifier   Notifier   // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string   // DIDs that may report images of any owner
 	Owners     []string   // DIDs that may report pushes of their own images, and pulls of any
-	Pulls      auth.Pulls // who else may report pulls; "": nobody
+	Pulls      auth.Pulls // who else may report pulls; "": only Registries and Owners
 	Audiences  []string   // of service tokens, besides our DID and its services
 	PLC        string     // directory of did:plc, https://host; empty: the public one
 

@@ -21,7 +21,7 @@ func (s *Sink) cooling(row cooldown) time.Duration {
 	return max(0, s.Cooldown-s.clock.Age(row.Posted.event()))
 }
 
-// endCooldowns announces what waits in repositories whose cooldown has ended. It returns
+// endCooldowns announces the waiting versions of repositories whose cooldown has ended. It returns
 // when the next one with versions that wait ends.
 func (s *Sink) endCooldowns(ctx context.Context) (next time.Time, err error) {
 	for more := true; more; {
@@ -80,7 +80,7 @@ func (s *Sink) cooldowns() (rows []cooldown, err error) {
 	return rows, nil
 }
 
-// endCooldown announces what waits in a repository with one post, or lets it wait for a
+// endCooldown announces the waiting versions of a repository in one post, or lets it wait for a
 // summary.
 func (d *decision) endCooldown(ctx context.Context, row cooldown) error {
 	versions, err := listWaiting(d.State, groupOf(row.Repository))

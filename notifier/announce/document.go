@@ -33,8 +33,9 @@ import (
 //
 // A document neither delays nor blocks a post, unless the account as a whole cannot be
 // reached or written to: if the account refuses the publication or the document, or the
-// publication fails again and again, the post is written without it. A document that is in the repo without its post, because a call was divided,
-// is deleted like the posts of deleted images.
+// publication fails again and again, the post is written without it. A document that is in
+// the repo without its post, because a call was divided, is deleted like the posts of
+// deleted images.
 type documented struct {
 	URI    string   `json:"uri"`
 	Site   post.Ref `json:"site"` // the publication

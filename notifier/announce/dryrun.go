@@ -8,7 +8,7 @@ import (
 )
 
 // In a dry run everything is decided as usual, with the cooldowns and the daily limit, and
-// what waits is kept. But a post ends in the log: it is not put into the outbox, and its
+// waiting versions are kept. But a post ends in the log: it is not put into the outbox, and its
 // versions are not added to the history, so that a later push of them is announced. Posts
 // that were in the outbox before, and posts that are to be deleted, stay where they are
 // until the dry run ends. So nothing is written to the account.

@@ -7,8 +7,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
-// send writes the posts with their pictures and documents and records them. A post that the repo refuses
-// for good is given up, and the others are written.
+// send writes the posts, with their pictures and documents, and records them. A post that
+// the repo refuses for good is given up, and the others are written.
 func (s *Sink) send(ctx context.Context, batch *announcementBatch, fresh bool) error {
 	for {
 		if err := s.prepareCards(ctx, batch, fresh); err != nil {

@@ -31,7 +31,7 @@ const Name = "announce"
 //     used up. A summary is one post for all that wait.
 //   - It is not announced, for a reason that is recorded.
 //
-// What waits does not hold the journal back: it is a row in the state (waiting.go). One
+// A waiting version does not hold the journal back: it is a row in the state (waiting.go). One
 // commit has the decisions, rows and results, the numbers of the events (decided.go), and
 // the outbox with the posts that are to be sent; then the cursor moves. So a version is in
 // one place at any time: in the journal after the decided events, waiting, in the outbox, or
@@ -172,7 +172,7 @@ func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err
 	defer func() {
 		var panicked *sink.PanicError
 		if errors.As(err, &panicked) { // it is not about the events that Handle has got
-			s.Log.Error("the announcement of what waits panicked", "error", err, "stack", string(panicked.Stack))
+			s.Log.Error("the announcement of waiting versions panicked", "error", err, "stack", string(panicked.Stack))
 			err = errors.New(panicked.Error())
 		}
 	}()

@@ -97,7 +97,7 @@ type cooldown struct {
 	Waiting    int    `json:"waiting,omitempty"`
 }
 
-// A queue is what waits in total, and the state of the summary.
+// A queue is the number of waiting versions, and the state of the summary.
 type queue struct {
 	Cooling int    `json:"cooling"`       // versions that wait for the end of a cooldown
 	Summary int    `json:"summary"`       // versions that wait for a summary

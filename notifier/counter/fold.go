@@ -17,11 +17,11 @@ import (
 // How an event is counted exactly once.
 //
 // A Fold commits one synced batch: the changed rows, the keys for retags, index entries,
-// the last use of tags and manifests, the caller's own keys, and the cursor of the journal's stream. After a crash either all
-// of them are on disk or none. The caller continues to read after the cursor, so an event
-// is folded again only if its batch was lost. A commit that returns an error may have been
-// applied; the cursor is then read from the store again, and a repeated Fold up to the
-// cursor does nothing.
+// the last use of tags and manifests, the caller's own keys, and the cursor of the journal's
+// stream. After a crash either all of them are on disk or none. The caller continues to read
+// after the cursor, so an event is folded again only if its batch was lost. A commit that
+// returns an error may have been applied; the cursor is then read from the store again, and
+// a repeated Fold up to the cursor does nothing.
 //
 // With Redis, facts are added to a pending row, whose key ends in the id of the process
 // (its run), and not to the base row, which is what Redis is known to have. Publishing

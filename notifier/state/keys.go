@@ -34,7 +34,7 @@ const (
 var (
 	AnnounceOutbox  = []byte("b/announce")  // posts that are being sent
 	AnnounceDecided = []byte("b/decided")   // events that the announce sink has decided about
-	AnnounceQueue   = []byte("b/waiting")   // what waits for the next summary
+	AnnounceQueue   = []byte("b/waiting")   // versions that wait for the next summary
 	AnnounceDay     = []byte("b/day")       // posts of the day
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
