@@ -21,6 +21,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/recent"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -61,7 +62,7 @@ func (r *rig) announceStep() error {
 		}
 		var events []event.Sequenced
 		for _, entry := range entries {
-			e, err := readEvent(entry.Seq, entry.Payload)
+			e, err := recent.Decode(entry.Seq, entry.Payload)
 			if err != nil {
 				return err
 			}

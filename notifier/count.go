@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/recent"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -154,7 +155,7 @@ func (c *counting) read(entry journal.Entry) (event.Sequenced, error) {
 	if c.stream == journal.Pushes {
 		return c.n.readFor(sink.Counters, entry)
 	}
-	return readEvent(entry.Seq, entry.Payload)
+	return recent.Decode(entry.Seq, entry.Payload)
 }
 
 // commit counts the events up to last.

@@ -87,7 +87,7 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 	if in.Operation == event.OpPull || in.Visibility == lexicon.VisibilityPublic {
 		in.Visibility = "" // only a push can make an image private
 	}
-	annotations := post.SelectAnnotations(in.Manifest.Annotations, n.recent.annotations)
+	annotations := post.SelectAnnotations(in.Manifest.Annotations, n.recent.Annotations)
 	in.Manifest = event.WithoutAnnotations(in.Manifest)
 	id, err := inbound.NewID(in)
 	if err != nil {
@@ -151,7 +151,7 @@ func (n *Notifier) appendNotified(ctx context.Context, e *event.Event) (uint64, 
 	if err != nil {
 		return 0, err
 	}
-	n.recent.add(seq, payload)
+	n.recent.Add(seq, payload)
 	if e.Operation == event.OpPush {
 		// From now on pulls of the children count as pulls of the index.
 		n.classifier.Class(classify.Request{Method: http.MethodPut, Repository: e.Name(), Tag: e.Tag, Digest: e.ManifestDigest, Children: e.Children})

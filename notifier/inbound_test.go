@@ -18,6 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -290,7 +291,9 @@ func TestNotifyOnce(t *testing.T) {
 		refused("when it is counted")
 		r.reopen(&announce.Config{})
 	}
-	if err := r.deletePrefix("p/"); err != nil {
+	var b state.Batch
+	b.DeleteRange(state.Prefix("p/"))
+	if err := r.state.Commit(&b, state.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.notify(again()); got != want {

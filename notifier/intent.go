@@ -154,7 +154,7 @@ func (i *Intent) Complete(ctx context.Context) error {
 	i.noteQuota(seq)
 	switch e.Operation {
 	case event.OpPush:
-		i.n.recent.add(seq, payload)
+		i.n.recent.Add(seq, payload)
 		i.updateClassifier()
 		i.n.log.Info("pushed", "repository", e.Repository, "tag", e.Tag, "digest", e.ManifestDigest)
 	case event.OpDelete:

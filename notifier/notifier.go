@@ -19,10 +19,12 @@ import (
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/migrate"
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/quota"
+	"github.com/tidings-dev/tidings/notifier/recent"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -150,7 +152,7 @@ type Notifier struct {
 	log     *slog.Logger
 
 	sinks       []sink.Sink
-	recent      recentEvents
+	recent      recent.Pushes
 	publicRows  pushrow.Public
 	oldest      oldestPending
 	answerSlots chan struct{} // limits the answers that wait for sinks
@@ -221,12 +223,20 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Remote != nil {
 		n.addRemote(cfg.Remote)
 	}
-	for _, step := range []func() error{n.migrate, n.loadPublicRows, n.register, n.quota.Load, n.cancelLostRetries} {
+	for _, step := range []func() error{n.migrateFormat, n.loadPublicRows, n.register, n.quota.Load, n.cancelLostRetries} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return n, nil
+}
+
+// migrateFormat rewrites a state that an earlier version has written.
+func (n *Notifier) migrateFormat() error {
+	return migrate.Run(migrate.Config{
+		State: n.state, Handled: n.journal.Cursor(journal.Pushes, records.Name), Ledger: n.ledger, Posts: n.posts,
+		Reconcile: n.requestReconcile, Logger: n.log,
+	})
 }
 
 // addSinks adds the sinks that publish.
@@ -243,7 +253,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		return nil
 	}
 	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
-	n.recent.annotations = cfg.Annotations
+	n.recent.Annotations = cfg.Annotations
 	counting := *cfg
 	counting.Counted = n.counter.Tags
 	var err error

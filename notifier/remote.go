@@ -8,6 +8,7 @@ import (
 	client "github.com/tidings-dev/tidings/atproto/remote"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/recent"
 	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
@@ -107,7 +108,7 @@ func (n *Notifier) stepRemotePulls(ctx context.Context, retry *backoff) error {
 // reportPull reports one pull, unless it is one that is not reported. One that can't be
 // read or is refused is given up.
 func (n *Notifier) reportPull(ctx context.Context, retry *backoff, entry journal.Entry) error {
-	e, err := readEvent(entry.Seq, entry.Payload)
+	e, err := recent.Decode(entry.Seq, entry.Payload)
 	if errors.Is(err, event.ErrNewer) {
 		return err
 	}

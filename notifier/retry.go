@@ -48,7 +48,7 @@ func (n *Notifier) readFor(sink string, entry journal.Entry) (event.Sequenced, e
 	if r, retried, ok := event.CutRetry(entry.Payload); ok && r.Sink != sink {
 		return event.Nothing(entry.Seq, retried), nil
 	}
-	return n.recent.read(entry)
+	return n.recent.Read(entry)
 }
 
 // endRetries removes the letters of the retries among events that a sink has processed.

@@ -209,8 +209,8 @@ func TestRecountUsage(t *testing.T) {
 	if total, err := r.usage.Total(owner); total != (usage.Total{Blobs: 3, Bytes: 1003}) || err != nil {
 		t.Errorf("got %+v, %v", total, err)
 	}
-	if left, err := r.hasRows(state.Recount); left || err != nil {
-		t.Errorf("rows of the recount are left: %v, %v", left, err)
+	if err := r.state.Scan(state.Prefix(state.Recount), func(key, _ []byte) error { return fmt.Errorf("row %q", key) }); err != nil {
+		t.Errorf("rows of the recount are left: %v", err)
 	}
 }
 

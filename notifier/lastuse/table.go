@@ -21,8 +21,7 @@ import (
 // recorded while the clock was ahead.)
 //
 // An event that deletes a tag or a manifest deletes its row. If a delete and a push at the
-// same time are recorded in the wrong order, the row is missing, and the time at which
-// storage has the tag or manifest counts in its place.
+// same time are recorded in the wrong order, the row is missing until the next use or push.
 //
 // Since is the time from which on the uses are known. It is set when the first process
 // opens the table, and again whenever events are lost: if a part of the journal is missing,

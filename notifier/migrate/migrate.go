@@ -1,9 +1,10 @@
-package notifier
+package migrate
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"strings"
 
@@ -11,7 +12,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/inbound"
-	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -25,21 +25,34 @@ const (
 	oldInbound       = "k/2"  // <day>/<name> -> inbound notification; a day begins with its century
 )
 
-// migrate rewrites what formats 1 and 2 of the state have under other keys. If it is
-// interrupted, the next start continues it.
-func (n *Notifier) migrate() error {
-	old, err := n.hasOldFormat()
+// Config configures Run.
+type Config struct {
+	State     state.Store
+	Handled   uint64 // sequence number of the last push that the records sink has handled
+	Ledger    *ledger.Ledger
+	Posts     *announce.History
+	Reconcile func() error // has storage compared with the ledger
+	Logger    *slog.Logger
+}
+
+type migration struct{ Config }
+
+// Run rewrites what formats 1 and 2 of the state have under other keys. If it is
+// interrupted, the next Run continues it.
+func Run(cfg Config) error {
+	m := migration{cfg}
+	old, err := m.hasOldFormat()
 	if err != nil || !old {
 		return err
 	}
-	n.log.Info("rewriting the state for this version")
+	m.Logger.Info("rewriting the state for this version")
 	for _, step := range []func() error{
-		n.migrateOutbox,
-		func() error { return n.migrateRows(oldLedger, n.migrateEntry) },
-		func() error { return n.migrateRows(oldAnnouncements, n.migrateAnnouncement) },
-		func() error { return n.migrateRows(oldInbound, migrateInbound) },
-		func() error { return n.deletePrefix(oldImageSizes) },
-		n.requestReconcile, // earlier versions could leave records of deleted manifests
+		m.migrateOutbox,
+		func() error { return m.migrateRows(oldLedger, m.migrateEntry) },
+		func() error { return m.migrateRows(oldAnnouncements, m.migrateAnnouncement) },
+		func() error { return m.migrateRows(oldInbound, migrateInbound) },
+		func() error { return m.deletePrefix(oldImageSizes) },
+		m.Reconcile, // earlier versions could leave records of deleted manifests
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("rewrite the state of an earlier version: %w", err)
@@ -48,31 +61,31 @@ func (n *Notifier) migrate() error {
 	return nil
 }
 
-func (n *Notifier) deletePrefix(prefix string) error {
+func (m migration) deletePrefix(prefix string) error {
 	var b state.Batch
 	b.DeleteRange(state.Prefix(prefix))
-	return n.state.Commit(&b, state.Sync)
+	return m.State.Commit(&b, state.Sync)
 }
 
-// hasOldFormat reports whether there is a state that migrate has not finished.
-func (n *Notifier) hasOldFormat() (bool, error) {
-	migrating, err := state.Has(n.state, state.RecordsBatched)
+// hasOldFormat reports whether there is a state that Run has not finished.
+func (m migration) hasOldFormat() (bool, error) {
+	migrating, err := state.Has(m.State, state.RecordsBatched)
 	if err != nil {
 		return false, err
 	}
 	if migrating {
-		return n.hasRows(oldImageSizes, oldLedger, oldAnnouncements, oldInbound)
+		return m.hasRows(oldImageSizes, oldLedger, oldAnnouncements, oldInbound)
 	}
-	if n.journal.Cursor(journal.Pushes, records.Name) == 0 {
+	if m.Handled == 0 {
 		return false, nil
 	}
-	return n.hasRows(state.Pushes, oldLedger, oldAnnouncements) // none: the state is new, and the journal is not
+	return m.hasRows(state.Pushes, oldLedger, oldAnnouncements) // none: the state is new, and the journal is not
 }
 
 // hasRows reports whether there is a key with one of the prefixes.
-func (n *Notifier) hasRows(prefixes ...string) (has bool, err error) {
+func (m migration) hasRows(prefixes ...string) (has bool, err error) {
 	for _, prefix := range prefixes {
-		err = n.state.Scan(state.Prefix(prefix), func(_, _ []byte) error { has = true; return state.ErrStop })
+		err = m.State.Scan(state.Prefix(prefix), func(_, _ []byte) error { has = true; return state.ErrStop })
 		if err != nil || has {
 			return has, err
 		}
@@ -84,11 +97,11 @@ var errPageFull = errors.New("page is full")
 
 // migrateRows moves the rows with a prefix, a thousand in a commit. put adds a row in
 // its new form; it gets the key without the prefix.
-func (n *Notifier) migrateRows(prefix string, put func(b *state.Batch, key string, val []byte) error) error {
+func (m migration) migrateRows(prefix string, put func(b *state.Batch, key string, val []byte) error) error {
 	for more := true; more; {
 		var b state.Batch
 		rows := 0
-		err := n.state.Scan(state.Prefix(prefix), func(key, val []byte) error {
+		err := m.State.Scan(state.Prefix(prefix), func(key, val []byte) error {
 			if rows++; rows > 1000 {
 				return errPageFull
 			}
@@ -101,7 +114,7 @@ func (n *Notifier) migrateRows(prefix string, put func(b *state.Batch, key strin
 		if more = errors.Is(err, errPageFull); err != nil && !more {
 			return err
 		}
-		if err := n.state.Commit(&b, state.Sync); err != nil {
+		if err := m.State.Commit(&b, state.Sync); err != nil {
 			return err
 		}
 	}
@@ -122,19 +135,19 @@ func (e oldEntry) entry() *ledger.Entry {
 	return &e.Entry
 }
 
-func (n *Notifier) migrateEntry(b *state.Batch, key string, val []byte) error {
+func (m migration) migrateEntry(b *state.Batch, key string, val []byte) error {
 	owner, digest, _ := strings.Cut(key, "\x00")
 	var e oldEntry
 	if err := json.Unmarshal(val, &e); err != nil {
 		return err
 	}
 	if e.State == "written" && len(e.Repositories) > 0 {
-		n.ledger.Put(b, owner, digest, e.Entry)
+		m.Ledger.Put(b, owner, digest, e.Entry)
 	}
 	return nil // a claimed entry is written by the outbox, or when its event is read again
 }
 
-func (n *Notifier) migrateAnnouncement(b *state.Batch, key string, val []byte) error {
+func (m migration) migrateAnnouncement(b *state.Batch, key string, val []byte) error {
 	repository, digest, _ := strings.Cut(key, "\x00")
 	var old struct {
 		PostURI string `json:"postUri"`
@@ -146,7 +159,7 @@ func (n *Notifier) migrateAnnouncement(b *state.Batch, key string, val []byte) e
 	if old.PostURI != "" {
 		e.RKey = path.Base(old.PostURI)
 	}
-	return n.posts.Add(b, repository, digest, e)
+	return m.Posts.Add(b, repository, digest, e)
 }
 
 func migrateInbound(b *state.Batch, key string, val []byte) error {
@@ -156,7 +169,7 @@ func migrateInbound(b *state.Batch, key string, val []byte) error {
 
 // migrateOutbox rewrites the records sink's outbox, and notes up to which event the sink
 // has batches.
-func (n *Notifier) migrateOutbox() error {
+func (m migration) migrateOutbox() error {
 	var old struct {
 		Manifests []struct {
 			Seq    uint64       `json:"seq"`
@@ -167,38 +180,38 @@ func (n *Notifier) migrateOutbox() error {
 			Writes []repo.Write `json:"writes"`
 		} `json:"manifests"`
 	}
-	o := delivery.NewOutbox(n.state, state.RecordsOutbox, nil)
-	pending, err := o.Load(&old)
+	outbox := delivery.NewOutbox(m.State, state.RecordsOutbox, nil)
+	pending, err := outbox.Load(&old)
 	if err != nil {
 		return err
 	}
-	batched := n.journal.Cursor(journal.Pushes, records.Name)
+	batched := m.Handled
 	var b state.Batch
 	if !pending {
 		records.PutLastBatched(&b, batched)
-		return n.state.Commit(&b, state.Sync)
+		return m.State.Commit(&b, state.Sync)
 	}
 	// The old format has one change for each event, the present one for each manifest.
 	var batch records.Batch
 	index := map[string]int{}
-	for _, m := range old.Manifests {
-		batched = max(batched, m.Seq)
-		id := m.Owner + "\x00" + m.Digest
+	for _, o := range old.Manifests {
+		batched = max(batched, o.Seq)
+		id := o.Owner + "\x00" + o.Digest
 		i, again := index[id]
 		if !again {
 			i = len(batch.Manifests)
 			index[id] = i
-			batch.Manifests = append(batch.Manifests, records.Change{Owner: m.Owner, Digest: m.Digest, Before: m.Before.entry()})
+			batch.Manifests = append(batch.Manifests, records.Change{Owner: o.Owner, Digest: o.Digest, Before: o.Before.entry()})
 		}
 		c := &batch.Manifests[i]
-		c.After = m.After.entry()
-		c.Writes = append(c.Writes, m.Writes...)
-		event := records.Cause{Seq: m.Seq, Push: m.After.State != "deleted"}
-		if len(m.After.Repositories) > 0 {
-			event.Repository = m.After.Repositories[0]
+		c.After = o.After.entry()
+		c.Writes = append(c.Writes, o.Writes...)
+		event := records.Cause{Seq: o.Seq, Push: o.After.State != "deleted"}
+		if len(o.After.Repositories) > 0 {
+			event.Repository = o.After.Repositories[0]
 		}
 		c.Events = append(c.Events, event)
 	}
 	records.PutLastBatched(&b, batched)
-	return o.Put(&b, &batch)
+	return outbox.Put(&b, &batch)
 }

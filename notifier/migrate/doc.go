@@ -1,0 +1,2 @@
+// Package migrate rewrites a state of the notifier that an earlier version has written.
+package migrate
