@@ -2,6 +2,7 @@ package counter
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,14 @@ import (
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
+
+// foldAll folds facts in batches of the size that a backlog has.
+func (r *replica) foldAll(facts []counts.Fact) {
+	r.t.Helper()
+	for batch := range slices.Chunk(facts, 256) {
+		r.fold(batch...)
+	}
+}
 
 // TestCostOfTags measures a tag that is pushed once, and one that is also pulled
 // (docs/redis.md).
@@ -22,13 +31,13 @@ func TestCostOfTags(t *testing.T) {
 	for i := range facts {
 		facts[i] = counts.Fact{Repository: "team/application", Tag: fmt.Sprintf("v1.%d.%d", i/100, i%100), Digest: digest(i), Class: counts.Push, Time: noon}
 	}
-	r.fold(facts...)
+	r.foldAll(facts)
 	r.publish()
 	redisPush, diskPush := server.Memory("*")/tags, storedBytes(t, r)/tags
 	for i := range facts {
 		facts[i].Class, facts[i].Digest = counts.Pull, ""
 	}
-	r.fold(facts...)
+	r.foldAll(facts)
 	r.publish()
 	redisBoth, diskBoth := server.Memory("*")/tags, storedBytes(t, r)/tags
 	t.Logf("a tag: %d bytes in Redis and %d on disk; one that is pulled %d and %d", redisPush, diskPush, redisBoth, diskBoth)
@@ -60,7 +69,7 @@ func TestCostOfRepository(t *testing.T) {
 	for i := range facts {
 		facts[i] = counts.Fact{Repository: fmt.Sprintf("team/application-%d", i), Tag: "v1", Digest: digest(i), Class: counts.Push, Time: noon}
 	}
-	r.fold(facts...)
+	r.foldAll(facts)
 	r.publish()
 	redis, disk := server.Memory("*")/repositories, storedBytes(t, r)/repositories
 	t.Logf("a repository: %d bytes in Redis and %d on disk", redis, disk)
