@@ -332,6 +332,9 @@ func makeEarlier(t *testing.T, r *rig) {
 // What waits is bounded: versions beyond the limit of a repository are in a summary, which
 // is written early when it is full. Nothing is lost.
 func TestAnnounceWaitingBounded(t *testing.T) {
+	if race.Enabled {
+		t.Skip("takes minutes with the race detector, and has nothing that runs concurrently")
+	}
 	t.Parallel()
 	cfg := policy()
 	cfg.Collect = 0

@@ -23,6 +23,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
@@ -138,6 +139,9 @@ func (s *seedStorage) Manifests(_ context.Context, repository string, visit func
 func TestWeek(t *testing.T) {
 	t.Parallel()
 	pushes := weekPushes
+	if race.Enabled {
+		pushes /= 8
+	}
 	if s := os.Getenv("TIDINGS_WEEK_PUSHES"); s != "" {
 		var err error
 		if pushes, err = strconv.Atoi(s); err != nil {

@@ -45,7 +45,7 @@ assert.equal(profile.description, 'images')
 const got = await sync.getBlob({ did, cid: blob.ref.toString() })
 assert.deepEqual(Buffer.from(got.data), picture)
 assert.equal(got.headers['content-type'], 'image/png')
-assert.deepEqual((await sync.listBlobs({ did })).data.cids, [blob.ref.toString()])
+assert.ok((await sync.listBlobs({ did })).data.cids.includes(blob.ref.toString())) // beside the pictures of posts
 
 // Batches in a collection without a schema, and lists with pages.
 const collection = 'com.example.thing'
