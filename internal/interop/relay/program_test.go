@@ -139,9 +139,10 @@ func (p *program) push(tag string) {
 	p.Helper()
 	layer := filepath.Join(p.dir, tag+".tar")
 	write(p.T, layer, []byte(tag)) // not a real tar file
-	before := len(p.records("io.atcr.hold.layer/"))
+	before, posts := len(p.records("io.atcr.hold.layer/")), len(p.records("app.bsky.feed.post/"))
 	p.run(p.crane, "append", "--oci-empty-base", "-f", layer, "-t", hostname+"/oss/app:"+tag)
 	eventually(p.T, "layer record of the image", func() bool { return len(p.records("io.atcr.hold.layer/")) > before })
+	eventually(p.T, "post of the image", func() bool { return len(p.records("app.bsky.feed.post/")) > posts })
 }
 
 // apply writes a commit. It fails while the hold is stopped.
