@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/distribution/distribution/v3/configuration"
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
@@ -81,6 +82,20 @@ func openOffline(args []string, log io.Writer) (*offlineHold, error) {
 		return nil, errors.Join(err, s.unlock())
 	}
 	return s, nil
+}
+
+// stoppedHost loads the configuration of a registry, and returns an error if a server is using
+// its data folder. Whoever opens the folder afterwards locks it.
+func stoppedHost(o *config.Options, args []string) (*configuration.Configuration, error) {
+	unlock, err := lockData(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := unlock(); err != nil {
+		return nil, err
+	}
+	host, _, err := load(args)
+	return host, err
 }
 
 // lockData locks the data folder, which must exist.

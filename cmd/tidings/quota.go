@@ -52,14 +52,7 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 	if err != nil {
 		return err
 	}
-	unlock, err := lockData(o)
-	if err != nil {
-		return err
-	}
-	if err := unlock(); err != nil {
-		return err
-	}
-	host, _, err := load(args)
+	host, err := stoppedHost(o, args)
 	if err != nil {
 		return err
 	}

@@ -41,14 +41,7 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 	if err != nil {
 		return err
 	}
-	unlock, err := lockData(o)
-	if err != nil {
-		return err
-	}
-	if err := unlock(); err != nil {
-		return err
-	}
-	host, _, err := load(args)
+	host, err := stoppedHost(o, args)
 	if err != nil {
 		return err
 	}
