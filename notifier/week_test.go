@@ -136,8 +136,9 @@ func (s *seedStorage) Manifests(_ context.Context, repository string, visit func
 // A week of constant pushes, pulls and deletes: each push has its own tag, and half of them
 // are deleted again. Disk, memory and Redis stay within limits, and Redis has the numbers that
 // were counted.
+//
+// It measures the memory of the process, so no other test runs beside it.
 func TestWeek(t *testing.T) {
-	t.Parallel()
 	pushes := weekPushes
 	if race.Enabled {
 		pushes /= 8
