@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -18,7 +18,7 @@ import (
 // calls visit with each difference. It returns the number of pending events, which can
 // be the cause of differences. It changes nothing, except that it truncates incomplete
 // writes of a crash, as every start does.
-func Compare(ctx context.Context, host *configuration.Configuration, visit func(notifier.Difference) error) (pending uint64, err error) {
+func Compare(ctx context.Context, host *configuration.Configuration, visit func(reconcile.Difference) error) (pending uint64, err error) {
 	r, err := openStopped(host)
 	if err != nil {
 		return 0, err
@@ -27,7 +27,7 @@ func Compare(ctx context.Context, host *configuration.Configuration, visit func(
 	for _, sink := range r.notifier.Health() {
 		pending = max(pending, sink.Depth)
 	}
-	return pending, r.notifier.Check(ctx, visit)
+	return pending, r.notifier.Stores().Check(ctx, visit)
 }
 
 // Reconcile makes the next start of a stopped registry rebuild the ledger from the
@@ -38,7 +38,7 @@ func Reconcile(ctx context.Context, host *configuration.Configuration) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close(ctx)) }()
-	return r.notifier.WantRebuild()
+	return r.notifier.Stores().WantRebuild()
 }
 
 // openStopped opens the stores of a stopped registry. It starts no sinks and serves

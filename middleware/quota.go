@@ -85,5 +85,5 @@ func RecountUsage(ctx context.Context, host *configuration.Configuration, dryRun
 			return err
 		}
 	}
-	return r.notifier.RecountUsage(ctx, dryRun, visit)
+	return r.notifier.Stores().RecountUsage(ctx, dryRun, visit)
 }

@@ -53,7 +53,7 @@ func (r *runtime) readyForStats() error {
 	if s := r.counter.Status(); s.Redis && s.Reason != "" {
 		return fmt.Errorf("the sum is incomplete: %s", s.Reason)
 	}
-	return r.notifier.Ready()
+	return r.notifier.Stores().Ready()
 }
 
 // statsHealth is the state of the stats records in the health report.

@@ -47,7 +47,7 @@ func newManualRig(t testing.TB, cfg *announce.Config) (*rig, *clocktest.Machine)
 // announceStep lets the announce sink do what it can do now.
 func (r *rig) announceStep() error {
 	ctx := context.Background()
-	if err := r.verifyStores(ctx); err != nil {
+	if err := r.stores.Verify(ctx); err != nil {
 		return err
 	}
 	for {

@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -33,7 +34,7 @@ func (n *Notifier) runDescriber(ctx context.Context) error {
 		}
 		retry.reset()
 		if more {
-			if err := pace(ctx); err != nil {
+			if err := sink.Pace(ctx); err != nil {
 				return nil
 			}
 			continue

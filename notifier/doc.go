@@ -10,7 +10,7 @@
 // No event is lost, and none has an effect twice, whenever the process ends: each
 // sink makes a batch of writes durable before it sends them, and moves its cursor
 // after they are confirmed. See Intent for pushes and deletes that are interrupted,
-// delivery.Outbox for writes whose response was lost, and stores.go for stores that were
+// delivery.Outbox for writes whose response was lost, and reconcile for stores that were
 // restored or lost.
 //
 // The package knows neither HTTP nor the registry. Package middleware calls it, and

@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -98,7 +99,7 @@ func TestNotifyPrivate(t *testing.T) {
 				if got, want := r.recordsOf(p.Digest), (map[string]int{alice: 2, bob: 2}); !reflect.DeepEqual(got, want) {
 					t.Errorf("public again: records of %v, want %v", got, want)
 				}
-				r.consistent(differCount)
+				r.consistent(reconcile.Count)
 			})
 		}
 	}

@@ -95,7 +95,7 @@ func TestMigrate(t *testing.T) {
 			if _, err := r.inbound.Begin(t.Context(), &inbound.ID{Token: "a token"}); !errors.Is(err, inbound.ErrTokenUsed) {
 				t.Errorf("the token is not known: %v", err)
 			}
-			if reason, err := r.mismatch(t.Context()); reason != "" || err != nil {
+			if reason, err := r.stores.Mismatch(t.Context()); reason != "" || err != nil {
 				t.Errorf("the stores do not match: %s, %v", reason, err)
 			}
 			for _, prefix := range []string{"l/", "a/d/", "a/m/", "k/2"} {

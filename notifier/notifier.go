@@ -25,6 +25,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/recent"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -134,14 +135,13 @@ type Notifier struct {
 	handles  Handles
 	parked   *parked.Store                // pushes whose owner is not resolved yet
 	notified bool                         // other registries may report images
-	shared   bool                         // others write to the account as well
 	public   func(repository string) bool // false for private names
 	announce *announce.Sink               // nil: no posts
 	posts    *announce.History
 	private  *sink.PrivateImages
 	remote   *remote.Sink  // nil: pushes are not reported
 	pulls    *remote.Pulls // nil: pulls are not reported
-	names    storeNames
+	stores   *reconcile.Reconciler
 
 	space   func() error
 	now     func() time.Time
@@ -168,9 +168,6 @@ type Notifier struct {
 	recorded atomic.Int64  // events that the records sink has processed since the start
 
 	resolving sync.Mutex // held while intents are resolved
-
-	verifying sync.Mutex  // held while the stores are compared
-	verified  atomic.Bool // the stores are known to belong together
 }
 
 // New returns a notifier that records events at once. Run starts the sinks.
@@ -186,11 +183,9 @@ func New(cfg Config) (*Notifier, error) {
 		owners:   owners.Rules{List: cfg.Owners, Default: cfg.Owner},
 		handles:  cfg.Handles,
 		notified: cfg.Notified,
-		shared:   cfg.Shared,
 		public:   sink.ExceptPrivate(cfg.Public),
 		posts:    announce.NewHistory(cfg.State, cfg.Account),
 		private:  sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
-		names:    storeNames{options: cfg.PublicOptions, folder: cfg.DataFolder, accountFolder: cfg.AccountFolder},
 
 		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
 		log: cfg.Logger.With("component", "notifier"),
@@ -211,6 +206,10 @@ func New(cfg Config) (*Notifier, error) {
 	if n.parked, err = parked.New(n.state); err != nil {
 		return nil, err
 	}
+	if cfg.Publisher != nil {
+		n.account = delivery.NewRepo(cfg.Publisher)
+	}
+	n.stores = n.newReconciler(&cfg)
 	n.dead.SetMetrics(n.metrics)
 	if err := n.dead.SetPublic(n.public); err != nil {
 		return nil, err
@@ -235,20 +234,19 @@ func New(cfg Config) (*Notifier, error) {
 func (n *Notifier) migrateFormat() error {
 	return migrate.Run(migrate.Config{
 		State: n.state, Handled: n.journal.Cursor(journal.Pushes, records.Name), Ledger: n.ledger, Posts: n.posts,
-		Reconcile: n.requestReconcile, Logger: n.log,
+		Reconcile: n.stores.Request, Logger: n.log,
 	})
 }
 
 // addSinks adds the sinks that publish.
 func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.Config) error {
-	n.account = delivery.NewRepo(publisher)
 	deps := sink.Deps{
 		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
-		Revision: n.verifiedRevision, Metrics: n.metrics, Log: n.log,
+		Revision: n.stores.Revision, Metrics: n.metrics, Log: n.log,
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
 	who := records.Owners{Resolved: n.handles.Cached, Parked: n.parked, Now: n.now}
-	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.usageChanged, &n.progress))
+	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.quota.Refresh, &n.progress))
 	if cfg == nil {
 		return nil
 	}
@@ -285,7 +283,7 @@ func (n *Notifier) register() error {
 			return err
 		}
 	}
-	if err := n.followRecords(); err != nil {
+	if err := n.stores.FollowState(); err != nil {
 		return err
 	}
 	for _, s := range countedStreams {
@@ -304,7 +302,7 @@ func (n *Notifier) register() error {
 	if err := n.registerRemote(); err != nil {
 		return err
 	}
-	if err := n.compareNames(); err != nil { // after AdvanceTo, which can change the journal's id
+	if err := n.stores.CompareNames(); err != nil { // after AdvanceTo, which can change the journal's id
 		return err
 	}
 	for name := range n.journal.Cursors(journal.Pushes) {

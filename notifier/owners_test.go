@@ -15,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/parked"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -217,7 +218,7 @@ func TestParkedCrash(t *testing.T) {
 			r.released()
 			r.wantRecords(a, map[string]int{want: 2})
 			r.wantRecords(b, map[string]int{want: 3})
-			r.consistent(differMissing) // storage belongs to bob now
+			r.consistent(reconcile.Missing) // storage belongs to bob now
 			// What is pushed later has the new DID.
 			c := image("c", 1).as("carol/app", "v3")
 			r.push(c)
@@ -404,7 +405,7 @@ func TestOwnersRebuilt(t *testing.T) {
 			r.drain()
 			r.unreported = unreported
 			r.storage.remove(b)
-			if err := r.WantRebuild(); err != nil {
+			if err := r.stores.WantRebuild(); err != nil {
 				t.Fatal(err)
 			}
 			r.reopen(nil)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
 
 // Others may write to the account once the stores were compared, and while there is free
@@ -14,15 +15,17 @@ func TestReady(t *testing.T) {
 	r := newRig(t, nil)
 	r.push(image("a", 1))
 	r.drain()
-	if err := r.Ready(); err != nil {
+	if err := r.stores.Ready(); err != nil {
 		t.Error(err)
 	}
 	r.full.Store(true)
-	if err := r.Ready(); !errors.Is(err, store.ErrNoSpace) {
+	if err := r.stores.Ready(); !errors.Is(err, store.ErrNoSpace) {
 		t.Errorf("without free space: %v", err)
 	}
-	r.verified.Store(false)
-	if err := r.Ready(); !errors.Is(err, errNotVerified) {
+	r.stop()
+	r.manual = true
+	r.open(nil)
+	if err := r.stores.Ready(); !errors.Is(err, reconcile.ErrNotVerified) {
 		t.Errorf("before the stores were compared: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -104,7 +105,7 @@ func TestRecordsConflict(t *testing.T) {
 			if _, found, err := r.ledger.Get(owner, a.Digest); found || err != nil {
 				t.Errorf("the ledger has an entry of what was given up: %v", err)
 			}
-			r.consistent(differRecord, differMissing)
+			r.consistent(reconcile.Record, reconcile.Missing)
 		})
 	}
 }

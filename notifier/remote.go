@@ -144,7 +144,7 @@ func (n *Notifier) sendPull(ctx context.Context, retry *backoff, entry journal.E
 		switch {
 		case err == nil:
 			retry.reset()
-			pause(ctx, n.pulls.Interval)
+			sink.Pause(ctx, n.pulls.Interval)
 			return nil
 		case errors.As(err, &refused), errors.Is(err, remote.ErrUncounted):
 			return n.giveUpPull(entry, err)
@@ -169,7 +169,7 @@ const pushesPoll = 100 * time.Millisecond
 // waitForPushes returns when no push is pending at the sink, or when ctx ends.
 func (n *Notifier) waitForPushes(ctx context.Context) error {
 	for n.journal.Cursor(journal.Pushes, remote.Name) < n.journal.Status(journal.Pushes).Last {
-		pause(ctx, pushesPoll)
+		sink.Pause(ctx, pushesPoll)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -18,7 +19,7 @@ import (
 func (r *rig) reconciled() {
 	r.t.Helper()
 	r.until("storage and ledger are compared", func() bool {
-		if !r.verified.Load() {
+		if !r.stores.Verified() {
 			return false
 		}
 		_, err := r.state.Get(state.ReconcilePhase)
@@ -86,13 +87,13 @@ func TestRestore(t *testing.T) {
 
 				r.open(shortWindows())
 				r.reconciled()
-				r.consistent(differPost)
+				r.consistent(reconcile.Post)
 				// Images are pushed again, and a new one.
 				r.push(kept.as("oss/app", "v1"))
 				r.push(fresh.as("oss/app", "v3"))
 				r.push(image("new", 1).as("oss/app", "v4"))
 				r.drain()
-				r.consistent(differPost)
+				r.consistent(reconcile.Post)
 				if got, want := len(r.records()), 3+4+450+1; got != want {
 					t.Errorf("%d records, want %d", got, want)
 				}
@@ -113,7 +114,7 @@ func TestRestore(t *testing.T) {
 				// The next start finds nothing to do.
 				r.reopen(shortWindows())
 				r.reconciled()
-				if reason, err := r.mismatch(t.Context()); reason != "" || err != nil {
+				if reason, err := r.stores.Mismatch(t.Context()); reason != "" || err != nil {
 					t.Errorf("the stores do not match again: %s, %v", reason, err)
 				}
 			})
@@ -201,13 +202,13 @@ func TestRebuildRequested(t *testing.T) {
 	r.reopen(nil)
 	r.reconciled()
 	differences := 0
-	if err := r.Check(t.Context(), func(Difference) error { differences++; return nil }); err != nil || differences != 1 {
+	if err := r.stores.Check(t.Context(), func(reconcile.Difference) error { differences++; return nil }); err != nil || differences != 1 {
 		t.Errorf("%d differences, %v, want 1", differences, err)
 	}
 	if err := state.Set(r.state, state.StatsRound, []byte("{}"), state.Sync); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.WantRebuild(); err != nil {
+	if err := r.stores.WantRebuild(); err != nil {
 		t.Fatal(err)
 	}
 	r.reopen(nil)

@@ -31,6 +31,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/quota"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/usage"
@@ -382,7 +383,7 @@ func (r *rig) apply(writes ...repo.Write) {
 // kinds.
 func (r *rig) consistent(ignored ...string) {
 	r.t.Helper()
-	err := r.Check(context.Background(), func(d Difference) error {
+	err := r.stores.Check(context.Background(), func(d reconcile.Difference) error {
 		if !slices.Contains(ignored, d.Kind) {
 			r.t.Errorf("difference: %+v", d)
 		}
@@ -391,7 +392,7 @@ func (r *rig) consistent(ignored ...string) {
 	if err != nil {
 		r.t.Error(err)
 	}
-	if !slices.Contains(ignored, differRecord) {
+	if !slices.Contains(ignored, reconcile.Record) {
 		r.exactUsage()
 	}
 }
@@ -399,7 +400,7 @@ func (r *rig) consistent(ignored ...string) {
 // exactUsage checks that the usage of all owners is that of a recount.
 func (r *rig) exactUsage() {
 	r.t.Helper()
-	err := r.RecountUsage(context.Background(), true, func(d usage.Difference) error {
+	err := r.stores.RecountUsage(context.Background(), true, func(d usage.Difference) error {
 		r.t.Errorf("usage: %s", d)
 		return nil
 	})

@@ -32,7 +32,7 @@ func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
 	for ctx.Err() == nil {
 		err := n.space()
 		if err == nil {
-			err = n.verifyStores(work)
+			err = n.stores.Verify(work)
 		}
 		if err == nil {
 			break
@@ -165,7 +165,7 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 		n.lingerAfter(ctx, len(entries), handleEvents)
 		return nil
 	}
-	pause(ctx, max(wake.Sub(n.now()), minWake))
+	sink.Pause(ctx, max(wake.Sub(n.now()), minWake))
 	return nil
 }
 

@@ -30,7 +30,7 @@ func TestSinkPanics(t *testing.T) {
 		t.Errorf("dead letters %+v", letters)
 	}
 	r.reopen(nil)
-	if reason, err := r.mismatch(t.Context()); reason != "" || err != nil {
+	if reason, err := r.stores.Mismatch(t.Context()); reason != "" || err != nil {
 		t.Errorf("the stores do not match: %s, %v", reason, err)
 	}
 }

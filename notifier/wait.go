@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/delivery"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 const maxBackoff = time.Minute
@@ -35,7 +36,7 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if paused {
 		b.n.pauses.begin(b.sink, p, err)
 		if wait := p.Until.Sub(b.n.now()); wait > 0 {
-			pause(ctx, min(wait, maxBackoff))
+			sink.Pause(ctx, min(wait, maxBackoff))
 			return
 		}
 	}
@@ -43,22 +44,6 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if !paused { // the pause is logged
 		b.n.log.Warn("trying again", "sink", b.sink, "in", b.next, "error", err)
 	}
-	pause(ctx, b.next/2+rand.N(b.next/2+1))
+	sink.Pause(ctx, b.next/2+rand.N(b.next/2+1))
 	b.next = min(2*b.next, maxBackoff)
-}
-
-// pause returns after d, or when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
-// pace lets others use the store between two batches of a long task.
-func pace(ctx context.Context) error {
-	pause(ctx, time.Millisecond)
-	return ctx.Err()
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/middleware"
-	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
 
 // errDiffers sets the exit code; the differences have been printed.
@@ -29,14 +29,14 @@ func reconcileCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible()
 			defer stop()
-			return reconcile(ctx, cmd.OutOrStdout(), args, dryRun)
+			return runReconcile(ctx, cmd.OutOrStdout(), args, dryRun)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the differences and change nothing")
 	return cmd
 }
 
-func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) error {
+func runReconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) error {
 	o, path, err := holdOptions(args)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func reconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) e
 		return err
 	}
 	found := int64(0)
-	pending, err := middleware.Compare(ctx, host, func(d notifier.Difference) error {
+	pending, err := middleware.Compare(ctx, host, func(d reconcile.Difference) error {
 		if found++; found <= maxPrinted {
 			fmt.Fprintln(out, d)
 		}

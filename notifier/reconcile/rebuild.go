@@ -1,4 +1,4 @@
-package notifier
+package reconcile
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/versions"
 )
@@ -19,33 +20,33 @@ const rebuildBatch = 1000
 // rebuild rebuilds the ledger and the post history from the account's records, deletes
 // duplicate records, and requests a reconciliation. If it is interrupted, the next start
 // begins it again.
-func (n *Notifier) rebuild(ctx context.Context) error {
-	if err := state.Set(n.state, state.RebuildReason, nil, state.Sync); err != nil {
+func (r *Reconciler) rebuild(ctx context.Context) error {
+	if err := state.Set(r.State, state.RebuildReason, nil, state.Sync); err != nil {
 		return err
 	}
-	r := ledgerRebuild{n: n}
-	if err := r.run(ctx); err != nil {
+	l := ledgerRebuild{Reconciler: r}
+	if err := l.run(ctx); err != nil {
 		return err
 	}
-	if err := n.rebuildHistory(ctx); err != nil {
+	if err := r.rebuildHistory(ctx); err != nil {
 		return err
 	}
-	batched, err := records.LastBatched(n.state)
+	batched, err := records.LastBatched(r.State)
 	if err != nil {
 		return err
 	}
-	rev, err := n.account.Rev(ctx)
+	rev, err := r.Account.Rev(ctx)
 	if err != nil {
 		return err
 	}
 	var b state.Batch
 	// The events up to the cursor were processed, by a state that is lost.
-	records.PutLastBatched(&b, max(batched, n.journal.Cursor(journal.Pushes, records.Name)))
+	records.PutLastBatched(&b, max(batched, r.Journal.Cursor(journal.Pushes, records.Name)))
 	b.Set(state.AccountRevision, []byte(rev))
 	b.Set(state.ReconcilePhase, []byte(phaseStorage))
 	b.Delete(state.StatsRound) // so that the rows of stats records are read again, too
 	b.Delete(state.RebuildReason)
-	return n.state.Commit(&b, state.Sync)
+	return r.State.Commit(&b, state.Sync)
 }
 
 // ledgerRebuild builds ledger entries from layer records. Records with consecutive keys
@@ -53,31 +54,30 @@ func (n *Notifier) rebuild(ctx context.Context) error {
 // were written when the ledger had lost the first. Records of other programs are no
 // duplicates, and an entry has them only if there are none of this one.
 type ledgerRebuild struct {
-	n          *Notifier
+	*Reconciler
 	batch      state.Batch
 	duplicates []repo.Write
 	entries    int
 }
 
 func (l *ledgerRebuild) run(ctx context.Context) error {
-	n := l.n
-	n.ledger.Clear(&l.batch)
-	n.usage.Clear(&l.batch)
-	err := n.eachWritten(ctx, "", func(push []records.Layer) error { return l.add(ctx, push) })
+	l.Ledger.Clear(&l.batch)
+	l.Usage.Clear(&l.batch)
+	err := records.EachWritten(ctx, l.Account, "", func(push []records.Layer) error { return l.add(ctx, push) })
 	if err == nil {
 		l.batch.Set(state.UsageBuilt, []byte(usageComplete))
 	}
 	if err == nil {
-		err = n.state.Commit(&l.batch, state.Sync)
+		err = l.State.Commit(&l.batch, state.Sync)
 	}
 	if err == nil {
-		err = n.account.Deliver(ctx, l.duplicates, false)
+		err = l.Account.Deliver(ctx, l.duplicates, false)
 	}
 	if err == nil {
-		err = n.quota.Load()
+		err = l.Quota.Load()
 	}
 	if err == nil {
-		n.log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
+		l.Log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
 	}
 	return err
 }
@@ -85,39 +85,39 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 // add adds the entry of a push, and its layers to the usage.
 func (l *ledgerRebuild) add(ctx context.Context, push []records.Layer) error {
 	first := push[0]
-	before, known, err := l.n.ledger.GetIn(&l.batch, first.Owner, first.Manifest)
+	before, known, err := l.Ledger.GetIn(&l.batch, first.Owner, first.Manifest)
 	if err != nil {
 		return err
 	}
-	if known && l.n.foreign(first.ClockID) {
+	if known && l.foreign(first.ClockID) {
 		return nil
 	}
-	if known && !l.n.foreign(before.ClockID) {
+	if known && !l.foreign(before.ClockID) {
 		for _, r := range push {
 			l.duplicates = append(l.duplicates, repo.Write{Action: repo.Delete, Collection: lexicon.NSIDLayer, RKey: r.RKey})
 		}
 		return nil
 	}
 	l.entries++
-	l.n.ledger.Put(&l.batch, first.Owner, first.Manifest, ledger.Entry{
+	l.Ledger.Put(&l.batch, first.Owner, first.Manifest, ledger.Entry{
 		First: first.Micros - 1, ClockID: first.ClockID, Records: len(push), Repositories: []string{ledger.UnknownRepository},
 	})
-	if err := l.n.usage.Replace(&l.batch, first.Owner, first.Manifest, layersOf(push)); err != nil {
+	if err := l.Usage.Replace(&l.batch, first.Owner, first.Manifest, records.UsageOf(push)); err != nil {
 		return err
 	}
 	if l.entries%rebuildBatch != 0 {
 		return nil
 	}
-	if err := l.n.state.Commit(&l.batch, state.NoSync); err != nil {
+	if err := l.State.Commit(&l.batch, state.NoSync); err != nil {
 		return err
 	}
 	l.batch = state.Batch{}
-	return pace(ctx)
+	return sink.Pace(ctx)
 }
 
 // rebuildVersion adds a version, unless one of the same name is known that is not older.
-func (n *Notifier) rebuildVersion(b *state.Batch, v versions.Version) error {
-	store := versions.New(n.state)
+func (r *Reconciler) rebuildVersion(b *state.Batch, v versions.Version) error {
+	store := versions.New(r.State)
 	before, known, err := store.Get(v.Repository, v.Name)
 	if err != nil || known && !v.Time.After(before.Time) {
 		return err
@@ -127,10 +127,10 @@ func (n *Notifier) rebuildVersion(b *state.Batch, v versions.Version) error {
 
 // rebuildHistory adds what the account's posts announce to the post history, and to the
 // versions. What is in them stays, also if its post is gone.
-func (n *Notifier) rebuildHistory(ctx context.Context) error {
+func (r *Reconciler) rebuildHistory(ctx context.Context) error {
 	var b state.Batch
 	posts := 0
-	err := n.account.Each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
+	err := r.Account.Each(ctx, lexicon.NSIDPost, func(record repo.Record) error {
 		image, ok := announce.Origin(record)
 		if !ok {
 			return nil
@@ -139,25 +139,25 @@ func (n *Notifier) rebuildHistory(ctx context.Context) error {
 		if image.Tag != "" {
 			entry.Tags = []string{image.Tag}
 		}
-		if err := n.posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
+		if err := r.Posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
 		}
 		if v, ok := announce.Rebuilt(record, image); ok {
-			if err := n.rebuildVersion(&b, v); err != nil {
+			if err := r.rebuildVersion(&b, v); err != nil {
 				return err
 			}
 		}
 		if posts++; posts%rebuildBatch != 0 {
 			return nil
 		}
-		if err := n.state.Commit(&b, state.NoSync); err != nil {
+		if err := r.State.Commit(&b, state.NoSync); err != nil {
 			return err
 		}
 		b = state.Batch{}
-		return pace(ctx)
+		return sink.Pace(ctx)
 	})
 	if err != nil {
 		return err
 	}
-	return n.state.Commit(&b, state.Sync)
+	return r.State.Commit(&b, state.Sync)
 }

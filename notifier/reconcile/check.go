@@ -1,4 +1,4 @@
-package notifier
+package reconcile
 
 import (
 	"context"
@@ -39,18 +39,18 @@ func (d Difference) String() string {
 
 // Kinds of differences.
 const (
-	differMissing = "missing" // the ledger has no correct entry for a manifest of a public repository
-	differStale   = "stale"   // a ledger entry has a claim of a repository that does not have the manifest
-	differRecord  = "record"  // a record of a ledger entry is not in the repo, or one in the repo is in no entry
-	differCount   = "count"   // a repository's numbers by tag or by day exceed its total, or Redis has others
-	differPost    = "post"    // a post is not in the history
+	Missing = "missing" // the ledger has no correct entry for a manifest of a public repository
+	Stale   = "stale"   // a ledger entry has a claim of a repository that does not have the manifest
+	Record  = "record"  // a record of a ledger entry is not in the repo, or one in the repo is in no entry
+	Count   = "count"   // a repository's numbers by tag or by day exceed its total, or Redis has others
+	Post    = "post"    // a post is not in the history
 )
 
 // Check compares the stores and calls visit with each difference. It must be called when
 // no event is pending. Claims of other registries' images are compared with the repo only. It reads
 // everything: its cost grows with storage and repo.
-func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) error {
-	c := &checker{n: n, visit: visit}
+func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) error {
+	c := &checker{r, visit}
 	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts, c.redis} {
 		if err := check(ctx); err != nil {
 			return fmt.Errorf("check: %w", err)
@@ -60,14 +60,14 @@ func (n *Notifier) Check(ctx context.Context, visit func(Difference) error) erro
 }
 
 type checker struct {
-	n     *Notifier
+	*Reconciler
 	visit func(Difference) error
 }
 
 func (c *checker) storage(ctx context.Context) error {
-	return c.n.eachStored(ctx, func(m storedManifest) error {
-		owner := c.n.resolvedOwner(ctx, m.repository)
-		e, found, err := c.n.ledger.Get(owner.DID, m.digest)
+	return c.eachStored(ctx, func(m storedManifest) error {
+		owner := c.OwnerOf(ctx, m.repository)
+		e, found, err := c.Ledger.Get(owner.DID, m.digest)
 		if err != nil {
 			return err
 		}
@@ -84,17 +84,17 @@ func (c *checker) storage(ctx context.Context) error {
 		default:
 			return nil
 		}
-		return c.visit(Difference{differMissing, owner.String(), m.repository, m.digest, detail})
+		return c.visit(Difference{Missing, owner.String(), m.repository, m.digest, detail})
 	})
 }
 
 func (c *checker) entries(ctx context.Context) error {
-	return c.n.ledger.All(func(owner, digest string, e ledger.Entry) error {
+	return c.Ledger.All(func(owner, digest string, e ledger.Entry) error {
 		for i := range e.Records {
 			key := records.Key(e, i)
-			_, value, err := c.n.account.Get(ctx, lexicon.NSIDLayer, key)
+			_, value, err := c.Account.Get(ctx, lexicon.NSIDLayer, key)
 			if errors.Is(err, repo.ErrNotFound) {
-				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
+				if err := c.visit(Difference{Record, owner, "", digest, "record " + key + " is not in the account"}); err != nil {
 					return err
 				}
 				continue
@@ -103,23 +103,23 @@ func (c *checker) entries(ctx context.Context) error {
 				return err
 			}
 			if l, ok := records.ReadLayer(repo.Record{RKey: key, Value: value}); !ok || l.Owner != owner || l.Manifest != digest {
-				if err := c.visit(Difference{differRecord, owner, "", digest, "record " + key + " is of another manifest"}); err != nil {
+				if err := c.visit(Difference{Record, owner, "", digest, "record " + key + " is of another manifest"}); err != nil {
 					return err
 				}
 			}
 		}
 		for _, repository := range e.Repositories {
-			if !c.n.claimIsLocal(owner, repository) {
+			if !c.Local(owner, repository) {
 				continue
 			}
-			has, err := c.n.storage.Has(ctx, repository, digest)
+			has, err := c.Storage.Has(ctx, repository, digest)
 			if err != nil {
 				return err
 			}
 			if has {
 				continue
 			}
-			if err := c.visit(Difference{differStale, owner, repository, digest, "the repository does not have the manifest"}); err != nil {
+			if err := c.visit(Difference{Stale, owner, repository, digest, "the repository does not have the manifest"}); err != nil {
 				return err
 			}
 		}
@@ -128,52 +128,52 @@ func (c *checker) entries(ctx context.Context) error {
 }
 
 func (c *checker) records(ctx context.Context) error {
-	return c.n.account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+	return c.Account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
 		l, ok := records.ReadLayer(r)
 		if !ok {
-			return c.visit(Difference{Kind: differRecord, Detail: "record " + r.RKey + " can't be read"})
+			return c.visit(Difference{Kind: Record, Detail: "record " + r.RKey + " can't be read"})
 		}
-		e, found, err := c.n.ledger.Get(l.Owner, l.Manifest)
+		e, found, err := c.Ledger.Get(l.Owner, l.Manifest)
 		if err != nil {
 			return err
 		}
-		if !found && c.n.foreign(l.ClockID) {
+		if !found && c.foreign(l.ClockID) {
 			return nil
 		}
 		if !found || !l.In(e) {
-			return c.visit(Difference{differRecord, l.Owner, "", l.Manifest, "record " + r.RKey + " is in no ledger entry"})
+			return c.visit(Difference{Record, l.Owner, "", l.Manifest, "record " + r.RKey + " is in no ledger entry"})
 		}
 		return nil
 	})
 }
 
 func (c *checker) posts(ctx context.Context) error {
-	return c.n.account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
+	return c.Account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
 		image, ok := announce.Origin(r)
 		if !ok {
 			return nil
 		}
-		known, err := c.n.posts.Has(image.Repository, image.Digest, r.RKey)
+		known, err := c.Posts.Has(image.Repository, image.Digest, r.RKey)
 		if err != nil || known {
 			return err
 		}
-		return c.visit(Difference{differPost, c.n.owner, image.Repository, image.Digest, "post " + r.RKey + " is not in the history of announcements"})
+		return c.visit(Difference{Post, c.Owner, image.Repository, image.Digest, "post " + r.RKey + " is not in the history of announcements"})
 	})
 }
 
 // counts compares local numbers with each other: the total of a repository is at least
 // the sum of its tags and that of its days.
 func (c *checker) counts(ctx context.Context) error {
-	all, err := c.n.counter.Repositories(ctx)
+	all, err := c.Counter.Repositories(ctx)
 	if err != nil {
 		return err
 	}
 	for _, repository := range all {
-		_, tags, _, err := c.n.counter.Repository(ctx, repository.Name)
+		_, tags, _, err := c.Counter.Repository(ctx, repository.Name)
 		if err != nil {
 			return err
 		}
-		days, err := c.n.counter.Daily(ctx, repository.Name, counts.KeepDays)
+		days, err := c.Counter.Daily(ctx, repository.Name, counts.KeepDays)
 		if err != nil {
 			return err
 		}
@@ -186,7 +186,7 @@ func (c *checker) counts(ctx context.Context) error {
 				byDay += day.Counts[class]
 			}
 			if total := repository.Counts[class]; byTag > total || byDay > total {
-				err := c.visit(Difference{differCount, "", repository.Name, "", fmt.Sprintf("%d %s, %d by tag, %d by day", total, class, byTag, byDay)})
+				err := c.visit(Difference{Count, "", repository.Name, "", fmt.Sprintf("%d %s, %d by tag, %d by day", total, class, byTag, byDay)})
 				if err != nil {
 					return err
 				}
@@ -197,7 +197,7 @@ func (c *checker) counts(ctx context.Context) error {
 }
 
 func (c *checker) redis(ctx context.Context) error {
-	return c.n.counter.CompareRedis(ctx, func(repository, detail string) error {
-		return c.visit(Difference{Kind: differCount, Repository: repository, Detail: detail})
+	return c.Counter.CompareRedis(ctx, func(repository, detail string) error {
+		return c.visit(Difference{Kind: Count, Repository: repository, Detail: detail})
 	})
 }

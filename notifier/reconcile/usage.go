@@ -1,0 +1,109 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/sink"
+	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/usage"
+)
+
+// How the usage of an earlier version's ledger is counted
+//
+// Earlier versions kept no usage. The first start of this one reads the account's layer
+// records once and adds those of each ledger entry, before the records sink handles events.
+// Each commit also has the key up to which records were read, in state.UsageBuilt, so after
+// a crash the next start continues there. A manifest that counts already, because the sink
+// confirmed a batch before, is not added again. When all records are read, the value is
+// usageComplete, and from then on the sink keeps usage and ledger equal.
+
+// usageComplete is the value of state.UsageBuilt once the usage is that of the ledger. It is
+// not a record key.
+const usageComplete = "complete"
+
+// completeUsage counts the manifests that the ledger had before there was usage.
+func (r *Reconciler) completeUsage(ctx context.Context) error {
+	read, err := r.State.Get(state.UsageBuilt)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	if string(read) == usageComplete {
+		return nil
+	}
+	manifests, err := r.countUsage(ctx, r.Usage, string(read), func(b *state.Batch, read string) { b.Set(state.UsageBuilt, []byte(read)) })
+	if err != nil {
+		return err
+	}
+	r.Log.Info("the usage of all owners is counted", "manifests", manifests)
+	if err := state.Set(r.State, state.UsageBuilt, []byte(usageComplete), state.Sync); err != nil {
+		return err
+	}
+	return r.Quota.Load()
+}
+
+// RecountUsage counts the usage of all owners again, from the ledger and the account's
+// records, corrects it, and calls visit with each row that was different. With dryRun it
+// corrects nothing. It must be called when no sink runs. A batch that a crash interrupted can
+// be the cause of differences; the next start finishes it.
+func (r *Reconciler) RecountUsage(ctx context.Context, dryRun bool, visit func(usage.Difference) error) error {
+	recount := usage.NewRecount(r.State)
+	if err := r.clearUsage(recount); err != nil { // of a recount that was interrupted
+		return err
+	}
+	_, err := r.countUsage(ctx, recount, "", func(*state.Batch, string) {})
+	if err == nil {
+		err = r.Usage.Correct(ctx, recount, dryRun, visit)
+	}
+	if err == nil && !dryRun {
+		err = state.Set(r.State, state.UsageBuilt, []byte(usageComplete), state.Sync)
+	}
+	return errors.Join(err, r.clearUsage(recount))
+}
+
+func (r *Reconciler) clearUsage(t *usage.Table) error {
+	var b state.Batch
+	t.Clear(&b)
+	return r.State.Commit(&b, state.Sync)
+}
+
+// countUsage adds the manifests of the ledger to a table, with the layers of the account's
+// records after a key. Each commit has what note adds for the last key that was read.
+func (r *Reconciler) countUsage(ctx context.Context, t *usage.Table, after string, note func(b *state.Batch, read string)) (manifests int, err error) {
+	var b state.Batch
+	err = records.EachWritten(ctx, r.Account, after, func(push []records.Layer) error {
+		first := push[0]
+		entry, found, err := r.Ledger.Get(first.Owner, first.Manifest)
+		if err != nil || !found || !first.In(entry) {
+			return err
+		}
+		if err := t.Add(&b, first.Owner, first.Manifest, records.UsageOf(push[:within(push, entry)])); err != nil {
+			return err
+		}
+		if manifests++; manifests%rebuildBatch != 0 {
+			return nil
+		}
+		note(&b, push[len(push)-1].RKey)
+		if err := r.State.Commit(&b, state.NoSync); err != nil {
+			return err
+		}
+		b = state.Batch{}
+		return sink.Pace(ctx)
+	})
+	if err != nil {
+		return manifests, err
+	}
+	return manifests, r.State.Commit(&b, state.Sync)
+}
+
+// within is how many of the records, from the first, an entry has.
+func within(push []records.Layer, e ledger.Entry) int {
+	for i := range push {
+		if !push[i].In(e) {
+			return i
+		}
+	}
+	return len(push)
+}

@@ -1,0 +1,55 @@
+package notifier
+
+import (
+	"context"
+
+	"github.com/tidings-dev/tidings/notifier/reconcile"
+)
+
+func (n *Notifier) newReconciler(cfg *Config) *reconcile.Reconciler {
+	return reconcile.New(reconcile.Config{
+		Journal: n.journal, Clock: n.clock, State: n.state, Counter: n.counter, Ledger: n.ledger, Usage: n.usage, Quota: n.quota,
+		Parked: n.parked, Posts: n.posts, Account: n.account, Storage: n.storage, Confirm: n.confirmSinks,
+		Owner: n.owner, OwnerOf: n.resolvedOwner, Local: n.claimIsLocal, Public: n.public, Shared: cfg.Shared,
+		Options: cfg.PublicOptions, DataFolder: cfg.DataFolder, AccountFolder: cfg.AccountFolder,
+		Appended: n.noteFreeing, Progress: &n.progress, Space: n.space, Now: n.now, Log: n.log,
+	})
+}
+
+// Stores verifies and compares the stores.
+func (n *Notifier) Stores() *reconcile.Reconciler { return n.stores }
+
+// confirmSinks confirms the batches that a crash interrupted.
+func (n *Notifier) confirmSinks(ctx context.Context) error {
+	for _, s := range n.sinks {
+		if err := s.Confirm(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runReconciler finishes the requested reconciliation, if there is one.
+func (n *Notifier) runReconciler(ctx context.Context) error {
+	retry := n.newBackoff("reconcile")
+	for ctx.Err() == nil {
+		changed := n.progress.Wait()
+		if !n.stores.Verified() {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		done, err := n.stores.Step(ctx)
+		if done {
+			return nil
+		}
+		if err != nil {
+			retry.sleep(ctx, err)
+			continue
+		}
+		retry.reset()
+	}
+	return nil
+}
