@@ -17,6 +17,7 @@ const (
 	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
 	VersionByTime = "e/t/" // notifier/versions: <time><repository hash><version> -> repository
 	VersionOfRepo = "e/r/" // notifier/versions: <repository hash><time><version> -> nothing
+	Forgotten     = "f/"   // notifier/forgotten: owners and manifests whose records were deleted at the request of the owner
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
@@ -36,6 +37,7 @@ var (
 	AnnounceDecided = []byte("b/decided")   // events that the announce sink has decided about
 	AnnounceQueue   = []byte("b/waiting")   // versions that wait for the next summary
 	AnnounceDay     = []byte("b/day")       // posts of the day
+	AnnounceForget  = []byte("b/forget")    // owner whose posts are being deleted
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added

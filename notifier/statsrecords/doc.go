@@ -35,4 +35,6 @@
 //
 // A record of a repository that is not counted here is left alone: a registry that
 // shares the account may have written it.
+//
+// forget.go deletes the records of an owner who asks for it.
 package statsrecords

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/forgotten"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -63,6 +65,11 @@ type Config struct {
 	// Ready returns an error while nothing may be written to the account or the
 	// state, or while Source is incomplete; nil: never.
 	Ready func() error
+	// Counted returns the sequence number of the last push event that Source has; nil: all.
+	Counted func() uint64
+	// Forgotten returns a channel that is closed when the data of another owner is to be
+	// deleted; nil: that is noticed at the next round.
+	Forgotten func() <-chan struct{}
 	// Fit returns how many of the writes, from the first, the account has points for
 	// now; nil: all.
 	Fit func(writes []repo.Write) int
@@ -87,6 +94,12 @@ func (c *Config) setDefaults() {
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
+	if c.Counted == nil {
+		c.Counted = func() uint64 { return math.MaxUint64 }
+	}
+	if c.Forgotten == nil {
+		c.Forgotten = func() <-chan struct{} { return nil }
+	}
 	if c.Fit == nil {
 		c.Fit = func(writes []repo.Write) int { return len(writes) }
 	}
@@ -101,8 +114,9 @@ func (c *Config) setDefaults() {
 // A Publisher publishes the counts. Run and Round must not be called at the same
 // time.
 type Publisher struct {
-	cfg Config
-	log *slog.Logger
+	cfg       Config
+	log       *slog.Logger
+	forgotten *forgotten.Store
 
 	mu     sync.Mutex
 	status Status
@@ -121,7 +135,7 @@ func New(cfg Config) (*Publisher, error) {
 	if err := ValidateInterval(cfg.Interval); err != nil {
 		return nil, fmt.Errorf("interval of stats records: %w", err)
 	}
-	return &Publisher{cfg: cfg, log: cfg.Logger.With("component", "statsrecords")}, nil
+	return &Publisher{cfg: cfg, log: cfg.Logger.With("component", "statsrecords"), forgotten: forgotten.New(cfg.State)}, nil
 }
 
 // Waits of Run.
@@ -140,6 +154,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 	retry := firstRetry
 	for ctx.Err() == nil {
+		forgotten := p.cfg.Forgotten()
 		wait, err := p.next(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -152,6 +167,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+		case <-forgotten:
 		case <-time.After(wait):
 		}
 	}
@@ -161,7 +177,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 // next works on a round if one is due, and returns how long to wait until the next
 // call.
 func (p *Publisher) next(ctx context.Context) (wait time.Duration, err error) {
-	wait, err = p.due()
+	err = p.forget(ctx)
+	if err == nil {
+		wait, err = p.due()
+	}
 	if err == nil && wait > 0 {
 		return min(wait, longestWait), nil
 	}
@@ -169,7 +188,7 @@ func (p *Publisher) next(ctx context.Context) (wait time.Duration, err error) {
 		err = p.Round(ctx)
 	}
 	switch {
-	case errors.Is(err, ErrNotReady):
+	case errors.Is(err, ErrNotReady), errors.Is(err, errUncounted):
 		return readyWait, nil
 	case errors.Is(err, ErrNoPoints):
 		return pointsWait, nil

@@ -20,6 +20,8 @@ var (
 	// ErrNoPoints: the account has no points left for the next write. The round has to
 	// be continued later.
 	ErrNoPoints = errors.New("no points left")
+
+	errUncounted = errors.New("earlier pushes are not counted yet")
 )
 
 // maxWrites is how many writes a commit may have. So many of the longest records
@@ -68,6 +70,9 @@ func (p *Publisher) Round(ctx context.Context) error {
 }
 
 func (p *Publisher) round(ctx context.Context) error {
+	if err := p.forget(ctx); err != nil {
+		return err
+	}
 	if err := p.ready(); err != nil {
 		return err
 	}
@@ -141,6 +146,10 @@ func (p *Publisher) differences(ctx context.Context, began time.Time) ([]differe
 	if err != nil {
 		return nil, err
 	}
+	omitted, err := p.forgottenCounts()
+	if err != nil {
+		return nil, err
+	}
 	var grown []difference
 	keys := make(map[string]string, len(totals)) // by name; "" for a repository that is to have no record
 	for _, t := range totals {
@@ -155,6 +164,9 @@ func (p *Publisher) differences(ctx context.Context, began time.Time) ([]differe
 		counts := countsOf(t, owner, repository)
 		rkey := lexicon.StatsKey(counts.OwnerDID, counts.Repository)
 		keys[t.Name] = rkey
+		if earlier, ok := omitted[rkey]; ok {
+			counts = without(counts, earlier)
+		}
 		published := rows[rkey].Record
 		if _, more := raise(published, counts); more && counts.PullCount+counts.PushCount > 0 && !p.within(began, published) {
 			grown = append(grown, difference{rkey, t.Name, &counts})

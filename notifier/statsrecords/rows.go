@@ -34,18 +34,26 @@ func putRow(b *state.Batch, s step) {
 // rows returns all rows by record key.
 func (p *Publisher) rows() (map[string]row, error) {
 	all := map[string]row{}
-	err := p.cfg.State.Scan(state.Prefix(state.StatsRecords), func(key, val []byte) error {
+	err := eachRow(p.cfg.State, func(rkey string, r row) error {
+		all[rkey] = r
+		return nil
+	})
+	return all, err
+}
+
+// eachRow calls visit with each row and its record key.
+func eachRow(db state.Store, visit func(rkey string, r row) error) error {
+	err := db.Scan(state.Prefix(state.StatsRecords), func(key, val []byte) error {
 		var r row
 		if err := json.Unmarshal(val, &r); err != nil {
 			return fmt.Errorf("%w at %q", err, key)
 		}
-		all[string(key[len(state.StatsRecords):])] = r
-		return nil
+		return visit(string(key[len(state.StatsRecords):]), r)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read stats rows: %w", err)
+		return fmt.Errorf("read stats rows: %w", err)
 	}
-	return all, nil
+	return nil
 }
 
 // pageSize is how many records are read at a time.
