@@ -47,6 +47,7 @@ type Config struct {
 	Site        *publication.Site                                 // has a document of each version with a post; nil: no documents
 	Page        func(repository, tag, digest string) (url string) // that shows a version; required with Site
 	DryRun      bool                                              // posts are logged and not written
+	OwnerOf     func(repository string) (did string)              // of a repository's images, "" if it is not known; nil: never known
 	// Counted calls visit with the tags of a repository that were counted, and their
 	// pushes, until it returns false; pushes of a tag are to be added up. nil: not known.
 	Counted func(ctx context.Context, repository string, visit func(tag string, pushes int64) bool) error
@@ -65,6 +66,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Exclude == nil {
 		c.Exclude = func(string) bool { return false }
+	}
+	if c.OwnerOf == nil {
+		c.OwnerOf = func(string) string { return "" }
 	}
 	if c.MaxAge == 0 {
 		c.MaxAge = time.Hour

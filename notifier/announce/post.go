@@ -24,6 +24,9 @@ func (s *Sink) check(ctx context.Context, v *version, before entries) (tags []st
 	if err != nil {
 		return nil, refused, err
 	}
+	if forgotten, err := s.wasForgotten(v); forgotten || err != nil {
+		return nil, pushrow.Announce{Reason: reasonForgotten}, err
+	}
 	if private {
 		return nil, pushrow.Announce{Reason: reasonPrivate}, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/forgotten"
 	"github.com/tidings-dev/tidings/notifier/publication"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -60,7 +61,9 @@ type Sink struct {
 	posts    *History
 	versions *versions.Store
 	clock    *event.Clock
-	now      func() time.Time
+
+	forgotten *forgotten.Store
+	now       func() time.Time
 
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
@@ -75,7 +78,10 @@ func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *History, clo
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), clock: clock, now: now, deletes: deletes}, nil
+	return &Sink{
+		Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), forgotten: forgotten.New(deps.State),
+		clock: clock, now: now, deletes: deletes,
+	}, nil
 }
 
 // Name implements sink.Sink.
@@ -116,7 +122,7 @@ func (s *Sink) outbox() *delivery.Outbox {
 // Handle decides about the windows that have ended. The first event of the oldest open
 // window is the first that is left.
 func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
-	if err := s.Confirm(ctx); err != nil {
+	if err := s.finishBegun(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
 	done, wake, err := s.handleEvents(ctx, events)
@@ -133,6 +139,7 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 	if err != nil {
 		return 0, time.Time{}, err
 	}
+	events = throughForget(events, p)
 	windows, err := s.windows(events, p)
 	if err != nil {
 		return 0, time.Time{}, err
@@ -144,6 +151,9 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 	}
 	// failed recurs in the next call, after this decision.
 	if err := d.followDeletes(ctx, events, done, p); err != nil {
+		return 0, time.Time{}, err
+	}
+	if err := d.forget(events, done, p); err != nil {
 		return 0, time.Time{}, err
 	}
 	if p.add(events, done, closed) {
@@ -160,10 +170,19 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 // Due implements sink.Timed: it writes the posts of versions that have waited long enough,
 // and deletes posts.
 func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
-	if err := s.Confirm(ctx); err != nil {
+	if err := s.finishBegun(ctx); err != nil {
 		return time.Time{}, err
 	}
 	return s.dueAfter(ctx, true)
+}
+
+// finishBegun sends the posts in the outbox, and deletes those of an owner whose data is being
+// deleted.
+func (s *Sink) finishBegun(ctx context.Context) error {
+	if err := s.Confirm(ctx); err != nil {
+		return err
+	}
+	return s.forgetPosts(ctx)
 }
 
 // dueAfter is Due after Confirm. complete means that no older events are pending that

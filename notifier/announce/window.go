@@ -15,7 +15,9 @@ import (
 const (
 	reasonDeleted = "deleted before it was announced"
 	reasonPrivate = "private"
-	reasonTagGone = "its tag was moved or deleted before it was announced"
+
+	reasonForgotten = "its owner has had its data deleted"
+	reasonTagGone   = "its tag was moved or deleted before it was announced"
 )
 
 // A window collects the tags of one digest in one repository.
@@ -25,7 +27,8 @@ type window struct {
 	seqs  []uint64
 	tags  []string
 
-	private bool // the last push reports that the image is private
+	private   bool // the last push reports that the image is private
+	forgotten bool // its owner then had its data deleted
 
 	// For images of other registries, whose storage can't be asked:
 	deleted bool // a delete followed the last push
@@ -50,6 +53,10 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 		id := e.Repository + "\x00" + e.ManifestDigest
 		local := s.Storage.Local(e.Event)
 		switch {
+		case e.Operation == event.OpForgetOwner:
+			for _, w := range order {
+				w.forgotten = w.forgotten || s.OwnerOf(w.first.Repository) == e.UserDID
+			}
 		case e.Operation == event.OpDelete:
 			if w := open[id]; w != nil && !local {
 				w.deleted, w.tags = true, nil
@@ -251,6 +258,9 @@ func (s *Sink) checkWindow(ctx context.Context, w *window, a *announcement, befo
 	}
 	if w.private {
 		return pushrow.Announce{Reason: reasonPrivate}, nil
+	}
+	if w.forgotten {
+		return pushrow.Announce{Reason: reasonForgotten}, nil
 	}
 	if w.lostTag && !slices.ContainsFunc(w.tags, s.Tag) {
 		return pushrow.Announce{Reason: reasonTagGone}, nil

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -89,5 +90,30 @@ func TestStampOf(t *testing.T) {
 	}
 	if _, ok := StampOf([]byte(`{"v":3}`)); ok {
 		t.Error("an event without a time has a stamp")
+	}
+}
+
+// An event that deletes the data of an owner has a version that earlier programs leave
+// pending; another event of that version is one of a newer program.
+func TestForgetOwnerVersion(t *testing.T) {
+	t.Parallel()
+	e := Event{Version: ForgetOwnerVersion}
+	e.UserDID, e.Operation = "did:plc:a", OpForgetOwner
+	encoded, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decode(encoded); err != nil || got.UserDID != e.UserDID || PlanOf(got).Counted != nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if ForgetOwnerVersion <= Version {
+		t.Error("a program that supports up to Version would pass over it")
+	}
+	e.Operation = OpPush
+	if encoded, err = e.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(encoded); !errors.Is(err, ErrNewer) {
+		t.Errorf("a push of that version: %v", err)
 	}
 }
