@@ -113,7 +113,7 @@ func (r *runtime) openServer() error {
 		Logger:       r.log,
 	}
 	if r.notifier != nil {
-		cfg.Notifier, cfg.Quotas, cfg.UserData = notices{r.notifier}, r.notifier, r.notifier
+		cfg.Notifier, cfg.Quotas, cfg.UserData = notices{r.notifier}, r.notifier, notices{r.notifier}
 	}
 	server, err := hold.New(cfg)
 	if err != nil {

@@ -15,12 +15,26 @@ import (
 	"github.com/tidings-dev/tidings/notifier/quota"
 )
 
-// notices implements hold.Notifier with the notifier.
+// notices implements hold.Notifier and hold.UserData with the notifier.
 type notices struct{ notifier *notifier.Notifier }
 
 // Notify records what another registry reports.
 func (n notices) Notify(ctx context.Context, notification hold.Notification) (lexicon.NotifyManifestOutput, error) {
 	out, err := n.notifier.Notify(ctx, inbound.Notification(notification))
+	return out, answered(err)
+}
+
+// HasData reports whether an account has records of images.
+func (n notices) HasData(did string) (bool, error) { return n.notifier.UserData().HasData(did) }
+
+// DeleteData has the records of an account's images deleted.
+func (n notices) DeleteData(ctx context.Context, d hold.Deletion) (lexicon.DeletedUserData, error) {
+	out, err := n.notifier.UserData().Delete(ctx, inbound.Notification{Issuer: d.DID, Unlisted: d.Unlisted, Token: d.Token})
+	return out, answered(err)
+}
+
+// answered returns the error that the caller gets.
+func answered(err error) error {
 	var exceeded *quota.ExceededError
 	switch {
 	case errors.As(err, &exceeded):
@@ -32,5 +46,5 @@ func (n notices) Notify(ctx context.Context, notification hold.Notification) (le
 	case errors.Is(err, inbound.ErrKeyReused):
 		err = xrpc.InvalidRequest("this Idempotency-Key was used for another request; use a new key for each push and pull")
 	}
-	return out, err
+	return err
 }

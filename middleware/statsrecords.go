@@ -29,6 +29,8 @@ func (r *runtime) openStatsRecords() error {
 		Now:      clock.Now,
 		Metrics:  metrics,
 		Logger:   r.log,
+
+		Counted: r.notifier.Counted, Forgotten: r.notifier.Forgotten,
 	}
 	if r.pds != nil {
 		w := r.pds.At(pds.Background)

@@ -161,11 +161,12 @@ type Notifier struct {
 	answers atomic.Int64 // answers that wait for sinks
 	awaited sink.Signal  // sent when one begins to wait
 
-	progress sink.Signal // sent when a sink or the counter has processed events
-	released sink.Signal // sent when an intent is released
-	pauses   pauses
-	lastPull atomic.Uint64 // the last pull that was reported or passed over since the start
-	recorded atomic.Int64  // events that the records sink has processed since the start
+	progress  sink.Signal // sent when a sink or the counter has processed events
+	released  sink.Signal // sent when an intent is released
+	forgotten sink.Signal // sent when the records of an owner are deleted at its request
+	pauses    pauses
+	lastPull  atomic.Uint64 // the last pull that was reported or passed over since the start
+	recorded  atomic.Int64  // events that the records sink has processed since the start
 
 	resolving sync.Mutex // held while intents are resolved
 }
@@ -245,7 +246,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 		Revision: n.stores.Revision, Metrics: n.metrics, Log: n.log,
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
-	who := records.Owners{Resolved: n.handles.Cached, Parked: n.parked, Now: n.now}
+	who := records.Owners{Resolved: n.handles.Cached, Parked: n.parked, Now: n.now, Forgotten: n.forgotten.Send}
 	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.quota.Refresh, &n.progress))
 	if cfg == nil {
 		return nil
@@ -253,7 +254,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 	deps.Account, deps.GiveUp = delivery.NewRepo(urgent), n.giveUpFor(announce.Name)
 	n.recent.Annotations = cfg.Annotations
 	counting := *cfg
-	counting.Counted = n.counter.Tags
+	counting.Counted, counting.OwnerOf = n.counter.Tags, n.ownerOf
 	var err error
 	if n.announce, err = announce.New(deps, delivery.NewRepo(publisher), counting, n.posts, n.clock, n.now); err != nil {
 		return fmt.Errorf("announce: %w", err)

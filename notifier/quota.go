@@ -62,6 +62,8 @@ func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	case n.account == nil:
 	case e.Operation == event.OpDelete:
 		n.quota.Freeing(seq, "", e.ManifestDigest)
+	case e.Operation == event.OpForgetOwner:
+		n.quota.Freeing(seq, e.UserDID, "")
 	case e.Operation == event.OpForget, e.Operation == event.OpDisown, e.Operation == event.OpPush && e.Private():
 		n.quota.Freeing(seq, e.UserDID, e.ManifestDigest)
 	}

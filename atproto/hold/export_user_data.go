@@ -21,6 +21,10 @@ type UserData interface {
 	// HasData reports whether there are records of an account's images. It must be cheap,
 	// since anonymous clients can cause a call.
 	HasData(did string) (bool, error)
+	// DeleteData has all records about an account deleted. When it returns without an
+	// error, that is durable; the output counts the records that exist. An *xrpc.Error is
+	// sent to the caller, any other becomes a DeletionFailed.
+	DeleteData(context.Context, Deletion) (lexicon.DeletedUserData, error)
 }
 
 // An export reads all records of three collections, since they are not sorted by account, in
@@ -35,7 +39,11 @@ const (
 // ofOwnData is the access to methods that serve an account its own data. The published
 // schema has one error for all invalid tokens.
 func (s *Server) ofOwnData(c *xrpc.Call) error {
-	err := s.callers.AuthorizeOwn(c)
+	return authRequired(s.callers.AuthorizeOwn(c))
+}
+
+// authRequired replaces the name of an error that refuses a token.
+func authRequired(err error) error {
 	var known *xrpc.Error
 	if errors.As(err, &known) && known.Status == http.StatusUnauthorized {
 		answer := *known
@@ -60,7 +68,7 @@ func (s *Server) exportUserData(c *xrpc.Call) (any, error) {
 }
 
 func (s *Server) writeUserData(ctx context.Context, out io.Writer, user string) error {
-	if !s.userExports.acquire(user) {
+	if !s.userExports.acquire(user, maxUserExports) {
 		return xrpc.TooManyRequests(exportRetry)
 	}
 	defer s.userExports.release(user)
@@ -155,16 +163,16 @@ func (w *userDataWriter) writeItem(item any, first bool) error {
 	return err
 }
 
-// accountSlots limits exports: one for an account, and few in total.
+// accountSlots limits calls that take long: one for an account, and few in total.
 type accountSlots struct {
 	mu    sync.Mutex
 	inUse map[string]bool // by DID
 }
 
-func (s *accountSlots) acquire(did string) bool {
+func (s *accountSlots) acquire(did string, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inUse[did] || len(s.inUse) >= maxUserExports {
+	if s.inUse[did] || len(s.inUse) >= most {
 		return false
 	}
 	if s.inUse == nil {

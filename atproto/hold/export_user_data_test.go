@@ -1,6 +1,8 @@
 package hold
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +23,10 @@ const export = lexicon.NSIDExportUserData
 type dataOf string
 
 func (d dataOf) HasData(did string) (bool, error) { return did == string(d), nil }
+
+func (d dataOf) DeleteData(context.Context, Deletion) (lexicon.DeletedUserData, error) {
+	return lexicon.DeletedUserData{}, errors.New("not expected")
+}
 
 // writeRecords writes records in commits of the largest size.
 func (h *testHold) writeRecords(n int, record func(i int) (collection, rkey string, value any)) {
@@ -158,7 +164,7 @@ func TestUserExportSlots(t *testing.T) {
 	h, _, token := notifiable(t, func(cfg *Config) { cfg.UserData = dataOf(strangerDID) })
 	for _, held := range [][]string{{strangerDID}, {"did:plc:a", "did:plc:b"}} {
 		for _, did := range held {
-			if !h.server.userExports.acquire(did) {
+			if !h.server.userExports.acquire(did, maxUserExports) {
 				t.Fatalf("%s got no slot", did)
 			}
 		}

@@ -38,7 +38,7 @@ type Config struct {
 	Folder string
 
 	Quotas     Quotas     // has the usage of owners; nil: getQuota is not served
-	UserData   UserData   // knows whose data is here; nil: exportUserData is not served
+	UserData   UserData   // knows whose data is here; nil: exportUserData and deleteUserData are not served
 	Notifier   Notifier   // records notifications of other registries; nil: notifyManifest is not served
 	Registries []string   // DIDs that may report images of any owner
 	Owners     []string   // DIDs that may report pushes of their own images, and pulls of any
@@ -75,9 +75,10 @@ type Server struct {
 	own       *ownDocument // nil: on localhost
 	announced bool         // UpdateStatus announced a change since the start
 
-	exports     *clientaddr.Slots // slots for long reads
-	userExports accountSlots      // slots for exports of an account's data
-	uploads     chan struct{}     // slots for bodies that are not JSON
+	exports *clientaddr.Slots // slots for long reads
+	uploads chan struct{}     // slots for bodies that are not JSON
+
+	userExports, userDeletions accountSlots // slots for exports and deletions of an account's data
 
 	blobLimit, importLimit int64
 }
@@ -227,6 +228,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 	}
 	if s.userData != nil {
 		methods[lexicon.NSIDExportUserData] = xrpc.Query(s.ofOwnData, s.exportUserData)
+		methods[lexicon.NSIDDeleteUserData] = xrpc.Procedure(s.ofOwnData, s.deleteUserData)
 	}
 	if s.notifier != nil {
 		methods[lexicon.NSIDNotifyManifest] = xrpc.Procedure(repeatKey(s.mayNotify), s.notifyManifest)

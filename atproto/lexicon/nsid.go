@@ -17,6 +17,7 @@ const (
 const (
 	NSIDGetQuota       = "io.atcr.hold.getQuota"
 	NSIDExportUserData = "io.atcr.hold.exportUserData"
+	NSIDDeleteUserData = "io.atcr.hold.deleteUserData"
 )
 
 // Names of the procedures whose inputs are checked here.

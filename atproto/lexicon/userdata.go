@@ -4,9 +4,19 @@ import (
 	jsonexact "github.com/go-json-experiment/json"
 )
 
-// ErrorAuthRequired is the error of io.atcr.hold.exportUserData for a call without a valid
-// token of an account that has data.
-const ErrorAuthRequired = "AuthRequired"
+// Errors of io.atcr.hold.exportUserData and deleteUserData.
+const (
+	ErrorAuthRequired   = "AuthRequired"   // the call has no valid token of an account that has data
+	ErrorDeletionFailed = "DeletionFailed" // the deletion is not recorded
+)
+
+// DeletedUserData is the output of io.atcr.hold.deleteUserData.
+type DeletedUserData struct {
+	Success       bool `json:"success"`
+	CrewDeleted   bool `json:"crewDeleted"`
+	LayersDeleted int  `json:"layersDeleted"` // records
+	StatsDeleted  int  `json:"statsDeleted"`  // records
+}
 
 // UserLayer is a layer record in the output of io.atcr.hold.exportUserData.
 type UserLayer struct {

@@ -98,15 +98,21 @@ func HasInput(nsid string) bool {
 	return ok && def.Input != nil && def.Input.Schema != nil
 }
 
-// Output validates the JSON output of a query.
+// Output validates the JSON output of a method.
 func Output(nsid string, raw []byte) error {
-	def, ok := schemas()[nsid+"#main"].(lexicon.SchemaQuery)
-	if !ok || def.Output == nil || def.Output.Schema == nil {
+	var out *lexicon.SchemaBody
+	switch def := schemas()[nsid+"#main"].(type) {
+	case lexicon.SchemaQuery:
+		out = def.Output
+	case lexicon.SchemaProcedure:
+		out = def.Output
+	}
+	if out == nil || out.Schema == nil {
 		return fmt.Errorf("no schema for the output of %s", nsid)
 	}
 	object, err := parseObject(raw, inputDepth)
 	if err != nil {
 		return err
 	}
-	return schemas().check(def.Output.Schema.Inner, nsid, object, "$")
+	return schemas().check(out.Schema.Inner, nsid, object, "$")
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/forgotten"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/parked"
@@ -139,9 +140,18 @@ func (r *Reconciler) eachStored(ctx context.Context, visit func(storedManifest) 
 			if len(layers) == 0 {
 				return nil
 			}
+			if forgotten, err := r.isForgotten(ctx, repository, digest); forgotten || err != nil {
+				return err
+			}
 			return visit(storedManifest{repository, digest, mediaType, payload, len(layers)})
 		})
 	})
+}
+
+// isForgotten reports whether a manifest has no records because its owner has had its data
+// deleted.
+func (r *Reconciler) isForgotten(ctx context.Context, repository, digest string) (bool, error) {
+	return forgotten.New(r.State).Marked(r.OwnerOf(ctx, repository).DID, digest)
 }
 
 // reconcileLedger appends a delete event for each claim in the ledger whose repository

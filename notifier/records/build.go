@@ -24,6 +24,8 @@ type builder struct {
 	writes  int
 	rows    state.Batch     // is committed together with batch
 	parked  map[uint64]bool // events that rows parks
+
+	forgetting position // after batch
 }
 
 // reasonGone is why an image that was deleted before its push was processed has no records.
@@ -37,6 +39,10 @@ func (s *Sink) build(events []event.Sequenced, stored []bool) (*builder, int, er
 	events = events[:len(stored)]
 	b := &builder{s: s, batch: &Batch{}, changes: map[string]int{}, reasons: map[uint64]string{}, parked: map[uint64]bool{}}
 	for i, e := range events {
+		if e.Operation == event.OpForgetOwner {
+			done, err := b.forgetOwner(e)
+			return b, i + done, err
+		}
 		err := b.event(e, stored[i])
 		var permanent *sink.PermanentError
 		if errors.Is(err, errNextBatch) {
@@ -139,6 +145,9 @@ func (b *builder) push(e event.Sequenced) error {
 	if entry != nil {
 		after := entry.With(name)
 		return b.add(e, e.UserDID, entry, &after, nil)
+	}
+	if forgotten, err := b.wasForgotten(e); forgotten || err != nil {
+		return err
 	}
 	layers := e.Plan.Records
 	if len(layers) > e.TIDs {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/forgotten"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/parked"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -37,13 +38,19 @@ const Name = "records"
 // A push whose owner is a handle that is not resolved is parked in the commit that moves
 // the sink past it, see package parked. Until then storage decides as for others: when
 // the push is repeated, it has no effect if its image was deleted meanwhile.
+//
+// The records of an owner who asks for it are deleted in several batches, see
+// forget_owner.go.
 type Sink struct {
 	sink.Deps
 	Owners
-	ledger   *ledger.Ledger
-	usage    *usage.Table
-	changed  func(owner string)
-	progress *sink.Signal
+	ledger    *ledger.Ledger
+	usage     *usage.Table
+	forgotten *forgotten.Store
+	changed   func(owner string)
+	progress  *sink.Signal
+
+	forgetting position
 }
 
 // Owners is what the sink needs for owners that are handles.
@@ -52,13 +59,17 @@ type Owners struct {
 	Resolved func(handle string) (did string, known bool)
 	Parked   *parked.Store
 	Now      func() time.Time
+	// Forgotten is called after all records of an owner who asked for it are deleted.
+	Forgotten func()
 }
 
 // New returns the sink. It keeps the keys of its records in l and their layers in u, calls
 // changed after the usage of an owner may have changed, and sends on progress when it has
 // processed events.
 func New(deps sink.Deps, owners Owners, l *ledger.Ledger, u *usage.Table, changed func(owner string), progress *sink.Signal) *Sink {
-	return &Sink{Deps: deps, Owners: owners, ledger: l, usage: u, changed: changed, progress: progress}
+	return &Sink{
+		Deps: deps, Owners: owners, ledger: l, usage: u, forgotten: forgotten.New(deps.State), changed: changed, progress: progress,
+	}
 }
 
 // Name implements sink.Sink.
@@ -87,6 +98,7 @@ func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.
 	if err := s.Confirm(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
+	s.endForgetting()
 	batched, err := LastBatched(s.State)
 	if err != nil {
 		return 0, time.Time{}, err
@@ -123,10 +135,14 @@ func (s *Sink) handleBatch(ctx context.Context, events []event.Sequenced, stored
 	if err = s.Parked.Committed(err); err != nil {
 		return 0, err
 	}
-	if len(build.batch.Manifests) == 0 {
-		return done, nil
+	s.forgetting = build.forgetting
+	if len(build.batch.Manifests) > 0 {
+		err = s.send(ctx, build.batch, true)
 	}
-	return done, s.send(ctx, build.batch, true)
+	if err == nil {
+		s.endForgetting()
+	}
+	return done, err
 }
 
 // commit commits a batch and what is decided about its events.

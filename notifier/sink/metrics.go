@@ -26,7 +26,7 @@ func NewMetrics() *Metrics {
 	return &Metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_events_total",
-			Help: "Pushes, pulls and deletes by the outcome of their event: recorded, refused (the push, or the notification of another registry, got a 503), exceeded (the push did not fit into a quota), abandoned (the push failed), lost (a pull was served but not counted).",
+			Help: "Pushes, pulls, deletes and deletions of an owner's data (forgetOwner) by the outcome of their event: recorded, refused (the push, or the notification of another registry, got a 503), exceeded (the push did not fit into a quota), abandoned (the push failed), lost (a pull was served but not counted).",
 		}, []string{"operation", "outcome"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_sink_seconds",

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -170,6 +171,28 @@ func (t *Table) Manifests(owner, after string, limit int) (page []Manifest, err 
 	})
 	return page, err
 }
+
+// Listed returns how many layers the manifests of an owner have, each counted for each
+// manifest that lists it: the number of their records.
+func (t *Table) Listed(ctx context.Context, owner string) (n int, err error) {
+	for after := ""; ctx.Err() == nil; {
+		page, err := t.Manifests(owner, after, listedPage)
+		if err != nil {
+			return n, err
+		}
+		for _, m := range page {
+			n += len(m.Layers)
+			after = m.Digest
+		}
+		if len(page) < listedPage {
+			return n, nil
+		}
+	}
+	return n, ctx.Err()
+}
+
+// listedPage is how many manifests Listed reads at a time.
+const listedPage = 100
 
 // Clear deletes the whole table in the batch.
 func (t *Table) Clear(b *state.Batch) { b.DeleteRange(state.Prefix(t.prefix)) }
