@@ -50,9 +50,7 @@ func (a *Account) check(m *mistakes) {
 	if a.PasswordFile == "" {
 		m.add("options.account.password_file", "required; write an app password of the account to a file with mode 0600 or 0400")
 	}
-	if a.PLC != "" {
-		m.check("options.account.plc", pds.CheckService(a.PLC))
-	}
+	checkDirectory(m, "options.account.plc", a.PLC)
 }
 
 // CheckPassword returns an error if the password file cannot be used.
@@ -65,6 +63,19 @@ func (a *Account) CheckPassword() error {
 
 // AccountFile is the file of the account's session, logins and spent points.
 func (o *Options) AccountFile() string { return filepath.Join(o.Data, "account.json") }
+
+// Directory is the URL of the directory that did:plc is resolved at; "": the public one.
+func (o *Options) Directory() string {
+	switch {
+	case o.Account != nil:
+		return o.Account.PLC
+	case o.Hold != nil:
+		return o.Hold.PLC
+	case o.Remote != nil:
+		return o.Remote.Directory()
+	}
+	return ""
+}
 
 // PDS returns the configuration of the client of the account, which the caller
 // completes.

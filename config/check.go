@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/internal/glob"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -89,6 +90,7 @@ func (h *Hold) check(m *mistakes) {
 		m.add("options.hold.audiences", fmt.Sprintf("has %d audiences; at most %d are allowed", len(h.Audiences), maxAudiences))
 	}
 	each(m, "options.hold.audiences", h.Audiences, identity.CheckAudience)
+	checkDirectory(m, "options.hold.plc", h.PLC)
 	m.check("options.hold.display_name", checkProfile(lexicon.Profile{DisplayName: h.DisplayName}))
 	m.check("options.hold.description", checkProfile(lexicon.Profile{Description: h.Description}))
 	if h.MovedTo != nil {
@@ -96,6 +98,13 @@ func (h *Hold) check(m *mistakes) {
 		if h.MovedTo.Key != "" {
 			m.check("options.hold.moved_to.key", identity.CheckPublicKey(h.MovedTo.Key))
 		}
+	}
+}
+
+// checkDirectory checks the URL of a directory of did:plc; "" is the public one.
+func checkDirectory(m *mistakes, path, url string) {
+	if url != "" {
+		m.check(path, pds.CheckService(url))
 	}
 }
 

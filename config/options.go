@@ -138,6 +138,10 @@ type Hold struct {
 	// none.
 	Audiences []string `option:"audiences"`
 
+	// PLC is the URL of the directory of did:plc, at which the senders of notifications
+	// and the owners of images are resolved. Default: the public one.
+	PLC string `option:"plc"`
+
 	// DisplayName is the name in the account's profile, at most 64 graphemes. `tidings
 	// hold init` writes it. Default: the hostname.
 	DisplayName string `option:"display_name"`

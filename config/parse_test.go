@@ -103,6 +103,7 @@ hold:
   owners: ["did:plc:ewvi7nxzyoun6zhxrhs64oiz"]
   pulls: anyone
   audiences: ["did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"]
+  plc: https://plc.example.com
   display_name: Näme
   description: More
   avatar: /a.png
@@ -161,7 +162,7 @@ api: {token_file: /t}
 		Public:  []string{"a", "b/**", "did:web:localhost%3A5001/**"},
 		Hold: &Hold{Hostname: "registry.example.com", KeyFile: "/k", Login: true, Reserve: 5e9, Relays: []string{"https://relay.example.com", "http://localhost:2470"},
 			Registries: []string{"did:web:other.example.com", "did:web:localhost%3A5001"}, Owners: []string{"did:plc:ewvi7nxzyoun6zhxrhs64oiz"},
-			Pulls: "anyone", Audiences: []string{"did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"}, DisplayName: "Näme", Description: "More", Avatar: "/a.png",
+			Pulls: "anyone", Audiences: []string{"did:web:old.example.com", "did:web:localhost%3A5001#atcr_hold"}, PLC: "https://plc.example.com", DisplayName: "Näme", Description: "More", Avatar: "/a.png",
 			MovedTo: &MovedTo{Service: "https://pds.example.com", Key: "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
 		Owner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		Owners: []OwnerRule{
@@ -334,6 +335,7 @@ func TestMistakes(t *testing.T) {
 		{"pulls", ok + "hold: {hostname: a.example.com, pulls: everyone}", `options.hold.pulls: "everyone" is neither "trusted" nor "anyone"`},
 		{"pulls empty", ok + "hold: {hostname: a.example.com, pulls: \"\"}", `options.hold.pulls: "" is neither "trusted" nor "anyone"`},
 		{"audience is a wildcard", ok + "hold: {hostname: a.example.com, audiences: [\"did:web:b.example.com\", \"did:web:b.example.com#*\"]}", `options.hold.audiences[1]: "did:web:b.example.com#*" has an invalid service ID; use one like "did:web:b.example.com#atcr_hold"`},
+		{"invalid directory", ok + "hold: {hostname: a.example.com, plc: plc.example.com}", `options.hold.plc: invalid service "plc.example.com": want a URL such as https://bsky.social`},
 		{"audience is no DID", ok + "hold: {hostname: a.example.com, audiences: [\"#atcr_hold\"]}", `options.hold.audiences[0]: "" is not a DID; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller is an IP address", ok + "hold: {hostname: a.example.com, owners: [\"did:web:b.example.com\", \"did:web:10.0.0.1\"]}", `options.hold.owners[1]: "did:web:10.0.0.1" is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`},
 		{"caller with a port", ok + "hold: {hostname: a.example.com, registries: [\"did:web:b.example.com%3A8443\"]}", `options.hold.registries[0]: "did:web:b.example.com%3A8443" is not the DID of an account; use one like "did:web:example.com" or "did:plc:…"`},

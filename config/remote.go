@@ -95,9 +95,7 @@ func (r *Remote) check(m *mistakes) {
 			m.add("options.remote.hold", "is this registry itself; use the hold section for an account embedded in the registry")
 		}
 	}
-	if r.PLC != "" {
-		m.check("options.remote.plc", pds.CheckService(r.PLC))
-	}
+	checkDirectory(m, "options.remote.plc", r.PLC)
 	if r.Private != PrivateSkip && r.Private != PrivateSend {
 		m.add("options.remote.private", fmt.Sprintf("is %q, but must be skip or send", r.Private))
 	}
@@ -109,9 +107,7 @@ func (a *RemoteAccount) check(m *mistakes) {
 	if a.PasswordFile == "" {
 		m.add("options.remote.account.password_file", "required; write an app password of the account to a file with mode 0600 or 0400")
 	}
-	if a.PLC != "" {
-		m.check("options.remote.account.plc", pds.CheckService(a.PLC))
-	}
+	checkDirectory(m, "options.remote.account.plc", a.PLC)
 }
 
 // checkRemote checks the other options against a hold that does the publishing.

@@ -108,6 +108,7 @@ func (r *runtime) openServer() error {
 		Owners:       r.options.Hold.Owners,
 		Pulls:        auth.Pulls(r.options.Hold.Pulls),
 		Audiences:    r.options.Hold.Audiences,
+		PLC:          r.options.Hold.PLC,
 		Now:          clock.Now,
 		Version:      ownVersion(),
 		Logger:       r.log,

@@ -35,11 +35,7 @@ func (r *runtime) mention() (func() post.Mention, error) {
 	if !r.options.Announce.MentionOwner || did == r.account {
 		return nil, nil
 	}
-	plc := ""
-	if r.options.Account != nil {
-		plc = r.options.Account.PLC
-	}
-	source, err := identity.NewSource(did, plc)
+	source, err := identity.NewSource(did, r.options.Directory())
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,7 @@ import (
 // those in the cache that decide about pushes.
 func (r *runtime) openHandles() error {
 	rules := owners.Rules{List: r.options.OwnerRules()}
-	cfg := handles.Config{Keep: rules.Handles()}
-	if r.options.Account != nil {
-		cfg.PLC = r.options.Account.PLC
-	}
+	cfg := handles.Config{Keep: rules.Handles(), PLC: r.options.Directory()}
 	if rules.FirstComponent() {
 		for _, actor := range r.options.Actors.Accounts {
 			cfg.KeepAccounts = append(cfg.KeepAccounts, actor.DID)
