@@ -125,7 +125,7 @@ func limitEnd(h http.Header, until, now time.Time) time.Time {
 // applied may not be repeated, unless the hold has what the check needs.
 func outcome(e *pds.Error) pds.Outcome {
 	switch e.Name {
-	case lexicon.ErrorInvalidOperation, lexicon.ErrorUserMismatch, errorQuotaExceeded:
+	case lexicon.ErrorInvalidOperation, lexicon.ErrorUserMismatch, lexicon.ErrorQuotaExceeded:
 		return pds.Refused
 	case "PayloadTooLargeError", "PayloadTooLarge":
 		return pds.TooLarge
@@ -154,8 +154,6 @@ func outcome(e *pds.Error) pds.Outcome {
 	}
 	return pds.Refused
 }
-
-const errorQuotaExceeded = "QuotaExceeded"
 
 // note notes the result of a call for those that follow. It completes and returns the
 // error.
