@@ -212,3 +212,19 @@ func TestPauseLogged(t *testing.T) {
 		want("trying again", 1)
 	})
 }
+
+// A pause ends soon after the clock was set to a time after its end.
+func TestPauseEndsByTheClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		n := &Notifier{now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
+		n.pauses.log = slog.New(slog.DiscardHandler)
+		time.AfterFunc(2*time.Second, func() { ahead.Store(int64(time.Minute)) })
+		begun := time.Now()
+		n.newBackoff("records").sleep(t.Context(), &pds.Error{Outcome: pds.Limited, Until: begun.Add(30 * time.Second)})
+		if took := time.Since(begun); took < 2*time.Second || took > 2*time.Second+clockCheck {
+			t.Errorf("the pause took %s, want 2s", took)
+		}
+	})
+}

@@ -36,7 +36,7 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	if paused {
 		b.n.pauses.begin(b.sink, p, err)
 		if wait := p.Until.Sub(b.n.now()); wait > 0 {
-			sink.Pause(ctx, min(wait, maxBackoff))
+			b.pauseUntil(ctx, p.Until, min(wait, maxBackoff))
 			return
 		}
 	}
@@ -46,4 +46,16 @@ func (b *backoff) sleep(ctx context.Context, err error) {
 	}
 	sink.Pause(ctx, b.next/2+rand.N(b.next/2+1))
 	b.next = min(2*b.next, maxBackoff)
+}
+
+// clockCheck is how often a pause reads the clock.
+const clockCheck = time.Second / 4
+
+// pauseUntil returns when the clock has reached a time, after at most d, or when ctx ends.
+// The clock may be set ahead meanwhile, and a timer stands still while the machine is
+// suspended.
+func (b *backoff) pauseUntil(ctx context.Context, until time.Time, d time.Duration) {
+	for ; d > 0 && ctx.Err() == nil && b.n.now().Before(until); d -= clockCheck {
+		sink.Pause(ctx, min(d, clockCheck))
+	}
 }
