@@ -84,7 +84,8 @@ type statusHealth struct {
 			Ends   time.Time
 		}
 	}
-	Stats *struct {
+	Remote *struct{ Status, Reason, Hold, DID string }
+	Stats  *struct {
 		Status string
 		Last   time.Time
 	}
@@ -155,6 +156,8 @@ func configured(o *config.Options) []string {
 		lines = append(lines, "publishes to the hold "+o.Hold.Hostname)
 	case o.Account != nil:
 		lines = append(lines, "publishes to "+o.Account.Identifier+" on "+o.Account.Service)
+	case o.Remote != nil:
+		lines = append(lines, "reports pushes to the hold "+o.Remote.Hold)
 	default:
 		lines = append(lines, "counts only; nothing is published")
 	}
@@ -197,6 +200,9 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 		if b := a.Backlog; b != nil {
 			row("", "%s to do, until about %s as far as the points decide", count(int64(b.Writes), "write"), b.Ends.UTC().Format(time.RFC3339))
 		}
+	}
+	if r := h.Remote; r != nil {
+		row("remote", "%s, as %s: %s", r.Hold, r.DID, withReason(r.Status, r.Reason))
 	}
 	if s := h.Stats; s != nil {
 		row("stats", "records: %s", s.Status)
