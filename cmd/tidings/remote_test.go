@@ -1,235 +1,232 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/atproto/remote/remotetest"
 	"github.com/tidings-dev/tidings/internal/faultproxy"
 )
 
-// remotePair is a registry that reports to a hold, and a proxy in front of the hold.
+// team owns the images below oss/team/ of the registry of a remotePair.
+const team = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+
+// remotePair is a registry that reports to a hold, and a proxy in front of the hold. They
+// have the same clock, which passPauses sets.
 type remotePair struct {
 	registry, hold *server
 	proxy          *faultproxy.Proxy
+	observe        func(faultproxy.Call) // calls that have reached the hold; nil: none
+	operation      atomic.Value          // string that the operation of each call is changed to; "": none
 }
 
-// newRemotePair configures both. The hold is at an address of its own, behind the proxy.
-func newRemotePair(t *testing.T, trusted string) *remotePair {
+// newRemotePair configures both. The hold is at an address of its own, behind the proxy,
+// and accepts the registry by an option: registries or owners. More options of the hold
+// begin with a new line.
+func newRemotePair(t *testing.T, accepted, options string) *remotePair {
 	t.Helper()
-	p := &remotePair{hold: newServer(t, settings{})}
+	p := &remotePair{hold: newServer(t, settings{options: defaultOptions + options})}
 	p.registry = newServer(t, settings{remote: unescaped(p.hold.did)})
+	p.registry.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB\n        owners: [{repositories: [\"oss/team/**\"], owner: %q}]", team))
+	p.registry.setClock(0)
+	p.hold.env = p.registry.env
 	inner := freeAddr(t)
 	p.hold.reconfigure(fmt.Sprintf("addr: %q", p.hold.host), fmt.Sprintf("addr: %q", inner))
 	sender := unescaped(p.registry.did)
-	p.hold.reconfigure("reserve: 1MiB", fmt.Sprintf("reserve: 1MiB, %s: [%q]", trusted, sender))
-	p.hold.reconfigure(`public: ["oss/**"]`, fmt.Sprintf(`public: ["%s/oss/**"]`, sender))
+	p.hold.reconfigure(", reserve: 1MiB}", fmt.Sprintf(", reserve: 1MiB, %s: [%q]}", accepted, sender))
+	p.hold.reconfigure(`public: ["oss/**"]`, fmt.Sprintf(`public: ["%s/oss/**", "%s/oss/**"]`, sender, team))
 	var err error
-	if p.proxy, err = faultproxy.New("http://"+inner, nil); err != nil {
+	if p.proxy, err = faultproxy.New("http://"+inner, func(c faultproxy.Call) {
+		if p.observe != nil {
+			p.observe(c)
+		}
+	}); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", p.hold.host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := &http.Server{Handler: p.proxy}
+	p.operation.Store("")
+	front := &http.Server{Handler: http.HandlerFunc(p.serve)}
 	go front.Serve(listener)
-	t.Cleanup(func() { front.Close() })
+	t.Cleanup(func() {
+		p.proxy.End()
+		front.Close()
+	})
 	return p
+}
+
+// serve is what is in front of the hold.
+func (p *remotePair) serve(w http.ResponseWriter, r *http.Request) {
+	if operation := p.operation.Load().(string); operation != "" && strings.HasSuffix(r.URL.Path, notifyManifest) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(bytes.Replace(body, []byte(`"operation":"push"`), fmt.Appendf(nil, `"operation":%q`, operation), 1)))
+	}
+	p.proxy.ServeHTTP(w, r)
+}
+
+// passPauses sets the clock of both ahead to the end of each pause of the registry, until
+// the returned function is called: after a failure no call is made for 10 seconds and more.
+func (p *remotePair) passPauses(t *testing.T) (stop func()) {
+	file, ahead := filepath.Join(p.registry.dir, "clock"), time.Duration(0)
+	ends, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ends:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			wait := time.Until(p.pausedUntil()) - ahead
+			if wait <= 0 {
+				continue
+			}
+			ahead += wait + time.Millisecond
+			if err := writeClock(file, ahead); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	return func() {
+		close(ends)
+		<-ended
+	}
+}
+
+// pausedUntil is when the registry calls the hold again; zero if it calls it, or is not
+// running.
+func (p *remotePair) pausedUntil() (until time.Time) {
+	_, body, err := p.registry.do("GET", "/tidings/api/v1/health", "", nil)
+	var health struct {
+		Sinks []struct {
+			Sink  string
+			Until time.Time
+		}
+	}
+	if err != nil || json.Unmarshal(body, &health) != nil {
+		return until
+	}
+	for _, sink := range health.Sinks {
+		if sink.Sink == "remote" && sink.Until.After(until) {
+			until = sink.Until
+		}
+	}
+	return until
 }
 
 // remotePush is a push in the API.
 type remotePush struct {
-	ID, Repository, State, Reason string
-	Layers                        int
-	LayersRecorded                *int
-	Remote                        *lexicon.NotifyManifestOutput
+	ID, Repository, Digest, State, Reason string
+	Tags                                  []string
+	Layers                                int
+	LayersRecorded                        *int
+	Remote                                *lexicon.NotifyManifestOutput
+}
+
+// image is what was pushed: repository, tag and digest.
+func (p *remotePush) image() string {
+	return fmt.Sprint(p.Repository, ":", strings.Join(p.Tags, " "), "@", p.Digest)
 }
 
 func (s *server) remotePushes() []remotePush {
 	s.t.Helper()
 	var answer struct{ Pushes []remotePush }
 	s.json(s.t, "/tidings/api/v1/pushes?limit=1000", &answer, s.token()...)
+	if len(answer.Pushes) == 1000 {
+		s.t.Error("the API does not list all pushes: too many rounds")
+	}
 	return answer.Pushes
 }
 
-// A registry reports its pushes to a hold, both as processes. Whatever is killed and
-// whichever answers are lost, each push is recorded once and counted once.
-func TestRemote(t *testing.T) {
+// The hold refuses a push with each of the errors that the method has: whoever pushes sees
+// nothing of it, the push is a dead letter with the reason, and the hold has recorded and
+// counted nothing.
+func TestRemoteRefused(t *testing.T) {
 	t.Parallel()
-	p := newRemotePair(t, "registries")
-	p.hold.startHold()
-	p.registry.start()
-	push := func(repository, tag string) {
-		m := newImage(2)
-		if err := p.registry.upload(repository, m); err == nil {
-			_, _ = p.registry.put(repository, tag, m) // the process may be killed meanwhile
-		}
-	}
-	img, err := random.Image(512, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ref, err := name.NewTag(p.registry.host+"/oss/app:v1", name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
-	p.registry.push(t, "secret/app", "v1", newImage(1))
-	for range 3 {
-		if status, err := p.registry.get("oss/app", "v1"); status != http.StatusOK || err != nil {
-			t.Errorf("pull: %d, %v", status, err)
-		}
-	}
-	p.registry.waitDrained()
-
-	// The answers are lost, and both are killed.
-	lost := faultproxy.Fault{Kind: faultproxy.Cut, Delivered: true, Method: notifyManifest}
-	p.proxy.Start(lost)
-	for i := range 4 {
-		push(fmt.Sprint("oss/lost", i), "v1")
-	}
-	for end := time.Now().Add(20 * time.Second); p.proxy.Start(lost) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no call\n%s", p.registry.log)
-		}
-	}
-	p.registry.kill()
-	p.hold.kill()
-	p.proxy.End()
-	p.hold.startHold()
-
-	// The hold is killed while pushes are reported, and the registry while it is pushed to.
-	p.registry.start()
-	var group sync.WaitGroup
-	for w := range 3 {
-		group.Go(func() {
-			for i := range 10 {
-				push(fmt.Sprint("oss/app", w), fmt.Sprint("v", i))
+	for _, c := range []struct {
+		name, accepted, options string
+		repository, owner       string // of the push
+		says                    string
+	}{
+		{"InvalidOperation", "registries", "", "oss/app", "", "InvalidOperation: "},
+		{"UserMismatch", "owners", "", "oss/team/app", team, "UserMismatch: "},
+		{"QuotaExceeded", "registries", "\nquota: {tiers: {small: {limit: 1B}}, default: small}", "oss/app", "", "QuotaExceeded: quota exceeded: did:web:localhost%3A"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newRemotePair(t, c.accepted, c.options)
+			p.hold.startHold()
+			p.registry.start()
+			if c.name == "InvalidOperation" {
+				p.operation.Store("copy")
+			}
+			p.registry.push(t, c.repository, "v1", newImage(2))
+			p.registry.waitDrained()
+			p.checkRefused(t, c.repository, c.says)
+			if got := p.hold.remotePushes(); len(got) > 0 {
+				t.Errorf("the hold lists %+v", got)
+			}
+			if got := p.hold.records(t, p.hold.did, layerCollection); len(got) > 0 {
+				t.Errorf("the hold has records: %v", got)
 			}
 		})
 	}
-	time.Sleep(300 * time.Millisecond)
-	p.hold.kill()
-	p.registry.cmd.Process.Kill()
-	group.Wait()
-	p.registry.kill()
-	p.hold.startHold()
-	p.registry.start()
-	for w := range 3 {
-		push(fmt.Sprint("oss/app", w), "last")
-	}
-	p.registry.waitDrained()
-	p.hold.waitDrained()
-	p.check(t)
 }
 
-// check compares the pushes and pulls of the registry with those that the hold has.
-func (p *remotePair) check(t *testing.T) {
+// checkRefused checks what API and commands show of the only push, which the hold has
+// refused.
+func (p *remotePair) checkRefused(t *testing.T, repository, says string) (letter string) {
 	t.Helper()
-	layers, pushes := 0, map[string]int{}
-	for _, push := range p.registry.remotePushes() {
-		if push.Repository == "secret/app" {
-			if push.State != "counted" || push.Remote != nil {
-				t.Errorf("a private push: %+v", push)
-			}
-			continue
-		}
-		pushes[push.Repository]++
-		layers += push.Layers
-		a := push.Remote
-		if push.State != "done" || push.Reason != "" || a == nil || !a.Success || a.Operation != "push" || !a.StatsUpdated ||
-			a.LayersCreated == nil || *a.LayersCreated != push.Layers || a.PostCreated == nil || *a.PostCreated || a.PostURI != "" {
-			t.Errorf("push %+v, answer %+v", push, a)
-		}
-	}
-	reported := map[string]int{}
-	for repository, n := range pushes {
-		if got := p.registry.counts(repository).Pushes; got != int64(n) {
-			t.Errorf("%s: %d pushes are counted by the registry, %d listed", repository, got, n)
-		}
-		reported[p.registry.did+"/"+repository] = n
-	}
-	if len(pushes) != 8 {
-		t.Errorf("pushes of %v", pushes)
-	}
-	p.hold.checkTotals(t, reported, layers, 0)
-	if got := p.hold.counts(p.registry.did + "/oss/app").Pulls; got != 3 {
-		t.Errorf("%d pulls were reported, want 3", got)
-	}
-	for _, r := range p.hold.records(t, p.hold.did, layerCollection) {
-		if r.Value["userDid"] != unescaped(p.registry.did) {
-			t.Errorf("record %v", r.Value)
-		}
-	}
-	var health struct {
-		Status string
-		Remote struct{ Status, Hold, DID, Endpoint, Keys string }
-	}
-	p.registry.json(t, "/tidings/api/v1/health", &health)
-	if r := health.Remote; health.Status != "ok" || r.Status != "ok" || r.Hold != unescaped(p.hold.did) || r.DID != unescaped(p.registry.did) || r.Keys != "honored" || r.Endpoint != "http://localhost"+p.hold.host[strings.LastIndexByte(p.hold.host, ':'):] {
-		t.Errorf("health %+v", health)
-	}
-}
-
-// Pushes that the hold refuses are dead letters.
-func TestRemoteRefused(t *testing.T) {
-	t.Parallel()
-	t.Run("UserMismatch", func(t *testing.T) {
-		t.Parallel()
-		p := newRemotePair(t, "owners")
-		p.registry.reconfigure("reserve: 1MiB", "owner: did:plc:ewvi7nxzyoun6zhxrhs64oiz")
-		p.hold.startHold()
-		checkRefused(t, p.registry, "UserMismatch")
-	})
-	t.Run("InvalidOperation", func(t *testing.T) {
-		t.Parallel()
-		hold := remotetest.New(t, remotetest.Config{Keys: true})
-		hold.Refuse(http.StatusBadRequest, nil, `{"error":"InvalidOperation","message":"no such operation"}`)
-		checkRefused(t, newServer(t, settings{remote: hold.DID}), "InvalidOperation")
-	})
-}
-
-func checkRefused(t *testing.T, s *server, reason string) {
-	t.Helper()
-	s.start()
-	s.push(t, "oss/app", "v1", newImage(1))
-	s.waitDrained()
+	s := p.registry
 	pushes := s.remotePushes()
-	if len(pushes) != 1 || pushes[0].State != "failed" || !strings.Contains(pushes[0].Reason, reason) {
+	if len(pushes) != 1 || pushes[0].State != "failed" || pushes[0].Remote != nil || pushes[0].LayersRecorded != nil || !strings.Contains(pushes[0].Reason, says) {
 		t.Errorf("pushes %+v", pushes)
 	}
 	var health struct {
-		Sinks []struct {
-			Sink        string
+		Status string
+		Sinks  []struct {
+			Sink, State string
 			DeadLetters int
 		}
+		Remote struct{ Status string }
 	}
 	s.json(t, "/tidings/api/v1/health", &health, s.token()...)
-	if len(health.Sinks) == 0 || health.Sinks[0].Sink != "remote" || health.Sinks[0].DeadLetters != 1 {
+	if len(health.Sinks) == 0 || health.Sinks[0].Sink != "remote" || health.Sinks[0].DeadLetters != 1 || health.Sinks[0].State != "ok" || health.Remote.Status != "ok" {
 		t.Errorf("health %+v", health)
 	}
+	if out, code := s.run("status", s.config); code != 1 || !strings.Contains(out, "sink remote (pushes) has given up events; see `tidings dead list`") || !strings.Contains(out, "reports pushes to the hold "+unescaped(p.hold.did)) {
+		t.Errorf("status: exit code %d\n%s", code, out)
+	}
+	out, code := s.run("dead", "list", s.config)
+	letter, _, _ = strings.Cut(out, " ")
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(letter, "remote/") || !strings.Contains(out, "push "+repository+":v1@sha256:") || !strings.Contains(out, says) {
+		t.Errorf("dead list: exit code %d\n%s", code, out)
+	}
+	if out, code := s.run("dead", "show", s.config, letter); code != 0 || !strings.Contains(out, `"attempts": 1`) || !strings.Contains(out, `"event": {`) {
+		t.Errorf("dead show: exit code %d\n%s", code, out)
+	}
+	return letter
 }
 
 // The commands of the sender, its DID document, and its key.
 func TestRemoteCommands(t *testing.T) {
 	t.Parallel()
-	p := newRemotePair(t, "registries")
+	p := newRemotePair(t, "registries", "")
 	s, did := p.registry, unescaped(p.registry.did)
 	run := func(code int, args []string, says ...string) string {
 		t.Helper()

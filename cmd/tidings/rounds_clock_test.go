@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,8 +21,7 @@ const year = 365 * 24 * time.Hour
 func (s *server) setClock(by time.Duration) {
 	s.t.Helper()
 	file := filepath.Join(s.dir, "clock")
-	write(s.t, file+".new", by.String())
-	if err := os.Rename(file+".new", file); err != nil {
+	if err := writeClock(file, by); err != nil {
 		s.t.Fatal(err)
 	}
 	if len(s.env) == 0 {
@@ -30,6 +30,11 @@ func (s *server) setClock(by time.Duration) {
 	if s.cmd != nil {
 		time.Sleep(4 * clockRead)
 	}
+}
+
+// writeClock replaces the file that clockFile names.
+func writeClock(file string, by time.Duration) error {
+	return errors.Join(os.WriteFile(file+".new", []byte(by.String()), 0o600), os.Rename(file+".new", file))
 }
 
 // correctClock does what an operator does after the clock was wrong: it corrects

@@ -56,6 +56,9 @@ type settings struct {
 	storage string // more lines under storage:
 }
 
+// defaultOptions are those of a server without options of its own.
+const defaultOptions = `announce: {tags: ["*"], collect: 300ms, cooldown: 0s, daily_limit: 0}`
+
 // newServer writes a configuration and creates the hold. It does not start the server.
 func newServer(t *testing.T, s settings) *server {
 	t.Helper()
@@ -75,7 +78,7 @@ func newServer(t *testing.T, s settings) *server {
 		s.options = "reserve: 1MiB"
 	}
 	if s.options == "" {
-		s.options = "announce: {tags: [\"*\"], collect: 300ms, cooldown: 0s, daily_limit: 0}"
+		s.options = defaultOptions
 	}
 	yaml := fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}

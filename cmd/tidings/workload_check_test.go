@@ -21,11 +21,14 @@ import (
 
 // checkLog searches the log of a process that has ended for errors and unexpected
 // warnings.
-func (h *workload) checkLog() {
-	if h.log == nil {
+func (h *workload) checkLog() { h.checkLogOf(h.server) }
+
+// checkLogOf is checkLog of another process.
+func (h *workload) checkLogOf(s *server) {
+	if s.log == nil || s.cmd != nil {
 		return
 	}
-	for line := range strings.Lines(h.log.String()) {
+	for line := range strings.Lines(s.log.String()) {
 		bad := strings.Contains(line, "level=ERROR") || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
 			strings.Contains(line, "level=WARN")
 		ok := func(s string) bool { return strings.Contains(line, s) }
@@ -33,7 +36,7 @@ func (h *workload) checkLog() {
 			h.problems = append(h.problems, strings.TrimSpace(line))
 		}
 	}
-	h.log = nil
+	s.log = nil
 }
 
 // expectedWarnings are logged because of a test's hostname and after a kill.

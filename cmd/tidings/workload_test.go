@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -32,6 +33,7 @@ type workload struct {
 	names  []string
 	tags   atomic.Int64 // numbers the tags
 	steps  atomic.Int64 // answered operations
+	pulls  atomic.Int64 // that may still be sent
 
 	redis redis.UniversalClient // sums the counters; nil: none
 
@@ -71,15 +73,20 @@ func roundsSeed(t *testing.T) uint64 {
 func newWorkload(t *testing.T, s *server) *workload {
 	h := &workload{server: s, seed: roundsSeed(t), images: map[string]image{}, repos: map[string]*repoLog{}}
 	for _, name := range []string{"oss/a", "oss/b", "oss/deep/c", "private/a", "private/b"} {
-		h.names = append(h.names, name)
-		h.repos[name] = &repoLog{
-			asked: map[string]bool{}, has: map[string]bool{}, deleted: map[string]bool{}, tagged: map[string]map[string]bool{},
-			untagged: map[string]bool{}, confirmed: map[[2]string]bool{},
-		}
+		h.addRepository(name)
 	}
 	s.edit("level: error", "level: warn")
+	h.pulls.Store(math.MaxInt64)
 	h.expected = slices.Clone(expectedWarnings)
 	return h
+}
+
+func (h *workload) addRepository(name string) {
+	h.names = append(h.names, name)
+	h.repos[name] = &repoLog{
+		asked: map[string]bool{}, has: map[string]bool{}, deleted: map[string]bool{}, tagged: map[string]map[string]bool{},
+		untagged: map[string]bool{}, confirmed: map[[2]string]bool{},
+	}
 }
 
 const workers = 8
@@ -309,6 +316,9 @@ func (h *workload) remove(name, reference string) bool {
 }
 
 func (h *workload) pull(name, reference string) bool {
+	if h.pulls.Add(-1) < 0 {
+		return true
+	}
 	h.mu.Lock()
 	h.repos[name].gets++
 	h.mu.Unlock()
