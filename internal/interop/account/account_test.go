@@ -43,24 +43,14 @@ func TestFollow(t *testing.T) {
 
 	push := func(target string, m remote.Taggable) {
 		t.Helper()
-		ref, err := name.NewTag(registry.Host+"/"+target, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.Push(ref, m, remote.WithContext(t.Context())); err != nil {
-			t.Fatal(err)
-		}
+		push(t, registry, target, m)
 	}
 	push("oss/docker:v1.0.0", first)
 	push("oss/docker:again", first)
 	push("oss/multi:v2.0.0", index)
 	push("oss/oci:edge", fourth) // no version
 	push("secret/app:v1.0.0", hidden)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := registry.WaitDrained(ctx); err != nil {
-		t.Fatal(err)
-	}
+	waitDrained(t, registry)
 
 	got := follow(t, reference)
 	if got.DID != reference.DID {
@@ -123,6 +113,19 @@ func checkPicture(t *testing.T, s *pds.Server, record map[string]any) {
 // start starts the reference PDS and a registry that publishes to its account.
 func start(t *testing.T) (*pds.Server, *pds.Registry) {
 	t.Helper()
+	reference, program := startReference(t)
+	// Without stats records nothing is written while the follower reads.
+	registry, err := pds.NewRegistry(t.Context(), program, filepath.Join(t.TempDir(), "registry"), reference, "        announce: {collect: 0s, cooldown: 0s, daily_limit: 0}\n        stats: {records: off}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	startRegistry(t, registry)
+	return reference, registry
+}
+
+// startReference starts the reference PDS, and builds the program.
+func startReference(t *testing.T) (reference *pds.Server, program string) {
+	t.Helper()
 	if os.Getenv("TIDINGS_INTEROP") == "" {
 		t.Skip("needs the reference PDS: run `make interop`, or set TIDINGS_INTEROP=1")
 	}
@@ -134,25 +137,25 @@ func start(t *testing.T) (*pds.Server, *pds.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference, err := pds.StartReference(ctx, root, filepath.Join(dir, "pds"))
-	if err != nil {
+	if reference, err = pds.StartReference(ctx, root, filepath.Join(dir, "pds")); err != nil {
 		t.Fatal(err)
 	}
 	stopAtEnd(t, reference.Stop)
-	registry, err := pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), reference, "        announce: {collect: 0s, cooldown: 0s, daily_limit: 0}\n        stats: {records: off}\n") // so that nothing is written while the follower reads
-	if err == nil {
-		err = registry.Start(ctx)
-	}
-	if err != nil {
+	return reference, program
+}
+
+// startRegistry starts a registry, whose log is shown if the test fails.
+func startRegistry(t *testing.T, registry *pds.Registry) {
+	t.Helper()
+	if err := registry.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	stopAtEnd(t, registry.Stop)
+	stopAtEnd(t, func() error { return registry.Stop() })
 	t.Cleanup(func() {
 		if log, err := os.ReadFile(registry.LogFile()); t.Failed() {
 			t.Logf("the registry's log: %s %v", log, err)
 		}
 	})
-	return reference, registry
 }
 
 func stopAtEnd(t *testing.T, stop func() error) {
@@ -161,6 +164,33 @@ func stopAtEnd(t *testing.T, stop func() error) {
 			t.Error(err)
 		}
 	})
+}
+
+func waitDrained(t *testing.T, registry *pds.Registry) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := registry.WaitDrained(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tag returns the reference of a repository and tag, such as "oss/app:v1".
+func tag(t *testing.T, registry *pds.Registry, target string) name.Tag {
+	t.Helper()
+	ref, err := name.NewTag(registry.Host+"/"+target, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// push pushes an image or index with its tag.
+func push(t *testing.T, registry *pds.Registry, target string, m remote.Taggable) {
+	t.Helper()
+	if err := remote.Push(tag(t, registry, target), m, remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func newImage(t *testing.T, layers int64) v1.Image {

@@ -16,7 +16,7 @@ import (
 )
 
 // A Registry is a registry of the tidings program that publishes to an account on a
-// reference PDS.
+// reference PDS, or reports to a hold with it.
 type Registry struct {
 	Host string // with its port
 	Dir  string // of its files: config.yml, registry.log, and the folders registry and data
@@ -32,6 +32,21 @@ const apiToken = "interop-token-0123456789"
 // the new directory dir. Options are added to those of the middleware, with an indent of
 // 8 spaces; repositories below oss/ are public.
 func NewRegistry(ctx context.Context, program, dir string, s *Server, options string) (*Registry, error) {
+	return newRegistry(ctx, program, dir, s, fmt.Sprintf("account: {%s, budget: {hour: off, day: off}}", s.account(dir)), options)
+}
+
+// NewReporter is NewRegistry for a registry that reports to the hold with a DID, with the
+// tokens of the account.
+func NewReporter(ctx context.Context, program, dir string, s *Server, hold, options string) (*Registry, error) {
+	return newRegistry(ctx, program, dir, s, fmt.Sprintf("remote: {hold: %q, pulls: true, account: {%s}}", hold, s.account(dir)), options)
+}
+
+// account are the options of the account, for a registry in dir.
+func (s *Server) account(dir string) string {
+	return fmt.Sprintf("service: %q, identifier: %s, password_file: %s/app-password, plc: %q", s.URL, Handle, dir, s.PLC)
+}
+
+func newRegistry(ctx context.Context, program, dir string, s *Server, writer, options string) (*Registry, error) {
 	addr, err := process.FreeAddr()
 	if err != nil {
 		return nil, err
@@ -50,14 +65,9 @@ middleware:
       options:
         data: %[1]s/data
         public: ["oss/**"]
-        account:
-          service: %[3]q
-          identifier: %[4]s
-          password_file: %[1]s/app-password
-          plc: %[5]q
-          budget: {hour: off, day: off}
+        %[3]s
         api: {token_file: %[1]s/token}
-%[6]s`, dir, addr, s.URL, Handle, s.PLC, options)
+%[4]s`, dir, addr, writer, options)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -104,6 +114,11 @@ func (r *Registry) Start(ctx context.Context, env ...string) error {
 	return nil
 }
 
+// API gets a path of the registry's API, such as "pushes", with the token.
+func (r *Registry) API(ctx context.Context, path string, out any) error {
+	return call(ctx, http.MethodGet, "http://"+r.Host+"/tidings/api/v1/"+path, apiToken, nil, out)
+}
+
 // LogFile is the file of the registry's log.
 func (r *Registry) LogFile() string { return filepath.Join(r.Dir, "registry.log") }
 
@@ -116,7 +131,7 @@ func (r *Registry) Pending(ctx context.Context) (pending uint64, deadLetters int
 			DeadLetters int
 		}
 	}
-	err = call(ctx, http.MethodGet, "http://"+r.Host+"/tidings/api/v1/health", apiToken, nil, &health)
+	err = r.API(ctx, "health", &health)
 	for _, sink := range health.Sinks {
 		pending = max(pending, sink.Depth)
 		deadLetters += sink.DeadLetters
