@@ -46,8 +46,9 @@ type Announce struct {
 	// announce.Config.Retract. Default keep.
 	OnDelete string `option:"on_delete"`
 
-	// MentionOwner mentions Options.Owner in posts, if that is another account than the
-	// one that posts. The owner is notified of each post. Default false.
+	// MentionOwner mentions the owner of a repository in its posts, by Options.Owners or
+	// Options.Owner, if that is another account than the one that posts. The owner is notified
+	// of each post. Default false.
 	MentionOwner bool `option:"mention_owner"`
 
 	// Hashtags are added to each post, written without #, at most eight. Default: none.

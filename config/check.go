@@ -47,8 +47,8 @@ func (o *Options) check(m *mistakes) {
 	}
 	if o.Announce != nil {
 		o.Announce.check(m)
-		if o.Announce.MentionOwner && o.Owner == "" {
-			m.add("options.announce.mention_owner", "there is no owner to mention; set owner to the DID of another account")
+		if o.Announce.MentionOwner && o.Owner == "" && len(o.Owners) == 0 {
+			m.add("options.announce.mention_owner", "there is no owner to mention; set owner to the DID of another account, or owners")
 		}
 		if o.Hold == nil && o.Account == nil && o.Remote == nil && o.Enabled && !m.at["options.hold"] && !m.at["options.account"] && !m.at["options.remote"] {
 			m.add("options.announce", "there is no account to post with; set hold or account as well, or remove announce")

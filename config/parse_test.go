@@ -383,7 +383,7 @@ func TestMistakes(t *testing.T) {
 		{"annotation twice", hold + "announce: {annotations: [a, a]}", "options.announce.annotations: \"a\" is listed twice"},
 		{"hashtag with #", hold + "announce: {hashtags: [\"#oss\"]}", "options.announce.hashtags: \"#oss\" begins with #, which is added; remove it"},
 		{"nine hashtags", hold + "announce: {hashtags: [a, b, c, d, e, f, g, h, i]}", "options.announce.hashtags: 9 hashtags, but a post may have at most 8"},
-		{"mention without an owner", hold + "announce: {mention_owner: true}", "options.announce.mention_owner: there is no owner to mention; set owner to the DID of another account"},
+		{"mention without an owner", hold + "announce: {mention_owner: true}", "options.announce.mention_owner: there is no owner to mention; set owner to the DID of another account, or owners"},
 		{"collect too long", hold + "announce: {collect: 48h, max_age: 72h}", "options.announce.collect: 48h0m0s is too long; the maximum is 24h"},
 		{"link is not a URL", hold + "announce: {link: example.com}", "options.announce.link: \"example.com\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},
 		{"link with another scheme", hold + "announce: {link: \"javascript:alert(1)\"}", "options.announce.link: \"javascript:alert(1)\" is an invalid link; use an address such as \"https://example.com/{{.Repository}}\""},

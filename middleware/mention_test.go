@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
 
@@ -51,4 +52,51 @@ func TestMentionedOwner(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A post mentions the owner of its repository by the rules of owners, or else the default,
+// unless that is the account that posts, or cannot be resolved.
+func TestMentions(t *testing.T) {
+	t.Parallel()
+	const own, team, fallback = "did:web:registry.example.com", "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:web:org.example.com"
+	fetched := map[string]int{}
+	m := &mentions{
+		rules: owners.Rules{Default: fallback, List: []owners.Rule{
+			{Repositories: []string{"team/**"}, Owner: owners.Owner{DID: team}},
+			{Repositories: []string{"bob/**"}, Owner: owners.Owner{Handle: "bob.example.com"}},
+			{Repositories: []string{"own/**"}, Owner: owners.Owner{DID: own}},
+			{FirstComponent: true},
+		}},
+		account: own, log: slog.New(slog.DiscardHandler), byDID: map[string]*mentionedOwner{},
+		resolve: func(_ context.Context, handle string) (string, error) {
+			did, ok := map[string]string{"bob.example.com": "did:web:bob.example.com", "registry.example.com": own}[handle]
+			if !ok {
+				return "", errors.New("there is no such handle")
+			}
+			return did, nil
+		},
+		source: func(did string) (func(context.Context) (*identity.Document, error), error) {
+			return func(context.Context) (*identity.Document, error) {
+				fetched[did]++
+				return &identity.Document{ID: did, AlsoKnownAs: []string{"at://name-of-" + did[len(did)-5:] + ".example.com"}}, nil
+			}, nil
+		},
+	}
+	for repository, want := range map[string]post.Mention{
+		"team/app":                 {Handle: "name-of-64oiz.example.com", DID: team},
+		"team/sub/app":             {Handle: "name-of-64oiz.example.com", DID: team},
+		"bob/app":                  {Handle: "bob.example.com", DID: "did:web:bob.example.com"},
+		"bob.example.com/app":      {Handle: "bob.example.com", DID: "did:web:bob.example.com"},
+		"own/app":                  {},
+		"registry.example.com/app": {},
+		"alice.example.com/app":    {}, // not resolved
+		"other/app":                {Handle: "name-of-e.com.example.com", DID: fallback},
+	} {
+		if got := m.of(repository); got != want {
+			t.Errorf("%s: %+v, want %+v", repository, got, want)
+		}
+	}
+	if len(fetched) != 2 || fetched[team] != 1 || fetched[fallback] != 1 {
+		t.Errorf("read %v, want two documents once", fetched)
+	}
 }

@@ -33,6 +33,10 @@ func PreviewAnnouncement(ctx context.Context, host *configuration.Configuration,
 	if err != nil {
 		return p, err
 	}
+	if err := r.openHandles(); err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, r.handles.Close()) }()
 	cfg, err := r.announce()
 	if err != nil {
 		return p, err

@@ -417,10 +417,6 @@ func (r *runtime) announce() (*announce.Config, error) {
 	if err := r.openPublication(); err != nil {
 		return nil, err
 	}
-	mention, err := r.mention()
-	if err != nil {
-		return nil, fmt.Errorf("options.announce.mention_owner: %w", err)
-	}
 	return &announce.Config{
 		Tag:         a.Match,
 		Exclude:     a.Excluded,
@@ -430,7 +426,7 @@ func (r *runtime) announce() (*announce.Config, error) {
 		MaxAge:      a.MaxAge,
 		Retract:     a.DeletesPosts(),
 		Hashtags:    a.Hashtags,
-		Mention:     mention,
+		Mention:     r.mention(),
 		Retags:      a.Retags,
 		Template:    text,
 		Annotations: a.Annotations,

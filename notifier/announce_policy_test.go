@@ -400,7 +400,7 @@ func TestAnnounceFacets(t *testing.T) {
 	t.Parallel()
 	cfg := policy()
 	cfg.Hashtags = []string{"oss"}
-	cfg.Mention = func() post.Mention {
+	cfg.Mention = func(string) post.Mention {
 		return post.Mention{Handle: "alice.example.com", DID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}
 	}
 	r, m := newManualRig(t, cfg)

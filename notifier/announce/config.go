@@ -39,7 +39,7 @@ type Config struct {
 	Annotations []string                                          // keys of the annotations that Template uses
 	Langs       []string                                          // languages of the post's text
 	Hashtags    []string                                          // of each post, without "#"
-	Mention     func() post.Mention                               // account that each post mentions; nil: none
+	Mention     func(repository string) post.Mention              // account that the posts of a repository mention; nil: none
 	Card        bool                                              // a picture of the image is drawn for each post
 	Host        string                                            // of the registry, which pictures show; "": not known
 	Reference   func(repository, tag string) string               // what follows "docker pull"; nil: no such line
@@ -74,7 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.MaxAge = time.Hour
 	}
 	if c.Mention == nil {
-		c.Mention = func() post.Mention { return post.Mention{} }
+		c.Mention = func(string) post.Mention { return post.Mention{} }
 	}
 	if c.Posted == nil {
 		c.Posted = func(string, time.Time) {}

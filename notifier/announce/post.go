@@ -146,7 +146,7 @@ func (s *Sink) compose(a *announcement) error {
 		facts.Reference = s.Reference(a.Repository, tag)
 	}
 	facts.Link = s.link(a, tag)
-	facts.Hashtags, facts.Mention = s.Hashtags, s.Mention()
+	facts.Hashtags, facts.Mention = s.Hashtags, s.Mention(a.Repository)
 	record, err := s.write(facts, time.UnixMicro(a.TID))
 	if err != nil {
 		return &sink.PermanentError{Err: fmt.Errorf("write post: %w", err)}
