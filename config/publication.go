@@ -19,7 +19,7 @@ type Publication struct {
 	Description string `option:"description"`
 
 	// Icon is a square PNG or JPEG file of at least 256 × 256 pixels and at most 1 MB.
-	// Default: none.
+	// Default: a pattern that depends on the host of the registry.
 	Icon string `option:"icon"`
 }
 
@@ -45,7 +45,7 @@ func (p *Publication) check(m *mistakes) {
 	}
 }
 
-// ReadIcon reads the icon; nil: there is none.
+// ReadIcon reads the icon; nil: the default.
 func (p *Publication) ReadIcon() (*publication.Icon, error) {
 	if p.Icon == "" {
 		return nil, nil

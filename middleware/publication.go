@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/notifier/card"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/publication"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -28,11 +29,25 @@ func (r *runtime) openPublication() error {
 	if d.Icon, err = p.ReadIcon(); err != nil {
 		return err
 	}
+	if d.Icon == nil {
+		if d.Icon, err = r.defaultIcon(); err != nil {
+			return fmt.Errorf("options.announce.publication: the default icon %w", err)
+		}
+	}
 	r.site, err = publication.New(publication.Config{Description: d, Account: r.account, State: state.OnPebble(r.state), Now: clock.Now})
 	if err != nil {
 		return fmt.Errorf("options.announce.publication: %w", err)
 	}
 	return nil
+}
+
+// defaultIcon draws the icon of a publication without one, from the host of the registry.
+func (r *runtime) defaultIcon() (*publication.Icon, error) {
+	content, err := card.Icon(r.options.RegistryHost(r.host))
+	if err != nil {
+		return nil, err
+	}
+	return publication.NewIcon(content)
 }
 
 // document is the at:// URI of the document of a version, "" if it has none.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/card"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -92,6 +93,11 @@ func TestPublicationAsReadersCheckIt(t *testing.T) {
 				t.Errorf("%s has no %s: %v", collection, member, record.Value)
 			}
 		}
+	}
+	icon, _ := site.Value["icon"].(map[string]any)
+	drawn, err := card.Icon("registry.example.com")
+	if err != nil || icon["mimeType"] != "image/png" || icon["size"] != float64(len(drawn)) {
+		t.Errorf("the icon is %v, want the default of %d bytes, %v", icon, len(drawn), err)
 	}
 	if document.Value["coverImage"] == nil || site.Value["name"] != "Images" {
 		t.Errorf("got %v and %v", document.Value, site.Value)

@@ -13,11 +13,14 @@ const (
 )
 
 // emblem draws a symmetric pattern that is the same for all cards of a repository.
-func (c *canvas) emblem(at image.Point, p palette) {
+func (c *canvas) emblem(at image.Point, p palette) { c.pattern(at, p, emblemCell, emblemGap) }
+
+// pattern draws an emblem with cells of another size.
+func (c *canvas) pattern(at image.Point, p palette, cell, gap int) {
 	for y := range emblemCells {
 		for x := range emblemCells {
-			min := at.Add(image.Pt(x*(emblemCell+emblemGap), y*(emblemCell+emblemGap)))
-			c.fill(image.Rectangle{min, min.Add(image.Pt(emblemCell, emblemCell))}, 6, p.cell(x, y))
+			min := at.Add(image.Pt(x*(cell+gap), y*(cell+gap)))
+			c.fill(image.Rectangle{min, min.Add(image.Pt(cell, cell))}, cell*3/20, p.cell(x, y))
 		}
 	}
 }

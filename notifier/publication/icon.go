@@ -3,6 +3,7 @@ package publication
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"image"
 	_ "image/jpeg" // icons may be JPEG
@@ -38,15 +39,25 @@ func ReadIcon(path string) (*Icon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read icon: %w", err)
 	}
+	icon, err := NewIcon(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	return icon, nil
+}
+
+// NewIcon checks that a PNG or JPEG file with a content can be an icon. The error continues a
+// sentence that begins with the name of the file.
+func NewIcon(content []byte) (*Icon, error) {
 	if len(content) > maxIcon {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxIcon)
+		return nil, fmt.Errorf("has more than %d bytes", maxIcon)
 	}
 	size, format, err := image.DecodeConfig(bytes.NewReader(content))
 	if err != nil {
-		return nil, fmt.Errorf("%s is neither PNG nor JPEG", path)
+		return nil, errors.New("is neither PNG nor JPEG")
 	}
 	if size.Width != size.Height || size.Width < minIconSide {
-		return nil, fmt.Errorf("%s has %d × %d pixels; an icon must be square and have at least %d × %[4]d", path, size.Width, size.Height, minIconSide)
+		return nil, fmt.Errorf("has %d × %d pixels; an icon must be square and have at least %d × %[3]d", size.Width, size.Height, minIconSide)
 	}
 	return &Icon{content, "image/" + format}, nil
 }
