@@ -17,13 +17,16 @@ import (
 func (r *runtime) openAdmin() error {
 	rates := admin.NewRates(r.notifier.Positions, time.Now)
 	started := clock.Now()
-	handler := admin.New(admin.Config{
+	cfg := admin.Config{
 		Status:  func(ctx context.Context) admin.Status { return r.adminStatus(ctx, rates, started) },
 		Letters: r.dead,
 		Retry:   r.notifier.RetryLetter,
 		Log:     r.log,
-	})
-	server, err := admin.Listen(r.options.Data, handler, r.log)
+	}
+	if posts := r.notifier.Announcements(); posts != nil {
+		cfg.Announcements = posts
+	}
+	server, err := admin.Listen(r.options.Data, admin.New(cfg), r.log)
 	if err != nil {
 		r.log.Warn("`tidings status` and other commands for a running registry do not work", "error", err)
 		return nil

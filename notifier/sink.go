@@ -93,7 +93,8 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
 	return n.handleStep(ctx, work, s, events, entries)
 }
 
-// maxWait limits how long a sink with timed work waits for events, since the clock may jump.
+// maxWait limits how long a sink with timed work waits for events, since the clock may jump,
+// and since a request of the admin API may add work.
 const maxWait = time.Minute
 
 // waitForEvents returns when there are events after a sequence number or, if the sink has
@@ -111,11 +112,12 @@ func (n *Notifier) waitForEvents(ctx, work context.Context, s sink.Sink, after u
 	if err != nil {
 		return err
 	}
+	wait := maxWait
 	if !next.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, min(maxWait, max(next.Sub(n.now()), minWake)))
-		defer cancel()
+		wait = min(maxWait, max(next.Sub(n.now()), minWake))
 	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	n.journal.Wait(ctx, journal.Pushes, after)
 	return nil
 }

@@ -296,12 +296,15 @@ func TestWeek(t *testing.T) {
 	}
 
 	// Apart from numbers and the newest rows, a push leaves a ledger entry until its image is
-	// deleted, and an entry in the post history.
+	// deleted, an entry in the post history, and a row of its post.
 	if per := float64(kept["m"]) / float64(len(live)); per > 150 {
 		t.Errorf("the ledger takes %.0f bytes for each manifest", per)
 	}
 	if per := float64(kept["a/p"]) / float64(pushes); per > 50 {
 		t.Errorf("the post history takes %.0f bytes for each announcement", per)
+	}
+	if per := float64(kept["a/l"]+kept["a/i"]) / float64(pushes); per > 250 {
+		t.Errorf("the rows of posts take %.0f bytes for each announcement", per)
 	}
 	if most := float64(pushrow.Kept+pushrow.PruneEvery) * 1000; float64(kept["p"]) > most {
 		t.Errorf("rows take %d bytes", kept["p"])
@@ -313,7 +316,7 @@ func TestWeek(t *testing.T) {
 		t.Errorf("the usage takes %.0f bytes for each image", per)
 	}
 	for prefix, size := range kept {
-		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "p", "e", "u", "b", "format"}, prefix) {
+		if !strings.HasPrefix(prefix, "c/") && !slices.Contains([]string{"m", "a/p", "a/l", "a/i", "p", "e", "u", "b", "format"}, prefix) {
 			t.Errorf("%s takes %d bytes and has no limit", prefix, size)
 		}
 	}

@@ -13,7 +13,7 @@ func announceCommand() *cobra.Command {
 		Use:   "announce",
 		Short: "`announce` shows what would be posted, and lists and deletes what was",
 	}
-	parent.AddCommand(announcePreviewCommand())
+	parent.AddCommand(announcePreviewCommand(), announceListCommand(), announceDeleteCommand())
 	return parent
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -35,9 +34,11 @@ type Config struct {
 	Letters Letters // nil: the data folder is not open
 	Retry   Retry
 	Log     *slog.Logger
+
+	Announcements Announcements // nil: nothing is announced
 }
 
-// Limits of a page of letters.
+// Limits of a page.
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
@@ -59,6 +60,8 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
 		mux.HandleFunc("POST /v1/dead/{sink}/{seq}/retry", h.retry)
 		mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
+		mux.HandleFunc("GET /v1/announcements", h.announced(h.announcements))
+		mux.HandleFunc("DELETE /v1/announcements", h.announced(h.withdraw))
 	}
 	mux.HandleFunc("/", h.unknown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,14 +102,9 @@ type Page struct {
 }
 
 func (h *handler) letters(w http.ResponseWriter, r *http.Request) {
-	limit := defaultLimit
-	if text := r.FormValue("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			fail(w, http.StatusBadRequest, "InvalidRequest", fmt.Sprintf("limit must be a number from 1 to %d", maxLimit))
-			return
-		}
-		limit = n
+	limit, ok := limitOf(w, r)
+	if !ok {
+		return
 	}
 	found, next, err := h.Letters.List(r.FormValue("sink"), r.FormValue("cursor"), limit)
 	if err != nil {
@@ -178,8 +176,12 @@ func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq
 	return box, seq, true
 }
 
-// failed sends the response for an error of Letters.
+// failed sends the response for an error of Letters, Retry or Announcements.
 func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if status := announceStatus(err); status != 0 {
+		fail(w, status, names[status], err.Error())
+		return
+	}
 	for known, status := range map[error]int{
 		deadletters.ErrNotFound:  http.StatusNotFound,
 		deadletters.ErrCursor:    http.StatusBadRequest,
@@ -201,6 +203,8 @@ var names = map[int]string{
 	http.StatusNotFound:   "NotFound",
 	http.StatusConflict:   "Conflict",
 	http.StatusBadRequest: "InvalidRequest",
+
+	http.StatusServiceUnavailable: "Unavailable",
 }
 
 func send(w http.ResponseWriter, v any) {

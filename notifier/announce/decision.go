@@ -29,6 +29,8 @@ type decision struct {
 	added   map[string]entries // by the posts, by image
 	changed bool               // b has something
 	durable bool               // b has something that no event leads to again
+
+	retracted []string // record keys of the posts that are deleted with their images
 }
 
 func (s *Sink) newDecision() *decision {

@@ -88,6 +88,9 @@ func (s *Sink) record(b *state.Batch, a *announcement, result pushrow.Announce) 
 		}
 	}
 	if result.PostURI != "" {
+		if err := s.notePost(b, a); err != nil {
+			return err
+		}
 		result.Joined, result.Reason = true, "in a summary"
 		if !a.isSummary() {
 			result.Reason = "joined the post of " + a.Repository + ":" + s.tagOrder(a.Tags)[0]

@@ -71,6 +71,9 @@ func (s *Sink) forgetPosts(ctx context.Context) error {
 		if err := d.forgetPage(ctx, f); err != nil {
 			return err
 		}
+		if err := d.removeResults(d.retracted, reasonForgotten); err != nil {
+			return err
+		}
 		d.durable = true
 		if err := d.commit(ctx); err != nil {
 			return err
@@ -111,13 +114,17 @@ func (d *decision) forgetPost(r repo.Record, f forgetting) error {
 	if err != nil {
 		return err
 	}
-	own := slices.ContainsFunc(es.live(), func(e Entry) bool { return e.RKey == r.RKey && !e.Joined })
+	own := slices.ContainsFunc(es.live(), func(e Entry) bool { return e.RKey == r.RKey && !e.Joined && !e.Withdrawn })
 	if !own {
 		return nil
 	}
 	if err := d.versions.DeleteImage(&d.b, image.Repository, image.Digest); err != nil {
 		return err
 	}
+	if err := d.noteDeleted(r.RKey, DeletedOwner); err != nil {
+		return err
+	}
+	d.retracted = append(d.retracted, r.RKey)
 	if err := d.set(retractionKey(r.RKey), retraction{Repository: image.Repository, Digest: image.Digest, RKey: r.RKey, Seq: f.Seq}); err != nil {
 		return err
 	}

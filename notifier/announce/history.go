@@ -16,9 +16,9 @@ import (
 //	state.Announcements <image hash>   for each announcement a line: the post's record
 //	                                   key, or "-" if it was given up, and the tags
 //
-// A key begins with "+" if the post is that of a newer version or a summary, and with "!" if
-// the post was deleted with its image, or is being deleted. Earlier versions wrote the
-// record key alone, or nothing if it was given up.
+// A key begins with "+" if the post is that of a newer version or a summary, with "!" if
+// the post was deleted with its image, or is being deleted, and with "~" if it was
+// withdrawn. Earlier versions wrote the record key alone, or nothing if it was given up.
 type History struct {
 	db      state.Store
 	account string // DID
@@ -33,16 +33,18 @@ type entries []Entry
 
 // An Entry is one announcement.
 type Entry struct {
-	RKey    string   // "": it was given up
-	Tags    []string // none if an earlier version wrote it
-	Joined  bool     // the post is that of a newer version, or a summary
-	Deleted bool     // the post was deleted with the image, or is being deleted
+	RKey      string   // "": it was given up
+	Tags      []string // none if an earlier version wrote it
+	Joined    bool     // the post is that of a newer version, or a summary; not known once the post is deleted
+	Deleted   bool     // the post was deleted with the image, or is being deleted
+	Withdrawn bool     // the post was deleted because an operator asked for it, or is being deleted
 }
 
 const (
-	noPost       = "-"
-	joinedPrefix = "+"
-	deletedMark  = "!"
+	noPost        = "-"
+	joinedPrefix  = "+"
+	deletedMark   = "!"
+	withdrawnMark = "~"
 )
 
 func (es entries) encode() []byte {
@@ -52,6 +54,8 @@ func (es entries) encode() []byte {
 		switch {
 		case rkey == "":
 			rkey = noPost
+		case e.Withdrawn:
+			rkey = withdrawnMark + rkey
 		case e.Deleted:
 			rkey = deletedMark + rkey
 		case e.Joined:
@@ -69,9 +73,10 @@ func decodeEntries(val []byte) entries {
 		if rkey == noPost {
 			rkey = ""
 		}
+		rkey, withdrawn := strings.CutPrefix(rkey, withdrawnMark)
 		rkey, deleted := strings.CutPrefix(rkey, deletedMark)
 		rkey, joined := strings.CutPrefix(rkey, joinedPrefix)
-		es = append(es, Entry{rkey, strings.Fields(tags), joined, deleted})
+		es = append(es, Entry{RKey: rkey, Tags: strings.Fields(tags), Joined: joined, Deleted: deleted, Withdrawn: withdrawn})
 	}
 	return es
 }
@@ -92,10 +97,15 @@ func (es entries) names(f func(tag string) bool) bool {
 	return slices.ContainsFunc(es, func(e Entry) bool { return slices.ContainsFunc(e.Tags, f) })
 }
 
-// last is the record key of the newest post, "" if there is none.
+// withdrawn reports whether a post among the entries was withdrawn.
+func (es entries) withdrawn() bool {
+	return slices.ContainsFunc(es, func(e Entry) bool { return e.Withdrawn })
+}
+
+// last is the record key of the newest post that was not withdrawn, "" if there is none.
 func (es entries) last() string {
 	for _, e := range slices.Backward(es) {
-		if e.RKey != "" {
+		if e.RKey != "" && !e.Withdrawn {
 			return e.RKey
 		}
 	}
@@ -142,15 +152,30 @@ func (h *History) uri(rkey string) string {
 	return "at://" + h.account + "/" + lexicon.NSIDPost + "/" + rkey
 }
 
-// markDeleted notes, as the history is after b, that posts are being deleted.
+// markDeleted notes, as the history is after b, that posts are being deleted with their
+// image.
 func (h *History) markDeleted(b *state.Batch, repository, digest string, rkeys []string) error {
+	return h.change(b, repository, digest, func(e *Entry) {
+		e.Deleted = e.Deleted || !e.Withdrawn && slices.Contains(rkeys, e.RKey)
+	})
+}
+
+// withdraw notes, as the history is after b, that a post was withdrawn.
+func (h *History) withdraw(b *state.Batch, repository, digest, rkey string) error {
+	return h.change(b, repository, digest, func(e *Entry) {
+		e.Withdrawn = e.Withdrawn || !e.Deleted && e.RKey == rkey
+	})
+}
+
+// change changes the entries of an image as they are after b.
+func (h *History) change(b *state.Batch, repository, digest string, do func(e *Entry)) error {
 	key := h.key(repository, digest)
 	es, err := decodeStored(b.Get(h.db, key))
-	if err != nil {
+	if err != nil || es == nil {
 		return err
 	}
 	for i := range es {
-		es[i].Deleted = es[i].Deleted || slices.Contains(rkeys, es[i].RKey)
+		do(&es[i])
 	}
 	b.Set(key, es.encode())
 	return nil

@@ -25,11 +25,13 @@ import (
 // version, or about many, stays.
 //
 // The commit that decides about the event of the delete marks the post in the history as
-// deleted, so that a later push of the image is announced like that of a new one, and has a
-// row with the post's key. The rows are a second outbox, which is written with the priority
-// of records, so it never delays posts. Crash cases:
+// deleted, so that a later push of the image is announced like that of a new one, removes it
+// from the results of pushes, and has a row with the post's key. The rows are a second
+// outbox, which is written with the priority of records, so it never delays posts. The posts
+// that an operator withdraws (withdraw.go) get such rows, too. Crash cases:
 //
-//   - Before the commit: the event is read again, and storage is asked again.
+//   - Before the commit: the event is read again, and storage is asked again. Nothing was
+//     withdrawn.
 //   - After it: the row is there until the post is deleted. Before a delete is sent, the post
 //     is read; one that does not exist any more is deleted.
 //
@@ -44,7 +46,7 @@ type retraction struct {
 	Repository string `json:"repository"`
 	Digest     string `json:"digest"`
 	RKey       string `json:"rkey"`
-	Seq        uint64 `json:"seq"` // of the event
+	Seq        uint64 `json:"seq,omitempty"` // of the event; 0: the post was withdrawn
 
 	DocumentOnly bool `json:"documentOnly,omitempty"` // the post does not exist
 }
@@ -73,7 +75,7 @@ func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, 
 			}
 		}
 	}
-	return nil
+	return d.removeResults(d.retracted, reasonRetracted)
 }
 
 // publicAgain reports whether a private image was pushed as public later.
@@ -112,18 +114,22 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 	if err := d.versions.DeleteImage(&d.b, e.Repository, digest); err != nil {
 		return err
 	}
-	own := slices.DeleteFunc(es.live(), func(e Entry) bool { return e.Joined || e.RKey == "" })
+	own := slices.DeleteFunc(es.live(), func(e Entry) bool { return e.Joined || e.Withdrawn || e.RKey == "" })
 	if !d.Retract || len(own) == 0 {
 		return nil
 	}
 	var rkeys []string
 	for _, entry := range own {
 		rkeys = append(rkeys, entry.RKey)
+		if err := d.noteDeleted(entry.RKey, DeletedImage); err != nil {
+			return err
+		}
 		if err := d.set(retractionKey(entry.RKey), retraction{Repository: e.Repository, Digest: digest, RKey: entry.RKey, Seq: e.Seq}); err != nil {
 			return err
 		}
 	}
 	d.durable = true
+	d.retracted = append(d.retracted, rkeys...)
 	return d.posts.markDeleted(&d.b, e.Repository, digest, rkeys)
 }
 
@@ -235,7 +241,7 @@ func (s *Sink) retract(ctx context.Context) (next time.Time, err error) {
 		if err := s.deletePosts(ctx, rows); err != nil {
 			s.retry = s.now().Add(retryDeletes)
 			s.Metrics.Retry(Name)
-			s.Log.Warn("posts of deleted images are deleted later", "posts", len(rows), "at", s.retry, "error", err)
+			s.Log.Warn("posts are deleted later", "posts", len(rows), "at", s.retry, "error", err)
 			return s.retry, nil
 		}
 	}
@@ -274,7 +280,7 @@ func (s *Sink) deletePosts(ctx context.Context, rows []retraction) error {
 		}
 		i := ofRow[invalid.Index]
 		r := rows[i]
-		if err := s.GiveUp(r.Seq, invalid); err != nil {
+		if err := s.giveUpDelete(&b, r, invalid); err != nil {
 			return err
 		}
 		b.Delete(retractionKey(r.RKey))
@@ -284,6 +290,11 @@ func (s *Sink) deletePosts(ctx context.Context, rows []retraction) error {
 		b.Delete(retractionKey(r.RKey))
 		if r.DocumentOnly {
 			s.Log.Info("a document without a post is deleted", "repository", r.Repository, "digest", r.Digest, "key", r.RKey)
+			continue
+		}
+		if r.Seq == 0 {
+			s.Metrics.Post("withdrawn")
+			s.Log.Info("a withdrawn post is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.uri(r.RKey))
 			continue
 		}
 		s.Metrics.Post("retracted")

@@ -66,6 +66,9 @@ func (s *Sink) announcedBefore(before entries) pushrow.Announce {
 	if rkey := before.last(); rkey != "" {
 		return pushrow.Announce{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
 	}
+	if before.withdrawn() {
+		return pushrow.Announce{Reason: reasonWithdrawn}
+	}
 	return pushrow.Announce{Reason: "its announcement was given up before"}
 }
 

@@ -11,6 +11,19 @@ import (
 
 // Confirm sends the posts in the outbox, without those that are not to be written any more.
 func (s *Sink) Confirm(ctx context.Context) error {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.confirm(ctx)
+}
+
+// confirm is Confirm in the sink's turn.
+func (s *Sink) confirm(ctx context.Context) error {
+	if err := s.noteEarlier(); err != nil {
+		return err
+	}
 	if s.DryRun {
 		return nil
 	}

@@ -65,6 +65,9 @@ type Sink struct {
 	forgotten *forgotten.Store
 	now       func() time.Time
 
+	turn  chan struct{} // has an element while a method of the sink runs
+	noted bool          // the posts of earlier versions of the program have rows
+
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
 	cards   cards
@@ -80,8 +83,19 @@ func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *History, clo
 	}
 	return &Sink{
 		Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), forgotten: forgotten.New(deps.State),
-		clock: clock, now: now, deletes: deletes,
+		clock: clock, now: now, deletes: deletes, turn: make(chan struct{}, 1),
 	}, nil
+}
+
+// begin waits for the sink's turn: its methods read and write the same rows, and are called
+// by the loop that hands it events and by the admin API. release ends the turn.
+func (s *Sink) begin(ctx context.Context) (release func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Name implements sink.Sink.
@@ -122,6 +136,11 @@ func (s *Sink) outbox() *delivery.Outbox {
 // Handle decides about the windows that have ended. The first event of the oldest open
 // window is the first that is left.
 func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	defer release()
 	if err := s.finishBegun(ctx); err != nil {
 		return 0, time.Time{}, err
 	}
@@ -170,6 +189,11 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 // Due implements sink.Timed: it writes the posts of versions that have waited long enough,
 // and deletes posts.
 func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer release()
 	if err := s.finishBegun(ctx); err != nil {
 		return time.Time{}, err
 	}
@@ -179,13 +203,13 @@ func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
 // finishBegun sends the posts in the outbox, and deletes those of an owner whose data is being
 // deleted.
 func (s *Sink) finishBegun(ctx context.Context) error {
-	if err := s.Confirm(ctx); err != nil {
+	if err := s.confirm(ctx); err != nil {
 		return err
 	}
 	return s.forgetPosts(ctx)
 }
 
-// dueAfter is Due after Confirm. complete means that no older events are pending that
+// dueAfter is Due after finishBegun. complete means that no older events are pending that
 // belong into the next summary.
 func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err error) {
 	defer func() {

@@ -18,6 +18,8 @@ const (
 
 	reasonForgotten = "its owner has had its data deleted"
 	reasonTagGone   = "its tag was moved or deleted before it was announced"
+	reasonWithdrawn = "its announcement was withdrawn"
+	reasonRetracted = "its post was deleted with its image"
 )
 
 // A window collects the tags of one digest in one repository.

@@ -142,6 +142,9 @@ func (r *Reconciler) rebuildHistory(ctx context.Context) error {
 		if err := r.Posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
 		}
+		if err := announce.NoteRebuilt(r.State, &b, record, image); err != nil {
+			return err
+		}
 		if v, ok := announce.Rebuilt(record, image); ok {
 			if err := r.rebuildVersion(&b, v); err != nil {
 				return err

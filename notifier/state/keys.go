@@ -13,6 +13,8 @@ const (
 	Cooldowns     = "a/g/" // notifier, announce sink: <repository hash> -> last post of a repository
 	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
 	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
+	Posts         = "a/l/" // notifier, announce sink: <record key> -> post
+	PostImages    = "a/i/" // notifier, announce sink: <record key><number> -> image that a post is about
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
 	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
 	VersionByTime = "e/t/" // notifier/versions: <time><repository hash><version> -> repository
@@ -38,6 +40,7 @@ var (
 	AnnounceQueue   = []byte("b/waiting")   // versions that wait for the next summary
 	AnnounceDay     = []byte("b/day")       // posts of the day
 	AnnounceForget  = []byte("b/forget")    // owner whose posts are being deleted
+	PostsListed     = []byte("b/listed")    // exists once the posts of earlier versions of the program have rows
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added

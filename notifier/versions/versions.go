@@ -115,6 +115,28 @@ func (s *Store) DeleteImage(b *state.Batch, repository, digest string) error {
 	})
 }
 
+// RemovePost removes the post, and the document, of a version when b is committed, if the
+// version has that post. The version stays.
+func (s *Store) RemovePost(b *state.Batch, repository, name, post string) error {
+	v, ok, err := decode(b.Get(s.db, key(state.Versions, hashOf(repository), []byte(name))))
+	if err != nil || !ok || v.Post != post {
+		return err
+	}
+	v.Post, v.Document = "", ""
+	return s.Put(b, v)
+}
+
+// Each calls visit with all versions until it returns an error, which is returned.
+func (s *Store) Each(visit func(Version) error) error {
+	return s.db.Scan(state.Prefix(state.Versions), func(_, val []byte) error {
+		v, _, err := decode(val, nil)
+		if err != nil {
+			return err
+		}
+		return visit(v)
+	})
+}
+
 // OfRepository returns the newest versions of a repository, newest first, at most limit.
 func (s *Store) OfRepository(repository string, limit int) ([]Version, error) {
 	prefix := state.VersionOfRepo + string(hashOf(repository))
