@@ -192,23 +192,7 @@ func TestUnverified(t *testing.T) {
 func BenchmarkQuotaCheck(b *testing.B) {
 	for _, count := range []int{1_000, 1_000_000} {
 		r := newRig(b, int64(count))
-		var batch state.Batch
-		for m := range count / 100 {
-			layers := make([]usage.Layer, 100)
-			for i := range layers {
-				layers[i] = layer(fmt.Sprint(m, " ", i), 1)
-			}
-			if err := r.table.Add(&batch, alice, digest.FromString(fmt.Sprint(m)).String(), layers); err != nil {
-				b.Fatal(err)
-			}
-			if m%100 == 99 || m == count/100-1 {
-				if err := r.db.Commit(&batch, state.NoSync); err != nil {
-					b.Fatal(err)
-				}
-				batch = state.Batch{}
-			}
-		}
-		r.Refresh(alice)
+		fillUsage(b, r, count)
 		push := []usage.Layer{layer("new", 1), layer("0 1", 1), layer("0 2", 1), layer("0 3", 1), layer("0 4", 1)}
 		b.Run(fmt.Sprintf("exceeded/%d", count), func(b *testing.B) {
 			for b.Loop() {
@@ -228,4 +212,68 @@ func BenchmarkQuotaCheck(b *testing.B) {
 			}
 		})
 	}
+}
+
+// countingStore counts reads.
+type countingStore struct {
+	state.Store
+	gets, scans int
+}
+
+func (s *countingStore) Get(key []byte) ([]byte, error) {
+	s.gets++
+	return s.Store.Get(key)
+}
+
+func (s *countingStore) Scan(r state.Range, visit func(key, value []byte) error) error {
+	s.scans++
+	return s.Store.Scan(r, visit)
+}
+
+// A push that fits is checked without a read, and one that does not with one read for its
+// total and one for each of its layers, however many layers the owner has. What a read costs
+// is up to the disk.
+func TestCheckReads(t *testing.T) {
+	t.Parallel()
+	for _, count := range []int{100, 10_000} {
+		r := newRig(t, int64(count))
+		fillUsage(t, r, count)
+		reads := &countingStore{Store: r.db}
+		r.usage = usage.New(reads)
+		push := []usage.Layer{layer("new", 1), layer("0 1", 1), layer("0 2", 1)}
+		if _, err := r.push(push...); err == nil || err.Push != 1 {
+			t.Errorf("%d layers: got %v", count, err)
+		}
+		if reads.gets != 1+len(push) || reads.scans != 0 {
+			t.Errorf("%d layers: a refused push takes %d reads and %d scans", count, reads.gets, reads.scans)
+		}
+		r.tiers.Limits["free"] += int64(len(push))
+		*reads = countingStore{Store: r.db}
+		r.fits("within the limit", push...)
+		if reads.gets+reads.scans != 0 {
+			t.Errorf("%d layers: a push that fits takes %d reads and %d scans", count, reads.gets, reads.scans)
+		}
+	}
+}
+
+// fillUsage counts manifests of 100 layers of one byte each, up to count layers.
+func fillUsage(t testing.TB, r *rig, count int) {
+	t.Helper()
+	var batch state.Batch
+	for m := range count / 100 {
+		layers := make([]usage.Layer, 100)
+		for i := range layers {
+			layers[i] = layer(fmt.Sprint(m, " ", i), 1)
+		}
+		if err := r.table.Add(&batch, alice, digest.FromString(fmt.Sprint(m)).String(), layers); err != nil {
+			t.Fatal(err)
+		}
+		if m%100 == 99 || m == count/100-1 {
+			if err := r.db.Commit(&batch, state.NoSync); err != nil {
+				t.Fatal(err)
+			}
+			batch = state.Batch{}
+		}
+	}
+	r.Refresh(alice)
 }
