@@ -3,6 +3,7 @@
 // usage: node client.mjs http://HOST DID PASSWORD
 import assert from 'node:assert/strict'
 import { AtpAgent, RichText } from '@atproto/api'
+import { compareAnnouncements } from './facets.mjs'
 
 const [service, did, password] = process.argv.slice(2)
 const agent = new AtpAgent({ service })
@@ -32,6 +33,16 @@ assert.equal(read.value.text, text.text)
 assert.equal(read.value.facets.length, 2)
 await refuses(repo.getRecord({ repo: did, collection: 'app.bsky.feed.post', rkey: 'absent' }), 'RecordNotFound')
 await refuses(agent.post({ text: 'e'.repeat(301) }), 'InvalidRequest')
+
+// Announcements, whose facets are those that the client finds in their texts.
+for (let left = 100; ; left--) {
+  const found = await compareAnnouncements(agent, did)
+  if (found.posts === 4 || left === 0) { // they are written after the pushes
+    assert.deepEqual(found, { posts: 4, link: 4, tag: 8, mention: 0 })
+    break
+  }
+  await new Promise((done) => setTimeout(done, 100))
+}
 
 // An avatar. upsertProfile reads the profile and writes it with swapRecord.
 const picture = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')

@@ -31,7 +31,9 @@ middleware:
         data: $work/data
         public: ["oss/**"]
         hold: {hostname: "$host", login: true}
-        announce: {tags: ["*"], collect: 0s, cooldown: 0s, daily_limit: 0}
+        announce:
+          {tags: ["*"], collect: 0s, cooldown: 0s, daily_limit: 0, hashtags: [containers, größe], link: "https://example.com/{{.Repository}}",
+           template: "🐳 {{link .Name .Link}} ({{.Tag}}) {{link .Link .Link}} {{range .Hashtags}}{{hashtag .}} {{end}}"}
         api: {token_file: $work/token}
 YAML
 export TIDINGS_TOKEN=interop-token-0123456789

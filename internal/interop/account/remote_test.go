@@ -206,17 +206,25 @@ func checkAnswers(t *testing.T, registry *pds.Registry, created map[string]int) 
 // get gets JSON.
 func get(t *testing.T, address string, out any) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, address, nil)
+	if body := getBytes(t, address); json.Unmarshal(body, out) != nil {
+		t.Fatalf("%s: %s", address, body)
+	}
+}
+
+func getBytes(t *testing.T, address string) []byte {
+	t.Helper()
+	q, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := http.DefaultClient.Do(r)
+	res, err := http.DefaultClient.Do(q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Body.Close()
-	body, err := io.ReadAll(p.Body)
-	if err != nil || p.StatusCode != http.StatusOK || json.Unmarshal(body, out) != nil {
-		t.Fatalf("%s: %s: %s, %v", address, p.Status, body, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s: %.300s, %v", address, res.Status, body, err)
 	}
+	return body
 }
