@@ -1,15 +1,19 @@
 package notifier
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
+	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
-	"github.com/tidings-dev/tidings/notifier/recent"
+	"github.com/tidings-dev/tidings/notifier/runner"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -25,14 +29,9 @@ const (
 
 // runCounter counts the events of a stream until ctx ends.
 func (n *Notifier) runCounter(ctx context.Context, s journal.Stream) error {
-	retry := n.newBackoff(sink.Counters)
-	for ctx.Err() == nil {
-		if err := n.stepCounter(ctx, s); err != nil {
-			retry.sleep(ctx, err)
-			continue
-		}
-		retry.reset()
-	}
+	n.runner.Run(ctx, runner.ID{Sink: sink.Counters, Stream: s}, runner.Job{
+		Step: func(turn context.Context) error { return n.stepCounter(turn, s) },
+	})
 	return nil
 }
 
@@ -60,14 +59,8 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 	if err := n.space(); err != nil {
 		return err
 	}
-	c := counting{n: n, stream: s, notifications: n.inbound.NewBatch(), private: privateBatch{images: n.private}}
-	for _, entry := range entries {
-		if err := c.add(entry); err != nil {
-			return err
-		}
-	}
 	last = entries[len(entries)-1].Seq
-	if err := c.commit(last); err != nil {
+	if err := n.countEntries(s, entries); err != nil {
 		return err
 	}
 	if s == journal.Pushes {
@@ -79,6 +72,30 @@ func (n *Notifier) stepCounter(ctx context.Context, s journal.Stream) error {
 	}
 	n.lingerAfter(ctx, len(entries), countEvents)
 	return nil
+}
+
+// countEntries counts events in one transaction. Those of rows that can't be decoded are given
+// up, and the others are counted without them.
+func (n *Notifier) countEntries(s journal.Stream, entries []journal.Entry) error {
+	for {
+		c := counting{n: n, stream: s, notifications: n.inbound.NewBatch(), private: privateBatch{images: n.private}}
+		for _, entry := range entries {
+			if err := c.add(entry); err != nil {
+				return err
+			}
+		}
+		err := c.commit(entries[len(entries)-1].Seq)
+		var damaged *counter.DamagedError
+		if !errors.As(err, &damaged) {
+			return err
+		}
+		for _, i := range damaged.Facts {
+			at, _ := slices.BinarySearchFunc(entries, c.facts[i].Seq, func(e journal.Entry, seq uint64) int { return cmp.Compare(e.Seq, seq) })
+			if err := c.giveUp(entries[at], err); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // missing reports whether the journal has not the event after the given one, but later ones.
@@ -98,23 +115,25 @@ type counting struct {
 	rows          []pushrow.Push
 	notifications *inbound.Batch
 	private       privateBatch
+	retries       []uint64 // numbers of the letters whose events are retried
 }
 
 // add takes an event in. One that can't be read is given up.
 func (c *counting) add(entry journal.Entry) error {
-	e, err := c.read(entry)
-	if errors.Is(err, event.ErrNewer) {
+	e, err := c.n.readFor(c.box(), entry)
+	if err != nil && !undecodable(err) {
 		return err
 	}
 	if err != nil {
-		if err := c.n.dead.Add(c.stream, sink.Counters, entry.Seq, err.Error(), entry.Payload); err != nil {
-			return err
-		}
-		c.n.metrics.Dead(sink.Counters, 1)
-		return c.n.counter.UsesLost()
+		return c.giveUp(entry, err)
+	}
+	row := e.Seq // of a push
+	if e.Retry != nil {
+		row = e.Retry.Letter
+		c.retries = append(c.retries, row)
 	}
 	if e.Inbound != nil {
-		repeated, err := c.notifications.Repeated(e.Seq, e.Time, e.Inbound)
+		repeated, err := c.notifications.Repeated(row, e.Time, e.Inbound)
 		if repeated || err != nil {
 			return err
 		}
@@ -131,9 +150,23 @@ func (c *counting) add(entry journal.Entry) error {
 		c.facts = append(c.facts, fact)
 	}
 	if e.Operation == event.OpPush && e.Class != "" {
-		c.rows = append(c.rows, pushrow.New(e))
+		pushed := pushrow.New(e)
+		pushed.Seq = row
+		c.rows = append(c.rows, pushed)
 	}
 	return nil
+}
+
+func (c *counting) box() deadletters.Box {
+	return deadletters.Box{Sink: sink.Counters, Stream: c.stream}
+}
+
+// giveUp gives up an event that can't be counted.
+func (c *counting) giveUp(entry journal.Entry, reason error) error {
+	if err := c.n.giveUp(c.box(), entry.Seq, entry.Payload, reason); err != nil {
+		return err
+	}
+	return c.n.counter.UsesLost()
 }
 
 // addUnlisted takes a pull in that an unlisted account reported. It has no effect on
@@ -151,14 +184,8 @@ func (c *counting) addUnlisted(e *event.Event, fact counts.Fact) error {
 	return nil
 }
 
-func (c *counting) read(entry journal.Entry) (event.Sequenced, error) {
-	if c.stream == journal.Pushes {
-		return c.n.readFor(sink.Counters, entry)
-	}
-	return recent.Decode(entry.Seq, entry.Payload)
-}
-
-// commit counts the events up to last.
+// commit counts the events up to last, and removes the letters of those that are retried: in
+// one transaction, so that no crash lets an event be counted twice.
 func (c *counting) commit(last uint64) error {
 	n := c.n
 	for _, r := range c.rows {
@@ -172,5 +199,19 @@ func (c *counting) commit(last uint64) error {
 		return err
 	}
 	c.private.addTo(&b)
-	return n.counter.Fold(n.journal.ID(), uint8(c.stream), last, c.facts, b.AddTo)
+	var ended []func()
+	for _, letter := range c.retries {
+		end, err := n.dead.EndRetryIn(&b, c.box(), letter)
+		if err != nil {
+			return err
+		}
+		ended = append(ended, end)
+	}
+	if err := n.counter.Fold(n.journal.ID(), uint8(c.stream), last, c.facts, b.AddTo); err != nil {
+		return err
+	}
+	for _, end := range ended {
+		end()
+	}
+	return nil
 }

@@ -24,15 +24,15 @@ import (
 
 // runDescriber describes the rows of pushes until ctx ends.
 func (n *Notifier) runDescriber(ctx context.Context) error {
-	retry := n.newBackoff("describe")
+	retry := n.runner.NewBackoff("describe")
 	for ctx.Err() == nil {
 		changed := n.progress.Wait()
 		more, err := n.describeNext(ctx)
 		if err != nil {
-			retry.sleep(ctx, err)
+			retry.Sleep(ctx, err)
 			continue
 		}
-		retry.reset()
+		retry.Reset()
 		if more {
 			if err := sink.Pace(ctx); err != nil {
 				return nil

@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"math"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,16 +24,19 @@ type SinkHealth struct {
 	// known.
 	Reason string    `json:"reason,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
+
+	ByOperator bool `json:"pausedByOperator,omitempty"` // until an operator resumes it
 	*Backlog
 }
 
-// Paused reports whether nothing is written to the account at the moment.
+// Paused reports whether nothing is written to the account at the moment, or an operator has
+// paused the sink.
 func (h *SinkHealth) Paused() bool { return h.State == sinkPaused }
 
-// Suspended reports whether the sink is paused because the account cannot be written, or
-// the hold of remote cannot be called.
+// Suspended reports whether the sink is paused because the account cannot be written or
+// the hold of remote cannot be called, or by an operator.
 func (h *SinkHealth) Suspended() bool {
-	return h.Paused() && (h.Reason == reasonSuspended || h.Reason == reasonRemote)
+	return h.Paused() && (h.ByOperator || h.Reason == reasonSuspended || h.Reason == reasonRemote)
 }
 
 // A Backlog is what a sink has not processed. It changes with each push and pull, also
@@ -55,6 +57,8 @@ const (
 const (
 	reasonLimited   = "the points of the account are spent, or its service asked to wait"
 	reasonSuspended = "the account cannot be written; the log has the reason"
+	reasonOperator  = "paused by operator since "
+	reasonFinishing = "; it finishes the batch that is on its way"
 )
 
 // Reasons of a pause of the remote sink.
@@ -96,7 +100,8 @@ func (n *Notifier) Health() []SinkHealth {
 // A Position is how far a sink is in a stream.
 type Position struct {
 	Stream, Sink string
-	Done, Last   uint64 // sequence numbers
+	Done, Last   uint64    // sequence numbers
+	Paused       time.Time // since when an operator has paused the sink; zero: it is not paused
 }
 
 // Pending is the number of pending events.
@@ -125,6 +130,9 @@ func (n *Notifier) position(s journal.Stream, name string) Position {
 		p.Done = n.pullsReported()
 	}
 	p.Last = n.journal.Status(s).Last
+	if by, paused := n.runner.Paused(name); paused {
+		p.Paused = by.Since
+	}
 	return p
 }
 
@@ -141,7 +149,7 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 	if h.Age = int64(age.Seconds()); age > limit {
 		h.State = sinkBehind
 	}
-	if p, ok := n.pauses.get(name); ok {
+	if p, ok := n.runner.Waiting(name); ok {
 		h.State, h.Reason, h.Until = sinkPaused, reasonSuspended, p.Until
 		if p.Limited {
 			h.Reason = reasonLimited
@@ -151,6 +159,12 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 			if p.Limited {
 				h.Reason = reasonRemoteLimited
 			}
+		}
+	}
+	if p, ok := n.runner.Paused(name); ok {
+		h.State, h.Reason, h.Until, h.ByOperator = sinkPaused, reasonOperator+p.Since.Format(time.RFC3339), time.Time{}, true
+		if p.Finishing {
+			h.Reason += reasonFinishing
 		}
 	}
 	return h
@@ -187,38 +201,10 @@ func (n *Notifier) pendingAge(s journal.Stream, after uint64) time.Duration {
 		}
 		return 0
 	}
-	if first, ok := n.oldest.next(n.journal, after); ok {
+	if first, ok := n.oldest.After(n.journal, after); ok {
 		return n.clock.Age(first)
 	}
 	return 0
-}
-
-// oldestPending caches the stamp of the event after each cursor, so that Health reads
-// no event twice.
-type oldestPending struct {
-	mu    sync.Mutex
-	first map[uint64]event.Stamp // by cursor; a few
-}
-
-func (p *oldestPending) next(j *journal.Journal, cursor uint64) (event.Stamp, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if first, ok := p.first[cursor]; ok {
-		return first, true
-	}
-	entries, err := j.Read(journal.Pushes, cursor, 1, 1)
-	if err != nil || len(entries) == 0 {
-		return event.Stamp{}, false
-	}
-	first, ok := event.StampOf(entries[0].Payload)
-	if !ok {
-		return event.Stamp{}, false
-	}
-	if p.first == nil || len(p.first) >= 8 {
-		p.first = map[uint64]event.Stamp{}
-	}
-	p.first[cursor] = first
-	return first, true
 }
 
 // Jumped returns the last jump of the system clock since the start, false if there was

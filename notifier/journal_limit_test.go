@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -51,7 +52,7 @@ func TestJournalLimit(t *testing.T) {
 	}
 	for range 2 {
 		for seq := uint64(1); seq <= n; seq++ {
-			l, ok, err := r.dead.Find("records", seq)
+			l, ok, err := r.dead.Find(deadletters.Box{Sink: "records", Stream: journal.Pushes}, seq)
 			if err != nil || ok != (int(seq) <= lost) || ok && l.Digest != image(fmt.Sprint(seq-1), 5).Digest {
 				t.Fatalf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
 			}

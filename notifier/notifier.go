@@ -28,6 +28,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/remote"
+	"github.com/tidings-dev/tidings/notifier/runner"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -146,7 +147,7 @@ type Notifier struct {
 	space   func() error
 	now     func() time.Time
 	clock   *event.Clock
-	backoff time.Duration
+	runner  *runner.Runner
 	linger  time.Duration
 	metrics *sink.Metrics
 	log     *slog.Logger
@@ -154,17 +155,16 @@ type Notifier struct {
 	sinks       []sink.Sink
 	recent      recent.Pushes
 	publicRows  pushrow.Public
-	oldest      oldestPending
+	oldest      recent.Stamps
 	answerSlots chan struct{} // limits the answers that wait for sinks
 
 	before  uint64       // sequence number of the last push event of an earlier process
 	answers atomic.Int64 // answers that wait for sinks
 	awaited sink.Signal  // sent when one begins to wait
 
-	progress  sink.Signal // sent when a sink or the counter has processed events
-	released  sink.Signal // sent when an intent is released
-	forgotten sink.Signal // sent when the records of an owner are deleted at its request
-	pauses    pauses
+	progress  sink.Signal   // sent when a sink or the counter has processed events
+	released  sink.Signal   // sent when an intent is released
+	forgotten sink.Signal   // sent when the records of an owner are deleted at its request
 	lastPull  atomic.Uint64 // the last pull that was reported or passed over since the start
 	recorded  atomic.Int64  // events that the records sink has processed since the start
 
@@ -188,7 +188,7 @@ func New(cfg Config) (*Notifier, error) {
 		posts:    announce.NewHistory(cfg.State, cfg.Account),
 		private:  sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
 
-		space: cfg.Space, now: cfg.Now, backoff: cfg.Backoff, linger: cfg.Linger, metrics: cfg.Metrics,
+		space: cfg.Space, now: cfg.Now, linger: cfg.Linger, metrics: cfg.Metrics,
 		log: cfg.Logger.With("component", "notifier"),
 
 		answerSlots: make(chan struct{}, maxAnswers),
@@ -198,12 +198,14 @@ func New(cfg Config) (*Notifier, error) {
 		State: n.state, Counted: countedBy(n.counter), Uncounted: n.uncountedNotifications,
 		Now: func() time.Time { return n.now() },
 	})
-	n.pauses.log = n.log
 	n.clock = event.NewClock(cfg.Now, cfg.Elapsed, n.journal.ClockID(), int64(n.journal.LastOrder()), n.log)
 	if cfg.Storage != nil {
 		n.storage = stored.NewChecked(cfg.Storage, n.log)
 	}
 	var err error
+	if n.runner, err = runner.New(runner.Config{State: n.state, Now: cfg.Now, Backoff: cfg.Backoff, Metrics: n.metrics, Log: n.log}); err != nil {
+		return nil, err
+	}
 	if n.parked, err = parked.New(n.state); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (n *Notifier) claimIsLocal(owner, repository string) bool {
 
 // runParked repeats parked pushes once the handles of their owners are resolved.
 func (n *Notifier) runParked(ctx context.Context) error {
-	retry := n.newBackoff("parked")
+	retry := n.runner.NewBackoff("parked")
 	moved := false // the pushes of handles that do not own their repositories any more are repeated
 	for ctx.Err() == nil {
 		added, resolved := n.parked.Wait(), n.handles.Changed()
@@ -77,10 +77,10 @@ func (n *Notifier) runParked(ctx context.Context) error {
 			moved = err == nil
 		}
 		if err = errors.Join(err, n.releaseParked(ctx)); err != nil {
-			retry.sleep(ctx, err)
+			retry.Sleep(ctx, err)
 			continue
 		}
-		retry.reset()
+		retry.Reset()
 		wait := retryParked
 		if n.parked.Len() == 0 {
 			resolved, wait = nil, time.Hour
@@ -175,7 +175,7 @@ func (n *Notifier) repeat(ctx context.Context, parked parked.Push, did string) e
 		return err
 	}
 	if err != nil {
-		return n.giveUp(records.Name, p.Seq, p.Event, err)
+		return n.giveUp(pushesOf(records.Name), p.Seq, p.Event, err)
 	}
 	owner := n.owners.Of(e.Repository)
 	if owner.Handle == p.Handle {
@@ -201,7 +201,7 @@ func (n *Notifier) expireParked(handle string) error {
 		}
 		p, err := n.parked.Get(handle, known.Seq)
 		if err == nil {
-			err = n.giveUp(records.Name, p.Seq, p.Event, fmt.Errorf("the handle %s of its owner could not be resolved for %d hours; "+
+			err = n.giveUp(pushesOf(records.Name), p.Seq, p.Event, fmt.Errorf("the handle %s of its owner could not be resolved for %d hours; "+
 				"once it can be, `tidings reconcile` writes the records", handle, int(parked.GiveUpAfter.Hours())))
 		}
 		if err != nil && !errors.Is(err, state.ErrNotFound) {

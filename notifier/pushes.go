@@ -49,7 +49,7 @@ func (n *Notifier) result(seq uint64) (out lexicon.NotifyManifestOutput, known b
 		out.LayersCreated = &records.Created
 	}
 	var announce pushrow.Announce
-	announced, err := pushrow.Get(n.state, seq, pushrow.AnnouncePart, &announce)
+	announced, err := pushrow.GetAnnounce(n.state, seq, &announce)
 	if err != nil {
 		return out, false, err
 	}
@@ -135,7 +135,7 @@ func (n *Notifier) push(seq uint64) (stats.Push, bool, error) {
 		p := row.Push()
 		return p, true, n.complete(seq, &p)
 	}
-	letter, ok, err := n.dead.Find(sink.Counters, seq)
+	letter, ok, err := n.dead.Find(pushesOf(sink.Counters), seq)
 	if err != nil || !ok || letter.Operation != event.OpPush {
 		return stats.Push{}, false, err
 	}
@@ -161,7 +161,7 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return err
 	}
 	var announce pushrow.Announce
-	if _, err := pushrow.Get(n.state, seq, pushrow.AnnouncePart, &announce); err != nil {
+	if _, err := pushrow.GetAnnounce(n.state, seq, &announce); err != nil {
 		return err
 	}
 	p.LayersRecorded, p.PostURI = result.LayersCreated, announce.PostURI
@@ -186,7 +186,7 @@ func (n *Notifier) complete(seq uint64, p *stats.Push) error {
 		return nil
 	}
 	for _, s := range n.sinks {
-		letter, failed, err := n.dead.Find(s.Name(), seq)
+		letter, failed, err := n.dead.Find(pushesOf(s.Name()), seq)
 		if err != nil {
 			return err
 		}

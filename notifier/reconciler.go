@@ -31,7 +31,7 @@ func (n *Notifier) confirmSinks(ctx context.Context) error {
 
 // runReconciler finishes the requested reconciliation, if there is one.
 func (n *Notifier) runReconciler(ctx context.Context) error {
-	retry := n.newBackoff("reconcile")
+	retry := n.runner.NewBackoff("reconcile")
 	for ctx.Err() == nil {
 		changed := n.progress.Wait()
 		if !n.stores.Verified() {
@@ -46,10 +46,10 @@ func (n *Notifier) runReconciler(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			retry.sleep(ctx, err)
+			retry.Sleep(ctx, err)
 			continue
 		}
-		retry.reset()
+		retry.Reset()
 	}
 	return nil
 }

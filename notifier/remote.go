@@ -6,10 +6,10 @@ import (
 	"time"
 
 	client "github.com/tidings-dev/tidings/atproto/remote"
-	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/recent"
 	"github.com/tidings-dev/tidings/notifier/remote"
+	"github.com/tidings-dev/tidings/notifier/runner"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -56,6 +56,9 @@ func (n *Notifier) pullsReported() uint64 {
 	return max(n.journal.Cursor(journal.Pulls, remote.Name), n.lastPull.Load()) // the cursor moves lazily
 }
 
+// remotePulls is the box with the letters of the pulls that were not reported.
+var remotePulls = deadletters.Box{Sink: remote.Name, Stream: journal.Pulls}
+
 // Limits of the pulls that are read at once.
 const (
 	pullEvents = 500
@@ -64,19 +67,15 @@ const (
 
 // runRemotePulls reports pulls until ctx ends.
 func (n *Notifier) runRemotePulls(ctx context.Context) error {
-	retry := n.newBackoff(remote.Name)
-	for ctx.Err() == nil {
-		if err := n.stepRemotePulls(ctx, retry); err != nil {
-			retry.sleep(ctx, err)
-			continue
-		}
-		retry.reset()
-	}
+	retry := n.runner.NewBackoff(remote.Name)
+	n.runner.Run(ctx, runner.ID{Sink: remote.Name, Stream: journal.Pulls}, runner.Job{
+		Step: func(turn context.Context) error { return n.stepRemotePulls(turn, retry) },
+	})
 	return nil
 }
 
 // stepRemotePulls reports the next pulls.
-func (n *Notifier) stepRemotePulls(ctx context.Context, retry *backoff) error {
+func (n *Notifier) stepRemotePulls(ctx context.Context, retry *runner.Backoff) error {
 	if err := n.space(); err != nil {
 		return err
 	}
@@ -107,9 +106,9 @@ func (n *Notifier) stepRemotePulls(ctx context.Context, retry *backoff) error {
 
 // reportPull reports one pull, unless it is one that is not reported. One that can't be
 // read or is refused is given up.
-func (n *Notifier) reportPull(ctx context.Context, retry *backoff, entry journal.Entry) error {
-	e, err := recent.Decode(entry.Seq, entry.Payload)
-	if errors.Is(err, event.ErrNewer) {
+func (n *Notifier) reportPull(ctx context.Context, retry *runner.Backoff, entry journal.Entry) error {
+	e, err := n.readFor(remotePulls, entry)
+	if err != nil && !undecodable(err) {
 		return err
 	}
 	if err != nil {
@@ -126,16 +125,20 @@ func (n *Notifier) reportPull(ctx context.Context, retry *backoff, entry journal
 	if err != nil {
 		return err
 	}
-	if !repeatable {
-		if err := n.journal.SetCursor(journal.Pulls, remote.Name, entry.Seq); err != nil {
-			return err
-		}
+	if repeatable {
+		return n.sendPull(ctx, retry, entry, call)
 	}
-	return n.sendPull(ctx, retry, entry, call)
+	if err := n.journal.SetCursor(journal.Pulls, remote.Name, entry.Seq); err != nil {
+		return err
+	}
+	if err := n.sendPull(ctx, retry, entry, call); err != nil {
+		return n.giveUpPull(entry, errors.New("the process ended or the sink was paused before the hold took the call"))
+	}
+	return nil
 }
 
 // sendPull makes the call of a pull until its outcome is final, or ctx ends.
-func (n *Notifier) sendPull(ctx context.Context, retry *backoff, entry journal.Entry, call client.Call) error {
+func (n *Notifier) sendPull(ctx context.Context, retry *runner.Backoff, entry journal.Entry, call client.Call) error {
 	work, cancel := finishing(ctx)
 	defer cancel()
 	for ctx.Err() == nil {
@@ -143,24 +146,19 @@ func (n *Notifier) sendPull(ctx context.Context, retry *backoff, entry journal.E
 		var refused *client.RefusedError
 		switch {
 		case err == nil:
-			retry.reset()
+			retry.Reset()
 			sink.Pause(ctx, n.pulls.Interval)
 			return nil
 		case errors.As(err, &refused), errors.Is(err, remote.ErrUncounted):
 			return n.giveUpPull(entry, err)
 		}
-		retry.sleep(ctx, err)
+		retry.Sleep(ctx, err)
 	}
 	return ctx.Err()
 }
 
 func (n *Notifier) giveUpPull(entry journal.Entry, reason error) error {
-	if err := n.dead.Add(journal.Pulls, remote.Name, entry.Seq, reason.Error(), entry.Payload); err != nil {
-		return err
-	}
-	n.metrics.Dead(remote.Name, 1)
-	n.log.Error("an event is given up", "sink", remote.Name, "stream", journal.Pulls, "event", entry.Seq, "error", reason)
-	return nil
+	return n.giveUp(remotePulls, entry.Seq, entry.Payload, reason)
 }
 
 // pushesPoll is how often waitForPushes looks whether a push is pending.

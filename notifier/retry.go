@@ -9,20 +9,39 @@ import (
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/pushrow"
+	"github.com/tidings-dev/tidings/notifier/recent"
+	"github.com/tidings-dev/tidings/notifier/sink"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // ErrNotRetryable is returned for a dead letter of a sink whose events can't be retried.
-var ErrNotRetryable = errors.New("only events that the sinks records and announce have given up can be retried")
+var ErrNotRetryable = errors.New("pulls that the sink remote has given up can't be retried: the hold may have counted them")
+
+// ErrUnknownSink is returned for a sink that is not configured.
+var ErrUnknownSink = errors.New("no such sink is configured")
+
+// errLetters is returned by readFor if it is not known whether an event has a dead letter.
+var errLetters = errors.New("look for a dead letter")
+
+// undecodable reports whether an error of readFor is about the event itself, for good.
+func undecodable(err error) bool {
+	return !errors.Is(err, event.ErrNewer) && !errors.Is(err, errLetters)
+}
+
+// pushesOf is the box with the letters of the pushes that a sink has given up.
+func pushesOf(name string) deadletters.Box {
+	return deadletters.Box{Sink: name, Stream: journal.Pushes}
+}
 
 // RetryLetter appends the event of a dead letter to the journal again, for its sink alone.
 // The letter disappears when the sink has processed the event.
 func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uint64) error {
-	if box.Stream != journal.Pushes || box.Sink != records.Name && box.Sink != announce.Name {
+	if box.Stream != journal.Pushes && box.Sink != sink.Counters {
 		return ErrNotRetryable
 	}
-	if _, runs := n.journal.Cursors(journal.Pushes)[box.Sink]; !runs {
-		return fmt.Errorf("%w, and the sink %s is not configured", ErrNotRetryable, box.Sink)
+	if _, runs := n.journal.Cursors(box.Stream)[box.Sink]; !runs {
+		return fmt.Errorf("%w: %s", ErrUnknownSink, box.Sink)
 	}
 	if err := n.space(); err != nil {
 		return err
@@ -34,7 +53,7 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 	payload, err := event.EncodeRetry(event.Retry{Sink: box.Sink, Letter: seq}, l.Event)
 	if err == nil {
 		_, order, _ := n.clock.Reserve(1)
-		_, err = n.journal.Append(ctx, journal.Pushes, uint64(order), payload)
+		_, err = n.journal.Append(ctx, box.Stream, uint64(order), payload)
 	}
 	if err != nil {
 		// If it is in the journal nevertheless, the letter stays, and another retry has no effect.
@@ -43,21 +62,57 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 	return nil
 }
 
-// readFor returns an event of the push stream for a sink.
-func (n *Notifier) readFor(sink string, entry journal.Entry) (event.Sequenced, error) {
-	if r, retried, ok := event.CutRetry(entry.Payload); ok && r.Sink != sink {
-		return event.Nothing(entry.Seq, retried), nil
+// readFor returns an event for a sink. That is nothing for a retry of another sink or of a
+// letter that is not marked any more, and for an event with a dead letter, if a crash or a
+// rewind has left the sink's position before it.
+func (n *Notifier) readFor(box deadletters.Box, entry journal.Entry) (event.Sequenced, error) {
+	r, payload, retried := event.CutRetry(entry.Payload)
+	nothing := r.Sink != box.Sink
+	var err error
+	switch {
+	case !retried:
+		payload = entry.Payload
+		_, nothing, err = n.dead.Find(box, entry.Seq)
+	case !nothing:
+		nothing, err = n.retryEnded(box, r.Letter)
+	}
+	switch {
+	case err != nil:
+		return event.Sequenced{}, fmt.Errorf("%w: %w", errLetters, err)
+	case nothing:
+		return event.Nothing(entry.Seq, payload), nil
+	case box.Stream == journal.Pulls:
+		return recent.Decode(entry.Seq, entry.Payload)
 	}
 	return n.recent.Read(entry)
 }
 
-// endRetries removes the letters of the retries among events that a sink has processed.
+// retryEnded reports whether a letter is not being retried any more.
+func (n *Notifier) retryEnded(box deadletters.Box, letter uint64) (bool, error) {
+	l, err := n.dead.Get(box, letter)
+	if errors.Is(err, deadletters.ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && !l.Retrying, err
+}
+
+// endRetries removes the letters of the retries among events that a sink has processed. The
+// push of a retried announcement refers to the row of the retry, which may wait for a summary.
 func (n *Notifier) endRetries(sink string, events []event.Sequenced) error {
 	for _, e := range events {
 		if e.Retry == nil {
 			continue
 		}
-		if err := n.dead.EndRetry(deadletters.Box{Sink: sink, Stream: journal.Pushes}, e.Retry.Letter); err != nil {
+		if sink == announce.Name {
+			var b state.Batch
+			if err := pushrow.Put(&b, e.Retry.Letter, pushrow.AnnouncePart, pushrow.Announce{Retried: e.Seq}); err != nil {
+				return err
+			}
+			if err := n.state.Commit(&b, state.NoSync); err != nil {
+				return err
+			}
+		}
+		if err := n.dead.EndRetry(pushesOf(sink), e.Retry.Letter); err != nil {
 			return err
 		}
 	}
@@ -71,32 +126,34 @@ func (n *Notifier) cancelLostRetries() error {
 	if err != nil || len(marked) == 0 {
 		return err
 	}
-	pending := map[event.Retry]bool{}
-	for sink, cursor := range n.journal.Cursors(journal.Pushes) {
-		if err := n.pendingRetries(sink, cursor, pending); err != nil {
-			return err
+	for _, s := range countedStreams {
+		pending := map[event.Retry]bool{}
+		for name := range n.journal.Cursors(s) {
+			if err := n.pendingRetries(s, name, pending); err != nil {
+				return err
+			}
 		}
-	}
-	for _, l := range marked {
-		if pending[event.Retry{Sink: l.Sink, Letter: l.First}] {
-			continue
-		}
-		if err := n.dead.CancelRetry(deadletters.Box{Sink: l.Sink, Stream: journal.Pushes}, l.First); err != nil {
-			return err
+		for _, l := range marked {
+			if l.Stream != s.String() || pending[event.Retry{Sink: l.Sink, Letter: l.First}] {
+				continue
+			}
+			if err := n.dead.CancelRetry(deadletters.Box{Sink: l.Sink, Stream: s}, l.First); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// pendingRetries adds the retries for a sink after its cursor to pending.
-func (n *Notifier) pendingRetries(sink string, after uint64, pending map[event.Retry]bool) error {
-	for {
-		entries, err := n.journal.Read(journal.Pushes, after, countEvents, countBytes)
+// pendingRetries adds the retries for a sink after its position to pending.
+func (n *Notifier) pendingRetries(s journal.Stream, name string, pending map[event.Retry]bool) error {
+	for after := n.position(s, name).Done; ; {
+		entries, err := n.journal.Read(s, after, countEvents, countBytes)
 		if err != nil || len(entries) == 0 {
 			return err
 		}
 		for _, entry := range entries {
-			if r, _, ok := event.CutRetry(entry.Payload); ok && r.Sink == sink {
+			if r, _, ok := event.CutRetry(entry.Payload); ok && r.Sink == name {
 				pending[r] = true
 			}
 		}

@@ -154,8 +154,8 @@ func TestRetryImpossible(t *testing.T) {
 	for box, want := range map[deadletters.Box]error{
 		{Sink: records.Name, Stream: journal.Pushes}: deadletters.ErrNoEvent,
 		{Sink: records.Name, Stream: journal.Pulls}:  ErrNotRetryable,
-		{Sink: "counters", Stream: journal.Pushes}:   ErrNotRetryable,
-		{Sink: "announce", Stream: journal.Pushes}:   ErrNotRetryable,
+		{Sink: "counters", Stream: journal.Pulls}:    deadletters.ErrNotFound,
+		{Sink: "announce", Stream: journal.Pushes}:   ErrUnknownSink,
 	} {
 		if err := r.RetryLetter(t.Context(), box, 1); !errors.Is(err, want) {
 			t.Errorf("%v: %v, want %v", box, err, want)

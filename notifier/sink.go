@@ -5,9 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/runner"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
@@ -27,27 +29,32 @@ const minWake = 5 * time.Millisecond
 func (n *Notifier) runSink(ctx context.Context, s sink.Sink) error {
 	work, cancel := finishing(ctx)
 	defer cancel()
-
-	retry := n.newBackoff(s.Name())
-	for ctx.Err() == nil {
-		err := n.space()
-		if err == nil {
-			err = n.stores.Verify(work)
-		}
-		if err == nil {
-			break
-		}
-		retry.sleep(ctx, err)
-	}
-	retry.reset()
-	for ctx.Err() == nil {
-		if err := n.stepSink(ctx, work, s); err != nil {
-			retry.sleep(ctx, err)
-			continue
-		}
-		retry.reset()
-	}
+	n.runner.Run(ctx, runner.ID{Sink: s.Name(), Stream: journal.Pushes}, runner.Job{
+		Step: func(turn context.Context) error {
+			if !n.stores.Verified() {
+				return n.verifyOnce(work)
+			}
+			return n.stepSink(turn, work, s)
+		},
+		Finish: func(context.Context) error {
+			if err := n.verifyOnce(work); err != nil {
+				return err
+			}
+			return s.Confirm(work)
+		},
+	})
 	return nil
+}
+
+// verifyOnce verifies the stores until it has succeeded.
+func (n *Notifier) verifyOnce(ctx context.Context) error {
+	if n.stores.Verified() {
+		return nil
+	}
+	if err := n.space(); err != nil {
+		return err
+	}
+	return n.stores.Verify(ctx)
 }
 
 // finishing returns the context of work that is finished after ctx has ended, within a
@@ -78,11 +85,11 @@ func (n *Notifier) stepSink(ctx, work context.Context, s sink.Sink) error {
 	}
 	events := make([]event.Sequenced, 0, len(entries))
 	for _, entry := range entries {
-		e, err := n.readFor(s.Name(), entry)
+		e, err := n.readFor(pushesOf(s.Name()), entry)
 		if err != nil && len(events) > 0 {
 			break // the events before it are processed first
 		}
-		if errors.Is(err, event.ErrNewer) {
+		if err != nil && !undecodable(err) {
 			return err
 		}
 		if err != nil {
@@ -200,7 +207,7 @@ func (n *Notifier) lingerAfter(ctx context.Context, taken, limit int) {
 
 // giveUpAndSkip gives an event up and moves the sink's cursor past it.
 func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason error) error {
-	if err := n.giveUp(s.Name(), seq, payload, reason); err != nil {
+	if err := n.giveUp(pushesOf(s.Name()), seq, payload, reason); err != nil {
 		return err
 	}
 	if err := s.Skip(seq); err != nil {
@@ -212,17 +219,17 @@ func (n *Notifier) giveUpAndSkip(s sink.Sink, seq uint64, payload []byte, reason
 	return n.journal.SetCursor(journal.Pushes, s.Name(), seq)
 }
 
-// giveUp keeps an event as a dead letter of a sink.
+// giveUp keeps an event as a dead letter.
 // If it is a retry, the letter of the event that is retried is updated.
-func (n *Notifier) giveUp(sink string, seq uint64, payload []byte, reason error) error {
+func (n *Notifier) giveUp(box deadletters.Box, seq uint64, payload []byte, reason error) error {
 	if r, retried, ok := event.CutRetry(payload); ok {
 		seq, payload = r.Letter, retried
 	}
-	if err := n.dead.Add(journal.Pushes, sink, seq, reason.Error(), payload); err != nil {
+	if err := n.dead.Add(box.Stream, box.Sink, seq, reason.Error(), payload); err != nil {
 		return err
 	}
-	n.metrics.Dead(sink, 1)
-	n.log.Error("an event is given up", "sink", sink, "event", seq, "error", reason)
+	n.metrics.Dead(box.Sink, 1)
+	n.log.Error("an event is given up", "sink", box.Sink, "stream", box.Stream, "event", seq, "error", reason)
 	return nil
 }
 
@@ -234,6 +241,6 @@ func (n *Notifier) giveUpFor(sink string) func(seq uint64, reason error) error {
 		if entries, err := n.journal.Read(journal.Pushes, seq-1, 1, 1); err == nil && len(entries) > 0 && entries[0].Seq == seq {
 			payload = entries[0].Payload
 		}
-		return n.giveUp(sink, seq, payload, reason)
+		return n.giveUp(pushesOf(sink), seq, payload, reason)
 	}
 }

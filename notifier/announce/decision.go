@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -160,17 +161,18 @@ func (d *decision) merge(w *window) (bool, error) {
 		if _, err := d.get(pushrow.Key(v.Seqs[0], pushrow.AnnouncePart), &row); err != nil {
 			return false, err
 		}
-		kept := min(len(w.seqs), max(0, maxPushes-len(v.Seqs)))
-		v.Seqs = append(v.Seqs, w.seqs[:kept]...)
+		seqs := slices.DeleteFunc(slices.Clone(w.seqs), func(seq uint64) bool { return slices.Contains(v.Seqs, seq) }) // after a rewind
+		kept := min(len(seqs), max(0, maxPushes-len(v.Seqs)))
+		v.Seqs = append(v.Seqs, seqs[:kept]...)
 		v.Tags = mergeTags(v.Tags, w.tags)
 		d.durable = true
 		if err := d.set(key, &v); err != nil {
 			return false, err
 		}
-		if err := d.result(w.seqs[:kept], pushrow.Announce{Waiting: true, Reason: row.Reason}); err != nil {
+		if err := d.result(seqs[:kept], pushrow.Announce{Waiting: true, Reason: row.Reason}); err != nil {
 			return false, err
 		}
-		return true, d.result(w.seqs[kept:], pushrow.Announce{Reason: "pushed again while it waits to be announced"})
+		return true, d.result(seqs[kept:], pushrow.Announce{Reason: "pushed again while it waits to be announced"})
 	}
 	return false, nil
 }

@@ -29,6 +29,14 @@ func (s *Sink) finish(ctx context.Context, batch *announcementBatch) error {
 	return nil
 }
 
+// seqs are the events of a post.
+func (a *announcement) seqs() (all []uint64) {
+	for _, v := range a.Others {
+		all = append(all, v.Seqs...)
+	}
+	return append(all, a.Seqs...)
+}
+
 // versions is how many versions a post stands for.
 func (a *announcement) versions() int {
 	if a.isSummary() {
@@ -58,12 +66,15 @@ func (s *Sink) drop(ctx context.Context, batch *announcementBatch, invalid *repo
 	if i < 0 {
 		return invalid
 	}
+	return s.giveUp(ctx, batch, i, invalid)
+}
+
+// giveUp gives up the post i of a batch with its events.
+func (s *Sink) giveUp(ctx context.Context, batch *announcementBatch, i int, reason error) error {
 	a := batch.Posts[i]
-	for _, v := range append(a.Others, a.version) {
-		for _, seq := range v.Seqs {
-			if err := s.GiveUp(seq, invalid); err != nil {
-				return err
-			}
+	for _, seq := range a.seqs() {
+		if err := s.GiveUp(seq, reason); err != nil {
+			return err
 		}
 	}
 	batch.Posts = slices.Delete(batch.Posts, i, i+1)
@@ -71,7 +82,7 @@ func (s *Sink) drop(ctx context.Context, batch *announcementBatch, invalid *repo
 	if err := d.deleteDocument(ctx, &a); err != nil {
 		return err
 	}
-	if err := s.record(&d.b, &a, pushrow.Announce{Reason: invalid.Error()}); err != nil {
+	if err := s.record(&d.b, &a, pushrow.Announce{Reason: reason.Error()}); err != nil {
 		return err
 	}
 	return s.outbox().Put(&d.b, batch)

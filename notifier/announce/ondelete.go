@@ -62,7 +62,7 @@ func retractionKey(rkey string) []byte { return append([]byte(state.Retractions)
 // followDeletes decides which posts are deleted because of the first done events.
 func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, done int, p decided) error {
 	for i, e := range events[:done] {
-		if p.has(e.Seq) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
+		if p.has(e.Seq) || e.Seq <= p.Again && !d.Storage.Local(e.Event) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
 			continue
 		}
 		digests, err := d.lostBy(&e)

@@ -77,7 +77,7 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 		if w != nil {
 			w.private = e.Private()
 		}
-		if p.has(e.Seq) {
+		if p.has(e.Seq) || !local && e.Seq <= p.Again {
 			continue
 		}
 		if reason := s.unannouncedNow(&e); reason != "" {

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -134,6 +136,20 @@ func (c *Counter) loadCursors() error {
 		c.cursors[strings.TrimPrefix(string(key), cursorPrefix)] = binary.BigEndian.Uint64(val)
 		return nil
 	})
+}
+
+// ReadLatest returns what Latest returns, from a store that is open for reading only.
+func ReadLatest(from pebble.Reader, stream uint8) (latest uint64, err error) {
+	err = store.Scan(from, []byte(cursorPrefix), func(key, val []byte) error {
+		if len(val) != 8 {
+			return fmt.Errorf("damaged cursor %q", key)
+		}
+		if key[len(key)-1] == stream {
+			latest = max(latest, binary.BigEndian.Uint64(val))
+		}
+		return nil
+	})
+	return latest, err
 }
 
 func (c *Counter) loadEntries() (err error) {

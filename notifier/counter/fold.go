@@ -80,6 +80,16 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 	return nil
 }
 
+// A DamagedError is returned by Fold if a row that facts are added to can't be decoded. Nothing
+// is folded. The other facts can be folded without these.
+type DamagedError struct {
+	Facts []int // their indexes
+	Err   error // of the last of them
+}
+
+func (e *DamagedError) Error() string { return e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
 	b := c.db.NewIndexedBatch()
 	if err := c.fold(b, stream, facts); err != nil {
@@ -118,6 +128,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 	}
 	c.entries.Begin()
 	c.newTagChanges, c.newUnlisted = nil, nil
+	var damaged DamagedError
 	for i := range facts {
 		if to := c.target(stream, facts[i].Seq); f.rows == nil || to != f.to {
 			f.to, f.rows = to, f.all[to]
@@ -126,12 +137,20 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 			f.rows = map[counts.ID]*counts.Row{}
 			f.all[f.to] = f.rows
 		}
-		if err := f.add(&facts[i]); err != nil {
+		err := f.add(&facts[i])
+		if err == nil {
+			err = f.uses.Add(&facts[i])
+		}
+		if errors.Is(err, counts.ErrDamagedRow) || errors.Is(err, lastuse.ErrDamaged) {
+			damaged.Facts, damaged.Err = append(damaged.Facts, i), err
+			continue
+		}
+		if err != nil {
 			return err
 		}
-		if err := f.uses.Add(&facts[i]); err != nil {
-			return err
-		}
+	}
+	if len(damaged.Facts) > 0 {
+		return &damaged
 	}
 	if err := f.uses.Write(b); err != nil {
 		return err

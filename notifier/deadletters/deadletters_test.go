@@ -130,12 +130,12 @@ func TestDropped(t *testing.T) {
 			t.Errorf("letterCounts = %v, %v; want 7", n, err)
 		}
 		for seq, want := range map[uint64]bool{3: false, 4: true, 6: true, 9: true, 10: true, 11: false} {
-			l, ok, err := d.Find("records", seq)
+			l, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, seq)
 			if err != nil || ok != want || ok && (l.First > seq || l.Last < seq || l.Reason == "") {
 				t.Errorf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
 			}
 		}
-		if _, ok, err := d.Find("announce", 4); ok || err != nil {
+		if _, ok, err := d.Find(Box{Sink: "announce", Stream: journal.Pushes}, 4); ok || err != nil {
 			t.Errorf("a letter of another sink: %v, %v", ok, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestDroppedStreams(t *testing.T) {
 		t.Errorf("letterCounts = %v, %v; want 503", n, err)
 	}
 	for seq, want := range map[uint64]bool{1: true, 2: true, 3: false, 501: false} {
-		if _, ok, err := d.Find(sink.Counters, seq); ok != want || err != nil {
+		if _, ok, err := d.Find(Box{Sink: sink.Counters, Stream: journal.Pushes}, seq); ok != want || err != nil {
 			t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestOldLetters(t *testing.T) {
 	}
 	d := openLetters(db)
 	for seq, want := range map[uint64]bool{3: true, 4: false, 12: true, 35: false} {
-		l, ok, err := d.Find(sink.Counters, seq)
+		l, ok, err := d.Find(Box{Sink: sink.Counters, Stream: journal.Pushes}, seq)
 		if ok != want || err != nil || ok && l.Reason == "" {
 			t.Errorf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
 		}
@@ -261,7 +261,7 @@ func TestLettersMerged(t *testing.T) {
 				t.Errorf("letterCounts = %v, %v; want %d", count, err, n)
 			}
 			for seq, want := range map[uint64]bool{2: false, 3: false, 2 * n: true, 2*n - 1: false} {
-				if _, ok, err := d.Find("records", seq); ok != want || err != nil {
+				if _, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, seq); ok != want || err != nil {
 					t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 				}
 			}
@@ -306,7 +306,7 @@ func TestDroppedOnFullDisk(t *testing.T) {
 			t.Errorf("letterCounts = %v, %v; want 8", n, err)
 		}
 		for seq, want := range map[uint64]bool{1: true, 5: true, 8: true, 9: false} {
-			if _, ok, err := d.Find("records", seq); ok != want || err != nil {
+			if _, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, seq); ok != want || err != nil {
 				t.Errorf("Find(%d) = %v, %v", seq, ok, err)
 			}
 		}
@@ -328,11 +328,11 @@ func TestFindReadsOneLetter(t *testing.T) {
 	if err := d.Add(journal.Pushes, "records", 7, `a reason with ,"event": in it`, event); err != nil {
 		t.Fatal(err)
 	}
-	l, ok, err := d.Find("records", 7)
+	l, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, 7)
 	if !ok || err != nil || l.Reason != `a reason with ,"event": in it` || l.Repository != "oss/app" || l.Stream != journal.Pushes.String() || l.Event != nil {
 		t.Errorf("%+.200v, %v, %v", l, ok, err)
 	}
-	if l, ok, err := d.Find("records", 8); ok || err != nil {
+	if l, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, 8); ok || err != nil {
 		t.Errorf("of another event: %+.200v, %v", l, err)
 	}
 	begun := time.Now()
@@ -342,7 +342,7 @@ func TestFindReadsOneLetter(t *testing.T) {
 	whole := time.Since(begun)
 	begun = time.Now()
 	for seq := uint64(8); seq < 18; seq++ {
-		d.Find("records", seq)
+		d.Find(Box{Sink: "records", Stream: journal.Pushes}, seq)
 	}
 	if took := time.Since(begun); took > whole {
 		t.Errorf("ten lookups of other events take %s, parsing the letter once takes %s", took, whole)

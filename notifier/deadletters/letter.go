@@ -46,10 +46,10 @@ func (l *Letter) events() uint64 {
 // Count is the number of events of the letter.
 func (l *Letter) Count() uint64 { return l.events() }
 
-// covers reports whether it is certain that an event of the push stream is among those of
-// the letter.
-func (l *Letter) covers(seq uint64) bool {
-	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == journal.Pushes.String()
+// covers reports whether it is certain that an event of a stream is among those of the
+// letter.
+func (l *Letter) covers(s journal.Stream, seq uint64) bool {
+	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == s.String()
 }
 
 // describe fills in what is known of a single event.

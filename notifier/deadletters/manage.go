@@ -131,10 +131,16 @@ func (d *Store) remove(box Box, first uint64) error {
 	if err := state.Delete(d.db, box.key(first), state.Sync); err != nil {
 		return fmt.Errorf("remove dead letter: %w", err)
 	}
-	index.add(l, len(val), -1)
-	index.spans = slices.DeleteFunc(slices.Clone(index.spans), func(s span) bool { return s.first == first })
-	if box == uncountedBox {
-		d.publicSeqs = slices.DeleteFunc(d.publicSeqs, func(seq uint64) bool { return seq == first })
-	}
+	d.forget(index, box, l, len(val))
 	return nil
+}
+
+// forget removes a letter that is removed from the state from the index. The caller must
+// hold mu.
+func (d *Store) forget(index *boxIndex, box Box, l *Letter, size int) {
+	index.add(l, size, -1)
+	index.spans = slices.DeleteFunc(slices.Clone(index.spans), func(s span) bool { return s.first == l.First })
+	if box == uncountedBox {
+		d.publicSeqs = slices.DeleteFunc(d.publicSeqs, func(seq uint64) bool { return seq == l.First })
+	}
 }

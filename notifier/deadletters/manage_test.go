@@ -69,10 +69,10 @@ func TestManage(t *testing.T) {
 		if _, err := d.Get(box, 3); !errors.Is(err, ErrNotFound) {
 			t.Errorf("Get after Drop: %v", err)
 		}
-		if _, ok, err := d.Find("records", 3); ok || err != nil {
+		if _, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, 3); ok || err != nil {
 			t.Errorf("Find after Drop: %v, %v", ok, err)
 		}
-		if _, ok, err := d.Find("records", 4); !ok || err != nil {
+		if _, ok, err := d.Find(Box{Sink: "records", Stream: journal.Pushes}, 4); !ok || err != nil {
 			t.Errorf("Find of another: %v, %v", ok, err)
 		}
 		if n, err := letterCounts(d); err != nil || n["records"] != 5 {

@@ -86,6 +86,34 @@ func (d *Store) EndRetry(box Box, first uint64) error {
 	return d.remove(in, first)
 }
 
+// EndRetryIn is EndRetry in the commit of b. The caller must call the function that it
+// returns after the commit has succeeded.
+func (d *Store) EndRetryIn(b *state.Batch, box Box, first uint64) (committed func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in, l, err := d.get(box, first)
+	if errors.Is(err, ErrNotFound) || err == nil && !l.Retrying {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	index, err := d.index(in)
+	if err != nil {
+		return nil, err
+	}
+	val, err := d.db.Get(in.key(first))
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	b.Delete(in.key(first))
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.forget(index, in, l, len(val))
+	}, nil
+}
+
 // Retrying returns the letters that are being retried, without their events.
 func (d *Store) Retrying() (marked []Letter, err error) {
 	err = d.db.Scan(state.Prefix(state.DeadLetters), func(_, val []byte) error {

@@ -207,19 +207,19 @@ func (d *Store) scan(r state.Range, visit func(key, val []byte, l *Letter) (more
 	return nil
 }
 
-// Find returns the letter of one event of the push stream, without the event itself;
-// false if the sink has not given it up, or so long ago that its letter was merged.
-func (d *Store) Find(sink string, seq uint64) (Letter, bool, error) {
-	box := Box{sink, journal.Pushes}
+// Find returns the letter of one event, without the event itself; false if the sink has not
+// given it up, or so long ago that its letter was merged.
+func (d *Store) Find(box Box, seq uint64) (Letter, bool, error) {
 	d.mu.Lock()
-	index, err := d.index(box)
-	if err != nil {
+	err := d.load()
+	index := d.boxes[box]
+	if err != nil || index == nil {
 		d.mu.Unlock()
 		return Letter{}, false, err
 	}
 	unwritten, spans := index.unwritten, index.spans
 	d.mu.Unlock()
-	if unwritten != nil && unwritten.covers(seq) {
+	if unwritten != nil && unwritten.covers(box.Stream, seq) {
 		return *unwritten, true, nil
 	}
 	first, ok := spanOf(spans, seq)
@@ -234,7 +234,7 @@ func (d *Store) Find(sink string, seq uint64) (Letter, bool, error) {
 		return Letter{}, false, fmt.Errorf("read dead letters: %w", err)
 	}
 	l, err := decodeLetter(withoutEvent(val))
-	if err != nil || !l.covers(seq) {
+	if err != nil || !l.covers(box.Stream, seq) {
 		return Letter{}, false, err
 	}
 	return *l, true, nil

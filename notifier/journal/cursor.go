@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -81,6 +82,33 @@ func (j *Journal) SetCursor(s Stream, name string, seq uint64) error {
 		}
 	}
 	j.streams[s].retain()
+	return nil
+}
+
+// ErrGone is returned, wrapped, by Rewind for events that the journal does not have any more.
+var ErrGone = errors.New("events are not in the journal any more")
+
+// Rewind moves a cursor back, durably, so that its reader reads the events after seq again.
+func (j *Journal) Rewind(s Stream, name string, seq uint64) error {
+	st := j.streams[s]
+	defer st.retain() // a call that could not delete segments meanwhile relies on it
+	st.retaining.Lock()
+	defer st.retaining.Unlock()
+	if err := j.checkCursor(s, name, seq); err != nil {
+		return err
+	}
+	if first := j.Status(s).First; seq+1 < first {
+		return fmt.Errorf("%w: the first one of %s is %d", ErrGone, s, first)
+	}
+	if j.Cursor(s, name) <= seq {
+		return nil
+	}
+	st.mu.Lock()
+	delete(st.lazyCursors, name)
+	st.mu.Unlock()
+	if err := j.update(func(st *state) { st.set(s, name, seq) }); err != nil {
+		return fmt.Errorf("move cursor %s back: %w", name, err)
+	}
 	return nil
 }
 

@@ -145,6 +145,20 @@ func (j *Journal) Unresolved() []OpenIntent {
 	return open
 }
 
+// InProgress is the number of open intents that are neither completed nor abandoned nor left
+// open yet.
+func (j *Journal) InProgress() (n int) {
+	s := j.streams[Pushes]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, in := range s.intents {
+		if !in.released {
+			n++
+		}
+	}
+	return n
+}
+
 // admit ensures that only one record ends an intent, and refuses a new intent
 // above maxOpen. A record that moves an open intent must not follow the record
 // that ends it. mu is held.

@@ -67,6 +67,8 @@ type Config struct {
 	Dropped func(s Stream, cursor string, first, last uint64, events iter.Seq2[Entry, error]) error
 
 	Logger *slog.Logger // nil: silent
+
+	readOnly bool // see OpenReadOnly
 }
 
 // An Entry is one event as it was appended.
@@ -218,6 +220,28 @@ func (j *Journal) Wait(ctx context.Context, s Stream, after uint64) error {
 // Status returns the current status of a stream. The number of pending events of a
 // reader is Last minus its cursor.
 func (j *Journal) Status(s Stream) Status { return j.streams[s].status() }
+
+// A Segment describes a file of a stream.
+type Segment struct {
+	Path        string
+	First, Last uint64 // its events; First is Last+1 when there are none
+	Bytes       int64
+}
+
+// Segments returns the files of a stream, oldest first.
+func (j *Journal) Segments(s Stream) []Segment {
+	st := j.streams[s]
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var all []Segment
+	for _, g := range st.segments {
+		all = append(all, Segment{g.path, g.first, g.last, g.end})
+	}
+	return all
+}
+
+// Limit is the size of the events of a stream, in bytes, above which the oldest are dropped.
+func (j *Journal) Limit() int64 { return j.cfg.Limit }
 
 // HalfFull reports whether a stream has used more than half of its limit. Whole segments are
 // deleted, so one of them does not count.

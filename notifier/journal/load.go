@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +46,9 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
+	if st == nil && j.cfg.readOnly {
+		return fmt.Errorf("there is no %s: %w", stateName, fs.ErrNotExist)
+	}
 	if st == nil {
 		if i := slices.IndexFunc(names, func(n string) bool { return strings.HasSuffix(n, ".seg") }); i >= 0 {
 			return &CorruptError{File: filepath.Join(j.cfg.Dir, stateName), Reason: "it is missing, but there is " + names[i],
@@ -62,6 +66,9 @@ func (j *Journal) load() error {
 		if err := s.load(names); err != nil {
 			return err
 		}
+	}
+	if j.cfg.readOnly {
+		return nil
 	}
 	for _, s := range j.streams {
 		s.retain() // first, since the next step may need space

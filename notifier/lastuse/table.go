@@ -77,7 +77,7 @@ func (t *Table) Repository(r pebble.Reader, repository string, visit func(Key, U
 	return store.Scan(r, start, func(key, val []byte) error {
 		u, err := decode(val)
 		if rest := key[len(start):]; err != nil || len(rest) != len(Key{}) {
-			return fmt.Errorf("%w at %x", errDamaged, key)
+			return fmt.Errorf("%w at %x", ErrDamaged, key)
 		}
 		return visit(Key(key[len(start):]), u)
 	})

@@ -59,7 +59,8 @@ func tracked(repository string) bool {
 	return repository != "" && !strings.Contains(repository, ":")
 }
 
-var errDamaged = errors.New("damaged row of last use")
+// ErrDamaged is the error for a row that can't be decoded.
+var ErrDamaged = errors.New("damaged row of last use")
 
 // A row on disk is two uvarints: Pushed and Used.
 func (u Use) encode() []byte {
@@ -69,11 +70,11 @@ func (u Use) encode() []byte {
 func decode(b []byte) (Use, error) {
 	pushed, n := binary.Uvarint(b)
 	if n <= 0 {
-		return Use{}, errDamaged
+		return Use{}, ErrDamaged
 	}
 	used, m := binary.Uvarint(b[n:])
 	if m <= 0 {
-		return Use{}, errDamaged
+		return Use{}, ErrDamaged
 	}
 	return Use{int64(pushed), int64(used)}, nil
 }

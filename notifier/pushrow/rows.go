@@ -67,6 +67,20 @@ type Announce struct {
 	Joined  bool   `json:"joined,omitempty"`  // the post is that of a newer version, or a summary
 	Waiting bool   `json:"waiting,omitempty"` // it waits to be announced; Reason says for what
 	Reason  string `json:"reason,omitempty"`  // why there is no post of its own
+
+	// Retried is the sequence number of a retry of the push whose row has the result; 0: none.
+	Retried uint64 `json:"retried,omitempty"`
+}
+
+// GetAnnounce reads what the announce sink did for a push, or for its last retry; false if
+// there is no row.
+func GetAnnounce(db state.Store, seq uint64, row *Announce) (bool, error) {
+	found, err := Get(db, seq, AnnouncePart, row)
+	if !found || err != nil || row.Retried == 0 {
+		return found, err
+	}
+	seq, *row = row.Retried, Announce{}
+	return Get(db, seq, AnnouncePart, row)
 }
 
 // Remote is what the hold of remote has answered for a push.

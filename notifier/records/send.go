@@ -48,7 +48,7 @@ func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 			if !e.Push {
 				continue
 			}
-			if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, result); err != nil {
+			if err := s.putResult(&b, e.result(), result); err != nil {
 				return err
 			}
 			result.Created = 0
@@ -90,12 +90,17 @@ func (s *Sink) drop(ctx context.Context, batch *Batch, invalid *repo.WriteError)
 	if m < 0 {
 		return invalid
 	}
+	return s.giveUp(ctx, batch, m, invalid)
+}
+
+// giveUp gives up the change m of a batch with its events.
+func (s *Sink) giveUp(ctx context.Context, batch *Batch, m int, reason error) error {
 	var b state.Batch
 	for _, e := range batch.Manifests[m].Events {
-		if err := s.GiveUp(e.Seq, invalid); err != nil {
+		if err := s.GiveUp(e.Seq, reason); err != nil {
 			return err
 		}
-		if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, pushrow.Records{Reason: invalid.Error()}); err != nil {
+		if err := pushrow.Put(&b, e.result(), pushrow.RecordsPart, pushrow.Records{Reason: reason.Error()}); err != nil {
 			return err
 		}
 	}

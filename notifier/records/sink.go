@@ -77,6 +77,14 @@ func (s *Sink) Name() string { return Name }
 
 // Skip notes that an event was given up.
 func (s *Sink) Skip(seq uint64) error {
+	batched, err := LastBatched(s.State)
+	if err != nil || seq <= batched {
+		return err
+	}
+	return s.moveTo(seq)
+}
+
+func (s *Sink) moveTo(seq uint64) error {
 	var b state.Batch
 	PutLastBatched(&b, seq)
 	return s.State.Commit(&b, state.Sync)
@@ -172,12 +180,27 @@ func (s *Sink) recordDecided(b *state.Batch, build *builder, events []event.Sequ
 		if e.Operation != event.OpPush || sent[e.Seq] || build.parked[e.Seq] {
 			continue
 		}
-		if err := pushrow.Put(b, e.Result(), pushrow.RecordsPart, pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
+		if err := s.putResult(b, e.Result(), pushrow.Records{Reason: build.reasons[e.Seq]}); err != nil {
 			return err
 		}
 	}
 	PutLastBatched(b, events[len(events)-1].Seq)
 	return nil
+}
+
+// putResult adds the result of a push to b. One that has created records stays when the push
+// is handled again and creates none.
+func (s *Sink) putResult(b *state.Batch, seq uint64, result pushrow.Records) error {
+	var before pushrow.Records
+	if result.Created == 0 {
+		if _, err := pushrow.Get(s.State, seq, pushrow.RecordsPart, &before); err != nil {
+			return err
+		}
+	}
+	if before.Created > 0 {
+		return nil
+	}
+	return pushrow.Put(b, seq, pushrow.RecordsPart, result)
 }
 
 // LastBatched returns the sequence number of the last event that a batch covers.

@@ -49,7 +49,10 @@ func (s *Sink) decide(e event.Sequenced, stored bool) (c *call, reason string, e
 	for _, l := range e.Plan.Records {
 		in.Manifest.Layers = append(in.Manifest.Layers, lexicon.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size})
 	}
-	c = &call{Seq: e.Seq, Name: e.Name(), Key: e.ID(), Since: s.now().UTC(), Input: in}
+	c = &call{Seq: e.Seq, Name: e.Name(), Key: e.ID(), Since: s.now().UTC(), Input: in, Origin: e.Origin}
+	if e.Retry != nil {
+		c.Retry, c.lost, c.Since = true, true, e.Time
+	}
 	if e.Plan.Odd != nil {
 		c.Odd = e.Plan.Odd.String()
 		s.Metrics.Odd(e.Plan.Odd)
@@ -76,7 +79,7 @@ func (s *Sink) load(ctx context.Context, first uint64) ([]*call, error) {
 		}
 		kept = without(kept, c.Seq)
 		if reason != "" {
-			if err := pushrow.Put(&b, c.Seq, pushrow.RemotePart, pushrow.Remote{Reason: reason}); err != nil {
+			if err := pushrow.Put(&b, c.result(), pushrow.RemotePart, pushrow.Remote{Reason: reason}); err != nil {
 				return nil, err
 			}
 		}

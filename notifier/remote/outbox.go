@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,10 @@ import (
 // tries of them, calls of other repositories are sent before it. If the hold takes one of
 // those and fails again for this call, the call is given up.
 //
+// A retry of a dead letter has the key and the time of the push, and is handled like a call
+// whose answer was lost: an earlier call may have been applied although it was given up. If
+// it may not be repeated, it is given up again.
+//
 // If the journal drops events at its limit, their calls are removed from the outbox: their
 // dead letters say that they are given up.
 
@@ -55,8 +60,14 @@ type call struct {
 	Input lexicon.NotifyManifestInput `json:"input"`
 	Odd   string                      `json:"odd,omitempty"` // which layers are left out or changed
 
+	Origin uint64 `json:"origin,omitempty"` // as in the event
+	Retry  bool   `json:"retry,omitempty"`  // of a dead letter: an earlier call of the push may have been applied
+
 	lost bool // it may have been sent
 }
+
+// result is the sequence number that the result of the push is stored under.
+func (c *call) result() uint64 { return cmp.Or(c.Origin, c.Seq) }
 
 func (c *call) client() client.Call {
 	return client.Call{Input: c.Input, Key: c.Key, Since: c.Since}

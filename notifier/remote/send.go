@@ -20,7 +20,10 @@ const (
 	reasonUncertain = "the answer of the hold was lost, and it is not known whether the hold has applied the call; it is not repeated"
 )
 
-var errNoSuccess = errors.New("the hold answers that it was not successful")
+var (
+	errNoSuccess = errors.New("the hold answers that it was not successful")
+	errUncertain = errors.New(reasonUncertain)
+)
 
 const (
 	// tries is how often the hold may fail for a call before calls of other repositories are
@@ -88,6 +91,8 @@ func (s *Sink) sendOne(ctx context.Context, c *call) result {
 		switch {
 		case err != nil:
 			return result{call: c, err: err}
+		case w.Next == client.Uncertain && c.Retry:
+			return result{call: c, refuse: errUncertain}
 		case w.Next == client.Uncertain:
 			return result{call: c, row: &pushrow.Remote{Reason: reasonUncertain}}
 		case w.Next == client.Applied:
@@ -137,7 +142,7 @@ func (s *Sink) finish(calls []*call, results []result) ([]*call, error) {
 			if err := s.GiveUp(r.Seq, r.refuse); err != nil {
 				return calls, err
 			}
-		} else if err := pushrow.Put(&b, r.Seq, pushrow.RemotePart, r.row); err != nil {
+		} else if err := pushrow.Put(&b, r.result(), pushrow.RemotePart, r.row); err != nil {
 			return calls, err
 		}
 		ended = append(ended, r.Seq)

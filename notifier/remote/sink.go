@@ -145,7 +145,7 @@ func (s *Sink) take(ctx context.Context, calls []*call, events []event.Sequenced
 			all = append(all, c)
 		}
 		if reason != "" {
-			if err := pushrow.Put(&b, e.Seq, pushrow.RemotePart, pushrow.Remote{Reason: reason}); err != nil {
+			if err := pushrow.Put(&b, e.Result(), pushrow.RemotePart, pushrow.Remote{Reason: reason}); err != nil {
 				return calls, taken, err
 			}
 		}
@@ -156,7 +156,9 @@ func (s *Sink) take(ctx context.Context, calls []*call, events []event.Sequenced
 		return calls, taken, err
 	}
 	for _, c := range all[len(calls):] {
-		s.fresh[c.Seq] = true
+		if !c.Retry {
+			s.fresh[c.Seq] = true
+		}
 	}
 	return all, last, nil
 }

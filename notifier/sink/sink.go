@@ -38,6 +38,27 @@ type Timed interface {
 	Due(ctx context.Context) (next time.Time, err error)
 }
 
+// A Skippable sink lets an operator skip events that it has not processed.
+type Skippable interface {
+	// FirstOnItsWay returns the first event of the batch in the outbox, 0 if there is none.
+	FirstOnItsWay() (seq uint64, err error)
+	// Withdraw gives up the events up to a sequence number that are part of the batch in the
+	// outbox, with a reason, takes them out of it and returns how many there were. Those that
+	// are written stay. After an error that is not known of some of them, and Withdraw can be
+	// repeated.
+	Withdraw(ctx context.Context, upTo uint64, reason error) (events int, err error)
+	// Processed returns a function that reports whether an event is processed, or part of the
+	// batch in the outbox, although the cursor has not moved past it.
+	Processed() (func(seq uint64) bool, error)
+}
+
+// A Rewindable sink can handle events a second time without a second effect.
+type Rewindable interface {
+	// Rewind moves the sink's own position from one event back to another, durably, after
+	// its cursor in the journal has moved. The outbox is empty.
+	Rewind(to, from uint64) error
+}
+
 // Deps is what each sink that publishes needs.
 type Deps struct {
 	Account  *delivery.Repo

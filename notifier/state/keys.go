@@ -24,6 +24,7 @@ const (
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
+	Pauses        = "h/"   // notifier/runner: <sink> -> pause of a sink by an operator
 	Parked        = "o/p/" // notifier/parked: <handle> 0x00 <sequence number> -> push whose owner is not resolved
 	ParkedOwners  = "o/d/" // notifier/parked: <handle> -> DID that its parked pushes get
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push

@@ -1,0 +1,83 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/deadletters"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/operate"
+	"github.com/tidings-dev/tidings/notifier/runner"
+	"github.com/tidings-dev/tidings/notifier/sink"
+)
+
+// PauseSink pauses a sink, durably. It waits until the sink is idle, at most until ctx ends;
+// Health says whether it is.
+func (n *Notifier) PauseSink(ctx context.Context, name string) error {
+	if !slices.ContainsFunc(n.Positions(), func(p Position) bool { return p.Sink == name }) {
+		return fmt.Errorf("%w: %s", ErrUnknownSink, name)
+	}
+	return n.runner.Pause(ctx, name)
+}
+
+// ResumeSink ends the pause of a sink.
+func (n *Notifier) ResumeSink(name string) error { return n.runner.Resume(name) }
+
+// SkipEvents gives up the pending events of a sink up to a sequence number, 0 for the first of
+// them.
+func (n *Notifier) SkipEvents(ctx context.Context, box deadletters.Box, to uint64) (done operate.Skipped, err error) {
+	err = n.between(ctx, box, func(r operate.Reader) error {
+		if box.Sink == sink.Counters {
+			if err := n.counter.UsesLost(); err != nil {
+				return err
+			}
+		}
+		done, err = n.operator().Skip(ctx, r, to)
+		n.metrics.Dead(box.Sink, done.Events)
+		n.log.Warn("an operator skips events", "sink", box.Sink, "stream", box.Stream, "first", done.First, "last", done.Last, "events", done.Events, "error", err)
+		return err
+	})
+	return done, err
+}
+
+// RewindSink lets a sink handle the events after a sequence number again or, if since is not
+// zero, those that were recorded since then.
+func (n *Notifier) RewindSink(ctx context.Context, name string, to uint64, since time.Time) (done operate.Rewound, err error) {
+	err = n.between(ctx, pushesOf(name), func(r operate.Reader) error {
+		if !since.IsZero() {
+			to = n.operator().Before(journal.Pushes, since)
+		}
+		if err := n.verifyOnce(ctx); err != nil {
+			return err
+		}
+		done, err = n.operator().Rewind(ctx, r, to)
+		n.log.Warn("an operator rewinds a sink", "sink", name, "position", done.Position, "events", done.Events, "error", err)
+		return err
+	})
+	return done, err
+}
+
+func (n *Notifier) operator() *operate.Operator {
+	return &operate.Operator{Journal: n.journal, Letters: n.dead}
+}
+
+// between calls work with the reader of a sink between two of its steps.
+func (n *Notifier) between(ctx context.Context, box deadletters.Box, work func(operate.Reader) error) error {
+	if _, runs := n.journal.Cursors(box.Stream)[box.Sink]; !runs {
+		return fmt.Errorf("%w: %s of %s", ErrUnknownSink, box.Sink, box.Stream)
+	}
+	if err := n.space(); err != nil {
+		return err
+	}
+	return n.runner.Between(ctx, runner.ID{Sink: box.Sink, Stream: box.Stream}, func() error {
+		r := operate.Reader{Box: box, Position: n.position(box.Stream, box.Sink).Done}
+		for _, s := range n.sinks {
+			if box == pushesOf(s.Name()) {
+				r.Sink = s
+			}
+		}
+		return work(r)
+	})
+}
