@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/notifier"
 )
 
 // openAdmin serves the admin API. Without it the registry works as usual, so a socket that
@@ -21,6 +22,8 @@ func (r *runtime) openAdmin() error {
 		Status:  func(ctx context.Context) admin.Status { return r.adminStatus(ctx, rates, started) },
 		Letters: r.dead,
 		Retry:   r.notifier.RetryLetter,
+		Sinks:   r.notifier,
+		Inspect: r.inspect,
 		Log:     r.log,
 	}
 	if posts := r.notifier.Announcements(); posts != nil {
@@ -36,6 +39,42 @@ func (r *runtime) openAdmin() error {
 	return nil
 }
 
+// openHoldAdmin serves the status of a hold that is served without a registry and takes no
+// notifications.
+func (r *runtime) openHoldAdmin() error {
+	started := clock.Now()
+	server, err := admin.Listen(r.options.Data, admin.New(admin.Config{
+		Status: func(context.Context) admin.Status { return r.holdStatus(started) },
+		Log:    r.log,
+	}), r.log)
+	if err != nil {
+		r.log.Warn("`tidings status` does not work", "error", err)
+		return nil
+	}
+	r.closers = append(r.closers, server.Close)
+	return nil
+}
+
+// holdStatus is the status of such a hold.
+func (r *runtime) holdStatus(started time.Time) admin.Status {
+	h := health{Status: statusOK, Sinks: []notifier.SinkHealth{}, Hold: r.holdHealth()}
+	h.addRelays(r.network.Relays(), true)
+	s := admin.Status{
+		Status: admin.OK, PID: os.Getpid(), Version: ownVersion(), Started: started, Data: r.options.Data, Sinks: []admin.Sink{}, Disks: []admin.Disk{},
+	}
+	if free, err := store.FreeSpace(r.options.HoldDir()); err == nil {
+		s.Disks = append(s.Disks, admin.Disk{Path: r.options.HoldDir(), Free: free, Reserve: uint64(r.options.Hold.Reserve)})
+	}
+	switch {
+	case h.Hold.Status == "failing":
+		s.Status = admin.Broken
+	case h.Status != statusOK:
+		s.Status = admin.Degraded
+	}
+	s.Health, _ = json.Marshal(h) // it has no members that can't be encoded
+	return s
+}
+
 // adminStatus is the health with the numbers of each sink and the free space.
 func (r *runtime) adminStatus(ctx context.Context, rates *admin.Rates, started time.Time) admin.Status {
 	health := r.report(ctx, true)
@@ -43,9 +82,10 @@ func (r *runtime) adminStatus(ctx context.Context, rates *admin.Rates, started t
 		Status: admin.OK, Reasons: health.Reasons, PID: os.Getpid(), Version: ownVersion(), Started: started,
 		Data: r.options.Data, Parked: r.notifier.ParkedPushes(), Disks: r.disks(),
 	}
-	for _, sink := range health.Sinks {
-		rate, ends := rates.Of(sink.Stream, sink.Sink)
-		s.Sinks = append(s.Sinks, admin.Sink{SinkHealth: sink, Rate: rate, Ends: ends})
+	for i, at := range r.notifier.Positions() { // of the same sinks as health has
+		sink := admin.Sink{SinkHealth: health.Sinks[i], Position: at.Done, Last: at.Last}
+		sink.Rate, sink.Ends = rates.Of(at.Stream, at.Sink)
+		s.Sinks = append(s.Sinks, sink)
 	}
 	s.Reasons = append(s.Reasons, sinkReasons(s.Sinks)...)
 	if health.Status != statusOK || len(s.Reasons) > 0 {
@@ -63,6 +103,8 @@ func sinkReasons(sinks []admin.Sink) (reasons []string) {
 	for _, s := range sinks {
 		name := "sink " + s.Sink + " (" + s.Stream + ")"
 		switch {
+		case s.ByOperator:
+			reasons = append(reasons, name+" is "+s.Reason)
 		case s.Paused():
 			reasons = append(reasons, name+" is paused: "+s.Reason)
 		case s.State != statusOK:

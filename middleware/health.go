@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
@@ -16,7 +17,7 @@ import (
 // health is the response of /tidings/api/v1/health.
 type health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
-	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in redis, hold and appview
+	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in sinks, redis, hold and appview
 	Sinks   []notifier.SinkHealth `json:"sinks"`
 	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
 	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
@@ -82,6 +83,9 @@ func (r *runtime) health(ctx context.Context, all bool) any { return r.report(ct
 
 func (r *runtime) report(_ context.Context, all bool) health {
 	h := health{Status: statusOK, Sinks: r.notifier.Health()}
+	if slices.ContainsFunc(h.Sinks, func(s notifier.SinkHealth) bool { return s.ByOperator }) {
+		h.Status = statusDegraded // sinks has the reason
+	}
 	if !all {
 		for i := range h.Sinks {
 			h.Sinks[i].Backlog = nil

@@ -50,7 +50,7 @@ func wireHold(host *configuration.Configuration) (parts, error) {
 	}
 	requests := NewMetrics()
 	r.register(requests.Collectors()...)
-	opens := []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer}
+	opens := []func() error{r.openFolder, r.openRepo, r.openNetwork, r.openServer, r.openHoldAdmin}
 	if options.Hold.Notified() {
 		r.register(r.events.Collectors()...)
 		opens = []func() error{

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware/admin"
@@ -41,11 +44,38 @@ func (c *adminClient) call(ctx context.Context, method, path string, query url.V
 		return failed
 	}
 	if running {
-		return fmt.Errorf("a process uses the data folder %s and has no admin socket: it is `tidings hold serve` for an account that nobody notifies, "+
-			"another command, or an older version; the registry logs why a socket can't be created", c.options.Data)
+		return c.noSocket()
 	}
 	return fmt.Errorf("%w, and this command needs it: start it with `tidings serve %s`", admin.ErrNotRunning, c.path)
 }
+
+// noSocket is the error for a running process that does not serve the admin API.
+func (c *adminClient) noSocket() error {
+	return fmt.Errorf("a process uses the data folder %s and has no admin socket: it is another command, or an older version; "+
+		"the registry logs why a socket can't be created", c.options.Data)
+}
+
+// withAdmin returns the RunE of a command that calls the running process. The first argument
+// is the configuration.
+func withAdmin(run func(ctx context.Context, c *adminClient, out io.Writer, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible()
+		defer stop()
+		c, err := newAdminClient(args[:min(1, len(args))])
+		if err != nil {
+			return err
+		}
+		return run(ctx, c, cmd.OutOrStdout(), args)
+	}
+}
+
+// jsonFlag adds the flag --json to a command.
+func jsonFlag(c *cobra.Command, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// newTable returns a writer that aligns the cells of lines, which tabs separate.
+func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
 
 func printJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,29 +33,24 @@ func deadListCommand() *cobra.Command {
 		Short: "`dead list` lists the dead letters of a running registry with their reasons",
 		Long: "`dead list` prints one letter a line, with the name by which the other commands know it, such as records/17. A letter of several\n" +
 			"events has their first number; the journal was at its limit when they were given up, or the letters were merged.",
+		Example:      "  tidings dead list config.yml --sink records",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
-			return deadList(ctx, cmd.OutOrStdout(), args, sink, limit, asJSON)
-		},
+		RunE: withAdmin(func(ctx context.Context, client *adminClient, out io.Writer, _ []string) error {
+			return client.deadList(ctx, out, sink, limit, asJSON)
+		}),
 	}
 	c.Flags().StringVar(&sink, "sink", "", "only those of one sink")
 	c.Flags().IntVar(&limit, "limit", 1000, "list at most so many")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
 // deadPage is how many letters are asked for at once.
 const deadPage = 500
 
-func deadList(ctx context.Context, out io.Writer, args []string, sink string, limit int, asJSON bool) error {
-	c, err := newAdminClient(args)
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+func (c *adminClient) deadList(ctx context.Context, out io.Writer, sink string, limit int, asJSON bool) error {
+	w := newTable(out)
 	defer w.Flush()
 	query := url.Values{"sink": {sink}}
 	for limit > 0 {
@@ -115,12 +109,17 @@ func letterSubject(l *admin.Letter) string {
 	if l.Repository == "" {
 		return count(int64(l.Events), "event")
 	}
-	text := l.Operation + " " + l.Repository
-	if l.Tag != "" {
-		text += ":" + l.Tag
+	return subject(l.Operation, l.Repository, l.Tag, l.Digest)
+}
+
+// subject is an operation with its image, such as "push oss/app:v1@sha256:…".
+func subject(operation, repository, tag, digest string) string {
+	text := strings.TrimSpace(operation + " " + repository)
+	if tag != "" {
+		text += ":" + tag
 	}
-	if l.Digest != "" {
-		text += "@" + l.Digest
+	if digest != "" {
+		text += "@" + digest
 	}
 	return text
 }
@@ -128,70 +127,78 @@ func letterSubject(l *admin.Letter) string {
 func deadShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:          "show <config> <letter>",
-		Short:        "`dead show` prints a dead letter as JSON, with its event if it is kept",
+		Short:        "`dead show` prints a dead letter of a running registry as JSON, with its event if it is kept",
+		Example:      "  tidings dead show config.yml records/17",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
 			var letter admin.Letter
-			if err := callLetter(ctx, args, "GET", "", &letter); err != nil {
+			if err := c.callLetter(ctx, "GET", args[1], "", &letter); err != nil {
 				return err
 			}
-			return printJSON(cmd.OutOrStdout(), letter)
-		},
+			return printJSON(out, letter)
+		}),
 	}
 }
 
 func deadRetryCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "retry <config> <letter>...",
-		Short: "`dead retry` lets the sinks handle the events of dead letters again",
+		Short: "`dead retry` lets the sinks of a running registry handle the events of dead letters again",
 		Long: "`dead retry` adds the events to the journal again, each for the sink that gave it up. A letter disappears when its sink has\n" +
 			"processed the event, and gets the new reason if that fails. Mend the cause first. A letter without its event can't be retried.",
+		Example:      "  tidings dead retry config.yml records/17 counters/5/pulls",
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
-			for _, name := range args[1:] {
-				if err := callLetter(ctx, []string{args[0], name}, "POST", "/retry", nil); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is being retried.\n", name)
-			}
-			return nil
-		},
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
+			return c.eachLetter(ctx, out, args[1:], "POST", "/retry", "retrying", "%s is being retried.\n", asJSON)
+		}),
 	}
+	jsonFlag(c, &asJSON)
+	return c
 }
 
 func deadDropCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:          "drop <config> <letter>...",
-		Short:        "`dead drop` removes dead letters, with their events",
+		Short:        "`dead drop` removes dead letters of a running registry, with their events",
+		Example:      "  tidings dead drop config.yml records/17",
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
-			for _, name := range args[1:] {
-				if err := callLetter(ctx, []string{args[0], name}, "DELETE", "", nil); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is dropped.\n", name)
-			}
-			return nil
-		},
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
+			return c.eachLetter(ctx, out, args[1:], "DELETE", "", "dropped", "%s is dropped.\n", asJSON)
+		}),
 	}
+	jsonFlag(c, &asJSON)
+	return c
 }
 
-// callLetter sends a request about a letter. args are the configuration and the name.
-func callLetter(ctx context.Context, args []string, method, action string, v any) error {
-	path, query, err := letterPath(args[1])
-	if err != nil {
-		return err
+// letterResult is the line of JSON about a letter that was retried or dropped.
+type letterResult struct {
+	Letter string `json:"letter"`
+	State  string `json:"state"` // "retrying" or "dropped"
+}
+
+// eachLetter sends a request about each letter, and ends at the first that fails.
+func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []string, method, action, state, line string, asJSON bool) error {
+	for _, name := range names {
+		if err := c.callLetter(ctx, method, name, action, nil); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if !asJSON {
+			fmt.Fprintf(out, line, name)
+		} else if err := printLine(out, letterResult{name, state}); err != nil {
+			return err
+		}
 	}
-	c, err := newAdminClient(args[:1])
+	return nil
+}
+
+// callLetter sends a request about the letter with a name.
+func (c *adminClient) callLetter(ctx context.Context, method, name, action string, v any) error {
+	path, query, err := letterPath(name)
 	if err != nil {
 		return err
 	}

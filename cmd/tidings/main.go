@@ -1,7 +1,7 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
 // entry in its configuration it is the upstream registry. It adds the commands
-// `status`, `dead`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
+// `status`, `sinks`, `journal`, `dead`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
 // `remote` and `redis`, and extends `garbage-collect`, which records the manifests that it
 // deletes.
 package main
@@ -33,7 +33,7 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), statusCommand(), deadCommand(), holdCommand(), accountCommand(), announceCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
+	root.AddCommand(versionCommand(), configCommand(), statusCommand(), sinksCommand(), journalCommand(), deadCommand(), holdCommand(), accountCommand(), announceCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })

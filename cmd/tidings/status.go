@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,32 +29,27 @@ func statusCommand() *cobra.Command {
 		Long: "`status` shows what is configured, the pending events and the speed of each sink, dead letters, Redis, the account, relays and\n" +
 			"the free disk space of a running registry. The exit code is 0 if it is healthy, 1 if it is degraded (it works, and the reasons\n" +
 			"are printed), and 2 if it is broken (pushes are refused, or nothing can be published until somebody acts) or not running.",
+		Example:      "  tidings status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
-			return status(ctx, cmd.OutOrStdout(), args, asJSON)
-		},
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, _ []string) error {
+			return c.status(ctx, out, asJSON)
+		}),
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
-func status(ctx context.Context, out io.Writer, args []string, asJSON bool) error {
-	c, err := newAdminClient(args)
-	if err != nil {
-		return err
-	}
+func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) error {
 	var s admin.Status
 	if err := c.call(ctx, "GET", "/v1/status", nil, &s); err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
+	show := func() error { return printStatus(out, c.options, &s) }
 	if asJSON {
-		err = printJSON(out, s)
-	} else {
-		err = printStatus(out, c.options, &s)
+		show = func() error { return printJSON(out, s) }
 	}
+	err := show()
 	switch {
 	case err != nil:
 		return err
@@ -99,7 +93,7 @@ type statusRelay struct {
 
 // printStatus prints the status for people, one topic a line.
 func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/operate"
+	"github.com/tidings-dev/tidings/notifier/runner"
 )
 
 // Letters are the dead letters of all sinks.
@@ -31,8 +33,10 @@ type Retry func(ctx context.Context, box deadletters.Box, seq uint64) error
 // Config configures New.
 type Config struct {
 	Status  func(context.Context) Status
-	Letters Letters // nil: the data folder is not open
+	Letters Letters // nil: the process has no sinks, and there is only the status
 	Retry   Retry
+	Sinks   Sinks
+	Inspect Inspect
 	Log     *slog.Logger
 
 	Announcements Announcements // nil: nothing is announced
@@ -62,6 +66,11 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
 		mux.HandleFunc("GET /v1/announcements", h.announced(h.announcements))
 		mux.HandleFunc("DELETE /v1/announcements", h.announced(h.withdraw))
+		mux.HandleFunc("POST /v1/sinks/{sink}/pause", h.pause)
+		mux.HandleFunc("POST /v1/sinks/{sink}/resume", h.resume)
+		mux.HandleFunc("POST /v1/sinks/{sink}/skip", h.skip)
+		mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
+		mux.HandleFunc("GET /v1/journal", h.journal)
 	}
 	mux.HandleFunc("/", h.unknown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -81,19 +90,13 @@ func (h *handler) recover(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 	if h.Letters == nil {
-		fail(w, http.StatusServiceUnavailable, "Unavailable", "the data folder is not open; GET /v1/status says why")
+		fail(w, http.StatusServiceUnavailable, "Unavailable", "this process has no sinks: it serves a hold that takes no notifications, or the data folder is not open; GET /v1/status says more")
 		return
 	}
 	fail(w, http.StatusNotFound, "UnknownMethod", r.Method+" "+r.URL.Path+" is no request of this API")
 }
 
 func (h *handler) status(w http.ResponseWriter, r *http.Request) { send(w, h.Status(r.Context())) }
-
-func (h *handler) sinks(w http.ResponseWriter, r *http.Request) {
-	send(w, struct {
-		Sinks []Sink `json:"sinks"`
-	}{h.Status(r.Context()).Sinks})
-}
 
 // A Page is the response with letters.
 type Page struct {
@@ -159,13 +162,7 @@ func (h *handler) retry(w http.ResponseWriter, r *http.Request) {
 
 // addressed returns the letter that the path of a request names.
 func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq uint64, ok bool) {
-	box = deadletters.Box{Sink: r.PathValue("sink"), Stream: journal.Pushes}
-	switch r.FormValue("stream") {
-	case "", journal.Pushes.String():
-	case journal.Pulls.String():
-		box.Stream = journal.Pulls
-	default:
-		fail(w, http.StatusBadRequest, "InvalidRequest", "stream must be pushes or pulls")
+	if box, ok = boxOf(w, r); !ok {
 		return box, 0, false
 	}
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
@@ -176,7 +173,21 @@ func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq
 	return box, seq, true
 }
 
-// failed sends the response for an error of Letters, Retry or Announcements.
+// boxOf returns the sink and the stream that a request names.
+func boxOf(w http.ResponseWriter, r *http.Request) (box deadletters.Box, ok bool) {
+	box = deadletters.Box{Sink: r.PathValue("sink"), Stream: journal.Pushes}
+	switch r.FormValue("stream") {
+	case "", journal.Pushes.String():
+	case journal.Pulls.String():
+		box.Stream = journal.Pulls
+	default:
+		fail(w, http.StatusBadRequest, "InvalidRequest", "stream must be pushes or pulls")
+		return box, false
+	}
+	return box, true
+}
+
+// failed sends the response for an error of Letters, Retry, Sinks or Announcements.
 func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if status := announceStatus(err); status != 0 {
 		fail(w, status, names[status], err.Error())
@@ -188,6 +199,14 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 		deadletters.ErrNoEvent:   http.StatusConflict,
 		deadletters.ErrRetrying:  http.StatusConflict,
 		notifier.ErrNotRetryable: http.StatusConflict,
+
+		notifier.ErrUnknownSink:   http.StatusNotFound,
+		runner.ErrBusy:            http.StatusConflict,
+		runner.ErrNotPaused:       http.StatusConflict,
+		operate.ErrNothingPending: http.StatusConflict,
+		operate.ErrNotRewindable:  http.StatusConflict,
+		operate.ErrPosition:       http.StatusBadRequest,
+		journal.ErrGone:           http.StatusConflict,
 	} {
 		if errors.Is(err, known) {
 			fail(w, status, names[status], err.Error())

@@ -35,6 +35,9 @@ type Sink struct {
 	notifier.SinkHealth
 	Rate float64   `json:"eventsPerSecond"` // processed in the last minutes
 	Ends time.Time `json:"ends,omitzero"`   // when nothing is pending at this speed; missing: not known
+
+	Position uint64 `json:"position"` // sequence number of the last event that it has processed
+	Last     uint64 `json:"last"`     // of the last event of the stream
 }
 
 // A Disk is the free space of a folder of ours.

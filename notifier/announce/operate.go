@@ -22,8 +22,13 @@ func (s *Sink) FirstOnItsWay() (first uint64, err error) {
 	return first, nil
 }
 
-// Withdraw implements sink.Skippable. The events of a post are given up together.
-func (s *Sink) Withdraw(ctx context.Context, upTo uint64, reason error) (events int, err error) {
+// SkipBatch implements sink.Skippable. The events of a post are given up together.
+func (s *Sink) SkipBatch(ctx context.Context, upTo uint64, reason error) (events int, err error) {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
 	batch := &announcementBatch{}
 	if pending, err := s.outbox().Load(batch); err != nil || !pending || s.DryRun {
 		return 0, err
@@ -55,7 +60,12 @@ func (s *Sink) Processed() (func(seq uint64) bool, error) {
 }
 
 // Rewind implements sink.Rewindable. The post history prevents a second post of an image.
-func (s *Sink) Rewind(to, from uint64) error {
+func (s *Sink) Rewind(ctx context.Context, to, from uint64) error {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	p, err := readDecided(s.State)
 	if err != nil {
 		return err

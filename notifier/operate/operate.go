@@ -97,7 +97,7 @@ func (o *Operator) withdraw(ctx context.Context, s sink.Skippable, to uint64) (S
 			return Skipped{}, err
 		}
 	}
-	n, err := s.Withdraw(ctx, to, errSkipped)
+	n, err := s.SkipBatch(ctx, to, errSkipped)
 	if err != nil {
 		return Skipped{}, fmt.Errorf("take events out of the batch that is on its way: %w", err)
 	}
@@ -180,7 +180,7 @@ func (o *Operator) Rewind(ctx context.Context, r Reader, to uint64) (Rewound, er
 	if err := o.Journal.Rewind(r.Stream, r.Box.Sink, to); err != nil {
 		return Rewound{}, err
 	}
-	return Rewound{to, r.Position - to}, s.Rewind(to, r.Position)
+	return Rewound{to, r.Position - to}, s.Rewind(ctx, to, r.Position)
 }
 
 // Before returns the sequence number of the last event of a stream that was recorded before a

@@ -21,8 +21,8 @@ func (s *Sink) FirstOnItsWay() (first uint64, err error) {
 	return first, nil
 }
 
-// Withdraw implements sink.Skippable. Events of the same manifest are given up together.
-func (s *Sink) Withdraw(ctx context.Context, upTo uint64, reason error) (events int, err error) {
+// SkipBatch implements sink.Skippable. Events of the same manifest are given up together.
+func (s *Sink) SkipBatch(ctx context.Context, upTo uint64, reason error) (events int, err error) {
 	batch := &Batch{}
 	if pending, err := s.outbox().Load(batch); err != nil || !pending {
 		return 0, err
@@ -56,4 +56,4 @@ func (s *Sink) Processed() (func(seq uint64) bool, error) {
 
 // Rewind implements sink.Rewindable. What the sink does is decided by what storage has and by
 // the ledger, so events that are handled again create only records that are missing.
-func (s *Sink) Rewind(to, _ uint64) error { return s.moveTo(to) }
+func (s *Sink) Rewind(_ context.Context, to, _ uint64) error { return s.moveTo(to) }

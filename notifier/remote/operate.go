@@ -15,9 +15,9 @@ func (s *Sink) FirstOnItsWay() (uint64, error) {
 	return calls[0].Seq, nil
 }
 
-// Withdraw implements sink.Skippable. A call whose answer was lost may have been applied: a
+// SkipBatch implements sink.Skippable. A call whose answer was lost may have been applied: a
 // retry of its letter is confirmed first.
-func (s *Sink) Withdraw(_ context.Context, upTo uint64, reason error) (events int, err error) {
+func (s *Sink) SkipBatch(_ context.Context, upTo uint64, reason error) (events int, err error) {
 	calls, err := s.readOutbox()
 	if err != nil {
 		return 0, err

@@ -42,11 +42,11 @@ type Timed interface {
 type Skippable interface {
 	// FirstOnItsWay returns the first event of the batch in the outbox, 0 if there is none.
 	FirstOnItsWay() (seq uint64, err error)
-	// Withdraw gives up the events up to a sequence number that are part of the batch in the
+	// SkipBatch gives up the events up to a sequence number that are part of the batch in the
 	// outbox, with a reason, takes them out of it and returns how many there were. Those that
-	// are written stay. After an error that is not known of some of them, and Withdraw can be
+	// are written stay. After an error that is not known of some of them, and SkipBatch can be
 	// repeated.
-	Withdraw(ctx context.Context, upTo uint64, reason error) (events int, err error)
+	SkipBatch(ctx context.Context, upTo uint64, reason error) (events int, err error)
 	// Processed returns a function that reports whether an event is processed, or part of the
 	// batch in the outbox, although the cursor has not moved past it.
 	Processed() (func(seq uint64) bool, error)
@@ -56,7 +56,7 @@ type Skippable interface {
 type Rewindable interface {
 	// Rewind moves the sink's own position from one event back to another, durably, after
 	// its cursor in the journal has moved. The outbox is empty.
-	Rewind(to, from uint64) error
+	Rewind(ctx context.Context, to, from uint64) error
 }
 
 // Deps is what each sink that publishes needs.

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/internal/terminal"
+	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/operate"
+)
+
+func sinksCommand() *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "sinks",
+		Short: "`sinks` shows, pauses and resumes the sinks of a running registry, and skips or repeats their events",
+		Long: "`sinks` needs the registry to be running. The sinks are records, announce, remote and counters, as far as they are configured;\n" +
+			"counters and remote read both streams of the journal, pushes and pulls.",
+	}
+	parent.AddCommand(sinksListCommand(), sinksPauseCommand(), sinksResumeCommand(), sinksSkipCommand(), sinksRewindCommand())
+	return parent
+}
+
+func sinksListCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:          "list <config>",
+		Short:        "`sinks list` shows the sinks of a running registry: state, position, pending events and dead letters",
+		Example:      "  tidings sinks list config.yml",
+		Args:         cobra.MaximumNArgs(1),
+		SilenceUsage: true,
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, _ []string) error {
+			var page admin.SinkPage
+			if err := c.call(ctx, "GET", "/v1/sinks", nil, &page); err != nil {
+				return err
+			}
+			return printSinks(out, page.Sinks, asJSON)
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// printSinks prints sinks in a table, or one JSON object a line.
+func printSinks(out io.Writer, sinks []admin.Sink, asJSON bool) error {
+	w := newTable(out)
+	for i := range sinks {
+		s := &sinks[i]
+		if asJSON {
+			if err := printLine(out, s); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\tat %d of %d\t%s\n", s.Sink, s.Stream, s.Position, s.Last, sinkText(s.SinkHealth))
+		if s.Paused() {
+			fmt.Fprintf(w, "\t\t\t%s\n", pauseText(s.SinkHealth))
+		}
+	}
+	return w.Flush()
+}
+
+func sinksPauseCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "pause <config> <sink>",
+		Short: "`sinks pause` pauses a sink of a running registry until it is resumed, also over restarts",
+		Long: "`sinks pause` waits up to 20 seconds until the sink has ended what it is doing. A batch that is on its way is finished, later if\n" +
+			"the account cannot be written. The events of a paused sink stay pending in the journal. At the journal's limit (journal.limit)\n" +
+			"the sink loses the oldest of them, which become dead letters without their events. The health is degraded meanwhile.",
+		Example:      "  tidings sinks pause config.yml announce",
+		Args:         cobra.ExactArgs(2),
+		SilenceUsage: true,
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
+			return c.actOnSink(ctx, out, args[1], "pause", asJSON)
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func sinksResumeCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:          "resume <config> <sink>",
+		Short:        "`sinks resume` lets a paused sink of a running registry continue",
+		Example:      "  tidings sinks resume config.yml announce",
+		Args:         cobra.ExactArgs(2),
+		SilenceUsage: true,
+		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
+			return c.actOnSink(ctx, out, args[1], "resume", asJSON)
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func sinkPath(sink, action string) string { return "/v1/sinks/" + url.PathEscape(sink) + "/" + action }
+
+// actOnSink pauses or resumes a sink and prints its state.
+func (c *adminClient) actOnSink(ctx context.Context, out io.Writer, sink, action string, asJSON bool) error {
+	var page admin.SinkPage
+	if err := c.call(ctx, "POST", sinkPath(sink, action), nil, &page); err != nil {
+		return err
+	}
+	return printSinks(out, page.Sinks, asJSON)
+}
+
+func sinksSkipCommand() *cobra.Command {
+	var stream string
+	var to uint64
+	var yes, asJSON bool
+	c := &cobra.Command{
+		Use:   "skip <config> <sink>",
+		Short: "`sinks skip` lets a sink of a running registry give up its first pending event, or those up to a sequence number",
+		Long: "`sinks skip` keeps the events as dead letters with the reason \"skipped by operator\"; `tidings dead retry` handles them again.\n" +
+			"`tidings journal inspect --events 10` shows what is pending. Events in the batch that is on its way are taken out of it if\n" +
+			"they are not written yet, which can be found out only while the account can be read. At most 10000 events are skipped at once.",
+		Example:      "  tidings sinks skip config.yml records\n  tidings sinks skip config.yml counters --stream pulls --to 1234",
+		Args:         cobra.ExactArgs(2),
+		SilenceUsage: true,
+	}
+	c.RunE = withAdmin(func(ctx context.Context, client *adminClient, out io.Writer, args []string) error {
+		what := "its first pending event"
+		query := url.Values{"stream": {stream}}
+		if to > 0 {
+			what = fmt.Sprintf("its pending events up to %d", to)
+			query.Set("to", strconv.FormatUint(to, 10))
+		}
+		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
+			return err
+		}
+		var done operate.Skipped
+		if err := client.call(ctx, "POST", sinkPath(args[1], "skip"), query, &done); err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(out, done)
+		}
+		_, err := fmt.Fprintf(out, "%s of %d to %d skipped; `tidings dead list` shows them.\n", count(int64(done.Events), "event"), done.First, done.Last)
+		return err
+	})
+	c.Flags().Uint64Var(&to, "to", 0, "the last event to skip, by its sequence number; default: the first pending one")
+	c.Flags().StringVar(&stream, "stream", journal.Pushes.String(), "of the journal: pushes or pulls")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func sinksRewindCommand() *cobra.Command {
+	var to uint64
+	var since string
+	var yes, asJSON bool
+	c := &cobra.Command{
+		Use:   "rewind <config> <sink>",
+		Short: "`sinks rewind` lets the sink records or announce of a running registry handle earlier events again",
+		Long: "`sinks rewind` moves a sink back, as far as the journal still has the events. Nothing is written twice: records writes what the\n" +
+			"ledger does not have and storage still has, and announce posts images that have no post; those pushed more than\n" +
+			"announce.max_age ago come into a summary, and images of other registries keep what was decided. Events with a dead letter are\n" +
+			"passed over. The sinks counters and remote cannot be rewound, since they would count or report each event again.",
+		Example:      "  tidings sinks rewind config.yml records --since 2026-01-31T12:00:00Z\n  tidings sinks rewind config.yml announce --to 1200",
+		Args:         cobra.ExactArgs(2),
+		SilenceUsage: true,
+	}
+	c.RunE = withAdmin(func(ctx context.Context, client *adminClient, out io.Writer, args []string) error {
+		query := url.Values{}
+		what := "after event " + strconv.FormatUint(to, 10)
+		switch {
+		case c.Flags().Changed("to") == (since != ""):
+			return errors.New("either --to or --since is required")
+		case since != "":
+			if _, err := time.Parse(time.RFC3339, since); err != nil {
+				return fmt.Errorf("--since: %q is no time such as 2026-01-31T12:00:00Z", since)
+			}
+			query.Set("since", since)
+			what = "since " + since
+		default:
+			query.Set("to", strconv.FormatUint(to, 10))
+		}
+		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
+			return err
+		}
+		var done operate.Rewound
+		if err := client.call(ctx, "POST", sinkPath(args[1], "rewind"), query, &done); err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(out, done)
+		}
+		_, err := fmt.Fprintf(out, "The sink %s handles %s after %d again.\n", args[1], count(int64(done.Events), "event"), done.Position)
+		return err
+	})
+	c.Flags().Uint64Var(&to, "to", 0, "handle the events after this sequence number again; 0: all that the journal has, if it has all")
+	c.Flags().StringVar(&since, "since", "", "handle the events since this time again, such as 2026-01-31T12:00:00Z")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// confirm asks a question, unless yes is set.
+func confirm(c *cobra.Command, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	return terminal.Confirm(c.InOrStdin(), c.ErrOrStderr(), question)
+}
