@@ -128,7 +128,7 @@ func (r *runtime) report(_ context.Context, all bool) health {
 	if s, ok := r.appview.Status(); ok {
 		h.addAppView(s, all)
 	}
-	if r.stats != nil {
+	if r.stats != nil && r.options.Stats.Records != 0 {
 		h.addStats(r.stats.Status())
 	}
 	open := r.openedHold()

@@ -11,10 +11,11 @@ import (
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
 )
 
-// openStatsRecords creates the publisher of counts if there is an account and the
-// options do not turn it off.
+// openStatsRecords creates the publisher of counts if there is an account. If the options
+// turn it off, it only deletes the records of owners who ask a hold for it.
 func (r *runtime) openStatsRecords() error {
-	if r.writes == nil || r.options.Stats.Records == 0 {
+	off := r.options.Stats.Records == 0
+	if r.writes == nil || off && r.options.Hold == nil {
 		return nil
 	}
 	metrics := statsrecords.NewMetrics()
@@ -24,6 +25,7 @@ func (r *runtime) openStatsRecords() error {
 		State:    state.OnPebble(r.state),
 		OwnerOf:  r.statsOwner(),
 		Public:   r.notifier.Public,
+		Off:      off,
 		Interval: time.Duration(r.options.Stats.Records),
 		Ready:    r.readyForStats,
 		Now:      clock.Now,
@@ -40,7 +42,9 @@ func (r *runtime) openStatsRecords() error {
 	if err != nil {
 		return err
 	}
-	r.register(metrics.Collectors()...)
+	if !off {
+		r.register(metrics.Collectors()...)
+	}
 	r.stats = publisher
 	return nil
 }

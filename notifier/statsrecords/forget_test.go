@@ -1,6 +1,7 @@
 package statsrecords
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -79,6 +80,39 @@ func TestForget(t *testing.T) {
 			r.round()
 			r.want(append([]string{bob + "/app0 3 0"}, append(left[:len(left)-1:len(left)-1], "oss/app 6 1")...)...)
 		})
+	}
+}
+
+// Run deletes without waiting for the next round, also if nothing is published.
+func TestForgetInRun(t *testing.T) {
+	t.Parallel()
+	for _, off := range []bool{false, true} {
+		r := newRig(t)
+		r.counts.set(bob+"/app", 10, 2)
+		r.counts.set("oss/app", 5, 1)
+		r.round()
+		wake, calls := make(chan struct{}), 0
+		r.cfg.Off = off
+		r.cfg.Forgotten = func() <-chan struct{} {
+			if calls++; calls == 1 {
+				return wake
+			}
+			return nil
+		}
+		r.restart()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- r.Run(ctx) }()
+		r.forgets(bob, 1)
+		close(wake)
+		for end := time.Now().Add(10 * time.Second); len(r.records()) > 1 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		r.want("oss/app 5 1")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

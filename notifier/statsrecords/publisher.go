@@ -60,6 +60,7 @@ type Config struct {
 	Owner    string                                                                // DID that the registry's own images belong to
 	OwnerOf  func(ctx context.Context, repository string) (did string, known bool) // of one of the registry's repositories; nil: Owner
 	Public   func(repository string) bool                                          // decides what may be published; nil: nothing is public
+	Off      bool                                                                  // publishes nothing, but deletes the records of owners who ask for it
 	Interval time.Duration                                                         // between the beginnings of two rounds; 0: DefaultInterval
 
 	// Ready returns an error while nothing may be written to the account or the
@@ -177,7 +178,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 // next works on a round if one is due, and returns how long to wait until the next
 // call.
 func (p *Publisher) next(ctx context.Context) (wait time.Duration, err error) {
-	err = p.forget(ctx)
+	if err = p.forget(ctx); err != nil {
+		p.ended(err)
+	}
+	if err == nil && p.cfg.Off {
+		return longestWait, nil
+	}
 	if err == nil {
 		wait, err = p.due()
 	}
@@ -230,7 +236,7 @@ func (p *Publisher) completed(began time.Time) {
 func (p *Publisher) ended(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.status.Waiting = errors.Is(err, ErrNoPoints) || errors.Is(err, ErrNotReady)
+	p.status.Waiting = errors.Is(err, ErrNoPoints) || errors.Is(err, ErrNotReady) || errors.Is(err, errUncounted)
 	if p.status.Err = nil; err != nil && !p.status.Waiting {
 		p.status.Err = err
 		p.cfg.Metrics.failed()

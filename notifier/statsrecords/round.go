@@ -64,15 +64,15 @@ func (p *Publisher) putRound(r round) error {
 // Round publishes all that differs from the records. It continues a round that was
 // not completed and otherwise begins one, whether or not one is due.
 func (p *Publisher) Round(ctx context.Context) error {
-	err := p.round(ctx)
+	err := p.forget(ctx)
+	if err == nil {
+		err = p.round(ctx)
+	}
 	p.ended(err)
 	return err
 }
 
 func (p *Publisher) round(ctx context.Context) error {
-	if err := p.forget(ctx); err != nil {
-		return err
-	}
 	if err := p.ready(); err != nil {
 		return err
 	}
