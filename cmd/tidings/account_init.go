@@ -32,6 +32,7 @@ func accountInitCommand() *cobra.Command {
 			"change that, =false undoes it: --bot labels the account as automated in its profile, which is created if it is missing, and\n" +
 			"--hide-from-recommendations asks feeds that are composed by an algorithm to leave out its posts. The rest of the profile stays as\n" +
 			"it is. The server must be stopped, because it uses the same session.",
+		Example:      "  tidings account init config.yml --bot",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 	}

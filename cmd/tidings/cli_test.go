@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -64,6 +65,35 @@ func TestVersion(t *testing.T) {
 	})
 	if !strings.HasPrefix(got, "tidings v1.2.3 (0123456789ab, modified), distribution (unknown), go") {
 		t.Errorf("version is %q", got)
+	}
+}
+
+// The help of each command has an example of it, and says whether the registry has to be
+// running or stopped.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var check func(c *cobra.Command, path string)
+	check = func(c *cobra.Command, path string) {
+		path += " " + c.Name()
+		for _, sub := range c.Commands() {
+			check(sub, path)
+		}
+		if !c.Runnable() {
+			return
+		}
+		if !strings.HasPrefix(c.Example, "  "+path+" ") && c.Example != "  "+path {
+			t.Errorf("%s: the example is %q", path, c.Example)
+		}
+		help := c.Short + c.Long
+		if c.HasParent() {
+			help += c.Parent().Long
+		}
+		if c.Name() != "version" && !strings.Contains(help, "running") && !strings.Contains(help, "stopped") {
+			t.Errorf("%s: the help does not say whether the registry has to be running or stopped:\n%s", path, help)
+		}
+	}
+	for _, c := range commands() {
+		check(c, "tidings")
 	}
 }
 

@@ -35,9 +35,10 @@ func configCheckCommand() *cobra.Command {
 		Use:   "check <config>",
 		Short: "`config check` explains a configuration file and lists its errors",
 		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
-			"It prints what Tidings will do and warnings, and fails if an option is invalid.\n" +
+			"It prints what Tidings will do and warnings, and fails if an option is invalid. The server may be running or stopped.\n" +
 			"With --online it also asks the network: whether the DID document agrees, whether the relays know the hold, or whether the account\n" +
 			"can log in, which uses the session that is kept. It fails if something is not as the configuration says.",
+		Example:      "  tidings config check config.yml\n  tidings config check --online config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

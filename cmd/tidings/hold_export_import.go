@@ -22,6 +22,7 @@ func holdExportCommand() *cobra.Command {
 		Long: "`hold export` needs the server to be stopped; a running one serves com.atproto.sync.getRepo. It writes the head commit, the tree\n" +
 			"and the records, followed by the blobs, as one CAR to a new file or to standard output. `hold import` reads it. The signing key\n" +
 			"is not included.",
+		Example:      "  tidings hold export config.yml account.car",
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,6 +103,7 @@ func holdImportCommand() *cobra.Command {
 		Long: "`hold import` needs the server to be stopped. It replaces the repo with an export of this account, including blobs, under a\n" +
 			"new commit. The event log continues and makes subscribers fetch the repo again. The previous repo is kept in a folder\n" +
 			"next to it: delete that once everything works. Without a repo, run `hold init` first, with the old key in place.",
+		Example:      "  tidings hold import config.yml account.car",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,8 @@ func holdInitCommand() *cobra.Command {
 		Short: "`hold init` creates the account's signing key and repo if they are missing",
 		Long: "`hold init` creates the account of the `hold` section: its signing key, and its repo with a profile that is labelled as a\n" +
 			"bot. On an existing account it only updates the profile from the display name, description and avatar of the configuration.\n" +
-			"Keep a copy of the key: without it the account can never write again.",
+			"Keep a copy of the key: without it the account can never write again. The server must be stopped.",
+		Example:      "  tidings hold init config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

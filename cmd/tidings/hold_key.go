@@ -22,6 +22,7 @@ func holdKeyCommand() *cobra.Command {
 		Long: "`hold key rotate` needs the server to be stopped. It creates a new key, which did.json shows from the next start on, signs a new\n" +
 			"commit with it and appends #identity and #sync events, so that the network fetches the new key. The old key is kept next to it.\n" +
 			"After an interruption, run the command again to complete the rotation.",
+		Example:      "  tidings hold key rotate config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,7 +59,8 @@ func holdPasswordCommand() *cobra.Command {
 		Use:   "password <config>",
 		Short: "`hold password` sets a new random password for the account and prints it",
 		Long: "`hold password` generates a password for the account, stores its hash and prints it once. The previous password and its sessions\n" +
-			"become invalid. Logging in also requires `hold: {login: true}`.",
+			"become invalid. Logging in also requires `hold: {login: true}`. The server may be running or stopped.",
+		Example:      "  tidings hold password config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

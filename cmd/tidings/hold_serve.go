@@ -28,7 +28,8 @@ func holdServeCommand() *cobra.Command {
 		Short: "`hold serve` serves the account without the registry",
 		Long: "`hold serve` serves XRPC, the well-known files and the firehose at http.addr of the options, or else at the registry's http.addr\n" +
 			"with the registry's certificate. It serves no pushes or pulls. If hold.registries or hold.owners is set, it also records what those\n" +
-			"report, and serves the API. It locks the data folder, so the registry cannot run at the same time.",
+			"report, and serves the API. The registry must be stopped: both lock the data folder.",
+		Example:      "  tidings hold serve config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -25,6 +25,7 @@ func holdStatusCommand() *cobra.Command {
 		Long: "`hold status` shows the account's identity, head commit, records per collection, event log, disk usage, whether writes would be\n" +
 			"refused, and whether each relay has the last commit. While a server is running it shows less, and what the server reports.\n" +
 			"`hold verify` checks for damage.",
+		Example:      "  tidings hold status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,6 +24,7 @@ func holdVerifyCommand() *cobra.Command {
 		Long: "`hold verify` needs the server to be stopped. It checks the signature of the head, the hash and position of each tree node and\n" +
 			"record, the index, the blobs, and the event log with its signatures. It changes nothing. The exit code is 0 if the repo\n" +
 			"is valid, 2 if it is damaged, and 1 if the check failed.",
+		Example:      "  tidings hold verify config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -95,6 +96,7 @@ func holdRepairCommand() *cobra.Command {
 			"rebuilds the index and the blob references, and replaces a head that is ahead of the clock with a new commit. The damaged\n" +
 			"repo is kept next to the new one and needs the same disk space again: delete it once everything works. The event log\n" +
 			"makes subscribers fetch the repo again.",
+		Example:      "  tidings hold repair config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

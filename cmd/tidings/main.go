@@ -15,6 +15,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry"
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	_ "github.com/tidings-dev/tidings/internal/drivers"
 	"github.com/tidings-dev/tidings/middleware"
@@ -33,7 +34,7 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(versionCommand(), configCommand(), statusCommand(), sinksCommand(), journalCommand(), deadCommand(), holdCommand(), accountCommand(), announceCommand(), remoteCommand(), redisCommand(), reconcileCommand(), quotaCommand())
+	root.AddCommand(commands()...)
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
@@ -43,6 +44,25 @@ func main() {
 		os.Exit(2)
 	case !closed || err != nil:
 		os.Exit(1)
+	}
+}
+
+// commands are the commands that are added to those of distribution.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		versionCommand(),
+		configCommand(),
+		statusCommand(),
+		sinksCommand(),
+		journalCommand(),
+		deadCommand(),
+		holdCommand(),
+		accountCommand(),
+		announceCommand(),
+		remoteCommand(),
+		redisCommand(),
+		reconcileCommand(),
+		quotaCommand(),
 	}
 }
 

@@ -29,6 +29,7 @@ func quotaCommand() *cobra.Command {
 		Long: "`quota` needs the server to be stopped. While it runs, io.atcr.hold.getQuota has the same numbers.\n" +
 			"With --recompute it counts the layers of all manifests again, from the ledger and the account's records, prints\n" +
 			"differences and corrects them. The exit code is then 2 if there were differences.",
+		Example:      "  tidings quota config.yml\n  tidings quota config.yml --recompute",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,6 +24,7 @@ func reconcileCommand() *cobra.Command {
 			"It compares the registry's storage, the ledger, the account and the counters, including those in Redis, and prints differences.\n" +
 			"The next start then writes missing records and deletes the records of deleted images. The exit code is 0 if there are no\n" +
 			"differences, 2 if there are some, and 1 if the comparison failed.",
+		Example:      "  tidings reconcile config.yml --dry-run",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -29,7 +29,9 @@ func redisListCommand() *cobra.Command {
 		Use:   "list <config>",
 		Short: "`redis list` lists the registries that count in Redis",
 		Long: "`redis list` lists the ids of the registries of this installation with their hosts, the time when they were last seen, and their\n" +
-			"counts. A registry whose data folder was restored or copied also has an older id.",
+			"counts. A registry whose data folder was restored or copied also has an older id. The registries may be running\n" +
+			"or stopped.",
+		Example:      "  tidings redis list config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,6 +50,7 @@ func redisForgetCommand() *cobra.Command {
 		Long: "`redis forget` removes the counts of a registry from the sums, by the id that `redis list` shows. With --keep its counts stay.\n" +
 			"The registry must be stopped: unless it was shut down cleanly, the command watches it for 15 seconds. If it is started again,\n" +
 			"it counts under a new id.",
+		Example:      "  tidings redis forget config.yml 3f2a91c04b7d --keep",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

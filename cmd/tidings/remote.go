@@ -43,7 +43,9 @@ func remoteInitCommand() *cobra.Command {
 		Use:   "init <config>",
 		Short: "`remote init` creates the key of the registry if it is missing",
 		Long: "`remote init` creates the key of `remote.hostname` if it is missing, with mode 0600, and prints the DID of the registry, where its DID\n" +
-			"document is served, and what the operator of the hold has to configure. With `remote.account` it only prints that.",
+			"document is served, and what the operator of the hold has to configure. With `remote.account` it only prints that.\n" +
+			"The registry may be running or stopped.",
+		Example:      "  tidings remote init config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,6 +93,7 @@ func remoteStatusCommand() *cobra.Command {
 		Short: "`remote status` shows the sender, the hold and the pending pushes",
 		Long: "`remote status` resolves the sender and the hold, and shows their DIDs, the endpoint of the hold, the session of an account, and\n" +
 			"the pending events of a running registry. It makes no call of the hold, and can be used while a server is running.",
+		Example:      "  tidings remote status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -10,9 +10,10 @@ import (
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "`version` prints the versions of Tidings, distribution and Go",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "`version` prints the versions of Tidings, distribution and Go",
+		Example: "  tidings version",
+		Args:    cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			info, _ := debug.ReadBuildInfo()
 			fmt.Fprintln(cmd.OutOrStdout(), version(info))
