@@ -2,16 +2,23 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
+	"github.com/tidings-dev/tidings/notifier/inspect"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/operate"
+	"github.com/tidings-dev/tidings/notifier/runner"
 )
 
 // fakeLetters has one letter.
@@ -30,11 +37,37 @@ func (f *fakeLetters) Get(box deadletters.Box, seq uint64) (*deadletters.Letter,
 
 func (f *fakeLetters) Drop(deadletters.Box, uint64) error { f.dropped = true; return nil }
 
+// fakeSinks has the sink records.
+type fakeSinks struct{}
+
+func (*fakeSinks) PauseSink(_ context.Context, name string) error { return known(name) }
+
+func (*fakeSinks) ResumeSink(string) error { return runner.ErrNotPaused }
+
+func (*fakeSinks) SkipEvents(_ context.Context, box deadletters.Box, to uint64) (operate.Skipped, error) {
+	return operate.Skipped{First: 1, Last: to, Events: int(box.Stream)}, known(box.Sink)
+}
+
+func (*fakeSinks) RewindSink(_ context.Context, name string, to uint64, since time.Time) (operate.Rewound, error) {
+	return operate.Rewound{Position: to, Events: uint64(since.Year())}, known(name)
+}
+
+func known(name string) error {
+	if name != "records" {
+		return notifier.ErrUnknownSink
+	}
+	return nil
+}
+
 func listen(t *testing.T, dir string, letters Letters) *Server {
 	t.Helper()
 	s, err := Listen(dir, New(Config{
-		Status:  func(context.Context) Status { return Status{Status: OK, PID: 1} },
+		Status: func(context.Context) Status {
+			return Status{Status: OK, PID: 1, Sinks: []Sink{{SinkHealth: notifier.SinkHealth{Stream: "pushes", Sink: "records"}}, {SinkHealth: notifier.SinkHealth{Sink: "other"}}}}
+		},
 		Letters: letters,
+		Sinks:   &fakeSinks{},
+		Inspect: func(events int) (*inspect.Report, error) { return &inspect.Report{ID: strconv.Itoa(events)}, nil },
 		Log:     slog.New(slog.DiscardHandler),
 	}), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -136,12 +169,35 @@ func TestRequests(t *testing.T) {
 	if err := client.Call(t.Context(), "DELETE", "/v1/dead/records/7", nil, nil); err != nil || !letters.dropped {
 		t.Errorf("drop: %v", err)
 	}
+	for request, want := range map[string]string{
+		"POST /v1/sinks/records/pause":                                    `{"sinks":[{"stream":"pushes","sink":"records"`,
+		"POST /v1/sinks/records/skip?to=7&stream=pulls":                   `{"first":1,"last":7,"events":1}`,
+		"POST /v1/sinks/records/rewind?to=0":                              `{"position":0,"events":1}`,
+		"POST /v1/sinks/records/rewind?since=2026-01-31T12:00:00%2B01:00": `{"position":0,"events":2026}`,
+		"GET /v1/journal?events=9":                                        `{"id":"9"`,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		path, query, _ := strings.Cut(path, "?")
+		var got json.RawMessage
+		if err := client.Call(t.Context(), method, path, parseQuery(t, query), &got); err != nil || !strings.HasPrefix(string(got), want) {
+			t.Errorf("%s: %s, %v, want %s", request, got, err, want)
+		}
+	}
 	for request, want := range map[string]int{
-		"GET /v1/dead/records/8":               404,
-		"GET /v1/dead/records/x":               400,
-		"GET /v1/dead/records/7?stream=others": 400,
-		"GET /v1/dead?limit=0":                 400,
-		"GET /v1/nothing":                      404,
+		"POST /v1/sinks/other/pause":                                    404,
+		"POST /v1/sinks/records/resume":                                 409,
+		"POST /v1/sinks/records/skip?to=x":                              400,
+		"POST /v1/sinks/records/skip?stream=x":                          400,
+		"POST /v1/sinks/records/rewind":                                 400,
+		"POST /v1/sinks/records/rewind?since=x":                         400,
+		"POST /v1/sinks/records/rewind?to=1&since=2026-01-31T12:00:00Z": 400,
+		"GET /v1/journal?events=1001":                                   400,
+		"GET /v1/sinks/records/pause":                                   404,
+		"GET /v1/dead/records/8":                                        404,
+		"GET /v1/dead/records/x":                                        400,
+		"GET /v1/dead/records/7?stream=others":                          400,
+		"GET /v1/dead?limit=0":                                          400,
+		"GET /v1/nothing":                                               404,
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		path, query, _ := strings.Cut(path, "?")
