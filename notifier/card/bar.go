@@ -3,11 +3,17 @@ package card
 import "image"
 
 const (
-	barTop   = 538
-	barGap   = 4  // pixels between layers
-	minLayer = 6  // pixels
-	maxBars  = 64 // layers that are drawn; the others share the last part
+	barTop  = 538
+	maxBars = 128 // layers that are drawn; the others share the last part
 )
+
+// spacing returns the pixels between the parts of a bar, and those of the smallest part.
+func spacing(parts int) (gap, least int) {
+	if parts > 64 {
+		return 2, 3
+	}
+	return 4, 6
+}
 
 // bar draws the sizes of the layers, in their order. Without them it is a thin line.
 func (c *canvas) bar(layers []int64, p palette) {
@@ -19,13 +25,14 @@ func (c *canvas) bar(layers []int64, p palette) {
 		return
 	}
 	x := box.Min.X
+	gap, _ := spacing(len(widths))
 	for i, w := range widths {
 		light := 0.0
 		if len(widths) > 1 {
 			light = float64(i) / float64(len(widths)-1)
 		}
 		c.fill(image.Rect(x, box.Min.Y, x+w, box.Max.Y), 4, p.shade(light))
-		x += w + barGap
+		x += w + gap
 	}
 }
 
@@ -46,13 +53,14 @@ func divide(layers []int64, width int) []int {
 	if total == 0 {
 		return nil
 	}
-	free := width - barGap*(len(sizes)-1) - minLayer*len(sizes)
+	gap, least := spacing(len(sizes))
+	free := width - gap*(len(sizes)-1) - least*len(sizes)
 	widths := make([]int, len(sizes))
 	sum, end := 0.0, 0
 	for i, size := range sizes {
 		sum += size
 		next := int(float64(free)*(sum/total) + 0.5)
-		widths[i] = minLayer + next - end
+		widths[i] = least + next - end
 		end = next
 	}
 	return widths

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"path"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -36,12 +34,9 @@ func Draw(f Facts) ([]byte, error) {
 
 // drawCard also returns the texts on the card.
 func drawCard(f Facts) ([]byte, []text, error) {
-	c, err := newCanvas()
-	if err != nil {
-		return nil, nil, err
-	}
+	c := newCanvas()
 	defer canvases.Put(c.RGBA)
-	c.card(f.clean(), paletteOf(f.Repository))
+	c.draw(f)
 	if c.err != nil {
 		return nil, nil, c.err
 	}
@@ -51,23 +46,18 @@ func drawCard(f Facts) ([]byte, []text, error) {
 
 var canvases = sync.Pool{New: func() any { return image.NewRGBA(image.Rect(0, 0, Width, Height)) }}
 
-func newCanvas() (*canvas, error) {
-	r, err := newRuler()
-	if err != nil {
-		return nil, err
-	}
-	return &canvas{RGBA: canvases.Get().(*image.RGBA), ruler: r}, nil
+func newCanvas() *canvas {
+	return &canvas{RGBA: canvases.Get().(*image.RGBA), ruler: new(ruler)}
 }
 
-// card draws the facts, from top to bottom.
-func (c *canvas) card(f Facts, p palette) {
+// draw draws the facts, from top to bottom.
+func (c *canvas) draw(f Facts) {
+	p := paletteOf(f.Repository)
+	f = f.clean()
 	c.fill(c.Rect, 0, p.paper)
-	owner, name := path.Split(f.Repository)
-	if name == "" {
-		name = f.Repository
-	}
-	c.heading(strings.TrimSuffix(owner, "/"), f.Host, p)
-	c.titles(name, f.Version, p)
+	owner, name, version := f.names()
+	c.heading(owner, f.Host, p)
+	c.titles(name, version, p)
 	c.facts(f, p)
 	c.bar(f.LayerSizes, p)
 }
@@ -101,6 +91,9 @@ var (
 func (c *canvas) titles(name, version string, p palette) {
 	upper := image.Rect(margin, 122, right, 322)
 	lower := image.Rect(margin, 330, right, 446)
+	if version == "" {
+		upper.Max.Y = lower.Max.Y
+	}
 	n := c.fit(name, bold, upper.Dx(), nameSteps...)
 	v := c.fit(version, medium, lower.Dx(), versionSteps...)
 	if max(c.widest(n), c.widest(v)) <= upper.Dx()-emblemSize-2*space {

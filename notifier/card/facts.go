@@ -1,6 +1,7 @@
 package card
 
 import (
+	"path"
 	"strings"
 	"unicode"
 
@@ -31,9 +32,6 @@ func (f Facts) clean() Facts {
 	if !legible(f.Version) {
 		f.Version = digest
 	}
-	if f.Version == f.Repository {
-		f.Version = ""
-	}
 	if !legible(f.Host) {
 		f.Host = ""
 	}
@@ -45,6 +43,23 @@ func (f Facts) clean() Facts {
 	}
 	f.Platforms = platforms
 	return f
+}
+
+// names returns the owner's part of the repository, the rest, and the version. The digest
+// stands for a rest of which nothing can be read; it is not shown twice.
+func (f Facts) names() (owner, name, version string) {
+	owner, name = path.Split(f.Repository)
+	if owner = strings.TrimSuffix(owner, "/"); !legible(owner) {
+		owner = ""
+	}
+	digest := shortDigest(f.Digest)
+	if !legible(name) {
+		name = digest
+	}
+	if name == digest && f.Version == digest {
+		return owner, name, ""
+	}
+	return owner, name, f.Version
 }
 
 // shortDigest is the beginning of a digest, "sha256:9f86d081884c".
@@ -64,7 +79,7 @@ func drawable(s string) string {
 	g := uax29.FromString(strings.ToValidUTF8(s, "\uFFFD"))
 	for n := 0; g.Next() && n < maxGraphemes; n++ {
 		text := drawableGrapheme(g.Value())
-		if text == "" {
+		if text == "" || text == " " && strings.HasSuffix(out.String(), " ") {
 			continue
 		}
 		if text != gap || !missing {

@@ -2,6 +2,7 @@ package card
 
 import (
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/image/font"
 	"golang.org/x/image/font/gofont/gobold"
@@ -61,26 +62,48 @@ func (s style) face() (font.Face, error) {
 // proportional to the size.
 const rulerSize = 1000
 
-// A ruler measures text.
-type ruler struct{ faces [3]font.Face }
-
-func newRuler() (*ruler, error) {
-	r := new(ruler)
-	for w := range r.faces {
-		face, err := style{weight(w), rulerSize}.face()
-		if err != nil {
-			return nil, err
-		}
-		r.faces[w] = face
-	}
-	return r, nil
-}
+// A ruler measures text. The fonts have no kerning, so a width is the sum of the advances.
+type ruler struct{ buffer sfnt.Buffer }
 
 // width returns the width of s in pixels, rounded up.
 func (r *ruler) width(s string, in style) int {
-	advance := int64(font.MeasureString(r.faces[in.weight], s))
+	var advance int64
+	ascii := &asciiAdvances()[in.weight]
+	for _, c := range s {
+		if c < utf8.RuneSelf {
+			advance += int64(ascii[c])
+		} else {
+			advance += int64(r.advance(c, in.weight))
+		}
+	}
 	return fixed.Int26_6(advance*int64(in.size)/rulerSize).Ceil() + 1
 }
+
+// advance returns the width of a character at rulerSize.
+func (r *ruler) advance(c rune, w weight) fixed.Int26_6 {
+	f := fonts()[w]
+	i, err := f.GlyphIndex(&r.buffer, c)
+	if err != nil {
+		return 0
+	}
+	advance, err := f.GlyphAdvance(&r.buffer, i, fixed.I(rulerSize), font.HintingNone)
+	if err != nil {
+		return 0 // the font has no such character, which drawable leaves out
+	}
+	return advance
+}
+
+// asciiAdvances are the widths of the characters of almost all names.
+var asciiAdvances = sync.OnceValue(func() *[3][utf8.RuneSelf]fixed.Int26_6 {
+	var r ruler
+	all := new([3][utf8.RuneSelf]fixed.Int26_6)
+	for w := range all {
+		for c := range all[w] {
+			all[w][c] = r.advance(rune(c), weight(w))
+		}
+	}
+	return all
+})
 
 // widest returns the width of the longest line.
 func (r *ruler) widest(s setting) int {
