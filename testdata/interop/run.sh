@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests the program with software by others: pushes with crane, uses the account with the
 # official client, verifies its repo and firehose with the official libraries, a
-# relay and tap, compares its responses with the reference PDS, and publishes to an
-# account there.
+# relay and tap, opens its pages in Chromium, compares its responses with the reference
+# PDS, and publishes to an account there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -64,6 +64,21 @@ did=did:web:localhost%3A$port
   node check.mjs "http://$host" "$did" \
   io.atcr.hold.layer=3 app.bsky.feed.post=4 app.bsky.actor.profile=1 &&
   node sync.mjs "http://$host" "$did" "$password") || { cat "$work/log"; exit 1; }
+
+# The pages in a browser, also of the longest names.
+if chromium=$(testdata/scripts/need-chromium); then
+  name=oss/$(printf 'n%.0s' $(seq 200)) tag=$(printf 't%.0s' $(seq 128))
+  $crane copy "$host/oss/oci:v1" "$host/$name:$tag"
+  $crane pull "$host/oss/oci:v1" "$work/pulled.tar" # so that the pages have counts
+  for _ in $(seq 100); do curl -fs -o "$work/page" "http://$host/tidings/r/$name/$tag" && break; sleep 0.1; done
+  (cd testdata/interop &&
+    node pages.mjs "http://$host" "$chromium" /tidings/ /tidings/r/oss/oci /tidings/r/oss/oci/v1 /tidings/r/oss/multi/v1 \
+      "/tidings/r/$name" "/tidings/r/$name/$tag") || { cat "$work/log"; exit 1; }
+elif [ "$(uname -s)" = Linux ]; then
+  exit 1
+else
+  echo "skipped: the pages in a browser"
+fi
 
 # A relay and tap, which are in a module of their own and need a C compiler.
 (cd internal/interop/relay && export CGO_ENABLED=1 && go vet ./... && go test -count=1 ./...)

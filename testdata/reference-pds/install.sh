@@ -23,10 +23,7 @@ command -v g++ >/dev/null || missing="$missing g++"
 command -v make >/dev/null || missing="$missing make"
 command -v python3 >/dev/null || missing="$missing python3"
 if [ -n "$missing" ] && command -v apt-get >/dev/null; then
-	sudo=
-	[ "$(id -u)" = 0 ] || sudo=sudo
-	quietly $sudo apt-get update -qq
-	quietly $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+	quietly ../scripts/apt-install $missing
 fi
 
 echo "installing the reference PDS, which takes 1 to 4 minutes" >&2
