@@ -409,3 +409,95 @@ func postBy(t *testing.T, rkey string) repo.Write {
 	}
 	return repo.Write{Action: repo.Create, Collection: lexicon.NSIDPost, RKey: rkey, Record: record}
 }
+
+// An image whose post was withdrawn stays so when it is deleted and pushed again.
+func TestWithdrawThenDeleteImage(t *testing.T) {
+	t.Parallel()
+	cfg := policy()
+	cfg.Retract, cfg.Cooldown = true, 0
+	r, m := newManualRig(t, cfg)
+	p := image("a", 1).as("oss/app", "v1")
+	r.pushed(m, p)
+	r.withdraw(r.listed(nil)[0].URI)
+	r.delete(p)
+	r.mustStep()
+	if _, ok, err := versions.New(r.state).Get("oss/app", "v1"); ok || err != nil {
+		t.Errorf("the version of the deleted image is there: %v, %v", ok, err)
+	}
+	r.pushed(m, p)
+	if got, want := summaryOf(r.listed(nil)), "oss/app:v1 one version withdrawn"; got != want || len(r.texts()) != 0 {
+		t.Errorf("after it was pushed again: %q and the posts %q, want %q and none", got, r.texts(), want)
+	}
+}
+
+// Posts are withdrawn while the sink announces others.
+func TestWithdrawConcurrently(t *testing.T) {
+	t.Parallel()
+	cfg := shortWindows()
+	cfg.Cooldown, cfg.PerDay = 0, 0
+	r := newRig(t, cfg)
+	const images = 12
+	pushed, withdrawn := 0, map[string]bool{}
+	r.until("all posts are withdrawn", func() bool {
+		if pushed < images {
+			r.push(image(fmt.Sprint(pushed), 1).as("oss/app", fmt.Sprint("v", pushed)))
+			pushed++
+		}
+		for _, a := range r.listed(nil) {
+			if a.Deleted != "" {
+				continue
+			}
+			if result, err := r.Announcements().Withdraw(t.Context(), a.URI); err != nil || result.Pending != "" {
+				t.Fatalf("%s: %+v, %v", a.URI, result, err)
+			}
+			withdrawn[a.URI] = true
+		}
+		return len(withdrawn) == images
+	})
+	if got := len(r.posts()); got != 0 {
+		t.Errorf("%d posts are left", got)
+	}
+	for seq := uint64(1); seq <= images; seq++ {
+		if got := r.announced(seq); got.PostURI != "" || got.Reason != "its announcement was withdrawn" {
+			t.Errorf("push %d has the result %+v", seq, got)
+		}
+	}
+}
+
+// A withdrawal waits for its turn while the sink writes posts, and no longer than its context.
+func TestWithdrawTurn(t *testing.T) {
+	t.Parallel()
+	cfg := policy()
+	cfg.Cooldown = 0
+	r, m := newManualRig(t, cfg)
+	r.pushed(m, image("a", 1).as("oss/app", "v1"))
+	uri := r.listed(nil)[0].URI
+	r.push(image("b", 1).as("oss/app", "v2"))
+	m.Pass(time.Minute)
+	r.account.mu.Lock() // the next call does not end
+	stepped, withdrawn := make(chan error, 1), make(chan error, 1)
+	go func() { stepped <- r.announceStep() }()
+	r.until("the post is in the outbox", func() bool {
+		has, err := state.Has(r.state, state.AnnounceOutbox)
+		return has && err == nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	go func() { _, err := r.Announcements().Withdraw(ctx, uri); withdrawn <- err }()
+	select {
+	case err := <-withdrawn:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the end of its context", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the withdrawal does not end with its context")
+	}
+	if got := r.announced(1).PostURI; got != uri {
+		t.Errorf("the push has the post %q, want %s", got, uri)
+	}
+	r.account.mu.Unlock()
+	if err := <-stepped; err != nil {
+		t.Fatal(err)
+	}
+	r.withdraw(uri)
+}
