@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -382,4 +383,85 @@ func TestPoisonEvent(t *testing.T) {
 	if len(r.letters()) != 4 {
 		t.Errorf("letters %+v", r.letters())
 	}
+}
+
+// Skipped pulls are counted once by retries.
+func TestSkipPulls(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	p := image("one", 1).as("oss/app", "v1")
+	r.push(p)
+	r.drain()
+	if err := r.PauseSink(t.Context(), "counters"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(3) {
+		r.Pull(Pull{Method: "GET", Repository: p.Repository, Tag: p.Tag, Digest: p.Digest, MediaType: p.MediaType, Client: fmt.Sprint("192.0.2.", i)})
+		r.until("the pull is in the journal", func() bool { return r.journal.Status(journal.Pulls).Last == i+1 })
+	}
+	box := deadletters.Box{Sink: "counters", Stream: journal.Pulls}
+	if done, err := r.SkipEvents(t.Context(), box, 2); err != nil || done.Events != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if err := r.ResumeSink("counters"); err != nil {
+		t.Fatal(err)
+	}
+	pulls := func(want int64) {
+		t.Helper()
+		r.drain()
+		if numbers, _, _, err := r.counter.Repository(t.Context(), "oss/app"); err != nil || numbers.Counts["pull"] != want {
+			t.Errorf("counts %v, %v; want %d pulls", numbers, err, want)
+		}
+	}
+	pulls(1)
+	for seq := range uint64(2) {
+		if err := r.RetryLetter(t.Context(), box, seq+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pulls(3)
+	r.reopen(nil)
+	pulls(3)
+	if err := r.RetryLetter(t.Context(), box, 1); !errors.Is(err, deadletters.ErrNotFound) || len(r.letters()) != 0 {
+		t.Errorf("%v, letters %+v", err, r.letters())
+	}
+}
+
+// At the journal's limit a paused sink loses its oldest events to dead letters, and pushes go
+// on. Once it is resumed, a retry of each writes the records once.
+func TestPausedAtLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stop()
+	r.limit = 128 << 10
+	r.open(nil)
+	if err := r.PauseSink(t.Context(), "records"); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	for i := range n {
+		r.push(image(fmt.Sprint(i), 5))
+		if i%20 == 19 {
+			r.until("the counter is up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(i+1) })
+		}
+	}
+	r.until("the journal has dropped events", func() bool { return r.failed("records") > 0 && r.journal.Status(journal.Pushes).Bytes < 2*r.limit })
+	if err := r.ResumeSink("records"); err != nil {
+		t.Fatal(err)
+	}
+	r.drain()
+	letters := r.letters()
+	if got := len(r.records()); len(letters) == 0 || got != 5*(n-len(letters)) {
+		t.Errorf("%d records and %d letters", got, len(letters))
+	}
+	for _, l := range letters {
+		if err := r.RetryLetter(t.Context(), pushesOf("records"), l.First); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.drain()
+	if got := len(r.records()); got != 5*n || len(r.letters()) != 0 {
+		t.Errorf("%d records, want %d; letters %+v", got, 5*n, r.letters())
+	}
+	r.consistent()
 }

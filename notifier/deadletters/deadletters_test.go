@@ -111,7 +111,7 @@ func TestDropped(t *testing.T) {
 		var got []string
 		for _, l := range all {
 			got = append(got, fmt.Sprintln(l.Sink, l.Stream, l.First, l.Last, l.Operation, l.Repository, l.Tag, l.Digest, l.Happened.Second()))
-			if l.Reason == "" || l.Time.IsZero() || l.Event != nil {
+			if l.Reason == "" || l.Time.IsZero() || (l.Event != nil) != (l.Operation != "") {
 				t.Errorf("letter %+v", l)
 			}
 		}

@@ -47,13 +47,17 @@ func (d *Store) keepUnwritten(box Box, l Letter) error {
 	return nil
 }
 
-// lettersPerCommit is how many letters writeEach commits at once.
-const lettersPerCommit = 1000
+// Limits of what writeEach commits at once.
+const (
+	lettersPerCommit = 1000
+	bytesPerCommit   = 4 << 20
+)
 
 // writeEach writes letters of the events of rest, and one of those that can't be
 // read. The caller holds mu.
 func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, error]) error {
 	var letters []Letter
+	bytes := 0     // of their events
 	pulls := false // the last letter is of pulls
 	for entry, err := range events {
 		if errors.Is(err, journal.ErrClosed) {
@@ -83,15 +87,18 @@ func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, 
 					l.Operation = "" // of a manifest that was found in storage: nobody pushed it
 				}
 			}
+			if box != uncountedBox { // an event that is being counted meanwhile must not be retried
+				l.keep(entry.Payload)
+			}
 			pulls = false
 		}
-		if len(letters) >= lettersPerCommit {
+		if len(letters) >= lettersPerCommit || bytes+len(l.Event) > bytesPerCommit && len(letters) > 0 {
 			if err := d.write(box, letters...); err != nil {
 				return err
 			}
-			letters = letters[:0]
+			letters, bytes = letters[:0], 0
 		}
-		letters = append(letters, l)
+		letters, bytes = append(letters, l), bytes+len(l.Event)
 	}
 	if rest.First <= rest.Last {
 		letters = append(letters, rest)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type Letter struct {
 	Tag        string          `json:"tag,omitempty"`
 	Digest     string          `json:"digest,omitempty"`
 	Happened   time.Time       `json:"happened,omitzero"`
-	Event      json.RawMessage `json:"event,omitempty"` // the whole event, unless the journal dropped it
+	Event      json.RawMessage `json:"event,omitempty"` // the whole event; none if the journal dropped it before it was counted, or if letters were merged
 }
 
 func (l *Letter) events() uint64 {
@@ -50,6 +51,13 @@ func (l *Letter) Count() uint64 { return l.events() }
 // letter.
 func (l *Letter) covers(s journal.Stream, seq uint64) bool {
 	return l.First <= seq && seq <= l.Last && l.events() == l.Last-l.First+1 && l.Stream == s.String()
+}
+
+// keep keeps the event itself, unless it is no JSON.
+func (l *Letter) keep(payload []byte) {
+	if json.Valid(slices.Concat([]byte{'['}, payload, []byte{']'})) { // nested as deep as in the letter
+		l.Event = payload
+	}
 }
 
 // describe fills in what is known of a single event.

@@ -78,20 +78,28 @@ func (d *Store) addPublic(l *Letter) {
 
 // Add keeps an event as a dead letter, durably.
 func (d *Store) Add(s journal.Stream, sink string, seq uint64, reason string, payload []byte) error {
-	letter := Letter{First: seq, Last: seq, Reason: reason}
-	if json.Valid(slices.Concat([]byte{'['}, payload, []byte{']'})) { // nested as deep as in the letter
-		letter.Event = payload
-	}
-	if e, err := event.Decode(payload); err == nil {
-		letter.describe(e)
+	return d.AddEach(Box{sink, s}, reason, []journal.Entry{{Seq: seq, Payload: payload}})
+}
+
+// AddEach keeps events as dead letters, durably and in one commit.
+func (d *Store) AddEach(box Box, reason string, events []journal.Entry) error {
+	letters := make([]Letter, len(events))
+	for i, entry := range events {
+		l := &letters[i]
+		*l = Letter{First: entry.Seq, Last: entry.Seq, Reason: reason}
+		l.keep(entry.Payload)
+		if e, err := event.Decode(entry.Payload); err == nil {
+			l.describe(e)
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	box := Box{sink, s}
-	if err := d.again(box, &letter); err != nil {
-		return err
+	for i := range letters {
+		if err := d.again(box, &letters[i]); err != nil {
+			return err
+		}
 	}
-	return d.write(box, letter)
+	return d.write(box, letters...)
 }
 
 // write makes letters of a box durable, together with the one that is in memory. The

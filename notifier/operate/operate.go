@@ -113,50 +113,53 @@ func (o *Operator) skip(r Reader, to uint64, processed func(uint64) bool) (Skipp
 		if err != nil || len(entries) == 0 {
 			return skipped, err
 		}
+		var letters []journal.Entry
 		for _, e := range entries {
 			after = e.Seq
-			if to != 0 && e.Seq > to {
-				return skipped, nil
+			if to != 0 && e.Seq > to || to == 0 && len(letters) > 0 {
+				break
 			}
-			given, err := o.give(r.Box, e, processed)
-			if err != nil {
+			if letter, ok, err := o.letter(r.Box, e, processed); err != nil {
 				return skipped, err
-			}
-			if given {
-				skipped.Events++
+			} else if ok {
+				letters = append(letters, letter)
 				skipped.Last = max(skipped.Last, e.Seq)
 			}
-			if given && to == 0 {
-				skipped.First = e.Seq
-				return skipped, nil
-			}
+		}
+		if len(letters) == 0 {
+			continue
+		}
+		if err := o.Letters.AddEach(r.Box, errSkipped.Error(), letters); err != nil {
+			return skipped, err
+		}
+		skipped.Events += len(letters)
+		if to == 0 {
+			skipped.First = skipped.Last
+			return skipped, nil
 		}
 	}
 	return skipped, nil
 }
 
-// give writes the letter of an event, unless it is processed or has one, or is of another
-// sink.
-func (o *Operator) give(box deadletters.Box, e journal.Entry, processed func(uint64) bool) (bool, error) {
+// letter returns the number and the event of an event's letter; false if the event is processed
+// or has one, or is of another sink.
+func (o *Operator) letter(box deadletters.Box, e journal.Entry, processed func(uint64) bool) (journal.Entry, bool, error) {
 	if processed(e.Seq) {
-		return false, nil
+		return e, false, nil
 	}
-	seq, payload := e.Seq, e.Payload
-	if r, retried, ok := event.CutRetry(e.Payload); ok {
-		if r.Sink != box.Sink {
-			return false, nil
-		}
-		seq, payload = r.Letter, retried
-		if l, err := o.Letters.Get(box, seq); err != nil || !l.Retrying {
-			if errors.Is(err, deadletters.ErrNotFound) {
-				err = nil
-			}
-			return false, err
-		}
-	} else if _, has, err := o.Letters.Find(box, seq); has || err != nil {
-		return false, err
+	r, retried, ok := event.CutRetry(e.Payload)
+	if !ok {
+		_, has, err := o.Letters.Find(box, e.Seq)
+		return e, !has, err
 	}
-	return true, o.Letters.Add(box.Stream, box.Sink, seq, errSkipped.Error(), payload)
+	if r.Sink != box.Sink {
+		return e, false, nil
+	}
+	l, err := o.Letters.Get(box, r.Letter)
+	if errors.Is(err, deadletters.ErrNotFound) {
+		return e, false, nil
+	}
+	return journal.Entry{Seq: r.Letter, Payload: retried}, err == nil && l.Retrying, err
 }
 
 // Rewound is what Rewind has done.
