@@ -88,6 +88,11 @@ func (r *runtime) adminStatus(ctx context.Context, rates *admin.Rates, started t
 		s.Sinks = append(s.Sinks, sink)
 	}
 	s.Reasons = append(s.Reasons, sinkReasons(s.Sinks)...)
+	for _, sink := range s.Sinks {
+		if sink.ByOperator && r.journal.HalfFull(streams[sink.Stream]) {
+			s.Reasons = append(s.Reasons, "the journal of "+sink.Stream+" is more than half full: at its limit the oldest events of the paused sink "+sink.SinkHealth.Sink+" become dead letters")
+		}
+	}
 	if health.Status != statusOK || len(s.Reasons) > 0 {
 		s.Status = admin.Degraded
 	}

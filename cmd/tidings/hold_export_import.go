@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/repair"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 func holdExportCommand() *cobra.Command {
@@ -47,7 +48,7 @@ func holdExport(ctx context.Context, out, log io.Writer, args []string, blobs bo
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(args) == 1 || args[1] == "-" {
-		if isTerminal(out) {
+		if terminal.Is(out) {
 			return errors.New("refusing to write a CAR to a terminal: name a file, or use a pipe")
 		}
 		return writeExport(ctx, out, log, r, blobs, "standard output")
@@ -69,15 +70,6 @@ func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bo
 	head := r.Head()
 	fmt.Fprintf(log, "Exported %s at %s with %s to %s.\n", head.DID, head.Rev, count(n, "blob"), to)
 	return nil
-}
-
-func isTerminal(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // createFile writes a new file, completely or not at all.

@@ -74,7 +74,7 @@ func sinksPauseCommand() *cobra.Command {
 		Short: "`sinks pause` pauses a sink of a running registry until it is resumed, also over restarts",
 		Long: "`sinks pause` waits up to 20 seconds until the sink has ended what it is doing. A batch that is on its way is finished, later if\n" +
 			"the account cannot be written. The events of a paused sink stay pending in the journal. At the journal's limit (journal.limit)\n" +
-			"the sink loses the oldest of them, which become dead letters without their events. The health is degraded meanwhile.",
+			"the oldest of them become dead letters. The health is degraded meanwhile.",
 		Example:      "  tidings sinks pause config.yml announce",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,4 +93,25 @@ func listFiles(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return list.String()
+}
+
+// While the PDS does not answer, journal drain fails at its timeout and says what is pending;
+// afterwards it delivers it, without the registry.
+func TestJournalDrain(t *testing.T) {
+	t.Parallel()
+	s := newAccountServer(t, fakeHandle)
+	s.start()
+	s.pds.set(func(p *fakePDS) { p.fault = http.NotFound })
+	s.push(t, "oss/app", "v1", newImage(2))
+	s.kill()
+	if out, code := s.run("journal", "drain", s.config, "--timeout", "2s"); code != 1 || !strings.Contains(out, "not everything was processed within 2s") || !strings.Contains(out, "1 pending events at records (pushes)") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	s.pds.set(func(p *fakePDS) { p.fault = nil })
+	if out, code := s.run("journal", "drain", s.config, "--timeout", "30s"); code != 0 || !strings.Contains(out, "The journal is empty: 1 pending event processed.") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if n := s.pds.count("io.atcr.hold.layer"); n != 2 {
+		t.Errorf("%d layer records, want 2", n)
+	}
 }
