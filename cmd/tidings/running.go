@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/registryclient"
 )
 
 // localTimeout bounds a request to a server on this machine.
@@ -36,26 +36,11 @@ func serverURL(o *config.Options, path string) (string, error) {
 		}
 		addr = c.HTTP.Addr
 	}
-	base, err := localURL(addr)
+	dialed, err := registryclient.Dialed(addr)
 	if err != nil {
 		return "", fmt.Errorf("it cannot be reached at %q: %w", addr, err)
 	}
-	return base, nil
-}
-
-// localURL returns the URL on this machine of a server that listens at addr.
-func localURL(addr string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil:
-		return "", err
-	case port == "0" || port == "":
-		return "", errors.New("the port was chosen by the system")
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, port), nil
+	return "http://" + dialed, nil
 }
 
 // getJSON asks a server on this machine, with a bearer token unless that is "".
