@@ -21,11 +21,30 @@ type Use struct{ Pushed, Used int64 }
 // the zero time if neither is known. It is later than the use by less than Resolution, so
 // nothing is taken for unused too early.
 func (u Use) Last() time.Time {
-	last := max(u.Pushed, u.Used)
-	if last == 0 {
+	return endOf(max(u.Pushed, u.Used))
+}
+
+// LastUsed and LastPushed are like Last, for uses and pushes alone.
+func (u Use) LastUsed() time.Time   { return endOf(u.Used) }
+func (u Use) LastPushed() time.Time { return endOf(u.Pushed) }
+
+// Ended returns the Use whose LastPushed and LastUsed are given.
+func Ended(pushed, used time.Time) Use {
+	return Use{hourBefore(pushed), hourBefore(used)}
+}
+
+func hourBefore(end time.Time) int64 {
+	if end.IsZero() {
+		return 0
+	}
+	return hourOf(end) - 1
+}
+
+func endOf(hour int64) time.Time {
+	if hour == 0 {
 		return time.Time{}
 	}
-	return time.Unix((last+1)*int64(Resolution/time.Second), 0).UTC()
+	return time.Unix((hour+1)*int64(Resolution/time.Second), 0).UTC()
 }
 
 func hourOf(t time.Time) int64 { return t.Unix() / int64(Resolution/time.Second) }

@@ -1,6 +1,7 @@
 package unused
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -42,21 +47,9 @@ type repository struct {
 type manifest struct {
 	children []string
 	subject  string
-	blobs    []string
+	blobs    []string // config and layers
 	kept     bool
 	tagged   bool // a kept tag leads to it
-}
-
-// parsed has the members of all kinds of manifests that name others.
-type parsed struct {
-	Config    descriptor   `json:"config"`
-	Layers    []descriptor `json:"layers"`
-	Manifests []descriptor `json:"manifests"`
-	Subject   *descriptor  `json:"subject"`
-}
-
-type descriptor struct {
-	Digest string `json:"digest"`
 }
 
 func (s *Search) read(ctx context.Context, name string) (*repository, error) {
@@ -64,41 +57,65 @@ func (s *Search) read(ctx context.Context, name string) (*repository, error) {
 		name: name, tags: map[string]string{}, manifests: map[string]*manifest{},
 		referrers: map[string][]string{}, referrerTags: map[string][]string{},
 	}
-	err := s.Storage.Manifests(ctx, name, func(digest string) error {
-		_, payload, err := s.Storage.Manifest(ctx, name, digest)
-		if errors.Is(err, stored.ErrNotStored) {
-			return nil // deleted meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		m, err := parse(payload)
-		if err != nil {
-			return fmt.Errorf("read %s@%s: %w", name, digest, err)
-		}
-		r.manifests[digest] = m
-		if m.subject != "" {
-			r.referrers[m.subject] = append(r.referrers[m.subject], digest)
-		}
-		return nil
+	if err := r.readManifests(ctx, s.Storage); err != nil {
+		return nil, err
+	}
+	return r, r.readTags(ctx, s.Storage)
+}
+
+func (r *repository) readManifests(ctx context.Context, storage Storage) error {
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(stored.MaxLookups)
+	err := storage.Manifests(gctx, r.name, func(digest string) error {
+		g.Go(func() error {
+			mediaType, payload, err := storage.Manifest(gctx, r.name, digest)
+			if errors.Is(err, stored.ErrNotStored) {
+				return nil // deleted meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			m, err := parse(mediaType, payload)
+			if err != nil {
+				return fmt.Errorf("read %s@%s: %w", r.name, digest, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			r.manifests[digest] = m
+			if m.subject != "" {
+				r.referrers[m.subject] = append(r.referrers[m.subject], digest)
+			}
+			return nil
+		})
+		return gctx.Err()
 	})
-	if err != nil {
-		return nil, err
-	}
-	tags, err := s.Storage.Tags(ctx, name)
+	return cmp.Or(g.Wait(), err) // if a lookup failed, the list ended because of it
+}
+
+func (r *repository) readTags(ctx context.Context, storage Storage) error {
+	tags, err := storage.Tags(ctx, r.name)
 	if err != nil && !errors.Is(err, stored.ErrNotStored) {
-		return nil, err
+		return err
 	}
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(stored.MaxLookups)
 	for _, tag := range tags {
-		digest, err := s.Storage.Tagged(ctx, name, tag)
-		if err != nil && !errors.Is(err, stored.ErrNotStored) {
-			return nil, err
-		}
-		if r.manifests[digest] != nil {
-			r.addTag(tag, digest)
-		}
+		g.Go(func() error {
+			digest, err := storage.Tagged(gctx, r.name, tag)
+			if err != nil && !errors.Is(err, stored.ErrNotStored) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if r.manifests[digest] != nil {
+				r.addTag(tag, digest)
+			}
+			return nil
+		})
 	}
-	return r, nil
+	return g.Wait()
 }
 
 func (r *repository) addTag(tag, digest string) {
@@ -116,24 +133,55 @@ func referrersPrefix(s string) string {
 	return s[:min(len(s), len("sha256-")+64)]
 }
 
-func parse(payload []byte) (*manifest, error) {
-	var p parsed
-	if err := json.Unmarshal(payload, &p); err != nil {
+// parse reads what a manifest names. The registry has parsed it before, but not its subject,
+// which may be anything.
+func parse(mediaType string, payload []byte) (*manifest, error) {
+	type descriptor struct {
+		Digest string `json:"digest"`
+	}
+	var image struct {
+		Config descriptor   `json:"config"`
+		Layers []descriptor `json:"layers"`
+	}
+	var index struct {
+		Manifests []descriptor `json:"manifests"`
+	}
+	target := any(&image)
+	if event.IsIndex(mediaType) {
+		target = &index
+	}
+	if err := json.Unmarshal(payload, target); err != nil {
 		return nil, err
 	}
 	m := &manifest{}
-	for _, d := range append(p.Layers, p.Config) {
+	for _, d := range append(image.Layers, image.Config) {
 		if d.Digest != "" {
 			m.blobs = append(m.blobs, d.Digest)
 		}
 	}
-	for _, d := range p.Manifests {
+	for _, d := range index.Manifests {
 		m.children = append(m.children, d.Digest)
 	}
-	if p.Subject != nil {
-		m.subject = p.Subject.Digest
+	var more struct {
+		Subject json.RawMessage `json:"subject"`
+	}
+	var subject descriptor
+	if json.Unmarshal(payload, &more) == nil && json.Unmarshal(more.Subject, &subject) == nil {
+		m.subject = subject.Digest
 	}
 	return m, nil
+}
+
+// marked calls visit with the blobs that distribution's garbage-collect keeps because of a
+// manifest: children that the repository does not have as well.
+func (m *manifest) marked(digest string, visit func(blob string)) {
+	visit(digest)
+	for _, blob := range m.blobs {
+		visit(blob)
+	}
+	for _, child := range m.children {
+		visit(child)
+	}
 }
 
 func (r *repository) keepAll() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -20,10 +21,14 @@ var before = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 // registry is the storage of a registry, whose blobs have 1000 bytes each, and the last uses.
 type registry struct {
-	stored.Reader
 	manifests map[string]map[string]string // repository, digest: payload
 	tags      map[string]map[string]string
 	uses      map[string]map[lastuse.Key]lastuse.Use
+	since     time.Time
+}
+
+func newRegistry() *registry {
+	return &registry{manifests: map[string]map[string]string{}, tags: map[string]map[string]string{}, uses: map[string]map[lastuse.Key]lastuse.Use{}}
 }
 
 const blobSize = 1000
@@ -33,17 +38,25 @@ func (r *registry) Manifest(_ context.Context, repository, digest string) (strin
 	if !ok {
 		return "", nil, stored.ErrNotStored
 	}
-	return "", []byte(payload), nil
+	mediaType := v1.MediaTypeImageManifest
+	if strings.HasPrefix(payload, `{"manifests"`) {
+		mediaType = v1.MediaTypeImageIndex
+	}
+	return mediaType, []byte(payload), nil
 }
 
-func (r *registry) BlobSize(context.Context, string, string) (int64, error) { return blobSize, nil }
+func (r *registry) StoredSize(context.Context, string) (int64, error) { return blobSize, nil }
 
 func (r *registry) Tags(_ context.Context, repository string) ([]string, error) {
 	return slices.Sorted(maps.Keys(r.tags[repository])), nil
 }
 
 func (r *registry) Tagged(_ context.Context, repository, tag string) (string, error) {
-	return r.tags[repository][tag], nil
+	digest, ok := r.tags[repository][tag]
+	if !ok {
+		return "", stored.ErrNotStored
+	}
+	return digest, nil
 }
 
 func (r *registry) Repositories(_ context.Context, visit func(string) error) error {
@@ -108,6 +121,16 @@ func (r *registry) use(names ...string) {
 // pushed sets the push of a tag, a number of hours before the period.
 func (r *registry) pushed(tag string, hours int64) {
 	r.uses["app"][lastuse.OfTag(tag)] = lastuse.Use{Pushed: before.Unix()/3600 - hours}
+}
+
+// search returns a search of what was not used since before.
+func (r *registry) search(o Options) *Search {
+	o.Before = before
+	return &Search{Storage: r, Options: o, Uses: func(_ context.Context, repository string, after time.Time) (Uses, error) {
+		rows := maps.Clone(r.uses[repository])
+		maps.DeleteFunc(rows, func(_ lastuse.Key, u lastuse.Use) bool { return u.Last().Before(after) })
+		return Uses{Since: r.since, Rows: rows}, nil
+	}}
 }
 
 func TestSearch(t *testing.T) {
@@ -204,13 +227,9 @@ func TestSearch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &registry{manifests: map[string]map[string]string{}, tags: map[string]map[string]string{}, uses: map[string]map[lastuse.Key]lastuse.Use{}}
+			r := newRegistry()
 			names := test.build(r)
-			s := Search{Storage: r, Options: test.options}
-			s.Uses = func(_ context.Context, repository string) (map[lastuse.Key]lastuse.Use, error) {
-				return r.uses[repository], nil
-			}
-			s.Before = before
+			s := r.search(test.options)
 			result, err := s.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -238,12 +257,29 @@ func nameOf(item Item, names map[string]string) string {
 	return name
 }
 
-// A manifest that can't be read may list others, so nothing is reported.
+// A manifest that can't be read may list others, so nothing is reported. A subject that is
+// none, which the registry does not parse, is no reason.
 func TestDamagedManifest(t *testing.T) {
 	t.Parallel()
-	r := &registry{manifests: map[string]map[string]string{"app": {"sha256:00": "{"}}, tags: map[string]map[string]string{}}
-	s := Search{Storage: r, Uses: func(context.Context, string) (map[lastuse.Key]lastuse.Use, error) { return nil, nil }}
-	if result, err := s.Run(t.Context()); err == nil {
-		t.Errorf("the result is %+v, want an error", result)
+	for payload, damaged := range map[string]bool{"{": true, `{"layers":[{}],"subject":7}`: false, `{"subject":{"digest":7}}`: false} {
+		r := newRegistry()
+		r.manifests["app"] = map[string]string{"sha256:00": payload}
+		if result, err := r.search(Options{}).Run(t.Context()); (err != nil) != damaged {
+			t.Errorf("%s: the result is %+v, %v", payload, result, err)
+		}
+	}
+}
+
+// A child that the index lists and the repository does not have stays with the index, as
+// garbage-collect keeps it.
+func TestSparseIndex(t *testing.T) {
+	t.Parallel()
+	r := newRegistry()
+	child := r.push("other", "v1", map[string]any{"layers": describe(digest.FromString("a").String())})
+	r.push("app", "v1", map[string]any{"manifests": describe(child)})
+	r.use("v1")
+	result, err := r.search(Options{}).Run(t.Context())
+	if err != nil || len(result.Items) != 1 || result.Bytes != blobSize { // the layer
+		t.Errorf("the result is %+v, %v; want one tag and %d bytes", result, err, blobSize)
 	}
 }
