@@ -24,6 +24,7 @@ func (r *runtime) openAdmin() error {
 		Retry:   r.notifier.RetryLetter,
 		Sinks:   r.notifier,
 		Inspect: r.inspect,
+		Uses:    r.uses,
 		Log:     r.log,
 	}
 	if posts := r.notifier.Announcements(); posts != nil {

@@ -51,28 +51,14 @@ func (e *StatusError) Error() string { return e.Message }
 // Call sends a request, and decodes the response into v unless that is nil. The error is
 // ErrNotRunning, a *StatusError, or one of the connection.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, v any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://tidings"+path+"?"+query.Encode(), nil)
+	res, err := c.send(ctx, method, path, query)
 	if err != nil {
 		return err
-	}
-	res, err := c.http.Do(r)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return ErrNotRunning
-	}
-	if err != nil {
-		return fmt.Errorf("call the admin API: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("call the admin API: %w", err)
-	}
-	if res.StatusCode >= 300 {
-		failed := &StatusError{Status: res.StatusCode}
-		if json.Unmarshal(body, &failed.Problem) != nil || failed.Message == "" {
-			failed.Message = "the admin API answered " + res.Status
-		}
-		return failed
 	}
 	if v == nil {
 		return nil
@@ -81,4 +67,30 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 		return fmt.Errorf("decode the answer of the admin API: %w", err)
 	}
 	return nil
+}
+
+// send sends a request, and returns the response of one that has succeeded, whose body the
+// caller closes. The error is that of Call.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://tidings"+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(r)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, fmt.Errorf("call the admin API: %w", err)
+	}
+	if res.StatusCode < 300 {
+		return res, nil
+	}
+	defer res.Body.Close()
+	failed := &StatusError{Status: res.StatusCode}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil || json.Unmarshal(body, &failed.Problem) != nil || failed.Message == "" {
+		failed.Message = "the admin API answered " + res.Status
+	}
+	return nil, failed
 }

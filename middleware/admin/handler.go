@@ -37,6 +37,7 @@ type Config struct {
 	Retry   Retry
 	Sinks   Sinks
 	Inspect Inspect
+	Uses    Uses
 	Log     *slog.Logger
 
 	Announcements Announcements // nil: nothing is announced
@@ -71,6 +72,7 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("POST /v1/sinks/{sink}/skip", h.skip)
 		mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
 		mux.HandleFunc("GET /v1/journal", h.journal)
+		mux.HandleFunc("GET /v1/lastuse", h.lastUse)
 	}
 	mux.HandleFunc("/", h.unknown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -187,7 +189,7 @@ func boxOf(w http.ResponseWriter, r *http.Request) (box deadletters.Box, ok bool
 	return box, true
 }
 
-// failed sends the response for an error of Letters, Retry, Sinks or Announcements.
+// failed sends the response for an error of Letters, Retry, Sinks, Uses or Announcements.
 func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if status := announceStatus(err); status != 0 {
 		fail(w, status, names[status], err.Error())
@@ -207,6 +209,7 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 		operate.ErrNotRewindable:  http.StatusConflict,
 		operate.ErrPosition:       http.StatusBadRequest,
 		journal.ErrGone:           http.StatusConflict,
+		ErrNotCounted:             http.StatusServiceUnavailable,
 	} {
 		if errors.Is(err, known) {
 			fail(w, status, names[status], err.Error())
