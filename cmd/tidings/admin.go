@@ -33,9 +33,13 @@ func newAdminClient(args []string) (*adminClient, error) {
 	return &adminClient{admin.NewClient(o.Data), o, path}, nil
 }
 
-// call sends a request. The error says how to start a process that is not running.
+// call sends a request.
 func (c *adminClient) call(ctx context.Context, method, path string, query url.Values, v any) error {
-	err := c.Call(ctx, method, path, query, v)
+	return c.explain(c.Call(ctx, method, path, query, v))
+}
+
+// explain says in an error how to start a process that is not running.
+func (c *adminClient) explain(err error) error {
 	if !errors.Is(err, admin.ErrNotRunning) {
 		return err
 	}
