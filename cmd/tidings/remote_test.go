@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/internal/faultproxy"
 )
@@ -92,8 +94,9 @@ func (p *remotePair) passPauses(t *testing.T) (stop func()) {
 				return
 			case <-time.After(20 * time.Millisecond):
 			}
-			wait := time.Until(p.pausedUntil()) - ahead
-			if wait <= 0 {
+			until := p.pausedUntil()
+			wait := time.Until(until) - ahead
+			if until.IsZero() || wait <= 0 {
 				continue
 			}
 			ahead += wait + time.Millisecond
@@ -155,17 +158,19 @@ func (s *server) remotePushes() []remotePush {
 
 // The hold refuses a push with each of the errors that the method has: whoever pushes sees
 // nothing of it, the push is a dead letter with the reason, and the hold has recorded and
-// counted nothing.
+// counted nothing. Once the cause is mended, a retry reports the push once, although both
+// are killed meanwhile.
 func TestRemoteRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, accepted, options string
 		repository, owner       string // of the push
 		says                    string
+		old, mended             string // in the configuration of the hold
 	}{
-		{"InvalidOperation", "registries", "", "oss/app", "", "InvalidOperation: "},
-		{"UserMismatch", "owners", "", "oss/team/app", team, "UserMismatch: "},
-		{"QuotaExceeded", "registries", "\nquota: {tiers: {small: {limit: 1B}}, default: small}", "oss/app", "", "QuotaExceeded: quota exceeded: did:web:localhost%3A"},
+		{"InvalidOperation", "registries", "", "oss/app", "", "InvalidOperation: ", "", ""},
+		{"UserMismatch", "owners", "", "oss/team/app", team, "UserMismatch: ", ", owners: [", ", registries: ["},
+		{"QuotaExceeded", "registries", "\nquota: {tiers: {small: {limit: 1B}}, default: small}", "oss/app", "", "QuotaExceeded: quota exceeded: did:web:localhost%3A", "limit: 1B", "limit: 1GiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -175,22 +180,86 @@ func TestRemoteRefused(t *testing.T) {
 			if c.name == "InvalidOperation" {
 				p.operation.Store("copy")
 			}
-			p.registry.push(t, c.repository, "v1", newImage(2))
+			m := newImage(2)
+			p.registry.push(t, c.repository, "v1", m)
 			p.registry.waitDrained()
-			p.checkRefused(t, c.repository, c.says)
+			letter := p.checkRefused(t, c.repository, c.says, 1)
+			defer p.passPauses(t)()
+			p.retry(letter)
+			p.waitReported(t)
+			p.checkRefused(t, c.repository, c.says, 2)
 			if got := p.hold.remotePushes(); len(got) > 0 {
 				t.Errorf("the hold lists %+v", got)
 			}
 			if got := p.hold.records(t, p.hold.did, layerCollection); len(got) > 0 {
 				t.Errorf("the hold has records: %v", got)
 			}
+
+			p.hold.kill()
+			p.operation.Store("")
+			if c.old != "" {
+				p.hold.reconfigure(c.old, c.mended)
+			}
+			p.retry(letter)
+			p.registry.kill()
+			p.hold.startHold()
+			p.registry.start()
+			p.waitReported(t)
+			p.checkDelivered(t, ownerOf(p.registry, c.repository), m)
 		})
 	}
 }
 
+// waitReported waits until nothing is to be reported, and the health shows no pause.
+func (p *remotePair) waitReported(t *testing.T) {
+	t.Helper()
+	p.registry.waitDrained()
+	p.registry.until(t, "the registry is not paused", func() bool { return p.pausedUntil().IsZero() })
+}
+
+func (p *remotePair) retry(letter string) {
+	p.registry.t.Helper()
+	if out, code := p.registry.run("dead", "retry", p.registry.config, letter); code != 0 {
+		p.registry.t.Errorf("dead retry: exit code %d\n%s", code, out)
+	}
+}
+
+// checkDelivered checks that the only push, of an image of the owner, has reached the hold
+// once, and that there is no dead letter any more.
+func (p *remotePair) checkDelivered(t *testing.T, owner string, m image) {
+	t.Helper()
+	pushes := p.registry.remotePushes()
+	if len(pushes) != 1 {
+		t.Fatalf("pushes %+v", pushes)
+	}
+	checkAnswer(t, &pushes[0])
+	if n := pushes[0].Remote.LayersCreated; n == nil || *n != 2 {
+		t.Errorf("answer %+v", pushes[0].Remote)
+	}
+	if out, code := p.registry.run("dead", "list", p.registry.config); code != 0 || out != "" {
+		t.Errorf("dead list: exit code %d\n%s", code, out)
+	}
+	if out, code := p.registry.run("status", p.registry.config); code != 0 {
+		t.Errorf("status: exit code %d\n%s", code, out)
+	}
+	atHold := p.hold.remotePushes()
+	if want := owner + "/" + pushes[0].image(); len(atHold) != 1 || atHold[0].image() != want {
+		t.Errorf("the hold lists %+v, want %s", atHold, want)
+	}
+	if counts := p.hold.repositories(p.hold.token()...)[owner+"/"+pushes[0].Repository]; counts.Pushes != 1 {
+		t.Errorf("the hold has counted %+v", counts)
+	}
+	layers := map[string]int64{}
+	for _, blob := range m.blobs[1:] {
+		layers[digest.FromBytes(blob).String()] = int64(len(blob))
+	}
+	p.hold.checkUnique(t, layerCollection, len(layers), func(r record) string { return r.Value["digest"].(string) })
+	p.hold.checkQuota(t, owner, layers)
+}
+
 // checkRefused checks what API and commands show of the only push, which the hold has
-// refused.
-func (p *remotePair) checkRefused(t *testing.T, repository, says string) (letter string) {
+// refused so often.
+func (p *remotePair) checkRefused(t *testing.T, repository, says string, attempts int) (letter string) {
 	t.Helper()
 	s := p.registry
 	pushes := s.remotePushes()
@@ -217,7 +286,7 @@ func (p *remotePair) checkRefused(t *testing.T, repository, says string) (letter
 	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(letter, "remote/") || !strings.Contains(out, "push "+repository+":v1@sha256:") || !strings.Contains(out, says) {
 		t.Errorf("dead list: exit code %d\n%s", code, out)
 	}
-	if out, code := s.run("dead", "show", s.config, letter); code != 0 || !strings.Contains(out, `"attempts": 1`) || !strings.Contains(out, `"event": {`) {
+	if out, code := s.run("dead", "show", s.config, letter); code != 0 || !strings.Contains(out, fmt.Sprintf(`"attempts": %d`, attempts)) || !strings.Contains(out, `"event": {`) {
 		t.Errorf("dead show: exit code %d\n%s", code, out)
 	}
 	return letter

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,7 @@ type remoteRounds struct {
 	r *rand.Rand
 
 	mu   sync.Mutex
-	sent map[string]bool // pushes whose call has reached the hold, as remotePush.image has them
+	sent map[string]string // pushes whose call has reached the hold, as remotePush.image has them
 }
 
 // A registry and the hold that it reports to are killed at random moments of a random
@@ -52,7 +53,7 @@ func TestRemoteRounds(t *testing.T) {
 
 func newRemoteRounds(t *testing.T) *remoteRounds {
 	p := newRemotePair(t, "registries", "\nquota: {tiers: {large: {limit: 1GiB}}, default: large}")
-	h := &remoteRounds{remotePair: p, workload: newWorkload(t, p.registry), sent: map[string]bool{}}
+	h := &remoteRounds{remotePair: p, workload: newWorkload(t, p.registry), sent: map[string]string{}}
 	h.addRepository("oss/team/a")
 	h.expected = append(h.expected, "a sink is paused; its events stay pending", "the system clock has jumped", "trying again")
 	h.r = rand.New(rand.NewPCG(h.seed, 0))
@@ -68,7 +69,7 @@ func (h *remoteRounds) note(c faultproxy.Call) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sent[fmt.Sprint(in.Repository, ":", in.Tag, "@", in.ManifestDigest)] = true
+	h.sent[fmt.Sprint(in.Repository, ":", in.Tag, "@", in.ManifestDigest)] += fmt.Sprint(" ", c.Status, " ", len(in.Manifest.Layers), string(c.Output))
 }
 
 // resume starts what is not running.
@@ -165,7 +166,7 @@ func (h *remoteRounds) check(t *testing.T) {
 			}
 		case push.Remote == nil && push.Reason == "not in storage any more":
 			// The manifest was deleted before it was reported, or before a call whose answer was lost was repeated.
-			if h.sent[push.image()] {
+			if h.sent[push.image()] != "" {
 				uncertain[push.image()], uncertain[manifest] = true, true
 				dropped[push.Repository]++
 			}
@@ -224,23 +225,27 @@ func (h *remoteRounds) checkPushesAtHold(t *testing.T, reported map[string]int, 
 // checkCountsAtHold checks the counts of each repository.
 func (h *remoteRounds) checkCountsAtHold(t *testing.T, counted, dropped map[string]int64) {
 	t.Helper()
-	all := h.hold.repositories(h.hold.token()...)
+	pulls := map[string]int64{}
+	for _, name := range h.names {
+		if h.repos[name].put+h.repos[name].got == 0 || !public(name) {
+			continue // the API may not list it, or it is not reported
+		}
+		var here struct{ Counts map[string]int64 }
+		h.json(t, "/tidings/api/v1/repositories/"+name, &here, h.registry.token()...)
+		pulls[name] = here.Counts["pull"]
+	}
+	var all map[string]repositoryAnswer
+	h.hold.until(t, "the pulls are reported", func() bool { // they get into the journal after their answers
+		all = h.hold.repositories(h.hold.token()...)
+		return !slices.ContainsFunc(h.names, func(name string) bool { return all[h.nameAtHold(name)].Pulls < pulls[name] })
+	})
 	for _, name := range h.names {
 		got := all[h.nameAtHold(name)]
 		if got.Pushes < counted[name] || got.Pushes > counted[name]+dropped[name] {
 			t.Errorf("%s: %d pushes are counted at the hold, want %d (%d uncertain)", name, got.Pushes, counted[name], dropped[name])
 		}
-		var here struct{ Counts map[string]int64 }
-		if h.repos[name].put+h.repos[name].got == 0 {
-			continue // the API may not list it
-		}
-		h.json(t, "/tidings/api/v1/repositories/"+name, &here, h.registry.token()...)
-		want := here.Counts["pull"]
-		if !public(name) {
-			want = 0
-		}
-		if got.Pulls != want {
-			t.Errorf("%s: %d pulls are counted at the hold, want %d", name, got.Pulls, want)
+		if got.Pulls != pulls[name] {
+			t.Errorf("%s: %d pulls are counted at the hold, want %d", name, got.Pulls, pulls[name])
 		}
 	}
 }
@@ -267,6 +272,11 @@ func (h *remoteRounds) checkRecordsAtHold(t *testing.T, created map[string]int, 
 		_, digest, _ := strings.Cut(manifest, "@")
 		want := h.layersOf(digest)
 		if n != len(want) && !uncertain[manifest] || n > len(want) {
+			for i, s := range h.sent {
+				if strings.HasSuffix(i, digest) {
+					t.Error(i, s)
+				}
+			}
 			t.Errorf("%s: the answers say that %d records were created, want %d", manifest, n, len(want))
 		}
 		for _, layer := range want {
