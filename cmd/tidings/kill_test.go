@@ -3,30 +3,18 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/tidings-dev/tidings/internal/race"
+	testrounds "github.com/tidings-dev/tidings/internal/rounds"
 )
 
-// rounds returns the number of rounds of a test, which TIDINGS_KILL_ROUNDS sets. With
-// the race detector, which makes them much slower, it is a third.
+// rounds returns the number of rounds of a test.
 func rounds(t *testing.T, usual int) int {
-	s := os.Getenv("TIDINGS_KILL_ROUNDS")
-	if s == "" && race.Enabled {
-		return (usual + 2) / 3
-	}
-	if s == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("TIDINGS_KILL_ROUNDS: %v", err)
-	}
-	return n
+	t.Helper()
+	return testrounds.Number(t, usual)
 }
 
 // someCases returns all cases or, with the race detector, a random one. It is for

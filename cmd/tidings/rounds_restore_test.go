@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	testrounds "github.com/tidings-dev/tidings/internal/rounds"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
 
@@ -122,7 +123,7 @@ var restoreWarnings = []string{
 // written there are kept.
 func TestRestoreRounds(t *testing.T) {
 	t.Parallel()
-	seed := roundsSeed(t)
+	seed := testrounds.Seed(t)
 	for i, c := range someCases(restores) {
 		for n := range min(rounds(t, 1), 4) {
 			t.Run(fmt.Sprint(c.name, n), func(t *testing.T) {

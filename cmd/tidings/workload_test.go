@@ -6,9 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/redis/go-redis/v9"
+
+	testrounds "github.com/tidings-dev/tidings/internal/rounds"
 )
 
 // A workload sends random requests to a registry and keeps the requests and the
@@ -55,23 +55,9 @@ type repoLog struct {
 	gets, got, puts, put int64 // GETs sent and answered 200, PUTs sent and answered 201
 }
 
-// roundsSeed is TIDINGS_ROUNDS_SEED, or random.
-func roundsSeed(t *testing.T) uint64 {
-	seed := rand.Uint64N(1_000_000)
-	if s := os.Getenv("TIDINGS_ROUNDS_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("TIDINGS_ROUNDS_SEED: %v", err)
-		}
-		seed = n
-	}
-	t.Logf("TIDINGS_ROUNDS_SEED=%d", seed)
-	return seed
-}
-
 // newWorkload is called before the registry is started.
 func newWorkload(t *testing.T, s *server) *workload {
-	h := &workload{server: s, seed: roundsSeed(t), images: map[string]image{}, repos: map[string]*repoLog{}}
+	h := &workload{server: s, seed: testrounds.Seed(t), images: map[string]image{}, repos: map[string]*repoLog{}}
 	for _, name := range []string{"oss/a", "oss/b", "oss/deep/c", "private/a", "private/b"} {
 		h.addRepository(name)
 	}
