@@ -1,11 +1,13 @@
 package remotetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -82,6 +84,9 @@ func (s *Server) apply(w http.ResponseWriter, issuer string, call Call) {
 	case !pull && s.failing != "" && in.Repository == s.failing:
 		refuse(w, http.StatusInternalServerError, "InternalServerError", "this repository makes it fail")
 		return
+	case !pull && in.Visibility != lexicon.VisibilityPrivate && s.invalidRecord(in) != nil:
+		refuse(w, http.StatusBadRequest, "InvalidRequest", s.invalidRecord(in).Error())
+		return
 	case !pull && in.UserDID != issuer:
 		refuse(w, http.StatusForbidden, "UserMismatch", fmt.Sprintf("%s is not %s", issuer, in.UserDID))
 		return
@@ -112,19 +117,42 @@ func (s *Server) writeLayers(in lexicon.NotifyManifestInput) (created int, err e
 	interrupt := s.interrupt
 	s.interrupt = -1
 	for created < len(in.Manifest.Layers) && created != interrupt {
-		d := in.Manifest.Layers[created]
-		now := s.now()
-		s.tid = max(s.tid+1, now.UnixMicro())
-		s.records = append(s.records, record{syntax.NewTID(s.tid, 1).String(), lexicon.Layer{
-			Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, UserDID: in.UserDID,
-			Manifest: lexicon.ManifestURI(in.UserDID, in.ManifestDigest), CreatedAt: now.UTC().Format("2006-01-02T15:04:05Z07:00"),
-		}})
+		s.tid = max(s.tid+1, s.now().UnixMicro())
+		s.records = append(s.records, record{syntax.NewTID(s.tid, 1).String(), s.layer(in, created)})
 		created++
 	}
 	if created == interrupt {
 		return created, fmt.Errorf("interrupted after %d layers", created)
 	}
 	return created, nil
+}
+
+// layer is the record of a layer.
+func (s *Server) layer(in lexicon.NotifyManifestInput, i int) lexicon.Layer {
+	d := in.Manifest.Layers[i]
+	return lexicon.Layer{
+		Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, UserDID: in.UserDID,
+		Manifest: lexicon.ManifestURI(in.UserDID, in.ManifestDigest), CreatedAt: s.now().UTC().Format(time.RFC3339),
+	}
+}
+
+// invalidRecord returns an error if a record of a push does not conform to its schema, whose
+// limits are lower than those of the input.
+func (s *Server) invalidRecord(in lexicon.NotifyManifestInput) error {
+	for i := range in.Manifest.Layers {
+		raw, err := json.Marshal(s.layer(in, i))
+		if err != nil {
+			return err
+		}
+		encoded, err := lexicon.FromJSON(raw)
+		if err != nil {
+			return err
+		}
+		if _, err := lexicon.Validate(lexicon.NSIDLayer, encoded); err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // count counts a call. The caller must hold mu.
