@@ -230,7 +230,7 @@ func (h *remoteRounds) checkCountsAtHold(t *testing.T, counted, dropped map[stri
 		if h.repos[name].put+h.repos[name].got == 0 || !public(name) {
 			continue // the API may not list it, or it is not reported
 		}
-		pulls, got := classes(t, h.registry, name)["pull"], map[string]int64{}
+		pulls, got := classes(t, h.registry, name)["pull"], classes(t, h.hold, h.pathAtHold(name))
 		for end := time.Now().Add(20 * time.Second); got["pull"]+got["child"] < pulls && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			got = classes(t, h.hold, h.pathAtHold(name)) // pulls get into the journal after their answers
 		}
