@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +59,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 
 // print prints the report for people, one topic a line.
 func (r accountReport) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/url"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,53 +25,19 @@ func announceListCommand() *cobra.Command {
 		Example:      "  tidings announce list config.yml --repository 'oss/**' --limit 20",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
-			defer stop()
-			return announceList(ctx, cmd.OutOrStdout(), args, repository, limit, asJSON)
-		},
+		RunE: withAdmin(func(ctx context.Context, client *adminClient, out io.Writer, _ []string) error {
+			posts := listing[admin.AnnouncementsPage, announce.Announcement]{
+				path: "/v1/announcements", query: url.Values{"repository": {repository}}, limit: limit, page: 100,
+				rows: func(p *admin.AnnouncementsPage) ([]announce.Announcement, string) { return p.Announcements, p.Cursor },
+				line: announcementLine, asJSON: asJSON,
+			}
+			return posts.print(ctx, client, out)
+		}),
 	}
 	c.Flags().StringVar(&repository, "repository", "", "only posts about repositories that this glob matches, such as \"oss/**\"")
 	c.Flags().IntVar(&limit, "limit", 100, "list at most so many")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	jsonFlag(c, &asJSON)
 	return c
-}
-
-// announcePage is how many posts are asked for at once.
-const announcePage = 100
-
-func announceList(ctx context.Context, out io.Writer, args []string, repository string, limit int, asJSON bool) error {
-	if limit < 1 {
-		return fmt.Errorf("--limit %d is invalid; it must be at least 1", limit)
-	}
-	c, err := newAdminClient(args)
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	defer w.Flush()
-	query := url.Values{"repository": {repository}}
-	for limit > 0 {
-		query.Set("limit", strconv.Itoa(min(limit, announcePage)))
-		var page admin.AnnouncementsPage
-		if err := c.call(ctx, "GET", "/v1/announcements", query, &page); err != nil {
-			return err
-		}
-		for i := range page.Announcements {
-			a := &page.Announcements[i]
-			if !asJSON {
-				fmt.Fprintln(w, announcementLine(a))
-			} else if err := printLine(out, a); err != nil {
-				return err
-			}
-		}
-		limit -= len(page.Announcements)
-		if page.Cursor == "" {
-			return nil
-		}
-		query.Set("cursor", page.Cursor)
-	}
-	return nil
 }
 
 // announcementLine is a post in a list, its columns separated by tabs.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -82,7 +81,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 
 // print prints the report for people.
 func (r previewReport) print(out io.Writer, a *config.Announce) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -96,7 +95,7 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 
 // explain prints what the options do, one topic a line.
 func explain(out io.Writer, c *configuration.Configuration, o *config.Options) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	defer w.Flush()
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "  %s\t%s\n", topic, fmt.Sprintf(format, args...))

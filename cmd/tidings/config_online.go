@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -46,7 +45,7 @@ func (f *findings) problem(topic string, err error) {
 func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	f := findings{Writer: w}
 	fmt.Fprintln(w, "\nOnline:")
 	switch {

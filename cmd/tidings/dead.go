@@ -37,7 +37,11 @@ func deadListCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: withAdmin(func(ctx context.Context, client *adminClient, out io.Writer, _ []string) error {
-			return client.deadList(ctx, out, sink, limit, asJSON)
+			letters := listing[admin.Page, admin.Letter]{
+				path: "/v1/dead", query: url.Values{"sink": {sink}}, limit: limit, page: 500,
+				rows: func(p *admin.Page) ([]admin.Letter, string) { return p.Letters, p.Cursor }, line: letterLine, asJSON: asJSON,
+			}
+			return letters.print(ctx, client, out)
 		}),
 	}
 	c.Flags().StringVar(&sink, "sink", "", "only those of one sink")
@@ -46,36 +50,9 @@ func deadListCommand() *cobra.Command {
 	return c
 }
 
-// deadPage is how many letters are asked for at once.
-const deadPage = 500
-
-func (c *adminClient) deadList(ctx context.Context, out io.Writer, sink string, limit int, asJSON bool) error {
-	w := newTable(out)
-	defer w.Flush()
-	query := url.Values{"sink": {sink}}
-	for limit > 0 {
-		query.Set("limit", strconv.Itoa(min(limit, deadPage)))
-		var page admin.Page
-		if err := c.call(ctx, "GET", "/v1/dead", query, &page); err != nil {
-			return err
-		}
-		for i := range page.Letters {
-			l := &page.Letters[i]
-			if asJSON {
-				if err := printLine(out, l); err != nil {
-					return err
-				}
-				continue
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", letterName(l), l.Time.UTC().Format(time.RFC3339), letterSubject(l), l.Reason)
-		}
-		limit -= len(page.Letters)
-		if page.Cursor == "" {
-			return nil
-		}
-		query.Set("cursor", page.Cursor)
-	}
-	return nil
+// letterLine is a letter in a list.
+func letterLine(l *admin.Letter) string {
+	return strings.Join([]string{letterName(l), l.Time.UTC().Format(time.RFC3339), letterSubject(l), l.Reason}, "\t")
 }
 
 // letterName is the name of a letter in commands: SINK/SEQ, with "/pulls" at the end for

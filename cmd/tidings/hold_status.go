@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,7 +54,7 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	if err != nil && !running {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	defer func() { err = errors.Join(err, w.Flush()) }()
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +86,7 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 
 // printUsage prints a line for each owner as it is read.
 func printUsage(out io.Writer, flags quotaFlags, each func(func(middleware.OwnerUsage) error) error) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	if !flags.json {
 		fmt.Fprintln(w, "OWNER\tLAYERS\tSIZE\tLIMIT\tTIER")
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -99,7 +98,7 @@ func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
 		fmt.Fprintf(out, "Redis has no registry under the name %q.\n", o.Redis.Name)
 		return nil
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	fmt.Fprintln(w, "ID\tHOST\tSEEN\tREPOSITORIES\tPULLS\tPUSHES\t")
 	for _, k := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", k.ID, k.Host, k.Seen.Format(time.RFC3339), k.Repositories, k.Pulls, k.Pushes, forgottenText(k))

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -190,7 +189,7 @@ func resolveHold(ctx context.Context, r *config.Remote) remoteHold {
 }
 
 func (r remoteReport) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

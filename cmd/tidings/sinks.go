@@ -137,15 +137,9 @@ func sinksSkipCommand() *cobra.Command {
 		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
 			return err
 		}
-		var done operate.Skipped
-		if err := client.call(ctx, "POST", sinkPath(args[1], "skip"), query, &done); err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(out, done)
-		}
-		_, err := fmt.Fprintf(out, "%s of %d to %d skipped; `tidings dead list` shows them.\n", count(int64(done.Events), "event"), done.First, done.Last)
-		return err
+		return act(ctx, client, out, sinkPath(args[1], "skip"), query, asJSON, func(done *operate.Skipped) string {
+			return fmt.Sprintf("%s of %d to %d skipped; `tidings dead list` shows them.", count(int64(done.Events), "event"), done.First, done.Last)
+		})
 	})
 	c.Flags().Uint64Var(&to, "to", 0, "the last event to skip, by its sequence number; default: the first pending one")
 	c.Flags().StringVar(&stream, "stream", journal.Pushes.String(), "of the journal: pushes or pulls")
@@ -187,21 +181,28 @@ func sinksRewindCommand() *cobra.Command {
 		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
 			return err
 		}
-		var done operate.Rewound
-		if err := client.call(ctx, "POST", sinkPath(args[1], "rewind"), query, &done); err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(out, done)
-		}
-		_, err := fmt.Fprintf(out, "The sink %s handles %s after %d again.\n", args[1], count(int64(done.Events), "event"), done.Position)
-		return err
+		return act(ctx, client, out, sinkPath(args[1], "rewind"), query, asJSON, func(done *operate.Rewound) string {
+			return fmt.Sprintf("The sink %s handles %s after %d again.", args[1], count(int64(done.Events), "event"), done.Position)
+		})
 	})
 	c.Flags().Uint64Var(&to, "to", 0, "handle the events after this sequence number again; 0: all that the journal has, if it has all")
 	c.Flags().StringVar(&since, "since", "", "handle the events since this time again, such as 2026-01-31T12:00:00Z")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	jsonFlag(c, &asJSON)
 	return c
+}
+
+// act sends a request that acts on a sink, and prints the answer as JSON or as text.
+func act[A any](ctx context.Context, c *adminClient, out io.Writer, path string, query url.Values, asJSON bool, text func(*A) string) error {
+	answer := new(A)
+	if err := c.call(ctx, "POST", path, query, answer); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(out, answer)
+	}
+	_, err := fmt.Fprintln(out, text(answer))
+	return err
 }
 
 // confirm asks a question, unless yes is set.
