@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/notifier/announce"
@@ -67,7 +69,18 @@ func TestAnnounceListAndDelete(t *testing.T) {
 	}
 }
 
-// A post on another PDS is deleted there. One that its owner has deleted is known as deleted.
+// withoutWrites responds as the PDS does, except to writes, which fail.
+func (p *fakePDS) withoutWrites(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, ".applyWrites") {
+		http.Error(w, "out of order", http.StatusBadGateway)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.serve(w, r)
+}
+
+// A post on another PDS is deleted there, also if the process is killed before. One that its owner has deleted is known as deleted.
 func TestAnnounceDeleteOnPDS(t *testing.T) {
 	t.Parallel()
 	s := newAccountServer(t, fakeHandle)
@@ -84,9 +97,16 @@ func TestAnnounceDeleteOnPDS(t *testing.T) {
 		t.Fatalf("%d posts are listed, and the PDS has %d, want 2", len(uris), s.pds.count(postCollection))
 	}
 	remove := []string{"announce", "delete", s.config, "--yes"}
-	expect(t, s.dir, 0, append(remove, uris[0]), uris[0]+" is deleted.")
+	s.pds.set(func(p *fakePDS) { p.fault = s.pds.withoutWrites })
+	expect(t, s.dir, 0, append(remove, uris[0]), uris[0]+" is withdrawn, and will be deleted: the account cannot be written to at the moment")
+	expect(t, s.dir, 0, []string{"announce", "list", s.config}, "being deleted")
+	s.kill()
+	s.pds.set(func(p *fakePDS) { p.fault = nil })
+	s.start()
+	for end := time.Now().Add(30 * time.Second); s.pds.count(postCollection) == 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	}
 	if n := s.pds.count(postCollection); n != 1 {
-		t.Errorf("the PDS has %d posts, want 1", n)
+		t.Errorf("after a kill the PDS has %d posts, want 1", n)
 	}
 	s.pds.set(func(p *fakePDS) {
 		record := postCollection + "/" + path.Base(uris[1])
