@@ -18,7 +18,7 @@ type flipped struct {
 	owner          string
 	private        bool // by its last push
 	public, hidden int64
-	last           notification // of its last push, with a key
+	sent           []notification // its pushes, each with a key
 }
 
 // Images are reported as public and private in any order, with repeated calls, failing
@@ -46,9 +46,9 @@ func TestFlipsRandom(t *testing.T) {
 				switch n := random.IntN(10); {
 				case n < 6:
 					f.flip(r, random.IntN(2) == 0, fmt.Sprint("key ", step))
-				case n < 8 && f.last.Key != "":
+				case n < 8 && len(f.sent) > 0:
 					repeats++
-					again := f.last
+					again := f.sent[random.IntN(len(f.sent))] // also of an earlier push
 					again.Token = fmt.Sprint("repeated ", step)
 					r.notifyCanceled(again)
 				case n == 8:
@@ -87,7 +87,7 @@ func (f *flipped) flip(r *rig, private bool, key string) {
 	} else {
 		f.public++
 	}
-	f.private, f.last = private, n
+	f.private, f.sent = private, append(f.sent, n)
 	r.notifyCanceled(n)
 }
 

@@ -144,6 +144,13 @@ func TestDeleteData(t *testing.T) {
 	r.reconciled()
 	r.wantOwned("after another reconciliation", map[string]int{owner: 5, alice: 3})
 	r.consistent()
+
+	r.stopSinks()
+	r.notifyCanceled(notificationOf(image("earlier", 2), bob))
+	r.forget(bob)
+	r.notifyCanceled(notificationOf(image("later", 1), bob))
+	r.reopen(nil)
+	r.wantOwned("all of it handled at once", map[string]int{owner: 5, alice: 3, bob: 1})
 	if letters := r.letters(); len(letters) > 0 {
 		t.Errorf("given up: %+v", letters)
 	}

@@ -83,37 +83,51 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// Run deletes without waiting for the next round, also if nothing is published.
+// Run deletes without waiting for the next round.
 func TestForgetInRun(t *testing.T) {
 	t.Parallel()
-	for _, off := range []bool{false, true} {
-		r := newRig(t)
-		r.counts.set(bob+"/app", 10, 2)
-		r.counts.set("oss/app", 5, 1)
-		r.round()
-		wake, calls := make(chan struct{}), 0
-		r.cfg.Off = off
-		r.cfg.Forgotten = func() <-chan struct{} {
-			if calls++; calls == 1 {
-				return wake
-			}
-			return nil
+	r := newRig(t)
+	r.counts.set(bob+"/app", 10, 2)
+	r.round()
+	wake, calls := make(chan struct{}), 0
+	r.cfg.Forgotten = func() <-chan struct{} {
+		if calls++; calls == 1 {
+			return wake
 		}
-		r.restart()
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- r.Run(ctx) }()
-		r.forgets(bob, 1)
-		close(wake)
-		for end := time.Now().Add(10 * time.Second); len(r.records()) > 1 && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
-		r.want("oss/app 5 1")
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		return nil
 	}
+	r.restart()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	r.forgets(bob, 1)
+	close(wake)
+	for end := time.Now().Add(10 * time.Second); len(r.records()) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	r.want()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// While nothing is published, records are deleted and none is written.
+func TestForgetOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.counts.set(bob+"/app", 10, 2)
+	r.counts.set("oss/app", 5, 1)
+	r.round()
+	r.cfg.Off = true
+	r.restart()
+	r.now = r.now.Add(DefaultInterval)
+	r.counts.set("oss/app", 6, 1)
+	r.forgets(bob, 1)
+	if wait, err := r.next(t.Context()); wait != longestWait || err != nil {
+		t.Errorf("wait %v, %v", wait, err)
+	}
+	r.want("oss/app 5 1")
 }
 
 // A record after a deletion has no times from before it, and a lower count begins again.
