@@ -214,6 +214,7 @@ func (n *Notifier) Jumped() (event.Jump, bool) { return n.clock.Jumped() }
 var (
 	depthDesc  = prometheus.NewDesc("tidings_journal_depth", "Events that a sink has not processed yet.", []string{"stream", "sink"}, nil)
 	ageDesc    = prometheus.NewDesc("tidings_journal_oldest_seconds", "Age of the oldest event that a sink has not processed yet.", []string{"stream", "sink"}, nil)
+	pausedDesc = prometheus.NewDesc("tidings_sink_paused", "1 while an operator has paused a sink, else 0.", []string{"stream", "sink"}, nil)
 	deadDesc   = prometheus.NewDesc("tidings_dead_letters", "Events that a sink gave up, also before a restart, and that are kept with the reason.", []string{"sink"}, nil)
 	parkedDesc = prometheus.NewDesc("tidings_parked_pushes", "Pushes without records because the handle of their owner is not resolved yet.", nil, nil)
 	bytesDesc  = prometheus.NewDesc("tidings_journal_bytes", "Bytes of a stream of the journal on disk.", []string{"stream"}, nil)
@@ -224,6 +225,7 @@ var (
 func (n *Notifier) Describe(ch chan<- *prometheus.Desc) {
 	ch <- depthDesc
 	ch <- ageDesc
+	ch <- pausedDesc
 	ch <- deadDesc
 	ch <- bytesDesc
 	ch <- parkedDesc
@@ -236,6 +238,11 @@ func (n *Notifier) Collect(ch chan<- prometheus.Metric) {
 		failed[h.Sink] += h.Failed
 		ch <- prometheus.MustNewConstMetric(depthDesc, prometheus.GaugeValue, float64(h.Depth), h.Stream, h.Sink)
 		ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, float64(h.Age), h.Stream, h.Sink)
+		paused := 0.0
+		if h.ByOperator {
+			paused = 1
+		}
+		ch <- prometheus.MustNewConstMetric(pausedDesc, prometheus.GaugeValue, paused, h.Stream, h.Sink)
 	}
 	for sink, count := range failed {
 		ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(count), sink)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -43,6 +45,7 @@ func TestPauseSink(t *testing.T) {
 				if h := r.sink(name); h.State != "paused" || !h.ByOperator || !h.Suspended() || !strings.HasPrefix(h.Reason, "paused by operator since 20") || strings.Contains(h.Reason, "finishes") {
 					t.Errorf("health %+v", h)
 				}
+				r.comparePaused(name)
 				r.reopen(shortWindows())
 				r.until("the sink is idle", func() bool { return !strings.Contains(r.sink(name).Reason, "finishes") })
 			}
@@ -64,6 +67,19 @@ func TestPauseSink(t *testing.T) {
 	}
 	if err := r.ResumeSink("records"); !errors.Is(err, runner.ErrNotPaused) {
 		t.Errorf("a sink that is not paused: %v", err)
+	}
+}
+
+// comparePaused checks the metric, which is 1 for a paused sink.
+func (r *rig) comparePaused(name string) {
+	r.t.Helper()
+	want := "# HELP tidings_sink_paused 1 while an operator has paused a sink, else 0.\n# TYPE tidings_sink_paused gauge\n"
+	for _, of := range []string{"announce pushes", "counters pulls", "counters pushes", "records pushes"} {
+		sink, stream, _ := strings.Cut(of, " ")
+		want += fmt.Sprintf("tidings_sink_paused{sink=%q,stream=%q} %d\n", sink, stream, map[bool]int{true: 1}[sink == name])
+	}
+	if err := testutil.CollectAndCompare(r.Notifier, strings.NewReader(want), "tidings_sink_paused"); err != nil {
+		r.t.Error(err)
 	}
 }
 
