@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,8 @@ import (
 type adminClient struct {
 	*admin.Client
 	options *config.Options
-	path    string // of the configuration
+	path    string    // of the configuration
+	log     io.Writer // for remarks; nil: none
 }
 
 func newAdminClient(args []string) (*adminClient, error) {
@@ -30,7 +32,7 @@ func newAdminClient(args []string) (*adminClient, error) {
 	if !o.Enabled {
 		return nil, fmt.Errorf("%s disables Tidings", path)
 	}
-	return &adminClient{admin.NewClient(o.Data), o, path}, nil
+	return &adminClient{Client: admin.NewClient(o.Data), options: o, path: path}, nil
 }
 
 // call sends a request.
@@ -53,6 +55,18 @@ func (c *adminClient) explain(err error) error {
 	return fmt.Errorf("%w, and this command needs it: start it with `tidings serve %s`", admin.ErrNotRunning, c.path)
 }
 
+// remarkAfter is how long a request may take before the user is told what it waits for.
+const remarkAfter = 2 * time.Second
+
+// callSlowly is call for a request that may wait for a sink.
+func (c *adminClient) callSlowly(ctx context.Context, method, path string, query url.Values, v any) error {
+	remark := time.AfterFunc(remarkAfter, func() {
+		fmt.Fprintln(c.log, "Waiting until the sink has ended what it is doing, at most 20 seconds …")
+	})
+	defer remark.Stop()
+	return c.call(ctx, method, path, query, v)
+}
+
 // noSocket is the error for a running process that does not serve the admin API.
 func (c *adminClient) noSocket() error {
 	return fmt.Errorf("a process uses the data folder %s and has no admin socket: it is another command, or an older version; "+
@@ -69,6 +83,7 @@ func withAdmin(run func(ctx context.Context, c *adminClient, out io.Writer, args
 		if err != nil {
 			return err
 		}
+		c.log = cmd.ErrOrStderr()
 		return run(ctx, c, cmd.OutOrStdout(), args)
 	}
 }

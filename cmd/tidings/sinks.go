@@ -107,7 +107,7 @@ func sinkPath(sink, action string) string { return "/v1/sinks/" + url.PathEscape
 // actOnSink pauses or resumes a sink and prints its state.
 func (c *adminClient) actOnSink(ctx context.Context, out io.Writer, sink, action string, asJSON bool) error {
 	var page admin.SinkPage
-	if err := c.call(ctx, "POST", sinkPath(sink, action), nil, &page); err != nil {
+	if err := c.callSlowly(ctx, "POST", sinkPath(sink, action), nil, &page); err != nil {
 		return err
 	}
 	return printSinks(out, page.Sinks, asJSON)
@@ -195,7 +195,7 @@ func sinksRewindCommand() *cobra.Command {
 // act sends a request that acts on a sink, and prints the answer as JSON or as text.
 func act[A any](ctx context.Context, c *adminClient, out io.Writer, path string, query url.Values, asJSON bool, text func(*A) string) error {
 	answer := new(A)
-	if err := c.call(ctx, "POST", path, query, answer); err != nil {
+	if err := c.callSlowly(ctx, "POST", path, query, answer); err != nil {
 		return err
 	}
 	if asJSON {
