@@ -168,6 +168,8 @@ type Notifier struct {
 	lastPull  atomic.Uint64 // the last pull that was reported or passed over since the start
 	recorded  atomic.Int64  // events that the records sink has processed since the start
 
+	waitingRetries map[uint64]bool // letters of retried announcements that may wait; of the loop of that sink
+
 	resolving sync.Mutex // held while intents are resolved
 }
 
@@ -192,6 +194,8 @@ func New(cfg Config) (*Notifier, error) {
 		log: cfg.Logger.With("component", "notifier"),
 
 		answerSlots: make(chan struct{}, maxAnswers),
+
+		waitingRetries: map[uint64]bool{},
 	}
 	n.quota = quota.New(cfg.Quota, n.usage, cfg.QuotaMetrics)
 	n.inbound = inbound.New(inbound.Config{

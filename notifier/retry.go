@@ -97,7 +97,8 @@ func (n *Notifier) retryEnded(box deadletters.Box, letter uint64) (bool, error) 
 }
 
 // endRetries removes the letters of the retries among events that a sink has processed. The
-// push of a retried announcement refers to the row of the retry, which may wait for a summary.
+// push of a retried announcement refers to the row of the retry. While its version waits for a
+// cooldown or a summary, the letter stays, since the post may be refused again.
 func (n *Notifier) endRetries(sink string, events []event.Sequenced) error {
 	for _, e := range events {
 		if e.Retry == nil {
@@ -108,15 +109,56 @@ func (n *Notifier) endRetries(sink string, events []event.Sequenced) error {
 			if err := pushrow.Put(&b, e.Retry.Letter, pushrow.AnnouncePart, pushrow.Announce{Retried: e.Seq}); err != nil {
 				return err
 			}
-			if err := n.state.Commit(&b, state.NoSync); err != nil {
+			if err := n.state.Commit(&b, state.Sync); err != nil { // keepWaitingRetry needs it after a crash
 				return err
 			}
+			n.waitingRetries[e.Retry.Letter] = true
+			continue
 		}
 		if err := n.dead.EndRetry(pushesOf(sink), e.Retry.Letter); err != nil {
 			return err
 		}
 	}
+	if sink == announce.Name {
+		return n.endWaitingRetries()
+	}
 	return nil
+}
+
+// endWaitingRetries removes the letters of retried announcements that do not wait any more. It
+// is called by the loop of the announce sink alone.
+func (n *Notifier) endWaitingRetries() error {
+	for letter := range n.waitingRetries {
+		var row pushrow.Announce
+		if _, err := pushrow.GetAnnounce(n.state, letter, &row); err != nil {
+			return err
+		}
+		if row.Waiting {
+			continue
+		}
+		if err := n.dead.EndRetry(pushesOf(announce.Name), letter); err != nil {
+			return err
+		}
+		delete(n.waitingRetries, letter)
+	}
+	return nil
+}
+
+// keepWaitingRetry reports whether the retry of a letter has been processed by the announce
+// sink, whose loop then ends it. It is called before the loops run.
+func (n *Notifier) keepWaitingRetry(l *deadletters.Letter) (bool, error) {
+	if l.Sink != announce.Name || l.Stream != journal.Pushes.String() {
+		return false, nil
+	}
+	var row pushrow.Announce
+	if _, err := pushrow.GetAnnounce(n.state, l.First, &row); err != nil {
+		return false, err
+	}
+	if row.Waiting || row.PostURI != "" {
+		n.waitingRetries[l.First] = true
+		return true, nil
+	}
+	return false, nil
 }
 
 // cancelLostRetries removes the marks of letters whose retry is not pending in the journal,
@@ -135,6 +177,12 @@ func (n *Notifier) cancelLostRetries() error {
 		}
 		for _, l := range marked {
 			if l.Stream != s.String() || pending[event.Retry{Sink: l.Sink, Letter: l.First}] {
+				continue
+			}
+			if kept, err := n.keepWaitingRetry(&l); kept || err != nil {
+				if err != nil {
+					return err
+				}
 				continue
 			}
 			if err := n.dead.CancelRetry(deadletters.Box{Sink: l.Sink, Stream: s}, l.First); err != nil {

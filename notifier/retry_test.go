@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -91,7 +92,7 @@ func testRetryPost(t *testing.T, maxAge time.Duration) {
 		t.Fatal(err)
 	}
 	r.drain()
-	r.until("a post", func() bool { return len(r.posts()) == 1 })
+	r.until("a post", func() bool { return len(r.posts()) == 1 && len(r.letters()) == 0 })
 	if all := r.letters(); len(all) != 0 || len(r.posts()) != 1 {
 		t.Errorf("letters %+v, %d posts; want none and one", all, len(r.posts()))
 	}
@@ -186,5 +187,68 @@ func TestRetryEncoding(t *testing.T) {
 	}
 	if !strings.HasPrefix(string(retry), `{"v":6,`) || event.Version >= 6 {
 		t.Error("an earlier program would count the retry")
+	}
+}
+
+// The letter of a retried announcement stays while its version waits, also after a restart. If
+// the post is refused again, the letter has one more attempt and its event; if it is written,
+// the letter is gone.
+func TestRetryWaits(t *testing.T) {
+	t.Parallel()
+	cfg := policy()
+	r, m := newManualRig(t, cfg)
+	r.refuse(lexicon.NSIDPost)
+	r.pushed(m, image("one", 1).as("oss/app", "v1"))
+	expect := func(when string, attempts int, retrying bool) {
+		t.Helper()
+		all := r.letters()
+		if attempts == 0 && len(all) == 0 {
+			return
+		}
+		if len(all) != 1 || all[0].Sink != announce.Name || all[0].First != 1 || all[0].Event == nil || all[0].Attempts != attempts || all[0].Retrying != retrying {
+			t.Errorf("%s: letters %+v, want one with %d attempts, retrying %v", when, all, attempts, retrying)
+		}
+	}
+	expect("after the refusal", 1, false)
+	r.refuse("")
+	m.Pass(10 * time.Minute)
+	r.pushed(m, image("two", 1).as("oss/app", "v2")) // begins a cooldown
+	retry := func() {
+		t.Helper()
+		if err := r.RetryLetter(t.Context(), deadletters.Box{Sink: announce.Name, Stream: journal.Pushes}, 1); err != nil {
+			t.Fatal(err)
+		}
+		seq := r.journal.Status(journal.Pushes).Last
+		m.Pass(time.Minute)
+		r.mustStep()
+		if err := r.endRetries(announce.Name, []event.Sequenced{{Event: &event.Event{Retry: &event.Retry{Sink: announce.Name, Letter: 1}}, Seq: seq}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.announced(seq); !got.Waiting {
+			t.Fatalf("the retry has the result %+v, want that it waits", got)
+		}
+	}
+	afterCooldown := func() {
+		t.Helper()
+		m.Pass(10 * time.Minute)
+		r.mustStep()
+		if err := r.endWaitingRetries(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	retry()
+	expect("while it waits", 1, true)
+	r.refuse(lexicon.NSIDPost)
+	afterCooldown()
+	expect("refused again", 2, false)
+	r.refuse("")
+	retry() // in the cooldown of the refused post
+	r.reopenCopy(cfg)
+	r.mustStep()
+	expect("after a restart", 2, true)
+	afterCooldown()
+	expect("after the post", 0, false)
+	if got := r.texts(); len(got) != 2 {
+		t.Errorf("posts %q, want two", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -116,6 +117,9 @@ func (n *Notifier) waitForEvents(ctx, work context.Context, s sink.Sink, after u
 		return err
 	}
 	next, err := due(work, timed)
+	if err == nil && s.Name() == announce.Name {
+		err = n.endWaitingRetries()
+	}
 	if err != nil {
 		return err
 	}
