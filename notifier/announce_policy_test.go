@@ -332,9 +332,7 @@ func makeEarlier(t *testing.T, r *rig) {
 // What waits is bounded: versions beyond the limit of a repository are in a summary, which
 // is written early when it is full. Nothing is lost.
 func TestAnnounceWaitingBounded(t *testing.T) {
-	if race.Enabled {
-		t.Skip("takes minutes with the race detector, and has nothing that runs concurrently")
-	}
+	race.SkipSequential(t)
 	t.Parallel()
 	cfg := policy()
 	cfg.Collect = 0
@@ -415,14 +413,6 @@ func TestAnnounceFacets(t *testing.T) {
 	}
 }
 
-// killSeeds is how many seeds a test uses that kills the process at its operations.
-func killSeeds(n uint64) uint64 {
-	if race.Enabled {
-		return 1
-	}
-	return n
-}
-
 // The process is killed at each of its operations, or some of them, while it announces what
 // waits: nothing is lost and nothing is announced twice.
 func TestAnnounceKilled(t *testing.T) {
@@ -469,7 +459,7 @@ func TestAnnounceKilled(t *testing.T) {
 			step()
 		}, 9},
 	} {
-		for seed := range killSeeds(4) {
+		for seed := range race.Some(uint64(4)) {
 			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewPCG(seed, 1))

@@ -10,13 +10,11 @@ import (
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/race"
 )
-
-// underRace is true under the race detector, which makes everything ten times
-// slower.
-var underRace bool
 
 // TestHistories runs hundreds of random histories: most with a few records, where
 // every write changes the shape of the tree, some with thousands. Under the race
@@ -24,7 +22,7 @@ var underRace bool
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
-		if underRace && seed%10 != 5 && seed != 99 {
+		if race.Enabled && seed%10 != 5 && seed != 99 {
 			continue
 		}
 		size := uint16(1 + seed%40)

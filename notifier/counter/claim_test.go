@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
@@ -409,7 +410,7 @@ func TestMoveAfterShutdown(t *testing.T) {
 // that can count facts twice (claim.go).
 func TestRandomHistories(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(45) {
+	for seed := range race.Some(uint64(45)) {
 		losses := seed%3 == 2
 		t.Run(fmt.Sprintf("%d, losses %v", seed, losses), func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
@@ -22,6 +23,7 @@ func (r *replica) foldAll(facts []counts.Fact) {
 // TestCostOfTags measures a tag that is pushed once, and one that is also pulled
 // (docs/redis.md).
 func TestCostOfTags(t *testing.T) {
+	race.SkipSequential(t)
 	t.Parallel()
 	const tags = 20_000
 	server := redistest.Start(t)
@@ -60,6 +62,7 @@ func TestCostOfTags(t *testing.T) {
 
 // TestCostOfRepository measures a repository with one tag and one day.
 func TestCostOfRepository(t *testing.T) {
+	race.SkipSequential(t)
 	t.Parallel()
 	const repositories = 5000
 	server := redistest.Start(t)
@@ -80,6 +83,7 @@ func TestCostOfRepository(t *testing.T) {
 
 // TestCostOfDay measures a day of a repository.
 func TestCostOfDay(t *testing.T) {
+	race.SkipSequential(t)
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
@@ -28,7 +29,7 @@ type model struct {
 // TestCrashes runs random histories with kills and power cuts between them.
 func TestCrashes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(100) {
+	for seed := range race.Some(uint64(100)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{disk: journaltest.NewDisk(), r: rand.New(rand.NewPCG(seed, 1)), given: map[string]string{},

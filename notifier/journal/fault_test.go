@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
@@ -30,7 +31,7 @@ func TestFaults(t *testing.T) {
 			for _, times := range []int{1, 2, 5} {
 				t.Run(fmt.Sprintf("%s %s %d", c.op, outcome, times), func(t *testing.T) {
 					t.Parallel()
-					for skip := range 40 {
+					for skip := range race.Some(40) {
 						h := history{t: t, disk: journaltest.NewDisk()}
 						h.run(journaltest.Fault{Op: c.op, Outcome: outcome, Err: syscall.EIO, Skip: skip, Times: times})
 					}

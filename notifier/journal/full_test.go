@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
@@ -79,7 +80,7 @@ func TestFullThenSpace(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s %s %s", c.op, c.outcome, c.name), func(t *testing.T) {
 			t.Parallel()
-			for i := range 120 {
+			for i := range race.Some(120) {
 				skip, times := i/2, []int{1, 1 << 30}[i%2]
 				h := fullHistory{t: t, disk: journaltest.NewDisk(), read: map[uint64]string{}, times: map[string]int{}, want: map[string]int{}}
 				h.run(journaltest.Fault{Op: c.op, Outcome: c.outcome, Name: c.name, Err: syscall.ENOSPC, Skip: skip, Times: times})

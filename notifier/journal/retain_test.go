@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
@@ -75,7 +76,7 @@ func completeWhileDeleting(t *testing.T, writeErr error) {
 func TestRemoveFails(t *testing.T) {
 	t.Parallel()
 	for _, op := range []journaltest.Op{journaltest.Remove, journaltest.SyncDir} {
-		for skip := range 60 {
+		for skip := range race.Some(60) {
 			disk := journaltest.NewDisk()
 			j := open(t, disk)
 			in, err := j.Begin(ctx, 1, []byte("intent"))

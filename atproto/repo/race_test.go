@@ -1,5 +1,0 @@
-//go:build race
-
-package repo
-
-func init() { underRace = true }
