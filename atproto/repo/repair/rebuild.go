@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/exchange"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -262,7 +263,7 @@ func (r *rebuild) replace(reason string) (backup string, err error) {
 // swap renames dir to backup and with to dir: in one step where the system can,
 // so that there always is a dir.
 func swap(fs vfs.FS, dir, with, backup string) error {
-	if fs == vfs.Default && exchange(dir, with) == nil {
+	if fs == vfs.Default && exchange.Paths(dir, with) == nil {
 		return fs.Rename(with, backup)
 	}
 	if err := fs.Rename(dir, backup); err != nil {

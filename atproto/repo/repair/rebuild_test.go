@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/exchange"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -56,7 +57,7 @@ func TestReplaceFailsAfterExchange(t *testing.T) {
 		}
 	}
 	hold, next := filepath.Join(dir, "hold"), filepath.Join(dir, "hold.new-1")
-	if err := exchange(hold, next); errors.Is(err, errors.ErrUnsupported) {
+	if err := exchange.Paths(hold, next); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip("exchange is not supported on this system")
 	} else if err != nil {
 		t.Fatal(err)
