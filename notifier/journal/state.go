@@ -128,6 +128,17 @@ func (j *Journal) loadState() (*state, error) {
 func (j *Journal) update(change func(*state)) error {
 	j.stateMu.Lock()
 	defer j.stateMu.Unlock()
+	next := j.nextState(change)
+	if err := j.saveState(next); err != nil {
+		return fmt.Errorf("write %s: %w", stateName, diskError(err))
+	}
+	j.state.Store(next)
+	return nil
+}
+
+// nextState returns a changed copy of the state, with all that is known by now. The caller
+// must hold stateMu.
+func (j *Journal) nextState(change func(*state)) *state {
 	next := j.state.Load().clone()
 	change(next)
 	next.Order = j.LastOrder()
@@ -139,11 +150,7 @@ func (j *Journal) update(change func(*state)) error {
 		}
 		s.mu.Unlock()
 	}
-	if err := j.saveState(next); err != nil {
-		return fmt.Errorf("write %s: %w", stateName, diskError(err))
-	}
-	j.state.Store(next)
-	return nil
+	return next
 }
 
 func (j *Journal) saveState(st *state) error {

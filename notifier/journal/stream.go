@@ -13,7 +13,8 @@ import (
 // started on demand. No lock that an append takes is held during an fsync, so a
 // hanging disk does not delay the caller's deadline or the cancellation of its context.
 //
-// Locks are taken in the order of the fields; retaining is taken with TryLock.
+// Locks are taken in the order of the fields; retaining is taken with
+// TryLock, except by Copy.
 type stream struct {
 	j    *Journal
 	kind Stream
