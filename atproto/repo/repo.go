@@ -117,6 +117,7 @@ type Repo struct {
 	suspended atomic.Pointer[error]  // the error of writes; nil: not suspended
 	movedTo   atomic.Pointer[string] // where the account has moved to; nil: it is here
 	rate      *relaylimit.Rate       // of events
+	copying   sync.RWMutex           // read-locked while the files of blobs are copied
 	idle      chan struct{}          // closed when the last reader has left a closed repo
 
 	mu      sync.Mutex

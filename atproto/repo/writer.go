@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -79,6 +80,8 @@ type writer struct {
 	oldest  logPosition
 	blobs   blobRefs
 	files   layout.BlobFiles
+	copying *sync.RWMutex  // of the repo; nil: it is stopped
+	unused  []block.Digest // blobs whose files are still to be removed
 	rate    *relaylimit.Rate
 }
 
@@ -101,7 +104,7 @@ func newWriter(cfg Config, s *store.Store, head layout.State) (*writer, error) {
 // run is the goroutine that writes.
 func (r *Repo) run(w *writer) {
 	defer close(r.stopped)
-	w.commit = w.store.CommitInline
+	w.commit, w.copying = w.store.CommitInline, &r.copying
 	cleanUp := time.NewTicker(cleanUpInterval)
 	defer cleanUp.Stop()
 	for {
@@ -272,15 +275,19 @@ func (w *writer) cleanUp(publish func(layout.State) (release func())) error {
 		return err
 	}
 	blobs, err := w.collect(b)
-	if err != nil || b.Empty() {
+	if err != nil {
 		return err
+	}
+	if b.Empty() {
+		w.removeBlobs(nil)
+		return nil
 	}
 	if err := w.commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	w.oldest = oldest
 	publish(w.next)()
-	w.files.Remove(w.store, blobs, w.cfg.Logger)
+	w.removeBlobs(blobs)
 	return nil
 }
 

@@ -287,6 +287,19 @@ func (s *Store) DeleteRange(start, end []byte, options *pebble.WriteOptions) err
 	return s.Commit(b, options)
 }
 
+// Checkpoint copies the database as it is now to a new folder, with all commits that have
+// returned. Tables, which are never changed, are linked if the file system can do that.
+// It refuses to do so with too little free disk space.
+func (s *Store) Checkpoint(dir string) error {
+	if err := s.Failure(); err != nil {
+		return err
+	}
+	if err := s.Space(); err != nil {
+		return err
+	}
+	return s.survive(func() error { return s.DB.Checkpoint(dir, pebble.WithFlushedWAL()) }, nil)
+}
+
 // Damage returns the damage of a read-only database: of the log, or of the format
 // number. The database can be read as it was before the damage. If it is not read-only,
 // Open returns the damage as an error.

@@ -88,6 +88,12 @@ func (f BlobFiles) Sweep(db pebble.Reader, lg *slog.Logger) error {
 	return nil
 }
 
+// IsBlob reports whether a file of the folder has the name of a blob.
+func (f BlobFiles) IsBlob(name string) bool {
+	raw, err := hex.DecodeString(name)
+	return err == nil && len(raw) == block.DigestSize
+}
+
 func (f BlobFiles) wanted(db pebble.Reader, name string) (bool, error) {
 	if strings.HasPrefix(name, temporary) {
 		return false, nil
