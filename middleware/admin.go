@@ -25,6 +25,7 @@ func (r *runtime) openAdmin() error {
 		Sinks:   r.notifier,
 		Inspect: r.inspect,
 		Uses:    r.uses,
+		Backup:  r.openBackups(),
 		Log:     r.log,
 	}
 	if posts := r.notifier.Announcements(); posts != nil {
@@ -40,16 +41,17 @@ func (r *runtime) openAdmin() error {
 	return nil
 }
 
-// openHoldAdmin serves the status of a hold that is served without a registry and takes no
+// openHoldAdmin serves the status and the backups of a hold that is served without a registry and takes no
 // notifications.
 func (r *runtime) openHoldAdmin() error {
 	started := clock.Now()
 	server, err := admin.Listen(r.options.Data, admin.New(admin.Config{
 		Status: func(context.Context) admin.Status { return r.holdStatus(started) },
+		Backup: r.openBackups(),
 		Log:    r.log,
 	}), r.log)
 	if err != nil {
-		r.log.Warn("`tidings status` does not work", "error", err)
+		r.log.Warn("`tidings status` and `tidings backup` do not work", "error", err)
 		return nil
 	}
 	r.closers = append(r.closers, server.Close)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -15,8 +16,24 @@ import (
 var ErrInUse = errors.New("data folder in use by another process")
 
 // Lock locks a data folder, whose lock file is path, against other processes, and
-// creates both if necessary. The lock ends with the process.
+// creates both if necessary. The lock ends with the process. A folder in which a restore
+// has not ended is refused.
 func Lock(path string) (unlock func() error, err error) {
+	unlock, err = lockFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	staging := filepath.Join(filepath.Dir(path), restoringFolder)
+	if _, err := os.Lstat(staging); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fmt.Errorf("a restore into %s was interrupted: run `tidings restore` again", filepath.Dir(path))
+		}
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}
+
+func lockFolder(path string) (unlock func() error, err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the data folder %s: %w; options.data must be a folder that this process can write to", dir, err)

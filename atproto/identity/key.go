@@ -91,6 +91,26 @@ func OldKeyFile(path string, public atcrypto.PublicKey) string {
 	return path + oldKeySuffix + name[len(name)-8:]
 }
 
+// KeyFiles returns the paths of the key file path and of the old keys next to it, as far as
+// they exist.
+func KeyFiles(path string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), filepath.Base(path))
+		if ok && (rest == "" || strings.HasPrefix(rest, oldKeySuffix)) {
+			files = append(files, filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
+	return files, nil
+}
+
 // OldKeys returns the public keys of the keys that ReplaceKey has replaced in
 // path, ordered by the names of their files.
 func OldKeys(path string) ([]atcrypto.PublicKey, error) {

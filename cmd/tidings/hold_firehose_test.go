@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,6 +35,7 @@ type reader struct {
 	kinds   map[string]int    // frames by type
 	records map[string]string // CIDs by path
 	resumed int
+	synced  bool // after a #sync, records is not known
 	wrong   []string
 }
 
@@ -102,7 +104,10 @@ func (r *reader) take(frame []byte) error {
 		return r.next(m.UnmarshalCBOR(body), m.Seq)
 	case "#sync":
 		var m comatproto.SyncSubscribeRepos_Sync
-		return r.next(m.UnmarshalCBOR(body), m.Seq)
+		if err := m.UnmarshalCBOR(body); err != nil {
+			return err
+		}
+		return errors.Join(r.next(nil, m.Seq), r.sync(&m))
 	case "#commit":
 		var m comatproto.SyncSubscribeRepos_Commit
 		if err := m.UnmarshalCBOR(body); err != nil {
@@ -124,6 +129,19 @@ func (r *reader) next(err error, seq int64) error {
 	return err
 }
 
+// sync continues from the state of a #sync, as after a restore. The records are not fetched.
+func (r *reader) sync(m *comatproto.SyncSubscribeRepos_Sync) error {
+	commit, _, err := indigo.LoadCommitFromCAR(context.Background(), bytes.NewReader(m.Blocks))
+	if err != nil || m.Rev == r.rev {
+		return err
+	}
+	if m.Rev < r.rev {
+		return fmt.Errorf("seq %d: #sync of %s after %s", m.Seq, m.Rev, r.rev)
+	}
+	r.rev, r.data, r.synced = m.Rev, commit.Data, true
+	return nil
+}
+
 func (r *reader) commit(m *comatproto.SyncSubscribeRepos_Commit) error {
 	ctx := context.Background()
 	commit, root, err := indigo.LoadCommitFromCAR(ctx, bytes.NewReader(m.Blocks))
@@ -138,7 +156,9 @@ func (r *reader) commit(m *comatproto.SyncSubscribeRepos_Commit) error {
 	r.rev, r.data = m.Rev, commit.Data
 	r.commits = append(r.commits, root.String())
 	for _, op := range m.Ops {
-		if before, there := r.records[op.Path]; there != (op.Prev != nil) || there && op.Prev.String() != before {
+		if before, there := r.records[op.Path]; r.synced {
+			continue
+		} else if there != (op.Prev != nil) || there && op.Prev.String() != before {
 			err = fmt.Errorf("seq %d: %s %s on %v, have %q", m.Seq, op.Action, op.Path, op.Prev, before)
 		}
 		delete(r.records, op.Path)

@@ -1,7 +1,7 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
 // entry in its configuration it is the upstream registry. It adds the commands
-// `status`, `sinks`, `journal`, `dead`, `unused`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
+// `status`, `sinks`, `journal`, `dead`, `unused`, `backup`, `restore`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
 // `remote` and `redis`, and extends `garbage-collect`, which records the manifests that it
 // deletes.
 package main
@@ -58,6 +58,8 @@ func commands() []*cobra.Command {
 		sinksCommand(),
 		journalCommand(),
 		deadCommand(),
+		backupCommand(),
+		restoreCommand(),
 		holdCommand(),
 		accountCommand(),
 		announceCommand(),

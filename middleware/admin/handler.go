@@ -33,7 +33,8 @@ type Retry func(ctx context.Context, box deadletters.Box, seq uint64) error
 // Config configures New.
 type Config struct {
 	Status  func(context.Context) Status
-	Letters Letters // nil: the process has no sinks, and there is only the status
+	Backup  Backup  // nil: the data folder is not open
+	Letters Letters // nil: the process has no sinks
 	Retry   Retry
 	Sinks   Sinks
 	Inspect Inspect
@@ -73,6 +74,9 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
 		mux.HandleFunc("GET /v1/journal", h.journal)
 		mux.HandleFunc("GET /v1/lastuse", h.lastUse)
+	}
+	if h.Backup != nil {
+		mux.HandleFunc("POST /v1/backup", h.backup)
 	}
 	mux.HandleFunc("/", h.unknown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
