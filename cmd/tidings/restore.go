@@ -19,7 +19,7 @@ func restoreCommand() *cobra.Command {
 		Use:   "restore <folder> <config>",
 		Short: "`restore` checks a backup and copies it to the empty data folder",
 		Long: "`restore` compares all files of a backup with their hashes, opens the stores, verifies the account's repo like `hold verify`, and\n" +
-			"then puts everything in place. Nothing may use the data folder, and it must be empty, except for keys. The next start\n" +
+			"then puts everything in place. The registry must be stopped, and its data folder empty, except for keys. The next start\n" +
 			"compares the restored stores with the registry's storage: images that were pushed since the backup get their records.",
 		Example:      "  tidings restore /backups/tidings config.yml\n  tidings restore /backups/tidings config.yml --to /tmp/check",
 		Args:         cobra.ExactArgs(2),
