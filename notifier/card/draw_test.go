@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -262,11 +263,10 @@ func TestContrast(t *testing.T) {
 // luminance is the relative luminance that WCAG defines.
 func luminance(c [3]uint8) float64 {
 	linear := func(v uint8) float64 {
-		for low := 0.0; ; low += 1.0 / 4096 { // inverts level
-			if level(low) >= v {
-				return low
-			}
+		if x := float64(v) / 255; x > 0.04045 {
+			return math.Pow((x+0.055)/1.055, 2.4)
 		}
+		return float64(v) / 255 / 12.92
 	}
 	return 0.2126*linear(c[0]) + 0.7152*linear(c[1]) + 0.0722*linear(c[2])
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/card"
 	"github.com/tidings-dev/tidings/notifier/post/posttest"
 )
@@ -36,6 +37,9 @@ func TestGolden(t *testing.T) {
 		t.Errorf("got %d different cards, want at least 40", len(cards))
 	}
 	for name, facts := range cards {
+		if race.Enabled && len(name)%8 > 0 {
+			continue // one drawing is like another, and takes ten times as long
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			card.CheckTexts(t, facts)
