@@ -307,7 +307,8 @@ func (s *accountServer) exposed() map[string]string {
 		shown[path] = s.fetch("http://" + s.debug + path)
 	}
 	err := filepath.WalkDir(filepath.Join(s.dir, "tidings"), func(path string, e fs.DirEntry, err error) error {
-		if err == nil && (!e.Type().IsRegular() || e.Name() == "account.json") {
+		// While account.json is written, and after a kill at that moment, its content is in a file next to it.
+		if err == nil && (!e.Type().IsRegular() || e.Name() == "account.json" || strings.HasPrefix(e.Name(), ".secret-")) {
 			return nil
 		}
 		var content []byte

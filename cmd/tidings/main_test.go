@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"flag"
 	"net/url"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -14,6 +17,7 @@ import (
 	storagemiddleware "github.com/distribution/distribution/v3/registry/storage/driver/middleware"
 
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // With runMain in its environment the test binary runs main, so that tests can run
@@ -29,6 +33,7 @@ const clockFile = "TIDINGS_TEST_CLOCK"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runMain) == "" {
+		runParallel()
 		os.Exit(m.Run())
 	}
 	if file := os.Getenv(clockFile); file != "" {
@@ -38,6 +43,18 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	main()
+}
+
+// runParallel sets the default of -parallel: the tests mostly wait for disks and processes,
+// so that more of them than there are cores run at the same time.
+func runParallel() {
+	perCore := 3
+	if race.Enabled {
+		perCore = 2
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(perCore*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 }
 
 // offsetClock is a clock with the offset in a file.
