@@ -481,3 +481,34 @@ func TestPausedAtLimit(t *testing.T) {
 	}
 	r.consistent()
 }
+
+// A rewind keeps what was decided about images that other registries report: that of an image
+// that has become private is not posted again, and one that is public again keeps its post.
+func TestRewindReported(t *testing.T) {
+	t.Parallel()
+	cfg := shortWindows()
+	cfg.Retract = true
+	r := newRig(t, cfg)
+	hidden, back := image("hidden", 1).as("oss/hidden", "v1"), image("back", 2).as("oss/back", "v1")
+	for _, visibility := range []string{"", lexicon.VisibilityPrivate} {
+		for _, p := range []Push{hidden, back} {
+			r.notifyCanceled(notificationOf(p, owner).as(visibility))
+		}
+		r.drain()
+	}
+	r.notifyCanceled(notificationOf(back, owner))
+	r.drain()
+	r.until("the posts are deleted", func() bool { return len(r.posts()) == 1 })
+	post := r.posts()[0]["rkey"]
+	for _, name := range []string{"announce", "records"} {
+		if done, err := r.RewindSink(t.Context(), name, 0, time.Time{}); err != nil || done.Events != 5 {
+			t.Errorf("%s: %+v, %v", name, done, err)
+		}
+		r.drain()
+	}
+	r.reopen(cfg)
+	r.drain()
+	if posts := r.posts(); len(posts) != 1 || posts[0]["rkey"] != post || len(r.records()) != 2 {
+		t.Errorf("posts %v, want %v alone; records %v", posts, post, r.records())
+	}
+}
