@@ -108,6 +108,10 @@ func TestAnnounceOnDelete(t *testing.T) {
 				if err := r.state.Scan(state.Prefix(state.Retractions), func(_, _ []byte) error { left++; return nil }); err != nil || left > 0 {
 					t.Errorf("%d posts are still to be deleted, %v", left, err)
 				}
+				rows := 0
+				if err := r.state.Scan(state.Prefix(state.PostedTags), func(_, _ []byte) error { rows++; return nil }); err != nil || (rows > 0) != (len(test.want) > 0) {
+					t.Errorf("%d posts are left, and the digests of %d tags, %v", len(test.want), rows, err)
+				}
 			})
 		}
 	}

@@ -103,10 +103,11 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 	if err != nil {
 		return err
 	}
-	if len(es.live()) == 0 {
+	live := es.live()
+	if len(live) == 0 {
 		return nil
 	}
-	gone, err := d.gone(ctx, e, digest, es.live())
+	gone, err := d.gone(ctx, e, digest, live)
 	if err != nil || !gone {
 		return err
 	}
@@ -130,6 +131,11 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 	}
 	d.durable = true
 	d.retracted = append(d.retracted, rkeys...)
+	if len(own) == len(live) {
+		if err := d.forgetTags(&d.b, e.Repository, digest, live); err != nil {
+			return err
+		}
+	}
 	return d.posts.markDeleted(&d.b, e.Repository, digest, rkeys)
 }
 
@@ -184,6 +190,7 @@ func (s *Sink) announcedTags(es entries) []string {
 //
 //	state.PostedTags <tag hash>   digests, the newest last, 16 bytes and 72 for each
 //
+// A digest is removed when all its posts are, so a row ends with the last of its images.
 // maxTagged limits them; the tag has usually moved away from older ones.
 const maxTagged = 16
 
@@ -219,6 +226,28 @@ func (s *Sink) noteTags(b *state.Batch, v *version, result pushrow.Announce) err
 		}
 		digests = append(digests, v.Digest)
 		b.Set(key, []byte(strings.Join(digests[max(0, len(digests)-maxTagged):], " ")))
+	}
+	return nil
+}
+
+// forgetTags removes in b an image from the tags that its posts name.
+func (s *Sink) forgetTags(b *state.Batch, repository, digest string, posts entries) error {
+	for _, post := range posts {
+		for _, tag := range post.Tags {
+			key := tagKey(repository, tag)
+			digests, err := digestsOf(b.Get(s.State, key))
+			if err != nil {
+				return fmt.Errorf("read the digests of a tag: %w", err)
+			}
+			left := slices.DeleteFunc(slices.Clone(digests), func(d string) bool { return d == digest })
+			switch {
+			case len(left) == len(digests):
+			case len(left) == 0:
+				b.Delete(key)
+			default:
+				b.Set(key, []byte(strings.Join(left, " ")))
+			}
+		}
 	}
 	return nil
 }
