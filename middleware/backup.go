@@ -39,8 +39,8 @@ import (
 // The notes of garbage-collect are copied first: they may be in the journal as well, which
 // is harmless, but are never in neither.
 
-// stagingFolder is the folder in the data folder in which a backup is collected. It is
-// removed at the next backup, if a crash has left it.
+// stagingFolder is the folder in the data folder in which a backup is collected. If a crash
+// leaves it, the next start or the next backup removes it.
 const stagingFolder = "backup.tmp"
 
 // Names of the keys in a backup.

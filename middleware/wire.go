@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -203,6 +204,7 @@ func (r *runtime) openFolder() error {
 		return err
 	}
 	r.onClose(unlock)
+	_ = os.RemoveAll(filepath.Join(r.options.Data, stagingFolder)) // of a backup that a crash interrupted
 	r.restrictFolder()
 	r.instance, err = instanceOf(r.options.LockFile())
 	return err
