@@ -2,8 +2,10 @@ package lastuse
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -188,34 +190,70 @@ func TestDamagedRows(t *testing.T) {
 	}
 }
 
-// TestCostOnDisk measures 100,000 manifests, each with a tag.
-func TestCostOnDisk(t *testing.T) {
-	t.Parallel()
-	const manifests, most = 100_000, 60
-	r := newRig(t)
+// pushAll pushes manifests with a tag each, 100 in a repository, in the order of no key.
+func (r *rig) pushAll(manifests int) {
+	r.t.Helper()
 	rng := rand.New(rand.NewPCG(1, 1))
+	r.now = noon.Add(10_000 * time.Hour)
 	for first := 0; first < manifests; first += 1000 {
-		var facts []counts.Fact
-		for i := first; i < first+1000; i++ {
-			at := noon.Add(time.Duration(rng.IntN(10_000)) * time.Hour)
-			r.now = noon.Add(10_000 * time.Hour)
-			f := fact(counts.Push, fmt.Sprint("v", i), i, at)
+		facts := make([]counts.Fact, 0, 1000)
+		for i := first; i < min(first+1000, manifests); i++ {
+			f := fact(counts.Push, fmt.Sprint("v", i), i, noon.Add(time.Duration(rng.IntN(10_000))*time.Hour))
 			f.Repository = fmt.Sprint("team/application-", i/100)
 			facts = append(facts, f)
 		}
 		r.add(facts...)
 	}
+}
+
+// TestCost: a manifest with a tag has rows of 50 bytes, and the rows in memory do not grow with
+// their number. BenchmarkOnDisk measures a million.
+func TestCost(t *testing.T) {
+	t.Parallel()
+	const manifests, most = maxRecent, 60 // which fill the memory twice
+	r := newRig(t)
+	r.pushAll(manifests)
 	bytes := 0
 	err := store.Scan(r.db, []byte(r.table.prefix), func(key, val []byte) error { bytes += len(key) + len(val); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes for a manifest with a tag", bytes/manifests)
-	if bytes > most*manifests {
-		t.Errorf("%d manifests with a tag each take %d bytes, want %d each at most", manifests, bytes, most)
+	if bytes > most*manifests || bytes < manifests {
+		t.Errorf("a manifest with a tag takes %d bytes, want %d at most", bytes/manifests, most)
 	}
-	if n := r.table.recent.Len(); n > maxRecent {
+	if n := r.table.recent.Len(); n > maxRecent || n < maxRecent/2 {
 		t.Errorf("%d rows are in memory, want %d at most", n, maxRecent)
+	}
+}
+
+// BenchmarkOnDisk measures the files of a million manifests with a tag each.
+func BenchmarkOnDisk(b *testing.B) {
+	const manifests = 1_000_000
+	for b.Loop() {
+		dir := b.TempDir()
+		db, err := store.Open(store.Config{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		r := &rig{t: b, db: db, table: New("c/w/")}
+		r.pushAll(manifests)
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+		var total int64
+		err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			info, err := entry.Info()
+			total += info.Size()
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(total)/1e6, "MB")
+		b.ReportMetric(float64(r.table.recent.Len()), "rows-in-memory")
 	}
 }
 
