@@ -88,18 +88,9 @@ type Changes struct {
 	table  *Table
 	from   pebble.Reader
 	now    int64
-	rows   map[name]*change
-	images map[image][]*change // rows of a request
-
-	repository string // hash has its hash
-	hash       [8]byte
-}
-
-// name is a tag or a digest of a repository.
-type name struct {
-	repository string
-	kind       byte
-	name       string
+	rows   map[rowKey]*change
+	images map[image][2]*change // rows of a request: of its tag and its digest, nil if it has none
+	hashes map[string][8]byte   // of repositories
 }
 
 // image is what a request names.
@@ -114,7 +105,7 @@ type change struct {
 
 // Changes begins a batch. from has the rows that are on disk.
 func (t *Table) Changes(from pebble.Reader, now time.Time) *Changes {
-	return &Changes{table: t, from: from, now: hourOf(now), rows: map[name]*change{}, images: map[image][]*change{}}
+	return &Changes{table: t, from: from, now: hourOf(now), rows: map[rowKey]*change{}, images: map[image][2]*change{}, hashes: map[string][8]byte{}}
 }
 
 // Add adds a fact.
@@ -123,9 +114,9 @@ func (c *Changes) Add(fact *counts.Fact) error {
 	case fact.Unlisted || !tracked(fact.Repository):
 		return nil
 	case fact.Deleted && fact.Tag != "":
-		return c.delete(name{fact.Repository, tagKind, fact.Tag})
+		return c.delete(fact.Repository, OfTag(fact.Tag))
 	case fact.Deleted:
-		return c.delete(name{fact.Repository, digestKind, fact.Digest})
+		return c.delete(fact.Repository, OfDigest(fact.Digest))
 	case fact.Time.IsZero() || fact.Class != counts.Push && !isUse(fact.Class):
 		return nil
 	}
@@ -134,7 +125,9 @@ func (c *Changes) Add(fact *counts.Fact) error {
 		return err
 	}
 	for _, row := range rows {
-		row.used(hourOf(fact.Time), c.now, fact.Class == counts.Push)
+		if row != nil {
+			row.used(hourOf(fact.Time), c.now, fact.Class == counts.Push)
+		}
 	}
 	return nil
 }
@@ -150,27 +143,25 @@ func (row *change) used(hour, now int64, push bool) {
 }
 
 // of returns the rows of a tag and a manifest.
-func (c *Changes) of(i image) ([]*change, error) {
+func (c *Changes) of(i image) (rows [2]*change, err error) {
 	rows, ok := c.images[i]
 	if ok {
 		return rows, nil
 	}
-	for _, n := range []name{{i.repository, tagKind, i.tag}, {i.repository, digestKind, i.digest}} {
-		if n.name == "" {
-			continue
-		}
-		row, err := c.row(n)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
+	if i.tag != "" {
+		rows[0], err = c.row(i.repository, OfTag(i.tag))
 	}
-	c.images[i] = rows
-	return rows, nil
+	if err == nil && i.digest != "" {
+		rows[1], err = c.row(i.repository, OfDigest(i.digest))
+	}
+	if err == nil {
+		c.images[i] = rows
+	}
+	return rows, err
 }
 
-func (c *Changes) delete(n name) error {
-	row, err := c.row(n)
+func (c *Changes) delete(repository string, k Key) error {
+	row, err := c.row(repository, k)
 	if err != nil {
 		return err
 	}
@@ -178,20 +169,22 @@ func (c *Changes) delete(n name) error {
 	return nil
 }
 
-func (c *Changes) row(n name) (*change, error) {
-	if row, ok := c.rows[n]; ok {
+func (c *Changes) row(repository string, k Key) (*change, error) {
+	hash, ok := c.hashes[repository]
+	if !ok {
+		hash = hashRepository(repository)
+		c.hashes[repository] = hash
+	}
+	key := rowKeyOf(hash, k)
+	if row, ok := c.rows[key]; ok {
 		return row, nil
 	}
-	if n.repository != c.repository {
-		c.repository, c.hash = n.repository, hashRepository(n.repository)
-	}
-	key := rowKeyOf(c.hash, keyOf(n.kind, n.name))
 	use, err := c.table.read(c.from, key)
 	if err != nil {
 		return nil, err
 	}
 	row := &change{key: key, use: use}
-	c.rows[n] = row
+	c.rows[key] = row
 	return row, nil
 }
 
