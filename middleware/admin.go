@@ -27,6 +27,9 @@ func (r *runtime) openAdmin() error {
 		Uses:    r.uses,
 		Backup:  r.openBackups(),
 		Log:     r.log,
+
+		Backfill: r.backfill,
+		Records:  r.records,
 	}
 	if posts := r.notifier.Announcements(); posts != nil {
 		cfg.Announcements = posts

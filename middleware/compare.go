@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/sink"
 )
@@ -41,6 +43,22 @@ func Reconcile(ctx context.Context, host *configuration.Configuration) (err erro
 	return r.notifier.Stores().WantRebuild()
 }
 
+// readInterval is the time between two calls that read from an account on another PDS. The
+// reference PDS allows 10 a second.
+const readInterval = 100 * time.Millisecond
+
+// openComparedAccount opens the account, to be read as fast as its PDS allows.
+func (r *runtime) openComparedAccount() error {
+	if r.options.Account == nil {
+		return r.openRepo()
+	}
+	if err := r.openPDS(); err != nil {
+		return err
+	}
+	r.writes = delivery.ReadSlowly(r.writes, readInterval)
+	return nil
+}
+
 // openStopped opens the stores of a stopped registry. It starts no sinks and serves
 // nothing.
 func openStopped(host *configuration.Configuration) (*runtime, error) {
@@ -48,14 +66,14 @@ func openStopped(host *configuration.Configuration) (*runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !found || !options.Enabled || options.Hold == nil {
-		return nil, fmt.Errorf("the entry %q has no hold, so there are no records", Name)
+	if !found || !options.Enabled || options.Hold == nil && options.Account == nil {
+		return nil, fmt.Errorf("the entry %q has neither hold nor account, so there are no records", Name)
 	}
 	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in memory or a pull-through cache: there is nothing to compare with")
 	}
-	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openRepo, r.openNotifier} {
+	for _, open := range []func() error{r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openComparedAccount, r.openNotifier} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, r.close(context.Background()))
 		}

@@ -24,7 +24,7 @@ func (r *runtime) openStatsRecords() error {
 		Source:   r.counts(),
 		State:    state.OnPebble(r.state),
 		OwnerOf:  r.statsOwner(),
-		Public:   r.notifier.Public,
+		Public:   r.publishesCounts,
 		Off:      off,
 		Interval: time.Duration(r.options.Stats.Records),
 		Ready:    r.readyForStats,
@@ -60,6 +60,13 @@ func (r *runtime) readyForStats() error {
 		return fmt.Errorf("the sum is incomplete: %s", s.Reason)
 	}
 	return r.notifier.Stores().Ready()
+}
+
+// publishesCounts reports whether the counts of a repository are published. A mark that
+// cannot be read does not unpublish them.
+func (r *runtime) publishesCounts(repository string) bool {
+	published, err := r.notifier.Stores().Published(repository)
+	return published || err != nil && r.notifier.Public(repository)
 }
 
 // statsHealth is the state of the stats records in the health report.

@@ -28,6 +28,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/announce"
@@ -92,6 +93,8 @@ type runtime struct {
 	handles    *handles.Resolver       // of owners
 	notifier   *notifier.Notifier      // nil: a hold is served without a registry
 	stats      *statsrecords.Publisher // nil: counts are not published
+	backfill   admin.Backfill          // nil: there are no records
+	records    admin.Records           // nil: there are none
 	site       *publication.Site       // nil: the registry is not a publication
 	server     http.Handler            // of the hold; nil: there is none, or it is broken
 }
@@ -138,7 +141,7 @@ func wire(host *configuration.Configuration) (parts, error) {
 func (o *opener) open(ctx context.Context) (parts, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
-		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openHold, r.openAPI, r.openPages, r.run, r.openAdmin,
+		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openBackfill, r.openHold, r.openAPI, r.openPages, r.run, r.openAdmin,
 	} {
 		if err := open(); err != nil {
 			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))

@@ -202,7 +202,7 @@ func (n *Notifier) expireParked(handle string) error {
 		p, err := n.parked.Get(handle, known.Seq)
 		if err == nil {
 			err = n.giveUp(pushesOf(records.Name), p.Seq, p.Event, fmt.Errorf("the handle %s of its owner could not be resolved for %d hours; "+
-				"once it can be, `tidings reconcile` writes the records", handle, int(parked.GiveUpAfter.Hours())))
+				"once it can be, `tidings backfill` writes the records", handle, int(parked.GiveUpAfter.Hours())))
 		}
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err

@@ -60,7 +60,7 @@ func manifestOf(layers []v1.Descriptor) *lexicon.ManifestInfo {
 func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	switch {
 	case n.account == nil:
-	case e.Operation == event.OpDelete:
+	case e.Operation == event.OpDelete, e.Operation == event.OpPurge:
 		n.quota.Freeing(seq, "", e.ManifestDigest)
 	case e.Operation == event.OpForgetOwner:
 		n.quota.Freeing(seq, e.UserDID, "")

@@ -329,10 +329,13 @@ const maxForecast = 30 * 24 * time.Hour
 
 // Forecast returns when normal writes that cost a number of points will have been made, if
 // nothing else is written and calls take no time. It looks 30 days ahead at most.
-func (a *Account) Forecast(points int) time.Time {
+func (a *Account) Forecast(points int) time.Time { return a.forecast(points, urgentShare) }
+
+// forecast is Forecast for writes that leave a percentage of each limit to others.
+func (a *Account) forecast(points, leave int) time.Time {
 	a.mu.Lock()
 	now := a.now()
-	f := forecast{limits: a.cfg.Budget.limits(), spent: slices.Clone(a.saved.Points)}
+	f := forecast{limits: a.cfg.Budget.limits(), leave: leave, spent: slices.Clone(a.saved.Points)}
 	at := later(now, a.saved.Until)
 	a.mu.Unlock()
 	for end := now.Add(maxForecast); at.Before(end); {
@@ -355,13 +358,14 @@ func later(a, b time.Time) time.Time {
 // A forecast is a future of the budget.
 type forecast struct {
 	limits []window
+	leave  int // percent of each limit
 	spent  []spent
 }
 
 // spend spends up to a number of points at a time, and returns how many.
 func (f *forecast) spend(at time.Time, points int) int {
 	for _, w := range f.limits {
-		left := w.most - w.most*urgentShare/100
+		left := w.most - w.most*f.leave/100
 		for _, s := range f.spent {
 			if s.At.Add(bucket + w.length).After(at) {
 				left -= s.Points

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
@@ -15,30 +16,34 @@ import (
 // errDiffers sets the exit code; the differences have been printed.
 var errDiffers = errors.New("the stores differ")
 
+type reconcileFlags struct{ fix, json bool }
+
 func reconcileCommand() *cobra.Command {
-	dryRun := false
+	var flags reconcileFlags
 	cmd := &cobra.Command{
 		Use:   "reconcile <config>",
 		Short: "`reconcile` compares the registry's storage with its records and counters, and schedules the repair of differences",
 		Long: "`reconcile` needs the server to be stopped. Use it after restoring a backup of some of the stores, or after rolling back a disk.\n" +
 			"It compares the registry's storage, the ledger, the account and the counters, including those in Redis, and prints differences.\n" +
-			"The next start then writes missing records and deletes the records of deleted images. The exit code is 0 if there are no\n" +
-			"differences, 2 if there are some, and 1 if the comparison failed.",
-		Example:      "  tidings reconcile config.yml --dry-run",
+			"An account on another PDS is read at ten calls a second at most, 100 records each.\n\n" +
+			"With --fix the next start rebuilds the ledger from the account's records, writes missing records and deletes the records of\n" +
+			"deleted images. The exit code is 0 if there are no differences, 2 if there are some, and 1 if the comparison failed.",
+		Example:      "  tidings reconcile config.yml\n  tidings reconcile --fix config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible()
 			defer stop()
-			return runReconcile(ctx, cmd.OutOrStdout(), args, dryRun)
+			return runReconcile(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the differences and change nothing")
+	cmd.Flags().BoolVar(&flags.fix, "fix", false, "let the next start of the server repair the differences")
+	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")
 	return cmd
 }
 
-func runReconcile(ctx context.Context, out io.Writer, args []string, dryRun bool) error {
-	o, path, err := holdOptions(args)
+func runReconcile(ctx context.Context, out, progress io.Writer, args []string, flags reconcileFlags) error {
+	o, path, err := options(args)
 	if err != nil {
 		return err
 	}
@@ -46,31 +51,47 @@ func runReconcile(ctx context.Context, out io.Writer, args []string, dryRun bool
 	if err != nil {
 		return err
 	}
+	bar := terminal.NewProgress(progress, "differences found", 0)
+	defer bar.End()
 	found := int64(0)
 	pending, err := middleware.Compare(ctx, host, func(d reconcile.Difference) error {
-		if found++; found <= maxPrinted {
+		bar.Add(1)
+		if found++; flags.json {
+			return printLine(out, d)
+		}
+		if found <= maxPrinted {
 			fmt.Fprintln(out, d)
 		}
 		return nil
 	})
+	bar.End()
 	if err != nil {
 		return err
 	}
+	if !flags.json {
+		printCompared(out, found, pending)
+	}
+	if found == 0 {
+		return nil
+	}
+	if !flags.fix {
+		return fmt.Errorf("%w: %s; `tidings reconcile --fix %s` repairs them", errDiffers, count(found, "difference"), path)
+	}
+	if err := middleware.Reconcile(ctx, host); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, count(found, "difference"), path)
+}
+
+// printCompared prints what follows the differences.
+func printCompared(out io.Writer, found int64, pending uint64) {
 	if found > maxPrinted {
-		fmt.Fprintf(out, "… and %d more\n", found-maxPrinted)
+		fmt.Fprintf(out, "… and %d more; --json prints all\n", found-maxPrinted)
 	}
 	if pending > 0 {
 		fmt.Fprintf(out, "%s pending; the next start processes them, which may resolve differences.\n", count(int64(pending), "event"))
 	}
 	if found == 0 {
 		fmt.Fprintln(out, "Storage, ledger, account and counters are consistent.")
-		return nil
 	}
-	if dryRun {
-		return fmt.Errorf("%w: %s", errDiffers, count(found, "difference"))
-	}
-	if err := middleware.Reconcile(ctx, host); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, count(found, "difference"), path)
 }

@@ -143,7 +143,7 @@ func TestRestoreRounds(t *testing.T) {
 				h.runRound(2, killed)
 				c.back(t, h.server, backup)
 				if c.command {
-					out, err := h.command("reconcile", h.config).CombinedOutput()
+					out, err := h.command("reconcile", "--fix", h.config).CombinedOutput()
 					if err == nil || !strings.Contains(string(out), "repairs them") {
 						t.Errorf("reconcile: %v\n%s", err, out)
 					}

@@ -96,7 +96,7 @@ func (s *server) comparisonPending() bool {
 // checkConsistent runs `reconcile` and `hold verify` on a stopped registry.
 func (s *server) checkConsistent(t *testing.T) {
 	t.Helper()
-	for _, command := range [][]string{{"reconcile", "--dry-run", s.config}, {"hold", "verify", s.config}} {
+	for _, command := range [][]string{{"reconcile", s.config}, {"hold", "verify", s.config}} {
 		if out, err := s.command(command...).CombinedOutput(); err != nil || strings.Contains(string(out), "pending") {
 			t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, out)
 		}

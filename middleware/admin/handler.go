@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/backfill"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/operate"
@@ -42,6 +43,8 @@ type Config struct {
 	Log     *slog.Logger
 
 	Announcements Announcements // nil: nothing is announced
+	Backfill      Backfill      // nil: there are no records
+	Records       Records       // nil: there are none
 }
 
 // Limits of a page.
@@ -61,6 +64,15 @@ func New(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", h.status)
 	mux.HandleFunc("GET /v1/sinks", h.sinks)
+	if h.Letters != nil {
+		mux.HandleFunc("POST /v1/backfill", h.beginBackfill)
+		mux.HandleFunc("GET /v1/backfill", h.backfill)
+		mux.HandleFunc("DELETE /v1/backfill", h.stopBackfill)
+		mux.HandleFunc("GET /v1/gc", h.orphans)
+		mux.HandleFunc("POST /v1/gc", h.orphans)
+		mux.HandleFunc("GET /v1/purge", h.purge)
+		mux.HandleFunc("POST /v1/purge", h.purge)
+	}
 	if h.Letters != nil {
 		mux.HandleFunc("GET /v1/dead", h.letters)
 		mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
@@ -204,6 +216,7 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 		deadletters.ErrCursor:    http.StatusBadRequest,
 		deadletters.ErrNoEvent:   http.StatusConflict,
 		deadletters.ErrRetrying:  http.StatusConflict,
+		backfill.ErrNone:         http.StatusNotFound,
 		notifier.ErrNotRetryable: http.StatusConflict,
 
 		notifier.ErrUnknownSink:   http.StatusNotFound,
@@ -233,13 +246,16 @@ var names = map[int]string{
 	http.StatusServiceUnavailable: "Unavailable",
 }
 
-func send(w http.ResponseWriter, v any) {
+func send(w http.ResponseWriter, v any) { sendStatus(w, http.StatusOK, v) }
+
+func sendStatus(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
 }
 

@@ -127,6 +127,13 @@ func (h *History) Has(repository, digest, rkey string) (bool, error) {
 	return before.has(rkey), err
 }
 
+// Live reports whether a post in the history of a digest in a repository is about this
+// image, and is not deleted or being deleted.
+func (h *History) Live(repository, digest, rkey string) (bool, error) {
+	es, err := h.get(repository, digest)
+	return slices.ContainsFunc(es.live(), func(e Entry) bool { return e.RKey == rkey && !e.Joined && !e.Withdrawn }), err
+}
+
 func decodeStored(val []byte, err error) (entries, error) {
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil

@@ -59,8 +59,8 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 			for _, w := range order {
 				w.forgotten = w.forgotten || s.OwnerOf(w.first.Repository) == e.UserDID
 			}
-		case e.Operation == event.OpDelete:
-			if w := open[id]; w != nil && !local {
+		case e.Operation == event.OpDelete, e.Operation == event.OpPurge:
+			if w := open[id]; w != nil && (!local || e.Operation == event.OpPurge) {
 				w.deleted, w.tags = true, nil
 			}
 		case e.Tag != "" && !local && (e.Operation == event.OpPush || e.Operation == event.OpUntag):

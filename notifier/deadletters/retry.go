@@ -27,7 +27,7 @@ import (
 
 var (
 	// ErrNoEvent is returned for a letter without its event.
-	ErrNoEvent = errors.New("the event of the dead letter is not kept; push the image again, or stop the registry and run `tidings reconcile`")
+	ErrNoEvent = errors.New("the event of the dead letter is not kept; push the image again, or run `tidings backfill`")
 	// ErrRetrying is returned for a letter that is being retried.
 	ErrRetrying = errors.New("the dead letter is being retried")
 )

@@ -24,6 +24,7 @@ const (
 	OpUntag  = "untag"  // a tag; the manifest stays
 	OpForget = "forget" // of the records of a manifest, which the next push creates again
 	OpDisown = "disown" // of a manifest that the ledger knows only from records, which stay
+	OpPurge  = "purge"  // of what was published of a manifest in a repository, which may still have it
 
 	OpForgetOwner = "forgetOwner" // of all records of an owner, at the owner's request
 )

@@ -14,14 +14,20 @@ import (
 // reconciliation waits for it.
 const reconcileAhead = 1000
 
-// Append records an event that has no request. It waits while many events are
-// pending.
-func (r *Reconciler) Append(ctx context.Context, e event.Event, manifest []byte, layers int) error {
+// appendPaced appends an event when not too many are pending.
+func (r *Reconciler) appendPaced(ctx context.Context, e event.Event, manifest []byte, layers int) error {
 	if last := r.Journal.Status(journal.Pushes).Last; last > reconcileAhead {
 		if err := r.waitForRecords(ctx, last-reconcileAhead); err != nil {
 			return err
 		}
 	}
+	_, err := r.Append(ctx, e, manifest, layers)
+	return err
+}
+
+// Append records an event that has no request, with the bytes of its manifest, if it has
+// one, and keys for the records of its layers.
+func (r *Reconciler) Append(ctx context.Context, e event.Event, manifest []byte, layers int) (seq uint64, err error) {
 	e.Version, e.TIDs = event.Version, layers
 	e.Time, e.TID, e.ClockID = r.Clock.Reserve(1 + layers)
 	e.Time = e.Time.UTC()
@@ -29,16 +35,15 @@ func (r *Reconciler) Append(ctx context.Context, e event.Event, manifest []byte,
 	if manifest != nil {
 		payload = e.EncodePushed(manifest)
 	} else {
-		var err error
 		if payload, err = e.Encode(); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	seq, err := r.Journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
+	seq, err = r.Journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
 	if err == nil {
 		r.Appended(seq, &e)
 	}
-	return err
+	return seq, err
 }
 
 // waitForRecords waits until the records sink has processed an event.

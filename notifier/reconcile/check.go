@@ -11,16 +11,17 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // A Difference is something that two of the stores do not agree on: storage, the ledger,
 // the account's repo, the local numbers, and Redis.
 type Difference struct {
-	Kind       string
-	Owner      string // of the ledger entry or record
-	Repository string // "" if it is about none
-	Digest     string // of the manifest
-	Detail     string
+	Kind       string `json:"kind"`
+	Owner      string `json:"owner,omitempty"`      // of the ledger entry or record
+	Repository string `json:"repository,omitempty"` // "" if it is about none
+	Digest     string `json:"digest,omitempty"`     // of the manifest
+	Detail     string `json:"detail"`
 }
 
 func (d Difference) String() string {
@@ -48,10 +49,16 @@ const (
 
 // Check compares the stores and calls visit with each difference. It must be called when
 // no event is pending. Claims of other registries' images are compared with the repo only. It reads
-// everything: its cost grows with storage and repo.
-func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) error {
-	c := &checker{r, visit}
-	for _, check := range []func(context.Context) error{c.storage, c.entries, c.records, c.posts, c.counts, c.redis} {
+// everything: its cost grows with storage and repo. Records are listed in pages, and only
+// those that the lists did not show are read one by one. How many records of each manifest
+// were listed is noted in the state meanwhile, so memory does not grow.
+func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) (err error) {
+	c := &checker{Reconciler: r, visit: visit}
+	if err := c.clearListed(); err != nil { // of a check that was interrupted
+		return err
+	}
+	defer func() { err = errors.Join(err, c.clearListed()) }()
+	for _, check := range []func(context.Context) error{c.storage, c.records, c.entries, c.posts, c.counts, c.redis} {
 		if err := check(ctx); err != nil {
 			return fmt.Errorf("check: %w", err)
 		}
@@ -61,7 +68,11 @@ func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) er
 
 type checker struct {
 	*Reconciler
-	visit func(Difference) error
+	visit  func(Difference) error
+	batch  state.Batch
+	noted  int    // rows in batch
+	last   string // key of the manifest whose records are being listed
+	number uint64 // of these records
 }
 
 func (c *checker) storage(ctx context.Context) error {
@@ -88,9 +99,17 @@ func (c *checker) storage(ctx context.Context) error {
 	})
 }
 
+// entries checks the ledger's entries, after records has noted what the account lists.
 func (c *checker) entries(ctx context.Context) error {
 	return c.Ledger.All(func(owner, digest string, e ledger.Entry) error {
+		listed, err := c.listed(owner, digest)
+		if err != nil {
+			return err
+		}
 		for i := range e.Records {
+			if listed == e.Records {
+				break
+			}
 			key := records.Key(e, i)
 			_, value, err := c.Account.Get(ctx, lexicon.NSIDLayer, key)
 			if errors.Is(err, repo.ErrNotFound) {
@@ -127,8 +146,9 @@ func (c *checker) entries(ctx context.Context) error {
 	})
 }
 
+// records checks the account's records.
 func (c *checker) records(ctx context.Context) error {
-	return c.Account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+	err := c.Account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
 		l, ok := records.ReadLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: Record, Detail: "record " + r.RKey + " can't be read"})
@@ -143,8 +163,12 @@ func (c *checker) records(ctx context.Context) error {
 		if !found || !l.In(e) {
 			return c.visit(Difference{Record, l.Owner, "", l.Manifest, "record " + r.RKey + " is in no ledger entry"})
 		}
-		return nil
+		return c.noteListed(l.Owner, l.Manifest)
 	})
+	if err != nil {
+		return err
+	}
+	return c.commitListed()
 }
 
 func (c *checker) posts(ctx context.Context) error {

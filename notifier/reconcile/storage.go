@@ -94,13 +94,13 @@ func (r *Reconciler) reconcileStorage(ctx context.Context) error {
 		}
 		if id := owner.DID + " " + m.digest; found && entry.Records != m.layers && !forgotten[id] {
 			forgotten[id] = true
-			if err := r.Append(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{
+			if err := r.appendPaced(ctx, event.Event{NotifyManifestInput: lexicon.NotifyManifestInput{
 				UserDID: owner.DID, ManifestDigest: m.digest, Operation: event.OpForget,
 			}}, nil, 0); err != nil {
 				return err
 			}
 		}
-		return r.Append(ctx, event.Event{
+		return r.appendPaced(ctx, event.Event{
 			MediaType:   m.mediaType,
 			OwnerHandle: owner.Handle,
 			NotifyManifestInput: lexicon.NotifyManifestInput{
@@ -121,8 +121,8 @@ type storedManifest struct {
 // records.
 func (r *Reconciler) eachStored(ctx context.Context, visit func(storedManifest) error) error {
 	return r.Storage.Repositories(ctx, func(repository string) error {
-		if !r.Public(repository) {
-			return nil
+		if published, err := r.Published(repository); !published || err != nil {
+			return err
 		}
 		return r.Storage.Manifests(ctx, repository, func(digest string) error {
 			mediaType, payload, err := r.Storage.Manifest(ctx, repository, digest)
@@ -192,7 +192,7 @@ func (r *Reconciler) reconcileEntry(ctx context.Context, m ledger.Manifest) erro
 		if repository == ledger.UnknownRepository && r.foreign(m.ClockID) {
 			input.Repository, input.Operation = "", event.OpDisown
 		}
-		err := r.Append(ctx, event.Event{NotifyManifestInput: input}, nil, 0)
+		err := r.appendPaced(ctx, event.Event{NotifyManifestInput: input}, nil, 0)
 		if err != nil {
 			return err
 		}

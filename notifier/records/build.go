@@ -1,6 +1,7 @@
 package records
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,6 +71,8 @@ func (b *builder) event(e event.Sequenced, stored bool) error {
 		return b.forget(e)
 	case e.Operation == event.OpDisown:
 		return b.disown(e)
+	case e.Operation == event.OpPurge:
+		return b.delete(e)
 	case e.Private():
 		return b.hide(e)
 	case e.Operation == event.OpPush && stored:
@@ -121,7 +124,11 @@ func (b *builder) push(e event.Sequenced) error {
 		return &sink.PermanentError{Err: e.Unreadable}
 	}
 	name := e.Name()
-	if e.Class == "" { // no push, but a manifest that was found in storage
+	if e.Class != "" {
+		if err := b.publishAgain(name, e.Seq); err != nil {
+			return err
+		}
+	} else { // no push, but a manifest that was found in storage
 		if private, err := b.s.Private.Since(name, e.ManifestDigest, e.Seq); private || err != nil {
 			return err
 		}
@@ -163,6 +170,19 @@ func (b *builder) push(e event.Sequenced) error {
 	}
 	b.batch.Manifests[b.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = e.Plan.Odd
 	return nil
+}
+
+// publishAgain removes the mark of a repository that was purged before a push.
+func (b *builder) publishAgain(repository string, seq uint64) error {
+	key := state.PurgedKey(repository)
+	val, err := b.s.State.Get(key)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	if err == nil && (len(val) != 8 || binary.BigEndian.Uint64(val) < seq) {
+		b.rows.Delete(key)
+	}
+	return err
 }
 
 // park parks a push until the handle of its owner is resolved.

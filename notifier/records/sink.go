@@ -234,7 +234,7 @@ func (s *Sink) affects(e *event.Sequenced) bool {
 			return true
 		}
 		return (e.UserDID != "" || e.OwnerHandle != "") && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
-	case event.OpDelete, event.OpForget, event.OpDisown:
+	case event.OpDelete, event.OpForget, event.OpDisown, event.OpPurge:
 		return e.ManifestDigest != ""
 	}
 	return false

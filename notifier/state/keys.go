@@ -8,30 +8,33 @@ import (
 // Prefixes of the keys, each with its owner, the rest of the key, and the value. Keys
 // with the prefix "c/" belong to notifier/counter.
 const (
-	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
-	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced
 	Cooldowns     = "a/g/" // notifier, announce sink: <repository hash> -> last post of a repository
-	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
-	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
-	Posts         = "a/l/" // notifier, announce sink: <record key> -> post
 	PostImages    = "a/i/" // notifier, announce sink: <record key><number> -> image that a post is about
+	Posts         = "a/l/" // notifier, announce sink: <record key> -> post
+	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
+	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
+	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced
+	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
-	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
-	VersionByTime = "e/t/" // notifier/versions: <time><repository hash><version> -> repository
 	VersionOfRepo = "e/r/" // notifier/versions: <repository hash><time><version> -> nothing
+	VersionByTime = "e/t/" // notifier/versions: <time><repository hash><version> -> repository
+	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
 	Forgotten     = "f/"   // notifier/forgotten: owners and manifests whose records were deleted at the request of the owner
+	Backfilled    = "g/b/" // notifier/backfill: <repository> -> nothing, its events are in the journal
+	Purged        = "g/p/" // notifier/reconcile: <repository> -> sequence number after which a push publishes it again
+	Pauses        = "h/"   // notifier/runner: <sink> -> pause of a sink by an operator
+	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
 	InboundBySeq  = "k/s/" // notifier/inbound: <sequence number>/<token or key> -> nothing
-	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	Ledger        = "m/"   // notifier/ledger: <digest><owner> -> claims and record keys
-	Pauses        = "h/"   // notifier/runner: <sink> -> pause of a sink by an operator
-	Parked        = "o/p/" // notifier/parked: <handle> 0x00 <sequence number> -> push whose owner is not resolved
 	ParkedOwners  = "o/d/" // notifier/parked: <handle> -> DID that its parked pushes get
+	Parked        = "o/p/" // notifier/parked: <handle> 0x00 <sequence number> -> push whose owner is not resolved
 	Pushes        = "p/"   // notifier: <sequence number>/<part> -> row of a push
 	StatsRecords  = "s/"   // notifier/statsrecords: <record key> -> record that the account has
 	Recount       = "t/"   // notifier/usage: as Usage, while usage is recounted
 	Usage         = "u/"   // notifier/usage: layers of manifests, references to layers, and totals by owner
 	Private       = "v/"   // notifier: <image hash> -> nothing, the image is private
+	Listed        = "y/"   // notifier/reconcile: <digest> <owner> -> records that the account lists, while stores are compared
 )
 
 // Single keys of the notifier.
@@ -44,6 +47,7 @@ var (
 	PostsListed     = []byte("b/listed")    // exists once the posts of earlier versions of the program have rows
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
+	BackfillJob     = []byte("b/backfill")  // the last backfill
 	DescribeCursor  = []byte("b/described") // sequence number of the last push whose description was added
 	RemoteOutbox    = []byte("b/remote")    // calls that are being sent to the hold of remote
 	RemoteTaken     = []byte("b/reported")  // sequence number of the last event that was taken for a call
@@ -58,6 +62,9 @@ var (
 	Publication     = []byte("b/site")      // where the record of notifier/publication is
 	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )
+
+// PurgedKey is the key of the mark of a purged repository.
+func PurgedKey(repository string) []byte { return []byte(Purged + repository) }
 
 // ImageKey is a key for one digest in one repository: prefix and the first half of
 // their SHA-256.

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"github.com/tidings-dev/tidings/notifier/reconcile"
+)
+
+// Records removes records.
+type Records interface {
+	// Orphans returns claims whose manifest is gone, as reconcile.Reconciler does.
+	Orphans(ctx context.Context, after []byte, limit int) (found []reconcile.Claim, looked int, next []byte, err error)
+	// CheckBusy returns an error while nothing can be removed, to be tried again.
+	CheckBusy() error
+	// Forsake removes the records of claims.
+	Forsake(ctx context.Context, claims []reconcile.Claim) error
+	// Purge makes a step of a purge, or counts what it would remove.
+	Purge(ctx context.Context, repository, cursor string, remove bool) (reconcile.Purged, error)
+}
+
+// gcPage is how many ledger entries a request looks at.
+const gcPage = 200
+
+// An OrphansPage is the response with records whose manifest is gone.
+type OrphansPage struct {
+	Orphans []reconcile.Claim `json:"orphans"`
+	Looked  int               `json:"looked"`           // manifests that were looked at
+	Cursor  string            `json:"cursor,omitempty"` // of the next page
+}
+
+// orphans lists records whose manifest is gone and, for POST, removes them.
+func (h *handler) orphans(w http.ResponseWriter, r *http.Request) {
+	after, err := hex.DecodeString(r.FormValue("cursor"))
+	if err != nil {
+		fail(w, http.StatusBadRequest, "InvalidRequest", "invalid cursor")
+		return
+	}
+	if len(after) == 0 {
+		after = nil
+	}
+	if h.Records == nil {
+		fail(w, http.StatusConflict, "Conflict", noAccount)
+		return
+	}
+	if r.Method == http.MethodPost {
+		if err := h.Records.CheckBusy(); err != nil {
+			fail(w, http.StatusServiceUnavailable, "Busy", err.Error())
+			return
+		}
+	}
+	found, looked, next, err := h.Records.Orphans(r.Context(), after, gcPage)
+	if err == nil && r.Method == http.MethodPost {
+		err = h.Records.Forsake(r.Context(), found)
+	}
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	send(w, OrphansPage{append([]reconcile.Claim{}, found...), looked, hex.EncodeToString(next)})
+}
+
+// purge makes a step of a purge or, for GET, counts what it would remove.
+func (h *handler) purge(w http.ResponseWriter, r *http.Request) {
+	if h.Records == nil {
+		fail(w, http.StatusConflict, "Conflict", noAccount)
+		return
+	}
+	repository := r.FormValue("repository")
+	if _, err := reference.WithName(repository); err != nil || strings.HasPrefix(repository, "did:") {
+		fail(w, http.StatusBadRequest, "InvalidRequest", "repository must be the name of a repository of this registry, such as oss/app")
+		return
+	}
+	step, err := h.Records.Purge(r.Context(), repository, r.FormValue("cursor"), r.Method == http.MethodPost)
+	switch {
+	case errors.Is(err, reconcile.ErrPurgeCursor):
+		fail(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+	case errors.Is(err, reconcile.ErrBusy), errors.Is(err, reconcile.ErrNotVerified):
+		fail(w, http.StatusServiceUnavailable, "Busy", err.Error())
+	case err != nil:
+		h.failed(w, r, err)
+	default:
+		send(w, step)
+	}
+}
