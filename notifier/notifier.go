@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
@@ -138,7 +139,7 @@ type Notifier struct {
 	notified bool                         // other registries may report images
 	public   func(repository string) bool // false for private names
 	announce *announce.Sink               // nil: no posts
-	posts    *announce.History
+	posts    *posted.History
 	private  *sink.PrivateImages
 	remote   *remote.Sink  // nil: pushes are not reported
 	pulls    *remote.Pulls // nil: pulls are not reported
@@ -187,7 +188,7 @@ func New(cfg Config) (*Notifier, error) {
 		handles:  cfg.Handles,
 		notified: cfg.Notified,
 		public:   sink.ExceptPrivate(cfg.Public),
-		posts:    announce.NewHistory(cfg.State, cfg.Account),
+		posts:    posted.NewHistory(cfg.State, cfg.Account),
 		private:  sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
 
 		space: cfg.Space, now: cfg.Now, linger: cfg.Linger, metrics: cfg.Metrics,

@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 )
 
 func announceDeleteCommand() *cobra.Command {
@@ -47,7 +48,7 @@ func announceDelete(ctx context.Context, in io.Reader, out io.Writer, args []str
 			if err != nil {
 				return err
 			}
-			if a.Deleted != "" && a.Deleted != announce.DeletedAccount && a.Problem == "" {
+			if a.Deleted != "" && a.Deleted != posted.DeletedAccount && a.Problem == "" {
 				return fmt.Errorf("%s is already deleted (%s)", uri, announcementState(a))
 			}
 			fmt.Fprintln(out, strings.ReplaceAll(announcementLine(a), "\t", "  "))

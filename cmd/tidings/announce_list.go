@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 )
 
 func announceListCommand() *cobra.Command {
@@ -63,13 +64,13 @@ func announcementState(a *announce.Announcement) string {
 		return "being deleted"
 	case a.Unchecked != "":
 		return "posted (not checked)"
-	case a.Deleted == announce.DeletedWithdrawn:
+	case a.Deleted == posted.DeletedWithdrawn:
 		return "withdrawn"
-	case a.Deleted == announce.DeletedImage:
+	case a.Deleted == posted.DeletedImage:
 		return "deleted with its image"
-	case a.Deleted == announce.DeletedOwner:
+	case a.Deleted == posted.DeletedOwner:
 		return "deleted with the data of its owner"
-	case a.Deleted == announce.DeletedAccount:
+	case a.Deleted == posted.DeletedAccount:
 		return "deleted in the account"
 	}
 	return "posted"

@@ -1,9 +1,6 @@
 package announce
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -24,7 +21,7 @@ type decided struct {
 }
 
 func readDecided(db state.Store) (p decided, err error) {
-	_, err = readJSON(db.Get, state.AnnounceDecided, &p)
+	_, err = state.GetJSON(db.Get, state.AnnounceDecided, &p)
 	return p, err
 }
 
@@ -51,19 +48,4 @@ func (p *decided) add(events []event.Sequenced, done int, closed []uint64) bool 
 		p.Again = 0
 	}
 	return p.Through != before.Through || !slices.Equal(p.Also, before.Also)
-}
-
-// readJSON decodes the value that get returns for a key; false if there is none.
-func readJSON(get func(key []byte) ([]byte, error), key []byte, into any) (bool, error) {
-	val, err := get(key)
-	if errors.Is(err, state.ErrNotFound) {
-		return false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(val, into)
-	}
-	if err != nil {
-		return false, fmt.Errorf("read announcements: %w", err)
-	}
-	return true, nil
 }

@@ -2,11 +2,11 @@ package announce
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -27,15 +27,15 @@ type decision struct {
 	*Sink
 	b       state.Batch
 	sending []announcement
-	added   map[string]entries // by the posts, by image
-	changed bool               // b has something
-	durable bool               // b has something that no event leads to again
+	added   map[string]posted.Entries // by the posts, by image
+	changed bool                      // b has something
+	durable bool                      // b has something that no event leads to again
 
 	retracted []string // record keys of the posts that are deleted with their images
 }
 
 func (s *Sink) newDecision() *decision {
-	return &decision{Sink: s, added: map[string]entries{}}
+	return &decision{Sink: s, added: map[string]posted.Entries{}}
 }
 
 // commit makes the decision durable and sends the posts.
@@ -63,8 +63,8 @@ func (d *decision) commit(ctx context.Context) error {
 func imageID(repository, digest string) string { return repository + "\x00" + digest }
 
 // before is what was announced of an image, also by this decision.
-func (d *decision) before(repository, digest string) (entries, error) {
-	before, err := d.posts.get(repository, digest)
+func (d *decision) before(repository, digest string) (posted.Entries, error) {
+	before, err := d.posts.Get(repository, digest)
 	return append(before, d.added[imageID(repository, digest)]...), err
 }
 
@@ -76,7 +76,7 @@ func (d *decision) addPost(ctx context.Context, a *announcement) error {
 	d.sending = append(d.sending, *a)
 	for _, v := range append(a.Others, a.version) {
 		id := imageID(v.Repository, v.Digest)
-		d.added[id] = append(d.added[id], Entry{RKey: a.Write.RKey, Tags: v.Tags})
+		d.added[id] = append(d.added[id], posted.Entry{RKey: a.Write.RKey, Tags: v.Tags})
 	}
 	if err := d.countPost(); err != nil || d.Cooldown == 0 {
 		return err
@@ -207,16 +207,18 @@ func (d *decision) result(seqs []uint64, result pushrow.Announce) error {
 }
 
 func (d *decision) get(key []byte, into any) (bool, error) {
-	return readJSON(func(key []byte) ([]byte, error) { return d.b.Get(d.State, key) }, key, into)
+	found, err := state.GetJSON(func(key []byte) ([]byte, error) { return d.b.Get(d.State, key) }, key, into)
+	if err != nil {
+		return false, fmt.Errorf("read announcements: %w", err)
+	}
+	return found, nil
 }
 
 func (d *decision) set(key []byte, row any) error {
-	val, err := json.Marshal(row)
-	if err != nil {
+	if err := d.b.SetJSON(key, row); err != nil {
 		return fmt.Errorf("write announcements: %w", err)
 	}
 	d.changed = true
-	d.b.Set(key, val)
 	return nil
 }
 

@@ -1,3 +1,3 @@
-// Package announce has the sink that writes a post for each pushed image, and the history
-// of what was announced.
+// Package announce has the sink that writes a post for each pushed image. Its subpackage
+// posted has what was announced.
 package announce

@@ -141,7 +141,7 @@ func (s *Sink) addDocument(ctx context.Context, a *announcement) error {
 	}
 	record, err := a.page.Record(site.URI)
 	if err == nil {
-		d := &documented{URI: "at://" + s.posts.account + "/" + lexicon.NSIDDocument + "/" + a.Write.RKey, Site: site, Record: record}
+		d := &documented{URI: "at://" + s.posts.Account() + "/" + lexicon.NSIDDocument + "/" + a.Write.RKey, Site: site, Record: record}
 		err = a.edit(func(record map[string]any) error { post.SetReferences(record, d.ref(), site); return nil })
 		if err == nil {
 			a.Document = d

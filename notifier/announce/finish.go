@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -13,7 +14,7 @@ import (
 func (s *Sink) finish(ctx context.Context, batch *announcementBatch) error {
 	var b state.Batch
 	for _, a := range batch.Posts {
-		uri := s.posts.uri(a.Write.RKey)
+		uri := s.posts.URI(a.Write.RKey)
 		if err := s.record(&b, &a, pushrow.Announce{PostURI: uri}); err != nil {
 			return err
 		}
@@ -24,7 +25,7 @@ func (s *Sink) finish(ctx context.Context, batch *announcementBatch) error {
 		return err
 	}
 	for _, a := range batch.Posts {
-		s.Posted(s.posts.uri(a.Write.RKey), s.now())
+		s.Posted(s.posts.URI(a.Write.RKey), s.now())
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (s *Sink) record(b *state.Batch, a *announcement, result pushrow.Announce) 
 // recordVersion adds a version to the history, and the result of its pushes. document is the
 // key of its document, "" if it has none.
 func (s *Sink) recordVersion(b *state.Batch, v *version, rkey, document string, result pushrow.Announce) error {
-	p := Entry{Tags: v.Tags, Joined: result.Joined}
+	p := posted.Entry{Tags: v.Tags, Joined: result.Joined}
 	if result.PostURI != "" {
 		p.RKey = rkey
 	}

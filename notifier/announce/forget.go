@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -110,25 +111,25 @@ func (d *decision) forgetPost(r repo.Record, f forgetting) error {
 	if !ok || d.OwnerOf(image.Repository) != f.Owner {
 		return nil
 	}
-	es, err := decodeStored(d.b.Get(d.State, d.posts.key(image.Repository, image.Digest)))
+	es, err := d.posts.GetAfter(&d.b, image.Repository, image.Digest)
 	if err != nil {
 		return err
 	}
-	own := slices.ContainsFunc(es.live(), func(e Entry) bool { return e.RKey == r.RKey && !e.Joined && !e.Withdrawn })
+	own := slices.ContainsFunc(es.Live(), func(e posted.Entry) bool { return e.RKey == r.RKey && !e.Joined && !e.Withdrawn })
 	if !own {
 		return nil
 	}
 	if err := d.versions.DeleteImage(&d.b, image.Repository, image.Digest); err != nil {
 		return err
 	}
-	if err := d.noteDeleted(r.RKey, DeletedOwner); err != nil {
+	if err := d.noteDeleted(r.RKey, posted.DeletedOwner); err != nil {
 		return err
 	}
 	d.retracted = append(d.retracted, r.RKey)
 	if err := d.set(retractionKey(r.RKey), retraction{Repository: image.Repository, Digest: image.Digest, RKey: r.RKey, Seq: f.Seq}); err != nil {
 		return err
 	}
-	return d.posts.markDeleted(&d.b, image.Repository, image.Digest, []string{r.RKey})
+	return d.posts.MarkDeleted(&d.b, image.Repository, image.Digest, []string{r.RKey})
 }
 
 // wasForgotten reports whether the data of a version's owner was deleted after its last push.

@@ -2,6 +2,7 @@ package announce
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -23,7 +25,7 @@ type Announcement struct {
 	Tags       []string  `json:"tags"` // that it names, the announced one first
 	About      string    `json:"about"`
 	Versions   int       `json:"versions"`            // that it is about
-	Deleted    string    `json:"deleted,omitempty"`   // DeletedWithdrawn, DeletedImage, DeletedAccount; "": it is not
+	Deleted    string    `json:"deleted,omitempty"`   // posted.DeletedWithdrawn, posted.DeletedImage, posted.DeletedAccount; "": it is not
 	DeletedAt  time.Time `json:"deletedAt,omitzero"`  // when that was decided; zero: not known
 	Deleting   bool      `json:"deleting,omitempty"`  // the account has not confirmed it yet
 	Problem    string    `json:"problem,omitempty"`   // why the account has refused to delete it
@@ -47,7 +49,7 @@ func (s *Sink) List(ctx context.Context, match func(repository string) bool, cur
 		if _, err := syntax.ParseTID(cursor); err != nil {
 			return nil, "", ErrListCursor
 		}
-		r.To = postKey(cursor)
+		r.To = posted.Key(cursor)
 	}
 	examined, last := 0, ""
 	err = s.State.Scan(r, func(key, val []byte) error {
@@ -57,9 +59,9 @@ func (s *Sink) List(ctx context.Context, match func(repository string) bool, cur
 		}
 		examined++
 		last = string(key[len(state.Posts):])
-		var row postRow
-		if _, err := readJSON(func([]byte) ([]byte, error) { return val, nil }, nil, &row); err != nil {
-			return err
+		var row posted.Post
+		if err := json.Unmarshal(val, &row); err != nil {
+			return fmt.Errorf("read announcements: %w", err)
 		}
 		found, read, err := s.about(last, row, match)
 		if examined += read; err == nil && found {
@@ -79,7 +81,7 @@ func (s *Sink) Announcement(ctx context.Context, uri string) (Announcement, erro
 	if err != nil {
 		return Announcement{}, err
 	}
-	row, ok, err := readPost(s.State, new(state.Batch), rkey)
+	row, ok, err := posted.Read(s.State, new(state.Batch), rkey)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: %s", ErrUnknownPost, uri)
 	}
@@ -92,14 +94,14 @@ func (s *Sink) Announcement(ctx context.Context, uri string) (Announcement, erro
 
 // about reports whether a post is about a matching repository, and how many more rows it has
 // read.
-func (s *Sink) about(rkey string, row postRow, match func(repository string) bool) (found bool, read int, err error) {
+func (s *Sink) about(rkey string, row posted.Post, match func(repository string) bool) (found bool, read int, err error) {
 	if match == nil {
 		return true, 0, nil
 	}
 	if row.Repository != "" { // its further versions are of the same repository
 		return match(row.Repository), 0, nil
 	}
-	err = eachImage(s.State, rkey, row, func(image postImage) error {
+	err = posted.EachImage(s.State, rkey, row, func(image posted.Image) error {
 		read++
 		if found = match(image.Repository); found {
 			return state.ErrStop
@@ -109,9 +111,9 @@ func (s *Sink) about(rkey string, row postRow, match func(repository string) boo
 	return found, read, err
 }
 
-func (s *Sink) announcementIn(rkey string, row postRow) Announcement {
+func (s *Sink) announcementIn(rkey string, row posted.Post) Announcement {
 	a := Announcement{
-		URI: s.posts.uri(rkey), Repository: row.Repository, Digest: row.Digest, Tags: slices.Clip(row.Tags), About: "one version", Versions: row.Versions,
+		URI: s.posts.URI(rkey), Repository: row.Repository, Digest: row.Digest, Tags: slices.Clip(row.Tags), About: "one version", Versions: row.Versions,
 		Deleted: row.Deleted, DeletedAt: row.DeletedAt, Problem: row.Problem,
 	}
 	if tid, err := syntax.ParseTID(rkey); err == nil {
@@ -159,7 +161,7 @@ func (s *Sink) addDeletions(ctx context.Context, page []Announcement) error {
 		case err != nil:
 			page[i].Unchecked = "the account cannot be read: " + err.Error()
 		case !slices.Contains(existing, k):
-			page[i].Deleted = DeletedAccount
+			page[i].Deleted = posted.DeletedAccount
 		}
 	}
 	return nil

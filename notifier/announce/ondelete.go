@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -100,11 +101,11 @@ func (d *decision) lostBy(e *event.Sequenced) ([]string, error) {
 // followDelete removes the versions of an image that is gone and, with Retract, deletes its
 // posts.
 func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest string) error {
-	es, err := d.posts.get(e.Repository, digest)
+	es, err := d.posts.Get(e.Repository, digest)
 	if err != nil {
 		return err
 	}
-	live := es.live()
+	live := es.Live()
 	if len(live) == 0 {
 		return nil
 	}
@@ -116,14 +117,14 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 	if err := d.versions.DeleteImage(&d.b, e.Repository, digest); err != nil {
 		return err
 	}
-	own := slices.DeleteFunc(es.live(), func(e Entry) bool { return e.Joined || e.Withdrawn || e.RKey == "" })
+	own := slices.DeleteFunc(es.Live(), func(e posted.Entry) bool { return e.Joined || e.Withdrawn || e.RKey == "" })
 	if !d.Retract && e.Operation != event.OpPurge || len(own) == 0 {
 		return nil
 	}
 	var rkeys []string
 	for _, entry := range own {
 		rkeys = append(rkeys, entry.RKey)
-		if err := d.noteDeleted(entry.RKey, DeletedImage); err != nil {
+		if err := d.noteDeleted(entry.RKey, posted.DeletedImage); err != nil {
 			return err
 		}
 		if err := d.set(retractionKey(entry.RKey), retraction{Repository: e.Repository, Digest: digest, RKey: entry.RKey, Seq: e.Seq}); err != nil {
@@ -137,11 +138,11 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 			return err
 		}
 	}
-	return d.posts.markDeleted(&d.b, e.Repository, digest, rkeys)
+	return d.posts.MarkDeleted(&d.b, e.Repository, digest, rkeys)
 }
 
 // gone reports whether an image is gone after an event.
-func (s *Sink) gone(ctx context.Context, e *event.Sequenced, digest string, es entries) (bool, error) {
+func (s *Sink) gone(ctx context.Context, e *event.Sequenced, digest string, es posted.Entries) (bool, error) {
 	if e.Private() || e.Operation == event.OpPurge {
 		return true, nil
 	}
@@ -171,7 +172,7 @@ func (s *Sink) gone(ctx context.Context, e *event.Sequenced, digest string, es e
 
 // announcedTags are the tags for which an image was announced, without those that were only
 // named; all if the options have changed so that none is left.
-func (s *Sink) announcedTags(es entries) []string {
+func (s *Sink) announcedTags(es posted.Entries) []string {
 	var all, announced []string
 	for _, e := range es {
 		all = append(all, e.Tags...)
@@ -232,7 +233,7 @@ func (s *Sink) noteTags(b *state.Batch, v *version, result pushrow.Announce) err
 }
 
 // forgetTags removes in b an image from the tags that its posts name.
-func (s *Sink) forgetTags(b *state.Batch, repository, digest string, posts entries) error {
+func (s *Sink) forgetTags(b *state.Batch, repository, digest string, posts posted.Entries) error {
 	for _, post := range posts {
 		for _, tag := range post.Tags {
 			key := tagKey(repository, tag)
@@ -324,11 +325,11 @@ func (s *Sink) deletePosts(ctx context.Context, rows []retraction) error {
 		}
 		if r.Seq == 0 {
 			s.Metrics.Post("withdrawn")
-			s.Log.Info("a withdrawn post is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.uri(r.RKey))
+			s.Log.Info("a withdrawn post is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.URI(r.RKey))
 			continue
 		}
 		s.Metrics.Post("retracted")
-		s.Log.Info("the post of a deleted image is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.uri(r.RKey))
+		s.Log.Info("the post of a deleted image is deleted", "repository", r.Repository, "digest", r.Digest, "post", s.posts.URI(r.RKey))
 	}
 	return s.State.Commit(&b, state.Sync)
 }

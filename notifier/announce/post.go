@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/describe"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -19,7 +20,7 @@ import (
 
 // check returns the tags that an announcement still has and that are to be
 // announced in addition to earlier posts, or the reason why it is not written.
-func (s *Sink) check(ctx context.Context, v *version, before entries) (tags []string, refused pushrow.Announce, err error) {
+func (s *Sink) check(ctx context.Context, v *version, before posted.Entries) (tags []string, refused pushrow.Announce, err error) {
 	private, err := s.Private.Since(v.Repository, v.Digest, slices.Max(v.Seqs))
 	if err != nil {
 		return nil, refused, err
@@ -61,12 +62,12 @@ func (s *Sink) check(ctx context.Context, v *version, before entries) (tags []st
 }
 
 // announcedBefore is the result of a push whose digest is not announced again.
-func (s *Sink) announcedBefore(before entries) pushrow.Announce {
-	before = before.live()
-	if rkey := before.last(); rkey != "" {
-		return pushrow.Announce{PostURI: s.posts.uri(rkey), Before: true, Reason: "announced before"}
+func (s *Sink) announcedBefore(before posted.Entries) pushrow.Announce {
+	before = before.Live()
+	if rkey := before.Last(); rkey != "" {
+		return pushrow.Announce{PostURI: s.posts.URI(rkey), Before: true, Reason: "announced before"}
 	}
-	if before.withdrawn() {
+	if before.Withdrawn() {
 		return pushrow.Announce{Reason: reasonWithdrawn}
 	}
 	return pushrow.Announce{Reason: "its announcement was given up before"}
@@ -74,17 +75,17 @@ func (s *Sink) announcedBefore(before entries) pushrow.Announce {
 
 // newTags returns the tags of a window that are to be announced after what was
 // announced of its digest: all, none, or those that no post names.
-func (s *Sink) newTags(tags []string, before entries) []string {
-	before = before.live()
+func (s *Sink) newTags(tags []string, before posted.Entries) []string {
+	before = before.Live()
 	if len(before) == 0 {
 		return tags
 	}
 	named := func(tag string) bool {
-		return before.names(func(t string) bool { return t == tag })
+		return before.Names(func(t string) bool { return t == tag })
 	}
 	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
 	announce := slices.ContainsFunc(unnamed, func(tag string) bool {
-		return s.Tag(tag) && (s.Retags || before.names(func(t string) bool { return isReleaseOf(tag, t) }))
+		return s.Tag(tag) && (s.Retags || before.Names(func(t string) bool { return isReleaseOf(tag, t) }))
 	})
 	if !announce {
 		return nil

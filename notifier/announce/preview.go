@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -104,7 +105,7 @@ func (p Previews) sink() (*Sink, error) {
 		Private: sink.NewPrivateImages(db, func() uint64 { return math.MaxUint64 }),
 	}
 	clock := event.NewClock(p.Now, event.Elapsed, 0, 0, p.Log)
-	return New(deps, nil, cfg, NewHistory(db, p.Account), clock, p.Now)
+	return New(deps, nil, cfg, posted.NewHistory(db, p.Account), clock, p.Now)
 }
 
 // tagsInStorage returns the tags that an image has.

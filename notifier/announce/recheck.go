@@ -21,7 +21,7 @@ func (s *Sink) Confirm(ctx context.Context) error {
 
 // confirm is Confirm in the sink's turn.
 func (s *Sink) confirm(ctx context.Context) error {
-	if err := s.noteEarlier(); err != nil {
+	if err := s.posts.NoteEarlier(s.versions); err != nil {
 		return err
 	}
 	if s.DryRun {

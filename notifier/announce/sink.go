@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/forgotten"
@@ -58,15 +59,14 @@ const Name = "announce"
 type Sink struct {
 	sink.Deps
 	Config
-	posts    *History
+	posts    *posted.History
 	versions *versions.Store
 	clock    *event.Clock
 
 	forgotten *forgotten.Store
 	now       func() time.Time
 
-	turn  chan struct{} // has an element while a method of the sink runs
-	noted bool          // the posts of earlier versions of the program have rows
+	turn chan struct{} // has an element while a method of the sink runs
 
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
@@ -76,7 +76,7 @@ type Sink struct {
 
 // New returns the sink. It adds its posts to the history, deletes posts with deletes, and
 // tells the age of a push by clock.
-func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *History, clock *event.Clock, now func() time.Time) (*Sink, error) {
+func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *posted.History, clock *event.Clock, now func() time.Time) (*Sink, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err

@@ -134,7 +134,7 @@ func (s *Sink) checkAll(ctx context.Context, versions []version) ([]checked, err
 	g.SetLimit(stored.MaxLookups)
 	for i, v := range versions {
 		g.Go(func() error {
-			before, err := s.posts.get(v.Repository, v.Digest)
+			before, err := s.posts.Get(v.Repository, v.Digest)
 			if err == nil {
 				results[i].tags, results[i].refused, err = s.check(ctx, &v, before)
 			}

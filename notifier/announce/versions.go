@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/versions"
@@ -15,7 +16,7 @@ import (
 
 // putVersion adds an announced version to those that pages and feeds show, unless its post
 // was given up. A version of a summary has no facts but its names.
-func (s *Sink) putVersion(b *state.Batch, v *version, e Entry, document string) error {
+func (s *Sink) putVersion(b *state.Batch, v *version, e posted.Entry, document string) error {
 	if e.RKey == "" || len(e.Tags) == 0 {
 		return nil
 	}

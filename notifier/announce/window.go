@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -192,8 +193,8 @@ func (d *decision) announcementOf(ctx context.Context, w *window) (a *announceme
 		return a, refused, err
 	}
 	if w.first.Retry != nil { // its refused post does not count, also in a later summary
-		before, d.changed = before.posted(), true
-		if err := d.posts.removeRefused(&d.b, a.Repository, a.Digest); err != nil {
+		before, d.changed = before.Posted(), true
+		if err := d.posts.RemoveRefused(&d.b, a.Repository, a.Digest); err != nil {
 			return a, refused, err
 		}
 	}
@@ -250,7 +251,7 @@ func (d *decision) waitsFor(a *announcement) (reason string, row cooldown, err e
 
 // checkWindow removes from an announcement the tags that it is not to name, or returns
 // the reason why there is none.
-func (s *Sink) checkWindow(ctx context.Context, w *window, a *announcement, before entries) (refused pushrow.Announce, err error) {
+func (s *Sink) checkWindow(ctx context.Context, w *window, a *announcement, before posted.Entries) (refused pushrow.Announce, err error) {
 	if len(before) > 0 && len(s.newTags(w.tags, before)) == 0 {
 		return s.announcedBefore(before), nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -57,7 +58,7 @@ func (s *Sink) Withdraw(ctx context.Context, uri string) (Withdrawal, error) {
 		return Withdrawal{}, err
 	}
 	defer release()
-	row, ok, err := readPost(s.State, new(state.Batch), rkey)
+	row, ok, err := posted.Read(s.State, new(state.Batch), rkey)
 	switch {
 	case err != nil:
 		return Withdrawal{}, err
@@ -80,10 +81,10 @@ func (s *Sink) Withdraw(ctx context.Context, uri string) (Withdrawal, error) {
 
 // deletions say why posts were deleted.
 var deletions = map[string]string{
-	DeletedWithdrawn: "withdrawn",
-	DeletedImage:     "deleted with its image",
-	DeletedOwner:     "deleted with the data of its owner",
-	DeletedAccount:   "deleted in the account",
+	posted.DeletedWithdrawn: "withdrawn",
+	posted.DeletedImage:     "deleted with its image",
+	posted.DeletedOwner:     "deleted with the data of its owner",
+	posted.DeletedAccount:   "deleted in the account",
 }
 
 // postIn returns the record key in the URI of a post of the account.
@@ -92,8 +93,8 @@ func (s *Sink) postIn(uri string) (rkey string, err error) {
 	if err != nil || at.RecordKey() == "" {
 		return "", fmt.Errorf("%w: %q is not at://DID/%s/KEY", ErrPostURI, uri, lexicon.NSIDPost)
 	}
-	if account := at.Authority().String(); account != s.posts.account {
-		return "", fmt.Errorf("%w: %s is of %s, and the account is %s", ErrPostURI, uri, account, s.posts.account)
+	if account := at.Authority().String(); account != s.posts.Account() {
+		return "", fmt.Errorf("%w: %s is of %s, and the account is %s", ErrPostURI, uri, account, s.posts.Account())
 	}
 	if collection := at.Collection().String(); collection != lexicon.NSIDPost {
 		return "", fmt.Errorf("%w: %s is in the collection %s, and posts are in %s", ErrPostURI, uri, collection, lexicon.NSIDPost)
@@ -113,10 +114,10 @@ func (s *Sink) beginSoon(ctx context.Context) (release func(), err error) {
 }
 
 // decideWithdrawal makes durable that a post is withdrawn.
-func (s *Sink) decideWithdrawal(rkey string, row postRow) error {
+func (s *Sink) decideWithdrawal(rkey string, row posted.Post) error {
 	d := s.newDecision()
-	err := eachImage(s.State, rkey, row, func(image postImage) error {
-		if err := d.posts.withdraw(&d.b, image.Repository, image.Digest, rkey); err != nil {
+	err := posted.EachImage(s.State, rkey, row, func(image posted.Image) error {
+		if err := d.posts.Withdraw(&d.b, image.Repository, image.Digest, rkey); err != nil {
 			return err
 		}
 		return d.versions.RemovePost(&d.b, image.Repository, image.Name, rkey)
@@ -124,7 +125,7 @@ func (s *Sink) decideWithdrawal(rkey string, row postRow) error {
 	if err != nil {
 		return err
 	}
-	if err := d.noteDeleted(rkey, DeletedWithdrawn); err != nil {
+	if err := d.noteDeleted(rkey, posted.DeletedWithdrawn); err != nil {
 		return err
 	}
 	if err := d.removeResults([]string{rkey}, reasonWithdrawn); err != nil {
@@ -138,12 +139,12 @@ func (s *Sink) decideWithdrawal(rkey string, row postRow) error {
 
 // noteDeleted notes in the row of a post that it is being deleted.
 func (d *decision) noteDeleted(rkey, why string) error {
-	row, ok, err := readPost(d.State, &d.b, rkey)
+	row, ok, err := posted.Read(d.State, &d.b, rkey)
 	if err != nil || !ok {
 		return err
 	}
 	row.Deleted, row.DeletedAt, row.Problem = why, d.now().UTC(), ""
-	return d.set(postKey(rkey), row)
+	return d.set(posted.Key(rkey), row)
 }
 
 // removeResults removes posts from the results of the pushes that have rows.
@@ -153,7 +154,7 @@ func (d *decision) removeResults(rkeys []string, reason string) error {
 	}
 	deleted := map[string]bool{}
 	for _, rkey := range rkeys {
-		deleted[d.posts.uri(rkey)] = true
+		deleted[d.posts.URI(rkey)] = true
 	}
 	return d.State.Scan(state.Prefix(state.Pushes), func(key, val []byte) error {
 		if _, part := pushrow.ParseKey(key); part != pushrow.AnnouncePart || !bytes.Contains(val, []byte("at://")) {
@@ -188,7 +189,7 @@ func (s *Sink) deleteNow(ctx context.Context, rkey string) (pending string, err 
 	case left:
 		return "the account cannot be written to at the moment; the next attempt is at " + next.UTC().Format(time.RFC3339), nil
 	}
-	row, _, err := readPost(s.State, new(state.Batch), rkey)
+	row, _, err := posted.Read(s.State, new(state.Batch), rkey)
 	if err == nil && row.Problem != "" {
 		err = fmt.Errorf("%w: %s", ErrRefused, row.Problem)
 	}
@@ -200,11 +201,11 @@ func (s *Sink) giveUpDelete(b *state.Batch, r retraction, refused error) error {
 	if r.Seq > 0 {
 		return s.GiveUp(r.Seq, refused)
 	}
-	s.Log.Error("the account refuses to delete a withdrawn post", "post", s.posts.uri(r.RKey), "error", refused)
-	row, ok, err := readPost(s.State, b, r.RKey)
+	s.Log.Error("the account refuses to delete a withdrawn post", "post", s.posts.URI(r.RKey), "error", refused)
+	row, ok, err := posted.Read(s.State, b, r.RKey)
 	if err != nil || !ok {
 		return err
 	}
 	row.Problem = refused.Error()
-	return setJSON(b, postKey(r.RKey), row)
+	return row.Set(b, r.RKey)
 }

@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -51,17 +50,11 @@ func NewOutbox(db state.Store, key []byte, revision func(ctx context.Context) st
 
 // Load decodes the batch into v; false if there is none.
 func (o *Outbox) Load(v any) (bool, error) {
-	val, err := o.db.Get(o.key)
-	if errors.Is(err, state.ErrNotFound) {
-		return false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(val, v)
-	}
+	found, err := state.GetJSON(o.db.Get, o.key, v)
 	if err != nil {
 		return false, fmt.Errorf("read outbox: %w", err)
 	}
-	return true, nil
+	return found, nil
 }
 
 // Put commits the batch v together with b.

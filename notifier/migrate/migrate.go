@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -30,7 +30,7 @@ type Config struct {
 	State     state.Store
 	Handled   uint64 // sequence number of the last push that the records sink has handled
 	Ledger    *ledger.Ledger
-	Posts     *announce.History
+	Posts     *posted.History
 	Reconcile func() error // has storage compared with the ledger
 	Logger    *slog.Logger
 }
@@ -155,7 +155,7 @@ func (m migration) migrateAnnouncement(b *state.Batch, key string, val []byte) e
 	if err := json.Unmarshal(val, &old); err != nil {
 		return err
 	}
-	var e announce.Entry
+	var e posted.Entry
 	if old.PostURI != "" {
 		e.RKey = path.Base(old.PostURI)
 	}

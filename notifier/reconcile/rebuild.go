@@ -6,6 +6,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/records"
@@ -135,14 +136,14 @@ func (r *Reconciler) rebuildHistory(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		entry := announce.Entry{RKey: record.RKey}
+		entry := posted.Entry{RKey: record.RKey}
 		if image.Tag != "" {
 			entry.Tags = []string{image.Tag}
 		}
 		if err := r.Posts.Add(&b, image.Repository, image.Digest, entry); err != nil {
 			return err
 		}
-		if err := announce.NoteRebuilt(r.State, &b, record, image); err != nil {
+		if err := posted.NoteRebuilt(r.State, &b, record, image); err != nil {
 			return err
 		}
 		if v, ok := announce.Rebuilt(record, image); ok {

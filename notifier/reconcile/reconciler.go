@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -32,7 +32,7 @@ type Config struct {
 	Usage   *usage.Table
 	Quota   *quota.Gate
 	Parked  *parked.Store
-	Posts   *announce.History
+	Posts   *posted.History
 
 	Account *delivery.Repo                  // nil: nothing is published
 	Storage *stored.Checked                 // nil: storage cannot be asked

@@ -1,4 +1,4 @@
-package announce
+package posted
 
 import (
 	"slices"
@@ -43,7 +43,7 @@ func TestHistory(t *testing.T) {
 		if err := h.db.Commit(&b, state.NoSync); err != nil {
 			t.Fatal(err)
 		}
-		got, err := h.get(repository, digest)
+		got, err := h.Get(repository, digest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestHistory(t *testing.T) {
 		for _, e := range got {
 			tags = append(tags, e.Tags...)
 		}
-		if got.last() != test.last || !slices.Equal(tags, test.tags) {
+		if got.Last() != test.last || !slices.Equal(tags, test.tags) {
 			t.Errorf("after %q and %+v: %+v", test.before, test.add, got)
 		}
 		if has, err := h.Has(repository, digest, test.last); !has || err != nil {

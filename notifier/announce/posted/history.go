@@ -1,4 +1,4 @@
-package announce
+package posted
 
 import (
 	"errors"
@@ -22,14 +22,15 @@ import (
 type History struct {
 	db      state.Store
 	account string // DID
+	noted   bool   // NoteEarlier has nothing to do
 }
 
 // NewHistory returns the history in db. account is the DID of the account that has the
 // posts.
-func NewHistory(db state.Store, account string) *History { return &History{db, account} }
+func NewHistory(db state.Store, account string) *History { return &History{db: db, account: account} }
 
-// entries are what was announced of one digest in one repository, the oldest first.
-type entries []Entry
+// Entries are what was announced of one digest in one repository, the oldest first.
+type Entries []Entry
 
 // An Entry is one announcement.
 type Entry struct {
@@ -47,7 +48,7 @@ const (
 	withdrawnMark = "~"
 )
 
-func (es entries) encode() []byte {
+func (es Entries) encode() []byte {
 	lines := make([]string, len(es))
 	for i, e := range es {
 		rkey := e.RKey
@@ -66,8 +67,8 @@ func (es entries) encode() []byte {
 	return []byte(strings.Join(lines, "\n"))
 }
 
-func decodeEntries(val []byte) entries {
-	var es entries
+func decodeEntries(val []byte) Entries {
+	var es Entries
 	for line := range strings.SplitSeq(string(val), "\n") {
 		rkey, tags, _ := strings.Cut(line, " ")
 		if rkey == noPost {
@@ -81,29 +82,29 @@ func decodeEntries(val []byte) entries {
 	return es
 }
 
-// live are the entries except those whose post was deleted with the image: a later push of
+// Live are the entries except those whose post was deleted with the image: a later push of
 // it is announced like that of a new one.
-func (es entries) live() entries {
+func (es Entries) Live() Entries {
 	return slices.DeleteFunc(slices.Clone(es), func(e Entry) bool { return e.Deleted })
 }
 
-// has reports whether a post is among the entries.
-func (es entries) has(rkey string) bool {
+// Has reports whether a post is among the entries.
+func (es Entries) Has(rkey string) bool {
 	return slices.ContainsFunc(es, func(e Entry) bool { return e.RKey == rkey })
 }
 
-// names reports whether an announcement names a tag for which f is true.
-func (es entries) names(f func(tag string) bool) bool {
+// Names reports whether an announcement names a tag for which f is true.
+func (es Entries) Names(f func(tag string) bool) bool {
 	return slices.ContainsFunc(es, func(e Entry) bool { return slices.ContainsFunc(e.Tags, f) })
 }
 
-// withdrawn reports whether a post among the entries was withdrawn.
-func (es entries) withdrawn() bool {
+// Withdrawn reports whether a post among the entries was withdrawn.
+func (es Entries) Withdrawn() bool {
 	return slices.ContainsFunc(es, func(e Entry) bool { return e.Withdrawn })
 }
 
-// last is the record key of the newest post that was not withdrawn, "" if there is none.
-func (es entries) last() string {
+// Last is the record key of the newest post that was not withdrawn, "" if there is none.
+func (es Entries) Last() string {
 	for _, e := range slices.Backward(es) {
 		if e.RKey != "" && !e.Withdrawn {
 			return e.RKey
@@ -116,25 +117,30 @@ func (h *History) key(repository, digest string) []byte {
 	return state.ImageKey(state.Announcements, repository, digest)
 }
 
-// get returns the history of a digest in a repository, nil if it was not announced.
-func (h *History) get(repository, digest string) (entries, error) {
+// Get returns the history of a digest in a repository, nil if it was not announced.
+func (h *History) Get(repository, digest string) (Entries, error) {
 	return decodeStored(h.db.Get(h.key(repository, digest)))
 }
 
 // Has reports whether a post is in the history of a digest in a repository.
 func (h *History) Has(repository, digest, rkey string) (bool, error) {
-	before, err := h.get(repository, digest)
-	return before.has(rkey), err
+	before, err := h.Get(repository, digest)
+	return before.Has(rkey), err
 }
 
 // Live reports whether a post in the history of a digest in a repository is about this
 // image, and is not deleted or being deleted.
 func (h *History) Live(repository, digest, rkey string) (bool, error) {
-	es, err := h.get(repository, digest)
-	return slices.ContainsFunc(es.live(), func(e Entry) bool { return e.RKey == rkey && !e.Joined && !e.Withdrawn }), err
+	es, err := h.Get(repository, digest)
+	return slices.ContainsFunc(es.Live(), func(e Entry) bool { return e.RKey == rkey && !e.Joined && !e.Withdrawn }), err
 }
 
-func decodeStored(val []byte, err error) (entries, error) {
+// GetAfter returns the history of a digest as it is after b.
+func (h *History) GetAfter(b *state.Batch, repository, digest string) (Entries, error) {
+	return decodeStored(b.Get(h.db, h.key(repository, digest)))
+}
+
+func decodeStored(val []byte, err error) (Entries, error) {
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
@@ -148,27 +154,31 @@ func decodeStored(val []byte, err error) (entries, error) {
 func (h *History) Add(b *state.Batch, repository, digest string, e Entry) error {
 	key := h.key(repository, digest)
 	before, err := decodeStored(b.Get(h.db, key))
-	if err != nil || e.RKey != "" && before.has(e.RKey) {
+	if err != nil || e.RKey != "" && before.Has(e.RKey) {
 		return err
 	}
 	b.Set(key, append(before, e).encode())
 	return nil
 }
 
-func (h *History) uri(rkey string) string {
+// Account is the DID of the account that has the posts.
+func (h *History) Account() string { return h.account }
+
+// URI is the AT URI of a post.
+func (h *History) URI(rkey string) string {
 	return "at://" + h.account + "/" + lexicon.NSIDPost + "/" + rkey
 }
 
-// markDeleted notes, as the history is after b, that posts are being deleted with their
+// MarkDeleted notes, as the history is after b, that posts are being deleted with their
 // image.
-func (h *History) markDeleted(b *state.Batch, repository, digest string, rkeys []string) error {
+func (h *History) MarkDeleted(b *state.Batch, repository, digest string, rkeys []string) error {
 	return h.change(b, repository, digest, func(e *Entry) {
 		e.Deleted = e.Deleted || !e.Withdrawn && slices.Contains(rkeys, e.RKey)
 	})
 }
 
-// withdraw notes, as the history is after b, that a post was withdrawn.
-func (h *History) withdraw(b *state.Batch, repository, digest, rkey string) error {
+// Withdraw notes, as the history is after b, that a post was withdrawn.
+func (h *History) Withdraw(b *state.Batch, repository, digest, rkey string) error {
 	return h.change(b, repository, digest, func(e *Entry) {
 		e.Withdrawn = e.Withdrawn || !e.Deleted && e.RKey == rkey
 	})
@@ -188,15 +198,15 @@ func (h *History) change(b *state.Batch, repository, digest string, do func(e *E
 	return nil
 }
 
-// removeRefused removes from the history as it is after b the posts that were given up, so
+// RemoveRefused removes from the history as it is after b the posts that were given up, so
 // that the image can be announced.
-func (h *History) removeRefused(b *state.Batch, repository, digest string) error {
+func (h *History) RemoveRefused(b *state.Batch, repository, digest string) error {
 	key := h.key(repository, digest)
 	es, err := decodeStored(b.Get(h.db, key))
 	if err != nil || es == nil {
 		return err
 	}
-	es = es.posted()
+	es = es.Posted()
 	if len(es) == 0 {
 		b.Delete(key)
 		return nil
@@ -205,7 +215,7 @@ func (h *History) removeRefused(b *state.Batch, repository, digest string) error
 	return nil
 }
 
-// posted are the entries except those that were given up.
-func (es entries) posted() entries {
+// Posted are the entries except those that were given up.
+func (es Entries) Posted() Entries {
 	return slices.DeleteFunc(slices.Clone(es), func(e Entry) bool { return e.RKey == "" })
 }
