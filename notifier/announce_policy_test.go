@@ -332,7 +332,7 @@ func makeEarlier(t *testing.T, r *rig) {
 // What waits is bounded: versions beyond the limit of a repository are in a summary, which
 // is written early when it is full. Nothing is lost.
 func TestAnnounceWaitingBounded(t *testing.T) {
-	race.SkipSequential(t)
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	cfg := policy()
 	cfg.Collect = 0

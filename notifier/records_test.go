@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -309,6 +310,7 @@ func TestRecordsWithoutKeys(t *testing.T) {
 
 // The number of rows is limited.
 func TestPushesPruned(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	r := newRig(t, nil)
 	batch := &state.Batch{}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 const export = lexicon.NSIDExportUserData
@@ -204,6 +205,7 @@ func liveHeap() uint64 {
 // The memory of an export does not grow with the number of records. Not parallel, since it
 // measures the heap.
 func TestExportOfManyRecords(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	const records = 100_000
 	h, _, _ := notifiable(t, func(cfg *Config) { cfg.UserData = dataOf(strangerDID) })
 	h.writeRecords(records, func(i int) (string, string, any) {

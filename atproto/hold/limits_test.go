@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 const getBlocks = "com.atproto.sync.getBlocks?did=%"
@@ -132,6 +133,7 @@ func TestExportSlots(t *testing.T) {
 // records of the largest size. The export of a whole repo uses its buffers
 // again, which is tested in package repo.
 func TestPublicQueryMemory(t *testing.T) { // not parallel, because it measures
+	race.Skip(t, "nothing in it runs concurrently")
 	h := newHold(t)
 	h.fill(20, 1_000_000)
 	slotted, others := h.publicQueries()

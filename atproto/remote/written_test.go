@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/remote/remotetest"
 	"github.com/tidings-dev/tidings/internal/faultproxy"
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // Each fault, before and after the hold applied the call, at a hold that knows keys and
@@ -157,6 +158,7 @@ func TestOldKey(t *testing.T) {
 }
 
 func TestOtherRecords(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	for _, cfg := range []remotetest.Config{{}, {Ascending: true}, {Ahead: 30 * time.Second}, {Ahead: -30 * time.Second}} {
 		r := newRig(t, cfg)
@@ -231,6 +233,7 @@ func TestWrittenNeedsAnAnswer(t *testing.T) {
 // The list of newer records has an end, so that a call from long ago is not asked for
 // without end.
 func TestTooManyNewerRecords(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	r := newRig(t, remotetest.Config{})
 	push := r.push(2)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // layer returns a write of a record of the size that the registry writes.
@@ -34,6 +36,7 @@ func diskRepoWith(t testing.TB, cfg Config) *Repo {
 // Memory does not grow with the number of records, also during an export. The
 // tolerance is for what Pebble keeps in memory, such as memtables.
 func TestMemory(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	const kept = 6 << 20
 	cfg := testConfig(t)
 	cfg.CacheSize = 1 << 20

@@ -270,7 +270,7 @@ func TestPurge(t *testing.T) {
 	s.push(t, "oss/other", "v2", shared)
 	s.waitDrained()
 	s.until(t, "the images are announced", func() bool { return len(s.records(t, s.did, "app.bsky.feed.post")) == 3 })
-	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "Remove what was published of oss/app: 2 records of 2 manifests, 2 posts?") {
+	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "Remove what was published of oss/app: 2 records of 2 manifests, 2 posts") {
 		t.Errorf("without an answer: exit code %d\n%s", code, out)
 	}
 	if out, code := s.run("purge", "--yes", s.config, "oss/app"); code != 0 {

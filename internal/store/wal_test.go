@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // clone copies a database, so that a test can damage it.
@@ -184,6 +186,7 @@ func TestDamagedOlderLog(t *testing.T) {
 // TestTornLog truncates the newest WAL: a prefix of the batches is left, and the
 // database can be opened.
 func TestTornLog(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	s := open(t, testConfig(disk))

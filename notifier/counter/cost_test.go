@@ -23,7 +23,7 @@ func (r *replica) foldAll(facts []counts.Fact) {
 // TestCostOfTags measures a tag that is pushed once, and one that is also pulled
 // (docs/redis.md).
 func TestCostOfTags(t *testing.T) {
-	race.SkipSequential(t)
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	const tags = 20_000
 	server := redistest.Start(t)
@@ -62,7 +62,7 @@ func TestCostOfTags(t *testing.T) {
 
 // TestCostOfRepository measures a repository with one tag and one day.
 func TestCostOfRepository(t *testing.T) {
-	race.SkipSequential(t)
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	const repositories = 5000
 	server := redistest.Start(t)
@@ -83,7 +83,7 @@ func TestCostOfRepository(t *testing.T) {
 
 // TestCostOfDay measures a day of a repository.
 func TestCostOfDay(t *testing.T) {
-	race.SkipSequential(t)
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()

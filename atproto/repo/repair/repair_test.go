@@ -20,6 +20,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -265,8 +266,9 @@ func TestRepairBitOnDisk(t *testing.T) {
 	if err != nil || len(tables) == 0 {
 		t.Fatal(err, tables)
 	}
-	seen := 0
-	for i := range 12 {
+	tried, seen := 0, 0
+	for i := range race.Some(12) {
+		tried++
 		cfg := base
 		cfg.Dir = filepath.Join(t.TempDir(), "hold")
 		if err := os.CopyFS(cfg.Dir, os.DirFS(base.Dir)); err != nil {
@@ -325,8 +327,8 @@ func TestRepairBitOnDisk(t *testing.T) {
 		checkSound(t, cfg, mine)
 	}
 	t.Logf("%d of 12 flipped bits were found", seen)
-	if seen < 6 {
-		t.Errorf("%d of 12 flipped bits were detected, want more", seen)
+	if seen < tried/2 {
+		t.Errorf("%d of %d flipped bits were detected, want more", seen, tried)
 	}
 }
 
