@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,45 @@ func TestIncremental(t *testing.T) {
 	}
 }
 
+// On another file system a backup copies files, once, with their times of modification.
+func TestOtherFileSystem(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"hold/1.sst": "table 1", "hold/blobs/x": strings.Repeat("b", step+1), "key": "the key"}
+	from := source(t, files)
+	const memory = "/dev/shm"
+	if device(memory) == 0 || device(memory) == device(from) {
+		t.Skip("needs two file systems: set TMPDIR to a folder on another one than " + memory)
+	}
+	parent, err := os.MkdirTemp(memory, "tidings-backup-")
+	if err != nil {
+		t.Skip("needs a second file system: ", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	dir := filepath.Join(parent, "backup")
+	first, err := Write(t.Context(), Config{From: from, Dir: dir})
+	if err != nil || first.Files != 3 || first.Copied != 3 || first.CopiedBytes != first.Bytes || first.Linked != 0 {
+		t.Fatalf("got %+v, %v", first, err)
+	}
+	same(t, restored(t, dir), files)
+	// The source can be changed in place without changing the backup.
+	path := filepath.Join(from, "key")
+	write(t, path, "new key")
+	same(t, restored(t, dir), files)
+	later := time.Now().Add(time.Second)
+	if err := os.Chtimes(path, later, later); err != nil {
+		t.Fatal(err)
+	}
+	files["key"] = "new key"
+	second, err := Write(t.Context(), Config{From: from, Dir: dir})
+	if err != nil || second.Kept != 2 || second.Copied != 1 || second.CopiedBytes != 7 || second.Linked != 0 {
+		t.Errorf("got %+v, %v", second, err)
+	}
+	same(t, restored(t, dir), files)
+	if left, _ := filepath.Glob(filepath.Join(parent, "*")); len(left) != 1 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
 // An interrupted backup leaves the previous one as it was.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
@@ -123,6 +163,38 @@ func TestInterrupted(t *testing.T) {
 	}
 	if result, err := Write(t.Context(), Config{From: from, Dir: dir}); err != nil || result.Kept != 2 {
 		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// A backup is durable before it has its name, and its name is durable before the previous
+// backup is removed.
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	from, dir := source(t, map[string]string{"a": "1", "hold/blobs/b": "2"}), filepath.Join(t.TempDir(), "backup")
+	for _, before := range []string{"", "1"} {
+		write(t, filepath.Join(from, "a"), before+"1")
+		var synced []string
+		_, err := Write(t.Context(), Config{From: from, Dir: dir, syncDir: func(path string) error {
+			if rel, err := filepath.Rel(dir+unfinished, path); err == nil && rel != ".." {
+				if _, _, err := Total(dir + unfinished); err != nil {
+					t.Errorf("the list is not complete when %s is synced: %v", rel, err)
+				}
+				synced = append(synced, rel)
+				return nil
+			}
+			if _, _, err := Total(dir); err != nil {
+				t.Errorf("the backup has no name when %s is synced: %v", path, err)
+			}
+			if _, _, err := Total(dir + unfinished); before != "" && err != nil {
+				t.Errorf("the previous backup was removed: %v", err)
+			}
+			synced = append(synced, path)
+			return nil
+		}})
+		want := []string{".", "hold", "hold/blobs", filepath.Dir(dir)}
+		if err != nil || !slices.Equal(synced, want) {
+			t.Errorf("synced %q, want %q; %v", synced, want, err)
+		}
 	}
 }
 

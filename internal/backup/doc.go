@@ -8,6 +8,6 @@
 //
 // Files that have not changed since the previous backup are linked from it, others are
 // linked from the source or, if that is on another file system, copied. So the source
-// must contain no file that is changed in place later: its owner links the files that
-// are never changed, and copies the others.
+// must contain no file that is changed in place later, and only files whose contents are
+// durable: its owner links the files that are never changed, and copies the others.
 package backup

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Restore copies the files of a backup to a new folder, which is durable when it returns,
@@ -53,7 +55,7 @@ func (r *restorer) run(ctx context.Context) (Header, error) {
 	for {
 		e, err := l.entry()
 		if err == io.EOF {
-			return l.Header, syncFolders(r.to)
+			return l.Header, syncFolders(r.to, private.SyncDir)
 		}
 		if err == nil {
 			err = r.file(ctx, e)

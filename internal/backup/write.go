@@ -19,6 +19,8 @@ type Config struct {
 	Dir      string // the backup, as Target returned it
 	Header   Header
 	Progress func(done, total int64) // bytes; may be nil
+
+	syncDir func(dir string) error // for tests; nil: private.SyncDir
 }
 
 // A Result says what a backup or a restore has done with the files, in bytes and numbers.
@@ -37,6 +39,9 @@ type Result struct {
 // Nothing may change the folder meanwhile.
 func Write(ctx context.Context, cfg Config) (Result, error) {
 	w := &writer{Config: cfg, tmp: cfg.Dir + unfinished}
+	if w.syncDir == nil {
+		w.syncDir = private.SyncDir
+	}
 	if err := w.run(ctx); err != nil {
 		return Result{}, errors.Join(fmt.Errorf("write backup: %w", err), os.RemoveAll(w.tmp))
 	}
@@ -77,7 +82,7 @@ func (w *writer) run(ctx context.Context) error {
 	if err := w.list.finish(); err != nil {
 		return err
 	}
-	if err := syncFolders(w.tmp); err != nil {
+	if err := syncFolders(w.tmp, w.syncDir); err != nil {
 		return err
 	}
 	return w.replace()
@@ -202,12 +207,12 @@ func (w *writer) progress(n int64) {
 }
 
 // syncFolders makes the names in a folder durable, recursively.
-func syncFolders(dir string) error {
+func syncFolders(dir string, syncDir func(dir string) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return private.SyncDir(path)
+		return syncDir(path)
 	})
 }
 
@@ -231,7 +236,7 @@ func (w *writer) replace() error {
 		}
 	}
 	if err == nil {
-		err = private.SyncDir(filepath.Dir(w.Dir))
+		err = w.syncDir(filepath.Dir(w.Dir))
 	}
 	if err == nil {
 		err = os.RemoveAll(old)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Copies of a journal in use. A copy must have the cursors of a moment before the copy of
@@ -20,8 +22,8 @@ import (
 //     that are not written any more are linked.
 
 // Copy copies the journal to a new folder while it is in use. readers is called in the
-// middle, and must copy all stores that readers of the journal write to. The copy is not
-// durable.
+// middle, and must copy all stores that readers of the journal write to. The contents of the
+// files are durable when Copy returns, so that a backup can link them, but the folder is not.
 func (j *Journal) Copy(dir string, readers func() error) error {
 	for _, s := range j.streams {
 		s.retaining.Lock()
@@ -43,7 +45,7 @@ func (j *Journal) Copy(dir string, readers func() error) error {
 			return fmt.Errorf("copy journal: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, stateName), state, 0o600); err != nil {
+	if err := private.CreateFile(filepath.Join(dir, stateName), state); err != nil {
 		return fmt.Errorf("copy journal: %w", err)
 	}
 	return nil
