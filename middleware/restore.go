@@ -39,7 +39,8 @@ type RestoreConfig struct {
 type Restored struct {
 	backup.Header
 	backup.Result
-	Repo *repair.Report // of the account; nil: the backup has none
+	Repo   *repair.Report // of the account; nil: the backup has none
+	ByRoot bool           // the files belong to root
 }
 
 // ErrNotEmpty: the data folder to be restored has contents.
@@ -47,24 +48,34 @@ var ErrNotEmpty = errors.New("not empty")
 
 // Restore checks a backup and copies it to a data folder, which must be empty but for keys.
 // After an error the folder is as before or, after a failure of the disk, is refused by
-// Lock until a restore succeeds.
+// Lock until a restore succeeds. If root restores, the files belong to the owner of the
+// data folder.
 func Restore(ctx context.Context, cfg RestoreConfig) (Restored, error) {
 	o := cfg.Options
+	owner, err := ownerOf(o.Data)
+	if err != nil {
+		return Restored{}, err
+	}
 	unlock, err := lockFolder(o.LockFile())
 	if err != nil {
 		return Restored{}, err
 	}
-	r := &restoration{RestoreConfig: cfg, staging: filepath.Join(o.Data, restoringFolder)}
+	r := &restoration{RestoreConfig: cfg, owner: owner, staging: filepath.Join(o.Data, restoringFolder)}
 	restored, err := r.run(ctx)
+	restored.ByRoot = owner.isRoot()
 	return restored, errors.Join(err, unlock())
 }
 
 type restoration struct {
 	RestoreConfig
+	owner   owner
 	staging string
 }
 
 func (r *restoration) run(ctx context.Context) (done Restored, err error) {
+	if err := r.owner.take(r.Options.LockFile()); err != nil {
+		return done, err
+	}
 	if err := r.clear(); err != nil {
 		return done, err
 	}
@@ -74,6 +85,9 @@ func (r *restoration) run(ctx context.Context) (done Restored, err error) {
 	err = r.check(ctx, &done)
 	if err == nil {
 		err = r.checkKeys()
+	}
+	if err == nil {
+		err = private.ChownAllLike(r.staging, r.owner.like)
 	}
 	if err != nil {
 		return done, errors.Join(err, os.RemoveAll(r.staging))
@@ -203,6 +217,9 @@ func (r *restoration) place() error {
 		key, err := private.ReadFile(from)
 		if err == nil {
 			err = private.CreateFile(to, key)
+		}
+		if err == nil {
+			err = private.ChownLike(to, r.owner.like)
 		}
 		if errors.Is(err, fs.ErrExist) {
 			return nil

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidings-dev/tidings/internal/backup"
@@ -23,6 +25,15 @@ func (s *server) backupJSON(t *testing.T, dir string, args ...string) (r backup.
 		t.Fatal(err)
 	}
 	return r
+}
+
+// restoreBackup replaces the data folder by a backup.
+func (s *server) restoreBackup(t *testing.T, dir string, texts ...string) {
+	t.Helper()
+	if err := os.Rename(s.data(""), filepath.Join(s.dir, "lost")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.dir, 0, []string{"restore", dir, s.config}, append(texts, "`tidings serve")...)
 }
 
 // A registry with pushes, pulls, deletes and readers of the firehose is backed up, killed,
@@ -62,11 +73,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	close(stop)
 	<-ended
 	h.kill()
-	data, lost := h.data(""), filepath.Join(h.dir, "lost")
-	if err := os.Rename(data, lost); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, h.dir, 0, []string{"restore", dir, h.config}, "The account is valid", "`tidings serve")
+	h.restoreBackup(t, dir, "The account is valid")
 	h.verifyOffline()
 	h.forget(before)
 	h.checkRestored(t)
@@ -91,6 +98,12 @@ func TestBackupStopped(t *testing.T) {
 	dir := filepath.Join(s.dir, "backup")
 	running := s.backupJSON(t, dir)
 	s.stop()
+	wrong := filepath.Join(s.dir, "wrong")
+	if err := os.Mkdir(wrong, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(wrong, "hold.key"), "of another account")
+	expect(t, s.dir, 1, []string{"restore", dir, s.config, "--to", wrong}, "another key than that of the backup")
 	expect(t, s.dir, 0, []string{"backup", s.config, "backup", "--no-key"}, "unchanged", "It has no keys")
 	if left, _ := filepath.Glob(s.data("*.tmp")); len(left) > 0 || running.Files == 0 {
 		t.Errorf("left over: %v; %+v", left, running)
@@ -145,4 +158,46 @@ func TestBackupHoldServe(t *testing.T) {
 	expect(t, dir, 1, []string{"backup", "c.yml", "data/backup"}, "must not contain each other")
 	stop()
 	expect(t, dir, 0, []string{"restore", "backup", "c.yml", "--to", "restored"}, "The account is valid")
+}
+
+// The files that root restores belong to the owner of the data folder or, if there is none,
+// of the folder that it is in.
+func TestRestoreOwner(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: only root can change the owner of a file")
+	}
+	dir := newHold(t, "hold: {hostname: \"localhost:5000\", reserve: 1MiB}")
+	expect(t, dir, 0, []string{"backup", "c.yml", "backup"}, "linked")
+	expect(t, dir, 0, []string{"restore", "backup", "c.yml", "--to", "mine"}, "The files belong to root")
+	for _, folder := range []string{"existing", "parent"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, folder), 0o700), os.Chown(filepath.Join(dir, folder), 1234, 5678)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, to := range []string{"existing", "parent/a/b"} {
+		out := expect(t, dir, 0, []string{"restore", "backup", "c.yml", "--to", to}, "The account is valid")
+		if strings.Contains(out, "belong to root") {
+			t.Errorf("%s: %s", to, out)
+		}
+		top, _, _ := strings.Cut(to, "/")
+		files := 0
+		err := filepath.WalkDir(filepath.Join(dir, top), func(path string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			if stat := info.Sys().(*syscall.Stat_t); stat.Uid != 1234 || stat.Gid != 5678 {
+				t.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
+			}
+			files++
+			return nil
+		})
+		if err != nil || files < 6 {
+			t.Errorf("%s: %d files, %v", to, files, err)
+		}
+	}
 }

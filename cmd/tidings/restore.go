@@ -58,6 +58,9 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 	if done.Repo != nil {
 		fmt.Fprintf(out, "The account is valid, at %s: %s, %s.\n", done.Repo.Head.Rev, count(done.Repo.Records, "record"), count(done.Repo.Blobs, "blob"))
 	}
+	if done.ByRoot {
+		fmt.Fprintf(out, "The files belong to root: if the registry runs as another user, run `chown -R USER %s`, also for a key elsewhere.\n", o.Data)
+	}
 	if to == "" {
 		fmt.Fprintf(out, "`tidings serve %s` continues from there.\n", path)
 	}

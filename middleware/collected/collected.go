@@ -17,10 +17,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // A Note identifies a deleted manifest.
@@ -47,7 +48,7 @@ func Begin(dir string) (*Run, error) {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := chownLike(dir, parent); err != nil {
+		if err := private.ChownLike(dir, parent); err != nil {
 			return nil, err
 		}
 		if err := syncDir(filepath.Dir(dir)); err != nil {
@@ -65,7 +66,7 @@ func Begin(dir string) (*Run, error) {
 		return nil, err
 	}
 	err = errors.Join(
-		chownLike(temporary, parent),
+		private.ChownLike(temporary, parent),
 		unix.Flock(int(r.file.Fd()), unix.LOCK_EX|unix.LOCK_NB),
 	)
 	if err == nil {
@@ -78,15 +79,6 @@ func Begin(dir string) (*Run, error) {
 		return nil, errors.Join(err, r.file.Close())
 	}
 	return r, nil
-}
-
-// chownLike changes the owner of a file to that of another, if the user is root.
-func chownLike(path string, like fs.FileInfo) error {
-	stat, ok := like.Sys().(*syscall.Stat_t)
-	if os.Geteuid() != 0 || !ok {
-		return nil
-	}
-	return os.Lchown(path, int(stat.Uid), int(stat.Gid))
 }
 
 // Add writes a note; it is durable when Add returns.
