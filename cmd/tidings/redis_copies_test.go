@@ -52,6 +52,28 @@ func (s *server) restoreData(backup string) {
 	}
 }
 
+// No pull is missing from the sum, and none is in it twice, after a backup of the running
+// registry is restored.
+func TestRedisBackup(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	s := newServer(t, settings{options: fmt.Sprintf("redis: {addrs: [%q]}", redis.Addr)})
+	s.start()
+	s.push(t, "oss/app", "v1", newImage(1))
+	pulls := s.pull(60)
+	waitSums(t, "the first pulls", pulls, s)
+	dir := filepath.Join(s.dir, "backup")
+	s.backupJSON(t, dir)
+	pulls += s.pull(45)
+	waitSums(t, "more", pulls, s)
+	s.kill()
+	s.restoreBackup(t, dir)
+	s.start()
+	pulls += s.pull(30)
+	waitSums(t, "the restore", pulls, s)
+	s.stop()
+}
+
 // No pull is missing from the sum after the data folder, or only the state, is restored
 // from an older copy.
 func TestRedisRestoredFolder(t *testing.T) {
