@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -89,7 +90,7 @@ func (s sessionState) print(row func(string, string, ...any)) {
 	}
 	topic := "logins"
 	for _, l := range s.Logins {
-		row(topic, "%d of %d in %s", l.Used, l.Limit, short(time.Duration(l.Seconds)*time.Second))
+		row(topic, "%d of %d in %s", l.Used, l.Limit, explain.Duration(time.Duration(l.Seconds)*time.Second))
 		topic = ""
 	}
 }
@@ -140,7 +141,7 @@ func sinkText(s notifier.SinkHealth) string {
 	}
 	text := s.State + ", nothing pending"
 	if s.Depth > 0 {
-		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, count(int64(s.Depth), "pending event"), short(time.Duration(s.Age)*time.Second))
+		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, count(int64(s.Depth), "pending event"), explain.Duration(time.Duration(s.Age)*time.Second))
 	}
 	if s.Failed > 0 {
 		text += ", " + count(int64(s.Failed), "dead letter")

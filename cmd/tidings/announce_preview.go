@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/announce"
 )
@@ -88,7 +89,7 @@ func (r previewReport) print(out io.Writer, a *config.Announce) error {
 	row("image", "%s", r.Image)
 	row("decision", "%s", r.sentence())
 	if r.Reason == announce.ReasonNoTag {
-		row("", "announced are %s", announcedTags(a))
+		row("", "announced are %s", explain.Tags(a))
 	}
 	if r.Unchecked != "" {
 		row("", "not checked: whether it was announced before; %s", r.Unchecked)

@@ -288,15 +288,6 @@ func TestDisableTraces(t *testing.T) {
 	}
 }
 
-func TestShort(t *testing.T) {
-	t.Parallel()
-	for d, want := range map[time.Duration]string{time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Second: "20s", 10 * time.Minute: "10m", 61 * time.Second: "1m1s", 3610 * time.Second: "1h0m10s"} {
-		if got := short(d); got != want {
-			t.Errorf("%v is %q, want %q", d, got, want)
-		}
-	}
-}
-
 type tracerProvider struct {
 	noop.TracerProvider
 	ended bool

@@ -1,8 +1,7 @@
 // Command tidings is the CNCF distribution registry with Tidings built in. It
 // has distribution's commands, storage drivers and behaviour; without a tidings
-// entry in its configuration it is the upstream registry. It adds the commands
-// `status`, `sinks`, `journal`, `dead`, `unused`, `backup`, `restore`, `config check`, `reconcile`, `quota`, `version`, `hold`, `account`, `announce`,
-// `remote` and `redis`, and extends `garbage-collect`, which records the manifests that it
+// entry in its configuration it is the upstream registry. It adds the commands that
+// `tidings help` lists, and extends `garbage-collect`, which records the manifests that it
 // deletes.
 package main
 
@@ -36,8 +35,6 @@ func main() {
 	recordCollected(registry.GCCmd)
 	root.AddCommand(commands()...)
 
-	root.AddCommand(unusedCommand())
-
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
@@ -70,6 +67,7 @@ func commands() []*cobra.Command {
 		redisCommand(),
 		reconcileCommand(),
 		quotaCommand(),
+		unusedCommand(),
 	}
 }
 

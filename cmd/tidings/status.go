@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
 
@@ -143,7 +144,7 @@ func waiting(n int) string {
 func configured(o *config.Options) []string {
 	lines := []string{"no public repository"}
 	if len(o.Public) > 0 {
-		lines[0] = "public: " + oneOf(o.Public)
+		lines[0] = "public: " + explain.OneOf(o.Public)
 	}
 	switch {
 	case o.Hold != nil:
