@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware"
 )
@@ -26,7 +27,7 @@ func accountCommand() *cobra.Command {
 
 // accountOptions reads the options of a file, which must have an account section.
 func accountOptions(args []string) (*config.Options, string, error) {
-	o, path, err := options(args)
+	o, path, err := cli.Options(args)
 	if err != nil {
 		return nil, path, err
 	}
@@ -66,7 +67,7 @@ type session struct {
 func openSession(o *config.Options, log io.Writer) (s session, err error) {
 	s.close = func() {}
 	cfg := o.PDS()
-	if s.kept = exists(o.Data); s.kept {
+	if s.kept = cli.Exists(o.Data); s.kept {
 		unlock, err := middleware.Lock(o.LockFile())
 		if s.running = errors.Is(err, middleware.ErrInUse); err != nil && !s.running {
 			return s, err

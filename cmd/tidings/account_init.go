@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 // accountTimeout bounds all calls of `account init`.
@@ -38,7 +39,7 @@ func accountInitCommand() *cobra.Command {
 	c.Flags().BoolVar(&bot, "bot", false, "add the label bot to the account's profile")
 	c.Flags().BoolVar(&hide, "hide-from-recommendations", false, "ask feeds not to recommend the account's posts")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx, stop := interruptible()
+		ctx, stop := cli.Interruptible()
 		defer stop()
 		var d declarations
 		if cmd.Flags().Changed("bot") {
@@ -72,7 +73,7 @@ func accountInit(ctx context.Context, out, log io.Writer, args []string, d decla
 	if err != nil {
 		return err
 	}
-	w := newTable(out)
+	w := cli.NewTable(out)
 	defer func() { err = errors.Join(err, w.Flush()) }()
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))

@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/private"
-	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stats"
@@ -98,12 +97,12 @@ func budgetOf(b pds.BudgetStatus) budgetState {
 
 // readBacklog asks the server of a configuration, if one is running.
 func readBacklog(o *config.Options, path string) (backlogState, error) {
-	running, err := isRunning(o)
+	running, err := cli.IsRunning(o)
 	if err != nil || !running {
 		return backlogState{Reason: "the registry is not running"}, err
 	}
 	b := backlogState{Running: true}
-	base, err := serverURL(o, path)
+	base, err := cli.ServerURL(o, path)
 	if err != nil {
 		b.Reason = err.Error()
 		return b, nil
@@ -116,7 +115,7 @@ func readBacklog(o *config.Options, path string) (backlogState, error) {
 		b.Reason = "the number of pending events needs the option api.token_file"
 	}
 	var health struct{ Sinks []notifier.SinkHealth }
-	if err := getJSON(base+stats.Prefix+"health", token, &health); err != nil {
+	if err := cli.GetJSON(base+stats.Prefix+"health", token, &health); err != nil {
 		b.Reason = "the registry does not answer: " + err.Error()
 		return b, nil
 	}
@@ -135,19 +134,4 @@ func apiToken(o *config.Options) (string, error) {
 	}
 	content, err := private.ReadFile(o.API.TokenFile)
 	return strings.TrimSpace(string(content)), err
-}
-
-// isRunning reports whether a server has the data folder open.
-func isRunning(o *config.Options) (bool, error) {
-	if !exists(o.LockFile()) {
-		return false, nil
-	}
-	unlock, err := middleware.Lock(o.LockFile())
-	if errors.Is(err, middleware.ErrInUse) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return false, unlock()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/notifier"
 )
@@ -26,7 +27,7 @@ func accountStatusCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return accountStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, asJSON)
 		},
@@ -60,7 +61,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 
 // print prints the report for people, one topic a line.
 func (r accountReport) print(out io.Writer) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}
@@ -141,10 +142,10 @@ func sinkText(s notifier.SinkHealth) string {
 	}
 	text := s.State + ", nothing pending"
 	if s.Depth > 0 {
-		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, count(int64(s.Depth), "pending event"), explain.Duration(time.Duration(s.Age)*time.Second))
+		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, cli.Count(int64(s.Depth), "pending event"), explain.Duration(time.Duration(s.Age)*time.Second))
 	}
 	if s.Failed > 0 {
-		text += ", " + count(int64(s.Failed), "dead letter")
+		text += ", " + cli.Count(int64(s.Failed), "dead letter")
 	}
 	return text
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/middleware"
 )
 
@@ -88,7 +89,7 @@ func TestAccountCommandsWithoutAccount(t *testing.T) {
 	for _, command := range []string{"init", "status"} {
 		expect(t, dir, 1, []string{"account", command, "c.yml"}, "c.yml has no account section; add `account: {service")
 	}
-	if exists(filepath.Join(dir, "data")) {
+	if cli.Exists(filepath.Join(dir, "data")) {
 		t.Error("the data folder is created")
 	}
 }
@@ -113,7 +114,7 @@ func TestAccountStatus(t *testing.T) {
 	status := []string{"account", "status", "c.yml"}
 	expect(t, a.dir, 0, status, "account  "+a.did, "session  none; the next call logs in", "logins   0 of 10 in 5m", "5000 of 5000 points left in the hour",
 		"35000 of 35000 points left in the day", "backlog  the registry is not running")
-	if exists(filepath.Join(a.dir, "data")) {
+	if cli.Exists(filepath.Join(a.dir, "data")) {
 		t.Error("the data folder is created")
 	}
 	expect(t, a.dir, 0, []string{"account", "init", "--hide-from-recommendations", "c.yml"})
@@ -177,7 +178,7 @@ func TestConfigCheckOnlineAccount(t *testing.T) {
 	a := newTestAccount(t)
 	online := []string{"config", "check", "--online", "c.yml"}
 	expect(t, a.dir, 0, online, "c.yml is valid", "account   "+a.did, "the DID document names this service", "logged in; not kept, because there is no data folder yet")
-	if exists(filepath.Join(a.dir, "data")) {
+	if cli.Exists(filepath.Join(a.dir, "data")) {
 		t.Error("the data folder is created")
 	}
 	expect(t, a.dir, 0, []string{"account", "init", "c.yml"})

@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
@@ -25,7 +24,7 @@ type adminClient struct {
 }
 
 func newAdminClient(args []string) (*adminClient, error) {
-	o, path, err := options(args)
+	o, path, err := cli.Options(args)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +44,7 @@ func (c *adminClient) explain(err error) error {
 	if !errors.Is(err, admin.ErrNotRunning) {
 		return err
 	}
-	running, failed := isRunning(c.options)
+	running, failed := cli.IsRunning(c.options)
 	if failed != nil {
 		return failed
 	}
@@ -77,7 +76,7 @@ func (c *adminClient) noSocket() error {
 // is the configuration.
 func withAdmin(run func(ctx context.Context, c *adminClient, out io.Writer, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		ctx, stop := interruptible()
+		ctx, stop := cli.Interruptible()
 		defer stop()
 		c, err := newAdminClient(args[:min(1, len(args))])
 		if err != nil {
@@ -92,15 +91,3 @@ func withAdmin(run func(ctx context.Context, c *adminClient, out io.Writer, args
 func jsonFlag(c *cobra.Command, asJSON *bool) {
 	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
-
-// newTable returns a writer that aligns the cells of lines, which tabs separate.
-func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
-
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
-// printLine prints v as one line of JSON.
-func printLine(out io.Writer, v any) error { return json.NewEncoder(out).Encode(v) }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 )
 
@@ -19,7 +20,7 @@ func announceCommand() *cobra.Command {
 
 // announceOptions reads the options of a file, which must have an account to post to.
 func announceOptions(args []string) (*config.Options, string, error) {
-	o, path, err := options(args)
+	o, path, err := cli.Options(args)
 	if err != nil {
 		return nil, path, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/announce"
@@ -27,7 +28,7 @@ func announceDeleteCommand() *cobra.Command {
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return announceDelete(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), args, yes)
 		},
@@ -53,7 +54,7 @@ func announceDelete(ctx context.Context, in io.Reader, out io.Writer, args []str
 			}
 			fmt.Fprintln(out, strings.ReplaceAll(announcementLine(a), "\t", "  "))
 		}
-		if err := terminal.Confirm(in, out, fmt.Sprintf("Delete %s for good?", count(int64(len(uris)), "post"))); err != nil {
+		if err := terminal.Confirm(in, out, fmt.Sprintf("Delete %s for good?", cli.Count(int64(len(uris)), "post"))); err != nil {
 			return err
 		}
 	}

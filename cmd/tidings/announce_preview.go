@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/middleware"
@@ -31,7 +32,7 @@ func announcePreviewCommand() *cobra.Command {
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return announcePreview(ctx, cmd.OutOrStdout(), args, card, asJSON)
 		},
@@ -46,7 +47,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 	if err != nil {
 		return err
 	}
-	host, _, err := load(args[:1])
+	host, _, err := cli.Load(args[:1])
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 		if p.Picture == nil {
 			return errors.New("the post has no picture, so no file is written; the option announce.card decides whether images have one")
 		}
-		if err := createFile(card, func(w io.Writer) error { _, err := w.Write(p.Picture); return err }); err != nil {
+		if err := cli.CreateFile(card, func(w io.Writer) error { _, err := w.Write(p.Picture); return err }); err != nil {
 			return err
 		}
 	}
@@ -82,7 +83,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 
 // print prints the report for people.
 func (r previewReport) print(out io.Writer, a *config.Announce) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 // With sample facts a preview needs neither the account nor images.
@@ -28,7 +30,7 @@ func TestAnnouncePreviewSample(t *testing.T) {
 		t.Errorf("the card: %+v, %v", picture, err)
 	}
 	expect(t, dir, 1, append(preview, "--card", "card.png"), "card.png already exists and is not overwritten")
-	if exists(filepath.Join(dir, "data")) {
+	if cli.Exists(filepath.Join(dir, "data")) {
 		t.Error("the data folder is created")
 	}
 	file(t, dir, "c.yml", options+"announce: {anonymous_pushes: true, card: false}")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/backfill"
@@ -38,7 +39,7 @@ func backfillCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runBackfill(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		},
@@ -78,7 +79,7 @@ func runBackfill(ctx context.Context, out, progress io.Writer, args []string, fl
 		return err
 	}
 	if flags.json {
-		return printJSON(out, job)
+		return cli.PrintJSON(out, job)
 	}
 	_, err = io.WriteString(out, backfillText(&job))
 	return err
@@ -140,19 +141,19 @@ func backfillText(j *backfill.Job) string {
 	of := requestText(&j.Request)
 	switch {
 	case j.DryRun && j.Phase == backfill.Done:
-		fmt.Fprintf(&b, "%s without records, of %s in storage (%s).\n", count(j.Missing, "manifest"), count(j.Manifests, "manifest"), of)
-		fmt.Fprintf(&b, "They need %s", count(j.Creates, "record"))
+		fmt.Fprintf(&b, "%s without records, of %s in storage (%s).\n", cli.Count(j.Missing, "manifest"), cli.Count(j.Manifests, "manifest"), of)
+		fmt.Fprintf(&b, "They need %s", cli.Count(j.Creates, "record"))
 		if j.Points > 0 {
-			fmt.Fprintf(&b, ", which cost %s", count(j.Points, "point"))
+			fmt.Fprintf(&b, ", which cost %s", cli.Count(j.Points, "point"))
 			if wait := j.Ends.Sub(j.Ended); !j.Ends.IsZero() {
 				fmt.Fprintf(&b, ": about %s under the budget of the account", hours(wait))
 			}
 		}
 		b.WriteString(".\n")
 	case j.Phase == backfill.Done:
-		fmt.Fprintf(&b, "Complete (%s): %s recorded with %s, in %s.\n", of, count(j.Recorded, "manifest"), count(j.Records, "record"), hours(j.Ended.Sub(j.Started)))
+		fmt.Fprintf(&b, "Complete (%s): %s recorded with %s, in %s.\n", of, cli.Count(j.Recorded, "manifest"), cli.Count(j.Records, "record"), hours(j.Ended.Sub(j.Started)))
 	case j.Phase == backfill.Stopped:
-		fmt.Fprintf(&b, "Stopped (%s): %s of %d recorded. Another backfill writes the rest.\n", of, count(j.Recorded, "manifest"), j.Missing)
+		fmt.Fprintf(&b, "Stopped (%s): %s of %d recorded. Another backfill writes the rest.\n", of, cli.Count(j.Recorded, "manifest"), j.Missing)
 	default:
 		fmt.Fprintf(&b, "Running (%s): %s, %d of %d manifests recorded", of, j.Phase, j.Recorded, j.Missing)
 		if note := backfillNote(j); note != "" {
@@ -161,7 +162,7 @@ func backfillText(j *backfill.Job) string {
 		b.WriteString(".\n")
 	}
 	if j.Unowned > 0 {
-		fmt.Fprintf(&b, "%s left out, because the handle of their owner cannot be resolved; run it again once it can be.\n", count(j.Unowned, "manifest"))
+		fmt.Fprintf(&b, "%s left out, because the handle of their owner cannot be resolved; run it again once it can be.\n", cli.Count(j.Unowned, "manifest"))
 	}
 	return b.String()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/backup"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
@@ -30,7 +31,7 @@ func backupCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			q.Dir = args[1]
 			return writeBackup(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[:1], q, asJSON)
@@ -59,11 +60,11 @@ func writeBackup(ctx context.Context, out, log io.Writer, args []string, q admin
 		return err
 	}
 	if asJSON {
-		return printJSON(out, result)
+		return cli.PrintJSON(out, result)
 	}
 	fmt.Fprintf(out, "%s has %s, %s: %s unchanged, %s linked (%s), %s copied (%s).\n", q.Dir,
-		count(result.Files, "file"), sizeText(result.Bytes), number(result.Kept),
-		number(result.Linked), sizeText(result.LinkedBytes), number(result.Copied), sizeText(result.CopiedBytes))
+		cli.Count(result.Files, "file"), cli.Size(result.Bytes), number(result.Kept),
+		number(result.Linked), cli.Size(result.LinkedBytes), number(result.Copied), cli.Size(result.CopiedBytes))
 	if q.NoKey {
 		fmt.Fprintln(out, "It has no keys: without its key an account cannot be restored.")
 	}
@@ -74,14 +75,14 @@ func number(n int64) string { return fmt.Sprint(n) }
 
 // backupStopped writes a backup of a data folder that no process uses.
 func backupStopped(ctx context.Context, c *adminClient, args []string, q admin.BackupRequest, progress func(done, total int64)) (backup.Result, error) {
-	unlock, err := lockData(c.options)
+	unlock, err := cli.LockData(c.options)
 	if err != nil {
 		return backup.Result{}, fmt.Errorf("the process that uses the data folder has no admin socket, so it cannot write a backup: %w", err)
 	}
 	if err := unlock(); err != nil {
 		return backup.Result{}, err
 	}
-	host, _, err := load(args)
+	host, _, err := cli.Load(args)
 	if err != nil {
 		return backup.Result{}, err
 	}

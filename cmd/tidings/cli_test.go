@@ -16,6 +16,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 // tidings runs the program with dir as its working directory.
@@ -247,7 +249,7 @@ func TestHoldInit(t *testing.T) {
 	if _, errs, code := tidings(t, dir, nil, "hold", "init", "other.yml"); code != 1 || !strings.Contains(errs, "restore the key from a backup") {
 		t.Errorf("lost key: code %d, %s", code, errs)
 	}
-	if exists(key) {
+	if cli.Exists(key) {
 		t.Error("a lost key was created again")
 	}
 	if _, errs, code := tidings(t, dir, nil, "hold", "init", "none.yml"); code != 1 || !strings.Contains(errs, "none.yml has no hold section; add `hold: {hostname: …}`") {

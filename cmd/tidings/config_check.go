@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
 )
@@ -36,7 +37,7 @@ func configCheckCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			o, err := configCheck(cmd.OutOrStdout(), args)
 			if err != nil || o == nil || !online {
@@ -51,13 +52,13 @@ func configCheckCommand() *cobra.Command {
 
 // configCheck returns the options of a valid file, nil if it does not use Tidings.
 func configCheck(out io.Writer, args []string) (*config.Options, error) {
-	c, path, err := load(args)
+	c, path, err := cli.Load(args)
 	if err != nil {
 		return nil, err
 	}
 	o, found, err := config.FromRegistry(c)
 	if err != nil {
-		return nil, listErrors(path, err)
+		return nil, cli.ListErrors(path, err)
 	}
 	if !found {
 		fmt.Fprintf(out, "%s has no entry `name: tidings` under middleware.repository: the registry runs without Tidings.\n", path)
@@ -72,10 +73,10 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 		warnings = append(warnings, text)
 	}
 	if invalid != nil {
-		return nil, listErrors(path, invalid)
+		return nil, cli.ListErrors(path, invalid)
 	}
 	fmt.Fprintf(out, "%s is valid.\n\n", path)
-	w := newTable(out)
+	w := cli.NewTable(out)
 	explain.Options(func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "  %s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}, c, o)
@@ -88,7 +89,7 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 	for _, w := range warnings {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}
-	if o.Hold != nil && !exists(o.KeyFile()) {
+	if o.Hold != nil && !cli.Exists(o.KeyFile()) {
 		fmt.Fprintf(out, "\nThe account does not exist yet. Create it with: tidings hold init %s\n", path)
 	}
 	return o, nil
@@ -127,9 +128,4 @@ func repeatedKeys(path string) string {
 		return "duplicate key, of which the registry uses the last: " + strings.Join(duplicates.Errors, "; ")
 	}
 	return ""
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/holdcmd"
 	"github.com/tidings-dev/tidings/config"
 )
 
@@ -45,7 +47,7 @@ func (f *findings) problem(topic string, err error) {
 func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
-	w := newTable(out)
+	w := cli.NewTable(out)
 	f := findings{Writer: w}
 	fmt.Fprintln(w, "\nOnline:")
 	switch {
@@ -55,7 +57,7 @@ func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) err
 		f.checkRemote(ctx, o, log)
 	case o.Hold == nil:
 		f.row("account", "none, so there is nothing to ask")
-	case !exists(o.KeyFile()):
+	case !cli.Exists(o.KeyFile()):
 		f.row("account", "it does not exist yet")
 	default:
 		f.checkHold(ctx, o)
@@ -165,7 +167,7 @@ func checkSenderDocument(ctx context.Context, did string, key atcrypto.PrivateKe
 func (f *findings) checkHold(ctx context.Context, o *config.Options) {
 	did, _ := identity.DIDWeb(o.Hold.Hostname) // the hostname is validated
 	f.row("account", "%s", did)
-	cfg := holdConfig(o, io.Discard)
+	cfg := holdcmd.RepoConfig(o, io.Discard)
 	if moved := o.Hold.MovedTo; moved != nil {
 		cfg.MovedTo = &identity.MovedTo{Service: moved.Service, Key: identity.Multibase(moved.Key)}
 	}

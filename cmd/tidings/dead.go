@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -84,7 +85,7 @@ func letterPath(name string) (path string, query url.Values, err error) {
 // letterSubject says what a letter is about.
 func letterSubject(l *admin.Letter) string {
 	if l.Repository == "" {
-		return count(int64(l.Events), "event")
+		return cli.Count(int64(l.Events), "event")
 	}
 	return subject(l.Operation, l.Repository, l.Tag, l.Digest)
 }
@@ -113,7 +114,7 @@ func deadShowCommand() *cobra.Command {
 			if err := c.callLetter(ctx, "GET", args[1], "", &letter); err != nil {
 				return err
 			}
-			return printJSON(out, letter)
+			return cli.PrintJSON(out, letter)
 		}),
 	}
 }
@@ -166,7 +167,7 @@ func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []str
 		}
 		if !asJSON {
 			fmt.Fprintf(out, line, name)
-		} else if err := printLine(out, letterResult{name, state}); err != nil {
+		} else if err := cli.PrintLine(out, letterResult{name, state}); err != nil {
 			return err
 		}
 	}

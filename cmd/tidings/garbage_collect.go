@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware/collected"
 )
@@ -35,7 +36,7 @@ func recordCollected(gc *cobra.Command) {
 		untagged, _ := flags.GetBool("delete-untagged")
 		quiet, _ := flags.GetBool("quiet")
 		logrus.SetOutput(io.Discard) // distribution reads the file again, with the same warnings
-		c, path, err := load(args)
+		c, path, err := cli.Load(args)
 		logrus.SetOutput(os.Stderr)
 		if dryRun || !untagged || err != nil {
 			upstream(cmd, args)
@@ -44,7 +45,7 @@ func recordCollected(gc *cobra.Command) {
 		o, found, err := config.FromRegistry(c)
 		if err != nil {
 			cmd.SilenceUsage = true
-			return listErrors(path, err)
+			return cli.ListErrors(path, err)
 		}
 		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a pull-through cache publishes nothing
 			upstream(cmd, args)

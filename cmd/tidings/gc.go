@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
@@ -28,7 +29,7 @@ func gcCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runGC(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		},
@@ -71,9 +72,9 @@ func runGC(ctx context.Context, out, progress io.Writer, args []string, flags gc
 	case manifests == 0:
 		fmt.Fprintln(out, "Each manifest with records is in the registry's storage.")
 	case flags.delete:
-		fmt.Fprintf(out, "The records of %s are being removed; `tidings status` shows pending events.\n", count(manifests, "manifest"))
+		fmt.Fprintf(out, "The records of %s are being removed; `tidings status` shows pending events.\n", cli.Count(manifests, "manifest"))
 	default:
-		fmt.Fprintf(out, "%s with records not in storage; `tidings gc --delete %s` removes the records.\n", count(manifests, "manifest"), c.path)
+		fmt.Fprintf(out, "%s with records not in storage; `tidings gc --delete %s` removes the records.\n", cli.Count(manifests, "manifest"), c.path)
 	}
 	return nil
 }
@@ -81,7 +82,7 @@ func runGC(ctx context.Context, out, progress io.Writer, args []string, flags gc
 func printOrphans(out io.Writer, page admin.OrphansPage, asJSON bool) error {
 	for _, o := range page.Orphans {
 		if asJSON {
-			if err := printLine(out, o); err != nil {
+			if err := cli.PrintLine(out, o); err != nil {
 				return err
 			}
 			continue

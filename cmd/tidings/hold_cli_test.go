@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -113,7 +115,7 @@ func TestHoldExportAndImport(t *testing.T) {
 	}
 	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("r/"), []byte("r0"), nil) })
 	expect(t, dir, 1, []string{"hold", "export", "c.yml", "broken.car"}, "is missing")
-	if exists(filepath.Join(dir, "broken.car")) {
+	if cli.Exists(filepath.Join(dir, "broken.car")) {
 		t.Error("an incomplete export remains")
 	}
 	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "Imported 1 record and 0 blobs into ", "signed with a key of this account", "hold.before-import-")

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 const elsewhere = "https://pds.example.com"
@@ -128,7 +130,7 @@ func TestHoldInitOfMoved(t *testing.T) {
 	dir := t.TempDir()
 	file(t, dir, "c.yml", "data: ./data\nhold: {hostname: localhost, moved_to: {service: \""+elsewhere+"\"}}")
 	expect(t, dir, 1, []string{"hold", "init", "c.yml"}, "the account has moved to "+elsewhere)
-	if exists(filepath.Join(dir, "data")) {
+	if cli.Exists(filepath.Join(dir, "data")) {
 		t.Error("a data folder was created")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/middleware/admin"
@@ -43,7 +44,7 @@ func journalInspectCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(out, report)
+				return cli.PrintJSON(out, report)
 			}
 			return printJournal(out, report)
 		}),
@@ -71,27 +72,27 @@ func (c *adminClient) inspect(ctx context.Context, events int) (*inspect.Report,
 }
 
 func printJournal(out io.Writer, r *inspect.Report) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	fmt.Fprintf(w, "journal\t%s in %s\n", r.ID, r.Folder)
 	for _, s := range r.Streams {
-		fmt.Fprintf(w, "%s\tevents %d to %d, %s in %s\n", s.Stream, s.First, s.Last, sizeText(s.Bytes), count(int64(len(s.Segments)), "file"))
+		fmt.Fprintf(w, "%s\tevents %d to %d, %s in %s\n", s.Stream, s.First, s.Last, cli.Size(s.Bytes), cli.Count(int64(len(s.Segments)), "file"))
 		for _, g := range s.Segments {
-			fmt.Fprintf(w, "\t%s: events %d to %d, %s\n", g.File, g.First, g.Last, sizeText(g.Bytes))
+			fmt.Fprintf(w, "\t%s: events %d to %d, %s\n", g.File, g.First, g.Last, cli.Size(g.Bytes))
 		}
 	}
-	fmt.Fprintf(w, "limit\t%s of events in each stream\n", sizeText(r.Limit))
+	fmt.Fprintf(w, "limit\t%s of events in each stream\n", cli.Size(r.Limit))
 	for _, s := range r.Sinks {
 		paused := ""
 		if !s.Paused.IsZero() {
 			paused = ", paused by operator since " + s.Paused.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s (%s)\tat %d, %s%s\n", s.Sink, s.Stream, s.Position, count(int64(s.Pending), "pending event"), paused)
+		fmt.Fprintf(w, "%s (%s)\tat %d, %s%s\n", s.Sink, s.Stream, s.Position, cli.Count(int64(s.Pending), "pending event"), paused)
 		for i := range s.Events {
 			fmt.Fprintf(w, "\t%s\n", eventLine(&s.Events[i]))
 		}
 	}
 	if r.InProgress > 0 {
-		fmt.Fprintf(w, "in progress\t%s\n", count(int64(r.InProgress), "push or delete"))
+		fmt.Fprintf(w, "in progress\t%s\n", cli.Count(int64(r.InProgress), "push or delete"))
 	}
 	for i, in := range r.Intents {
 		topic := ""
@@ -127,7 +128,7 @@ func journalDrainCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return journalDrain(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, timeout)
 		},
@@ -137,11 +138,11 @@ func journalDrainCommand() *cobra.Command {
 }
 
 func journalDrain(ctx context.Context, out, log io.Writer, args []string, timeout time.Duration) error {
-	o, _, err := options(args)
+	o, _, err := cli.Options(args)
 	if err != nil {
 		return err
 	}
-	host, err := stoppedHost(o, args)
+	host, err := cli.StoppedHost(o, args)
 	if err != nil {
 		return err
 	}
@@ -161,6 +162,6 @@ func journalDrain(ctx context.Context, out, log io.Writer, args []string, timeou
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "The journal is empty: %s processed.\n", count(total, "pending event"))
+	_, err = fmt.Fprintf(out, "The journal is empty: %s processed.\n", cli.Count(total, "pending event"))
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 // A listing prints the rows of a list of the admin API, which come in pages of type P.
@@ -23,7 +25,7 @@ func (l *listing[P, R]) print(ctx context.Context, c *adminClient, out io.Writer
 	if l.limit < 1 {
 		return fmt.Errorf("--limit %d is invalid; it must be at least 1", l.limit)
 	}
-	w := newTable(out)
+	w := cli.NewTable(out)
 	defer w.Flush()
 	for left := l.limit; left > 0; {
 		l.query.Set("limit", strconv.Itoa(min(left, l.page)))
@@ -35,7 +37,7 @@ func (l *listing[P, R]) print(ctx context.Context, c *adminClient, out io.Writer
 		for i := range rows {
 			if !l.asJSON {
 				fmt.Fprintln(w, l.line(&rows[i]))
-			} else if err := printLine(out, &rows[i]); err != nil {
+			} else if err := cli.PrintLine(out, &rows[i]); err != nil {
 				return err
 			}
 		}

@@ -10,19 +10,16 @@ import (
 	"errors"
 	_ "net/http/pprof"
 	"os"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/holdcmd"
 	_ "github.com/tidings-dev/tidings/internal/drivers"
 	"github.com/tidings-dev/tidings/middleware"
 )
-
-// closeTimeout bounds the work that is finished after the registry has stopped.
-// The next start does the rest.
-const closeTimeout = 10 * time.Second
 
 func main() {
 	disableTraces()
@@ -39,7 +36,7 @@ func main() {
 	logrus.RegisterExitHandler(func() { shutdown() })
 	err := root.Execute()
 	switch closed := shutdown(); {
-	case errors.Is(err, errDamaged), errors.Is(err, errDiffers), errors.Is(err, errBroken):
+	case errors.Is(err, holdcmd.ErrDamaged), errors.Is(err, errDiffers), errors.Is(err, errBroken):
 		os.Exit(2)
 	case !closed || err != nil:
 		os.Exit(1)
@@ -57,7 +54,7 @@ func commands() []*cobra.Command {
 		deadCommand(),
 		backupCommand(),
 		restoreCommand(),
-		holdCommand(),
+		holdcmd.Command(),
 		accountCommand(),
 		announceCommand(),
 		remoteCommand(),
@@ -73,7 +70,7 @@ func commands() []*cobra.Command {
 
 // shutdown closes everything that the middleware opened, and reports whether it succeeded.
 func shutdown() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cli.CloseTimeout)
 	defer cancel()
 	if err := middleware.Shutdown(ctx); err != nil {
 		logrus.WithError(err).Errorln("tidings: shutdown failed")

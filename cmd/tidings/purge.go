@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
@@ -26,7 +27,7 @@ func purgeCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runPurge(ctx, cmd, args, flags)
 		},
@@ -57,7 +58,7 @@ func runPurge(ctx context.Context, cmd *cobra.Command, args []string, flags purg
 		return err
 	}
 	if flags.json {
-		return printJSON(out, found)
+		return cli.PrintJSON(out, found)
 	}
 	_, err = fmt.Fprintf(out, "Removing what was published of %s: %s. `tidings status` shows pending events.\n", repository, purgedText(&found))
 	return err
@@ -84,7 +85,7 @@ func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository,
 }
 
 func purgedText(p *reconcile.Purged) string {
-	text := fmt.Sprintf("%s of %s, %s", count(int64(p.Records), "record"), count(int64(p.Manifests), "manifest"), count(int64(p.Posts), "post"))
+	text := fmt.Sprintf("%s of %s, %s", cli.Count(int64(p.Records), "record"), cli.Count(int64(p.Manifests), "manifest"), cli.Count(int64(p.Posts), "post"))
 	if p.Stats > 0 {
 		text += ", the counts"
 	}

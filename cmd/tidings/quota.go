@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/usage"
@@ -32,7 +33,7 @@ func quotaCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runQuota(ctx, cmd.OutOrStdout(), args, flags)
 		},
@@ -48,18 +49,18 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 	if flags.dryRun && !flags.recompute {
 		return errors.New("--dry-run is only for --recompute")
 	}
-	o, _, err := options(args)
+	o, _, err := cli.Options(args)
 	if err != nil {
 		return err
 	}
-	host, err := stoppedHost(o, args)
+	host, err := cli.StoppedHost(o, args)
 	if err != nil {
 		return err
 	}
 	found := int64(0)
 	if flags.recompute {
 		err = middleware.RecountUsage(ctx, host, flags.dryRun, func(d usage.Difference) error {
-			if found++; found > maxPrinted {
+			if found++; found > cli.MaxPrinted {
 				return nil
 			}
 			if flags.json {
@@ -79,14 +80,14 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 	case found == 0:
 		return nil
 	case flags.dryRun:
-		return fmt.Errorf("%w: %s", errDiffers, count(found, "difference"))
+		return fmt.Errorf("%w: %s", errDiffers, cli.Count(found, "difference"))
 	}
-	return fmt.Errorf("%w: %s corrected", errDiffers, count(found, "difference"))
+	return fmt.Errorf("%w: %s corrected", errDiffers, cli.Count(found, "difference"))
 }
 
 // printUsage prints a line for each owner as it is read.
 func printUsage(out io.Writer, flags quotaFlags, each func(func(middleware.OwnerUsage) error) error) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	if !flags.json {
 		fmt.Fprintln(w, "OWNER\tLAYERS\tSIZE\tLIMIT\tTIER")
 	}

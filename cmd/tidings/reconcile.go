@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
@@ -32,7 +33,7 @@ func reconcileCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runReconcile(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		},
@@ -43,11 +44,11 @@ func reconcileCommand() *cobra.Command {
 }
 
 func runReconcile(ctx context.Context, out, progress io.Writer, args []string, flags reconcileFlags) error {
-	o, path, err := options(args)
+	o, path, err := cli.Options(args)
 	if err != nil {
 		return err
 	}
-	host, err := stoppedHost(o, args)
+	host, err := cli.StoppedHost(o, args)
 	if err != nil {
 		return err
 	}
@@ -57,9 +58,9 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	pending, err := middleware.Compare(ctx, host, func(d reconcile.Difference) error {
 		bar.Add(1)
 		if found++; flags.json {
-			return printLine(out, d)
+			return cli.PrintLine(out, d)
 		}
-		if found <= maxPrinted {
+		if found <= cli.MaxPrinted {
 			fmt.Fprintln(out, d)
 		}
 		return nil
@@ -75,21 +76,21 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 		return nil
 	}
 	if !flags.fix {
-		return fmt.Errorf("%w: %s; `tidings reconcile --fix %s` repairs them", errDiffers, count(found, "difference"), path)
+		return fmt.Errorf("%w: %s; `tidings reconcile --fix %s` repairs them", errDiffers, cli.Count(found, "difference"), path)
 	}
 	if err := middleware.Reconcile(ctx, host); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, count(found, "difference"), path)
+	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, cli.Count(found, "difference"), path)
 }
 
 // printCompared prints what follows the differences.
 func printCompared(out io.Writer, found int64, pending uint64) {
-	if found > maxPrinted {
-		fmt.Fprintf(out, "… and %d more; --json prints all\n", found-maxPrinted)
+	if found > cli.MaxPrinted {
+		fmt.Fprintf(out, "… and %d more; --json prints all\n", found-cli.MaxPrinted)
 	}
 	if pending > 0 {
-		fmt.Fprintf(out, "%s pending; the next start processes them, which may resolve differences.\n", count(int64(pending), "event"))
+		fmt.Fprintf(out, "%s pending; the next start processes them, which may resolve differences.\n", cli.Count(int64(pending), "event"))
 	}
 	if found == 0 {
 		fmt.Fprintln(out, "Storage, ledger, account and counters are consistent.")

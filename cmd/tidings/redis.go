@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -34,7 +35,7 @@ func redisListCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return redisList(ctx, cmd.OutOrStdout(), args)
 		},
@@ -53,7 +54,7 @@ func redisForgetCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return redisForget(ctx, cmd.OutOrStdout(), args[:1], args[1], keep)
 		},
@@ -64,7 +65,7 @@ func redisForgetCommand() *cobra.Command {
 
 // openRedis connects to the Redis of a configuration.
 func openRedis(args []string) (client redis.UniversalClient, o *config.Options, path string, err error) {
-	o, path, err = options(args)
+	o, path, err = cli.Options(args)
 	if err != nil {
 		return nil, nil, path, err
 	}
@@ -98,7 +99,7 @@ func redisList(ctx context.Context, out io.Writer, args []string) (err error) {
 		fmt.Fprintf(out, "Redis has no registry under the name %q.\n", o.Redis.Name)
 		return nil
 	}
-	w := newTable(out)
+	w := cli.NewTable(out)
 	fmt.Fprintln(w, "ID\tHOST\tSEEN\tREPOSITORIES\tPULLS\tPUSHES\t")
 	for _, k := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", k.ID, k.Host, k.Seen.Format(time.RFC3339), k.Repositories, k.Pulls, k.Pushes, forgottenText(k))

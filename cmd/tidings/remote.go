@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/remote"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 )
 
@@ -27,7 +28,7 @@ func remoteCommand() *cobra.Command {
 
 // remoteOptions reads the options of a file, which must have a remote section.
 func remoteOptions(args []string) (*config.Options, string, error) {
-	o, path, err := options(args)
+	o, path, err := cli.Options(args)
 	if err != nil {
 		return nil, path, err
 	}
@@ -96,7 +97,7 @@ func remoteStatusCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return remoteStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, asJSON)
 		},
@@ -189,7 +190,7 @@ func resolveHold(ctx context.Context, r *config.Remote) remoteHold {
 }
 
 func (r remoteReport) print(out io.Writer) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}

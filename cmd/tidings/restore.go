@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 )
@@ -25,7 +26,7 @@ func restoreCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return restoreBackup(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], args[1], to)
 		},
@@ -35,7 +36,7 @@ func restoreCommand() *cobra.Command {
 }
 
 func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string) error {
-	o, path, err := options([]string{path})
+	o, path, err := cli.Options([]string{path})
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 	}
 	bar := terminal.NewProgress(log, "bytes", 0)
 	done, err := middleware.Restore(ctx, middleware.RestoreConfig{
-		Options: o, Dir: dir, Progress: bar.Set, Problem: printProblems(out),
+		Options: o, Dir: dir, Progress: bar.Set, Problem: cli.PrintProblems(out),
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	bar.End()
@@ -54,9 +55,9 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 		return err
 	}
 	fmt.Fprintf(out, "%s has the backup of %s: %s, %s, all as they were.\n", o.Data, done.Created.Format("2006-01-02 15:04:05 MST"),
-		count(done.Files, "file"), sizeText(done.Bytes))
+		cli.Count(done.Files, "file"), cli.Size(done.Bytes))
 	if done.Repo != nil {
-		fmt.Fprintf(out, "The account is valid, at %s: %s, %s.\n", done.Repo.Head.Rev, count(done.Repo.Records, "record"), count(done.Repo.Blobs, "blob"))
+		fmt.Fprintf(out, "The account is valid, at %s: %s, %s.\n", done.Repo.Head.Rev, cli.Count(done.Repo.Records, "record"), cli.Count(done.Repo.Blobs, "blob"))
 	}
 	if done.ByRoot {
 		fmt.Fprintf(out, "The files belong to root: if the registry runs as another user, run `chown -R USER %s`, also for a key elsewhere.\n", o.Data)

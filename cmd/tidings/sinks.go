@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -50,11 +51,11 @@ func sinksListCommand() *cobra.Command {
 
 // printSinks prints sinks in a table, or one JSON object a line.
 func printSinks(out io.Writer, sinks []admin.Sink, asJSON bool) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	for i := range sinks {
 		s := &sinks[i]
 		if asJSON {
-			if err := printLine(out, s); err != nil {
+			if err := cli.PrintLine(out, s); err != nil {
 				return err
 			}
 			continue
@@ -138,7 +139,7 @@ func sinksSkipCommand() *cobra.Command {
 			return err
 		}
 		return act(ctx, client, out, sinkPath(args[1], "skip"), query, asJSON, func(done *operate.Skipped) string {
-			return fmt.Sprintf("%s of %d to %d skipped; `tidings dead list` shows them.", count(int64(done.Events), "event"), done.First, done.Last)
+			return fmt.Sprintf("%s of %d to %d skipped; `tidings dead list` shows them.", cli.Count(int64(done.Events), "event"), done.First, done.Last)
 		})
 	})
 	c.Flags().Uint64Var(&to, "to", 0, "the last event to skip, by its sequence number; default: the first pending one")
@@ -182,7 +183,7 @@ func sinksRewindCommand() *cobra.Command {
 			return err
 		}
 		return act(ctx, client, out, sinkPath(args[1], "rewind"), query, asJSON, func(done *operate.Rewound) string {
-			return fmt.Sprintf("The sink %s handles %s after %d again.", args[1], count(int64(done.Events), "event"), done.Position)
+			return fmt.Sprintf("The sink %s handles %s after %d again.", args[1], cli.Count(int64(done.Events), "event"), done.Position)
 		})
 	})
 	c.Flags().Uint64Var(&to, "to", 0, "handle the events after this sequence number again; 0: all that the journal has, if it has all")
@@ -199,7 +200,7 @@ func act[A any](ctx context.Context, c *adminClient, out io.Writer, path string,
 		return err
 	}
 	if asJSON {
-		return printJSON(out, answer)
+		return cli.PrintJSON(out, answer)
 	}
 	_, err := fmt.Fprintln(out, text(answer))
 	return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/notifier/inspect"
 )
 
@@ -85,7 +86,7 @@ func listFiles(t *testing.T, dir string) string {
 	var list strings.Builder
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 		if err == nil && !info.IsDir() && info.Name() != "LOCK" { // Pebble truncates it
-			list.WriteString(path + " " + info.ModTime().String() + " " + sizeText(info.Size()) + "\n")
+			list.WriteString(path + " " + info.ModTime().String() + " " + cli.Size(info.Size()) + "\n")
 		}
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
 	"github.com/tidings-dev/tidings/middleware/admin"
@@ -48,7 +49,7 @@ func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) er
 	}
 	show := func() error { return printStatus(out, c.options, &s) }
 	if asJSON {
-		show = func() error { return printJSON(out, s) }
+		show = func() error { return cli.PrintJSON(out, s) }
 	}
 	err := show()
 	switch {
@@ -94,7 +95,7 @@ type statusRelay struct {
 
 // printStatus prints the status for people, one topic a line.
 func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
-	w := newTable(out)
+	w := cli.NewTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
 	}
@@ -126,7 +127,7 @@ func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	health.print(row)
 	var disks []string
 	for _, d := range s.Disks {
-		disks = append(disks, fmt.Sprintf("%s free for %s; writes pause below %s", sizeText(int64(d.Free)), d.Path, sizeText(int64(d.Reserve))))
+		disks = append(disks, fmt.Sprintf("%s free for %s; writes pause below %s", cli.Size(int64(d.Free)), d.Path, cli.Size(int64(d.Reserve))))
 	}
 	rows("disk", disks)
 	return w.Flush()
@@ -193,7 +194,7 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 	if a := h.Account; a != nil {
 		row("account", "%s on %s: %s", a.DID, a.Service, a.Status)
 		if b := a.Backlog; b != nil {
-			row("", "%s to do, until about %s as far as the points decide", count(int64(b.Writes), "write"), b.Ends.UTC().Format(time.RFC3339))
+			row("", "%s to do, until about %s as far as the points decide", cli.Count(int64(b.Writes), "write"), b.Ends.UTC().Format(time.RFC3339))
 		}
 	}
 	if r := h.Remote; r != nil {

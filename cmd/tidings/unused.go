@@ -14,6 +14,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/glob"
 	"github.com/tidings-dev/tidings/internal/private"
@@ -46,7 +47,7 @@ func unusedCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return runUnused(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		},
@@ -80,7 +81,7 @@ func runUnused(ctx context.Context, in io.Reader, out, log io.Writer, args []str
 		}
 		fmt.Fprintln(log, "Uses in the other registries that share the Redis are not known here.")
 	}
-	host, _, err := load(args)
+	host, _, err := cli.Load(args)
 	if err != nil {
 		return err
 	}
@@ -218,7 +219,7 @@ func printUnused(out, log io.Writer, result *unused.Result, flags unusedFlags) e
 		fmt.Fprintf(log, "Uses are known since %s only, which is less than %s: what is listed may have been used before.\n", result.Since.Format(time.RFC3339), flags.period)
 	}
 	if flags.json {
-		return printJSON(out, result)
+		return cli.PrintJSON(out, result)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := range result.Items {
@@ -232,7 +233,7 @@ func printUnused(out, log io.Writer, result *unused.Result, flags unusedFlags) e
 		return nil
 	}
 	fmt.Fprintf(out, "%s unused for %s; without them garbage-collect would free %s (%d bytes).\n",
-		itemsText(result.Items), flags.period, sizeText(result.Bytes), result.Bytes)
+		itemsText(result.Items), flags.period, cli.Size(result.Bytes), result.Bytes)
 	return nil
 }
 
@@ -266,7 +267,7 @@ func itemsText(items []unused.Item) string {
 			tags++
 		}
 	}
-	return count(tags, "tag") + " and " + count(int64(len(items))-tags, "manifest") + " without a tag are"
+	return cli.Count(tags, "tag") + " and " + cli.Count(int64(len(items))-tags, "manifest") + " without a tag are"
 }
 
 // errNotDeleted means that the operator has not agreed.
@@ -302,7 +303,7 @@ func deleteUnused(ctx context.Context, in io.Reader, log io.Writer, search *unus
 	}
 	deleted, err := deletion.Run(ctx, result.Items)
 	bar.End()
-	fmt.Fprintf(log, "%s done.\n", count(int64(deleted), "delete"))
+	fmt.Fprintf(log, "%s done.\n", cli.Count(int64(deleted), "delete"))
 	if err != nil {
 		return fmt.Errorf("%w; run the command again to delete the others", err)
 	}

@@ -1,4 +1,4 @@
-package main
+package holdcmd
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/middleware"
 )
 
@@ -33,7 +34,7 @@ func holdServeCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return holdServe(ctx, cmd.ErrOrStderr(), args)
 		},
@@ -45,7 +46,7 @@ func holdServe(ctx context.Context, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	c, _, err := load([]string{path})
+	c, _, err := cli.Load([]string{path})
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func holdServe(ctx context.Context, log io.Writer, args []string) (err error) {
 }
 
 func closeHold(h *middleware.Handler) error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cli.CloseTimeout)
 	defer cancel()
 	return h.Close(ctx)
 }

@@ -1,4 +1,4 @@
-package main
+package holdcmd
 
 import (
 	"context"
@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/repair"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
@@ -27,7 +27,7 @@ func holdExportCommand() *cobra.Command {
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return holdExport(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, !noBlobs)
 		},
@@ -53,7 +53,7 @@ func holdExport(ctx context.Context, out, log io.Writer, args []string, blobs bo
 		}
 		return writeExport(ctx, out, log, r, blobs, "standard output")
 	}
-	return createFile(args[1], func(file io.Writer) error { return writeExport(ctx, file, log, r, blobs, args[1]) })
+	return cli.CreateFile(args[1], func(file io.Writer) error { return writeExport(ctx, file, log, r, blobs, args[1]) })
 }
 
 func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bool, to string) error {
@@ -68,24 +68,8 @@ func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bo
 		}
 	}
 	head := r.Head()
-	fmt.Fprintf(log, "Exported %s at %s with %s to %s.\n", head.DID, head.Rev, count(n, "blob"), to)
+	fmt.Fprintf(log, "Exported %s at %s with %s to %s.\n", head.DID, head.Rev, cli.Count(n, "blob"), to)
 	return nil
-}
-
-// createFile writes a new file, completely or not at all.
-func createFile(path string, write func(io.Writer) error) (err error) {
-	if exists(path) {
-		return fmt.Errorf("%s already exists and is not overwritten", path)
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".export-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Link(file.Name(), path) // unlike a rename, a link does not replace a file
 }
 
 func holdImportCommand() *cobra.Command {
@@ -99,7 +83,7 @@ func holdImportCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return holdImport(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
@@ -128,9 +112,9 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 	if !done.Signed {
 		signature = "signed with a key that this hold has never had"
 	}
-	fmt.Fprintf(out, "Imported %s and %s into %s from revision %s, %s. The head is now %s.\n", count(done.Records, "record"), count(done.Blobs, "blob"), done.Head.DID, done.From, signature, done.Head.Rev)
+	fmt.Fprintf(out, "Imported %s and %s into %s from revision %s, %s. The head is now %s.\n", cli.Count(done.Records, "record"), cli.Count(done.Blobs, "blob"), done.Head.DID, done.From, signature, done.Head.Rev)
 	if done.Missing > 0 {
-		fmt.Fprintf(out, "%s: records refer to blobs that neither the file nor this hold has. Upload them; com.atproto.repo.listMissingBlobs lists them.\n", count(done.Missing, "missing blob"))
+		fmt.Fprintf(out, "%s: records refer to blobs that neither the file nor this hold has. Upload them; com.atproto.repo.listMissingBlobs lists them.\n", cli.Count(done.Missing, "missing blob"))
 	}
 	fmt.Fprintf(out, "The previous repo is kept in %s.\n", done.Backup)
 	return nil

@@ -1,4 +1,4 @@
-package main
+package holdcmd
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 func holdKeyCommand() *cobra.Command {
@@ -40,12 +41,12 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 	if err := checkNotMoved(o); err != nil {
 		return err
 	}
-	unlock, err := lockData(o)
+	unlock, err := cli.LockData(o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	done, err := hold.RotateKey(holdConfig(o, log))
+	done, err := hold.RotateKey(RepoConfig(o, log))
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/registryclient"
+	"github.com/tidings-dev/tidings/middleware"
 )
 
 // localTimeout bounds a request to a server on this machine.
@@ -18,21 +19,21 @@ const localTimeout = 3 * time.Second
 // maxLocalAnswer is how much of such a server's answer is read, in bytes.
 const maxLocalAnswer = 64 << 10
 
-// errServesTLS means that a server cannot be asked by its address, for which it has no
+// ErrServesTLS means that a server cannot be asked by its address, for which it has no
 // certificate.
-var errServesTLS = errors.New("it serves TLS")
+var ErrServesTLS = errors.New("it serves TLS")
 
-// serverURL returns the URL on this machine of the server that a configuration file
+// ServerURL returns the URL on this machine of the server that a configuration file
 // describes.
-func serverURL(o *config.Options, path string) (string, error) {
-	c, _, err := load([]string{path})
+func ServerURL(o *config.Options, path string) (string, error) {
+	c, _, err := Load([]string{path})
 	if err != nil {
 		return "", err
 	}
 	addr := o.HTTP.Addr
 	if addr == "" {
 		if tls := c.HTTP.TLS; tls.Certificate != "" || tls.LetsEncrypt.CacheFile != "" {
-			return "", errServesTLS
+			return "", ErrServesTLS
 		}
 		addr = c.HTTP.Addr
 	}
@@ -43,8 +44,8 @@ func serverURL(o *config.Options, path string) (string, error) {
 	return "http://" + dialed, nil
 }
 
-// getJSON asks a server on this machine, with a bearer token unless that is "".
-func getJSON(url, token string, into any) error {
+// GetJSON asks a server on this machine, with a bearer token unless that is "".
+func GetJSON(url, token string, into any) error {
 	q, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -66,4 +67,19 @@ func getJSON(url, token string, into any) error {
 		return fmt.Errorf("%s: %s", res.Status, body)
 	}
 	return json.Unmarshal(body, into)
+}
+
+// IsRunning reports whether a server has the data folder open.
+func IsRunning(o *config.Options) (bool, error) {
+	if !Exists(o.LockFile()) {
+		return false, nil
+	}
+	unlock, err := middleware.Lock(o.LockFile())
+	if errors.Is(err, middleware.ErrInUse) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, unlock()
 }

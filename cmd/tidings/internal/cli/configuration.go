@@ -1,15 +1,14 @@
-package main
+// Package cli is what the commands share: the configuration file, the data folder, requests
+// to a running registry, and output.
+package cli
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
-	"github.com/sirupsen/logrus"
-	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/config"
 )
@@ -26,8 +25,8 @@ func configPath(args []string) (string, error) {
 	return "", errors.New("no configuration file: pass one, such as config/embedded.yml, or set REGISTRY_CONFIGURATION_PATH")
 }
 
-// load reads a configuration file as the registry does.
-func load(args []string) (*configuration.Configuration, string, error) {
+// Load reads a configuration file as the registry does.
+func Load(args []string) (*configuration.Configuration, string, error) {
 	path, err := configPath(args)
 	if err != nil {
 		return nil, "", err
@@ -44,15 +43,15 @@ func load(args []string) (*configuration.Configuration, string, error) {
 	return c, path, nil
 }
 
-// options reads the options of a file, which must have a tidings entry.
-func options(args []string) (*config.Options, string, error) {
-	c, path, err := load(args)
+// Options reads the options of a file, which must have a tidings entry.
+func Options(args []string) (*config.Options, string, error) {
+	c, path, err := Load(args)
 	if err != nil {
 		return nil, path, err
 	}
 	o, found, err := config.FromRegistry(c)
 	if err != nil {
-		return nil, path, listErrors(path, err)
+		return nil, path, ListErrors(path, err)
 	}
 	if !found {
 		return nil, path, fmt.Errorf("%s has no entry `name: tidings` under middleware.repository", path)
@@ -60,24 +59,7 @@ func options(args []string) (*config.Options, string, error) {
 	return o, path, nil
 }
 
-// listErrors formats the errors of a file, one a line.
-func listErrors(path string, err error) error {
+// ListErrors formats the errors of a file, one a line.
+func ListErrors(path string, err error) error {
 	return fmt.Errorf("%s is invalid:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
-}
-
-// checkBeforeServing refuses invalid options before anything is opened. The
-// registry itself would start in spite of them. It reports errors in the rest of
-// the file when it reads it.
-func checkBeforeServing(cmd *cobra.Command, args []string) error {
-	logrus.SetOutput(io.Discard) // the registry reads the file again, with the same warnings
-	c, path, err := load(args)
-	logrus.SetOutput(os.Stderr)
-	if err != nil {
-		return nil
-	}
-	if _, _, err := config.FromRegistry(c); err != nil {
-		cmd.SilenceUsage = true
-		return listErrors(path, err)
-	}
-	return nil
 }

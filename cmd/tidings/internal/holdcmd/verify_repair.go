@@ -1,21 +1,17 @@
-package main
+package holdcmd
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/tidings-dev/tidings/atproto/repo/repair"
-)
 
-// maxPrinted limits the problems or differences that are printed; all are counted.
-const maxPrinted = 200
+	"github.com/tidings-dev/tidings/atproto/repo/repair"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+)
 
 func holdVerifyCommand() *cobra.Command {
 	return &cobra.Command{
@@ -28,20 +24,15 @@ func holdVerifyCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return holdVerify(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
 }
 
-// interruptible returns a context that the first SIGINT or SIGTERM cancels.
-func interruptible() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-}
-
-// errDamaged sets the exit code; the damage has been printed.
-var errDamaged = errors.New("the repo is damaged")
+// ErrDamaged sets the exit code; the damage has been printed.
+var ErrDamaged = errors.New("the repo is damaged")
 
 func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err error) {
 	s, err := openOffline(args, log)
@@ -50,41 +41,20 @@ func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	began := time.Now()
-	report, err := repair.Verify(ctx, s.repo, s.old, printProblems(out))
+	report, err := repair.Verify(ctx, s.repo, s.old, cli.PrintProblems(out))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Read %s, %s of its tree, %s and %s in %s.\n", count(report.Records, "record"), count(report.Nodes, "node"),
-		count(report.Events, "event"), count(report.Blobs, "blob"), time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(out, "Read %s, %s of its tree, %s and %s in %s.\n", cli.Count(report.Records, "record"), cli.Count(report.Nodes, "node"),
+		cli.Count(report.Events, "event"), cli.Count(report.Blobs, "blob"), time.Since(began).Round(time.Millisecond))
 	if report.Missing > 0 {
-		fmt.Fprintf(out, "%s: referenced by records, but never uploaded.\n", count(report.Missing, "missing blob"))
+		fmt.Fprintf(out, "%s: referenced by records, but never uploaded.\n", cli.Count(report.Missing, "missing blob"))
 	}
 	if report.Problems > 0 {
-		return fmt.Errorf("%w: %s; `tidings hold repair %s` restores what can be derived", errDamaged, count(report.Problems, "problem"), s.path)
+		return fmt.Errorf("%w: %s; `tidings hold repair %s` restores what can be derived", ErrDamaged, cli.Count(report.Problems, "problem"), s.path)
 	}
 	fmt.Fprintf(out, "%s is valid, at %s.\n", report.Head.DID, report.Head.Rev)
 	return nil
-}
-
-// printProblems returns a callback that prints up to maxPrinted problems.
-func printProblems(out io.Writer) func(repair.Problem) {
-	shown := 0
-	return func(p repair.Problem) {
-		switch shown++; {
-		case shown <= maxPrinted:
-			fmt.Fprintln(out, p)
-		case shown == maxPrinted+1:
-			fmt.Fprintln(out, "… and more")
-		}
-	}
-}
-
-// count returns "1 record" or "2 records".
-func count(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func holdRepairCommand() *cobra.Command {
@@ -100,7 +70,7 @@ func holdRepairCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := interruptible()
+			ctx, stop := cli.Interruptible()
 			defer stop()
 			return holdRepair(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, withoutLost, clockIsRight)
 		},
@@ -122,7 +92,7 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 	done, err := repair.Repair(ctx, repair.Config{
 		Config: s.repo, Old: s.old,
 		WithoutLost: withoutLost, ClockIsRight: clockIsRight,
-		Found: printProblems(out),
+		Found: cli.PrintProblems(out),
 	})
 	var lost *repair.LostError
 	switch {

@@ -1,4 +1,4 @@
-package main
+package holdcmd
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/crawl"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/middleware"
 )
@@ -38,7 +39,7 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg, old, err := hold.Offline(holdConfig(o, log))
+	cfg, old, err := hold.Offline(RepoConfig(o, log))
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	if err != nil && !running {
 		return err
 	}
-	w := newTable(out)
+	w := cli.NewTable(out)
 	defer func() { err = errors.Join(err, w.Flush()) }()
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
@@ -66,7 +67,7 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	}
 	row("key", "%s, in %s", public.DIDKey(), o.KeyFile())
 	if len(old) > 0 {
-		row("", "and %s next to it", count(int64(len(old)), "previous key"))
+		row("", "and %s next to it", cli.Count(int64(len(old)), "previous key"))
 	}
 	if running {
 		return printRunning(row, o, path, cfg)
@@ -122,18 +123,18 @@ func printStopped(row func(string, string, ...any), o *config.Options, st repo.S
 		total += c.Records
 	}
 	row("", "%d in total", total)
-	row("blobs", "%d, %s", st.Blobs, sizeText(st.BlobBytes))
+	row("blobs", "%d, %s", st.Blobs, cli.Size(st.BlobBytes))
 	if st.Missing > 0 {
 		row("", "%d referenced by records are missing", st.Missing)
 	}
-	row("events", "%d, %s, last %d", st.Events, sizeText(st.EventBytes), st.Head.Seq)
+	row("events", "%d, %s, last %d", st.Events, cli.Size(st.EventBytes), st.Head.Seq)
 	if st.OldestEvent > 0 {
 		row("", "first %d, of %s", st.OldestEvent, time.UnixMicro(int64(st.OldestEvent)).UTC().Format(time.RFC3339))
 	}
 	if st.DroppedEvent > 0 {
 		row("", "dropped through %d", st.DroppedEvent)
 	}
-	row("disk", "%s in %s; %s free", sizeText(st.DiskBytes), o.HoldDir(), sizeText(int64(st.FreeBytes)))
+	row("disk", "%s in %s; %s free", cli.Size(st.DiskBytes), o.HoldDir(), cli.Size(int64(st.FreeBytes)))
 	switch {
 	case st.Space != nil:
 		row("health", "%v", st.Space)
@@ -150,24 +151,11 @@ func printStopped(row func(string, string, ...any), o *config.Options, st repo.S
 	}
 }
 
-// sizeText formats a size for people.
-func sizeText(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
-}
-
 // printRunning prints what is known while a server has the repo open.
 func printRunning(row func(string, string, ...any), o *config.Options, path string, cfg repo.Config) error {
 	row("server", "running, with the data folder %s; stop it to see more", o.Data)
-	base, err := serverURL(o, path)
-	if errors.Is(err, errServesTLS) {
+	base, err := cli.ServerURL(o, path)
+	if errors.Is(err, cli.ErrServesTLS) {
 		row("", "it serves TLS; see https://%s/xrpc/_health", o.Hold.Hostname)
 		return nil
 	}
@@ -178,7 +166,7 @@ func printRunning(row func(string, string, ...any), o *config.Options, path stri
 	var list struct { // unlike getLatestCommit, it includes accounts that have moved
 		Repos []struct{ DID, Head, Rev, Status string }
 	}
-	if err := getJSON(base+"/xrpc/com.atproto.sync.listRepos", "", &list); err != nil {
+	if err := cli.GetJSON(base+"/xrpc/com.atproto.sync.listRepos", "", &list); err != nil {
 		row("", "it does not answer: %v", err)
 		return nil
 	}
@@ -191,7 +179,7 @@ func printRunning(row func(string, string, ...any), o *config.Options, path stri
 	if status := list.Repos[0].Status; status != "" {
 		row("", "it refuses writes: the account is %s", status)
 	}
-	if err := getJSON(base+"/xrpc/_health", "", &struct{}{}); err != nil {
+	if err := cli.GetJSON(base+"/xrpc/_health", "", &struct{}{}); err != nil {
 		row("health", "%v", err)
 		return nil
 	}

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/tidings-dev/tidings/atproto/repo/repair"
+)
+
+// MaxPrinted limits the problems or differences that are printed; all are counted.
+const MaxPrinted = 200
+
+// NewTable returns a writer that aligns the cells of lines, which tabs separate.
+func NewTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
+
+// PrintJSON prints v as indented JSON.
+func PrintJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// PrintLine prints v as one line of JSON.
+func PrintLine(out io.Writer, v any) error { return json.NewEncoder(out).Encode(v) }
+
+// PrintProblems returns a callback that prints up to MaxPrinted problems.
+func PrintProblems(out io.Writer) func(repair.Problem) {
+	shown := 0
+	return func(p repair.Problem) {
+		switch shown++; {
+		case shown <= MaxPrinted:
+			fmt.Fprintln(out, p)
+		case shown == MaxPrinted+1:
+			fmt.Fprintln(out, "… and more")
+		}
+	}
+}
+
+// Count returns "1 record" or "2 records".
+func Count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Size formats a size for people.
+func Size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
