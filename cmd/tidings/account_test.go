@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/middleware"
 )
@@ -119,7 +120,7 @@ func TestAccountStatus(t *testing.T) {
 	}
 	expect(t, a.dir, 0, []string{"account", "init", "--hide-from-recommendations", "c.yml"})
 	expect(t, a.dir, 0, status, "session  valid until 20", "1 of 10 in 5m", "1 of 100 in 24h", "4998 of 5000 points left in the hour")
-	var r accountReport
+	var r accountcmd.Report
 	out := expect(t, a.dir, 0, append(status, "--json"))
 	if err := json.Unmarshal([]byte(out), &r); err != nil || r.DID != a.did || !r.Session.LoggedIn || r.Session.Until.IsZero() || r.Budget.Day.Left != 34998 || r.Backlog.Running {
 		t.Errorf("%v: %s", err, out)
@@ -163,7 +164,7 @@ func TestAccountStatusOfRunningRegistry(t *testing.T) {
 	a.configure(t, addr+"}\napi: {token_file: ./token")
 	expect(t, a.dir, 0, status, "backlog  records: paused, 1 pending event, the oldest from 1m30s ago, 2 dead letters")
 	expect(t, a.dir, 0, status, "announce: ok, nothing pending")
-	var r accountReport
+	var r accountcmd.Report
 	out := expect(t, a.dir, 0, append(status, "--json"))
 	if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Backlog.Running || len(r.Backlog.Sinks) != 2 || r.Backlog.Sinks[0].Depth != 1 {
 		t.Errorf("%v: %s", err, out)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
@@ -43,7 +44,7 @@ func configCheckCommand() *cobra.Command {
 			if err != nil || o == nil || !online {
 				return err
 			}
-			return checkOnline(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
+			return accountcmd.CheckOnline(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
 		},
 	}
 	c.Flags().BoolVar(&online, "online", false, "also ask the network about the account, and log in")

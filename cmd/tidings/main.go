@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/holdcmd"
 	_ "github.com/tidings-dev/tidings/internal/drivers"
@@ -55,9 +56,9 @@ func commands() []*cobra.Command {
 		backupCommand(),
 		restoreCommand(),
 		holdcmd.Command(),
-		accountCommand(),
+		accountcmd.Command(),
 		announceCommand(),
-		remoteCommand(),
+		accountcmd.RemoteCommand(),
 		backfillCommand(),
 		gcCommand(),
 		purgeCommand(),

@@ -60,9 +60,9 @@ func printSinks(out io.Writer, sinks []admin.Sink, asJSON bool) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\tat %d of %d\t%s\n", s.Sink, s.Stream, s.Position, s.Last, sinkText(s.SinkHealth))
+		fmt.Fprintf(w, "%s\t%s\tat %d of %d\t%s\n", s.Sink, s.Stream, s.Position, s.Last, cli.SinkText(s.SinkHealth))
 		if s.Paused() {
-			fmt.Fprintf(w, "\t\t\t%s\n", pauseText(s.SinkHealth))
+			fmt.Fprintf(w, "\t\t\t%s\n", cli.PauseText(s.SinkHealth))
 		}
 	}
 	return w.Flush()

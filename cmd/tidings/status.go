@@ -168,7 +168,7 @@ func configured(o *config.Options) []string {
 
 // sinkLine is the state of a sink with its speed.
 func sinkLine(s *admin.Sink) string {
-	line := fmt.Sprintf("%s (%s): %s", s.Sink, s.Stream, sinkText(s.SinkHealth))
+	line := fmt.Sprintf("%s (%s): %s", s.Sink, s.Stream, cli.SinkText(s.SinkHealth))
 	if s.Rate > 0 {
 		line += fmt.Sprintf(", %.3g events/s", s.Rate)
 	}

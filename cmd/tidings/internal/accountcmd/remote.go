@@ -1,4 +1,4 @@
-package main
+package accountcmd
 
 import (
 	"cmp"
@@ -17,7 +17,8 @@ import (
 	"github.com/tidings-dev/tidings/config"
 )
 
-func remoteCommand() *cobra.Command {
+// RemoteCommand returns `remote` with its commands.
+func RemoteCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "remote",
 		Short: "`remote` manages the identity with which pushes are reported to another hold",
@@ -113,7 +114,7 @@ type remoteReport struct {
 	Problem string        `json:"problem,omitempty"` // with the sender
 	Session *sessionState `json:"session,omitempty"` // of an account
 	Hold    remoteHold    `json:"hold"`
-	Backlog backlogState  `json:"backlog"`
+	Backlog cli.Backlog   `json:"backlog"`
 }
 
 // remoteHold is the hold as its DID document describes it.
@@ -135,7 +136,7 @@ func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON
 		return err
 	}
 	r.Hold = resolveHold(ctx, o.Remote)
-	if r.Backlog, err = readBacklog(o, path); err != nil {
+	if r.Backlog, err = cli.ReadBacklog(o, path); err != nil {
 		return err
 	}
 	if asJSON {
@@ -211,6 +212,6 @@ func (r remoteReport) print(out io.Writer) error {
 	if r.Hold.Problem != "" {
 		row("problem", "%s", r.Hold.Problem)
 	}
-	r.Backlog.print(row)
+	r.Backlog.Print(row)
 	return w.Flush()
 }

@@ -1,4 +1,6 @@
-package main
+// Package accountcmd has the commands of an account on another PDS and of the sender of
+// reports to another hold, and what `config check --online` asks the network.
+package accountcmd
 
 import (
 	"errors"
@@ -16,7 +18,8 @@ import (
 	"github.com/tidings-dev/tidings/middleware"
 )
 
-func accountCommand() *cobra.Command {
+// Command returns `account` with its commands.
+func Command() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "account",
 		Short: "`account` manages the account on a PDS that records and posts are written to",

@@ -1,4 +1,4 @@
-package main
+package accountcmd
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config/explain"
-	"github.com/tidings-dev/tidings/notifier"
 )
 
 func accountStatusCommand() *cobra.Command {
@@ -60,7 +59,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 }
 
 // print prints the report for people, one topic a line.
-func (r accountReport) print(out io.Writer) error {
+func (r Report) print(out io.Writer) error {
 	w := cli.NewTable(out)
 	row := func(topic, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
@@ -71,7 +70,7 @@ func (r accountReport) print(out io.Writer) error {
 	}
 	r.Session.print(row)
 	r.Budget.print(row)
-	r.Backlog.print(row)
+	r.Backlog.Print(row)
 	return w.Flush()
 }
 
@@ -120,40 +119,4 @@ func (b budgetState) print(row func(string, string, ...any)) {
 	if !b.Until.IsZero() {
 		row("", "the service wants no writes before %s", b.Until.Format(time.RFC3339))
 	}
-}
-
-func (b backlogState) print(row func(string, string, ...any)) {
-	topic := "backlog"
-	for _, s := range b.Sinks {
-		row(topic, "%s: %s", s.Sink, sinkText(s))
-		if topic = ""; s.Reason != "" {
-			row(topic, "%s", pauseText(s))
-		}
-	}
-	if b.Reason != "" {
-		row(topic, "%s", b.Reason)
-	}
-}
-
-// sinkText is the state of a sink, with numbers if the registry gives them.
-func sinkText(s notifier.SinkHealth) string {
-	if s.Backlog == nil {
-		return s.State
-	}
-	text := s.State + ", nothing pending"
-	if s.Depth > 0 {
-		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, cli.Count(int64(s.Depth), "pending event"), explain.Duration(time.Duration(s.Age)*time.Second))
-	}
-	if s.Failed > 0 {
-		text += ", " + cli.Count(int64(s.Failed), "dead letter")
-	}
-	return text
-}
-
-// pauseText says why nothing is written, and until when.
-func pauseText(s notifier.SinkHealth) string {
-	if s.Until.IsZero() {
-		return s.Reason
-	}
-	return fmt.Sprintf("%s; until %s", s.Reason, s.Until.UTC().Format(time.RFC3339))
 }

@@ -1,4 +1,4 @@
-package main
+package accountcmd
 
 import (
 	"context"
@@ -43,8 +43,8 @@ func (f *findings) problem(topic string, err error) {
 	}
 }
 
-// checkOnline asks the network about the account of a valid configuration.
-func checkOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
+// CheckOnline asks the network about the account of a valid configuration.
+func CheckOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
 	w := cli.NewTable(out)
