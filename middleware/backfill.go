@@ -24,7 +24,7 @@ func (r *runtime) openBackfill() error {
 	}
 	if r.pds != nil {
 		cfg.Window = backfillWindow
-		cfg.Spare = func(creates int) (bool, time.Time) { return r.pds.Spare(creates) }
+		cfg.Spare = func(pending, creates int) (bool, time.Time) { return r.pds.Spare(pending, creates) }
 		cfg.Forecast = r.pds.ForecastSpare
 	}
 	b, err := backfill.New(cfg)

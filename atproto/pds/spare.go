@@ -7,9 +7,9 @@ import "time"
 // of it, and urgent ones all of it.
 const spareShare = 30
 
-// Spare reports whether so many creates leave the part of each limit free that is kept for
-// newer ones, and when they will otherwise.
-func (a *Account) Spare(creates int) (ok bool, at time.Time) {
+// Spare reports whether so many creates, and those before them that are pending, leave the
+// part of each limit free that is kept for newer ones, and when they will otherwise.
+func (a *Account) Spare(pending, creates int) (ok bool, at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
@@ -20,7 +20,10 @@ func (a *Account) Spare(creates int) (ok bool, at time.Time) {
 	ok, at = true, now
 	for _, w := range a.cfg.Budget.limits() {
 		most := w.most - w.most*spareShare/100
-		points := min(creates*CreatePoints, most) // one that costs more is made once nothing else counts
+		points := (pending + creates) * CreatePoints
+		if pending == 0 {
+			points = min(points, most) // what costs more is made once nothing else counts
+		}
 		if a.used(now, w.length, all)+points > most {
 			ok, at = false, later(at, a.free(now, w.length, most-points, all))
 		}

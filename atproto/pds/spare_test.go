@@ -11,19 +11,22 @@ func TestSpare(t *testing.T) {
 	r := newRig(t)
 	r.cfg.Budget = Budget{Hour: 300, Day: 1_000}
 	r.reopen()
-	if ok, _ := r.Spare(70); !ok {
+	if ok, _ := r.Spare(0, 70); !ok {
 		t.Error("70 creates cost 210 of 300 points, and have to wait")
 	}
-	if ok, at := r.Spare(71); !ok || at.After(r.now) {
+	if ok, at := r.Spare(0, 71); !ok || at.After(r.now) {
 		t.Errorf("creates that never fit wait until %s although nothing is spent", at)
+	}
+	if ok, _ := r.Spare(60, 11); ok {
+		t.Error("71 creates fit, of which 60 are pending")
 	}
 	if err := r.apply(60); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := r.Spare(10); !ok {
+	if ok, _ := r.Spare(0, 10); !ok {
 		t.Error("30 of the 30 points that are left have to wait")
 	}
-	ok, at := r.Spare(11)
+	ok, at := r.Spare(0, 11)
 	if wait := at.Sub(r.now); ok || wait < time.Hour-bucket || wait > time.Hour+bucket {
 		t.Errorf("33 points: %v, in %s; want in an hour", ok, wait)
 	}

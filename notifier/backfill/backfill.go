@@ -43,9 +43,10 @@ type Config struct {
 
 	Ready  func() error // returns an error while nothing may be written
 	Window int          // how many records its pending events may have; 0: 1000
-	// Spare reports whether the account has enough points for some creates without those
-	// that it keeps for pushes, and when it will have otherwise; nil: it has no limit.
-	Spare func(creates int) (ok bool, at time.Time)
+	// Spare reports whether the account has enough points for some creates, and the pending
+	// ones before them, without those that it keeps for pushes, and when it will have
+	// otherwise; nil: it has no limit.
+	Spare func(pending, creates int) (ok bool, at time.Time)
 	// Forecast returns when the account will have had points for some creates; nil: it
 	// has no limit.
 	Forecast func(creates int) time.Time

@@ -61,7 +61,7 @@ func (r *run) wait(ctx context.Context, m *missing) error {
 		if r.Spare == nil {
 			return nil
 		}
-		ok, at := r.Spare(r.records + m.records)
+		ok, at := r.Spare(r.records, m.records)
 		if ok {
 			return nil
 		}
