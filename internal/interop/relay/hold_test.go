@@ -2,13 +2,10 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -176,16 +173,7 @@ func note(action repo.Action, rkey string, n int) repo.Write {
 // identity returns the identity in the hold's did.json.
 func (a *account) identity() identity.Identity {
 	a.Helper()
-	resp, err := http.Get("http://" + a.addr + "/.well-known/did.json")
-	if err != nil {
-		a.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var doc identity.DIDDocument
-	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
-		a.Fatal(err)
-	}
-	return identity.ParseIdentity(&doc)
+	return identityAt(a.T, http.DefaultClient, "http://"+a.addr)
 }
 
 func eventually(t *testing.T, what string, is func() bool) {
@@ -195,33 +183,4 @@ func eventually(t *testing.T, what string, is func() bool) {
 			t.Fatalf("timeout: %s", what)
 		}
 	}
-}
-
-// warnings collects the warnings of the relay.
-type warnings struct {
-	slog.Handler
-	mu   *sync.Mutex
-	list *[]string
-}
-
-func (c warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-
-func (c warnings) Handle(_ context.Context, r slog.Record) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	line := r.Message
-	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
-	*c.list = append(*c.list, line)
-	return nil
-}
-
-func (c warnings) WithAttrs([]slog.Attr) slog.Handler { return c }
-func (c warnings) WithGroup(string) slog.Handler      { return c }
-
-func (c warnings) take() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := *c.list
-	*c.list = nil
-	return list
 }

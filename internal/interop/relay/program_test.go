@@ -117,21 +117,23 @@ func (p *program) kill() {
 	p.client.CloseIdleConnections()
 }
 
-// backup copies the data folder of the stopped program for restore.
+// backup writes a backup of the running program.
 func (p *program) backup() {
 	p.Helper()
-	p.run("cp", "-a", filepath.Join(p.dir, "data"), filepath.Join(p.dir, "backup"))
+	p.run(p.binary, "backup", p.config, filepath.Join(p.dir, "backup"))
 }
 
+// restore restores the backup to a new data folder, with a new password.
 func (p *program) restore() {
 	p.Helper()
-	data := filepath.Join(p.dir, "data")
-	if err := os.RemoveAll(data); err != nil {
+	config, err := os.ReadFile(p.config)
+	if err != nil {
 		p.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(p.dir, "backup"), data); err != nil {
-		p.Fatal(err)
-	}
+	write(p.T, p.config, bytes.Replace(config, []byte(p.dir+"/data\n"), []byte(p.dir+"/restored\n"), 1))
+	p.run(p.binary, "restore", filepath.Join(p.dir, "backup"), p.config)
+	p.run(p.binary, "hold", "verify", p.config)
+	p.password = strings.TrimSpace(p.run(p.binary, "hold", "password", p.config))
 }
 
 // push pushes an image with one small layer and waits for its layer record.
@@ -183,11 +185,76 @@ func (p *program) resync() {
 	slices.Sort(p.have)
 }
 
+// during writes commits while do runs.
+func (p *program) during(next func() []repo.Write, do func()) {
+	p.Helper()
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := p.apply(next()); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	do()
+	close(stop)
+	if err := <-ended; err != nil {
+		p.Fatal(err)
+	}
+}
+
+// killDuringCommits kills the program during or between commits.
+func (p *program) killDuringCommits() {
+	p.Helper()
+	acknowledged := make(chan error)
+	go func() {
+		defer close(acknowledged)
+		for {
+			err := p.apply(p.next())
+			acknowledged <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for range 20 {
+		if err := <-acknowledged; err != nil {
+			p.Fatal(err)
+		}
+	}
+	p.kill()
+	for range acknowledged {
+	}
+}
+
+// layers waits until there are layer records of so many images, which push has pushed.
+func (p *program) layers(images int) {
+	p.Helper()
+	eventually(p.T, fmt.Sprintf("%d layer records", images), func() bool { return len(p.records("io.atcr.hold.layer/")) == images })
+}
+
 func (p *program) rev() string {
 	p.Helper()
 	var head struct{ Rev string }
 	p.decode(p.must(http.MethodGet, "com.atproto.sync.getLatestCommit?did="+did, nil), &head)
 	return head.Rev
+}
+
+// head returns the commit that getRepo returns.
+func (p *program) head() (*indigo.Commit, cid.Cid) {
+	p.Helper()
+	commit, id, err := indigo.LoadCommitFromCAR(p.Context(), bytes.NewReader(p.must(http.MethodGet, "com.atproto.sync.getRepo?did="+did, nil)))
+	if err != nil {
+		p.Fatal(err)
+	}
+	return commit, *id
 }
 
 // records returns the records with a path prefix, as CIDs by path.

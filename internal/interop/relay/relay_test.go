@@ -1,16 +1,11 @@
 package relay
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/bluesky-social/indigo/atproto/identity"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	relaytest "github.com/bluesky-social/indigo/cmd/relay/testing"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -19,21 +14,15 @@ import (
 // world is a hold, a relay that subscribes to it, and a consumer of the relay.
 type world struct {
 	*account
-	relay    *relaytest.SimpleRelay
+	subscriber
 	consumer *relaytest.Consumer
-	warned   warnings
 	history
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{account: newAccount(t), warned: warnings{mu: new(sync.Mutex), list: new([]string)}, history: newHistory()}
-	before := slog.Default()
-	slog.SetDefault(slog.New(w.warned)) // the relay logs to the default logger
-	t.Cleanup(func() { slog.SetDefault(before) })
-	directory := identity.NewMockDirectory()
-	directory.Insert(w.identity())
-	w.relay = relaytest.MustSimpleRelay(directory, t.TempDir(), false)
+	w := &world{account: newAccount(t), history: newHistory()}
+	w.subscriber = newSubscriber(t, w.identity())
 	w.consumer = relaytest.NewConsumer(fmt.Sprintf("ws://localhost:%d", w.relay.Port))
 	w.consumer.Timeout = timeout
 	if err := w.consumer.Connect(t.Context(), -1); err != nil {
@@ -71,14 +60,8 @@ func (w *world) empty() {
 func (w *world) synced() {
 	w.Helper()
 	head := w.repo.Head()
-	ctx := context.Background()
 	eventually(w.T, "the relay has the head", func() bool {
-		account, err := w.relay.Relay.GetAccount(ctx, syntax.DID(head.DID))
-		if err != nil {
-			return false
-		}
-		known, err := w.relay.Relay.GetAccountRepo(ctx, account.UID)
-		return err == nil && known.Rev == head.Rev && known.CommitCID == head.Commit.String() && known.CommitDataCID == head.Data.String()
+		return w.knows(head.DID, head.Rev, head.Commit.String(), head.Data.String())
 	})
 }
 
@@ -148,11 +131,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("after a restart: relayed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	for _, line := range w.warned.take() {
-		expected := []string{
-			"host connection failed", "dialing failed",
-			"dropping commit with old rev", // its cursor is behind its commits
-		}
-		if !slices.ContainsFunc(expected, func(text string) bool { return strings.HasPrefix(line, text) }) {
+		if !afterRestart(line) {
 			t.Errorf("after a restart: warning of the relay: %s", line)
 		}
 	}

@@ -181,15 +181,16 @@ func grep(lines, text string) string {
 	return strings.Join(found, "")
 }
 
-// tap copies a repo with hundreds of records during commits, and then follows its
-// commits without fetching, also after the hold is killed. After an old backup is
-// restored, tap receives a #sync, fetches the repo, and continues.
+// tap copies a repo with hundreds of records during commits. Then tap and a relay follow
+// its commits, tap without fetching, also after the hold is killed. It is backed up while
+// it runs, goes on, and is killed. The backup is restored to another folder: tap and the
+// relay receive a #sync, tap fetches the repo, and both continue.
 func TestTap(t *testing.T) {
-	t.Parallel()
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
 		t.Skip("needs SSL_CERT_FILE for the test's certificate: run this on Linux")
 	}
 	p := newProgram(t)
+	relay := newFollower(p)
 	p.push("v1")
 	p.write(80)
 	if n := len(p.records("")); n < 200 {
@@ -198,28 +199,14 @@ func TestTap(t *testing.T) {
 
 	// Copy the repo during commits, then follow it.
 	tap := newTap(p)
-	enough, wrote := make(chan struct{}), make(chan error)
-	go func() {
-		defer close(wrote)
-		for n := 0; ; n++ {
-			select {
-			case <-enough:
-				return
-			default:
-			}
-			// No deletes: if tap fetches more than once, it keeps deleted records.
-			if err := p.apply([]repo.Write{note(repo.Create, fmt.Sprintf("meanwhile%d", n), n)}); err != nil {
-				wrote <- err
-				return
-			}
-		}
-	}()
-	tap.add()
-	eventually(t, "tap has copied the repo", func() bool { return tap.info().State == "active" })
-	close(enough)
-	if err := <-wrote; err != nil {
-		t.Fatal(err)
-	}
+	n := 0
+	p.during(func() []repo.Write {
+		n++ // No deletes: if tap fetches more than once, it keeps deleted records.
+		return []repo.Write{note(repo.Create, fmt.Sprintf("meanwhile%d", n), n)}
+	}, func() {
+		tap.add()
+		eventually(t, "tap has copied the repo", func() bool { return tap.info().State == "active" })
+	})
 	tap.synced(nil)
 	_, fetched := tap.copies()
 	if fetched < 200 {
@@ -230,46 +217,42 @@ func TestTap(t *testing.T) {
 	p.push("v2")
 	tap.synced(nil)
 	tap.followed(fetched)
+	relay.synced()
+	if warned := relay.warned.take(); len(warned) > 0 {
+		t.Errorf("warnings of the relay: %s", strings.Join(warned, "\n"))
+	}
 
 	// Kill the hold during or between commits.
-	acknowledged := make(chan error)
-	go func() {
-		defer close(acknowledged)
-		for {
-			err := p.apply(p.next())
-			acknowledged <- err
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for range 20 {
-		if err := <-acknowledged; err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.kill()
-	for range acknowledged {
-	}
-	p.backup()
+	p.killDuringCommits()
 	p.start()
 	p.resync()
 	p.write(20)
 	tap.synced(nil)
 	tap.followed(fetched)
+	relay.synced()
+	relay.followed()
 
-	// A backup from before the last twenty commits. tap keeps the lost records: when it
-	// fetches, it looks for new and changed records, not for deleted ones.
+	// A backup from before the last commits and the last image, which gets its record
+	// again. tap keeps the lost records: when it fetches, it looks for new and changed
+	// records, not for deleted ones.
+	p.during(p.next, p.backup)
+	p.push("v3")
+	p.write(20)
+	tap.synced(nil)
+	relay.synced()
 	lost, _ := tap.copies()
 	p.kill()
 	p.restore()
 	p.start()
+	p.layers(3)
 	restored := p.records("")
 	maps.DeleteFunc(lost, func(path, _ string) bool { return restored[path] != "" })
 	if len(lost) == 0 {
 		t.Error("the backup lacks no record")
 	}
 	tap.synced(lost)
+	relay.synced()
+	relay.followed()
 	_, again := tap.copies()
 	if again == fetched {
 		t.Error("tap has not fetched the repo")
@@ -277,9 +260,11 @@ func TestTap(t *testing.T) {
 	tap.warnings()
 	p.resync()
 	p.write(20)
-	p.push("v3")
+	p.push("v4")
 	tap.synced(lost)
 	tap.followed(again)
+	relay.synced()
+	relay.followed()
 
 	// A new copy has the same records as the hold.
 	tap.remove()
