@@ -22,14 +22,11 @@ const (
 )
 
 // uses implements admin.Uses.
-func (r *runtime) uses(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (time.Time, error) {
+func (r *runtime) uses(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (lastuse.Known, error) {
 	if err := r.waitCounted(ctx); err != nil {
-		return time.Time{}, err
+		return lastuse.Known{}, err
 	}
-	if err := r.counter.Uses(repository, visit); err != nil {
-		return time.Time{}, err
-	}
-	return r.counter.UsesSince(), nil
+	return r.counter.AllUses(ctx, repository, visit)
 }
 
 // waitCounted waits until the events that are in the journal now are counted.

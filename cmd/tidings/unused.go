@@ -75,12 +75,6 @@ func runUnused(ctx context.Context, in io.Reader, out, log io.Writer, args []str
 	if err != nil {
 		return err
 	}
-	if admin.options.Redis != nil {
-		if flags.remove {
-			return fmt.Errorf("%w: the registries of %s share their counts in Redis, and not their last uses; run this command on each without --delete, and delete what all of them list", errNotDeleted, admin.path)
-		}
-		fmt.Fprintln(log, "Uses in the other registries that share the Redis are not known here.")
-	}
 	host, _, err := cli.Load(args)
 	if err != nil {
 		return err
@@ -95,8 +89,8 @@ func runUnused(ctx context.Context, in io.Reader, out, log io.Writer, args []str
 		return err
 	}
 	search.Uses = func(ctx context.Context, repository string, after time.Time) (unused.Uses, error) {
-		rows, since, err := admin.LastUse(ctx, repository, after)
-		return unused.Uses{Since: since, Rows: rows}, admin.explain(err)
+		rows, known, err := admin.LastUse(ctx, repository, after)
+		return unused.Uses{Known: known, Rows: rows}, admin.explain(err)
 	}
 	result, err := findUnused(ctx, log, search)
 	if err != nil {
@@ -218,6 +212,9 @@ func printUnused(out, log io.Writer, result *unused.Result, flags unusedFlags) e
 	if result.Since.After(result.Before) {
 		fmt.Fprintf(log, "Uses are known since %s only, which is less than %s: what is listed may have been used before.\n", result.Since.Format(time.RFC3339), flags.period)
 	}
+	if result.Missing != "" {
+		fmt.Fprintf(log, "What is listed may have been used, since some uses are not known: %s.\n", result.Missing)
+	}
 	if flags.json {
 		return cli.PrintJSON(out, result)
 	}
@@ -277,6 +274,9 @@ func deleteUnused(ctx context.Context, in io.Reader, log io.Writer, search *unus
 	if result.Since.After(result.Before) {
 		return fmt.Errorf("%w: uses are known since %s, so the earliest time for --for %s is %s", errNotDeleted,
 			result.Since.Format(time.RFC3339), flags.period, result.Since.Add(clock.Now().Sub(result.Before)).Format(time.RFC3339))
+	}
+	if result.Missing != "" {
+		return fmt.Errorf("%w: some uses are not known: %s; `tidings redis forget` ends a registry that no longer exists", errNotDeleted, result.Missing)
 	}
 	if len(result.Items) == 0 {
 		return nil

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tidings-dev/tidings/notifier/rediscounts"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 	"github.com/tidings-dev/tidings/notifier/unused"
 )
 
@@ -268,5 +270,37 @@ func (h *history) checkRecorded() {
 	}
 	if !maps.Equal(stored, recorded) {
 		h.t.Errorf("stored are %v, and there are records of %v", stored, recorded)
+	}
+}
+
+// With Redis, what no registry has used is deleted, unless the uses of one are not known.
+func TestUnusedWithRedis(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	s := newServer(t, settings{options: fmt.Sprintf("redis: {addrs: [%q]}", redis.Addr)})
+	h := &history{s, map[string]string{}}
+	h.on(0)
+	h.start()
+	eventually(t, "the uses are exchanged", 20*time.Second, func() bool {
+		out, _ := h.run("unused", h.config, "--for", "90d")
+		return !strings.Contains(out, "some uses are not known")
+	})
+	h.pushed("old", "old", "old")
+	h.on(160)
+	h.pushed("new", "new", "new")
+	client, ids := redis.Client(), rediscounts.NewKeys("").IDs()
+	another := rediscounts.Record{Owner: "run", Instance: "another", Host: "host-b"}.Encode()
+	if err := client.HSet(t.Context(), ids, "another", another).Err(); err != nil {
+		t.Fatal(err)
+	}
+	list := []string{"unused", h.config, "--for", "90d", "--delete", "--yes"}
+	if out, code := h.run(list...); code == 0 || !strings.Contains(out, "nothing was deleted") || !strings.Contains(out, "another (host-b) has not sent its uses") {
+		t.Errorf("without the uses of another registry: exit code %d\n%s", code, out)
+	}
+	if err := client.HDel(t.Context(), ids, "another").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := h.run(list...); code != 0 || !strings.Contains(out, "1 delete done") {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -18,9 +18,10 @@ import (
 var ErrNotCounted = errors.New("pulls and pushes are not counted at the moment; `tidings status` says why")
 
 // Uses calls visit with the last use of the tags and manifests of a repository, up to the
-// moment of the call, until it returns an error. It returns since when the uses are known. The
-// error is ErrNotCounted if the events of this moment are not counted within a limited time.
-type Uses func(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (since time.Time, err error)
+// moment of the call, until it returns an error; one may be visited twice. It returns which
+// uses are known. The error is ErrNotCounted if the events of this moment are not counted
+// within a limited time.
+type Uses func(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (lastuse.Known, error)
 
 // A LastUse is a line of the response of GET /v1/lastuse.
 type LastUse struct {
@@ -31,8 +32,9 @@ type LastUse struct {
 
 // LastUseEnd is the last line of the response, which is incomplete without it.
 type LastUseEnd struct {
-	Since time.Time `json:"since"` // all uses since then are known
-	Rows  int       `json:"rows"`
+	Since   time.Time `json:"since"` // all uses since then are known, except those missing
+	Missing string    `json:"missing,omitempty"`
+	Rows    int       `json:"rows"`
 }
 
 // lastUse sends the rows of a repository, one a line, so that its memory does not grow with
@@ -54,7 +56,7 @@ func (h *handler) lastUse(w http.ResponseWriter, r *http.Request) {
 	only := named(r.Form)
 	out := bufio.NewWriter(w)
 	end := LastUseEnd{}
-	since, err := h.Uses(r.Context(), repository, func(k lastuse.Key, u lastuse.Use) error {
+	known, err := h.Uses(r.Context(), repository, func(k lastuse.Key, u lastuse.Use) error {
 		if u.Last().Before(after) || only != nil && !only[k] {
 			return nil
 		}
@@ -72,7 +74,7 @@ func (h *handler) lastUse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", jsonLines)
-	end.Since = since.UTC()
+	end.Since, end.Missing = known.Since.UTC(), known.Missing
 	if writeLine(out, end) == nil {
 		_ = out.Flush()
 	}
@@ -117,15 +119,15 @@ func parseKey(text string) (k lastuse.Key, err error) {
 }
 
 // LastUse returns the last uses in a repository at or after a time, all if it is zero, and
-// since when the uses are known.
-func (c *Client) LastUse(ctx context.Context, repository string, after time.Time) (rows map[lastuse.Key]lastuse.Use, since time.Time, err error) {
+// which uses are known.
+func (c *Client) LastUse(ctx context.Context, repository string, after time.Time) (rows map[lastuse.Key]lastuse.Use, known lastuse.Known, err error) {
 	query := url.Values{"repository": {repository}}
 	if !after.IsZero() {
 		query.Set("after", after.UTC().Format(time.RFC3339Nano))
 	}
 	res, err := c.send(ctx, http.MethodGet, "/v1/lastuse", query)
 	if err != nil {
-		return nil, since, err
+		return nil, known, err
 	}
 	defer res.Body.Close()
 	rows = map[lastuse.Key]lastuse.Use{}
@@ -133,19 +135,20 @@ func (c *Client) LastUse(ctx context.Context, repository string, after time.Time
 	for {
 		var line struct {
 			LastUse
-			End *int      `json:"rows"`
-			At  time.Time `json:"since"`
+			End     *int      `json:"rows"`
+			Since   time.Time `json:"since"`
+			Missing string    `json:"missing"`
 		}
 		if err := lines.Decode(&line); err != nil {
-			return nil, since, fmt.Errorf("read the last uses in %s: %w", repository, err)
+			return nil, known, fmt.Errorf("read the last uses in %s: %w", repository, err)
 		}
 		if line.End != nil {
-			return rows, line.At, nil
+			return rows, lastuse.Known{Since: line.Since, Missing: line.Missing}, nil
 		}
 		k, err := parseKey(line.Key)
 		if err != nil {
-			return nil, since, fmt.Errorf("read the last uses in %s: %w", repository, err)
+			return nil, known, fmt.Errorf("read the last uses in %s: %w", repository, err)
 		}
-		rows[k] = lastuse.Ended(line.Pushed, line.Used)
+		rows[k] = rows[k].Max(lastuse.Ended(line.Pushed, line.Used))
 	}
 }

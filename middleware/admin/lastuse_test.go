@@ -23,20 +23,20 @@ func TestLastUse(t *testing.T) {
 		lastuse.OfTag("v1"): {Pushed: hour, Used: hour + 20}, lastuse.OfTag("v2"): {Pushed: hour + 10}, lastuse.OfDigest("sha256:1"): {Used: hour + 5},
 	}
 	dir := t.TempDir()
-	handler := New(Config{Letters: &fakeLetters{}, Log: slog.New(slog.DiscardHandler), Uses: func(_ context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (time.Time, error) {
+	handler := New(Config{Letters: &fakeLetters{}, Log: slog.New(slog.DiscardHandler), Uses: func(_ context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (lastuse.Known, error) {
 		switch repository {
 		case "behind":
-			return time.Time{}, fmt.Errorf("%w (7)", ErrNotCounted)
+			return lastuse.Known{}, fmt.Errorf("%w (7)", ErrNotCounted)
 		case "damaged":
-			return time.Time{}, errors.Join(visit(lastuse.OfTag("v1"), lastuse.Use{}), errors.New("damaged"))
+			return lastuse.Known{}, errors.Join(visit(lastuse.OfTag("v1"), lastuse.Use{}), errors.New("damaged"))
 		case "oss/app":
 			for k, u := range rows {
 				if err := visit(k, u); err != nil {
-					return since, err
+					return lastuse.Known{}, err
 				}
 			}
 		}
-		return since, nil
+		return lastuse.Known{Since: since, Missing: "those of b"}, nil
 	}})
 	server, err := Listen(dir, handler, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -48,12 +48,12 @@ func TestLastUse(t *testing.T) {
 		want := maps.Clone(rows)
 		after := since.Add(time.Duration(hours) * time.Hour)
 		maps.DeleteFunc(want, func(_ lastuse.Key, u lastuse.Use) bool { return u.Last().Before(after) })
-		if got, at, err := c.LastUse(t.Context(), "oss/app", after); err != nil || !at.Equal(since) || !maps.Equal(got, want) {
-			t.Errorf("after %d hours: %v since %v, %v; want %v", hours, got, at, err, want)
+		if got, known, err := c.LastUse(t.Context(), "oss/app", after); err != nil || !known.Since.Equal(since) || known.Missing != "those of b" || !maps.Equal(got, want) {
+			t.Errorf("after %d hours: %v since %v, %v; want %v", hours, got, known, err, want)
 		}
 	}
-	if got, at, err := c.LastUse(t.Context(), "none", time.Time{}); err != nil || !at.Equal(since) || len(got) != 0 {
-		t.Errorf("of an unknown repository: %v, %v, %v", got, at, err)
+	if got, known, err := c.LastUse(t.Context(), "none", time.Time{}); err != nil || !known.Since.Equal(since) || known.Missing != "those of b" || len(got) != 0 {
+		t.Errorf("of an unknown repository: %v, %v, %v", got, known, err)
 	}
 	var failed *StatusError
 	if _, _, err := c.LastUse(t.Context(), "behind", time.Time{}); !errors.As(err, &failed) || failed.Status != 503 {

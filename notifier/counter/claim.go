@@ -335,6 +335,9 @@ func (c *Counter) release() {
 	c.mu.Lock()
 	r := &round{c: c, ctx: ctx, releasing: true, upto: c.reg.Acknowledged}
 	c.mu.Unlock()
+	if err := c.stopUses(*r); err != nil {
+		c.log.Warn("last uses are not sent to Redis", "error", err)
+	}
 	if err := r.writeRecord(); err != nil {
 		c.log.Warn("registry id is not released in Redis", "error", err)
 	}

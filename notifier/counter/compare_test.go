@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
 )
@@ -392,6 +393,9 @@ func TestNeededCommands(t *testing.T) {
 	r.c.publisher.compareAll()
 	r.publish()
 	checkSum(t, limited, r)
+	if known, err := r.c.AllUses(t.Context(), "x", func(lastuse.Key, lastuse.Use) error { return nil }); err != nil || known.Missing != "" {
+		t.Errorf("AllUses = %+v, %v", known, err)
+	}
 	if err := r.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -78,9 +78,13 @@ type Counter struct {
 	cursors       map[string]uint64
 	entries       *classify.Store
 	lastUse       *lastuse.Table
-	usesSince     time.Time // the uses in lastUse are complete from here on
+	sharedUses    sharedUses
+	unsentUses    map[lastuse.ID]lastuse.Change // not in Redis yet
+	unsentDropped bool                          // unsentUses was full: all rows are sent
+	usesSince     time.Time                     // the uses in lastUse are complete from here on
 
 	newTagChanges []rediscounts.TagChange // of this fold
+	newUses       *lastuse.Changes        // likewise
 	newUnlisted   []counts.Fact           // pulls of unlisted accounts that this fold counts
 	tagChanges    []rediscounts.TagChange // not sent to the other registries yet
 	unsentEntries []classify.IndexEntry   // likewise
@@ -111,9 +115,9 @@ func Open(db *store.Store, cfg Config) (*Counter, error) {
 	c := &Counter{
 		db: db, cfg: cfg, redis: cfg.Redis, log: log.With("component", "counter"),
 		lastUse: lastuse.New(lastUsePrefix),
-		cursors: map[string]uint64{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
+		cursors: map[string]uint64{}, unsentUses: map[lastuse.ID]lastuse.Change{}, asked: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration, c.loadUseTracking} {
+	for _, load := range []func() error{c.migrate, c.loadCursors, c.loadEntries, c.loadRegistration, c.loadUseTracking, c.loadSharedUses} {
 		if err := load(); err != nil {
 			return nil, fmt.Errorf("open counters: %w", err)
 		}

@@ -66,6 +66,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 	if err := c.commit(journal, stream, upTo, facts, also); err != nil {
 		// The batch may have been applied. The store has the cursor.
 		c.lastUse.Forget()
+		c.unsentDropped = true
 		return fmt.Errorf("fold: %w", errors.Join(err, c.loadCursors(), c.loadEntries()))
 	}
 	c.cursors[cursorName(journal, stream)] = upTo
@@ -74,6 +75,7 @@ func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts
 	if c.cfg.Learn != nil && len(added) > 0 {
 		c.cfg.Learn(added...)
 	}
+	c.noteUses()
 	c.tagChanges = append(c.tagChanges, c.newTagChanges[:min(len(c.newTagChanges), maxTagChanges-len(c.tagChanges))]...)
 	c.cfg.Metrics.folded(facts)
 	c.cfg.Metrics.folded(c.newUnlisted)
@@ -155,6 +157,7 @@ func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error
 	if err := f.uses.Write(b); err != nil {
 		return err
 	}
+	c.newUses = f.uses
 	return f.write()
 }
 

@@ -22,6 +22,7 @@ import (
 //	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: counts that Redis does not have yet
 //	c/w/…                                 last use of tags and manifests (lastuse.Table)
 //	c/x                                   since when the last use is known (lastuse.go)
+//	c/y                                   last mark of the uses in Redis (shareuses.go)
 //
 // EPOCH is the number of a registry id of this folder. RUN is "f" for live or "r" for
 // replayed facts, and the id of the process that counted them.
@@ -37,6 +38,7 @@ const (
 	latestPrefix    = "c/v/"
 	lastUsePrefix   = "c/w/"
 	lastUseKey      = "c/x"
+	sharedUsesKey   = "c/y"
 )
 
 // rowKey is the key of a row without prefix and end.

@@ -47,12 +47,12 @@ func TestStoredFormat(t *testing.T) {
 		`"c/r/team/app\x00a\x00\x01" 860480bce0c5cb330101`, `"c/r/team/app\x00d20516\x00\x01" 800401`, `"c/r/team/app\x00tv1\x00\x01" 8c04010101`)
 }
 
-// storedLines lists the keys and values of the counter except the registration, with RUN in
+// storedLines lists the keys and values of the counter except the registration and the mark of the uses, with RUN in
 // place of the id of the process.
 func storedLines(t *testing.T, r *replica) (lines []string) {
 	t.Helper()
 	err := store.Scan(r.db, []byte("c/"), func(key, val []byte) error {
-		if string(key) == registrationKey {
+		if string(key) == registrationKey || string(key) == sharedUsesKey {
 			return nil
 		}
 		name := string(key)

@@ -30,6 +30,7 @@ import (
 //  4. Write the record if it is older than heartbeatInterval, restore older ids that Redis
 //     has lost, and exchange index entries and changes of tags with the other registries
 //     (share.go).
+//  5. Send the last uses that have changed, or all of them after a loss (shareuses.go).
 //
 // A script that Redis stops halfway has set some fields but not the record. The next call
 // sets them again, to the same or newer values. A process that crashes between a call and
@@ -52,6 +53,7 @@ type publisher struct {
 	restored   map[string]bool // older ids that are known to be in Redis
 	unanswered *unansweredCall
 	comparison comparison
+	uses       usesPublisher
 	succeeded  bool // the last round succeeded
 
 	streamPosition string    // last entry of the stream that was read
@@ -63,7 +65,7 @@ type publisher struct {
 
 func (p *publisher) init() {
 	p.entered, p.streamPosition = map[string]bool{}, rediscounts.StreamStart
-	p.comparison.all = true
+	p.comparison.all, p.uses.all = true, true
 }
 
 // compareAll makes the next round compare everything.
@@ -146,6 +148,9 @@ func (r *round) run() error {
 	}
 	if err := r.share(); err != nil {
 		return err
+	}
+	if err := r.shareUses(ids); err != nil {
+		return fmt.Errorf("send last uses: %w", err)
 	}
 	return errors.Join(slices.Collect(maps.Values(r.damaged))...)
 }

@@ -40,3 +40,16 @@ func hashRepository(name string) (hash [8]byte) {
 	copy(hash[:], sum[:])
 	return hash
 }
+
+// An ID identifies a tag or a manifest of the registry: 8 bytes of a hash of the repository,
+// and a Key.
+type ID rowKey
+
+// IDOf returns the ID of a tag or manifest of a repository.
+func IDOf(repository string, k Key) ID { return ID(rowKeyOf(hashRepository(repository), k)) }
+
+// Repository returns the hash of the repository.
+func (id ID) Repository() [8]byte { return [8]byte(id[:8]) }
+
+// Key returns the key within the repository.
+func (id ID) Key() Key { return Key(id[8:]) }

@@ -100,7 +100,7 @@ type change struct {
 	key     rowKey
 	use     Use
 	changed bool
-	deleted bool // and not pushed or used again
+	deleted int64 // hour in which it was deleted, and not pushed or used since; 0: it was not
 }
 
 // Changes begins a batch. from has the rows that are on disk.
@@ -114,9 +114,9 @@ func (c *Changes) Add(fact *counts.Fact) error {
 	case fact.Unlisted || !tracked(fact.Repository):
 		return nil
 	case fact.Deleted && fact.Tag != "":
-		return c.delete(fact.Repository, OfTag(fact.Tag))
+		return c.delete(fact, OfTag(fact.Tag))
 	case fact.Deleted:
-		return c.delete(fact.Repository, OfDigest(fact.Digest))
+		return c.delete(fact, OfDigest(fact.Digest))
 	case fact.Time.IsZero() || fact.Class != counts.Push && !isUse(fact.Class):
 		return nil
 	}
@@ -138,7 +138,7 @@ func (row *change) used(hour, now int64, push bool) {
 		t = &row.use.Pushed
 	}
 	if last := later(*t, hour, now); last != *t {
-		*t, row.changed, row.deleted = last, true, false
+		*t, row.changed, row.deleted = last, true, 0
 	}
 }
 
@@ -160,12 +160,15 @@ func (c *Changes) of(i image) (rows [2]*change, err error) {
 	return rows, err
 }
 
-func (c *Changes) delete(repository string, k Key) error {
-	row, err := c.row(repository, k)
+func (c *Changes) delete(fact *counts.Fact, k Key) error {
+	row, err := c.row(fact.Repository, k)
 	if err != nil {
 		return err
 	}
-	row.use, row.changed, row.deleted = Use{}, true, true
+	row.use, row.changed, row.deleted = Use{}, true, c.now
+	if !fact.Time.IsZero() {
+		row.deleted = min(c.now, hourOf(fact.Time))
+	}
 	return nil
 }
 
@@ -191,7 +194,7 @@ func (c *Changes) row(repository string, k Key) (*change, error) {
 // Write adds the changed rows to a batch. If its commit fails, the caller calls Forget.
 func (c *Changes) Write(b *pebble.Batch) error {
 	for _, row := range c.rows {
-		if row.deleted {
+		if row.deleted != 0 {
 			c.table.recent.Delete(row.key)
 			if err := b.Delete(c.table.key(row.key), nil); err != nil {
 				return err
@@ -208,3 +211,26 @@ func (c *Changes) Write(b *pebble.Batch) error {
 	}
 	return nil
 }
+
+// Changed calls visit with each change of the batch.
+func (c *Changes) Changed(visit func(Change)) {
+	for _, row := range c.rows {
+		if row.changed {
+			visit(Change{ID(row.key), row.use, row.deleted})
+		}
+	}
+}
+
+// All calls visit with all rows, until it returns an error.
+func (t *Table) All(r pebble.Reader, visit func(ID, Use) error) error {
+	return store.Scan(r, []byte(t.prefix), func(key, val []byte) error {
+		u, err := decode(val)
+		if rest := key[len(t.prefix):]; err != nil || len(rest) != len(ID{}) {
+			return fmt.Errorf("%w at %x", ErrDamaged, key)
+		}
+		return visit(ID(key[len(t.prefix):]), u)
+	})
+}
+
+// Has reports whether r has a row.
+func (t *Table) Has(r pebble.Reader, id ID) (bool, error) { return store.Has(r, t.key(rowKey(id))) }

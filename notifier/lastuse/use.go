@@ -97,3 +97,19 @@ func decode(b []byte) (Use, error) {
 	}
 	return Use{int64(pushed), int64(used)}, nil
 }
+
+// Max returns the later times of both.
+func (u Use) Max(o Use) Use { return Use{max(u.Pushed, o.Pushed), max(u.Used, o.Used)} }
+
+// A Change is a new last use of a tag or manifest, or its delete.
+type Change struct {
+	ID      ID
+	Use     Use
+	Deleted int64 // the hour of the delete, since 1970; 0: it was not deleted
+}
+
+// Known says which uses are known.
+type Known struct {
+	Since   time.Time // the uses are known from here on
+	Missing string    // which of the later ones are not; empty: none
+}

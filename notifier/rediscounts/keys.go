@@ -1,11 +1,13 @@
 package rediscounts
 
 import (
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"strconv"
 
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/lastuse"
 )
 
 // Keys builds the keys of one installation. All have the same hash tag, and so the same
@@ -17,6 +19,8 @@ import (
 //	{tidings:NAME}:ID:n:SHARD    hash: repository -> totals
 //	{tidings:NAME}:ID:d:REPOSITORY        hash: day -> counts
 //	{tidings:NAME}:ID:t:REPOSITORY:HASH   hash: tag -> counts; HASH is (position-1)/100
+//	{tidings:NAME}:uses                   hash: registry id -> mark of its last uses (uses.go)
+//	{tidings:NAME}:uses:REPOSITORY:SHARD  hash: tag or manifest -> last use; all three hashed
 type Keys string
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -51,6 +55,22 @@ func (k Keys) Runs() string { return string(k) + "runs" }
 
 // Stream is the stream between the registries.
 func (k Keys) Stream() string { return string(k) + "children" }
+
+// UsesState is the hash of the epoch and the marks of the last uses.
+func (k Keys) UsesState() string { return string(k) + "uses" }
+
+// useShards is the number of hashes that the last uses in a repository are spread over: few,
+// since an almost empty hash takes 100 bytes, and enough for most repositories to have only
+// small ones, which are compact.
+const useShards = 16
+
+func (k Keys) usesOf(id lastuse.ID) string {
+	return k.uses(id.Repository(), int(id.Key()[1]%useShards))
+}
+
+func (k Keys) uses(repository [8]byte, shard int) string {
+	return k.UsesState() + ":" + hex.EncodeToString(repository[:]) + ":" + strconv.Itoa(shard)
+}
 
 // Shard is one of the hashes of totals.
 func (k Keys) Shard(id string, shard int) string {

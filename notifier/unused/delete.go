@@ -103,6 +103,9 @@ func (d *Deletion) known(ctx context.Context, name string, after time.Time) (Use
 	if err == nil && uses.Since.After(d.Before) {
 		err = fmt.Errorf("%w: only since %s", ErrUsesUnknown, uses.Since.UTC().Format(time.RFC3339))
 	}
+	if err == nil && uses.Missing != "" {
+		err = fmt.Errorf("%w: %s", ErrUsesUnknown, uses.Missing)
+	}
 	return uses, err
 }
 

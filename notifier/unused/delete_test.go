@@ -159,4 +159,8 @@ func TestDeleteUnknownUses(t *testing.T) {
 	if err := d.run(t); !errors.Is(err, ErrUsesUnknown) || len(d.requests) != 1 {
 		t.Errorf("error %v after requests %q, want ErrUsesUnknown before the second", err, d.requests)
 	}
+	d.since, d.missing = before, "those of another registry"
+	if err := d.run(t); !errors.Is(err, ErrUsesUnknown) || len(d.requests) != 1 {
+		t.Errorf("error %v after requests %q, want ErrUsesUnknown since some are missing", err, d.requests)
+	}
 }

@@ -38,8 +38,8 @@ type Storage interface {
 
 // Uses are the last uses of the tags and manifests of a repository.
 type Uses struct {
-	Since time.Time // all uses since then are in Rows
-	Rows  map[lastuse.Key]lastuse.Use
+	lastuse.Known // in Rows
+	Rows          map[lastuse.Key]lastuse.Use
 }
 
 // A Search searches the registry's storage. Its memory grows with the number of blobs, by
@@ -66,10 +66,11 @@ type Item struct {
 
 // A Result lists what is unused.
 type Result struct {
-	Before time.Time `json:"before"`         // what was pushed or used since then is not listed
-	Since  time.Time `json:"since,omitzero"` // uses before that are not known
-	Items  []Item    `json:"items"`
-	Bytes  int64     `json:"bytes"` // that garbage collection would free without the items
+	Before  time.Time `json:"before"`            // what was pushed or used since then is not listed
+	Since   time.Time `json:"since,omitzero"`    // uses before that are not known
+	Missing string    `json:"missing,omitempty"` // which later uses are not known; empty: none
+	Items   []Item    `json:"items"`
+	Bytes   int64     `json:"bytes"` // that garbage collection would free without the items
 }
 
 // blobs are digests of blobs. Those that may be freed have the whole digest, the others a
@@ -131,6 +132,9 @@ func (s *Search) searched(ctx context.Context, name string, result *Result) (*re
 	}
 	if result.Since.Before(uses.Since) {
 		result.Since = uses.Since.UTC()
+	}
+	if result.Missing == "" {
+		result.Missing = uses.Missing
 	}
 	r.uses = uses.Rows
 	result.Items = append(result.Items, r.items(r.decide(s.Options))...)

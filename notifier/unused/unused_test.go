@@ -25,6 +25,7 @@ type registry struct {
 	tags      map[string]map[string]string
 	uses      map[string]map[lastuse.Key]lastuse.Use
 	since     time.Time
+	missing   string
 }
 
 func newRegistry() *registry {
@@ -129,7 +130,7 @@ func (r *registry) search(o Options) *Search {
 	return &Search{Storage: r, Options: o, Uses: func(_ context.Context, repository string, after time.Time) (Uses, error) {
 		rows := maps.Clone(r.uses[repository])
 		maps.DeleteFunc(rows, func(_ lastuse.Key, u lastuse.Use) bool { return u.Last().Before(after) })
-		return Uses{Since: r.since, Rows: rows}, nil
+		return Uses{Known: lastuse.Known{Since: r.since, Missing: r.missing}, Rows: rows}, nil
 	}}
 }
 

@@ -1,0 +1,107 @@
+package rediscounts
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidings-dev/tidings/notifier/lastuse"
+	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
+)
+
+// TestUsesKnown has a registry a, and a record and a mark of another one.
+func TestUsesKnown(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	begun, since := now.Add(-time.Hour), now.Add(-24*time.Hour)
+	epoch := NewUsesEpoch(begun)
+	current := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now}
+	silent := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now.Add(-2 * time.Minute)}
+	stopped := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now.Add(-2 * time.Minute), Stopped: true}
+	lost := &UsesMark{Epoch: "earlier 1", Seq: 1, Since: since, Upto: now}
+	running := &Record{Owner: "run", Instance: "b", Host: "host-b", Seen: now.Unix()}
+	for name, test := range map[string]struct {
+		mark    *UsesMark
+		record  *Record
+		since   time.Time
+		missing string
+	}{
+		"current":                  {current, running, since, ""},
+		"silent":                   {silent, running, since, "b (host-b) are known until 2026-03-04T11:58:00Z only"},
+		"stopped":                  {stopped, running, since, ""},
+		"not back after a loss":    {lost, running, begun, ""},
+		"lost, with its record":    {nil, nil, begun, ""},
+		"does not share":           {nil, running, begun, "b (host-b) has not sent"},
+		"stopped, does not share":  {nil, &Record{Owner: "run"}, begun, ""},
+		"forgotten":                {silent, &Record{Removed: true}, since, ""},
+		"kept":                     {silent, &Record{Kept: true}, since, ""},
+		"continues under a new id": {silent, &Record{Owner: "run", Instance: "a", Seen: now.Unix() - 100}, since, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			state := UsesState{epoch, map[string]UsesMark{"a": {Epoch: epoch, Since: now}}}
+			records := map[string]string{"a": Record{Owner: "r", Instance: "a", Seen: now.Unix()}.Encode()}
+			if test.mark != nil {
+				state.Marks["b"] = *test.mark
+			}
+			if test.record != nil {
+				records["b"] = test.record.Encode()
+			}
+			known := state.Known("a", []string{"a", "b"}, records, now)
+			if !known.Since.Equal(test.since) || (test.missing == "") != (known.Missing == "") || !strings.Contains(known.Missing, test.missing) {
+				t.Errorf("known since %v without %q, want %v and %q", known.Since, known.Missing, test.since, test.missing)
+			}
+		})
+	}
+	if known := (UsesState{epoch, nil}).Known("a", nil, nil, now); known != (lastuse.Known{}) {
+		t.Errorf("without other registries: %+v", known)
+	}
+}
+
+// TestWriteUses: the later times win, and a delete only ends what was not used lately.
+func TestWriteUses(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client()
+	d := New(client, "")
+	epoch := NewUsesEpoch(time.Now())
+	id := lastuse.IDOf("x", lastuse.OfTag("v1"))
+	write := func(c lastuse.Change) {
+		t.Helper()
+		c.ID = id
+		if err := d.WriteUses(t.Context(), UsesWrite{Expected: epoch, Changes: []lastuse.Change{c}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.WriteUses(t.Context(), UsesWrite{Next: epoch}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		change lastuse.Change
+		want   lastuse.Use
+	}{
+		{lastuse.Change{Deleted: 500}, lastuse.Use{}},
+		{lastuse.Change{Use: lastuse.Use{Pushed: 100, Used: 90}}, lastuse.Use{Pushed: 100, Used: 90}},
+		{lastuse.Change{Use: lastuse.Use{Pushed: 99, Used: 101}}, lastuse.Use{Pushed: 100, Used: 101}},
+		{lastuse.Change{Use: lastuse.Use{Pushed: 1, Used: 1}}, lastuse.Use{Pushed: 100, Used: 101}},
+		{lastuse.Change{Deleted: 102}, lastuse.Use{Pushed: 100, Used: 101}},
+		{lastuse.Change{Deleted: 103}, lastuse.Use{}},
+	} {
+		write(step.change)
+		if got, err := d.Uses(t.Context(), []lastuse.ID{id}); err != nil || !slices.Equal(got, []lastuse.Use{step.want}) {
+			t.Errorf("after %+v: %v, %v; want %v", step.change, got, err, step.want)
+		}
+	}
+	if err := d.WriteUses(t.Context(), UsesWrite{Expected: "another", Next: "x"}); !errors.Is(err, ErrChanged) {
+		t.Errorf("a write in another epoch: %v, want ErrChanged", err)
+	}
+	if err := client.Set(t.Context(), d.Keys.usesOf(id), "text", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamagedError
+	err := d.WriteUses(t.Context(), UsesWrite{Expected: epoch, Changes: []lastuse.Change{{ID: id, Use: lastuse.Use{Used: 1}}}})
+	if !errors.As(err, &damaged) || damaged.Key != d.Keys.usesOf(id) {
+		t.Errorf("a write to a key of another type: %v, want a DamagedError", err)
+	}
+}
