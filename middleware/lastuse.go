@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/middleware/admin"
-	"github.com/tidings-dev/tidings/middleware/observe"
+	"github.com/tidings-dev/tidings/middleware/storage"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/unused"
@@ -54,26 +53,5 @@ func UnusedStorage(host *configuration.Configuration) (unused.Storage, error) {
 	case host.Storage.Type() == "inmemory":
 		return nil, errors.New("the registry's storage is in its memory, which no other process can read")
 	}
-	return newRegistryStorage(context.Background(), host), nil
-}
-
-// StoredSize returns the size of a blob or manifest of any repository, in bytes; 0 if it is
-// not stored.
-func (s *registryStorage) StoredSize(ctx context.Context, dgst string) (int64, error) {
-	want, err := digest.Parse(dgst)
-	if err != nil {
-		return 0, nil // no such blob can be stored
-	}
-	namespace, err := s.open()
-	if err != nil {
-		return 0, err
-	}
-	desc, err := namespace.BlobStatter().Stat(ctx, want)
-	if observe.IsGone(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look for blob %s in storage: %w", dgst, err)
-	}
-	return desc.Size, nil
+	return storage.NewReader(context.Background(), host), nil
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/middleware/storage"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
-// A stored reads the storage that a running registry writes.
+// A reader reads the storage that a running registry writes.
 func TestStored(t *testing.T) {
 	t.Parallel()
 	r := serveObserved(t, &hooks{}, &hooks{})
-	s := newRegistryStorage(t.Context(), r.config)
+	s := storage.NewReader(t.Context(), r.config)
 	list := func() (found []string) {
 		t.Helper()
 		err := s.Repositories(t.Context(), func(repository string) error {
@@ -116,23 +117,24 @@ func TestStored(t *testing.T) {
 func TestStoredErrors(t *testing.T) {
 	t.Parallel()
 	good := digest.FromString("x").String()
-	s := newRegistryStorage(t.Context(), configure(t, plainYAML))
+	s := storage.NewReader(t.Context(), configure(t, plainYAML))
 	if _, err := s.Has(t.Context(), "NOT A NAME", good); err == nil {
 		t.Error("an invalid name: no error")
 	}
 	if _, err := s.Has(t.Context(), "app", "sha256:x"); err == nil {
 		t.Error("an invalid digest: no error")
 	}
-	s = newRegistryStorage(t.Context(), configure(t, plainYAML, func(c *configuration.Configuration) {
+	host := configure(t, plainYAML, func(c *configuration.Configuration) {
 		c.Storage = configuration.Storage{"nosuchdriver": nil}
-	}))
+	})
+	s = storage.NewReader(t.Context(), host)
 	for range 2 {
 		if _, err := s.Has(t.Context(), "app", good); err == nil {
 			t.Error("an unknown driver: no error")
 		}
 	}
 	// The next call after an error opens the storage again.
-	s.config = configure(t, plainYAML)
+	host.Storage = configure(t, plainYAML).Storage
 	if has, err := s.Has(context.Background(), "app", good); has || err != nil {
 		t.Errorf("got %v, %v", has, err)
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/middleware/observe"
+	"github.com/tidings-dev/tidings/middleware/storage"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
@@ -403,7 +404,7 @@ func (r *runtime) storage() stored.Reader {
 	if r.host.Storage.Type() == "inmemory" || r.host.Proxy.RemoteURL != "" {
 		return nil
 	}
-	return newRegistryStorage(context.Background(), r.host)
+	return storage.NewReader(context.Background(), r.host)
 }
 
 func (r *runtime) announce() (*announce.Config, error) {

@@ -1,4 +1,4 @@
-package middleware
+package storage
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
-// registryStorage implements stored.Reader with the registry's storage, and only reads. The
+// A Reader implements stored.Reader with the registry's storage, and only reads. The
 // app's own storage is not accessible, so it is opened again at the first call, as
 // garbage-collect does.
-type registryStorage struct {
+type Reader struct {
 	ctx    context.Context // of the driver's background work
 	config *configuration.Configuration
 
@@ -28,12 +28,14 @@ type registryStorage struct {
 	opened distribution.Namespace
 }
 
-func newRegistryStorage(ctx context.Context, config *configuration.Configuration) *registryStorage {
-	return &registryStorage{ctx: ctx, config: config}
+// NewReader returns a reader of the storage that a configuration names. ctx is of the driver's
+// background work.
+func NewReader(ctx context.Context, config *configuration.Configuration) *Reader {
+	return &Reader{ctx: ctx, config: config}
 }
 
 // open opens the storage. If that fails the next call tries again.
-func (s *registryStorage) open() (distribution.Namespace, error) {
+func (s *Reader) open() (distribution.Namespace, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.opened != nil {
@@ -52,7 +54,7 @@ func (s *registryStorage) open() (distribution.Namespace, error) {
 }
 
 // Has reports whether the repository has the manifest.
-func (s *registryStorage) Has(ctx context.Context, repository, dgst string) (bool, error) {
+func (s *Reader) Has(ctx context.Context, repository, dgst string) (bool, error) {
 	manifests, want, err := s.manifests(ctx, repository, dgst)
 	if err != nil {
 		return false, err
@@ -65,7 +67,7 @@ func (s *registryStorage) Has(ctx context.Context, repository, dgst string) (boo
 }
 
 // Manifest returns a manifest as it is stored, or stored.ErrNotStored.
-func (s *registryStorage) Manifest(ctx context.Context, repository, dgst string) (mediaType string, payload []byte, err error) {
+func (s *Reader) Manifest(ctx context.Context, repository, dgst string) (mediaType string, payload []byte, err error) {
 	manifests, want, err := s.manifests(ctx, repository, dgst)
 	if err != nil {
 		return "", nil, err
@@ -84,7 +86,7 @@ func (s *registryStorage) Manifest(ctx context.Context, repository, dgst string)
 }
 
 // BlobSize returns the size of a blob in bytes, or stored.ErrNotStored.
-func (s *registryStorage) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
+func (s *Reader) BlobSize(ctx context.Context, repository, dgst string) (int64, error) {
 	blobs, want, err := s.blobs(ctx, repository, dgst)
 	if err != nil {
 		return 0, err
@@ -100,7 +102,7 @@ func (s *registryStorage) BlobSize(ctx context.Context, repository, dgst string)
 }
 
 // Blob returns a blob of at most the given size in bytes, or stored.ErrNotStored.
-func (s *registryStorage) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
+func (s *Reader) Blob(ctx context.Context, repository, dgst string, most int64) ([]byte, error) {
 	size, err := s.BlobSize(ctx, repository, dgst)
 	if err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func (s *registryStorage) Blob(ctx context.Context, repository, dgst string, mos
 }
 
 // Tagged returns the digest that a tag points at, or stored.ErrNotStored.
-func (s *registryStorage) Tagged(ctx context.Context, repository, tag string) (string, error) {
+func (s *Reader) Tagged(ctx context.Context, repository, tag string) (string, error) {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
 		return "", err
@@ -139,7 +141,7 @@ func (s *registryStorage) Tagged(ctx context.Context, repository, tag string) (s
 }
 
 // Tags returns the tags of a repository, or stored.ErrNotStored.
-func (s *registryStorage) Tags(ctx context.Context, repository string) ([]string, error) {
+func (s *Reader) Tags(ctx context.Context, repository string) ([]string, error) {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
 		return nil, err
@@ -155,7 +157,7 @@ func (s *registryStorage) Tags(ctx context.Context, repository string) ([]string
 }
 
 // Repositories calls visit with the name of each repository.
-func (s *registryStorage) Repositories(ctx context.Context, visit func(string) error) error {
+func (s *Reader) Repositories(ctx context.Context, visit func(string) error) error {
 	namespace, err := s.open()
 	if err != nil {
 		return err
@@ -172,7 +174,7 @@ func (s *registryStorage) Repositories(ctx context.Context, visit func(string) e
 }
 
 // Manifests calls visit with the digest of each manifest of a repository.
-func (s *registryStorage) Manifests(ctx context.Context, repository string, visit func(string) error) error {
+func (s *Reader) Manifests(ctx context.Context, repository string, visit func(string) error) error {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
 		return err
@@ -192,7 +194,7 @@ func (s *registryStorage) Manifests(ctx context.Context, repository string, visi
 	return err
 }
 
-func (s *registryStorage) repository(ctx context.Context, name string) (distribution.Repository, error) {
+func (s *Reader) repository(ctx context.Context, name string) (distribution.Repository, error) {
 	named, err := reference.WithName(name)
 	if err != nil {
 		return nil, fmt.Errorf("look for %s in storage: %w", name, err)
@@ -208,7 +210,7 @@ func (s *registryStorage) repository(ctx context.Context, name string) (distribu
 	return repo, nil
 }
 
-func (s *registryStorage) manifests(ctx context.Context, repository, dgst string) (distribution.ManifestService, digest.Digest, error) {
+func (s *Reader) manifests(ctx context.Context, repository, dgst string) (distribution.ManifestService, digest.Digest, error) {
 	want, err := digest.Parse(dgst)
 	if err != nil {
 		return nil, "", fmt.Errorf("look for %s@%s in storage: %w", repository, dgst, err)
@@ -224,7 +226,7 @@ func (s *registryStorage) manifests(ctx context.Context, repository, dgst string
 	return manifests, want, nil
 }
 
-func (s *registryStorage) blobs(ctx context.Context, repository, dgst string) (distribution.BlobStore, digest.Digest, error) {
+func (s *Reader) blobs(ctx context.Context, repository, dgst string) (distribution.BlobStore, digest.Digest, error) {
 	want, err := digest.Parse(dgst)
 	if err != nil {
 		return nil, "", fmt.Errorf("look for blob %s@%s in storage: %w", repository, dgst, err)
@@ -234,4 +236,25 @@ func (s *registryStorage) blobs(ctx context.Context, repository, dgst string) (d
 		return nil, "", err
 	}
 	return repo.Blobs(ctx), want, nil
+}
+
+// StoredSize returns the size of a blob or manifest of any repository, in bytes; 0 if it is
+// not stored.
+func (s *Reader) StoredSize(ctx context.Context, dgst string) (int64, error) {
+	want, err := digest.Parse(dgst)
+	if err != nil {
+		return 0, nil // no such blob can be stored
+	}
+	namespace, err := s.open()
+	if err != nil {
+		return 0, err
+	}
+	desc, err := namespace.BlobStatter().Stat(ctx, want)
+	if observe.IsGone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for blob %s in storage: %w", dgst, err)
+	}
+	return desc.Size, nil
 }

@@ -1,0 +1,2 @@
+// Package storage reads the manifests and blobs of the registry's storage.
+package storage
