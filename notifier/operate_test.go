@@ -283,7 +283,9 @@ func TestRewindSink(t *testing.T) {
 }
 
 // What a sink can't process is given up with its event while the sink goes on. Once the
-// cause is mended, a retry has the effect once, also if it is repeated and over a restart.
+// cause is mended, a retry has the effect once, also if it is repeated and over a restart. The
+// account refuses a valid record: no manifest leads to an invalid one, see
+// TestNoManifestIsRefused in package records.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	var rows map[string][]byte // of the counter, before they were damaged
