@@ -21,8 +21,9 @@ func purgeCommand() *cobra.Command {
 		Use:   "purge <config> <repository>",
 		Short: "`purge` removes all that was published of one repository: records, posts, documents and counts",
 		Long: "`purge` needs the server to be running. The images stay in the registry. What other repositories have as well keeps its records,\n" +
-			"and posts about several images stay, as with `announce.on_delete: delete`. Nothing of the repository is published until the next\n" +
-			"push to it; to prevent that, remove it from `public`. It asks first, unless --yes is set. Run it again if it was interrupted.",
+			"and posts about several images stay, as with `announce.on_delete: delete`. What was pushed before and is not announced yet will\n" +
+			"not be announced. Nothing of the repository is published until the next push to it; to prevent that, remove it from `public`.\n" +
+			"It asks first, unless --yes is set. Run it again if it was interrupted.",
 		Example:      "  tidings purge config.yml oss/app",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -75,7 +76,7 @@ func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository,
 			return sum, err
 		}
 		sum.Manifests, sum.Records = sum.Manifests+step.Manifests, sum.Records+step.Records
-		sum.Posts, sum.Stats = sum.Posts+step.Posts, sum.Stats+step.Stats
+		sum.Posts, sum.Waiting, sum.Stats = sum.Posts+step.Posts, sum.Waiting+step.Waiting, sum.Stats+step.Stats
 		bar.Add(int64(step.Manifests + step.Posts))
 		if step.Cursor == "" {
 			return sum, nil
@@ -86,6 +87,9 @@ func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository,
 
 func purgedText(p *reconcile.Purged) string {
 	text := fmt.Sprintf("%s of %s, %s", cli.Count(int64(p.Records), "record"), cli.Count(int64(p.Manifests), "manifest"), cli.Count(int64(p.Posts), "post"))
+	if p.Waiting > 0 {
+		text += ", " + cli.Count(int64(p.Waiting), "version") + " not announced yet"
+	}
 	if p.Stats > 0 {
 		text += ", the counts"
 	}

@@ -28,6 +28,9 @@ func (s *Sink) check(ctx context.Context, v *version, before posted.Entries) (ta
 	if forgotten, err := s.wasForgotten(v); forgotten || err != nil {
 		return nil, pushrow.Announce{Reason: reasonForgotten}, err
 	}
+	if purged, err := wasPurged(s.State, v); purged || err != nil {
+		return nil, pushrow.Announce{Reason: reasonPurged}, err
+	}
 	if private {
 		return nil, pushrow.Announce{Reason: reasonPrivate}, nil
 	}

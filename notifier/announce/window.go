@@ -18,6 +18,7 @@ const (
 	reasonPrivate = "private"
 
 	reasonForgotten = "its owner has had its data deleted"
+	reasonPurged    = "its repository was purged"
 	reasonTagGone   = "its tag was moved or deleted before it was announced"
 	reasonWithdrawn = "its announcement was withdrawn"
 	reasonRetracted = "its post was deleted with its image"

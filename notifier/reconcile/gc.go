@@ -66,8 +66,8 @@ func (r *Reconciler) orphansOf(ctx context.Context, m ledger.Manifest) (claims [
 	return claims, nil
 }
 
-// ErrBusy is returned while too many events are pending to append more.
-var ErrBusy = errors.New("many events are pending; try again in a moment")
+// ErrBusy is returned while events are pending that have to be processed first.
+var ErrBusy = errors.New("events are pending; try again in a moment")
 
 // CheckBusy returns ErrBusy while many events are pending at the records sink or the
 // journal is half full, and the error of Ready.

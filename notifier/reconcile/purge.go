@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -21,9 +23,10 @@ import (
 // A purge removes what was published of one repository, while its images stay in storage.
 // First the repository is marked in the state (state.Purged): backfills and reconciliations
 // pass over it, and its counts are not published. The first push to it afterwards removes
-// the mark, in the commit of the records sink that handles the push.
+// the mark, in the commit of the records sink that handles the push. The same commit keeps
+// the announce sink from announcing what was pushed before, see announce.Purge.
 //
-// Then each image of the repository gets a purge event: those that the ledger knows, and
+// Then, once the records sink has processed the earlier pushes, each image of the repository gets a purge event: those that the ledger knows, and
 // those that the account has posts of. The records sink removes the repository's claim
 // whatever storage has; the announce sink deletes the posts of the image with their
 // documents, as for an image that is gone. The record of the counts is deleted directly.
@@ -44,6 +47,7 @@ type Purged struct {
 	Manifests int    `json:"manifests"`        // with records
 	Records   int    `json:"records"`          // of these manifests that no other repository claims
 	Posts     int    `json:"posts"`            // of images that are announced
+	Waiting   int    `json:"waiting"`          // versions that wait to be announced
 	Stats     int    `json:"stats"`            // records of counts
 	Cursor    string `json:"cursor,omitempty"` // of the next step; "": this was the last one
 }
@@ -53,6 +57,7 @@ var ErrPurgeCursor = errors.New("invalid cursor of a purge")
 
 // Parts of a purge: the beginning of a cursor.
 const (
+	purgeBegin  = ":" // the cursor ""
 	purgeLedger = "ledger:"
 	purgePosts  = "posts:"
 	purgeStats  = "stats:"
@@ -66,16 +71,9 @@ func (r *Reconciler) Purge(ctx context.Context, repository, cursor string, remov
 			return found, err
 		}
 	}
-	if cursor == "" {
-		if remove {
-			last := binary.BigEndian.AppendUint64(nil, r.Journal.Status(journal.Pushes).Last)
-			if err := state.Set(r.State, state.PurgedKey(repository), last, state.Sync); err != nil {
-				return found, fmt.Errorf("mark %s as purged: %w", repository, err)
-			}
-		}
-		cursor = purgeLedger
-	}
 	switch part, rest, _ := strings.Cut(cursor, ":"); part + ":" {
+	case purgeBegin:
+		return r.beginPurge(ctx, repository, remove)
 	case purgeLedger:
 		return r.purgeLedger(ctx, repository, rest, remove)
 	case purgePosts:
@@ -86,6 +84,31 @@ func (r *Reconciler) Purge(ctx context.Context, repository, cursor string, remov
 	return found, ErrPurgeCursor
 }
 
+// settleTimeout limits how long a purge waits for a post that is being sent.
+const settleTimeout = 10 * time.Second
+
+// beginPurge marks the repository. When it returns, the account has the posts of all earlier
+// pushes that will be written.
+func (r *Reconciler) beginPurge(ctx context.Context, repository string, remove bool) (found Purged, err error) {
+	found.Cursor = purgeLedger
+	if found.Waiting, err = announce.CountWaiting(r.State, repository); err != nil || !remove {
+		return found, err
+	}
+	last := r.Journal.Status(journal.Pushes).Last
+	var b state.Batch
+	b.Set(state.PurgedKey(repository), binary.BigEndian.AppendUint64(nil, last))
+	announce.Purge(&b, repository, last)
+	if err := r.State.Commit(&b, state.Sync); err != nil {
+		return found, fmt.Errorf("mark %s as purged: %w", repository, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if r.Settle(ctx) != nil {
+		return found, ErrBusy
+	}
+	return found, nil
+}
+
 // purgeLedger purges the manifests that the ledger knows after a key.
 func (r *Reconciler) purgeLedger(ctx context.Context, repository, rest string, remove bool) (found Purged, err error) {
 	after, err := hex.DecodeString(rest)
@@ -94,6 +117,11 @@ func (r *Reconciler) purgeLedger(ctx context.Context, repository, rest string, r
 	}
 	if len(after) == 0 {
 		after = nil
+	}
+	if remove && after == nil {
+		if err := r.checkProcessed(repository); err != nil {
+			return found, err
+		}
 	}
 	page, next, err := r.Ledger.Page(after, purgeEntries)
 	if err != nil {
@@ -117,6 +145,16 @@ func (r *Reconciler) purgeLedger(ctx context.Context, repository, rest string, r
 		found.Cursor = purgeLedger + hex.EncodeToString(next)
 	}
 	return found, nil
+}
+
+// checkProcessed returns ErrBusy until the ledger has the records of all pushes before the
+// purge.
+func (r *Reconciler) checkProcessed(repository string) error {
+	last, err := announce.PurgedUpTo(r.State, repository)
+	if err == nil && r.Journal.Cursor(journal.Pushes, records.Name) < last {
+		err = fmt.Errorf("%w: the records sink has not processed all earlier pushes", ErrBusy)
+	}
+	return err
 }
 
 // purgePosts purges the images of the account's posts after a key.

@@ -37,6 +37,7 @@ type Config struct {
 	Account *delivery.Repo                  // nil: nothing is published
 	Storage *stored.Checked                 // nil: storage cannot be asked
 	Confirm func(ctx context.Context) error // confirms the batches that a crash interrupted
+	Settle  func(ctx context.Context) error // returns when no post is being sent that was decided before
 
 	Owner   string                                                    // of the repositories without a rule
 	OwnerOf func(ctx context.Context, repository string) owners.Owner // its DID is "" if it is a handle that can't be resolved

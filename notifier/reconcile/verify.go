@@ -127,7 +127,11 @@ func (r *Reconciler) FollowState() error {
 	if err != nil {
 		return err
 	}
-	reached := max(batched, decided, taken, r.Counter.Latest(uint8(journal.Pushes)))
+	purged, err := announce.LastPurged(r.State)
+	if err != nil {
+		return err
+	}
+	reached := max(batched, decided, taken, purged, r.Counter.Latest(uint8(journal.Pushes)))
 	if reached <= r.Journal.Status(journal.Pushes).Last {
 		return nil
 	}

@@ -32,6 +32,9 @@ type builder struct {
 // reasonGone is why an image that was deleted before its push was processed has no records.
 const reasonGone = "not in storage any more"
 
+// reasonPurged is why an image whose repository was purged has no records.
+const reasonPurged = "its repository was purged"
+
 // errNextBatch is returned for an event that does not fit into this batch.
 var errNextBatch = errors.New("event belongs to the next batch")
 
@@ -124,11 +127,10 @@ func (b *builder) push(e event.Sequenced) error {
 		return &sink.PermanentError{Err: e.Unreadable}
 	}
 	name := e.Name()
-	if e.Class != "" {
-		if err := b.publishAgain(name, e.Seq); err != nil {
-			return err
-		}
-	} else { // no push, but a manifest that was found in storage
+	if purged, err := b.purged(e); purged || err != nil {
+		return err
+	}
+	if e.Class == "" { // no push, but a manifest that was found in storage
 		if private, err := b.s.Private.Since(name, e.ManifestDigest, e.Seq); private || err != nil {
 			return err
 		}
@@ -172,17 +174,23 @@ func (b *builder) push(e event.Sequenced) error {
 	return nil
 }
 
-// publishAgain removes the mark of a repository that was purged before a push.
-func (b *builder) publishAgain(repository string, seq uint64) error {
-	key := state.PurgedKey(repository)
-	val, err := b.s.State.Get(key)
+// purged reports whether a push has no records because its repository was purged after it. A
+// push after the purge removes the mark of the repository; what is found in storage does not.
+func (b *builder) purged(e event.Sequenced) (bool, error) {
+	key := state.PurgedKey(e.Name())
+	val, err := b.rows.Get(b.s.State, key)
 	if errors.Is(err, state.ErrNotFound) {
-		return nil
+		return false, nil
 	}
-	if err == nil && (len(val) != 8 || binary.BigEndian.Uint64(val) < seq) {
+	if err != nil {
+		return false, fmt.Errorf("read whether the repository was purged: %w", err)
+	}
+	if e.Class != "" && (len(val) != 8 || binary.BigEndian.Uint64(val) < e.Result()) {
 		b.rows.Delete(key)
+		return false, nil
 	}
-	return err
+	b.reasons[e.Seq] = reasonPurged
+	return true, nil
 }
 
 // park parks a push until the handle of its owner is resolved.

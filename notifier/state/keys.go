@@ -13,6 +13,7 @@ const (
 	Posts         = "a/l/" // notifier, announce sink: <record key> -> post
 	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
 	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
+	Unannounced   = "a/u/" // notifier, announce sink: <repository> -> last event whose versions are not announced, since the repository was purged
 	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced
 	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter

@@ -1,0 +1,96 @@
+package announce
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tidings-dev/tidings/notifier/state"
+)
+
+// How the pending posts of a purged repository are dropped
+//
+// A purge notes the last event of the journal in state.Unannounced. From then on a version of
+// the repository whose last push is not after that event is not announced, whether its push is
+// pending, it waits for a cooldown or a summary, or its post is in the outbox: it is looked up
+// whenever a version is checked. A version that waits keeps its row until then. Such a
+// version that is pushed again is announced, with all tags that it has in storage.
+
+// Purge adds to b that the versions of a repository that were last pushed by an event up to
+// last are not announced.
+func Purge(b *state.Batch, repository string, last uint64) {
+	b.Set(unannouncedKey(repository), binary.BigEndian.AppendUint64(nil, last))
+}
+
+func unannouncedKey(repository string) []byte { return []byte(state.Unannounced + repository) }
+
+// LastPurged is the highest event that any purge has noted.
+func LastPurged(db state.Store) (last uint64, err error) {
+	err = db.Scan(state.Prefix(state.Unannounced), func(_, val []byte) error {
+		seq, err := decodeLast(val, nil)
+		last = max(last, seq)
+		return err
+	})
+	return last, err
+}
+
+// PurgedUpTo is the event that the last purge of a repository has noted, 0 if there was none.
+func PurgedUpTo(db state.Store, repository string) (uint64, error) {
+	return decodeLast(db.Get(unannouncedKey(repository)))
+}
+
+func decodeLast(val []byte, err error) (uint64, error) {
+	if errors.Is(err, state.ErrNotFound) {
+		return 0, nil
+	}
+	if err == nil && len(val) != 8 {
+		err = errors.New("damaged value")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the purges of repositories: %w", err)
+	}
+	return binary.BigEndian.Uint64(val), nil
+}
+
+// wasPurged reports whether the repository of a version was purged after its last push.
+func wasPurged(db state.Store, v *version) (bool, error) {
+	last, err := PurgedUpTo(db, v.Repository)
+	return err == nil && slices.Max(v.Seqs) <= last, err
+}
+
+// CountWaiting returns how many versions of a repository wait to be announced, without those
+// that a purge has dropped.
+func CountWaiting(db state.Store, repository string) (n int, err error) {
+	for _, g := range []groupID{groupOf(repository), summaryGroup} {
+		versions, err := listWaiting(db, g)
+		if err != nil {
+			return 0, err
+		}
+		for _, v := range versions {
+			if v.Repository != repository {
+				continue
+			}
+			purged, err := wasPurged(db, &v)
+			if err != nil {
+				return 0, err
+			}
+			if !purged {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// Settle returns when no post is being sent that was decided before the call. Such a post is
+// then in the account and the history, or in the outbox, where it is checked again.
+func (s *Sink) Settle(ctx context.Context) error {
+	release, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
+}
