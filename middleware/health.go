@@ -26,6 +26,7 @@ type health struct {
 	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
 	Stats   *statsHealth          `json:"stats,omitempty"`   // with stats.records
 	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
+	Repair  string                `json:"repair,omitempty"`  // phase of a repair of records and ledger; missing: none is requested or running
 }
 
 // clockHealth is the last jump of the system clock.
@@ -118,6 +119,9 @@ func (r *runtime) report(_ context.Context, all bool) health {
 	}
 	if r.journalDiskFull() {
 		h.Status, h.Reasons = statusDegraded, append(h.Reasons, "the disk of the journal is full: pushes are refused; pulls are served and may not be counted")
+	}
+	if phase, err := r.notifier.Stores().Repair(); err == nil { // an error is in the state's health
+		h.Repair = phase
 	}
 	if r.pds != nil {
 		h.addAccount(r.pds, r.notifier.PendingWrites(), all)

@@ -8,11 +8,15 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -34,9 +38,10 @@ type fakePDS struct {
 	fault    http.HandlerFunc // instead of all responses of the PDS; nil: none
 	endpoint string           // of the PDS in the DID document
 	password string
-	expired  bool              // whether tokens have ended as soon as they are issued
-	issued   int               // sessions
-	logins   int               // attempts
+	expired  bool // whether tokens have ended as soon as they are issued
+	issued   int  // sessions
+	logins   int  // attempts
+	commits  int
 	records  map[string]string // CIDs by path
 	values   map[string][]byte // records by path, in DAG-CBOR
 	blobs    map[string]bool   // CIDs of those that were uploaded
@@ -100,7 +105,7 @@ func (p *fakePDS) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		p.issue(w)
 	case "com.atproto.sync.getLatestCommit":
-		sendJSON(w, 200, map[string]string{"cid": block.CIDOf(nil).String(), "rev": "3kaaaaaaaaa22"})
+		sendJSON(w, 200, p.commit())
 	case "com.atproto.repo.getRecord":
 		record, ok := p.output(query.Get("collection") + "/" + query.Get("rkey"))
 		if !ok {
@@ -109,7 +114,7 @@ func (p *fakePDS) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		sendJSON(w, 200, record)
 	case "com.atproto.repo.listRecords":
-		sendJSON(w, 200, map[string]any{"records": p.list(query.Get("collection"), query.Get("cursor"))})
+		p.list(w, query)
 	case "com.atproto.repo.uploadBlob":
 		p.upload(w, r)
 	case "com.atproto.repo.applyWrites":
@@ -153,16 +158,34 @@ func (p *fakePDS) output(path string) (record map[string]any, ok bool) {
 	return map[string]any{"uri": "at://" + fakeDID + "/" + path, "cid": id, "value": json.RawMessage(value)}, err == nil
 }
 
-// list is listRecords with reverse, in one page. The caller must hold mu.
-func (p *fakePDS) list(collection, cursor string) []any {
+// list is listRecords. The caller must hold mu.
+func (p *fakePDS) list(w http.ResponseWriter, query url.Values) {
+	prefix, cursor := query.Get("collection")+"/", query.Get("cursor")
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil || limit < 1 || limit > 100 {
+		sendError(w, 400, "InvalidRequest", "limit")
+		return
+	}
+	paths := slices.Sorted(maps.Keys(p.records))
+	reverse := query.Get("reverse") == "true"
+	if !reverse {
+		slices.Reverse(paths)
+	}
+	page := map[string]any{}
 	list := []any{}
-	for _, path := range slices.Sorted(maps.Keys(p.records)) {
-		if key, ok := strings.CutPrefix(path, collection+"/"); ok && key > cursor {
-			record, _ := p.output(path)
-			list = append(list, record)
+	for _, path := range paths {
+		key, ok := strings.CutPrefix(path, prefix)
+		if !ok || cursor != "" && (reverse && key <= cursor || !reverse && key >= cursor) {
+			continue
+		}
+		record, _ := p.output(path)
+		if list = append(list, record); len(list) == limit {
+			page["cursor"] = key
+			break
 		}
 	}
-	return list
+	page["records"] = list
+	sendJSON(w, 200, page)
 }
 
 // upload is uploadBlob. The caller must hold mu.
@@ -227,7 +250,42 @@ func (p *fakePDS) apply(w http.ResponseWriter, r *http.Request) {
 		results = append(results, map[string]string{"uri": "at://" + fakeDID + "/" + path, "cid": ids[path]})
 	}
 	p.records, p.values = ids, values
-	sendJSON(w, 200, map[string]any{"commit": map[string]string{"cid": block.CIDOf(nil).String(), "rev": "3kaaaaaaaaa22"}, "results": results})
+	p.commits++
+	sendJSON(w, 200, map[string]any{"commit": p.commit(), "results": results})
+}
+
+// commit is the last commit. The caller must hold mu.
+func (p *fakePDS) commit() map[string]string {
+	return map[string]string{"cid": block.CIDOf(nil).String(), "rev": syntax.NewTID(1_700_000_000_000_000+int64(p.commits), 0).String()}
+}
+
+// remove removes a record as another client does.
+func (p *fakePDS) remove(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.records, path)
+	delete(p.values, path)
+	p.commits++
+}
+
+// put adds a record as another client does.
+func (p *fakePDS) put(t *testing.T, path string, record any) {
+	t.Helper()
+	value, err := lexicon.Encode(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.records[path], p.values[path] = block.CIDOf(value).String(), value
+	p.commits++
+}
+
+// paths are those of all records, in order.
+func (p *fakePDS) paths() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.records))
 }
 
 // count is the number of records of a collection.

@@ -27,8 +27,10 @@ func reconcileCommand() *cobra.Command {
 		Long: "`reconcile` needs the server to be stopped. Use it after restoring a backup of some of the stores, or after rolling back a disk.\n" +
 			"It compares the registry's storage, the ledger, the account and the counters, including those in Redis, and prints differences.\n" +
 			"An account on another PDS is read at ten calls a second at most, 100 records each.\n\n" +
-			"With --fix the next start rebuilds the ledger from the account's records, writes missing records and deletes the records of\n" +
-			"deleted images. The exit code is 0 if there are no differences, 2 if there are some, and 1 if the comparison failed.",
+			"With --fix the repair runs at the next start: it rebuilds the ledger from the account's records, writes missing records and\n" +
+			"deletes the records of deleted images. The server serves meanwhile, and `tidings status` shows the repair while it runs. It\n" +
+			"runs once, also if the server is killed meanwhile. Counts of this registry that do not agree, and records of another form, stay.\n\n" +
+			"The exit code is 0 if there are no differences, 2 if there are some, and 1 if the comparison failed.",
 		Example:      "  tidings reconcile config.yml\n  tidings reconcile --fix config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
@@ -54,9 +56,12 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	}
 	bar := terminal.NewProgress(progress, "differences found", 0)
 	defer bar.End()
-	found := int64(0)
+	found, lasting := int64(0), int64(0) // lasting ones are not repaired
 	pending, err := middleware.Compare(ctx, host, func(d reconcile.Difference) error {
 		bar.Add(1)
+		if !d.Repairable() {
+			lasting++
+		}
 		if found++; flags.json {
 			return cli.PrintLine(out, d)
 		}
@@ -75,13 +80,29 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	if found == 0 {
 		return nil
 	}
-	if !flags.fix {
-		return fmt.Errorf("%w: %s; `tidings reconcile --fix %s` repairs them", errDiffers, cli.Count(found, "difference"), path)
+	differences := fmt.Errorf("%w: %s", errDiffers, cli.Count(found, "difference"))
+	switch {
+	case lasting == found:
+		return fmt.Errorf("%w, which a repair does not change", differences)
+	case !flags.fix:
+		return fmt.Errorf("%w; `tidings reconcile --fix %s` lets the next start repair %s", differences, path, repaired(found, lasting))
 	}
 	if err := middleware.Reconcile(ctx, host); err != nil {
-		return err
+		return fmt.Errorf("schedule the repair: %w", err)
 	}
-	return fmt.Errorf("%w: %s; the next `tidings serve %s` repairs them", errDiffers, cli.Count(found, "difference"), path)
+	return fmt.Errorf("%w; the repair of %s runs at the next start (`tidings serve %s`), and `tidings status %s` shows it while it runs",
+		differences, repaired(found, lasting), path, path)
+}
+
+// repaired says how many differences a repair removes.
+func repaired(found, lasting int64) string {
+	switch {
+	case lasting > 0:
+		return fmt.Sprintf("%d of them", found-lasting)
+	case found == 1:
+		return "it"
+	}
+	return "them"
 }
 
 // printCompared prints what follows the differences.

@@ -144,7 +144,7 @@ func TestRestoreRounds(t *testing.T) {
 				c.back(t, h.server, backup)
 				if c.command {
 					out, err := h.command("reconcile", "--fix", h.config).CombinedOutput()
-					if err == nil || !strings.Contains(string(out), "repairs them") {
+					if err == nil || !strings.Contains(string(out), "runs at the next start") {
 						t.Errorf("reconcile: %v\n%s", err, out)
 					}
 				}

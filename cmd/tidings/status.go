@@ -86,6 +86,7 @@ type statusHealth struct {
 		Last   time.Time
 	}
 	AppView *struct{ Host, State, Reason string }
+	Repair  string
 }
 
 type statusRelay struct {
@@ -199,6 +200,9 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 	}
 	if r := h.Remote; r != nil {
 		row("remote", "%s, as %s: %s", r.Hold, r.DID, withReason(r.Status, r.Reason))
+	}
+	if h.Repair != "" {
+		row("repair", "%s", h.Repair)
 	}
 	if s := h.Stats; s != nil {
 		row("stats", "records: %s", s.Status)

@@ -24,6 +24,12 @@ type Difference struct {
 	Detail     string `json:"detail"`
 }
 
+// Repairable reports whether a repair removes the difference. Counts cannot be derived from
+// anything else, and records of another form may be those of another program.
+func (d *Difference) Repairable() bool {
+	return d.Kind != Count && (d.Kind != Record || d.Digest != "")
+}
+
 func (d Difference) String() string {
 	image := d.Repository
 	if d.Digest != "" {
@@ -43,7 +49,8 @@ const (
 	Missing = "missing" // the ledger has no correct entry for a manifest of a public repository
 	Stale   = "stale"   // a ledger entry has a claim of a repository that does not have the manifest
 	Record  = "record"  // a record of a ledger entry is not in the repo, or one in the repo is in no entry
-	Count   = "count"   // a repository's numbers by tag or by day exceed its total, or Redis has others
+	Count   = "count"   // a repository's numbers by tag or by day exceed its total
+	Redis   = "redis"   // Redis has other counts; each start corrects them
 	Post    = "post"    // a post is not in the history
 )
 
@@ -222,6 +229,6 @@ func (c *checker) counts(ctx context.Context) error {
 
 func (c *checker) redis(ctx context.Context) error {
 	return c.Counter.CompareRedis(ctx, func(repository, detail string) error {
-		return c.visit(Difference{Kind: Count, Repository: repository, Detail: detail})
+		return c.visit(Difference{Kind: Redis, Repository: repository, Detail: detail})
 	})
 }
