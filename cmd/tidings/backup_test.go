@@ -160,6 +160,31 @@ func TestBackupHoldServe(t *testing.T) {
 	expect(t, dir, 0, []string{"restore", "backup", "c.yml", "--to", "restored"}, "The account is valid")
 }
 
+// A registry that publishes to an account on a PDS is backed up while an event is pending
+// there, goes on, and is restored. After `reconcile --fix`, what was published since the
+// backup is not published again, and the restored registry goes on.
+func TestBackupAccount(t *testing.T) {
+	t.Parallel()
+	s := newAccountServer(t, fakeHandle)
+	s.start()
+	s.push(t, "oss/app", "v1", newImage(2))
+	s.waitPublished(1)
+	s.pds.set(badServices["nothing there"].change)
+	s.pushWhileBroken(badServices["nothing there"].says)
+	dir := filepath.Join(s.dir, "backup")
+	s.backupJSON(t, dir)
+	s.pds.set(func(p *fakePDS) { p.fault = nil })
+	s.waitPublished(2)
+	s.push(t, "oss/app", "v3", newImage(2))
+	s.waitPublished(3)
+	s.kill()
+	s.restoreBackup(t, dir, "`tidings reconcile --fix")
+	expect(t, s.dir, 2, []string{"reconcile", "--fix", s.config}, "repairs them")
+	s.start()
+	s.push(t, "oss/app", "v4", newImage(2))
+	s.waitPublished(4)
+}
+
 // The files that root restores belong to the owner of the data folder or, if there is none,
 // of the folder that it is in.
 func TestRestoreOwner(t *testing.T) {
