@@ -155,6 +155,16 @@ func TestSharedUsesSetBack(t *testing.T) {
 	b.publish()
 	a.publish()
 	a.wantUses("sent again", noon, "", map[int]lastuse.Use{1: usedIn(noon.Add(time.Hour))})
+
+	// Events of a were lost.
+	now.at = lost.Add(time.Second)
+	if err := a.c.UsesLost(); err != nil {
+		t.Fatal(err)
+	}
+	a.publish()
+	for _, r := range []*replica{a, b} {
+		r.wantUses("events of a were lost", now.at, "", map[int]lastuse.Use{1: usedIn(noon.Add(time.Hour))})
+	}
 }
 
 // TestUnsentUses: changed rows are bounded while Redis is away.
