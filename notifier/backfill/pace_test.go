@@ -101,11 +101,13 @@ func inBubble(t *testing.T, n int, test func(r *rig)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- r.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := errors.Join(<-ended, r.journal.Close(), db.Close()); err != nil {
+				t.Error(err)
+			}
+		})
 		test(r)
-		cancel()
-		if err := errors.Join(<-ended, r.journal.Close(), db.Close()); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
