@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 )
 
@@ -103,7 +104,7 @@ func (r *runtime) openServer() error {
 		Network:      r.network,
 		Login:        r.options.Hold.Login,
 		PasswordFile: r.options.PasswordFile(),
-		Folder:       folderID(r.options.HoldDir()),
+		Folder:       datafolder.ID(r.options.HoldDir()),
 		Registries:   r.options.Hold.Registries,
 		Owners:       r.options.Hold.Owners,
 		Pulls:        auth.Pulls(r.options.Hold.Pulls),

@@ -10,6 +10,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier"
 )
 
@@ -150,7 +151,7 @@ func (r *runtime) journalDiskFull() bool {
 // the parts that are opened later have a socket of their own.
 func (f *fallback) serveAdmin(o *opener) (end func(context.Context) error) {
 	none := func(context.Context) error { return nil }
-	unlock, err := Lock(o.options.LockFile())
+	unlock, err := datafolder.Lock(o.options.LockFile())
 	if err != nil {
 		return none
 	}

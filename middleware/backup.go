@@ -18,6 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/backup"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // Backups of the data folder
@@ -42,12 +43,6 @@ import (
 // stagingFolder is the folder in the data folder in which a backup is collected. If a crash
 // leaves it, the next start or the next backup removes it.
 const stagingFolder = "backup.tmp"
-
-// Names of the keys in a backup.
-const (
-	holdKeyName   = "hold.key"
-	remoteKeyName = "remote.key"
-)
 
 // backups writes backups of a running process, one at a time.
 type backups struct {
@@ -85,12 +80,12 @@ func Backup(ctx context.Context, host *configuration.Configuration, q admin.Back
 	if err != nil {
 		return backup.Result{}, err
 	}
-	unlock, err := Lock(options.LockFile())
+	unlock, err := datafolder.Lock(options.LockFile())
 	if err != nil {
 		return backup.Result{}, err
 	}
 	result, err := writeBackup(ctx, options, q, progress, func(dir string) error {
-		for _, part := range dataParts(options) {
+		for _, part := range datafolder.Parts(options) {
 			if err := stageStopped(ctx, part, filepath.Join(dir, filepath.Base(part))); err != nil {
 				return err
 			}
@@ -98,11 +93,6 @@ func Backup(ctx context.Context, host *configuration.Configuration, q admin.Back
 		return nil
 	})
 	return result, errors.Join(err, unlock())
-}
-
-// dataParts are the folders of a data folder that are backed up.
-func dataParts(o *config.Options) []string {
-	return []string{o.CollectedDir(), o.JournalDir(), o.StateDir(), o.HoldDir()}
 }
 
 // writeBackup writes a backup of what stage collects in a folder.
@@ -220,7 +210,7 @@ func unchanging(part, path string) bool {
 
 // stageKeys copies the signing keys that exist, with the previous ones of the account.
 func stageKeys(ctx context.Context, o *config.Options, dir string) error {
-	for name, path := range map[string]string{holdKeyName: o.KeyFile(), remoteKeyName: o.RemoteKeyFile()} {
+	for name, path := range map[string]string{datafolder.HoldKey: o.KeyFile(), datafolder.RemoteKey: o.RemoteKeyFile()} {
 		files, err := identity.KeyFiles(path)
 		if err != nil {
 			return fmt.Errorf("copy the key: %w", err)

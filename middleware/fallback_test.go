@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/sink"
@@ -33,7 +34,7 @@ func TestMarkUnwritable(t *testing.T) {
 		{fmt.Errorf("open: %w", syscall.EACCES), false, ""},
 		{fmt.Errorf("open: %w", syscall.EIO), false, ""},
 		{&journal.CorruptError{Reason: "x"}, false, ""},
-		{ErrInUse, false, ""},
+		{datafolder.ErrInUse, false, ""},
 	} {
 		err := markUnwritable(tc.err)
 		if isUnwritable(err) != tc.unwritable || !errors.Is(err, tc.err) {

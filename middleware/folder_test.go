@@ -14,6 +14,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // Only its owner has access to the files of the data folder, also to those that had
@@ -103,7 +104,7 @@ func TestCopiedDataFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if folderID(filepath.Join(data, "hold")) == "" {
+	if datafolder.ID(filepath.Join(data, "hold")) == "" {
 		t.Skip("needs Linux and a file system that records birth times; set TMPDIR to one")
 	}
 	revOf := func(data string) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier/counter"
 	"github.com/tidings-dev/tidings/notifier/inspect"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -40,8 +41,8 @@ func InspectJournal(o *config.Options, events int) (report *inspect.Report, err 
 	if _, err := os.Stat(o.LockFile()); err != nil {
 		return nil, fmt.Errorf("there is no data folder that a registry has used: %w", err)
 	}
-	unlock, err := Lock(o.LockFile())
-	if errors.Is(err, ErrInUse) {
+	unlock, err := datafolder.Lock(o.LockFile())
+	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, err
 	}
 	if err == nil { // otherwise the folder is read-only, and no process can have it open

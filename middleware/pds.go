@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // resolveTimeout limits how long the first start waits for the DID of an account.
@@ -29,7 +30,7 @@ func (r *runtime) accountFolderID() string {
 	if r.pds != nil {
 		return "account " + r.account
 	}
-	return folderID(r.options.HoldDir())
+	return datafolder.ID(r.options.HoldDir())
 }
 
 // pdsCollector collects the metrics of an account on another PDS.

@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
@@ -135,8 +136,8 @@ func readState(o *config.Options) (db state.Store, closeState func() error, unch
 	if _, err := os.Stat(o.StateDir()); errors.Is(err, os.ErrNotExist) {
 		return nil, nothing, "", nil // nothing was announced
 	}
-	unlock, err := Lock(o.LockFile())
-	if errors.Is(err, ErrInUse) {
+	unlock, err := datafolder.Lock(o.LockFile())
+	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, nothing, "the state is in use by the running server", nil
 	}
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/middleware/observe"
 	"github.com/tidings-dev/tidings/middleware/storage"
 	"github.com/tidings-dev/tidings/notifier"
@@ -203,14 +204,14 @@ func registerCollectors(on prometheus.Registerer, log *slog.Logger, collectors .
 }
 
 func (r *runtime) openFolder() error {
-	unlock, err := Lock(r.options.LockFile())
+	unlock, err := datafolder.Lock(r.options.LockFile())
 	if err != nil {
 		return err
 	}
 	r.onClose(unlock)
 	_ = os.RemoveAll(filepath.Join(r.options.Data, stagingFolder)) // of a backup that a crash interrupted
 	r.restrictFolder()
-	r.instance, err = instanceOf(r.options.LockFile())
+	r.instance, err = datafolder.Instance(r.options.LockFile())
 	return err
 }
 
@@ -391,7 +392,7 @@ func (r *runtime) openNotifier() error {
 // is needed because a journal that was restored alone can have lost events that no
 // reader had read, which sequence numbers do not show.
 func (r *runtime) dataFolderID() string {
-	data, journal := folderID(r.options.LockFile()), folderID(r.options.JournalDir())
+	data, journal := datafolder.ID(r.options.LockFile()), datafolder.ID(r.options.JournalDir())
 	if data == "" || journal == "" {
 		return ""
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // testAccount is an account on a PDS, a hold of its own, and the configuration c.yml of
@@ -149,7 +149,7 @@ func TestAccountStatusOfRunningRegistry(t *testing.T) {
 		fmt.Fprintf(w, `{"status":"ok","sinks":[{"stream":"pushes","sink":"records","state":"paused","reason":"the points are spent","until":"2026-11-01T13:00:00Z"%s},{"stream":"pushes","sink":"announce","state":"ok"%s},{"stream":"pulls","sink":"counters","state":"ok"}]}`, numbers, strings.Replace(numbers, ":1,", ":0,", 1))
 	}))
 	defer registry.Close()
-	unlock, err := middleware.Lock(filepath.Join(a.dir, "data", "lock"))
+	unlock, err := datafolder.Lock(filepath.Join(a.dir, "data", "lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

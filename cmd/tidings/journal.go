@@ -15,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/notifier/inspect"
 )
 
@@ -65,7 +66,7 @@ func (c *adminClient) inspect(ctx context.Context, events int) (*inspect.Report,
 		return report, err
 	}
 	report, err = middleware.InspectJournal(c.options, events)
-	if errors.Is(err, middleware.ErrInUse) {
+	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, c.noSocket()
 	}
 	return report, err

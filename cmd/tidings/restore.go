@@ -11,7 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 func restoreCommand() *cobra.Command {
@@ -46,7 +46,7 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 		}
 	}
 	bar := terminal.NewProgress(log, "bytes", 0)
-	done, err := middleware.Restore(ctx, middleware.RestoreConfig{
+	done, err := datafolder.Restore(ctx, datafolder.RestoreConfig{
 		Options: o, Dir: dir, Progress: bar.Set, Problem: cli.PrintProblems(out),
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
 	})

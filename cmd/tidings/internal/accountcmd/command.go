@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // Command returns `account` with its commands.
@@ -50,8 +50,8 @@ func openAccount(cfg pds.Config, log io.Writer) (*pds.Account, error) {
 // them would count only its own logins and points. The data folder is created if it is
 // missing.
 func lockAccount(o *config.Options) (unlock func() error, err error) {
-	unlock, err = middleware.Lock(o.LockFile())
-	if errors.Is(err, middleware.ErrInUse) {
+	unlock, err = datafolder.Lock(o.LockFile())
+	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, fmt.Errorf("a server is using the data folder %s and the session in it: stop it first", o.Data)
 	}
 	return unlock, err
@@ -71,8 +71,8 @@ func openSession(o *config.Options, log io.Writer) (s session, err error) {
 	s.close = func() {}
 	cfg := o.PDS()
 	if s.kept = cli.Exists(o.Data); s.kept {
-		unlock, err := middleware.Lock(o.LockFile())
-		if s.running = errors.Is(err, middleware.ErrInUse); err != nil && !s.running {
+		unlock, err := datafolder.Lock(o.LockFile())
+		if s.running = errors.Is(err, datafolder.ErrInUse); err != nil && !s.running {
 			return s, err
 		}
 		if cfg.ReadOnly = s.running; !s.running {

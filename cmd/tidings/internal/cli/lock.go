@@ -8,7 +8,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // StoppedHost loads the configuration of a registry, and returns an error if a server is using
@@ -30,8 +30,8 @@ func LockData(o *config.Options) (unlock func() error, err error) {
 	if _, err := os.Stat(o.Data); err != nil {
 		return nil, fmt.Errorf("%w; create the account with `tidings hold init`", err)
 	}
-	unlock, err = middleware.Lock(o.LockFile())
-	if errors.Is(err, middleware.ErrInUse) {
+	unlock, err = datafolder.Lock(o.LockFile())
+	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, fmt.Errorf("a server is using the data folder %s: stop it first", o.Data)
 	}
 	return unlock, err

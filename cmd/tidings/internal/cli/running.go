@@ -10,7 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/registryclient"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 // localTimeout bounds a request to a server on this machine.
@@ -74,8 +74,8 @@ func IsRunning(o *config.Options) (bool, error) {
 	if !Exists(o.LockFile()) {
 		return false, nil
 	}
-	unlock, err := middleware.Lock(o.LockFile())
-	if errors.Is(err, middleware.ErrInUse) {
+	unlock, err := datafolder.Lock(o.LockFile())
+	if errors.Is(err, datafolder.ErrInUse) {
 		return true, nil
 	}
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
 func holdStatusCommand() *cobra.Command {
@@ -50,8 +50,8 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 	if _, err := os.Stat(o.Data); err != nil {
 		return fmt.Errorf("%w; create the account with `tidings hold init`", err)
 	}
-	unlock, err := middleware.Lock(o.LockFile())
-	running := errors.Is(err, middleware.ErrInUse)
+	unlock, err := datafolder.Lock(o.LockFile())
+	running := errors.Is(err, datafolder.ErrInUse)
 	if err != nil && !running {
 		return err
 	}

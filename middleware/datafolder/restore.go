@@ -1,4 +1,4 @@
-package middleware
+package datafolder
 
 import (
 	"bytes"
@@ -100,7 +100,7 @@ func (r *restoration) run(ctx context.Context) (done Restored, err error) {
 func (r *restoration) clear() error {
 	o := r.Options
 	if _, err := os.Lstat(r.staging); err == nil {
-		for _, part := range dataParts(o) {
+		for _, part := range Parts(o) {
 			if err := os.RemoveAll(part); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (r *restoration) clear() error {
 		name := e.Name()
 		switch {
 		case name == filepath.Base(o.LockFile()), name == "lost+found":
-		case !e.IsDir() && (strings.HasPrefix(name, holdKeyName) || strings.HasPrefix(name, remoteKeyName)):
+		case !e.IsDir() && (strings.HasPrefix(name, HoldKey) || strings.HasPrefix(name, RemoteKey)):
 		default:
 			return fmt.Errorf("the data folder %s is %w, it has %s: move its contents away first", o.Data, ErrNotEmpty, name)
 		}
@@ -155,7 +155,7 @@ func (r *restoration) check(ctx context.Context, done *Restored) error {
 
 func (r *restoration) verifyRepo(ctx context.Context, dir string, done *Restored) error {
 	o := r.Options
-	key := filepath.Join(r.staging, holdKeyName)
+	key := filepath.Join(r.staging, HoldKey)
 	if !exists(key) {
 		key = o.KeyFile()
 	}
@@ -197,7 +197,7 @@ func (r *restoration) checkKeys() error {
 
 // eachKey calls visit with the path of each copied key and its place.
 func (r *restoration) eachKey(visit func(from, to string) error) error {
-	for name, place := range map[string]string{holdKeyName: r.Options.KeyFile(), remoteKeyName: r.Options.RemoteKeyFile()} {
+	for name, place := range map[string]string{HoldKey: r.Options.KeyFile(), RemoteKey: r.Options.RemoteKeyFile()} {
 		files, err := identity.KeyFiles(filepath.Join(r.staging, name))
 		if err != nil {
 			return err
@@ -229,7 +229,7 @@ func (r *restoration) place() error {
 	if err != nil {
 		return fmt.Errorf("restore the key: %w", err)
 	}
-	for _, part := range dataParts(r.Options) {
+	for _, part := range Parts(r.Options) {
 		err := os.Rename(filepath.Join(r.staging, filepath.Base(part)), part)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -1,4 +1,4 @@
-package middleware
+package datafolder
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 
 // An instance is the same for successive processes in one folder, also after a rename,
 // and another one for a copy of the folder.
-func TestInstanceOf(t *testing.T) {
+func TestInstance(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	instance := func(name string) string {
@@ -18,7 +18,7 @@ func TestInstanceOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := instanceOf(path)
+		got, err := Instance(path)
 		if err != nil || got == "" {
 			t.Fatalf("%q, %v", got, err)
 		}
@@ -43,7 +43,7 @@ func TestInstanceOf(t *testing.T) {
 	if moved := instance("c"); moved != first {
 		t.Errorf("the renamed folder is %q, want %q", moved, first)
 	}
-	if _, err := instanceOf(filepath.Join(dir, "none")); err == nil {
+	if _, err := Instance(filepath.Join(dir, "none")); err == nil {
 		t.Error("a missing lock file: no error")
 	}
 }

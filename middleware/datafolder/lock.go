@@ -1,4 +1,4 @@
-package middleware
+package datafolder
 
 import (
 	"crypto/sha256"
@@ -54,10 +54,10 @@ func lockFolder(path string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// instanceOf returns an identifier of a lock file on the running system. It is the same
+// Instance returns an identifier of a lock file on the running system. It is the same
 // for all processes that Lock excludes from each other, and differs for a copy of the
 // folder and after a reboot.
-func instanceOf(path string) (string, error) {
+func Instance(path string) (string, error) {
 	var file unix.Stat_t
 	if err := unix.Stat(path, &file); err != nil {
 		return "", fmt.Errorf("stat the lock file %s: %w", path, err)
