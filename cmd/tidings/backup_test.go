@@ -179,7 +179,7 @@ func TestBackupAccount(t *testing.T) {
 	s.waitPublished(3)
 	s.kill()
 	s.restoreBackup(t, dir, "`tidings reconcile --fix")
-	expect(t, s.dir, 2, []string{"reconcile", "--fix", s.config}, "repairs them")
+	expect(t, s.dir, 2, []string{"reconcile", "--fix", s.config}, "at the next start")
 	s.start()
 	s.push(t, "oss/app", "v4", newImage(2))
 	s.waitPublished(4)
