@@ -62,9 +62,6 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 	if done.ByRoot {
 		fmt.Fprintf(out, "The files belong to root: if the registry runs as another user, run `chown -R USER %s`, also for a key elsewhere.\n", o.Data)
 	}
-	if to == "" && o.Account != nil {
-		fmt.Fprintf(out, "Before the start, `tidings reconcile --fix %s` reads the account: otherwise images that were pushed since the backup have records twice.\n", path)
-	}
 	if to == "" {
 		fmt.Fprintf(out, "`tidings serve %s` continues from there.\n", path)
 	}

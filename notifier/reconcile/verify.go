@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,8 +42,11 @@ import (
 // the ledger and the post history are rebuilt from the repo first: see rebuild.go. Both
 // are noted in the state before they begin, so after a crash the next start continues.
 
-// rebuildRequested is the value of state.RebuildReason if an operator asked for it.
-const rebuildRequested = "asked"
+// Values of state.RebuildReason; another value is that of a rebuild that has begun.
+const (
+	rebuildRequested = "asked"    // an operator asked for it
+	rebuildRestored  = "restored" // the data folder was copied or restored
+)
 
 // newestChecked is how many of the newest records are looked up in the state.
 const newestChecked = 200
@@ -167,6 +171,11 @@ func (r *Reconciler) CompareNames() error {
 		if err == nil {
 			r.Log.Warn(name.message + "; the registry's storage is compared with the ledger")
 			b.Set(state.ReconcilePhase, []byte(phaseStorage))
+			if bytes.Equal(name.key, state.DataFolder) && r.Account != nil && r.AccountFolder == "" {
+				// An account elsewhere is newer than a restored state. That of the data folder
+				// is compared with the state by accountMoved.
+				b.Set(state.RebuildReason, []byte(rebuildRestored))
+			}
 			if name.lost {
 				if err := r.Counter.UsesLost(); err != nil {
 					return err
@@ -219,6 +228,8 @@ func (r *Reconciler) Mismatch(ctx context.Context) (reason string, err error) {
 	switch requested, err := r.State.Get(state.RebuildReason); {
 	case err == nil && string(requested) == rebuildRequested:
 		return "`tidings reconcile` asks for it", nil
+	case err == nil && string(requested) == rebuildRestored:
+		return "the data folder was copied or restored", nil
 	case err == nil:
 		return "an earlier rebuild was interrupted", nil
 	case !errors.Is(err, state.ErrNotFound):
