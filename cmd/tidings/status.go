@@ -159,7 +159,7 @@ func configured(o *config.Options) []string {
 		lines = append(lines, "counts only; nothing is published")
 	}
 	if o.Announce != nil {
-		lines = append(lines, "announces versions")
+		lines = append(lines, "announces "+explain.Tags(o.Announce))
 	}
 	if o.Redis != nil {
 		lines = append(lines, "sums counts in Redis as "+o.Redis.Name)
