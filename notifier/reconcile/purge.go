@@ -26,10 +26,11 @@ import (
 // the mark, in the commit of the records sink that handles the push. The same commit keeps
 // the announce sink from announcing what was pushed before, see announce.Purge.
 //
-// Then, once the records sink has processed the earlier pushes, each image of the repository gets a purge event: those that the ledger knows, and
-// those that the account has posts of. The records sink removes the repository's claim
-// whatever storage has; the announce sink deletes the posts of the image with their
-// documents, as for an image that is gone. The record of the counts is deleted directly.
+// Then, once the records sink has processed the earlier pushes, each image of the repository
+// gets a purge event: those that the ledger knows, and those that the account has posts of.
+// The records sink removes the repository's claim whatever storage has; the announce sink
+// deletes the posts of the image with their documents, as for an image that is gone. The
+// record of the counts is deleted directly.
 //
 // The caller purges in steps, each of which ends after a limited time and returns where the
 // next begins. A repeated step has no effect, so after a crash the purge is begun again.
