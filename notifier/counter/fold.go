@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -222,7 +223,7 @@ func (f *folding) add(fact *counts.Fact) error {
 	if fact.Class != counts.Push || fact.Tag == "" || fact.Digest == "" {
 		return nil
 	}
-	again, err := recordPush(f.b, fact, f.today)
+	again, err := pushed.Record(f.b, fact, f.today)
 	if err != nil || !again {
 		return err
 	}
@@ -283,7 +284,7 @@ func (f *folding) deleteTag(fact *counts.Fact) error {
 	}
 	tag.TagState = counts.DeletedOn(f.today)
 	f.noteTagChange(fact, true)
-	return deletePush(f.b, fact.Repository, fact.Tag, nil)
+	return pushed.Delete(f.b, fact.Repository, fact.Tag)
 }
 
 // notePush notifies the other registries of a push of a tag that they may take for deleted:

@@ -1,7 +1,6 @@
 package counter
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -9,16 +8,16 @@ import (
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
-// All keys in the store are built in this file:
+// All keys in the store are built in this file, except for those of package pushed:
 //
 //	c/c/JOURNAL 0 STREAM                  cursor
-//	c/h/DIGEST TAG                        pushed (retag.go), both hashed: the day of the push
+//	c/h/DIGEST TAG                        pushed, both hashed: the day of the push
 //	c/k/…                                 index entries (classify.Store)
 //	c/o                                   this folder's registration in Redis
 //	c/r/REPOSITORY 0 KIND NAME 0 EPOCH    base row: counts that Redis has; all counts if there is no Redis
 //	c/s/REPOSITORY 0 EPOCH POSITION       free position: that of a tag that was dropped
 //	c/t                                   state of the clock (clock.go)
-//	c/v/TAG                               latest (retag.go), hashed: day of the last push, DIGEST
+//	c/v/TAG                               latest (package pushed), hashed: day of the last push, DIGEST
 //	c/u/REPOSITORY 0 KIND NAME 0 RUN      pending row: counts that Redis does not have yet
 //	c/w/…                                 last use of tags and manifests (lastuse.Table)
 //	c/x                                   since when the last use is known (lastuse.go)
@@ -30,12 +29,10 @@ const (
 	registrationKey = "c/o"
 	clockKey        = "c/t"
 	cursorPrefix    = "c/c/"
-	pushedPrefix    = "c/h/"
 	indexPrefix     = "c/k/"
 	basePrefix      = "c/r/"
 	freePrefix      = "c/s/"
 	pendingPrefix   = "c/u/"
-	latestPrefix    = "c/v/"
 	lastUsePrefix   = "c/w/"
 	lastUseKey      = "c/x"
 	sharedUsesKey   = "c/y"
@@ -88,21 +85,4 @@ func freeKey(repository string, e epoch, position uint64) []byte {
 
 func cursorKey(journal string, stream uint8) []byte {
 	return append([]byte(cursorPrefix+journal+"\x00"), stream)
-}
-
-// pushedKey has 8 bytes of a hash of repository and digest, and 4 of a hash of the tag.
-func pushedKey(repository, digest, tag string) []byte {
-	of := sha256.Sum256([]byte(repository + "\x00" + digest))
-	return pushedKeyOf(of[:8], tag)
-}
-
-// pushedKeyOf is pushedKey with the hash of repository and digest.
-func pushedKeyOf(of []byte, tag string) []byte {
-	to := sha256.Sum256([]byte(tag))
-	return append(append([]byte(pushedPrefix), of...), to[:4]...)
-}
-
-func latestKey(repository, tag string) []byte {
-	of := sha256.Sum256([]byte(repository + "\x00" + tag))
-	return append([]byte(latestPrefix), of[:8]...)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -34,7 +35,7 @@ func (c *Counter) migrate() error {
 		return err
 	}
 	b := c.db.NewBatch()
-	for _, prefix := range []string{basePrefix, pushedPrefix, latestPrefix} {
+	for _, prefix := range []string{basePrefix, pushed.Prefix, pushed.LatestPrefix} {
 		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix)), nil); err != nil {
 			return err
 		}
@@ -128,6 +129,6 @@ func (c *Counter) migratePushes(set func(key, val []byte) error) error {
 		if err != nil || len(parts) != 3 {
 			return fmt.Errorf("damaged key %q", key)
 		}
-		return set(pushedKey(parts[0], parts[1], parts[2]), binary.AppendUvarint(nil, uint64(counts.DayOf(day))))
+		return set(pushed.Key(parts[0], parts[1], parts[2]), binary.AppendUvarint(nil, uint64(counts.DayOf(day))))
 	})
 }

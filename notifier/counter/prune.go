@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
+	"github.com/tidings-dev/tidings/notifier/counter/steady"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -52,7 +54,7 @@ func (c *Counter) prune() error {
 		return nil
 	}
 	oldest := counts.DayOf(c.cfg.Now()) + 1 - counts.KeepDays
-	for _, prefix := range []string{pushedPrefix, latestPrefix} {
+	for _, prefix := range []string{pushed.Prefix, pushed.LatestPrefix} {
 		err = c.drop([]byte(prefix), func(val []byte) bool {
 			day, n := binary.Uvarint(val)
 			return n > 0 && int64(day) < oldest
@@ -65,7 +67,7 @@ func (c *Counter) prune() error {
 }
 
 // pruneRows visits all rows, one repository at a time.
-func (c *Counter) pruneRows(trusted bool, clock clockState) error {
+func (c *Counter) pruneRows(trusted bool, clock steady.State) error {
 	snap := c.db.NewSnapshot()
 	defer snap.Close()
 	p := pruning{c: c, trusted: trusted, today: counts.DayOf(c.cfg.Now())}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts/redistest"
@@ -251,7 +252,7 @@ func TestPruneDropsOldPushes(t *testing.T) {
 	r, now := newClockReplica(t, nil)
 	r.fold(counts.Fact{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon})
 	count := func() (n int) {
-		if err := store.Scan(r.db, []byte(pushedPrefix), func(_, _ []byte) error { n++; return nil }); err != nil {
+		if err := store.Scan(r.db, []byte(pushed.Prefix), func(_, _ []byte) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n

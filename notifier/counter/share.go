@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/notifier/classify"
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -150,7 +151,7 @@ func (c *Counter) applyTagChange(b *pebble.Batch, w *writer, change rediscounts.
 	}
 	if pending.TagState = counts.Present; change.Deleted {
 		pending.TagState = counts.DeletedOn(day)
-		if err := deletePush(b, change.Repository, change.Tag, nil); err != nil {
+		if err := pushed.Delete(b, change.Repository, change.Tag); err != nil {
 			return err
 		}
 	}

@@ -1,11 +1,7 @@
 package counter
 
 import (
-	"errors"
-
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
+	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
@@ -20,7 +16,7 @@ func (f *folding) addUnlisted(fact counts.Fact) error {
 	if class < 0 || fact.Repository == "" {
 		return nil
 	}
-	tagged, known, err := f.pushed(&fact)
+	tagged, known, err := pushed.Refers(f.b, &fact)
 	if err != nil || !known && !fact.Known {
 		return err
 	}
@@ -30,20 +26,4 @@ func (f *folding) addUnlisted(fact counts.Fact) error {
 	fact.Unlisted = false
 	f.c.newUnlisted = append(f.c.newUnlisted, fact)
 	return f.count(&fact, class)
-}
-
-// pushed reports whether the fact's tag refers to its digest, and whether any tag of the
-// repository does.
-func (f *folding) pushed(fact *counts.Fact) (tagged, known bool, err error) {
-	key := pushedKey(fact.Repository, fact.Digest, fact.Tag)
-	if tagged, err = store.Has(f.b, key); tagged || err != nil {
-		return tagged, tagged, err
-	}
-	prefix := key[:len(key)-4]
-	iter, err := f.b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: store.PrefixEnd(prefix)})
-	if err != nil {
-		return false, false, err
-	}
-	known = iter.First()
-	return false, known, errors.Join(iter.Error(), iter.Close())
 }

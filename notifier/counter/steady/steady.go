@@ -1,0 +1,35 @@
+// Package steady tells whether the clock has jumped, also while the process was stopped.
+package steady
+
+import "time"
+
+const (
+	steadyFor = 48 * time.Hour     // time without a jump before the clock is steady
+	maxStep   = 7 * 24 * time.Hour // between two checks; more is a jump
+)
+
+// A State is what is known of the clock. It is stored as JSON.
+type State struct {
+	Since  time.Time // it has not jumped since
+	Last   time.Time // when it was last checked
+	Before time.Time // its time before it jumped ahead; zero: it has not
+	Ahead  time.Time // its time after that
+	Back   bool      // it has jumped back to between Before and Ahead
+}
+
+// Check notes the present time, and reports whether the clock has been steady for two days.
+func (s *State) Check(now time.Time) bool {
+	switch {
+	case s.Last.IsZero():
+		s.Since = now
+	case now.Sub(s.Last) > maxStep:
+		s.Since, s.Before, s.Ahead, s.Back = now, s.Last, now, false
+	case now.Before(s.Last):
+		s.Since = now
+		if s.Back = !s.Back && !s.Before.IsZero() && !now.Before(s.Before) && now.Before(s.Ahead); !s.Back {
+			s.Before = time.Time{}
+		}
+	}
+	s.Last = now
+	return now.Sub(s.Since) >= steadyFor
+}
