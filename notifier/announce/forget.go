@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -36,9 +37,9 @@ const forgetPage = 500
 
 // throughForget returns the events up to the first that deletes the data of an owner and is
 // not decided; all if there is none.
-func throughForget(events []event.Sequenced, p decided) []event.Sequenced {
+func throughForget(events []event.Sequenced, p decided.Events) []event.Sequenced {
 	i := slices.IndexFunc(events, func(e event.Sequenced) bool {
-		return e.Operation == event.OpForgetOwner && !p.has(e.Seq)
+		return e.Operation == event.OpForgetOwner && !p.Has(e.Seq)
 	})
 	if i < 0 {
 		return events
@@ -48,8 +49,8 @@ func throughForget(events []event.Sequenced, p decided) []event.Sequenced {
 
 // forget adds to the decision that the data of an owner is deleted, if the last of the first
 // done events says so.
-func (d *decision) forget(events []event.Sequenced, done int, p decided) error {
-	if done == 0 || events[done-1].Operation != event.OpForgetOwner || p.has(events[done-1].Seq) {
+func (d *decision) forget(events []event.Sequenced, done int, p decided.Events) error {
+	if done == 0 || events[done-1].Operation != event.OpForgetOwner || p.Has(events[done-1].Seq) {
 		return nil
 	}
 	e := events[done-1]

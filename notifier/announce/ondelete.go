@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -62,9 +63,9 @@ const retryDeletes = time.Minute
 func retractionKey(rkey string) []byte { return append([]byte(state.Retractions), rkey...) }
 
 // followDeletes decides which posts are deleted because of the first done events.
-func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, done int, p decided) error {
+func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, done int, p decided.Events) error {
 	for i, e := range events[:done] {
-		if p.has(e.Seq) || e.Seq <= p.Again && !d.Storage.Local(e.Event) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
+		if p.Has(e.Seq) || e.Seq <= p.Again && !d.Storage.Local(e.Event) || e.Repository == "" || e.Private() && publicAgain(&e, events[i+1:]) {
 			continue
 		}
 		digests, err := d.lostBy(&e)

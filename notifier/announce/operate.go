@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -55,8 +56,8 @@ func (s *Sink) SkipBatch(ctx context.Context, upTo uint64, reason error) (events
 
 // Processed implements sink.Skippable.
 func (s *Sink) Processed() (func(seq uint64) bool, error) {
-	p, err := readDecided(s.State)
-	return p.has, err
+	p, err := decided.Read(s.State)
+	return p.Has, err
 }
 
 // Rewind implements sink.Rewindable. The post history prevents a second post of an image.
@@ -66,11 +67,11 @@ func (s *Sink) Rewind(ctx context.Context, to, from uint64) error {
 		return err
 	}
 	defer release()
-	p, err := readDecided(s.State)
+	p, err := decided.Read(s.State)
 	if err != nil {
 		return err
 	}
-	val, err := json.Marshal(decided{Through: to, Again: max(from, p.Through, p.Again, slices.Max(append(p.Also, 0)))})
+	val, err := json.Marshal(decided.Events{Through: to, Again: max(from, p.Last())})
 	if err != nil {
 		return err
 	}

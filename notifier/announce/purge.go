@@ -2,11 +2,9 @@ package announce
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -18,45 +16,9 @@ import (
 // whenever a version is checked. A version that waits keeps its row until then. Such a
 // version that is pushed again is announced, with all tags that it has in storage.
 
-// Purge adds to b that the versions of a repository that were last pushed by an event up to
-// last are not announced.
-func Purge(b *state.Batch, repository string, last uint64) {
-	b.Set(unannouncedKey(repository), binary.BigEndian.AppendUint64(nil, last))
-}
-
-func unannouncedKey(repository string) []byte { return []byte(state.Unannounced + repository) }
-
-// LastPurged is the highest event that any purge has noted.
-func LastPurged(db state.Store) (last uint64, err error) {
-	err = db.Scan(state.Prefix(state.Unannounced), func(_, val []byte) error {
-		seq, err := decodeLast(val, nil)
-		last = max(last, seq)
-		return err
-	})
-	return last, err
-}
-
-// PurgedUpTo is the event that the last purge of a repository has noted, 0 if there was none.
-func PurgedUpTo(db state.Store, repository string) (uint64, error) {
-	return decodeLast(db.Get(unannouncedKey(repository)))
-}
-
-func decodeLast(val []byte, err error) (uint64, error) {
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged value")
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read the purges of repositories: %w", err)
-	}
-	return binary.BigEndian.Uint64(val), nil
-}
-
 // wasPurged reports whether the repository of a version was purged after its last push.
 func wasPurged(db state.Store, v *version) (bool, error) {
-	last, err := PurgedUpTo(db, v.Repository)
+	last, err := purged.UpTo(db, v.Repository)
 	return err == nil && slices.Max(v.Seqs) <= last, err
 }
 
@@ -72,11 +34,11 @@ func CountWaiting(db state.Store, repository string) (n int, err error) {
 			if v.Repository != repository {
 				continue
 			}
-			purged, err := wasPurged(db, &v)
+			dropped, err := wasPurged(db, &v)
 			if err != nil {
 				return 0, err
 			}
-			if !purged {
+			if !dropped {
 				n++
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -154,7 +155,7 @@ func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.
 
 // handleEvents decides about the windows that have ended, in one commit, and sends posts.
 func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int, time.Time, error) {
-	p, err := readDecided(s.State)
+	p, err := decided.Read(s.State)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
@@ -175,7 +176,7 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 	if err := d.forget(events, done, p); err != nil {
 		return 0, time.Time{}, err
 	}
-	if p.add(events, done, closed) {
+	if p.Add(events, done, closed) {
 		if err := d.set(state.AnnounceDecided, &p); err != nil {
 			return 0, time.Time{}, err
 		}

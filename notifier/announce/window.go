@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
@@ -49,7 +50,7 @@ func (w *window) removeTag(tag string) {
 // windows opens a window for each digest that may be announced, in the order of
 // their first events. A push that can't be announced gets its result at once.
 // Events that are decided only change the tags of others.
-func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
+func (s *Sink) windows(events []event.Sequenced, p decided.Events) ([]*window, error) {
 	var order []*window
 	open := map[string]*window{}
 	var b state.Batch
@@ -79,7 +80,7 @@ func (s *Sink) windows(events []event.Sequenced, p decided) ([]*window, error) {
 		if w != nil {
 			w.private = e.Private()
 		}
-		if p.has(e.Seq) || !local && e.Seq <= p.Again {
+		if p.Has(e.Seq) || !local && e.Seq <= p.Again {
 			continue
 		}
 		if reason := s.unannouncedNow(&e); reason != "" {

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -24,7 +24,7 @@ import (
 // First the repository is marked in the state (state.Purged): backfills and reconciliations
 // pass over it, and its counts are not published. The first push to it afterwards removes
 // the mark, in the commit of the records sink that handles the push. The same commit keeps
-// the announce sink from announcing what was pushed before, see announce.Purge.
+// the announce sink from announcing what was pushed before, see package announce.
 //
 // Then, once the records sink has processed the earlier pushes, each image of the repository
 // gets a purge event: those that the ledger knows, and those that the account has posts of.
@@ -97,8 +97,7 @@ func (r *Reconciler) beginPurge(ctx context.Context, repository string, remove b
 	}
 	last := r.Journal.Status(journal.Pushes).Last
 	var b state.Batch
-	b.Set(state.PurgedKey(repository), binary.BigEndian.AppendUint64(nil, last))
-	announce.Purge(&b, repository, last)
+	purged.Mark(&b, repository, last)
 	if err := r.State.Commit(&b, state.Sync); err != nil {
 		return found, fmt.Errorf("mark %s as purged: %w", repository, err)
 	}
@@ -151,7 +150,7 @@ func (r *Reconciler) purgeLedger(ctx context.Context, repository, rest string, r
 // checkProcessed returns ErrBusy until the ledger has the records of all pushes before the
 // purge.
 func (r *Reconciler) checkProcessed(repository string) error {
-	last, err := announce.PurgedUpTo(r.State, repository)
+	last, err := purged.UpTo(r.State, repository)
 	if err == nil && r.Journal.Cursor(journal.Pushes, records.Name) < last {
 		err = fmt.Errorf("%w: the records sink has not processed all earlier pushes", ErrBusy)
 	}
@@ -226,6 +225,6 @@ func (r *Reconciler) Published(repository string) (bool, error) {
 	if !r.Public(repository) {
 		return false, nil
 	}
-	purged, err := state.Has(r.State, state.PurgedKey(repository))
-	return !purged, err
+	marked, err := state.Has(r.State, state.PurgedKey(repository))
+	return !marked, err
 }

@@ -10,8 +10,10 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/announce"
+	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -123,7 +125,7 @@ func (r *Reconciler) FollowState() error {
 	if err != nil {
 		return err
 	}
-	decided, err := announce.Decided(r.State)
+	announced, err := decided.Read(r.State)
 	if err != nil {
 		return err
 	}
@@ -131,11 +133,11 @@ func (r *Reconciler) FollowState() error {
 	if err != nil {
 		return err
 	}
-	purged, err := announce.LastPurged(r.State)
+	lastPurged, err := purged.Last(r.State)
 	if err != nil {
 		return err
 	}
-	reached := max(batched, decided, taken, purged, r.Counter.Latest(uint8(journal.Pushes)))
+	reached := max(batched, announced.Last(), taken, lastPurged, r.Counter.Latest(uint8(journal.Pushes)))
 	if reached <= r.Journal.Status(journal.Pushes).Last {
 		return nil
 	}

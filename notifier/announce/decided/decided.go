@@ -1,16 +1,18 @@
-package announce
+// Package decided has the row that says which events the announce sink has decided about.
+package decided
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// decided are the events that the sink has decided about. It is committed together with
+// Events are the events that the sink has decided about. It is committed together with
 // the decisions, so an event that is read again, because its cursor has not moved, has no
 // second effect.
-type decided struct {
+type Events struct {
 	Through uint64   `json:"through"`        // all events up to this one
 	Also    []uint64 `json:"also,omitempty"` // later ones, of windows that were closed; as many as one call of Handle gets at most
 
@@ -20,25 +22,26 @@ type decided struct {
 	Again uint64 `json:"again,omitempty"`
 }
 
-func readDecided(db state.Store) (p decided, err error) {
-	_, err = state.GetJSON(db.Get, state.AnnounceDecided, &p)
+// Read returns the stored events.
+func Read(db state.Store) (p Events, err error) {
+	if _, err = state.GetJSON(db.Get, state.AnnounceDecided, &p); err != nil {
+		err = fmt.Errorf("read announcements: %w", err)
+	}
 	return p, err
 }
 
-// Decided is the sequence number of the last event that the sink has decided about.
-func Decided(db state.Store) (uint64, error) {
-	p, err := readDecided(db)
-	return max(p.Through, p.Again, slices.Max(append(p.Also, 0))), err
-}
+// Last is the sequence number of the last one.
+func (p *Events) Last() uint64 { return max(p.Through, p.Again, slices.Max(append(p.Also, 0))) }
 
-func (p *decided) has(seq uint64) bool {
+// Has reports whether an event is among them.
+func (p *Events) Has(seq uint64) bool {
 	return seq <= p.Through || slices.Contains(p.Also, seq)
 }
 
-// add adds the first done events and those of closed windows. It reports whether that
+// Add adds the first done events and those of closed windows. It reports whether that
 // changes anything.
-func (p *decided) add(events []event.Sequenced, done int, closed []uint64) bool {
-	before := decided{Through: p.Through, Also: p.Also}
+func (p *Events) Add(events []event.Sequenced, done int, closed []uint64) bool {
+	before := Events{Through: p.Through, Also: p.Also}
 	if done > 0 {
 		p.Through = max(p.Through, events[done-1].Seq)
 	}
