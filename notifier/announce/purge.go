@@ -16,10 +16,12 @@ import (
 // whenever a version is checked. A version that waits keeps its row until then. Such a
 // version that is pushed again is announced, with all tags that it has in storage.
 
-// wasPurged reports whether the repository of a version was purged after its last push.
+// wasPurged reports whether the repository of a version was purged after its last push. That
+// of a preview has no event.
 func wasPurged(db state.Store, v *version) (bool, error) {
 	last, err := purged.UpTo(db, v.Repository)
-	return err == nil && slices.Max(v.Seqs) <= last, err
+	seq := slices.Max(v.Seqs)
+	return err == nil && seq > 0 && seq <= last, err
 }
 
 // CountWaiting returns how many versions of a repository wait to be announced, without those

@@ -65,6 +65,10 @@ func (r *run) wait(ctx context.Context, m *missing) error {
 		if ok {
 			return nil
 		}
+		if r.records > 0 { // they count twice while they are being written
+			sink.Pause(ctx, pollEvery)
+			continue
+		}
 		r.waits("the account has no points to spare until " + at.UTC().Format(time.RFC3339))
 		sink.Pause(ctx, min(max(at.Sub(r.Now()), pollEvery), time.Minute))
 	}
