@@ -280,10 +280,14 @@ func TestWeek(t *testing.T) {
 	r.sumsAgree(numbers, &rediscounts.Sum{DB: rediscounts.New(client, ""), Now: m.Now})
 	// Each push has its own tag, of which half are pulled; there are few repositories and days.
 	news := server.Memory("*:children")
-	memory := server.Memory("*") - news
-	t.Logf("Redis: %d bytes, %d for each push, and %d of news", memory, memory/int64(pushes), news)
+	uses := server.Memory("*:uses*") // of a digest and a tag for each push
+	memory := server.Memory("*") - news - uses
+	t.Logf("Redis: %d bytes, %d for each push, and %d of news, %d of last uses", memory, memory/int64(pushes), news, uses)
 	if news > 10<<20 {
 		t.Errorf("the news have %d bytes", news)
+	}
+	if most := 4096 + 2*120*int64(pushes); uses > most {
+		t.Errorf("the last uses have %d bytes, want %d at most", uses, most)
 	}
 	if most := 50*(290+8*11) + 4096 + 20*int64(pushes); memory > most {
 		t.Errorf("Redis has %d bytes, want %d at most", memory, most)
