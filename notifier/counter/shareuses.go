@@ -295,7 +295,7 @@ func (c *Counter) AllUses(ctx context.Context, repository string, visit func(las
 	return known, nil
 }
 
-var errUsesLost = errors.New("Redis has lost uses, and the registries are sending them again")
+var errUsesLost = errors.New("uses were lost in Redis, and the registries are sending them again")
 
 // usesTimeout is how long a reader waits for the marks in Redis.
 const usesTimeout = 10 * time.Second
