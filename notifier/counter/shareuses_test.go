@@ -100,7 +100,7 @@ func TestSharedUses(t *testing.T) {
 	// Redis loses everything. The uses of b are not known until it sends them again.
 	server.Flush()
 	now.at = now.at.Add(time.Minute)
-	a.wantUses("flushed", noon, "Redis has lost uses", map[int]lastuse.Use{1: usedIn(first), 2: usedIn(first), 4: want[4]})
+	a.wantUses("flushed", noon, "uses were lost in Redis", map[int]lastuse.Use{1: usedIn(first), 2: usedIn(first), 4: want[4]})
 	a.publish()
 	a.wantUses("only a is back", now.at, "", map[int]lastuse.Use{1: usedIn(first), 2: usedIn(first), 4: want[4]})
 	b.publish()
