@@ -42,8 +42,9 @@ func (a *Repo) missingOf(ctx context.Context, part []repo.Write, indexes []int) 
 	return missing, nil
 }
 
-// Done reports whether a write is applied: whether the record of a create exists, or that
-// of a delete does not. It returns ErrConflict if the key of a create has another record.
+// Done reports whether a write is applied: whether the record of a create or an update
+// exists, or that of a delete does not. It returns ErrConflict if the key of a create has
+// another record.
 func (a *Repo) Done(ctx context.Context, w repo.Write) (bool, error) { return a.done(ctx, w, nil) }
 
 func (a *Repo) done(ctx context.Context, w repo.Write, listed map[string]cid.Cid) (bool, error) {
@@ -64,6 +65,8 @@ func (a *Repo) done(ctx context.Context, w repo.Write, listed map[string]cid.Cid
 		return false, nil
 	case got == block.CIDOf(w.Record):
 		return true, nil
+	case w.Action == repo.Update:
+		return false, nil
 	}
 	return false, ErrConflict
 }

@@ -220,3 +220,32 @@ func TestEach(t *testing.T) {
 		t.Errorf("%d records in %d calls, sorted %t: %v", len(keys), a.lists, slices.IsSorted(keys), err)
 	}
 }
+
+// An update is missing until the record has its bytes, whatever it has before.
+func TestDeliverUpdate(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		answer  answer // to the first call
+		applied int    // updates
+	}{
+		"no fault":               {answer{}, 1},
+		"failed and not applied": {answer{err: outcome(pds.Unknown)}, 1},
+		"failed yet applied":     {answer{err: outcome(pds.Unknown), applied: true}, 1},
+	} {
+		a := newAccount(t)
+		before, after := create(t, key(0), "before"), create(t, key(0), "after")
+		after.Action = repo.Update
+		a.put(t, before)
+		r := NewRepo(a)
+		if missing, err := r.Missing(t.Context(), []repo.Write{after}); err != nil || !slices.Equal(missing, []int{0}) {
+			t.Errorf("%s: missing %v, %v, want the update", name, missing, err)
+		}
+		a.answers = []answer{tc.answer}
+		if refused := deliver(t, r, []repo.Write{after}, 2); len(refused) > 0 || a.applied[path(after)] != tc.applied {
+			t.Errorf("%s: refused %v, applied %d times", name, refused, a.applied[path(after)])
+		}
+		if done, err := r.Done(t.Context(), after); !done || err != nil {
+			t.Errorf("%s: done %v, %v", name, done, err)
+		}
+	}
+}
