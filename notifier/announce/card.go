@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/card"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -240,21 +241,11 @@ func (s *Sink) uploadCard(ctx context.Context, a *announcement, content []byte) 
 // cannotWrite reports whether an upload failed because nothing can be written to the
 // account. A limit of uploads says nothing of writes.
 func cannotWrite(err error) bool {
-	if repoFails(err) {
+	if delivery.RepoFails(err) {
 		return true
 	}
 	var failed *pds.Error
 	return errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Method != pds.UploadBlobMethod)
-}
-
-// repoFails reports whether nothing can be written to an embedded repo.
-func repoFails(err error) bool {
-	for _, whole := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrSuspended, repo.ErrDeactivated, repo.ErrClosed} {
-		if errors.Is(err, whole) {
-			return true
-		}
-	}
-	return false
 }
 
 // fresh reports whether a picture was uploaded a short while ago.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/post"
@@ -53,18 +52,6 @@ func (d *documented) withCover(blob map[string]any) (*documented, error) {
 	record, err := publication.WithCover(d.Record, blob)
 	return &documented{d.URI, d.Site, record}, err
 }
-
-// A sitePause is the time in which posts have no documents.
-type sitePause struct {
-	since    time.Time // when the publication was refused; zero: it was not
-	failures int       // to write it, in a row
-}
-
-const (
-	refusedFor   = time.Hour   // how long a publication that was refused is not tried again
-	publishAgain = time.Minute // between two attempts to write it without posts
-	publishTries = 3           // after which posts have no documents, if the account can be reached
-)
 
 // documentWrite is the write of the document.
 func (a *announcement) documentWrite() repo.Write {
@@ -135,7 +122,7 @@ func (s *Sink) addDocument(ctx context.Context, a *announcement) error {
 	if a.page == nil {
 		return nil
 	}
-	site, err := s.published(ctx)
+	site, err := s.site.Written(ctx)
 	if err != nil || site.CID == "" {
 		return err
 	}
@@ -151,60 +138,6 @@ func (s *Sink) addDocument(ctx context.Context, a *announcement) error {
 	s.Metrics.Document("invalid")
 	s.Log.Warn("a post is written without a document", "repository", a.Repository, "digest", a.Digest, "error", err)
 	return nil
-}
-
-// published returns the publication, which it writes if need be; zero if the account
-// refuses it.
-func (s *Sink) published(ctx context.Context) (post.Ref, error) {
-	if ref, ok := s.Site.Ref(); ok || s.DryRun || s.recentlyRefused() {
-		return ref, nil
-	}
-	err := s.Site.Publish(ctx, s.Account)
-	if err != nil && s.givesUpSite(ctx, err) {
-		s.site = sitePause{since: s.now()}
-		s.Log.Error("the publication can't be written; posts have no documents", "again", s.site.since.Add(refusedFor), "error", err)
-		return post.Ref{}, nil
-	}
-	ref, _ := s.Site.Ref()
-	return ref, err
-}
-
-// givesUpSite reports whether posts are to be written without documents after an error of
-// the publication: if it is refused, or has failed several times while the account can be
-// reached.
-func (s *Sink) givesUpSite(ctx context.Context, err error) bool {
-	if publication.Refused(err) {
-		return true
-	}
-	var failed *pds.Error
-	limited := errors.As(err, &failed) && (failed.Outcome == pds.Suspended || failed.Outcome == pds.Limited && failed.Method != pds.UploadBlobMethod)
-	if s.site.failures++; limited || repoFails(err) || ctx.Err() != nil || s.site.failures < publishTries {
-		return false
-	}
-	_, unread := s.Account.Rev(ctx)
-	return unread == nil
-}
-
-func (s *Sink) recentlyRefused() bool {
-	since := s.now().Sub(s.site.since)
-	return !s.site.since.IsZero() && since >= 0 && since < refusedFor
-}
-
-// publish writes the publication if need be, also without a post, and returns when it is to
-// be called again.
-func (s *Sink) publish(ctx context.Context) (next time.Time) {
-	if s.Site == nil || s.DryRun {
-		return time.Time{}
-	}
-	ref, err := s.published(ctx)
-	switch {
-	case err != nil:
-		s.Log.Warn("the publication is written later", "error", err)
-		return s.now().Add(publishAgain)
-	case ref.CID == "":
-		return s.site.since.Add(refusedFor)
-	}
-	return time.Time{}
 }
 
 // setPicture adds a picture to a post and its document.

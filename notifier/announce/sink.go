@@ -72,7 +72,7 @@ type Sink struct {
 	deletes *delivery.Repo // deletes posts
 	retry   time.Time      // of deletes that failed
 	cards   cards
-	site    sitePause
+	site    *publication.Writer // nil: posts have no documents
 }
 
 // New returns the sink. It adds its posts to the history, deletes posts with deletes, and
@@ -82,10 +82,14 @@ func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *posted.Histo
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{
+	s := &Sink{
 		Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), forgotten: forgotten.New(deps.State),
 		clock: clock, now: now, deletes: deletes, turn: make(chan struct{}, 1),
-	}, nil
+	}
+	if cfg.Site != nil {
+		s.site = &publication.Writer{Site: cfg.Site, Account: deps.Account, DryRun: cfg.DryRun, Now: now, Log: deps.Log}
+	}
+	return s, nil
 }
 
 // begin waits for the sink's turn: its methods read and write the same rows, and are called
@@ -229,11 +233,14 @@ func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err
 	if err != nil {
 		return time.Time{}, err
 	}
-	deleted, err := s.retract(ctx)
+	next, err = s.retract(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return earliest(earliest(cooled, summary), earliest(deleted, s.publish(ctx))), nil
+	if s.site != nil {
+		next = earliest(next, s.site.Write(ctx))
+	}
+	return earliest(next, earliest(cooled, summary)), nil
 }
 
 // earliest returns the earlier of two times; zero is no time.

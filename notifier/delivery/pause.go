@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/pds"
+	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
 // A Pause is a time in which nothing can be written to the account, and nothing was.
@@ -21,4 +22,14 @@ func PauseOf(err error) (Pause, bool) {
 	}
 	limited := failed.Outcome == pds.Limited
 	return Pause{Limited: limited, Until: failed.Until}, limited || failed.Outcome == pds.Suspended
+}
+
+// RepoFails reports whether an error means that nothing can be written to an embedded repo.
+func RepoFails(err error) bool {
+	for _, whole := range []error{repo.ErrNoSpace, repo.ErrStopped, repo.ErrSuspended, repo.ErrDeactivated, repo.ErrClosed} {
+		if errors.Is(err, whole) {
+			return true
+		}
+	}
+	return false
 }
