@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/card"
@@ -33,6 +35,23 @@ func (r *testRegistry) listRecords(collection string) []listedRecord {
 	return out.Records
 }
 
+// firstVersion is the CID of a record as it was before it got the reference to a post, if it has
+// one.
+func (l listedRecord) firstVersion(t *testing.T) string {
+	t.Helper()
+	first := maps.Clone(l.Value)
+	delete(first, "bskyPostRef")
+	raw, err := json.Marshal(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := lexicon.FromJSON(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block.CIDOf(encoded).String()
+}
+
 // A pushed image has what AppViews and readers check, as they check it: over HTTP, beginning
 // with the post.
 func TestPublicationAsReadersCheckIt(t *testing.T) {
@@ -49,6 +68,10 @@ func TestPublicationAsReadersCheckIt(t *testing.T) {
 	})
 	r.push("oss/app", "v1.0.0_rc-1", r.image("oss/app", "b", v1.MediaTypeImageManifest))
 	r.waitForPushes(1, func(p stats.Push) bool { return p.State == "done" })
+	eventually(t, func() bool {
+		documents := r.listRecords(lexicon.NSIDDocument)
+		return len(documents) == 1 && documents[0].Value["bskyPostRef"] != nil
+	})
 
 	posts := r.listRecords(lexicon.NSIDPost)
 	if len(posts) != 1 {
@@ -75,9 +98,12 @@ func TestPublicationAsReadersCheckIt(t *testing.T) {
 			t.Fatalf("got %d records of %s, want 1", len(found), collection)
 		}
 		*into = found[0]
-		if refs[into.URI] != into.CID {
-			t.Errorf("the post refers to %v, want %s with the CID %s", refs, into.URI, into.CID)
+		if want := into.firstVersion(t); refs[into.URI] != want {
+			t.Errorf("the post refers to %v, want %s with the CID %s", refs, into.URI, want)
 		}
+	}
+	if ref, _ := document.Value["bskyPostRef"].(map[string]any); ref["uri"] != posts[0].URI || ref["cid"] != posts[0].CID {
+		t.Errorf("the document refers to the post %v, want %s with the CID %s", ref, posts[0].URI, posts[0].CID)
 	}
 	if document.Value["site"] != site.URI {
 		t.Errorf("the site of the document is %v, want %s", document.Value["site"], site.URI)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ipfs/go-cid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -75,7 +76,8 @@ func fieldsOf(t testing.TB, r repo.Record) map[string]any {
 }
 
 // checkDocuments checks the rules by which AppViews and readers match posts, documents and
-// the publication, for each document, and that each has a post.
+// the publication, for each document, and that each has a post, names it, and was written
+// twice: the post names the first version.
 func (r *rig) checkDocuments(want int) {
 	r.t.Helper()
 	t := r.t
@@ -115,7 +117,13 @@ func (r *rig) checkDocuments(want int) {
 		}
 		wantRefs := map[string]string{
 			siteURI: block.CIDOf(sites[siteKey].Value).String(),
-			"at://" + owner + "/" + lexicon.NSIDDocument + "/" + key: block.CIDOf(record.Value).String(),
+			"at://" + owner + "/" + lexicon.NSIDDocument + "/" + key: firstVersion(t, document).String(),
+		}
+		if ref, _ := document["bskyPostRef"].(map[string]any); ref["uri"] != "at://"+owner+"/"+lexicon.NSIDPost+"/"+key || ref["cid"] != p.CID.String() {
+			t.Errorf("document %s: it names the post %v, want its own with the CID %s", key, ref, p.CID)
+		}
+		if got := r.account.updates.of(lexicon.NSIDDocument + "/" + key); got > 1 {
+			t.Errorf("document %s: it was updated %d times", key, got)
 		}
 		if !maps.Equal(refs, wantRefs) {
 			t.Errorf("document %s: the preview refers to %v, want %v", key, refs, wantRefs)
@@ -126,10 +134,22 @@ func (r *rig) checkDocuments(want int) {
 	}
 }
 
+// firstVersion is the CID of a document as it was written with its post.
+func firstVersion(t testing.TB, document map[string]any) cid.Cid {
+	t.Helper()
+	first := maps.Clone(document)
+	delete(first, "bskyPostRef")
+	encoded, err := lexicon.Encode(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block.CIDOf(encoded)
+}
+
 // documentCounts returns tidings_documents_total.
 func (r *rig) documentCounts() map[string]int {
 	counts := map[string]int{}
-	for _, outcome := range []string{"written", "refused", "invalid"} {
+	for _, outcome := range []string{"written", "refused", "invalid", "referenced", "unreferenced"} {
 		if n := testutil.ToFloat64(r.metrics.Documents.WithLabelValues(outcome)); n > 0 {
 			counts[outcome] = int(n)
 		}
@@ -230,7 +250,7 @@ func TestDocumentFaults(t *testing.T) {
 			if letters := r.letters(); len(letters) != 0 {
 				t.Errorf("dead letters: %v", letters)
 			}
-			want := map[string]int{"written": 1}
+			want := map[string]int{"written": 1, "referenced": 1}
 			if tc.want == 0 {
 				want = map[string]int{"refused": 1}
 				if refs := fieldsOf(t, onlyRecord(r.stored(lexicon.NSIDPost)))["embed"].(map[string]any)["external"].(map[string]any)["associatedRefs"]; refs != nil {
@@ -314,7 +334,11 @@ func TestDocumentAfterRestart(t *testing.T) {
 		t.Fatalf("got %d writes in the call, want 2", len(before.lostPosts))
 	}
 	for _, w := range before.lostPosts {
-		if got := r.stored(w.Collection)[w.RKey]; got.CID != block.CIDOf(w.Record) {
+		got := r.stored(w.Collection)[w.RKey]
+		if w.Collection == lexicon.NSIDDocument {
+			got.CID = firstVersion(t, fieldsOf(t, got))
+		}
+		if got.CID != block.CIDOf(w.Record) {
 			t.Errorf("%s/%s: got %s, want the record that was sent before", w.Collection, w.RKey, got.CID)
 		}
 	}

@@ -263,7 +263,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 	counting := *cfg
 	counting.Counted, counting.OwnerOf = n.counter.Tags, n.ownerOf
 	var err error
-	if n.announce, err = announce.New(deps, delivery.NewRepo(publisher), counting, n.posts, n.clock, n.now); err != nil {
+	if n.announce, err = announce.New(deps, publisher, counting, n.posts, n.clock, n.now); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	n.sinks = append(n.sinks, n.announce)

@@ -64,6 +64,8 @@ type rig struct {
 	manual bool     // the sinks do not run; the test calls announceStep
 	crash  *crasher // ends the process in the middle; nil: never
 
+	updates updates // of the account's records, since the beginning
+
 	prepare   func(*account)                              // called before the sinks start; nil: nothing
 	publisher func(delivery.Publisher) delivery.Publisher // wraps that of the account, which still writes posts; nil: none
 
@@ -91,8 +93,11 @@ type account struct {
 	latePosts  []repo.Write  // applied before the next call that writes posts
 	uploads    []uploadFault // of the next calls of Upload
 	uploaded   int           // calls of Upload
-	refused    string        // a call with a write of this collection is refused; "": none
-	failing    string        // a call with a write of this collection fails; "": none
+	updates    *updates      // that were applied
+
+	refusedUpdate string // like refused, for updates
+	refused       string // a call with a write of this collection is refused; "": none
+	failing       string // a call with a write of this collection fails; "": none
 }
 
 // fault is the outcome of one call of Apply.
@@ -115,7 +120,10 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	if slices.ContainsFunc(writes, func(w repo.Write) bool { return w.Collection == a.failing }) {
 		return repo.Result{}, errFault
 	}
-	if i := slices.IndexFunc(writes, func(w repo.Write) bool { return w.Collection == a.refused }); i >= 0 {
+	refused := func(w repo.Write) bool {
+		return w.Collection == a.refused || w.Collection == a.refusedUpdate && w.Action == repo.Update
+	}
+	if i := slices.IndexFunc(writes, refused); i >= 0 {
 		return repo.Result{}, &repo.WriteError{Index: i, Path: writes[i].Collection + "/" + writes[i].RKey, Err: errors.New("refused")}
 	}
 	faults := &a.faults
@@ -131,15 +139,44 @@ func (a *account) Apply(ctx context.Context, writes []repo.Write, swap *cid.Cid)
 	if len(*faults) > 0 {
 		f, *faults = (*faults)[0], (*faults)[1:]
 	}
-	if f == noFault {
-		return a.Repo.Apply(ctx, writes, swap)
+	if f == lostRequest {
+		return repo.Result{}, errFault
 	}
-	if f == lostAnswer {
-		if _, err := a.Repo.Apply(ctx, writes, swap); err != nil {
-			return repo.Result{}, err
+	result, err := a.Repo.Apply(ctx, writes, swap)
+	if err == nil {
+		a.updates.add(writes)
+	}
+	if err == nil && f == lostAnswer {
+		return repo.Result{}, errFault
+	}
+	return result, err
+}
+
+// updates counts the updates of records by their paths.
+type updates struct {
+	mu    sync.Mutex
+	times map[string]int
+}
+
+func (u *updates) add(writes []repo.Write) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, w := range writes {
+		if w.Action != repo.Update {
+			continue
 		}
+		if u.times == nil {
+			u.times = map[string]int{}
+		}
+		u.times[w.Collection+"/"+w.RKey]++
 	}
-	return repo.Result{}, errFault
+}
+
+// of returns how often a record was updated.
+func (u *updates) of(path string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.times[path]
 }
 
 // applyLate applies latePosts. The caller must hold mu.
@@ -235,7 +272,7 @@ func (r *rig) open(announce *announce.Config) {
 	if r.repo, err = repo.Open(repo.Config{Dir: filepath.Join(r.dir, "hold"), DID: owner, Key: r.key, Reserve: 1}); err != nil {
 		t.Fatal(err)
 	}
-	r.account = &account{Repo: r.repo}
+	r.account = &account{Repo: r.repo, updates: &r.updates}
 	if r.prepare != nil {
 		r.prepare(r.account)
 	}

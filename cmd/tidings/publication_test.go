@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 )
 
@@ -19,7 +21,7 @@ func newPublicationServer(t *testing.T) *accountServer {
 	t.Helper()
 	s := newAccountServer(t, fakeDID)
 	s.edit("  draintimeout: 10s", "  draintimeout: 10s\n  host: https://registry.example.com")
-	s.edit("daily_limit: 0}", "daily_limit: 0, appview: off, publication: {description: All images}}")
+	s.edit("daily_limit: 0}", "daily_limit: 0, appview: off, publication: {description: All images}}\n        stats: {records: off}")
 	return s
 }
 
@@ -43,8 +45,8 @@ func (p *fakePDS) id(path string) string {
 	return p.records[path]
 }
 
-// checkPublication checks that each post has a document that names it as AppViews and
-// readers expect it.
+// checkPublication checks that each post has a document that names it, and that it names the
+// first version of the document, as AppViews and readers expect it.
 func (s *accountServer) checkPublication(want int) {
 	t := s.t
 	t.Helper()
@@ -64,10 +66,16 @@ func (s *accountServer) checkPublication(want int) {
 			if len(refs) != 2 {
 				t.Fatalf("the card refers to %v", refs)
 			}
-			for i, path := range []string{path, sitePath} {
-				ref, _ := refs[i].(map[string]any)
-				if ref["uri"] != "at://"+fakeDID+"/"+path || ref["cid"] != s.pds.id(path) {
-					t.Errorf("the card refers to %v, want %s with the CID %s", ref, path, s.pds.id(path))
+			postPath := strings.Replace(path, lexicon.NSIDDocument, lexicon.NSIDPost, 1)
+			for _, pair := range []struct {
+				ref      any
+				path, id string
+			}{
+				{refs[0], path, firstID(t, document)}, {refs[1], sitePath, s.pds.id(sitePath)}, {document["bskyPostRef"], postPath, s.pds.id(postPath)},
+			} {
+				ref, _ := pair.ref.(map[string]any)
+				if ref["uri"] != "at://"+fakeDID+"/"+pair.path || ref["cid"] != pair.id {
+					t.Errorf("got the reference %v, want %s with the CID %s", ref, pair.path, pair.id)
 				}
 			}
 			page := strings.TrimPrefix(external["uri"].(string), "https://registry.example.com")
@@ -81,7 +89,19 @@ func (s *accountServer) checkPublication(want int) {
 	}
 }
 
-// On an account of another PDS, documents are written with their posts, for twice the points.
+// firstID is the CID of a document as it was written with its post.
+func firstID(t *testing.T, document map[string]any) string {
+	t.Helper()
+	first := maps.Clone(document)
+	delete(first, "bskyPostRef")
+	encoded, err := lexicon.Encode(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block.CIDOf(encoded).String()
+}
+
+// On an account of another PDS, documents are written with their posts, and then updated once.
 func TestAccountPublication(t *testing.T) {
 	t.Parallel()
 	s := newPublicationServer(t)
@@ -89,8 +109,8 @@ func TestAccountPublication(t *testing.T) {
 	s.push(t, "oss/app", "v1.0.0", newImage(2))
 	s.waitPublished(1)
 	s.checkPublication(1)
-	// Two layers, a post, a document and the publication, 3 points each.
-	if got, want := metric(t, s.debug, `tidings_account_points_left{window="hour"}`), "4985"; got != want {
+	// Two layers, a post, a document and the publication, 3 points each, and 2 for the update.
+	if got, want := metric(t, s.debug, `tidings_account_points_left{window="hour"}`), "4983"; got != want {
 		t.Errorf("got %s points left, want %s", got, want)
 	}
 

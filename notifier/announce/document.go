@@ -22,10 +22,8 @@ import (
 // records are in the outbox with their bytes, so what is said about posts in a crash is true
 // of both.
 //
-// A document could name its post as well (bskyPostRef). It does not: the post has the CID of
-// the document, so the document cannot have that of the post from the start, and a later
-// update would give the document another CID than the one in the post, by which AppViews
-// recognize it.
+// Once the post is written, an update adds the reference to it to the document; see
+// publication.References.
 //
 // The picture of the post is the cover of the document. When it is added or dropped, the
 // document changes first, then its CID in the post.

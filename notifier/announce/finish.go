@@ -18,6 +18,9 @@ func (s *Sink) finish(ctx context.Context, batch *announcementBatch) error {
 		if err := s.record(&b, &a, pushrow.Announce{PostURI: uri}); err != nil {
 			return err
 		}
+		if a.Document != nil {
+			s.refs.Add(&b, a.Write.RKey)
+		}
 		s.countFinished(&a)
 		s.Log.Info("announced", "repository", a.Repository, "digest", a.Digest, "versions", a.versions(), "post", uri)
 	}

@@ -151,7 +151,7 @@ func (s *Sink) addDeletions(ctx context.Context, page []Announcement) error {
 			continue
 		}
 		var err error
-		if a.Deleting, err = state.Has(s.State, retractionKey(rkey)); err != nil {
+		if a.Deleting, err = s.deleting(rkey); err != nil {
 			return err
 		}
 	}

@@ -62,6 +62,9 @@ const retryDeletes = time.Minute
 
 func retractionKey(rkey string) []byte { return append([]byte(state.Retractions), rkey...) }
 
+// deleting reports whether a post is to be deleted.
+func (s *Sink) deleting(rkey string) (bool, error) { return state.Has(s.State, retractionKey(rkey)) }
+
 // followDeletes decides which posts are deleted because of the first done events.
 func (d *decision) followDeletes(ctx context.Context, events []event.Sequenced, done int, p decided.Events) error {
 	for i, e := range events[:done] {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/delivery"
+	"github.com/tidings-dev/tidings/notifier/publication"
 )
 
 // Before a post is given up it is tried without what is not needed: its picture, then its
@@ -61,6 +63,9 @@ func (s *Sink) rescue(ctx context.Context, batch *announcementBatch, invalid *re
 	case conflict && !document:
 		return false, nil
 	case conflict:
+		if again, err := s.adoptDocument(ctx, batch, a); again || err != nil {
+			return again, err
+		}
 		return true, s.dropDocument(ctx, batch, a, invalid)
 	case a.Card.inPost() && errors.Is(invalid, repo.ErrBlobNotFound) && !s.cards.again[a.Card.Picture.CID]:
 		s.cards.uploadAgain(a.Card.Picture.CID)
@@ -112,5 +117,30 @@ func (s *Sink) adopt(ctx context.Context, batch *announcementBatch, a *announcem
 	}
 	s.Log.Info("the account has another form of a post, as after a restored backup", "repository", a.Repository, "digest", a.Digest)
 	a.restore(earlier{Post: value, Document: a.Document})
+	return true, s.putIf(batch, true)
+}
+
+// adoptDocument makes the record at the key of a document the document, if it is the one with
+// the reference to the post, and the post is in the repo: it was written after the backup.
+func (s *Sink) adoptDocument(ctx context.Context, batch *announcementBatch, a *announcement) (bool, error) {
+	done, err := s.Account.Done(ctx, a.Write)
+	if errors.Is(err, delivery.ErrConflict) || err == nil && !done {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, value, err := s.Account.Get(ctx, lexicon.NSIDDocument, a.Write.RKey)
+	if errors.Is(err, repo.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	first, err := publication.WithoutPost(value)
+	if err != nil || !bytes.Equal(first, a.Document.Record) || bytes.Equal(value, first) {
+		return false, nil
+	}
+	a.Document = &documented{a.Document.URI, a.Document.Site, value}
 	return true, s.putIf(batch, true)
 }

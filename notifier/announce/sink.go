@@ -73,18 +73,22 @@ type Sink struct {
 	retry   time.Time      // of deletes that failed
 	cards   cards
 	site    *publication.Writer // nil: posts have no documents
+	refs    publication.References
 }
 
-// New returns the sink. It adds its posts to the history, deletes posts with deletes, and
-// tells the age of a push by clock.
-func New(deps sink.Deps, deletes *delivery.Repo, cfg Config, posts *posted.History, clock *event.Clock, now func() time.Time) (*Sink, error) {
+// New returns the sink. It adds its posts to the history, deletes posts and updates documents
+// with unhurried, and tells the age of a push by clock.
+func New(deps sink.Deps, unhurried delivery.Publisher, cfg Config, posts *posted.History, clock *event.Clock, now func() time.Time) (*Sink, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	s := &Sink{
 		Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), forgotten: forgotten.New(deps.State),
-		clock: clock, now: now, deletes: deletes, turn: make(chan struct{}, 1),
+		clock: clock, now: now, deletes: delivery.NewRepo(unhurried), turn: make(chan struct{}, 1),
+	}
+	s.refs = publication.References{
+		State: deps.State, Account: delivery.NewRepo(unhurried), DID: posts.Account(), Deleting: s.deleting, Now: now, Metrics: deps.Metrics, Log: deps.Log,
 	}
 	if cfg.Site != nil {
 		s.site = &publication.Writer{Site: cfg.Site, Account: deps.Account, DryRun: cfg.DryRun, Now: now, Log: deps.Log}
@@ -192,7 +196,7 @@ func (s *Sink) handleEvents(ctx context.Context, events []event.Sequenced) (int,
 }
 
 // Due implements sink.Timed: it writes the posts of versions that have waited long enough,
-// and deletes posts.
+// deletes posts, and adds to documents the references to their posts.
 func (s *Sink) Due(ctx context.Context) (next time.Time, err error) {
 	release, err := s.begin(ctx)
 	if err != nil {
@@ -239,6 +243,9 @@ func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err
 	}
 	if s.site != nil {
 		next = earliest(next, s.site.Write(ctx))
+	}
+	if !s.DryRun {
+		next = earliest(next, s.refs.Write(ctx))
 	}
 	return earliest(next, earliest(cooled, summary)), nil
 }

@@ -182,7 +182,7 @@ func (s *Sink) deleteNow(ctx context.Context, rkey string) (pending string, err 
 	if err != nil {
 		return "", err
 	}
-	left, err := state.Has(s.State, retractionKey(rkey))
+	left, err := s.deleting(rkey)
 	switch {
 	case err != nil:
 		return "", err

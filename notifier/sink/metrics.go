@@ -51,7 +51,7 @@ func NewMetrics() *Metrics {
 		}, []string{"outcome"}),
 		Documents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_documents_total",
-			Help: "Documents of versions by outcome: written, or why the post was written without one: invalid, refused.",
+			Help: "Documents of versions by outcome: written, or why the post was written without one: invalid, refused. Then referenced (it names its post), or unreferenced (the account refused that).",
 		}, []string{"outcome"}),
 		Layers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_odd_layers_total",

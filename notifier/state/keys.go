@@ -12,6 +12,7 @@ const (
 	PostImages    = "a/i/" // notifier, announce sink: <record key><number> -> image that a post is about
 	Posts         = "a/l/" // notifier, announce sink: <record key> -> post
 	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
+	PostRefs      = "a/r/" // notifier/publication: <record key> -> nothing, the document gets the reference to its post
 	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
 	Unannounced   = "a/u/" // notifier, announce sink: <repository> -> last event whose versions are not announced, since the repository was purged
 	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced

@@ -44,6 +44,7 @@ type recorder struct {
 
 // A written record is a write with its result.
 type written struct {
+	Type       string `json:"$type"`
 	Collection string
 	RKey       string
 	Value      json.RawMessage
@@ -165,22 +166,26 @@ func TestPosts(t *testing.T) {
 		}
 	}
 	deadline := time.Now().Add(time.Minute)
-	for len(proxy.of(lexicon.NSIDPost)) < 2 {
+	for len(proxy.of(lexicon.NSIDDocument)) < 4 { // each is updated after its post is written
 		if time.Now().After(deadline) {
-			t.Fatalf("%d posts after a minute", len(proxy.of(lexicon.NSIDPost)))
+			t.Fatalf("%d posts and %d writes of documents after a minute", len(proxy.of(lexicon.NSIDPost)), len(proxy.of(lexicon.NSIDDocument)))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 
-	for collection, want := range map[string]int{lexicon.NSIDPost: 2, lexicon.NSIDDocument: 2, lexicon.NSIDPublication: 1} {
+	for collection, want := range map[string]int{lexicon.NSIDPost: 2, lexicon.NSIDDocument: 4, lexicon.NSIDPublication: 1} {
 		writes := proxy.of(collection)
 		if len(writes) != want {
 			t.Errorf("%s: %d writes, want %d", collection, len(writes), want)
 		}
+		last := map[string]written{}
 		for _, w := range writes {
 			if w.Result.ValidationStatus != "valid" { // the reference has the schemas of all three
 				t.Errorf("%s/%s is %q, want valid", collection, w.RKey, w.Result.ValidationStatus)
 			}
+			last[w.RKey] = w
+		}
+		for _, w := range last {
 			checkRecord(t, reference, w)
 		}
 	}
@@ -234,7 +239,8 @@ func checkRecord(t *testing.T, s *pds.Server, w written) {
 }
 
 // checkPost checks that a post has a card with a picture, facets of each kind, languages, and
-// references to its document and the publication as the PDS has them.
+// references to the first version of its document and the publication as the PDS has them, and
+// that the second version of the document refers to the post.
 func checkPost(t *testing.T, proxy *recorder, w written) {
 	t.Helper()
 	var post struct {
@@ -270,7 +276,17 @@ func checkPost(t *testing.T, proxy *recorder, w written) {
 	cids := map[string]string{}
 	for _, collection := range []string{lexicon.NSIDDocument, lexicon.NSIDPublication} {
 		for _, record := range proxy.of(collection) {
-			cids[record.Result.URI] = record.Result.CID
+			if strings.HasSuffix(record.Type, "#create") {
+				cids[record.Result.URI] = record.Result.CID
+				continue
+			}
+			var document struct{ BskyPostRef struct{ URI, CID string } }
+			if err := json.Unmarshal(record.Value, &document); err != nil {
+				t.Fatal(err)
+			}
+			if got := document.BskyPostRef; record.RKey == w.RKey && (got.URI != w.Result.URI || got.CID != w.Result.CID) {
+				t.Errorf("the document refers to the post %v, want %v", got, w.Result)
+			}
 		}
 	}
 	for _, ref := range card.AssociatedRefs {
