@@ -22,8 +22,8 @@ type Account struct {
 	// Identifier is the handle or the DID of the account. Required.
 	Identifier string `option:"identifier"`
 
-	// PasswordFile is the file of an app password of the account. Only its owner may
-	// have access to the file. Required.
+	// PasswordFile is the file of an app password of the account, which no other
+	// user may be able to change. Required.
 	PasswordFile string `option:"password_file"`
 
 	// PLC is the URL of the directory that did:plc is resolved at. Default: the public
@@ -48,7 +48,7 @@ func (a *Account) check(m *mistakes) {
 	m.check("options.account.service", pds.CheckService(a.Service))
 	m.check("options.account.identifier", pds.CheckIdentifier(a.Identifier))
 	if a.PasswordFile == "" {
-		m.add("options.account.password_file", "required; write an app password of the account to a file with mode 0600 or 0400")
+		m.add("options.account.password_file", "required; write an app password of the account to a file with mode 0600")
 	}
 	checkDirectory(m, "options.account.plc", a.PLC)
 }

@@ -234,7 +234,7 @@ type HTTP struct {
 // API is the JSON API over the counters.
 type API struct {
 	// TokenFile is the file of the bearer token that shows private repositories as
-	// well. Only its owner may have access to the file. Default: none; only public
+	// well, which no other user may be able to change. Default: none; only public
 	// repositories are shown.
 	TokenFile string `option:"token_file"`
 }
@@ -264,11 +264,20 @@ func defaults() *Options {
 
 func (h *Hold) defaults() { h.Reserve, h.Pulls = unset, string(auth.PullsTrusted) }
 
-// Private returns the files and folders to which other users must not have access,
-// without those of secrets, which are refused if others have access.
+// Private returns the files and folders in the data folder to which other users must not have
+// access.
 func (o *Options) Private() []string {
-	return []string{o.JournalDir(), o.StateDir(), o.HoldDir(), o.CollectedDir(), o.PasswordFile() + ".sessions", o.AccountFile(), o.LockFile()}
+	return []string{
+		o.JournalDir(), o.StateDir(), o.HoldDir(), o.CollectedDir(), o.LockFile(), o.AccountFile(), o.PasswordFile(), o.PasswordFile() + ".sessions",
+		filepath.Join(o.Data, HoldKey), filepath.Join(o.Data, RemoteKey),
+	}
 }
+
+// Names of the keys in the data folder, and in backups.
+const (
+	HoldKey   = "hold.key"
+	RemoteKey = "remote.key"
+)
 
 // Paths in the data folder.
 func (o *Options) JournalDir() string   { return filepath.Join(o.Data, "journal") }
@@ -284,5 +293,5 @@ func (o *Options) KeyFile() string {
 	if o.Hold != nil && o.Hold.KeyFile != "" {
 		return o.Hold.KeyFile
 	}
-	return filepath.Join(o.Data, "hold.key")
+	return filepath.Join(o.Data, HoldKey)
 }

@@ -244,10 +244,10 @@ func TestMistakes(t *testing.T) {
 		{"name is a boolean", ok + "http: {true: x}", "options.http.true: unknown option; option names are strings"},
 
 		{"password of the account", ok + "account: {service: \"https://example.com\", identifier: a.example.com, password: hunter2}", "options.account.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file\n" +
-			"options.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+			"options.account.password_file: required; write an app password of the account to a file with mode 0600"},
 		{"empty account", ok + "account: {}", "options.account.service: invalid service \"\": want a URL such as https://bsky.social\n" +
 			"options.account.identifier: required; use the handle or the DID of the account, such as images.example.com\n" +
-			"options.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+			"options.account.password_file: required; write an app password of the account to a file with mode 0600"},
 		{"invalid account", ok + "account: {service: \"https://example.com/xrpc\", identifier: images, password_file: /p, plc: plc.example.com}",
 			"options.account.service: invalid service \"https://example.com/xrpc\": want only a scheme and a host\n" +
 				"options.account.identifier: invalid identifier \"images\": want a handle such as images.example.com, or a DID\n" +

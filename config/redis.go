@@ -23,8 +23,8 @@ type Redis struct {
 	// Username is the Redis user. Default: none.
 	Username string `option:"username"`
 
-	// PasswordFile is the file of the password; a line end after it is ignored. Only its
-	// owner may have access to the file. Default: none.
+	// PasswordFile is the file of the password; a line end after it is ignored. No other
+	// user may be able to change it. Default: none.
 	PasswordFile string `option:"password_file"`
 
 	// DB is the database number; a cluster has only 0. Default 0.

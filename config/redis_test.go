@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -38,14 +39,14 @@ func TestRedisClient(t *testing.T) {
 	}
 
 	open := filepath.Join(dir, "open")
-	if err := os.WriteFile(open, []byte("hunter2"), 0o604); err != nil {
+	if err := errors.Join(os.WriteFile(open, []byte("hunter2"), 0o600), os.Chmod(open, 0o602)); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
 		redis *Redis
 		want  string
 	}{
-		"open to others":      {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be read by other users (mode 0604): chmod 600 "},
+		"open to others":      {&Redis{PasswordFile: open}, "options.redis.password_file: " + open + " can be changed by other users (mode 0602): chmod 600 "},
 		"no password file":    {&Redis{PasswordFile: filepath.Join(dir, "none")}, "options.redis.password_file: open "},
 		"no CA file":          {&Redis{TLS: &RedisTLS{CAFile: filepath.Join(dir, "none")}}, "options.redis.tls: read the certificate authorities: open "},
 		"invalid CA file":     {&Redis{TLS: &RedisTLS{CAFile: password}}, "has no certificate in PEM form"},

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,6 +216,38 @@ func TestConfigFiles(t *testing.T) {
 		}
 		if len(o.Public) == 0 {
 			t.Errorf("%s: no repository is public", file)
+		}
+	}
+}
+
+// A secret that every user of the machine can read causes a warning.
+func TestOpenSecrets(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for option, options := range map[string]string{
+		"api.token_file":               "public: [a]\napi: {token_file: %s}",
+		"redis.password_file":          "public: [a]\nredis: {addrs: [\"a:1\"], password_file: %s}",
+		"hold.key_file":                "public: [a]\nhold: {hostname: localhost, key_file: %s}",
+		"account.password_file":        "public: [a]\naccount: {service: \"https://example.com\", identifier: a.example.com, password_file: %s}",
+		"remote.key_file":              "public: [a]\nremote: {hold: \"did:web:hold.example.com\", hostname: registry.example.com, key_file: %s}",
+		"remote.account.password_file": "public: [a]\nremote: {hold: \"did:web:hold.example.com\", account: {service: \"https://example.com\", identifier: a.example.com, password_file: %s}}",
+	} {
+		o := mustRead(t, "data: /d\n"+fmt.Sprintf(options, file), "")
+		warns := func() bool {
+			return slices.ContainsFunc(o.Warnings(), func(w string) bool {
+				return strings.HasPrefix(w, "options."+option+": every user of this machine can read "+file)
+			})
+		}
+		for mode, want := range map[fs.FileMode]bool{0o600: false, 0o440: false, 0o444: true} {
+			if err := os.Chmod(file, mode); err != nil {
+				t.Fatal(err)
+			}
+			if got := warns(); got != want {
+				t.Errorf("%s with mode %04o: warned %v", option, mode, got)
+			}
 		}
 	}
 }

@@ -56,8 +56,8 @@ type RemoteAccount struct {
 	// Identifier is the handle or the DID of the account. Required.
 	Identifier string `option:"identifier"`
 
-	// PasswordFile is the file of an app password of the account. Only its owner may
-	// have access to the file. Required.
+	// PasswordFile is the file of an app password of the account, which no other
+	// user may be able to change. Required.
 	PasswordFile string `option:"password_file"`
 
 	// PLC is the URL of the directory that did:plc is resolved at. Default: the public
@@ -105,7 +105,7 @@ func (a *RemoteAccount) check(m *mistakes) {
 	m.check("options.remote.account.service", pds.CheckService(a.Service))
 	m.check("options.remote.account.identifier", pds.CheckIdentifier(a.Identifier))
 	if a.PasswordFile == "" {
-		m.add("options.remote.account.password_file", "required; write an app password of the account to a file with mode 0600 or 0400")
+		m.add("options.remote.account.password_file", "required; write an app password of the account to a file with mode 0600")
 	}
 	checkDirectory(m, "options.remote.account.plc", a.PLC)
 }
@@ -170,7 +170,7 @@ func (o *Options) RemoteKeyFile() string {
 	if o.Remote != nil && o.Remote.KeyFile != "" {
 		return o.Remote.KeyFile
 	}
-	return filepath.Join(o.Data, "remote.key")
+	return filepath.Join(o.Data, RemoteKey)
 }
 
 // RemotePDS returns the configuration of the client of remote.account, which the caller

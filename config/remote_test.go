@@ -76,10 +76,10 @@ func TestRemoteMistakes(t *testing.T) {
 			"options.remote.key_file: belongs to hostname; the PDS has the key of the account, so remove it"},
 		{"an empty account", "{" + hold + "account: {}}", "options.remote.account.service: invalid service \"\": want a URL such as https://bsky.social\n" +
 			"options.remote.account.identifier: required; use the handle or the DID of the account, such as images.example.com\n" +
-			"options.remote.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+			"options.remote.account.password_file: required; write an app password of the account to a file with mode 0600"},
 		{"a password", "{" + hold + "account: {service: \"https://a.example.com\", identifier: a.example.com, password: hunter2}}",
 			"options.remote.account.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file\n" +
-				"options.remote.account.password_file: required; write an app password of the account to a file with mode 0600 or 0400"},
+				"options.remote.account.password_file: required; write an app password of the account to a file with mode 0600"},
 		{"invalid directories", "{" + hold + "plc: plc.example.com, account: {service: \"https://a.example.com\", identifier: a.example.com, password_file: /p, plc: x}}",
 			"options.remote.account.plc: invalid service \"x\": want a URL such as https://bsky.social\n" +
 				"options.remote.plc: invalid service \"plc.example.com\": want a URL such as https://bsky.social"},

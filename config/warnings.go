@@ -1,11 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
+	"github.com/tidings-dev/tidings/internal/private"
 )
 
 // Warnings describes options that are valid but may not be intended.
@@ -40,7 +42,40 @@ func (o *Options) Warnings() []string {
 			out = append(out, "hold.hostname has a top-level domain that the public network does not allow in handles; it is only usable in a private network: "+o.Hold.Hostname)
 		}
 	}
+	return append(out, o.openSecrets()...)
+}
+
+// openSecrets are warnings about secrets that every user of the machine can read.
+func (o *Options) openSecrets() []string {
+	var out []string
+	for option, file := range o.secrets() {
+		if file != "" && private.OpenToAll(file) {
+			out = append(out, fmt.Sprintf("options.%s: every user of this machine can read %s; unless that is a container of its own, chmod 600 %s", option, file, file))
+		}
+	}
+	slices.Sort(out)
 	return out
+}
+
+// secrets returns the files that options name as secrets, by option. They may be missing.
+func (o *Options) secrets() map[string]string {
+	files := map[string]string{"api.token_file": o.API.TokenFile}
+	if o.Hold != nil {
+		files["hold.key_file"] = o.Hold.KeyFile
+	}
+	if o.Account != nil {
+		files["account.password_file"] = o.Account.PasswordFile
+	}
+	if o.Remote != nil {
+		files["remote.key_file"] = o.Remote.KeyFile
+	}
+	if o.Remote != nil && o.Remote.Account != nil {
+		files["remote.account.password_file"] = o.Remote.Account.PasswordFile
+	}
+	if o.Redis != nil {
+		files["redis.password_file"] = o.Redis.PasswordFile
+	}
+	return files
 }
 
 func (o *Options) warn(text string) { o.warnings = append(o.warnings, text) }

@@ -210,7 +210,7 @@ func unchanging(part, path string) bool {
 
 // stageKeys copies the signing keys that exist, with the previous ones of the account.
 func stageKeys(ctx context.Context, o *config.Options, dir string) error {
-	for name, path := range map[string]string{datafolder.HoldKey: o.KeyFile(), datafolder.RemoteKey: o.RemoteKeyFile()} {
+	for name, path := range map[string]string{config.HoldKey: o.KeyFile(), config.RemoteKey: o.RemoteKeyFile()} {
 		files, err := identity.KeyFiles(path)
 		if err != nil {
 			return fmt.Errorf("copy the key: %w", err)

@@ -47,8 +47,8 @@ func TestInvalidKeyFile(t *testing.T) {
 		name, content, want string
 		mode                fs.FileMode
 	}{
-		{"group", key.Multibase(), "chmod 600", 0o640},
-		{"world", key.Multibase(), "chmod 600", 0o604},
+		{"writable by the group", key.Multibase(), "chmod 600", 0o660},
+		{"writable by all", key.Multibase(), "chmod 600", 0o602},
 		{"truncated", key.Multibase()[:20], "does not contain a private key", 0o600},
 		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not contain a private key", 0o600},
 		{"empty", "", "does not contain a private key", 0o600},

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	Service      string // URL of the PDS, or of Bluesky's entryway, https://bsky.social
 	Identifier   string // handle or DID
-	PasswordFile string // an app password; mode 0600 or 0400
+	PasswordFile string // an app password
 	File         string // where session, logins and points are kept; created with mode 0600
 	PLC          string // URL of the directory of did:plc; "": the public one
 	Budget       Budget

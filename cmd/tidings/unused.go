@@ -62,7 +62,7 @@ func unusedCommand() *cobra.Command {
 	f.BoolVar(&flags.yes, "yes", false, "with --delete: do not ask")
 	f.StringVar(&flags.url, "url", "", "with --delete: the registry's address, such as https://registry.example.com (default: http.addr on this machine)")
 	f.StringVar(&flags.user, "user", "", "with --delete: a user who may delete; the password is read from --password-file or TIDINGS_PASSWORD")
-	f.StringVar(&flags.passwordFile, "password-file", "", "with --delete: a file with the password, mode 0600 or 0400")
+	f.StringVar(&flags.passwordFile, "password-file", "", "with --delete: a file with the password")
 	return c
 }
 

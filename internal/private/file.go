@@ -56,8 +56,12 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadFile reads a secret of up to 4 KiB. It fails if other users can read the file. The
-// error is fs.ErrNotExist if it is missing.
+// writable are the permissions by which other users can replace the content of a file.
+const writable fs.FileMode = 0o022
+
+// ReadFile reads a secret of up to 4 KiB. It fails if other users can write to the file. That
+// they can read it is accepted, since container platforms mount secrets with the modes 0440
+// and 0444; see OpenToAll. The error is fs.ErrNotExist if the file is missing.
 func ReadFile(path string) ([]byte, error) { return ReadLimited(path, maxSecret) }
 
 // ReadLimited is ReadFile with another limit, in bytes.
@@ -74,8 +78,8 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
-	if info.Mode().Perm()&others != 0 {
-		return nil, fmt.Errorf("%s can be read by other users (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)
+	if info.Mode().Perm()&writable != 0 {
+		return nil, fmt.Errorf("%s can be changed by other users (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)
 	}
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
@@ -85,4 +89,11 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("file too large")}
 	}
 	return content, nil
+}
+
+// OpenToAll reports whether every user of the machine can read a file. A missing file is not
+// open.
+func OpenToAll(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o004 != 0
 }

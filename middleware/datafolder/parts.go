@@ -2,12 +2,6 @@ package datafolder
 
 import "github.com/tidings-dev/tidings/config"
 
-// Names of the keys in a backup.
-const (
-	HoldKey   = "hold.key"
-	RemoteKey = "remote.key"
-)
-
 // Parts are the folders of a data folder that are backed up.
 func Parts(o *config.Options) []string {
 	return []string{o.CollectedDir(), o.JournalDir(), o.StateDir(), o.HoldDir()}

@@ -117,7 +117,7 @@ func (r *restoration) clear() error {
 		name := e.Name()
 		switch {
 		case name == filepath.Base(o.LockFile()), name == "lost+found":
-		case !e.IsDir() && (strings.HasPrefix(name, HoldKey) || strings.HasPrefix(name, RemoteKey)):
+		case !e.IsDir() && (strings.HasPrefix(name, config.HoldKey) || strings.HasPrefix(name, config.RemoteKey)):
 		default:
 			return fmt.Errorf("the data folder %s is %w, it has %s: move its contents away first", o.Data, ErrNotEmpty, name)
 		}
@@ -155,7 +155,7 @@ func (r *restoration) check(ctx context.Context, done *Restored) error {
 
 func (r *restoration) verifyRepo(ctx context.Context, dir string, done *Restored) error {
 	o := r.Options
-	key := filepath.Join(r.staging, HoldKey)
+	key := filepath.Join(r.staging, config.HoldKey)
 	if !exists(key) {
 		key = o.KeyFile()
 	}
@@ -197,7 +197,7 @@ func (r *restoration) checkKeys() error {
 
 // eachKey calls visit with the path of each copied key and its place.
 func (r *restoration) eachKey(visit func(from, to string) error) error {
-	for name, place := range map[string]string{HoldKey: r.Options.KeyFile(), RemoteKey: r.Options.RemoteKeyFile()} {
+	for name, place := range map[string]string{config.HoldKey: r.Options.KeyFile(), config.RemoteKey: r.Options.RemoteKeyFile()} {
 		files, err := identity.KeyFiles(filepath.Join(r.staging, name))
 		if err != nil {
 			return err
