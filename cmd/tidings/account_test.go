@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
@@ -134,44 +137,42 @@ func TestAccountStatus(t *testing.T) {
 	expect(t, a.dir, 0, status, "account  "+a.did, "problem  resolve", "session  valid until 20")
 }
 
-// The backlog is in the health report of the running registry, with numbers if there is
-// a token.
+// The backlog is that of the running registry, which serves it at the admin socket.
 func TestAccountStatusOfRunningRegistry(t *testing.T) {
 	t.Parallel()
 	a := newTestAccount(t)
 	expect(t, a.dir, 0, []string{"account", "init", "c.yml"})
 	a.stop()
-	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		numbers := ""
-		if q.Header.Get("Authorization") == "Bearer secret" {
-			numbers = `,"depth":1,"oldestSeconds":90,"deadLetters":2`
-		}
-		fmt.Fprintf(w, `{"status":"ok","sinks":[{"stream":"pushes","sink":"records","state":"paused","reason":"the points are spent","until":"2026-11-01T13:00:00Z"%s},{"stream":"pushes","sink":"announce","state":"ok"%s},{"stream":"pulls","sink":"counters","state":"ok"}]}`, numbers, strings.Replace(numbers, ":1,", ":0,", 1))
-	}))
-	defer registry.Close()
-	unlock, err := datafolder.Lock(filepath.Join(a.dir, "data", "lock"))
+	data := filepath.Join(a.dir, "data")
+	unlock, err := datafolder.Lock(filepath.Join(data, "lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
-	write(t, filepath.Join(a.dir, "token"), "secret\n")
-	status, addr := []string{"account", "status", "c.yml"}, "}\nhttp: {addr: \""+registry.Listener.Addr().String()+"\""
+	status := []string{"account", "status", "c.yml"}
+	expect(t, a.dir, 0, status, "backlog  the registry does not answer: a process uses the data folder")
 
-	a.configure(t, addr)
-	if out := expect(t, a.dir, 0, status, "backlog  records: paused\n", "the points are spent; until 2026-11-01T13:00:00Z", "needs the option api.token_file"); strings.Contains(out, "counters") {
+	registry, err := admin.Listen(data, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"sinks":[`+
+			`{"stream":"pushes","sink":"records","state":"paused","reason":"the points are spent","until":"2026-11-01T13:00:00Z","depth":1,"oldestSeconds":90,"deadLetters":2},`+
+			`{"stream":"pushes","sink":"announce","state":"ok","depth":0,"oldestSeconds":0,"deadLetters":0},`+
+			`{"stream":"pulls","sink":"counters","state":"ok","depth":0,"oldestSeconds":0,"deadLetters":0}]}`)
+	}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer registry.Close(context.Background())
+	out := expect(t, a.dir, 0, status, "backlog  records: paused, 1 pending event, the oldest from 1m30s ago, 2 dead letters", "the points are spent; until 2026-11-01T13:00:00Z",
+		"announce: ok, nothing pending")
+	if strings.Contains(out, "counters") {
 		t.Error(out)
 	}
-	a.configure(t, addr+"}\napi: {token_file: ./token")
-	expect(t, a.dir, 0, status, "backlog  records: paused, 1 pending event, the oldest from 1m30s ago, 2 dead letters")
-	expect(t, a.dir, 0, status, "announce: ok, nothing pending")
 	var r accountcmd.Report
-	out := expect(t, a.dir, 0, append(status, "--json"))
+	out = expect(t, a.dir, 0, append(status, "--json"))
 	if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Backlog.Running || len(r.Backlog.Sinks) != 2 || r.Backlog.Sinks[0].Depth != 1 {
 		t.Errorf("%v: %s", err, out)
 	}
 	expect(t, a.dir, 1, []string{"account", "init", "--bot", "c.yml"}, "a server is using the data folder", "stop it first")
-	registry.Close()
-	expect(t, a.dir, 0, status, "the registry does not answer")
 }
 
 func TestConfigCheckOnlineAccount(t *testing.T) {

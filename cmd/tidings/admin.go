@@ -49,7 +49,7 @@ func (c *adminClient) explain(err error) error {
 		return failed
 	}
 	if running {
-		return c.noSocket()
+		return cli.NoSocket(c.options)
 	}
 	return fmt.Errorf("%w, and this command needs it: start it with `tidings serve %s`", admin.ErrNotRunning, c.path)
 }
@@ -64,12 +64,6 @@ func (c *adminClient) callSlowly(ctx context.Context, method, path string, query
 	})
 	defer remark.Stop()
 	return c.call(ctx, method, path, query, v)
-}
-
-// noSocket is the error for a running process that does not serve the admin API.
-func (c *adminClient) noSocket() error {
-	return fmt.Errorf("a process uses the data folder %s and has no admin socket: it is another command, or an older version; "+
-		"the registry logs why a socket can't be created", c.options.Data)
 }
 
 // withAdmin returns the RunE of a command that calls the running process. The first argument

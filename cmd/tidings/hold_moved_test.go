@@ -95,7 +95,7 @@ func TestHoldMovedAway(t *testing.T) {
 	if h.Status != "degraded" || h.Hold.Status != "moved" || h.Hold.MovedTo != elsewhere || h.pending() == 0 {
 		t.Errorf("health: %+v", h)
 	}
-	run(0, []string{"hold", "status"}, "server   running", "it refuses writes: the account is deactivated", "health   ok")
+	run(0, []string{"hold", "status"}, "server   running", "health   moved")
 	s.stop()
 
 	run(0, []string{"hold", "status"}, "the move has been announced, and writes are refused")

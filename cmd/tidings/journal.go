@@ -67,7 +67,7 @@ func (c *adminClient) inspect(ctx context.Context, events int) (*inspect.Report,
 	}
 	report, err = middleware.InspectJournal(c.options, events)
 	if errors.Is(err, datafolder.ErrInUse) {
-		return nil, c.noSocket()
+		return nil, cli.NoSocket(c.options)
 	}
 	return report, err
 }

@@ -181,15 +181,15 @@ func sinkLine(s *admin.Sink) string {
 
 func (h *statusHealth) print(row func(string, string, ...any)) {
 	if r := h.Redis; r != nil {
-		row("redis", "%s", withReason(r.Status, r.Reason))
+		row("redis", "%s", cli.WithReason(r.Status, r.Reason))
 	}
 	if a := h.Hold; a != nil {
-		row("hold", "%s, %s", a.DID, withReason(a.Status, a.Reason))
+		row("hold", "%s, %s", a.DID, cli.WithReason(a.Status, a.Reason))
 		if a.MovedTo != "" {
 			row("", "it has moved to %s", a.MovedTo)
 		}
 		for _, r := range a.Relays {
-			row("relay", "%s: %s", r.Relay, withReason(cmp.Or(r.State, "not asked yet"), r.Reason))
+			row("relay", "%s: %s", r.Relay, cli.WithReason(cmp.Or(r.State, "not asked yet"), r.Reason))
 		}
 	}
 	if a := h.Account; a != nil {
@@ -199,7 +199,7 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 		}
 	}
 	if r := h.Remote; r != nil {
-		row("remote", "%s, as %s: %s", r.Hold, r.DID, withReason(r.Status, r.Reason))
+		row("remote", "%s, as %s: %s", r.Hold, r.DID, cli.WithReason(r.Status, r.Reason))
 	}
 	if h.Repair != "" {
 		row("repair", "%s", h.Repair)
@@ -208,13 +208,6 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 		row("stats", "records: %s", s.Status)
 	}
 	if a := h.AppView; a != nil {
-		row("appview", "%s: %s", a.Host, withReason(cmp.Or(a.State, "not asked yet"), a.Reason))
+		row("appview", "%s: %s", a.Host, cli.WithReason(cmp.Or(a.State, "not asked yet"), a.Reason))
 	}
-}
-
-func withReason(state, reason string) string {
-	if reason == "" {
-		return state
-	}
-	return state + ": " + reason
 }

@@ -25,7 +25,7 @@ func Local(c *configuration.Configuration, login Credentials) (*Client, error) {
 	}
 	if network == "tcp" {
 		var err error
-		if addr, err = Dialed(addr); err != nil {
+		if addr, err = dialed(addr); err != nil {
 			return nil, fmt.Errorf("the registry cannot be reached at its http.addr %q: %w; name its address with --url", c.HTTP.Addr, err)
 		}
 	}
@@ -49,8 +49,8 @@ func Local(c *configuration.Configuration, login Credentials) (*Client, error) {
 	return New(base.JoinPath(c.HTTP.Prefix).String(), transport, login)
 }
 
-// Dialed returns the address on this machine of a server that listens at addr.
-func Dialed(addr string) (string, error) {
+// dialed returns the address on this machine of a server that listens at addr.
+func dialed(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	switch {
 	case err != nil:

@@ -125,7 +125,7 @@ type remoteHold struct {
 }
 
 func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON bool) error {
-	o, path, err := remoteOptions(args)
+	o, _, err := remoteOptions(args)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON
 		return err
 	}
 	r.Hold = resolveHold(ctx, o.Remote)
-	if r.Backlog, err = cli.ReadBacklog(o, path); err != nil {
+	if r.Backlog, err = cli.ReadBacklog(ctx, o); err != nil {
 		return err
 	}
 	if asJSON {

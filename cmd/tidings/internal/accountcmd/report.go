@@ -50,7 +50,7 @@ type pointState struct {
 
 // reportAccount resolves the account, which leaves its session alone, and asks a
 // running server.
-func reportAccount(ctx context.Context, a *pds.Account, o *config.Options, path string) (Report, error) {
+func reportAccount(ctx context.Context, a *pds.Account, o *config.Options) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	resolved := a.Resolve(ctx)
@@ -60,7 +60,7 @@ func reportAccount(ctx context.Context, a *pds.Account, o *config.Options, path 
 		r.Problem = resolved.Error()
 	}
 	var err error
-	r.Backlog, err = cli.ReadBacklog(o, path)
+	r.Backlog, err = cli.ReadBacklog(ctx, o)
 	return r, err
 }
 

@@ -36,7 +36,7 @@ func accountStatusCommand() *cobra.Command {
 }
 
 func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSON bool) error {
-	o, path, err := accountOptions(args)
+	o, _, err := accountOptions(args)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 	if err != nil {
 		return err
 	}
-	r, err := reportAccount(ctx, a, o, path)
+	r, err := reportAccount(ctx, a, o)
 	if err != nil {
 		return err
 	}

@@ -1,16 +1,16 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
-	"github.com/tidings-dev/tidings/internal/private"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/sink"
-	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
 // Backlog is what a running server reports of its pending events.
@@ -21,47 +21,35 @@ type Backlog struct {
 }
 
 // ReadBacklog asks the server of a configuration, if one is running.
-func ReadBacklog(o *config.Options, path string) (Backlog, error) {
+func ReadBacklog(ctx context.Context, o *config.Options) (Backlog, error) {
 	running, err := IsRunning(o)
 	if err != nil || !running {
 		return Backlog{Reason: "the registry is not running"}, err
 	}
 	b := Backlog{Running: true}
-	base, err := ServerURL(o, path)
+	var page admin.SinkPage
+	err = admin.NewClient(o.Data).Call(ctx, "GET", "/v1/sinks", nil, &page)
+	if errors.Is(err, admin.ErrNotRunning) {
+		err = NoSocket(o)
+	}
 	if err != nil {
-		b.Reason = err.Error()
-		return b, nil
-	}
-	token, err := apiToken(o)
-	if err != nil {
-		return b, err
-	}
-	if token == "" {
-		b.Reason = "the number of pending events needs the option api.token_file"
-	}
-	var health struct{ Sinks []notifier.SinkHealth }
-	if err := GetJSON(base+stats.Prefix+"health", token, &health); err != nil {
 		b.Reason = "the registry does not answer: " + err.Error()
-		return b, nil
 	}
-	for _, s := range health.Sinks {
+	for _, s := range page.Sinks {
 		if s.Sink != sink.Counters { // writes nothing to the account
-			b.Sinks = append(b.Sinks, s)
+			b.Sinks = append(b.Sinks, s.SinkHealth)
 		}
 	}
 	return b, nil
 }
 
-// apiToken returns the token of the API, "" if there is none.
-func apiToken(o *config.Options) (string, error) {
-	if o.API.TokenFile == "" {
-		return "", nil
-	}
-	content, err := private.ReadFile(o.API.TokenFile)
-	return strings.TrimSpace(string(content)), err
+// NoSocket is the error for a running process that does not serve the admin API.
+func NoSocket(o *config.Options) error {
+	return fmt.Errorf("a process uses the data folder %s and has no admin socket: it is another command, or an older version; "+
+		"the registry logs why a socket can't be created", o.Data)
 }
 
-// Print prints it for people.
+// Print prints a line for each sink, or why there is none.
 func (b Backlog) Print(row func(string, string, ...any)) {
 	topic := "backlog"
 	for _, s := range b.Sinks {
@@ -75,11 +63,8 @@ func (b Backlog) Print(row func(string, string, ...any)) {
 	}
 }
 
-// SinkText is the state of a sink, with numbers if the registry gives them.
+// SinkText is the state of a sink with its backlog.
 func SinkText(s notifier.SinkHealth) string {
-	if s.Backlog == nil {
-		return s.State
-	}
 	text := s.State + ", nothing pending"
 	if s.Depth > 0 {
 		text = fmt.Sprintf("%s, %s, the oldest from %s ago", s.State, Count(int64(s.Depth), "pending event"), explain.Duration(time.Duration(s.Age)*time.Second))

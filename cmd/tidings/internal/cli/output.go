@@ -58,3 +58,11 @@ func Size(n int64) string {
 	}
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
+
+// WithReason returns a state and, if there is one, its reason.
+func WithReason(state, reason string) string {
+	if reason == "" {
+		return state
+	}
+	return state + ": " + reason
+}

@@ -2,10 +2,12 @@ package holdcmd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
@@ -29,13 +32,15 @@ func holdStatusCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return holdStatus(cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
+			ctx, stop := cli.Interruptible()
+			defer stop()
+			return holdStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
 }
 
-func holdStatus(out, log io.Writer, args []string) (err error) {
-	o, path, err := holdOptions(args)
+func holdStatus(ctx context.Context, out, log io.Writer, args []string) (err error) {
+	o, _, err := holdOptions(args)
 	if err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 		row("", "and %s next to it", cli.Count(int64(len(old)), "previous key"))
 	}
 	if running {
-		return printRunning(row, o, path, cfg)
+		return printRunning(ctx, row, o, cfg)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	st, err := repo.ReadStatus(cfg)
@@ -78,16 +83,16 @@ func holdStatus(out, log io.Writer, args []string) (err error) {
 		return err
 	}
 	printStopped(row, o, st)
-	return printRelays(row, o, cfg.DID, st.Head.Rev)
+	return printRelays(ctx, row, o, cfg.DID, st.Head.Rev)
 }
 
 // printRelays asks the relays of the configuration whether they have the last
 // commit.
-func printRelays(row func(string, string, ...any), o *config.Options, did, rev string) error {
+func printRelays(ctx context.Context, row func(string, string, ...any), o *config.Options, did, rev string) error {
 	if o.Hold.MovedTo != nil || len(o.Hold.Relays) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), relayTimeout)
+	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	relays, err := crawl.Check(ctx, o.Hold.Relays, o.Hold.Hostname, did, rev)
 	if err != nil {
@@ -151,38 +156,39 @@ func printStopped(row func(string, string, ...any), o *config.Options, st repo.S
 	}
 }
 
-// printRunning prints what is known while a server has the repo open.
-func printRunning(row func(string, string, ...any), o *config.Options, path string, cfg repo.Config) error {
+// printRunning prints what the server reports that has the repo open.
+func printRunning(ctx context.Context, row func(string, string, ...any), o *config.Options, cfg repo.Config) error {
 	row("server", "running, with the data folder %s; stop it to see more", o.Data)
-	base, err := cli.ServerURL(o, path)
-	if errors.Is(err, cli.ErrServesTLS) {
-		row("", "it serves TLS; see https://%s/xrpc/_health", o.Hold.Hostname)
-		return nil
+	var status admin.Status
+	err := admin.NewClient(o.Data).Call(ctx, "GET", "/v1/status", nil, &status)
+	if errors.Is(err, admin.ErrNotRunning) {
+		err = cli.NoSocket(o)
 	}
 	if err != nil {
-		row("", "%v", err)
-		return nil
-	}
-	var list struct { // unlike getLatestCommit, it includes accounts that have moved
-		Repos []struct{ DID, Head, Rev, Status string }
-	}
-	if err := cli.GetJSON(base+"/xrpc/com.atproto.sync.listRepos", "", &list); err != nil {
 		row("", "it does not answer: %v", err)
 		return nil
 	}
-	if len(list.Repos) != 1 || list.Repos[0].DID != cfg.DID {
-		row("", "it serves another account")
+	var health struct {
+		Hold struct{ Status, Reason, DID, Rev string }
+	}
+	if len(status.Health) > 0 {
+		if err := json.Unmarshal(status.Health, &health); err != nil {
+			return fmt.Errorf("decode the health: %w", err)
+		}
+	}
+	h := health.Hold
+	switch h.DID {
+	case cfg.DID:
+	case "": // while the data folder cannot be opened
+		row("health", "%s", cli.WithReason(status.Status, strings.Join(status.Reasons, "; ")))
+		return nil
+	default:
+		row("", "it serves another account, %s", h.DID)
 		return nil
 	}
-	row("head", "%s", list.Repos[0].Rev)
-	row("", "commit %s", list.Repos[0].Head)
-	if status := list.Repos[0].Status; status != "" {
-		row("", "it refuses writes: the account is %s", status)
+	if h.Rev != "" {
+		row("head", "%s", h.Rev)
 	}
-	if err := cli.GetJSON(base+"/xrpc/_health", "", &struct{}{}); err != nil {
-		row("health", "%v", err)
-		return nil
-	}
-	row("health", "ok")
-	return printRelays(row, o, cfg.DID, list.Repos[0].Rev)
+	row("health", "%s", cli.WithReason(h.Status, h.Reason))
+	return printRelays(ctx, row, o, cfg.DID, h.Rev)
 }
