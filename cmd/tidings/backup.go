@@ -62,25 +62,26 @@ func writeBackup(ctx context.Context, out, log io.Writer, args []string, q admin
 	if asJSON {
 		return cli.PrintJSON(out, result)
 	}
-	fmt.Fprintf(out, "%s has %s, %s: %s unchanged, %s linked (%s), %s copied (%s).\n", q.Dir,
-		cli.Count(result.Files, "file"), cli.Size(result.Bytes), number(result.Kept),
-		number(result.Linked), cli.Size(result.LinkedBytes), number(result.Copied), cli.Size(result.CopiedBytes))
+	fmt.Fprintf(out, "%s has %s, %s: %d unchanged, %d linked (%s), %d copied (%s).\n", q.Dir,
+		cli.Count(result.Files, "file"), cli.Size(result.Bytes), result.Kept,
+		result.Linked, cli.Size(result.LinkedBytes), result.Copied, cli.Size(result.CopiedBytes))
 	if q.NoKey {
 		fmt.Fprintln(out, "It has no keys: without its key an account cannot be restored.")
 	}
 	return nil
 }
 
-func number(n int64) string { return fmt.Sprint(n) }
-
 // backupStopped writes a backup of a data folder that no process uses.
 func backupStopped(ctx context.Context, c *adminClient, args []string, q admin.BackupRequest, progress func(done, total int64)) (backup.Result, error) {
-	unlock, err := cli.LockData(c.options)
-	if err != nil {
-		return backup.Result{}, fmt.Errorf("the process that uses the data folder has no admin socket, so it cannot write a backup: %w", err)
-	}
-	if err := unlock(); err != nil {
+	if err := cli.CheckFolder(c.options); err != nil {
 		return backup.Result{}, err
+	}
+	running, err := cli.IsRunning(c.options)
+	if err != nil {
+		return backup.Result{}, err
+	}
+	if running {
+		return backup.Result{}, cli.NoSocket(c.options)
 	}
 	host, _, err := cli.Load(args)
 	if err != nil {

@@ -309,3 +309,21 @@ func TestStopTraces(t *testing.T) {
 		t.Error("the provider is still in use")
 	}
 }
+
+// Commands for a stopped registry say how a missing data folder is created, and do not create it.
+func TestNoDataFolder(t *testing.T) {
+	t.Parallel()
+	for _, account := range []struct{ options, creator string }{
+		{"hold: {hostname: localhost}", "`tidings hold init` creates it"},
+		{"account: {service: \"https://example.com\", identifier: a.example.com, password_file: ./password}", "the first start of the registry creates it"},
+	} {
+		dir := t.TempDir()
+		file(t, dir, "c.yml", "data: ./data\npublic: [\"**\"]\n"+account.options)
+		for _, args := range [][]string{{"reconcile", "c.yml"}, {"quota", "c.yml"}, {"journal", "drain", "c.yml"}, {"backup", "c.yml", "copy"}} {
+			expect(t, dir, 1, args, "Error: the data folder ./data does not exist; "+account.creator)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+			t.Errorf("unexpected files: %v", entries)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -27,12 +28,25 @@ func StoppedHost(o *config.Options, args []string) (*configuration.Configuration
 
 // LockData locks the data folder, which must exist.
 func LockData(o *config.Options) (unlock func() error, err error) {
-	if _, err := os.Stat(o.Data); err != nil {
-		return nil, fmt.Errorf("%w; create the account with `tidings hold init`", err)
+	if err := CheckFolder(o); err != nil {
+		return nil, err
 	}
 	unlock, err = datafolder.Lock(o.LockFile())
 	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, fmt.Errorf("a server is using the data folder %s: stop it first", o.Data)
 	}
 	return unlock, err
+}
+
+// CheckFolder returns an error if the data folder does not exist.
+func CheckFolder(o *config.Options) error {
+	_, err := os.Stat(o.Data)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	creator := "the first start of the registry"
+	if o.Hold != nil {
+		creator = "`tidings hold init`"
+	}
+	return fmt.Errorf("the data folder %s does not exist; %s creates it", o.Data, creator)
 }

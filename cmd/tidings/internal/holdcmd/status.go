@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -52,8 +51,8 @@ func holdStatus(ctx context.Context, out, log io.Writer, args []string) (err err
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(o.Data); err != nil {
-		return fmt.Errorf("%w; create the account with `tidings hold init`", err)
+	if err := cli.CheckFolder(o); err != nil {
+		return err
 	}
 	unlock, err := datafolder.Lock(o.LockFile())
 	running := errors.Is(err, datafolder.ErrInUse)
