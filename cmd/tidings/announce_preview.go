@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -73,10 +71,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 	}
 	r.card = card
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		return cli.PrintJSON(out, r)
 	}
 	return r.print(out, o.Announce)
 }
@@ -84,9 +79,7 @@ func announcePreview(ctx context.Context, out io.Writer, args []string, card str
 // print prints the report for people.
 func (r previewReport) print(out io.Writer, a *config.Announce) error {
 	w := cli.NewTable(out)
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	row("image", "%s", r.Image)
 	row("decision", "%s", r.sentence())
 	if r.Reason == announce.ReasonNoTag {

@@ -79,7 +79,7 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 	fmt.Fprintf(out, "%s is valid.\n\n", path)
 	w := cli.NewTable(out)
 	explain.Options(func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "  %s\t%s\n", topic, fmt.Sprintf(format, args...))
+		w.Row("  "+topic, format, args...)
 	}, c, o)
 	if err := w.Flush(); err != nil {
 		return nil, err

@@ -93,7 +93,7 @@ func printJournal(out io.Writer, r *inspect.Report) error {
 		}
 	}
 	if r.InProgress > 0 {
-		fmt.Fprintf(w, "in progress\t%s\n", cli.Count(int64(r.InProgress), "push or delete"))
+		fmt.Fprintf(w, "in progress\t%s\n", cli.Count(int64(r.InProgress), "request"))
 	}
 	for i, in := range r.Intents {
 		topic := ""

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +63,7 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 				return nil
 			}
 			if flags.json {
-				return json.NewEncoder(out).Encode(d)
+				return cli.PrintLine(out, d)
 			}
 			fmt.Fprintln(out, d)
 			return nil
@@ -96,7 +95,7 @@ func printUsage(out io.Writer, flags quotaFlags, each func(func(middleware.Owner
 			return nil
 		}
 		if flags.json {
-			return json.NewEncoder(out).Encode(u)
+			return cli.PrintLine(out, u)
 		}
 		limit, tier := "none", "-"
 		if u.Limit != nil {

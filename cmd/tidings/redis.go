@@ -141,13 +141,6 @@ func redisForget(ctx context.Context, out io.Writer, args []string, id string, k
 	if keep {
 		done = "are kept in the sums"
 	}
-	fmt.Fprintf(out, "Forgot %s of %s; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, repositoriesText(k.Repositories), done)
+	fmt.Fprintf(out, "Forgot %s of %s; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, cli.Count(int64(k.Repositories), "repository"), done)
 	return nil
-}
-
-func repositoriesText(n int) string {
-	if n == 1 {
-		return "1 repository"
-	}
-	return fmt.Sprintf("%d repositories", n)
 }

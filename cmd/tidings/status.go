@@ -47,17 +47,19 @@ func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) er
 	if err := c.call(ctx, "GET", "/v1/status", nil, &s); err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	show := func() error { return printStatus(out, c.options, &s) }
+	var err error
 	if asJSON {
-		show = func() error { return cli.PrintJSON(out, s) }
+		err = cli.PrintJSON(out, s)
+	} else {
+		err = printStatus(out, c.options, &s)
 	}
-	err := show()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case s.Status == admin.OK:
+	}
+	switch s.Status {
+	case admin.OK:
 		return nil
-	case s.Status == admin.Degraded:
+	case admin.Degraded:
 		return errDegraded
 	}
 	return errBroken
@@ -97,9 +99,7 @@ type statusRelay struct {
 // printStatus prints the status for people, one topic a line.
 func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	w := cli.NewTable(out)
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	rows := func(topic string, lines []string) {
 		for _, line := range lines {
 			row(topic, "%s", line)
@@ -117,7 +117,7 @@ func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	}
 	rows("sinks", sinks)
 	if s.Parked > 0 {
-		row("parked", "%s for the handle of the owner", waiting(s.Parked))
+		row("parked", "%s: the handle of the owner is not resolved", cli.Count(int64(s.Parked), "pending push"))
 	}
 	var health statusHealth
 	if len(s.Health) > 0 {
@@ -132,14 +132,6 @@ func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	}
 	rows("disk", disks)
 	return w.Flush()
-}
-
-// waiting says how many pushes wait.
-func waiting(n int) string {
-	if n == 1 {
-		return "1 push waits"
-	}
-	return fmt.Sprintf("%d pushes wait", n)
 }
 
 // configured is what the options ask for.

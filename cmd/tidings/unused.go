@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -218,7 +217,7 @@ func printUnused(out, log io.Writer, result *unused.Result, flags unusedFlags) e
 	if flags.json {
 		return cli.PrintJSON(out, result)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := cli.NewTable(out)
 	for i := range result.Items {
 		fmt.Fprintln(w, itemLine(&result.Items[i], result.Since))
 	}

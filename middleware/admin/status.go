@@ -23,7 +23,7 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Data    string    `json:"data"` // the data folder
 	Sinks   []Sink    `json:"sinks"`
-	Parked  int       `json:"parked,omitempty"` // pushes that wait for the handle of their owner
+	Parked  int       `json:"parked,omitempty"` // pushes whose records are not written yet, since the handle of their owner is not resolved
 	Disks   []Disk    `json:"disks"`
 	// Health is the response of /tidings/api/v1/health with the token: Redis, the account,
 	// relays and the AppView.

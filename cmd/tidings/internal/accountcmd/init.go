@@ -75,9 +75,7 @@ func accountInit(ctx context.Context, out, log io.Writer, args []string, d decla
 	}
 	w := cli.NewTable(out)
 	defer func() { err = errors.Join(err, w.Flush()) }()
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	printIdentity(row, a.Status())
 	row("session", "kept in %s", o.AccountFile())
 	if inactive != "" {

@@ -26,13 +26,11 @@ var errOnline = errors.New("the network does not agree with the configuration, s
 
 // findings prints what the network says, one topic a line.
 type findings struct {
-	io.Writer
+	cli.Table
 	problems bool
 }
 
-func (f *findings) row(topic, format string, args ...any) {
-	fmt.Fprintf(f, "  %s\t%s\n", topic, fmt.Sprintf(format, args...))
-}
+func (f *findings) row(topic, format string, args ...any) { f.Row("  "+topic, format, args...) }
 
 // problem prints an error, which may have several lines.
 func (f *findings) problem(topic string, err error) {
@@ -48,7 +46,7 @@ func CheckOnline(ctx context.Context, out, log io.Writer, o *config.Options) err
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
 	w := cli.NewTable(out)
-	f := findings{Writer: w}
+	f := findings{Table: w}
 	fmt.Fprintln(w, "\nOnline:")
 	switch {
 	case o.Account != nil:

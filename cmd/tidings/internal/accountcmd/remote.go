@@ -3,7 +3,6 @@ package accountcmd
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -140,9 +139,7 @@ func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON
 		return err
 	}
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return cli.PrintJSON(out, r)
 	}
 	return r.print(out)
 }
@@ -192,9 +189,7 @@ func resolveHold(ctx context.Context, r *config.Remote) remoteHold {
 
 func (r remoteReport) print(out io.Writer) error {
 	w := cli.NewTable(out)
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	row("sender", "%s", cmp.Or(r.DID, "not known yet"))
 	if r.Key != "" {
 		row("key", "%s", r.Key)

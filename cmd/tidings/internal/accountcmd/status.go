@@ -2,7 +2,6 @@ package accountcmd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -51,9 +50,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 		return err
 	}
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return cli.PrintJSON(out, r)
 	}
 	return r.print(out)
 }
@@ -61,9 +58,7 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 // print prints the report for people, one topic a line.
 func (r Report) print(out io.Writer) error {
 	w := cli.NewTable(out)
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	printIdentity(row, pds.Status{DID: r.DID, Handle: r.Handle, Service: r.Service, Host: r.Host})
 	if r.Problem != "" {
 		row("problem", "%s", r.Problem)

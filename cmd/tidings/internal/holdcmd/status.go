@@ -61,9 +61,7 @@ func holdStatus(ctx context.Context, out, log io.Writer, args []string) (err err
 	}
 	w := cli.NewTable(out)
 	defer func() { err = errors.Join(err, w.Flush()) }()
-	row := func(topic, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", topic, fmt.Sprintf(format, args...))
-	}
+	row := w.Row
 	row("account", "%s", cfg.DID)
 	row("handle", "%s", cfg.Handle)
 	if moved := o.Hold.MovedTo; moved != nil {
