@@ -106,6 +106,28 @@ func TestUnknownCommand(t *testing.T) {
 	}
 }
 
+// Errors about arguments, flags and subcommands say what is right.
+func TestUsageErrors(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ args, want string }{
+		{"sinks lst c.yml", "unknown command \"lst\" for \"tidings sinks\"; did you mean list?"},
+		{"sinks c.yml", "unknown command \"c.yml\" for \"tidings sinks\"; `tidings sinks --help` lists the commands"},
+		{"hold key rotat c.yml", "unknown command \"rotat\" for \"tidings hold key\"; did you mean rotate?"},
+		{"purge c.yml", "accepts 2 arg(s), received 1; usage: tidings purge <config> <repository> [flags]"},
+		{"dead retry c.yml", "received 1; usage: tidings dead retry <config> <letter>... [flags]"},
+		{"status c.yml --jsn", "unknown flag: --jsn; `tidings status --help` lists the flags"},
+		{"journal drain c.yml --timeout 5", "invalid argument \"5\" for \"--timeout\" flag"},
+	} {
+		out, errs, code := tidings(t, t.TempDir(), nil, strings.Fields(tc.args)...)
+		if code != 1 || out != "" || !strings.HasPrefix(errs, "Error: ") || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("tidings %s: code %d, %s%s\nwant %q", tc.args, code, out, errs, tc.want)
+		}
+	}
+	if out, errs, code := tidings(t, t.TempDir(), nil, "sinks"); code != 0 || errs != "" || !strings.Contains(out, "sinks pause") {
+		t.Errorf("tidings sinks: code %d, %s%s", code, out, errs)
+	}
+}
+
 func TestConfigCheck(t *testing.T) {
 	t.Parallel()
 	const hold = "data: ./data\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com}\n"

@@ -31,7 +31,10 @@ func main() {
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
 	recordCollected(registry.GCCmd)
-	root.AddCommand(commands()...)
+	for _, c := range commands() {
+		explainUsage(c)
+		root.AddCommand(c)
+	}
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
