@@ -69,16 +69,14 @@ func (c *adminClient) callSlowly(ctx context.Context, method, path string, query
 // withAdmin returns the RunE of a command that calls the running process. The first argument
 // is the configuration.
 func withAdmin(run func(ctx context.Context, c *adminClient, out io.Writer, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		ctx, stop := cli.Interruptible()
-		defer stop()
+	return cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		c, err := newAdminClient(args[:min(1, len(args))])
 		if err != nil {
 			return err
 		}
 		c.log = cmd.ErrOrStderr()
 		return run(ctx, c, cmd.OutOrStdout(), args)
-	}
+	})
 }
 
 // jsonFlag adds the flag --json to a command.

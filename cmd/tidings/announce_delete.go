@@ -27,11 +27,9 @@ func announceDeleteCommand() *cobra.Command {
 		Example:      "  tidings announce delete config.yml at://did:web:registry.example.com/app.bsky.feed.post/3mabcdefghijk",
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return announceDelete(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), args, yes)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "delete without asking")
 	return c

@@ -29,11 +29,9 @@ func announcePreviewCommand() *cobra.Command {
 			"  tidings announce preview config.yml --card card.png",
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return announcePreview(ctx, cmd.OutOrStdout(), args, card, asJSON)
-		},
+		}),
 	}
 	c.Flags().StringVar(&card, "card", "", "write the picture of the post to this new PNG file")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -38,11 +38,9 @@ func backfillCommand() *cobra.Command {
 			"  tidings backfill --stop config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runBackfill(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
-		},
+		}),
 	}
 	c.Flags().StringVar(&flags.repository, "repository", "", "only the repositories that a glob matches, such as oss/**")
 	c.Flags().StringVar(&flags.rate, "rate", "", "at most so many manifests in a time, such as 5/s, 100/m or 1000/h")

@@ -30,12 +30,10 @@ func backupCommand() *cobra.Command {
 		Example:      "  tidings backup config.yml /backups/tidings\n  rsync -a --delete /backups/tidings backup.example.com:",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			q.Dir = args[1]
 			return writeBackup(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[:1], q, asJSON)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&q.NoKey, "no-key", false, "leave out the signing keys")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")

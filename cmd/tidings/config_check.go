@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,15 +38,13 @@ func configCheckCommand() *cobra.Command {
 		Example:      "  tidings config check config.yml\n  tidings config check --online config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			o, err := configCheck(cmd.OutOrStdout(), args)
 			if err != nil || o == nil || !online {
 				return err
 			}
 			return accountcmd.CheckOnline(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&online, "online", false, "also ask the network about the account, and log in")
 	return c

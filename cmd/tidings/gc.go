@@ -28,11 +28,9 @@ func gcCommand() *cobra.Command {
 		Example:      "  tidings gc config.yml\n  tidings gc --delete config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runGC(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&flags.delete, "delete", false, "remove what is found")
 	c.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")

@@ -128,11 +128,9 @@ func journalDrainCommand() *cobra.Command {
 		Example:      "  tidings journal drain config.yml --timeout 10m",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return journalDrain(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, timeout)
-		},
+		}),
 	}
 	c.Flags().DurationVar(&timeout, "timeout", time.Hour, "give up after this time; what is processed by then stays processed")
 	return c

@@ -27,11 +27,9 @@ func purgeCommand() *cobra.Command {
 		Example:      "  tidings purge config.yml oss/app",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runPurge(ctx, cmd, args, flags)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&flags.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&flags.json, "json", false, "print the result as JSON")

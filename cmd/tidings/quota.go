@@ -31,11 +31,9 @@ func quotaCommand() *cobra.Command {
 		Example:      "  tidings quota config.yml\n  tidings quota config.yml --recompute",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runQuota(ctx, cmd.OutOrStdout(), args, flags)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&flags.owner, "owner", "", "show only the owner with this DID")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")

@@ -34,11 +34,9 @@ func reconcileCommand() *cobra.Command {
 		Example:      "  tidings reconcile config.yml\n  tidings reconcile --fix config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runReconcile(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&flags.fix, "fix", false, "let the next start of the server repair the differences")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")

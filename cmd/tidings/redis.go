@@ -34,11 +34,9 @@ func redisListCommand() *cobra.Command {
 		Example:      "  tidings redis list config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return redisList(ctx, cmd.OutOrStdout(), args)
-		},
+		}),
 	}
 }
 
@@ -53,11 +51,9 @@ func redisForgetCommand() *cobra.Command {
 		Example:      "  tidings redis forget config.yml 3f2a91c04b7d --keep",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return redisForget(ctx, cmd.OutOrStdout(), args[:1], args[1], keep)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "keep its counts in the sums")
 	return c

@@ -25,11 +25,9 @@ func restoreCommand() *cobra.Command {
 		Example:      "  tidings restore /backups/tidings config.yml\n  tidings restore /backups/tidings config.yml --to /tmp/check",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return restoreBackup(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], args[1], to)
-		},
+		}),
 	}
 	c.Flags().StringVar(&to, "to", "", "restore to this folder instead of the data folder of the configuration")
 	return c

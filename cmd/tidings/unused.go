@@ -45,11 +45,9 @@ func unusedCommand() *cobra.Command {
 			"  TIDINGS_PASSWORD=… tidings unused config.yml --for 90d --delete --user admin",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return runUnused(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
-		},
+		}),
 	}
 	f := c.Flags()
 	f.StringVar(&flags.period, "for", "", "the time without a use, such as 90d, 12w or 36h (required)")

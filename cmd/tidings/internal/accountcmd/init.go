@@ -38,9 +38,7 @@ func accountInitCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&bot, "bot", false, "add the label bot to the account's profile")
 	c.Flags().BoolVar(&hide, "hide-from-recommendations", false, "ask feeds not to recommend the account's posts")
-	c.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx, stop := cli.Interruptible()
-		defer stop()
+	c.RunE = cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		var d declarations
 		if cmd.Flags().Changed("bot") {
 			d.bot = &bot
@@ -49,7 +47,7 @@ func accountInitCommand() *cobra.Command {
 			d.hide = &hide
 		}
 		return accountInit(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, d)
-	}
+	})
 	return c
 }
 

@@ -96,11 +96,9 @@ func remoteStatusCommand() *cobra.Command {
 		Example:      "  tidings remote status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return remoteStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, asJSON)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c

@@ -24,11 +24,9 @@ func accountStatusCommand() *cobra.Command {
 		Example:      "  tidings account status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return accountStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, asJSON)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c

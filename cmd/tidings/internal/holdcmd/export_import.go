@@ -26,11 +26,9 @@ func holdExportCommand() *cobra.Command {
 		Example:      "  tidings hold export config.yml account.car",
 		Args:         cobra.RangeArgs(1, 2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdExport(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, !noBlobs)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&noBlobs, "no-blobs", false, "omit the blobs, as getRepo does")
 	return c
@@ -82,11 +80,9 @@ func holdImportCommand() *cobra.Command {
 		Example:      "  tidings hold import config.yml account.car",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdImport(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
-		},
+		}),
 	}
 }
 

@@ -33,11 +33,9 @@ func holdServeCommand() *cobra.Command {
 		Example:      "  tidings hold serve config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdServe(ctx, cmd.ErrOrStderr(), args)
-		},
+		}),
 	}
 }
 

@@ -30,11 +30,9 @@ func holdStatusCommand() *cobra.Command {
 		Example:      "  tidings hold status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdStatus(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
-		},
+		}),
 	}
 }
 

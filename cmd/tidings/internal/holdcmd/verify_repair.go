@@ -23,11 +23,9 @@ func holdVerifyCommand() *cobra.Command {
 		Example:      "  tidings hold verify config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdVerify(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
-		},
+		}),
 	}
 }
 
@@ -69,11 +67,9 @@ func holdRepairCommand() *cobra.Command {
 		Example:      "  tidings hold repair config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := cli.Interruptible()
-			defer stop()
+		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return holdRepair(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, withoutLost, clockIsRight)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&withoutLost, "without-lost", false, "drop records that cannot be recovered, instead of changing nothing")
 	c.Flags().BoolVar(&clockIsRight, "clock-is-right", false, "repair a head that is ahead of the clock even if all other timestamps are, too")
