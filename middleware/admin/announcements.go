@@ -2,13 +2,11 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/tidings-dev/tidings/internal/glob"
-	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/announce"
 )
 
@@ -29,16 +27,8 @@ type AnnouncementsPage struct {
 	Cursor        string                  `json:"cursor,omitempty"` // of the next page
 }
 
-// announced calls next unless nothing is announced.
-func (h *handler) announced(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if h.Announcements == nil {
-			fail(w, http.StatusConflict, names[http.StatusConflict], "nothing is announced: the options of tidings have no announce section, or no account to post to")
-			return
-		}
-		next(w, r)
-	}
-}
+// noAnnouncements is the response if nothing is announced.
+const noAnnouncements = "nothing is announced: the options of tidings have no announce section, or no account to post to"
 
 func (h *handler) announcements(w http.ResponseWriter, r *http.Request) {
 	page := AnnouncementsPage{Announcements: []announce.Announcement{}}
@@ -59,7 +49,7 @@ func (h *handler) announcements(w http.ResponseWriter, r *http.Request) {
 	var match func(string) bool
 	if pattern := r.FormValue("repository"); pattern != "" {
 		if err := glob.ValidateRepository(pattern); err != nil {
-			fail(w, http.StatusBadRequest, names[http.StatusBadRequest], fmt.Sprintf("repository %q: %v", pattern, err))
+			invalid(w, fmt.Sprintf("repository %q: %v", pattern, err))
 			return
 		}
 		match = func(repository string) bool { return glob.MatchRepository(pattern, repository) }
@@ -90,26 +80,8 @@ func limitOf(w http.ResponseWriter, r *http.Request) (limit int, ok bool) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > maxLimit {
-		fail(w, http.StatusBadRequest, "InvalidRequest", fmt.Sprintf("limit must be a number from 1 to %d", maxLimit))
+		invalid(w, fmt.Sprintf("limit must be a number from 1 to %d", maxLimit))
 		return 0, false
 	}
 	return n, true
-}
-
-// announceStatus is the status of an error of Announcements; 0 if it is another error.
-func announceStatus(err error) int {
-	for known, status := range map[error]int{
-		announce.ErrListCursor:  http.StatusBadRequest,
-		announce.ErrPostURI:     http.StatusBadRequest,
-		announce.ErrUnknownPost: http.StatusNotFound,
-		announce.ErrPostDeleted: http.StatusConflict,
-		announce.ErrRefused:     http.StatusConflict,
-		announce.ErrBusy:        http.StatusServiceUnavailable,
-		notifier.ErrNotReady:    http.StatusServiceUnavailable,
-	} {
-		if errors.Is(err, known) {
-			return status
-		}
-	}
-	return 0
 }

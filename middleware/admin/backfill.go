@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -22,41 +23,34 @@ type Backfill interface {
 const noAccount = "the configuration has neither hold nor account, or the registry's storage is in memory or a pull-through cache: there are no records to manage"
 
 func (h *handler) beginBackfill(w http.ResponseWriter, r *http.Request) {
-	if h.Backfill == nil {
-		fail(w, http.StatusConflict, "Conflict", noAccount)
-		return
-	}
-	request := backfill.Request{Repository: r.FormValue("repository")}
-	var err error
-	if text := r.FormValue("perSecond"); text != "" {
-		request.Rate, err = strconv.ParseFloat(text, 64)
-	}
-	if text := r.FormValue("dryRun"); err == nil && text != "" {
-		request.DryRun, err = strconv.ParseBool(text)
-	}
-	if err == nil {
-		err = request.Validate()
-	}
+	request, err := backfillRequest(r)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		invalid(w, err.Error())
 		return
 	}
 	h.sendJob(w, r, http.StatusAccepted)(h.Backfill.Begin(request))
 }
 
-func (h *handler) backfill(w http.ResponseWriter, r *http.Request) {
-	if h.Backfill == nil {
-		fail(w, http.StatusConflict, "Conflict", noAccount)
-		return
+func backfillRequest(r *http.Request) (request backfill.Request, err error) {
+	request.Repository = r.FormValue("repository")
+	if text := r.FormValue("perSecond"); text != "" {
+		if request.Rate, err = strconv.ParseFloat(text, 64); err != nil {
+			return request, fmt.Errorf("perSecond must be a number, not %q", text)
+		}
 	}
+	if text := r.FormValue("dryRun"); text != "" {
+		if request.DryRun, err = strconv.ParseBool(text); err != nil {
+			return request, fmt.Errorf("dryRun must be true or false, not %q", text)
+		}
+	}
+	return request, request.Validate()
+}
+
+func (h *handler) backfill(w http.ResponseWriter, r *http.Request) {
 	h.sendJob(w, r, http.StatusOK)(h.Backfill.Status())
 }
 
 func (h *handler) stopBackfill(w http.ResponseWriter, r *http.Request) {
-	if h.Backfill == nil {
-		fail(w, http.StatusConflict, "Conflict", noAccount)
-		return
-	}
 	h.sendJob(w, r, http.StatusOK)(h.Backfill.Stop())
 }
 

@@ -7,10 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
-	"syscall"
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/backup"
@@ -49,7 +46,7 @@ func (h *handler) backup(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&q); err != nil || q.Dir == "" {
-		fail(w, http.StatusBadRequest, "InvalidRequest", `the body must be JSON such as {"dir":"/backups/tidings"}`)
+		invalid(w, `the body must be JSON such as {"dir":"/backups/tidings"}`)
 		return
 	}
 	out := &newsWriter{w: w, control: http.NewResponseController(w)}
@@ -62,7 +59,7 @@ func (h *handler) backup(w http.ResponseWriter, r *http.Request) {
 		h.Log.Error("a backup failed", "dir", q.Dir, "error", err)
 		out.send(BackupNews{Problem: &Problem{"BackupFailed", err.Error()}})
 	case errors.Is(err, ErrBackupRunning):
-		fail(w, http.StatusConflict, names[http.StatusConflict], err.Error())
+		fail(w, http.StatusConflict, "Conflict", err.Error())
 	default:
 		h.Log.Error("a backup failed", "dir", q.Dir, "error", err)
 		fail(w, http.StatusInternalServerError, "BackupFailed", err.Error())
@@ -112,22 +109,11 @@ func (c *Client) Backup(ctx context.Context, q BackupRequest, progress func(done
 		return backup.Result{}, err
 	}
 	patient := http.Client{Transport: c.http.Transport} // without a limit of time
-	res, err := patient.Do(r)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return backup.Result{}, ErrNotRunning
-	}
+	res, err := do(&patient, r)
 	if err != nil {
-		return backup.Result{}, fmt.Errorf("call the admin API: %w", err)
+		return backup.Result{}, err
 	}
 	defer res.Body.Close()
-	if res.StatusCode >= 300 {
-		failed := &StatusError{Status: res.StatusCode}
-		answer, _ := io.ReadAll(io.LimitReader(res.Body, maxBody))
-		if json.Unmarshal(answer, &failed.Problem) != nil || failed.Message == "" {
-			failed.Message = "the admin API answered " + res.Status
-		}
-		return backup.Result{}, failed
-	}
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		var news BackupNews

@@ -76,7 +76,12 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.http.Do(r)
+	return do(&c.http, r)
+}
+
+// do is send for a request.
+func do(c *http.Client, r *http.Request) (*http.Response, error) {
+	res, err := c.Do(r)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrNotRunning
 	}

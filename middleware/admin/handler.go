@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/tidings-dev/tidings/notifier"
+	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/backfill"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
@@ -65,27 +66,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /v1/status", h.status)
 	mux.HandleFunc("GET /v1/sinks", h.sinks)
 	if h.Letters != nil {
-		mux.HandleFunc("POST /v1/backfill", h.beginBackfill)
-		mux.HandleFunc("GET /v1/backfill", h.backfill)
-		mux.HandleFunc("DELETE /v1/backfill", h.stopBackfill)
-		mux.HandleFunc("GET /v1/gc", h.orphans)
-		mux.HandleFunc("POST /v1/gc", h.orphans)
-		mux.HandleFunc("GET /v1/purge", h.purge)
-		mux.HandleFunc("POST /v1/purge", h.purge)
-	}
-	if h.Letters != nil {
-		mux.HandleFunc("GET /v1/dead", h.letters)
-		mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
-		mux.HandleFunc("POST /v1/dead/{sink}/{seq}/retry", h.retry)
-		mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
-		mux.HandleFunc("GET /v1/announcements", h.announced(h.announcements))
-		mux.HandleFunc("DELETE /v1/announcements", h.announced(h.withdraw))
-		mux.HandleFunc("POST /v1/sinks/{sink}/pause", h.pause)
-		mux.HandleFunc("POST /v1/sinks/{sink}/resume", h.resume)
-		mux.HandleFunc("POST /v1/sinks/{sink}/skip", h.skip)
-		mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
-		mux.HandleFunc("GET /v1/journal", h.journal)
-		mux.HandleFunc("GET /v1/lastuse", h.lastUse)
+		h.addSinks(mux)
 	}
 	if h.Backup != nil {
 		mux.HandleFunc("POST /v1/backup", h.backup)
@@ -96,6 +77,42 @@ func New(cfg Config) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// addSinks adds the requests of a process that has sinks.
+func (h *handler) addSinks(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/sinks/{sink}/pause", h.pause)
+	mux.HandleFunc("POST /v1/sinks/{sink}/resume", h.resume)
+	mux.HandleFunc("POST /v1/sinks/{sink}/skip", h.skip)
+	mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
+	mux.HandleFunc("GET /v1/journal", h.journal)
+	mux.HandleFunc("GET /v1/lastuse", h.lastUse)
+	mux.HandleFunc("GET /v1/dead", h.letters)
+	mux.HandleFunc("GET /v1/dead/{sink}/{seq}", h.letter)
+	mux.HandleFunc("POST /v1/dead/{sink}/{seq}/retry", h.retry)
+	mux.HandleFunc("DELETE /v1/dead/{sink}/{seq}", h.drop)
+	announced := only(h.Announcements != nil, noAnnouncements)
+	mux.HandleFunc("GET /v1/announcements", announced(h.announcements))
+	mux.HandleFunc("DELETE /v1/announcements", announced(h.withdraw))
+	recorded := only(h.Backfill != nil && h.Records != nil, noAccount)
+	mux.HandleFunc("POST /v1/backfill", recorded(h.beginBackfill))
+	mux.HandleFunc("GET /v1/backfill", recorded(h.backfill))
+	mux.HandleFunc("DELETE /v1/backfill", recorded(h.stopBackfill))
+	mux.HandleFunc("GET /v1/gc", recorded(h.orphans))
+	mux.HandleFunc("POST /v1/gc", recorded(h.orphans))
+	mux.HandleFunc("GET /v1/purge", recorded(h.purge))
+	mux.HandleFunc("POST /v1/purge", recorded(h.purge))
+}
+
+// only returns a function that replaces handlers, unless the configuration has what they
+// need, by one that answers 409 with the reason.
+func only(has bool, reason string) func(http.HandlerFunc) http.HandlerFunc {
+	return func(h http.HandlerFunc) http.HandlerFunc {
+		if has {
+			return h
+		}
+		return func(w http.ResponseWriter, _ *http.Request) { fail(w, http.StatusConflict, "Conflict", reason) }
+	}
 }
 
 // recover answers 500 if a handler panics.
@@ -185,7 +202,7 @@ func addressed(w http.ResponseWriter, r *http.Request) (box deadletters.Box, seq
 	}
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "InvalidRequest", "the sequence number must be a number")
+		invalid(w, "the sequence number must be a number")
 		return box, 0, false
 	}
 	return box, seq, true
@@ -199,35 +216,43 @@ func boxOf(w http.ResponseWriter, r *http.Request) (box deadletters.Box, ok bool
 	case journal.Pulls.String():
 		box.Stream = journal.Pulls
 	default:
-		fail(w, http.StatusBadRequest, "InvalidRequest", "stream must be pushes or pulls")
+		invalid(w, "stream must be pushes or pulls")
 		return box, false
 	}
 	return box, true
 }
 
-// failed sends the response for an error of Letters, Retry, Sinks, Uses or Announcements.
-func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if status := announceStatus(err); status != 0 {
-		fail(w, status, names[status], err.Error())
-		return
-	}
-	for known, status := range map[error]int{
-		deadletters.ErrNotFound:  http.StatusNotFound,
-		deadletters.ErrCursor:    http.StatusBadRequest,
-		deadletters.ErrNoEvent:   http.StatusConflict,
-		deadletters.ErrRetrying:  http.StatusConflict,
-		backfill.ErrNone:         http.StatusNotFound,
-		notifier.ErrNotRetryable: http.StatusConflict,
+// statuses are the statuses of errors that a client can act on.
+var statuses = map[error]int{
+	deadletters.ErrNotFound:  http.StatusNotFound,
+	deadletters.ErrCursor:    http.StatusBadRequest,
+	deadletters.ErrNoEvent:   http.StatusConflict,
+	deadletters.ErrRetrying:  http.StatusConflict,
+	notifier.ErrNotRetryable: http.StatusConflict,
 
-		notifier.ErrUnknownSink:   http.StatusNotFound,
-		runner.ErrBusy:            http.StatusConflict,
-		runner.ErrNotPaused:       http.StatusConflict,
-		operate.ErrNothingPending: http.StatusConflict,
-		operate.ErrNotRewindable:  http.StatusConflict,
-		operate.ErrPosition:       http.StatusBadRequest,
-		journal.ErrGone:           http.StatusConflict,
-		ErrNotCounted:             http.StatusServiceUnavailable,
-	} {
+	notifier.ErrUnknownSink:   http.StatusNotFound,
+	runner.ErrBusy:            http.StatusConflict,
+	runner.ErrNotPaused:       http.StatusConflict,
+	operate.ErrNothingPending: http.StatusConflict,
+	operate.ErrNotRewindable:  http.StatusConflict,
+	operate.ErrPosition:       http.StatusBadRequest,
+	journal.ErrGone:           http.StatusConflict,
+
+	announce.ErrListCursor:  http.StatusBadRequest,
+	announce.ErrPostURI:     http.StatusBadRequest,
+	announce.ErrUnknownPost: http.StatusNotFound,
+	announce.ErrPostDeleted: http.StatusConflict,
+	announce.ErrRefused:     http.StatusConflict,
+	announce.ErrBusy:        http.StatusServiceUnavailable,
+
+	backfill.ErrNone:     http.StatusNotFound,
+	notifier.ErrNotReady: http.StatusServiceUnavailable,
+	ErrNotCounted:        http.StatusServiceUnavailable,
+}
+
+// failed sends the response for an error of a part of the process.
+func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
+	for known, status := range statuses {
 		if errors.Is(err, known) {
 			fail(w, status, names[status], err.Error())
 			return
@@ -263,6 +288,11 @@ func sendStatus(w http.ResponseWriter, status int, v any) {
 type Problem struct {
 	Name    string `json:"error"`
 	Message string `json:"message"`
+}
+
+// invalid is the response of an invalid request.
+func invalid(w http.ResponseWriter, message string) {
+	fail(w, http.StatusBadRequest, names[http.StatusBadRequest], message)
 }
 
 func fail(w http.ResponseWriter, status int, name, message string) {

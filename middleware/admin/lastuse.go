@@ -42,14 +42,14 @@ type LastUseEnd struct {
 func (h *handler) lastUse(w http.ResponseWriter, r *http.Request) {
 	repository := r.FormValue("repository")
 	if repository == "" {
-		fail(w, http.StatusBadRequest, "InvalidRequest", "repository is missing")
+		invalid(w, "repository is missing")
 		return
 	}
 	var after time.Time
 	if text := r.FormValue("after"); text != "" {
 		var err error
 		if after, err = time.Parse(time.RFC3339, text); err != nil {
-			fail(w, http.StatusBadRequest, "InvalidRequest", "after must be a time such as 2026-01-02T15:04:05Z")
+			invalid(w, "after must be a time such as 2026-01-02T15:04:05Z")
 			return
 		}
 	}

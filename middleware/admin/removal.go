@@ -38,15 +38,11 @@ type OrphansPage struct {
 func (h *handler) orphans(w http.ResponseWriter, r *http.Request) {
 	after, err := hex.DecodeString(r.FormValue("cursor"))
 	if err != nil {
-		fail(w, http.StatusBadRequest, "InvalidRequest", "invalid cursor")
+		invalid(w, "invalid cursor")
 		return
 	}
 	if len(after) == 0 {
 		after = nil
-	}
-	if h.Records == nil {
-		fail(w, http.StatusConflict, "Conflict", noAccount)
-		return
 	}
 	if r.Method == http.MethodPost {
 		if err := h.Records.CheckBusy(); err != nil {
@@ -67,19 +63,15 @@ func (h *handler) orphans(w http.ResponseWriter, r *http.Request) {
 
 // purge makes a step of a purge or, for GET, counts what it would remove.
 func (h *handler) purge(w http.ResponseWriter, r *http.Request) {
-	if h.Records == nil {
-		fail(w, http.StatusConflict, "Conflict", noAccount)
-		return
-	}
 	repository := r.FormValue("repository")
 	if _, err := reference.WithName(repository); err != nil || strings.HasPrefix(repository, "did:") {
-		fail(w, http.StatusBadRequest, "InvalidRequest", "repository must be the name of a repository of this registry, such as oss/app")
+		invalid(w, "repository must be the name of a repository of this registry, such as oss/app")
 		return
 	}
 	step, err := h.Records.Purge(r.Context(), repository, r.FormValue("cursor"), r.Method == http.MethodPost)
 	switch {
 	case errors.Is(err, reconcile.ErrPurgeCursor):
-		fail(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		invalid(w, err.Error())
 	case errors.Is(err, reconcile.ErrBusy), errors.Is(err, reconcile.ErrNotVerified):
 		fail(w, http.StatusServiceUnavailable, "Busy", err.Error())
 	case err != nil:

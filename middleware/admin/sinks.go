@@ -89,12 +89,12 @@ func (h *handler) rewind(w http.ResponseWriter, r *http.Request) {
 	if text := r.FormValue("since"); text != "" {
 		var err error
 		if since, err = time.Parse(time.RFC3339, text); err != nil || since.IsZero() {
-			fail(w, http.StatusBadRequest, "InvalidRequest", "since must be a time such as 2026-01-31T12:00:00Z")
+			invalid(w, "since must be a time such as 2026-01-31T12:00:00Z")
 			return
 		}
 	}
 	if since.IsZero() == (r.FormValue("to") == "") {
-		fail(w, http.StatusBadRequest, "InvalidRequest", "either to or since is required")
+		invalid(w, "either to or since is required")
 		return
 	}
 	to, ok := number(w, r, "to")
@@ -117,7 +117,7 @@ func (h *handler) journal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if events > inspect.MaxEvents {
-		fail(w, http.StatusBadRequest, "InvalidRequest", fmt.Sprintf("events must be a number up to %d", inspect.MaxEvents))
+		invalid(w, fmt.Sprintf("events must be a number up to %d", inspect.MaxEvents))
 		return
 	}
 	report, err := h.Inspect(int(events))
@@ -136,7 +136,7 @@ func number(w http.ResponseWriter, r *http.Request, name string) (n uint64, ok b
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "InvalidRequest", name+" must be a number")
+		invalid(w, name+" must be a number")
 		return 0, false
 	}
 	return n, true
