@@ -69,34 +69,35 @@ func printSinks(out io.Writer, sinks []admin.Sink, asJSON bool) error {
 }
 
 func sinksPauseCommand() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "pause <config> <sink>",
-		Short: "`sinks pause` pauses a sink of a running registry until it is resumed, also over restarts",
-		Long: "`sinks pause` waits up to 20 seconds until the sink has ended what it is doing. A batch that is on its way is finished, later if\n" +
-			"the account cannot be written. The events of a paused sink stay pending in the journal. At the journal's limit (journal.limit)\n" +
-			"the oldest of them become dead letters. The health is degraded meanwhile.",
-		Example:      "  tidings sinks pause config.yml announce",
-		Args:         cobra.ExactArgs(2),
-		SilenceUsage: true,
-		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
-			return c.actOnSink(ctx, out, args[1], "pause", asJSON)
-		}),
-	}
-	jsonFlag(c, &asJSON)
+	c := sinkActionCommand("pause")
+	c.Short = "`sinks pause` pauses a sink of a running registry until it is resumed, also over restarts"
+	c.Long = "`sinks pause` waits up to 20 seconds until the sink has ended what it is doing. A batch that is on its way is finished, later if\n" +
+		"the account cannot be written. The events of a paused sink stay pending in the journal. At the journal's limit (journal.limit)\n" +
+		"the oldest of them become dead letters. The health is degraded meanwhile."
 	return c
 }
 
 func sinksResumeCommand() *cobra.Command {
+	c := sinkActionCommand("resume")
+	c.Short = "`sinks resume` lets a paused sink of a running registry continue"
+	return c
+}
+
+// sinkActionCommand returns a command that lets the registry act on a sink, and prints its
+// state.
+func sinkActionCommand(action string) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:          "resume <config> <sink>",
-		Short:        "`sinks resume` lets a paused sink of a running registry continue",
-		Example:      "  tidings sinks resume config.yml announce",
+		Use:          action + " <config> <sink>",
+		Example:      "  tidings sinks " + action + " config.yml announce",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: withAdmin(func(ctx context.Context, c *adminClient, out io.Writer, args []string) error {
-			return c.actOnSink(ctx, out, args[1], "resume", asJSON)
+			var page admin.SinkPage
+			if err := c.callSlowly(ctx, "POST", sinkPath(args[1], action), nil, &page); err != nil {
+				return err
+			}
+			return printSinks(out, page.Sinks, asJSON)
 		}),
 	}
 	jsonFlag(c, &asJSON)
@@ -104,15 +105,6 @@ func sinksResumeCommand() *cobra.Command {
 }
 
 func sinkPath(sink, action string) string { return "/v1/sinks/" + url.PathEscape(sink) + "/" + action }
-
-// actOnSink pauses or resumes a sink and prints its state.
-func (c *adminClient) actOnSink(ctx context.Context, out io.Writer, sink, action string, asJSON bool) error {
-	var page admin.SinkPage
-	if err := c.callSlowly(ctx, "POST", sinkPath(sink, action), nil, &page); err != nil {
-		return err
-	}
-	return printSinks(out, page.Sinks, asJSON)
-}
 
 func sinksSkipCommand() *cobra.Command {
 	var stream string

@@ -88,10 +88,15 @@ func declare(ctx context.Context, row func(string, string, ...any), a *pds.Accou
 	if err != nil {
 		return err
 	}
-	if err := set(ctx, row, declaration{"bot label", "--bot", d.bot, before.Bot, a.SetBot}); err != nil {
-		return err
+	for _, one := range []declaration{
+		{topic: "bot label", flag: "--bot", want: d.bot, is: before.Bot, set: a.SetBot},
+		{topic: "hidden from recommendations", flag: "--hide-from-recommendations", want: d.hide, is: before.Hide, set: a.SetHide},
+	} {
+		if err := one.apply(ctx, row); err != nil {
+			return err
+		}
 	}
-	return set(ctx, row, declaration{"hidden from recommendations", "--hide-from-recommendations", d.hide, before.Hide, a.SetHide})
+	return nil
 }
 
 // declaration is one thing that the account declares or does not declare.
@@ -102,20 +107,33 @@ type declaration struct {
 	set         func(context.Context, bool) (changed bool, err error)
 }
 
-func set(ctx context.Context, row func(string, string, ...any), d declaration) error {
+func (d declaration) apply(ctx context.Context, row func(string, string, ...any)) error {
 	if d.want == nil {
-		row(d.topic, "%s (%s changes it)", yesNo(d.is), d.flag+map[bool]string{true: "=false"}[d.is])
+		change := d.flag
+		if d.is {
+			change += "=false"
+		}
+		row(d.topic, "%s (%s changes it)", yesNo(d.is), change)
 		return nil
 	}
 	changed, err := d.set(ctx, *d.want)
 	if err != nil {
 		return err
 	}
-	row(d.topic, "%s (%s)", yesNo(*d.want), map[bool]string{true: "changed", false: "unchanged"}[changed])
+	outcome := "unchanged"
+	if changed {
+		outcome = "changed"
+	}
+	row(d.topic, "%s (%s)", yesNo(*d.want), outcome)
 	return nil
 }
 
-func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
 
 // printIdentity prints who the account is.
 func printIdentity(row func(string, string, ...any), s pds.Status) {
