@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
@@ -133,14 +134,11 @@ func (b *Backfill) Status() (Job, error) {
 	}
 	left := j.Creates - min(j.Creates, j.Records)
 	if b.Forecast != nil {
-		j.Points = left * createPoints
+		j.Points = left * pds.CreatePoints
 	}
 	j.Ends = b.ends(&j, left)
 	return j, nil
 }
-
-// createPoints is what a create costs on a PDS.
-const createPoints = 3
 
 // ends estimates when a job ends: as the points of the account, the rate of the request and
 // the speed until now allow. The caller must hold mu.
