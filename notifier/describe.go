@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -61,17 +60,14 @@ func (n *Notifier) describeNext(ctx context.Context) (more bool, err error) {
 	if err := n.describeRow(ctx, &b, row); err != nil {
 		return false, err
 	}
-	b.Set(state.DescribeCursor, binary.BigEndian.AppendUint64(nil, row.Seq))
+	b.SetNumber(state.DescribeCursor, row.Seq)
 	return true, n.state.Commit(&b, state.NoSync)
 }
 
 // undescribed is the first row after the cursor, nil if there is none.
 func (n *Notifier) undescribed() (*pushrow.Push, error) {
-	last := uint64(0)
-	val, err := n.state.Get(state.DescribeCursor)
-	if err == nil && len(val) == 8 {
-		last = binary.BigEndian.Uint64(val)
-	} else if err != nil && !errors.Is(err, state.ErrNotFound) {
+	last, err := state.Number(n.state.Get(state.DescribeCursor))
+	if err != nil {
 		return nil, err
 	}
 	r := state.Prefix(state.Pushes)

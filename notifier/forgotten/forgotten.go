@@ -19,8 +19,6 @@
 package forgotten
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -50,7 +48,7 @@ func (s *Store) Put(b *state.Batch, owner string, seq uint64) error {
 		return err
 	}
 	if seq > last {
-		b.Set([]byte(owners+owner), binary.BigEndian.AppendUint64(nil, seq))
+		b.SetNumber([]byte(owners+owner), seq)
 	}
 	return nil
 }
@@ -63,16 +61,11 @@ func (s *Store) Since(owner string, seq uint64) (bool, error) {
 }
 
 func decode(val []byte, err error) (uint64, error) {
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged row")
-	}
+	last, err := state.Number(val, err)
 	if err != nil {
 		return 0, fmt.Errorf("read the owners whose data was deleted: %w", err)
 	}
-	return binary.BigEndian.Uint64(val), nil
+	return last, nil
 }
 
 // Mark notes in b that the records of a manifest of an owner are deleted.

@@ -2,8 +2,6 @@
 package purged
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -12,9 +10,8 @@ import (
 // Mark marks a repository as purged in b: its images have no records until it is pushed again,
 // and its versions that were last pushed by an event up to last are not announced.
 func Mark(b *state.Batch, repository string, last uint64) {
-	seq := binary.BigEndian.AppendUint64(nil, last)
-	b.Set(state.PurgedKey(repository), seq)
-	b.Set(unannouncedKey(repository), seq)
+	b.SetNumber(state.PurgedKey(repository), last)
+	b.SetNumber(unannouncedKey(repository), last)
 }
 
 func unannouncedKey(repository string) []byte { return []byte(state.Unannounced + repository) }
@@ -35,14 +32,9 @@ func UpTo(db state.Store, repository string) (uint64, error) {
 }
 
 func decodeLast(val []byte, err error) (uint64, error) {
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged value")
-	}
+	last, err := state.Number(val, err)
 	if err != nil {
 		return 0, fmt.Errorf("read the purges of repositories: %w", err)
 	}
-	return binary.BigEndian.Uint64(val), nil
+	return last, nil
 }

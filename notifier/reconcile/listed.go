@@ -1,9 +1,6 @@
 package reconcile
 
 import (
-	"encoding/binary"
-	"errors"
-
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -36,11 +33,11 @@ func (c *checker) addListed() error {
 	if c.number == 0 {
 		return nil
 	}
-	before, err := number(c.batch.Get(c.State, []byte(c.last)))
+	before, err := state.Number(c.batch.Get(c.State, []byte(c.last)))
 	if err != nil {
 		return err
 	}
-	c.batch.Set([]byte(c.last), binary.BigEndian.AppendUint64(nil, before+c.number))
+	c.batch.SetNumber([]byte(c.last), before+c.number)
 	c.number = 0
 	if c.noted++; c.noted%rebuildBatch != 0 {
 		return nil
@@ -62,19 +59,6 @@ func (c *checker) commitListed() error {
 
 // listed returns how many records of a manifest were listed.
 func (c *checker) listed(owner, digest string) (int, error) {
-	n, err := number(c.State.Get([]byte(listedKey(owner, digest))))
+	n, err := state.Number(c.State.Get([]byte(listedKey(owner, digest))))
 	return int(n), err
-}
-
-func number(val []byte, err error) (uint64, error) {
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged value")
-	}
-	if err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(val), nil
 }

@@ -308,7 +308,7 @@ func (r *Reconciler) newestAreKnown(ctx context.Context, below string, ignored f
 		if err != nil {
 			return false, err
 		}
-		if !found || l.Micros <= e.First || l.Micros > e.First+int64(e.Records) {
+		if !found || !l.Within(e) {
 			return false, nil
 		}
 	}

@@ -61,8 +61,11 @@ type Layer struct {
 }
 
 // In reports whether a ledger entry has the record.
-func (l *Layer) In(e ledger.Entry) bool {
-	return l.Micros > e.First && l.Micros <= e.First+int64(e.Records) && l.ClockID == e.ClockID
+func (l *Layer) In(e ledger.Entry) bool { return l.ClockID == e.ClockID && l.Within(e) }
+
+// Within is In for a record with any clock id.
+func (l *Layer) Within(e ledger.Entry) bool {
+	return l.Micros > e.First && l.Micros <= e.First+int64(e.Records)
 }
 
 // ReadLayer decodes a layer record; false if it is not one that the records sink

@@ -2,8 +2,6 @@ package records
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -205,22 +203,16 @@ func (s *Sink) putResult(b *state.Batch, seq uint64, result pushrow.Records) err
 
 // LastBatched returns the sequence number of the last event that a batch covers.
 func LastBatched(db state.Store) (uint64, error) {
-	val, err := db.Get(state.RecordsBatched)
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged value")
-	}
+	last, err := state.Number(db.Get(state.RecordsBatched))
 	if err != nil {
 		return 0, fmt.Errorf("read the last event of the records sink: %w", err)
 	}
-	return binary.BigEndian.Uint64(val), nil
+	return last, nil
 }
 
 // PutLastBatched adds to b what LastBatched returns.
 func PutLastBatched(b *state.Batch, seq uint64) {
-	b.Set(state.RecordsBatched, binary.BigEndian.AppendUint64(nil, seq))
+	b.SetNumber(state.RecordsBatched, seq)
 }
 
 // affects reports whether an event may change the records of its manifest: a push

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"cmp"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,21 +110,15 @@ func (s *Sink) putOutbox(b *state.Batch, calls []*call) error {
 
 // LastTaken returns the sequence number of the last event that was taken.
 func LastTaken(db state.Store) (uint64, error) {
-	val, err := db.Get(state.RemoteTaken)
-	if errors.Is(err, state.ErrNotFound) {
-		return 0, nil
-	}
-	if err == nil && len(val) != 8 {
-		err = errors.New("damaged value")
-	}
+	last, err := state.Number(db.Get(state.RemoteTaken))
 	if err != nil {
 		return 0, fmt.Errorf("read the last event of the remote sink: %w", err)
 	}
-	return binary.BigEndian.Uint64(val), nil
+	return last, nil
 }
 
 func putLastTaken(b *state.Batch, seq uint64) {
-	b.Set(state.RemoteTaken, binary.BigEndian.AppendUint64(nil, seq))
+	b.SetNumber(state.RemoteTaken, seq)
 }
 
 // without returns the calls except for those with the sequence numbers.
