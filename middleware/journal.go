@@ -83,7 +83,7 @@ func InspectJournal(o *config.Options, events int) (report *inspect.Report, err 
 // drainPoll is how often Drain looks what is pending.
 const drainPoll = 200 * time.Millisecond
 
-// Drain lets the sinks of a stopped registry process what is in its journal, without serving
+// Drain lets the sinks of a stopped registry process the events in its journal, without serving
 // anything, and returns when nothing is pending. It calls visit with the number of pending
 // events now and then. It returns an error when ctx ends, and when a sink with pending events
 // is paused for longer than ctx allows.

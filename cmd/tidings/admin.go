@@ -60,7 +60,7 @@ const remarkAfter = 2 * time.Second
 // callSlowly is call for a request that may wait for a sink.
 func (c *adminClient) callSlowly(ctx context.Context, method, path string, query url.Values, v any) error {
 	remark := time.AfterFunc(remarkAfter, func() {
-		fmt.Fprintln(c.log, "Waiting until the sink has ended what it is doing, at most 20 seconds …")
+		fmt.Fprintln(c.log, "Waiting until the sink has finished its batch, at most 20 seconds …")
 	})
 	defer remark.Stop()
 	return c.call(ctx, method, path, query, v)

@@ -12,7 +12,7 @@ import (
 func announceCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "announce",
-		Short: "`announce` shows what would be posted, and lists and deletes what was",
+		Short: "`announce` previews, lists and deletes posts",
 	}
 	parent.AddCommand(announcePreviewCommand(), announceListCommand(), announceDeleteCommand())
 	return parent

@@ -22,7 +22,7 @@ import (
 func journalCommand() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "journal",
-		Short: "`journal` shows what is in the journal of a registry, and processes what is in that of a stopped one",
+		Short: "`journal` shows the journal of a registry, and processes the pending events of a stopped one",
 	}
 	parent.AddCommand(journalInspectCommand(), journalDrainCommand())
 	return parent
@@ -121,7 +121,7 @@ func journalDrainCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "drain <config>",
-		Short: "`journal drain` lets the sinks of a stopped registry process what is in its journal",
+		Short: "`journal drain` processes the pending events of a stopped registry",
 		Long: "`journal drain` needs the registry to be stopped. It serves neither the registry nor the account, and ends with 0 once no event is\n" +
 			"pending, for example before a data folder is given up. It fails, with the reason, if a sink with pending events is paused or\n" +
 			"suspended, or at the timeout. Versions that wait for a cooldown or a summary are not pending events: they are kept in the state.",
@@ -132,7 +132,7 @@ func journalDrainCommand() *cobra.Command {
 			return journalDrain(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, timeout)
 		}),
 	}
-	c.Flags().DurationVar(&timeout, "timeout", time.Hour, "give up after this time; what is processed by then stays processed")
+	c.Flags().DurationVar(&timeout, "timeout", time.Hour, "give up after this time; events that are processed by then stay so")
 	return c
 }
 

@@ -19,7 +19,7 @@ func purgeCommand() *cobra.Command {
 	var flags purgeFlags
 	c := &cobra.Command{
 		Use:   "purge <config> <repository>",
-		Short: "`purge` removes all that was published of one repository: records, posts, documents and counts",
+		Short: "`purge` removes the records, posts, documents and counts of one repository",
 		Long: "`purge` needs the server to be running. The images stay in the registry. What other repositories have as well keeps its records,\n" +
 			"and posts about several images stay, as with `announce.on_delete: delete`. What was pushed before and is not announced yet will\n" +
 			"not be announced. Nothing of the repository is published until the next push to it; to prevent that, remove it from `public`.\n" +

@@ -71,7 +71,7 @@ func printSinks(out io.Writer, sinks []admin.Sink, asJSON bool) error {
 func sinksPauseCommand() *cobra.Command {
 	c := sinkActionCommand("pause")
 	c.Short = "`sinks pause` pauses a sink of a running registry until it is resumed, also over restarts"
-	c.Long = "`sinks pause` waits up to 20 seconds until the sink has ended what it is doing. A batch that is on its way is finished, later if\n" +
+	c.Long = "`sinks pause` waits up to 20 seconds until the sink has finished its batch, which can take longer if\n" +
 		"the account cannot be written. The events of a paused sink stay pending in the journal. At the journal's limit (journal.limit)\n" +
 		"the oldest of them become dead letters. The health is degraded meanwhile."
 	return c
@@ -114,7 +114,7 @@ func sinksSkipCommand() *cobra.Command {
 		Use:   "skip <config> <sink>",
 		Short: "`sinks skip` lets a sink of a running registry give up its first pending event, or those up to a sequence number",
 		Long: "`sinks skip` keeps the events as dead letters with the reason \"skipped by operator\"; `tidings dead retry` handles them again.\n" +
-			"`tidings journal inspect --events 10` shows what is pending. Events in the batch that is on its way are taken out of it if\n" +
+			"`tidings journal inspect --events 10` shows the pending events. Events in the batch that is on its way are taken out of it if\n" +
 			"they are not written yet, which can be found out only while the account can be read. At most 10000 events are skipped at once.",
 		Example:      "  tidings sinks skip config.yml records\n  tidings sinks skip config.yml counters --stream pulls --to 1234",
 		Args:         cobra.ExactArgs(2),
@@ -150,7 +150,7 @@ func sinksRewindCommand() *cobra.Command {
 		Short: "`sinks rewind` lets the sink records or announce of a running registry handle earlier events again",
 		Long: "`sinks rewind` moves a sink back, as far as the journal still has the events. Nothing is written twice: records writes what the\n" +
 			"ledger does not have and storage still has, and announce posts images that have no post; those pushed more than\n" +
-			"announce.max_age ago come into a summary, and images of other registries keep what was decided. Events with a dead letter are\n" +
+			"announce.max_age ago come into a summary, and images of other registries keep their decision. Events with a dead letter are\n" +
 			"passed over. The sinks counters and remote cannot be rewound, since they would count or report each event again.",
 		Example:      "  tidings sinks rewind config.yml records --since 2026-01-31T12:00:00Z\n  tidings sinks rewind config.yml announce --to 1200",
 		Args:         cobra.ExactArgs(2),

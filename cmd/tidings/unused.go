@@ -36,7 +36,7 @@ func unusedCommand() *cobra.Command {
 	var flags unusedFlags
 	c := &cobra.Command{
 		Use:   "unused <config>",
-		Short: "`unused` lists the tags and manifests that nobody has used for a time, and deletes them",
+		Short: "`unused` lists the tags and manifests that have not been used for a time, and deletes them",
 		Long: "`unused` lists what was neither pushed nor used (pulled, asked for with HEAD, or pulled as part of an index) for a time, and the\n" +
 			"bytes that garbage-collect would free without it. It keeps the images of kept indexes, and the signatures and attestations of\n" +
 			"kept images. It needs the registry to be running, and reads its storage. With --delete it deletes what it has listed through the\n" +
@@ -146,7 +146,7 @@ const maxPeriod = 36_500 * 24 * time.Hour
 // parsePeriod parses a number of days, weeks or hours.
 func parsePeriod(text string) (time.Duration, error) {
 	if text == "" {
-		return 0, errors.New("say for how long nobody has used what is listed, such as --for 90d")
+		return 0, errors.New("--for is required: the time without a use, such as 90d")
 	}
 	unit := map[byte]time.Duration{'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
 	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)
