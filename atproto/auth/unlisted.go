@@ -12,7 +12,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/tidings-dev/tidings/atproto/guard"
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/xrpc"
 	"github.com/tidings-dev/tidings/internal/clientaddr"
@@ -130,7 +129,7 @@ func unlistedSource(did, plc string, local bool) (*identity.Source, error) {
 		}
 		return source, nil
 	}
-	if !local && guard.Loopback(source.URL.Hostname()) {
+	if !local && identity.OnThisMachine(did) {
 		return nil, jwtError("BadJwtIss", "%.200q is on localhost, which is another machine for its issuer", did)
 	}
 	return source, nil

@@ -116,12 +116,12 @@ func (r *Resolver) onHost(ctx context.Context, handle string) (string, error) {
 // document fetches a DID document. A did:web of this machine is refused: the operator
 // has not chosen it.
 func (r *Resolver) document(ctx context.Context, did string) (*identity.Document, error) {
+	if identity.OnThisMachine(did) {
+		return nil, fmt.Errorf("%s is on this machine", did)
+	}
 	source, err := identity.NewSource(did, r.cfg.PLC)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", did, err)
-	}
-	if strings.HasPrefix(did, "did:web:") && guard.Loopback(source.URL.Hostname()) {
-		return nil, fmt.Errorf("%s is on this machine", did)
 	}
 	source.Client = r.client(source.Client)
 	return source.Fetch(ctx)

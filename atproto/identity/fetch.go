@@ -59,6 +59,14 @@ func documentURL(did, plc string) (*url.URL, error) {
 	return nil, errors.New("unsupported DID method: use did:web or did:plc")
 }
 
+// OnThisMachine reports whether a DID is a did:web of localhost. Its document must not be
+// read if the DID comes from others, since it is that of another machine for them.
+func OnThisMachine(did string) bool {
+	name, ok := strings.CutPrefix(did, "did:web:")
+	host, _, _ := strings.Cut(name, "%3A")
+	return ok && guard.Loopback(host)
+}
+
 // Fetch reads the document, bypassing caches. It may be the document of another
 // DID; the caller compares the ID.
 func (s *Source) Fetch(ctx context.Context) (*Document, error) {

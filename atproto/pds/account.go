@@ -135,27 +135,26 @@ func (a *Account) Resolve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		did = out.DID
-	}
-	failed := func(outcome Outcome, err error) error {
-		return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err}
+		if did = out.DID; identity.OnThisMachine(did) && !guard.Loopback(a.service.Hostname()) {
+			return a.failedResolve(Suspended, fmt.Errorf("the service resolves it to %s, which is on this machine; check the handle, or set identifier to the account's DID", guard.Printable(did, 100)))
+		}
 	}
 	if _, err := syntax.ParseDID(did); err != nil {
-		return failed(Suspended, fmt.Errorf("%s is not a DID", guard.Printable(did, 100)))
+		return a.failedResolve(Suspended, fmt.Errorf("%s is not a DID", guard.Printable(did, 100)))
 	}
 	document, err := a.cfg.Document(ctx, did)
 	if err != nil {
-		return failed(Unknown, fmt.Errorf("DID document of %s: %w", did, guard.WithoutURL(err)))
+		return a.failedResolve(Unknown, fmt.Errorf("DID document of %s: %w", did, guard.WithoutURL(err)))
 	}
 	host, err := a.checkDocument(did, document)
 	if err != nil {
-		return failed(Suspended, err)
+		return a.failedResolve(Suspended, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if before := a.saved.DID; before != did {
 		if before != "" {
-			return failed(Suspended, fmt.Errorf("it was the account %s and is %s now: set identifier to the DID of one of them", before, did))
+			return a.failedResolve(Suspended, fmt.Errorf("it was the account %s and is %s now: set identifier to the DID of one of them", before, did))
 		}
 		a.saved.DID = did
 		if err := a.save(); err != nil && !errors.Is(err, errReadOnly) {
@@ -165,6 +164,10 @@ func (a *Account) Resolve(ctx context.Context) error {
 	}
 	a.did, a.handle, a.host = did, document.Handle(), host
 	return nil
+}
+
+func (a *Account) failedResolve(outcome Outcome, err error) error {
+	return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err}
 }
 
 // checkDocument returns the host of the repo.

@@ -3,13 +3,16 @@ package pds
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/atproto/repo"
 )
 
@@ -267,4 +270,33 @@ func errorText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+type answering string
+
+func (body answering) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(string(body)))}, nil
+}
+
+// A service elsewhere cannot make this program read a DID document from its own machine.
+func TestHandleOfThisMachine(t *testing.T) {
+	t.Parallel()
+	for service, refused := range map[string]bool{"https://pds.example.com": true, "http://localhost:2583": false} {
+		fetched := errors.New("the document is fetched")
+		a, err := Open(Config{
+			Service: service, Identifier: "alice.test", File: filepath.Join(t.TempDir(), "account.json"),
+			Document: func(context.Context, string) (*identity.Document, error) { return nil, fetched },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.http.Transport = answering(`{"did":"did:web:localhost%3A6379"}`)
+		err = a.Resolve(t.Context())
+		if refused && (errors.Is(err, fetched) || err == nil || !strings.Contains(err.Error(), "did:web:localhost%3A6379, which is on this machine")) {
+			t.Errorf("%s: got %v", service, err)
+		}
+		if !refused && !errors.Is(err, fetched) {
+			t.Errorf("%s: got %v", service, err)
+		}
+	}
 }
