@@ -43,7 +43,11 @@ func Options(row func(topic, format string, args ...any), c *configuration.Confi
 		row("key", "%s", o.KeyFile())
 		row("relays", "%s", relays(o.Hold.Relays))
 		row("notifiers", "%s", notifiers(o.Hold))
-		row("login", "%s", map[bool]string{true: "enabled, with the password that `tidings hold password` sets", false: "disabled"}[o.Hold.Login])
+		if o.Hold.Login {
+			row("login", "enabled, with the password that `tidings hold password` sets")
+		} else {
+			row("login", "disabled")
+		}
 	}
 	reserve(row, o)
 	if o.Owner != "" {

@@ -11,7 +11,7 @@ import (
 var (
 	// ErrDeclined is returned by Confirm if the answer is not yes.
 	ErrDeclined = errors.New("not confirmed; nothing was changed")
-	// ErrNoAnswer is returned by Confirm if there is nobody who answers.
+	// ErrNoAnswer is returned by Confirm if the input ends without an answer.
 	ErrNoAnswer = errors.New("there is no input that confirms it; pass --yes to skip the question")
 )
 

@@ -13,7 +13,7 @@ import (
 )
 
 // StoppedHost loads the configuration of a registry, and returns an error if a server is using
-// its data folder. Whoever opens the folder afterwards locks it.
+// its data folder. The caller opens the folder, which locks it.
 func StoppedHost(o *config.Options, args []string) (*configuration.Configuration, error) {
 	unlock, err := LockData(o)
 	if err != nil {
