@@ -64,7 +64,7 @@ func (r *runtime) openHoldAdmin() error {
 
 // holdStatus is the status of such a hold.
 func (r *runtime) holdStatus(started time.Time) admin.Status {
-	h := health{Status: statusOK, Sinks: []notifier.SinkHealth{}, Hold: r.holdHealth()}
+	h := Health{Status: statusOK, Sinks: []notifier.SinkHealth{}, Hold: r.holdHealth()}
 	h.addRelays(r.network.Relays(), true)
 	s := admin.Status{
 		Status: admin.OK, PID: os.Getpid(), Version: ownVersion(), Started: started, Data: r.options.Data, Sinks: []admin.Sink{}, Disks: []admin.Disk{},

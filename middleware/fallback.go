@@ -199,8 +199,8 @@ func (f *fallback) unavailable(w http.ResponseWriter, _ *http.Request) {
 
 func (f *fallback) health(context.Context, bool) any { return f.report() }
 
-func (f *fallback) report() health {
-	return health{
+func (f *fallback) report() Health {
+	return Health{
 		Status:  statusDegraded,
 		Reasons: []string{f.problem + ": pulls are served and not counted, pushes and deletes are refused"},
 		Sinks:   []notifier.SinkHealth{},

@@ -14,54 +14,56 @@ import (
 	"github.com/tidings-dev/tidings/notifier"
 )
 
-// health is the response of /tidings/api/v1/health.
-type health struct {
+// Health is the response of /tidings/api/v1/health.
+type Health struct {
 	Status  string                `json:"status"`            // "ok" or "degraded"
 	Reasons []string              `json:"reasons,omitempty"` // why it is degraded, except for the reasons in sinks, redis, hold and appview
 	Sinks   []notifier.SinkHealth `json:"sinks"`
-	Redis   *redisHealth          `json:"redis,omitempty"`   // with redis:
-	Hold    *holdHealth           `json:"hold,omitempty"`    // with hold:
-	Account *accountHealth        `json:"account,omitempty"` // with account:
-	Remote  *remoteHealth         `json:"remote,omitempty"`  // with remote:
-	AppView *appViewHealth        `json:"appview,omitempty"` // with announce.appview
-	Stats   *statsHealth          `json:"stats,omitempty"`   // with stats.records
-	Clock   *clockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
+	Redis   *RedisHealth          `json:"redis,omitempty"`   // with redis:
+	Hold    *HoldHealth           `json:"hold,omitempty"`    // with hold:
+	Account *AccountHealth        `json:"account,omitempty"` // with account:
+	Remote  *RemoteHealth         `json:"remote,omitempty"`  // with remote:
+	AppView *AppViewHealth        `json:"appview,omitempty"` // with announce.appview
+	Stats   *StatsHealth          `json:"stats,omitempty"`   // with stats.records
+	Clock   *ClockHealth          `json:"clock,omitempty"`   // if the system clock has jumped since the start
 	Repair  string                `json:"repair,omitempty"`  // phase of a repair of records and ledger; missing: none is requested or running
 }
 
-// clockHealth is the last jump of the system clock.
-type clockHealth struct {
+// ClockHealth is the last jump of the system clock.
+type ClockHealth struct {
 	Jumped string    `json:"jumped"` // by how much, such as "+8760h0m0s"
 	At     time.Time `json:"at"`     // by the clock after it
 }
 
-type redisHealth struct {
+// RedisHealth is the state of the counts in Redis.
+type RedisHealth struct {
 	Status   string    `json:"status"`             // "ok", "away" (does not answer) or "behind" (lacks counts)
 	Reason   string    `json:"reason,omitempty"`   // why it is not ok
 	Current  time.Time `json:"current,omitzero"`   // when it last had all counts; only with the token
 	Warnings []string  `json:"warnings,omitempty"` // why it may lose counts
 }
 
-type holdHealth struct {
+// HoldHealth is the state of the account of a hold.
+type HoldHealth struct {
 	Status  string `json:"status"`           // "ok", "moved" or "failing"
 	Reason  string `json:"reason,omitempty"` // why it is failing
 	DID     string `json:"did"`
 	Rev     string `json:"rev,omitempty"`     // of the last commit, if it can be read
 	MovedTo string `json:"movedTo,omitempty"` // the new host, from moved_to; records and posts stay pending
 
-	Relays []relayHealth `json:"relays,omitempty"` // with hold.relays
+	Relays []RelayHealth `json:"relays,omitempty"` // with hold.relays
 }
 
-// relayHealth is the state of the account on a relay.
-type relayHealth struct {
+// RelayHealth is the state of the account on a relay.
+type RelayHealth struct {
 	Relay  string      `json:"relay"`                // host
 	State  crawl.State `json:"state,omitempty"`      // missing until the relay was asked
 	Lag    int         `json:"lagSeconds,omitempty"` // age of the oldest commit that the relay lacks
 	Reason string      `json:"reason,omitempty"`     // why it is not current; only with the token
 }
 
-// appViewHealth is the state of the account's posts at the AppView.
-type appViewHealth struct {
+// AppViewHealth is the state of the account's posts at the AppView.
+type AppViewHealth struct {
 	Host    string        `json:"host"`
 	State   appview.State `json:"state,omitempty"`        // missing until the AppView was asked
 	Missing int           `json:"missing,omitempty"`      // posts that it did not have 10 minutes after they were written
@@ -82,8 +84,8 @@ const journalMinFree = 512 << 10
 // and files; they are in the log. all includes details about private repositories.
 func (r *runtime) health(ctx context.Context, all bool) any { return r.report(ctx, all) }
 
-func (r *runtime) report(_ context.Context, all bool) health {
-	h := health{Status: statusOK, Sinks: r.notifier.Health()}
+func (r *runtime) report(_ context.Context, all bool) Health {
+	h := Health{Status: statusOK, Sinks: r.notifier.Health()}
 	if slices.ContainsFunc(h.Sinks, func(s notifier.SinkHealth) bool { return s.ByOperator }) {
 		h.Status = statusDegraded // sinks has the reason
 	}
@@ -97,10 +99,10 @@ func (r *runtime) report(_ context.Context, all bool) health {
 		if jump.By > 0 {
 			by = "+" + by
 		}
-		h.Clock = &clockHealth{Jumped: by, At: jump.At}
+		h.Clock = &ClockHealth{Jumped: by, At: jump.At}
 	}
 	if s := r.counter.Status(); s.Redis {
-		h.Redis = &redisHealth{Status: statusOK, Reason: s.Reason, Warnings: s.Warnings}
+		h.Redis = &RedisHealth{Status: statusOK, Reason: s.Reason, Warnings: s.Warnings}
 		if all {
 			h.Redis.Current = s.Current
 		}
@@ -172,17 +174,17 @@ func (r *runtime) openedHold() *runtime {
 	return r
 }
 
-func (r *runtime) brokenHealth() *holdHealth {
+func (r *runtime) brokenHealth() *HoldHealth {
 	reason := "it cannot be opened"
 	if r.deferred != nil {
 		reason += ": " + diskProblem(r.broken.Reason())
 	}
-	return &holdHealth{Status: "failing", Reason: reason, DID: r.account}
+	return &HoldHealth{Status: "failing", Reason: reason, DID: r.account}
 }
 
-func (r *runtime) holdHealth() *holdHealth {
+func (r *runtime) holdHealth() *HoldHealth {
 	head, err := r.repo.Head(), r.repo.Health()
-	h := &holdHealth{Status: statusOK, DID: head.DID, Rev: head.Rev}
+	h := &HoldHealth{Status: statusOK, DID: head.DID, Rev: head.Rev}
 	switch moved := r.options.Hold.MovedTo; {
 	case moved != nil && errors.Is(err, repo.ErrDeactivated):
 		h.Status, h.MovedTo = "moved", moved.Service
@@ -194,9 +196,9 @@ func (r *runtime) holdHealth() *holdHealth {
 
 // addRelays adds the state of the account on each relay. A relay that is known to lack
 // commits degrades the health.
-func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
+func (h *Health) addRelays(relays []crawl.RelayStatus, all bool) {
 	for _, s := range relays {
-		relay := relayHealth{Relay: s.Relay, State: s.State, Lag: int(s.Lag.Seconds())}
+		relay := RelayHealth{Relay: s.Relay, State: s.State, Lag: int(s.Lag.Seconds())}
 		if all {
 			relay.Reason = s.Reason // it can name addresses
 		}
@@ -209,8 +211,8 @@ func (h *health) addRelays(relays []crawl.RelayStatus, all bool) {
 
 // addAppView adds the state of the account's posts at the AppView. Posts that are not
 // indexed degrade the health.
-func (h *health) addAppView(s appview.Status, all bool) {
-	h.AppView = &appViewHealth{Host: s.AppView, State: s.State, Missing: s.Missing, Delay: int(s.Delay.Seconds())}
+func (h *Health) addAppView(s appview.Status, all bool) {
+	h.AppView = &AppViewHealth{Host: s.AppView, State: s.State, Missing: s.Missing, Delay: int(s.Delay.Seconds())}
 	if all {
 		h.AppView.Reason = s.Reason // it can name addresses
 	}

@@ -24,7 +24,7 @@ func TestHealthOfRelays(t *testing.T) {
 		{[]crawl.RelayStatus{lagging, current}, false, `{"status":"degraded","sinks":null,"hold":{"status":"ok","did":"","relays":[{"relay":"b.example","state":"lagging","lagSeconds":5400},{"relay":"a.example","state":"current"}]}}`},
 		{[]crawl.RelayStatus{lagging}, true, `{"status":"degraded","sinks":null,"hold":{"status":"ok","did":"","relays":[{"relay":"b.example","state":"lagging","lagSeconds":5400,"reason":"10.0.0.1 is throttled"}]}}`},
 	} {
-		h := health{Status: statusOK, Hold: &holdHealth{Status: statusOK}}
+		h := Health{Status: statusOK, Hold: &HoldHealth{Status: statusOK}}
 		h.addRelays(c.relays, c.all)
 		if got, _ := json.Marshal(h); string(got) != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
@@ -47,7 +47,7 @@ func TestHealthOfAppView(t *testing.T) {
 		{appview.Status{AppView: "a.example", State: appview.StateUnreachable, Reason: "10.0.0.1 does not answer"}, false,
 			`{"status":"degraded","sinks":null,"appview":{"host":"a.example","state":"unreachable"}}`},
 	} {
-		h := health{Status: statusOK}
+		h := Health{Status: statusOK}
 		h.addAppView(c.status, c.all)
 		if got, _ := json.Marshal(h); string(got) != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)

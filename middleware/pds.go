@@ -75,39 +75,40 @@ func (c pdsCollector) backlog() time.Duration {
 	return max(0, c.account.Forecast(pds.CreatePoints*pending).Sub(clock.Now()))
 }
 
-// accountHealth is the state of an account on another PDS.
-type accountHealth struct {
+// AccountHealth is the state of an account on another PDS.
+type AccountHealth struct {
 	Status  string `json:"status"` // "ok" or "paused"
 	DID     string `json:"did"`
 	Service string `json:"service"`
 	// Only with the token:
-	Budget  *budgetHealth  `json:"budget,omitempty"`
-	Backlog *backlogHealth `json:"backlog,omitempty"` // missing if no event is pending
+	Budget  *BudgetHealth  `json:"budget,omitempty"`
+	Backlog *BacklogHealth `json:"backlog,omitempty"` // missing if no event is pending
 }
 
-// budgetHealth is what is left of the points.
-type budgetHealth struct {
-	Hour  *pointsHealth `json:"hour,omitempty"`
-	Day   *pointsHealth `json:"day,omitempty"`
+// BudgetHealth has the points that are left. A window without a limit is missing.
+type BudgetHealth struct {
+	Hour  *PointsHealth `json:"hour,omitempty"`
+	Day   *PointsHealth `json:"day,omitempty"`
 	Until time.Time     `json:"until,omitzero"` // no writes before, since the service asked to wait
 }
 
-// backlogHealth estimates when the pending events are published.
-type backlogHealth struct {
+// BacklogHealth estimates when the pending events are published.
+type BacklogHealth struct {
 	Writes int       `json:"writes"`
 	Ends   time.Time `json:"ends"` // as far as the budget decides
 }
 
-type pointsHealth struct {
+// PointsHealth has the points of a window that are left.
+type PointsHealth struct {
 	Left  int `json:"left"`
 	Limit int `json:"limit"`
 }
 
 // addAccount adds the state of the account. An account that cannot be written degrades the
 // health; one whose points are spent does not.
-func (h *health) addAccount(account *pds.Account, pending int, all bool) {
+func (h *Health) addAccount(account *pds.Account, pending int, all bool) {
 	s := account.Status()
-	h.Account = &accountHealth{Status: statusOK, DID: s.DID, Service: s.Service}
+	h.Account = &AccountHealth{Status: statusOK, DID: s.DID, Service: s.Service}
 	for _, sink := range h.Sinks {
 		if sink.Paused() {
 			h.Account.Status = "paused"
@@ -119,14 +120,14 @@ func (h *health) addAccount(account *pds.Account, pending int, all bool) {
 	if !all {
 		return
 	}
-	h.Account.Budget = &budgetHealth{Until: s.Budget.Until}
+	h.Account.Budget = &BudgetHealth{Until: s.Budget.Until}
 	if s.Budget.HourLimit > 0 {
-		h.Account.Budget.Hour = &pointsHealth{s.Budget.HourLeft, s.Budget.HourLimit}
+		h.Account.Budget.Hour = &PointsHealth{s.Budget.HourLeft, s.Budget.HourLimit}
 	}
 	if pending > 0 {
-		h.Account.Backlog = &backlogHealth{pending, account.Forecast(pds.CreatePoints * pending)}
+		h.Account.Backlog = &BacklogHealth{pending, account.Forecast(pds.CreatePoints * pending)}
 	}
 	if s.Budget.DayLimit > 0 {
-		h.Account.Budget.Day = &pointsHealth{s.Budget.DayLeft, s.Budget.DayLimit}
+		h.Account.Budget.Day = &PointsHealth{s.Budget.DayLeft, s.Budget.DayLimit}
 	}
 }

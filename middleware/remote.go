@@ -144,8 +144,8 @@ func (r *runtime) resolvedAccount(option string, cfg pds.Config) (*pds.Account, 
 	return account, nil
 }
 
-// remoteHealth is the state of the hold of remote.
-type remoteHealth struct {
+// RemoteHealth is the state of the hold of remote.
+type RemoteHealth struct {
 	Status   string    `json:"status"` // "ok" or "paused"
 	Hold     string    `json:"hold"`   // DID
 	DID      string    `json:"did"`    // of the sender of the calls
@@ -159,8 +159,8 @@ type remoteHealth struct {
 
 // addRemote adds the state of the hold of remote. A hold that cannot be called degrades the
 // health; one that asked to wait does not.
-func (h *health) addRemote(s remote.Status, did string, all bool) {
-	h.Remote = &remoteHealth{Status: statusOK, Hold: s.Hold, DID: did, Endpoint: s.Endpoint, Keys: s.Keys.String()}
+func (h *Health) addRemote(s remote.Status, did string, all bool) {
+	h.Remote = &RemoteHealth{Status: statusOK, Hold: s.Hold, DID: did, Endpoint: s.Endpoint, Keys: s.Keys.String()}
 	for _, sink := range h.Sinks {
 		if sink.Sink != reports.Name || !sink.Paused() {
 			continue

@@ -69,15 +69,15 @@ func (r *runtime) publishesCounts(repository string) bool {
 	return published || err != nil && r.notifier.Public(repository)
 }
 
-// statsHealth is the state of the stats records in the health report.
-type statsHealth struct {
+// StatsHealth is the state of the stats records in the health report.
+type StatsHealth struct {
 	Status string    `json:"status"`        // "ok", "waiting" (nothing may be written at the moment) or "failing" (the log has the reason)
 	Last   time.Time `json:"last,omitzero"` // when the last complete round began
 }
 
 // addStats adds the state of the stats records. A round that fails degrades the health.
-func (h *health) addStats(s statsrecords.Status) {
-	h.Stats = &statsHealth{Status: statusOK, Last: s.Last}
+func (h *Health) addStats(s statsrecords.Status) {
+	h.Stats = &StatsHealth{Status: statusOK, Last: s.Last}
 	switch {
 	case s.Err != nil:
 		h.Stats.Status, h.Status = "failing", statusDegraded

@@ -49,7 +49,7 @@ func TestStatsRecords(t *testing.T) {
 		}
 		return counted.Pulls == 1 && counted.Pushes == 1
 	})
-	var report health
+	var report Health
 	if r.api("health", &report); report.Stats != nil {
 		t.Errorf("health has %+v although no records are written", report.Stats)
 	}
@@ -107,7 +107,7 @@ func TestHealthOfStatsRecords(t *testing.T) {
 		{statsrecords.Status{Waiting: true}, statusOK, "waiting"},
 		{statsrecords.Status{Err: http.ErrAbortHandler}, statusDegraded, "failing"},
 	} {
-		h := health{Status: statusOK}
+		h := Health{Status: statusOK}
 		if h.addStats(c.status); h.Status != c.want || h.Stats.Status != c.wantStats {
 			t.Errorf("%+v: health %s, stats %s; want %s, %s", c.status, h.Status, h.Stats.Status, c.want, c.wantStats)
 		}

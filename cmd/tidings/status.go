@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
+	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
 
@@ -65,37 +65,6 @@ func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) er
 	return errBroken
 }
 
-// statusHealth is what `status` shows of the health report.
-type statusHealth struct {
-	Redis *struct {
-		Status, Reason string
-		Current        time.Time
-	}
-	Hold *struct {
-		Status, Reason, DID, Rev, MovedTo string
-		Relays                            []statusRelay
-	}
-	Account *struct {
-		Status, DID, Service string
-		Backlog              *struct {
-			Writes int
-			Ends   time.Time
-		}
-	}
-	Remote *struct{ Status, Reason, Hold, DID string }
-	Stats  *struct {
-		Status string
-		Last   time.Time
-	}
-	AppView *struct{ Host, State, Reason string }
-	Repair  string
-}
-
-type statusRelay struct {
-	Relay, State, Reason string
-	LagSeconds           int
-}
-
 // printStatus prints the status for people, one topic a line.
 func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	w := cli.NewTable(out)
@@ -119,13 +88,11 @@ func printStatus(out io.Writer, o *config.Options, s *admin.Status) error {
 	if s.Parked > 0 {
 		row("parked", "%s: the handle of the owner is not resolved", cli.Count(int64(s.Parked), "pending push"))
 	}
-	var health statusHealth
-	if len(s.Health) > 0 {
-		if err := json.Unmarshal(s.Health, &health); err != nil {
-			return fmt.Errorf("decode the health: %w", err)
-		}
+	health, err := cli.DecodeHealth(s)
+	if err != nil {
+		return err
 	}
-	health.print(row)
+	printHealth(row, &health)
 	var disks []string
 	for _, d := range s.Disks {
 		disks = append(disks, fmt.Sprintf("%s free for %s; writes pause below %s", cli.Size(int64(d.Free)), d.Path, cli.Size(int64(d.Reserve))))
@@ -171,9 +138,12 @@ func sinkLine(s *admin.Sink) string {
 	return line
 }
 
-func (h *statusHealth) print(row func(string, string, ...any)) {
+func printHealth(row func(string, string, ...any), h *middleware.Health) {
 	if r := h.Redis; r != nil {
 		row("redis", "%s", cli.WithReason(r.Status, r.Reason))
+		for _, warning := range r.Warnings {
+			row("", "%s", warning)
+		}
 	}
 	if a := h.Hold; a != nil {
 		row("hold", "%s, %s", a.DID, cli.WithReason(a.Status, a.Reason))
@@ -181,13 +151,13 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 			row("", "it has moved to %s", a.MovedTo)
 		}
 		for _, r := range a.Relays {
-			row("relay", "%s: %s", r.Relay, cli.WithReason(cmp.Or(r.State, "not asked yet"), r.Reason))
+			row("relay", "%s: %s", r.Relay, cli.WithReason(cmp.Or(string(r.State), "not asked yet"), r.Reason))
 		}
 	}
 	if a := h.Account; a != nil {
 		row("account", "%s on %s: %s", a.DID, a.Service, a.Status)
 		if b := a.Backlog; b != nil {
-			row("", "%s to do, until about %s as far as the points decide", cli.Count(int64(b.Writes), "write"), b.Ends.UTC().Format(time.RFC3339))
+			row("", "%s, which the points allow until about %s", cli.Count(int64(b.Writes), "pending write"), b.Ends.UTC().Format(time.RFC3339))
 		}
 	}
 	if r := h.Remote; r != nil {
@@ -200,6 +170,6 @@ func (h *statusHealth) print(row func(string, string, ...any)) {
 		row("stats", "records: %s", s.Status)
 	}
 	if a := h.AppView; a != nil {
-		row("appview", "%s: %s", a.Host, cli.WithReason(cmp.Or(a.State, "not asked yet"), a.Reason))
+		row("appview", "%s: %s", a.Host, cli.WithReason(cmp.Or(string(a.State), "not asked yet"), a.Reason))
 	}
 }

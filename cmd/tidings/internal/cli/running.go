@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/middleware/datafolder"
 )
 
@@ -20,4 +24,16 @@ func IsRunning(o *config.Options) (bool, error) {
 		return false, err
 	}
 	return false, unlock()
+}
+
+// DecodeHealth returns the health report in a status; it is empty while the data folder cannot
+// be opened.
+func DecodeHealth(s *admin.Status) (h middleware.Health, err error) {
+	if len(s.Health) == 0 {
+		return h, nil
+	}
+	if err := json.Unmarshal(s.Health, &h); err != nil {
+		return h, fmt.Errorf("decode the health report: %w", err)
+	}
+	return h, nil
 }

@@ -2,9 +2,7 @@ package holdcmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -163,21 +161,16 @@ func printRunning(ctx context.Context, row func(string, string, ...any), o *conf
 		row("", "it does not answer: %v", err)
 		return nil
 	}
-	var health struct {
-		Hold struct{ Status, Reason, DID, Rev string }
-	}
-	if len(status.Health) > 0 {
-		if err := json.Unmarshal(status.Health, &health); err != nil {
-			return fmt.Errorf("decode the health: %w", err)
-		}
+	health, err := cli.DecodeHealth(&status)
+	if err != nil {
+		return err
 	}
 	h := health.Hold
-	switch h.DID {
-	case cfg.DID:
-	case "": // while the data folder cannot be opened
+	if h == nil { // the data folder cannot be opened
 		row("health", "%s", cli.WithReason(status.Status, strings.Join(status.Reasons, "; ")))
 		return nil
-	default:
+	}
+	if h.DID != cfg.DID {
 		row("", "it serves another account, %s", h.DID)
 		return nil
 	}
