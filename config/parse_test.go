@@ -267,8 +267,8 @@ func TestMistakes(t *testing.T) {
 				"options.quota.owners[0].owner: " + identity.ValidateDID("alice").Error() + "\n" +
 				"options.quota.owners[1].tier: \"\" is not one of the tiers\n" +
 				"options.quota.owners[2].owner: did:web:a.example.com is listed twice"},
-		{"account and remote", account + "remote: {hold: \"did:web:hold.example.com\", hostname: a.example.com}", "options: account and remote are writers; only one writer is allowed"},
-		{"account and hold", account + "hold: {hostname: localhost}", "options: account and hold are writers; only one writer is allowed"},
+		{"account and remote", account + "remote: {hold: \"did:web:hold.example.com\", hostname: a.example.com}", "options: account and remote are sections of accounts; only one of them is allowed"},
+		{"account and hold", account + "hold: {hostname: localhost}", "options: account and hold are sections of accounts; only one of them is allowed"},
 
 		{"password of Redis", ok + "redis: {addrs: [\"a:1\"], password: hunter2}", "options.redis.password: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file"},
 		{"password by a short name", ok + "redis: {addrs: [\"a:1\"], passwd: hunter2}", "options.redis.passwd: secrets are not allowed here, since the registry shows its configuration at /debug/vars; write it to a file and set password_file"},
@@ -308,6 +308,7 @@ func TestMistakes(t *testing.T) {
 		{"invalid glob", ok + "public: [\"oss/[a\"]", "options.public[0]: \"oss/[a\" is an invalid pattern; each [ and { must be closed, and \\ must be followed by a character"},
 		{"empty glob", ok + "public: [a, \"\"]", "options.public[1]: an empty pattern matches nothing; remove it"},
 		{"glob with a leading slash", ok + "public: [/oss]", "options.public[0]: \"/oss\" begins with a slash, which no repository does"},
+		{"glob with two slashes", ok + "public: [\"oss//app\"]", "options.public[0]: \"oss//app\" has two slashes in a row, which no repository has"},
 		{"glob with a trailing slash", ok + "public: [oss/]", "options.public[0]: \"oss/\" ends with a slash, which no repository does; \"oss/**\" matches everything below it"},
 		{"glob with a tag", ok + "public: [\"oss/app:v1\"]", "options.public[0]: \"oss/app:v1\" has a colon; use the name of the repository without host and port, tag or digest"},
 		{"glob with capital letters", ok + "public: [OSS]", "options.public[0]: \"OSS\" has capital letters, which no repository has"},

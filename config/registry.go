@@ -78,7 +78,7 @@ func (o *Options) checkRegistry(c *configuration.Configuration, m *mistakes) {
 		case !local(c):
 			m.add("options.announce", fmt.Sprintf("anyone who reaches %s could make this account post, since the registry has no auth; "+
 				"add auth, listen on 127.0.0.1, or allow it with announce.anonymous_pushes: true", listenAddr(c)))
-		case o.proxied():
+		case o.proxied() && !m.at["options.hold.hostname"]:
 			m.add("options.announce", fmt.Sprintf("anyone whom the proxy in front of %s admits could make this account post, since the registry has no auth and %s is reached from outside; "+
 				"add auth or, if the proxy authenticates users or anonymous pushes are acceptable, set announce.anonymous_pushes: true", listenAddr(c), o.Hold.Hostname))
 		}

@@ -88,7 +88,7 @@ func TestRemoteMistakes(t *testing.T) {
 		{"announce", "{" + hold + "hostname: a.example.com}\nannounce: {}", "options.announce: the hold of remote announces images, by its own configuration; remove announce"},
 		{"a handle of an owner", "{" + hold + "hostname: a.example.com}\nowners: [{repositories: [\"a/**\"], owner: alice.example.com}, {repositories: [\"b/**\"], owner: \"did:web:b.example.com\"}]",
 			"options.owners[0]: names a handle, but with remote an owner has to be a DID, since the calls of pushes have it"},
-		{"two writers", "{" + hold + "hostname: a.example.com}\nhold: {hostname: localhost}", "options: hold and remote are writers; only one writer is allowed"},
+		{"two writers", "{" + hold + "hostname: a.example.com}\nhold: {hostname: localhost}", "options: hold and remote are sections of accounts; only one of them is allowed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -18,7 +18,7 @@ func (m *mistakes) oneWriter(given map[string]any) {
 		return !ok
 	})
 	if len(found) > 1 {
-		m.add("options", strings.Join(found, " and ")+" are writers; only one writer is allowed")
+		m.add("options", strings.Join(found, " and ")+" are sections of accounts; only one of them is allowed")
 	}
 }
 

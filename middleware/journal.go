@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -38,8 +39,8 @@ func (r *runtime) inspect(events int) (*inspect.Report, error) {
 // InspectJournal describes the journal of a stopped registry, with up to events pending events
 // of each sink. It changes nothing on disk.
 func InspectJournal(o *config.Options, events int) (report *inspect.Report, err error) {
-	if _, err := os.Stat(o.LockFile()); err != nil {
-		return nil, fmt.Errorf("there is no data folder that a registry has used: %w", err)
+	if _, err := os.Stat(o.JournalDir()); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no journal in %s; the first start of the registry creates it", o.Data)
 	}
 	unlock, err := datafolder.Lock(o.LockFile())
 	if errors.Is(err, datafolder.ErrInUse) {

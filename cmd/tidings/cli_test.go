@@ -332,6 +332,23 @@ func TestStopTraces(t *testing.T) {
 	}
 }
 
+// A file that is not a configuration of this version, and a data folder that is a file, are named.
+func TestWrongFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "empty.yml"), "")
+	write(t, filepath.Join(dir, "new.yml"), "version: 7\nstorage: inmemory\n")
+	write(t, filepath.Join(dir, "broken.yml"), "a: [b")
+	file(t, dir, "data.yml", "data: ./empty.yml\nhold: {hostname: localhost}")
+	expect(t, dir, 1, []string{"status", "empty.yml"}, "Error: empty.yml: it has no version, so it is no configuration of a registry; one begins with `version: 0.1`")
+	expect(t, dir, 1, []string{"config", "check", "new.yml"}, "Error: new.yml: version \"7\" is not supported; the version of a configuration is 0.1")
+	expect(t, dir, 1, []string{"config", "check", "broken.yml"}, "Error: broken.yml: yaml: line 1:")
+	expect(t, dir, 1, []string{"config", "check", "data.yml"}, "data.yml is invalid:\n  options.data: ./empty.yml is not a folder")
+	for _, args := range [][]string{{"hold", "init", "data.yml"}, {"hold", "status", "data.yml"}, {"reconcile", "data.yml"}} {
+		expect(t, dir, 1, args, "options.data: ./empty.yml is not a folder")
+	}
+}
+
 // Commands for a stopped registry say how a missing data folder is created, and do not create it.
 func TestNoDataFolder(t *testing.T) {
 	t.Parallel()

@@ -31,7 +31,7 @@ func configCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check <config>",
 		Short: "`config check` explains a configuration file and lists its errors",
-		Long: "`config check` reads a registry's configuration file and its environment variables, without opening or changing anything else.\n" +
+		Long: "`config check` reads a registry's configuration file, its environment variables and the secrets that they name. It changes nothing.\n" +
 			"It prints what Tidings will do and warnings, and fails if an option is invalid. The server may be running or stopped.\n" +
 			"With --online it also asks the network: whether the DID document agrees, whether the relays know the hold, or whether the account\n" +
 			"can log in, which uses the session that is kept. It fails if something is not as the configuration says.",
@@ -98,6 +98,9 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 // checkFiles reads the files that the options name and that a start needs.
 func checkFiles(o *config.Options) error {
 	var errs []error
+	if cli.Exists(o.Data) {
+		errs = append(errs, cli.CheckFolder(o))
+	}
 	if o.Redis != nil {
 		if _, err := o.Redis.Client(); err != nil {
 			errs = append(errs, err)

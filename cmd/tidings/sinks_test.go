@@ -31,7 +31,7 @@ func TestSinks(t *testing.T) {
 		return out
 	}
 	run(1, []string{"sinks", "list", s.config}, "not running", "tidings serve "+s.config)
-	run(1, []string{"journal", "inspect", s.config}, "no data folder that a registry has used")
+	run(1, []string{"journal", "inspect", s.config}, "there is no journal in ")
 	s.start()
 	run(0, []string{"sinks", "pause", s.config, "records"}, "records", "paused by operator since")
 	run(1, []string{"sinks", "pause", s.config, "other"}, "no such sink is configured: other")

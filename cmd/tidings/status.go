@@ -23,6 +23,11 @@ var (
 	errBroken   = errors.New("the registry is broken")
 )
 
+// unreachableError is an errBroken whose text is another error.
+type unreachableError struct{ error }
+
+func (e unreachableError) Is(target error) bool { return target == errBroken }
+
 func statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -45,7 +50,7 @@ func statusCommand() *cobra.Command {
 func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) error {
 	var s admin.Status
 	if err := c.call(ctx, "GET", "/v1/status", nil, &s); err != nil {
-		return fmt.Errorf("%w: %w", errBroken, err)
+		return unreachableError{err}
 	}
 	var err error
 	if asJSON {

@@ -60,6 +60,8 @@ func ValidateRepository(glob string) error {
 		return fmt.Errorf("%q begins with a slash, which no repository does", glob)
 	case strings.HasSuffix(glob, "/"):
 		return fmt.Errorf("%q ends with a slash, which no repository does; %q matches everything below it", glob, glob+"**")
+	case strings.Contains(glob, "//"):
+		return fmt.Errorf("%q has two slashes in a row, which no repository has", glob)
 	case strings.Contains(glob, ":"):
 		return fmt.Errorf("%q has a colon; use the name of the repository without host and port, tag or digest", glob)
 	case glob != strings.ToLower(glob):

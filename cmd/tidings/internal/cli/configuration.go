@@ -3,12 +3,15 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
+	"gopkg.in/yaml.v3"
 
 	"github.com/tidings-dev/tidings/config"
 )
@@ -31,17 +34,32 @@ func Load(args []string) (*configuration.Configuration, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	file, err := os.Open(path)
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, path, err
 	}
-	defer file.Close()
-	c, err := configuration.Parse(file)
+	c, err := configuration.Parse(bytes.NewReader(raw))
 	if err != nil {
-		return nil, path, fmt.Errorf("%s: %w", path, err)
+		return nil, path, fmt.Errorf("%s: %w", path, cmp.Or(checkVersion(raw), err))
 	}
 	return c, path, nil
 }
+
+// checkVersion returns an error for a file with another version than that of the registry's
+// configuration, whose parser does not say which one it wants.
+func checkVersion(raw []byte) error {
+	var file struct{ Version string }
+	if err := yaml.Unmarshal(raw, &file); err != nil || file.Version == registryVersion {
+		return nil
+	}
+	if file.Version == "" {
+		return errors.New("it has no version, so it is no configuration of a registry; one begins with `version: " + registryVersion + "`")
+	}
+	return fmt.Errorf("version %q is not supported; the version of a configuration is %s", file.Version, registryVersion)
+}
+
+// registryVersion is the version of the configuration of distribution v3.
+const registryVersion = "0.1"
 
 // Options reads the options of a file, which must have a tidings entry.
 func Options(args []string) (*config.Options, string, error) {

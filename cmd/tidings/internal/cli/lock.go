@@ -38,9 +38,12 @@ func LockData(o *config.Options) (unlock func() error, err error) {
 	return unlock, err
 }
 
-// CheckFolder returns an error if the data folder does not exist.
+// CheckFolder returns an error if the data folder does not exist, or is a file.
 func CheckFolder(o *config.Options) error {
-	_, err := os.Stat(o.Data)
+	info, err := os.Stat(o.Data)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("options.data: %s is not a folder", o.Data)
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

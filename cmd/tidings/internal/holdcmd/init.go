@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 )
 
 func holdInitCommand() *cobra.Command {
@@ -41,6 +42,11 @@ func holdInit(out, log io.Writer, args []string, createNew bool) error {
 			return nil
 		}
 		return err
+	}
+	if cli.Exists(o.Data) {
+		if err := cli.CheckFolder(o); err != nil {
+			return err
+		}
 	}
 	did, err := hold.Init(hold.InitConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),

@@ -39,15 +39,15 @@ func holdStatus(ctx context.Context, out, log io.Writer, args []string) (err err
 	if err != nil {
 		return err
 	}
+	if err := cli.CheckFolder(o); err != nil {
+		return err
+	}
 	cfg, old, err := hold.Offline(RepoConfig(o, log))
 	if err != nil {
 		return err
 	}
 	public, err := cfg.Key.PublicKey()
 	if err != nil {
-		return err
-	}
-	if err := cli.CheckFolder(o); err != nil {
 		return err
 	}
 	unlock, err := datafolder.Lock(o.LockFile())
