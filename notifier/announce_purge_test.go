@@ -1,32 +1,25 @@
 package notifier
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/pushrow"
-	"github.com/tidings-dev/tidings/notifier/reconcile"
-	"github.com/tidings-dev/tidings/notifier/records"
 )
 
-// purge makes all steps of a purge, and returns how many versions it drops. The records sink
-// does not run; it counts as one that has processed all events.
+// purge purges a repository, and returns how many versions that wait it drops.
 func (r *rig) purge(repository string) (waiting int) {
 	r.t.Helper()
-	if err := r.journal.SetCursor(journal.Pushes, records.Name, r.journal.Status(journal.Pushes).Last); err != nil {
-		r.t.Fatal(err)
-	}
 	for cursor, first := "", true; first || cursor != ""; first = false {
-		found, err := r.stores.Purge(r.t.Context(), repository, cursor, true)
+		found, err := r.stores.CountPublished(r.t.Context(), repository, cursor)
 		if err != nil {
 			r.t.Fatal(err)
 		}
 		waiting += found.Waiting
 		cursor = found.Cursor
+	}
+	if _, err := r.stores.Purge(r.t.Context(), repository); err != nil {
+		r.t.Fatal(err)
 	}
 	return waiting
 }
@@ -114,60 +107,5 @@ func TestPurgeDropsPending(t *testing.T) {
 				t.Errorf("%d posts after the next push, want %d: %q", got, len(test.want)+1, r.texts())
 			}
 		})
-	}
-}
-
-// A push before a purge that the records sink has not processed yet gets no records, and the
-// purge waits for the batch that the sink is writing. The first push after it publishes the
-// repository again.
-func TestPurgeBeforeRecords(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	r.push(image("other", 1).as("oss/other", "v1"))
-	r.drain()
-	r.account.down.Store(true)
-	r.push(image("sent", 2).as("oss/app", "v1"))
-	r.until("the batch is in the outbox", func() bool {
-		batched, err := records.LastBatched(r.state)
-		return err == nil && batched == 2
-	})
-	r.push(image("pending", 2).as("oss/app", "v2"))
-	cursor := ""
-	step := func() error {
-		found, err := r.stores.Purge(t.Context(), "oss/app", cursor, true)
-		if err == nil {
-			cursor = found.Cursor
-		}
-		return err
-	}
-	if err := step(); err != nil {
-		t.Fatal(err)
-	}
-	if err := step(); !errors.Is(err, reconcile.ErrBusy) {
-		t.Errorf("the purge does not wait for the records sink: %v", err)
-	}
-	r.account.down.Store(false)
-	r.drain()
-	if got := len(r.records()); got != 1+2 {
-		t.Errorf("%d records while the purge waits, want those of the batch and of another repository", got)
-	}
-	for cursor != "" {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.drain()
-	r.consistent()
-	if got := len(r.records()); got != 1 {
-		t.Errorf("%d records after the purge, want those of another repository", got)
-	}
-	var result pushrow.Records
-	if _, err := pushrow.Get(r.state, 3, pushrow.RecordsPart, &result); err != nil || result.Reason != "its repository was purged" {
-		t.Errorf("the result of the pending push: %+v, %v", result, err)
-	}
-	r.push(image("late", 3).as("oss/app", "v3"))
-	r.drain()
-	if got := len(r.records()); got != 1+3 {
-		t.Errorf("%d records after the next push, want 4", got)
 	}
 }

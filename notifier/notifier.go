@@ -23,6 +23,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/migrate"
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/parked"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/recent"
@@ -141,6 +142,7 @@ type Notifier struct {
 	announce *announce.Sink               // nil: no posts
 	posts    *posted.History
 	private  *sink.PrivateImages
+	purged   *purged.Store
 	remote   *remote.Sink  // nil: pushes are not reported
 	pulls    *remote.Pulls // nil: pulls are not reported
 	stores   *reconcile.Reconciler
@@ -190,6 +192,7 @@ func New(cfg Config) (*Notifier, error) {
 		public:   sink.ExceptPrivate(cfg.Public),
 		posts:    posted.NewHistory(cfg.State, cfg.Account),
 		private:  sink.NewPrivateImages(cfg.State, countedBy(cfg.Counter)),
+		purged:   purged.New(cfg.State),
 
 		space: cfg.Space, now: cfg.Now, linger: cfg.Linger, metrics: cfg.Metrics,
 		log: cfg.Logger.With("component", "notifier"),
@@ -249,7 +252,7 @@ func (n *Notifier) migrateFormat() error {
 // addSinks adds the sinks that publish.
 func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.Config) error {
 	deps := sink.Deps{
-		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Public: n.public,
+		Account: n.account, State: n.state, Storage: n.storage, Private: n.private, Purged: n.purged, Public: n.public,
 		Revision: n.stores.Revision, Metrics: n.metrics, Log: n.log,
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)

@@ -60,9 +60,9 @@ func manifestOf(layers []v1.Descriptor) *lexicon.ManifestInfo {
 func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	switch {
 	case n.account == nil:
-	case e.Operation == event.OpDelete, e.Operation == event.OpPurge:
+	case e.Operation == event.OpDelete:
 		n.quota.Freeing(seq, "", e.ManifestDigest)
-	case e.Operation == event.OpForgetOwner:
+	case e.Operation == event.OpForgetOwner, e.Operation == event.OpPurge:
 		n.quota.Freeing(seq, e.UserDID, "")
 	case e.Operation == event.OpForget, e.Operation == event.OpDisown, e.Operation == event.OpPush && e.Private():
 		n.quota.Freeing(seq, e.UserDID, e.ManifestDigest)

@@ -9,7 +9,7 @@ import (
 func (n *Notifier) newReconciler(cfg *Config) *reconcile.Reconciler {
 	return reconcile.New(reconcile.Config{
 		Journal: n.journal, Clock: n.clock, State: n.state, Counter: n.counter, Ledger: n.ledger, Usage: n.usage, Quota: n.quota,
-		Parked: n.parked, Posts: n.posts, Account: n.account, Storage: n.storage, Confirm: n.confirmSinks, Settle: n.settlePosts,
+		Parked: n.parked, Posts: n.posts, Account: n.account, Storage: n.storage, Purged: n.purged, Confirm: n.confirmSinks,
 		Owner: n.owner, OwnerOf: n.resolvedOwner, Local: n.claimIsLocal, Public: n.public, Shared: cfg.Shared,
 		Options: cfg.PublicOptions, DataFolder: cfg.DataFolder, AccountFolder: cfg.AccountFolder,
 		Appended: n.noteFreeing, Progress: &n.progress, Space: n.space, Now: n.now, Log: n.log,
@@ -27,14 +27,6 @@ func (n *Notifier) confirmSinks(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// settlePosts returns when no post is being sent that was decided before.
-func (n *Notifier) settlePosts(ctx context.Context) error {
-	if n.announce == nil {
-		return nil
-	}
-	return n.announce.Settle(ctx)
 }
 
 // runReconciler finishes the requested reconciliation, if there is one.

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 
 // ErrNotRetryable is returned for a dead letter of a sink whose events can't be retried.
 var ErrNotRetryable = errors.New("pulls that the sink remote has given up can't be retried: the hold may have counted them")
+
+// ErrTooLate is returned for a dead letter whose event must not have an effect any more.
+var ErrTooLate = errors.New("it is too late to retry this")
 
 // ErrUnknownSink is returned for a sink that is not configured.
 var ErrUnknownSink = errors.New("no such sink is configured")
@@ -46,6 +50,9 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 	if err := n.space(); err != nil {
 		return err
 	}
+	if err := n.checkRetry(box, seq); err != nil {
+		return err
+	}
 	l, err := n.dead.BeginRetry(box, seq)
 	if err != nil {
 		return err
@@ -58,6 +65,31 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 	if err != nil {
 		// If it is in the journal nevertheless, the letter stays, and another retry has no effect.
 		return errors.Join(fmt.Errorf("retry %s/%d: %w", box.Sink, seq, err), n.dead.CancelRetry(box, seq))
+	}
+	return nil
+}
+
+// checkRetry returns ErrTooLate for the letter of a purge, which would remove what was pushed
+// since, and for that of a push whose repository was purged since. A purge that is recorded
+// after this is noticed by the sink.
+func (n *Notifier) checkRetry(box deadletters.Box, seq uint64) error {
+	l, err := n.dead.Get(box, seq)
+	if err != nil || l.Event == nil || box.Sink == sink.Counters {
+		return err // BeginRetry says what is wrong
+	}
+	e, err := event.Decode(l.Event)
+	if err != nil {
+		return nil // the sink reports it
+	}
+	switch e.Operation {
+	case event.OpPurge:
+		return fmt.Errorf("%w: it would remove what was pushed after the purge; run `tidings purge` again", ErrTooLate)
+	case event.OpPush:
+		purged, err := n.purged.After(e.Name(), cmp.Or(e.Origin, seq))
+		if err == nil && purged {
+			err = fmt.Errorf("%w: the repository %s was purged after the push; `tidings dead drop` removes the letter, and another push publishes the image", ErrTooLate, e.Name())
+		}
+		return err
 	}
 	return nil
 }

@@ -64,14 +64,8 @@ func announcementState(a *announce.Announcement) string {
 		return "being deleted"
 	case a.Unchecked != "":
 		return "posted (not checked)"
-	case a.Deleted == posted.DeletedWithdrawn:
-		return "withdrawn"
-	case a.Deleted == posted.DeletedImage:
-		return "deleted with its image"
-	case a.Deleted == posted.DeletedOwner:
-		return "deleted with the data of its owner"
-	case a.Deleted == posted.DeletedAccount:
-		return "deleted in the account"
+	case a.Deleted != "":
+		return posted.Deletion(a.Deleted)
 	}
 	return "posted"
 }

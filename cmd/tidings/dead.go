@@ -125,7 +125,8 @@ func deadRetryCommand() *cobra.Command {
 		Use:   "retry <config> <letter>...",
 		Short: "`dead retry` lets the sinks of a running registry handle the events of dead letters again",
 		Long: "`dead retry` adds the events to the journal again, each for the sink that gave it up. A letter disappears when its sink has\n" +
-			"processed the event, and gets the new reason if that fails. Mend the cause first. A letter without its event can't be retried.",
+			"processed the event, and gets the new reason if that fails. Mend the cause first. A letter without its event can't be retried,\n" +
+			"and neither can that of a push whose repository was purged since.",
 		Example:      "  tidings dead retry config.yml records/17 counters/5/pulls",
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,

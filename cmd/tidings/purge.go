@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
 
@@ -21,9 +22,10 @@ func purgeCommand() *cobra.Command {
 		Use:   "purge <config> <repository>",
 		Short: "`purge` removes the records, posts, documents and counts of one repository",
 		Long: "`purge` needs the server to be running. The images stay in the registry. What other repositories have as well keeps its records,\n" +
-			"and posts about several images stay, as with `announce.on_delete: delete`. What was pushed before and is not announced yet will\n" +
-			"not be announced. Nothing of the repository is published until the next push to it; to prevent that, remove it from `public`.\n" +
-			"It asks first, unless --yes is set. Run it again if it was interrupted.",
+			"and summary posts stay. What was pushed before and is not announced yet will not be announced, and its dead letters cannot be\n" +
+			"retried. What is pushed afterwards is published as usual; to prevent that, remove the repository from `public`.\n\n" +
+			"It counts what there is and asks first, unless --yes is set. Then the server does the work: interrupting the command afterwards,\n" +
+			"or a restart of the server, does not end it.",
 		Example:      "  tidings purge config.yml oss/app",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -42,35 +44,48 @@ func runPurge(ctx context.Context, cmd *cobra.Command, args []string, flags purg
 	if err != nil {
 		return err
 	}
+	found, err := c.countPublished(ctx, messages, repository)
+	if err != nil {
+		return err
+	}
 	if !flags.yes {
-		found, err := c.purge(ctx, messages, repository, "GET")
-		if err != nil {
-			return err
-		}
-		question := fmt.Sprintf("Remove what was published of %s: %s?", repository, purgedText(&found))
+		question := fmt.Sprintf("Remove what was published of %s: %s?", repository, publishedText(&found))
 		if err := terminal.Confirm(cmd.InOrStdin(), messages, question); err != nil {
 			return err
 		}
 	}
-	found, err := c.purge(ctx, messages, repository, "POST")
-	if err != nil {
+	result := purgeResult{Published: found}
+	if err := c.purge(ctx, messages, repository, &result.Purge); err != nil {
 		return err
 	}
 	if flags.json {
-		return cli.PrintJSON(out, found)
+		return cli.PrintJSON(out, result)
 	}
-	_, err = fmt.Fprintf(out, "Removing what was published of %s: %s. `tidings status` shows pending events.\n", repository, purgedText(&found))
+	_, err = fmt.Fprintf(out, "Removing what was published of %s: %s. `tidings status` shows pending events.\n", repository, publishedText(&found))
 	return err
 }
 
-// purge makes all steps of a purge, or counts what it would remove, and returns the sums.
-func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository, method string) (sum reconcile.Purged, err error) {
+// purgeResult is what --json prints.
+type purgeResult struct {
+	reconcile.Published
+	admin.Purge
+}
+
+// purge purges a repository.
+func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository string, result *admin.Purge) error {
+	bar := terminal.NewProgress(progress, "repositories", 0)
+	defer bar.End()
+	return c.callWhenFree(ctx, bar, "POST", "/v1/purge", url.Values{"repository": {repository}}, result)
+}
+
+// countPublished counts what a purge would remove.
+func (c *adminClient) countPublished(ctx context.Context, progress io.Writer, repository string) (sum reconcile.Published, err error) {
 	bar := terminal.NewProgress(progress, "manifests and posts", 0)
 	defer bar.End()
 	query := url.Values{"repository": {repository}}
 	for {
-		var step reconcile.Purged
-		if err := c.callWhenFree(ctx, bar, method, "/v1/purge", query, &step); err != nil {
+		var step reconcile.Published
+		if err := c.callWhenFree(ctx, bar, "GET", "/v1/purge", query, &step); err != nil {
 			return sum, err
 		}
 		sum.Manifests, sum.Records = sum.Manifests+step.Manifests, sum.Records+step.Records
@@ -83,7 +98,7 @@ func (c *adminClient) purge(ctx context.Context, progress io.Writer, repository,
 	}
 }
 
-func purgedText(p *reconcile.Purged) string {
+func publishedText(p *reconcile.Published) string {
 	text := fmt.Sprintf("%s of %s, %s", cli.Count(int64(p.Records), "record"), cli.Count(int64(p.Manifests), "manifest"), cli.Count(int64(p.Posts), "post"))
 	if p.Waiting > 0 {
 		text += ", " + cli.Count(int64(p.Waiting), "version") + " not announced yet"

@@ -229,6 +229,7 @@ var statuses = map[error]int{
 	deadletters.ErrNoEvent:   http.StatusConflict,
 	deadletters.ErrRetrying:  http.StatusConflict,
 	notifier.ErrNotRetryable: http.StatusConflict,
+	notifier.ErrTooLate:      http.StatusConflict,
 
 	notifier.ErrUnknownSink:   http.StatusNotFound,
 	runner.ErrBusy:            http.StatusConflict,

@@ -20,8 +20,11 @@ type Records interface {
 	CheckBusy() error
 	// Forsake removes the records of claims.
 	Forsake(ctx context.Context, claims []reconcile.Claim) error
-	// Purge makes a step of a purge, or counts what it would remove.
-	Purge(ctx context.Context, repository, cursor string, remove bool) (reconcile.Purged, error)
+	// CountPublished makes a step of counting what Purge would remove.
+	CountPublished(ctx context.Context, repository, cursor string) (reconcile.Published, error)
+	// Purge removes what was published of a repository, and returns the sequence number of
+	// the event that does.
+	Purge(ctx context.Context, repository string) (seq uint64, err error)
 }
 
 // gcPage is how many ledger entries a request looks at.
@@ -61,14 +64,27 @@ func (h *handler) orphans(w http.ResponseWriter, r *http.Request) {
 	send(w, OrphansPage{append([]reconcile.Claim{}, found...), looked, hex.EncodeToString(next)})
 }
 
-// purge makes a step of a purge or, for GET, counts what it would remove.
+// A Purge is the response to a purge that is recorded.
+type Purge struct {
+	Event uint64 `json:"event"` // its sequence number
+}
+
+// purge purges a repository or, for GET, makes a step of counting what that would remove.
 func (h *handler) purge(w http.ResponseWriter, r *http.Request) {
 	repository := r.FormValue("repository")
 	if _, err := reference.WithName(repository); err != nil || strings.HasPrefix(repository, "did:") {
 		invalid(w, "repository must be the name of a repository of this registry, such as oss/app")
 		return
 	}
-	step, err := h.Records.Purge(r.Context(), repository, r.FormValue("cursor"), r.Method == http.MethodPost)
+	var result any
+	var err error
+	if r.Method == http.MethodPost {
+		var seq uint64
+		seq, err = h.Records.Purge(r.Context(), repository)
+		result = Purge{seq}
+	} else {
+		result, err = h.Records.CountPublished(r.Context(), repository, r.FormValue("cursor"))
+	}
 	switch {
 	case errors.Is(err, reconcile.ErrPurgeCursor):
 		invalid(w, err.Error())
@@ -77,6 +93,6 @@ func (h *handler) purge(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		h.failed(w, r, err)
 	default:
-		send(w, step)
+		send(w, result)
 	}
 }

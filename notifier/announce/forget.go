@@ -10,36 +10,59 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// How the posts of an owner are deleted
+// How the posts of an owner or a repository are deleted
 //
-// An event event.OpForgetOwner ends what the sink handles at once, so that all earlier events
-// are decided and all later ones are not. From then on a version whose last push precedes
-// the event is not announced. With Retract the posts of the owner's images are deleted as
-// well. Post and history do not name the owner, so all posts of the account are read, in
-// pages: a page marks the posts of the owner in the history as deleted and adds the rows that
-// retract works off, in one commit with the position. No other event is handled before the
-// last page, so a push after the event is announced like that of a new image. After a crash
-// the next page is that after the position.
+// An event event.OpForgetOwner or event.OpPurge ends what the sink handles at once, so that all
+// earlier events are decided and all later ones are not. From then on a version whose last push
+// precedes the event is not announced (purge.go). After a purge, and with Retract after the
+// other, the posts are deleted as well. Post and history do not name the owner, so all posts of
+// the account are read, in pages: a page marks posts in the history as deleted and adds the rows
+// that retract works off, in one commit with the position. No other event is handled before
+// the last page, so a push after the event is announced like that of a new image. After a crash
+// the next page is that after the position. A sink that was rewound deletes no posts again,
+// since they may be those of later pushes.
 
-// A forgetting is the value of state.AnnounceForget: the posts of an owner that are being
-// deleted.
+// A forgetting is the value of state.AnnounceForget: the posts that are being deleted, of an
+// owner or of a repository.
 type forgetting struct {
-	Owner string `json:"owner"`
-	Seq   uint64 `json:"seq"`             // of the event
-	After string `json:"after,omitempty"` // record key of the last post that was read
+	Owner      string `json:"owner,omitempty"`
+	Repository string `json:"repository,omitempty"`
+	Seq        uint64 `json:"seq"`             // of the event
+	After      string `json:"after,omitempty"` // record key of the last post that was read
+}
+
+// has reports whether a post about an image is to be deleted.
+func (f *forgetting) has(image post.Image, ownerOf func(repository string) string) bool {
+	if f.Repository != "" {
+		return image.Repository == f.Repository
+	}
+	return ownerOf(image.Repository) == f.Owner
+}
+
+// reasons are why a post is deleted, in its row and in the results of its pushes.
+func (f *forgetting) reasons() (row, result string) {
+	if f.Repository != "" {
+		return posted.DeletedPurged, reasonPurged
+	}
+	return posted.DeletedOwner, reasonForgotten
+}
+
+// deletesPosts reports whether an event may delete the posts of an owner or a repository.
+func deletesPosts(e *event.Sequenced) bool {
+	return e.Operation == event.OpForgetOwner || e.Operation == event.OpPurge
 }
 
 // forgetPage is how many posts are read at a time.
 const forgetPage = 500
 
-// throughForget returns the events up to the first that deletes the data of an owner and is
-// not decided; all if there is none.
+// throughForget returns the events up to the first that deletesPosts and is not decided.
 func throughForget(events []event.Sequenced, p decided.Events) []event.Sequenced {
 	i := slices.IndexFunc(events, func(e event.Sequenced) bool {
-		return e.Operation == event.OpForgetOwner && !p.Has(e.Seq)
+		return deletesPosts(&e) && !p.Has(e.Seq)
 	})
 	if i < 0 {
 		return events
@@ -47,21 +70,27 @@ func throughForget(events []event.Sequenced, p decided.Events) []event.Sequenced
 	return events[:i+1]
 }
 
-// forget adds to the decision that the data of an owner is deleted, if the last of the first
-// done events says so.
+// forget adds to the decision that the posts of an owner or a repository are deleted, if the
+// last of the first done events says so.
 func (d *decision) forget(events []event.Sequenced, done int, p decided.Events) error {
-	if done == 0 || events[done-1].Operation != event.OpForgetOwner || p.Has(events[done-1].Seq) {
+	if done == 0 || !deletesPosts(&events[done-1]) || events[done-1].Seq <= max(p.Through, p.Again) {
 		return nil
 	}
 	e := events[done-1]
 	d.changed, d.durable = true, true
+	if e.Operation == event.OpPurge {
+		if err := d.versions.DeleteRepository(&d.b, e.Repository); err != nil {
+			return err
+		}
+		return d.set(state.AnnounceForget, forgetting{Repository: e.Repository, Seq: e.Seq})
+	}
 	if err := d.forgotten.Put(&d.b, e.UserDID, e.Result()); err != nil || !d.Retract {
 		return err
 	}
 	return d.set(state.AnnounceForget, forgetting{Owner: e.UserDID, Seq: e.Seq})
 }
 
-// forgetPosts deletes the posts of an owner whose data is being deleted, if there is one.
+// forgetPosts deletes the posts of the last such event, unless they are deleted.
 func (s *Sink) forgetPosts(ctx context.Context) error {
 	for {
 		d := s.newDecision()
@@ -73,7 +102,8 @@ func (s *Sink) forgetPosts(ctx context.Context) error {
 		if err := d.forgetPage(ctx, f); err != nil {
 			return err
 		}
-		if err := d.removeResults(d.retracted, reasonForgotten); err != nil {
+		_, reason := f.reasons()
+		if err := d.removeResults(d.retracted, reason); err != nil {
 			return err
 		}
 		d.durable = true
@@ -102,14 +132,15 @@ func (d *decision) forgetPage(ctx context.Context, f forgetting) error {
 	}
 	d.b.Delete(state.AnnounceForget)
 	d.changed = true
-	d.Log.Info("the posts of an owner's images are deleted, as the owner asked", "owner", f.Owner, "event", f.Seq)
+	_, why := f.reasons()
+	d.Log.Info("posts are deleted: "+why, "owner", f.Owner, "repository", f.Repository, "event", f.Seq)
 	return nil
 }
 
-// forgetPost deletes a post if its image is one of the owner and no other post is about it.
+// forgetPost deletes a post of f. The versions that joined it can be announced again.
 func (d *decision) forgetPost(r repo.Record, f forgetting) error {
 	image, ok := Origin(r)
-	if !ok || d.OwnerOf(image.Repository) != f.Owner {
+	if !ok || !f.has(image, d.OwnerOf) {
 		return nil
 	}
 	es, err := d.posts.GetAfter(&d.b, image.Repository, image.Digest)
@@ -123,7 +154,18 @@ func (d *decision) forgetPost(r repo.Record, f forgetting) error {
 	if err := d.versions.DeleteImage(&d.b, image.Repository, image.Digest); err != nil {
 		return err
 	}
-	if err := d.noteDeleted(r.RKey, posted.DeletedOwner); err != nil {
+	row, _, err := posted.Read(d.State, &d.b, r.RKey)
+	if err != nil {
+		return err
+	}
+	err = posted.EachImage(d.State, r.RKey, row, func(joined posted.Image) error {
+		return d.posts.MarkDeleted(&d.b, joined.Repository, joined.Digest, []string{r.RKey})
+	})
+	if err != nil {
+		return err
+	}
+	why, _ := f.reasons()
+	if err := d.noteDeleted(r.RKey, why); err != nil {
 		return err
 	}
 	d.retracted = append(d.retracted, r.RKey)
@@ -131,13 +173,4 @@ func (d *decision) forgetPost(r repo.Record, f forgetting) error {
 		return err
 	}
 	return d.posts.MarkDeleted(&d.b, image.Repository, image.Digest, []string{r.RKey})
-}
-
-// wasForgotten reports whether the data of a version's owner was deleted after its last push.
-func (s *Sink) wasForgotten(v *version) (bool, error) {
-	owner := s.OwnerOf(v.Repository)
-	if owner == "" {
-		return false, nil
-	}
-	return s.forgotten.Since(owner, slices.Max(v.Seqs))
 }

@@ -25,7 +25,7 @@ type Announcement struct {
 	Tags       []string  `json:"tags"` // that it names, the announced one first
 	About      string    `json:"about"`
 	Versions   int       `json:"versions"`            // that it is about
-	Deleted    string    `json:"deleted,omitempty"`   // posted.DeletedWithdrawn, posted.DeletedImage, posted.DeletedAccount; "": it is not
+	Deleted    string    `json:"deleted,omitempty"`   // as in posted.Post; "": it is not
 	DeletedAt  time.Time `json:"deletedAt,omitzero"`  // when that was decided; zero: not known
 	Deleting   bool      `json:"deleting,omitempty"`  // the account has not confirmed it yet
 	Problem    string    `json:"problem,omitempty"`   // why the account has refused to delete it

@@ -24,8 +24,7 @@ import (
 // With Retract, the post of an image is deleted when the image is gone: its manifest was
 // deleted, each of its announced tags was deleted, or another registry reports it as
 // private. A tag that has moved to another image is not deleted. A post that is about a newer
-// version, or about many, stays. A purge deletes the post of an image that is not gone, also
-// without Retract.
+// version, or about many, stays.
 //
 // The commit that decides about the event of the delete marks the post in the history as
 // deleted, so that a later push of the image is announced like that of a new one, removes it
@@ -94,7 +93,7 @@ func publicAgain(private *event.Sequenced, later []event.Sequenced) bool {
 // lostBy returns the digests whose posts an event may concern.
 func (d *decision) lostBy(e *event.Sequenced) ([]string, error) {
 	switch {
-	case e.Operation == event.OpDelete, e.Operation == event.OpPurge, e.Operation == event.OpPush && e.Private() && !e.Foreign:
+	case e.Operation == event.OpDelete, e.Operation == event.OpPush && e.Private() && !e.Foreign:
 		return []string{e.ManifestDigest}, nil
 	case e.Operation == event.OpUntag:
 		return d.taggedDigests(e.Repository, e.Tag)
@@ -122,7 +121,7 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 		return err
 	}
 	own := slices.DeleteFunc(es.Live(), func(e posted.Entry) bool { return e.Joined || e.Withdrawn || e.RKey == "" })
-	if !d.Retract && e.Operation != event.OpPurge || len(own) == 0 {
+	if !d.Retract || len(own) == 0 {
 		return nil
 	}
 	var rkeys []string
@@ -147,7 +146,7 @@ func (d *decision) followDelete(ctx context.Context, e *event.Sequenced, digest 
 
 // gone reports whether an image is gone after an event.
 func (s *Sink) gone(ctx context.Context, e *event.Sequenced, digest string, es posted.Entries) (bool, error) {
-	if e.Private() || e.Operation == event.OpPurge {
+	if e.Private() {
 		return true, nil
 	}
 	tags := s.announcedTags(es)

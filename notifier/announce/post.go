@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stored"
+	"github.com/tidings-dev/tidings/notifier/versions"
 )
 
 // check returns the tags that an announcement still has and that are to be
@@ -25,11 +26,8 @@ func (s *Sink) check(ctx context.Context, v *version, before posted.Entries) (ta
 	if err != nil {
 		return nil, refused, err
 	}
-	if forgotten, err := s.wasForgotten(v); forgotten || err != nil {
-		return nil, pushrow.Announce{Reason: reasonForgotten}, err
-	}
-	if purged, err := wasPurged(s.State, v); purged || err != nil {
-		return nil, pushrow.Announce{Reason: reasonPurged}, err
+	if reason, err := s.removedSince(v.Repository, slices.Max(v.Seqs)); reason != "" || err != nil {
+		return nil, pushrow.Announce{Reason: reason}, err
 	}
 	if private {
 		return nil, pushrow.Announce{Reason: reasonPrivate}, nil
@@ -88,7 +86,7 @@ func (s *Sink) newTags(tags []string, before posted.Entries) []string {
 	}
 	unnamed := slices.DeleteFunc(slices.Clone(tags), named)
 	announce := slices.ContainsFunc(unnamed, func(tag string) bool {
-		return s.Tag(tag) && (s.Retags || before.Names(func(t string) bool { return isReleaseOf(tag, t) }))
+		return s.Tag(tag) && (s.Retags || before.Names(func(t string) bool { return versions.IsReleaseOf(tag, t) }))
 	})
 	if !announce {
 		return nil
@@ -105,7 +103,7 @@ func (s *Sink) tagOrder(tags []string) []string {
 			list = append(list, t)
 		}
 	}
-	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !isPreRelease(t) })
+	first := slices.IndexFunc(list, func(t string) bool { return s.Tag(t) && !versions.IsPreRelease(t) })
 	if first < 0 {
 		first = slices.IndexFunc(list, s.Tag)
 	}

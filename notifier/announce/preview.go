@@ -13,6 +13,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/post"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -102,7 +103,7 @@ func (p Previews) sink() (*Sink, error) {
 	cfg.Counted = func(context.Context, string, func(string, int64) bool) error { return nil }
 	deps := sink.Deps{
 		State: db, Storage: p.Storage, Public: sink.ExceptPrivate(p.Public), Log: p.Log,
-		Private: sink.NewPrivateImages(db, func() uint64 { return math.MaxUint64 }),
+		Private: sink.NewPrivateImages(db, func() uint64 { return math.MaxUint64 }), Purged: purged.New(db),
 	}
 	clock := event.NewClock(p.Now, event.Elapsed, 0, 0, p.Log)
 	return New(deps, nil, cfg, posted.NewHistory(db, p.Account), clock, p.Now)
@@ -139,7 +140,7 @@ func (s *Sink) pushedNow(ctx context.Context, repository, digest string, tags []
 // would be no post.
 func (d *decision) tryPush(ctx context.Context, e *event.Sequenced, tags []string) (a *announcement, p Preview, err error) {
 	w := &window{first: *e, seqs: []uint64{e.Seq}, tags: tags}
-	if p.Reason = d.unannouncedNow(e); p.Reason == "" {
+	if p.Reason, err = d.unannouncedNow(e); err == nil && p.Reason == "" {
 		var refused pushrow.Announce
 		a, refused, err = d.announcementOf(ctx, w)
 		p.Reason, p.PostURI = refused.Reason, refused.PostURI

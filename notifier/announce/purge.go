@@ -1,60 +1,48 @@
 package announce
 
 import (
-	"context"
 	"slices"
 
 	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// How the pending posts of a purged repository are dropped
-//
-// A purge notes the last event of the journal in state.Unannounced. From then on a version of
-// the repository whose last push is not after that event is not announced, whether its push is
-// pending, it waits for a cooldown or a summary, or its post is in the outbox: it is looked up
-// whenever a version is checked. A version that waits keeps its row until then. Such a
-// version that is pushed again is announced, with all tags that it has in storage.
-
-// wasPurged reports whether the repository of a version was purged after its last push. That
-// of a preview has no event.
-func wasPurged(db state.Store, v *version) (bool, error) {
-	last, err := purged.UpTo(db, v.Repository)
-	seq := slices.Max(v.Seqs)
-	return err == nil && seq > 0 && seq <= last, err
+// removedSince is the reason why a version whose last push has a sequence number is not
+// announced any more, "" if it is: since then its repository was purged, or the data of its
+// owner deleted. It is asked whenever a version is checked, so it does not matter whether the
+// push is pending, its version waits, or its post is in the outbox. A preview has the number 0.
+func (s *Sink) removedSince(repository string, seq uint64) (reason string, err error) {
+	if seq == 0 {
+		return "", nil
+	}
+	if purged, err := s.Purged.After(repository, seq); purged || err != nil {
+		return reasonPurged, err
+	}
+	if owner := s.OwnerOf(repository); owner != "" {
+		if forgotten, err := s.forgotten.Since(owner, seq); forgotten || err != nil {
+			return reasonForgotten, err
+		}
+	}
+	return "", nil
 }
 
 // CountWaiting returns how many versions of a repository wait to be announced, without those
-// that a purge has dropped.
-func CountWaiting(db state.Store, repository string) (n int, err error) {
+// from before its last purge.
+func CountWaiting(db state.Store, purges *purged.Store, repository string) (n int, err error) {
+	last, err := purges.UpTo(repository)
+	if err != nil {
+		return 0, err
+	}
 	for _, g := range []groupID{groupOf(repository), summaryGroup} {
 		versions, err := listWaiting(db, g)
 		if err != nil {
 			return 0, err
 		}
 		for _, v := range versions {
-			if v.Repository != repository {
-				continue
-			}
-			dropped, err := wasPurged(db, &v)
-			if err != nil {
-				return 0, err
-			}
-			if !dropped {
+			if v.Repository == repository && slices.Max(v.Seqs) > last {
 				n++
 			}
 		}
 	}
 	return n, nil
-}
-
-// Settle returns when no post is being sent that was decided before the call. Such a post is
-// then in the account and the history, or in the outbox, where it is checked again.
-func (s *Sink) Settle(ctx context.Context) error {
-	release, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
-	release()
-	return nil
 }

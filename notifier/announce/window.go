@@ -62,8 +62,12 @@ func (s *Sink) windows(events []event.Sequenced, p decided.Events) ([]*window, e
 			for _, w := range order {
 				w.forgotten = w.forgotten || s.OwnerOf(w.first.Repository) == e.UserDID
 			}
-		case e.Operation == event.OpDelete, e.Operation == event.OpPurge:
-			if w := open[id]; w != nil && (!local || e.Operation == event.OpPurge) {
+		case e.Operation == event.OpPurge:
+			if err := s.Purged.Raise(e.Repository, e.Seq); err != nil {
+				return nil, err
+			}
+		case e.Operation == event.OpDelete:
+			if w := open[id]; w != nil && !local {
 				w.deleted, w.tags = true, nil
 			}
 		case e.Tag != "" && !local && (e.Operation == event.OpPush || e.Operation == event.OpUntag):
@@ -83,7 +87,11 @@ func (s *Sink) windows(events []event.Sequenced, p decided.Events) ([]*window, e
 		if p.Has(e.Seq) || !local && e.Seq <= p.Again {
 			continue
 		}
-		if reason := s.unannouncedNow(&e); reason != "" {
+		reason, err := s.unannouncedNow(&e)
+		if err != nil {
+			return nil, err
+		}
+		if reason != "" {
 			if err := s.putFirstResult(&b, e.Seq, pushrow.Announce{Reason: reason}); err != nil {
 				return nil, err
 			}
@@ -105,12 +113,15 @@ func (s *Sink) age(e event.Sequenced) time.Duration { return s.clock.Age(e.Stamp
 
 // unannouncedNow is the reason why a push isn't announced, as far as it opens no window; ""
 // if it opens one.
-func (s *Sink) unannouncedNow(e *event.Sequenced) string {
-	reason := unannounced(e)
+func (s *Sink) unannouncedNow(e *event.Sequenced) (reason string, err error) {
+	reason = unannounced(e)
 	if reason == "" && !s.Public(e.Name()) {
 		reason = "not public"
 	}
-	return reason
+	if reason == "" && e.Retry != nil {
+		return s.removedSince(e.Repository, e.Result())
+	}
+	return reason, nil
 }
 
 // unannounced is the reason why a push can't be announced, "" if it can.
@@ -194,7 +205,11 @@ func (d *decision) announcementOf(ctx context.Context, w *window) (a *announceme
 	if err != nil {
 		return a, refused, err
 	}
-	if w.first.Retry != nil { // its refused post does not count, also in a later summary
+	purge, err := d.Purged.UpTo(a.Repository)
+	if err != nil {
+		return a, refused, err
+	}
+	if w.first.Retry != nil || purge > 0 { // its refused post does not count, also in a later summary
 		before, d.changed = before.Posted(), true
 		if err := d.posts.RemoveRefused(&d.b, a.Repository, a.Digest); err != nil {
 			return a, refused, err

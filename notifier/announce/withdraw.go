@@ -65,7 +65,7 @@ func (s *Sink) Withdraw(ctx context.Context, uri string) (Withdrawal, error) {
 	case !ok:
 		return Withdrawal{}, fmt.Errorf("%w: %s", ErrUnknownPost, uri)
 	case row.Deleted != "" && row.Problem == "":
-		return Withdrawal{}, fmt.Errorf("%w (%s, %s): %s", ErrPostDeleted, deletions[row.Deleted], row.DeletedAt.UTC().Format(time.RFC3339), uri)
+		return Withdrawal{}, fmt.Errorf("%w (%s, %s): %s", ErrPostDeleted, posted.Deletion(row.Deleted), row.DeletedAt.UTC().Format(time.RFC3339), uri)
 	}
 	result := Withdrawal{URI: uri}
 	if _, _, err := s.deletes.Get(ctx, lexicon.NSIDPost, rkey); errors.Is(err, repo.ErrNotFound) {
@@ -77,14 +77,6 @@ func (s *Sink) Withdraw(ctx context.Context, uri string) (Withdrawal, error) {
 	s.Log.Info("a post is withdrawn", "repository", row.Repository, "digest", row.Digest, "post", uri)
 	result.Pending, err = s.deleteNow(ctx, rkey)
 	return result, err
-}
-
-// deletions say why posts were deleted.
-var deletions = map[string]string{
-	posted.DeletedWithdrawn: "withdrawn",
-	posted.DeletedImage:     "deleted with its image",
-	posted.DeletedOwner:     "deleted with the data of its owner",
-	posted.DeletedAccount:   "deleted in the account",
 }
 
 // postIn returns the record key in the URI of a post of the account.

@@ -24,9 +24,9 @@ const (
 	OpUntag  = "untag"  // a tag; the manifest stays
 	OpForget = "forget" // of the records of a manifest, which the next push creates again
 	OpDisown = "disown" // of a manifest that the ledger knows only from records, which stay
-	OpPurge  = "purge"  // of what was published of a manifest in a repository, which may still have it
 
 	OpForgetOwner = "forgetOwner" // of all records of an owner, at the owner's request
+	OpPurge       = "purge"       // of all that was published of a repository, which keeps its images
 )
 
 // Version is the version of Event's encoding. A newer one in the journal is
@@ -34,9 +34,9 @@ const (
 // private images; up to version 4 UserDID was always set.
 const Version = 5
 
-// ForgetOwnerVersion is the version of events that delete the data of an owner. A program
-// that does not know them must not pass over one: it leaves it pending.
-const ForgetOwnerVersion = 6
+// RemovalVersion is the version of events that remove what was published of an owner or of a
+// repository. A program that does not know them must not pass over one: it leaves it pending.
+const RemovalVersion = 6
 
 // An Event is a push, pull or delete with everything that the sinks need: an
 // io.atcr.hold.notifyManifest input in an envelope.
@@ -226,7 +226,7 @@ func cutManifest(b []byte) (envelope, manifest []byte, ok bool) {
 }
 
 func (e *Event) checkVersion() error {
-	if e.Version > Version && (e.Version != ForgetOwnerVersion || e.Operation != OpForgetOwner) {
+	if e.Version > Version && (e.Version != RemovalVersion || e.Operation != OpForgetOwner && e.Operation != OpPurge) {
 		return fmt.Errorf("%w: it has version %d and this program supports up to %d; run the newer program that wrote it", ErrNewer, e.Version, Version)
 	}
 	return nil

@@ -93,24 +93,28 @@ func TestStampOf(t *testing.T) {
 	}
 }
 
-// An event that deletes the data of an owner has a version that earlier programs leave
-// pending; another event of that version is one of a newer program.
-func TestForgetOwnerVersion(t *testing.T) {
+// An event that deletes the data of an owner, or purges a repository, has a version that
+// earlier programs leave pending; another event of that version is one of a newer program.
+func TestRemovalVersion(t *testing.T) {
 	t.Parallel()
-	e := Event{Version: ForgetOwnerVersion}
-	e.UserDID, e.Operation = "did:plc:a", OpForgetOwner
-	encoded, err := e.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Decode(encoded); err != nil || got.UserDID != e.UserDID || PlanOf(got).Counted != nil {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	if ForgetOwnerVersion <= Version {
+	if RemovalVersion <= Version {
 		t.Error("a program that supports up to Version would pass over it")
 	}
+	e := Event{Version: RemovalVersion}
+	e.UserDID = "did:plc:a"
+	for _, operation := range []string{OpForgetOwner, OpPurge} {
+		e.Operation = operation
+		encoded, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Decode(encoded); err != nil || got.UserDID != e.UserDID || PlanOf(got).Counted != nil {
+			t.Errorf("%s: got %+v, %v", operation, got, err)
+		}
+	}
 	e.Operation = OpPush
-	if encoded, err = e.Encode(); err != nil {
+	encoded, err := e.Encode()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Decode(encoded); !errors.Is(err, ErrNewer) {

@@ -118,6 +118,9 @@ type Manifest struct {
 	Entry
 }
 
+// Key is the key after which Page continues with the next entry.
+func (m *Manifest) Key() []byte { return key(m.Owner, m.Digest) }
+
 // Page returns up to limit entries after a key, in the order of All, and the key
 // for the next page, nil if there is none. A nil key starts at the beginning.
 func (l *Ledger) Page(afterKey []byte, limit int) (page []Manifest, next []byte, err error) {
@@ -127,8 +130,7 @@ func (l *Ledger) Page(afterKey []byte, limit int) (page []Manifest, next []byte,
 	}
 	err = l.scan(r, func(owner, digest string, e Entry) error {
 		if len(page) == limit {
-			last := page[limit-1]
-			next = key(last.Owner, last.Digest)
+			next = page[limit-1].Key()
 			return state.ErrStop
 		}
 		page = append(page, Manifest{owner, digest, e})

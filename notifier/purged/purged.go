@@ -1,40 +1,120 @@
-// Package purged has the marks of repositories that were purged.
+// Package purged remembers which repositories were purged, and by which events.
+//
+// A purge is an event event.OpPurge of the stream of pushes. Each sink handles it in its turn,
+// so what was pushed before it is removed, and what was pushed after it is published as usual,
+// wherever the process is killed. The rows are for what does not follow from that order:
+//
+//	state.PurgedUpTo <repository>   sequence number of the last purge: a push before it that is
+//	                                pending, parked, retried or in an outbox, and a version that
+//	                                waits to be announced, publish nothing
+//	state.Purged <repository>       sequence number of the last purge that the records sink has
+//	                                completed
+//	state.PushedSince <repository>  sequence number of the last purge after which the repository
+//	                                was pushed to: until then a manifest that is found in storage
+//	                                is not published
+//
+// The first row is written when the event is in the journal and again by each sink that begins
+// to handle it, since a crash may come in between. The records sink writes the others, in the
+// commits that handle the events.
 package purged
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
-// Mark marks a repository as purged in b: its images have no records until it is pushed again,
-// and its versions that were last pushed by an event up to last are not announced.
-func Mark(b *state.Batch, repository string, last uint64) {
-	b.SetNumber(state.PurgedKey(repository), last)
-	b.SetNumber(unannouncedKey(repository), last)
+// A Store has the rows in the state of the notifier. It is safe for concurrent use.
+type Store struct {
+	db      state.Store
+	raising sync.Mutex
 }
 
-func unannouncedKey(repository string) []byte { return []byte(state.Unannounced + repository) }
+// New returns the rows in db.
+func New(db state.Store) *Store { return &Store{db: db} }
 
-// Last is the highest event that any purge has noted.
-func Last(db state.Store) (last uint64, err error) {
-	err = db.Scan(state.Prefix(state.Unannounced), func(_, val []byte) error {
-		seq, err := decodeLast(val, nil)
+func key(prefix, repository string) []byte { return []byte(prefix + repository) }
+
+// number decodes the result of a Get, 0 if there is no row.
+func number(val []byte, err error) (uint64, error) {
+	n, err := state.Number(val, err)
+	if err != nil {
+		return 0, fmt.Errorf("read the purges of repositories: %w", err)
+	}
+	return n, nil
+}
+
+// Raise makes durable that a repository is purged by the event with a sequence number, unless
+// a later purge is noted.
+func (s *Store) Raise(repository string, seq uint64) error {
+	s.raising.Lock()
+	defer s.raising.Unlock()
+	last, err := s.UpTo(repository)
+	if err != nil || seq <= last {
+		return err
+	}
+	var b state.Batch
+	b.SetNumber(key(state.PurgedUpTo, repository), seq)
+	if err := s.db.Commit(&b, state.Sync); err != nil {
+		return fmt.Errorf("note that %s is purged: %w", repository, err)
+	}
+	return nil
+}
+
+// UpTo is the sequence number of the last purge of a repository, 0 if there was none.
+func (s *Store) UpTo(repository string) (uint64, error) {
+	return number(s.db.Get(key(state.PurgedUpTo, repository)))
+}
+
+// After reports whether a repository was purged after the event with a sequence number.
+func (s *Store) After(repository string, seq uint64) (bool, error) {
+	last, err := s.UpTo(repository)
+	return seq < last, err
+}
+
+// Last is the highest sequence number of a purge of any repository, 0 if there was none.
+func (s *Store) Last() (last uint64, err error) {
+	err = s.db.Scan(state.Prefix(state.PurgedUpTo), func(_, val []byte) error {
+		seq, err := number(val, nil)
 		last = max(last, seq)
 		return err
 	})
 	return last, err
 }
 
-// UpTo is the event that the last purge of a repository has noted, 0 if there was none.
-func UpTo(db state.Store, repository string) (uint64, error) {
-	return decodeLast(db.Get(unannouncedKey(repository)))
+// Complete notes in b that the records sink has completed a purge.
+func (s *Store) Complete(b *state.Batch, repository string, seq uint64) {
+	b.SetNumber(key(state.Purged, repository), seq)
 }
 
-func decodeLast(val []byte, err error) (uint64, error) {
-	last, err := state.Number(val, err)
-	if err != nil {
-		return 0, fmt.Errorf("read the purges of repositories: %w", err)
+// Completed reports whether the records sink has completed a purge, or is past it.
+func (s *Store) Completed(repository string, seq uint64) (bool, error) {
+	for _, prefix := range []string{state.Purged, state.PushedSince} {
+		if done, err := number(s.db.Get(key(prefix, repository))); seq <= done || err != nil {
+			return err == nil, err
+		}
 	}
-	return last, nil
+	return false, nil
+}
+
+// NotePush notes in b that a repository was pushed to after its last purge.
+func (s *Store) NotePush(b *state.Batch, repository string) error {
+	marked, err := s.Marked(b, repository)
+	if !marked || err != nil {
+		return err
+	}
+	last, err := s.UpTo(repository)
+	b.SetNumber(key(state.PushedSince, repository), last)
+	return err
+}
+
+// Marked reports whether a repository was purged and not pushed to since, as it is after b.
+func (s *Store) Marked(b *state.Batch, repository string) (bool, error) {
+	last, err := s.UpTo(repository)
+	if err != nil || last == 0 {
+		return false, err
+	}
+	pushed, err := number(b.Get(s.db, key(state.PushedSince, repository)))
+	return pushed < last, err
 }

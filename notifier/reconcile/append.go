@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -26,9 +27,9 @@ func (r *Reconciler) appendPaced(ctx context.Context, e event.Event, manifest []
 }
 
 // Append records an event that has no request, with the bytes of its manifest, if it has
-// one, and keys for the records of its layers.
+// one, and keys for the records of its layers. If its version is 0 it is event.Version.
 func (r *Reconciler) Append(ctx context.Context, e event.Event, manifest []byte, layers int) (seq uint64, err error) {
-	e.Version, e.TIDs = event.Version, layers
+	e.Version, e.TIDs = cmp.Or(e.Version, event.Version), layers
 	e.Time, e.TID, e.ClockID = r.Clock.Reserve(1 + layers)
 	e.Time = e.Time.UTC()
 	var payload []byte

@@ -15,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/ledger"
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/parked"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -33,11 +34,11 @@ type Config struct {
 	Quota   *quota.Gate
 	Parked  *parked.Store
 	Posts   *posted.History
+	Purged  *purged.Store
 
 	Account *delivery.Repo                  // nil: nothing is published
 	Storage *stored.Checked                 // nil: storage cannot be asked
 	Confirm func(ctx context.Context) error // confirms the batches that a crash interrupted
-	Settle  func(ctx context.Context) error // returns when no post is being sent that was decided before
 
 	Owner   string                                                    // of the repositories without a rule
 	OwnerOf func(ctx context.Context, repository string) owners.Owner // its DID is "" if it is a handle that can't be resolved

@@ -13,7 +13,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce/decided"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -133,7 +132,7 @@ func (r *Reconciler) FollowState() error {
 	if err != nil {
 		return err
 	}
-	lastPurged, err := purged.Last(r.State)
+	lastPurged, err := r.Purged.Last()
 	if err != nil {
 		return err
 	}

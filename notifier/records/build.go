@@ -1,7 +1,6 @@
 package records
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,13 +26,11 @@ type builder struct {
 	parked  map[uint64]bool // events that rows parks
 
 	forgetting position // after batch
+	purging    purging  // after batch
 }
 
 // reasonGone is why an image that was deleted before its push was processed has no records.
 const reasonGone = "not in storage any more"
-
-// reasonPurged is why an image whose repository was purged has no records.
-const reasonPurged = "its repository was purged"
 
 // errNextBatch is returned for an event that does not fit into this batch.
 var errNextBatch = errors.New("event belongs to the next batch")
@@ -43,8 +40,12 @@ func (s *Sink) build(events []event.Sequenced, stored []bool) (*builder, int, er
 	events = events[:len(stored)]
 	b := &builder{s: s, batch: &Batch{}, changes: map[string]int{}, reasons: map[uint64]string{}, parked: map[uint64]bool{}}
 	for i, e := range events {
-		if e.Operation == event.OpForgetOwner {
+		switch e.Operation {
+		case event.OpForgetOwner:
 			done, err := b.forgetOwner(e)
+			return b, i + done, err
+		case event.OpPurge:
+			done, err := b.purge(e)
 			return b, i + done, err
 		}
 		err := b.event(e, stored[i])
@@ -74,8 +75,6 @@ func (b *builder) event(e event.Sequenced, stored bool) error {
 		return b.forget(e)
 	case e.Operation == event.OpDisown:
 		return b.disown(e)
-	case e.Operation == event.OpPurge:
-		return b.delete(e)
 	case e.Private():
 		return b.hide(e)
 	case e.Operation == event.OpPush && stored:
@@ -172,25 +171,6 @@ func (b *builder) push(e event.Sequenced) error {
 	}
 	b.batch.Manifests[b.changes[e.UserDID+"\x00"+e.ManifestDigest]].Odd = e.Plan.Odd
 	return nil
-}
-
-// purged reports whether a push has no records because its repository was purged after it. A
-// push after the purge removes the mark of the repository; what is found in storage does not.
-func (b *builder) purged(e event.Sequenced) (bool, error) {
-	key := state.PurgedKey(e.Name())
-	val, err := b.rows.Get(b.s.State, key)
-	if errors.Is(err, state.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read whether the repository was purged: %w", err)
-	}
-	if e.Class != "" && (len(val) != 8 || binary.BigEndian.Uint64(val) < e.Result()) {
-		b.rows.Delete(key)
-		return false, nil
-	}
-	b.reasons[e.Seq] = reasonPurged
-	return true, nil
 }
 
 // park parks a push until the handle of its owner is resolved.

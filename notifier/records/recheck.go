@@ -12,8 +12,8 @@ import (
 )
 
 // recheckBatch checks again the changes whose creates are missing in the repo:
-// whether the repositories of their pushes are public and have the manifest. It
-// reports whether it has changed the batch.
+// whether the repositories of their pushes are public, were not purged since, and have the
+// manifest. It reports whether it has changed the batch.
 func (s *Sink) recheckBatch(ctx context.Context, batch *Batch) (changed bool, err error) {
 	for m := len(batch.Manifests) - 1; m >= 0; m-- {
 		c := &batch.Manifests[m]
@@ -59,8 +59,8 @@ func (s *Sink) recheckBatch(ctx context.Context, batch *Batch) (changed bool, er
 	return changed, nil
 }
 
-// recheck returns the change's entry with those of its repositories that are public
-// and have the manifest, and the reason why the others are left out.
+// recheck returns the change's entry with those of its repositories for which recheckBatch
+// has no objection, and the reason why the others are left out.
 func (s *Sink) recheck(ctx context.Context, c *Change) (after ledger.Entry, reason string, err error) {
 	after = *c.After
 	for _, e := range c.Events {
@@ -73,6 +73,14 @@ func (s *Sink) recheck(ctx context.Context, c *Change) (after ledger.Entry, reas
 		}
 		if private || !s.Public(e.Repository) {
 			after, reason = after.Without(e.Repository), "not public any more"
+			continue
+		}
+		purged, err := s.Purged.After(e.Repository, e.result())
+		if err != nil {
+			return after, reason, err
+		}
+		if purged {
+			after, reason = after.Without(e.Repository), reasonPurged
 			continue
 		}
 		if !e.Local || s.Storage == nil {

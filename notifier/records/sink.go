@@ -38,7 +38,7 @@ const Name = "records"
 // the push is repeated, it has no effect if its image was deleted meanwhile.
 //
 // The records of an owner who asks for it are deleted in several batches, see
-// forget_owner.go.
+// forget_owner.go; so are those of a repository that is purged, see purge.go.
 type Sink struct {
 	sink.Deps
 	Owners
@@ -49,6 +49,7 @@ type Sink struct {
 	progress  *sink.Signal
 
 	forgetting position
+	purging    purging
 }
 
 // Owners is what the sink needs for owners that are handles.
@@ -121,6 +122,9 @@ func (s *Sink) Handle(ctx context.Context, events []event.Sequenced) (int, time.
 		return done, time.Time{}, err
 	}
 	for len(stored) > 0 {
+		if err := ctx.Err(); err != nil {
+			return done, time.Time{}, err
+		}
 		n, err := s.handleBatch(ctx, events[done:], stored)
 		if err != nil {
 			return done, time.Time{}, err
@@ -141,7 +145,7 @@ func (s *Sink) handleBatch(ctx context.Context, events []event.Sequenced, stored
 	if err = s.Parked.Committed(err); err != nil {
 		return 0, err
 	}
-	s.forgetting = build.forgetting
+	s.forgetting, s.purging = build.forgetting, build.purging
 	if len(build.batch.Manifests) > 0 {
 		err = s.send(ctx, build.batch, true)
 	}
@@ -226,7 +230,7 @@ func (s *Sink) affects(e *event.Sequenced) bool {
 			return true
 		}
 		return (e.UserDID != "" || e.OwnerHandle != "") && s.Public(e.Name()) && (e.Unreadable != nil || len(e.Plan.Records) > 0)
-	case event.OpDelete, event.OpForget, event.OpDisown, event.OpPurge:
+	case event.OpDelete, event.OpForget, event.OpDisown:
 		return e.ManifestDigest != ""
 	}
 	return false

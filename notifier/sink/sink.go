@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
+	"github.com/tidings-dev/tidings/notifier/purged"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/stored"
 )
@@ -65,6 +66,7 @@ type Deps struct {
 	State    state.Store
 	Storage  *stored.Checked // nil: storage cannot be asked
 	Private  *PrivateImages
+	Purged   *purged.Store
 	Public   func(repository string) bool
 	GiveUp   func(seq uint64, reason error) error
 	Revision func(context.Context) string // the repo's, to be noted with a sent batch; "": not now

@@ -14,7 +14,6 @@ const (
 	Announcements = "a/p/" // notifier, announce sink: <image hash> -> posts of a digest in a repository
 	PostRefs      = "a/r/" // notifier/publication: <record key> -> nothing, the document gets the reference to its post
 	PostedTags    = "a/t/" // notifier, announce sink: <tag hash> -> digests with a post that names the tag
-	Unannounced   = "a/u/" // notifier, announce sink: <repository> -> last event whose versions are not announced, since the repository was purged
 	Waiting       = "a/w/" // notifier, announce sink: <repository hash or zeros><image hash> -> version that waits to be announced
 	Retractions   = "a/x/" // notifier, announce sink: <record key> -> post that is to be deleted
 	DeadLetters   = "d/"   // notifier: <sink>[/pulls] 0x00 <sequence number> -> dead letter
@@ -23,7 +22,9 @@ const (
 	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
 	Forgotten     = "f/"   // notifier/forgotten: owners and manifests whose records were deleted at the request of the owner
 	Backfilled    = "g/b/" // notifier/backfill: <repository> -> nothing, its events are in the journal
-	Purged        = "g/p/" // notifier/reconcile: <repository> -> sequence number after which a push publishes it again
+	PushedSince   = "g/n/" // notifier/purged: <repository> -> last purge after which it was pushed to
+	Purged        = "g/p/" // notifier/purged: <repository> -> last purge that the records sink has completed
+	PurgedUpTo    = "g/u/" // notifier/purged: <repository> -> last purge
 	Pauses        = "h/"   // notifier/runner: <sink> -> pause of a sink by an operator
 	InboundBrief  = "k/b/" // notifier/inbound: like InboundBySeq, for notifications of unlisted accounts
 	InboundByName = "k/n/" // notifier/inbound: <token or key> -> inbound notification
@@ -45,7 +46,7 @@ var (
 	AnnounceDecided = []byte("b/decided")   // events that the announce sink has decided about
 	AnnounceQueue   = []byte("b/waiting")   // versions that wait for the next summary
 	AnnounceDay     = []byte("b/day")       // posts of the day
-	AnnounceForget  = []byte("b/forget")    // owner whose posts are being deleted
+	AnnounceForget  = []byte("b/forget")    // owner or repository whose posts are being deleted
 	PostsListed     = []byte("b/listed")    // exists once the posts of earlier versions of the program have rows
 	RecordsOutbox   = []byte("b/records")   // layer records that are being sent
 	RecordsBatched  = []byte("b/gathered")  // sequence number of the last event in a batch of the records sink
@@ -64,9 +65,6 @@ var (
 	Publication     = []byte("b/site")      // where the record of notifier/publication is
 	PublicOptions   = []byte("b/gate")      // Config.PublicOptions at the last start
 )
-
-// PurgedKey is the key of the mark of a purged repository.
-func PurgedKey(repository string) []byte { return []byte(Purged + repository) }
 
 // ImageKey is a key for one digest in one repository: prefix and the first half of
 // their SHA-256.

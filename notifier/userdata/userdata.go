@@ -73,7 +73,7 @@ func (d *Data) Delete(ctx context.Context, request inbound.Notification) (out le
 
 // record appends the event, also if ctx ends.
 func (d *Data) record(ctx context.Context, owner string, id *inbound.ID) (uint64, error) {
-	e := event.Event{Version: event.ForgetOwnerVersion, Actor: owner, Inbound: id}
+	e := event.Event{Version: event.RemovalVersion, Actor: owner, Inbound: id}
 	e.UserDID, e.Operation = owner, event.OpForgetOwner
 	e.Time, e.TID, e.ClockID = d.Clock.Reserve(1)
 	e.Time = e.Time.UTC()

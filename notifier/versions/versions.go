@@ -115,6 +115,17 @@ func (s *Store) DeleteImage(b *state.Batch, repository, digest string) error {
 	})
 }
 
+// DeleteRepository removes all versions of a repository when b is committed.
+func (s *Store) DeleteRepository(b *state.Batch, repository string) error {
+	return s.db.Scan(state.Prefix(state.Versions+string(hashOf(repository))), func(_, val []byte) error {
+		v, _, err := decode(val, nil)
+		if err == nil {
+			remove(b, v)
+		}
+		return err
+	})
+}
+
 // RemovePost removes the post, and the document, of a version when b is committed, if the
 // version has that post. The version stays.
 func (s *Store) RemovePost(b *state.Batch, repository, name, post string) error {

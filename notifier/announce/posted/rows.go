@@ -46,8 +46,24 @@ const (
 	DeletedWithdrawn = "withdrawn" // an operator has asked for it
 	DeletedImage     = "image"     // its image was deleted
 	DeletedOwner     = "owner"     // its image's owner has had its data deleted
+	DeletedPurged    = "purged"    // its image's repository was purged
 	DeletedAccount   = "account"   // the account does not have it, so somebody has deleted it there
 )
+
+// Deletion says why a post was deleted, such as "withdrawn".
+func Deletion(why string) string {
+	switch why {
+	case DeletedImage:
+		return "deleted with its image"
+	case DeletedOwner:
+		return "deleted with the data of its owner"
+	case DeletedPurged:
+		return "deleted since its repository was purged"
+	case DeletedAccount:
+		return "deleted in the account"
+	}
+	return why
+}
 
 // Key is the key of the row of a post.
 func Key(rkey string) []byte { return append([]byte(state.Posts), rkey...) }

@@ -1,4 +1,4 @@
-package announce
+package versions
 
 import "testing"
 
@@ -12,7 +12,7 @@ func TestIsReleaseOf(t *testing.T) {
 		{"v1.0.0", "v1.0.1-rc.1", false}, {"v1.0", "v1.0.0-rc.1", false}, {"v1.0.0-rc.2", "v1.0.0-rc.1", false}, {"v1.0.0", "v1.0.0", false},
 		{"latest", "latest-1", false}, {"v1.0.0", "v1.0.0-", false}, {"v1.0.0-rc", "v1.0.0-rc-1", false},
 	} {
-		if got := isReleaseOf(test.tag, test.pre); got != test.want {
+		if got := IsReleaseOf(test.tag, test.pre); got != test.want {
 			t.Errorf("%s after %s: %v, want %v", test.tag, test.pre, got, test.want)
 		}
 	}

@@ -1,4 +1,4 @@
-package announce
+package versions
 
 import (
 	"regexp"
@@ -12,11 +12,12 @@ var (
 	preReleaseTag = regexp.MustCompile(`^v?[0-9]+(\.[0-9]+)*-.`)
 )
 
-func isPreRelease(tag string) bool { return preReleaseTag.MatchString(tag) }
+// IsPreRelease reports whether a tag is a version that is a pre-release.
+func IsPreRelease(tag string) bool { return preReleaseTag.MatchString(tag) }
 
-// isReleaseOf reports whether a tag is the release of a pre-release, as v1.0.0 is of
+// IsReleaseOf reports whether a tag is the release of a pre-release, as v1.0.0 is of
 // v1.0.0-rc.1.
-func isReleaseOf(tag, pre string) bool {
-	return releaseTag.MatchString(tag) && isPreRelease(pre) &&
+func IsReleaseOf(tag, pre string) bool {
+	return releaseTag.MatchString(tag) && IsPreRelease(pre) &&
 		strings.HasPrefix(strings.TrimPrefix(pre, "v"), strings.TrimPrefix(tag, "v")+"-")
 }
