@@ -31,6 +31,7 @@ func (r *runtime) openAdmin() error {
 
 		Backfill: r.backfill,
 		Records:  r.records,
+		Repair:   r.notifier.Repair,
 	}
 	if posts := r.notifier.Announcements(); posts != nil {
 		cfg.Announcements = posts

@@ -167,6 +167,7 @@ type Notifier struct {
 
 	progress  sink.Signal   // sent when a sink or the counter has processed events
 	released  sink.Signal   // sent when an intent is released
+	repairs   sink.Signal   // sent when a repair is requested
 	forgotten sink.Signal   // sent when the records of an owner are deleted at its request
 	lastPull  atomic.Uint64 // the last pull that was reported or passed over since the start
 	recorded  atomic.Int64  // events that the records sink has processed since the start

@@ -59,6 +59,23 @@ func (n *Notifier) RewindSink(ctx context.Context, name string, to uint64, since
 	return done, err
 }
 
+// Repair lets the running process rebuild the ledger from the account's records and compare it
+// with storage. The events of the comparison go through the journal like any others.
+func (n *Notifier) Repair(ctx context.Context) error {
+	begin := n.stores.BeginRepair
+	for _, s := range n.sinks {
+		inner := begin
+		begin = func() error {
+			return n.between(ctx, pushesOf(s.Name()), func(operate.Reader) error { return inner() })
+		}
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	n.repairs.Send()
+	return nil
+}
+
 func (n *Notifier) operator() *operate.Operator {
 	return &operate.Operator{Journal: n.journal, Letters: n.dead}
 }

@@ -29,11 +29,12 @@ func (n *Notifier) confirmSinks(ctx context.Context) error {
 	return nil
 }
 
-// runReconciler finishes the requested reconciliation, if there is one.
+// runReconciler finishes the requested reconciliation, if there is one, and those that are
+// requested later.
 func (n *Notifier) runReconciler(ctx context.Context) error {
 	retry := n.runner.NewBackoff("reconcile")
 	for ctx.Err() == nil {
-		changed := n.progress.Wait()
+		changed, requested := n.progress.Wait(), n.repairs.Wait()
 		if !n.stores.Verified() {
 			select {
 			case <-changed:
@@ -43,7 +44,11 @@ func (n *Notifier) runReconciler(ctx context.Context) error {
 		}
 		done, err := n.stores.Step(ctx)
 		if done {
-			return nil
+			select {
+			case <-requested:
+			case <-ctx.Done():
+			}
+			continue
 		}
 		if err != nil {
 			retry.Sleep(ctx, err)

@@ -22,8 +22,8 @@ func purgeCommand() *cobra.Command {
 		Use:   "purge <config> <repository>",
 		Short: "`purge` removes the records, posts, documents and counts of one repository",
 		Long: "`purge` needs the server to be running. The images stay in the registry. What other repositories have as well keeps its records,\n" +
-			"and summary posts stay. What was pushed before and is not announced yet will not be announced, and its dead letters cannot be\n" +
-			"retried. What is pushed afterwards is published as usual; to prevent that, remove the repository from `public`.\n\n" +
+			"and summary posts stay. Earlier pushes that are not announced yet will not be announced, and their dead letters cannot be\n" +
+			"retried. Later pushes are published as usual; to prevent that, remove the repository from `public`.\n\n" +
 			"It counts what there is and asks first, unless --yes is set. Then the server does the work: interrupting the command afterwards,\n" +
 			"or a restart of the server, does not end it.",
 		Example:      "  tidings purge config.yml oss/app",

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
 
@@ -23,14 +25,15 @@ func reconcileCommand() *cobra.Command {
 	var flags reconcileFlags
 	cmd := &cobra.Command{
 		Use:   "reconcile <config>",
-		Short: "`reconcile` compares the registry's storage with its records and counters, and schedules the repair of differences",
-		Long: "`reconcile` needs the server to be stopped. Use it after restoring a backup of some of the stores, or after rolling back a disk.\n" +
-			"It compares the registry's storage, the ledger, the account and the counters, including those in Redis, and prints differences.\n" +
-			"An account on another PDS is read at ten calls a second at most, 100 records each.\n\n" +
-			"With --fix the repair runs at the next start: it rebuilds the ledger from the account's records, writes missing records and\n" +
-			"deletes the records of deleted images. The server serves meanwhile, and `tidings status` shows the repair while it runs. It\n" +
-			"runs once, also if the server is killed meanwhile. Counts of this registry that do not agree, and records of another form, stay.\n\n" +
-			"The exit code is 0 if there are no differences, 2 if there are some, and 1 if the comparison failed.",
+		Short: "`reconcile` compares the registry's storage with its records and counters, and repairs differences",
+		Long: "`reconcile` needs the server to be stopped: while it runs, each push would look like a difference. Use it after restoring a backup\n" +
+			"of some of the stores, or after rolling back a disk. It compares the registry's storage, the ledger, the account and the counters,\n" +
+			"including those in Redis, and prints differences. An account on another PDS is read at ten calls a second at most, 100 records each.\n\n" +
+			"With --fix the server repairs: at once if it is running, without printing differences, else at its next start. It rebuilds the\n" +
+			"ledger from the account's records, writes missing records and deletes the records of deleted images. It serves meanwhile, and\n" +
+			"`tidings status` shows the repair while it runs. A repair runs once, also if the command is interrupted or the server is killed\n" +
+			"meanwhile. Counts of this registry that do not agree, and records of another form, stay.\n\n" +
+			"The exit code is 0 if there are no differences or a running server has repaired them, 2 if there are some, and 1 after an error.",
 		Example:      "  tidings reconcile config.yml\n  tidings reconcile --fix config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
@@ -38,7 +41,7 @@ func reconcileCommand() *cobra.Command {
 			return runReconcile(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		}),
 	}
-	cmd.Flags().BoolVar(&flags.fix, "fix", false, "let the next start of the server repair the differences")
+	cmd.Flags().BoolVar(&flags.fix, "fix", false, "let the server repair the differences, or its next start if it is stopped")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")
 	return cmd
 }
@@ -47,6 +50,16 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	o, path, err := cli.Options(args)
 	if err != nil {
 		return err
+	}
+	running, err := cli.IsRunning(o)
+	switch {
+	case err != nil:
+		return err
+	case running && flags.fix:
+		return runRepair(ctx, out, progress, args, flags.json)
+	case running:
+		return fmt.Errorf("a server is using the data folder %[1]s: stop it to compare its stores. While it runs, `tidings reconcile --fix %[2]s` "+
+			"repairs them, and `tidings backfill --dry-run %[2]s` and `tidings gc %[2]s` say what has no records, or is gone", o.Data, path)
 	}
 	host, err := cli.StoppedHost(o, args)
 	if err != nil {
@@ -90,6 +103,42 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	}
 	return fmt.Errorf("%w; the repair of %s runs at the next start (`tidings serve %s`), and `tidings status %s` shows it while it runs",
 		differences, repaired(found, lasting), path, path)
+}
+
+// runRepair lets a running server repair its stores, or follows the repair that runs.
+func runRepair(ctx context.Context, out, progress io.Writer, args []string, asJSON bool) error {
+	c, err := newAdminClient(args)
+	if err != nil {
+		return err
+	}
+	bar := terminal.NewProgress(progress, "repairs", 0)
+	defer bar.End()
+	var repair admin.Repair
+	err = c.callWhenFree(ctx, bar, "POST", "/v1/repair", nil, &repair)
+	if failed := (*admin.StatusError)(nil); errors.As(err, &failed) && failed.Name == "Running" {
+		err = c.call(ctx, "GET", "/v1/repair", nil, &repair)
+	}
+	for err == nil && repair.Phase != "" {
+		bar.Note(repair.Phase)
+		select {
+		case <-ctx.Done():
+			return errors.New("interrupted; the server continues the repair, also after a restart, and `tidings status` shows it")
+		case <-time.After(backfillPoll):
+		}
+		err = c.call(ctx, "GET", "/v1/repair", nil, &repair)
+		if ctx.Err() != nil {
+			err = nil
+		}
+	}
+	bar.End()
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return cli.PrintJSON(out, repair)
+	}
+	_, err = fmt.Fprintln(out, "The stores are repaired; `tidings status` shows pending events, which are the last writes of the repair.")
+	return err
 }
 
 // repaired says how many differences a repair removes.

@@ -46,6 +46,9 @@ type Config struct {
 	Announcements Announcements // nil: nothing is announced
 	Backfill      Backfill      // nil: there are no records
 	Records       Records       // nil: there are none
+
+	// Repair begins a repair of records and ledger; nil: there are no records.
+	Repair func(context.Context) error
 }
 
 // Limits of a page.
@@ -102,6 +105,8 @@ func (h *handler) addSinks(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/gc", recorded(h.orphans))
 	mux.HandleFunc("GET /v1/purge", recorded(h.purge))
 	mux.HandleFunc("POST /v1/purge", recorded(h.purge))
+	mux.HandleFunc("POST /v1/repair", recorded(h.beginRepair))
+	mux.HandleFunc("GET /v1/repair", recorded(h.repair))
 }
 
 // only returns a function that replaces handlers, unless the configuration has what they

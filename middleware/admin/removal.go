@@ -12,7 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/reconcile"
 )
 
-// Records removes records.
+// Records removes and repairs records.
 type Records interface {
 	// Orphans returns claims whose manifest is gone, as reconcile.Reconciler does.
 	Orphans(ctx context.Context, after []byte, limit int) (found []reconcile.Claim, looked int, next []byte, err error)
@@ -25,6 +25,8 @@ type Records interface {
 	// Purge removes what was published of a repository, and returns the sequence number of
 	// the event that does.
 	Purge(ctx context.Context, repository string) (seq uint64, err error)
+	// Repair returns the phase of a repair that is requested or running, "" if there is none.
+	Repair() (phase string, err error)
 }
 
 // gcPage is how many ledger entries a request looks at.

@@ -1,8 +1,8 @@
 // Package purged remembers which repositories were purged, and by which events.
 //
 // A purge is an event event.OpPurge of the stream of pushes. Each sink handles it in its turn,
-// so what was pushed before it is removed, and what was pushed after it is published as usual,
-// wherever the process is killed. The rows are for what does not follow from that order:
+// so records and posts of earlier pushes are removed, and later pushes are published as usual,
+// wherever the process is killed. The rows are for the cases that this order does not decide:
 //
 //	state.PurgedUpTo <repository>   sequence number of the last purge: a push before it that is
 //	                                pending, parked, retried or in an outbox, and a version that

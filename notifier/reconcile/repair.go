@@ -2,7 +2,10 @@ package reconcile
 
 import (
 	"errors"
+	"fmt"
 
+	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -13,6 +16,41 @@ const (
 	RepairStorage = "the registry's storage is compared with the ledger"
 	RepairLedger  = "the ledger is compared with the registry's storage"
 )
+
+// ErrRepairing is returned by BeginRepair while a repair is requested or running.
+var ErrRepairing = errors.New("a repair is running; `tidings status` shows it")
+
+// BeginRepair lets the running process rebuild the ledger from the account's records and
+// compare it with storage, as WantRebuild lets the next start do. The caller must hold all
+// sinks between two of their steps: from then on none writes until the ledger is rebuilt. A
+// purge that is pending is handled before, since a rebuilt entry does not name the repositories
+// whose claims it removes.
+func (r *Reconciler) BeginRepair() error {
+	r.verifying.Lock()
+	defer r.verifying.Unlock()
+	if err := r.Ready(); err != nil {
+		return err
+	}
+	phase, err := r.Repair()
+	if err == nil && phase != "" {
+		err = ErrRepairing
+	}
+	if err != nil {
+		return err
+	}
+	purged, err := r.Purged.Last()
+	if err == nil && r.Journal.Cursor(journal.Pushes, records.Name) < purged {
+		err = fmt.Errorf("%w: a purge is pending", ErrBusy)
+	}
+	if err == nil {
+		err = r.WantRebuild()
+	}
+	if err == nil {
+		r.Log.Info("an operator asks for a repair")
+		r.verified.Store(false)
+	}
+	return err
+}
 
 // Repair returns the phase of a repair that is requested or running, "" if there is none.
 func (r *Reconciler) Repair() (phase string, err error) {
