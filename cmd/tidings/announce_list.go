@@ -30,7 +30,7 @@ func announceListCommand() *cobra.Command {
 			posts := listing[admin.AnnouncementsPage, announce.Announcement]{
 				path: "/v1/announcements", query: url.Values{"repository": {repository}}, limit: limit, page: 100,
 				rows: func(p *admin.AnnouncementsPage) ([]announce.Announcement, string) { return p.Announcements, p.Cursor },
-				line: announcementLine, asJSON: asJSON,
+				line: announcementLine, asJSON: asJSON, none: "There are no posts.",
 			}
 			return posts.print(ctx, client, out)
 		}),

@@ -79,6 +79,9 @@ func runBackfill(ctx context.Context, out, progress io.Writer, args []string, fl
 	if flags.json {
 		return cli.PrintJSON(out, job)
 	}
+	if flags.stop && job.Phase != backfill.Stopped {
+		fmt.Fprintln(out, "No backfill is running. The last one:")
+	}
 	_, err = io.WriteString(out, backfillText(&job))
 	return err
 }

@@ -41,6 +41,7 @@ func deadListCommand() *cobra.Command {
 			letters := listing[admin.Page, admin.Letter]{
 				path: "/v1/dead", query: url.Values{"sink": {sink}}, limit: limit, page: 500,
 				rows: func(p *admin.Page) ([]admin.Letter, string) { return p.Letters, p.Cursor }, line: letterLine, asJSON: asJSON,
+				none: "There are no dead letters.",
 			}
 			return letters.print(ctx, client, out)
 		}),

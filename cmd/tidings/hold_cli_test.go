@@ -233,6 +233,7 @@ func TestHoldServe(t *testing.T) {
 				t.Errorf("/v2/: status %d, want 404", status)
 			}
 			expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "account  "+did, "server   running", "head     "+head.Rev, "health   ok")
+			expect(t, dir, 1, []string{"hold", "init", "c.yml"}, "a server is using the data folder ./data: stop it first")
 			for _, command := range []string{"verify", "repair", "export", "serve"} {
 				expect(t, dir, 1, []string{"hold", command, "c.yml"}, "data")
 			}

@@ -19,6 +19,7 @@ type listing[P, R any] struct {
 	rows   func(*P) (rows []R, cursor string) // of a page, and the cursor of the next one
 	line   func(*R) string                    // its columns are separated by tabs
 	asJSON bool                               // one object a line
+	none   string                             // is logged if there is no row, unless asJSON
 }
 
 func (l *listing[P, R]) print(ctx context.Context, c *adminClient, out io.Writer) error {
@@ -27,6 +28,7 @@ func (l *listing[P, R]) print(ctx context.Context, c *adminClient, out io.Writer
 	}
 	w := cli.NewTable(out)
 	defer w.Flush()
+	printed := 0
 	for left := l.limit; left > 0; {
 		l.query.Set("limit", strconv.Itoa(min(left, l.page)))
 		page := new(P)
@@ -41,10 +43,14 @@ func (l *listing[P, R]) print(ctx context.Context, c *adminClient, out io.Writer
 				return err
 			}
 		}
+		printed += len(rows)
 		if left -= len(rows); cursor == "" {
-			return nil
+			break
 		}
 		l.query.Set("cursor", cursor)
+	}
+	if printed == 0 && !l.asJSON {
+		fmt.Fprintln(c.log, l.none)
 	}
 	return nil
 }

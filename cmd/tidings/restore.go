@@ -52,7 +52,7 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s has the backup of %s: %s, %s, all as they were.\n", o.Data, done.Created.Format("2006-01-02 15:04:05 MST"),
+	fmt.Fprintf(out, "%s has the backup of %s: %s, %s, all verified.\n", o.Data, done.Created.Format("2006-01-02 15:04:05 MST"),
 		cli.Count(done.Files, "file"), cli.Size(done.Bytes))
 	if done.Repo != nil {
 		fmt.Fprintf(out, "The account is valid, at %s: %s, %s.\n", done.Repo.Head.Rev, cli.Count(done.Repo.Records, "record"), cli.Count(done.Repo.Blobs, "blob"))

@@ -146,7 +146,7 @@ const maxPeriod = 36_500 * 24 * time.Hour
 // parsePeriod parses a number of days, weeks or hours.
 func parsePeriod(text string) (time.Duration, error) {
 	if text == "" {
-		return 0, errors.New("--for is required: the time without a use, such as 90d")
+		return 0, errors.New("--for is required: the time without a use, such as --for 90d")
 	}
 	unit := map[byte]time.Duration{'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
 	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)

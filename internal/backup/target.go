@@ -18,7 +18,7 @@ func Target(dir, data string) (string, error) {
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(filepath.Clean(dir)))
 	if err != nil {
-		return "", fmt.Errorf("the folder for the backup must exist: %w", err)
+		return "", fmt.Errorf("the folder that will contain the backup must exist: %w", err)
 	}
 	target := filepath.Join(parent, filepath.Base(filepath.Clean(dir)))
 	if resolved, err := filepath.EvalSymlinks(target); err == nil {

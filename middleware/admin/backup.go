@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/backup"
@@ -45,8 +46,8 @@ func (h *handler) backup(w http.ResponseWriter, r *http.Request) {
 	var q BackupRequest
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil || q.Dir == "" {
-		invalid(w, `the body must be JSON such as {"dir":"/backups/tidings"}`)
+	if err := d.Decode(&q); err != nil || !filepath.IsAbs(q.Dir) {
+		invalid(w, `the body must be JSON with an absolute path, such as {"dir":"/backups/tidings"}`)
 		return
 	}
 	out := &newsWriter{w: w, control: http.NewResponseController(w)}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tidings-dev/tidings/notifier"
 	"github.com/tidings-dev/tidings/notifier/announce"
@@ -15,7 +18,10 @@ import (
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/operate"
+	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/remote"
 	"github.com/tidings-dev/tidings/notifier/runner"
+	"github.com/tidings-dev/tidings/notifier/sink"
 )
 
 // Letters are the dead letters of all sinks.
@@ -144,12 +150,20 @@ type Page struct {
 	Cursor  string   `json:"cursor,omitempty"` // of the next page
 }
 
+// sinkNames are the sinks that can have letters, also of earlier configurations.
+var sinkNames = []string{records.Name, announce.Name, remote.Name, sink.Counters}
+
 func (h *handler) letters(w http.ResponseWriter, r *http.Request) {
 	limit, ok := limitOf(w, r)
 	if !ok {
 		return
 	}
-	found, next, err := h.Letters.List(r.FormValue("sink"), r.FormValue("cursor"), limit)
+	of := r.FormValue("sink")
+	if of != "" && !slices.Contains(sinkNames, of) {
+		fail(w, http.StatusNotFound, names[http.StatusNotFound], fmt.Sprintf("no such sink: %s; the sinks are %s", of, strings.Join(sinkNames, ", ")))
+		return
+	}
+	found, next, err := h.Letters.List(of, r.FormValue("cursor"), limit)
 	if err != nil {
 		h.failed(w, r, err)
 		return

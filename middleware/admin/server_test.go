@@ -197,6 +197,7 @@ func TestRequests(t *testing.T) {
 		"GET /v1/dead/records/x":                                        400,
 		"GET /v1/dead/records/7?stream=others":                          400,
 		"GET /v1/dead?limit=0":                                          400,
+		"GET /v1/dead?sink=others":                                      404,
 		"GET /v1/nothing":                                               404,
 	} {
 		method, path, _ := strings.Cut(request, " ")

@@ -46,17 +46,6 @@ func openAccount(cfg pds.Config, log io.Writer) (*pds.Account, error) {
 	return pds.Open(cfg)
 }
 
-// lockAccount keeps a server from using the session at the same time, since each of
-// them would count only its own logins and points. The data folder is created if it is
-// missing.
-func lockAccount(o *config.Options) (unlock func() error, err error) {
-	unlock, err = datafolder.Lock(o.LockFile())
-	if errors.Is(err, datafolder.ErrInUse) {
-		return nil, fmt.Errorf("a server is using the data folder %s and the session in it: stop it first", o.Data)
-	}
-	return unlock, err
-}
-
 // A session is a client of the account for a command that creates no data folder.
 type session struct {
 	*pds.Account

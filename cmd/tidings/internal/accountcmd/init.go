@@ -58,7 +58,7 @@ func accountInit(ctx context.Context, out, log io.Writer, args []string, d decla
 	if err != nil {
 		return err
 	}
-	unlock, err := lockAccount(o)
+	unlock, err := cli.LockNewData(o) // a server would count only its own logins and points
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ func CreateFile(path string, write func(io.Writer) error) (err error) {
 	if Exists(path) {
 		return fmt.Errorf("%s already exists and is not overwritten", path)
 	}
+	if dir := filepath.Dir(path); !Exists(dir) {
+		return fmt.Errorf("the folder %s does not exist", dir)
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".export-*")
 	if err != nil {
 		return err

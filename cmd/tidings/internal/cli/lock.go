@@ -31,6 +31,11 @@ func LockData(o *config.Options) (unlock func() error, err error) {
 	if err := CheckFolder(o); err != nil {
 		return nil, err
 	}
+	return LockNewData(o)
+}
+
+// LockNewData is LockData for a data folder that is created if it is missing.
+func LockNewData(o *config.Options) (unlock func() error, err error) {
 	unlock, err = datafolder.Lock(o.LockFile())
 	if errors.Is(err, datafolder.ErrInUse) {
 		return nil, fmt.Errorf("a server is using the data folder %s: stop it first", o.Data)

@@ -1,6 +1,7 @@
 package holdcmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,7 +32,7 @@ func holdInitCommand() *cobra.Command {
 	return c
 }
 
-func holdInit(out, log io.Writer, args []string, createNew bool) error {
+func holdInit(out, log io.Writer, args []string, createNew bool) (err error) {
 	o, _, err := holdOptions(args)
 	if err != nil {
 		return err
@@ -48,6 +49,11 @@ func holdInit(out, log io.Writer, args []string, createNew bool) error {
 			return err
 		}
 	}
+	unlock, err := cli.LockNewData(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	did, err := hold.Init(hold.InitConfig{
 		Dir: o.HoldDir(), KeyFile: o.KeyFile(), Hostname: o.Hold.Hostname, Reserve: uint64(o.Hold.Reserve),
 		DisplayName: o.Hold.DisplayName, Description: o.Hold.Description, Avatar: o.Hold.Avatar,
