@@ -56,7 +56,11 @@ func (f Fault) String() string {
 		text += fmt.Sprintf(" of %s", f.For)
 	}
 	if f.Kind.Delivers() {
-		text += map[bool]string{false: " before delivery", true: " after delivery"}[f.Delivered]
+		if f.Delivered {
+			text += " after delivery"
+		} else {
+			text += " before delivery"
+		}
 	}
 	if f.Method != "" {
 		text += ", only " + f.Method

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 const maxLimit = 1000
@@ -34,7 +35,7 @@ func oneOf(q *http.Request, name string, words ...string) (string, error) {
 	if slices.Contains(words, s) {
 		return s, nil
 	}
-	return "", fmt.Errorf("%s must be one of %q", name, words)
+	return "", fmt.Errorf("%s must be one of %s", name, strings.Join(words, ", "))
 }
 
 // respond writes v as JSON.
