@@ -24,7 +24,7 @@ func announcePreviewCommand() *cobra.Command {
 		Long: "`announce preview` shows the post that an image in the registry's storage would have if it were pushed now, and whether it would be\n" +
 			"posted, or why not. Without an image it shows a post with sample facts. Links, mentions and hashtags are shown as [text](target).\n" +
 			"An image that is named by its digest has the tags that it has in storage; one that is named by a tag has only this tag.\n" +
-			"It changes nothing, and can be used while the server is running; earlier announcements are then not known.",
+			"It changes nothing, and can be used while the registry is running; earlier announcements are then not known.",
 		Example: "  tidings announce preview config.yml oss/app:v1.2.3\n" +
 			"  tidings announce preview config.yml --card card.png",
 		Args:         cobra.RangeArgs(1, 2),

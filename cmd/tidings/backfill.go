@@ -28,10 +28,10 @@ func backfillCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backfill <config>",
 		Short: "`backfill` writes the records of images that were pushed before Tidings was installed",
-		Long: "`backfill` needs the server to be running. It goes through the registry's storage, tagged and untagged manifests, and writes the\n" +
+		Long: "`backfill` needs the registry to be running. It goes through the registry's storage, tagged and untagged manifests, and writes the\n" +
 			"records of public repositories that are missing. Nothing is posted and nothing is counted. New pushes go first: a backfill leaves\n" +
 			"them three tenths of the account's points, and pauses while more is spent.\n\n" +
-			"The server does the work. Interrupting this command does not end the backfill, which also continues after a restart; run the\n" +
+			"The registry does the work. Interrupting this command does not end the backfill, which also continues after a restart; run the\n" +
 			"command again to see its progress, or with --stop to end it.",
 		Example: "  tidings backfill --dry-run config.yml\n" +
 			"  tidings backfill --repository 'oss/**' --rate 5/s config.yml\n" +
@@ -109,7 +109,7 @@ func (c *adminClient) backfill(ctx context.Context, progress io.Writer, r backfi
 		bar.Note(backfillNote(&job))
 		select {
 		case <-ctx.Done():
-			return job, errors.New("interrupted; the server continues the backfill, and `tidings backfill --stop` ends it")
+			return job, errors.New("interrupted; the registry continues the backfill, and `tidings backfill --stop` ends it")
 		case <-time.After(backfillPoll):
 		}
 		if err := c.call(ctx, "GET", "/v1/backfill", nil, &job); err != nil && ctx.Err() == nil {

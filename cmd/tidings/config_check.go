@@ -32,7 +32,7 @@ func configCheckCommand() *cobra.Command {
 		Use:   "check <config>",
 		Short: "`config check` explains a configuration file and lists its errors",
 		Long: "`config check` reads a registry's configuration file, its environment variables and the secrets that they name. It changes nothing.\n" +
-			"It prints what Tidings will do and warnings, and fails if an option is invalid. The server may be running or stopped.\n" +
+			"It prints what Tidings will do and warnings, and fails if an option is invalid. The registry may be running or stopped.\n" +
 			"With --online it also asks the network: whether the DID document agrees, whether the relays know the hold, or whether the account\n" +
 			"can log in, which uses the session that is kept. It fails if something is not as the configuration says.",
 		Example:      "  tidings config check config.yml\n  tidings config check --online config.yml",

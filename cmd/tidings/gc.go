@@ -22,9 +22,9 @@ func gcCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gc <config>",
 		Short: "`gc` lists the records of manifests that are not in the registry's storage any more, and removes them",
-		Long: "`gc` needs the server to be running. Use it after manifests were deleted without the registry, such as by garbage-collect of\n" +
+		Long: "`gc` needs the registry to be running. Use it after manifests were deleted without the registry, such as by garbage-collect of\n" +
 			"another binary. It lists the manifests; with --delete it removes their records, and their posts if `announce.on_delete` says so.\n" +
-			"The garbage-collect of this binary needs no gc: the next start of the server removes the records.",
+			"The garbage-collect of this binary needs no gc: the next start of the registry removes the records.",
 		Example:      "  tidings gc config.yml\n  tidings gc --delete config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,

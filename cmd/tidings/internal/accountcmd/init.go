@@ -31,7 +31,7 @@ func accountInitCommand() *cobra.Command {
 		Long: "`account init` logs in to the account of the `account` section, and shows who it is and what it declares about itself. The flags\n" +
 			"change that, =false undoes it: --bot labels the account as automated in its profile, which is created if it is missing, and\n" +
 			"--hide-from-recommendations asks feeds that are composed by an algorithm to leave out its posts. The rest of the profile stays as\n" +
-			"it is. The server must be stopped, because it uses the same session.",
+			"it is. The registry must be stopped, because it uses the same session.",
 		Example:      "  tidings account init config.yml --bot",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,

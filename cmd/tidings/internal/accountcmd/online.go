@@ -84,7 +84,7 @@ func (f *findings) checkAccount(ctx context.Context, o *config.Options, log io.W
 	printIdentity(f.row, s.Status())
 	f.row("document", "the DID document names this service")
 	if s.running {
-		f.row("session", "used by the running server, see `tidings account status`")
+		f.row("session", "used by the running registry, see `tidings account status`")
 		return
 	}
 	inactive, err := s.CheckSession(ctx)

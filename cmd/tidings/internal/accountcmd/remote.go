@@ -92,7 +92,7 @@ func remoteStatusCommand() *cobra.Command {
 		Use:   "status <config>",
 		Short: "`remote status` shows the sender, the hold and the pending pushes",
 		Long: "`remote status` resolves the sender and the hold, and shows their DIDs, the endpoint of the hold, the session of an account, and\n" +
-			"the pending events of a running registry. It makes no call of the hold, and can be used while a server is running.",
+			"the pending events of a running registry. It makes no call of the hold, and can be used while a registry is running.",
 		Example:      "  tidings remote status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,

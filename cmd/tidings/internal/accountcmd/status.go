@@ -20,7 +20,7 @@ func accountStatusCommand() *cobra.Command {
 		Short: "`account status` shows the account's identity, session, budget and backlog",
 		Long: "`account status` resolves the account's identifier and shows its DID, handle, service and host, the state of its session, the\n" +
 			"logins and points that are left, and the pending events of a running registry. It does not log in, and can be used while a\n" +
-			"server is running.",
+			"registry is running.",
 		Example:      "  tidings account status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
