@@ -125,9 +125,14 @@ func writeBackup(ctx context.Context, o *config.Options, q admin.BackupRequest, 
 func (r *runtime) stage(ctx context.Context, dir string) error {
 	to := func(path string) string { return filepath.Join(dir, filepath.Base(path)) }
 	o := r.options
+	copied := r.copied
+	if copied == nil {
+		copied = func(string) {}
+	}
 	if err := stageStopped(ctx, o.CollectedDir(), to(o.CollectedDir())); err != nil {
 		return err
 	}
+	copied("notes")
 	if r.journal == nil { // the account is served alone
 		for _, part := range []string{o.JournalDir(), o.StateDir()} {
 			if err := stageStopped(ctx, part, to(part)); err != nil {
@@ -136,12 +141,17 @@ func (r *runtime) stage(ctx context.Context, dir string) error {
 		}
 		return r.stageRepo(ctx, to(o.HoldDir()))
 	}
-	return r.journal.Copy(to(o.JournalDir()), func() error {
+	err := r.journal.Copy(to(o.JournalDir()), func() error {
 		if err := r.state.Checkpoint(to(o.StateDir())); err != nil {
 			return fmt.Errorf("copy state: %w", err)
 		}
-		return r.stageRepo(ctx, to(o.HoldDir()))
+		copied("state")
+		err := r.stageRepo(ctx, to(o.HoldDir()))
+		copied("repo")
+		return err
 	})
+	copied("journal")
+	return err
 }
 
 // stageRepo copies the repo, if there is one. An account that cannot be opened is an error,

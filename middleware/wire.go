@@ -99,6 +99,8 @@ type runtime struct {
 	records    admin.Records           // nil: there are none
 	site       *publication.Site       // nil: the registry is not a publication
 	server     http.Handler            // of the hold; nil: there is none, or it is broken
+
+	copied func(part string) // called after a backup has copied a part; nil except in tests
 }
 
 // wire creates and connects the parts that a configuration asks for. If the disk of
@@ -141,15 +143,23 @@ func wire(host *configuration.Configuration) (parts, error) {
 
 // open opens all parts or, after an error, none.
 func (o *opener) open(ctx context.Context) (parts, error) {
+	r, err := o.openRuntime()
+	if err != nil {
+		return parts{}, err
+	}
+	return o.parts(recorder{r.notifier}, r.permit(), r.mounts, r.close), nil
+}
+
+func (o *opener) openRuntime() (*runtime, error) {
 	r := &runtime{options: o.options, host: o.host, log: o.log, metrics: o.metrics, events: o.events}
 	for _, open := range []func() error{
 		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.openStatsRecords, r.openBackfill, r.openHold, r.openAPI, r.openPages, r.run, r.openAdmin,
 	} {
 		if err := open(); err != nil {
-			return parts{}, errors.Join(markUnwritable(err), r.close(context.Background()))
+			return nil, errors.Join(markUnwritable(err), r.close(context.Background()))
 		}
 	}
-	return o.parts(recorder{r.notifier}, r.permit(), r.mounts, r.close), nil
+	return r, nil
 }
 
 func (o *opener) parts(recorder observe.Recorder, permit func(repository, actor string) error, mounts []mount, close func(context.Context) error) parts {
