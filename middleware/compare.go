@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -17,11 +17,11 @@ import (
 )
 
 // Compare compares the storage, journal, records and counts of a stopped registry, and
-// calls visit with each difference. It returns the number of pending events, which can
-// be the cause of differences. It changes nothing, except that it truncates incomplete
-// writes of a crash, as every start does.
-func Compare(ctx context.Context, host *configuration.Configuration, visit func(reconcile.Difference) error) (pending uint64, err error) {
-	r, err := openStopped(host)
+// calls visit with each difference, and progress with how many of what were compared. It
+// returns the number of pending events, which can be the cause of differences. It changes
+// nothing, except that it truncates incomplete writes of a crash, as every start does.
+func Compare(ctx context.Context, host *configuration.Configuration, log io.Writer, progress func(noun string, done int64), visit func(reconcile.Difference) error) (pending uint64, err error) {
+	r, err := openStopped(host, log)
 	if err != nil {
 		return 0, err
 	}
@@ -29,13 +29,13 @@ func Compare(ctx context.Context, host *configuration.Configuration, visit func(
 	for _, sink := range r.notifier.Health() {
 		pending = max(pending, sink.Depth)
 	}
-	return pending, r.notifier.Stores().Check(ctx, visit)
+	return pending, r.notifier.Stores().Check(ctx, progress, visit)
 }
 
 // Reconcile makes the next start of a stopped registry rebuild the ledger from the
 // account, compare it with storage, and write or delete the records that differ.
-func Reconcile(ctx context.Context, host *configuration.Configuration) (err error) {
-	r, err := openStopped(host)
+func Reconcile(ctx context.Context, host *configuration.Configuration, log io.Writer) (err error) {
+	r, err := openStopped(host, log)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (r *runtime) openComparedAccount() error {
 
 // openStopped opens the stores of a stopped registry. It starts no sinks and serves
 // nothing.
-func openStopped(host *configuration.Configuration) (*runtime, error) {
+func openStopped(host *configuration.Configuration, log io.Writer) (*runtime, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func openStopped(host *configuration.Configuration) (*runtime, error) {
 	if !found || !options.Enabled || options.Hold == nil && options.Account == nil {
 		return nil, fmt.Errorf("the entry %q has neither hold nor account, so there are no records", Name)
 	}
-	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
+	r := &runtime{options: options, host: host, log: newLog(log, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
 	if r.storage() == nil {
 		return nil, errors.New("the registry's storage is in memory or a pull-through cache: there is nothing to compare with")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -87,9 +88,9 @@ const drainPoll = 200 * time.Millisecond
 // Drain lets the sinks of a stopped registry process the events in its journal, without serving
 // anything, and returns when nothing is pending. It calls visit with the number of pending
 // events now and then. It returns an error when ctx ends, and when a sink with pending events
-// is paused for longer than ctx allows.
-func Drain(ctx context.Context, host *configuration.Configuration, visit func(pending uint64)) (err error) {
-	r, err := openDrain(host)
+// is paused for longer than ctx allows. The sinks log to log.
+func Drain(ctx context.Context, host *configuration.Configuration, log io.Writer, visit func(pending uint64)) (err error) {
+	r, err := openDrain(host, log)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func Drain(ctx context.Context, host *configuration.Configuration, visit func(pe
 }
 
 // openDrain opens what the sinks need, and starts them.
-func openDrain(host *configuration.Configuration) (*runtime, error) {
+func openDrain(host *configuration.Configuration, log io.Writer) (*runtime, error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func openDrain(host *configuration.Configuration) (*runtime, error) {
 	if !found || !options.Enabled {
 		return nil, fmt.Errorf("there is no enabled entry %q", Name)
 	}
-	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
+	r := &runtime{options: options, host: host, log: newLog(log, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
 	for _, open := range []func() error{
 		r.openFolder, r.openState, r.openJournal, r.openRedis, r.openCounter, r.openHandles, r.openAccount, r.openRemote, r.openAppView, r.openNotifier, r.run, r.openAdmin,
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -65,8 +66,8 @@ func Usage(host *configuration.Configuration, visit func(OwnerUsage) error) (err
 
 // RecountUsage counts the usage of all owners of a stopped registry again, from the ledger
 // and the account's records, corrects it unless dryRun is set, and calls visit with each
-// difference.
-func RecountUsage(ctx context.Context, host *configuration.Configuration, dryRun bool, visit func(usage.Difference) error) (err error) {
+// difference, and progress with the number of manifests counted.
+func RecountUsage(ctx context.Context, host *configuration.Configuration, dryRun bool, log io.Writer, progress func(manifests int64), visit func(usage.Difference) error) (err error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func RecountUsage(ctx context.Context, host *configuration.Configuration, dryRun
 	if !found || !options.Enabled || options.Hold == nil && options.Account == nil {
 		return fmt.Errorf("the entry %q has no account, so there are no records", Name)
 	}
-	r := &runtime{options: options, host: host, log: newLog(os.Stderr, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
+	r := &runtime{options: options, host: host, log: newLog(log, host.Log), metrics: prometheus.NewRegistry(), events: sink.NewMetrics()}
 	defer func() { err = errors.Join(err, r.close(ctx)) }()
 	account := r.openRepo
 	if options.Account != nil {
@@ -85,5 +86,5 @@ func RecountUsage(ctx context.Context, host *configuration.Configuration, dryRun
 			return err
 		}
 	}
-	return r.notifier.Stores().RecountUsage(ctx, dryRun, visit)
+	return r.notifier.Stores().RecountUsage(ctx, dryRun, progress, visit)
 }

@@ -3,6 +3,7 @@ package middleware
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -100,7 +101,7 @@ func TestUsageOffline(t *testing.T) {
 	if len(got) != 1 || got[0].Owner != "did:web:localhost%3A5000" || got[0].Total != (usage.Total{Blobs: 1, Bytes: 10}) || *got[0].Limit != 1000 || got[0].Tier != "small" {
 		t.Errorf("got %+v", got)
 	}
-	err := RecountUsage(t.Context(), r.config, false, func(d usage.Difference) error {
+	err := RecountUsage(t.Context(), r.config, false, io.Discard, nil, func(d usage.Difference) error {
 		t.Errorf("difference: %s", d)
 		return nil
 	})

@@ -202,7 +202,7 @@ func TestRebuildRequested(t *testing.T) {
 	r.reopen(nil)
 	r.reconciled()
 	differences := 0
-	if err := r.stores.Check(t.Context(), func(reconcile.Difference) error { differences++; return nil }); err != nil || differences != 1 {
+	if err := r.stores.Check(t.Context(), nil, func(reconcile.Difference) error { differences++; return nil }); err != nil || differences != 1 {
 		t.Errorf("%d differences, %v, want 1", differences, err)
 	}
 	if err := state.Set(r.state, state.StatsRound, []byte("{}"), state.Sync); err != nil {

@@ -420,7 +420,7 @@ func (r *rig) apply(writes ...repo.Write) {
 // kinds.
 func (r *rig) consistent(ignored ...string) {
 	r.t.Helper()
-	err := r.stores.Check(context.Background(), func(d reconcile.Difference) error {
+	err := r.stores.Check(context.Background(), nil, func(d reconcile.Difference) error {
 		if !slices.Contains(ignored, d.Kind) {
 			r.t.Errorf("difference: %+v", d)
 		}
@@ -437,7 +437,7 @@ func (r *rig) consistent(ignored ...string) {
 // exactUsage checks that the usage of all owners is that of a recount.
 func (r *rig) exactUsage() {
 	r.t.Helper()
-	err := r.stores.RecountUsage(context.Background(), true, func(d usage.Difference) error {
+	err := r.stores.RecountUsage(context.Background(), true, nil, func(d usage.Difference) error {
 		r.t.Errorf("usage: %s", d)
 		return nil
 	})

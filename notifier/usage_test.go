@@ -193,7 +193,7 @@ func TestRecountUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := func(dryRun bool) (n int) {
-		if err := r.stores.RecountUsage(t.Context(), dryRun, func(usage.Difference) error { n++; return nil }); err != nil {
+		if err := r.stores.RecountUsage(t.Context(), dryRun, nil, func(usage.Difference) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -300,7 +300,7 @@ func TestRecountUsageMemory(t *testing.T) {
 	}
 	started := time.Now()
 	n := 0
-	if err := r.stores.RecountUsage(t.Context(), false, func(usage.Difference) error { n++; return nil }); err != nil || n == 0 {
+	if err := r.stores.RecountUsage(t.Context(), false, nil, func(usage.Difference) error { n++; return nil }); err != nil || n == 0 {
 		t.Errorf("%d differences, %v", n, err)
 	}
 	t.Logf("%d layers were counted in %s, at most %d kB more in use", manifests*layers, time.Since(started).Round(time.Millisecond), (max(most, before.HeapAlloc)-before.HeapAlloc)>>10)

@@ -38,7 +38,7 @@ func checkRotated(t *testing.T, cfg RepoConfig, before []byte, done Rotation) {
 	if err != nil || len(old) == 0 {
 		t.Fatalf("%d old keys, %v", len(old), err)
 	}
-	report, err := repair.Verify(context.Background(), offline, old, func(p repair.Problem) { t.Errorf("problem: %s", p) })
+	report, err := repair.Verify(context.Background(), offline, old, func(p repair.Problem) { t.Errorf("problem: %s", p) }, nil)
 	if err != nil || report.Head != done.Head {
 		t.Errorf("%+v, %v; want %+v", report.Head, err, done.Head)
 	}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
 
@@ -54,15 +54,10 @@ func (c *adminClient) explain(err error) error {
 	return fmt.Errorf("%w, and this command needs it: start it with `tidings serve %s`", admin.ErrNotRunning, c.path)
 }
 
-// remarkAfter is how long a request may take before the user is told what it waits for.
-const remarkAfter = 2 * time.Second
-
 // callSlowly is call for a request that may wait for a sink.
 func (c *adminClient) callSlowly(ctx context.Context, method, path string, query url.Values, v any) error {
-	remark := time.AfterFunc(remarkAfter, func() {
-		fmt.Fprintln(c.log, "Waiting until the sink has finished its batch, at most 20 seconds …")
-	})
-	defer remark.Stop()
+	bar := terminal.Wait(c.log, "waiting until the sink has finished its batch, at most 20s")
+	defer bar.End()
 	return c.call(ctx, method, path, query, v)
 }
 

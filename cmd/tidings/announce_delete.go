@@ -28,14 +28,14 @@ func announceDeleteCommand() *cobra.Command {
 		Args:         cobra.MinimumNArgs(2),
 		SilenceUsage: true,
 		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			return announceDelete(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), args, yes)
+			return announceDelete(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, yes)
 		}),
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "delete without asking")
 	return c
 }
 
-func announceDelete(ctx context.Context, in io.Reader, out io.Writer, args []string, yes bool) error {
+func announceDelete(ctx context.Context, in io.Reader, out, log io.Writer, args []string, yes bool) error {
 	c, err := newAdminClient(args[:1])
 	if err != nil {
 		return err
@@ -52,10 +52,13 @@ func announceDelete(ctx context.Context, in io.Reader, out io.Writer, args []str
 			}
 			fmt.Fprintln(out, strings.ReplaceAll(announcementLine(a), "\t", "  "))
 		}
-		if err := terminal.Confirm(in, out, fmt.Sprintf("Delete %s for good?", cli.Count(int64(len(uris)), "post"))); err != nil {
+		if err := terminal.Confirm(ctx, in, log, fmt.Sprintf("Delete %s for good?", cli.Count(int64(len(uris)), "post"))); err != nil {
 			return err
 		}
 	}
+	bar := terminal.NewProgress(log, "posts", int64(len(uris)))
+	defer bar.End()
+	out = bar.Writer(out)
 	for _, uri := range uris {
 		var result announce.Withdrawal
 		if err := c.call(ctx, "DELETE", "/v1/announcements", url.Values{"uri": {uri}}, &result); err != nil {
@@ -69,6 +72,7 @@ func announceDelete(ctx context.Context, in io.Reader, out io.Writer, args []str
 		default:
 			fmt.Fprintf(out, "%s is deleted.\n", uri)
 		}
+		bar.Add(1)
 	}
 	return nil
 }

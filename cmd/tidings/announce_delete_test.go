@@ -48,13 +48,13 @@ func TestAnnounceListAndDelete(t *testing.T) {
 	remove := []string{"announce", "delete", s.config}
 	expect(t, s.dir, 1, append(remove, uri), "oss/app:v1.0.0", "Delete 1 post for good? [y/N]", "pass --yes to skip the question")
 	expect(t, s.dir, 1, append(remove, "at://did:web:other.example.com/app.bsky.feed.post/3mabcdefghijk", "--yes"), "is of did:web:other.example.com, and the account is did:web:localhost")
-	if err := announceDelete(t.Context(), strings.NewReader("no\n"), new(bytes.Buffer), []string{s.config, uri}, false); !errors.Is(err, terminal.ErrDeclined) {
+	if err := announceDelete(t.Context(), strings.NewReader("no\n"), new(bytes.Buffer), new(bytes.Buffer), []string{s.config, uri}, false); !errors.Is(err, terminal.ErrDeclined) {
 		t.Errorf("the answer no: %v, want that it is declined", err)
 	}
 	if n := len(s.records(t, s.did, postCollection)); n != 2 {
 		t.Fatalf("%d posts, want 2", n)
 	}
-	if err := announceDelete(t.Context(), strings.NewReader("y\n"), new(bytes.Buffer), []string{s.config, uri}, false); err != nil {
+	if err := announceDelete(t.Context(), strings.NewReader("y\n"), new(bytes.Buffer), new(bytes.Buffer), []string{s.config, uri}, false); err != nil {
 		t.Fatal(err)
 	}
 	if left := s.records(t, s.did, postCollection); len(left) != 1 || left[0].URI != posts[0].URI {

@@ -48,7 +48,7 @@ func writeBackup(ctx context.Context, out, log io.Writer, args []string, q admin
 	if q.Dir, err = filepath.Abs(q.Dir); err != nil {
 		return err
 	}
-	bar := terminal.NewProgress(log, "bytes", 0)
+	bar := terminal.NewProgress(log, terminal.Bytes, 0)
 	result, err := c.Backup(ctx, q, bar.Set)
 	if errors.Is(err, admin.ErrNotRunning) {
 		result, err = backupStopped(ctx, c, args, q, bar.Set)

@@ -99,6 +99,36 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// A signal ends a command that waits for an answer, and nothing is done.
+func TestInterruptedQuestion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "data: ./data")
+	cmd := exec.Command(os.Args[0], "sinks", "skip", "c.yml", "records")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), runMain+"=1")
+	in, err := cmd.StdinPipe() // nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	log := &logBuffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	eventually(t, "the question", 20*time.Second, func() bool { return strings.Contains(log.String(), "[y/N]") })
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	_ = cmd.Wait() // the exit code is checked
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.HasSuffix(log.String(), "[y/N] \nError: not confirmed; nothing was changed\n") {
+		t.Errorf("exit code %d\n%s", code, log)
+	}
+}
+
 func TestUnknownCommand(t *testing.T) {
 	t.Parallel()
 	if _, errs, code := tidings(t, t.TempDir(), nil, "sevre"); code != 1 || !strings.Contains(errs, `unknown command "sevre" for "tidings"`) {

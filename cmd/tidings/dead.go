@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
@@ -163,6 +164,9 @@ type letterResult struct {
 
 // eachLetter sends a request about each letter, and ends at the first that fails.
 func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []string, method, action, state, line string, asJSON bool) error {
+	bar := terminal.NewProgress(c.log, "dead letters", int64(len(names)))
+	defer bar.End()
+	out = bar.Writer(out)
 	for _, name := range names {
 		if err := c.callLetter(ctx, method, name, action, nil); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -172,6 +176,7 @@ func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []str
 		} else if err := cli.PrintLine(out, letterResult{name, state}); err != nil {
 			return err
 		}
+		bar.Add(1)
 	}
 	return nil
 }

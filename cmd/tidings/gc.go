@@ -56,7 +56,7 @@ func runGC(ctx context.Context, out, progress io.Writer, args []string, flags gc
 		}
 		bar.Add(int64(page.Looked))
 		manifests += int64(len(page.Orphans))
-		if err := printOrphans(out, page, flags.json); err != nil {
+		if err := printOrphans(bar.Writer(out), page, flags.json); err != nil {
 			return err
 		}
 		if page.Cursor == "" {

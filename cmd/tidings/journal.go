@@ -150,7 +150,7 @@ func journalDrain(ctx context.Context, out, log io.Writer, args []string, timeou
 	progress := terminal.NewProgress(log, "events", 0)
 	defer progress.End()
 	total := int64(0)
-	err = middleware.Drain(ctx, host, func(pending uint64) {
+	err = middleware.Drain(ctx, host, progress.Writer(log), func(pending uint64) {
 		total = max(total, int64(pending))
 		progress.Set(total-int64(pending), total)
 	})

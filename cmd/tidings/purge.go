@@ -50,7 +50,7 @@ func runPurge(ctx context.Context, cmd *cobra.Command, args []string, flags purg
 	}
 	if !flags.yes {
 		question := fmt.Sprintf("Remove what was published of %s: %s?", repository, publishedText(&found))
-		if err := terminal.Confirm(cmd.InOrStdin(), messages, question); err != nil {
+		if err := terminal.Confirm(ctx, cmd.InOrStdin(), messages, question); err != nil {
 			return err
 		}
 	}

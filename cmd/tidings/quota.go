@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/distribution/distribution/v3/configuration"
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/usage"
 )
@@ -32,7 +34,7 @@ func quotaCommand() *cobra.Command {
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
 		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			return runQuota(ctx, cmd.OutOrStdout(), args, flags)
+			return runQuota(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		}),
 	}
 	cmd.Flags().StringVar(&flags.owner, "owner", "", "show only the owner with this DID")
@@ -42,7 +44,7 @@ func quotaCommand() *cobra.Command {
 	return cmd
 }
 
-func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlags) error {
+func runQuota(ctx context.Context, out, log io.Writer, args []string, flags quotaFlags) error {
 	if flags.dryRun && !flags.recompute {
 		return errors.New("--dry-run is only for --recompute")
 	}
@@ -56,17 +58,7 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 	}
 	found := int64(0)
 	if flags.recompute {
-		err = middleware.RecountUsage(ctx, host, flags.dryRun, func(d usage.Difference) error {
-			if found++; found > cli.MaxPrinted {
-				return nil
-			}
-			if flags.json {
-				return cli.PrintLine(out, d)
-			}
-			fmt.Fprintln(out, d)
-			return nil
-		})
-		if err != nil {
+		if found, err = recountUsage(ctx, out, log, host, flags); err != nil {
 			return err
 		}
 	}
@@ -80,6 +72,25 @@ func runQuota(ctx context.Context, out io.Writer, args []string, flags quotaFlag
 		return fmt.Errorf("%w: %s", errDiffers, cli.Count(found, "difference"))
 	}
 	return fmt.Errorf("%w: %s corrected", errDiffers, cli.Count(found, "difference"))
+}
+
+// recountUsage counts again, and prints and returns the differences.
+func recountUsage(ctx context.Context, out, log io.Writer, host *configuration.Configuration, flags quotaFlags) (found int64, err error) {
+	bar := terminal.NewProgress(log, "manifests", 0)
+	defer bar.End()
+	lines := bar.Writer(out)
+	count := func(manifests int64) { bar.Set(manifests, 0) }
+	err = middleware.RecountUsage(ctx, host, flags.dryRun, bar.Writer(log), count, func(d usage.Difference) error {
+		if found++; found > cli.MaxPrinted {
+			return nil
+		}
+		if flags.json {
+			return cli.PrintLine(lines, d)
+		}
+		fmt.Fprintln(lines, d)
+		return nil
+	})
+	return found, err
 }
 
 // printUsage prints a line for each owner as it is read.

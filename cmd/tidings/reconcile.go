@@ -65,19 +65,19 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	if err != nil {
 		return err
 	}
-	bar := terminal.NewProgress(progress, "differences found", 0)
+	bar := terminal.NewProgress(progress, "manifests", 0)
 	defer bar.End()
+	lines := bar.Writer(out)
 	found, lasting := int64(0), int64(0) // lasting ones are not repaired
-	pending, err := middleware.Compare(ctx, host, func(d reconcile.Difference) error {
-		bar.Add(1)
+	pending, err := middleware.Compare(ctx, host, bar.Writer(progress), bar.Count, func(d reconcile.Difference) error {
 		if !d.Repairable() {
 			lasting++
 		}
 		if found++; flags.json {
-			return cli.PrintLine(out, d)
+			return cli.PrintLine(lines, d)
 		}
 		if found <= cli.MaxPrinted {
-			fmt.Fprintln(out, d)
+			fmt.Fprintln(lines, d)
 		}
 		return nil
 	})
@@ -98,7 +98,7 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 	case !flags.fix:
 		return fmt.Errorf("%w; `tidings reconcile --fix %s` lets the next start repair %s", differences, path, repaired(found, lasting))
 	}
-	if err := middleware.Reconcile(ctx, host); err != nil {
+	if err := middleware.Reconcile(ctx, host, progress); err != nil {
 		return fmt.Errorf("schedule the repair: %w", err)
 	}
 	return fmt.Errorf("%w; the repair of %s runs at the next start (`tidings serve %s`), and `tidings status %s` shows it while it runs",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
@@ -52,7 +53,7 @@ func redisForgetCommand() *cobra.Command {
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			return redisForget(ctx, cmd.OutOrStdout(), args[:1], args[1], keep)
+			return redisForget(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[:1], args[1], keep)
 		}),
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "keep its counts in the sums")
@@ -116,7 +117,7 @@ func forgottenText(k rediscounts.Registry) string {
 // redisWatch is longer than the interval at which a running registry updates its entry.
 const redisWatch = 15 * time.Second
 
-func redisForget(ctx context.Context, out io.Writer, args []string, id string, keep bool) (err error) {
+func redisForget(ctx context.Context, out, log io.Writer, args []string, id string, keep bool) (err error) {
 	client, o, path, err := openRedis(args)
 	if err != nil {
 		return err
@@ -124,7 +125,14 @@ func redisForget(ctx context.Context, out io.Writer, args []string, id string, k
 	defer func() { err = errors.Join(err, client.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout+redisWatch)
 	defer cancel()
-	k, err := rediscounts.New(client, o.Redis.Name).Forget(ctx, id, keep, redisWatch)
+	db := rediscounts.New(client, o.Redis.Name)
+	uses, err := db.ReadUsesState(ctx)
+	if err != nil {
+		return err
+	}
+	bar := terminal.Wait(log, fmt.Sprintf("watching for %s whether the registry runs", redisWatch))
+	k, err := db.Forget(ctx, id, keep, redisWatch)
+	bar.End()
 	switch {
 	case errors.Is(err, rediscounts.ErrUnknownID):
 		return fmt.Errorf("%w: %s; `tidings redis list %s` lists the known ids", err, id, path)
@@ -138,5 +146,8 @@ func redisForget(ctx context.Context, out io.Writer, args []string, id string, k
 		done = "are kept in the sums"
 	}
 	fmt.Fprintf(out, "Forgot %s of %s; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, cli.Count(int64(k.Repositories), "repository"), done)
+	if mark, ok := uses.Marks[id]; ok && !mark.Stopped {
+		fmt.Fprintf(out, "It had sent its last uses up to %s; `tidings unused` does not know later ones.\n", mark.Upto.UTC().Format(time.RFC3339))
+	}
 	return nil
 }

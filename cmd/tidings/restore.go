@@ -43,10 +43,10 @@ func restoreBackup(ctx context.Context, out, log io.Writer, dir, path, to string
 			return err
 		}
 	}
-	bar := terminal.NewProgress(log, "bytes", 0)
+	bar := terminal.NewProgress(log, terminal.Bytes, 0)
 	done, err := datafolder.Restore(ctx, datafolder.RestoreConfig{
-		Options: o, Dir: dir, Progress: bar.Set, Problem: cli.PrintProblems(out),
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
+		Options: o, Dir: dir, Progress: bar.Set, Verified: bar.Count, Problem: cli.PrintProblems(bar.Writer(out)),
+		Logger: slog.New(slog.NewTextHandler(bar.Writer(log), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	bar.End()
 	if err != nil {

@@ -127,7 +127,7 @@ func sinksSkipCommand() *cobra.Command {
 			what = fmt.Sprintf("its pending events up to %d", to)
 			query.Set("to", strconv.FormatUint(to, 10))
 		}
-		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
+		if err := confirm(ctx, c, yes, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
 			return err
 		}
 		return act(ctx, client, out, sinkPath(args[1], "skip"), query, asJSON, func(done *operate.Skipped) string {
@@ -171,7 +171,7 @@ func sinksRewindCommand() *cobra.Command {
 		default:
 			query.Set("to", strconv.FormatUint(to, 10))
 		}
-		if err := confirm(c, yes, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
+		if err := confirm(ctx, c, yes, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
 			return err
 		}
 		return act(ctx, client, out, sinkPath(args[1], "rewind"), query, asJSON, func(done *operate.Rewound) string {
@@ -199,9 +199,9 @@ func act[A any](ctx context.Context, c *adminClient, out io.Writer, path string,
 }
 
 // confirm asks a question, unless yes is set.
-func confirm(c *cobra.Command, yes bool, question string) error {
+func confirm(ctx context.Context, c *cobra.Command, yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	return terminal.Confirm(c.InOrStdin(), c.ErrOrStderr(), question)
+	return terminal.Confirm(ctx, c.InOrStdin(), c.ErrOrStderr(), question)
 }

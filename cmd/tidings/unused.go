@@ -96,7 +96,8 @@ func runUnused(ctx context.Context, in io.Reader, out, log io.Writer, args []str
 	if err := printUnused(out, log, result, flags); err != nil || !flags.remove {
 		return err
 	}
-	return deleteUnused(ctx, in, log, search, result, client, flags)
+	d := unusedDeletion{search, client, flags, admin.options.Redis != nil}
+	return d.run(ctx, in, log, result)
 }
 
 // search returns the search that the flags ask for, without storage and uses.
@@ -267,40 +268,55 @@ func itemsText(items []unused.Item) string {
 // errNotDeleted means that the operator has not agreed.
 var errNotDeleted = errors.New("nothing was deleted")
 
-func deleteUnused(ctx context.Context, in io.Reader, log io.Writer, search *unused.Search, result *unused.Result, client *registryclient.Client, flags unusedFlags) error {
+// unusedDeletion deletes what a search has found.
+type unusedDeletion struct {
+	search *unused.Search
+	client *registryclient.Client
+	flags  unusedFlags
+	shared bool // the uses of other registries are known, through Redis
+}
+
+func (d *unusedDeletion) run(ctx context.Context, in io.Reader, log io.Writer, result *unused.Result) error {
 	if result.Since.After(result.Before) {
 		return fmt.Errorf("%w: uses are known since %s, so the earliest time for --for %s is %s", errNotDeleted,
-			result.Since.Format(time.RFC3339), flags.period, result.Since.Add(clock.Now().Sub(result.Before)).Format(time.RFC3339))
+			result.Since.Format(time.RFC3339), d.flags.period, result.Since.Add(clock.Now().Sub(result.Before)).Format(time.RFC3339))
 	}
 	if result.Missing != "" {
-		return fmt.Errorf("%w: some uses are not known: %s; `tidings redis forget` ends a registry that no longer exists", errNotDeleted, result.Missing)
+		return fmt.Errorf("%w: some uses are not known: %s", errNotDeleted, result.Missing)
 	}
 	if len(result.Items) == 0 {
 		return nil
 	}
-	if !flags.yes {
-		if err := terminal.Confirm(in, log, "Delete them?"); err != nil {
+	if !d.shared {
+		fmt.Fprintln(log, "Without `redis:`, only the uses that this registry has answered are known. If others serve the same storage, run the command on all of them, and delete only what all list.")
+	}
+	if !d.flags.yes {
+		if err := terminal.Confirm(ctx, in, log, "Delete them?"); err != nil {
 			return err
 		}
 	}
 	bar := terminal.NewProgress(log, "tags and manifests", int64(len(result.Items)))
-	search.Progress = bar.Set
+	lines := bar.Writer(log)
+	d.search.Progress = bar.Set
 	deletion := unused.Deletion{
-		Search: search,
+		Search: d.search,
 		Remove: func(ctx context.Context, repository, reference string) error {
-			err := client.Delete(ctx, repository, reference)
+			err := d.client.Delete(ctx, repository, reference)
 			if errors.Is(err, registryclient.ErrNotFound) {
 				return unused.ErrRemoved
 			}
 			return err
 		},
 		Skipped: func(repository, reference string) {
-			bar.Printf(log, "%s %s was used or changed meanwhile, and is kept.", repository, reference)
+			fmt.Fprintf(lines, "%s %s was used or changed meanwhile, and is kept.\n", repository, reference)
 		},
 	}
 	deleted, err := deletion.Run(ctx, result.Items)
 	bar.End()
 	fmt.Fprintf(log, "%s done.\n", cli.Count(int64(deleted), "delete"))
+	if ctx.Err() != nil {
+		return errors.New("interrupted; run the command again to delete the others")
+	}
 	if err != nil {
 		return fmt.Errorf("%w; run the command again to delete the others", err)
 	}

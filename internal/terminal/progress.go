@@ -3,10 +3,10 @@ package terminal
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -18,24 +18,29 @@ const (
 	lineEvery = 10 * time.Second
 	// barWidth is the width of a bar in characters.
 	barWidth = 24
+	// barColumns is the width of the narrowest terminal that has a bar in front of the numbers.
+	barColumns = 64
 )
 
 // clearLine moves to the beginning of the line and clears it.
 const clearLine = "\r\x1b[K"
+
+// Bytes is the noun of steps that are bytes. They are shown as sizes, such as "1.5 MiB".
+const Bytes = "bytes"
 
 // A Progress shows how far a task is: on a terminal as a bar, elsewhere as a line every ten
 // seconds. A task of less than two seconds shows nothing. Its methods are safe for
 // concurrent use; those of nil do nothing.
 type Progress struct {
 	out     io.Writer
-	bar     bool
-	noun    string
-	started time.Time
-	ended   chan struct{} // closed by End
+	width   func() int // of the terminal; nil: there is none that can show a bar
+	ended   chan struct{}
 	drawing sync.WaitGroup
 	once    sync.Once
 
 	mu          sync.Mutex
+	noun        string
+	began       time.Time // the steps of this noun
 	done, total int64
 	note        string
 	drawn       bool // the cursor is on the line of the bar
@@ -43,25 +48,39 @@ type Progress struct {
 }
 
 // NewProgress begins to show the progress of a task with total steps, 0 if that is not
-// known. noun names the steps in the plural, such as "manifests". out is usually the
-// standard error. The caller must call End.
+// known. noun names the steps in the plural, such as "manifests"; "" if there are none, and
+// only the note is shown. out is usually the standard error. The caller must call End.
 func NewProgress(out io.Writer, noun string, total int64) *Progress {
-	return newProgress(out, noun, total, Is(out) && os.Getenv("TERM") != "dumb")
+	if !Is(out) || !drawable() {
+		return newProgress(out, noun, total, nil)
+	}
+	return newProgress(out, noun, total, func() int {
+		n, _ := columns(out)
+		return n
+	})
 }
 
-func newProgress(out io.Writer, noun string, total int64, bar bool) *Progress {
-	p := &Progress{out: out, bar: bar, noun: noun, total: total, started: time.Now(), ended: make(chan struct{})}
+func newProgress(out io.Writer, noun string, total int64, width func() int) *Progress {
+	p := &Progress{out: out, width: width, noun: noun, total: total, began: time.Now(), ended: make(chan struct{})}
 	p.drawing.Go(p.run)
+	return p
+}
+
+// Wait begins to show that a command waits, with how long it has waited. The caller must
+// call End.
+func Wait(out io.Writer, reason string) *Progress {
+	p := NewProgress(out, "", 0)
+	p.Note(reason)
 	return p
 }
 
 // run shows the progress until End.
 func (p *Progress) run() {
-	wait, every := quiet, lineEvery
-	if p.bar {
+	every := lineEvery
+	if p.width != nil {
 		every = redraw
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	for {
 		select {
@@ -96,6 +115,20 @@ func (p *Progress) Set(done, total int64) {
 	p.done, p.total = done, total
 }
 
+// Count sets how many steps are finished of a task that has several kinds of steps one after
+// the other, whose numbers are not known before.
+func (p *Progress) Count(noun string, done int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if noun != p.noun {
+		p.noun, p.began = noun, time.Now()
+	}
+	p.done, p.total = done, 0
+}
+
 // Note sets what is shown after the numbers, such as why the task waits.
 func (p *Progress) Note(text string) {
 	if p == nil {
@@ -106,19 +139,38 @@ func (p *Progress) Note(text string) {
 	p.note = text
 }
 
-// Printf prints a line above the bar, to any writer that shares the terminal with it.
-func (p *Progress) Printf(out io.Writer, format string, args ...any) {
+// Counter returns a writer that adds the bytes it gets as finished steps.
+func (p *Progress) Counter() io.Writer { return counter{p} }
+
+type counter struct{ p *Progress }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.p.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// Writer returns a writer for lines that appear above the bar. Each Write has whole lines. to
+// is where they go, which may be the terminal of the bar or not.
+func (p *Progress) Writer(to io.Writer) io.Writer {
 	if p == nil {
-		fmt.Fprintf(out, format+"\n", args...)
-		return
+		return to
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.drawn {
-		fmt.Fprint(p.out, clearLine)
-		p.drawn = false
+	return &lineWriter{p, to}
+}
+
+type lineWriter struct {
+	p  *Progress
+	to io.Writer
+}
+
+func (w *lineWriter) Write(lines []byte) (int, error) {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	if w.p.drawn {
+		fmt.Fprint(w.p.out, clearLine)
+		w.p.drawn = false
 	}
-	fmt.Fprintf(out, format+"\n", args...)
+	return w.to.Write(lines)
 }
 
 // End shows the final numbers, if anything was shown, and ends the line. It may be called
@@ -136,7 +188,7 @@ func (p *Progress) End() {
 			return
 		}
 		p.show()
-		if p.bar {
+		if p.width != nil {
 			fmt.Fprintln(p.out)
 			p.drawn = false
 		}
@@ -146,36 +198,90 @@ func (p *Progress) End() {
 // show draws the bar or prints a line. The caller must hold mu.
 func (p *Progress) show() {
 	p.shown = true
-	if p.bar {
-		fmt.Fprint(p.out, clearLine+p.text(true))
+	if p.width != nil {
+		fmt.Fprint(p.out, clearLine+p.barLine(p.width()))
 		p.drawn = true
 		return
 	}
-	fmt.Fprintln(p.out, p.text(false))
+	fmt.Fprintln(p.out, p.text())
 }
 
-// text is the progress in one line, such as
-// "[#####-------------------]  21%  2100 of 10000 manifests, 42/s, 3m8s left".
-func (p *Progress) text(bar bool) string {
-	var b strings.Builder
-	if bar && p.total > 0 {
+// barLine is the bar and the text in less than columns characters, since a line that wraps
+// could not be cleared. A narrow terminal has the text only.
+func (p *Progress) barLine(columns int) string {
+	line := p.text()
+	if p.total > 0 && columns >= barColumns {
 		n := int(barWidth * min(p.done, p.total) / p.total)
-		b.WriteString("[" + strings.Repeat("#", n) + strings.Repeat("-", barWidth-n) + "] ")
+		line = "[" + strings.Repeat("#", n) + strings.Repeat("-", barWidth-n) + "] " + line
 	}
+	if most := max(columns-1, 1); utf8.RuneCountInString(line) > most {
+		line = string([]rune(line)[:most-1]) + "…"
+	}
+	return line
+}
+
+// longestLeft is the longest time left that is shown; more says nothing.
+const longestLeft = 100 * 24 * time.Hour
+
+// text is the progress in words, such as " 21%  2100 of 10000 manifests, 42/s, 3m8s left".
+func (p *Progress) text() string {
+	elapsed := time.Since(p.began)
+	if p.noun == "" {
+		return fmt.Sprintf("%s, %s", p.note, elapsed.Round(time.Second))
+	}
+	var b strings.Builder
 	if p.total > 0 {
-		fmt.Fprintf(&b, "%3d%%  %d of %d %s", 100*min(p.done, p.total)/p.total, p.done, p.total, p.noun)
+		fmt.Fprintf(&b, "%3d%%  %s of ", 100*min(p.done, p.total)/p.total, p.amount(p.done))
+		b.WriteString(p.steps(p.total))
 	} else {
-		fmt.Fprintf(&b, "%d %s", p.done, p.noun)
+		b.WriteString(p.steps(p.done))
 	}
-	if elapsed := time.Since(p.started).Seconds(); elapsed > 0 && p.done > 0 {
-		rate := float64(p.done) / elapsed
-		fmt.Fprintf(&b, ", %.3g/s", rate)
-		if left := p.total - p.done; left > 0 {
-			fmt.Fprintf(&b, ", %s left", time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second))
+	if elapsed > 0 && p.done > 0 {
+		rate := float64(p.done) / elapsed.Seconds()
+		b.WriteString(", " + p.rate(rate) + "/s")
+		if left := float64(p.total-p.done) / rate; left > 0 && left < longestLeft.Seconds() {
+			fmt.Fprintf(&b, ", %s left", time.Duration(left*float64(time.Second)).Round(time.Second))
 		}
 	}
 	if p.note != "" {
 		b.WriteString(", " + p.note)
 	}
 	return b.String()
+}
+
+// amount formats a number of steps.
+func (p *Progress) amount(n int64) string {
+	if p.noun == Bytes {
+		return Size(n)
+	}
+	return fmt.Sprint(n)
+}
+
+// steps formats a number of steps with their noun.
+func (p *Progress) steps(n int64) string {
+	if p.noun == Bytes {
+		return Size(n)
+	}
+	return fmt.Sprintf("%d %s", n, p.noun)
+}
+
+// rate formats a number of steps in a second.
+func (p *Progress) rate(perSecond float64) string {
+	if p.noun == Bytes || perSecond >= 1000 {
+		return p.amount(int64(perSecond))
+	}
+	return fmt.Sprintf("%.3g", perSecond)
+}
+
+// Size formats a number of bytes, such as "1.5 MiB".
+func Size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
 }

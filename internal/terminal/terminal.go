@@ -1,17 +1,39 @@
 package terminal
 
-import "os"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Is reports whether a reader or writer is a terminal.
 func Is(stream any) bool {
+	_, ok := columns(stream)
+	return ok
+}
+
+// usualColumns is the width of a terminal that does not know its own, such as one without a
+// window.
+const usualColumns = 80
+
+// columns returns the width of a terminal in characters; ok is false if stream is none.
+func columns(stream any) (n int, ok bool) {
 	file, ok := stream.(*os.File)
 	if !ok {
-		return false
+		return 0, false
 	}
-	info, err := file.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
 	}
-	null, err := os.Stat(os.DevNull) // a character device as well
-	return err != nil || !os.SameFile(info, null)
+	if size.Col == 0 {
+		return usualColumns, true
+	}
+	return int(size.Col), true
+}
+
+// drawable reports whether a terminal can clear a line, which a bar needs.
+func drawable() bool {
+	term := os.Getenv("TERM")
+	return term != "" && term != "dumb"
 }

@@ -2,7 +2,9 @@ package terminal
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -19,14 +21,14 @@ func TestConfirm(t *testing.T) {
 		"": ErrNoAnswer,
 	} {
 		var out bytes.Buffer
-		if err := Confirm(strings.NewReader(answer), &out, "Delete 3 images?"); !errors.Is(err, want) || (err == nil) != (want == nil) {
+		if err := Confirm(t.Context(), strings.NewReader(answer), &out, "Delete 3 images?"); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%q: %v, want %v", answer, err, want)
 		}
 		if !strings.HasPrefix(out.String(), "Delete 3 images? [y/N] ") {
 			t.Errorf("asks %q", out.String())
 		}
 	}
-	if err := Confirm(failingReader{}, io.Discard, "?"); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := Confirm(t.Context(), failingReader{}, io.Discard, "?"); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -59,30 +61,41 @@ func TestIs(t *testing.T) {
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		bar   bool
-		total int64
-		takes time.Duration
-		want  string
+		columns int // of the terminal; 0: there is none
+		noun    string
+		total   int64
+		takes   time.Duration
+		want    string
 	}{
-		"short":         {true, 40, time.Second, "above\n"},
-		"short, no bar": {false, 40, time.Second, "above\n"},
-		"bar": {true, 40, 2100 * time.Millisecond, "above\n" +
+		"short":         {80, "tags", 40, time.Second, "above\n"},
+		"short, no bar": {0, "tags", 40, time.Second, "above\n"},
+		"bar": {80, "tags", 40, 2100 * time.Millisecond, "above\n" +
 			clearLine + "[############------------]  50%  20 of 40 tags, 10/s, 2s left" + clearLine + "between\n" +
 			clearLine + "[############------------]  50%  20 of 40 tags, 9.52/s, 2s left, waits\n"},
-		"lines": {false, 40, 13 * time.Second, "above\n" +
+		"narrow": {25, "tags", 40, 2100 * time.Millisecond, "above\n" +
+			clearLine + " 50%  20 of 40 tags, 10…" + clearLine + "between\n" + clearLine + " 50%  20 of 40 tags, 9.…\n"},
+		"very narrow": {1, "tags", 40, 2100 * time.Millisecond, "above\n" + clearLine + "…" + clearLine + "between\n" + clearLine + "…\n"},
+		"lines": {0, "tags", 40, 13 * time.Second, "above\n" +
 			" 50%  20 of 40 tags, 10/s, 2s left\nbetween\n 50%  20 of 40 tags, 1.67/s, 12s left, waits\n 50%  20 of 40 tags, 1.54/s, 13s left, waits\n"},
-		"no total": {false, 0, 3 * time.Second, "above\n20 tags, 10/s\nbetween\n20 tags, 6.67/s, waits\n"},
+		"no total": {0, "tags", 0, 3 * time.Second, "above\n20 tags, 10/s\nbetween\n20 tags, 6.67/s, waits\n"},
+		"bytes":    {0, Bytes, 4000, 3 * time.Second, "above\n  0%  20 B of 3.9 KiB, 10 B/s, 6m38s left\nbetween\n  0%  20 B of 3.9 KiB, 6 B/s, 9m57s left, waits\n"},
+		"a wait":   {0, "", 0, 3 * time.Second, "above\n, 2s\nbetween\nwaits, 3s\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
-				p := newProgress(&out, "tags", test.total, test.bar)
-				p.Printf(&out, "above")
+				width := func() int { return test.columns }
+				if test.columns == 0 {
+					width = nil
+				}
+				p := newProgress(&out, test.noun, test.total, width)
+				lines := p.Writer(&out)
+				fmt.Fprintln(lines, "above")
 				p.Add(20)
 				time.Sleep(min(test.takes, 2050*time.Millisecond))
 				if test.takes > quiet {
-					p.Printf(&out, "%s", "between")
+					fmt.Fprintln(lines, "between")
 					p.Note("waits")
 				}
 				time.Sleep(test.takes - min(test.takes, 2050*time.Millisecond))
@@ -97,6 +110,38 @@ func TestProgress(t *testing.T) {
 	var none *Progress
 	none.Add(1)
 	none.Set(1, 2)
+	none.Count("", 1)
 	none.Note("")
 	none.End()
+}
+
+// The rate of each kind of steps is that of its own time.
+func TestProgressOfKinds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := newProgress(&out, Bytes, 0, nil)
+		p.Set(4096, 8192)
+		time.Sleep(3 * time.Second)
+		p.Count("records", 1)
+		time.Sleep(2 * time.Second)
+		p.Count("records", 5000)
+		p.End()
+		if got, want := out.String(), " 50%  4.0 KiB of 8.0 KiB, 2.0 KiB/s, 2s left\n5000 records, 2500/s\n"; got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	})
+}
+
+// A question ends when its command is interrupted.
+func TestConfirmInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	in, answer := io.Pipe()
+	defer answer.Close()
+	var out bytes.Buffer
+	time.AfterFunc(time.Millisecond, cancel)
+	if err := Confirm(ctx, in, &out, "Delete?"); !errors.Is(err, ErrDeclined) || out.String() != "Delete? [y/N] \n" {
+		t.Errorf("got %v after %q", err, out.String())
+	}
 }

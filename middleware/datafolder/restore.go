@@ -28,10 +28,11 @@ const restoringFolder = "restore.tmp"
 
 // A RestoreConfig configures Restore.
 type RestoreConfig struct {
-	Options  *config.Options // whose data folder is restored
-	Dir      string          // the backup
-	Progress func(done, total int64)
-	Problem  func(repair.Problem) // called with each problem of the account's repo; required
+	Options  *config.Options         // whose data folder is restored
+	Dir      string                  // the backup
+	Progress func(done, total int64) // bytes
+	Verified repair.Read             // what was read of the account's repo, after the bytes; may be nil
+	Problem  func(repair.Problem)    // called with each problem of the account's repo; required
 	Logger   *slog.Logger
 }
 
@@ -166,7 +167,7 @@ func (r *restoration) verifyRepo(ctx context.Context, dir string, done *Restored
 	if err != nil {
 		return err
 	}
-	report, err := repair.Verify(ctx, cfg, old, r.Problem)
+	report, err := repair.Verify(ctx, cfg, old, r.Problem, r.Verified)
 	if err != nil {
 		return err
 	}

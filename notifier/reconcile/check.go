@@ -58,9 +58,10 @@ const (
 // no event is pending. Claims of other registries' images are compared with the repo only. It reads
 // everything: its cost grows with storage and repo. Records are listed in pages, and only
 // those that the lists did not show are read one by one. How many records of each manifest
-// were listed is noted in the state meanwhile, so memory does not grow.
-func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) (err error) {
-	c := &checker{Reconciler: r, visit: visit}
+// were listed is noted in the state meanwhile, so memory does not grow. progress, if not nil,
+// is called with how many of each noun were compared, one noun after the other.
+func (r *Reconciler) Check(ctx context.Context, progress func(noun string, done int64), visit func(Difference) error) (err error) {
+	c := &checker{Reconciler: r, visit: visit, progress: progress}
 	if err := c.clearListed(); err != nil { // of a check that was interrupted
 		return err
 	}
@@ -75,15 +76,29 @@ func (r *Reconciler) Check(ctx context.Context, visit func(Difference) error) (e
 
 type checker struct {
 	*Reconciler
-	visit  func(Difference) error
-	batch  state.Batch
-	noted  int    // rows in batch
-	last   string // key of the manifest whose records are being listed
-	number uint64 // of these records
+	visit    func(Difference) error
+	progress func(noun string, done int64)
+	noun     string // that is being compared
+	done     int64
+	batch    state.Batch
+	noted    int    // rows in batch
+	last     string // key of the manifest whose records are being listed
+	number   uint64 // of these records
+}
+
+// compared reports that one more of a noun was compared.
+func (c *checker) compared(noun string) {
+	if noun != c.noun {
+		c.noun, c.done = noun, 0
+	}
+	if c.done++; c.progress != nil {
+		c.progress(noun, c.done)
+	}
 }
 
 func (c *checker) storage(ctx context.Context) error {
 	return c.eachStored(ctx, func(m storedManifest) error {
+		c.compared("manifests in storage")
 		owner := c.OwnerOf(ctx, m.repository)
 		e, found, err := c.Ledger.Get(owner.DID, m.digest)
 		if err != nil {
@@ -109,6 +124,7 @@ func (c *checker) storage(ctx context.Context) error {
 // entries checks the ledger's entries, after records has noted what the account lists.
 func (c *checker) entries(ctx context.Context) error {
 	return c.Ledger.All(func(owner, digest string, e ledger.Entry) error {
+		c.compared("manifests in the ledger")
 		listed, err := c.listed(owner, digest)
 		if err != nil {
 			return err
@@ -156,6 +172,7 @@ func (c *checker) entries(ctx context.Context) error {
 // records checks the account's records.
 func (c *checker) records(ctx context.Context) error {
 	err := c.Account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
+		c.compared("layer records")
 		l, ok := records.ReadLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: Record, Detail: "record " + r.RKey + " can't be read"})
@@ -180,6 +197,7 @@ func (c *checker) records(ctx context.Context) error {
 
 func (c *checker) posts(ctx context.Context) error {
 	return c.Account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
+		c.compared("posts")
 		image, ok := announce.Origin(r)
 		if !ok {
 			return nil
@@ -200,6 +218,7 @@ func (c *checker) counts(ctx context.Context) error {
 		return err
 	}
 	for _, repository := range all {
+		c.compared("repositories with counts")
 		_, tags, _, err := c.Counter.Repository(ctx, repository.Name)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ func (r *Reconciler) completeUsage(ctx context.Context) error {
 	if string(read) == usageComplete {
 		return nil
 	}
-	manifests, err := r.countUsage(ctx, r.Usage, string(read), func(b *state.Batch, read string) { b.Set(state.UsageBuilt, []byte(read)) })
+	manifests, err := r.countUsage(ctx, r.Usage, string(read), func(b *state.Batch, read string) { b.Set(state.UsageBuilt, []byte(read)) }, nil)
 	if err != nil {
 		return err
 	}
@@ -47,13 +47,14 @@ func (r *Reconciler) completeUsage(ctx context.Context) error {
 // RecountUsage counts the usage of all owners again, from the ledger and the account's
 // records, corrects it, and calls visit with each row that was different. With dryRun it
 // corrects nothing. It must be called when no sink runs. A batch that a crash interrupted can
-// be the cause of differences; the next start finishes it.
-func (r *Reconciler) RecountUsage(ctx context.Context, dryRun bool, visit func(usage.Difference) error) error {
+// be the cause of differences; the next start finishes it. progress, if not nil, is called
+// with how many manifests were counted.
+func (r *Reconciler) RecountUsage(ctx context.Context, dryRun bool, progress func(manifests int64), visit func(usage.Difference) error) error {
 	recount := usage.NewRecount(r.State)
 	if err := r.clearUsage(recount); err != nil { // of a recount that was interrupted
 		return err
 	}
-	_, err := r.countUsage(ctx, recount, "", func(*state.Batch, string) {})
+	_, err := r.countUsage(ctx, recount, "", func(*state.Batch, string) {}, progress)
 	if err == nil {
 		err = r.Usage.Correct(ctx, recount, dryRun, visit)
 	}
@@ -71,7 +72,7 @@ func (r *Reconciler) clearUsage(t *usage.Table) error {
 
 // countUsage adds the manifests of the ledger to a table, with the layers of the account's
 // records after a key. Each commit has what note adds for the last key that was read.
-func (r *Reconciler) countUsage(ctx context.Context, t *usage.Table, after string, note func(b *state.Batch, read string)) (manifests int, err error) {
+func (r *Reconciler) countUsage(ctx context.Context, t *usage.Table, after string, note func(b *state.Batch, read string), progress func(manifests int64)) (manifests int, err error) {
 	var b state.Batch
 	err = records.EachWritten(ctx, r.Account, after, func(push []records.Layer) error {
 		first := push[0]
@@ -82,7 +83,11 @@ func (r *Reconciler) countUsage(ctx context.Context, t *usage.Table, after strin
 		if err := t.Add(&b, first.Owner, first.Manifest, records.UsageOf(push[:within(push, entry)])); err != nil {
 			return err
 		}
-		if manifests++; manifests%rebuildBatch != 0 {
+		manifests++
+		if progress != nil {
+			progress(int64(manifests))
+		}
+		if manifests%rebuildBatch != 0 {
 			return nil
 		}
 		note(&b, push[len(push)-1].RKey)

@@ -29,6 +29,7 @@ type Config struct {
 	ClockIsRight bool
 
 	Found func(Problem) // called with each problem; may be nil
+	Read  Read          // as for Verify
 }
 
 // Result is the result of Repair.
@@ -101,7 +102,7 @@ func repair(ctx context.Context, cfg Config) (Result, error) {
 		if cfg.Found != nil {
 			cfg.Found(p)
 		}
-	})
+	}, cfg.Read)
 	if err != nil {
 		s.Close()
 		return Result{}, err

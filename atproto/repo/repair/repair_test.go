@@ -285,7 +285,7 @@ func TestRepairBitOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		var lines []string
-		_, err = Verify(context.Background(), cfg, nil, func(p Problem) { lines = append(lines, p.String()) })
+		_, err = Verify(context.Background(), cfg, nil, func(p Problem) { lines = append(lines, p.String()) }, nil)
 		if err != nil {
 			t.Fatalf("byte %d of %s: %v", at, name, err)
 		}

@@ -47,7 +47,7 @@ func Restore(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, in 
 		return Restored{}, fmt.Errorf("import into %s: %w", cfg.Dir, err)
 	}
 	var problems error
-	v, err := newVerifier(cfg, s, old, func(p Problem) { problems = errors.Join(problems, errors.New(p.String())) })
+	v, err := newVerifier(cfg, s, old, func(p Problem) { problems = errors.Join(problems, errors.New(p.String())) }, nil)
 	if err == nil {
 		err = v.readHead()
 	}

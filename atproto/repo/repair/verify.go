@@ -56,6 +56,9 @@ type Report struct {
 	Problems int64
 }
 
+// Read is called after each step of a verification. noun is "records", "events" or "blobs".
+type Read func(noun string, done int64)
+
 // Verify reads all of a repo and calls found with each problem, in this
 // order: the signature and the date of the head; every node of the tree, and
 // every record with its index entry; nodes that are stored and not in the tree;
@@ -63,8 +66,11 @@ type Report struct {
 // an old key, and that each follows from the one before; the blobs. It keeps only
 // the path to the current node in memory.
 //
+// read, if not nil, is called with how many records, then how many events and then how many
+// blobs were read.
+//
 // An error means that the repo could not be read, not that it is damaged.
-func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, found func(Problem)) (Report, error) {
+func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, found func(Problem), read Read) (Report, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repo: %w", err)
@@ -78,7 +84,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{}, fmt.Errorf("verify repo in %s: %w", cfg.Dir, err)
 	}
 	defer s.Close()
-	v, err := newVerifier(cfg, s, old, found)
+	v, err := newVerifier(cfg, s, old, found, read)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
@@ -104,6 +110,7 @@ type verifier struct {
 	db     pebble.Reader
 	keys   []atcrypto.PublicKey // the account's, the current one first
 	found  func(Problem)
+	read   Read
 	damage error // of the database's log
 	counts Report
 
@@ -116,12 +123,15 @@ type verifier struct {
 	refs    refCounts
 }
 
-func newVerifier(cfg repo.Config, s *store.Store, old []atcrypto.PublicKey, found func(Problem)) (*verifier, error) {
+func newVerifier(cfg repo.Config, s *store.Store, old []atcrypto.PublicKey, found func(Problem), read Read) (*verifier, error) {
 	key, err := cfg.Key.PublicKey()
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
-	return &verifier{cfg: cfg, db: s, damage: s.Damage(), keys: append([]atcrypto.PublicKey{key}, old...), found: found}, nil
+	if read == nil {
+		read = func(string, int64) {}
+	}
+	return &verifier{cfg: cfg, db: s, damage: s.Damage(), keys: append([]atcrypto.PublicKey{key}, old...), found: found, read: read}, nil
 }
 
 func (v *verifier) report(part Part, where, format string, args ...any) {

@@ -127,6 +127,7 @@ func (v *verifier) blob(ctx context.Context, files layout.BlobFiles, d block.Dig
 		return nil
 	}
 	v.counts.Blobs++
+	v.read("blobs", v.counts.Blobs)
 	if err := files.Verify(ctx, d, row.Size); err != nil {
 		v.report(PartBlob, name, "%v", err)
 	}

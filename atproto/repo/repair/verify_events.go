@@ -28,6 +28,7 @@ func (v *verifier) events(ctx context.Context) error {
 	c := chain{verifier: v, last: dropped}
 	err = v.scan(ctx, layout.PrefixEvent, PartEvents, func(key []byte, it *pebble.Iterator) error {
 		v.counts.Events++
+		v.read("events", v.counts.Events)
 		val, err := it.ValueAndErr()
 		if err == nil {
 			err = c.next(key, val)

@@ -56,6 +56,7 @@ func (v *verifier) pair(p pair) error {
 		v.report(PartRecord, p.path, "stored with CID %s, the tree has %s", c, p.want)
 	}
 	v.counts.Records++
+	v.read("records", v.counts.Records)
 	v.recordBlobs(p.path, record)
 	_, closer, err := v.db.Get(layout.IndexKey(c, p.path))
 	switch {

@@ -22,7 +22,7 @@ import (
 func verify(t testing.TB, cfg repo.Config, old ...atcrypto.PublicKey) (Report, []string) {
 	t.Helper()
 	var lines []string
-	report, err := Verify(context.Background(), cfg, old, func(p Problem) { lines = append(lines, p.String()) })
+	report, err := Verify(context.Background(), cfg, old, func(p Problem) { lines = append(lines, p.String()) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestVerifyKeysAndClock(t *testing.T) {
 		t.Errorf("an old key: %q", lines)
 	}
 	other.DID = "did:web:other.example.com"
-	if _, err := Verify(context.Background(), other, nil, func(Problem) {}); err == nil || !strings.Contains(err.Error(), "it is the repo of "+testDID) {
+	if _, err := Verify(context.Background(), other, nil, func(Problem) {}, nil); err == nil || !strings.Contains(err.Error(), "it is the repo of "+testDID) {
 		t.Errorf("another account: %v", err)
 	}
 }

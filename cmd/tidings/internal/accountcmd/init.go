@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 // accountTimeout bounds all calls of `account init`.
@@ -63,7 +64,9 @@ func accountInit(ctx context.Context, out, log io.Writer, args []string, d decla
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	a, err := openAccount(o.PDS(), log)
+	bar := terminal.Wait(log, "asking "+o.Account.Service)
+	defer bar.End()
+	a, err := openAccount(o.PDS(), bar.Writer(log))
 	if err != nil {
 		return err
 	}
@@ -72,7 +75,10 @@ func accountInit(ctx context.Context, out, log io.Writer, args []string, d decla
 		return err
 	}
 	w := cli.NewTable(out)
-	defer func() { err = errors.Join(err, w.Flush()) }()
+	defer func() {
+		bar.End()
+		err = errors.Join(err, w.Flush())
+	}()
 	row := w.Row
 	printIdentity(row, a.Status())
 	row("session", "kept in %s", o.AccountFile())

@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/holdcmd"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 // onlineTimeout bounds all calls of `config check --online`.
@@ -45,6 +46,9 @@ func (f *findings) problem(topic string, err error) {
 func CheckOnline(ctx context.Context, out, log io.Writer, o *config.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, onlineTimeout)
 	defer cancel()
+	bar := terminal.Wait(log, "asking the network")
+	defer bar.End()
+	log = bar.Writer(log)
 	w := cli.NewTable(out)
 	f := findings{Table: w}
 	fmt.Fprintln(w, "\nOnline:")
@@ -60,6 +64,7 @@ func CheckOnline(ctx context.Context, out, log io.Writer, o *config.Options) err
 	default:
 		f.checkHold(ctx, o)
 	}
+	bar.End()
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/remote"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 // RemoteCommand returns `remote` with its commands.
@@ -128,7 +129,9 @@ func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	r, err := reportSender(ctx, o, log)
+	bar := terminal.Wait(log, "asking the network")
+	defer bar.End()
+	r, err := reportSender(ctx, o, bar.Writer(log))
 	if err != nil {
 		return err
 	}
@@ -136,6 +139,7 @@ func remoteStatus(ctx context.Context, out, log io.Writer, args []string, asJSON
 	if r.Backlog, err = cli.ReadBacklog(ctx, o); err != nil {
 		return err
 	}
+	bar.End()
 	if asJSON {
 		return cli.PrintJSON(out, r)
 	}

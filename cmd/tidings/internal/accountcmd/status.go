@@ -11,6 +11,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config/explain"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 func accountStatusCommand() *cobra.Command {
@@ -39,11 +40,14 @@ func accountStatus(ctx context.Context, out, log io.Writer, args []string, asJSO
 	}
 	cfg := o.PDS()
 	cfg.ReadOnly = true // a server may be running
-	a, err := openAccount(cfg, log)
+	bar := terminal.Wait(log, "asking "+o.Account.Service)
+	defer bar.End()
+	a, err := openAccount(cfg, bar.Writer(log))
 	if err != nil {
 		return err
 	}
 	r, err := reportAccount(ctx, a, o)
+	bar.End()
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,11 +15,20 @@ import (
 // The next start does the rest.
 const CloseTimeout = 10 * time.Second
 
-// Run returns the RunE of a command whose context the first SIGINT or SIGTERM cancels.
+// errInterrupted is the error of a command that a signal has ended.
+var errInterrupted = errors.New("interrupted")
+
+// Run returns the RunE of a command whose context the first SIGINT or SIGTERM cancels. The
+// second one ends the process.
 func Run(run func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return run(ctx, cmd, args)
+		context.AfterFunc(ctx, stop)
+		err := run(ctx, cmd, args)
+		if errors.Is(err, context.Canceled) {
+			return errInterrupted
+		}
+		return err
 	}
 }

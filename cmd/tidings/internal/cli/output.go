@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/tidings-dev/tidings/atproto/repo/repair"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 // MaxPrinted limits the problems or differences that are printed; all are counted.
@@ -71,18 +72,8 @@ func plural(noun string) string {
 	return noun + "s"
 }
 
-// Size formats a size for people.
-func Size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
-}
+// Size formats a number of bytes, such as "1.5 MiB".
+func Size(n int64) string { return terminal.Size(n) }
 
 // WithReason returns a state and, if there is one, its reason.
 func WithReason(state, reason string) string {

@@ -55,6 +55,9 @@ func holdExport(ctx context.Context, out, log io.Writer, args []string, blobs bo
 }
 
 func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bool, to string) error {
+	bar := terminal.NewProgress(log, terminal.Bytes, 0)
+	defer bar.End()
+	out = io.MultiWriter(out, bar.Counter())
 	if err := r.Export(ctx, out); err != nil {
 		return err
 	}
@@ -65,6 +68,7 @@ func writeExport(ctx context.Context, out, log io.Writer, r *repo.Repo, blobs bo
 			return err
 		}
 	}
+	bar.End()
 	head := r.Head()
 	fmt.Fprintf(log, "Exported %s at %s with %s to %s.\n", head.DID, head.Rev, cli.Count(n, "blob"), to)
 	return nil
@@ -100,7 +104,13 @@ func holdImport(ctx context.Context, out, log io.Writer, args []string) (err err
 	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
-	done, err := repair.Restore(ctx, s.repo, s.old, file)
+	size := int64(0) // not known, such as that of a pipe
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	bar := terminal.NewProgress(log, terminal.Bytes, size)
+	done, err := repair.Restore(ctx, s.repo, s.old, io.TeeReader(file, bar.Counter()))
+	bar.End()
 	if err != nil {
 		return err
 	}

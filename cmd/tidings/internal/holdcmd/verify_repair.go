@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo/repair"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 func holdVerifyCommand() *cobra.Command {
@@ -39,7 +40,9 @@ func holdVerify(ctx context.Context, out, log io.Writer, args []string) (err err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	began := time.Now()
-	report, err := repair.Verify(ctx, s.repo, s.old, cli.PrintProblems(out))
+	bar := terminal.NewProgress(log, "records", 0)
+	report, err := repair.Verify(ctx, s.repo, s.old, cli.PrintProblems(bar.Writer(out)), bar.Count)
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -85,11 +88,13 @@ func holdRepair(ctx context.Context, out, log io.Writer, args []string, withoutL
 	if err := checkNotMoved(s.Options); err != nil {
 		return err
 	}
+	bar := terminal.NewProgress(log, "records", 0)
 	done, err := repair.Repair(ctx, repair.Config{
 		Config: s.repo, Old: s.old,
 		WithoutLost: withoutLost, ClockIsRight: clockIsRight,
-		Found: cli.PrintProblems(out),
+		Found: cli.PrintProblems(bar.Writer(out)), Read: bar.Count,
 	})
+	bar.End()
 	var lost *repair.LostError
 	switch {
 	case errors.As(err, &lost):

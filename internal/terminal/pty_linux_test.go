@@ -1,0 +1,80 @@
+package terminal
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openPTY returns both ends of a pseudo-terminal.
+func openPTY(t *testing.T, columns uint16) (control, terminal *os.File) {
+	t.Helper()
+	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs pseudo-terminals (mount devpts): %v", err)
+	}
+	t.Cleanup(func() { control.Close() })
+	fd := int(control.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns})
+	}
+	if err == nil {
+		terminal, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return control, terminal
+}
+
+// On a terminal a bar fits into the line; TERM=dumb and NO_COLOR are respected.
+func TestTerminal(t *testing.T) {
+	for name, test := range map[string]struct {
+		columns uint16
+		term    string
+		want    int // width of the bar's line; 0: no bar
+	}{
+		"usual":     {80, "xterm", 80},
+		"narrow":    {40, "xterm", 40},
+		"no window": {0, "xterm", usualColumns},
+		"dumb":      {80, "dumb", 0},
+		"unknown":   {80, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TERM", test.term)
+			control, terminal := openPTY(t, test.columns)
+			if !Is(terminal) {
+				t.Error("it is no terminal")
+			}
+			p := NewProgress(terminal, "manifests", 10)
+			if got := p.width != nil; got != (test.want != 0) {
+				t.Fatalf("shows a bar: %v", got)
+			}
+			p.Note("0123456789012345678901234567890123456789012345678901234567890123456789")
+			p.mu.Lock()
+			p.show()
+			p.mu.Unlock()
+			p.End()
+			buf := make([]byte, 4096)
+			_ = control.SetReadDeadline(time.Now().Add(time.Second))
+			n, err := control.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, _, _ := bytes.Cut(buf[:n], []byte("\r\n"))
+			line = line[bytes.LastIndex(line, []byte(clearLine))+len(clearLine):]
+			if got := len([]rune(string(line))); test.want != 0 && got != test.want-1 {
+				t.Errorf("the line has %d characters: %q", got, line)
+			}
+		})
+	}
+}
