@@ -294,7 +294,7 @@ func TestUnusedWithRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := []string{"unused", h.config, "--for", "90d", "--delete", "--yes"}
-	if out, code := h.run(list...); code == 0 || !strings.Contains(out, "nothing was deleted") || !strings.Contains(out, "another (host-b) has not sent its uses") {
+	if out, code := h.run(list...); code == 0 || !strings.Contains(out, "nothing was deleted") || !strings.Contains(out, "another (host-b) has not sent its uses") || !strings.Contains(out, "tidings redis forget <config> another") {
 		t.Errorf("without the uses of another registry: exit code %d\n%s", code, out)
 	}
 	if err := client.HDel(t.Context(), ids, "another").Err(); err != nil {

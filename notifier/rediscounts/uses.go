@@ -199,7 +199,7 @@ func (s UsesState) Known(self string, seen []string, records map[string]string, 
 	}
 	slices.Sort(ids)
 	parsed, newest := parseRecords(records)
-	var missing []string
+	var absent, missing []string
 	for _, id := range slices.Compact(ids) {
 		if id == self {
 			continue
@@ -216,18 +216,42 @@ func (s UsesState) Known(self string, seen []string, records map[string]string, 
 		switch {
 		case rec == nil || rec.ended() || marked && mark.Stopped:
 		case rec.Instance != "" && newest[rec.Instance] > rec.Seen: // the folder was restored, and has a new id
-		case !marked && rec.Instance != "":
-			missing = append(missing, fmt.Sprintf("the registry %s (%s) has not sent its uses", id, cmp.Or(rec.Host, "unknown host")))
-		case marked && now.Sub(mark.Upto).Abs() > usesDelay:
-			missing = append(missing, fmt.Sprintf("the uses of the registry %s (%s) are known until %s only", id, cmp.Or(rec.Host, "unknown host"), mark.Upto.UTC().Format(time.RFC3339)))
+		case !marked && rec.Instance != "", marked && now.Sub(mark.Upto).Abs() > usesDelay:
+			absent, missing = append(absent, id), append(missing, missingText(id, rec, mark, now))
 		}
+	}
+	known.Missing = absentText(absent, missing)
+	return known
+}
+
+// missingText says which uses of a registry are not in Redis. mark is zero if it has none.
+func missingText(id string, rec *Record, mark UsesMark, now time.Time) string {
+	name := fmt.Sprintf("the registry %s (%s)", id, cmp.Or(rec.Host, "unknown host"))
+	switch {
+	case mark == UsesMark{}:
+		return fmt.Sprintf("%s has not sent its uses, and was last seen at %s", name, time.Unix(rec.Seen, 0).UTC().Format(time.RFC3339))
+	case mark.Upto.After(now):
+		return fmt.Sprintf("the clock of %s is ahead by %s", name, mark.Upto.Sub(now).Round(time.Second))
+	}
+	return fmt.Sprintf("%s has not sent its uses since %s", name, mark.Upto.UTC().Format(time.RFC3339))
+}
+
+// absentText says what is missing of the registries with some ids, and what to do. It is
+// empty if there are none.
+func absentText(ids, missing []string) string {
+	if len(ids) == 0 {
+		return ""
 	}
 	const most = 5
 	if more := len(missing) - most; more > 0 {
 		missing = append(missing[:most], fmt.Sprintf("and %d more", more))
 	}
-	known.Missing = strings.Join(missing, "; ")
-	return known
+	them, one, id := "it", "it", ids[0]
+	if len(ids) > 1 {
+		them, one, id = "them", "one", "<id>"
+	}
+	return fmt.Sprintf("%s; start %s and let %s reach Redis or, if %s no longer exists, run `tidings redis forget <config> %s`, which gives up the uses that were not sent",
+		strings.Join(missing, "; "), them, them, one, id)
 }
 
 // ended reports whether no registry uses the id any more, as far as the record says.

@@ -19,6 +19,7 @@ func TestUsesKnown(t *testing.T) {
 	epoch := NewUsesEpoch(begun)
 	current := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now}
 	silent := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now.Add(-2 * time.Minute)}
+	ahead := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now.Add(2 * time.Minute)}
 	stopped := &UsesMark{Epoch: epoch, Seq: 1, Since: since, Upto: now.Add(-2 * time.Minute), Stopped: true}
 	lost := &UsesMark{Epoch: "earlier 1", Seq: 1, Since: since, Upto: now}
 	running := &Record{Owner: "run", Instance: "b", Host: "host-b", Seen: now.Unix()}
@@ -28,12 +29,14 @@ func TestUsesKnown(t *testing.T) {
 		since   time.Time
 		missing string
 	}{
-		"current":                  {current, running, since, ""},
-		"silent":                   {silent, running, since, "b (host-b) are known until 2026-03-04T11:58:00Z only"},
+		"current": {current, running, since, ""},
+		"silent": {silent, running, since, "the registry b (host-b) has not sent its uses since 2026-03-04T11:58:00Z; start it and let it reach Redis or, if it no longer exists, " +
+			"run `tidings redis forget <config> b`, which gives up the uses that were not sent"},
+		"its clock is ahead":       {ahead, running, since, "the clock of the registry b (host-b) is ahead by 2m0s; start it"},
 		"stopped":                  {stopped, running, since, ""},
 		"not back after a loss":    {lost, running, begun, ""},
 		"lost, with its record":    {nil, nil, begun, ""},
-		"does not share":           {nil, running, begun, "b (host-b) has not sent"},
+		"does not share":           {nil, running, begun, "the registry b (host-b) has not sent its uses, and was last seen at 2026-03-04T12:00:00Z; start it"},
 		"stopped, does not share":  {nil, &Record{Owner: "run"}, begun, ""},
 		"forgotten":                {silent, &Record{Removed: true}, since, ""},
 		"kept":                     {silent, &Record{Kept: true}, since, ""},
@@ -57,6 +60,22 @@ func TestUsesKnown(t *testing.T) {
 	}
 	if known := (UsesState{epoch, nil}).Known("a", nil, nil, now); known != (lastuse.Known{}) {
 		t.Errorf("without other registries: %+v", known)
+	}
+}
+
+// TestUsesOfSeveral has more registries that are missing than are named.
+func TestUsesOfSeveral(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	epoch := NewUsesEpoch(now)
+	records := map[string]string{}
+	for _, id := range []string{"b", "c", "d", "e", "f", "g", "h"} {
+		records[id] = Record{Owner: "run", Instance: id, Seen: now.Unix()}.Encode()
+	}
+	got := UsesState{epoch, nil}.Known("a", nil, records, now).Missing
+	if !strings.HasPrefix(got, "the registry b (unknown host) has not sent its uses, and was last seen at ") || strings.Contains(got, "registry g") ||
+		!strings.Contains(got, "; and 2 more; start them and let them reach Redis or, if one no longer exists, run `tidings redis forget <config> <id>`, which") {
+		t.Error(got)
 	}
 }
 
