@@ -1,12 +1,14 @@
 package repo
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // A copy of a repo in use is a repo at one moment, with the files of its blobs. Blobs that
@@ -63,5 +65,48 @@ func TestCopy(t *testing.T) {
 	apply(t, c, note(Create, "more", "text"))
 	if err := r.Copy(t.Context(), "copy"); err == nil {
 		t.Error("a folder was replaced by a copy")
+	}
+}
+
+// listingFS calls listed once, after the files of blobs were listed.
+type listingFS struct {
+	vfs.FS
+	listed func()
+}
+
+func (f *listingFS) List(dir string) ([]string, error) {
+	names, err := f.FS.List(dir)
+	if call := f.listed; call != nil && f.PathBase(dir) == "blobs" {
+		f.listed = nil
+		call()
+	}
+	return names, err
+}
+
+// A blob that is uploaded while the files of blobs are copied has no row in the copy, whose
+// database was copied before: no row of a copy lacks its file.
+func TestCopyDuringUpload(t *testing.T) {
+	t.Parallel()
+	fs := &listingFS{FS: vfs.NewMem()}
+	cfg := testConfig(t)
+	cfg.FS = fs
+	r := initRepo(t, cfg, profile())
+	early := upload(t, r, "early")
+	apply(t, r, picture(Create, "early", early))
+	var late Blob
+	fs.listed = func() {
+		late = upload(t, r, "late")
+		apply(t, r, picture(Create, "late", late))
+	}
+	if err := r.Copy(t.Context(), "copy"); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, r, late.CID, "late")
+	other := r.cfg
+	other.Dir = "copy"
+	c := openRepo(t, other)
+	wantBlob(t, c, early.CID, "early")
+	if _, err := c.Blob(late.CID); !errors.Is(err, ErrBlobNotFound) {
+		wantBlob(t, c, late.CID, "late")
 	}
 }
