@@ -39,35 +39,38 @@ func (r *rig) checkReferences(want int) {
 	}
 }
 
-// The process is killed before or after each of its commits and calls. The document is updated
-// once, and there is one post.
+// The process is killed before or after each of its commits and calls. Each document is updated
+// once, and each image has one post.
 func TestReferenceKilled(t *testing.T) {
 	t.Parallel()
+	cfg := withReferences()
+	r, m := newManualRig(t, cfg)
+	r.crash = &crasher{}
+	r.reopenCopy(cfg)
+	r.mustStep() // writes the publication
+	pushed := 0
 	for _, applied := range []bool{false, true} {
-		for at := 1; at > 0; at++ {
-			cfg := withReferences()
-			r, m := newManualRig(t, cfg)
-			r.crash = &crasher{}
-			r.reopenCopy(cfg)
-			r.mustStep() // writes the publication
-			r.push(image("a", 1).as("oss/app", "v1"))
+		for at := 1; ; at++ {
+			pushed++
+			r.push(image(fmt.Sprint(pushed), 1).as("oss/app", fmt.Sprint("v", pushed)))
 			m.Pass(time.Minute)
 			r.crash.left, r.crash.applied = at, applied
 			err := r.announceStep()
-			if !r.crash.dead {
-				if err != nil || at < 6 { // the outbox and its end, two calls, the row, the cursor
-					t.Fatalf("applied %v: the step has only %d operations, %v", applied, at-1, err)
-				}
-				at = -1
+			if r.crash.dead {
+				r.reopenCopy(cfg)
+				r.mustStep()
+				continue
 			}
-			r.reopenCopy(cfg)
-			r.mustStep()
-			m.Pass(time.Minute)
-			r.mustStep()
-			r.checkReferences(1)
-			r.stop()
+			if err != nil || at < 7 { // the outbox and its end, the two calls, the row, the cursor
+				t.Errorf("applied %v: the step has only %d operations, %v", applied, at-1, err)
+			}
+			r.crash.left = 0
+			break
 		}
 	}
+	m.Pass(time.Minute)
+	r.mustStep()
+	r.checkReferences(pushed)
 }
 
 // An update that fails, applied or not, is repeated later and delays nothing; what is deleted
