@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/publication"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // How a version gets its document
@@ -209,6 +210,17 @@ func (d *decision) deleteDocument(ctx context.Context, a *announcement) error {
 		return err
 	}
 	return d.set(retractionKey(a.Write.RKey), retraction{Repository: a.Repository, Digest: a.Digest, RKey: a.Write.RKey, Seq: a.Seqs[0], DocumentOnly: true})
+}
+
+// writeReferences adds to documents the references to their posts, and returns when it is to be
+// called again. While posts of an owner or a repository are to be deleted and not all are found,
+// it adds none.
+func (s *Sink) writeReferences(ctx context.Context) (next time.Time, err error) {
+	forgetting, err := state.Has(s.State, state.AnnounceForget)
+	if forgetting || err != nil || s.DryRun {
+		return time.Time{}, err
+	}
+	return s.refs.Write(ctx), nil
 }
 
 // documentKey is the record key of the document, "" if there is none.

@@ -244,10 +244,11 @@ func (s *Sink) dueAfter(ctx context.Context, complete bool) (next time.Time, err
 	if s.site != nil {
 		next = earliest(next, s.site.Write(ctx))
 	}
-	if !s.DryRun {
-		next = earliest(next, s.refs.Write(ctx))
+	referenced, err := s.writeReferences(ctx)
+	if err != nil {
+		return time.Time{}, err
 	}
-	return earliest(next, earliest(cooled, summary)), nil
+	return earliest(earliest(next, referenced), earliest(cooled, summary)), nil
 }
 
 // earliest returns the earlier of two times; zero is no time.
