@@ -14,7 +14,6 @@ import (
 	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
-	"github.com/tidings-dev/tidings/notifier/reconcile"
 	"github.com/tidings-dev/tidings/notifier/records"
 )
 
@@ -66,7 +65,7 @@ func TestPurgeIsOrdered(t *testing.T) {
 	if published, err := r.stores.Published("oss/app"); err != nil || !published {
 		t.Errorf("what is found in storage is not published after the next push: %v", err)
 	}
-	r.consistent(reconcile.Missing)
+	r.consistent()
 	before := r.stored(lexicon.NSIDLayer)
 	if _, err := r.RewindSink(t.Context(), records.Name, 0, time.Time{}); err != nil {
 		t.Fatal(err)
@@ -76,6 +75,12 @@ func TestPurgeIsOrdered(t *testing.T) {
 		t.Error("a sink that was rewound writes the records of later pushes again")
 	}
 	r.wantRecordsOf("after a rewind", want)
+	if err := r.stores.Request(); err != nil {
+		t.Fatal(err)
+	}
+	r.reopen(nil)
+	r.reconciled()
+	r.wantRecordsOf("after a reconciliation", want)
 }
 
 // Wherever the process is killed while the records sink purges a repository, exactly the
@@ -132,7 +137,7 @@ func testPurgeKilled(t *testing.T, crash crasher) (killed bool) {
 	r.push(later.as("oss/app", "v7"))
 	step()
 	r.wantRecordsOf(when, map[string]int{shared.Digest: 2, back.Digest: 3, late.Digest: 2, big.Digest: 150, later.Digest: 1})
-	r.consistent(reconcile.Missing)
+	r.consistent()
 	r.stop()
 	return killed
 }
@@ -176,7 +181,7 @@ func TestPurgeRequestKilled(t *testing.T) {
 				delete(want, early.Digest)
 			}
 			r.wantRecordsOf(when, want)
-			r.consistent(reconcile.Missing)
+			r.consistent()
 			r.stop()
 		}
 	}

@@ -59,7 +59,7 @@ func runReconcile(ctx context.Context, out, progress io.Writer, args []string, f
 		return runRepair(ctx, out, progress, args, flags.json)
 	case running:
 		return fmt.Errorf("a server is using the data folder %[1]s: stop it to compare its stores. While it runs, `tidings reconcile --fix %[2]s` "+
-			"repairs them, and `tidings backfill --dry-run %[2]s` and `tidings gc %[2]s` say what has no records, or is gone", o.Data, path)
+			"repairs them, `tidings backfill --dry-run %[2]s` counts images without records, and `tidings gc %[2]s` lists records of images that are gone", o.Data, path)
 	}
 	host, err := cli.StoppedHost(o, args)
 	if err != nil {

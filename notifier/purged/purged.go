@@ -12,6 +12,10 @@
 //	state.PushedSince <repository>  sequence number of the last purge after which the repository
 //	                                was pushed to: until then a manifest that is found in storage
 //	                                is not published
+//	state.PurgedImages <image>      nothing: a purge has removed the records of the image, or
+//	                                kept it from having any. A reconciliation passes over it
+//	                                until it is pushed again; a backfill, which an operator asks
+//	                                for, does not
 //
 // The first row is written when the event is in the journal and again by each sink that begins
 // to handle it, since a crash may come in between. The records sink writes the others, in the
@@ -19,6 +23,7 @@
 package purged
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -107,6 +112,32 @@ func (s *Store) NotePush(b *state.Batch, repository string) error {
 	last, err := s.UpTo(repository)
 	b.SetNumber(key(state.PushedSince, repository), last)
 	return err
+}
+
+// MarkImage notes in b that a purge keeps an image without records.
+func (s *Store) MarkImage(b *state.Batch, repository, digest string) {
+	b.Set(state.ImageKey(state.PurgedImages, repository, digest), nil)
+}
+
+// UnmarkImage removes in b what MarkImage has noted, if it has.
+func (s *Store) UnmarkImage(b *state.Batch, repository, digest string) error {
+	marked, err := s.ImageMarked(b, repository, digest)
+	if marked {
+		b.Delete(state.ImageKey(state.PurgedImages, repository, digest))
+	}
+	return err
+}
+
+// ImageMarked reports whether a purge keeps an image without records, as it is after b.
+func (s *Store) ImageMarked(b *state.Batch, repository, digest string) (bool, error) {
+	_, err := b.Get(s.db, state.ImageKey(state.PurgedImages, repository, digest))
+	if errors.Is(err, state.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the purged images: %w", err)
+	}
+	return true, nil
 }
 
 // Marked reports whether a repository was purged and not pushed to since, as it is after b.

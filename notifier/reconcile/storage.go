@@ -140,7 +140,7 @@ func (r *Reconciler) eachStored(ctx context.Context, visit func(storedManifest) 
 			if len(layers) == 0 {
 				return nil
 			}
-			if forgotten, err := r.isForgotten(ctx, repository, digest); forgotten || err != nil {
+			if removed, err := r.isRemoved(ctx, repository, digest); removed || err != nil {
 				return err
 			}
 			return visit(storedManifest{repository, digest, mediaType, payload, len(layers)})
@@ -148,9 +148,12 @@ func (r *Reconciler) eachStored(ctx context.Context, visit func(storedManifest) 
 	})
 }
 
-// isForgotten reports whether a manifest has no records because its owner has had its data
-// deleted.
-func (r *Reconciler) isForgotten(ctx context.Context, repository, digest string) (bool, error) {
+// isRemoved reports whether a manifest has no records because of a purge of its repository, or
+// because its owner has had its data deleted.
+func (r *Reconciler) isRemoved(ctx context.Context, repository, digest string) (bool, error) {
+	if purged, err := r.Purged.ImageMarked(new(state.Batch), repository, digest); purged || err != nil {
+		return purged, err
+	}
 	return forgotten.New(r.State).Marked(r.OwnerOf(ctx, repository).DID, digest)
 }
 

@@ -212,6 +212,9 @@ func (b *builder) delete(e event.Sequenced) error {
 	if err := b.unpark(e); err != nil {
 		return err
 	}
+	if err := b.s.Purged.UnmarkImage(&b.rows, e.Name(), e.ManifestDigest); err != nil {
+		return err
+	}
 	return b.removeClaims(e, func(owner string) bool { return e.Repository != "" || owner == e.UserDID })
 }
 

@@ -90,10 +90,16 @@ func (b *builder) removeClaim(e event.Sequenced, m ledger.Manifest) error {
 	of := *e.Event
 	of.ManifestDigest = m.Digest
 	e.Event = &of
+	var err error
 	if after := m.Without(e.Repository); len(after.Repositories) > 0 {
-		return b.add(e, m.Owner, &m.Entry, &after, nil)
+		err = b.add(e, m.Owner, &m.Entry, &after, nil)
+	} else {
+		err = b.add(e, m.Owner, &m.Entry, nil, Deletes(m.Entry))
 	}
-	return b.add(e, m.Owner, &m.Entry, nil, Deletes(m.Entry))
+	if err == nil {
+		b.s.Purged.MarkImage(&b.rows, e.Repository, m.Digest)
+	}
+	return err
 }
 
 // purged reports whether a push has no records because its repository was purged: after the
@@ -106,10 +112,11 @@ func (b *builder) purged(e event.Sequenced) (purged bool, err error) {
 	}
 	if purged || err != nil {
 		b.reasons[e.Seq] = reasonPurged
+		b.s.Purged.MarkImage(&b.rows, name, e.ManifestDigest)
 		return purged, err
 	}
-	if e.Class == "" {
-		return false, nil
+	if err := b.s.Purged.UnmarkImage(&b.rows, name, e.ManifestDigest); e.Class == "" || err != nil {
+		return false, err
 	}
 	return false, b.s.Purged.NotePush(&b.rows, name)
 }

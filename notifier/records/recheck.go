@@ -80,6 +80,11 @@ func (s *Sink) recheck(ctx context.Context, c *Change) (after ledger.Entry, reas
 			return after, reason, err
 		}
 		if purged {
+			var b state.Batch
+			s.Purged.MarkImage(&b, e.Repository, c.Digest)
+			if err := s.State.Commit(&b, state.NoSync); err != nil { // durable with the changed batch
+				return after, reason, err
+			}
 			after, reason = after.Without(e.Repository), reasonPurged
 			continue
 		}

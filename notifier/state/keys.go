@@ -22,6 +22,7 @@ const (
 	Versions      = "e/v/" // notifier/versions: <repository hash><version> -> announced version
 	Forgotten     = "f/"   // notifier/forgotten: owners and manifests whose records were deleted at the request of the owner
 	Backfilled    = "g/b/" // notifier/backfill: <repository> -> nothing, its events are in the journal
+	PurgedImages  = "g/i/" // notifier/purged: <image hash> -> nothing, its records were removed by a purge
 	PushedSince   = "g/n/" // notifier/purged: <repository> -> last purge after which it was pushed to
 	Purged        = "g/p/" // notifier/purged: <repository> -> last purge that the records sink has completed
 	PurgedUpTo    = "g/u/" // notifier/purged: <repository> -> last purge
