@@ -36,8 +36,15 @@ func newAdminClient(args []string) (*adminClient, error) {
 
 // call sends a request.
 func (c *adminClient) call(ctx context.Context, method, path string, query url.Values, v any) error {
-	return c.explain(c.Call(ctx, method, path, query, v))
+	err := c.Call(ctx, method, path, query, v)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
+	return c.explain(err)
 }
+
+// errInterrupted is returned if a signal ends a command that waits for the server.
+var errInterrupted = errors.New("interrupted; the server may still handle the last request")
 
 // explain says in an error how to start a process that is not running.
 func (c *adminClient) explain(err error) error {
