@@ -2,7 +2,8 @@
 # Installs the reference PDS in this folder, from npm, unless it is installed. It
 # requires Node 20 or newer; the Node 22 on which the PDS runs is one of the packages.
 # A C++ compiler, make and python3, which one package needs, are installed with apt if
-# possible.
+# possible. Tests of several packages start this script at the same time: one installs,
+# the others wait.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,13 +11,15 @@ if [ "$(uname -sm)" != "Linux x86_64" ]; then
 	echo "The reference PDS needs the npm package of Node, which exists only for Linux on x86_64; this is $(uname -sm)." >&2
 	exit 1
 fi
+exec 9<install.sh
+flock 9
 stamp=node_modules/.installed
 want=$(cat package-lock.json install.sh | sha256sum)
 [ "$(cat $stamp 2>/dev/null)" = "$want" ] && exit 0
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-quietly() { "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }; }
+quietly() { "$@" >"$log" 2>&1 9<&- || { tail -n 40 "$log" >&2; exit 1; }; }
 
 missing=
 command -v g++ >/dev/null || missing="$missing g++"
