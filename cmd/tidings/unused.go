@@ -20,6 +20,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/registryclient"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/unused"
 )
 
@@ -141,8 +142,8 @@ func matcher(flag string, globs []string, validate func(string) error, match fun
 	}, nil
 }
 
-// maxPeriod is the longest period: longer than any registry has existed.
-const maxPeriod = 36_500 * 24 * time.Hour
+// maxPeriod is the longest period: as long as uses are kept.
+const maxPeriod = lastuse.KeepDays * 24 * time.Hour
 
 // parsePeriod parses a number of days, weeks or hours.
 func parsePeriod(text string) (time.Duration, error) {
@@ -151,8 +152,11 @@ func parsePeriod(text string) (time.Duration, error) {
 	}
 	unit := map[byte]time.Duration{'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
 	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)
-	if err != nil || unit == 0 || n == 0 || time.Duration(n) > maxPeriod/unit {
+	if err != nil || unit == 0 || n == 0 {
 		return 0, fmt.Errorf("--for %q is no time; use a number of days, weeks or hours, such as 90d, 12w or 36h", text)
+	}
+	if time.Duration(n) > maxPeriod/unit {
+		return 0, fmt.Errorf("--for %s is too long; uses are kept for %d days", text, lastuse.KeepDays)
 	}
 	return time.Duration(n) * unit, nil
 }

@@ -218,6 +218,7 @@ func TestUnused(t *testing.T) {
 		{[]string{"--for", "90d", "--delete"}, "--yes"},
 		{[]string{"--for", "200d", "--delete", "--yes"}, "nothing was deleted: uses are known since"},
 		{[]string{"--for", "1m"}, "such as 90d"},
+		{[]string{"--for", "401d"}, "uses are kept for 400 days"},
 		{[]string{}, "--for 90d"},
 		{[]string{"--for", "90d", "--repository", "/x"}, "--repository"},
 		{[]string{"--for", "90d", "--yes"}, "only for --delete"},

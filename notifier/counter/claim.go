@@ -44,7 +44,7 @@ import (
 // names a process of this folder and the runs are entered under this folder's id, so the
 // next process claims the id again and gets the same runs.
 //
-// Three cases are not exact:
+// Three cases are not exact, and one more if runs were removed (rediscounts/runs.go):
 //
 //   - A folder is copied while it is open in a process that has not reached Redis since its
 //     start, and the copy reaches Redis first. What the process has counted since its start

@@ -1,13 +1,8 @@
 package counter
 
 import (
-	"encoding/json"
-	"errors"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/steady"
 )
 
@@ -21,25 +16,10 @@ const maxClockOffset = 24 * time.Hour
 // clockTrusted updates the state of the clock and reports whether the clock is
 // trusted.
 func (c *Counter) clockTrusted() (bool, steady.State, error) {
-	now := c.cfg.Now()
 	c.mu.Lock()
 	ahead, asked := c.publisher.clockAhead, c.publisher.clockCheckedAt
 	c.mu.Unlock()
-	raw, err := store.Read(c.db, []byte(clockKey))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return false, steady.State{}, err
-	}
-	var s steady.State
-	if err != nil || json.Unmarshal(raw, &s) != nil {
-		s = steady.State{}
-	}
-	isSteady := s.Check(now)
-	if raw, err = json.Marshal(s); err != nil {
-		return false, s, err
-	}
-	if err := c.db.Set([]byte(clockKey), raw, pebble.NoSync); err != nil {
-		return false, s, err
-	}
+	isSteady, s, err := steady.Check(c.db, []byte(clockKey), c.cfg.Now())
 	agreed := asked.IsZero() || ahead.Abs() <= maxClockOffset
-	return agreed && isSteady, s, nil
+	return agreed && isSteady, s, err
 }

@@ -82,6 +82,7 @@ type Counter struct {
 	unsentUses    map[lastuse.ID]lastuse.Change // not in Redis yet
 	unsentDropped bool                          // unsentUses was full: all rows are sent
 	usesSince     time.Time                     // the uses in lastUse are complete from here on
+	trusted       bool                          // the clock was, when prune last checked it
 
 	newTagChanges []rediscounts.TagChange // of this fold
 	newUses       *lastuse.Changes        // likewise

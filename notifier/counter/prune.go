@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ const (
 //   - The counts of tags that were deleted deletedTagDays ago and that storage does not
 //     have, times in the future, and the keys of pushes older than counts.KeepDays are
 //     dropped only while the clock is trusted (clock.go).
+//   - Last uses older than lastuse.KeepDays are dropped likewise, except those of tags that have
+//     counts.
 //   - Days in the future are dropped after the clock was ahead and has come back. They are
 //     kept if the clock was only set back, since the new time may be the wrong one.
 func (c *Counter) prune() error {
@@ -50,8 +53,14 @@ func (c *Counter) prune() error {
 	if err := c.pruneRows(trusted, clock); err != nil {
 		return fmt.Errorf("drop old counts: %w", err)
 	}
+	c.mu.Lock()
+	c.trusted = trusted
+	c.mu.Unlock()
 	if !trusted {
 		return nil
+	}
+	if err := c.eachOldUse(context.Background(), c.dropUses); err != nil {
+		return fmt.Errorf("drop old last uses: %w", err)
 	}
 	oldest := counts.DayOf(c.cfg.Now()) + 1 - counts.KeepDays
 	for _, prefix := range []string{pushed.Prefix, pushed.LatestPrefix} {

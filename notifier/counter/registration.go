@@ -79,7 +79,7 @@ func (c *Counter) loadRegistration() error {
 		close(c.asked)
 		return nil
 	}
-	c.run = rediscounts.NewID()
+	c.run = rediscounts.NewRun(c.cfg.Now())
 	c.reg.Runs = append(c.reg.Runs, process{c.run, c.atOpen})
 	c.reg.Runs = c.reg.Runs[max(0, len(c.reg.Runs)-maxRuns):]
 	c.publisher.init()

@@ -19,7 +19,7 @@ const (
 // returns nil when ctx ends. While publishing fails, Run logs that and retries.
 func (c *Counter) Run(ctx context.Context) error {
 	defer c.release()
-	var inspectAt, pruneAt time.Time
+	var inspectAt, pruneAt, pruneRedisAt time.Time
 	p := pace{c: c, wait: c.cfg.Interval}
 	for {
 		now := c.cfg.Now()
@@ -36,6 +36,12 @@ func (c *Counter) Run(ctx context.Context) error {
 		if err == nil && due(now, inspectAt, inspectGap) {
 			err = c.inspect(ctx)
 			inspectAt = now.Add(inspectGap)
+		}
+		if err == nil && c.redis != nil && due(now, pruneRedisAt, pruneGap) {
+			if err := c.pruneRedis(ctx); err != nil {
+				c.log.Warn("drop old data in Redis", "error", err)
+			}
+			pruneRedisAt = now.Add(pruneGap)
 		}
 		p.finished(now, err)
 		select {

@@ -264,20 +264,31 @@ func (c *Counter) saveSharedUses(next sharedUses) error {
 
 // AllUses calls visit with the last use of the tags and manifests of a repository in all
 // registries that share the Redis, until it returns an error. One may be visited twice. It
-// returns which uses are known. If Redis cannot be read, those in other registries are not.
+// returns which uses are known: those of lastuse.KeepDays at most. If Redis cannot be read,
+// those in other registries are not.
 func (c *Counter) AllUses(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (lastuse.Known, error) {
+	known, err := c.allUses(ctx, repository, visit)
+	if oldest := lastuse.Oldest(c.cfg.Now()); err == nil && known.Since.Before(oldest) {
+		known.Since = oldest
+	}
+	return known, err
+}
+
+func (c *Counter) allUses(ctx context.Context, repository string, visit func(lastuse.Key, lastuse.Use) error) (lastuse.Known, error) {
 	if c.redis == nil {
 		err := c.Uses(repository, visit)
 		return lastuse.Known{Since: c.UsesSince()}, err
 	}
 	before, epoch, err := c.usesKnown(ctx)
-	reader := usesReader{c: c, ctx: ctx, repository: repository, visit: visit, redisErr: err}
-	if err := reader.run(); err != nil {
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	reader := rediscounts.UsesReader{DB: c.redis, Table: c.lastUse, OnDisk: snap, Repository: repository, Visit: visit, RedisErr: err}
+	if err := reader.Run(ctx); err != nil {
 		return lastuse.Known{}, fmt.Errorf("read the last use in %s: %w", repository, err)
 	}
 	var known lastuse.Known
 	var epochAfter rediscounts.UsesEpoch
-	if err = reader.redisErr; err == nil {
+	if err = reader.RedisErr; err == nil {
 		known, epochAfter, err = c.usesKnown(ctx)
 	}
 	if err != nil {
@@ -329,63 +340,4 @@ func (c *Counter) usesKnown(ctx context.Context) (lastuse.Known, rediscounts.Use
 		known.Missing = errUsesLost.Error()
 	}
 	return known, state.Epoch, nil
-}
-
-// usesReader merges the uses on disk with those in Redis. Its memory does not grow with them.
-type usesReader struct {
-	c          *Counter
-	ctx        context.Context
-	repository string
-	visit      func(lastuse.Key, lastuse.Use) error
-	redisErr   error // Redis could not be read
-
-	ids  []lastuse.ID // of a batch on disk
-	uses []lastuse.Use
-}
-
-// run visits the rows on disk, with the later times of Redis, and then the others in Redis.
-func (r *usesReader) run() error {
-	snap := r.c.db.NewSnapshot()
-	defer snap.Close()
-	err := r.c.lastUse.Repository(snap, r.repository, func(k lastuse.Key, u lastuse.Use) error {
-		r.ids, r.uses = append(r.ids, lastuse.IDOf(r.repository, k)), append(r.uses, u)
-		if len(r.ids) < rediscounts.RowsInCall {
-			return nil
-		}
-		return r.flush()
-	})
-	if err == nil {
-		err = r.flush()
-	}
-	if err != nil || r.redisErr != nil {
-		return err
-	}
-	var failed error // of the disk or of visit
-	r.redisErr = r.c.redis.ScanUses(r.ctx, r.repository, func(k lastuse.Key, u lastuse.Use) error {
-		onDisk, err := r.c.lastUse.Has(snap, lastuse.IDOf(r.repository, k))
-		if err == nil && !onDisk {
-			err = r.visit(k, u)
-		}
-		failed = err
-		return err
-	})
-	return failed
-}
-
-func (r *usesReader) flush() error {
-	if r.redisErr == nil {
-		inRedis, err := r.c.redis.Uses(r.ctx, r.ids)
-		if r.redisErr = err; err == nil {
-			for i, u := range inRedis {
-				r.uses[i] = r.uses[i].Max(u)
-			}
-		}
-	}
-	for i, id := range r.ids {
-		if err := r.visit(id.Key(), r.uses[i]); err != nil {
-			return err
-		}
-	}
-	r.ids, r.uses = r.ids[:0], r.uses[:0]
-	return nil
 }

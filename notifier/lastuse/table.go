@@ -3,6 +3,7 @@ package lastuse
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -219,6 +220,45 @@ func (c *Changes) Changed(visit func(Change)) {
 			visit(Change{ID(row.key), row.use, row.deleted})
 		}
 	}
+}
+
+// maxDropped is the number of rows that Drop deletes in one batch.
+const maxDropped = 1000
+
+// Drop deletes the rows of a repository for which old is true. mu is held while rows are
+// written; what changes before that is read again.
+func (t *Table) Drop(db *store.Store, mu sync.Locker, repository string, old func(Key, Use) bool) error {
+	var found []ID
+	flush := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		b := db.NewBatch()
+		for _, id := range found {
+			u, err := t.read(db, rowKey(id))
+			if err != nil {
+				return err
+			}
+			if !old(id.Key(), u) {
+				continue
+			}
+			t.recent.Delete(rowKey(id))
+			if err := b.Delete(t.key(rowKey(id)), nil); err != nil {
+				return err
+			}
+		}
+		found = found[:0]
+		return db.Commit(b, pebble.NoSync)
+	}
+	err := t.Repository(db, repository, func(k Key, u Use) error {
+		if !old(k, u) {
+			return nil
+		}
+		if found = append(found, IDOf(repository, k)); len(found) < maxDropped {
+			return nil
+		}
+		return flush()
+	})
+	return errors.Join(err, flush())
 }
 
 // All calls visit with all rows, until it returns an error.

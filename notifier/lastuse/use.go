@@ -53,6 +53,17 @@ func hourOf(t time.Time) int64 { return t.Unix() / int64(Resolution/time.Second)
 // was ahead, and the next use replaces them.
 const maxAhead = int64(24 * time.Hour / Resolution)
 
+// KeepDays is the number of days for which a last use is kept. An older one is dropped, unless
+// it is that of a tag that exists: the tags of a repository have an order by their pushes.
+const KeepDays = counts.KeepDays
+
+// Oldest is the time before which a last use may have been dropped. It is a day earlier than
+// KeepDays, in which a search over KeepDays ends.
+func Oldest(now time.Time) time.Time { return now.Add(-(KeepDays + 1) * 24 * time.Hour).UTC() }
+
+// Delete is the change that drops what was last used or pushed before a time.
+func Delete(id ID, before time.Time) Change { return Change{ID: id, Deleted: hourOf(before)} }
+
 // later returns the later of two times; a time that is too far in the future is replaced.
 func later(old, new, now int64) int64 {
 	new = min(new, now)

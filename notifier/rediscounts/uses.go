@@ -170,6 +170,33 @@ func (d *DB) ScanUses(ctx context.Context, repository string, visit func(lastuse
 	return nil
 }
 
+// PruneUses drops the last uses in a repository for which old is true, if they are from before
+// a time. If Redis has another epoch, it changes nothing and returns ErrChanged.
+func (d *DB) PruneUses(ctx context.Context, epoch UsesEpoch, repository string, before time.Time, old func(lastuse.Key, lastuse.Use) bool) error {
+	var changes []lastuse.Change
+	flush := func() error {
+		if len(changes) == 0 {
+			return nil
+		}
+		err := d.WriteUses(ctx, UsesWrite{Expected: epoch, Changes: changes})
+		changes = changes[:0]
+		return err
+	}
+	err := d.ScanUses(ctx, repository, func(k lastuse.Key, u lastuse.Use) error {
+		if !old(k, u) {
+			return nil
+		}
+		if changes = append(changes, lastuse.Delete(lastuse.IDOf(repository, k), before)); len(changes) < RowsInCall {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
 // parseUse parses the value of a field; zero if it is empty or not valid.
 func parseUse(text string) lastuse.Use {
 	pushed, used, _ := strings.Cut(text, " ")

@@ -75,7 +75,7 @@ var claimScript = redis.NewScript(claimSource)
 
 // Claim replaces the record expected of a registry id (empty: none) by next, and enters
 // the runs under the id, except those that are entered under another one. It returns the
-// registry id of each run. If Redis has another record, Claim changes nothing and returns
+// registry id of each run, "" for a run that may have been removed (PruneRuns). If Redis has another record, Claim changes nothing and returns
 // ErrChanged.
 func (d *DB) Claim(ctx context.Context, id, expected string, next Record, runs []Run) ([]string, error) {
 	args := []any{id, expected, next.Encode()}

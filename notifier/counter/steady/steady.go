@@ -1,7 +1,15 @@
 // Package steady tells whether the clock has jumped, also while the process was stopped.
 package steady
 
-import "time"
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tidings-dev/tidings/internal/store"
+)
 
 const (
 	steadyFor = 48 * time.Hour     // time without a jump before the clock is steady
@@ -15,6 +23,23 @@ type State struct {
 	Before time.Time // its time before it jumped ahead; zero: it has not
 	Ahead  time.Time // its time after that
 	Back   bool      // it has jumped back to between Before and Ahead
+}
+
+// Check is State.Check of the state under a key of db, which it stores. A damaged state is
+// replaced.
+func Check(db *store.Store, key []byte, now time.Time) (steady bool, s State, err error) {
+	raw, err := store.Read(db, key)
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return false, s, err
+	}
+	if err != nil || json.Unmarshal(raw, &s) != nil {
+		s = State{}
+	}
+	steady = s.Check(now)
+	if raw, err = json.Marshal(s); err == nil {
+		err = db.Set(key, raw, pebble.NoSync)
+	}
+	return steady && err == nil, s, err
 }
 
 // Check notes the present time, and reports whether the clock has been steady for two days.
