@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -203,10 +204,23 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 		ReadOnly:                    s.cfg.ReadOnly,
 	}
 	options.ApplyCompressionSettings(compression)
+	setFilters(options)
 	if s.cfg.Apart.Valid() {
 		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, s.cfg.Apart, pebble.SpanPolicy{})
 	}
 	return options
+}
+
+// setFilters lets the tables above the last level have Bloom filters, 10 bits for each key: Get
+// then reads no block of a table that does not have the key. Pebble does not use filters of
+// the last level, which would have nine tenths of the keys. Tables that were written without
+// a filter, or are read by a version without filters, are read as before.
+func setFilters(options *pebble.Options) {
+	last := len(options.Levels) - 1
+	for i := range last {
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	options.Levels[last].FilterPolicy = pebble.NoFilterPolicy
 }
 
 // compression compresses only the lowest level: the levels above are rewritten soon.

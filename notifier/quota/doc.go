@@ -10,8 +10,9 @@
 // Only if it is not, the gate looks up which of these layers count already: at most
 // lookupTimeout, and one lookup for an owner at a time. It takes one read for each layer of
 // this push and of pending ones, and one for the total, however many layers the owner has.
-// A read takes longer from a table of a million layers, which is not in memory, than from a
-// small one: some hundred microseconds for a refused push instead of some ten.
+// With a million layers a refused push takes less than twice as long as with a thousand, if
+// the layers that it shares with other images were read recently, and some hundred
+// microseconds if not.
 //
 // A push is refused only if it certainly does not fit:
 //

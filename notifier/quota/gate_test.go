@@ -3,6 +3,7 @@ package quota
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -188,15 +189,28 @@ func TestUnverified(t *testing.T) {
 	r.fits("with too many deletes", layer("c", 1))
 }
 
-// A check costs the same, however many layers the owner has.
+// A check costs about the same, however many layers the owner has. Each push has a new layer, and
+// four of a hundred that images share.
 func BenchmarkQuotaCheck(b *testing.B) {
 	for _, count := range []int{1_000, 1_000_000} {
 		r := newRig(b, int64(count))
 		fillUsage(b, r, count)
-		push := []usage.Layer{layer("new", 1), layer("0 1", 1), layer("0 2", 1), layer("0 3", 1), layer("0 4", 1)}
+		pushes := make([][]usage.Layer, 4096)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range pushes {
+			pushes[i] = []usage.Layer{layer(fmt.Sprint("new ", i), 1)}
+			for range 4 {
+				pushes[i] = append(pushes[i], layer(fmt.Sprint(random.IntN(10), " ", random.IntN(10)), 1))
+			}
+		}
+		n := 0
+		next := func() []usage.Layer {
+			n++
+			return pushes[n%len(pushes)]
+		}
 		b.Run(fmt.Sprintf("exceeded/%d", count), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := r.Reserve(b.Context(), alice, push); err == nil {
+				if _, err := r.Reserve(b.Context(), alice, next()); err == nil {
 					b.Fatal("not refused")
 				}
 			}
@@ -204,7 +218,7 @@ func BenchmarkQuotaCheck(b *testing.B) {
 		r.tiers.Limits["free"] = int64(count) + 1000
 		b.Run(fmt.Sprintf("fits/%d", count), func(b *testing.B) {
 			for b.Loop() {
-				reserved, err := r.Reserve(b.Context(), alice, push)
+				reserved, err := r.Reserve(b.Context(), alice, next())
 				if err != nil {
 					b.Fatal(err)
 				}

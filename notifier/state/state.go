@@ -17,6 +17,11 @@ import (
 
 const format = 4 // 3: a log in files log-N instead of Pebble's; 2: rows in JSON; 1: without a log
 
+const (
+	memTable  = 2 << 20
+	cacheSize = 8 << 20 // the indexes and filters of a few million rows
+)
+
 var formatKey = []byte("format")
 
 // Config configures Open.
@@ -37,8 +42,8 @@ func Open(cfg Config) (*store.Store, error) {
 		FormatKey: formatKey,
 		Format:    format,
 		Reserve:   cfg.Reserve,
-		CacheSize: 4 << 20,
-		MemTable:  2 << 20,
+		CacheSize: cacheSize + 2*memTable,
+		MemTable:  memTable,
 		ReadOnly:  cfg.ReadOnly,
 		FS:        cfg.FS,
 		Logger:    cfg.Logger,
