@@ -71,7 +71,7 @@ func (s *Store) tryWrite(size uint64) error {
 	if err != nil {
 		return err
 	}
-	zeros := make([]byte, 1<<20)
+	zeros := make([]byte, min(size, 1<<20))
 	for ; size > 0 && err == nil; size -= min(size, uint64(len(zeros))) {
 		_, err = f.Write(zeros[:min(size, uint64(len(zeros)))])
 	}
