@@ -55,7 +55,7 @@ func TestDeadRetry(t *testing.T) {
 	if n := s.pds.count("io.atcr.hold.layer"); n != 2 {
 		t.Errorf("%d layer records, want 2", n)
 	}
-	if out, code := s.run("dead", "list", s.config, "--sink", "records"); code != 0 || out != "There are no dead letters.\n" {
+	if out, code := s.run("dead", "list", s.config, "--sink", "records"); code != 0 || out != noLetters {
 		t.Errorf("after the retry: exit code %d\n%s", code, out)
 	}
 	if out, code := s.run("dead", "drop", s.config, name); code == 0 || !strings.Contains(out, "no such dead letter") {

@@ -236,7 +236,7 @@ func (p *remotePair) checkDelivered(t *testing.T, owner string, m image) {
 	if n := pushes[0].Remote.LayersCreated; n == nil || *n != 2 {
 		t.Errorf("answer %+v", pushes[0].Remote)
 	}
-	if out, code := p.registry.run("dead", "list", p.registry.config); code != 0 || out != "There are no dead letters.\n" {
+	if out, code := p.registry.run("dead", "list", p.registry.config); code != 0 || out != noLetters {
 		t.Errorf("dead list: exit code %d\n%s", code, out)
 	}
 	if out, code := p.registry.run("status", p.registry.config); code != 0 {

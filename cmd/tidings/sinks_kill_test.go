@@ -68,11 +68,14 @@ func (s *server) killSoon() <-chan struct{} {
 	return done
 }
 
+// noLetters is the output of `dead list` without dead letters.
+const noLetters = "There are no dead letters.\n"
+
 // retryAll retries all dead letters, as far as the process runs, and returns how many there
 // are.
 func (s *server) retryAll() (letters int) {
 	out, code := s.run("dead", "list", s.config)
-	if code != 0 {
+	if code != 0 || out == noLetters {
 		return 0
 	}
 	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {

@@ -26,7 +26,7 @@ func TestStartRefused(t *testing.T) {
 			corrupt: func(t *testing.T, s *server) {
 				s.edit("hold:", "account: {service: \"https://pds.example.com\", identifier: a.example.com, password_file: /x}\n        hold:")
 			},
-			want: []string{"account", "hold", "one writer"},
+			want: []string{"account", "hold", "only one of them"},
 		},
 		"bad DID": {
 			corrupt: func(t *testing.T, s *server) { s.edit("hold:", "owner: not-a-did\n        hold:") },
