@@ -284,7 +284,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	for name, file := range map[string]string{"none": "", "missing": filepath.Join(t.TempDir(), "no"), "empty": tokenFile(t, "", 0o600), "open": tokenFile(t, "x", 0o640)} {
+	for name, file := range map[string]string{"none": "", "missing": filepath.Join(t.TempDir(), "no"), "empty": tokenFile(t, "", 0o600), "writable": tokenFile(t, "x", 0o620)} {
 		h, _ := fixture(t, func(c *Config) { c.TokenFile = file })
 		for _, header := range []string{"Bearer", "Bearer ", "Bearer x"} {
 			q := httptest.NewRequest("GET", Prefix+"repositories", nil)
@@ -300,7 +300,10 @@ func TestTokens(t *testing.T) {
 
 func tokenFile(t *testing.T, content string, mode os.FileMode) string {
 	name := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(name, []byte(content+"\n"), mode); err != nil {
+	if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, mode); err != nil { // which the umask does not change
 		t.Fatal(err)
 	}
 	return name
