@@ -34,6 +34,9 @@ const clockFile = "TIDINGS_TEST_CLOCK"
 func TestMain(m *testing.M) {
 	if os.Getenv(runMain) == "" {
 		runParallel()
+		if race.Enabled {
+			runConcurrent()
+		}
 		os.Exit(m.Run())
 	}
 	if file := os.Getenv(clockFile); file != "" {
@@ -53,6 +56,16 @@ func runParallel() {
 		perCore = 2
 	}
 	if err := flag.Set("test.parallel", strconv.Itoa(perCore*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+}
+
+// runConcurrent sets the default of -run to the tests of programs that do many things at the
+// same time. The others run one command or request after another, which takes minutes with the
+// race detector and is a part of what these do.
+func runConcurrent() {
+	const concurrent = "Kill|Rounds|UnderLoad|CrashLoop|LaterStart|SharedHold|Backfill$|RedisClone|LosesCounts|Publication$|HoldServe$"
+	if err := flag.Set("test.run", concurrent); err != nil {
 		panic(err)
 	}
 }
