@@ -18,9 +18,9 @@ import (
 // A run is entered under the registry id under which its counts are, so that a copy of its
 // folder, which can have the same counts as pending rows, does not add them again. A copy can
 // be made and started at any time, so a run that is removed must not look like one that was
-// never entered: its id has the day on which the process started, and Redis has the day before
-// which runs were removed. Claim does not enter an earlier run that is missing, and the folder
-// that has its counts drops them.
+// never entered: its id has the day on which the process started, and the field "pruned" of the
+// hash has the day before which runs were removed. Claim does not enter an earlier run that is
+// missing, and the folder that has its counts drops them.
 //
 // The registry that uses a registry id removes the runs under it that started more than
 // KeepRuns days ago and of which it has no pending rows. So it loses nothing itself. What is
@@ -37,9 +37,6 @@ func NewRun(now time.Time) string { return runsFrom(counts.DayOf(now)) + NewID()
 // runsFrom is the beginning of the ids of the runs of a day. Those of later days are greater,
 // and so are the ids of earlier versions, which begin with a letter or a digit from 2 to 7.
 func runsFrom(day int64) string { return fmt.Sprintf("0%05x", max(0, day)) }
-
-// prunedField is no run. Its value is the beginning of the first runs that were not removed.
-const prunedField = "pruned"
 
 //go:embed runs.lua
 var runsSource string
