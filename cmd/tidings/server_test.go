@@ -227,7 +227,7 @@ func (s *server) waitDrained() {
 			Depth uint64 `json:"depth"`
 		} `json:"sinks"`
 	}
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		s.json(s.t, "/tidings/api/v1/health", &health, s.token()...)
 		var pending uint64
 		for _, sink := range health.Sinks {
