@@ -33,7 +33,7 @@ test: redis-server ## run the tests; installs redis-server if it is missing
 	go test $(PACKAGES)
 
 race: redis-server ## run the tests with the race detector
-	CGO_ENABLED=1 go test -race -timeout 20m $(PACKAGES)
+	CGO_ENABLED=1 go test -race -vet=off -timeout 20m $(PACKAGES)
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)
 	testdata/scripts/fuzz $(FUZZTIME)
