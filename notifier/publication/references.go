@@ -21,9 +21,10 @@ import (
 // A post has the CID of the document of its version, and the document has that of the post
 // (bskyPostRef). Neither CID can be known before both records are written, so the document is
 // written twice: with its post, without the reference, and then with it. The post keeps the
-// CID of the first version. AppViews store each version that they have seen under its CID, and
-// a commit shows them only the last version of a record; so the update is a commit of its own,
-// after the one that creates the document.
+// CID of the first version. The AppView looks a document up by its URI and this CID
+// (GetSiteStandardRecordsByRef in bluesky-social/atproto), so it must have seen that version, and
+// a commit shows only the last version of a record; so the update is a commit of its own, after
+// the one that creates the document. An AppView that forgets the version shows the small card.
 //
 // A document has the key of its post. The rows of the state are an outbox:
 //
