@@ -118,11 +118,11 @@ func (n *Notifier) reportPull(ctx context.Context, retry *runner.Backoff, entry 
 	if !ok {
 		return nil
 	}
-	if err := n.waitForPushes(ctx); err != nil {
-		return err
-	}
 	repeatable, err := n.pulls.Repeatable(ctx, call)
 	if err != nil {
+		return err
+	}
+	if err := n.waitForPushes(ctx); err != nil {
 		return err
 	}
 	if repeatable {
@@ -137,11 +137,12 @@ func (n *Notifier) reportPull(ctx context.Context, retry *runner.Backoff, entry 
 	return nil
 }
 
-// sendPull makes the call of a pull until its outcome is final, or ctx ends.
+// sendPull makes the call of a pull until its outcome is final, or ctx ends. A push that is
+// made between two attempts is reported first.
 func (n *Notifier) sendPull(ctx context.Context, retry *runner.Backoff, entry journal.Entry, call client.Call) error {
 	work, cancel := finishing(ctx)
 	defer cancel()
-	for ctx.Err() == nil {
+	for n.waitForPushes(ctx) == nil && ctx.Err() == nil {
 		err := n.pulls.Report(work, call)
 		var refused *client.RefusedError
 		switch {

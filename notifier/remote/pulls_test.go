@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -21,11 +22,11 @@ func TestPulls(t *testing.T) {
 			r.open()
 			m, hidden := image("oss/app", "v1", "a", 1), image("secret/app", "v1", "b", 1)
 			r.hold.Start(faultproxy.Fault{Kind: faultproxy.Cut})
+			r.push(m)
 			for range 3 {
 				r.pull(m)
 				r.pull(hidden)
 			}
-			r.push(m)
 			r.hold.End()
 			r.drainPulls(3, 3)
 			inputs := r.inputs()
@@ -47,6 +48,37 @@ func TestPulls(t *testing.T) {
 				t.Errorf("after a restart: %+v", c)
 			}
 		})
+	}
+}
+
+// A push that is made while the call of a pull fails is reported before the pull.
+func TestPushBeforePull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, holds["keys"])
+	r.pulls = true
+	r.open()
+	pulled, pushed := image("oss/app", "v1", "a", 1), image("oss/app", "v2", "b", 1)
+	r.push(pulled)
+	r.drain()
+	cut := faultproxy.Fault{Kind: faultproxy.Cut, Method: lexicon.NSIDNotifyManifest}
+	r.hold.Start(cut)
+	failed := func(least int) {
+		for calls := 0; calls < least; {
+			r.until("a call fails", func() bool { n := r.hold.Start(cut); calls += n; return n > 0 })
+		}
+	}
+	r.pull(pulled)
+	failed(1)
+	r.push(pushed)
+	failed(6) // the first ones may be of the pull, if its attempt began before the push
+	r.hold.End()
+	r.drainPulls(1, 1)
+	var got []string
+	for _, in := range r.inputs() {
+		got = append(got, in.Operation+" "+in.Tag)
+	}
+	if want := []string{"push v1", "push v2", "pull v1"}; !slices.Equal(got, want) {
+		t.Errorf("calls %q, want %q", got, want)
 	}
 }
 
