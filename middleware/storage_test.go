@@ -101,6 +101,12 @@ func TestStored(t *testing.T) {
 	if got := list(); !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	visited := 0
+	err := s.Manifests(ctx, "oss/app", func(string) error { visited++; cancel(); return nil })
+	if !errors.Is(err, context.Canceled) || visited != 1 {
+		t.Errorf("a list that is interrupted: %d manifests, %v", visited, err)
+	}
 	r.do("DELETE", "/v2/oss/app/manifests/"+second.digest, nil)
 	if got, err := s.Has(t.Context(), "oss/app", second.digest); err != nil || got {
 		t.Errorf("a deleted manifest: %v, %v", got, err)

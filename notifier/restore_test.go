@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -187,6 +188,32 @@ func TestRestoreWithOutbox(t *testing.T) {
 	r.consistent()
 	if records, posts := len(r.records()), len(r.posts()); records != 12 || posts != 3 {
 		t.Errorf("%d records and %d posts, want 12 and 3", records, posts)
+	}
+}
+
+// A comparison that is interrupted ends at once, whatever it compares.
+func TestCheckInterrupted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, shortWindows())
+	r.push(image("a", 3))
+	r.push(image("b", 4).as("oss/other", "v1"))
+	r.drain()
+	for _, noun := range []string{"manifests in storage", "layer records", "manifests in the ledger", "posts", "repositories with counts"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		after := 0
+		progress := func(compared string, _ int64) {
+			if ctx.Err() != nil {
+				after++
+			}
+			if compared == noun {
+				cancel()
+			}
+		}
+		err := r.stores.Check(ctx, progress, func(reconcile.Difference) error { return nil })
+		if !errors.Is(err, context.Canceled) || after != 0 {
+			t.Errorf("%s: %v, with %d steps after the interrupt", noun, err, after)
+		}
+		cancel()
 	}
 }
 

@@ -156,7 +156,7 @@ func (s *Reader) Tags(ctx context.Context, repository string) ([]string, error) 
 	return tags, nil
 }
 
-// Repositories calls visit with the name of each repository.
+// Repositories calls visit with the name of each repository until ctx ends.
 func (s *Reader) Repositories(ctx context.Context, visit func(string) error) error {
 	namespace, err := s.open()
 	if err != nil {
@@ -166,14 +166,10 @@ func (s *Reader) Repositories(ctx context.Context, visit func(string) error) err
 	if !ok {
 		return fmt.Errorf("storage of type %T cannot list its repositories", namespace)
 	}
-	err = enumerator.Enumerate(ctx, visit)
-	if observe.IsGone(err) {
-		return nil // nothing has been pushed yet
-	}
-	return err
+	return walk(ctx, visit, enumerator.Enumerate)
 }
 
-// Manifests calls visit with the digest of each manifest of a repository.
+// Manifests calls visit with the digest of each manifest of a repository until ctx ends.
 func (s *Reader) Manifests(ctx context.Context, repository string, visit func(string) error) error {
 	repo, err := s.repository(ctx, repository)
 	if err != nil {
@@ -187,9 +183,28 @@ func (s *Reader) Manifests(ctx context.Context, repository string, visit func(st
 	if !ok {
 		return fmt.Errorf("storage of type %T cannot list its manifests", manifests)
 	}
-	err = enumerator.Enumerate(ctx, func(d digest.Digest) error { return visit(d.String()) })
-	if observe.IsGone(err) {
-		return nil // no manifests
+	return walk(ctx, visit, func(ctx context.Context, visit func(string) error) error {
+		return enumerator.Enumerate(ctx, func(d digest.Digest) error { return visit(d.String()) })
+	})
+}
+
+// walk enumerates what storage has, if anything, until ctx ends, which not every storage driver
+// does. It returns the error of visit as it is; drivers wrap it so that it cannot be recognized.
+func walk(ctx context.Context, visit func(string) error, enumerate func(context.Context, func(string) error) error) error {
+	var failed error
+	err := enumerate(ctx, func(name string) error {
+		if failed = ctx.Err(); failed == nil {
+			failed = visit(name)
+		}
+		return failed
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case observe.IsGone(err):
+		return nil // nothing has been pushed yet
 	}
 	return err
 }

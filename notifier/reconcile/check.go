@@ -86,19 +86,23 @@ type checker struct {
 	number   uint64 // of these records
 }
 
-// compared reports that one more of a noun was compared.
-func (c *checker) compared(noun string) {
+// compared reports that one more of a noun is compared. It returns an error once ctx ends: the
+// stores on this machine are read without it.
+func (c *checker) compared(ctx context.Context, noun string) error {
 	if noun != c.noun {
 		c.noun, c.done = noun, 0
 	}
 	if c.done++; c.progress != nil {
 		c.progress(noun, c.done)
 	}
+	return ctx.Err()
 }
 
 func (c *checker) storage(ctx context.Context) error {
 	return c.eachStored(ctx, func(m storedManifest) error {
-		c.compared("manifests in storage")
+		if err := c.compared(ctx, "manifests in storage"); err != nil {
+			return err
+		}
 		owner := c.OwnerOf(ctx, m.repository)
 		e, found, err := c.Ledger.Get(owner.DID, m.digest)
 		if err != nil {
@@ -124,7 +128,9 @@ func (c *checker) storage(ctx context.Context) error {
 // entries checks the ledger's entries, after records has noted what the account lists.
 func (c *checker) entries(ctx context.Context) error {
 	return c.Ledger.All(func(owner, digest string, e ledger.Entry) error {
-		c.compared("manifests in the ledger")
+		if err := c.compared(ctx, "manifests in the ledger"); err != nil {
+			return err
+		}
 		listed, err := c.listed(owner, digest)
 		if err != nil {
 			return err
@@ -172,7 +178,9 @@ func (c *checker) entries(ctx context.Context) error {
 // records checks the account's records.
 func (c *checker) records(ctx context.Context) error {
 	err := c.Account.Each(ctx, lexicon.NSIDLayer, func(r repo.Record) error {
-		c.compared("layer records")
+		if err := c.compared(ctx, "layer records"); err != nil {
+			return err
+		}
 		l, ok := records.ReadLayer(r)
 		if !ok {
 			return c.visit(Difference{Kind: Record, Detail: "record " + r.RKey + " can't be read"})
@@ -197,7 +205,9 @@ func (c *checker) records(ctx context.Context) error {
 
 func (c *checker) posts(ctx context.Context) error {
 	return c.Account.Each(ctx, lexicon.NSIDPost, func(r repo.Record) error {
-		c.compared("posts")
+		if err := c.compared(ctx, "posts"); err != nil {
+			return err
+		}
 		image, ok := announce.Origin(r)
 		if !ok {
 			return nil
@@ -218,7 +228,9 @@ func (c *checker) counts(ctx context.Context) error {
 		return err
 	}
 	for _, repository := range all {
-		c.compared("repositories with counts")
+		if err := c.compared(ctx, "repositories with counts"); err != nil {
+			return err
+		}
 		_, tags, _, err := c.Counter.Repository(ctx, repository.Name)
 		if err != nil {
 			return err
