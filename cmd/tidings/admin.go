@@ -37,13 +37,16 @@ func newAdminClient(args []string) (*adminClient, error) {
 // call sends a request.
 func (c *adminClient) call(ctx context.Context, method, path string, query url.Values, v any) error {
 	err := c.Call(ctx, method, path, query, v)
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && method == "GET":
+		return ctx.Err()
+	case err != nil && ctx.Err() != nil:
 		return errInterrupted
 	}
 	return c.explain(err)
 }
 
-// errInterrupted is returned if a signal ends a command that waits for the server.
+// errInterrupted is returned if a signal ends a command during a request that changes something.
 var errInterrupted = errors.New("interrupted; the server may still handle the last request")
 
 // explain says in an error how to start a process that is not running.

@@ -101,11 +101,9 @@ func (c *adminClient) backfill(ctx context.Context, progress io.Writer, r backfi
 	}
 	bar := terminal.NewProgress(progress, "manifests", 0)
 	defer bar.End()
+	bar.Continue(backfillSteps(&job))
 	for job.Running() {
-		bar.Set(job.Recorded, job.Missing)
-		if job.Phase == backfill.Counting {
-			bar.Set(job.Manifests, 0)
-		}
+		bar.Set(backfillSteps(&job))
 		bar.Note(backfillNote(&job))
 		select {
 		case <-ctx.Done():
@@ -116,7 +114,18 @@ func (c *adminClient) backfill(ctx context.Context, progress io.Writer, r backfi
 			return job, err
 		}
 	}
+	bar.Set(backfillSteps(&job))
+	bar.Note("")
 	return job, nil
+}
+
+// backfillSteps returns how many of how many manifests a job has counted or recorded; total is 0
+// while it counts.
+func backfillSteps(j *backfill.Job) (done, total int64) {
+	if j.DryRun || j.Phase == backfill.Counting {
+		return j.Manifests, 0
+	}
+	return j.Recorded, j.Missing
 }
 
 // backfillNote is what is shown of a running job after its numbers.

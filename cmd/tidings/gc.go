@@ -107,7 +107,7 @@ func (c *adminClient) callWhenFree(ctx context.Context, bar *terminal.Progress, 
 		bar.Note("waiting: " + failed.Message)
 		select {
 		case <-ctx.Done():
-			return errInterrupted
+			return ctx.Err()
 		case <-time.After(busyWait):
 		}
 	}

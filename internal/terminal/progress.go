@@ -18,8 +18,9 @@ const (
 	lineEvery = 10 * time.Second
 	// barWidth is the width of a bar in characters.
 	barWidth = 24
-	// barColumns is the width of the narrowest terminal that has a bar in front of the numbers.
-	barColumns = 64
+	// margin is how many characters of a line are left free: one, so that the cursor stays on
+	// the line, and two for the ^C that a terminal shows when the task is interrupted.
+	margin = 3
 )
 
 // clearLine moves to the beginning of the line and clears it.
@@ -42,7 +43,9 @@ type Progress struct {
 	noun        string
 	began       time.Time // the steps of this noun
 	done, total int64
+	before      int64 // steps that were finished when it began
 	note        string
+	narrow      bool // the numbers and the note had no space next to a bar
 	drawn       bool // the cursor is on the line of the bar
 	shown       bool // anything was shown
 }
@@ -105,14 +108,28 @@ func (p *Progress) Add(n int64) {
 	p.done += n
 }
 
-// Set sets how many of how many steps are finished; total 0 is not known.
+// Set sets how many of how many steps are finished; total 0 is not known. Fewer steps than
+// before are those of another kind.
 func (p *Progress) Set(done, total int64) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if done < p.done {
+		p.began, p.before, p.narrow = time.Now(), 0, false
+	}
 	p.done, p.total = done, total
+}
+
+// Continue is Set with steps that were finished before the command began to watch the task.
+func (p *Progress) Continue(done, total int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done, p.total, p.before = done, total, done
 }
 
 // Count sets how many steps are finished of a task that has several kinds of steps one after
@@ -124,7 +141,7 @@ func (p *Progress) Count(noun string, done int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if noun != p.noun {
-		p.noun, p.began = noun, time.Now()
+		p.noun, p.began, p.before, p.narrow = noun, time.Now(), 0, false
 	}
 	p.done, p.total = done, 0
 }
@@ -136,7 +153,9 @@ func (p *Progress) Note(text string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.note = text
+	if text != p.note {
+		p.note, p.narrow = text, false
+	}
 }
 
 // Counter returns a writer that adds the bytes it gets as finished steps.
@@ -206,15 +225,18 @@ func (p *Progress) show() {
 	fmt.Fprintln(p.out, p.text())
 }
 
-// barLine is the bar and the text in less than columns characters, since a line that wraps
-// could not be cleared. A narrow terminal has the text only.
+// barLine is the bar and the text in one line, since a line that wraps could not be cleared.
+// If there is no space for both, it is the text, until that has another note.
 func (p *Progress) barLine(columns int) string {
-	line := p.text()
-	if p.total > 0 && columns >= barColumns {
+	line, most := p.text(), max(columns-margin, 1)
+	if p.total > 0 {
 		n := int(barWidth * min(p.done, p.total) / p.total)
-		line = "[" + strings.Repeat("#", n) + strings.Repeat("-", barWidth-n) + "] " + line
+		long := "[" + strings.Repeat("#", n) + strings.Repeat("-", barWidth-n) + "] " + line
+		if p.narrow = p.narrow || utf8.RuneCountInString(long) > most; !p.narrow {
+			return long
+		}
 	}
-	if most := max(columns-1, 1); utf8.RuneCountInString(line) > most {
+	if utf8.RuneCountInString(line) > most {
 		line = string([]rune(line)[:most-1]) + "…"
 	}
 	return line
@@ -236,8 +258,8 @@ func (p *Progress) text() string {
 	} else {
 		b.WriteString(p.steps(p.done))
 	}
-	if elapsed > 0 && p.done > 0 {
-		rate := float64(p.done) / elapsed.Seconds()
+	if elapsed > 0 && p.done > p.before {
+		rate := float64(p.done-p.before) / elapsed.Seconds()
 		b.WriteString(", " + p.rate(rate) + "/s")
 		if left := float64(p.total-p.done) / rate; left > 0 && left < longestLeft.Seconds() {
 			fmt.Fprintf(&b, ", %s left", time.Duration(left*float64(time.Second)).Round(time.Second))

@@ -36,7 +36,23 @@ func openPTY(t *testing.T, columns uint16) (control, terminal *os.File) {
 	return control, terminal
 }
 
-// On a terminal a bar fits into the line; TERM=dumb and NO_COLOR are respected.
+// The ^C of an interrupt is removed from a terminal, and nothing is written elsewhere.
+func TestClearLine(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	control, terminal := openPTY(t, 80)
+	ClearLine(terminal)
+	buf := make([]byte, 64)
+	_ = control.SetReadDeadline(time.Now().Add(time.Second))
+	if n, err := control.Read(buf); err != nil || string(buf[:n]) != clearLine {
+		t.Errorf("wrote %q, %v", buf[:n], err)
+	}
+	var file bytes.Buffer
+	if ClearLine(&file); file.Len() != 0 {
+		t.Errorf("wrote %q", file.String())
+	}
+}
+
+// On a terminal a bar fits into the line; one that cannot clear a line has none.
 func TestTerminal(t *testing.T) {
 	for name, test := range map[string]struct {
 		columns uint16
@@ -72,7 +88,7 @@ func TestTerminal(t *testing.T) {
 			}
 			line, _, _ := bytes.Cut(buf[:n], []byte("\r\n"))
 			line = line[bytes.LastIndex(line, []byte(clearLine))+len(clearLine):]
-			if got := len([]rune(string(line))); test.want != 0 && got != test.want-1 {
+			if got := len([]rune(string(line))); test.want != 0 && got != test.want-margin {
 				t.Errorf("the line has %d characters: %q", got, line)
 			}
 		})

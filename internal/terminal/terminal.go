@@ -1,6 +1,8 @@
 package terminal
 
 import (
+	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +32,14 @@ func columns(stream any) (n int, ok bool) {
 		return usualColumns, true
 	}
 	return int(size.Col), true
+}
+
+// ClearLine removes what a terminal has on the line of the cursor, such as the ^C of an
+// interrupt. Elsewhere it does nothing.
+func ClearLine(out io.Writer) {
+	if Is(out) && drawable() {
+		fmt.Fprint(out, clearLine)
+	}
 }
 
 // drawable reports whether a terminal can clear a line, which a bar needs.

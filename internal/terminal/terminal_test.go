@@ -73,7 +73,7 @@ func TestProgress(t *testing.T) {
 			clearLine + "[############------------]  50%  20 of 40 tags, 10/s, 2s left" + clearLine + "between\n" +
 			clearLine + "[############------------]  50%  20 of 40 tags, 9.52/s, 2s left, waits\n"},
 		"narrow": {25, "tags", 40, 2100 * time.Millisecond, "above\n" +
-			clearLine + " 50%  20 of 40 tags, 10…" + clearLine + "between\n" + clearLine + " 50%  20 of 40 tags, 9.…\n"},
+			clearLine + " 50%  20 of 40 tags, …" + clearLine + "between\n" + clearLine + " 50%  20 of 40 tags, …\n"},
 		"very narrow": {1, "tags", 40, 2100 * time.Millisecond, "above\n" + clearLine + "…" + clearLine + "between\n" + clearLine + "…\n"},
 		"lines": {0, "tags", 40, 13 * time.Second, "above\n" +
 			" 50%  20 of 40 tags, 10/s, 2s left\nbetween\n 50%  20 of 40 tags, 1.67/s, 12s left, waits\n 50%  20 of 40 tags, 1.54/s, 13s left, waits\n"},
@@ -113,6 +113,63 @@ func TestProgress(t *testing.T) {
 	none.Count("", 1)
 	none.Note("")
 	none.End()
+}
+
+// A bar disappears while there is no space for it next to the text, which is not cut for it. It
+// returns with another note, and not whenever the text is a little shorter.
+func TestProgressNarrow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProgress(io.Discard, "tags", 40, nil)
+		defer p.End()
+		time.Sleep(time.Second)
+		const fits = "[######------------------]  25%  10 of 40 tags, 10/s, 3s left, waits"
+		for _, step := range []struct {
+			done int64
+			note string
+			want string
+		}{
+			{10, "waits", fits},
+			{12, "waits!", " 30%  12 of 40 tags, 12/s, 2s left, waits!"},
+			{13, "waits!", " 32%  13 of 40 tags, 13/s, 2s left, waits!"},
+			{20, "", "[############------------]  50%  20 of 40 tags, 20/s, 1s left"},
+		} {
+			p.Set(step.done, 40)
+			p.Note(step.note)
+			if got := p.barLine(len(fits) + margin); got != step.want {
+				t.Errorf("got %q, want %q", got, step.want)
+			}
+		}
+		p.Note("waits!")
+		if p.barLine(len(fits) + margin); p.barLine(1000)[0] == '[' {
+			t.Error("the bar returns with the same note")
+		}
+	})
+}
+
+// The rate is that of the steps since the command watches, and of each kind of steps.
+func TestProgressContinued(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProgress(io.Discard, "tags", 0, nil)
+		defer p.End()
+		p.Continue(1000, 2000)
+		for _, step := range []struct {
+			done, total int64
+			want        string
+		}{
+			{1000, 2000, " 50%  1000 of 2000 tags"},
+			{1010, 2000, " 50%  1010 of 2000 tags, 2.5/s, 6m36s left"},
+			{4, 8, " 50%  4 of 8 tags"}, // the next kind
+			{5, 8, " 62%  5 of 8 tags, 2.5/s, 1s left"},
+		} {
+			time.Sleep(2 * time.Second)
+			p.Set(step.done, step.total)
+			if got := p.text(); got != step.want {
+				t.Errorf("got %q, want %q", got, step.want)
+			}
+		}
+	})
 }
 
 // The rate of each kind of steps is that of its own time.

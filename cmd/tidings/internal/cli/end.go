@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tidings-dev/tidings/internal/terminal"
 )
 
 // CloseTimeout bounds the work that is finished after the registry has stopped.
@@ -26,6 +28,9 @@ func Run(run func(ctx context.Context, cmd *cobra.Command, args []string) error)
 		defer stop()
 		context.AfterFunc(ctx, stop)
 		err := run(ctx, cmd, args)
+		if ctx.Err() != nil {
+			terminal.ClearLine(cmd.ErrOrStderr())
+		}
 		if errors.Is(err, context.Canceled) {
 			return errInterrupted
 		}
