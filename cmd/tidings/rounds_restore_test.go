@@ -172,7 +172,7 @@ func (h *workload) runRound(round uint64, killed bool) {
 	h.t.Helper()
 	h.start()
 	stop := make(chan struct{})
-	until := h.steps.Load() + 70
+	until := h.steps.Load() + 40
 	process := h.cmd.Process
 	go func() {
 		for h.steps.Load() < until {
