@@ -38,7 +38,7 @@ const plainYAML = `
 version: 0.1
 log: {accesslog: {disabled: true}}
 storage:
-  filesystem: {rootdirectory: %s}
+  filesystem: {rootdirectory: %q}
   delete: {enabled: true}
   maintenance: {uploadpurging: {enabled: false}}
 http: {addr: "127.0.0.1:0", secret: "not a secret", relativeurls: true}
