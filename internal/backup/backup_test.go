@@ -92,20 +92,28 @@ func TestIncremental(t *testing.T) {
 	}
 }
 
+// otherFileSystem returns a folder on another file system than path.
+func otherFileSystem(t *testing.T, path string) string {
+	t.Helper()
+	for _, place := range []string{"/dev/shm", "/var/tmp", "."} {
+		if d := device(place); d == 0 || d == device(path) {
+			continue
+		}
+		if dir, err := os.MkdirTemp(place, "tidings-backup-"); err == nil {
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			return dir
+		}
+	}
+	t.Skip("needs two file systems: set TMPDIR to a folder on another one")
+	return ""
+}
+
 // On another file system a backup copies files, once, with their times of modification.
 func TestOtherFileSystem(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"hold/1.sst": "table 1", "hold/blobs/x": strings.Repeat("b", step+1), "key": "the key"}
 	from := source(t, files)
-	const memory = "/dev/shm"
-	if device(memory) == 0 || device(memory) == device(from) {
-		t.Skip("needs two file systems: set TMPDIR to a folder on another one than " + memory)
-	}
-	parent, err := os.MkdirTemp(memory, "tidings-backup-")
-	if err != nil {
-		t.Skip("needs a second file system: ", err)
-	}
-	t.Cleanup(func() { os.RemoveAll(parent) })
+	parent := otherFileSystem(t, from)
 	dir := filepath.Join(parent, "backup")
 	first, err := Write(t.Context(), Config{From: from, Dir: dir})
 	if err != nil || first.Files != 3 || first.Copied != 3 || first.CopiedBytes != first.Bytes || first.Linked != 0 {
