@@ -380,7 +380,7 @@ func TestMistakes(t *testing.T) {
 		{"cooldown too long", hold + "announce: {cooldown: 25h}", "options.announce.cooldown: 25h0m0s is out of range; it must be from 0 to 24h0m0s"},
 		{"negative daily limit", hold + "announce: {daily_limit: -1}", "options.announce.daily_limit: -1 is negative; use a number of posts, or 0 for no limit"},
 		{"another on_delete", hold + "announce: {on_delete: \"yes\"}", "options.announce.on_delete: \"yes\" is neither keep nor delete"},
-		{"template of an unknown field", hold + "announce: {template: \"{{.Nope}}\"}", "options.announce.template: the template fails for oss/app:v1.2.3: execute the template: template: template:1:2: executing \"template\" at <.Nope>: can't evaluate field Nope in type post.templateData"},
+		{"template of an unknown field", hold + "announce: {template: \"{{.Nope}}\"}", "options.announce.template: the template fails for oss/app:v1.2.3: execute the template: line 1, column 3: there is no .Nope; use .Repository, .Name, .Tag, .Tags, .MoreTags, .Digest, .Size, .Layers, .Images, .Platforms, .MorePlatforms, .Reference, .Link, .Time, .First, .MoreVersions, .Owner, .Handle, .Hashtags, .Annotations"},
 		{"annotation twice", hold + "announce: {annotations: [a, a]}", "options.announce.annotations: \"a\" is listed twice"},
 		{"hashtag with #", hold + "announce: {hashtags: [\"#oss\"]}", "options.announce.hashtags: \"#oss\" begins with #, which is added; remove it"},
 		{"nine hashtags", hold + "announce: {hashtags: [a, b, c, d, e, f, g, h, i]}", "options.announce.hashtags: 9 hashtags, but a post may have at most 8"},

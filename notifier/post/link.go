@@ -24,12 +24,12 @@ const linkExample = `use an address such as "https://example.com/{{.Repository}}
 func ParseLink(text string) (*LinkTemplate, error) {
 	parsed, err := template.New("link").Option("missingkey=error").Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("parse the link: %w; it may use {{.Repository}}, {{.Tag}} and {{.Digest}}", err)
+		return nil, fmt.Errorf("parse the link: %w; it may use {{.Repository}}, {{.Tag}} and {{.Digest}}", explainTemplate(err, Image{}, builtins))
 	}
 	l := &LinkTemplate{parsed}
 	link, err := l.Address(Image{Repository: "oss/app", Tag: "v1.2.3", Digest: "sha256:" + strings.Repeat("0", 64)})
 	if err != nil {
-		return nil, fmt.Errorf("%w; it may use {{.Repository}}, {{.Tag}} and {{.Digest}}", err)
+		return nil, err
 	}
 	if link == "" {
 		return l, nil
@@ -47,7 +47,7 @@ func ParseLink(text string) (*LinkTemplate, error) {
 func (l *LinkTemplate) Address(image Image) (string, error) {
 	var out strings.Builder
 	if err := l.template.Execute(&out, image); err != nil {
-		return "", fmt.Errorf("execute the link: %w", err)
+		return "", fmt.Errorf("execute the link: %w", explainTemplate(err, image, builtins))
 	}
 	return strings.TrimSpace(out.String()), nil
 }

@@ -67,8 +67,8 @@ func TestLinkTemplate(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"https://example.com/{{.Name}}": "it may use {{.Repository}}, {{.Tag}} and {{.Digest}}",
-		"https://example.com/{{":        "parse the link",
+		"https://example.com/{{.Name}}": "execute the link: line 1, column 23: there is no .Name; use .Repository, .Tag, .Digest",
+		"https://example.com/{{":        "parse the link: line 1: unclosed action; it may use {{.Repository}}, {{.Tag}} and {{.Digest}}",
 		"ftp://example.com/":            "is an invalid link",
 		"https:///app":                  "is an invalid link",
 		"https://user@example.com/":     "a user name or a password",

@@ -61,7 +61,7 @@ func ParseTemplate(text string, annotations []string) (*Template, error) {
 	}
 	parsed, err := template.New("template").Funcs(new(rendering).functions()).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("parse the template: %w", err)
+		return nil, fmt.Errorf("parse the template: %w", explainTemplate(err, templateData{}, callable))
 	}
 	if len(parsed.Templates()) > 1 {
 		return nil, errors.New("the template defines another template; write it in one")

@@ -43,7 +43,7 @@ func (r *rendering) execute(t *template.Template, d templateData) *builder {
 	}
 	cut := errors.Is(err, errLimit)
 	if err != nil && !cut {
-		b.err = fmt.Errorf("%w: %w", ErrTemplate, err)
+		b.err = fmt.Errorf("%w: %w", ErrTemplate, explainTemplate(err, d, callable))
 		return b
 	}
 	r.read(b, tidy(r.out.String()))
