@@ -168,7 +168,7 @@ func TestAccountPurge(t *testing.T) {
 	if len(removed) != 2+1+2+1 {
 		t.Fatalf("records of oss/app: %q of %q", removed, before)
 	}
-	const question = "Remove what was published of oss/app: 3 records of 3 manifests, 1 post, 2 versions not announced yet, the counts?"
+	const question = "Purge oss/app: 3 records of 3 manifests, 1 post, 2 versions not announced yet, the counts?"
 	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, question) {
 		t.Errorf("without an answer: exit code %d\n%s", code, out)
 	}
@@ -179,7 +179,7 @@ func TestAccountPurge(t *testing.T) {
 	}
 	s.waitFor(len(before) - len(removed))
 	s.wantPaths("after the purge", before, removed)
-	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "0 records of 0 manifests, 0 posts?") {
+	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "Nothing is published of oss/app. Purge it anyway") {
 		t.Errorf("after the purge: exit code %d\n%s", code, out)
 	}
 	s.stop()

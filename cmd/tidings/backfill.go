@@ -65,9 +65,10 @@ func runBackfill(ctx context.Context, out, progress io.Writer, args []string, fl
 		return err
 	}
 	var job backfill.Job
+	ended := false // before --stop
 	switch {
 	case flags.stop:
-		err = c.call(ctx, "DELETE", "/v1/backfill", nil, &job)
+		job, ended, err = c.stopBackfill(ctx)
 	case flags.status:
 		err = c.call(ctx, "GET", "/v1/backfill", nil, &job)
 	default:
@@ -79,11 +80,21 @@ func runBackfill(ctx context.Context, out, progress io.Writer, args []string, fl
 	if flags.json {
 		return cli.PrintJSON(out, job)
 	}
-	if flags.stop && job.Phase != backfill.Stopped {
-		fmt.Fprintln(out, "No backfill is running. The last one:")
+	if ended {
+		fmt.Fprintln(out, "No backfill is running, so there is nothing to stop. The last one:")
 	}
 	_, err = io.WriteString(out, backfillText(&job))
 	return err
+}
+
+// stopBackfill ends the job that runs, and returns the last one; ended is true if it had ended
+// before.
+func (c *adminClient) stopBackfill(ctx context.Context) (job backfill.Job, ended bool, err error) {
+	if err := c.call(ctx, "GET", "/v1/backfill", nil, &job); err != nil || !job.Running() {
+		return job, true, err
+	}
+	err = c.call(ctx, "DELETE", "/v1/backfill", nil, &job)
+	return job, job.Phase != backfill.Stopped, err
 }
 
 // backfill begins a job, or follows the one that runs, and returns it when it has ended.

@@ -248,8 +248,12 @@ func TestBackfillBudget(t *testing.T) {
 	if n := s.pds.count(layerCollection); n > most+2 || n < most {
 		t.Errorf("%d records after a push", n)
 	}
-	if out, code := s.run("backfill", "--stop", s.config); code != 0 || !strings.Contains(out, "Stopped") {
+	const nothing = "No backfill is running, so there is nothing to stop."
+	if out, code := s.run("backfill", "--stop", s.config); code != 0 || !strings.Contains(out, "Stopped") || strings.Contains(out, nothing) {
 		t.Errorf("stop: exit code %d\n%s", code, out)
+	}
+	if out, code := s.run("backfill", "--stop", s.config); code != 0 || !strings.Contains(out, nothing) {
+		t.Errorf("stop again: exit code %d\n%s", code, out)
 	}
 	s.stop()
 	out, code = s.run("reconcile", "--json", s.config)
@@ -270,10 +274,16 @@ func TestPurge(t *testing.T) {
 	s.push(t, "oss/other", "v2", shared)
 	s.waitDrained()
 	s.until(t, "the images are announced", func() bool { return len(s.records(t, s.did, "app.bsky.feed.post")) == 3 })
-	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "Remove what was published of oss/app: 2 records of 2 manifests, 2 posts") {
+	if out, code := s.run("purge", s.config, "oss/app"); code == 0 || !strings.Contains(out, "Purge oss/app: 2 records of 2 manifests, 2 posts") {
 		t.Errorf("without an answer: exit code %d\n%s", code, out)
 	}
-	if out, code := s.run("purge", "--yes", s.config, "oss/app"); code != 0 {
+	if out, code := s.run("purge", s.config, "oss/typo"); code == 0 || !strings.Contains(out, "Nothing is published of oss/typo. Purge it anyway") {
+		t.Errorf("of a repository without images: exit code %d\n%s", code, out)
+	}
+	if out, code := s.run("purge", "--yes", s.config, "oss/typo"); code != 0 || !strings.Contains(out, "Nothing was published of oss/typo. ") {
+		t.Errorf("of a repository without images: exit code %d\n%s", code, out)
+	}
+	if out, code := s.run("purge", "--yes", s.config, "oss/app"); code != 0 || !strings.Contains(out, "Purging oss/app: 2 records of 2 manifests, 2 posts") {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
 	s.waitDrained()

@@ -49,8 +49,7 @@ func runPurge(ctx context.Context, cmd *cobra.Command, args []string, flags purg
 		return err
 	}
 	if !flags.yes {
-		question := fmt.Sprintf("Remove what was published of %s: %s?", repository, publishedText(&found))
-		if err := terminal.Confirm(ctx, cmd.InOrStdin(), messages, question); err != nil {
+		if err := terminal.Confirm(ctx, cmd.InOrStdin(), messages, purgeQuestion(repository, &found)); err != nil {
 			return err
 		}
 	}
@@ -61,8 +60,21 @@ func runPurge(ctx context.Context, cmd *cobra.Command, args []string, flags purg
 	if flags.json {
 		return cli.PrintJSON(out, result)
 	}
-	_, err = fmt.Fprintf(out, "Removing what was published of %s: %s. `tidings status` shows pending events.\n", repository, publishedText(&found))
+	if found == (reconcile.Published{}) {
+		_, err = fmt.Fprintf(out, "Nothing was published of %s. Earlier pushes that are pending will not be published either.\n", repository)
+		return err
+	}
+	_, err = fmt.Fprintf(out, "Purging %s: %s. `tidings status` shows pending events.\n", repository, publishedText(&found))
 	return err
+}
+
+// purgeQuestion asks for confirmation. A repository of which nothing is published can have pushes
+// that are pending.
+func purgeQuestion(repository string, found *reconcile.Published) string {
+	if *found == (reconcile.Published{}) {
+		return fmt.Sprintf("Nothing is published of %s. Purge it anyway, so that its pending pushes are not published?", repository)
+	}
+	return fmt.Sprintf("Purge %s: %s?", repository, publishedText(found))
 }
 
 // purgeResult is what --json prints.
