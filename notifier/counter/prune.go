@@ -3,7 +3,6 @@ package counter
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
@@ -63,14 +62,8 @@ func (c *Counter) prune() error {
 		return fmt.Errorf("drop old last uses: %w", err)
 	}
 	oldest := counts.DayOf(c.cfg.Now()) + 1 - counts.KeepDays
-	for _, prefix := range []string{pushed.Prefix, pushed.LatestPrefix} {
-		err = c.drop([]byte(prefix), func(val []byte) bool {
-			day, n := binary.Uvarint(val)
-			return n > 0 && int64(day) < oldest
-		})
-		if err != nil {
-			return fmt.Errorf("drop old pushes: %w", err)
-		}
+	if err := pushed.Drop(c.db, &c.mu, oldest); err != nil {
+		return fmt.Errorf("drop old pushes: %w", err)
 	}
 	return nil
 }
@@ -304,23 +297,4 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 		}
 	}
 	return c.db.Commit(b, pebble.NoSync)
-}
-
-// drop deletes the keys that begin with prefix and have an old value.
-func (c *Counter) drop(prefix []byte, old func(val []byte) bool) error {
-	b, n := c.db.NewBatch(), 0
-	err := store.Scan(c.db, prefix, func(key, val []byte) error {
-		if !old(val) {
-			return nil
-		}
-		if err := b.Delete(key, nil); err != nil {
-			return err
-		}
-		if n++; n%batchRows != 0 {
-			return nil
-		}
-		defer func() { b = c.db.NewBatch() }()
-		return c.db.Commit(b, pebble.NoSync)
-	})
-	return errors.Join(err, c.db.Commit(b, pebble.NoSync))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -28,7 +29,7 @@ import (
 // The pushed keys also say which images exist, for pulls that anybody can report.
 //
 // Hashes are cut to 8 bytes, and to 4 for a tag of a digest. A collision counts a push as a
-// retag by mistake, or fails to. prune drops keys older than counts.KeepDays; a push of a
+// retag by mistake, or fails to. Drop removes keys older than counts.KeepDays; a push of a
 // digest whose other tags are older is then no retag.
 
 // Prefixes of the keys.
@@ -63,7 +64,7 @@ func Delete(b *pebble.Batch, repository, tag string) error { return remove(b, re
 
 // remove deletes the keys of the last push of a tag in an indexed batch, except for a
 // pushed key of the digest with the hash of. The pushed key of an earlier version, which
-// had no latest keys, stays until prune drops it.
+// had no latest keys, stays until Drop removes it.
 func remove(b *pebble.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)
@@ -113,4 +114,50 @@ func keyOf(of []byte, tag string) []byte {
 func latestKey(repository, tag string) []byte {
 	of := sha256.Sum256([]byte(repository + "\x00" + tag))
 	return append([]byte(LatestPrefix), of[:8]...)
+}
+
+// maxDropped is the number of keys that Drop deletes in one batch.
+const maxDropped = 1000
+
+// Drop deletes the keys of pushes before a day. mu is held while they are deleted, and by those
+// who call Record: a key that a push has set again since it was found is kept.
+func Drop(db *store.Store, mu sync.Locker, oldest int64) error {
+	old := func(val []byte) bool {
+		day, n := binary.Uvarint(val)
+		return n > 0 && int64(day) < oldest
+	}
+	var found [][]byte
+	flush := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		b := db.NewBatch()
+		for _, key := range found {
+			val, err := store.Read(db, key)
+			if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+				return err
+			}
+			if err == nil && old(val) {
+				if err := b.Delete(key, nil); err != nil {
+					return err
+				}
+			}
+		}
+		found = found[:0]
+		return db.Commit(b, pebble.NoSync)
+	}
+	for _, prefix := range []string{Prefix, LatestPrefix} {
+		err := store.Scan(db, []byte(prefix), func(key, val []byte) error {
+			if !old(val) {
+				return nil
+			}
+			if found = append(found, bytes.Clone(key)); len(found) < maxDropped {
+				return nil
+			}
+			return flush()
+		})
+		if err := errors.Join(err, flush()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
