@@ -233,8 +233,9 @@ func TestAccountCrashLoop(t *testing.T) {
 		s.kill()
 	}
 	t.Logf("%d starts in %s", starts, time.Since(begun).Round(time.Second))
-	if n := s.pds.loginCount(); n != allowed {
-		t.Errorf("%d logins in %d starts, want %d", n, starts, allowed)
+	// A login whose process is killed before it has sent the request counts as well.
+	if n := s.pds.loginCount(); n > allowed || n < allowed/2 {
+		t.Errorf("%d logins in %d starts, want %d at most", n, starts, allowed)
 	}
 }
 
