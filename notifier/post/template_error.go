@@ -19,8 +19,9 @@ var (
 )
 
 // explainTemplate returns an error of text/template as an operator can use it: with the line and
-// the column, counted from 1, and without Go's types. data is what the template is executed with, and functions what it may call.
-// Other errors, and those of a form that is not known, are returned as they are.
+// the column, counted from 1, and without Go's types. data is what the template is executed with,
+// and functions what it may call. Other errors, and those of a form that is not known, are
+// returned as they are.
 func explainTemplate(err error, data any, functions []string) error {
 	found := templateError.FindStringSubmatch(err.Error())
 	if found == nil {
