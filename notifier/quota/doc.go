@@ -10,9 +10,16 @@
 // Only if it is not, the gate looks up which of these layers count already: at most
 // lookupTimeout, and one lookup for an owner at a time. It takes one read for each layer of
 // this push and of pending ones, and one for the total, however many layers the owner has.
-// With a million layers a refused push takes less than twice as long as with a thousand, if
-// the layers that it shares with other images were read recently, and some hundred
-// microseconds if not.
+//
+// What a read costs depends on what is in the state's block cache, whose size is fixed. A layer
+// that the owner does not have costs no read of the disk, since Bloom filters exclude it. One
+// that was read recently, as layers that images share are, is in the cache: with such layers a
+// check costs about the same with a million layers as with a thousand. Any other layer costs
+// the read of a block of 4 kB, and up to four of its index and filters if no layer near it was
+// looked up for long. That a layer counts is known only from its row, and memory for all rows
+// would grow with the layers. The rows of some ten thousand layers fit into the cache; with
+// more, or after other rows have replaced them, such reads occur. BenchmarkQuotaCheck measures
+// these cases.
 //
 // A push is refused only if it certainly does not fit:
 //

@@ -89,20 +89,14 @@ func (g *Gate) lookupOnce(ctx context.Context, owner string, layers, pending []u
 	if s.used = max(0, total.Bytes-freed); all {
 		s.used = 0
 	}
-	counted := map[usage.Layer]bool{}
-	for i, l := range slices.Concat(pending, layers) {
-		if counted[l] {
-			continue
-		}
-		counted[l] = true
-		if err := ctx.Err(); err != nil {
-			return s, err
-		}
-		has, err := g.usage.Has(owner, l)
+	checked := unique(pending, layers)
+	has, err := g.usage.Has(ctx, owner, checked)
+	if err != nil {
+		return s, err
+	}
+	for i, l := range checked {
 		switch {
-		case err != nil:
-			return s, err
-		case has:
+		case has[i]:
 		case i < len(pending):
 			s.used += l.Size
 		default:
@@ -110,6 +104,21 @@ func (g *Gate) lookupOnce(ctx context.Context, owner string, layers, pending []u
 		}
 	}
 	return s, nil
+}
+
+// unique returns the pending layers, which are unique, and after them the others.
+func unique(pending, layers []usage.Layer) []usage.Layer {
+	all, seen := slices.Clone(pending), make(map[usage.Layer]bool, len(pending)+len(layers))
+	for _, l := range pending {
+		seen[l] = true
+	}
+	for _, l := range layers {
+		if !seen[l] {
+			all = append(all, l)
+		}
+		seen[l] = true
+	}
+	return all
 }
 
 // freed is how many bytes of an owner pending events free at most, or all.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,6 +20,10 @@ func (p onPebble) Get(key []byte) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	return value, err
+}
+
+func (p onPebble) Exist(ctx context.Context, keys [][]byte) ([]bool, error) {
+	return store.Exist(ctx, p.db, keys)
 }
 
 func (p onPebble) Scan(r Range, visit func(key, value []byte) error) error {

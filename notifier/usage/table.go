@@ -108,11 +108,15 @@ func (t *Table) Total(owner string) (Total, error) {
 	return total.shown(), nil
 }
 
-// Has reports whether a layer of an owner counts.
-func (t *Table) Has(owner string, l Layer) (bool, error) {
-	has, err := state.Has(t.db, t.layerKey(owner, l))
+// Has reports for each of the layers whether it counts for an owner.
+func (t *Table) Has(ctx context.Context, owner string, layers []Layer) ([]bool, error) {
+	keys := make([][]byte, len(layers))
+	for i, l := range layers {
+		keys[i] = t.layerKey(owner, l)
+	}
+	has, err := t.db.Exist(ctx, keys)
 	if err != nil {
-		return false, readError(owner, err)
+		return nil, readError(owner, err)
 	}
 	return has, nil
 }

@@ -141,9 +141,10 @@ func TestManifests(t *testing.T) {
 	if len(want) > 0 {
 		t.Errorf("%d manifests are missing", len(want))
 	}
-	has, err := table.Has(alice, layer("other", 1))
-	if has || err != nil {
-		t.Errorf("alice has a layer of bob: %v, %v", has, err)
+	first := digest.FromString("0").String()
+	has, err := table.Has(t.Context(), alice, []Layer{layer("other", 1), layer(first, 1), layer(first, 2)})
+	if !slices.Equal(has, []bool{false, true, false}) || err != nil {
+		t.Errorf("a layer of bob, one of alice, and the same with another size: %v, %v", has, err)
 	}
 }
 
