@@ -20,6 +20,16 @@ func (locker) Unlock() {}
 // they are found and the moment they are deleted.
 func TestDrop(t *testing.T) {
 	t.Parallel()
+	for at, kind := range []string{"pushed", "latest"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			testDrop(t, at)
+		})
+	}
+}
+
+// testDrop lets a push set its keys again just before Drop deletes those of a kind: 0 or 1.
+func testDrop(t *testing.T, at int) {
 	db, err := store.Open(store.Config{Dir: "state", FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
@@ -34,11 +44,17 @@ func TestDrop(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, tag := range []string{"old", "again"} {
-		record(tag, 1)
-	}
+	record("old", 1)
+	record("again", 1)
 	record("new", 10)
-	if err := Drop(db, locker(func() { record("again", 10) }), 10); err != nil {
+	locked := 0
+	lock := func() {
+		if locked == at {
+			record("again", 10)
+		}
+		locked++
+	}
+	if err := Drop(db, locker(lock), 10); err != nil {
 		t.Fatal(err)
 	}
 	for tag, want := range map[string]bool{"old": false, "again": true, "new": true} {
