@@ -111,6 +111,46 @@ func TestCostOfDay(t *testing.T) {
 	}
 }
 
+// TestCostOfRegistry measures a registry id, with the mark of its last uses, and a start of a
+// registry, which has another run.
+func TestCostOfRegistry(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
+	t.Parallel()
+	const ids, runs = 5000, 20_000
+	server := redistest.Start(t)
+	client := server.Client()
+	r := newReplica(t, "aaaa", client)
+	r.fold(pulls(1)...)
+	r.publish()
+	keys := inRedis(client).Keys
+	copied := func(key string, count int, name func() string) int64 {
+		var value string
+		for field, val := range client.HGetAll(t.Context(), key).Val() {
+			if field != "epoch" && field != "pruned" {
+				value = val
+			}
+		}
+		before := server.Memory(key)
+		var fields []any
+		for range count {
+			fields = append(fields, name(), value)
+		}
+		for chunk := range slices.Chunk(fields, 1000) {
+			if err := client.HSet(t.Context(), key, chunk...).Err(); err != nil || value == "" {
+				t.Fatalf("copy %q of %s: %v", value, key, err)
+			}
+		}
+		return (server.Memory(key) - before) / int64(count)
+	}
+	id := copied(keys.IDs(), ids, rediscounts.NewID)
+	mark := copied(keys.UsesState(), ids, rediscounts.NewID)
+	run := copied(keys.Runs(), runs, func() string { return rediscounts.NewRun(noon) })
+	t.Logf("a registry id: %d bytes in Redis, and %d of the mark of its uses; a start: %d", id, mark, run)
+	if id+mark > 500 || run > 130 {
+		t.Errorf("a registry id costs %d bytes in Redis, its mark %d, and a start %d; want 500 and 130 at most", id, mark, run)
+	}
+}
+
 func BenchmarkSum(b *testing.B) {
 	client := redistest.Start(b).Client()
 	r := newReplica(b, "aaaa", client)

@@ -16,8 +16,8 @@ import (
 
 // The posts that the sink has written
 //
-//	state.Posts      <record key>            Post, 180 bytes
-//	state.PostImages <record key><number>    Image, 150 bytes, of each further image
+//	state.Posts      <record key>            Post, 100 bytes on disk
+//	state.PostImages <record key><number>    Image, 95 bytes on disk, of each further image
 //
 // The history says what was announced of an image; these rows say which images a post is
 // about. They are written in the commit that adds the post to the history and are kept, also
