@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -226,12 +227,13 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// BenchmarkOnDisk measures the files of a million manifests with a tag each.
+// BenchmarkOnDisk measures the files of a million manifests with a tag each, in a database with the
+// options of the state.
 func BenchmarkOnDisk(b *testing.B) {
 	const manifests = 1_000_000
 	for b.Loop() {
 		dir := b.TempDir()
-		db, err := store.Open(store.Config{Dir: dir})
+		db, err := state.Open(state.Config{Dir: dir})
 		if err != nil {
 			b.Fatal(err)
 		}
