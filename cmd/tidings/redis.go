@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
+	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -41,22 +42,27 @@ func redisListCommand() *cobra.Command {
 	}
 }
 
+type forgetFlags struct{ keep, usesSent bool }
+
 func redisForgetCommand() *cobra.Command {
-	var keep bool
+	var flags forgetFlags
 	c := &cobra.Command{
 		Use:   "forget <config> <id>",
 		Short: "`redis forget` removes the counts of a registry that no longer exists",
 		Long: "`redis forget` removes the counts of a registry from the sums, by the id that `redis list` shows. With --keep its counts stay.\n" +
 			"The registry must be stopped: unless it was shut down cleanly, the command watches it for 15 seconds. If it is started again,\n" +
-			"it counts under a new id.",
+			"it counts under a new id.\n\n" +
+			"A registry that was not shut down can have last uses that it has not sent: `unused` then knows uses from now on only. With\n" +
+			"--uses-sent it knows them as before; the registry must have answered nothing since, such as one that was killed.",
 		Example:      "  tidings redis forget config.yml 3f2a91c04b7d --keep",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
 		RunE: cli.Run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			return redisForget(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[:1], args[1], keep)
+			return redisForget(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args[:1], args[1], flags)
 		}),
 	}
-	c.Flags().BoolVar(&keep, "keep", false, "keep its counts in the sums")
+	c.Flags().BoolVar(&flags.keep, "keep", false, "keep its counts in the sums")
+	c.Flags().BoolVar(&flags.usesSent, "uses-sent", false, "it has answered no requests since it sent its last uses")
 	return c
 }
 
@@ -117,7 +123,7 @@ func forgottenText(k rediscounts.Registry) string {
 // redisWatch is longer than the interval at which a running registry updates its entry.
 const redisWatch = 15 * time.Second
 
-func redisForget(ctx context.Context, out, log io.Writer, args []string, id string, keep bool) (err error) {
+func redisForget(ctx context.Context, out, log io.Writer, args []string, id string, flags forgetFlags) (err error) {
 	client, o, path, err := openRedis(args)
 	if err != nil {
 		return err
@@ -126,12 +132,12 @@ func redisForget(ctx context.Context, out, log io.Writer, args []string, id stri
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout+redisWatch)
 	defer cancel()
 	db := rediscounts.New(client, o.Redis.Name)
-	uses, err := db.ReadUsesState(ctx)
-	if err != nil {
-		return err
+	now := clock.Now()
+	if flags.usesSent {
+		now = time.Time{}
 	}
 	bar := terminal.Wait(log, fmt.Sprintf("watching for %s whether the registry runs", redisWatch))
-	k, err := db.Forget(ctx, id, keep, redisWatch)
+	k, err := db.Forget(ctx, id, flags.keep, redisWatch, now)
 	bar.End()
 	switch {
 	case errors.Is(err, rediscounts.ErrUnknownID):
@@ -142,12 +148,15 @@ func redisForget(ctx context.Context, out, log io.Writer, args []string, id stri
 		return err
 	}
 	done := "are removed from the sums"
-	if keep {
+	if flags.keep {
 		done = "are kept in the sums"
 	}
 	fmt.Fprintf(out, "Forgot %s of %s; %d pulls and %d pushes in %s %s.\n", id, k.Host, k.Pulls, k.Pushes, cli.Count(int64(k.Repositories), "repository"), done)
-	if mark, ok := uses.Marks[id]; ok && !mark.Stopped {
-		fmt.Fprintf(out, "It had sent its last uses up to %s; `tidings unused` does not know later ones.\n", mark.Upto.UTC().Format(time.RFC3339))
+	switch {
+	case k.LostUses && k.UsesUpTo.IsZero():
+		fmt.Fprintln(out, "It had sent no last uses; for `tidings unused`, uses are known from now on only.")
+	case k.LostUses:
+		fmt.Fprintf(out, "It had sent its last uses up to %s; for `tidings unused`, uses are known from now on only.\n", k.UsesUpTo.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -399,7 +399,7 @@ func TestNeededCommands(t *testing.T) {
 	if err := r.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := rediscounts.New(limited, "").Forget(t.Context(), r.c.reg.id(), false, 0); err != nil {
+	if _, err := rediscounts.New(limited, "").Forget(t.Context(), r.c.reg.id(), false, 0, noon); err != nil {
 		t.Error(err)
 	}
 }
@@ -420,7 +420,7 @@ func TestCluster(t *testing.T) {
 	if err := a.c.inspect(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := inRedis(client).Forget(t.Context(), b.c.reg.id(), false, 0); err != nil {
+	if _, err := inRedis(client).Forget(t.Context(), b.c.reg.id(), false, 0, noon); err != nil {
 		t.Error(err)
 	}
 	checkSum(t, client, a)

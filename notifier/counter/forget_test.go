@@ -41,7 +41,7 @@ func TestForget(t *testing.T) {
 				t.Errorf("listed %+v, want %d repositories and %d pulls", k, len(want.want), pulls)
 			}
 		}
-		if _, err := inRedis(client).Forget(t.Context(), "nobody", keep, 0); !errors.Is(err, rediscounts.ErrUnknownID) {
+		if _, err := inRedis(client).Forget(t.Context(), "nobody", keep, 0, noon); !errors.Is(err, rediscounts.ErrUnknownID) {
 			t.Errorf("Forget of an unknown id = %v, want rediscounts.ErrUnknownID", err)
 		}
 
@@ -51,16 +51,16 @@ func TestForget(t *testing.T) {
 			b.fold(randomFacts(rnd, 5)...)
 			b.publish()
 		}})
-		if _, err := inRedis(hooked).Forget(t.Context(), id, keep, time.Millisecond); !errors.Is(err, rediscounts.ErrRunning) {
+		if _, err := inRedis(hooked).Forget(t.Context(), id, keep, time.Millisecond, noon); !errors.Is(err, rediscounts.ErrRunning) {
 			t.Errorf("Forget of a running registry = %v, want rediscounts.ErrRunning", err)
 		}
 		checkSum(t, client, a, b)
 
-		k, err := inRedis(client).Forget(t.Context(), id, keep, time.Millisecond)
+		k, err := inRedis(client).Forget(t.Context(), id, keep, time.Millisecond, noon)
 		if err != nil || k.Host != "host-b" || k.Repositories != len(b.want) {
 			t.Fatalf("Forget = %+v, %v; want the id of host-b", k, err)
 		}
-		if _, err := inRedis(client).Forget(t.Context(), id, keep, time.Hour); err != nil {
+		if _, err := inRedis(client).Forget(t.Context(), id, keep, time.Hour, noon); err != nil {
 			t.Errorf("second Forget = %v", err)
 		}
 		left := []*replica{a, b}
@@ -125,7 +125,7 @@ func TestUnreadableRecords(t *testing.T) {
 		if err != nil || i < 0 || list[i].Host != "" || list[i].Pulls != 0 {
 			t.Fatalf("List = %+v, %v; want %q without host and counts", list, err, id)
 		}
-		info, err := inRedis(client).Forget(t.Context(), id, id == "text", time.Hour)
+		info, err := inRedis(client).Forget(t.Context(), id, id == "text", time.Hour, noon)
 		if err != nil || info.Removed == info.Kept {
 			t.Errorf("Forget(%q) = %+v, %v", id, info, err)
 		}

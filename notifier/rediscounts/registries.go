@@ -24,6 +24,8 @@ type Registry struct {
 	Repositories int
 	Pulls        int64
 	Pushes       int64
+	LostUses     bool      // Forget has noted that last uses are lost
+	UsesUpTo     time.Time // up to here they were sent; zero: none were
 
 	raw     string
 	stopped bool // the registry released the id when it stopped
@@ -87,9 +89,12 @@ func (k *Registry) count(ctx context.Context, d *DB) error {
 // interrupted call can be repeated. A registry that is started again after Forget counts
 // under a new id.
 //
+// Last uses that it can have answered and not sent are lost, so uses are known from now on only,
+// unless now is zero: then the operator knows that there are none.
+//
 // If the record changes within watch, Forget returns ErrRunning; a running registry writes
 // its record at least every 10 seconds.
-func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Duration) (Registry, error) {
+func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Duration, now time.Time) (Registry, error) {
 	raw, err := d.client.HGet(ctx, d.Keys.IDs(), id).Result()
 	if errors.Is(err, redis.Nil) {
 		return Registry{}, ErrUnknownID
@@ -110,6 +115,14 @@ func (d *DB) Forget(ctx context.Context, id string, keep bool, watch time.Durati
 	}
 	if err := k.count(ctx, d); err != nil {
 		return k, fmt.Errorf("read the counts of %s: %w", id, err)
+	}
+	if !now.IsZero() { // before the id ends, so that a call that is repeated does it
+		if current, err := d.client.HGet(ctx, d.Keys.IDs(), id).Result(); err != nil || current != raw {
+			return k, errors.Join(ErrRunning, err)
+		}
+		if k.LostUses, k.UsesUpTo, err = d.loseUses(ctx, id, now); err != nil {
+			return k, fmt.Errorf("note that uses of %s are lost: %w", id, err)
+		}
 	}
 	end := *recordOrEmpty(raw)
 	end.Owner, end.Instance, end.Call, end.Part = "", "", NewID(), false

@@ -239,16 +239,46 @@ func (s UsesState) Known(self string, seen []string, records map[string]string, 
 		if known.Since.Before(since) {
 			known.Since = since
 		}
-		rec := parsed[id]
-		switch {
-		case rec == nil || rec.ended() || marked && mark.Stopped:
-		case rec.Instance != "" && newest[rec.Instance] > rec.Seen: // the folder was restored, and has a new id
-		case !marked && rec.Instance != "", marked && now.Sub(mark.Upto).Abs() > usesDelay:
+		if rec := parsed[id]; s.unsent(id, rec, newest) && (!marked || now.Sub(mark.Upto).Abs() > usesDelay) {
 			absent, missing = append(absent, id), append(missing, missingText(id, rec, mark, now))
 		}
 	}
 	known.Missing = absentText(absent, missing)
 	return known
+}
+
+// unsent reports whether a registry can have uses that it has not sent. newest is when each data
+// folder was last seen under any id.
+func (s UsesState) unsent(id string, rec *Record, newest map[string]int64) bool {
+	mark, marked := s.Marks[id]
+	switch {
+	case rec == nil || rec.ended() || marked && mark.Stopped:
+		return false
+	case rec.Instance != "" && newest[rec.Instance] > rec.Seen: // the folder was restored, and has a new id
+		return false
+	}
+	return marked || rec.Instance != ""
+}
+
+// loseUses notes that the uses which a registry has not sent are lost: uses are known from now
+// on only. It reports whether there can be any, and since when.
+func (d *DB) loseUses(ctx context.Context, id string, now time.Time) (lost bool, since time.Time, err error) {
+	state, err := d.ReadUsesState(ctx)
+	if err != nil || state.Epoch == "" {
+		return false, since, err
+	}
+	records, err := d.Records(ctx)
+	if err != nil {
+		return false, since, err
+	}
+	parsed, newest := parseRecords(records)
+	if !state.unsent(id, parsed[id], newest) {
+		return false, since, nil
+	}
+	mark := state.Marks[id]
+	since = mark.Upto
+	mark.Epoch, mark.Since, mark.Stopped = state.Epoch, now.UTC(), true
+	return true, since, d.WriteUses(ctx, UsesWrite{ID: id, Expected: state.Epoch, Mark: &mark})
 }
 
 // missingText says which uses of a registry are not in Redis. mark is zero if it has none.
@@ -277,7 +307,7 @@ func absentText(ids, missing []string) string {
 	if len(ids) > 1 {
 		them, one, id = "them", "one", "<id>"
 	}
-	return fmt.Sprintf("%s; start %s and let %s reach Redis or, if %s no longer exists, run `tidings redis forget <config> %s`, which gives up the uses that were not sent",
+	return fmt.Sprintf("%s; start %s and let %s reach Redis or, if %s no longer exists, run `tidings redis forget <config> %s`, after which uses are known from then on only, or with --uses-sent if it has answered none since",
 		strings.Join(missing, "; "), them, them, one, id)
 }
 

@@ -31,7 +31,7 @@ func TestUsesKnown(t *testing.T) {
 	}{
 		"current": {current, running, since, ""},
 		"silent": {silent, running, since, "the registry b (host-b) has not sent its uses since 2026-03-04T11:58:00Z; start it and let it reach Redis or, if it no longer exists, " +
-			"run `tidings redis forget <config> b`, which gives up the uses that were not sent"},
+			"run `tidings redis forget <config> b`, after which uses are known from then on only, or with --uses-sent if it has answered none since"},
 		"its clock is ahead":       {ahead, running, since, "the clock of the registry b (host-b) is ahead by 2m0s; start it"},
 		"stopped":                  {stopped, running, since, ""},
 		"not back after a loss":    {lost, running, begun, ""},
@@ -74,7 +74,7 @@ func TestUsesOfSeveral(t *testing.T) {
 	}
 	got := UsesState{epoch, nil}.Known("a", nil, records, now).Missing
 	if !strings.HasPrefix(got, "the registry b (unknown host) has not sent its uses, and was last seen at ") || strings.Contains(got, "registry g") ||
-		!strings.Contains(got, "; and 2 more; start them and let them reach Redis or, if one no longer exists, run `tidings redis forget <config> <id>`, which") {
+		!strings.Contains(got, "; and 2 more; start them and let them reach Redis or, if one no longer exists, run `tidings redis forget <config> <id>`, after which") {
 		t.Error(got)
 	}
 }
@@ -122,5 +122,64 @@ func TestWriteUses(t *testing.T) {
 	err := d.WriteUses(t.Context(), UsesWrite{Expected: epoch, Changes: []lastuse.Change{{ID: id, Use: lastuse.Use{Used: 1}}}})
 	if !errors.As(err, &damaged) || damaged.Key != d.Keys.usesOf(id) {
 		t.Errorf("a write to a key of another type: %v, want a DamagedError", err)
+	}
+}
+
+// After Forget of a registry that can have uses which it has not sent, uses are known from then
+// on only, unless the operator knows that there are none.
+func TestForgetUses(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	since, upto := now.Add(-24*time.Hour), now.Add(-2*time.Second)
+	epoch := NewUsesEpoch(since)
+	mark := func(stopped bool) *UsesMark {
+		return &UsesMark{Epoch: epoch, Seq: 7, Since: since, Upto: upto, Stopped: stopped}
+	}
+	running := Record{Owner: "run", Call: "1", Instance: "b", Seen: upto.Unix()}
+	server := redistest.Start(t)
+	for name, test := range map[string]struct {
+		mark     *UsesMark
+		record   Record
+		forgot   time.Time
+		lost     bool
+		wantUpTo time.Time
+		want     time.Time // uses are known since
+	}{
+		"killed":                    {mark(false), running, now, true, upto, now},
+		"killed, and all are sent":  {mark(false), running, time.Time{}, false, time.Time{}, since},
+		"stopped":                   {mark(true), Record{Call: "1", Instance: "b"}, now, false, time.Time{}, since},
+		"does not share":            {nil, running, now, true, time.Time{}, now},
+		"forgotten already":         {mark(false), Record{Call: "1", Removed: true}, now, false, time.Time{}, since},
+		"lost with Redis and alone": {&UsesMark{Epoch: "earlier 1", Since: since, Upto: upto}, running, now, true, upto, now},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := New(server.Client(), strings.NewReplacer(" ", "-", ",", "").Replace(name))
+			ctx := t.Context()
+			if err := d.WriteUses(ctx, UsesWrite{ID: "b", Next: epoch, Mark: test.mark}); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.client.HSet(ctx, d.Keys.IDs(), "b", test.record.Encode()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // a call that is repeated changes nothing
+				k, err := d.Forget(ctx, "b", false, 0, test.forgot)
+				if err != nil || k.LostUses != test.lost || !k.UsesUpTo.Equal(test.wantUpTo) {
+					t.Errorf("uses are lost: %v, after %v (%v); want %v, %v", k.LostUses, k.UsesUpTo, err, test.lost, test.wantUpTo)
+				}
+				test.lost, test.wantUpTo = false, time.Time{}
+			}
+			state, err := d.ReadUsesState(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			records, err := d.Records(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if known := state.Known("a", nil, records, now); !known.Since.Equal(test.want) || known.Missing != "" {
+				t.Errorf("uses are known since %v without %q, want %v", known.Since, known.Missing, test.want)
+			}
+		})
 	}
 }
