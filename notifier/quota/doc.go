@@ -11,15 +11,21 @@
 // lookupTimeout, and one lookup for an owner at a time. It takes one read for each layer of
 // this push and of pending ones, and one for the total, however many layers the owner has.
 //
-// What a read costs depends on what is in the state's block cache, whose size is fixed. A layer
-// that the owner does not have costs no read of the disk, since Bloom filters exclude it. One
-// that was read recently, as layers that images share are, is in the cache: with such layers a
-// check costs about the same with a million layers as with a thousand. Any other layer costs
-// the read of a block of 4 kB, and up to four of its index and filters if no layer near it was
-// looked up for long. That a layer counts is known only from its row, and memory for all rows
-// would grow with the layers. The rows of some ten thousand layers fit into the cache; with
-// more, or after other rows have replaced them, such reads occur. BenchmarkQuotaCheck measures
-// these cases.
+// What a read costs depends on what is in the state's block cache, whose size is fixed:
+//
+//   - A layer that the owner does not have costs no read of the disk: Bloom filters exclude it.
+//   - One that was read recently, as layers that images share are, is in the cache as well. With
+//     such layers a check takes at most about twice as long with a million layers as with a
+//     thousand.
+//   - Any other costs the read of a block of 4 kB. The rows of a hundred thousand layers fit
+//     into the cache, those of a million do not.
+//   - If no layers were looked up for long, other rows have replaced the filters and indexes in
+//     the cache. They are read again, up to four blocks for each layer. A filter has up to about
+//     100 kB with many layers, so this takes about four times as long with a million layers
+//     as with a thousand.
+//
+// That a layer counts is known only from its row, and memory for all rows would grow with the
+// layers. BenchmarkQuotaCheck measures these cases.
 //
 // A push is refused only if it certainly does not fit:
 //
