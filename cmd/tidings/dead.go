@@ -162,8 +162,14 @@ type letterResult struct {
 	State  string `json:"state"` // "retrying" or "dropped"
 }
 
-// eachLetter sends a request about each letter, and ends at the first that fails.
+// eachLetter sends a request about each letter, and ends at the first that fails. It sends none
+// if a name is invalid.
 func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []string, method, action, state, line string, asJSON bool) error {
+	for _, name := range names {
+		if _, _, err := letterPath(name); err != nil {
+			return err
+		}
+	}
 	bar := terminal.NewProgress(c.log, "dead letters", int64(len(names)))
 	defer bar.End()
 	out = bar.Writer(out)

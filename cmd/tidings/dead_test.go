@@ -36,6 +36,9 @@ func TestDeadRetry(t *testing.T) {
 	if out, code := s.run("dead", "show", s.config, name); code != 0 || !strings.Contains(out, `"event": {`) {
 		t.Errorf("show: exit code %d\n%s", code, out)
 	}
+	if out, code := s.run("dead", "drop", s.config, name, "records"); code == 0 || !strings.Contains(out, `"records" is no name`) || strings.Contains(out, "is dropped") {
+		t.Errorf("with an invalid name: exit code %d\n%s", code, out)
+	}
 	s.pds.set(func(p *fakePDS) { p.fault = http.NotFound }) // the retry stays pending
 	if out, code := s.run("dead", "retry", s.config, name); code != 0 {
 		t.Fatalf("retry: exit code %d\n%s", code, out)

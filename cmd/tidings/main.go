@@ -30,6 +30,8 @@ func main() {
 	root.Long = root.Short + ", and counts pushes and pulls."
 	versionFlag(root)
 	registry.ServeCmd.PreRunE = checkBeforeServing
+	registry.ServeCmd.Example = "  tidings serve config.yml"
+	registry.GCCmd.Example = "  tidings garbage-collect config.yml --delete-untagged"
 	recordCollected(registry.GCCmd)
 	for _, c := range commands() {
 		explainUsage(c)
