@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -159,7 +160,10 @@ func (r *rig) documentCounts() map[string]int {
 
 func TestDocument(t *testing.T) {
 	t.Parallel()
-	r := newDocumentRig(t)
+	cfg := withDocuments()
+	cfg.Collect = time.Second // for both pushes, also on a slow machine
+	r := newRig(t, nil)
+	r.reopen(cfg)
 	r.push(image("a", 3).as("oss/app", "v1"))
 	r.push(image("a", 3).as("oss/app", "latest"))
 	r.drain()
