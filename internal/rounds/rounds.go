@@ -11,11 +11,18 @@ import (
 	"github.com/tidings-dev/tidings/internal/race"
 )
 
+// variable has the number of rounds of all tests.
+const variable = "TIDINGS_KILL_ROUNDS"
+
+// Set reports whether TIDINGS_KILL_ROUNDS sets the number of rounds, so that tests which
+// otherwise draw some of their cases run all.
+func Set() bool { return os.Getenv(variable) != "" }
+
 // Number returns the number of rounds of a test, which TIDINGS_KILL_ROUNDS sets. With the
 // race detector, which makes them much slower, it is a third of the usual number.
 func Number(t testing.TB, usual int) int {
 	t.Helper()
-	s := os.Getenv("TIDINGS_KILL_ROUNDS")
+	s := os.Getenv(variable)
 	if s == "" && race.Enabled {
 		return (usual + 2) / 3
 	}
@@ -24,7 +31,7 @@ func Number(t testing.TB, usual int) int {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		t.Fatalf("TIDINGS_KILL_ROUNDS: %v", err)
+		t.Fatalf("%s: %v", variable, err)
 	}
 	return n
 }
