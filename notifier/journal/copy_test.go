@@ -38,7 +38,14 @@ func TestCopy(t *testing.T) {
 			}
 		}
 	}
+	// read makes events durable, which those of pulls are not at once.
+	read := func(s journal.Stream, seq uint64) {
+		if entries, err := j.Read(s, seq-1, 1, 1); err != nil || len(entries) != 1 {
+			t.Errorf("read event %d of %s: %d events, %v", seq, s, len(entries), err)
+		}
+	}
 	append100()
+	read(journal.Pulls, 30)
 	if err := j.SetCursor(journal.Pushes, "r", 20); err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +58,7 @@ func TestCopy(t *testing.T) {
 	err = j.Copy(copied, func() error {
 		append100()
 		for _, s := range []journal.Stream{journal.Pushes, journal.Pulls} {
+			read(s, 150)
 			if err := j.SetCursor(s, "r", 150); err != nil { // would delete events
 				return err
 			}
