@@ -88,7 +88,7 @@ func TestPauseFinishesBatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.account.fail(lostAnswer)
-	r.account.failAfter(0, 1000)
+	r.account.unread.Store(true)
 	r.push(image("one", 2).as("oss/app", "v1"))
 	r.until("the batch is on its way", func() bool { ok, _ := state.Has(r.state, state.RecordsOutbox); return ok })
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
