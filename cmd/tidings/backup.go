@@ -53,6 +53,9 @@ func writeBackup(ctx context.Context, out, log io.Writer, args []string, q admin
 	if errors.Is(err, admin.ErrNotRunning) {
 		result, err = backupStopped(ctx, c, args, q, bar.Set)
 	}
+	if err == nil {
+		bar.Set(result.Bytes, result.Bytes) // a process reports its progress from time to time
+	}
 	bar.End()
 	if err != nil {
 		return err
