@@ -156,7 +156,7 @@ func TestTemplateErrors(t *testing.T) {
 		`{{.Name | html}}`:                 "the template calls html",
 		`{{call .Name}}`:                   "the template calls call",
 		`{{slice .Name 1}}`:                "the template calls slice",
-		`{{exec "ls"}}`:                    "line 1: there is no function exec; use link, mention, ",
+		`{{exec "ls"}}`:                    "line 1: there is no function exec; use hashtag, join, link, mention, print, and, ",
 		`{{range 1000000000}}x{{end}}`:     "range is for .Tags, .Platforms, .Hashtags, .Annotations",
 		`{{range .Tags}}{{range $.Tags}}x{{end}}{{end}}`:                     "not in another range",
 		`{{range .Tags}}{{if .}}{{range $.Platforms}}x{{end}}{{end}}{{end}}`: "not in another range",

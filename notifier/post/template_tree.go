@@ -3,6 +3,7 @@ package post
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/template/parse"
@@ -11,7 +12,7 @@ import (
 // The functions that a template may call: those of rendering.functions, and those of
 // text/template that write no text.
 var (
-	callable = slices.Concat([]string{"link", "mention", "hashtag", "print", "join"}, builtins)
+	callable = slices.Concat(slices.Sorted(maps.Keys(new(rendering).functions())), builtins)
 	builtins = []string{"and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index"}
 )
 
