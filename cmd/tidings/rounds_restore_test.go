@@ -127,7 +127,7 @@ func TestRestoreRounds(t *testing.T) {
 	t.Parallel()
 	seed, share := testrounds.Seed(t), uint64(3)
 	switch {
-	case testrounds.Set():
+	case testrounds.Configured():
 		share = 1
 	case race.Enabled:
 		share = uint64(len(restores))

@@ -14,9 +14,9 @@ import (
 // variable has the number of rounds of all tests.
 const variable = "TIDINGS_KILL_ROUNDS"
 
-// Set reports whether TIDINGS_KILL_ROUNDS sets the number of rounds, so that tests which
+// Configured reports whether TIDINGS_KILL_ROUNDS sets the number of rounds, so that tests which
 // otherwise draw some of their cases run all.
-func Set() bool { return os.Getenv(variable) != "" }
+func Configured() bool { return os.Getenv(variable) != "" }
 
 // Number returns the number of rounds of a test, which TIDINGS_KILL_ROUNDS sets. With the
 // race detector, which makes them much slower, it is a third of the usual number.
