@@ -53,7 +53,7 @@ func redisForgetCommand() *cobra.Command {
 			"The registry must be stopped: unless it was shut down cleanly, the command watches it for 15 seconds. If it is started again,\n" +
 			"it counts under a new id.\n\n" +
 			"A registry that was not shut down can have last uses that it has not sent: `unused` then knows uses from now on only. With\n" +
-			"--uses-sent it knows them as before; the registry must have answered nothing since, such as one that was killed.",
+			"--uses-sent it knows them as before; the registry must have answered nothing since it sent its last uses.",
 		Example:      "  tidings redis forget config.yml 3f2a91c04b7d --keep",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
