@@ -37,7 +37,7 @@ func diskRepoWith(t testing.TB, cfg Config) *Repo {
 // tolerance is for what Pebble keeps in memory, such as memtables.
 func TestMemory(t *testing.T) {
 	race.Skip(t, "nothing in it runs concurrently")
-	const kept = 6 << 20
+	const kept = 8 << 20
 	cfg := testConfig(t)
 	cfg.CacheSize = 1 << 20
 	r := diskRepoWith(t, cfg)
