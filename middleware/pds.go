@@ -95,7 +95,7 @@ type BudgetHealth struct {
 // BacklogHealth estimates when the pending events are published.
 type BacklogHealth struct {
 	Writes int       `json:"writes"`
-	Ends   time.Time `json:"ends"` // as far as the budget decides
+	Ends   time.Time `json:"ends,omitzero"` // as far as the budget decides; missing while the account cannot be written
 }
 
 // PointsHealth has the points of a window that are left.
@@ -109,12 +109,13 @@ type PointsHealth struct {
 func (h *Health) addAccount(account *pds.Account, pending int, all bool) {
 	s := account.Status()
 	h.Account = &AccountHealth{Status: statusOK, DID: s.DID, Service: s.Service}
+	suspended := false
 	for _, sink := range h.Sinks {
 		if sink.Paused() {
 			h.Account.Status = "paused"
 		}
 		if sink.Suspended() {
-			h.Status = statusDegraded
+			h.Status, suspended = statusDegraded, true
 		}
 	}
 	if !all {
@@ -125,7 +126,10 @@ func (h *Health) addAccount(account *pds.Account, pending int, all bool) {
 		h.Account.Budget.Hour = &PointsHealth{s.Budget.HourLeft, s.Budget.HourLimit}
 	}
 	if pending > 0 {
-		h.Account.Backlog = &BacklogHealth{pending, account.Forecast(pds.CreatePoints * pending)}
+		h.Account.Backlog = &BacklogHealth{Writes: pending}
+		if !suspended {
+			h.Account.Backlog.Ends = account.Forecast(pds.CreatePoints * pending)
+		}
 	}
 	if s.Budget.DayLimit > 0 {
 		h.Account.Budget.Day = &PointsHealth{s.Budget.DayLeft, s.Budget.DayLimit}

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
+	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/records"
@@ -27,6 +29,8 @@ type SinkHealth struct {
 
 	ByOperator bool `json:"pausedByOperator,omitempty"` // until an operator resumes it
 	*Backlog
+
+	unwritable bool // whether it is paused because the account cannot be written, or the hold of remote not be called
 }
 
 // Paused reports whether nothing is written to the account at the moment, or an operator has
@@ -36,7 +40,7 @@ func (h *SinkHealth) Paused() bool { return h.State == sinkPaused }
 // Suspended reports whether the sink is paused because the account cannot be written or
 // the hold of remote cannot be called, or by an operator.
 func (h *SinkHealth) Suspended() bool {
-	return h.Paused() && (h.ByOperator || h.Reason == reasonSuspended || h.Reason == reasonRemote)
+	return h.Paused() && (h.ByOperator || h.unwritable)
 }
 
 // A Backlog is what a sink has not processed. It changes with each push and pull, also
@@ -56,7 +60,8 @@ const (
 // Reasons of a pause.
 const (
 	reasonLimited   = "the points of the account are spent, or its service asked to wait"
-	reasonSuspended = "the account cannot be written; the log has the reason"
+	reasonSuspended = "the account cannot be written: " // and why
+	reasonInLog     = "the log has the reason"
 	reasonOperator  = "paused by operator since "
 	reasonFinishing = "; it finishes the batch that is on its way"
 )
@@ -150,16 +155,7 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		h.State = sinkBehind
 	}
 	if p, ok := n.runner.Waiting(name); ok {
-		h.State, h.Reason, h.Until = sinkPaused, reasonSuspended, p.Until
-		if p.Limited {
-			h.Reason = reasonLimited
-		}
-		if name == remote.Name {
-			h.Reason = reasonRemote
-			if p.Limited {
-				h.Reason = reasonRemoteLimited
-			}
-		}
+		h.State, h.Reason, h.Until, h.unwritable = sinkPaused, waitReason(name, p), p.Until, !p.Limited
 	}
 	if p, ok := n.runner.Paused(name); ok {
 		h.State, h.Reason, h.Until, h.ByOperator = sinkPaused, reasonOperator+p.Since.Format(time.RFC3339), time.Time{}, true
@@ -168,6 +164,19 @@ func (n *Notifier) sinkHealth(s journal.Stream, name string) SinkHealth {
 		}
 	}
 	return h
+}
+
+// waitReason says why a sink writes nothing, for everybody.
+func waitReason(sink string, p delivery.Pause) string {
+	switch {
+	case sink == remote.Name && p.Limited:
+		return reasonRemoteLimited
+	case sink == remote.Name:
+		return reasonRemote
+	case p.Limited:
+		return reasonLimited
+	}
+	return reasonSuspended + cmp.Or(p.Reason, reasonInLog)
 }
 
 // usualWrites is how many writes a push is expected to need until some have been processed.

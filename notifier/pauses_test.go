@@ -64,18 +64,20 @@ func TestSinkPaused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		outcome   pds.Outcome
+		name      string        // of the error
 		until     time.Duration // from now; 0: not known
 		reason    string
 		suspended bool
 	}{
-		"limited":                  {pds.Limited, 30 * time.Millisecond, reasonLimited, false},
-		"suspended":                {pds.Suspended, 0, reasonSuspended, true},
-		"suspended, until a login": {pds.Suspended, 30 * time.Millisecond, reasonSuspended, true},
+		"limited":                  {pds.Limited, "RateLimitExceeded", 30 * time.Millisecond, reasonLimited, false},
+		"suspended":                {pds.Suspended, "AuthMissing", 0, "the account cannot be written: the log has the reason", true},
+		"suspended, until a login": {pds.Suspended, "", 30 * time.Millisecond, "the account cannot be written: the log has the reason", true},
+		"deactivated":              {pds.Suspended, "AccountDeactivated", 0, "the account cannot be written: it is deactivated", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, account := newPausingRig(t)
-			answer := &pds.Error{Outcome: test.outcome, Err: errors.New("no writes")}
+			answer := &pds.Error{Outcome: test.outcome, Name: test.name, Err: errors.New("no writes")}
 			if test.until > 0 {
 				answer.Until = time.Now().Add(test.until)
 			}

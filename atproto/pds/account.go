@@ -167,7 +167,7 @@ func (a *Account) Resolve(ctx context.Context) error {
 }
 
 func (a *Account) failedResolve(outcome Outcome, err error) error {
-	return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err}
+	return &Error{Method: "resolve " + a.cfg.Identifier, Outcome: outcome, Err: err, reason: reasonIdentity}
 }
 
 // checkDocument returns the host of the repo.

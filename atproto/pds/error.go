@@ -1,6 +1,7 @@
 package pds
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -41,6 +42,8 @@ type Error struct {
 	Until   time.Time // when Limited, or Suspended without a login: not before; zero: not known
 	Outcome Outcome
 	Err     error // of the connection, or of reading the answer
+
+	reason string // of Reason, where the answer has none; "": not known
 }
 
 func (e *Error) Error() string {
@@ -70,6 +73,35 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Is(target error) bool {
 	return target == repo.ErrBlobNotFound && e.Name == blobNotFound && e.Method == applyWrites
 }
+
+// Reason says why the account cannot write, in words of this program: unlike Error, which
+// repeats what the service said and names files, it can be shown to anybody. It is "" if
+// the account can write, or if the reason is not known.
+func (e *Error) Reason() string {
+	if e.Outcome != Suspended {
+		return ""
+	}
+	return cmp.Or(e.reason, suspendedBy[e.Name])
+}
+
+// suspendedBy are the reasons by error name.
+var suspendedBy = map[string]string{
+	"AccountDeactivated": reasonDeactivated, "RepoDeactivated": reasonDeactivated,
+	"AccountTakedown": reasonTakenDown, "RepoTakendown": reasonTakenDown,
+	"AccountSuspended": reasonSuspended, "RepoSuspended": reasonSuspended,
+	"AccountNotFound": reasonNotFound, "RepoNotFound": reasonNotFound,
+}
+
+const (
+	reasonDeactivated = "it is deactivated"
+	reasonTakenDown   = "it is taken down"
+	reasonSuspended   = "it is suspended by its service"
+	reasonNotFound    = "its service does not have it"
+	reasonPassword    = "its service refuses the password"
+	reasonNoPassword  = "its password file cannot be read"
+	reasonLogins      = "no login is left for a while"
+	reasonIdentity    = "its identifier, DID document and service do not agree"
+)
 
 // Temporary reports whether the same call can succeed later.
 func (e *Error) Temporary() bool { return e.Outcome != Refused && e.Outcome != TooLarge }

@@ -107,7 +107,7 @@ func (a *Account) login(ctx context.Context) (string, error) {
 	}
 	password, file, err := a.password()
 	if err != nil {
-		return "", &Error{Method: method, Outcome: Suspended, Err: err}
+		return "", &Error{Method: method, Outcome: Suspended, Err: err, reason: reasonNoPassword}
 	}
 	if err := a.countLogin(file); err != nil {
 		return "", err
@@ -118,7 +118,7 @@ func (a *Account) login(ctx context.Context) (string, error) {
 	}}, &got)
 	var e *Error
 	if errors.As(err, &e) && e.Status == http.StatusUnauthorized {
-		err = &Error{Method: method, Status: e.Status, Name: e.Name, Message: e.Message, Outcome: Suspended,
+		err = &Error{Method: method, Status: e.Status, Name: e.Name, Message: e.Message, Outcome: Suspended, reason: reasonPassword,
 			Err: fmt.Errorf("%w in %s: create an app password at the service and write it there", ErrPassword, a.cfg.PasswordFile)}
 		return "", errors.Join(err, a.noteRefused(file))
 	}
@@ -151,13 +151,13 @@ func (a *Account) countLogin(file os.FileInfo) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	limited := func(until time.Time, why string) error {
-		return &Error{Method: "com.atproto.server.createSession", Outcome: Suspended, Until: until,
+	limited := func(until time.Time, reason, why string) error {
+		return &Error{Method: "com.atproto.server.createSession", Outcome: Suspended, Until: until, reason: reason,
 			Err: fmt.Errorf("%s; the next login is at %s", why, until.UTC().Format(time.RFC3339))}
 	}
 	if r := a.saved.Refused; r != nil && r.Modified.Equal(file.ModTime()) && r.Size == file.Size() {
 		if next := r.Last.Add(min(firstRetry<<min(r.Times-1, 20), lastRetry)); now.Before(next) {
-			return limited(next, fmt.Sprintf("%v in %s (logins: %d)", ErrPassword, a.cfg.PasswordFile, r.Times))
+			return limited(next, reasonPassword, fmt.Sprintf("%v in %s (logins: %d)", ErrPassword, a.cfg.PasswordFile, r.Times))
 		}
 	}
 	day := loginLimits[len(loginLimits)-1].length
@@ -165,7 +165,7 @@ func (a *Account) countLogin(file os.FileInfo) error {
 	for _, w := range loginLimits {
 		recent := after(a.saved.Logins, now.Add(-w.length))
 		if len(recent) >= w.most {
-			return limited(recent[len(recent)-w.most].Add(w.length), fmt.Sprintf("%d logins in %s", len(recent), w.length))
+			return limited(recent[len(recent)-w.most].Add(w.length), reasonLogins, fmt.Sprintf("%d logins in %s", len(recent), w.length))
 		}
 	}
 	a.saved.Logins = append(a.saved.Logins, now)
@@ -203,7 +203,7 @@ func (a *Account) begin(method string, s session) (string, error) {
 	case s.Access == "" || s.Refresh == "":
 		return "", &Error{Method: method, Status: http.StatusOK, Outcome: Unknown, Err: errors.New("the answer has no tokens")}
 	case s.DID != a.did:
-		return "", &Error{Method: method, Status: http.StatusOK, Outcome: Suspended,
+		return "", &Error{Method: method, Status: http.StatusOK, Outcome: Suspended, reason: reasonIdentity,
 			Err: fmt.Errorf("the session is of %s, but %s is %s", guard.Printable(s.DID, 100), a.cfg.Identifier, a.did)}
 	}
 	a.saved.Session, a.saved.Refused = &s, nil

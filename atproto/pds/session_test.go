@@ -63,7 +63,7 @@ func TestWrongPassword(t *testing.T) {
 	r.write("wrong")
 	err := r.apply(1)
 	var e *Error
-	if !errors.As(err, &e) || e.Outcome != Suspended || !errors.Is(err, ErrPassword) || !strings.Contains(err.Error(), r.cfg.PasswordFile) {
+	if !errors.As(err, &e) || e.Outcome != Suspended || !errors.Is(err, ErrPassword) || e.Reason() != reasonPassword || !strings.Contains(err.Error(), r.cfg.PasswordFile) {
 		t.Fatalf("got %v", err)
 	}
 	for range 100 { // over 100 hours, with restarts

@@ -162,7 +162,11 @@ func printHealth(row func(string, string, ...any), h *middleware.Health) {
 	if a := h.Account; a != nil {
 		row("account", "%s on %s: %s", a.DID, a.Service, a.Status)
 		if b := a.Backlog; b != nil {
-			row("", "%s, which the points allow until about %s", cli.Count(int64(b.Writes), "pending write"), b.Ends.UTC().Format(time.RFC3339))
+			text := cli.Count(int64(b.Writes), "pending write")
+			if !b.Ends.IsZero() {
+				text += "; there are points for all of them at about " + b.Ends.UTC().Format(time.RFC3339)
+			}
+			row("", "%s", text)
 		}
 	}
 	if r := h.Remote; r != nil {

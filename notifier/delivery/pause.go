@@ -12,6 +12,7 @@ import (
 type Pause struct {
 	Limited bool      // the points are spent, or the service asked to wait; otherwise the account cannot write
 	Until   time.Time // when it ends; zero: not known
+	Reason  string    // why the account cannot write, for the public; "": Limited, or not known
 }
 
 // PauseOf returns the pause that an error stands for; false if it stands for none.
@@ -21,7 +22,7 @@ func PauseOf(err error) (Pause, bool) {
 		return Pause{}, false
 	}
 	limited := failed.Outcome == pds.Limited
-	return Pause{Limited: limited, Until: failed.Until}, limited || failed.Outcome == pds.Suspended
+	return Pause{Limited: limited, Until: failed.Until, Reason: failed.Reason()}, limited || failed.Outcome == pds.Suspended
 }
 
 // RepoFails reports whether an error means that nothing can be written to an embedded repo.

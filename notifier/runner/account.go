@@ -2,15 +2,15 @@ package runner
 
 import "github.com/tidings-dev/tidings/notifier/delivery"
 
-// beginWait notes that a sink cannot write to the account at the moment, and logs it if
-// it did not wait for that reason before. A sink that has nothing to write waits until it
+// beginWait notes that a sink cannot write to the account at the moment, and logs it unless
+// it has waited for the same reason before. A sink that has nothing to write waits until it
 // writes again.
 func (r *Runner) beginWait(sink string, pause delivery.Pause, reason error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, paused := r.waiting[sink]
 	r.waiting[sink] = pause
-	if !paused || before.Limited != pause.Limited {
+	if !paused || before.Limited != pause.Limited || before.Reason != pause.Reason {
 		r.Log.Warn("a sink is paused; its events stay pending", "sink", sink, "error", reason)
 	}
 }

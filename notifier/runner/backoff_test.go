@@ -91,11 +91,16 @@ func TestPauseLogged(t *testing.T) {
 		}
 		want("is paused", 2)
 		want("the account is deactivated", 1)
+		for range 10 {
+			b.Sleep(t.Context(), &pds.Error{Outcome: pds.Suspended, Name: "AccountTakedown", Err: errors.New("the account is taken down")})
+		}
+		want("is paused", 3)
+		want("the account is taken down", 1)
 		b.Reset()
 		b.Reset()
 		want("continues", 1)
 		b.Sleep(t.Context(), errFault)
-		want("is paused", 2)
+		want("is paused", 3)
 		want("trying again", 1)
 	})
 }
