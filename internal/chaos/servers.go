@@ -30,45 +30,48 @@ type servers struct {
 // makes none while it waits for the end of a limit.
 const maxWaitCall = 3 * time.Second
 
-// start starts everything, with files in dir.
-func start(ctx context.Context, root, dir string) (s *servers, err error) {
-	s = &servers{calls: make(chan struct{}, 1)}
-	defer func() {
-		if err != nil {
-			s.stop()
-		}
-	}()
-	if err := pds.Install(ctx, root); err != nil {
+// start starts everything, with files in dir. Root is the root of the repository.
+func start(ctx context.Context, root, dir string) (*servers, error) {
+	s := &servers{calls: make(chan struct{}, 1)}
+	if err := s.start(ctx, root, dir); err != nil {
+		s.stop()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *servers) start(ctx context.Context, root, dir string) error {
+	if err := pds.Install(ctx, root); err != nil {
+		return err
 	}
 	program, err := pds.Build(ctx, root, dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	front, service, err := listen()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	directory, plc, err := listen()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	go func() { _ = http.Serve(directory, newDirectory(service)) }()
 	if s.pds, err = pds.StartReference(ctx, root, filepath.Join(dir, "pds"), "PDS_DID_PLC_URL="+plc); err != nil {
-		return nil, err
+		return err
 	}
 	if s.proxy, err = faultproxy.New(s.pds.URL, func(c faultproxy.Call) { s.tally.add(c) }); err != nil {
-		return nil, err
+		return err
 	}
 	go func() { _ = http.Serve(front, s) }()
 	s.tally = newTally()
 	proxied := *s.pds
 	proxied.URL = service
 	if s.registry, err = pds.NewRegistry(ctx, program, filepath.Join(dir, "registry"), &proxied, options); err != nil {
-		return nil, err
+		return err
 	}
 	s.tally = newTally() // without the owner's login
-	return s, s.registry.Start(ctx)
+	return s.registry.Start(ctx)
 }
 
 // options are those of the registry: each image is announced at once, and nothing else is
