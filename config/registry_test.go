@@ -217,6 +217,10 @@ func TestConfigFiles(t *testing.T) {
 		if len(o.Public) == 0 {
 			t.Errorf("%s: no repository is public", file)
 		}
+		steps, _, _ := strings.Cut(string(raw), "\nversion:")
+		if token := o.API.TokenFile; !strings.Contains(steps, token) {
+			t.Errorf("%s: the steps at the beginning do not create %s, without which the file is invalid", file, token)
+		}
 	}
 }
 
