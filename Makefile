@@ -16,9 +16,8 @@ export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 PACKAGES = ./cmd/... ./...
 
 # Packages with locks or goroutines of their own: the race detector finds nothing in the tests of
-# others. Of the program it checks the tests that keep a running registry busy.
-CONCURRENT = $(shell go list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' ./... | grep -wE 'sync|errgroup' | cut -d ' ' -f 1 | grep -v /cmd/)
-BUSY = (Kill|Gate|Remote)Rounds|InTheMiddle|DuringNotifications|UnderLoad|AccountBacklog|SharedHold|TestPush$$|TestSinks$$
+# others.
+CONCURRENT = $(shell go list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' $(PACKAGES) | grep -wE 'sync|errgroup' | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race fuzz bench bench-account bench-hold lint interop chaos clean redis-server
@@ -38,7 +37,6 @@ test: redis-server ## run the tests; installs redis-server if it is missing
 	go test $(PACKAGES)
 
 race: redis-server ## run the tests of concurrent packages with the race detector
-	CGO_ENABLED=1 go test -race -vet=off -run '$(BUSY)' ./cmd/tidings
 	CGO_ENABLED=1 go test -race -vet=off -timeout 20m $(CONCURRENT)
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)

@@ -16,12 +16,12 @@ import (
 	"github.com/tidings-dev/tidings/internal/race"
 )
 
-// TestHistories runs hundreds of random histories: most with a few records, where
+// TestHistories runs 150 random histories: most with a few records, where
 // every write changes the shape of the tree, some with thousands. Under the race
 // detector a tenth of them is enough.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(300) {
+	for seed := range uint64(150) {
 		if race.Enabled && seed%10 != 5 && seed != 99 {
 			continue
 		}

@@ -82,7 +82,7 @@ var badServices = map[string]struct {
 // As long as the DID of the account is not known, the start fails with the reason.
 func TestAccountFirstStart(t *testing.T) {
 	t.Parallel()
-	for _, name := range someCases(slices.Sorted(maps.Keys(badServices))) {
+	for _, name := range someCases(t, slices.Sorted(maps.Keys(badServices))) {
 		bad := badServices[name]
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func TestAccountFirstStart(t *testing.T) {
 // are published once the PDS works.
 func TestAccountLaterStart(t *testing.T) {
 	t.Parallel()
-	for _, name := range someCases(slices.Sorted(maps.Keys(badServices))) {
+	for _, name := range someCases(t, slices.Sorted(maps.Keys(badServices))) {
 		bad := badServices[name]
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -28,7 +28,7 @@ import (
 // `hold repair` repairs it or requires a backup.
 func TestHoldBitFlipped(t *testing.T) {
 	t.Parallel()
-	for _, damage := range someCases([]struct {
+	for _, damage := range someCases(t, []struct {
 		name  string
 		every int // bytes
 	}{{"once", 1 << 30}, {"sparse", 40_000}, {"dense", 500}}) {

@@ -64,7 +64,7 @@ func runParallel() {
 // same time. The others run one command or request after another, which takes minutes with the
 // race detector and is a part of what these do.
 func runConcurrent() {
-	const concurrent = "Kill|Rounds|UnderLoad|CrashLoop|LaterStart|SharedHold|Backfill$|RedisClone|LosesCounts|Publication$|HoldServe$"
+	const concurrent = "(Kill|Remote|Gate)Rounds|InTheMiddle|DuringNotifications|UnderLoad|Backlog|SharedHold|Backfill$|Publication$|TestSinks$"
 	if err := flag.Set("test.run", concurrent); err != nil {
 		panic(err)
 	}

@@ -183,7 +183,7 @@ func (s *server) checkCurrent(t *testing.T, repository string) {
 func TestClockSet(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{true, false} {
-		for _, by := range someCases([]time.Duration{3 * time.Minute, time.Hour, year, -3 * time.Minute, -time.Hour, -year}) {
+		for _, by := range someCases(t, []time.Duration{3 * time.Minute, time.Hour, year, -3 * time.Minute, -time.Hour, -year}) {
 			t.Run(fmt.Sprint(by, running), func(t *testing.T) {
 				t.Parallel()
 				a, s := newSender(t), newServer(t, settings{})
@@ -266,7 +266,7 @@ func TestClockRounds(t *testing.T) {
 		return (rand.N(by) - by/2).Round(time.Second)
 	}
 	var used []string
-	n := rounds(t, 5)
+	n := rounds(t, 3)
 	for round := range n {
 		by := wrong()
 		h.setClock(by)

@@ -19,7 +19,7 @@ func TestKillRounds(t *testing.T) {
 	t.Parallel()
 	h := newWorkload(t, newServer(t, settings{}))
 	r := rand.New(rand.NewPCG(h.seed, 0))
-	n := rounds(t, 5)
+	n := rounds(t, 3)
 	for round := range n {
 		if r.IntN(8) == 0 {
 			h.startAndCrash(time.Duration(r.IntN(700)) * time.Millisecond)
