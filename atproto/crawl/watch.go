@@ -61,33 +61,45 @@ func Check(ctx context.Context, relays []string, hostname, did, rev string) ([]R
 
 // watch queries a relay until the context ends.
 func (c *Crawler) watch(ctx context.Context, relay *relayClient) {
-	lg := c.cfg.Logger.With("relay", relay.url.Host)
 	for wait := firstCheck; sleep(ctx, wait+rand.N(wait/4)); {
-		before := relay.state.read().State
-		did, rev := c.cfg.Commit() // before the query, since the relay may not have later ones yet
-		got, err := relay.status(ctx, c.cfg.Hostname, did)
-		if ctx.Err() != nil {
-			return
-		}
-		now := relay.state.update(rev, got, err, time.Now())
-		c.cfg.Metrics.checked(now)
+		c.query(ctx, relay)
 		wait = checkCurrent
-		if now.State != StateCurrent || now.Lag > 0 {
+		if now := relay.state.read(); now.State != StateCurrent || now.Lag > 0 {
 			wait = checkOther
 		}
-		if now.State == before {
-			continue
-		}
-		if now.State == StateCurrent {
-			if before != "" {
-				lg.Info("relay has the commits of the account again")
-			}
-			continue
-		}
+	}
+}
+
+// Query queries all relays at once and acts on the responses, as Run does from time to
+// time.
+func (c *Crawler) Query(ctx context.Context) {
+	var group sync.WaitGroup
+	for _, relay := range c.relays {
+		group.Go(func() { c.query(ctx, relay) })
+	}
+	group.Wait()
+}
+
+// query queries a relay. When its state has become bad, it is asked to crawl again.
+func (c *Crawler) query(ctx context.Context, relay *relayClient) {
+	lg := c.cfg.Logger.With("relay", relay.url.Host)
+	before := relay.state.read().State
+	did, rev := c.cfg.Commit() // before the query, since the relay may not have later ones yet
+	got, err := relay.status(ctx, c.cfg.Hostname, did)
+	if ctx.Err() != nil {
+		return
+	}
+	now := relay.state.update(rev, got, err, time.Now())
+	c.cfg.Metrics.checked(now)
+	switch {
+	case now.State == before:
+	case now.State != StateCurrent:
 		lg.Warn("relay lacks commits of the account", "state", now.State, "reason", now.Reason, "lag", now.Lag.Round(time.Second))
 		if now.State != StateUnreachable {
 			c.recover(ctx, relay)
 		}
+	case before != "":
+		lg.Info("relay has the commits of the account again")
 	}
 }
 

@@ -34,7 +34,8 @@ type account struct {
 	dir  string
 	addr string // localhost:port
 
-	folder string // name of the repo's folder, different for a restored copy
+	folder string           // name of the repo's folder, different for a restored copy
+	now    func() time.Time // nil: time.Now
 
 	repo    *repo.Repo
 	network *hold.Network
@@ -42,7 +43,8 @@ type account struct {
 	events  *prometheus.Registry
 }
 
-func newAccount(t *testing.T) *account {
+// newAccount creates a hold. Now is its clock; nil: time.Now.
+func newAccount(t *testing.T, now func() time.Time) *account {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,8 +54,8 @@ func newAccount(t *testing.T) *account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port, folder: "first"}
-	if _, err := hold.Init(hold.InitConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1}); err != nil {
+	a := &account{T: t, dir: t.TempDir(), addr: "localhost:" + port, folder: "first", now: now}
+	if _, err := hold.Init(hold.InitConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1, Now: now}); err != nil {
 		t.Fatal(err)
 	}
 	a.serve(l)
@@ -74,12 +76,12 @@ func (a *account) start() {
 
 func (a *account) serve(l net.Listener) {
 	a.Helper()
-	r, id, err := hold.OpenRepo(hold.RepoConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1})
+	r, id, err := hold.OpenRepo(hold.RepoConfig{Dir: a.path("hold"), KeyFile: a.path("key"), Hostname: hostname, Reserve: 1, Now: a.now})
 	if err != nil {
 		a.Fatal(err)
 	}
 	metrics := hold.NewMetrics()
-	network, err := hold.NewNetwork(hold.NetworkConfig{Identity: id, Repo: r, Metrics: metrics})
+	network, err := hold.NewNetwork(hold.NetworkConfig{Identity: id, Repo: r, Now: a.now, Metrics: metrics})
 	if err != nil {
 		a.Fatal(err)
 	}

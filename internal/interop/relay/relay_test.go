@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	relaytest "github.com/bluesky-social/indigo/cmd/relay/testing"
 
@@ -19,9 +20,10 @@ type world struct {
 	history
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld starts them. Now is the hold's clock; nil: time.Now.
+func newWorld(t *testing.T, now func() time.Time) *world {
 	t.Helper()
-	w := &world{account: newAccount(t), history: newHistory()}
+	w := &world{account: newAccount(t, now), history: newHistory()}
 	w.subscriber = newSubscriber(t, w.identity())
 	w.consumer = relaytest.NewConsumer(fmt.Sprintf("ws://localhost:%d", w.relay.Port))
 	w.consumer.Timeout = timeout
@@ -99,7 +101,7 @@ func (w *world) noWarnings() {
 // commits, resumes from its cursor after a restart of the hold, and follows it after an
 // old backup is restored.
 func TestRelay(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, nil)
 
 	// A new relay.
 	if err := w.repo.Notify(t.Context(), repo.Identity, repo.Account, repo.Sync); err != nil {
