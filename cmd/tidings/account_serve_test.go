@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/middleware"
 )
 
 // accountServer is a registry that publishes to an account on a fakePDS.
@@ -150,6 +151,10 @@ func TestAccountWrongPassword(t *testing.T) {
 	if n := s.pds.loginCount(); n != 1 {
 		t.Errorf("%d logins, want 1", n)
 	}
+	const reason = "the account cannot be written: its service refuses the password"
+	if health := s.fetch("/tidings/api/v1/health", s.token()...); !strings.Contains(health, reason) || !strings.Contains(health, `"backlog":{"writes":`) || strings.Contains(health, `"ends"`) {
+		t.Errorf("health lacks %q, or says when the backlog ends: %s", reason, health)
+	}
 	s.kill()
 	s.pds.set(func(p *fakePDS) { p.password = "secret-app-password-1" })
 	write(t, s.passwordFile(), s.pds.password+"\n") // the file has changed
@@ -171,35 +176,64 @@ func TestAccountEcho(t *testing.T) {
 	}
 }
 
-// While the points are spent, health and metrics tell when the pending events are published.
+// With 300 points an hour posts go first while layers wait, the PDS never has to refuse a
+// call, and the backlog ends as soon as the points allow it, when health and metrics said.
 func TestAccountBacklog(t *testing.T) {
 	t.Parallel()
+	const images, layers, hour = 6, 20, 300 // 120 layers and 6 posts cost 378 points
 	s := newAccountServer(t, fakeDID)
-	s.edit("plc: ", "budget: {hour: 100}, plc: ")
+	s.edit("plc: ", fmt.Sprintf("budget: {hour: %d, day: off}, plc: ", hour))
+	ahead := time.Duration(0)
+	s.setClock(0)
+	s.pds.set(func(p *fakePDS) {
+		p.hourLimit, p.now = hour, func() time.Time { return time.Now().Add(ahead) }
+	})
+	pass := func(d time.Duration) {
+		s.pds.set(func(*fakePDS) { ahead += d })
+		s.setClock(ahead)
+	}
 	s.start()
-	for i := range 6 { // each costs 36 points
-		s.push(t, "oss/app", fmt.Sprint("build", i), newImage(12))
+	for i := range images {
+		s.push(t, "oss/app", fmt.Sprint("build", i), newImage(layers))
 	}
-	eventually(t, "a sink is paused", 20*time.Second, s.paused)
-	var health struct {
-		Account struct {
-			Backlog struct {
-				Writes int
-				Ends   time.Time
-			}
-		}
+	eventually(t, "a sink is paused and all images are announced", 20*time.Second, func() bool { return s.paused() && s.pds.count(lexicon.NSIDPost) == images })
+	if n := s.pds.count(lexicon.NSIDLayer); n > (hour-hour/10)/3 {
+		t.Errorf("%d layers are written, and a tenth of the points is for posts", n)
 	}
-	if err := json.Unmarshal([]byte(s.fetch("/tidings/api/v1/health", s.token()...)), &health); err != nil {
-		t.Fatal(err)
-	}
+	health := s.accountHealth()
 	seconds, err := strconv.ParseFloat(metric(t, s.debug, "tidings_account_backlog_seconds"), 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends := time.Now().Add(time.Duration(seconds * float64(time.Second)))
-	if b := health.Account.Backlog; b.Writes == 0 || time.Until(b.Ends) < 30*time.Minute || ends.Sub(b.Ends).Abs() > time.Minute {
-		t.Errorf("health says %d writes until %s, the metric %s", b.Writes, b.Ends, ends)
+	metricEnds := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	if b := health.Backlog; health.Budget.Hour.Left > hour/10 || b.Writes == 0 || time.Until(b.Ends) < 30*time.Minute || metricEnds.Sub(b.Ends).Abs() > time.Minute {
+		t.Errorf("health says %+v, the metric that the backlog ends at %s", health, metricEnds)
 	}
+
+	pass(55 * time.Minute)
+	if n := s.pds.count(lexicon.NSIDLayer); n == images*layers {
+		t.Error("all layers are written within the hour")
+	}
+	pass(time.Until(health.Backlog.Ends.Add(-ahead)) + time.Second)
+	s.waitDrained()
+	if layersNow, posts := s.pds.count(lexicon.NSIDLayer), s.pds.count(lexicon.NSIDPost); layersNow != images*layers || posts != images {
+		t.Errorf("%d layer records and %d posts, want %d and %d\n%s", layersNow, posts, images*layers, images, s.log)
+	}
+	s.pds.set(func(p *fakePDS) {
+		if p.limited > 0 {
+			t.Errorf("the PDS has refused %d calls", p.limited)
+		}
+	})
+}
+
+// accountHealth is what health says of the account, with the token.
+func (s *accountServer) accountHealth() middleware.AccountHealth {
+	s.t.Helper()
+	var health middleware.Health
+	if err := json.Unmarshal([]byte(s.fetch("/tidings/api/v1/health", s.token()...)), &health); err != nil {
+		s.t.Fatal(err)
+	}
+	return *health.Account
 }
 
 // echo refuses a method with an error that repeats the request.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -45,6 +46,36 @@ type fakePDS struct {
 	records  map[string]string // CIDs by path
 	values   map[string][]byte // records by path, in DAG-CBOR
 	blobs    map[string]bool   // CIDs of those that were uploaded
+
+	hourLimit int              // points; 0: no limit
+	now       func() time.Time // for hourLimit
+	charged   []charge
+	limited   int // calls beyond hourLimit
+}
+
+// A charge are the points of a call.
+type charge struct {
+	at     time.Time
+	points int
+}
+
+// charge charges the points of a call, and reports whether hourLimit allowed it. As at the
+// reference PDS a call beyond the limit costs all that is left. The caller must hold mu.
+func (p *fakePDS) charge(points int) bool {
+	if p.hourLimit == 0 {
+		return true
+	}
+	now, left := p.now(), p.hourLimit
+	for _, c := range p.charged {
+		if now.Sub(c.at) < time.Hour {
+			left -= c.points
+		}
+	}
+	p.charged = append(p.charged, charge{now, min(points, left)})
+	if points > left {
+		p.limited++
+	}
+	return points <= left
 }
 
 func newFakePDS(t *testing.T) *fakePDS {
@@ -215,6 +246,16 @@ func (p *fakePDS) apply(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil || json.Unmarshal(body, &input) != nil {
 		sendError(w, 400, "InvalidRequest", "bad input")
+		return
+	}
+	points := 0
+	for _, write := range input.Writes {
+		_, kind, _ := strings.Cut(write.Type, "#")
+		points += map[string]int{"create": 3, "update": 2, "delete": 1}[kind]
+	}
+	if !p.charge(points) {
+		w.Header().Set("Retry-After", "3600")
+		sendError(w, 429, "RateLimitExceeded", "Rate Limit Exceeded")
 		return
 	}
 	ids, values, results := maps.Clone(p.records), maps.Clone(p.values), []map[string]string{}
