@@ -132,7 +132,7 @@ func (r *runtime) resolvedAccount(option string, cfg pds.Config) (*pds.Account, 
 	}
 	if account.DID() == "" {
 		if err := resolve(context.Background()); err != nil {
-			return nil, fmt.Errorf("%s: the first start needs the DID of the account: %w", option, err)
+			return nil, fmt.Errorf("%s: the first start has to find the account, and could not: %w", option, err)
 		}
 	}
 	r.background(func(ctx context.Context) error {

@@ -93,7 +93,7 @@ func TestAccountFirstStart(t *testing.T) {
 			if err == nil {
 				t.Error("the registry started")
 			}
-			for _, want := range []string{"options.account: the first start needs the DID of the account", bad.says} {
+			for _, want := range []string{"options.account: the first start has to find the account, and could not: ", bad.says} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("missing %q:\n%s", want, out)
 				}

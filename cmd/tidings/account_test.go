@@ -189,7 +189,7 @@ func TestConfigCheckOnlineAccount(t *testing.T) {
 	if err := os.Remove(filepath.Join(a.dir, "data", "account.json")); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, a.dir, 1, online, "session   problem: ", "the service refused the password", "does not agree with the configuration")
+	expect(t, a.dir, 1, online, "session   problem: ", "the service refused the password", "the online check found problems")
 	a.stop()
 	expect(t, a.dir, 1, online, "account  problem: ", "connection refused")
 }

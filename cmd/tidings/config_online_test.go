@@ -40,7 +40,7 @@ func TestConfigCheckOnline(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	options := fmt.Sprintf("public: [\"oss/**\"]\nhold: {hostname: \"localhost:%s\", reserve: 1MiB}\nhttp: {addr: %q}", port, addr)
 	dir, online := newHold(t, options), []string{"config", "check", "--online", "c.yml"}
-	expect(t, dir, 1, online, "c.yml is valid", "did:web:localhost%3A"+port, "problem: Get \"http://localhost", "does not agree with the configuration")
+	expect(t, dir, 1, online, "c.yml is valid", "did:web:localhost%3A"+port, "problem: Get \"http://localhost", "the online check found problems")
 	_, stop := startHoldServe(t, dir)
 	defer stop()
 	expect(t, dir, 0, online, "the DID document agrees with the configuration")

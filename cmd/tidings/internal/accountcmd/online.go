@@ -23,7 +23,7 @@ import (
 const onlineTimeout = time.Minute
 
 // errOnline is what `config check --online` returns after it has printed problems.
-var errOnline = errors.New("the network does not agree with the configuration, see above")
+var errOnline = errors.New("the online check found problems, see above")
 
 // findings prints what the network says, one topic a line.
 type findings struct {
