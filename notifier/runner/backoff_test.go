@@ -120,3 +120,15 @@ func TestPauseEndsByTheClock(t *testing.T) {
 		}
 	})
 }
+
+// A pause of hours is interrupted each minute: an operator may have written a new password.
+func TestLongPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		newRunner(t, &bytes.Buffer{}).NewBackoff("records").Sleep(t.Context(), &pds.Error{Outcome: pds.Suspended, Until: begun.Add(6 * time.Hour)})
+		if took := time.Since(begun); took < time.Minute-time.Second || took > time.Minute+clockCheck {
+			t.Errorf("the sink tries again after %s, want a minute", took)
+		}
+	})
+}
