@@ -64,7 +64,7 @@ func runParallel() {
 // same time. The others run one command or request after another, which takes minutes with the
 // race detector and is a part of what these do.
 func runConcurrent() {
-	const concurrent = "(Kill|Remote|Gate)Rounds|InTheMiddle|DuringNotifications|UnderLoad|Backlog|SharedHold|Backfill$|Publication$|TestSinks$"
+	const concurrent = "(Kill|Remote)Rounds|UnderLoad|Backlog|Publication$"
 	if err := flag.Set("test.run", concurrent); err != nil {
 		panic(err)
 	}

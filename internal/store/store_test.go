@@ -16,6 +16,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 var errDisk = errors.New("input/output error")
@@ -115,7 +117,7 @@ func inLog(t testing.TB, fs vfs.FS, dir string, batches int) Config {
 // including all synced ones. After Close all are left.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(12) {
+	for seed := range race.Some(uint64(12)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 1))

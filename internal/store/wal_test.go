@@ -74,6 +74,7 @@ func newestWAL(t testing.TB, fs vfs.FS) (path string, content []byte) {
 // were written, that is an error of Open, and a read-only Open has the batches before
 // the damage. In the last batches it looks like a crash.
 func TestDamagedLog(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		reopened                  bool
@@ -143,6 +144,7 @@ func TestDamagedLog(t *testing.T) {
 
 // TestDamagedOlderLog damages a WAL that is not the newest.
 func TestDamagedOlderLog(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	cfg := testConfig(disk)
