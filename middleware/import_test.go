@@ -16,11 +16,13 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/auth"
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/internal/race"
 )
 
 // A repo of many megabytes can be exported and imported through the handlers around
 // our routes.
 func TestLargeImport(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	data := t.TempDir()
 	did, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1})

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
 
@@ -77,6 +78,7 @@ func (r *testRegistry) waitForPushes(n int, done func(stats.Push) bool) []stats.
 // Manifests with unusual members are accepted or refused exactly as by plain
 // distribution, with the same error, and each accepted push is counted.
 func TestUnusualManifests(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
 	ours := serveTidings(t, nil)
@@ -113,6 +115,7 @@ func TestUnusualManifests(t *testing.T) {
 
 // Long values in a manifest do not make the responses of the API longer.
 func TestLongManifests(t *testing.T) {
+	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	r := serveTidings(t, nil)
 	const pushes = 4

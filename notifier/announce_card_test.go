@@ -18,6 +18,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/post"
 )
@@ -179,6 +180,7 @@ func refusedUpload(o pds.Outcome, status int) uploadFault {
 
 // Each fault of an upload, once or each time. The post is always written, once.
 func TestCardUploadFaults(t *testing.T) {
+	race.Skip(t, "each fault takes the same path")
 	t.Parallel()
 	lost, lostStored := uploadFault{err: errFault}, uploadFault{err: errFault, stored: true}
 	down := uploadFault{err: repo.ErrNoSpace}

@@ -16,6 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/pds"
 	"github.com/tidings-dev/tidings/atproto/repo"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/pages"
 	"github.com/tidings-dev/tidings/notifier/publication"
@@ -219,6 +220,7 @@ func TestDocumentWithoutCard(t *testing.T) {
 // Each fault of the batch and of the picture. Both records are written once or, if the
 // account refuses the document, only the post.
 func TestDocumentFaults(t *testing.T) {
+	race.Skip(t, "each fault takes the same path")
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		applies []fault

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
 
@@ -179,7 +178,7 @@ func TestAnnounceDeleteDelays(t *testing.T) {
 // The process is killed while posts are written and deleted.
 func TestAnnounceOnDeleteKilled(t *testing.T) {
 	t.Parallel()
-	for seed := range race.Some(uint64(6)) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, 2))

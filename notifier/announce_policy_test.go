@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
-	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -332,7 +331,6 @@ func makeEarlier(t *testing.T, r *rig) {
 // What waits is bounded: versions beyond the limit of a repository are in a summary, which
 // is written early when it is full. Nothing is lost.
 func TestAnnounceWaitingBounded(t *testing.T) {
-	race.Skip(t, "nothing in it runs concurrently")
 	t.Parallel()
 	cfg := policy()
 	cfg.Collect = 0
@@ -459,7 +457,7 @@ func TestAnnounceKilled(t *testing.T) {
 			step()
 		}, 9},
 	} {
-		for seed := range race.Some(uint64(4)) {
+		for seed := range uint64(4) {
 			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewPCG(seed, 1))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/internal/clock/clocktest"
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -34,6 +35,7 @@ func policy() *announce.Config {
 // only Pass moves. It is noon.
 func newManualRig(t testing.TB, cfg *announce.Config) (*rig, *clocktest.Machine) {
 	t.Helper()
+	race.Skip(t, "the announce sink runs on the goroutine of the test")
 	r := newRig(t, nil)
 	r.stop()
 	m := clocktest.New()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
-	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/records"
@@ -93,9 +92,6 @@ func TestPurgeKilled(t *testing.T) {
 		points++
 		for _, applied := range []bool{false, true} {
 			killed = testPurgeKilled(t, crasher{left: points, applied: applied})
-		}
-		if race.Enabled {
-			points += 2
 		}
 	}
 	if points < 7 { // put a batch, write it, clear it: for two batches
@@ -196,9 +192,6 @@ func TestPurgePostsKilled(t *testing.T) {
 		points++
 		for _, applied := range []bool{false, true} {
 			killed = testPurgePostsKilled(t, crasher{left: points, applied: applied})
-		}
-		if race.Enabled {
-			points += 2
 		}
 	}
 	if points < 8 {

@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
-	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
@@ -216,9 +215,6 @@ func TestDeleteDataKilled(t *testing.T) {
 		points++
 		for _, applied := range []bool{false, true} {
 			killed = testDeleteDataKilled(t, crasher{left: points, applied: applied})
-		}
-		if race.Enabled {
-			points++
 		}
 	}
 	if points < 7 { // put a batch, write it, clear it: for two batches
