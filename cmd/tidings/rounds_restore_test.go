@@ -121,11 +121,11 @@ var restoreWarnings = []string{
 // A part of the data folder is restored from a backup after more requests. In the end
 // the account has the records of the images in storage, and pushing all images
 // again duplicates no record and no post. With Redis, the counts that had been
-// written there are kept. The seed draws a third of the cases, and with the race detector one;
+// written there are kept. The seed draws two of the twelve cases, and with the race detector one;
 // TIDINGS_KILL_ROUNDS=1 runs all.
 func TestRestoreRounds(t *testing.T) {
 	t.Parallel()
-	seed, share := testrounds.Seed(t), uint64(3)
+	seed, share := testrounds.Seed(t), uint64(len(restores)/2)
 	switch {
 	case testrounds.Configured():
 		share = 1
