@@ -15,10 +15,10 @@ export GOFLAGS := $(GOFLAGS) -tags=disable_grpc_modules
 # The tests of the program take the longest, so they start first.
 PACKAGES = ./cmd/... ./...
 
-# Packages that start goroutines, themselves or in their tests: the race detector finds nothing in
-# the tests of others.
-CONCURRENT = $(addprefix ./,$(sort $(dir $(shell grep -rlE '$(GOROUTINE)' --include='*.go' --exclude-dir='bench*' --exclude-dir=chaos --exclude-dir=interop $(SOURCES)))))
-GOROUTINE = ^\s*go [a-z(]|\.Go\(
+# Packages that start goroutines or servers, themselves or in their tests: the race detector finds
+# nothing in the tests of others.
+CONCURRENT = $(addprefix ./,$(sort $(dir $(shell grep -rlE '$(CONCURRENCY)' --include='*.go' --exclude-dir='bench*' --exclude-dir=chaos --exclude-dir=interop $(SOURCES)))))
+CONCURRENCY = ^\s*go [a-z(]|\.Go\(|httptest\.New(Unstarted|TLS)?Server
 SOURCES = atproto cmd internal middleware notifier
 
 .DEFAULT_GOAL := help

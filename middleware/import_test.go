@@ -22,7 +22,7 @@ import (
 // A repo of many megabytes can be exported and imported through the handlers around
 // our routes.
 func TestLargeImport(t *testing.T) {
-	race.Skip(t, "nothing in it runs concurrently")
+	race.Skip(t, "its requests run one after another")
 	t.Parallel()
 	data := t.TempDir()
 	did, err := hold.Init(hold.InitConfig{Dir: filepath.Join(data, "hold"), KeyFile: filepath.Join(data, "hold.key"), Hostname: "localhost:5000", Reserve: 1})

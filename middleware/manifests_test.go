@@ -78,7 +78,7 @@ func (r *testRegistry) waitForPushes(n int, done func(stats.Push) bool) []stats.
 // Manifests with unusual members are accepted or refused exactly as by plain
 // distribution, with the same error, and each accepted push is counted.
 func TestUnusualManifests(t *testing.T) {
-	race.Skip(t, "nothing in it runs concurrently")
+	race.Skip(t, "its requests run one after another")
 	t.Parallel()
 	plain := serve(t, configure(t, plainYAML), unwrapped, nil)
 	ours := serveTidings(t, nil)
@@ -115,7 +115,7 @@ func TestUnusualManifests(t *testing.T) {
 
 // Long values in a manifest do not make the responses of the API longer.
 func TestLongManifests(t *testing.T) {
-	race.Skip(t, "nothing in it runs concurrently")
+	race.Skip(t, "its requests run one after another")
 	t.Parallel()
 	r := serveTidings(t, nil)
 	const pushes = 4

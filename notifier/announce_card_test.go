@@ -180,7 +180,7 @@ func refusedUpload(o pds.Outcome, status int) uploadFault {
 
 // Each fault of an upload, once or each time. The post is always written, once.
 func TestCardUploadFaults(t *testing.T) {
-	race.Skip(t, "each fault takes the same path")
+	race.Skip(t, "its goroutines are those of the tests without faults")
 	t.Parallel()
 	lost, lostStored := uploadFault{err: errFault}, uploadFault{err: errFault, stored: true}
 	down := uploadFault{err: repo.ErrNoSpace}

@@ -220,7 +220,7 @@ func TestDocumentWithoutCard(t *testing.T) {
 // Each fault of the batch and of the picture. Both records are written once or, if the
 // account refuses the document, only the post.
 func TestDocumentFaults(t *testing.T) {
-	race.Skip(t, "each fault takes the same path")
+	race.Skip(t, "its goroutines are those of the tests without faults")
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		applies []fault

@@ -21,7 +21,6 @@ import (
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/batch"
-	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
@@ -225,7 +224,6 @@ func newBenchRig(b *testing.B) *rig {
 
 func newRig(t testing.TB, announce *announce.Config) *rig {
 	t.Helper()
-	race.OneIn(t, 4)
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 )
 
 // TestHistories runs 150 random histories: most with a few records, where
-// every write changes the shape of the tree, some with thousands. Under the race
+// every write changes the shape of the tree, one with thousands. Under the race
 // detector a tenth of them is enough.
 func TestHistories(t *testing.T) {
 	t.Parallel()
