@@ -39,7 +39,7 @@ test: redis-server ## run the tests; installs redis-server if it is missing
 	go test $(PACKAGES)
 
 race: redis-server ## run the tests of concurrent packages with the race detector
-	CGO_ENABLED=1 go test -race -vet=off -timeout 20m $(CONCURRENT)
+	CGO_ENABLED=1 go test -race -vet=off $(CONCURRENT)
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)
 	testdata/scripts/fuzz $(FUZZTIME)

@@ -168,26 +168,29 @@ func TestPauseDuringStep(t *testing.T) {
 func TestBetween(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var inside atomic.Bool
+	var working, waiting atomic.Bool
 	r.Backoff = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	waits := make(chan struct{}, 100)
 	go r.Run(ctx, r.id, Job{Step: func(ctx context.Context) error {
-		if inside.Load() {
+		if working.Load() {
 			t.Error("a step runs at the same time")
 		}
 		if r.steps.Add(1) == 1 {
 			return errFault // and waits for an hour
 		}
-		waits <- struct{}{}
+		waiting.Store(true)
 		<-ctx.Done() // waits for events
+		waiting.Store(false)
 		return nil
 	}})
 	work := func() error {
-		inside.Store(true)
+		if waiting.Load() {
+			t.Error("the reader waits for events at the same time")
+		}
+		working.Store(true)
 		time.Sleep(5 * time.Millisecond)
-		inside.Store(false)
+		working.Store(false)
 		return errFault
 	}
 	r.until("a step has failed", func() bool { return r.steps.Load() == 1 })
@@ -195,11 +198,7 @@ func TestBetween(t *testing.T) {
 		if err := r.Between(t.Context(), r.id, work); !errors.Is(err, errFault) {
 			t.Errorf("got %v", err)
 		}
-	}
-	select {
-	case <-waits:
-	case <-time.After(10 * time.Second):
-		t.Error("the reader does not continue")
+		r.until("the reader waits for events", waiting.Load)
 	}
 	other := ID{"announce", journal.Pushes} // that does not run
 	if err := r.Between(t.Context(), other, func() error { return errFault }); !errors.Is(err, errFault) {
