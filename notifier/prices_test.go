@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/internal/store"
@@ -117,7 +116,7 @@ func writeIndexEntries(t *testing.T, db *store.Store, count int) {
 		if err := entries.Add(b, "team/application", "", pricedDigest(-i-1), children, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Commit(b, pebble.NoSync); err != nil {
+		if err := db.Commit(b, store.NoSync); err != nil {
 			t.Fatal(err)
 		}
 	}

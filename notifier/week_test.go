@@ -357,7 +357,7 @@ func (r *rig) sumsAgree(here, sum counts.Source) {
 func sizesByPrefix(t *testing.T, db *store.Store, live int) map[string]int64 {
 	t.Helper()
 	sizes, rows := map[string]int64{}, map[string]int64{}
-	iter, err := db.NewIter(&pebble.IterOptions{})
+	iter, err := db.NewIter(store.Range{})
 	if err != nil {
 		t.Fatal(err)
 	}

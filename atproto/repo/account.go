@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
 )
@@ -42,8 +40,8 @@ func (r *Repo) Deactivate(ctx context.Context, host string) (notified bool, err 
 	known, err := r.readMovedTo()
 	if err == nil && known != host {
 		notified = true
-		_, err = r.send(request{ctx: ctx, work: func(w *writer, b *pebble.Batch) error {
-			b.Set(layout.KeyMoved, []byte(host), nil)
+		_, err = r.send(request{ctx: ctx, work: func(w *writer, b store.Batch) error {
+			b.Set(layout.KeyMoved, []byte(host))
 			return errors.Join(w.addNotice(b, Identity), w.addNotice(b, Deactivated))
 		}})
 	}
@@ -62,8 +60,8 @@ func (r *Repo) Activate(ctx context.Context) (notified bool, err error) {
 	}
 	err = r.Suspended()
 	if err == nil {
-		_, err = r.send(request{ctx: ctx, work: func(w *writer, b *pebble.Batch) error {
-			b.Delete(layout.KeyMoved, nil)
+		_, err = r.send(request{ctx: ctx, work: func(w *writer, b store.Batch) error {
+			b.Delete(layout.KeyMoved)
 			return errors.Join(w.addNotice(b, Identity), w.addNotice(b, Account), w.restate(b, w.next.Data))
 		}})
 	}
@@ -130,8 +128,8 @@ func (r *Repo) storeFolder(ctx context.Context, name string, notify bool) error 
 	if err := r.Suspended(); notify && err != nil {
 		return err
 	}
-	_, err := r.send(request{ctx: ctx, work: func(w *writer, b *pebble.Batch) error {
-		b.Set(layout.KeyFolder, []byte(name), nil)
+	_, err := r.send(request{ctx: ctx, work: func(w *writer, b store.Batch) error {
+		b.Set(layout.KeyFolder, []byte(name))
 		switch {
 		case !notify:
 			return nil
@@ -150,7 +148,7 @@ func (r *Repo) readFolder() (name string, known bool, err error) {
 	}
 	defer r.release(v)
 	folder, err := store.Read(v.snap, layout.KeyFolder)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return "", false, nil
 	}
 	return string(folder), err == nil, err

@@ -303,7 +303,7 @@ func TestGroupRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	on, err := loadHead(r.cfg, s.DB)
+	on, err := loadHead(r.cfg, s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Blob describes a blob that a record refers to. Any other, such as an upload
@@ -173,12 +173,12 @@ func (r *Repo) MissingBlobs(after cid.Cid, limit int) ([]MissingBlob, error) {
 
 // iterate returns an iterator over the keys that consist of a prefix, a digest and
 // more, for digests after that of a blob.
-func (v *view) iterate(prefix string, afterBlob cid.Cid) (*pebble.Iterator, error) {
+func (v *view) iterate(prefix string, afterBlob cid.Cid) (store.Iterator, error) {
 	lower := []byte(prefix)
 	if d, ok := block.BlobDigest(afterBlob); ok {
 		lower = layout.End(prefix + string(d[:]))
 	}
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: layout.End(prefix)})
+	it, err := v.snap.NewIter(store.Range{Start: lower, End: layout.End(prefix)})
 	if err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
 	}

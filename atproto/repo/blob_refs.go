@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
@@ -21,7 +20,7 @@ import (
 // references to them. The commits of one group share a batch that can't be read,
 // so the rows that earlier ones set are kept in pending.
 type blobRefs struct {
-	db      pebble.Reader
+	db      store.Reader
 	pending map[string][]byte // nil: deleted
 }
 
@@ -31,7 +30,7 @@ func (x *blobRefs) get(key []byte) ([]byte, error) {
 		return val, nil
 	}
 	val, err := store.Read(x.db, key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return val, err
@@ -190,12 +189,12 @@ func (e blobEdit) put(d block.Digest, row layout.BlobRow, now time.Time) {
 }
 
 // apply adds an edit to the batch.
-func (x *blobRefs) apply(b *pebble.Batch, e blobEdit) {
+func (x *blobRefs) apply(b store.Batch, e blobEdit) {
 	for key, val := range e {
 		if val == nil {
-			b.Delete([]byte(key), nil)
+			b.Delete([]byte(key))
 		} else {
-			b.Set([]byte(key), val, nil)
+			b.Set([]byte(key), val)
 		}
 		x.pending[key] = bytes.Clone(val)
 	}
@@ -208,11 +207,11 @@ const (
 
 // collect adds the deletion of blobs that have been idle for an hour to the
 // batch. Their files are removed once it is durable.
-func (w *writer) collect(b *pebble.Batch) (deleted []block.Digest, err error) {
+func (w *writer) collect(b store.Batch) (deleted []block.Digest, err error) {
 	before := max(0, w.cfg.Now().Add(-blobGrace).UnixMicro())
-	it, err := w.store.NewIter(&pebble.IterOptions{
-		LowerBound: []byte(layout.PrefixIdleBlob),
-		UpperBound: binary.BigEndian.AppendUint64([]byte(layout.PrefixIdleBlob), uint64(before)),
+	it, err := w.store.NewIter(store.Range{
+		Start: []byte(layout.PrefixIdleBlob),
+		End:   binary.BigEndian.AppendUint64([]byte(layout.PrefixIdleBlob), uint64(before)),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read idle blobs: %w", err)
@@ -224,8 +223,8 @@ func (w *writer) collect(b *pebble.Batch) (deleted []block.Digest, err error) {
 			return nil, fmt.Errorf("read idle blobs: %w", layout.ErrDamaged)
 		}
 		d := block.Digest(rest[8:])
-		b.Delete(it.Key(), nil)
-		b.Delete(layout.BlobKey(d), nil)
+		b.Delete(it.Key())
+		b.Delete(layout.BlobKey(d))
 		deleted = append(deleted, d)
 	}
 	if err := it.Error(); err != nil {

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 func upload(t testing.TB, r *Repo, content string) Blob {
@@ -118,7 +118,7 @@ func TestBlobLifetime(t *testing.T) {
 	// two has been idle for 40 minutes.
 	cleanUp := func(want int) {
 		t.Helper()
-		_, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ *pebble.Batch) error { return w.cleanUp(r.publish) }})
+		_, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ store.Batch) error { return w.cleanUp(r.publish) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func checkBlobRows(t testing.TB, r *Repo, want map[string][]Blob) {
 	}
 	for c, n := range distinct {
 		d, _ := block.BlobDigest(c)
-		if row, ok, err := layout.ReadBlob(r.store.DB, d); err != nil || !ok || row.Uses != n || row.Idle != 0 {
+		if row, ok, err := layout.ReadBlob(r.store, d); err != nil || !ok || row.Uses != n || row.Idle != 0 {
 			t.Errorf("%s: got %+v, %v, want %d uses", c, row, err, n)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Blob describes a stored blob.
@@ -41,7 +41,7 @@ func (r *Repo) Upload(ctx context.Context, body io.Reader, limit int64, mimeType
 		return Blob{}, err
 	}
 	defer r.blobs.FS.Remove(path) // fails once the file has its final name
-	_, err = r.submit(request{ctx: context.WithoutCancel(ctx), work: func(w *writer, b *pebble.Batch) (err error) {
+	_, err = r.submit(request{ctx: context.WithoutCancel(ctx), work: func(w *writer, b store.Batch) (err error) {
 		blob, err = w.addBlob(b, path, blob)
 		return err
 	}})
@@ -79,7 +79,7 @@ func (r *Repo) receive(body io.Reader, limit int64, mimeType func([]byte) string
 
 // addBlob gives a file its final name and its row. The goroutine that writes does
 // both, since it also removes files.
-func (w *writer) addBlob(b *pebble.Batch, path string, blob Blob) (Blob, error) {
+func (w *writer) addBlob(b store.Batch, path string, blob Blob) (Blob, error) {
 	d, _ := block.BlobDigest(blob.CID)
 	row, err := w.blobs.row(d)
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // ExportBlocks writes these blocks, each once, as a CAR file without roots: the
@@ -58,11 +58,11 @@ func (r *Repo) ExportBlocks(ctx context.Context, w io.Writer, cids []cid.Cid, li
 // as several lookups.
 type finder struct {
 	*view
-	*pebble.Iterator
+	store.Iterator
 }
 
 func (v *view) finder() (finder, error) {
-	it, err := v.snap.NewIter(nil)
+	it, err := v.snap.NewIter(store.Range{})
 	if err != nil {
 		return finder{}, fmt.Errorf("look up blocks: %w", err)
 	}
@@ -128,11 +128,10 @@ func (f finder) size(c cid.Cid) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	val := f.LazyValue()
 	if path == "" {
-		return val.Len(), nil
+		return f.ValueLen(), nil
 	}
-	return val.Len() - block.DigestSize, nil
+	return f.ValueLen() - block.DigestSize, nil
 }
 
 // find moves the iterator to a block other than the commit: a node, for which

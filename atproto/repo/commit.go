@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -13,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // The limits of relays, by Sync 1.1: com.atproto.sync.subscribeRepos.
@@ -126,7 +126,7 @@ func (e errTree) Unwrap() error { return e.error }
 
 // addCommit adds one commit on top of w.next to the batch. After an error batch
 // and state are unchanged; after an errTree the tree in memory is not.
-func (w *writer) addCommit(b *pebble.Batch, writes []Write, swap *cid.Cid) (Result, error) {
+func (w *writer) addCommit(b store.Batch, writes []Write, swap *cid.Cid) (Result, error) {
 	if swap != nil && *swap != w.next.Commit {
 		return Result{}, &SwapError{w.next.Commit}
 	}
@@ -239,12 +239,12 @@ func commitEvent(before, now layout.State, changes []change, blocks []byte) fram
 // through all levels, and be half of what compactions do. SingleDelete requires
 // that a stored node is not set again; if one were, it might reappear as a node
 // that verify reports as leaked.
-func putChanges(b *pebble.Batch, d mst.Diff, changes []change) {
+func putChanges(b store.Batch, d mst.Diff, changes []change) {
 	for _, c := range d.Removed {
-		b.SingleDelete(layout.NodeKey(block.DigestOf(c)), nil)
+		b.SingleDelete(layout.NodeKey(block.DigestOf(c)))
 	}
 	for _, n := range d.Added {
-		b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data, nil)
+		b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data)
 	}
 	for _, c := range changes {
 		if c.changed() {
@@ -253,14 +253,14 @@ func putChanges(b *pebble.Batch, d mst.Diff, changes []change) {
 	}
 }
 
-func putRecord(b *pebble.Batch, c change) {
+func putRecord(b store.Batch, c change) {
 	if c.prev.Defined() {
-		b.Delete(layout.IndexKey(c.prev, c.path), nil)
+		b.Delete(layout.IndexKey(c.prev, c.path))
 	}
 	if !c.cid.Defined() {
-		b.Delete(layout.RecordKey(c.path), nil)
+		b.Delete(layout.RecordKey(c.path))
 		return
 	}
-	layout.SetJoined(b, layout.RecordKey(c.path), block.DigestOf(c.cid), c.record)
-	b.Set(layout.IndexKey(c.cid, c.path), nil, nil)
+	b.SetJoined(layout.RecordKey(c.path), block.DigestOf(c.cid), c.record)
+	b.Set(layout.IndexKey(c.cid, c.path), nil)
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // A copy of a repo in use is a repo at one moment, with the files of its blobs. Blobs that
@@ -24,7 +24,7 @@ func TestCopy(t *testing.T) {
 	apply(t, r, picture(Update, "a", kept))
 	cleanUp := func() {
 		t.Helper()
-		if _, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ *pebble.Batch) error { return w.cleanUp(r.publish) }}); err != nil {
+		if _, err := r.send(request{ctx: t.Context(), work: func(w *writer, _ store.Batch) error { return w.cleanUp(r.publish) }}); err != nil {
 			t.Fatal(err)
 		}
 	}

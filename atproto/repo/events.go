@@ -5,9 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // The event log. An event is the frame of a #commit, #sync, #identity or
@@ -109,8 +108,8 @@ func (r *Repo) Wake(after uint64) <-chan struct{} {
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-func iterateEvents(r pebble.Reader, from uint64) (*pebble.Iterator, error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: layout.EventKey(from), UpperBound: layout.End(layout.PrefixEvent)})
+func iterateEvents(r store.Reader, from uint64) (store.Iterator, error) {
+	it, err := r.NewIter(store.Range{Start: layout.EventKey(from), End: layout.End(layout.PrefixEvent)})
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
@@ -118,13 +117,13 @@ func iterateEvents(r pebble.Reader, from uint64) (*pebble.Iterator, error) {
 }
 
 // oldestEvent returns the position of the first event, or the end of an empty log.
-func oldestEvent(r pebble.Reader, s layout.State) (logPosition, error) {
+func oldestEvent(r store.Reader, s layout.State) (logPosition, error) {
 	return firstEvent(r, 0, s, func(logPosition) bool { return true })
 }
 
 // firstEvent returns the position of the first event from seq on that keep
 // accepts, or the end of the log.
-func firstEvent(r pebble.Reader, from uint64, s layout.State, keep func(logPosition) bool) (logPosition, error) {
+func firstEvent(r store.Reader, from uint64, s layout.State, keep func(logPosition) bool) (logPosition, error) {
 	it, err := iterateEvents(r, from)
 	if err != nil {
 		return logPosition{}, err
@@ -151,7 +150,7 @@ func firstEvent(r pebble.Reader, from uint64, s layout.State, keep func(logPosit
 
 // trim adds the deletion of expired events to the batch and returns the position
 // of the first that stays. Events after last, which the batch itself adds, stay.
-func (w *writer) trim(b *pebble.Batch, last uint64) (logPosition, error) {
+func (w *writer) trim(b store.Batch, last uint64) (logPosition, error) {
 	oldest := w.oldest
 	if oldest.seq == 0 {
 		// The events of this batch are the first; the next call finds them.
@@ -180,7 +179,7 @@ func (w *writer) trim(b *pebble.Batch, last uint64) (logPosition, error) {
 }
 
 // drop deletes the events before a key and records the last of them.
-func (w *writer) drop(b *pebble.Batch, end []byte) error {
+func (w *writer) drop(b store.Batch, end []byte) error {
 	it, err := iterateEvents(w.store, 0)
 	if err != nil {
 		return err
@@ -192,6 +191,6 @@ func (w *writer) drop(b *pebble.Batch, end []byte) error {
 	if err := it.Error(); err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	b.DeleteRange(layout.EventKey(0), end, nil)
+	b.DeleteRange(layout.EventKey(0), end)
 	return nil
 }

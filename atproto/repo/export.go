@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Export writes the repo as a CAR file: the signed commit, which is the
@@ -53,9 +53,9 @@ func (r *Repo) Export(ctx context.Context, w io.Writer) error {
 // the same order.
 type export struct {
 	*view
-	records *pebble.Iterator
-	nodes   *pebble.Iterator // reused, since a Get repeats its lookups
-	key     []byte           // of a node; reused
+	records store.Iterator
+	nodes   store.Iterator // reused, since a Get repeats its lookups
+	key     []byte         // of a node; reused
 	out     *bufio.Writer
 	closing <-chan struct{}
 }

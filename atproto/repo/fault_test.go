@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -230,8 +229,7 @@ func TestDamage(t *testing.T) {
 	}
 	r = openAgain(t, r)
 	root := r.Head().Data
-	it := r.store.DB
-	data, err := store.Read(it, layout.NodeKey(block.DigestOf(root)))
+	data, err := store.Read(r.store, layout.NodeKey(block.DigestOf(root)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +237,7 @@ func TestDamage(t *testing.T) {
 	if err := n.Parse(block.DigestOf(root), data); err != nil {
 		t.Fatal(err)
 	}
-	if err := it.Delete(layout.NodeKey(n.Left), pebble.NoSync); err != nil {
+	if err := deleteKey(r.store, layout.NodeKey(n.Left)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Apply(context.Background(), []Write{note(Update, "k0-0", "y"), {Create, "aaa.example.note", "first", record("x")}}, nil)
@@ -257,12 +255,12 @@ func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"), note(Create, "b", "two"))
 	path := "com.example.note/a"
-	val, err := store.Read(r.store.DB, layout.RecordKey(path))
+	val, err := store.Read(r.store, layout.RecordKey(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	val[len(val)-1] ^= 1
-	if err := r.store.DB.Set(layout.RecordKey(path), val, pebble.NoSync); err != nil {
+	if err := r.store.Set(layout.RecordKey(path), val, store.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	r.publish(r.view.State) // since the snapshot of readers is older than the damage
@@ -306,7 +304,7 @@ func TestCloseAfterFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // two tables to compact, away from what the write changes
-		if err := r.store.Set([]byte("zz"), []byte("x"), pebble.Sync); err != nil {
+		if err := r.store.Set([]byte("zz"), []byte("x"), store.Sync); err != nil {
 			t.Fatal(err)
 		}
 		r = openAgain(t, r)
@@ -318,7 +316,7 @@ func TestCloseAfterFailure(t *testing.T) {
 		answered <- err
 	}()
 	<-blocked
-	go r.store.Compact(context.Background(), []byte("zy"), []byte("zzz"), false) // writes the MANIFEST
+	go store.Pebble(r.store).Compact(context.Background(), []byte("zy"), []byte("zzz"), false) // writes the MANIFEST
 	if err := <-answered; !errors.Is(err, ErrUnknownOutcome) || !strings.Contains(err.Error(), errDisk.Error()) {
 		t.Errorf("Apply: %v", err)
 	}

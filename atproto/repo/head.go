@@ -9,7 +9,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -17,7 +16,7 @@ import (
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
-func loadHead(cfg Config, db pebble.Reader) (layout.State, error) {
+func loadHead(cfg Config, db store.Reader) (layout.State, error) {
 	pub, err := cfg.Key.PublicKey()
 	if err != nil {
 		return layout.State{}, fmt.Errorf("read signing key: %w", err)
@@ -25,9 +24,9 @@ func loadHead(cfg Config, db pebble.Reader) (layout.State, error) {
 	return loadHeadSignedBy(cfg.DID, pub, db)
 }
 
-func loadHeadSignedBy(did string, key atcrypto.PublicKey, db pebble.Reader) (layout.State, error) {
+func loadHeadSignedBy(did string, key atcrypto.PublicKey, db store.Reader) (layout.State, error) {
 	val, err := store.Read(db, layout.KeyHead)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return layout.State{}, fmt.Errorf("head is missing: %w", layout.ErrDamaged)
 	}
 	if err != nil {
@@ -94,7 +93,7 @@ func sign(did string, key atcrypto.PrivateKey, data cid.Cid, rev string) ([]byte
 // restate adds a fresh commit of a tree to the batch, with a #sync instead of a
 // #commit, which replaces any state that a subscriber has. A rev that is ahead
 // of the clock was accepted by no relay and is abandoned.
-func (w *writer) restate(b *pebble.Batch, data cid.Cid) error {
+func (w *writer) restate(b store.Batch, data cid.Cid) error {
 	now, known := w.cfg.Now(), w.next
 	if known.Rev != "" && known.Ahead(now) > layout.MaxAhead {
 		known.Rev = ""
@@ -121,7 +120,7 @@ type Restatement struct {
 // Restate adds a Restatement to a batch of a stopped repo's database and
 // commits the batch. It is for package repair and for Rotate; an open repo
 // has its own writer.
-func Restate(cfg Config, s *store.Store, b *pebble.Batch, r Restatement) (Head, error) {
+func Restate(cfg Config, s *store.Store, b store.Batch, r Restatement) (Head, error) {
 	w, err := newWriter(cfg, s, r.State)
 	if err != nil {
 		return Head{}, err
@@ -151,7 +150,7 @@ func Restate(cfg Config, s *store.Store, b *pebble.Batch, r Restatement) (Head, 
 }
 
 // addIdentity logs #identity even if the rev is ahead of the clock.
-func (w *writer) addIdentity(b *pebble.Batch) error {
+func (w *writer) addIdentity(b store.Batch) error {
 	rev := w.next.Rev
 	if w.next.Ahead(w.cfg.Now()) > layout.MaxAhead {
 		w.next.Rev = ""

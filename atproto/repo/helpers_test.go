@@ -19,6 +19,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 
 	tree "github.com/tidings-dev/tidings/atproto/mst"
 )
@@ -328,3 +329,11 @@ func (h *history) next(m model, ops int, fill float64) []Write {
 }
 
 func fixedClock(at time.Time) func() time.Time { return func() time.Time { return at } }
+
+func deleteKey(s *store.Store, key []byte) error {
+	b := s.NewBatch()
+	if err := b.Delete(key); err != nil {
+		return err
+	}
+	return s.Commit(b, store.NoSync)
+}

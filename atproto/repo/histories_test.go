@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/race"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // TestHistories runs 150 random histories: most with a few records, where
@@ -124,7 +125,7 @@ func runHistory(t *testing.T, seed uint64, size uint16) {
 // would reappear.
 func compact(t *testing.T, r *Repo) {
 	t.Helper()
-	if err := r.store.Compact(t.Context(), []byte(layout.PrefixNode), layout.End(layout.PrefixNode), false); err != nil {
+	if err := store.Pebble(r.store).Compact(t.Context(), []byte(layout.PrefixNode), layout.End(layout.PrefixNode), false); err != nil {
 		t.Fatal(err)
 	}
 }

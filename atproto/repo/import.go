@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/archive"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // The import protocol. The archive's blocks go to a temporary file next to the
@@ -49,7 +49,7 @@ func (r *Repo) Import(ctx context.Context, in io.Reader, limit int64) (Result, e
 	}
 	// The file is removed when this returns, so it must wait for the writer.
 	var result Result
-	_, err = r.submit(request{ctx: context.WithoutCancel(ctx), work: func(w *writer, b *pebble.Batch) (err error) {
+	_, err = r.submit(request{ctx: context.WithoutCancel(ctx), work: func(w *writer, b store.Batch) (err error) {
 		result, err = i.apply(w, b)
 		return err
 	}})
@@ -96,7 +96,7 @@ func (i *importer) read(ctx context.Context, in io.Reader, cfg Config, limit int
 
 // apply adds the import to the batch. After an error tree and batch may be half
 // changed, and the writer discards both.
-func (i *importer) apply(w *writer, b *pebble.Batch) (Result, error) {
+func (i *importer) apply(w *writer, b store.Batch) (Result, error) {
 	changes, err := i.changes(w)
 	if err != nil {
 		return Result{}, err
@@ -180,9 +180,9 @@ func (i *importer) changes(w *writer) ([]change, error) {
 	return changes, remove("")
 }
 
-func pathAt(it *pebble.Iterator) string { return string(it.Key()[len(layout.PrefixRecord):]) }
+func pathAt(it store.Iterator) string { return string(it.Key()[len(layout.PrefixRecord):]) }
 
-func recordAt(it *pebble.Iterator) (cid.Cid, error) {
+func recordAt(it store.Iterator) (cid.Cid, error) {
 	val, err := it.ValueAndErr()
 	if err != nil {
 		return cid.Undef, err
@@ -192,7 +192,7 @@ func recordAt(it *pebble.Iterator) (cid.Cid, error) {
 }
 
 // put copies one record from the archive to the batch.
-func (i *importer) put(b *pebble.Batch, c change) (err error) {
+func (i *importer) put(b store.Batch, c change) (err error) {
 	if c.cid.Defined() {
 		if c.record, _, err = i.blocks.Get(block.DigestOf(c.cid), nil); err != nil {
 			return err

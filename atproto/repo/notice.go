@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Notice is an event that changes nothing and repeats the current state.
@@ -31,7 +30,7 @@ func (r *Repo) Notify(ctx context.Context, notices ...Notice) error {
 	return err
 }
 
-func (w *writer) addNotice(b *pebble.Batch, n Notice) error {
+func (w *writer) addNotice(b store.Batch, n Notice) error {
 	seq, _, err := tick(w.next, w.cfg.Now())
 	if err != nil {
 		return err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/mst"
@@ -56,7 +54,7 @@ func (r *Repo) loadNode(v *view, n *mst.Node, digest []byte) ([]byte, error) {
 		return data, n.ParseTrusted(data)
 	}
 	data, err := store.Read(v.snap, layout.NodeKey(digest))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("node %s is missing: %w", block.CID(digest), layout.ErrDamaged)
 	}
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/mst"
@@ -88,7 +87,7 @@ func TestProofDamage(t *testing.T) {
 	r := initRepo(t, testConfig(t), profile(), note(Create, "a", "one"))
 	root := layout.NodeKey(block.DigestOf(r.Head().Data))
 	for name, key := range map[string][]byte{"record": layout.RecordKey("com.example.note/a"), "node": root} {
-		sound, err := store.Read(r.store.DB, key)
+		sound, err := store.Read(r.store, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,9 +95,9 @@ func TestProofDamage(t *testing.T) {
 		changed[len(changed)/2] ^= 1
 		for _, put := range [][]byte{changed, nil, sound} {
 			if put == nil {
-				err = r.store.DB.Delete(key, pebble.NoSync)
+				err = deleteKey(r.store, key)
 			} else {
-				err = r.store.DB.Set(key, put, pebble.NoSync)
+				err = r.store.Set(key, put, store.NoSync)
 			}
 			if err != nil {
 				t.Fatal(err)

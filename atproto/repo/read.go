@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
@@ -38,7 +37,7 @@ func (r *Repo) Get(collection, rkey string) (cid.Cid, []byte, error) {
 
 func (v *view) get(path string) (cid.Cid, []byte, error) {
 	val, err := store.Read(v.snap, layout.RecordKey(path))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return cid.Undef, nil, ErrNotFound
 	}
 	if err != nil {

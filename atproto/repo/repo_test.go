@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 func TestInitAndOpen(t *testing.T) {
@@ -65,10 +65,10 @@ func TestInitAndOpen(t *testing.T) {
 	if got := r.Head(); got.DID != cfg.DID || got.Rev <= head.Rev {
 		t.Errorf("head %+v", got)
 	}
-	if err := r.store.DB.Set(layout.KeyFormat, []byte{0, 0, 0, layout.FormatNumber + 1}, pebble.NoSync); err != nil {
+	if err := r.store.Set(layout.KeyFormat, []byte{0, 0, 0, layout.FormatNumber + 1}, store.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.store.Flush(); err != nil {
+	if err := store.Pebble(r.store).Flush(); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
@@ -331,7 +331,7 @@ func TestEventRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		on, err := loadHead(cfg, s.DB)
+		on, err := loadHead(cfg, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,7 +343,7 @@ func TestEventRetention(t *testing.T) {
 		if err := w.cleanUp(func(layout.State) func() { return func() {} }); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := layout.Count(s.DB, layout.PrefixEvent); got != 0 || err != nil {
+		if got, err := layout.Count(s, layout.PrefixEvent); got != 0 || err != nil {
 			t.Errorf("%d events after the cleanup, want 0 (%v)", got, err)
 		}
 		if err := s.Close(); err != nil {

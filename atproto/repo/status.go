@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Status is a summary of a stopped repo.
@@ -58,7 +57,7 @@ func ReadStatus(cfg Config) (Status, error) {
 	return st, nil
 }
 
-func readStatus(cfg Config, db pebble.Reader) (st Status, err error) {
+func readStatus(cfg Config, db store.Reader) (st Status, err error) {
 	head, err := loadHead(cfg, db)
 	if err != nil {
 		return st, err
@@ -94,7 +93,7 @@ func readStatus(cfg Config, db pebble.Reader) (st Status, err error) {
 	return st, nil
 }
 
-func collections(db pebble.Reader) (all []Collection, err error) {
+func collections(db store.Reader) (all []Collection, err error) {
 	it, err := layout.Iterate(db, layout.PrefixRecord)
 	if err != nil {
 		return nil, err
@@ -110,7 +109,7 @@ func collections(db pebble.Reader) (all []Collection, err error) {
 	return all, it.Error()
 }
 
-func (st *Status) countBlobs(db pebble.Reader) error {
+func (st *Status) countBlobs(db store.Reader) error {
 	it, err := layout.Iterate(db, layout.PrefixBlob)
 	if err != nil {
 		return err

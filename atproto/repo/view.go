@@ -1,16 +1,15 @@
 package repo
 
 import (
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // view is the repo as of a durable commit. Pebble shows writes before they
 // are durable, so readers use a snapshot that is taken after the fsync.
 type view struct {
 	layout.State
-	snap *pebble.Snapshot
+	snap store.Snapshot
 	refs int // readers, plus one while it is the newest; guarded by Repo.mu
 }
 

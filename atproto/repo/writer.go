@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -58,9 +57,9 @@ type request struct {
 	writes  []Write
 	swap    *cid.Cid
 	notices []Notice
-	commit  bool                               // a commit as well as notices
-	work    func(*writer, *pebble.Batch) error // instead of all that
-	answer  chan answer                        // buffered, so that the writer never blocks
+	commit  bool                             // a commit as well as notices
+	work    func(*writer, store.Batch) error // instead of all that
+	answer  chan answer                      // buffered, so that the writer never blocks
 }
 
 type answer struct {
@@ -73,7 +72,7 @@ type answer struct {
 type writer struct {
 	cfg     Config
 	store   *store.Store
-	commit  func(*pebble.Batch, *pebble.WriteOptions) error
+	commit  func(store.Batch, store.Durability) error
 	clockID uint
 	next    layout.State
 	tree    *mst.Tree
@@ -217,7 +216,7 @@ func (w *writer) loadTree() (err error) {
 
 func (w *writer) loadNode(c cid.Cid) ([]byte, error) {
 	data, err := store.Read(w.store, layout.NodeKey(block.DigestOf(c)))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("node %s is missing: %w", c, layout.ErrDamaged)
 	}
 	return data, err
@@ -232,7 +231,7 @@ func damaged(err error) error {
 }
 
 // serve adds the changes of a request to the batch.
-func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
+func (w *writer) serve(b store.Batch, q request) (result Result, err error) {
 	if q.work != nil {
 		return Result{}, q.work(w, b)
 	}
@@ -253,14 +252,14 @@ func (w *writer) serve(b *pebble.Batch, q request) (result Result, err error) {
 
 // finish adds the head to the batch and commits it. last is the sequence number
 // of the last event before those of the batch.
-func (w *writer) finish(b *pebble.Batch, last uint64) error {
-	b.Set(layout.KeyHead, w.next.Encode(), nil)
+func (w *writer) finish(b store.Batch, last uint64) error {
+	b.Set(layout.KeyHead, w.next.Encode())
 	oldest, err := w.trim(b, last)
 	if err != nil {
 		return err
 	}
 	w.oldest = oldest
-	return w.commit(b, pebble.Sync)
+	return w.commit(b, store.Sync)
 }
 
 // cleanUp deletes expired events, of which commits delete only some, and
@@ -282,7 +281,7 @@ func (w *writer) cleanUp(publish func(layout.State) (release func())) error {
 		w.removeBlobs(nil)
 		return nil
 	}
-	if err := w.commit(b, pebble.Sync); err != nil {
+	if err := w.commit(b, store.Sync); err != nil {
 		return err
 	}
 	w.oldest = oldest

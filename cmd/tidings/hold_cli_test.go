@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/store"
 )
@@ -50,7 +48,7 @@ func expect(t *testing.T, dir string, code int, args []string, texts ...string) 
 }
 
 // damage changes the database of a hold directly.
-func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
+func damage(t *testing.T, dir string, change func(b store.Batch)) {
 	t.Helper()
 	db, err := store.Open(store.Config{Dir: filepath.Join(dir, "data", "hold"), FormatKey: []byte("f"), Format: 3})
 	if err != nil {
@@ -58,7 +56,7 @@ func damage(t *testing.T, dir string, change func(b *pebble.Batch)) {
 	}
 	b := db.NewBatch()
 	change(b)
-	if err := db.Commit(b, pebble.Sync); err != nil {
+	if err := db.Commit(b, store.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -87,14 +85,14 @@ func TestHoldVerifyAndRepair(t *testing.T) {
 	dir := newHold(t, "")
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 1 record, 1 node of its tree, 4 events and 0 blobs", "did:web:localhost%3A5000 is valid, at ")
 	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, "nothing to repair")
-	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("n/"), []byte("n0"), nil) })
+	damage(t, dir, func(b store.Batch) { b.DeleteRange([]byte("n/"), []byte("n0")) })
 	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "tree node bafyrei", ": missing", "the repo is damaged", "`tidings hold repair c.yml`")
 	expect(t, dir, 0, []string{"hold", "repair", "c.yml"}, ": missing", "repaired: the repo was rebuilt", "The previous repo is kept in data/hold.before-repair-")
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
 
-	damage(t, dir, func(b *pebble.Batch) {
-		b.DeleteRange([]byte("r/"), []byte("r0"), nil)
-		b.DeleteRange([]byte("e/"), []byte("e0"), nil)
+	damage(t, dir, func(b store.Batch) {
+		b.DeleteRange([]byte("r/"), []byte("r0"))
+		b.DeleteRange([]byte("e/"), []byte("e0"))
 	})
 	expect(t, dir, 1, []string{"hold", "repair", "c.yml"}, "1 records are lost", "app.bsky.actor.profile/self", "Nothing was changed", "--without-lost c.yml")
 	expect(t, dir, 0, []string{"hold", "repair", "--without-lost", "c.yml"}, "dropped: app.bsky.actor.profile/self")
@@ -113,7 +111,7 @@ func TestHoldExportAndImport(t *testing.T) {
 	if out := expect(t, dir, 0, []string{"hold", "export", "c.yml"}); out != string(car) {
 		t.Errorf("standard output has %d bytes, different from the file's %d", len(out), len(car))
 	}
-	damage(t, dir, func(b *pebble.Batch) { b.DeleteRange([]byte("r/"), []byte("r0"), nil) })
+	damage(t, dir, func(b store.Batch) { b.DeleteRange([]byte("r/"), []byte("r0")) })
 	expect(t, dir, 1, []string{"hold", "export", "c.yml", "broken.car"}, "is missing")
 	if cli.Exists(filepath.Join(dir, "broken.car")) {
 		t.Error("an incomplete export remains")

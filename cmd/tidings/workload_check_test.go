@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -87,7 +86,7 @@ func (s *server) comparisonPending() bool {
 	}
 	defer db.Close()
 	_, err = store.Read(db, []byte("b/reconcile"))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.t.Fatal(err)
 	}
 	return err == nil

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -57,7 +56,7 @@ func (s *Store) survive(call func() error, backgroundErrs <-chan error) error {
 // flush writes the memtables to tables. It returns the first error, while Pebble
 // itself retries forever.
 func (s *Store) flush() error {
-	done, err := s.DB.AsyncFlush()
+	done, err := Pebble(s).AsyncFlush()
 	if err != nil {
 		return err
 	}
@@ -134,9 +133,9 @@ func (s *Store) backgroundFailed(err error) {
 
 // corrupted is called for a damaged file. Reading it returns an error; other files can
 // be read, and nothing is written any more.
-func (s *Store) corrupted(i pebble.DataCorruptionInfo) {
+func (s *Store) corrupted(path string, details error) {
 	if !s.cfg.ReadOnly {
-		s.setFatal(fmt.Errorf("%w %s: %w", errFileDamaged, i.Path, i.Details))
+		s.setFatal(fmt.Errorf("%w %s: %w", errFileDamaged, path, details))
 	}
 }
 

@@ -2,12 +2,10 @@ package store
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"maps"
 	"math"
 	"slices"
@@ -59,7 +57,7 @@ var (
 
 // replayOldLog replays the old log, if there is one, commits b together with the
 // deletion of its keys, and removes the files.
-func (s *Store) replayOldLog(b *pebble.Batch) error {
+func (s *Store) replayOldLog(b Batch) error {
 	l, err := s.findOldLog()
 	if err != nil {
 		return err
@@ -70,12 +68,12 @@ func (s *Store) replayOldLog(b *pebble.Batch) error {
 			return err
 		}
 		for _, key := range [][]byte{keyOldSalt, keyOldLogged} {
-			if err := b.Delete(key, nil); err != nil {
+			if err := b.Delete(key); err != nil {
 				return err
 			}
 		}
 	}
-	if err := s.CommitInline(b, pebble.Sync); err != nil {
+	if err := s.CommitInline(b, Sync); err != nil {
 		return err
 	}
 	return s.removeOldLog()
@@ -87,7 +85,7 @@ func (s *Store) replayOldLog(b *pebble.Batch) error {
 func (s *Store) applyOld() func(batch []byte) error {
 	size := 0
 	return func(batch []byte) error {
-		b := s.DB.NewBatch()
+		b := Pebble(s).NewBatch()
 		if err := b.SetRepr(batch); err != nil {
 			return err
 		}
@@ -126,33 +124,15 @@ func (s *Store) readOldLog() error {
 	if err != nil || l == nil {
 		return err
 	}
-	s.oldLog = s.DB.NewIndexedBatch()
+	all := Pebble(s).NewIndexedBatch()
+	s.oldLog = batch{all}
 	return l.replay(func(batch []byte) error {
-		b := s.DB.NewBatch()
+		b := Pebble(s).NewBatch()
 		if err := b.SetRepr(batch); err != nil {
 			return err
 		}
-		return errors.Join(s.oldLog.Apply(b, nil), b.Close())
+		return errors.Join(all.Apply(b, nil), b.Close())
 	})
-}
-
-// reader returns a reader of all committed batches.
-func (s *Store) reader() pebble.Reader {
-	if s.oldLog != nil {
-		return s.oldLog
-	}
-	return s.DB
-}
-
-// Get, NewIter and NewIterWithContext implement pebble.Reader.
-func (s *Store) Get(key []byte) ([]byte, io.Closer, error) { return s.reader().Get(key) }
-
-func (s *Store) NewIter(o *pebble.IterOptions) (*pebble.Iterator, error) {
-	return s.reader().NewIter(o)
-}
-
-func (s *Store) NewIterWithContext(ctx context.Context, o *pebble.IterOptions) (*pebble.Iterator, error) {
-	return s.reader().NewIterWithContext(ctx, o)
 }
 
 // oldLog reads the log of an earlier version.
@@ -167,14 +147,14 @@ type oldLog struct {
 // findOldLog returns the old log, or nil if the database has none.
 func (s *Store) findOldLog() (*oldLog, error) {
 	salt, err := s.readOldNumber(keyOldSalt)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	logged, err := s.readOldNumber(keyOldLogged)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) { // 0 if all batches are in the log
+	if err != nil && !errors.Is(err, ErrNotFound) { // 0 if all batches are in the log
 		return nil, err
 	}
 	names, err := s.cfg.FS.List(s.cfg.Dir)
@@ -193,7 +173,7 @@ func (s *Store) findOldLog() (*oldLog, error) {
 }
 
 func (s *Store) readOldNumber(key []byte) (uint64, error) {
-	val, err := Read(s.DB, key)
+	val, err := Read(s, key)
 	if err != nil {
 		return 0, err
 	}

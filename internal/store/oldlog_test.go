@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -72,7 +71,7 @@ func TestOldLog(t *testing.T) {
 		}
 		if !cfg.ReadOnly {
 			for _, key := range [][]byte{keyOldSalt, keyOldLogged} {
-				if _, err := Read(s, key); !errors.Is(err, pebble.ErrNotFound) {
+				if _, err := Read(s, key); !errors.Is(err, ErrNotFound) {
 					t.Errorf("Read of %s: %v, want ErrNotFound", key, err)
 				}
 			}

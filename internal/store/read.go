@@ -9,7 +9,7 @@ import (
 )
 
 // Read returns a copy of a value.
-func Read(r pebble.Reader, key []byte) ([]byte, error) {
+func Read(r Reader, key []byte) ([]byte, error) {
 	val, closer, err := r.Get(key)
 	if err != nil {
 		return nil, err
@@ -19,9 +19,9 @@ func Read(r pebble.Reader, key []byte) ([]byte, error) {
 }
 
 // Has reports whether a key exists.
-func Has(r pebble.Reader, key []byte) (bool, error) {
+func Has(r Reader, key []byte) (bool, error) {
 	_, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
@@ -33,8 +33,8 @@ func Has(r pebble.Reader, key []byte) (bool, error) {
 // Exist reports for each key whether it exists, all as of the same moment. With
 // Config.Filters it reads no data of tables for keys that do not exist, apart from one in a
 // hundred. It costs less than Has for each key, and ends with an error once ctx is done.
-func Exist(ctx context.Context, r pebble.Reader, keys [][]byte) (exist []bool, err error) {
-	iter, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true})
+func (s *Store) Exist(ctx context.Context, keys [][]byte) (exist []bool, err error) {
+	iter, err := readerOf(s).NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +54,8 @@ func Exist(ctx context.Context, r pebble.Reader, keys [][]byte) (exist []bool, e
 
 // Scan calls visit for the keys that begin with prefix, in order, until it returns an
 // error. The arguments of visit are valid during the call only.
-func Scan(r pebble.Reader, prefix []byte, visit func(key, val []byte) error) error {
-	iter, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: PrefixEnd(prefix)})
+func Scan(r Reader, prefix []byte, visit func(key, val []byte) error) error {
+	iter, err := r.NewIter(Range{prefix, PrefixEnd(prefix)})
 	if err != nil {
 		return err
 	}

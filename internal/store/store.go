@@ -3,7 +3,7 @@
 //
 // It owns Pebble's options, the format number of a database, the check of its
 // write-ahead log, the reserve of free disk space and the health of the database.
-// Its users own the keys.
+// Its users own the keys, and use no types of Pebble.
 package store
 
 import (
@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ type Config struct {
 
 	// Apart is a range of keys that share no table with other keys. This is for keys
 	// that only increase: their tables move to the lowest level without a rewrite.
-	Apart pebble.KeyRange
+	Apart Range
 
 	ReadOnly bool // open an existing database and change nothing in its folder
 
@@ -54,13 +55,13 @@ type Config struct {
 // Store is a Pebble database and its health. Batches are committed with Commit or
 // CommitInline, never with their own Commit method.
 type Store struct {
-	*pebble.DB
+	db   io.Closer // *pebble.DB, see access.go
 	cfg  Config
 	log  *slog.Logger
 	view *walView
 
 	durable atomic.Uint64 // sequence number up to which the WAL is known to be durable
-	oldLog  *pebble.Batch // read-only: batches of the log of an older format; nil: none
+	oldLog  Batch         // read-only: batches of the log of an older format; nil: none
 	damage  error         // read-only: of the log, or of the format number
 
 	dead           chan struct{} // closed when fatal is set
@@ -96,9 +97,15 @@ func Open(cfg Config) (*Store, error) {
 		return s, nil
 	}
 	if s.Failure() == nil {
-		err = errors.Join(err, s.survive(s.DB.Close, nil))
+		err = errors.Join(err, s.survive(s.db.Close, nil))
 	}
 	return nil, err
+}
+
+// Exists reports whether dir holds a database. It does not open it.
+func Exists(fs vfs.FS, dir string) bool {
+	desc, err := pebble.Peek(dir, fs)
+	return err == nil && desc.Exists
 }
 
 // openPebble opens Pebble's database. A read-only database with a damaged WAL is
@@ -127,10 +134,11 @@ func (s *Store) openPebble() error {
 	return s.survive(s.pebbleOpen, nil)
 }
 
-func (s *Store) pebbleOpen() (err error) {
+func (s *Store) pebbleOpen() error {
 	cache := pebble.NewCache(s.cfg.CacheSize)
 	defer cache.Unref()
-	s.DB, err = pebble.Open(s.cfg.Dir, s.options(cache))
+	db, err := pebble.Open(s.cfg.Dir, pebbleOptions(s, cache))
+	s.db = db
 	return err
 }
 
@@ -153,7 +161,7 @@ func (s *Store) open() error {
 	}
 	b := s.NewBatch()
 	if format < s.cfg.Format {
-		if err := b.Set(s.cfg.FormatKey, binary.BigEndian.AppendUint32(nil, s.cfg.Format), nil); err != nil {
+		if err := b.Set(s.cfg.FormatKey, binary.BigEndian.AppendUint32(nil, s.cfg.Format)); err != nil {
 			return err
 		}
 	}
@@ -162,8 +170,8 @@ func (s *Store) open() error {
 
 // readFormat returns the format number, 0 in a new database.
 func (s *Store) readFormat() (uint32, error) {
-	val, err := Read(s.DB, s.cfg.FormatKey)
-	if errors.Is(err, pebble.ErrNotFound) {
+	val, err := Read(s, s.cfg.FormatKey)
+	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
 	if err != nil {
@@ -179,7 +187,7 @@ func (s *Store) readFormat() (uint32, error) {
 	return got, nil
 }
 
-func (s *Store) options(cache *pebble.Cache) *pebble.Options {
+func pebbleOptions(s *Store, cache *pebble.Cache) *pebble.Options {
 	succeeded := func(err error) {
 		if err == nil {
 			s.setBackground(nil)
@@ -195,7 +203,7 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 		Logger:                pebbleLog{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.backgroundFailed,
-			DataCorruption:  s.corrupted,
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { s.corrupted(i.Path, i.Details) },
 			FlushEnd:        func(i pebble.FlushInfo) { succeeded(i.Err) },
 			CompactionEnd:   func(i pebble.CompactionInfo) { succeeded(i.Err) },
 			PossibleAPIMisuse: func(i pebble.PossibleAPIMisuseInfo) {
@@ -209,8 +217,8 @@ func (s *Store) options(cache *pebble.Cache) *pebble.Options {
 	}
 	options.ApplyCompressionSettings(compression)
 	setFilters(options, s.cfg.Filters)
-	if s.cfg.Apart.Valid() {
-		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, s.cfg.Apart, pebble.SpanPolicy{})
+	if apart := (pebble.KeyRange{Start: s.cfg.Apart.Start, End: s.cfg.Apart.End}); apart.Valid() {
+		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, apart, pebble.SpanPolicy{})
 	}
 	return options
 }
@@ -236,19 +244,19 @@ func compression() pebble.DBCompressionSettings {
 	return settings
 }
 
-// Commit writes a batch and closes it. With pebble.Sync it returns when the batch is on
+// Commit writes a batch and closes it. With Sync it returns when the batch is on
 // disk, otherwise when the batch is in memory: if the process is killed, the batch may
 // be lost together with all later ones. Other goroutines can read the batch shortly
 // before it is durable; readers that must see only durable data use a snapshot. After
 // an error nothing can be written, because memory and disk may differ.
-func (s *Store) Commit(b *pebble.Batch, options *pebble.WriteOptions) error {
-	return s.survive(func() error { return s.CommitInline(b, options) }, nil)
+func (s *Store) Commit(b Batch, d Durability) error {
+	return s.survive(func() error { return s.CommitInline(b, d) }, nil)
 }
 
 // CommitInline is Commit without a goroutine of its own, for a goroutine that writes
 // often. On a failing disk it may end the calling goroutine or block forever; Dead is
 // then closed.
-func (s *Store) CommitInline(b *pebble.Batch, options *pebble.WriteOptions) (err error) {
+func (s *Store) CommitInline(b Batch, d Durability) (err error) {
 	if err := s.Failure(); err != nil {
 		return err
 	}
@@ -264,15 +272,20 @@ func (s *Store) CommitInline(b *pebble.Batch, options *pebble.WriteOptions) (err
 	if b.Empty() {
 		return b.Close()
 	}
-	if err := addDurableMark(b, s.durable.Load()); err != nil {
+	pb := b.(batch).Batch
+	if err := addDurableMark(pb, s.durable.Load()); err != nil {
 		return err
 	}
-	count := uint64(b.Count())
-	if err := b.Commit(options); err != nil {
+	options := pebble.NoSync
+	if d == Sync {
+		options = pebble.Sync
+	}
+	count := uint64(pb.Count())
+	if err := pb.Commit(options); err != nil {
 		return err
 	}
-	if options.GetSync() {
-		s.setDurable(uint64(b.SeqNum()) + count - 1)
+	if d == Sync {
+		s.setDurable(uint64(pb.SeqNum()) + count - 1)
 	}
 	return b.Close()
 }
@@ -288,22 +301,22 @@ func (s *Store) setDurable(seq uint64) {
 }
 
 // Set commits one value.
-func (s *Store) Set(key, val []byte, options *pebble.WriteOptions) error {
+func (s *Store) Set(key, val []byte, d Durability) error {
 	b := s.NewBatch()
-	if err := b.Set(key, val, nil); err != nil {
+	if err := b.Set(key, val); err != nil {
 		return err
 	}
-	return s.Commit(b, options)
+	return s.Commit(b, d)
 }
 
 // DeleteRange commits the deletion of the keys from start, inclusive, to end,
 // exclusive.
-func (s *Store) DeleteRange(start, end []byte, options *pebble.WriteOptions) error {
+func (s *Store) DeleteRange(start, end []byte, d Durability) error {
 	b := s.NewBatch()
-	if err := b.DeleteRange(start, end, nil); err != nil {
+	if err := b.DeleteRange(start, end); err != nil {
 		return err
 	}
-	return s.Commit(b, options)
+	return s.Commit(b, d)
 }
 
 // Checkpoint copies the database as it is now to a new folder, with all commits that have
@@ -316,7 +329,7 @@ func (s *Store) Checkpoint(dir string) error {
 	if err := s.Space(); err != nil {
 		return err
 	}
-	return s.survive(func() error { return s.DB.Checkpoint(dir, pebble.WithFlushedWAL()) }, nil)
+	return s.survive(func() error { return Pebble(s).Checkpoint(dir, pebble.WithFlushedWAL()) }, nil)
 }
 
 // Damage returns the damage of a read-only database: of the log, or of the format
@@ -336,6 +349,6 @@ func (s *Store) Close() error {
 		if s.oldLog != nil {
 			err = s.oldLog.Close()
 		}
-		return errors.Join(err, s.DB.Close())
+		return errors.Join(err, s.db.Close())
 	}, nil)
 }

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
@@ -40,32 +39,32 @@ func open(t testing.TB, cfg Config) *Store {
 
 // commit sets three keys to n: one of its own, one shared with some other batches, and
 // one shared with all batches.
-func commit(t testing.TB, s *Store, n int, size int, options *pebble.WriteOptions) {
+func commit(t testing.TB, s *Store, n int, size int, d Durability) {
 	t.Helper()
 	val := make([]byte, max(8, size))
 	binary.BigEndian.PutUint64(val, uint64(n))
 	b := s.NewBatch()
 	for _, key := range []string{fmt.Sprint("own", n), fmt.Sprint("shared", n%10), "last"} {
-		if err := b.Set([]byte(key), val, nil); err != nil {
+		if err := b.Set([]byte(key), val); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n%7 == 0 {
-		if err := b.DeleteRange([]byte("shared"), []byte("shared5"), nil); err != nil {
+		if err := b.DeleteRange([]byte("shared"), []byte("shared5")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Commit(b, options); err != nil {
+	if err := s.Commit(b, d); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // last checks that the database contains exactly batches 1 to n, and returns n.
-func last(t testing.TB, r pebble.Reader) int {
+func last(t testing.TB, r Reader) int {
 	t.Helper()
 	get := func(key string) int {
 		val, err := Read(r, []byte(key))
-		if errors.Is(err, pebble.ErrNotFound) {
+		if errors.Is(err, ErrNotFound) {
 			return 0
 		}
 		if err != nil {
@@ -105,7 +104,7 @@ func inLog(t testing.TB, fs vfs.FS, dir string, batches int) Config {
 	cfg.MemTable = 64 << 20
 	s := open(t, cfg)
 	for n := range batches {
-		commit(t, s, n+1, 50_000, pebble.Sync)
+		commit(t, s, n+1, 50_000, Sync)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -131,9 +130,9 @@ func TestPowerCut(t *testing.T) {
 				synced := n
 				for range rng.IntN(60) {
 					n++
-					options := pebble.NoSync
+					options := NoSync
 					if rng.IntN(3) > 0 {
-						options, synced = pebble.Sync, n
+						options, synced = Sync, n
 					}
 					size := rng.IntN(2000)
 					if rng.IntN(40) == 0 {
@@ -185,7 +184,7 @@ func TestConcurrentCommits(t *testing.T) {
 	for c := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
-				if err := s.Set(fmt.Appendf(nil, "k%d-%d", c, i), []byte("x"), pebble.Sync); err != nil {
+				if err := s.Set(fmt.Appendf(nil, "k%d-%d", c, i), []byte("x"), Sync); err != nil {
 					t.Error(err)
 				}
 			}
@@ -220,10 +219,10 @@ func TestFailedWrite(t *testing.T) {
 			}
 			return nil
 		}))))
-		commit(t, s, 1, 0, pebble.Sync)
+		commit(t, s, 1, 0, Sync)
 		armed.Store(true)
 		for range 2 {
-			err := s.Set([]byte("k"), []byte("x"), pebble.Sync)
+			err := s.Set([]byte("k"), []byte("x"), Sync)
 			if !errors.Is(err, ErrStopped) || !errors.Is(err, errDisk) {
 				t.Errorf("%v fails: Set: %v, want ErrStopped and the error of the disk", kind, err)
 			}
@@ -249,15 +248,15 @@ func TestDamagedFormat(t *testing.T) {
 	s := open(t, testConfig(disk))
 	const inTables, batches = 20, 25
 	for n := range inTables {
-		commit(t, s, n+1, 4000, pebble.Sync)
+		commit(t, s, n+1, 4000, Sync)
 	}
-	if err := s.Compact(t.Context(), []byte("a"), []byte("~~"), false); err != nil {
+	if err := Pebble(s).Compact(t.Context(), []byte("a"), []byte("~~"), false); err != nil {
 		t.Fatal(err)
 	}
 	for n := inTables; n < batches; n++ {
-		commit(t, s, n+1, 100, pebble.Sync)
+		commit(t, s, n+1, 100, Sync)
 	}
-	levels, err := s.SSTables()
+	levels, err := Pebble(s).SSTables()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,10 +280,10 @@ func TestDamagedFormat(t *testing.T) {
 	cfg.ReadOnly = true
 	r := open(t, cfg)
 	defer r.Close()
-	if _, err := Read(r, cfg.FormatKey); !pebble.IsCorruptionError(err) {
+	if _, err := Read(r, cfg.FormatKey); !IsCorruption(err) {
 		t.Fatalf("Read of the format number: %v, want a corruption error", err)
 	}
-	if !pebble.IsCorruptionError(r.Damage()) {
+	if !IsCorruption(r.Damage()) {
 		t.Errorf("Damage = %v, want a corruption error", r.Damage())
 	}
 	for n := inTables; n < batches; n++ {

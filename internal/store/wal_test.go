@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/internal/race"
@@ -98,7 +97,7 @@ func TestDamagedLog(t *testing.T) {
 				s = open(t, cfg)
 			}
 			for n := range tc.batches {
-				commit(t, s, n+1, tc.size, pebble.Sync)
+				commit(t, s, n+1, tc.size, Sync)
 			}
 			killed := disk.CrashClone(vfs.CrashCloneCfg{})
 			if err := s.Close(); err != nil {
@@ -122,7 +121,7 @@ func TestDamagedLog(t *testing.T) {
 				s, err := Open(testConfig(after))
 				if damage != nil {
 					seenDamage++
-					if !errors.Is(damage, ErrLog) || !errors.Is(err, ErrLog) || !pebble.IsCorruptionError(err) {
+					if !errors.Is(damage, ErrLog) || !errors.Is(err, ErrLog) || !IsCorruption(err) {
 						t.Errorf("byte %d: damage %v, Open: %v; want ErrLog", at, damage, err)
 					}
 					continue
@@ -150,11 +149,11 @@ func TestDamagedOlderLog(t *testing.T) {
 	cfg := testConfig(disk)
 	cfg.MemTable = 1 << 20
 	s := open(t, cfg)
-	s.DB.Close()
+	s.db.Close()
 	s = open(t, cfg)
 	const batches = 40
 	for n := range batches {
-		commit(t, s, n+1, 50_000, pebble.Sync)
+		commit(t, s, n+1, 50_000, Sync)
 	}
 	killed := disk.CrashClone(vfs.CrashCloneCfg{})
 	if err := s.Close(); err != nil {
@@ -193,7 +192,7 @@ func TestTornLog(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	s := open(t, testConfig(disk))
 	for n := range 20 {
-		commit(t, s, n+1, 5000, pebble.Sync)
+		commit(t, s, n+1, 5000, Sync)
 	}
 	killed := disk.CrashClone(vfs.CrashCloneCfg{})
 	if err := s.Close(); err != nil {
@@ -223,7 +222,7 @@ func FuzzReadWAL(f *testing.F) {
 	disk := vfs.NewCrashableMem()
 	s := open(f, testConfig(disk))
 	for n := range 3 {
-		commit(f, s, n+1, 20_000, pebble.Sync)
+		commit(f, s, n+1, 20_000, Sync)
 	}
 	killed := disk.CrashClone(vfs.CrashCloneCfg{})
 	path, content := newestWAL(f, killed)

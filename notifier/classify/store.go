@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -32,7 +30,7 @@ type Store struct {
 
 // OpenStore opens the entries under a prefix. limit is the number of entries that are
 // kept, at least 2.
-func OpenStore(r pebble.Reader, prefix string, limit int) (*Store, error) {
+func OpenStore(r store.Reader, prefix string, limit int) (*Store, error) {
 	s := &Store{prefix: []byte(prefix), half: max(limit/2, 1)}
 	err := s.scan(r, func(generation uint32, _ IndexEntry) {
 		if generation != s.generation {
@@ -44,13 +42,13 @@ func OpenStore(r pebble.Reader, prefix string, limit int) (*Store, error) {
 }
 
 // Entries returns the stored entries, oldest generation first, for Classifier.Learn.
-func (s *Store) Entries(r pebble.Reader) ([]IndexEntry, error) {
+func (s *Store) Entries(r store.Reader) ([]IndexEntry, error) {
 	var all []IndexEntry
 	err := s.scan(r, func(_ uint32, l IndexEntry) { all = append(all, l) })
 	return all, err
 }
 
-func (s *Store) scan(r pebble.Reader, visit func(generation uint32, l IndexEntry)) error {
+func (s *Store) scan(r store.Reader, visit func(generation uint32, l IndexEntry)) error {
 	return store.Scan(r, s.prefix, func(key, _ []byte) error {
 		key = key[len(s.prefix):]
 		switch len(key) {
@@ -84,7 +82,7 @@ func (s *Store) Added() []IndexEntry { return s.added }
 
 // Add stores entries for a manifest: its children if it is an index, and that it is an
 // artifact if it refers to another image (supporting) or has a referrers tag.
-func (s *Store) Add(b *pebble.Batch, repository, tag, digest string, children []string, supporting bool) error {
+func (s *Store) Add(b store.Batch, repository, tag, digest string, children []string, supporting bool) error {
 	k := KeyOf(repository, digest)
 	for _, child := range children {
 		if err := s.put(b, IndexEntry{Index: k, Child: KeyOf(repository, child)}); err != nil {
@@ -101,13 +99,13 @@ func (s *Store) Add(b *pebble.Batch, repository, tag, digest string, children []
 }
 
 // Delete deletes the children of a deleted manifest.
-func (s *Store) Delete(b *pebble.Batch, repository, digest string) error {
+func (s *Store) Delete(b store.Batch, repository, digest string) error {
 	deleted := IndexDeleted(repository, digest)
 	s.added = append(s.added, deleted)
 	return s.Remove(b, deleted.Index)
 }
 
-func (s *Store) put(b *pebble.Batch, l IndexEntry) error {
+func (s *Store) put(b store.Batch, l IndexEntry) error {
 	known, err := store.Has(b, s.key(s.generation, l))
 	if err != nil || known {
 		return err
@@ -115,7 +113,7 @@ func (s *Store) put(b *pebble.Batch, l IndexEntry) error {
 	if err := s.nextGeneration(b); err != nil {
 		return err
 	}
-	if err := b.Set(s.key(s.generation, l), nil, nil); err != nil {
+	if err := b.Set(s.key(s.generation, l), nil); err != nil {
 		return err
 	}
 	s.count++
@@ -125,10 +123,10 @@ func (s *Store) put(b *pebble.Batch, l IndexEntry) error {
 
 // Remove deletes the children of an index. They still count, so the next generation is
 // started a little earlier.
-func (s *Store) Remove(b *pebble.Batch, index ManifestKey) error {
+func (s *Store) Remove(b store.Batch, index ManifestKey) error {
 	for back := range min(s.generation+1, 2) {
 		prefix := s.key(s.generation-back, IndexEntry{Child: index})
-		if err := b.DeleteRange(prefix, store.PrefixEnd(prefix), nil); err != nil {
+		if err := b.DeleteRange(prefix, store.PrefixEnd(prefix)); err != nil {
 			return err
 		}
 	}
@@ -137,7 +135,7 @@ func (s *Store) Remove(b *pebble.Batch, index ManifestKey) error {
 
 // nextGeneration starts a generation if the current one is full. The generation before
 // the current one is dropped.
-func (s *Store) nextGeneration(b *pebble.Batch) error {
+func (s *Store) nextGeneration(b store.Batch) error {
 	if s.count < s.half {
 		return nil
 	}
@@ -145,5 +143,5 @@ func (s *Store) nextGeneration(b *pebble.Batch) error {
 	if s.generation < 2 {
 		return nil
 	}
-	return b.DeleteRange(s.prefix, s.key(s.generation-1, IndexEntry{}), nil)
+	return b.DeleteRange(s.prefix, s.key(s.generation-1, IndexEntry{}))
 }

@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
@@ -249,7 +248,7 @@ func (c *Counter) newID(why verdict) error {
 	}
 	c.reg.IDs = append(slices.Clone(c.reg.IDs), rediscounts.NewID())
 	c.reg.Record, c.reg.Acknowledged = "", nil
-	if err := c.saveRegistration(pebble.Sync); err != nil {
+	if err := c.saveRegistration(store.Sync); err != nil {
 		return err
 	}
 	c.publisher.claimed, c.publisher.watching = false, false

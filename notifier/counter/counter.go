@@ -23,8 +23,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -144,7 +142,7 @@ func (c *Counter) loadCursors() error {
 }
 
 // ReadLatest returns what Latest returns, from a store that is open for reading only.
-func ReadLatest(from pebble.Reader, stream uint8) (latest uint64, err error) {
+func ReadLatest(from store.Reader, stream uint8) (latest uint64, err error) {
 	err = store.Scan(from, []byte(cursorPrefix), func(key, val []byte) error {
 		if len(val) != 8 {
 			return fmt.Errorf("damaged cursor %q", key)

@@ -7,8 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
@@ -49,7 +48,7 @@ import (
 // pushes and deletes that were folded.
 //
 // The first Fold of a process waits for the answer of Redis for at most Config.AskTimeout.
-func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
+func (c *Counter) Fold(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(store.Batch) error) error {
 	if journal == "" || strings.ContainsAny(journal, "\x00/") {
 		return fmt.Errorf("fold: invalid journal id %q", journal)
 	}
@@ -93,12 +92,12 @@ type DamagedError struct {
 func (e *DamagedError) Error() string { return e.Err.Error() }
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(*pebble.Batch) error) error {
+func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []counts.Fact, also func(store.Batch) error) error {
 	b := c.db.NewIndexedBatch()
 	if err := c.fold(b, stream, facts); err != nil {
 		return err
 	}
-	if err := b.Set(cursorKey(journal, stream), binary.BigEndian.AppendUint64(nil, upTo), nil); err != nil {
+	if err := b.Set(cursorKey(journal, stream), binary.BigEndian.AppendUint64(nil, upTo)); err != nil {
 		return err
 	}
 	if err := c.putUseTracking(b, stream, upTo); err != nil {
@@ -114,14 +113,14 @@ func (c *Counter) commit(journal string, stream uint8, upTo uint64, facts []coun
 			return err
 		}
 	}
-	if err := c.db.Commit(b, pebble.Sync); err != nil {
+	if err := c.db.Commit(b, store.Sync); err != nil {
 		return err
 	}
 	c.unsaved = false
 	return nil
 }
 
-func (c *Counter) fold(b *pebble.Batch, stream uint8, facts []counts.Fact) error {
+func (c *Counter) fold(b store.Batch, stream uint8, facts []counts.Fact) error {
 	now := c.cfg.Now()
 	f := folding{
 		c: c, b: b, now: now, today: counts.DayOf(now),
@@ -184,7 +183,7 @@ func (t target) key(id counts.ID) []byte { return []byte(t.prefix + rowKey(id) +
 // folding builds the batch of a Fold.
 type folding struct {
 	c        *Counter
-	b        *pebble.Batch
+	b        store.Batch
 	now      time.Time
 	today    int64
 	tomorrow time.Time
@@ -331,7 +330,7 @@ func (f *folding) write() error {
 			if to.prefix == basePrefix && !r.Counted() {
 				continue // a deleted tag that was never counted
 			}
-			if err := f.b.Set(to.key(id), r.Encode(), nil); err != nil {
+			if err := f.b.Set(to.key(id), r.Encode()); err != nil {
 				return err
 			}
 		}

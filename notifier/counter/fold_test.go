@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -46,7 +46,7 @@ func TestFoldTwice(t *testing.T) {
 	r.fold(pull...)
 	r.fold(pull...)
 	for _, upTo := range []uint64{0, 1, 2} {
-		err := r.c.Fold("aaaa", 1, upTo, pull, func(*pebble.Batch) error { t.Error("also was called"); return nil })
+		err := r.c.Fold("aaaa", 1, upTo, pull, func(store.Batch) error { t.Error("also was called"); return nil })
 		if err != nil {
 			t.Error(err)
 		}
@@ -69,7 +69,7 @@ func TestFoldWithAlso(t *testing.T) {
 	r := newReplica(t, "aaaa", nil)
 	own := errors.New("no")
 	fact := []counts.Fact{{Repository: "x", Tag: "v1", Digest: digest(1), Class: counts.Push, Time: noon, Children: []string{digest(2)}}}
-	err := r.c.Fold("aaaa", 0, 5, fact, func(*pebble.Batch) error { return own })
+	err := r.c.Fold("aaaa", 0, 5, fact, func(store.Batch) error { return own })
 	if !errors.Is(err, own) {
 		t.Fatalf("Fold = %v, want the caller's error", err)
 	}
@@ -80,7 +80,7 @@ func TestFoldWithAlso(t *testing.T) {
 	if keys, _ := r.c.Children(); len(keys) != 0 {
 		t.Errorf("a failed Fold stored %v", keys)
 	}
-	err = r.c.Fold("aaaa", 0, 5, fact, func(b *pebble.Batch) error { return b.Set([]byte("p/1"), []byte("row"), nil) })
+	err = r.c.Fold("aaaa", 0, 5, fact, func(b store.Batch) error { return b.Set([]byte("p/1"), []byte("row")) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestIndexDeletedAfterRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := binary.BigEndian.AppendUint64([]byte("c/k/\x00\x00\x00\x00"), uint64(classify.KeyOf("x", digest(20))))
-	if err := db.Set(old, nil, nil); err != nil {
+	if err := db.Set(old, nil, store.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	rule.Learn(classify.IndexEntry{Child: classify.KeyOf("x", digest(20))})

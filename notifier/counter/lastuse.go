@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -26,7 +24,7 @@ type useTracking struct {
 func (c *Counter) loadUseTracking() error {
 	c.usesSince = c.cfg.Now().UTC()
 	raw, err := store.Read(c.db, []byte(lastUseKey))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -48,14 +46,14 @@ func (c *Counter) loadUseTracking() error {
 }
 
 // putUseTracking adds the position after a fold to its batch. The caller must hold c.mu.
-func (c *Counter) putUseTracking(b *pebble.Batch, stream uint8, upTo uint64) error {
+func (c *Counter) putUseTracking(b store.Batch, stream uint8, upTo uint64) error {
 	now := useTracking{c.usesSince, c.folded()}
 	now.Upto[stream] = max(now.Upto[stream], upTo)
 	raw, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
-	return b.Set([]byte(lastUseKey), raw, nil)
+	return b.Set([]byte(lastUseKey), raw)
 }
 
 // UsesLost begins to track the last use anew, since events may have been lost that are not
@@ -66,7 +64,7 @@ func (c *Counter) UsesLost() error {
 	c.usesSince = c.cfg.Now().UTC()
 	raw, err := json.Marshal(useTracking{c.usesSince, c.folded()})
 	if err == nil {
-		err = c.db.Set([]byte(lastUseKey), raw, pebble.Sync)
+		err = c.db.Set([]byte(lastUseKey), raw, store.Sync)
 	}
 	if err != nil {
 		return fmt.Errorf("begin to track the last use anew: %w", err)

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 )
@@ -75,7 +75,7 @@ func TestUsesOfOtherVersion(t *testing.T) {
 		t.Errorf("the uses are known since %v, want %v", got, noon)
 	}
 	r.seq += 10
-	if err := r.db.Set(cursorKey("aaaa", 1), []byte{0, 0, 0, 0, 0, 0, 0, byte(r.seq)}, pebble.Sync); err != nil {
+	if err := r.db.Set(cursorKey("aaaa", 1), []byte{0, 0, 0, 0, 0, 0, 0, byte(r.seq)}, store.Sync); err != nil {
 		t.Fatal(err)
 	}
 	r.reopen()
@@ -136,7 +136,7 @@ func TestUsesAfterFailedFold(t *testing.T) {
 	r := newReplica(t, "aaaa", nil)
 	facts := []counts.Fact{pullAt(1, noon)}
 	failed := fmt.Errorf("failed by test")
-	if err := r.c.Fold("aaaa", 1, 1, facts, func(*pebble.Batch) error { return failed }); err == nil {
+	if err := r.c.Fold("aaaa", 1, 1, facts, func(store.Batch) error { return failed }); err == nil {
 		t.Fatal("the fold succeeded")
 	}
 	if got := r.uses("x"); len(got) != 0 {

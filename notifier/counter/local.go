@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -27,8 +25,8 @@ func (c *Counter) Repositories(ctx context.Context) ([]counts.Totals, error) {
 	return counts.ListTotals(sums), nil
 }
 
-func (c *Counter) addTotals(ctx context.Context, snap *pebble.Snapshot, prefix string, sums map[string]counts.Row) error {
-	iter, err := snap.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: store.PrefixEnd([]byte(prefix))})
+func (c *Counter) addTotals(ctx context.Context, snap store.Snapshot, prefix string, sums map[string]counts.Row) error {
+	iter, err := snap.NewIter(store.Range{Start: []byte(prefix), End: store.PrefixEnd([]byte(prefix))})
 	if err != nil {
 		return err
 	}
@@ -128,7 +126,7 @@ var errStop = errors.New("stop") // ends a scan early
 
 // rows calls visit with a repository's local rows of a kind, until it returns false. visit
 // may be called several times for an id, with counts to be added up.
-func (c *Counter) rows(ctx context.Context, snap *pebble.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
+func (c *Counter) rows(ctx context.Context, snap store.Snapshot, repository string, k counts.Kind, visit func(counts.ID, counts.Row) bool) error {
 	for _, prefix := range localPrefixes {
 		err := scanRows(snap, prefix, rowStart(prefix, repository, k), func(id counts.ID, _ string, r counts.Row) error {
 			if !visit(id, r) {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -36,20 +34,20 @@ func (c *Counter) migrate() error {
 	}
 	b := c.db.NewBatch()
 	for _, prefix := range []string{basePrefix, pushed.Prefix, pushed.LatestPrefix} {
-		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix)), nil); err != nil {
+		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix))); err != nil {
 			return err
 		}
 	}
 	n := 0
 	set := func(key, val []byte) error {
-		if err := b.Set(key, val, nil); err != nil {
+		if err := b.Set(key, val); err != nil {
 			return err
 		}
 		if n++; n%batchRows != 0 {
 			return nil
 		}
 		defer func() { b = c.db.NewBatch() }()
-		return c.db.Commit(b, pebble.NoSync)
+		return c.db.Commit(b, store.NoSync)
 	}
 	if err := c.migrateRows(set); err != nil {
 		return fmt.Errorf("migrate counts of an earlier version: %w", err)
@@ -58,11 +56,11 @@ func (c *Counter) migrate() error {
 		return fmt.Errorf("migrate pushes of an earlier version: %w", err)
 	}
 	for _, prefix := range oldPrefixes {
-		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix)), nil); err != nil {
+		if err := b.DeleteRange([]byte(prefix), store.PrefixEnd([]byte(prefix))); err != nil {
 			return err
 		}
 	}
-	return c.db.Commit(b, pebble.Sync)
+	return c.db.Commit(b, store.Sync)
 }
 
 // migrateRows converts the rows. It adds up those of journals with different ids.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -21,7 +19,7 @@ func TestMigrate(t *testing.T) {
 		r := newReplica(t, "aaaa", nil)
 		b := r.db.NewBatch()
 		set := func(key string, val []byte) {
-			if err := b.Set([]byte(key), val, nil); err != nil {
+			if err := b.Set([]byte(key), val); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -32,7 +30,7 @@ func TestMigrate(t *testing.T) {
 			}
 			return val
 		}
-		b.DeleteRange([]byte("c/"), []byte("c0"), nil)
+		b.DeleteRange([]byte("c/"), []byte("c0"))
 		set("c/id", []byte("0123456789abcdef"))
 		for _, bucket := range []string{"3", "c"} {
 			name := "team/app-" + bucket
@@ -53,7 +51,7 @@ func TestMigrate(t *testing.T) {
 		if stopped {
 			set(string(baseKey(counts.OfRepository("half"), 1)), counts.Row{Counts: [len(counts.Classes)]uint64{9}}.Encode())
 		}
-		if err := r.db.Commit(b, pebble.Sync); err != nil {
+		if err := r.db.Commit(b, store.Sync); err != nil {
 			t.Fatal(err)
 		}
 		r.cfg.Redis = rediscounts.New(client, fmt.Sprint(stopped))

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -54,7 +52,7 @@ func (it *item) add(run string, add counts.Row, now time.Time) {
 }
 
 // load reads a base row with its pending rows. The caller must hold c.mu.
-func (c *Counter) load(from pebble.Reader, id counts.ID, w *writer) (*item, error) {
+func (c *Counter) load(from store.Reader, id counts.ID, w *writer) (*item, error) {
 	base, _, err := readRow(from, baseKey(id, w.epoch))
 	if err != nil {
 		return nil, err
@@ -91,7 +89,7 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 	n := 0
 	flush := func() error {
 		defer func() { b, n = c.db.NewIndexedBatch(), 0 }()
-		return c.db.Commit(b, pebble.Sync)
+		return c.db.Commit(b, store.Sync)
 	}
 	err := scanRows(c.db, pendingPrefix, []byte(pendingPrefix), func(id counts.ID, run string, add counts.Row) error {
 		if !runs(run) {
@@ -102,9 +100,9 @@ func (c *Counter) mergeRuns(to epoch, runs func(run string) bool) error {
 			return err
 		}
 		if base = base.Add(add, now); base.Counted() {
-			err = b.Set(baseKey(id, to), base.Encode(), nil)
+			err = b.Set(baseKey(id, to), base.Encode())
 		}
-		if err = errors.Join(err, b.Delete(pendingKey(id, run), nil)); err != nil {
+		if err = errors.Join(err, b.Delete(pendingKey(id, run))); err != nil {
 			return err
 		}
 		if n++; n < batchRows {
@@ -138,7 +136,7 @@ func (c *Counter) mergeAllPending() error {
 
 // applySent makes the rows that were sent the base rows. What was counted since then stays
 // pending. The caller must hold c.mu.
-func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]bool) error {
+func (c *Counter) applySent(b store.Batch, items []*item, damaged map[string]bool) error {
 	e := c.reg.epoch()
 	for _, it := range items {
 		if damaged[it.field.Key] {
@@ -169,9 +167,9 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 				continue
 			}
 			if rest := now.Sub(p.row); rest.Counted() || rest.TagState != 0 {
-				err = b.Set(key, rest.Encode(), nil)
+				err = b.Set(key, rest.Encode())
 			} else {
-				err = b.Delete(key, nil)
+				err = b.Delete(key)
 			}
 			if err != nil {
 				return err
@@ -181,30 +179,30 @@ func (c *Counter) applySent(b *pebble.Batch, items []*item, damaged map[string]b
 	return nil
 }
 
-func applyBase(b *pebble.Batch, it *item, e epoch) error {
+func applyBase(b store.Batch, it *item, e epoch) error {
 	key := baseKey(it.id, e)
 	if it.sum.Counted() {
 		if it.sum == it.base {
 			return nil
 		}
-		return b.Set(key, it.sum.Encode(), nil)
+		return b.Set(key, it.sum.Encode())
 	}
-	if err := b.Delete(key, nil); err != nil {
+	if err := b.Delete(key); err != nil {
 		return err
 	}
 	if it.id.Kind != counts.PerTag || it.base.Position == 0 {
 		return nil
 	}
-	return b.Set(freeKey(it.id.Repository, e, it.base.Position), nil, nil)
+	return b.Set(freeKey(it.id.Repository, e, it.base.Position), nil)
 }
 
 // enqueue adds an empty pending row, so that the next round sends the row. The caller must
 // hold c.mu.
-func (c *Counter) enqueue(b *pebble.Batch, id counts.ID) error {
+func (c *Counter) enqueue(b store.Batch, id counts.ID) error {
 	key := pendingKey(id, liveRun+c.run)
 	ok, err := store.Has(b, key)
 	if err != nil || ok {
 		return err
 	}
-	return b.Set(key, counts.Row{}.Encode(), nil)
+	return b.Set(key, counts.Row{}.Encode())
 }

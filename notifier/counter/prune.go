@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counter/steady"
@@ -191,10 +189,10 @@ func (c *Counter) markPresent(r storedRow) error {
 		return err
 	}
 	now.TagState = counts.Present
-	if err := b.Set(key, now.Encode(), nil); err != nil {
+	if err := b.Set(key, now.Encode()); err != nil {
 		return err
 	}
-	return c.db.Commit(b, pebble.NoSync)
+	return c.db.Commit(b, store.NoSync)
 }
 
 // finish ends the visit of a repository: it drops the oldest days if there are too many, and
@@ -241,13 +239,13 @@ func (p *pruning) flush() error {
 			return err
 		}
 	}
-	return c.db.Commit(b, pebble.NoSync)
+	return c.db.Commit(b, store.NoSync)
 }
 
 // dropRow drops a row, unless its tag has pending counts. A row that Redis has is emptied
 // and sent once more; it is deleted when Redis has acknowledged that. The caller must hold
 // c.mu.
-func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
+func (c *Counter) dropRow(b store.Batch, r storedRow, p *pruning) error {
 	key := []byte(r.prefix + rowKey(r.id) + r.end)
 	now, _, err := readRow(b, key)
 	if err != nil {
@@ -260,16 +258,16 @@ func (c *Counter) dropRow(b *pebble.Batch, r storedRow, p *pruning) error {
 		}
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.redis != nil {
-		if err := b.Set(key, counts.Row{Position: now.Position}.Encode(), nil); err != nil {
+		if err := b.Set(key, counts.Row{Position: now.Position}.Encode()); err != nil {
 			return err
 		}
 		return c.enqueue(b, r.id)
 	}
-	if err := b.Delete(key, nil); err != nil || r.id.Kind != counts.PerTag || now.Position == 0 || r.end == elsewhere.end() {
+	if err := b.Delete(key); err != nil || r.id.Kind != counts.PerTag || now.Position == 0 || r.end == elsewhere.end() {
 		return err
 	}
 	e, _ := binary.Uvarint([]byte(r.end))
-	return b.Set(freeKey(r.id.Repository, epoch(e), now.Position), nil, nil)
+	return b.Set(freeKey(r.id.Repository, epoch(e), now.Position), nil)
 }
 
 // resetTimes replaces times at or after limit by those of last.
@@ -288,7 +286,7 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 	if now.LastPush >= limit {
 		now.LastPush = last.LastPush
 	}
-	if err := b.Set(key, now.Encode(), nil); err != nil {
+	if err := b.Set(key, now.Encode()); err != nil {
 		return err
 	}
 	if r.prefix == basePrefix && r.end == c.reg.epoch().end() && c.redis != nil {
@@ -296,5 +294,5 @@ func (c *Counter) resetTimes(r storedRow, last counts.Row, limit int64) error {
 			return err
 		}
 	}
-	return c.db.Commit(b, pebble.NoSync)
+	return c.db.Commit(b, store.NoSync)
 }

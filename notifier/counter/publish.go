@@ -8,8 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -119,7 +118,7 @@ type round struct {
 	lost      int              // 1 if Redis had lost counts
 	damaged   map[string]error // by key, so that each is reported once
 	releasing bool
-	snap      *pebble.Snapshot                      // the rows that are sent
+	snap      store.Snapshot                        // the rows that are sent
 	upto      rediscounts.Sequences                 // the last events in snap
 	report    func(repository, detail string) error // not nil: differences are reported and nothing is written
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
@@ -61,7 +59,7 @@ func (c *Counter) loadRegistration() error {
 		if err != nil {
 			return fmt.Errorf("damaged value at %q: %w", registrationKey, err)
 		}
-	} else if errors.Is(err, pebble.ErrNotFound) {
+	} else if errors.Is(err, store.ErrNotFound) {
 		c.reg, err = registration{New: true, IDs: []string{rediscounts.NewID()}}, nil
 	} else {
 		return err
@@ -93,32 +91,32 @@ func (c *Counter) save() error {
 	if !c.unsaved {
 		return nil
 	}
-	return c.saveRegistration(pebble.Sync)
+	return c.saveRegistration(store.Sync)
 }
 
 // saveRegistration writes the registration. The caller must hold c.mu.
-func (c *Counter) saveRegistration(options *pebble.WriteOptions) error {
+func (c *Counter) saveRegistration(d store.Durability) error {
 	b := c.db.NewBatch()
 	if err := c.putRegistration(b); err != nil {
 		return err
 	}
-	if err := c.db.Commit(b, options); err != nil {
+	if err := c.db.Commit(b, d); err != nil {
 		return err
 	}
 	c.unsaved = false
 	return nil
 }
 
-func (c *Counter) putRegistration(b *pebble.Batch) error {
+func (c *Counter) putRegistration(b store.Batch) error {
 	raw, err := json.Marshal(c.reg)
 	if err != nil {
 		return err
 	}
-	return b.Set([]byte(registrationKey), raw, nil)
+	return b.Set([]byte(registrationKey), raw)
 }
 
 // acknowledge stores a record that Redis has, in one synced batch with what also adds.
-func (c *Counter) acknowledge(rec rediscounts.Record, also func(*pebble.Batch) error) error {
+func (c *Counter) acknowledge(rec rediscounts.Record, also func(store.Batch) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	raw := rec.Encode()
@@ -132,7 +130,7 @@ func (c *Counter) acknowledge(rec rediscounts.Record, also func(*pebble.Batch) e
 			return err
 		}
 	}
-	if err := c.db.Commit(b, pebble.Sync); err != nil {
+	if err := c.db.Commit(b, store.Sync); err != nil {
 		return err
 	}
 	c.status.wrote(c.reg.id(), raw)

@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
 
 // readRow reads the row at a key; false if there is none.
-func readRow(r pebble.Reader, key []byte) (counts.Row, bool, error) {
+func readRow(r store.Reader, key []byte) (counts.Row, bool, error) {
 	val, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return counts.Row{}, false, nil
 	}
 	if err != nil {
@@ -35,7 +33,7 @@ func decodeRow(key, val []byte) (counts.Row, error) {
 
 // scanRows calls visit with the rows whose keys begin with start, until it returns an error.
 // start begins with prefix, and end is the end of a key.
-func scanRows(r pebble.Reader, prefix string, start []byte, visit func(id counts.ID, end string, row counts.Row) error) error {
+func scanRows(r store.Reader, prefix string, start []byte, visit func(id counts.ID, end string, row counts.Row) error) error {
 	return store.Scan(r, start, func(key, val []byte) error {
 		id, end, err := parseRow(string(key[len(prefix):]))
 		if err != nil {
@@ -51,14 +49,14 @@ func scanRows(r pebble.Reader, prefix string, start []byte, visit func(id counts
 
 // rows iterates over the rows of an epoch merged with the pending rows.
 type rows struct {
-	base, pending *pebble.Iterator // pending is nil if the pending rows belong to another epoch
+	base, pending store.Iterator // pending is nil if the pending rows belong to another epoch
 	epoch         epoch
 }
 
 // newRows starts at the first row whose key is not less than at.
-func newRows(from pebble.Reader, e epoch, withPending bool, at string) (*rows, error) {
-	open := func(prefix string) (*pebble.Iterator, error) {
-		iter, err := from.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: store.PrefixEnd([]byte(prefix))})
+func newRows(from store.Reader, e epoch, withPending bool, at string) (*rows, error) {
+	open := func(prefix string) (store.Iterator, error) {
+		iter, err := from.NewIter(store.Range{Start: []byte(prefix), End: store.PrefixEnd([]byte(prefix))})
 		if err == nil {
 			iter.SeekGE([]byte(prefix + at))
 		}

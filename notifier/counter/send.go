@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -117,14 +115,14 @@ func (r *round) assignPositions(w *writer, items []*item) ([]*item, error) {
 	if a.b.Empty() {
 		return items, a.b.Close()
 	}
-	return a.items, c.db.Commit(a.b, pebble.Sync)
+	return a.items, c.db.Commit(a.b, store.Sync)
 }
 
 // assignment is the batch that assigns positions.
 type assignment struct {
 	c      *Counter
 	w      *writer
-	b      *pebble.Batch
+	b      store.Batch
 	items  []*item
 	totals map[string]*item // by repository
 }
@@ -138,7 +136,7 @@ func (a *assignment) assign(tag *item) error {
 		return err
 	}
 	tag.base.Position, tag.sum.Position = position, position
-	return a.b.Set(baseKey(tag.id, a.w.epoch), tag.base.Encode(), nil)
+	return a.b.Set(baseKey(tag.id, a.w.epoch), tag.base.Encode())
 }
 
 // nextPosition increments the highest position of a repository.
@@ -154,11 +152,11 @@ func (a *assignment) nextPosition(repository string) (uint64, error) {
 	}
 	total.base.Position++
 	total.sum.Position = total.base.Position
-	return total.base.Position, a.b.Set(baseKey(total.id, a.w.epoch), total.base.Encode(), nil)
+	return total.base.Position, a.b.Set(baseKey(total.id, a.w.epoch), total.base.Encode())
 }
 
 // takeFreePosition returns the lowest free position and deletes its key; 0 if there is none.
-func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, error) {
+func takeFreePosition(b store.Batch, repository string, e epoch) (uint64, error) {
 	prefix := freeStart(repository, e)
 	var position uint64
 	err := store.Scan(b, prefix, func(key, _ []byte) error {
@@ -176,7 +174,7 @@ func takeFreePosition(b *pebble.Batch, repository string, e epoch) (uint64, erro
 	if position == 0 {
 		return 0, nil
 	}
-	return position, b.Delete(freeKey(repository, e, position), nil)
+	return position, b.Delete(freeKey(repository, e, position))
 }
 
 // fetch reads the values that Redis has for some rows.
@@ -220,7 +218,7 @@ func (r *round) call(w *writer, changes []rediscounts.Change, items []*item) err
 		c.publisher.clockAhead, c.publisher.clockCheckedAt = written.Clock.Sub(c.cfg.Now()), c.cfg.Now()
 		c.mu.Unlock()
 	}
-	return c.acknowledge(next, func(b *pebble.Batch) error { return c.applySent(b, items, damaged) })
+	return c.acknowledge(next, func(b store.Batch) error { return c.applySent(b, items, damaged) })
 }
 
 // confirmUnanswered applies the last call if it was executed: Redis then has its record.
@@ -230,5 +228,5 @@ func (r *round) confirmUnanswered(ids map[string]string) error {
 	if f == nil || ids[f.id] != f.rec.Encode() {
 		return nil
 	}
-	return c.acknowledge(f.rec, func(b *pebble.Batch) error { return c.applySent(b, f.items, nil) })
+	return c.acknowledge(f.rec, func(b store.Batch) error { return c.applySent(b, f.items, nil) })
 }

@@ -3,8 +3,7 @@ package counter
 import (
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter/pushed"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -114,7 +113,7 @@ func (c *Counter) removeDeleted(entries []classify.IndexEntry) error {
 	if b.Empty() {
 		return b.Close()
 	}
-	return c.db.Commit(b, pebble.NoSync)
+	return c.db.Commit(b, store.NoSync)
 }
 
 // applyTagChanges sets the state of the tags that this folder has counts of.
@@ -132,11 +131,11 @@ func (c *Counter) applyTagChanges(e rediscounts.StreamEntry) error {
 			return err
 		}
 	}
-	return c.db.Commit(b, pebble.NoSync)
+	return c.db.Commit(b, store.NoSync)
 }
 
 // applyTagChange sets the state of a tag. The caller must hold c.mu.
-func (c *Counter) applyTagChange(b *pebble.Batch, w *writer, change rediscounts.TagChange, day int64) error {
+func (c *Counter) applyTagChange(b store.Batch, w *writer, change rediscounts.TagChange, day int64) error {
 	it, err := c.load(b, counts.OfTag(change.Repository, change.Tag), w)
 	if err != nil {
 		return err
@@ -155,5 +154,5 @@ func (c *Counter) applyTagChange(b *pebble.Batch, w *writer, change rediscounts.
 			return err
 		}
 	}
-	return b.Set(key, pending.Encode(), nil)
+	return b.Set(key, pending.Encode())
 }

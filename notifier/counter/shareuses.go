@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
@@ -61,7 +59,7 @@ type usesPublisher struct {
 
 func (c *Counter) loadSharedUses() error {
 	raw, err := store.Read(c.db, []byte(sharedUsesKey))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -259,7 +257,7 @@ func (c *Counter) saveSharedUses(next sharedUses) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sharedUses = next
-	return c.db.Set([]byte(sharedUsesKey), raw, pebble.NoSync)
+	return c.db.Set([]byte(sharedUsesKey), raw, store.NoSync)
 }
 
 // AllUses calls visit with the last use of the tags and manifests of a repository in all

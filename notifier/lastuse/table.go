@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/generations"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
@@ -52,12 +50,12 @@ func (t *Table) Forget() {
 func (t *Table) key(k rowKey) []byte { return append([]byte(t.prefix), k[:]...) }
 
 // read returns a row; the zero Use if there is none.
-func (t *Table) read(r pebble.Reader, k rowKey) (Use, error) {
+func (t *Table) read(r store.Reader, k rowKey) (Use, error) {
 	if u, ok := t.recent.Get(k); ok {
 		return u, nil
 	}
 	val, closer, err := r.Get(t.key(k))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return Use{}, nil
 	}
 	if err != nil {
@@ -72,7 +70,7 @@ func (t *Table) read(r pebble.Reader, k rowKey) (Use, error) {
 }
 
 // Repository calls visit with the rows of a repository, until it returns an error.
-func (t *Table) Repository(r pebble.Reader, repository string, visit func(Key, Use) error) error {
+func (t *Table) Repository(r store.Reader, repository string, visit func(Key, Use) error) error {
 	hash := hashRepository(repository)
 	start := append([]byte(t.prefix), hash[:]...)
 	return store.Scan(r, start, func(key, val []byte) error {
@@ -87,7 +85,7 @@ func (t *Table) Repository(r pebble.Reader, repository string, visit func(Key, U
 // Changes are the changes of one batch of events.
 type Changes struct {
 	table  *Table
-	from   pebble.Reader
+	from   store.Reader
 	now    int64
 	rows   map[rowKey]*change
 	images map[image][2]*change // rows of a request: of its tag and its digest, nil if it has none
@@ -105,7 +103,7 @@ type change struct {
 }
 
 // Changes begins a batch. from has the rows that are on disk.
-func (t *Table) Changes(from pebble.Reader, now time.Time) *Changes {
+func (t *Table) Changes(from store.Reader, now time.Time) *Changes {
 	return &Changes{table: t, from: from, now: hourOf(now), rows: map[rowKey]*change{}, images: map[image][2]*change{}, hashes: map[string][8]byte{}}
 }
 
@@ -193,11 +191,11 @@ func (c *Changes) row(repository string, k Key) (*change, error) {
 }
 
 // Write adds the changed rows to a batch. If its commit fails, the caller calls Forget.
-func (c *Changes) Write(b *pebble.Batch) error {
+func (c *Changes) Write(b store.Batch) error {
 	for _, row := range c.rows {
 		if row.deleted != 0 {
 			c.table.recent.Delete(row.key)
-			if err := b.Delete(c.table.key(row.key), nil); err != nil {
+			if err := b.Delete(c.table.key(row.key)); err != nil {
 				return err
 			}
 			continue
@@ -206,7 +204,7 @@ func (c *Changes) Write(b *pebble.Batch) error {
 		if !row.changed {
 			continue
 		}
-		if err := b.Set(c.table.key(row.key), row.use.encode(), nil); err != nil {
+		if err := b.Set(c.table.key(row.key), row.use.encode()); err != nil {
 			return err
 		}
 	}
@@ -242,12 +240,12 @@ func (t *Table) Drop(db *store.Store, mu sync.Locker, repository string, old fun
 				continue
 			}
 			t.recent.Delete(rowKey(id))
-			if err := b.Delete(t.key(rowKey(id)), nil); err != nil {
+			if err := b.Delete(t.key(rowKey(id))); err != nil {
 				return err
 			}
 		}
 		found = found[:0]
-		return db.Commit(b, pebble.NoSync)
+		return db.Commit(b, store.NoSync)
 	}
 	err := t.Repository(db, repository, func(k Key, u Use) error {
 		if !old(k, u) {
@@ -262,7 +260,7 @@ func (t *Table) Drop(db *store.Store, mu sync.Locker, repository string, old fun
 }
 
 // All calls visit with all rows, until it returns an error.
-func (t *Table) All(r pebble.Reader, visit func(ID, Use) error) error {
+func (t *Table) All(r store.Reader, visit func(ID, Use) error) error {
 	return store.Scan(r, []byte(t.prefix), func(key, val []byte) error {
 		u, err := decode(val)
 		if rest := key[len(t.prefix):]; err != nil || len(rest) != len(ID{}) {
@@ -273,4 +271,4 @@ func (t *Table) All(r pebble.Reader, visit func(ID, Use) error) error {
 }
 
 // Has reports whether r has a row.
-func (t *Table) Has(r pebble.Reader, id ID) (bool, error) { return store.Has(r, t.key(rowKey(id))) }
+func (t *Table) Has(r store.Reader, id ID) (bool, error) { return store.Has(r, t.key(rowKey(id))) }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -53,7 +52,7 @@ func (r *rig) add(facts ...counts.Fact) {
 		r.t.Fatal(err)
 	}
 	r.sets += int(b.Count())
-	if err := r.db.Commit(b, pebble.NoSync); err != nil {
+	if err := r.db.Commit(b, store.NoSync); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -182,7 +181,7 @@ func TestDamagedRows(t *testing.T) {
 	hash := hashRepository("oss/app")
 	for _, val := range []string{"", "\xff", "\x01", "\x01\xff"} {
 		k := rowKeyOf(hash, OfTag("v1"))
-		if err := r.db.Set(r.table.key(k), []byte(val), pebble.NoSync); err != nil {
+		if err := r.db.Set(r.table.key(k), []byte(val), store.NoSync); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.table.Repository(r.db, "oss/app", func(Key, Use) error { return nil }); err == nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/state"
 	"github.com/tidings-dev/tidings/notifier/usage"
 )
@@ -26,7 +27,7 @@ func BenchmarkQuotaCheck(b *testing.B) {
 		r := newRig(b, int64(count))
 		fillUsage(b, r, count)
 		r.fillOthers(b)
-		for r.files.Metrics().Compact.NumInProgress > 0 {
+		for store.Pebble(r.files).Metrics().Compact.NumInProgress > 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
 		random := rand.New(rand.NewPCG(1, 2))
@@ -64,11 +65,11 @@ func (r *rig) measure(b *testing.B, n int, push func() []usage.Layer, prepare fu
 		if _, err := r.Reserve(b.Context(), "did:plc:carol", []usage.Layer{layer("larger than the limit", 1<<40)}); err == nil {
 			b.Fatal("the push of another owner is not refused")
 		}
-		before := r.files.Metrics().BlockCache.Misses
+		before := store.Pebble(r.files).Metrics().BlockCache.Misses
 		started := time.Now()
 		reserved, err := r.Reserve(b.Context(), alice, layers)
 		times[i] = time.Since(started)
-		blocks += r.files.Metrics().BlockCache.Misses - before
+		blocks += store.Pebble(r.files).Metrics().BlockCache.Misses - before
 		reserved.Release()
 		var exceeded *ExceededError
 		if err != nil && (!errors.As(err, &exceeded) || exceeded.Push != 1) {
@@ -97,7 +98,7 @@ func (r *rig) fillOthers(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if err := r.files.Flush(); err != nil {
+	if err := store.Pebble(r.files).Flush(); err != nil {
 		b.Fatal(err)
 	}
 }

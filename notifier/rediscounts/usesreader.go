@@ -3,8 +3,7 @@ package rediscounts
 import (
 	"context"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/lastuse"
 )
 
@@ -13,7 +12,7 @@ import (
 type UsesReader struct {
 	DB         *DB
 	Table      *lastuse.Table
-	OnDisk     pebble.Reader // a snapshot with the rows of Table
+	OnDisk     store.Reader // a snapshot with the rows of Table
 	Repository string
 	Visit      func(lastuse.Key, lastuse.Use) error
 

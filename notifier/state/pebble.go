@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -16,18 +14,18 @@ type onPebble struct{ db *store.Store }
 
 func (p onPebble) Get(key []byte) ([]byte, error) {
 	value, err := store.Read(p.db, key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrNotFound
 	}
 	return value, err
 }
 
 func (p onPebble) Exist(ctx context.Context, keys [][]byte) ([]bool, error) {
-	return store.Exist(ctx, p.db, keys)
+	return p.db.Exist(ctx, keys)
 }
 
 func (p onPebble) Scan(r Range, visit func(key, value []byte) error) error {
-	iter, err := p.db.NewIter(&pebble.IterOptions{LowerBound: r.From, UpperBound: r.To})
+	iter, err := p.db.NewIter(store.Range{Start: r.From, End: r.To})
 	if err != nil {
 		return err
 	}
@@ -55,24 +53,20 @@ func (p onPebble) Commit(b *Batch, d Durability) error {
 	if err := b.AddTo(batch); err != nil {
 		return err
 	}
-	if d == Sync {
-		return p.db.Commit(batch, pebble.Sync)
-	}
-	return p.db.Commit(batch, pebble.NoSync)
+	return p.db.Commit(batch, d)
 }
 
-// AddTo adds the changes to a batch of Pebble, which the counter commits together with
-// its own rows.
-func (b *Batch) AddTo(to *pebble.Batch) error {
+// AddTo adds the changes to a batch that the counter commits together with its own rows.
+func (b *Batch) AddTo(to store.Batch) error {
 	for _, c := range b.changes {
 		var err error
 		switch c.kind {
 		case changeSet:
-			err = to.Set(c.key, c.value, nil)
+			err = to.Set(c.key, c.value)
 		case changeDelete:
-			err = to.Delete(c.key, nil)
+			err = to.Delete(c.key)
 		case changeDeleteRange:
-			err = to.DeleteRange(c.key, c.value, nil)
+			err = to.DeleteRange(c.key, c.value)
 		}
 		if err != nil {
 			return err

@@ -52,11 +52,11 @@ func TestBlockReads(t *testing.T) {
 		for i := half; i < count; i += 2 {
 			b.Set(key("present", i), []byte{1})
 		}
-		if err := errors.Join(state.OnPebble(db).Commit(&b, state.Sync), db.Flush()); err != nil {
+		if err := errors.Join(state.OnPebble(db).Commit(&b, state.Sync), store.Pebble(db).Flush()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Compact(t.Context(), []byte{0}, []byte{0xff, 0xff}, false); err != nil {
+	if err := store.Pebble(db).Compact(t.Context(), []byte{0}, []byte{0xff, 0xff}, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil { // so that no block is in memory
@@ -66,7 +66,7 @@ func TestBlockReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if levels := db.Metrics().Levels; levels[len(levels)-1].TablesCount == 0 {
+	if levels := store.Pebble(db).Metrics().Levels; levels[len(levels)-1].TablesCount == 0 {
 		t.Fatal("no table is in the last level")
 	}
 	reads := func(kind string) int64 {
@@ -74,7 +74,7 @@ func TestBlockReads(t *testing.T) {
 		for i := range lookups {
 			keys = append(keys, key(kind, i))
 		}
-		before := db.Metrics().BlockCache.Misses
+		before := store.Pebble(db).Metrics().BlockCache.Misses
 		exist, err := state.OnPebble(db).Exist(t.Context(), keys)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestBlockReads(t *testing.T) {
 				t.Fatalf("%s key %d: %v", kind, i, exist[i])
 			}
 		}
-		return db.Metrics().BlockCache.Misses - before
+		return store.Pebble(db).Metrics().BlockCache.Misses - before
 	}
 	reads("of other names")
 	if n := reads("absent"); n > lookups/20 {

@@ -27,14 +27,11 @@ type Store interface {
 }
 
 // Durability is the durability of a commit.
-type Durability bool
+type Durability = store.Durability
 
 const (
-	// NoSync: a crash may undo the commit together with all later ones, until the next
-	// commit with Sync.
-	NoSync Durability = false
-	// Sync: the batch and all earlier ones are durable when Commit returns.
-	Sync Durability = true
+	NoSync = store.NoSync
+	Sync   = store.Sync
 )
 
 var (

@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // BlobRow is the row of a blob.
@@ -46,7 +45,7 @@ func DecodeBlobRow(val []byte) (BlobRow, error) {
 }
 
 // ReadBlob reads the row of a blob. found is false if there is none.
-func ReadBlob(db pebble.Reader, d block.Digest) (row BlobRow, found bool, err error) {
+func ReadBlob(db store.Reader, d block.Digest) (row BlobRow, found bool, err error) {
 	val, err := read(db, BlobKey(d))
 	if err != nil || val == nil {
 		return BlobRow{}, false, err

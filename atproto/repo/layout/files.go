@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -65,7 +64,7 @@ func (f BlobFiles) Rename(path string, d block.Digest) error {
 }
 
 // Sweep removes files without a row. Files that have other names stay.
-func (f BlobFiles) Sweep(db pebble.Reader, lg *slog.Logger) error {
+func (f BlobFiles) Sweep(db store.Reader, lg *slog.Logger) error {
 	names, err := f.FS.List(f.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -94,7 +93,7 @@ func (f BlobFiles) IsBlob(name string) bool {
 	return err == nil && len(raw) == block.DigestSize
 }
 
-func (f BlobFiles) wanted(db pebble.Reader, name string) (bool, error) {
+func (f BlobFiles) wanted(db store.Reader, name string) (bool, error) {
 	if strings.HasPrefix(name, temporary) {
 		return false, nil
 	}
@@ -108,7 +107,7 @@ func (f BlobFiles) wanted(db pebble.Reader, name string) (bool, error) {
 
 // Remove deletes the files of blobs whose rows were deleted, except those that
 // were uploaded again in the meantime.
-func (f BlobFiles) Remove(db pebble.Reader, blobs []block.Digest, lg *slog.Logger) {
+func (f BlobFiles) Remove(db store.Reader, blobs []block.Digest, lg *slog.Logger) {
 	for _, d := range blobs {
 		if row, _, err := ReadBlob(db, d); err != nil || row.Stored {
 			continue

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -91,12 +90,12 @@ func End(prefix string) []byte {
 }
 
 // Iterate returns an iterator over the keys with a prefix.
-func Iterate(db pebble.Reader, prefix string) (*pebble.Iterator, error) {
-	return db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: End(prefix)})
+func Iterate(db store.Reader, prefix string) (store.Iterator, error) {
+	return db.NewIter(store.Range{Start: []byte(prefix), End: End(prefix)})
 }
 
 // Count returns the number of keys with a prefix.
-func Count(db pebble.Reader, prefix string) (n int64, err error) {
+func Count(db store.Reader, prefix string) (n int64, err error) {
 	it, err := Iterate(db, prefix)
 	if err != nil {
 		return 0, err
@@ -109,9 +108,9 @@ func Count(db pebble.Reader, prefix string) (n int64, err error) {
 }
 
 // read returns a value, nil if there is no such key.
-func read(db pebble.Reader, key []byte) ([]byte, error) {
+func read(db store.Reader, key []byte) ([]byte, error) {
 	val, err := store.Read(db, key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return val, err

@@ -3,13 +3,14 @@ package layout
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 func TestEnd(t *testing.T) {
@@ -51,7 +52,7 @@ func TestRecord(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem()})
+	db, err := Open("repo", Options{FS: vfs.NewMem(), CacheSize: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func TestEvents(t *testing.T) {
 	b := db.NewBatch()
 	logged := SetEvent(b, 100, 7, []byte("frame"))
 	SetDropped(b, 6)
-	if err := b.Commit(pebble.NoSync); err != nil || logged != 105 {
+	if err := db.Commit(b, store.NoSync); err != nil || logged != 105 {
 		t.Fatalf("%d bytes logged, %v", logged, err)
 	}
 	it, err := Iterate(db, PrefixEvent)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -29,8 +28,7 @@ type Options struct {
 
 // Exists reports whether dir holds a repo. It doesn't open it.
 func Exists(fs vfs.FS, dir string) bool {
-	desc, err := pebble.Peek(dir, fs)
-	return err == nil && desc.Exists
+	return store.Exists(fs, dir)
 }
 
 // Open opens the database in dir for writing, creating it if necessary.
@@ -75,7 +73,7 @@ func config(dir string, o Options) store.Config {
 		Reserve:   o.Reserve,
 		CacheSize: o.CacheSize + 2*memTable,
 		MemTable:  memTable,
-		Apart:     pebble.KeyRange{Start: []byte(PrefixEvent), End: End(PrefixEvent)},
+		Apart:     store.Range{Start: []byte(PrefixEvent), End: End(PrefixEvent)},
 		FS:        o.FS,
 		Logger:    o.Logger,
 	}

@@ -9,10 +9,10 @@ import (
 
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // MaxAhead is how far the rev of the head may be ahead of the clock. Relays
@@ -100,8 +100,8 @@ func VerifyRecord(path string, val []byte) (cid.Cid, []byte, error) {
 
 // SetEvent logs a frame and returns the new count of logged bytes. Each event
 // has the count before it, so the size of any range is one subtraction.
-func SetEvent(b *pebble.Batch, logged, seq uint64, frame []byte) uint64 {
-	SetJoined(b, EventKey(seq), binary.BigEndian.AppendUint64(nil, logged), frame)
+func SetEvent(b store.Batch, logged, seq uint64, frame []byte) uint64 {
+	b.SetJoined(EventKey(seq), binary.BigEndian.AppendUint64(nil, logged), frame)
 	return logged + uint64(len(frame))
 }
 
@@ -118,7 +118,7 @@ func SeqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(PrefixEve
 
 // LastDropped returns the sequence number of the last event that was dropped, 0
 // if all are kept.
-func LastDropped(db pebble.Reader) (uint64, error) {
+func LastDropped(db store.Reader) (uint64, error) {
 	val, err := read(db, KeyDropped)
 	switch {
 	case err != nil || val == nil:
@@ -130,7 +130,7 @@ func LastDropped(db pebble.Reader) (uint64, error) {
 }
 
 // Moved returns where the account has moved to, "" while it is here.
-func Moved(db pebble.Reader) (string, error) {
+func Moved(db store.Reader) (string, error) {
 	host, err := read(db, KeyMoved)
 	if err != nil {
 		return "", fmt.Errorf("read where the account has moved to: %w", err)
@@ -138,15 +138,7 @@ func Moved(db pebble.Reader) (string, error) {
 	return string(host), nil
 }
 
-// SetJoined sets a key to two pieces without joining them first.
-func SetJoined(b *pebble.Batch, key, first, second []byte) {
-	op := b.SetDeferred(len(key), len(first)+len(second))
-	copy(op.Key, key)
-	copy(op.Value[copy(op.Value, first):], second)
-	op.Finish() // can't fail: the batch has no index
-}
-
 // SetDropped records that events up to seq were dropped.
-func SetDropped(b *pebble.Batch, seq uint64) {
-	b.Set(KeyDropped, binary.BigEndian.AppendUint64(nil, seq), nil)
+func SetDropped(b store.Batch, seq uint64) {
+	b.Set(KeyDropped, binary.BigEndian.AppendUint64(nil, seq))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -46,12 +45,12 @@ func (p pair) record() (cid.Cid, []byte, error) {
 // merge reads a tree and the stored records in parallel, in the order of their
 // paths, and continues after damage in either.
 type merge struct {
-	db         pebble.Reader
+	db         store.Reader
 	each       func(pair) error // its val is valid until it returns
 	invalid    func(digest []byte, err error) error
 	unreadable func(after string, err error) error // records after this path, up to the next path of the tree
 
-	records   *pebble.Iterator
+	records   store.Iterator
 	uncertain bool
 	reported  bool // unreadable was called
 	last      string
@@ -69,7 +68,7 @@ func (m *merge) run(ctx context.Context, root cid.Cid) (nodes int64, err error) 
 		Strict: true,
 		Load: func(digest, buf []byte) ([]byte, error) {
 			data, err := store.Read(m.db, layout.NodeKey(digest))
-			if errors.Is(err, pebble.ErrNotFound) {
+			if errors.Is(err, store.ErrNotFound) {
 				err = errors.New("missing")
 			}
 			return append(buf, data...), err

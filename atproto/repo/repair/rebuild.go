@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ipfs/go-cid"
 
@@ -45,7 +44,7 @@ type rebuild struct {
 	dir    string
 	store  *store.Store
 	files  layout.BlobFiles
-	batch  *pebble.Batch
+	batch  store.Batch
 	logged uint64 // bytes of frames
 	closed bool
 
@@ -65,7 +64,7 @@ func newRebuild(cfg repo.Config) (*rebuild, error) {
 }
 
 func (r *rebuild) set(key, val []byte) error {
-	if err := r.batch.Set(key, val, nil); err != nil {
+	if err := r.batch.Set(key, val); err != nil {
 		return err
 	}
 	if r.batch.Len() < rebuildBatch {
@@ -79,7 +78,7 @@ func (r *rebuild) flush() error {
 	if err := r.store.Space(); err != nil {
 		return err
 	}
-	err := r.store.Commit(r.batch, pebble.NoSync)
+	err := r.store.Commit(r.batch, store.NoSync)
 	r.batch = r.store.NewBatch()
 	return err
 }
@@ -99,7 +98,7 @@ func (r *rebuild) dropEvents() error {
 		return err
 	}
 	r.logged = 0
-	return r.batch.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent), nil)
+	return r.batch.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent))
 }
 
 // derive builds the tree, the index and the rows of blobs from the records, and

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
@@ -31,8 +30,8 @@ func TestReplaceFails(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	filled(t, cfg, 20)
-	tamper(t, cfg, func(_ *store.Store, b *pebble.Batch) {
-		b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex), nil)
+	tamper(t, cfg, func(_ *store.Store, b store.Batch) {
+		b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex))
 	})
 	broken := cfg
 	broken.FS = noRename{cfg.FS}

@@ -9,10 +9,10 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Config configures Repair.
@@ -82,7 +82,7 @@ func Repair(ctx context.Context, cfg Config) (Result, error) {
 	}
 	cfg.Config = full
 	done, err := repair(ctx, cfg)
-	if pebble.IsCorruptionError(err) {
+	if store.IsCorruption(err) {
 		return done, fmt.Errorf("repair repo in %s: a file of its database can't be read, so nothing can be derived from it: restore a backup (%s)", cfg.Dir, firstLine(err))
 	}
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -69,56 +68,56 @@ func TestRepairDerives(t *testing.T) {
 	const path = "com.example.note/k00123"
 	for _, tc := range []struct {
 		name   string
-		change func(t *testing.T, s *store.Store, b *pebble.Batch)
+		change func(t *testing.T, s *store.Store, b store.Batch)
 		want   string
 		fresh  bool
 	}{
-		{"all nodes", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode), nil)
+		{"all nodes", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode))
 		}, "", false},
-		{"some nodes", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"some nodes", func(t *testing.T, s *store.Store, b store.Batch) {
 			for i, key := range keysUnder(t, s, layout.PrefixNode) {
 				if i%3 == 0 {
-					b.Delete(key, nil)
+					b.Delete(key)
 				} else if i%3 == 1 {
 					flip(t, s, b, key, last)
 				}
 			}
 		}, "", false},
-		{"leaked nodes", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"leaked nodes", func(t *testing.T, s *store.Store, b store.Batch) {
 			for i := range 50 {
-				b.Set(layout.NodeKey(block.DigestOf(block.CIDOf(record(fmt.Sprint(i))))), record(fmt.Sprint(i)), nil)
+				b.Set(layout.NodeKey(block.DigestOf(block.CIDOf(record(fmt.Sprint(i))))), record(fmt.Sprint(i)))
 			}
 		}, "", false},
-		{"the index", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex), nil)
-			b.Set(layout.IndexKey(block.CIDOf(record("x")), path), nil, nil)
+		{"the index", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex))
+			b.Set(layout.IndexKey(block.CIDOf(record("x")), path), nil)
 		}, "", false},
-		{"lost records, from the log", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Delete(layout.RecordKey(path), nil)
+		{"lost records, from the log", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Delete(layout.RecordKey(path))
 			flip(t, s, b, layout.RecordKey("com.example.note/k00200"), last)
 		}, "2 records were taken from the event log", false},
-		{"lost records and all nodes", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex), nil)
-			b.Delete(layout.RecordKey(path), nil)
+		{"lost records and all nodes", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex))
+			b.Delete(layout.RecordKey(path))
 		}, "1 records were taken from the event log", false},
-		{"an extra record", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.RecordKey(path+"a"), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...), nil)
+		{"an extra record", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.RecordKey(path+"a"), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...))
 		}, "1 stored records were not copied", false},
-		{"the head", func(t *testing.T, s *store.Store, b *pebble.Batch) { b.Delete(layout.KeyHead, nil) }, "the head was taken from the event log", false},
-		{"a bit of the head", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"the head", func(t *testing.T, s *store.Store, b store.Batch) { b.Delete(layout.KeyHead) }, "the head was taken from the event log", false},
+		{"a bit of the head", func(t *testing.T, s *store.Store, b store.Batch) {
 			flip(t, s, b, layout.KeyHead, func(n int) int { return n - 80 })
 		}, "the head was taken from the event log", false},
-		{"a frame", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"a frame", func(t *testing.T, s *store.Store, b store.Batch) {
 			flip(t, s, b, keysUnder(t, s, layout.PrefixEvent)[4], func(n int) int { return n / 2 })
 		}, "the event log starts again after", false},
-		{"the last frame", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"the last frame", func(t *testing.T, s *store.Store, b store.Batch) {
 			keys := keysUnder(t, s, layout.PrefixEvent)
-			b.Delete(keys[len(keys)-1], nil)
+			b.Delete(keys[len(keys)-1])
 		}, "the event log starts again after", false},
-		{"all frames and the count", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent), nil)
-			b.Set(layout.KeyDropped, []byte("?"), nil)
+		{"all frames and the count", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent))
+			b.Set(layout.KeyDropped, []byte("?"))
 		}, "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -126,7 +125,7 @@ func TestRepairDerives(t *testing.T) {
 			cfg := testConfig(t)
 			m := filled(t, cfg, 300)
 			before, _ := verify(t, cfg)
-			tamper(t, cfg, func(s *store.Store, b *pebble.Batch) { tc.change(t, s, b) })
+			tamper(t, cfg, func(s *store.Store, b store.Batch) { tc.change(t, s, b) })
 			done := mustRepair(t, Config{Config: cfg})
 			if !strings.Contains(strings.Join(done.Done, "\n"), tc.want) {
 				t.Errorf("%q is not in %q", tc.want, done.Done)
@@ -151,24 +150,24 @@ func TestRepairLost(t *testing.T) {
 	const path = "com.example.note/k00123"
 	for _, tc := range []struct {
 		name   string
-		change func(s *store.Store, b *pebble.Batch)
+		change func(s *store.Store, b store.Batch)
 		want   string
 		gone   bool
 	}{
-		{"a record", func(s *store.Store, b *pebble.Batch) { b.Delete(layout.RecordKey(path), nil) }, "1 records are lost: they are in the tree, and their bytes were not found\n  " + path, true},
-		{"a record and the tree", func(s *store.Store, b *pebble.Batch) {
-			b.Delete(layout.RecordKey(path), nil)
-			b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode), nil)
+		{"a record", func(s *store.Store, b store.Batch) { b.Delete(layout.RecordKey(path)) }, "1 records are lost: they are in the tree, and their bytes were not found\n  " + path, true},
+		{"a record and the tree", func(s *store.Store, b store.Batch) {
+			b.Delete(layout.RecordKey(path))
+			b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode))
 		}, "the records make another tree than the signed one", true},
-		{"the head and the log", func(s *store.Store, b *pebble.Batch) { b.Delete(layout.KeyHead, nil) }, "the head is lost, and the event log has none", false},
+		{"the head and the log", func(s *store.Store, b store.Batch) { b.Delete(layout.KeyHead) }, "the head is lost, and the event log has none", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig(t)
 			m := filled(t, cfg, 300)
 			old, _ := verify(t, cfg)
-			tamper(t, cfg, func(s *store.Store, b *pebble.Batch) {
-				b.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent), nil)
+			tamper(t, cfg, func(s *store.Store, b store.Batch) {
+				b.DeleteRange([]byte(layout.PrefixEvent), layout.End(layout.PrefixEvent))
 				tc.change(s, b)
 			})
 			files, _ := cfg.FS.List("")
@@ -254,11 +253,11 @@ func TestRepairBitOnDisk(t *testing.T) {
 	base := testConfig(t)
 	base.FS, base.Dir = vfs.Default, filepath.Join(t.TempDir(), "hold")
 	m := filled(t, base, 1500)
-	tamper(t, base, func(s *store.Store, _ *pebble.Batch) { // into one file per level
-		if err := s.Flush(); err != nil {
+	tamper(t, base, func(s *store.Store, _ store.Batch) { // into one file per level
+		if err := store.Pebble(s).Flush(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Compact(context.Background(), []byte{0}, []byte{0xff}, false); err != nil {
+		if err := store.Pebble(s).Compact(context.Background(), []byte{0}, []byte{0xff}, false); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -445,27 +444,27 @@ func TestRepairBlobs(t *testing.T) {
 	files := layout.NewBlobFiles(cfg.FS, cfg.Dir)
 	for _, tc := range []struct {
 		name   string
-		change func(s *store.Store, b *pebble.Batch)
+		change func(s *store.Store, b store.Batch)
 		want   string
 	}{
-		{"lists", func(s *store.Store, b *pebble.Batch) { b.Delete(layout.BlobRefsKey("com.example.note/b00"), nil) }, "blob com.example.note/b00: the record refers to 1"},
-		{"uses", func(s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixBlobUse), layout.End(layout.PrefixBlobUse), nil)
+		{"lists", func(s *store.Store, b store.Batch) { b.Delete(layout.BlobRefsKey("com.example.note/b00")) }, "blob com.example.note/b00: the record refers to 1"},
+		{"uses", func(s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixBlobUse), layout.End(layout.PrefixBlobUse))
 		}, "its use by com.example.note/b22 is missing"},
-		{"a row", func(s *store.Store, b *pebble.Batch) {
+		{"a row", func(s *store.Store, b store.Batch) {
 			d, _ := block.BlobDigest(blobs[2].CID)
-			b.Delete(layout.BlobKey(d), nil)
+			b.Delete(layout.BlobKey(d))
 		}, "its row is missing"},
-		{"a count", func(s *store.Store, b *pebble.Batch) {
+		{"a count", func(s *store.Store, b store.Batch) {
 			d, _ := block.BlobDigest(blobs[1].CID)
-			b.Set(layout.BlobKey(d), layout.BlobRow{Uses: 7, Stored: true, Size: 5000, MIME: "image/png"}.Encode(), nil)
+			b.Set(layout.BlobKey(d), layout.BlobRow{Uses: 7, Stored: true, Size: 5000, MIME: "image/png"}.Encode())
 		}, "2 uses are stored, its row counts 7"},
-		{"idle", func(s *store.Store, b *pebble.Batch) {
-			b.DeleteRange([]byte(layout.PrefixIdleBlob), layout.End(layout.PrefixIdleBlob), nil)
+		{"idle", func(s *store.Store, b store.Batch) {
+			b.DeleteRange([]byte(layout.PrefixIdleBlob), layout.End(layout.PrefixIdleBlob))
 		}, "idle, but would never be deleted"},
-		{"an extra list", func(s *store.Store, b *pebble.Batch) {
+		{"an extra list", func(s *store.Store, b store.Batch) {
 			d, _ := block.BlobDigest(blobs[1].CID)
-			b.Set(layout.BlobRefsKey("com.example.note/none"), d[:], nil)
+			b.Set(layout.BlobRefsKey("com.example.note/none"), d[:])
 		}, "1 lists without a record"},
 	} {
 		tamper(t, cfg, tc.change)
@@ -514,8 +513,8 @@ func TestRepairDiskFull(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	m := filled(t, cfg, 200)
-	tamper(t, cfg, func(s *store.Store, b *pebble.Batch) {
-		b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode), nil)
+	tamper(t, cfg, func(s *store.Store, b store.Batch) {
+		b.DeleteRange([]byte(layout.PrefixNode), layout.End(layout.PrefixNode))
 	})
 	full := cfg
 	full.FS, full.Reserve = crowded{cfg.FS}, 1<<40

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -301,7 +300,7 @@ func (r *rescue) copyIdleBlobs(ctx context.Context) error {
 }
 
 // eachBlobRow calls each with the rows of blobs that can be read.
-func eachBlobRow(ctx context.Context, db pebble.Reader, each func(block.Digest, layout.BlobRow) error) error {
+func eachBlobRow(ctx context.Context, db store.Reader, each func(block.Digest, layout.BlobRow) error) error {
 	it, err := layout.Iterate(db, layout.PrefixBlob)
 	if err != nil {
 		return err

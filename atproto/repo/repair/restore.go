@@ -9,7 +9,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/block"
@@ -122,7 +121,7 @@ func (r *restorer) read(ctx context.Context, in io.Reader) (*indigo.Commit, erro
 	if err := r.to.flush(); err != nil {
 		return nil, err
 	}
-	return commit, r.to.batch.DeleteRange([]byte(prefixImported), layout.End(prefixImported), nil)
+	return commit, r.to.batch.DeleteRange([]byte(prefixImported), layout.End(prefixImported))
 }
 
 // blob returns the row of a blob that came with the CAR file, or was there before.
@@ -164,7 +163,7 @@ func (b *importedBlocks) Get(digest, buf []byte) (data []byte, ok bool, err erro
 		}
 	}
 	val, err := store.Read(b.store, append([]byte(prefixImported), digest...))
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return buf, false, nil
 	}
 	return append(buf, val...), err == nil, err

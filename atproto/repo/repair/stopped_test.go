@@ -8,7 +8,6 @@ import (
 	"time"
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/frame"
@@ -154,8 +153,8 @@ func TestMovedIsKept(t *testing.T) {
 			return err
 		},
 		"repaired": func(t *testing.T, cfg repo.Config) error {
-			tamper(t, cfg, func(_ *store.Store, b *pebble.Batch) {
-				b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex), nil)
+			tamper(t, cfg, func(_ *store.Store, b store.Batch) {
+				b.DeleteRange([]byte(layout.PrefixIndex), layout.End(layout.PrefixIndex))
 			})
 			_, err := Repair(t.Context(), Config{Config: cfg})
 			return err

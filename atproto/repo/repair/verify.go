@@ -9,7 +9,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/repo"
@@ -76,7 +75,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	s, err := layout.OpenDamaged(cfg.Dir, cfg.Layout())
-	if pebble.IsCorruptionError(err) {
+	if store.IsCorruption(err) {
 		found(Problem{PartFile, "", firstLine(err)})
 		return Report{Problems: 1}, nil
 	}
@@ -89,7 +88,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	err = v.run(ctx)
-	if pebble.IsCorruptionError(err) {
+	if store.IsCorruption(err) {
 		v.report(PartFile, "", "%s", firstLine(err))
 		err = nil
 	}
@@ -107,7 +106,7 @@ func firstLine(err error) string {
 
 type verifier struct {
 	cfg    repo.Config
-	db     pebble.Reader
+	db     store.Reader
 	keys   []atcrypto.PublicKey // the account's, the current one first
 	found  func(Problem)
 	read   Read
@@ -158,7 +157,7 @@ func (v *verifier) run(ctx context.Context) error {
 // account, which is not damaged.
 func (v *verifier) readHead() error {
 	val, err := store.Read(v.db, layout.KeyHead)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		v.report(PartHead, "", "missing")
 		return nil
 	}
@@ -203,7 +202,7 @@ func (v *verifier) signer(commit *indigo.Commit) atcrypto.PublicKey {
 func (v *verifier) root() cid.Cid { return v.head.Data }
 
 // scan calls each with every key under a prefix, without the prefix.
-func (v *verifier) scan(ctx context.Context, prefix string, part Part, each func(key []byte, it *pebble.Iterator) error) error {
+func (v *verifier) scan(ctx context.Context, prefix string, part Part, each func(key []byte, it store.Iterator) error) error {
 	it, err := layout.Iterate(v.db, prefix)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", part, err)
@@ -226,7 +225,7 @@ func (v *verifier) scan(ctx context.Context, prefix string, part Part, each func
 }
 
 func (v *verifier) count(ctx context.Context, prefix string, part Part) (n int64, err error) {
-	err = v.scan(ctx, prefix, part, func([]byte, *pebble.Iterator) error { n++; return nil })
+	err = v.scan(ctx, prefix, part, func([]byte, store.Iterator) error { n++; return nil })
 	return n, err
 }
 

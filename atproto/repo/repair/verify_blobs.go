@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
 	"github.com/tidings-dev/tidings/internal/store"
@@ -27,7 +25,7 @@ func (v *verifier) recordBlobs(path string, record []byte) {
 		return
 	}
 	val, err := store.Read(v.db, layout.BlobRefsKey(path))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		v.report(PartBlob, path, "the list of the record's blobs can't be read: %v", err)
 		return
 	}
@@ -67,7 +65,7 @@ func sameDigests(a, b []block.Digest) bool {
 // blobs checks each blob's row and file, and finds references without a record.
 func (v *verifier) blobs(ctx context.Context) error {
 	files := layout.NewBlobFiles(v.cfg.FS, v.cfg.Dir)
-	err := v.scan(ctx, layout.PrefixBlob, PartBlob, func(key []byte, it *pebble.Iterator) error {
+	err := v.scan(ctx, layout.PrefixBlob, PartBlob, func(key []byte, it store.Iterator) error {
 		if len(key) != block.DigestSize {
 			v.report(PartBlob, fmt.Sprintf("%x", key), "a row with an invalid key")
 			return nil
@@ -136,7 +134,7 @@ func (v *verifier) blob(ctx context.Context, files layout.BlobFiles, d block.Dig
 
 // idleBlobs finds entries of idle blobs that are not idle.
 func (v *verifier) idleBlobs(ctx context.Context) error {
-	return v.scan(ctx, layout.PrefixIdleBlob, PartBlob, func(key []byte, _ *pebble.Iterator) error {
+	return v.scan(ctx, layout.PrefixIdleBlob, PartBlob, func(key []byte, _ store.Iterator) error {
 		if len(key) != 8+block.DigestSize {
 			v.report(PartBlob, fmt.Sprintf("%x", key), "an idle entry is truncated")
 			return nil

@@ -9,13 +9,13 @@ import (
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	indigo "github.com/bluesky-social/indigo/atproto/repo"
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/tidings-dev/tidings/atproto/car"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/frame"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
+	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // events checks every event that is kept, and that each follows from the one
@@ -26,7 +26,7 @@ func (v *verifier) events(ctx context.Context) error {
 		v.report(PartEvents, "", "its start can't be read: %v", err)
 	}
 	c := chain{verifier: v, last: dropped}
-	err = v.scan(ctx, layout.PrefixEvent, PartEvents, func(key []byte, it *pebble.Iterator) error {
+	err = v.scan(ctx, layout.PrefixEvent, PartEvents, func(key []byte, it store.Iterator) error {
 		v.counts.Events++
 		v.read("events", v.counts.Events)
 		val, err := it.ValueAndErr()
@@ -204,7 +204,7 @@ func (c *chain) take(file []byte, id cid.Cid, rev string) (map[cid.Cid][]byte, e
 
 // eachEvent reads the event log from the start. Where it can't be read, it calls
 // each with a nil row, and continues with the last part that can be read.
-func eachEvent(ctx context.Context, db pebble.Reader, each func(key, val []byte) error) error {
+func eachEvent(ctx context.Context, db store.Reader, each func(key, val []byte) error) error {
 	it, err := layout.Iterate(db, layout.PrefixEvent)
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func eachEvent(ctx context.Context, db pebble.Reader, each func(key, val []byte)
 
 // skipDamage moves to the first event of the last part that can be read, if that
 // is after a key.
-func skipDamage(it *pebble.Iterator, after []byte) bool {
+func skipDamage(it store.Iterator, after []byte) bool {
 	var first []byte
 	for ok := it.Last(); ok && bytes.Compare(it.Key(), after) > 0; ok = it.Prev() {
 		first = append(first[:0], it.Key()...)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/mst"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
@@ -60,7 +58,7 @@ func (v *verifier) pair(p pair) error {
 	v.recordBlobs(p.path, record)
 	_, closer, err := v.db.Get(layout.IndexKey(c, p.path))
 	switch {
-	case errors.Is(err, pebble.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
 		v.report(PartIndex, p.path, "no entry for this record, %s", c)
 		return nil
 	case err != nil:
@@ -83,7 +81,7 @@ func (v *verifier) leakedNodes(ctx context.Context) error {
 		return err
 	}
 	unknown := int64(0)
-	err = v.scan(ctx, layout.PrefixNode, PartTree, func(digest []byte, _ *pebble.Iterator) error {
+	err = v.scan(ctx, layout.PrefixNode, PartTree, func(digest []byte, _ store.Iterator) error {
 		if len(digest) != block.DigestSize {
 			v.report(PartTree, fmt.Sprintf("%x", digest), "a node with an invalid key")
 			return nil
@@ -166,14 +164,14 @@ func (v *verifier) strayIndex(ctx context.Context) error {
 	if err != nil || stored == v.indexed {
 		return err
 	}
-	return v.scan(ctx, layout.PrefixIndex, PartIndex, func(key []byte, _ *pebble.Iterator) error {
+	return v.scan(ctx, layout.PrefixIndex, PartIndex, func(key []byte, _ store.Iterator) error {
 		if len(key) < block.DigestSize {
 			v.report(PartIndex, fmt.Sprintf("%x", key), "an entry without a digest")
 			return nil
 		}
 		digest, path := key[:block.DigestSize], string(key[block.DigestSize:])
 		val, err := store.Read(v.db, layout.RecordKey(path))
-		if errors.Is(err, pebble.ErrNotFound) || err == nil && !bytes.HasPrefix(val, digest) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.HasPrefix(val, digest) {
 			v.report(PartIndex, path, "an entry for %s, which is not that record", block.CID(digest))
 		}
 		return nil

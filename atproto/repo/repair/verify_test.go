@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tidings-dev/tidings/atproto/block"
 	"github.com/tidings-dev/tidings/atproto/mst"
@@ -53,7 +52,7 @@ func filled(t testing.TB, cfg repo.Config, notes int) model {
 }
 
 // tamper changes the database of a closed repo.
-func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b *pebble.Batch)) {
+func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b store.Batch)) {
 	t.Helper()
 	full, err := cfg.WithDefaults()
 	if err != nil {
@@ -65,7 +64,7 @@ func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b *pebbl
 	}
 	b := s.NewBatch()
 	change(s, b)
-	if err := s.Commit(b, pebble.Sync); err != nil {
+	if err := s.Commit(b, store.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -74,9 +73,9 @@ func tamper(t testing.TB, cfg repo.Config, change func(db *store.Store, b *pebbl
 }
 
 // keysUnder lists the keys under a prefix.
-func keysUnder(t testing.TB, db pebble.Reader, prefix string) (keys [][]byte) {
+func keysUnder(t testing.TB, db store.Reader, prefix string) (keys [][]byte) {
 	t.Helper()
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: layout.End(prefix)})
+	it, err := db.NewIter(store.Range{Start: []byte(prefix), End: layout.End(prefix)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +86,14 @@ func keysUnder(t testing.TB, db pebble.Reader, prefix string) (keys [][]byte) {
 	return keys
 }
 
-func flip(t testing.TB, db pebble.Reader, b *pebble.Batch, key []byte, at func(size int) int) {
+func flip(t testing.TB, db store.Reader, b store.Batch, key []byte, at func(size int) int) {
 	t.Helper()
 	val, err := store.Read(db, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	val[at(len(val))] ^= 4
-	b.Set(key, val, nil)
+	b.Set(key, val)
 }
 
 func last(size int) int { return size - 1 }
@@ -155,72 +154,72 @@ func TestVerifyFinds(t *testing.T) {
 	nodeOf := func(t *testing.T, s *store.Store, skip int) []byte { return keysUnder(t, s, layout.PrefixNode)[skip] }
 	for _, tc := range []struct {
 		name   string
-		change func(t *testing.T, s *store.Store, b *pebble.Batch)
+		change func(t *testing.T, s *store.Store, b store.Batch)
 		want   []string // each in one line
 		max    int      // lines
 	}{
-		{"a bit of a record", func(t *testing.T, s *store.Store, b *pebble.Batch) { flip(t, s, b, layout.RecordKey(path), last) },
+		{"a bit of a record", func(t *testing.T, s *store.Store, b store.Batch) { flip(t, s, b, layout.RecordKey(path), last) },
 			[]string{"record " + path + ": bytes don't match the CID"}, 2},
-		{"a bit of a record's digest", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"a bit of a record's digest", func(t *testing.T, s *store.Store, b store.Batch) {
 			flip(t, s, b, layout.RecordKey(path), func(int) int { return 3 })
 		}, []string{"record " + path + ": bytes don't match the CID"}, 2},
-		{"a truncated record", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.RecordKey(path), []byte("short"), nil)
+		{"a truncated record", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.RecordKey(path), []byte("short"))
 		},
 			[]string{"record " + path + ": truncated"}, 2},
-		{"a missing record", func(t *testing.T, s *store.Store, b *pebble.Batch) { b.Delete(layout.RecordKey(path), nil) },
+		{"a missing record", func(t *testing.T, s *store.Store, b store.Batch) { b.Delete(layout.RecordKey(path)) },
 			[]string{"record " + path + ": missing", "index " + path + ": an entry for "}, 2},
-		{"an extra record", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.RecordKey(path+"a"), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...), nil)
+		{"an extra record", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.RecordKey(path+"a"), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...))
 		}, []string{"record " + path + "a: not in the tree", "index " + path + "a: no entry for this record"}, 2},
-		{"another record", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.RecordKey(path), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...), nil)
+		{"another record", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.RecordKey(path), append(block.DigestOf(block.CIDOf(record("x"))), record("x")...))
 		}, []string{"record " + path + ": stored with CID " + block.CIDOf(record("x")).String() + ", the tree has " + block.CIDOf(record("note 123")).String(), "index " + path + ": no entry", "index " + path + ": an entry for "}, 3},
-		{"a missing index entry", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Delete(layout.IndexKey(block.CIDOf(record("note 123")), path), nil)
+		{"a missing index entry", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Delete(layout.IndexKey(block.CIDOf(record("note 123")), path))
 		}, []string{"index " + path + ": no entry for this record"}, 1},
-		{"an extra index entry", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.IndexKey(block.CIDOf(record("x")), path), nil, nil)
+		{"an extra index entry", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.IndexKey(block.CIDOf(record("x")), path), nil)
 		},
 			[]string{"index " + path + ": an entry for " + block.CIDOf(record("x")).String()}, 1},
-		{"a missing node", func(t *testing.T, s *store.Store, b *pebble.Batch) { b.Delete(nodeOf(t, s, 5), nil) },
+		{"a missing node", func(t *testing.T, s *store.Store, b store.Batch) { b.Delete(nodeOf(t, s, 5)) },
 			[]string{": missing"}, 4},
-		{"a bit of a node", func(t *testing.T, s *store.Store, b *pebble.Batch) { flip(t, s, b, nodeOf(t, s, 5), last) },
+		{"a bit of a node", func(t *testing.T, s *store.Store, b store.Batch) { flip(t, s, b, nodeOf(t, s, 5), last) },
 			[]string{": bytes don't match the CID"}, 4},
-		{"a leaked node", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"a leaked node", func(t *testing.T, s *store.Store, b store.Batch) {
 			var leak mst.Builder
-			leak.Put = func(n block.Block) error { return b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data, nil) }
+			leak.Put = func(n block.Block) error { return b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data) }
 			leak.Add("com.example.note/zzz", block.CIDOf(record("x")))
 			leak.Root()
 		}, []string{": stored, but not in the tree"}, 1},
-		{"a leaked empty node", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			leak := mst.Builder{Put: func(n block.Block) error { return b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data, nil) }}
+		{"a leaked empty node", func(t *testing.T, s *store.Store, b store.Batch) {
+			leak := mst.Builder{Put: func(n block.Block) error { return b.Set(layout.NodeKey(block.DigestOf(n.CID)), n.Data) }}
 			leak.Root()
 		}, []string{": stored, but not in the tree"}, 1},
-		{"a bit of the head", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"a bit of the head", func(t *testing.T, s *store.Store, b store.Batch) {
 			flip(t, s, b, layout.KeyHead, func(n int) int { return n - 80 })
 		}, []string{"head"}, 2},
-		{"no head", func(t *testing.T, s *store.Store, b *pebble.Batch) { b.Delete(layout.KeyHead, nil) }, []string{"head: missing"}, 1},
-		{"a bit of a frame", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"no head", func(t *testing.T, s *store.Store, b store.Batch) { b.Delete(layout.KeyHead) }, []string{"head: missing"}, 1},
+		{"a bit of a frame", func(t *testing.T, s *store.Store, b store.Batch) {
 			keys := keysUnder(t, s, layout.PrefixEvent)
 			flip(t, s, b, keys[len(keys)-1], func(n int) int { return n / 2 })
 		}, []string{"event log "}, 2},
-		{"a missing frame", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Delete(keysUnder(t, s, layout.PrefixEvent)[4], nil)
+		{"a missing frame", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Delete(keysUnder(t, s, layout.PrefixEvent)[4])
 		}, []string{"wrong number of bytes before it"}, 2},
-		{"the last frame missing", func(t *testing.T, s *store.Store, b *pebble.Batch) {
+		{"the last frame missing", func(t *testing.T, s *store.Store, b store.Batch) {
 			keys := keysUnder(t, s, layout.PrefixEvent)
-			b.Delete(keys[len(keys)-1], nil)
+			b.Delete(keys[len(keys)-1])
 		}, []string{"the last event is ", "it ends after ", "the last commit is "}, 3},
-		{"a frame that is recorded as dropped", func(t *testing.T, s *store.Store, b *pebble.Batch) {
-			b.Set(layout.KeyDropped, keysUnder(t, s, layout.PrefixEvent)[0][2:], nil)
+		{"a frame that is recorded as dropped", func(t *testing.T, s *store.Store, b store.Batch) {
+			b.Set(layout.KeyDropped, keysUnder(t, s, layout.PrefixEvent)[0][2:])
 		}, []string{"were dropped"}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig(t)
 			filled(t, cfg, 300)
-			tamper(t, cfg, func(s *store.Store, b *pebble.Batch) { tc.change(t, s, b) })
+			tamper(t, cfg, func(s *store.Store, b store.Batch) { tc.change(t, s, b) })
 			_, lines := verify(t, cfg)
 			all := strings.Join(lines, "\n")
 			for _, want := range tc.want {

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/notifier/counts"
 )
@@ -40,14 +38,14 @@ const (
 
 // Record records a push in an indexed batch. It reports whether the digest has another
 // tag.
-func Record(b *pebble.Batch, fact *counts.Fact, today int64) (bool, error) {
+func Record(b store.Batch, fact *counts.Fact, today int64) (bool, error) {
 	pushed := Key(fact.Repository, fact.Digest, fact.Tag)
 	of := pushed[len(Prefix) : len(pushed)-4]
 	if err := remove(b, fact.Repository, fact.Tag, of); err != nil {
 		return false, err
 	}
 	prefix := pushed[:len(pushed)-4]
-	iter, err := b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: store.PrefixEnd(prefix)})
+	iter, err := b.NewIter(store.Range{Start: prefix, End: store.PrefixEnd(prefix)})
 	if err != nil {
 		return false, err
 	}
@@ -56,19 +54,19 @@ func Record(b *pebble.Batch, fact *counts.Fact, today int64) (bool, error) {
 		return false, err
 	}
 	day := binary.AppendUvarint(nil, uint64(today))
-	return other, errors.Join(b.Set(pushed, day, nil), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...), nil))
+	return other, errors.Join(b.Set(pushed, day), b.Set(latestKey(fact.Repository, fact.Tag), append(day, of...)))
 }
 
 // Delete deletes the keys of the last push of a tag in an indexed batch.
-func Delete(b *pebble.Batch, repository, tag string) error { return remove(b, repository, tag, nil) }
+func Delete(b store.Batch, repository, tag string) error { return remove(b, repository, tag, nil) }
 
 // remove deletes the keys of the last push of a tag in an indexed batch, except for a
 // pushed key of the digest with the hash of. The pushed key of an earlier version, which
 // had no latest keys, stays until Drop removes it.
-func remove(b *pebble.Batch, repository, tag string, of []byte) error {
+func remove(b store.Batch, repository, tag string, of []byte) error {
 	key := latestKey(repository, tag)
 	val, err := store.Read(b, key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -76,22 +74,22 @@ func remove(b *pebble.Batch, repository, tag string, of []byte) error {
 	}
 	_, n := binary.Uvarint(val)
 	if before := val[max(n, 0):]; len(before) == 8 && !bytes.Equal(before, of) {
-		if err := b.Delete(keyOf(before, tag), nil); err != nil {
+		if err := b.Delete(keyOf(before, tag)); err != nil {
 			return err
 		}
 	}
-	return b.Delete(key, nil)
+	return b.Delete(key)
 }
 
 // Refers reports whether the fact's tag refers to its digest, and whether any tag of the
 // repository does.
-func Refers(b *pebble.Batch, fact *counts.Fact) (tagged, known bool, err error) {
+func Refers(b store.Batch, fact *counts.Fact) (tagged, known bool, err error) {
 	key := Key(fact.Repository, fact.Digest, fact.Tag)
 	if tagged, err = store.Has(b, key); tagged || err != nil {
 		return tagged, tagged, err
 	}
 	prefix := key[:len(key)-4]
-	iter, err := b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: store.PrefixEnd(prefix)})
+	iter, err := b.NewIter(store.Range{Start: prefix, End: store.PrefixEnd(prefix)})
 	if err != nil {
 		return false, false, err
 	}
@@ -133,17 +131,17 @@ func Drop(db *store.Store, mu sync.Locker, oldest int64) error {
 		b := db.NewBatch()
 		for _, key := range found {
 			val, err := store.Read(db, key)
-			if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			if err == nil && old(val) {
-				if err := b.Delete(key, nil); err != nil {
+				if err := b.Delete(key); err != nil {
 					return err
 				}
 			}
 		}
 		found = found[:0]
-		return db.Commit(b, pebble.NoSync)
+		return db.Commit(b, store.NoSync)
 	}
 	for _, prefix := range []string{Prefix, LatestPrefix} {
 		err := store.Scan(db, []byte(prefix), func(key, val []byte) error {

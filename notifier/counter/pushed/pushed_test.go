@@ -3,7 +3,6 @@ package pushed
 import (
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -40,7 +39,7 @@ func testDrop(t *testing.T, at int) {
 		if _, err := Record(b, &counts.Fact{Repository: "oss/app", Digest: "sha256:" + tag, Tag: tag}, day); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Commit(b, pebble.NoSync); err != nil {
+		if err := db.Commit(b, store.NoSync); err != nil {
 			t.Fatal(err)
 		}
 	}

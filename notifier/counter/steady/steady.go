@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/tidings-dev/tidings/internal/store"
 )
 
@@ -29,7 +27,7 @@ type State struct {
 // replaced.
 func Check(db *store.Store, key []byte, now time.Time) (steady bool, s State, err error) {
 	raw, err := store.Read(db, key)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return false, s, err
 	}
 	if err != nil || json.Unmarshal(raw, &s) != nil {
@@ -37,7 +35,7 @@ func Check(db *store.Store, key []byte, now time.Time) (steady bool, s State, er
 	}
 	steady = s.Check(now)
 	if raw, err = json.Marshal(s); err == nil {
-		err = db.Set(key, raw, pebble.NoSync)
+		err = db.Set(key, raw, store.NoSync)
 	}
 	return steady && err == nil, s, err
 }
