@@ -80,12 +80,13 @@ else
   echo "skipped: the pages in a browser"
 fi
 
-# A relay and tap, which are in a module of their own and need a C compiler, as the race
-# detector does: with it, what make race has compiled is not compiled again.
-(cd internal/interop/relay && export CGO_ENABLED=1 && go vet -race ./... && go test -race -vet=off -count=1 ./...)
-
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
   TIDINGS_INTEROP=1 go test -count=1 ./internal/interop/account ./internal/interop/compare
 else
   echo "skipped: the reference PDS runs only on Linux on x86_64"
 fi
+
+# A relay and tap, which are in a module of their own and need a C compiler, as the race
+# detector does: with it, what make race has compiled is not compiled again. Therefore they are
+# the last.
+(cd internal/interop/relay && export CGO_ENABLED=1 && go vet -race ./... && go test -race -vet=off -count=1 ./...)
