@@ -19,11 +19,11 @@ import (
 
 // TestHistories runs 150 random histories: most with a few records, where
 // every write changes the shape of the tree, one with thousands. Under the race
-// detector a tenth of them is enough.
+// detector a tenth of them, with few records, is enough: only the writer is concurrent.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(150) {
-		if race.Enabled && seed%10 != 5 && seed != 99 {
+		if race.Enabled && seed%10 != 5 {
 			continue
 		}
 		size := uint16(1 + seed%40)

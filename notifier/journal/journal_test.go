@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidings-dev/tidings/internal/race"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/journal/journaltest"
 )
@@ -19,6 +20,7 @@ func TestJournal(t *testing.T) {
 		journaltest.Run(t, journal.Open)
 	})
 	t.Run("disk in memory", func(t *testing.T) {
+		race.Skip(t, "the journal has the same goroutines on any disk")
 		t.Parallel()
 		disk := journaltest.NewDisk()
 		journaltest.Run(t, func(cfg journal.Config) (*journal.Journal, error) {
