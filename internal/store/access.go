@@ -79,7 +79,6 @@ type Batch interface {
 	Empty() bool
 	Count() uint32 // changes
 	Len() int      // bytes
-	Reset()
 	Close() error
 }
 

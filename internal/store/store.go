@@ -280,7 +280,7 @@ func (s *Store) CommitInline(b Batch, d Durability) (err error) {
 	if d == Sync {
 		options = pebble.Sync
 	}
-	count := uint64(pb.Count())
+	count := uint64(b.Count())
 	if err := pb.Commit(options); err != nil {
 		return err
 	}
