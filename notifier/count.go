@@ -115,6 +115,7 @@ type counting struct {
 	rows          []pushrow.Push
 	notifications *inbound.Batch
 	private       privateBatch
+	handled       []uint64 // numbers of the events that have an effect
 	retries       []uint64 // numbers of the letters whose events are retried
 }
 
@@ -126,6 +127,9 @@ func (c *counting) add(entry journal.Entry) error {
 	}
 	if err != nil {
 		return c.giveUp(entry, err)
+	}
+	if !e.IsNothing() {
+		c.handled = append(c.handled, e.Seq)
 	}
 	row := e.Seq // of a push
 	if e.Retry != nil {
@@ -185,7 +189,8 @@ func (c *counting) addUnlisted(e *event.Event, fact counts.Fact) error {
 }
 
 // commit counts the events up to last, and removes the letters of those that are retried: in
-// one transaction, so that no crash lets an event be counted twice.
+// one transaction, so that no crash lets an event be counted twice. Then it removes the letters
+// of those that the journal dropped meanwhile.
 func (c *counting) commit(last uint64) error {
 	n := c.n
 	for _, r := range c.rows {
@@ -213,5 +218,5 @@ func (c *counting) commit(last uint64) error {
 	for _, end := range ended {
 		end()
 	}
-	return nil
+	return n.dead.Processed(c.box(), c.handled)
 }

@@ -141,6 +141,18 @@ func (n *Notifier) position(s journal.Stream, name string) Position {
 	return p
 }
 
+// processed returns a function that reports whether the sink of a box has processed an event, or
+// has it in its outbox.
+func (n *Notifier) processed(box deadletters.Box) (func(seq uint64) bool, error) {
+	for _, s := range n.sinks {
+		if skippable, ok := s.(sink.Skippable); ok && box == pushesOf(s.Name()) {
+			return skippable.Processed()
+		}
+	}
+	done := n.position(box.Stream, box.Sink).Done
+	return func(seq uint64) bool { return seq <= done }, nil
+}
+
 // ParkedPushes returns how many pushes wait for the handle of their owner.
 func (n *Notifier) ParkedPushes() int { return n.parked.Len() }
 

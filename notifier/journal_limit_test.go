@@ -11,9 +11,9 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/notifier/counts"
-	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/stats"
 )
@@ -44,19 +44,11 @@ func TestJournalLimit(t *testing.T) {
 	if got := r.pushes(); got != n {
 		t.Errorf("%d pushes counted, want %d", got, n)
 	}
-	if got := len(r.records()); got < 5*(n-lost) { // those that the sink was processing are written, too
-		t.Errorf("%d records of %d pushes, of which %d are lost", got, n, lost)
-	}
+	r.exactLetters(n)
 	if got := testutil.ToFloat64(r.metrics.Letters.WithLabelValues("records")); int(got) != lost {
 		t.Errorf("the metric counts %v, want %d", got, lost)
 	}
 	for range 2 {
-		for seq := uint64(1); seq <= n; seq++ {
-			l, ok, err := r.dead.Find(deadletters.Box{Sink: "records", Stream: journal.Pushes}, seq)
-			if err != nil || ok != (int(seq) <= lost) || ok && l.Digest != image(fmt.Sprint(seq-1), 5).Digest {
-				t.Fatalf("Find(%d) = %+v, %v, %v", seq, l, ok, err)
-			}
-		}
 		if got := testutil.CollectAndCount(r.Notifier, "tidings_dead_letters"); got != 2 {
 			t.Errorf("%d sinks in the gauge, want 2", got)
 		}
@@ -64,7 +56,72 @@ func TestJournalLimit(t *testing.T) {
 		if got := r.failed("records"); got != lost {
 			t.Errorf("%d dead letters after a restart, want %d", got, lost)
 		}
+		r.exactLetters(n)
 	}
+}
+
+// exactLetters checks that each of n pushes of images of 5 layers has its records or a letter.
+func (r *rig) exactLetters(n int) {
+	r.t.Helper()
+	written := map[string]int{}
+	for _, rec := range r.list(lexicon.NSIDLayer) {
+		written[rec["manifest"].(string)]++
+	}
+	for i := range n {
+		digest := image(fmt.Sprint(i), 5).Digest
+		l, found, err := r.dead.Find(pushesOf("records"), uint64(i+1))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		got := written[lexicon.ManifestURI(owner, digest)]
+		if found && (got != 0 || l.Digest != digest) || !found && got != 5 {
+			r.t.Errorf("push %d has %d records and the letter %+v", i+1, got, l)
+		}
+	}
+}
+
+// Events that a sink handles while the journal drops them have no letters.
+func TestDroppedWhileHandled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.stop()
+	r.limit = 128 << 10
+	r.open(nil)
+	n := 0
+	push := func(count int) {
+		for range count {
+			r.push(image(fmt.Sprint(n), 5))
+			n++
+		}
+		r.until("the counter is up to date", func() bool { return r.counter.Latest(uint8(journal.Pushes)) == uint64(n) })
+	}
+	if err := r.PauseSink(t.Context(), "records"); err != nil {
+		t.Fatal(err)
+	}
+	const handled = 60 // of which 40 are in the first batch
+	push(handled)
+	r.account.mu.Lock() // the sink waits while it sends the batch
+	if err := r.ResumeSink("records"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("a batch is in the outbox", func() bool {
+		batched, err := records.LastBatched(r.Notifier.state)
+		return err == nil && batched > 1
+	})
+	for r.journal.Status(journal.Pushes).First <= handled {
+		push(20)
+	}
+	if r.failed("records") == 0 {
+		t.Error("no letter of an event that is not in the outbox yet")
+	}
+	r.account.mu.Unlock()
+	r.drain()
+	for seq := uint64(1); seq <= handled; seq++ {
+		if l, found, err := r.dead.Find(pushesOf("records"), seq); found || err != nil {
+			t.Errorf("the letter %+v, %v, of an event that was being handled", l, err)
+		}
+	}
+	r.exactLetters(n)
 }
 
 // The API shows pushes as failed that the journal dropped before they were counted, also

@@ -234,6 +234,7 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Remote != nil {
 		n.addRemote(cfg.Remote)
 	}
+	n.dead.SetProcessed(n.processed)
 	for _, step := range []func() error{n.migrateFormat, n.loadPublicRows, n.register, n.quota.Load, n.cancelLostRetries} {
 		if err := step(); err != nil {
 			return nil, err

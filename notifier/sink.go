@@ -152,6 +152,9 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 	}
 	n.metrics.Handled(s.Name(), time.Since(started))
 	n.progress.Send()
+	if err := n.dead.Processed(pushesOf(s.Name()), numbers(events)); err != nil {
+		return err
+	}
 	if done > 0 {
 		if err := n.endRetries(s.Name(), events[:done]); err != nil {
 			return err
@@ -180,6 +183,17 @@ func (n *Notifier) handleStep(ctx, work context.Context, s sink.Sink, events []e
 	}
 	sink.Pause(ctx, max(wake.Sub(n.now()), minWake))
 	return nil
+}
+
+// numbers returns the sequence numbers of the events that have an effect.
+func numbers(events []event.Sequenced) []uint64 {
+	var all []uint64
+	for _, e := range events {
+		if !e.IsNothing() {
+			all = append(all, e.Seq)
+		}
+	}
+	return all
 }
 
 func handle(ctx context.Context, s sink.Sink, events []event.Sequenced) (done int, wake time.Time, err error) {

@@ -146,6 +146,63 @@ func TestDropped(t *testing.T) {
 	check(openLetters(openState(t, state.Config{Dir: dir})))
 }
 
+// Events that a sink has processed, or processes meanwhile, have no letters, and are not counted.
+func TestDroppedProcessed(t *testing.T) {
+	t.Parallel()
+	d := openLetters(openState(t, state.Config{Dir: t.TempDir()}))
+	metrics := sink.NewMetrics()
+	d.SetMetrics(metrics)
+	pushes := Box{Sink: "records", Stream: journal.Pushes}
+	processed := map[uint64]bool{1: true, 3: true}
+	d.SetProcessed(func(box Box) (func(uint64) bool, error) {
+		return func(seq uint64) bool {
+			if box == pushes {
+				return processed[seq]
+			}
+			return seq <= 400
+		}, nil
+	})
+	if err := d.Dropped(journal.Pushes, "records", 1, 6, entries(t, 1, event.OpPush, event.OpPush, event.OpPush, event.OpPush, event.OpPush, event.OpPush)); err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []uint64{400, 500} {
+		if err := d.Dropped(journal.Pulls, "remote", 1, last, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Add(journal.Pushes, "records", 7, "refused", nil); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want ...string) {
+		t.Helper()
+		all, err := allLetters(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range all {
+			got = append(got, fmt.Sprint(l.Sink, " ", l.First, "-", l.Last))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("letters %q, want %q", got, want)
+		}
+	}
+	check("records 2-2", "records 4-4", "records 5-5", "records 6-6", "records 7-7", "remote 401-500")
+	if got := testutil.ToFloat64(metrics.Letters.WithLabelValues("records")); got != 4 {
+		t.Errorf("the metric counts %v letters, want 4", got)
+	}
+	for seq := range uint64(8) {
+		processed[seq] = seq != 6
+	}
+	if _, err := d.BeginRetry(pushes, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Processed(pushes, []uint64{4, 5, 6, 7}); err != nil { // 2 was not among them
+		t.Fatal(err)
+	}
+	check("records 2-2", "records 5-5", "records 6-6", "records 7-7", "remote 401-500")
+}
+
 // An unreadable event is in one letter with all that follow.
 func TestDroppedUnreadable(t *testing.T) {
 	t.Parallel()

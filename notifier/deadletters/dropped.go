@@ -3,11 +3,23 @@ package deadletters
 import (
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
+
+// droppedReason is the reason of letters of events that the journal has dropped.
+const droppedReason = "the journal was at its limit before the sink had processed this"
+
+// SetProcessed sets the function that returns which events the sink of a box has processed, or
+// has in its outbox: the journal's cursor moves later, and Dropped keeps no letters of them.
+func (d *Store) SetProcessed(processed func(Box) (func(seq uint64) bool, error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.processed = processed
+}
 
 // Dropped keeps letters of events that the journal drops because it is at its limit:
 // one for each event of the push stream, and one for each run of pulls.
@@ -15,20 +27,70 @@ func (d *Store) Dropped(s journal.Stream, cursor string, first, last uint64, eve
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	box := Box{cursor, s}
-	rest := Letter{First: first, Last: last, Reason: "the journal was at its limit before the sink had processed this"}
-	var err error
+	processed, err := d.processed(box)
+	if err != nil {
+		return err
+	}
+	for first <= last && processed(first) {
+		first++
+	}
+	if first > last {
+		return nil
+	}
+	rest := Letter{First: first, Last: last, Reason: droppedReason}
+	n := int(last - first + 1)
 	switch {
 	case d.space() != nil:
 		err = d.keepUnwritten(box, rest)
 	case s == journal.Pulls:
 		err = d.write(box, rest)
 	default:
-		err = d.writeEach(box, rest, events)
+		n, err = d.writeEach(box, rest, events, processed)
 	}
 	if err == nil {
-		d.metrics.Dead(cursor, int(last-first+1))
+		d.metrics.Dead(cursor, n)
 	}
 	return err
+}
+
+// Processed removes the letters of events that the journal dropped while the sink handled them.
+// It is called after each attempt, with the events that the sink was given.
+func (d *Store) Processed(box Box, handled []uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil || d.boxes[box] == nil {
+		return err
+	}
+	spans := d.boxes[box].spans
+	var letters []*Letter
+	for _, seq := range handled {
+		if _, found := slices.BinarySearchFunc(spans, seq, span.compare); !found {
+			continue
+		}
+		_, l, err := d.get(box, seq)
+		if err != nil {
+			return err
+		}
+		if l.Reason == droppedReason && l.Last == seq && !l.Retrying {
+			letters = append(letters, l)
+		}
+	}
+	if len(letters) == 0 {
+		return nil
+	}
+	processed, err := d.processed(box)
+	if err != nil {
+		return err
+	}
+	for _, l := range letters {
+		if !processed(l.First) {
+			continue
+		}
+		if err := d.remove(box, l.First); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepUnwritten keeps a letter in memory, merged with the one that is there. The
@@ -53,15 +115,15 @@ const (
 	bytesPerCommit   = 4 << 20
 )
 
-// writeEach writes letters of the events of rest, and one of those that can't be
-// read. The caller holds mu.
-func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, error]) error {
+// writeEach writes letters of the events of rest that are not processed, and one of those that
+// can't be read. It returns how many events they are of. The caller must hold mu.
+func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, error], processed func(seq uint64) bool) (written int, err error) {
 	var letters []Letter
 	bytes := 0     // of their events
 	pulls := false // the last letter is of pulls
 	for entry, err := range events {
 		if errors.Is(err, journal.ErrClosed) {
-			return err
+			return written, err
 		}
 		if err != nil {
 			rest.Reason += ", and it can't be read: " + err.Error()
@@ -69,11 +131,15 @@ func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, 
 		}
 		l := Letter{First: entry.Seq, Last: entry.Seq, Reason: rest.Reason}
 		rest.First = entry.Seq + 1
+		if processed(entry.Seq) {
+			continue
+		}
 		if retry, err := d.dropRetry(box, entry.Payload); err != nil {
-			return err
+			return written, err
 		} else if retry {
 			continue
 		}
+		written++
 		if e, err := event.Decode(entry.Payload); err == nil && e.Operation == event.OpPull {
 			if n := len(letters); pulls && letters[n-1].Last+1 == entry.Seq {
 				letters[n-1].Last = entry.Seq
@@ -94,7 +160,7 @@ func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, 
 		}
 		if len(letters) >= lettersPerCommit || bytes+len(l.Event) > bytesPerCommit && len(letters) > 0 {
 			if err := d.write(box, letters...); err != nil {
-				return err
+				return written, err
 			}
 			letters, bytes = letters[:0], 0
 		}
@@ -102,9 +168,10 @@ func (d *Store) writeEach(box Box, rest Letter, events iter.Seq2[journal.Entry, 
 	}
 	if rest.First <= rest.Last {
 		letters = append(letters, rest)
+		written += int(rest.events())
 	}
 	if len(letters) == 0 {
-		return nil
+		return written, nil
 	}
-	return d.write(box, letters...)
+	return written, d.write(box, letters...)
 }

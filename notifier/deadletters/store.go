@@ -32,9 +32,10 @@ type Store struct {
 	maxLetters int
 	maxBytes   int
 
-	mu      sync.Mutex
-	metrics *sink.Metrics
-	boxes   map[Box]*boxIndex // nil: not read yet
+	mu        sync.Mutex
+	metrics   *sink.Metrics
+	processed func(Box) (func(seq uint64) bool, error) // see SetProcessed
+	boxes     map[Box]*boxIndex                        // nil: not read yet
 
 	// The public ones of the pushes in uncountedBox, ascending: see pushrow.Public.
 	public     func(repository string) bool // nil: none is public
@@ -44,7 +45,8 @@ type Store struct {
 // New returns a store that has its letters in db. space returns an error while the disk
 // has too little free space.
 func New(db state.Store, space func() error) *Store {
-	return &Store{db: db, space: space, maxLetters: maxLetters, maxBytes: maxLetterBytes}
+	none := func(Box) (func(uint64) bool, error) { return func(uint64) bool { return false }, nil }
+	return &Store{db: db, space: space, maxLetters: maxLetters, maxBytes: maxLetterBytes, processed: none}
 }
 
 // SetMetrics sets the metrics that count events which the journal drops.

@@ -48,3 +48,6 @@ func Nothing(seq uint64, payload []byte) Sequenced {
 	stamp, _ := StampOf(payload)
 	return Sequenced{Seq: seq, Event: &Event{Version: Version, Time: stamp.At, TID: stamp.TID, ClockID: stamp.ID}, Plan: &Plan{}}
 }
+
+// IsNothing reports whether Nothing made the event.
+func (s *Sequenced) IsNothing() bool { return s.Operation == "" }
