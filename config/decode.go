@@ -35,52 +35,58 @@ func (m *mistakes) decode(path string, v reflect.Value, raw any) {
 		m.add(path, empty(v))
 		return
 	}
+	if !m.decodeType(path, v, raw) {
+		m.decodeKind(path, v, raw)
+	}
+}
+
+// decodeType decodes a value whose type has a form of its own, and reports whether it is
+// decoded or a mistake. Otherwise decodeKind decodes it.
+func (m *mistakes) decodeType(path string, v reflect.Value, raw any) (done bool) {
 	switch target := v.Addr().Interface().(type) {
 	case **Redis:
+		text, isText := raw.(string)
 		if raw == "inherit" {
 			*target = &Redis{Inherit: true, Name: defaultName}
-			return
-		}
-		if text, ok := raw.(string); ok {
+		} else if isText {
 			m.add(path, fmt.Sprintf(`%q is neither "inherit", for the registry's own redis section, nor a section with addrs`, text))
-			return
 		}
+		return isText
 	case **Publication:
 		p, section := m.decodePublication(path, raw)
 		if !section {
 			*target = p
-			return
 		}
+		return !section
 	case *time.Duration:
 		d, err := duration(raw)
 		m.set(path, v, time.Duration(d), err)
-		return
 	case *Size:
 		s, err := size(raw)
 		m.set(path, v, s, err)
-		return
 	case *DurationOrOff:
 		d, err := durationOrOff(raw)
 		m.set(path, v, d, err)
-		return
 	case *PointsOrOff:
 		p, err := pointsOrOff(raw)
 		m.set(path, v, p, err)
-		return
 	case *AddressOrOff:
 		a, err := addressOrOff(raw)
 		m.set(path, v, a, err)
-		return
 	case *map[string]Tier:
 		*target = m.tierMap(path, raw)
-		return
 	case *[]QuotaOwner:
 		*target = m.quotaOwners(path, raw)
-		return
 	case *[]string:
 		*target = m.texts(path, raw)
-		return
+	default:
+		return false
 	}
+	return true
+}
+
+// decodeKind decodes a section, a list of sections, or a plain value.
+func (m *mistakes) decodeKind(path string, v reflect.Value, raw any) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
