@@ -112,36 +112,9 @@ func lazyCursors(t *testing.T, f *fixture) {
 }
 
 func sizeLimit(t *testing.T, f *fixture) {
-	type drop struct {
-		cursor      string
-		first, last uint64
-	}
-	var mu sync.Mutex
-	var drops []drop
-	refuse := true
+	drops := &drops{t: t, refuse: true}
 	f.cfg.Limit = 8000
-	f.cfg.Dropped = func(s journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if refuse {
-			return errors.New("refused")
-		}
-		seq := first
-		for e, err := range events {
-			if errors.Is(err, journal.ErrClosed) {
-				return err
-			}
-			if err != nil || e.Seq != seq || string(e.Payload) != "event" {
-				t.Errorf("dropped event %d is %+v, %v", seq, e, err)
-			}
-			seq++
-		}
-		if seq != last+1 {
-			t.Errorf("events %d to %d are dropped, but only %d could be read", first, last, seq-first)
-		}
-		drops = append(drops, drop{cursor, first, last})
-		return nil
-	}
+	f.cfg.Dropped = drops.add
 	f.reopen()
 	for _, name := range []string{"stopped", "running"} {
 		if err := f.j.Register(journal.Pulls, name); err != nil {
@@ -153,36 +126,82 @@ func sizeLimit(t *testing.T, f *fixture) {
 	if err := f.j.SetCursor(journal.Pulls, "running", last); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	refuse = false
-	mu.Unlock()
+	drops.setRefuse(false)
 	last = f.append(journal.Pulls, 300)
 	AwaitSize(t, f.j, journal.Pulls, 0, 8000+2*2100)
-	mu.Lock()
-	refuse = true // so that the reopened journal drops no more
-	mu.Unlock()
-	f.reopen() // Close waits for the background work
-	mu.Lock()
-	defer mu.Unlock()
-	next := uint64(1)
-	for _, d := range drops {
-		if d.cursor != "stopped" {
-			continue
-		}
-		if d.first != next || d.last < d.first {
-			t.Fatalf("events %d to %d are dropped, want from %d", d.first, d.last, next)
-		}
-		next = d.last + 1
-	}
-	if next == 1 {
+	drops.setRefuse(true) // so that the reopened journal drops no more
+	f.reopen()            // Close waits for the background work
+	dropped := drops.through("stopped")
+	if dropped == 0 {
 		t.Fatal("nothing was dropped")
 	}
-	if got := f.j.Cursor(journal.Pulls, "stopped"); got != next-1 {
-		t.Errorf("the cursor is at %d, want %d, the last dropped event", got, next-1)
+	if got := f.j.Cursor(journal.Pulls, "stopped"); got != dropped {
+		t.Errorf("the cursor is at %d, want %d, the last dropped event", got, dropped)
 	}
 	// Close may run after the events of a segment are dropped and before it is deleted.
-	if st := f.j.Status(journal.Pulls); st.Bytes > 8000+2*2100 || st.First > next {
-		t.Errorf("Status = %+v, want First at most %d and about 8000 bytes", st, next)
+	if st := f.j.Status(journal.Pulls); st.Bytes > 8000+2*2100 || st.First > dropped+1 {
+		t.Errorf("Status = %+v, want First at most %d and about 8000 bytes", st, dropped+1)
 	}
-	f.wantSeqs(journal.Pulls, next-1, next, last)
+	f.wantSeqs(journal.Pulls, dropped, dropped+1, last)
+}
+
+// drops are the calls of Config.Dropped, which fail while refuse is set.
+type drops struct {
+	t      *testing.T
+	mu     sync.Mutex
+	refuse bool
+	list   []drop
+}
+
+type drop struct {
+	cursor      string
+	first, last uint64
+}
+
+func (d *drops) setRefuse(refuse bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuse = refuse
+}
+
+// add is Config.Dropped. It checks that all dropped events can be read.
+func (d *drops) add(_ journal.Stream, cursor string, first, last uint64, events iter.Seq2[journal.Entry, error]) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refuse {
+		return errors.New("refused")
+	}
+	seq := first
+	for e, err := range events {
+		if errors.Is(err, journal.ErrClosed) {
+			return err
+		}
+		if err != nil || e.Seq != seq || string(e.Payload) != "event" {
+			d.t.Errorf("dropped event %d is %+v, %v", seq, e, err)
+		}
+		seq++
+	}
+	if seq != last+1 {
+		d.t.Errorf("events %d to %d are dropped, but only %d could be read", first, last, seq-first)
+	}
+	d.list = append(d.list, drop{cursor, first, last})
+	return nil
+}
+
+// through returns the last dropped event of a cursor, after checking that all events up to it
+// were dropped, once and in order.
+func (d *drops) through(cursor string) (last uint64) {
+	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, call := range d.list {
+		if call.cursor != cursor {
+			continue
+		}
+		if call.first != last+1 || call.last < call.first {
+			d.t.Fatalf("events %d to %d are dropped, want from %d", call.first, call.last, last+1)
+		}
+		last = call.last
+	}
+	return last
 }
