@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tidings-dev/tidings/internal/process"
 )
 
 // server is the program running as a process.
@@ -121,19 +122,13 @@ func write(t *testing.T, file, content string) {
 	}
 }
 
-// freeAddr returns an address whose port is below the ephemeral range, so that no
-// other process gets the port before the server starts or while it is stopped.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	addr, err := process.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return addr
 }
 
 // command returns a command of the program, which is the test binary with runMain.

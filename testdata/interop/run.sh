@@ -17,7 +17,8 @@ REFERENCE_FORMATS=$work/formats go test -count=1 -run TestFormats ./atproto/lexi
 go build -o "$work/tidings" ./cmd/tidings
 go build -o "$work/crane" github.com/google/go-containerregistry/cmd/crane
 
-port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+# Below the ephemeral range, so that no connection gets the port meanwhile.
+port=$(node -e '(function find() { const s = require("net").createServer().on("error", find).listen(10000 + Math.random() * 20000 | 0, "127.0.0.1", () => { console.log(s.address().port); s.close() }) })()')
 host=localhost:$port
 cat >"$work/config.yml" <<YAML
 version: 0.1

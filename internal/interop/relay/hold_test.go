@@ -46,7 +46,7 @@ type account struct {
 // newAccount creates a hold. Now is its clock; nil: time.Now.
 func newAccount(t *testing.T, now func() time.Time) *account {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	proc "github.com/tidings-dev/tidings/internal/process"
 )
 
 // network is a proxy that the programs of a test use through environment variables. It
@@ -82,12 +84,11 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // certificate creates a certificate for hostname and writes it to files.

@@ -10,11 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tidings-dev/tidings/internal/process"
 )
 
 // Server is a redis-server without a password that writes to disk only when Dump is
@@ -24,7 +25,6 @@ type Server struct {
 
 	t    testing.TB
 	dir  string
-	port int
 	args []string
 	log  bytes.Buffer
 	cmd  *exec.Cmd
@@ -68,9 +68,10 @@ func start(t testing.TB, args ...string) *Server {
 	s := &Server{t: t, dir: t.TempDir(), args: args}
 	t.Cleanup(s.Kill)
 	var err error
-	for range 5 { // another process may take the free port before Redis does
-		s.port = freePort(t)
-		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+	for range 5 { // another test may take the free port before Redis does
+		if s.Addr, err = process.FreeAddr(); err != nil {
+			t.Fatal(err)
+		}
 		if err = s.start(); err == nil {
 			return s
 		}
@@ -80,18 +81,13 @@ func start(t testing.TB, args ...string) *Server {
 	return nil
 }
 
-func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func (s *Server) start() error {
 	s.log.Reset()
-	s.cmd = exec.Command("redis-server", append([]string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+	_, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return err
+	}
+	s.cmd = exec.Command("redis-server", append([]string{"--port", port, "--bind", "127.0.0.1",
 		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no"}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
@@ -99,7 +95,6 @@ func (s *Server) start() error {
 	}
 	client := s.dial()
 	defer client.Close()
-	var err error
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		var info string
 		info, err = client.Info(context.Background(), "server").Result()
@@ -109,7 +104,7 @@ func (s *Server) start() error {
 		if bytes.Contains([]byte(info), fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
 			return nil
 		}
-		return fmt.Errorf("another server has port %d", s.port)
+		return fmt.Errorf("another server has port %s", port)
 	}
 	return err
 }
