@@ -325,7 +325,8 @@ func (s *accountServer) passwordFile() string {
 }
 
 // exposed is everything that the running registry shows: its log, the API with and
-// without the token, the metrics, the debug server, and its files but those for secrets.
+// without the token, the metrics, the debug server, the commands that ask it through its admin
+// socket, and its files but those for secrets.
 func (s *accountServer) exposed() map[string]string {
 	s.t.Helper()
 	shown := map[string]string{"log": s.log.String()}
@@ -336,6 +337,13 @@ func (s *accountServer) exposed() map[string]string {
 	}
 	for _, path := range []string{"/metrics", "/debug/vars", "/debug/pprof/cmdline"} {
 		shown[path] = s.fetch("http://" + s.debug + path)
+	}
+	for _, command := range []string{"status --json", "account status", "dead list"} {
+		out, code := s.run(append(strings.Fields(command), s.config)...)
+		if code != 0 && !strings.HasPrefix(out, "{") { // status exits with 1 for a degraded registry
+			s.t.Errorf("tidings %s: exit code %d\n%s", command, code, out)
+		}
+		shown[command] = out
 	}
 	err := filepath.WalkDir(filepath.Join(s.dir, "tidings"), func(path string, e fs.DirEntry, err error) error {
 		// While account.json is written, and after a kill at that moment, its content is in a file next to it.
