@@ -2,9 +2,9 @@
 // middleware with the name "tidings", which a blank import registers.
 //
 // It creates all other parts of Tidings for a registry's configuration, connects
-// them (wire.go, account.go), serves the routes of the account and the API next to the
-// registry's own, and reports health. A registry whose configuration has no
-// entry "tidings" is not changed at all.
+// them (wire.go, and a file for each part), serves the routes of the account and the
+// API next to the registry's own, and reports health. A registry whose configuration
+// has no entry "tidings" is not changed at all.
 //
 // A data folder on a disk that is full or read-only does not keep the registry
 // from starting: until the folder can be opened, pulls are served and pushes and

@@ -28,6 +28,33 @@ import (
 // streams are the streams of a journal by their names.
 var streams = map[string]journal.Stream{journal.Pushes.String(): journal.Pushes, journal.Pulls.String(): journal.Pulls}
 
+func (r *runtime) openJournal() error {
+	j, err := journal.Open(journal.Config{
+		Dir:         r.options.JournalDir(),
+		SegmentSize: int64(r.options.Journal.Segment),
+		Limit:       int64(r.options.Journal.Limit),
+		Wait:        r.options.Journal.Wait,
+		Dropped:     r.dead.Dropped,
+		Logger:      r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.onClose(j.Close)
+	r.journal = j
+	return nil
+}
+
+// lastEvent returns the sequence number of a stream's last event; 0 for an unknown
+// stream.
+func (r *runtime) lastEvent(stream uint8) uint64 {
+	switch s := journal.Stream(stream); s {
+	case journal.Pushes, journal.Pulls:
+		return r.journal.Status(s).Last
+	}
+	return 0
+}
+
 // inspect describes the journal of a running process.
 func (r *runtime) inspect(events int) (*inspect.Report, error) {
 	var positions []inspect.Position

@@ -3,18 +3,13 @@ package middleware
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidings-dev/tidings/atproto/appview"
@@ -25,30 +20,19 @@ import (
 	"github.com/tidings-dev/tidings/atproto/remote"
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/config"
-	"github.com/tidings-dev/tidings/internal/clock"
-	"github.com/tidings-dev/tidings/internal/private"
 	"github.com/tidings-dev/tidings/internal/store"
 	"github.com/tidings-dev/tidings/middleware/admin"
-	"github.com/tidings-dev/tidings/middleware/datafolder"
 	"github.com/tidings-dev/tidings/middleware/observe"
-	"github.com/tidings-dev/tidings/middleware/storage"
 	"github.com/tidings-dev/tidings/notifier"
-	"github.com/tidings-dev/tidings/notifier/announce"
 	"github.com/tidings-dev/tidings/notifier/classify"
 	"github.com/tidings-dev/tidings/notifier/counter"
-	"github.com/tidings-dev/tidings/notifier/counts"
 	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/delivery"
 	"github.com/tidings-dev/tidings/notifier/journal"
-	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/publication"
-	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 	"github.com/tidings-dev/tidings/notifier/sink"
-	"github.com/tidings-dev/tidings/notifier/state"
-	"github.com/tidings-dev/tidings/notifier/stats"
 	"github.com/tidings-dev/tidings/notifier/statsrecords"
-	"github.com/tidings-dev/tidings/notifier/stored"
 )
 
 // opener opens the runtime of a configuration, repeatedly if its disk cannot be
@@ -213,311 +197,6 @@ func registerCollectors(on prometheus.Registerer, log *slog.Logger, collectors .
 	}
 }
 
-func (r *runtime) openFolder() error {
-	unlock, err := datafolder.Lock(r.options.LockFile())
-	if err != nil {
-		return err
-	}
-	r.onClose(unlock)
-	_ = os.RemoveAll(filepath.Join(r.options.Data, stagingFolder)) // of a backup that a crash interrupted
-	r.restrictFolder()
-	r.instance, err = datafolder.Instance(r.options.LockFile())
-	return err
-}
-
-// restrictFolder removes access of other users to the data folder, which earlier
-// versions and restored backups may have left. For the folder itself that can fail,
-// since another user may own it.
-func (r *runtime) restrictFolder() {
-	if info, err := os.Stat(r.options.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
-		_ = os.Chmod(r.options.Data, info.Mode()&^0o077)
-	}
-	opened, err := private.Close(r.options.Private()...)
-	if len(opened) > 0 {
-		r.log.Info("access of other users to the data folder removed", "dir", r.options.Data, "files", len(opened), "first", opened[0])
-	}
-	if err != nil {
-		r.log.Warn("other users may have access to the data folder", "dir", r.options.Data, "error", err)
-	}
-}
-
-func (r *runtime) openState() error {
-	db, err := state.Open(state.Config{Dir: r.options.StateDir(), Reserve: uint64(r.options.Reserve), Logger: r.log})
-	if err != nil {
-		return err
-	}
-	r.onClose(db.Close)
-	r.state, r.dead = db, deadletters.New(state.OnPebble(db), db.Space)
-	return nil
-}
-
-func (r *runtime) openJournal() error {
-	j, err := journal.Open(journal.Config{
-		Dir:         r.options.JournalDir(),
-		SegmentSize: int64(r.options.Journal.Segment),
-		Limit:       int64(r.options.Journal.Limit),
-		Wait:        r.options.Journal.Wait,
-		Dropped:     r.dead.Dropped,
-		Logger:      r.log,
-	})
-	if err != nil {
-		return err
-	}
-	r.onClose(j.Close)
-	r.journal = j
-	return nil
-}
-
-func (r *runtime) openRedis() error {
-	if r.options.Redis == nil {
-		return nil
-	}
-	options, err := r.options.Redis.Client()
-	if err != nil {
-		return err
-	}
-	// Without this, calls to a Redis that does not answer exceed the callers' deadlines.
-	options.ContextTimeoutEnabled = true
-	redis.SetLogger(redisLog{r.log.With("component", "redis")})
-	client := redis.NewUniversalClient(options)
-	r.onClose(client.Close)
-	r.redis = rediscounts.New(client, r.options.Redis.Name)
-	return nil
-}
-
-func (r *runtime) openCounter() error {
-	classifier, err := classify.New(classify.Config{
-		IgnoreUserAgents: r.options.Count.IgnoreUserAgents,
-		IgnoreActors:     r.options.Count.IgnoreActors,
-		HeadWindow:       r.options.Count.HeadWindow,
-		Now:              clock.Now,
-	})
-	if err != nil {
-		return err
-	}
-	r.classifier = classifier
-	metrics := counter.NewMetrics()
-	r.counter, err = counter.Open(r.state, counter.Config{
-		Redis:     r.redis,
-		Instance:  r.instance,
-		Host:      hostname(),
-		Journal:   r.journal.ID,
-		LastEvent: r.lastEvent,
-		HasTag:    r.hasTag(),
-		Learn:     classifier.Learn,
-		Now:       clock.Now,
-		Logger:    r.log,
-		Metrics:   metrics,
-	})
-	if err != nil {
-		return err
-	}
-	r.register(metrics.Collectors()...)
-	children, err := r.counter.Children()
-	if err != nil {
-		return err
-	}
-	classifier.Learn(children...)
-	return nil
-}
-
-// storageTimeout limits a storage lookup whose caller has no deadline.
-const storageTimeout = 10 * time.Second
-
-// hasTag returns a function that reports whether the registry's storage has a tag;
-// nil if storage is not accessible.
-func (r *runtime) hasTag() func(repository, tag string) (bool, error) {
-	storage := r.storage()
-	if storage == nil {
-		return nil
-	}
-	return func(repository, tag string) (bool, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
-		defer cancel()
-		_, err := storage.Tagged(ctx, repository, tag)
-		if errors.Is(err, stored.ErrNotStored) {
-			return false, nil
-		}
-		return err == nil, err
-	}
-}
-
-// lastEvent returns the sequence number of a stream's last event; 0 for an unknown
-// stream.
-func (r *runtime) lastEvent(stream uint8) uint64 {
-	switch s := journal.Stream(stream); s {
-	case journal.Pushes, journal.Pulls:
-		return r.journal.Status(s).Last
-	}
-	return 0
-}
-
-func hostname() string {
-	name, _ := os.Hostname() // for the operator, in `tidings redis list`
-	return name
-}
-
-func (r *runtime) openNotifier() error {
-	cfg := notifier.Config{
-		Journal: r.journal, State: state.OnPebble(r.state), Counter: r.counter, Classifier: r.classifier, DeadLetters: r.dead,
-		Public:     r.options.Visible,
-		Now:        clock.Now,
-		Storage:    r.storage(),
-		DataFolder: r.dataFolderID(),
-		Space:      r.state.Space,
-		Metrics:    r.events,
-		Logger:     r.log,
-	}
-	if cfg.Remote = r.remoteConfig(); cfg.Remote != nil {
-		cfg.Account, cfg.Owner, cfg.Owners = r.account, r.options.Owner, r.options.OwnerRules()
-	}
-	if r.writes != nil {
-		cfg.Publisher, cfg.Urgent = r.writes, r.urgent
-		cfg.Account = r.account
-		cfg.Shared = r.pds != nil
-		cfg.AccountFolder = r.accountFolderID()
-		cfg.Owner, cfg.Owners, cfg.Handles = r.options.Owner, r.options.OwnerRules(), r.handles
-		cfg.Notified = r.options.Hold != nil && len(r.options.Hold.Registries)+len(r.options.Hold.Owners) > 0
-		cfg.PublicOptions = r.publicOptions()
-		cfg.Quota, cfg.QuotaMetrics = r.options.QuotaTiers(), quota.NewMetrics()
-		r.register(cfg.QuotaMetrics.Collectors()...)
-		var err error
-		if cfg.Announce, err = r.announce(); err != nil {
-			return err
-		}
-	}
-	n, err := notifier.New(cfg)
-	if err != nil {
-		return err
-	}
-	r.register(n)
-	if r.pds != nil {
-		r.register(pdsCollector{r.pds, n.PendingWrites})
-	}
-	r.notifier = n
-	return nil
-}
-
-// dataFolderID identifies the data folder and the journal's folder in it. The second
-// is needed because a journal that was restored alone can have lost events that no
-// reader had read, which sequence numbers do not show.
-func (r *runtime) dataFolderID() string {
-	data, journal := datafolder.ID(r.options.LockFile()), datafolder.ID(r.options.JournalDir())
-	if data == "" || journal == "" {
-		return ""
-	}
-	return data + ", journal " + journal
-}
-
-// storage returns the registry's storage; nil if it is not accessible, or if the
-// registry is a pull-through cache, whose images were pushed elsewhere.
-func (r *runtime) storage() stored.Reader {
-	if r.host.Storage.Type() == "inmemory" || r.host.Proxy.RemoteURL != "" {
-		return nil
-	}
-	return storage.NewReader(context.Background(), r.host)
-}
-
-func (r *runtime) announce() (*announce.Config, error) {
-	a := r.options.Announce
-	if a == nil {
-		return nil, nil
-	}
-	link, err := post.ParseLink(a.Link)
-	if err != nil {
-		return nil, fmt.Errorf("options.announce.link: %w", err)
-	}
-	text, err := a.ParseTemplate()
-	if err != nil {
-		return nil, fmt.Errorf("options.announce.template: %w", err)
-	}
-	if err := r.openPublication(); err != nil {
-		return nil, err
-	}
-	return &announce.Config{
-		Tag:         a.Match,
-		Exclude:     a.Excluded,
-		Collect:     a.Collect,
-		Cooldown:    a.Cooldown,
-		PerDay:      a.DailyLimit,
-		MaxAge:      a.MaxAge,
-		Retract:     a.DeletesPosts(),
-		Hashtags:    a.Hashtags,
-		Mention:     r.mention(),
-		Retags:      a.Retags,
-		Template:    text,
-		Annotations: a.Annotations,
-		Langs:       a.Langs,
-		Card:        a.Card,
-		Site:        r.site,
-		Page:        r.pageOf(),
-		Host:        r.options.RegistryHost(r.host),
-		Reference:   r.reference(),
-		Link:        r.link(link),
-		DryRun:      a.DryRun,
-		Posted:      r.appview.Posted,
-	}, nil
-}
-
-// link returns the function that returns the address that a post links to: that of the
-// option, or the page of the version; nil if there is none.
-func (r *runtime) link(option *post.LinkTemplate) func(repository, tag, digest string) string {
-	if r.options.Announce.Link == "" {
-		return r.pageOf()
-	}
-	return func(repository, tag, digest string) string {
-		address, err := option.Address(post.Image{Repository: repository, Tag: tag, Digest: digest})
-		if err != nil {
-			r.log.Warn("post without a link", "repository", repository, "error", err)
-		}
-		return address
-	}
-}
-
-// reference returns the function that names an image as clients pull it; nil if the host
-// of the registry is not known.
-func (r *runtime) reference() func(repository, tag string) string {
-	host := r.options.RegistryHost(r.host)
-	if host == "" {
-		return nil
-	}
-	return func(repository, tag string) string { return host + "/" + repository + ":" + tag }
-}
-
-func (r *runtime) openAPI() error {
-	if err := r.options.API.CheckToken(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be created later
-		return err
-	}
-	cfg := stats.Config{
-		Source:    r.counts(),
-		Pushes:    r.pushes,
-		Health:    r.health,
-		Visible:   r.notifier.Public,
-		TokenFile: r.options.API.TokenFile,
-		Now:       clock.Now,
-		Logger:    r.log,
-	}
-	if r.redis != nil {
-		cfg.Fallback = r.counter
-	}
-	r.mounts = append(r.mounts, mount{stats.Prefix, stats.New(cfg)})
-	r.mounts = append(r.mounts, probes(func() bool { return !r.journalDiskFull() })...)
-	return nil
-}
-
-// counts returns the counts that are shown and published: those of this registry or,
-// with Redis, the sum.
-func (r *runtime) counts() counts.Source {
-	if r.redis == nil {
-		return r.counter
-	}
-	return &rediscounts.Sum{DB: r.redis, Check: r.counter.Check, Now: clock.Now}
-}
-
-func (r *runtime) pushes(_ context.Context, limit int, all bool) ([]stats.Push, error) {
-	return r.notifier.Pushes(limit, all)
-}
-
 // run starts the sinks, last of all parts, so that close stops them first.
 func (r *runtime) run() error {
 	r.background(r.notifier.Run, r.handles.Run, r.counter.Run, r.takeCollected, r.appview.Run, r.stats.Run)
@@ -535,19 +214,4 @@ func (r *runtime) background(runs ...func(context.Context) error) {
 		cancel()
 		return group.Wait()
 	})
-}
-
-// recorder implements observe.Recorder with the notifier.
-type recorder struct{ *notifier.Notifier }
-
-func (r recorder) Intend(ctx context.Context, p notifier.Push) (observe.Intent, error) {
-	intent, err := r.Notifier.Intend(ctx, p)
-	if err != nil {
-		return nil, quotaError(err)
-	}
-	return intent, nil
-}
-
-func (r recorder) IntendDelete(ctx context.Context, d notifier.Delete) (observe.Intent, error) {
-	return r.Notifier.IntendDelete(ctx, d)
 }
