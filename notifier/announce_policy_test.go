@@ -168,6 +168,33 @@ func TestAnnounceDailyLimit(t *testing.T) {
 	}
 }
 
+// The key of a summary is not used again by a later process, while keys are ahead of a system
+// clock that was set back.
+func TestSummaryKey(t *testing.T) {
+	t.Parallel()
+	cfg := policy()
+	cfg.PerDay = 2
+	r, m := newManualRig(t, cfg)
+	push := func(name string) { r.push(image(name, 1).as("oss/"+name, "v1")) }
+	for _, name := range []string{"a", "b", "c"} {
+		push(name)
+		m.Pass(time.Minute)
+		r.mustStep()
+	}
+	m.Pass(12 * time.Hour)
+	m.Set(3 * time.Minute)
+	push("d")
+	m.Set(-3 * time.Minute)
+	r.mustStep() // writes a summary, of c
+	r.reopen(cfg)
+	push("e")
+	m.Pass(time.Minute)
+	r.mustStep()
+	if got := r.texts(); len(got) != 5 || len(r.letters()) != 0 {
+		t.Errorf("posts %q, letters %+v", got, r.letters())
+	}
+}
+
 // A version that waits for the end of a cooldown is in the summary if the posts of the day
 // are used up then.
 func TestAnnounceDailyLimitAfterCooldown(t *testing.T) {

@@ -87,6 +87,12 @@ func New(deps sink.Deps, unhurried delivery.Publisher, cfg Config, posts *posted
 		Deps: deps, Config: cfg, posts: posts, versions: versions.New(deps.State), forgotten: forgotten.New(deps.State),
 		clock: clock, now: now, deletes: delivery.NewRepo(unhurried), turn: make(chan struct{}, 1),
 	}
+	// The key of a summary is in no event.
+	q, err := s.newDecision().queue()
+	if err != nil {
+		return nil, err
+	}
+	clock.Continue(q.Last.TID, q.Last.ClockID)
 	s.refs = publication.References{
 		State: deps.State, Account: delivery.NewRepo(unhurried), DID: posts.Account(), Deleting: s.deleting, Now: now, Metrics: deps.Metrics, Log: deps.Log,
 	}

@@ -59,6 +59,16 @@ func NewClock(now func() time.Time, elapsed func() time.Duration, id uint, last 
 	return &Clock{now: now, elapsed: elapsed, log: log, id: id, last: last, start: last, begun: elapsed()}
 }
 
+// Continue lets the clock continue after a TID that an earlier process has used without an event
+// in the journal, with its clock id.
+func (c *Clock) Continue(last int64, id uint) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.id && last > c.last {
+		c.last, c.start = last, last
+	}
+}
+
 type seenJump struct {
 	Jump
 	ids  int   // number of clock ids that were used before that of the jump
