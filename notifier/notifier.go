@@ -235,7 +235,7 @@ func New(cfg Config) (*Notifier, error) {
 		n.addRemote(cfg.Remote)
 	}
 	n.dead.SetProcessed(n.processed)
-	for _, step := range []func() error{n.migrateFormat, n.loadPublicRows, n.register, n.quota.Load, n.cancelLostRetries} {
+	for _, step := range []func() error{n.migrateFormat, n.loadPublicRows, n.register, n.cancelLostRetries} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -259,7 +259,7 @@ func (n *Notifier) addSinks(publisher, urgent delivery.Publisher, cfg *announce.
 	}
 	deps.GiveUp = n.giveUpFor(records.Name)
 	who := records.Owners{Resolved: n.handles.Cached, Parked: n.parked, Now: n.now, Forgotten: n.forgotten.Send}
-	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.quota.Refresh, &n.progress))
+	n.sinks = append(n.sinks, records.New(deps, who, n.ledger, n.usage, n.quota.Commit, &n.progress))
 	if cfg == nil {
 		return nil
 	}
@@ -341,7 +341,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 		g.Go(func() error { return n.runCounter(ctx, s) })
 	}
 	g.Go(func() error { return n.runResolver(ctx) })
-	g.Go(func() error { return n.loadPending(ctx) })
+	g.Go(func() error { return n.loadQuota(ctx) })
 	if n.storage != nil {
 		g.Go(func() error { return n.runDescriber(ctx) })
 	}

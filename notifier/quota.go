@@ -79,9 +79,15 @@ func (n *Notifier) Quota(owner string) (lexicon.Quota, error) {
 	return q, err
 }
 
-// loadPending informs the gate of the events that the last process recorded and did not
-// write.
-func (n *Notifier) loadPending(ctx context.Context) error {
+// loadQuota makes the gate read the usage, and informs it of the events that the last process
+// recorded and did not write.
+func (n *Notifier) loadQuota(ctx context.Context) error {
+	if err := n.quota.Load(ctx); err != nil {
+		if ctx.Err() == nil {
+			n.log.Error("the usage of owners can't be read; no push is refused because of a quota until the next start", "error", err)
+		}
+		return nil
+	}
 	defer n.quota.Loaded()
 	for after := n.journal.Cursor(journal.Pushes, records.Name); after < n.before && ctx.Err() == nil; {
 		entries, err := n.journal.Read(journal.Pushes, after, handleEvents, handleBytes)

@@ -161,7 +161,7 @@ func (r *rig) interruptUsage(committed bool) {
 	errCrash := errors.New("crash")
 	var b state.Batch
 	err := records.EachWritten(r.t.Context(), r.Notifier.account, "", func(push []records.Layer) error {
-		if err := r.usage.Add(&b, push[0].Owner, push[0].Manifest, records.UsageOf(push)); err != nil {
+		if _, err := r.usage.Add(&b, push[0].Owner, push[0].Manifest, records.UsageOf(push)); err != nil {
 			return err
 		}
 		b.Set(state.UsageBuilt, []byte(push[len(push)-1].RKey))
@@ -186,7 +186,7 @@ func TestRecountUsage(t *testing.T) {
 	r.drain()
 	r.stopSinks()
 	var b state.Batch
-	if err := r.usage.Remove(&b, owner, a.Digest); err != nil {
+	if _, err := r.usage.Remove(&b, owner, a.Digest); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.state.Commit(&b, state.Sync); err != nil {

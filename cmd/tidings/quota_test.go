@@ -73,7 +73,7 @@ func (s *server) countMore(owner, manifest string, layers ...usage.Layer) {
 	}
 	defer db.Close()
 	var b state.Batch
-	if err := usage.New(state.OnPebble(db)).Add(&b, owner, manifest, layers); err != nil {
+	if _, err := usage.New(state.OnPebble(db)).Add(&b, owner, manifest, layers); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := state.OnPebble(db).Commit(&b, state.Sync); err != nil {

@@ -1,10 +1,12 @@
 package quota
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -15,7 +17,7 @@ import (
 
 const alice, bob = "did:plc:alice", "did:plc:bob"
 
-func layer(name string, size int64) usage.Layer {
+func named(name string, size int64) usage.Layer {
 	return usage.Layer{Digest: digest.FromString(name).String(), Size: size}
 }
 
@@ -39,7 +41,7 @@ func newRig(t testing.TB, limit int64) *rig {
 	r := &rig{t: t, files: db, db: state.OnPebble(db)}
 	r.table = usage.New(r.db)
 	r.Gate = New(Tiers{Limits: map[string]int64{"free": limit}, Owners: map[string]string{bob: ""}, Default: "free"}, r.table, NewMetrics())
-	if err := r.Load(); err != nil {
+	if err := r.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r.Loaded()
@@ -83,40 +85,41 @@ func (r *rig) refused(what string, used, push int64, layers ...usage.Layer) {
 func (r *rig) write(seq uint64, manifest string, layers ...usage.Layer) {
 	r.t.Helper()
 	var b state.Batch
-	err := r.table.Remove(&b, alice, manifest)
-	if layers != nil {
-		err = r.table.Add(&b, alice, manifest, layers)
+	changed, err := r.table.Remove(&b, alice, manifest)
+	if layers != nil && err == nil {
+		var added []usage.Layer
+		added, err = r.table.Add(&b, alice, manifest, layers)
+		changed = append(changed, added...)
 	}
 	if err == nil {
-		err = r.db.Commit(&b, state.NoSync)
+		err = r.Commit(usage.Changes{alice: changed}, func() error { return r.db.Commit(&b, state.NoSync) })
 	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Refresh(alice)
 	r.Written(seq)
 }
 
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 100)
-	base, app, other := layer("base", 60), layer("app", 30), layer("other", 30)
-	r.refused("more than the limit", 0, 101, layer("huge", 101))
+	base, app, other := named("base", 60), named("app", 30), named("other", 30)
+	r.refused("more than the limit", 0, 101, named("huge", 101))
 	first := r.fits("the first push", base, app)
 	r.fits("the same layers again", base, app)
 	r.refused("with pending pushes", 90, 30, other)
-	r.fits("up to the limit", layer("ten", 10))
-	r.refused("one byte more", 100, 1, layer("one", 1))
+	r.fits("up to the limit", named("ten", 10))
+	r.refused("one byte more", 100, 1, named("one", 1))
 	r.write(first, "m1", base, app)
-	r.refused("with one of them written", 100, 1, layer("one", 1))
-	r.write(r.seq, "m2", base, layer("ten", 10))
+	r.refused("with one of them written", 100, 1, named("one", 1))
+	r.write(r.seq, "m2", base, named("ten", 10))
 	r.refused("with all of them written", 100, 30, other, base)
 	r.fits("layers that count already", base, app)
 	r.fits("no layers")
 	r.write(r.seq, "m1")
-	r.refused("after a delete", 70, 31, layer("more", 31))
+	r.refused("after a delete", 70, 31, named("more", 31))
 	r.fits("what the delete freed", other)
-	if reserved, err := r.Reserve(t.Context(), bob, []usage.Layer{layer("huge", 1<<40)}); reserved != nil || err != nil {
+	if reserved, err := r.Reserve(t.Context(), bob, []usage.Layer{named("huge", 1<<40)}); reserved != nil || err != nil {
 		t.Errorf("without a limit: %v, %v", reserved, err)
 	}
 }
@@ -125,15 +128,15 @@ func TestReleaseAndLateRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 100)
 	for _, end := range []string{"released", "released twice", "written before it is noted"} {
-		reserved, err := r.Reserve(t.Context(), alice, []usage.Layer{layer("a", 80)})
+		reserved, err := r.Reserve(t.Context(), alice, []usage.Layer{named("a", 80)})
 		if err != nil {
 			t.Fatalf("%s: %v", end, err)
 		}
-		r.refused("while it is reserved", 80, 80, layer("b", 80))
+		r.refused("while it is reserved", 80, 80, named("b", 80))
 		switch end {
 		case "written before it is noted":
 			r.seq++
-			r.write(r.seq, "m1", layer("a", 80))
+			r.write(r.seq, "m1", named("a", 80))
 			r.write(r.seq, "m1")
 			reserved.Record(r.seq)
 		case "released twice":
@@ -143,7 +146,7 @@ func TestReleaseAndLateRecord(t *testing.T) {
 			reserved.Release()
 		}
 	}
-	r.fits("after all of them", layer("b", 100))
+	r.fits("after all of them", named("b", 100))
 }
 
 // A push that fits once pending deletes are written is not refused.
@@ -163,11 +166,11 @@ func TestPendingDeletes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 100)
-			r.write(r.fits("the first push", layer("a", 90)), "m1", layer("a", 90))
-			r.refused("before", 90, 20, layer("b", 20))
+			r.write(r.fits("the first push", named("a", 90)), "m1", named("a", 90))
+			r.refused("before", 90, 20, named("b", 20))
 			r.seq++
 			r.Freeing(r.seq, test.owner, test.manifest)
-			if _, err := r.push(layer("b", 20)); (err == nil) != test.fits {
+			if _, err := r.push(named("b", 20)); (err == nil) != test.fits {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -178,62 +181,190 @@ func TestUnverified(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 100)
 	r.loaded = false
-	r.fits("before the pending events are read", layer("a", 101))
+	r.fits("before the pending events are read", named("a", 101))
 	r.Loaded()
-	r.refused("afterwards", 101, 1, layer("b", 1))
+	r.refused("afterwards", 101, 1, named("b", 1))
+	r.Freeing(r.seq+1, alice, "m")
 	r.account(alice).looking <- struct{}{} // a lookup that does not end
-	r.fits("while a lookup takes too long", layer("b", 1))
+	r.fits("while a lookup takes too long", named("b", 1))
 	<-r.account(alice).looking
-	r.refused("afterwards", 102, 1, layer("c", 1))
+	r.refused("afterwards", 102, 1, named("c", 1))
 	for i := range maxFreeing {
 		r.Freeing(r.seq+1+uint64(i), bob, "m")
 	}
-	r.fits("with too many deletes", layer("c", 1))
+	r.fits("with too many deletes", named("c", 1))
 }
 
-// countingStore counts reads.
-type countingStore struct {
+// failingReads is a state whose rows cannot be read while failing is set.
+type failingReads struct {
 	state.Store
-	gets, exists, scans int
+	failing atomic.Bool
 }
 
-func (s *countingStore) Get(key []byte) ([]byte, error) {
-	s.gets++
-	return s.Store.Get(key)
+func (f *failingReads) Get(key []byte) ([]byte, error) {
+	if f.failing.Load() {
+		return nil, errors.New("damaged")
+	}
+	return f.Store.Get(key)
 }
 
-func (s *countingStore) Exist(ctx context.Context, keys [][]byte) ([]bool, error) {
-	s.exists += len(keys)
-	return s.Store.Exist(ctx, keys)
-}
-
-func (s *countingStore) Scan(r state.Range, visit func(key, value []byte) error) error {
-	s.scans++
-	return s.Store.Scan(r, visit)
-}
-
-// A push that fits is checked without a read, and one that does not with one read for its
-// total and one for each of its layers, however many layers the owner has.
-func TestCheckReads(t *testing.T) {
+// While the changes of a batch cannot be read, no push is refused, and the next batch reads
+// them.
+func TestUnreadableUsage(t *testing.T) {
 	t.Parallel()
-	for _, count := range []int{100, 10_000} {
-		r := newRig(t, int64(count))
-		fillUsage(t, r, count)
-		reads := &countingStore{Store: r.db}
-		r.usage = usage.New(reads)
-		push := []usage.Layer{layer("new", 1), layer("0 1", 1), layer("0 2", 1), layer("new", 1)}
-		if _, err := r.push(push...); err == nil || err.Push != 1 {
-			t.Errorf("%d layers: got %v", count, err)
+	r := newRig(t, 100)
+	reads := &failingReads{Store: r.db}
+	r.usage = usage.New(reads)
+	first := r.fits("the first push", named("a", 60))
+	reads.failing.Store(true)
+	r.write(first, "m1", named("a", 60))
+	second := r.fits("while the usage is not known", named("b", 60))
+	reads.failing.Store(false)
+	r.write(second, "m2", named("b", 60))
+	r.refused("once it is known", 120, 1, named("c", 1))
+	r.fits("layers of both batches", named("a", 60), named("b", 60))
+}
+
+// A commit that fails may have been applied.
+func TestFailedCommit(t *testing.T) {
+	t.Parallel()
+	for _, applied := range []bool{false, true} {
+		t.Run(fmt.Sprint("applied ", applied), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 100)
+			reserved, err := r.Reserve(t.Context(), alice, []usage.Layer{named("a", 60)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b state.Batch
+			changed, err := r.table.Add(&b, alice, "m1", []usage.Layer{named("a", 60)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := errors.New("no answer")
+			err = r.Commit(usage.Changes{alice: changed}, func() error {
+				if !applied {
+					return failed
+				}
+				return errors.Join(failed, r.db.Commit(&b, state.NoSync))
+			})
+			if !errors.Is(err, failed) {
+				t.Errorf("got %v", err)
+			}
+			r.refused("while the push is pending", 60, 41, named("b", 41))
+			reserved.Release()
+			if applied {
+				r.refused("afterwards", 60, 41, named("b", 41))
+			} else {
+				r.fits("afterwards", named("b", 41))
+			}
+		})
+	}
+}
+
+// What pending deletes free is not read while their batch is committed: their rows would be
+// missing already, while the account still has their bytes.
+func TestCheckDuringCommit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100)
+	r.write(r.fits("the first push", named("a", 90)), "m1", named("a", 90))
+	r.seq++
+	r.Freeing(r.seq, alice, "m1")
+	var b state.Batch
+	changed, err := r.table.Remove(&b, alice, "m1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	err = r.Commit(usage.Changes{alice: changed}, func() error {
+		err := r.db.Commit(&b, state.NoSync)
+		go func() {
+			_, err := r.Reserve(t.Context(), alice, []usage.Layer{named("b", 20)})
+			result <- err
+		}()
+		select {
+		case err := <-result:
+			t.Errorf("checked during the commit: %v", err)
+			result <- err
+		case <-time.After(20 * time.Millisecond):
 		}
-		if want := (countingStore{reads.Store, 1, 3, 0}); *reads != want {
-			t.Errorf("%d layers: a refused push takes %+v, want %+v", count, *reads, want)
-		}
-		r.tiers.Limits["free"] += int64(len(push))
-		*reads = countingStore{Store: r.db}
-		r.fits("within the limit", push...)
-		if want := (countingStore{Store: r.db}); *reads != want {
-			t.Errorf("%d layers: a push that fits takes %+v", count, *reads)
-		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Load replaces what was known of owners, and reservations stay.
+func TestLoadAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100)
+	r.write(r.fits("the first push", named("a", 50)), "m1", named("a", 50))
+	r.fits("a pending push", named("b", 30))
+	var b state.Batch
+	r.table.Clear(&b)
+	if _, err := r.table.Add(&b, alice, "m2", []usage.Layer{named("b", 30), named("c", 20)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	r.refused("another manifest", 50, 101, named("d", 101))
+	r.fits("its layers", named("b", 30), named("c", 20))
+	b = state.Batch{}
+	r.table.Clear(&b)
+	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	r.refused("none, with pending pushes", 50, 101, named("d", 101))
+	r.Written(r.seq)
+	r.refused("none", 0, 101, named("d", 101))
+}
+
+// Pushes that are checked at the same moment together do not exceed the limit.
+func TestConcurrentPushes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100)
+	var accepted atomic.Int64
+	var g sync.WaitGroup
+	for i := range 300 {
+		g.Go(func() {
+			r.Freeing(uint64(i+1), alice, "m9") // of an unknown manifest, so that each push makes a lookup
+			if _, err := r.Reserve(t.Context(), alice, []usage.Layer{named(fmt.Sprint(i), 1)}); err == nil {
+				accepted.Add(1)
+			}
+		})
+	}
+	g.Wait()
+	if n := accepted.Load(); n != 100 {
+		t.Errorf("%d pushes of one byte are accepted, want 100", n)
+	}
+}
+
+// noReads is a state that must not be read.
+type noReads struct{ state.Store }
+
+func (noReads) Get([]byte) ([]byte, error) { panic("a check has read a row") }
+
+func (noReads) Scan(state.Range, func(key, value []byte) error) error { panic("a check has read rows") }
+
+// A push is checked without a read of the disk.
+func TestCheckReadsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1000)
+	fillUsage(t, r, 1000)
+	r.usage = usage.New(noReads{r.db})
+	push := []usage.Layer{named("new", 1), named("0 1", 1), named("0 2", 1), named("new", 1)}
+	if _, err := r.push(push...); err == nil || err.Used != 1000 || err.Push != 1 {
+		t.Errorf("got %v", err)
+	}
+	r.tiers.Limits["free"]++
+	r.fits("within the limit", push...)
+	if _, err := r.push(named("newer", 1)); err == nil || err.Used != 1001 || err.Push != 1 {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -244,9 +375,9 @@ func fillUsage(t testing.TB, r *rig, count int) {
 	for m := range count / 100 {
 		layers := make([]usage.Layer, 100)
 		for i := range layers {
-			layers[i] = layer(fmt.Sprint(m, " ", i), 1)
+			layers[i] = named(fmt.Sprint(m, " ", i), 1)
 		}
-		if err := r.table.Add(&batch, alice, digest.FromString(fmt.Sprint(m)).String(), layers); err != nil {
+		if _, err := r.table.Add(&batch, alice, digest.FromString(fmt.Sprint(m)).String(), layers); err != nil {
 			t.Fatal(err)
 		}
 		if m%100 == 99 || m == count/100-1 {
@@ -256,5 +387,7 @@ func fillUsage(t testing.TB, r *rig, count int) {
 			batch = state.Batch{}
 		}
 	}
-	r.Refresh(alice)
+	if err := r.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -75,7 +75,7 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 		err = l.Account.Deliver(ctx, l.duplicates, false)
 	}
 	if err == nil {
-		err = l.Quota.Load()
+		err = l.Quota.Load(ctx)
 	}
 	if err == nil {
 		l.Log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))
@@ -103,7 +103,7 @@ func (l *ledgerRebuild) add(ctx context.Context, push []records.Layer) error {
 	l.Ledger.Put(&l.batch, first.Owner, first.Manifest, ledger.Entry{
 		First: first.Micros - 1, ClockID: first.ClockID, Records: len(push), Repositories: []string{ledger.UnknownRepository},
 	})
-	if err := l.Usage.Replace(&l.batch, first.Owner, first.Manifest, records.UsageOf(push)); err != nil {
+	if _, err := l.Usage.Replace(&l.batch, first.Owner, first.Manifest, records.UsageOf(push)); err != nil {
 		return err
 	}
 	if l.entries%rebuildBatch != 0 {

@@ -41,7 +41,7 @@ func (r *Reconciler) completeUsage(ctx context.Context) error {
 	if err := state.Set(r.State, state.UsageBuilt, []byte(usageComplete), state.Sync); err != nil {
 		return err
 	}
-	return r.Quota.Load()
+	return r.Quota.Load(ctx)
 }
 
 // RecountUsage counts the usage of all owners again, from the ledger and the account's
@@ -80,7 +80,7 @@ func (r *Reconciler) countUsage(ctx context.Context, t *usage.Table, after strin
 		if err != nil || !found || !first.In(entry) {
 			return err
 		}
-		if err := t.Add(&b, first.Owner, first.Manifest, records.UsageOf(push[:within(push, entry)])); err != nil {
+		if _, err := t.Add(&b, first.Owner, first.Manifest, records.UsageOf(push[:within(push, entry)])); err != nil {
 			return err
 		}
 		manifests++

@@ -7,6 +7,7 @@ import (
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/state"
+	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
 // send applies the writes of a batch and finishes it. A write that is refused for good
@@ -32,10 +33,13 @@ func (s *Sink) send(ctx context.Context, batch *Batch, fresh bool) error {
 // each manifest has the number of records.
 func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 	var b state.Batch
+	changes := usage.Changes{}
 	for _, c := range batch.Manifests {
-		if err := s.apply(&b, &c); err != nil {
+		layers, err := s.apply(&b, &c)
+		if err != nil {
 			return err
 		}
+		changes[c.Owner] = append(changes[c.Owner], layers...)
 		var result pushrow.Records
 		if c.creates() && len(c.Events) > 0 {
 			result.Created = len(c.Writes)
@@ -54,34 +58,20 @@ func (s *Sink) finish(ctx context.Context, batch *Batch) error {
 			result.Created = 0
 		}
 	}
-	err := s.outbox().Clear(ctx, &b)
-	s.usageChanged(batch)
-	return err
+	return s.commitUsage(changes, func() error { return s.outbox().Clear(ctx, &b) })
 }
 
-// apply changes the ledger and the usage.
-func (s *Sink) apply(b *state.Batch, c *Change) error {
+// apply changes the ledger and the usage. It returns the layers that start or stop counting.
+func (s *Sink) apply(b *state.Batch, c *Change) ([]usage.Layer, error) {
 	if c.After == nil {
 		s.ledger.Delete(b, c.Owner, c.Digest)
 		return s.usage.Remove(b, c.Owner, c.Digest)
 	}
 	s.ledger.Put(b, c.Owner, c.Digest, *c.After)
 	if !c.creates() {
-		return nil
+		return nil, nil
 	}
 	return s.usage.Add(b, c.Owner, c.Digest, c.layers())
-}
-
-// usageChanged reports the owners whose usage a batch may have changed, also if its commit
-// has failed, since it may have been applied.
-func (s *Sink) usageChanged(batch *Batch) {
-	owners := map[string]bool{}
-	for _, c := range batch.Manifests {
-		if !owners[c.Owner] {
-			owners[c.Owner] = true
-			s.changed(c.Owner)
-		}
-	}
 }
 
 // drop gives up the change that a *repo.WriteError is about.

@@ -42,11 +42,11 @@ const Name = "records"
 type Sink struct {
 	sink.Deps
 	Owners
-	ledger    *ledger.Ledger
-	usage     *usage.Table
-	forgotten *forgotten.Store
-	changed   func(owner string)
-	progress  *sink.Signal
+	ledger      *ledger.Ledger
+	usage       *usage.Table
+	forgotten   *forgotten.Store
+	commitUsage CommitUsage
+	progress    *sink.Signal
 
 	forgetting position
 	purging    purging
@@ -62,12 +62,14 @@ type Owners struct {
 	Forgotten func()
 }
 
-// New returns the sink. It keeps the keys of its records in l and their layers in u, calls
-// changed after the usage of an owner may have changed, and sends on progress when it has
-// processed events.
-func New(deps sink.Deps, owners Owners, l *ledger.Ledger, u *usage.Table, changed func(owner string), progress *sink.Signal) *Sink {
+// CommitUsage calls commit, which makes changes of the usage.
+type CommitUsage func(changes usage.Changes, commit func() error) error
+
+// New returns the sink. It keeps the keys of its records in l and their layers in u, which it
+// changes with commitUsage, and sends on progress when it has processed events.
+func New(deps sink.Deps, owners Owners, l *ledger.Ledger, u *usage.Table, commitUsage CommitUsage, progress *sink.Signal) *Sink {
 	return &Sink{
-		Deps: deps, Owners: owners, ledger: l, usage: u, forgotten: forgotten.New(deps.State), changed: changed, progress: progress,
+		Deps: deps, Owners: owners, ledger: l, usage: u, forgotten: forgotten.New(deps.State), commitUsage: commitUsage, progress: progress,
 	}
 }
 

@@ -24,17 +24,34 @@ func (t *Table) manifestKey(owner, digest string) []byte {
 }
 
 func (t *Table) layerKey(owner string, l Layer) []byte {
-	return binary.AppendUvarint(ledger.AppendDigest(t.ownerPrefix(layers, owner), l.Digest), uint64(l.Size))
+	return appendLayer(t.ownerPrefix(layers, owner), l)
 }
 
 func (t *Table) totalKey(owner string) []byte { return []byte(t.prefix + totals + owner) }
 
 var errDamaged = errors.New("damaged row")
 
+func appendLayer(b []byte, l Layer) []byte {
+	return binary.AppendUvarint(ledger.AppendDigest(b, l.Digest), uint64(l.Size))
+}
+
+// cutLayer is the inverse of appendLayer. rest is what follows.
+func cutLayer(b []byte) (l Layer, rest []byte, err error) {
+	digest, rest, err := ledger.CutDigest(b)
+	if err != nil {
+		return l, nil, err
+	}
+	size, n := binary.Uvarint(rest)
+	if n <= 0 {
+		return l, nil, errDamaged
+	}
+	return Layer{digest, int64(size)}, rest[n:], nil
+}
+
 func encodeLayers(list []Layer) []byte {
 	b := make([]byte, 0, 40*len(list))
 	for _, l := range list {
-		b = binary.AppendUvarint(ledger.AppendDigest(b, l.Digest), uint64(l.Size))
+		b = appendLayer(b, l)
 	}
 	return b
 }
@@ -46,15 +63,10 @@ func decodeLayers(val []byte, err error) ([]Layer, error) {
 	}
 	list := []Layer{}
 	for len(val) > 0 && err == nil {
-		var digest string
-		if digest, val, err = ledger.CutDigest(val); err != nil {
-			break
+		var l Layer
+		if l, val, err = cutLayer(val); err == nil {
+			list = append(list, l)
 		}
-		size, n := binary.Uvarint(val)
-		if n <= 0 {
-			return nil, errDamaged
-		}
-		list, val = append(list, Layer{digest, int64(size)}), val[n:]
 	}
 	return list, err
 }

@@ -23,6 +23,9 @@ type Total struct {
 	Bytes int64 `json:"totalSize"`
 }
 
+// Changes are the layers, by owner, that a batch makes count, or not count any more.
+type Changes map[string][]Layer
+
 // A Table has the usage of all owners.
 type Table struct {
 	db     state.Store
@@ -35,68 +38,76 @@ func New(db state.Store) *Table { return &Table{db, state.Usage} }
 // NewRecount returns a second table in db, to compare the first one with.
 func NewRecount(db state.Store) *Table { return &Table{db, state.Recount} }
 
-// Add counts a manifest of an owner in the batch, unless it counts already.
-func (t *Table) Add(b *state.Batch, owner, manifest string, layers []Layer) error {
+// Add counts a manifest of an owner in the batch, unless it counts already. It returns the
+// layers that start to count.
+func (t *Table) Add(b *state.Batch, owner, manifest string, layers []Layer) ([]Layer, error) {
 	key := t.manifestKey(owner, manifest)
 	_, err := b.Get(t.db, key)
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	if !errors.Is(err, state.ErrNotFound) {
-		return readError(owner, err)
+		return nil, readError(owner, err)
 	}
 	b.Set(key, encodeLayers(layers))
 	return t.change(b, owner, layers, 1)
 }
 
-// Remove stops counting a manifest of an owner in the batch, if it counts.
-func (t *Table) Remove(b *state.Batch, owner, manifest string) error {
+// Remove stops counting a manifest of an owner in the batch, if it counts. It returns the
+// layers that stop counting.
+func (t *Table) Remove(b *state.Batch, owner, manifest string) ([]Layer, error) {
 	key := t.manifestKey(owner, manifest)
 	layers, err := decodeLayers(b.Get(t.db, key))
 	if err != nil {
-		return readError(owner, err)
+		return nil, readError(owner, err)
 	}
 	if layers == nil {
-		return nil
+		return nil, nil
 	}
 	b.Delete(key)
 	return t.change(b, owner, layers, -1)
 }
 
-// Replace counts a manifest with these layers in the batch, whether it counts or not.
-func (t *Table) Replace(b *state.Batch, owner, manifest string, layers []Layer) error {
-	if err := t.Remove(b, owner, manifest); err != nil {
-		return err
+// Replace counts a manifest with these layers in the batch, whether it counts or not. It
+// returns the layers that start or stop counting; those that do both are in it as well.
+func (t *Table) Replace(b *state.Batch, owner, manifest string, layers []Layer) ([]Layer, error) {
+	removed, err := t.Remove(b, owner, manifest)
+	if err != nil {
+		return nil, err
 	}
-	return t.Add(b, owner, manifest, layers)
+	added, err := t.Add(b, owner, manifest, layers)
+	return append(removed, added...), err
 }
 
-// change adds one reference to each layer, or removes one.
-func (t *Table) change(b *state.Batch, owner string, layers []Layer, by int64) error {
+// change adds one reference to each layer, or removes one. It returns the layers that start or
+// stop counting.
+func (t *Table) change(b *state.Batch, owner string, layers []Layer, by int64) (changed []Layer, err error) {
 	total, err := decodeTotal(b.Get(t.db, t.totalKey(owner)))
 	if err != nil {
-		return readError(owner, err)
+		return nil, readError(owner, err)
 	}
 	for _, l := range layers {
 		key := t.layerKey(owner, l)
 		refs, err := decodeCount(b.Get(t.db, key))
 		if err != nil {
-			return readError(owner, err)
+			return nil, readError(owner, err)
 		}
 		switch {
 		case refs == 0 && by > 0:
 			total.Blobs, total.Bytes = total.Blobs+1, total.Bytes+l.Size
+			changed = append(changed, l)
 		case refs == 1 && by < 0:
 			total.Blobs, total.Bytes = total.Blobs-1, total.Bytes-l.Size
+			changed = append(changed, l)
 		}
 		setCount(b, key, max(0, refs+by))
 	}
 	if total.Blobs == 0 {
 		b.Delete(t.totalKey(owner))
-		return nil
+		return changed, nil
 	}
 	b.Set(t.totalKey(owner), total.encode())
-	return nil
+	return changed, nil
 }
 
 // Total returns the usage of an owner, zero if there is none.
@@ -109,16 +120,30 @@ func (t *Table) Total(owner string) (Total, error) {
 }
 
 // Has reports for each of the layers whether it counts for an owner.
-func (t *Table) Has(ctx context.Context, owner string, layers []Layer) ([]bool, error) {
-	keys := make([][]byte, len(layers))
+func (t *Table) Has(owner string, layers []Layer) ([]bool, error) {
+	has := make([]bool, len(layers))
 	for i, l := range layers {
-		keys[i] = t.layerKey(owner, l)
-	}
-	has, err := t.db.Exist(ctx, keys)
-	if err != nil {
-		return nil, readError(owner, err)
+		var err error
+		if has[i], err = state.Has(t.db, t.layerKey(owner, l)); err != nil {
+			return nil, readError(owner, err)
+		}
 	}
 	return has, nil
+}
+
+// Layers calls visit with each layer that counts for an owner, until it returns an error.
+func (t *Table) Layers(owner string, visit func(Layer) error) error {
+	prefix := t.ownerPrefix(layers, owner)
+	return t.db.Scan(state.Prefix(string(prefix)), func(key, _ []byte) error {
+		l, rest, err := cutLayer(key[len(prefix):])
+		if err == nil && len(rest) > 0 {
+			err = errDamaged
+		}
+		if err != nil {
+			return readError(owner, err)
+		}
+		return visit(l)
+	})
 }
 
 // Manifest returns the layers with which a manifest of an owner counts, nil if it does not.

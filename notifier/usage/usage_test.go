@@ -3,6 +3,7 @@ package usage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -76,9 +77,9 @@ func TestTable(t *testing.T) {
 					if together {
 						one = &all
 					}
-					err := table.Remove(one, s.owner, digest.FromString(s.manifest).String())
+					_, err := table.Remove(one, s.owner, digest.FromString(s.manifest).String())
 					if s.layers != nil {
-						err = table.Add(one, s.owner, digest.FromString(s.manifest).String(), s.layers)
+						_, err = table.Add(one, s.owner, digest.FromString(s.manifest).String(), s.layers)
 					}
 					if err != nil {
 						t.Fatal(err)
@@ -115,11 +116,12 @@ func TestManifests(t *testing.T) {
 		for i := range 25 {
 			m := digest.FromString(fmt.Sprint(i)).String()
 			want[m] = true
-			if err := table.Add(b, alice, m, []Layer{layer(m, 1)}); err != nil {
+			if _, err := table.Add(b, alice, m, []Layer{layer(m, 1)}); err != nil {
 				return err
 			}
 		}
-		return table.Add(b, bob, digest.FromString("other").String(), []Layer{layer("other", 1)})
+		_, err := table.Add(b, bob, digest.FromString("other").String(), []Layer{layer("other", 1)})
+		return err
 	})
 	after := ""
 	for {
@@ -142,7 +144,7 @@ func TestManifests(t *testing.T) {
 		t.Errorf("%d manifests are missing", len(want))
 	}
 	first := digest.FromString("0").String()
-	has, err := table.Has(t.Context(), alice, []Layer{layer("other", 1), layer(first, 1), layer(first, 2)})
+	has, err := table.Has(alice, []Layer{layer("other", 1), layer(first, 1), layer(first, 2)})
 	if !slices.Equal(has, []bool{false, true, false}) || err != nil {
 		t.Errorf("a layer of bob, one of alice, and the same with another size: %v, %v", has, err)
 	}
@@ -171,8 +173,39 @@ func (m model) totals() map[string]Total {
 	return all
 }
 
-// After random changes in batches of random length, the totals are those of a model, and a
-// recount finds no difference.
+// follower keeps the layers that count by the changes of batches.
+type follower map[string]map[Layer]bool
+
+func (f follower) follow(t testing.TB, table *Table, changes Changes) {
+	t.Helper()
+	for owner, list := range changes {
+		has, err := table.Has(owner, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, l := range list {
+			if delete(f[owner], l); has[i] {
+				f[owner][l] = true
+			}
+		}
+	}
+}
+
+func (f follower) compare(t testing.TB, table *Table) {
+	t.Helper()
+	for owner, want := range f {
+		got := map[Layer]bool{}
+		if err := table.Layers(owner, func(l Layer) error { got[l] = true; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s has the layers %v, and by the changes of batches %v", owner, got, want)
+		}
+	}
+}
+
+// After random changes in batches of random length, the totals are those of a model, the
+// layers are those that the batches have changed, and a recount finds no difference.
 func TestRandomChanges(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -181,16 +214,23 @@ func TestRandomChanges(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			db := openState(t)
 			table, want := New(db), model{alice: {}, bob: {}}
+			followed := follower{alice: {}, bob: {}}
 			for range 60 {
+				changes := Changes{}
 				commit(t, db, func(b *state.Batch) error {
 					for range random.IntN(8) {
-						if err := randomChange(random, table, b, want); err != nil {
+						owner := []string{alice, bob}[random.IntN(2)]
+						changed, err := randomChange(random, table, b, owner, want[owner])
+						if err != nil {
 							return err
 						}
+						changes[owner] = append(changes[owner], changed...)
 					}
 					return nil
 				})
+				followed.follow(t, table, changes)
 			}
+			followed.compare(t, table)
 			got := map[string]Total{}
 			if err := table.Owners(func(owner string, total Total) error { got[owner] = total; return nil }); err != nil {
 				t.Fatal(err)
@@ -205,8 +245,7 @@ func TestRandomChanges(t *testing.T) {
 	}
 }
 
-func randomChange(random *rand.Rand, table *Table, b *state.Batch, want model) error {
-	owner := []string{alice, bob}[random.IntN(2)]
+func randomChange(random *rand.Rand, table *Table, b *state.Batch, owner string, want map[string][]Layer) ([]Layer, error) {
 	m := digest.FromString(fmt.Sprint(random.IntN(12))).String()
 	var list []Layer
 	for range 1 + random.IntN(4) {
@@ -215,15 +254,15 @@ func randomChange(random *rand.Rand, table *Table, b *state.Batch, want model) e
 	}
 	switch random.IntN(4) {
 	case 0, 1:
-		if _, known := want[owner][m]; !known {
-			want[owner][m] = list
+		if _, known := want[m]; !known {
+			want[m] = list
 		}
 		return table.Add(b, owner, m, list)
 	case 2:
-		want[owner][m] = list
+		want[m] = list
 		return table.Replace(b, owner, m, list)
 	}
-	delete(want[owner], m)
+	delete(want, m)
 	return table.Remove(b, owner, m)
 }
 
@@ -234,7 +273,7 @@ func recount(t testing.TB, db state.Store, m model) *Table {
 	commit(t, db, func(b *state.Batch) error {
 		for owner, manifests := range m {
 			for manifest, list := range manifests {
-				if err := second.Add(b, owner, manifest, list); err != nil {
+				if _, err := second.Add(b, owner, manifest, list); err != nil {
 					return err
 				}
 			}
@@ -264,11 +303,12 @@ func TestCorrect(t *testing.T) {
 	a, b := layer("a", 10), layer("b", 20)
 	commit(t, db, func(batch *state.Batch) error {
 		for m, list := range map[string][]Layer{m1: {a}, m2: {a, b}} {
-			if err := table.Add(batch, alice, m, list); err != nil {
+			if _, err := table.Add(batch, alice, m, list); err != nil {
 				return err
 			}
 		}
-		return table.Add(batch, bob, m1, []Layer{a})
+		_, err := table.Add(batch, bob, m1, []Layer{a})
+		return err
 	})
 	right := recount(t, db, model{alice: {m1: {a}, m3: {a}}, "did:plc:carol": {m1: {b}}})
 	want := []string{
