@@ -2,10 +2,7 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"errors"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // Read returns a copy of a value.
@@ -28,28 +25,6 @@ func Has(r Reader, key []byte) (bool, error) {
 		return false, err
 	}
 	return true, closer.Close()
-}
-
-// Exist reports for each key whether it exists, all as of the same moment. With
-// Config.Filters it reads no data of tables for keys that do not exist, apart from one in a
-// hundred. It costs less than Has for each key, and ends with an error once ctx is done.
-func (s *Store) Exist(ctx context.Context, keys [][]byte) (exist []bool, err error) {
-	iter, err := readerOf(s).NewIter(&pebble.IterOptions{UseL6Filters: true})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, iter.Close()) }()
-	exist = make([]bool, len(keys))
-	for i, key := range keys {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		// The prefix by which Pebble filters is the whole key.
-		if exist[i] = iter.SeekPrefixGE(key); iter.Error() != nil {
-			return nil, iter.Error()
-		}
-	}
-	return exist, nil
 }
 
 // Scan calls visit for the keys that begin with prefix, in order, until it returns an

@@ -38,10 +38,6 @@ type Config struct {
 	CacheSize int64  // bytes of Pebble's block cache; two memtables are allocated from it
 	MemTable  uint64 // bytes of one memtable
 
-	// Filters adds Bloom filters to the last level, for Exist: 10 bits for each key. Without
-	// them only the levels above have filters.
-	Filters bool
-
 	// Apart is a range of keys that share no table with other keys. This is for keys
 	// that only increase: their tables move to the lowest level without a rewrite.
 	Apart Range
@@ -216,7 +212,7 @@ func pebbleOptions(s *Store, cache *pebble.Cache) *pebble.Options {
 		ReadOnly:                    s.cfg.ReadOnly,
 	}
 	options.ApplyCompressionSettings(compression)
-	setFilters(options, s.cfg.Filters)
+	setFilters(options)
 	if apart := (pebble.KeyRange{Start: s.cfg.Apart.Start, End: s.cfg.Apart.End}); apart.Valid() {
 		options.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, apart, pebble.SpanPolicy{})
 	}
@@ -224,16 +220,15 @@ func pebbleOptions(s *Store, cache *pebble.Cache) *pebble.Options {
 }
 
 // setFilters lets the tables above the last level have Bloom filters, 10 bits for each key: Get
-// then reads no block of a table that does not have the key. The last level, which has nine
-// tenths of the keys, has them only for Exist: Get does not use them. Tables that were written
-// without a filter, or are read by a version without filters, are read as before.
-func setFilters(options *pebble.Options, lastLevel bool) {
-	for i := range options.Levels {
+// then reads no block of a table that does not have the key. Pebble does not use filters of
+// the last level, which would have nine tenths of the keys. Tables that were written without
+// a filter, or are read by a version without filters, are read as before.
+func setFilters(options *pebble.Options) {
+	last := len(options.Levels) - 1
+	for i := range last {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	if !lastLevel {
-		options.Levels[len(options.Levels)-1].FilterPolicy = pebble.NoFilterPolicy
-	}
+	options.Levels[last].FilterPolicy = pebble.NoFilterPolicy
 }
 
 // compression compresses only the lowest level: the levels above are rewritten soon.

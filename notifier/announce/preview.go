@@ -199,10 +199,7 @@ func (p *Preview) compose(s *Sink, a *announcement) error {
 // noState is a store that has nothing.
 type noState struct{}
 
-func (noState) Get([]byte) ([]byte, error) { return nil, state.ErrNotFound }
-func (noState) Exist(_ context.Context, keys [][]byte) ([]bool, error) {
-	return make([]bool, len(keys)), nil
-}
+func (noState) Get([]byte) ([]byte, error)                          { return nil, state.ErrNotFound }
 func (noState) Scan(state.Range, func(key, val []byte) error) error { return nil }
 func (noState) Commit(*state.Batch, state.Durability) error {
 	return errors.New("previews change nothing")

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"context"
 	"errors"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -18,10 +17,6 @@ func (p onPebble) Get(key []byte) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	return value, err
-}
-
-func (p onPebble) Exist(ctx context.Context, keys [][]byte) ([]bool, error) {
-	return p.db.Exist(ctx, keys)
 }
 
 func (p onPebble) Scan(r Range, visit func(key, value []byte) error) error {

@@ -44,7 +44,6 @@ func Open(cfg Config) (*store.Store, error) {
 		Reserve:   cfg.Reserve,
 		CacheSize: cacheSize + 2*memTable,
 		MemTable:  memTable,
-		Filters:   true,
 		ReadOnly:  cfg.ReadOnly,
 		FS:        cfg.FS,
 		Logger:    cfg.Logger,

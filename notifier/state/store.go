@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"context"
 	"errors"
 
 	"github.com/tidings-dev/tidings/internal/store"
@@ -13,9 +12,6 @@ import (
 type Store interface {
 	// Get returns a copy of the value of a key, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
-	// Exist reports for each key whether it exists, all as of the same moment. Keys that do
-	// not exist cost the least. Once ctx is done it returns an error.
-	Exist(ctx context.Context, keys [][]byte) ([]bool, error)
 	// Scan calls visit for each key of the range in order. Key and value are
 	// valid until visit returns. An error of visit ends the scan and is returned;
 	// ErrStop ends it without an error. Keys that are committed during a scan may be

@@ -3,7 +3,6 @@ package statetest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +16,7 @@ import (
 // it.
 func Run(t *testing.T, open func(t *testing.T) (s state.Store, reopen func() state.Store)) {
 	for name, test := range map[string]func(t *testing.T, s state.Store, reopen func() state.Store){
-		"get": testGet, "exist": testExist, "scan": testScan, "stop": testStop, "order": testOrder, "batch get": testBatchGet, "reopen": testReopen,
+		"get": testGet, "scan": testScan, "stop": testStop, "order": testOrder, "batch get": testBatchGet, "reopen": testReopen,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -91,33 +90,6 @@ func testGet(t *testing.T, s state.Store, _ func() state.Store) {
 	}
 	if err := state.Delete(s, []byte("empty"), state.NoSync); err != nil {
 		t.Errorf("delete of a missing key: %v", err)
-	}
-}
-
-func testExist(t *testing.T, s state.Store, reopen func() state.Store) {
-	fill(t, s, "a", "ab", "b/1", "b/2", "c", "d", "e/2")
-	commit(t, s, func(b *state.Batch) {
-		b.Set([]byte("empty"), nil)
-		b.Delete([]byte("c"))
-		b.DeleteRange(state.Prefix("b/"))
-		b.Set([]byte("b/2"), nil)
-	})
-	keys := [][]byte{[]byte("e"), []byte("e/"), []byte("e/2"), []byte("d"), []byte("c"), []byte("b/2"), []byte("b/1"),
-		[]byte("a"), []byte("ab"), []byte("abc"), []byte("a"), []byte("empty"), {}, []byte("z")}
-	want := []bool{false, false, true, true, false, true, false, true, true, false, true, true, false, false}
-	for _, step := range []string{"after the commit", "after reopening"} {
-		if got, err := s.Exist(t.Context(), keys); !slices.Equal(got, want) || err != nil {
-			t.Errorf("%s: got %v, %v, want %v", step, got, err, want)
-		}
-		s = reopen()
-	}
-	if got, err := s.Exist(t.Context(), nil); len(got) > 0 || err != nil {
-		t.Errorf("no keys: got %v, %v", got, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Exist(ctx, keys); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: got %v", err)
 	}
 }
 
