@@ -68,7 +68,7 @@ func (a *account) check(push []layer, freed int64) (used, added int64) {
 
 // plus adds numbers of bytes that together may exceed an int64, since callers choose sizes.
 func plus(a, b int64) int64 {
-	if a < 0 || a+b < 0 {
+	if a < 0 || b < 0 || a+b < 0 {
 		return math.MaxInt64
 	}
 	return a + b
