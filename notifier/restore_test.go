@@ -31,100 +31,115 @@ func (r *rig) reconciled() {
 	r.drain()
 }
 
+// A restoreCase is the stores that are lost, or restored from an older copy.
+type restoreCase struct {
+	stores []string
+	lost   bool
+}
+
+// restoreCases returns all cases, and with the race detector four of them, since the goroutines
+// are the same in all.
+func restoreCases() (cases []restoreCase) {
+	for _, stores := range [][]string{{}, {"journal"}, {"state"}, {"hold"}, {"journal", "state"}, {"journal", "hold"}, {"state", "hold"}, {"journal", "state", "hold"}} {
+		cases = append(cases, restoreCase{stores, false})
+		if len(stores) < 3 { // all lost is a new installation with old images
+			cases = append(cases, restoreCase{stores, true})
+		}
+	}
+	if race.Enabled {
+		rand.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+		cases = cases[:4]
+	}
+	return cases
+}
+
 // Whichever stores are lost or restored from an older copy, the account finally has the
 // records of what is in storage, each once, and no image is announced twice.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	kept, gone, fresh, secret := image("kept", 3), image("gone", 2), image("fresh", 4), image("secret", 2)
 	huge := image("huge", 450)
-	for _, lost := range []bool{false, true} {
-		for _, stores := range [][]string{{}, {"journal"}, {"state"}, {"hold"}, {"journal", "state"}, {"journal", "hold"}, {"state", "hold"}, {"journal", "state", "hold"}} {
-			if lost && len(stores) == 3 {
-				continue // a new installation with old images
+	for _, c := range restoreCases() {
+		stores, lost := c.stores, c.lost
+		t.Run(fmt.Sprint(stores, " lost ", lost), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, shortWindows())
+			r.folder, r.accountFolder = "before", "before"
+			r.reopen(shortWindows())
+			r.push(kept.as("oss/app", "v1"))
+			r.push(gone.as("oss/app", "v2"))
+			r.push(secret.as("secret/app", "v1"))
+			r.drain()
+			r.stop()
+			backup := filepath.Join(r.dir, "backup")
+			for _, name := range stores {
+				if err := os.CopyFS(filepath.Join(backup, name), os.DirFS(filepath.Join(r.dir, name))); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if race.Enabled && rand.IntN(4) > 0 {
-				continue // the goroutines are the same in all cases
+			r.open(shortWindows())
+			r.push(kept.as("oss/other", "v1"))
+			r.push(kept.as("oss/app", "v1.0"))
+			r.push(fresh.as("oss/app", "v3"))
+			r.push(huge)
+			r.delete(gone)
+			r.drain()
+			r.consistent()
+			posts := len(r.posts())
+			r.stop()
+			if len(stores) == 3 {
+				r.folder = "restored"
 			}
-			t.Run(fmt.Sprint(stores, " lost ", lost), func(t *testing.T) {
-				t.Parallel()
-				r := newRig(t, shortWindows())
-				r.folder, r.accountFolder = "before", "before"
-				r.reopen(shortWindows())
-				r.push(kept.as("oss/app", "v1"))
-				r.push(gone.as("oss/app", "v2"))
-				r.push(secret.as("secret/app", "v1"))
-				r.drain()
-				r.stop()
-				backup := filepath.Join(r.dir, "backup")
-				for _, name := range stores {
-					if err := os.CopyFS(filepath.Join(backup, name), os.DirFS(filepath.Join(r.dir, name))); err != nil {
+			for _, name := range stores {
+				if err := os.RemoveAll(filepath.Join(r.dir, name)); err != nil {
+					t.Fatal(err)
+				}
+				if name == "hold" {
+					r.accountFolder = "restored"
+				}
+				switch {
+				case lost && name == "hold":
+					r.initRepo()
+				case !lost:
+					if err := os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(backup, name))); err != nil {
 						t.Fatal(err)
 					}
 				}
-				r.open(shortWindows())
-				r.push(kept.as("oss/other", "v1"))
-				r.push(kept.as("oss/app", "v1.0"))
-				r.push(fresh.as("oss/app", "v3"))
-				r.push(huge)
-				r.delete(gone)
-				r.drain()
-				r.consistent()
-				posts := len(r.posts())
-				r.stop()
-				if len(stores) == 3 {
-					r.folder = "restored"
-				}
-				for _, name := range stores {
-					if err := os.RemoveAll(filepath.Join(r.dir, name)); err != nil {
-						t.Fatal(err)
-					}
-					if name == "hold" {
-						r.accountFolder = "restored"
-					}
-					switch {
-					case lost && name == "hold":
-						r.initRepo()
-					case !lost:
-						if err := os.CopyFS(filepath.Join(r.dir, name), os.DirFS(filepath.Join(backup, name))); err != nil {
-							t.Fatal(err)
-						}
-					}
-				}
+			}
 
-				r.open(shortWindows())
-				r.reconciled()
-				r.consistent(reconcile.Post)
-				// Images are pushed again, and a new one.
-				r.push(kept.as("oss/app", "v1"))
-				r.push(fresh.as("oss/app", "v3"))
-				r.push(image("new", 1).as("oss/app", "v4"))
-				r.drain()
-				r.consistent(reconcile.Post)
-				if got, want := len(r.records()), 3+4+450+1; got != want {
-					t.Errorf("%d records, want %d", got, want)
+			r.open(shortWindows())
+			r.reconciled()
+			r.consistent(reconcile.Post)
+			// Images are pushed again, and a new one.
+			r.push(kept.as("oss/app", "v1"))
+			r.push(fresh.as("oss/app", "v3"))
+			r.push(image("new", 1).as("oss/app", "v4"))
+			r.drain()
+			r.consistent(reconcile.Post)
+			if got, want := len(r.records()), 3+4+450+1; got != want {
+				t.Errorf("%d records, want %d", got, want)
+			}
+			announced := map[string]int{}
+			for _, p := range r.posts() {
+				image, _ := post.Origin(p)
+				announced[image.Repository+"@"+image.Digest]++
+			}
+			for image, times := range announced {
+				if times > 1 {
+					t.Errorf("%s is announced %d times", image, times)
 				}
-				announced := map[string]int{}
-				for _, p := range r.posts() {
-					image, _ := post.Origin(p)
-					announced[image.Repository+"@"+image.Digest]++
-				}
-				for image, times := range announced {
-					if times > 1 {
-						t.Errorf("%s is announced %d times", image, times)
-					}
-				}
-				// If all stores are restored, later announcements are not known.
-				if got := len(r.posts()); got != posts+1 && !strings.Contains(fmt.Sprint(stores), "hold") {
-					t.Errorf("%d posts, want %d and the new one", got, posts)
-				}
-				// The next start finds nothing to do.
-				r.reopen(shortWindows())
-				r.reconciled()
-				if reason, err := r.stores.Mismatch(t.Context()); reason != "" || err != nil {
-					t.Errorf("the stores do not match again: %s, %v", reason, err)
-				}
-			})
-		}
+			}
+			// If all stores are restored, later announcements are not known.
+			if got := len(r.posts()); got != posts+1 && !strings.Contains(fmt.Sprint(stores), "hold") {
+				t.Errorf("%d posts, want %d and the new one", got, posts)
+			}
+			// The next start finds nothing to do.
+			r.reopen(shortWindows())
+			r.reconciled()
+			if reason, err := r.stores.Mismatch(t.Context()); reason != "" || err != nil {
+				t.Errorf("the stores do not match again: %s, %v", reason, err)
+			}
+		})
 	}
 }
 
