@@ -9,7 +9,7 @@
 // reserved in the same step, so pushes at the same moment cannot exceed the limit together.
 // BenchmarkQuotaCheck measures it.
 //
-// The hashes need 11 to 22 bytes of memory for each layer of an owner with a limit, and at
+// The hashes need 11 to 32 bytes of memory for each layer of an owner with a limit, and at
 // each start all of these layers are read once, in the background. Every change of the usage
 // goes through Commit, which then reads the changed rows.
 //

@@ -1,11 +1,11 @@
 package quota
 
-// A set is a set of random numbers other than 0, in 11 to 22 bytes for each. It is a hash table
-// with linear probing, in which a number is its own hash: a lookup reads one line of the
-// processor's cache, or a few. A map needs 24 to 40 bytes, and several dependent reads.
-// The zero value is an empty set.
+// A set is a set of random numbers other than 0, in 11 to 32 bytes for each: more than 22 only
+// after many were removed. It is a hash table with linear probing, in which a number is its
+// own hash: a lookup reads one line of the processor's cache, or a few. A map needs 24 to 40
+// bytes, and several dependent reads. The zero value is an empty set.
 type set struct {
-	slots []uint64 // 0: free; the length is a power of 2, and at least a quarter is free
+	slots []uint64 // 0: free; the length is a power of 2, and one to three quarters are used
 	n     int
 }
 
@@ -48,7 +48,7 @@ func (s *set) remove(id uint64) {
 		}
 	}
 	s.slots[free] = 0
-	if len(s.slots) > minSlots && 8*s.n < len(s.slots) {
+	if len(s.slots) > minSlots && 4*s.n < len(s.slots) {
 		s.resize(len(s.slots) / 2)
 	}
 }

@@ -46,7 +46,7 @@ func TestSet(t *testing.T) {
 				if s.n != len(want) {
 					t.Fatalf("round %d: %d numbers, want %d", round, s.n, len(want))
 				}
-				if slots := len(s.slots); 4*s.n > 3*slots || slots > minSlots && 8*s.n < slots {
+				if slots := len(s.slots); 4*s.n > 3*slots || slots > minSlots && 4*s.n < slots {
 					t.Fatalf("round %d: %d numbers in %d slots", round, s.n, slots)
 				}
 			}
