@@ -166,11 +166,11 @@ func (i *Intent) Complete(ctx context.Context) error {
 // noteQuota notes the sequence number of the event. An intent that an earlier request left
 // open has no reservation.
 func (i *Intent) noteQuota(seq uint64) {
-	i.n.noteFreeing(seq, &i.event)
-	if i.reserved == nil && i.n.limited(&i.event) {
-		info, _ := event.ReadManifest(i.event.MediaType, i.manifest)
-		i.reserved = i.n.quota.Add(i.event.UserDID, recordedLayers(&info))
+	if i.reserved == nil {
+		i.n.noteAppended(seq, &i.event, i.manifest)
+		return
 	}
+	i.n.noteFreeing(seq, &i.event)
 	i.reserved.Record(seq)
 	i.reserved = nil
 }

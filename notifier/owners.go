@@ -189,7 +189,10 @@ func (n *Notifier) repeat(ctx context.Context, parked parked.Push, did string) e
 		return err
 	}
 	_, order, _ := n.clock.Reserve(1)
-	_, err = n.journal.Append(ctx, journal.Pushes, uint64(order), payload)
+	seq, err := n.journal.Append(ctx, journal.Pushes, uint64(order), payload)
+	if err == nil {
+		n.noteRecorded(seq, e, &e.Manifest)
+	}
 	return err
 }
 

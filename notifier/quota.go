@@ -56,17 +56,34 @@ func manifestOf(layers []v1.Descriptor) *lexicon.ManifestInfo {
 	return &m
 }
 
-// noteFreeing informs the gate of a recorded event that may free bytes.
+// noteFreeing informs the gate of a recorded event that may free bytes. A delete or a purge may
+// do so for owners that the repository had before.
 func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	switch {
 	case n.account == nil:
-	case e.Operation == event.OpDelete:
-		n.quota.Freeing(seq, "", e.ManifestDigest)
-	case e.Operation == event.OpForgetOwner, e.Operation == event.OpPurge:
-		n.quota.Freeing(seq, e.UserDID, "")
-	case e.Operation == event.OpForget, e.Operation == event.OpDisown, e.Operation == event.OpPush && e.Private():
-		n.quota.Freeing(seq, e.UserDID, e.ManifestDigest)
+	case e.Operation == event.OpDelete, e.Operation == event.OpPurge:
+		n.quota.Freeing(seq, "")
+	case e.Operation == event.OpForget, e.Operation == event.OpDisown, e.Operation == event.OpForgetOwner, e.Operation == event.OpPush && e.Private():
+		n.quota.Freeing(seq, e.UserDID)
 	}
+}
+
+// noteRecorded informs the gate of an event that was recorded without a check, and of the
+// manifest if it is a push.
+func (n *Notifier) noteRecorded(seq uint64, e *event.Event, m *lexicon.ManifestInfo) {
+	n.noteFreeing(seq, e)
+	if n.limited(e) {
+		n.quota.Add(e.UserDID, recordedLayers(m)).Record(seq)
+	}
+}
+
+// noteAppended is noteRecorded with the bytes of the manifest.
+func (n *Notifier) noteAppended(seq uint64, e *event.Event, manifest []byte) {
+	var info lexicon.ManifestInfo
+	if n.limited(e) {
+		info, _ = event.ReadManifest(e.MediaType, manifest)
+	}
+	n.noteRecorded(seq, e, &info)
 }
 
 // Quota returns the usage and the limit of an owner. Only records count.
@@ -82,34 +99,42 @@ func (n *Notifier) Quota(owner string) (lexicon.Quota, error) {
 // loadQuota makes the gate read the usage, and informs it of the events that the last process
 // recorded and did not write.
 func (n *Notifier) loadQuota(ctx context.Context) error {
-	if err := n.quota.Load(ctx); err != nil {
-		if ctx.Err() == nil {
-			n.log.Error("the usage of owners can't be read; no push is refused because of a quota until the next start", "error", err)
-		}
+	if n.account == nil || len(n.quota.Tiers().Limits) == 0 {
 		return nil
 	}
-	defer n.quota.Loaded()
-	for after := n.journal.Cursor(journal.Pushes, records.Name); after < n.before && ctx.Err() == nil; {
+	n.stores.LoadUsage(ctx)
+	err := n.resumeQuota(ctx)
+	if err == nil {
+		n.quota.Resumed()
+	} else if ctx.Err() == nil {
+		n.log.Error("pending events can't be read; no push is refused because of a quota until the next start", "error", err)
+	}
+	return nil
+}
+
+// resumeQuota informs the gate of pending events of the last process.
+func (n *Notifier) resumeQuota(ctx context.Context) error {
+	box := pushesOf(records.Name)
+	for after := n.journal.Cursor(journal.Pushes, records.Name); after < n.before; {
 		entries, err := n.journal.Read(journal.Pushes, after, handleEvents, handleBytes)
-		if err != nil {
-			n.log.Warn("pending pushes can't be read; they do not count towards quotas until they are written", "error", err)
-			return nil
+		if err == nil {
+			err = ctx.Err()
 		}
-		if len(entries) == 0 {
-			return nil
+		if err != nil || len(entries) == 0 {
+			return err
 		}
 		for _, entry := range entries {
 			if after = entry.Seq; after > n.before {
 				return nil
 			}
-			e, err := event.Decode(entry.Payload)
+			e, err := n.readFor(box, entry)
+			if errors.Is(err, errLetters) {
+				return err
+			}
 			if err != nil {
 				continue // the sink reports it
 			}
-			n.noteFreeing(entry.Seq, e)
-			if n.limited(e) {
-				n.quota.Add(e.UserDID, recordedLayers(&e.Manifest)).Record(entry.Seq)
-			}
+			n.noteRecorded(entry.Seq, e.Event, &e.Manifest)
 		}
 	}
 	return nil

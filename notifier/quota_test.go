@@ -10,9 +10,13 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
+	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/quota"
+	"github.com/tidings-dev/tidings/notifier/records"
+	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // listed adds the layers as the registry has parsed them.
@@ -96,9 +100,94 @@ func TestQuotaOfPendingPushes(t *testing.T) {
 	r.until("pending events are read", r.quotaLoaded)
 	r.exceeds("pending", withLayers("c", map[string]int64{"c": 101}), 900, 101)
 	r.delete(withLayers("a", map[string]int64{"a": 500}))
-	r.push(withLayers("c", map[string]int64{"c": 101}).listed())
 	r.full.Store(false)
+	r.push(withLayers("c", map[string]int64{"c": 101}).listed()) // waits for the delete
 	r.wantUsage("written", owner, 2, 501)
+}
+
+// A client that goes away while its push waits for a delete does not get around the limit.
+func TestQuotaOfClientThatIsGone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.reopen(nil)
+	r.until("pending events are read", r.quotaLoaded)
+	r.full.Store(true)
+	r.delete(withLayers("other", map[string]int64{"other": 1}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := r.events()
+	huge := notificationOf(withLayers("huge", map[string]int64{"huge": 1001}), alice)
+	_, err := r.Notify(ctx, inbound.Notification(huge.as(lexicon.VisibilityPublic)))
+	var exceeded *quota.ExceededError
+	if !errors.As(err, &exceeded) || r.events() != before {
+		t.Errorf("got %v, and %d events", err, r.events()-before)
+	}
+}
+
+// A purge frees the bytes of the owner of each of the repository's images.
+func TestQuotaAfterPurge(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.reopen(nil)
+	r.until("pending events are read", r.quotaLoaded)
+	a := notificationOf(withLayers("a", map[string]int64{"a": 900}), alice)
+	r.notify(a)
+	r.drain()
+	if _, err := r.stores.Purge(t.Context(), alice+"/"+a.Repository); err != nil {
+		t.Fatal(err)
+	}
+	r.notify(notificationOf(withLayers("b", map[string]int64{"b": 200}), alice)) // waits for the purge
+	r.wantUsage("after the purge", alice, 1, 200)
+}
+
+// Until the usage of an earlier version's ledger is counted, no push is refused.
+func TestQuotaWhileUsageIsCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	a := withLayers("a", map[string]int64{"a": 1500})
+	r.push(a.listed())
+	r.drain()
+	r.stopSinks()
+	var b state.Batch
+	r.usage.Clear(&b)
+	b.Delete(state.UsageBuilt)
+	if err := r.state.Commit(&b, state.Sync); err != nil {
+		t.Fatal(err)
+	}
+	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.full.Store(true)
+	r.reopen(nil)
+	r.push(a.as("oss/app", "v2").listed())
+	r.push(withLayers("b", map[string]int64{"b": 1}).listed())
+	r.full.Store(false)
+	r.until("the usage is counted", r.quotaLoaded)
+	r.wantUsage("once it is counted", owner, 2, 1501)
+	r.push(a.as("oss/app", "v3").listed())
+	r.exceeds("a new layer", withLayers("c", map[string]int64{"c": 1}), 1501, 1)
+}
+
+// Pushes that are repeated, and retried, count as soon as they are recorded again.
+func TestQuotaOfRetries(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.reopen(nil)
+	r.until("pending events are read", r.quotaLoaded)
+	r.refuse(lexicon.NSIDLayer)
+	r.push(withLayers("a", map[string]int64{"a": 900}).listed())
+	r.drain()
+	r.refuse("")
+	letters := r.letters()
+	if len(letters) != 1 {
+		t.Fatalf("letters %+v", letters)
+	}
+	r.account.down.Store(true)
+	if err := r.RetryLetter(t.Context(), deadletters.Box{Sink: records.Name, Stream: journal.Pushes}, letters[0].First); err != nil {
+		t.Fatal(err)
+	}
+	r.exceeds("while the retry is pending", withLayers("b", map[string]int64{"b": 200}), 900, 200)
 }
 
 func TestNotifyQuota(t *testing.T) {

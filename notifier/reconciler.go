@@ -12,7 +12,7 @@ func (n *Notifier) newReconciler(cfg *Config) *reconcile.Reconciler {
 		Parked: n.parked, Posts: n.posts, Account: n.account, Storage: n.storage, Purged: n.purged, Confirm: n.confirmSinks,
 		Owner: n.owner, OwnerOf: n.resolvedOwner, Local: n.claimIsLocal, Public: n.public, Shared: cfg.Shared,
 		Options: cfg.PublicOptions, DataFolder: cfg.DataFolder, AccountFolder: cfg.AccountFolder,
-		Appended: n.noteFreeing, Progress: &n.progress, Space: n.space, Now: n.now, Log: n.log,
+		Appended: n.noteAppended, Progress: &n.progress, Space: n.space, Now: n.now, Log: n.log,
 	})
 }
 

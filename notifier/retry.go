@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/pushrow"
 	"github.com/tidings-dev/tidings/notifier/recent"
+	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
 )
@@ -58,13 +59,17 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 		return err
 	}
 	payload, err := event.EncodeRetry(event.Retry{Sink: box.Sink, Letter: seq}, l.Event)
+	var retry uint64
 	if err == nil {
 		_, order, _ := n.clock.Reserve(1)
-		_, err = n.journal.Append(ctx, box.Stream, uint64(order), payload)
+		retry, err = n.journal.Append(ctx, box.Stream, uint64(order), payload)
 	}
 	if err != nil {
 		// If it is in the journal nevertheless, the letter stays, and another retry has no effect.
 		return errors.Join(fmt.Errorf("retry %s/%d: %w", box.Sink, seq, err), n.dead.CancelRetry(box, seq))
+	}
+	if e, err := event.Decode(l.Event); err == nil && box.Sink == records.Name {
+		n.noteRecorded(retry, e, &e.Manifest)
 	}
 	return nil
 }

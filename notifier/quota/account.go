@@ -16,20 +16,13 @@ type account struct {
 	known    bool               // used and counted are what the usage has
 	pending  map[uint64]pending // layers with reservations, by ID
 	reserved int64              // bytes of pending layers that do not count
-
-	looking chan struct{} // held during a lookup of what pending deletes free
-	unread  []usage.Layer // of the last change, if it could not be read; Gate.changing protects it
+	freeing  uint64             // sequence number of the last event that may free bytes
 }
 
 // pending is a layer with reservations.
 type pending struct {
 	size         int64 // bytes
 	reservations int
-}
-
-func newAccount() *account {
-	// An owner that Load has not found has nothing.
-	return &account{known: true, pending: map[uint64]pending{}, looking: make(chan struct{}, 1)}
 }
 
 // A layer is identified by a hash. With a million layers, a new one has the hash of another
@@ -54,16 +47,23 @@ func unique(seed maphash.Seed, list []usage.Layer) []layer {
 	return slices.Compact(layers)
 }
 
-// check returns the bytes that are used, with reservations and without freed ones, and those
-// that a push adds.
-func (a *account) check(push []layer, freed int64) (used, added int64) {
-	used = plus(max(0, a.used-freed), a.reserved)
+// total is the bytes that are used, with reservations.
+func (a *account) total() int64 { return plus(a.used, a.reserved) }
+
+// added is the bytes that a push adds.
+func (a *account) added(push []layer) (bytes int64) {
 	for _, l := range push {
 		if a.pending[l.id].reservations == 0 && !a.counted.has(l.id) {
-			added = plus(added, l.size)
+			bytes = plus(bytes, l.size)
 		}
 	}
-	return used, added
+	return bytes
+}
+
+// fits reports whether a push adds nothing or stays within the limit.
+func (a *account) fits(push []layer, limit int64) bool {
+	added := a.added(push)
+	return added == 0 || plus(a.total(), added) <= limit
 }
 
 // plus adds numbers of bytes that together may exceed an int64, since callers choose sizes.
@@ -76,6 +76,9 @@ func plus(a, b int64) int64 {
 
 // reserve adds a reservation of each of the layers.
 func (a *account) reserve(layers []layer) {
+	if a.pending == nil {
+		a.pending = map[uint64]pending{}
+	}
 	for _, l := range layers {
 		p := a.pending[l.id]
 		if p.reservations == 0 && !a.counted.has(l.id) {
@@ -96,6 +99,9 @@ func (a *account) release(layers []layer) {
 		if !a.counted.has(l.id) {
 			a.reserved -= l.size
 		}
+	}
+	if len(a.pending) == 0 {
+		a.pending = nil
 	}
 }
 

@@ -83,7 +83,8 @@ func (r *rig) measureLoad(b *testing.B, count int) {
 	r.account(alice).replace(0, set{})
 	before := heap()
 	for b.Loop() {
-		if err := r.Load(b.Context()); err != nil {
+		r.Unload()
+		if err := r.Load(b.Context(), complete); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,8 +1,11 @@
 package quota
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +34,8 @@ type rig struct {
 	seq   uint64
 }
 
+func complete() (bool, error) { return true, nil }
+
 func newRig(t testing.TB, limit int64) *rig {
 	t.Helper()
 	db, err := state.Open(state.Config{Dir: t.TempDir()})
@@ -41,10 +46,10 @@ func newRig(t testing.TB, limit int64) *rig {
 	r := &rig{t: t, files: db, db: state.OnPebble(db)}
 	r.table = usage.New(r.db)
 	r.Gate = New(Tiers{Limits: map[string]int64{"free": limit}, Owners: map[string]string{bob: ""}, Default: "free"}, r.table, NewMetrics())
-	if err := r.Load(t.Context()); err != nil {
+	if err := r.Load(t.Context(), complete); err != nil {
 		t.Fatal(err)
 	}
-	r.Loaded()
+	r.Resumed()
 	return r
 }
 
@@ -149,50 +154,105 @@ func TestReleaseAndLateRecord(t *testing.T) {
 	r.fits("after all of them", named("b", 100))
 }
 
-// A push that fits once pending deletes are written is not refused.
+// A push that does not fit waits for deletes of its owner that were recorded before, and is
+// checked again.
 func TestPendingDeletes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		owner, manifest string
-		fits            bool
+		deletesOf string
+		written   string // the manifest whose delete is written
+		waits     bool
+		fits      bool
 	}{
-		"of the manifest":             {"", "m1", true},
-		"of the owner's manifest":     {alice, "m1", true},
-		"of another owner's manifest": {bob, "m1", false},
-		"of all of the owner's":       {alice, "", true},
-		"of all of another owner's":   {bob, "", false},
-		"of an unknown manifest":      {"", "m9", false},
+		"of its owner":                 {alice, "m1", true, true},
+		"of any owner":                 {"", "m1", true, true},
+		"of another owner":             {"did:plc:carol", "", false, false},
+		"without an effect":            {alice, "", true, false},
+		"of a manifest that is shared": {alice, "m2", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 100)
+			r.maxWait = time.Hour
 			r.write(r.fits("the first push", named("a", 90)), "m1", named("a", 90))
+			r.write(r.fits("with its layer", named("a", 90)), "m2", named("a", 90))
+			if test.fits {
+				r.write(r.seq, "m2")
+			}
 			r.refused("before", 90, 20, named("b", 20))
 			r.seq++
-			r.Freeing(r.seq, test.owner, test.manifest)
-			if _, err := r.push(named("b", 20)); (err == nil) != test.fits {
+			r.Freeing(r.seq, test.deletesOf)
+			result := make(chan error, 1)
+			go func() {
+				_, err := r.Reserve(t.Context(), alice, []usage.Layer{named("b", 20)})
+				result <- err
+			}()
+			if test.waits {
+				select {
+				case err := <-result:
+					t.Fatalf("it did not wait: %v", err)
+				case <-time.After(20 * time.Millisecond):
+				}
+				r.Freeing(r.seq+1, test.deletesOf) // recorded later: it does not wait for this
+				r.write(r.seq, test.written)
+			}
+			if err := <-result; (err == nil) != test.fits {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
+// If the deletes are not written in time, or the client is gone, the push is refused.
+func TestPendingDeletesLast(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100)
+	r.maxWait = 10 * time.Millisecond
+	r.write(r.fits("the first push", named("a", 90)), "m1", named("a", 90))
+	r.seq++
+	r.Freeing(r.seq, alice)
+	_, exceeded := r.push(named("b", 20))
+	if exceeded == nil || !exceeded.Pending || !strings.Contains(exceeded.Error(), "deletes are pending") {
+		t.Errorf("got %v", exceeded)
+	}
+	r.maxWait = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Reserve(ctx, alice, []usage.Layer{named("b", 20)}); err == nil {
+		t.Error("the push of a client that is gone is accepted")
+	}
+	r.fits("within the limit", named("c", 10))
+	r.fits("without new layers", named("a", 90))
+	r.write(r.seq, "m1")
+	r.refused("afterwards", 0, 101, named("d", 101))
+	if _, exceeded := r.push(named("d", 101)); exceeded.Pending {
+		t.Errorf("no delete is pending: %v", exceeded)
+	}
+}
+
+// While it is not known what an owner has, no push is refused.
 func TestUnverified(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 100)
+	huge := named("huge", 101)
 	r.loaded = false
-	r.fits("before the pending events are read", named("a", 101))
-	r.Loaded()
-	r.refused("afterwards", 101, 1, named("b", 1))
-	r.Freeing(r.seq+1, alice, "m")
-	r.account(alice).looking <- struct{}{} // a lookup that does not end
-	r.fits("while a lookup takes too long", named("b", 1))
-	<-r.account(alice).looking
-	r.refused("afterwards", 102, 1, named("c", 1))
-	for i := range maxFreeing {
-		r.Freeing(r.seq+1+uint64(i), bob, "m")
+	r.fits("not loaded", huge)
+	if err := r.Load(t.Context(), func() (bool, error) { return false, nil }); err != nil {
+		t.Fatal(err)
 	}
-	r.fits("with too many deletes", named("c", 1))
+	r.fits("not complete", huge)
+	if err := r.Load(t.Context(), func() (bool, error) { return false, io.EOF }); err != io.EOF {
+		t.Errorf("got %v", err)
+	}
+	r.resumed = false
+	if err := r.Load(t.Context(), complete); err != nil {
+		t.Fatal(err)
+	}
+	r.fits("before the pending events are read", huge)
+	r.Resumed()
+	r.refused("afterwards", 101, 1, named("b", 1))
+	r.Unload()
+	r.fits("while the usage is counted again", named("b", 1))
 }
 
 // failingReads is a state whose rows cannot be read while failing is set.
@@ -220,8 +280,11 @@ func TestUnreadableUsage(t *testing.T) {
 	r.write(first, "m1", named("a", 60))
 	second := r.fits("while the usage is not known", named("b", 60))
 	reads.failing.Store(false)
-	r.write(second, "m2", named("b", 60))
+	if err := r.Commit(nil, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
 	r.refused("once it is known", 120, 1, named("c", 1))
+	r.write(second, "m2", named("b", 60))
 	r.fits("layers of both batches", named("a", 60), named("b", 60))
 }
 
@@ -262,42 +325,6 @@ func TestFailedCommit(t *testing.T) {
 	}
 }
 
-// What pending deletes free is not read while their batch is committed: their rows would be
-// missing already, while the account still has their bytes.
-func TestCheckDuringCommit(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 100)
-	r.write(r.fits("the first push", named("a", 90)), "m1", named("a", 90))
-	r.seq++
-	r.Freeing(r.seq, alice, "m1")
-	var b state.Batch
-	changed, err := r.table.Remove(&b, alice, "m1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	result := make(chan error, 1)
-	err = r.Commit(usage.Changes{alice: changed}, func() error {
-		err := r.db.Commit(&b, state.NoSync)
-		go func() {
-			_, err := r.Reserve(t.Context(), alice, []usage.Layer{named("b", 20)})
-			result <- err
-		}()
-		select {
-		case err := <-result:
-			t.Errorf("checked during the commit: %v", err)
-			result <- err
-		case <-time.After(20 * time.Millisecond):
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-result; err != nil {
-		t.Errorf("got %v", err)
-	}
-}
-
 // Load replaces what was known of owners, and reservations stay.
 func TestLoadAgain(t *testing.T) {
 	t.Parallel()
@@ -309,14 +336,16 @@ func TestLoadAgain(t *testing.T) {
 	if _, err := r.table.Add(&b, alice, "m2", []usage.Layer{named("b", 30), named("c", 20)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context())); err != nil {
+	r.Unload()
+	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context(), complete)); err != nil {
 		t.Fatal(err)
 	}
 	r.refused("another manifest", 50, 101, named("d", 101))
 	r.fits("its layers", named("b", 30), named("c", 20))
 	b = state.Batch{}
 	r.table.Clear(&b)
-	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context())); err != nil {
+	r.Unload()
+	if err := errors.Join(r.db.Commit(&b, state.NoSync), r.Load(t.Context(), complete)); err != nil {
 		t.Fatal(err)
 	}
 	r.refused("none, with pending pushes", 50, 101, named("d", 101))
@@ -332,7 +361,6 @@ func TestConcurrentPushes(t *testing.T) {
 	var g sync.WaitGroup
 	for i := range 300 {
 		g.Go(func() {
-			r.Freeing(uint64(i+1), alice, "m9") // of an unknown manifest, so that each push makes a lookup
 			if _, err := r.Reserve(t.Context(), alice, []usage.Layer{named(fmt.Sprint(i), 1)}); err == nil {
 				accepted.Add(1)
 			}
@@ -341,6 +369,29 @@ func TestConcurrentPushes(t *testing.T) {
 	g.Wait()
 	if n := accepted.Load(); n != 100 {
 		t.Errorf("%d pushes of one byte are accepted, want 100", n)
+	}
+}
+
+// Reservations end in the order of their events, whatever the order in which they were noted.
+func TestRecordedInAnyOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 100)
+	reserved := map[uint64]*Reservation{}
+	for seq := range uint64(10) {
+		var err error
+		if reserved[seq+1], err = r.Reserve(t.Context(), alice, []usage.Layer{named(fmt.Sprint(seq), 10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for seq, reservation := range reserved { // in random order
+		reservation.Record(seq)
+	}
+	for written := range uint64(11) {
+		r.Written(written)
+		r.refused(fmt.Sprint(written, " are written"), int64(100-10*written), 101, named("huge", 101))
+	}
+	if len(r.recorded) > 0 {
+		t.Errorf("%d are left", len(r.recorded))
 	}
 }
 
@@ -387,7 +438,8 @@ func fillUsage(t testing.TB, r *rig, count int) {
 			batch = state.Batch{}
 		}
 	}
-	if err := r.Load(t.Context()); err != nil {
+	r.Unload()
+	if err := r.Load(t.Context(), complete); err != nil {
 		t.Fatal(err)
 	}
 }

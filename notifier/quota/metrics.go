@@ -9,7 +9,7 @@ type Metrics struct{ checks *prometheus.CounterVec }
 func NewMetrics() *Metrics {
 	return &Metrics{prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tidings_quota_checks_total",
-		Help: "Pushes of owners with a quota by outcome: fits, exceeded (refused), unverified (accepted, since the usage was not read yet, or could not be read in time).",
+		Help: "Pushes of owners with a quota by outcome: fits, exceeded (refused), unverified (accepted, since the usage was not known).",
 	}, []string{"outcome"})}
 }
 

@@ -1,5 +1,10 @@
 package quota
 
+import (
+	"cmp"
+	"slices"
+)
+
 // A Reservation is the layers of a push that are not written yet. A nil one has none.
 type Reservation struct {
 	gate   *Gate
@@ -20,15 +25,19 @@ func (r *Reservation) Record(seq uint64) {
 	if r == nil {
 		return
 	}
-	r.gate.mu.Lock()
-	defer r.gate.mu.Unlock()
-	if seq <= r.gate.written {
+	g := r.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if seq <= g.written {
 		r.end()
 		return
 	}
 	r.seq = seq
-	r.gate.recorded = append(r.gate.recorded, r)
+	i, _ := slices.BinarySearchFunc(g.recorded, seq, (*Reservation).compare)
+	g.recorded = slices.Insert(g.recorded, i, r) // nearly always at the end
 }
+
+func (r *Reservation) compare(seq uint64) int { return cmp.Compare(r.seq, seq) }
 
 // Release ends the reservation of a push that is not recorded.
 func (r *Reservation) Release() {
@@ -49,16 +58,13 @@ func (r *Reservation) end() {
 	r.gate.account(r.owner).release(r.layers)
 }
 
-// endReservations ends those of events that are written. The caller must hold mu.
-func (g *Gate) endReservations() {
-	left := g.recorded[:0]
-	for _, r := range g.recorded {
-		if r.seq <= g.written {
-			r.end()
-			continue
-		}
-		left = append(left, r)
+// endRecorded ends the reservations of events that are written. The caller must hold mu.
+func (g *Gate) endRecorded() {
+	n := 0
+	for n < len(g.recorded) && g.recorded[n].seq <= g.written {
+		g.recorded[n].end()
+		g.recorded[n] = nil
+		n++
 	}
-	clear(g.recorded[len(left):])
-	g.recorded = left
+	g.recorded = g.recorded[n:]
 }

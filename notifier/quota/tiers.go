@@ -47,9 +47,13 @@ type ExceededError struct {
 	Used        int64 // bytes, with pushes that are not written yet
 	Limit       int64 // bytes
 	Push        int64 // bytes that the push would add
+	Pending     bool  // deletes are pending that may free bytes
 }
 
 func (e *ExceededError) Error() string {
-	return fmt.Sprintf("quota exceeded: %s uses %d of %d bytes (tier %s), and this push adds %d bytes; delete images, or ask the registry's operator for a larger quota",
-		e.Owner, e.Used, e.Limit, e.Tier, e.Push)
+	advice := "delete images, or ask the registry's operator for a larger quota"
+	if e.Pending {
+		advice = "deletes are pending: if they make room for it, push again later"
+	}
+	return fmt.Sprintf("quota exceeded: %s uses %d of %d bytes (tier %s), and this push adds %d bytes; %s", e.Owner, e.Used, e.Limit, e.Tier, e.Push, advice)
 }

@@ -42,7 +42,7 @@ func (r *Reconciler) Append(ctx context.Context, e event.Event, manifest []byte,
 	}
 	seq, err = r.Journal.Append(ctx, journal.Pushes, uint64(e.TID)+uint64(e.TIDs), payload)
 	if err == nil {
-		r.Appended(seq, &e)
+		r.Appended(seq, &e, manifest)
 	}
 	return seq, err
 }

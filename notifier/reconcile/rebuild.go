@@ -25,6 +25,7 @@ func (r *Reconciler) rebuild(ctx context.Context) error {
 	if err := state.Set(r.State, state.RebuildReason, nil, state.Sync); err != nil {
 		return err
 	}
+	r.Quota.Unload()
 	l := ledgerRebuild{Reconciler: r}
 	if err := l.run(ctx); err != nil {
 		return err
@@ -73,9 +74,6 @@ func (l *ledgerRebuild) run(ctx context.Context) error {
 	}
 	if err == nil {
 		err = l.Account.Deliver(ctx, l.duplicates, false)
-	}
-	if err == nil {
-		err = l.Quota.Load(ctx)
 	}
 	if err == nil {
 		l.Log.Info("the ledger is rebuilt", "manifests", l.entries, "duplicate_records_deleted", len(l.duplicates))

@@ -50,9 +50,9 @@ type Config struct {
 	DataFolder    string // identifies the data folder; "": not known
 	AccountFolder string // identifies the folder of the account's repo; "": not known
 
-	Appended func(seq uint64, e *event.Event) // is called with each event that was appended
-	Progress *sink.Signal                     // is sent when the stores are verified
-	Space    func() error                     // returns an error while the disk has too little free space
+	Appended func(seq uint64, e *event.Event, manifest []byte) // is called with each event that was appended
+	Progress *sink.Signal                                      // is sent when the stores are verified
+	Space    func() error                                      // returns an error while the disk has too little free space
 	Now      func() time.Time
 	Log      *slog.Logger
 }

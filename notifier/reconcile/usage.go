@@ -38,10 +38,26 @@ func (r *Reconciler) completeUsage(ctx context.Context) error {
 		return err
 	}
 	r.Log.Info("the usage of all owners is counted", "manifests", manifests)
-	if err := state.Set(r.State, state.UsageBuilt, []byte(usageComplete), state.Sync); err != nil {
-		return err
+	return state.Set(r.State, state.UsageBuilt, []byte(usageComplete), state.Sync)
+}
+
+// LoadUsage makes quotas apply, unless the usage is not complete. Verify does so once it is.
+func (r *Reconciler) LoadUsage(ctx context.Context) {
+	if err := r.Quota.Load(ctx, r.hasUsage); err != nil && ctx.Err() == nil {
+		r.Log.Error("the usage of owners can't be read; no push is refused because of a quota until the next start", "error", err)
 	}
-	return r.Quota.Load(ctx)
+}
+
+// hasUsage reports whether the usage is complete.
+func (r *Reconciler) hasUsage() (bool, error) {
+	if rebuild, err := state.Has(r.State, state.RebuildReason); rebuild || err != nil {
+		return false, err
+	}
+	read, err := r.State.Get(state.UsageBuilt)
+	if errors.Is(err, state.ErrNotFound) {
+		return false, nil
+	}
+	return string(read) == usageComplete, err
 }
 
 // RecountUsage counts the usage of all owners again, from the ledger and the account's

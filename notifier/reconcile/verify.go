@@ -80,6 +80,7 @@ func (r *Reconciler) Verify(ctx context.Context) error {
 	if err := r.completeUsage(ctx); err != nil {
 		return fmt.Errorf("count the usage of owners: %w", err)
 	}
+	r.LoadUsage(ctx)
 	if err := r.noteAccount(ctx); err != nil {
 		return err
 	}
