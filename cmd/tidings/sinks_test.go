@@ -54,7 +54,7 @@ func TestSinks(t *testing.T) {
 	for _, sink := range report.Sinks {
 		switch {
 		case sink.Sink == "records" && (sink.Pending != 2 || len(sink.Events) != 2 || sink.Paused.IsZero() || sink.Events[1].Tag != "v2"),
-			sink.Sink == "counters" && sink.Stream == "pushes" && sink.Pending != 0:
+			sink.Sink == "counters" && sink.Stream == "pushes" && sink.Position+sink.Pending != 2: // it may not have handled them before the kill
 			t.Errorf("sink %+v", sink)
 		}
 	}
