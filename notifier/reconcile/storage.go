@@ -29,7 +29,7 @@ import (
 //     manifest gets a delete event. Claims of ledger.UnknownRepository get one, too: by now
 //     the first phase has added claims for all repositories that were found. If others write
 //     to the account as well, the records may be theirs: such a claim gets a disown event,
-//     which leaves them.
+//     which leaves them. Then it goes through the announced versions; see versions.go.
 //
 // It writes no records itself. The events go through the journal, and the records sink
 // handles them like any others, looking at storage again. They have no class and no tag,
@@ -70,7 +70,11 @@ func (r *Reconciler) Step(ctx context.Context) (done bool, err error) {
 		}
 		return false, state.Set(r.State, state.ReconcilePhase, []byte(phaseLedger), state.Sync)
 	}
-	if err := r.reconcileLedger(ctx); err != nil {
+	err = r.reconcileLedger(ctx)
+	if err == nil {
+		err = r.reconcileVersions(ctx)
+	}
+	if err != nil {
 		return false, fmt.Errorf("reconcile: %w", err)
 	}
 	return false, state.Delete(r.State, state.ReconcilePhase, state.Sync)

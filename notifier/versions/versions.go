@@ -148,6 +148,26 @@ func (s *Store) Each(visit func(Version) error) error {
 	})
 }
 
+// Page returns up to limit versions after a position, and the position of the next page, nil if
+// there is none. A nil position starts at the beginning.
+func (s *Store) Page(after []byte, limit int) (page []Version, next []byte, err error) {
+	r := state.Prefix(state.Versions)
+	if after != nil {
+		r = r.After(after)
+	}
+	err = s.db.Scan(r, func(_, val []byte) error {
+		if len(page) == limit {
+			last := page[limit-1]
+			next = key(state.Versions, hashOf(last.Repository), []byte(last.Name))
+			return state.ErrStop
+		}
+		v, _, err := decode(val, nil)
+		page = append(page, v)
+		return err
+	})
+	return page, next, err
+}
+
 // OfRepository returns the newest versions of a repository, newest first, at most limit.
 func (s *Store) OfRepository(repository string, limit int) ([]Version, error) {
 	prefix := state.VersionOfRepo + string(hashOf(repository))

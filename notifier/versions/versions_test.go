@@ -2,6 +2,7 @@ package versions
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,41 @@ func TestVersions(t *testing.T) {
 	}
 	if rows != 3*3 {
 		t.Errorf("%d rows for 3 versions, want 9", rows)
+	}
+}
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	want := map[string]bool{}
+	commit(t, db, func(b *state.Batch) error {
+		for i := range 25 {
+			v := version([]string{"app", "app/sub", "other"}[i%3], fmt.Sprint("v", i), "d", i)
+			want[v.Repository+":"+v.Name] = true
+			if err := s.Put(b, v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, limit := range []int{1, 5, 24, 25, 26} {
+		got := map[string]bool{}
+		for position, first := []byte(nil), true; first || position != nil; first = false {
+			page, next, err := s.Page(position, limit)
+			if err != nil || len(page) > limit || next != nil && len(page) < limit {
+				t.Fatalf("limit %d: %d versions, %v", limit, len(page), err)
+			}
+			for _, v := range page {
+				if got[v.Repository+":"+v.Name] {
+					t.Errorf("limit %d: %s:%s twice", limit, v.Repository, v.Name)
+				}
+				got[v.Repository+":"+v.Name] = true
+			}
+			position = next
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("limit %d: got %v", limit, got)
+		}
 	}
 }
 
