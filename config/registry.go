@@ -34,17 +34,20 @@ func FromRegistry(c *configuration.Configuration) (o *Options, found bool, err e
 }
 
 // Entry returns the middleware.repository entry named tidings, or nil. More than one
-// entry, or an entry in another section, is an error.
+// entry, an entry in another section, or a misspelled name is an error.
 func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 	var found []string // paths
 	var entry *configuration.Middleware
 	var wrong []error
 	for section, list := range c.Middleware {
 		for i := range list {
+			path := fmt.Sprintf("middleware.%s[%d]", section, i)
 			if list[i].Name != Name {
+				if section == "repository" {
+					wrong = append(wrong, checkName(path+".name", list[i].Name))
+				}
 				continue
 			}
-			path := fmt.Sprintf("middleware.%s[%d]", section, i)
 			if section != "repository" {
 				wrong = append(wrong, &mistake{path, "tidings is a repository middleware; move it to middleware.repository"})
 				continue
@@ -56,8 +59,23 @@ func Entry(c *configuration.Configuration) (*configuration.Middleware, error) {
 		wrong = append(wrong, &mistake{"middleware.repository",
 			fmt.Sprintf("has %d entries named tidings (%s), so every push would be recorded several times; remove all but one", len(found), strings.Join(found, ", "))})
 	}
+	wrong = slices.DeleteFunc(wrong, func(err error) bool { return err == nil })
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return entry, errors.Join(wrong...)
+}
+
+// checkName returns an error for the name of another repository middleware if it is missing or
+// looks like a misspelling of ours: the registry would start and answer every request for a
+// repository with 500. Other names that do not exist are not found, because the registry cannot
+// be asked which ones a program has registered without running them.
+func checkName(path, name string) error {
+	switch near := nearest(name, []string{Name}); {
+	case name == "":
+		return &mistake{path, "required; use tidings"}
+	case near != "":
+		return &mistake{path, fmt.Sprintf("%q is unknown; did you mean %s?", name, near)}
+	}
+	return nil
 }
 
 // checkRegistry checks the options against those of the registry.

@@ -35,6 +35,11 @@ func TestFromRegistry(t *testing.T) {
 		{"twice", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidings, options: {data: /e}}]}", true,
 			"middleware.repository: has 2 entries named tidings (middleware.repository[0], middleware.repository[1]), so every push would be recorded several times; remove all but one"},
 		{"in another section", "middleware: {registry: [{name: tidings}]}", true, "middleware.registry[0]: tidings is a repository middleware; move it to middleware.repository"},
+		{"misspelled", "middleware: {repository: [{name: other}, {name: tiding, options: {data: /d}}]}", true, "middleware.repository[1].name: \"tiding\" is unknown; did you mean tidings?"},
+		{"in capitals", "middleware: {repository: [{name: Tidings, options: {data: /d}}]}", true, "middleware.repository[0].name: \"Tidings\" is unknown; did you mean tidings?"},
+		{"without a name", "middleware: {repository: [{options: {data: /d}}]}", true, "middleware.repository[0].name: required; use tidings"},
+		{"a second one misspelled", "middleware: {repository: [{name: tidings, options: {data: /d}}, {name: tidngs}]}", true, "middleware.repository[1].name: \"tidngs\" is unknown; did you mean tidings?"},
+		{"similar, in another section", "middleware: {storage: [{name: tiding}]}", false, ""},
 		{"in two sections", "middleware: {storage: [{name: tidings}], repository: [{name: tidings, options: {data: /d}}]}", true,
 			"middleware.storage[0]: tidings is a repository middleware; move it to middleware.repository"},
 	} {

@@ -22,6 +22,10 @@ func TestStartRefused(t *testing.T) {
 			corrupt: func(t *testing.T, s *server) { s.edit("announce:", "anounce:") },
 			want:    []string{"anounce", "did you mean", "announce"},
 		},
+		"misspelt name": {
+			corrupt: func(t *testing.T, s *server) { s.edit("name: tidings", "name: tiding") },
+			want:    []string{"middleware.repository[0].name", "did you mean tidings?"},
+		},
 		"two writers": {
 			corrupt: func(t *testing.T, s *server) {
 				s.edit("hold:", "account: {service: \"https://pds.example.com\", identifier: a.example.com, password_file: /x}\n        hold:")
