@@ -60,6 +60,33 @@ func TestFromRegistry(t *testing.T) {
 	}
 }
 
+func TestCheckKeys(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, file, want string }{
+		{"all keys", "middleware: {repository: [{name: tidings, disabled: false, options: {data: /d}}]}", ""},
+		{"misspelled", "middleware: {repository: [{name: tidings, option: {data: /d}}]}", "middleware.repository[0].option: unknown key; did you mean options?"},
+		{"misspelled name", "middleware: {repository: [{name: other, x: 1}, {nam: tidings}]}", "middleware.repository[1].nam: unknown key; did you mean name?"},
+		{"option outside of options", "middleware: {repository: [{name: tidings, data: /d}]}", "middleware.repository[0].data: unknown key; did you mean options.data?"},
+		{"two", "middleware: {repository: [{name: tidings, colour: red, disable: true}]}",
+			"middleware.repository[0].colour: unknown key; known keys: disabled, name, options\nmiddleware.repository[0].disable: unknown key; did you mean disabled?"},
+		{"option twice", "middleware: {repository: [{name: tidings, options: {data: /d, data: /e}, option: {}}]}", "middleware.repository[0].option: unknown key; did you mean options?"},
+		{"no middleware", "version: 0.1", ""},
+		{"another section", "middleware: {storage: [{name: tidings, x: 1}]}", ""},
+		{"not YAML", "middleware: [", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := ""
+			if err := CheckKeys([]byte(tc.file)); err != nil {
+				got = err.Error()
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestDisabled(t *testing.T) {
 	t.Parallel()
 	for name, file := range map[string]string{

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // writers are the sections that select a writer of records.
@@ -39,6 +41,41 @@ func (m *mistakes) unknown(path, key string, t reflect.Type) {
 		return
 	}
 	m.add(at, fmt.Sprintf("unknown option; known options: %s", strings.Join(names(t), ", ")))
+}
+
+// entryKeys are the keys of a middleware entry.
+var entryKeys = []string{"disabled", "name", "options"}
+
+// CheckKeys returns an error for the unknown keys of our entry in a configuration file. The
+// registry's parser ignores them. It reports a file that is not YAML.
+func CheckKeys(file []byte) error {
+	var c struct {
+		Middleware struct{ Repository []map[string]any }
+	}
+	_ = yaml.Unmarshal(file, &c)
+	m := &mistakes{}
+	for i, entry := range c.Middleware.Repository {
+		if name, ok := entry["name"]; ok && name != Name {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(entry)) {
+			m.entryKey(fmt.Sprintf("middleware.repository[%d].%s", i, key), key)
+		}
+	}
+	return m.err()
+}
+
+// entryKey reports a key that is not one of a middleware entry.
+func (m *mistakes) entryKey(path, key string) {
+	switch {
+	case slices.Contains(entryKeys, key):
+	case slices.Contains(names(reflect.TypeFor[Options]()), key):
+		m.add(path, fmt.Sprintf("unknown key; did you mean options.%s?", key))
+	case nearest(key, entryKeys) != "":
+		m.add(path, fmt.Sprintf("unknown key; did you mean %s?", nearest(key, entryKeys)))
+	default:
+		m.add(path, "unknown key; known keys: "+strings.Join(entryKeys, ", "))
+	}
 }
 
 // secret returns the error for a secret in the options, which the registry would

@@ -234,6 +234,19 @@ func TestConfigurationPath(t *testing.T) {
 	}
 }
 
+// An unknown key next to the options is an error of every command that reads them.
+func TestUnknownEntryKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "c.yml"), "version: 0.1\nstorage: inmemory\nmiddleware: {repository: [{name: tidings, option: {data: ./data}}]}\n")
+	const want = "Error: c.yml is invalid:\n  middleware.repository[0].option: unknown key; did you mean options?\n"
+	for _, args := range [][]string{{"config", "check", "c.yml"}, {"serve", "c.yml"}, {"status", "c.yml"}} {
+		if out, errs, code := tidings(t, dir, nil, args...); code != 1 || errs != want {
+			t.Errorf("%v: code %d, %s%s, want %s", args, code, out, errs, want)
+		}
+	}
+}
+
 // Invalid options stop serve before the registry creates anything; the errors are
 // listed one a line. The registry reports errors in the rest of the file.
 func TestServeRefusesInvalidOptions(t *testing.T) {

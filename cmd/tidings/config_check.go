@@ -56,9 +56,9 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, found, err := config.FromRegistry(c)
+	o, found, err := cli.Parse(c, path)
 	if err != nil {
-		return nil, cli.ListErrors(path, err)
+		return nil, err
 	}
 	if !found {
 		fmt.Fprintf(out, "%s has no entry `name: tidings` under middleware.repository: the registry runs without Tidings.\n", path)

@@ -42,10 +42,10 @@ func recordCollected(gc *cobra.Command) {
 			upstream(cmd, args)
 			return nil
 		}
-		o, found, err := config.FromRegistry(c)
+		o, found, err := cli.Parse(c, path)
 		if err != nil {
 			cmd.SilenceUsage = true
-			return cli.ListErrors(path, err)
+			return err
 		}
 		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a pull-through cache publishes nothing
 			upstream(cmd, args)

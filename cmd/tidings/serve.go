@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
-	"github.com/tidings-dev/tidings/config"
 )
 
 // checkBeforeServing refuses invalid options before anything is opened. The
@@ -21,9 +20,7 @@ func checkBeforeServing(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return nil
 	}
-	if _, _, err := config.FromRegistry(c); err != nil {
-		cmd.SilenceUsage = true
-		return cli.ListErrors(path, err)
-	}
-	return nil
+	cmd.SilenceUsage = true
+	_, _, err = cli.Parse(c, path)
+	return err
 }

@@ -67,14 +67,30 @@ func Options(args []string) (*config.Options, string, error) {
 	if err != nil {
 		return nil, path, err
 	}
-	o, found, err := config.FromRegistry(c)
+	o, found, err := Parse(c, path)
 	if err != nil {
-		return nil, path, ListErrors(path, err)
+		return nil, path, err
 	}
 	if !found {
 		return nil, path, fmt.Errorf("%s has no entry `name: tidings` under middleware.repository", path)
 	}
 	return o, path, nil
+}
+
+// Parse returns the options of the file at path, which Load has read. found is false if it
+// has no tidings entry. It lists all errors.
+func Parse(c *configuration.Configuration, path string) (o *config.Options, found bool, err error) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = config.CheckKeys(raw)
+	}
+	if err == nil {
+		o, found, err = config.FromRegistry(c)
+	}
+	if err != nil {
+		return nil, false, ListErrors(path, err)
+	}
+	return o, found, nil
 }
 
 // ListErrors formats the errors of a file, one a line.
