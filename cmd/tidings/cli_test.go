@@ -177,6 +177,8 @@ func TestConfigCheck(t *testing.T) {
 			"redis: {addrs: [\"redis:6379\"]}\ncount: {ignore_actors: [mirror]}\nhttp: {addr: \":5080\"}", nil, 0,
 			[]string{"images belong to did:web:example.com", `tags that match "a" or "b", at once; pushes older than 1h30m only in a summary`, "link       https://example.com/{{.Tag}}", "indexed    no AppView is asked",
 				"anonymous pushes are announced", "summed in Redis at redis:6379", `requests of "mirror"`, "the account listen on :5080"}},
+		{"a quota", hold + "quota: {tiers: {free: {limit: 5GiB}, paid: {limit: 500GiB}}, default: free, owners: [{owner: \"did:web:example.com\", tier: paid}]}", nil, 0,
+			[]string{"quota      free 5GiB (default), paid 500GiB; owners with a tier of their own: 1"}},
 		{"a dry run", hold + "announce: {dry_run: true, anonymous_pushes: true}", nil, 0, []string{"posts are only logged (announce.dry_run)", "warning: announce.dry_run: posts are only logged; remove the option to write them"}},
 		{"no stats records", hold + "stats: {records: off}", nil, 0, []string{"counts     are not written to the account"}},
 		{"a reserve", "data: ./data\nreserve: 5GiB\npublic: [\"oss/**\"]\nhold: {hostname: registry.example.com, reserve: 2GiB}", nil, 0,

@@ -2,7 +2,10 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +57,7 @@ func Options(row func(topic, format string, args ...any), c *configuration.Confi
 		row("owner", "images belong to %s", o.Owner)
 	}
 	owners(row, o)
+	quota(row, o.Quota)
 	announce(row, o)
 	switch {
 	case o.Hold == nil && o.Account == nil: // nothing is published here
@@ -96,6 +100,27 @@ func owners(row func(topic, format string, args ...any), o *config.Options) {
 	}
 	if o.Actors.Strict {
 		row("actors", "only its owner may push to a repository; users with an account: %d", len(o.Actors.Accounts))
+	}
+}
+
+func quota(row func(topic, format string, args ...any), q *config.Quota) {
+	if q == nil {
+		return
+	}
+	byLimit := func(a, b string) int {
+		return cmp.Or(cmp.Compare(q.Tiers[a].Limit, q.Tiers[b].Limit), strings.Compare(a, b))
+	}
+	var tiers []string
+	for _, name := range slices.SortedFunc(maps.Keys(q.Tiers), byLimit) {
+		tier := fmt.Sprintf("%s %s", name, q.Tiers[name].Limit)
+		if name == q.Default {
+			tier += " (default)"
+		}
+		tiers = append(tiers, tier)
+	}
+	row("quota", "%s; owners with a tier of their own: %d", strings.Join(tiers, ", "), len(q.Owners))
+	if q.Default == "" {
+		row("", "other owners have no limit")
 	}
 }
 
