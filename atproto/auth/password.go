@@ -74,7 +74,7 @@ func loadPassword(file string) (passwordHash, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return passwordHash{}, errNoPassword
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, private.ErrEmpty) {
 		return passwordHash{}, fmt.Errorf("load password: %w", err)
 	}
 	stored, ok := parsePasswordHash(strings.TrimSpace(string(content)))

@@ -51,7 +51,7 @@ func TestInvalidKeyFile(t *testing.T) {
 		{"writable by all", key.Multibase(), "chmod 600", 0o602},
 		{"truncated", key.Multibase()[:20], "does not contain a private key", 0o600},
 		{"public", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "does not contain a private key", 0o600},
-		{"empty", "", "does not contain a private key", 0o600},
+		{"empty", "", "is empty", 0o600},
 		{"long", strings.Repeat("z", 5000), "too large", 0o600},
 	} {
 		path := filepath.Join(dir, c.name)

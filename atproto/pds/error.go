@@ -93,14 +93,15 @@ var suspendedBy = map[string]string{
 }
 
 const (
-	reasonDeactivated = "it is deactivated"
-	reasonTakenDown   = "it is taken down"
-	reasonSuspended   = "it is suspended by its service"
-	reasonNotFound    = "its service does not have it"
-	reasonPassword    = "its service refuses the password"
-	reasonNoPassword  = "its password file cannot be read"
-	reasonLogins      = "no login is left for a while"
-	reasonIdentity    = "its identifier, DID document and service do not agree"
+	reasonDeactivated   = "it is deactivated"
+	reasonTakenDown     = "it is taken down"
+	reasonSuspended     = "it is suspended by its service"
+	reasonNotFound      = "its service does not have it"
+	reasonPassword      = "its service refuses the password"
+	reasonNoPassword    = "its password file cannot be read"
+	reasonEmptyPassword = "its password file is empty"
+	reasonLogins        = "no login is left for a while"
+	reasonIdentity      = "its identifier, DID document and service do not agree"
 )
 
 // Temporary reports whether the same call can succeed later.

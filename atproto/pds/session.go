@@ -107,7 +107,11 @@ func (a *Account) login(ctx context.Context) (string, error) {
 	}
 	password, file, err := a.password()
 	if err != nil {
-		return "", &Error{Method: method, Outcome: Suspended, Err: err, reason: reasonNoPassword}
+		reason := reasonNoPassword
+		if errors.Is(err, private.ErrEmpty) {
+			reason = reasonEmptyPassword
+		}
+		return "", &Error{Method: method, Outcome: Suspended, Err: err, reason: reason}
 	}
 	if err := a.countLogin(file); err != nil {
 		return "", err
@@ -138,11 +142,7 @@ func (a *Account) password() (string, os.FileInfo, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("read password: %w", err)
 	}
-	password := strings.TrimSpace(string(content))
-	if password == "" {
-		return "", nil, fmt.Errorf("read password: %s is empty", a.cfg.PasswordFile)
-	}
-	return password, file, nil
+	return strings.TrimSpace(string(content)), file, nil
 }
 
 // countLogin notes a login durably before it is tried, or says when the next one

@@ -3,6 +3,7 @@ package pds
 import (
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,29 @@ func TestWrongPassword(t *testing.T) {
 	r.write(password + " ")
 	if err := r.apply(1); err != nil {
 		t.Errorf("with another password: %v", err)
+	}
+}
+
+// The reason says that a password file is missing or empty.
+func TestNoPassword(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, tc := range []struct {
+		change       func()
+		says, reason string
+	}{
+		{func() { r.write(" ") }, r.cfg.PasswordFile + " is empty", "its password file is empty"},
+		{func() { os.Remove(r.cfg.PasswordFile) }, "open " + r.cfg.PasswordFile, "its password file cannot be read"},
+	} {
+		tc.change()
+		err := r.apply(1)
+		var e *Error
+		if !errors.As(err, &e) || e.Outcome != Suspended || e.Reason() != tc.reason || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("got %v, want %q", err, tc.says)
+		}
+	}
+	if n := r.server.called(createSession); n > 0 {
+		t.Errorf("%d logins without a password", n)
 	}
 }
 

@@ -221,6 +221,33 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
+// Files that a start or another command reads are checked: the configuration has only their
+// names.
+func TestConfigCheckFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "empty"), " \n")
+	for _, tc := range []struct {
+		name, options string
+		want          string // after "c.yml is invalid"; "": valid
+	}{
+		{"empty token and password of Redis", "redis: {addrs: [\"a:1\"], password_file: ./empty}\napi: {token_file: ./empty}",
+			"options.redis.password_file: ./empty is empty\n  options.api.token_file: ./empty is empty"},
+		{"empty password", "account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}", "options.account.password_file: ./empty is empty"},
+		{"empty password of the sender", "remote: {hold: \"did:web:hold.example.com\", account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}}",
+			"options.remote.account.password_file: ./empty is empty"},
+	} {
+		file(t, dir, "c.yml", "data: ./data\n"+tc.options)
+		want, wantCode := "Error: c.yml is invalid:\n  "+tc.want+"\n", 1
+		if tc.want == "" {
+			want, wantCode = "", 0
+		}
+		if out, errs, code := tidings(t, dir, nil, "config", "check", "c.yml"); code != wantCode || errs != want {
+			t.Errorf("%s: code %d, want %d:\n%s%s\nwant %s", tc.name, code, wantCode, out, errs, want)
+		}
+	}
+}
+
 func TestConfigurationPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

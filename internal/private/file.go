@@ -2,6 +2,7 @@
 package private
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -59,12 +60,22 @@ func SyncDir(dir string) error {
 // writable are the permissions by which other users can replace the content of a file.
 const writable fs.FileMode = 0o022
 
-// ReadFile reads a secret of up to 4 KiB. It fails if other users can write to the file. That
-// they can read it is accepted, since container platforms mount secrets with the modes 0440
-// and 0444; see OpenToAll. The error is fs.ErrNotExist if the file is missing.
-func ReadFile(path string) ([]byte, error) { return ReadLimited(path, maxSecret) }
+// ErrEmpty is the error of ReadFile for a file that has nothing but white space.
+var ErrEmpty = errors.New("is empty")
 
-// ReadLimited is ReadFile with another limit, in bytes.
+// ReadFile reads a secret of up to 4 KiB. It fails if other users can write to the file, and
+// if it is empty. That they can read it is accepted, since container platforms mount secrets
+// with the modes 0440 and 0444; see OpenToAll. The error is fs.ErrNotExist if the file is
+// missing.
+func ReadFile(path string) ([]byte, error) {
+	content, err := ReadLimited(path, maxSecret)
+	if err == nil && len(bytes.TrimSpace(content)) == 0 {
+		return nil, fmt.Errorf("%s %w", path, ErrEmpty)
+	}
+	return content, err
+}
+
+// ReadLimited is ReadFile with another limit, in bytes, for a file that may be empty.
 func ReadLimited(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -1,6 +1,7 @@
 package private
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,7 +10,7 @@ import (
 )
 
 // Secrets that a container platform mounts for all to read are accepted, and those that other
-// users can change are refused.
+// users can change, or that are empty, are refused.
 func TestModes(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[fs.FileMode]struct{ open, refused bool }{
@@ -39,6 +40,13 @@ func TestModes(t *testing.T) {
 		if !want.refused && string(content) != "hunter2" {
 			t.Errorf("mode %04o: read %q, %v", mode, content, err)
 		}
+	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte(" \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(empty); !errors.Is(err, ErrEmpty) || err.Error() != empty+" is empty" {
+		t.Errorf("an empty file: %v", err)
 	}
 	if OpenToAll(filepath.Join(t.TempDir(), "missing")) {
 		t.Error("a missing file is open")
