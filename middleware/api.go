@@ -10,7 +10,10 @@ import (
 )
 
 func (r *runtime) openAPI() error {
-	if err := r.options.API.CheckToken(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be created later
+	switch err := r.options.API.CheckToken(); {
+	case errors.Is(err, fs.ErrNotExist): // it may be created later
+		r.log.Warn("the token file is missing; until it exists, the API refuses requests with a token", "error", err)
+	case err != nil:
 		return err
 	}
 	cfg := stats.Config{

@@ -88,6 +88,10 @@ func TestStartRefused(t *testing.T) {
 			},
 			want: []string{"password_file"},
 		},
+		"empty token file": {
+			corrupt: func(t *testing.T, s *server) { write(t, filepath.Join(s.dir, "token"), "\n") },
+			want:    []string{"options.api.token_file", "token is empty"},
+		},
 		"damaged journal": {
 			corrupt: func(t *testing.T, s *server) {
 				s.start()
@@ -157,6 +161,30 @@ func (s *server) edit(old, new string) {
 	changed := strings.Replace(string(content), old, new, 1)
 	write(s.t, s.config, changed)
 	write(s.t, filepath.Join(s.dir, "other.yml"), changed)
+}
+
+// A token file that is missing does not stop the start, which says so. It is read once it
+// exists.
+func TestMissingTokenFile(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, settings{})
+	s.edit("level: error", "level: warn")
+	token := filepath.Join(s.dir, "token")
+	content, err := os.ReadFile(token)
+	if err == nil {
+		err = os.Remove(token)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if log := s.log.String(); !strings.Contains(log, "the token file is missing") || !strings.Contains(log, "options.api.token_file: open "+token) {
+		t.Errorf("the log does not say that the token file is missing:\n%s", log)
+	}
+	write(t, token, string(content))
+	var health any
+	s.json(t, "/tidings/api/v1/health", &health, s.token()...)
+	s.stop()
 }
 
 // With Redis down the registry serves and reports that it is degraded.
