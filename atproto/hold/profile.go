@@ -105,22 +105,54 @@ func changeProfile(ctx context.Context, r *repo.Repo, profile map[string]any, cf
 	return changed, nil
 }
 
-// uploadAvatar stores the picture in a file as a blob. The same picture always
-// gives the same blob.
-func uploadAvatar(ctx context.Context, r *repo.Repo, path string) (map[string]any, error) {
+// CheckAvatar returns an error if Init cannot use the picture in a file.
+func CheckAvatar(path string) error {
+	file, err := openAvatar(path)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// openAvatar opens a PNG or JPEG file that is not too large.
+func openAvatar(path string) (*os.File, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open avatar: %w", err)
 	}
-	defer file.Close()
+	if err := checkAvatar(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("avatar %s %w", path, err), file.Close())
+	}
+	return file, nil
+}
+
+func checkAvatar(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > maxAvatar {
+		return fmt.Errorf("has %d bytes; at most %d are allowed", info.Size(), maxAvatar)
+	}
 	head := make([]byte, 16)
 	n, _ := file.ReadAt(head, 0) // a shorter file is not a picture either
 	if kind := mediaType(head[:n]); kind != "image/png" && kind != "image/jpeg" {
-		return nil, fmt.Errorf("avatar %s is neither PNG nor JPEG", path)
+		return errors.New("is neither PNG nor JPEG")
 	}
+	return nil
+}
+
+// uploadAvatar stores the picture in a file as a blob. The same picture always
+// gives the same blob.
+func uploadAvatar(ctx context.Context, r *repo.Repo, path string) (map[string]any, error) {
+	file, err := openAvatar(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
 	blob, err := r.Upload(ctx, file, maxAvatar, mediaType)
 	if err != nil {
-		return nil, fmt.Errorf("avatar %s (at most %d bytes): %w", path, maxAvatar, err)
+		return nil, fmt.Errorf("avatar %s: %w", path, err)
 	}
 	return map[string]any{
 		"$type":    "blob",

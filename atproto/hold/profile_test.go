@@ -18,6 +18,9 @@ func TestAvatar(t *testing.T) {
 		}
 	}
 	write(png)
+	if err := CheckAvatar(cfg.Avatar); err != nil {
+		t.Error(err)
+	}
 	mustInit(t, cfg)
 	first, profile := look(t, cfg)
 	avatar, _ := profile["avatar"].(map[string]any)
@@ -36,11 +39,14 @@ func TestAvatar(t *testing.T) {
 	}
 	for content, want := range map[string]string{
 		"<svg/>":                             "neither PNG nor JPEG",
-		png + strings.Repeat("x", maxAvatar): "at most 1000000 bytes",
+		png + strings.Repeat("x", maxAvatar): "at most 1000000 are allowed",
 	} {
 		write(content)
 		if _, err := Init(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.10q: got %v, want %q", content, err, want)
+		}
+		if err := CheckAvatar(cfg.Avatar); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.10q: CheckAvatar returns %v, want %q", content, err, want)
 		}
 	}
 	cfg.Avatar += ".none"

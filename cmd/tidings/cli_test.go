@@ -234,6 +234,8 @@ func TestConfigCheckFiles(t *testing.T) {
 		{"empty token and password of Redis", "redis: {addrs: [\"a:1\"], password_file: ./empty}\napi: {token_file: ./empty}",
 			"options.redis.password_file: ./empty is empty\n  options.api.token_file: ./empty is empty"},
 		{"empty password", "account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}", "options.account.password_file: ./empty is empty"},
+		{"missing avatar", "public: [a]\nhold: {hostname: \"localhost:5000\", avatar: ./none.png}", "options.hold.avatar: open avatar: open ./none.png: no such file or directory"},
+		{"avatar that is no picture", "public: [a]\nhold: {hostname: \"localhost:5000\", avatar: ./empty}", "options.hold.avatar: avatar ./empty is neither PNG nor JPEG"},
 		{"empty password of the sender", "remote: {hold: \"did:web:hold.example.com\", account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}}",
 			"options.remote.account.password_file: ./empty is empty"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidings-dev/tidings/atproto/hold"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/config"
@@ -95,7 +96,7 @@ func configCheck(out io.Writer, args []string) (*config.Options, error) {
 	return o, nil
 }
 
-// checkFiles reads the files that the options name and that a start needs.
+// checkFiles reads the files that the options name and that a start or `hold init` needs.
 func checkFiles(o *config.Options) error {
 	var errs []error
 	if cli.Exists(o.Data) {
@@ -112,11 +113,22 @@ func checkFiles(o *config.Options) error {
 	if o.Remote != nil {
 		errs = append(errs, o.Remote.CheckPassword())
 	}
+	if o.Hold != nil && o.Hold.Avatar != "" {
+		errs = append(errs, at("options.hold.avatar", hold.CheckAvatar(o.Hold.Avatar)))
+	}
 	if o.Announce != nil && o.Announce.Publication != nil {
 		_, err := o.Announce.Publication.ReadIcon()
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, o.API.CheckToken())...)
+}
+
+// at returns an error with the path of its option.
+func at(path string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 // repeatedKeys reports duplicate keys, which the registry's parser accepts: it
