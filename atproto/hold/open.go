@@ -66,6 +66,16 @@ func (cfg RepoConfig) identity() (identity.Identity, error) {
 	return identity.New(cfg.Hostname, key)
 }
 
+// CheckKey returns the error by which a start or Init refuses the key. A hold without a repo
+// may have no key yet.
+func CheckKey(cfg RepoConfig) error {
+	_, err := cfg.identity()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func missingKey(cfg RepoConfig) error {
 	return fmt.Errorf("the signing key %s of the repo in %s is missing: restore the key from a backup, no other can sign for it", cfg.KeyFile, cfg.Dir)
 }

@@ -227,6 +227,7 @@ func TestConfigCheckFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "empty"), " \n")
+	write(t, filepath.Join(dir, "garbage"), "garbage\n")
 	for _, tc := range []struct {
 		name, options string
 		want          string // after "c.yml is invalid"; "": valid
@@ -234,6 +235,10 @@ func TestConfigCheckFiles(t *testing.T) {
 		{"empty token and password of Redis", "redis: {addrs: [\"a:1\"], password_file: ./empty}\napi: {token_file: ./empty}",
 			"options.redis.password_file: ./empty is empty\n  options.api.token_file: ./empty is empty"},
 		{"empty password", "account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}", "options.account.password_file: ./empty is empty"},
+		{"key that is none", "public: [a]\nhold: {hostname: \"localhost:5000\", key_file: ./garbage}", "options.hold.key_file: load signing key: ./garbage does not contain a private key in multibase"},
+		{"key of the sender that is none", "remote: {hold: \"did:web:hold.example.com\", hostname: registry.example.com, key_file: ./garbage}",
+			"options.remote.key_file: load signing key: ./garbage does not contain a private key in multibase"},
+		{"no key of the sender yet", "remote: {hold: \"did:web:hold.example.com\", hostname: registry.example.com, key_file: ./none}", ""},
 		{"missing avatar", "public: [a]\nhold: {hostname: \"localhost:5000\", avatar: ./none.png}", "options.hold.avatar: open avatar: open ./none.png: no such file or directory"},
 		{"avatar that is no picture", "public: [a]\nhold: {hostname: \"localhost:5000\", avatar: ./empty}", "options.hold.avatar: avatar ./empty is neither PNG nor JPEG"},
 		{"empty password of the sender", "remote: {hold: \"did:web:hold.example.com\", account: {service: \"https://bsky.social\", identifier: images.example.com, password_file: ./empty}}",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -12,8 +13,10 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tidings-dev/tidings/atproto/hold"
+	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/accountcmd"
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
+	"github.com/tidings-dev/tidings/cmd/tidings/internal/holdcmd"
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/config/explain"
 )
@@ -111,16 +114,37 @@ func checkFiles(o *config.Options) error {
 		errs = append(errs, o.Account.CheckPassword())
 	}
 	if o.Remote != nil {
-		errs = append(errs, o.Remote.CheckPassword())
+		errs = append(errs, o.Remote.CheckPassword(), checkRemoteKey(o))
 	}
-	if o.Hold != nil && o.Hold.Avatar != "" {
-		errs = append(errs, at("options.hold.avatar", hold.CheckAvatar(o.Hold.Avatar)))
+	if o.Hold != nil {
+		errs = append(errs, checkHold(o))
 	}
 	if o.Announce != nil && o.Announce.Publication != nil {
 		_, err := o.Announce.Publication.ReadIcon()
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, o.API.CheckToken())...)
+}
+
+// checkHold reads the key and the avatar of a hold.
+func checkHold(o *config.Options) error {
+	err := at("options.hold.key_file", hold.CheckKey(holdcmd.RepoConfig(o, io.Discard)))
+	if o.Hold.Avatar != "" {
+		err = errors.Join(err, at("options.hold.avatar", hold.CheckAvatar(o.Hold.Avatar)))
+	}
+	return err
+}
+
+// checkRemoteKey reads the key of remote.hostname. The first start creates a missing one.
+func checkRemoteKey(o *config.Options) error {
+	if o.Remote.Hostname == "" {
+		return nil
+	}
+	_, err := identity.LoadKey(o.RemoteKeyFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return at("options.remote.key_file", err)
 }
 
 // at returns an error with the path of its option.

@@ -149,6 +149,20 @@ func TestHoldKeyRotate(t *testing.T) {
 	expect(t, dir, 0, []string{"hold", "status", "c.yml"}, "and 1 previous key next to it")
 }
 
+// A repo without its key is no new account, and `hold init` refuses it.
+func TestHoldKeyMissing(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	expect(t, dir, 0, []string{"config", "check", "c.yml"}, "c.yml is valid")
+	if err := os.Remove(filepath.Join(dir, "data", "hold.key")); err != nil {
+		t.Fatal(err)
+	}
+	const missing = "the signing key data/hold.key of the repo in data/hold is missing: restore the key from a backup"
+	expect(t, dir, 1, []string{"config", "check", "c.yml"}, "c.yml is invalid:\n  options.hold.key_file: "+missing)
+	expect(t, dir, 1, []string{"config", "check", "--online", "c.yml"}, missing)
+	expect(t, dir, 1, []string{"hold", "init", "c.yml"}, missing)
+}
+
 // startHoldServe runs `hold serve` and returns its URL.
 func startHoldServe(t *testing.T, dir string) (base string, stop func()) {
 	t.Helper()
