@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,11 +17,12 @@ func durationOrOff(raw any) (DurationOrOff, error) {
 	switch raw {
 	case false, "off":
 		return 0, nil
-	case true:
-		return 0, errors.New(`is true, but must be a duration like "6h", or off`)
 	}
 	d, err := duration(raw)
-	return DurationOrOff(d), err
+	if err != nil {
+		return 0, fmt.Errorf(`is %s, but must be a duration like "6h", or off`, kind(raw))
+	}
+	return DurationOrOff(d), nil
 }
 
 // AddressOrOff is the address of a service, or off.

@@ -263,10 +263,13 @@ func TestMistakes(t *testing.T) {
 		{"option of a tier", hold + "quota: {tiers: {free: {limits: 1GB}}}", "options.quota.tiers.free.limits: unknown option; did you mean limit?"},
 		{"owners of quotas", hold + "quota: {tiers: {free: {limit: 1GB}}, default: paid, owners: [{owner: alice, tier: free}, {owner: \"did:web:a.example.com\"}, {owner: \"did:web:a.example.com\", tier: free}, x]}",
 			"options.quota.owners[3]: is \"x\", but must be a section with options\n" +
-				"options.quota.default: \"paid\" is not one of the tiers\n" +
+				"options.quota.default: \"paid\" is not one of the tiers: free\n" +
 				"options.quota.owners[0].owner: " + identity.ValidateDID("alice").Error() + "\n" +
-				"options.quota.owners[1].tier: \"\" is not one of the tiers\n" +
+				"options.quota.owners[1].tier: required; use one of the tiers: free\n" +
 				"options.quota.owners[2].owner: did:web:a.example.com is listed twice"},
+		{"misspelled tier", hold + "quota: {tiers: {free: {limit: 1GB}, paid: {limit: 5GB}}, default: fre}", "options.quota.default: \"fre\" is not one of the tiers; did you mean free?"},
+		{"owner without tiers", hold + "quota: {owners: [{owner: \"did:web:a.example.com\", tier: free}]}", "options.quota.tiers: required; name a limit, such as `free: {limit: 5GiB}`\n" +
+			"options.quota.owners[0].tier: \"free\" is unknown: there are no tiers"},
 		{"account and remote", account + "remote: {hold: \"did:web:hold.example.com\", hostname: a.example.com}", "options: account and remote are sections of accounts; only one of them is allowed"},
 		{"account and hold", account + "hold: {hostname: localhost}", "options: account and hold are sections of accounts; only one of them is allowed"},
 
@@ -415,7 +418,8 @@ func TestMistakes(t *testing.T) {
 		{"limit too small", ok + "journal: {limit: 20MiB}", "options.journal.limit: 20MiB is less than two segments of 16MiB; the journal deletes whole segments"},
 		{"wait of 0", ok + "journal: {wait: 0}", "options.journal.wait: 0s is out of range; it must be from 100ms to 5m0s, since a client waits for it"},
 		{"stats.records too short", ok + "stats: {records: 30s}", "options.stats.records: 30s is out of range; it must be from 1m to 720h, or off"},
-		{"stats.records is a number", ok + "stats: {records: 6}", "options.stats.records: 6 has no unit; use a duration like \"20s\", \"10m\" or \"1h\""},
+		{"stats.records is a number", ok + "stats: {records: 6}", "options.stats.records: is 6, but must be a duration like \"6h\", or off"},
+		{"stats.records is a word", ok + "stats: {records: never}", "options.stats.records: is \"never\", but must be a duration like \"6h\", or off"},
 		{"stats.records is true", ok + "stats: {records: true}", "options.stats.records: is true, but must be a duration like \"6h\", or off"},
 		{"address without a port", ok + "http: {addr: localhost}", "options.http.addr: \"localhost\" is an invalid listen address; use host:port, like \"127.0.0.1:5080\" or \":5080\""},
 		{"address with an invalid port", ok + "http: {addr: \":99999\"}", "options.http.addr: \":99999\" has an invalid port; use a number up to 65535"},

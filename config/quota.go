@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/tidings-dev/tidings/atproto/identity"
 	"github.com/tidings-dev/tidings/notifier/quota"
@@ -49,7 +50,7 @@ func (q *Quota) check(m *mistakes) {
 		}
 	}
 	if q.Default != "" {
-		m.check("options.quota.default", q.known(q.Default))
+		m.check("options.quota.default", q.checkTier(q.Default))
 	}
 	seen := map[string]bool{}
 	for i, o := range q.Owners {
@@ -58,7 +59,7 @@ func (q *Quota) check(m *mistakes) {
 			continue
 		}
 		m.check(path+".owner", identity.ValidateDID(o.Owner))
-		m.check(path+".tier", q.known(o.Tier))
+		m.check(path+".tier", q.checkTier(o.Tier))
 		if seen[o.Owner] {
 			m.add(path+".owner", o.Owner+" is listed twice")
 		}
@@ -66,12 +67,21 @@ func (q *Quota) check(m *mistakes) {
 	}
 }
 
-// known returns an error for a tier that does not exist.
-func (q *Quota) known(tier string) error {
+// checkTier returns an error for a tier that does not exist.
+func (q *Quota) checkTier(tier string) error {
 	if _, ok := q.Tiers[tier]; ok {
 		return nil
 	}
-	return fmt.Errorf("%q is not one of the tiers", tier)
+	known := slices.Sorted(maps.Keys(q.Tiers))
+	switch near := nearest(tier, known); {
+	case len(known) == 0:
+		return fmt.Errorf("%q is unknown: there are no tiers", tier)
+	case tier == "":
+		return fmt.Errorf("required; use one of the tiers: %s", strings.Join(known, ", "))
+	case near != "":
+		return fmt.Errorf("%q is not one of the tiers; did you mean %s?", tier, near)
+	}
+	return fmt.Errorf("%q is not one of the tiers: %s", tier, strings.Join(known, ", "))
 }
 
 // tiers returns the limits; none without the section.
