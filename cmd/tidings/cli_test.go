@@ -146,6 +146,10 @@ func TestUsageErrors(t *testing.T) {
 		{"purge c.yml", "accepts 2 arg(s), received 1; usage: tidings purge <config> <repository> [flags]"},
 		{"dead retry c.yml", "received 1; usage: tidings dead retry <config> <letter>... [flags]"},
 		{"status c.yml --jsn", "unknown flag: --jsn; `tidings status --help` lists the flags"},
+		{"dead list c.yml --limit x", "invalid argument \"x\" for \"--limit\" flag: must be a whole number; `tidings dead list --help`"},
+		{"dead list c.yml --limit 99999999999999999999", "for \"--limit\" flag: is out of range; "},
+		{"sinks skip c.yml records --to=-1", "for \"--to\" flag: must be a whole number, and not negative; "},
+		{"status c.yml --json=x", "for \"--json\" flag: must be true or false; "},
 		{"journal drain c.yml --timeout 5", "invalid argument \"5\" for \"--timeout\" flag"},
 	} {
 		out, errs, code := tidings(t, t.TempDir(), nil, strings.Fields(tc.args)...)

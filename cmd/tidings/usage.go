@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,13 +24,31 @@ func explainUsage(c *cobra.Command) {
 		}
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w; `%s --help` lists the flags", err, c.CommandPath())
+		return fmt.Errorf("%w; `%s --help` lists the flags", flagError(err), c.CommandPath())
 	})
 	if c.HasSubCommands() && !c.Runnable() {
 		c.RunE = runSubcommand
 		c.SilenceUsage = true
 		c.DisableFlagsInUseLine = true
 	}
+}
+
+// flagError says what the value of a flag must be, where the error names a function of strconv.
+func flagError(err error) error {
+	var failed *strconv.NumError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	must := "must be a whole number"
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		must = "is out of range"
+	case failed.Func == "ParseBool":
+		must = "must be true or false"
+	case failed.Func == "ParseUint":
+		must = "must be a whole number, and not negative"
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), failed.Error()) + must)
 }
 
 // runSubcommand runs if the arguments begin with no subcommand.
