@@ -139,21 +139,28 @@ func TestUnknownCommand(t *testing.T) {
 // Errors about arguments, flags and subcommands say what is right.
 func TestUsageErrors(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct{ args, want string }{
-		{"sinks lst c.yml", "unknown command \"lst\" for \"tidings sinks\"; did you mean list?"},
-		{"sinks c.yml", "unknown command \"c.yml\" for \"tidings sinks\"; `tidings sinks --help` lists the commands"},
-		{"hold key rotat c.yml", "unknown command \"rotat\" for \"tidings hold key\"; did you mean rotate?"},
-		{"purge c.yml", "accepts 2 arg(s), received 1; usage: tidings purge <config> <repository> [flags]"},
-		{"dead retry c.yml", "received 1; usage: tidings dead retry <config> <letter>... [flags]"},
-		{"status c.yml --jsn", "unknown flag: --jsn; `tidings status --help` lists the flags"},
-		{"dead list c.yml --limit x", "invalid argument \"x\" for \"--limit\" flag: must be a whole number; `tidings dead list --help`"},
-		{"dead list c.yml --limit 99999999999999999999", "for \"--limit\" flag: is out of range; "},
-		{"sinks skip c.yml records --to=-1", "for \"--to\" flag: must be a whole number, and not negative; "},
-		{"status c.yml --json=x", "for \"--json\" flag: must be true or false; "},
-		{"journal drain c.yml --timeout 5", "invalid argument \"5\" for \"--timeout\" flag"},
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"sinks lst c.yml", 1, "unknown command \"lst\" for \"tidings sinks\"; did you mean list?"},
+		{"sinks c.yml", 1, "unknown command \"c.yml\" for \"tidings sinks\"; `tidings sinks --help` lists the commands"},
+		{"hold key rotat c.yml", 1, "unknown command \"rotat\" for \"tidings hold key\"; did you mean rotate?"},
+		{"purge c.yml", 1, "accepts 2 arg(s), received 1; usage: tidings purge <config> <repository> [flags]"},
+		{"dead retry c.yml", 1, "received 1; usage: tidings dead retry <config> <letter>... [flags]"},
+		{"status c.yml --jsn", 2, "unknown flag: --jsn; `tidings status --help` lists the flags"},
+		{"status c.yml d.yml", 2, "accepts at most 1 arg(s), received 2; usage: tidings status <config> [flags]"},
+		{"status none.yml", 2, "open none.yml: no such file"},
+		{"status", 2, "no configuration file: pass one"},
+		{"dead list c.yml --limit x", 1, "invalid argument \"x\" for \"--limit\" flag: must be a whole number; `tidings dead list --help`"},
+		{"dead list c.yml --limit 99999999999999999999", 1, "for \"--limit\" flag: is out of range; "},
+		{"sinks skip c.yml records --to=-1", 1, "for \"--to\" flag: must be a whole number, and not negative; "},
+		{"status c.yml --json=x", 2, "for \"--json\" flag: must be true or false; "},
+		{"journal drain c.yml --timeout 5", 1, "invalid argument \"5\" for \"--timeout\" flag"},
 	} {
 		out, errs, code := tidings(t, t.TempDir(), nil, strings.Fields(tc.args)...)
-		if code != 1 || out != "" || !strings.HasPrefix(errs, "Error: ") || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
+		if code != tc.code || out != "" || !strings.HasPrefix(errs, "Error: ") || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("tidings %s: code %d, %s%s\nwant %q", tc.args, code, out, errs, tc.want)
 		}
 	}
@@ -423,7 +430,9 @@ func TestWrongFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "new.yml"), "version: 7\nstorage: inmemory\n")
 	write(t, filepath.Join(dir, "broken.yml"), "a: [b")
 	file(t, dir, "data.yml", "data: ./empty.yml\nhold: {hostname: localhost}")
-	expect(t, dir, 1, []string{"status", "empty.yml"}, "Error: empty.yml: it has no version, so it is no configuration of a registry; one begins with `version: 0.1`")
+	file(t, dir, "plain.yml", "")
+	expect(t, dir, 2, []string{"status", "empty.yml"}, "Error: empty.yml: it has no version, so it is no configuration of a registry; one begins with `version: 0.1`")
+	expect(t, dir, 2, []string{"status", "plain.yml"}, "Error: plain.yml has no entry `name: tidings` under middleware.repository")
 	expect(t, dir, 1, []string{"config", "check", "new.yml"}, "Error: new.yml: version \"7\" is not supported; the version of a configuration is 0.1")
 	expect(t, dir, 1, []string{"config", "check", "broken.yml"}, "Error: broken.yml: yaml: line 1:")
 	expect(t, dir, 1, []string{"config", "check", "data.yml"}, "data.yml is invalid:\n  options.data: ./empty.yml is not a folder")

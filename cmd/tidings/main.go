@@ -40,13 +40,23 @@ func main() {
 
 	// The registry exits the process itself when draining takes too long.
 	logrus.RegisterExitHandler(func() { shutdown() })
-	err := root.Execute()
-	switch closed := shutdown(); {
-	case errors.Is(err, holdcmd.ErrDamaged), errors.Is(err, errDiffers), errors.Is(err, errBroken):
-		os.Exit(2)
-	case !closed || err != nil:
-		os.Exit(1)
+	c, err := root.ExecuteC()
+	code := exitCode(c, err)
+	if !shutdown() {
+		code = max(code, 1)
 	}
+	os.Exit(code)
+}
+
+// exitCode returns the exit code of a command that has ended with an error, or with nil.
+func exitCode(c *cobra.Command, err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, holdcmd.ErrDamaged), errors.Is(err, errDiffers), statusUnknown(c, err):
+		return 2
+	}
+	return 1
 }
 
 // commands are the commands that are added to those of distribution.

@@ -17,16 +17,18 @@ import (
 	"github.com/tidings-dev/tidings/middleware/admin"
 )
 
-// Errors that set the exit code of `status`; the reasons have been printed.
+// Errors of `status` if the registry is not healthy; the reasons have been printed.
 var (
 	errDegraded = errors.New("the registry is degraded")
 	errBroken   = errors.New("the registry is broken")
 )
 
-// unreachableError is an errBroken whose text is another error.
-type unreachableError struct{ error }
-
-func (e unreachableError) Is(target error) bool { return target == errBroken }
+// statusUnknown reports whether a command is `status`, and its error does not say that the
+// registry works: it is broken or not running, or the command could not ask it. A monitor must not
+// take a wrong file or flag for a registry that works.
+func statusUnknown(c *cobra.Command, err error) bool {
+	return c.CommandPath() == "tidings status" && !errors.Is(err, errDegraded)
+}
 
 func statusCommand() *cobra.Command {
 	var asJSON bool
@@ -35,7 +37,8 @@ func statusCommand() *cobra.Command {
 		Short: "`status` shows the state of a running registry",
 		Long: "`status` shows what is configured, the pending events and the speed of each sink, dead letters, Redis, the account, relays and\n" +
 			"the free disk space of a running registry. The exit code is 0 if it is healthy, 1 if it is degraded (it works, and the reasons\n" +
-			"are printed), and 2 if it is broken (pushes are refused, or nothing can be published until somebody acts) or not running.",
+			"are printed), and 2 if it is broken (pushes are refused, or nothing can be published until somebody acts) or not running, or if\n" +
+			"the command can't ask it, for example because the file or a flag is wrong.",
 		Example:      "  tidings status config.yml",
 		Args:         cobra.MaximumNArgs(1),
 		SilenceUsage: true,
@@ -50,7 +53,7 @@ func statusCommand() *cobra.Command {
 func (c *adminClient) status(ctx context.Context, out io.Writer, asJSON bool) error {
 	var s admin.Status
 	if err := c.call(ctx, "GET", "/v1/status", nil, &s); err != nil {
-		return unreachableError{err}
+		return err
 	}
 	var err error
 	if asJSON {
