@@ -38,8 +38,9 @@ type OwnerUsage struct {
 	Tier  string `json:"tier,omitempty"`
 }
 
-// Usage calls visit with the usage of each owner of a stopped registry.
-func Usage(host *configuration.Configuration, visit func(OwnerUsage) error) (err error) {
+// Usage calls visit with the usage of one owner of a stopped registry or, if owner is "", of each
+// owner that has layers.
+func Usage(host *configuration.Configuration, owner string, visit func(OwnerUsage) error) (err error) {
 	options, found, err := config.FromRegistry(host)
 	if err != nil {
 		return err
@@ -54,14 +55,22 @@ func Usage(host *configuration.Configuration, visit func(OwnerUsage) error) (err
 			return err
 		}
 	}
-	tiers := options.QuotaTiers()
-	return usage.New(state.OnPebble(r.state)).Owners(func(owner string, total usage.Total) error {
+	tiers, table := options.QuotaTiers(), usage.New(state.OnPebble(r.state))
+	withLimit := func(owner string, total usage.Total) error {
 		u := OwnerUsage{Owner: owner, Total: total}
 		if tier, limit, limited := tiers.Of(owner); limited {
 			u.Limit, u.Tier = &limit, tier
 		}
 		return visit(u)
-	})
+	}
+	if owner == "" {
+		return table.Owners(withLimit)
+	}
+	total, err := table.Total(owner)
+	if err != nil {
+		return err
+	}
+	return withLimit(owner, total)
 }
 
 // RecountUsage counts the usage of all owners of a stopped registry again, from the ledger

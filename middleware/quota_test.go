@@ -95,7 +95,7 @@ func TestUsageOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []OwnerUsage
-	if err := Usage(r.config, func(u OwnerUsage) error { got = append(got, u); return nil }); err != nil {
+	if err := Usage(r.config, "", func(u OwnerUsage) error { got = append(got, u); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if len(got) != 1 || got[0].Owner != "did:web:localhost%3A5000" || got[0].Total != (usage.Total{Blobs: 1, Bytes: 10}) || *got[0].Limit != 1000 || got[0].Tier != "small" {

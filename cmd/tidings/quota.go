@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,7 @@ func quotaCommand() *cobra.Command {
 			return runQuota(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), args, flags)
 		}),
 	}
-	cmd.Flags().StringVar(&flags.owner, "owner", "", "show only the owner with this DID")
+	cmd.Flags().StringVar(&flags.owner, "owner", "", "show only the owner with this DID, also one without layers")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object a line")
 	cmd.Flags().BoolVar(&flags.recompute, "recompute", false, "count again, and correct differences")
 	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "with --recompute: print the differences and correct nothing")
@@ -47,6 +48,9 @@ func quotaCommand() *cobra.Command {
 func runQuota(ctx context.Context, out, log io.Writer, args []string, flags quotaFlags) error {
 	if flags.dryRun && !flags.recompute {
 		return errors.New("--dry-run is only for --recompute")
+	}
+	if err := checkOwner(flags.owner); err != nil {
+		return err
 	}
 	o, _, err := cli.Options(args)
 	if err != nil {
@@ -62,7 +66,7 @@ func runQuota(ctx context.Context, out, log io.Writer, args []string, flags quot
 			return err
 		}
 	}
-	if err := printUsage(out, flags, func(visit func(middleware.OwnerUsage) error) error { return middleware.Usage(host, visit) }); err != nil {
+	if err := printUsage(out, flags, func(visit func(middleware.OwnerUsage) error) error { return middleware.Usage(host, flags.owner, visit) }); err != nil {
 		return err
 	}
 	switch {
@@ -72,6 +76,17 @@ func runQuota(ctx context.Context, out, log io.Writer, args []string, flags quot
 		return fmt.Errorf("%w: %s", errDiffers, cli.Count(found, "difference"))
 	}
 	return fmt.Errorf("%w: %s corrected", errDiffers, cli.Count(found, "difference"))
+}
+
+// checkOwner validates --owner. An owner that is unknown is no error: its usage is zero.
+func checkOwner(did string) error {
+	if did == "" {
+		return nil
+	}
+	if _, err := syntax.ParseDID(did); err != nil {
+		return fmt.Errorf("--owner: %q is no DID, such as did:plc:ewvi7nxzyoun6zhxrhs64oiz", did)
+	}
+	return nil
 }
 
 // recountUsage counts again, and prints and returns the differences.
@@ -100,9 +115,6 @@ func printUsage(out io.Writer, flags quotaFlags, each func(func(middleware.Owner
 		fmt.Fprintln(w, "OWNER\tLAYERS\tSIZE\tLIMIT\tTIER")
 	}
 	err := each(func(u middleware.OwnerUsage) error {
-		if flags.owner != "" && flags.owner != u.Owner {
-			return nil
-		}
 		if flags.json {
 			return cli.PrintLine(out, u)
 		}
