@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -27,5 +28,13 @@ func TestReady(t *testing.T) {
 	r.open(nil)
 	if err := r.stores.Ready(); !errors.Is(err, reconcile.ErrNotVerified) {
 		t.Errorf("before the stores were compared: %v", err)
+	}
+	reason := errors.New("the account is away")
+	r.stores.Confirm = func(context.Context) error { return reason }
+	if err := r.stores.Verify(t.Context()); !errors.Is(err, reason) {
+		t.Errorf("comparing the stores: %v", err)
+	}
+	if err := r.stores.Ready(); !errors.Is(err, reconcile.ErrNotVerified) || !errors.Is(err, reason) {
+		t.Errorf("after the stores could not be compared: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/lexicon"
 	"github.com/tidings-dev/tidings/middleware"
+	"github.com/tidings-dev/tidings/middleware/admin"
 )
 
 // accountServer is a registry that publishes to an account on a fakePDS.
@@ -151,6 +152,13 @@ func TestAccountWrongPassword(t *testing.T) {
 	if health := s.fetch("/tidings/api/v1/health", s.token()...); !strings.Contains(health, reason) || !strings.Contains(health, `"backlog":{"writes":`) || strings.Contains(health, `"ends"`) {
 		t.Errorf("health lacks %q, or says when the backlog ends: %s", reason, health)
 	}
+	if err := admin.NewClient(filepath.Join(s.dir, "tidings")).Call(t.Context(), "POST", "/v1/backfill", nil, nil); err != nil {
+		t.Error(err)
+	}
+	s.until(t, "the backfill says why it waits", func() bool {
+		out, code := s.run("backfill", "--status", s.config)
+		return code == 0 && strings.Contains(out, "waiting: stores not compared yet: ") && strings.Contains(out, "the service refused the password")
+	})
 	s.kill()
 	s.pds.set(func(p *fakePDS) { p.password = "secret-app-password-1" })
 	write(t, s.passwordFile(), s.pds.password+"\n") // the file has changed

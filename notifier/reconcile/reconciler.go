@@ -61,8 +61,9 @@ type Config struct {
 type Reconciler struct {
 	Config
 
-	verifying sync.Mutex  // held while the stores are compared
-	verified  atomic.Bool // the stores are known to belong together
+	verifying sync.Mutex            // held while the stores are compared
+	verified  atomic.Bool           // the stores are known to belong together
+	failed    atomic.Pointer[error] // of the last Verify; nil: none has failed yet
 }
 
 // New returns a Reconciler, which has not verified anything yet.

@@ -60,6 +60,14 @@ func (r *Reconciler) Verify(ctx context.Context) error {
 	if r.verified.Load() {
 		return nil
 	}
+	err := r.verify(ctx)
+	if err != nil {
+		r.failed.Store(&err)
+	}
+	return err
+}
+
+func (r *Reconciler) verify(ctx context.Context) error {
 	if err := r.Confirm(ctx); err != nil {
 		return err
 	}
@@ -96,12 +104,16 @@ func (r *Reconciler) Verified() bool { return r.verified.Load() }
 var ErrNotVerified = errors.New("stores not compared yet")
 
 // Ready returns an error while others must not write to the account: until the stores
-// are known to belong together, and while the disk has too little free space.
+// are known to belong together, and while the disk has too little free space. Until then it has
+// the reason why the last Verify failed.
 func (r *Reconciler) Ready() error {
-	if !r.verified.Load() {
-		return ErrNotVerified
+	if r.verified.Load() {
+		return r.Space()
 	}
-	return r.Space()
+	if failed := r.failed.Load(); failed != nil {
+		return fmt.Errorf("%w: %w", ErrNotVerified, *failed)
+	}
+	return ErrNotVerified
 }
 
 // Revision is the repo's revision after the last batch, or "" until Verify has compared it with
