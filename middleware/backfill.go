@@ -19,7 +19,7 @@ func (r *runtime) openBackfill() error {
 	}
 	s := r.notifier.Stores()
 	cfg := backfill.Config{
-		State: s.State, Storage: s.Storage, Ledger: s.Ledger, Journal: s.Journal, OwnerOf: s.OwnerOf, Published: s.Published, Forgotten: forgotten.New(s.State).Marked,
+		State: s.State, Storage: s.Storage, Ledger: s.Ledger, Journal: s.Journal, OwnerOf: s.OwnerOf, Published: s.Published, Purged: s.LeftOut, Forgotten: forgotten.New(s.State).Marked,
 		Append: s.Append, Ready: s.Ready, Now: clock.Now, Log: r.log.With("component", "backfill"),
 	}
 	if r.pds != nil {

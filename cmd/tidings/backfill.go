@@ -185,6 +185,9 @@ func backfillText(j *backfill.Job) string {
 	if j.Unowned > 0 {
 		fmt.Fprintf(&b, "%s left out, because the handle of their owner cannot be resolved; run it again once it can be.\n", cli.Count(j.Unowned, "manifest"))
 	}
+	if j.Purged > 0 {
+		fmt.Fprintf(&b, "%s left out until the next push.\n", cli.Count(j.Purged, "purged repository"))
+	}
 	return b.String()
 }
 

@@ -294,7 +294,7 @@ func TestPurge(t *testing.T) {
 	if !s.exists("oss/app", own) {
 		t.Error("the image is gone")
 	}
-	if out, code := s.run("backfill", s.config); code != 0 || !strings.Contains(out, " 0 manifests recorded") {
+	if out, code := s.run("backfill", s.config); code != 0 || !strings.Contains(out, " 0 manifests recorded") || !strings.Contains(out, "\n1 purged repository left out until the next push.\n") {
 		t.Errorf("backfill: exit code %d\n%s", code, out)
 	}
 	s.stop()
@@ -308,7 +308,7 @@ func TestPurge(t *testing.T) {
 	if n := len(s.records(t, s.did, layerCollection)); n != 4 {
 		t.Errorf("%d records after the next push, want 4", n)
 	}
-	if out, code := s.run("backfill", s.config); code != 0 || !strings.Contains(out, " 2 manifests recorded") {
+	if out, code := s.run("backfill", s.config); code != 0 || !strings.Contains(out, " 2 manifests recorded") || strings.Contains(out, "left out") {
 		t.Errorf("backfill after the next push: exit code %d\n%s", code, out)
 	}
 }

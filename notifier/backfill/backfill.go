@@ -35,6 +35,9 @@ type Config struct {
 	// Published reports whether images of a repository that are found in storage are to
 	// be published.
 	Published func(repository string) (bool, error)
+	// Purged reports whether a public repository is not published since it was purged, until
+	// its next push.
+	Purged func(repository string) (bool, error)
 	// Forgotten reports whether a manifest has no records because its owner has had its data
 	// deleted.
 	Forgotten func(owner, digest string) (bool, error)

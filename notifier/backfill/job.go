@@ -53,6 +53,7 @@ type Job struct {
 	Missing   int64 `json:"missing"`   // of these, without records
 	Creates   int64 `json:"creates"`   // records that they need
 	Unowned   int64 `json:"unowned"`   // of these, left out since the handle of their owner can't be resolved
+	Purged    int64 `json:"purged"`    // repositories, left out until their next push
 
 	Recorded int64  `json:"recorded"`          // manifests whose event is in the journal
 	Records  int64  `json:"records"`           // that these events have written or will write

@@ -88,6 +88,7 @@ func inBubble(t *testing.T, n int, test func(r *rig)) {
 			State: state.OnPebble(db), Storage: stored.NewChecked(newManifests(n), log), Ledger: ledger.New(state.OnPebble(db)), Journal: r.journal,
 			OwnerOf:   func(context.Context, string) owners.Owner { return owners.Owner{DID: "did:web:hold.test"} },
 			Published: func(string) (bool, error) { return true, nil },
+			Purged:    func(string) (bool, error) { return false, nil },
 			Forgotten: func(string, string) (bool, error) { return false, nil },
 			Append: func(ctx context.Context, _ event.Event, _ []byte, _ int) (uint64, error) {
 				r.appended = append(r.appended, time.Now())

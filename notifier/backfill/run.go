@@ -127,9 +127,20 @@ func (r *run) finish(phase string) error {
 
 // count counts the manifests without records. It begins again after a crash.
 func (r *run) count(ctx context.Context) error {
-	r.update(nil, func(j *Job) { j.Manifests, j.Missing, j.Creates, j.Unowned = 0, 0, 0, 0 })
+	r.update(nil, func(j *Job) { j.Manifests, j.Missing, j.Creates, j.Unowned, j.Purged = 0, 0, 0, 0, 0 })
 	err := r.Storage.Repositories(ctx, func(repository string) error {
-		if selected, err := r.selects(repository); !selected || err != nil {
+		if !r.matches(repository) {
+			return nil
+		}
+		purged, err := r.Purged(repository)
+		if err != nil {
+			return err
+		}
+		if purged {
+			r.update(nil, func(j *Job) { j.Purged++ })
+			return nil
+		}
+		if published, err := r.Published(repository); !published || err != nil {
 			return err
 		}
 		owner := r.OwnerOf(ctx, repository)
@@ -156,18 +167,18 @@ func (r *run) count(ctx context.Context) error {
 	return r.save(&b, state.Sync)
 }
 
-// selects reports whether a repository is one of the job's.
-func (r *run) selects(repository string) (bool, error) {
-	if r.job.Repository != "" && !glob.MatchRepository(r.job.Repository, repository) {
-		return false, nil
-	}
-	return r.Published(repository)
+// matches reports whether the request is for a repository, if it is published.
+func (r *run) matches(repository string) bool {
+	return r.job.Repository == "" || glob.MatchRepository(r.job.Repository, repository)
 }
 
 // record appends the events of all repositories.
 func (r *run) record(ctx context.Context) error {
 	err := r.Storage.Repositories(ctx, func(repository string) error {
-		if selected, err := r.selects(repository); !selected || err != nil {
+		if !r.matches(repository) {
+			return nil
+		}
+		if published, err := r.Published(repository); !published || err != nil {
 			return err
 		}
 		if done, err := state.Has(r.State, repositoryKey(repository)); done || err != nil {

@@ -182,9 +182,15 @@ func (r *Reconciler) deleteStats(ctx context.Context, repository string) error {
 // Published reports whether images of a repository that are found in storage are to be
 // published: whether it is public and was not purged since its last push.
 func (r *Reconciler) Published(repository string) (bool, error) {
+	purged, err := r.LeftOut(repository)
+	return r.Public(repository) && !purged, err
+}
+
+// LeftOut reports whether images of a public repository that are found in storage are not
+// published, since the repository was purged and not pushed to afterwards.
+func (r *Reconciler) LeftOut(repository string) (bool, error) {
 	if !r.Public(repository) {
 		return false, nil
 	}
-	purged, err := r.Purged.Marked(new(state.Batch), repository)
-	return !purged, err
+	return r.Purged.Marked(new(state.Batch), repository)
 }
