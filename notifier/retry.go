@@ -43,7 +43,7 @@ func pushesOf(name string) deadletters.Box {
 // The letter disappears when the sink has processed the event.
 func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uint64) error {
 	if box.Stream != journal.Pushes && box.Sink != sink.Counters {
-		return ErrNotRetryable
+		return fmt.Errorf("%s: %w", box.Name(seq), ErrNotRetryable)
 	}
 	if _, runs := n.journal.Cursors(box.Stream)[box.Sink]; !runs {
 		return fmt.Errorf("%w: %s", ErrUnknownSink, box.Sink)
@@ -66,7 +66,7 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 	}
 	if err != nil {
 		// If it is in the journal nevertheless, the letter stays, and another retry has no effect.
-		return errors.Join(fmt.Errorf("retry %s/%d: %w", box.Sink, seq, err), n.dead.CancelRetry(box, seq))
+		return errors.Join(fmt.Errorf("retry %s: %w", box.Name(seq), err), n.dead.CancelRetry(box, seq))
 	}
 	if e, err := event.Decode(l.Event); err == nil && box.Sink == records.Name {
 		n.noteRecorded(retry, e, &e.Manifest)
@@ -88,11 +88,11 @@ func (n *Notifier) checkRetry(box deadletters.Box, seq uint64) error {
 	}
 	switch e.Operation {
 	case event.OpPurge:
-		return fmt.Errorf("%w: it would remove what was pushed after the purge; run `tidings purge` again", ErrTooLate)
+		return fmt.Errorf("%s: %w: it would remove what was pushed after the purge; run `tidings purge` again", box.Name(seq), ErrTooLate)
 	case event.OpPush:
 		purged, err := n.purged.After(e.Name(), cmp.Or(e.Origin, seq))
 		if err == nil && purged {
-			err = fmt.Errorf("%w: the repository %s was purged after the push; `tidings dead drop` removes the letter, and another push publishes the image", ErrTooLate, e.Name())
+			err = fmt.Errorf("%s: %w: the repository %s was purged after the push; `tidings dead drop` removes the letter, and another push publishes the image", box.Name(seq), ErrTooLate, e.Name())
 		}
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/cmd/tidings/internal/cli"
 	"github.com/tidings-dev/tidings/internal/terminal"
 	"github.com/tidings-dev/tidings/middleware/admin"
+	"github.com/tidings-dev/tidings/notifier/deadletters"
 	"github.com/tidings-dev/tidings/notifier/journal"
 )
 
@@ -58,14 +59,13 @@ func letterLine(l *admin.Letter) string {
 	return strings.Join([]string{letterName(l), l.Time.UTC().Format(time.RFC3339), letterSubject(l), l.Reason}, "\t")
 }
 
-// letterName is the name of a letter in commands: SINK/SEQ, with "/pulls" at the end for
-// the stream of pulls.
+// letterName is the name of a letter in commands.
 func letterName(l *admin.Letter) string {
-	name := fmt.Sprintf("%s/%d", l.Sink, l.Seq)
+	box := deadletters.Box{Sink: l.Sink, Stream: journal.Pushes}
 	if l.Stream == journal.Pulls.String() {
-		name += "/pulls"
+		box.Stream = journal.Pulls
 	}
-	return name
+	return box.Name(l.Seq)
 }
 
 // letterPath returns the path and the query of the letter with a name.
@@ -175,7 +175,7 @@ func (c *adminClient) eachLetter(ctx context.Context, out io.Writer, names []str
 	out = bar.Writer(out)
 	for _, name := range names {
 		if err := c.callLetter(ctx, method, name, action, nil); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return err // an error about the letter has its name
 		}
 		if !asJSON {
 			fmt.Fprintf(out, line, name)

@@ -43,7 +43,7 @@ func TestDeadRetry(t *testing.T) {
 	if out, code := s.run("dead", "retry", s.config, name); code != 0 {
 		t.Fatalf("retry: exit code %d\n%s", code, out)
 	}
-	if out, code := s.run("dead", "retry", s.config, name); code == 0 || !strings.Contains(out, "is being retried") {
+	if out, code := s.run("dead", "retry", s.config, name); code == 0 || !strings.HasSuffix(out, "Error: the dead letter is being retried: "+name+"\n") {
 		t.Errorf("the second retry: exit code %d\n%s", code, out)
 	}
 	s.kill()
@@ -61,7 +61,7 @@ func TestDeadRetry(t *testing.T) {
 	if out, code := s.run("dead", "list", s.config, "--sink", "records"); code != 0 || out != noLetters {
 		t.Errorf("after the retry: exit code %d\n%s", code, out)
 	}
-	if out, code := s.run("dead", "drop", s.config, name); code == 0 || !strings.Contains(out, "no such dead letter") {
+	if out, code := s.run("dead", "drop", s.config, name); code == 0 || out != "Error: no such dead letter: "+name+"\n" {
 		t.Errorf("drop: exit code %d\n%s", code, out)
 	}
 }

@@ -96,6 +96,16 @@ type Box struct {
 	Stream journal.Stream
 }
 
+// Name is the name of a letter in commands, by the sequence number of its first event: records/17,
+// or counters/17/pulls for one of the stream of pulls.
+func (b Box) Name(first uint64) string {
+	name := fmt.Sprintf("%s/%d", b.Sink, first)
+	if b.Stream == journal.Pulls {
+		name += "/pulls"
+	}
+	return name
+}
+
 // uncountedBox has the letters of pushes that were given up before they were counted.
 var uncountedBox = Box{sink.Counters, journal.Pushes}
 

@@ -94,21 +94,21 @@ func (d *Store) get(box Box, first uint64) (Box, *Letter, error) {
 			return in, l, nil
 		}
 	}
-	return box, nil, fmt.Errorf("%w: %s/%d of %s", ErrNotFound, box.Sink, first, box.Stream)
+	return box, nil, fmt.Errorf("%w: %s", ErrNotFound, box.Name(first))
 }
 
 // Drop removes a letter by the sequence number of its first event, durably.
 func (d *Store) Drop(box Box, first uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	box, l, err := d.get(box, first)
+	in, l, err := d.get(box, first)
 	if err != nil {
 		return err
 	}
 	if l.Retrying {
-		return fmt.Errorf("%w: %s/%d", ErrRetrying, box.Sink, first)
+		return fmt.Errorf("%w: %s", ErrRetrying, box.Name(first))
 	}
-	return d.remove(box, first)
+	return d.remove(in, first)
 }
 
 // remove removes a letter. The caller must hold mu.

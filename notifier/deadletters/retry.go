@@ -44,9 +44,9 @@ func (d *Store) BeginRetry(box Box, first uint64) (*Letter, error) {
 	case err != nil:
 		return nil, err
 	case l.Retrying:
-		return nil, fmt.Errorf("%w: %s/%d", ErrRetrying, box.Sink, first)
+		return nil, fmt.Errorf("%w: %s", ErrRetrying, box.Name(first))
 	case l.Event == nil:
-		return nil, fmt.Errorf("%s/%d: %w", box.Sink, first, ErrNoEvent)
+		return nil, fmt.Errorf("%s: %w", box.Name(first), ErrNoEvent)
 	}
 	l.Retrying = true
 	return l, d.write(in, *l)
