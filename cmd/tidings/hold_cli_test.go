@@ -99,6 +99,32 @@ func TestHoldVerifyAndRepair(t *testing.T) {
 	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "Read 0 records, 1 node")
 }
 
+// If tables of the database are missing, verify reports damage, and repair says what to do.
+func TestHoldMissingTables(t *testing.T) {
+	t.Parallel()
+	dir := newHold(t, "")
+	expect(t, dir, 0, []string{"hold", "export", "c.yml", "out.car"})
+	damage(t, dir, func(store.Batch) {}) // opening it moves the log into tables
+	tables, err := filepath.Glob(filepath.Join(dir, "data", "hold", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal(err, tables)
+	}
+	for _, table := range tables {
+		if err := os.Remove(table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, dir, 2, []string{"hold", "verify", "c.yml"}, "file: ", "does not exist", "the repo is damaged: 1 problem; `tidings hold repair c.yml`")
+	expect(t, dir, 1, []string{"hold", "repair", "c.yml"},
+		"nothing can be derived from it: ", "does not exist; restore a backup (`tidings restore`), or move data/hold away, run `tidings hold init`, and restore an export (`tidings hold import`)")
+	if err := os.Rename(filepath.Join(dir, "data", "hold"), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, dir, 0, []string{"hold", "init", "c.yml"})
+	expect(t, dir, 0, []string{"hold", "import", "c.yml", "out.car"}, "Imported 1 record ")
+	expect(t, dir, 0, []string{"hold", "verify", "c.yml"}, "is valid")
+}
+
 func TestHoldExportAndImport(t *testing.T) {
 	t.Parallel()
 	dir := newHold(t, "")

@@ -12,7 +12,6 @@ import (
 
 	"github.com/tidings-dev/tidings/atproto/repo"
 	"github.com/tidings-dev/tidings/atproto/repo/layout"
-	"github.com/tidings-dev/tidings/internal/store"
 )
 
 // Config configures Repair.
@@ -82,8 +81,9 @@ func Repair(ctx context.Context, cfg Config) (Result, error) {
 	}
 	cfg.Config = full
 	done, err := repair(ctx, cfg)
-	if store.IsCorruption(err) {
-		return done, fmt.Errorf("repair repo in %s: a file of its database can't be read, so nothing can be derived from it: restore a backup (%s)", cfg.Dir, firstLine(err))
+	if unreadable(err) {
+		return done, fmt.Errorf("repair repo in %[1]s: a file of its database can't be read, so nothing can be derived from it: %[2]s; "+
+			"restore a backup (`tidings restore`), or move %[1]s away, run `tidings hold init`, and restore an export (`tidings hold import`)", cfg.Dir, firstLine(err))
 	}
 	if err != nil {
 		return done, fmt.Errorf("repair repo in %s: %w", cfg.Dir, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -75,7 +76,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	s, err := layout.OpenDamaged(cfg.Dir, cfg.Layout())
-	if store.IsCorruption(err) {
+	if unreadable(err) {
 		found(Problem{PartFile, "", firstLine(err)})
 		return Report{Problems: 1}, nil
 	}
@@ -88,7 +89,7 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return Report{}, fmt.Errorf("verify repo: %w", err)
 	}
 	err = v.run(ctx)
-	if store.IsCorruption(err) {
+	if unreadable(err) {
 		v.report(PartFile, "", "%s", firstLine(err))
 		err = nil
 	}
@@ -96,6 +97,11 @@ func Verify(ctx context.Context, cfg repo.Config, old []atcrypto.PublicKey, foun
 		return v.counts, fmt.Errorf("verify repo in %s: %w", cfg.Dir, err)
 	}
 	return v.counts, nil
+}
+
+// unreadable reports whether an error means that a file of the database is damaged or missing.
+func unreadable(err error) bool {
+	return store.IsCorruption(err) || errors.Is(err, fs.ErrNotExist)
 }
 
 // firstLine returns Pebble's message about a damaged file without its details.
