@@ -22,7 +22,7 @@ func (r *runtime) openRedis() error {
 	}
 	// Without this, calls to a Redis that does not answer exceed the callers' deadlines.
 	options.ContextTimeoutEnabled = true
-	redis.SetLogger(redisLog{r.log.With("component", "redis")})
+	LogRedis(r.log)
 	client := redis.NewUniversalClient(options)
 	r.onClose(client.Close)
 	r.redis = rediscounts.New(client, r.options.Redis.Name)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/distribution/distribution/v3/configuration"
+	"github.com/redis/go-redis/v9"
 )
 
 // newLog returns a log with the level and the format of the registry's `log:`
@@ -31,8 +32,10 @@ func level(l configuration.Loglevel) slog.Level {
 	return slog.LevelInfo
 }
 
-// redisLog receives the messages of go-redis, most of them about failed
-// connections. Callers report errors as well, so these are for debugging.
+// LogRedis lets go-redis log to log, for debugging: most of its messages are about failed
+// connections, and callers report errors as well. Otherwise it writes them to stderr.
+func LogRedis(log *slog.Logger) { redis.SetLogger(redisLog{log.With("component", "redis")}) }
+
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,6 +15,7 @@ import (
 	"github.com/tidings-dev/tidings/config"
 	"github.com/tidings-dev/tidings/internal/clock"
 	"github.com/tidings-dev/tidings/internal/terminal"
+	"github.com/tidings-dev/tidings/middleware"
 	"github.com/tidings-dev/tidings/notifier/rediscounts"
 )
 
@@ -80,6 +82,7 @@ func openRedis(args []string) (client redis.UniversalClient, o *config.Options, 
 		return nil, nil, path, err
 	}
 	universal.ContextTimeoutEnabled = true
+	middleware.LogRedis(slog.New(slog.DiscardHandler)) // the command prints the error
 	return redis.NewUniversalClient(universal), o, path, nil
 }
 

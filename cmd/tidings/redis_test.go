@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -79,6 +80,17 @@ func TestRedisLosesCounts(t *testing.T) {
 	for _, s := range both {
 		s.verifyRepo()
 		s.stop()
+	}
+}
+
+// While Redis does not answer, a command prints one line.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file(t, dir, "c.yml", "data: ./data\nredis: {addrs: [\"127.0.0.1:1\"]}")
+	out, errs, code := tidings(t, dir, nil, "redis", "list", "c.yml")
+	if code != 1 || out != "" || !strings.HasPrefix(errs, "Error: list registry ids: ") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 }
 
