@@ -170,18 +170,27 @@ func (r *runtime) pending() (most uint64) {
 // drainBlocked returns an error if a sink with pending events is paused until after the end
 // of ctx.
 func (r *runtime) drainBlocked(ctx context.Context) error {
+	for _, p := range r.notifier.Positions() {
+		if p.Pending() > 0 && !p.Paused.IsZero() {
+			return fmt.Errorf("the sink %s is paused by operator since %s, with %s; `tidings sinks resume` resumes it while the registry runs",
+				p.Sink, p.Paused.UTC().Format(time.RFC3339), pendingEvents(p.Pending()))
+		}
+	}
 	end, limited := ctx.Deadline()
 	for _, s := range r.notifier.Health() {
-		waits := !s.ByOperator && !s.Until.IsZero() && (!limited || s.Until.Before(end))
-		if s.Depth == 0 || !s.Paused() || waits {
-			continue
+		waits := !s.Until.IsZero() && (!limited || s.Until.Before(end))
+		if s.Depth > 0 && s.Paused() && !waits {
+			return fmt.Errorf("the sink %s is paused with %s: %s", s.Sink, pendingEvents(s.Depth), s.Reason)
 		}
-		if s.ByOperator {
-			return fmt.Errorf("the sink %s is %s, with %d pending events; `tidings sinks resume` resumes it while the registry runs", s.Sink, s.Reason, s.Depth)
-		}
-		return fmt.Errorf("the sink %s is paused with %d pending events: %s", s.Sink, s.Depth, s.Reason)
 	}
 	return nil
+}
+
+func pendingEvents(n uint64) string {
+	if n == 1 {
+		return "1 pending event"
+	}
+	return fmt.Sprintf("%d pending events", n)
 }
 
 // backlog says what is pending.
@@ -189,7 +198,7 @@ func (r *runtime) backlog() string {
 	var parts []string
 	for _, p := range r.notifier.Positions() {
 		if p.Pending() > 0 {
-			parts = append(parts, fmt.Sprintf("%d pending events at %s (%s)", p.Pending(), p.Sink, p.Stream))
+			parts = append(parts, fmt.Sprintf("%s at %s (%s)", pendingEvents(p.Pending()), p.Sink, p.Stream))
 		}
 	}
 	if n := len(r.journal.Unresolved()); n > 0 {

@@ -61,7 +61,7 @@ func TestSinks(t *testing.T) {
 	if after := listFiles(t, data); after != before {
 		t.Errorf("inspect has changed the folder:\n%s\nbefore:\n%s", after, before)
 	}
-	run(1, []string{"journal", "drain", s.config}, "the sink records is paused by operator since")
+	run(1, []string{"journal", "drain", s.config}, "the sink records is paused by operator since 20", "Z, with 2 pending events; `tidings sinks resume`")
 	s.start()
 	run(0, []string{"sinks", "resume", s.config, "records"})
 	s.waitDrained()
@@ -105,7 +105,7 @@ func TestJournalDrain(t *testing.T) {
 	s.pds.set(func(p *fakePDS) { p.fault = http.NotFound })
 	s.push(t, "oss/app", "v1", newImage(2))
 	s.kill()
-	if out, code := s.run("journal", "drain", s.config, "--timeout", "2s"); code != 1 || !strings.Contains(out, "not everything was processed within 2s") || !strings.Contains(out, "1 pending events at records (pushes)") {
+	if out, code := s.run("journal", "drain", s.config, "--timeout", "2s"); code != 1 || !strings.Contains(out, "not everything was processed within 2s") || !strings.Contains(out, "1 pending event at records (pushes)") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 	s.pds.set(func(p *fakePDS) { p.fault = nil })
