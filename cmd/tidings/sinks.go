@@ -131,7 +131,7 @@ func sinksSkipCommand() *cobra.Command {
 			return err
 		}
 		return act(ctx, client, out, sinkPath(args[1], "skip"), query, asJSON, func(done *operate.Skipped) string {
-			return fmt.Sprintf("%s of %d to %d skipped; `tidings dead list` shows them.", cli.Count(int64(done.Events), "event"), done.First, done.Last)
+			return skippedText(done)
 		})
 	})
 	c.Flags().Uint64Var(&to, "to", 0, "the last event to skip, by its sequence number; default: the first pending one")
@@ -139,6 +139,13 @@ func sinksSkipCommand() *cobra.Command {
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	jsonFlag(c, &asJSON)
 	return c
+}
+
+func skippedText(s *operate.Skipped) string {
+	if s.Events == 1 && s.First == s.Last {
+		return fmt.Sprintf("Event %d skipped; `tidings dead list` shows it.", s.First)
+	}
+	return fmt.Sprintf("%s of %d to %d skipped; `tidings dead list` shows them.", cli.Count(int64(s.Events), "event"), s.First, s.Last)
 }
 
 func sinksRewindCommand() *cobra.Command {

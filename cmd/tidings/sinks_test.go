@@ -40,7 +40,7 @@ func TestSinks(t *testing.T) {
 	s.push(t, "oss/app", "v2", newImage(2))
 	run(0, []string{"journal", "inspect", "--events", "1", s.config}, "records (pushes)", "2 pending events, paused by operator since", "1: 20", "push oss/app:v1@sha256:")
 	run(1, []string{"sinks", "skip", s.config, "records"}, "pass --yes")
-	run(0, []string{"sinks", "skip", "--yes", s.config, "records"}, "1 event of 1 to 1 skipped")
+	run(0, []string{"sinks", "skip", "--yes", s.config, "records"}, "Event 1 skipped; `tidings dead list` shows it.\n")
 	run(1, []string{"sinks", "rewind", "--yes", "--to", "0", s.config, "counters"}, "only the sinks records and announce can be rewound")
 	s.kill()
 
