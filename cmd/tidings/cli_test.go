@@ -308,8 +308,10 @@ func TestServeRefusesInvalidOptions(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("unexpected files: %v", entries)
 	}
-	if _, errs, code := tidings(t, dir, nil, "serve", "none.yml"); code != 1 || !strings.Contains(errs, "configuration error: open none.yml") {
-		t.Errorf("missing file: code %d, %q", code, errs)
+	for _, command := range []string{"serve", "garbage-collect"} {
+		if out, errs, code := tidings(t, dir, nil, command, "none.yml"); code != 1 || out != "" || errs != "Error: open none.yml: no such file or directory\n" {
+			t.Errorf("%s without the file: code %d, %q, %q", command, code, out, errs)
+		}
 	}
 }
 

@@ -38,20 +38,22 @@ func recordCollected(gc *cobra.Command) {
 		logrus.SetOutput(io.Discard) // distribution reads the file again, with the same warnings
 		c, path, err := cli.Load(args)
 		logrus.SetOutput(os.Stderr)
-		if dryRun || !untagged || err != nil {
+		cmd.SilenceUsage = true
+		if err != nil {
+			return err
+		}
+		if dryRun || !untagged {
 			upstream(cmd, args)
 			return nil
 		}
 		o, found, err := cli.Parse(c, path)
 		if err != nil {
-			cmd.SilenceUsage = true
 			return err
 		}
 		if !found || !o.Enabled || c.Proxy.RemoteURL != "" { // a pull-through cache publishes nothing
 			upstream(cmd, args)
 			return nil
 		}
-		cmd.SilenceUsage = true
 		return collect(c, o, storage.GCOpts{RemoveUntagged: true, Quiet: quiet})
 	}
 }
