@@ -48,14 +48,33 @@ func backfillCommand() *cobra.Command {
 	c.Flags().BoolVar(&flags.stop, "stop", false, "end the backfill that runs")
 	c.Flags().BoolVar(&flags.status, "status", false, "print the state of the last backfill and begin none")
 	c.Flags().BoolVar(&flags.json, "json", false, "print the final state as JSON")
-	c.MarkFlagsMutuallyExclusive("stop", "status", "dry-run")
 	return c
+}
+
+// check returns an error if more than one of the flags is set that say what to do.
+func (f *backfillFlags) check() error {
+	var set []string
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"--stop", f.stop}, {"--status", f.status}, {"--dry-run", f.dryRun}} {
+		if flag.set {
+			set = append(set, flag.name)
+		}
+	}
+	if len(set) > 1 {
+		return fmt.Errorf("%s exclude each other: pass one of them", strings.Join(set, " and "))
+	}
+	return nil
 }
 
 // backfillPoll is how often the progress is asked for.
 const backfillPoll = 500 * time.Millisecond
 
 func runBackfill(ctx context.Context, out, progress io.Writer, args []string, flags backfillFlags) error {
+	if err := flags.check(); err != nil {
+		return err
+	}
 	perSecond, err := parseRate(flags.rate)
 	if err != nil {
 		return err
@@ -197,12 +216,20 @@ func requestText(r *backfill.Request) string {
 		text = "public repositories matching " + r.Repository
 	}
 	if r.Rate > 0 {
-		text += fmt.Sprintf(", %.4g manifests a second", r.Rate)
+		text += ", " + rateText(r.Rate)
 	}
 	if r.DryRun {
 		text += ", dry run"
 	}
 	return text
+}
+
+// rateText describes a rate in manifests a second.
+func rateText(perSecond float64) string {
+	if perSecond == 1 {
+		return "1 manifest a second"
+	}
+	return fmt.Sprintf("%.4g manifests a second", perSecond)
 }
 
 // hours formats a duration in a unit that suits it.

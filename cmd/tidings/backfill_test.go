@@ -312,3 +312,19 @@ func TestPurge(t *testing.T) {
 		t.Errorf("backfill after the next push: exit code %d\n%s", code, out)
 	}
 }
+
+func TestBackfillRequestText(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		request backfill.Request
+		want    string
+	}{
+		{backfill.Request{}, "all public repositories"},
+		{backfill.Request{Repository: "oss/**", Rate: 1, DryRun: true}, "public repositories matching oss/**, 1 manifest a second, dry run"},
+		{backfill.Request{Rate: 2.5}, "all public repositories, 2.5 manifests a second"},
+	} {
+		if got := requestText(&tc.request); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
+	}
+}

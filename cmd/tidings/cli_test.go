@@ -157,6 +157,7 @@ func TestUsageErrors(t *testing.T) {
 		{"dead list c.yml --limit 99999999999999999999", 1, "for \"--limit\" flag: is out of range; "},
 		{"sinks skip c.yml records --to=-1", 1, "for \"--to\" flag: must be a whole number, and not negative; "},
 		{"status c.yml --json=x", 2, "for \"--json\" flag: must be true or false; "},
+		{"backfill c.yml --status --stop", 1, "--stop and --status exclude each other: pass one of them"},
 		{"journal drain c.yml --timeout 5", 1, "invalid argument \"5\" for \"--timeout\" flag"},
 	} {
 		out, errs, code := tidings(t, t.TempDir(), nil, strings.Fields(tc.args)...)
