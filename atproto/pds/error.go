@@ -41,6 +41,7 @@ type Error struct {
 	Message string    // at most 300 bytes
 	Until   time.Time // when Limited, or Suspended without a login: not before; zero: not known
 	Outcome Outcome
+	Planned bool  // when Limited: no call has failed, and the caller waits by itself
 	Err     error // of the connection, or of reading the answer
 
 	reason string // of Reason, where the answer has none; "": not known

@@ -225,7 +225,7 @@ func (h *Hold) paused(method string, before time.Time) error {
 	if !h.cfg.Now().Before(until) {
 		return nil
 	}
-	e := &pds.Error{Method: method, Outcome: pds.Limited, Until: until, Err: fmt.Errorf("no calls before %s: %w", until.UTC().Format(time.RFC3339), why)}
+	e := &pds.Error{Method: method, Outcome: pds.Limited, Planned: why == errSettling, Until: until, Err: fmt.Errorf("no calls before %s: %w", until.UTC().Format(time.RFC3339), why)}
 	if h.last != nil && h.last.Outcome == pds.Suspended {
 		e.Outcome = pds.Suspended
 	}

@@ -216,11 +216,15 @@ func TestWrittenNeedsAnAnswer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, remotetest.Config{})
 	r.notify(r.push(1))
+	_, err := r.Written(t.Context(), r.push(1))
+	if failed := r.pass(err); !failed.Planned || !strings.Contains(err.Error(), "the hold may still be processing a call") {
+		t.Errorf("after the start: %+v", failed)
+	}
 	r.Pass(settle)
 	for _, kind := range []faultproxy.Kind{faultproxy.Cut, faultproxy.BadGateway, faultproxy.HTML, faultproxy.RateLimit} {
 		r.server.Start(faultproxy.Fault{Kind: kind})
 		w, err := r.Written(t.Context(), r.push(1))
-		if failed := r.pass(err); failed.Outcome != pds.Suspended && failed.Outcome != pds.Limited {
+		if failed := r.pass(err); failed.Outcome != pds.Suspended && failed.Outcome != pds.Limited || failed.Planned {
 			t.Errorf("%s: got %+v, %v", kind, w, err)
 		}
 		r.server.End()

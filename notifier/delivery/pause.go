@@ -10,6 +10,7 @@ import (
 
 // A Pause is a time in which nothing can be written to the account, and nothing was.
 type Pause struct {
+	Planned bool      // Limited, and no call has failed: the sink waits by itself
 	Limited bool      // the points are spent, or the service asked to wait; otherwise the account cannot write
 	Until   time.Time // when it ends; zero: not known
 	Reason  string    // why the account cannot write, for the public; "": Limited, or not known
@@ -22,7 +23,7 @@ func PauseOf(err error) (Pause, bool) {
 		return Pause{}, false
 	}
 	limited := failed.Outcome == pds.Limited
-	return Pause{Limited: limited, Until: failed.Until, Reason: failed.Reason()}, limited || failed.Outcome == pds.Suspended
+	return Pause{Planned: limited && failed.Planned, Limited: limited, Until: failed.Until, Reason: failed.Reason()}, limited || failed.Outcome == pds.Suspended
 }
 
 // RepoFails reports whether an error means that nothing can be written to an embedded repo.

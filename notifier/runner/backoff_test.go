@@ -81,11 +81,16 @@ func TestPauseLogged(t *testing.T) {
 		b.Reset()
 		want("continues", 0)
 		for range 10 {
+			b.Sleep(t.Context(), &pds.Error{Outcome: pds.Limited, Planned: true, Until: time.Now().Add(time.Second), Err: errors.New("the hold may still be processing a call")})
+		}
+		want("level=INFO msg=\"a sink waits", 1)
+		want("level=WARN", 0)
+		for range 10 {
 			b.Sleep(t.Context(), &pds.Error{Outcome: pds.Limited, Until: time.Now().Add(time.Hour), Err: errors.New("4500 of 4500 points are spent")})
 		}
 		want("is paused", 1)
 		want("4500 of 4500 points", 1)
-		want("sink=records", 1)
+		want("sink=records", 2)
 		for range 10 {
 			b.Sleep(t.Context(), &pds.Error{Outcome: pds.Suspended, Err: errors.New("the account is deactivated")})
 		}
