@@ -126,6 +126,9 @@ func TestSkipEvents(t *testing.T) {
 				r.push(image(tag, 1+i).as("oss/app", tag))
 			}
 			box := pushesOf(name)
+			if err := r.CheckSkip(box, 0); err != nil {
+				t.Errorf("check the first: %v", err)
+			}
 			if done, err := r.SkipEvents(t.Context(), box, 0); err != nil || done != (operate.Skipped{First: 1, Last: 1, Events: 1}) {
 				t.Errorf("the first: %+v, %v", done, err)
 			}
@@ -135,6 +138,9 @@ func TestSkipEvents(t *testing.T) {
 			for _, to := range []uint64{9, operate.MaxSkipped + 9} {
 				if _, err := r.SkipEvents(t.Context(), box, to); !errors.Is(err, operate.ErrPosition) {
 					t.Errorf("up to %d: %v", to, err)
+				}
+				if err := r.CheckSkip(box, to); !errors.Is(err, operate.ErrPosition) {
+					t.Errorf("check up to %d: %v", to, err)
 				}
 			}
 			r.reopen(shortWindows())
@@ -231,6 +237,9 @@ func TestRewindSink(t *testing.T) {
 	before := r.list(lexicon.NSIDLayer)
 	posts := r.posts()
 	for _, name := range []string{"records", "announce"} {
+		if err := r.CheckRewind(name, 0, time.Time{}); err != nil {
+			t.Errorf("check %s: %v", name, err)
+		}
 		if done, err := r.RewindSink(t.Context(), name, 0, time.Time{}); err != nil || done.Position != 0 || done.Events != 4 {
 			t.Errorf("%s: %+v, %v", name, done, err)
 		}
@@ -276,6 +285,12 @@ func TestRewindSink(t *testing.T) {
 		if _, err := r.RewindSink(t.Context(), name, 0, time.Time{}); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
+		if err := r.CheckRewind(name, 0, time.Time{}); !errors.Is(err, want) {
+			t.Errorf("check %s: %v, want %v", name, err, want)
+		}
+	}
+	if err := r.CheckRewind("records", 0, time.Now().Add(time.Hour)); !errors.Is(err, operate.ErrPosition) {
+		t.Errorf("check a time ahead: %v", err)
 	}
 	if _, err := r.RewindSink(t.Context(), "records", 99, time.Time{}); !errors.Is(err, operate.ErrPosition) {
 		t.Errorf("a position ahead: %v", err)

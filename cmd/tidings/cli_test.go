@@ -102,10 +102,9 @@ func TestHelp(t *testing.T) {
 // A signal ends a command that waits for an answer, and nothing is done.
 func TestInterruptedQuestion(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	file(t, dir, "c.yml", "data: ./data")
-	cmd := exec.Command(os.Args[0], "sinks", "skip", "c.yml", "records")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), runMain+"=1")
+	s := newServer(t, settings{})
+	s.start()
+	cmd := s.command("purge", s.config, "oss/app")
 	in, err := cmd.StdinPipe() // nobody answers
 	if err != nil {
 		t.Fatal(err)

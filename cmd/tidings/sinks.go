@@ -115,7 +115,8 @@ func sinksSkipCommand() *cobra.Command {
 		Short: "`sinks skip` lets a sink of a running registry give up its first pending event, or those up to a sequence number",
 		Long: "`sinks skip` keeps the events as dead letters with the reason \"skipped by operator\"; `tidings dead retry` handles them again.\n" +
 			"`tidings journal inspect --events 10` shows the pending events. Events in the batch that is on its way are taken out of it if\n" +
-			"they are not written yet, which can be found out only while the account can be read. At most 10000 events are skipped at once.",
+			"they are not written yet, which can be found out only while the account can be read. At most 10000 events are skipped at once.\n" +
+			"The command asks first, unless --yes is set.",
 		Example:      "  tidings sinks skip config.yml records\n  tidings sinks skip config.yml counters --stream pulls --to 1234",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -127,10 +128,11 @@ func sinksSkipCommand() *cobra.Command {
 			what = fmt.Sprintf("its pending events up to %d", to)
 			query.Set("to", strconv.FormatUint(to, 10))
 		}
-		if err := confirm(ctx, c, yes, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
+		path := sinkPath(args[1], "skip")
+		if err := confirm(ctx, c, client, yes, path, query, fmt.Sprintf("Let the sink %s give up %s?", args[1], what)); err != nil {
 			return err
 		}
-		return act(ctx, client, out, sinkPath(args[1], "skip"), query, asJSON, func(done *operate.Skipped) string {
+		return act(ctx, client, out, path, query, asJSON, func(done *operate.Skipped) string {
 			return skippedText(done)
 		})
 	})
@@ -158,7 +160,8 @@ func sinksRewindCommand() *cobra.Command {
 		Long: "`sinks rewind` moves a sink back, as far as the journal still has the events. Nothing is written twice: records writes what the\n" +
 			"ledger does not have and storage still has, and announce posts images that have no post; those pushed more than\n" +
 			"announce.max_age ago come into a summary, and images of other registries keep their decision. Events with a dead letter are\n" +
-			"passed over. The sinks counters and remote cannot be rewound, since they would count or report each event again.",
+			"passed over. The sinks counters and remote cannot be rewound, since they would count or report each event again.\n" +
+			"The command asks first, unless --yes is set.",
 		Example:      "  tidings sinks rewind config.yml records --since 2026-01-31T12:00:00Z\n  tidings sinks rewind config.yml announce --to 1200",
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -178,10 +181,11 @@ func sinksRewindCommand() *cobra.Command {
 		default:
 			query.Set("to", strconv.FormatUint(to, 10))
 		}
-		if err := confirm(ctx, c, yes, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
+		path := sinkPath(args[1], "rewind")
+		if err := confirm(ctx, c, client, yes, path, query, fmt.Sprintf("Let the sink %s handle all events %s again?", args[1], what)); err != nil {
 			return err
 		}
-		return act(ctx, client, out, sinkPath(args[1], "rewind"), query, asJSON, func(done *operate.Rewound) string {
+		return act(ctx, client, out, path, query, asJSON, func(done *operate.Rewound) string {
 			return fmt.Sprintf("The sink %s handles %s after %d again.", args[1], cli.Count(int64(done.Events), "event"), done.Position)
 		})
 	})
@@ -205,10 +209,13 @@ func act[A any](ctx context.Context, c *adminClient, out io.Writer, path string,
 	return err
 }
 
-// confirm asks a question, unless yes is set.
-func confirm(ctx context.Context, c *cobra.Command, yes bool, question string) error {
+// confirm asks a question before a request, unless yes is set or the request would be refused.
+func confirm(ctx context.Context, c *cobra.Command, client *adminClient, yes bool, path string, query url.Values, question string) error {
 	if yes {
 		return nil
+	}
+	if err := client.call(ctx, "GET", path, query, nil); err != nil {
+		return err
 	}
 	return terminal.Confirm(ctx, c.InOrStdin(), c.ErrOrStderr(), question)
 }

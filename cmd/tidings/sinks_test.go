@@ -42,6 +42,19 @@ func TestSinks(t *testing.T) {
 	run(1, []string{"sinks", "skip", s.config, "records"}, "pass --yes")
 	run(0, []string{"sinks", "skip", "--yes", s.config, "records"}, "Event 1 skipped; `tidings dead list` shows it.\n")
 	run(1, []string{"sinks", "rewind", "--yes", "--to", "0", s.config, "counters"}, "only the sinks records and announce can be rewound")
+	// Nobody is asked about what would be refused.
+	for args, reason := range map[string]string{
+		"skip --to 9 records":     "invalid position: the pending events of records of pushes are 1 to 2",
+		"rewind --to 0 counters":  "only the sinks records and announce can be rewound",
+		"rewind --to 9 records":   "invalid position: the sink records is at 0 already",
+		"skip --stream pulls any": "no such sink is configured: any of pulls",
+	} {
+		flags := strings.Fields(args)
+		out := run(1, append(append([]string{"sinks"}, flags[:len(flags)-1]...), s.config, flags[len(flags)-1]), "Error: "+reason)
+		if strings.Contains(out, "[y/N]") {
+			t.Errorf("%s asks:\n%s", args, out)
+		}
+	}
 	s.kill()
 
 	data := filepath.Join(s.dir, "tidings")

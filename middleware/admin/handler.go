@@ -92,7 +92,9 @@ func New(cfg Config) http.Handler {
 func (h *handler) addSinks(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/sinks/{sink}/pause", h.pause)
 	mux.HandleFunc("POST /v1/sinks/{sink}/resume", h.resume)
+	mux.HandleFunc("GET /v1/sinks/{sink}/skip", h.skip)
 	mux.HandleFunc("POST /v1/sinks/{sink}/skip", h.skip)
+	mux.HandleFunc("GET /v1/sinks/{sink}/rewind", h.rewind)
 	mux.HandleFunc("POST /v1/sinks/{sink}/rewind", h.rewind)
 	mux.HandleFunc("GET /v1/journal", h.journal)
 	mux.HandleFunc("GET /v1/lastuse", h.lastUse)

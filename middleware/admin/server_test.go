@@ -52,6 +52,20 @@ func (*fakeSinks) RewindSink(_ context.Context, name string, to uint64, since ti
 	return operate.Rewound{Position: to, Events: uint64(since.Year())}, known(name)
 }
 
+func (*fakeSinks) CheckSkip(box deadletters.Box, to uint64) error {
+	if to == 9 {
+		return operate.ErrPosition
+	}
+	return known(box.Sink)
+}
+
+func (*fakeSinks) CheckRewind(name string, to uint64, _ time.Time) error {
+	if to == 9 {
+		return operate.ErrNotRewindable
+	}
+	return known(name)
+}
+
 func known(name string) error {
 	if name != "records" {
 		return notifier.ErrUnknownSink
@@ -169,6 +183,11 @@ func TestRequests(t *testing.T) {
 	if err := client.Call(t.Context(), "DELETE", "/v1/dead/records/7", nil, nil); err != nil || !letters.dropped {
 		t.Errorf("drop: %v", err)
 	}
+	for _, path := range []string{"/v1/sinks/records/skip", "/v1/sinks/records/rewind"} {
+		if err := client.Call(t.Context(), "GET", path, parseQuery(t, "to=1"), nil); err != nil {
+			t.Errorf("check %s: %v", path, err)
+		}
+	}
 	for request, want := range map[string]string{
 		"POST /v1/sinks/records/pause":                                    `{"sinks":[{"stream":"pushes","sink":"records"`,
 		"POST /v1/sinks/records/skip?to=7&stream=pulls":                   `{"first":1,"last":7,"events":1}`,
@@ -188,6 +207,10 @@ func TestRequests(t *testing.T) {
 		"POST /v1/sinks/records/resume":                                 409,
 		"POST /v1/sinks/records/skip?to=x":                              400,
 		"POST /v1/sinks/records/skip?stream=x":                          400,
+		"GET /v1/sinks/records/skip?to=9":                               400,
+		"GET /v1/sinks/other/skip":                                      404,
+		"GET /v1/sinks/records/rewind?to=9":                             409,
+		"GET /v1/sinks/records/rewind":                                  400,
 		"POST /v1/sinks/records/rewind":                                 400,
 		"POST /v1/sinks/records/rewind?since=x":                         400,
 		"POST /v1/sinks/records/rewind?to=1&since=2026-01-31T12:00:00Z": 400,

@@ -21,9 +21,13 @@ type Sinks interface {
 	ResumeSink(name string) error
 	// SkipEvents gives up the pending events up to a sequence number, 0 for the first.
 	SkipEvents(ctx context.Context, box deadletters.Box, to uint64) (operate.Skipped, error)
+	// CheckSkip returns the error of SkipEvents if there are no such events.
+	CheckSkip(box deadletters.Box, to uint64) error
 	// RewindSink lets a sink handle the pushes after a sequence number again or, if since is
 	// not zero, those that were recorded since then.
 	RewindSink(ctx context.Context, name string, to uint64, since time.Time) (operate.Rewound, error)
+	// CheckRewind returns the error of RewindSink if the sink cannot be rewound like that.
+	CheckRewind(name string, to uint64, since time.Time) error
 }
 
 // Inspect describes the journal, with up to events pending events of each sink.
@@ -65,6 +69,7 @@ func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
 	h.sinkNamed(w, r)
 }
 
+// skip skips events or, for GET, checks whether that is possible.
 func (h *handler) skip(w http.ResponseWriter, r *http.Request) {
 	box, ok := boxOf(w, r)
 	if !ok {
@@ -72,6 +77,10 @@ func (h *handler) skip(w http.ResponseWriter, r *http.Request) {
 	}
 	to, ok := number(w, r, "to")
 	if !ok {
+		return
+	}
+	if r.Method == http.MethodGet {
+		h.sendCheck(w, r, h.Sinks.CheckSkip(box, to))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), idleTimeout)
@@ -84,6 +93,16 @@ func (h *handler) skip(w http.ResponseWriter, r *http.Request) {
 	send(w, done)
 }
 
+// sendCheck sends the response of a request that only checks whether another is possible.
+func (h *handler) sendCheck(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// rewind rewinds a sink or, for GET, checks whether that is possible.
 func (h *handler) rewind(w http.ResponseWriter, r *http.Request) {
 	var since time.Time
 	if text := r.FormValue("since"); text != "" {
@@ -99,6 +118,10 @@ func (h *handler) rewind(w http.ResponseWriter, r *http.Request) {
 	}
 	to, ok := number(w, r, "to")
 	if !ok {
+		return
+	}
+	if r.Method == http.MethodGet {
+		h.sendCheck(w, r, h.Sinks.CheckRewind(r.PathValue("sink"), to, since))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), idleTimeout)

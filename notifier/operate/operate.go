@@ -62,14 +62,8 @@ type Skipped struct {
 // Skip gives up the pending events of a reader up to a sequence number; 0 stands for the first
 // of them. The events become dead letters.
 func (o *Operator) Skip(ctx context.Context, r Reader, to uint64) (Skipped, error) {
-	last := o.Journal.Status(r.Stream).Last
-	switch {
-	case r.Position >= last:
-		return Skipped{}, fmt.Errorf("%w at the sink %s of %s", ErrNothingPending, r.Box.Sink, r.Stream)
-	case to != 0 && (to <= r.Position || to > last):
-		return Skipped{}, fmt.Errorf("%w: the pending events of %s of %s are %d to %d", ErrPosition, r.Box.Sink, r.Stream, r.Position+1, last)
-	case to > r.Position+MaxSkipped:
-		return Skipped{}, fmt.Errorf("%w: at most %d events are skipped at once, up to %d", ErrPosition, MaxSkipped, r.Position+MaxSkipped)
+	if err := o.CheckSkip(r, to); err != nil {
+		return Skipped{}, err
 	}
 	s, ok := r.Sink.(sink.Skippable)
 	if !ok {
@@ -86,6 +80,20 @@ func (o *Operator) Skip(ctx context.Context, r Reader, to uint64) (Skipped, erro
 	skipped, err := o.skip(r, to, processed)
 	skipped.Events += withdrawn.Events
 	return skipped, err
+}
+
+// CheckSkip returns the error of Skip if there are no such events.
+func (o *Operator) CheckSkip(r Reader, to uint64) error {
+	last := o.Journal.Status(r.Stream).Last
+	switch {
+	case r.Position >= last:
+		return fmt.Errorf("%w at the sink %s of %s", ErrNothingPending, r.Box.Sink, r.Stream)
+	case to != 0 && (to <= r.Position || to > last):
+		return fmt.Errorf("%w: the pending events of %s of %s are %d to %d", ErrPosition, r.Box.Sink, r.Stream, r.Position+1, last)
+	case to > r.Position+MaxSkipped:
+		return fmt.Errorf("%w: at most %d events are skipped at once, up to %d", ErrPosition, MaxSkipped, r.Position+MaxSkipped)
+	}
+	return nil
 }
 
 // withdraw takes the events up to a sequence number out of the batch in the outbox of a
@@ -170,12 +178,9 @@ type Rewound struct {
 
 // Rewind lets a sink handle the events after a sequence number again.
 func (o *Operator) Rewind(ctx context.Context, r Reader, to uint64) (Rewound, error) {
-	s, ok := r.Sink.(sink.Rewindable)
-	if !ok || r.Stream != journal.Pushes {
-		return Rewound{}, ErrNotRewindable
-	}
-	if to >= r.Position {
-		return Rewound{}, fmt.Errorf("%w: the sink %s is at %d already", ErrPosition, r.Box.Sink, r.Position)
+	s, err := rewindable(r, to)
+	if err != nil {
+		return Rewound{}, err
 	}
 	if err := r.Sink.Confirm(ctx); err != nil {
 		return Rewound{}, fmt.Errorf("finish the batch that is on its way: %w", err)
@@ -184,6 +189,24 @@ func (o *Operator) Rewind(ctx context.Context, r Reader, to uint64) (Rewound, er
 		return Rewound{}, err
 	}
 	return Rewound{to, r.Position - to}, s.Rewind(ctx, to, r.Position)
+}
+
+// CheckRewind returns the error of Rewind if the sink cannot be rewound, or is not beyond the
+// sequence number.
+func CheckRewind(r Reader, to uint64) error {
+	_, err := rewindable(r, to)
+	return err
+}
+
+func rewindable(r Reader, to uint64) (sink.Rewindable, error) {
+	s, ok := r.Sink.(sink.Rewindable)
+	if !ok || r.Stream != journal.Pushes {
+		return nil, ErrNotRewindable
+	}
+	if to >= r.Position {
+		return nil, fmt.Errorf("%w: the sink %s is at %d already", ErrPosition, r.Box.Sink, r.Position)
+	}
+	return s, nil
 }
 
 // Before returns the sequence number of the last event of a stream that was recorded before a
