@@ -324,7 +324,7 @@ func TestHoldInit(t *testing.T) {
 	key := filepath.Join(dir, "data", "hold.key")
 
 	out, errs, code := tidings(t, dir, nil, "hold", "init", "c.yml")
-	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.\nIts key is data/hold.key: keep a copy: without it nobody can sign for the account.\n") {
+	if code != 0 || !strings.HasPrefix(out, "The account is did:web:localhost%3A5000, in data/hold.\nIts key is data/hold.key: keep a copy; without it nobody can sign for the account.\n") {
 		t.Fatalf("first: code %d, %s%s", code, out, errs)
 	}
 	created, err := os.ReadFile(key)

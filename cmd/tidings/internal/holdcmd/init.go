@@ -63,6 +63,6 @@ func holdInit(out, log io.Writer, args []string, createNew bool) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "The account is %s, in %s.\nIts key is %s: keep a copy: without it nobody can sign for the account.\n", did, o.HoldDir(), o.KeyFile())
+	fmt.Fprintf(out, "The account is %s, in %s.\nIts key is %s: keep a copy; without it nobody can sign for the account.\n", did, o.HoldDir(), o.KeyFile())
 	return nil
 }

@@ -50,7 +50,7 @@ func holdKeyRotate(out, log io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s now signs with %s, from revision %s on.\nIts key is %s: keep a copy: without it nobody can sign for the account.\nThe old key, %s, is kept in %s.\n",
+	fmt.Fprintf(out, "%s now signs with %s, from revision %s on.\nIts key is %s: keep a copy; without it nobody can sign for the account.\nThe old key, %s, is kept in %s.\n",
 		done.DID, done.New, done.Head.Rev, o.KeyFile(), done.Old, done.OldKeyFile)
 	return nil
 }
