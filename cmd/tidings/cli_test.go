@@ -287,7 +287,7 @@ func TestUnknownEntryKey(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "c.yml"), "version: 0.1\nstorage: inmemory\nmiddleware: {repository: [{name: tidings, option: {data: ./data}}]}\n")
 	const want = "Error: c.yml is invalid:\n  middleware.repository[0].option: unknown key; did you mean options?\n"
-	for _, args := range [][]string{{"config", "check", "c.yml"}, {"serve", "c.yml"}, {"status", "c.yml"}} {
+	for _, args := range [][]string{{"config", "check", "c.yml"}, {"serve", "c.yml"}, {"sinks", "list", "c.yml"}} {
 		if out, errs, code := tidings(t, dir, nil, args...); code != 1 || errs != want {
 			t.Errorf("%v: code %d, %s%s, want %s", args, code, out, errs, want)
 		}
