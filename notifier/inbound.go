@@ -115,7 +115,7 @@ func (n *Notifier) notifiedEvent(in *inbound.Notification) (*event.Event, error)
 
 // appendWithinQuota is appendNotified for a push that fits into its owner's quota.
 func (n *Notifier) appendWithinQuota(ctx context.Context, e *event.Event) (uint64, error) {
-	reserved, err := n.reservePush(ctx, e, &e.Manifest)
+	reserved, err := n.reservePush(ctx, e, func() *lexicon.ManifestInfo { return &e.Manifest })
 	if err != nil {
 		return 0, err
 	}

@@ -76,10 +76,9 @@ func (n *Notifier) Intend(ctx context.Context, p Push) (*Intent, error) {
 		manifest: p.Payload, layers: p.Layers, children: p.Children, client: p.Client, userAgent: p.UserAgent,
 	}
 	var err error
-	if n.limited(&in.event) {
-		if in.reserved, err = n.reservePush(ctx, &in.event, manifestOf(p.Listed)); err != nil {
-			return nil, err
-		}
+	in.reserved, err = n.reservePush(ctx, &in.event, func() *lexicon.ManifestInfo { return manifestOf(p.Listed) })
+	if err != nil {
+		return nil, err
 	}
 	if err = in.begin(ctx); err != nil {
 		in.reserved.Release()

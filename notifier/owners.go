@@ -191,7 +191,7 @@ func (n *Notifier) repeat(ctx context.Context, parked parked.Push, did string) e
 	_, order, _ := n.clock.Reserve(1)
 	seq, err := n.journal.Append(ctx, journal.Pushes, uint64(order), payload)
 	if err == nil {
-		n.noteRecorded(seq, e, &e.Manifest)
+		n.noteDecoded(seq, e)
 	}
 	return err
 }

@@ -14,19 +14,30 @@ import (
 	"github.com/tidings-dev/tidings/notifier/usage"
 )
 
-// limited reports whether an event is a push that will count towards a limit. One whose
-// owner is not known yet is not checked.
-func (n *Notifier) limited(e *event.Event) bool {
-	return n.account != nil && e.UserDID != "" && e.Operation == event.OpPush && !e.Private() && n.public(e.Name()) && n.quota.Limited(e.UserDID)
+// limited returns the owner of a push that will count towards a limit, "" for other events and
+// if the owner's handle is not resolved.
+func (n *Notifier) limited(e *event.Event) (owner string) {
+	if n.account == nil || e.Operation != event.OpPush || e.Private() || !n.public(e.Name()) {
+		return ""
+	}
+	owner = e.UserDID
+	if e.OwnerHandle != "" {
+		owner, _ = n.handles.Cached(e.OwnerHandle)
+	}
+	if owner == "" || !n.quota.Limited(owner) {
+		return ""
+	}
+	return owner
 }
 
 // reservePush reserves the layers of a push that is about to be recorded. The error is a
 // *quota.ExceededError.
-func (n *Notifier) reservePush(ctx context.Context, e *event.Event, m *lexicon.ManifestInfo) (*quota.Reservation, error) {
-	if !n.limited(e) {
+func (n *Notifier) reservePush(ctx context.Context, e *event.Event, m func() *lexicon.ManifestInfo) (*quota.Reservation, error) {
+	owner := n.limited(e)
+	if owner == "" {
 		return nil, nil
 	}
-	r, err := n.quota.Reserve(ctx, e.UserDID, recordedLayers(m))
+	r, err := n.quota.Reserve(ctx, owner, recordedLayers(m()))
 	var exceeded *quota.ExceededError
 	if errors.As(err, &exceeded) {
 		n.metrics.Event(e.Operation, "exceeded")
@@ -68,22 +79,26 @@ func (n *Notifier) noteFreeing(seq uint64, e *event.Event) {
 	}
 }
 
-// noteRecorded informs the gate of an event that was recorded without a check, and of the
-// manifest if it is a push.
-func (n *Notifier) noteRecorded(seq uint64, e *event.Event, m *lexicon.ManifestInfo) {
+// noteRecorded informs the gate of an event that was recorded without a check. If it is a push,
+// m returns its manifest.
+func (n *Notifier) noteRecorded(seq uint64, e *event.Event, m func() *lexicon.ManifestInfo) {
 	n.noteFreeing(seq, e)
-	if n.limited(e) {
-		n.quota.Add(e.UserDID, recordedLayers(m)).Record(seq)
+	if owner := n.limited(e); owner != "" {
+		n.quota.Add(owner, recordedLayers(m())).Record(seq)
 	}
+}
+
+// noteDecoded is noteRecorded for an event that has its manifest.
+func (n *Notifier) noteDecoded(seq uint64, e *event.Event) {
+	n.noteRecorded(seq, e, func() *lexicon.ManifestInfo { return &e.Manifest })
 }
 
 // noteAppended is noteRecorded with the bytes of the manifest.
 func (n *Notifier) noteAppended(seq uint64, e *event.Event, manifest []byte) {
-	var info lexicon.ManifestInfo
-	if n.limited(e) {
-		info, _ = event.ReadManifest(e.MediaType, manifest)
-	}
-	n.noteRecorded(seq, e, &info)
+	n.noteRecorded(seq, e, func() *lexicon.ManifestInfo {
+		m, _ := event.ReadManifest(e.MediaType, manifest)
+		return &m
+	})
 }
 
 // Quota returns the usage and the limit of an owner. Only records count.
@@ -134,7 +149,7 @@ func (n *Notifier) resumeQuota(ctx context.Context) error {
 			if err != nil {
 				continue // the sink reports it
 			}
-			n.noteRecorded(entry.Seq, e.Event, &e.Manifest)
+			n.noteDecoded(entry.Seq, e.Event)
 		}
 	}
 	return nil

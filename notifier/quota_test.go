@@ -14,6 +14,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/event"
 	"github.com/tidings-dev/tidings/notifier/inbound"
 	"github.com/tidings-dev/tidings/notifier/journal"
+	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -123,6 +124,25 @@ func TestQuotaOfClientThatIsGone(t *testing.T) {
 	if !errors.As(err, &exceeded) || r.events() != before {
 		t.Errorf("got %v, and %d events", err, r.events()-before)
 	}
+}
+
+// A push counts towards the limit of an owner that is named by a handle, if it is resolved.
+func TestQuotaOfHandle(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	resolver := newFakeHandles()
+	r.owners, r.handles = []owners.Rule{{Repositories: []string{"team/*"}, Owner: owners.Parse("alice.example.com")}}, resolver
+	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.reopen(nil)
+	r.until("pending events are read", r.quotaLoaded)
+	a, b, c := withLayers("a", map[string]int64{"a": 900}), withLayers("b", map[string]int64{"b": 200}), withLayers("c", map[string]int64{"c": 1})
+	r.push(a.as("team/app", "v1").listed())
+	r.push(b.as("team/app", "v2").listed())
+	resolver.set("alice.example.com", alice)
+	r.until("the pushes are repeated", func() bool { return r.parked.Len() == 0 })
+	r.wantUsage("pushed before the handle was resolved", alice, 2, 1100)
+	r.exceeds("afterwards", c.as("team/app", "v3"), 1100, 1)
+	r.push(a.as("team/app", "v4").listed())
 }
 
 // A purge frees the bytes of the owner of each of the repository's images.

@@ -69,7 +69,7 @@ func (n *Notifier) RetryLetter(ctx context.Context, box deadletters.Box, seq uin
 		return errors.Join(fmt.Errorf("retry %s: %w", box.Name(seq), err), n.dead.CancelRetry(box, seq))
 	}
 	if e, err := event.Decode(l.Event); err == nil && box.Sink == records.Name {
-		n.noteRecorded(retry, e, &e.Manifest)
+		n.noteDecoded(retry, e)
 	}
 	return nil
 }
