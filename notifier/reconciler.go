@@ -11,7 +11,8 @@ func (n *Notifier) newReconciler(cfg *Config) *reconcile.Reconciler {
 		Journal: n.journal, Clock: n.clock, State: n.state, Counter: n.counter, Ledger: n.ledger, Usage: n.usage, Quota: n.quota,
 		Parked: n.parked, Posts: n.posts, Account: n.account, Storage: n.storage, Purged: n.purged, Confirm: n.confirmSinks,
 		Owner: n.owner, OwnerOf: n.resolvedOwner, Local: n.claimIsLocal, Public: n.public, Shared: cfg.Shared,
-		Options: cfg.PublicOptions, DataFolder: cfg.DataFolder, AccountFolder: cfg.AccountFolder,
+		Versions: cfg.Announce != nil && !cfg.Notified,
+		Options:  cfg.PublicOptions, DataFolder: cfg.DataFolder, AccountFolder: cfg.AccountFolder,
 		Appended: n.noteAppended, Progress: &n.progress, Space: n.space, Now: n.now, Log: n.log,
 	})
 }

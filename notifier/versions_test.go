@@ -32,6 +32,8 @@ func TestRebuiltVersions(t *testing.T) {
 			cfg := shortWindows()
 			cfg.Retract = retract
 			r := newRig(t, cfg)
+			r.unreported = true
+			r.reopen(cfg)
 			kept, before, lost := image("kept", 1), image("before", 2), image("lost", 1)
 			r.push(kept.as("oss/app", "v1"))
 			r.push(before.as("oss/app", "v2"))
@@ -57,5 +59,24 @@ func TestRebuiltVersions(t *testing.T) {
 			}
 			r.until(fmt.Sprint(want, " posts are left"), func() bool { return len(r.posts()) == want })
 		})
+	}
+}
+
+// Images that another registry reports as ours have posts and versions after a rebuild as well,
+// although storage does not have them.
+func TestRebuiltVersionsOfReported(t *testing.T) {
+	t.Parallel()
+	cfg := shortWindows()
+	cfg.Retract = true
+	r := newRig(t, cfg)
+	r.notify(notificationOf(image("reported", 1).as("oss/app", "v1"), owner))
+	r.drain()
+	if err := r.stores.WantRebuild(); err != nil {
+		t.Fatal(err)
+	}
+	r.reopen(cfg)
+	r.reconciled()
+	if got := r.versions(); !slices.Equal(got, []string{"oss/app:v1"}) || len(r.posts()) != 1 {
+		t.Errorf("versions %q, %d posts", got, len(r.posts()))
 	}
 }

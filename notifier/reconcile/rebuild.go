@@ -9,6 +9,7 @@ import (
 	"github.com/tidings-dev/tidings/notifier/announce/posted"
 	"github.com/tidings-dev/tidings/notifier/journal"
 	"github.com/tidings-dev/tidings/notifier/ledger"
+	"github.com/tidings-dev/tidings/notifier/post"
 	"github.com/tidings-dev/tidings/notifier/records"
 	"github.com/tidings-dev/tidings/notifier/sink"
 	"github.com/tidings-dev/tidings/notifier/state"
@@ -114,8 +115,17 @@ func (l *ledgerRebuild) add(ctx context.Context, push []records.Layer) error {
 	return sink.Pace(ctx)
 }
 
-// rebuildVersion adds a version, unless one of the same name is known that is not older.
-func (r *Reconciler) rebuildVersion(b *state.Batch, v versions.Version) error {
+// rebuildVersion adds the version that a post announces, unless one of the same name is known that
+// is not older, or the post is being deleted with its image.
+func (r *Reconciler) rebuildVersion(b *state.Batch, record repo.Record, image post.Image) error {
+	v, ok := announce.Rebuilt(record, image)
+	if !ok {
+		return nil
+	}
+	entries, err := r.Posts.GetAfter(b, image.Repository, image.Digest)
+	if err != nil || !entries.Live().Has(record.RKey) {
+		return err
+	}
 	store := versions.New(r.State)
 	before, known, err := store.Get(v.Repository, v.Name)
 	if err != nil || known && !v.Time.After(before.Time) {
@@ -144,10 +154,8 @@ func (r *Reconciler) rebuildHistory(ctx context.Context) error {
 		if err := posted.NoteRebuilt(r.State, &b, record, image); err != nil {
 			return err
 		}
-		if v, ok := announce.Rebuilt(record, image); ok {
-			if err := r.rebuildVersion(&b, v); err != nil {
-				return err
-			}
+		if err := r.rebuildVersion(&b, record, image); err != nil {
+			return err
 		}
 		if posts++; posts%rebuildBatch != 0 {
 			return nil

@@ -46,6 +46,10 @@ type Config struct {
 	Public  func(repository string) bool
 	Shared  bool // other programs write to the account as well
 
+	// Versions says that versions of images that storage does not have are removed. It must not be
+	// set if other registries may report images as ours, nor without the announce sink.
+	Versions bool
+
 	Options       string // identifies the options that decide what is public and whose it is; "": not known
 	DataFolder    string // identifies the data folder; "": not known
 	AccountFolder string // identifies the folder of the account's repo; "": not known

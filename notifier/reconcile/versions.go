@@ -16,6 +16,9 @@ import (
 // a rebuild the versions of images that were deleted long ago are back, since their posts are
 // in the account, and the ledger does not say of which repository its images are.
 func (r *Reconciler) reconcileVersions(ctx context.Context) error {
+	if !r.Versions {
+		return nil
+	}
 	store := versions.New(r.State)
 	for position, first := []byte(nil), true; first || position != nil; first = false {
 		page, next, err := store.Page(position, reconcileAhead)
