@@ -222,7 +222,7 @@ func (h *workload) checkExpectedPosts(t *testing.T, f snapshot) {
 			expected++
 			if f.posts[name+"@"+d] == 0 {
 				missing[d] = true
-				t.Errorf("%s:%s@%s, %s, has no post", name, tag, d, h.images[d].mediaType)
+				t.Errorf("%s:%s@%s, %s, has no post; its pushes:\n%s", name, tag, d, h.images[d].mediaType, h.pushesOf(t, name, d))
 			}
 		}
 	}
@@ -246,6 +246,20 @@ func (h *workload) maybeEmpty(repoLog *repoLog, digest string) bool {
 		}
 	}
 	return true
+}
+
+// pushesOf returns what the API says of the pushes of an image, a line for each.
+func (s *server) pushesOf(t *testing.T, repository, digest string) string {
+	t.Helper()
+	var answer struct{ Pushes []json.RawMessage }
+	s.json(t, "/tidings/api/v1/pushes?limit=1000&repository="+repository, &answer, s.token()...)
+	var lines []string
+	for _, push := range answer.Pushes {
+		if line := string(push); strings.Contains(line, repository) && strings.Contains(line, digest) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // checkCounts checks that all answered requests are counted, and no more than were sent.
