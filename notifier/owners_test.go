@@ -450,3 +450,16 @@ func TestOwnerOfPull(t *testing.T) {
 		t.Errorf("events are %+v, %v", entries, err)
 	}
 }
+
+// A push that a crash interrupted is recorded for the owner that its repository has then.
+func TestOwnerChangesDuringPush(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	p := image("a", 2).as("oss/app", "v1")
+	r.intend(p)
+	r.storage.put(p)
+	r.owners = []owners.Rule{{Repositories: []string{"oss/*"}, Owner: owners.Parse(alice)}}
+	r.reopen(nil)
+	r.until("the push is recorded", func() bool { return len(r.records()) > 0 })
+	r.wantOwned("after the restart", map[string]int{alice: 2})
+}

@@ -60,10 +60,14 @@ func (n *Notifier) resolveIntent(ctx context.Context, open journal.OpenIntent) e
 		n.log.Error("an interrupted push or delete can't be decoded and is given up", "error", err)
 		return n.journal.Abandon(open.Intent)
 	}
+	// The owner is the present one: if it has changed since, storage is compared with the ledger
+	// at the same time, and records of the earlier owner would be written after that.
+	owner := n.owners.Of(e.Repository)
 	in := &Intent{n: n, entry: open.Intent, event: event.Event{
-		Version: event.Version, Actor: e.Actor, RequestID: e.RequestID, OwnerHandle: e.OwnerHandle,
+		Version: event.Version, Actor: e.Actor, RequestID: e.RequestID, OwnerHandle: owner.Handle,
 		NotifyManifestInput: e.NotifyManifestInput,
 	}}
+	in.event.UserDID = owner.DID
 	happened := false
 	if n.storage != nil { // otherwise storage was in memory, and ended with the process
 		if happened, err = in.happened(ctx); err != nil {
