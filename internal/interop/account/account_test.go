@@ -144,14 +144,16 @@ func startReference(t *testing.T) (reference *pds.Server, program string) {
 	return reference, program
 }
 
-// startRegistry starts a registry, whose log is shown if the test fails.
+// startRegistry starts a registry, whose log is shown if the test or the stop fails.
 func startRegistry(t *testing.T, registry *pds.Registry) {
 	t.Helper()
 	if err := registry.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	stopAtEnd(t, func() error { return registry.Stop() })
 	t.Cleanup(func() {
+		if err := registry.Stop(); err != nil {
+			t.Errorf("stop the registry: %v", err)
+		}
 		if log, err := os.ReadFile(registry.LogFile()); t.Failed() {
 			t.Logf("the registry's log: %s %v", log, err)
 		}
