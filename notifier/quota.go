@@ -17,7 +17,7 @@ import (
 // limited returns the owner of a push that will count towards a limit, "" for other events and
 // if the owner's handle is not resolved.
 func (n *Notifier) limited(e *event.Event) (owner string) {
-	if n.account == nil || e.Operation != event.OpPush || e.Private() || !n.public(e.Name()) {
+	if n.account == nil || n.quota.Tiers().None() || e.Operation != event.OpPush || e.Private() || !n.public(e.Name()) {
 		return ""
 	}
 	owner = e.UserDID
@@ -114,7 +114,7 @@ func (n *Notifier) Quota(owner string) (lexicon.Quota, error) {
 // loadQuota makes the gate read the usage, and informs it of the events that the last process
 // recorded and did not write.
 func (n *Notifier) loadQuota(ctx context.Context) error {
-	if n.account == nil || len(n.quota.Tiers().Limits) == 0 {
+	if n.account == nil || n.quota.Tiers().None() {
 		return nil
 	}
 	n.stores.LoadUsage(ctx)

@@ -17,7 +17,6 @@ import (
 	"github.com/tidings-dev/tidings/notifier/owners"
 	"github.com/tidings-dev/tidings/notifier/quota"
 	"github.com/tidings-dev/tidings/notifier/records"
-	"github.com/tidings-dev/tidings/notifier/state"
 )
 
 // listed adds the layers as the registry has parsed them.
@@ -49,12 +48,22 @@ func (r *rig) exceeds(when string, p Push, used, push int64) {
 	}
 }
 
-func TestQuota(t *testing.T) {
-	t.Parallel()
+// freeTier limits all owners to 1000 bytes.
+var freeTier = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+
+// newLimitedRig returns a rig with the free tier, which checks pushes.
+func newLimitedRig(t *testing.T) *rig {
+	t.Helper()
 	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.tiers = freeTier
 	r.reopen(nil)
 	r.until("pending events are read", r.quotaLoaded)
+	return r
+}
+
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t)
 	a, b := withLayers("a", map[string]int64{"os": 600, "a": 100}), withLayers("b", map[string]int64{"os": 600, "b": 300})
 	c := withLayers("c", map[string]int64{"c": 1})
 	r.push(a.listed())
@@ -92,7 +101,7 @@ func (r *rig) quotaLoaded() bool {
 func TestQuotaOfPendingPushes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.tiers = freeTier
 	r.push(withLayers("a", map[string]int64{"a": 500}))
 	r.drain()
 	r.full.Store(true)
@@ -109,10 +118,7 @@ func TestQuotaOfPendingPushes(t *testing.T) {
 // A client that goes away while its push waits for a delete does not get around the limit.
 func TestQuotaOfClientThatIsGone(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
-	r.reopen(nil)
-	r.until("pending events are read", r.quotaLoaded)
+	r := newLimitedRig(t)
 	r.full.Store(true)
 	r.delete(withLayers("other", map[string]int64{"other": 1}))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -132,7 +138,7 @@ func TestQuotaOfHandle(t *testing.T) {
 	r := newRig(t, nil)
 	resolver := newFakeHandles()
 	r.owners, r.handles = []owners.Rule{{Repositories: []string{"team/*"}, Owner: owners.Parse("alice.example.com")}}, resolver
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.tiers = freeTier
 	r.reopen(nil)
 	r.until("pending events are read", r.quotaLoaded)
 	a, b, c := withLayers("a", map[string]int64{"a": 900}), withLayers("b", map[string]int64{"b": 200}), withLayers("c", map[string]int64{"c": 1})
@@ -148,10 +154,7 @@ func TestQuotaOfHandle(t *testing.T) {
 // A purge frees the bytes of the owner of each of the repository's images.
 func TestQuotaAfterPurge(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
-	r.reopen(nil)
-	r.until("pending events are read", r.quotaLoaded)
+	r := newLimitedRig(t)
 	a := notificationOf(withLayers("a", map[string]int64{"a": 900}), alice)
 	r.notify(a)
 	r.drain()
@@ -170,13 +173,8 @@ func TestQuotaWhileUsageIsCounted(t *testing.T) {
 	r.push(a.listed())
 	r.drain()
 	r.stopSinks()
-	var b state.Batch
-	r.usage.Clear(&b)
-	b.Delete(state.UsageBuilt)
-	if err := r.state.Commit(&b, state.Sync); err != nil {
-		t.Fatal(err)
-	}
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
+	r.forgetUsage()
+	r.tiers = freeTier
 	r.full.Store(true)
 	r.reopen(nil)
 	r.push(a.as("oss/app", "v2").listed())
@@ -191,10 +189,7 @@ func TestQuotaWhileUsageIsCounted(t *testing.T) {
 // Pushes that are repeated, and retried, count as soon as they are recorded again.
 func TestQuotaOfRetries(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
-	r.reopen(nil)
-	r.until("pending events are read", r.quotaLoaded)
+	r := newLimitedRig(t)
 	r.refuse(lexicon.NSIDLayer)
 	r.push(withLayers("a", map[string]int64{"a": 900}).listed())
 	r.drain()

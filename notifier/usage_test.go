@@ -136,12 +136,7 @@ func TestUsageOfEarlierVersion(t *testing.T) {
 			r.notify(notificationOf(withLayers("c", map[string]int64{"c": 7}), alice))
 			r.drain()
 			r.stopSinks()
-			var b state.Batch
-			r.usage.Clear(&b)
-			b.Delete(state.UsageBuilt)
-			if err := r.state.Commit(&b, state.Sync); err != nil {
-				t.Fatal(err)
-			}
+			r.forgetUsage()
 			// The earlier version stops while it sends a batch.
 			r.account.down.Store(true)
 			if interrupted != "never" {
@@ -152,6 +147,17 @@ func TestUsageOfEarlierVersion(t *testing.T) {
 			r.wantUsage("after the start", owner, 4, 1007)
 			r.wantUsage("after the start", alice, 1, 7)
 		})
+	}
+}
+
+// forgetUsage makes the state that of an earlier version, which kept no usage.
+func (r *rig) forgetUsage() {
+	r.t.Helper()
+	var b state.Batch
+	r.usage.Clear(&b)
+	b.Delete(state.UsageBuilt)
+	if err := r.state.Commit(&b, state.Sync); err != nil {
+		r.t.Fatal(err)
 	}
 }
 

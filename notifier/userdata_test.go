@@ -321,10 +321,7 @@ func TestDeleteDataOfRepeatedPushes(t *testing.T) {
 // A push of an owner that has just deleted its data waits until the quota is free.
 func TestDeleteDataFreesQuota(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.tiers = quota.Tiers{Limits: map[string]int64{"free": 1000}, Default: "free"}
-	r.reopen(nil)
-	r.until("the pending events are read", r.quotaLoaded)
+	r := newLimitedRig(t)
 	r.notify(notificationOf(withLayers("a", map[string]int64{"a": 900}), alice))
 	reserve := func() error {
 		reserved, err := r.quota.Reserve(t.Context(), alice, []usage.Layer{{Digest: digest.FromString("b").String(), Size: 901}})

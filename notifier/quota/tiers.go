@@ -15,6 +15,9 @@ type Tiers struct {
 	Default string            // tier of all other owners; "": they have no limit
 }
 
+// None reports whether no owner has a limit.
+func (t *Tiers) None() bool { return len(t.Limits) == 0 }
+
 // Of returns the tier of an owner and its limit in bytes; false if there is none.
 func (t *Tiers) Of(owner string) (tier string, limit int64, limited bool) {
 	tier, ok := t.Owners[owner]

@@ -13,7 +13,7 @@ func (g *Gate) Load(ctx context.Context, complete func() (bool, error)) error {
 	g.mu.Lock()
 	loaded := g.loaded
 	g.mu.Unlock()
-	if loaded || len(g.tiers.Limits) == 0 {
+	if loaded || g.tiers.None() {
 		return nil
 	}
 	if ok, err := complete(); err != nil || !ok {
